@@ -1,0 +1,267 @@
+//! Time: wall, boot, and sleep, all from one [`Clock`].
+//!
+//! Deadlines are kept in boot time, which runs on while the machine is suspended and is not
+//! moved by whoever sets the wall clock. Wall time is what other machines understand: it goes to
+//! the store and to public times.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+/// A sleep that a [`Clock`] gives.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+
+/// Where all time comes from.
+///
+/// [`SystemClock`] is what production uses. Tests use
+/// `testing::ManualClock`, in which time stands still until it is advanced.
+///
+/// # Contract
+///
+/// The three readings move together: after [`sleep`](Self::sleep) has ended, both readings show
+/// at least that much more. [`coarse`](Self::coarse) may lag behind by some milliseconds, but its
+/// `monotonic` never shows less time than has passed by more than that.
+pub trait Clock: Send + Sync + 'static {
+    /// Wall and boot time, read together.
+    fn now(&self) -> Now;
+
+    /// The cheap reading of the hot path.
+    fn coarse(&self) -> Coarse;
+
+    /// A future that ends after `duration`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time.
+    fn sleep(&self, duration: Duration) -> Sleep;
+}
+
+/// One reading of a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Now {
+    /// Time of day.
+    pub wall: SystemTime,
+    /// Time since the machine started, suspended time included.
+    pub boot: BootTime,
+    /// Time since the machine started, without suspended time.
+    pub monotonic: Duration,
+}
+
+impl Now {
+    /// A reading of all three.
+    #[must_use]
+    pub fn new(wall: SystemTime, boot: BootTime, monotonic: Duration) -> Self {
+        Self { wall, boot, monotonic }
+    }
+
+    /// The boot time at which the wall clock will show `wall`, if nobody sets it meanwhile.
+    #[must_use]
+    pub fn boot_at(&self, wall: SystemTime) -> BootTime {
+        match wall.duration_since(self.wall) {
+            Ok(ahead) => self.boot.after(ahead),
+            Err(behind) => BootTime(self.boot.0.saturating_sub(behind.duration())),
+        }
+    }
+
+    /// What the wall clock will show at `boot`, if nobody sets it meanwhile.
+    #[must_use]
+    pub fn wall_at(&self, boot: BootTime) -> SystemTime {
+        let shifted = if boot >= self.boot {
+            self.wall.checked_add(boot.since(self.boot))
+        } else {
+            self.wall.checked_sub(self.boot.since(boot))
+        };
+        shifted.unwrap_or(self.wall)
+    }
+}
+
+/// The hot path's reading: two clocks that stop together in suspend or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Coarse {
+    /// Time of day, since the epoch.
+    pub wall: Duration,
+    /// Time since the machine started, without suspended time; never behind the true one.
+    pub monotonic: Duration,
+}
+
+impl Coarse {
+    /// A reading of both.
+    #[must_use]
+    pub fn new(wall: Duration, monotonic: Duration) -> Self {
+        Self { wall, monotonic }
+    }
+}
+
+/// A point in boot time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// The point that lies `since_boot` after the start of the machine.
+    #[must_use]
+    pub const fn new(since_boot: Duration) -> Self {
+        Self(since_boot)
+    }
+
+    /// The point that lies `duration` later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+
+    /// The point that lies `duration` earlier, or the start of the machine.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Since the start of the machine.
+    #[must_use]
+    pub const fn since_boot(self) -> Duration {
+        self.0
+    }
+}
+
+/// The operating system's clocks: the only place that asks for them.
+#[derive(Clone, Debug)]
+pub struct SystemClock {
+    source: os::Source,
+}
+
+impl SystemClock {
+    /// The clocks of this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { source: os::Source::new() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        let (wall, boot, monotonic) = self.source.exact();
+        Now { wall: SystemTime::UNIX_EPOCH + wall, boot: BootTime(boot), monotonic }
+    }
+
+    fn coarse(&self) -> Coarse {
+        let (wall, monotonic) = self.source.coarse();
+        Coarse { wall, monotonic }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Linux has coarse clocks, which are read without a system call and in a few nanoseconds.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod os {
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
+
+    #[derive(Clone, Debug)]
+    pub(super) struct Source {
+        /// How far the coarse monotonic clock may lag; added to it, so that a token is never
+        /// served past its end.
+        pub(super) tick: Duration,
+    }
+
+    impl Source {
+        pub(super) fn new() -> Self {
+            Self { tick: duration(clock_getres(ClockId::MonotonicCoarse)) }
+        }
+
+        pub(super) fn exact(&self) -> (Duration, Duration, Duration) {
+            (read(ClockId::Realtime), read(ClockId::Boottime), read(ClockId::Monotonic))
+        }
+
+        pub(super) fn coarse(&self) -> (Duration, Duration) {
+            (read(ClockId::RealtimeCoarse), read(ClockId::MonotonicCoarse) + self.tick)
+        }
+    }
+
+    fn read(clock: ClockId) -> Duration {
+        duration(clock_gettime(clock))
+    }
+
+    /// A wall clock before 1970 reads as 1970.
+    fn duration(time: Timespec) -> Duration {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+}
+
+/// Elsewhere the standard library's clocks serve; suspended time is seen by the wall clock only.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod os {
+    #![expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
+    use std::time::{Duration, Instant, SystemTime};
+
+    #[derive(Clone, Debug)]
+    pub(super) struct Source {
+        start: Instant,
+        pub(super) tick: Duration,
+    }
+
+    impl Source {
+        pub(super) fn new() -> Self {
+            Self { start: Instant::now(), tick: Duration::ZERO }
+        }
+
+        pub(super) fn exact(&self) -> (Duration, Duration, Duration) {
+            let (wall, monotonic) = self.coarse();
+            (wall, monotonic, monotonic)
+        }
+
+        pub(super) fn coarse(&self) -> (Duration, Duration) {
+            let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            (wall.unwrap_or_default(), self.start.elapsed())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_agrees_with_itself_and_its_coarse_reading_never_lags() {
+        let clock = SystemClock::new();
+        let before = clock.now();
+        let coarse = clock.coarse();
+        let after = clock.now();
+        assert!(before.boot <= after.boot);
+        assert!(coarse.monotonic >= before.monotonic, "{coarse:?} {before:?}");
+        assert!(
+            coarse.monotonic <= after.monotonic + clock.source.tick * 2,
+            "{coarse:?} {after:?}"
+        );
+    }
+
+    #[test]
+    fn boot_and_wall_times_translate_both_ways() {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let now = Now::new(wall, BootTime::new(Duration::from_secs(10)), Duration::ZERO);
+        for seconds in [0, 5, 995, 2000] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(990));
+            assert_eq!(now.wall_at(now.boot_at(at)), at);
+        }
+        let long_ago = now.boot_at(SystemTime::UNIX_EPOCH);
+        assert_eq!(long_ago, BootTime::default());
+    }
+}

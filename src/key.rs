@@ -1,0 +1,267 @@
+//! Names of things: tenants, providers, sessions.
+//!
+//! A session's identity is [`SessionId`]: provider name, tenant and token id. It is the same
+//! everywhere: registry, record, event, log field. A caller names a session within one provider
+//! by [`SessionKey`].
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// The most bytes that one part of a key may have. Defaults to 256 because a key part is an
+/// index column in every store and a field of every log line; device ids and UUIDs need 36.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// A customer of the embedding backend. Tenants never reach each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Tenant(Arc<str>);
+
+impl Tenant {
+    /// Names a tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] if the name is empty, longer than [`MAX_KEY_BYTES`] or has a control
+    /// character.
+    pub fn new(name: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
+        check(KeyPart::Tenant, name.into()).map(Self)
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name under which a provider was registered with the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ProviderName(Arc<str>);
+
+impl ProviderName {
+    /// Names a provider.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`], by the same rules as [`Tenant::new`].
+    pub fn new(name: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
+        check(KeyPart::Provider, name.into()).map(Self)
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a caller names within one provider: tenant and token id.
+///
+/// The token id is chosen by the embedding backend (a device id, say) and stays the same for the
+/// life of the session.
+///
+/// ```
+/// use session_warden::SessionKey;
+///
+/// let key = SessionKey::new("acme", "device-17")?;
+/// assert_eq!((key.tenant().as_str(), key.token_id()), ("acme", "device-17"));
+/// assert!(SessionKey::new("acme", "").is_err());
+/// # Ok::<(), session_warden::key::InvalidKey>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct SessionKey {
+    tenant: Tenant,
+    token_id: Arc<str>,
+}
+
+impl SessionKey {
+    /// Names a session by its tenant and its token id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] if a part is empty, longer than [`MAX_KEY_BYTES`] or has a control
+    /// character.
+    pub fn new(
+        tenant: impl Into<Arc<str>>,
+        token_id: impl Into<Arc<str>>,
+    ) -> Result<Self, InvalidKey> {
+        Ok(Self {
+            tenant: Tenant::new(tenant)?,
+            token_id: check(KeyPart::TokenId, token_id.into())?,
+        })
+    }
+
+    /// Whose session this is.
+    #[must_use]
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The id that the embedding backend chose.
+    #[must_use]
+    pub fn token_id(&self) -> &str {
+        &self.token_id
+    }
+}
+
+/// The identity of a session everywhere: provider name, tenant, token id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct SessionId {
+    provider: ProviderName,
+    key: SessionKey,
+}
+
+impl SessionId {
+    /// Joins a provider's name and a key.
+    #[must_use]
+    pub fn new(provider: ProviderName, key: SessionKey) -> Self {
+        Self { provider, key }
+    }
+
+    /// The provider that the session belongs to.
+    #[must_use]
+    pub fn provider(&self) -> &ProviderName {
+        &self.provider
+    }
+
+    /// The session's key within its provider.
+    #[must_use]
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+}
+
+impl fmt::Display for SessionId {
+    /// `provider/tenant/token-id`, for log lines; parts are not escaped, so it is no identity.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { provider, key } = self;
+        write!(f, "{}/{}/{}", provider.0, key.tenant.0, key.token_id)
+    }
+}
+
+impl Borrow<str> for Tenant {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ProviderName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A part of a key that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{part} {fault}")]
+pub struct InvalidKey {
+    part: KeyPart,
+    fault: KeyFault,
+}
+
+impl InvalidKey {
+    /// Which part of the key is at fault.
+    #[must_use]
+    pub fn part(&self) -> KeyPart {
+        self.part
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn fault(&self) -> KeyFault {
+        self.fault
+    }
+}
+
+/// The parts of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyPart {
+    /// [`ProviderName`].
+    Provider,
+    /// [`Tenant`].
+    Tenant,
+    /// [`SessionKey::token_id`].
+    TokenId,
+}
+
+impl fmt::Display for KeyPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Provider => "provider name",
+            Self::Tenant => "tenant",
+            Self::TokenId => "token id",
+        })
+    }
+}
+
+/// Why a part of a key cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyFault {
+    /// It has no character.
+    Empty,
+    /// It has more than [`MAX_KEY_BYTES`] bytes; how many it has.
+    TooLong(usize),
+    /// It has a control character, which could forge a log line.
+    ControlCharacter,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("is empty"),
+            Self::TooLong(n) => write!(f, "has {n} bytes, more than {MAX_KEY_BYTES}"),
+            Self::ControlCharacter => f.write_str("has a control character"),
+        }
+    }
+}
+
+fn check(part: KeyPart, text: Arc<str>) -> Result<Arc<str>, InvalidKey> {
+    let fault = if text.is_empty() {
+        KeyFault::Empty
+    } else if text.len() > MAX_KEY_BYTES {
+        KeyFault::TooLong(text.len())
+    } else if text.chars().any(char::is_control) {
+        KeyFault::ControlCharacter
+    } else {
+        return Ok(text);
+    };
+    Err(InvalidKey { part, fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_part_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
+        assert!(SessionKey::new("t", "x".repeat(MAX_KEY_BYTES)).is_ok());
+        let refused = SessionKey::new("t", "x".repeat(MAX_KEY_BYTES + 1)).unwrap_err();
+        assert_eq!(refused.part(), KeyPart::TokenId);
+        assert_eq!(refused.fault(), KeyFault::TooLong(MAX_KEY_BYTES + 1));
+    }
+
+    #[test]
+    fn empty_parts_and_control_characters_are_refused_by_part() {
+        let refused = SessionKey::new("", "d").unwrap_err();
+        assert_eq!((refused.part(), refused.fault()), (KeyPart::Tenant, KeyFault::Empty));
+        let refused = SessionKey::new("t", "d\n").unwrap_err();
+        assert_eq!(refused.fault(), KeyFault::ControlCharacter);
+        assert_eq!(refused.to_string(), "token id has a control character");
+        assert!(ProviderName::new("\u{85}").is_err());
+        assert!(SessionKey::new("Zürich", "gerät 17").is_ok());
+    }
+
+    #[test]
+    fn equal_keys_of_two_providers_are_two_sessions() {
+        let key = SessionKey::new("t", "d").unwrap();
+        let a = SessionId::new(ProviderName::new("a").unwrap(), key.clone());
+        let b = SessionId::new(ProviderName::new("b").unwrap(), key);
+        assert_ne!(a, b);
+    }
+}
