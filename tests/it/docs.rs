@@ -1,0 +1,175 @@
+//! What documentation promises is there, and is of this version.
+
+use crate::source;
+
+#[test]
+fn every_public_async_function_says_what_dropping_it_does() {
+    let faults: Vec<_> = source::files()
+        .iter()
+        .flat_map(|file| {
+            let silent = without_section(&file.text, "# Cancel safety");
+            silent.into_iter().map(|(line, name)| format!("{}:{line}: {name}", file.path))
+        })
+        .collect();
+    assert!(faults.is_empty(), "no `# Cancel safety` in the docs of\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_readme_names_this_version() {
+    let readme = include_str!("../../README.md");
+    for stated in stated_versions(readme) {
+        let ours = env!("CARGO_PKG_VERSION");
+        assert!(covers(&stated, ours), "README asks for {stated}, but this is {ours}");
+    }
+}
+
+/// Line and name of the public functions that give a future and lack a section in their docs. In a
+/// public trait every function is public.
+fn without_section(text: &str, section: &str) -> Vec<(usize, String)> {
+    let blanked = source::blank(text);
+    let code: Vec<_> = blanked.lines().collect();
+    let lines: Vec<_> = text.lines().collect();
+    let mut silent = Vec::new();
+    let mut public_trait: Option<i64> = None;
+    let mut depth = 0;
+    for (at, line) in code.iter().enumerate() {
+        if public_trait.is_none() && is_public_trait(line) {
+            public_trait = Some(depth);
+        }
+        if let Some(name) = public_function(line, public_trait.is_some()) {
+            let silences = gives_future(&code[at..]) && !docs_above(&lines[..at]).contains(section);
+            silent.extend(silences.then(|| (at + 1, name.to_owned())));
+        }
+        depth += braces(line);
+        // The trait ends when its depth is reached again, not on the line that opens it.
+        let closes = line.contains('}') && public_trait.is_some_and(|outside| depth <= outside);
+        public_trait = public_trait.filter(|_| !closes);
+    }
+    silent
+}
+
+fn is_public_trait(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next() == Some("pub") && words.find(|word| *word != "unsafe") == Some("trait")
+}
+
+/// The name of the function that a line declares, if it is public.
+fn public_function(line: &str, in_public_trait: bool) -> Option<&str> {
+    let line = line.trim_start();
+    let declaration = line.strip_prefix("pub ").or(in_public_trait.then_some(line))?;
+    let qualifiers = ["const ", "async ", "unsafe "];
+    let name =
+        qualifiers.iter().fold(declaration, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
+    let name = name.strip_prefix("fn ")?;
+    name.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
+}
+
+/// Whether the declaration that begins here is `async` or returns something called a future.
+fn gives_future(code: &[&str]) -> bool {
+    let text = code.join("\n");
+    let declaration = text.split(['{', ';']).next().unwrap_or("");
+    let (head, result) = declaration.split_once("->").unwrap_or((declaration, ""));
+    let is_async = head.split_whitespace().take_while(|word| *word != "fn").any(|w| w == "async");
+    is_async || ["impl Future", "dyn Future", "BoxFuture"].iter().any(|name| result.contains(name))
+}
+
+/// The doc comment that ends above a declaration, attributes passed over.
+fn docs_above(lines: &[&str]) -> String {
+    let mut docs = Vec::new();
+    let mut in_attribute = false;
+    for line in lines.iter().rev().map(|line| line.trim()) {
+        if let Some(doc) = line.strip_prefix("///") {
+            docs.push(doc.trim());
+        } else if in_attribute || line.starts_with("#[") || line.ends_with(")]") {
+            in_attribute = !line.starts_with("#[");
+        } else {
+            break;
+        }
+    }
+    docs.reverse();
+    docs.join("\n")
+}
+
+fn braces(line: &str) -> i64 {
+    line.chars().map(|c| i64::from(c == '{') - i64::from(c == '}')).sum()
+}
+
+/// The versions that dependency lines of a README ask for.
+fn stated_versions(readme: &str) -> Vec<String> {
+    let dependencies = readme.lines().filter_map(|line| {
+        let value = line.trim().strip_prefix(env!("CARGO_PKG_NAME"))?.trim_start();
+        let value = value.strip_prefix('=')?.trim_start();
+        let value = value.split_once("version").map_or(value, |(_, version)| version);
+        value.split('"').nth(1)
+    });
+    let added = readme.split(concat!("cargo add ", env!("CARGO_PKG_NAME"), "@")).skip(1);
+    let added = added.filter_map(|rest| rest.split(|c: char| c.is_whitespace() || c == '`').next());
+    dependencies.chain(added).map(str::to_owned).collect()
+}
+
+/// Whether a stated version is ours up to its minor part.
+fn covers(stated: &str, ours: &str) -> bool {
+    let minor = |version: &str| version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    minor(stated) == minor(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTION: &str = "# Cancel safety";
+
+    fn silent(text: &str) -> Vec<String> {
+        without_section(text, SECTION).into_iter().map(|(_, name)| name).collect()
+    }
+
+    #[test]
+    fn public_functions_that_give_a_future_need_the_section() {
+        let text = "impl A {\n    /// Does it.\n    #[must_use]\n    pub async fn one(&self) {}\n\n    \
+                    pub fn two(\n        &self,\n    ) -> impl Future<Output = ()> {\n    }\n}";
+        assert_eq!(without_section(text, SECTION), [(4, "one".to_owned()), (6, "two".to_owned())]);
+    }
+
+    #[test]
+    fn the_section_is_found_above_attributes_of_any_length() {
+        let text = "/// Does it.\n///\n/// # Cancel safety\n///\n/// It is.\n#[must_use]\n\
+                    #[expect(\n    lint,\n    reason = \"x\"\n)]\npub async fn one() {}";
+        assert_eq!(silent(text), [""; 0]);
+    }
+
+    #[test]
+    fn a_section_of_the_function_before_does_not_count() {
+        let text = "/// # Cancel safety\npub async fn one() {}\npub async fn two() {}";
+        assert_eq!(silent(text), ["two"]);
+    }
+
+    #[test]
+    fn functions_of_public_traits_are_public() {
+        let text = "pub trait A {\n    async fn one(&self);\n    fn two(&self) -> BoxFuture<()>;\n    \
+                    fn three(&self) {\n    }\n    async fn four(&self) {}\n}\ntrait B {\n    \
+                    async fn five(&self);\n}\nimpl A for C {\n    async fn one(&self) {}\n}";
+        assert_eq!(silent(text), ["one", "two", "four"]);
+    }
+
+    #[test]
+    fn what_is_private_or_gives_no_future_needs_none() {
+        let text = "pub(crate) async fn one() {}\nasync fn two() {}\npub fn three(f: impl Future) {}\n\
+                    pub fn four() { async fn five() {} }\n/// pub async fn six() {}\n";
+        assert_eq!(silent(text), [""; 0]);
+    }
+
+    #[test]
+    fn versions_are_read_from_every_form_of_dependency() {
+        let readme = "    session-warden = \"0.1\"\nsession-warden = { features = [\"x\"], version = \
+                      \"1.2.3\" }\n`cargo add session-warden@0.9`\nsession-warden is small";
+        assert_eq!(stated_versions(readme), ["0.1", "1.2.3", "0.9"]);
+    }
+
+    #[test]
+    fn a_stated_version_is_held_to_its_minor_part() {
+        assert!(covers("0.1", "0.1.7"));
+        assert!(covers("0.1.0", "0.1.7"));
+        assert!(!covers("0.1", "0.2.0"));
+        assert!(!covers("0", "0.1.0"));
+    }
+}
