@@ -1,0 +1,11 @@
+//! Real servers that nobody here wrote, each a child process of its test. `tests/run` installs
+//! what they need.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these lints keep the library's surface small and its callers alive; a test has neither"
+)]
+
+mod peer;

@@ -1,0 +1,317 @@
+//! Starts panva's `oidc-provider` and asks it what it saw.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use url::form_urlencoded;
+
+/// How long the server may take to answer for the first time: it needs 0.5 s where it was tried.
+const START: Duration = Duration::from_secs(30);
+
+/// The confidential client that all of this module's own requests use; it has every grant.
+pub const CLIENT_ID: &str = "basic";
+pub const CLIENT_SECRET: &str = "basic-secret";
+
+/// How the server behaves. The default rotates strictly, as `README.md` beside the server says.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub access_ttl_s: u32,
+    pub refresh_ttl_s: u32,
+    pub rotate: bool,
+    /// Whether the second of two overlapping refreshes is reuse, as behind a row lock.
+    pub atomic_consume: bool,
+    /// For how long a spent refresh token is taken again.
+    pub overlap_s: u32,
+    /// By how much every call of the server's store is slower: widens races.
+    pub store_delay_ms: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            access_ttl_s: 5,
+            refresh_ttl_s: 120,
+            rotate: true,
+            atomic_consume: true,
+            overlap_s: 0,
+            store_delay_ms: 0,
+        }
+    }
+}
+
+/// What the server counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Grants other than refreshes that were answered with tokens.
+    pub established: u64,
+    /// Refreshes that succeeded, those with a lost answer included.
+    pub refreshes: u64,
+    pub refresh_errors: u64,
+    /// Refresh tokens that came a second time, whatever the answer was.
+    pub presented_again: u64,
+    pub reuse_detected: u64,
+    /// For reuse or by revocation.
+    pub grants_revoked: u64,
+    /// Revocation requests that were accepted, for tokens known or not.
+    pub revocations: u64,
+    /// Answers that were lost as [`OidcPeer::drop_next_answers`] wished.
+    pub dropped: u64,
+}
+
+/// A running server, which ends with this value.
+pub struct OidcPeer {
+    issuer: String,
+    pid: u32,
+    client: Client,
+    /// Killed when dropped.
+    _child: Child,
+    /// Closes when this process ends in any way, and then the server ends too.
+    _stdin: ChildStdin,
+    /// Kept open, for the server would fail at its next line of output.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl OidcPeer {
+    /// Starts a server on a free port and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If Node or the server's packages are missing, or it is not ready within [`START`]. A
+    /// missing server is a failure, never a test left out.
+    pub async fn start(options: Options) -> Self {
+        let mut child = spawn(options);
+        let pid = child.id().expect("the server has just started");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let issuer = ready(&mut stdout).await;
+        let client = Client::builder().no_proxy().build().expect("a plain client can be built");
+        Self { issuer, pid, client, _child: child, _stdin: stdin, _stdout: stdout }
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub async fn counts(&self) -> Counts {
+        let answer = self.client.get(format!("{}/_ctl", self.issuer)).send().await;
+        let body = answer.expect("the server answers").bytes().await.expect("its answer is whole");
+        let mut body: Value = serde_json::from_slice(&body).expect("its answer is JSON");
+        serde_json::from_value(body["counts"].take()).expect("its counters are these")
+    }
+
+    /// The next `n` token answers are lost after the server committed.
+    pub async fn drop_next_answers(&self, n: u32) {
+        self.wish(json!({ "drop_after_commit": n })).await;
+    }
+
+    /// Every token answer is held back by `ms` after the server committed; 0 ends that.
+    pub async fn delay_answers(&self, ms: u32) {
+        self.wish(json!({ "delay_ms": ms })).await;
+    }
+
+    /// Whether the server calls the token active.
+    pub async fn introspect(&self, token: &str) -> bool {
+        let (status, answer) = self.post("/token/introspection", &[("token", token)]).await;
+        assert_eq!(status, StatusCode::OK, "introspection failed: {answer}");
+        answer["active"].as_bool().expect("RFC 7662 requires it")
+    }
+
+    /// One request to the server past the library, as [`CLIENT_ID`].
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> (StatusCode, Value) {
+        self.try_post(path, form).await.expect("the server answers")
+    }
+
+    /// The same; an error if the answer was lost.
+    pub async fn try_post(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+    ) -> reqwest::Result<(StatusCode, Value)> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self
+            .client
+            .post(format!("{}{path}", self.issuer))
+            .basic_auth(CLIENT_ID, Some(CLIENT_SECRET))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        let answer = request.send().await?;
+        let (status, body) = (answer.status(), answer.bytes().await?);
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    async fn wish(&self, fault: Value) {
+        let request = self.client.post(format!("{}/_ctl", self.issuer)).body(fault.to_string());
+        let answer = request.send().await.expect("the server answers");
+        assert_eq!(answer.status(), StatusCode::OK, "the server knows no fault {fault}");
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/peers/oidc")
+}
+
+fn spawn(options: Options) -> Child {
+    let folder = folder();
+    let installed = folder.join("node_modules/oidc-provider").is_dir();
+    assert!(installed, "{} has no node_modules: tests/run installs them", folder.display());
+    let flag = |on: bool| u32::from(on).to_string();
+    Command::new("node")
+        .arg("server.mjs")
+        .current_dir(&folder)
+        .env("NODE_NO_WARNINGS", "1")
+        .env("STOP_WITH_STDIN", "1")
+        .env("PORT", "0")
+        .env("AT_TTL", options.access_ttl_s.to_string())
+        .env("RT_TTL", options.refresh_ttl_s.to_string())
+        .env("ROTATE", flag(options.rotate))
+        .env("ATOMIC_CONSUME", flag(options.atomic_consume))
+        .env("OVERLAP_S", options.overlap_s.to_string())
+        .env("STORE_DELAY_MS", options.store_delay_ms.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("node does not start ({error}): tests/run installs it"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+async fn ready(stdout: &mut Lines<BufReader<ChildStdout>>) -> String {
+    let issuer = async {
+        loop {
+            let line = stdout.next_line().await.expect("the server writes text");
+            let line = line.expect("the server ended before it was ready: see its stderr above");
+            if let Some(issuer) = line.strip_prefix("READY ") {
+                return issuer.to_owned();
+            }
+        }
+    };
+    tokio::time::timeout(START, issuer)
+        .await
+        .unwrap_or_else(|_| panic!("the server was not ready after {START:?}"))
+}
+
+/// The server is what the other tests take it for.
+mod tests {
+    use super::*;
+
+    const PASSWORD: [(&str, &str); 3] =
+        [("grant_type", "password"), ("username", "alice"), ("password", "ok")];
+
+    async fn establish(peer: &OidcPeer) -> Value {
+        let (status, tokens) = peer.post("/token", &PASSWORD).await;
+        assert_eq!(status, StatusCode::OK, "{tokens}");
+        tokens
+    }
+
+    fn refresh_with(tokens: &Value) -> [(&str, &str); 2] {
+        let token = tokens["refresh_token"].as_str().expect("a refresh token was issued");
+        [("grant_type", "refresh_token"), ("refresh_token", token)]
+    }
+
+    async fn refresh(peer: &OidcPeer, tokens: &Value) -> (StatusCode, Value) {
+        peer.post("/token", &refresh_with(tokens)).await
+    }
+
+    #[tokio::test]
+    async fn the_server_rotates_and_kills_the_grant_of_a_reused_token_and_counts_it() {
+        let peer = OidcPeer::start(Options::default()).await;
+        let first = establish(&peer).await;
+        let (status, second) = refresh(&peer, &first).await;
+        assert_eq!(status, StatusCode::OK, "{second}");
+        let access = second["access_token"].as_str().unwrap();
+        assert!(peer.introspect(access).await);
+
+        let (status, answer) = refresh(&peer, &first).await;
+        assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")));
+        let (status, _) = refresh(&peer, &second).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "reuse kills the newest token too");
+        assert!(!peer.introspect(access).await);
+
+        let expected = Counts {
+            established: 1,
+            refreshes: 1,
+            refresh_errors: 2,
+            presented_again: 1,
+            reuse_detected: 1,
+            grants_revoked: 1,
+            ..Counts::default()
+        };
+        assert_eq!(peer.counts().await, expected);
+    }
+
+    #[tokio::test]
+    async fn of_overlapping_refreshes_one_succeeds_and_the_grant_dies_however_slow_the_store() {
+        let peer = OidcPeer::start(Options { store_delay_ms: 20, ..Options::default() }).await;
+        let first = establish(&peer).await;
+        let (one, other) = tokio::join!(refresh(&peer, &first), refresh(&peer, &first));
+        let statuses = [one.0, other.0];
+        assert!(statuses.contains(&StatusCode::OK), "{statuses:?}");
+        assert!(statuses.contains(&StatusCode::BAD_REQUEST), "{statuses:?}");
+        let counts = peer.counts().await;
+        assert_eq!((counts.refreshes, counts.presented_again), (1, 1));
+        assert_eq!((counts.reuse_detected, counts.grants_revoked), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn within_the_overlap_a_spent_token_is_taken_again() {
+        let peer = OidcPeer::start(Options { overlap_s: 60, ..Options::default() }).await;
+        let first = establish(&peer).await;
+        for _ in 0..2 {
+            assert_eq!(refresh(&peer, &first).await.0, StatusCode::OK);
+        }
+        let counts = peer.counts().await;
+        assert_eq!((counts.presented_again, counts.reuse_detected), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_answer_is_lost_after_the_refresh_was_done() {
+        let peer = OidcPeer::start(Options::default()).await;
+        let first = establish(&peer).await;
+        peer.drop_next_answers(1).await;
+        peer.try_post("/token", &refresh_with(&first)).await.unwrap_err();
+        let counts = peer.counts().await;
+        assert_eq!((counts.refreshes, counts.dropped), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_delayed_answer_is_held_back_after_the_refresh_was_done() {
+        let peer = OidcPeer::start(Options::default()).await;
+        let first = establish(&peer).await;
+        peer.delay_answers(60_000).await;
+        let done = async { while peer.counts().await.refreshes == 0 {} };
+        tokio::select! {
+            answer = refresh(&peer, &first) => panic!("not held back: {answer:?}"),
+            () = done => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn client_credentials_give_an_access_token_alone() {
+        let peer = OidcPeer::start(Options::default()).await;
+        let (status, tokens) = peer.post("/token", &[("grant_type", "client_credentials")]).await;
+        assert_eq!(status, StatusCode::OK, "{tokens}");
+        assert!(peer.introspect(tokens["access_token"].as_str().unwrap()).await);
+        assert_eq!(tokens["refresh_token"], Value::Null);
+    }
+
+    #[tokio::test]
+    async fn two_servers_run_side_by_side_and_know_nothing_of_each_other() {
+        let (one, other) =
+            tokio::join!(OidcPeer::start(Options::default()), OidcPeer::start(Options::default()));
+        assert_ne!((one.pid(), one.issuer()), (other.pid(), other.issuer()));
+        let tokens = establish(&one).await;
+        assert_eq!(refresh(&other, &tokens).await.0, StatusCode::BAD_REQUEST);
+        assert_eq!(other.counts().await.established, 0);
+    }
+}
