@@ -1,0 +1,202 @@
+//! Events: what happened to sessions, for those who want to know.
+//!
+//! Events are hints; the list and `status` are the truth. A subscriber that is too slow misses
+//! the oldest and is told how many.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use futures_core::Stream;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use crate::error::LostReason;
+use crate::key::{ProviderName, SessionId};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// The session that it happened to, if to one.
+    pub session: Option<SessionId>,
+    /// When, by the wall clock.
+    pub at: SystemTime,
+    /// The session's epoch then; 0 where there is none.
+    pub epoch: u64,
+    /// What.
+    pub kind: EventKind,
+}
+
+impl Event {
+    pub(crate) fn of_session(id: &SessionId, at: SystemTime, epoch: u64, kind: EventKind) -> Self {
+        Self { session: Some(id.clone()), at, epoch, kind }
+    }
+
+    pub(crate) fn of_none(at: SystemTime, kind: EventKind) -> Self {
+        Self { session: None, at, epoch: 0, kind }
+    }
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A grant made a session.
+    Established,
+    /// The session has new tokens.
+    Refreshed,
+    /// The refresh token ends in `left`, and no refresh renewed it.
+    RefreshExpiring {
+        /// How long it still lives.
+        left: Duration,
+    },
+    /// The session is lost; the user must sign in again.
+    Lost(LostReason),
+    /// The answer to a refresh was lost; the refresh token may be spent.
+    InDoubt,
+    /// New tokens could not be saved. They are served from memory and saved later.
+    SaveOwed,
+    /// What was owed is saved.
+    Saved,
+    /// The session was revoked by us.
+    Revoked,
+    /// The session's actor died and was started again.
+    ActorRestarted,
+    /// The supervisor actor died and was started again.
+    SupervisorRestarted,
+    /// The session's actor died too often; the session is set aside for a while.
+    Quarantined {
+        /// For how long.
+        pause: Duration,
+    },
+    /// The server rejects the client, or its certificate was refused. Said once for a provider
+    /// until it works again.
+    ProviderMisconfigured(ProviderName),
+    /// A stored session belongs to a provider that is not registered. It is kept.
+    ProviderUnknown(ProviderName),
+    /// A stored session was issued by another authority or to another client than the provider's
+    /// configuration names now. It is kept, and nothing is sent.
+    ForeignAuthority,
+    /// This subscriber was too slow and missed so many events.
+    Missed(u64),
+}
+
+/// A subscription. Ends when the supervisor shuts down.
+pub struct Events(BroadcastStream<Event>);
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        Pin::new(&mut self.0).poll_next(cx).map(|next| {
+            next.map(|event| match event {
+                Ok(event) => event,
+                Err(BroadcastStreamRecvError::Lagged(missed)) => {
+                    Event::of_none(SystemTime::UNIX_EPOCH, EventKind::Missed(missed))
+                }
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+/// The one way out for events: to subscribers and to the log.
+pub(crate) struct Publisher {
+    sender: ArcSwapOption<broadcast::Sender<Event>>,
+}
+
+impl Publisher {
+    pub(crate) fn new(buffer: usize) -> Self {
+        Self { sender: ArcSwapOption::from_pointee(broadcast::channel(buffer).0) }
+    }
+
+    pub(crate) fn publish(&self, event: Event) {
+        log(&event);
+        if let Some(sender) = &*self.sender.load() {
+            // No subscriber is not an error.
+            let _ = sender.send(event);
+        }
+    }
+
+    /// A new subscription; one that has ended already if the publisher is closed.
+    pub(crate) fn subscribe(&self) -> Events {
+        let receiver = match &*self.sender.load() {
+            Some(sender) => sender.subscribe(),
+            None => broadcast::channel(1).1,
+        };
+        Events(BroadcastStream::new(receiver))
+    }
+
+    /// Ends all subscriptions.
+    pub(crate) fn close(&self) {
+        self.sender.store(None);
+    }
+}
+
+fn log(event: &Event) {
+    let session = event.session.as_ref().map(tracing::field::display);
+    let kind = &event.kind;
+    match kind {
+        EventKind::Established
+        | EventKind::Refreshed
+        | EventKind::Saved
+        | EventKind::Revoked
+        | EventKind::Missed(_) => tracing::debug!(session, ?kind),
+        EventKind::RefreshExpiring { .. } | EventKind::ActorRestarted => {
+            tracing::info!(session, ?kind);
+        }
+        EventKind::Lost(_)
+        | EventKind::InDoubt
+        | EventKind::SaveOwed
+        | EventKind::SupervisorRestarted
+        | EventKind::Quarantined { .. }
+        | EventKind::ProviderMisconfigured(_)
+        | EventKind::ProviderUnknown(_)
+        | EventKind::ForeignAuthority => tracing::warn!(session, ?kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    fn revoked() -> Event {
+        Event::of_none(SystemTime::UNIX_EPOCH, EventKind::Revoked)
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_how_many_events_it_missed() {
+        let publisher = Publisher::new(4);
+        let mut events = publisher.subscribe();
+        for _ in 0..7 {
+            publisher.publish(revoked());
+        }
+        assert_eq!(events.next().await.unwrap().kind, EventKind::Missed(3));
+        for _ in 0..4 {
+            assert_eq!(events.next().await.unwrap().kind, EventKind::Revoked);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_publisher_ends_old_and_new_subscriptions() {
+        let publisher = Publisher::new(4);
+        let mut old = publisher.subscribe();
+        publisher.publish(revoked());
+        publisher.close();
+        publisher.publish(revoked());
+        assert_eq!(old.next().await.unwrap().kind, EventKind::Revoked);
+        assert!(old.next().await.is_none());
+        assert!(publisher.subscribe().next().await.is_none());
+    }
+}

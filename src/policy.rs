@@ -1,0 +1,334 @@
+//! Every bound and every waiting time, with its default and the reason for it.
+
+use std::time::Duration;
+
+/// The bounds of one supervisor.
+///
+/// A plain value: take the default and change what you must.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::policy::Policy;
+///
+/// let policy = Policy { wait: Duration::from_secs(5), ..Policy::default() };
+/// assert_eq!(policy.max_sessions, 4_000_000);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct Policy {
+    /// The most sessions resident in memory; the next one gets `Capacity`. Defaults to 4,000,000
+    /// because that is some 8 GB of slots and tokens, more than a backend gives to this crate.
+    pub max_sessions: usize,
+    /// The most callers that wait for one session; the next one gets `Capacity`. Defaults to
+    /// 65,536 because a waiting caller costs about 1 KB, and a mailbox holds at most one message
+    /// for each.
+    pub max_waiters: usize,
+    /// The most grants and revocations that queue for one session; the next one gets `Capacity`.
+    /// Defaults to 16 because each is exchanged on its own, and a user who signs in again and
+    /// again gains nothing from a longer queue.
+    pub max_queued_grants: usize,
+    /// How long one call waits before it gets `Deadline`. Defaults to 30 s because an exchange
+    /// may take [`exchange_budget`](Self::exchange_budget), and another may stand before it.
+    pub wait: Duration,
+    /// How long one exchange may take with all its repeats. Defaults to 10 s because servers
+    /// that answer at all answer in 1 s, and callers wait meanwhile.
+    pub exchange_budget: Duration,
+    /// No repeat within an exchange is sent with less than this left of its budget. Defaults to
+    /// 5 s because a request that is cut off leaves its refresh token in doubt.
+    pub repeat_floor: Duration,
+    /// A provider's future that runs this long after its budget lets its waiters go with
+    /// `RetryLater`. Defaults to 5 s, so that a transport that ends in time is never overtaken.
+    pub overdue_after: Duration,
+    /// When a provider's future is dropped, as ambiguous: the one exception to "an exchange is
+    /// never dropped". Defaults to 60 s because no transport of this crate runs longer than its
+    /// budget, so only a provider that hangs in its own code gets there.
+    pub exchange_cut: Duration,
+    /// How long credentials may take to be saved before they are served all the same, as owed.
+    /// Defaults to 2 s because callers wait, and the tokens are good.
+    pub save_wait: Duration,
+    /// How long a store may take to load or claim before the call gets `Store`. Defaults to 5 s
+    /// because a database that fails over takes that long, and nothing is at stake yet.
+    pub store_wait: Duration,
+    /// How long a claim holds a session against other processes. Defaults to 20 s: the budget,
+    /// 5 s for the commit and 5 s of margin.
+    pub lease: Duration,
+    /// How long a session whose holder fell silent is left alone after its lease. Defaults to
+    /// 30 s because a paused process may come back with the new token.
+    pub hold: Duration,
+    /// How long a second factor is waited for. Defaults to 10 min because vendors' challenges
+    /// live for 10 to 15 min.
+    pub challenge: Duration,
+    /// Waiting times after failed exchanges. Defaults to 1 s doubling to 5 min, with full jitter.
+    pub backoff: Backoff,
+    /// Waiting times after failed saves. Defaults to 100 ms doubling to 10 s, with full jitter,
+    /// because an owed save is the only copy of a rotated token.
+    pub save_backoff: Backoff,
+    /// When a session whose actor keeps dying is set aside. See [`Restarts`].
+    pub restarts: Restarts,
+    /// How many events a slow subscriber may lag behind before it misses the oldest, which is
+    /// counted. Defaults to 1,024 because events are hints and the list is the truth.
+    pub events: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_sessions: 4_000_000,
+            max_waiters: 65_536,
+            max_queued_grants: 16,
+            wait: Duration::from_secs(30),
+            exchange_budget: Duration::from_secs(10),
+            repeat_floor: Duration::from_secs(5),
+            overdue_after: Duration::from_secs(5),
+            exchange_cut: Duration::from_secs(60),
+            save_wait: Duration::from_secs(2),
+            store_wait: Duration::from_secs(5),
+            lease: Duration::from_secs(20),
+            hold: Duration::from_secs(30),
+            challenge: Duration::from_secs(600),
+            backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) },
+            save_backoff: Backoff {
+                base: Duration::from_millis(100),
+                cap: Duration::from_secs(10),
+            },
+            restarts: Restarts::default(),
+            events: 1024,
+        }
+    }
+}
+
+impl Policy {
+    /// What contradicts itself in this policy, if anything does.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let Self { exchange_budget, overdue_after, exchange_cut, lease, .. } = self;
+        if self.max_sessions == 0 || self.max_waiters == 0 || self.max_queued_grants == 0 {
+            Some("a bound of the policy is zero")
+        } else if self.events == 0 {
+            Some("the policy's event buffer is zero")
+        } else if *exchange_budget < self.repeat_floor {
+            Some("the policy's exchange budget is below its repeat floor")
+        } else if *lease <= *exchange_budget {
+            Some("the policy's lease is not longer than its exchange budget")
+        } else if *exchange_cut < exchange_budget.saturating_add(*overdue_after) {
+            Some("the policy cuts an exchange before it is overdue")
+        } else {
+            None
+        }
+    }
+}
+
+/// A waiting time that doubles with each failure, up to a cap, with full jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
+pub struct Backoff {
+    /// The longest wait after the first failure.
+    pub base: Duration,
+    /// The longest wait after any.
+    pub cap: Duration,
+}
+
+impl Backoff {
+    /// The wait after failure number `tries` (1 is the first). `spread` in 0..=1 is the jitter's
+    /// dice; at least a tenth of the step is waited, so that a zero cannot hammer a server.
+    #[must_use]
+    pub fn wait(&self, tries: u32, spread: f64) -> Duration {
+        let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+        let step = self.base.saturating_mul(doubled).min(self.cap);
+        step.mul_f64(0.1 + 0.9 * spread.clamp(0.0, 1.0))
+    }
+}
+
+/// When a session whose actor keeps dying is set aside, so that the rest go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
+pub struct Restarts {
+    /// More abnormal ends than this within [`within`](Self::within) set a session aside.
+    /// Defaults to 5 because an actor that dies that often dies of its session.
+    pub intensity: u32,
+    /// The period over which ends are counted. Defaults to 60 s.
+    pub within: Duration,
+    /// The wait before the actor of a session is started again. Defaults to 10 ms doubling to
+    /// 1 s.
+    pub backoff: Backoff,
+    /// The wait before the supervisor actor is started again. Defaults to 10 ms doubling to 1 s.
+    pub supervisor_backoff: Backoff,
+    /// How long a session is set aside. Defaults to 1 min doubling to 1 h.
+    pub quarantine: Backoff,
+}
+
+impl Default for Restarts {
+    fn default() -> Self {
+        let quick = Backoff { base: Duration::from_millis(10), cap: Duration::from_secs(1) };
+        Self {
+            intensity: 5,
+            within: Duration::from_secs(60),
+            backoff: quick,
+            supervisor_backoff: quick,
+            quarantine: Backoff { base: Duration::from_secs(60), cap: Duration::from_secs(3600) },
+        }
+    }
+}
+
+/// When sessions of one provider are refreshed.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct RefreshPolicy {
+    /// Who notices that a token is due. Defaults to [`When::OnDemand`].
+    pub when: When,
+    /// The part of a token's life after which it is due. Defaults to 0.8, so that there is time
+    /// to be in doubt before callers notice.
+    pub fraction: f64,
+    /// A token is due at least this long before its end. Defaults to 10 s because an exchange may
+    /// take that long. Never more than half of the life, so that a short life does not loop.
+    pub at_least: Duration,
+    /// A token is due at most this long before its end. Defaults to 5 min.
+    pub at_most: Duration,
+    /// The part of the remaining life over which due times are spread. Defaults to 0.1, so that
+    /// sessions established together are not refreshed together.
+    pub jitter: f64,
+    /// How long before a refresh token's end `RefreshExpiring` is reported; at most half of its
+    /// life ahead. Defaults to 24 h, so that somebody awake sees it.
+    pub expiring: Duration,
+}
+
+impl Default for RefreshPolicy {
+    fn default() -> Self {
+        Self {
+            when: When::OnDemand,
+            fraction: 0.8,
+            at_least: Duration::from_secs(10),
+            at_most: Duration::from_secs(300),
+            jitter: 0.1,
+            expiring: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl RefreshPolicy {
+    /// How long after it was asked for a token that lives for `life` is due. `spread` in 0..=1 is
+    /// the jitter's dice.
+    #[must_use]
+    pub fn due_after(&self, life: Duration, spread: f64) -> Duration {
+        let most = life / 2;
+        let ahead = life.mul_f64(1.0 - self.fraction.clamp(0.0, 1.0));
+        let ahead = ahead.min(self.at_most).max(self.at_least);
+        let spread = spread.clamp(0.0, 1.0) * self.jitter.clamp(0.0, 1.0);
+        life - ahead.saturating_add(life.mul_f64(spread)).min(most)
+    }
+
+    /// How long after it was asked for a refresh token that lives for `life` is reported as
+    /// expiring.
+    #[must_use]
+    pub fn expiring_after(&self, life: Duration) -> Duration {
+        life - self.expiring.min(life / 2)
+    }
+}
+
+/// Who notices that a token is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum When {
+    /// Callers: the first who asks for a due token starts its refresh. Nothing runs while idle,
+    /// and on a server that rotates strictly each refresh is a small risk, so this is the default.
+    OnDemand,
+    /// The schedule, whether anybody asks or not.
+    Ahead,
+}
+
+/// The bounds of one provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct ProviderLimits {
+    /// The most exchanges in flight at once. Defaults to 64 because a server that answers in
+    /// 100 ms then gets 640 a second, and a slow one gets no pile of half-done refreshes.
+    pub exchanges: usize,
+    /// How long an exchange waits for its turn before it gives up, unsent. Defaults to 25 s, so
+    /// that it ends before its callers' [`Policy::wait`].
+    pub turn: Duration,
+    /// How often a client that the server rejected (`invalid_client`) is tried again. Defaults to
+    /// 1 min: one probe a minute per client, not one a session.
+    pub probe: Duration,
+    /// The longest `Retry-After` that is obeyed. Defaults to 10 min because a server that asks
+    /// for ten years is wrong.
+    pub longest_retry_after: Duration,
+}
+
+impl Default for ProviderLimits {
+    fn default() -> Self {
+        Self {
+            exchanges: 64,
+            turn: Duration::from_secs(25),
+            probe: Duration::from_secs(60),
+            longest_retry_after: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A token whose stated lifetime is shorter than this is taken to live this long: servers send 0,
+/// negative or missing-unit values, and a token that was just issued must be used at least once.
+/// Defaults to 1 s, so that such a server is asked at most once a second for each session.
+pub const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+
+/// Longer stated lifetimes are cut to this. Defaults to 10 years because nothing that is granted
+/// longer than that has an expiry that matters.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How often a handle sends its message again when the actor that should answer died. Defaults to
+/// 3 because messages are idempotent, and a supervisor that dies more often is in back-off.
+pub const RESENDS: u32 = 3;
+
+/// How far wall and monotonic time may move against each other before a token's age is looked at
+/// anew. Defaults to 2 s: clock discipline moves by less, suspends and clock steps by more.
+pub const DRIFT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_defaults_are_what_their_reasons_say() {
+        let policy = Policy::default();
+        assert_eq!(policy.fault(), None);
+        assert_eq!(policy.lease, policy.exchange_budget + 5 * SECOND + 5 * SECOND);
+        assert_eq!(
+            (policy.max_waiters, policy.max_queued_grants, policy.events),
+            (65_536, 16, 1024)
+        );
+        assert_eq!((policy.wait, policy.save_wait), (30 * SECOND, 2 * SECOND));
+        assert_eq!((policy.challenge, policy.hold), (600 * SECOND, 30 * SECOND));
+        assert_eq!(Restarts::default().intensity, 5);
+        assert_eq!(ProviderLimits::default().exchanges, 64);
+        assert!(ProviderLimits::default().turn < policy.wait);
+    }
+
+    #[test]
+    fn a_policy_that_contradicts_itself_says_how() {
+        let base = Policy::default;
+        assert!(Policy { max_waiters: 0, ..base() }.fault().is_some());
+        assert!(Policy { events: 0, ..base() }.fault().is_some());
+        assert!(Policy { lease: SECOND, ..base() }.fault().is_some());
+        assert!(Policy { exchange_cut: SECOND, ..base() }.fault().is_some());
+        assert!(Policy { exchange_budget: SECOND, ..base() }.fault().is_some());
+    }
+
+    #[test]
+    fn a_token_is_due_at_four_fifths_of_its_life_within_the_bounds() {
+        let policy = RefreshPolicy::default();
+        assert_eq!(policy.due_after(900 * SECOND, 0.0), 720 * SECOND);
+        assert_eq!(policy.due_after(20 * SECOND, 0.0), 10 * SECOND, "half, not less");
+        assert_eq!(policy.due_after(SECOND, 1.0), SECOND / 2);
+        assert_eq!(policy.due_after(36_000 * SECOND, 0.0), 35_700 * SECOND, "at most 5 min ahead");
+        assert_eq!(policy.due_after(900 * SECOND, 1.0), 630 * SECOND, "jitter comes earlier");
+    }
+
+    #[test]
+    fn a_wait_doubles_to_its_cap_and_never_vanishes() {
+        let backoff = Backoff { base: SECOND, cap: 300 * SECOND };
+        assert_eq!(backoff.wait(1, 1.0), SECOND);
+        assert_eq!(backoff.wait(4, 1.0), 8 * SECOND);
+        assert_eq!(backoff.wait(400, 1.0), 300 * SECOND);
+        assert_eq!(backoff.wait(1, 0.0), SECOND / 10);
+    }
+}

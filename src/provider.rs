@@ -1,0 +1,430 @@
+//! Providers: clients of one authorization server each, and how they say what happened.
+//!
+//! A provider is a wire format and nothing else: no retry, no clock, no lock. The session machine
+//! sees the [`FailureClass`] of a failure, never a status or a text.
+
+mod bearer;
+pub(crate) mod erased;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub(crate) mod gate;
+pub mod oauth2;
+pub(crate) mod registered;
+pub mod wire;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+pub use self::wire::{Signing, Wire};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode, Refusal};
+use crate::policy::{ProviderLimits, RefreshPolicy};
+use crate::token::{Placement, Tokens};
+use crate::transport::Fault;
+
+/// A client of one authorization server.
+///
+/// # Contract
+///
+/// The crate calls [`establish`](Self::establish), [`refresh`](Self::refresh) and
+/// [`revoke`](Self::revoke) from a task that no caller's cancellation interrupts, one at a time
+/// for each session, and drops the future only when it has run for
+/// [`Policy::exchange_cut`](crate::policy::Policy::exchange_cut); that, and a panic, count as
+/// [`FailureClass::Ambiguous`]. All traffic goes through the [`Wire`] that is handed in. An
+/// implementation repeats nothing on its own, except where the server said that it did not
+/// process the request and asked for another at once.
+pub trait Provider: Send + Sync + Sized + 'static {
+    /// What [`establish`](Self::establish) takes: a password, a code, security tokens ...
+    type Grant: Send + 'static;
+    /// A second factor that the server asks for; [`Infallible`](std::convert::Infallible) where
+    /// there is none.
+    type Challenge: Send + Sync + 'static;
+    /// What the provider keeps beside the tokens: ids, scopes. Not secret.
+    type Attributes: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// The name of the wire format, for logs: `oauth2`, say.
+    fn dialect(&self) -> &'static str;
+
+    /// The server that issues the credentials. They are sent to no other origin.
+    fn authority(&self) -> &Url;
+
+    /// The client's id at that server. Credentials are bound to it.
+    fn client(&self) -> &str;
+
+    /// What the server does to a refresh token that was used.
+    fn rotation(&self) -> Rotation;
+
+    /// The fixed header that carries a permission token; None where there is none.
+    fn placement(&self) -> Option<Placement>;
+
+    /// Whatever must be known before an exchange, discovery for one. It comes before the claim,
+    /// so that a slow answer holds no session.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be had. No credentials are at stake.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    fn prepare(&self, wire: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send;
+
+    /// Exchanges a grant for tokens or a challenge.
+    ///
+    /// # Errors
+    ///
+    /// The failure's class and what is known of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not dropped before [`Policy::exchange_cut`](crate::policy::Policy::exchange_cut).
+    fn establish(
+        &self,
+        wire: &Wire<'_>,
+        grant: Self::Grant,
+    ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send;
+
+    /// Exchanges the refresh token of `held` for new tokens. An answer without a refresh token
+    /// keeps the old one (RFC 6749 section 6).
+    ///
+    /// # Errors
+    ///
+    /// The failure's class; [`FailureClass::Rejected`] ends the session.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`establish`](Self::establish).
+    fn refresh(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Self::Attributes>,
+    ) -> impl Future<Output = Result<Tokens<Self::Attributes>, ExchangeError>> + Send;
+
+    /// Ends the session at the server. It is repeated until it succeeds, so "unknown token" is
+    /// success (RFC 7009 section 2.2).
+    ///
+    /// # Errors
+    ///
+    /// The failure's class.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`establish`](Self::establish).
+    fn revoke(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Self::Attributes>,
+    ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send;
+
+    /// A grant that needs no user, with which a session that was never established, or is lost,
+    /// mints itself; None where there is none.
+    fn renewal(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant>;
+
+    /// Puts the token on a request.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if this request cannot carry it.
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error>;
+
+    /// Reads a response of an API that was called with a token.
+    fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+}
+
+/// What a successful [`Provider::establish`] gives.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
+pub enum Issued<P: Provider> {
+    /// A session.
+    Tokens(Tokens<P::Attributes>),
+    /// The server wants a second factor.
+    Challenge(P::Challenge),
+}
+
+/// What a successful [`Provider::revoke`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revoked {
+    /// The server knows that the session has ended.
+    AtServer,
+    /// The server has no way to be told.
+    NotSupported,
+}
+
+/// What a response says of the token that the request carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// Nothing: the token was taken.
+    None,
+    /// The access token is dead; a refresh may help.
+    TokenDead,
+    /// The session is dead; only a new grant helps.
+    SessionDead,
+    /// It was refused for a reason that no refresh mends, a missing permission for one.
+    NotOurs,
+}
+
+/// What a server does to a refresh token that was used. It decides what is done when an answer
+/// was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rotation {
+    /// The same refresh token for ever (Google, Entra ID): a retry is always safe.
+    Static,
+    /// For this long a retry with the old token gets the same new pair (django-oauth-toolkit).
+    Idempotent(Duration),
+    /// For this long a retry with the old token gets another new pair (Ory Hydra, Auth0, Okta,
+    /// Cognito).
+    Fork(Duration),
+    /// For this long a retry gets a new pair, and only the newest pair is good (Airlock).
+    NewestOnly(Duration),
+    /// The old token dies at once, and its reuse kills the whole grant (RFC 9700 section 4.14.2).
+    /// What is not known is taken for this.
+    Strict,
+}
+
+/// A provider with its settings, as [`SupervisorBuilder::provider`] takes it.
+///
+/// [`SupervisorBuilder::provider`]: crate::supervisor::SupervisorBuilder::provider
+pub struct Registration<P: Provider> {
+    pub(crate) provider: Arc<dyn erased::Erased>,
+    pub(crate) refresh: RefreshPolicy,
+    pub(crate) limits: ProviderLimits,
+    provides: PhantomData<fn() -> P>,
+}
+
+impl<P: Provider> Registration<P> {
+    /// This provider with default settings.
+    #[must_use]
+    pub fn new(provider: P) -> Self {
+        Self::standing_in(provider)
+    }
+
+    /// `other` in the place of a `P`: a wrapper or a test double. Handles keep the type of `P`.
+    #[must_use]
+    pub fn standing_in<Q>(other: Q) -> Self
+    where
+        Q: Provider<Grant = P::Grant, Challenge = P::Challenge, Attributes = P::Attributes>,
+    {
+        Self {
+            provider: Arc::new(erased::Adapter(other)),
+            refresh: RefreshPolicy::default(),
+            limits: ProviderLimits::default(),
+            provides: PhantomData,
+        }
+    }
+
+    /// With this policy of when to refresh.
+    #[must_use]
+    pub fn refresh(mut self, policy: RefreshPolicy) -> Self {
+        self.refresh = policy;
+        self
+    }
+
+    /// With these bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: ProviderLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+impl<P: Provider> From<P> for Registration<P> {
+    fn from(provider: P) -> Self {
+        Self::new(provider)
+    }
+}
+
+impl<P: Provider> fmt::Debug for Registration<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("dialect", &self.provider.dialect())
+            .field("authority", &self.provider.authority().as_str())
+            .field("refresh", &self.refresh)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An exchange that failed: its class, and what is safe to say of it. Never a body, a URL's query
+/// or a description.
+#[derive(Debug, thiserror::Error)]
+#[error("{class}")]
+pub struct ExchangeError {
+    class: FailureClass,
+    code: Option<ProviderCode>,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+    #[source]
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a failed exchange means for the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureClass {
+    /// No byte of the request reached the server. Nothing is lost.
+    NotSent,
+    /// As `NotSent`, because the server's certificate was refused: a wrong configuration or an
+    /// attack.
+    Untrusted,
+    /// The server says that it did not process the request (408, 425, 503 with Retry-After).
+    NotProcessed,
+    /// As `NotProcessed`, because of too many requests (429): the whole provider slows down.
+    Throttled,
+    /// The request may have been processed and the answer is lost.
+    Ambiguous,
+    /// The server rejected the refresh token: the session is lost.
+    Rejected,
+    /// The server refused the grant.
+    Refused(Refusal),
+    /// The server called the request invalid. Some use it for a lost race, so it is tried again
+    /// twice before it counts as `Misconfigured`.
+    InvalidRequest,
+    /// Client, secret, scope or endpoint are wrong. It holds for the whole client, so one alarm
+    /// is raised and the client is asked rarely until it is mended.
+    Misconfigured,
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent => f.write_str("the request did not reach the server"),
+            Self::Untrusted => f.write_str("the server's certificate was refused"),
+            Self::NotProcessed => f.write_str("the server did not process the request"),
+            Self::Throttled => f.write_str("the server wants fewer requests"),
+            Self::Ambiguous => f.write_str("the answer was lost"),
+            Self::Rejected => f.write_str("the server rejected the refresh token"),
+            Self::Refused(refusal) => write!(f, "the server refused the grant, {refusal}"),
+            Self::InvalidRequest => f.write_str("the server called the request invalid"),
+            Self::Misconfigured => f.write_str("the server rejected the client"),
+        }
+    }
+}
+
+impl ExchangeError {
+    /// A failure of this class.
+    #[must_use]
+    pub fn new(class: FailureClass) -> Self {
+        Self { class, code: None, status: None, retry_after: None, source: None }
+    }
+
+    /// With the server's error code; what is not safe to log is cut off.
+    #[must_use]
+    pub fn with_code(mut self, code: &str) -> Self {
+        self.code = ProviderCode::new(code);
+        self
+    }
+
+    /// With the HTTP status.
+    #[must_use]
+    pub fn with_status(mut self, status: http::StatusCode) -> Self {
+        self.status = Some(status.as_u16());
+        self
+    }
+
+    /// With the time that the server wants to be left alone.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// With its cause, which must hold no secret.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What it means for the session.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        self.class
+    }
+
+    /// The HTTP status, if there was an answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// How long the server wants to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The same, as callers get it.
+    pub(crate) fn into_error(self) -> Error {
+        let (kind, outcome) = match self.class {
+            FailureClass::NotSent | FailureClass::Untrusted => {
+                (ErrorKind::RetryLater, ExchangeOutcome::NotSent)
+            }
+            FailureClass::NotProcessed | FailureClass::Throttled => {
+                (ErrorKind::RetryLater, ExchangeOutcome::NotProcessed)
+            }
+            FailureClass::Ambiguous => (ErrorKind::RetryLater, ExchangeOutcome::Ambiguous),
+            FailureClass::Rejected => {
+                (ErrorKind::Refused(Refusal::GrantExpired), ExchangeOutcome::Rejected)
+            }
+            FailureClass::Refused(refusal) => {
+                (ErrorKind::Refused(refusal), ExchangeOutcome::Rejected)
+            }
+            FailureClass::InvalidRequest | FailureClass::Misconfigured => {
+                (ErrorKind::Misconfigured, ExchangeOutcome::Rejected)
+            }
+        };
+        let error = Error::new(kind).with_outcome(outcome).with_code(self.code.clone());
+        let error = match self.retry_after {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        };
+        error.with_source(self)
+    }
+}
+
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        let class = match &fault {
+            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
+            Fault::Untrusted(_) => FailureClass::Untrusted,
+            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
+        };
+        Self::new(class).with_source(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_error_says_its_outcome_and_keeps_its_cause_apart() {
+        let failed = ExchangeError::new(FailureClass::Throttled)
+            .with_code("slow_down")
+            .with_status(http::StatusCode::TOO_MANY_REQUESTS)
+            .with_retry_after(Some(Duration::from_secs(7)));
+        let error = failed.into_error();
+        assert_eq!(error.kind(), ErrorKind::RetryLater);
+        assert_eq!(error.outcome(), Some(ExchangeOutcome::NotProcessed));
+        assert_eq!(error.provider_code(), Some("slow_down"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(
+            StdError::source(&error).unwrap().to_string(),
+            "the server wants fewer requests"
+        );
+    }
+}

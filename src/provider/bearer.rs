@@ -1,0 +1,106 @@
+//! What an API says of a bearer token (RFC 6750 section 3).
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::Rejection;
+
+/// Reads the response of an API that was called with a bearer token.
+pub(crate) fn rejection(response: &http::response::Parts) -> Rejection {
+    let code = error(&response.headers);
+    match response.status {
+        StatusCode::UNAUTHORIZED => match code.as_deref() {
+            Some("insufficient_scope" | "invalid_request") => Rejection::NotOurs,
+            _ => Rejection::TokenDead,
+        },
+        StatusCode::FORBIDDEN => Rejection::NotOurs,
+        StatusCode::BAD_REQUEST if code.as_deref() == Some("invalid_request") => Rejection::NotOurs,
+        _ => Rejection::None,
+    }
+}
+
+/// The `error` of the Bearer challenge, wherever it stands among other challenges (RFC 9110
+/// section 11.6.1).
+fn error(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    values.filter_map(|value| value.to_str().ok()).find_map(|value| {
+        let mut bearer = false;
+        items(value).find_map(|item| {
+            let (name, value) = match item.split_once('=') {
+                Some((before, value)) => (before.trim_end(), value.trim_start()),
+                None => (item, ""),
+            };
+            // "Bearer realm": a new challenge begins here; a parameter's name is one word.
+            let name = match name.split_once(char::is_whitespace) {
+                Some((scheme, name)) => {
+                    bearer = scheme.eq_ignore_ascii_case("bearer");
+                    name.trim_start()
+                }
+                None if item.contains('=') => name,
+                None => {
+                    bearer = name.eq_ignore_ascii_case("bearer");
+                    return None;
+                }
+            };
+            let found = bearer && name.eq_ignore_ascii_case("error");
+            found.then(|| value.trim_matches('"').to_owned())
+        })
+    })
+}
+
+/// The items of a list, split at the commas that are outside of quotes.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let split = list.split(move |c| {
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && !escaped && c == '\\';
+        c == ',' && !quoted
+    });
+    split.map(str::trim).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, challenges: &[&str]) -> Rejection {
+        let mut response = http::Response::builder().status(status);
+        for challenge in challenges {
+            response = response.header(header::WWW_AUTHENTICATE, *challenge);
+        }
+        rejection(&response.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn a_401_means_a_dead_token_unless_the_challenge_says_otherwise() {
+        for dead in [
+            &[][..],
+            &["Bearer"],
+            &["Bearer realm=\"x\""],
+            &["Bearer realm=\"x\", error=\"invalid_token\""],
+            &["bearer error=invalid_token"],
+            &["Basic realm=\"error\", error=\"insufficient_scope\""],
+            &["Negotiate abc==, Bearer realm=\"a, error=\\\"insufficient_scope\\\"\""],
+            &["Bearer error=\"invalid_token\", Basic error=\"insufficient_scope\""],
+        ] {
+            assert_eq!(judged(401, dead), Rejection::TokenDead, "{dead:?}");
+        }
+        for other in [
+            &["Bearer error=\"insufficient_scope\", scope=\"write\""][..],
+            &["Basic realm=\"x\"", "BEARER realm=\"x\" , Error = \"insufficient_scope\""],
+            &["Basic realm=\"x, y\", Bearer error=insufficient_scope"],
+            &["Bearer error=\"invalid_request\""],
+        ] {
+            assert_eq!(judged(401, other), Rejection::NotOurs, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn no_other_status_kills_a_token() {
+        assert_eq!(judged(403, &["Bearer error=\"insufficient_scope\""]), Rejection::NotOurs);
+        assert_eq!(judged(403, &[]), Rejection::NotOurs);
+        assert_eq!(judged(400, &["Bearer error=\"invalid_request\""]), Rejection::NotOurs);
+        for status in [200, 204, 302, 400, 404, 429, 500, 503] {
+            assert_eq!(judged(status, &[]), Rejection::None, "{status}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A provider without its types, as sessions of several providers share it.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use url::Url;
+
+use super::{ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation};
+use super::{Signing, Wire};
+use crate::error::{Error, ErrorKind};
+use crate::token::{Credentials, Placement, Tokens};
+
+/// A grant or a challenge whose type only the typed handle knows.
+pub(crate) type Parcel = Box<dyn Any + Send>;
+
+/// What an establish gave, without its types.
+pub(crate) enum ErasedIssued {
+    Tokens(Credentials),
+    Challenge(Parcel),
+}
+
+/// [`Provider`] for any of its types.
+pub(crate) trait Erased: Send + Sync {
+    fn dialect(&self) -> &'static str;
+    fn authority(&self) -> &Url;
+    fn client(&self) -> &str;
+    fn rotation(&self) -> Rotation;
+    fn placement(&self) -> Option<Placement>;
+    fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>>;
+    fn establish<'a>(
+        &'a self,
+        wire: &'a Wire<'a>,
+        grant: Parcel,
+    ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>>;
+    fn refresh<'a>(
+        &'a self,
+        wire: &'a Wire<'a>,
+        held: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Credentials, ExchangeError>>;
+    fn revoke<'a>(
+        &'a self,
+        wire: &'a Wire<'a>,
+        held: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
+    fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel>;
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error>;
+    fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+}
+
+/// The origin that credentials are bound to.
+pub(crate) fn origin(provider: &dyn Erased) -> String {
+    provider.authority().origin().ascii_serialization()
+}
+
+pub(crate) struct Adapter<P>(pub(crate) P);
+
+impl<P: Provider> Erased for Adapter<P> {
+    fn dialect(&self) -> &'static str {
+        self.0.dialect()
+    }
+
+    fn authority(&self) -> &Url {
+        self.0.authority()
+    }
+
+    fn client(&self) -> &str {
+        self.0.client()
+    }
+
+    fn rotation(&self) -> Rotation {
+        self.0.rotation()
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        self.0.placement()
+    }
+
+    fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>> {
+        Box::pin(self.0.prepare(wire))
+    }
+
+    fn establish<'a>(
+        &'a self,
+        wire: &'a Wire<'a>,
+        grant: Parcel,
+    ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>> {
+        Box::pin(async move {
+            let Ok(grant) = grant.downcast::<P::Grant>() else {
+                let other =
+                    Error::new(ErrorKind::InvalidInput).about("a grant of another provider");
+                return Err(ExchangeError::new(FailureClass::NotSent).with_source(other));
+            };
+            match self.0.establish(wire, *grant).await? {
+                Issued::Tokens(tokens) => self.erase(tokens).map(ErasedIssued::Tokens),
+                Issued::Challenge(challenge) => Ok(ErasedIssued::Challenge(Box::new(challenge))),
+            }
+        })
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        wire: &'a Wire<'a>,
+        held: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
+        Box::pin(async move {
+            let held = typed::<P>(held)?;
+            let mut issued = self.0.refresh(wire, &held).await?;
+            // RFC 6749 section 6: no refresh token in the answer, the old one stays.
+            issued.refresh = issued.refresh.or(held.refresh);
+            self.erase(issued)
+        })
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        wire: &'a Wire<'a>,
+        held: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Revoked, ExchangeError>> {
+        Box::pin(async move { self.0.revoke(wire, &typed::<P>(held)?).await })
+    }
+
+    fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
+        let held = held.and_then(|held| typed::<P>(held).ok());
+        self.0.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+    }
+
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error> {
+        self.0.authorize(signing, request)
+    }
+
+    fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
+        self.0.rejection(response, body_prefix)
+    }
+}
+
+impl<P: Provider> Adapter<P> {
+    fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
+        let Tokens { mut access, refresh, token_secret, attributes } = tokens;
+        // The exchange succeeded, so credentials are never refused for their attributes: what
+        // cannot be written as JSON is kept as `null` and reported when it is asked for.
+        let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
+        if let (Some(access), Some(place)) = (&mut access, self.0.placement()) {
+            access.secret = access.secret.prefixed(place.prefix());
+        }
+        let tokens = Tokens { access, refresh, token_secret, attributes: attributes.into() };
+        let authority = origin(self).into();
+        Ok(Credentials { tokens, authority, client: Arc::from(self.0.client()) })
+    }
+}
+
+/// The tokens with the provider's own attributes.
+pub(crate) fn typed<P: Provider>(
+    held: &Credentials,
+) -> Result<Tokens<P::Attributes>, ExchangeError> {
+    let Tokens { access, refresh, token_secret, attributes } = held.tokens.clone();
+    let attributes = serde_json::from_str(&attributes).map_err(|unreadable| {
+        ExchangeError::new(FailureClass::NotSent).with_source(
+            Error::new(ErrorKind::Misconfigured)
+                .about("the record's attributes are not this provider's")
+                .with_source(unreadable),
+        )
+    })?;
+    Ok(Tokens { access, refresh, token_secret, attributes })
+}

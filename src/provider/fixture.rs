@@ -1,0 +1,81 @@
+//! What the unit tests of providers share: a clock that stands still, and a wire.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use super::Wire;
+use super::wire::Budget;
+use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
+use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::transport::{Transport, TransportConfig};
+
+/// The wall clock of a [`StillClock`] at its start: 2027-01-15T08:00:00Z.
+pub(crate) const START: Duration = Duration::from_secs(1_800_000_000);
+
+/// A clock that moves only when it is told to.
+pub(crate) struct StillClock(watch::Sender<Duration>);
+
+impl StillClock {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(Duration::ZERO))
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.send_modify(|passed| *passed += by);
+    }
+}
+
+impl Clock for StillClock {
+    fn now(&self) -> Now {
+        let passed = *self.0.borrow();
+        Now::new(SystemTime::UNIX_EPOCH + START + passed, BootTime::new(passed), passed)
+    }
+
+    fn coarse(&self) -> Coarse {
+        let passed = *self.0.borrow();
+        Coarse::new(START + passed, passed)
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        let mut passed = self.0.subscribe();
+        let until = *passed.borrow() + duration;
+        Box::pin(async move {
+            let _ = passed.wait_for(|passed| *passed >= until).await;
+        })
+    }
+}
+
+/// All that a wire borrows.
+pub(crate) struct Bench {
+    pub(crate) clock: StillClock,
+    transport: Transport,
+    session: SessionId,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let config = TransportConfig::default().allow_loopback_http();
+        let key = SessionKey::new("tenant", "device").unwrap();
+        Self {
+            clock: StillClock::new(),
+            transport: Transport::new(&config).unwrap(),
+            session: SessionId::new(ProviderName::new("provider").unwrap(), key),
+        }
+    }
+
+    /// A wire with a budget of 10 s, 5 s of them kept from repeats.
+    pub(crate) fn wire(&self) -> Wire<'_> {
+        let budget = Budget {
+            ends: self.clock.now().boot.after(Duration::from_secs(10)),
+            repeat_floor: Duration::from_secs(5),
+            longest_retry_after: Duration::from_secs(600),
+        };
+        Wire::new(&self.transport, &self.clock, &self.session, budget)
+    }
+
+    /// A wall clock time, so many seconds after the start.
+    pub(crate) fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + START + Duration::from_secs(seconds)
+    }
+}

@@ -1,0 +1,413 @@
+//! The standard: OAuth 2.0 (RFC 6749) with bearer tokens (RFC 6750), revocation (RFC 7009) and
+//! discovery (RFC 8414).
+
+mod answer;
+mod discovery;
+mod grant;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+use url::Url;
+use zeroize::Zeroizing;
+
+use self::answer::TokenAnswer;
+use self::discovery::{Endpoints, Issuer};
+pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
+use super::{
+    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    bearer, wire,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::Secret;
+use crate::token::{Placement, Tokens};
+
+/// A client of a server that speaks OAuth 2.0 as the standard has it.
+///
+/// Without any further setting it is a public client (RFC 6749 section 2.1) of a server that
+/// rotates strictly, which is the careful assumption.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::provider::Rotation;
+/// use session_warden::provider::oauth2::OAuth2;
+///
+/// let known = OAuth2::new("https://login.example.com/oauth/token", "backend")?
+///     .client_secret_basic("canary")
+///     .revocation_endpoint("https://login.example.com/oauth/revoke")?
+///     .scope("read write")
+///     .rotation(Rotation::Idempotent(Duration::from_secs(30)));
+/// assert!(!format!("{known:?}").contains("canary"));
+///
+/// // The endpoints are asked for before the first exchange (RFC 8414).
+/// let discovered = OAuth2::discover("https://login.example.com/realms/main", "backend")?;
+///
+/// // Arguments that change places are refused: a client id is no URL.
+/// assert!(OAuth2::new("backend", "https://login.example.com/oauth/token").is_err());
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct OAuth2 {
+    server: Server,
+    /// The server's origin.
+    authority: Url,
+    client_id: String,
+    authentication: Authentication,
+    revocation: Option<Url>,
+    scope: Option<String>,
+    rotation: Rotation,
+    mints_itself: bool,
+    refresh_lifetime: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum Server {
+    Known(Endpoints),
+    /// Asked for once; a failure is not kept.
+    Discovered {
+        issuer: Issuer,
+        endpoints: OnceCell<Endpoints>,
+    },
+}
+
+/// How the client says who it is (RFC 6749 section 2.3).
+#[derive(Clone)]
+enum Authentication {
+    Public,
+    /// The whole header value.
+    Basic(Secret),
+    Post(Secret),
+}
+
+impl OAuth2 {
+    /// A client of the server with this token endpoint (RFC 6749 section 3.2): an `https` URL, or
+    /// an `http` one to a loopback address for transports that allow it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no such URL, or the client id is empty.
+    pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
+        let token = wire::endpoint(token_endpoint)?;
+        let authority = token.clone();
+        Self::at(Server::Known(Endpoints { token, revocation: None }), authority, client_id)
+    }
+
+    /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
+    /// server writes it. Its metadata is asked for before the first exchange, once: at
+    /// `/.well-known/oauth-authorization-server`, or where that is not found, at
+    /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
+    /// `Misconfigured`. Credentials are bound to the issuer's origin, while the endpoints are
+    /// where the metadata says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no `https` URL (or `http` to a loopback address), has
+    /// a query, or the client id is empty.
+    pub fn discover(issuer: &str, client_id: &str) -> Result<Self> {
+        let issuer = Issuer::new(issuer)?;
+        let authority = issuer.url().clone();
+        let server = Server::Discovered { issuer, endpoints: OnceCell::new() };
+        Self::at(server, authority, client_id)
+    }
+
+    fn at(server: Server, mut authority: Url, client_id: &str) -> Result<Self> {
+        if client_id.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
+        }
+        authority.set_path("/");
+        authority.set_query(None);
+        Ok(Self {
+            server,
+            authority,
+            client_id: client_id.to_owned(),
+            authentication: Authentication::Public,
+            revocation: None,
+            scope: None,
+            rotation: Rotation::Strict,
+            mints_itself: false,
+            refresh_lifetime: None,
+        })
+    }
+
+    /// Says who it is in the `Authorization` header (RFC 6749 section 2.3.1, which every server
+    /// must understand). In place of a public client, or of another secret.
+    #[must_use]
+    pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
+        self.authentication = Authentication::Basic(basic(&self.client_id, &secret.into()));
+        self
+    }
+
+    /// Says who it is in the body (RFC 6749 section 2.3.1), for servers that want it there.
+    #[must_use]
+    pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
+        self.authentication = Authentication::Post(secret.into());
+        self
+    }
+
+    /// Asks for this scope, names with spaces between them (RFC 6749 section 3.3), with every
+    /// grant that names none. A refresh does not repeat it, which means: the same as before.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Where tokens are revoked (RFC 7009 section 2), in place of what the metadata says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
+    pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
+        self.revocation = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
+    /// what is not known is taken for that.
+    #[must_use]
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.rotation = rotation;
+        self
+    }
+
+    /// Sessions mint themselves with the client's own right (RFC 6749 section 4.4), also when
+    /// they were never established or are lost. The client needs a secret.
+    #[must_use]
+    pub fn client_credentials(mut self) -> Self {
+        self.mints_itself = true;
+        self
+    }
+
+    /// How long a refresh token lives from its issue, for servers that do not say it in
+    /// `refresh_token_expires_in` or `refresh_expires_in`, so that its end is known ahead.
+    #[must_use]
+    pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
+        self.refresh_lifetime = Some(lifetime);
+        self
+    }
+
+    async fn endpoints(&self, wire: &Wire<'_>) -> Result<&Endpoints, ExchangeError> {
+        match &self.server {
+            Server::Known(endpoints) => Ok(endpoints),
+            Server::Discovered { issuer, endpoints } => {
+                endpoints.get_or_try_init(|| issuer.discover(wire)).await
+            }
+        }
+    }
+
+    /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
+    fn request<'f>(
+        &'f self,
+        endpoint: &Url,
+        mut fields: Vec<(&'static str, &'f str)>,
+    ) -> Result<Request<Bytes>, ExchangeError> {
+        let mut request = Request::post(endpoint.as_str())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        match &self.authentication {
+            Authentication::Public => fields.push(("client_id", &self.client_id)),
+            Authentication::Post(secret) => fields.extend([
+                ("client_id", self.client_id.as_str()),
+                ("client_secret", secret.expose_secret()),
+            ]),
+            Authentication::Basic(value) => {
+                let mut value =
+                    HeaderValue::from_maybe_shared(value.shared_bytes()).map_err(unsent)?;
+                value.set_sensitive(true);
+                request = request.header(header::AUTHORIZATION, value);
+            }
+        }
+        request.body(wire::form(fields)).map_err(unsent)
+    }
+
+    /// The tokens in an answer, or what it means that there are none. `scope` is what was asked
+    /// for or held: a server that says none means that (RFC 6749 section 5.1).
+    fn tokens(
+        &self,
+        wire: &Wire<'_>,
+        answer: &Response<Bytes>,
+        scope: Option<&str>,
+        invalid_grant: FailureClass,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let issued = TokenAnswer::read(wire, answer, invalid_grant)?;
+        let scope = issued.scope.or_else(|| scope.map(str::to_owned));
+        let expires_at = issued.expires_in.map(|seconds| wire.expires_in(seconds));
+        let tokens = Tokens::new(Attributes { scope }).access(issued.access_token, expires_at);
+        let Some(refresh) = issued.refresh_token else {
+            return Ok(tokens);
+        };
+        let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
+        let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| wire.expires_in(seconds));
+        Ok(tokens.refresh(refresh, ends))
+    }
+}
+
+impl fmt::Debug for OAuth2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth2")
+            .field("authority", &self.authority.as_str())
+            .field("client_id", &self.client_id)
+            .field("scope", &self.scope)
+            .field("rotation", &self.rotation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept beside the tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Attributes {
+    /// What the tokens are good for, names with spaces between them (RFC 6749 section 3.3), as
+    /// the server granted it; None if nobody named any.
+    pub scope: Option<String>,
+}
+
+impl Provider for OAuth2 {
+    type Grant = Grant;
+    type Challenge = Infallible;
+    type Attributes = Attributes;
+
+    fn dialect(&self) -> &'static str {
+        "oauth2"
+    }
+
+    /// The origin of the token endpoint, or of the issuer with [`discover`](Self::discover).
+    fn authority(&self) -> &Url {
+        &self.authority
+    }
+
+    fn client(&self) -> &str {
+        &self.client_id
+    }
+
+    fn rotation(&self) -> Rotation {
+        self.rotation
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        Some(Placement::bearer())
+    }
+
+    async fn prepare(&self, wire: &Wire<'_>) -> Result<(), ExchangeError> {
+        self.endpoints(wire).await.map(drop)
+    }
+
+    async fn establish(
+        &self,
+        wire: &Wire<'_>,
+        grant: Grant,
+    ) -> Result<Issued<Self>, ExchangeError> {
+        let endpoints = self.endpoints(wire).await?;
+        let scope = grant.scope(self.scope.as_deref());
+        let mut fields = grant.fields();
+        fields.extend(scope.map(|scope| ("scope", scope)));
+        let answer = wire.send(self.request(&endpoints.token, fields)?).await?;
+        self.tokens(wire, &answer, scope, grant.invalid()).map(Issued::Tokens)
+    }
+
+    async fn refresh(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Attributes>,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let Some(token) = held.refresh_token() else {
+            return Err(unsent(Error::new(ErrorKind::InvalidInput).about("no refresh token")));
+        };
+        let endpoints = self.endpoints(wire).await?;
+        let fields =
+            vec![("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
+        let answer = wire.send(self.request(&endpoints.token, fields)?).await?;
+        let scope = held.attributes().scope.as_deref();
+        self.tokens(wire, &answer, scope, FailureClass::Rejected)
+    }
+
+    /// Revokes the refresh token, with which a server ends the whole session (RFC 7009 section
+    /// 2.1), or the access token where there is no other.
+    async fn revoke(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Attributes>,
+    ) -> Result<Revoked, ExchangeError> {
+        let endpoints = self.endpoints(wire).await?;
+        let endpoint = self.revocation.as_ref().or(endpoints.revocation.as_ref());
+        let (token, hint) = match (held.refresh_token(), held.access_token()) {
+            (Some(refresh), _) => (refresh, "refresh_token"),
+            (None, Some(access)) => (access, "access_token"),
+            (None, None) => return Ok(Revoked::NotSupported),
+        };
+        let Some(endpoint) = endpoint else {
+            return Ok(Revoked::NotSupported);
+        };
+        let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
+        let answer = wire.send(self.request(endpoint, fields)?).await?;
+        revoked(wire, &answer)
+    }
+
+    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
+        self.mints_itself.then(|| ClientCredentials::new().into())
+    }
+
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error> {
+        signing.put_header(request)
+    }
+
+    fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
+        bearer::rejection(response)
+    }
+}
+
+/// What the answer of a revocation endpoint means (RFC 7009 section 2.2).
+fn revoked(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+    if answer.status().is_success() {
+        return Ok(Revoked::AtServer);
+    }
+    let failed = wire.refusal(answer, FailureClass::Rejected);
+    match failed.code.as_ref().map(|code| code.as_str()) {
+        Some("unsupported_token_type") if answer.status().is_client_error() => {
+            Ok(Revoked::NotSupported)
+        }
+        // The standard wants a 200 for an unknown token; Google for one says this.
+        Some("invalid_token" | "invalid_grant") if answer.status().is_client_error() => {
+            Ok(Revoked::AtServer)
+        }
+        // RFC 7009 section 2.2.1: the token still exists.
+        _ if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            Err(ExchangeError { class: FailureClass::NotProcessed, ..failed })
+        }
+        _ => Err(failed),
+    }
+}
+
+/// The header value of RFC 6749 section 2.3.1, which escapes id and secret before RFC 7617 joins
+/// them: one of them may have a colon.
+fn basic(client_id: &str, secret: &Secret) -> Secret {
+    const SCHEME: &str = "Basic ";
+    let mut pair = Zeroizing::new(String::new());
+    let room = wire::escaped_room(client_id) + 1 + wire::escaped_room(secret.expose_secret());
+    pair.reserve_exact(room);
+    wire::escape(client_id, &mut pair);
+    pair.push(':');
+    wire::escape(secret.expose_secret(), &mut pair);
+    let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + room.div_ceil(3) * 4));
+    value.push_str(SCHEME);
+    STANDARD.encode_string(pair.as_bytes(), &mut value);
+    Secret::from(value.as_str())
+}
+
+/// The request could not even be made.
+fn unsent(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
+    ExchangeError::new(FailureClass::NotSent).with_source(cause)
+}

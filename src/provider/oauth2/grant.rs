@@ -1,0 +1,153 @@
+//! The grants of RFC 6749 that end at the token endpoint.
+
+use super::FailureClass;
+use crate::error::Refusal;
+use crate::secret::Secret;
+
+/// What [`OAuth2`](super::OAuth2) takes to establish a session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Grant {
+    /// A user name and a password (RFC 6749 section 4.3).
+    Password(Password),
+    /// The client's own right (RFC 6749 section 4.4).
+    ClientCredentials(ClientCredentials),
+    /// A code from a redirect (RFC 6749 section 4.1).
+    AuthorizationCode(AuthorizationCode),
+}
+
+/// A user name and a password (RFC 6749 section 4.3). Newer servers take it no longer (RFC 9700
+/// section 2.4).
+#[derive(Clone, Debug)]
+pub struct Password {
+    username: String,
+    password: Secret,
+    scope: Option<String>,
+}
+
+/// The client's own right (RFC 6749 section 4.4). The client needs a secret.
+#[derive(Clone, Debug, Default)]
+pub struct ClientCredentials {
+    scope: Option<String>,
+}
+
+/// A code from a redirect (RFC 6749 section 4.1.3).
+#[derive(Clone, Debug)]
+pub struct AuthorizationCode {
+    code: Secret,
+    redirect_uri: Option<String>,
+    verifier: Option<Secret>,
+}
+
+impl Password {
+    /// This user with this password.
+    #[must_use]
+    pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
+        Self { username: username.into(), password: password.into(), scope: None }
+    }
+
+    /// Asks for this scope, names with spaces between them, in place of the provider's.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+}
+
+impl ClientCredentials {
+    /// With the provider's scope.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for this scope, names with spaces between them, in place of the provider's.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+}
+
+impl AuthorizationCode {
+    /// This code, as the redirect brought it.
+    #[must_use]
+    pub fn new(code: impl Into<Secret>) -> Self {
+        Self { code: code.into(), redirect_uri: None, verifier: None }
+    }
+
+    /// The redirect URI of the authorization request; it must be given again if it was in that.
+    #[must_use]
+    pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
+        self.redirect_uri = Some(uri.into());
+        self
+    }
+
+    /// The verifier whose challenge was in the authorization request (RFC 7636 section 4.5).
+    #[must_use]
+    pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
+        self.verifier = Some(verifier.into());
+        self
+    }
+}
+
+impl From<Password> for Grant {
+    fn from(grant: Password) -> Self {
+        Self::Password(grant)
+    }
+}
+
+impl From<ClientCredentials> for Grant {
+    fn from(grant: ClientCredentials) -> Self {
+        Self::ClientCredentials(grant)
+    }
+}
+
+impl From<AuthorizationCode> for Grant {
+    fn from(grant: AuthorizationCode) -> Self {
+        Self::AuthorizationCode(grant)
+    }
+}
+
+impl Grant {
+    /// The scope to ask for; `general` is the provider's. A code has the scope of the request
+    /// that it came from.
+    pub(super) fn scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
+        match self {
+            Self::Password(grant) => grant.scope.as_deref().or(general),
+            Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
+            Self::AuthorizationCode(_) => None,
+        }
+    }
+
+    /// The fields of the token request, without those of scope and client.
+    pub(super) fn fields(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Password(grant) => vec![
+                ("grant_type", "password"),
+                ("username", &grant.username),
+                ("password", grant.password.expose_secret()),
+            ],
+            Self::ClientCredentials(_) => vec![("grant_type", "client_credentials")],
+            Self::AuthorizationCode(grant) => {
+                let mut fields = vec![
+                    ("grant_type", "authorization_code"),
+                    ("code", grant.code.expose_secret()),
+                ];
+                fields.extend(grant.redirect_uri.as_deref().map(|uri| ("redirect_uri", uri)));
+                let verifier = grant.verifier.as_ref().map(Secret::expose_secret);
+                fields.extend(verifier.map(|verifier| ("code_verifier", verifier)));
+                fields
+            }
+        }
+    }
+
+    /// What `invalid_grant` says of it.
+    pub(super) fn invalid(&self) -> FailureClass {
+        FailureClass::Refused(match self {
+            Self::Password(_) => Refusal::WrongCredentials,
+            Self::AuthorizationCode(_) => Refusal::GrantExpired,
+            Self::ClientCredentials(_) => Refusal::Other,
+        })
+    }
+}

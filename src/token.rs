@@ -1,0 +1,276 @@
+//! Tokens: what callers put on requests, and what a session needs to go on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::secret::Secret;
+
+/// An access token (RFC 6749 section 1.4) as callers use it. Cheap to clone: the clones share one
+/// allocation.
+///
+/// [`generation`](Self::generation) counts stored credentials and [`epoch`](Self::epoch) counts
+/// grants; a `401` is reported for the token that was used, so that it cannot hit its successor.
+#[derive(Clone)]
+pub struct PermissionToken(Arc<Inner>);
+
+struct Inner {
+    secret: Secret,
+    header: Option<(HeaderName, HeaderValue)>,
+    expires_at: Option<SystemTime>,
+    epoch: u64,
+    generation: u64,
+}
+
+impl PermissionToken {
+    pub(crate) fn new(access: &Access, place: Option<&Placement>, at: (u64, u64)) -> Self {
+        let header = place.and_then(|place| {
+            let secret = access.secret.prefixed(place.prefix);
+            let mut value = HeaderValue::from_maybe_shared(secret.shared_bytes()).ok()?;
+            value.set_sensitive(true);
+            Some((place.name.clone(), value))
+        });
+        let (epoch, generation) = at;
+        let secret = access.secret.clone();
+        Self(Arc::new(Inner { secret, header, expires_at: access.expires_at, epoch, generation }))
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        self.0.secret.expose_secret()
+    }
+
+    /// The header that carries it, ready and marked sensitive. None where the token is not
+    /// carried by a fixed header: requests that are signed one by one, or that carry it in the
+    /// query, go through `Session::authorize`.
+    #[must_use]
+    pub fn header(&self) -> Option<(&HeaderName, &HeaderValue)> {
+        self.0.header.as_ref().map(|(name, value)| (name, value))
+    }
+
+    /// When the server said that it ends, by the wall clock; None if the server did not say.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.expires_at
+    }
+
+    /// Which grant it came from: 1 for the session's first `establish`.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    /// Which of the session's credentials it belongs to. Never goes down.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+}
+
+impl fmt::Debug for PermissionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermissionToken")
+            .field("epoch", &self.0.epoch)
+            .field("generation", &self.0.generation)
+            .field("expires_at", &self.0.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A fixed header that carries a permission token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    name: HeaderName,
+    prefix: &'static str,
+}
+
+impl Placement {
+    /// `Authorization: Bearer <token>` (RFC 6750 section 2.1).
+    #[must_use]
+    pub fn bearer() -> Self {
+        Self { name: http::header::AUTHORIZATION, prefix: "Bearer " }
+    }
+
+    /// The token alone in the header `name`.
+    #[must_use]
+    pub fn header(name: HeaderName) -> Self {
+        Self { name, prefix: "" }
+    }
+
+    pub(crate) fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+}
+
+/// Tokens as a provider issues them and as they are handed to it again: access token, refresh
+/// token, token secret (RFC 5849), expiries and the provider's own attributes.
+///
+/// ```
+/// use session_warden::token::Tokens;
+///
+/// let tokens = Tokens::new(()).access("at-1", None).refresh("rt-1", None);
+/// assert_eq!(tokens.refresh_token().unwrap().expose_secret(), "rt-1");
+/// assert!(!format!("{tokens:?}").contains("rt-1"));
+/// ```
+#[derive(Clone)]
+pub struct Tokens<A = ()> {
+    pub(crate) access: Option<Access>,
+    pub(crate) refresh: Option<Access>,
+    pub(crate) token_secret: Option<Secret>,
+    pub(crate) attributes: A,
+}
+
+/// A secret with the time at which it ends.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) secret: Secret,
+    pub(crate) expires_at: Option<SystemTime>,
+}
+
+impl<A> Tokens<A> {
+    /// No token yet, with these attributes.
+    #[must_use]
+    pub fn new(attributes: A) -> Self {
+        Self { access: None, refresh: None, token_secret: None, attributes }
+    }
+
+    /// With this access token, which ends at `expires_at` (None: not known).
+    #[must_use]
+    pub fn access(mut self, token: impl Into<Secret>, expires_at: Option<SystemTime>) -> Self {
+        self.access = Some(Access { secret: token.into(), expires_at });
+        self
+    }
+
+    /// With this refresh token, which ends at `expires_at` (None: not known).
+    #[must_use]
+    pub fn refresh(mut self, token: impl Into<Secret>, expires_at: Option<SystemTime>) -> Self {
+        self.refresh = Some(Access { secret: token.into(), expires_at });
+        self
+    }
+
+    /// With this token secret (RFC 5849 section 1.1).
+    #[must_use]
+    pub fn token_secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.token_secret = Some(secret.into());
+        self
+    }
+
+    /// The access token, if there is one.
+    #[must_use]
+    pub fn access_token(&self) -> Option<&Secret> {
+        self.access.as_ref().map(|access| &access.secret)
+    }
+
+    /// When the access token ends, if known.
+    #[must_use]
+    pub fn access_expires_at(&self) -> Option<SystemTime> {
+        self.access.as_ref().and_then(|access| access.expires_at)
+    }
+
+    /// The refresh token, if there is one.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh.as_ref().map(|refresh| &refresh.secret)
+    }
+
+    /// When the refresh token ends, if known.
+    #[must_use]
+    pub fn refresh_expires_at(&self) -> Option<SystemTime> {
+        self.refresh.as_ref().and_then(|refresh| refresh.expires_at)
+    }
+
+    /// The token secret, if there is one.
+    #[must_use]
+    pub fn secret_of_token(&self) -> Option<&Secret> {
+        self.token_secret.as_ref()
+    }
+
+    /// What the provider keeps beside the tokens.
+    #[must_use]
+    pub fn attributes(&self) -> &A {
+        &self.attributes
+    }
+}
+
+impl<A> fmt::Debug for Tokens<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("access", &self.access.is_some())
+            .field("access_expires_at", &self.access_expires_at())
+            .field("refresh", &self.refresh.is_some())
+            .field("refresh_expires_at", &self.refresh_expires_at())
+            .finish_non_exhaustive()
+    }
+}
+
+/// All that a session needs to go on, bound to the authority and the client that it was issued
+/// to. Attributes are kept as the JSON text that the provider made of them.
+///
+/// Stores keep it as a whole; one that writes to a disk seals it first.
+#[derive(Clone)]
+pub struct Credentials {
+    pub(crate) tokens: Tokens<Arc<str>>,
+    pub(crate) authority: Arc<str>,
+    pub(crate) client: Arc<str>,
+}
+
+impl Credentials {
+    /// The origin (RFC 6454) of the server that issued them. They are sent nowhere else.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The client that they were issued to (RFC 6749 section 6 binds a refresh token to it).
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// The tokens, with the provider's attributes as JSON.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens<Arc<str>> {
+        &self.tokens
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("authority", &self.authority)
+            .field("client", &self.client)
+            .field("tokens", &self.tokens)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(text: &str) -> Access {
+        Access { secret: Secret::from(text), expires_at: None }
+    }
+
+    #[test]
+    fn a_token_is_ready_to_be_put_on_a_request_and_shows_nothing_in_debug() {
+        let token = PermissionToken::new(&access("canary"), Some(&Placement::bearer()), (1, 7));
+        let (name, value) = token.header().unwrap();
+        assert_eq!(name, http::header::AUTHORIZATION);
+        assert_eq!(value, "Bearer canary");
+        assert!(value.is_sensitive());
+        assert_eq!((token.expose_secret(), token.epoch(), token.generation()), ("canary", 1, 7));
+        assert!(!format!("{token:?} {value:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_has_none() {
+        let token = PermissionToken::new(&access("a\nb"), Some(&Placement::bearer()), (1, 1));
+        assert!(token.header().is_none());
+        assert_eq!(token.expose_secret(), "a\nb");
+        assert!(PermissionToken::new(&access("ab"), None, (1, 1)).header().is_none());
+    }
+}

@@ -1,0 +1,269 @@
+//! The one way to other machines: an HTTP client that is bounded, follows nothing and trusts
+//! little.
+
+mod address;
+mod fault;
+#[cfg(test)]
+pub(crate) mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::mem;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use url::Url;
+use zeroize::Zeroizing;
+
+pub(crate) use self::address::check_endpoint;
+use self::address::{HostPattern, PublicResolver, Refused, Rules};
+pub(crate) use self::fault::Fault;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a connection may take, DNS and TLS included. 3 s because a server that is there is
+/// reached within one lost packet (1 s) and one more, and a request that was not sent costs
+/// nothing but this time.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the server may be silent within an answer. 5 s because a token endpoint that answers
+/// at all answers in 1 s, and it is half of the whole.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request may take from its first byte to the answer's last. 10 s: the whole budget
+/// of an exchange, see [`Policy::exchange_budget`](crate::policy::Policy::exchange_budget).
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an unused connection is kept. 15 s because servers close theirs after 30 to 60 s, and
+/// a request on a connection that the server closes at that moment ends in doubt; a burst of
+/// refreshes still shares its handshakes.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The longest body that is read. 256 KiB because a token answer has a few, and the metadata of a
+/// large server some tens of KiB. It is counted while the body arrives: `Content-Length` may lie.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The first buffer for a body whose length the server does not say; most answers fit.
+const FIRST_BUFFER: usize = 4 * 1024;
+
+/// How requests get to authorization servers.
+///
+/// Without any setting: `https` only with TLS 1.2 or later, the operating system's root
+/// certificates, HTTP/1.1, no proxy whatever the environment says, no redirect followed, nothing
+/// sent twice, and the bounds of this module.
+///
+/// ```
+/// use session_warden::transport::TransportConfig;
+///
+/// let config = TransportConfig::default()
+///     .proxy("http://operator:canary@proxy.example:3128")?
+///     .allow_hosts(["login.example.com", "*.idp.example"]);
+/// assert!(!format!("{config:?}").contains("canary"));
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct TransportConfig {
+    roots: Vec<reqwest::Certificate>,
+    proxy: Option<Url>,
+    rules: Rules,
+}
+
+impl TransportConfig {
+    /// Trusts these certificates too, beside those of the operating system. `pem` is one or more
+    /// of them in PEM (RFC 7468). May be called again for more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if `pem` has no certificate or one that cannot be read.
+    pub fn root_certificate_pem(mut self, pem: &[u8]) -> Result<Self> {
+        let unreadable = || invalid("the root certificates cannot be read");
+        let found = reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|cause| unreadable().with_source(cause))?;
+        if found.is_empty() {
+            return Err(unreadable());
+        }
+        self.roots.extend(found);
+        Ok(self)
+    }
+
+    /// Sends everything but plain HTTP to a loopback address through this proxy, an `http` or
+    /// `https` URL that may hold the proxy's user name and password. `https` requests go through
+    /// a tunnel (RFC 9110 section 9.3.6), so that the proxy sees no token.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no such URL.
+    pub fn proxy(mut self, url: &str) -> Result<Self> {
+        // The parser's error is not kept: what it says of a URL may show the password in it.
+        let url = Url::parse(url).map_err(|_| invalid("the proxy's URL cannot be read"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(invalid("the proxy's URL is not http or https"));
+        }
+        self.proxy = Some(url);
+        Ok(self)
+    }
+
+    /// Refuses every address that is not public: private, loopback, link-local, shared (RFC 6598),
+    /// documentation, multicast and the like, given as such or answered by DNS. One such address
+    /// in an answer refuses the whole answer. For providers whose URLs tenants may set.
+    ///
+    /// It contradicts [`proxy`](Self::proxy), which resolves names on its own, and
+    /// [`allow_loopback_http`](Self::allow_loopback_http): a supervisor with both does not start.
+    #[must_use]
+    pub fn public_addresses_only(mut self) -> Self {
+        self.rules.public_only = true;
+        self
+    }
+
+    /// Refuses every host but these: `login.example.com`, or `*.example.com` for every name below
+    /// `example.com`, but not that itself. May be called again for more.
+    #[must_use]
+    pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let patterns = hosts.into_iter().map(|host| HostPattern::new(&host.into()));
+        self.rules.hosts.get_or_insert_default().extend(patterns);
+        self
+    }
+
+    /// Allows plain HTTP to a loopback address that is written as such: `127.0.0.0/8` or `[::1]`,
+    /// not `localhost`, which is whatever a resolver says. For tests and for a server or sidecar
+    /// on the same machine.
+    #[must_use]
+    pub fn allow_loopback_http(mut self) -> Self {
+        self.rules.loopback_http = true;
+        self
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        if !self.rules.public_only {
+            None
+        } else if self.rules.loopback_http {
+            Some("the transport cannot be public only and allow loopback addresses")
+        } else if self.proxy.is_some() {
+            Some("the transport cannot be public only behind a proxy, which resolves the names")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Debug for TransportConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = self.proxy.as_ref().map(|url| url.origin().ascii_serialization());
+        f.debug_struct("TransportConfig")
+            .field("roots", &self.roots.len())
+            .field("proxy", &proxy)
+            .field("rules", &self.rules)
+            .finish()
+    }
+}
+
+/// The client that all exchanges of a supervisor share.
+pub(crate) struct Transport {
+    client: reqwest::Client,
+    rules: Rules,
+}
+
+impl Transport {
+    pub(crate) fn new(config: &TransportConfig) -> Result<Self> {
+        if let Some(words) = config.contradiction() {
+            return Err(invalid(words));
+        }
+        let unusable = |cause: reqwest::Error| {
+            invalid("the transport cannot be set up").with_source(cause.without_url())
+        };
+        let mut builder = hardened()
+            .https_only(!config.rules.loopback_http)
+            .tls_certs_merge(config.roots.iter().cloned());
+        if let Some(url) = &config.proxy {
+            // Plain HTTP to this machine has no tunnel: a proxy would read the tokens.
+            let beside = reqwest::NoProxy::from_string("127.0.0.0/8,::1");
+            let proxy = reqwest::Proxy::all(url.clone()).map_err(unusable)?;
+            builder = builder.proxy(proxy.no_proxy(beside));
+        }
+        if config.rules.public_only {
+            builder = builder.dns_resolver(PublicResolver);
+        }
+        let client = builder.build().map_err(unusable)?;
+        Ok(Self { client, rules: config.rules.clone() })
+    }
+
+    /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`].
+    pub(crate) async fn send(
+        &self,
+        request: http::Request<Bytes>,
+        left: Duration,
+    ) -> Result<http::Response<Bytes>, Fault> {
+        let mut request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
+        self.rules.check(request.url())?;
+        *request.timeout_mut() = Some(left.min(TOTAL_TIMEOUT));
+        let mut answer = self.client.execute(request).await.map_err(Fault::of_request)?;
+        let body = read(&mut answer).await?;
+        let mut response = http::Response::new(body);
+        *response.status_mut() = answer.status();
+        *response.version_mut() = answer.version();
+        *response.headers_mut() = mem::take(answer.headers_mut());
+        Ok(response)
+    }
+}
+
+/// What holds for every request, whatever features other crates turn on in reqwest.
+fn hardened() -> reqwest::ClientBuilder {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    reqwest::Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .tls_backend_rustls()
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .tls_sslkeylogfile(false)
+        .http1_only()
+        // A 307 would take the refresh token to another host.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .no_hickory_dns()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+}
+
+/// Reads the body into memory that is wiped when its last holder drops it.
+async fn read(answer: &mut reqwest::Response) -> Result<Bytes, Fault> {
+    let announced = answer.content_length().map(|length| usize::try_from(length).ok());
+    let room = match announced {
+        Some(Some(length)) if length <= MAX_BODY_BYTES => length,
+        Some(_) => return Err(Fault::TooLarge),
+        None => FIRST_BUFFER,
+    };
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    while let Some(chunk) = answer.chunk().await.map_err(Fault::of_body)? {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(Fault::TooLarge);
+        }
+        append(&mut body, &chunk);
+    }
+    Ok(Bytes::from_owner(body))
+}
+
+/// As `extend_from_slice`, which would leave an unwiped copy behind where it moves the bytes.
+fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    let needed = body.len() + chunk.len();
+    if needed > body.capacity() {
+        let room = needed.max(body.capacity() * 2).min(MAX_BODY_BYTES);
+        let mut grown = Zeroizing::new(Vec::with_capacity(room));
+        grown.extend_from_slice(body);
+        *body = grown;
+    }
+    body.extend_from_slice(chunk);
+}
+
+fn invalid(words: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidInput).about(words)
+}

@@ -1,0 +1,65 @@
+//! A loopback server for unit tests that answers as it is told, well-formed or not.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) struct Peer {
+    listener: TcpListener,
+}
+
+impl Peer {
+    pub(crate) async fn start() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listener.local_addr().unwrap())
+    }
+
+    /// Takes one connection and reads one request from it.
+    pub(crate) async fn accept(&self) -> (TcpStream, String) {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let request = request(&mut stream).await.unwrap();
+        (stream, request)
+    }
+
+    /// Takes one connection, reads one request, sends `answer` as it stands, and closes. Gives
+    /// the request.
+    pub(crate) async fn answer(&self, answer: impl AsRef<[u8]>) -> String {
+        let (mut stream, request) = self.accept().await;
+        stream.write_all(answer.as_ref()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        request
+    }
+
+    /// As [`answer`](Self::answer), with a well-formed answer that has this status and body.
+    pub(crate) async fn json(&self, status: u16, body: &str) -> String {
+        self.answer(json(status, body)).await
+    }
+}
+
+pub(crate) fn json(status: u16, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
+}
+
+async fn request(stream: &mut TcpStream) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return Ok(text);
+            }
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(text);
+        }
+    }
+}
