@@ -8,6 +8,7 @@ pub mod key;
 pub mod policy;
 pub mod provider;
 pub mod secret;
+pub mod store;
 mod task;
 pub mod token;
 pub mod transport;

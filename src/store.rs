@@ -1,0 +1,264 @@
+//! Where sessions are kept, and the statements that keep them whole.
+//!
+//! One record a session. `epoch` counts grants, `generation` counts stored credentials, `fence`
+//! counts claims. A refresh is: [`claim`](Store::claim) (the written intent, before the first
+//! byte leaves), the exchange, [`commit`](Store::commit). A claim that failed is
+//! [`settle`](Store::settle)d; one whose holder fell silent is [`take_over`](Store::take_over)n.
+//! Each statement is atomic: it compares, and writes only what it found as expected.
+
+mod memory;
+mod record;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::memory::MemoryStore;
+pub use self::record::{
+    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Lease, Listed,
+    Owner, Phase, Record, Settle, SettleTo, Settled, TakeOver,
+};
+use crate::key::SessionId;
+
+/// A store of sessions.
+///
+/// # Contract
+///
+/// - Every statement is atomic for its record, and is durable when it has answered `Ok`.
+/// - A statement that answered `Err` may have been done or not; it is asked again or the record
+///   is read. It must be safe to send [`commit`](Self::commit) twice.
+/// - A statement's future may be dropped; the statement is then done as a whole or not at all.
+/// - Nothing is deleted but by [`delete`](Self::delete).
+/// - A store that writes to a disk seals credentials before it does.
+///
+/// `testing::store_suite` is the suite that every implementation must pass.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Reads a record; `None` if the session was never established.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be read, which is never the same as `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError>;
+
+    /// Writes down that an exchange is about to be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written; then nothing is sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// A claim that was written and not heard of is the same owner's to take again.
+    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError>;
+
+    /// Writes the credentials that an exchange gave. Not fenced by the lease: rotated
+    /// credentials are never thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written; the caller keeps the credentials and asks
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be sent again: it finds its own attempt.
+    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError>;
+
+    /// Ends a claim whose exchange gave nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written; the claim's lease then ends it.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be sent again.
+    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError>;
+
+    /// Ends the claim of a holder that fell silent: a refresh is then in doubt, an establish
+    /// goes back to what was before, suspect. True if it did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be sent again.
+    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError>;
+
+    /// Closes the session before its server is told, and keeps what the server must be told.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written; the session is then as it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be sent again.
+    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError>;
+
+    /// Forgets what the server had to be told of the session that was closed as `generation`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written; the server is then told again, which is
+    /// harmless (RFC 7009 section 2.2).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be sent again.
+    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError>;
+
+    /// At most `limit` records by the time when somebody should look at them, after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError>;
+
+    /// At most `limit` records that pass `filter`, in the order of their ids, after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError>;
+
+    /// Deletes a record for good; true if there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be sent again.
+    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError>;
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
+        (**self).load(id).await
+    }
+
+    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
+        (**self).claim(id, claim).await
+    }
+
+    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
+        (**self).commit(id, commit).await
+    }
+
+    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
+        (**self).settle(id, settle).await
+    }
+
+    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
+        (**self).take_over(id, take).await
+    }
+
+    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
+        (**self).close(id, close).await
+    }
+
+    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
+        (**self).outbox(id, generation).await
+    }
+
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        (**self).due(after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        (**self).list(filter, after, limit).await
+    }
+
+    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
+        (**self).delete(id).await
+    }
+}
+
+/// Why a statement could not be done.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl StoreError {
+    /// An error of `kind`.
+    #[must_use]
+    pub fn new(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// With its cause, which must hold no secret.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Unavailable => "the store is not available",
+            StoreErrorKind::Slow => "the store did not answer in time",
+            StoreErrorKind::Full => "the store is full",
+            StoreErrorKind::Corrupt => "the record cannot be read",
+        })
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What can be wrong with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// It cannot be reached, or refuses.
+    Unavailable,
+    /// It did not answer in time.
+    Slow,
+    /// It has no room.
+    Full,
+    /// This record is damaged; the others are not.
+    Corrupt,
+}
