@@ -8,8 +8,12 @@ pub mod key;
 pub mod policy;
 pub mod provider;
 pub mod secret;
+pub mod session;
 pub mod store;
+pub mod supervisor;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod token;
 pub mod transport;
 
@@ -17,5 +21,9 @@ pub mod transport;
 pub use error::{Error, ErrorKind};
 #[doc(inline)]
 pub use key::SessionKey;
+#[doc(inline)]
+pub use session::{Establishment, Session};
+#[doc(inline)]
+pub use supervisor::{Sessions, Supervisor};
 #[doc(inline)]
 pub use token::PermissionToken;

@@ -9,4 +9,5 @@
 
 mod docs;
 mod layers;
+mod one_refresh;
 mod source;

@@ -1,0 +1,418 @@
+//! Sessions: the handles that callers hold, and what stands behind them.
+//!
+//! ```text
+//!            establish                    due, refresh, 401
+//!  Vacant ──────────────► Active ◄──────────────────────────► Refreshing
+//!    ▲    Establishing      │  ▲                                 │    │
+//!    │                      │  │ the one retry     answer lost   │    │ rejected
+//!    │               revoke │  └──────────────── InDoubt ◄───────┘    ▼
+//!    │                      ▼                       └────────────►  Lost
+//!  (store)               Closed                                 (establish)
+//! ```
+//!
+//! `establish` is taken in every state. A former session goes on serving until the new one is
+//! there.
+
+pub(crate) mod actor;
+pub(crate) mod core;
+pub(crate) mod door;
+mod exchange;
+mod flight;
+pub(crate) mod machine;
+pub(crate) mod message;
+mod restore;
+pub(crate) mod slot;
+mod status;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+
+use http::{request, response};
+use tokio::sync::oneshot;
+
+use self::door::{Door, SlotRef};
+use self::machine::Input;
+use self::message::{Ending, Granted, Job, Message};
+use self::slot::Glance;
+pub use self::status::{SessionStatus, State};
+use crate::error::{Error, ErrorKind, LostReason, Result};
+use crate::key::SessionId;
+use crate::provider::registered::Registered;
+use crate::provider::{Provider, Rejection, Signing, erased};
+use crate::token::PermissionToken;
+
+/// A session of any provider: what [`Session`] is without a type.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "has no value")]
+pub enum Any {}
+
+/// A handle to one session. Cheap to make and to clone, and does no I/O of its own; many handles
+/// may name one session.
+///
+/// `Session<P>` knows its provider's grants and attributes. `Session` alone is erased, so that
+/// sessions of several providers fit one list.
+///
+/// # Cancel safety
+///
+/// Every call may be dropped at any time: an exchange that it waits for goes on to its end, and
+/// its result is kept.
+pub struct Session<P = Any> {
+    door: Arc<Door>,
+    provider: Arc<Registered>,
+    id: SessionId,
+    /// Kept once the session was seen to have a token. A handle for an unknown key keeps none.
+    slot: OnceLock<SlotRef>,
+    provides: PhantomData<fn() -> P>,
+}
+
+impl<P> Session<P> {
+    pub(crate) fn new(door: Arc<Door>, provider: Arc<Registered>, id: SessionId) -> Self {
+        Self { door, provider, id, slot: OnceLock::new(), provides: PhantomData }
+    }
+
+    /// Which session this is.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// A valid access token: the one in hand if it is fresh, otherwise that of the one refresh
+    /// that all callers share.
+    ///
+    /// Never a token that the clocks call expired, nor one that was rejected.
+    ///
+    /// # Errors
+    ///
+    /// `NotEstablished`, `SignInAgain`, `RetryLater`, `Misconfigured`, `Capacity`, `Store`,
+    /// `Deadline`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; a refresh that it waits for goes on.
+    #[doc(alias = "getPermissionToken")]
+    #[doc(alias = "access_token")]
+    pub async fn permission_token(&self) -> Result<PermissionToken> {
+        match self.try_permission_token() {
+            Some(token) => Ok(token),
+            None => self.door.token_above(&*self.obtain()?, 0).await,
+        }
+    }
+
+    /// The token in hand, if it is good: without waiting, without asking anybody.
+    #[must_use]
+    pub fn try_permission_token(&self) -> Option<PermissionToken> {
+        self.with_token(PermissionToken::clone)
+    }
+
+    /// The same for those who need it only for a moment: `read` gets the token by reference, so
+    /// that not even a counter is touched.
+    pub fn with_token<R>(&self, read: impl FnOnce(&PermissionToken) -> R) -> Option<R> {
+        let clock = &*self.door.core.clock;
+        if let Some(slot) = self.slot.get() {
+            let (glance, read) = slot.glance(clock, read);
+            self.tell_if_due(slot, &glance);
+            return read;
+        }
+        let slot = self.door.find(&self.id)?;
+        let (glance, read) = slot.glance(clock, read);
+        self.tell_if_due(&slot, &glance);
+        if read.is_some() {
+            // Another thread may have been faster, with the same slot.
+            drop(self.slot.set(slot));
+        }
+        read
+    }
+
+    /// Puts a valid token on a request, as the provider wants it: a header, a query field, or a
+    /// signature over the request.
+    ///
+    /// # Errors
+    ///
+    /// As [`permission_token`](Self::permission_token); `InvalidInput` if this request cannot
+    /// carry the token.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`permission_token`](Self::permission_token). The request is untouched until the token
+    /// is there.
+    pub async fn authorize(&self, request: &mut request::Parts) -> Result<PermissionToken> {
+        let token = self.permission_token().await?;
+        let secret = match self.door.find(&self.id) {
+            Some(slot) => slot.look(|state| {
+                let rest = state.rest();
+                let credentials = rest.as_ref().and_then(|rest| rest.credentials());
+                credentials.and_then(|held| held.tokens().secret_of_token().cloned())
+            }),
+            None => None,
+        };
+        let signing = Signing::new(&token, secret.as_ref(), self.door.core.now().wall);
+        self.provider.provider.authorize(&signing, request)?;
+        Ok(token)
+    }
+
+    /// Reads the response of an API that was called with `used`, and says whether to call it
+    /// again with another token. `body_prefix` is as much of the body as is at hand; vendors say
+    /// there what is wrong.
+    ///
+    /// A token that the API called dead is not handed out again. Call again once, not in a loop.
+    pub fn rejected(
+        &self,
+        used: &PermissionToken,
+        response: &response::Parts,
+        body_prefix: &[u8],
+    ) -> Verdict {
+        match self.provider.provider.rejection(response, body_prefix) {
+            Rejection::TokenDead => {
+                self.invalidate(used);
+                Verdict::Retry
+            }
+            Rejection::SessionDead => {
+                self.invalidate(used);
+                if let Some(slot) = self.door.find(&self.id) {
+                    let generation = used.generation();
+                    let reason = LostReason::Revoked;
+                    self.door.core.apply(&slot, Input::Dead { generation, reason });
+                }
+                Verdict::Forward
+            }
+            Rejection::None | Rejection::NotOurs => Verdict::Forward,
+        }
+    }
+
+    /// Reports that an API rejected `used`. It is not handed out again; a token that has replaced
+    /// it meanwhile is untouched.
+    pub fn invalidate(&self, used: &PermissionToken) {
+        if let Some(slot) = self.door.find(&self.id) {
+            self.door.core.reject(&slot, used.generation());
+        }
+    }
+
+    /// A token newer than the one in hand, whether that is due or not. A refresh that runs
+    /// already is joined.
+    ///
+    /// # Errors
+    ///
+    /// As [`permission_token`](Self::permission_token).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`permission_token`](Self::permission_token).
+    pub async fn refresh(&self) -> Result<PermissionToken> {
+        let slot = self.obtain()?;
+        self.door.look(&slot).await?;
+        let held = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().1));
+        self.door.token_above(&slot, held).await
+    }
+
+    /// Ends the session: durably here first, then at the server. From then on no token of it is
+    /// handed out.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if it could not be written; the session is then as it was. `Deadline`, `Capacity`,
+    /// `Superseded`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; a revocation that was asked for is carried out.
+    pub async fn revoke(&self) -> Result<Revocation> {
+        let slot = self.obtain()?;
+        let (reply, end) = oneshot::channel();
+        self.enqueue(&slot, Job::Close { reply })?;
+        Ok(match self.door.queued(&slot, end).await? {
+            Ending::AtServer => Revocation::AtServer,
+            Ending::Queued => Revocation::Queued,
+            Ending::LocalOnly => Revocation::LocalOnly,
+        })
+    }
+
+    /// The session as it is now, read from the store if it is not in memory.
+    ///
+    /// # Errors
+    ///
+    /// `Store`, `Deadline`, `Capacity`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    pub async fn status(&self) -> Result<SessionStatus> {
+        let slot = self.obtain()?;
+        self.door.look(&slot).await?;
+        let status = status::status(&slot, self.door.core.now());
+        status.ok_or_else(|| Error::new(ErrorKind::RetryLater).of_session(&self.id))
+    }
+
+    /// The same session without its provider's type.
+    #[must_use]
+    pub fn erase(&self) -> Session {
+        self.retype()
+    }
+
+    fn retype<Q>(&self) -> Session<Q> {
+        let Self { door, provider, id, slot, .. } = self;
+        Session {
+            door: Arc::clone(door),
+            provider: Arc::clone(provider),
+            id: id.clone(),
+            slot: slot.clone(),
+            provides: PhantomData,
+        }
+    }
+
+    fn obtain(&self) -> Result<SlotRef> {
+        match self.slot.get() {
+            Some(slot) => Ok(slot.clone()),
+            None => self.door.obtain(&self.id),
+        }
+    }
+
+    fn enqueue(&self, slot: &SlotRef, job: Job) -> Result<()> {
+        let most = self.door.core.policy.max_queued_grants;
+        slot.enqueue(job, most).map_err(|full| full.of_session(&self.id))
+    }
+
+    fn tell_if_due(&self, slot: &SlotRef, glance: &Glance) {
+        match glance {
+            Glance::Due => self.door.core.deliver(slot, Message::Due),
+            Glance::Fresh | Glance::Stale => {}
+        }
+    }
+}
+
+impl<P: Provider> Session<P> {
+    /// Exchanges a grant for a session, in place of the one that is there, if one is. That one
+    /// serves until then, and stays if the grant is refused.
+    ///
+    /// Grants are never coalesced: each caller gets the outcome of its own, one after the other,
+    /// and the last one stands. A grant is sent at most once.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` with the reason. `RetryLater` with
+    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used. `Deadline`,
+    /// `Capacity`, `Store`, `Misconfigured`, `Superseded`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its exchange begins, the grant is not sent. Dropped later, the exchange
+    /// goes on and its session stands.
+    pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
+        let grant: P::Grant = grant.into();
+        let slot = self.obtain()?;
+        let (reply, end) = oneshot::channel();
+        // Parked before its message: whoever dies with the message does not have the grant.
+        self.enqueue(&slot, Job::Establish { grant: Box::new(grant), reply })?;
+        match self.door.queued(&slot, end).await? {
+            Granted::Active(credentials) => self.typed(&credentials).map(Establishment::Active),
+            Granted::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
+                Ok(challenge) => Ok(Establishment::Challenge(*challenge)),
+                Err(_) => Err(Error::new(ErrorKind::Misconfigured)
+                    .about("the provider gave a challenge of another type")),
+            },
+        }
+    }
+
+    /// What the provider keeps beside the tokens.
+    ///
+    /// # Errors
+    ///
+    /// `NotEstablished` if there are none; `Misconfigured` if the record is not this provider's;
+    /// `Store`, `Deadline`, `Capacity`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    pub async fn attributes(&self) -> Result<P::Attributes> {
+        let slot = self.obtain()?;
+        self.door.look(&slot).await?;
+        let held = slot.look(|state| {
+            let rest = state.rest();
+            rest.as_ref().and_then(|rest| rest.credentials().cloned())
+        });
+        match held {
+            Some(credentials) => self.typed(&credentials),
+            None => Err(Error::new(ErrorKind::NotEstablished).of_session(&self.id)),
+        }
+    }
+
+    fn typed(&self, credentials: &crate::token::Credentials) -> Result<P::Attributes> {
+        match erased::typed::<P>(credentials) {
+            Ok(tokens) => Ok(tokens.attributes),
+            Err(unreadable) => Err(Error::new(ErrorKind::Misconfigured)
+                .about("the record's attributes are not this provider's")
+                .with_source(unreadable)
+                .of_session(&self.id)),
+        }
+    }
+}
+
+impl Session {
+    /// The same session with its provider's type.
+    ///
+    /// # Errors
+    ///
+    /// The session itself, if its provider is not a `P`.
+    pub fn downcast<P: Provider>(self) -> Result<Session<P>, Self> {
+        if self.provider.provides::<P>() { Ok(self.retype()) } else { Err(self) }
+    }
+}
+
+impl<P: Provider> From<Session<P>> for Session {
+    fn from(session: Session<P>) -> Self {
+        session.erase()
+    }
+}
+
+impl<P> Clone for Session<P> {
+    fn clone(&self) -> Self {
+        self.retype()
+    }
+}
+
+impl<P> fmt::Debug for Session<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Session").field(&self.id).finish()
+    }
+}
+
+/// What `establish` gave.
+#[must_use = "a challenge is not a session yet"]
+#[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
+pub enum Establishment<P: Provider> {
+    /// A session, with what the provider keeps beside its tokens.
+    Active(P::Attributes),
+    /// The server wants a second factor.
+    Challenge(P::Challenge),
+}
+
+impl<P: Provider> fmt::Debug for Establishment<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active(attributes) => f.debug_tuple("Active").field(attributes).finish(),
+            Self::Challenge(_) => f.debug_tuple("Challenge").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// What to do with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is nothing else to do with a response")]
+pub enum Verdict {
+    /// The token was dead: call once more with another.
+    Retry,
+    /// Hand the response on.
+    Forward,
+}
+
+/// How a revocation ended. In every case the session is closed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revocation {
+    /// The server knows.
+    AtServer,
+    /// The server could not be told yet; it will be.
+    Queued,
+    /// The server cannot be told, or there was nothing to tell.
+    LocalOnly,
+}

@@ -1,0 +1,247 @@
+//! The session actor: takes messages one by one, so that two exchanges can never start. It is
+//! resident only while there is work, and its state can be rebuilt: everything that must survive
+//! it is in the slot.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
+
+use super::core::Core;
+use super::exchange::{self, Cargo, Exchange};
+use super::flight::{self, Pilot};
+use super::machine::{Answer, Input, Rest, Start, State};
+use super::message::{Answered, Ending, Job, Message};
+use super::restore;
+use super::slot::Slot;
+use crate::error::{Error, ErrorKind, LostReason};
+use crate::event::EventKind;
+use crate::store::{StoreError, StoreErrorKind};
+use crate::task::{Place, within};
+
+/// The handler of all session actors.
+pub(crate) struct SessionActor;
+
+/// What a session actor is started with.
+pub(crate) struct Duty {
+    pub(crate) core: Arc<Core>,
+    pub(crate) slot: Arc<Slot>,
+    /// Asks whoever forwards messages to let this actor go, having seen so many of them.
+    pub(crate) idle: Box<dyn Fn(ActorId, u64) + Send + Sync>,
+}
+
+/// What an actor knows beside its slot: how many messages it has seen.
+pub(crate) struct Shift {
+    duty: Duty,
+    seen: u64,
+}
+
+impl Actor for SessionActor {
+    type Msg = Message;
+    type State = Shift;
+    type Arguments = Duty;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        duty: Duty,
+    ) -> Result<Shift, ActorProcessingErr> {
+        Ok(Shift { duty, seen: 0 })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        shift: &mut Shift,
+    ) -> Result<(), ActorProcessingErr> {
+        shift.seen += 1;
+        if !message.is_abandoned() {
+            shift.duty.take(message).await;
+        }
+        if !shift.duty.slot.is_busy() && !shift.duty.slot.has_work() {
+            (shift.duty.idle)(myself.get_id(), shift.seen);
+        }
+        Ok(())
+    }
+}
+
+impl Duty {
+    async fn take(&self, message: Message) {
+        match message {
+            Message::Need { above, reply } => {
+                let answer = self.need(above).await;
+                // Whoever gave up meanwhile leaves the session as it is.
+                drop(reply.send(answer));
+            }
+            Message::Queued { reply } => {
+                // Whoever gave up meanwhile may have left its job behind.
+                let _ = reply.send(());
+                self.work().await;
+            }
+            Message::Look { reply } => drop(reply.send(self.loaded().await)),
+            Message::Due => drop(self.need(0).await),
+            Message::Ended => self.work().await,
+            Message::Wake => self.wake().await,
+        }
+    }
+
+    /// A token above `above`, what stands in its way, or the flight to wait for.
+    async fn need(&self, above: u64) -> Answered {
+        let Self { core, slot, .. } = self;
+        if let Err(failed) = self.loaded().await {
+            return Answered::Failed(failed);
+        }
+        let renewal = slot.renewal();
+        let renewable = renewal.is_some();
+        if let (Answer::Fail(error), _) = slot.answer(above, renewable, core.now()) {
+            return Answered::Failed(error.of_session(slot.id()));
+        }
+        let Some(place) = core.tasks.enter() else {
+            return Answered::Failed(Error::new(ErrorKind::ShuttingDown));
+        };
+        match core.apply(slot, Input::Need { above, renewable }) {
+            Some(Start::Refresh) => self.launch(Cargo::Refresh, place),
+            Some(Start::Renew) => {
+                if let Some(grant) = renewal {
+                    self.launch(Cargo::Renewal(grant), place);
+                }
+            }
+            Some(Start::Load | Start::Establish | Start::Close | Start::Revoke) | None => {}
+        }
+        self.answered(above, renewable)
+    }
+
+    fn answered(&self, above: u64, renewable: bool) -> Answered {
+        let Self { core, slot, .. } = self;
+        let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
+        match slot.answer(above, renewable, core.now()) {
+            (Answer::Token(token), _) => Answered::Token(token),
+            (Answer::Fail(error), _) => failed(error),
+            (Answer::Wait, Some(flight)) => Answered::Wait(flight),
+            // The exchange ended between the step and the question.
+            (Answer::Wait, None) => Answered::Again,
+            // Nothing was started, so nothing can be.
+            (Answer::Ask, _) => failed(
+                Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
+                    .about("the session has no refresh token"),
+            ),
+        }
+    }
+
+    /// Takes jobs off the queue until one runs. A job is taken and launched without an await
+    /// between the two, at which a kill could drop it.
+    async fn work(&self) {
+        let Self { core, slot, .. } = self;
+        while slot.has_work() {
+            let loaded = self.loaded().await;
+            let Some(job) = slot.next_job() else { return };
+            match (loaded, core.tasks.enter()) {
+                (Ok(()), Some(place)) => self.begin(job, place),
+                (Err(failed), _) => job.refuse(failed),
+                (Ok(()), None) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
+            }
+        }
+    }
+
+    fn begin(&self, job: Job, place: Place) {
+        let Self { core, slot, .. } = self;
+        let superseded = || Error::new(ErrorKind::Superseded).of_session(slot.id());
+        match job {
+            Job::Establish { grant, reply } => {
+                // A user who signs in again ends the quarantine.
+                slot.quarantine(None);
+                if core.apply(slot, Input::Establish) == Some(Start::Establish) {
+                    self.launch(Cargo::Grant(grant, reply), place);
+                } else {
+                    drop(reply.send(Err(superseded())));
+                }
+            }
+            Job::Close { reply } if slot.look(State::has_nothing_to_close) => {
+                drop(reply.send(Ok(Ending::LocalOnly)));
+            }
+            Job::Close { reply } => {
+                if core.apply(slot, Input::Close) == Some(Start::Close) {
+                    let (pilot, core, slot) = self.depart();
+                    core.clone().tasks.run(exchange::close(core, slot, pilot, reply, place));
+                } else {
+                    drop(reply.send(Err(superseded())));
+                }
+            }
+        }
+    }
+
+    async fn wake(&self) {
+        let Self { core, slot, .. } = self;
+        slot.disarm();
+        let (Ok(()), Some(place)) = (self.loaded().await, core.tasks.enter()) else { return };
+        if core.apply(slot, Input::Tick) == Some(Start::Revoke) {
+            let (pilot, core, slot) = self.depart();
+            core.clone().tasks.run(exchange::revoke(core, slot, pilot, place));
+            return;
+        }
+        if slot.is_due_unasked(&core.rules(&slot.provider), core.now().boot) {
+            // What is still due after that is a refresh that nobody asked for.
+            drop(self.need(0).await);
+        }
+        // Also after the death of an actor, which may have had jobs before it.
+        self.work().await;
+    }
+
+    /// Reads the record, if nothing is known yet. One read serves all whose messages queue
+    /// behind this one, and a failed one is told to all until it is time to try again.
+    async fn loaded(&self) -> Result<(), Error> {
+        let Self { core, slot, .. } = self;
+        if !slot.look(State::is_unloaded) {
+            return Ok(());
+        }
+        let nobody = Input::Need { above: 0, renewable: false };
+        if core.apply(slot, nobody) != Some(Start::Load) {
+            return self.unloaded();
+        }
+        let record = within(&*core.clock, core.policy.store_wait, core.store.load(slot.id())).await;
+        match record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+            Ok(record) => {
+                let vacant = Rest::Vacant { trouble: None };
+                let provider = &slot.provider;
+                let rest = record.map_or(vacant, |record| restore::rest(core, provider, record));
+                let foreign = rest.serving().is_some_and(|held| held.foreign);
+                core.apply(slot, Input::Loaded(rest));
+                if foreign {
+                    core.event(slot, EventKind::ForeignAuthority);
+                }
+                Ok(())
+            }
+            Err(failed) => {
+                core.apply(slot, Input::LoadFailed(exchange::unstored(failed)));
+                self.unloaded()
+            }
+        }
+    }
+
+    fn unloaded(&self) -> Result<(), Error> {
+        let now = self.core.now();
+        match self.slot.answer(0, false, now).0 {
+            Answer::Fail(error) => Err(error.of_session(self.slot.id())),
+            Answer::Token(_) | Answer::Wait | Answer::Ask => Ok(()),
+        }
+    }
+
+    fn launch(&self, cargo: Cargo, place: Place) {
+        let (counters, credentials) = self.slot.look(|state| {
+            let rest = state.rest();
+            let counters = rest.as_ref().map_or((0, 0), |rest| rest.counters());
+            (counters, rest.as_ref().and_then(|rest| rest.credentials().cloned()))
+        });
+        let (pilot, core, slot) = self.depart();
+        let exchange = Exchange::new(&core, &slot, pilot, counters, place);
+        core.tasks.run(exchange.run(cargo, credentials));
+    }
+
+    /// Makes the flight before its task, so that there is no moment at which an exchange runs
+    /// that nobody can wait for.
+    fn depart(&self) -> (Pilot, Arc<Core>, Arc<Slot>) {
+        let (pilot, flight) = flight::depart();
+        self.slot.board(flight);
+        (pilot, Arc::clone(&self.core), Arc::clone(&self.slot))
+    }
+}

@@ -1,0 +1,136 @@
+//! What all sessions of one supervisor share, and the one way in which a slot is stepped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+
+use super::machine::{Effects, Input, Moment, Notice, Rules, Start};
+use super::message::Message;
+use super::slot::Slot;
+use crate::clock::{BootTime, Clock, Now};
+use crate::error::Error;
+use crate::event::{Event, EventKind, Publisher};
+use crate::key::SessionId;
+use crate::policy::{Policy, When};
+use crate::provider::registered::Registered;
+use crate::store::{Owner, Store};
+use crate::task::Tasks;
+
+/// What all sessions of one supervisor share.
+pub(crate) struct Core {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) tasks: Tasks,
+    pub(crate) events: Publisher,
+    pub(crate) policy: Policy,
+    pub(crate) owner: Owner,
+    pub(crate) counts: Counts,
+    pub(crate) host: Arc<dyn Host>,
+}
+
+/// What a session needs of whoever runs its actor. It is asked, never waited for.
+pub(crate) trait Host: Send + Sync {
+    /// Brings a message to the session's actor, which is started for it. A message that cannot
+    /// be brought is dropped, and its reply with it; false if that is known at once.
+    fn send(&self, slot: &Arc<Slot>, message: Message) -> bool;
+
+    /// Waits until there is somebody who takes messages.
+    fn connected(&self) -> BoxFuture<'_, ()>;
+
+    /// The slot of a session, if it is resident.
+    fn find(&self, id: &SessionId) -> Option<Arc<Slot>>;
+
+    /// The slot of a session, made if there is none.
+    fn slot(&self, id: &SessionId) -> Result<Arc<Slot>, Error>;
+
+    /// Wakes the session then.
+    fn arm(&self, id: &SessionId, at: BootTime);
+
+    /// Forgets the slot if nothing is lost with it and nobody but the caller holds it.
+    fn release(&self, slot: &Arc<Slot>);
+}
+
+/// What is counted.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) exchanges: AtomicU64,
+    pub(crate) refreshes: AtomicU64,
+    pub(crate) establishes: AtomicU64,
+    pub(crate) actor_restarts: AtomicU64,
+    pub(crate) supervisor_restarts: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Steps a slot's machine, publishes what it tells and arms the schedule. What is to be
+    /// started is the caller's: only an actor starts exchanges.
+    pub(crate) fn apply(&self, slot: &Slot, input: Input) -> Option<Start> {
+        let moment = self.moment(&slot.provider);
+        let Effects { start, notices } = slot.apply(input, &moment);
+        self.tell(slot, notices, moment.now);
+        self.arm(slot, &moment.rules);
+        start
+    }
+
+    /// Reports a rejected token.
+    pub(crate) fn reject(&self, slot: &Slot, generation: u64) {
+        slot.reject(generation, &self.moment(&slot.provider));
+    }
+
+    pub(crate) fn event(&self, slot: &Slot, kind: EventKind) {
+        let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
+        self.events.publish(Event::of_session(slot.id(), self.now().wall, epoch, kind));
+    }
+
+    pub(crate) fn moment(&self, provider: &Registered) -> Moment {
+        Moment { now: self.now(), dice: fastrand::f64(), rules: self.rules(provider) }
+    }
+
+    pub(crate) fn rules(&self, provider: &Registered) -> Rules {
+        Rules {
+            backoff: self.policy.backoff,
+            challenge: self.policy.challenge,
+            budget: self.policy.exchange_budget,
+            ahead: provider.refresh.when == When::Ahead,
+        }
+    }
+
+    fn tell(&self, slot: &Slot, notices: Vec<Notice>, now: Now) {
+        for notice in notices {
+            let kind = match notice {
+                Notice::Established => {
+                    self.counts.establishes.fetch_add(1, Ordering::Relaxed);
+                    EventKind::Established
+                }
+                Notice::Refreshed => {
+                    self.counts.refreshes.fetch_add(1, Ordering::Relaxed);
+                    EventKind::Refreshed
+                }
+                Notice::Expiring { left } => EventKind::RefreshExpiring { left },
+                Notice::Lost(reason) => EventKind::Lost(reason),
+                Notice::InDoubt => EventKind::InDoubt,
+                Notice::SaveOwed => EventKind::SaveOwed,
+                Notice::Saved => EventKind::Saved,
+                Notice::Revoked => EventKind::Revoked,
+            };
+            let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
+            self.events.publish(Event::of_session(slot.id(), now.wall, epoch, kind));
+        }
+    }
+
+    /// As [`Host::send`], where nobody waits. While there is no supervisor actor such messages
+    /// are dropped: the next one begins by looking at every slot that has work.
+    pub(crate) fn deliver(&self, slot: &Arc<Slot>, message: Message) {
+        self.host.send(slot, message);
+    }
+
+    fn arm(&self, slot: &Slot, rules: &Rules) {
+        if let Some(at) = slot.arm(rules) {
+            self.host.arm(slot.id(), at);
+        }
+    }
+}

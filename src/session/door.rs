@@ -1,0 +1,181 @@
+//! The way from a handle to its session.
+
+use std::any::Any;
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::core::Core;
+use super::flight::Landing;
+use super::machine::Answer;
+use super::message::{Answered, Message};
+use super::slot::Slot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::SessionId;
+use crate::policy::RESENDS;
+use crate::task::within;
+use crate::token::PermissionToken;
+
+/// What every handle of one supervisor holds. The supervisor goes when the last handle does.
+pub(crate) struct Door {
+    pub(crate) core: Arc<Core>,
+    _keeper: Box<dyn Any + Send + Sync>,
+}
+
+impl Door {
+    pub(crate) fn new(core: Arc<Core>, keeper: Box<dyn Any + Send + Sync>) -> Self {
+        Self { core, _keeper: keeper }
+    }
+
+    /// The slot of a session, if it is resident.
+    pub(crate) fn find(&self, id: &SessionId) -> Option<SlotRef> {
+        self.core.host.find(id).map(|slot| SlotRef::new(slot, &self.core))
+    }
+
+    /// The slot of a session, made if there is none.
+    pub(crate) fn obtain(&self, id: &SessionId) -> Result<SlotRef> {
+        self.core.host.slot(id).map(|slot| SlotRef::new(slot, &self.core))
+    }
+
+    /// A token above `above`.
+    pub(crate) async fn token_above(
+        &self,
+        slot: &Arc<Slot>,
+        above: u64,
+    ) -> Result<PermissionToken> {
+        self.waiting(slot, async {
+            loop {
+                match self.asked(slot, above).await? {
+                    Answered::Token(token) => return Ok(token),
+                    Answered::Failed(error) => return Err(error),
+                    Answered::Wait(flight) => match flight.landing().await {
+                        Landing::Token(token) if token.generation() > above => return Ok(token),
+                        Landing::Failed(error) => return Err(error),
+                        Landing::Token(_) | Landing::Again => {}
+                    },
+                    Answered::Again => {}
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads the session's record, if it is not read yet.
+    pub(crate) async fn look(&self, slot: &Arc<Slot>) -> Result<()> {
+        if !slot.look(super::machine::State::is_unloaded) {
+            return Ok(());
+        }
+        self.waiting(slot, async { self.ask(slot, |reply| Message::Look { reply }).await? }).await
+    }
+
+    /// Brings what was queued to the actor's notice and waits for its end.
+    pub(crate) async fn queued<T>(
+        &self,
+        slot: &Arc<Slot>,
+        end: oneshot::Receiver<Result<T>>,
+    ) -> Result<T> {
+        self.waiting(slot, async {
+            self.ask(slot, |reply| Message::Queued { reply }).await?;
+            // A job is dropped without an answer only with the whole supervisor.
+            end.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown)))
+        })
+        .await
+    }
+
+    /// What is known without asking, or what the actor says.
+    async fn asked(&self, slot: &Arc<Slot>, above: u64) -> Result<Answered> {
+        let renewable = slot.renewal().is_some();
+        let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
+        match slot.answer(above, renewable, self.core.now()) {
+            (Answer::Token(token), _) => Ok(Answered::Token(token)),
+            (Answer::Fail(error), _) => Ok(failed(error)),
+            (Answer::Wait, Some(flight)) => Ok(Answered::Wait(flight)),
+            (Answer::Wait, None) | (Answer::Ask, _) => {
+                self.ask(slot, |reply| Message::Need { above, reply }).await
+            }
+        }
+    }
+
+    /// Sends a message and waits for its reply. A reply that was dropped means that an actor
+    /// died with the message in its mailbox: it is sent again, because messages are idempotent.
+    async fn ask<R>(
+        &self,
+        slot: &Arc<Slot>,
+        message: impl Fn(oneshot::Sender<R>) -> Message,
+    ) -> Result<R> {
+        let mut sent = 0;
+        while sent <= RESENDS {
+            let (reply, answer) = oneshot::channel();
+            if self.core.host.send(slot, message(reply)) {
+                sent += 1;
+                if let Ok(answer) = answer.await {
+                    return Ok(answer);
+                }
+            }
+            let closing = self.core.tasks.closing();
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => {
+                    return Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()));
+                }
+                () = self.core.host.connected() => {}
+            }
+        }
+        Err(Error::new(ErrorKind::RetryLater)
+            .about("the session's actor keeps dying")
+            .of_session(slot.id()))
+    }
+
+    /// Takes a waiter's place and waits no longer than a call may.
+    async fn waiting<T>(
+        &self,
+        slot: &Arc<Slot>,
+        wait: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let Core { clock, policy, tasks, .. } = &*self.core;
+        if tasks.is_closing() {
+            return Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()));
+        }
+        let named = |error: Error| error.of_session(slot.id());
+        let _place = slot.wait_place(policy.max_waiters).map_err(named)?;
+        within(&**clock, policy.wait, wait)
+            .await
+            .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
+    }
+}
+
+/// A handle's hold on a slot. A slot that holds nothing goes with the last hold on it.
+pub(crate) struct SlotRef {
+    slot: Arc<Slot>,
+    core: Arc<Core>,
+}
+
+impl SlotRef {
+    fn new(slot: Arc<Slot>, core: &Arc<Core>) -> Self {
+        Self { slot, core: Arc::clone(core) }
+    }
+}
+
+impl Clone for SlotRef {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.slot), &self.core)
+    }
+}
+
+impl Deref for SlotRef {
+    type Target = Arc<Slot>;
+
+    fn deref(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+}
+
+impl Drop for SlotRef {
+    fn drop(&mut self) {
+        if self.slot.is_disposable() {
+            self.core.host.release(&self.slot);
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! An exchange: permit, claim, the server, save, publish, land. It runs on the task tracker and
+//! belongs to nobody who can be dropped.
+
+mod close;
+mod save;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+pub(crate) use self::close::{close, revoke};
+use super::core::Core;
+use super::flight::{Landing, Pilot};
+use super::machine::{Answer, Class, Failure, Held, Input, Retry};
+use super::message::{Granted, Message};
+use super::restore;
+use super::slot::{Parcel, Slot};
+use crate::clock::{BootTime, Now};
+use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::event::EventKind;
+use crate::provider::erased::ErasedIssued;
+use crate::provider::gate::News;
+use crate::provider::{ExchangeError, FailureClass, Rotation, Wire};
+use crate::store::{
+    Attempt, Claim, Claimed, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
+    TakeOver,
+};
+use crate::task::{Place, within};
+use crate::token::Credentials;
+
+/// What an exchange sends.
+pub(crate) enum Cargo {
+    Refresh,
+    /// A grant of a caller's, who gets its outcome.
+    Grant(Parcel, oneshot::Sender<Result<Granted, Error>>),
+    /// A grant that needs no user.
+    Renewal(Parcel),
+}
+
+/// One exchange of one session. Dropping it before its end, which only a panic of our own does,
+/// ends it as an answer that was lost.
+pub(crate) struct Exchange {
+    core: Arc<Core>,
+    slot: Arc<Slot>,
+    pilot: Pilot,
+    /// The generation from which it starts.
+    base: u64,
+    epoch: u64,
+    rotation: Rotation,
+    ended: bool,
+    _place: Place,
+}
+
+/// How an exchange ended.
+enum End {
+    Active(Held),
+    Challenge(Parcel),
+    Failed(Failure),
+    /// The store has something else than was thought; nothing was sent, or it does not count.
+    Superseded,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        slot: &Arc<Slot>,
+        pilot: Pilot,
+        counters: (u64, u64),
+        place: Place,
+    ) -> Self {
+        let rotation = slot.provider.provider.rotation();
+        let (epoch, base) = counters;
+        let (core, slot) = (Arc::clone(core), Arc::clone(slot));
+        Self { core, slot, pilot, base, epoch, rotation, ended: false, _place: place }
+    }
+
+    /// Runs to its end, whoever dies meanwhile.
+    pub(crate) async fn run(mut self, cargo: Cargo, credentials: Option<Arc<Credentials>>) {
+        self.core.counts.exchanges.fetch_add(1, Ordering::Relaxed);
+        let (cargo, reply) = match cargo {
+            Cargo::Refresh => (None, None),
+            Cargo::Grant(grant, reply) => (Some(grant), Some(reply)),
+            Cargo::Renewal(grant) => (Some(grant), None),
+        };
+        let end = self.exchange(cargo, credentials).await;
+        self.finish(end, reply);
+        self.core.deliver(&self.slot, Message::Ended);
+        save::pay(&self.core, &self.slot).await;
+    }
+
+    async fn exchange(&self, grant: Option<Parcel>, held: Option<Arc<Credentials>>) -> End {
+        let Self { core, slot, .. } = self;
+        let clock = &*core.clock;
+        if held.as_ref().is_some_and(|held| !slot.provider.issued(held)) {
+            return End::Failed(foreign());
+        }
+        // Everything slow that needs no claim comes before the claim.
+        let permit = match slot.provider.gate.enter(clock).await {
+            Ok(permit) => permit,
+            Err(shut) => return End::Failed(shut_out(shut.error, shut.until, core.now())),
+        };
+        if let Err(failed) = self.prepare().await {
+            return End::Failed(failed);
+        }
+        let claimed_at = core.now();
+        let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
+        let fence = match self.claim(intent, claimed_at).await {
+            Ok(Some(fence)) => fence,
+            Ok(None) => return End::Superseded,
+            Err(failed) => return End::Failed(failed),
+        };
+        let attempt = Attempt { base: self.base, fence };
+        let wire = slot.provider.wire(clock, slot.id(), &core.policy);
+        let late = core.now().boot.since(claimed_at.boot);
+        let answer = if late > core.policy.lease.saturating_sub(core.policy.exchange_budget) {
+            // The send guard: with this little of the lease left, another process may take over
+            // while our request is out.
+            Err(ExchangeError::new(FailureClass::NotSent)
+                .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
+        } else {
+            self.drive(&wire, grant, held).await
+        };
+        drop(permit);
+        self.report(answer.as_ref().map(|_| ()));
+        match answer {
+            Ok(ErasedIssued::Tokens(credentials)) => {
+                self.issued(intent, attempt, credentials, wire.sent()).await
+            }
+            Ok(ErasedIssued::Challenge(challenge)) => {
+                // A claim that gave a challenge gave no credentials.
+                self.settle(attempt, SettleTo::Before).await;
+                End::Challenge(challenge)
+            }
+            Err(failed) => self.failed(intent, attempt, failed).await,
+        }
+    }
+
+    /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
+    async fn prepare(&self) -> Result<(), Failure> {
+        let Self { core, slot, .. } = self;
+        let wire = slot.provider.wire(&*core.clock, slot.id(), &core.policy);
+        let prepared = AssertUnwindSafe(slot.provider.provider.prepare(&wire)).catch_unwind();
+        let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
+        let failed = match prepared {
+            Some(Ok(Ok(()))) => return Ok(()),
+            Some(Ok(Err(failed))) if failed.class() == FailureClass::Misconfigured => failed,
+            Some(Ok(Err(failed))) => {
+                let wait = failed.retry_after();
+                ExchangeError::new(FailureClass::NotSent).with_retry_after(wait).with_source(failed)
+            }
+            Some(Err(_)) | None => ExchangeError::new(FailureClass::NotSent)
+                .with_source("the provider did not prepare the exchange"),
+        };
+        self.report(Err(&failed));
+        Err(self.failure(Intent::Refresh, failed, false))
+    }
+
+    /// Writes the intent. None if the store has something else than was thought.
+    async fn claim(&self, intent: Intent, at: Now) -> Result<Option<u64>, Failure> {
+        let Self { core, slot, .. } = self;
+        self.stored(save::first(core, slot)).await?;
+        let (owner, lease) = (core.owner, core.policy.lease);
+        let claim = Claim { owner, intent, epoch: self.epoch, generation: self.base, at, lease };
+        for attempt in 0..2 {
+            match self.stored(core.store.claim(slot.id(), claim)).await? {
+                Claimed::Granted { fence } => return Ok(Some(fence)),
+                Claimed::Moved(_) => return Ok(None),
+                Claimed::Leased(record) => {
+                    let until = record.lease.map_or(at.boot, |lease| lease.until);
+                    if attempt > 0 || at.boot < until {
+                        return Err(elsewhere(until, at));
+                    }
+                    let take = TakeOver { fence: record.fence, at, retry_at: None };
+                    self.stored(core.store.take_over(slot.id(), take)).await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Awaits the provider. It is dropped only when it has run for so long that no transport of
+    /// ours can be what it waits for.
+    async fn drive(
+        &self,
+        wire: &Wire<'_>,
+        grant: Option<Parcel>,
+        held: Option<Arc<Credentials>>,
+    ) -> Result<ErasedIssued, ExchangeError> {
+        let provider = &*self.slot.provider.provider;
+        let exchange = async {
+            match (grant, &held) {
+                (Some(grant), _) => provider.establish(wire, grant).await,
+                (None, Some(held)) => provider.refresh(wire, held).await.map(ErasedIssued::Tokens),
+                (None, None) => Err(ExchangeError::new(FailureClass::NotSent)),
+            }
+        };
+        let mut exchange = Box::pin(AssertUnwindSafe(exchange).catch_unwind());
+        let policy = &self.core.policy;
+        let overdue = policy.exchange_budget.saturating_add(policy.overdue_after);
+        let clock = &*self.core.clock;
+        let ended = match within(clock, overdue, &mut exchange).await {
+            Some(ended) => Some(ended),
+            None => {
+                self.overdue();
+                within(clock, policy.exchange_cut.saturating_sub(overdue), exchange).await
+            }
+        };
+        match ended {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(lost("the provider panicked")),
+            None => Err(lost("the provider's future did not end")),
+        }
+    }
+
+    /// Lets the waiters go. The exchange goes on, and nobody starts another beside it.
+    fn overdue(&self) {
+        let Self { core, slot, pilot, .. } = self;
+        tracing::warn!(session = %slot.id(), "the provider's future is overdue");
+        core.apply(slot, Input::Overdue);
+        slot.land(pilot, self.landing());
+    }
+
+    /// The answer is here: kept in the slot first, then saved, then published.
+    async fn issued(
+        &self,
+        intent: Intent,
+        attempt: Attempt,
+        credentials: Credentials,
+        sent: Now,
+    ) -> End {
+        let Self { core, slot, .. } = self;
+        let epoch = if intent == Intent::Establish { self.epoch + 1 } else { self.epoch };
+        let credentials = Arc::new(credentials);
+        let counters = (epoch, self.base + 1);
+        let held = restore::held(&slot.provider, credentials, counters, sent);
+        let commit = save::commit(&held, intent, self.epoch, attempt, core.now());
+        slot.owe(Some(Arc::new(commit)));
+        core.apply(slot, Input::Issued(held.clone()));
+        if save::in_time(core, slot).await { End::Active(held) } else { End::Superseded }
+    }
+
+    async fn failed(&self, intent: Intent, attempt: Attempt, failed: ExchangeError) -> End {
+        let failure = self.failure(intent, failed, true);
+        let to = match (intent, failure.class) {
+            (Intent::Refresh, Class::Ambiguous(_)) => SettleTo::InDoubt,
+            (Intent::Refresh, Class::Rejected | Class::Refused) => SettleTo::Lost(self.reason()),
+            (Intent::Establish, Class::Ambiguous(_)) => SettleTo::BeforeSuspect,
+            (Intent::Establish, Class::Rejected | Class::Refused)
+            | (_, Class::Harmless | Class::Invalid | Class::Misconfigured) => SettleTo::Before,
+        };
+        // The row is looked at again before a session is declared lost: if it moved, our token
+        // was stale, and it is the newer one that counts.
+        match self.settle(attempt, to).await {
+            Some(Settled::Moved) => End::Superseded,
+            Some(Settled::Done) | None => End::Failed(failure),
+        }
+    }
+
+    fn reason(&self) -> crate::error::LostReason {
+        use super::machine::State;
+        use crate::error::LostReason;
+        let in_doubt = |state: &State| matches!(state, State::Refreshing { doubt: Some(_), .. });
+        if self.slot.look(in_doubt) { LostReason::LostInDoubt } else { LostReason::Rejected }
+    }
+
+    async fn settle(&self, attempt: Attempt, to: SettleTo) -> Option<Settled> {
+        let Self { core, slot, epoch, .. } = self;
+        let settle = Settle { epoch: *epoch, attempt, to, retry_at: None };
+        match self.stored(core.store.settle(slot.id(), settle)).await {
+            Ok(settled) => Some(settled),
+            Err(unsettled) => {
+                // The claim stays our own; the next one takes it over.
+                tracing::warn!(session = %slot.id(), error = ?unsettled.error, "not settled");
+                None
+            }
+        }
+    }
+
+    fn report(&self, result: Result<(), &ExchangeError>) {
+        let Self { core, slot, .. } = self;
+        let now = core.now();
+        if slot.provider.gate.report(now.boot, result) == News::Alarm {
+            let kind = EventKind::ProviderMisconfigured(slot.provider.name.clone());
+            core.events.publish(crate::event::Event::of_none(now.wall, kind));
+        }
+    }
+
+    /// Steps the machine, answers the grant's caller, lands the flight: in this order, so that
+    /// whoever hears of the end finds it published.
+    fn finish(&mut self, end: End, reply: Option<oneshot::Sender<Result<Granted, Error>>>) {
+        let Self { core, slot, .. } = &*self;
+        let granted = match end {
+            End::Active(held) => Ok(Granted::Active(held.credentials)),
+            End::Challenge(challenge) => {
+                core.apply(slot, Input::Challenged);
+                Ok(Granted::Challenge(challenge))
+            }
+            End::Failed(failure) => {
+                let error = failure.error.clone().of_session(slot.id());
+                core.apply(slot, Input::Failed(failure));
+                Err(error)
+            }
+            End::Superseded => {
+                core.apply(slot, Input::Superseded);
+                Err(Error::new(ErrorKind::Superseded).of_session(slot.id()))
+            }
+        };
+        self.ended = true;
+        if let Some(reply) = reply {
+            // Nobody may wait any more; the session has its outcome all the same.
+            drop(reply.send(granted));
+        }
+        self.slot.land(&self.pilot, self.landing());
+    }
+
+    /// What the waiters get: all the same.
+    fn landing(&self) -> Landing {
+        let renewable = self.slot.renewal().is_some();
+        match self.slot.answer(self.base, renewable, self.core.now()).0 {
+            Answer::Token(token) => Landing::Token(token),
+            // This flight was a grant that was refused; a waiter for a token asks again.
+            Answer::Fail(error) if error.kind() == ErrorKind::NotEstablished => Landing::Again,
+            Answer::Fail(error) => Landing::Failed(error.of_session(self.slot.id())),
+            Answer::Wait | Answer::Ask => Landing::Again,
+        }
+    }
+
+    async fn stored<T>(
+        &self,
+        statement: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Failure> {
+        let answer = within(&*self.core.clock, self.core.policy.store_wait, statement).await;
+        answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(|failed| {
+            Failure {
+                class: Class::Harmless,
+                error: unstored(failed),
+                wait: std::time::Duration::ZERO,
+            }
+        })
+    }
+
+    fn failure(&self, intent: Intent, failed: ExchangeError, sent: bool) -> Failure {
+        let wait = failed.retry_after().unwrap_or_default();
+        let limits = self.slot.provider.gate.limits();
+        let (class, wait) = match failed.class() {
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled => (Class::Harmless, wait),
+            FailureClass::Ambiguous if sent => (Class::Ambiguous(self.retry()), wait),
+            FailureClass::Ambiguous => (Class::Harmless, wait),
+            FailureClass::Rejected if intent == Intent::Refresh => (Class::Rejected, wait),
+            FailureClass::Rejected | FailureClass::Refused(_) => (Class::Refused, wait),
+            FailureClass::InvalidRequest => (Class::Invalid, wait),
+            FailureClass::Misconfigured => (Class::Misconfigured, wait.max(limits.probe)),
+        };
+        Failure { class, error: failed.into_error(), wait }
+    }
+
+    /// When a lost answer may be asked for again, by what the server does to used tokens.
+    fn retry(&self) -> Retry {
+        match self.rotation {
+            Rotation::Static => Retry::AtOnce,
+            Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
+                // Measured from our own sending, less a margin for the way there.
+                let margin = self.core.policy.repeat_floor;
+                if grace > margin { Retry::AtOnce } else { Retry::Late }
+            }
+            Rotation::Strict => Retry::Late,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended {
+            tracing::error!(session = %self.slot.id(), "an exchange's task was cut off");
+            let failure = self.failure(Intent::Refresh, lost("the exchange was cut off"), true);
+            self.core.apply(&self.slot, Input::Failed(failure));
+            self.slot.land(&self.pilot, self.landing());
+            save::resume(&self.core, &self.slot);
+        }
+    }
+}
+
+pub(super) fn unstored(failed: StoreError) -> Error {
+    Error::new(ErrorKind::Store).with_outcome(ExchangeOutcome::NotSent).with_source(failed)
+}
+
+fn lost(why: &'static str) -> ExchangeError {
+    ExchangeError::new(FailureClass::Ambiguous).with_source(why)
+}
+
+fn shut_out(error: Error, until: BootTime, now: Now) -> Failure {
+    let rejected = error.kind() == ErrorKind::Misconfigured;
+    let class = if rejected { Class::Misconfigured } else { Class::Harmless };
+    Failure { class, error, wait: until.since(now.boot) }
+}
+
+/// Credentials are sent to nobody but who issued them.
+fn foreign() -> Failure {
+    let error = Error::new(ErrorKind::Misconfigured)
+        .about("the session was issued by another authority or to another client")
+        .with_outcome(ExchangeOutcome::NotSent);
+    Failure { class: Class::Harmless, error, wait: std::time::Duration::ZERO }
+}
+
+fn elsewhere(until: BootTime, now: Now) -> Failure {
+    let error = Error::new(ErrorKind::RetryLater)
+        .about("another process has claimed the session")
+        .with_outcome(ExchangeOutcome::NotSent);
+    Failure { class: Class::Harmless, error, wait: until.since(now.boot) }
+}

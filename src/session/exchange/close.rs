@@ -1,0 +1,124 @@
+//! Closing: durably first, then at the server, for as long as that takes.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::{save, unstored};
+use crate::error::{Error, ErrorKind};
+use crate::provider::{ExchangeError, FailureClass, Revoked};
+use crate::session::core::Core;
+use crate::session::flight::{Landing, Pilot};
+use crate::session::machine::{Closed, Input, Start, Trouble};
+use crate::session::message::{Ending, Message};
+use crate::session::slot::Slot;
+use crate::store::{self, StoreError, StoreErrorKind};
+use crate::task::{Place, within};
+use crate::token::Credentials;
+
+/// Closes a session for a caller, who hears how it ended.
+pub(crate) async fn close(
+    core: Arc<Core>,
+    slot: Arc<Slot>,
+    pilot: Pilot,
+    reply: oneshot::Sender<Result<Ending, Error>>,
+    _place: Place,
+) {
+    let rest = slot.look(|state| state.rest().map(|rest| rest.into_owned()));
+    let credentials = rest.as_ref().and_then(|rest| rest.credentials().cloned());
+    let counters = rest.map_or((0, 0), |rest| rest.counters());
+    let ending = match durably(&core, &slot, counters.1).await {
+        Ok(generation) => {
+            let epoch = counters.0;
+            let closed = Closed { epoch, generation, outbox: credentials, trouble: None };
+            let start = core.apply(&slot, Input::ClosedDurably { closed });
+            match start {
+                Some(Start::Revoke) => Ok(tell(&core, &slot).await),
+                _ => Ok(Ending::LocalOnly),
+            }
+        }
+        Err(failed) => Err(failed.of_session(slot.id())),
+    };
+    drop(reply.send(ending));
+    slot.land(&pilot, Landing::Again);
+    core.deliver(&slot, Message::Ended);
+}
+
+/// Tells the server of a session that was closed before.
+pub(crate) async fn revoke(core: Arc<Core>, slot: Arc<Slot>, pilot: Pilot, _place: Place) {
+    tell(&core, &slot).await;
+    slot.land(&pilot, Landing::Again);
+    core.deliver(&slot, Message::Ended);
+}
+
+/// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
+/// would bring it back, and its user was told that it is gone.
+async fn durably(core: &Core, slot: &Slot, generation: u64) -> Result<u64, Error> {
+    let close = async {
+        save::first(core, slot).await?;
+        let close = store::Close { generation, at: core.now() };
+        core.store.close(slot.id(), close).await
+    };
+    let closed = within(&*core.clock, core.policy.store_wait, close).await;
+    match closed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+        Ok(store::Closed::Done { generation }) => Ok(generation),
+        Ok(store::Closed::Moved(_)) => {
+            core.apply(slot, Input::Superseded);
+            Err(Error::new(ErrorKind::Superseded))
+        }
+        Err(failed) => {
+            core.apply(slot, Input::CloseFailed);
+            Err(unstored(failed))
+        }
+    }
+}
+
+/// Tells the server what the outbox holds; the schedule tries again if it cannot be told.
+async fn tell(core: &Core, slot: &Slot) -> Ending {
+    let closed = slot.look(|state| {
+        let rest = state.rest();
+        rest.and_then(|rest| rest.closed().cloned())
+    });
+    let Some(closed) = closed else { return Ending::LocalOnly };
+    let Some(credentials) = &closed.outbox else { return Ending::LocalOnly };
+    let ending = match ask(core, slot, credentials).await {
+        Ok(Revoked::AtServer) => Ending::AtServer,
+        Ok(Revoked::NotSupported) => Ending::LocalOnly,
+        Err(failed) => {
+            let at = core.moment(&slot.provider);
+            let trouble = Trouble::after(closed.trouble.as_ref(), failed, &at);
+            core.apply(slot, Input::Untold { trouble });
+            return Ending::Queued;
+        }
+    };
+    // Forgotten only now: a crash before this tells the server again, which is harmless.
+    if let Err(unwritten) = core.store.outbox(slot.id(), closed.generation).await {
+        tracing::warn!(session = %slot.id(), error = %unwritten, "the outbox is not emptied");
+    }
+    core.apply(slot, Input::Told);
+    ending
+}
+
+async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revoked, Error> {
+    let registered = &slot.provider;
+    if !registered.issued(credentials) {
+        return Err(super::foreign().error);
+    }
+    let permit = registered.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+    let wire = registered.wire(&*core.clock, slot.id(), &core.policy);
+    let provider = &*registered.provider;
+    let exchange = async {
+        provider.prepare(&wire).await?;
+        provider.revoke(&wire, credentials).await
+    };
+    let exchange = AssertUnwindSafe(exchange).catch_unwind();
+    // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.
+    let ended = within(&*core.clock, core.policy.exchange_budget, exchange).await;
+    drop(permit);
+    match ended {
+        Some(Ok(answer)) => answer.map_err(ExchangeError::into_error),
+        Some(Err(_)) | None => Err(ExchangeError::new(FailureClass::Ambiguous).into_error()),
+    }
+}

@@ -1,0 +1,109 @@
+//! Saving: at once where the store answers, and until it answers where it does not.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::clock::Now;
+use crate::session::core::Core;
+use crate::session::machine::{Held, Input};
+use crate::session::slot::Slot;
+use crate::store::{Attempt, Commit, Committed, Intent, StoreError, StoreErrorKind};
+use crate::task::within;
+
+/// What is to be written of freshly issued credentials.
+pub(super) fn commit(
+    held: &Held,
+    intent: Intent,
+    epoch: u64,
+    attempt: Attempt,
+    now: Now,
+) -> Commit {
+    let due = [held.expiring, held.refresh_expires].into_iter().flatten().min();
+    let due_at = due.map(|due| now.wall_at(due));
+    Commit { intent, epoch, attempt, credentials: Arc::clone(&held.credentials), due_at }
+}
+
+/// Saves what the slot owes within the time that callers are made to wait. Past it, the statement
+/// goes on and the credentials are served as owed. False if they are not the session's any more.
+pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> bool {
+    let Some(owed) = slot.owed() else { return true };
+    let (store, id, save) = (Arc::clone(&core.store), slot.id().clone(), Arc::clone(&owed));
+    // In a task of its own, so that a slow statement is not dropped half-way. Whoever pays later
+    // sends it again, and it finds its own attempt.
+    let (done, answer) = oneshot::channel();
+    core.tasks.run(async move { drop(done.send(store.commit(&id, Commit::clone(&save)).await)) });
+    match within(&*core.clock, core.policy.save_wait, answer).await {
+        Some(Ok(Ok(committed))) => settle(core, slot, &owed, committed),
+        Some(Ok(Err(unsaved))) => {
+            owe(core, slot, &unsaved);
+            true
+        }
+        Some(Err(_)) | None => {
+            owe(core, slot, &StoreError::new(StoreErrorKind::Slow));
+            true
+        }
+    }
+}
+
+/// Saves what is owed before a claim or a close: a statement on what the store does not have
+/// could not be compared.
+pub(super) async fn first(core: &Core, slot: &Slot) -> Result<(), StoreError> {
+    let Some(owed) = slot.owed() else { return Ok(()) };
+    let committed = core.store.commit(slot.id(), Commit::clone(&owed)).await?;
+    settle(core, slot, &owed, committed);
+    Ok(())
+}
+
+/// Pays what the slot owes, for as long as it takes. Shutdown presses for one attempt at once.
+pub(super) async fn pay(core: &Core, slot: &Slot) {
+    let closing = core.tasks.closing();
+    let mut pressed = false;
+    for attempt in 1.. {
+        let Some(owed) = slot.owed() else { return };
+        let pause = core.policy.save_backoff.wait(attempt, fastrand::f64());
+        tokio::select! {
+            () = core.clock.sleep(pause) => {}
+            () = closing.cancelled(), if !pressed => pressed = true,
+        }
+        match core.store.commit(slot.id(), Commit::clone(&owed)).await {
+            Ok(committed) => {
+                // While an exchange runs, its own claim finds out.
+                if !settle(core, slot, &owed, committed) && !slot.is_busy() {
+                    core.apply(slot, Input::Superseded);
+                }
+            }
+            Err(unsaved) => owe(core, slot, &unsaved),
+        }
+    }
+}
+
+/// Pays for an exchange whose own task died.
+pub(super) fn resume(core: &Arc<Core>, slot: &Arc<Slot>) {
+    let (payer, debtor) = (Arc::clone(core), Arc::clone(slot));
+    core.tasks.run(async move { pay(&payer, &debtor).await });
+}
+
+/// False if the credentials are not the session's any more.
+fn settle(core: &Core, slot: &Slot, owed: &Arc<Commit>, committed: Committed) -> bool {
+    match committed {
+        Committed::Stored { epoch, generation, suspect } => {
+            // Not if another statement of the same commit was faster: then the slot may hold
+            // newer credentials by now, and this is no news of them.
+            if slot.pay(owed) {
+                core.apply(slot, Input::Saved { epoch, generation, suspect });
+            }
+            true
+        }
+        Committed::Busy => {
+            core.apply(slot, Input::Owed);
+            true
+        }
+        Committed::Superseded => !slot.pay(owed),
+    }
+}
+
+fn owe(core: &Core, slot: &Slot, unsaved: &StoreError) {
+    tracing::warn!(session = %slot.id(), error = %unsaved, "new credentials are not saved yet");
+    core.apply(slot, Input::Owed);
+}

@@ -1,0 +1,467 @@
+//! The session's state machine: pure, and the only thing that decides.
+//!
+//! [`step`] takes a state and an input and gives the next state and what is to be started. It
+//! does no I/O, reads no clock and throws no dice. [`answer`] says what a caller gets in a state.
+
+mod answer;
+mod exchange;
+mod held;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub(crate) use self::answer::{Answer, answer, due_at, next_wake, serving};
+pub(crate) use self::held::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
+use crate::clock::{BootTime, Now};
+use crate::error::{Error, LostReason};
+use crate::policy::Backoff;
+
+/// Where a session stands. The comments say how each is left.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// Not read from the store yet. A load leads to rest; a failed one stays here, in trouble:
+    /// an unreadable session is never taken for one that does not exist.
+    Unloaded { trouble: Option<Trouble> },
+    /// No exchange runs. Left for an exchange, by need, by grant or by close.
+    Rest(Rest),
+    /// The server wants a second factor; a former session serves. Left by the answer (an
+    /// establish), by expiry, or by a need of the former session.
+    Challenged { former: Rest, until: BootTime },
+    /// An establish runs; a former session serves. Issued and saved: active. Challenge:
+    /// challenged. Otherwise: the former, suspect if the answer was lost.
+    Establishing { former: Rest, renewal: bool, answer: Option<Held>, overdue: bool },
+    /// A refresh runs; a still valid access token is served. Issued and saved: active. Not sent
+    /// or not processed: as before. Answer lost: in doubt. Rejected: lost.
+    Refreshing { held: Held, doubt: Option<Doubt>, answer: Option<Held>, overdue: bool },
+    /// A close is being written. Written: revoking. Not written: the former.
+    Closing { former: Rest },
+    /// Closed; the server is being told. Told or not, it rests closed.
+    Revoking { closed: Closed },
+}
+
+impl State {
+    /// Whether an exchange runs, or a close.
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Unloaded { .. } | Self::Rest(_) | Self::Challenged { .. } => false,
+            Self::Establishing { .. }
+            | Self::Refreshing { .. }
+            | Self::Closing { .. }
+            | Self::Revoking { .. } => true,
+        }
+    }
+
+    pub(crate) fn is_unloaded(&self) -> bool {
+        matches!(self, Self::Unloaded { .. })
+    }
+
+    /// Whether a close would change nothing.
+    pub(crate) fn has_nothing_to_close(&self) -> bool {
+        matches!(self, Self::Rest(Rest::Vacant { .. } | Rest::Closed(_)))
+    }
+
+    /// Whether the store knows all that this state knows.
+    pub(crate) fn is_disposable(&self) -> bool {
+        match self {
+            Self::Unloaded { trouble } | Self::Rest(Rest::Vacant { trouble }) => trouble.is_none(),
+            Self::Rest(Rest::Closed(closed)) => closed.outbox.is_none(),
+            Self::Rest(Rest::Active(_) | Rest::InDoubt(..) | Rest::Lost(_))
+            | Self::Challenged { .. }
+            | Self::Establishing { .. }
+            | Self::Refreshing { .. }
+            | Self::Closing { .. }
+            | Self::Revoking { .. } => false,
+        }
+    }
+
+    /// What the session has beside a running exchange; none before it is loaded.
+    pub(crate) fn rest(&self) -> Option<std::borrow::Cow<'_, Rest>> {
+        use std::borrow::Cow;
+        match self {
+            Self::Rest(rest)
+            | Self::Challenged { former: rest, .. }
+            | Self::Establishing { former: rest, .. }
+            | Self::Closing { former: rest } => Some(Cow::Borrowed(rest)),
+            Self::Refreshing { held, doubt: None, .. } => {
+                Some(Cow::Owned(Rest::Active(held.clone())))
+            }
+            Self::Refreshing { held, doubt: Some(doubt), .. } => {
+                Some(Cow::Owned(Rest::InDoubt(held.clone(), *doubt)))
+            }
+            Self::Revoking { closed } => Some(Cow::Owned(Rest::Closed(closed.clone()))),
+            Self::Unloaded { .. } => None,
+        }
+    }
+}
+
+/// What can happen to a session.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// The store's record.
+    Loaded(Rest),
+    /// The store could not be read.
+    LoadFailed(Error),
+    /// Somebody wants a token above this generation, or the schedule wants a fresh one.
+    Need { above: u64, renewable: bool },
+    /// A grant is first in the queue.
+    Establish,
+    /// A close is first in the queue.
+    Close,
+    /// The exchange gave credentials. They are not saved yet.
+    Issued(Held),
+    /// The exchange gave a challenge.
+    Challenged,
+    /// The exchange gave nothing.
+    Failed(Failure),
+    /// The exchange runs longer than it may.
+    Overdue,
+    /// The newest credentials are saved.
+    Saved { epoch: u64, generation: u64, suspect: bool },
+    /// The newest credentials could not be saved, or not in time.
+    Owed,
+    /// The store has something else than was thought.
+    Superseded,
+    /// The close is written.
+    ClosedDurably { closed: Closed },
+    /// The close could not be written.
+    CloseFailed,
+    /// The server was told, or cannot be.
+    Told,
+    /// The server could not be told; when to try again.
+    Untold { trouble: Trouble },
+    /// An API rejected the token of this generation.
+    Rejected { generation: u64 },
+    /// An API said that the session of this generation is dead.
+    Dead { generation: u64, reason: LostReason },
+    /// Time has passed.
+    Tick,
+}
+
+/// A failed exchange, as the machine sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) class: Class,
+    /// What waiters get.
+    pub(crate) error: Error,
+    /// How long the server wants to be left alone.
+    pub(crate) wait: Duration,
+}
+
+/// What a failure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Not sent or not processed.
+    Harmless,
+    /// Called invalid by the server, which some do to a lost race.
+    Invalid,
+    /// The client is rejected.
+    Misconfigured,
+    /// The answer was lost.
+    Ambiguous(Retry),
+    /// The refresh token was rejected.
+    Rejected,
+    /// The grant was refused.
+    Refused,
+}
+
+/// When a doubt may be tried out, by the server's kind of rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// The server takes the old refresh token for a while.
+    AtOnce,
+    /// A retry may kill what lives: as late as possible.
+    Late,
+}
+
+/// What the machine needs to know of policies, and the moment's dice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Now,
+    pub(crate) dice: f64,
+    pub(crate) rules: Rules,
+}
+
+/// The policies that the machine follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) backoff: Backoff,
+    pub(crate) challenge: Duration,
+    /// An exchange's budget: a retry begins that much before its token ends.
+    pub(crate) budget: Duration,
+    /// The schedule refreshes what is due.
+    pub(crate) ahead: bool,
+}
+
+/// What a step starts and tells.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Effects {
+    pub(crate) start: Option<Start>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+/// What is to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Load,
+    Refresh,
+    Renew,
+    Establish,
+    Close,
+    Revoke,
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Established,
+    Refreshed,
+    Expiring { left: Duration },
+    Lost(LostReason),
+    InDoubt,
+    SaveOwed,
+    Saved,
+    Revoked,
+}
+
+/// The next state. Nothing else assigns one.
+pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) {
+    let mut effects = Effects::default();
+    let next = match input {
+        Input::Loaded(rest) => loaded(state, rest),
+        Input::LoadFailed(error) => load_failed(state, error, at),
+        Input::Need { above, renewable } => need(state, above, renewable, at, &mut effects),
+        Input::Establish => begin(state, Start::Establish, &mut effects),
+        Input::Close => begin(state, Start::Close, &mut effects),
+        Input::Issued(held) => exchange::issued(state, held),
+        Input::Challenged => exchange::challenged(state, at),
+        Input::Failed(failure) => exchange::failed(state, failure, at, &mut effects),
+        Input::Overdue => exchange::overdue(state),
+        Input::Saved { epoch, generation, suspect } => {
+            exchange::saved(state, (epoch, generation), suspect, &mut effects)
+        }
+        Input::Owed => exchange::owed(state, &mut effects),
+        Input::Superseded => State::Unloaded { trouble: None },
+        Input::ClosedDurably { closed } => exchange::closed(state, closed, &mut effects),
+        Input::CloseFailed => exchange::close_failed(state),
+        Input::Told => exchange::told(state, None),
+        Input::Untold { trouble } => exchange::told(state, Some(trouble)),
+        Input::Rejected { generation } => rejected(state, generation),
+        Input::Dead { generation, reason } => dead(state, generation, reason, &mut effects),
+        Input::Tick => tick(state, at, &mut effects),
+    };
+    (next, effects)
+}
+
+/// A record counts only where nothing is known: what is in memory is never older.
+fn loaded(state: State, rest: Rest) -> State {
+    match state {
+        State::Unloaded { .. } => State::Rest(rest),
+        State::Rest(_)
+        | State::Challenged { .. }
+        | State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => state,
+    }
+}
+
+fn load_failed(state: State, error: Error, at: &Moment) -> State {
+    match state {
+        State::Unloaded { trouble } => {
+            State::Unloaded { trouble: Some(Trouble::after(trouble.as_ref(), error, at)) }
+        }
+        State::Rest(_)
+        | State::Challenged { .. }
+        | State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => state,
+    }
+}
+
+fn need(state: State, above: u64, renewable: bool, at: &Moment, effects: &mut Effects) -> State {
+    match state {
+        State::Unloaded { trouble } => {
+            if !Trouble::cooling(trouble.as_ref(), at.now.boot) {
+                effects.start = Some(Start::Load);
+            }
+            State::Unloaded { trouble }
+        }
+        State::Rest(rest) => match act(&rest, above, renewable, at) {
+            Act::Nothing => State::Rest(rest),
+            Act::Lose(reason) => State::Rest(lose(rest, reason, effects)),
+            Act::Renew => {
+                effects.start = Some(Start::Renew);
+                State::Establishing { former: rest, renewal: true, answer: None, overdue: false }
+            }
+            Act::Refresh(held, doubt) => {
+                effects.start = Some(Start::Refresh);
+                State::Refreshing { held, doubt, answer: None, overdue: false }
+            }
+        },
+        // The challenge's ticket stays good: its answer is a grant, taken in every state.
+        State::Challenged { former, until } => match act(&former, above, renewable, at) {
+            Act::Nothing | Act::Renew | Act::Lose(_) => State::Challenged { former, until },
+            Act::Refresh(held, doubt) => {
+                effects.start = Some(Start::Refresh);
+                State::Refreshing { held, doubt, answer: None, overdue: false }
+            }
+        },
+        State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => state,
+    }
+}
+
+enum Act {
+    Nothing,
+    Refresh(Held, Option<Doubt>),
+    Renew,
+    Lose(LostReason),
+}
+
+fn act(rest: &Rest, above: u64, renewable: bool, at: &Moment) -> Act {
+    let now = at.now.boot;
+    let renew = |trouble: &Option<Trouble>| {
+        let free = renewable && !Trouble::cooling(trouble.as_ref(), now);
+        if free { Act::Renew } else { Act::Nothing }
+    };
+    match rest {
+        Rest::Vacant { trouble } => renew(trouble),
+        Rest::Lost(lost) => renew(&lost.trouble),
+        Rest::Closed(_) => Act::Nothing,
+        Rest::InDoubt(held, doubt) => {
+            if now >= doubt.retry_at && !held.foreign {
+                Act::Refresh(held.clone(), Some(*doubt))
+            } else {
+                Act::Nothing
+            }
+        }
+        Rest::Active(held) => act_on_active(held, above, renewable, now),
+    }
+}
+
+fn act_on_active(held: &Held, above: u64, renewable: bool, now: BootTime) -> Act {
+    let wanted = held.generation <= above || !held.is_usable(now) || held.is_due(now);
+    let cooling = Trouble::cooling(held.trouble.as_ref(), now);
+    // Owed and due: no exchange until saved, or a crash would lose two refreshes, not one.
+    if !wanted || cooling || held.foreign || held.is_owed() {
+        return Act::Nothing;
+    }
+    if held.can_refresh(now) {
+        Act::Refresh(held.clone(), None)
+    } else if renewable {
+        Act::Renew
+    } else if held.rejected {
+        Act::Lose(LostReason::Rejected)
+    } else if held.is_expired(now) {
+        Act::Lose(LostReason::RefreshExpired)
+    } else {
+        Act::Nothing
+    }
+}
+
+/// A grant and a close are taken in every state in which no exchange runs. While one runs they
+/// stay queued: a grant is never coalesced with another's.
+fn begin(state: State, start: Start, effects: &mut Effects) -> State {
+    let former = match state {
+        State::Unloaded { trouble } => {
+            effects.start = Some(Start::Load);
+            return State::Unloaded { trouble };
+        }
+        State::Rest(rest) | State::Challenged { former: rest, .. } => rest,
+        State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => return state,
+    };
+    effects.start = Some(start);
+    if start == Start::Close {
+        State::Closing { former }
+    } else {
+        State::Establishing { former, renewal: false, answer: None, overdue: false }
+    }
+}
+
+fn rejected(mut state: State, generation: u64) -> State {
+    match &mut state {
+        State::Rest(rest)
+        | State::Challenged { former: rest, .. }
+        | State::Establishing { former: rest, .. }
+        | State::Closing { former: rest } => rest.reject(generation),
+        State::Refreshing { held, .. } => held.reject(generation),
+        State::Unloaded { .. } | State::Revoking { .. } => {}
+    }
+    state
+}
+
+fn dead(state: State, generation: u64, reason: LostReason, effects: &mut Effects) -> State {
+    let mut lose_if = |rest: Rest| {
+        if rest.serving().is_some_and(|held| held.generation == generation) {
+            lose(rest, reason, effects)
+        } else {
+            rest
+        }
+    };
+    match state {
+        State::Rest(rest) => State::Rest(lose_if(rest)),
+        State::Challenged { former, until } => State::Challenged { former: lose_if(former), until },
+        State::Establishing { former, renewal, answer, overdue } => {
+            State::Establishing { former: lose_if(former), renewal, answer, overdue }
+        }
+        State::Closing { former } => State::Closing { former: lose_if(former) },
+        // A refresh that runs finds out itself.
+        State::Refreshing { .. } => rejected(state, generation),
+        State::Unloaded { .. } | State::Revoking { .. } => state,
+    }
+}
+
+fn tick(state: State, at: &Moment, effects: &mut Effects) -> State {
+    let now = at.now.boot;
+    match state {
+        State::Unloaded { trouble } => {
+            State::Unloaded { trouble: trouble.filter(|t| !t.is_forgotten(at)) }
+        }
+        State::Challenged { former, until } if now >= until => {
+            State::Rest(age(former, at, effects))
+        }
+        State::Challenged { former, until } => {
+            State::Challenged { former: age(former, at, effects), until }
+        }
+        State::Rest(Rest::Closed(closed)) if closed.is_to_be_told(now) => {
+            effects.start = Some(Start::Revoke);
+            State::Revoking { closed }
+        }
+        State::Rest(rest) => State::Rest(age(rest, at, effects)),
+        // What is due is looked at when the exchange has ended.
+        State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => state,
+    }
+}
+
+/// What the mere passing of time does: a refresh token's end is told ahead and when it comes.
+fn age(mut rest: Rest, at: &Moment, effects: &mut Effects) -> Rest {
+    let now = at.now.boot;
+    if let Rest::Vacant { trouble } = &mut rest {
+        trouble.take_if(|trouble| trouble.is_forgotten(at));
+    }
+    let Some(held) = rest.refreshable_mut() else { return rest };
+    let Some(end) = held.refresh_expires else { return rest };
+    if now >= end {
+        return lose(rest, LostReason::RefreshExpired, effects);
+    }
+    if held.expiring.is_some_and(|expiring| now >= expiring) {
+        held.expiring = None;
+        effects.notices.push(Notice::Expiring { left: end.since(now) });
+    }
+    rest
+}
+
+fn lose(rest: Rest, reason: LostReason, effects: &mut Effects) -> Rest {
+    effects.notices.push(Notice::Lost(reason));
+    Rest::Lost(Lost::new(rest, reason))
+}

@@ -1,0 +1,269 @@
+//! What a session has while no exchange runs.
+
+use std::sync::Arc;
+
+use super::Moment;
+use crate::clock::BootTime;
+use crate::error::{Error, LostReason};
+use crate::token::{Credentials, PermissionToken};
+
+/// Where a session rests.
+#[derive(Clone, Debug)]
+pub(crate) enum Rest {
+    /// Never established, or not in this store. Left by establish, or by a renewal.
+    Vacant { trouble: Option<Trouble> },
+    /// It has credentials. Left by due, refresh, a 401 on this generation, establish, close.
+    Active(Held),
+    /// The refresh token may be spent. Left by the one retry.
+    InDoubt(Held, Doubt),
+    /// Only a new grant helps. Left by establish, or by a renewal.
+    Lost(Lost),
+    /// Revoked by us. Left by establish.
+    Closed(Closed),
+}
+
+/// Credentials with their times.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) token: Option<PermissionToken>,
+    /// When the access token should be renewed; never, if its end is not known.
+    pub(crate) due: Option<BootTime>,
+    pub(crate) expires: Option<BootTime>,
+    pub(crate) refresh_expires: Option<BootTime>,
+    /// When the refresh token's end is to be told ahead; none once told.
+    pub(crate) expiring: Option<BootTime>,
+    pub(crate) saved: Saved,
+    /// Perhaps dead: refresh before use.
+    pub(crate) suspect: bool,
+    /// An API rejected this access token.
+    pub(crate) rejected: bool,
+    /// Issued by another authority or to another client than the configuration names.
+    pub(crate) foreign: bool,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// Whether credentials are in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    Yes,
+    Owed { attempts: u32 },
+}
+
+/// A failure that everybody gets until it is time to try again.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) tries: u32,
+    pub(crate) retry_at: BootTime,
+    pub(crate) error: Error,
+}
+
+/// A refresh's answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub(crate) tries: u32,
+    /// When it is tried out.
+    pub(crate) retry_at: BootTime,
+    /// The earliest time for that, if the access token dies before `retry_at`.
+    pub(crate) floor: BootTime,
+    /// The schedule tries it out, because the server's grace passes.
+    pub(crate) hurry: bool,
+}
+
+/// A session that is lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
+    pub(crate) reason: LostReason,
+    /// What it had; a renewal reads its attributes.
+    pub(crate) held: Option<Held>,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// A session that was revoked by us.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed {
+    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
+    /// What the server must still be told.
+    pub(crate) outbox: Option<Arc<Credentials>>,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+impl Rest {
+    /// The counters: how many grants, how many stored credentials.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        match self {
+            Self::Vacant { .. } => (0, 0),
+            Self::Active(held) | Self::InDoubt(held, _) => (held.epoch, held.generation),
+            Self::Lost(lost) => (lost.epoch, lost.generation),
+            Self::Closed(closed) => (closed.epoch, closed.generation),
+        }
+    }
+
+    /// The credentials whose access token is served while it lives. Of a lost session only one
+    /// whose refresh token merely ended: any other may be dead at the server.
+    pub(crate) fn serving(&self) -> Option<&Held> {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => Some(held),
+            Self::Lost(lost) if lost.reason == LostReason::RefreshExpired => lost.held.as_ref(),
+            Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => None,
+        }
+    }
+
+    /// The credentials that a renewal reads.
+    pub(crate) fn credentials(&self) -> Option<&Arc<Credentials>> {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => Some(&held.credentials),
+            Self::Lost(lost) => lost.held.as_ref().map(|held| &held.credentials),
+            Self::Vacant { .. } | Self::Closed(_) => None,
+        }
+    }
+
+    pub(crate) fn lost(&self) -> Option<LostReason> {
+        match self {
+            Self::Lost(lost) => Some(lost.reason),
+            Self::Vacant { .. } | Self::Active(_) | Self::InDoubt(..) | Self::Closed(_) => None,
+        }
+    }
+
+    /// When the last failure lets it be tried again.
+    pub(crate) fn retry_at(&self) -> Option<BootTime> {
+        let trouble = match self {
+            Self::InDoubt(_, doubt) => return Some(doubt.retry_at),
+            Self::Vacant { trouble } => trouble,
+            Self::Active(held) => &held.trouble,
+            Self::Lost(lost) => &lost.trouble,
+            Self::Closed(closed) => &closed.trouble,
+        };
+        trouble.as_ref().map(|trouble| trouble.retry_at)
+    }
+
+    pub(crate) fn closed(&self) -> Option<&Closed> {
+        match self {
+            Self::Closed(closed) => Some(closed),
+            Self::Vacant { .. } | Self::Active(_) | Self::InDoubt(..) | Self::Lost(_) => None,
+        }
+    }
+
+    pub(super) fn refreshable_mut(&mut self) -> Option<&mut Held> {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => Some(held),
+            Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => None,
+        }
+    }
+
+    pub(super) fn reject(&mut self, generation: u64) {
+        match self {
+            Self::Active(held) => held.reject(generation),
+            Self::InDoubt(held, doubt) => {
+                held.reject(generation);
+                if held.rejected {
+                    // Nothing is left to serve, so there is nothing left to wait for.
+                    doubt.retry_at = doubt.retry_at.min(doubt.floor);
+                }
+            }
+            Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => {}
+        }
+    }
+
+    /// Marks what is held as perhaps dead: a grant whose answer was lost may have ended it.
+    pub(super) fn suspect(&mut self) {
+        match self {
+            Self::Active(held) => held.suspect = true,
+            // A doubt is tried out anyway.
+            Self::InDoubt(..) | Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => {}
+        }
+    }
+
+    /// Remembers a failure of a renewal.
+    pub(super) fn trouble_mut(&mut self) -> Option<&mut Option<Trouble>> {
+        match self {
+            Self::Vacant { trouble } => Some(trouble),
+            Self::Active(held) | Self::InDoubt(held, _) => Some(&mut held.trouble),
+            Self::Lost(lost) => Some(&mut lost.trouble),
+            Self::Closed(_) => None,
+        }
+    }
+}
+
+impl Held {
+    /// Whether callers may have the access token.
+    pub(crate) fn is_usable(&self, now: BootTime) -> bool {
+        let suspect = self.suspect && self.can_refresh(now);
+        self.token.is_some() && !suspect && !self.rejected && !self.foreign && !self.is_expired(now)
+    }
+
+    pub(crate) fn is_due(&self, now: BootTime) -> bool {
+        self.due.is_some_and(|due| now >= due)
+    }
+
+    pub(crate) fn is_expired(&self, now: BootTime) -> bool {
+        self.expires.is_some_and(|end| now >= end)
+    }
+
+    pub(crate) fn can_refresh(&self, now: BootTime) -> bool {
+        let alive = self.refresh_expires.is_none_or(|end| now < end);
+        alive && self.credentials.tokens.refresh.is_some()
+    }
+
+    pub(crate) fn is_owed(&self) -> bool {
+        match self.saved {
+            Saved::Yes => false,
+            Saved::Owed { .. } => true,
+        }
+    }
+
+    pub(super) fn reject(&mut self, generation: u64) {
+        self.rejected |= self.generation == generation;
+    }
+}
+
+impl Lost {
+    pub(super) fn new(rest: Rest, reason: LostReason) -> Self {
+        let (epoch, generation) = rest.counters();
+        let held = match rest {
+            Rest::Active(held) | Rest::InDoubt(held, _) => Some(held),
+            Rest::Lost(lost) => lost.held,
+            Rest::Vacant { .. } | Rest::Closed(_) => None,
+        };
+        Self { epoch, generation, reason, held, trouble: None }
+    }
+}
+
+impl Closed {
+    pub(super) fn is_to_be_told(&self, now: BootTime) -> bool {
+        self.outbox.is_some() && !Trouble::cooling(self.trouble.as_ref(), now)
+    }
+}
+
+impl Trouble {
+    /// One failure more, by the back-off.
+    pub(crate) fn after(former: Option<&Self>, error: Error, at: &Moment) -> Self {
+        let tries = former.map_or(0, |former| former.tries).saturating_add(1);
+        let wait = at.rules.backoff.wait(tries, at.dice);
+        let wait = wait.max(error.retry_after().unwrap_or_default());
+        Self { tries, retry_at: at.now.boot.after(wait), error }
+    }
+
+    pub(crate) fn cooling(trouble: Option<&Self>, now: BootTime) -> bool {
+        trouble.is_some_and(|trouble| now < trouble.retry_at)
+    }
+
+    /// What everybody gets meanwhile.
+    pub(crate) fn told(&self, now: BootTime) -> Error {
+        self.error.clone().with_retry_after(self.retry_at.since(now))
+    }
+
+    /// Nobody asked for so long after it could be tried again that it is not remembered.
+    pub(super) fn is_forgotten(&self, at: &Moment) -> bool {
+        at.now.boot >= self.forgotten_at(at.rules.backoff.cap)
+    }
+
+    pub(super) fn forgotten_at(&self, cap: std::time::Duration) -> BootTime {
+        self.retry_at.after(cap)
+    }
+}

@@ -1,0 +1,109 @@
+//! From credentials and records to what the machine holds.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::core::Core;
+use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
+use crate::clock::{BootTime, Now};
+use crate::error::{Error, ErrorKind, LostReason};
+use crate::provider::Rotation;
+use crate::provider::registered::Registered;
+use crate::store::{Intent, Lease, Phase, Record};
+use crate::token::{Credentials, PermissionToken};
+
+/// Credentials that were asked for at `sent`, as the machine holds them.
+pub(crate) fn held(
+    provider: &Registered,
+    credentials: Arc<Credentials>,
+    counters: (u64, u64),
+    sent: Now,
+) -> Held {
+    let tokens = &credentials.tokens;
+    let life =
+        |end: Option<SystemTime>| end.map(|end| end.duration_since(sent.wall).unwrap_or_default());
+    let access = life(tokens.access_expires_at());
+    let refresh = life(tokens.refresh_expires_at());
+    let place = provider.provider.placement();
+    let token =
+        tokens.access.as_ref().map(|access| PermissionToken::new(access, place.as_ref(), counters));
+    let after = |wait| sent.boot.after(wait);
+    Held {
+        epoch: counters.0,
+        generation: counters.1,
+        token,
+        due: access.map(|life| after(provider.refresh.due_after(life, fastrand::f64()))),
+        expires: access.map(after),
+        refresh_expires: refresh.map(after),
+        expiring: refresh.map(|life| after(provider.refresh.expiring_after(life))),
+        saved: Saved::Yes,
+        suspect: false,
+        rejected: false,
+        foreign: !provider.issued(&credentials),
+        trouble: None,
+        credentials,
+    }
+}
+
+/// What a store's record says, as the machine rests on it.
+pub(crate) fn rest(core: &Core, provider: &Registered, record: Record) -> Rest {
+    let now = core.now();
+    let (phase, lease) = match record.lease {
+        // One's own claim is over: its exchange ended, or this would not be read.
+        Some(lease) if lease.owner != core.owner => (lease.before, Some(lease)),
+        Some(lease) => (lease.before, None),
+        None => (record.phase, None),
+    };
+    let counters = (record.epoch, record.generation);
+    let held = record.credentials.clone().map(|credentials| Held {
+        suspect: record.suspect,
+        ..held(provider, credentials, counters, now)
+    });
+    let boot = |at: Option<SystemTime>| at.map_or(now.boot, |at| now.boot_at(at));
+    match (phase, held) {
+        (Phase::Closed, _) => {
+            let (epoch, generation) = counters;
+            Rest::Closed(Closed { epoch, generation, outbox: record.outbox, trouble: None })
+        }
+        (Phase::Lost, held) => {
+            let reason = record.lost.unwrap_or(LostReason::Rejected);
+            let (epoch, generation) = counters;
+            Rest::Lost(Lost { epoch, generation, reason, held, trouble: None })
+        }
+        (Phase::Active | Phase::InDoubt | Phase::Claimed, Some(held)) => {
+            with_credentials(core, provider, (phase, lease), held, boot(record.retry_at))
+        }
+        (Phase::Vacant | Phase::Active | Phase::InDoubt | Phase::Claimed, _) => {
+            Rest::Vacant { trouble: lease.map(|lease| elsewhere(&lease)) }
+        }
+    }
+}
+
+fn with_credentials(
+    core: &Core,
+    provider: &Registered,
+    (phase, lease): (Phase, Option<Lease>),
+    mut held: Held,
+    retry_at: BootTime,
+) -> Rest {
+    let hurry = provider.provider.rotation() != Rotation::Strict;
+    let doubt = |at| Doubt { tries: 1, retry_at: at, floor: at, hurry };
+    match lease {
+        // Somebody else's refresh may be out: it is in doubt until its holder had time to come
+        // back with the answer.
+        Some(lease) if lease.intent == Intent::Refresh => {
+            Rest::InDoubt(held, doubt(lease.until.after(core.policy.hold)))
+        }
+        Some(lease) => {
+            held.trouble = Some(elsewhere(&lease));
+            Rest::Active(held)
+        }
+        None if phase == Phase::InDoubt => Rest::InDoubt(held, doubt(retry_at)),
+        None => Rest::Active(held),
+    }
+}
+
+fn elsewhere(lease: &Lease) -> Trouble {
+    let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
+    Trouble { tries: 1, retry_at: lease.until, error }
+}

@@ -1,0 +1,355 @@
+//! The small resident part of a session, which outlives its actor.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use ractor::{ActorCell, ActorId};
+
+use super::flight::{Flight, Landing, Pilot};
+use super::machine::{self, Answer, Effects, Held, Input, Moment, Rules, State};
+use super::message::Job;
+use crate::clock::{BootTime, Clock, Now};
+use crate::error::{Error, ErrorKind};
+use crate::key::SessionId;
+use crate::policy::DRIFT;
+pub(crate) use crate::provider::erased::Parcel;
+use crate::provider::registered::Registered;
+use crate::store::Commit;
+use crate::token::PermissionToken;
+
+/// A session's slot: what must survive the death of its actor and of the supervisor actor.
+///
+/// It is the one place that steps the machine: actor and exchange go through
+/// [`apply`](Self::apply), under a lock that is never held across an await. What readers see is
+/// published under the same lock, so it never goes back.
+pub(crate) struct Slot {
+    id: SessionId,
+    pub(crate) provider: Arc<Registered>,
+    /// What fresh reads are served from: no lock, no actor.
+    snapshot: ArcSwapOption<Snapshot>,
+    /// Tokens up to this generation are not handed out, whatever is published. Only ever raised.
+    rejected_through: AtomicU64,
+    /// A reader has told the actor that the token is due.
+    told_due: AtomicBool,
+    waiters: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: State,
+    flight: Option<Flight>,
+    queue: VecDeque<Job>,
+    /// Credentials that are not saved: the only copy of a rotated token.
+    owed: Option<Arc<Commit>>,
+    /// The actor that serves this slot; its successor waits for its end.
+    occupant: Option<ActorCell>,
+    /// The session is set aside until then.
+    quarantine: Option<BootTime>,
+    /// The earliest time at which the schedule will wake this slot.
+    armed: Option<BootTime>,
+    /// The highest generation that was published.
+    published: u64,
+}
+
+/// What readers need of a token, in the terms of the coarse clocks.
+struct Snapshot {
+    token: PermissionToken,
+    due: Duration,
+    expires: Duration,
+    /// Boot time of the same, which a suspend does not stop.
+    due_at: Option<BootTime>,
+    expires_at: Option<BootTime>,
+    /// Wall minus monotonic time when this was published.
+    offset: Duration,
+}
+
+/// What a reader finds without asking anybody.
+#[derive(Debug)]
+pub(crate) enum Glance {
+    Fresh,
+    /// Good, and this reader is the first to see that it is due.
+    Due,
+    Stale,
+}
+
+impl Slot {
+    pub(crate) fn new(id: SessionId, provider: Arc<Registered>) -> Self {
+        Self {
+            id,
+            provider,
+            snapshot: ArcSwapOption::empty(),
+            rejected_through: AtomicU64::new(0),
+            told_due: AtomicBool::new(false),
+            waiters: AtomicUsize::new(0),
+            inner: Mutex::new(Inner {
+                state: State::Unloaded { trouble: None },
+                flight: None,
+                queue: VecDeque::new(),
+                owed: None,
+                occupant: None,
+                quarantine: None,
+                armed: None,
+                published: 0,
+            }),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The hot path: what `read` makes of the published token, if it is good.
+    pub(crate) fn glance<R>(
+        &self,
+        clock: &dyn Clock,
+        read: impl FnOnce(&PermissionToken) -> R,
+    ) -> (Glance, Option<R>) {
+        let snapshot = self.snapshot.load();
+        let Some(seen) = &*snapshot else { return (Glance::Stale, None) };
+        let coarse = clock.coarse();
+        let offset = coarse.wall.saturating_sub(coarse.monotonic);
+        let rejected = seen.token.generation() <= self.rejected_through.load(Ordering::Acquire);
+        if rejected || coarse.monotonic >= seen.expires || offset.abs_diff(seen.offset) > DRIFT {
+            return (Glance::Stale, None);
+        }
+        let due = coarse.monotonic >= seen.due && !self.told_due.swap(true, Ordering::AcqRel);
+        (if due { Glance::Due } else { Glance::Fresh }, Some(read(&seen.token)))
+    }
+
+    /// Steps the machine, publishes what readers may see, and says what is to be started.
+    pub(crate) fn apply(&self, input: Input, at: &Moment) -> Effects {
+        let mut inner = self.inner.lock();
+        let state = std::mem::replace(&mut inner.state, State::Unloaded { trouble: None });
+        let (state, effects) = machine::step(state, input, at);
+        inner.state = state;
+        self.publish(&mut inner, at.now);
+        effects
+    }
+
+    /// What a caller who wants a token above `above` gets.
+    pub(crate) fn answer(&self, above: u64, renewable: bool, now: Now) -> (Answer, Option<Flight>) {
+        let above = above.max(self.rejected_through.load(Ordering::Acquire));
+        let mut inner = self.inner.lock();
+        // Also where the clocks moved against each other: deadlines are boot time, so they tell
+        // a suspend from a clock step by themselves.
+        self.publish(&mut inner, now);
+        let answer = machine::answer(&inner.state, above, renewable, now.boot);
+        let quarantined = inner.quarantine.filter(|until| now.boot < *until);
+        match (answer, quarantined) {
+            (Answer::Ask, Some(until)) => (Answer::Fail(set_aside(until.since(now.boot))), None),
+            (Answer::Wait, _) => (Answer::Wait, inner.flight.clone()),
+            (answer, _) => (answer, None),
+        }
+    }
+
+    /// Never hands out tokens up to this generation again, from now on.
+    pub(crate) fn reject(&self, generation: u64, at: &Moment) {
+        // First the readers, then the machine: a reader between the two must not be served.
+        self.rejected_through.fetch_max(generation, Ordering::AcqRel);
+        self.apply(Input::Rejected { generation }, at);
+    }
+
+    /// A grant with which the session can mint itself, if the provider has one for it.
+    pub(crate) fn renewal(&self) -> Option<Parcel> {
+        let held = self.look(|state| {
+            let rest = state.rest();
+            rest.as_ref().and_then(|rest| rest.credentials().cloned())
+        });
+        self.provider.provider.renewal(held.as_deref())
+    }
+
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.inner.lock().state)
+    }
+
+    /// Makes room for one waiter more, until the place is dropped.
+    pub(crate) fn wait_place(self: &Arc<Self>, most: usize) -> Result<WaitPlace, Error> {
+        let place = WaitPlace(Arc::clone(self));
+        if self.waiters.fetch_add(1, Ordering::AcqRel) >= most {
+            return Err(Error::new(ErrorKind::Capacity).about("too many callers wait"));
+        }
+        Ok(place)
+    }
+
+    pub(crate) fn enqueue(&self, job: Job, most: usize) -> Result<(), Error> {
+        let mut inner = self.inner.lock();
+        inner.queue.retain(|job| !job.is_abandoned());
+        if inner.queue.len() >= most {
+            return Err(Error::new(ErrorKind::Capacity).about("too many grants are queued"));
+        }
+        inner.queue.push_back(job);
+        Ok(())
+    }
+
+    /// The first job whose caller has not gone.
+    pub(crate) fn next_job(&self) -> Option<Job> {
+        let mut inner = self.inner.lock();
+        inner.queue.retain(|job| !job.is_abandoned());
+        inner.queue.pop_front()
+    }
+
+    pub(crate) fn board(&self, flight: Flight) {
+        self.inner.lock().flight = Some(flight);
+    }
+
+    /// Ends a flight: first out of the slot, so that nobody joins it any more, then landed.
+    pub(crate) fn land(&self, pilot: &Pilot, landing: Landing) {
+        let mut inner = self.inner.lock();
+        if inner.flight.as_ref().is_some_and(|flight| flight.is_of(pilot)) {
+            inner.flight = None;
+        }
+        drop(inner);
+        pilot.land(landing);
+    }
+
+    pub(crate) fn owe(&self, commit: Option<Arc<Commit>>) {
+        self.inner.lock().owed = commit;
+    }
+
+    pub(crate) fn owed(&self) -> Option<Arc<Commit>> {
+        self.inner.lock().owed.clone()
+    }
+
+    /// Forgets what was owed, if it is still this.
+    pub(crate) fn pay(&self, commit: &Arc<Commit>) -> bool {
+        let mut inner = self.inner.lock();
+        let paid = inner.owed.as_ref().is_some_and(|owed| Arc::ptr_eq(owed, commit));
+        if paid {
+            inner.owed = None;
+        }
+        paid
+    }
+
+    pub(crate) fn occupant(&self) -> Option<ActorCell> {
+        self.inner.lock().occupant.clone()
+    }
+
+    pub(crate) fn occupy(&self, actor: ActorCell) {
+        self.inner.lock().occupant = Some(actor);
+    }
+
+    pub(crate) fn vacate(&self, actor: ActorId) {
+        self.inner.lock().occupant.take_if(|occupant| occupant.get_id() == actor);
+    }
+
+    pub(crate) fn quarantine(&self, until: Option<BootTime>) {
+        self.inner.lock().quarantine = until;
+    }
+
+    pub(crate) fn quarantined(&self, now: BootTime) -> Option<BootTime> {
+        self.inner.lock().quarantine.filter(|until| now < *until)
+    }
+
+    /// When the schedule must be told to wake this slot, if earlier than it knows.
+    pub(crate) fn arm(&self, rules: &Rules) -> Option<BootTime> {
+        let mut inner = self.inner.lock();
+        let wake = machine::next_wake(&inner.state, rules)?;
+        if inner.armed.is_some_and(|armed| armed <= wake) {
+            return None;
+        }
+        inner.armed = Some(wake);
+        Some(wake)
+    }
+
+    /// The schedule has woken this slot.
+    pub(crate) fn disarm(&self) {
+        self.inner.lock().armed = None;
+    }
+
+    /// Whether there is a job that can be begun.
+    pub(crate) fn has_work(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.queue.retain(|job| !job.is_abandoned());
+        !inner.queue.is_empty() && !inner.state.is_busy()
+    }
+
+    /// Whether the schedule woke this slot for a refresh that nobody asked for.
+    pub(crate) fn is_due_unasked(&self, rules: &Rules, now: BootTime) -> bool {
+        self.look(|state| machine::next_wake(state, rules).is_some_and(|wake| wake <= now))
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.inner.lock().state.is_busy()
+    }
+
+    /// Whether nothing is lost with this slot: no credentials, challenge, flight, debt, actor or
+    /// mark. The quick look comes first, because every handle asks when it is dropped.
+    pub(crate) fn is_disposable(&self) -> bool {
+        if self.snapshot.load().is_some() {
+            return false;
+        }
+        let inner = self.inner.lock();
+        let idle = inner.flight.is_none() && inner.queue.is_empty() && inner.owed.is_none();
+        idle && inner.occupant.is_none()
+            && inner.quarantine.is_none()
+            && inner.state.is_disposable()
+    }
+
+    /// Publishes what the state serves. Never a lower generation than before: what is in memory
+    /// may be behind another process's store for a moment, but never behind itself.
+    fn publish(&self, inner: &mut Inner, now: Now) {
+        let serving = machine::serving(&inner.state, now.boot);
+        let Some((held, token)) = serving.and_then(|held| Some((held, held.token.as_ref()?)))
+        else {
+            if self.snapshot.load().is_some() {
+                self.snapshot.store(None);
+            }
+            return;
+        };
+        if held.generation < inner.published {
+            return;
+        }
+        let next = Snapshot::new(held, token, &inner.state, now);
+        if self.snapshot.load().as_ref().is_some_and(|seen| seen.is_like(&next)) {
+            return;
+        }
+        inner.published = held.generation;
+        self.snapshot.store(Some(Arc::new(next)));
+        self.told_due.store(false, Ordering::Release);
+    }
+}
+
+impl Snapshot {
+    fn new(held: &Held, token: &PermissionToken, state: &State, now: Now) -> Self {
+        let coarse = |at: Option<BootTime>| {
+            at.map_or(Duration::MAX, |at| now.monotonic.saturating_add(at.since(now.boot)))
+        };
+        let wall = now.wall.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let due_at = machine::due_at(state, held);
+        Self {
+            token: token.clone(),
+            due: coarse(due_at),
+            expires: coarse(held.expires),
+            due_at,
+            expires_at: held.expires,
+            offset: wall.saturating_sub(now.monotonic),
+        }
+    }
+
+    /// The same for readers. The offset is compared within what clock discipline moves.
+    fn is_like(&self, other: &Self) -> bool {
+        self.token.generation() == other.token.generation()
+            && self.due_at == other.due_at
+            && self.expires_at == other.expires_at
+            && self.offset.abs_diff(other.offset) < DRIFT / 4
+    }
+}
+
+/// A waiter's place; given back when it is dropped.
+pub(crate) struct WaitPlace(Arc<Slot>);
+
+impl Drop for WaitPlace {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+pub(crate) fn set_aside(pause: Duration) -> Error {
+    Error::new(ErrorKind::RetryLater)
+        .about("the session is set aside because its actor kept dying")
+        .with_retry_after(pause)
+}

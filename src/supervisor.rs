@@ -1,0 +1,271 @@
+//! The supervisor: keeps all sessions, and the door to them.
+
+mod actor;
+mod builder;
+mod link;
+mod message;
+mod registry;
+mod restart;
+mod root;
+mod schedule;
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use self::builder::SupervisorBuilder;
+use self::link::Link;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Events;
+use crate::key::{SessionId, SessionKey};
+use crate::provider::Provider;
+use crate::provider::registered::Registered;
+use crate::session::Session;
+use crate::session::core::Core;
+use crate::session::door::Door;
+
+/// Keeps sessions at the authorization servers of its providers.
+///
+/// A cheap handle; its clones, [`Sessions`] and [`Session`]s are one supervisor. It goes when the
+/// last of them is dropped: exchanges that run are then still ended and saved, but nobody waits
+/// for that. [`shutdown`](Self::shutdown) waits.
+///
+/// ```
+/// use session_warden::provider::oauth2::OAuth2;
+/// use session_warden::{Supervisor, SessionKey};
+///
+/// # async fn run() -> Result<(), session_warden::Error> {
+/// let supervisor = Supervisor::builder()
+///     .provider("acme", OAuth2::new("https://login.example.com/token", "my-client")?)
+///     .start()
+///     .await?;
+/// let sessions = supervisor.sessions::<OAuth2>("acme")?;
+/// let session = sessions.session(SessionKey::new("tenant-1", "device-17")?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Supervisor {
+    door: Arc<Door>,
+    link: Arc<Link>,
+}
+
+impl Supervisor {
+    /// A supervisor to be configured.
+    pub fn builder() -> SupervisorBuilder {
+        SupervisorBuilder::new()
+    }
+
+    fn new(core: Arc<Core>, link: Arc<Link>) -> Self {
+        let keeper = Keeper { core: Arc::clone(&core), link: Arc::clone(&link) };
+        let keeper: Box<dyn Any + Send + Sync> = Box::new(keeper);
+        Self { door: Arc::new(Door::new(core, keeper)), link }
+    }
+
+    /// The sessions of one provider, by the name under which it was registered.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if no provider of that name and type is registered.
+    pub fn sessions<P: Provider>(&self, provider: &str) -> Result<Sessions<P>> {
+        let registered = self.registered(provider)?;
+        if !registered.provides::<P>() {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the provider of that name is of another type"));
+        }
+        Ok(Sessions { door: Arc::clone(&self.door), provider: registered, provides: PhantomData })
+    }
+
+    /// One session of the provider of that name, without its type.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if no provider of that name is registered.
+    pub fn session(&self, provider: &str, key: SessionKey) -> Result<Session> {
+        let registered = self.registered(provider)?;
+        let id = SessionId::new(registered.name.clone(), key);
+        Ok(Session::new(Arc::clone(&self.door), registered, id))
+    }
+
+    /// What happens from now on. Ends when the supervisor shuts down.
+    #[must_use]
+    pub fn subscribe(&self) -> Events {
+        self.door.core.events.subscribe()
+    }
+
+    /// What is resident, and what was done since the start.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let counts = &self.door.core.counts;
+        let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        let mut snapshot = Snapshot {
+            sessions: self.link.registry.len(),
+            exchanging: 0,
+            unsaved: 0,
+            exchanges: read(&counts.exchanges),
+            establishes: read(&counts.establishes),
+            refreshes: read(&counts.refreshes),
+            actor_restarts: read(&counts.actor_restarts),
+            supervisor_restarts: read(&counts.supervisor_restarts),
+        };
+        self.link.registry.each(|slot| {
+            snapshot.exchanging += usize::from(slot.is_busy());
+            snapshot.unsaved += usize::from(slot.owed().is_some());
+        });
+        snapshot
+    }
+
+    /// Stops: takes no new calls, lets every exchange end, saves what is owed, and says what
+    /// could not be done within `within`.
+    ///
+    /// From its beginning event streams end, and calls that would need an exchange get
+    /// `ShuttingDown`; fresh tokens are still handed out. Call it after the server that hands out
+    /// requests has stopped, not before.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped; the shutdown goes on, and another call waits for its end.
+    pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
+        let core = &self.door.core;
+        core.tasks.close();
+        core.events.close();
+        core.tasks.wait(within, &*core.clock).await;
+        if let Some(actor) = self.link.actor() {
+            actor.stop(None);
+        }
+        let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new() };
+        self.link.registry.each(|slot| {
+            report.exchanges_cut += usize::from(slot.is_busy());
+            if slot.owed().is_some() {
+                report.unsaved.push(slot.id().clone());
+            }
+        });
+        report
+    }
+
+    fn registered(&self, provider: &str) -> Result<Arc<Registered>> {
+        self.link.provider(provider).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput).about("no provider of that name is registered")
+        })
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor").field("sessions", &self.link.registry.len()).finish()
+    }
+}
+
+/// The sessions of one provider: the typed door, for an application's state.
+pub struct Sessions<P> {
+    door: Arc<Door>,
+    provider: Arc<Registered>,
+    provides: PhantomData<fn() -> P>,
+}
+
+impl<P: Provider> Sessions<P> {
+    /// A handle to one session. Does no I/O.
+    #[must_use]
+    pub fn session(&self, key: SessionKey) -> Session<P> {
+        let id = SessionId::new(self.provider.name.clone(), key);
+        Session::new(Arc::clone(&self.door), Arc::clone(&self.provider), id)
+    }
+}
+
+impl<P> Clone for Sessions<P> {
+    fn clone(&self) -> Self {
+        let Self { door, provider, provides } = self;
+        Self { door: Arc::clone(door), provider: Arc::clone(provider), provides: *provides }
+    }
+}
+
+impl<P> fmt::Debug for Sessions<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("provider", &self.provider.name.as_str()).finish()
+    }
+}
+
+/// What is resident, and what was done since the start.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Sessions in memory.
+    pub sessions: usize,
+    /// Of these, those with an exchange running.
+    pub exchanging: usize,
+    /// Of these, those with credentials that are not saved.
+    pub unsaved: usize,
+    /// Exchanges begun.
+    pub exchanges: u64,
+    /// Grants that made a session.
+    pub establishes: u64,
+    /// Refreshes that gave tokens.
+    pub refreshes: u64,
+    /// Session actors that died and were started again.
+    pub actor_restarts: u64,
+    /// Times that the supervisor actor died and was started again.
+    pub supervisor_restarts: u64,
+}
+
+/// What a shutdown could not do in its time.
+#[must_use]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Exchanges that had not ended. Their tasks go on for as long as the process does.
+    pub exchanges_cut: usize,
+    /// Sessions whose newest credentials are only in memory. When the process ends, their users
+    /// must sign in again.
+    pub unsaved: Vec<SessionId>,
+}
+
+impl ShutdownReport {
+    /// Whether nothing was left undone.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.exchanges_cut == 0 && self.unsaved.is_empty()
+    }
+}
+
+/// Ends the supervisor with the last handle.
+struct Keeper {
+    core: Arc<Core>,
+    link: Arc<Link>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.core.tasks.close();
+        self.core.events.close();
+        if let Some(actor) = self.link.actor() {
+            actor.stop(None);
+        }
+    }
+}
+
+/// Ways to make actors die, for tests of what must survive them.
+#[cfg(feature = "testing")]
+impl Supervisor {
+    /// Kills a session's actor; false if none is resident.
+    pub(crate) fn kill_session_actor(&self, id: &SessionId) -> bool {
+        use crate::session::core::Host;
+        let actor = self.link.find(id).and_then(|slot| slot.occupant());
+        actor.is_some_and(|actor| {
+            actor.kill();
+            true
+        })
+    }
+
+    /// Kills the supervisor actor; false if none lives at the moment.
+    pub(crate) fn kill_supervisor_actor(&self) -> bool {
+        self.link.actor().is_some_and(|actor| {
+            actor.kill();
+            true
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! How a supervisor is put together: the one place that knows all rooms.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::Supervisor;
+use super::link::Link;
+use super::root;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Publisher;
+use crate::key::ProviderName;
+use crate::policy::Policy;
+use crate::provider::registered::Registered;
+use crate::provider::{Provider, Registration};
+use crate::session::core::{Core, Counts, Host};
+use crate::store::{MemoryStore, Owner, Store};
+use crate::task::Tasks;
+use crate::transport::{Transport, TransportConfig};
+
+/// A supervisor to be configured. Mistakes are told by [`start`](Self::start).
+#[must_use = "nothing runs before `start`"]
+pub struct SupervisorBuilder {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    transport: TransportConfig,
+    providers: Vec<(String, Register)>,
+}
+
+/// A registration that waits for what [`SupervisorBuilder::start`] makes.
+type Register = Box<dyn FnOnce(ProviderName, Arc<Transport>) -> Registered + Send>;
+
+impl SupervisorBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            clock: Arc::new(SystemClock::new()),
+            policy: Policy::default(),
+            transport: TransportConfig::default(),
+            providers: Vec::new(),
+        }
+    }
+
+    /// Keeps sessions in this store. Defaults to a [`MemoryStore`].
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Arc::new(store);
+        self
+    }
+
+    /// Takes time from this clock. Defaults to the system's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// With these bounds.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Speaks to servers in this way.
+    pub fn transport(mut self, transport: TransportConfig) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Registers a provider for all tenants. The name is part of every session's identity and
+    /// of its record: keep it when other settings change.
+    pub fn provider<P: Provider>(
+        mut self,
+        name: &str,
+        provider: impl Into<Registration<P>>,
+    ) -> Self {
+        let registration: Registration<P> = provider.into();
+        let register: Register =
+            Box::new(move |name, transport| Registered::new(name, registration, transport));
+        self.providers.push((name.to_owned(), register));
+        self
+    }
+
+    /// Starts the supervisor on the current tokio runtime, which its tasks stay on.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a name that cannot be used or is used twice; `Misconfigured` for a
+    /// policy or transport that contradicts itself, and where there is no tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, nothing runs.
+    pub async fn start(self) -> Result<Supervisor> {
+        let misconfigured = |words| Error::new(ErrorKind::Misconfigured).about(words);
+        if let Some(fault) = self.policy.fault() {
+            return Err(misconfigured(fault));
+        }
+        let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
+        let transport = Arc::new(Transport::new(&self.transport)?);
+        let mut providers = HashMap::new();
+        for (name, register) in self.providers {
+            let name = ProviderName::new(name)?;
+            let registered = Arc::new(register(name.clone(), Arc::clone(&transport)));
+            if providers.insert(name, registered).is_some() {
+                return Err(Error::new(ErrorKind::InvalidInput)
+                    .about("two providers are registered under one name"));
+            }
+        }
+        let link = Arc::new(Link::new(self.policy.max_sessions, providers));
+        let host: Arc<dyn Host> = Arc::<Link>::clone(&link);
+        let core = Arc::new(Core {
+            clock: self.clock,
+            store: self.store,
+            tasks,
+            events: Publisher::new(self.policy.events),
+            policy: self.policy,
+            owner: Owner(fastrand::u64(..)),
+            counts: Counts::default(),
+            host,
+        });
+        if root::start(&core, &link).await {
+            Ok(Supervisor::new(core, link))
+        } else {
+            Err(misconfigured("the supervisor actor did not start"))
+        }
+    }
+}
+
+impl fmt::Debug for SupervisorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.providers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("SupervisorBuilder")
+            .field("providers", &names)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

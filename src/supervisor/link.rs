@@ -1,0 +1,113 @@
+//! The link between handles, sessions and whatever supervisor actor lives now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use ractor::{ActorRef, ActorStatus};
+use tokio::sync::{Notify, watch};
+
+use super::message::Order;
+use super::registry::Registry;
+use super::schedule::Schedule;
+use crate::clock::BootTime;
+use crate::error::{Error, ErrorKind};
+use crate::key::{ProviderName, SessionId};
+use crate::provider::registered::Registered;
+use crate::session::core::Host;
+use crate::session::message::Message;
+use crate::session::slot::Slot;
+
+/// What survives the supervisor actor. It is reached through this link only, and looked up for
+/// each message: whoever kept its address would talk to a dead actor after a restart.
+pub(crate) struct Link {
+    actor: watch::Sender<Option<ActorRef<Order>>>,
+    pub(crate) registry: Registry<Slot>,
+    schedule: Mutex<Schedule>,
+    pub(crate) rearmed: Notify,
+    providers: HashMap<ProviderName, Arc<Registered>>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        max_sessions: usize,
+        providers: HashMap<ProviderName, Arc<Registered>>,
+    ) -> Self {
+        Self {
+            actor: watch::Sender::new(None),
+            registry: Registry::new(max_sessions),
+            schedule: Mutex::default(),
+            rearmed: Notify::new(),
+            providers,
+        }
+    }
+
+    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Registered>> {
+        self.providers.get(name)
+    }
+
+    pub(crate) fn actor(&self) -> Option<ActorRef<Order>> {
+        self.actor.borrow().clone()
+    }
+
+    pub(crate) fn connect(&self, actor: Option<ActorRef<Order>>) {
+        self.actor.send_replace(actor);
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<BootTime> {
+        self.schedule.lock().next()
+    }
+
+    pub(crate) fn take_due(&self, now: BootTime) -> Option<SessionId> {
+        self.schedule.lock().take_due(now)
+    }
+}
+
+impl Host for Link {
+    fn send(&self, slot: &Arc<Slot>, message: Message) -> bool {
+        let order = Order::Deliver { slot: Arc::clone(slot), message };
+        self.actor().is_some_and(|actor| actor.send_message(order).is_ok())
+    }
+
+    fn connected(&self) -> BoxFuture<'_, ()> {
+        let mut seen = self.actor.subscribe();
+        Box::pin(async move {
+            let lives = |actor: &Option<ActorRef<Order>>| {
+                actor.as_ref().is_some_and(|actor| actor.get_status() < ActorStatus::Draining)
+            };
+            // The sender is in this link, so this cannot fail.
+            drop(seen.wait_for(lives).await);
+        })
+    }
+
+    fn find(&self, id: &SessionId) -> Option<Arc<Slot>> {
+        self.registry.get(id)
+    }
+
+    fn slot(&self, id: &SessionId) -> Result<Arc<Slot>, Error> {
+        let Some(provider) = self.provider(id.provider().as_str()) else {
+            return Err(Error::new(ErrorKind::Misconfigured)
+                .about("the session's provider is not registered")
+                .of_session(id));
+        };
+        let make = || Slot::new(id.clone(), Arc::clone(provider));
+        self.registry.obtain(id, make).map_err(|_full| {
+            Error::new(ErrorKind::Capacity).about("too many sessions are resident").of_session(id)
+        })
+    }
+
+    fn arm(&self, id: &SessionId, at: BootTime) {
+        let mut schedule = self.schedule.lock();
+        let first = schedule.next().is_none_or(|next| at < next);
+        schedule.add(at, id.clone());
+        drop(schedule);
+        if first {
+            self.rearmed.notify_one();
+        }
+    }
+
+    fn release(&self, slot: &Arc<Slot>) {
+        self.registry.release(slot.id(), slot, Slot::is_disposable);
+    }
+}

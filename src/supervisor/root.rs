@@ -1,0 +1,138 @@
+//! What runs beside and above the supervisor actor: its restarts, the schedule, and the due scan.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tokio::task::JoinHandle;
+
+use super::actor::{Office, SupervisorActor};
+use super::link::Link;
+use super::message::Order;
+use crate::event::{Event, EventKind};
+use crate::session::core::{Core, Host};
+use crate::session::message::Message;
+
+/// The schedule looks at the clock at least this often, because timers stand still in a suspend
+/// and deadlines do not. 30 s because nothing that the schedule tells is needed sooner.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How many due records are read at once.
+const DUE_PAGE: usize = 1024;
+
+/// Starts the supervisor actor and keeps it alive.
+pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
+    let Some((actor, ended)) = spawn(core, link).await else { return false };
+    link.connect(Some(actor));
+    let (keeper, kept) = (Arc::clone(core), Arc::clone(link));
+    core.tasks.attend(async move { keep(keeper, kept, ended).await });
+    let (driver, driven) = (Arc::clone(core), Arc::clone(link));
+    core.tasks.attend(async move { drive(driver, driven).await });
+    let (scanner, scanned) = (Arc::clone(core), Arc::clone(link));
+    core.tasks.attend(async move { scan(scanner, scanned).await });
+    true
+}
+
+async fn spawn(core: &Arc<Core>, link: &Arc<Link>) -> Option<(ActorRef<Order>, JoinHandle<()>)> {
+    let office = Office { core: Arc::clone(core), link: Arc::clone(link) };
+    match Actor::spawn(None, SupervisorActor, office).await {
+        Ok(spawned) => Some(spawned),
+        Err(failed) => {
+            tracing::error!(error = %failed, "no supervisor actor");
+            None
+        }
+    }
+}
+
+/// Awaits the supervisor actor and starts another, until shutdown.
+async fn keep(core: Arc<Core>, link: Arc<Link>, mut ended: JoinHandle<()>) {
+    let backoff = core.policy.restarts.supervisor_backoff;
+    let mut tries = 0;
+    loop {
+        // How it ended does not matter: it is not to end.
+        drop(ended.await);
+        link.connect(None);
+        if core.tasks.is_closing() {
+            return;
+        }
+        loop {
+            tries += 1;
+            core.clock.sleep(backoff.wait(tries, fastrand::f64())).await;
+            if core.tasks.is_closing() {
+                return;
+            }
+            if let Some((actor, handle)) = spawn(&core, &link).await {
+                ended = handle;
+                link.connect(Some(actor));
+                break;
+            }
+        }
+        tries = 0;
+        core.counts.supervisor_restarts.fetch_add(1, Ordering::Relaxed);
+        let event = Event::of_none(core.now().wall, EventKind::SupervisorRestarted);
+        core.events.publish(event);
+        // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again;
+        // jobs are in their slots, and wakes are armed anew.
+        link.registry.each(|slot| {
+            slot.disarm();
+            if let Some(at) = slot.arm(&core.rules(&slot.provider)) {
+                link.arm(slot.id(), at);
+            }
+            if slot.has_work() {
+                link.send(slot, Message::Wake);
+            }
+        });
+    }
+}
+
+/// Wakes sessions when they want to be woken.
+async fn drive(core: Arc<Core>, link: Arc<Link>) {
+    let closing = core.tasks.closing();
+    loop {
+        let now = core.now().boot;
+        while let Some(id) = link.take_due(now) {
+            match link.slot(&id) {
+                Ok(slot) => {
+                    if !link.send(&slot, Message::Wake) {
+                        // No supervisor actor at present; nobody else would try again.
+                        link.arm(&id, now.after(core.policy.restarts.supervisor_backoff.cap));
+                    }
+                }
+                Err(failed) => tracing::warn!(session = %id, error = %failed, "not woken"),
+            }
+        }
+        let pause = link.next_wake().map_or(HEARTBEAT, |next| next.since(now));
+        tokio::select! {
+            () = core.clock.sleep(pause.min(HEARTBEAT)) => {}
+            () = link.rearmed.notified() => {}
+            () = closing.cancelled() => return,
+        }
+    }
+}
+
+/// Puts what the store wants looked at into the schedule.
+async fn scan(core: Arc<Core>, link: Arc<Link>) {
+    let mut after = None;
+    while !core.tasks.is_closing() {
+        let page = match core.store.due(after.as_ref(), DUE_PAGE).await {
+            Ok(page) => page,
+            Err(failed) => {
+                tracing::warn!(error = %failed, "due records are not read yet");
+                core.clock.sleep(core.policy.store_wait).await;
+                continue;
+            }
+        };
+        let now = core.now();
+        for due in &page {
+            if link.provider(due.id.provider().as_str()).is_some() {
+                link.arm(&due.id, now.boot_at(due.at));
+            } else {
+                let kind = EventKind::ProviderUnknown(due.id.provider().clone());
+                core.events.publish(Event::of_session(&due.id, now.wall, 0, kind));
+            }
+        }
+        let Some(last) = page.last() else { return };
+        after = Some(last.clone());
+    }
+}

@@ -1,0 +1,40 @@
+//! Killing actors on purpose, to see that nothing is lost with them.
+
+use crate::key::SessionId;
+use crate::supervisor::Supervisor;
+
+/// Kills actors of a supervisor. What is in flight must survive it.
+///
+/// ```
+/// use session_warden::Supervisor;
+/// use session_warden::testing::Chaos;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let supervisor = Supervisor::builder().start().await?;
+/// assert!(Chaos::of(&supervisor).kill_supervisor());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Chaos(Supervisor);
+
+impl Chaos {
+    /// For this supervisor.
+    #[must_use]
+    pub fn of(supervisor: &Supervisor) -> Self {
+        Self(supervisor.clone())
+    }
+
+    /// Kills the session's actor; false if none is resident, which is most of the time.
+    #[must_use]
+    pub fn kill_session(&self, id: &SessionId) -> bool {
+        self.0.kill_session_actor(id)
+    }
+
+    /// Kills the supervisor actor and with it all session actors; false if none lives now.
+    #[must_use]
+    pub fn kill_supervisor(&self) -> bool {
+        self.0.kill_supervisor_actor()
+    }
+}

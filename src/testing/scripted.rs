@@ -1,0 +1,407 @@
+//! A provider without a server: its answers are written down beforehand.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::error::Error;
+use crate::provider::{
+    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+};
+use crate::token::{Placement, Tokens};
+
+/// A provider that answers what its [`Script`] says, and issues tokens where that says nothing.
+///
+/// Tokens are `access-N` and `refresh-N`, where N counts all that were issued. Nothing is sent
+/// anywhere.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::provider::FailureClass;
+/// use session_warden::testing::{Reply, ScriptedProvider};
+/// use session_warden::{ErrorKind, SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let provider = ScriptedProvider::new(()).lifetime(Duration::from_secs(60));
+/// let script = provider.script();
+/// let supervisor = Supervisor::builder().provider("scripted", provider).start().await?;
+/// let sessions = supervisor.sessions::<ScriptedProvider>("scripted")?;
+/// let session = sessions.session(SessionKey::new("tenant", "device")?);
+///
+/// let _ = session.establish(()).await?;
+/// assert_eq!(session.permission_token().await?.expose_secret(), "access-1");
+///
+/// script.refresh(Reply::Fail(FailureClass::NotSent));
+/// assert_eq!(session.refresh().await.unwrap_err().kind(), ErrorKind::RetryLater);
+/// assert_eq!(script.refreshes(), 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct ScriptedProvider<G = (), C = Infallible, A = ()> {
+    script: Script<C>,
+    attributes: A,
+    authority: Url,
+    client: String,
+    rotation: Rotation,
+    lifetime: Option<Duration>,
+    refresh_lifetime: Option<Duration>,
+    renewal: Option<Renewal<G>>,
+}
+
+type Renewal<G> = Arc<dyn Fn() -> G + Send + Sync>;
+
+impl<G, C, A> ScriptedProvider<G, C, A> {
+    /// Issues tokens with these attributes, that live for an hour.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the address is a constant")]
+    #[expect(clippy::expect_used, reason = "the address is a constant")]
+    pub fn new(attributes: A) -> Self {
+        Self {
+            script: Script::new(),
+            attributes,
+            authority: Url::parse("https://scripted.invalid/").expect("a good address"),
+            client: "scripted".to_owned(),
+            rotation: Rotation::Strict,
+            lifetime: Some(Duration::from_secs(3600)),
+            refresh_lifetime: None,
+            renewal: None,
+        }
+    }
+
+    /// The script, to be written and read while the provider runs.
+    #[must_use]
+    pub fn script(&self) -> Script<C> {
+        self.script.clone()
+    }
+
+    /// Issues access tokens that live for so long.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.lifetime = lifetime.into();
+        self
+    }
+
+    /// Issues refresh tokens that live for so long.
+    #[must_use]
+    pub fn refresh_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.refresh_lifetime = lifetime.into();
+        self
+    }
+
+    /// Is of this kind of rotation.
+    #[must_use]
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.rotation = rotation;
+        self
+    }
+
+    /// Belongs to this authority.
+    #[must_use]
+    pub fn authority(mut self, authority: Url) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Is this client.
+    #[must_use]
+    pub fn client(mut self, client: impl Into<String>) -> Self {
+        self.client = client.into();
+        self
+    }
+
+    /// Can mint a session without a user, by this grant.
+    #[must_use]
+    pub fn renewal(mut self, grant: impl Fn() -> G + Send + Sync + 'static) -> Self {
+        self.renewal = Some(Arc::new(grant));
+        self
+    }
+}
+
+impl<G, C, A> fmt::Debug for ScriptedProvider<G, C, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedProvider").field("script", &self.script).finish_non_exhaustive()
+    }
+}
+
+/// What a [`ScriptedProvider`] answers, and how often it was asked. Clones are one script.
+pub struct Script<C = Infallible>(Arc<Shared<C>>);
+
+struct Shared<C> {
+    lines: Mutex<Lines<C>>,
+    counts: watch::Sender<Counts>,
+    released: watch::Sender<u64>,
+}
+
+struct Lines<C> {
+    establish: VecDeque<Reply<C>>,
+    refresh: VecDeque<Reply<C>>,
+    revoke: VecDeque<Reply<C>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    establishes: u64,
+    refreshes: u64,
+    revocations: u64,
+    issued: u64,
+    held: u64,
+    ended: u64,
+}
+
+/// One answer of a script.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reply<C = Infallible> {
+    /// Issues tokens, as without a script.
+    Issue,
+    /// Issues tokens whose access token lives for so long.
+    IssueFor(Option<Duration>),
+    /// Issues tokens without a refresh token.
+    IssueAccessOnly,
+    /// Asks for a second factor.
+    Challenge(C),
+    /// Fails so.
+    Fail(FailureClass),
+    /// Fails so, and wants to be left alone for so long.
+    FailFor(FailureClass, Duration),
+    /// Waits for [`Script::release`], then issues tokens.
+    Hold,
+    /// Waits for [`Script::release`], then fails so.
+    HoldThenFail(FailureClass),
+    /// Never ends.
+    Hang,
+    /// Panics.
+    Panic,
+}
+
+impl<C> Script<C> {
+    fn new() -> Self {
+        let lines =
+            Lines { establish: VecDeque::new(), refresh: VecDeque::new(), revoke: VecDeque::new() };
+        Self(Arc::new(Shared {
+            lines: Mutex::new(lines),
+            counts: watch::Sender::default(),
+            released: watch::Sender::default(),
+        }))
+    }
+
+    /// Answers the next establish that has no answer yet with `reply`.
+    pub fn establish(&self, reply: Reply<C>) {
+        self.0.lines.lock().establish.push_back(reply);
+    }
+
+    /// Answers the next refresh that has no answer yet with `reply`.
+    pub fn refresh(&self, reply: Reply<C>) {
+        self.0.lines.lock().refresh.push_back(reply);
+    }
+
+    /// Answers the next revocation that has no answer yet with `reply`.
+    pub fn revoke(&self, reply: Reply<C>) {
+        self.0.lines.lock().revoke.push_back(reply);
+    }
+
+    /// How many grants were exchanged.
+    #[must_use]
+    pub fn establishes(&self) -> u64 {
+        self.0.counts.borrow().establishes
+    }
+
+    /// How many refreshes were exchanged.
+    #[must_use]
+    pub fn refreshes(&self) -> u64 {
+        self.0.counts.borrow().refreshes
+    }
+
+    /// How many revocations were exchanged.
+    #[must_use]
+    pub fn revocations(&self) -> u64 {
+        self.0.counts.borrow().revocations
+    }
+
+    /// How many exchanges ran to their end: neither hung nor dropped.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.0.counts.borrow().ended
+    }
+
+    /// Lets all that is held go on.
+    pub fn release(&self) {
+        self.0.released.send_modify(|turn| *turn += 1);
+    }
+
+    /// Waits until so many exchanges were held, released ones included.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time.
+    pub async fn held(&self, count: u64) {
+        let mut counts = self.0.counts.subscribe();
+        // The sender is in this script, so this cannot fail.
+        drop(counts.wait_for(|counts| counts.held >= count).await);
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Counts)) {
+        self.0.counts.send_modify(count);
+    }
+
+    async fn hold(&self) {
+        let mut released = self.0.released.subscribe();
+        let turn = *released.borrow_and_update();
+        self.count(|counts| counts.held += 1);
+        drop(released.wait_for(|now| *now > turn).await);
+    }
+}
+
+impl<C> Clone for Script<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C> fmt::Debug for Script<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script")
+            .field("establishes", &self.establishes())
+            .field("refreshes", &self.refreshes())
+            .field("revocations", &self.revocations())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<G, C, A> ScriptedProvider<G, C, A>
+where
+    C: Send + Sync + 'static,
+    A: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    G: Send + 'static,
+{
+    #[expect(clippy::panic, reason = "the script says so")]
+    async fn play(&self, wire: &Wire<'_>, reply: Reply<C>) -> Result<Issued<Self>, ExchangeError> {
+        let played = match reply {
+            Reply::Issue => Ok(Issued::Tokens(self.issue(wire, self.lifetime))),
+            Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(wire, lifetime))),
+            Reply::IssueAccessOnly => {
+                let mut tokens = self.issue(wire, self.lifetime);
+                tokens.refresh = None;
+                Ok(Issued::Tokens(tokens))
+            }
+            Reply::Challenge(challenge) => Ok(Issued::Challenge(challenge)),
+            Reply::Fail(class) => Err(ExchangeError::new(class)),
+            Reply::FailFor(class, wait) => {
+                Err(ExchangeError::new(class).with_retry_after(Some(wait)))
+            }
+            Reply::Hold => {
+                self.script.hold().await;
+                Ok(Issued::Tokens(self.issue(wire, self.lifetime)))
+            }
+            Reply::HoldThenFail(class) => {
+                self.script.hold().await;
+                Err(ExchangeError::new(class))
+            }
+            Reply::Hang => {
+                self.script.count(|counts| counts.held += 1);
+                std::future::pending().await
+            }
+            Reply::Panic => panic!("the script says so"),
+        };
+        self.script.count(|counts| counts.ended += 1);
+        played
+    }
+
+    fn issue(&self, wire: &Wire<'_>, lifetime: Option<Duration>) -> Tokens<A> {
+        let mut number = 0;
+        self.script.count(|counts| {
+            counts.issued += 1;
+            number = counts.issued;
+        });
+        let end = |life: Option<Duration>| life.map(|life| wire.expires_in(life.as_secs_f64()));
+        Tokens::new(self.attributes.clone())
+            .access(format!("access-{number}"), end(lifetime))
+            .refresh(format!("refresh-{number}"), end(self.refresh_lifetime))
+    }
+}
+
+impl<G, C, A> Provider for ScriptedProvider<G, C, A>
+where
+    C: Send + Sync + 'static,
+    A: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    G: Send + 'static,
+{
+    type Grant = G;
+    type Challenge = C;
+    type Attributes = A;
+
+    fn dialect(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn authority(&self) -> &Url {
+        &self.authority
+    }
+
+    fn client(&self) -> &str {
+        &self.client
+    }
+
+    fn rotation(&self) -> Rotation {
+        self.rotation
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        Some(Placement::bearer())
+    }
+
+    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+
+    async fn establish(&self, wire: &Wire<'_>, _: G) -> Result<Issued<Self>, ExchangeError> {
+        self.script.count(|counts| counts.establishes += 1);
+        let reply = self.script.0.lines.lock().establish.pop_front().unwrap_or(Reply::Issue);
+        self.play(wire, reply).await
+    }
+
+    async fn refresh(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Tokens<A>, ExchangeError> {
+        self.script.count(|counts| counts.refreshes += 1);
+        let reply = self.script.0.lines.lock().refresh.pop_front().unwrap_or(Reply::Issue);
+        match self.play(wire, reply).await? {
+            Issued::Tokens(tokens) => Ok(tokens),
+            Issued::Challenge(_) => Err(ExchangeError::new(FailureClass::Rejected)),
+        }
+    }
+
+    async fn revoke(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Revoked, ExchangeError> {
+        self.script.count(|counts| counts.revocations += 1);
+        let reply = self.script.0.lines.lock().revoke.pop_front().unwrap_or(Reply::Issue);
+        self.play(wire, reply).await.map(|_| Revoked::AtServer)
+    }
+
+    fn renewal(&self, _: Option<&Tokens<A>>) -> Option<G> {
+        self.renewal.as_ref().map(|grant| grant())
+    }
+
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error> {
+        signing.put_header(request)
+    }
+
+    fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
+        match response.status.as_u16() {
+            401 => Rejection::TokenDead,
+            403 => Rejection::NotOurs,
+            410 => Rejection::SessionDead,
+            _ => Rejection::None,
+        }
+    }
+}
