@@ -31,7 +31,7 @@ use crate::token::{Placement, Tokens};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), session_warden::Error> {
-/// let provider = ScriptedProvider::new(()).lifetime(Duration::from_secs(60));
+/// let provider = ScriptedProvider::new().lifetime(Duration::from_secs(60));
 /// let script = provider.script();
 /// let supervisor = Supervisor::builder().provider("scripted", provider).start().await?;
 /// let sessions = supervisor.sessions::<ScriptedProvider>("scripted")?;
@@ -59,12 +59,26 @@ pub struct ScriptedProvider<G = (), C = Infallible, A = ()> {
 
 type Renewal<G> = Arc<dyn Fn() -> G + Send + Sync>;
 
+impl ScriptedProvider {
+    /// Issues tokens that live for an hour; takes `()` for a grant and knows no challenge.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(())
+    }
+}
+
+impl Default for ScriptedProvider {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<G, C, A> ScriptedProvider<G, C, A> {
-    /// Issues tokens with these attributes, that live for an hour.
+    /// The same for any grant and challenge. Issues tokens with these attributes.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the address is a constant")]
     #[expect(clippy::expect_used, reason = "the address is a constant")]
-    pub fn new(attributes: A) -> Self {
+    pub fn of(attributes: A) -> Self {
         Self {
             script: Script::new(),
             attributes,

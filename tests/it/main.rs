@@ -8,6 +8,8 @@
 )]
 
 mod docs;
+mod interleavings;
 mod layers;
 mod one_refresh;
 mod source;
+mod support;

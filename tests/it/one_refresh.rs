@@ -1,72 +1,106 @@
 //! N callers, one exchange.
 
-use std::time::Duration;
+use session_warden::error::ExchangeOutcome;
+use session_warden::provider::FailureClass;
+use session_warden::testing::Reply;
+use session_warden::{Error, ErrorKind};
 
-use session_warden::testing::{Chaos, ManualClock, Reply, Script, ScriptedProvider};
-use session_warden::{Session, SessionKey, Supervisor};
+use crate::support::{LIFE, SECOND, World, callers, established};
 
-pub async fn start(provider: ScriptedProvider, clock: &ManualClock) -> Supervisor {
-    Supervisor::builder().clock(clock.clone()).provider("p", provider).start().await.unwrap()
+const MANY: usize = 10_000;
+
+async fn expired() -> World {
+    let world = established().await;
+    world.clock.advance(LIFE + SECOND).await;
+    world
 }
 
-pub fn session(supervisor: &Supervisor, name: &str) -> Session<ScriptedProvider> {
-    let key = SessionKey::new("tenant", name).unwrap();
-    supervisor.sessions("p").unwrap().session(key)
+/// Lets `MANY` callers ask for a token and gives what they got.
+async fn all_ask(world: &World) -> Vec<Result<u64, Error>> {
+    let asking = asking(world);
+    world.until(asking.join_all()).await
 }
 
-async fn established() -> (ManualClock, Supervisor, Session<ScriptedProvider>, Script) {
-    let clock = ManualClock::new();
-    let provider = ScriptedProvider::new(()).lifetime(Duration::from_secs(900));
-    let script = provider.script();
-    let supervisor = start(provider, &clock).await;
-    let session = session(&supervisor, "device");
-    let _ = session.establish(()).await.unwrap();
-    (clock, supervisor, session, script)
+fn asking(world: &World) -> tokio::task::JoinSet<Result<u64, Error>> {
+    callers(MANY, || {
+        let session = world.session.clone();
+        async move { session.permission_token().await.map(|token| token.generation()) }
+    })
 }
 
 #[tokio::test]
 async fn a_fresh_token_is_served_and_an_expired_one_is_refreshed_once() {
-    let (clock, _supervisor, session, script) = established().await;
-    assert_eq!(session.permission_token().await.unwrap().expose_secret(), "access-1");
-    clock.advance(Duration::from_secs(901)).await;
-    assert_eq!(session.permission_token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!(script.refreshes(), 1);
+    let world = established().await;
+    assert_eq!(world.session.permission_token().await.unwrap().expose_secret(), "access-1");
+    world.clock.advance(LIFE + SECOND).await;
+    assert_eq!(world.session.permission_token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(world.script.refreshes(), 1);
 }
 
 #[tokio::test]
-async fn many_callers_share_one_refresh_though_every_actor_is_killed() {
-    let (clock, supervisor, session, script) = established().await;
-    clock.advance(Duration::from_secs(901)).await;
-    script.refresh(Reply::Hold);
-    let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..10_000 {
-        let session = session.clone();
-        callers.spawn(async move { session.permission_token().await.unwrap().generation() });
-    }
-    script.held(1).await;
-    let _ = Chaos::of(&supervisor).kill_session(session.id());
-    assert!(Chaos::of(&supervisor).kill_supervisor());
-    script.release();
-    let served = until(&clock, async move {
-        let mut served = 0;
-        while let Some(generation) = callers.join_next().await {
-            assert_eq!(generation.unwrap(), 2);
-            served += 1;
-        }
-        served
-    });
-    assert_eq!((served.await, script.refreshes()), (10_000, 1));
+async fn ten_thousand_callers_share_one_refresh() {
+    let world = expired().await;
+    let got = all_ask(&world).await;
+    assert!(got.iter().all(|got| *got.as_ref().unwrap() == 2));
+    assert_eq!((got.len(), world.script.refreshes()), (MANY, 1));
 }
 
-/// Runs `future` to its end while time goes on.
-pub async fn until<T>(clock: &ManualClock, future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    for _ in 0..100_000 {
-        tokio::select! {
-            biased;
-            done = &mut future => return done,
-            () = clock.advance(Duration::from_millis(5)) => {}
-        }
+#[tokio::test]
+async fn ten_thousand_callers_share_one_failure() {
+    let world = expired().await;
+    world.script.refresh(Reply::HoldThenFail(FailureClass::NotProcessed));
+    let asking = asking(&world);
+    world.script.held(1).await;
+    world.script.release();
+    for got in asking.join_all().await {
+        let error = got.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RetryLater);
+        assert_eq!(error.outcome(), Some(ExchangeOutcome::NotProcessed));
     }
-    panic!("it does not end");
+    assert_eq!(world.script.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_dropped_callers_leave_one_refresh_whose_result_is_kept() {
+    let world = expired().await;
+    world.script.refresh(Reply::Hold);
+    let mut asking = asking(&world);
+    world.script.held(1).await;
+    asking.shutdown().await;
+    world.script.release();
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.session.try_permission_token().unwrap().generation(), 2);
+    assert_eq!((world.script.refreshes(), world.script.ended()), (1, 2));
+}
+
+#[tokio::test]
+async fn ten_thousand_callers_share_one_refresh_though_its_actor_is_killed() {
+    let world = expired().await;
+    world.script.refresh(Reply::Hold);
+    let asking = asking(&world);
+    world.script.held(1).await;
+    assert!(world.chaos().kill_session(world.session.id()));
+    world.clock.advance(SECOND).await;
+    world.script.release();
+    let got = world.until(asking.join_all()).await;
+    assert!(got.into_iter().all(|got| got.unwrap() == 2));
+    assert_eq!(world.script.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_callers_share_one_refresh_though_the_supervisor_is_killed() {
+    let world = expired().await;
+    world.script.refresh(Reply::Hold);
+    let asking = asking(&world);
+    world.script.held(1).await;
+    assert!(world.chaos().kill_supervisor());
+    // Half of the callers come while there is no supervisor actor.
+    let late = self::asking(&world);
+    world.clock.advance(SECOND).await;
+    world.script.release();
+    let got = world.until(asking.join_all()).await;
+    let late = world.until(late.join_all()).await;
+    assert!(got.into_iter().chain(late).all(|got| got.unwrap() == 2));
+    assert_eq!(world.script.refreshes(), 1);
+    assert_eq!(world.supervisor.snapshot().supervisor_restarts, 1);
 }

@@ -1,0 +1,281 @@
+//! What can happen between two steps, each case a test. The comments number the steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
+use session_warden::event::EventKind;
+use session_warden::policy::Policy;
+use session_warden::provider::FailureClass;
+use session_warden::session::{Revocation, State};
+use session_warden::testing::{Reply, ScriptedProvider};
+use session_warden::{ErrorKind, Establishment, Supervisor};
+use tokio::task::JoinSet;
+
+use crate::support::{LIFE, SECOND, established, session, world, world_of};
+
+/// 1. The actor has nothing to do and asks to be let go. 2. A message is sent to it. 3. It is let
+/// go. The message must be answered, by this actor or by the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_that_races_the_stop_of_an_idle_actor_is_answered() {
+    let provider = ScriptedProvider::new();
+    let script = provider.script();
+    let supervisor = Supervisor::builder().provider("p", provider).start().await.unwrap();
+    let _ = session(&supervisor, "device").establish(()).await.unwrap();
+    let mut asking = JoinSet::new();
+    for _ in 0..8 {
+        let session = session(&supervisor, "device");
+        asking.spawn(async move {
+            for _ in 0..1_000 {
+                session.status().await.unwrap();
+                session.refresh().await.unwrap();
+            }
+        });
+    }
+    asking.join_all().await;
+    assert!(script.refreshes() <= 8_000);
+    assert_eq!(supervisor.snapshot().actor_restarts, 0);
+}
+
+/// 1. A refresh is out. 2. Its actor is killed. 3. The answer comes.
+#[tokio::test]
+async fn a_killed_actor_takes_nothing_with_it() {
+    let world = established().await;
+    world.script.refresh(Reply::Hold);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    assert!(world.chaos().kill_session(world.session.id()));
+    world.clock.advance(SECOND).await;
+    world.script.release();
+    assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
+    assert_eq!((world.script.refreshes(), world.supervisor.snapshot().actor_restarts), (1, 1));
+}
+
+/// 1. A refresh is out, its former token is served. 2. An API rejects that token. 3. The answer
+/// comes and is published. The rejected one is never served again, its successor is.
+#[tokio::test]
+async fn an_invalidate_before_the_publish_hides_the_old_token_only() {
+    let world = established().await;
+    let old = world.session.permission_token().await.unwrap();
+    world.script.refresh(Reply::Hold);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    assert_eq!(world.session.try_permission_token().unwrap().generation(), 1);
+    world.session.invalidate(&old);
+    assert!(world.session.try_permission_token().is_none());
+    world.script.release();
+    assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
+    world.session.invalidate(&old);
+    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!(world.script.refreshes(), 1);
+}
+
+/// Readers, refreshers and invalidators on several threads: after `invalidate` has returned, no
+/// reader that begins then gets that generation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_reader_gets_a_token_after_its_invalidation_has_returned() {
+    let supervisor =
+        Supervisor::builder().provider("p", ScriptedProvider::new()).start().await.unwrap();
+    let shared = session(&supervisor, "device");
+    let _ = shared.establish(()).await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for _ in 0..3 {
+        let (session, over) = (shared.clone(), Arc::clone(&over));
+        tasks.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let token = session.permission_token().await.unwrap();
+                session.invalidate(&token);
+                if let Some(next) = session.try_permission_token() {
+                    assert!(next.generation() > token.generation());
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for _ in 0..500 {
+        shared.refresh().await.unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    tasks.join_all().await;
+}
+
+/// 1. A refresh is out. 2. A user signs in. The grant waits for the refresh's end, then runs.
+#[tokio::test]
+async fn an_establish_during_a_refresh_waits_and_then_stands() {
+    let world = established().await;
+    world.script.refresh(Reply::Hold);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    let establishing = world.session.clone();
+    let establishing = tokio::spawn(async move { establishing.establish(()).await });
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.script.establishes(), 1, "one exchange at a time");
+    world.script.release();
+    assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
+    assert!(matches!(establishing.await.unwrap(), Ok(Establishment::Active(()))));
+    let token = world.session.permission_token().await.unwrap();
+    assert_eq!((token.epoch(), token.generation()), (2, 3));
+}
+
+/// Two users sign in to one session at once. Each gets the outcome of the own grant.
+#[tokio::test]
+async fn two_establishes_at_once_are_two_exchanges_with_an_outcome_each() {
+    let world = world().await;
+    world.script.establish(Reply::HoldThenFail(FailureClass::Refused(Refusal::WrongCredentials)));
+    let first = world.session.clone();
+    let first = tokio::spawn(async move { first.establish(()).await });
+    world.script.held(1).await;
+    let second = world.session.clone();
+    let second = tokio::spawn(async move { second.establish(()).await });
+    world.clock.advance(SECOND).await;
+    world.script.release();
+    let refused = first.await.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused(Refusal::WrongCredentials));
+    assert!(matches!(second.await.unwrap(), Ok(Establishment::Active(()))));
+    assert_eq!(world.script.establishes(), 2);
+    assert_eq!(world.session.permission_token().await.unwrap().epoch(), 1);
+}
+
+/// A caller that gave up before its grant's turn came: the grant is not sent.
+#[tokio::test]
+async fn a_grant_whose_caller_left_before_its_turn_is_not_sent() {
+    let world = established().await;
+    world.script.refresh(Reply::Hold);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    let establishing = world.session.clone();
+    let establishing = tokio::spawn(async move { establishing.establish(()).await });
+    world.clock.advance(SECOND).await;
+    establishing.abort();
+    assert!(establishing.await.unwrap_err().is_cancelled());
+    world.script.release();
+    refreshing.await.unwrap().unwrap();
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.script.establishes(), 1);
+}
+
+/// 1. A refresh is out. 2. The user logs out. 3. The answer comes. The session ends closed, and
+/// what the server is told of is the newest token.
+#[tokio::test]
+async fn a_close_that_races_the_answer_of_a_refresh_ends_closed() {
+    let mut world = established().await;
+    world.script.refresh(Reply::Hold);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    let closing = world.session.clone();
+    let closing = tokio::spawn(async move { closing.revoke().await });
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.script.revocations(), 0);
+    world.script.release();
+    refreshing.await.unwrap().unwrap();
+    assert_eq!(closing.await.unwrap().unwrap(), Revocation::AtServer);
+    assert!(world.session.try_permission_token().is_none());
+    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotEstablished);
+    assert_eq!(world.session.status().await.unwrap().state, State::Closed);
+    let happened = world.happened().await;
+    assert_eq!(happened, [EventKind::Established, EventKind::Refreshed, EventKind::Revoked]);
+    assert_eq!((world.script.refreshes(), world.script.revocations()), (1, 1));
+}
+
+/// The provider's future never ends: waiters are let go at the budget and 5 s, nobody starts a
+/// second exchange beside it, and at 60 s it is dropped, as ambiguous.
+#[tokio::test]
+async fn a_provider_future_that_never_ends_is_let_go_and_later_dropped() {
+    let mut world = established().await;
+    world.script.refresh(Reply::Hang);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    let old = world.session.try_permission_token().unwrap();
+    world.session.invalidate(&old);
+    world.clock.advance(14 * SECOND).await;
+    assert!(!refreshing.is_finished());
+    world.clock.advance(2 * SECOND).await;
+    assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::RetryLater);
+    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert_eq!(world.session.status().await.unwrap().state, State::InDoubt);
+    assert_eq!(world.script.refreshes(), 1);
+    world.clock.advance(45 * SECOND).await;
+    assert!(world.happened().await.contains(&EventKind::InDoubt));
+    world.clock.advance(30 * SECOND).await;
+    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!(world.script.refreshes(), 2);
+}
+
+/// A panic in a provider is an answer that was lost: in doubt, then the one retry.
+#[tokio::test]
+async fn a_provider_that_panics_leaves_the_session_in_doubt_and_its_waiters_with_an_error() {
+    let mut world = established().await;
+    world.clock.advance(LIFE + SECOND).await;
+    world.script.refresh(Reply::Panic);
+    world.script.refresh(Reply::Fail(FailureClass::Rejected));
+    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert_eq!(error.outcome(), None, "a doubt is told from memory, with its time");
+    let wait = error.retry_after().unwrap();
+    assert_eq!(wait, 20 * SECOND);
+    world.session.permission_token().await.unwrap_err();
+    assert_eq!(world.script.refreshes(), 1);
+    world.clock.advance(wait).await;
+    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::LostInDoubt));
+    world.session.permission_token().await.unwrap_err();
+    assert_eq!(world.script.refreshes(), 2);
+    let happened = world.happened().await;
+    let lost = EventKind::Lost(LostReason::LostInDoubt);
+    assert_eq!(happened, [EventKind::Established, EventKind::InDoubt, lost]);
+}
+
+/// A grant whose answer was lost may have ended the session before it: that is refreshed before
+/// it is used again.
+#[tokio::test]
+async fn a_lost_answer_to_a_grant_makes_the_former_session_suspect() {
+    let world = established().await;
+    world.script.establish(Reply::Fail(FailureClass::Ambiguous));
+    let error = world.session.establish(()).await.unwrap_err();
+    assert_eq!(error.outcome(), Some(ExchangeOutcome::Ambiguous));
+    assert!(world.session.try_permission_token().is_none());
+    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!((world.script.establishes(), world.script.refreshes()), (2, 1));
+}
+
+/// An actor that dies again and again is set aside, and the rest go on.
+#[tokio::test]
+async fn an_actor_that_keeps_dying_is_set_aside_until_its_user_signs_in() {
+    let policy = Policy { wait: Duration::from_secs(600), ..Policy::default() };
+    let provider = ScriptedProvider::new().lifetime(LIFE);
+    let mut world = world_of(provider, policy).await;
+    let _ = world.session.establish(()).await.unwrap();
+    for _ in 0..6 {
+        world.script.refresh(Reply::Hold);
+        let refreshing = world.session.clone();
+        let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+        world.script.held(world.script.refreshes()).await;
+        world.clock.advance(Duration::from_millis(1)).await;
+        assert!(world.chaos().kill_session(world.session.id()));
+        world.clock.advance(Duration::from_millis(1)).await;
+        world.script.release();
+        refreshing.await.unwrap().unwrap();
+        world.clock.advance(Duration::from_millis(400)).await;
+    }
+    let pause = Duration::from_secs(60);
+    assert!(world.happened().await.contains(&EventKind::Quarantined { pause }));
+    world.session.permission_token().await.unwrap();
+    let error = world.session.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert!(error.retry_after().unwrap() <= pause);
+    let other = session(&world.supervisor, "other");
+    let _ = other.establish(()).await.unwrap();
+    other.refresh().await.unwrap();
+    let _ = world.session.establish(()).await.unwrap();
+    world.session.refresh().await.unwrap();
+}
