@@ -4,5 +4,7 @@
 pub mod clock;
 pub mod key;
 pub mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use key::SessionKey;
