@@ -1,0 +1,72 @@
+//! Authorization codes, and the proof that comes with them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::{Authority, Holder, Issued};
+use crate::clock::BootTime;
+use crate::testing::fake_auth_server::reply::Refusal;
+
+/// An authorization code that has been minted.
+pub(in super::super) struct Code {
+    pub(in super::super) user: String,
+    pub(in super::super) redirect_uri: String,
+    /// By the method S256 (RFC 7636).
+    pub(in super::super) challenge: Option<String>,
+    /// The grant it was redeemed for.
+    pub(in super::super) redeemed: Option<usize>,
+}
+
+/// What a client sends to redeem a code.
+pub(in super::super) struct Redemption<'a> {
+    pub(in super::super) code: &'a str,
+    pub(in super::super) client: &'a str,
+    pub(in super::super) redirect_uri: Option<&'a str>,
+    pub(in super::super) verifier: Option<&'a str>,
+    pub(in super::super) scope: Option<&'a str>,
+}
+
+impl Authority {
+    pub(in super::super) fn mint_code(&mut self, code: Code) -> String {
+        let text = self.new_token().to_string();
+        self.codes.insert(text.clone(), code);
+        text
+    }
+
+    /// Tokens for a code. A code that comes twice ends the grant of its first time (RFC 6749
+    /// section 4.1.2).
+    pub(in super::super) fn redeem(
+        &mut self,
+        redemption: &Redemption<'_>,
+        now: BootTime,
+    ) -> Result<Issued, Refusal> {
+        let code = self.codes.get(redemption.code).ok_or(Refusal::InvalidGrant)?;
+        if let Some(grant) = code.redeemed {
+            self.end_grant(grant);
+            return Err(Refusal::InvalidGrant);
+        }
+        if redemption.redirect_uri != Some(code.redirect_uri.as_str())
+            || !is_proof(redemption.verifier, code.challenge.as_deref())
+        {
+            return Err(Refusal::InvalidGrant);
+        }
+        let holder = Holder {
+            user: Some(code.user.clone()),
+            client: redemption.client.to_owned(),
+            scope: redemption.scope.map(str::to_owned),
+        };
+        let (grant, issued) = self.new_grant(holder, now);
+        if let Some(code) = self.codes.get_mut(redemption.code) {
+            code.redeemed = Some(grant);
+        }
+        Ok(issued)
+    }
+}
+
+/// A verifier without a challenge is refused too: somebody took the challenge away (RFC 9700
+/// section 2.1.1).
+fn is_proof(verifier: Option<&str>, challenge: Option<&str>) -> bool {
+    let hashed = verifier.map(|verifier| URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)));
+    hashed.as_deref() == challenge
+}

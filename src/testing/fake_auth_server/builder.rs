@@ -1,0 +1,188 @@
+//! How a server is to be.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::FakeAuthServer;
+use super::authority::{Authority, Policy};
+use super::counts::{Counts, Presented};
+use super::fault::Faults;
+use super::registry::Registry;
+use super::reply::ExpiresIn;
+use super::shared::{Shared, State};
+use crate::clock::{Clock, SystemClock};
+
+/// What the server does with refresh tokens.
+///
+/// Whenever a token comes that has been used before, and no grace time excuses it, the server
+/// cannot tell a thief from its client: it ends the grant, with all refresh and access tokens,
+/// and answers `invalid_grant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FakeRotation {
+    /// One refresh token serves for ever, and no refresh answers with another.
+    None,
+    /// A refresh token serves once.
+    Strict,
+    /// A retry within the grace time gets the same pair as the first attempt, as long as that
+    /// pair's refresh token has not been used.
+    Idempotent(Duration),
+    /// A retry within the grace time gets a new pair; all the pairs live side by side.
+    Fork(Duration),
+    /// A retry within the grace time gets a new pair, and the previous pair dies. It has to come
+    /// before the previous pair's refresh token has been used.
+    NewestOnly(Duration),
+}
+
+/// Builds a [`FakeAuthServer`].
+#[must_use = "a builder does nothing until it is started"]
+pub struct FakeAuthServerBuilder {
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    registry: Registry,
+    issuer: Option<String>,
+}
+
+impl FakeAuthServerBuilder {
+    pub(super) fn new() -> Self {
+        let policy = Policy {
+            rotation: FakeRotation::Strict,
+            revoke_old_access_token: false,
+            access_lifetime: ACCESS_LIFETIME,
+            refresh_lifetime: None,
+            token_prefix: String::new(),
+        };
+        let clock = Arc::new(SystemClock::new());
+        Self { clock, policy, registry: Registry::default(), issuer: None }
+    }
+
+    /// The clock that ends lifetimes and grace times, and delays answers.
+    ///
+    /// Defaults to the [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What happens to refresh tokens.
+    ///
+    /// Defaults to [`FakeRotation::Strict`] because who survives that survives the others.
+    pub fn rotation(mut self, rotation: FakeRotation) -> Self {
+        self.policy.rotation = rotation;
+        self
+    }
+
+    /// Whether a refresh ends the access token that was issued with the refresh token.
+    ///
+    /// Defaults to `false`, as with most servers; Ory Hydra and Atlassian do it.
+    pub fn revoke_old_access_token(mut self, revoke: bool) -> Self {
+        self.policy.revoke_old_access_token = revoke;
+        self
+    }
+
+    /// How long an access token serves.
+    ///
+    /// Defaults to 1 h, the most common lifetime.
+    pub fn access_lifetime(mut self, lifetime: Duration) -> Self {
+        self.policy.access_lifetime = lifetime;
+        self
+    }
+
+    /// How long a refresh token serves from its issue; `None` is for ever.
+    ///
+    /// Defaults to `None`, so that only those tests meet this end which ask for it.
+    pub fn refresh_lifetime(mut self, lifetime: Option<Duration>) -> Self {
+        self.policy.refresh_lifetime = lifetime;
+        self
+    }
+
+    /// A confidential client. As soon as one client is named, others are refused.
+    ///
+    /// Defaults to none named: any client is let in, with any secret or none.
+    pub fn client(mut self, id: &str, secret: &str) -> Self {
+        self.registry.set_client(id, Some(secret));
+        self
+    }
+
+    /// A client without a secret. As soon as one client is named, others are refused.
+    ///
+    /// Defaults to none named: any client is let in, with any secret or none.
+    pub fn public_client(mut self, id: &str) -> Self {
+        self.registry.set_client(id, None);
+        self
+    }
+
+    /// Somebody who may log in. As soon as one user is named, others are refused.
+    ///
+    /// Defaults to none named: anybody is let in with the password `ok`.
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.registry.set_user(name, password);
+        self
+    }
+
+    /// What every token and authorization code begins with, so that a test finds them where they
+    /// should not be.
+    ///
+    /// Defaults to nothing.
+    pub fn token_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.policy.token_prefix);
+        self
+    }
+
+    /// What the metadata names as the issuer.
+    ///
+    /// Defaults to the [`url`](FakeAuthServer::url), which is the right one.
+    pub fn issuer(mut self, issuer: &str) -> Self {
+        self.issuer = Some(issuer.to_owned());
+        self
+    }
+
+    /// Starts the server on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system gives no port.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no server runs.
+    pub async fn start(self) -> io::Result<FakeAuthServer> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let state = State {
+            authority: Authority::new(self.policy),
+            registry: self.registry,
+            faults: Faults::default(),
+            presented: Presented::default(),
+            counts: Counts::default(),
+            expires_in: ExpiresIn::default(),
+            issuer: self.issuer.unwrap_or_else(|| url.clone()),
+            url: url.clone(),
+            held: 0,
+            releases: 0,
+        };
+        let shared = Arc::new(Shared::new(state, self.clock));
+        Ok(FakeAuthServer::spawn(listener, shared, url))
+    }
+}
+
+impl fmt::Debug for FakeAuthServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the clients and users, which have secrets.
+        f.debug_struct("FakeAuthServerBuilder")
+            .field("rotation", &self.policy.rotation)
+            .field("access_lifetime", &self.policy.access_lifetime)
+            .field("refresh_lifetime", &self.policy.refresh_lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+const ACCESS_LIFETIME: Duration = Duration::from_secs(3600);

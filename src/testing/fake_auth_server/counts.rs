@@ -1,0 +1,158 @@
+//! What the server has seen and done, in numbers.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// A part of the server that counts its requests and can be made to fail.
+///
+/// Every token request belongs to [`Token`](Self::Token) and, if its grant type is known, to the
+/// endpoint of that grant type too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `POST /token`, whatever the grant type.
+    Token,
+    /// `POST /token` with `grant_type=password`.
+    Password,
+    /// `POST /token` with `grant_type=client_credentials`.
+    ClientCredentials,
+    /// `POST /token` with `grant_type=authorization_code`.
+    AuthorizationCode,
+    /// `POST /token` with `grant_type=refresh_token`.
+    RefreshToken,
+    /// `POST /revoke`.
+    Revoke,
+    /// `POST /introspect`.
+    Introspect,
+    /// `GET /resource`.
+    Resource,
+    /// `GET /.well-known/oauth-authorization-server`.
+    Discovery,
+}
+
+impl Endpoint {
+    /// The endpoint to which all requests of this one belong too.
+    pub(super) fn parent(self) -> Option<Self> {
+        match self {
+            Self::Password
+            | Self::ClientCredentials
+            | Self::AuthorizationCode
+            | Self::RefreshToken => Some(Self::Token),
+            Self::Token | Self::Revoke | Self::Introspect | Self::Resource | Self::Discovery => {
+                None
+            }
+        }
+    }
+}
+
+/// The requests of one endpoint.
+///
+/// `granted` and `refused` count what was processed, whether or not the answer got out. What is
+/// left of `requests` met a fault before it was processed, or is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Requests that arrived.
+    pub requests: u64,
+    /// Requests that were processed and granted.
+    pub granted: u64,
+    /// Requests that were processed and refused.
+    pub refused: u64,
+}
+
+/// All that a [`FakeAuthServer`](super::FakeAuthServer) counts, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Token requests, whatever the grant type.
+    pub token: Tally,
+    /// Token requests with a password.
+    pub password: Tally,
+    /// Token requests with client credentials.
+    pub client_credentials: Tally,
+    /// Token requests with an authorization code.
+    pub authorization_code: Tally,
+    /// Token requests with a refresh token.
+    pub refresh_token: Tally,
+    /// Revocations.
+    pub revoke: Tally,
+    /// Introspections; one that says "not active" is granted.
+    pub introspect: Tally,
+    /// Visits to the protected resource; `refused` is the 401s.
+    pub resource: Tally,
+    /// Requests for the metadata.
+    pub discovery: Tally,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Refreshes granted for a token that was current.
+    pub refreshes: u64,
+    /// Refreshes granted, within the grace time, for a token that had been used before.
+    pub grace_retries: u64,
+    /// Refreshes refused because the token had been used before; each ended its grant.
+    pub reuses_detected: u64,
+    /// Grants that have ended, for whatever reason but age.
+    pub grants_revoked: u64,
+    /// Refresh tokens that arrived in more than one token request, whatever was answered.
+    pub presented_twice: u64,
+    /// Refusals by error code. Those of [`Fault`](super::Fault)s are not counted.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    pub(super) fn of(&self, endpoint: Endpoint) -> Tally {
+        match endpoint {
+            Endpoint::Token => self.token,
+            Endpoint::Password => self.password,
+            Endpoint::ClientCredentials => self.client_credentials,
+            Endpoint::AuthorizationCode => self.authorization_code,
+            Endpoint::RefreshToken => self.refresh_token,
+            Endpoint::Revoke => self.revoke,
+            Endpoint::Introspect => self.introspect,
+            Endpoint::Resource => self.resource,
+            Endpoint::Discovery => self.discovery,
+        }
+    }
+
+    /// Changes the tally of an endpoint and that of its parent.
+    pub(super) fn add(&mut self, endpoint: Endpoint, change: fn(&mut Tally)) {
+        change(self.of_mut(endpoint));
+        if let Some(parent) = endpoint.parent() {
+            change(self.of_mut(parent));
+        }
+    }
+
+    fn of_mut(&mut self, endpoint: Endpoint) -> &mut Tally {
+        match endpoint {
+            Endpoint::Token => &mut self.token,
+            Endpoint::Password => &mut self.password,
+            Endpoint::ClientCredentials => &mut self.client_credentials,
+            Endpoint::AuthorizationCode => &mut self.authorization_code,
+            Endpoint::RefreshToken => &mut self.refresh_token,
+            Endpoint::Revoke => &mut self.revoke,
+            Endpoint::Introspect => &mut self.introspect,
+            Endpoint::Resource => &mut self.resource,
+            Endpoint::Discovery => &mut self.discovery,
+        }
+    }
+}
+
+/// How often each refresh token has arrived, foreign and dead ones included.
+#[derive(Default)]
+pub(super) struct Presented {
+    times: HashMap<String, u64>,
+}
+
+impl Presented {
+    /// Notes an arrival, and gives how many there have been.
+    pub(super) fn add(&mut self, refresh_token: &str) -> u64 {
+        if let Some(times) = self.times.get_mut(refresh_token) {
+            *times += 1;
+            return *times;
+        }
+        self.times.insert(refresh_token.to_owned(), 1);
+        1
+    }
+
+    pub(super) fn times(&self, refresh_token: &str) -> u64 {
+        self.times.get(refresh_token).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,174 @@
+//! Answers, as they should be.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::authority::Issued;
+
+/// What `expires_in` says in the answers of the token endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExpiresIn {
+    /// The seconds that are left, rounded down.
+    #[default]
+    Honest,
+    /// There is no such member.
+    Missing,
+    /// This JSON text, as it is: `0`, `-1`, `299.999`, `"3600"`, `1e400`.
+    Json(String),
+}
+
+impl ExpiresIn {
+    /// This JSON text, as it is.
+    pub fn json(text: impl Into<String>) -> Self {
+        Self::Json(text.into())
+    }
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    InvalidRequest,
+    InvalidClient,
+    InvalidGrant,
+    InvalidScope,
+    UnauthorizedClient,
+    UnsupportedGrantType,
+    /// No access token, or a dead one, at the protected resource.
+    InvalidToken,
+}
+
+impl Refusal {
+    /// The value of `error`.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidScope => "invalid_scope",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidToken => "invalid_token",
+        }
+    }
+
+    fn reply(self) -> Reply {
+        let (status, challenge) = match self {
+            // RFC 6749 section 5.2 wants the header after an attempt by header, RFC 9110 with
+            // every 401.
+            Self::InvalidClient => (StatusCode::UNAUTHORIZED, Some(r#"Basic realm="fake""#)),
+            Self::InvalidToken => {
+                (StatusCode::UNAUTHORIZED, Some(r#"Bearer error="invalid_token""#))
+            }
+            Self::InvalidRequest
+            | Self::InvalidGrant
+            | Self::InvalidScope
+            | Self::UnauthorizedClient
+            | Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, None),
+        };
+        let json = members([("error", self.code().into())]);
+        Reply { status, challenge, json, expires_in: None }
+    }
+}
+
+/// An answer that has not been written yet, so that faults can still spoil it.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    challenge: Option<&'static str>,
+    json: Map<String, Value>,
+    /// JSON text, because not all that we want to send is a [`Value`].
+    expires_in: Option<String>,
+}
+
+impl Reply {
+    pub(super) fn ok(json: Map<String, Value>) -> Self {
+        Self { status: StatusCode::OK, challenge: None, json, expires_in: None }
+    }
+
+    pub(super) fn tokens(issued: Issued, expires_in: &ExpiresIn) -> Self {
+        let mut json = members([
+            ("access_token", (&*issued.pair.access).into()),
+            ("token_type", "Bearer".into()),
+        ]);
+        if let Some(refresh) = issued.pair.refresh {
+            json.insert("refresh_token".to_owned(), (&*refresh).into());
+        }
+        if let Some(scope) = issued.scope {
+            json.insert("scope".to_owned(), scope.into());
+        }
+        let expires_in = match expires_in {
+            ExpiresIn::Honest => Some(issued.lifetime.as_secs().to_string()),
+            ExpiresIn::Missing => None,
+            ExpiresIn::Json(text) => Some(text.clone()),
+        };
+        Self { expires_in, ..Self::ok(json) }
+    }
+
+    pub(super) fn without(mut self, member: &str) -> Self {
+        self.json.remove(member);
+        self
+    }
+
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = json_headers();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        headers
+    }
+
+    pub(super) fn body(&self) -> String {
+        let mut text = Value::Object(self.json.clone()).to_string();
+        if let Some(expires_in) = &self.expires_in {
+            let last_brace = text.pop();
+            let comma = if self.json.is_empty() { "" } else { "," };
+            text.push_str(&format!("{comma}\"expires_in\":{expires_in}"));
+            text.extend(last_brace);
+        }
+        text
+    }
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        refusal.reply()
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        (self.status, self.headers(), Body::from(self.body())).into_response()
+    }
+}
+
+pub(super) fn json_headers() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+}
+
+pub(super) fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// RFC 8414 section 2.
+pub(super) fn metadata(url: &str, issuer: &str) -> Reply {
+    Reply::ok(members([
+        ("issuer", issuer.into()),
+        ("token_endpoint", format!("{url}/token").into()),
+        ("revocation_endpoint", format!("{url}/revoke").into()),
+        ("introspection_endpoint", format!("{url}/introspect").into()),
+        ("response_types_supported", json!(["code"])),
+        (
+            "grant_types_supported",
+            json!(["password", "client_credentials", "authorization_code", "refresh_token"]),
+        ),
+        (
+            "token_endpoint_auth_methods_supported",
+            json!(["client_secret_basic", "client_secret_post", "none"]),
+        ),
+        ("code_challenge_methods_supported", json!(["S256"])),
+    ]))
+}
