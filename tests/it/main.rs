@@ -4,6 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
+    clippy::excessive_nesting,
     reason = "these lints keep the library's surface small and its callers alive; a test has neither"
 )]
 
