@@ -156,6 +156,8 @@ struct Shared<C> {
 }
 
 struct Lines<C> {
+    /// For whichever exchange comes first.
+    next: VecDeque<Reply<C>>,
     establish: VecDeque<Reply<C>>,
     refresh: VecDeque<Reply<C>>,
     revoke: VecDeque<Reply<C>>,
@@ -179,6 +181,8 @@ pub enum Reply<C = Infallible> {
     Issue,
     /// Issues tokens whose access token lives for so long.
     IssueFor(Option<Duration>),
+    /// Issues this access token, that lives for so long.
+    IssueAs(String, Option<Duration>),
     /// Issues tokens without a refresh token.
     IssueAccessOnly,
     /// Asks for a second factor.
@@ -199,8 +203,12 @@ pub enum Reply<C = Infallible> {
 
 impl<C> Script<C> {
     fn new() -> Self {
-        let lines =
-            Lines { establish: VecDeque::new(), refresh: VecDeque::new(), revoke: VecDeque::new() };
+        let lines = Lines {
+            next: VecDeque::new(),
+            establish: VecDeque::new(),
+            refresh: VecDeque::new(),
+            revoke: VecDeque::new(),
+        };
         Self(Arc::new(Shared {
             lines: Mutex::new(lines),
             counts: watch::Sender::default(),
@@ -221,6 +229,11 @@ impl<C> Script<C> {
     /// Answers the next revocation that has no answer yet with `reply`.
     pub fn revoke(&self, reply: Reply<C>) {
         self.0.lines.lock().revoke.push_back(reply);
+    }
+
+    /// Answers the next establish or refresh that has no answer of its own with `reply`.
+    pub fn next(&self, reply: Reply<C>) {
+        self.0.lines.lock().next.push_back(reply);
     }
 
     /// How many grants were exchanged.
@@ -267,6 +280,12 @@ impl<C> Script<C> {
         self.0.counts.send_modify(count);
     }
 
+    fn line(&self, of: impl FnOnce(&mut Lines<C>) -> &mut VecDeque<Reply<C>>) -> Reply<C> {
+        let mut lines = self.0.lines.lock();
+        let own = of(&mut lines).pop_front();
+        own.or_else(|| lines.next.pop_front()).unwrap_or(Reply::Issue)
+    }
+
     async fn hold(&self) {
         let mut released = self.0.released.subscribe();
         let turn = *released.borrow_and_update();
@@ -302,6 +321,11 @@ where
         let played = match reply {
             Reply::Issue => Ok(Issued::Tokens(self.issue(wire, self.lifetime))),
             Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(wire, lifetime))),
+            Reply::IssueAs(access, lifetime) => {
+                let tokens = self.issue(wire, None);
+                let end = lifetime.map(|life| wire.expires_in(life.as_secs_f64()));
+                Ok(Issued::Tokens(tokens.access(access, end)))
+            }
             Reply::IssueAccessOnly => {
                 let mut tokens = self.issue(wire, self.lifetime);
                 tokens.refresh = None;
@@ -379,13 +403,13 @@ where
 
     async fn establish(&self, wire: &Wire<'_>, _: G) -> Result<Issued<Self>, ExchangeError> {
         self.script.count(|counts| counts.establishes += 1);
-        let reply = self.script.0.lines.lock().establish.pop_front().unwrap_or(Reply::Issue);
+        let reply = self.script.line(|lines| &mut lines.establish);
         self.play(wire, reply).await
     }
 
     async fn refresh(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Tokens<A>, ExchangeError> {
         self.script.count(|counts| counts.refreshes += 1);
-        let reply = self.script.0.lines.lock().refresh.pop_front().unwrap_or(Reply::Issue);
+        let reply = self.script.line(|lines| &mut lines.refresh);
         match self.play(wire, reply).await? {
             Issued::Tokens(tokens) => Ok(tokens),
             Issued::Challenge(_) => Err(ExchangeError::new(FailureClass::Rejected)),

@@ -1,0 +1,74 @@
+//! A double that stands in for a provider without changing a type.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::scripted::{Reply, Script, ScriptedProvider};
+use crate::provider::{Provider, Registration};
+
+/// Answers in the place of a `P`, without a server: register it where a `P` would be, and
+/// `Sessions<P>` and `Session<P>` in a backend's signatures stay as they are. Any grant of `P`'s
+/// is taken.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::provider::oauth2::{Attributes, OAuth2, Password};
+/// use session_warden::testing::Double;
+/// use session_warden::{Session, SessionKey, Supervisor};
+///
+/// // The code under test names the real provider.
+/// async fn sign_in(session: &Session<OAuth2>) -> Result<String, session_warden::Error> {
+///     let _ = session.establish(Password::new("ada", "secret")).await?;
+///     Ok(session.permission_token().await?.expose_secret().to_owned())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let double = Double::<OAuth2>::new(Attributes::default())
+///     .issue("first", Duration::from_secs(60))
+///     .issue("second", Duration::from_secs(60));
+/// let supervisor = Supervisor::builder().provider("acme", double).start().await?;
+/// let session = supervisor.sessions("acme")?.session(SessionKey::new("tenant", "device")?);
+/// assert_eq!(sign_in(&session).await?, "first");
+/// assert_eq!(sign_in(&session).await?, "second");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Double<P: Provider> {
+    scripted: ScriptedProvider<P::Grant, P::Challenge, P::Attributes>,
+}
+
+impl<P: Provider> Double<P> {
+    /// Issues tokens with these attributes.
+    #[must_use]
+    pub fn new(attributes: P::Attributes) -> Self {
+        Self { scripted: ScriptedProvider::of(attributes) }
+    }
+
+    /// Issues this access token, that lives for so long, to the next grant or refresh that has
+    /// none yet. When all are used it makes some up.
+    #[must_use]
+    pub fn issue(self, access: &str, lifetime: Duration) -> Self {
+        let script = self.scripted.script();
+        script.next(Reply::IssueAs(access.to_owned(), Some(lifetime)));
+        self
+    }
+
+    /// The script, for failures and for counts.
+    #[must_use]
+    pub fn script(&self) -> Script<P::Challenge> {
+        self.scripted.script()
+    }
+}
+
+impl<P: Provider> From<Double<P>> for Registration<P> {
+    fn from(double: Double<P>) -> Self {
+        Self::standing_in(double.scripted)
+    }
+}
+
+impl<P: Provider> fmt::Debug for Double<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Double").finish_non_exhaustive()
+    }
+}
