@@ -55,7 +55,7 @@ impl Gate {
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
     pub(crate) async fn enter(&self, clock: &dyn Clock) -> Result<Permit, Shut> {
-        self.check(clock.now().boot)?;
+        self.state.lock().check(clock.now().boot)?;
         let turn = tokio::select! {
             biased;
             turn = Arc::clone(&self.permits).acquire_owned() => turn.ok(),
@@ -69,7 +69,12 @@ impl Gate {
             return Err(Shut { error, until: now.after(Duration::from_secs(1)) });
         };
         // Again: the server may have asked to be left alone while this exchange queued.
-        self.check(now)?;
+        let mut state = self.state.lock();
+        state.check(now)?;
+        if state.rejected.is_some() {
+            // This one is the probe; the others wait for its report.
+            state.closed_until = now.after(self.limits.probe);
+        }
         Ok(Permit { _permit: permit })
     }
 
@@ -110,23 +115,20 @@ impl Gate {
     pub(crate) fn limits(&self) -> &ProviderLimits {
         &self.limits
     }
+}
 
+impl State {
     fn check(&self, now: BootTime) -> Result<(), Shut> {
-        let mut state = self.state.lock();
-        if now >= state.closed_until {
-            if state.rejected.is_some() {
-                // This one is the probe; the others wait for its report.
-                state.closed_until = now.after(self.limits.probe);
-            }
+        if now >= self.closed_until {
             return Ok(());
         }
-        let wait = state.closed_until.since(now);
-        let error = state.rejected.clone().unwrap_or_else(|| {
+        let wait = self.closed_until.since(now);
+        let error = self.rejected.clone().unwrap_or_else(|| {
             Error::new(ErrorKind::RetryLater)
                 .about("the server asked for fewer requests")
                 .with_outcome(ExchangeOutcome::NotSent)
         });
-        Err(Shut { error: error.with_retry_after(wait), until: state.closed_until })
+        Err(Shut { error: error.with_retry_after(wait), until: self.closed_until })
     }
 }
 

@@ -15,8 +15,9 @@ use crate::session::core::{Core, Host};
 use crate::session::message::Message;
 
 /// The schedule looks at the clock at least this often, because timers stand still in a suspend
-/// and deadlines do not. 30 s because nothing that the schedule tells is needed sooner.
-const HEARTBEAT: Duration = Duration::from_secs(30);
+/// and deadlines do not. 5 min because what it tells ahead, it tells hours ahead, and a token that
+/// is due is noticed by its callers too.
+const HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// How many due records are read at once.
 const DUE_PAGE: usize = 1024;

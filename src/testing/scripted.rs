@@ -171,6 +171,8 @@ struct Counts {
     issued: u64,
     held: u64,
     ended: u64,
+    running: u64,
+    most_at_once: u64,
 }
 
 /// One answer of a script.
@@ -201,16 +203,21 @@ pub enum Reply<C = Infallible> {
     Panic,
 }
 
-impl<C> Script<C> {
-    fn new() -> Self {
-        let lines = Lines {
+impl<C> Default for Lines<C> {
+    fn default() -> Self {
+        Self {
             next: VecDeque::new(),
             establish: VecDeque::new(),
             refresh: VecDeque::new(),
             revoke: VecDeque::new(),
-        };
+        }
+    }
+}
+
+impl<C> Script<C> {
+    fn new() -> Self {
         Self(Arc::new(Shared {
-            lines: Mutex::new(lines),
+            lines: Mutex::default(),
             counts: watch::Sender::default(),
             released: watch::Sender::default(),
         }))
@@ -236,6 +243,11 @@ impl<C> Script<C> {
         self.0.lines.lock().next.push_back(reply);
     }
 
+    /// Forgets the replies that were not used yet.
+    pub fn clear(&self) {
+        *self.0.lines.lock() = Lines::default();
+    }
+
     /// How many grants were exchanged.
     #[must_use]
     pub fn establishes(&self) -> u64 {
@@ -252,6 +264,12 @@ impl<C> Script<C> {
     #[must_use]
     pub fn revocations(&self) -> u64 {
         self.0.counts.borrow().revocations
+    }
+
+    /// The most exchanges that ran at one time.
+    #[must_use]
+    pub fn most_at_once(&self) -> u64 {
+        self.0.counts.borrow().most_at_once
     }
 
     /// How many exchanges ran to their end: neither hung nor dropped.
@@ -276,6 +294,14 @@ impl<C> Script<C> {
         drop(counts.wait_for(|counts| counts.held >= count).await);
     }
 
+    fn run(&self) -> Running<C> {
+        self.count(|counts| {
+            counts.running += 1;
+            counts.most_at_once = counts.most_at_once.max(counts.running);
+        });
+        Running(self.clone())
+    }
+
     fn count(&self, count: impl FnOnce(&mut Counts)) {
         self.0.counts.send_modify(count);
     }
@@ -291,6 +317,15 @@ impl<C> Script<C> {
         let turn = *released.borrow_and_update();
         self.count(|counts| counts.held += 1);
         drop(released.wait_for(|now| *now > turn).await);
+    }
+}
+
+/// An exchange that runs; also one that is dropped ends.
+struct Running<C>(Script<C>);
+
+impl<C> Drop for Running<C> {
+    fn drop(&mut self) {
+        self.0.count(|counts| counts.running -= 1);
     }
 }
 
@@ -318,6 +353,7 @@ where
 {
     #[expect(clippy::panic, reason = "the script says so")]
     async fn play(&self, wire: &Wire<'_>, reply: Reply<C>) -> Result<Issued<Self>, ExchangeError> {
+        let _running = self.script.run();
         let played = match reply {
             Reply::Issue => Ok(Issued::Tokens(self.issue(wire, self.lifetime))),
             Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(wire, lifetime))),

@@ -11,6 +11,7 @@
 
 mod docs;
 mod interleavings;
+mod invariants;
 mod layers;
 mod one_refresh;
 mod source;

@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use session_warden::clock::Clock;
 use session_warden::event::{Event, EventKind, Events};
 use session_warden::policy::Policy;
 use session_warden::provider::Registration;
+use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::store::MemoryStore;
-use session_warden::testing::{Chaos, ManualClock, Script, ScriptedProvider};
-use session_warden::{Session, SessionKey, Supervisor};
+use session_warden::testing::{Chaos, FakeAuthServer, ManualClock, Script, ScriptedProvider};
+use session_warden::transport::TransportConfig;
+use session_warden::{Error, Establishment, Session, SessionKey, Supervisor};
 use tokio_stream::StreamExt;
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -76,6 +79,10 @@ impl World {
         Chaos::of(&self.supervisor)
     }
 
+    pub fn clock_wall(&self) -> SystemTime {
+        self.clock.now().wall
+    }
+
     /// Runs `future` to its end while time goes on.
     pub async fn until<T>(&self, future: impl Future<Output = T>) -> T {
         until(&self.clock, future).await
@@ -117,4 +124,49 @@ pub fn callers<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         set.spawn(call());
     }
     set
+}
+
+/// A supervisor over a standard OAuth 2.0 server.
+pub struct OAuthWorld {
+    pub clock: ManualClock,
+    pub supervisor: Supervisor,
+    pub session: Session<OAuth2>,
+    pub store: MemoryStore,
+    pub events: Events,
+}
+
+/// A supervisor over `server`, which should run by the same clock.
+pub async fn oauth2(server: &FakeAuthServer, clock: ManualClock) -> OAuthWorld {
+    oauth2_with(provider_of(server), clock, MemoryStore::new()).await
+}
+
+pub fn provider_of(server: &FakeAuthServer) -> OAuth2 {
+    let token = format!("{}/token", server.url());
+    let provider = OAuth2::new(&token, "client").unwrap().client_secret_basic("secret");
+    provider.revocation_endpoint(&format!("{}/revoke", server.url())).unwrap()
+}
+
+pub async fn oauth2_with(provider: OAuth2, clock: ManualClock, store: MemoryStore) -> OAuthWorld {
+    let supervisor = Supervisor::builder()
+        .clock(clock.clone())
+        .store(store.clone())
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider("oauth2", provider)
+        .start()
+        .await
+        .unwrap();
+    let session = supervisor.sessions("oauth2").unwrap().session(key("device"));
+    let events = supervisor.subscribe();
+    OAuthWorld { clock, supervisor, session, store, events }
+}
+
+impl OAuthWorld {
+    pub async fn sign_in(&self) -> Result<Establishment<OAuth2>, Error> {
+        self.session.establish(Password::new("ada", "ok")).await
+    }
+
+    /// A new process on the same store, whose configuration names another site.
+    pub async fn at(&self, server: &FakeAuthServer) -> Self {
+        oauth2_with(provider_of(server), self.clock.clone(), self.store.clone()).await
+    }
 }
