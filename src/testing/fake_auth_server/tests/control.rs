@@ -124,3 +124,18 @@ async fn dropping_the_handle_closes_idle_connections_and_the_port() {
     }
     http.get(url).send().await.unwrap_err();
 }
+
+#[tokio::test]
+async fn a_connection_that_its_client_has_closed_leaves_nothing_behind() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let stays = Peer::new(&server);
+    stays.login().await;
+    // Every connection has its own handles of the shared cell.
+    let before = Arc::strong_count(&server.shared);
+    Peer::new(&server).login().await;
+    while Arc::strong_count(&server.shared) > before {
+        tokio::task::yield_now().await;
+    }
+    stays.login().await;
+    assert_eq!(server.counts().connections, 2);
+}

@@ -164,3 +164,19 @@ async fn a_refresh_token_serves_only_its_own_client() {
     assert_eq!(stolen, refusal(400, "invalid_grant"));
     assert!(server.is_active(&tokens.refresh));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_refreshes_at_once_one_wins_and_all_the_others_are_reuse() {
+    let server = FakeAuthServer::start().await.unwrap();
+    let peer = Peer::new(&server);
+    let token = peer.login().await.refresh;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        tasks.spawn(answer(peer.refresh_request(&token)));
+    }
+    let statuses = tasks.join_all().await.into_iter().map(|(status, _)| status);
+    assert_eq!(statuses.filter(|status| *status == 200).count(), 1);
+    assert_eq!(server.times_presented(&token), 20);
+    assert_eq!((server.refreshes(), server.presented_twice()), (1, 1));
+    assert_ended(&server, 1);
+}
