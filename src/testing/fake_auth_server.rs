@@ -86,7 +86,7 @@ impl FakeAuthServer {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O enabled.
+    /// Outside a tokio runtime which has I/O and time enabled.
     ///
     /// # Cancel safety
     ///

@@ -149,7 +149,7 @@ impl FakeAuthServerBuilder {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O enabled.
+    /// Outside a tokio runtime which has I/O and time enabled.
     ///
     /// # Cancel safety
     ///
