@@ -53,18 +53,18 @@ pub(super) fn overdue(mut state: State) -> State {
 
 pub(super) fn saved(
     state: State,
-    (epoch, generation): (u64, u64),
+    counters: (u64, u64),
     suspect: bool,
     effects: &mut Effects,
 ) -> State {
     match state {
         State::Establishing { answer: Some(held), .. } => {
             effects.notices.push(Notice::Established);
-            State::Rest(Rest::Active(Held { epoch, generation, suspect, ..held }))
+            State::Rest(Rest::Active(Held { suspect, ..held.renumbered(counters) }))
         }
         State::Refreshing { answer: Some(held), .. } => {
             effects.notices.push(Notice::Refreshed);
-            State::Rest(Rest::Active(Held { epoch, generation, suspect, ..held }))
+            State::Rest(Rest::Active(Held { suspect, ..held.renumbered(counters) }))
         }
         State::Rest(rest) => State::Rest(paid(rest, effects)),
         State::Challenged { former, until } => {

@@ -217,6 +217,14 @@ impl Held {
         }
     }
 
+    /// The same under the counters that the store gave it, which are higher than expected where
+    /// another process stored something meanwhile.
+    pub(super) fn renumbered(mut self, counters: (u64, u64)) -> Self {
+        (self.epoch, self.generation) = counters;
+        self.token = self.token.map(|token| token.renumbered(counters));
+        self
+    }
+
     pub(super) fn reject(&mut self, generation: u64) {
         self.rejected |= self.generation == generation;
     }
