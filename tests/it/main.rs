@@ -13,6 +13,7 @@ mod docs;
 mod interleavings;
 mod invariants;
 mod layers;
+mod oauth2;
 mod one_refresh;
 mod source;
 mod support;

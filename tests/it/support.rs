@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use session_warden::clock::Clock;
 use session_warden::event::{Event, EventKind, Events};
 use session_warden::policy::Policy;
@@ -90,15 +91,17 @@ impl World {
 
     /// What has happened so far and was not asked for yet.
     pub async fn happened(&mut self) -> Vec<EventKind> {
-        self.clock.advance(Duration::ZERO).await;
-        let mut kinds = Vec::new();
-        while let Some(Some(Event { kind, .. })) =
-            futures_util::FutureExt::now_or_never(self.events.next())
-        {
-            kinds.push(kind);
-        }
-        kinds
+        happened(&self.clock, &mut self.events).await
     }
+}
+
+async fn happened(clock: &ManualClock, events: &mut Events) -> Vec<EventKind> {
+    clock.advance(Duration::ZERO).await;
+    let mut kinds = Vec::new();
+    while let Some(Some(Event { kind, .. })) = events.next().now_or_never() {
+        kinds.push(kind);
+    }
+    kinds
 }
 
 /// Runs `future` to its end while time goes on.
@@ -163,6 +166,20 @@ pub async fn oauth2_with(provider: OAuth2, clock: ManualClock, store: MemoryStor
 impl OAuthWorld {
     pub async fn sign_in(&self) -> Result<Establishment<OAuth2>, Error> {
         self.session.establish(Password::new("ada", "ok")).await
+    }
+
+    pub fn wall(&self) -> SystemTime {
+        self.clock.now().wall
+    }
+
+    /// Runs `future` to its end while time goes on.
+    pub async fn until<T>(&self, future: impl Future<Output = T>) -> T {
+        until(&self.clock, future).await
+    }
+
+    /// What has happened so far and was not asked for yet.
+    pub async fn happened(&mut self) -> Vec<EventKind> {
+        happened(&self.clock, &mut self.events).await
     }
 
     /// A new process on the same store, whose configuration names another site.
