@@ -277,6 +277,23 @@ pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// 3 because messages are idempotent, and a supervisor that dies more often is in back-off.
 pub const RESENDS: u32 = 3;
 
+/// How often a request that the server called invalid is tried again before it counts as a wrong
+/// configuration. Defaults to 2 because Ory Hydra says so to the loser of a race, and a race is
+/// not lost three times.
+pub const INVALID_RETRIES: u32 = 2;
+
+/// The schedule looks at the clock at least this often, because timers stand still in a suspend
+/// and deadlines do not. Defaults to 5 min because what it tells ahead, it tells hours ahead, and a
+/// token that is due is noticed by its callers too.
+pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
+
+/// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
+pub const DUE_PAGE: usize = 1024;
+
+/// How many sessions' actor deaths are remembered at once. Defaults to 10,000 because a process
+/// in which more actors die in a minute has another problem than one session.
+pub const REMEMBERED_DEATHS: usize = 10_000;
+
 /// How far wall and monotonic time may move against each other before a token's age is looked at
 /// anew. Defaults to 2 s: clock discipline moves by less, suspends and clock steps by more.
 pub const DRIFT: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::policy::Restarts;
+use crate::policy::{REMEMBERED_DEATHS, Restarts};
 
 /// The abnormal ends of actors, by what they served. Those that are long past are forgotten.
 pub(crate) struct Ledger<K> {
@@ -29,11 +29,6 @@ pub(crate) enum Verdict {
 }
 
 impl<K: Hash + Eq> Ledger<K> {
-    /// More subjects than this are not remembered at once; past it, those without a recent end
-    /// are forgotten. 10,000 because a process in which more actors die in a minute has another
-    /// problem than one session.
-    const MOST: usize = 10_000;
-
     pub(crate) fn new(policy: Restarts) -> Self {
         Self { ends: HashMap::new(), policy }
     }
@@ -61,8 +56,9 @@ impl<K: Hash + Eq> Ledger<K> {
         Verdict::Quarantine { pause }
     }
 
+    /// Past the bound, those without a recent end are forgotten; if there is none, all are.
     fn forget(&mut self, now: BootTime) {
-        if self.ends.len() < Self::MOST {
+        if self.ends.len() < REMEMBERED_DEATHS {
             return;
         }
         let within = self.policy.within;
@@ -70,7 +66,7 @@ impl<K: Hash + Eq> Ledger<K> {
             let recent = ends.recent.back().is_some_and(|end| now.since(*end) <= within);
             recent || now < ends.free
         });
-        if self.ends.len() >= Self::MOST {
+        if self.ends.len() >= REMEMBERED_DEATHS {
             self.ends.clear();
         }
     }
@@ -116,9 +112,9 @@ mod tests {
     #[test]
     fn the_ledger_is_bounded() {
         let mut ledger = Ledger::new(Restarts::default());
-        for subject in 0..3 * Ledger::<usize>::MOST {
+        for subject in 0..3 * REMEMBERED_DEATHS {
             ledger.note(subject, at(1), 1.0);
         }
-        assert!(ledger.ends.len() <= Ledger::<usize>::MOST);
+        assert!(ledger.ends.len() <= REMEMBERED_DEATHS);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 use tokio::task::JoinHandle;
@@ -11,16 +10,9 @@ use super::actor::{Office, SupervisorActor};
 use super::link::Link;
 use super::message::Order;
 use crate::event::{Event, EventKind};
+use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT};
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
-
-/// The schedule looks at the clock at least this often, because timers stand still in a suspend
-/// and deadlines do not. 5 min because what it tells ahead, it tells hours ahead, and a token that
-/// is due is noticed by its callers too.
-const HEARTBEAT: Duration = Duration::from_secs(300);
-
-/// How many due records are read at once.
-const DUE_PAGE: usize = 1024;
 
 /// Starts the supervisor actor and keeps it alive.
 pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
@@ -103,9 +95,9 @@ async fn drive(core: Arc<Core>, link: Arc<Link>) {
                 Err(failed) => tracing::warn!(session = %id, error = %failed, "not woken"),
             }
         }
-        let pause = link.next_wake().map_or(HEARTBEAT, |next| next.since(now));
+        let pause = link.next_wake().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));
         tokio::select! {
-            () = core.clock.sleep(pause.min(HEARTBEAT)) => {}
+            () = core.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
             () = link.rearmed.notified() => {}
             () = closing.cancelled() => return,
         }

@@ -198,8 +198,8 @@ async fn invariant_9_tenants_and_providers_do_not_reach_each_other() {
     assert_eq!(a.permission_token().await.unwrap_err().kind(), ErrorKind::NotEstablished);
     let both: Vec<session_warden::Session> = vec![a.into(), b.clone().into()];
     assert_eq!(both[1].permission_token().await.unwrap().generation(), 2);
-    assert!(both[1].clone().downcast::<ScriptedProvider>().is_ok());
-    assert!(both[1].clone().downcast::<session_warden::provider::oauth2::OAuth2>().is_err());
+    both[1].clone().downcast::<ScriptedProvider>().unwrap();
+    both[1].clone().downcast::<session_warden::provider::oauth2::OAuth2>().unwrap_err();
 }
 
 #[tokio::test]

@@ -9,10 +9,12 @@
     reason = "these lints keep the library's surface small and its callers alive; a test has neither"
 )]
 
+mod canary;
 mod docs;
 mod interleavings;
 mod invariants;
 mod layers;
+mod lifecycle;
 mod oauth2;
 mod one_refresh;
 mod source;

@@ -1,7 +1,9 @@
 //! Saving: at once where the store answers, and until it answers where it does not.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use crate::clock::Now;
@@ -66,7 +68,10 @@ pub(super) async fn pay(core: &Core, slot: &Slot) {
             () = core.clock.sleep(pause) => {}
             () = closing.cancelled(), if !pressed => pressed = true,
         }
-        match core.store.commit(slot.id(), Commit::clone(&owed)).await {
+        // A store that panics must not end this: it holds the only copy of a rotated token.
+        let commit = core.store.commit(slot.id(), Commit::clone(&owed));
+        let committed = AssertUnwindSafe(commit).catch_unwind().await;
+        match committed.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unavailable))) {
             Ok(committed) => {
                 // While an exchange runs, its own claim finds out.
                 if !settle(core, slot, &owed, committed) && !slot.is_busy() {

@@ -1,0 +1,245 @@
+//! Starting, stopping, and what stands around a session's life.
+
+use std::time::Duration;
+
+use session_warden::error::Refusal;
+use session_warden::event::EventKind;
+use session_warden::policy::{Policy, RefreshPolicy, When};
+use session_warden::provider::{FailureClass, Registration};
+use session_warden::session::State;
+use session_warden::testing::{ManualClock, Reply, Script, ScriptedProvider};
+use session_warden::{ErrorKind, Establishment, Session, Supervisor};
+use tokio_stream::StreamExt;
+
+use crate::support::{LIFE, SECOND, callers, established, key, registered, session, until, world};
+
+#[tokio::test]
+async fn two_supervisors_with_equal_keys_do_not_meet() {
+    let (one, other) = (established().await, world().await);
+    assert_eq!(one.session.id(), other.session.id());
+    let error = other.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotEstablished);
+    assert!(other.chaos().kill_supervisor());
+    one.session.refresh().await.unwrap();
+    assert_eq!(one.supervisor.snapshot().supervisor_restarts, 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_exchanges_and_then_only_fresh_tokens_are_served() {
+    let mut world = established().await;
+    world.script.refresh(Reply::Hold);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    let supervisor = world.supervisor.clone();
+    let stopping = tokio::spawn(async move { supervisor.shutdown(20 * SECOND).await });
+    world.clock.advance(SECOND).await;
+    assert!(!stopping.is_finished());
+    let late = session(&world.supervisor, "late").establish(()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::ShuttingDown);
+    world.script.release();
+    assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
+    let report = stopping.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
+    world.clock.advance(LIFE + SECOND).await;
+    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ShuttingDown);
+    while world.events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_shutdown_says_which_exchanges_it_did_not_wait_for() {
+    let world = established().await;
+    world.script.refresh(Reply::Hang);
+    let refreshing = world.session.clone();
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+    world.script.held(1).await;
+    let report = world.until(world.supervisor.shutdown(2 * SECOND)).await;
+    assert_eq!((report.exchanges_cut, report.is_clean()), (1, false));
+    refreshing.abort();
+}
+
+#[tokio::test]
+async fn the_supervisor_goes_with_its_last_handle() {
+    let world = established().await;
+    let mut events = world.supervisor.subscribe();
+    drop(world.supervisor);
+    let last = world.session.clone();
+    drop(world.session);
+    last.refresh().await.unwrap();
+    drop(last);
+    while events.next().await.is_some() {}
+    world.clock.advance(SECOND).await;
+}
+
+/// A caller's own runtime ends while the refresh that it started runs.
+#[test]
+fn a_callers_short_lived_runtime_takes_nothing_with_it() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let host = runtime();
+    let provider = ScriptedProvider::new();
+    let script = provider.script();
+    let builder = Supervisor::builder().provider("p", provider);
+    let supervisor = host.block_on(builder.start()).unwrap();
+    let session = session(&supervisor, "device");
+    let caller = runtime();
+    caller.block_on(async {
+        let _ = session.establish(()).await.unwrap();
+        script.refresh(Reply::Hold);
+        let refreshing = session.clone();
+        tokio::spawn(async move { refreshing.refresh().await });
+        script.held(1).await;
+    });
+    drop(caller);
+    host.block_on(async {
+        script.release();
+        assert_eq!(session.refresh().await.unwrap().generation(), 2);
+    });
+    assert_eq!(script.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_cannot_be_started_says_why() {
+    let provider = ScriptedProvider::new;
+    let bad_name = Supervisor::builder().provider("", provider()).start().await;
+    assert_eq!(bad_name.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let twice = Supervisor::builder().provider("a", provider()).provider("a", provider());
+    assert_eq!(twice.start().await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let policy = Policy { max_sessions: 0, ..Policy::default() };
+    let zero = Supervisor::builder().policy(policy).start().await;
+    assert_eq!(zero.unwrap_err().kind(), ErrorKind::Misconfigured);
+    let supervisor = Supervisor::builder().provider("a", provider()).start().await.unwrap();
+    let unknown = supervisor.session("b", key("device")).unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::InvalidInput);
+    let other = supervisor.sessions::<session_warden::provider::oauth2::OAuth2>("a").unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn ahead_means_that_sessions_are_refreshed_without_being_asked_for() {
+    let provider = ScriptedProvider::new().lifetime(LIFE);
+    let script = provider.script();
+    let ahead = RefreshPolicy { when: When::Ahead, ..RefreshPolicy::default() };
+    let provider = Registration::new(provider).refresh(ahead);
+    let world = registered(provider, script, Policy::default()).await;
+    let _ = world.session.establish(()).await.unwrap();
+    // Due between 630 s and 720 s of 900 s.
+    world.clock.advance(600 * SECOND).await;
+    assert_eq!(world.script.refreshes(), 0);
+    world.clock.advance(125 * SECOND).await;
+    assert_eq!(world.script.refreshes(), 1);
+    world.script.refresh(Reply::Fail(FailureClass::NotSent));
+    world.clock.advance(10 * LIFE).await;
+    let refreshed = world.script.refreshes();
+    assert!((12..=16).contains(&refreshed), "{refreshed} refreshes in 11 lives");
+    assert!(world.session.try_permission_token().is_some());
+}
+
+#[tokio::test]
+async fn a_due_token_is_served_while_its_first_reader_starts_its_refresh() {
+    let world = established().await;
+    world.clock.advance(725 * SECOND).await;
+    world.script.refresh(Reply::Hold);
+    for _ in 0..100 {
+        assert_eq!(world.session.permission_token().await.unwrap().generation(), 1);
+    }
+    world.script.held(1).await;
+    for _ in 0..100 {
+        assert_eq!(world.session.permission_token().await.unwrap().generation(), 1);
+    }
+    world.script.release();
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!(world.script.refreshes(), 1);
+}
+
+/// A challenge is a provider's own; here it is its text.
+type Challenging = ScriptedProvider<(), String>;
+
+#[tokio::test]
+async fn a_challenge_is_handed_to_its_caller_while_the_former_session_serves() {
+    let clock = ManualClock::new();
+    let provider = Challenging::of(()).lifetime(LIFE);
+    let script: Script<String> = provider.script();
+    let builder = Supervisor::builder().clock(clock.clone()).provider("p", provider);
+    let supervisor = builder.start().await.unwrap();
+    let session: Session<Challenging> = supervisor.sessions("p").unwrap().session(key("device"));
+
+    script.establish(Reply::Challenge("code?".to_owned()));
+    let challenge = session.establish(()).await.unwrap();
+    assert!(matches!(challenge, Establishment::Challenge(text) if text == "code?"));
+    assert_eq!(session.status().await.unwrap().state, State::Challenged);
+    let error = session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotEstablished);
+    script.establish(Reply::Fail(FailureClass::Refused(Refusal::WrongCode)));
+    let wrong = session.establish(()).await.unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Refused(Refusal::WrongCode));
+    assert!(matches!(session.establish(()).await.unwrap(), Establishment::Active(())));
+
+    script.establish(Reply::Challenge("again?".to_owned()));
+    assert!(matches!(session.establish(()).await.unwrap(), Establishment::Challenge(_)));
+    assert_eq!(session.permission_token().await.unwrap().epoch(), 1);
+    // Nobody answers it, and the former session goes on.
+    until(&clock, async { session.refresh().await.unwrap() }).await;
+    clock.advance(601 * SECOND).await;
+    assert_eq!(session.status().await.unwrap().state, State::Active);
+}
+
+#[tokio::test]
+async fn an_unanswered_challenge_expires() {
+    let clock = ManualClock::new();
+    let provider = Challenging::of(());
+    let script = provider.script();
+    let builder = Supervisor::builder().clock(clock.clone()).provider("p", provider);
+    let supervisor = builder.start().await.unwrap();
+    let session: Session<Challenging> = supervisor.sessions("p").unwrap().session(key("device"));
+    script.establish(Reply::Challenge("code?".to_owned()));
+    assert!(matches!(session.establish(()).await.unwrap(), Establishment::Challenge(_)));
+    clock.advance(Duration::from_secs(599)).await;
+    assert_eq!(session.status().await.unwrap().state, State::Challenged);
+    clock.advance(Duration::from_secs(2)).await;
+    assert_eq!(session.status().await.unwrap().state, State::Vacant);
+}
+
+#[tokio::test]
+async fn a_renewable_session_mints_itself_once_for_all_and_its_failure_is_shared() {
+    let provider = ScriptedProvider::new().lifetime(LIFE).renewal(|| ());
+    let script = provider.script();
+    let world = registered(provider.into(), script, Policy::default()).await;
+    world.script.establish(Reply::HoldThenFail(FailureClass::NotSent));
+    let ask = || {
+        let session = world.session.clone();
+        async move { session.permission_token().await }
+    };
+    let asking = callers(100, ask);
+    world.script.held(1).await;
+    world.script.release();
+    for got in world.until(asking.join_all()).await {
+        assert_eq!(got.unwrap_err().kind(), ErrorKind::RetryLater);
+    }
+    assert_eq!(world.script.establishes(), 1);
+    world.clock.advance(SECOND).await;
+    for got in world.until(callers(100, ask).join_all()).await {
+        assert_eq!(got.unwrap().generation(), 1);
+    }
+    assert_eq!(world.script.establishes(), 2);
+    world.session.revoke().await.unwrap();
+    let revoked = world.session.permission_token().await.unwrap_err();
+    assert_eq!(revoked.kind(), ErrorKind::NotEstablished, "what we revoked does not mint itself");
+}
+
+#[tokio::test]
+async fn the_log_of_a_session_is_told_as_events_in_their_order() {
+    let mut world = established().await;
+    world.session.refresh().await.unwrap();
+    let _ = world.session.establish(()).await.unwrap();
+    world.session.revoke().await.unwrap();
+    let _ = world.session.establish(()).await.unwrap();
+    use EventKind::{Established, Refreshed, Revoked};
+    assert_eq!(world.happened().await, [Established, Refreshed, Established, Revoked, Established]);
+    assert_eq!(world.session.permission_token().await.unwrap().epoch(), 3);
+}
