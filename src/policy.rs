@@ -277,6 +277,10 @@ pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// 3 because messages are idempotent, and a supervisor that dies more often is in back-off.
 pub const RESENDS: u32 = 3;
 
+/// How long a handle waits for an actor's reply before it sends its message again. Defaults to
+/// 10 s because an actor may be reading the store for [`Policy::store_wait`] first.
+pub const REPLY_WAIT: Duration = Duration::from_secs(10);
+
 /// How often a request that the server called invalid is tried again before it counts as a wrong
 /// configuration. Defaults to 2 because Ory Hydra says so to the loser of a race, and a race is
 /// not lost three times.

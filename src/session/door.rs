@@ -14,7 +14,7 @@ use super::message::{Answered, Message};
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
-use crate::policy::RESENDS;
+use crate::policy::{REPLY_WAIT, RESENDS};
 use crate::task::within;
 use crate::token::PermissionToken;
 
@@ -77,9 +77,16 @@ impl Door {
         end: oneshot::Receiver<Result<T>>,
     ) -> Result<T> {
         self.waiting(slot, async {
-            self.ask(slot, |reply| Message::Queued { reply }).await?;
-            // A job is dropped without an answer only with the whole supervisor.
-            end.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown)))
+            let mut end = end;
+            loop {
+                self.ask(slot, |reply| Message::Queued { reply }).await?;
+                // Said again now and then: the message that an exchange before it has ended may
+                // have died with an actor.
+                if let Some(end) = within(&*self.core.clock, REPLY_WAIT, &mut end).await {
+                    // A job is dropped without an answer only with the whole supervisor.
+                    return end.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown)));
+                }
+            }
         })
         .await
     }
@@ -100,6 +107,8 @@ impl Door {
 
     /// Sends a message and waits for its reply. A reply that was dropped means that an actor
     /// died with the message in its mailbox: it is sent again, because messages are idempotent.
+    /// So is one without a reply: a message that arrives while a mailbox closes is sometimes
+    /// neither handled nor dropped.
     async fn ask<R>(
         &self,
         slot: &Arc<Slot>,
@@ -110,7 +119,8 @@ impl Door {
             let (reply, answer) = oneshot::channel();
             if self.core.host.send(slot, message(reply)) {
                 sent += 1;
-                if let Ok(answer) = answer.await {
+                let answer = within(&*self.core.clock, REPLY_WAIT, answer).await;
+                if let Some(Ok(answer)) = answer {
                     return Ok(answer);
                 }
             }

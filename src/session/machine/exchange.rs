@@ -6,10 +6,7 @@ use super::{
 };
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
-
-/// How often a request that the server called invalid is tried again: Ory Hydra says so to the
-/// loser of a race.
-const INVALID_TRIES: u32 = 2;
+use crate::policy::INVALID_RETRIES;
 
 pub(super) fn issued(mut state: State, held: Held) -> State {
     match &mut state {
@@ -203,7 +200,7 @@ fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble
     let tries = former.map_or(0, |former| former.tries);
     let error = match failure.class {
         // Perhaps a lost race at the server: not yet a wrong configuration.
-        Class::Invalid if tries < INVALID_TRIES => {
+        Class::Invalid if tries < INVALID_RETRIES => {
             Error::new(ErrorKind::RetryLater).with_source(failure.error.clone())
         }
         Class::Harmless
