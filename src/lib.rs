@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod error;
 pub mod event;
+pub mod guide;
 pub mod key;
 pub mod policy;
 pub mod provider;
