@@ -1,3 +1,8 @@
+// The first definition of a label counts: rustdoc goes to the pages, GitHub to the files.
+//! [guide]: crate::guide
+//! [policy]: crate::policy
+//! [transport]: crate::transport
+//!
 #![doc = include_str!("../README.md")]
 #![deny(clippy::disallowed_methods)]
 
