@@ -419,7 +419,7 @@ pub enum Verdict {
 pub enum Revocation {
     /// The server knows.
     AtServer,
-    /// The server could not be told yet; it will be.
+    /// The server could not be told yet. It will be, unless an establish comes first.
     Queued,
     /// The server cannot be told, or there was nothing to tell.
     LocalOnly,
