@@ -18,11 +18,11 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 ///
 /// # Contract
 ///
-/// The three readings move together: after [`sleep`](Self::sleep) has ended, both readings show
-/// at least that much more. [`coarse`](Self::coarse) may lag behind by some milliseconds, but its
+/// The three readings move together: after [`sleep`](Self::sleep) has ended, each shows at least
+/// that much more, unless somebody set the wall clock. [`coarse`](Self::coarse) may lag behind by some milliseconds, but its
 /// `monotonic` never shows less time than has passed by more than that.
 pub trait Clock: Send + Sync + 'static {
-    /// Wall and boot time, read together.
+    /// Wall, boot and monotonic time, read together.
     fn now(&self) -> Now;
 
     /// The cheap reading of the hot path.

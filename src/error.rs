@@ -173,16 +173,19 @@ impl From<InvalidKey> for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nobody has signed in to this session, or it was revoked: `establish` it.
+    /// Nobody has signed in to this session, it was revoked, or a second factor is awaited:
+    /// `establish` it.
     NotEstablished,
     /// The session is lost; only a new grant helps. Let the user sign in again.
     SignInAgain(LostReason),
     /// The server refused the grant. A session that lived before lives on.
     Refused(Refusal),
-    /// Nothing is lost; try again after [`Error::retry_after`].
+    /// No token at present, and nothing is known to be lost: try again after
+    /// [`Error::retry_after`], or in a second if there is none. [`Error::outcome`] says whether a
+    /// grant may have been used.
     RetryLater,
-    /// The configuration of the provider is wrong: client, secret, site, scope. Sessions are kept
-    /// and work again once it is mended.
+    /// The configuration of the provider is wrong: client, secret, site, scope; or it is not the
+    /// one that the session was issued to. Sessions are kept and work again once it is mended.
     Misconfigured,
     /// The arguments cannot be used.
     InvalidInput,

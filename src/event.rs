@@ -23,7 +23,7 @@ use crate::key::{ProviderName, SessionId};
 pub struct Event {
     /// The session that it happened to, if to one.
     pub session: Option<SessionId>,
-    /// When, by the wall clock.
+    /// When, by the wall clock; 1970 for [`EventKind::Missed`].
     pub at: SystemTime,
     /// The session's epoch then; 0 where there is none.
     pub epoch: u64,
@@ -45,7 +45,7 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A grant made a session.
+    /// A grant made a session, perhaps one that needs no user.
     Established,
     /// The session has new tokens.
     Refreshed,
@@ -76,7 +76,8 @@ pub enum EventKind {
     /// The server rejects the client, or its certificate was refused. Said once for a provider
     /// until it works again.
     ProviderMisconfigured(ProviderName),
-    /// A stored session belongs to a provider that is not registered. It is kept.
+    /// A stored session that wants to be looked at belongs to a provider that is not registered.
+    /// It is kept. Found when the supervisor starts.
     ProviderUnknown(ProviderName),
     /// A stored session was issued by another authority or to another client than the provider's
     /// configuration names now. It is kept, and nothing is sent.

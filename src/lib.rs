@@ -1,9 +1,15 @@
+// The first definition of a label counts: rustdoc goes to the pages, GitHub to the files.
+//! [guide]: crate::guide
+//! [policy]: crate::policy
+//! [transport]: crate::transport
+//!
 #![doc = include_str!("../README.md")]
 #![deny(clippy::disallowed_methods)]
 
 pub mod clock;
 pub mod error;
 pub mod event;
+pub mod guide;
 pub mod key;
 pub mod policy;
 pub mod provider;

@@ -30,14 +30,17 @@ pub struct Policy {
     /// How long one call waits before it gets `Deadline`. Defaults to 30 s because an exchange
     /// may take [`exchange_budget`](Self::exchange_budget), and another may stand before it.
     pub wait: Duration,
-    /// How long one exchange may take with all its repeats. Defaults to 10 s because servers
-    /// that answer at all answer in 1 s, and callers wait meanwhile.
+    /// How long one exchange may take with all its repeats, and as long again before it what it
+    /// has to ask for first. Defaults to 10 s because servers that answer at all answer in 1 s,
+    /// and callers wait meanwhile.
     pub exchange_budget: Duration,
-    /// No repeat within an exchange is sent with less than this left of its budget. Defaults to
-    /// 5 s because a request that is cut off leaves its refresh token in doubt.
+    /// No repeat within an exchange is sent with less than this left of its budget, and a server's
+    /// grace for used tokens that is not longer counts as none. Defaults to 5 s because a request
+    /// that is cut off leaves its refresh token in doubt.
     pub repeat_floor: Duration,
-    /// A provider's future that runs this long after its budget lets its waiters go with
-    /// `RetryLater`. Defaults to 5 s, so that a transport that ends in time is never overtaken.
+    /// A provider's future that runs this long after its budget lets those who wait for a token
+    /// go with `RetryLater`; who waits for a grant's outcome waits on. Defaults to 5 s, so that a
+    /// transport that ends in time is never overtaken.
     pub overdue_after: Duration,
     /// When a provider's future is dropped, as ambiguous: the one exception to "an exchange is
     /// never dropped". Defaults to 60 s because no transport of this crate runs longer than its
@@ -231,7 +234,8 @@ pub enum When {
     /// Callers: the first who asks for a due token starts its refresh. Nothing runs while idle,
     /// and on a server that rotates strictly each refresh is a small risk, so this is the default.
     OnDemand,
-    /// The schedule, whether anybody asks or not.
+    /// The schedule, whether anybody asks or not. It knows the sessions in memory, and refreshes
+    /// those that have a refresh token.
     Ahead,
 }
 

@@ -52,7 +52,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// The name of the wire format, for logs: `oauth2`, say.
     fn dialect(&self) -> &'static str;
 
-    /// The server that issues the credentials. They are sent to no other origin.
+    /// The server that issues the credentials. They are bound to its origin (RFC 6454): what
+    /// another one issued is not handed to this provider. Where requests go is the provider's
+    /// business and the transport's rules.
     fn authority(&self) -> &Url;
 
     /// The client's id at that server. Credentials are bound to it.
@@ -96,7 +98,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// The failure's class; [`FailureClass::Rejected`] ends the session.
+    /// The failure's class; [`FailureClass::Rejected`] and [`FailureClass::Refused`] end the
+    /// session.
     ///
     /// # Cancel safety
     ///
@@ -290,11 +293,12 @@ pub enum FailureClass {
     Rejected,
     /// The server refused the grant.
     Refused(Refusal),
-    /// The server called the request invalid. Some use it for a lost race, so it is tried again
-    /// twice before it counts as `Misconfigured`.
+    /// The server called the request invalid. Some use it for a lost race, so a refresh is tried
+    /// again twice, with a back-off, before it counts as `Misconfigured`. A grant is not.
     InvalidRequest,
-    /// Client, secret, scope or endpoint are wrong. It holds for the whole client, so one alarm
-    /// is raised and the client is asked rarely until it is mended.
+    /// Client, secret, scope or endpoint are wrong. It is taken to hold for the whole client, so
+    /// one alarm is raised, and the provider is asked rarely until it is mended: do not say it of
+    /// what is wrong with one grant.
     Misconfigured,
 }
 

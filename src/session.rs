@@ -11,7 +11,8 @@
 //! ```
 //!
 //! `establish` is taken in every state. A former session goes on serving until the new one is
-//! there.
+//! there. A server that wants a second factor leads from Establishing to Challenged, and its answer
+//! back. The guide's [`semantics`](crate::guide::semantics) has the whole table.
 
 pub(crate) mod actor;
 pub(crate) mod core;
@@ -85,7 +86,8 @@ impl<P> Session<P> {
     /// # Errors
     ///
     /// `NotEstablished`, `SignInAgain`, `RetryLater`, `Misconfigured`, `Capacity`, `Store`,
-    /// `Deadline`, `ShuttingDown`.
+    /// `Deadline`, `ShuttingDown`; `Refused` if the session mints itself and the server refused
+    /// that.
     ///
     /// # Cancel safety
     ///
@@ -99,7 +101,9 @@ impl<P> Session<P> {
         }
     }
 
-    /// The token in hand, if it is good: without waiting, without asking anybody.
+    /// The token in hand, if it is good: without waiting, without asking anybody. None does not
+    /// mean that there is no session: its record may not be read yet. A token that is due is given,
+    /// and its refresh is started in the background.
     #[must_use]
     pub fn try_permission_token(&self) -> Option<PermissionToken> {
         self.with_token(PermissionToken::clone)
@@ -193,7 +197,8 @@ impl<P> Session<P> {
     ///
     /// # Errors
     ///
-    /// As [`permission_token`](Self::permission_token).
+    /// As [`permission_token`](Self::permission_token). `SignInAgain` also where there is no refresh
+    /// token, although the token in hand may be served on.
     ///
     /// # Cancel safety
     ///
@@ -210,8 +215,9 @@ impl<P> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Store` if it could not be written; the session is then as it was. `Deadline`, `Capacity`,
-    /// `Superseded`, `ShuttingDown`.
+    /// `Store` if the store did not say that it is written: the session then goes on here, until
+    /// the store shows that it did write it. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
+    /// `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -231,7 +237,7 @@ impl<P> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Store`, `Deadline`, `Capacity`, `ShuttingDown`.
+    /// `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -291,7 +297,9 @@ impl<P: Provider> Session<P> {
     ///
     /// `Refused` with the reason. `RetryLater` with
     /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used. `Deadline`,
-    /// `Capacity`, `Store`, `Misconfigured`, `Superseded`, `ShuttingDown`.
+    /// which does not say whether it was: the exchange may go on, and
+    /// [`status`](Self::status) tells how it ended. `Capacity`, `Store`, `Misconfigured`,
+    /// `Superseded`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -318,7 +326,7 @@ impl<P: Provider> Session<P> {
     /// # Errors
     ///
     /// `NotEstablished` if there are none; `Misconfigured` if the record is not this provider's;
-    /// `Store`, `Deadline`, `Capacity`, `ShuttingDown`.
+    /// `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -411,7 +419,7 @@ pub enum Verdict {
 pub enum Revocation {
     /// The server knows.
     AtServer,
-    /// The server could not be told yet; it will be.
+    /// The server could not be told yet. It will be, unless an establish comes first.
     Queued,
     /// The server cannot be told, or there was nothing to tell.
     LocalOnly,

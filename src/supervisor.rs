@@ -98,7 +98,7 @@ impl Supervisor {
         self.door.core.events.subscribe()
     }
 
-    /// What is resident, and what was done since the start.
+    /// What is resident, and what was done since the start. Visits every resident session.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let counts = &self.door.core.counts;
@@ -124,8 +124,8 @@ impl Supervisor {
     /// could not be done within `within`.
     ///
     /// From its beginning event streams end, and calls that would need an exchange get
-    /// `ShuttingDown`; fresh tokens are still handed out. Call it after the server that hands out
-    /// requests has stopped, not before.
+    /// `ShuttingDown`; those that wait for one already get its outcome, and fresh tokens are still
+    /// handed out. Call it after the server that hands out requests has stopped, not before.
     ///
     /// # Cancel safety
     ///
@@ -200,9 +200,9 @@ pub struct Snapshot {
     pub exchanging: usize,
     /// Of these, those with credentials that are not saved.
     pub unsaved: usize,
-    /// Exchanges begun.
+    /// Exchanges begun: grants, renewals and refreshes. Revocations are not counted.
     pub exchanges: u64,
-    /// Grants that made a session.
+    /// Grants that made a session, renewals included.
     pub establishes: u64,
     /// Refreshes that gave tokens.
     pub refreshes: u64,

@@ -85,8 +85,9 @@ impl SupervisorBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a name that cannot be used or is used twice; `Misconfigured` for a
-    /// policy or transport that contradicts itself, and where there is no tokio runtime.
+    /// `InvalidInput` for a name that cannot be used or is used twice, and for a transport that
+    /// contradicts itself; `Misconfigured` for a policy that does, and where there is no tokio
+    /// runtime.
     ///
     /// # Cancel safety
     ///
