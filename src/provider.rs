@@ -371,6 +371,11 @@ impl ExchangeError {
         self.retry_after
     }
 
+    /// Whether the server says in so many words that it is the client (RFC 6749 section 5.2).
+    pub(crate) fn names_client(&self) -> bool {
+        self.code.as_ref().is_some_and(|code| code.as_str() == "invalid_client")
+    }
+
     /// The same, as callers get it.
     pub(crate) fn into_error(self) -> Error {
         let (kind, outcome) = match self.class {

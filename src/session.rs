@@ -30,7 +30,6 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
 use http::{request, response};
-use tokio::sync::oneshot;
 
 use self::door::{Door, SlotRef};
 use self::machine::Input;
@@ -143,11 +142,7 @@ impl<P> Session<P> {
     pub async fn authorize(&self, request: &mut request::Parts) -> Result<PermissionToken> {
         let token = self.permission_token().await?;
         let secret = match self.door.find(&self.id) {
-            Some(slot) => slot.look(|state| {
-                let rest = state.rest();
-                let credentials = rest.as_ref().and_then(|rest| rest.credentials());
-                credentials.and_then(|held| held.tokens().secret_of_token().cloned())
-            }),
+            Some(slot) => slot.look(|state| state.token_secret(token.generation())),
             None => None,
         };
         let signing = Signing::new(&token, secret.as_ref(), self.door.core.now().wall);
@@ -224,9 +219,7 @@ impl<P> Session<P> {
     /// May be dropped at any time; a revocation that was asked for is carried out.
     pub async fn revoke(&self) -> Result<Revocation> {
         let slot = self.obtain()?;
-        let (reply, end) = oneshot::channel();
-        self.enqueue(&slot, Job::Close { reply })?;
-        Ok(match self.door.queued(&slot, end).await? {
+        Ok(match self.door.queued(&slot, |reply| Job::Close { reply }).await? {
             Ending::AtServer => Revocation::AtServer,
             Ending::Queued => Revocation::Queued,
             Ending::LocalOnly => Revocation::LocalOnly,
@@ -273,11 +266,6 @@ impl<P> Session<P> {
         }
     }
 
-    fn enqueue(&self, slot: &SlotRef, job: Job) -> Result<()> {
-        let most = self.door.core.policy.max_queued_grants;
-        slot.enqueue(job, most).map_err(|full| full.of_session(&self.id))
-    }
-
     fn tell_if_due(&self, slot: &SlotRef, glance: &Glance) {
         match glance {
             Glance::Due => self.door.core.deliver(slot, Message::Due),
@@ -308,10 +296,8 @@ impl<P: Provider> Session<P> {
     pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
         let grant: P::Grant = grant.into();
         let slot = self.obtain()?;
-        let (reply, end) = oneshot::channel();
-        // Parked before its message: whoever dies with the message does not have the grant.
-        self.enqueue(&slot, Job::Establish { grant: Box::new(grant), reply })?;
-        match self.door.queued(&slot, end).await? {
+        let job = |reply| Job::Establish { grant: Box::new(grant), reply };
+        match self.door.queued(&slot, job).await? {
             Granted::Active(credentials) => self.typed(&credentials).map(Establishment::Active),
             Granted::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
                 Ok(challenge) => Ok(Establishment::Challenge(*challenge)),

@@ -47,6 +47,15 @@ pub(crate) enum News {
     Alarm,
 }
 
+/// What was exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchanged {
+    /// A grant that a caller made.
+    Grant,
+    /// What the session itself has or mints, or the provider's own preparation.
+    Own,
+}
+
 impl Gate {
     pub(crate) fn new(limits: ProviderLimits) -> Self {
         let permits = Arc::new(Semaphore::new(limits.exchanges.min(Semaphore::MAX_PERMITS)));
@@ -78,8 +87,14 @@ impl Gate {
         Ok(Permit { _permit: permit })
     }
 
-    /// Learns from an exchange's end.
-    pub(crate) fn report(&self, now: BootTime, result: Result<(), &ExchangeError>) -> News {
+    /// Learns from an exchange's end. A caller's own grant says nothing of the client unless the
+    /// server names it: else one caller with a wrong scope would stop all the others.
+    pub(crate) fn report(
+        &self,
+        now: BootTime,
+        of: Exchanged,
+        result: Result<(), &ExchangeError>,
+    ) -> News {
         let mut state = self.state.lock();
         let failed = match result {
             Ok(()) => {
@@ -92,6 +107,9 @@ impl Gate {
             FailureClass::Throttled => {
                 let wait = failed.retry_after().unwrap_or(Duration::from_secs(1));
                 state.closed_until = state.closed_until.max(now.after(wait));
+                News::None
+            }
+            FailureClass::Misconfigured if of == Exchanged::Grant && !failed.names_client() => {
                 News::None
             }
             FailureClass::Misconfigured => {

@@ -27,6 +27,7 @@ pub struct Wire<'a> {
     clock: &'a dyn Clock,
     session: &'a SessionId,
     budget: Budget,
+    begun: Now,
     /// When the latest request was sent: lifetimes count from there, not from the answer.
     sent: Mutex<Option<Now>>,
 }
@@ -46,7 +47,8 @@ impl<'a> Wire<'a> {
         session: &'a SessionId,
         budget: Budget,
     ) -> Self {
-        Self { transport, clock, session, budget, sent: Mutex::new(None) }
+        let begun = clock.now();
+        Self { transport, clock, session, budget, begun, sent: Mutex::new(None) }
     }
 
     /// The session that the exchange is for.
@@ -89,9 +91,9 @@ impl<'a> Wire<'a> {
         sent.checked_add(life.clamp(SHORTEST_LIFE, LONGEST_LIFE)).unwrap_or(sent)
     }
 
-    /// When the latest request was sent; now, if none was.
+    /// When the latest request was sent; when the exchange began, if none was.
     pub(crate) fn sent(&self) -> Now {
-        self.sent.lock().unwrap_or_else(|| self.clock.now())
+        self.sent.lock().unwrap_or(self.begun)
     }
 
     /// What a status other than 2xx means where the body says nothing better. `Retry-After` is

@@ -91,6 +91,8 @@ impl Duty {
         if let Err(failed) = self.loaded().await {
             return Answered::Failed(failed);
         }
+        // A reader may have heard of a rejection that the machine is only about to hear of.
+        let above = above.max(slot.rejected_through());
         let renewal = slot.renewal();
         let renewable = renewal.is_some();
         if let (Answer::Fail(error), _) = slot.answer(above, renewable, core.now()) {
@@ -120,7 +122,9 @@ impl Duty {
             (Answer::Wait, Some(flight)) => Answered::Wait(flight),
             // The exchange ended between the step and the question.
             (Answer::Wait, None) => Answered::Again,
-            // Nothing was started, so nothing can be.
+            // Nothing was started. Either the token was rejected between the step and the question,
+            // or nothing can be.
+            (Answer::Ask, _) if renewable || slot.look(State::can_refresh) => Answered::Again,
             (Answer::Ask, _) => failed(
                 Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
                     .about("the session has no refresh token"),
@@ -173,6 +177,7 @@ impl Duty {
     async fn wake(&self) {
         let Self { core, slot, .. } = self;
         slot.disarm();
+        slot.end_quarantine(core.now().boot);
         let (Ok(()), Some(place)) = (self.loaded().await, core.tasks.enter()) else { return };
         if core.apply(slot, Input::Tick) == Some(Start::Revoke) {
             let (pilot, core, slot) = self.depart();

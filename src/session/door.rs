@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::core::Core;
 use super::flight::Landing;
 use super::machine::Answer;
-use super::message::{Answered, Message};
+use super::message::{Answered, Job, Message};
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
@@ -70,14 +70,19 @@ impl Door {
         self.waiting(slot, async { self.ask(slot, |reply| Message::Look { reply }).await? }).await
     }
 
-    /// Brings what was queued to the actor's notice and waits for its end.
+    /// Queues a job, brings it to the actor's notice and waits for its end.
+    ///
+    /// It is parked in the slot before its message: whoever dies with the message does not have
+    /// it. It is not parked at all for a caller who has no place to wait.
     pub(crate) async fn queued<T>(
         &self,
         slot: &Arc<Slot>,
-        end: oneshot::Receiver<Result<T>>,
+        job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job,
     ) -> Result<T> {
         self.waiting(slot, async {
-            let mut end = end;
+            let (reply, mut end) = oneshot::channel();
+            let most = self.core.policy.max_queued_grants;
+            slot.enqueue(job(reply), most).map_err(|full| full.of_session(slot.id()))?;
             loop {
                 self.ask(slot, |reply| Message::Queued { reply }).await?;
                 // Said again now and then: the message that an exchange before it has ended may

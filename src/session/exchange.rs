@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub(crate) use self::close::{close, revoke};
@@ -23,10 +24,10 @@ use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::event::EventKind;
 use crate::provider::erased::ErasedIssued;
-use crate::provider::gate::News;
+use crate::provider::gate::{Exchanged, News};
 use crate::provider::{ExchangeError, FailureClass, Rotation, Wire};
 use crate::store::{
-    Attempt, Claim, Claimed, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
+    Attempt, Claim, Claimed, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
     TakeOver,
 };
 use crate::task::{Place, within};
@@ -47,6 +48,9 @@ pub(crate) struct Exchange {
     core: Arc<Core>,
     slot: Arc<Slot>,
     pilot: Pilot,
+    /// Who waits for the outcome of a grant.
+    reply: Mutex<Option<oneshot::Sender<Result<Granted, Error>>>>,
+    exchanged: Exchanged,
     /// The generation from which it starts.
     base: u64,
     epoch: u64,
@@ -75,19 +79,37 @@ impl Exchange {
         let rotation = slot.provider.provider.rotation();
         let (epoch, base) = counters;
         let (core, slot) = (Arc::clone(core), Arc::clone(slot));
-        Self { core, slot, pilot, base, epoch, rotation, ended: false, _place: place }
+        let reply = Mutex::new(None);
+        let exchanged = Exchanged::Own;
+        Self {
+            core,
+            slot,
+            pilot,
+            reply,
+            exchanged,
+            base,
+            epoch,
+            rotation,
+            ended: false,
+            _place: place,
+        }
     }
 
     /// Runs to its end, whoever dies meanwhile.
     pub(crate) async fn run(mut self, cargo: Cargo, credentials: Option<Arc<Credentials>>) {
         self.core.counts.exchanges.fetch_add(1, Ordering::Relaxed);
-        let (cargo, reply) = match cargo {
-            Cargo::Refresh => (None, None),
-            Cargo::Grant(grant, reply) => (Some(grant), Some(reply)),
-            Cargo::Renewal(grant) => (Some(grant), None),
+        let grant = match cargo {
+            Cargo::Refresh => None,
+            Cargo::Renewal(grant) => Some(grant),
+            Cargo::Grant(grant, reply) => {
+                *self.reply.get_mut() = Some(reply);
+                self.exchanged = Exchanged::Grant;
+                close::tell_before(&self.core, &self.slot).await;
+                Some(grant)
+            }
         };
-        let end = self.exchange(cargo, credentials).await;
-        self.finish(end, reply);
+        let end = self.exchange(grant, credentials).await;
+        self.finish(end);
         self.core.deliver(&self.slot, Message::Ended);
         save::pay(&self.core, &self.slot).await;
     }
@@ -126,7 +148,7 @@ impl Exchange {
             self.drive(&wire, grant, held).await
         };
         drop(permit);
-        self.report(answer.as_ref().map(|_| ()));
+        self.report(self.exchanged, answer.as_ref().map(|_| ()));
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
                 self.issued(intent, attempt, credentials, wire.sent()).await
@@ -136,7 +158,7 @@ impl Exchange {
                 self.settle(attempt, SettleTo::Before).await;
                 End::Challenge(challenge)
             }
-            Err(failed) => self.failed(intent, attempt, failed).await,
+            Err(failed) => self.failed(intent, attempt, failed, wire.sent()).await,
         }
     }
 
@@ -156,8 +178,8 @@ impl Exchange {
             Some(Err(_)) | None => ExchangeError::new(FailureClass::NotSent)
                 .with_source("the provider did not prepare the exchange"),
         };
-        self.report(Err(&failed));
-        Err(self.failure(Intent::Refresh, failed, false))
+        self.report(Exchanged::Own, Err(&failed));
+        Err(self.failure(Intent::Refresh, failed, None))
     }
 
     /// Writes the intent. None if the store has something else than was thought.
@@ -222,7 +244,16 @@ impl Exchange {
         let Self { core, slot, pilot, .. } = self;
         tracing::warn!(session = %slot.id(), "the provider's future is overdue");
         core.apply(slot, Input::Overdue);
+        self.answer(Err(lost("the provider does not answer").into_error()));
         slot.land(pilot, self.landing());
+    }
+
+    /// Tells the grant's caller, once. Nobody may wait any more; the session has its outcome all
+    /// the same.
+    fn answer(&self, granted: Result<Granted, Error>) {
+        if let Some(reply) = self.reply.lock().take() {
+            drop(reply.send(granted.map_err(|error| error.of_session(self.slot.id()))));
+        }
     }
 
     /// The answer is here: kept in the slot first, then saved, then published.
@@ -238,14 +269,22 @@ impl Exchange {
         let credentials = Arc::new(credentials);
         let counters = (epoch, self.base + 1);
         let held = restore::held(&slot.provider, credentials, counters, sent);
-        let commit = save::commit(&held, intent, self.epoch, attempt, core.now());
+        let due_at = save::due_at(&held, core.now(), core.rules(&slot.provider).ahead);
+        let credentials = Arc::clone(&held.credentials);
+        let commit = Commit { intent, epoch: self.epoch, attempt, credentials, due_at };
         slot.owe(Some(Arc::new(commit)));
         core.apply(slot, Input::Issued(held.clone()));
         if save::in_time(core, slot).await { End::Active(held) } else { End::Superseded }
     }
 
-    async fn failed(&self, intent: Intent, attempt: Attempt, failed: ExchangeError) -> End {
-        let failure = self.failure(intent, failed, true);
+    async fn failed(
+        &self,
+        intent: Intent,
+        attempt: Attempt,
+        failed: ExchangeError,
+        sent: Now,
+    ) -> End {
+        let failure = self.failure(intent, failed, Some(sent));
         let to = match (intent, failure.class) {
             (Intent::Refresh, Class::Ambiguous(_)) => SettleTo::InDoubt,
             (Intent::Refresh, Class::Rejected | Class::Refused) => SettleTo::Lost(self.reason()),
@@ -281,10 +320,10 @@ impl Exchange {
         }
     }
 
-    fn report(&self, result: Result<(), &ExchangeError>) {
+    fn report(&self, of: Exchanged, result: Result<(), &ExchangeError>) {
         let Self { core, slot, .. } = self;
         let now = core.now();
-        if slot.provider.gate.report(now.boot, result) == News::Alarm {
+        if slot.provider.gate.report(now.boot, of, result) == News::Alarm {
             let kind = EventKind::ProviderMisconfigured(slot.provider.name.clone());
             core.events.publish(crate::event::Event::of_none(now.wall, kind));
         }
@@ -292,7 +331,7 @@ impl Exchange {
 
     /// Steps the machine, answers the grant's caller, lands the flight: in this order, so that
     /// whoever hears of the end finds it published.
-    fn finish(&mut self, end: End, reply: Option<oneshot::Sender<Result<Granted, Error>>>) {
+    fn finish(&mut self, end: End) {
         let Self { core, slot, .. } = &*self;
         let granted = match end {
             End::Active(held) => Ok(Granted::Active(held.credentials)),
@@ -301,20 +340,18 @@ impl Exchange {
                 Ok(Granted::Challenge(challenge))
             }
             End::Failed(failure) => {
-                let error = failure.error.clone().of_session(slot.id());
+                let error = failure.error.clone();
                 core.apply(slot, Input::Failed(failure));
                 Err(error)
             }
             End::Superseded => {
+                tracing::warn!(session = %slot.id(), "another process was faster");
                 core.apply(slot, Input::Superseded);
-                Err(Error::new(ErrorKind::Superseded).of_session(slot.id()))
+                Err(Error::new(ErrorKind::Superseded))
             }
         };
         self.ended = true;
-        if let Some(reply) = reply {
-            // Nobody may wait any more; the session has its outcome all the same.
-            drop(reply.send(granted));
-        }
+        self.answer(granted);
         self.slot.land(&self.pilot, self.landing());
     }
 
@@ -344,7 +381,8 @@ impl Exchange {
         })
     }
 
-    fn failure(&self, intent: Intent, failed: ExchangeError, sent: bool) -> Failure {
+    /// `sent` is when the request left, if one may have.
+    fn failure(&self, intent: Intent, failed: ExchangeError, sent: Option<Now>) -> Failure {
         let wait = failed.retry_after().unwrap_or_default();
         let limits = self.slot.provider.gate.limits();
         let (class, wait) = match failed.class() {
@@ -352,8 +390,10 @@ impl Exchange {
             | FailureClass::Untrusted
             | FailureClass::NotProcessed
             | FailureClass::Throttled => (Class::Harmless, wait),
-            FailureClass::Ambiguous if sent => (Class::Ambiguous(self.retry()), wait),
-            FailureClass::Ambiguous => (Class::Harmless, wait),
+            FailureClass::Ambiguous => match sent {
+                Some(sent) => (Class::Ambiguous(self.retry(sent)), wait),
+                None => (Class::Harmless, wait),
+            },
             FailureClass::Rejected if intent == Intent::Refresh => (Class::Rejected, wait),
             FailureClass::Rejected | FailureClass::Refused(_) => (Class::Refused, wait),
             FailureClass::InvalidRequest => (Class::Invalid, wait),
@@ -363,13 +403,14 @@ impl Exchange {
     }
 
     /// When a lost answer may be asked for again, by what the server does to used tokens.
-    fn retry(&self) -> Retry {
+    fn retry(&self, sent: Now) -> Retry {
         match self.rotation {
             Rotation::Static => Retry::AtOnce,
             Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
-                // Measured from our own sending, less a margin for the way there.
+                // The grace began after we sent, and the retry must arrive before it ends.
+                let spent = self.core.now().boot.since(sent.boot);
                 let margin = self.core.policy.repeat_floor;
-                if grace > margin { Retry::AtOnce } else { Retry::Late }
+                if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
             }
             Rotation::Strict => Retry::Late,
         }
@@ -380,7 +421,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
             tracing::error!(session = %self.slot.id(), "an exchange's task was cut off");
-            let failure = self.failure(Intent::Refresh, lost("the exchange was cut off"), true);
+            let cut = lost("the exchange was cut off");
+            let failure = self.failure(Intent::Refresh, cut, Some(self.core.now()));
+            self.answer(Err(failure.error.clone()));
             self.core.apply(&self.slot, Input::Failed(failure));
             self.slot.land(&self.pilot, self.landing());
             save::resume(&self.core, &self.slot);

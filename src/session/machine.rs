@@ -1,7 +1,7 @@
 //! The session's state machine: pure, and the only thing that decides.
 //!
 //! [`step`] takes a state and an input and gives the next state and what is to be started. It
-//! does no I/O, reads no clock and throws no dice. [`answer`] says what a caller gets in a state.
+//! does no I/O, reads no clock and throws no dice. [`answer()`] says what a caller gets in a state.
 
 mod answer;
 mod exchange;
@@ -16,6 +16,7 @@ pub(crate) use self::held::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, LostReason};
 use crate::policy::Backoff;
+use crate::secret::Secret;
 
 /// Where a session stands. The comments say how each is left.
 #[derive(Clone, Debug)]
@@ -54,6 +55,20 @@ impl State {
 
     pub(crate) fn is_unloaded(&self) -> bool {
         matches!(self, Self::Unloaded { .. })
+    }
+
+    /// The token secret that belongs to the access token of this generation.
+    pub(crate) fn token_secret(&self, generation: u64) -> Option<Secret> {
+        let rest = self.rest()?;
+        let held = rest.serving().filter(|held| held.generation == generation)?;
+        held.credentials.tokens().secret_of_token().cloned()
+    }
+
+    /// Whether there is a refresh token to go on with.
+    pub(crate) fn can_refresh(&self) -> bool {
+        let rest = self.rest();
+        let credentials = rest.as_ref().and_then(|rest| rest.credentials());
+        credentials.is_some_and(|credentials| credentials.tokens.refresh.is_some())
     }
 
     /// Whether a close would change nothing.

@@ -1,7 +1,7 @@
 //! From credentials and records to what the machine holds.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::core::Core;
 use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
@@ -89,10 +89,11 @@ fn with_credentials(
     let hurry = provider.provider.rotation() != Rotation::Strict;
     let doubt = |at| Doubt { tries: 1, retry_at: at, floor: at, hurry };
     match lease {
-        // Somebody else's refresh may be out: it is in doubt until its holder had time to come
-        // back with the answer.
+        // Somebody else's refresh may be out. On a strict server its holder gets time to come
+        // back with the answer; elsewhere the server's grace would pass meanwhile.
         Some(lease) if lease.intent == Intent::Refresh => {
-            Rest::InDoubt(held, doubt(lease.until.after(core.policy.hold)))
+            let hold = if hurry { Duration::ZERO } else { core.policy.hold };
+            Rest::InDoubt(held, doubt(lease.until.after(hold)))
         }
         Some(lease) => {
             held.trouble = Some(elsewhere(&lease));

@@ -112,7 +112,7 @@ impl Slot {
         let Some(seen) = &*snapshot else { return (Glance::Stale, None) };
         let coarse = clock.coarse();
         let offset = coarse.wall.saturating_sub(coarse.monotonic);
-        let rejected = seen.token.generation() <= self.rejected_through.load(Ordering::Acquire);
+        let rejected = seen.token.generation() <= self.rejected_through();
         if rejected || coarse.monotonic >= seen.expires || offset.abs_diff(seen.offset) > DRIFT {
             return (Glance::Stale, None);
         }
@@ -132,7 +132,7 @@ impl Slot {
 
     /// What a caller who wants a token above `above` gets.
     pub(crate) fn answer(&self, above: u64, renewable: bool, now: Now) -> (Answer, Option<Flight>) {
-        let above = above.max(self.rejected_through.load(Ordering::Acquire));
+        let above = above.max(self.rejected_through());
         let mut inner = self.inner.lock();
         // Also where the clocks moved against each other: deadlines are boot time, so they tell
         // a suspend from a clock step by themselves.
@@ -160,6 +160,10 @@ impl Slot {
             rest.as_ref().and_then(|rest| rest.credentials().cloned())
         });
         self.provider.provider.renewal(held.as_deref())
+    }
+
+    pub(crate) fn rejected_through(&self) -> u64 {
+        self.rejected_through.load(Ordering::Acquire)
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
@@ -238,6 +242,11 @@ impl Slot {
 
     pub(crate) fn quarantine(&self, until: Option<BootTime>) {
         self.inner.lock().quarantine = until;
+    }
+
+    /// Forgets a quarantine that is over.
+    pub(crate) fn end_quarantine(&self, now: BootTime) {
+        self.inner.lock().quarantine.take_if(|until| *until <= now);
     }
 
     pub(crate) fn quarantined(&self, now: BootTime) -> Option<BootTime> {

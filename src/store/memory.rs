@@ -183,6 +183,7 @@ impl Tables {
         record.phase = Phase::Active;
         record.suspect = suspect;
         record.credentials = Some(credentials);
+        record.outbox = None;
         record.made_by = Some(attempt);
         record.due_at = due_at;
         rest(&mut record);

@@ -13,6 +13,7 @@ use crate::event::{Event, EventKind};
 use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT};
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
+use crate::task::within;
 
 /// Starts the supervisor actor and keeps it alive.
 pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
@@ -108,13 +109,11 @@ async fn drive(core: Arc<Core>, link: Arc<Link>) {
 async fn scan(core: Arc<Core>, link: Arc<Link>) {
     let mut after = None;
     while !core.tasks.is_closing() {
-        let page = match core.store.due(after.as_ref(), DUE_PAGE).await {
-            Ok(page) => page,
-            Err(failed) => {
-                tracing::warn!(error = %failed, "due records are not read yet");
-                core.clock.sleep(core.policy.store_wait).await;
-                continue;
-            }
+        let page = core.store.due(after.as_ref(), DUE_PAGE);
+        let Some(Ok(page)) = within(&*core.clock, core.policy.store_wait, page).await else {
+            tracing::warn!("due records are not read yet");
+            core.clock.sleep(core.policy.store_wait).await;
+            continue;
         };
         let now = core.now();
         for due in &page {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
 use session_warden::event::EventKind;
 use session_warden::policy::Policy;
-use session_warden::provider::FailureClass;
+use session_warden::provider::{FailureClass, Rotation};
 use session_warden::session::{Revocation, State};
 use session_warden::testing::{Reply, ScriptedProvider};
 use session_warden::{ErrorKind, Establishment, Supervisor};
@@ -209,6 +209,44 @@ async fn a_provider_future_that_never_ends_is_let_go_and_later_dropped() {
     world.clock.advance(30 * SECOND).await;
     assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
     assert_eq!(world.script.refreshes(), 2);
+}
+
+/// The same with a grant: its caller hears that the outcome is not known, and when the answer
+/// comes after all it stands.
+#[tokio::test]
+async fn a_caller_is_let_go_when_its_grant_is_overdue_and_the_late_answer_stands() {
+    let world = world().await;
+    world.script.establish(Reply::Hold);
+    let establishing = world.session.clone();
+    let establishing = tokio::spawn(async move { establishing.establish(()).await });
+    world.script.held(1).await;
+    world.clock.advance(16 * SECOND).await;
+    let error = establishing.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert_eq!(error.outcome(), Some(ExchangeOutcome::Ambiguous));
+    world.script.release();
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.session.permission_token().await.unwrap().epoch(), 1);
+}
+
+/// An answer that is lost after the server's grace has passed: a retry at once would be reuse.
+#[tokio::test]
+async fn a_doubt_that_outlasted_the_grace_is_not_tried_at_once() {
+    let grace = Duration::from_secs(12);
+    for (held_for, retried) in [(3, 2), (9, 1)] {
+        let provider = ScriptedProvider::new().lifetime(LIFE).rotation(Rotation::Fork(grace));
+        let world = world_of(provider, Policy::default()).await;
+        let _ = world.session.establish(()).await.unwrap();
+        world.script.refresh(Reply::HoldThenFail(FailureClass::Ambiguous));
+        let refreshing = world.session.clone();
+        let refreshing = tokio::spawn(async move { refreshing.refresh().await });
+        world.script.held(1).await;
+        world.clock.advance(held_for * SECOND).await;
+        world.script.release();
+        world.clock.advance(SECOND).await;
+        assert_eq!(world.script.refreshes(), retried, "held for {held_for} s");
+        assert_eq!(refreshing.await.unwrap().is_ok(), retried == 2);
+    }
 }
 
 /// A panic in a provider is an answer that was lost: in doubt, then the one retry.

@@ -96,8 +96,10 @@ fn a_callers_short_lived_runtime_takes_nothing_with_it() {
     });
     drop(caller);
     host.block_on(async {
-        script.release();
-        assert_eq!(session.refresh().await.unwrap().generation(), 2);
+        let joined = session.refresh();
+        // Polled in this order: it joins the flight, then that is released.
+        let (joined, ()) = tokio::join!(joined, async { script.release() });
+        assert_eq!(joined.unwrap().generation(), 2);
     });
     assert_eq!(script.refreshes(), 1);
 }

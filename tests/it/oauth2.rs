@@ -287,6 +287,42 @@ async fn a_rejected_client_is_asked_rarely_and_no_session_is_lost() {
     world.session.permission_token().await.unwrap();
 }
 
+/// One caller's wrong scope says nothing of the client.
+#[tokio::test]
+async fn a_grant_with_a_fault_of_its_own_does_not_stop_the_other_sessions() {
+    let (server, mut world) = signed_in().await;
+    let odd = |code: &str| Fault::OAuthError { status: 400, code: code.to_owned() };
+    for code in ["invalid_scope", "unsupported_grant_type", "unauthorized_client"] {
+        server.fail_next(Endpoint::Password, odd(code));
+        let error = world.sign_in().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{code}");
+        world.session.refresh().await.unwrap();
+    }
+    assert!(!matches!(world.happened().await[..], [.., EventKind::ProviderMisconfigured(_)]));
+    server.fail_next(Endpoint::Password, odd("invalid_client"));
+    world.sign_in().await.unwrap_err();
+    let stopped = world.session.refresh().await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Misconfigured);
+    assert!(matches!(world.happened().await[..], [.., EventKind::ProviderMisconfigured(_)]));
+}
+
+/// 1. A logout that the server could not be told. 2. A new login. The server hears of the first
+/// before it is asked for the second, so that a late revocation cannot hit the new session.
+#[tokio::test]
+async fn a_queued_revocation_is_told_before_the_next_sign_in() {
+    let (server, world) = signed_in().await;
+    let old = world.session.permission_token().await.unwrap();
+    let down = Fault::Status { code: 503, retry_after: Some("30".to_owned()), body: None };
+    server.fail_next(Endpoint::Revoke, down);
+    assert_eq!(world.session.revoke().await.unwrap(), Revocation::Queued);
+    let _ = world.sign_in().await.unwrap();
+    assert!(!server.is_active(old.expose_secret()));
+    world.clock.advance(HOUR / 2).await;
+    let new = world.session.permission_token().await.unwrap();
+    assert!(server.is_active(new.expose_secret()));
+    assert_eq!(server.count(Endpoint::Revoke), 2);
+}
+
 #[tokio::test]
 async fn a_revocation_reaches_the_server_now_or_later() {
     let (server, world) = signed_in().await;

@@ -53,6 +53,16 @@ pub(crate) async fn revoke(core: Arc<Core>, slot: Arc<Slot>, pilot: Pilot, _plac
     core.deliver(&slot, Message::Ended);
 }
 
+/// Tells the server what it is owed before a new grant takes the session's place: later it could
+/// hit the new one. Tried once; what cannot be told then is never told.
+pub(super) async fn tell_before(core: &Core, slot: &Slot) {
+    let closed = slot.look(|state| state.rest().and_then(|rest| rest.closed().cloned()));
+    let Some(credentials) = closed.and_then(|closed| closed.outbox) else { return };
+    if let Err(untold) = ask(core, slot, &credentials).await {
+        tracing::warn!(session = %slot.id(), error = %untold, "a revocation is given up");
+    }
+}
+
 /// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
 /// would bring it back, and its user was told that it is gone.
 async fn durably(core: &Core, slot: &Slot, generation: u64) -> Result<u64, Error> {
@@ -77,10 +87,7 @@ async fn durably(core: &Core, slot: &Slot, generation: u64) -> Result<u64, Error
 
 /// Tells the server what the outbox holds; the schedule tries again if it cannot be told.
 async fn tell(core: &Core, slot: &Slot) -> Ending {
-    let closed = slot.look(|state| {
-        let rest = state.rest();
-        rest.and_then(|rest| rest.closed().cloned())
-    });
+    let closed = slot.look(|state| state.rest().and_then(|rest| rest.closed().cloned()));
     let Some(closed) = closed else { return Ending::LocalOnly };
     let Some(credentials) = &closed.outbox else { return Ending::LocalOnly };
     let ending = match ask(core, slot, credentials).await {
@@ -94,8 +101,10 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
         }
     };
     // Forgotten only now: a crash before this tells the server again, which is harmless.
-    if let Err(unwritten) = core.store.outbox(slot.id(), closed.generation).await {
-        tracing::warn!(session = %slot.id(), error = %unwritten, "the outbox is not emptied");
+    let emptied = core.store.outbox(slot.id(), closed.generation);
+    let emptied = within(&*core.clock, core.policy.store_wait, emptied).await;
+    if let Some(Err(_)) | None = emptied {
+        tracing::warn!(session = %slot.id(), "the outbox is not emptied");
     }
     core.apply(slot, Input::Told);
     ending

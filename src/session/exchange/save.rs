@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -10,20 +11,14 @@ use crate::clock::Now;
 use crate::session::core::Core;
 use crate::session::machine::{Held, Input};
 use crate::session::slot::Slot;
-use crate::store::{Attempt, Commit, Committed, Intent, StoreError, StoreErrorKind};
+use crate::store::{Commit, Committed, StoreError, StoreErrorKind};
 use crate::task::within;
 
-/// What is to be written of freshly issued credentials.
-pub(super) fn commit(
-    held: &Held,
-    intent: Intent,
-    epoch: u64,
-    attempt: Attempt,
-    now: Now,
-) -> Commit {
-    let due = [held.expiring, held.refresh_expires].into_iter().flatten().min();
-    let due_at = due.map(|due| now.wall_at(due));
-    Commit { intent, epoch, attempt, credentials: Arc::clone(&held.credentials), due_at }
+/// When somebody should look at these credentials, by the wall clock.
+pub(super) fn due_at(held: &Held, now: Now, ahead: bool) -> Option<SystemTime> {
+    let refresh = held.due.filter(|_| ahead);
+    let due = [held.expiring, held.refresh_expires, refresh].into_iter().flatten().min();
+    due.map(|due| now.wall_at(due))
 }
 
 /// Saves what the slot owes within the time that callers are made to wait. Past it, the statement
@@ -70,8 +65,13 @@ pub(super) async fn pay(core: &Core, slot: &Slot) {
         }
         // A store that panics must not end this: it holds the only copy of a rotated token.
         let commit = core.store.commit(slot.id(), Commit::clone(&owed));
-        let committed = AssertUnwindSafe(commit).catch_unwind().await;
-        match committed.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unavailable))) {
+        let commit = AssertUnwindSafe(commit).catch_unwind();
+        let committed = match within(&*core.clock, core.policy.store_wait, commit).await {
+            Some(Ok(committed)) => committed,
+            Some(Err(_)) => Err(StoreError::new(StoreErrorKind::Unavailable)),
+            None => Err(StoreError::new(StoreErrorKind::Slow)),
+        };
+        match committed {
             Ok(committed) => {
                 // While an exchange runs, its own claim finds out.
                 if !settle(core, slot, &owed, committed) && !slot.is_busy() {
