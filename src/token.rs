@@ -16,6 +16,7 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub struct PermissionToken(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     secret: Secret,
     header: Option<(HeaderName, HeaderValue)>,
@@ -35,6 +36,16 @@ impl PermissionToken {
         let (epoch, generation) = at;
         let secret = access.secret.clone();
         Self(Arc::new(Inner { secret, header, expires_at: access.expires_at, epoch, generation }))
+    }
+
+    /// The same token under other counters.
+    pub(crate) fn counted(mut self, (epoch, generation): (u64, u64)) -> Self {
+        if (self.epoch(), self.generation()) != (epoch, generation) {
+            let inner = Arc::make_mut(&mut self.0);
+            inner.epoch = epoch;
+            inner.generation = generation;
+        }
+        self
     }
 
     /// The token itself.

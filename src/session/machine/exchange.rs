@@ -53,35 +53,34 @@ pub(super) fn overdue(mut state: State) -> State {
 
 pub(super) fn saved(
     state: State,
-    (epoch, generation): (u64, u64),
+    counters: (u64, u64),
     suspect: bool,
     effects: &mut Effects,
 ) -> State {
+    let mut paid = |rest| paid(rest, counters, suspect, effects);
     match state {
         State::Establishing { answer: Some(held), .. } => {
             effects.notices.push(Notice::Established);
-            State::Rest(Rest::Active(Held { epoch, generation, suspect, ..held }))
+            State::Rest(Rest::Active(held.counted(counters, suspect)))
         }
         State::Refreshing { answer: Some(held), .. } => {
             effects.notices.push(Notice::Refreshed);
-            State::Rest(Rest::Active(Held { epoch, generation, suspect, ..held }))
+            State::Rest(Rest::Active(held.counted(counters, suspect)))
         }
-        State::Rest(rest) => State::Rest(paid(rest, effects)),
-        State::Challenged { former, until } => {
-            State::Challenged { former: paid(former, effects), until }
-        }
+        State::Rest(rest) => State::Rest(paid(rest)),
+        State::Challenged { former, until } => State::Challenged { former: paid(former), until },
         State::Establishing { former, renewal, answer, overdue } => {
-            State::Establishing { former: paid(former, effects), renewal, answer, overdue }
+            State::Establishing { former: paid(former), renewal, answer, overdue }
         }
-        State::Closing { former } => State::Closing { former: paid(former, effects) },
+        State::Closing { former } => State::Closing { former: paid(former) },
         State::Unloaded { .. } | State::Refreshing { .. } | State::Revoking { .. } => state,
     }
 }
 
 /// What was owed is saved. Later states of the same credentials keep what they learned.
-fn paid(mut rest: Rest, effects: &mut Effects) -> Rest {
-    if let Some(held) = rest.refreshable_mut().filter(|held| held.is_owed()) {
-        held.saved = Saved::Yes;
+fn paid(mut rest: Rest, counters: (u64, u64), suspect: bool, effects: &mut Effects) -> Rest {
+    if let Some(held) = rest.held_mut().filter(|held| held.is_owed()) {
+        *held = held.clone().counted(counters, suspect);
         effects.notices.push(Notice::Saved);
     }
     rest
@@ -118,7 +117,7 @@ pub(super) fn owed(state: State, effects: &mut Effects) -> State {
 }
 
 fn count(rest: &mut Rest) {
-    if let Some(Held { saved: Saved::Owed { attempts }, .. }) = rest.refreshable_mut() {
+    if let Some(Held { saved: Saved::Owed { attempts }, .. }) = rest.held_mut() {
         *attempts = attempts.saturating_add(1);
     }
 }
@@ -192,7 +191,8 @@ fn unrefreshed(
         }
         (Class::Harmless | Class::Invalid | Class::Misconfigured, Some(doubt)) => {
             let trouble = troubled(held.trouble.as_ref(), failure, at);
-            let doubt = Doubt { retry_at: trouble.retry_at, ..doubt };
+            // Also the floor: a 401 must not make it hurry past what everybody was told.
+            let doubt = Doubt { retry_at: trouble.retry_at, floor: trouble.retry_at, ..doubt };
             held.trouble = Some(trouble);
             Rest::InDoubt(held, doubt)
         }
@@ -230,11 +230,14 @@ fn doubted(
     let now = at.now.boot;
     let tries = former.map_or(0, |former| former.tries).saturating_add(1);
     let pause = failure.wait.max(at.rules.backoff.wait(tries, at.dice));
+    let queued = at.rules.budget * 2;
     let (retry_at, floor) = match (retry, former) {
-        (Retry::AtOnce, None) => (now.after(failure.wait), now),
-        (Retry::AtOnce | Retry::Late, Some(_)) => (now.after(pause), now.after(pause)),
+        (Retry::AtOnce, None) => (now.after(failure.wait), now.after(failure.wait)),
+        (Retry::AtOnce, Some(_)) => (now.after(pause), now.after(pause)),
+        // The retry may be queued as well as the first request.
+        (Retry::Late, Some(_)) => (now.after(pause.max(queued)), now.after(pause.max(queued))),
         (Retry::Late, None) => {
-            let floor = now.after((at.rules.budget * 2).max(failure.wait));
+            let floor = now.after(queued.max(failure.wait));
             (late(held, floor, at), floor)
         }
     };

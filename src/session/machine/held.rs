@@ -156,16 +156,26 @@ impl Rest {
         }
     }
 
+    /// Also of a lost session: what it owes is still to be saved.
+    pub(super) fn held_mut(&mut self) -> Option<&mut Held> {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => Some(held),
+            Self::Lost(lost) => lost.held.as_mut(),
+            Self::Vacant { .. } | Self::Closed(_) => None,
+        }
+    }
+
     pub(super) fn reject(&mut self, generation: u64) {
         match self {
             Self::Active(held) => held.reject(generation),
             Self::InDoubt(held, doubt) => {
                 held.reject(generation);
-                if held.rejected {
+                if held.generation == generation {
                     // Nothing is left to serve, so there is nothing left to wait for.
                     doubt.retry_at = doubt.retry_at.min(doubt.floor);
                 }
             }
+            Self::Lost(Lost { held: Some(held), .. }) => held.reject(generation),
             Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => {}
         }
     }
@@ -197,6 +207,11 @@ impl Held {
         self.token.is_some() && !suspect && !self.rejected && !self.foreign && !self.is_expired(now)
     }
 
+    /// Whether a need of a token above `above` asks for another one.
+    pub(super) fn is_wanted(&self, above: u64, now: BootTime) -> bool {
+        self.generation <= above || !self.is_usable(now) || self.is_due(now)
+    }
+
     pub(crate) fn is_due(&self, now: BootTime) -> bool {
         self.due.is_some_and(|due| now >= due)
     }
@@ -215,6 +230,13 @@ impl Held {
             Saved::Yes => false,
             Saved::Owed { .. } => true,
         }
+    }
+
+    /// As the store counts it. The token too, because a 401 names the token's generation.
+    pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
+        self.token = self.token.map(|token| token.counted((epoch, generation)));
+        self.suspect |= suspect;
+        Self { epoch, generation, saved: Saved::Yes, ..self }
     }
 
     pub(super) fn reject(&mut self, generation: u64) {
