@@ -4,7 +4,6 @@ use super::{
     Class, Closed, Doubt, Effects, Failure, Held, Lost, Moment, Notice, Rest, Retry, Saved, Start,
     State, Trouble,
 };
-use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 
 /// How often a request that the server called invalid is tried again: Ory Hydra says so to the
@@ -238,17 +237,10 @@ fn doubted(
         (Retry::Late, Some(_)) => (now.after(pause.max(queued)), now.after(pause.max(queued))),
         (Retry::Late, None) => {
             let floor = now.after(queued.max(failure.wait));
-            (late(held, floor, at), floor)
+            (held.late(floor, at.rules.budget, now), floor)
         }
     };
     Doubt { tries, retry_at, floor, hurry: retry == Retry::AtOnce && former.is_none() }
-}
-
-fn late(held: &Held, floor: BootTime, at: &Moment) -> BootTime {
-    match held.expires {
-        Some(end) if held.is_usable(at.now.boot) => floor.max(end.before(at.rules.budget)),
-        Some(_) | None => floor,
-    }
 }
 
 pub(super) fn closed(state: State, closed: Closed, effects: &mut Effects) -> State {

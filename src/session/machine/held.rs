@@ -1,6 +1,7 @@
 //! What a session has while no exchange runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Moment;
 use crate::clock::BootTime;
@@ -232,6 +233,14 @@ impl Held {
         }
     }
 
+    /// As late as a retry may begin that may kill the access token, and not before `floor`.
+    pub(crate) fn late(&self, floor: BootTime, budget: Duration, now: BootTime) -> BootTime {
+        match self.expires {
+            Some(end) if self.is_usable(now) => floor.max(end.before(budget)),
+            Some(_) | None => floor,
+        }
+    }
+
     /// As the store counts it. The token too, because a 401 names the token's generation.
     pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
         self.token = self.token.map(|token| token.counted((epoch, generation)));
@@ -285,7 +294,7 @@ impl Trouble {
         at.now.boot >= self.forgotten_at(at.rules.backoff.cap)
     }
 
-    pub(super) fn forgotten_at(&self, cap: std::time::Duration) -> BootTime {
+    pub(super) fn forgotten_at(&self, cap: Duration) -> BootTime {
         self.retry_at.after(cap)
     }
 }

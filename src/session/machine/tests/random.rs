@@ -182,7 +182,7 @@ impl World {
 
     fn issued(&self, counters: (u64, u64)) -> Held {
         let held = sample::held(self.boot().since_boot().as_secs(), counters);
-        if counters.1 % 5 == 0 { sample::single(held) } else { held }
+        if counters.1.is_multiple_of(5) { sample::single(held) } else { held }
     }
 
     fn exchange(&mut self, dice: u8) {
