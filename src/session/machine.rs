@@ -1,7 +1,7 @@
 //! The session's state machine: pure, and the only thing that decides.
 //!
 //! [`step`] takes a state and an input and gives the next state and what is to be started. It
-//! does no I/O, reads no clock and throws no dice. [`answer`] says what a caller gets in a state.
+//! does no I/O, reads no clock and throws no dice. [`answer()`] says what a caller gets in a state.
 
 mod answer;
 mod exchange;

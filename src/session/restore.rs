@@ -116,7 +116,7 @@ fn strict_doubt(held: &Held, retry_at: BootTime, budget: Duration, now: BootTime
 
 fn elsewhere(lease: &Lease) -> Trouble {
     let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
-    Trouble { tries: 1, retry_at: lease.until, error }
+    Trouble { tries: 1, invalid: 0, retry_at: lease.until, error }
 }
 
 #[cfg(test)]

@@ -199,10 +199,10 @@ fn unrefreshed(
 }
 
 fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble {
-    let tries = former.map_or(0, |former| former.tries);
+    let invalid = former.map_or(0, |former| former.invalid);
     let error = match failure.class {
         // Perhaps a lost race at the server: not yet a wrong configuration.
-        Class::Invalid if tries < INVALID_TRIES => {
+        Class::Invalid if invalid < INVALID_TRIES => {
             Error::new(ErrorKind::RetryLater).with_source(failure.error.clone())
         }
         Class::Harmless
@@ -214,6 +214,7 @@ fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble
     };
     let mut trouble = Trouble::after(former, error, at);
     trouble.retry_at = trouble.retry_at.max(at.now.boot.after(failure.wait));
+    trouble.invalid = invalid.saturating_add(u32::from(failure.class == Class::Invalid));
     trouble
 }
 

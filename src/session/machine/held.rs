@@ -57,6 +57,8 @@ pub(crate) enum Saved {
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     pub(crate) tries: u32,
+    /// How many of the tries the server called invalid.
+    pub(crate) invalid: u32,
     pub(crate) retry_at: BootTime,
     pub(crate) error: Error,
 }
@@ -277,7 +279,7 @@ impl Trouble {
         let tries = former.map_or(0, |former| former.tries).saturating_add(1);
         let wait = at.rules.backoff.wait(tries, at.dice);
         let wait = wait.max(error.retry_after().unwrap_or_default());
-        Self { tries, retry_at: at.now.boot.after(wait), error }
+        Self { tries, invalid: 0, retry_at: at.now.boot.after(wait), error }
     }
 
     pub(crate) fn cooling(trouble: Option<&Self>, now: BootTime) -> bool {

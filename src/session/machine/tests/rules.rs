@@ -52,6 +52,16 @@ fn a_request_called_invalid_is_tried_twice_before_the_client_is_called_misconfig
 }
 
 #[test]
+fn failures_of_the_network_do_not_count_as_requests_called_invalid() {
+    let mut state = active(expired());
+    for now in [0, 300, 600] {
+        state = run(state, [NEED, fail(Class::Harmless)], &after(now)).0;
+    }
+    let (state, _) = run(state, [NEED, fail(Class::Invalid)], &after(900));
+    assert_eq!(kind_of(&state, 0, NOW + 900), ErrorKind::RetryLater);
+}
+
+#[test]
 fn a_refused_or_challenged_grant_leaves_a_live_session_serving() {
     for class in [Class::Refused, Class::Harmless, Class::Invalid, Class::Misconfigured] {
         let (state, effects) = run(active(fresh()), [Input::Establish, fail(class)], &after(0));

@@ -93,7 +93,7 @@ pub(super) fn single(held: Held) -> Held {
 
 pub(super) fn trouble(retry_at: u64) -> Trouble {
     let error = Error::new(ErrorKind::RetryLater).about("of a sample");
-    Trouble { tries: 1, retry_at: boot(retry_at), error }
+    Trouble { tries: 1, invalid: 0, retry_at: boot(retry_at), error }
 }
 
 pub(super) fn doubt(retry_at: u64) -> Doubt {

@@ -130,7 +130,7 @@ fn of_held(held: &Held) -> String {
 
 fn of_trouble(trouble: &Option<Trouble>) -> String {
     match trouble {
-        Some(Trouble { tries, retry_at, error }) => {
+        Some(Trouble { tries, retry_at, error, .. }) => {
             let wait = retry_at.since(sample::boot(sample::NOW)).as_secs();
             format!(", {:?} for {wait} s after {tries}", error.kind())
         }
