@@ -16,6 +16,7 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub struct PermissionToken(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     secret: Secret,
     header: Option<(HeaderName, HeaderValue)>,
@@ -37,14 +38,14 @@ impl PermissionToken {
         Self(Arc::new(Inner { secret, header, expires_at: access.expires_at, epoch, generation }))
     }
 
-    /// The same token under the counters that a store gave it.
-    pub(crate) fn renumbered(&self, (epoch, generation): (u64, u64)) -> Self {
-        if (self.0.epoch, self.0.generation) == (epoch, generation) {
-            return self.clone();
+    /// The same token under other counters.
+    pub(crate) fn counted(mut self, (epoch, generation): (u64, u64)) -> Self {
+        if (self.epoch(), self.generation()) != (epoch, generation) {
+            let inner = Arc::make_mut(&mut self.0);
+            inner.epoch = epoch;
+            inner.generation = generation;
         }
-        let Inner { secret, header, expires_at, .. } = &*self.0;
-        let (secret, header) = (secret.clone(), header.clone());
-        Self(Arc::new(Inner { secret, header, expires_at: *expires_at, epoch, generation }))
+        self
     }
 
     /// The token itself.

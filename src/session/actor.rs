@@ -91,8 +91,6 @@ impl Duty {
         if let Err(failed) = self.loaded().await {
             return Answered::Failed(failed);
         }
-        // A reader may have heard of a rejection that the machine is only about to hear of.
-        let above = above.max(slot.rejected_through());
         let renewal = slot.renewal();
         let renewable = renewal.is_some();
         if let (Answer::Fail(error), _) = slot.answer(above, renewable, core.now()) {

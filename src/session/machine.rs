@@ -135,8 +135,10 @@ pub(crate) enum Input {
     Saved { epoch: u64, generation: u64, suspect: bool },
     /// The newest credentials could not be saved, or not in time.
     Owed,
-    /// The store has something else than was thought.
+    /// The running exchange found that the store has something else than was thought.
     Superseded,
+    /// Somebody beside the exchange found it.
+    Outdated,
     /// The close is written.
     ClosedDurably { closed: Closed },
     /// The close could not be written.
@@ -257,6 +259,9 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         }
         Input::Owed => exchange::owed(state, &mut effects),
         Input::Superseded => State::Unloaded { trouble: None },
+        // Nothing may begin beside a running exchange, whose own claim finds out.
+        Input::Outdated if state.is_busy() => state,
+        Input::Outdated => State::Unloaded { trouble: None },
         Input::ClosedDurably { closed } => exchange::closed(state, closed, &mut effects),
         Input::CloseFailed => exchange::close_failed(state),
         Input::Told => exchange::told(state, None),
@@ -303,31 +308,42 @@ fn need(state: State, above: u64, renewable: bool, at: &Moment, effects: &mut Ef
             }
             State::Unloaded { trouble }
         }
-        State::Rest(rest) => match act(&rest, above, renewable, at) {
-            Act::Nothing => State::Rest(rest),
-            Act::Lose(reason) => State::Rest(lose(rest, reason, effects)),
-            Act::Renew => {
-                effects.start = Some(Start::Renew);
-                State::Establishing { former: rest, renewal: true, answer: None, overdue: false }
+        State::Rest(rest) => {
+            // A refresh token that is known to have ended is not sent.
+            let rest = age(rest, at, effects);
+            match act(&rest, above, renewable, at) {
+                Act::Nothing => State::Rest(rest),
+                Act::Lose(reason) => State::Rest(lose(rest, reason, effects)),
+                Act::Renew => {
+                    effects.start = Some(Start::Renew);
+                    State::Establishing {
+                        former: rest,
+                        renewal: true,
+                        answer: None,
+                        overdue: false,
+                    }
+                }
+                Act::Refresh(held, doubt) => refresh(held, doubt, effects),
             }
-            Act::Refresh(held, doubt) => {
-                effects.start = Some(Start::Refresh);
-                State::Refreshing { held, doubt, answer: None, overdue: false }
-            }
-        },
+        }
         // The challenge's ticket stays good: its answer is a grant, taken in every state.
-        State::Challenged { former, until } => match act(&former, above, renewable, at) {
-            Act::Nothing | Act::Renew | Act::Lose(_) => State::Challenged { former, until },
-            Act::Refresh(held, doubt) => {
-                effects.start = Some(Start::Refresh);
-                State::Refreshing { held, doubt, answer: None, overdue: false }
+        State::Challenged { former, until } => {
+            let former = age(former, at, effects);
+            match act(&former, above, renewable, at) {
+                Act::Nothing | Act::Renew | Act::Lose(_) => State::Challenged { former, until },
+                Act::Refresh(held, doubt) => refresh(held, doubt, effects),
             }
-        },
+        }
         State::Establishing { .. }
         | State::Refreshing { .. }
         | State::Closing { .. }
         | State::Revoking { .. } => state,
     }
+}
+
+fn refresh(held: Held, doubt: Option<Doubt>, effects: &mut Effects) -> State {
+    effects.start = Some(Start::Refresh);
+    State::Refreshing { held, doubt, answer: None, overdue: false }
 }
 
 enum Act {
@@ -345,6 +361,9 @@ fn act(rest: &Rest, above: u64, renewable: bool, at: &Moment) -> Act {
     };
     match rest {
         Rest::Vacant { trouble } => renew(trouble),
+        Rest::Lost(_) if rest.serving().is_some_and(|held| !held.is_wanted(above, now)) => {
+            Act::Nothing
+        }
         Rest::Lost(lost) => renew(&lost.trouble),
         Rest::Closed(_) => Act::Nothing,
         Rest::InDoubt(held, doubt) => {
@@ -359,10 +378,9 @@ fn act(rest: &Rest, above: u64, renewable: bool, at: &Moment) -> Act {
 }
 
 fn act_on_active(held: &Held, above: u64, renewable: bool, now: BootTime) -> Act {
-    let wanted = held.generation <= above || !held.is_usable(now) || held.is_due(now);
     let cooling = Trouble::cooling(held.trouble.as_ref(), now);
     // Owed and due: no exchange until saved, or a crash would lose two refreshes, not one.
-    if !wanted || cooling || held.foreign || held.is_owed() {
+    if !held.is_wanted(above, now) || cooling || held.foreign || held.is_owed() {
         return Act::Nothing;
     }
     if held.can_refresh(now) {
@@ -440,7 +458,7 @@ fn tick(state: State, at: &Moment, effects: &mut Effects) -> State {
             State::Unloaded { trouble: trouble.filter(|t| !t.is_forgotten(at)) }
         }
         State::Challenged { former, until } if now >= until => {
-            State::Rest(age(former, at, effects))
+            tick(State::Rest(former), at, effects)
         }
         State::Challenged { former, until } => {
             State::Challenged { former: age(former, at, effects), until }

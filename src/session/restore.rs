@@ -99,12 +99,73 @@ fn with_credentials(
             held.trouble = Some(elsewhere(&lease));
             Rest::Active(held)
         }
-        None if phase == Phase::InDoubt => Rest::InDoubt(held, doubt(retry_at)),
+        None if phase == Phase::InDoubt && hurry => Rest::InDoubt(held, doubt(retry_at)),
+        None if phase == Phase::InDoubt => {
+            let doubt = strict_doubt(&held, retry_at, core.policy.exchange_budget, core.now().boot);
+            Rest::InDoubt(held, doubt)
+        }
         None => Rest::Active(held),
     }
 }
 
+/// A doubt of a server on which a retry may kill what lives. When its request was sent is not
+/// known any more, so it may still be queued somewhere.
+fn strict_doubt(held: &Held, retry_at: BootTime, budget: Duration, now: BootTime) -> Doubt {
+    let floor = retry_at.max(now.after(budget * 2));
+    Doubt { tries: 1, retry_at: held.late(floor, budget, now), floor, hurry: false }
+}
+
 fn elsewhere(lease: &Lease) -> Trouble {
     let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
-    Trouble { tries: 1, retry_at: lease.until, error }
+    Trouble { tries: 1, invalid: 0, retry_at: lease.until, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Access, PermissionToken, Tokens};
+
+    fn held(expires: Option<u64>) -> Held {
+        let access = Access { secret: "access".to_owned().into(), expires_at: None };
+        let token = PermissionToken::new(&access, None, (1, 1));
+        let refresh = Some(access.clone());
+        let tokens =
+            Tokens { access: Some(access), refresh, token_secret: None, attributes: "null".into() };
+        let credentials = Credentials { tokens, authority: "a".into(), client: "c".into() };
+        Held {
+            epoch: 1,
+            generation: 1,
+            credentials: Arc::new(credentials),
+            token: Some(token),
+            due: None,
+            expires: expires.map(at),
+            refresh_expires: None,
+            expiring: None,
+            saved: Saved::Yes,
+            suspect: false,
+            rejected: false,
+            foreign: false,
+            trouble: None,
+        }
+    }
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_doubt_of_a_strict_server_that_is_read_again_is_not_hurried() {
+        let budget = Duration::from_secs(10);
+        for (expires, recorded, retry) in [
+            (Some(4600), 1000, 4590),
+            (Some(1000), 1000, 1020),
+            (Some(1015), 1000, 1020),
+            (None, 1000, 1020),
+            (Some(1000), 1300, 1300),
+        ] {
+            let doubt = strict_doubt(&held(expires), at(recorded), budget, at(1000));
+            assert_eq!((doubt.retry_at, doubt.hurry), (at(retry), false), "{expires:?}");
+            assert_eq!(doubt.floor, at(recorded.max(1020)));
+        }
+    }
 }

@@ -121,7 +121,11 @@ impl Slot {
     }
 
     /// Steps the machine, publishes what readers may see, and says what is to be started.
-    pub(crate) fn apply(&self, input: Input, at: &Moment) -> Effects {
+    pub(crate) fn apply(&self, mut input: Input, at: &Moment) -> Effects {
+        if let Input::Need { above, .. } = &mut input {
+            // A report that came before the load is known here alone.
+            *above = (*above).max(self.rejected_through());
+        }
         let mut inner = self.inner.lock();
         let state = std::mem::replace(&mut inner.state, State::Unloaded { trouble: None });
         let (state, effects) = machine::step(state, input, at);
@@ -146,8 +150,16 @@ impl Slot {
         }
     }
 
-    /// Never hands out tokens up to this generation again, from now on.
+    /// Never hands out tokens up to this generation again, from now on. One that this session
+    /// has not reached is another session's: it would make every token up to it be refreshed.
     pub(crate) fn reject(&self, generation: u64, at: &Moment) {
+        let inner = self.inner.lock();
+        let held = inner.state.rest().map_or(0, |rest| rest.counters().1);
+        let newest = inner.published.max(held);
+        drop(inner);
+        if generation > newest {
+            return;
+        }
         // First the readers, then the machine: a reader between the two must not be served.
         self.rejected_through.fetch_max(generation, Ordering::AcqRel);
         self.apply(Input::Rejected { generation }, at);
@@ -162,7 +174,7 @@ impl Slot {
         self.provider.provider.renewal(held.as_deref())
     }
 
-    pub(crate) fn rejected_through(&self) -> u64 {
+    fn rejected_through(&self) -> u64 {
         self.rejected_through.load(Ordering::Acquire)
     }
 
@@ -362,3 +374,6 @@ pub(crate) fn set_aside(pause: Duration) -> Error {
         .about("the session is set aside because its actor kept dying")
         .with_retry_after(pause)
 }
+
+#[cfg(test)]
+mod tests;

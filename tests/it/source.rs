@@ -32,7 +32,7 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) {
             let text = fs::read_to_string(&path).unwrap();
             let path = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
             let module = module(&path);
-            if module.last().is_none_or(|last| last != "tests") {
+            if module.iter().all(|part| part != "tests") {
                 files.push(File { path, module, text: production(&text).to_owned() });
             }
         }

@@ -73,9 +73,8 @@ pub(super) async fn pay(core: &Core, slot: &Slot) {
         };
         match committed {
             Ok(committed) => {
-                // While an exchange runs, its own claim finds out.
-                if !settle(core, slot, &owed, committed) && !slot.is_busy() {
-                    core.apply(slot, Input::Superseded);
+                if !settle(core, slot, &owed, committed) {
+                    core.apply(slot, Input::Outdated);
                 }
             }
             Err(unsaved) => owe(core, slot, &unsaved),

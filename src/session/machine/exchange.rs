@@ -4,7 +4,6 @@ use super::{
     Class, Closed, Doubt, Effects, Failure, Held, Lost, Moment, Notice, Rest, Retry, Saved, Start,
     State, Trouble,
 };
-use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::policy::INVALID_RETRIES;
 
@@ -54,31 +53,30 @@ pub(super) fn saved(
     suspect: bool,
     effects: &mut Effects,
 ) -> State {
+    let mut paid = |rest| paid(rest, counters, suspect, effects);
     match state {
         State::Establishing { answer: Some(held), .. } => {
             effects.notices.push(Notice::Established);
-            State::Rest(Rest::Active(Held { suspect, ..held.renumbered(counters) }))
+            State::Rest(Rest::Active(held.counted(counters, suspect)))
         }
         State::Refreshing { answer: Some(held), .. } => {
             effects.notices.push(Notice::Refreshed);
-            State::Rest(Rest::Active(Held { suspect, ..held.renumbered(counters) }))
+            State::Rest(Rest::Active(held.counted(counters, suspect)))
         }
-        State::Rest(rest) => State::Rest(paid(rest, effects)),
-        State::Challenged { former, until } => {
-            State::Challenged { former: paid(former, effects), until }
-        }
+        State::Rest(rest) => State::Rest(paid(rest)),
+        State::Challenged { former, until } => State::Challenged { former: paid(former), until },
         State::Establishing { former, renewal, answer, overdue } => {
-            State::Establishing { former: paid(former, effects), renewal, answer, overdue }
+            State::Establishing { former: paid(former), renewal, answer, overdue }
         }
-        State::Closing { former } => State::Closing { former: paid(former, effects) },
+        State::Closing { former } => State::Closing { former: paid(former) },
         State::Unloaded { .. } | State::Refreshing { .. } | State::Revoking { .. } => state,
     }
 }
 
 /// What was owed is saved. Later states of the same credentials keep what they learned.
-fn paid(mut rest: Rest, effects: &mut Effects) -> Rest {
-    if let Some(held) = rest.refreshable_mut().filter(|held| held.is_owed()) {
-        held.saved = Saved::Yes;
+fn paid(mut rest: Rest, counters: (u64, u64), suspect: bool, effects: &mut Effects) -> Rest {
+    if let Some(held) = rest.held_mut().filter(|held| held.is_owed()) {
+        *held = held.clone().counted(counters, suspect);
         effects.notices.push(Notice::Saved);
     }
     rest
@@ -115,7 +113,7 @@ pub(super) fn owed(state: State, effects: &mut Effects) -> State {
 }
 
 fn count(rest: &mut Rest) {
-    if let Some(Held { saved: Saved::Owed { attempts }, .. }) = rest.refreshable_mut() {
+    if let Some(Held { saved: Saved::Owed { attempts }, .. }) = rest.held_mut() {
         *attempts = attempts.saturating_add(1);
     }
 }
@@ -189,7 +187,8 @@ fn unrefreshed(
         }
         (Class::Harmless | Class::Invalid | Class::Misconfigured, Some(doubt)) => {
             let trouble = troubled(held.trouble.as_ref(), failure, at);
-            let doubt = Doubt { retry_at: trouble.retry_at, ..doubt };
+            // Also the floor: a 401 must not make it hurry past what everybody was told.
+            let doubt = Doubt { retry_at: trouble.retry_at, floor: trouble.retry_at, ..doubt };
             held.trouble = Some(trouble);
             Rest::InDoubt(held, doubt)
         }
@@ -197,10 +196,10 @@ fn unrefreshed(
 }
 
 fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble {
-    let tries = former.map_or(0, |former| former.tries);
+    let invalid = former.map_or(0, |former| former.invalid);
     let error = match failure.class {
         // Perhaps a lost race at the server: not yet a wrong configuration.
-        Class::Invalid if tries < INVALID_RETRIES => {
+        Class::Invalid if invalid < INVALID_RETRIES => {
             Error::new(ErrorKind::RetryLater).with_source(failure.error.clone())
         }
         Class::Harmless
@@ -212,6 +211,7 @@ fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble
     };
     let mut trouble = Trouble::after(former, error, at);
     trouble.retry_at = trouble.retry_at.max(at.now.boot.after(failure.wait));
+    trouble.invalid = invalid.saturating_add(u32::from(failure.class == Class::Invalid));
     trouble
 }
 
@@ -227,22 +227,18 @@ fn doubted(
     let now = at.now.boot;
     let tries = former.map_or(0, |former| former.tries).saturating_add(1);
     let pause = failure.wait.max(at.rules.backoff.wait(tries, at.dice));
+    let queued = at.rules.budget * 2;
     let (retry_at, floor) = match (retry, former) {
-        (Retry::AtOnce, None) => (now.after(failure.wait), now),
-        (Retry::AtOnce | Retry::Late, Some(_)) => (now.after(pause), now.after(pause)),
+        (Retry::AtOnce, None) => (now.after(failure.wait), now.after(failure.wait)),
+        (Retry::AtOnce, Some(_)) => (now.after(pause), now.after(pause)),
+        // The retry may be queued as well as the first request.
+        (Retry::Late, Some(_)) => (now.after(pause.max(queued)), now.after(pause.max(queued))),
         (Retry::Late, None) => {
-            let floor = now.after((at.rules.budget * 2).max(failure.wait));
-            (late(held, floor, at), floor)
+            let floor = now.after(queued.max(failure.wait));
+            (held.late(floor, at.rules.budget, now), floor)
         }
     };
     Doubt { tries, retry_at, floor, hurry: retry == Retry::AtOnce && former.is_none() }
-}
-
-fn late(held: &Held, floor: BootTime, at: &Moment) -> BootTime {
-    match held.expires {
-        Some(end) if held.is_usable(at.now.boot) => floor.max(end.before(at.rules.budget)),
-        Some(_) | None => floor,
-    }
 }
 
 pub(super) fn closed(state: State, closed: Closed, effects: &mut Effects) -> State {

@@ -1,6 +1,7 @@
 //! What a session has while no exchange runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Moment;
 use crate::clock::BootTime;
@@ -56,6 +57,8 @@ pub(crate) enum Saved {
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     pub(crate) tries: u32,
+    /// How many of the tries the server called invalid.
+    pub(crate) invalid: u32,
     pub(crate) retry_at: BootTime,
     pub(crate) error: Error,
 }
@@ -156,16 +159,26 @@ impl Rest {
         }
     }
 
+    /// Also of a lost session: what it owes is still to be saved.
+    pub(super) fn held_mut(&mut self) -> Option<&mut Held> {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => Some(held),
+            Self::Lost(lost) => lost.held.as_mut(),
+            Self::Vacant { .. } | Self::Closed(_) => None,
+        }
+    }
+
     pub(super) fn reject(&mut self, generation: u64) {
         match self {
             Self::Active(held) => held.reject(generation),
             Self::InDoubt(held, doubt) => {
                 held.reject(generation);
-                if held.rejected {
+                if held.generation == generation {
                     // Nothing is left to serve, so there is nothing left to wait for.
                     doubt.retry_at = doubt.retry_at.min(doubt.floor);
                 }
             }
+            Self::Lost(Lost { held: Some(held), .. }) => held.reject(generation),
             Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => {}
         }
     }
@@ -197,6 +210,11 @@ impl Held {
         self.token.is_some() && !suspect && !self.rejected && !self.foreign && !self.is_expired(now)
     }
 
+    /// Whether a need of a token above `above` asks for another one.
+    pub(super) fn is_wanted(&self, above: u64, now: BootTime) -> bool {
+        self.generation <= above || !self.is_usable(now) || self.is_due(now)
+    }
+
     pub(crate) fn is_due(&self, now: BootTime) -> bool {
         self.due.is_some_and(|due| now >= due)
     }
@@ -217,12 +235,19 @@ impl Held {
         }
     }
 
-    /// The same under the counters that the store gave it, which are higher than expected where
-    /// another process stored something meanwhile.
-    pub(super) fn renumbered(mut self, counters: (u64, u64)) -> Self {
-        (self.epoch, self.generation) = counters;
-        self.token = self.token.map(|token| token.renumbered(counters));
-        self
+    /// As late as a retry may begin that may kill the access token, and not before `floor`.
+    pub(crate) fn late(&self, floor: BootTime, budget: Duration, now: BootTime) -> BootTime {
+        match self.expires {
+            Some(end) if self.is_usable(now) => floor.max(end.before(budget)),
+            Some(_) | None => floor,
+        }
+    }
+
+    /// As the store counts it. The token too, because a 401 names the token's generation.
+    pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
+        self.token = self.token.map(|token| token.counted((epoch, generation)));
+        self.suspect |= suspect;
+        Self { epoch, generation, saved: Saved::Yes, ..self }
     }
 
     pub(super) fn reject(&mut self, generation: u64) {
@@ -254,7 +279,7 @@ impl Trouble {
         let tries = former.map_or(0, |former| former.tries).saturating_add(1);
         let wait = at.rules.backoff.wait(tries, at.dice);
         let wait = wait.max(error.retry_after().unwrap_or_default());
-        Self { tries, retry_at: at.now.boot.after(wait), error }
+        Self { tries, invalid: 0, retry_at: at.now.boot.after(wait), error }
     }
 
     pub(crate) fn cooling(trouble: Option<&Self>, now: BootTime) -> bool {
@@ -271,7 +296,7 @@ impl Trouble {
         at.now.boot >= self.forgotten_at(at.rules.backoff.cap)
     }
 
-    pub(super) fn forgotten_at(&self, cap: std::time::Duration) -> BootTime {
+    pub(super) fn forgotten_at(&self, cap: Duration) -> BootTime {
         self.retry_at.after(cap)
     }
 }

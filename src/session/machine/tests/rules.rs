@@ -1,0 +1,451 @@
+//! The machine's rules, one by one.
+
+use super::super::*;
+use super::sample::*;
+use crate::error::ErrorKind;
+
+const NEED: Input = Input::Need { above: 0, renewable: false };
+
+fn fail(class: Class) -> Input {
+    Input::Failed(failure(class))
+}
+
+/// The state after these inputs, with all effects.
+fn run(state: State, inputs: impl IntoIterator<Item = Input>, at: &Moment) -> (State, Effects) {
+    let mut all = Effects::default();
+    let state = inputs.into_iter().fold(state, |state, input| {
+        let (state, Effects { start, notices }) = step(state, input, at);
+        all.start = all.start.or(start);
+        all.notices.extend(notices);
+        state
+    });
+    (state, all)
+}
+
+#[track_caller]
+fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
+    match answer(state, above, false, boot(now)) {
+        Answer::Fail(error) => error.kind(),
+        other @ (Answer::Token(_) | Answer::Wait | Answer::Ask) => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn served(state: &State, now: u64) -> u64 {
+    match answer(state, 0, false, boot(now)) {
+        Answer::Token(token) => token.generation(),
+        other @ (Answer::Fail(_) | Answer::Wait | Answer::Ask) => panic!("{other:?} of {state:?}"),
+    }
+}
+
+#[test]
+fn a_request_called_invalid_is_tried_twice_before_the_client_is_called_misconfigured() {
+    let mut state = active(expired());
+    let mut now = 0;
+    for kind in [ErrorKind::RetryLater, ErrorKind::RetryLater, ErrorKind::Misconfigured] {
+        let (next, effects) = run(state, [NEED, fail(Class::Invalid)], &after(now));
+        assert_eq!(effects.start, Some(Start::Refresh), "tried again");
+        assert_eq!(kind_of(&next, 0, NOW + now), kind);
+        state = next;
+        now += 300;
+    }
+}
+
+#[test]
+fn failures_of_the_network_do_not_count_as_requests_called_invalid() {
+    let mut state = active(expired());
+    for now in [0, 300, 600] {
+        state = run(state, [NEED, fail(Class::Harmless)], &after(now)).0;
+    }
+    let (state, _) = run(state, [NEED, fail(Class::Invalid)], &after(900));
+    assert_eq!(kind_of(&state, 0, NOW + 900), ErrorKind::RetryLater);
+}
+
+#[test]
+fn a_refused_or_challenged_grant_leaves_a_live_session_serving() {
+    for class in [Class::Refused, Class::Harmless, Class::Invalid, Class::Misconfigured] {
+        let (state, effects) = run(active(fresh()), [Input::Establish, fail(class)], &after(0));
+        assert_eq!(effects.notices, []);
+        assert_eq!(served(&state, NOW), G);
+    }
+    let (state, _) = run(active(fresh()), [Input::Establish, Input::Challenged], &after(0));
+    assert_eq!(served(&state, NOW), G);
+    let (state, _) = step(state, Input::Tick, &after(600));
+    assert!(matches!(state, State::Rest(Rest::Active(_))), "the challenge has ended: {state:?}");
+    assert_eq!(served(&state, NOW + 600), G);
+}
+
+#[test]
+fn a_grant_whose_answer_was_lost_leaves_the_former_session_to_be_refreshed_before_use() {
+    for retry in [Retry::AtOnce, Retry::Late] {
+        let inputs = [Input::Establish, fail(Class::Ambiguous(retry))];
+        let (state, _) = run(active(fresh()), inputs, &after(0));
+        assert!(serving(&state, boot(NOW)).is_none());
+        let (state, effects) = step(state, NEED, &after(0));
+        assert_eq!(effects.start, Some(Start::Refresh));
+        let (state, _) = step(state, fail(Class::Harmless), &after(0));
+        assert!(serving(&state, boot(NOW)).is_none(), "still perhaps dead");
+    }
+}
+
+#[test]
+fn a_suspect_token_that_cannot_be_refreshed_is_served() {
+    let state = active(Held { suspect: true, ..single(fresh()) });
+    assert_eq!(served(&state, NOW), G);
+}
+
+#[test]
+fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
+    let owed = |held| active(Held { saved: Saved::Owed { attempts: 1 }, ..held });
+    assert_eq!(served(&owed(due()), NOW), G);
+    for above in [0, G] {
+        let need = Input::Need { above, renewable: true };
+        let (state, effects) = step(owed(due()), need, &ahead(after(0)));
+        assert_eq!(effects, Effects::default());
+        let held = serving(&state, boot(NOW)).unwrap();
+        assert_eq!(due_at(&state, held), None, "nobody is sent to ask");
+        assert!(next_wake(&state, &ahead(after(0)).rules) > Some(boot(NOW)));
+    }
+    let saved = Input::Saved { epoch: 2, generation: G, suspect: false };
+    let (_, effects) = run(owed(due()), [saved, NEED], &after(0));
+    assert_eq!(effects.start, Some(Start::Refresh));
+    assert_eq!(effects.notices, [Notice::Saved]);
+}
+
+#[test]
+fn callers_who_cannot_be_served_what_is_owed_are_told_to_come_back() {
+    let owed = |held| Held { saved: Saved::Owed { attempts: 1 }, ..held };
+    let cases = [
+        (owed(fresh()), G),
+        (owed(expired()), 0),
+        (Held { rejected: true, ..owed(fresh()) }, 0),
+        (Held { rejected: true, ..owed(fresh()) }, G),
+    ];
+    for (held, above) in cases {
+        assert_eq!(kind_of(&active(held), above, NOW), ErrorKind::RetryLater);
+    }
+}
+
+#[test]
+fn a_401_on_another_generation_changes_nothing() {
+    for generation in [G - 1, G + 1] {
+        let (state, effects) =
+            run(active(fresh()), [Input::Rejected { generation }, NEED], &after(0));
+        assert_eq!(effects, Effects::default());
+        assert_eq!(served(&state, NOW), G);
+    }
+}
+
+#[test]
+fn a_401_on_the_current_generation_ends_its_use_and_lets_a_need_refresh_it() {
+    let (state, effects) = step(active(fresh()), Input::Rejected { generation: G }, &after(0));
+    assert_eq!(effects, Effects::default(), "a report alone starts nothing");
+    assert!(serving(&state, boot(NOW)).is_none());
+    let (state, effects) = step(state, NEED, &after(0));
+    assert_eq!(effects.start, Some(Start::Refresh));
+    assert!(matches!(answer(&state, 0, false, boot(NOW)), Answer::Wait));
+}
+
+#[test]
+fn a_401_during_a_refresh_ends_the_use_of_the_token_that_is_being_replaced() {
+    let (state, _) = step(refreshing(due(), None), Input::Rejected { generation: G }, &after(0));
+    assert!(serving(&state, boot(NOW)).is_none());
+    let (state, _) = step(state, fail(Class::Harmless), &after(0));
+    assert!(serving(&state, boot(NOW)).is_none());
+}
+
+#[test]
+fn the_refresh_tokens_end_is_told_once_ahead_and_when_it_comes() {
+    let told = |state: State, now| step(state, Input::Tick, &after(now));
+    let (state, effects) = told(active(fresh()), REFRESH_LIFE - 3601);
+    assert_eq!(effects.notices, []);
+    let (state, effects) = told(state, REFRESH_LIFE - 3600);
+    assert_eq!(effects.notices, [Notice::Expiring { left: seconds(3600) }]);
+    let (state, effects) = told(state, REFRESH_LIFE - 3599);
+    assert_eq!(effects.notices, [], "once");
+    let (state, effects) = told(state, REFRESH_LIFE);
+    assert_eq!(effects.notices, [Notice::Lost(LostReason::RefreshExpired)]);
+    let (_, effects) = told(state, REFRESH_LIFE + 1);
+    assert_eq!(effects.notices, []);
+}
+
+#[test]
+fn a_session_whose_refresh_token_ended_serves_its_access_token_to_the_end() {
+    let (state, _) = lost_but_serving();
+    assert_eq!(served(&state, NOW + 899), G);
+    let gone = ErrorKind::SignInAgain(LostReason::RefreshExpired);
+    assert_eq!(kind_of(&state, 0, NOW + 900), gone);
+    assert_eq!(kind_of(&state, G, NOW + 10), gone);
+    let need = Input::Need { above: 0, renewable: true };
+    let (_, effects) = step(state.clone(), need.clone(), &after(100));
+    assert_eq!(effects, Effects::default(), "not renewed while it serves");
+    let (_, effects) = step(state, need, &after(900));
+    assert_eq!(effects.start, Some(Start::Renew));
+}
+
+#[test]
+fn a_401_ends_what_a_lost_session_still_serves_and_lets_it_be_renewed() {
+    let (state, _) = lost_but_serving();
+    let (state, _) = step(state, Input::Rejected { generation: G - 1 }, &after(10));
+    assert_eq!(served(&state, NOW + 10), G);
+    let (state, _) = step(state, Input::Rejected { generation: G }, &after(10));
+    assert!(serving(&state, boot(NOW + 10)).is_none());
+    let need = Input::Need { above: 0, renewable: true };
+    assert_eq!(step(state, need, &after(10)).1.start, Some(Start::Renew));
+}
+
+fn lost_but_serving() -> (State, Effects) {
+    let held = Held { refresh_expires: Some(boot(NOW + 10)), ..fresh() };
+    step(active(held), Input::Tick, &after(10))
+}
+
+#[test]
+fn a_session_that_was_rejected_serves_nothing() {
+    let (state, _) = step(refreshing(fresh(), None), fail(Class::Rejected), &after(0));
+    assert!(serving(&state, boot(NOW)).is_none());
+    let dead = Input::Dead { generation: G, reason: LostReason::Revoked };
+    let (state, effects) = step(active(fresh()), dead, &after(0));
+    assert!(serving(&state, boot(NOW)).is_none());
+    assert_eq!(effects.notices, [Notice::Lost(LostReason::Revoked)]);
+}
+
+#[test]
+fn no_failure_of_the_network_or_of_the_client_loses_a_session() {
+    let harmless = [
+        Class::Harmless,
+        Class::Invalid,
+        Class::Misconfigured,
+        Class::Ambiguous(Retry::AtOnce),
+        Class::Ambiguous(Retry::Late),
+    ];
+    let mut state = active(expired());
+    for round in 0..200 {
+        let class = harmless[round % harmless.len()];
+        let now = 400 * u64::try_from(round).unwrap();
+        let (next, effects) = run(state, [NEED, fail(class)], &after(now));
+        assert_eq!(effects.start, Some(Start::Refresh));
+        assert_eq!(next.rest().and_then(|rest| rest.lost()), None);
+        state = next;
+    }
+}
+
+#[test]
+fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
+    let failure = Failure { wait: seconds(30), ..failure(Class::Harmless) };
+    let (state, _) = run(active(expired()), [NEED, Input::Failed(failure)], &after(0));
+    for now in [0, 1, 29] {
+        let (_, effects) = step(state.clone(), NEED, &after(now));
+        assert_eq!(effects, Effects::default());
+        let Answer::Fail(error) = answer(&state, 0, false, boot(NOW + now)) else {
+            panic!("it asks again")
+        };
+        assert_eq!(error.retry_after(), Some(seconds(30 - now)));
+    }
+    assert_eq!(step(state, NEED, &after(30)).1.start, Some(Start::Refresh));
+}
+
+#[test]
+fn an_answer_whose_keeper_died_is_served_as_owed() {
+    for (begun, base) in [(refreshing(due(), None), 2), (establishing(vacant()), 1)] {
+        let issued = Input::Issued(held(NOW, (base, G + 1)));
+        let lost = fail(Class::Ambiguous(Retry::Late));
+        let (state, effects) = run(begun, [issued, lost], &after(0));
+        assert_eq!(served(&state, NOW), G + 1);
+        assert!(serving(&state, boot(NOW)).is_some_and(Held::is_owed));
+        assert!(effects.notices.contains(&Notice::SaveOwed));
+    }
+}
+
+#[test]
+fn credentials_and_their_token_take_the_counters_that_the_store_gave_them() {
+    let saved = Input::Saved { epoch: 5, generation: G + 9, suspect: false };
+    let begun = run(establishing(vacant()), [Input::Issued(fresh())], &after(0)).0;
+    let owed = active(Held { saved: Saved::Owed { attempts: 3 }, ..fresh() });
+    for state in [begun, owed] {
+        let (state, _) = step(state, saved.clone(), &after(0));
+        let held = serving(&state, boot(NOW)).unwrap();
+        let token = held.token.as_ref().unwrap();
+        assert_eq!((held.epoch, held.generation), (5, G + 9));
+        assert_eq!((token.epoch(), token.generation()), (5, G + 9), "a 401 names these");
+    }
+}
+
+#[test]
+fn credentials_that_were_saved_over_a_lost_session_are_refreshed_before_use() {
+    let saved = Input::Saved { epoch: 2, generation: G, suspect: true };
+    let owed = active(Held { saved: Saved::Owed { attempts: 1 }, ..fresh() });
+    let (state, _) = step(owed, saved, &after(0));
+    assert!(serving(&state, boot(NOW)).is_none());
+    assert_eq!(step(state, NEED, &after(0)).1.start, Some(Start::Refresh));
+}
+
+#[test]
+fn what_a_payer_finds_outdated_is_read_again_unless_an_exchange_runs_that_finds_out_itself() {
+    for (name, state) in states() {
+        let before = format!("{state:?}");
+        let (next, effects) = step(state.clone(), Input::Outdated, &after(0));
+        assert_eq!(effects, Effects::default());
+        if state.is_busy() {
+            assert_eq!(format!("{next:?}"), before, "{name}: no second exchange may begin");
+        } else {
+            assert!(next.is_unloaded(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
+    let outbox = Input::ClosedDurably { closed: closed(true) };
+    let (state, effects) = run(active(fresh()), [Input::Close, outbox], &after(0));
+    assert_eq!((effects.start, &effects.notices[..]), (Some(Start::Close), &[Notice::Revoked][..]));
+    assert!(matches!(state, State::Revoking { .. }));
+    let (state, _) = step(state, Input::Untold { trouble: trouble(NOW + 5) }, &after(0));
+    assert_eq!(kind_of(&state, 0, NOW), ErrorKind::NotEstablished);
+    assert!(!state.is_disposable());
+    assert_eq!(next_wake(&state, &after(0).rules), Some(boot(NOW + 5)));
+    assert_eq!(step(state.clone(), Input::Tick, &after(4)).1.start, None);
+    let (state, effects) = step(state, Input::Tick, &after(5));
+    assert_eq!(effects.start, Some(Start::Revoke));
+    let (state, _) = step(state, Input::Told, &after(5));
+    assert!(state.is_disposable());
+    assert_eq!(next_wake(&state, &after(5).rules), None);
+}
+
+/// The schedule wakes a slot with a tick, and with a need if it is due all the same.
+#[test]
+fn a_wake_makes_progress_so_that_the_schedule_never_spins() {
+    for moment in [after(0), ahead(after(0))] {
+        for shift in [0, 60, 600, 900, REFRESH_LIFE, 2 * REFRESH_LIFE] {
+            let at = Moment { now: after(shift).now, ..moment };
+            for (name, state) in states() {
+                let state = woken(state, &at);
+                let wake = next_wake(&state, &at.rules);
+                let settled = wake.is_none_or(|wake| wake > at.now.boot);
+                let progress = settled || state.is_busy();
+                assert!(progress, "{name} after {shift} s spins in {state:?}");
+            }
+        }
+    }
+}
+
+pub(super) fn woken(state: State, at: &Moment) -> State {
+    let (state, effects) = step(state, Input::Tick, at);
+    let due = next_wake(&state, &at.rules).is_some_and(|wake| wake <= at.now.boot);
+    if due && effects.start.is_none() { step(state, NEED, at).0 } else { state }
+}
+
+const ANSWERS: &[(&str, &str)] = &[
+    ("unloaded", "ask"),
+    ("unloaded, cooling", "RetryLater"),
+    ("vacant", "NotEstablished"),
+    ("vacant, cooling", "NotEstablished"),
+    ("active, fresh", "token"),
+    ("active, due", "token"),
+    ("active, expired", "ask"),
+    ("active, suspect", "ask"),
+    ("active, rejected", "ask"),
+    ("active, foreign", "Misconfigured"),
+    ("active, owed", "token"),
+    ("active, cooling", "token"),
+    ("active, no refresh token", "token"),
+    ("active, no refresh token, rejected", "ask"),
+    ("active, no refresh token, ended", "ask"),
+    ("active, refresh token ended", "token"),
+    ("doubt, early", "token"),
+    ("doubt, ripe", "token"),
+    ("doubt, hurry", "token"),
+    ("doubt, foreign", "Misconfigured"),
+    ("doubt, refresh token ended", "token"),
+    ("lost, serving", "token"),
+    ("lost", "SignInAgain(Rejected)"),
+    ("lost, cooling", "SignInAgain(Rejected)"),
+    ("closed", "NotEstablished"),
+    ("closed, to be told", "NotEstablished"),
+    ("closed, cooling", "NotEstablished"),
+    ("challenged over vacant", "NotEstablished"),
+    ("challenged over fresh", "token"),
+    ("challenged over due", "token"),
+    ("challenged over closed", "NotEstablished"),
+    ("challenged over fresh, ended", "token"),
+    ("grant over vacant", "wait"),
+    ("grant over vacant, answered", "wait"),
+    ("grant over fresh", "token"),
+    ("grant over fresh, answered", "token"),
+    ("grant over fresh, overdue", "token"),
+    ("renewal over vacant", "wait"),
+    ("renewal over vacant, overdue", "RetryLater"),
+    ("renewal over fresh", "token"),
+    ("renewal over fresh, answered", "token"),
+    ("refreshing", "token"),
+    ("refreshing in doubt", "token"),
+    ("refreshing, answered", "token"),
+    ("refreshing, overdue", "token"),
+    ("closing vacant", "wait"),
+    ("closing fresh", "token"),
+    ("revoking", "wait"),
+];
+
+#[test]
+fn every_state_has_its_answer() {
+    let actual = states().into_iter().map(|(name, state)| {
+        let answer = match answer(&state, 0, false, boot(NOW)) {
+            Answer::Token(_) => "token".to_owned(),
+            Answer::Wait => "wait".to_owned(),
+            Answer::Ask => "ask".to_owned(),
+            Answer::Fail(error) => format!("{:?}", error.kind()),
+        };
+        (name, answer)
+    });
+    let expected = ANSWERS.iter().map(|(name, is)| (*name, (*is).to_owned()));
+    assert_eq!(actual.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_state_has_its_wake_and_readers_their_due_time() {
+    let now = boot(NOW);
+    let expiring = Some(boot(NOW + REFRESH_LIFE - 3600));
+    let forgotten = Some(boot(NOW + 305));
+    let expected = |name: &str| match name {
+        "unloaded, cooling" | "vacant, cooling" => (forgotten, None),
+        "active, due" => (Some(now), Some(now)),
+        "active, expired" => (Some(now), Some(now)),
+        "active, cooling" => (Some(boot(NOW + 5)), Some(boot(NOW + 5))),
+        "active, fresh" | "active, suspect" | "active, rejected" => {
+            (Some(boot(NOW + 720)), Some(boot(NOW + 720)))
+        }
+        "active, foreign" => (expiring, Some(now)),
+        "active, owed" => (expiring, None),
+        "active, no refresh token" | "active, no refresh token, rejected" => {
+            (None, Some(boot(NOW + 720)))
+        }
+        "active, no refresh token, ended" => (None, Some(now)),
+        "active, refresh token ended" => (Some(now), Some(boot(NOW + 720))),
+        "doubt, early" => (Some(boot(NOW + 60)), Some(boot(NOW + 60))),
+        "doubt, ripe" | "doubt, hurry" | "doubt, refresh token ended" => (Some(now), Some(now)),
+        "doubt, foreign" => (expiring, Some(now)),
+        "closed, to be told" => (Some(BootTime::default()), None),
+        "closed, cooling" => (Some(boot(NOW + 5)), None),
+        "challenged over vacant" | "challenged over closed" => (Some(boot(NOW + 60)), None),
+        "challenged over fresh" => (Some(boot(NOW + 60)), Some(boot(NOW + 720))),
+        "challenged over due" => (Some(now), Some(now)),
+        "challenged over fresh, ended" => (Some(now), Some(boot(NOW + 720))),
+        // Unloaded, vacant, lost and closed want nothing, and a running exchange is its own wake.
+        _ => (None, None),
+    };
+    for (name, state) in states() {
+        let wake = next_wake(&state, &ahead(after(0)).rules);
+        let held = state.rest().and_then(|rest| rest.serving().cloned());
+        let due = held.and_then(|held| due_at(&state, &held));
+        assert_eq!((wake, due), expected(name), "{name}");
+    }
+}
+
+#[test]
+fn on_demand_a_due_token_is_no_reason_to_wake_and_a_hurried_doubt_is() {
+    let rules = after(0).rules;
+    let expiring = Some(boot(NOW + REFRESH_LIFE - 3600));
+    assert_eq!(next_wake(&active(due()), &rules), expiring);
+    assert_eq!(next_wake(&in_doubt(fresh(), doubt(NOW)), &rules), expiring);
+    let hurry = Doubt { hurry: true, ..doubt(NOW) };
+    assert_eq!(next_wake(&in_doubt(fresh(), hurry), &rules), Some(boot(NOW)));
+}

@@ -1,0 +1,272 @@
+//! States and inputs with names, all as seen at [`NOW`] seconds of boot time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::super::*;
+use crate::error::ErrorKind;
+use crate::token::{Access, Credentials, PermissionToken, Tokens};
+
+pub(super) const NOW: u64 = 100_000;
+/// The generation of every sample that has one.
+pub(super) const G: u64 = 7;
+/// How long a session's refresh token lives from [`NOW`].
+pub(super) const REFRESH_LIFE: u64 = 86_400;
+
+pub(super) fn boot(seconds: u64) -> BootTime {
+    BootTime::new(Duration::from_secs(seconds))
+}
+
+pub(super) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// So many seconds after [`NOW`], with dice that make every wait the longest.
+pub(super) fn after(seconds: u64) -> Moment {
+    at(Duration::from_secs(NOW + seconds))
+}
+
+pub(super) fn at(boot: Duration) -> Moment {
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + boot;
+    let rules = Rules {
+        backoff: Backoff { base: seconds(1), cap: seconds(300) },
+        challenge: seconds(600),
+        budget: seconds(10),
+        ahead: false,
+    };
+    Moment { now: Now::new(wall, BootTime::new(boot), boot), dice: 1.0, rules }
+}
+
+pub(super) fn ahead(moment: Moment) -> Moment {
+    Moment { rules: Rules { ahead: true, ..moment.rules }, ..moment }
+}
+
+pub(super) fn credentials(refresh: bool) -> Arc<Credentials> {
+    let access = |text: &str| Access { secret: text.to_owned().into(), expires_at: None };
+    let tokens = Tokens {
+        access: Some(access("access")),
+        refresh: refresh.then(|| access("refresh")),
+        token_secret: None,
+        attributes: "null".into(),
+    };
+    Arc::new(Credentials { tokens, authority: "https://a".into(), client: "c".into() })
+}
+
+/// Issued at `from`: due after 720 s, ended after 900 s; its refresh token lives for a day and is
+/// told as expiring in the last hour.
+pub(super) fn held(from: u64, counters: (u64, u64)) -> Held {
+    let credentials = credentials(true);
+    let access = credentials.tokens.access.as_ref().unwrap();
+    Held {
+        epoch: counters.0,
+        generation: counters.1,
+        token: Some(PermissionToken::new(access, None, counters)),
+        due: Some(boot(from + 720)),
+        expires: Some(boot(from + 900)),
+        refresh_expires: Some(boot(from + REFRESH_LIFE)),
+        expiring: Some(boot(from + REFRESH_LIFE - 3600)),
+        saved: Saved::Yes,
+        suspect: false,
+        rejected: false,
+        foreign: false,
+        trouble: None,
+        credentials,
+    }
+}
+
+pub(super) fn fresh() -> Held {
+    held(NOW, (2, G))
+}
+
+pub(super) fn due() -> Held {
+    Held { due: Some(boot(NOW)), ..fresh() }
+}
+
+pub(super) fn expired() -> Held {
+    Held { expires: Some(boot(NOW)), ..due() }
+}
+
+/// With an access token only.
+pub(super) fn single(held: Held) -> Held {
+    Held { credentials: credentials(false), refresh_expires: None, expiring: None, ..held }
+}
+
+pub(super) fn trouble(retry_at: u64) -> Trouble {
+    let error = Error::new(ErrorKind::RetryLater).about("of a sample");
+    Trouble { tries: 1, invalid: 0, retry_at: boot(retry_at), error }
+}
+
+pub(super) fn doubt(retry_at: u64) -> Doubt {
+    Doubt { tries: 1, retry_at: boot(retry_at), floor: boot(NOW), hurry: false }
+}
+
+pub(super) fn active(held: Held) -> State {
+    State::Rest(Rest::Active(held))
+}
+
+pub(super) fn in_doubt(held: Held, doubt: Doubt) -> State {
+    State::Rest(Rest::InDoubt(held, doubt))
+}
+
+pub(super) fn lost(held: Held, reason: LostReason) -> Lost {
+    Lost { epoch: 2, generation: G, reason, held: Some(held), trouble: None }
+}
+
+pub(super) fn closed(outbox: bool) -> Closed {
+    let outbox = outbox.then(|| credentials(true));
+    Closed { epoch: 2, generation: G, outbox, trouble: None }
+}
+
+pub(super) fn vacant() -> Rest {
+    Rest::Vacant { trouble: None }
+}
+
+pub(super) fn establishing(former: Rest) -> State {
+    State::Establishing { former, renewal: false, answer: None, overdue: false }
+}
+
+pub(super) fn refreshing(held: Held, doubt: Option<Doubt>) -> State {
+    State::Refreshing { held, doubt, answer: None, overdue: false }
+}
+
+pub(super) fn failure(class: Class) -> Failure {
+    let kind = match class {
+        Class::Misconfigured | Class::Invalid => ErrorKind::Misconfigured,
+        Class::Harmless | Class::Ambiguous(_) | Class::Rejected | Class::Refused => {
+            ErrorKind::RetryLater
+        }
+    };
+    Failure { class, error: Error::new(kind), wait: Duration::ZERO }
+}
+
+pub(super) fn states() -> Vec<(&'static str, State)> {
+    let mut states = resting();
+    states.extend(busy());
+    states
+}
+
+fn resting() -> Vec<(&'static str, State)> {
+    let cooling = || Some(trouble(NOW + 5));
+    let early = || doubt(NOW + 60);
+    let ripe = || doubt(NOW);
+    let rest = State::Rest;
+    let until = boot(NOW + 60);
+    let challenged = |former| State::Challenged { former, until };
+    let expired_refresh = |held| Held { refresh_expires: Some(boot(NOW)), expiring: None, ..held };
+    let serving = || Rest::Lost(lost(expired_refresh(fresh()), LostReason::RefreshExpired));
+    let dead = || lost(fresh(), LostReason::Rejected);
+    let untold = || Closed { trouble: cooling(), ..closed(true) };
+    vec![
+        ("unloaded", State::Unloaded { trouble: None }),
+        ("unloaded, cooling", State::Unloaded { trouble: cooling() }),
+        ("vacant", rest(vacant())),
+        ("vacant, cooling", rest(Rest::Vacant { trouble: cooling() })),
+        ("active, fresh", active(fresh())),
+        ("active, due", active(due())),
+        ("active, expired", active(expired())),
+        ("active, suspect", active(Held { suspect: true, ..fresh() })),
+        ("active, rejected", active(Held { rejected: true, ..fresh() })),
+        ("active, foreign", active(Held { foreign: true, ..due() })),
+        ("active, owed", active(Held { saved: Saved::Owed { attempts: 1 }, ..due() })),
+        ("active, cooling", active(Held { trouble: cooling(), ..due() })),
+        ("active, no refresh token", active(single(fresh()))),
+        ("active, no refresh token, rejected", active(Held { rejected: true, ..single(fresh()) })),
+        ("active, no refresh token, ended", active(single(expired()))),
+        ("active, refresh token ended", active(expired_refresh(fresh()))),
+        ("doubt, early", in_doubt(fresh(), early())),
+        ("doubt, ripe", in_doubt(fresh(), ripe())),
+        ("doubt, hurry", in_doubt(fresh(), Doubt { hurry: true, ..ripe() })),
+        ("doubt, foreign", in_doubt(Held { foreign: true, ..fresh() }, ripe())),
+        ("doubt, refresh token ended", in_doubt(expired_refresh(fresh()), ripe())),
+        ("lost, serving", rest(serving())),
+        ("lost", rest(Rest::Lost(dead()))),
+        ("lost, cooling", rest(Rest::Lost(Lost { trouble: cooling(), ..dead() }))),
+        ("closed", rest(Rest::Closed(closed(false)))),
+        ("closed, to be told", rest(Rest::Closed(closed(true)))),
+        ("closed, cooling", rest(Rest::Closed(untold()))),
+        ("challenged over vacant", challenged(vacant())),
+        ("challenged over fresh", challenged(Rest::Active(fresh()))),
+        ("challenged over due", challenged(Rest::Active(due()))),
+        ("challenged over closed", challenged(Rest::Closed(closed(true)))),
+        (
+            "challenged over fresh, ended",
+            State::Challenged { former: Rest::Active(fresh()), until: boot(NOW) },
+        ),
+    ]
+}
+
+fn busy() -> Vec<(&'static str, State)> {
+    let over = |former: Rest, renewal, answered: bool, overdue| {
+        let answer = answered.then(|| held(NOW, (3, G + 1)));
+        State::Establishing { former, renewal, answer, overdue }
+    };
+    let fresh = || Rest::Active(fresh());
+    let refreshed = || Some(held(NOW, (2, G + 1)));
+    vec![
+        ("grant over vacant", over(vacant(), false, false, false)),
+        ("grant over vacant, answered", over(vacant(), false, true, false)),
+        ("grant over fresh", over(fresh(), false, false, false)),
+        ("grant over fresh, answered", over(fresh(), false, true, false)),
+        ("grant over fresh, overdue", over(fresh(), false, false, true)),
+        ("renewal over vacant", over(vacant(), true, false, false)),
+        ("renewal over vacant, overdue", over(vacant(), true, false, true)),
+        ("renewal over fresh", over(fresh(), true, false, false)),
+        ("renewal over fresh, answered", over(fresh(), true, true, false)),
+        ("refreshing", refreshing(due(), None)),
+        ("refreshing in doubt", refreshing(due(), Some(doubt(NOW)))),
+        (
+            "refreshing, answered",
+            State::Refreshing { held: due(), doubt: None, answer: refreshed(), overdue: false },
+        ),
+        (
+            "refreshing, overdue",
+            State::Refreshing { held: due(), doubt: None, answer: None, overdue: true },
+        ),
+        ("closing vacant", State::Closing { former: vacant() }),
+        ("closing fresh", State::Closing { former: fresh() }),
+        ("revoking", State::Revoking { closed: closed(true) }),
+    ]
+}
+
+pub(super) fn inputs() -> Vec<(&'static str, Input)> {
+    let need = |above, renewable| Input::Need { above, renewable };
+    let failed = |class| Input::Failed(failure(class));
+    let saved = |suspect| Input::Saved { epoch: 2, generation: G + 1, suspect };
+    let written = |outbox| Closed { generation: G + 1, ..closed(outbox) };
+    let dead = |generation| Input::Dead { generation, reason: LostReason::Revoked };
+    vec![
+        ("loaded", Input::Loaded(Rest::Active(held(NOW, (4, 9))))),
+        ("load failed", Input::LoadFailed(Error::new(ErrorKind::Store))),
+        ("need", need(0, false)),
+        ("need renewable", need(0, true)),
+        ("need newer", need(G, false)),
+        ("need newer renewable", need(G, true)),
+        ("establish", Input::Establish),
+        ("close", Input::Close),
+        ("issued", Input::Issued(held(NOW, (2, G + 1)))),
+        ("challenged", Input::Challenged),
+        ("harmless", failed(Class::Harmless)),
+        ("invalid", failed(Class::Invalid)),
+        ("misconfigured", failed(Class::Misconfigured)),
+        ("ambiguous now", failed(Class::Ambiguous(Retry::AtOnce))),
+        ("ambiguous late", failed(Class::Ambiguous(Retry::Late))),
+        ("rejected", failed(Class::Rejected)),
+        ("refused", failed(Class::Refused)),
+        ("overdue", Input::Overdue),
+        ("saved", saved(false)),
+        ("saved suspect", saved(true)),
+        ("owed", Input::Owed),
+        ("superseded", Input::Superseded),
+        ("outdated", Input::Outdated),
+        ("closed", Input::ClosedDurably { closed: written(false) }),
+        ("closed with outbox", Input::ClosedDurably { closed: written(true) }),
+        ("close failed", Input::CloseFailed),
+        ("told", Input::Told),
+        ("untold", Input::Untold { trouble: trouble(NOW + 9) }),
+        ("401 old", Input::Rejected { generation: G - 1 }),
+        ("401", Input::Rejected { generation: G }),
+        ("dead old", dead(G - 1)),
+        ("dead", dead(G)),
+        ("tick", Input::Tick),
+    ]
+}

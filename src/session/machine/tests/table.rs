@@ -1,0 +1,153 @@
+//! What every state makes of every input: the product of all samples, compared with a table that
+//! is meant to be read.
+
+use super::super::*;
+use super::golden::TABLE;
+use super::sample;
+
+#[test]
+fn every_state_answers_every_input_as_the_table_says() {
+    let (states, inputs) = (sample::states(), sample::inputs());
+    let mut pairs = 0;
+    let mut actual = String::new();
+    for (name, state) in &states {
+        actual.push_str(&format!("{name}\n"));
+        for (inputs, outcome) in outcomes(state, &inputs) {
+            pairs += inputs.len();
+            if outcome != STAYS {
+                actual.push_str(&format!("    {}\n        {outcome}\n", inputs.join(", ")));
+            }
+        }
+    }
+    assert_eq!(pairs, states.len() * inputs.len(), "every pair was tried");
+    if let Some((line, (is, should))) = first_difference(&actual, TABLE.trim_start()) {
+        panic!("line {line} of the table says\n{should}\nthe machine\n{is}\nin all\n{actual}");
+    }
+}
+
+#[test]
+fn the_samples_have_every_variant_and_differ_in_name() {
+    let states = sample::states();
+    let inputs = sample::inputs();
+    let variant = |debug: String| debug.split([' ', '(', '{']).next().unwrap().to_owned();
+    let of = |debugs: Vec<String>| {
+        debugs.into_iter().map(variant).collect::<std::collections::BTreeSet<_>>()
+    };
+    let kinds = of(states.iter().map(|(_, state)| format!("{state:?}")).collect());
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    let rests = states.iter().filter_map(|(_, state)| state.rest().map(|rest| format!("{rest:?}")));
+    assert_eq!(of(rests.collect()).len(), 5);
+    let kinds = of(inputs.iter().map(|(_, input)| format!("{input:?}")).collect());
+    assert_eq!(kinds.len(), 20, "{kinds:?}");
+    let names: std::collections::BTreeSet<_> = states.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), states.len());
+}
+
+const STAYS: &str = "stays";
+
+/// The inputs with the same outcome together, in the order of their first.
+fn outcomes(state: &State, inputs: &[(&'static str, Input)]) -> Vec<(Vec<&'static str>, String)> {
+    let mut outcomes: Vec<(Vec<_>, String)> = Vec::new();
+    for (name, input) in inputs {
+        let outcome = outcome(state, input);
+        match outcomes.iter_mut().find(|(_, known)| *known == outcome) {
+            Some((names, _)) => names.push(*name),
+            None => outcomes.push((vec![*name], outcome)),
+        }
+    }
+    outcomes
+}
+
+fn outcome(state: &State, input: &Input) -> String {
+    let before = format!("{state:?}");
+    let (next, Effects { start, notices }) = step(state.clone(), input.clone(), &sample::after(0));
+    let stays = format!("{next:?}") == before;
+    let mut outcome = if stays { STAYS.to_owned() } else { format!("-> {}", describe(&next)) };
+    if let Some(start) = start {
+        outcome.push_str(&format!("; starts {start:?}"));
+    }
+    for notice in notices {
+        outcome.push_str(&format!("; tells {notice:?}"));
+    }
+    outcome
+}
+
+fn describe(state: &State) -> String {
+    let flags = |renewal: &bool, answer: &Option<Held>, overdue: &bool| {
+        let answered = answer.as_ref().map(|held| format!(", answered {}", of_held(held)));
+        let overdue = if *overdue { ", overdue" } else { "" };
+        let renewal = if *renewal { ", renewal" } else { "" };
+        format!("{renewal}{}{overdue}", answered.unwrap_or_default())
+    };
+    match state {
+        State::Unloaded { trouble } => format!("unloaded{}", of_trouble(trouble)),
+        State::Rest(rest) => of_rest(rest),
+        State::Challenged { former, .. } => format!("challenged over [{}]", of_rest(former)),
+        State::Establishing { former, renewal, answer, overdue } => {
+            format!("establishing over [{}]{}", of_rest(former), flags(renewal, answer, overdue))
+        }
+        State::Refreshing { held, doubt, answer, overdue } => {
+            let doubt = doubt.map(|doubt| of_doubt(&doubt)).unwrap_or_default();
+            let flags = flags(&false, answer, overdue);
+            format!("refreshing [{}{doubt}]{flags}", of_held(held))
+        }
+        State::Closing { former } => format!("closing [{}]", of_rest(former)),
+        State::Revoking { closed } => format!("revoking {}", closed.generation),
+    }
+}
+
+fn of_rest(rest: &Rest) -> String {
+    match rest {
+        Rest::Vacant { trouble } => format!("vacant{}", of_trouble(trouble)),
+        Rest::Active(held) => format!("active {}", of_held(held)),
+        Rest::InDoubt(held, doubt) => format!("in doubt {}{}", of_held(held), of_doubt(doubt)),
+        Rest::Lost(Lost { generation, reason, held, trouble, .. }) => {
+            let rejected = held.as_ref().is_some_and(|held| held.rejected);
+            let rejected = if rejected { ", rejected" } else { "" };
+            format!("lost {generation} {reason:?}{rejected}{}", of_trouble(trouble))
+        }
+        Rest::Closed(Closed { generation, outbox, trouble, .. }) => {
+            let outbox = if outbox.is_some() { ", to be told" } else { "" };
+            format!("closed {generation}{outbox}{}", of_trouble(trouble))
+        }
+    }
+}
+
+fn of_held(held: &Held) -> String {
+    let mut text = format!("{}.{}", held.epoch, held.generation);
+    for (is, flag) in
+        [(held.suspect, "suspect"), (held.rejected, "rejected"), (held.foreign, "foreign")]
+    {
+        if is {
+            text.push_str(&format!(", {flag}"));
+        }
+    }
+    if let Saved::Owed { attempts } = held.saved {
+        text.push_str(&format!(", owed {attempts}"));
+    }
+    text + &of_trouble(&held.trouble)
+}
+
+fn of_trouble(trouble: &Option<Trouble>) -> String {
+    match trouble {
+        Some(Trouble { tries, retry_at, error, .. }) => {
+            let wait = retry_at.since(sample::boot(sample::NOW)).as_secs();
+            format!(", {:?} for {wait} s after {tries}", error.kind())
+        }
+        None => String::new(),
+    }
+}
+
+fn of_doubt(doubt: &Doubt) -> String {
+    let now = sample::boot(sample::NOW);
+    let hurry = if doubt.hurry { ", hurry" } else { "" };
+    let (wait, floor) = (doubt.retry_at.since(now).as_secs(), doubt.floor.since(now).as_secs());
+    format!(", retry in {wait} s (floor {floor} s) after {}{hurry}", doubt.tries)
+}
+
+fn first_difference<'t>(is: &'t str, should: &'t str) -> Option<(usize, (&'t str, &'t str))> {
+    let longest = is.lines().count().max(should.lines().count());
+    let end = std::iter::repeat("(the end)");
+    let pairs = is.lines().chain(end.clone()).zip(should.lines().chain(end)).take(longest);
+    pairs.enumerate().map(|(line, pair)| (line + 1, pair)).find(|(_, (is, should))| is != should)
+}

@@ -1,0 +1,388 @@
+#![cfg(feature = "testing")]
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::key::{ProviderName, SessionKey};
+use crate::policy::Policy;
+use crate::provider::Registration;
+use crate::session::flight;
+use crate::session::machine::{Doubt, Rest, Start};
+use crate::session::restore;
+use crate::testing::{ManualClock, ScriptedProvider};
+use crate::token::{Access, Credentials, Tokens};
+use crate::transport::{Transport, TransportConfig};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A slot whose tokens live for 900 s and are due after 720.
+struct Bench {
+    clock: ManualClock,
+    slot: Arc<Slot>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let provider: ScriptedProvider = ScriptedProvider::new();
+        let mut registration = Registration::new(provider);
+        registration.refresh.jitter = 0.0;
+        let transport = Arc::new(Transport::new(&TransportConfig::default()).unwrap());
+        let name = ProviderName::new("p").unwrap();
+        let registered = Registered::new(name.clone(), registration, transport);
+        let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
+        Self { clock: ManualClock::new(), slot: Arc::new(Slot::new(id, Arc::new(registered))) }
+    }
+
+    fn with_token(generation: u64) -> Self {
+        let bench = Self::new();
+        bench.load(bench.held(generation));
+        bench
+    }
+
+    fn moment(&self) -> Moment {
+        let policy = Policy::default();
+        let (backoff, challenge, budget) =
+            (policy.backoff, policy.challenge, policy.exchange_budget);
+        let rules = Rules { backoff, challenge, budget, ahead: false };
+        Moment { now: self.clock.now(), dice: 1.0, rules }
+    }
+
+    fn held(&self, generation: u64) -> Held {
+        let now = self.clock.now();
+        let access = |text: &str, life| Access {
+            secret: text.to_owned().into(),
+            expires_at: Some(now.wall + life),
+        };
+        let tokens = Tokens {
+            access: Some(access("access", 900 * SECOND)),
+            refresh: Some(access("refresh", 86_400 * SECOND)),
+            token_secret: None,
+            attributes: "null".into(),
+        };
+        let authority = "https://scripted.invalid".into();
+        let credentials = Credentials { tokens, authority, client: "scripted".into() };
+        restore::held(&self.slot.provider, Arc::new(credentials), (1, generation), now)
+    }
+
+    fn apply(&self, input: Input) -> Option<Start> {
+        self.slot.apply(input, &self.moment()).start
+    }
+
+    fn need(&self, above: u64) -> Option<Start> {
+        self.apply(Input::Need { above, renewable: false })
+    }
+
+    /// Reads the record anew.
+    fn load(&self, held: Held) {
+        self.apply(Input::Superseded);
+        self.apply(Input::Loaded(Rest::Active(held)));
+    }
+
+    fn glance(&self) -> (Glance, Option<u64>) {
+        self.slot.glance(&self.clock, PermissionToken::generation)
+    }
+
+    fn asked(&self) -> Answer {
+        self.slot.answer(0, false, self.clock.now()).0
+    }
+
+    #[track_caller]
+    fn is_fresh(&self, generation: u64) {
+        let (glance, read) = self.glance();
+        assert!(matches!(glance, Glance::Fresh), "{glance:?}");
+        assert_eq!(read, Some(generation));
+    }
+
+    #[track_caller]
+    fn is_stale(&self) {
+        let (glance, read) = self.glance();
+        assert!(matches!(glance, Glance::Stale), "{glance:?}");
+        assert_eq!(read, None);
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_fresh_then_due_once_and_stale_at_its_end() {
+    let bench = Bench::new();
+    bench.is_stale();
+    bench.load(bench.held(1));
+    bench.is_fresh(1);
+    bench.clock.advance(719 * SECOND).await;
+    bench.is_fresh(1);
+    bench.clock.advance(SECOND).await;
+    let (glance, read) = bench.glance();
+    assert!(matches!((glance, read), (Glance::Due, Some(1))));
+    bench.is_fresh(1);
+    bench.clock.advance(179 * SECOND).await;
+    bench.is_fresh(1);
+    bench.clock.advance(SECOND).await;
+    bench.is_stale();
+}
+
+#[tokio::test]
+async fn a_refresh_that_failed_lets_a_reader_say_so_again_when_it_may_be_tried_again() {
+    let bench = Bench::with_token(1);
+    bench.clock.advance(720 * SECOND).await;
+    assert!(matches!(bench.glance().0, Glance::Due));
+    assert_eq!(bench.need(0), Some(Start::Refresh));
+    bench.is_fresh(1);
+    let error = Error::new(ErrorKind::RetryLater);
+    let class = machine::Class::Harmless;
+    bench.apply(Input::Failed(machine::Failure { class, error, wait: 5 * SECOND }));
+    bench.is_fresh(1);
+    bench.clock.advance(5 * SECOND).await;
+    assert!(matches!(bench.glance().0, Glance::Due));
+}
+
+#[test]
+fn a_suspend_of_the_machine_ages_tokens() {
+    let bench = Bench::with_token(1);
+    bench.clock.suspend(600 * SECOND);
+    bench.is_stale();
+    assert!(matches!(bench.asked(), Answer::Token(_)), "it lives for 300 s more");
+    bench.is_fresh(1);
+    bench.clock.suspend(300 * SECOND);
+    bench.is_stale();
+    assert!(matches!(bench.asked(), Answer::Ask));
+    bench.is_stale();
+}
+
+#[tokio::test]
+async fn what_a_suspend_left_of_a_tokens_life_passes_as_ever() {
+    let bench = Bench::with_token(1);
+    bench.clock.suspend(600 * SECOND);
+    assert!(matches!(bench.asked(), Answer::Token(_)));
+    bench.clock.advance(299 * SECOND).await;
+    assert!(bench.glance().1.is_some());
+    bench.clock.advance(SECOND).await;
+    bench.is_stale();
+}
+
+#[tokio::test]
+async fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_token() {
+    for step in [3600, -3600] {
+        let bench = Bench::with_token(1);
+        bench.clock.step_wall(step);
+        bench.is_stale();
+        assert!(matches!(bench.asked(), Answer::Token(_)), "the slow path knows better");
+        bench.is_fresh(1);
+        bench.clock.advance(899 * SECOND).await;
+        assert!(bench.glance().1.is_some(), "not ended by {step}");
+        bench.clock.advance(SECOND).await;
+        bench.is_stale();
+        assert!(matches!(bench.asked(), Answer::Ask), "not prolonged by {step}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_disciplined_disturbs_no_reader() {
+    let bench = Bench::with_token(1);
+    bench.clock.step_wall(1);
+    bench.is_fresh(1);
+}
+
+#[test]
+fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
+    let bench = Bench::with_token(3);
+    bench.slot.reject(3, &bench.moment());
+    bench.is_stale();
+    bench.load(bench.held(3));
+    bench.is_stale();
+    assert!(matches!(bench.asked(), Answer::Ask));
+    bench.load(bench.held(4));
+    bench.is_fresh(4);
+}
+
+#[test]
+fn a_need_after_a_rejection_that_the_record_does_not_know_of_refreshes() {
+    let bench = Bench::with_token(3);
+    bench.apply(Input::Superseded);
+    bench.slot.reject(3, &bench.moment());
+    bench.apply(Input::Loaded(Rest::Active(bench.held(3))));
+    assert_eq!(bench.need(0), Some(Start::Refresh));
+}
+
+#[test]
+fn a_rejection_of_an_older_token_or_of_another_sessions_touches_nothing() {
+    let bench = Bench::with_token(3);
+    for generation in [0, 2, 4, 1000] {
+        bench.slot.reject(generation, &bench.moment());
+        bench.is_fresh(3);
+        assert_eq!(bench.need(0), None);
+    }
+}
+
+#[test]
+fn no_reader_sees_a_token_after_its_rejection_has_returned() {
+    // 1. A reader loads the snapshot. 2. The token is rejected, `reject` returns. 3. An older
+    // state is published. 4. A reader that begins now must not be served.
+    let bench = Bench::with_token(1);
+    let rejected = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let floor = rejected.load(Ordering::Acquire);
+                    let (_, read) = bench.glance();
+                    assert!(read.is_none_or(|read| read > floor), "{read:?} after {floor}");
+                }
+            });
+        }
+        for generation in 1..500 {
+            bench.load(bench.held(generation));
+            bench.slot.reject(generation, &bench.moment());
+            rejected.store(generation, Ordering::Release);
+            bench.load(bench.held(generation));
+        }
+        done.store(true, Ordering::Release);
+    });
+}
+
+#[test]
+fn what_is_published_never_goes_back() {
+    let bench = Bench::with_token(5);
+    bench.load(bench.held(4));
+    assert_ne!(bench.glance().1, Some(4));
+    bench.load(bench.held(6));
+    bench.is_fresh(6);
+}
+
+#[test]
+fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
+    let bench = Bench::new();
+    let slot = &bench.slot;
+    assert!(slot.is_disposable(), "not loaded");
+    let (pilot, flight) = flight::depart();
+    slot.board(flight);
+    assert!(!slot.is_disposable(), "a flight");
+    slot.land(&pilot, Landing::Again);
+    assert!(slot.is_disposable());
+    let (reply, caller) = oneshot::channel();
+    slot.enqueue(Job::Close { reply }, 1).unwrap();
+    assert!(!slot.is_disposable(), "a job");
+    drop((slot.next_job(), caller));
+    assert!(slot.is_disposable());
+    slot.quarantine(Some(bench.clock.now().boot.after(SECOND)));
+    assert!(!slot.is_disposable(), "a mark");
+    slot.quarantine(None);
+    bench.apply(Input::Loaded(Rest::Vacant { trouble: None }));
+    assert!(slot.is_disposable(), "vacant");
+    bench.load(bench.held(1));
+    assert!(!slot.is_disposable(), "credentials");
+}
+
+#[test]
+fn a_landing_takes_only_its_own_flight_out_of_the_slot() {
+    let bench = Bench::with_token(1);
+    let ((former, _), (pilot, flight)) = (flight::depart(), flight::depart());
+    bench.slot.board(flight);
+    assert_eq!(bench.need(1), Some(Start::Refresh));
+    bench.slot.land(&former, Landing::Again);
+    let joined = |bench: &Bench| bench.slot.answer(1, false, bench.clock.now()).1.is_some();
+    assert!(joined(&bench));
+    bench.slot.land(&pilot, Landing::Again);
+    assert!(!joined(&bench));
+}
+
+#[test]
+fn the_queue_has_a_bound_and_those_who_gave_up_leave_their_places() {
+    let bench = Bench::new();
+    let grant = || {
+        let (reply, caller) = oneshot::channel();
+        (Job::Establish { grant: Box::new(()), reply }, caller)
+    };
+    let (first, first_caller) = grant();
+    let (second, second_caller) = grant();
+    let (third, _caller) = grant();
+    bench.slot.enqueue(first, 2).unwrap();
+    bench.slot.enqueue(second, 2).unwrap();
+    assert_eq!(bench.slot.enqueue(third, 2).unwrap_err().kind(), ErrorKind::Capacity);
+    drop(first_caller);
+    let (fourth, fourth_caller) = grant();
+    bench.slot.enqueue(fourth, 2).unwrap();
+    drop(second_caller);
+    assert!(bench.slot.has_work());
+    drop(fourth_caller);
+    assert!(!bench.slot.has_work() && bench.slot.next_job().is_none());
+}
+
+#[test]
+fn a_close_is_carried_out_though_its_caller_has_gone() {
+    let bench = Bench::new();
+    let (reply, caller) = oneshot::channel();
+    bench.slot.enqueue(Job::Close { reply }, 1).unwrap();
+    drop(caller);
+    assert!(matches!(bench.slot.next_job(), Some(Job::Close { .. })));
+}
+
+#[test]
+fn waiters_have_a_bound_and_give_their_places_back() {
+    let bench = Bench::new();
+    let place = |most| bench.slot.wait_place(most);
+    let (first, second) = (place(2).unwrap(), place(2).unwrap());
+    for _ in 0..3 {
+        let full = place(2).map(drop).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::Capacity, "a refusal takes no place either");
+    }
+    drop(first);
+    let third = place(2).unwrap();
+    assert!(place(2).is_err());
+    drop((second, third));
+    assert_eq!(bench.slot.waiters.load(Ordering::Acquire), 0);
+}
+
+#[test]
+fn the_schedule_is_told_once_of_each_earlier_time() {
+    let bench = Bench::with_token(1);
+    let rules = Rules { ahead: true, ..bench.moment().rules };
+    let due = bench.clock.now().boot.after(720 * SECOND);
+    assert_eq!(bench.slot.arm(&rules), Some(due));
+    assert_eq!(bench.slot.arm(&rules), None);
+    bench.slot.disarm();
+    assert_eq!(bench.slot.arm(&rules), Some(due));
+}
+
+#[test]
+fn a_quarantined_slot_serves_what_it_has_and_sends_nobody_to_its_actor() {
+    let bench = Bench::with_token(1);
+    let until = bench.clock.now().boot.after(60 * SECOND);
+    bench.slot.quarantine(Some(until));
+    assert!(matches!(bench.asked(), Answer::Token(_)));
+    bench.slot.reject(1, &bench.moment());
+    let Answer::Fail(error) = bench.asked() else { panic!("it asks") };
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RetryLater, Some(60 * SECOND)));
+    bench.clock.suspend(60 * SECOND);
+    assert!(matches!(bench.asked(), Answer::Ask));
+}
+
+#[test]
+fn only_the_debt_that_was_paid_is_forgotten() {
+    let bench = Bench::new();
+    let commit = || {
+        let attempt = crate::store::Attempt { base: 0, fence: 1 };
+        let credentials = Arc::clone(&bench.held(1).credentials);
+        let intent = crate::store::Intent::Establish;
+        Arc::new(Commit { intent, epoch: 0, attempt, credentials, due_at: None })
+    };
+    let (former, owed) = (commit(), commit());
+    bench.slot.owe(Some(Arc::clone(&owed)));
+    assert!(!bench.slot.is_disposable(), "a debt");
+    assert!(!bench.slot.pay(&former) && bench.slot.owed().is_some());
+    assert!(bench.slot.pay(&owed) && bench.slot.owed().is_none());
+}
+
+#[test]
+fn a_doubt_is_shown_as_due_only_when_it_may_be_tried_out() {
+    let bench = Bench::new();
+    let retry_at = bench.clock.now().boot.after(800 * SECOND);
+    let doubt = Doubt { tries: 1, retry_at, floor: retry_at, hurry: false };
+    bench.apply(Input::Loaded(Rest::InDoubt(bench.held(1), doubt)));
+    // 790 s after the start the token is long due, but the doubt is not.
+    bench.clock.suspend(790 * SECOND);
+    assert!(matches!(bench.asked(), Answer::Token(_)));
+    bench.is_fresh(1);
+    bench.clock.suspend(10 * SECOND);
+    assert!(matches!(bench.asked(), Answer::Token(_)));
+    assert!(matches!(bench.glance().0, Glance::Due));
+}
