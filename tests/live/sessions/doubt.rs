@@ -84,6 +84,45 @@ async fn a_lost_answer_at_a_strict_server_is_tried_out_once_and_ends_in_one_loss
     assert!(peer.introspect(token.expose_secret()).await);
 }
 
+/// The retry may kill what lives, so the next process is as patient.
+#[tokio::test]
+async fn a_restart_in_doubt_does_not_bring_the_one_retry_forward() {
+    let peer = OidcPeer::start(Options { access_ttl_s: 20, ..Options::default() }).await;
+    let (clock, store) = (ManualClock::new(), MemoryStore::new());
+    let start = async || {
+        let supervisor = supervised(&store, client(&peer)).clock(clock.clone()).start().await;
+        supervisor.unwrap()
+    };
+    let former = start().await;
+    let mut events = former.subscribe();
+    let before = session(&former, "device");
+    sign_in(&before).await.unwrap();
+    clock.advance(10 * SECOND).await;
+    peer.drop_next_answers(1).await;
+    before.permission_token().await.unwrap();
+    event(&mut events, |kind| *kind == EventKind::InDoubt).await;
+    assert!(former.shutdown(SECOND).await.is_clean());
+
+    let next = start().await;
+    let after = session(&next, "device");
+    let known = after.status().await.unwrap();
+    assert_eq!(
+        (known.state, known.retry_at),
+        (State::InDoubt, before.status().await.unwrap().retry_at)
+    );
+    clock.advance(9 * SECOND).await;
+    assert!(peer.introspect(after.permission_token().await.unwrap().expose_secret()).await);
+    clock.advance(SECOND).await;
+    let early = after.permission_token().await.unwrap_err();
+    assert_eq!((early.kind(), early.retry_after()), (ErrorKind::RetryLater, Some(10 * SECOND)));
+    assert_eq!(peer.counts().await.token_requests, 2);
+
+    clock.advance(10 * SECOND).await;
+    assert_eq!(after.permission_token().await.unwrap_err().kind(), LOST);
+    let counts = peer.counts().await;
+    assert_eq!((counts.token_requests, counts.presented_again), (3, 1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_answer_at_a_server_with_an_overlap_is_asked_for_again_at_once_and_nobody_notices() {
     let options = Options { access_ttl_s: 60, overlap_s: 30, ..Options::default() };
