@@ -133,6 +133,8 @@ async fn a_lost_answer_at_a_server_with_an_overlap_is_asked_for_again_at_once_an
     let session = session(&supervisor, "device");
     sign_in(&session).await.unwrap();
 
+    // Held back, so that all callers are there before the answer could be.
+    peer.delay_answers(300).await;
     peer.drop_next_answers(1).await;
     for token in all(callers(handles(&session, 100), async |s| s.refresh().await)).await {
         assert_eq!(token.unwrap().generation(), 2);

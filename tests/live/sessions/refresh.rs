@@ -13,10 +13,10 @@ use crate::peer::{Counts, OidcPeer, Options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_200_callers_at_expiry_one_refreshes_and_all_get_its_token() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 2, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 3, ..Options::default() }).await;
     // The end of a refresh token is told when half of its life is over. That is the timer of this
     // test: by then the access token has expired, and nobody has asked for another.
-    let client = client(&peer).refresh_lifetime(5 * SECOND);
+    let client = client(&peer).refresh_lifetime(7 * SECOND);
     let supervisor = supervised(&MemoryStore::new(), client).start().await.unwrap();
     let mut events = supervisor.subscribe();
     let session = session(&supervisor, "device");
@@ -124,7 +124,8 @@ async fn a_shutdown_in_the_middle_of_refreshes_keeps_all_for_the_next_supervisor
     for session in &devices {
         sign_in(session).await.unwrap();
     }
-    peer.delay_answers(500).await;
+    // Longer than the server needs for all of them.
+    peer.delay_answers(1500).await;
     let refreshed = callers(devices, async |s| s.refresh().await);
     peer.until(|counts| counts.refreshes == SESSIONS as u64).await;
     assert_eq!(supervisor.snapshot().exchanging, SESSIONS, "the server has done it all");
