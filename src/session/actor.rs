@@ -9,7 +9,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use super::core::Core;
 use super::exchange::{self, Cargo, Exchange};
 use super::flight::{self, Pilot};
-use super::machine::{Answer, Input, Rest, Start, State};
+use super::machine::{self, Answer, Input, Rest, Start, State};
 use super::message::{Answered, Ending, Job, Message};
 use super::restore;
 use super::slot::Slot;
@@ -120,12 +120,25 @@ impl Duty {
             (Answer::Wait, Some(flight)) => Answered::Wait(flight),
             // The exchange ended between the step and the question.
             (Answer::Wait, None) => Answered::Again,
+            (Answer::Ask, _) if self.is_outdated(above, renewable) => Answered::Again,
             // Nothing was started, so nothing can be.
             (Answer::Ask, _) => failed(
                 Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
                     .about("the session has no refresh token"),
             ),
         }
+    }
+
+    /// Whether a need would start something after all: an answer, a rejection or the clock came
+    /// between the step and the question.
+    fn is_outdated(&self, above: u64, renewable: bool) -> bool {
+        let Self { core, slot, .. } = self;
+        let at = core.moment(&slot.provider);
+        // Readers know of a rejection before the machine does.
+        slot.reject(slot.rejected_through(), &at);
+        let state = slot.look(State::clone);
+        let (_, effects) = machine::step(state, Input::Need { above, renewable }, &at);
+        effects.start.is_some()
     }
 
     /// Takes jobs off the queue until one runs. A job is taken and launched without an await

@@ -153,6 +153,10 @@ impl Slot {
         self.apply(Input::Rejected { generation }, at);
     }
 
+    pub(crate) fn rejected_through(&self) -> u64 {
+        self.rejected_through.load(Ordering::Acquire)
+    }
+
     /// A grant with which the session can mint itself, if the provider has one for it.
     pub(crate) fn renewal(&self) -> Option<Parcel> {
         let held = self.look(|state| {
