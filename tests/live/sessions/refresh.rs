@@ -3,7 +3,7 @@
 use session_warden::event::EventKind;
 use session_warden::policy::{Policy, Restarts};
 use session_warden::store::MemoryStore;
-use session_warden::testing::Chaos;
+use session_warden::testing::{Chaos, ManualClock};
 use session_warden::{Session, Supervisor};
 
 use super::{
@@ -11,28 +11,52 @@ use super::{
 };
 use crate::peer::{Counts, OidcPeer, Options};
 
+/// In real time. The token lives long enough for a machine that stands still for some seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_200_callers_at_expiry_one_refreshes_and_all_get_its_token() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 3, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 8, ..Options::default() }).await;
     // The end of a refresh token is told when half of its life is over. That is the timer of this
     // test: by then the access token has expired, and nobody has asked for another.
-    let client = client(&peer).refresh_lifetime(7 * SECOND);
+    let client = client(&peer).refresh_lifetime(17 * SECOND);
     let supervisor = supervised(&MemoryStore::new(), client).start().await.unwrap();
     let mut events = supervisor.subscribe();
     let session = session(&supervisor, "device");
     sign_in(&session).await.unwrap();
-    // Held back, so that all callers are there before the answer is.
-    peer.delay_answers(300).await;
-    for expiry in 1..=2 {
-        event(&mut events, |kind| matches!(kind, EventKind::RefreshExpiring { .. })).await;
-        assert!(session.try_permission_token().is_none(), "it has expired");
-        let tokens = callers(handles(&session, 200), async |s| s.permission_token().await);
-        for token in all(tokens).await {
-            assert_eq!(token.unwrap().generation(), expiry + 1);
-        }
-        assert_eq!(peer.counts().await.refreshes, expiry);
+    let first = session.permission_token().await.unwrap();
+    event(&mut events, |kind| matches!(kind, EventKind::RefreshExpiring { .. })).await;
+    assert!(!peer.introspect(first.expose_secret()).await);
+    one_refresh_for_200_callers(&peer, &session, 1).await;
+}
+
+/// The same again and again, in time that the test moves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn at_every_expiry_one_of_200_callers_refreshes() {
+    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let clock = ManualClock::new();
+    let builder = supervised(&MemoryStore::new(), client(&peer)).clock(clock.clone());
+    let supervisor = builder.start().await.unwrap();
+    let session = session(&supervisor, "device");
+    sign_in(&session).await.unwrap();
+    for expiry in 1..=20 {
+        clock.advance(60 * SECOND).await;
+        one_refresh_for_200_callers(&peer, &session, expiry).await;
     }
-    let expected = Counts { token_requests: 3, established: 1, refreshes: 2, ..Counts::default() };
+    let token = session.permission_token().await.unwrap();
+    assert!(peer.introspect(token.expose_secret()).await);
+}
+
+async fn one_refresh_for_200_callers(peer: &OidcPeer, session: &Session<OAuth2>, expiry: u64) {
+    assert!(session.try_permission_token().is_none(), "it has expired");
+    let tokens = callers(handles(session, 200), async |s| s.permission_token().await);
+    for token in all(tokens).await {
+        assert_eq!(token.unwrap().generation(), expiry + 1);
+    }
+    let expected = Counts {
+        token_requests: expiry + 1,
+        established: 1,
+        refreshes: expiry,
+        ..Counts::default()
+    };
     assert_eq!(peer.counts().await, expected);
 }
 
