@@ -8,6 +8,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::close::{close, revoke};
 use super::core::Core;
 use super::flight::{Landing, Pilot};
-use super::machine::{Answer, Class, Failure, Held, Input, Retry};
+use super::machine::{self, Answer, Class, Failure, Held, Input, Retry, State};
 use super::message::{Granted, Message};
 use super::restore;
 use super::slot::{Parcel, Slot};
@@ -155,7 +156,7 @@ impl Exchange {
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
                 // A claim that gave a challenge gave no credentials.
-                self.settle(attempt, SettleTo::Before).await;
+                self.settle(attempt, SettleTo::Before, None).await;
                 End::Challenge(challenge)
             }
             Err(failed) => self.failed(intent, attempt, failed, wire.sent()).await,
@@ -294,22 +295,36 @@ impl Exchange {
         };
         // The row is looked at again before a session is declared lost: if it moved, our token
         // was stale, and it is the newer one that counts.
-        match self.settle(attempt, to).await {
+        match self.settle(attempt, to, self.retry_at(&failure)).await {
             Some(Settled::Moved) => End::Superseded,
             Some(Settled::Done) | None => End::Failed(failure),
         }
     }
 
     fn reason(&self) -> crate::error::LostReason {
-        use super::machine::State;
         use crate::error::LostReason;
         let in_doubt = |state: &State| matches!(state, State::Refreshing { doubt: Some(_), .. });
         if self.slot.look(in_doubt) { LostReason::LostInDoubt } else { LostReason::Rejected }
     }
 
-    async fn settle(&self, attempt: Attempt, to: SettleTo) -> Option<Settled> {
+    /// When the machine will try again after this failure. The record says it too, or the next
+    /// process would try out a doubt at once.
+    fn retry_at(&self, failure: &Failure) -> Option<SystemTime> {
+        let at = self.core.moment(&self.slot.provider);
+        let state = self.slot.look(State::clone);
+        let (state, _) = machine::step(state, Input::Failed(failure.clone()), &at);
+        let retry_at = state.rest().and_then(|rest| rest.retry_at());
+        retry_at.map(|retry_at| at.now.wall_at(retry_at))
+    }
+
+    async fn settle(
+        &self,
+        attempt: Attempt,
+        to: SettleTo,
+        retry_at: Option<SystemTime>,
+    ) -> Option<Settled> {
         let Self { core, slot, epoch, .. } = self;
-        let settle = Settle { epoch: *epoch, attempt, to, retry_at: None };
+        let settle = Settle { epoch: *epoch, attempt, to, retry_at };
         match self.stored(core.store.settle(slot.id(), settle)).await {
             Ok(settled) => Some(settled),
             Err(unsettled) => {

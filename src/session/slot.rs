@@ -165,6 +165,10 @@ impl Slot {
         self.apply(Input::Rejected { generation }, at);
     }
 
+    fn rejected_through(&self) -> u64 {
+        self.rejected_through.load(Ordering::Acquire)
+    }
+
     /// A grant with which the session can mint itself, if the provider has one for it.
     pub(crate) fn renewal(&self) -> Option<Parcel> {
         let held = self.look(|state| {
@@ -172,10 +176,6 @@ impl Slot {
             rest.as_ref().and_then(|rest| rest.credentials().cloned())
         });
         self.provider.provider.renewal(held.as_deref())
-    }
-
-    fn rejected_through(&self) -> u64 {
-        self.rejected_through.load(Ordering::Acquire)
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {

@@ -9,3 +9,4 @@
 )]
 
 mod peer;
+mod sessions;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use http::{request, response};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +15,10 @@ use url::form_urlencoded;
 /// How long the server may take to answer for the first time: it needs 0.5 s where it was tried.
 const START: Duration = Duration::from_secs(30);
 
+/// No test waits longer for anything: what takes milliseconds alone takes seconds on a machine that
+/// builds beside it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The confidential client that all of this module's own requests use; it has every grant.
 pub const CLIENT_ID: &str = "basic";
 pub const CLIENT_SECRET: &str = "basic-secret";
@@ -21,6 +26,7 @@ pub const CLIENT_SECRET: &str = "basic-secret";
 /// How the server behaves. The default rotates strictly, as `README.md` beside the server says.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Counted from the whole second of the issue: a token dies up to a second early.
     pub access_ttl_s: u32,
     pub refresh_ttl_s: u32,
     pub rotate: bool,
@@ -49,6 +55,8 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
+    /// Requests to the token endpoint, whatever the answer was.
+    pub token_requests: u64,
     /// Grants other than refreshes that were answered with tokens.
     pub established: u64,
     /// Refreshes that succeeded, those with a lost answer included.
@@ -110,6 +118,19 @@ impl OidcPeer {
         serde_json::from_value(body["counts"].take()).expect("its counters are these")
     }
 
+    /// Waits until the server has counted what is wished.
+    pub async fn until(&self, wished: impl Fn(&Counts) -> bool) -> Counts {
+        in_time(async {
+            loop {
+                let counts = self.counts().await;
+                if wished(&counts) {
+                    return counts;
+                }
+            }
+        })
+        .await
+    }
+
     /// The next `n` token answers are lost after the server committed.
     pub async fn drop_next_answers(&self, n: u32) {
         self.wish(json!({ "drop_after_commit": n })).await;
@@ -125,6 +146,13 @@ impl OidcPeer {
         let (status, answer) = self.post("/token/introspection", &[("token", token)]).await;
         assert_eq!(status, StatusCode::OK, "introspection failed: {answer}");
         answer["active"].as_bool().expect("RFC 7662 requires it")
+    }
+
+    /// Calls the API at this server (OpenID Connect Core, section 5.3) with the request's headers.
+    pub async fn call_api(&self, request: request::Parts) -> response::Parts {
+        let request = self.client.get(format!("{}/me", self.issuer)).headers(request.headers);
+        let answer = request.send().await.expect("the server answers");
+        http::Response::<reqwest::Body>::from(answer).into_parts().0
     }
 
     /// One request to the server past the library, as [`CLIENT_ID`].
@@ -185,7 +213,16 @@ fn spawn(options: Options) -> Child {
         .unwrap_or_else(|error| panic!("node does not start ({error}): tests/run installs it"))
 }
 
+/// What `future` gives, unless it takes far too long.
+pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    within(PATIENCE, future).await.unwrap_or_else(|| panic!("not done after {PATIENCE:?}"))
+}
+
 #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, future).await.ok()
+}
+
 async fn ready(stdout: &mut Lines<BufReader<ChildStdout>>) -> String {
     let issuer = async {
         loop {
@@ -196,9 +233,9 @@ async fn ready(stdout: &mut Lines<BufReader<ChildStdout>>) -> String {
             }
         }
     };
-    tokio::time::timeout(START, issuer)
+    within(START, issuer)
         .await
-        .unwrap_or_else(|_| panic!("the server was not ready after {START:?}"))
+        .unwrap_or_else(|| panic!("the server was not ready after {START:?}"))
 }
 
 /// The server is what the other tests take it for.
@@ -239,6 +276,7 @@ mod tests {
         assert!(!peer.introspect(access).await);
 
         let expected = Counts {
+            token_requests: 4,
             established: 1,
             refreshes: 1,
             refresh_errors: 2,
@@ -289,10 +327,9 @@ mod tests {
         let peer = OidcPeer::start(Options::default()).await;
         let first = establish(&peer).await;
         peer.delay_answers(60_000).await;
-        let done = async { while peer.counts().await.refreshes == 0 {} };
         tokio::select! {
             answer = refresh(&peer, &first) => panic!("not held back: {answer:?}"),
-            () = done => {}
+            _ = peer.until(|counts| counts.refreshes == 1) => {}
         }
     }
 

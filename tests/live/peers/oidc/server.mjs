@@ -33,6 +33,7 @@ const STORE_DELAY_MS = number('STORE_DELAY_MS', 0);
 
 const faults = { drop_after_commit: 0, delay_ms: 0 };
 const counts = {
+  token_requests: 0, // requests to the token endpoint, whatever the answer
   established: 0, // answers 200 to any grant but refresh_token
   refreshes: 0, // answers 200 to refresh_token, lost ones included
   refresh_errors: 0,
@@ -45,6 +46,7 @@ const counts = {
 const presented = new Set();
 
 function countToken({ grant_type, refresh_token }, status) {
+  counts.token_requests += 1;
   if (grant_type !== 'refresh_token') {
     counts.established += status === 200;
     return;

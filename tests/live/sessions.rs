@@ -1,0 +1,104 @@
+//! Sessions of the library at a real server.
+
+mod doubt;
+mod ends;
+mod grants;
+mod refresh;
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use session_warden::event::{Event, EventKind, Events};
+use session_warden::provider::Registration;
+use session_warden::provider::oauth2::{OAuth2, Password};
+use session_warden::store::{MemoryStore, Store};
+use session_warden::supervisor::SupervisorBuilder;
+use session_warden::transport::TransportConfig;
+use session_warden::{Error, Establishment, Session, SessionKey, Supervisor};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+
+use crate::peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, in_time};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The name under which the peer's client is registered.
+const PROVIDER: &str = "oidc";
+
+/// The peer's client as a user configures it: only issuer, id and secret are known.
+fn client(peer: &OidcPeer) -> OAuth2 {
+    OAuth2::discover(peer.issuer(), CLIENT_ID).unwrap().client_secret_basic(CLIENT_SECRET)
+}
+
+/// A supervisor of that client, to be started.
+fn supervised(store: &MemoryStore, client: impl Into<Registration<OAuth2>>) -> SupervisorBuilder {
+    Supervisor::builder()
+        .store(store.clone())
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider(PROVIDER, client)
+}
+
+fn session(supervisor: &Supervisor, name: &str) -> Session<OAuth2> {
+    let key = SessionKey::new("tenant", name).unwrap();
+    supervisor.sessions(PROVIDER).unwrap().session(key)
+}
+
+fn sessions(supervisor: &Supervisor, count: usize) -> Vec<Session<OAuth2>> {
+    (0..count).map(|n| session(supervisor, &format!("device-{n}"))).collect()
+}
+
+/// The peer takes this of any user.
+fn password() -> Password {
+    Password::new("alice", "ok")
+}
+
+async fn sign_in(session: &Session<OAuth2>) -> Result<(), Error> {
+    match session.establish(password()).await? {
+        Establishment::Active(_) => Ok(()),
+        Establishment::Challenge(never) => match never {},
+    }
+}
+
+/// The session's refresh token, which only its store has.
+async fn refresh_token(store: &MemoryStore, session: &Session<OAuth2>) -> String {
+    let record = store.load(session.id()).await.unwrap().expect("the session was established");
+    let credentials = record.credentials.expect("it has credentials");
+    credentials.tokens().refresh_token().expect("a refresh token").expose_secret().to_owned()
+}
+
+/// Spawns `call` for each, so that all of them ask at once.
+fn callers<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    sessions: impl IntoIterator<Item = Session<OAuth2>>,
+    call: impl Fn(Session<OAuth2>) -> F,
+) -> JoinSet<T> {
+    sessions.into_iter().map(call).collect()
+}
+
+/// So many handles to one session.
+fn handles(session: &Session<OAuth2>, count: usize) -> impl Iterator<Item = Session<OAuth2>> {
+    std::iter::repeat_n(session.clone(), count)
+}
+
+/// What all of them got.
+async fn all<T: 'static>(calls: JoinSet<T>) -> Vec<T> {
+    in_time(calls.join_all()).await
+}
+
+/// Waits for an event of this kind; those before it are dropped.
+async fn event(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) -> Event {
+    in_time(async {
+        loop {
+            let event = events.next().await.expect("the supervisor runs");
+            if wanted(&event.kind) {
+                return event;
+            }
+        }
+    })
+    .await
+}
+
+/// What has happened and was not asked for yet.
+fn happened(events: &mut Events) -> Vec<EventKind> {
+    std::iter::from_fn(|| events.next().now_or_never().flatten()).map(|event| event.kind).collect()
+}
