@@ -10,6 +10,7 @@
 )]
 
 mod docs;
+mod due;
 mod interleavings;
 mod layers;
 mod one_refresh;
