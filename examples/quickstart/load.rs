@@ -28,9 +28,6 @@ const REJECTED_EVERY: Duration = Duration::from_secs(1);
 
 const KILL_EVERY: Duration = Duration::from_millis(10);
 
-/// The coarse clock that tells fresh tokens from expired ones lags by up to a tick of the kernel.
-const TICK: Duration = Duration::from_millis(10);
-
 pub(crate) struct Load {
     supervisor: Supervisor,
     pub(crate) sessions: Vec<Session<OAuth2>>,
@@ -112,7 +109,9 @@ impl Load {
         let may_die = |session: &usize| deaths[*session] < Restarts::default().intensity;
         for session in (first..deaths.len()).chain(0..first).filter(may_die) {
             let status = self.sessions[session].status().await;
-            if status.is_ok_and(|status| status.state == State::Refreshing) {
+            let exchanges = status
+                .is_ok_and(|now| matches!(now.state, State::Refreshing | State::Establishing));
+            if exchanges {
                 return Some(session);
             }
         }
@@ -130,7 +129,7 @@ impl Load {
             let refreshes = HumanCount(self.supervisor.snapshot().refreshes);
             let served = HumanCount(self.served.load(Relaxed));
             bar.set_message(format!("{served} tokens, {refreshes} refreshes"));
-            if bar.is_hidden() && bar.position() % 20 == 0 {
+            if bar.is_hidden() && bar.position().is_multiple_of(20) {
                 eprintln!("{} s: {}", bar.position() / 10, bar.message());
             }
         }
@@ -151,7 +150,7 @@ async fn ask(session: &Session<OAuth2>, calls: &mut Calls) -> Option<PermissionT
     match &got {
         Ok(token) => {
             calls.served += 1;
-            calls.expired += u64::from(token.expires_at().is_some_and(|end| end + TICK <= asked));
+            calls.expired += u64::from(token.expires_at().is_some_and(|end| end <= asked));
         }
         Err(failed) => *calls.errors.entry(failed.to_string()).or_default() += 1,
     }

@@ -30,12 +30,17 @@ use self::report::Outcome;
 /// Each has the same share of the sessions, and callers of its own.
 const TENANTS: usize = 8;
 
+/// Of our own server's tokens.
+const LIFETIME: Duration = Duration::from_secs(2);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Some(args) = Args::parse()? else { return Ok(()) };
-    let lifetime = Duration::from_secs(2);
-    let fake = FakeAuthServer::builder().access_lifetime(lifetime).start().await?;
-    let own = fake.issuer();
+    let fake = match args.get("issuer") {
+        Some(_) => None,
+        None => Some(FakeAuthServer::builder().access_lifetime(LIFETIME).start().await?),
+    };
+    let own = fake.as_ref().map_or_else(String::new, FakeAuthServer::issuer);
     let (client, grant) = args.provider(args.get("issuer").unwrap_or(&own))?;
     let supervisor = Supervisor::builder()
         .transport(TransportConfig::default().allow_loopback_http())
@@ -52,8 +57,10 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = supervisor.shutdown(Duration::from_secs(15)).await;
 
     let supervised = supervisor.snapshot();
-    let server = args.get("issuer").is_none().then(|| fake.counts());
-    fake.stop().await;
+    let server = fake.as_ref().map(FakeAuthServer::counts);
+    if let Some(fake) = fake {
+        fake.stop().await;
+    }
     Outcome { calls, killed, lost, shutdown, supervised, server, rss_per_session }.report()
 }
 
@@ -91,7 +98,8 @@ async fn lost(sessions: &[Session<OAuth2>]) -> Vec<String> {
     for session in sessions {
         let token = session.permission_token().await.map(drop);
         let state = session.status().await.map(|status| status.state);
-        if !matches!((&token, &state), (Ok(()), Ok(State::Active | State::Refreshing))) {
+        let alive = matches!(state, Ok(State::Active | State::Refreshing | State::Establishing));
+        if token.is_err() || !alive {
             lost.push(format!("{}: {token:?}, {state:?}", session.id()));
         }
     }

@@ -47,9 +47,12 @@ impl Outcome {
     }
 
     fn of_server(&self) -> Vec<Row> {
-        let Snapshot { sessions, refreshes, .. } = self.supervised;
-        // All tokens that it issued, but for the sessions' first ones.
-        let at_server = |counts: &Counts| counts.token.granted.saturating_sub(sessions as u64);
+        let Snapshot { sessions, establishes, refreshes, .. } = self.supervised;
+        // All tokens but the sessions' first ones: client credentials have no refresh tokens, and
+        // are established again instead.
+        let later = |all: u64| all.saturating_sub(sessions as u64);
+        let (refreshes, at_server) =
+            (later(establishes + refreshes), |counts: &Counts| later(counts.token.granted));
         let known = |read: &dyn Fn(&Counts) -> u64| self.server.as_ref().map(read);
         let (made, twice) = (known(&at_server), known(&|counts| counts.presented_twice));
         let reused = known(&|counts| counts.reuses_detected);
@@ -76,6 +79,10 @@ impl Outcome {
     fn of_actors(&self) -> Vec<Row> {
         let Self { killed, supervised, shutdown, .. } = self;
         let restarts = supervised.supervisor_restarts;
+        let memory = match self.server {
+            Some(_) => "bytes of RSS per session, server included",
+            None => "bytes of RSS per session",
+        };
         let left =
             format!("{} exchanges, {} saves", shutdown.exchanges_cut, shutdown.unsaved.len());
         vec![
@@ -84,7 +91,7 @@ impl Outcome {
             ("supervisor actors killed", count(killed.supervisors), true),
             ("supervisor actors started again", count(restarts), restarts == killed.supervisors),
             ("left undone by the shutdown", left, shutdown.is_clean()),
-            ("bytes of RSS per session, fake server too", if_known(self.rss_per_session), true),
+            (memory, if_known(self.rss_per_session), true),
         ]
     }
 }

@@ -11,6 +11,7 @@
 
 mod docs;
 mod due;
+mod examples;
 mod interleavings;
 mod layers;
 mod one_refresh;
