@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use lexopt::Arg::Long;
 use lexopt::ValueExt;
 use session_warden::provider::oauth2::{ClientCredentials, Grant, OAuth2, Password};
@@ -21,19 +21,7 @@ own, whose tokens live for 2 s, or at any OAuth 2.0 server that is found by disc
   --password PASSWORD      likewise
   --scope SCOPE            what to ask for";
 
-const OPTIONS: [&str; 9] = [
-    "sessions",
-    "seconds",
-    "grant",
-    "issuer",
-    "client-id",
-    "client-secret",
-    "username",
-    "password",
-    "scope",
-];
-
-pub(crate) struct Args(BTreeMap<&'static str, String>);
+pub(crate) struct Args(BTreeMap<String, String>);
 
 impl Args {
     /// None if only help was asked for, which is then printed.
@@ -46,9 +34,9 @@ impl Args {
                 println!("{HELP}");
                 return Ok(None);
             }
-            let known = OPTIONS.into_iter().find(|known| *known == name);
-            let name = known.with_context(|| format!("--{name} is not known (see --help)"))?;
-            given.insert(name, parser.value()?.string()?);
+            // An option is what the help names.
+            ensure!(HELP.contains(&format!("  --{name} ")), "--{name} is not known (see --help)");
+            given.insert(name.to_owned(), parser.value()?.string()?);
         }
         Ok(Some(Self(given)))
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::TENANTS;
-use crate::measure::{Calls, Killed};
+use crate::measure::{Calls, Killed, refreshes};
 
 const CALLERS_PER_TENANT: usize = 16;
 
@@ -125,10 +125,10 @@ impl Load {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         while self.goes_on() {
             sleep(Duration::from_millis(100)).await;
-            bar.inc(1);
-            let refreshes = HumanCount(self.supervisor.snapshot().refreshes);
+            let refreshes = HumanCount(refreshes(&self.supervisor.snapshot()));
             let served = HumanCount(self.served.load(Relaxed));
             bar.set_message(format!("{served} tokens, {refreshes} refreshes"));
+            bar.inc(1);
             if bar.is_hidden() && bar.position().is_multiple_of(20) {
                 eprintln!("{} s: {}", bar.position() / 10, bar.message());
             }

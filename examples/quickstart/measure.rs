@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use session_warden::supervisor::Snapshot;
+
 #[derive(Default)]
 pub(crate) struct Killed {
     pub(crate) sessions: u64,
@@ -60,6 +62,12 @@ impl Latencies {
         });
         found.map_or(Duration::ZERO, |(nanos, _)| Duration::from_nanos(*nanos))
     }
+}
+
+/// All refreshes. With client credentials there are no refresh tokens, and sessions that were
+/// established once are established again.
+pub(crate) fn refreshes(seen: &Snapshot) -> u64 {
+    (seen.establishes + seen.refreshes).saturating_sub(seen.sessions as u64)
 }
 
 /// The memory of this process, where the system tells.

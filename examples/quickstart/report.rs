@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use session_warden::supervisor::{ShutdownReport, Snapshot};
 use session_warden::testing::Counts;
 
-use crate::measure::{Calls, Killed, Latencies};
+use crate::measure::{Calls, Killed, Latencies, refreshes};
 
 pub(crate) struct Outcome {
     pub(crate) calls: Calls,
@@ -47,32 +47,18 @@ impl Outcome {
     }
 
     fn of_server(&self) -> Vec<Row> {
-        let Snapshot { sessions, establishes, refreshes, .. } = self.supervised;
-        // All tokens but the sessions' first ones: client credentials have no refresh tokens, and
-        // are established again instead.
-        let later = |all: u64| all.saturating_sub(sessions as u64);
-        let (refreshes, at_server) =
-            (later(establishes + refreshes), |counts: &Counts| later(counts.token.granted));
-        let known = |read: &dyn Fn(&Counts) -> u64| self.server.as_ref().map(read);
-        let (made, twice) = (known(&at_server), known(&|counts| counts.presented_twice));
-        let reused = known(&|counts| counts.reuses_detected);
+        let (made, first) = (refreshes(&self.supervised), self.supervised.sessions as u64);
+        let row = |name, read: &dyn Fn(&Counts) -> u64, kept: &dyn Fn(u64) -> bool| {
+            let seen = self.server.as_ref().map(read);
+            (name, if_known(seen), seen.is_none_or(kept))
+        };
+        let issued = |counts: &Counts| counts.token.granted.saturating_sub(first);
+        let (twice, reused) = (|c: &Counts| c.presented_twice, |c: &Counts| c.reuses_detected);
         vec![
-            ("refreshes, as the supervisor counts", count(refreshes), true),
-            (
-                "refreshes, as the server counts",
-                if_known(made),
-                made.is_none_or(|made| made >= refreshes),
-            ),
-            (
-                "refresh tokens that the server saw twice",
-                if_known(twice),
-                twice.is_none_or(|twice| twice == 0),
-            ),
-            (
-                "grants that it revoked for reuse",
-                if_known(reused),
-                reused.is_none_or(|reused| reused == 0),
-            ),
+            ("refreshes, as the supervisor counts", count(made), true),
+            row("refreshes, as the server counts", &issued, &|there| there >= made),
+            row("refresh tokens that the server saw twice", &twice, &|tokens| tokens == 0),
+            row("grants that it revoked for reuse", &reused, &|grants| grants == 0),
         ]
     }
 
