@@ -116,8 +116,20 @@ impl Slot {
         if rejected || coarse.monotonic >= seen.expires || offset.abs_diff(seen.offset) > DRIFT {
             return (Glance::Stale, None);
         }
-        let due = coarse.monotonic >= seen.due && !self.told_due.swap(true, Ordering::AcqRel);
+        let due = coarse.monotonic >= seen.due && self.is_to_be_told(seen, clock);
         (if due { Glance::Due } else { Glance::Fresh }, Some(read(&seen.token)))
+    }
+
+    /// Whether a token that is due by the coarse clock is so by the true one too, which the actor
+    /// goes by, and nobody has said so yet. The coarse clock may be ahead: an actor that is told
+    /// too early does nothing, and nobody would tell it again.
+    #[cold]
+    fn is_to_be_told(&self, seen: &Snapshot, clock: &dyn Clock) -> bool {
+        if self.told_due.load(Ordering::Acquire) {
+            return false;
+        }
+        let due = seen.due_at.is_some_and(|due| clock.now().boot >= due);
+        due && !self.told_due.swap(true, Ordering::AcqRel)
     }
 
     /// Steps the machine, publishes what readers may see, and says what is to be started.

@@ -11,6 +11,8 @@
 
 mod canary;
 mod docs;
+mod due;
+mod examples;
 mod interleavings;
 mod invariants;
 mod layers;
