@@ -31,7 +31,7 @@ use crate::token::{Placement, Tokens};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), session_warden::Error> {
-/// let provider = ScriptedProvider::new(()).lifetime(Duration::from_secs(60));
+/// let provider: ScriptedProvider = ScriptedProvider::new(()).lifetime(Duration::from_secs(60));
 /// let script = provider.script();
 /// let supervisor = Supervisor::builder().provider("scripted", provider).start().await?;
 /// let sessions = supervisor.sessions::<ScriptedProvider>("scripted")?;

@@ -11,3 +11,4 @@ mod docs;
 mod layers;
 mod one_refresh;
 mod source;
+mod store;
