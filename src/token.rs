@@ -37,6 +37,16 @@ impl PermissionToken {
         Self(Arc::new(Inner { secret, header, expires_at: access.expires_at, epoch, generation }))
     }
 
+    /// The same token under the numbers that the store gave it.
+    pub(crate) fn numbered(&self, (epoch, generation): (u64, u64)) -> Self {
+        if (self.0.epoch, self.0.generation) == (epoch, generation) {
+            return self.clone();
+        }
+        let Inner { secret, header, expires_at, .. } = &*self.0;
+        let (secret, header, expires_at) = (secret.clone(), header.clone(), *expires_at);
+        Self(Arc::new(Inner { secret, header, expires_at, epoch, generation }))
+    }
+
     /// The token itself.
     #[must_use]
     pub fn expose_secret(&self) -> &str {

@@ -120,6 +120,8 @@ impl Duty {
             (Answer::Wait, Some(flight)) => Answered::Wait(flight),
             // The exchange ended between the step and the question.
             (Answer::Wait, None) => Answered::Again,
+            // Whoever saves found meanwhile that the store has something else.
+            (Answer::Ask, _) if slot.look(State::is_unloaded) => Answered::Again,
             // Nothing was started, so nothing can be.
             (Answer::Ask, _) => failed(
                 Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))

@@ -24,11 +24,11 @@ pub(crate) fn answer(state: &State, above: u64, renewable: bool, now: BootTime) 
     }
     match state {
         State::Unloaded { trouble } => fail_or_ask(trouble.as_ref(), now),
-        State::Rest(rest) => resting(rest, above, renewable, now),
+        State::Rest(rest) => resting(rest, renewable, now),
         State::Challenged { former: Rest::Vacant { .. } | Rest::Closed(_), .. } => {
             Answer::Fail(Error::new(ErrorKind::NotEstablished).about("a second factor is awaited"))
         }
-        State::Challenged { former, .. } => resting(former, above, false, now),
+        State::Challenged { former, .. } => resting(former, false, now),
         State::Establishing { overdue: true, .. } | State::Refreshing { overdue: true, .. } => {
             Answer::Fail(Error::new(ErrorKind::RetryLater).about("the provider does not answer"))
         }
@@ -52,7 +52,7 @@ pub(crate) fn serving(state: &State, now: BootTime) -> Option<&Held> {
     held.is_usable(now).then_some(held)
 }
 
-fn resting(rest: &Rest, above: u64, renewable: bool, now: BootTime) -> Answer {
+fn resting(rest: &Rest, renewable: bool, now: BootTime) -> Answer {
     match rest {
         Rest::Vacant { trouble } if renewable => fail_or_ask(trouble.as_ref(), now),
         Rest::Vacant { .. } | Rest::Closed(_) => {
@@ -70,7 +70,8 @@ fn resting(rest: &Rest, above: u64, renewable: bool, now: BootTime) -> Answer {
                 .with_retry_after(doubt.retry_at.since(now)),
         ),
         Rest::InDoubt(..) => Answer::Ask,
-        Rest::Active(held) if held.is_owed() && held.generation > above => Answer::Fail(
+        // Also for who wants a newer one: no exchange begins before it is saved.
+        Rest::Active(held) if held.is_owed() => Answer::Fail(
             Error::new(ErrorKind::RetryLater).about("the last refresh is not saved yet"),
         ),
         Rest::Active(held) => fail_or_ask(held.trouble.as_ref(), now),

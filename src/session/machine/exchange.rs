@@ -53,35 +53,36 @@ pub(super) fn overdue(mut state: State) -> State {
 
 pub(super) fn saved(
     state: State,
-    (epoch, generation): (u64, u64),
+    counters: (u64, u64),
     suspect: bool,
     effects: &mut Effects,
 ) -> State {
+    let mut paid = |rest| paid(rest, counters, suspect, effects);
     match state {
-        State::Establishing { answer: Some(held), .. } => {
+        State::Rest(rest) => State::Rest(paid(rest)),
+        State::Challenged { former, until } => State::Challenged { former: paid(former), until },
+        State::Establishing { former, renewal, answer: None, overdue } => {
+            State::Establishing { former: paid(former), renewal, answer: None, overdue }
+        }
+        State::Closing { former } => State::Closing { former: paid(former) },
+        State::Establishing { answer: Some(mut held), .. } => {
+            held.stored(counters, suspect);
             effects.notices.push(Notice::Established);
-            State::Rest(Rest::Active(Held { epoch, generation, suspect, ..held }))
+            State::Rest(Rest::Active(held))
         }
-        State::Refreshing { answer: Some(held), .. } => {
+        State::Refreshing { answer: Some(mut held), .. } => {
+            held.stored(counters, suspect);
             effects.notices.push(Notice::Refreshed);
-            State::Rest(Rest::Active(Held { epoch, generation, suspect, ..held }))
+            State::Rest(Rest::Active(held))
         }
-        State::Rest(rest) => State::Rest(paid(rest, effects)),
-        State::Challenged { former, until } => {
-            State::Challenged { former: paid(former, effects), until }
-        }
-        State::Establishing { former, renewal, answer, overdue } => {
-            State::Establishing { former: paid(former, effects), renewal, answer, overdue }
-        }
-        State::Closing { former } => State::Closing { former: paid(former, effects) },
         State::Unloaded { .. } | State::Refreshing { .. } | State::Revoking { .. } => state,
     }
 }
 
 /// What was owed is saved. Later states of the same credentials keep what they learned.
-fn paid(mut rest: Rest, effects: &mut Effects) -> Rest {
+fn paid(mut rest: Rest, counters: (u64, u64), suspect: bool, effects: &mut Effects) -> Rest {
     if let Some(held) = rest.refreshable_mut().filter(|held| held.is_owed()) {
-        held.saved = Saved::Yes;
+        held.stored(counters, suspect);
         effects.notices.push(Notice::Saved);
     }
     rest

@@ -217,6 +217,14 @@ impl Held {
         }
     }
 
+    /// They are saved: under which numbers, and whether they may be dead, is the store's word.
+    pub(super) fn stored(&mut self, counters: (u64, u64), suspect: bool) {
+        self.saved = Saved::Yes;
+        self.suspect |= suspect;
+        (self.epoch, self.generation) = counters;
+        self.token = self.token.take().map(|token| token.numbered(counters));
+    }
+
     pub(super) fn reject(&mut self, generation: u64) {
         self.rejected |= self.generation == generation;
     }
