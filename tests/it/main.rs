@@ -8,7 +8,10 @@
 )]
 
 mod docs;
+mod handover;
 mod layers;
 mod one_refresh;
+mod saving;
+mod scene;
 mod source;
 mod store;
