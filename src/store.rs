@@ -1,7 +1,7 @@
 //! Where sessions are kept, and the statements that keep them whole.
 //!
 //! One record a session. `epoch` counts grants, `generation` counts stored credentials, `fence`
-//! counts claims. A refresh is: [`claim`](Store::claim) (the written intent, before the first
+//! numbers claims. A refresh is: [`claim`](Store::claim) (the written intent, before the first
 //! byte leaves), the exchange, [`commit`](Store::commit). A claim that failed is
 //! [`settle`](Store::settle)d; one whose holder fell silent is [`take_over`](Store::take_over)n.
 //! Each statement is atomic: it compares, and writes only what it found as expected.
@@ -30,7 +30,8 @@ use crate::key::SessionId;
 /// - A statement that answered `Err` may have been done or not; it is asked again or the record
 ///   is read. It must be safe to send [`commit`](Self::commit) twice.
 /// - A statement's future may be dropped; the statement is then done as a whole or not at all.
-/// - Nothing is deleted but by [`delete`](Self::delete).
+/// - Nothing is deleted but by [`delete`](Self::delete), and by the end of a first claim that
+///   gave nothing. A fence is not given twice to one session all the same.
 /// - A store that writes to a disk seals credentials before it does.
 ///
 /// `testing::store_suite` is the suite that every implementation must pass.

@@ -229,6 +229,28 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Credentials as a store reads them back: what the accessors below gave when the record was
+    /// written. Sessions get theirs from providers.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use session_warden::token::{Credentials, Tokens};
+    ///
+    /// let attributes: Arc<str> = Arc::from("{}");
+    /// let tokens = Tokens::new(attributes).access("at-1", None).refresh("rt-1", None);
+    /// let credentials = Credentials::new(tokens, "https://login.example.com", "my-client");
+    /// assert_eq!(credentials.authority(), "https://login.example.com");
+    /// assert_eq!(credentials.tokens().refresh_token().unwrap().expose_secret(), "rt-1");
+    /// ```
+    #[must_use]
+    pub fn new(
+        tokens: Tokens<Arc<str>>,
+        authority: impl Into<Arc<str>>,
+        client: impl Into<Arc<str>>,
+    ) -> Self {
+        Self { tokens, authority: authority.into(), client: client.into() }
+    }
+
     /// The origin (RFC 6454) of the server that issued them. They are sent nowhere else.
     #[must_use]
     pub fn authority(&self) -> &str {

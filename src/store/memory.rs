@@ -31,6 +31,9 @@ pub struct MemoryStore {
 struct Tables {
     records: BTreeMap<SessionId, Record>,
     due: BTreeSet<Due>,
+    /// The highest fence of all records that were removed. New ones begin above it, so that a
+    /// late statement on a removed record never fits its successor.
+    removed: u64,
 }
 
 impl MemoryStore {
@@ -87,8 +90,8 @@ impl Store for MemoryStore {
 
     async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
         self.tables.lock().change(id, |record| {
-            if record.phase == Phase::Closed && record.generation == generation {
-                record.outbox = None;
+            // The generation names the tombstone, also while a grant is claimed on it.
+            if record.generation == generation && record.outbox.take().is_some() {
                 record.due_at = None;
             }
         });
@@ -129,7 +132,7 @@ impl Tables {
         if epoch != claim.epoch || stale {
             return Claimed::Moved(found.cloned());
         }
-        let mut record = found.cloned().unwrap_or_else(vacant);
+        let mut record = found.cloned().unwrap_or_else(|| vacant(self.removed));
         let before = match record.lease {
             None => record.phase,
             Some(lease) if lease.owner == claim.owner => lease.before,
@@ -152,7 +155,8 @@ impl Tables {
 
     /// S2 and S7.
     fn commit(&mut self, id: &SessionId, commit: Commit) -> Committed {
-        let mut record = self.records.get(id).cloned().unwrap_or_else(vacant);
+        let record = self.records.get(id).cloned();
+        let mut record = record.unwrap_or_else(|| vacant(self.removed));
         if record.made_by == Some(commit.attempt) && record.phase != Phase::Closed {
             // The acknowledgement of this very commit was lost.
             let Record { epoch, generation, suspect, .. } = record;
@@ -167,10 +171,12 @@ impl Tables {
             // caller that it was closed for: close moves the generation, not the epoch.
             Intent::Establish => record.epoch += 1,
             Intent::Refresh => {
-                let late = record
-                    .made_by
-                    .is_some_and(|made| made.base == attempt.base && made.fence < attempt.fence);
-                if record.phase == Phase::Closed || !(record.generation == attempt.base || late) {
+                // Two results for one base: the later claim wins. That also refuses an attempt
+                // from before a record was removed.
+                let newer = record.made_by.is_none_or(|made| made.fence < attempt.fence);
+                let sibling = record.made_by.is_some_and(|made| made.base == attempt.base);
+                let fits = newer && (record.generation == attempt.base || sibling);
+                if record.phase == Phase::Closed || !fits {
                     return Committed::Superseded;
                 }
                 if record.generation != attempt.base && record.phase == Phase::Claimed {
@@ -178,7 +184,8 @@ impl Tables {
                 }
             }
         }
-        let suspect = intent == Intent::Refresh && record.phase == Phase::Lost;
+        // Lost, perhaps with a grant claimed on it.
+        let suspect = intent == Intent::Refresh && record.lost.is_some();
         record.generation += 1;
         record.phase = Phase::Active;
         record.suspect = suspect;
@@ -187,6 +194,8 @@ impl Tables {
         record.made_by = Some(attempt);
         record.due_at = due_at;
         rest(&mut record);
+        record.lost = None;
+        record.outbox = None;
         record.tries = 0;
         let Record { epoch, generation, .. } = record;
         self.put(id, record);
@@ -218,7 +227,10 @@ impl Tables {
                     record.phase = lease.before;
                     record.suspect = record.credentials.is_some();
                 }
-                SettleTo::InDoubt => record.phase = Phase::InDoubt,
+                SettleTo::InDoubt => {
+                    record.phase = Phase::InDoubt;
+                    record.lost = None;
+                }
                 SettleTo::Lost(reason) => {
                     record.phase = Phase::Lost;
                     record.lost = Some(reason);
@@ -271,19 +283,24 @@ impl Tables {
     /// S8.
     fn close(&mut self, id: &SessionId, close: &Close) -> Closed {
         let found = self.records.get(id);
+        if let Some(Record { phase: Phase::Closed, generation, .. }) = found {
+            // Closed already, perhaps by this very close, whose acknowledgement was lost.
+            if *generation == close.generation || *generation == close.generation.saturating_add(1)
+            {
+                return Closed::Done { generation: *generation };
+            }
+        }
         let Some(record) = found.filter(|record| record.generation == close.generation) else {
             return Closed::Moved(found.cloned());
         };
-        if record.phase == Phase::Closed {
-            return Closed::Done { generation: record.generation };
-        }
         let mut record = record.clone();
         rest(&mut record);
+        record.lost = None;
         record.generation += 1;
         record.phase = Phase::Closed;
         record.suspect = false;
         record.made_by = None;
-        record.outbox = record.credentials.take();
+        record.outbox = record.credentials.take().or(record.outbox);
         record.due_at = record.outbox.is_some().then_some(close.at.wall);
         let generation = record.generation;
         self.put(id, record);
@@ -310,6 +327,7 @@ impl Tables {
 
     fn remove(&mut self, id: &SessionId) -> bool {
         let Some(record) = self.records.remove(id) else { return false };
+        self.removed = self.removed.max(record.fence);
         if let Some(at) = record.due_at {
             self.due.remove(&Due { at, id: id.clone() });
         }
@@ -317,19 +335,18 @@ impl Tables {
     }
 }
 
-/// Without a claim and without what belonged to the former phase.
+/// Without a claim and without its waiting time.
 fn rest(record: &mut Record) {
     record.lease = None;
-    record.lost = None;
     record.retry_at = None;
 }
 
 /// The row that a first claim makes.
-fn vacant() -> Record {
+fn vacant(fence: u64) -> Record {
     Record {
         epoch: 0,
         generation: 0,
-        fence: 0,
+        fence,
         phase: Phase::Vacant,
         lease: None,
         credentials: None,

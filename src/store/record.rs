@@ -16,7 +16,8 @@ pub struct Record {
     pub epoch: u64,
     /// How many times credentials were stored or closed. Never goes down.
     pub generation: u64,
-    /// How many claims there were. Never goes down.
+    /// The number of the newest claim. It is never given again to a claim on this session, not
+    /// even after the record was removed, because late statements name their claim by it.
     pub fence: u64,
     /// What is known of the session.
     pub phase: Phase,
@@ -28,9 +29,10 @@ pub struct Record {
     pub made_by: Option<Attempt>,
     /// They may be dead: refresh before use.
     pub suspect: bool,
-    /// Why the session is lost; some exactly in [`Phase::Lost`].
+    /// Why the session is lost; some exactly in [`Phase::Lost`], and while a grant is claimed on
+    /// it.
     pub lost: Option<LostReason>,
-    /// What the server must still be told of a closed session.
+    /// What the server must still be told of a closed session; none once a grant replaced it.
     pub outbox: Option<Arc<Credentials>>,
     /// Not to be tried again before.
     pub retry_at: Option<SystemTime>,
@@ -222,7 +224,8 @@ pub struct TakeOver {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "the store suite makes it")]
 pub struct Close {
-    /// The generation that the caller knows.
+    /// The generation that the caller knows: of the credentials or of their tombstone, so that a
+    /// close can be sent twice.
     pub generation: u64,
     /// The time.
     pub at: Now,

@@ -70,6 +70,7 @@ fn resting(rest: &Rest, renewable: bool, now: BootTime) -> Answer {
                 .with_retry_after(doubt.retry_at.since(now)),
         ),
         Rest::InDoubt(..) => Answer::Ask,
+        // Also for who wants a newer one: no exchange begins before it is saved.
         Rest::Active(held) if held.is_owed() => Answer::Fail(
             Error::new(ErrorKind::RetryLater).about("the last refresh is not saved yet"),
         ),

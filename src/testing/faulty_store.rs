@@ -1,0 +1,292 @@
+//! A store that fails on demand.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::key::SessionId;
+use crate::store::{
+    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Settle, Settled,
+    Store, StoreError, StoreErrorKind, TakeOver,
+};
+
+/// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
+/// say. Without faults it is the other one.
+///
+/// ```
+/// use session_warden::store::MemoryStore;
+/// use session_warden::testing::{FaultyStore, ScriptedProvider, Statement};
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let store = FaultyStore::new(MemoryStore::new());
+/// let faults = store.faults();
+/// let provider: ScriptedProvider = ScriptedProvider::new();
+/// let supervisor =
+///     Supervisor::builder().store(store).provider("scripted", provider).start().await?;
+/// let session = supervisor
+///     .sessions::<ScriptedProvider>("scripted")?
+///     .session(SessionKey::new("tenant", "device")?);
+///
+/// // New credentials that cannot be saved are served all the same, and saved later.
+/// faults.fail_next(Statement::Commit, 1);
+/// let _ = session.establish(()).await?;
+/// assert!(!session.status().await?.saved);
+/// assert_eq!(session.permission_token().await?.expose_secret(), "access-1");
+/// assert_eq!(faults.count(Statement::Commit), 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct FaultyStore<S> {
+    inner: S,
+    faults: Faults,
+}
+
+impl<S: Store> FaultyStore<S> {
+    /// Without faults so far.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        Self { inner, faults: Faults::new() }
+    }
+
+    /// The faults, to be made and read while the store is in use.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+}
+
+impl<S> FaultyStore<S> {
+    async fn done<T>(
+        &self,
+        statement: Statement,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.faults.before(statement).await?;
+        let answer = answer.await?;
+        self.faults.after(statement)?;
+        Ok(answer)
+    }
+}
+
+impl<S> fmt::Debug for FaultyStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore").field("faults", &self.faults).finish_non_exhaustive()
+    }
+}
+
+/// What a store can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "one for each function of `Store`")]
+pub enum Statement {
+    /// [`Store::load`].
+    Load,
+    /// [`Store::claim`].
+    Claim,
+    /// [`Store::commit`].
+    Commit,
+    /// [`Store::settle`].
+    Settle,
+    /// [`Store::take_over`].
+    TakeOver,
+    /// [`Store::close`].
+    Close,
+    /// [`Store::outbox`].
+    Outbox,
+    /// [`Store::due`].
+    Due,
+    /// [`Store::list`].
+    List,
+    /// [`Store::delete`].
+    Delete,
+}
+
+impl Statement {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Load,
+        Self::Claim,
+        Self::Commit,
+        Self::Settle,
+        Self::TakeOver,
+        Self::Close,
+        Self::Outbox,
+        Self::Due,
+        Self::List,
+        Self::Delete,
+    ];
+}
+
+/// The faults of a [`FaultyStore`], and how often it was asked. Clones are the same faults, so a
+/// test keeps control of a store that it gave away.
+///
+/// A statement that is asked is counted, then held if it is to be held, then failed if it is to
+/// be failed, and only then done.
+#[derive(Clone)]
+pub struct Faults(Arc<Shared>);
+
+struct Shared {
+    plans: Mutex<[Plan; Statement::ALL.len()]>,
+    counts: watch::Sender<[Counts; Statement::ALL.len()]>,
+    /// How often each was released.
+    released: watch::Sender<[u64; Statement::ALL.len()]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Plan {
+    fail_next: u32,
+    fail_always: bool,
+    fail_after_writing: u32,
+    hold: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    asked: u64,
+    held: u64,
+}
+
+impl Faults {
+    fn new() -> Self {
+        Self(Arc::new(Shared {
+            plans: Mutex::default(),
+            counts: watch::Sender::default(),
+            released: watch::Sender::default(),
+        }))
+    }
+
+    /// Fails the next `times`, undone. Replaces what was said before.
+    pub fn fail_next(&self, statement: Statement, times: u32) {
+        self.plan(statement, |plan| plan.fail_next = times);
+    }
+
+    /// Fails every time, undone, until this is said again with `false`.
+    pub fn fail_always(&self, statement: Statement, always: bool) {
+        self.plan(statement, |plan| plan.fail_always = always);
+    }
+
+    /// Does what is asked the next `times` and fails all the same: the acknowledgement is lost.
+    /// Replaces what was said before.
+    pub fn fail_after_writing(&self, statement: Statement, times: u32) {
+        self.plan(statement, |plan| plan.fail_after_writing = times);
+    }
+
+    /// Does not answer, nor does what is asked, until [`release`](Self::release).
+    pub fn hold(&self, statement: Statement) {
+        self.plan(statement, |plan| plan.hold = true);
+    }
+
+    /// Lets all that is held go on, and holds no more.
+    pub fn release(&self, statement: Statement) {
+        self.plan(statement, |plan| plan.hold = false);
+        self.0.released.send_modify(|released| released[statement as usize] += 1);
+    }
+
+    /// Waits until this was held so many times, released ones included.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time.
+    pub async fn held(&self, statement: Statement, count: u64) {
+        let mut counts = self.0.counts.subscribe();
+        // The sender is in here, so this cannot fail.
+        drop(counts.wait_for(|counts| counts[statement as usize].held >= count).await);
+    }
+
+    /// How often this was asked, failed and held ones included.
+    #[must_use]
+    pub fn count(&self, statement: Statement) -> u64 {
+        self.0.counts.borrow()[statement as usize].asked
+    }
+
+    async fn before(&self, statement: Statement) -> Result<(), StoreError> {
+        self.0.counts.send_modify(|counts| counts[statement as usize].asked += 1);
+        let mut released = self.0.released.subscribe();
+        let turn = released.borrow_and_update()[statement as usize];
+        if self.plan(statement, |plan| plan.hold) {
+            self.0.counts.send_modify(|counts| counts[statement as usize].held += 1);
+            drop(released.wait_for(|now| now[statement as usize] > turn).await);
+        }
+        self.fail_if(self.plan(statement, |plan| plan.fail_always || once(&mut plan.fail_next)))
+    }
+
+    fn after(&self, statement: Statement) -> Result<(), StoreError> {
+        self.fail_if(self.plan(statement, |plan| once(&mut plan.fail_after_writing)))
+    }
+
+    fn fail_if(&self, failed: bool) -> Result<(), StoreError> {
+        let error = || StoreError::new(StoreErrorKind::Unavailable).with_source("a scripted fault");
+        if failed { Err(error()) } else { Ok(()) }
+    }
+
+    fn plan<T>(&self, statement: Statement, plan: impl FnOnce(&mut Plan) -> T) -> T {
+        plan(&mut self.0.plans.lock()[statement as usize])
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = Statement::ALL.map(|statement| (statement, self.count(statement)));
+        f.debug_map().entries(asked).finish()
+    }
+}
+
+/// One time less; whether there was one.
+fn once(times: &mut u32) -> bool {
+    let any = *times > 0;
+    *times = times.saturating_sub(1);
+    any
+}
+
+#[async_trait]
+impl<S: Store> Store for FaultyStore<S> {
+    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
+        self.done(Statement::Load, self.inner.load(id)).await
+    }
+
+    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
+        self.done(Statement::Claim, self.inner.claim(id, claim)).await
+    }
+
+    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
+        self.done(Statement::Commit, self.inner.commit(id, commit)).await
+    }
+
+    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
+        self.done(Statement::Settle, self.inner.settle(id, settle)).await
+    }
+
+    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
+        self.done(Statement::TakeOver, self.inner.take_over(id, take)).await
+    }
+
+    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
+        self.done(Statement::Close, self.inner.close(id, close)).await
+    }
+
+    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
+        self.done(Statement::Outbox, self.inner.outbox(id, generation)).await
+    }
+
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.done(Statement::Due, self.inner.due(after, limit)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.done(Statement::List, self.inner.list(filter, after, limit)).await
+    }
+
+    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
+        self.done(Statement::Delete, self.inner.delete(id)).await
+    }
+}

@@ -1,0 +1,157 @@
+//! What one supervisor leaves in the store and another one finds there.
+
+use std::time::Duration;
+
+use session_warden::ErrorKind;
+use session_warden::event::EventKind;
+use session_warden::provider::FailureClass;
+use session_warden::session::{Revocation, State};
+use session_warden::store::Phase;
+use session_warden::testing::{Reply, Statement};
+use tokio::task::JoinSet;
+
+use crate::scene::{Scene, kind};
+use crate::support::{LIFE, SECOND, until};
+
+#[tokio::test]
+async fn a_session_that_was_left_at_rest_is_found_on_first_use() {
+    let former = Scene::established().await;
+    assert!(former.supervisor.shutdown(SECOND).await.is_clean());
+    let scene = Scene::start(&former.store, &former.clock).await;
+    let token = scene.token().await.unwrap();
+    let seen = (token.expose_secret(), token.epoch(), token.generation());
+    assert_eq!(seen, ("access-1", 1, 1));
+    assert_eq!(scene.session.status().await.unwrap().state, State::Active);
+    assert_eq!((scene.script.establishes(), scene.script.refreshes()), (0, 0));
+    scene.clock.advance(LIFE).await;
+    assert_eq!(scene.token().await.unwrap().generation(), 2);
+    assert_eq!((scene.script.establishes(), scene.script.refreshes()), (0, 1));
+}
+
+/// A session whose refresh is at the server, as another supervisor finds it.
+async fn left_mid_refresh(reply: Reply) -> (Scene, Scene) {
+    let former = Scene::expired().await;
+    former.script.refresh(reply);
+    drop(former.callers(1).await);
+    former.script.held(1).await;
+    assert_eq!(former.record().await.phase, Phase::Claimed);
+    let scene = Scene::start(&former.store, &former.clock).await;
+    (former, scene)
+}
+
+#[tokio::test]
+async fn a_session_that_was_left_mid_refresh_is_retried_after_lease_and_hold() {
+    let (former, scene) = left_mid_refresh(Reply::Hang).await;
+    let failed = scene.session.permission_token().await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::RetryLater);
+    assert_eq!(failed.retry_after(), Some(50 * SECOND), "20 s of lease, 30 s of hold");
+    assert_eq!(scene.session.status().await.unwrap().state, State::InDoubt);
+    scene.clock.advance(50 * SECOND - Duration::from_millis(1)).await;
+    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
+    assert_eq!((scene.script.refreshes(), scene.faults.count(Statement::TakeOver)), (0, 0));
+    scene.clock.advance(Duration::from_millis(1)).await;
+    assert_eq!(scene.session.permission_token().await.unwrap().generation(), 2);
+    let asked = (scene.script.refreshes(), scene.faults.count(Statement::TakeOver));
+    assert_eq!(asked, (1, 1));
+    assert_eq!((scene.record().await.phase, former.script.refreshes()), (Phase::Active, 1));
+}
+
+#[tokio::test]
+async fn a_holder_that_comes_back_within_the_hold_spares_the_retry() {
+    let (former, scene) = left_mid_refresh(Reply::Hold).await;
+    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
+    scene.clock.advance(30 * SECOND).await;
+    former.script.release();
+    scene.clock.advance(20 * SECOND).await;
+    let token = scene.session.permission_token().await.unwrap();
+    assert_eq!((token.expose_secret(), token.generation()), ("access-2", 2));
+    assert_eq!((scene.script.refreshes(), former.script.refreshes()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_token_of_two_answers_to_one_claim_can_be_rejected_like_any_other() {
+    let (former, scene) = left_mid_refresh(Reply::Hold).await;
+    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
+    scene.script.refresh(Reply::Hold);
+    scene.clock.advance(50 * SECOND).await;
+    let mut callers = scene.callers(1).await;
+    scene.script.held(1).await;
+    // Both answers arrive: the earlier claim's first, so the later one's gets the number after.
+    former.script.release();
+    scene.clock.advance(SECOND / 100).await;
+    assert_eq!(scene.record().await.generation, 2);
+    scene.script.release();
+    let token = callers.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!((token.generation(), scene.record().await.generation), (3, 3));
+    scene.session.invalidate(&token);
+    assert_eq!(scene.token().await.unwrap().generation(), 4);
+    assert_eq!(scene.script.refreshes(), 2);
+}
+
+#[tokio::test]
+async fn a_save_that_must_wait_for_a_newer_claim_ends_with_what_that_one_got() {
+    let (former, mut scene) = left_mid_refresh(Reply::Hold).await;
+    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
+    scene.script.refresh(Reply::Hold);
+    scene.clock.advance(50 * SECOND).await;
+    let mut callers = scene.callers(1).await;
+    scene.script.held(1).await;
+    // The former's answer is stored, and its next refresh runs when the other answer comes.
+    former.script.release();
+    former.clock.advance(SECOND / 100).await;
+    former.script.refresh(Reply::Hold);
+    let session = former.session.clone();
+    let mut refreshed = JoinSet::new();
+    refreshed.spawn(async move { session.refresh().await });
+    former.script.held(2).await;
+    scene.script.release();
+    assert_eq!(callers.join_next().await.unwrap().unwrap().unwrap().generation(), 2);
+    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
+    assert_eq!((scene.record().await.phase, scene.record().await.generation), (Phase::Claimed, 2));
+    former.script.release();
+    assert_eq!(refreshed.join_next().await.unwrap().unwrap().unwrap().generation(), 3);
+    scene.clock.advance(30 * SECOND).await;
+    assert_eq!(scene.supervisor.snapshot().unsaved, 0);
+    let token = scene.token().await.unwrap();
+    assert_eq!((token.expose_secret(), token.generation()), ("access-3", 3));
+    assert_eq!((former.script.refreshes(), scene.script.refreshes()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_the_server_was_not_told_is_told_later_though_the_due_scan_fails_at_first() {
+    let former = Scene::established().await;
+    former.script.revoke(Reply::Fail(FailureClass::NotSent));
+    let revoked = until(&former.clock, former.session.revoke()).await.unwrap();
+    assert_eq!(revoked, Revocation::Queued);
+    assert!(former.supervisor.shutdown(SECOND).await.is_clean());
+    let scene = Scene::start_with(&former.store, &former.clock, |faults| {
+        faults.fail_next(Statement::Due, 2);
+    });
+    let scene = scene.await;
+    scene.clock.advance(SECOND).await;
+    assert_eq!((scene.faults.count(Statement::Due), scene.script.revocations()), (1, 0));
+    scene.clock.advance(30 * SECOND).await;
+    assert_eq!(scene.script.revocations(), 1);
+    let record = scene.record().await;
+    assert!(record.outbox.is_none() && record.due_at.is_none(), "{record:?}");
+}
+
+#[tokio::test]
+async fn an_owed_save_that_finds_its_session_lost_is_not_trusted() {
+    let former = Scene::owed().await;
+    let mut scene = Scene::start(&former.store, &former.clock).await;
+    assert_eq!(kind(scene.token().await), ErrorKind::RetryLater);
+    scene.script.refresh(Reply::Fail(FailureClass::Rejected));
+    scene.clock.advance(50 * SECOND).await;
+    assert!(matches!(kind(scene.token().await), ErrorKind::SignInAgain(_)));
+    assert_eq!(scene.record().await.phase, Phase::Lost);
+    assert!(matches!(scene.news()[..], [EventKind::Lost(_)]));
+    // The server saw the old refresh token a second time: what the first answer gave may be dead.
+    former.faults.fail_always(Statement::Commit, false);
+    former.clock.advance(30 * SECOND).await;
+    let record = former.record().await;
+    assert_eq!((record.phase, record.suspect, record.generation), (Phase::Active, true, 2));
+    assert_eq!(former.token().await.unwrap().expose_secret(), "access-3");
+    assert_eq!(former.script.refreshes(), 2, "so it is tried before it is handed out");
+    assert!(!former.record().await.suspect);
+}
