@@ -13,6 +13,8 @@ use crate::error::Refusal;
 use crate::provider::fixture::Bench;
 use crate::transport::peer::Peer;
 
+type Headers = &'static [(&'static str, &'static str)];
+
 const TOKEN_ENDPOINT: &str = "https://as.example/token";
 
 fn client() -> OAuth2 {
@@ -119,7 +121,7 @@ fn a_401_is_the_clients_fault_unless_its_code_says_otherwise() {
 }
 
 /// Statuses that speak for themselves: with no body, with a page, and with any code.
-const FINAL: &[(u16, &[(&str, &str)], FailureClass)] = &[
+const FINAL: &[(u16, Headers, FailureClass)] = &[
     (301, &[("location", "https://canary.example/")], Misconfigured),
     (302, &[], Misconfigured),
     (303, &[], Misconfigured),
@@ -146,7 +148,7 @@ fn some_statuses_are_final_whatever_the_body_says() {
 }
 
 /// Statuses that speak where the body has no code that is known.
-const SILENT: &[(u16, &[(&str, &str)], FailureClass)] = &[
+const SILENT: &[(u16, Headers, FailureClass)] = &[
     (400, &[], Ambiguous),
     (402, &[], Ambiguous),
     (403, &[], Misconfigured),
