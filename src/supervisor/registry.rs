@@ -110,7 +110,7 @@ mod tests {
         let registry = Registry::new(2);
         let held = registry.obtain(&id("a"), || ()).unwrap();
         registry.obtain(&id("b"), || ()).unwrap();
-        assert!(registry.obtain(&id("c"), || ()).is_err());
+        let Full = registry.obtain(&id("c"), || ()).unwrap_err();
         registry.obtain(&id("a"), || ()).unwrap();
         assert!(registry.release(&id("a"), &held, |()| true));
         registry.obtain(&id("c"), || ()).unwrap();

@@ -279,18 +279,19 @@ mod tests {
         assert_eq!(clock.sleepers(), 0);
     }
 
+    async fn tick(clock: ManualClock, ticks: Arc<Mutex<u32>>) {
+        loop {
+            clock.sleep(SECOND).await;
+            *ticks.lock().unwrap() += 1;
+        }
+    }
+
     #[tokio::test]
     async fn a_ticker_ticks_once_a_period_during_one_long_advance() {
         let clock = ManualClock::new();
         let ticks = Arc::new(Mutex::new(0));
         let mut tasks = tokio::task::JoinSet::new();
-        let ticker = (clock.clone(), Arc::clone(&ticks));
-        tasks.spawn(async move {
-            loop {
-                ticker.0.sleep(SECOND).await;
-                *ticker.1.lock().unwrap() += 1;
-            }
-        });
+        tasks.spawn(tick(clock.clone(), Arc::clone(&ticks)));
         clock.advance(SECOND * 100 + SECOND / 2).await;
         assert_eq!(*ticks.lock().unwrap(), 100);
         assert_eq!(clock.sleepers(), 1);

@@ -109,7 +109,14 @@ fn harmless(failed: ExchangeError) -> ExchangeError {
     let class = match failed.class {
         FailureClass::Ambiguous if refused => FailureClass::Misconfigured,
         FailureClass::Ambiguous => FailureClass::NotProcessed,
-        class => class,
+        class @ (FailureClass::NotSent
+        | FailureClass::Untrusted
+        | FailureClass::NotProcessed
+        | FailureClass::Throttled
+        | FailureClass::Rejected
+        | FailureClass::Refused(_)
+        | FailureClass::InvalidRequest
+        | FailureClass::Misconfigured) => class,
     };
     ExchangeError { class, ..failed }
 }
