@@ -222,7 +222,7 @@ impl<P: Provider> Registration<P> {
         Q: Provider<Grant = P::Grant, Challenge = P::Challenge, Attributes = P::Attributes>,
     {
         Self {
-            provider: Arc::new(erased::Adapter(other)),
+            provider: Arc::new(erased::Adapter::new(other)),
             refresh: RefreshPolicy::default(),
             limits: ProviderLimits::default(),
             provides: PhantomData,

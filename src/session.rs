@@ -34,7 +34,7 @@ use http::{request, response};
 use self::door::{Door, SlotRef};
 use self::machine::Input;
 use self::message::{Ending, Granted, Job, Message};
-use self::slot::Glance;
+use self::slot::{Glance, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
@@ -62,7 +62,7 @@ pub struct Session<P = Any> {
     provider: Arc<Registered>,
     id: SessionId,
     /// Kept once the session was seen to have a token. A handle for an unknown key keeps none.
-    slot: OnceLock<SlotRef>,
+    slot: OnceLock<Arc<Slot>>,
     provides: PhantomData<fn() -> P>,
 }
 
@@ -117,12 +117,14 @@ impl<P> Session<P> {
             self.tell_if_due(slot, &glance);
             return read;
         }
-        let slot = self.door.find(&self.id)?;
+        let slot = self.door.core.host.find(&self.id)?;
         let (glance, read) = slot.glance(clock, read);
         self.tell_if_due(&slot, &glance);
         if read.is_some() {
             // Another thread may have been faster, with the same slot.
             drop(self.slot.set(slot));
+        } else {
+            self.door.let_go(&slot);
         }
         read
     }
@@ -259,14 +261,14 @@ impl<P> Session<P> {
         }
     }
 
-    fn obtain(&self) -> Result<SlotRef> {
+    fn obtain(&self) -> Result<SlotRef<'_>> {
         match self.slot.get() {
-            Some(slot) => Ok(slot.clone()),
+            Some(slot) => Ok(self.door.hold(Arc::clone(slot))),
             None => self.door.obtain(&self.id),
         }
     }
 
-    fn tell_if_due(&self, slot: &SlotRef, glance: &Glance) {
+    fn tell_if_due(&self, slot: &Arc<Slot>, glance: &Glance) {
         match glance {
             Glance::Due => self.door.core.deliver(slot, Message::Due),
             Glance::Fresh | Glance::Stale => {}
@@ -361,6 +363,14 @@ impl<P: Provider> From<Session<P>> for Session {
 impl<P> Clone for Session<P> {
     fn clone(&self) -> Self {
         self.retype()
+    }
+}
+
+impl<P> Drop for Session<P> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.get() {
+            self.door.let_go(slot);
+        }
     }
 }
 

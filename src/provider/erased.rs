@@ -57,31 +57,36 @@ pub(crate) fn origin(provider: &dyn Erased) -> String {
     provider.authority().origin().ascii_serialization()
 }
 
-pub(crate) struct Adapter<P>(pub(crate) P);
+pub(crate) struct Adapter<P> {
+    provider: P,
+    /// What credentials are bound to. All sessions of the provider share the text.
+    authority: Arc<str>,
+    client: Arc<str>,
+}
 
 impl<P: Provider> Erased for Adapter<P> {
     fn dialect(&self) -> &'static str {
-        self.0.dialect()
+        self.provider.dialect()
     }
 
     fn authority(&self) -> &Url {
-        self.0.authority()
+        self.provider.authority()
     }
 
     fn client(&self) -> &str {
-        self.0.client()
+        self.provider.client()
     }
 
     fn rotation(&self) -> Rotation {
-        self.0.rotation()
+        self.provider.rotation()
     }
 
     fn placement(&self) -> Option<Placement> {
-        self.0.placement()
+        self.provider.placement()
     }
 
     fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>> {
-        Box::pin(self.0.prepare(wire))
+        Box::pin(self.provider.prepare(wire))
     }
 
     fn establish<'a>(
@@ -95,7 +100,7 @@ impl<P: Provider> Erased for Adapter<P> {
                     Error::new(ErrorKind::InvalidInput).about("a grant of another provider");
                 return Err(ExchangeError::new(FailureClass::NotSent).with_source(other));
             };
-            match self.0.establish(wire, *grant).await? {
+            match self.provider.establish(wire, *grant).await? {
                 Issued::Tokens(tokens) => self.erase(tokens).map(ErasedIssued::Tokens),
                 Issued::Challenge(challenge) => Ok(ErasedIssued::Challenge(Box::new(challenge))),
             }
@@ -109,7 +114,7 @@ impl<P: Provider> Erased for Adapter<P> {
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
         Box::pin(async move {
             let held = typed::<P>(held)?;
-            let mut issued = self.0.refresh(wire, &held).await?;
+            let mut issued = self.provider.refresh(wire, &held).await?;
             // RFC 6749 section 6: no refresh token in the answer, the old one stays.
             issued.refresh = issued.refresh.or(held.refresh);
             self.erase(issued)
@@ -121,12 +126,12 @@ impl<P: Provider> Erased for Adapter<P> {
         wire: &'a Wire<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>> {
-        Box::pin(async move { self.0.revoke(wire, &typed::<P>(held)?).await })
+        Box::pin(async move { self.provider.revoke(wire, &typed::<P>(held)?).await })
     }
 
     fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
         let held = held.and_then(|held| typed::<P>(held).ok());
-        self.0.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+        self.provider.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
     }
 
     fn authorize(
@@ -134,26 +139,32 @@ impl<P: Provider> Erased for Adapter<P> {
         signing: &Signing<'_>,
         request: &mut http::request::Parts,
     ) -> Result<(), Error> {
-        self.0.authorize(signing, request)
+        self.provider.authorize(signing, request)
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
-        self.0.rejection(response, body_prefix)
+        self.provider.rejection(response, body_prefix)
     }
 }
 
 impl<P: Provider> Adapter<P> {
+    pub(crate) fn new(provider: P) -> Self {
+        let authority = provider.authority().origin().ascii_serialization().into();
+        let client = provider.client().into();
+        Self { provider, authority, client }
+    }
+
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
         let Tokens { mut access, refresh, token_secret, attributes } = tokens;
         // The exchange succeeded, so credentials are never refused for their attributes: what
         // cannot be written as JSON is kept as `null` and reported when it is asked for.
         let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
-        if let (Some(access), Some(place)) = (&mut access, self.0.placement()) {
+        if let (Some(access), Some(place)) = (&mut access, self.provider.placement()) {
             access.secret = access.secret.prefixed(place.prefix());
         }
         let tokens = Tokens { access, refresh, token_secret, attributes: attributes.into() };
-        let authority = origin(self).into();
-        Ok(Credentials { tokens, authority, client: Arc::from(self.0.client()) })
+        let (authority, client) = (Arc::clone(&self.authority), Arc::clone(&self.client));
+        Ok(Credentials { tokens, authority, client })
     }
 }
 

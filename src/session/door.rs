@@ -30,13 +30,24 @@ impl Door {
     }
 
     /// The slot of a session, if it is resident.
-    pub(crate) fn find(&self, id: &SessionId) -> Option<SlotRef> {
-        self.core.host.find(id).map(|slot| SlotRef::new(slot, &self.core))
+    pub(crate) fn find(&self, id: &SessionId) -> Option<SlotRef<'_>> {
+        self.core.host.find(id).map(|slot| self.hold(slot))
     }
 
     /// The slot of a session, made if there is none.
-    pub(crate) fn obtain(&self, id: &SessionId) -> Result<SlotRef> {
-        self.core.host.slot(id).map(|slot| SlotRef::new(slot, &self.core))
+    pub(crate) fn obtain(&self, id: &SessionId) -> Result<SlotRef<'_>> {
+        self.core.host.slot(id).map(|slot| self.hold(slot))
+    }
+
+    pub(crate) fn hold(&self, slot: Arc<Slot>) -> SlotRef<'_> {
+        SlotRef { slot, door: self }
+    }
+
+    /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
+    pub(crate) fn let_go(&self, slot: &Arc<Slot>) {
+        if slot.is_disposable() {
+            self.core.host.release(slot);
+        }
     }
 
     /// A token above `above`.
@@ -161,25 +172,14 @@ impl Door {
     }
 }
 
-/// A handle's hold on a slot. A slot that holds nothing goes with the last hold on it.
-pub(crate) struct SlotRef {
+/// A call's hold on a slot. It borrows the door, because a counter that all sessions share would
+/// be fought over by all processors.
+pub(crate) struct SlotRef<'a> {
     slot: Arc<Slot>,
-    core: Arc<Core>,
+    door: &'a Door,
 }
 
-impl SlotRef {
-    fn new(slot: Arc<Slot>, core: &Arc<Core>) -> Self {
-        Self { slot, core: Arc::clone(core) }
-    }
-}
-
-impl Clone for SlotRef {
-    fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.slot), &self.core)
-    }
-}
-
-impl Deref for SlotRef {
+impl Deref for SlotRef<'_> {
     type Target = Arc<Slot>;
 
     fn deref(&self) -> &Arc<Slot> {
@@ -187,10 +187,8 @@ impl Deref for SlotRef {
     }
 }
 
-impl Drop for SlotRef {
+impl Drop for SlotRef<'_> {
     fn drop(&mut self) {
-        if self.slot.is_disposable() {
-            self.core.host.release(&self.slot);
-        }
+        self.door.let_go(&self.slot);
     }
 }

@@ -217,7 +217,12 @@ impl Slot {
     pub(crate) fn next_job(&self) -> Option<Job> {
         let mut inner = self.inner.lock();
         inner.queue.retain(|job| !job.is_abandoned());
-        inner.queue.pop_front()
+        let job = inner.queue.pop_front();
+        if inner.queue.is_empty() {
+            // Grants are rare, and the room for them would stay with every session.
+            inner.queue = VecDeque::new();
+        }
+        job
     }
 
     pub(crate) fn board(&self, flight: Flight) {
