@@ -60,7 +60,7 @@ async fn a_save_that_takes_longer_than_two_seconds_is_served_as_owed_and_settles
     }
     assert!(!scene.is_saved().await);
     assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
-    // The payer asks a second time, which is not answered either.
+    // The payer asks again and again, each time for as long as a store may take.
     scene.clock.advance(30 * SECOND).await;
     scene.faults.held(Statement::Commit, 2).await;
     scene.faults.release(Statement::Commit);
@@ -68,7 +68,9 @@ async fn a_save_that_takes_longer_than_two_seconds_is_served_as_owed_and_settles
     assert!(scene.is_saved().await);
     assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
     assert_eq!(scene.news(), [EventKind::Saved]);
-    assert_eq!((scene.faults.count(Statement::Commit), scene.script.refreshes()), (3, 1));
+    let asked = scene.faults.count(Statement::Commit);
+    assert!((3..=9).contains(&asked), "{asked} commits in 30 s");
+    assert_eq!(scene.script.refreshes(), 1);
 }
 
 #[tokio::test]
