@@ -105,19 +105,11 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
 
 /// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
 fn harmless(failed: ExchangeError) -> ExchangeError {
+    if failed.class != FailureClass::Ambiguous {
+        return failed;
+    }
     let refused = failed.status.is_some_and(|status| (400..500).contains(&status));
-    let class = match failed.class {
-        FailureClass::Ambiguous if refused => FailureClass::Misconfigured,
-        FailureClass::Ambiguous => FailureClass::NotProcessed,
-        class @ (FailureClass::NotSent
-        | FailureClass::Untrusted
-        | FailureClass::NotProcessed
-        | FailureClass::Throttled
-        | FailureClass::Rejected
-        | FailureClass::Refused(_)
-        | FailureClass::InvalidRequest
-        | FailureClass::Misconfigured) => class,
-    };
+    let class = if refused { FailureClass::Misconfigured } else { FailureClass::NotProcessed };
     ExchangeError { class, ..failed }
 }
 
