@@ -2,6 +2,7 @@
 //! discovery (RFC 8414).
 
 mod answer;
+mod authentication;
 mod discovery;
 mod grant;
 #[cfg(test)]
@@ -11,16 +12,14 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use url::Url;
-use zeroize::Zeroizing;
 
 use self::answer::TokenAnswer;
+use self::authentication::Authentication;
 use self::discovery::{Endpoints, Issuer};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 use super::{
@@ -79,15 +78,6 @@ enum Server {
     },
 }
 
-/// How the client says who it is (RFC 6749 section 2.3).
-#[derive(Clone)]
-enum Authentication {
-    Public,
-    /// The whole header value.
-    Basic(Secret),
-    Post(Secret),
-}
-
 impl OAuth2 {
     /// A client of the server with this token endpoint (RFC 6749 section 3.2): an `https` URL, or
     /// an `http` one to a loopback address for transports that allow it.
@@ -142,7 +132,7 @@ impl OAuth2 {
     /// must understand). In place of a public client, or of another secret.
     #[must_use]
     pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
-        self.authentication = Authentication::Basic(basic(&self.client_id, &secret.into()));
+        self.authentication = Authentication::basic(&self.client_id, &secret.into());
         self
     }
 
@@ -210,20 +200,11 @@ impl OAuth2 {
         endpoint: &Url,
         mut fields: Vec<(&'static str, &'f str)>,
     ) -> Result<Request<Bytes>, ExchangeError> {
+        fields.extend(self.authentication.fields(&self.client_id));
         let mut request = Request::post(endpoint.as_str())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        match &self.authentication {
-            Authentication::Public => fields.push(("client_id", &self.client_id)),
-            Authentication::Post(secret) => fields.extend([
-                ("client_id", self.client_id.as_str()),
-                ("client_secret", secret.expose_secret()),
-            ]),
-            Authentication::Basic(value) => {
-                let mut value =
-                    HeaderValue::from_maybe_shared(value.shared_bytes()).map_err(unsent)?;
-                value.set_sensitive(true);
-                request = request.header(header::AUTHORIZATION, value);
-            }
+        if let Some(value) = self.authentication.header().map_err(unsent)? {
+            request = request.header(header::AUTHORIZATION, value);
         }
         request.body(wire::form(fields)).map_err(unsent)
     }
@@ -389,22 +370,6 @@ fn revoked(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, Exchang
         }
         _ => Err(failed),
     }
-}
-
-/// The header value of RFC 6749 section 2.3.1, which escapes id and secret before RFC 7617 joins
-/// them: one of them may have a colon.
-fn basic(client_id: &str, secret: &Secret) -> Secret {
-    const SCHEME: &str = "Basic ";
-    let mut pair = Zeroizing::new(String::new());
-    let room = wire::escaped_room(client_id) + 1 + wire::escaped_room(secret.expose_secret());
-    pair.reserve_exact(room);
-    wire::escape(client_id, &mut pair);
-    pair.push(':');
-    wire::escape(secret.expose_secret(), &mut pair);
-    let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + room.div_ceil(3) * 4));
-    value.push_str(SCHEME);
-    STANDARD.encode_string(pair.as_bytes(), &mut value);
-    Secret::from(value.as_str())
 }
 
 /// The request could not even be made.

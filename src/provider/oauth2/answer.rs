@@ -30,17 +30,18 @@ impl TokenAnswer {
         answer: &Response<Bytes>,
         invalid_grant: FailureClass,
     ) -> Result<Self, ExchangeError> {
-        let refused = wire.refusal(answer, invalid_grant);
-        if !answer.status().is_success() {
-            return Err(refused);
-        }
-        let unusable = match wire::object::<Members>(answer).map(Members::token) {
-            Ok(Ok(token)) => return Ok(token),
-            Ok(Err(words)) => wire::unusable(answer, words),
-            Err(malformed) => malformed,
+        let unusable = if answer.status().is_success() {
+            match wire::object::<Members>(answer).map(Members::token) {
+                Ok(Ok(token)) => return Ok(token),
+                Ok(Err(words)) => Some(wire::unusable(answer, words)),
+                Err(malformed) => Some(malformed),
+            }
+        } else {
+            None
         };
         // Some servers say 200 to everything, and what happened in an `error` member.
-        Err(if refused.code.is_some() { refused } else { unusable })
+        let refused = wire.refusal(answer, invalid_grant);
+        Err(unusable.filter(|_| refused.code.is_none()).unwrap_or(refused))
     }
 }
 

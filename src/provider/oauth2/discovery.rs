@@ -105,25 +105,25 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
 
 /// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
 fn harmless(failed: ExchangeError) -> ExchangeError {
+    if failed.class != FailureClass::Ambiguous {
+        return failed;
+    }
     let refused = failed.status.is_some_and(|status| (400..500).contains(&status));
-    let class = match failed.class {
-        FailureClass::Ambiguous if refused => FailureClass::Misconfigured,
-        FailureClass::Ambiguous => FailureClass::NotProcessed,
-        class @ (FailureClass::NotSent
-        | FailureClass::Untrusted
-        | FailureClass::NotProcessed
-        | FailureClass::Throttled
-        | FailureClass::Rejected
-        | FailureClass::Refused(_)
-        | FailureClass::InvalidRequest
-        | FailureClass::Misconfigured) => class,
-    };
+    let class = if refused { FailureClass::Misconfigured } else { FailureClass::NotProcessed };
     ExchangeError { class, ..failed }
 }
 
 #[cfg(test)]
 mod tests {
+    use FailureClass as Class;
+    use futures_util::future::join;
+
     use super::*;
+    use crate::provider::fixture::Bench;
+    use crate::provider::oauth2::{Attributes, OAuth2};
+    use crate::provider::{Provider, Revoked};
+    use crate::token::Tokens;
+    use crate::transport::peer::Peer;
 
     #[test]
     fn the_well_known_path_goes_before_the_issuers_path_and_openids_behind_it() {
@@ -150,5 +150,73 @@ mod tests {
             assert_eq!(Issuer::new(name).err().unwrap().kind(), ErrorKind::InvalidInput, "{name}");
         }
         Issuer::new("http://127.0.0.1:8080/realm").map(drop).unwrap();
+    }
+
+    /// The metadata of the server at `issuer`, with endpoints there.
+    fn metadata(issuer: &str) -> String {
+        format!(
+            r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/t","revocation_endpoint":"{issuer}/r",
+                "grant_types_supported":["password"]}}"#
+        )
+    }
+
+    #[tokio::test]
+    async fn metadata_is_asked_for_once_and_where_openid_has_it_if_it_is_not_found() {
+        let (bench, peer) = (Bench::new(), Peer::start().await);
+        let issuer = peer.url("/realm");
+        let client = OAuth2::discover(&issuer, "c").unwrap();
+        assert_eq!(client.authority().as_str(), peer.url("/"));
+        let wire = bench.wire();
+        let serve = async {
+            let first = peer.json(404, "").await;
+            assert!(
+                first.starts_with("GET /.well-known/oauth-authorization-server/realm "),
+                "{first}"
+            );
+            let second = peer.json(200, &metadata(&issuer)).await;
+            assert!(second.starts_with("GET /realm/.well-known/openid-configuration "), "{second}");
+        };
+        join(client.prepare(&wire), serve).await.0.unwrap();
+        client.prepare(&wire).await.unwrap();
+
+        let held = Tokens::new(Attributes::default()).refresh("rt-0", None);
+        let issued = r#"{"access_token":"at-1"}"#;
+        let (_, seen) = join(client.refresh(&wire, &held), peer.json(200, issued)).await;
+        assert!(seen.starts_with("POST /realm/t "), "{seen}");
+        let (revoked, seen) = join(client.revoke(&wire, &held), peer.json(200, "")).await;
+        assert_eq!(revoked.unwrap(), Revoked::AtServer);
+        assert!(seen.starts_with("POST /realm/r "), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn metadata_that_cannot_be_used_is_not_kept_and_puts_nothing_in_doubt() {
+        let (bench, peer) = (Bench::new(), Peer::start().await);
+        let issuer = peer.url("");
+        let client = OAuth2::discover(&issuer, "c").unwrap();
+        let good = metadata(&issuer);
+        for (status, body, class) in [
+            (200, metadata("https://other.example"), Class::Misconfigured),
+            (200, metadata(&format!("{issuer}/")), Class::Misconfigured),
+            (200, good.replace("http:", "ftp:"), Class::Misconfigured),
+            (200, good.replace(&format!("{issuer}/t"), "http://as.example/"), Class::Misconfigured),
+            (200, format!(r#"{{"issuer":"{issuer}"}}"#), Class::Misconfigured),
+            (200, "canary".to_owned(), Class::Misconfigured),
+            (204, String::new(), Class::NotProcessed),
+            (302, String::new(), Class::Misconfigured),
+            (401, String::new(), Class::Misconfigured),
+            (429, String::new(), Class::Throttled),
+            (500, String::new(), Class::NotProcessed),
+        ] {
+            let wire = bench.wire();
+            let (prepared, _) = join(client.prepare(&wire), peer.json(status, &body)).await;
+            let failed = prepared.unwrap_err();
+            assert_eq!(failed.class(), class, "{status} {body}");
+            assert!(!format!("{failed:?}").contains("canary"));
+        }
+        let wire = bench.wire();
+        let (prepared, _) = join(client.prepare(&wire), peer.answer("HTTP/1.1 20")).await;
+        assert_eq!(prepared.unwrap_err().class(), Class::NotProcessed);
+        let wire = bench.wire();
+        join(client.prepare(&wire), peer.json(200, &good)).await.0.unwrap();
     }
 }

@@ -1,6 +1,8 @@
 use std::error::Error as StdError;
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join;
 use proptest::collection::vec;
 use proptest::prelude::*;
