@@ -269,6 +269,12 @@ impl Slot {
         self.inner.lock().occupant.take_if(|occupant| occupant.get_id() == actor);
     }
 
+    /// Lets the next reader say once more that the token is due: whoever was told may have died
+    /// with the message in its mailbox.
+    pub(crate) fn forget_told(&self) {
+        self.told_due.store(false, Ordering::Release);
+    }
+
     pub(crate) fn quarantine(&self, until: Option<BootTime>) {
         self.inner.lock().quarantine = until;
     }

@@ -172,6 +172,7 @@ impl Roster {
     fn died(&mut self, myself: &ActorRef<Order>, slot: &Arc<Slot>) {
         let core = &self.office.core;
         let now = core.now();
+        slot.forget_told();
         match self.ledger.note(slot.id().clone(), now.boot, fastrand::f64()) {
             Verdict::Restart { after } => {
                 core.counts.actor_restarts.fetch_add(1, Ordering::Relaxed);

@@ -67,8 +67,9 @@ async fn keep(core: Arc<Core>, link: Arc<Link>, mut ended: JoinHandle<()>) {
         let event = Event::of_none(core.now().wall, EventKind::SupervisorRestarted);
         core.events.publish(event);
         // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again;
-        // jobs are in their slots, and wakes are armed anew.
+        // jobs are in their slots, wakes are armed anew, and what is due is told again.
         link.registry.each(|slot| {
+            slot.forget_told();
             slot.disarm();
             if let Some(at) = slot.arm(&core.rules(&slot.provider)) {
                 link.arm(slot.id(), at);

@@ -53,6 +53,22 @@ async fn a_killed_actor_takes_nothing_with_it() {
     assert_eq!((world.script.refreshes(), world.supervisor.snapshot().actor_restarts), (1, 1));
 }
 
+/// 1. The supervisor actor is killed. 2. A reader sees that the token is due and tells it. 3. A new
+/// one is started. The next reader has to tell it again.
+#[tokio::test]
+async fn a_due_token_is_refreshed_although_the_one_that_was_told_died() {
+    let world = established().await;
+    world.clock.advance(LIFE - SECOND).await;
+    assert!(world.chaos().kill_supervisor());
+    assert!(world.session.try_permission_token().is_some());
+    assert!(world.session.try_permission_token().is_some());
+    world.clock.advance(SECOND / 2).await;
+    assert_eq!((world.script.refreshes(), world.supervisor.snapshot().supervisor_restarts), (0, 1));
+    assert_eq!(world.session.try_permission_token().unwrap().generation(), 1);
+    world.clock.advance(Duration::ZERO).await;
+    assert_eq!(world.script.refreshes(), 1);
+}
+
 /// 1. A refresh is out, its former token is served. 2. An API rejects that token. 3. The answer
 /// comes and is published. The rejected one is never served again, its successor is.
 #[tokio::test]
