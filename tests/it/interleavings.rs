@@ -42,10 +42,7 @@ async fn a_message_that_races_the_stop_of_an_idle_actor_is_answered() {
 #[tokio::test]
 async fn a_killed_actor_takes_nothing_with_it() {
     let world = established().await;
-    world.script.refresh(Reply::Hold);
-    let refreshing = world.session.clone();
-    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
+    let refreshing = world.held_refresh().await;
     assert!(world.chaos().kill_session(world.session.id()));
     world.clock.advance(SECOND).await;
     world.script.release();
@@ -75,10 +72,7 @@ async fn a_due_token_is_refreshed_although_the_one_that_was_told_died() {
 async fn an_invalidate_before_the_publish_hides_the_old_token_only() {
     let world = established().await;
     let old = world.session.permission_token().await.unwrap();
-    world.script.refresh(Reply::Hold);
-    let refreshing = world.session.clone();
-    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
+    let refreshing = world.held_refresh().await;
     assert_eq!(world.session.try_permission_token().unwrap().generation(), 1);
     world.session.invalidate(&old);
     assert!(world.session.try_permission_token().is_none());
@@ -123,10 +117,7 @@ async fn no_reader_gets_a_token_after_its_invalidation_has_returned() {
 #[tokio::test]
 async fn an_establish_during_a_refresh_waits_and_then_stands() {
     let world = established().await;
-    world.script.refresh(Reply::Hold);
-    let refreshing = world.session.clone();
-    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
+    let refreshing = world.held_refresh().await;
     let establishing = world.session.clone();
     let establishing = tokio::spawn(async move { establishing.establish(()).await });
     world.clock.advance(SECOND).await;
@@ -161,10 +152,7 @@ async fn two_establishes_at_once_are_two_exchanges_with_an_outcome_each() {
 #[tokio::test]
 async fn a_grant_whose_caller_left_before_its_turn_is_not_sent() {
     let world = established().await;
-    world.script.refresh(Reply::Hold);
-    let refreshing = world.session.clone();
-    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
+    let refreshing = world.held_refresh().await;
     let establishing = world.session.clone();
     let establishing = tokio::spawn(async move { establishing.establish(()).await });
     world.clock.advance(SECOND).await;
@@ -181,10 +169,7 @@ async fn a_grant_whose_caller_left_before_its_turn_is_not_sent() {
 #[tokio::test]
 async fn a_close_that_races_the_answer_of_a_refresh_ends_closed() {
     let mut world = established().await;
-    world.script.refresh(Reply::Hold);
-    let refreshing = world.session.clone();
-    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
+    let refreshing = world.held_refresh().await;
     let closing = world.session.clone();
     let closing = tokio::spawn(async move { closing.revoke().await });
     world.clock.advance(SECOND).await;

@@ -27,10 +27,7 @@ async fn two_supervisors_with_equal_keys_do_not_meet() {
 #[tokio::test]
 async fn a_shutdown_waits_for_exchanges_and_then_only_fresh_tokens_are_served() {
     let mut world = established().await;
-    world.script.refresh(Reply::Hold);
-    let refreshing = world.session.clone();
-    let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
+    let refreshing = world.held_refresh().await;
     let supervisor = world.supervisor.clone();
     let stopping = tokio::spawn(async move { supervisor.shutdown(20 * SECOND).await });
     world.clock.advance(SECOND).await;

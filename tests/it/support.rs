@@ -11,9 +11,12 @@ use session_warden::policy::Policy;
 use session_warden::provider::Registration;
 use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::store::MemoryStore;
-use session_warden::testing::{Chaos, FakeAuthServer, ManualClock, Script, ScriptedProvider};
+use session_warden::testing::{
+    Chaos, FakeAuthServer, ManualClock, Reply, Script, ScriptedProvider,
+};
 use session_warden::transport::TransportConfig;
-use session_warden::{Error, Establishment, Session, SessionKey, Supervisor};
+use session_warden::{Error, Establishment, PermissionToken, Session, SessionKey, Supervisor};
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -82,6 +85,15 @@ impl World {
 
     pub fn clock_wall(&self) -> SystemTime {
         self.clock.now().wall
+    }
+
+    /// A refresh that is out, and stays so until the script lets it go.
+    pub async fn held_refresh(&self) -> JoinHandle<Result<PermissionToken, Error>> {
+        self.script.refresh(Reply::Hold);
+        let session = self.session.clone();
+        let refreshing = tokio::spawn(async move { session.refresh().await });
+        self.script.held(1).await;
+        refreshing
     }
 
     /// Runs `future` to its end while time goes on.
