@@ -8,7 +8,9 @@ pub(crate) mod erased;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gate;
+mod login;
 pub mod oauth2;
+mod operation;
 pub(crate) mod registered;
 pub mod wire;
 
@@ -23,6 +25,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+pub use self::login::{LoginRequest, RedirectLogin};
+pub use self::operation::{ClientOperation, Credential, Effect, Operation};
 pub use self::wire::{Signing, Wire};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode, Refusal};
 use crate::policy::{ProviderLimits, RefreshPolicy};
