@@ -79,6 +79,9 @@ pub enum EventKind {
     /// A stored session that wants to be looked at belongs to a provider that is not registered.
     /// It is kept. Found when the supervisor starts.
     ProviderUnknown(ProviderName),
+    /// The provider's source knows no provider for the session's tenant, or could not be asked.
+    /// Said once for a tenant until it could.
+    ProviderUnresolved(ProviderName),
     /// A stored session was issued by another authority or to another client than the provider's
     /// configuration names now. It is kept, and nothing is sent.
     ForeignAuthority,
@@ -162,6 +165,7 @@ fn log(event: &Event) {
         | EventKind::Quarantined { .. }
         | EventKind::ProviderMisconfigured(_)
         | EventKind::ProviderUnknown(_)
+        | EventKind::ProviderUnresolved(_)
         | EventKind::ForeignAuthority => tracing::warn!(session, ?kind),
     }
 }

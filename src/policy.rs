@@ -52,6 +52,10 @@ pub struct Policy {
     /// How long a store may take to load or claim before the call gets `Store`. Defaults to 5 s
     /// because a database that fails over takes that long, and nothing is at stake yet.
     pub store_wait: Duration,
+    /// How long a [`ProviderSource`](crate::provider::ProviderSource) may take, and whoever is
+    /// asked for a grant by [`renew_with`](crate::provider::Registration::renew_with). Defaults to
+    /// 5 s because that is a row of a database, and callers wait.
+    pub source_wait: Duration,
     /// How long a claim holds a session against other processes. Defaults to 20 s: the budget,
     /// 5 s for the commit and 5 s of margin.
     pub lease: Duration,
@@ -86,6 +90,7 @@ impl Default for Policy {
             exchange_cut: Duration::from_secs(60),
             save_wait: Duration::from_secs(2),
             store_wait: Duration::from_secs(5),
+            source_wait: Duration::from_secs(5),
             lease: Duration::from_secs(20),
             hold: Duration::from_secs(30),
             challenge: Duration::from_secs(600),
@@ -301,6 +306,14 @@ pub const DUE_PAGE: usize = 1024;
 /// How many sessions' actor deaths are remembered at once. Defaults to 10,000 because a process
 /// in which more actors die in a minute has another problem than one session.
 pub const REMEMBERED_DEATHS: usize = 10_000;
+
+/// So many tenants' providers are kept although no session uses them. Defaults to 1,024 because
+/// one costs about 1 KB, and asking for it again a row of a database.
+pub const IDLE_SITES: usize = 1_024;
+
+/// How many tenants' providers are asked for at once when all are reloaded. Defaults to 8 because
+/// their source is a database, which others use too.
+pub const SITES_AT_ONCE: usize = 8;
 
 /// How far wall and monotonic time may move against each other before a token's age is looked at
 /// anew. Defaults to 2 s: clock discipline moves by less, suspends and clock steps by more.

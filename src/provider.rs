@@ -4,6 +4,7 @@
 //! sees the [`FailureClass`] of a failure, never a status or a text.
 
 mod bearer;
+pub(crate) mod client;
 pub(crate) mod erased;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -12,6 +13,8 @@ mod login;
 pub mod oauth2;
 mod operation;
 pub(crate) mod registered;
+pub(crate) mod site;
+mod source;
 pub mod wire;
 
 use std::error::Error as StdError;
@@ -21,14 +24,17 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 pub use self::login::{LoginRequest, RedirectLogin};
 pub use self::operation::{ClientOperation, Credential, Effect, Operation};
+pub use self::source::{ProviderSource, SourceError};
 pub use self::wire::{Signing, Wire};
-use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode, Refusal};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, ProviderCode, Refusal};
+use crate::key::SessionKey;
 use crate::policy::{ProviderLimits, RefreshPolicy};
 use crate::token::{Placement, Tokens};
 use crate::transport::Fault;
@@ -206,11 +212,22 @@ pub enum Rotation {
 ///
 /// [`SupervisorBuilder::provider`]: crate::supervisor::SupervisorBuilder::provider
 pub struct Registration<P: Provider> {
-    pub(crate) provider: Arc<dyn erased::Erased>,
-    pub(crate) refresh: RefreshPolicy,
-    pub(crate) limits: ProviderLimits,
+    pub(crate) settings: Settings,
     provides: PhantomData<fn() -> P>,
 }
+
+/// A registration without its provider's type.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    provider: Arc<dyn erased::Erased>,
+    refresh: RefreshPolicy,
+    limits: ProviderLimits,
+    renew_with: Option<RenewWith>,
+}
+
+/// Who gives a grant for a session that is lost.
+pub(crate) type RenewWith =
+    Arc<dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::Parcel>> + Send + Sync>;
 
 impl<P: Provider> Registration<P> {
     /// This provider with default settings.
@@ -225,25 +242,47 @@ impl<P: Provider> Registration<P> {
     where
         Q: Provider<Grant = P::Grant, Challenge = P::Challenge, Attributes = P::Attributes>,
     {
-        Self {
+        let settings = Settings {
             provider: Arc::new(erased::Adapter::new(other)),
             refresh: RefreshPolicy::default(),
             limits: ProviderLimits::default(),
-            provides: PhantomData,
-        }
+            renew_with: None,
+        };
+        Self { settings, provides: PhantomData }
     }
 
     /// With this policy of when to refresh.
     #[must_use]
     pub fn refresh(mut self, policy: RefreshPolicy) -> Self {
-        self.refresh = policy;
+        self.settings.refresh = policy;
         self
     }
 
     /// With these bounds.
     #[must_use]
     pub fn limits(mut self, limits: ProviderLimits) -> Self {
-        self.limits = limits;
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Asks `grants` for a grant when a session is lost, and a caller wants a token: for service
+    /// accounts, whose password or key the backend keeps. None means that there is none, and the
+    /// session stays lost.
+    ///
+    /// It is asked once for all who wait, not again before the back-off is over, and dropped when
+    /// it takes longer than [`Policy::source_wait`](crate::policy::Policy::source_wait). A
+    /// session that was never established, was revoked here, or whose tokens were deleted by an
+    /// operation of ours is not renewed.
+    #[must_use]
+    pub fn renew_with<F, Asked>(mut self, grants: F) -> Self
+    where
+        F: Fn(SessionKey, LostReason) -> Asked + Send + Sync + 'static,
+        Asked: Future<Output = Option<P::Grant>> + Send + 'static,
+    {
+        self.settings.renew_with = Some(Arc::new(move |key, reason| {
+            let grant = grants(key, reason);
+            Box::pin(async move { grant.await.map(|grant| Box::new(grant) as erased::Parcel) })
+        }));
         self
     }
 }
@@ -257,10 +296,10 @@ impl<P: Provider> From<P> for Registration<P> {
 impl<P: Provider> fmt::Debug for Registration<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
-            .field("dialect", &self.provider.dialect())
-            .field("authority", &self.provider.authority().as_str())
-            .field("refresh", &self.refresh)
-            .field("limits", &self.limits)
+            .field("dialect", &self.settings.provider.dialect())
+            .field("authority", &self.settings.provider.authority().as_str())
+            .field("refresh", &self.settings.refresh)
+            .field("limits", &self.settings.limits)
             .finish_non_exhaustive()
     }
 }

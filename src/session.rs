@@ -38,6 +38,7 @@ use self::slot::{Glance, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
+use crate::provider::client::Client;
 use crate::provider::registered::Registered;
 use crate::provider::{Provider, Rejection, Signing, erased};
 use crate::token::PermissionToken;
@@ -148,7 +149,7 @@ impl<P> Session<P> {
             None => None,
         };
         let signing = Signing::new(&token, secret.as_ref(), self.door.core.now().wall);
-        self.provider.provider.authorize(&signing, request)?;
+        self.client()?.provider.authorize(&signing, request)?;
         Ok(token)
     }
 
@@ -163,7 +164,9 @@ impl<P> Session<P> {
         response: &response::Parts,
         body_prefix: &[u8],
     ) -> Verdict {
-        match self.provider.provider.rejection(response, body_prefix) {
+        // Who has a token of this session's has its provider's client too.
+        let Ok(client) = self.client() else { return Verdict::Forward };
+        match client.provider.rejection(response, body_prefix) {
             Rejection::TokenDead => {
                 self.invalidate(used);
                 Verdict::Retry
@@ -259,6 +262,15 @@ impl<P> Session<P> {
             slot: slot.clone(),
             provides: PhantomData,
         }
+    }
+
+    fn client(&self) -> Result<Arc<Client>> {
+        let site = self.provider.known(self.id.key().tenant());
+        site.and_then(|site| site.client()).ok_or_else(|| {
+            Error::new(ErrorKind::RetryLater)
+                .about("the session's provider is not known yet")
+                .of_session(&self.id)
+        })
     }
 
     fn obtain(&self) -> Result<SlotRef<'_>> {

@@ -8,6 +8,7 @@ mod registry;
 mod restart;
 mod root;
 mod schedule;
+mod settings;
 
 use std::any::Any;
 use std::fmt;

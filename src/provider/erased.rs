@@ -22,6 +22,8 @@ pub(crate) enum ErasedIssued {
 
 /// [`Provider`] for any of its types.
 pub(crate) trait Erased: Send + Sync {
+    /// The provider itself, for who knows its type.
+    fn itself(&self) -> Arc<dyn Any + Send + Sync>;
     fn dialect(&self) -> &'static str;
     fn authority(&self) -> &Url;
     fn client(&self) -> &str;
@@ -58,13 +60,17 @@ pub(crate) fn origin(provider: &dyn Erased) -> String {
 }
 
 pub(crate) struct Adapter<P> {
-    provider: P,
+    provider: Arc<P>,
     /// What credentials are bound to. All sessions of the provider share the text.
     authority: Arc<str>,
     client: Arc<str>,
 }
 
 impl<P: Provider> Erased for Adapter<P> {
+    fn itself(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::<P>::clone(&self.provider)
+    }
+
     fn dialect(&self) -> &'static str {
         self.provider.dialect()
     }
@@ -151,7 +157,7 @@ impl<P: Provider> Adapter<P> {
     pub(crate) fn new(provider: P) -> Self {
         let authority = provider.authority().origin().ascii_serialization().into();
         let client = provider.client().into();
-        Self { provider, authority, client }
+        Self { provider: Arc::new(provider), authority, client }
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {

@@ -60,9 +60,14 @@ pub(crate) enum Exchanged {
 }
 
 impl Gate {
-    pub(crate) fn new(limits: ProviderLimits) -> Self {
+    /// `former` is the gate that this one replaces: what its server said of too many requests
+    /// still holds, what it said of the client does not.
+    pub(crate) fn after(limits: ProviderLimits, former: Option<&Self>) -> Self {
         let permits = Arc::new(Semaphore::new(limits.exchanges.min(Semaphore::MAX_PERMITS)));
-        Self { permits, limits, state: Mutex::default() }
+        let throttled_until = former.map(|former| former.state.lock().throttled_until);
+        let throttled_until = throttled_until.unwrap_or_default();
+        let state = Mutex::new(State { throttled_until, ..State::default() });
+        Self { permits, limits, state }
     }
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
@@ -197,7 +202,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            Self { gate: Gate::new(limits()), clock: StillClock::new() }
+            Self { gate: Gate::after(limits(), None), clock: StillClock::new() }
         }
 
         /// Enters at once, or is shut out at once.

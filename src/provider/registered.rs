@@ -1,28 +1,37 @@
-//! A provider as the supervisor runs it: under a name, with a gate and a way to its server.
+//! A provider under its name: one client for all tenants, or one for each.
 
 use std::any::TypeId;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::erased::{Erased, origin};
-use super::gate::Gate;
-use super::wire::{Budget, Wire};
-use super::{Provider, Registration};
-use crate::clock::Clock;
-use crate::key::{ProviderName, SessionId};
-use crate::policy::{Policy, RefreshPolicy};
-use crate::token::Credentials;
+use scc::HashMap;
+
+use super::site::Site;
+use super::source::Source;
+use super::{Provider, ProviderSource, Registration};
+use crate::key::{ProviderName, Tenant};
+use crate::policy::IDLE_SITES;
 use crate::transport::Transport;
 
-/// What all sessions of one provider share.
+/// What a provider's name stands for.
 pub(crate) struct Registered {
     pub(crate) name: ProviderName,
-    pub(crate) provider: Arc<dyn Erased>,
-    pub(crate) refresh: RefreshPolicy,
-    pub(crate) gate: Gate,
-    transport: Arc<Transport>,
+    sites: Sites,
     /// The type that handles know the provider by.
     provides: TypeId,
+}
+
+enum Sites {
+    OfAll(Arc<Site>),
+    PerTenant(PerTenant),
+}
+
+struct PerTenant {
+    source: Source,
+    transport: Arc<Transport>,
+    sites: HashMap<Tenant, Arc<Site>>,
+    /// With so many sites, those that no session uses are looked for.
+    sweep_at: AtomicUsize,
 }
 
 impl Registered {
@@ -31,38 +40,88 @@ impl Registered {
         registration: Registration<P>,
         transport: Arc<Transport>,
     ) -> Self {
-        let Registration { provider, refresh, limits, .. } = registration;
-        let (gate, provides) = (Gate::new(limits), TypeId::of::<P>());
-        Self { name, provider, refresh, gate, transport, provides }
+        let site = Site::of_all(name.clone(), registration.settings, transport);
+        Self { name, sites: Sites::OfAll(Arc::new(site)), provides: TypeId::of::<P>() }
+    }
+
+    pub(crate) fn per_tenant<P: Provider>(
+        name: ProviderName,
+        source: impl ProviderSource<P>,
+        transport: Arc<Transport>,
+    ) -> Self {
+        let source = Source::new(source);
+        let sweep_at = AtomicUsize::new(IDLE_SITES);
+        let sites = PerTenant { source, transport, sites: HashMap::new(), sweep_at };
+        Self { name, sites: Sites::PerTenant(sites), provides: TypeId::of::<P>() }
     }
 
     pub(crate) fn provides<P: Provider>(&self) -> bool {
         self.provides == TypeId::of::<P>()
     }
 
-    /// The wire of one exchange that begins now.
-    pub(crate) fn wire<'a>(
-        &'a self,
-        clock: &'a dyn Clock,
-        session: &'a SessionId,
-        policy: &Policy,
-    ) -> Wire<'a> {
-        let budget = Budget {
-            ends: clock.now().boot.after(policy.exchange_budget),
-            repeat_floor: policy.repeat_floor,
-            longest_retry_after: self.longest_retry_after(),
+    /// The site of all tenants, where there is one for all.
+    pub(crate) fn of_all(&self) -> Option<&Arc<Site>> {
+        match &self.sites {
+            Sites::OfAll(site) => Some(site),
+            Sites::PerTenant(_) => None,
+        }
+    }
+
+    /// A tenant's site, if it is known already.
+    pub(crate) fn known(&self, tenant: &Tenant) -> Option<Arc<Site>> {
+        match &self.sites {
+            Sites::OfAll(site) => Some(Arc::clone(site)),
+            Sites::PerTenant(per) => per.sites.read_sync(tenant, |_, site| Arc::clone(site)),
+        }
+    }
+
+    /// A tenant's site, made if it is not known. Nobody is asked yet.
+    pub(crate) fn site(&self, tenant: &Tenant) -> Arc<Site> {
+        match &self.sites {
+            Sites::OfAll(site) => Arc::clone(site),
+            Sites::PerTenant(per) => per.site(&self.name, tenant),
+        }
+    }
+
+    /// The sites of all tenants that have their own and were asked for.
+    pub(crate) fn all(&self) -> Vec<Arc<Site>> {
+        match &self.sites {
+            Sites::OfAll(_) => Vec::new(),
+            Sites::PerTenant(per) => {
+                let mut all = Vec::new();
+                per.sites.iter_sync(|_, site| {
+                    all.push(Arc::clone(site));
+                    true
+                });
+                all
+            }
+        }
+    }
+}
+
+impl PerTenant {
+    fn site(&self, name: &ProviderName, tenant: &Tenant) -> Arc<Site> {
+        if let Some(site) = self.sites.read_sync(tenant, |_, site| Arc::clone(site)) {
+            return site;
+        }
+        let make = || {
+            let (source, transport) = (self.source.clone(), Arc::clone(&self.transport));
+            Arc::new(Site::of_tenant(name.clone(), tenant.clone(), source, transport))
         };
-        Wire::new(&self.transport, clock, session, budget)
+        let site = Arc::clone(self.sites.entry_sync(tenant.clone()).or_insert_with(make).get());
+        self.sweep();
+        site
     }
 
-    /// Whether this provider's server and client are those that issued the credentials. If not,
-    /// nothing of them may be sent.
-    pub(crate) fn issued(&self, credentials: &Credentials) -> bool {
-        credentials.authority() == origin(&*self.provider)
-            && credentials.client() == self.provider.client()
-    }
-
-    pub(crate) fn longest_retry_after(&self) -> Duration {
-        self.gate.limits().longest_retry_after
+    /// Forgets the sites that no session uses, now and then: those in use are bounded by the
+    /// resident sessions, and of the others there are never more than these or the bound.
+    fn sweep(&self) {
+        let sweep_at = self.sweep_at.load(Ordering::Acquire);
+        if self.sites.len() < sweep_at {
+            return;
+        }
+        self.sites.retain_sync(|_, site| Arc::strong_count(site) > 1);
+        let next = self.sites.len().saturating_mul(2).max(IDLE_SITES);
+        self.sweep_at.store(next, Ordering::Release);
     }
 }

@@ -15,6 +15,8 @@ use super::restore;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::event::EventKind;
+use crate::provider::client::Client;
+use crate::provider::site::Unresolved;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::task::{Place, within};
 
@@ -78,7 +80,7 @@ impl Duty {
                 let _ = reply.send(());
                 self.work().await;
             }
-            Message::Look { reply } => drop(reply.send(self.loaded().await)),
+            Message::Look { reply } => drop(reply.send(self.loaded().await.map(drop))),
             Message::Due => drop(self.need(0).await),
             Message::Ended => self.work().await,
             Message::Wake => self.wake().await,
@@ -88,22 +90,23 @@ impl Duty {
     /// A token above `above`, what stands in its way, or the flight to wait for.
     async fn need(&self, above: u64) -> Answered {
         let Self { core, slot, .. } = self;
-        if let Err(failed) = self.loaded().await {
-            return Answered::Failed(failed);
-        }
+        let client = match self.loaded().await {
+            Ok(client) => client,
+            Err(failed) => return Answered::Failed(failed),
+        };
         let renewal = slot.renewal();
         let renewable = renewal.is_some();
-        if let (Answer::Fail(error), _) = slot.answer(above, renewable, core.now()) {
+        if let (Answer::Fail(error), _) = slot.answer(above, renewable, &core.moment(slot)) {
             return Answered::Failed(error.of_session(slot.id()));
         }
         let Some(place) = core.tasks.enter() else {
             return Answered::Failed(Error::new(ErrorKind::ShuttingDown));
         };
         match core.apply(slot, Input::Need { above, renewable }) {
-            Some(Start::Refresh) => self.launch(Cargo::Refresh, place),
+            Some(Start::Refresh) => self.launch(client, Cargo::Refresh, place),
             Some(Start::Renew) => {
                 if let Some(grant) = renewal {
-                    self.launch(Cargo::Renewal(grant), place);
+                    self.launch(client, Cargo::Renewal(grant), place);
                 }
             }
             Some(Start::Load | Start::Establish | Start::Close | Start::Revoke) | None => {}
@@ -114,7 +117,7 @@ impl Duty {
     fn answered(&self, above: u64, renewable: bool) -> Answered {
         let Self { core, slot, .. } = self;
         let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
-        match slot.answer(above, renewable, core.now()) {
+        match slot.answer(above, renewable, &core.moment(slot)) {
             (Answer::Token(token), _) => Answered::Token(token),
             (Answer::Fail(error), _) => failed(error),
             (Answer::Wait, Some(flight)) => Answered::Wait(flight),
@@ -138,14 +141,14 @@ impl Duty {
             let loaded = self.loaded().await;
             let Some(job) = slot.next_job() else { return };
             match (loaded, core.tasks.enter()) {
-                (Ok(()), Some(place)) => self.begin(job, place),
+                (Ok(client), Some(place)) => self.begin(client, job, place),
                 (Err(failed), _) => job.refuse(failed),
-                (Ok(()), None) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
+                (Ok(_), None) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
             }
         }
     }
 
-    fn begin(&self, job: Job, place: Place) {
+    fn begin(&self, client: Arc<Client>, job: Job, place: Place) {
         let Self { core, slot, .. } = self;
         let superseded = || Error::new(ErrorKind::Superseded).of_session(slot.id());
         match job {
@@ -153,7 +156,7 @@ impl Duty {
                 // A user who signs in again ends the quarantine.
                 slot.quarantine(None);
                 if core.apply(slot, Input::Establish) == Some(Start::Establish) {
-                    self.launch(Cargo::Grant(grant, reply), place);
+                    self.launch(client, Cargo::Grant(grant, reply), place);
                 } else {
                     drop(reply.send(Err(superseded())));
                 }
@@ -176,13 +179,13 @@ impl Duty {
         let Self { core, slot, .. } = self;
         slot.disarm();
         slot.end_quarantine(core.now().boot);
-        let (Ok(()), Some(place)) = (self.loaded().await, core.tasks.enter()) else { return };
+        let (Ok(_), Some(place)) = (self.loaded().await, core.tasks.enter()) else { return };
         if core.apply(slot, Input::Tick) == Some(Start::Revoke) {
             let (pilot, core, slot) = self.depart();
             core.clone().tasks.run(exchange::revoke(core, slot, pilot, place));
             return;
         }
-        if slot.is_due_unasked(&core.rules(&slot.provider), core.now().boot) {
+        if slot.is_due_unasked(&core.rules(slot), core.now().boot) {
             // What is still due after that is a refresh that nobody asked for.
             drop(self.need(0).await);
         }
@@ -192,51 +195,65 @@ impl Duty {
 
     /// Reads the record, if nothing is known yet. One read serves all whose messages queue
     /// behind this one, and a failed one is told to all until it is time to try again.
-    async fn loaded(&self) -> Result<(), Error> {
+    async fn loaded(&self) -> Result<Arc<Client>, Error> {
         let Self { core, slot, .. } = self;
+        let client = self.resolved().await?;
         if !slot.look(State::is_unloaded) {
-            return Ok(());
+            return Ok(client);
         }
         let nobody = Input::Need { above: 0, renewable: false };
         if core.apply(slot, nobody) != Some(Start::Load) {
-            return self.unloaded();
+            return self.unloaded().map(|()| client);
         }
         let record = within(&*core.clock, core.policy.store_wait, core.store.load(slot.id())).await;
         match record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
             Ok(record) => {
                 let vacant = Rest::Vacant { trouble: None };
-                let provider = &slot.provider;
-                let rest = record.map_or(vacant, |record| restore::rest(core, provider, record));
+                let rest = record.map_or(vacant, |record| restore::rest(core, &client, record));
                 let foreign = rest.serving().is_some_and(|held| held.foreign);
                 core.apply(slot, Input::Loaded(rest));
                 if foreign {
                     core.event(slot, EventKind::ForeignAuthority);
                 }
-                Ok(())
+                Ok(client)
             }
             Err(failed) => {
                 core.apply(slot, Input::LoadFailed(exchange::unstored(failed)));
-                self.unloaded()
+                self.unloaded().map(|()| client)
             }
         }
     }
 
+    /// The client, asked for if it is not known.
+    async fn resolved(&self) -> Result<Arc<Client>, Error> {
+        let Self { core, slot, .. } = self;
+        let Unresolved { error, is_news } =
+            match slot.site.resolve(&*core.clock, &core.policy).await {
+                Ok(client) => return Ok(client),
+                Err(unresolved) => unresolved,
+            };
+        if is_news {
+            core.event(slot, EventKind::ProviderUnresolved(slot.id().provider().clone()));
+        }
+        Err(error.of_session(slot.id()))
+    }
+
     fn unloaded(&self) -> Result<(), Error> {
-        let now = self.core.now();
-        match self.slot.answer(0, false, now).0 {
+        let at = self.core.moment(&self.slot);
+        match self.slot.answer(0, false, &at).0 {
             Answer::Fail(error) => Err(error.of_session(self.slot.id())),
             Answer::Token(_) | Answer::Wait | Answer::Ask => Ok(()),
         }
     }
 
-    fn launch(&self, cargo: Cargo, place: Place) {
+    fn launch(&self, client: Arc<Client>, cargo: Cargo, place: Place) {
         let (counters, credentials) = self.slot.look(|state| {
             let rest = state.rest();
             let counters = rest.as_ref().map_or((0, 0), |rest| rest.counters());
             (counters, rest.as_ref().and_then(|rest| rest.credentials().cloned()))
         });
         let (pilot, core, slot) = self.depart();
-        let exchange = Exchange::new(&core, &slot, pilot, counters, place);
+        let exchange = Exchange::new(&core, &slot, client, pilot, counters, place);
         core.tasks.run(exchange.run(cargo, credentials));
     }
 

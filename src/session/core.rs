@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
 use crate::key::SessionId;
 use crate::policy::{Policy, When};
-use crate::provider::registered::Registered;
+use crate::provider::client::Client;
+use crate::provider::site::Site;
 use crate::store::{Owner, Store};
 use crate::task::Tasks;
 
@@ -47,6 +48,9 @@ pub(crate) trait Host: Send + Sync {
     /// Wakes the session then.
     fn arm(&self, id: &SessionId, at: BootTime);
 
+    /// The resident sessions at a site.
+    fn resident(&self, site: &Arc<Site>) -> Vec<Arc<Slot>>;
+
     /// Forgets the slot if nothing is lost with it and nobody but the caller holds it.
     fn release(&self, slot: &Arc<Slot>);
 }
@@ -69,16 +73,25 @@ impl Core {
     /// Steps a slot's machine, publishes what it tells and arms the schedule. What is to be
     /// started is the caller's: only an actor starts exchanges.
     pub(crate) fn apply(&self, slot: &Slot, input: Input) -> Option<Start> {
-        let moment = self.moment(&slot.provider);
+        let moment = self.moment(slot);
         let Effects { start, notices } = slot.apply(input, &moment);
         self.tell(slot, notices, moment.now);
         self.arm(slot, &moment.rules);
         start
     }
 
+    /// Holds a session against settings that were replaced.
+    pub(crate) fn reconsider(&self, slot: &Slot) {
+        let moment = self.moment(slot);
+        if slot.reconsider(&moment) {
+            self.event(slot, EventKind::ForeignAuthority);
+        }
+        self.arm(slot, &moment.rules);
+    }
+
     /// Reports a rejected token.
     pub(crate) fn reject(&self, slot: &Slot, generation: u64) {
-        slot.reject(generation, &self.moment(&slot.provider));
+        slot.reject(generation, &self.moment(slot));
     }
 
     pub(crate) fn event(&self, slot: &Slot, kind: EventKind) {
@@ -86,16 +99,17 @@ impl Core {
         self.events.publish(Event::of_session(slot.id(), self.now().wall, epoch, kind));
     }
 
-    pub(crate) fn moment(&self, provider: &Registered) -> Moment {
-        Moment { now: self.now(), dice: fastrand::f64(), rules: self.rules(provider) }
+    pub(crate) fn moment(&self, slot: &Slot) -> Moment {
+        Moment { now: self.now(), dice: fastrand::f64(), rules: self.rules(slot) }
     }
 
-    pub(crate) fn rules(&self, provider: &Registered) -> Rules {
+    pub(crate) fn rules(&self, slot: &Slot) -> Rules {
+        let ahead = |client: Arc<Client>| client.refresh.when == When::Ahead;
         Rules {
             backoff: self.policy.backoff,
             challenge: self.policy.challenge,
             budget: self.policy.exchange_budget,
-            ahead: provider.refresh.when == When::Ahead,
+            ahead: slot.site.client().is_some_and(ahead),
         }
     }
 

@@ -111,7 +111,7 @@ impl Door {
     async fn asked(&self, slot: &Arc<Slot>, above: u64) -> Result<Answered> {
         let renewable = slot.renewal().is_some();
         let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
-        match slot.answer(above, renewable, self.core.now()) {
+        match slot.answer(above, renewable, &self.core.moment(slot)) {
             (Answer::Token(token), _) => Ok(Answered::Token(token)),
             (Answer::Fail(error), _) => Ok(failed(error)),
             (Answer::Wait, Some(flight)) => Ok(Answered::Wait(flight)),

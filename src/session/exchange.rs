@@ -2,15 +2,14 @@
 //! belongs to nobody who can be dropped.
 
 mod close;
+mod converse;
 mod save;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -24,9 +23,10 @@ use super::slot::{Parcel, Slot};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::event::EventKind;
+use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::{Exchanged, News};
-use crate::provider::{ExchangeError, FailureClass, Rotation, Wire};
+use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Claim, Claimed, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
     TakeOver,
@@ -48,6 +48,8 @@ pub(crate) enum Cargo {
 pub(crate) struct Exchange {
     core: Arc<Core>,
     slot: Arc<Slot>,
+    /// The client that it began with.
+    client: Arc<Client>,
     pilot: Pilot,
     /// Who waits for the outcome of a grant.
     reply: Mutex<Option<oneshot::Sender<Result<Granted, Error>>>>,
@@ -73,11 +75,12 @@ impl Exchange {
     pub(crate) fn new(
         core: &Arc<Core>,
         slot: &Arc<Slot>,
+        client: Arc<Client>,
         pilot: Pilot,
         counters: (u64, u64),
         place: Place,
     ) -> Self {
-        let rotation = slot.provider.provider.rotation();
+        let rotation = client.provider.rotation();
         let (epoch, base) = counters;
         let (core, slot) = (Arc::clone(core), Arc::clone(slot));
         let reply = Mutex::new(None);
@@ -85,6 +88,7 @@ impl Exchange {
         Self {
             core,
             slot,
+            client,
             pilot,
             reply,
             exchanged,
@@ -116,18 +120,18 @@ impl Exchange {
     }
 
     async fn exchange(&self, grant: Option<Parcel>, held: Option<Arc<Credentials>>) -> End {
-        let Self { core, slot, .. } = self;
+        let Self { core, .. } = self;
         let clock = &*core.clock;
         let sent = held.as_ref().filter(|_| grant.is_none());
-        if sent.is_some_and(|held| !slot.provider.issued(held)) {
+        if sent.is_some_and(|held| !self.client.issued(held)) {
             return End::Failed(foreign());
         }
         // Everything slow that needs no claim comes before the claim.
-        let permit = match slot.provider.gate.enter(clock).await {
+        let permit = match self.client.gate.enter(clock).await {
             Ok(permit) => permit,
             Err(shut) => return End::Failed(shut_out(shut.error, shut.until, core.now())),
         };
-        if let Err(failed) = self.prepare().await {
+        if let Err(failed) = self.prepare(&self.client).await {
             return End::Failed(failed);
         }
         let claimed_at = core.now();
@@ -138,49 +142,19 @@ impl Exchange {
             Err(failed) => return End::Failed(failed),
         };
         let attempt = Attempt { base: self.base, fence };
-        let wire = slot.provider.wire(clock, slot.id(), &core.policy);
-        let late = core.now().boot.since(claimed_at.boot);
-        let answer = if late > core.policy.lease.saturating_sub(core.policy.exchange_budget) {
-            // The send guard: with this little of the lease left, another process may take over
-            // while our request is out.
-            Err(ExchangeError::new(FailureClass::NotSent)
-                .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
-        } else {
-            self.drive(&wire, grant, held).await
-        };
+        let (answer, sent) = self.converse(claimed_at, grant, held).await;
         drop(permit);
-        self.report(self.exchanged, answer.as_ref().map(|_| ()));
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
-                self.issued(intent, attempt, credentials, wire.sent()).await
+                self.issued(intent, attempt, credentials, sent).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
                 // A claim that gave a challenge gave no credentials.
                 self.settle(attempt, SettleTo::Before, None).await;
                 End::Challenge(challenge)
             }
-            Err(failed) => self.failed(intent, attempt, failed, wire.sent()).await,
+            Err(failed) => self.failed(intent, attempt, failed, sent).await,
         }
-    }
-
-    /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
-    async fn prepare(&self) -> Result<(), Failure> {
-        let Self { core, slot, .. } = self;
-        let wire = slot.provider.wire(&*core.clock, slot.id(), &core.policy);
-        let prepared = AssertUnwindSafe(slot.provider.provider.prepare(&wire)).catch_unwind();
-        let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
-        let failed = match prepared {
-            Some(Ok(Ok(()))) => return Ok(()),
-            Some(Ok(Err(failed))) if failed.class() == FailureClass::Misconfigured => failed,
-            Some(Ok(Err(failed))) => {
-                let wait = failed.retry_after();
-                ExchangeError::new(FailureClass::NotSent).with_retry_after(wait).with_source(failed)
-            }
-            Some(Err(_)) | None => ExchangeError::new(FailureClass::NotSent)
-                .with_source("the provider did not prepare the exchange"),
-        };
-        self.report(Exchanged::Own, Err(&failed));
-        Err(self.failure(Intent::Refresh, failed, None))
     }
 
     /// Writes the intent. None if the store has something else than was thought.
@@ -206,49 +180,6 @@ impl Exchange {
         Ok(None)
     }
 
-    /// Awaits the provider. It is dropped only when it has run for so long that no transport of
-    /// ours can be what it waits for.
-    async fn drive(
-        &self,
-        wire: &Wire<'_>,
-        grant: Option<Parcel>,
-        held: Option<Arc<Credentials>>,
-    ) -> Result<ErasedIssued, ExchangeError> {
-        let provider = &*self.slot.provider.provider;
-        let exchange = async {
-            match (grant, &held) {
-                (Some(grant), _) => provider.establish(wire, grant).await,
-                (None, Some(held)) => provider.refresh(wire, held).await.map(ErasedIssued::Tokens),
-                (None, None) => Err(ExchangeError::new(FailureClass::NotSent)),
-            }
-        };
-        let mut exchange = Box::pin(AssertUnwindSafe(exchange).catch_unwind());
-        let policy = &self.core.policy;
-        let overdue = policy.exchange_budget.saturating_add(policy.overdue_after);
-        let clock = &*self.core.clock;
-        let ended = match within(clock, overdue, &mut exchange).await {
-            Some(ended) => Some(ended),
-            None => {
-                self.overdue();
-                within(clock, policy.exchange_cut.saturating_sub(overdue), exchange).await
-            }
-        };
-        match ended {
-            Some(Ok(answer)) => answer,
-            Some(Err(_)) => Err(lost("the provider panicked")),
-            None => Err(lost("the provider's future did not end")),
-        }
-    }
-
-    /// Lets the waiters go. The exchange goes on, and nobody starts another beside it.
-    fn overdue(&self) {
-        let Self { core, slot, pilot, .. } = self;
-        tracing::warn!(session = %slot.id(), "the provider's future is overdue");
-        core.apply(slot, Input::Overdue);
-        self.answer(Err(lost("the provider does not answer").into_error()));
-        slot.land(pilot, self.landing());
-    }
-
     /// Tells the grant's caller, once. Nobody may wait any more; the session has its outcome all
     /// the same.
     fn answer(&self, granted: Result<Granted, Error>) {
@@ -269,8 +200,8 @@ impl Exchange {
         let epoch = if intent == Intent::Establish { self.epoch + 1 } else { self.epoch };
         let credentials = Arc::new(credentials);
         let counters = (epoch, self.base + 1);
-        let held = restore::held(&slot.provider, credentials, counters, sent);
-        let due_at = save::due_at(&held, core.now(), core.rules(&slot.provider).ahead);
+        let held = restore::held(&self.client, credentials, counters, sent);
+        let due_at = save::due_at(&held, core.now(), core.rules(slot).ahead);
         let credentials = Arc::clone(&held.credentials);
         let commit = Commit { intent, epoch: self.epoch, attempt, credentials, due_at };
         slot.owe(Some(Arc::new(commit)));
@@ -310,7 +241,7 @@ impl Exchange {
     /// When the machine will try again after this failure. The record says it too, or the next
     /// process would try out a doubt at once.
     fn retry_at(&self, failure: &Failure) -> Option<SystemTime> {
-        let at = self.core.moment(&self.slot.provider);
+        let at = self.core.moment(&self.slot);
         let state = self.slot.look(State::clone);
         let (state, _) = machine::step(state, Input::Failed(failure.clone()), &at);
         let retry_at = state.rest().and_then(|rest| rest.retry_at());
@@ -335,11 +266,11 @@ impl Exchange {
         }
     }
 
-    fn report(&self, of: Exchanged, result: Result<(), &ExchangeError>) {
-        let Self { core, slot, .. } = self;
+    fn report(&self, client: &Client, of: Exchanged, result: Result<(), &ExchangeError>) {
+        let Self { core, .. } = self;
         let now = core.now();
-        if slot.provider.gate.report(now.boot, of, result) == News::Alarm {
-            let kind = EventKind::ProviderMisconfigured(slot.provider.name.clone());
+        if client.gate.report(now.boot, of, result) == News::Alarm {
+            let kind = EventKind::ProviderMisconfigured(client.name.clone());
             core.events.publish(crate::event::Event::of_none(now.wall, kind));
         }
     }
@@ -373,7 +304,7 @@ impl Exchange {
     /// What the waiters get: all the same.
     fn landing(&self) -> Landing {
         let renewable = self.slot.renewal().is_some();
-        match self.slot.answer(self.base, renewable, self.core.now()).0 {
+        match self.slot.answer(self.base, renewable, &self.core.moment(&self.slot)).0 {
             Answer::Token(token) => Landing::Token(token),
             // This flight was a grant that was refused; a waiter for a token asks again.
             Answer::Fail(error) if error.kind() == ErrorKind::NotEstablished => Landing::Again,
@@ -399,7 +330,7 @@ impl Exchange {
     /// `sent` is when the request left, if one may have.
     fn failure(&self, intent: Intent, failed: ExchangeError, sent: Option<Now>) -> Failure {
         let wait = failed.retry_after().unwrap_or_default();
-        let limits = self.slot.provider.gate.limits();
+        let limits = self.client.gate.limits();
         let (class, wait) = match failed.class() {
             FailureClass::NotSent
             | FailureClass::Untrusted

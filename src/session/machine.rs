@@ -6,6 +6,7 @@
 mod answer;
 mod exchange;
 mod held;
+mod told;
 #[cfg(test)]
 mod tests;
 
@@ -151,6 +152,8 @@ pub(crate) enum Input {
     Rejected { generation: u64 },
     /// An API said that the session of this generation is dead.
     Dead { generation: u64, reason: LostReason },
+    /// The provider's settings were replaced; whether they fit the credentials in hand.
+    Reconfigured { foreign: bool },
     /// Time has passed.
     Tick,
 }
@@ -266,8 +269,11 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         Input::CloseFailed => exchange::close_failed(state),
         Input::Told => exchange::told(state, None),
         Input::Untold { trouble } => exchange::told(state, Some(trouble)),
-        Input::Rejected { generation } => rejected(state, generation),
-        Input::Dead { generation, reason } => dead(state, generation, reason, &mut effects),
+        Input::Rejected { generation } => told::rejected(state, generation),
+        Input::Dead { generation, reason } => {
+            told::dead(state, generation, reason, &mut effects)
+        }
+        Input::Reconfigured { foreign } => told::reconfigured(state, foreign, at.now.boot),
         Input::Tick => tick(state, at, &mut effects),
     };
     (next, effects)
@@ -415,39 +421,6 @@ fn begin(state: State, start: Start, effects: &mut Effects) -> State {
         State::Closing { former }
     } else {
         State::Establishing { former, renewal: false, answer: None, overdue: false }
-    }
-}
-
-fn rejected(mut state: State, generation: u64) -> State {
-    match &mut state {
-        State::Rest(rest)
-        | State::Challenged { former: rest, .. }
-        | State::Establishing { former: rest, .. }
-        | State::Closing { former: rest } => rest.reject(generation),
-        State::Refreshing { held, .. } => held.reject(generation),
-        State::Unloaded { .. } | State::Revoking { .. } => {}
-    }
-    state
-}
-
-fn dead(state: State, generation: u64, reason: LostReason, effects: &mut Effects) -> State {
-    let mut lose_if = |rest: Rest| {
-        if rest.serving().is_some_and(|held| held.generation == generation) {
-            lose(rest, reason, effects)
-        } else {
-            rest
-        }
-    };
-    match state {
-        State::Rest(rest) => State::Rest(lose_if(rest)),
-        State::Challenged { former, until } => State::Challenged { former: lose_if(former), until },
-        State::Establishing { former, renewal, answer, overdue } => {
-            State::Establishing { former: lose_if(former), renewal, answer, overdue }
-        }
-        State::Closing { former } => State::Closing { former: lose_if(former) },
-        // A refresh that runs finds out itself.
-        State::Refreshing { .. } => rejected(state, generation),
-        State::Unloaded { .. } | State::Revoking { .. } => state,
     }
 }
 

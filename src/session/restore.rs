@@ -8,13 +8,13 @@ use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::provider::Rotation;
-use crate::provider::registered::Registered;
+use crate::provider::client::Client;
 use crate::store::{Intent, Lease, Phase, Record};
 use crate::token::{Credentials, PermissionToken};
 
 /// Credentials that were asked for at `sent`, as the machine holds them.
 pub(crate) fn held(
-    provider: &Registered,
+    client: &Client,
     credentials: Arc<Credentials>,
     counters: (u64, u64),
     sent: Now,
@@ -24,7 +24,7 @@ pub(crate) fn held(
         |end: Option<SystemTime>| end.map(|end| end.duration_since(sent.wall).unwrap_or_default());
     let access = life(tokens.access_expires_at());
     let refresh = life(tokens.refresh_expires_at());
-    let place = provider.provider.placement();
+    let place = client.provider.placement();
     let token =
         tokens.access.as_ref().map(|access| PermissionToken::new(access, place.as_ref(), counters));
     let after = |wait| sent.boot.after(wait);
@@ -32,21 +32,21 @@ pub(crate) fn held(
         epoch: counters.0,
         generation: counters.1,
         token,
-        due: access.map(|life| after(provider.refresh.due_after(life, fastrand::f64()))),
+        due: access.map(|life| after(client.refresh.due_after(life, fastrand::f64()))),
         expires: access.map(after),
         refresh_expires: refresh.map(after),
-        expiring: refresh.map(|life| after(provider.refresh.expiring_after(life))),
+        expiring: refresh.map(|life| after(client.refresh.expiring_after(life))),
         saved: Saved::Yes,
         suspect: false,
         rejected: false,
-        foreign: !provider.issued(&credentials),
+        foreign: !client.issued(&credentials),
         trouble: None,
         credentials,
     }
 }
 
 /// What a store's record says, as the machine rests on it.
-pub(crate) fn rest(core: &Core, provider: &Registered, record: Record) -> Rest {
+pub(crate) fn rest(core: &Core, client: &Client, record: Record) -> Rest {
     let now = core.now();
     let (phase, lease) = match record.lease {
         // One's own claim is over: its exchange ended, or this would not be read.
@@ -57,7 +57,7 @@ pub(crate) fn rest(core: &Core, provider: &Registered, record: Record) -> Rest {
     let counters = (record.epoch, record.generation);
     let held = record.credentials.clone().map(|credentials| Held {
         suspect: record.suspect,
-        ..held(provider, credentials, counters, now)
+        ..held(client, credentials, counters, now)
     });
     let boot = |at: Option<SystemTime>| at.map_or(now.boot, |at| now.boot_at(at));
     match (phase, held) {
@@ -71,7 +71,7 @@ pub(crate) fn rest(core: &Core, provider: &Registered, record: Record) -> Rest {
             Rest::Lost(Lost { epoch, generation, reason, held, trouble: None })
         }
         (Phase::Active | Phase::InDoubt | Phase::Claimed, Some(held)) => {
-            with_credentials(core, provider, (phase, lease), held, boot(record.retry_at))
+            with_credentials(core, client, (phase, lease), held, boot(record.retry_at))
         }
         (Phase::Vacant | Phase::Active | Phase::InDoubt | Phase::Claimed, _) => {
             Rest::Vacant { trouble: lease.map(|lease| elsewhere(&lease)) }
@@ -81,12 +81,12 @@ pub(crate) fn rest(core: &Core, provider: &Registered, record: Record) -> Rest {
 
 fn with_credentials(
     core: &Core,
-    provider: &Registered,
+    client: &Client,
     (phase, lease): (Phase, Option<Lease>),
     mut held: Held,
     retry_at: BootTime,
 ) -> Rest {
-    let hurry = provider.provider.rotation() != Rotation::Strict;
+    let hurry = client.provider.rotation() != Rotation::Strict;
     let doubt = |at| Doubt { tries: 1, retry_at: at, floor: at, hurry };
     match lease {
         // Somebody else's refresh may be out. On a strict server its holder gets time to come

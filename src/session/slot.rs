@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::DRIFT;
 pub(crate) use crate::provider::erased::Parcel;
-use crate::provider::registered::Registered;
+use crate::provider::site::Site;
 use crate::store::Commit;
 use crate::token::PermissionToken;
 
@@ -28,7 +28,7 @@ use crate::token::PermissionToken;
 /// published under the same lock, so it never goes back.
 pub(crate) struct Slot {
     id: SessionId,
-    pub(crate) provider: Arc<Registered>,
+    pub(crate) site: Arc<Site>,
     /// What fresh reads are served from: no lock, no actor.
     snapshot: ArcSwapOption<Snapshot>,
     /// Tokens up to this generation are not handed out, whatever is published. Only ever raised.
@@ -53,6 +53,8 @@ struct Inner {
     armed: Option<BootTime>,
     /// The highest generation that was published.
     published: u64,
+    /// The version of the client that the state was last seen with.
+    client: u64,
 }
 
 /// What readers need of a token, in the terms of the coarse clocks.
@@ -77,10 +79,10 @@ pub(crate) enum Glance {
 }
 
 impl Slot {
-    pub(crate) fn new(id: SessionId, provider: Arc<Registered>) -> Self {
+    pub(crate) fn new(id: SessionId, site: Arc<Site>) -> Self {
         Self {
             id,
-            provider,
+            site,
             snapshot: ArcSwapOption::empty(),
             rejected_through: AtomicU64::new(0),
             told_due: AtomicBool::new(false),
@@ -94,6 +96,7 @@ impl Slot {
                 quarantine: None,
                 armed: None,
                 published: 0,
+                client: 0,
             }),
         }
     }
@@ -139,17 +142,51 @@ impl Slot {
             *above = (*above).max(self.rejected_through());
         }
         let mut inner = self.inner.lock();
-        let state = std::mem::replace(&mut inner.state, State::Unloaded { trouble: None });
-        let (state, effects) = machine::step(state, input, at);
-        inner.state = state;
+        self.follow(&mut inner, at);
+        let effects = inner.step(input, at);
         self.publish(&mut inner, at.now);
         effects
     }
 
+    /// Lets the state know, and readers, that the client was replaced. True if its credentials
+    /// are foreign to the new one and were not to the old one.
+    pub(crate) fn reconsider(&self, at: &Moment) -> bool {
+        let mut inner = self.inner.lock();
+        let is_foreign = |inner: &Inner| {
+            let rest = inner.state.rest();
+            rest.as_ref().and_then(|rest| rest.serving()).is_some_and(|held| held.foreign)
+        };
+        let was_foreign = is_foreign(&inner);
+        self.follow(&mut inner, at);
+        self.publish(&mut inner, at.now);
+        !was_foreign && is_foreign(&inner)
+    }
+
+    /// Lets the state know that the client was replaced, if it does not know yet. At every step,
+    /// and not only by whoever replaces it: so no slot is missed that an exchange is just writing.
+    fn follow(&self, inner: &mut Inner, at: &Moment) {
+        if self.site.version() == inner.client {
+            return;
+        }
+        let Some(client) = self.site.client() else { return };
+        inner.client = client.version;
+        let foreign = inner.state.rest().is_some_and(|rest| {
+            rest.credentials().is_some_and(|credentials| !client.issued(credentials))
+        });
+        inner.step(Input::Reconfigured { foreign }, at);
+    }
+
     /// What a caller who wants a token above `above` gets.
-    pub(crate) fn answer(&self, above: u64, renewable: bool, now: Now) -> (Answer, Option<Flight>) {
+    pub(crate) fn answer(
+        &self,
+        above: u64,
+        renewable: bool,
+        at: &Moment,
+    ) -> (Answer, Option<Flight>) {
+        let now = at.now;
         let above = above.max(self.rejected_through());
         let mut inner = self.inner.lock();
+        self.follow(&mut inner, at);
         // Also where the clocks moved against each other: deadlines are boot time, so they tell
         // a suspend from a clock step by themselves.
         self.publish(&mut inner, now);
@@ -187,7 +224,7 @@ impl Slot {
             let rest = state.rest();
             rest.as_ref().and_then(|rest| rest.credentials().cloned())
         });
-        self.provider.provider.renewal(held.as_deref())
+        self.site.client()?.provider.renewal(held.as_deref())
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
@@ -354,6 +391,15 @@ impl Slot {
         inner.published = held.generation;
         self.snapshot.store(Some(Arc::new(next)));
         self.told_due.store(false, Ordering::Release);
+    }
+}
+
+impl Inner {
+    fn step(&mut self, input: Input, at: &Moment) -> Effects {
+        let state = std::mem::replace(&mut self.state, State::Unloaded { trouble: None });
+        let (state, effects) = machine::step(state, input, at);
+        self.state = state;
+        effects
     }
 }
 

@@ -13,7 +13,7 @@ use crate::event::Publisher;
 use crate::key::ProviderName;
 use crate::policy::Policy;
 use crate::provider::registered::Registered;
-use crate::provider::{Provider, Registration};
+use crate::provider::{Provider, ProviderSource, Registration};
 use crate::session::core::{Core, Counts, Host};
 use crate::store::{MemoryStore, Owner, Store};
 use crate::task::Tasks;
@@ -77,6 +77,41 @@ impl SupervisorBuilder {
         let registration: Registration<P> = provider.into();
         let register: Register =
             Box::new(move |name, transport| Registered::new(name, registration, transport));
+        self.providers.push((name.to_owned(), register));
+        self
+    }
+
+    /// Registers a provider of which each tenant has its own: another site, another client. The
+    /// source is asked when a tenant's session is first used, and then not again before
+    /// [`reload`](super::Sessions::reload).
+    ///
+    /// ```
+    /// use session_warden::key::Tenant;
+    /// use session_warden::provider::{Registration, SourceError};
+    /// use session_warden::provider::oauth2::OAuth2;
+    /// use session_warden::Supervisor;
+    ///
+    /// # async fn run() -> Result<(), session_warden::Error> {
+    /// let supervisor = Supervisor::builder()
+    ///     .provider_per_tenant("crm", |tenant: Tenant| async move {
+    ///         if tenant.as_str() == "stranger" {
+    ///             return Err(SourceError::UnknownTenant);
+    ///         }
+    ///         let site = format!("https://{}.crm.example.com/token", tenant.as_str());
+    ///         Ok(Registration::new(OAuth2::new(&site, "backend")?))
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn provider_per_tenant<P: Provider>(
+        mut self,
+        name: &str,
+        source: impl ProviderSource<P>,
+    ) -> Self {
+        let register: Register =
+            Box::new(move |name, transport| Registered::per_tenant(name, source, transport));
         self.providers.push((name.to_owned(), register));
         self
     }

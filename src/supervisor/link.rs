@@ -15,6 +15,7 @@ use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::key::{ProviderName, SessionId};
 use crate::provider::registered::Registered;
+use crate::provider::site::Site;
 use crate::session::core::Host;
 use crate::session::message::Message;
 use crate::session::slot::Slot;
@@ -91,7 +92,7 @@ impl Host for Link {
                 .about("the session's provider is not registered")
                 .of_session(id));
         };
-        let make = || Slot::new(id.clone(), Arc::clone(provider));
+        let make = || Slot::new(id.clone(), provider.site(id.key().tenant()));
         self.registry.obtain(id, make).map_err(|_full| {
             Error::new(ErrorKind::Capacity).about("too many sessions are resident").of_session(id)
         })
@@ -105,6 +106,16 @@ impl Host for Link {
         if first {
             self.rearmed.notify_one();
         }
+    }
+
+    fn resident(&self, site: &Arc<Site>) -> Vec<Arc<Slot>> {
+        let mut resident = Vec::new();
+        self.registry.each(|slot| {
+            if Arc::ptr_eq(&slot.site, site) {
+                resident.push(Arc::clone(slot));
+            }
+        });
+        resident
     }
 
     fn release(&self, slot: &Arc<Slot>) {

@@ -71,7 +71,7 @@ async fn keep(core: Arc<Core>, link: Arc<Link>, mut ended: JoinHandle<()>) {
         link.registry.each(|slot| {
             slot.forget_told();
             slot.disarm();
-            if let Some(at) = slot.arm(&core.rules(&slot.provider)) {
+            if let Some(at) = slot.arm(&core.rules(slot)) {
                 link.arm(slot.id(), at);
             }
             if slot.has_work() {

@@ -94,7 +94,7 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
         Ok(Revoked::AtServer) => Ending::AtServer,
         Ok(Revoked::NotSupported) => Ending::LocalOnly,
         Err(failed) => {
-            let at = core.moment(&slot.provider);
+            let at = core.moment(slot);
             let trouble = Trouble::after(closed.trouble.as_ref(), failed, &at);
             core.apply(slot, Input::Untold { trouble });
             return Ending::Queued;
@@ -111,13 +111,15 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
 }
 
 async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revoked, Error> {
-    let registered = &slot.provider;
-    if !registered.issued(credentials) {
+    let Some(client) = slot.site.client() else {
+        return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
+    };
+    if !client.issued(credentials) {
         return Err(super::foreign().error);
     }
-    let permit = registered.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
-    let wire = registered.wire(&*core.clock, slot.id(), &core.policy);
-    let provider = &*registered.provider;
+    let permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+    let wire = client.wire(&*core.clock, slot.id(), &core.policy);
+    let provider = &*client.provider;
     let exchange = async {
         provider.prepare(&wire).await?;
         provider.revoke(&wire, credentials).await

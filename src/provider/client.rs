@@ -1,0 +1,75 @@
+//! A provider as sessions use it: with a gate, a policy and a way to its server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::erased::{Erased, origin};
+use super::gate::Gate;
+use super::wire::{Budget, Wire};
+use super::{Provider, RenewWith, Settings};
+use crate::clock::Clock;
+use crate::key::{ProviderName, SessionId};
+use crate::policy::{Policy, RefreshPolicy};
+use crate::token::Credentials;
+use crate::transport::Transport;
+
+/// What all sessions at one site share until its settings change. An exchange keeps the one that
+/// it began with.
+pub(crate) struct Client {
+    pub(crate) name: ProviderName,
+    pub(crate) provider: Arc<dyn Erased>,
+    pub(crate) refresh: RefreshPolicy,
+    pub(crate) renew_with: Option<RenewWith>,
+    pub(crate) gate: Gate,
+    /// Counts the site's clients, from 1.
+    pub(crate) version: u64,
+    transport: Arc<Transport>,
+    origin: String,
+}
+
+impl Client {
+    /// `former` is the client that this one replaces, of which the server may have wished to be
+    /// left alone.
+    pub(crate) fn new(
+        name: ProviderName,
+        settings: Settings,
+        transport: Arc<Transport>,
+        former: Option<&Self>,
+    ) -> Self {
+        let Settings { provider, refresh, limits, renew_with } = settings;
+        let gate = Gate::after(limits, former.map(|former| &former.gate));
+        let version = former.map_or(0, |former| former.version) + 1;
+        let origin = origin(&*provider);
+        Self { name, provider, refresh, renew_with, gate, version, transport, origin }
+    }
+
+    /// The wire of one exchange that begins now.
+    pub(crate) fn wire<'a>(
+        &'a self,
+        clock: &'a dyn Clock,
+        session: &'a SessionId,
+        policy: &Policy,
+    ) -> Wire<'a> {
+        let budget = Budget {
+            ends: clock.now().boot.after(policy.exchange_budget),
+            repeat_floor: policy.repeat_floor,
+            longest_retry_after: self.longest_retry_after(),
+        };
+        Wire::new(&self.transport, clock, session, budget)
+    }
+
+    /// Whether this provider's server and client are those that issued the credentials. If not,
+    /// nothing of them may be sent.
+    pub(crate) fn issued(&self, credentials: &Credentials) -> bool {
+        credentials.authority() == self.origin && credentials.client() == self.provider.client()
+    }
+
+    /// The provider with its type; none where another stands in for it.
+    pub(crate) fn typed<P: Provider>(&self) -> Option<Arc<P>> {
+        self.provider.itself().downcast().ok()
+    }
+
+    pub(crate) fn longest_retry_after(&self) -> Duration {
+        self.gate.limits().longest_retry_after
+    }
+}

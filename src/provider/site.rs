@@ -1,0 +1,224 @@
+//! A site: where a tenant's sessions find their client, which may be replaced under them.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+
+use super::Settings;
+use super::client::Client;
+use super::source::{Source, SourceError};
+use crate::clock::{BootTime, Clock};
+use crate::error::Error;
+use crate::key::{ProviderName, Tenant};
+use crate::policy::Policy;
+use crate::transport::Transport;
+
+/// The place of a client: of one tenant where each has its own, else of all.
+pub(crate) struct Site {
+    client: ArcSwapOption<Client>,
+    /// Held while one client is put in the place of another.
+    replacing: Mutex<()>,
+    name: ProviderName,
+    transport: Arc<Transport>,
+    asking: Option<Asking>,
+}
+
+/// How a tenant's client is got.
+struct Asking {
+    tenant: Tenant,
+    source: Source,
+    /// Held while the source is asked, so that it is asked once for all who wait.
+    turn: tokio::sync::Mutex<()>,
+    failed: Mutex<Option<Failed>>,
+    /// When it was asked because the server called the client invalid.
+    doubted_at: Mutex<Option<BootTime>>,
+    /// The source is to be asked again before the next use.
+    stale: AtomicBool,
+}
+
+/// What everybody gets until the source may be asked again.
+struct Failed {
+    error: Error,
+    tries: u32,
+    retry_at: BootTime,
+}
+
+/// Why there is no client.
+pub(crate) struct Unresolved {
+    pub(crate) error: Error,
+    /// Nobody was told yet.
+    pub(crate) is_news: bool,
+}
+
+impl Site {
+    /// The site of all tenants.
+    pub(crate) fn of_all(name: ProviderName, settings: Settings, transport: Arc<Transport>) -> Self {
+        let client = Client::new(name.clone(), settings, Arc::clone(&transport), None);
+        let client = ArcSwapOption::from_pointee(client);
+        Self { client, replacing: Mutex::default(), name, transport, asking: None }
+    }
+
+    /// The site of one tenant, whose client the source knows.
+    pub(crate) fn of_tenant(
+        name: ProviderName,
+        tenant: Tenant,
+        source: Source,
+        transport: Arc<Transport>,
+    ) -> Self {
+        let asking = Asking {
+            tenant,
+            source,
+            turn: tokio::sync::Mutex::default(),
+            failed: Mutex::default(),
+            doubted_at: Mutex::default(),
+            stale: AtomicBool::new(false),
+        };
+        let (client, asking) = (ArcSwapOption::empty(), Some(asking));
+        Self { client, replacing: Mutex::default(), name, transport, asking }
+    }
+
+    /// The client, if it is known already.
+    pub(crate) fn client(&self) -> Option<Arc<Client>> {
+        self.client.load_full()
+    }
+
+    /// The number of the client that is known; 0 if none is.
+    pub(crate) fn version(&self) -> u64 {
+        self.client.load().as_ref().map_or(0, |client| client.version)
+    }
+
+    /// Puts other settings in force. Exchanges that run keep theirs.
+    pub(crate) fn replace(&self, settings: Settings) -> Arc<Client> {
+        // One at a time, so that no version is given twice.
+        let _replacing = self.replacing.lock();
+        let former = self.client();
+        let (name, transport) = (self.name.clone(), Arc::clone(&self.transport));
+        let client = Arc::new(Client::new(name, settings, transport, former.as_deref()));
+        self.client.store(Some(Arc::clone(&client)));
+        client
+    }
+
+    /// The client, asked for if it is not known.
+    pub(crate) async fn resolve(
+        &self,
+        clock: &dyn Clock,
+        policy: &Policy,
+    ) -> Result<Arc<Client>, Unresolved> {
+        let known = self.client();
+        let to_be_asked = |asking: &&Asking| known.is_none() || asking.is_stale();
+        let Some(asking) = self.asking.as_ref().filter(to_be_asked) else {
+            return known.ok_or_else(|| Unresolved::unknown());
+        };
+        let _turn = asking.turn.lock().await;
+        // Somebody may have been faster.
+        if let Some(client) = self.client().filter(|_| !asking.is_stale()) {
+            return Ok(client);
+        }
+        let asked = self.ask(asking, clock, policy).await;
+        // What was known before goes on: a source that is down takes no session with it.
+        asked.or_else(|unresolved| known.ok_or(unresolved))
+    }
+
+    /// The client as the source knows it now. The former one stays if it cannot be asked.
+    pub(crate) async fn renew(
+        &self,
+        clock: &dyn Clock,
+        policy: &Policy,
+    ) -> Result<Arc<Client>, Unresolved> {
+        let Some(asking) = &self.asking else { return self.resolve(clock, policy).await };
+        let _turn = asking.turn.lock().await;
+        match self.client().filter(|_| !asking.is_stale()) {
+            Some(renewed) => Ok(renewed),
+            None => self.ask(asking, clock, policy).await,
+        }
+    }
+
+    /// The source is asked before the next use.
+    pub(crate) fn expire(&self) {
+        if let Some(asking) = &self.asking {
+            asking.stale.store(true, Ordering::Release);
+            *asking.failed.lock() = None;
+        }
+    }
+
+    /// Another client in place of one that the server called invalid, if the source has one: it is
+    /// asked once for this, and not again before the client would be probed.
+    pub(crate) async fn instead_of(
+        &self,
+        invalid: &Arc<Client>,
+        clock: &dyn Clock,
+        policy: &Policy,
+    ) -> Option<Arc<Client>> {
+        let asking = self.asking.as_ref()?;
+        let _turn = asking.turn.lock().await;
+        let known = self.client()?;
+        if known.version != invalid.version {
+            return Some(known);
+        }
+        let now = clock.now().boot;
+        let probe = invalid.gate.limits().probe;
+        let doubted_at = asking.doubted_at.lock().replace(now);
+        if doubted_at.is_some_and(|at| now.since(at) < probe) {
+            *asking.doubted_at.lock() = doubted_at;
+            return None;
+        }
+        self.ask(asking, clock, policy).await.ok()
+    }
+
+    async fn ask(
+        &self,
+        asking: &Asking,
+        clock: &dyn Clock,
+        policy: &Policy,
+    ) -> Result<Arc<Client>, Unresolved> {
+        let now = clock.now().boot;
+        if let Some(failed) = asking.failed.lock().as_ref().filter(|failed| now < failed.retry_at) {
+            let wait = failed.retry_at.since(now);
+            return Err(Unresolved { error: failed.error.clone().with_retry_after(wait), is_news: false });
+        }
+        // Not left set if this is dropped: then nothing was learned.
+        let found = AssertUnwindSafe(asking.source.ask(asking.tenant.clone())).catch_unwind();
+        let found = tokio::select! {
+            biased;
+            found = found => found.unwrap_or_else(|_| Err(unavailable("the source panicked"))),
+            () = clock.sleep(policy.source_wait) => Err(unavailable("the source did not answer in time")),
+        };
+        match found {
+            Ok(settings) => {
+                asking.stale.store(false, Ordering::Release);
+                *asking.failed.lock() = None;
+                Ok(self.replace(settings))
+            }
+            Err(failed) => Err(asking.fail(failed.into_error(), clock.now().boot, policy)),
+        }
+    }
+}
+
+impl Asking {
+    fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    fn fail(&self, error: Error, now: BootTime, policy: &Policy) -> Unresolved {
+        let mut failed = self.failed.lock();
+        let tries = failed.as_ref().map_or(0, |failed| failed.tries).saturating_add(1);
+        let wait = policy.backoff.wait(tries, fastrand::f64());
+        *failed = Some(Failed { error: error.clone(), tries, retry_at: now.after(wait) });
+        Unresolved { error: error.with_retry_after(wait), is_news: tries == 1 }
+    }
+}
+
+impl Unresolved {
+    /// Of a site that has neither a client nor a source, which is never made.
+    fn unknown() -> Self {
+        Self { error: SourceError::UnknownTenant.into_error(), is_news: false }
+    }
+}
+
+fn unavailable(why: &'static str) -> SourceError {
+    SourceError::Unavailable(why.into())
+}

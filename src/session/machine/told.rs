@@ -1,0 +1,91 @@
+//! What a session is told from outside: by APIs, and by whoever changes settings.
+
+use super::{Effects, Held, Rest, State, Trouble, lose};
+use crate::clock::BootTime;
+use crate::error::{ErrorKind, LostReason};
+
+pub(super) fn rejected(mut state: State, generation: u64) -> State {
+    match &mut state {
+        State::Rest(rest)
+        | State::Challenged { former: rest, .. }
+        | State::Establishing { former: rest, .. }
+        | State::Closing { former: rest } => rest.reject(generation),
+        State::Refreshing { held, .. } => held.reject(generation),
+        State::Unloaded { .. } | State::Revoking { .. } => {}
+    }
+    state
+}
+
+pub(super) fn dead(state: State, generation: u64, reason: LostReason, effects: &mut Effects) -> State {
+    let mut lose_if = |rest: Rest| {
+        if rest.serving().is_some_and(|held| held.generation == generation) {
+            lose(rest, reason, effects)
+        } else {
+            rest
+        }
+    };
+    match state {
+        State::Rest(rest) => State::Rest(lose_if(rest)),
+        State::Challenged { former, until } => State::Challenged { former: lose_if(former), until },
+        State::Establishing { former, renewal, answer, overdue } => {
+            State::Establishing { former: lose_if(former), renewal, answer, overdue }
+        }
+        State::Closing { former } => State::Closing { former: lose_if(former) },
+        // A refresh that runs finds out itself.
+        State::Refreshing { .. } => rejected(state, generation),
+        State::Unloaded { .. } | State::Revoking { .. } => state,
+    }
+}
+
+/// Other settings: what the former ones were refused for is forgotten, and credentials are held
+/// against the authority and client that are named now.
+pub(super) fn reconfigured(mut state: State, foreign: bool, now: BootTime) -> State {
+    match &mut state {
+        State::Rest(rest)
+        | State::Challenged { former: rest, .. }
+        | State::Establishing { former: rest, .. }
+        | State::Closing { former: rest } => fit(rest, foreign, now),
+        State::Refreshing { held, .. } => mark(held, foreign),
+        State::Revoking { closed } => pardon(&mut closed.trouble),
+        State::Unloaded { .. } => {}
+    };
+    state
+}
+
+fn fit(rest: &mut Rest, foreign: bool, now: BootTime) {
+    match rest {
+        Rest::Vacant { trouble } => {
+            pardon(trouble);
+        }
+        Rest::Active(held) => mark(held, foreign),
+        Rest::InDoubt(held, doubt) => {
+            let refused = held.trouble.as_ref().is_some_and(is_misconfigured);
+            mark(held, foreign);
+            if refused {
+                // It was tried out, and only its client stood in the way.
+                doubt.retry_at = doubt.retry_at.min(now);
+                doubt.floor = doubt.floor.min(now);
+            }
+        }
+        Rest::Lost(lost) => {
+            pardon(&mut lost.trouble);
+            if let Some(held) = &mut lost.held {
+                mark(held, foreign);
+            }
+        }
+        Rest::Closed(closed) => pardon(&mut closed.trouble),
+    }
+}
+
+fn mark(held: &mut Held, foreign: bool) {
+    held.foreign = foreign;
+    pardon(&mut held.trouble);
+}
+
+fn pardon(trouble: &mut Option<Trouble>) {
+    trouble.take_if(|trouble| is_misconfigured(trouble));
+}
+
+fn is_misconfigured(trouble: &Trouble) -> bool {
+    trouble.error.kind() == ErrorKind::Misconfigured
+}

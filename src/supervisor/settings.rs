@@ -1,0 +1,114 @@
+//! Settings that change while sessions live.
+
+use std::sync::Arc;
+
+use super::Sessions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Tenant;
+use crate::policy::SITES_AT_ONCE;
+use crate::provider::site::Site;
+use crate::provider::{Provider, Registration};
+
+impl<P: Provider> Sessions<P> {
+    /// A tenant's provider as it is now.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured` if the source knows no such tenant, `RetryLater` if it could not be asked;
+    /// `InvalidInput` if another provider stands in for a `P`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    pub async fn provider(&self, tenant: &Tenant) -> Result<Arc<P>> {
+        let core = &self.door.core;
+        let site = self.provider.site(tenant);
+        let client = site.resolve(&*core.clock, &core.policy).await;
+        client.map_err(|unresolved| unresolved.error)?.typed().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput).about("another provider stands in for this one")
+        })
+    }
+
+    /// Other settings for all tenants: a new client secret, another site. Exchanges that run end
+    /// with the former ones; the next one begins with these. What sessions were refused for as
+    /// misconfigured is forgotten.
+    ///
+    /// Credentials stay bound to the authority and client that issued them. Those that do not fit
+    /// the new settings are kept, are neither served nor sent, and fit again when the settings do.
+    /// Bounds of exchanges in flight are those of the new settings; a server that asked to be left
+    /// alone still is.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` where each tenant has its own: [`reload`](Self::reload) asks their source.
+    ///
+    /// # Cancel safety
+    ///
+    /// The settings are in force at once. Dropped before its end, some sessions notice when they
+    /// are next used.
+    pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
+        let Some(site) = self.provider.of_all() else {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("each tenant has its own provider: reload it"));
+        };
+        site.replace(provider.into().settings);
+        self.reconsider(site).await;
+        Ok(())
+    }
+
+    /// Asks the source anew: for the provider of one tenant, or of all tenants that were asked for
+    /// before. What [`replace`](Self::replace) says of sessions holds here too.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured` if the source knows no such tenant any more, `RetryLater` if it could not be
+    /// asked: the former provider then stays in force, and the source is asked again before its
+    /// next use. Of several the first. `InvalidInput` where there is one provider for all tenants.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, the source is asked before the next use.
+    pub async fn reload(&self, tenant: Option<&Tenant>) -> Result<()> {
+        if self.provider.of_all().is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("there is one provider for all tenants: replace it"));
+        }
+        let sites = match tenant {
+            Some(tenant) => self.provider.known(tenant).into_iter().collect(),
+            None => self.provider.all(),
+        };
+        for site in &sites {
+            site.expire();
+        }
+        let mut reloaded = Ok(());
+        for some in sites.chunks(SITES_AT_ONCE) {
+            let asked = some.iter().map(|site| self.asked_anew(site));
+            for asked in futures_util::future::join_all(asked).await {
+                reloaded = reloaded.and(asked);
+            }
+        }
+        reloaded
+    }
+
+    async fn asked_anew(&self, site: &Arc<Site>) -> Result<()> {
+        let core = &self.door.core;
+        let asked = site.renew(&*core.clock, &core.policy).await;
+        asked.map_err(|unresolved| unresolved.error)?;
+        self.reconsider(site).await;
+        Ok(())
+    }
+
+    /// Lets the site's sessions know. They would notice by themselves when they are next used; but
+    /// tokens that do not fit any more must not be handed out until then.
+    async fn reconsider(&self, site: &Arc<Site>) {
+        let core = &self.door.core;
+        for (seen, slot) in core.host.resident(site).into_iter().enumerate() {
+            core.reconsider(&slot);
+            self.door.let_go(&slot);
+            if seen % 1_000 == 999 {
+                // There may be millions.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
