@@ -155,6 +155,11 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
+/// A grant of a `P` that needs no user, so that it can be made again at any time: a member's id
+/// that the application vouches for, a key, the client's own right. What
+/// [`Session::ensure`](crate::session::Session::ensure) takes.
+pub trait UnattendedGrant<P: Provider>: Into<P::Grant> + Clone + Send + Sync + 'static {}
+
 /// What a successful [`Provider::establish`] gives.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]

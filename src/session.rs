@@ -34,13 +34,13 @@ use http::{request, response};
 use self::door::{Door, SlotRef};
 use self::machine::Input;
 use self::message::{Ending, Granted, Job, Message};
-use self::slot::{Glance, Slot};
+use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
 use crate::provider::client::Client;
 use crate::provider::registered::Registered;
-use crate::provider::{Provider, Rejection, Signing, erased};
+use crate::provider::{Provider, Rejection, Signing, UnattendedGrant, erased};
 use crate::token::PermissionToken;
 
 /// A session of any provider: what [`Session`] is without a type.
@@ -97,7 +97,7 @@ impl<P> Session<P> {
     pub async fn permission_token(&self) -> Result<PermissionToken> {
         match self.try_permission_token() {
             Some(token) => Ok(token),
-            None => self.door.token_above(&*self.obtain()?, 0).await,
+            None => self.door.token_above(&*self.obtain()?, 0, None).await,
         }
     }
 
@@ -207,7 +207,7 @@ impl<P> Session<P> {
         let slot = self.obtain()?;
         self.door.look(&slot).await?;
         let held = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().1));
-        self.door.token_above(&slot, held).await
+        self.door.token_above(&slot, held, None).await
     }
 
     /// Ends the session: durably here first, then at the server. From then on no token of it is
@@ -319,6 +319,32 @@ impl<P: Provider> Session<P> {
                     .about("the provider gave a challenge of another type")),
             },
         }
+    }
+
+    /// A valid token of the session, which is established with `grant` if there is none: for
+    /// grants that the application vouches for itself, at any time and without a user.
+    ///
+    /// Get or mint: a session that lives is kept, whatever grant it came from. One that was never
+    /// established, is lost, or was revoked here begins with this grant. Callers at the same
+    /// moment share one exchange and its outcome; a refusal is told to all of them, and to those
+    /// who come before its back-off is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`permission_token`](Self::permission_token); `Refused` if the server refused the grant.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`permission_token`](Self::permission_token).
+    pub async fn ensure<G: UnattendedGrant<P>>(&self, grant: G) -> Result<PermissionToken> {
+        if let Some(token) = self.try_permission_token() {
+            return Ok(token);
+        }
+        let offer = || -> Parcel {
+            let grant: P::Grant = grant.clone().into();
+            Box::new(grant)
+        };
+        self.door.token_above(&*self.obtain()?, 0, Some(&offer)).await
     }
 
     /// What the provider keeps beside the tokens.

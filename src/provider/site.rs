@@ -56,7 +56,11 @@ pub(crate) struct Unresolved {
 
 impl Site {
     /// The site of all tenants.
-    pub(crate) fn of_all(name: ProviderName, settings: Settings, transport: Arc<Transport>) -> Self {
+    pub(crate) fn of_all(
+        name: ProviderName,
+        settings: Settings,
+        transport: Arc<Transport>,
+    ) -> Self {
         let client = Client::new(name.clone(), settings, Arc::clone(&transport), None);
         let client = ArcSwapOption::from_pointee(client);
         Self { client, replacing: Mutex::default(), name, transport, asking: None }
@@ -178,7 +182,10 @@ impl Site {
         let now = clock.now().boot;
         if let Some(failed) = asking.failed.lock().as_ref().filter(|failed| now < failed.retry_at) {
             let wait = failed.retry_at.since(now);
-            return Err(Unresolved { error: failed.error.clone().with_retry_after(wait), is_news: false });
+            return Err(Unresolved {
+                error: failed.error.clone().with_retry_after(wait),
+                is_news: false,
+            });
         }
         // Not left set if this is dropped: then nothing was learned.
         let found = AssertUnwindSafe(asking.source.ask(asking.tenant.clone())).catch_unwind();

@@ -9,10 +9,10 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use super::core::Core;
 use super::exchange::{self, Cargo, Exchange};
 use super::flight::{self, Pilot};
-use super::machine::{Answer, Input, Rest, Start, State};
+use super::machine::{Answer, Input, Renewable, Rest, Start, State};
 use super::message::{Answered, Ending, Job, Message};
 use super::restore;
-use super::slot::Slot;
+use super::slot::{Parcel, Renewal, Slot};
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::event::EventKind;
 use crate::provider::client::Client;
@@ -70,8 +70,8 @@ impl Actor for SessionActor {
 impl Duty {
     async fn take(&self, message: Message) {
         match message {
-            Message::Need { above, reply } => {
-                let answer = self.need(above).await;
+            Message::Need { above, offer, reply } => {
+                let answer = self.need(above, offer).await;
                 // Whoever gave up meanwhile leaves the session as it is.
                 drop(reply.send(answer));
             }
@@ -81,21 +81,26 @@ impl Duty {
                 self.work().await;
             }
             Message::Look { reply } => drop(reply.send(self.loaded().await.map(drop))),
-            Message::Due => drop(self.need(0).await),
+            Message::Due => drop(self.need(0, None).await),
             Message::Ended => self.work().await,
             Message::Wake => self.wake().await,
         }
     }
 
     /// A token above `above`, what stands in its way, or the flight to wait for.
-    async fn need(&self, above: u64) -> Answered {
+    async fn need(&self, above: u64, offer: Option<Parcel>) -> Answered {
         let Self { core, slot, .. } = self;
         let client = match self.loaded().await {
             Ok(client) => client,
             Err(failed) => return Answered::Failed(failed),
         };
-        let renewal = slot.renewal();
-        let renewable = renewal.is_some();
+        let vouched = offer.is_some();
+        let renewal = offer.map(Renewal::Grant).or_else(|| slot.renewal());
+        let renewable = match &renewal {
+            Some(_) if vouched => Renewable::Vouched,
+            Some(_) => Renewable::Itself,
+            None => Renewable::No,
+        };
         if let (Answer::Fail(error), _) = slot.answer(above, renewable, &core.moment(slot)) {
             return Answered::Failed(error.of_session(slot.id()));
         }
@@ -105,8 +110,8 @@ impl Duty {
         match core.apply(slot, Input::Need { above, renewable }) {
             Some(Start::Refresh) => self.launch(client, Cargo::Refresh, place),
             Some(Start::Renew) => {
-                if let Some(grant) = renewal {
-                    self.launch(client, Cargo::Renewal(grant), place);
+                if let Some(renewal) = renewal {
+                    self.launch(client, Cargo::Renewal(renewal, renewable), place);
                 }
             }
             Some(Start::Load | Start::Establish | Start::Close | Start::Revoke) | None => {}
@@ -114,8 +119,10 @@ impl Duty {
         self.answered(above, renewable)
     }
 
-    fn answered(&self, above: u64, renewable: bool) -> Answered {
+    fn answered(&self, above: u64, renewable: Renewable) -> Answered {
         let Self { core, slot, .. } = self;
+        // What was lost just now may have a renewal that it did not have before.
+        let renewable = renewable.max(slot.renewable());
         let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
         match slot.answer(above, renewable, &core.moment(slot)) {
             (Answer::Token(token), _) => Answered::Token(token),
@@ -125,7 +132,9 @@ impl Duty {
             (Answer::Wait, None) => Answered::Again,
             // Nothing was started. Either the token was rejected between the step and the question,
             // or nothing can be.
-            (Answer::Ask, _) if renewable || slot.look(State::can_refresh) => Answered::Again,
+            (Answer::Ask, _) if renewable > Renewable::No || slot.look(State::can_refresh) => {
+                Answered::Again
+            }
             (Answer::Ask, _) => failed(
                 Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
                     .about("the session has no refresh token"),
@@ -187,7 +196,7 @@ impl Duty {
         }
         if slot.is_due_unasked(&core.rules(slot), core.now().boot) {
             // What is still due after that is a refresh that nobody asked for.
-            drop(self.need(0).await);
+            drop(self.need(0, None).await);
         }
         // Also after the death of an actor, which may have had jobs before it.
         self.work().await;
@@ -201,7 +210,7 @@ impl Duty {
         if !slot.look(State::is_unloaded) {
             return Ok(client);
         }
-        let nobody = Input::Need { above: 0, renewable: false };
+        let nobody = Input::Need { above: 0, renewable: Renewable::No };
         if core.apply(slot, nobody) != Some(Start::Load) {
             return self.unloaded().map(|()| client);
         }
@@ -240,7 +249,7 @@ impl Duty {
 
     fn unloaded(&self) -> Result<(), Error> {
         let at = self.core.moment(&self.slot);
-        match self.slot.answer(0, false, &at).0 {
+        match self.slot.answer(0, Renewable::No, &at).0 {
             Answer::Fail(error) => Err(error.of_session(self.slot.id())),
             Answer::Token(_) | Answer::Wait | Answer::Ask => Ok(()),
         }

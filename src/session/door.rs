@@ -9,14 +9,17 @@ use tokio::sync::oneshot;
 
 use super::core::Core;
 use super::flight::Landing;
-use super::machine::Answer;
+use super::machine::{Answer, Renewable};
 use super::message::{Answered, Job, Message};
-use super::slot::Slot;
+use super::slot::{Parcel, Slot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
 use crate::policy::{REPLY_WAIT, RESENDS};
 use crate::task::within;
 use crate::token::PermissionToken;
+
+/// Makes a grant that needs no user.
+pub(crate) type Offer<'a> = &'a (dyn Fn() -> Parcel + Send + Sync);
 
 /// What every handle of one supervisor holds. The supervisor goes when the last handle does.
 pub(crate) struct Door {
@@ -50,15 +53,16 @@ impl Door {
         }
     }
 
-    /// A token above `above`.
+    /// A token above `above`. `offer` makes a grant for the case that there is no session.
     pub(crate) async fn token_above(
         &self,
         slot: &Arc<Slot>,
         above: u64,
+        offer: Option<Offer<'_>>,
     ) -> Result<PermissionToken> {
         self.waiting(slot, async {
             loop {
-                match self.asked(slot, above).await? {
+                match self.asked(slot, above, offer).await? {
                     Answered::Token(token) => return Ok(token),
                     Answered::Failed(error) => return Err(error),
                     Answered::Wait(flight) => match flight.landing().await {
@@ -108,15 +112,21 @@ impl Door {
     }
 
     /// What is known without asking, or what the actor says.
-    async fn asked(&self, slot: &Arc<Slot>, above: u64) -> Result<Answered> {
-        let renewable = slot.renewal().is_some();
+    async fn asked(
+        &self,
+        slot: &Arc<Slot>,
+        above: u64,
+        offer: Option<Offer<'_>>,
+    ) -> Result<Answered> {
+        let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
         let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
         match slot.answer(above, renewable, &self.core.moment(slot)) {
             (Answer::Token(token), _) => Ok(Answered::Token(token)),
             (Answer::Fail(error), _) => Ok(failed(error)),
             (Answer::Wait, Some(flight)) => Ok(Answered::Wait(flight)),
             (Answer::Wait, None) | (Answer::Ask, _) => {
-                self.ask(slot, |reply| Message::Need { above, reply }).await
+                let need = |reply| Message::Need { above, offer: offer.map(|make| make()), reply };
+                self.ask(slot, need).await
             }
         }
     }

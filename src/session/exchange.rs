@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 pub(crate) use self::close::{close, revoke};
 use super::core::Core;
 use super::flight::{Landing, Pilot};
-use super::machine::{self, Answer, Class, Failure, Held, Input, Retry, State};
+use super::machine::{self, Answer, Class, Failure, Held, Input, Renewable, Retry, State};
 use super::message::{Granted, Message};
 use super::restore;
-use super::slot::{Parcel, Slot};
+use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::event::EventKind;
@@ -39,8 +39,8 @@ pub(crate) enum Cargo {
     Refresh,
     /// A grant of a caller's, who gets its outcome.
     Grant(Parcel, oneshot::Sender<Result<Granted, Error>>),
-    /// A grant that needs no user.
-    Renewal(Parcel),
+    /// A grant that needs no user, and whose it is.
+    Renewal(Renewal, Renewable),
 }
 
 /// One exchange of one session. Dropping it before its end, which only a panic of our own does,
@@ -54,6 +54,7 @@ pub(crate) struct Exchange {
     /// Who waits for the outcome of a grant.
     reply: Mutex<Option<oneshot::Sender<Result<Granted, Error>>>>,
     exchanged: Exchanged,
+    renewable: Renewable,
     /// The generation from which it starts.
     base: u64,
     epoch: u64,
@@ -92,6 +93,7 @@ impl Exchange {
             pilot,
             reply,
             exchanged,
+            renewable: Renewable::No,
             base,
             epoch,
             rotation,
@@ -103,20 +105,34 @@ impl Exchange {
     /// Runs to its end, whoever dies meanwhile.
     pub(crate) async fn run(mut self, cargo: Cargo, credentials: Option<Arc<Credentials>>) {
         self.core.counts.exchanges.fetch_add(1, Ordering::Relaxed);
-        let grant = match cargo {
-            Cargo::Refresh => None,
-            Cargo::Renewal(grant) => Some(grant),
-            Cargo::Grant(grant, reply) => {
-                *self.reply.get_mut() = Some(reply);
-                self.exchanged = Exchanged::Grant;
-                close::tell_before(&self.core, &self.slot).await;
-                Some(grant)
-            }
+        let end = match self.grant(cargo).await {
+            Ok(grant) => self.exchange(grant, credentials).await,
+            Err(none) => End::Failed(none),
         };
-        let end = self.exchange(grant, credentials).await;
         self.finish(end);
         self.core.deliver(&self.slot, Message::Ended);
         save::pay(&self.core, &self.slot).await;
+    }
+
+    /// The grant to be sent; none for a refresh.
+    async fn grant(&mut self, cargo: Cargo) -> Result<Option<Parcel>, Failure> {
+        let grant = match cargo {
+            Cargo::Refresh => return Ok(None),
+            Cargo::Renewal(renewal, renewable) => {
+                self.renewable = renewable;
+                match renewal {
+                    Renewal::Grant(grant) => grant,
+                    Renewal::AskFor(reason) => self.asked_for(reason).await?,
+                }
+            }
+            Cargo::Grant(grant, reply) => {
+                *self.reply.get_mut() = Some(reply);
+                self.exchanged = Exchanged::Grant;
+                grant
+            }
+        };
+        close::tell_before(&self.core, &self.slot).await;
+        Ok(Some(grant))
     }
 
     async fn exchange(&self, grant: Option<Parcel>, held: Option<Arc<Credentials>>) -> End {
@@ -303,7 +319,7 @@ impl Exchange {
 
     /// What the waiters get: all the same.
     fn landing(&self) -> Landing {
-        let renewable = self.slot.renewal().is_some();
+        let renewable = self.slot.renewable().max(self.renewable);
         match self.slot.answer(self.base, renewable, &self.core.moment(&self.slot)).0 {
             Answer::Token(token) => Landing::Token(token),
             // This flight was a grant that was refused; a waiter for a token asks again.

@@ -6,9 +6,9 @@
 mod answer;
 mod exchange;
 mod held;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::time::Duration;
 
@@ -81,7 +81,9 @@ impl State {
     pub(crate) fn is_disposable(&self) -> bool {
         match self {
             Self::Unloaded { trouble } | Self::Rest(Rest::Vacant { trouble }) => trouble.is_none(),
-            Self::Rest(Rest::Closed(closed)) => closed.outbox.is_none(),
+            Self::Rest(Rest::Closed(closed)) => {
+                closed.outbox.is_none() && closed.unrenewed.is_none()
+            }
             Self::Rest(Rest::Active(_) | Rest::InDoubt(..) | Rest::Lost(_))
             | Self::Challenged { .. }
             | Self::Establishing { .. }
@@ -119,7 +121,7 @@ pub(crate) enum Input {
     /// The store could not be read.
     LoadFailed(Error),
     /// Somebody wants a token above this generation, or the schedule wants a fresh one.
-    Need { above: u64, renewable: bool },
+    Need { above: u64, renewable: Renewable },
     /// A grant is first in the queue.
     Establish,
     /// A close is first in the queue.
@@ -156,6 +158,28 @@ pub(crate) enum Input {
     Reconfigured { foreign: bool },
     /// Time has passed.
     Tick,
+}
+
+/// Whether there is a grant that needs no user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Renewable {
+    No,
+    /// The provider, or whoever was registered for it, has one for sessions that still are ours.
+    Itself,
+    /// The caller has one, and vouches for it now.
+    Vouched,
+}
+
+impl Renewable {
+    /// Whether a session that is lost for this reason is renewed.
+    fn brings_back(self, lost: LostReason) -> bool {
+        match self {
+            Self::No => false,
+            // We ended it ourselves: only somebody who says so begins it again.
+            Self::Itself => lost != LostReason::TokensDeleted,
+            Self::Vouched => true,
+        }
+    }
 }
 
 /// A failed exchange, as the machine sees it.
@@ -270,9 +294,7 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         Input::Told => exchange::told(state, None),
         Input::Untold { trouble } => exchange::told(state, Some(trouble)),
         Input::Rejected { generation } => told::rejected(state, generation),
-        Input::Dead { generation, reason } => {
-            told::dead(state, generation, reason, &mut effects)
-        }
+        Input::Dead { generation, reason } => told::dead(state, generation, reason, &mut effects),
         Input::Reconfigured { foreign } => told::reconfigured(state, foreign, at.now.boot),
         Input::Tick => tick(state, at, &mut effects),
     };
@@ -306,7 +328,13 @@ fn load_failed(state: State, error: Error, at: &Moment) -> State {
     }
 }
 
-fn need(state: State, above: u64, renewable: bool, at: &Moment, effects: &mut Effects) -> State {
+fn need(
+    state: State,
+    above: u64,
+    renewable: Renewable,
+    at: &Moment,
+    effects: &mut Effects,
+) -> State {
     match state {
         State::Unloaded { trouble } => {
             if !Trouble::cooling(trouble.as_ref(), at.now.boot) {
@@ -359,19 +387,19 @@ enum Act {
     Lose(LostReason),
 }
 
-fn act(rest: &Rest, above: u64, renewable: bool, at: &Moment) -> Act {
+fn act(rest: &Rest, above: u64, renewable: Renewable, at: &Moment) -> Act {
     let now = at.now.boot;
-    let renew = |trouble: &Option<Trouble>| {
-        let free = renewable && !Trouble::cooling(trouble.as_ref(), now);
+    let renew_if = |may: bool, trouble: &Option<Trouble>| {
+        let free = may && !Trouble::cooling(trouble.as_ref(), now);
         if free { Act::Renew } else { Act::Nothing }
     };
     match rest {
-        Rest::Vacant { trouble } => renew(trouble),
+        Rest::Vacant { trouble } => renew_if(renewable > Renewable::No, trouble),
         Rest::Lost(_) if rest.serving().is_some_and(|held| !held.is_wanted(above, now)) => {
             Act::Nothing
         }
-        Rest::Lost(lost) => renew(&lost.trouble),
-        Rest::Closed(_) => Act::Nothing,
+        Rest::Lost(lost) => renew_if(renewable.brings_back(lost.reason), &lost.trouble),
+        Rest::Closed(closed) => renew_if(renewable == Renewable::Vouched, &closed.unrenewed),
         Rest::InDoubt(held, doubt) => {
             if now >= doubt.retry_at && !held.foreign {
                 Act::Refresh(held.clone(), Some(*doubt))
@@ -383,7 +411,7 @@ fn act(rest: &Rest, above: u64, renewable: bool, at: &Moment) -> Act {
     }
 }
 
-fn act_on_active(held: &Held, above: u64, renewable: bool, now: BootTime) -> Act {
+fn act_on_active(held: &Held, above: u64, renewable: Renewable, now: BootTime) -> Act {
     let cooling = Trouble::cooling(held.trouble.as_ref(), now);
     // Owed and due: no exchange until saved, or a crash would lose two refreshes, not one.
     if !held.is_wanted(above, now) || cooling || held.foreign || held.is_owed() {
@@ -391,7 +419,7 @@ fn act_on_active(held: &Held, above: u64, renewable: bool, now: BootTime) -> Act
     }
     if held.can_refresh(now) {
         Act::Refresh(held.clone(), None)
-    } else if renewable {
+    } else if renewable > Renewable::No {
         Act::Renew
     } else if held.rejected {
         Act::Lose(LostReason::Rejected)
@@ -452,7 +480,7 @@ fn tick(state: State, at: &Moment, effects: &mut Effects) -> State {
 /// What the mere passing of time does: a refresh token's end is told ahead and when it comes.
 fn age(mut rest: Rest, at: &Moment, effects: &mut Effects) -> Rest {
     let now = at.now.boot;
-    if let Rest::Vacant { trouble } = &mut rest {
+    if let Rest::Vacant { trouble } | Rest::Closed(Closed { unrenewed: trouble, .. }) = &mut rest {
         trouble.take_if(|trouble| trouble.is_forgotten(at));
     }
     let Some(held) = rest.refreshable_mut() else { return rest };

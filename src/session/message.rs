@@ -10,8 +10,9 @@ use crate::token::PermissionToken;
 /// A message for a session actor. All are idempotent: a handle that lost its answer sends again.
 /// A grant is not in a message, but parked in the slot, taken once and never sent twice.
 pub(crate) enum Message {
-    /// Somebody wants a token above this generation.
-    Need { above: u64, reply: Reply },
+    /// Somebody wants a token above this generation, and perhaps has a grant for the case that
+    /// there is no session. It is made anew whenever this is sent again.
+    Need { above: u64, offer: Option<Parcel>, reply: Reply },
     /// Something is in the slot's queue.
     Queued { reply: oneshot::Sender<()> },
     /// Somebody wants to look at the session's state.

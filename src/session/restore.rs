@@ -63,7 +63,13 @@ pub(crate) fn rest(core: &Core, client: &Client, record: Record) -> Rest {
     match (phase, held) {
         (Phase::Closed, _) => {
             let (epoch, generation) = counters;
-            Rest::Closed(Closed { epoch, generation, outbox: record.outbox, trouble: None })
+            Rest::Closed(Closed {
+                epoch,
+                generation,
+                outbox: record.outbox,
+                trouble: None,
+                unrenewed: None,
+            })
         }
         (Phase::Lost, held) => {
             let reason = record.lost.unwrap_or(LostReason::Rejected);

@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use ractor::{ActorCell, ActorId};
 
 use super::flight::{Flight, Landing, Pilot};
-use super::machine::{self, Answer, Effects, Held, Input, Moment, Rules, State};
+use super::machine::{self, Answer, Effects, Held, Input, Moment, Renewable, Rules, State};
 use super::message::Job;
 use crate::clock::{BootTime, Clock, Now};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, LostReason};
 use crate::key::SessionId;
 use crate::policy::DRIFT;
 pub(crate) use crate::provider::erased::Parcel;
@@ -67,6 +67,13 @@ struct Snapshot {
     expires_at: Option<BootTime>,
     /// Wall minus monotonic time when this was published.
     offset: Duration,
+}
+
+/// Where a renewal's grant comes from.
+pub(crate) enum Renewal {
+    Grant(Parcel),
+    /// Whoever was registered for it is asked, for a session that is lost for this reason.
+    AskFor(LostReason),
 }
 
 /// What a reader finds without asking anybody.
@@ -180,7 +187,7 @@ impl Slot {
     pub(crate) fn answer(
         &self,
         above: u64,
-        renewable: bool,
+        renewable: Renewable,
         at: &Moment,
     ) -> (Answer, Option<Flight>) {
         let now = at.now;
@@ -218,13 +225,24 @@ impl Slot {
         self.rejected_through.load(Ordering::Acquire)
     }
 
-    /// A grant with which the session can mint itself, if the provider has one for it.
-    pub(crate) fn renewal(&self) -> Option<Parcel> {
-        let held = self.look(|state| {
+    /// Whether the session has a renewal.
+    pub(crate) fn renewable(&self) -> Renewable {
+        if self.renewal().is_some() { Renewable::Itself } else { Renewable::No }
+    }
+
+    /// How the session can begin again without a user: the provider has a grant for it, or
+    /// somebody was registered who may have one for what is lost.
+    pub(crate) fn renewal(&self) -> Option<Renewal> {
+        let client = self.site.client()?;
+        let (held, lost) = self.look(|state| {
             let rest = state.rest();
-            rest.as_ref().and_then(|rest| rest.credentials().cloned())
+            let held = rest.as_ref().and_then(|rest| rest.credentials().cloned());
+            (held, rest.and_then(|rest| rest.lost()))
         });
-        self.site.client()?.provider.renewal(held.as_deref())
+        match client.provider.renewal(held.as_deref()) {
+            Some(grant) => Some(Renewal::Grant(grant)),
+            None => lost.filter(|_| client.renew_with.is_some()).map(Renewal::AskFor),
+        }
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {

@@ -1,7 +1,8 @@
 //! The grants of RFC 6749 that end at the token endpoint.
 
-use super::FailureClass;
+use super::{FailureClass, OAuth2};
 use crate::error::Refusal;
+use crate::provider::UnattendedGrant;
 use crate::secret::Secret;
 
 /// What [`OAuth2`](super::OAuth2) takes to establish a session.
@@ -53,6 +54,8 @@ impl Password {
         self
     }
 }
+
+impl UnattendedGrant<OAuth2> for ClientCredentials {}
 
 impl ClientCredentials {
     /// With the provider's scope.

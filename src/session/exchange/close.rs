@@ -32,7 +32,8 @@ pub(crate) async fn close(
     let ending = match durably(&core, &slot, counters.1).await {
         Ok(generation) => {
             let epoch = counters.0;
-            let closed = Closed { epoch, generation, outbox: credentials, trouble: None };
+            let (outbox, trouble, unrenewed) = (credentials, None, None);
+            let closed = Closed { epoch, generation, outbox, trouble, unrenewed };
             let start = core.apply(&slot, Input::ClosedDurably { closed });
             match start {
                 Some(Start::Revoke) => Ok(tell(&core, &slot).await),

@@ -2,17 +2,18 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
 use super::{Exchange, lost};
 use crate::clock::Now;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::Exchanged;
 use crate::provider::{ExchangeError, FailureClass, Wire};
-use crate::session::machine::{Failure, Input};
+use crate::session::machine::{Class, Failure, Input};
 use crate::session::slot::Parcel;
 use crate::store::Intent;
 use crate::task::within;
@@ -55,6 +56,26 @@ impl Exchange {
         let said = self.say(&client, claimed_at, grant, held).await;
         self.report(&client, self.exchanged, said.0.as_ref().map(|_| ()));
         said
+    }
+
+    /// A grant from whoever was registered for sessions that are lost.
+    pub(super) async fn asked_for(&self, reason: LostReason) -> Result<Parcel, Failure> {
+        let Self { core, slot, .. } = self;
+        let failed = |error: Error| Failure {
+            class: Class::Harmless,
+            error: error.with_outcome(ExchangeOutcome::NotSent),
+            wait: Duration::ZERO,
+        };
+        let lost = || failed(Error::new(ErrorKind::SignInAgain(reason)));
+        let Some(grants) = &self.client.renew_with else { return Err(lost()) };
+        let asked = async { grants(slot.id().key().clone(), reason).await };
+        let asked = AssertUnwindSafe(asked).catch_unwind();
+        match within(&*core.clock, core.policy.source_wait, asked).await {
+            Some(Ok(grant)) => grant.ok_or_else(lost),
+            Some(Err(_)) | None => Err(failed(
+                Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
+            )),
+        }
     }
 
     async fn say(

@@ -1,6 +1,6 @@
 //! What a caller gets in a state, and when the state wants to be looked at again.
 
-use super::{Held, Rest, Rules, State, Trouble};
+use super::{Held, Renewable, Rest, Rules, State, Trouble};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::token::PermissionToken;
@@ -17,7 +17,7 @@ pub(crate) enum Answer {
 }
 
 /// The answer to "a token above generation `above`".
-pub(crate) fn answer(state: &State, above: u64, renewable: bool, now: BootTime) -> Answer {
+pub(crate) fn answer(state: &State, above: u64, renewable: Renewable, now: BootTime) -> Answer {
     let serving = serving(state, now).and_then(|held| held.token.as_ref());
     if let Some(token) = serving.filter(|token| token.generation() > above) {
         return Answer::Token(token.clone());
@@ -28,7 +28,7 @@ pub(crate) fn answer(state: &State, above: u64, renewable: bool, now: BootTime) 
         State::Challenged { former: Rest::Vacant { .. } | Rest::Closed(_), .. } => {
             Answer::Fail(Error::new(ErrorKind::NotEstablished).about("a second factor is awaited"))
         }
-        State::Challenged { former, .. } => resting(former, false, now),
+        State::Challenged { former, .. } => resting(former, Renewable::No, now),
         State::Establishing { overdue: true, .. } | State::Refreshing { overdue: true, .. } => {
             Answer::Fail(Error::new(ErrorKind::RetryLater).about("the provider does not answer"))
         }
@@ -52,13 +52,18 @@ pub(crate) fn serving(state: &State, now: BootTime) -> Option<&Held> {
     held.is_usable(now).then_some(held)
 }
 
-fn resting(rest: &Rest, renewable: bool, now: BootTime) -> Answer {
+fn resting(rest: &Rest, renewable: Renewable, now: BootTime) -> Answer {
     match rest {
-        Rest::Vacant { trouble } if renewable => fail_or_ask(trouble.as_ref(), now),
+        Rest::Vacant { trouble } if renewable > Renewable::No => fail_or_ask(trouble.as_ref(), now),
+        Rest::Closed(closed) if renewable == Renewable::Vouched => {
+            fail_or_ask(closed.unrenewed.as_ref(), now)
+        }
         Rest::Vacant { .. } | Rest::Closed(_) => {
             Answer::Fail(Error::new(ErrorKind::NotEstablished))
         }
-        Rest::Lost(lost) if renewable => fail_or_ask(lost.trouble.as_ref(), now),
+        Rest::Lost(lost) if renewable.brings_back(lost.reason) => {
+            fail_or_ask(lost.trouble.as_ref(), now)
+        }
         Rest::Lost(lost) => Answer::Fail(Error::new(ErrorKind::SignInAgain(lost.reason))),
         Rest::InDoubt(held, _) | Rest::Active(held) if held.foreign => Answer::Fail(
             Error::new(ErrorKind::Misconfigured)
@@ -106,15 +111,12 @@ pub(crate) fn due_at(state: &State, held: &Held) -> Option<BootTime> {
 
 /// When the state is to be looked at although nobody calls.
 pub(crate) fn next_wake(state: &State, rules: &Rules) -> Option<BootTime> {
-    let forget = |trouble: &Option<Trouble>| {
-        trouble.as_ref().map(|trouble| trouble.forgotten_at(rules.backoff.cap))
-    };
     match state {
-        State::Unloaded { trouble } => forget(trouble),
+        State::Unloaded { trouble } => forgotten(trouble, rules),
         // What the server must be told of a closed session waits for the challenge's end.
         State::Challenged { former: Rest::Closed(_), until } => Some(*until),
         State::Challenged { former, until } => earlier(Some(*until), wake_of(former, rules)),
-        State::Rest(Rest::Vacant { trouble }) => forget(trouble),
+        State::Rest(Rest::Vacant { trouble }) => forgotten(trouble, rules),
         State::Rest(rest) => wake_of(rest, rules),
         // Looked at again when the exchange has ended.
         State::Establishing { .. }
@@ -134,10 +136,14 @@ fn wake_of(rest: &Rest, rules: &Rules) -> Option<BootTime> {
         }
         Rest::Closed(closed) => {
             let told = closed.trouble.as_ref().map_or(BootTime::default(), |t| t.retry_at);
-            closed.outbox.as_ref().map(|_| told)
+            earlier(closed.outbox.as_ref().map(|_| told), forgotten(&closed.unrenewed, rules))
         }
         Rest::Vacant { .. } | Rest::Lost(_) => None,
     }
+}
+
+fn forgotten(trouble: &Option<Trouble>, rules: &Rules) -> Option<BootTime> {
+    trouble.as_ref().map(|trouble| trouble.forgotten_at(rules.backoff.cap))
 }
 
 fn end_of(held: &Held) -> Option<BootTime> {

@@ -93,7 +93,10 @@ pub(crate) struct Closed {
     pub(crate) generation: u64,
     /// What the server must still be told.
     pub(crate) outbox: Option<Arc<Credentials>>,
+    /// Why it could not be told.
     pub(crate) trouble: Option<Trouble>,
+    /// Why a caller's grant did not begin the session again.
+    pub(crate) unrenewed: Option<Trouble>,
 }
 
 impl Rest {
@@ -198,7 +201,7 @@ impl Rest {
             Self::Vacant { trouble } => Some(trouble),
             Self::Active(held) | Self::InDoubt(held, _) => Some(&mut held.trouble),
             Self::Lost(lost) => Some(&mut lost.trouble),
-            Self::Closed(_) => None,
+            Self::Closed(closed) => Some(&mut closed.unrenewed),
         }
     }
 }

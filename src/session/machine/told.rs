@@ -16,7 +16,12 @@ pub(super) fn rejected(mut state: State, generation: u64) -> State {
     state
 }
 
-pub(super) fn dead(state: State, generation: u64, reason: LostReason, effects: &mut Effects) -> State {
+pub(super) fn dead(
+    state: State,
+    generation: u64,
+    reason: LostReason,
+    effects: &mut Effects,
+) -> State {
     let mut lose_if = |rest: Rest| {
         if rest.serving().is_some_and(|held| held.generation == generation) {
             lose(rest, reason, effects)
@@ -73,7 +78,10 @@ fn fit(rest: &mut Rest, foreign: bool, now: BootTime) {
                 mark(held, foreign);
             }
         }
-        Rest::Closed(closed) => pardon(&mut closed.trouble),
+        Rest::Closed(closed) => {
+            pardon(&mut closed.trouble);
+            pardon(&mut closed.unrenewed);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::key::{ProviderName, SessionKey};
-use crate::policy::Policy;
+use crate::policy::{Policy, RefreshPolicy};
 use crate::provider::Registration;
 use crate::session::flight;
 use crate::session::machine::{Doubt, Rest, Start};
@@ -24,13 +24,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let provider: ScriptedProvider = ScriptedProvider::new();
-        let mut registration = Registration::new(provider);
-        registration.refresh.jitter = 0.0;
+        let refresh = RefreshPolicy { jitter: 0.0, ..RefreshPolicy::default() };
+        let registration = Registration::new(provider).refresh(refresh);
         let transport = Arc::new(Transport::new(&TransportConfig::default()).unwrap());
         let name = ProviderName::new("p").unwrap();
-        let registered = Registered::new(name.clone(), registration, transport);
-        let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
-        Self { clock: ManualClock::new(), slot: Arc::new(Slot::new(id, Arc::new(registered))) }
+        let id = SessionId::new(name.clone(), SessionKey::new("t", "d").unwrap());
+        let site = Arc::new(Site::of_all(name, registration.settings, transport));
+        Self { clock: ManualClock::new(), slot: Arc::new(Slot::new(id, site)) }
     }
 
     fn with_token(generation: u64) -> Self {
@@ -61,7 +61,12 @@ impl Bench {
         };
         let authority = "https://scripted.invalid".into();
         let credentials = Credentials { tokens, authority, client: "scripted".into() };
-        restore::held(&self.slot.provider, Arc::new(credentials), (1, generation), now)
+        restore::held(
+            &self.slot.site.client().unwrap(),
+            Arc::new(credentials),
+            (1, generation),
+            now,
+        )
     }
 
     fn apply(&self, input: Input) -> Option<Start> {
@@ -69,7 +74,7 @@ impl Bench {
     }
 
     fn need(&self, above: u64) -> Option<Start> {
-        self.apply(Input::Need { above, renewable: false })
+        self.apply(Input::Need { above, renewable: Renewable::No })
     }
 
     /// Reads the record anew.
@@ -83,7 +88,7 @@ impl Bench {
     }
 
     fn asked(&self) -> Answer {
-        self.slot.answer(0, false, self.clock.now()).0
+        self.slot.answer(0, Renewable::No, &self.moment()).0
     }
 
     #[track_caller]
@@ -279,7 +284,7 @@ fn a_landing_takes_only_its_own_flight_out_of_the_slot() {
     bench.slot.board(flight);
     assert_eq!(bench.need(1), Some(Start::Refresh));
     bench.slot.land(&former, Landing::Again);
-    let joined = |bench: &Bench| bench.slot.answer(1, false, bench.clock.now()).1.is_some();
+    let joined = |bench: &Bench| bench.slot.answer(1, Renewable::No, &bench.moment()).1.is_some();
     assert!(joined(&bench));
     bench.slot.land(&pilot, Landing::Again);
     assert!(!joined(&bench));

@@ -26,7 +26,7 @@ fn doubt_of(state: &State) -> Doubt {
 }
 
 fn starts(state: &State, at: &Moment) -> Option<Start> {
-    step(state.clone(), Input::Need { above: 0, renewable: true }, at).1.start
+    step(state.clone(), Input::Need { above: 0, renewable: Renewable::Itself }, at).1.start
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_rejection_in_doubt_is_a_lost_doubt_and_otherwise_a_rejection() {
             let (state, effects) = step(refreshing(due(), doubt), input, &after(0));
             assert_eq!(state.rest().and_then(|rest| rest.lost()), Some(reason));
             assert_eq!(effects.notices, [Notice::Lost(reason)]);
-            let Answer::Fail(error) = answer(&state, 0, false, after(0).now.boot) else {
+            let Answer::Fail(error) = answer(&state, 0, Renewable::No, after(0).now.boot) else {
                 panic!("a lost session is answered from memory")
             };
             assert_eq!(error.kind(), ErrorKind::SignInAgain(reason));
@@ -116,7 +116,7 @@ fn a_doubt_whose_retry_was_not_processed_stays_a_doubt_and_is_told_once() {
     let (state, effects) =
         step(refreshing(due(), None), Input::Failed(failure(AT_ONCE)), &after(0));
     assert_eq!(effects.notices, [Notice::InDoubt]);
-    let (state, _) = step(state, Input::Need { above: 0, renewable: false }, &after(0));
+    let (state, _) = step(state, Input::Need { above: 0, renewable: Renewable::No }, &after(0));
     let (state, effects) = step(state, Input::Failed(failure(Class::Harmless)), &after(0));
     assert_eq!(effects, Effects::default());
     assert_eq!(doubt_of(&state).retry_at, boot(NOW + 1));
@@ -127,8 +127,10 @@ fn a_doubt_whose_retry_was_not_processed_stays_a_doubt_and_is_told_once() {
 #[test]
 fn a_live_token_is_served_in_doubt_and_a_dead_one_is_answered_at_once() {
     let state = failed(refreshing(fresh(), None), LATE, &after(0));
-    assert!(matches!(answer(&state, 0, false, boot(NOW + 800)), Answer::Token(_)));
-    let Answer::Fail(error) = answer(&state, G, false, boot(NOW)) else { panic!("it waits") };
+    assert!(matches!(answer(&state, 0, Renewable::No, boot(NOW + 800)), Answer::Token(_)));
+    let Answer::Fail(error) = answer(&state, G, Renewable::No, boot(NOW)) else {
+        panic!("it waits")
+    };
     assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RetryLater, Some(seconds(890))));
 }
 
@@ -137,7 +139,7 @@ fn a_need_does_not_shorten_a_doubt() {
     let state = failed(refreshing(fresh(), None), LATE, &after(0));
     for above in [0, G, G + 5] {
         let (next, effects) =
-            step(state.clone(), Input::Need { above, renewable: true }, &after(100));
+            step(state.clone(), Input::Need { above, renewable: Renewable::Itself }, &after(100));
         assert_eq!(effects, Effects::default());
         assert_eq!(doubt_of(&next), doubt_of(&state));
     }
@@ -174,12 +176,13 @@ fn a_rejected_access_token_does_not_shorten_what_the_server_asked_for() {
 fn a_refresh_token_that_is_known_to_have_ended_is_not_tried_out() {
     let held = Held { refresh_expires: Some(boot(NOW)), ..fresh() };
     let state = in_doubt(held, doubt(NOW));
-    for (renewable, start) in [(false, None), (true, None)] {
+    for (renewable, start) in [(Renewable::No, None), (Renewable::Itself, None)] {
         let (state, effects) = step(state.clone(), Input::Need { above: 0, renewable }, &after(0));
         assert_eq!(effects.start, start);
         assert_eq!(effects.notices, [Notice::Lost(LostReason::RefreshExpired)]);
         assert!(serving(&state, boot(NOW)).is_some(), "its access token lives on");
     }
-    let (_, effects) = step(state, Input::Need { above: G, renewable: true }, &after(0));
+    let (_, effects) =
+        step(state, Input::Need { above: G, renewable: Renewable::Itself }, &after(0));
     assert_eq!(effects.start, Some(Start::Renew));
 }

@@ -11,7 +11,7 @@ unloaded
         -> active 4.9
     load failed
         -> unloaded, Store for 1 s after 1
-    need, need renewable, need newer, need newer renewable, establish, close
+    need, need renewable, need newer, need newer renewable, need vouched, establish, close
         stays; starts Load
 unloaded, cooling
     loaded
@@ -23,7 +23,7 @@ unloaded, cooling
     superseded, outdated
         -> unloaded
 vacant
-    need renewable, need newer renewable
+    need renewable, need newer renewable, need vouched
         -> establishing over [vacant], renewal; starts Renew
     establish
         -> establishing over [vacant]; starts Establish
@@ -51,8 +51,10 @@ active, fresh
         -> active 2.7, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign
 active, due
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
@@ -64,8 +66,10 @@ active, due
         -> active 2.7, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign
 active, expired
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
@@ -77,8 +81,10 @@ active, expired
         -> active 2.7, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign
 active, suspect
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7, suspect]; starts Refresh
     establish
         -> establishing over [active 2.7, suspect]; starts Establish
@@ -90,8 +96,10 @@ active, suspect
         -> active 2.7, suspect, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, suspect, foreign
 active, rejected
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7, rejected]; starts Refresh
     establish
         -> establishing over [active 2.7, rejected]; starts Establish
@@ -101,6 +109,8 @@ active, rejected
         -> unloaded
     dead
         -> lost 7 Revoked, rejected; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, rejected, foreign
 active, foreign
     establish
         -> establishing over [active 2.7, foreign]; starts Establish
@@ -111,7 +121,9 @@ active, foreign
     401
         -> active 2.7, rejected, foreign
     dead
-        -> lost 7 Revoked; tells Lost(Revoked)
+        -> lost 7 Revoked, foreign; tells Lost(Revoked)
+    reconfigured
+        -> active 2.7
 active, owed
     establish
         -> establishing over [active 2.7, owed 1]; starts Establish
@@ -129,6 +141,8 @@ active, owed
         -> active 2.7, rejected, owed 1
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign, owed 1
 active, cooling
     establish
         -> establishing over [active 2.7, RetryLater for 5 s after 1]; starts Establish
@@ -140,6 +154,23 @@ active, cooling
         -> active 2.7, rejected, RetryLater for 5 s after 1
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign, RetryLater for 5 s after 1
+active, misconfigured
+    establish
+        -> establishing over [active 2.7, Misconfigured for 60 s after 1]; starts Establish
+    close
+        -> closing [active 2.7, Misconfigured for 60 s after 1]; starts Close
+    superseded, outdated
+        -> unloaded
+    401
+        -> active 2.7, rejected, Misconfigured for 60 s after 1
+    dead
+        -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured
+        -> active 2.7
+    reconfigured to another
+        -> active 2.7, foreign
 active, no refresh token
     need newer renewable
         -> establishing over [active 2.7], renewal; starts Renew
@@ -153,10 +184,12 @@ active, no refresh token
         -> active 2.7, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign
 active, no refresh token, rejected
     need, need newer
         -> lost 7 Rejected, rejected; tells Lost(Rejected)
-    need renewable, need newer renewable
+    need renewable, need newer renewable, need vouched
         -> establishing over [active 2.7, rejected], renewal; starts Renew
     establish
         -> establishing over [active 2.7, rejected]; starts Establish
@@ -166,10 +199,12 @@ active, no refresh token, rejected
         -> unloaded
     dead
         -> lost 7 Revoked, rejected; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, rejected, foreign
 active, no refresh token, ended
     need, need newer
         -> lost 7 RefreshExpired; tells Lost(RefreshExpired)
-    need renewable, need newer renewable
+    need renewable, need newer renewable, need vouched
         -> establishing over [active 2.7], renewal; starts Renew
     establish
         -> establishing over [active 2.7]; starts Establish
@@ -181,8 +216,10 @@ active, no refresh token, ended
         -> active 2.7, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign
 active, refresh token ended
-    need, need renewable, need newer, tick
+    need, need renewable, need newer, need vouched, tick
         -> lost 7 RefreshExpired; tells Lost(RefreshExpired)
     need newer renewable
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew; tells Lost(RefreshExpired)
@@ -196,6 +233,8 @@ active, refresh token ended
         -> active 2.7, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> active 2.7, foreign
 doubt, early
     establish
         -> establishing over [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Establish
@@ -207,8 +246,25 @@ doubt, early
         -> in doubt 2.7, rejected, retry in 0 s (floor 0 s) after 1
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> in doubt 2.7, foreign, retry in 60 s (floor 0 s) after 1
+doubt, misconfigured
+    establish
+        -> establishing over [in doubt 2.7, Misconfigured for 60 s after 1, retry in 60 s (floor 0 s) after 1]; starts Establish
+    close
+        -> closing [in doubt 2.7, Misconfigured for 60 s after 1, retry in 60 s (floor 0 s) after 1]; starts Close
+    superseded, outdated
+        -> unloaded
+    401
+        -> in doubt 2.7, rejected, Misconfigured for 60 s after 1, retry in 0 s (floor 0 s) after 1
+    dead
+        -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured
+        -> in doubt 2.7, retry in 0 s (floor 0 s) after 1
+    reconfigured to another
+        -> in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1
 doubt, ripe
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1]; starts Refresh
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Establish
@@ -220,8 +276,10 @@ doubt, ripe
         -> in doubt 2.7, rejected, retry in 0 s (floor 0 s) after 1
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1
 doubt, hurry
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Refresh
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Establish
@@ -233,6 +291,8 @@ doubt, hurry
         -> in doubt 2.7, rejected, retry in 0 s (floor 0 s) after 1, hurry
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1, hurry
 doubt, foreign
     establish
         -> establishing over [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Establish
@@ -243,9 +303,11 @@ doubt, foreign
     401
         -> in doubt 2.7, rejected, foreign, retry in 0 s (floor 0 s) after 1
     dead
-        -> lost 7 Revoked; tells Lost(Revoked)
+        -> lost 7 Revoked, foreign; tells Lost(Revoked)
+    reconfigured
+        -> in doubt 2.7, retry in 0 s (floor 0 s) after 1
 doubt, refresh token ended
-    need, need renewable, need newer, tick
+    need, need renewable, need newer, need vouched, tick
         -> lost 7 RefreshExpired; tells Lost(RefreshExpired)
     need newer renewable
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew; tells Lost(RefreshExpired)
@@ -259,6 +321,8 @@ doubt, refresh token ended
         -> in doubt 2.7, rejected, retry in 0 s (floor 0 s) after 1
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1
 lost, serving
     need newer renewable
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew
@@ -272,8 +336,10 @@ lost, serving
         -> lost 7 RefreshExpired, rejected
     dead
         -> lost 7 Revoked; tells Lost(Revoked)
+    reconfigured to another
+        -> lost 7 RefreshExpired, foreign
 lost
-    need renewable, need newer renewable
+    need renewable, need newer renewable, need vouched
         -> establishing over [lost 7 Rejected], renewal; starts Renew
     establish
         -> establishing over [lost 7 Rejected]; starts Establish
@@ -283,6 +349,8 @@ lost
         -> unloaded
     401
         -> lost 7 Rejected, rejected
+    reconfigured to another
+        -> lost 7 Rejected, foreign
 lost, cooling
     establish
         -> establishing over [lost 7 Rejected, RetryLater for 5 s after 1]; starts Establish
@@ -292,14 +360,40 @@ lost, cooling
         -> unloaded
     401
         -> lost 7 Rejected, rejected, RetryLater for 5 s after 1
+    reconfigured to another
+        -> lost 7 Rejected, foreign, RetryLater for 5 s after 1
 closed
+    need vouched
+        -> establishing over [closed 7], renewal; starts Renew
     establish
         -> establishing over [closed 7]; starts Establish
     close
         -> closing [closed 7]; starts Close
     superseded, outdated
         -> unloaded
+lost by an operation
+    need vouched
+        -> establishing over [lost 7 TokensDeleted], renewal; starts Renew
+    establish
+        -> establishing over [lost 7 TokensDeleted]; starts Establish
+    close
+        -> closing [lost 7 TokensDeleted]; starts Close
+    superseded, outdated
+        -> unloaded
+    401
+        -> lost 7 TokensDeleted, rejected
+    reconfigured to another
+        -> lost 7 TokensDeleted, foreign
+closed, not begun again
+    establish
+        -> establishing over [closed 7, RetryLater for 5 s after 1]; starts Establish
+    close
+        -> closing [closed 7, RetryLater for 5 s after 1]; starts Close
+    superseded, outdated
+        -> unloaded
 closed, to be told
+    need vouched
+        -> establishing over [closed 7, to be told], renewal; starts Renew
     establish
         -> establishing over [closed 7, to be told]; starts Establish
     close
@@ -309,6 +403,8 @@ closed, to be told
     tick
         -> revoking 7; starts Revoke
 closed, cooling
+    need vouched
+        -> establishing over [closed 7, to be told, RetryLater for 5 s after 1], renewal; starts Renew
     establish
         -> establishing over [closed 7, to be told, RetryLater for 5 s after 1]; starts Establish
     close
@@ -335,8 +431,10 @@ challenged over fresh
         -> challenged over [active 2.7, rejected]
     dead
         -> challenged over [lost 7 Revoked]; tells Lost(Revoked)
+    reconfigured to another
+        -> challenged over [active 2.7, foreign]
 challenged over due
-    need, need renewable, need newer, need newer renewable
+    need, need renewable, need newer, need newer renewable, need vouched
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
@@ -348,6 +446,8 @@ challenged over due
         -> challenged over [active 2.7, rejected]
     dead
         -> challenged over [lost 7 Revoked]; tells Lost(Revoked)
+    reconfigured to another
+        -> challenged over [active 2.7, foreign]
 challenged over closed
     establish
         -> establishing over [closed 7, to be told]; starts Establish
@@ -368,6 +468,8 @@ challenged over fresh, ended
         -> challenged over [active 2.7, rejected]
     dead
         -> challenged over [lost 7 Revoked]; tells Lost(Revoked)
+    reconfigured to another
+        -> challenged over [active 2.7, foreign]
     tick
         -> active 2.7
 grant over vacant
@@ -413,6 +515,8 @@ grant over fresh
         -> establishing over [active 2.7, rejected]
     dead
         -> establishing over [lost 7 Revoked]; tells Lost(Revoked)
+    reconfigured to another
+        -> establishing over [active 2.7, foreign]
 grant over fresh, answered
     issued
         -> establishing over [active 2.7], answered 2.8
@@ -432,6 +536,8 @@ grant over fresh, answered
         -> establishing over [active 2.7, rejected], answered 3.8
     dead
         -> establishing over [lost 7 Revoked], answered 3.8; tells Lost(Revoked)
+    reconfigured to another
+        -> establishing over [active 2.7, foreign], answered 3.8
 grant over fresh, overdue
     issued
         -> establishing over [active 2.7], answered 2.8, overdue
@@ -447,6 +553,8 @@ grant over fresh, overdue
         -> establishing over [active 2.7, rejected], overdue
     dead
         -> establishing over [lost 7 Revoked], overdue; tells Lost(Revoked)
+    reconfigured to another
+        -> establishing over [active 2.7, foreign], overdue
 renewal over vacant
     issued
         -> establishing over [vacant], renewal, answered 2.8
@@ -488,6 +596,8 @@ renewal over fresh
         -> establishing over [active 2.7, rejected], renewal
     dead
         -> establishing over [lost 7 Revoked], renewal; tells Lost(Revoked)
+    reconfigured to another
+        -> establishing over [active 2.7, foreign], renewal
 renewal over fresh, answered
     issued
         -> establishing over [active 2.7], renewal, answered 2.8
@@ -507,6 +617,8 @@ renewal over fresh, answered
         -> establishing over [active 2.7, rejected], renewal, answered 3.8
     dead
         -> establishing over [lost 7 Revoked], renewal, answered 3.8; tells Lost(Revoked)
+    reconfigured to another
+        -> establishing over [active 2.7, foreign], renewal, answered 3.8
 refreshing
     issued
         -> refreshing [2.7], answered 2.8
@@ -526,6 +638,8 @@ refreshing
         -> unloaded
     401, dead
         -> refreshing [2.7, rejected]
+    reconfigured to another
+        -> refreshing [2.7, foreign]
 refreshing in doubt
     issued
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1], answered 2.8
@@ -545,6 +659,8 @@ refreshing in doubt
         -> unloaded
     401, dead
         -> refreshing [2.7, rejected, retry in 0 s (floor 0 s) after 1]
+    reconfigured to another
+        -> refreshing [2.7, foreign, retry in 0 s (floor 0 s) after 1]
 refreshing, answered
     harmless, invalid, misconfigured, ambiguous now, ambiguous late, rejected, refused, owed
         -> active 2.8, owed 1; tells Refreshed; tells SaveOwed
@@ -558,6 +674,8 @@ refreshing, answered
         -> unloaded
     401, dead
         -> refreshing [2.7, rejected], answered 2.8
+    reconfigured to another
+        -> refreshing [2.7, foreign], answered 2.8
 refreshing, overdue
     issued
         -> refreshing [2.7], answered 2.8, overdue
@@ -575,6 +693,8 @@ refreshing, overdue
         -> unloaded
     401, dead
         -> refreshing [2.7, rejected], overdue
+    reconfigured to another
+        -> refreshing [2.7, foreign], overdue
 closing vacant
     superseded
         -> unloaded
@@ -597,6 +717,8 @@ closing fresh
         -> closing [active 2.7, rejected]
     dead
         -> closing [lost 7 Revoked]; tells Lost(Revoked)
+    reconfigured to another
+        -> closing [active 2.7, foreign]
 revoking
     superseded
         -> unloaded

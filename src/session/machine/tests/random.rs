@@ -15,7 +15,7 @@ enum Event {
     Wake,
     Need {
         newer: bool,
-        renewable: bool,
+        renewable: Renewable,
     },
     Grant,
     Close,
@@ -25,6 +25,10 @@ enum Event {
     Dead {
         back: u64,
     },
+    /// Other settings, to which the credentials fit or not.
+    Settings {
+        foreign: bool,
+    },
     /// The exchange that runs gets on, if one does.
     Exchange(u8),
     /// Somebody tries to save what is owed.
@@ -33,16 +37,23 @@ enum Event {
     Load(bool),
 }
 
+fn renewable() -> impl Strategy<Value = Renewable> {
+    prop_oneof![Just(Renewable::No), Just(Renewable::Itself), Just(Renewable::Vouched)]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let passes = prop_oneof![0..30_u64, 300..1200_u64, Just(50_000)];
     prop_oneof![
         2 => passes.prop_map(Event::Pass),
         1 => Just(Event::Wake),
-        4 => any::<(bool, bool)>().prop_map(|(newer, renewable)| Event::Need { newer, renewable }),
+        4 => (any::<bool>(), renewable()).prop_map(|(newer, renewable)| {
+            Event::Need { newer, renewable }
+        }),
         1 => Just(Event::Grant),
         1 => Just(Event::Close),
         1 => (0..3_u64).prop_map(|back| Event::Unauthorized { back }),
         1 => (0..20_u64).prop_map(|back| Event::Dead { back }),
+        1 => any::<bool>().prop_map(|foreign| Event::Settings { foreign }),
         8 => any::<u8>().prop_map(Event::Exchange),
         2 => any::<u8>().prop_map(Event::Pay),
         2 => any::<bool>().prop_map(Event::Load),
@@ -96,9 +107,10 @@ impl World {
             assert!(counters >= self.served, "{:?} after {:?}", counters, self.served);
             self.served = counters;
         }
-        for (above, renewable) in [(0, false), (0, true), (self.newest, false), (self.newest, true)]
-        {
-            assert_answer_is_good(&self.state, above, renewable, &self.now);
+        for above in [0, self.newest] {
+            for renewable in [Renewable::No, Renewable::Itself, Renewable::Vouched] {
+                assert_answer_is_good(&self.state, above, renewable, &self.now);
+            }
         }
     }
 
@@ -128,6 +140,9 @@ impl World {
                 let generation = self.served.1.saturating_sub(back);
                 self.apply(Input::Dead { generation, reason: LostReason::Revoked });
             }
+            Event::Settings { foreign } => {
+                assert_eq!(self.apply(Input::Reconfigured { foreign }), None);
+            }
             Event::Exchange(dice) => self.exchange(dice),
             Event::Pay(dice) => self.pay(dice),
             Event::Load(readable) => self.load(readable),
@@ -141,7 +156,7 @@ impl World {
             next_wake(&world.state, &world.now.rules).is_some_and(|wake| wake <= world.boot())
         };
         if due(self) && self.running.is_none() {
-            self.apply(Input::Need { above: 0, renewable: false });
+            self.apply(Input::Need { above: 0, renewable: Renewable::No });
         }
         assert!(self.running.is_some() || !due(self), "it spins in {:?}", self.state);
     }
@@ -165,7 +180,7 @@ impl World {
     }
 
     fn load(&mut self, readable: bool) {
-        if self.apply(Input::Need { above: 0, renewable: false }) != Some(Start::Load) {
+        if self.apply(Input::Need { above: 0, renewable: Renewable::No }) != Some(Start::Load) {
             return;
         }
         if !readable {
@@ -311,7 +326,7 @@ impl World {
 }
 
 /// Invariants 4 and 5, and that a caller is not told of an end that did not come.
-fn assert_answer_is_good(state: &State, above: u64, renewable: bool, at: &Moment) {
+fn assert_answer_is_good(state: &State, above: u64, renewable: Renewable, at: &Moment) {
     let now = at.now.boot;
     let need = || step(state.clone(), Input::Need { above, renewable }, at);
     match answer(state, above, renewable, now) {
@@ -375,7 +390,8 @@ fn assert_lost_only_for_a_reason(before: &State, input: &Input, after: &State, n
         | Input::CloseFailed
         | Input::Told
         | Input::Untold { .. }
-        | Input::Rejected { .. } => false,
+        | Input::Rejected { .. }
+        | Input::Reconfigured { .. } => false,
     };
     assert!(allowed, "{reason:?} by {input:?} in {before:?}");
 }
@@ -421,7 +437,7 @@ proptest! {
             let wake = next_wake(&after, &at.rules);
             let spins = wake.is_some_and(|wake| wake <= boot(NOW + passed));
             prop_assert!(after.is_busy() || !spins, "{name}: {after:?}");
-            if let Answer::Token(token) = answer(&next, sample::G, true, at.now.boot) {
+            if let Answer::Token(token) = answer(&next, sample::G, Renewable::Itself, at.now.boot) {
                 prop_assert!(token.generation() > sample::G);
             }
             state = next;

@@ -4,7 +4,7 @@ use super::super::*;
 use super::sample::*;
 use crate::error::ErrorKind;
 
-const NEED: Input = Input::Need { above: 0, renewable: false };
+const NEED: Input = Input::Need { above: 0, renewable: Renewable::No };
 
 fn fail(class: Class) -> Input {
     Input::Failed(failure(class))
@@ -24,7 +24,7 @@ fn run(state: State, inputs: impl IntoIterator<Item = Input>, at: &Moment) -> (S
 
 #[track_caller]
 fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
-    match answer(state, above, false, boot(now)) {
+    match answer(state, above, Renewable::No, boot(now)) {
         Answer::Fail(error) => error.kind(),
         other @ (Answer::Token(_) | Answer::Wait | Answer::Ask) => panic!("{other:?}"),
     }
@@ -32,7 +32,7 @@ fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
 
 #[track_caller]
 fn served(state: &State, now: u64) -> u64 {
-    match answer(state, 0, false, boot(now)) {
+    match answer(state, 0, Renewable::No, boot(now)) {
         Answer::Token(token) => token.generation(),
         other @ (Answer::Fail(_) | Answer::Wait | Answer::Ask) => panic!("{other:?} of {state:?}"),
     }
@@ -99,7 +99,7 @@ fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
     let owed = |held| active(Held { saved: Saved::Owed { attempts: 1 }, ..held });
     assert_eq!(served(&owed(due()), NOW), G);
     for above in [0, G] {
-        let need = Input::Need { above, renewable: true };
+        let need = Input::Need { above, renewable: Renewable::Itself };
         let (state, effects) = step(owed(due()), need, &ahead(after(0)));
         assert_eq!(effects, Effects::default());
         let held = serving(&state, boot(NOW)).unwrap();
@@ -143,7 +143,7 @@ fn a_401_on_the_current_generation_ends_its_use_and_lets_a_need_refresh_it() {
     assert!(serving(&state, boot(NOW)).is_none());
     let (state, effects) = step(state, NEED, &after(0));
     assert_eq!(effects.start, Some(Start::Refresh));
-    assert!(matches!(answer(&state, 0, false, boot(NOW)), Answer::Wait));
+    assert!(matches!(answer(&state, 0, Renewable::No, boot(NOW)), Answer::Wait));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_session_whose_refresh_token_ended_serves_its_access_token_to_the_end() {
     let gone = ErrorKind::SignInAgain(LostReason::RefreshExpired);
     assert_eq!(kind_of(&state, 0, NOW + 900), gone);
     assert_eq!(kind_of(&state, G, NOW + 10), gone);
-    let need = Input::Need { above: 0, renewable: true };
+    let need = Input::Need { above: 0, renewable: Renewable::Itself };
     let (_, effects) = step(state.clone(), need.clone(), &after(100));
     assert_eq!(effects, Effects::default(), "not renewed while it serves");
     let (_, effects) = step(state, need, &after(900));
@@ -190,7 +190,7 @@ fn a_401_ends_what_a_lost_session_still_serves_and_lets_it_be_renewed() {
     assert_eq!(served(&state, NOW + 10), G);
     let (state, _) = step(state, Input::Rejected { generation: G }, &after(10));
     assert!(serving(&state, boot(NOW + 10)).is_none());
-    let need = Input::Need { above: 0, renewable: true };
+    let need = Input::Need { above: 0, renewable: Renewable::Itself };
     assert_eq!(step(state, need, &after(10)).1.start, Some(Start::Renew));
 }
 
@@ -236,7 +236,7 @@ fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
     for now in [0, 1, 29] {
         let (_, effects) = step(state.clone(), NEED, &after(now));
         assert_eq!(effects, Effects::default());
-        let Answer::Fail(error) = answer(&state, 0, false, boot(NOW + now)) else {
+        let Answer::Fail(error) = answer(&state, 0, Renewable::No, boot(NOW + now)) else {
             panic!("it asks again")
         };
         assert_eq!(error.retry_after(), Some(seconds(30 - now)));
@@ -347,11 +347,13 @@ const ANSWERS: &[(&str, &str)] = &[
     ("active, foreign", "Misconfigured"),
     ("active, owed", "token"),
     ("active, cooling", "token"),
+    ("active, misconfigured", "token"),
     ("active, no refresh token", "token"),
     ("active, no refresh token, rejected", "ask"),
     ("active, no refresh token, ended", "ask"),
     ("active, refresh token ended", "token"),
     ("doubt, early", "token"),
+    ("doubt, misconfigured", "token"),
     ("doubt, ripe", "token"),
     ("doubt, hurry", "token"),
     ("doubt, foreign", "Misconfigured"),
@@ -360,6 +362,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("lost", "SignInAgain(Rejected)"),
     ("lost, cooling", "SignInAgain(Rejected)"),
     ("closed", "NotEstablished"),
+    ("lost by an operation", "SignInAgain(TokensDeleted)"),
+    ("closed, not begun again", "NotEstablished"),
     ("closed, to be told", "NotEstablished"),
     ("closed, cooling", "NotEstablished"),
     ("challenged over vacant", "NotEstablished"),
@@ -388,7 +392,7 @@ const ANSWERS: &[(&str, &str)] = &[
 #[test]
 fn every_state_has_its_answer() {
     let actual = states().into_iter().map(|(name, state)| {
-        let answer = match answer(&state, 0, false, boot(NOW)) {
+        let answer = match answer(&state, 0, Renewable::No, boot(NOW)) {
             Answer::Token(_) => "token".to_owned(),
             Answer::Wait => "wait".to_owned(),
             Answer::Ask => "ask".to_owned(),
@@ -398,6 +402,26 @@ fn every_state_has_its_answer() {
     });
     let expected = ANSWERS.iter().map(|(name, is)| (*name, (*is).to_owned()));
     assert_eq!(actual.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
+    let need = |renewable| Input::Need { above: 0, renewable };
+    let by_us = Lost { reason: LostReason::TokensDeleted, ..lost(fresh(), LostReason::Rejected) };
+    let closed = Rest::Closed(closed(false));
+    for ended in [Rest::Lost(by_us), closed] {
+        let state = State::Rest(ended);
+        let start = |renewable| step(state.clone(), need(renewable), &after(0)).1.start;
+        assert_eq!(start(Renewable::Itself), None, "{state:?}");
+        assert_eq!(start(Renewable::Vouched), Some(Start::Renew), "{state:?}");
+        assert!(matches!(answer(&state, 0, Renewable::Itself, boot(NOW)), Answer::Fail(_)));
+        assert!(matches!(answer(&state, 0, Renewable::Vouched, boot(NOW)), Answer::Ask));
+        // One that failed is not tried again for each who comes.
+        let (state, _) = step(state, need(Renewable::Vouched), &after(0));
+        let (state, _) = step(state, Input::Failed(failure(Class::Refused)), &after(0));
+        assert!(matches!(answer(&state, 0, Renewable::Vouched, boot(NOW)), Answer::Fail(_)));
+        assert_eq!(step(state, need(Renewable::Vouched), &after(0)).1.start, None);
+    }
 }
 
 #[test]
@@ -420,9 +444,12 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
         }
         "active, no refresh token, ended" => (None, Some(now)),
         "active, refresh token ended" => (Some(now), Some(boot(NOW + 720))),
-        "doubt, early" => (Some(boot(NOW + 60)), Some(boot(NOW + 60))),
+        "active, misconfigured" | "doubt, early" | "doubt, misconfigured" => {
+            (Some(boot(NOW + 60)), Some(boot(NOW + 60)))
+        }
         "doubt, ripe" | "doubt, hurry" | "doubt, refresh token ended" => (Some(now), Some(now)),
         "doubt, foreign" => (expiring, Some(now)),
+        "closed, not begun again" => (forgotten, None),
         "closed, to be told" => (Some(BootTime::default()), None),
         "closed, cooling" => (Some(boot(NOW + 5)), None),
         "challenged over vacant" | "challenged over closed" => (Some(boot(NOW + 60)), None),

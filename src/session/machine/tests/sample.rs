@@ -114,7 +114,7 @@ pub(super) fn lost(held: Held, reason: LostReason) -> Lost {
 
 pub(super) fn closed(outbox: bool) -> Closed {
     let outbox = outbox.then(|| credentials(true));
-    Closed { epoch: 2, generation: G, outbox, trouble: None }
+    Closed { epoch: 2, generation: G, outbox, trouble: None, unrenewed: None }
 }
 
 pub(super) fn vacant() -> Rest {
@@ -147,6 +147,10 @@ pub(super) fn states() -> Vec<(&'static str, State)> {
 
 fn resting() -> Vec<(&'static str, State)> {
     let cooling = || Some(trouble(NOW + 5));
+    let refused = || {
+        let error = Error::new(ErrorKind::Misconfigured);
+        Some(Trouble { error, ..trouble(NOW + 60) })
+    };
     let early = || doubt(NOW + 60);
     let ripe = || doubt(NOW);
     let rest = State::Rest;
@@ -169,11 +173,13 @@ fn resting() -> Vec<(&'static str, State)> {
         ("active, foreign", active(Held { foreign: true, ..due() })),
         ("active, owed", active(Held { saved: Saved::Owed { attempts: 1 }, ..due() })),
         ("active, cooling", active(Held { trouble: cooling(), ..due() })),
+        ("active, misconfigured", active(Held { trouble: refused(), ..due() })),
         ("active, no refresh token", active(single(fresh()))),
         ("active, no refresh token, rejected", active(Held { rejected: true, ..single(fresh()) })),
         ("active, no refresh token, ended", active(single(expired()))),
         ("active, refresh token ended", active(expired_refresh(fresh()))),
         ("doubt, early", in_doubt(fresh(), early())),
+        ("doubt, misconfigured", in_doubt(Held { trouble: refused(), ..fresh() }, early())),
         ("doubt, ripe", in_doubt(fresh(), ripe())),
         ("doubt, hurry", in_doubt(fresh(), Doubt { hurry: true, ..ripe() })),
         ("doubt, foreign", in_doubt(Held { foreign: true, ..fresh() }, ripe())),
@@ -182,6 +188,14 @@ fn resting() -> Vec<(&'static str, State)> {
         ("lost", rest(Rest::Lost(dead()))),
         ("lost, cooling", rest(Rest::Lost(Lost { trouble: cooling(), ..dead() }))),
         ("closed", rest(Rest::Closed(closed(false)))),
+        (
+            "lost by an operation",
+            rest(Rest::Lost(Lost { reason: LostReason::TokensDeleted, ..dead() })),
+        ),
+        (
+            "closed, not begun again",
+            rest(Rest::Closed(Closed { unrenewed: cooling(), ..closed(false) })),
+        ),
         ("closed, to be told", rest(Rest::Closed(closed(true)))),
         ("closed, cooling", rest(Rest::Closed(untold()))),
         ("challenged over vacant", challenged(vacant())),
@@ -237,10 +251,11 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
     vec![
         ("loaded", Input::Loaded(Rest::Active(held(NOW, (4, 9))))),
         ("load failed", Input::LoadFailed(Error::new(ErrorKind::Store))),
-        ("need", need(0, false)),
-        ("need renewable", need(0, true)),
-        ("need newer", need(G, false)),
-        ("need newer renewable", need(G, true)),
+        ("need", need(0, Renewable::No)),
+        ("need renewable", need(0, Renewable::Itself)),
+        ("need newer", need(G, Renewable::No)),
+        ("need newer renewable", need(G, Renewable::Itself)),
+        ("need vouched", need(0, Renewable::Vouched)),
         ("establish", Input::Establish),
         ("close", Input::Close),
         ("issued", Input::Issued(held(NOW, (2, G + 1)))),
@@ -267,6 +282,8 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("401", Input::Rejected { generation: G }),
         ("dead old", dead(G - 1)),
         ("dead", dead(G)),
+        ("reconfigured", Input::Reconfigured { foreign: false }),
+        ("reconfigured to another", Input::Reconfigured { foreign: true }),
         ("tick", Input::Tick),
     ]
 }

@@ -38,7 +38,7 @@ fn the_samples_have_every_variant_and_differ_in_name() {
     let rests = states.iter().filter_map(|(_, state)| state.rest().map(|rest| format!("{rest:?}")));
     assert_eq!(of(rests.collect()).len(), 5);
     let kinds = of(inputs.iter().map(|(_, input)| format!("{input:?}")).collect());
-    assert_eq!(kinds.len(), 20, "{kinds:?}");
+    assert_eq!(kinds.len(), 21, "{kinds:?}");
     let names: std::collections::BTreeSet<_> = states.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), states.len());
 }
@@ -104,11 +104,13 @@ fn of_rest(rest: &Rest) -> String {
         Rest::Lost(Lost { generation, reason, held, trouble, .. }) => {
             let rejected = held.as_ref().is_some_and(|held| held.rejected);
             let rejected = if rejected { ", rejected" } else { "" };
-            format!("lost {generation} {reason:?}{rejected}{}", of_trouble(trouble))
+            let foreign = held.as_ref().is_some_and(|held| held.foreign);
+            let foreign = if foreign { ", foreign" } else { "" };
+            format!("lost {generation} {reason:?}{rejected}{foreign}{}", of_trouble(trouble))
         }
-        Rest::Closed(Closed { generation, outbox, trouble, .. }) => {
+        Rest::Closed(Closed { generation, outbox, trouble, unrenewed, .. }) => {
             let outbox = if outbox.is_some() { ", to be told" } else { "" };
-            format!("closed {generation}{outbox}{}", of_trouble(trouble))
+            format!("closed {generation}{outbox}{}{}", of_trouble(trouble), of_trouble(unrenewed))
         }
     }
 }
