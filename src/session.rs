@@ -15,8 +15,10 @@
 //! back. The guide's [`semantics`](crate::guide::semantics) has the whole table.
 
 pub(crate) mod actor;
+mod call;
 pub(crate) mod core;
 pub(crate) mod door;
+mod ending;
 mod exchange;
 mod flight;
 pub(crate) mod machine;
@@ -32,7 +34,6 @@ use std::sync::{Arc, OnceLock};
 use http::{request, response};
 
 use self::door::{Door, SlotRef};
-use self::machine::Input;
 use self::message::{Ending, Granted, Job, Message};
 use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};
@@ -174,9 +175,8 @@ impl<P> Session<P> {
             Rejection::SessionDead => {
                 self.invalidate(used);
                 if let Some(slot) = self.door.find(&self.id) {
-                    let generation = used.generation();
-                    let reason = LostReason::Revoked;
-                    self.door.core.apply(&slot, Input::Dead { generation, reason });
+                    let core = &self.door.core;
+                    ending::end(core, &slot, used.generation(), LostReason::Revoked);
                 }
                 Verdict::Forward
             }

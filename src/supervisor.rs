@@ -2,6 +2,7 @@
 
 mod actor;
 mod builder;
+mod calls;
 mod link;
 mod message;
 mod registry;

@@ -47,7 +47,7 @@ impl Client {
     pub(crate) fn wire<'a>(
         &'a self,
         clock: &'a dyn Clock,
-        session: &'a SessionId,
+        session: Option<&'a SessionId>,
         policy: &Policy,
     ) -> Wire<'a> {
         let budget = Budget {

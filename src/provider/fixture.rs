@@ -71,7 +71,7 @@ impl Bench {
             repeat_floor: Duration::from_secs(5),
             longest_retry_after: Duration::from_secs(600),
         };
-        Wire::new(&self.transport, &self.clock, &self.session, budget)
+        Wire::new(&self.transport, &self.clock, Some(&self.session), budget)
     }
 
     /// A wall clock time, so many seconds after the start.

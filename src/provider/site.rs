@@ -115,7 +115,7 @@ impl Site {
         let known = self.client();
         let to_be_asked = |asking: &&Asking| known.is_none() || asking.is_stale();
         let Some(asking) = self.asking.as_ref().filter(to_be_asked) else {
-            return known.ok_or_else(|| Unresolved::unknown());
+            return known.ok_or_else(Unresolved::unknown);
         };
         let _turn = asking.turn.lock().await;
         // Somebody may have been faster.

@@ -29,7 +29,7 @@ use crate::transport::{self, Transport};
 pub struct Wire<'a> {
     transport: &'a Transport,
     clock: &'a dyn Clock,
-    session: &'a SessionId,
+    session: Option<&'a SessionId>,
     budget: Budget,
     begun: Now,
     /// When the latest request was sent: lifetimes count from there, not from the answer.
@@ -48,16 +48,16 @@ impl<'a> Wire<'a> {
     pub(crate) fn new(
         transport: &'a Transport,
         clock: &'a dyn Clock,
-        session: &'a SessionId,
+        session: Option<&'a SessionId>,
         budget: Budget,
     ) -> Self {
         let begun = clock.now();
         Self { transport, clock, session, budget, begun, sent: Mutex::new(None) }
     }
 
-    /// The session that the exchange is for.
+    /// The session that the exchange is for; none in a call that needs no session.
     #[must_use]
-    pub fn session(&self) -> &SessionId {
+    pub fn session(&self) -> Option<&SessionId> {
         self.session
     }
 
@@ -154,7 +154,7 @@ impl<'a> Wire<'a> {
 
 impl fmt::Debug for Wire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("session", self.session).finish_non_exhaustive()
+        f.debug_struct("Wire").field("session", &self.session).finish_non_exhaustive()
     }
 }
 

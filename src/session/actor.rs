@@ -256,13 +256,12 @@ impl Duty {
     }
 
     fn launch(&self, client: Arc<Client>, cargo: Cargo, place: Place) {
-        let (counters, credentials) = self.slot.look(|state| {
+        let credentials = self.slot.look(|state| {
             let rest = state.rest();
-            let counters = rest.as_ref().map_or((0, 0), |rest| rest.counters());
-            (counters, rest.as_ref().and_then(|rest| rest.credentials().cloned()))
+            rest.as_ref().and_then(|rest| rest.credentials().cloned())
         });
         let (pilot, core, slot) = self.depart();
-        let exchange = Exchange::new(&core, &slot, client, pilot, counters, place);
+        let exchange = Exchange::new(&core, &slot, client, pilot, place);
         core.tasks.run(exchange.run(cargo, credentials));
     }
 

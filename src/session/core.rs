@@ -14,7 +14,9 @@ use crate::event::{Event, EventKind, Publisher};
 use crate::key::SessionId;
 use crate::policy::{Policy, When};
 use crate::provider::client::Client;
+use crate::provider::gate::{Exchanged, News};
 use crate::provider::site::Site;
+use crate::provider::{ExchangeError, FailureClass};
 use crate::store::{Owner, Store};
 use crate::task::Tasks;
 
@@ -87,6 +89,29 @@ impl Core {
             self.event(slot, EventKind::ForeignAuthority);
         }
         self.arm(slot, &moment.rules);
+    }
+
+    /// Lets all sessions of a client know how an exchange ended.
+    pub(crate) fn report(
+        &self,
+        client: &Client,
+        of: Exchanged,
+        result: Result<(), &ExchangeError>,
+    ) {
+        let now = self.now();
+        if client.gate.report(now.boot, of, result) == News::Alarm {
+            let kind = EventKind::ProviderMisconfigured(client.name.clone());
+            self.events.publish(Event::of_none(now.wall, kind));
+        }
+    }
+
+    /// What the caller of an operation is told that failed. All sessions know of it only that the
+    /// server wants fewer requests, or calls the client invalid.
+    pub(crate) fn told(&self, client: &Client, failed: ExchangeError) -> Error {
+        if failed.class() == FailureClass::Throttled || failed.names_client() {
+            self.report(client, Exchanged::Grant, Err(&failed));
+        }
+        failed.into_error()
     }
 
     /// Reports a rejected token.

@@ -165,7 +165,7 @@ impl Door {
     }
 
     /// Takes a waiter's place and waits no longer than a call may.
-    async fn waiting<T>(
+    pub(crate) async fn waiting<T>(
         &self,
         slot: &Arc<Slot>,
         wait: impl Future<Output = Result<T>>,

@@ -22,10 +22,9 @@ use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
-use crate::event::EventKind;
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
-use crate::provider::gate::{Exchanged, News};
+use crate::provider::gate::Exchanged;
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Claim, Claimed, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
@@ -78,11 +77,11 @@ impl Exchange {
         slot: &Arc<Slot>,
         client: Arc<Client>,
         pilot: Pilot,
-        counters: (u64, u64),
         place: Place,
     ) -> Self {
         let rotation = client.provider.rotation();
-        let (epoch, base) = counters;
+        let counters = slot.look(|state| state.rest().map(|rest| rest.counters()));
+        let (epoch, base) = counters.unwrap_or_default();
         let (core, slot) = (Arc::clone(core), Arc::clone(slot));
         let reply = Mutex::new(None);
         let exchanged = Exchanged::Own;
@@ -279,15 +278,6 @@ impl Exchange {
                 tracing::warn!(session = %slot.id(), error = ?unsettled.error, "not settled");
                 None
             }
-        }
-    }
-
-    fn report(&self, client: &Client, of: Exchanged, result: Result<(), &ExchangeError>) {
-        let Self { core, .. } = self;
-        let now = core.now();
-        if client.gate.report(now.boot, of, result) == News::Alarm {
-            let kind = EventKind::ProviderMisconfigured(client.name.clone());
-            core.events.publish(crate::event::Event::of_none(now.wall, kind));
         }
     }
 

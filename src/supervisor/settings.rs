@@ -21,12 +21,7 @@ impl<P: Provider> Sessions<P> {
     ///
     /// Reads only.
     pub async fn provider(&self, tenant: &Tenant) -> Result<Arc<P>> {
-        let core = &self.door.core;
-        let site = self.provider.site(tenant);
-        let client = site.resolve(&*core.clock, &core.policy).await;
-        client.map_err(|unresolved| unresolved.error)?.typed().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput).about("another provider stands in for this one")
-        })
+        self.client(tenant).await.map(|(_, provider)| provider)
     }
 
     /// Other settings for all tenants: a new client secret, another site. Exchanges that run end

@@ -119,7 +119,7 @@ async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revo
         return Err(super::foreign().error);
     }
     let permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
-    let wire = client.wire(&*core.clock, slot.id(), &core.policy);
+    let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
     let provider = &*client.provider;
     let exchange = async {
         provider.prepare(&wire).await?;

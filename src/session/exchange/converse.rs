@@ -41,7 +41,7 @@ impl Exchange {
             Ok(_) | Err(_) => None,
         };
         let Some(client) = instead else {
-            self.report(&self.client, self.exchanged, said.0.as_ref().map(|_| ()));
+            self.core.report(&self.client, self.exchanged, said.0.as_ref().map(|_| ()));
             return said;
         };
         let again = match (is_grant, self.exchanged, &held) {
@@ -54,7 +54,7 @@ impl Exchange {
             return (said.0.map_err(unprocessed), said.1);
         }
         let said = self.say(&client, claimed_at, grant, held).await;
-        self.report(&client, self.exchanged, said.0.as_ref().map(|_| ()));
+        self.core.report(&client, self.exchanged, said.0.as_ref().map(|_| ()));
         said
     }
 
@@ -86,7 +86,7 @@ impl Exchange {
         held: Option<Arc<Credentials>>,
     ) -> (Answer, Now) {
         let Self { core, slot, .. } = self;
-        let wire = client.wire(&*core.clock, slot.id(), &core.policy);
+        let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
         let late = core.now().boot.since(claimed_at.boot);
         let answer = if late > core.policy.lease.saturating_sub(core.policy.exchange_budget) {
             // The send guard: with this little of the lease left, another process may take over
@@ -102,7 +102,7 @@ impl Exchange {
     /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
     pub(super) async fn prepare(&self, client: &Client) -> Result<(), Failure> {
         let Self { core, slot, .. } = self;
-        let wire = client.wire(&*core.clock, slot.id(), &core.policy);
+        let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
         let prepared = AssertUnwindSafe(client.provider.prepare(&wire)).catch_unwind();
         let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
         let failed = match prepared {
@@ -115,7 +115,7 @@ impl Exchange {
             Some(Err(_)) | None => ExchangeError::new(FailureClass::NotSent)
                 .with_source("the provider did not prepare the exchange"),
         };
-        self.report(client, Exchanged::Own, Err(&failed));
+        self.core.report(client, Exchanged::Own, Err(&failed));
         Err(self.failure(Intent::Refresh, failed, None))
     }
 

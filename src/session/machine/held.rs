@@ -111,12 +111,18 @@ impl Rest {
     }
 
     /// The credentials whose access token is served while it lives. Of a lost session only one
-    /// whose refresh token merely ended: any other may be dead at the server.
+    /// whose refresh token merely ended, or was deleted by us: any other may be dead at the server.
     pub(crate) fn serving(&self) -> Option<&Held> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
-            Self::Lost(lost) if lost.reason == LostReason::RefreshExpired => lost.held.as_ref(),
-            Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => None,
+            Self::Lost(lost) => match lost.reason {
+                LostReason::RefreshExpired | LostReason::TokensDeleted => lost.held.as_ref(),
+                LostReason::Rejected
+                | LostReason::Revoked
+                | LostReason::LostInDoubt
+                | LostReason::KeyMissing => None,
+            },
+            Self::Vacant { .. } | Self::Closed(_) => None,
         }
     }
 

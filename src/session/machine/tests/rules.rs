@@ -362,7 +362,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("lost", "SignInAgain(Rejected)"),
     ("lost, cooling", "SignInAgain(Rejected)"),
     ("closed", "NotEstablished"),
-    ("lost by an operation", "SignInAgain(TokensDeleted)"),
+    ("lost by an operation", "token"),
     ("closed, not begun again", "NotEstablished"),
     ("closed, to be told", "NotEstablished"),
     ("closed, cooling", "NotEstablished"),

@@ -96,6 +96,10 @@ pub(super) fn trouble(retry_at: u64) -> Trouble {
     Trouble { tries: 1, invalid: 0, retry_at: boot(retry_at), error }
 }
 
+fn refused() -> Trouble {
+    Trouble { error: Error::new(ErrorKind::Misconfigured), ..trouble(NOW + 60) }
+}
+
 pub(super) fn doubt(retry_at: u64) -> Doubt {
     Doubt { tries: 1, retry_at: boot(retry_at), floor: boot(NOW), hurry: false }
 }
@@ -147,10 +151,6 @@ pub(super) fn states() -> Vec<(&'static str, State)> {
 
 fn resting() -> Vec<(&'static str, State)> {
     let cooling = || Some(trouble(NOW + 5));
-    let refused = || {
-        let error = Error::new(ErrorKind::Misconfigured);
-        Some(Trouble { error, ..trouble(NOW + 60) })
-    };
     let early = || doubt(NOW + 60);
     let ripe = || doubt(NOW);
     let rest = State::Rest;
@@ -173,13 +173,13 @@ fn resting() -> Vec<(&'static str, State)> {
         ("active, foreign", active(Held { foreign: true, ..due() })),
         ("active, owed", active(Held { saved: Saved::Owed { attempts: 1 }, ..due() })),
         ("active, cooling", active(Held { trouble: cooling(), ..due() })),
-        ("active, misconfigured", active(Held { trouble: refused(), ..due() })),
+        ("active, misconfigured", active(Held { trouble: Some(refused()), ..due() })),
         ("active, no refresh token", active(single(fresh()))),
         ("active, no refresh token, rejected", active(Held { rejected: true, ..single(fresh()) })),
         ("active, no refresh token, ended", active(single(expired()))),
         ("active, refresh token ended", active(expired_refresh(fresh()))),
         ("doubt, early", in_doubt(fresh(), early())),
-        ("doubt, misconfigured", in_doubt(Held { trouble: refused(), ..fresh() }, early())),
+        ("doubt, misconfigured", in_doubt(Held { trouble: Some(refused()), ..fresh() }, early())),
         ("doubt, ripe", in_doubt(fresh(), ripe())),
         ("doubt, hurry", in_doubt(fresh(), Doubt { hurry: true, ..ripe() })),
         ("doubt, foreign", in_doubt(Held { foreign: true, ..fresh() }, ripe())),

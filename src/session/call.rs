@@ -1,0 +1,207 @@
+//! Calls at the server beside the session's own exchanges.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use tokio::sync::oneshot;
+
+use super::Session;
+use super::core::Core;
+use super::ending;
+use super::slot::Slot;
+use crate::error::{Error, ErrorKind, LostReason, Result};
+use crate::provider::client::Client;
+use crate::provider::{
+    Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
+    erased,
+};
+use crate::task::within;
+use crate::token::{Credentials, PermissionToken};
+
+impl<P: Provider> Session<P> {
+    /// Calls the server beside the session's own exchanges: lists tokens, asks who the user is,
+    /// whatever the provider has as an [`Operation`].
+    ///
+    /// A permission token is got first where the call needs one; if the server says that it is
+    /// dead, the call is made once more with another. What the call did to the session, a deleted
+    /// token for one, the session knows when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`permission_token`](Self::permission_token), where the call needs one; `NotEstablished`
+    /// where there are no credentials. `Refused` with what the server refused; `RetryLater` with
+    /// [`outcome`](Error::outcome), `Misconfigured`, `InvalidInput`, `Capacity`, `Deadline`,
+    /// `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped after it was sent, the call goes on, and its effect on the session is kept.
+    pub async fn call<O: Operation<P>>(&self, operation: O) -> Result<O::Output> {
+        let slot = self.obtain()?;
+        self.door.look(&slot).await?;
+        let token = match operation.credential() {
+            Credential::PermissionToken => Some(self.permission_token().await?),
+            Credential::Own => None,
+        };
+        let client = self.client()?;
+        let Some(provider) = client.typed::<P>() else {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("another provider stands in for this one, and has no such call")
+                .of_session(&self.id));
+        };
+        let core = &self.door.core;
+        let Some(place) = core.tasks.enter() else {
+            return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
+        };
+        let call =
+            Call { session: self.clone(), slot: Arc::clone(&slot), client, provider, operation };
+        let (done, ended) = oneshot::channel();
+        core.tasks.run(async move {
+            let made = AssertUnwindSafe(call.make(token)).catch_unwind().await;
+            drop(place);
+            // Whoever gave up meanwhile leaves the effect behind all the same.
+            drop(done.send(made.unwrap_or_else(|_| Err(panicked()))));
+        });
+        let made =
+            self.door.waiting(&slot, async { ended.await.unwrap_or_else(|_| Err(panicked())) });
+        made.await.map_err(|error| error.of_session(&self.id))
+    }
+}
+
+/// One call, with all that it needs.
+struct Call<P: Provider, O> {
+    session: Session<P>,
+    slot: Arc<Slot>,
+    client: Arc<Client>,
+    provider: Arc<P>,
+    operation: O,
+}
+
+impl<P: Provider, O: Operation<P>> Call<P, O> {
+    async fn make(&self, mut token: Option<PermissionToken>) -> Result<O::Output> {
+        let mut again = token.is_some();
+        loop {
+            let held = self.held()?;
+            let answer = self.ask(token.as_ref(), &held.credentials).await?;
+            let (parts, body) = answer.into_parts();
+            let rejection = match &token {
+                Some(_) => self.client.provider.rejection(&parts, &body),
+                None => Rejection::None,
+            };
+            match (rejection, &token) {
+                (Rejection::TokenDead, Some(used)) if again => {
+                    again = false;
+                    self.session.invalidate(used);
+                    let door = &self.session.door;
+                    let above = used.generation();
+                    token = Some(door.token_above(&self.slot, above, None).await?);
+                }
+                (Rejection::SessionDead, Some(used)) => {
+                    let generation = used.generation();
+                    ending::end(self.core(), &self.slot, generation, LostReason::Revoked);
+                    return Err(Error::new(ErrorKind::SignInAgain(LostReason::Revoked)));
+                }
+                (Rejection::None | Rejection::NotOurs | Rejection::TokenDead, _)
+                | (Rejection::SessionDead, None) => {
+                    let generation = token.map_or(held.generation, |token| token.generation());
+                    return self.read(&Response::from_parts(parts, body), generation);
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        token: Option<&PermissionToken>,
+        held: &Credentials,
+    ) -> Result<Response<Bytes>> {
+        let core = self.core();
+        let wire = self.wire();
+        if !self.client.issued(held) {
+            return Err(Error::new(ErrorKind::Misconfigured)
+                .about("the session was issued by another authority or to another client"));
+        }
+        let permit = self.client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+        let in_time = core.policy.exchange_budget;
+        let prepared = self.client.provider.prepare(&wire);
+        let prepared = within(&*core.clock, in_time, prepared).await;
+        prepared.unwrap_or_else(|| Err(slow(FailureClass::NotSent))).map_err(|f| self.failed(f))?;
+        let request = self.request(token, held)?;
+        let sent = within(&*core.clock, in_time, wire.send(request)).await;
+        drop(permit);
+        sent.unwrap_or_else(|| Err(slow(FailureClass::Ambiguous))).map_err(|f| self.failed(f))
+    }
+
+    fn request(
+        &self,
+        token: Option<&PermissionToken>,
+        held: &Credentials,
+    ) -> Result<Request<Bytes>> {
+        let tokens = erased::typed::<P>(held).map_err(ExchangeError::into_error)?;
+        let (mut parts, body) = self.operation.request(&self.provider, &tokens)?.into_parts();
+        if let Some(token) = token {
+            let signing = Signing::new(token, tokens.secret_of_token(), self.core().now().wall);
+            self.client.provider.authorize(&signing, &mut parts)?;
+        }
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Reads the answer, and does to the session what the call did to it.
+    fn read(&self, answer: &Response<Bytes>, generation: u64) -> Result<O::Output> {
+        let (output, effect) =
+            self.operation.response(&self.wire(), answer).map_err(|failed| self.failed(failed))?;
+        let (core, slot) = (self.core(), &self.slot);
+        match effect {
+            Effect::None => {}
+            Effect::AccessTokenDead => core.reject(slot, generation),
+            Effect::RefreshTokenDead => {
+                ending::end(core, slot, generation, LostReason::TokensDeleted);
+            }
+            Effect::SessionDead => {
+                core.reject(slot, generation);
+                ending::end(core, slot, generation, LostReason::TokensDeleted);
+            }
+        }
+        Ok(output)
+    }
+
+    fn failed(&self, failed: ExchangeError) -> Error {
+        self.core().told(&self.client, failed)
+    }
+
+    fn held(&self) -> Result<Sent> {
+        self.slot
+            .look(|state| {
+                let rest = state.rest()?;
+                let credentials = Arc::clone(rest.credentials()?);
+                Some(Sent { credentials, generation: rest.counters().1 })
+            })
+            .ok_or_else(|| Error::new(ErrorKind::NotEstablished))
+    }
+
+    fn wire(&self) -> Wire<'_> {
+        let core = self.core();
+        self.client.wire(&*core.clock, Some(self.slot.id()), &core.policy)
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.session.door.core
+    }
+}
+
+/// The credentials that a call is made with.
+struct Sent {
+    credentials: Arc<Credentials>,
+    generation: u64,
+}
+
+fn slow(class: FailureClass) -> ExchangeError {
+    ExchangeError::new(class).with_source("the server did not answer in time")
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
+}
