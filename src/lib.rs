@@ -13,6 +13,7 @@ pub mod guide;
 pub mod key;
 pub mod policy;
 pub mod provider;
+pub mod seal;
 pub mod secret;
 pub mod session;
 pub mod store;
