@@ -21,6 +21,7 @@ pub mod supervisor;
 mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod ticket;
 pub mod token;
 pub mod transport;
 
