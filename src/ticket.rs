@@ -4,6 +4,7 @@
 //! next request needs, so that no process has to remember it, and another one may go on.
 
 mod body;
+pub(crate) mod carried;
 mod fault;
 mod spent;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use hkdf::{Hkdf, InvalidLength};
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{KeyRing, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
@@ -121,8 +121,10 @@ fn cipher(key: &MasterKey, place: &Place<'_>) -> Result<XChaCha20Poly1305, Inval
     let mut info = Vec::new();
     append(&mut info, place.label.as_bytes());
     place.context.iter().for_each(|part| append(&mut info, part));
+    let (mut extracted, hkdf) = Hkdf::<Sha256>::extract(Some(SALT), key.expose());
+    extracted.as_mut_slice().zeroize();
     let mut derived = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(SALT), key.expose()).expand(&info, derived.as_mut_slice())?;
+    hkdf.expand(&info, derived.as_mut_slice())?;
     Ok(XChaCha20Poly1305::new((&*derived).into()))
 }
 

@@ -183,6 +183,22 @@ fn a_ticket_says_whose_it_is_before_its_payload_is_read() {
 }
 
 #[test]
+fn a_payload_carries_secrets() {
+    #[derive(Serialize, Deserialize)]
+    struct Carrying {
+        #[serde(with = "carried")]
+        verifier: Secret,
+    }
+    let tickets = tickets(&ring(1, 1));
+    let payload = Carrying { verifier: Secret::from("a\"\n\u{e9}") };
+    let expires = start() + MINUTE;
+    let ticket = tickets.issue(Purpose::Login, &session("p", "d"), expires, &payload).unwrap();
+    let opened = tickets.open::<Carrying>(&ticket, Purpose::Login, start()).unwrap();
+    assert_eq!(opened.payload.verifier.expose_secret(), "a\"\n\u{e9}");
+    assert_eq!(fault(self::opened(&tickets, &ticket)), TicketFault::Malformed);
+}
+
+#[test]
 fn a_ticket_is_used_once_unless_it_is_given_back() {
     let tickets = tickets(&ring(1, 1));
     let ticket = issued(&tickets, Purpose::Login);
