@@ -1,7 +1,7 @@
 //! Tickets: what a login that takes more than one request leaves with the browser.
 //!
-//! A ticket is sealed by the supervisor's [`KeyRing`](crate::seal::KeyRing) and holds all that the
-//! next request needs, so that no process has to remember it, and another one may go on.
+//! A ticket is sealed by the supervisor's [`KeyRing`] and holds all that the next request needs, so
+//! that no process has to remember it, and another one may go on.
 
 mod body;
 pub(crate) mod carried;
