@@ -13,6 +13,7 @@ pub mod guide;
 pub mod key;
 pub mod policy;
 pub mod provider;
+pub mod seal;
 pub mod secret;
 pub mod session;
 pub mod store;
@@ -20,6 +21,7 @@ pub mod supervisor;
 mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod ticket;
 pub mod token;
 pub mod transport;
 

@@ -319,6 +319,19 @@ pub const SITES_AT_ONCE: usize = 8;
 /// anew. Defaults to 2 s: clock discipline moves by less, suspends and clock steps by more.
 pub const DRIFT: Duration = Duration::from_secs(2);
 
+/// Longer texts of key rings are refused. Defaults to 64 KiB because a ring has two or three keys
+/// of 50 bytes each, and comments.
+pub const MAX_KEY_RING_BYTES: usize = 64 * 1024;
+
+/// Longer tickets are refused. Defaults to 16 KiB because most servers take no longer header, and
+/// a ticket goes through a cookie or a form. Browsers keep no cookie of more than 4 KiB; the
+/// tickets of this crate's own logins have some 500 bytes.
+pub const MAX_TICKET_BYTES: usize = 16 * 1024;
+
+/// How many used tickets are remembered until they expire; the next one gets `Capacity`. Defaults
+/// to 65,536 because at 10 min a ticket that is 109 logins a second, in some 8 MB.
+pub const SPENT_TICKETS: usize = 65_536;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,265 @@
+use std::error::Error as _;
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::MAX_KEY_RING_BYTES;
+
+const PLACE: Place<'_> = Place { label: "test", context: &[b"acme"], bound: &[b"a", b"bc"] };
+
+fn key(byte: u8) -> MasterKey {
+    MasterKey::from([byte; 32])
+}
+
+fn entry(number: u32, byte: u8) -> String {
+    format!("{number}:{}", STANDARD.encode([byte; 32]))
+}
+
+fn sealed(ring: &KeyRing, text: &[u8]) -> Vec<u8> {
+    ring.seal(&PLACE, Zeroizing::new(text.to_vec())).unwrap()
+}
+
+#[track_caller]
+fn fault(result: Result<KeyRing>) -> KeyRingFault {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    error.source().unwrap().downcast_ref::<KeyRingFault>().unwrap().clone()
+}
+
+#[test]
+fn entries_stand_between_commas_spaces_line_ends_and_comments() {
+    let (one, two, three) = (entry(1, 1), entry(20, 2), entry(3, 3));
+    let unpadded = format!("4:{}", STANDARD_NO_PAD.encode([4; 32]));
+    for text in [
+        format!("{one},{two},{three},{unpadded}"),
+        format!("{one} {two}\t{three} ,, {unpadded}\n"),
+        format!("# keys\r\n{one}\r\n\r\n{two} # {two}, new\r\n{three}\r\n#{one}\r\n{unpadded}"),
+    ] {
+        let ring = KeyRing::parse(&text).unwrap();
+        assert_eq!(format!("{ring:?}"), "KeyRing { seals: 20, opens: [1, 3, 4, 20] }");
+        for (number, byte) in [(1, 1), (20, 2), (3, 3), (4, 4)] {
+            assert_eq!(ring.keys().get(number).unwrap().expose(), &[byte; 32]);
+        }
+    }
+}
+
+#[test]
+fn a_text_that_is_no_ring_says_which_entry_is_wrong_and_how() {
+    let good = entry(1, 1);
+    let number = 2;
+    for text in ["", " ,\n# 1:AAAA\n"] {
+        assert_eq!(fault(KeyRing::parse(text)), KeyRingFault::NoKey);
+    }
+    for wrong in ["hello", ":AAAA", "+2:AAAA", "-2:AAAA", "4294967296:AAAA", "2x:AAAA", "²:AAAA"] {
+        let result = KeyRing::parse(&format!("{good}\n{wrong}"));
+        assert_eq!(fault(result), KeyRingFault::NotAnEntry { entry: 2 }, "{wrong}");
+    }
+    for wrong in ["2:A", "2:AA*A", "2:AA==AA==", "2:====", "2:AAB", "2:é"] {
+        let result = KeyRing::parse(&format!("{good}\n{wrong}"));
+        assert_eq!(fault(result), KeyRingFault::NotBase64 { number }, "{wrong}");
+    }
+    for bytes in [0, 1, 31, 33, 64] {
+        let result = KeyRing::parse(&format!("{good},2:{}", STANDARD.encode(vec![7; bytes])));
+        assert_eq!(fault(result), KeyRingFault::WrongLength { number, bytes });
+    }
+    let double = KeyRing::parse(&format!("{good} 2{good} 01{}", &good[1..]));
+    assert_eq!(fault(double), KeyRingFault::DoubleNumber { number: 1 });
+    let long = format!("{good}#{}", "x".repeat(MAX_KEY_RING_BYTES - good.len() - 1));
+    KeyRing::parse(&long).unwrap();
+    assert_eq!(fault(KeyRing::parse(&format!("{long}x"))), KeyRingFault::TooLong);
+}
+
+#[test]
+fn a_ring_is_read_from_a_file() {
+    let path = std::env::temp_dir().join(format!("session-warden-keys-{}", std::process::id()));
+    std::fs::write(&path, format!("# first\n{}\n", entry(1, 1))).unwrap();
+    let ring = KeyRing::from_file(&path);
+    std::fs::write(&path, [0xff; 50]).unwrap();
+    let binary = KeyRing::from_file(&path);
+    std::fs::write(&path, vec![b' '; MAX_KEY_RING_BYTES * 2]).unwrap();
+    let long = KeyRing::from_file(&path);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(ring.unwrap().keys().newest.1.expose(), &[1; 32]);
+    assert_eq!(fault(binary), KeyRingFault::NotText);
+    assert_eq!(fault(long), KeyRingFault::TooLong);
+    let gone = fault(KeyRing::from_file(&path));
+    assert_eq!(gone, KeyRingFault::Unreadable(io::ErrorKind::NotFound));
+}
+
+#[test]
+fn a_ring_is_read_from_the_environment() {
+    const VARIABLE: &str = "SESSION_WARDEN_TEST_KEYS";
+    if std::env::var_os(VARIABLE).is_some() {
+        let ring = KeyRing::from_env(VARIABLE).unwrap();
+        assert_eq!(ring.keys().newest.1.expose(), &[1; 32]);
+        return;
+    }
+    let unset = fault(KeyRing::from_env(VARIABLE));
+    assert_eq!(unset, KeyRingFault::Unset { variable: Some(VARIABLE.to_owned()) });
+    // A process cannot set its own environment safely, so the test runs once more in another.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "seal::tests::a_ring_is_read_from_the_environment"])
+        .env(VARIABLE, entry(1, 1))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn a_key_in_the_place_of_a_name_or_a_number_is_not_shown() {
+    let key = STANDARD.encode([0x5a; 32]);
+    let bare = key.trim_end_matches('=');
+    let path = std::env::temp_dir().join(bare);
+    let results = [
+        KeyRing::from_env(bare),
+        KeyRing::from_env(&format!("1:{key}")),
+        KeyRing::from_file(path),
+        KeyRing::parse(&key),
+        KeyRing::parse(&format!("{bare}:1")),
+        KeyRing::parse(&format!("1:{key}{key}")),
+        KeyRing::parse(&format!("1:{bare}!")),
+        KeyRing::parse(&format!("1:{key} 1:{key}")),
+    ];
+    for result in results {
+        let error = result.unwrap_err();
+        let shown = format!("{error} {error:?} {error:#?} {}", error.source().unwrap());
+        assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 90"), "{shown}");
+    }
+    let ring = KeyRing::parse(&format!("1:{key}")).unwrap();
+    let shown = format!("{ring:?} {ring:#?} {:?} {:#?}", ring.keys().newest, PLACE);
+    assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 90"), "{shown}");
+}
+
+#[test]
+fn the_highest_number_seals_and_all_open() {
+    let old = KeyRing::new(1, key(1));
+    let by_old = sealed(&old, b"text");
+    let both = old.clone().with(2, key(2)).unwrap();
+    let by_new = sealed(&both, b"text");
+    assert_eq!(
+        (by_old[1..5].to_vec(), by_new[1..5].to_vec()),
+        (vec![0, 0, 0, 1], vec![0, 0, 0, 2])
+    );
+    assert_eq!(&both.open(&PLACE, &by_old).unwrap()[..], b"text");
+    assert_eq!(&both.open(&PLACE, &by_new).unwrap()[..], b"text");
+    // The clone that was there before has not got it, and a removed key opens nothing.
+    assert_eq!(old.open(&PLACE, &by_new), Err(OpenFault::UnknownKey(2)));
+    assert_eq!(KeyRing::new(2, key(2)).open(&PLACE, &by_old), Err(OpenFault::UnknownKey(1)));
+    let older = both.with(0, key(0)).unwrap();
+    assert_eq!(sealed(&older, b"text")[1..5], [0, 0, 0, 2]);
+    assert_eq!(fault(older.with(1, key(1))), KeyRingFault::DoubleNumber { number: 1 });
+}
+
+#[test]
+fn a_reload_reaches_every_clone() {
+    let ring = KeyRing::new(1, key(1));
+    let clone = ring.clone();
+    let before = sealed(&clone, b"text");
+    ring.reload(KeyRing::new(2, key(2)));
+    assert_eq!(clone.open(&PLACE, &before), Err(OpenFault::UnknownKey(1)));
+    assert_eq!(sealed(&clone, b"text")[1..5], [0, 0, 0, 2]);
+    // The two rings share their keys, not their fate.
+    let other = KeyRing::new(3, key(3));
+    ring.reload(other.clone());
+    other.reload(KeyRing::new(4, key(4)));
+    assert_eq!(format!("{clone:?}"), "KeyRing { seals: 3, opens: [3] }");
+}
+
+#[test]
+fn generated_rings_do_not_open_each_other() {
+    let (one, other) = (KeyRing::generate().unwrap(), KeyRing::generate().unwrap());
+    let text = sealed(&one, b"text");
+    assert_eq!(&one.open(&PLACE, &text).unwrap()[..], b"text");
+    assert!(matches!(other.open(&PLACE, &text), Err(OpenFault::UnknownKey(_))));
+    assert_ne!(sealed(&one, b"text"), text, "each text has its own nonce");
+}
+
+#[test]
+fn a_sealed_text_opens_nowhere_else() {
+    let ring = KeyRing::new(1, key(1));
+    let text = sealed(&ring, b"text");
+    let places = [
+        Place { label: "tes", ..PLACE },
+        Place { label: "testacme", context: &[], ..PLACE },
+        Place { context: &[b"acm", b"e"], ..PLACE },
+        Place { context: &[b"acme", b""], ..PLACE },
+        Place { bound: &[b"ab", b"c"], ..PLACE },
+        Place { bound: &[b"abc"], ..PLACE },
+        Place { bound: &[b"a", b"bc", b""], ..PLACE },
+        Place { context: &[], bound: &[b"acme", b"a", b"bc"], ..PLACE },
+    ];
+    for place in places {
+        assert_eq!(ring.open(&place, &text), Err(OpenFault::Altered), "{place:?}");
+    }
+    assert_eq!(KeyRing::new(1, key(2)).open(&PLACE, &text), Err(OpenFault::Altered));
+    // A number that the ring knows too does not make another header a good one.
+    let ring = ring.with(2, key(1)).unwrap();
+    let mut renumbered = text;
+    renumbered[4] = 2;
+    assert_eq!(ring.open(&PLACE, &renumbered), Err(OpenFault::Altered));
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let ring = KeyRing::new(1, key(1));
+    let text = sealed(&ring, b"text");
+    assert_eq!(text.len(), OVERHEAD + 4);
+    for bit in 0..text.len() * 8 {
+        let mut flipped = text.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let fault = ring.open(&PLACE, &flipped).unwrap_err();
+        let expected = match bit / 8 {
+            0 => matches!(fault, OpenFault::Malformed),
+            1..5 => matches!(fault, OpenFault::UnknownKey(_)),
+            _ => matches!(fault, OpenFault::Altered),
+        };
+        assert!(expected, "bit {bit}: {fault:?}");
+    }
+    for length in 0..text.len() {
+        let fault = ring.open(&PLACE, &text[..length]).unwrap_err();
+        let expected = if length < OVERHEAD { OpenFault::Malformed } else { OpenFault::Altered };
+        assert_eq!(fault, expected, "{length} bytes");
+    }
+}
+
+#[test]
+fn what_another_implementation_sealed_opens() {
+    // Made with Python's hmac and a ChaCha20-Poly1305 checked against the draft's example
+    // (draft-irtf-cfrg-xchacha appendix A.3.1). A change of the format must be a new version.
+    let text = "AQAAAQJkZWZnaGlqa2xtbm9wcXJzdHV2d3h5envOSOL/gpodRULMvvHJv4buVGiE1L1Cz+3Sl++jrJwETo2s\
+                2e2mK2XULp7LVjofTrth7PyVj4lxnAg=";
+    let text = STANDARD.decode(text).unwrap();
+    let ring = KeyRing::new(258, MasterKey::from(std::array::from_fn(|at| at as u8)));
+    let bound: &[&[u8]] = &[b"device-17", b""];
+    let place = Place { label: "test: golden", context: &[b"acme"], bound };
+    let opened = ring.open(&place, &text).unwrap();
+    assert_eq!(&opened[..], b"what was sealed by another implementation");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_sealed_opens_in_its_place(
+        text in vec(any::<u8>(), 0..300),
+        context in vec(any::<u8>(), 0..20),
+        bound in vec(any::<u8>(), 0..20),
+    ) {
+        let ring = KeyRing::new(1, key(1));
+        let (context, bound): ([&[u8]; 1], [&[u8]; 1]) = ([&context], [&bound]);
+        let place = Place { label: "test", context: &context, bound: &bound };
+        let sealed = ring.seal(&place, Zeroizing::new(text.clone())).unwrap();
+        prop_assert_eq!(&ring.open(&place, &sealed).unwrap()[..], &text[..]);
+    }
+
+    #[test]
+    fn no_text_makes_a_ring_panic(text in "[0-9:A-Za-z+/=#,\n é]{0,80}", bytes in vec(any::<u8>(), 0..80)) {
+        drop(KeyRing::parse(&text));
+        prop_assert!(KeyRing::new(1, key(1)).open(&PLACE, &bytes).is_err());
+    }
+}

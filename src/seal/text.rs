@@ -1,0 +1,74 @@
+//! Key rings as text.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
+use super::{KeyRingFault, Keys, MasterKey};
+use crate::policy::MAX_KEY_RING_BYTES;
+
+/// Tools differ in whether they pad, and either way there is one key in it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The file's bytes, in a buffer that never grew, because growing leaves a copy behind.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyRingFault> {
+    // With less room to spare than this, reading to the end may go through other buffers.
+    const SPARE: usize = 1024;
+    let unreadable = |error: std::io::Error| KeyRingFault::Unreadable(error.kind());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_RING_BYTES + SPARE));
+    let file = File::open(path).map_err(unreadable)?;
+    let most = u64::try_from(MAX_KEY_RING_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+pub(super) fn keys(text: &str) -> Result<Keys, KeyRingFault> {
+    if text.len() > MAX_KEY_RING_BYTES {
+        return Err(KeyRingFault::TooLong);
+    }
+    let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(before, _)| before));
+    let between = |c: char| c == ',' || c.is_whitespace();
+    let entries = lines.flat_map(|line| line.split(between)).filter(|entry| !entry.is_empty());
+    let mut keys: Option<Keys> = None;
+    for (at, entry) in entries.enumerate() {
+        let (number, key) = self::entry(at + 1, entry)?;
+        match &mut keys {
+            Some(keys) => keys.add(number, key)?,
+            None => keys = Some(Keys { newest: (number, key), older: Vec::new() }),
+        }
+    }
+    keys.ok_or(KeyRingFault::NoKey)
+}
+
+/// The name of a variable as it may be shown. A key that was passed in its place by mistake has
+/// 43 characters or more.
+pub(super) fn shown(variable: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (variable.len() <= 40 && variable.chars().all(plain)).then(|| variable.to_owned())
+}
+
+fn entry(at: usize, entry: &str) -> Result<(u32, MasterKey), KeyRingFault> {
+    let wrong = || KeyRingFault::NotAnEntry { entry: at };
+    let (number, key) = entry.split_once(':').ok_or_else(wrong)?;
+    // `u32::from_str` would take a sign too.
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    let room = base64::decoded_len_estimate(key.len());
+    let mut bytes = Zeroizing::new(vec![0; room]);
+    let length =
+        BASE64.decode_slice(key, &mut bytes).map_err(|_| KeyRingFault::NotBase64 { number })?;
+    let exact = bytes.get(..length).and_then(|bytes| bytes.try_into().ok());
+    let exact = exact.ok_or(KeyRingFault::WrongLength { number, bytes: length })?;
+    Ok((number, MasterKey::copied(exact)))
+}
