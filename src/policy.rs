@@ -65,6 +65,9 @@ pub struct Policy {
     /// How long a second factor is waited for. Defaults to 10 min because vendors' challenges
     /// live for 10 to 15 min.
     pub challenge: Duration,
+    /// How long a login through a browser may take. Defaults to 10 min because people look for
+    /// passwords and phones, and a code lives for no longer (RFC 6749 section 4.1.2).
+    pub login: Duration,
     /// Waiting times after failed exchanges. Defaults to 1 s doubling to 5 min, with full jitter.
     pub backoff: Backoff,
     /// Waiting times after failed saves. Defaults to 100 ms doubling to 10 s, with full jitter,
@@ -94,6 +97,7 @@ impl Default for Policy {
             lease: Duration::from_secs(20),
             hold: Duration::from_secs(30),
             challenge: Duration::from_secs(600),
+            login: Duration::from_secs(600),
             backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) },
             save_backoff: Backoff {
                 base: Duration::from_millis(100),

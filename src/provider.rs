@@ -10,6 +10,7 @@ pub(crate) mod erased;
 pub(crate) mod fixture;
 pub(crate) mod gate;
 mod login;
+pub(crate) mod means;
 pub mod oauth2;
 mod operation;
 pub(crate) mod registered;
@@ -424,8 +425,28 @@ impl ExchangeError {
         self.code.as_ref().is_some_and(|code| code.as_str() == "invalid_client")
     }
 
+    /// What this crate itself said before anything was sent, and the caller can act on.
+    fn own(&self) -> Option<&Error> {
+        let own = self.source.as_ref()?.downcast_ref::<Error>()?;
+        let actionable = match own.kind() {
+            ErrorKind::InvalidInput | ErrorKind::Misconfigured | ErrorKind::Refused(_) => true,
+            ErrorKind::NotEstablished
+            | ErrorKind::SignInAgain(_)
+            | ErrorKind::RetryLater
+            | ErrorKind::Superseded
+            | ErrorKind::Capacity
+            | ErrorKind::Store
+            | ErrorKind::Deadline
+            | ErrorKind::ShuttingDown => false,
+        };
+        (actionable && self.class == FailureClass::NotSent).then_some(own)
+    }
+
     /// The same, as callers get it.
     pub(crate) fn into_error(self) -> Error {
+        if let Some(own) = self.own() {
+            return own.clone().with_outcome(ExchangeOutcome::NotSent);
+        }
         let (kind, outcome) = match self.class {
             FailureClass::NotSent | FailureClass::Untrusted => {
                 (ErrorKind::RetryLater, ExchangeOutcome::NotSent)
@@ -450,6 +471,13 @@ impl ExchangeError {
             None => error,
         };
         error.with_source(self)
+    }
+}
+
+/// What was wrong before anything was sent. The caller gets the same kind of error.
+impl From<Error> for ExchangeError {
+    fn from(own: Error) -> Self {
+        Self::new(FailureClass::NotSent).with_source(own)
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod door;
 mod ending;
 mod exchange;
 mod flight;
+pub(crate) mod login;
 pub(crate) mod machine;
 pub(crate) mod message;
 mod restore;
@@ -34,6 +35,7 @@ use std::sync::{Arc, OnceLock};
 use http::{request, response};
 
 use self::door::{Door, SlotRef};
+pub use self::login::Login;
 use self::message::{Ending, Granted, Job, Message};
 use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};

@@ -4,6 +4,7 @@ mod actor;
 mod builder;
 mod calls;
 mod link;
+mod login;
 mod message;
 mod registry;
 mod restart;
@@ -27,6 +28,7 @@ use crate::event::Events;
 use crate::key::{SessionId, SessionKey};
 use crate::provider::Provider;
 use crate::provider::registered::Registered;
+use crate::seal::KeyRing;
 use crate::session::Session;
 use crate::session::core::Core;
 use crate::session::door::Door;
@@ -92,6 +94,12 @@ impl Supervisor {
         let registered = self.registered(provider)?;
         let id = SessionId::new(registered.name.clone(), key);
         Ok(Session::new(Arc::clone(&self.door), registered, id))
+    }
+
+    /// The keys that seal tickets. [`KeyRing::reload`] changes them while the supervisor runs.
+    #[must_use]
+    pub fn keys(&self) -> &KeyRing {
+        &self.door.core.keys
     }
 
     /// What happens from now on. Ends when the supervisor shuts down.

@@ -139,19 +139,9 @@ impl Tickets {
         Ok(Ticket(Secret::from(text.as_str())))
     }
 
-    /// What a ticket holds, if it is genuine, for `purpose`, and not expired at `now`. A payload
-    /// of another type is malformed; where several providers share a door,
-    /// [`look`](Self::look) tells first whose it is.
-    pub(crate) fn open<T: DeserializeOwned>(
-        &self,
-        ticket: &Ticket,
-        purpose: Purpose,
-        now: SystemTime,
-    ) -> Result<Opened<T>> {
-        self.look(ticket, purpose, now)?.read()
-    }
-
-    /// The same without its payload, which [`Opened::read`] reads.
+    /// What a ticket holds, if it is genuine, for `purpose`, and not expired at `now`.
+    /// [`Opened::read`] reads its payload, when it is known whose it is: one of another type is
+    /// malformed.
     pub(crate) fn look(
         &self,
         ticket: &Ticket,

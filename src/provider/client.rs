@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::erased::{Erased, origin};
 use super::gate::Gate;
+use super::means::Means;
 use super::wire::{Budget, Wire};
 use super::{Provider, RenewWith, Settings};
 use crate::clock::Clock;
 use crate::key::{ProviderName, SessionId};
 use crate::policy::{Policy, RefreshPolicy};
 use crate::token::Credentials;
-use crate::transport::Transport;
 
 /// What all sessions at one site share until its settings change. An exchange keeps the one that
 /// it began with.
@@ -23,7 +23,7 @@ pub(crate) struct Client {
     pub(crate) gate: Gate,
     /// Counts the site's clients, from 1.
     pub(crate) version: u64,
-    transport: Arc<Transport>,
+    means: Arc<Means>,
     origin: String,
 }
 
@@ -33,14 +33,14 @@ impl Client {
     pub(crate) fn new(
         name: ProviderName,
         settings: Settings,
-        transport: Arc<Transport>,
+        means: Arc<Means>,
         former: Option<&Self>,
     ) -> Self {
         let Settings { provider, refresh, limits, renew_with } = settings;
         let gate = Gate::after(limits, former.map(|former| &former.gate));
         let version = former.map_or(0, |former| former.version) + 1;
         let origin = origin(&*provider);
-        Self { name, provider, refresh, renew_with, gate, version, transport, origin }
+        Self { name, provider, refresh, renew_with, gate, version, means, origin }
     }
 
     /// The wire of one exchange that begins now.
@@ -54,14 +54,20 @@ impl Client {
             ends: clock.now().boot.after(policy.exchange_budget),
             repeat_floor: policy.repeat_floor,
             longest_retry_after: self.longest_retry_after(),
+            challenge: policy.challenge,
         };
-        Wire::new(&self.transport, clock, session, budget)
+        Wire::new(&self.means, clock, session, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,
     /// nothing of them may be sent.
     pub(crate) fn issued(&self, credentials: &Credentials) -> bool {
         credentials.authority() == self.origin && credentials.client() == self.provider.client()
+    }
+
+    /// The origin that its credentials are bound to.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// The provider with its type; none where another stands in for it.

@@ -5,9 +5,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::Wire;
+use super::means::Means;
 use super::wire::Budget;
 use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::seal::KeyRing;
+use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
 
 /// The wall clock of a [`StillClock`] at its start: 2027-01-15T08:00:00Z.
@@ -49,7 +52,7 @@ impl Clock for StillClock {
 /// All that a wire borrows.
 pub(crate) struct Bench {
     pub(crate) clock: StillClock,
-    transport: Transport,
+    means: Means,
     session: SessionId,
 }
 
@@ -59,7 +62,10 @@ impl Bench {
         let key = SessionKey::new("tenant", "device").unwrap();
         Self {
             clock: StillClock::new(),
-            transport: Transport::new(&config).unwrap(),
+            means: Means {
+                transport: Transport::new(&config).unwrap(),
+                tickets: Tickets::new(KeyRing::generate().unwrap(), 8),
+            },
             session: SessionId::new(ProviderName::new("provider").unwrap(), key),
         }
     }
@@ -70,8 +76,9 @@ impl Bench {
             ends: self.clock.now().boot.after(Duration::from_secs(10)),
             repeat_floor: Duration::from_secs(5),
             longest_retry_after: Duration::from_secs(600),
+            challenge: Duration::from_secs(600),
         };
-        Wire::new(&self.transport, &self.clock, Some(&self.session), budget)
+        Wire::new(&self.means, &self.clock, Some(&self.session), budget)
     }
 
     /// A wall clock time, so many seconds after the start.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scc::HashMap;
 
+use super::means::Means;
 use super::site::Site;
 use super::source::Source;
 use super::{Provider, ProviderSource, Registration};
 use crate::key::{ProviderName, Tenant};
 use crate::policy::IDLE_SITES;
-use crate::transport::Transport;
 
 /// What a provider's name stands for.
 pub(crate) struct Registered {
@@ -28,7 +28,7 @@ enum Sites {
 
 struct PerTenant {
     source: Source,
-    transport: Arc<Transport>,
+    means: Arc<Means>,
     sites: HashMap<Tenant, Arc<Site>>,
     /// With so many sites, those that no session uses are looked for.
     sweep_at: AtomicUsize,
@@ -38,20 +38,20 @@ impl Registered {
     pub(crate) fn new<P: Provider>(
         name: ProviderName,
         registration: Registration<P>,
-        transport: Arc<Transport>,
+        means: Arc<Means>,
     ) -> Self {
-        let site = Site::of_all(name.clone(), registration.settings, transport);
+        let site = Site::of_all(name.clone(), registration.settings, means);
         Self { name, sites: Sites::OfAll(Arc::new(site)), provides: TypeId::of::<P>() }
     }
 
     pub(crate) fn per_tenant<P: Provider>(
         name: ProviderName,
         source: impl ProviderSource<P>,
-        transport: Arc<Transport>,
+        means: Arc<Means>,
     ) -> Self {
         let source = Source::new(source);
         let sweep_at = AtomicUsize::new(IDLE_SITES);
-        let sites = PerTenant { source, transport, sites: HashMap::new(), sweep_at };
+        let sites = PerTenant { source, means, sites: HashMap::new(), sweep_at };
         Self { name, sites: Sites::PerTenant(sites), provides: TypeId::of::<P>() }
     }
 
@@ -105,8 +105,8 @@ impl PerTenant {
             return site;
         }
         let make = || {
-            let (source, transport) = (self.source.clone(), Arc::clone(&self.transport));
-            Arc::new(Site::of_tenant(name.clone(), tenant.clone(), source, transport))
+            let (source, means) = (self.source.clone(), Arc::clone(&self.means));
+            Arc::new(Site::of_tenant(name.clone(), tenant.clone(), source, means))
         };
         let site = Arc::clone(self.sites.entry_sync(tenant.clone()).or_insert_with(make).get());
         self.sweep();

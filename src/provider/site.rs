@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 use super::Settings;
 use super::client::Client;
+use super::means::Means;
 use super::source::{Source, SourceError};
 use crate::clock::{BootTime, Clock};
 use crate::error::Error;
 use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
-use crate::transport::Transport;
 
 /// The place of a client: of one tenant where each has its own, else of all.
 pub(crate) struct Site {
@@ -23,7 +23,7 @@ pub(crate) struct Site {
     /// Held while one client is put in the place of another.
     replacing: Mutex<()>,
     name: ProviderName,
-    transport: Arc<Transport>,
+    means: Arc<Means>,
     asking: Option<Asking>,
 }
 
@@ -56,14 +56,10 @@ pub(crate) struct Unresolved {
 
 impl Site {
     /// The site of all tenants.
-    pub(crate) fn of_all(
-        name: ProviderName,
-        settings: Settings,
-        transport: Arc<Transport>,
-    ) -> Self {
-        let client = Client::new(name.clone(), settings, Arc::clone(&transport), None);
+    pub(crate) fn of_all(name: ProviderName, settings: Settings, means: Arc<Means>) -> Self {
+        let client = Client::new(name.clone(), settings, Arc::clone(&means), None);
         let client = ArcSwapOption::from_pointee(client);
-        Self { client, replacing: Mutex::default(), name, transport, asking: None }
+        Self { client, replacing: Mutex::default(), name, means, asking: None }
     }
 
     /// The site of one tenant, whose client the source knows.
@@ -71,7 +67,7 @@ impl Site {
         name: ProviderName,
         tenant: Tenant,
         source: Source,
-        transport: Arc<Transport>,
+        means: Arc<Means>,
     ) -> Self {
         let asking = Asking {
             tenant,
@@ -82,7 +78,7 @@ impl Site {
             stale: AtomicBool::new(false),
         };
         let (client, asking) = (ArcSwapOption::empty(), Some(asking));
-        Self { client, replacing: Mutex::default(), name, transport, asking }
+        Self { client, replacing: Mutex::default(), name, means, asking }
     }
 
     /// The client, if it is known already.
@@ -100,8 +96,8 @@ impl Site {
         // One at a time, so that no version is given twice.
         let _replacing = self.replacing.lock();
         let former = self.client();
-        let (name, transport) = (self.name.clone(), Arc::clone(&self.transport));
-        let client = Arc::new(Client::new(name, settings, transport, former.as_deref()));
+        let (name, means) = (self.name.clone(), Arc::clone(&self.means));
+        let client = Arc::new(Client::new(name, settings, means, former.as_deref()));
         self.client.store(Some(Arc::clone(&client)));
         client
     }

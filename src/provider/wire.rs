@@ -10,24 +10,28 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
 pub use self::reading::object;
 pub(super) use self::reading::unusable;
 use self::reading::{by_code_or_status, class_of_code, error_code};
+use super::means::Means;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
+use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
-use crate::transport::{self, Transport};
+use crate::transport;
 
 /// The wire of one exchange: the way to the server, within the exchange's budget.
 pub struct Wire<'a> {
-    transport: &'a Transport,
+    means: &'a Means,
     clock: &'a dyn Clock,
     session: Option<&'a SessionId>,
     budget: Budget,
@@ -42,17 +46,19 @@ pub(crate) struct Budget {
     pub(crate) ends: BootTime,
     pub(crate) repeat_floor: Duration,
     pub(crate) longest_retry_after: Duration,
+    /// How long a challenge may be answered.
+    pub(crate) challenge: Duration,
 }
 
 impl<'a> Wire<'a> {
     pub(crate) fn new(
-        transport: &'a Transport,
+        means: &'a Means,
         clock: &'a dyn Clock,
         session: Option<&'a SessionId>,
         budget: Budget,
     ) -> Self {
         let begun = clock.now();
-        Self { transport, clock, session, budget, begun, sent: Mutex::new(None) }
+        Self { means, clock, session, budget, begun, sent: Mutex::new(None) }
     }
 
     /// The session that the exchange is for; none in a call that needs no session.
@@ -83,7 +89,7 @@ impl<'a> Wire<'a> {
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
         *self.sent.lock() = Some(now);
-        Ok(self.transport.send(request, left).await?)
+        Ok(self.means.transport.send(request, left).await?)
     }
 
     /// When a token ends that was issued in the answer to the latest request and lives for so
@@ -136,6 +142,39 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
+    /// [`Policy::challenge`](crate::policy::Policy::challenge) is over. The answer may come in
+    /// another request, after a restart, and at another process with the same key ring.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureClass::NotSent`] if it is too much for a ticket, or there is no session.
+    pub fn seal<T: Serialize>(
+        &self,
+        payload: &T,
+        lifetime: Option<Duration>,
+    ) -> Result<Ticket, ExchangeError> {
+        let session = self.session.ok_or_else(no_session)?;
+        let most = self.budget.challenge;
+        let expires = self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most));
+        Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, payload)?)
+    }
+
+    /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use it up: how
+    /// often one may be wrong is the server's business.
+    ///
+    /// # Errors
+    ///
+    /// The caller is told `Refused(ChallengeExpired)` if the ticket's time is over, and
+    /// `InvalidInput` if it is not this session's, or not genuine.
+    pub fn open<T: DeserializeOwned>(&self, ticket: &Ticket) -> Result<T, ExchangeError> {
+        let session = self.session.ok_or_else(no_session)?;
+        let now = self.clock.now().wall;
+        let opened = self.means.tickets.look(ticket, Purpose::Challenge, now)?;
+        opened.for_session(session)?;
+        Ok(opened.read()?.payload)
+    }
+
     /// How long the server wants to be left alone: seconds or a date; garbage is nothing, and no
     /// wait is longer than the provider's limits allow.
     #[must_use]
@@ -156,6 +195,10 @@ impl fmt::Debug for Wire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("session", &self.session).finish_non_exhaustive()
     }
+}
+
+fn no_session() -> Error {
+    Error::new(ErrorKind::InvalidInput).about("there is no session here that has challenges")
 }
 
 /// What a provider is handed to put a token on a request.

@@ -15,8 +15,10 @@ use crate::key::SessionId;
 use crate::policy::{Policy, When};
 use crate::provider::client::Client;
 use crate::provider::gate::{Exchanged, News};
+use crate::provider::means::Means;
 use crate::provider::site::Site;
 use crate::provider::{ExchangeError, FailureClass};
+use crate::seal::KeyRing;
 use crate::store::{Owner, Store};
 use crate::task::Tasks;
 
@@ -29,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) policy: Policy,
     pub(crate) owner: Owner,
     pub(crate) counts: Counts,
+    pub(crate) means: Arc<Means>,
+    pub(crate) keys: KeyRing,
     pub(crate) host: Arc<dyn Host>,
 }
 

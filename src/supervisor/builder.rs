@@ -11,12 +11,15 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Publisher;
 use crate::key::ProviderName;
-use crate::policy::Policy;
+use crate::policy::{Policy, SPENT_TICKETS};
+use crate::provider::means::Means;
 use crate::provider::registered::Registered;
 use crate::provider::{Provider, ProviderSource, Registration};
+use crate::seal::KeyRing;
 use crate::session::core::{Core, Counts, Host};
 use crate::store::{MemoryStore, Owner, Store};
 use crate::task::Tasks;
+use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
 
 /// A supervisor to be configured. Mistakes are told by [`start`](Self::start).
@@ -26,11 +29,12 @@ pub struct SupervisorBuilder {
     clock: Arc<dyn Clock>,
     policy: Policy,
     transport: TransportConfig,
+    keys: Option<KeyRing>,
     providers: Vec<(String, Register)>,
 }
 
 /// A registration that waits for what [`SupervisorBuilder::start`] makes.
-type Register = Box<dyn FnOnce(ProviderName, Arc<Transport>) -> Registered + Send>;
+type Register = Box<dyn FnOnce(ProviderName, Arc<Means>) -> Registered + Send>;
 
 impl SupervisorBuilder {
     pub(super) fn new() -> Self {
@@ -39,6 +43,7 @@ impl SupervisorBuilder {
             clock: Arc::new(SystemClock::new()),
             policy: Policy::default(),
             transport: TransportConfig::default(),
+            keys: None,
             providers: Vec::new(),
         }
     }
@@ -67,6 +72,13 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Seals tickets with these keys. Without, they are made up at the start: tickets then work
+    /// in this process only, and until it ends.
+    pub fn key_ring(mut self, keys: KeyRing) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
     /// Registers a provider for all tenants. The name is part of every session's identity and
     /// of its record: keep it when other settings change.
     pub fn provider<P: Provider>(
@@ -76,7 +88,7 @@ impl SupervisorBuilder {
     ) -> Self {
         let registration: Registration<P> = provider.into();
         let register: Register =
-            Box::new(move |name, transport| Registered::new(name, registration, transport));
+            Box::new(move |name, means| Registered::new(name, registration, means));
         self.providers.push((name.to_owned(), register));
         self
     }
@@ -111,7 +123,7 @@ impl SupervisorBuilder {
         source: impl ProviderSource<P>,
     ) -> Self {
         let register: Register =
-            Box::new(move |name, transport| Registered::per_tenant(name, source, transport));
+            Box::new(move |name, means| Registered::per_tenant(name, source, means));
         self.providers.push((name.to_owned(), register));
         self
     }
@@ -133,11 +145,14 @@ impl SupervisorBuilder {
             return Err(misconfigured(fault));
         }
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
-        let transport = Arc::new(Transport::new(&self.transport)?);
+        let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
+        let transport = Transport::new(&self.transport)?;
+        let tickets = Tickets::new(keys.clone(), SPENT_TICKETS);
+        let means = Arc::new(Means { transport, tickets });
         let mut providers = HashMap::new();
         for (name, register) in self.providers {
             let name = ProviderName::new(name)?;
-            let registered = Arc::new(register(name.clone(), Arc::clone(&transport)));
+            let registered = Arc::new(register(name.clone(), Arc::clone(&means)));
             if providers.insert(name, registered).is_some() {
                 return Err(Error::new(ErrorKind::InvalidInput)
                     .about("two providers are registered under one name"));
@@ -153,6 +168,8 @@ impl SupervisorBuilder {
             policy: self.policy,
             owner: Owner(fastrand::u64(..)),
             counts: Counts::default(),
+            means,
+            keys,
             host,
         });
         if root::start(&core, &link).await {

@@ -11,6 +11,18 @@ use crate::key::SessionKey;
 use crate::policy::SPENT_TICKETS;
 use crate::seal::MasterKey;
 
+impl Tickets {
+    /// A ticket with its payload.
+    fn open<T: DeserializeOwned>(
+        &self,
+        ticket: &Ticket,
+        purpose: Purpose,
+        now: SystemTime,
+    ) -> Result<Opened<T>> {
+        self.look(ticket, purpose, now)?.read()
+    }
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 const LATE: ErrorKind = ErrorKind::Refused(Refusal::ChallengeExpired);
 

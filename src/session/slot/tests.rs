@@ -6,10 +6,13 @@ use super::*;
 use crate::key::{ProviderName, SessionKey};
 use crate::policy::{Policy, RefreshPolicy};
 use crate::provider::Registration;
+use crate::provider::means::Means;
+use crate::seal::KeyRing;
 use crate::session::flight;
 use crate::session::machine::{Doubt, Rest, Start};
 use crate::session::restore;
 use crate::testing::{ManualClock, ScriptedProvider};
+use crate::ticket::Tickets;
 use crate::token::{Access, Credentials, Tokens};
 use crate::transport::{Transport, TransportConfig};
 
@@ -26,10 +29,12 @@ impl Bench {
         let provider: ScriptedProvider = ScriptedProvider::new();
         let refresh = RefreshPolicy { jitter: 0.0, ..RefreshPolicy::default() };
         let registration = Registration::new(provider).refresh(refresh);
-        let transport = Arc::new(Transport::new(&TransportConfig::default()).unwrap());
+        let transport = Transport::new(&TransportConfig::default()).unwrap();
+        let tickets = Tickets::new(KeyRing::generate().unwrap(), 8);
+        let means = Arc::new(Means { transport, tickets });
         let name = ProviderName::new("p").unwrap();
         let id = SessionId::new(name.clone(), SessionKey::new("t", "d").unwrap());
-        let site = Arc::new(Site::of_all(name, registration.settings, transport));
+        let site = Arc::new(Site::of_all(name, registration.settings, means));
         Self { clock: ManualClock::new(), slot: Arc::new(Slot::new(id, site)) }
     }
 
