@@ -372,8 +372,6 @@ closed
     superseded, outdated
         -> unloaded
 lost by an operation
-    need vouched
-        -> establishing over [lost 7 TokensDeleted], renewal; starts Renew
     establish
         -> establishing over [lost 7 TokensDeleted]; starts Establish
     close
@@ -382,6 +380,8 @@ lost by an operation
         -> unloaded
     401
         -> lost 7 TokensDeleted, rejected
+    dead
+        -> lost 7 Revoked; tells Lost(Revoked)
     reconfigured to another
         -> lost 7 TokensDeleted, foreign
 closed, not begun again

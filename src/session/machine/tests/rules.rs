@@ -407,7 +407,7 @@ fn every_state_has_its_answer() {
 #[test]
 fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
     let need = |renewable| Input::Need { above: 0, renewable };
-    let by_us = Lost { reason: LostReason::TokensDeleted, ..lost(fresh(), LostReason::Rejected) };
+    let by_us = lost(expired(), LostReason::TokensDeleted);
     let closed = Rest::Closed(closed(false));
     for ended in [Rest::Lost(by_us), closed] {
         let state = State::Rest(ended);
