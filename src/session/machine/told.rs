@@ -22,8 +22,12 @@ pub(super) fn dead(
     reason: LostReason,
     effects: &mut Effects,
 ) -> State {
-    let mut lose_if = |rest: Rest| {
-        if rest.serving().is_some_and(|held| held.generation == generation) {
+    let mut lose_if = |mut rest: Rest| {
+        if rest.lost() == Some(LostReason::TokensDeleted) {
+            // We ended it ourselves, and no renewal may forget that.
+            rest.reject(generation);
+            rest
+        } else if rest.serving().is_some_and(|held| held.generation == generation) {
             lose(rest, reason, effects)
         } else {
             rest

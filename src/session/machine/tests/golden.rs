@@ -378,10 +378,8 @@ lost by an operation
         -> closing [lost 7 TokensDeleted]; starts Close
     superseded, outdated
         -> unloaded
-    401
+    401, dead
         -> lost 7 TokensDeleted, rejected
-    dead
-        -> lost 7 Revoked; tells Lost(Revoked)
     reconfigured to another
         -> lost 7 TokensDeleted, foreign
 closed, not begun again
