@@ -37,6 +37,10 @@ pub struct AuthorizationCode {
     code: Secret,
     redirect_uri: Option<String>,
     verifier: Option<Secret>,
+    /// What the authorization request asked for, where that is known.
+    scope: Option<String>,
+    /// The redirect named no issuer, and whether it should have was not known.
+    unnamed: bool,
 }
 
 impl Password {
@@ -73,7 +77,7 @@ impl AuthorizationCode {
     /// This code, as the redirect brought it.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
-        Self { code: code.into(), redirect_uri: None, verifier: None }
+        Self { code: code.into(), redirect_uri: None, verifier: None, scope: None, unnamed: false }
     }
 
     /// The redirect URI of the authorization request; it must be given again if it was in that.
@@ -87,6 +91,16 @@ impl AuthorizationCode {
     #[must_use]
     pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
         self.verifier = Some(verifier.into());
+        self
+    }
+
+    pub(super) fn asked_for(mut self, scope: Option<&str>) -> Self {
+        self.scope = scope.map(str::to_owned);
+        self
+    }
+
+    pub(super) fn unnamed(mut self, unnamed: bool) -> Self {
+        self.unnamed = unnamed;
         self
     }
 }
@@ -117,6 +131,23 @@ impl Grant {
             Self::Password(grant) => grant.scope.as_deref().or(general),
             Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
             Self::AuthorizationCode(_) => None,
+        }
+    }
+
+    /// What a server means that says nothing of the scope (RFC 6749 section 5.1).
+    pub(super) fn asked_for<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
+        match self {
+            Self::Password(_) | Self::ClientCredentials(_) => self.scope(general),
+            Self::AuthorizationCode(grant) => grant.scope.as_deref(),
+        }
+    }
+
+    /// Whether it is from a redirect that a server of which it is known that it names itself in
+    /// all of them has not sent (RFC 9207 section 2.4).
+    pub(super) fn is_unnamed(&self) -> bool {
+        match self {
+            Self::Password(_) | Self::ClientCredentials(_) => false,
+            Self::AuthorizationCode(grant) => grant.unnamed,
         }
     }
 
