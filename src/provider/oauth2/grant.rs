@@ -39,7 +39,7 @@ pub struct AuthorizationCode {
     verifier: Option<Secret>,
     /// What the authorization request asked for, where that is known.
     scope: Option<String>,
-    /// The redirect named no issuer, and whether it should have was not known.
+    /// The redirect named no issuer, and it was not known yet whether it had to.
     unnamed: bool,
 }
 
@@ -142,8 +142,8 @@ impl Grant {
         }
     }
 
-    /// Whether it is from a redirect that a server of which it is known that it names itself in
-    /// all of them has not sent (RFC 9207 section 2.4).
+    /// Whether it comes from a redirect without the issuer's name. A server that promises to name
+    /// itself has not sent such a redirect (RFC 9207 section 2.4).
     pub(super) fn is_unnamed(&self) -> bool {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => false,
