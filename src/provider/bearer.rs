@@ -20,7 +20,7 @@ pub(crate) fn rejection(response: &http::response::Parts) -> Rejection {
 
 /// The `error` of the Bearer challenge, wherever it stands among other challenges (RFC 9110
 /// section 11.6.1).
-fn error(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn error(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
     values.filter_map(|value| value.to_str().ok()).find_map(|value| {
         let mut bearer = false;

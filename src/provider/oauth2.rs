@@ -1,10 +1,12 @@
-//! The standard: OAuth 2.0 (RFC 6749) with bearer tokens (RFC 6750), revocation (RFC 7009) and
-//! discovery (RFC 8414).
+//! The standard: OAuth 2.0 (RFC 6749) with bearer tokens (RFC 6750), PKCE (RFC 7636), revocation
+//! (RFC 7009), introspection (RFC 7662), discovery (RFC 8414) and `OpenID` Connect's user info.
 
 mod answer;
 mod authentication;
 mod discovery;
 mod grant;
+mod login;
+mod operation;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +22,15 @@ use url::Url;
 
 use self::answer::TokenAnswer;
 use self::authentication::Authentication;
-use self::discovery::{Endpoints, Issuer};
+use self::discovery::{Endpoints, Issuer, Optional};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
+pub use self::login::LoginOptions;
+pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 use super::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
     bearer, wire,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
@@ -61,7 +65,9 @@ pub struct OAuth2 {
     authority: Url,
     client_id: String,
     authentication: Authentication,
-    revocation: Option<Url>,
+    /// As configured. They go before those that the metadata names.
+    optional: Optional,
+    redirect_uri: Option<String>,
     scope: Option<String>,
     rotation: Rotation,
     mints_itself: bool,
@@ -88,7 +94,8 @@ impl OAuth2 {
     pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
         let token = wire::endpoint(token_endpoint)?;
         let authority = token.clone();
-        Self::at(Server::Known(Endpoints { token, revocation: None }), authority, client_id)
+        let endpoints = Endpoints { token, optional: Optional::default(), names_issuer: false };
+        Self::at(Server::Known(endpoints), authority, client_id)
     }
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
@@ -120,7 +127,8 @@ impl OAuth2 {
             authority,
             client_id: client_id.to_owned(),
             authentication: Authentication::Public,
-            revocation: None,
+            optional: Optional::default(),
+            redirect_uri: None,
             scope: None,
             rotation: Rotation::Strict,
             mints_itself: false,
@@ -157,7 +165,53 @@ impl OAuth2 {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
     pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
-        self.revocation = Some(wire::endpoint(url)?);
+        self.optional.revocation = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// Where browsers are sent to log in (RFC 6749 section 3.1), in place of what the metadata
+    /// says. A query of its own is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn authorization_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.authorization = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// Where browsers come back to (RFC 6749 section 3.1.2), exactly as it is registered at the
+    /// server. Logins through a browser need it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has a parameter in its query
+    /// that is one of the answer (`code`, `state`, `iss`, `error`) or is there twice.
+    pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
+        login::check_redirect_uri(uri)?;
+        self.redirect_uri = Some(uri.to_owned());
+        Ok(self)
+    }
+
+    /// Where the server tells what it thinks of a token (RFC 7662 section 2), in place of what the
+    /// metadata says. [`Introspect`] needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn introspection_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.introspection = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// Where the server tells who the user is (`OpenID` Connect Core 1.0 section 5.3), in place of
+    /// what the metadata says. [`UserInfo`] needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn userinfo_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.userinfo = Some(wire::endpoint(url)?);
         Ok(self)
     }
 
@@ -194,19 +248,28 @@ impl OAuth2 {
         }
     }
 
+    /// The endpoint that is configured, or else the one in the metadata, if that is known.
+    fn optional(&self, pick: fn(&Optional) -> Option<&Url>) -> Option<&Url> {
+        let known = match &self.server {
+            Server::Known(endpoints) => Some(endpoints),
+            Server::Discovered { endpoints, .. } => endpoints.get(),
+        };
+        pick(&self.optional).or_else(|| known.and_then(|known| pick(&known.optional)))
+    }
+
     /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
     fn request<'f>(
         &'f self,
         endpoint: &Url,
         mut fields: Vec<(&'static str, &'f str)>,
-    ) -> Result<Request<Bytes>, ExchangeError> {
+    ) -> Result<Request<Bytes>> {
         fields.extend(self.authentication.fields(&self.client_id));
         let mut request = Request::post(endpoint.as_str())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if let Some(value) = self.authentication.header().map_err(unsent)? {
+        if let Some(value) = self.authentication.header().map_err(unusable)? {
             request = request.header(header::AUTHORIZATION, value);
         }
-        request.body(wire::form(fields)).map_err(unsent)
+        request.body(wire::form(fields)).map_err(unusable)
     }
 
     /// The tokens in an answer, or what it means that there are none. `scope` is what was asked
@@ -288,10 +351,15 @@ impl Provider for OAuth2 {
         grant: Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
         let endpoints = self.endpoints(wire).await?;
+        if endpoints.names_issuer && grant.is_unnamed() {
+            let refused = FailureClass::Refused(Refusal::LoginStateMismatch);
+            return Err(ExchangeError::new(refused));
+        }
         let scope = grant.scope(self.scope.as_deref());
         let mut fields = grant.fields();
         fields.extend(scope.map(|scope| ("scope", scope)));
-        let answer = wire.send(self.request(&endpoints.token, fields)?).await?;
+        let answer = wire.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
+        let scope = grant.asked_for(self.scope.as_deref());
         self.tokens(wire, &answer, scope, grant.invalid()).map(Issued::Tokens)
     }
 
@@ -306,7 +374,7 @@ impl Provider for OAuth2 {
         let endpoints = self.endpoints(wire).await?;
         let fields =
             vec![("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
-        let answer = wire.send(self.request(&endpoints.token, fields)?).await?;
+        let answer = wire.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
         let scope = held.attributes().scope.as_deref();
         self.tokens(wire, &answer, scope, FailureClass::Rejected)
     }
@@ -318,8 +386,8 @@ impl Provider for OAuth2 {
         wire: &Wire<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
-        let endpoints = self.endpoints(wire).await?;
-        let endpoint = self.revocation.as_ref().or(endpoints.revocation.as_ref());
+        self.prepare(wire).await?;
+        let endpoint = self.optional(|known| known.revocation.as_ref());
         let (token, hint) = match (held.refresh_token(), held.access_token()) {
             (Some(refresh), _) => (refresh, "refresh_token"),
             (None, Some(access)) => (access, "access_token"),
@@ -329,7 +397,7 @@ impl Provider for OAuth2 {
             return Ok(Revoked::NotSupported);
         };
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
-        let answer = wire.send(self.request(endpoint, fields)?).await?;
+        let answer = wire.send(self.request(endpoint, fields).map_err(unsent)?).await?;
         revoked(wire, &answer)
     }
 
@@ -370,6 +438,11 @@ fn revoked(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, Exchang
         }
         _ => Err(failed),
     }
+}
+
+/// The settings make no request.
+fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Misconfigured).with_source(cause)
 }
 
 /// The request could not even be made.

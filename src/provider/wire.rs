@@ -1,6 +1,7 @@
 //! What a provider is handed to talk to its server, and what dialects share in reading answers.
 
 mod reading;
+mod redirect;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 pub use self::reading::object;
 pub(super) use self::reading::unusable;
 use self::reading::{by_code_or_status, class_of_code, error_code};
+pub use self::redirect::{RedirectFields, redirect_fields};
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now};

@@ -13,6 +13,7 @@ use self::serve::serve;
 use self::shared::Shared;
 
 mod authority;
+mod browser;
 mod builder;
 mod counts;
 mod fault;
@@ -24,6 +25,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use browser::FakeLogin;
 pub use builder::{FakeAuthServerBuilder, FakeRotation};
 pub use counts::{Counts, Endpoint, Tally};
 pub use fault::Fault;
@@ -33,9 +35,10 @@ pub use reply::ExpiresIn;
 ///
 /// It speaks the standard dialect over real HTTP/1.1: `POST /token` (RFC 6749, the grants
 /// `password`, `client_credentials`, `authorization_code` with PKCE, and `refresh_token`),
-/// `POST /revoke` (RFC 7009), `POST /introspect` (RFC 7662), the metadata (RFC 8414), and
-/// `GET /resource`, an API that wants a live access token. Clients authenticate by Basic, in the
-/// body, or not at all.
+/// `POST /revoke` (RFC 7009), `POST /introspect` (RFC 7662), the metadata (RFC 8414),
+/// `GET /authorize`, which sends the browser back at once, [as it is told](FakeLogin), with code,
+/// state and issuer (RFC 9207), `GET /userinfo` (`OpenID` Connect), and `GET /resource`, an API
+/// that wants a live access token. Clients authenticate by Basic, in the body, or not at all.
 ///
 /// Two things set it apart from a mock: it [rotates](FakeRotation) refresh tokens and detects
 /// their reuse as real servers do, and it knows whether a [`Fault`] comes before or after a
@@ -192,8 +195,10 @@ impl FakeAuthServer {
     ) -> String {
         let code = Code {
             user: user.to_owned(),
+            client: None,
             redirect_uri: redirect_uri.to_owned(),
             challenge: code_challenge.map(str::to_owned),
+            scope: None,
             redeemed: None,
         };
         self.shared.update(|state| state.authority.mint_code(code))
@@ -214,6 +219,11 @@ impl FakeAuthServer {
     /// Ends all access tokens; refresh tokens live on.
     pub fn kill_access_tokens(&self) {
         self.shared.update(|state| state.authority.end_access_tokens());
+    }
+
+    /// What becomes of logins at `GET /authorize` from now on.
+    pub fn set_login(&self, login: FakeLogin) {
+        self.shared.update(|state| state.login = login);
     }
 
     /// Gives a client another secret, or makes the client known.

@@ -1,5 +1,7 @@
 //! Starts panva's `oidc-provider` and asks it what it saw.
 
+mod browser;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The confidential client that all of this module's own requests use; it has every grant.
 pub const CLIENT_ID: &str = "basic";
 pub const CLIENT_SECRET: &str = "basic-secret";
+
+/// Where all clients have their browsers sent; nobody listens there.
+pub const REDIRECT_URI: &str = "http://127.0.0.1/callback";
 
 /// How the server behaves. The default rotates strictly, as `README.md` beside the server says.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +144,16 @@ impl OidcPeer {
     /// Every token answer is held back by `ms` after the server committed; 0 ends that.
     pub async fn delay_answers(&self, ms: u32) {
         self.wish(json!({ "delay_ms": ms })).await;
+    }
+
+    /// The next `n` logins come back with `access_denied`.
+    pub async fn deny_next_logins(&self, n: u32) {
+        self.wish(json!({ "deny_logins": n })).await;
+    }
+
+    /// Gives a client another secret. With that of [`CLIENT_ID`], this module's own requests fail.
+    pub async fn set_client_secret(&self, client: &str, secret: &str) {
+        self.wish(json!({ "client_secrets": { client: secret } })).await;
     }
 
     /// Whether the server calls the token active.

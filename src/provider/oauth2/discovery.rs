@@ -13,7 +13,18 @@ use crate::provider::{ExchangeError, FailureClass};
 #[derive(Clone)]
 pub(super) struct Endpoints {
     pub(super) token: Url,
+    pub(super) optional: Optional,
+    /// Whether every answer of the authorization endpoint names the issuer (RFC 9207 section 3).
+    pub(super) names_issuer: bool,
+}
+
+/// Endpoints that a server may do without.
+#[derive(Clone, Default)]
+pub(super) struct Optional {
+    pub(super) authorization: Option<Url>,
+    pub(super) introspection: Option<Url>,
     pub(super) revocation: Option<Url>,
+    pub(super) userinfo: Option<Url>,
 }
 
 /// A server's name for itself, under which it publishes its metadata.
@@ -37,6 +48,11 @@ impl Issuer {
         &self.url
     }
 
+    /// Compared as it stands (RFC 9207 section 2.4).
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// Asks for the metadata where RFC 8414 has it, and where `OpenID` Connect has it if there is
     /// none.
     pub(super) async fn discover(&self, wire: &Wire<'_>) -> Result<Endpoints, ExchangeError> {
@@ -51,7 +67,7 @@ impl Issuer {
             class: FailureClass::Misconfigured,
             ..malformed
         })?;
-        metadata.endpoints(&self.name).map_err(|fault| {
+        metadata.endpoints(self).map_err(|fault| {
             let failed = ExchangeError::new(FailureClass::Misconfigured).with_source(fault);
             failed.with_status(answer.status())
         })
@@ -83,17 +99,33 @@ struct Metadata {
     issuer: String,
     token_endpoint: String,
     revocation_endpoint: Option<String>,
+    authorization_endpoint: Option<String>,
+    introspection_endpoint: Option<String>,
+    /// `OpenID` Connect Discovery 1.0 section 3.
+    userinfo_endpoint: Option<String>,
+    /// RFC 9207 section 3.
+    authorization_response_iss_parameter_supported: Option<bool>,
 }
 
 impl Metadata {
     /// RFC 8414 section 3.3: metadata of another issuer must not be used.
-    fn endpoints(self, issuer: &str) -> Result<Endpoints> {
-        if self.issuer != issuer {
+    fn endpoints(self, issuer: &Issuer) -> Result<Endpoints> {
+        if !issuer.is(&self.issuer) {
             let words = "the metadata names another issuer";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
         let revocation = self.revocation_endpoint.as_deref().map(wire::endpoint).transpose()?;
-        Ok(Endpoints { token: wire::endpoint(&self.token_endpoint)?, revocation })
+        // Who logs in without a browser is not to fail for these. Who needs one that cannot be
+        // used is told that there is none.
+        let usable = |name: Option<String>| name.and_then(|name| wire::endpoint(&name).ok());
+        let optional = Optional {
+            authorization: usable(self.authorization_endpoint),
+            introspection: usable(self.introspection_endpoint),
+            revocation,
+            userinfo: usable(self.userinfo_endpoint),
+        };
+        let names_issuer = self.authorization_response_iss_parameter_supported == Some(true);
+        Ok(Endpoints { token: wire::endpoint(&self.token_endpoint)?, optional, names_issuer })
     }
 }
 

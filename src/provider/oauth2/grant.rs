@@ -38,6 +38,10 @@ pub struct AuthorizationCode {
     code: Secret,
     redirect_uri: Option<String>,
     verifier: Option<Secret>,
+    /// What the authorization request asked for, where that is known.
+    scope: Option<String>,
+    /// The redirect named no issuer, and it was not known yet whether it had to.
+    unnamed: bool,
 }
 
 impl Password {
@@ -76,7 +80,7 @@ impl AuthorizationCode {
     /// This code, as the redirect brought it.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
-        Self { code: code.into(), redirect_uri: None, verifier: None }
+        Self { code: code.into(), redirect_uri: None, verifier: None, scope: None, unnamed: false }
     }
 
     /// The redirect URI of the authorization request; it must be given again if it was in that.
@@ -90,6 +94,16 @@ impl AuthorizationCode {
     #[must_use]
     pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
         self.verifier = Some(verifier.into());
+        self
+    }
+
+    pub(super) fn asked_for(mut self, scope: Option<&str>) -> Self {
+        self.scope = scope.map(str::to_owned);
+        self
+    }
+
+    pub(super) fn unnamed(mut self, unnamed: bool) -> Self {
+        self.unnamed = unnamed;
         self
     }
 }
@@ -120,6 +134,23 @@ impl Grant {
             Self::Password(grant) => grant.scope.as_deref().or(general),
             Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
             Self::AuthorizationCode(_) => None,
+        }
+    }
+
+    /// What a server means that says nothing of the scope (RFC 6749 section 5.1).
+    pub(super) fn asked_for<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
+        match self {
+            Self::Password(_) | Self::ClientCredentials(_) => self.scope(general),
+            Self::AuthorizationCode(grant) => grant.scope.as_deref(),
+        }
+    }
+
+    /// Whether it comes from a redirect without the issuer's name. A server that promises to name
+    /// itself has not sent such a redirect (RFC 9207 section 2.4).
+    pub(super) fn is_unnamed(&self) -> bool {
+        match self {
+            Self::Password(_) | Self::ClientCredentials(_) => false,
+            Self::AuthorizationCode(grant) => grant.unnamed,
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use super::FakeAuthServer;
 use super::authority::{Authority, Policy};
+use super::browser::FakeLogin;
 use super::counts::{Counts, Presented};
 use super::fault::Faults;
 use super::registry::Registry;
@@ -44,6 +45,7 @@ pub struct FakeAuthServerBuilder {
     clock: Arc<dyn Clock>,
     policy: Policy,
     registry: Registry,
+    login: FakeLogin,
     issuer: Option<String>,
 }
 
@@ -57,7 +59,8 @@ impl FakeAuthServerBuilder {
             token_prefix: String::new(),
         };
         let clock = Arc::new(SystemClock::new());
-        Self { clock, policy, registry: Registry::default(), issuer: None }
+        let (registry, login) = (Registry::default(), FakeLogin::default());
+        Self { clock, policy, registry, login, issuer: None }
     }
 
     /// The clock that ends lifetimes and grace times, and delays answers.
@@ -124,6 +127,14 @@ impl FakeAuthServerBuilder {
         self
     }
 
+    /// What becomes of logins at `GET /authorize`.
+    ///
+    /// Defaults to [`FakeLogin::Approve`] for the user `alice`, be she named or not.
+    pub fn login(mut self, login: FakeLogin) -> Self {
+        self.login = login;
+        self
+    }
+
     /// What every token and authorization code begins with, so that a test finds them where they
     /// should not be.
     ///
@@ -160,6 +171,7 @@ impl FakeAuthServerBuilder {
         let state = State {
             authority: Authority::new(self.policy),
             registry: self.registry,
+            login: self.login,
             faults: Faults::default(),
             presented: Presented::default(),
             counts: Counts::default(),

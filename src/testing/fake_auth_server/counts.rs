@@ -25,6 +25,10 @@ pub enum Endpoint {
     Introspect,
     /// `GET /resource`.
     Resource,
+    /// `GET /authorize`.
+    Authorize,
+    /// `GET /userinfo`.
+    UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
     Discovery,
 }
@@ -37,9 +41,13 @@ impl Endpoint {
             | Self::ClientCredentials
             | Self::AuthorizationCode
             | Self::RefreshToken => Some(Self::Token),
-            Self::Token | Self::Revoke | Self::Introspect | Self::Resource | Self::Discovery => {
-                None
-            }
+            Self::Token
+            | Self::Revoke
+            | Self::Introspect
+            | Self::Resource
+            | Self::Authorize
+            | Self::UserInfo
+            | Self::Discovery => None,
         }
     }
 }
@@ -79,6 +87,10 @@ pub struct Counts {
     pub introspect: Tally,
     /// Visits to the protected resource; `refused` is the 401s.
     pub resource: Tally,
+    /// Logins by a browser; `refused` is those that went back with an error too.
+    pub authorize: Tally,
+    /// Requests for user info; `refused` is the 401s.
+    pub userinfo: Tally,
     /// Requests for the metadata.
     pub discovery: Tally,
     /// Connections accepted.
@@ -108,6 +120,8 @@ impl Counts {
             Endpoint::Revoke => self.revoke,
             Endpoint::Introspect => self.introspect,
             Endpoint::Resource => self.resource,
+            Endpoint::Authorize => self.authorize,
+            Endpoint::UserInfo => self.userinfo,
             Endpoint::Discovery => self.discovery,
         }
     }
@@ -130,6 +144,8 @@ impl Counts {
             Endpoint::Revoke => &mut self.revoke,
             Endpoint::Introspect => &mut self.introspect,
             Endpoint::Resource => &mut self.resource,
+            Endpoint::Authorize => &mut self.authorize,
+            Endpoint::UserInfo => &mut self.userinfo,
             Endpoint::Discovery => &mut self.discovery,
         }
     }

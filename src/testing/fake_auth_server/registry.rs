@@ -22,6 +22,11 @@ impl Registry {
         self.users.insert(name.to_owned(), password.to_owned());
     }
 
+    /// Whether there is such a client, whoever says so.
+    pub(super) fn knows(&self, client: &str) -> bool {
+        self.clients.is_empty() || self.clients.contains_key(client)
+    }
+
     /// The id of the client, if it is who it says.
     pub(super) fn authenticate(&self, credentials: Credentials) -> Result<String, Refusal> {
         let known = self.clients.get(&credentials.id);

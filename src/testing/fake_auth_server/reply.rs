@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -70,7 +70,7 @@ impl Refusal {
             | Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, None),
         };
         let json = members([("error", self.code().into())]);
-        Reply { status, challenge, json, expires_in: None }
+        Reply { status, challenge, ..Reply::ok(json) }
     }
 }
 
@@ -81,11 +81,25 @@ pub(super) struct Reply {
     json: Map<String, Value>,
     /// JSON text, because not all that we want to send is a [`Value`].
     expires_in: Option<String>,
+    location: Option<String>,
+    /// The error that a browser takes back.
+    refused: Option<String>,
 }
 
 impl Reply {
     pub(super) fn ok(json: Map<String, Value>) -> Self {
-        Self { status: StatusCode::OK, challenge: None, json, expires_in: None }
+        let status = StatusCode::OK;
+        Self { status, challenge: None, json, expires_in: None, location: None, refused: None }
+    }
+
+    /// A browser that goes back to its client, with an error or without.
+    pub(super) fn sent_back(location: String, refused: Option<String>) -> Self {
+        let (status, location) = (StatusCode::FOUND, Some(location));
+        Self { status, location, refused, ..Self::ok(Map::new()) }
+    }
+
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     pub(super) fn tokens(issued: Issued, expires_in: &ExpiresIn) -> Self {
@@ -117,6 +131,10 @@ impl Reply {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        let location = self.location.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(location)) = location {
+            headers.insert(LOCATION, location);
         }
         headers
     }
@@ -160,6 +178,9 @@ pub(super) fn metadata(url: &str, issuer: &str) -> Reply {
         ("token_endpoint", format!("{url}/token").into()),
         ("revocation_endpoint", format!("{url}/revoke").into()),
         ("introspection_endpoint", format!("{url}/introspect").into()),
+        ("authorization_endpoint", format!("{url}/authorize").into()),
+        ("authorization_response_iss_parameter_supported", true.into()),
+        ("userinfo_endpoint", format!("{url}/userinfo").into()),
         ("response_types_supported", json!(["code"])),
         (
             "grant_types_supported",

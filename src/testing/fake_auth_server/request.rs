@@ -15,13 +15,14 @@ use super::reply::Refusal;
 pub(super) struct Call {
     pub(super) endpoint: Endpoint,
     headers: HeaderMap,
-    /// Empty where there is no body; refused if it is not a form.
+    /// Of the body, or else of the query; refused if it is not a form.
     form: Result<Form, Refusal>,
 }
 
 impl Call {
-    pub(super) fn get(endpoint: Endpoint, headers: HeaderMap) -> Self {
-        Self { endpoint, headers, form: Ok(Form::default()) }
+    pub(super) fn get(endpoint: Endpoint, headers: HeaderMap, query: Option<&str>) -> Self {
+        let form = Form::of(query.unwrap_or_default().as_bytes());
+        Self { endpoint, headers, form }
     }
 
     /// A token request goes to the endpoint of its grant type, if that is known.
@@ -76,8 +77,7 @@ impl Call {
     }
 }
 
-/// The parameters of a body.
-#[derive(Default)]
+/// The parameters of a body or a query.
 pub(super) struct Form {
     values: HashMap<String, String>,
 }
@@ -92,15 +92,19 @@ impl Form {
         self.value(name).ok_or(Refusal::InvalidRequest)
     }
 
-    /// Refuses a parameter that comes twice (RFC 6749 section 3.2).
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
         if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Refusal::InvalidRequest);
         }
+        Self::of(body)
+    }
+
+    /// Refuses a parameter that comes twice (RFC 6749 sections 3.1 and 3.2).
+    fn of(text: &[u8]) -> Result<Self, Refusal> {
         let mut values = HashMap::new();
-        for (name, value) in form_urlencoded::parse(body) {
+        for (name, value) in form_urlencoded::parse(text) {
             if values.insert(name.into_owned(), value.into_owned()).is_some() {
                 return Err(Refusal::InvalidRequest);
             }

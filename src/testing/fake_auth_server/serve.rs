@@ -59,10 +59,12 @@ fn router(shared: &Arc<Shared>) -> Router {
         .route("/token", post(|state, request| form(Endpoint::Token, state, request)))
         .route("/revoke", post(|state, request| form(Endpoint::Revoke, state, request)))
         .route("/introspect", post(|state, request| form(Endpoint::Introspect, state, request)))
-        .route("/resource", get(|state, headers| bare(Endpoint::Resource, state, headers)))
+        .route("/resource", get(|state, head| bare(Endpoint::Resource, state, head)))
+        .route("/authorize", get(|state, head| bare(Endpoint::Authorize, state, head)))
+        .route("/userinfo", get(|state, head| bare(Endpoint::UserInfo, state, head)))
         .route(
             "/.well-known/oauth-authorization-server",
-            get(|state, headers| bare(Endpoint::Discovery, state, headers)),
+            get(|state, head| bare(Endpoint::Discovery, state, head)),
         )
         .with_state(Arc::clone(shared))
 }
@@ -111,9 +113,9 @@ async fn form(
 async fn bare(
     endpoint: Endpoint,
     State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    head: http::request::Parts,
 ) -> Response {
-    answer(&shared, &Call::get(endpoint, headers)).await
+    answer(&shared, &Call::get(endpoint, head.headers, head.uri.query())).await
 }
 
 async fn answer(shared: &Arc<Shared>, call: &Call) -> Response {

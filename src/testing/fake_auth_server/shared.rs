@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::authority::{Authority, Holder, Redemption};
+use super::browser::FakeLogin;
 use super::counts::{Counts, Endpoint, Presented};
 use super::fault::{Fault, Faults};
 use super::registry::Registry;
@@ -28,6 +29,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) authority: Authority,
     pub(super) registry: Registry,
+    pub(super) login: FakeLogin,
     pub(super) faults: Faults,
     pub(super) presented: Presented,
     pub(super) counts: Counts,
@@ -85,11 +87,15 @@ impl Shared {
         let now = self.clock.now();
         self.update(|state| {
             let result = state.process(call, now);
-            match &result {
-                Ok(_) => state.counts.add(call.endpoint, |tally| tally.granted += 1),
-                Err(refusal) => {
+            let refused = match &result {
+                Ok(reply) => reply.refused().map(str::to_owned),
+                Err(refusal) => Some(refusal.code().to_owned()),
+            };
+            match refused {
+                None => state.counts.add(call.endpoint, |tally| tally.granted += 1),
+                Some(code) => {
                     state.counts.add(call.endpoint, |tally| tally.refused += 1);
-                    *state.counts.errors.entry(refusal.code().to_owned()).or_default() += 1;
+                    *state.counts.errors.entry(code).or_default() += 1;
                 }
             }
             result.unwrap_or_else(Reply::from)
@@ -156,6 +162,8 @@ impl State {
             Endpoint::Revoke => self.revoke(call),
             Endpoint::Introspect => self.introspect(call, now),
             Endpoint::Resource => self.resource(call, now),
+            Endpoint::Authorize => self.authorize(call),
+            Endpoint::UserInfo => self.userinfo(call, now),
             Endpoint::Discovery => Ok(metadata(&self.url, &self.issuer)),
         }
     }
@@ -193,6 +201,8 @@ impl State {
             | Endpoint::Revoke
             | Endpoint::Introspect
             | Endpoint::Resource
+            | Endpoint::Authorize
+            | Endpoint::UserInfo
             | Endpoint::Discovery => return Err(Refusal::UnsupportedGrantType),
         };
         Ok(Reply::tokens(issued, &self.expires_in))
@@ -239,12 +249,17 @@ impl State {
     }
 
     fn resource(&self, call: &Call, now: Now) -> Result<Reply, Refusal> {
+        let user = self.bearer(call, now)?.user.as_deref();
+        Ok(Reply::ok(members([("user", user.map_or(serde_json::Value::Null, Into::into))])))
+    }
+
+    /// Whose live access token it is.
+    pub(super) fn bearer(&self, call: &Call, now: Now) -> Result<&Holder, Refusal> {
         let token = call.bearer().ok_or(Refusal::InvalidToken)?;
         let description = self.authority.describe(token, now.boot);
         let description =
             description.filter(|found| found.is_access).ok_or(Refusal::InvalidToken)?;
-        let user = description.holder.user.as_deref();
-        Ok(Reply::ok(members([("user", user.map_or(serde_json::Value::Null, Into::into))])))
+        Ok(description.holder)
     }
 }
 

@@ -11,8 +11,10 @@ use url::form_urlencoded::Serializer;
 use super::*;
 use crate::testing::ManualClock;
 
+mod browser;
 mod control;
 mod faults;
+mod oauth2;
 mod requests;
 mod rotation;
 

@@ -11,9 +11,13 @@ use crate::testing::fake_auth_server::reply::Refusal;
 /// An authorization code that has been minted.
 pub(in super::super) struct Code {
     pub(in super::super) user: String,
+    /// `None` for whichever client comes first.
+    pub(in super::super) client: Option<String>,
     pub(in super::super) redirect_uri: String,
     /// By the method S256 (RFC 7636).
     pub(in super::super) challenge: Option<String>,
+    /// What the authorization request asked for.
+    pub(in super::super) scope: Option<String>,
     /// The grant it was redeemed for.
     pub(in super::super) redeemed: Option<usize>,
 }
@@ -46,7 +50,8 @@ impl Authority {
             self.end_grant(grant);
             return Err(Refusal::InvalidGrant);
         }
-        if redemption.redirect_uri != Some(code.redirect_uri.as_str())
+        if code.client.as_deref().is_some_and(|client| client != redemption.client)
+            || redemption.redirect_uri != Some(code.redirect_uri.as_str())
             || !is_proof(redemption.verifier, code.challenge.as_deref())
         {
             return Err(Refusal::InvalidGrant);
@@ -54,7 +59,7 @@ impl Authority {
         let holder = Holder {
             user: Some(code.user.clone()),
             client: redemption.client.to_owned(),
-            scope: redemption.scope.map(str::to_owned),
+            scope: redemption.scope.map(str::to_owned).or_else(|| code.scope.clone()),
         };
         let (grant, issued) = self.new_grant(holder, now);
         if let Some(code) = self.codes.get_mut(redemption.code) {

@@ -2,7 +2,8 @@
 // revocation and introspection are the library's own; this file configures it and adds
 //   * a store without a limit (the built-in one forgets all but 1000 entries), which can be made slow;
 //   * a password grant, so that sessions can be established without a browser;
-//   * /_ctl: counters, and faults between the commit and the answer.
+//   * an interaction that logs in and consents at once, so that a browser needs nobody to type;
+//   * /_ctl: counters, faults between the commit and the answer, and other secrets of clients.
 // README.md lists the variables. Prints "READY <issuer>" once it answers; SIGTERM stops it.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -31,7 +32,7 @@ const STORE_DELAY_MS = number('STORE_DELAY_MS', 0);
 
 // ---- counters and faults ------------------------------------------------------------------------
 
-const faults = { drop_after_commit: 0, delay_ms: 0 };
+const faults = { drop_after_commit: 0, delay_ms: 0, deny_logins: 0 };
 const counts = {
   token_requests: 0, // requests to the token endpoint, whatever the answer
   established: 0, // answers 200 to any grant but refresh_token
@@ -70,7 +71,7 @@ async function observe(ctx, next) {
   if (drop) { ctx.respond = false; ctx.req.socket.destroy(); }
 }
 
-async function control(req, res) {
+async function control(provider, req, res) {
   const answer = (status, body) => {
     res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   };
@@ -78,9 +79,15 @@ async function control(req, res) {
   let body = '';
   for await (const chunk of req) body += chunk;
   try {
-    const wish = Object.entries(JSON.parse(body));
+    const { client_secrets = {}, ...others } = JSON.parse(body);
+    const wish = Object.entries(others);
     const wrong = wish.find(([name, value]) => !(name in faults) || !Number.isInteger(value) || value < 0);
     if (wrong) return answer(400, { error: `not a fault: ${wrong}` });
+    for (const [id, secret] of Object.entries(client_secrets)) {
+      const client = await provider.Client.find(id);
+      if (!client?.clientSecret || !secret) return answer(400, { error: `no secret for ${id}` });
+      client.clientSecret = secret;
+    }
     for (const [name, value] of wish) faults[name] = value;
     return answer(200, { ...faults, counts });
   } catch (error) {
@@ -92,6 +99,7 @@ async function control(req, res) {
 
 const rows = new Map(); // "Model:id" -> { payload, ends, consumedAt }, times in ms
 const byGrant = new Map(); // grant id -> Set of keys
+const byUid = new Map(); // a browser session's uid -> its id
 
 class Store {
   constructor(model) { this.model = model; }
@@ -109,6 +117,7 @@ class Store {
     // Kept beyond its end, so that the library can tell an expired token from an unknown one.
     const ends = expiresIn ? Date.now() + (expiresIn + 5) * 1000 : Infinity;
     rows.set(this.#key(id), { payload, ends });
+    if (this.model === 'Session') byUid.set(payload.uid, id);
     if (!payload.grantId) return;
     if (!byGrant.has(payload.grantId)) byGrant.set(payload.grantId, new Set());
     byGrant.get(payload.grantId).add(this.#key(id));
@@ -148,9 +157,9 @@ class Store {
     byGrant.delete(grantId);
   }
 
-  // Browser sessions and device codes are looked up in other ways; nobody logs in with a browser here.
-  async findByUid() { return undefined; }
+  async findByUid(uid) { return this.find(byUid.get(uid)); }
 
+  // Nobody logs in with a device code here.
   async findByUserCode() { return undefined; }
 }
 
@@ -189,6 +198,7 @@ function configure(issuer) {
       IdToken: 60,
     },
     cookies: { keys: [randomBytes(16).toString('hex')] },
+    interactions: { url: (ctx, { uid }) => `${INTERACTION}${uid}` },
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
@@ -203,7 +213,29 @@ function configure(issuer) {
     counts.reuse_detected += error.error_detail?.startsWith('refresh token already used') ?? false;
   });
   provider.on('server_error', (ctx, error) => console.error('server_error', error));
-  return provider.callback();
+  return provider;
+}
+
+const INTERACTION = '/interaction/';
+
+// What a user would do: log in as whom the client expects, or as alice, and consent to all of it.
+async function interact(provider, req, res) {
+  try {
+    const { prompt, params, session, grantId } = await provider.interactionDetails(req, res);
+    const finish = (result) => provider.interactionFinished(req, res, result, { mergeWithLastSubmission: true });
+    if (faults.deny_logins > 0) {
+      faults.deny_logins -= 1;
+      return await finish({ error: 'access_denied', error_description: 'the user said no' });
+    }
+    if (prompt.name === 'login') return await finish({ login: { accountId: params.login_hint ?? 'alice' } });
+    const { accountId } = session;
+    const known = grantId && await provider.Grant.find(grantId);
+    const grant = known || new provider.Grant({ accountId, clientId: params.client_id });
+    grant.addOIDCScope(params.scope);
+    return await finish({ consent: { grantId: await grant.save() } });
+  } catch (error) {
+    return res.writeHead(400, { 'content-type': 'text/plain' }).end(error.message);
+  }
 }
 
 // RFC 6749 4.3: any user name, the password is "ok".
@@ -237,6 +269,10 @@ if (process.env.STOP_WITH_STDIN === '1') process.stdin.on('end', stop).resume();
 server.listen(PORT, '127.0.0.1');
 await once(server, 'listening'); // only now is the port known, and with it the issuer
 const issuer = `http://127.0.0.1:${server.address().port}`;
-const callback = configure(issuer);
-server.on('request', (req, res) => (req.url === '/_ctl' ? control(req, res) : callback(req, res)));
+const provider = configure(issuer);
+const callback = provider.callback();
+server.on('request', (req, res) => {
+  if (req.url === '/_ctl') return control(provider, req, res);
+  return req.url.startsWith(INTERACTION) ? interact(provider, req, res) : callback(req, res);
+});
 console.log(`READY ${issuer}`);

@@ -1,0 +1,286 @@
+//! Calls at the server beside the session's own: introspection, user info, revocation of the
+//! access token alone.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::discovery::Optional;
+use super::{Attributes, OAuth2, revoked, unusable};
+use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::provider::{
+    Credential, Effect, ExchangeError, FailureClass, Operation, Revoked, Wire, bearer, wire,
+};
+use crate::secret::Secret;
+use crate::token::Tokens;
+
+/// Asks the server what it thinks of one of the session's tokens (RFC 7662). The client has to be
+/// allowed to ask, and most servers want it to have a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introspect {
+    token: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Access,
+    Refresh,
+}
+
+/// What the server thinks of a token (RFC 7662 section 2.2). Of one that is not active servers say
+/// nothing more.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Introspection {
+    /// Whether the token serves. `false` is also the answer to a client that may not know.
+    pub active: bool,
+    /// What it is good for, names with spaces between them.
+    pub scope: Option<String>,
+    /// The client that it was issued to.
+    pub client_id: Option<String>,
+    /// The user's name, for people.
+    pub username: Option<String>,
+    /// The user's identifier at the server.
+    pub sub: Option<String>,
+    /// `Bearer`, say (RFC 6749 section 7.1).
+    pub token_type: Option<String>,
+    /// When it ends.
+    pub expires_at: Option<SystemTime>,
+    /// When it was issued.
+    pub issued_at: Option<SystemTime>,
+    /// Before when it does not serve.
+    pub not_before: Option<SystemTime>,
+    /// The server that issued it.
+    pub iss: Option<String>,
+    /// The APIs that it is for.
+    pub aud: Vec<String>,
+    /// All other members, and those above that are not of the type that the standard says.
+    pub more: Map<String, Value>,
+}
+
+/// Asks the server who the user is (`OpenID` Connect Core 1.0 section 5.3), with the session's
+/// access token, whose scope has to have `openid` at most servers.
+///
+/// The output is the claims as the server says them, `sub` for one. An answer that is a signed JWT
+/// is not read: it fails as `Misconfigured`, for the client is registered for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
+pub struct UserInfo;
+
+/// Revokes the session's access token and not the session (RFC 7009). The next who asks gets
+/// another token.
+///
+/// A server may end the whole session for it (RFC 7009 section 2.1), as oidc-provider does: the
+/// next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
+/// access tokens; nothing has changed then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
+pub struct RevokeAccessToken;
+
+impl Introspect {
+    /// Of the access token. If it is not active, it is not handed out again.
+    #[must_use]
+    pub fn access_token() -> Self {
+        Self { token: Kind::Access }
+    }
+
+    /// Of the refresh token. Whatever the answer, the session stays as it is.
+    #[must_use]
+    pub fn refresh_token() -> Self {
+        Self { token: Kind::Refresh }
+    }
+}
+
+impl Operation<OAuth2> for Introspect {
+    type Output = Introspection;
+
+    fn credential(&self) -> Credential {
+        Credential::Own
+    }
+
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+        let words = "introspection needs introspection_endpoint, and the metadata names none";
+        let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
+        let fields = self.token.fields(held)?;
+        let mut request = provider.request(endpoint, fields)?;
+        wants_json(request.headers_mut());
+        Ok(request)
+    }
+
+    fn response(
+        &self,
+        wire: &Wire<'_>,
+        answer: &Response<Bytes>,
+    ) -> Result<(Introspection, Effect), ExchangeError> {
+        let told = Introspection::read(members(wire, answer)?, answer)?;
+        let effect = match self.token {
+            // The server's word counts as much as an API's 401. If it only means that this client
+            // may not know (RFC 7662 section 2.2), the price is one refresh.
+            Kind::Access if !told.active => Effect::AccessTokenDead,
+            // `RefreshTokenDead` would end a session for good, and many servers say "not active" of
+            // every refresh token because they introspect none; nor is the token that was asked
+            // about the session's any more if it was refreshed meanwhile. The next refresh knows
+            // for sure, and nothing is lost by waiting for it.
+            Kind::Access | Kind::Refresh => Effect::None,
+        };
+        Ok((told, effect))
+    }
+}
+
+impl Operation<OAuth2> for UserInfo {
+    type Output = Map<String, Value>;
+
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+        let words = "user info needs userinfo_endpoint, and the metadata names none";
+        let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
+        let request = Request::get(endpoint.as_str()).body(Bytes::new());
+        let mut request = request.map_err(unusable)?;
+        wants_json(request.headers_mut());
+        Ok(request)
+    }
+
+    fn response(
+        &self,
+        wire: &Wire<'_>,
+        answer: &Response<Bytes>,
+    ) -> Result<(Self::Output, Effect), ExchangeError> {
+        if answer.status().is_success() && is_jwt(answer.headers()) {
+            let words = "the user info is a signed JWT, which is not read here";
+            let class = FailureClass::Misconfigured;
+            return Err(ExchangeError { class, ..wire::unusable(answer, words) });
+        }
+        Ok((members(wire, answer)?, Effect::None))
+    }
+}
+
+impl Operation<OAuth2> for RevokeAccessToken {
+    type Output = Revoked;
+
+    fn credential(&self) -> Credential {
+        Credential::Own
+    }
+
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+        let words = "revocation needs revocation_endpoint, and the metadata names none";
+        let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
+        provider.request(endpoint, Kind::Access.fields(held)?)
+    }
+
+    fn response(
+        &self,
+        wire: &Wire<'_>,
+        answer: &Response<Bytes>,
+    ) -> Result<(Revoked, Effect), ExchangeError> {
+        let done = revoked(wire, answer)?;
+        let effect = match done {
+            Revoked::AtServer => Effect::AccessTokenDead,
+            Revoked::NotSupported => Effect::None,
+        };
+        Ok((done, effect))
+    }
+}
+
+impl OAuth2 {
+    fn needed(&self, pick: fn(&Optional) -> Option<&Url>, missing: &'static str) -> Result<&Url> {
+        self.optional(pick).ok_or_else(|| Error::new(ErrorKind::Misconfigured).about(missing))
+    }
+}
+
+impl Kind {
+    /// RFC 7662 section 2.1, and RFC 7009 section 2.1.
+    fn fields(self, held: &Tokens<Attributes>) -> Result<Vec<(&'static str, &str)>> {
+        let (token, hint, missing) = match self {
+            Self::Access => {
+                (held.access_token(), "access_token", "the session has no access token")
+            }
+            Self::Refresh => {
+                (held.refresh_token(), "refresh_token", "the session has no refresh token")
+            }
+        };
+        let token = token.map(Secret::expose_secret);
+        let token = token.ok_or_else(|| Error::new(ErrorKind::InvalidInput).about(missing))?;
+        Ok(vec![("token", token), ("token_type_hint", hint)])
+    }
+}
+
+impl Introspection {
+    fn read(
+        mut members: Map<String, Value>,
+        answer: &Response<Bytes>,
+    ) -> Result<Self, ExchangeError> {
+        let Some(Value::Bool(active)) = members.remove("active") else {
+            return Err(wire::unusable(answer, "the answer does not say whether it is active"));
+        };
+        Ok(Self {
+            active,
+            scope: text(&mut members, "scope"),
+            client_id: text(&mut members, "client_id"),
+            username: text(&mut members, "username"),
+            sub: text(&mut members, "sub"),
+            token_type: text(&mut members, "token_type"),
+            expires_at: time(&mut members, "exp"),
+            issued_at: time(&mut members, "iat"),
+            not_before: time(&mut members, "nbf"),
+            iss: text(&mut members, "iss"),
+            aud: texts(&mut members, "aud"),
+            more: members,
+        })
+    }
+}
+
+/// The members of an answer that is a success, or what it means that it is none.
+fn members(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Map<String, Value>, ExchangeError> {
+    if answer.status().is_success() {
+        return wire::object(answer);
+    }
+    // No grant was sent that could be invalid.
+    let failed = wire.refusal(answer, FailureClass::Refused(Refusal::Other));
+    match bearer::error(answer.headers()) {
+        // RFC 6750 section 3.1: with a bearer token the code is not in the body.
+        Some(code) if failed.code.is_none() => Err(failed.with_code(&code)),
+        Some(_) | None => Err(failed),
+    }
+}
+
+fn wants_json(headers: &mut HeaderMap) {
+    headers.insert(header::ACCEPT, http::HeaderValue::from_static("application/json"));
+}
+
+/// `OpenID` Connect Core 1.0 section 5.3.2.
+fn is_jwt(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/jwt")
+}
+
+fn text(members: &mut Map<String, Value>, name: &str) -> Option<String> {
+    let text = members.get(name)?.as_str()?.to_owned();
+    members.remove(name);
+    Some(text)
+}
+
+/// One text or a list of them (RFC 7519 section 4.1.3).
+fn texts(members: &mut Map<String, Value>, name: &str) -> Vec<String> {
+    let texts = match members.get(name) {
+        Some(Value::String(text)) => Some(vec![text.clone()]),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+        }
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => None,
+    };
+    if texts.is_some() {
+        members.remove(name);
+    }
+    texts.unwrap_or_default()
+}
+
+/// Seconds since 1970 (RFC 7519 section 2).
+fn time(members: &mut Map<String, Value>, name: &str) -> Option<SystemTime> {
+    let seconds = Duration::try_from_secs_f64(members.get(name)?.as_f64()?).ok()?;
+    let time = SystemTime::UNIX_EPOCH.checked_add(seconds)?;
+    members.remove(name);
+    Some(time)
+}
