@@ -130,6 +130,13 @@ impl SessionId {
         Self { provider, key }
     }
 
+    /// Stands before all ids of a provider, or of its one tenant, in their order. It is no
+    /// session's: no name is empty.
+    pub(crate) fn floor(provider: &ProviderName, tenant: Option<&Tenant>) -> Self {
+        let tenant = tenant.cloned().unwrap_or_else(|| Tenant("".into()));
+        Self { provider: provider.clone(), key: SessionKey { tenant, token_id: "".into() } }
+    }
+
     /// The provider that the session belongs to.
     #[must_use]
     pub fn provider(&self) -> &ProviderName {

@@ -15,10 +15,13 @@
 //! back. The guide's [`semantics`](crate::guide::semantics) has the whole table.
 
 pub(crate) mod actor;
+mod adopt;
 pub(crate) mod core;
 pub(crate) mod door;
 mod exchange;
 mod flight;
+pub(crate) mod forget;
+pub(crate) mod list;
 pub(crate) mod machine;
 pub(crate) mod message;
 mod restore;
@@ -31,7 +34,9 @@ use std::sync::{Arc, OnceLock};
 
 use http::{request, response};
 
+pub use self::adopt::{Adopt, Adopted};
 use self::door::{Door, SlotRef};
+pub use self::list::Filter;
 use self::machine::Input;
 use self::message::{Ending, Granted, Job, Message};
 use self::slot::{Glance, Slot};
@@ -40,7 +45,7 @@ use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
 use crate::provider::registered::Registered;
 use crate::provider::{Provider, Rejection, Signing, erased};
-use crate::token::PermissionToken;
+use crate::token::{Credentials, PermissionToken, Tokens};
 
 /// A session of any provider: what [`Session`] is without a type.
 #[derive(Debug)]
@@ -300,7 +305,9 @@ impl<P: Provider> Session<P> {
         let slot = self.obtain()?;
         let job = |reply| Job::Establish { grant: Box::new(grant), reply };
         match self.door.queued(&slot, job).await? {
-            Granted::Active(credentials) => self.typed(&credentials).map(Establishment::Active),
+            Granted::Active(credentials) => {
+                self.typed(&credentials).map(|tokens| Establishment::Active(tokens.attributes))
+            }
             Granted::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
                 Ok(challenge) => Ok(Establishment::Challenge(*challenge)),
                 Err(_) => Err(Error::new(ErrorKind::Misconfigured)
@@ -320,6 +327,11 @@ impl<P: Provider> Session<P> {
     ///
     /// Reads only.
     pub async fn attributes(&self) -> Result<P::Attributes> {
+        self.held().await.map(|tokens| tokens.attributes)
+    }
+
+    /// What the session has, read from the store if it is not in memory.
+    async fn held(&self) -> Result<Tokens<P::Attributes>> {
         let slot = self.obtain()?;
         self.door.look(&slot).await?;
         let held = slot.look(|state| {
@@ -332,14 +344,13 @@ impl<P: Provider> Session<P> {
         }
     }
 
-    fn typed(&self, credentials: &crate::token::Credentials) -> Result<P::Attributes> {
-        match erased::typed::<P>(credentials) {
-            Ok(tokens) => Ok(tokens.attributes),
-            Err(unreadable) => Err(Error::new(ErrorKind::Misconfigured)
+    fn typed(&self, credentials: &Credentials) -> Result<Tokens<P::Attributes>> {
+        erased::typed::<P>(credentials).map_err(|unreadable| {
+            Error::new(ErrorKind::Misconfigured)
                 .about("the record's attributes are not this provider's")
                 .with_source(unreadable)
-                .of_session(&self.id)),
-        }
+                .of_session(&self.id)
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod actor;
 mod builder;
 mod link;
+mod listing;
 mod message;
 mod registry;
 mod restart;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 pub use self::builder::SupervisorBuilder;
 use self::link::Link;
+pub use self::listing::ImportReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Events;
 use crate::key::{SessionId, SessionKey};

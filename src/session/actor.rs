@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
+use super::adopt::{Adopted, Take};
 use super::core::Core;
 use super::exchange::{self, Cargo, Exchange};
 use super::flight::{self, Pilot};
@@ -17,6 +18,7 @@ use crate::error::{Error, ErrorKind, LostReason};
 use crate::event::EventKind;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::task::{Place, within};
+use crate::token::Credentials;
 
 /// The handler of all session actors.
 pub(crate) struct SessionActor;
@@ -106,7 +108,15 @@ impl Duty {
                     self.launch(Cargo::Renewal(grant), place);
                 }
             }
-            Some(Start::Load | Start::Establish | Start::Close | Start::Revoke) | None => {}
+            Some(
+                Start::Load
+                | Start::Establish
+                | Start::Adopt
+                | Start::Close
+                | Start::Forget
+                | Start::Revoke,
+            )
+            | None => {}
         }
         self.answered(above, renewable)
     }
@@ -139,6 +149,7 @@ impl Duty {
             let Some(job) = slot.next_job() else { return };
             match (loaded, core.tasks.enter()) {
                 (Ok(()), Some(place)) => self.begin(job, place),
+                (Err(_), Some(place)) if job.is_blind() => self.begin(job, place),
                 (Err(failed), _) => job.refuse(failed),
                 (Ok(()), None) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
             }
@@ -169,6 +180,38 @@ impl Duty {
                     drop(reply.send(Err(superseded())));
                 }
             }
+            Job::Adopt { tokens, take, reply } => match self.adopt(take) {
+                Ok(Adopted::Yes) => {
+                    let (exchange, _) = self.exchange(place);
+                    core.tasks.run(exchange.adopt(tokens, take, reply));
+                }
+                refused => drop(reply.send(refused)),
+            },
+            Job::Forget { reply } => {
+                if core.apply(slot, Input::Forget) == Some(Start::Forget) {
+                    let (pilot, core, slot) = self.depart();
+                    core.clone().tasks.run(exchange::forget(core, slot, pilot, reply, place));
+                } else {
+                    drop(reply.send(Err(superseded())));
+                }
+            }
+        }
+    }
+
+    /// Begins an adoption, unless what is there stands in its way.
+    fn adopt(&self, take: Take) -> Result<Adopted, Error> {
+        let Self { core, slot, .. } = self;
+        match take {
+            Take::IfVacant | Take::Import if slot.look(State::was_established) => {
+                return Ok(Adopted::AlreadyThere);
+            }
+            Take::IfVacant | Take::Import | Take::Replace => {}
+        }
+        slot.quarantine(None);
+        if core.apply(slot, Input::Adopt) == Some(Start::Adopt) {
+            Ok(Adopted::Yes)
+        } else {
+            Err(Error::new(ErrorKind::Superseded).of_session(slot.id()))
         }
     }
 
@@ -230,14 +273,18 @@ impl Duty {
     }
 
     fn launch(&self, cargo: Cargo, place: Place) {
+        let (exchange, credentials) = self.exchange(place);
+        self.core.tasks.run(exchange.run(cargo, credentials));
+    }
+
+    fn exchange(&self, place: Place) -> (Exchange, Option<Arc<Credentials>>) {
         let (counters, credentials) = self.slot.look(|state| {
             let rest = state.rest();
             let counters = rest.as_ref().map_or((0, 0), |rest| rest.counters());
             (counters, rest.as_ref().and_then(|rest| rest.credentials().cloned()))
         });
         let (pilot, core, slot) = self.depart();
-        let exchange = Exchange::new(&core, &slot, pilot, counters, place);
-        core.tasks.run(exchange.run(cargo, credentials));
+        (Exchange::new(&core, &slot, pilot, counters, place), credentials)
     }
 
     /// Makes the flight before its task, so that there is no moment at which an exchange runs

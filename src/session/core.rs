@@ -11,7 +11,7 @@ use super::slot::Slot;
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{Policy, When};
 use crate::provider::registered::Registered;
 use crate::store::{Owner, Store};
@@ -43,6 +43,9 @@ pub(crate) trait Host: Send + Sync {
 
     /// The slot of a session, made if there is none.
     fn slot(&self, id: &SessionId) -> Result<Arc<Slot>, Error>;
+
+    /// A tenant's resident sessions of one provider that the store may not know.
+    fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId>;
 
     /// Wakes the session then.
     fn arm(&self, id: &SessionId, at: BootTime);
@@ -116,6 +119,7 @@ impl Core {
                 Notice::SaveOwed => EventKind::SaveOwed,
                 Notice::Saved => EventKind::Saved,
                 Notice::Revoked => EventKind::Revoked,
+                Notice::Forgotten => EventKind::Forgotten,
             };
             let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
             self.events.publish(Event::of_session(slot.id(), now.wall, epoch, kind));

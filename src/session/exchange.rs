@@ -1,7 +1,9 @@
 //! An exchange: permit, claim, the server, save, publish, land. It runs on the task tracker and
 //! belongs to nobody who can be dropped.
 
+mod adopt;
 mod close;
+mod forget;
 mod save;
 
 use std::future::Future;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub(crate) use self::close::{close, revoke};
+pub(crate) use self::forget::forget;
 use super::core::Core;
 use super::flight::{Landing, Pilot};
 use super::machine::{self, Answer, Class, Failure, Held, Input, Retry, State};

@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::schedule::Schedule;
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{ProviderName, SessionId, Tenant};
 use crate::provider::registered::Registered;
 use crate::session::core::Host;
 use crate::session::message::Message;
@@ -95,6 +95,18 @@ impl Host for Link {
         self.registry.obtain(id, make).map_err(|_full| {
             Error::new(ErrorKind::Capacity).about("too many sessions are resident").of_session(id)
         })
+    }
+
+    fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId> {
+        let mut ids = Vec::new();
+        self.registry.each(|slot| {
+            let id = slot.id();
+            let theirs = id.provider() == provider && id.key().tenant() == tenant;
+            if theirs && slot.knows_more() {
+                ids.push(id.clone());
+            }
+        });
+        ids
     }
 
     fn arm(&self, id: &SessionId, at: BootTime) {
