@@ -11,15 +11,19 @@ unloaded
         -> active 4.9
     load failed
         -> unloaded, Store for 1 s after 1
-    need, need renewable, need newer, need newer renewable, establish, close
+    need, need renewable, need newer, need newer renewable, establish, adopt, close
         stays; starts Load
+    forget
+        -> closing [vacant]; starts Forget
 unloaded, cooling
     loaded
         -> active 4.9
     load failed
         -> unloaded, Store for 2 s after 2
-    establish, close
+    establish, adopt, close
         stays; starts Load
+    forget
+        -> closing [vacant, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 vacant
@@ -27,15 +31,23 @@ vacant
         -> establishing over [vacant], renewal; starts Renew
     establish
         -> establishing over [vacant]; starts Establish
+    adopt
+        -> establishing over [vacant]; starts Adopt
     close
         -> closing [vacant]; starts Close
+    forget
+        -> closing [vacant]; starts Forget
     superseded, outdated
         -> unloaded
 vacant, cooling
     establish
         -> establishing over [vacant, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [vacant, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [vacant, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [vacant, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 active, fresh
@@ -43,8 +55,12 @@ active, fresh
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -56,8 +72,12 @@ active, due
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -69,8 +89,12 @@ active, expired
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -82,8 +106,12 @@ active, suspect
         -> refreshing [2.7, suspect]; starts Refresh
     establish
         -> establishing over [active 2.7, suspect]; starts Establish
+    adopt
+        -> establishing over [active 2.7, suspect]; starts Adopt
     close
         -> closing [active 2.7, suspect]; starts Close
+    forget
+        -> closing [active 2.7, suspect]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -95,8 +123,12 @@ active, rejected
         -> refreshing [2.7, rejected]; starts Refresh
     establish
         -> establishing over [active 2.7, rejected]; starts Establish
+    adopt
+        -> establishing over [active 2.7, rejected]; starts Adopt
     close
         -> closing [active 2.7, rejected]; starts Close
+    forget
+        -> closing [active 2.7, rejected]; starts Forget
     superseded, outdated
         -> unloaded
     dead
@@ -104,8 +136,12 @@ active, rejected
 active, foreign
     establish
         -> establishing over [active 2.7, foreign]; starts Establish
+    adopt
+        -> establishing over [active 2.7, foreign]; starts Adopt
     close
         -> closing [active 2.7, foreign]; starts Close
+    forget
+        -> closing [active 2.7, foreign]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -115,8 +151,12 @@ active, foreign
 active, owed
     establish
         -> establishing over [active 2.7, owed 1]; starts Establish
+    adopt
+        -> establishing over [active 2.7, owed 1]; starts Adopt
     close
         -> closing [active 2.7, owed 1]; starts Close
+    forget
+        -> closing [active 2.7, owed 1]; starts Forget
     saved
         -> active 2.8; tells Saved
     saved suspect
@@ -132,8 +172,12 @@ active, owed
 active, cooling
     establish
         -> establishing over [active 2.7, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [active 2.7, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [active 2.7, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [active 2.7, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -145,8 +189,12 @@ active, no refresh token
         -> establishing over [active 2.7], renewal; starts Renew
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -160,8 +208,12 @@ active, no refresh token, rejected
         -> establishing over [active 2.7, rejected], renewal; starts Renew
     establish
         -> establishing over [active 2.7, rejected]; starts Establish
+    adopt
+        -> establishing over [active 2.7, rejected]; starts Adopt
     close
         -> closing [active 2.7, rejected]; starts Close
+    forget
+        -> closing [active 2.7, rejected]; starts Forget
     superseded, outdated
         -> unloaded
     dead
@@ -173,8 +225,12 @@ active, no refresh token, ended
         -> establishing over [active 2.7], renewal; starts Renew
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -188,8 +244,12 @@ active, refresh token ended
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew; tells Lost(RefreshExpired)
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -199,8 +259,12 @@ active, refresh token ended
 doubt, early
     establish
         -> establishing over [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -212,8 +276,12 @@ doubt, ripe
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1]; starts Refresh
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -225,8 +293,12 @@ doubt, hurry
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Refresh
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -236,8 +308,12 @@ doubt, hurry
 doubt, foreign
     establish
         -> establishing over [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -251,8 +327,12 @@ doubt, refresh token ended
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew; tells Lost(RefreshExpired)
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -264,8 +344,12 @@ lost, serving
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew
     establish
         -> establishing over [lost 7 RefreshExpired]; starts Establish
+    adopt
+        -> establishing over [lost 7 RefreshExpired]; starts Adopt
     close
         -> closing [lost 7 RefreshExpired]; starts Close
+    forget
+        -> closing [lost 7 RefreshExpired]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -277,8 +361,12 @@ lost
         -> establishing over [lost 7 Rejected], renewal; starts Renew
     establish
         -> establishing over [lost 7 Rejected]; starts Establish
+    adopt
+        -> establishing over [lost 7 Rejected]; starts Adopt
     close
         -> closing [lost 7 Rejected]; starts Close
+    forget
+        -> closing [lost 7 Rejected]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -286,8 +374,12 @@ lost
 lost, cooling
     establish
         -> establishing over [lost 7 Rejected, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [lost 7 Rejected, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [lost 7 Rejected, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [lost 7 Rejected, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -295,15 +387,23 @@ lost, cooling
 closed
     establish
         -> establishing over [closed 7]; starts Establish
+    adopt
+        -> establishing over [closed 7]; starts Adopt
     close
         -> closing [closed 7]; starts Close
+    forget
+        -> closing [closed 7]; starts Forget
     superseded, outdated
         -> unloaded
 closed, to be told
     establish
         -> establishing over [closed 7, to be told]; starts Establish
+    adopt
+        -> establishing over [closed 7, to be told]; starts Adopt
     close
         -> closing [closed 7, to be told]; starts Close
+    forget
+        -> closing [closed 7, to be told]; starts Forget
     superseded, outdated
         -> unloaded
     tick
@@ -311,15 +411,23 @@ closed, to be told
 closed, cooling
     establish
         -> establishing over [closed 7, to be told, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [closed 7, to be told, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [closed 7, to be told, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [closed 7, to be told, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 challenged over vacant
     establish
         -> establishing over [vacant]; starts Establish
+    adopt
+        -> establishing over [vacant]; starts Adopt
     close
         -> closing [vacant]; starts Close
+    forget
+        -> closing [vacant]; starts Forget
     superseded, outdated
         -> unloaded
 challenged over fresh
@@ -327,8 +435,12 @@ challenged over fresh
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -340,8 +452,12 @@ challenged over due
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -351,8 +467,12 @@ challenged over due
 challenged over closed
     establish
         -> establishing over [closed 7, to be told]; starts Establish
+    adopt
+        -> establishing over [closed 7, to be told]; starts Adopt
     close
         -> closing [closed 7, to be told]; starts Close
+    forget
+        -> closing [closed 7, to be told]; starts Forget
     superseded, outdated
         -> unloaded
 challenged over fresh, ended
@@ -360,8 +480,12 @@ challenged over fresh, ended
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -576,7 +700,7 @@ refreshing, overdue
     401, dead
         -> refreshing [2.7, rejected], overdue
 closing vacant
-    superseded
+    superseded, forget failed
         -> unloaded
     closed
         -> closed 8; tells Revoked
@@ -584,6 +708,8 @@ closing vacant
         -> revoking 8; starts Revoke; tells Revoked
     close failed
         -> vacant
+    forgotten
+        -> vacant; tells Forgotten
 closing fresh
     superseded
         -> unloaded
@@ -591,8 +717,10 @@ closing fresh
         -> closed 8; tells Revoked
     closed with outbox
         -> revoking 8; starts Revoke; tells Revoked
-    close failed
+    close failed, forget failed
         -> active 2.7
+    forgotten
+        -> vacant; tells Forgotten
     401
         -> closing [active 2.7, rejected]
     dead
