@@ -137,6 +137,12 @@ impl SessionId {
         Self { provider: provider.clone(), key: SessionKey { tenant, token_id: "".into() } }
     }
 
+    /// Stands after all ids of a provider, and before all of the next.
+    pub(crate) fn ceiling(provider: &ProviderName) -> Self {
+        let after = ProviderName(format!("{}\0", provider.as_str()).into());
+        Self::floor(&after, None)
+    }
+
     /// The provider that the session belongs to.
     #[must_use]
     pub fn provider(&self) -> &ProviderName {

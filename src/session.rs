@@ -129,7 +129,7 @@ impl<P> Session<P> {
             // Another thread may have been faster, with the same slot.
             drop(self.slot.set(slot));
         } else {
-            self.door.let_go(&slot);
+            self.door.core.let_go(slot);
         }
         read
     }
@@ -379,8 +379,8 @@ impl<P> Clone for Session<P> {
 
 impl<P> Drop for Session<P> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.get() {
-            self.door.let_go(slot);
+        if let Some(slot) = self.slot.take() {
+            self.door.core.let_go(slot);
         }
     }
 }

@@ -50,8 +50,9 @@ pub(crate) trait Host: Send + Sync {
     /// Wakes the session then.
     fn arm(&self, id: &SessionId, at: BootTime);
 
-    /// Forgets the slot if nothing is lost with it and nobody but the caller holds it.
-    fn release(&self, slot: &Arc<Slot>);
+    /// Ends a hold on the slot, and forgets it if that was the last one and nothing is lost with
+    /// it.
+    fn release(&self, slot: Arc<Slot>);
 }
 
 /// What is counted.
@@ -130,6 +131,13 @@ impl Core {
     /// are dropped: the next one begins by looking at every slot that has work.
     pub(crate) fn deliver(&self, slot: &Arc<Slot>, message: Message) {
         self.host.send(slot, message);
+    }
+
+    /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
+    pub(crate) fn let_go(&self, slot: Arc<Slot>) {
+        if slot.is_disposable() {
+            self.host.release(slot);
+        }
     }
 
     fn arm(&self, slot: &Slot, rules: &Rules) {

@@ -122,9 +122,27 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
+    /// One tenant's records of any provider: a range for each.
+    fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
+        if filter.provider.is_some() || filter.tenant.is_none() {
+            return self.range(filter, after, limit);
+        }
+        let (mut from, mut listed) = (after.cloned(), Vec::new());
+        while listed.len() < limit {
+            let after = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let next = self.records.range((after, Bound::Unbounded)).next();
+            let Some(provider) = next.map(|(id, _)| id.provider().clone()) else { break };
+            let end = SessionId::ceiling(&provider);
+            let own = Filter { provider: Some(provider), ..filter.clone() };
+            listed.extend(self.range(&own, from.as_ref(), limit - listed.len()));
+            from = Some(end);
+        }
+        listed
+    }
+
     /// Ids sort by provider, then by tenant: what is asked of one provider, or of its one tenant,
     /// is a range.
-    fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
+    fn range(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
         let tenant = filter.tenant.as_ref();
         let floor = filter.provider.as_ref().map(|provider| SessionId::floor(provider, tenant));
         let from = match (after, &floor) {

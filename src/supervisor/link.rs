@@ -119,7 +119,8 @@ impl Host for Link {
         }
     }
 
-    fn release(&self, slot: &Arc<Slot>) {
-        self.registry.release(slot.id(), slot, Slot::is_disposable);
+    fn release(&self, slot: Arc<Slot>) {
+        let id = slot.id().clone();
+        self.registry.release(&id, slot, Slot::is_disposable);
     }
 }

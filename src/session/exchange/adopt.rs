@@ -1,5 +1,7 @@
 //! Adopting: as a grant, but for the server.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::{End, Exchange, close, save};
@@ -37,6 +39,9 @@ impl Exchange {
         drop(reply.send(outcome.map_err(|error| error.of_session(self.slot.id()))));
         self.core.deliver(&self.slot, Message::Ended);
         save::pay(&self.core, &self.slot).await;
+        let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
+        drop(self);
+        core.let_go(slot);
     }
 
     /// Saved and published as what a grant gave, or owed. Also whether another process had made a

@@ -48,4 +48,5 @@ pub(crate) async fn forget(
     drop(reply.send(deleted.map_err(|failed| unstored(failed).of_session(slot.id()))));
     slot.land(&pilot, landing);
     core.deliver(&slot, Message::Ended);
+    core.let_go(slot);
 }
