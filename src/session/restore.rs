@@ -55,9 +55,12 @@ pub(crate) fn rest(core: &Core, provider: &Registered, record: Record) -> Rest {
         None => (record.phase, None),
     };
     let counters = (record.epoch, record.generation);
-    let held = record.credentials.clone().map(|credentials| Held {
-        suspect: record.suspect,
-        ..held(provider, credentials, counters, now)
+    // Counted from now, the end of a refresh token would be told later with each reading.
+    let noted = record.due_at.filter(|_| !core.rules(provider).ahead).map(|at| now.boot_at(at));
+    let held = record.credentials.clone().map(|credentials| {
+        let held = held(provider, credentials, counters, now);
+        let expiring = held.expiring.map(|at| noted.map_or(at, |noted| noted.min(at)));
+        Held { suspect: record.suspect, expiring, ..held }
     });
     let boot = |at: Option<SystemTime>| at.map_or(now.boot, |at| now.boot_at(at));
     match (phase, held) {
