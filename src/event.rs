@@ -45,7 +45,7 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A grant made a session, perhaps one that needs no user.
+    /// A grant made a session, perhaps one that needs no user, or tokens were adopted.
     Established,
     /// The session has new tokens.
     Refreshed,
@@ -64,6 +64,8 @@ pub enum EventKind {
     Saved,
     /// The session was revoked by us.
     Revoked,
+    /// The session's record was deleted here.
+    Forgotten,
     /// The session's actor died and was started again.
     ActorRestarted,
     /// The supervisor actor died and was started again.
@@ -154,6 +156,7 @@ fn log(event: &Event) {
         | EventKind::Refreshed
         | EventKind::Saved
         | EventKind::Revoked
+        | EventKind::Forgotten
         | EventKind::Missed(_) => tracing::debug!(session, ?kind),
         EventKind::RefreshExpiring { .. } | EventKind::ActorRestarted => {
             tracing::info!(session, ?kind);

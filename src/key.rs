@@ -130,6 +130,19 @@ impl SessionId {
         Self { provider, key }
     }
 
+    /// Stands before all ids of a provider, or of its one tenant, in their order. It is no
+    /// session's: no name is empty.
+    pub(crate) fn floor(provider: &ProviderName, tenant: Option<&Tenant>) -> Self {
+        let tenant = tenant.cloned().unwrap_or_else(|| Tenant("".into()));
+        Self { provider: provider.clone(), key: SessionKey { tenant, token_id: "".into() } }
+    }
+
+    /// Stands after all ids of a provider, and before all of the next.
+    pub(crate) fn ceiling(provider: &ProviderName) -> Self {
+        let after = ProviderName(format!("{}\0", provider.as_str()).into());
+        Self::floor(&after, None)
+    }
+
     /// The provider that the session belongs to.
     #[must_use]
     pub fn provider(&self) -> &ProviderName {

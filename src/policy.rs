@@ -307,6 +307,27 @@ pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
 /// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
 pub const DUE_PAGE: usize = 1024;
 
+/// How many records are read from the store at once for a list. Defaults to 256, some 250 KB with
+/// their tokens.
+pub const LIST_PAGE: usize = 256;
+
+/// A list ends when its page could not be read this often in a row. Defaults to 3: a reader that
+/// goes on after a failure gets through a short one, and does not read a dead store for ever.
+pub const LIST_FAILURES: u32 = 3;
+
+/// How many rows of an import, or sessions of a tenant that is forgotten, are worked on at once.
+/// Defaults to 64, which keeps a database busy that answers in milliseconds, and is all that is in
+/// memory of an import.
+pub const ROWS_AT_ONCE: usize = 64;
+
+/// How many refused rows an import names. Those beyond are counted. Defaults to 1,000 because
+/// somebody reads them.
+pub const NAMED_REFUSALS: usize = 1000;
+
+/// An import stops when the store failed for this many rows in a row. Defaults to 128, twice what
+/// is worked on at once: less could be one short failure.
+pub const IMPORT_FAILURES: u32 = 128;
+
 /// How many sessions' actor deaths are remembered at once. Defaults to 10,000 because a process
 /// in which more actors die in a minute has another problem than one session.
 pub const REMEMBERED_DEATHS: usize = 10_000;

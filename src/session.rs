@@ -15,12 +15,15 @@
 //! back. The guide's [`semantics`](crate::guide::semantics) has the whole table.
 
 pub(crate) mod actor;
+mod adopt;
 mod call;
 pub(crate) mod core;
 pub(crate) mod door;
 mod ending;
 mod exchange;
 mod flight;
+pub(crate) mod forget;
+pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod machine;
 pub(crate) mod message;
@@ -34,7 +37,9 @@ use std::sync::{Arc, OnceLock};
 
 use http::{request, response};
 
+pub use self::adopt::{Adopt, Adopted};
 use self::door::{Door, SlotRef};
+pub use self::list::Filter;
 pub use self::login::Login;
 use self::message::{Ending, Granted, Job, Message};
 use self::slot::{Glance, Parcel, Slot};
@@ -44,7 +49,7 @@ use crate::key::SessionId;
 use crate::provider::client::Client;
 use crate::provider::registered::Registered;
 use crate::provider::{Provider, Rejection, Signing, UnattendedGrant, erased};
-use crate::token::PermissionToken;
+use crate::token::{Credentials, PermissionToken, Tokens};
 
 /// A session of any provider: what [`Session`] is without a type.
 #[derive(Debug)]
@@ -128,7 +133,7 @@ impl<P> Session<P> {
             // Another thread may have been faster, with the same slot.
             drop(self.slot.set(slot));
         } else {
-            self.door.let_go(&slot);
+            self.door.core.let_go(slot);
         }
         read
     }
@@ -314,7 +319,9 @@ impl<P: Provider> Session<P> {
         let slot = self.obtain()?;
         let job = |reply| Job::Establish { grant: Box::new(grant), reply };
         match self.door.queued(&slot, job).await? {
-            Granted::Active(credentials) => self.typed(&credentials).map(Establishment::Active),
+            Granted::Active(credentials) => {
+                self.typed(&credentials).map(|tokens| Establishment::Active(tokens.attributes))
+            }
             Granted::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
                 Ok(challenge) => Ok(Establishment::Challenge(*challenge)),
                 Err(_) => Err(Error::new(ErrorKind::Misconfigured)
@@ -360,6 +367,11 @@ impl<P: Provider> Session<P> {
     ///
     /// Reads only.
     pub async fn attributes(&self) -> Result<P::Attributes> {
+        self.held().await.map(|tokens| tokens.attributes)
+    }
+
+    /// What the session has, read from the store if it is not in memory.
+    async fn held(&self) -> Result<Tokens<P::Attributes>> {
         let slot = self.obtain()?;
         self.door.look(&slot).await?;
         let held = slot.look(|state| {
@@ -372,14 +384,13 @@ impl<P: Provider> Session<P> {
         }
     }
 
-    fn typed(&self, credentials: &crate::token::Credentials) -> Result<P::Attributes> {
-        match erased::typed::<P>(credentials) {
-            Ok(tokens) => Ok(tokens.attributes),
-            Err(unreadable) => Err(Error::new(ErrorKind::Misconfigured)
+    fn typed(&self, credentials: &Credentials) -> Result<Tokens<P::Attributes>> {
+        erased::typed::<P>(credentials).map_err(|unreadable| {
+            Error::new(ErrorKind::Misconfigured)
                 .about("the record's attributes are not this provider's")
                 .with_source(unreadable)
-                .of_session(&self.id)),
-        }
+                .of_session(&self.id)
+        })
     }
 }
 
@@ -408,8 +419,8 @@ impl<P> Clone for Session<P> {
 
 impl<P> Drop for Session<P> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.get() {
-            self.door.let_go(slot);
+        if let Some(slot) = self.slot.take() {
+            self.door.core.let_go(slot);
         }
     }
 }

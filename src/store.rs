@@ -145,7 +145,9 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
 
-    /// Deletes a record for good; true if there was one.
+    /// Deletes a record for good; true if there was one. What was claimed before does not bring it
+    /// back: a commit whose record was deleted is [`Committed::Superseded`], also that of a first
+    /// grant.
     ///
     /// # Errors
     ///

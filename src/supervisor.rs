@@ -4,6 +4,7 @@ mod actor;
 mod builder;
 mod calls;
 mod link;
+mod listing;
 mod login;
 mod message;
 mod registry;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 pub use self::builder::SupervisorBuilder;
 use self::link::Link;
+pub use self::listing::ImportReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Events;
 use crate::key::{SessionId, SessionKey};

@@ -45,6 +45,8 @@ pub(crate) trait Erased: Send + Sync {
         wire: &'a Wire<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
+    /// Tokens with their attributes as text, bound to this provider's authority and client.
+    fn bind(&self, tokens: Tokens<Arc<str>>) -> Credentials;
     fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel>;
     fn authorize(
         &self,
@@ -135,6 +137,14 @@ impl<P: Provider> Erased for Adapter<P> {
         Box::pin(async move { self.provider.revoke(wire, &typed::<P>(held)?).await })
     }
 
+    fn bind(&self, mut tokens: Tokens<Arc<str>>) -> Credentials {
+        if let (Some(access), Some(place)) = (&mut tokens.access, self.provider.placement()) {
+            access.secret = access.secret.prefixed(place.prefix());
+        }
+        let (authority, client) = (Arc::clone(&self.authority), Arc::clone(&self.client));
+        Credentials { tokens, authority, client }
+    }
+
     fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
         let held = held.and_then(|held| typed::<P>(held).ok());
         self.provider.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
@@ -161,17 +171,22 @@ impl<P: Provider> Adapter<P> {
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
-        let Tokens { mut access, refresh, token_secret, attributes } = tokens;
+        let Tokens { access, refresh, token_secret, attributes } = tokens;
         // The exchange succeeded, so credentials are never refused for their attributes: what
         // cannot be written as JSON is kept as `null` and reported when it is asked for.
         let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
-        if let (Some(access), Some(place)) = (&mut access, self.provider.placement()) {
-            access.secret = access.secret.prefixed(place.prefix());
-        }
-        let tokens = Tokens { access, refresh, token_secret, attributes: attributes.into() };
-        let (authority, client) = (Arc::clone(&self.authority), Arc::clone(&self.client));
-        Ok(Credentials { tokens, authority, client })
+        let attributes = attributes.into();
+        Ok(self.bind(Tokens { access, refresh, token_secret, attributes }))
     }
+}
+
+/// The tokens with their attributes as text, as [`Erased::bind`] takes them.
+pub(crate) fn untyped<P: Provider>(
+    tokens: Tokens<P::Attributes>,
+) -> Result<Tokens<Arc<str>>, serde_json::Error> {
+    let Tokens { access, refresh, token_secret, attributes } = tokens;
+    let attributes = serde_json::to_string(&attributes)?.into();
+    Ok(Tokens { access, refresh, token_secret, attributes })
 }
 
 /// The tokens with the provider's own attributes.

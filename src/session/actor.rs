@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
 
+use super::adopt::{Adopted, Take};
 use super::core::Core;
 use super::exchange::{self, Cargo, Exchange};
 use super::flight::{self, Pilot};
@@ -19,6 +21,7 @@ use crate::provider::client::Client;
 use crate::provider::site::Unresolved;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::task::{Place, within};
+use crate::token::Credentials;
 
 /// The handler of all session actors.
 pub(crate) struct SessionActor;
@@ -114,7 +117,15 @@ impl Duty {
                     self.launch(client, Cargo::Renewal(renewal, renewable), place);
                 }
             }
-            Some(Start::Load | Start::Establish | Start::Close | Start::Revoke) | None => {}
+            Some(
+                Start::Load
+                | Start::Establish
+                | Start::Adopt
+                | Start::Close
+                | Start::Forget
+                | Start::Revoke,
+            )
+            | None => {}
         }
         self.answered(above, renewable)
     }
@@ -149,10 +160,12 @@ impl Duty {
         while slot.has_work() {
             let loaded = self.loaded().await;
             let Some(job) = slot.next_job() else { return };
-            match (loaded, core.tasks.enter()) {
-                (Ok(client), Some(place)) => self.begin(client, job, place),
-                (Err(failed), _) => job.refuse(failed),
-                (Ok(_), None) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
+            match (loaded, core.tasks.enter(), job) {
+                // Also of a record that cannot be read, or of a tenant that is not known.
+                (_, Some(place), Job::Forget { reply }) => self.forget(reply, place),
+                (Ok(client), Some(place), job) => self.begin(client, job, place),
+                (Err(failed), _, job) => job.refuse(failed),
+                (Ok(_), None, job) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
             }
         }
     }
@@ -181,6 +194,42 @@ impl Duty {
                     drop(reply.send(Err(superseded())));
                 }
             }
+            Job::Adopt { tokens, take, reply } => match self.adopt(take) {
+                Ok(Adopted::Yes) => {
+                    let (exchange, _) = self.exchange(client, place);
+                    core.tasks.run(exchange.adopt(tokens, take, reply));
+                }
+                refused => drop(reply.send(refused)),
+            },
+            Job::Forget { reply } => self.forget(reply, place),
+        }
+    }
+
+    fn forget(&self, reply: oneshot::Sender<Result<bool, Error>>, place: Place) {
+        let Self { core, slot, .. } = self;
+        if core.apply(slot, Input::Forget) == Some(Start::Forget) {
+            let (pilot, core, slot) = self.depart();
+            core.clone().tasks.run(exchange::forget(core, slot, pilot, reply, place));
+        } else {
+            let superseded = Error::new(ErrorKind::Superseded).of_session(slot.id());
+            drop(reply.send(Err(superseded)));
+        }
+    }
+
+    /// Begins an adoption, unless what is there stands in its way.
+    fn adopt(&self, take: Take) -> Result<Adopted, Error> {
+        let Self { core, slot, .. } = self;
+        match take {
+            Take::IfVacant | Take::Import if slot.look(State::was_established) => {
+                return Ok(Adopted::AlreadyThere);
+            }
+            Take::IfVacant | Take::Import | Take::Replace => {}
+        }
+        slot.quarantine(None);
+        if core.apply(slot, Input::Adopt) == Some(Start::Adopt) {
+            Ok(Adopted::Yes)
+        } else {
+            Err(Error::new(ErrorKind::Superseded).of_session(slot.id()))
         }
     }
 
@@ -256,13 +305,17 @@ impl Duty {
     }
 
     fn launch(&self, client: Arc<Client>, cargo: Cargo, place: Place) {
+        let (exchange, credentials) = self.exchange(client, place);
+        self.core.tasks.run(exchange.run(cargo, credentials));
+    }
+
+    fn exchange(&self, client: Arc<Client>, place: Place) -> (Exchange, Option<Arc<Credentials>>) {
         let credentials = self.slot.look(|state| {
             let rest = state.rest();
             rest.as_ref().and_then(|rest| rest.credentials().cloned())
         });
         let (pilot, core, slot) = self.depart();
-        let exchange = Exchange::new(&core, &slot, client, pilot, place);
-        core.tasks.run(exchange.run(cargo, credentials));
+        (Exchange::new(&core, &slot, client, pilot, place), credentials)
     }
 
     /// Makes the flight before its task, so that there is no moment at which an exchange runs

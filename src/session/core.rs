@@ -11,7 +11,7 @@ use super::slot::Slot;
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{Policy, When};
 use crate::provider::client::Client;
 use crate::provider::gate::{Exchanged, News};
@@ -51,14 +51,18 @@ pub(crate) trait Host: Send + Sync {
     /// The slot of a session, made if there is none.
     fn slot(&self, id: &SessionId) -> Result<Arc<Slot>, Error>;
 
+    /// A tenant's resident sessions of one provider that the store may not know.
+    fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId>;
+
     /// Wakes the session then.
     fn arm(&self, id: &SessionId, at: BootTime);
 
     /// The resident sessions at a site.
     fn resident(&self, site: &Arc<Site>) -> Vec<Arc<Slot>>;
 
-    /// Forgets the slot if nothing is lost with it and nobody but the caller holds it.
-    fn release(&self, slot: &Arc<Slot>);
+    /// Ends a hold on the slot, and forgets it if that was the last one and nothing is lost with
+    /// it.
+    fn release(&self, slot: Arc<Slot>);
 }
 
 /// What is counted.
@@ -159,6 +163,7 @@ impl Core {
                 Notice::SaveOwed => EventKind::SaveOwed,
                 Notice::Saved => EventKind::Saved,
                 Notice::Revoked => EventKind::Revoked,
+                Notice::Forgotten => EventKind::Forgotten,
             };
             let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
             self.events.publish(Event::of_session(slot.id(), now.wall, epoch, kind));
@@ -169,6 +174,13 @@ impl Core {
     /// are dropped: the next one begins by looking at every slot that has work.
     pub(crate) fn deliver(&self, slot: &Arc<Slot>, message: Message) {
         self.host.send(slot, message);
+    }
+
+    /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
+    pub(crate) fn let_go(&self, slot: Arc<Slot>) {
+        if slot.is_disposable() {
+            self.host.release(slot);
+        }
     }
 
     fn arm(&self, slot: &Slot, rules: &Rules) {

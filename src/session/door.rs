@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
@@ -43,14 +43,8 @@ impl Door {
     }
 
     pub(crate) fn hold(&self, slot: Arc<Slot>) -> SlotRef<'_> {
-        SlotRef { slot, door: self }
-    }
-
-    /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
-    pub(crate) fn let_go(&self, slot: &Arc<Slot>) {
-        if slot.is_disposable() {
-            self.core.host.release(slot);
-        }
+        let leave = Leave { slot: Arc::downgrade(&slot), door: self };
+        SlotRef { slot, _leave: leave }
     }
 
     /// A token above `above`. `offer` makes a grant for the case that there is no session.
@@ -186,6 +180,12 @@ impl Door {
 /// be fought over by all processors.
 pub(crate) struct SlotRef<'a> {
     slot: Arc<Slot>,
+    /// After the hold itself: fields are dropped in this order.
+    _leave: Leave<'a>,
+}
+
+struct Leave<'a> {
+    slot: Weak<Slot>,
     door: &'a Door,
 }
 
@@ -197,8 +197,10 @@ impl Deref for SlotRef<'_> {
     }
 }
 
-impl Drop for SlotRef<'_> {
+impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.door.let_go(&self.slot);
+        if let Some(slot) = self.slot.upgrade() {
+            self.door.core.let_go(slot);
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! An exchange: permit, claim, the server, save, publish, land. It runs on the task tracker and
 //! belongs to nobody who can be dropped.
 
+mod adopt;
 mod close;
 mod converse;
+mod forget;
 mod save;
 
 use std::future::Future;
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub(crate) use self::close::{close, revoke};
+pub(crate) use self::forget::forget;
 use super::core::Core;
 use super::flight::{Landing, Pilot};
 use super::machine::{self, Answer, Class, Failure, Held, Input, Renewable, Retry, State};

@@ -5,7 +5,9 @@
 
 mod answer;
 mod exchange;
+mod forget;
 mod held;
+mod need;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -36,7 +38,8 @@ pub(crate) enum State {
     /// A refresh runs; a still valid access token is served. Issued and saved: active. Not sent
     /// or not processed: as before. Answer lost: in doubt. Rejected: lost.
     Refreshing { held: Held, doubt: Option<Doubt>, answer: Option<Held>, overdue: bool },
-    /// A close is being written. Written: revoking. Not written: the former.
+    /// A close or a forget is being written. Closed: revoking. Forgotten: vacant. Not written: the
+    /// former.
     Closing { former: Rest },
     /// Closed; the server is being told. Told or not, it rests closed.
     Revoking { closed: Closed },
@@ -75,6 +78,14 @@ impl State {
     /// Whether a close would change nothing.
     pub(crate) fn has_nothing_to_close(&self) -> bool {
         matches!(self, Self::Rest(Rest::Vacant { .. } | Rest::Closed(_)))
+    }
+
+    /// Whether there is or was a session, as far as is known.
+    pub(crate) fn was_established(&self) -> bool {
+        self.rest().is_some_and(|rest| match *rest {
+            Rest::Vacant { .. } => false,
+            Rest::Active(_) | Rest::InDoubt(..) | Rest::Lost(_) | Rest::Closed(_) => true,
+        })
     }
 
     /// Whether the store knows all that this state knows.
@@ -124,6 +135,8 @@ pub(crate) enum Input {
     Need { above: u64, renewable: Renewable },
     /// A grant is first in the queue.
     Establish,
+    /// Tokens that exist already are first in the queue.
+    Adopt,
     /// A close is first in the queue.
     Close,
     /// The exchange gave credentials. They are not saved yet.
@@ -146,6 +159,12 @@ pub(crate) enum Input {
     ClosedDurably { closed: Closed },
     /// The close could not be written.
     CloseFailed,
+    /// A forget is first in the queue.
+    Forget,
+    /// The record is deleted.
+    Forgotten,
+    /// The record could not be deleted.
+    ForgetFailed,
     /// The server was told, or cannot be.
     Told,
     /// The server could not be told; when to try again.
@@ -251,7 +270,9 @@ pub(crate) enum Start {
     Refresh,
     Renew,
     Establish,
+    Adopt,
     Close,
+    Forget,
     Revoke,
 }
 
@@ -266,6 +287,7 @@ pub(crate) enum Notice {
     SaveOwed,
     Saved,
     Revoked,
+    Forgotten,
 }
 
 /// The next state. Nothing else assigns one.
@@ -274,8 +296,9 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
     let next = match input {
         Input::Loaded(rest) => loaded(state, rest),
         Input::LoadFailed(error) => load_failed(state, error, at),
-        Input::Need { above, renewable } => need(state, above, renewable, at, &mut effects),
+        Input::Need { above, renewable } => need::need(state, above, renewable, at, &mut effects),
         Input::Establish => begin(state, Start::Establish, &mut effects),
+        Input::Adopt => begin(state, Start::Adopt, &mut effects),
         Input::Close => begin(state, Start::Close, &mut effects),
         Input::Issued(held) => exchange::issued(state, held),
         Input::Challenged => exchange::challenged(state, at),
@@ -291,6 +314,9 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         Input::Outdated => State::Unloaded { trouble: None },
         Input::ClosedDurably { closed } => exchange::closed(state, closed, &mut effects),
         Input::CloseFailed => exchange::close_failed(state),
+        Input::Forget => forget::forget(state, &mut effects),
+        Input::Forgotten => forget::forgotten(state, &mut effects),
+        Input::ForgetFailed => forget::forget_failed(state),
         Input::Told => exchange::told(state, None),
         Input::Untold { trouble } => exchange::told(state, Some(trouble)),
         Input::Rejected { generation } => told::rejected(state, generation),
@@ -328,110 +354,8 @@ fn load_failed(state: State, error: Error, at: &Moment) -> State {
     }
 }
 
-fn need(
-    state: State,
-    above: u64,
-    renewable: Renewable,
-    at: &Moment,
-    effects: &mut Effects,
-) -> State {
-    match state {
-        State::Unloaded { trouble } => {
-            if !Trouble::cooling(trouble.as_ref(), at.now.boot) {
-                effects.start = Some(Start::Load);
-            }
-            State::Unloaded { trouble }
-        }
-        State::Rest(rest) => {
-            // A refresh token that is known to have ended is not sent.
-            let rest = age(rest, at, effects);
-            match act(&rest, above, renewable, at) {
-                Act::Nothing => State::Rest(rest),
-                Act::Lose(reason) => State::Rest(lose(rest, reason, effects)),
-                Act::Renew => {
-                    effects.start = Some(Start::Renew);
-                    State::Establishing {
-                        former: rest,
-                        renewal: true,
-                        answer: None,
-                        overdue: false,
-                    }
-                }
-                Act::Refresh(held, doubt) => refresh(held, doubt, effects),
-            }
-        }
-        // The challenge's ticket stays good: its answer is a grant, taken in every state.
-        State::Challenged { former, until } => {
-            let former = age(former, at, effects);
-            match act(&former, above, renewable, at) {
-                Act::Nothing | Act::Renew | Act::Lose(_) => State::Challenged { former, until },
-                Act::Refresh(held, doubt) => refresh(held, doubt, effects),
-            }
-        }
-        State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => state,
-    }
-}
-
-fn refresh(held: Held, doubt: Option<Doubt>, effects: &mut Effects) -> State {
-    effects.start = Some(Start::Refresh);
-    State::Refreshing { held, doubt, answer: None, overdue: false }
-}
-
-enum Act {
-    Nothing,
-    Refresh(Held, Option<Doubt>),
-    Renew,
-    Lose(LostReason),
-}
-
-fn act(rest: &Rest, above: u64, renewable: Renewable, at: &Moment) -> Act {
-    let now = at.now.boot;
-    let renew_if = |may: bool, trouble: &Option<Trouble>| {
-        let free = may && !Trouble::cooling(trouble.as_ref(), now);
-        if free { Act::Renew } else { Act::Nothing }
-    };
-    match rest {
-        Rest::Vacant { trouble } => renew_if(renewable > Renewable::No, trouble),
-        Rest::Lost(_) if rest.serving().is_some_and(|held| !held.is_wanted(above, now)) => {
-            Act::Nothing
-        }
-        Rest::Lost(lost) => renew_if(renewable.brings_back(lost.reason), &lost.trouble),
-        Rest::Closed(closed) => renew_if(renewable == Renewable::Vouched, &closed.unrenewed),
-        Rest::InDoubt(held, doubt) => {
-            if now >= doubt.retry_at && !held.foreign {
-                Act::Refresh(held.clone(), Some(*doubt))
-            } else {
-                Act::Nothing
-            }
-        }
-        Rest::Active(held) => act_on_active(held, above, renewable, now),
-    }
-}
-
-fn act_on_active(held: &Held, above: u64, renewable: Renewable, now: BootTime) -> Act {
-    let cooling = Trouble::cooling(held.trouble.as_ref(), now);
-    // Owed and due: no exchange until saved, or a crash would lose two refreshes, not one.
-    if !held.is_wanted(above, now) || cooling || held.foreign || held.is_owed() {
-        return Act::Nothing;
-    }
-    if held.can_refresh(now) {
-        Act::Refresh(held.clone(), None)
-    } else if renewable > Renewable::No {
-        Act::Renew
-    } else if held.rejected {
-        Act::Lose(LostReason::Rejected)
-    } else if held.is_expired(now) {
-        Act::Lose(LostReason::RefreshExpired)
-    } else {
-        Act::Nothing
-    }
-}
-
-/// A grant and a close are taken in every state in which no exchange runs. While one runs they
-/// stay queued: a grant is never coalesced with another's.
+/// A grant, tokens to adopt and a close are taken in every state in which no exchange runs. While
+/// one runs they stay queued: a grant is never coalesced with another's.
 fn begin(state: State, start: Start, effects: &mut Effects) -> State {
     let former = match state {
         State::Unloaded { trouble } => {

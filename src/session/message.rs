@@ -2,10 +2,11 @@
 
 use tokio::sync::oneshot;
 
+use super::adopt::{Adopted, Take};
 use super::flight::Flight;
 use super::slot::Parcel;
 use crate::error::Error;
-use crate::token::PermissionToken;
+use crate::token::{PermissionToken, Tokens};
 
 /// A message for a session actor. All are idempotent: a handle that lost its answer sends again.
 /// A grant is not in a message, but parked in the slot, taken once and never sent twice.
@@ -73,16 +74,34 @@ impl Message {
 
 /// What a session is asked for with one exchange of its own.
 pub(crate) enum Job {
-    Establish { grant: Parcel, reply: oneshot::Sender<Result<Granted, Error>> },
-    Close { reply: oneshot::Sender<Result<Ending, Error>> },
+    Establish {
+        grant: Parcel,
+        reply: oneshot::Sender<Result<Granted, Error>>,
+    },
+    Close {
+        reply: oneshot::Sender<Result<Ending, Error>>,
+    },
+    Adopt {
+        tokens: Text,
+        take: Take,
+        reply: oneshot::Sender<Result<Adopted, Error>>,
+    },
+    /// Its caller hears whether there was a record.
+    Forget {
+        reply: oneshot::Sender<Result<bool, Error>>,
+    },
 }
+
+/// Tokens with their attributes as text.
+pub(crate) type Text = Box<Tokens<std::sync::Arc<str>>>;
 
 impl Job {
     /// Whether its caller has gone. One that was not begun is then dropped, unsent.
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
             Self::Establish { reply, .. } => reply.is_closed(),
-            Self::Close { .. } => false,
+            Self::Adopt { reply, .. } => reply.is_closed(),
+            Self::Close { .. } | Self::Forget { .. } => false,
         }
     }
 
@@ -90,6 +109,8 @@ impl Job {
         match self {
             Self::Establish { reply, .. } => drop(reply.send(Err(error))),
             Self::Close { reply } => drop(reply.send(Err(error))),
+            Self::Adopt { reply, .. } => drop(reply.send(Err(error))),
+            Self::Forget { reply } => drop(reply.send(Err(error))),
         }
     }
 }

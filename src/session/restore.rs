@@ -7,6 +7,7 @@ use super::core::Core;
 use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, LostReason};
+use crate::policy::When;
 use crate::provider::Rotation;
 use crate::provider::client::Client;
 use crate::store::{Intent, Lease, Phase, Record};
@@ -55,9 +56,13 @@ pub(crate) fn rest(core: &Core, client: &Client, record: Record) -> Rest {
         None => (record.phase, None),
     };
     let counters = (record.epoch, record.generation);
-    let held = record.credentials.clone().map(|credentials| Held {
-        suspect: record.suspect,
-        ..held(client, credentials, counters, now)
+    // Counted from now, the end of a refresh token would be told later with each reading.
+    let ahead = client.refresh.when == When::Ahead;
+    let noted = record.due_at.filter(|_| !ahead).map(|at| now.boot_at(at));
+    let held = record.credentials.clone().map(|credentials| {
+        let held = held(client, credentials, counters, now);
+        let expiring = held.expiring.map(|at| noted.map_or(at, |noted| noted.min(at)));
+        Held { suspect: record.suspect, expiring, ..held }
     });
     let boot = |at: Option<SystemTime>| at.map_or(now.boot, |at| now.boot_at(at));
     match (phase, held) {

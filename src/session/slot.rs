@@ -31,7 +31,8 @@ pub(crate) struct Slot {
     pub(crate) site: Arc<Site>,
     /// What fresh reads are served from: no lock, no actor.
     snapshot: ArcSwapOption<Snapshot>,
-    /// Tokens up to this generation are not handed out, whatever is published. Only ever raised.
+    /// Tokens up to this generation are not handed out, whatever is published. Only ever raised,
+    /// until the session is forgotten.
     rejected_through: AtomicU64,
     /// A reader has told the actor that the token is due.
     told_due: AtomicBool,
@@ -148,8 +149,14 @@ impl Slot {
             // A report that came before the load is known here alone.
             *above = (*above).max(self.rejected_through());
         }
+        let forgotten = matches!(input, Input::Forgotten);
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
+        if forgotten {
+            // Its successor counts from the beginning.
+            self.rejected_through.store(0, Ordering::Release);
+            inner.forget();
+        }
         let effects = inner.step(input, at);
         self.publish(&mut inner, at.now);
         effects
@@ -212,12 +219,13 @@ impl Slot {
         let inner = self.inner.lock();
         let held = inner.state.rest().map_or(0, |rest| rest.counters().1);
         let newest = inner.published.max(held);
-        drop(inner);
         if generation > newest {
             return;
         }
-        // First the readers, then the machine: a reader between the two must not be served.
+        // First the readers, then the machine: a reader between the two must not be served. Under
+        // the lock, or a forget between the two would leave its successor rejected.
         self.rejected_through.fetch_max(generation, Ordering::AcqRel);
+        drop(inner);
         self.apply(Input::Rejected { generation }, at);
     }
 
@@ -375,6 +383,12 @@ impl Slot {
         self.inner.lock().state.is_busy()
     }
 
+    /// Whether it has what the store may not know.
+    pub(crate) fn knows_more(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.owed.is_some() || !inner.queue.is_empty() || !inner.state.is_disposable()
+    }
+
     /// Whether nothing is lost with this slot: no credentials, challenge, flight, debt, actor or
     /// mark. The quick look comes first, because every handle asks when it is dropped.
     pub(crate) fn is_disposable(&self) -> bool {
@@ -418,6 +432,13 @@ impl Inner {
         let (state, effects) = machine::step(state, input, at);
         self.state = state;
         effects
+    }
+
+    /// Drops what belongs to a record that is deleted: what is owed, too, or it would be saved.
+    fn forget(&mut self) {
+        self.owed = None;
+        self.quarantine = None;
+        self.published = 0;
     }
 }
 

@@ -9,6 +9,7 @@ use super::slot::Slot;
 use crate::clock::{BootTime, Now};
 use crate::error::LostReason;
 use crate::key::SessionId;
+use crate::store::{Intent, Listed, Phase, Record};
 
 /// A session as it was when it was looked at. Holds no secret.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +76,55 @@ pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
             retry_at: rest.retry_at().filter(|at| *at > now.boot).map(wall),
         })
     })
+}
+
+/// A session that is not in memory, as its record says; none of one that a first grant has claimed
+/// and not made.
+pub(crate) fn of_record(listed: Listed, now: Now) -> Option<SessionStatus> {
+    let Listed { id, record } = listed;
+    let tokens = record.credentials.as_ref().map(|credentials| credentials.tokens());
+    let refresh_expires_at = tokens.and_then(|tokens| tokens.refresh_expires_at());
+    let mut lost = record.lost;
+    let mut state = stored(&record, now)?;
+    if matches!(state, State::Active | State::InDoubt)
+        && refresh_expires_at.is_some_and(|end| end <= now.wall)
+    {
+        // What whoever reads it next will find.
+        (state, lost) = (State::Lost, Some(LostReason::RefreshExpired));
+    }
+    Some(SessionStatus {
+        state,
+        epoch: record.epoch,
+        generation: record.generation,
+        access_expires_at: tokens.and_then(|tokens| tokens.access_expires_at()),
+        refresh_expires_at,
+        saved: true,
+        lost,
+        retry_at: record.retry_at.filter(|at| *at > now.wall),
+        id,
+    })
+}
+
+fn stored(record: &Record, now: Now) -> Option<State> {
+    let phase = match record.lease {
+        Some(lease) if now.boot < lease.until => {
+            return Some(match lease.intent {
+                Intent::Establish => State::Establishing,
+                Intent::Refresh => State::Refreshing,
+            });
+        }
+        // Its holder fell silent.
+        Some(lease) if lease.intent == Intent::Refresh => Phase::InDoubt,
+        Some(lease) => lease.before,
+        None => record.phase,
+    };
+    match phase {
+        Phase::Vacant | Phase::Claimed => None,
+        Phase::Active => Some(State::Active),
+        Phase::InDoubt => Some(State::InDoubt),
+        Phase::Lost => Some(State::Lost),
+        Phase::Closed => Some(State::Closed),
+    }
 }
 
 fn seen(state: &machine::State, rest: &Rest) -> State {

@@ -34,6 +34,9 @@ struct Tables {
     /// The highest fence of all records that were removed. New ones begin above it, so that a
     /// late statement on a removed record never fits its successor.
     removed: u64,
+    /// The same of those that were deleted. A first grant's commit makes a record, because its
+    /// claim's record may have been removed when it was taken over; but never one that was deleted.
+    deleted: u64,
 }
 
 impl MemoryStore {
@@ -110,19 +113,55 @@ impl Store for MemoryStore {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
-        let tables = self.tables.lock();
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let passing = tables.records.range((from, Bound::Unbounded));
-        let passing = passing.filter(|(id, record)| filter.passes(id, record)).take(limit);
-        Ok(passing.map(|(id, record)| Listed { id: id.clone(), record: record.clone() }).collect())
+        Ok(self.tables.lock().list(filter, after, limit))
     }
 
     async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        Ok(self.tables.lock().remove(id))
+        Ok(self.tables.lock().delete(id))
     }
 }
 
 impl Tables {
+    /// One tenant's records of any provider: a range for each.
+    fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
+        if filter.provider.is_some() || filter.tenant.is_none() {
+            return self.range(filter, after, limit);
+        }
+        let (mut from, mut listed) = (after.cloned(), Vec::new());
+        while listed.len() < limit {
+            let after = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let next = self.records.range((after, Bound::Unbounded)).next();
+            let Some(provider) = next.map(|(id, _)| id.provider().clone()) else { break };
+            let end = SessionId::ceiling(&provider);
+            let own = Filter { provider: Some(provider), ..filter.clone() };
+            listed.extend(self.range(&own, from.as_ref(), limit - listed.len()));
+            from = Some(end);
+        }
+        listed
+    }
+
+    /// Ids sort by provider, then by tenant: what is asked of one provider, or of its one tenant,
+    /// is a range.
+    fn range(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
+        let tenant = filter.tenant.as_ref();
+        let floor = filter.provider.as_ref().map(|provider| SessionId::floor(provider, tenant));
+        let from = match (after, &floor) {
+            (Some(after), Some(floor)) if after < floor => Bound::Excluded(floor),
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(floor)) => Bound::Excluded(floor),
+            (None, None) => Bound::Unbounded,
+        };
+        let within = |id: &SessionId| {
+            filter.provider.as_ref().is_none_or(|provider| {
+                id.provider() == provider && tenant.is_none_or(|tenant| tenant == id.key().tenant())
+            })
+        };
+        let range = self.records.range((from, Bound::Unbounded));
+        let range = range.take_while(|(id, _)| within(id));
+        let passing = range.filter(|(id, record)| filter.passes(id, record)).take(limit);
+        passing.map(|(id, record)| Listed { id: id.clone(), record: record.clone() }).collect()
+    }
+
     /// S0 and S1. What an owner itself left claimed is its own to claim again: it knows that its
     /// exchange has ended, because it runs one at a time.
     fn claim(&mut self, id: &SessionId, claim: &Claim) -> Claimed {
@@ -155,15 +194,16 @@ impl Tables {
 
     /// S2 and S7.
     fn commit(&mut self, id: &SessionId, commit: Commit) -> Committed {
-        let record = self.records.get(id).cloned();
-        let mut record = record.unwrap_or_else(|| vacant(self.removed));
+        let found = self.records.get(id);
+        let claimed = found.is_some_and(|record| record.fence == commit.attempt.fence);
+        let mut record = found.cloned().unwrap_or_else(|| vacant(self.removed));
         if record.made_by == Some(commit.attempt) && record.phase != Phase::Closed {
             // The acknowledgement of this very commit was lost.
             let Record { epoch, generation, suspect, .. } = record;
             return Committed::Stored { epoch, generation, suspect };
         }
         let Commit { intent, epoch, attempt, credentials, due_at } = commit;
-        if record.epoch != epoch {
+        if record.epoch != epoch || (!claimed && attempt.fence <= self.deleted && epoch == 0) {
             return Committed::Superseded;
         }
         match intent {
@@ -323,6 +363,12 @@ impl Tables {
         if let Some(at) = former.filter(|at| Some(*at) != due_at) {
             self.due.remove(&Due { at, id: id.clone() });
         }
+    }
+
+    fn delete(&mut self, id: &SessionId) -> bool {
+        let fence = self.records.get(id).map(|record| record.fence);
+        self.deleted = self.deleted.max(fence.unwrap_or_default());
+        self.remove(id)
     }
 
     fn remove(&mut self, id: &SessionId) -> bool {

@@ -42,6 +42,18 @@ pub struct Record {
     pub due_at: Option<SystemTime>,
 }
 
+impl Record {
+    /// Whether there is or was a session: not only a claim for a first grant.
+    pub(crate) fn was_established(&self) -> bool {
+        let phase = self.lease.map_or(self.phase, |lease| lease.before);
+        self.epoch > 0
+            || match phase {
+                Phase::Vacant | Phase::Claimed => false,
+                Phase::Active | Phase::InDoubt | Phase::Lost | Phase::Closed => true,
+            }
+    }
+}
+
 /// What is known of a stored session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]

@@ -81,8 +81,12 @@ impl Actor for SupervisorActor {
         roster: &mut Roster,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorTerminated(cell, _, _)
-            | SupervisionEvent::ActorFailed(cell, _) => roster.ended(&myself, cell.get_id()),
+            SupervisionEvent::ActorTerminated(cell, state, _) => {
+                // It holds the slot, which is to go with the last hold on it.
+                drop(state);
+                roster.ended(&myself, cell.get_id());
+            }
+            SupervisionEvent::ActorFailed(cell, _) => roster.ended(&myself, cell.get_id()),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
@@ -166,7 +170,7 @@ impl Roster {
         if !dismissed {
             self.died(myself, &slot);
         }
-        self.office.link.release(&slot);
+        self.office.link.release(slot);
     }
 
     fn died(&mut self, myself: &ActorRef<Order>, slot: &Arc<Slot>) {

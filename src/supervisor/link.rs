@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::schedule::Schedule;
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{ProviderName, SessionId, Tenant};
 use crate::provider::registered::Registered;
 use crate::provider::site::Site;
 use crate::session::core::Host;
@@ -98,6 +98,18 @@ impl Host for Link {
         })
     }
 
+    fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId> {
+        let mut ids = Vec::new();
+        self.registry.each(|slot| {
+            let id = slot.id();
+            let theirs = id.provider() == provider && id.key().tenant() == tenant;
+            if theirs && slot.knows_more() {
+                ids.push(id.clone());
+            }
+        });
+        ids
+    }
+
     fn arm(&self, id: &SessionId, at: BootTime) {
         let mut schedule = self.schedule.lock();
         let first = schedule.next().is_none_or(|next| at < next);
@@ -118,7 +130,8 @@ impl Host for Link {
         resident
     }
 
-    fn release(&self, slot: &Arc<Slot>) {
-        self.registry.release(slot.id(), slot, Slot::is_disposable);
+    fn release(&self, slot: Arc<Slot>) {
+        let id = slot.id().clone();
+        self.registry.release(&id, slot, Slot::is_disposable);
     }
 }

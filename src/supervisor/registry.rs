@@ -47,17 +47,19 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Removes the entry if nobody but the caller holds it and `disposable` agrees. Under the
-    /// bucket's lock nobody can take hold of it meanwhile, so there are never two entries for one
-    /// session.
+    /// Ends a hold, and removes the entry if that was the last one and `disposable` agrees. Under
+    /// the bucket's lock nobody can take hold of it meanwhile, so there are never two entries for
+    /// one session; and of two whose holds end at once, the second finds that it is the last.
     pub(crate) fn release(
         &self,
         id: &SessionId,
-        held: &Arc<T>,
+        held: Arc<T>,
         disposable: impl FnOnce(&T) -> bool,
     ) -> bool {
         let unused = |entry: &mut Arc<T>| {
-            Arc::ptr_eq(entry, held) && Arc::strong_count(entry) == 2 && disposable(entry)
+            let same = Arc::ptr_eq(entry, &held);
+            drop(held);
+            same && Arc::strong_count(entry) == 1 && disposable(entry)
         };
         let removed = self.entries.remove_if_sync(id, unused).is_some();
         if removed {
@@ -94,14 +96,20 @@ mod tests {
         let registry = Registry::new(8);
         let held = registry.obtain(&id("a"), || 1).unwrap();
         let other = registry.get(&id("a")).unwrap();
-        assert!(!registry.release(&id("a"), &held, |_| true));
+        assert!(!registry.release(&id("a"), Arc::clone(&held), |_| true));
+        assert!(!registry.release(&id("a"), other, |_| true));
+        let other = registry.get(&id("a")).unwrap();
+        assert!(!registry.release(&id("a"), held, |_| true));
+        let held = registry.get(&id("a")).unwrap();
         drop(other);
-        assert!(!registry.release(&id("a"), &held, |_| false));
-        assert!(registry.release(&id("a"), &held, |_| true));
+        assert!(!registry.release(&id("a"), held, |_| false));
+        let held = registry.get(&id("a")).unwrap();
+        let late = Arc::new(1);
+        assert!(registry.release(&id("a"), held, |_| true));
         assert_eq!(registry.len(), 0);
         assert!(registry.get(&id("a")).is_none());
         let successor = registry.obtain(&id("a"), || 2).unwrap();
-        assert!(!registry.release(&id("a"), &held, |_| true), "not the one that was held");
+        assert!(!registry.release(&id("a"), late, |_| true), "not the one that was held");
         assert_eq!(*successor, 2);
     }
 
@@ -112,7 +120,7 @@ mod tests {
         registry.obtain(&id("b"), || ()).unwrap();
         let Full = registry.obtain(&id("c"), || ()).unwrap_err();
         registry.obtain(&id("a"), || ()).unwrap();
-        assert!(registry.release(&id("a"), &held, |()| true));
+        assert!(registry.release(&id("a"), held, |()| true));
         registry.obtain(&id("c"), || ()).unwrap();
         let mut seen = 0;
         registry.each(|_| seen += 1);

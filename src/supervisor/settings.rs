@@ -99,7 +99,7 @@ impl<P: Provider> Sessions<P> {
         let core = &self.door.core;
         for (seen, slot) in core.host.resident(site).into_iter().enumerate() {
             core.reconsider(&slot);
-            self.door.let_go(&slot);
+            core.let_go(slot);
             if seen % 1_000 == 999 {
                 // There may be millions.
                 tokio::task::yield_now().await;

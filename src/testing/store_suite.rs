@@ -71,6 +71,8 @@ macro_rules! store_suite_cases {
                 names_that_differ_by_little_stay_apart,
                 a_deleted_session_is_gone_and_the_others_stay,
                 an_attempt_from_before_a_delete_does_not_touch_the_successor,
+                a_first_grant_from_before_a_delete_brings_nothing_back,
+                a_delete_does_not_hurt_the_first_grant_of_another_session,
             }
             claiming {
                 a_first_claim_makes_a_record_that_shows_its_lease,

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use session_warden::provider::oauth2::{AuthorizationCode, OAuth2, Password};
+use session_warden::provider::oauth2::{Attributes, AuthorizationCode, OAuth2, Password};
+use session_warden::session::{Adopt, Filter};
 use session_warden::store::{MemoryStore, Store};
 use session_warden::testing::{Endpoint, FakeAuthServer, FakeRotation, Fault, ManualClock};
+use session_warden::token::Tokens;
 use session_warden::transport::TransportConfig;
 use session_warden::{ErrorKind, Session, Supervisor};
 use tracing_subscriber::fmt::MakeWriter;
@@ -129,6 +132,8 @@ async fn live(server: &FakeAuthServer, heard: &Heard, clock: ManualClock) {
     server.set_client_secret("client", CANARY);
     heard.listen(world.session.revoke().await);
     heard.listen(world.store.load(world.session.id()).await.unwrap());
+    heard.listen(world.supervisor.list(Filter::default()).collect::<Vec<_>>().await);
+    heard.listen(import(&world).await);
     heard.listen(world.supervisor.snapshot());
     for event in world.happened().await {
         heard.listen(event);
@@ -152,6 +157,16 @@ async fn by_post(server: &FakeAuthServer, heard: &Heard, clock: ManualClock) {
     let session: Session<OAuth2> = supervisor.sessions("post").unwrap().session(key);
     heard.listen(session.establish(Password::new("ada", CANARY)).await);
     look(&session, heard).await;
+}
+
+async fn import(world: &OAuthWorld) -> impl std::fmt::Debug + use<> {
+    let rows = ["imported", "refused"].map(|name| {
+        let refresh = if name == "refused" { "" } else { CANARY };
+        let tokens = Tokens::new(Attributes::default()).access(CANARY, None);
+        (crate::support::key(name), tokens.refresh(refresh, None))
+    });
+    let sessions = world.supervisor.sessions::<OAuth2>("oauth2").unwrap();
+    sessions.import(stream::iter(rows)).await
 }
 
 async fn sign_in(world: &OAuthWorld, heard: &Heard) -> Option<()> {
@@ -181,6 +196,10 @@ async fn look(session: &Session<OAuth2>, heard: &Heard) {
     }
     heard.listen(session.status().await);
     heard.listen(session.attributes().await);
+    if let Ok(tokens) = session.export_secrets().await {
+        heard.listen(&tokens);
+        heard.listen(session.adopt(tokens, Adopt::IfVacant).await);
+    }
     heard.listen(session);
 }
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use session_warden::ErrorKind;
+use session_warden::clock::Clock;
 use session_warden::event::EventKind;
 use session_warden::provider::FailureClass;
-use session_warden::session::{Revocation, State};
-use session_warden::store::Phase;
-use session_warden::testing::{Reply, Statement};
+use session_warden::session::{Adopt, Revocation, State};
+use session_warden::store::{MemoryStore, Phase};
+use session_warden::testing::{ManualClock, Reply, Statement};
+use session_warden::token::Tokens;
 use tokio::task::JoinSet;
 
 use crate::scene::{Scene, kind};
@@ -154,4 +156,19 @@ async fn an_owed_save_that_finds_its_session_lost_is_not_trusted() {
     assert_eq!(former.token().await.unwrap().expose_secret(), "access-3");
     assert_eq!(former.script.refreshes(), 2, "so it is tried before it is handed out");
     assert!(!former.record().await.suspect);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_put_off_the_report_that_a_refresh_token_will_end() {
+    let former = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
+    let end = former.clock.now().wall + 1000 * SECOND;
+    let tokens = Tokens::new(()).refresh("refresh", Some(end));
+    former.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
+    former.clock.advance(400 * SECOND).await;
+    let mut scene = Scene::start(&former.store, &former.clock).await;
+    assert_eq!(scene.session.status().await.unwrap().state, State::Active);
+    scene.clock.advance(99 * SECOND).await;
+    assert_eq!(scene.news(), []);
+    scene.clock.advance(2 * SECOND).await;
+    assert!(matches!(scene.news()[..], [EventKind::RefreshExpiring { .. }]));
 }

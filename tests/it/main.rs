@@ -9,15 +9,19 @@
     reason = "these lints keep the library's surface small and its callers alive; a test has neither"
 )]
 
+mod adopt;
 mod canary;
 mod docs;
 mod due;
 mod examples;
+mod forget;
 mod handover;
+mod import;
 mod interleavings;
 mod invariants;
 mod layers;
 mod lifecycle;
+mod listing;
 mod oauth2;
 mod one_refresh;
 mod saving;

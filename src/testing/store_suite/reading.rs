@@ -135,6 +135,39 @@ pub(super) async fn an_attempt_from_before_a_delete_does_not_touch_the_successor
     assert_eq!(bed.record().await.phase, Phase::Claimed);
 }
 
+pub(super) async fn a_first_grant_from_before_a_delete_brings_nothing_back(bed: Bed) {
+    for stored_before in [false, true] {
+        let former = bed.grip(ALICE, Intent::Establish).await;
+        if stored_before {
+            // Its acknowledgement is lost, so that it is sent again after the delete.
+            assert_eq!(bed.commit(former, "former").await, stored(1, 1));
+        }
+        assert!(bed.store.delete(&bed.id).await.unwrap());
+        assert_eq!(bed.commit(former, "former").await, Committed::Superseded);
+        assert!(bed.load().await.is_none(), "what was deleted is back");
+        // Nor while its successor's first grant is claimed, which then stands.
+        let successor = bed.grip(BOB, Intent::Establish).await;
+        assert_eq!(bed.commit(former, "former").await, Committed::Superseded);
+        assert_eq!(bed.commit(successor, "successor").await, stored(1, 1));
+        assert_eq!(bed.gist().await, gist(1, 1, Phase::Active, "successor"));
+        assert!(bed.store.delete(&bed.id).await.unwrap());
+    }
+}
+
+pub(super) async fn a_delete_does_not_hurt_the_first_grant_of_another_session(bed: Bed) {
+    let other = bed.named("other");
+    bed.established().await;
+    let grant = other.grip(ALICE, Intent::Establish).await;
+    for name in ["second", "third", "fourth"] {
+        let grip = bed.grip(BOB, Intent::Refresh).await;
+        bed.commit(grip, name).await;
+    }
+    assert!(bed.store.delete(&bed.id).await.unwrap());
+    assert_eq!(other.commit(grant, "other").await, stored(1, 1));
+    assert_eq!(other.commit(grant, "other").await, stored(1, 1));
+    assert_eq!(other.gist().await, gist(1, 1, Phase::Active, "other"));
+}
+
 type Ends = (Option<SystemTime>, Option<SystemTime>);
 
 /// All that credentials hold.

@@ -11,15 +11,19 @@ unloaded
         -> active 4.9
     load failed
         -> unloaded, Store for 1 s after 1
-    need, need renewable, need newer, need newer renewable, need vouched, establish, close
+    need, need renewable, need newer, need newer renewable, need vouched, establish, adopt, close
         stays; starts Load
+    forget
+        -> closing [vacant]; starts Forget
 unloaded, cooling
     loaded
         -> active 4.9
     load failed
         -> unloaded, Store for 2 s after 2
-    establish, close
+    establish, adopt, close
         stays; starts Load
+    forget
+        -> closing [vacant, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 vacant
@@ -27,15 +31,23 @@ vacant
         -> establishing over [vacant], renewal; starts Renew
     establish
         -> establishing over [vacant]; starts Establish
+    adopt
+        -> establishing over [vacant]; starts Adopt
     close
         -> closing [vacant]; starts Close
+    forget
+        -> closing [vacant]; starts Forget
     superseded, outdated
         -> unloaded
 vacant, cooling
     establish
         -> establishing over [vacant, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [vacant, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [vacant, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [vacant, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 active, fresh
@@ -43,8 +55,12 @@ active, fresh
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -58,8 +74,12 @@ active, due
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -73,8 +93,12 @@ active, expired
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -88,8 +112,12 @@ active, suspect
         -> refreshing [2.7, suspect]; starts Refresh
     establish
         -> establishing over [active 2.7, suspect]; starts Establish
+    adopt
+        -> establishing over [active 2.7, suspect]; starts Adopt
     close
         -> closing [active 2.7, suspect]; starts Close
+    forget
+        -> closing [active 2.7, suspect]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -103,8 +131,12 @@ active, rejected
         -> refreshing [2.7, rejected]; starts Refresh
     establish
         -> establishing over [active 2.7, rejected]; starts Establish
+    adopt
+        -> establishing over [active 2.7, rejected]; starts Adopt
     close
         -> closing [active 2.7, rejected]; starts Close
+    forget
+        -> closing [active 2.7, rejected]; starts Forget
     superseded, outdated
         -> unloaded
     dead
@@ -114,8 +146,12 @@ active, rejected
 active, foreign
     establish
         -> establishing over [active 2.7, foreign]; starts Establish
+    adopt
+        -> establishing over [active 2.7, foreign]; starts Adopt
     close
         -> closing [active 2.7, foreign]; starts Close
+    forget
+        -> closing [active 2.7, foreign]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -127,8 +163,12 @@ active, foreign
 active, owed
     establish
         -> establishing over [active 2.7, owed 1]; starts Establish
+    adopt
+        -> establishing over [active 2.7, owed 1]; starts Adopt
     close
         -> closing [active 2.7, owed 1]; starts Close
+    forget
+        -> closing [active 2.7, owed 1]; starts Forget
     saved
         -> active 2.8; tells Saved
     saved suspect
@@ -146,8 +186,12 @@ active, owed
 active, cooling
     establish
         -> establishing over [active 2.7, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [active 2.7, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [active 2.7, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [active 2.7, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -159,8 +203,12 @@ active, cooling
 active, misconfigured
     establish
         -> establishing over [active 2.7, Misconfigured for 60 s after 1]; starts Establish
+    adopt
+        -> establishing over [active 2.7, Misconfigured for 60 s after 1]; starts Adopt
     close
         -> closing [active 2.7, Misconfigured for 60 s after 1]; starts Close
+    forget
+        -> closing [active 2.7, Misconfigured for 60 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -176,8 +224,12 @@ active, no refresh token
         -> establishing over [active 2.7], renewal; starts Renew
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -193,8 +245,12 @@ active, no refresh token, rejected
         -> establishing over [active 2.7, rejected], renewal; starts Renew
     establish
         -> establishing over [active 2.7, rejected]; starts Establish
+    adopt
+        -> establishing over [active 2.7, rejected]; starts Adopt
     close
         -> closing [active 2.7, rejected]; starts Close
+    forget
+        -> closing [active 2.7, rejected]; starts Forget
     superseded, outdated
         -> unloaded
     dead
@@ -208,8 +264,12 @@ active, no refresh token, ended
         -> establishing over [active 2.7], renewal; starts Renew
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -225,8 +285,12 @@ active, refresh token ended
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew; tells Lost(RefreshExpired)
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -238,8 +302,12 @@ active, refresh token ended
 doubt, early
     establish
         -> establishing over [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 60 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -251,8 +319,12 @@ doubt, early
 doubt, misconfigured
     establish
         -> establishing over [in doubt 2.7, Misconfigured for 60 s after 1, retry in 60 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, Misconfigured for 60 s after 1, retry in 60 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, Misconfigured for 60 s after 1, retry in 60 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, Misconfigured for 60 s after 1, retry in 60 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -268,8 +340,12 @@ doubt, ripe
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1]; starts Refresh
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -283,8 +359,12 @@ doubt, hurry
         -> refreshing [2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Refresh
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1, hurry]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -296,8 +376,12 @@ doubt, hurry
 doubt, foreign
     establish
         -> establishing over [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, foreign, retry in 0 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -313,8 +397,12 @@ doubt, refresh token ended
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew; tells Lost(RefreshExpired)
     establish
         -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Establish
+    adopt
+        -> establishing over [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Adopt
     close
         -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Close
+    forget
+        -> closing [in doubt 2.7, retry in 0 s (floor 0 s) after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -328,8 +416,12 @@ lost, serving
         -> establishing over [lost 7 RefreshExpired], renewal; starts Renew
     establish
         -> establishing over [lost 7 RefreshExpired]; starts Establish
+    adopt
+        -> establishing over [lost 7 RefreshExpired]; starts Adopt
     close
         -> closing [lost 7 RefreshExpired]; starts Close
+    forget
+        -> closing [lost 7 RefreshExpired]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -343,8 +435,12 @@ lost
         -> establishing over [lost 7 Rejected], renewal; starts Renew
     establish
         -> establishing over [lost 7 Rejected]; starts Establish
+    adopt
+        -> establishing over [lost 7 Rejected]; starts Adopt
     close
         -> closing [lost 7 Rejected]; starts Close
+    forget
+        -> closing [lost 7 Rejected]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -354,8 +450,12 @@ lost
 lost, cooling
     establish
         -> establishing over [lost 7 Rejected, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [lost 7 Rejected, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [lost 7 Rejected, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [lost 7 Rejected, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -367,15 +467,23 @@ closed
         -> establishing over [closed 7], renewal; starts Renew
     establish
         -> establishing over [closed 7]; starts Establish
+    adopt
+        -> establishing over [closed 7]; starts Adopt
     close
         -> closing [closed 7]; starts Close
+    forget
+        -> closing [closed 7]; starts Forget
     superseded, outdated
         -> unloaded
 lost by an operation
     establish
         -> establishing over [lost 7 TokensDeleted]; starts Establish
+    adopt
+        -> establishing over [lost 7 TokensDeleted]; starts Adopt
     close
         -> closing [lost 7 TokensDeleted]; starts Close
+    forget
+        -> closing [lost 7 TokensDeleted]; starts Forget
     superseded, outdated
         -> unloaded
     401, dead
@@ -385,8 +493,12 @@ lost by an operation
 closed, not begun again
     establish
         -> establishing over [closed 7, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [closed 7, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [closed 7, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [closed 7, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 closed, to be told
@@ -394,8 +506,12 @@ closed, to be told
         -> establishing over [closed 7, to be told], renewal; starts Renew
     establish
         -> establishing over [closed 7, to be told]; starts Establish
+    adopt
+        -> establishing over [closed 7, to be told]; starts Adopt
     close
         -> closing [closed 7, to be told]; starts Close
+    forget
+        -> closing [closed 7, to be told]; starts Forget
     superseded, outdated
         -> unloaded
     tick
@@ -405,15 +521,23 @@ closed, cooling
         -> establishing over [closed 7, to be told, RetryLater for 5 s after 1], renewal; starts Renew
     establish
         -> establishing over [closed 7, to be told, RetryLater for 5 s after 1]; starts Establish
+    adopt
+        -> establishing over [closed 7, to be told, RetryLater for 5 s after 1]; starts Adopt
     close
         -> closing [closed 7, to be told, RetryLater for 5 s after 1]; starts Close
+    forget
+        -> closing [closed 7, to be told, RetryLater for 5 s after 1]; starts Forget
     superseded, outdated
         -> unloaded
 challenged over vacant
     establish
         -> establishing over [vacant]; starts Establish
+    adopt
+        -> establishing over [vacant]; starts Adopt
     close
         -> closing [vacant]; starts Close
+    forget
+        -> closing [vacant]; starts Forget
     superseded, outdated
         -> unloaded
 challenged over fresh
@@ -421,8 +545,12 @@ challenged over fresh
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -436,8 +564,12 @@ challenged over due
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -449,8 +581,12 @@ challenged over due
 challenged over closed
     establish
         -> establishing over [closed 7, to be told]; starts Establish
+    adopt
+        -> establishing over [closed 7, to be told]; starts Adopt
     close
         -> closing [closed 7, to be told]; starts Close
+    forget
+        -> closing [closed 7, to be told]; starts Forget
     superseded, outdated
         -> unloaded
 challenged over fresh, ended
@@ -458,8 +594,12 @@ challenged over fresh, ended
         -> refreshing [2.7]; starts Refresh
     establish
         -> establishing over [active 2.7]; starts Establish
+    adopt
+        -> establishing over [active 2.7]; starts Adopt
     close
         -> closing [active 2.7]; starts Close
+    forget
+        -> closing [active 2.7]; starts Forget
     superseded, outdated
         -> unloaded
     401
@@ -694,7 +834,7 @@ refreshing, overdue
     reconfigured to another
         -> refreshing [2.7, foreign], overdue
 closing vacant
-    superseded
+    superseded, forget failed
         -> unloaded
     closed
         -> closed 8; tells Revoked
@@ -702,6 +842,8 @@ closing vacant
         -> revoking 8; starts Revoke; tells Revoked
     close failed
         -> vacant
+    forgotten
+        -> vacant; tells Forgotten
 closing fresh
     superseded
         -> unloaded
@@ -709,8 +851,10 @@ closing fresh
         -> closed 8; tells Revoked
     closed with outbox
         -> revoking 8; starts Revoke; tells Revoked
-    close failed
+    close failed, forget failed
         -> active 2.7
+    forgotten
+        -> vacant; tells Forgotten
     401
         -> closing [active 2.7, rejected]
     dead

@@ -18,7 +18,9 @@ enum Event {
         renewable: Renewable,
     },
     Grant,
+    Adopt,
     Close,
+    Forget,
     Unauthorized {
         back: u64,
     },
@@ -50,7 +52,9 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Need { newer, renewable }
         }),
         1 => Just(Event::Grant),
+        1 => Just(Event::Adopt),
         1 => Just(Event::Close),
+        1 => Just(Event::Forget),
         1 => (0..3_u64).prop_map(|back| Event::Unauthorized { back }),
         1 => (0..20_u64).prop_map(|back| Event::Dead { back }),
         1 => any::<bool>().prop_map(|foreign| Event::Settings { foreign }),
@@ -131,6 +135,12 @@ impl World {
             Event::Grant => {
                 self.apply(Input::Establish);
             }
+            Event::Adopt => {
+                self.apply(Input::Adopt);
+            }
+            Event::Forget => {
+                self.apply(Input::Forget);
+            }
             Event::Close if self.state.has_nothing_to_close() => {}
             Event::Close => {
                 self.apply(Input::Close);
@@ -204,6 +214,7 @@ impl World {
         let Some((start, answer)) = self.running else { return };
         match (start, answer) {
             (Start::Close, _) => self.close(dice),
+            (Start::Forget, _) => self.forget(dice),
             (Start::Revoke, _) if dice.is_multiple_of(2) => self.end(Input::Told),
             (Start::Revoke, _) => {
                 let trouble = sample::trouble(self.boot().since_boot().as_secs() + 5);
@@ -228,12 +239,13 @@ impl World {
         let retry = if dice.is_multiple_of(2) { Retry::AtOnce } else { Retry::Late };
         let class = match dice % 16 {
             0..=5 => return self.receive(start),
+            8 => return self.end(Input::Superseded),
+            _ if start == Start::Adopt => Class::Harmless,
             6 if start == Start::Establish => return self.end(Input::Challenged),
             7 => {
                 self.apply(Input::Overdue);
                 return;
             }
-            8 => return self.end(Input::Superseded),
             9 => Class::Invalid,
             10 => Class::Misconfigured,
             11 | 12 => Class::Ambiguous(retry),
@@ -309,6 +321,16 @@ impl World {
         }
     }
 
+    fn forget(&mut self, dice: u8) {
+        if dice.is_multiple_of(3) {
+            return self.end(Input::ForgetFailed);
+        }
+        (self.debt, self.newest, self.served) = (None, 0, (0, 0));
+        self.end(Input::Forgotten);
+        let gone = matches!(self.state, State::Rest(Rest::Vacant { trouble: None }));
+        assert!(gone, "{:?} is left", self.state);
+    }
+
     fn close(&mut self, dice: u8) {
         match dice % 4 {
             0 => self.end(Input::CloseFailed),
@@ -378,7 +400,11 @@ fn assert_lost_only_for_a_reason(before: &State, input: &Input, after: &State, n
         Input::Loaded(_)
         | Input::LoadFailed(_)
         | Input::Establish
+        | Input::Adopt
         | Input::Close
+        | Input::Forget
+        | Input::Forgotten
+        | Input::ForgetFailed
         | Input::Issued(_)
         | Input::Challenged
         | Input::Overdue
@@ -429,7 +455,14 @@ proptest! {
                 None => {}
                 Some(Start::Load) => prop_assert!(next.is_unloaded(), "{name}"),
                 Some(Start::Revoke) => prop_assert!(!was_busy || was_closing, "{name}"),
-                Some(Start::Refresh | Start::Renew | Start::Establish | Start::Close) => {
+                Some(
+                    Start::Refresh
+                    | Start::Renew
+                    | Start::Establish
+                    | Start::Adopt
+                    | Start::Close
+                    | Start::Forget,
+                ) => {
                     prop_assert!(!was_busy && next.is_busy(), "{name}");
                 }
             }

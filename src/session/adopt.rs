@@ -1,0 +1,138 @@
+//! Tokens that exist already: the way in and the way out.
+
+use super::Session;
+use super::message::Job;
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::{Provider, erased};
+use crate::secret::Secret;
+use crate::store::{StoreError, StoreErrorKind};
+use crate::task::within;
+use crate::token::Tokens;
+
+/// What to do where there is a session already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Adopt {
+    /// Leave it, also if it is lost or was revoked: an import that runs again brings nothing back.
+    IfVacant,
+    /// Put these tokens in its place. It counts as a new grant.
+    Replace,
+}
+
+/// What became of an adoption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "tokens are taken or not")]
+pub enum Adopted {
+    /// The tokens are the session's.
+    Yes,
+    /// There is or was a session, and it is as it was.
+    AlreadyThere,
+}
+
+/// How tokens are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    IfVacant,
+    Replace,
+    /// If vacant; and the session is left to its record, because one of many rows is no reason to
+    /// stay in memory.
+    Import,
+}
+
+impl<P: Provider> Session<P> {
+    /// Makes a session of tokens that the backend has already. Nothing is asked of the server.
+    ///
+    /// They are taken as issued to this provider's authority and client. Without an access token
+    /// the first call refreshes; without a refresh token the session ends with its access token.
+    /// Times are those of the wall clock; a token whose time is over is taken, and is then what it
+    /// is: refreshed, or reported as lost.
+    ///
+    /// It takes its turn among grants and revocations. What was revoked and is still to be told to
+    /// the server is told before [`Adopt::Replace`] takes its place, once.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if there is neither an access token nor a refresh token, if one is empty, or
+    /// if the attributes cannot be written as JSON. `RetryLater` if another process has claimed the
+    /// session. `Store` if the claim could not be written; tokens that could not be saved after it
+    /// are served and saved later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its turn, the tokens are not taken. Dropped later, they are.
+    pub async fn adopt(&self, tokens: Tokens<P::Attributes>, mode: Adopt) -> Result<Adopted> {
+        let take = match mode {
+            Adopt::IfVacant => Take::IfVacant,
+            Adopt::Replace => Take::Replace,
+        };
+        self.take(tokens, take).await
+    }
+
+    /// The session's tokens, secrets and all: the only way out, for a backend that leaves. Read
+    /// from the store if they are not in memory.
+    ///
+    /// Also those of a lost session, which are mostly dead, and those of a session in doubt, whose
+    /// refresh token may be spent. Whoever uses a refresh token elsewhere must stop using this
+    /// session: two who refresh with one token revoke each other.
+    ///
+    /// # Errors
+    ///
+    /// `NotEstablished` if there are none, also after a revocation; `Misconfigured` if the record
+    /// is not this provider's; `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    pub async fn export_secrets(&self) -> Result<Tokens<P::Attributes>> {
+        self.held().await
+    }
+
+    /// One row of an import. A session that is not in memory and has a record is not brought into
+    /// memory for that; any other has its turn in its own queue, so that it cannot meet a grant.
+    pub(crate) async fn import(&self, tokens: Tokens<P::Attributes>) -> Result<Adopted> {
+        let resident = self.door.find(&self.id).is_some();
+        if !resident && self.is_stored().await? {
+            return Ok(Adopted::AlreadyThere);
+        }
+        self.take(tokens, Take::Import).await
+    }
+
+    async fn take(&self, tokens: Tokens<P::Attributes>, take: Take) -> Result<Adopted> {
+        let invalid = |error: Error| error.of_session(&self.id);
+        check(&tokens).map_err(invalid)?;
+        let tokens = erased::untyped::<P>(tokens).map_err(|unwritable| {
+            invalid(
+                Error::new(ErrorKind::InvalidInput)
+                    .about("the attributes cannot be written as JSON")
+                    .with_source(unwritable),
+            )
+        })?;
+        let slot = self.obtain()?;
+        let job = |reply| Job::Adopt { tokens: Box::new(tokens), take, reply };
+        self.door.queued(&slot, job).await
+    }
+
+    /// Whether the store has a session of this id.
+    async fn is_stored(&self) -> Result<bool> {
+        let core = &self.door.core;
+        let record = core.store.load(&self.id);
+        let record = within(&*core.clock, core.policy.store_wait, record).await;
+        match record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+            Ok(record) => Ok(record.is_some_and(|record| record.was_established())),
+            Err(failed) => Err(super::exchange::unstored(failed).of_session(&self.id)),
+        }
+    }
+}
+
+fn check<A>(tokens: &Tokens<A>) -> Result<()> {
+    let invalid = |words| Err(Error::new(ErrorKind::InvalidInput).about(words));
+    let secrets = [tokens.access_token(), tokens.refresh_token()];
+    if secrets.iter().all(Option::is_none) {
+        return invalid("there is neither an access token nor a refresh token");
+    }
+    let empty = |secret: &Secret| secret.expose_secret().is_empty();
+    if secrets.into_iter().flatten().any(empty) {
+        return invalid("a token is empty");
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Adopting: as a grant, but for the server.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{End, Exchange, close, save};
+use crate::error::{Error, ErrorKind};
+use crate::session::adopt::{Adopted, Take};
+use crate::session::flight::Landing;
+use crate::session::machine::{Failure, Input};
+use crate::session::message::{Message, Text};
+use crate::session::restore;
+use crate::store::{Attempt, Commit, Committed, Intent, SettleTo};
+
+impl Exchange {
+    /// Takes tokens that exist already. Runs to its end, whoever dies meanwhile.
+    pub(crate) async fn adopt(
+        mut self,
+        tokens: Text,
+        take: Take,
+        reply: oneshot::Sender<Result<Adopted, Error>>,
+    ) {
+        let outcome = match take {
+            Take::Import => {
+                let outcome = self.import(tokens).await;
+                self.leave();
+                outcome
+            }
+            Take::IfVacant | Take::Replace => {
+                close::tell_before(&self.core, &self.slot).await;
+                let (end, moved) = self.establish(tokens).await;
+                let there = moved && take == Take::IfVacant;
+                let outcome = if there { Ok(Adopted::AlreadyThere) } else { outcome(&end) };
+                self.finish(end);
+                outcome
+            }
+        };
+        drop(reply.send(outcome.map_err(|error| error.of_session(self.slot.id()))));
+        self.core.deliver(&self.slot, Message::Ended);
+        save::pay(&self.core, &self.slot).await;
+        let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
+        drop(self);
+        core.let_go(slot);
+    }
+
+    /// Saved and published as what a grant gave, or owed. Also whether another process had made a
+    /// session already.
+    async fn establish(&self, tokens: Text) -> (End, bool) {
+        let credentials = self.client.provider.bind(*tokens);
+        let now = self.core.now();
+        match self.claim(Intent::Establish, now).await {
+            Ok(Some(fence)) => {
+                let attempt = Attempt { base: self.base, fence };
+                (self.issued(Intent::Establish, attempt, credentials, now).await, false)
+            }
+            Ok(None) => (End::Superseded, true),
+            Err(failed) => (End::Failed(failed), false),
+        }
+    }
+
+    /// Saved, and read back by whoever needs it. Never owed: whoever imports has the tokens still,
+    /// and a store that is down must not fill the memory with them.
+    async fn import(&self, tokens: Text) -> Result<Adopted, Error> {
+        let Self { core, slot, .. } = self;
+        let credentials = self.client.provider.bind(*tokens).into();
+        let now = core.now();
+        let told = |failed: Failure| failed.error;
+        let Some(fence) = self.claim(Intent::Establish, now).await.map_err(told)? else {
+            return Ok(Adopted::AlreadyThere);
+        };
+        let attempt = Attempt { base: self.base, fence };
+        let counters = (self.epoch + 1, self.base + 1);
+        let held = restore::held(&self.client, credentials, counters, now);
+        let due_at = save::due_at(&held, now, core.rules(slot).ahead);
+        let (intent, epoch, credentials) = (Intent::Establish, self.epoch, held.credentials);
+        let commit = Commit { intent, epoch, attempt, credentials, due_at };
+        match self.stored(core.store.commit(slot.id(), commit)).await {
+            Ok(Committed::Stored { .. }) => {
+                // The end of its refresh token is reported although nobody calls.
+                if let Some(at) = due_at {
+                    core.host.arm(slot.id(), now.boot_at(at));
+                }
+                Ok(Adopted::Yes)
+            }
+            Ok(Committed::Superseded) => Err(Error::new(ErrorKind::Superseded)),
+            Ok(Committed::Busy) => Err(Error::new(ErrorKind::RetryLater)),
+            Err(failed) => {
+                // It may be written all the same; then there is no claim any more to be settled.
+                self.settle(attempt, SettleTo::Before, None).await;
+                Err(failed.error)
+            }
+        }
+    }
+
+    /// Leaves the session to its record. Nobody goes on believing that it is vacant.
+    fn leave(&mut self) {
+        self.core.apply(&self.slot, Input::Superseded);
+        self.ended = true;
+        self.slot.land(&self.pilot, Landing::Again);
+    }
+}
+
+fn outcome(end: &End) -> Result<Adopted, Error> {
+    match end {
+        End::Active(_) => Ok(Adopted::Yes),
+        End::Superseded | End::Challenge(_) => Err(Error::new(ErrorKind::Superseded)),
+        End::Failed(Failure { error, .. }) => Err(error.clone()),
+    }
+}

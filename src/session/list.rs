@@ -1,0 +1,160 @@
+//! Sessions as the store lists them, those in memory as they are.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use futures_util::stream;
+
+use super::core::Core;
+use super::door::Door;
+use super::exchange::unstored;
+use super::status::{self, SessionStatus, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{ProviderName, SessionId, Tenant};
+use crate::policy::{LIST_FAILURES, LIST_PAGE};
+use crate::store::{self, Listed, StoreError, StoreErrorKind};
+use crate::task::within;
+
+/// Which sessions to list. The default is all.
+///
+/// ```
+/// use session_warden::key::Tenant;
+/// use session_warden::session::{Filter, State};
+///
+/// let lost = Filter::tenant(Tenant::new("acme")?).state(State::Lost);
+/// # Ok::<(), session_warden::key::InvalidKey>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    tenant: Option<Tenant>,
+    provider: Option<ProviderName>,
+    state: Option<State>,
+}
+
+impl Filter {
+    /// Only this tenant's.
+    #[must_use]
+    pub fn tenant(tenant: Tenant) -> Self {
+        Self { tenant: Some(tenant), ..Self::default() }
+    }
+
+    /// Only this provider's, registered or not.
+    #[must_use]
+    pub fn provider(mut self, provider: ProviderName) -> Self {
+        self.provider = Some(provider);
+        self
+    }
+
+    /// Only those that are in this state when they are looked at.
+    #[must_use]
+    pub fn state(mut self, state: State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Whether nothing of this provider can pass.
+    pub(crate) fn excludes(&self, provider: &ProviderName) -> bool {
+        self.provider.as_ref().is_some_and(|only| only != provider)
+    }
+
+    /// Without the state: a record may be behind what is in memory.
+    fn of_records(&self) -> store::Filter {
+        let Self { tenant, provider, .. } = self.clone();
+        store::Filter { provider, tenant, phase: None }
+    }
+}
+
+/// The sessions that pass, in the order of their ids.
+pub(crate) fn list(
+    door: Arc<Door>,
+    filter: Filter,
+) -> impl Stream<Item = Result<SessionStatus>> + Send + 'static {
+    let records = filter.of_records();
+    let reader = Reader { door, filter, records, after: None, page: VecDeque::new(), failed: 0 };
+    stream::unfold(Some(reader), |reader| async move { reader?.next().await })
+}
+
+/// At most a page of records after `after`.
+pub(crate) async fn page(
+    core: &Core,
+    filter: &store::Filter,
+    after: Option<&SessionId>,
+) -> Result<Vec<Listed>> {
+    let page = core.store.list(filter, after, LIST_PAGE);
+    let page = within(&*core.clock, core.policy.store_wait, page).await;
+    page.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(unstored)
+}
+
+/// A place in the list. What changes before or behind it does not move it.
+struct Reader {
+    door: Arc<Door>,
+    filter: Filter,
+    records: store::Filter,
+    after: Option<SessionId>,
+    page: VecDeque<Listed>,
+    /// How often the next page could not be read.
+    failed: u32,
+}
+
+impl Reader {
+    /// The next one, and the reader for those after it, if there may be more.
+    async fn next(mut self) -> Option<(Result<SessionStatus>, Option<Self>)> {
+        loop {
+            while let Some(listed) = self.page.pop_front() {
+                if let Some(status) = self.look(listed) {
+                    return Some((Ok(status), Some(self)));
+                }
+            }
+            match self.turn().await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(failed) => {
+                    let ends = self.failed >= LIST_FAILURES || self.is_closing();
+                    return Some((Err(failed), (!ends).then_some(self)));
+                }
+            }
+        }
+    }
+
+    /// Reads the next page; false at the end.
+    async fn turn(&mut self) -> Result<bool> {
+        let core = &self.door.core;
+        if self.is_closing() {
+            return Err(Error::new(ErrorKind::ShuttingDown));
+        }
+        if self.failed > 0 {
+            core.clock.sleep(core.policy.save_backoff.wait(self.failed, fastrand::f64())).await;
+        }
+        match page(core, &self.records, self.after.as_ref()).await {
+            Ok(page) => {
+                self.failed = 0;
+                self.after = page.last().map(|listed| listed.id.clone());
+                self.page = page.into();
+                Ok(!self.page.is_empty())
+            }
+            Err(failed) => {
+                self.failed += 1;
+                Err(failed)
+            }
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.door.core.tasks.is_closing()
+    }
+
+    /// What is known of a listed session, if it passes: what is in memory, unless the record is
+    /// another process's and newer.
+    fn look(&self, listed: Listed) -> Option<SessionStatus> {
+        let now = self.door.core.now();
+        let counters = (listed.record.epoch, listed.record.generation);
+        let slot = self.door.find(&listed.id);
+        let live = slot.and_then(|slot| status::status(&slot, now));
+        let live = live.filter(|live| (live.epoch, live.generation) >= counters);
+        let status = live.or_else(|| status::of_record(listed, now))?;
+        let passes = self.filter.state.is_none_or(|state| state == status.state);
+        // A first grant that has failed since its claim was read.
+        (passes && status.state != State::Vacant).then_some(status)
+    }
+}

@@ -1,0 +1,254 @@
+//! What is forgotten is gone, and nothing that comes late brings it back.
+
+use std::time::Duration;
+
+use session_warden::event::EventKind;
+use session_warden::key::Tenant;
+use session_warden::provider::FailureClass;
+use session_warden::session::State;
+use session_warden::store::{MemoryStore, Store};
+use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider, Statement};
+use session_warden::{Error, ErrorKind, PermissionToken, Session, SessionKey, Sessions};
+use tokio::task::JoinHandle;
+
+use crate::scene::{Scene, kind};
+use crate::support::{LIFE, SECOND, established, session, until, world};
+
+async fn assert_gone(scene: &Scene) {
+    assert!(scene.store.load(scene.session.id()).await.unwrap().is_none(), "it is back");
+    assert_eq!(kind(scene.token().await), ErrorKind::NotEstablished);
+    assert_eq!(scene.supervisor.snapshot().unsaved, 0);
+}
+
+fn forgetting(session: &Session<ScriptedProvider>) -> JoinHandle<Result<(), Error>> {
+    let session = session.clone();
+    tokio::spawn(async move { session.forget().await })
+}
+
+fn generation(token: &Result<PermissionToken, Error>) -> u64 {
+    token.as_ref().unwrap().generation()
+}
+
+#[tokio::test]
+async fn a_forgotten_session_is_gone_here_and_nobody_is_told_at_the_server() {
+    let mut world = established().await;
+    world.session.forget().await.unwrap();
+    assert!(world.session.try_permission_token().is_none());
+    assert_eq!(kind(world.session.permission_token().await), ErrorKind::NotEstablished);
+    assert_eq!(world.session.status().await.unwrap().state, State::Vacant);
+    assert!(world.store.is_empty());
+    assert_eq!(world.script.revocations(), 0);
+    assert_eq!(world.happened().await, [EventKind::Established, EventKind::Forgotten]);
+    world.session.forget().await.unwrap();
+    let id = world.session.id().clone();
+    drop(world.session);
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.supervisor.snapshot().sessions, 0, "{id} is resident");
+}
+
+#[tokio::test]
+async fn a_session_that_is_established_after_a_forget_counts_from_the_beginning() {
+    let world = established().await;
+    for _ in 0..4 {
+        world.session.refresh().await.unwrap();
+    }
+    let former = world.session.permission_token().await.unwrap();
+    world.session.invalidate(&former);
+    world.session.erase().forget().await.unwrap();
+    let _ = world.session.establish(()).await.unwrap();
+    let token = world.session.try_permission_token().unwrap();
+    assert_eq!((token.epoch(), token.generation(), token.expose_secret()), (1, 1, "access-6"));
+    assert_eq!(world.script.refreshes(), 4, "the former's rejection is not the successor's");
+    world.session.invalidate(&former);
+    assert_eq!(generation(&world.session.permission_token().await), 1);
+}
+
+/// 1. A refresh is out. 2. The session is to be forgotten. 3. The answer comes. It is saved, its
+/// waiters get it, and then it is forgotten with the rest.
+#[tokio::test]
+async fn a_forget_during_a_refresh_whose_answer_comes_later_forgets_the_answer_too() {
+    let scene = Scene::established().await;
+    scene.script.refresh(Reply::Hold);
+    let session = scene.session.clone();
+    let refreshing = tokio::spawn(async move { session.refresh().await });
+    scene.script.held(1).await;
+    let forgetting = forgetting(&scene.session);
+    scene.clock.advance(SECOND).await;
+    assert!(!forgetting.is_finished());
+    scene.script.release();
+    assert_eq!(generation(&refreshing.await.unwrap()), 2);
+    forgetting.await.unwrap().unwrap();
+    assert_gone(&scene).await;
+}
+
+#[tokio::test]
+async fn what_is_owed_is_dropped_with_the_session() {
+    let scene = Scene::owed().await;
+    assert_eq!(scene.supervisor.snapshot().unsaved, 1);
+    until(&scene.clock, scene.session.forget()).await.unwrap();
+    scene.faults.fail_always(Statement::Commit, false);
+    scene.clock.advance(300 * SECOND).await;
+    assert_gone(&scene).await;
+    assert!(scene.supervisor.shutdown(SECOND).await.is_clean());
+}
+
+/// 1. A first grant's save takes too long and is owed; its statement goes on. 2. The session is
+/// forgotten. 3. The statement arrives.
+#[tokio::test]
+async fn a_save_of_a_first_grant_that_arrives_after_the_forget_brings_nothing_back() {
+    let scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
+    scene.faults.hold(Statement::Commit);
+    let _ = until(&scene.clock, scene.session.establish(())).await.unwrap();
+    assert!(!scene.is_saved().await);
+    until(&scene.clock, scene.session.forget()).await.unwrap();
+    scene.faults.release(Statement::Commit);
+    scene.clock.advance(60 * SECOND).await;
+    assert_gone(&scene).await;
+    // Nor does it stand in the way of the next one.
+    let _ = until(&scene.clock, scene.session.establish(())).await.unwrap();
+    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(scene.stored().await, (1, "refresh-2".to_owned()));
+}
+
+/// Another process's refresh is out while this one forgets.
+#[tokio::test]
+async fn an_answer_to_another_process_does_not_bring_a_forgotten_session_back() {
+    let other = Scene::expired().await;
+    other.script.refresh(Reply::Hold);
+    drop(other.callers(1).await);
+    other.script.held(1).await;
+    let scene = Scene::start(&other.store, &other.clock).await;
+    scene.session.forget().await.unwrap();
+    other.script.release();
+    other.clock.advance(SECOND).await;
+    assert_gone(&scene).await;
+    assert_eq!(kind(other.token().await), ErrorKind::NotEstablished);
+}
+
+#[tokio::test]
+async fn a_forget_that_the_store_refuses_leaves_the_session_as_it_was() {
+    let scene = Scene::owed().await;
+    scene.faults.fail_next(Statement::Delete, 1);
+    let failed = until(&scene.clock, scene.session.forget()).await.unwrap_err();
+    assert_eq!((failed.kind(), failed.session()), (ErrorKind::Store, Some(scene.session.id())));
+    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(scene.supervisor.snapshot().unsaved, 1, "what is owed is still owed");
+    scene.faults.fail_always(Statement::Commit, false);
+    scene.clock.advance(30 * SECOND).await;
+    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
+}
+
+#[tokio::test]
+async fn a_forget_that_was_done_and_not_acknowledged_shows_at_the_next_exchange() {
+    let scene = Scene::established().await;
+    scene.faults.fail_after_writing(Statement::Delete, 1);
+    scene.session.forget().await.unwrap_err();
+    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
+    scene.clock.advance(LIFE + SECOND).await;
+    let _ = scene.token().await;
+    assert_gone(&scene).await;
+    assert_eq!(scene.script.refreshes(), 0);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_can_be_forgotten() {
+    let former = Scene::established().await;
+    let scene = Scene::start(&former.store, &former.clock).await;
+    scene.faults.fail_always(Statement::Load, true);
+    assert_eq!(kind(scene.token().await), ErrorKind::Store);
+    scene.faults.fail_next(Statement::Delete, 1);
+    scene.session.forget().await.unwrap_err();
+    assert_eq!(kind(scene.token().await), ErrorKind::Store, "it is not taken for vacant");
+    scene.session.forget().await.unwrap();
+    scene.faults.fail_always(Statement::Load, false);
+    assert_gone(&scene).await;
+}
+
+#[tokio::test]
+async fn what_the_server_was_not_told_is_dropped_with_the_session() {
+    let world = established().await;
+    world.script.revoke(Reply::Fail(FailureClass::NotSent));
+    world.until(world.session.revoke()).await.unwrap();
+    world.session.forget().await.unwrap();
+    world.clock.advance(3600 * SECOND).await;
+    assert_eq!(world.script.revocations(), 1);
+    assert!(world.store.is_empty());
+}
+
+/// 1. The delete is out. 2. The caller goes and the actor is killed. 3. The delete is done.
+#[tokio::test]
+async fn a_forget_ends_without_its_caller_and_its_actor() {
+    let scene = Scene::established().await;
+    scene.faults.hold(Statement::Delete);
+    let forgetting = forgetting(&scene.session);
+    scene.faults.held(Statement::Delete, 1).await;
+    forgetting.abort();
+    assert!(Chaos::of(&scene.supervisor).kill_session(scene.session.id()));
+    scene.clock.advance(SECOND).await;
+    scene.faults.release(Statement::Delete);
+    scene.clock.advance(SECOND).await;
+    assert_gone(&scene).await;
+}
+
+/// 1. The delete is out. 2. Somebody wants a newer token than the forgotten one. 3. A grant is
+/// queued behind the forget. Whoever waited does not make the successor count that far.
+#[tokio::test]
+async fn who_waits_for_a_newer_token_hears_that_the_session_is_forgotten() {
+    let scene = Scene::established().await;
+    for _ in 0..4 {
+        scene.session.refresh().await.unwrap();
+    }
+    scene.faults.hold(Statement::Delete);
+    let forgetting = forgetting(&scene.session);
+    scene.faults.held(Statement::Delete, 1).await;
+    let session = scene.session.clone();
+    let waiting = tokio::spawn(async move { session.refresh().await });
+    let session = scene.session.clone();
+    let granting = tokio::spawn(async move { session.establish(()).await.map(drop) });
+    scene.clock.advance(Duration::ZERO).await;
+    scene.faults.release(Statement::Delete);
+    assert_eq!(kind(waiting.await.unwrap()), ErrorKind::NotEstablished);
+    forgetting.await.unwrap().unwrap();
+    granting.await.unwrap().unwrap();
+    assert_eq!(generation(&scene.token().await), 1);
+    assert_eq!(scene.script.refreshes(), 4);
+}
+
+#[tokio::test]
+async fn a_tenants_sessions_are_forgotten_and_nobody_elses() {
+    let world = world().await;
+    let sessions: Sessions<ScriptedProvider> = world.supervisor.sessions("p").unwrap();
+    let of = |tenant: &str, name: &str| sessions.session(SessionKey::new(tenant, name).unwrap());
+    for number in 0..600 {
+        let _ = of("gone", &format!("device-{number}")).establish(()).await.unwrap();
+    }
+    let stays = of("stays", "device-1");
+    let _ = stays.establish(()).await.unwrap();
+    // Two that are not in memory: another supervisor forgets them.
+    let later = Scene::start(&world.store, &world.clock).await;
+    let sessions: Sessions<ScriptedProvider> = later.supervisor.sessions("p").unwrap();
+    let resident = session(&later.supervisor, "device");
+    assert_eq!(kind(resident.permission_token().await), ErrorKind::NotEstablished);
+    let gone = Tenant::new("gone").unwrap();
+    assert_eq!(sessions.forget_tenant(&gone).await.unwrap(), 600);
+    assert_eq!(sessions.forget_tenant(&gone).await.unwrap(), 0);
+    assert_eq!(world.store.len(), 1);
+    drop(resident);
+    later.clock.advance(SECOND).await;
+    assert_eq!(later.supervisor.snapshot().sessions, 0);
+    assert_eq!(stays.permission_token().await.unwrap().generation(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_while_a_tenant_is_forgotten_is_told_and_the_rest_can_be_forgotten() {
+    let scene = Scene::established().await;
+    let sessions: Sessions<ScriptedProvider> = scene.supervisor.sessions("p").unwrap();
+    let tenant = scene.session.id().key().tenant().clone();
+    for failing in [Statement::List, Statement::Delete] {
+        scene.faults.fail_next(failing, 1);
+        let failed = sessions.forget_tenant(&tenant).await.unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Store, "{failing:?}");
+    }
+    assert_eq!(sessions.forget_tenant(&tenant).await.unwrap(), 1);
+    assert_gone(&scene).await;
+}

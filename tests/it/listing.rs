@@ -1,0 +1,244 @@
+//! The list is the store's, in pages, with what is in memory as it is.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use session_warden::clock::Clock;
+use session_warden::error::LostReason;
+use session_warden::key::{ProviderName, SessionId, Tenant};
+use session_warden::policy::{LIST_FAILURES, LIST_PAGE};
+use session_warden::provider::FailureClass;
+use session_warden::session::{Adopt, Filter, State};
+use session_warden::store::MemoryStore;
+use session_warden::testing::{ManualClock, Reply, ScriptedProvider, Statement};
+use session_warden::token::Tokens;
+use session_warden::{Error, ErrorKind, SessionKey, Sessions, Supervisor};
+
+use crate::scene::Scene;
+use crate::support::{LIFE, SECOND, established, session, until, world};
+
+/// A supervisor with two providers.
+async fn supervisor(store: &MemoryStore, clock: &ManualClock) -> Supervisor {
+    let builder = Supervisor::builder().clock(clock.clone()).store(store.clone());
+    let (one, other) = (ScriptedProvider::new(), ScriptedProvider::new());
+    builder.provider("p", one).provider("q", other).start().await.unwrap()
+}
+
+async fn establish(supervisor: &Supervisor, provider: &str, tenant: &str, name: &str) {
+    let sessions: Sessions<ScriptedProvider> = supervisor.sessions(provider).unwrap();
+    let session = sessions.session(SessionKey::new(tenant, name).unwrap());
+    let _ = session.establish(()).await.unwrap();
+}
+
+async fn import(supervisor: &Supervisor, provider: &str, tenant: &str, many: usize) {
+    let sessions: Sessions<ScriptedProvider> = supervisor.sessions(provider).unwrap();
+    let row = |number| {
+        let key = SessionKey::new(tenant, format!("device-{number:05}")).unwrap();
+        (key, Tokens::new(()).refresh("refresh", None))
+    };
+    let rows: Vec<_> = (0..many).map(row).collect();
+    assert_eq!(sessions.import(stream::iter(rows)).await.unwrap().adopted, many as u64);
+}
+
+async fn ids(supervisor: &Supervisor, filter: Filter) -> Vec<String> {
+    let listed = supervisor.list(filter).map(|status| status.unwrap().id.to_string());
+    listed.collect().await
+}
+
+async fn states(supervisor: &Supervisor) -> Vec<(String, State)> {
+    let listed = supervisor.list(Filter::default()).map(|status| {
+        let status = status.unwrap();
+        (status.id.key().token_id().to_owned(), status.state)
+    });
+    listed.collect().await
+}
+
+fn tenant(name: &str) -> Tenant {
+    Tenant::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn a_list_has_all_that_pass_in_the_order_of_ids_also_what_is_not_in_memory() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::new());
+    let former = supervisor(&store, &clock).await;
+    for (provider, tenant, name) in
+        [("q", "b", "1"), ("p", "b", "2"), ("p", "a", "3"), ("p", "b", "1"), ("q", "a", "1")]
+    {
+        establish(&former, provider, tenant, name).await;
+    }
+    let later = supervisor(&store, &clock).await;
+    let q = || ProviderName::new("q").unwrap();
+    for supervisor in [&former, &later] {
+        let all = ids(supervisor, Filter::default()).await;
+        assert_eq!(all, ["p/a/3", "p/b/1", "p/b/2", "q/a/1", "q/b/1"]);
+        let b = ids(supervisor, Filter::tenant(tenant("b"))).await;
+        assert_eq!(b, ["p/b/1", "p/b/2", "q/b/1"]);
+        let theirs = ids(supervisor, Filter::default().provider(q())).await;
+        assert_eq!(theirs, ["q/a/1", "q/b/1"]);
+        let one = ids(supervisor, Filter::tenant(tenant("b")).provider(q())).await;
+        assert_eq!(one, ["q/b/1"]);
+        assert!(ids(supervisor, Filter::tenant(tenant("c"))).await.is_empty());
+        let sessions: Sessions<ScriptedProvider> = supervisor.sessions("p").unwrap();
+        assert_eq!(sessions.list(Filter::default()).count().await, 3);
+        assert_eq!(sessions.list(Filter::tenant(tenant("b"))).count().await, 2);
+        assert_eq!(sessions.list(Filter::default().provider(q())).count().await, 0);
+    }
+    assert_eq!(later.snapshot().sessions, 0, "a list brings nothing into memory");
+}
+
+#[tokio::test]
+async fn sessions_of_a_provider_that_is_not_registered_are_listed() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::new());
+    establish(&supervisor(&store, &clock).await, "q", "a", "1").await;
+    let later = Scene::start(&store, &clock).await;
+    assert_eq!(ids(&later.supervisor, Filter::default()).await, ["q/a/1"]);
+}
+
+#[tokio::test]
+async fn a_list_over_many_pages_is_not_disturbed_by_changes_meanwhile() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::new());
+    let supervisor = supervisor(&store, &clock).await;
+    let many = 3 * LIST_PAGE + 1;
+    import(&supervisor, "p", "t", many).await;
+    let sessions: Sessions<ScriptedProvider> = supervisor.sessions("p").unwrap();
+    let of = |number: usize| {
+        sessions.session(SessionKey::new("t", format!("device-{number:05}")).unwrap())
+    };
+    let mut seen: Vec<SessionId> = Vec::new();
+    let mut listed = std::pin::pin!(supervisor.list(Filter::default()));
+    while let Some(status) = listed.next().await {
+        seen.push(status.unwrap().id);
+        if seen.len().is_multiple_of(100) {
+            let at = seen.len();
+            // Behind it, at it and before it. Those with a number ending in 7 come and go.
+            of(at - 50 + 7).forget().await.unwrap();
+            of(at).refresh().await.unwrap();
+            of((at + LIST_PAGE / 10 * 10 + 7).min(many / 10 * 10 + 7)).forget().await.unwrap();
+            establish(&supervisor, "p", "a-new-tenant", &at.to_string()).await;
+        }
+    }
+    assert!(seen.is_sorted_by(|one, other| one < other), "in order, and none twice");
+    let kept = (0..many).filter(|number| number % 10 != 7).map(|number| of(number).id().clone());
+    assert!(kept.into_iter().all(|id| seen.contains(&id)), "none that was there is missed");
+}
+
+#[tokio::test]
+async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() {
+    let world = world().await;
+    let names = ["active", "closed", "doubt", "establishing", "lost", "refreshing"];
+    for name in names {
+        let session = session(&world.supervisor, name);
+        let _ = session.establish(()).await.unwrap();
+        match name {
+            "closed" => drop(session.revoke().await.unwrap()),
+            "doubt" => {
+                world.script.refresh(Reply::Fail(FailureClass::Ambiguous));
+                session.refresh().await.unwrap_err();
+            }
+            "lost" => {
+                world.script.refresh(Reply::Fail(FailureClass::Rejected));
+                session.refresh().await.unwrap_err();
+            }
+            _ => {}
+        }
+    }
+    world.script.refresh(Reply::Hold);
+    let refreshing = session(&world.supervisor, "refreshing");
+    let refreshing = tokio::spawn(async move { refreshing.refresh().await.map(drop) });
+    world.script.held(1).await;
+    world.script.establish(Reply::Hold);
+    let establishing = session(&world.supervisor, "establishing");
+    let establishing = tokio::spawn(async move { establishing.establish(()).await.map(drop) });
+    world.script.held(2).await;
+    let later = Scene::start(&world.store, &world.clock).await;
+    let expected = [
+        ("active", State::Active),
+        ("closed", State::Closed),
+        ("doubt", State::InDoubt),
+        ("establishing", State::Establishing),
+        ("lost", State::Lost),
+        ("refreshing", State::Refreshing),
+    ];
+    let expected = expected.map(|(name, state)| (name.to_owned(), state));
+    assert_eq!(states(&world.supervisor).await, expected);
+    assert_eq!(states(&later.supervisor).await, expected, "from the records alone");
+    for (name, state) in &expected {
+        let mut listed = std::pin::pin!(later.supervisor.list(Filter::default().state(*state)));
+        let status = listed.next().await.unwrap().unwrap();
+        assert_eq!(status.id.key().token_id(), name);
+        assert_eq!(status.lost, (*state == State::Lost).then_some(LostReason::Rejected));
+        assert!(listed.next().await.is_none());
+    }
+    assert_eq!(later.supervisor.snapshot().sessions, 0);
+    // Their holder falls silent.
+    later.clock.advance(21 * SECOND).await;
+    let silent = states(&later.supervisor).await;
+    assert_eq!((silent[3].1, silent[5].1), (State::Active, State::InDoubt));
+    refreshing.abort();
+    establishing.abort();
+}
+
+#[tokio::test]
+async fn what_is_owed_is_listed_as_it_is_in_memory() {
+    let scene = Scene::owed().await;
+    let listed: Vec<_> = scene.supervisor.list(Filter::default()).collect().await;
+    let [Ok(status)] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((status.generation, status.saved), (2, false));
+    assert_eq!(scene.stored().await.0, 1);
+}
+
+#[tokio::test]
+async fn a_record_whose_refresh_token_has_ended_is_listed_as_lost() {
+    let world = world().await;
+    let tokens = Tokens::new(()).refresh("refresh", Some(world.clock.now().wall + LIFE));
+    world.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
+    let later = Scene::start(&world.store, &world.clock).await;
+    assert!(later.supervisor.shutdown(SECOND).await.is_clean());
+    let other = Scene::start(&world.store, &world.clock).await;
+    world.clock.advance(LIFE + SECOND).await;
+    for supervisor in [&world.supervisor, &other.supervisor] {
+        let listed: Vec<_> = supervisor.list(Filter::default()).collect().await;
+        let [Ok(status)] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!(status.state, State::Lost);
+        assert_eq!(status.lost, Some(LostReason::RefreshExpired));
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_never_established_is_listed_only_while_its_grant_runs() {
+    let world = world().await;
+    world.script.establish(Reply::HoldThenFail(FailureClass::Rejected));
+    let session = world.session.clone();
+    let granting = tokio::spawn(async move { session.establish(()).await.map(drop) });
+    world.script.held(1).await;
+    assert_eq!(states(&world.supervisor).await, [("device".to_owned(), State::Establishing)]);
+    world.script.release();
+    granting.await.unwrap().unwrap_err();
+    assert_eq!(states(&world.supervisor).await, []);
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_is_told_and_read_again_and_a_dead_store_ends_the_list() {
+    let scene = Scene::established().await;
+    scene.faults.fail_next(Statement::List, 1);
+    let listed: Vec<_> =
+        until(&scene.clock, scene.supervisor.list(Filter::default()).collect()).await;
+    let [Err(failed), Ok(status)] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((failed.kind(), &status.id), (ErrorKind::Store, scene.session.id()));
+    scene.faults.fail_always(Statement::List, true);
+    let listed: Vec<_> =
+        until(&scene.clock, scene.supervisor.list(Filter::default()).collect()).await;
+    assert_eq!(listed.len(), LIST_FAILURES as usize);
+    assert!(listed.iter().all(|item| item.as_ref().is_err_and(Error::is_transient)));
+}
+
+#[tokio::test]
+async fn a_list_after_a_shutdown_says_so_and_one_that_runs_outlives_its_handle() {
+    let world = established().await;
+    let listed = world.supervisor.list(Filter::default());
+    let listed = tokio::spawn(listed.count());
+    assert_eq!(listed.await.unwrap(), 1);
+    assert!(world.supervisor.shutdown(SECOND).await.is_clean());
+    let listed: Vec<_> = world.supervisor.list(Filter::default()).collect().await;
+    let [Err(failed)] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!(failed.kind(), ErrorKind::ShuttingDown);
+}
