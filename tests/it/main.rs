@@ -26,6 +26,7 @@ mod oauth2;
 mod one_refresh;
 mod saving;
 mod scene;
+mod settings;
 mod source;
 mod store;
 mod support;
