@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretBox};
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, random};
+pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, number_of, random};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The master keys of a process, by number. The highest number seals, all of them open.
@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Clones share one set of keys: [`reload`](Self::reload) changes it for all of them. Give every
 /// process that serves the same users the same ring. To change the key, add one with a higher
 /// number everywhere, and remove the old one when nothing that it sealed is needed any more:
-/// tickets live for minutes.
+/// tickets live for minutes, stored records until they are sealed anew.
 ///
 /// As text a ring is a list of entries `number:key`, where a key is 32 random bytes in base64, as
 /// `openssl rand -base64 32` prints them. Commas, spaces or line ends stand between entries, and
@@ -59,13 +59,14 @@ impl KeyRing {
     /// [`ErrorKind::RetryLater`] if the operating system gives no random bytes.
     pub fn generate() -> Result<Self> {
         let key = MasterKey::from(random()?);
-        Ok(Self::new(u32::from_be_bytes(random()?), key))
+        let newest = (u32::from_be_bytes(random()?), key);
+        Ok(Self::of(Keys { newest, older: Vec::new(), generated: true }))
     }
 
     /// A ring of one key.
     #[must_use]
     pub fn new(number: u32, key: MasterKey) -> Self {
-        Self::of(Keys { newest: (number, key), older: Vec::new() })
+        Self::of(Keys { newest: (number, key), older: Vec::new(), generated: false })
     }
 
     /// The same keys and one more. Clones that were made before do not get it.
@@ -124,6 +125,21 @@ impl KeyRing {
     /// is finished with the keys that were there before.
     pub fn reload(&self, other: Self) {
         self.0.store(other.keys());
+    }
+
+    /// Whether it has a key that is gone with the process.
+    pub(crate) fn is_generated(&self) -> bool {
+        self.keys().generated
+    }
+
+    /// The number of the key that seals.
+    pub(crate) fn newest(&self) -> u32 {
+        self.keys().newest.0
+    }
+
+    /// The numbers of the keys that only open.
+    pub(crate) fn older(&self) -> Vec<u32> {
+        self.keys().older.iter().map(|(number, _)| *number).collect()
     }
 
     fn of(keys: Keys) -> Self {
@@ -257,6 +273,8 @@ struct Keys {
     newest: (u32, MasterKey),
     /// In no order: there are two or three.
     older: Vec<(u32, MasterKey)>,
+    /// Made by [`KeyRing::generate`].
+    generated: bool,
 }
 
 impl Keys {

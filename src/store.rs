@@ -8,6 +8,11 @@
 
 mod memory;
 mod record;
+#[cfg(feature = "sqlite")]
+mod seal;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod statement;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,7 +25,10 @@ pub use self::record::{
     Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Lease, Listed,
     Owner, Phase, Record, Settle, SettleTo, Settled, TakeOver,
 };
+#[cfg(feature = "sqlite")]
+pub use self::seal::SealFault;
 use crate::key::SessionId;
+use crate::seal::KeyRing;
 
 /// A store of sessions.
 ///
@@ -37,6 +45,16 @@ use crate::key::SessionId;
 /// `testing::store_suite` is the suite that every implementation must pass.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Hands over the supervisor's keys, before it asks for anything else. What keeps nothing on a
+    /// disk has no use for them; a wrapper passes them on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if records must be sealed and these keys cannot; nothing is started then.
+    fn seal_with(&self, _keys: &KeyRing) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Reads a record; `None` if the session was never established.
     ///
     /// # Errors
@@ -161,6 +179,10 @@ pub trait Store: Send + Sync + 'static {
 
 #[async_trait]
 impl<S: Store + ?Sized> Store for Arc<S> {
+    fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
+        (**self).seal_with(keys)
+    }
+
     async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
         (**self).load(id).await
     }
@@ -242,6 +264,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Slow => "the store did not answer in time",
             StoreErrorKind::Full => "the store is full",
             StoreErrorKind::Corrupt => "the record cannot be read",
+            StoreErrorKind::Sealed => "the key that seals the record is not there",
         })
     }
 }
@@ -264,4 +287,6 @@ pub enum StoreErrorKind {
     Full,
     /// This record is damaged; the others are not.
     Corrupt,
+    /// The key that seals this record is missing. Nothing is deleted: with the key, it is as it was.
+    Sealed,
 }

@@ -1,6 +1,8 @@
 //! Tasks: the only place that spawns, so that every task has an owner that waits for it.
 
 use std::future::Future;
+#[cfg(feature = "sqlite")]
+use std::io;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -76,6 +78,21 @@ impl Tasks {
             () = clock.sleep(within) => false,
         }
     }
+}
+
+/// A thread for work that blocks, outside any runtime. `body` says to whoever waits that it ended.
+#[cfg(feature = "sqlite")]
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    // The handle is dropped on purpose: a join would block a runtime.
+    thread.spawn(body).map(drop)
+}
+
+/// Blocks a thread that [`thread`] made.
+#[cfg(feature = "sqlite")]
+#[expect(clippy::disallowed_methods, reason = "there is no runtime on these threads")]
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 /// What a future gives, unless the clock's `within` passes first.

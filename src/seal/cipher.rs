@@ -95,6 +95,11 @@ impl KeyRing {
     }
 }
 
+/// The number of the key that sealed this; none if it is not sealed.
+pub(crate) fn number_of(sealed: &[u8]) -> Option<u32> {
+    parts(sealed).map(|(number, ..)| number)
+}
+
 /// Bytes from the operating system that nobody can foretell.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];

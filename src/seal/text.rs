@@ -43,7 +43,9 @@ pub(super) fn keys(text: &str) -> Result<Keys, KeyRingFault> {
         let (number, key) = self::entry(at + 1, entry)?;
         match &mut keys {
             Some(keys) => keys.add(number, key)?,
-            None => keys = Some(Keys { newest: (number, key), older: Vec::new() }),
+            None => {
+                keys = Some(Keys { newest: (number, key), older: Vec::new(), generated: false })
+            }
         }
     }
     keys.ok_or(KeyRingFault::NoKey)

@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::record::{
-    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Lease, Listed, Phase,
-    Record, Settle, SettleTo, Settled, TakeOver,
+    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Settle, Settled,
+    TakeOver,
 };
+use super::statement::{self, Change, Claiming, Closing, Fences};
 use super::{Store, StoreError};
 use crate::key::SessionId;
+use crate::token::Credentials;
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
 /// again after a restart. Clones share their records, so a second supervisor can be started on
@@ -31,12 +33,7 @@ pub struct MemoryStore {
 struct Tables {
     records: BTreeMap<SessionId, Record>,
     due: BTreeSet<Due>,
-    /// The highest fence of all records that were removed. New ones begin above it, so that a
-    /// late statement on a removed record never fits its successor.
-    removed: u64,
-    /// The same of those that were deleted. A first grant's commit makes a record, because its
-    /// claim's record may have been removed when it was taken over; but never one that was deleted.
-    deleted: u64,
+    fences: Fences,
 }
 
 impl MemoryStore {
@@ -76,15 +73,19 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        Ok(self.tables.lock().commit(id, commit))
+        Ok(self.tables.lock().commit(id, &commit))
     }
 
     async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        Ok(self.tables.lock().settle(id, &settle))
+        let mut tables = self.tables.lock();
+        let settled = statement::settle(tables.found(id), &settle);
+        Ok(tables.change(id, settled))
     }
 
     async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        Ok(self.tables.lock().take_over(id, &take))
+        let mut tables = self.tables.lock();
+        let taken = statement::take_over(tables.found(id), &take);
+        Ok(tables.change(id, taken))
     }
 
     async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
@@ -92,12 +93,10 @@ impl Store for MemoryStore {
     }
 
     async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        self.tables.lock().change(id, |record| {
-            // The generation names the tombstone, also while a grant is claimed on it.
-            if record.generation == generation && record.outbox.take().is_some() {
-                record.due_at = None;
-            }
-        });
+        let mut tables = self.tables.lock();
+        if let Some(record) = statement::told(tables.found(id), generation) {
+            tables.put(id, record);
+        }
         Ok(())
     }
 
@@ -162,196 +161,52 @@ impl Tables {
         passing.map(|(id, record)| Listed { id: id.clone(), record: record.clone() }).collect()
     }
 
-    /// S0 and S1. What an owner itself left claimed is its own to claim again: it knows that its
-    /// exchange has ended, because it runs one at a time.
     fn claim(&mut self, id: &SessionId, claim: &Claim) -> Claimed {
-        let found = self.records.get(id);
-        let (epoch, generation) = found.map_or((0, 0), |r| (r.epoch, r.generation));
-        let stale = claim.intent == Intent::Refresh && generation != claim.generation;
-        if epoch != claim.epoch || stale {
-            return Claimed::Moved(found.cloned());
-        }
-        let mut record = found.cloned().unwrap_or_else(|| vacant(self.removed));
-        let before = match record.lease {
-            None => record.phase,
-            Some(lease) if lease.owner == claim.owner => lease.before,
-            Some(_) => return Claimed::Leased(record),
-        };
-        let refreshable = matches!(before, Phase::Active | Phase::InDoubt);
-        if claim.intent == Intent::Refresh && !refreshable {
-            return Claimed::Moved(Some(record));
-        }
-        record.fence += 1;
-        record.tries = record.tries.saturating_add(1);
-        record.phase = Phase::Claimed;
-        let until = claim.at.boot.after(claim.lease);
-        let Claim { owner, intent, .. } = *claim;
-        record.lease = Some(Lease { owner, intent, until, before });
-        let fence = record.fence;
-        self.put(id, record);
-        Claimed::Granted { fence }
-    }
-
-    /// S2 and S7.
-    fn commit(&mut self, id: &SessionId, commit: Commit) -> Committed {
-        let found = self.records.get(id);
-        let claimed = found.is_some_and(|record| record.fence == commit.attempt.fence);
-        let mut record = found.cloned().unwrap_or_else(|| vacant(self.removed));
-        if record.made_by == Some(commit.attempt) && record.phase != Phase::Closed {
-            // The acknowledgement of this very commit was lost.
-            let Record { epoch, generation, suspect, .. } = record;
-            return Committed::Stored { epoch, generation, suspect };
-        }
-        let Commit { intent, epoch, attempt, credentials, due_at } = commit;
-        if record.epoch != epoch || (!claimed && attempt.fence <= self.deleted && epoch == 0) {
-            return Committed::Superseded;
-        }
-        match intent {
-            // A grant that succeeded stands even if the session was closed meanwhile by the
-            // caller that it was closed for: close moves the generation, not the epoch.
-            Intent::Establish => record.epoch += 1,
-            Intent::Refresh => {
-                // Two results for one base: the later claim wins. That also refuses an attempt
-                // from before a record was removed.
-                let newer = record.made_by.is_none_or(|made| made.fence < attempt.fence);
-                let sibling = record.made_by.is_some_and(|made| made.base == attempt.base);
-                let fits = newer && (record.generation == attempt.base || sibling);
-                if record.phase == Phase::Closed || !fits {
-                    return Committed::Superseded;
-                }
-                if record.generation != attempt.base && record.phase == Phase::Claimed {
-                    return Committed::Busy;
-                }
+        match statement::claim(self.found(id), self.fences, claim) {
+            Claiming::Granted(record) => {
+                let fence = record.fence;
+                self.put(id, record);
+                Claimed::Granted { fence }
             }
+            Claiming::Moved(found) => Claimed::Moved(found),
+            Claiming::Leased(record) => Claimed::Leased(record),
         }
-        // Lost, perhaps with a grant claimed on it.
-        let suspect = intent == Intent::Refresh && record.lost.is_some();
-        record.generation += 1;
-        record.phase = Phase::Active;
-        record.suspect = suspect;
-        record.credentials = Some(credentials);
-        record.outbox = None;
-        record.made_by = Some(attempt);
-        record.due_at = due_at;
-        rest(&mut record);
-        record.lost = None;
-        record.outbox = None;
-        record.tries = 0;
-        let Record { epoch, generation, .. } = record;
-        self.put(id, record);
-        Committed::Stored { epoch, generation, suspect }
     }
 
-    /// S3, S4 and S5: fenced, all of them.
-    fn settle(&mut self, id: &SessionId, settle: &Settle) -> Settled {
-        let Some(record) = self.records.get(id) else { return Settled::Moved };
-        let lease = record.lease.filter(|lease| {
-            record.epoch == settle.epoch
-                && record.fence == settle.attempt.fence
-                && (lease.intent == Intent::Establish || record.generation == settle.attempt.base)
-        });
-        let Some(lease) = lease else {
-            self.suspect(id, settle);
-            return Settled::Moved;
-        };
-        if lease.before == Phase::Vacant && !matches!(settle.to, SettleTo::Lost(_)) {
-            self.remove(id);
-            return Settled::Done;
-        }
-        self.change(id, |record| {
-            rest(record);
-            record.retry_at = settle.retry_at;
-            match settle.to {
-                SettleTo::Before => record.phase = lease.before,
-                SettleTo::BeforeSuspect => {
-                    record.phase = lease.before;
-                    record.suspect = record.credentials.is_some();
-                }
-                SettleTo::InDoubt => {
-                    record.phase = Phase::InDoubt;
-                    record.lost = None;
-                }
-                SettleTo::Lost(reason) => {
-                    record.phase = Phase::Lost;
-                    record.lost = Some(reason);
-                    record.due_at = None;
-                }
-            }
-        });
-        Settled::Done
-    }
-
-    /// Somebody else rotated while this attempt was out: it may have tripped the server's reuse
-    /// detection, so what is there now is looked at before it is used.
-    fn suspect(&mut self, id: &SessionId, settle: &Settle) {
-        if settle.to == SettleTo::Before {
-            return;
-        }
-        self.change(id, |record| {
-            let sibling = record.made_by.is_some_and(|made| made.base == settle.attempt.base);
-            if record.epoch == settle.epoch && sibling && record.phase != Phase::Closed {
-                record.suspect = true;
-            }
-        });
-    }
-
-    /// S6.
-    fn take_over(&mut self, id: &SessionId, take: &TakeOver) -> bool {
-        let Some(record) = self.records.get(id) else { return false };
-        let Some(lease) = record.lease else { return false };
-        if record.fence != take.fence || take.at.boot < lease.until {
-            return false;
-        }
-        if lease.before == Phase::Vacant {
-            return self.remove(id);
-        }
-        self.change(id, |record| {
-            rest(record);
-            record.fence += 1;
-            record.retry_at = take.retry_at;
-            match lease.intent {
-                Intent::Refresh => record.phase = Phase::InDoubt,
-                Intent::Establish => {
-                    record.phase = lease.before;
-                    record.suspect = record.credentials.is_some();
-                }
-            }
-        });
-        true
-    }
-
-    /// S8.
-    fn close(&mut self, id: &SessionId, close: &Close) -> Closed {
-        let found = self.records.get(id);
-        if let Some(Record { phase: Phase::Closed, generation, .. }) = found {
-            // Closed already, perhaps by this very close, whose acknowledgement was lost.
-            if *generation == close.generation || *generation == close.generation.saturating_add(1)
-            {
-                return Closed::Done { generation: *generation };
-            }
-        }
-        let Some(record) = found.filter(|record| record.generation == close.generation) else {
-            return Closed::Moved(found.cloned());
-        };
-        let mut record = record.clone();
-        rest(&mut record);
-        record.lost = None;
-        record.generation += 1;
-        record.phase = Phase::Closed;
-        record.suspect = false;
-        record.made_by = None;
-        record.outbox = record.credentials.take().or(record.outbox);
-        record.due_at = record.outbox.is_some().then_some(close.at.wall);
-        let generation = record.generation;
-        self.put(id, record);
-        Closed::Done { generation }
-    }
-
-    fn change(&mut self, id: &SessionId, change: impl FnOnce(&mut Record)) {
-        if let Some(mut record) = self.records.get(id).cloned() {
-            change(&mut record);
+    fn commit(&mut self, id: &SessionId, commit: &Commit) -> Committed {
+        let credentials = Arc::clone(&commit.credentials);
+        let found = self.found(id);
+        let (committed, record) = statement::commit(found, self.fences, commit, credentials);
+        if let Some(record) = record {
             self.put(id, record);
         }
+        committed
+    }
+
+    fn close(&mut self, id: &SessionId, close: &Close) -> Closed {
+        match statement::close(self.found(id), close) {
+            Closing::Done(record) => {
+                let generation = record.generation;
+                self.put(id, record);
+                Closed::Done { generation }
+            }
+            Closing::Already(generation) => Closed::Done { generation },
+            Closing::Moved(found) => Closed::Moved(found),
+        }
+    }
+
+    fn found(&self, id: &SessionId) -> Option<Record> {
+        self.records.get(id).cloned()
+    }
+
+    /// Writes what a statement decided.
+    fn change<T>(&mut self, id: &SessionId, (answer, change): (T, Change<Arc<Credentials>>)) -> T {
+        match change {
+            Change::Nothing => {}
+            Change::Put(record) => self.put(id, record),
+            Change::Remove => drop(self.remove(id)),
+        }
+        answer
     }
 
     fn put(&mut self, id: &SessionId, record: Record) {
@@ -366,42 +221,18 @@ impl Tables {
     }
 
     fn delete(&mut self, id: &SessionId) -> bool {
-        let fence = self.records.get(id).map(|record| record.fence);
-        self.deleted = self.deleted.max(fence.unwrap_or_default());
-        self.remove(id)
+        let removed = self.remove(id);
+        self.fences = self.fences.deleted(removed.unwrap_or_default());
+        removed.is_some()
     }
 
-    fn remove(&mut self, id: &SessionId) -> bool {
-        let Some(record) = self.records.remove(id) else { return false };
-        self.removed = self.removed.max(record.fence);
-        if let Some(at) = record.due_at {
+    /// The fence of the record that was there.
+    fn remove(&mut self, id: &SessionId) -> Option<u64> {
+        let Record { fence, due_at, .. } = self.records.remove(id)?;
+        self.fences = self.fences.removed(fence);
+        if let Some(at) = due_at {
             self.due.remove(&Due { at, id: id.clone() });
         }
-        true
-    }
-}
-
-/// Without a claim and without its waiting time.
-fn rest(record: &mut Record) {
-    record.lease = None;
-    record.retry_at = None;
-}
-
-/// The row that a first claim makes.
-fn vacant(fence: u64) -> Record {
-    Record {
-        epoch: 0,
-        generation: 0,
-        fence,
-        phase: Phase::Vacant,
-        lease: None,
-        credentials: None,
-        made_by: None,
-        suspect: false,
-        lost: None,
-        outbox: None,
-        retry_at: None,
-        tries: 0,
-        due_at: None,
+        Some(fence)
     }
 }

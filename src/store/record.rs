@@ -9,9 +9,12 @@ use crate::key::{ProviderName, SessionId, Tenant};
 use crate::token::Credentials;
 
 /// What a store keeps of one session.
+///
+/// `C` is what a store has in place of credentials while it works on the record: sealed bytes,
+/// say, which a claim need not open.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
-pub struct Record {
+pub struct Record<C = Arc<Credentials>> {
     /// How many grants made this session.
     pub epoch: u64,
     /// How many times credentials were stored or closed. Never goes down.
@@ -24,7 +27,7 @@ pub struct Record {
     /// Who has claimed it; some exactly in [`Phase::Claimed`].
     pub lease: Option<Lease>,
     /// The newest credentials; none in [`Phase::Vacant`] and [`Phase::Closed`].
-    pub credentials: Option<Arc<Credentials>>,
+    pub credentials: Option<C>,
     /// Which attempt produced them.
     pub made_by: Option<Attempt>,
     /// They may be dead: refresh before use.
@@ -33,7 +36,7 @@ pub struct Record {
     /// it.
     pub lost: Option<LostReason>,
     /// What the server must still be told of a closed session; none once a grant replaced it.
-    pub outbox: Option<Arc<Credentials>>,
+    pub outbox: Option<C>,
     /// Not to be tried again before.
     pub retry_at: Option<SystemTime>,
     /// How many attempts failed since the last success.

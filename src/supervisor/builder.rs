@@ -72,8 +72,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Seals tickets with these keys. Without, they are made up at the start: tickets then work
-    /// in this process only, and until it ends.
+    /// Seals tickets and stored records with these keys. Without, they are made up at the start:
+    /// tickets then work in this process only, until it ends, and a store on a disk refuses them.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
@@ -133,8 +133,8 @@ impl SupervisorBuilder {
     /// # Errors
     ///
     /// `InvalidInput` for a name that cannot be used or is used twice, and for a transport that
-    /// contradicts itself; `Misconfigured` for a policy that does, and where there is no tokio
-    /// runtime.
+    /// contradicts itself; `Misconfigured` for a policy that does, for a store on a disk without
+    /// keys that outlive the process, and where there is no tokio runtime.
     ///
     /// # Cancel safety
     ///
@@ -146,6 +146,9 @@ impl SupervisorBuilder {
         }
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
+        self.store.seal_with(&keys).map_err(|refused| {
+            misconfigured("the store cannot seal records with these keys").with_source(refused)
+        })?;
         let transport = Transport::new(&self.transport)?;
         let tickets = Tickets::new(keys.clone(), SPENT_TICKETS);
         let means = Arc::new(Means { transport, tickets });

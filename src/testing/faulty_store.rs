@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::key::SessionId;
+use crate::seal::KeyRing;
 use crate::store::{
     Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Settle, Settled,
     Store, StoreError, StoreErrorKind, TakeOver,
@@ -245,6 +246,10 @@ fn once(times: &mut u32) -> bool {
 
 #[async_trait]
 impl<S: Store> Store for FaultyStore<S> {
+    fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
+        self.inner.seal_with(keys)
+    }
+
     async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
         self.done(Statement::Load, self.inner.load(id)).await
     }

@@ -34,7 +34,8 @@ const TABLE: &[Room] = &[
     room("seal", &["leaves"]),
     room("ticket", &["seal", "leaves"]),
     room("provider", &["transport", "ticket", "seal", "leaves"]),
-    room("store", &["seal", "leaves"]),
+    // `task` because a database file is worked on by a thread, and only `task` makes one.
+    room("store", &["seal", "task", "leaves"]),
     room("event", &["key", "token", "error"]),
     room(
         "session",

@@ -28,5 +28,6 @@ mod saving;
 mod scene;
 mod settings;
 mod source;
+mod sqlite;
 mod store;
 mod support;

@@ -1,0 +1,193 @@
+//! Credentials as bytes: a version, the tokens with their ends, attributes, authority and client,
+//! each text with its length before it, and zeros up to a multiple of [`STEP`]. Numbers are big
+//! endian.
+//!
+//! Written by hand, because a serializer's buffer grows and leaves unwiped copies behind.
+
+use std::time::{Duration, SystemTime};
+
+use zeroize::Zeroizing;
+
+use crate::token::{Access, Credentials, Tokens};
+
+/// Sealed records differ in length by this, in bytes: a token's length tells its server, and
+/// often its kind.
+const STEP: usize = 256;
+
+const VERSION: u8 = 1;
+
+/// None if a part has 4 GB.
+pub(super) fn write(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
+    let tokens = &credentials.tokens;
+    let secret = tokens.token_secret.as_ref().map(|secret| secret.expose_secret());
+    let texts = [&tokens.attributes, &credentials.authority, &credentials.client];
+    let accesses = [&tokens.access, &tokens.refresh].map(Option::as_ref);
+    let all = texts.map(|text| text.len()).into_iter().sum::<usize>()
+        + secret.map_or(0, str::len)
+        + accesses.into_iter().flatten().map(|a| a.secret.expose_secret().len()).sum::<usize>();
+    // The version, six texts with length and presence, and two ends.
+    let length = (1 + 6 * 5 + 2 * 17 + all).next_multiple_of(STEP);
+    // All of it at once, because growing leaves an unwiped copy behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(length));
+    out.push(VERSION);
+    for access in accesses {
+        optional(&mut out, access.map(|access| access.secret.expose_secret()))?;
+        end(&mut out, access.and_then(|access| access.expires_at))?;
+    }
+    optional(&mut out, secret)?;
+    for part in texts {
+        text(&mut out, part)?;
+    }
+    out.resize(length, 0);
+    Some(out)
+}
+
+/// None if it is not what [`write`] writes.
+pub(super) fn read(plain: &[u8]) -> Option<Credentials> {
+    let mut rest = plain.strip_prefix(&[VERSION])?;
+    let (access, refresh) = (take_access(&mut rest)?, take_access(&mut rest)?);
+    let token_secret = take_optional(&mut rest)?.map(Into::into);
+    let attributes = take_text(&mut rest)?.into();
+    let (authority, client) = (take_text(&mut rest)?, take_text(&mut rest)?);
+    let padding = rest.len() < STEP && rest.iter().all(|byte| *byte == 0);
+    let tokens = Tokens { access, refresh, token_secret, attributes };
+    padding.then(|| Credentials::new(tokens, authority, client))
+}
+
+fn text(out: &mut Vec<u8>, text: &str) -> Option<()> {
+    out.extend_from_slice(&u32::try_from(text.len()).ok()?.to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+    Some(())
+}
+
+fn optional(out: &mut Vec<u8>, present: Option<&str>) -> Option<()> {
+    out.push(present.is_some().into());
+    present.map_or(Some(()), |present| text(out, present))
+}
+
+/// In nanoseconds since 1970, signed.
+fn end(out: &mut Vec<u8>, end: Option<SystemTime>) -> Option<()> {
+    out.push(end.is_some().into());
+    if let Some(end) = end {
+        let nanos = match end.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => i128::try_from(after.as_nanos()).ok()?,
+            Err(before) => -i128::try_from(before.duration().as_nanos()).ok()?,
+        };
+        out.extend_from_slice(&nanos.to_be_bytes());
+    }
+    Some(())
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, left) = rest.split_first_chunk()?;
+    *rest = left;
+    Some(*taken)
+}
+
+fn take_flag(rest: &mut &[u8]) -> Option<bool> {
+    match take::<1>(rest)? {
+        [0] => Some(false),
+        [1] => Some(true),
+        _ => None,
+    }
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = usize::try_from(u32::from_be_bytes(take(rest)?)).ok()?;
+    let (text, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    std::str::from_utf8(text).ok()
+}
+
+fn take_optional<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a str>> {
+    if take_flag(rest)? { take_text(rest).map(Some) } else { Some(None) }
+}
+
+fn take_access(rest: &mut &[u8]) -> Option<Option<Access>> {
+    let secret = take_optional(rest)?;
+    let expires_at = if take_flag(rest)? { Some(take_time(rest)?) } else { None };
+    Some(secret.map(|secret| Access { secret: secret.into(), expires_at }))
+}
+
+fn take_time(rest: &mut &[u8]) -> Option<SystemTime> {
+    const SECOND: u128 = 1_000_000_000;
+    let nanos = i128::from_be_bytes(take(rest)?);
+    let (size, epoch) = (nanos.unsigned_abs(), SystemTime::UNIX_EPOCH);
+    let part = u32::try_from(size % SECOND).ok()?;
+    let duration = Duration::new(u64::try_from(size / SECOND).ok()?, part);
+    if nanos < 0 { epoch.checked_sub(duration) } else { epoch.checked_add(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ends() -> impl Strategy<Value = Option<SystemTime>> {
+        let time = |nanos: i64| {
+            let size = Duration::from_nanos(nanos.unsigned_abs());
+            let epoch = SystemTime::UNIX_EPOCH;
+            if nanos < 0 { epoch - size } else { epoch + size }
+        };
+        proptest::option::of(any::<i64>().prop_map(time))
+    }
+
+    fn accesses() -> impl Strategy<Value = Option<Access>> {
+        proptest::option::of((any::<String>(), ends())).prop_map(|access| {
+            access.map(|(s, expires_at)| Access { secret: s.into(), expires_at })
+        })
+    }
+
+    fn credentials() -> impl Strategy<Value = Credentials> {
+        let texts = any::<(Option<String>, String, String, String)>();
+        (accesses(), accesses(), texts).prop_map(|(access, refresh, (secret, a, b, c))| {
+            let token_secret = secret.map(Into::into);
+            let tokens = Tokens { access, refresh, token_secret, attributes: Arc::from(a) };
+            Credentials::new(tokens, b, c)
+        })
+    }
+
+    fn parts(credentials: &Credentials) -> Vec<(Option<String>, Option<SystemTime>)> {
+        let tokens = &credentials.tokens;
+        let shown = |secret: &crate::secret::Secret| secret.expose_secret().to_owned();
+        let text = |text: &str| (Some(text.to_owned()), None);
+        vec![
+            (tokens.access_token().map(shown), tokens.access_expires_at()),
+            (tokens.refresh_token().map(shown), tokens.refresh_expires_at()),
+            (tokens.secret_of_token().map(shown), None),
+            text(&tokens.attributes),
+            text(&credentials.authority),
+            text(&credentials.client),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn credentials_come_back_and_only_their_length_in_steps_shows(given in credentials()) {
+            let plain = write(&given).unwrap();
+            prop_assert_eq!(plain.len() % STEP, 0);
+            prop_assert_eq!(plain.capacity(), plain.len(), "it never grew");
+            prop_assert_eq!(parts(&read(&plain).unwrap()), parts(&given));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(
+            given in credentials(), at in any::<usize>(), byte in any::<u8>(), cut in any::<usize>(),
+        ) {
+            let mut plain = write(&given).unwrap();
+            let at = at % plain.len();
+            plain[at] = byte;
+            let cut = cut % plain.len();
+            drop(read(&plain[..cut]));
+            drop(read(&plain));
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_read_or_refused(bytes in any::<Vec<u8>>()) {
+            drop(read(&bytes));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! How what a record says is written in columns. A code keeps its meaning for ever.
+
+use std::time::{Duration, SystemTime};
+
+use crate::clock::BootTime;
+use crate::error::LostReason;
+use crate::store::{Intent, Phase};
+
+pub(super) fn of_phase(phase: Phase) -> i64 {
+    match phase {
+        Phase::Vacant => 0,
+        Phase::Active => 1,
+        Phase::Claimed => 2,
+        Phase::InDoubt => 3,
+        Phase::Lost => 4,
+        Phase::Closed => 5,
+    }
+}
+
+pub(super) fn phase(code: i64) -> Option<Phase> {
+    use Phase::{Active, Claimed, Closed, InDoubt, Lost, Vacant};
+    [Vacant, Active, Claimed, InDoubt, Lost, Closed].into_iter().find(|of| of_phase(*of) == code)
+}
+
+pub(super) fn of_intent(intent: Intent) -> i64 {
+    match intent {
+        Intent::Establish => 0,
+        Intent::Refresh => 1,
+    }
+}
+
+pub(super) fn intent(code: i64) -> Option<Intent> {
+    [Intent::Establish, Intent::Refresh].into_iter().find(|of| of_intent(*of) == code)
+}
+
+pub(super) fn of_lost(reason: LostReason) -> i64 {
+    match reason {
+        LostReason::RefreshExpired => 0,
+        LostReason::Rejected => 1,
+        LostReason::Revoked => 2,
+        LostReason::LostInDoubt => 3,
+        LostReason::TokensDeleted => 4,
+        LostReason::KeyMissing => 5,
+    }
+}
+
+pub(super) fn lost(code: i64) -> Option<LostReason> {
+    use LostReason::{KeyMissing, LostInDoubt, RefreshExpired, Rejected, Revoked, TokensDeleted};
+    [RefreshExpired, Rejected, Revoked, LostInDoubt, TokensDeleted, KeyMissing]
+        .into_iter()
+        .find(|of| of_lost(*of) == code)
+}
+
+/// Nanoseconds since 1970; times beyond the year 2262 or before 1677 are those.
+pub(super) fn of_wall(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => nanos(after),
+        Err(before) => -nanos(before.duration()),
+    }
+}
+
+pub(super) fn wall(nanos: i64) -> SystemTime {
+    let (size, epoch) = (Duration::from_nanos(nanos.unsigned_abs()), SystemTime::UNIX_EPOCH);
+    let time = if nanos < 0 { epoch.checked_sub(size) } else { epoch.checked_add(size) };
+    time.unwrap_or(epoch)
+}
+
+/// Nanoseconds since the start of the machine.
+pub(super) fn of_boot(time: BootTime) -> i64 {
+    nanos(time.since_boot())
+}
+
+pub(super) fn boot(nanos: i64) -> BootTime {
+    BootTime::new(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+}
+
+/// A counter; those of stores begin at 0 and count by one.
+pub(super) fn of_count(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_read_as_what_was_written_and_others_are_not_read() {
+        for code in -1..=7 {
+            assert_eq!(phase(code).map(of_phase), (0..=5).contains(&code).then_some(code));
+            assert_eq!(intent(code).map(of_intent), (0..=1).contains(&code).then_some(code));
+            assert_eq!(lost(code).map(of_lost), (0..=5).contains(&code).then_some(code));
+        }
+    }
+
+    #[test]
+    fn times_come_back_also_from_before_1970_and_beyond_what_has_room() {
+        for nanos in [i64::MIN + 1, -1, 0, 1, i64::MAX] {
+            assert_eq!(of_wall(wall(nanos)), nanos);
+        }
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(of_wall(far), i64::MAX);
+        assert_eq!(of_boot(boot(17)), 17);
+        assert_eq!(boot(-1), BootTime::default());
+    }
+}

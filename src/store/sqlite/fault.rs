@@ -1,0 +1,145 @@
+//! What can be wrong with a file, and what a statement says of it.
+
+use rusqlite::ErrorCode;
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// What is wrong with a database file, or with a record in it. It is the cause,
+/// [`source`](std::error::Error::source), of a [`StoreError`], and holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqliteFault {
+    /// A newer version of this crate wrote the file. It was not touched.
+    #[error("the file is of version {found}, and this programme knows {known}: update it")]
+    Newer {
+        /// The version of the file.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// The file is another programme's database. It was not touched.
+    #[error("the file is another programme's database: name another path")]
+    Foreign,
+    /// The file was made for sealed records, and is opened for records in clear.
+    #[error("the file's records are sealed: open it without tokens_in_clear")]
+    Sealed,
+    /// The file was made for records in clear, and is opened for sealed ones.
+    #[error("the file's records are in clear: open it with tokens_in_clear, or begin another file")]
+    InClear,
+    /// The file or its folder cannot be written.
+    #[error("the file cannot be written: check its permissions and its disk")]
+    ReadOnly,
+    /// There is too little room for what a refresh would bring.
+    #[error(
+        "there is no room for new credentials: make some on the file's disk, or raise max_bytes"
+    )]
+    NoRoom,
+    /// Another process held the file for too long.
+    #[error("another process held the file for too long")]
+    Locked,
+    /// A record is not of a form that this version reads.
+    #[error("the record is not of a form that this version reads")]
+    Malformed,
+    /// The store was closed, or its thread is gone.
+    #[error("the store is closed")]
+    Closed,
+    /// The operating system refused what the store needs beside the file.
+    #[error("the file's owner lock or thread cannot be had, {0}: check its folder's permissions")]
+    System(std::io::ErrorKind),
+    /// SQLite failed otherwise.
+    #[error("SQLite failed with code {code}, {words}")]
+    Failed {
+        /// Its extended result code.
+        code: i32,
+        /// What the code means.
+        words: &'static str,
+    },
+}
+
+impl From<SqliteFault> for StoreError {
+    fn from(fault: SqliteFault) -> Self {
+        let kind = match &fault {
+            SqliteFault::Newer { .. }
+            | SqliteFault::Foreign
+            | SqliteFault::Sealed
+            | SqliteFault::InClear
+            | SqliteFault::ReadOnly
+            | SqliteFault::Closed
+            | SqliteFault::System(_) => StoreErrorKind::Unavailable,
+            SqliteFault::NoRoom => StoreErrorKind::Full,
+            SqliteFault::Locked => StoreErrorKind::Slow,
+            SqliteFault::Malformed => StoreErrorKind::Corrupt,
+            SqliteFault::Failed { code, .. } => match code & 0xFF {
+                rusqlite::ffi::SQLITE_CORRUPT | rusqlite::ffi::SQLITE_NOTADB => {
+                    StoreErrorKind::Corrupt
+                }
+                _ => StoreErrorKind::Unavailable,
+            },
+        };
+        Self::new(kind).with_source(fault)
+    }
+}
+
+/// Why a statement was not done.
+#[derive(Debug)]
+pub(super) enum Undone {
+    /// SQLite failed, perhaps with the whole transaction.
+    Sql(rusqlite::Error),
+    /// This statement alone cannot be done, and wrote nothing.
+    Told(StoreError),
+}
+
+impl Undone {
+    pub(super) fn malformed() -> Self {
+        Self::Told(SqliteFault::Malformed.into())
+    }
+}
+
+impl From<rusqlite::Error> for Undone {
+    /// A column of another type than was written is damage of the record, not of the file.
+    fn from(error: rusqlite::Error) -> Self {
+        let damaged = matches!(
+            error,
+            rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..)
+        );
+        if damaged { Self::malformed() } else { Self::Sql(error) }
+    }
+}
+
+impl From<StoreError> for Undone {
+    fn from(told: StoreError) -> Self {
+        Self::Told(told)
+    }
+}
+
+impl From<Undone> for StoreError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Sql(error) => fault(&error).into(),
+            Undone::Told(told) => told,
+        }
+    }
+}
+
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+pub(super) fn fault(error: &rusqlite::Error) -> SqliteFault {
+    let failure = error.sqlite_error();
+    let is = |code| failure.is_some_and(|failure| failure.code == code);
+    if is(ErrorCode::DatabaseBusy) || is(ErrorCode::DatabaseLocked) {
+        SqliteFault::Locked
+    } else if is(ErrorCode::DiskFull) {
+        SqliteFault::NoRoom
+    } else if is(ErrorCode::ReadOnly) {
+        SqliteFault::ReadOnly
+    } else {
+        // What SQLite says in words of its own may quote what it was given, so the code is told.
+        let code = failure.map_or(rusqlite::ffi::SQLITE_ERROR, |failure| failure.extended_code);
+        SqliteFault::Failed { code, words: rusqlite::ffi::code_to_str(code) }
+    }
+}

@@ -1,0 +1,28 @@
+//! Sessions in a file.
+
+mod bed;
+mod faults;
+mod model;
+mod restart;
+mod sealing;
+
+use self::bed::Shared;
+
+mod one_handle {
+    use super::Shared;
+
+    session_warden::store_suite!(async { Shared::of(1) });
+}
+
+/// Two handles have two threads, two connections and two owner locks, as two processes have.
+mod two_handles {
+    use super::Shared;
+
+    session_warden::store_suite!(async { Shared::of(2) });
+}
+
+mod in_clear {
+    use super::Shared;
+
+    session_warden::store_suite!(async { Shared::in_clear() });
+}
