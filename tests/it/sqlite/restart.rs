@@ -1,1 +1,176 @@
-//! (to come)
+//! A supervisor on a file, and the next one on the same file.
+
+use std::time::Duration;
+
+use session_warden::event::{EventKind, Events};
+use session_warden::provider::Rotation;
+use session_warden::session::State;
+use session_warden::store::sqlite::SqliteStore;
+use session_warden::store::{Phase, Store};
+use session_warden::testing::{
+    Faults, FaultyStore, ManualClock, Reply, Script, ScriptedProvider, Statement,
+};
+use session_warden::{ErrorKind, Session, Supervisor};
+
+use super::bed::{Folder, ring};
+use crate::support::{LIFE, SECOND, key, session};
+
+/// What ends with a process.
+struct Process {
+    supervisor: Supervisor,
+    session: Session<ScriptedProvider>,
+    script: Script,
+    store: SqliteStore,
+    faults: Faults,
+    events: Events,
+}
+
+impl Process {
+    /// Time stands still but for what the test says, so that no wait for the disk counts.
+    async fn start(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
+        let provider = ScriptedProvider::new().lifetime(LIFE).rotation(rotation);
+        let script = provider.script();
+        let store = SqliteStore::open(folder.database()).unwrap();
+        let faulty = FaultyStore::new(store.clone());
+        let faults = faulty.faults();
+        let supervisor = Supervisor::builder()
+            .clock(clock.clone())
+            .key_ring(ring(1))
+            .store(faulty)
+            .provider("p", provider)
+            .start()
+            .await
+            .unwrap();
+        let session = session(&supervisor, "device");
+        let events = supervisor.subscribe();
+        Self { supervisor, session, script, store, faults, events }
+    }
+
+    async fn phase(&self) -> Phase {
+        let listed = self.store.list(&Default::default(), None, 2).await.unwrap();
+        listed.first().unwrap().record.phase
+    }
+
+    /// As if it were killed: its file is let go of, and nothing that it holds in memory is written.
+    async fn die(self) {
+        self.store.shutdown().await;
+        drop(self.supervisor);
+    }
+}
+
+#[tokio::test]
+async fn a_session_goes_on_after_a_restart_without_a_sign_in() {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let first = Process::start(&folder, &clock, Rotation::Strict).await;
+    let _ = first.session.establish(()).await.unwrap();
+    clock.advance(LIFE).await;
+    let token = first.session.refresh().await.unwrap();
+    assert!(first.supervisor.shutdown(SECOND).await.is_clean());
+    first.die().await;
+
+    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    let found = second.session.permission_token().await.unwrap();
+    assert_eq!(found.expose_secret(), token.expose_secret());
+    assert_eq!((found.epoch(), found.generation()), (1, 2));
+    assert_eq!((second.script.establishes(), second.script.refreshes()), (0, 0));
+    assert_eq!(second.session.refresh().await.unwrap().generation(), 3);
+    second.session.revoke().await.unwrap();
+    second.die().await;
+
+    let third = Process::start(&folder, &clock, Rotation::Strict).await;
+    let closed = third.session.permission_token().await.unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::NotEstablished);
+}
+
+/// A process that dies while its refresh is at the server, and the next one.
+async fn killed_mid_refresh(rotation: Rotation) -> (Folder, ManualClock, Process) {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let first = Process::start(&folder, &clock, rotation).await;
+    let _ = first.session.establish(()).await.unwrap();
+    clock.advance(LIFE).await;
+    first.script.refresh(Reply::Hang);
+    let session = first.session.clone();
+    let refreshing = tokio::spawn(async move { session.refresh().await });
+    first.script.held(1).await;
+    assert_eq!(first.phase().await, Phase::Claimed, "the intent is on the disk before the request");
+    refreshing.abort();
+    first.die().await;
+    let second = Process::start(&folder, &clock, rotation).await;
+    (folder, clock, second)
+}
+
+#[tokio::test]
+async fn a_refresh_that_a_killed_process_left_out_is_tried_at_once_where_that_is_harmless() {
+    let rotation = Rotation::Idempotent(30 * SECOND);
+    let (_folder, _clock, second) = killed_mid_refresh(rotation).await;
+    let token = second.session.permission_token().await.unwrap();
+    assert_eq!((token.epoch(), token.generation()), (1, 2));
+    assert_eq!((second.script.establishes(), second.script.refreshes()), (0, 1));
+    assert_eq!(second.faults.count(Statement::TakeOver), 1);
+    assert_eq!(second.phase().await, Phase::Active);
+}
+
+#[tokio::test]
+async fn a_refresh_that_a_killed_process_left_out_is_held_back_at_a_strict_server() {
+    let (_folder, clock, second) = killed_mid_refresh(Rotation::Strict).await;
+    let waits = second.session.permission_token().await.unwrap_err();
+    assert_eq!(waits.kind(), ErrorKind::RetryLater);
+    assert_eq!(waits.retry_after(), Some(30 * SECOND), "the hold, and not the lease before it");
+    assert_eq!(second.session.status().await.unwrap().state, State::InDoubt);
+    assert_eq!(second.script.refreshes(), 0);
+    clock.advance(30 * SECOND).await;
+    let token = second.session.permission_token().await.unwrap();
+    assert_eq!((token.generation(), second.script.refreshes()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_file_that_fails_before_a_refresh_stops_it_and_live_tokens_are_served() {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let _ = process.session.establish(()).await.unwrap();
+    process.store.shutdown().await;
+    assert_eq!(process.session.permission_token().await.unwrap().generation(), 1);
+    assert_eq!(process.session.refresh().await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(process.script.refreshes(), 0, "nothing was sent");
+}
+
+#[tokio::test]
+async fn what_the_file_does_not_take_is_served_owed_and_saved_later() {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let mut process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let _ = process.session.establish(()).await.unwrap();
+    process.faults.fail_next(Statement::Commit, 1);
+    assert_eq!(process.session.refresh().await.unwrap().generation(), 2);
+    let seen = async |events: &mut Events, kind: fn(&EventKind) -> bool| {
+        use tokio_stream::StreamExt;
+        while !kind(&events.next().await.unwrap().kind) {}
+    };
+    seen(&mut process.events, |kind| matches!(kind, EventKind::SaveOwed)).await;
+    assert!(process.supervisor.shutdown(60 * SECOND).await.is_clean(), "it waits for that");
+    process.die().await;
+    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    assert_eq!(second.session.permission_token().await.unwrap().generation(), 2);
+}
+
+#[tokio::test]
+async fn a_logout_whose_server_was_away_is_told_after_the_restart() {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let first = Process::start(&folder, &clock, Rotation::Strict).await;
+    let _ = first.session.establish(()).await.unwrap();
+    first.script.revoke(Reply::Hang);
+    let session = first.session.clone();
+    let revoking = tokio::spawn(async move { session.revoke().await });
+    first.script.held(1).await;
+    revoking.abort();
+    first.die().await;
+    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    // The due scan finds the tombstone.
+    while second.script.revocations() == 0 {
+        clock.advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        second.session.permission_token().await.unwrap_err().kind(),
+        ErrorKind::NotEstablished
+    );
+    let _ = key("device");
+}

@@ -1,1 +1,259 @@
-//! (to come)
+//! What lies on the disk, and what opens it.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use base64::Engine;
+use session_warden::error::LostReason;
+use session_warden::seal::{KeyRing, MasterKey};
+use session_warden::store::sqlite::SqliteStore;
+use session_warden::store::{
+    Close, Filter, Intent, Owner, Phase, SealFault, Store, StoreError, StoreErrorKind,
+};
+use session_warden::testing::{FaultyStore, ScriptedProvider};
+use session_warden::{Error, ErrorKind, Supervisor};
+
+use super::bed::{Folder, access, claim, exchange, id, id_of, now, ring};
+
+const CANARY: &str = "canary7f3a91";
+
+/// The first form in which the canary can be read in `bytes`.
+fn shown(bytes: &[u8]) -> Option<String> {
+    // In base64 the canary looks different at each of three offsets; the ends vary with what
+    // stands around it.
+    let encoded = (0..3).map(|offset| {
+        let padded = format!("{}{CANARY}", "x".repeat(offset));
+        let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(padded);
+        encoded[4..encoded.len() - 2].to_owned()
+    });
+    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = encoded.chain([hex.to_uppercase(), hex, CANARY.to_owned()]);
+    forms.find(|form| bytes.windows(form.len()).any(|window| window == form.as_bytes()))
+}
+
+/// Sessions in all phases, with the canary in every secret.
+async fn fill(store: &SqliteStore) {
+    for name in ["active", "claimed", "closed"] {
+        exchange(store, &id(name), Intent::Establish, &format!("{CANARY}-old")).await.unwrap();
+        exchange(store, &id(name), Intent::Refresh, CANARY).await.unwrap();
+    }
+    store.claim(&id("claimed"), claim(Owner(1), Intent::Refresh, (1, 2), now(0))).await.unwrap();
+    Store::close(store, &id("closed"), Close { generation: 2, at: now(0) }).await.unwrap();
+}
+
+/// The folder's files with a backup among them.
+fn with_backup(folder: &Folder) -> Vec<u8> {
+    let file = rusqlite::Connection::open(folder.database()).unwrap();
+    let backup = folder.path().join("backup.db");
+    file.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    assert!(folder.path().join("sessions.db-wal").metadata().unwrap().len() > 0, "no log");
+    folder.bytes()
+}
+
+#[tokio::test]
+async fn no_token_lies_on_the_disk_in_the_database_its_log_or_a_backup() {
+    let folder = Folder::new();
+    let store = folder.store();
+    fill(&store).await;
+    assert_eq!(shown(&with_backup(&folder)), None);
+    store.shutdown().await;
+    assert_eq!(shown(&folder.bytes()), None, "after the log was written back");
+    // The others of a record are there: it is looked for in the right place.
+    assert!(folder.bytes().windows(6).any(|window| window == b"tenant"));
+}
+
+#[tokio::test]
+async fn only_a_store_that_was_told_so_writes_tokens_in_clear() {
+    let folder = Folder::new();
+    let store = SqliteStore::builder(folder.database()).tokens_in_clear().open().unwrap();
+    fill(&store).await;
+    assert_eq!(shown(&with_backup(&folder)), Some(CANARY.to_owned()));
+}
+
+#[tokio::test]
+async fn sealed_records_of_tokens_that_differ_a_little_in_length_are_equally_long() {
+    let folder = Folder::new();
+    let store = folder.store();
+    for (name, length) in [("short", 10), ("long", 20)] {
+        exchange(&store, &id(name), Intent::Establish, &"x".repeat(length)).await.unwrap();
+    }
+    store.shutdown().await;
+    let file = rusqlite::Connection::open(folder.database()).unwrap();
+    let lengths = "SELECT count(DISTINCT length(sealed)), max(length(sealed)) FROM session";
+    let found: (i64, i64) = file.query_row(lengths, [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+    assert_eq!(found, (1, 45 + 512));
+}
+
+fn both() -> KeyRing {
+    ring(1).with(2, MasterKey::from([2; 32])).unwrap()
+}
+
+fn with_keys(folder: &Folder, keys: KeyRing) -> SqliteStore {
+    SqliteStore::builder(folder.database()).key_ring(keys).open().unwrap()
+}
+
+#[tokio::test]
+async fn a_new_key_takes_over_record_by_record_and_then_the_old_one_can_go() {
+    let folder = Folder::new();
+    let names = ["a", "b", "c", "d", "e"];
+    let store = folder.store();
+    for name in names {
+        exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
+    }
+    assert_eq!(store.stale_keys().await.unwrap(), []);
+    store.shutdown().await;
+
+    let store = with_keys(&folder, both());
+    exchange(&store, &id("a"), Intent::Refresh, "a").await.unwrap();
+    let stale = async || {
+        let keys = store.stale_keys().await.unwrap();
+        keys.iter().map(|key| (key.number, key.records)).collect::<Vec<_>>()
+    };
+    assert_eq!(stale().await, [(1, 4)], "what is written anew has the new key");
+    let mut pages = Vec::new();
+    for _ in 0..3 {
+        let page = store.reseal(3).await.unwrap();
+        pages.push((page.done, page.left));
+    }
+    assert_eq!((pages, stale().await), (vec![(3, 1), (1, 0), (0, 0)], vec![]));
+    store.shutdown().await;
+
+    let store = with_keys(&folder, ring(2));
+    for name in names {
+        let record = store.load(&id(name)).await.unwrap().unwrap();
+        assert_eq!(access(&record).unwrap(), format!("access-{name}"));
+        assert_eq!(record.generation, 1 + u64::from(name == "a"), "sealing anew is no change");
+    }
+}
+
+#[tokio::test]
+async fn what_is_claimed_closed_or_cannot_be_opened_is_not_sealed_anew_and_holds_nothing_up() {
+    let folder = Folder::new();
+    let store = folder.store();
+    fill(&store).await;
+    for name in ["x1", "x2"] {
+        exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
+    }
+    store.shutdown().await;
+    let file = rusqlite::Connection::open(folder.database()).unwrap();
+    file.execute("UPDATE session SET sealed = x'00' WHERE token_id = 'x1'", []).unwrap();
+    let store = with_keys(&folder, both());
+    for (done, round) in [(1, "active"), (0, "x1 fails"), (1, "x2"), (0, "the end")] {
+        let page = store.reseal(1).await.unwrap();
+        assert_eq!(page.done, done, "{round}");
+    }
+    let stale = store.stale_keys().await.unwrap();
+    assert_eq!(stale.iter().map(|key| key.records).sum::<u64>(), 3);
+    assert!(store.load(&id("claimed")).await.unwrap().unwrap().lease.is_some());
+    assert!(store.load(&id("closed")).await.unwrap().unwrap().outbox.is_some());
+}
+
+#[tokio::test]
+async fn a_missing_key_fails_its_records_alone_and_with_the_key_they_are_as_they_were() {
+    let folder = Folder::new();
+    let store = folder.store();
+    exchange(&store, &id("old"), Intent::Establish, "old").await.unwrap();
+    store.shutdown().await;
+
+    let store = with_keys(&folder, ring(2));
+    exchange(&store, &id("new"), Intent::Establish, "new").await.unwrap();
+    let failed = store.load(&id("old")).await.unwrap_err();
+    assert_eq!((failed.kind(), fault(&failed)), (StoreErrorKind::Sealed, SealFault::KeyMissing(1)));
+    assert_eq!(access(&store.load(&id("new")).await.unwrap().unwrap()), Some("access-new"));
+    let listed = store.list(&Filter::default(), None, 10).await.unwrap();
+    let listed: Vec<_> =
+        listed.iter().map(|l| (l.id.clone(), l.record.phase, l.record.lost)).collect();
+    let missing = Some(LostReason::KeyMissing);
+    let expected = [(id("new"), Phase::Active, None), (id("old"), Phase::Lost, missing)];
+    assert_eq!(listed, expected);
+    // A claim on what is not known fails as well, and changes nothing.
+    let claim = claim(Owner(2), Intent::Establish, (0, 0), now(0));
+    assert_eq!(store.claim(&id("old"), claim).await.unwrap_err().kind(), StoreErrorKind::Sealed);
+    assert_eq!(store.reseal(10).await.unwrap().done, 0);
+    assert_eq!(store.stale_keys().await.unwrap()[0].number, 1);
+    store.shutdown().await;
+
+    let store = with_keys(&folder, both());
+    let record = store.load(&id("old")).await.unwrap().unwrap();
+    assert_eq!((access(&record), record.generation), (Some("access-old"), 1));
+    assert!(store.delete(&id("old")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_record_that_is_given_up_for_its_key_can_be_deleted_and_established_anew() {
+    let folder = Folder::new();
+    let store = folder.store();
+    exchange(&store, &id("old"), Intent::Establish, "old").await.unwrap();
+    store.shutdown().await;
+    let store = with_keys(&folder, ring(2));
+    assert!(store.delete(&id("old")).await.unwrap());
+    exchange(&store, &id("old"), Intent::Establish, "again").await.unwrap();
+    assert_eq!(access(&store.load(&id("old")).await.unwrap().unwrap()), Some("access-again"));
+}
+
+#[tokio::test]
+async fn sealed_credentials_open_in_their_own_row_alone() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let ids = [id("a"), id("b"), id_of("other", "a"), id("whole")];
+    for id in &ids {
+        exchange(&store, id, Intent::Establish, "x").await.unwrap();
+    }
+    let file = rusqlite::Connection::open(folder.database()).unwrap();
+    for swap in [
+        // Another session's, another tenant's, of another grant, of another attempt, and flipped.
+        "sealed = (SELECT sealed FROM session WHERE token_id = 'b') WHERE token_id = 'a' AND tenant = 'tenant'",
+        "sealed = (SELECT sealed FROM session WHERE tenant = 'other') WHERE token_id = 'a' AND tenant = 'tenant'",
+        "epoch = epoch + 1 WHERE token_id = 'b'",
+        "cred_fence = cred_fence + 1 WHERE tenant = 'other'",
+    ] {
+        assert_eq!(file.execute(&format!("UPDATE session SET {swap}"), []).unwrap(), 1);
+    }
+    for id in &ids[..3] {
+        let failed = store.load(id).await.unwrap_err();
+        assert_eq!((failed.kind(), fault(&failed)), (StoreErrorKind::Corrupt, SealFault::Altered));
+    }
+    store.load(&ids[3]).await.unwrap().unwrap();
+    assert_eq!(store.list(&Filter::default(), None, 10).await.unwrap().len(), 4);
+}
+
+fn fault(failed: &StoreError) -> SealFault {
+    *failed.source().unwrap().downcast_ref().unwrap()
+}
+
+async fn start(store: impl Store, keys: Option<KeyRing>) -> Result<Supervisor, Error> {
+    let builder = Supervisor::builder().store(store).provider("p", ScriptedProvider::new());
+    match keys {
+        Some(keys) => builder.key_ring(keys).start().await,
+        None => builder.start().await,
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_does_not_start_on_a_file_with_keys_that_end_with_it() {
+    let folder = Folder::new();
+    let open = || SqliteStore::open(folder.database()).unwrap();
+    for keys in [None, Some(KeyRing::generate().unwrap())] {
+        let refused = start(open(), keys).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Misconfigured);
+        let cause = refused.source().unwrap().source().unwrap().to_string();
+        assert!(cause.contains("KeyRing::from_file"), "it says what to do: {cause}");
+    }
+    start(open(), Some(ring(1))).await.unwrap();
+    start(folder.builder().open().unwrap(), None).await.unwrap();
+    let wrapped: Arc<dyn Store> = Arc::new(FaultyStore::new(open()));
+    start(wrapped, Some(ring(1))).await.unwrap();
+    let clear = Folder::new();
+    let in_clear = SqliteStore::builder(clear.database()).tokens_in_clear().open().unwrap();
+    start(in_clear, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_without_keys_claims_and_writes_nothing() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.database()).unwrap();
+    let claim = claim(Owner(1), Intent::Establish, (0, 0), now(0));
+    let refused = store.claim(&id("a"), claim).await.unwrap_err();
+    assert_eq!((refused.kind(), fault(&refused)), (StoreErrorKind::Sealed, SealFault::NoKeys));
+    assert!(store.load(&id("a")).await.unwrap().is_none());
+}
