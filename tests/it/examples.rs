@@ -21,3 +21,13 @@ fn the_quickstart_keeps_its_promises() {
     assert!(run.status.success(), "{table}\n{words}");
     assert!(table.contains("tokens served"), "{table}");
 }
+
+#[test]
+fn a_session_survives_the_death_of_its_process() {
+    let run = Command::new(example("durable")).output().unwrap();
+    let (told, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{told}\n{words}");
+    assert!(told.contains("second process: generation 2 was there"), "{told}");
+    assert!(told.contains("of them sign-ins: 0"), "{told}");
+}

@@ -135,16 +135,17 @@ mod tests {
         proptest::option::of(any::<i64>().prop_map(time))
     }
 
-    fn accesses() -> impl Strategy<Value = Option<Access>> {
-        proptest::option::of((any::<String>(), ends())).prop_map(|access| {
-            access.map(|(s, expires_at)| Access { secret: s.into(), expires_at })
-        })
+    fn accesses() -> impl Strategy<Value = Option<(String, Option<SystemTime>)>> {
+        proptest::option::of((any::<String>(), ends()))
     }
 
     fn credentials() -> impl Strategy<Value = Credentials> {
         let texts = any::<(Option<String>, String, String, String)>();
         (accesses(), accesses(), texts).prop_map(|(access, refresh, (secret, a, b, c))| {
             let token_secret = secret.map(Into::into);
+            let [access, refresh] = [access, refresh].map(|access| {
+                access.map(|(s, expires_at)| Access { secret: s.into(), expires_at })
+            });
             let tokens = Tokens { access, refresh, token_secret, attributes: Arc::from(a) };
             Credentials::new(tokens, b, c)
         })

@@ -312,11 +312,11 @@ impl<'c> Owner<'c> {
     /// Claims that have waited for too long are answered: they are not sent for.
     fn without_late(&self, batch: Batch) -> Batch {
         let now = self.clock.now().monotonic;
-        let late = |job: &Box<dyn Job>| {
+        let late = |job: &dyn Job| {
             let waited = now.saturating_sub(job.since()) >= LOCK_WAIT;
             job.need() == Need::Claim && (waited || job.is_abandoned())
         };
-        let (late, rest): (Batch, Batch) = batch.into_iter().partition(late);
+        let (late, rest): (Batch, Batch) = batch.into_iter().partition(|job| late(&**job));
         late.into_iter().for_each(|job| job.answer(Some(SqliteFault::Locked.into())));
         rest
     }

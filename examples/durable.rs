@@ -1,0 +1,79 @@
+//! A process dies, the next one goes on: the same session, and nobody signs in again.
+//!
+//! `cargo run --example durable`
+
+use std::error::Error;
+use std::process::Command;
+
+use session_warden::provider::oauth2::{OAuth2, Password};
+use session_warden::seal::KeyRing;
+use session_warden::store::sqlite::SqliteStore;
+use session_warden::testing::{Endpoint, FakeAuthServer};
+use session_warden::transport::TransportConfig;
+use session_warden::{Establishment, SessionKey, Supervisor};
+
+/// Made with `openssl rand -base64 32`; yours comes from a file or from the environment.
+const KEYS: &str = "1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    match std::env::args().collect::<Vec<_>>().as_slice() {
+        [_, database, server] => sign_in_and_die(database, server).await,
+        _ => survive().await,
+    }
+}
+
+async fn supervisor(database: &str, server: &str) -> Result<Supervisor, Box<dyn Error>> {
+    let provider = OAuth2::new(&format!("{server}/token"), "app")?.client_secret_basic("secret");
+    Ok(Supervisor::builder()
+        .key_ring(KeyRing::parse(KEYS)?)
+        .store(SqliteStore::open(database)?)
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider("acme", provider)
+        .start()
+        .await?)
+}
+
+/// The first process: a user signs in, the token is refreshed, and the process is gone.
+async fn sign_in_and_die(database: &str, server: &str) -> Result<(), Box<dyn Error>> {
+    let supervisor = supervisor(database, server).await?;
+    let session = supervisor.sessions::<OAuth2>("acme")?.session(key()?);
+    let Establishment::Active(_) = session.establish(Password::new("ada", "ok")).await? else {
+        return Err("the server asks for more".into());
+    };
+    println!("first process: generation {}", session.refresh().await?.generation());
+    // No shutdown, no destructor, nothing flushed: as a crash leaves it.
+    std::process::abort()
+}
+
+/// The server, which lives on, and the second process.
+async fn survive() -> Result<(), Box<dyn Error>> {
+    let server =
+        FakeAuthServer::builder().client("app", "secret").user("ada", "ok").start().await?;
+    let database = std::env::temp_dir().join(format!("durable-{}.db", std::process::id()));
+    let database = database.to_str().ok_or("a folder whose name is text")?.to_owned();
+    let first = [database.clone(), server.url().to_owned()];
+    let child = tokio::task::spawn_blocking(move || {
+        Command::new(std::env::current_exe()?).args(first).status()
+    });
+    if child.await??.success() {
+        return Err("the first process did not die".into());
+    }
+    let sign_ins = server.count(Endpoint::Token);
+    let supervisor = supervisor(&database, server.url()).await?;
+    let session = supervisor.sessions::<OAuth2>("acme")?.session(key()?);
+    let token = session.permission_token().await?;
+    println!("second process: generation {} was there", token.generation());
+    println!("second process: generation {} by a refresh", session.refresh().await?.generation());
+    let asked = server.count(Endpoint::Token) - sign_ins;
+    println!("requests of the second process: {asked}, of them sign-ins: {}", asked - 1);
+    let report = supervisor.shutdown(std::time::Duration::from_secs(5)).await;
+    for file in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{database}{file}")));
+    }
+    if asked == 1 && report.is_clean() { Ok(()) } else { Err("somebody had to sign in".into()) }
+}
+
+fn key() -> Result<SessionKey, Box<dyn Error>> {
+    Ok(SessionKey::new("tenant-1", "device-17")?)
+}
