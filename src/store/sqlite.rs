@@ -98,8 +98,9 @@ impl SqliteStore {
 
     /// Seals at most `limit` records anew that an older key of the ring still seals, and goes on
     /// where the last call ended. Call it after a new key was added, again and again with a pause,
-    /// until [`left`](Resealed::left) is 0; then the older key can be removed, once no backup needs
-    /// it. Records that are claimed or cannot be opened are passed over and stay as they are.
+    /// until [`ended`](Resealed::ended) says that the whole file was gone through. Records that are
+    /// claimed, closed or cannot be opened are passed over and stay as they are; as long as some are
+    /// [`left`](Resealed::left), or a backup has some, the older key must stay.
     ///
     /// # Errors
     ///
@@ -109,19 +110,21 @@ impl SqliteStore {
     ///
     /// May be dropped: what was sealed anew stays so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let Some(ring) = self.0.vault.ring()? else { return Ok(Resealed { done: 0, left: 0 }) };
+        let Some(ring) = self.0.vault.ring()? else { return Ok(Resealed::default()) };
         let after = self.0.resealed.lock().clone();
         let older = ring.older();
         let read =
             move |tables: &mut table::Tables<'_>| tables.sealed_by(&older, after.as_ref(), limit);
         let page = self.0.queue.ask(Need::Read, read).await?;
-        *self.0.resealed.lock() = page.last().map(|(id, _)| id.clone());
+        let ended = page.len() < limit;
+        let last = page.last().filter(|_| !ended);
+        *self.0.resealed.lock() = last.map(|(id, _)| id.clone());
         let mut done = 0;
         for (id, record) in page {
             done += usize::from(self.reseal_one(id, record).await?);
         }
         let left = self.stale_keys().await?.iter().map(|key| key.records).sum();
-        Ok(Resealed { done, left })
+        Ok(Resealed { done, left, ended })
     }
 
     /// The keys other than the newest that still seal records, closed ones that the server must
@@ -275,13 +278,15 @@ pub struct StaleKey {
 }
 
 /// What [`SqliteStore::reseal`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resealed {
     /// How many records the newest key seals now.
     pub done: usize,
-    /// How many records other keys still seal.
+    /// How many records other keys still seal, closed ones among them.
     pub left: u64,
+    /// The end of the file was reached: the next call begins at its start.
+    pub ended: bool,
 }
 
 #[async_trait]

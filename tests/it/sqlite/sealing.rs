@@ -113,9 +113,10 @@ async fn a_new_key_takes_over_record_by_record_and_then_the_old_one_can_go() {
     let mut pages = Vec::new();
     for _ in 0..3 {
         let page = store.reseal(3).await.unwrap();
-        pages.push((page.done, page.left));
+        pages.push((page.done, page.left, page.ended));
     }
-    assert_eq!((pages, stale().await), (vec![(3, 1), (1, 0), (0, 0)], vec![]));
+    let expected = vec![(3, 1, false), (1, 0, true), (0, 0, true)];
+    assert_eq!((pages, stale().await), (expected, vec![]));
     store.shutdown().await;
 
     let store = with_keys(&folder, ring(2));
