@@ -81,7 +81,7 @@ async fn sealed_records_of_tokens_that_differ_a_little_in_length_are_equally_lon
     let file = rusqlite::Connection::open(folder.database()).unwrap();
     let lengths = "SELECT count(DISTINCT length(sealed)), max(length(sealed)) FROM session";
     let found: (i64, i64) = file.query_row(lengths, [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
-    assert_eq!(found, (1, 45 + 512));
+    assert_eq!(found, (1, 45 + 256));
 }
 
 fn both() -> KeyRing {
