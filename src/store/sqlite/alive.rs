@@ -68,8 +68,7 @@ mod shared {
         pub(in crate::store::sqlite) fn has_peers(&self) -> bool {
             let Some(prefix) = prefix(&self.database) else { return false };
             let own = path(&self.database, &self.name);
-            let folder = own.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let Ok(entries) = fs::read_dir(folder.unwrap_or(Path::new("."))) else { return false };
+            let Some(Ok(entries)) = own.parent().map(fs::read_dir) else { return false };
             let mut peers = false;
             for entry in entries.flatten() {
                 let name = entry.file_name();

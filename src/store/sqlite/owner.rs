@@ -169,13 +169,10 @@ type Batch = Vec<Box<dyn Job>>;
 
 /// The life of the thread.
 fn own(with: &SqliteBuilder, queue: &Receiver<Message>, opened: &Sender<Result<(), SqliteFault>>) {
-    let holder = Holder::new(&with.path).map_err(|error| SqliteFault::System(error.kind()));
-    let file = holder.and_then(|holder| Ok((schema::open(&with.path, with)?, holder)));
-    let (conn, holder) = match file {
+    let (conn, holder, folder) = match file(with) {
         Ok(file) => file,
         Err(fault) => return drop(opened.send(Err(fault))),
     };
-    let folder = folder_of(&with.path);
     let room = Room::new(&conn, &folder);
     match room.and_then(|room| Tables::new(&conn, &holder, room)) {
         Ok(tables) => {
@@ -188,9 +185,17 @@ fn own(with: &SqliteBuilder, queue: &Receiver<Message>, opened: &Sender<Result<(
     drop(conn);
 }
 
-fn folder_of(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new(".")).to_owned()
+/// The open file, this process's place beside it, and its folder.
+fn file(with: &SqliteBuilder) -> Result<(Connection, Holder, PathBuf), SqliteFault> {
+    schema::create(&with.path)?;
+    // One name for all: who came by another path would look for the owners' locks elsewhere, and
+    // take the living for dead.
+    let system = |error: std::io::Error| SqliteFault::System(error.kind());
+    let path = with.path.canonicalize().map_err(system)?;
+    let holder = Holder::new(&path).map_err(system)?;
+    let conn = schema::open(&path, with)?;
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    Ok((conn, holder, folder))
 }
 
 /// What the thread works with.

@@ -72,7 +72,6 @@ pub(super) const LOCK_PAUSE: (Duration, Duration) =
 const WAL_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn open(path: &Path, with: &SqliteBuilder) -> Result<Connection, SqliteFault> {
-    create(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -142,7 +141,7 @@ impl From<SqliteFault> for Refused {
 ///
 /// A file that is there is not opened: to close it would drop the locks that SQLite has on it in
 /// this process, because POSIX locks belong to the process.
-fn create(path: &Path) -> Result<(), SqliteFault> {
+pub(super) fn create(path: &Path) -> Result<(), SqliteFault> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

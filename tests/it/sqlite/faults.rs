@@ -263,6 +263,16 @@ async fn a_living_holders_claim_is_not_taken_over_before_its_lease_ends() {
     assert!(other.take_over(&id("a"), take(25)).await.unwrap());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_living_holder_lives_also_for_those_who_come_by_another_path() {
+    let (folder, links) = (Folder::new(), Folder::new());
+    let _holder = claimed(&folder).await;
+    std::os::unix::fs::symlink(folder.database(), links.database()).unwrap();
+    let record = links.store().load(&id("a")).await.unwrap().unwrap();
+    assert_eq!(record.lease.unwrap().until, now(25).boot);
+}
+
 #[tokio::test]
 async fn a_dead_holders_claim_is_taken_over_at_once_and_tells_when_it_was_made() {
     let folder = Folder::new();

@@ -242,8 +242,9 @@ async fn a_supervisor_does_not_start_on_a_file_with_keys_that_end_with_it() {
     }
     start(open(), Some(ring(1))).await.unwrap();
     start(folder.builder().open().unwrap(), None).await.unwrap();
+    // What is wrapped is asked as well.
     let wrapped: Arc<dyn Store> = Arc::new(FaultyStore::new(open()));
-    start(wrapped, Some(ring(1))).await.unwrap();
+    assert_eq!(start(wrapped, None).await.unwrap_err().kind(), ErrorKind::Misconfigured);
     let clear = Folder::new();
     let in_clear = SqliteStore::builder(clear.database()).tokens_in_clear().open().unwrap();
     start(in_clear, None).await.unwrap();
