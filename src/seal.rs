@@ -18,7 +18,9 @@ use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretBox};
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, number_of, random};
+#[cfg(feature = "sqlite")]
+pub(crate) use self::cipher::number_of;
+pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, random};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The master keys of a process, by number. The highest number seals, all of them open.
@@ -127,6 +129,18 @@ impl KeyRing {
         self.0.store(other.keys());
     }
 
+    fn of(keys: Keys) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(keys)))
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.0.load_full()
+    }
+}
+
+/// What a store on a disk asks.
+#[cfg(feature = "sqlite")]
+impl KeyRing {
     /// Whether it has a key that is gone with the process.
     pub(crate) fn is_generated(&self) -> bool {
         self.keys().generated
@@ -140,14 +154,6 @@ impl KeyRing {
     /// The numbers of the keys that only open.
     pub(crate) fn older(&self) -> Vec<u32> {
         self.keys().older.iter().map(|(number, _)| *number).collect()
-    }
-
-    fn of(keys: Keys) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(keys)))
-    }
-
-    fn keys(&self) -> Arc<Keys> {
-        self.0.load_full()
     }
 }
 
@@ -274,6 +280,7 @@ struct Keys {
     /// In no order: there are two or three.
     older: Vec<(u32, MasterKey)>,
     /// Made by [`KeyRing::generate`].
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a store on a disk asks"))]
     generated: bool,
 }
 

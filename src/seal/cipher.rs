@@ -96,6 +96,7 @@ impl KeyRing {
 }
 
 /// The number of the key that sealed this; none if it is not sealed.
+#[cfg(feature = "sqlite")]
 pub(crate) fn number_of(sealed: &[u8]) -> Option<u32> {
     parts(sealed).map(|(number, ..)| number)
 }

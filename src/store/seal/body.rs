@@ -36,7 +36,7 @@ pub(super) fn write(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
     Some(out)
 }
 
-/// None if it is not what [`write`] writes.
+/// None if it is not what [`write()`] writes.
 pub(super) fn read(plain: &[u8]) -> Option<Credentials> {
     let mut rest = plain.strip_prefix(&[VERSION])?;
     let (access, refresh) = (take_access(&mut rest)?, take_access(&mut rest)?);
