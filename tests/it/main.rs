@@ -11,6 +11,7 @@
 
 mod adopt;
 mod canary;
+mod conformance;
 mod docs;
 mod due;
 mod examples;
