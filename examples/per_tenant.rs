@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use parking_lot::Mutex;
 use session_warden::key::Tenant;
 use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::provider::{Registration, SourceError};
 use session_warden::testing::FakeAuthServer;
 use session_warden::transport::TransportConfig;
 use session_warden::{ErrorKind, SessionKey, Sessions, Supervisor};
+use tokio::sync::RwLock;
 
 /// A row of the table.
 #[derive(Clone)]
@@ -24,11 +24,11 @@ struct Customer {
     secret: String,
 }
 
-type Table = Arc<Mutex<HashMap<String, Customer>>>;
+type Table = Arc<RwLock<HashMap<String, Customer>>>;
 
 /// What a query of a database would be. Its errors become `SourceError::Unavailable` by `?`.
 async fn provider_of(table: Table, tenant: Tenant) -> Result<Registration<OAuth2>, SourceError> {
-    let row = table.lock().get(tenant.as_str()).cloned();
+    let row = table.read().await.get(tenant.as_str()).cloned();
     let Customer { site, client_id, secret } = row.ok_or(SourceError::UnknownTenant)?;
     let provider = OAuth2::discover(&site, &client_id)?.client_secret_basic(secret);
     Ok(Registration::new(provider))
@@ -43,8 +43,8 @@ async fn main() -> anyhow::Result<()> {
         Customer { site: site.issuer(), client_id, secret }
     };
     let table = Table::default();
-    table.lock().insert("north".to_owned(), row(&north, "backend", "secret of north"));
-    table.lock().insert("south".to_owned(), row(&south, "other-id", "secret of south"));
+    table.write().await.insert("north".to_owned(), row(&north, "backend", "secret of north"));
+    table.write().await.insert("south".to_owned(), row(&south, "other-id", "secret of south"));
 
     let asked = Arc::clone(&table);
     let supervisor = Supervisor::builder()
@@ -66,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
 
     // North's secret is changed: at the server, in the table, and here. No session is lost.
     north.set_client_secret("backend", "another secret");
-    table.lock().insert("north".to_owned(), row(&north, "backend", "another secret"));
+    table.write().await.insert("north".to_owned(), row(&north, "backend", "another secret"));
     crm.reload(Some(&Tenant::new("north")?)).await?;
     let token = crm.session(SessionKey::new("north", "ada")?).refresh().await?;
     ensure!((token.epoch(), token.generation()) == (1, 2), "the same session, a new token");

@@ -30,6 +30,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failed {
 }
 
 impl IntoResponse for Failed {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "kinds may be added")]
     fn into_response(self) -> Response {
         eprintln!("failed: {:#}", self.0);
         let Some(error) = self.0.downcast_ref::<Error>() else {
