@@ -224,7 +224,7 @@ impl<P> Session<P> {
     ///
     /// `Store` if the store did not say that it is written: the session then goes on here, until
     /// the store shows that it did write it. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
-    /// `ShuttingDown`.
+    /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
     ///
@@ -242,7 +242,8 @@ impl<P> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`.
+    /// `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`; `Misconfigured` for a tenant
+    /// that the provider's source does not know.
     ///
     /// # Cancel safety
     ///

@@ -23,6 +23,41 @@ fn the_readme_names_this_version() {
     }
 }
 
+#[test]
+fn every_bound_has_its_place_in_the_chapter_on_defaults() {
+    let chapter = include_str!("../../src/guide/defaults.md");
+    let rooms = ["src/policy.rs", "src/transport.rs", "src/key.rs"];
+    let files = source::files();
+    let bounds: Vec<_> = files.iter().filter(|file| rooms.contains(&&*file.path)).collect();
+    let bounds = bounds.iter().flat_map(|file| bounds_in(&file.path, &file.text));
+    let missing: Vec<_> = bounds.filter(|bound| !chapter.contains(&format!("{bound})"))).collect();
+    assert!(missing.is_empty(), "the chapter does not link to\n{}", missing.join("\n"));
+}
+
+/// The paths of public constants, and of the public fields of structs.
+fn bounds_in(file: &str, text: &str) -> Vec<String> {
+    let module = source::module(file).join("::");
+    let mut bounds = Vec::new();
+    let mut of = String::new();
+    for line in source::blank(text).lines() {
+        if let Some(constant) = line.strip_prefix("pub const ") {
+            bounds.extend(word(constant).map(|name| format!("crate::{module}::{name}")));
+        } else if let Some(name) = line.strip_prefix("pub struct ").and_then(word) {
+            of = format!("crate::{module}::{name}");
+        } else if let Some((name, _)) =
+            line.strip_prefix("    pub ").and_then(|field| field.split_once(':'))
+            && !name.contains(' ')
+        {
+            bounds.push(format!("{of}::{name}"));
+        }
+    }
+    bounds
+}
+
+fn word(text: &str) -> Option<&str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
+}
+
 /// Line and name of the public functions that give a future and lack a section in their docs. In a
 /// public trait every function is public.
 fn without_section(text: &str, section: &str) -> Vec<(usize, String)> {
@@ -156,6 +191,16 @@ mod tests {
         let text = "pub(crate) async fn one() {}\nasync fn two() {}\npub fn three(f: impl Future) {}\n\
                     pub fn four() { async fn five() {} }\n/// pub async fn six() {}\n";
         assert_eq!(silent(text), [""; 0]);
+    }
+
+    #[test]
+    fn bounds_are_constants_and_fields() {
+        let text = "pub const ONE: u8 = 1;\npub struct A {\n    pub two: u8,\n    three: u8,\n}\n\
+                    impl A {\n    pub fn four(five: u8) {}\n}\npub struct B;";
+        assert_eq!(
+            bounds_in("src/policy.rs", text),
+            ["ONE", "A::two"].map(|name| { format!("crate::policy::{name}") })
+        );
     }
 
     #[test]

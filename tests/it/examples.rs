@@ -21,3 +21,27 @@ fn the_quickstart_keeps_its_promises() {
     assert!(run.status.success(), "{table}\n{words}");
     assert!(table.contains("tokens served"), "{table}");
 }
+
+#[track_caller]
+fn assert_runs(name: &str, says: &str) {
+    let run = Command::new(example(name)).output().unwrap();
+    let (said, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{words}");
+    assert!(said.contains(says), "{said}");
+}
+
+#[test]
+fn a_backend_with_axum_logs_a_browser_in_and_out() {
+    assert_runs("axum_login", "with nothing left undone");
+}
+
+#[test]
+fn tenants_have_their_own_providers_which_change_without_a_restart() {
+    assert_runs("per_tenant", "two tenants, two servers");
+}
+
+#[test]
+fn tokens_of_a_former_table_are_imported_twice_and_exported() {
+    assert_runs("import_existing", "4 sessions imported");
+}

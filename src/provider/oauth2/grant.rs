@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use crate::provider::UnattendedGrant;
 use crate::secret::Secret;
 
-/// What [`OAuth2`](super::OAuth2) takes to establish a session.
+/// What [`OAuth2`] takes to establish a session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Grant {
