@@ -9,7 +9,9 @@
     reason = "these lints keep the library's surface small and its callers alive; a test has neither"
 )]
 
+mod calls;
 mod canary;
+mod challenges;
 mod docs;
 mod due;
 mod examples;
@@ -18,10 +20,13 @@ mod interleavings;
 mod invariants;
 mod layers;
 mod lifecycle;
+mod logins;
 mod oauth2;
 mod one_refresh;
+mod renewal;
 mod saving;
 mod scene;
 mod source;
 mod store;
 mod support;
+mod types;
