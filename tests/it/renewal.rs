@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::scene::Scene;
 use crate::support::{
-    LIFE, SECOND, World, callers, established, key, registered, session, world, world_of,
+    LIFE, SECOND, World, callers, established, key, registered, session, until, world, world_of,
 };
 
 type Got = Result<PermissionToken, Error>;
@@ -168,10 +168,7 @@ async fn a_refusal_is_told_to_all_who_wait_and_to_those_who_come_before_its_back
 async fn the_back_off_of_a_refused_grant_does_not_keep_a_user_out() {
     let world = world().await;
     world.script.establish(Reply::Fail(WRONG));
-    assert_eq!(
-        kind(world.session.ensure(()).await),
-        ErrorKind::Refused(Refusal::WrongCredentials)
-    );
+    assert_eq!(kind(world.session.ensure(()).await), ErrorKind::Refused(Refusal::WrongCredentials));
     let _ = world.session.establish(()).await.unwrap();
     assert_eq!(secret(world.session.ensure(()).await), "access-1");
     assert_eq!(world.exchanged(), (2, 0));
@@ -227,7 +224,7 @@ async fn who_ensures_a_session_that_is_just_being_lost_begins_it_again() {
     for got in asking.join_all().await {
         assert_eq!(kind(got), ErrorKind::SignInAgain(LostReason::Rejected));
     }
-    world.script.held(2).await;
+    until(&world.clock, world.script.held(2)).await;
     world.script.release();
     for got in ensuring.join_all().await {
         let token = got.unwrap();
