@@ -178,7 +178,8 @@ impl<P> Session<P> {
                 self.invalidate(used);
                 if let Some(slot) = self.door.find(&self.id) {
                     let core = &self.door.core;
-                    ending::end(core, &slot, used.generation(), LostReason::Revoked);
+                    let (dead, place) = (used.generation(), core.tasks.enter());
+                    ending::end(core, &slot, dead, LostReason::Revoked, place);
                 }
                 Verdict::Forward
             }
