@@ -298,6 +298,15 @@ impl<P: Provider> Session<P> {
     /// Grants are never coalesced: each caller gets the outcome of its own, one after the other,
     /// and the last one stands. A grant is sent at most once.
     ///
+    /// A grant of another provider does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// # use session_warden::{Session, provider::oauth2::Password, testing::ScriptedProvider};
+    /// async fn sign_in(session: Session<ScriptedProvider>) {
+    ///     let _ = session.establish(Password::new("ada", "secret")).await;
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// `Refused` with the reason. `RetryLater` with
@@ -421,7 +430,28 @@ impl<P> fmt::Debug for Session<P> {
     }
 }
 
-/// What `establish` gave.
+/// What `establish` gave. It is not to be dropped unseen, or a challenge would be taken for a session:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use session_warden::{Error, Session, provider::oauth2::{OAuth2, Password}};
+/// async fn sign_in(session: Session<OAuth2>) -> Result<(), Error> {
+///     session.establish(Password::new("ada", "secret")).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// Where there is no challenge, one pattern says so:
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// # use session_warden::{Error, Session, provider::oauth2::{OAuth2, Password}};
+/// # use session_warden::Establishment;
+/// async fn sign_in(session: Session<OAuth2>) -> Result<(), Error> {
+///     let Establishment::Active(_) = session.establish(Password::new("ada", "secret")).await?;
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a challenge is not a session yet"]
 #[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
 pub enum Establishment<P: Provider> {
