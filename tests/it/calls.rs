@@ -292,7 +292,11 @@ async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
 /// 1. A call is out. 2. Its caller goes. 3. The answer comes.
 #[tokio::test]
 async fn what_a_call_did_is_known_although_its_caller_has_gone() {
-    for effect in [Effect::AccessTokenDead, Effect::RefreshTokenDead, Effect::SessionDead] {
+    for (effect, lost) in [
+        (Effect::AccessTokenDead, None),
+        (Effect::RefreshTokenDead, Some(LostReason::TokensDeleted)),
+        (Effect::SessionDead, Some(LostReason::SessionDeleted)),
+    ] {
         let (server, world) = signed_in().await;
         server.fail_next(Endpoint::Resource, Fault::HoldUntilReleased);
         let (session, visit) = (world.session.clone(), Visit::new(&server, effect));
@@ -303,13 +307,9 @@ async fn what_a_call_did_is_known_although_its_caller_has_gone() {
         server.release();
         // The new process begins when the call of the old one has ended.
         let again = world.restarted(&server).await;
-        match effect {
-            Effect::AccessTokenDead => assert!(world.session.try_permission_token().is_none()),
-            Effect::RefreshTokenDead => {
-                assert_eq!(again.lost().await, Some(LostReason::TokensDeleted));
-            }
-            _ => assert_eq!(again.lost().await, Some(LostReason::SessionDeleted)),
-        }
+        assert_eq!(again.lost().await, lost);
+        let served = world.session.try_permission_token().is_some();
+        assert_eq!(served, effect == Effect::RefreshTokenDead, "{effect:?}");
     }
 }
 

@@ -85,9 +85,8 @@ async fn a_client_secret_is_changed_under_load_and_no_session_is_lost() {
         async move {
             let mut failed = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                if let Err(error) = session.permission_token().await {
-                    failed.push(error.kind());
-                }
+                let got = session.permission_token().await;
+                failed.extend(got.err().map(|error| error.kind()));
                 tokio::task::yield_now().await;
             }
             failed
