@@ -33,7 +33,8 @@ pub enum Endpoint {
     /// `GET /.well-known/oauth-authorization-server`.
     Discovery,
     /// A factor that is exchanged for tokens later: Spatium's
-    /// `POST /api/security-factor/credentials`.
+    /// `POST /api/security-factor/credentials`, iOFFICE's code for a password,
+    /// `POST /external/api/oauth2/auth`.
     SecurityFactor,
     /// Tokens for factors: Spatium's `POST /api/permission/issue-by-factors`.
     IssueByFactors,

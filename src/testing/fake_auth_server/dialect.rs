@@ -27,7 +27,9 @@ pub enum FakeDialect {
     Spatium,
     /// Circle's headless authorization.
     Circle,
-    /// iOFFICE (Eptura Workplace).
+    /// iOFFICE (Eptura Workplace): `/login.html`, `/external/api/oauth2/` with `auth`, `token`,
+    /// `tokeninfo` ([`Introspect`](Endpoint::Introspect)) and `revoke`, and the API's
+    /// `/external/api/rest/v2/users/me`. Codes end after five minutes; the redirect has no state.
     IOffice,
     /// Extra Horizon, both OAuth 1.0 and OAuth 2.0.
     ExtraHorizon,

@@ -98,7 +98,7 @@ impl Form {
     }
 
     /// Refuses a parameter that comes twice (RFC 6749 sections 3.1 and 3.2).
-    fn of(text: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn of(text: &[u8]) -> Result<Self, Refusal> {
         let mut values = HashMap::new();
         for (name, value) in form_urlencoded::parse(text) {
             if values.insert(name.into_owned(), value.into_owned()).is_some() {
