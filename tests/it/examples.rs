@@ -21,3 +21,14 @@ fn the_quickstart_keeps_its_promises() {
     assert!(run.status.success(), "{table}\n{words}");
     assert!(table.contains("tokens served"), "{table}");
 }
+
+#[test]
+fn the_ioffice_example_does_what_it_shows() {
+    let run = Command::new(example("ioffice")).output().unwrap();
+    let (told, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{told}\n{words}");
+    assert!(told.contains("acme: x-access-token: Sensitive, scope email"), "{told}");
+    assert!(told.contains("bolt: AtServer") && told.ends_with("done\n"), "{told}");
+    assert!(!format!("{told}{words}").contains("battery"));
+}

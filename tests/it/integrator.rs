@@ -43,6 +43,7 @@ struct Row {
 struct DbErr;
 
 impl Db {
+    #[expect(clippy::unused_async, reason = "it stands for a question to a database")]
     async fn customer(&self, tenant: &str) -> Result<Row, DbErr> {
         self.0.lock().get(tenant).cloned().ok_or(DbErr)
     }
@@ -139,6 +140,7 @@ fn invalid(_: session_warden::key::InvalidKey) -> StatusCode {
     StatusCode::BAD_REQUEST
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "as a user writes it")]
 fn code(error: Error) -> StatusCode {
     match error.kind() {
         ErrorKind::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,

@@ -217,7 +217,8 @@ async fn hazard_10_a_success_without_an_access_token_is_an_answer_that_was_lost(
         let mut office = Office::signed_in().await;
         office.server.fail_next(Endpoint::RefreshToken, fault.clone());
         let error = office.session.refresh().await.unwrap_err();
-        assert_eq!(error.outcome(), Some(ExchangeOutcome::Ambiguous), "{fault:?}");
+        assert_eq!(error.kind(), ErrorKind::RetryLater, "{fault:?}");
+        assert_eq!(office.session.status().await.unwrap().state, State::InDoubt, "{fault:?}");
         office.clock.advance(HOUR + SECOND).await;
         let error = office.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::LostInDoubt), "{fault:?}");

@@ -14,6 +14,10 @@ use crate::token::PermissionToken;
 /// What carries the access token to an API.
 pub(super) const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 
+/// The length of no content. RFC 9110 section 8.6 wants it where a method may have some, and there
+/// are servers that answer 411 without it.
+const NOTHING: HeaderValue = HeaderValue::from_static("0");
+
 /// How user names and passwords become bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Encoding {
@@ -63,14 +67,20 @@ impl IOffice {
         token: &Secret,
     ) -> Result<Request<Bytes>> {
         let token = secret(token, "the token has characters that no header can carry")?;
+        let has_content = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
         let request = Request::builder().method(method).uri(self.endpoint(path));
-        request.header("x-token", token).body(Bytes::new()).map_err(unusable)
+        let mut request = request.header("x-token", token).body(Bytes::new()).map_err(unusable)?;
+        if has_content {
+            request.headers_mut().insert(header::CONTENT_LENGTH, NOTHING);
+        }
+        Ok(request)
     }
 
     fn post(&self, path: &str) -> Result<Request<Bytes>> {
         // The document asks for the content type, although there is no content.
         let mut request = Request::post(self.endpoint(path))
             .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, NOTHING)
             .body(Bytes::new())
             .map_err(unusable)?;
         if let Some((name, value)) = &self.client_secret {

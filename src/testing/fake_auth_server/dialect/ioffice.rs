@@ -141,7 +141,14 @@ impl State {
         let issued = match kind.as_str() {
             "authorization_code" => {
                 let code = text(call, "x-auth-code")?;
-                self.ioffice_redeem(&code, &client, &redirect_uri, &scope, now.boot)?
+                let redemption = Redemption {
+                    code: &code,
+                    client: &client,
+                    redirect_uri: Some(&redirect_uri),
+                    verifier: None,
+                    scope: Some(&scope),
+                };
+                self.ioffice_redeem(redemption, now.boot)?
             }
             "refresh_token" => {
                 let token = text(call, "x-refresh-token")?;
@@ -158,30 +165,21 @@ impl State {
 
     fn ioffice_redeem(
         &mut self,
-        code: &str,
-        client: &str,
-        redirect_uri: &str,
-        scope: &str,
+        mut redemption: Redemption<'_>,
         now: BootTime,
     ) -> Result<Issued, Refused> {
-        let mut redirect_uri = redirect_uri;
-        if let Some(minted) = self.sites.ioffice.codes.get(code) {
+        if let Some(minted) = self.sites.ioffice.codes.get(redemption.code) {
             if now.since(minted.at) >= CODE_LIFETIME {
                 return Err(Refusal::InvalidGrant.into());
             }
             match &minted.redirect_uri_and_scope {
-                Some((_, asked)) if asked != scope => return Err(Refusal::InvalidScope.into()),
+                Some((_, asked)) if redemption.scope != Some(asked) => {
+                    return Err(Refusal::InvalidScope.into());
+                }
                 Some(_) => {}
-                None => redirect_uri = "",
+                None => redemption.redirect_uri = Some(""),
             }
         }
-        let redemption = Redemption {
-            code,
-            client,
-            redirect_uri: Some(redirect_uri),
-            verifier: None,
-            scope: Some(scope),
-        };
         Ok(self.authority.redeem(&redemption, now)?)
     }
 
