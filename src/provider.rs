@@ -9,6 +9,7 @@ pub(crate) mod erased;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gate;
+pub mod ioffice;
 mod login;
 pub(crate) mod means;
 pub mod oauth2;

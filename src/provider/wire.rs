@@ -1,5 +1,6 @@
 //! What a provider is handed to talk to its server, and what dialects share in reading answers.
 
+pub(super) mod lenient;
 mod reading;
 mod redirect;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 pub use self::reading::object;
-pub(super) use self::reading::unusable;
-use self::reading::{by_code_or_status, class_of_code, error_code};
+use self::reading::{by_code_or_status, error_code};
+pub(super) use self::reading::{class_of_code, unusable};
+pub(super) use self::redirect::check_redirect_uri;
 pub use self::redirect::{RedirectFields, redirect_fields};
 use super::means::Means;
 use super::{ExchangeError, FailureClass};

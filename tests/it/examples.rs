@@ -45,3 +45,14 @@ fn tenants_have_their_own_providers_which_change_without_a_restart() {
 fn tokens_of_a_former_table_are_imported_twice_and_exported() {
     assert_runs("import_existing", "4 sessions imported");
 }
+
+#[test]
+fn the_ioffice_example_does_what_it_shows() {
+    let run = Command::new(example("ioffice")).output().unwrap();
+    let (told, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{told}\n{words}");
+    assert!(told.contains("acme: x-access-token: Sensitive, scope email"), "{told}");
+    assert!(told.contains("bolt: AtServer") && told.ends_with("done\n"), "{told}");
+    assert!(!format!("{told}{words}").contains("battery"));
+}
