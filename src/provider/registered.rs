@@ -125,3 +125,50 @@ impl PerTenant {
         self.sweep_at.store(next, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::SourceError;
+    use crate::provider::oauth2::OAuth2;
+    use crate::seal::KeyRing;
+    use crate::ticket::Tickets;
+    use crate::transport::{Transport, TransportConfig};
+
+    fn registered() -> Registered {
+        let means = Means {
+            transport: Transport::new(&TransportConfig::default()).unwrap(),
+            tickets: Tickets::new(KeyRing::generate().unwrap(), 8),
+        };
+        let nobody = |_: Tenant| async { Err(SourceError::UnknownTenant) };
+        Registered::per_tenant::<OAuth2>(ProviderName::new("p").unwrap(), nobody, Arc::new(means))
+    }
+
+    fn tenant(number: usize) -> Tenant {
+        Tenant::new(number.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_tenants_site_stays_the_same_while_somebody_holds_it() {
+        let registered = registered();
+        let held = registered.site(&tenant(0));
+        for number in 1..3 * IDLE_SITES {
+            drop(registered.site(&tenant(number)));
+        }
+        assert!(Arc::ptr_eq(&held, &registered.site(&tenant(0))));
+    }
+
+    #[test]
+    fn sites_that_nobody_holds_are_forgotten_at_the_bound() {
+        let registered = registered();
+        for number in 0..3 * IDLE_SITES {
+            drop(registered.site(&tenant(number)));
+            assert!(registered.all().len() <= IDLE_SITES);
+        }
+        let held: Vec<_> = (0..IDLE_SITES).map(|n| registered.site(&tenant(n))).collect();
+        for number in IDLE_SITES..4 * IDLE_SITES {
+            drop(registered.site(&tenant(number)));
+        }
+        assert!(registered.all().len() <= 2 * held.len());
+    }
+}

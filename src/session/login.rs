@@ -143,7 +143,7 @@ impl<P: RedirectLogin> Session<P> {
                 .about("another provider stands in for this one, and has no login"));
         };
         let wire = client.wire(&*core.clock, Some(&self.id), &core.policy);
-        let permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+        let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
         let prepared = client.provider.prepare(&wire);
         let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
         drop((permit, wire));

@@ -65,7 +65,7 @@ async fn ask<P: Provider, O: ClientOperation<P>>(
     operation: &O,
 ) -> Result<O::Output> {
     let wire = client.wire(&*core.clock, None, &core.policy);
-    let _permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+    let _permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
     let in_time = core.policy.exchange_budget;
     let prepared = within(&*core.clock, in_time, client.provider.prepare(&wire)).await;
     let told = |failed: ExchangeError| core.told(client, failed);

@@ -10,7 +10,10 @@
 )]
 
 mod adopt;
+mod calls;
 mod canary;
+mod challenges;
+mod conformance;
 mod docs;
 mod due;
 mod examples;
@@ -22,11 +25,14 @@ mod invariants;
 mod layers;
 mod lifecycle;
 mod listing;
+mod logins;
 mod oauth2;
 mod one_refresh;
+mod renewal;
 mod saving;
 mod scene;
 mod settings;
 mod source;
 mod store;
 mod support;
+mod types;
