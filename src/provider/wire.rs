@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -38,6 +38,8 @@ pub struct Wire<'a> {
     means: &'a Means,
     clock: &'a dyn Clock,
     session: Option<&'a SessionId>,
+    /// The authority's origin, and the client's id there.
+    issuer: (&'a str, &'a str),
     budget: Budget,
     begun: Now,
     /// When the latest request was sent: lifetimes count from there, not from the answer.
@@ -59,10 +61,11 @@ impl<'a> Wire<'a> {
         means: &'a Means,
         clock: &'a dyn Clock,
         session: Option<&'a SessionId>,
+        issuer: (&'a str, &'a str),
         budget: Budget,
     ) -> Self {
         let begun = clock.now();
-        Self { means, clock, session, budget, begun, sent: Mutex::new(None) }
+        Self { means, clock, session, issuer, budget, begun, sent: Mutex::new(None) }
     }
 
     /// The session that the exchange is for; none in a call that needs no session.
@@ -161,7 +164,9 @@ impl<'a> Wire<'a> {
         let session = self.session.ok_or_else(no_session)?;
         let most = self.budget.challenge;
         let expires = self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most));
-        Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, payload)?)
+        let (authority, client) = self.issuer;
+        let sealed = Sealed { authority, client, payload };
+        Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
     }
 
     /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use it up: how
@@ -176,7 +181,14 @@ impl<'a> Wire<'a> {
         let now = self.clock.now().wall;
         let opened = self.means.tickets.look(ticket, Purpose::Challenge, now)?;
         opened.for_session(session)?;
-        Ok(opened.read()?.payload)
+        let (authority, client) = self.issuer;
+        let sealed = opened.read::<Unsealed<T>>()?.payload;
+        if sealed.authority != authority || sealed.client != client {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the provider's settings have changed since the challenge: begin again")
+                .into());
+        }
+        Ok(sealed.payload)
     }
 
     /// How long the server wants to be left alone: seconds or a date; garbage is nothing, and no
@@ -199,6 +211,22 @@ impl fmt::Debug for Wire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("session", &self.session).finish_non_exhaustive()
     }
+}
+
+/// What a challenge's ticket holds. The answer to one server's challenge goes to no other.
+#[derive(Serialize)]
+struct Sealed<'p, T> {
+    authority: &'p str,
+    client: &'p str,
+    payload: &'p T,
+}
+
+/// The same, read back.
+#[derive(Deserialize)]
+struct Unsealed<T> {
+    authority: String,
+    client: String,
+    payload: T,
 }
 
 fn no_session() -> Error {

@@ -144,7 +144,9 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         let tokens = erased::typed::<P>(held).map_err(ExchangeError::into_error)?;
         let (mut parts, body) = self.operation.request(&self.provider, &tokens)?.into_parts();
         if let Some(token) = token {
-            let signing = Signing::new(token, tokens.secret_of_token(), self.core().now().wall);
+            // Of this very token: a refresh may have come between the two.
+            let secret = self.slot.look(|state| state.token_secret(token.generation()));
+            let signing = Signing::new(token, secret.as_ref(), self.core().now().wall);
             self.client.provider.authorize(&signing, &mut parts)?;
         }
         Ok(Request::from_parts(parts, body))
@@ -175,7 +177,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
     }
 
     fn failed(&self, failed: ExchangeError) -> Error {
-        self.core().told(&self.client, failed)
+        self.core().told(&self.slot.site, &self.client, Some(self.slot.id()), failed)
     }
 
     fn held(&self) -> Result<Sent> {
