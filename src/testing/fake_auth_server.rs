@@ -1,4 +1,5 @@
 //! An authorization server for tests.
+#![allow(dead_code, reason = "the dialects to come will use it")]
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ mod authority;
 mod browser;
 mod builder;
 mod counts;
+mod dialect;
 mod fault;
 mod registry;
 mod reply;
@@ -28,12 +30,13 @@ mod tests;
 pub use browser::FakeLogin;
 pub use builder::{FakeAuthServerBuilder, FakeRotation};
 pub use counts::{Counts, Endpoint, Tally};
+pub use dialect::FakeDialect;
 pub use fault::Fault;
 pub use reply::ExpiresIn;
 
-/// An OAuth 2.0 authorization server on the loopback interface, for tests.
+/// An authorization server on the loopback interface, for tests.
 ///
-/// It speaks the standard dialect over real HTTP/1.1: `POST /token` (RFC 6749, the grants
+/// It speaks one [dialect](FakeDialect) over real HTTP/1.1. The standard one is `POST /token` (RFC 6749, the grants
 /// `password`, `client_credentials`, `authorization_code` with PKCE, and `refresh_token`),
 /// `POST /revoke` (RFC 7009), `POST /introspect` (RFC 7662), the metadata (RFC 8414),
 /// `GET /authorize`, which sends the browser back at once, [as it is told](FakeLogin), with code,
