@@ -43,6 +43,17 @@ pub enum Endpoint {
     AuthToken,
     /// The end of an access token alone: Circle's `POST /api/v1/headless/access_token/revoke`.
     RevokeAccessToken,
+    /// Tokens for a second factor: Extra Horizon's `POST /auth/v2/oauth1/tokens/mfa`, and its grant
+    /// type `mfa`.
+    SecondFactor,
+    /// Tokens for a single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/consume`.
+    ConsumeSso,
+    /// A single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/generate`.
+    GenerateSso,
+    /// A list of tokens: Extra Horizon's `GET /auth/v2/oauth1/tokens` and its like.
+    ListTokens,
+    /// The end of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}` and its like.
+    DeleteToken,
 }
 
 impl Endpoint {
@@ -55,7 +66,9 @@ impl Endpoint {
             | Self::RefreshToken
             | Self::IssueByFactors
             | Self::IssueByKey
-            | Self::AuthToken => Some(Self::Token),
+            | Self::AuthToken
+            | Self::SecondFactor
+            | Self::ConsumeSso => Some(Self::Token),
             Self::Token
             | Self::Revoke
             | Self::Introspect
@@ -64,7 +77,10 @@ impl Endpoint {
             | Self::UserInfo
             | Self::Discovery
             | Self::SecurityFactor
-            | Self::RevokeAccessToken => None,
+            | Self::RevokeAccessToken
+            | Self::GenerateSso
+            | Self::ListTokens
+            | Self::DeleteToken => None,
         }
     }
 }
@@ -148,9 +164,12 @@ impl Counts {
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken
-            | Endpoint::RevokeAccessToken => {
-                self.others.get(&endpoint).copied().unwrap_or_default()
-            }
+            | Endpoint::RevokeAccessToken
+            | Endpoint::SecondFactor
+            | Endpoint::ConsumeSso
+            | Endpoint::GenerateSso
+            | Endpoint::ListTokens
+            | Endpoint::DeleteToken => self.others.get(&endpoint).copied().unwrap_or_default(),
         }
     }
 
@@ -179,7 +198,12 @@ impl Counts {
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken
-            | Endpoint::RevokeAccessToken => self.others.entry(endpoint).or_default(),
+            | Endpoint::RevokeAccessToken
+            | Endpoint::SecondFactor
+            | Endpoint::ConsumeSso
+            | Endpoint::GenerateSso
+            | Endpoint::ListTokens
+            | Endpoint::DeleteToken => self.others.entry(endpoint).or_default(),
         }
     }
 }
