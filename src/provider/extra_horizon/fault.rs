@@ -146,7 +146,8 @@ pub(super) fn failure(wire: &Wire<'_>, answer: &Response<Bytes>, sent: Sent) -> 
     };
     let told = fault.class(sent);
     let failed = wire.judged(answer, told.map(|(class, _)| class));
-    let believed = told.is_some_and(|(class, _)| class == failed.class());
+    let redirected = answer.status().is_redirection();
+    let believed = told.is_some_and(|(class, _)| class == failed.class()) && !redirected;
     let wait = failed.retry_after().or(fault.wait().filter(|_| believed));
     let failed = failed.with_retry_after(wait);
     let failed = match (fault.number, &fault.error) {
