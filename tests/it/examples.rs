@@ -21,3 +21,12 @@ fn the_quickstart_keeps_its_promises() {
     assert!(run.status.success(), "{table}\n{words}");
     assert!(table.contains("tokens served"), "{table}");
 }
+
+#[test]
+fn the_extra_horizon_example_does_what_it_shows() {
+    let run = Command::new(example("extra_horizon")).output().unwrap();
+    let (told, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{told}\n{words}");
+    assert!(told.contains("phone: AtServer"), "{told}");
+}

@@ -13,6 +13,7 @@ mod canary;
 mod docs;
 mod due;
 mod examples;
+mod extra_horizon;
 mod handover;
 mod interleavings;
 mod invariants;
