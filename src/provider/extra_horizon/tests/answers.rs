@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::error::Refusal::{self, *};
+use crate::error::Refusal::*;
 use crate::provider::extra_horizon::answer::{self as read, OAuth1Token, OAuth2Token};
 use crate::provider::extra_horizon::{fault, mfa};
 use crate::provider::{Issued, Provider, Rejection};
@@ -270,7 +270,7 @@ fn the_life_of_a_challenge_is_milliseconds_and_no_more_than_the_policy_allows() 
 }
 
 fn judged(provider: &impl Provider, status: u16, body: &str) -> Rejection {
-    let parts = http::Response::builder().status(status).body(()).unwrap().into_parts().0;
+    let parts = Response::builder().status(status).body(()).unwrap().into_parts().0;
     provider.rejection(&parts, body.as_bytes())
 }
 
@@ -365,7 +365,7 @@ fn no_answer_panics_none_succeeds_without_a_token_and_no_error_shows_one() {
             }
             Err(error) => {
                 prop_assert!(!shown(&error).contains("canary"), "{}", shown(&error));
-                let grant_only = matches!(error.class(), Refused(Refusal::WrongCredentials));
+                let grant_only = matches!(error.class(), Refused(WrongCredentials));
                 prop_assert!(!grant_only || body.windows(3).any(|part| part == b"106"));
             }
         }

@@ -84,7 +84,7 @@ fn parts(method: &str, url: &str, body: &str) -> request::Parts {
     request.into_parts().0
 }
 
-fn sign(request: &mut request::Parts) -> Result<(), crate::Error> {
+fn sign(request: &mut request::Parts) -> Result<(), Error> {
     let access = Access { secret: Secret::from("canary-token"), expires_at: None };
     let token = PermissionToken::new(&access, oauth1().placement().as_ref(), (1, 1));
     assert!(token.header().is_none());
@@ -130,7 +130,7 @@ fn what_cannot_be_signed_is_left_as_it_was() {
     form.headers.insert(header::CONTENT_TYPE, kind);
     for request in [&mut relative, &mut form] {
         let error = sign(request).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(!request.headers.contains_key(header::AUTHORIZATION));
     }
     let access = Access { secret: Secret::from("canary"), expires_at: None };
@@ -138,7 +138,7 @@ fn what_cannot_be_signed_is_left_as_it_was() {
     let signing = Signing::new(&token, None, Bench::at(0));
     let mut request = parts("GET", "https://api.x.io/", "");
     let error = oauth1().authorize(&signing, &mut request).unwrap_err();
-    assert_eq!(error.kind(), crate::ErrorKind::Misconfigured);
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
 }
 
 #[test]

@@ -42,14 +42,14 @@ trait IntoReply {
     fn into_reply(self) -> Reply;
 }
 
-impl IntoReply for Result<Reply, Reply> {
+impl IntoReply for Result<Reply, Box<Reply>> {
     fn into_reply(self) -> Reply {
-        self.unwrap_or_else(|refused| refused)
+        self.unwrap_or_else(|refused| *refused)
     }
 }
 
 impl State {
-    fn exh_password(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+    fn exh_password(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
         let Signed { consumer, .. } = self.exh_signed(call, now.wall)?;
         let body = call.json().unwrap_or_default();
         let login = (text(&body, "email"), text(&body, "password"));
@@ -57,7 +57,7 @@ impl State {
         Ok(self.sites.extra_horizon.issue(user, consumer, now))
     }
 
-    fn exh_mfa(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+    fn exh_mfa(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
         let Signed { consumer, .. } = self.exh_signed(call, now.wall)?;
         let body = call.json().unwrap_or_default();
         let factor = (text(&body, "token"), text(&body, "methodId"), text(&body, "code"));
@@ -65,7 +65,7 @@ impl State {
         Ok(self.sites.extra_horizon.issue(user, consumer, now))
     }
 
-    fn exh_generate(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+    fn exh_generate(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
         let (user, consumer) = self.exh_user(call, now)?;
         let (token, expires) = (new_secret(), now.boot.after(SSO_LIFE));
         let site = &mut self.sites.extra_horizon;
@@ -82,18 +82,18 @@ impl State {
     }
 
     /// A token of the application that consumes it; it serves once.
-    fn exh_consume(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+    fn exh_consume(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
         let Signed { consumer, .. } = self.exh_signed(call, now.wall)?;
         let body = call.json().unwrap_or_default();
         let site = &mut self.sites.extra_horizon;
         match site.sso.remove(text(&body, "ssoToken")) {
             Some(sso) if now.boot < sso.expires => Ok(site.issue(sso.user, consumer, now)),
-            Some(_) | None => Err(refused(StatusCode::NOT_FOUND, 16)),
+            Some(_) | None => Err(Box::new(refused(StatusCode::NOT_FOUND, 16))),
         }
     }
 
     /// One's own, without their secrets.
-    fn exh_list(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+    fn exh_list(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
         let (user, _) = self.exh_user(call, now)?;
         let own = self.sites.extra_horizon.tokens.iter().filter(|token| token.user == user);
         let own = own.map(|token| {
@@ -104,7 +104,7 @@ impl State {
         Ok(records::page(call, own.collect()))
     }
 
-    fn exh_delete(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+    fn exh_delete(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
         let (user, _) = self.exh_user(call, now)?;
         let id = call.path.rsplit('/').next().unwrap_or_default();
         let tokens = &mut self.sites.extra_horizon.tokens;
@@ -114,9 +114,10 @@ impl State {
     }
 
     /// Whose token signed, and for which application.
-    fn exh_user(&mut self, call: &Call, now: Now) -> Result<(String, String), Reply> {
+    fn exh_user(&mut self, call: &Call, now: Now) -> Result<(String, String), Box<Reply>> {
         let signed = self.exh_signed(call, now.wall)?;
-        let (user, _) = signed.token.ok_or_else(|| refused(StatusCode::UNAUTHORIZED, 104))?;
+        let (user, _) =
+            signed.token.ok_or_else(|| Box::new(refused(StatusCode::UNAUTHORIZED, 104)))?;
         Ok((user, signed.consumer))
     }
 
@@ -133,7 +134,7 @@ impl State {
                 ("creationTimestamp", timestamp(now.wall).into()),
                 ("updateTimestamp", timestamp(now.wall).into()),
             ])),
-            Err(refused) => refused,
+            Err(refused) => *refused,
         }
     }
 }
@@ -165,7 +166,7 @@ impl Token {
 }
 
 /// Statuses of the API description, by number.
-fn denied(denied: Denied) -> Reply {
+fn denied(denied: Denied) -> Box<Reply> {
     let status = match denied.number {
         129 => StatusCode::FORBIDDEN,
         130 | 131 | 134 => StatusCode::BAD_REQUEST,
@@ -173,7 +174,7 @@ fn denied(denied: Denied) -> Reply {
         _ => StatusCode::UNAUTHORIZED,
     };
     let number = denied.number.to_string();
-    Reply::refusal(status, &number, denied.fault())
+    Box::new(Reply::refusal(status, &number, denied.fault()))
 }
 
 pub(super) fn text<'j>(json: &'j Map<String, Value>, name: &str) -> &'j str {

@@ -42,7 +42,7 @@ impl State {
         let Some(body) = call.json() else { return oauth("invalid_request", None) };
         let client = match self.exh_client(call, &body) {
             Ok(client) => client,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let issued = match text(&body, "grant_type") {
             "password" => {
@@ -66,7 +66,7 @@ impl State {
         let Some(body) = call.json() else { return oauth("invalid_request", None) };
         let client = match self.exh_client(call, &body) {
             Ok(client) => client,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         match self.exh_code(&body, text(&body, "authorizationCode"), &client, now) {
             Ok(issued) => self.exh_answer(Ok(issued), &client, now),
@@ -75,8 +75,8 @@ impl State {
     }
 
     /// A confidential client is refused that does not say its secret in header and body.
-    fn exh_client(&self, call: &Call, body: &Map<String, Value>) -> Result<String, Reply> {
-        let invalid = || oauth("invalid_client", Some(Denied::of(124)));
+    fn exh_client(&self, call: &Call, body: &Map<String, Value>) -> Result<String, Box<Reply>> {
+        let invalid = || Box::new(oauth("invalid_client", Some(Denied::of(124))));
         let (id, secret) = (text(body, "client_id"), text(body, "client_secret"));
         let known = self.registry.secret_of(id);
         let expected = match known {
@@ -161,14 +161,14 @@ impl State {
     }
 
     /// Whose access token came with a request.
-    pub(super) fn exh_bearer(&self, call: &Call, now: Now) -> Result<String, Reply> {
+    pub(super) fn exh_bearer(&self, call: &Call, now: Now) -> Result<String, Box<Reply>> {
         let token = call.bearer().unwrap_or_default();
         match self.authority.describe(token, now.boot).filter(|found| found.is_access) {
             Some(found) => Ok(found.holder.user.clone().unwrap_or_default()),
             None if self.authority.knows_access(token) => {
-                Err(refused(StatusCode::UNAUTHORIZED, 118))
+                Err(Box::new(refused(StatusCode::UNAUTHORIZED, 118)))
             }
-            None => Err(refused(StatusCode::UNAUTHORIZED, 117)),
+            None => Err(Box::new(refused(StatusCode::UNAUTHORIZED, 117))),
         }
     }
 }

@@ -56,7 +56,7 @@ impl State {
     fn exh_records(&self, call: &Call, now: Now) -> Reply {
         let user = match self.exh_bearer(call, now) {
             Ok(user) => user,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let wants_access = call.path.ends_with("/tokens");
         let live = |record: &&Record| {
@@ -70,7 +70,7 @@ impl State {
     fn exh_delete_record(&mut self, call: &Call, now: Now) -> Reply {
         let user = match self.exh_bearer(call, now) {
             Ok(user) => user,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let id = call.path.rsplit('/').next().unwrap_or_default();
         let is_access = call.path.contains("/tokens/");

@@ -31,8 +31,12 @@ const ANYBODYS_SECRET: &str = "secret";
 
 impl State {
     /// Who signed a request, with a token if it has one.
-    pub(super) fn exh_signed(&mut self, call: &Call, wall: SystemTime) -> Result<Signed, Reply> {
-        let unauthorized = |number| refused(StatusCode::UNAUTHORIZED, number);
+    pub(super) fn exh_signed(
+        &mut self,
+        call: &Call,
+        wall: SystemTime,
+    ) -> Result<Signed, Box<Reply>> {
+        let unauthorized = |number| Box::new(refused(StatusCode::UNAUTHORIZED, number));
         let header = call.authorization("oauth").and_then(fields);
         let header = header.ok_or_else(|| unauthorized(101))?;
         let field = |name: &str| header.get(name).map(String::as_str).unwrap_or_default();
@@ -78,11 +82,11 @@ impl State {
     }
 }
 
-fn in_time(timestamp: &str, wall: SystemTime) -> Result<(), Reply> {
+fn in_time(timestamp: &str, wall: SystemTime) -> Result<(), Box<Reply>> {
     let unauthorized = |message: &str| {
         let mut json = fault(109);
         json.insert("message".to_owned(), Value::from(message));
-        Reply::refusal(StatusCode::UNAUTHORIZED, "109", json)
+        Box::new(Reply::refusal(StatusCode::UNAUTHORIZED, "109", json))
     };
     let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let Ok(told) = timestamp.parse().map(Duration::from_secs) else {
