@@ -99,6 +99,7 @@ async function oauth2() {
 
     // Two requests at once find the token dead: the SDK's known double refresh, and the second
     // meets a consumed token.
+    await rig('hold two refreshes');
     const both = await Promise.allSettled([exh.users.me(), exh.users.me()]);
     assert.ok(both.some((one) => one.status === 'rejected'));
 
