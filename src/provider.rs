@@ -39,7 +39,6 @@ use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, ProviderCode, 
 use crate::key::SessionKey;
 use crate::policy::{ProviderLimits, RefreshPolicy};
 use crate::token::{Placement, Tokens};
-use crate::transport::Fault;
 
 /// A client of one authorization server.
 ///
@@ -494,17 +493,6 @@ impl ExchangeError {
 impl From<Error> for ExchangeError {
     fn from(own: Error) -> Self {
         Self::new(FailureClass::NotSent).with_source(own)
-    }
-}
-
-impl From<Fault> for ExchangeError {
-    fn from(fault: Fault) -> Self {
-        let class = match &fault {
-            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
-            Fault::Untrusted(_) => FailureClass::Untrusted,
-            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
-        };
-        Self::new(class).with_source(fault)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
-use crate::transport;
+use crate::transport::{self, Fault};
 
 /// The wire of one exchange: the way to the server, within the exchange's budget.
 pub struct Wire<'a> {
@@ -226,6 +226,17 @@ impl<'a> Wire<'a> {
 impl fmt::Debug for Wire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        let class = match &fault {
+            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
+            Fault::Untrusted(_) => FailureClass::Untrusted,
+            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
+        };
+        Self::new(class).with_source(fault)
     }
 }
 
