@@ -293,6 +293,9 @@ pub enum Refusal {
     NotPermitted,
     /// The redirect's state does not belong to the login.
     LoginStateMismatch,
+    /// This machine's clock is too far from the server's, which wants signed requests to tell the
+    /// time (RFC 5849 section 3.3). Set the clock.
+    ClockSkew,
     /// The server gave no reason that is known here; see [`Error::provider_code`].
     Other,
 }
@@ -310,6 +313,7 @@ impl fmt::Display for Refusal {
             Self::UnknownSubject => "unknown subject",
             Self::NotPermitted => "not permitted",
             Self::LoginStateMismatch => "the redirect belongs to another login",
+            Self::ClockSkew => "the clocks differ too much",
             Self::Other => "for a reason of the server's own",
         })
     }
@@ -375,6 +379,7 @@ mod tests {
             Refusal::UnknownSubject,
             Refusal::NotPermitted,
             Refusal::LoginStateMismatch,
+            Refusal::ClockSkew,
             Refusal::Other,
         ];
         let plain = [

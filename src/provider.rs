@@ -6,6 +6,7 @@
 mod bearer;
 pub(crate) mod client;
 pub(crate) mod erased;
+pub mod extra_horizon;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gate;
@@ -39,7 +40,6 @@ use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, ProviderCode, 
 use crate::key::SessionKey;
 use crate::policy::{ProviderLimits, RefreshPolicy};
 use crate::token::{Placement, Tokens};
-use crate::transport::Fault;
 
 /// A client of one authorization server.
 ///
@@ -320,6 +320,7 @@ pub struct ExchangeError {
     code: Option<ProviderCode>,
     status: Option<u16>,
     retry_after: Option<Duration>,
+    names_client: bool,
     #[source]
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -372,7 +373,14 @@ impl ExchangeError {
     /// A failure of this class.
     #[must_use]
     pub fn new(class: FailureClass) -> Self {
-        Self { class, code: None, status: None, retry_after: None, source: None }
+        Self {
+            class,
+            code: None,
+            status: None,
+            retry_after: None,
+            names_client: false,
+            source: None,
+        }
     }
 
     /// With the server's error code; what is not safe to log is cut off.
@@ -421,9 +429,16 @@ impl ExchangeError {
         self.retry_after
     }
 
+    /// Says that the server named the client as what is wrong, in a vendor's words.
+    fn naming_client(mut self) -> Self {
+        self.names_client = true;
+        self
+    }
+
     /// Whether the server says in so many words that it is the client (RFC 6749 section 5.2).
     pub(crate) fn names_client(&self) -> bool {
-        self.code.as_ref().is_some_and(|code| code.as_str() == "invalid_client")
+        let standard = self.code.as_ref().is_some_and(|code| code.as_str() == "invalid_client");
+        standard || self.names_client
     }
 
     /// What this crate itself said before anything was sent, and the caller can act on.
@@ -479,17 +494,6 @@ impl ExchangeError {
 impl From<Error> for ExchangeError {
     fn from(own: Error) -> Self {
         Self::new(FailureClass::NotSent).with_source(own)
-    }
-}
-
-impl From<Fault> for ExchangeError {
-    fn from(fault: Fault) -> Self {
-        let class = match &fault {
-            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
-            Fault::Untrusted(_) => FailureClass::Untrusted,
-            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
-        };
-        Self::new(class).with_source(fault)
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a provider is handed to talk to its server, and what dialects share in reading answers.
 
+mod json;
 pub(super) mod lenient;
 mod reading;
 mod redirect;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -17,11 +19,13 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+pub use self::json::json;
 pub use self::reading::object;
 use self::reading::{by_code_or_status, error_code};
 pub(super) use self::reading::{class_of_code, unusable};
 pub(super) use self::redirect::check_redirect_uri;
 pub use self::redirect::{RedirectFields, redirect_fields};
+pub use self::time::rfc3339;
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now};
@@ -31,7 +35,7 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
-use crate::transport;
+use crate::transport::{self, Fault};
 
 /// The wire of one exchange: the way to the server, within the exchange's budget.
 pub struct Wire<'a> {
@@ -72,6 +76,12 @@ impl<'a> Wire<'a> {
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.session
+    }
+
+    /// The time of day, for a signature's timestamp.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.clock.now().wall
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
@@ -149,6 +159,26 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// What an answer means that brings nothing, where `named` is what the dialect's own code in
+    /// the body says of it. A status that is final, or of a gateway, speaks louder.
+    pub(super) fn judged(
+        &self,
+        answer: &Response<Bytes>,
+        named: Option<FailureClass>,
+    ) -> ExchangeError {
+        let failed = self.unsuccessful(answer);
+        let class = by_code_or_status(answer.status(), named, failed.class);
+        ExchangeError { class, ..failed }
+    }
+
+    /// When a challenge ends that the latest answer brought, and that lives for `lifetime`: no
+    /// later than [`Policy::challenge`](crate::policy::Policy::challenge) says.
+    #[must_use]
+    pub fn challenge_ends(&self, lifetime: Option<Duration>) -> SystemTime {
+        let most = self.budget.challenge;
+        self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most))
+    }
+
     /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
     /// [`Policy::challenge`](crate::policy::Policy::challenge) is over. The answer may come in
     /// another request, after a restart, and at another process with the same key ring.
@@ -162,8 +192,7 @@ impl<'a> Wire<'a> {
         lifetime: Option<Duration>,
     ) -> Result<Ticket, ExchangeError> {
         let session = self.session.ok_or_else(no_session)?;
-        let most = self.budget.challenge;
-        let expires = self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most));
+        let expires = self.challenge_ends(lifetime);
         let (authority, client) = self.issuer;
         let sealed = Sealed { authority, client, payload };
         Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
@@ -227,6 +256,17 @@ struct Unsealed<T> {
     authority: String,
     client: String,
     payload: T,
+}
+
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        let class = match &fault {
+            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
+            Fault::Untrusted(_) => FailureClass::Untrusted,
+            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
+        };
+        Self::new(class).with_source(fault)
+    }
 }
 
 fn no_session() -> Error {

@@ -211,12 +211,16 @@ impl FakeAuthServer {
     pub fn revoke_user(&self, name: &str) {
         self.shared.update(|state| {
             state.authority.end_grants(|holder| holder.user.as_deref() == Some(name));
+            state.sites.extra_horizon.end_tokens(|user| user == name);
         });
     }
 
     /// Ends all grants.
     pub fn kill_all_grants(&self) {
-        self.shared.update(|state| state.authority.end_grants(|_| true));
+        self.shared.update(|state| {
+            state.authority.end_grants(|_| true);
+            state.sites.extra_horizon.end_tokens(|_| true);
+        });
     }
 
     /// Ends all access tokens; refresh tokens live on.
@@ -308,7 +312,10 @@ impl FakeAuthServer {
     #[must_use]
     pub fn is_active(&self, token: &str) -> bool {
         let now = self.shared.clock.now().boot;
-        self.shared.read(|state| state.authority.describe(token, now).is_some())
+        self.shared.read(|state| {
+            state.authority.describe(token, now).is_some()
+                || state.sites.extra_horizon.has_token(token)
+        })
     }
 }
 

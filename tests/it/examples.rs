@@ -56,3 +56,12 @@ fn the_ioffice_example_does_what_it_shows() {
     assert!(told.contains("bolt: AtServer") && told.ends_with("done\n"), "{told}");
     assert!(!format!("{told}{words}").contains("battery"));
 }
+
+#[test]
+fn the_extra_horizon_example_does_what_it_shows() {
+    let run = Command::new(example("extra_horizon")).output().unwrap();
+    let (told, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{told}\n{words}");
+    assert!(told.contains("phone: AtServer"), "{told}");
+}

@@ -17,6 +17,7 @@ mod conformance;
 mod docs;
 mod due;
 mod examples;
+mod extra_horizon;
 mod forget;
 mod handover;
 mod import;

@@ -155,6 +155,34 @@ impl Authority {
         Some(Description { holder, expires: refresh.expires, is_access: false })
     }
 
+    /// Whether there is such an access token, be it expired.
+    pub(super) fn knows_access(&self, token: &str) -> bool {
+        self.access.contains_key(token)
+    }
+
+    /// Whether it is a refresh token whose time is over.
+    pub(super) fn is_expired_refresh(&self, token: &str, now: BootTime) -> bool {
+        let expires = self.refresh.get(token).and_then(|refresh| refresh.expires);
+        expires.is_some_and(|expires| now >= expires)
+    }
+
+    /// Ends a refresh token alone.
+    pub(super) fn forget_refresh(&mut self, token: &str) {
+        self.refresh.remove(token);
+    }
+
+    /// What `ask` gives while the server rotates like this.
+    pub(super) fn rotating<T>(
+        &mut self,
+        rotation: FakeRotation,
+        ask: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let usual = std::mem::replace(&mut self.policy.rotation, rotation);
+        let given = ask(self);
+        self.policy.rotation = usual;
+        given
+    }
+
     /// Ends the grants which this picks.
     pub(super) fn end_grants(&mut self, ends: impl Fn(&Holder) -> bool) {
         for grant in 0..self.grants.len() {

@@ -44,6 +44,17 @@ pub enum Endpoint {
     AuthToken,
     /// The end of an access token alone: Circle's `POST /api/v1/headless/access_token/revoke`.
     RevokeAccessToken,
+    /// Tokens for a second factor: Extra Horizon's `POST /auth/v2/oauth1/tokens/mfa`, and its grant
+    /// type `mfa`.
+    SecondFactor,
+    /// Tokens for a single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/consume`.
+    ConsumeSso,
+    /// A single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/generate`.
+    GenerateSso,
+    /// A list of tokens: Extra Horizon's `GET /auth/v2/oauth1/tokens` and its like.
+    ListTokens,
+    /// The end of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}` and its like.
+    DeleteToken,
 }
 
 impl Endpoint {
@@ -56,7 +67,9 @@ impl Endpoint {
             | Self::RefreshToken
             | Self::IssueByFactors
             | Self::IssueByKey
-            | Self::AuthToken => Some(Self::Token),
+            | Self::AuthToken
+            | Self::SecondFactor
+            | Self::ConsumeSso => Some(Self::Token),
             Self::Token
             | Self::Revoke
             | Self::Introspect
@@ -65,7 +78,10 @@ impl Endpoint {
             | Self::UserInfo
             | Self::Discovery
             | Self::SecurityFactor
-            | Self::RevokeAccessToken => None,
+            | Self::RevokeAccessToken
+            | Self::GenerateSso
+            | Self::ListTokens
+            | Self::DeleteToken => None,
         }
     }
 }
@@ -149,9 +165,12 @@ impl Counts {
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken
-            | Endpoint::RevokeAccessToken => {
-                self.others.get(&endpoint).copied().unwrap_or_default()
-            }
+            | Endpoint::RevokeAccessToken
+            | Endpoint::SecondFactor
+            | Endpoint::ConsumeSso
+            | Endpoint::GenerateSso
+            | Endpoint::ListTokens
+            | Endpoint::DeleteToken => self.others.get(&endpoint).copied().unwrap_or_default(),
         }
     }
 
@@ -180,7 +199,12 @@ impl Counts {
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken
-            | Endpoint::RevokeAccessToken => self.others.entry(endpoint).or_default(),
+            | Endpoint::RevokeAccessToken
+            | Endpoint::SecondFactor
+            | Endpoint::ConsumeSso
+            | Endpoint::GenerateSso
+            | Endpoint::ListTokens
+            | Endpoint::DeleteToken => self.others.entry(endpoint).or_default(),
         }
     }
 }

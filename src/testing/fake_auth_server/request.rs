@@ -15,6 +15,7 @@ use super::reply::Refusal;
 /// A request that has arrived whole.
 pub(super) struct Call {
     pub(super) method: Method,
+    /// As it was sent, escapes and all.
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
@@ -68,7 +69,8 @@ impl Call {
         Ok(credentials)
     }
 
-    fn authorization(&self, scheme: &str) -> Option<&str> {
+    /// The credentials of the `Authorization` header, if it is of this scheme.
+    pub(super) fn authorization(&self, scheme: &str) -> Option<&str> {
         let header = self.headers.get(AUTHORIZATION)?.to_str().ok()?;
         let (given, rest) = header.split_once(' ')?;
         given.eq_ignore_ascii_case(scheme).then_some(rest.trim_start())
