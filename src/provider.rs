@@ -16,6 +16,7 @@ mod operation;
 pub(crate) mod registered;
 pub(crate) mod site;
 mod source;
+pub mod spatium;
 pub mod wire;
 
 use std::error::Error as StdError;

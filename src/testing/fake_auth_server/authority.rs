@@ -179,7 +179,8 @@ impl Authority {
         live.len()
     }
 
-    fn new_grant(&mut self, holder: Holder, now: BootTime) -> (usize, Issued) {
+    /// A new grant, and the name by which [`end_grant`](Self::end_grant) ends it.
+    pub(super) fn new_grant(&mut self, holder: Holder, now: BootTime) -> (usize, Issued) {
         let scope = holder.scope.clone();
         let with_refresh = holder.user.is_some();
         let grant = self.grants.len();
@@ -223,7 +224,7 @@ impl Authority {
         token
     }
 
-    fn end_grant(&mut self, grant: usize) {
+    pub(super) fn end_grant(&mut self, grant: usize) {
         let Some(grant) = self.grants.get_mut(grant).filter(|grant| !grant.revoked) else {
             return;
         };
@@ -240,7 +241,15 @@ impl Authority {
         grant_lives && unexpired && matches!(refresh.standing, Standing::Current)
     }
 
-    fn new_token(&mut self) -> Token {
+    /// Whether a refresh token was good until its time was over.
+    pub(super) fn is_expired(&self, refresh_token: &str, now: BootTime) -> bool {
+        self.refresh.get(refresh_token).is_some_and(|refresh| {
+            let grant_lives = self.grants.get(refresh.grant).is_some_and(|grant| !grant.revoked);
+            grant_lives && refresh.expires.is_some_and(|expires| expires <= now)
+        })
+    }
+
+    pub(super) fn new_token(&mut self) -> Token {
         let mut text = self.policy.token_prefix.clone();
         text.extend(std::iter::repeat_with(|| self.random.alphanumeric()).take(TOKEN_CHARS));
         text.into()

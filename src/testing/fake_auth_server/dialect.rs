@@ -13,6 +13,7 @@ use crate::clock::Now;
 mod circle;
 mod extra_horizon;
 mod ioffice;
+pub(super) mod jwt;
 mod oauth2;
 mod spatium;
 
@@ -23,9 +24,12 @@ pub enum FakeDialect {
     /// OAuth 2.0 as the standard has it.
     #[default]
     OAuth2,
-    /// Spatium's authorization service.
+    /// Spatium's authorization service: sessions by token id, of which a new one replaces the
+    /// former; [security tokens](super::FakeAuthServer::security_token) that serve once; tokens
+    /// that look like JWTs. Also below `/authorization/v1`.
     Spatium,
-    /// Circle's headless authorization.
+    /// Circle's headless authorization: tokens for members by an app token, and a refresh token
+    /// that serves for a month and is never replaced, whatever rotation is set.
     Circle,
     /// iOFFICE (Eptura Workplace).
     IOffice,
