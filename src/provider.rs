@@ -4,6 +4,7 @@
 //! sees the [`FailureClass`] of a failure, never a status or a text.
 
 mod bearer;
+pub mod circle;
 pub(crate) mod client;
 pub(crate) mod erased;
 #[cfg(test)]

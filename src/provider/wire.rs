@@ -5,6 +5,7 @@ pub(super) mod jwt;
 pub(super) mod members;
 mod reading;
 mod redirect;
+pub(super) mod rfc3339;
 #[cfg(test)]
 mod tests;
 

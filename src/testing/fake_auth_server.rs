@@ -1,5 +1,4 @@
 //! An authorization server for tests.
-#![allow(dead_code, reason = "the dialects to come will use it")]
 
 use std::fmt;
 use std::io;

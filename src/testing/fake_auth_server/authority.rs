@@ -249,6 +249,27 @@ impl Authority {
         })
     }
 
+    /// Whether an access token was good until its time was over.
+    pub(super) fn is_expired_access(&self, token: &str, now: BootTime) -> bool {
+        self.access.get(token).is_some_and(|access| access.expires <= now)
+    }
+
+    /// The newest access token of a refresh token, if both serve.
+    pub(super) fn current_access(&self, refresh_token: &str, now: BootTime) -> Option<Token> {
+        let refresh = self.refresh.get(refresh_token)?;
+        let access = self.access.get(&refresh.access).filter(|access| now < access.expires);
+        access.filter(|_| self.is_current(refresh, now)).map(|_| Arc::clone(&refresh.access))
+    }
+
+    /// Ends the grant of a refresh token, whose access tokens serve on.
+    pub(super) fn end_refresh(&mut self, refresh_token: &str) {
+        let Some(refresh) = self.refresh.get(refresh_token) else { return };
+        if let Some(grant) = self.grants.get_mut(refresh.grant).filter(|grant| !grant.revoked) {
+            grant.revoked = true;
+            self.totals.grants_revoked += 1;
+        }
+    }
+
     pub(super) fn new_token(&mut self) -> Token {
         let mut text = self.policy.token_prefix.clone();
         text.extend(std::iter::repeat_with(|| self.random.alphanumeric()).take(TOKEN_CHARS));
