@@ -10,6 +10,7 @@
 )]
 
 mod canary;
+mod circle;
 mod docs;
 mod due;
 mod examples;
@@ -23,5 +24,6 @@ mod one_refresh;
 mod saving;
 mod scene;
 mod source;
+mod spatium;
 mod store;
 mod support;

@@ -75,14 +75,16 @@ pub(super) fn tokens(
         account_id: claims.account_id.or_else(|| former.account_id.clone()),
         merchant_id: claims.merchant_id.or_else(|| former.merchant_id.clone()),
     };
-    let ends = |said: Option<f64>| said.and_then(unix).map(|end| wire.expires_at(answer, end));
-    let tokens = Tokens::new(attributes)
-        .access(permission.secret, ends(permission.expires_at.or(claims.exp)));
+    let ends = |said: Option<f64>, exp: Option<f64>| {
+        let end = said.and_then(unix).or_else(|| exp.and_then(unix));
+        end.map(|end| wire.expires_at(answer, end))
+    };
+    let tokens =
+        Tokens::new(attributes).access(permission.secret, ends(permission.expires_at, claims.exp));
     Ok(match refresh.and_then(Token::there) {
         Some(Issued { secret, expires_at }) => {
-            let exp = || jwt::claims::<Claims>(&secret).and_then(|claims| claims.exp);
-            let ends = ends(expires_at.or_else(exp));
-            tokens.refresh(secret, ends)
+            let exp = jwt::claims::<Claims>(&secret).and_then(|claims| claims.exp);
+            tokens.refresh(secret, ends(expires_at, exp))
         }
         None => tokens,
     })

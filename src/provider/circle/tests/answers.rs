@@ -109,7 +109,7 @@ fn a_server_that_throttles_without_a_time_is_left_alone_for_a_minute() {
     let failed = circle().tokens(&bench.wire(), &answer(429, ""), known(), Refresh).unwrap_err();
     assert_eq!(failed.retry_after(), Some(Duration::from_secs(60)));
     let mut told = answer(429, "");
-    told.headers_mut().insert("retry-after", http::HeaderValue::from_static("7"));
+    told.headers_mut().insert("retry-after", HeaderValue::from_static("7"));
     let failed = circle().tokens(&bench.wire(), &told, known(), Refresh).unwrap_err();
     assert_eq!(failed.retry_after(), Some(Duration::from_secs(7)));
 }
