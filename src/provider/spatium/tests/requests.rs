@@ -163,10 +163,9 @@ fn urls_paths_and_statuses_that_cannot_be_are_refused() {
     }
     for path in ["", "api", "/a?b", "/a#b", "/a b", "//é", "/a\\b"] {
         assert_eq!(spatium().refresh_path(path).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert!(
-            spatium().establish_path(path).is_err() && spatium().credentials_path(path).is_err()
-        );
-        assert!(spatium().issue_by_key_path(path).is_err());
+        spatium().establish_path(path).unwrap_err();
+        spatium().credentials_path(path).unwrap_err();
+        spatium().issue_by_key_path(path).unwrap_err();
     }
     for status in [0, 200, 302, 408, 425, 429, 500, 503, 1000] {
         let refused = spatium().terminal_statuses([400, status]).unwrap_err();
