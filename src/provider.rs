@@ -4,6 +4,7 @@
 //! sees the [`FailureClass`] of a failure, never a status or a text.
 
 mod bearer;
+pub mod circle;
 pub(crate) mod client;
 pub(crate) mod erased;
 pub mod extra_horizon;
@@ -18,6 +19,7 @@ mod operation;
 pub(crate) mod registered;
 pub(crate) mod site;
 mod source;
+pub mod spatium;
 pub mod wire;
 
 use std::error::Error as StdError;

@@ -1,6 +1,7 @@
 //! What a provider is handed to talk to its server, and what dialects share in reading answers.
 
 mod json;
+pub(super) mod jwt;
 pub(super) mod lenient;
 mod reading;
 mod redirect;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+pub(super) use self::json::Members;
 pub use self::json::json;
 pub use self::reading::object;
 use self::reading::{by_code_or_status, error_code};
@@ -116,6 +118,17 @@ impl<'a> Wire<'a> {
         let life = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE);
         let sent = self.sent().wall;
         sent.checked_add(life.clamp(SHORTEST_LIFE, LONGEST_LIFE)).unwrap_or(sent)
+    }
+
+    /// When a token ends whose end the server says as a time of day. It is held against the
+    /// answer's `Date` (RFC 9110 section 6.6.1), the same clock's word, so that it does no harm if
+    /// server and backend do not agree on the time. Cut as by [`expires_in`](Self::expires_in).
+    #[must_use]
+    pub fn expires_at(&self, answer: &Response<Bytes>, at: SystemTime) -> SystemTime {
+        let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let left = at.duration_since(date.unwrap_or(self.sent().wall));
+        self.expires_in(left.unwrap_or_default().as_secs_f64())
     }
 
     /// When the latest request was sent; when the exchange began, if none was.

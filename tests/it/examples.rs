@@ -65,3 +65,21 @@ fn the_extra_horizon_example_does_what_it_shows() {
     assert!(run.status.success(), "{told}\n{words}");
     assert!(told.contains("phone: AtServer"), "{told}");
 }
+
+#[test]
+fn a_circle_member_is_served_and_its_session_ended() {
+    let run = Command::new(example("circle")).output().unwrap();
+    let (said, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{words}");
+    assert!(said.contains("member 77") && said.contains("revoked: AtServer"), "{said}");
+}
+
+#[test]
+fn a_spatium_session_is_established_and_refreshed() {
+    let run = Command::new(example("spatium")).output().unwrap();
+    let (said, words) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{words}");
+    assert!(said.contains("generation 2"), "{said}");
+}

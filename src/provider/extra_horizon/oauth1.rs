@@ -13,6 +13,7 @@ use super::sign::Signer;
 use super::site::Site;
 use super::{Attributes, DeadStatuses, answer, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::wire::Members;
 use crate::provider::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
     wire,
@@ -111,7 +112,8 @@ impl OAuth1 {
         let (path, body) = match grant {
             OAuth1Grant::Password(grant) => {
                 let password = grant.password.expose_secret();
-                (TOKENS, wire::json([("email", grant.email.as_str()), ("password", password)]))
+                let members = [("email", grant.email.as_str()), ("password", password)];
+                (TOKENS, wire::json(&Members(&members)))
             }
             OAuth1Grant::Mfa(grant) => {
                 let token = mfa::open(wire, &grant.ticket, &self.site, &self.consumer_key)?;
@@ -120,14 +122,14 @@ impl OAuth1 {
                     ("code", grant.code.expose_secret()),
                     ("methodId", grant.method_id.as_str()),
                 ];
-                ("/auth/v2/oauth1/tokens/mfa", wire::json(members))
+                ("/auth/v2/oauth1/tokens/mfa", wire::json(&Members(&members)))
             }
             OAuth1Grant::Sso(grant) => {
-                let body = wire::json([("ssoToken", grant.token.expose_secret())]);
+                let body = wire::json(&Members(&[("ssoToken", grant.token.expose_secret())]));
                 ("/auth/v2/oauth1/ssoTokens/consume", body)
             }
         };
-        self.request(wire, path, body).map_err(unsent)
+        self.request(wire, path, body?).map_err(unsent)
     }
 }
 

@@ -16,6 +16,7 @@ use super::oauth1::refuses;
 use super::site::Site;
 use super::{Attributes, DeadStatuses, answer, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::wire::Members;
 use crate::provider::{
     ExchangeError, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire, wire,
 };
@@ -120,7 +121,8 @@ impl OAuth2 {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        request.body(wire::json(client.chain(members))).map_err(unusable)
+        let members: Vec<_> = client.chain(members).collect();
+        request.body(wire::json(&Members(&members))?).map_err(unusable)
     }
 
     fn granting(

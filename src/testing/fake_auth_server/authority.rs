@@ -207,7 +207,8 @@ impl Authority {
         live.len()
     }
 
-    fn new_grant(&mut self, holder: Holder, now: BootTime) -> (usize, Issued) {
+    /// A new grant, and the name by which [`end_grant`](Self::end_grant) ends it.
+    pub(super) fn new_grant(&mut self, holder: Holder, now: BootTime) -> (usize, Issued) {
         let scope = holder.scope.clone();
         let with_refresh = holder.user.is_some();
         let grant = self.grants.len();
@@ -251,7 +252,7 @@ impl Authority {
         token
     }
 
-    fn end_grant(&mut self, grant: usize) {
+    pub(super) fn end_grant(&mut self, grant: usize) {
         let Some(grant) = self.grants.get_mut(grant).filter(|grant| !grant.revoked) else {
             return;
         };
@@ -268,7 +269,36 @@ impl Authority {
         grant_lives && unexpired && matches!(refresh.standing, Standing::Current)
     }
 
-    fn new_token(&mut self) -> Token {
+    /// Whether a refresh token was good until its time was over.
+    pub(super) fn is_expired(&self, refresh_token: &str, now: BootTime) -> bool {
+        self.refresh.get(refresh_token).is_some_and(|refresh| {
+            let grant_lives = self.grants.get(refresh.grant).is_some_and(|grant| !grant.revoked);
+            grant_lives && refresh.expires.is_some_and(|expires| expires <= now)
+        })
+    }
+
+    /// Whether an access token was good until its time was over.
+    pub(super) fn is_expired_access(&self, token: &str, now: BootTime) -> bool {
+        self.access.get(token).is_some_and(|access| access.expires <= now)
+    }
+
+    /// The newest access token of a refresh token, if both serve.
+    pub(super) fn current_access(&self, refresh_token: &str, now: BootTime) -> Option<Token> {
+        let refresh = self.refresh.get(refresh_token)?;
+        let access = self.access.get(&refresh.access).filter(|access| now < access.expires);
+        access.filter(|_| self.is_current(refresh, now)).map(|_| Arc::clone(&refresh.access))
+    }
+
+    /// Ends the grant of a refresh token, whose access tokens serve on.
+    pub(super) fn end_refresh(&mut self, refresh_token: &str) {
+        let Some(refresh) = self.refresh.get(refresh_token) else { return };
+        if let Some(grant) = self.grants.get_mut(refresh.grant).filter(|grant| !grant.revoked) {
+            grant.revoked = true;
+            self.totals.grants_revoked += 1;
+        }
+    }
+
+    pub(super) fn new_token(&mut self) -> Token {
         let mut text = self.policy.token_prefix.clone();
         text.extend(std::iter::repeat_with(|| self.random.alphanumeric()).take(TOKEN_CHARS));
         text.into()

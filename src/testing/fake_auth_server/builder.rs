@@ -176,7 +176,11 @@ impl FakeAuthServerBuilder {
     /// # Cancel safety
     ///
     /// If the future is dropped, no server runs.
-    pub async fn start(self) -> io::Result<FakeAuthServer> {
+    pub async fn start(mut self) -> io::Result<FakeAuthServer> {
+        if self.dialect == FakeDialect::Circle {
+            self.policy.rotation = FakeRotation::None;
+            self.policy.refresh_lifetime.get_or_insert(A_MONTH);
+        }
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let state = State {
@@ -211,3 +215,6 @@ impl fmt::Debug for FakeAuthServerBuilder {
 }
 
 const ACCESS_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Of Circle's refresh tokens.
+const A_MONTH: Duration = Duration::from_secs(30 * 24 * 3600);

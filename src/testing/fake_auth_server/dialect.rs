@@ -13,6 +13,7 @@ use crate::clock::Now;
 mod circle;
 mod extra_horizon;
 mod ioffice;
+pub(super) mod jwt;
 mod oauth2;
 mod spatium;
 
@@ -23,9 +24,12 @@ pub enum FakeDialect {
     /// OAuth 2.0 as the standard has it.
     #[default]
     OAuth2,
-    /// Spatium's authorization service.
+    /// Spatium's authorization service: sessions by token id, of which a new one replaces the
+    /// former; [security tokens](super::FakeAuthServer::security_token) that serve once; tokens
+    /// that look like JWTs. Also below `/authorization/v1`.
     Spatium,
-    /// Circle's headless authorization.
+    /// Circle's headless authorization: tokens for members by an app token, and a refresh token
+    /// that serves for a month and is never replaced, whatever rotation is set.
     Circle,
     /// iOFFICE (Eptura Workplace): `/login.html`, `/external/api/oauth2/` with `auth`, `token`,
     /// `tokeninfo` ([`Introspect`](Endpoint::Introspect)) and `revoke`, and the API's
@@ -51,7 +55,9 @@ pub(super) type Handle = fn(&mut State, &Call, Now) -> Reply;
 #[derive(Default)]
 pub(super) struct Sites {
     pub(super) circle: circle::Site,
+    #[allow(dead_code, reason = "nothing is mounted yet")]
     pub(super) extra_horizon: extra_horizon::Site,
+    #[allow(dead_code, reason = "nothing is mounted yet")]
     pub(super) ioffice: ioffice::Site,
     pub(super) spatium: spatium::Site,
 }

@@ -8,7 +8,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -92,10 +94,14 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let call = Call::new(head, body);
-    match shared.dialect.route(&call) {
+    let mut response = match shared.dialect.route(&call) {
         Ok(route) => answer(&shared, &route, &call).await,
         Err(nowhere) => nowhere.into_response(),
-    }
+    };
+    // By the server's clock, where hyper would put the machine's.
+    let date = httpdate::fmt_http_date(shared.clock.now().wall);
+    response.headers_mut().extend(header(DATE, &date));
+    response
 }
 
 async fn answer(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
