@@ -275,7 +275,7 @@ async fn deleting_ones_own_oauth1_token_ends_the_session_and_anothers_does_not()
     assert_eq!(world.call_api().await.1.status, 200);
     assert_eq!(world.session.call(DeleteToken::of(own[0])).await.unwrap(), 1);
     let error = world.session.permission_token().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::TokensDeleted));
+    assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::SessionDeleted));
 }
 
 #[tokio::test]

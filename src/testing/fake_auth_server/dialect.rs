@@ -55,9 +55,7 @@ pub(super) type Handle = fn(&mut State, &Call, Now) -> Reply;
 #[derive(Default)]
 pub(super) struct Sites {
     pub(super) circle: circle::Site,
-    #[allow(dead_code, reason = "nothing is mounted yet")]
     pub(super) extra_horizon: extra_horizon::Site,
-    #[allow(dead_code, reason = "nothing is mounted yet")]
     pub(super) ioffice: ioffice::Site,
     pub(super) spatium: spatium::Site,
 }
