@@ -134,7 +134,7 @@ async fn an_oauth1_token_that_was_deleted_elsewhere_ends_the_session() {
 }
 
 #[tokio::test]
-async fn an_oauth1_retry_is_signed_anew_and_a_clock_that_is_off_is_told_as_such() {
+async fn hazard_8_an_oauth1_retry_is_signed_anew_and_a_clock_that_is_off_is_told_as_such() {
     let world = exh(one).await;
     let _ = world.sign_in().await.unwrap();
     // Each is a request of its own to the server, which refuses a nonce that it has seen.
@@ -291,7 +291,7 @@ async fn revoking_deletes_an_oauth1_token_and_is_local_in_oauth2() {
 }
 
 #[tokio::test]
-async fn two_callers_that_find_the_token_expired_share_one_refresh() {
+async fn hazard_1_two_callers_that_find_the_token_expired_share_one_refresh() {
     let world = exh(public).await;
     let _ = world.sign_in().await.unwrap();
     world.clock.advance(LIFE + SECOND).await;
@@ -306,7 +306,7 @@ async fn two_callers_that_find_the_token_expired_share_one_refresh() {
 }
 
 #[tokio::test]
-async fn a_rejection_of_a_token_that_was_replaced_refreshes_nothing() {
+async fn hazard_2_a_rejection_of_a_token_that_was_replaced_refreshes_nothing() {
     let world = exh(public).await;
     let _ = world.sign_in().await.unwrap();
     world.server.kill_access_tokens();
@@ -320,7 +320,7 @@ async fn a_rejection_of_a_token_that_was_replaced_refreshes_nothing() {
 }
 
 #[tokio::test]
-async fn a_life_of_299_999_seconds_is_read_and_one_of_5_does_not_refresh_per_request() {
+async fn hazard_3_a_life_of_299_999_seconds_is_read_and_one_of_5_does_not_refresh_per_request() {
     let world = exh(public).await;
     let _ = world.sign_in().await.unwrap();
     let token = world.session.permission_token().await.unwrap();
@@ -348,7 +348,7 @@ async fn a_confidential_clients_lost_answer_is_asked_for_again_with_the_same_tok
 }
 
 #[tokio::test]
-async fn a_public_clients_lost_answer_leaves_the_session_in_doubt_with_its_tokens() {
+async fn hazard_7_a_public_clients_lost_answer_leaves_the_session_in_doubt_with_its_tokens() {
     for fault in [Fault::DropAfterCommit, Fault::StatusAfterCommit(502), Fault::NoAccessToken] {
         let world = exh(public).await;
         let _ = world.sign_in().await.unwrap();
@@ -361,7 +361,7 @@ async fn a_public_clients_lost_answer_leaves_the_session_in_doubt_with_its_token
 }
 
 #[tokio::test]
-async fn a_200_without_a_token_is_an_error_in_both_dialects() {
+async fn hazard_10_a_200_without_a_token_is_an_error_in_both_dialects() {
     let faults = [Fault::NoAccessToken, Fault::Empty200, Fault::WrongTypes, Fault::Html];
     for fault in faults {
         let (first, second) = (exh(one).await, exh(public).await);
@@ -392,7 +392,7 @@ async fn a_refusal_at_refresh_loses_the_session_and_a_wrong_client_keeps_it() {
 
 /// `403 + 129` and `401 + 10`.
 #[tokio::test]
-async fn a_second_factor_and_a_missing_permission_refresh_nothing() {
+async fn hazard_9_a_second_factor_and_a_missing_permission_refresh_nothing() {
     let world = exh(public).await;
     let _ = world.sign_in().await.unwrap();
     for (status, number) in [(403, 129), (401, 10), (401, 104)] {
