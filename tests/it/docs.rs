@@ -1,5 +1,7 @@
 //! What documentation promises is there, and is of this version.
 
+use std::path::Path;
+
 use crate::source;
 
 #[test]
@@ -32,6 +34,40 @@ fn every_bound_has_its_place_in_the_chapter_on_defaults() {
     let bounds = bounds.iter().flat_map(|file| bounds_in(&file.path, &file.text));
     let missing: Vec<_> = bounds.filter(|bound| !chapter.contains(&format!("{bound})"))).collect();
     assert!(missing.is_empty(), "the chapter does not link to\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_test_that_the_chapter_on_providers_names_is_there() {
+    let chapter = include_str!("../../src/guide/providers.md");
+    let named: Vec<_> = chapter.split('`').filter_map(test_name).collect();
+    assert!(named.len() > 30, "{} tests are named", named.len());
+    let mut sources = String::new();
+    for folder in ["src", "tests"] {
+        read_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
+    }
+    let missing: Vec<_> =
+        named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no test is called {missing:?}");
+}
+
+/// `dialect::a_sentence_as_a_name` names a test.
+fn test_name(code: &str) -> Option<&str> {
+    let (module, name) = code.split_once("::")?;
+    let plain =
+        |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c));
+    (plain(module) && plain(name) && name.matches('_').count() > 3).then_some(name)
+}
+
+fn read_below(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let skipped = path.file_name().is_some_and(|name| name == "peers");
+        if path.is_dir() && !skipped {
+            read_below(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
 }
 
 /// The paths of public constants, and of the public fields of structs.
