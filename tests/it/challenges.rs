@@ -35,6 +35,7 @@ const TOO_LATE: ErrorKind = ErrorKind::Refused(Refusal::ChallengeExpired);
 #[derive(Clone)]
 struct Bank {
     authority: Url,
+    client: &'static str,
     /// For how long a code may be given; the policy's time if none.
     patience: Option<Duration>,
     passwords: Arc<AtomicU64>,
@@ -66,6 +67,7 @@ impl Bank {
     fn new() -> Self {
         Self {
             authority: Url::parse("https://bank.example/").unwrap(),
+            client: "client",
             patience: None,
             passwords: Arc::default(),
             answers: Arc::default(),
@@ -101,8 +103,8 @@ impl Provider for Bank {
         &self.authority
     }
 
-    fn client(&self) -> &'static str {
-        "client"
+    fn client(&self) -> &str {
+        self.client
     }
 
     fn rotation(&self) -> Rotation {
@@ -344,6 +346,25 @@ async fn a_ticket_of_another_session_or_from_another_ring_is_refused_and_nothing
     assert_eq!(fault(&error), Some(TicketFault::Altered));
     assert_eq!(branch.bank.counts(), (1, 0));
     branch.answer(&ticket, CODE).await.unwrap();
+}
+
+/// The answer to one server's challenge goes to no other, nor to another client of it.
+#[tokio::test]
+async fn a_challenge_is_over_while_its_provider_is_replaced_by_another_server_or_client() {
+    let branch = Branch::new().await;
+    let ticket = branch.challenge().await;
+    let bank = || branch.bank.clone();
+    let authority = Url::parse("https://elsewhere.example/").unwrap();
+    for other in [Bank { authority, ..bank() }, Bank { client: "another", ..bank() }] {
+        branch.all().replace(other).await.unwrap();
+        let error = branch.answer(&ticket, CODE).await.unwrap_err();
+        assert_eq!((error.kind(), fault(&error)), (ErrorKind::InvalidInput, None));
+        assert_eq!(branch.bank.counts(), (1, 0));
+    }
+    // The ticket is not used up, and other settings of the same client change nothing for users.
+    branch.all().replace(Bank { patience: Some(SECOND), ..bank() }).await.unwrap();
+    branch.answer(&ticket, CODE).await.unwrap();
+    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 1);
 }
 
 #[tokio::test]

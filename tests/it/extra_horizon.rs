@@ -9,12 +9,13 @@ use session_warden::provider::extra_horizon::{
     MfaAnswer, MfaChallenge, OAuth1, OAuth2, OidcLogin, Password, SsoToken,
 };
 use session_warden::seal::KeyRing;
-use session_warden::session::{Revocation, State, Verdict};
+use session_warden::session::{Adopt, Adopted, Revocation, State, Verdict};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{
     Endpoint, ExpiresIn, FakeAuthServer, FakeDialect, Fault, ManualClock,
 };
 use session_warden::ticket::Ticket;
+use session_warden::token::Tokens;
 use session_warden::transport::TransportConfig;
 use session_warden::{Error, ErrorKind, Establishment, PermissionToken, Session, Supervisor};
 
@@ -114,6 +115,24 @@ async fn an_oauth1_session_signs_requests_and_never_expires() {
         world.clock.advance(1000 * HOUR).await;
     }
     assert_eq!(world.server.counts().token.requests, 1);
+}
+
+#[tokio::test]
+async fn an_oauth1_token_that_exists_already_is_adopted_and_signs() {
+    let mut world = exh(one).await;
+    let Establishment::Active(had) = world.sign_in().await.unwrap() else { panic!() };
+    let former = world.session.export_secrets().await.unwrap();
+    let (token, secret) = (former.access_token().unwrap(), former.secret_of_token().unwrap());
+    let attributes = Attributes::new(had.user_id.unwrap()).token_id(had.token_id.unwrap());
+    let adopting = Tokens::new(attributes.clone()).access(token.clone(), None);
+    let adopting = adopting.token_secret(secret.clone());
+    world.session = world.supervisor.sessions("exh").unwrap().session(key("adopted"));
+    assert_eq!(world.session.adopt(adopting, Adopt::IfVacant).await.unwrap(), Adopted::Yes);
+    let (_, parts, body) = world.call_api().await;
+    assert_eq!(parts.status, 200, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(world.session.attributes().await.unwrap(), attributes);
+    assert_eq!(world.session.revoke().await.unwrap(), Revocation::AtServer);
+    assert!(!world.server.is_active(token.expose_secret()));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Providers that change under their sessions: replaced, reloaded, one for each tenant.
 
+mod calls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

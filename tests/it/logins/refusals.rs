@@ -234,6 +234,31 @@ async fn a_ticket_whose_code_was_not_sent_is_given_back() {
     assert_eq!(house.codes(), 1);
 }
 
+/// 1. A session lives here. 2. Its user signs in to it at another process. 3. A login ends here,
+/// whose claim finds that one's record.
+#[tokio::test]
+async fn a_ticket_whose_claim_was_too_late_is_given_back() {
+    let (house, login, back) = come_back().await;
+    let beside = house.beside(&house.ring).await;
+    let (here, there) = (house.sessions.session(key("device")), beside.session(key("device")));
+    for session in [&here, &there] {
+        let _ = session.establish(Password::new("ada", "ok")).await.unwrap();
+    }
+    let error = house.finish(&login, &back).await.unwrap_err();
+    let seen = (error.kind(), error.outcome());
+    assert_eq!(seen, (ErrorKind::Superseded, Some(ExchangeOutcome::NotSent)));
+    assert_eq!(house.codes(), 0);
+    assert_eq!(here.permission_token().await.unwrap().epoch(), 2, "what the other one made");
+    house.finish(&login, &back).await.unwrap();
+    assert_eq!(house.codes(), 1);
+    assert_eq!(here.permission_token().await.unwrap().epoch(), 3);
+    // A grant of the other's that is too late in its turn was not sent either.
+    let error = there.establish(Password::new("ada", "ok")).await.unwrap_err();
+    let seen = (error.kind(), error.outcome());
+    assert_eq!(seen, (ErrorKind::Superseded, Some(ExchangeOutcome::NotSent)));
+    assert_eq!(house.server.count(Endpoint::Password), 2);
+}
+
 /// Sixteen others sign in to the same session, and there is no room for one more.
 #[tokio::test]
 async fn a_ticket_whose_code_found_no_room_in_the_queue_is_given_back() {
