@@ -233,10 +233,26 @@ pub enum LostReason {
     /// An answer was lost, and the server rejected the one retry: the refresh token had been
     /// spent by the exchange whose answer was lost.
     LostInDoubt,
-    /// The tokens were deleted at the server by an operation of ours.
+    /// The refresh token was deleted at the server by an operation of ours.
     TokensDeleted,
+    /// The session was ended at the server by an operation of ours, its access token too.
+    SessionDeleted,
     /// The key that seals the record is missing.
     KeyMissing,
+}
+
+impl LostReason {
+    /// Whether we ended it ourselves.
+    pub(crate) fn is_ours(self) -> bool {
+        match self {
+            Self::TokensDeleted | Self::SessionDeleted => true,
+            Self::RefreshExpired
+            | Self::Rejected
+            | Self::Revoked
+            | Self::LostInDoubt
+            | Self::KeyMissing => false,
+        }
+    }
 }
 
 impl fmt::Display for LostReason {
@@ -247,6 +263,7 @@ impl fmt::Display for LostReason {
             Self::Revoked => "the session was revoked at the server",
             Self::LostInDoubt => "a refresh's answer was lost and its token is spent",
             Self::TokensDeleted => "the tokens were deleted",
+            Self::SessionDeleted => "the session was deleted",
             Self::KeyMissing => "the sealing key is missing",
         })
     }
@@ -276,6 +293,9 @@ pub enum Refusal {
     NotPermitted,
     /// The redirect's state does not belong to the login.
     LoginStateMismatch,
+    /// This machine's clock is too far from the server's, which wants signed requests to tell the
+    /// time (RFC 5849 section 3.3). Set the clock.
+    ClockSkew,
     /// The server gave no reason that is known here; see [`Error::provider_code`].
     Other,
 }
@@ -293,6 +313,7 @@ impl fmt::Display for Refusal {
             Self::UnknownSubject => "unknown subject",
             Self::NotPermitted => "not permitted",
             Self::LoginStateMismatch => "the redirect belongs to another login",
+            Self::ClockSkew => "the clocks differ too much",
             Self::Other => "for a reason of the server's own",
         })
     }
@@ -344,6 +365,7 @@ mod tests {
             LostReason::Revoked,
             LostReason::LostInDoubt,
             LostReason::TokensDeleted,
+            LostReason::SessionDeleted,
             LostReason::KeyMissing,
         ];
         let refusals = [
@@ -357,6 +379,7 @@ mod tests {
             Refusal::UnknownSubject,
             Refusal::NotPermitted,
             Refusal::LoginStateMismatch,
+            Refusal::ClockSkew,
             Refusal::Other,
         ];
         let plain = [

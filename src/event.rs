@@ -15,7 +15,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::error::LostReason;
-use crate::key::{ProviderName, SessionId};
+use crate::key::{ProviderName, SessionId, Tenant};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -83,7 +83,12 @@ pub enum EventKind {
     ProviderUnknown(ProviderName),
     /// The provider's source knows no provider for the session's tenant, or could not be asked.
     /// Said once for a tenant until it could.
-    ProviderUnresolved(ProviderName),
+    ProviderUnresolved {
+        /// Which provider.
+        provider: ProviderName,
+        /// Whose.
+        tenant: Tenant,
+    },
     /// A stored session was issued by another authority or to another client than the provider's
     /// configuration names now. It is kept, and nothing is sent.
     ForeignAuthority,
@@ -168,7 +173,7 @@ fn log(event: &Event) {
         | EventKind::Quarantined { .. }
         | EventKind::ProviderMisconfigured(_)
         | EventKind::ProviderUnknown(_)
-        | EventKind::ProviderUnresolved(_)
+        | EventKind::ProviderUnresolved { .. }
         | EventKind::ForeignAuthority => tracing::warn!(session, ?kind),
     }
 }

@@ -3,9 +3,9 @@
 //! | chapter | for whom |
 //! |---|---|
 //! | [`semantics`] | everybody: what a call gives in which state, what a failure means, what survives what |
-//! | [`operations`] | whoever runs it: events, status, shutdown, what to alert on |
+//! | [`operations`] | whoever runs it: events, status, what to alert on, secrets and keys that change, shutdown |
 //! | [`security`] | whoever answers for it: secrets, the transport, what is not protected |
-//! | [`providers`] | whoever connects a server: the `oauth2` provider's settings, and providers of your own |
+//! | [`providers`] | whoever connects a server: the `oauth2` provider's settings, a provider for each tenant, providers of your own |
 //! | [`testing`] | whoever tests a programme that embeds it |
 //! | [`defaults`] | whoever changes a bound |
 //! | [`architecture`] | whoever reads or changes the code |

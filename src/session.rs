@@ -27,6 +27,7 @@ pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod machine;
 pub(crate) mod message;
+mod outcome;
 mod restore;
 pub(crate) mod slot;
 mod status;
@@ -42,6 +43,7 @@ use self::door::{Door, SlotRef};
 pub use self::list::Filter;
 pub use self::login::Login;
 use self::message::{Ending, Granted, Job, Message};
+pub use self::outcome::{Establishment, Revocation, Verdict};
 use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
@@ -183,7 +185,8 @@ impl<P> Session<P> {
                 self.invalidate(used);
                 if let Some(slot) = self.door.find(&self.id) {
                     let core = &self.door.core;
-                    ending::end(core, &slot, used.generation(), LostReason::Revoked);
+                    let (dead, place) = (used.generation(), core.tasks.enter());
+                    ending::end(core, &slot, dead, LostReason::Revoked, place);
                 }
                 Verdict::Forward
             }
@@ -224,7 +227,7 @@ impl<P> Session<P> {
     ///
     /// `Store` if the store did not say that it is written: the session then goes on here, until
     /// the store shows that it did write it. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
-    /// `ShuttingDown`.
+    /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
     ///
@@ -242,7 +245,8 @@ impl<P> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`.
+    /// `Store`, `Deadline`, `Capacity`, `RetryLater`, `ShuttingDown`; `Misconfigured` for a tenant
+    /// that the provider's source does not know.
     ///
     /// # Cancel safety
     ///
@@ -301,6 +305,15 @@ impl<P: Provider> Session<P> {
     ///
     /// Grants are never coalesced: each caller gets the outcome of its own, one after the other,
     /// and the last one stands. A grant is sent at most once.
+    ///
+    /// A grant of another provider does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// # use session_warden::{Session, provider::oauth2::Password, testing::ScriptedProvider};
+    /// async fn sign_in(session: Session<ScriptedProvider>) {
+    ///     let _ = session.establish(Password::new("ada", "secret")).await;
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -429,45 +442,4 @@ impl<P> fmt::Debug for Session<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Session").field(&self.id).finish()
     }
-}
-
-/// What `establish` gave.
-#[must_use = "a challenge is not a session yet"]
-#[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
-pub enum Establishment<P: Provider> {
-    /// A session, with what the provider keeps beside its tokens.
-    Active(P::Attributes),
-    /// The server wants a second factor.
-    Challenge(P::Challenge),
-}
-
-impl<P: Provider> fmt::Debug for Establishment<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Active(attributes) => f.debug_tuple("Active").field(attributes).finish(),
-            Self::Challenge(_) => f.debug_tuple("Challenge").finish_non_exhaustive(),
-        }
-    }
-}
-
-/// What to do with a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "there is nothing else to do with a response")]
-pub enum Verdict {
-    /// The token was dead: call once more with another.
-    Retry,
-    /// Hand the response on.
-    Forward,
-}
-
-/// How a revocation ended. In every case the session is closed here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Revocation {
-    /// The server knows.
-    AtServer,
-    /// The server could not be told yet. It will be, unless an establish comes first.
-    Queued,
-    /// The server cannot be told, or there was nothing to tell.
-    LocalOnly,
 }

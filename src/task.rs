@@ -20,7 +20,9 @@ pub(crate) struct Tasks {
     closing: CancellationToken,
 }
 
-/// A place among the tasks: shutdown waits for it.
+/// A place among the tasks: shutdown waits for it. Who has one can have more, for what follows from
+/// what it does.
+#[derive(Clone)]
 pub(crate) struct Place {
     _token: TaskTrackerToken,
 }

@@ -20,8 +20,8 @@ pub mod store_suite;
 pub use self::chaos::Chaos;
 pub use self::double::Double;
 pub use self::fake_auth_server::{
-    Counts, Endpoint, ExpiresIn, FakeAuthServer, FakeAuthServerBuilder, FakeLogin, FakeRotation,
-    Fault, Tally,
+    Counts, Endpoint, ExpiresIn, FakeAuthServer, FakeAuthServerBuilder, FakeDialect, FakeLogin,
+    FakeRotation, Fault, Tally,
 };
 pub use self::faulty_store::{Faults, FaultyStore, Statement};
 pub use self::manual_clock::ManualClock;

@@ -56,7 +56,8 @@ impl Client {
             longest_retry_after: self.longest_retry_after(),
             challenge: policy.challenge,
         };
-        Wire::new(&self.means, clock, session, budget)
+        let issuer = (self.origin.as_str(), self.provider.client());
+        Wire::new(&self.means, clock, session, issuer, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,

@@ -78,7 +78,8 @@ impl Bench {
             longest_retry_after: Duration::from_secs(600),
             challenge: Duration::from_secs(600),
         };
-        Wire::new(&self.means, &self.clock, Some(&self.session), budget)
+        let issuer = ("https://provider.invalid", "client");
+        Wire::new(&self.means, &self.clock, Some(&self.session), issuer, budget)
     }
 
     /// A wall clock time, so many seconds after the start.

@@ -72,6 +72,21 @@ impl Gate {
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
     pub(crate) async fn enter(&self, clock: &dyn Clock) -> Result<Permit, Shut> {
+        let permit = self.enter_beside(clock).await?;
+        let mut state = self.state.lock();
+        if state.rejected.is_some() {
+            let now = clock.now().boot;
+            // Another may have become the probe meanwhile.
+            state.check(now)?;
+            // This one is the probe; the others wait for its report.
+            state.probe_at = now.after(self.limits.probe);
+        }
+        Ok(permit)
+    }
+
+    /// The same for what is no exchange, and whose success is not reported: it is never the probe,
+    /// or it would take the probe from those who learn from it whether the client is taken again.
+    pub(crate) async fn enter_beside(&self, clock: &dyn Clock) -> Result<Permit, Shut> {
         self.state.lock().check(clock.now().boot)?;
         let turn = tokio::select! {
             biased;
@@ -86,12 +101,7 @@ impl Gate {
             return Err(Shut { error, until: now.after(Duration::from_secs(1)) });
         };
         // Again: the server may have asked to be left alone while this exchange queued.
-        let mut state = self.state.lock();
-        state.check(now)?;
-        if state.rejected.is_some() {
-            // This one is the probe; the others wait for its report.
-            state.probe_at = now.after(self.limits.probe);
-        }
+        self.state.lock().check(now)?;
         Ok(Permit { _permit: permit })
     }
 
@@ -342,6 +352,19 @@ mod tests {
         drop(probe);
         let _all = (bench.enter().unwrap(), bench.enter().unwrap());
         assert_eq!(bench.fail(Exchanged::Own, &rejected), News::Alarm, "it is news again");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_exchange_waits_for_the_probe_like_all_and_does_not_take_it() {
+        let bench = Bench::new();
+        bench.fail(Exchanged::Own, &failed(FailureClass::Misconfigured));
+        let shut = bench.gate.enter_beside(&bench.clock).await.err().unwrap();
+        assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
+        bench.clock.advance(60 * SECOND);
+        drop(bench.gate.enter_beside(&bench.clock).await.ok().unwrap());
+        let _probe = bench.enter().unwrap();
+        assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND));
+        bench.gate.enter_beside(&bench.clock).await.err().unwrap();
     }
 
     #[test]

@@ -50,8 +50,8 @@ struct Failed {
 /// Why there is no client.
 pub(crate) struct Unresolved {
     pub(crate) error: Error,
-    /// Nobody was told yet.
-    pub(crate) is_news: bool,
+    /// The provider and its tenant, if nobody was told yet.
+    pub(crate) news: Option<(ProviderName, Tenant)>,
 }
 
 impl Site {
@@ -159,14 +159,21 @@ impl Site {
         if known.version != invalid.version {
             return Some(known);
         }
-        let now = clock.now().boot;
-        let probe = invalid.gate.limits().probe;
-        let doubted_at = asking.doubted_at.lock().replace(now);
-        if doubted_at.is_some_and(|at| now.since(at) < probe) {
-            *asking.doubted_at.lock() = doubted_at;
+        if !asking.may_doubt(invalid, clock.now().boot) {
             return None;
         }
         self.ask(asking, clock, policy).await.ok()
+    }
+
+    /// The server called this client invalid in a call beside the exchanges. True if the source is
+    /// asked before the next use, by the same rule as [`instead_of`](Self::instead_of).
+    pub(crate) fn doubt(&self, invalid: &Client, now: BootTime) -> bool {
+        let Some(asking) = &self.asking else { return false };
+        let doubted = self.version() != invalid.version || asking.may_doubt(invalid, now);
+        if doubted && self.version() == invalid.version {
+            self.expire();
+        }
+        doubted
     }
 
     async fn ask(
@@ -178,10 +185,8 @@ impl Site {
         let now = clock.now().boot;
         if let Some(failed) = asking.failed.lock().as_ref().filter(|failed| now < failed.retry_at) {
             let wait = failed.retry_at.since(now);
-            return Err(Unresolved {
-                error: failed.error.clone().with_retry_after(wait),
-                is_news: false,
-            });
+            let error = failed.error.clone().with_retry_after(wait);
+            return Err(Unresolved { error, news: None });
         }
         // Not left set if this is dropped: then nothing was learned.
         let found = AssertUnwindSafe(asking.source.ask(asking.tenant.clone())).catch_unwind();
@@ -196,29 +201,45 @@ impl Site {
                 *asking.failed.lock() = None;
                 Ok(self.replace(settings))
             }
-            Err(failed) => Err(asking.fail(failed.into_error(), clock.now().boot, policy)),
+            Err(failed) => {
+                let (error, is_news) = asking.fail(failed.into_error(), clock.now().boot, policy);
+                let whose = (self.name.clone(), asking.tenant.clone());
+                Err(Unresolved { error, news: is_news.then_some(whose) })
+            }
         }
     }
 }
 
 impl Asking {
+    /// Whether the source is asked because of this client, and not so soon again.
+    fn may_doubt(&self, invalid: &Client, now: BootTime) -> bool {
+        let mut doubted_at = self.doubted_at.lock();
+        let probe = invalid.gate.limits().probe;
+        let may = doubted_at.is_none_or(|at| now.since(at) >= probe);
+        if may {
+            *doubted_at = Some(now);
+        }
+        may
+    }
+
     fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
     }
 
-    fn fail(&self, error: Error, now: BootTime, policy: &Policy) -> Unresolved {
+    /// What everybody gets from now on, and whether that is news.
+    fn fail(&self, error: Error, now: BootTime, policy: &Policy) -> (Error, bool) {
         let mut failed = self.failed.lock();
         let tries = failed.as_ref().map_or(0, |failed| failed.tries).saturating_add(1);
         let wait = policy.backoff.wait(tries, fastrand::f64());
         *failed = Some(Failed { error: error.clone(), tries, retry_at: now.after(wait) });
-        Unresolved { error: error.with_retry_after(wait), is_news: tries == 1 }
+        (error.with_retry_after(wait), tries == 1)
     }
 }
 
 impl Unresolved {
     /// Of a site that has neither a client nor a source, which is never made.
     fn unknown() -> Self {
-        Self { error: SourceError::UnknownTenant.into_error(), is_news: false }
+        Self { error: SourceError::UnknownTenant.into_error(), news: None }
     }
 }
 

@@ -1,9 +1,13 @@
 //! What a provider is handed to talk to its server, and what dialects share in reading answers.
 
+mod json;
+pub(super) mod jwt;
+pub(super) mod lenient;
 mod reading;
 mod redirect;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -11,15 +15,19 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+pub(super) use self::json::Members;
+pub use self::json::json;
 pub use self::reading::object;
-pub(super) use self::reading::unusable;
-use self::reading::{by_code_or_status, class_of_code, error_code};
+use self::reading::{by_code_or_status, error_code};
+pub(super) use self::reading::{class_of_code, unusable};
+pub(super) use self::redirect::check_redirect_uri;
 pub use self::redirect::{RedirectFields, redirect_fields};
+pub use self::time::rfc3339;
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now};
@@ -29,13 +37,15 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
-use crate::transport;
+use crate::transport::{self, Fault};
 
 /// The wire of one exchange: the way to the server, within the exchange's budget.
 pub struct Wire<'a> {
     means: &'a Means,
     clock: &'a dyn Clock,
     session: Option<&'a SessionId>,
+    /// The authority's origin, and the client's id there.
+    issuer: (&'a str, &'a str),
     budget: Budget,
     begun: Now,
     /// When the latest request was sent: lifetimes count from there, not from the answer.
@@ -57,16 +67,23 @@ impl<'a> Wire<'a> {
         means: &'a Means,
         clock: &'a dyn Clock,
         session: Option<&'a SessionId>,
+        issuer: (&'a str, &'a str),
         budget: Budget,
     ) -> Self {
         let begun = clock.now();
-        Self { means, clock, session, budget, begun, sent: Mutex::new(None) }
+        Self { means, clock, session, issuer, budget, begun, sent: Mutex::new(None) }
     }
 
     /// The session that the exchange is for; none in a call that needs no session.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.session
+    }
+
+    /// The time of day, for a signature's timestamp.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.clock.now().wall
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
@@ -101,6 +118,17 @@ impl<'a> Wire<'a> {
         let life = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE);
         let sent = self.sent().wall;
         sent.checked_add(life.clamp(SHORTEST_LIFE, LONGEST_LIFE)).unwrap_or(sent)
+    }
+
+    /// When a token ends whose end the server says as a time of day. It is held against the
+    /// answer's `Date` (RFC 9110 section 6.6.1), the same clock's word, so that it does no harm if
+    /// server and backend do not agree on the time. Cut as by [`expires_in`](Self::expires_in).
+    #[must_use]
+    pub fn expires_at(&self, answer: &Response<Bytes>, at: SystemTime) -> SystemTime {
+        let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let left = at.duration_since(date.unwrap_or(self.sent().wall));
+        self.expires_in(left.unwrap_or_default().as_secs_f64())
     }
 
     /// When the latest request was sent; when the exchange began, if none was.
@@ -144,6 +172,26 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// What an answer means that brings nothing, where `named` is what the dialect's own code in
+    /// the body says of it. A status that is final, or of a gateway, speaks louder.
+    pub(super) fn judged(
+        &self,
+        answer: &Response<Bytes>,
+        named: Option<FailureClass>,
+    ) -> ExchangeError {
+        let failed = self.unsuccessful(answer);
+        let class = by_code_or_status(answer.status(), named, failed.class);
+        ExchangeError { class, ..failed }
+    }
+
+    /// When a challenge ends that the latest answer brought, and that lives for `lifetime`: no
+    /// later than [`Policy::challenge`](crate::policy::Policy::challenge) says.
+    #[must_use]
+    pub fn challenge_ends(&self, lifetime: Option<Duration>) -> SystemTime {
+        let most = self.budget.challenge;
+        self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most))
+    }
+
     /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
     /// [`Policy::challenge`](crate::policy::Policy::challenge) is over. The answer may come in
     /// another request, after a restart, and at another process with the same key ring.
@@ -157,9 +205,10 @@ impl<'a> Wire<'a> {
         lifetime: Option<Duration>,
     ) -> Result<Ticket, ExchangeError> {
         let session = self.session.ok_or_else(no_session)?;
-        let most = self.budget.challenge;
-        let expires = self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most));
-        Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, payload)?)
+        let expires = self.challenge_ends(lifetime);
+        let (authority, client) = self.issuer;
+        let sealed = Sealed { authority, client, payload };
+        Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
     }
 
     /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use it up: how
@@ -174,7 +223,14 @@ impl<'a> Wire<'a> {
         let now = self.clock.now().wall;
         let opened = self.means.tickets.look(ticket, Purpose::Challenge, now)?;
         opened.for_session(session)?;
-        Ok(opened.read()?.payload)
+        let (authority, client) = self.issuer;
+        let sealed = opened.read::<Unsealed<T>>()?.payload;
+        if sealed.authority != authority || sealed.client != client {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the provider's settings have changed since the challenge: begin again")
+                .into());
+        }
+        Ok(sealed.payload)
     }
 
     /// How long the server wants to be left alone: seconds or a date; garbage is nothing, and no
@@ -196,6 +252,33 @@ impl<'a> Wire<'a> {
 impl fmt::Debug for Wire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// What a challenge's ticket holds. The answer to one server's challenge goes to no other.
+#[derive(Serialize)]
+struct Sealed<'p, T> {
+    authority: &'p str,
+    client: &'p str,
+    payload: &'p T,
+}
+
+/// The same, read back.
+#[derive(Deserialize)]
+struct Unsealed<T> {
+    authority: String,
+    client: String,
+    payload: T,
+}
+
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        let class = match &fault {
+            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
+            Fault::Untrusted(_) => FailureClass::Untrusted,
+            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
+        };
+        Self::new(class).with_source(fault)
     }
 }
 

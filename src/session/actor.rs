@@ -18,7 +18,6 @@ use super::slot::{Parcel, Renewal, Slot};
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::event::EventKind;
 use crate::provider::client::Client;
-use crate::provider::site::Unresolved;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::task::{Place, within};
 use crate::token::Credentials;
@@ -255,7 +254,8 @@ impl Duty {
     /// behind this one, and a failed one is told to all until it is time to try again.
     async fn loaded(&self) -> Result<Arc<Client>, Error> {
         let Self { core, slot, .. } = self;
-        let client = self.resolved().await?;
+        let named = |error: Error| error.of_session(slot.id());
+        let client = core.resolve(&slot.site).await.map_err(named)?;
         if !slot.look(State::is_unloaded) {
             return Ok(client);
         }
@@ -280,20 +280,6 @@ impl Duty {
                 self.unloaded().map(|()| client)
             }
         }
-    }
-
-    /// The client, asked for if it is not known.
-    async fn resolved(&self) -> Result<Arc<Client>, Error> {
-        let Self { core, slot, .. } = self;
-        let Unresolved { error, is_news } =
-            match slot.site.resolve(&*core.clock, &core.policy).await {
-                Ok(client) => return Ok(client),
-                Err(unresolved) => unresolved,
-            };
-        if is_news {
-            core.event(slot, EventKind::ProviderUnresolved(slot.id().provider().clone()));
-        }
-        Err(error.of_session(slot.id()))
     }
 
     fn unloaded(&self) -> Result<(), Error> {

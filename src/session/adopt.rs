@@ -55,7 +55,8 @@ impl<P: Provider> Session<P> {
     /// `InvalidInput` if there is neither an access token nor a refresh token, if one is empty, or
     /// if the attributes cannot be written as JSON. `RetryLater` if another process has claimed the
     /// session. `Store` if the claim could not be written; tokens that could not be saved after it
-    /// are served and saved later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`.
+    /// are served and saved later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`;
+    /// `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
     ///

@@ -18,7 +18,7 @@ use crate::provider::{
     Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
     erased,
 };
-use crate::task::within;
+use crate::task::{Place, within};
 use crate::token::{Credentials, PermissionToken};
 
 impl<P: Provider> Session<P> {
@@ -56,12 +56,11 @@ impl<P: Provider> Session<P> {
         let Some(place) = core.tasks.enter() else {
             return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
         };
-        let call =
-            Call { session: self.clone(), slot: Arc::clone(&slot), client, provider, operation };
+        let (session, slot_of_call) = (self.clone(), Arc::clone(&slot));
+        let call = Call { session, slot: slot_of_call, client, provider, operation, place };
         let (done, ended) = oneshot::channel();
         core.tasks.run(async move {
             let made = AssertUnwindSafe(call.make(token)).catch_unwind().await;
-            drop(place);
             // Whoever gave up meanwhile leaves the effect behind all the same.
             drop(done.send(made.unwrap_or_else(|_| Err(panicked()))));
         });
@@ -78,6 +77,7 @@ struct Call<P: Provider, O> {
     client: Arc<Client>,
     provider: Arc<P>,
     operation: O,
+    place: Place,
 }
 
 impl<P: Provider, O: Operation<P>> Call<P, O> {
@@ -101,7 +101,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 }
                 (Rejection::SessionDead, Some(used)) => {
                     let generation = used.generation();
-                    ending::end(self.core(), &self.slot, generation, LostReason::Revoked);
+                    self.end(generation, LostReason::Revoked);
                     return Err(Error::new(ErrorKind::SignInAgain(LostReason::Revoked)));
                 }
                 (Rejection::None | Rejection::NotOurs | Rejection::TokenDead, _)
@@ -124,7 +124,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
             return Err(Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"));
         }
-        let permit = self.client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+        let permit =
+            self.client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
         let in_time = core.policy.exchange_budget;
         let prepared = self.client.provider.prepare(&wire);
         let prepared = within(&*core.clock, in_time, prepared).await;
@@ -143,7 +144,9 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         let tokens = erased::typed::<P>(held).map_err(ExchangeError::into_error)?;
         let (mut parts, body) = self.operation.request(&self.provider, &tokens)?.into_parts();
         if let Some(token) = token {
-            let signing = Signing::new(token, tokens.secret_of_token(), self.core().now().wall);
+            // Of this very token: a refresh may have come between the two.
+            let secret = self.slot.look(|state| state.token_secret(token.generation()));
+            let signing = Signing::new(token, secret.as_ref(), self.core().now().wall);
             self.client.provider.authorize(&signing, &mut parts)?;
         }
         Ok(Request::from_parts(parts, body))
@@ -158,18 +161,23 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
             Effect::None => {}
             Effect::AccessTokenDead => core.reject(slot, generation),
             Effect::RefreshTokenDead => {
-                ending::end(core, slot, generation, LostReason::TokensDeleted);
+                self.end(generation, LostReason::TokensDeleted);
             }
             Effect::SessionDead => {
                 core.reject(slot, generation);
-                ending::end(core, slot, generation, LostReason::TokensDeleted);
+                self.end(generation, LostReason::SessionDeleted);
             }
         }
         Ok(output)
     }
 
+    /// Also while a shutdown waits for this call.
+    fn end(&self, generation: u64, reason: LostReason) {
+        ending::end(self.core(), &self.slot, generation, reason, Some(self.place.clone()));
+    }
+
     fn failed(&self, failed: ExchangeError) -> Error {
-        self.core().told(&self.client, failed)
+        self.core().told(&self.slot.site, &self.client, Some(self.slot.id()), failed)
     }
 
     fn held(&self) -> Result<Sent> {

@@ -16,7 +16,7 @@ use crate::policy::{Policy, When};
 use crate::provider::client::Client;
 use crate::provider::gate::{Exchanged, News};
 use crate::provider::means::Means;
-use crate::provider::site::Site;
+use crate::provider::site::{Site, Unresolved};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::seal::KeyRing;
 use crate::store::{Owner, Store};
@@ -103,21 +103,48 @@ impl Core {
     pub(crate) fn report(
         &self,
         client: &Client,
+        session: Option<&SessionId>,
         of: Exchanged,
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
         if client.gate.report(now.boot, of, result) == News::Alarm {
             let kind = EventKind::ProviderMisconfigured(client.name.clone());
-            self.events.publish(Event::of_none(now.wall, kind));
+            // Where each tenant has its own client, the session says whose it is.
+            self.events.publish(match session {
+                Some(session) => Event::of_session(session, now.wall, 0, kind),
+                None => Event::of_none(now.wall, kind),
+            });
         }
+    }
+
+    /// The client of a site, asked for if it is not known.
+    pub(crate) async fn resolve(&self, site: &Site) -> Result<Arc<Client>, Error> {
+        let resolved = site.resolve(&*self.clock, &self.policy).await;
+        resolved.map_err(|unresolved| self.unresolved(unresolved))
+    }
+
+    pub(crate) fn unresolved(&self, Unresolved { error, news }: Unresolved) -> Error {
+        if let Some((provider, tenant)) = news {
+            let kind = EventKind::ProviderUnresolved { provider, tenant };
+            self.events.publish(Event::of_none(self.now().wall, kind));
+        }
+        error
     }
 
     /// What the caller of an operation is told that failed. All sessions know of it only that the
     /// server wants fewer requests, or calls the client invalid.
-    pub(crate) fn told(&self, client: &Client, failed: ExchangeError) -> Error {
-        if failed.class() == FailureClass::Throttled || failed.names_client() {
-            self.report(client, Exchanged::Grant, Err(&failed));
+    pub(crate) fn told(
+        &self,
+        site: &Site,
+        client: &Client,
+        session: Option<&SessionId>,
+        failed: ExchangeError,
+    ) -> Error {
+        let doubted = failed.names_client() && site.doubt(client, self.now().boot);
+        let concerns_all = failed.class() == FailureClass::Throttled || failed.names_client();
+        if concerns_all && !doubted {
+            self.report(client, session, Exchanged::Grant, Err(&failed));
         }
         failed.into_error()
     }

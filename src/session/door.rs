@@ -61,7 +61,11 @@ impl Door {
                     Answered::Failed(error) => return Err(error),
                     Answered::Wait(flight) => match flight.landing().await {
                         Landing::Token(token) if token.generation() > above => return Ok(token),
-                        Landing::Failed(error) => return Err(error),
+                        // What only a new grant helps is no end for who has one.
+                        Landing::Failed(error) if offer.is_none() || !is_lost(&error) => {
+                            return Err(error);
+                        }
+                        Landing::Failed(_) => {}
                         Landing::Token(_) | Landing::Again => {}
                     },
                     Answered::Again => {}
@@ -174,6 +178,10 @@ impl Door {
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
     }
+}
+
+fn is_lost(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::SignInAgain(_))
 }
 
 /// A call's hold on a slot. It borrows the door, because a counter that all sessions share would

@@ -7,11 +7,18 @@ use super::machine::{Input, State};
 use super::slot::Slot;
 use crate::error::LostReason;
 use crate::store::{Attempt, Claim, Claimed, Intent, Settle, SettleTo, StoreError};
-use crate::task::within;
+use crate::task::{Place, within};
 
 /// Ends the session of this generation: here at once, and in the store as soon as that can be
-/// written. A newer generation, or an exchange that runs, finds out by itself.
-pub(crate) fn end(core: &Arc<Core>, slot: &Arc<Slot>, generation: u64, reason: LostReason) {
+/// written, for which it needs a place. A newer generation, or an exchange that runs, finds out by
+/// itself.
+pub(crate) fn end(
+    core: &Arc<Core>,
+    slot: &Arc<Slot>,
+    generation: u64,
+    reason: LostReason,
+    place: Option<Place>,
+) {
     core.apply(slot, Input::Dead { generation, reason });
     let ended = slot.look(|state| {
         let rest = match state {
@@ -25,7 +32,7 @@ pub(crate) fn end(core: &Arc<Core>, slot: &Arc<Slot>, generation: u64, reason: L
         };
         (rest.lost() == Some(reason)).then(|| rest.counters())
     });
-    let (Some(counters), Some(place)) = (ended, core.tasks.enter()) else { return };
+    let (Some(counters), Some(place)) = (ended, place) else { return };
     let (keeper, ended) = (Arc::clone(core), Arc::clone(slot));
     core.tasks.run(async move {
         let written = write(&keeper, &ended, counters, reason);
@@ -49,7 +56,17 @@ async fn write(
 ) -> Result<(), StoreError> {
     let (owner, lease, at) = (core.owner, core.policy.lease, core.now());
     let claim = Claim { owner, intent: Intent::Refresh, epoch, generation, at, lease };
-    if let Claimed::Granted { fence } = core.store.claim(slot.id(), claim).await? {
+    let mut claimed = core.store.claim(slot.id(), claim).await?;
+    if let Claimed::Moved(Some(record)) = &claimed
+        && reason == LostReason::SessionDeleted
+        && (record.epoch, record.generation) == (epoch, generation)
+        && record.lost == Some(LostReason::TokensDeleted)
+    {
+        // What is lost already is not claimed for a refresh, and its access token is dead now too.
+        let claim = Claim { intent: Intent::Establish, ..claim };
+        claimed = core.store.claim(slot.id(), claim).await?;
+    }
+    if let Claimed::Granted { fence } = claimed {
         let attempt = Attempt { base: generation, fence };
         let settle = Settle { epoch, attempt, to: SettleTo::Lost(reason), retry_at: None };
         core.store.settle(slot.id(), settle).await?;

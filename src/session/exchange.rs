@@ -71,7 +71,9 @@ enum End {
     Challenge(Parcel),
     Failed(Failure),
     /// The store has something else than was thought; nothing was sent, or it does not count.
-    Superseded,
+    Superseded {
+        sent: bool,
+    },
 }
 
 impl Exchange {
@@ -156,7 +158,7 @@ impl Exchange {
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
         let fence = match self.claim(intent, claimed_at).await {
             Ok(Some(fence)) => fence,
-            Ok(None) => return End::Superseded,
+            Ok(None) => return End::Superseded { sent: false },
             Err(failed) => return End::Failed(failed),
         };
         let attempt = Attempt { base: self.base, fence };
@@ -224,7 +226,11 @@ impl Exchange {
         let commit = Commit { intent, epoch: self.epoch, attempt, credentials, due_at };
         slot.owe(Some(Arc::new(commit)));
         core.apply(slot, Input::Issued(held.clone()));
-        if save::in_time(core, slot).await { End::Active(held) } else { End::Superseded }
+        if save::in_time(core, slot).await {
+            End::Active(held)
+        } else {
+            End::Superseded { sent: true }
+        }
     }
 
     async fn failed(
@@ -245,7 +251,7 @@ impl Exchange {
         // The row is looked at again before a session is declared lost: if it moved, our token
         // was stale, and it is the newer one that counts.
         match self.settle(attempt, to, self.retry_at(&failure)).await {
-            Some(Settled::Moved) => End::Superseded,
+            Some(Settled::Moved) => End::Superseded { sent: true },
             Some(Settled::Done) | None => End::Failed(failure),
         }
     }
@@ -299,10 +305,11 @@ impl Exchange {
                 core.apply(slot, Input::Failed(failure));
                 Err(error)
             }
-            End::Superseded => {
+            End::Superseded { sent } => {
                 tracing::warn!(session = %slot.id(), "another process was faster");
                 core.apply(slot, Input::Superseded);
-                Err(Error::new(ErrorKind::Superseded))
+                let error = Error::new(ErrorKind::Superseded);
+                Err(if sent { error } else { error.with_outcome(ExchangeOutcome::NotSent) })
             }
         };
         self.ended = true;

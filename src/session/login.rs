@@ -136,20 +136,19 @@ impl<P: RedirectLogin> Session<P> {
             return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
         }
         let site = self.provider.site(self.id.key().tenant());
-        let client = site.resolve(&*core.clock, &core.policy).await;
-        let client = client.map_err(|unresolved| unresolved.error.of_session(&self.id))?;
+        let client = core.resolve(&site).await.map_err(|error| error.of_session(&self.id))?;
         let Some(provider) = client.typed::<P>() else {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("another provider stands in for this one, and has no login"));
         };
         let wire = client.wire(&*core.clock, Some(&self.id), &core.policy);
-        let permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+        let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
         let prepared = client.provider.prepare(&wire);
         let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
         drop((permit, wire));
-        prepared
-            .unwrap_or_else(|| Err(ExchangeError::new(FailureClass::NotSent)))
-            .map_err(|failed| core.told(&client, failed).of_session(&self.id))?;
+        prepared.unwrap_or_else(|| Err(ExchangeError::new(FailureClass::NotSent))).map_err(
+            |failed| core.told(&site, &client, Some(&self.id), failed).of_session(&self.id),
+        )?;
         Ok((client, provider))
     }
 }

@@ -195,7 +195,7 @@ impl Renewable {
         match self {
             Self::No => false,
             // We ended it ourselves: only somebody who says so begins it again.
-            Self::Itself => lost != LostReason::TokensDeleted,
+            Self::Itself => !lost.is_ours(),
             Self::Vouched => true,
         }
     }

@@ -13,7 +13,7 @@ use super::flight::{Flight, Landing, Pilot};
 use super::machine::{self, Answer, Effects, Held, Input, Moment, Renewable, Rules, State};
 use super::message::Job;
 use crate::clock::{BootTime, Clock, Now};
-use crate::error::{Error, ErrorKind, LostReason};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::key::SessionId;
 use crate::policy::DRIFT;
 pub(crate) use crate::provider::erased::Parcel;
@@ -261,7 +261,7 @@ impl Slot {
     pub(crate) fn wait_place(self: &Arc<Self>, most: usize) -> Result<WaitPlace, Error> {
         let place = WaitPlace(Arc::clone(self));
         if self.waiters.fetch_add(1, Ordering::AcqRel) >= most {
-            return Err(Error::new(ErrorKind::Capacity).about("too many callers wait"));
+            return Err(full("too many callers wait"));
         }
         Ok(place)
     }
@@ -270,7 +270,7 @@ impl Slot {
         let mut inner = self.inner.lock();
         inner.queue.retain(|job| !job.is_abandoned());
         if inner.queue.len() >= most {
-            return Err(Error::new(ErrorKind::Capacity).about("too many grants are queued"));
+            return Err(full("too many grants are queued"));
         }
         inner.queue.push_back(job);
         Ok(())
@@ -475,6 +475,11 @@ impl Drop for WaitPlace {
     fn drop(&mut self) {
         self.0.waiters.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Nothing was sent: a grant that was turned away here is still good.
+fn full(what: &'static str) -> Error {
+    Error::new(ErrorKind::Capacity).about(what).with_outcome(ExchangeOutcome::NotSent)
 }
 
 pub(crate) fn set_aside(pause: Duration) -> Error {

@@ -9,6 +9,7 @@ use super::Sessions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Tenant;
 use crate::provider::client::Client;
+use crate::provider::site::Site;
 use crate::provider::{ClientOperation, ExchangeError, FailureClass, Provider};
 use crate::session::core::Core;
 use crate::task::within;
@@ -33,8 +34,9 @@ impl<P: Provider> Sessions<P> {
         let Some(_place) = core.tasks.enter() else {
             return Err(Error::new(ErrorKind::ShuttingDown));
         };
+        let site = self.provider.site(tenant);
         let (client, provider) = self.client(tenant).await?;
-        let call = ask(core, &client, &*provider, &operation);
+        let call = ask(core, &site, &client, &*provider, &operation);
         let call = within(&*core.clock, core.policy.wait, AssertUnwindSafe(call).catch_unwind());
         match call.await {
             Some(Ok(answer)) => answer,
@@ -49,8 +51,7 @@ impl<P: Provider> Sessions<P> {
     pub(super) async fn client(&self, tenant: &Tenant) -> Result<(Arc<Client>, Arc<P>)> {
         let core = &self.door.core;
         let site = self.provider.site(tenant);
-        let client = site.resolve(&*core.clock, &core.policy).await;
-        let client = client.map_err(|unresolved| unresolved.error)?;
+        let client = core.resolve(&site).await?;
         let provider = client.typed().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput).about("another provider stands in for this one")
         })?;
@@ -60,15 +61,16 @@ impl<P: Provider> Sessions<P> {
 
 async fn ask<P: Provider, O: ClientOperation<P>>(
     core: &Core,
+    site: &Site,
     client: &Client,
     provider: &P,
     operation: &O,
 ) -> Result<O::Output> {
     let wire = client.wire(&*core.clock, None, &core.policy);
-    let _permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+    let _permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
     let in_time = core.policy.exchange_budget;
     let prepared = within(&*core.clock, in_time, client.provider.prepare(&wire)).await;
-    let told = |failed: ExchangeError| core.told(client, failed);
+    let told = |failed: ExchangeError| core.told(site, client, None, failed);
     prepared.unwrap_or_else(|| Err(slow(FailureClass::NotSent))).map_err(told)?;
     let request = operation.request(provider)?;
     let answer = within(&*core.clock, in_time, wire.send(request)).await;

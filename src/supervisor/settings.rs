@@ -88,7 +88,7 @@ impl<P: Provider> Sessions<P> {
     async fn asked_anew(&self, site: &Arc<Site>) -> Result<()> {
         let core = &self.door.core;
         let asked = site.renew(&*core.clock, &core.policy).await;
-        asked.map_err(|unresolved| unresolved.error)?;
+        asked.map_err(|unresolved| core.unresolved(unresolved))?;
         self.reconsider(site).await;
         Ok(())
     }

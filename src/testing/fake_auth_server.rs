@@ -16,6 +16,7 @@ mod authority;
 mod browser;
 mod builder;
 mod counts;
+mod dialect;
 mod fault;
 mod registry;
 mod reply;
@@ -28,12 +29,13 @@ mod tests;
 pub use browser::FakeLogin;
 pub use builder::{FakeAuthServerBuilder, FakeRotation};
 pub use counts::{Counts, Endpoint, Tally};
+pub use dialect::FakeDialect;
 pub use fault::Fault;
 pub use reply::ExpiresIn;
 
-/// An OAuth 2.0 authorization server on the loopback interface, for tests.
+/// An authorization server on the loopback interface, for tests.
 ///
-/// It speaks the standard dialect over real HTTP/1.1: `POST /token` (RFC 6749, the grants
+/// It speaks one [dialect](FakeDialect) over real HTTP/1.1. The standard one is `POST /token` (RFC 6749, the grants
 /// `password`, `client_credentials`, `authorization_code` with PKCE, and `refresh_token`),
 /// `POST /revoke` (RFC 7009), `POST /introspect` (RFC 7662), the metadata (RFC 8414),
 /// `GET /authorize`, which sends the browser back at once, [as it is told](FakeLogin), with code,
@@ -208,12 +210,16 @@ impl FakeAuthServer {
     pub fn revoke_user(&self, name: &str) {
         self.shared.update(|state| {
             state.authority.end_grants(|holder| holder.user.as_deref() == Some(name));
+            state.sites.extra_horizon.end_tokens(|user| user == name);
         });
     }
 
     /// Ends all grants.
     pub fn kill_all_grants(&self) {
-        self.shared.update(|state| state.authority.end_grants(|_| true));
+        self.shared.update(|state| {
+            state.authority.end_grants(|_| true);
+            state.sites.extra_horizon.end_tokens(|_| true);
+        });
     }
 
     /// Ends all access tokens; refresh tokens live on.
@@ -305,7 +311,12 @@ impl FakeAuthServer {
     #[must_use]
     pub fn is_active(&self, token: &str) -> bool {
         let now = self.shared.clock.now().boot;
-        self.shared.read(|state| state.authority.describe(token, now).is_some())
+        self.shared.read(|state| {
+            let known = |token| state.authority.describe(token, now).is_some();
+            known(token)
+                || known(dialect::jwt::unwrap(token))
+                || state.sites.extra_horizon.has_token(token)
+        })
     }
 }
 

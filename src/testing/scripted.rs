@@ -14,7 +14,8 @@ use url::Url;
 
 use crate::error::Error;
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing,
+    UnattendedGrant, Wire,
 };
 use crate::token::{Placement, Tokens};
 
@@ -401,6 +402,13 @@ where
             .access(format!("access-{number}"), end(lifetime))
             .refresh(format!("refresh-{number}"), end(self.refresh_lifetime))
     }
+}
+
+impl<C, A> UnattendedGrant<ScriptedProvider<(), C, A>> for ()
+where
+    C: Send + Sync + 'static,
+    A: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
 }
 
 impl<G, C, A> Provider for ScriptedProvider<G, C, A>

@@ -41,7 +41,7 @@ pub(super) fn write(
     }
 }
 
-/// None if it is not what [`write()`] writes.
+/// None if it is not what [`write`](fn@write) writes.
 pub(super) fn read(plain: &[u8]) -> Option<Body<'_>> {
     let (id, rest) = plain.split_first_chunk()?;
     let (expires, rest) = rest.split_first_chunk()?;

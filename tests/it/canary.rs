@@ -7,10 +7,14 @@ use std::time::Duration;
 use base64::Engine;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
+use session_warden::provider::Provider;
+use session_warden::provider::ioffice::{self, IOffice};
 use session_warden::provider::oauth2::{Attributes, AuthorizationCode, OAuth2, Password};
 use session_warden::session::{Adopt, Filter};
 use session_warden::store::{MemoryStore, Store};
-use session_warden::testing::{Endpoint, FakeAuthServer, FakeRotation, Fault, ManualClock};
+use session_warden::testing::{
+    Endpoint, FakeAuthServer, FakeDialect, FakeRotation, Fault, ManualClock,
+};
 use session_warden::token::Tokens;
 use session_warden::transport::TransportConfig;
 use session_warden::{ErrorKind, Session, Supervisor};
@@ -25,6 +29,21 @@ const CANARY: &str = "canary7f3a";
 struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl Heard {
+    /// Hears while the answer lives.
+    fn to_all_logs(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+        // What uses the `log` crate is heard too.
+        drop(tracing_log::LogTracer::init());
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(self.clone())
+            .with_ansi(false)
+            .finish();
+        // With one subscriber alone, a place in the code that another test comes to first is
+        // switched off for good, because that test's thread has none.
+        let second = tracing::Dispatch::new(tracing_subscriber::registry());
+        (tracing::subscriber::set_default(subscriber), second)
+    }
+
     fn listen(&self, what: impl std::fmt::Debug) {
         self.0.lock().extend(format!("{what:?}\n{what:#?}\n").into_bytes());
     }
@@ -82,15 +101,7 @@ impl<'a> MakeWriter<'a> for Heard {
 #[tokio::test]
 async fn invariant_10_no_secret_is_in_any_log_error_event_or_debug_output() {
     let heard = Heard::default();
-    // What uses the `log` crate is heard too.
-    drop(tracing_log::LogTracer::init());
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(heard.clone())
-        .with_ansi(false)
-        .finish();
-    let _listening = tracing::subscriber::set_default(subscriber);
-
+    let _listening = heard.to_all_logs();
     for rotation in [FakeRotation::Strict, FakeRotation::Fork(30 * SECOND)] {
         let clock = ManualClock::new();
         let server = FakeAuthServer::builder()
@@ -104,6 +115,47 @@ async fn invariant_10_no_secret_is_in_any_log_error_event_or_debug_output() {
             .unwrap();
         live(&server, &heard, clock).await;
     }
+    heard.check();
+}
+
+/// The same where everything secret goes in headers.
+#[tokio::test]
+async fn invariant_10_no_secret_header_of_ioffice_is_in_any_log_error_event_or_debug_output() {
+    let heard = Heard::default();
+    let _listening = heard.to_all_logs();
+    let clock = ManualClock::new();
+    let builder = FakeAuthServer::builder().dialect(FakeDialect::IOffice).clock(clock.clone());
+    let server = builder.token_prefix(CANARY).client("app", CANARY).user("ada", CANARY);
+    let server = server.start().await.unwrap();
+    let name = http::HeaderName::from_static("x-client-secret");
+    let provider = IOffice::new(server.url(), "app", "https://b.example/cb").unwrap();
+    let provider = provider.client_secret_header(name, CANARY).unwrap();
+    heard.listen(&provider);
+    let supervisor = Supervisor::builder()
+        .clock(clock.clone())
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider("ioffice", provider)
+        .start()
+        .await
+        .unwrap();
+    let session: Session<IOffice> =
+        supervisor.sessions("ioffice").unwrap().session(crate::support::key("ada"));
+    for fault in faults() {
+        let grant = ioffice::Password::new("ada", CANARY);
+        heard.listen(&grant);
+        heard.listen(crate::support::until(&clock, session.establish(grant)).await);
+        server.fail_next(Endpoint::SecurityFactor, fault.clone());
+        heard.listen(session.establish(ioffice::Password::new("ada", CANARY)).await);
+        server.fail_next(Endpoint::RefreshToken, fault);
+        look(&session, &heard).await;
+        heard.listen(session.call(ioffice::TokenInfo).await);
+        clock.advance(Duration::from_secs(7200)).await;
+    }
+    let unsendable = ioffice::Password::new("ada", format!("{CANARY}\n"));
+    heard.listen_to(&session.establish(unsendable).await.unwrap_err());
+    heard.listen_to(&session.establish(ioffice::Code::new(CANARY)).await.unwrap_err());
+    heard.listen(session.revoke().await);
+    heard.listen(supervisor.shutdown(SECOND).await);
     heard.check();
 }
 
@@ -184,7 +236,7 @@ async fn sign_in(world: &OAuthWorld, heard: &Heard) -> Option<()> {
     }
 }
 
-async fn look(session: &Session<OAuth2>, heard: &Heard) {
+async fn look<P: Provider>(session: &Session<P>, heard: &Heard) {
     for got in [session.permission_token().await, session.refresh().await] {
         match got {
             Ok(token) => {

@@ -1,5 +1,7 @@
 //! What documentation promises is there, and is of this version.
 
+use std::path::Path;
+
 use crate::source;
 
 #[test]
@@ -21,6 +23,75 @@ fn the_readme_names_this_version() {
         let ours = env!("CARGO_PKG_VERSION");
         assert!(covers(&stated, ours), "README asks for {stated}, but this is {ours}");
     }
+}
+
+#[test]
+fn every_bound_has_its_place_in_the_chapter_on_defaults() {
+    let chapter = include_str!("../../src/guide/defaults.md");
+    let rooms = ["src/policy.rs", "src/transport.rs", "src/key.rs"];
+    let files = source::files();
+    let bounds: Vec<_> = files.iter().filter(|file| rooms.contains(&&*file.path)).collect();
+    let bounds = bounds.iter().flat_map(|file| bounds_in(&file.path, &file.text));
+    let missing: Vec<_> = bounds.filter(|bound| !chapter.contains(&format!("{bound})"))).collect();
+    assert!(missing.is_empty(), "the chapter does not link to\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_test_that_the_chapter_on_providers_names_is_there() {
+    let chapter = include_str!("../../src/guide/providers.md");
+    let named: Vec<_> = chapter.split('`').filter_map(test_name).collect();
+    assert!(named.len() > 30, "{} tests are named", named.len());
+    let mut sources = String::new();
+    for folder in ["src", "tests"] {
+        read_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
+    }
+    let missing: Vec<_> =
+        named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no test is called {missing:?}");
+}
+
+/// `dialect::a_sentence_as_a_name` names a test.
+fn test_name(code: &str) -> Option<&str> {
+    let (module, name) = code.split_once("::")?;
+    let plain =
+        |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c));
+    (plain(module) && plain(name) && name.matches('_').count() > 3).then_some(name)
+}
+
+fn read_below(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let skipped = path.file_name().is_some_and(|name| name == "peers");
+        if path.is_dir() && !skipped {
+            read_below(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// The paths of public constants, and of the public fields of structs.
+fn bounds_in(file: &str, text: &str) -> Vec<String> {
+    let module = source::module(file).join("::");
+    let mut bounds = Vec::new();
+    let mut of = String::new();
+    for line in source::blank(text).lines() {
+        if let Some(constant) = line.strip_prefix("pub const ") {
+            bounds.extend(word(constant).map(|name| format!("crate::{module}::{name}")));
+        } else if let Some(name) = line.strip_prefix("pub struct ").and_then(word) {
+            of = format!("crate::{module}::{name}");
+        } else if let Some((name, _)) =
+            line.strip_prefix("    pub ").and_then(|field| field.split_once(':'))
+            && !name.contains(' ')
+        {
+            bounds.push(format!("{of}::{name}"));
+        }
+    }
+    bounds
+}
+
+fn word(text: &str) -> Option<&str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
 }
 
 /// Line and name of the public functions that give a future and lack a section in their docs. In a
@@ -156,6 +227,16 @@ mod tests {
         let text = "pub(crate) async fn one() {}\nasync fn two() {}\npub fn three(f: impl Future) {}\n\
                     pub fn four() { async fn five() {} }\n/// pub async fn six() {}\n";
         assert_eq!(silent(text), [""; 0]);
+    }
+
+    #[test]
+    fn bounds_are_constants_and_fields() {
+        let text = "pub const ONE: u8 = 1;\npub struct A {\n    pub two: u8,\n    three: u8,\n}\n\
+                    impl A {\n    pub fn four(five: u8) {}\n}\npub struct B;";
+        assert_eq!(
+            bounds_in("src/policy.rs", text),
+            ["ONE", "A::two"].map(|name| { format!("crate::policy::{name}") })
+        );
     }
 
     #[test]

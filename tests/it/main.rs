@@ -10,24 +10,37 @@
 )]
 
 mod adopt;
+mod calls;
 mod canary;
+mod challenges;
+mod circle;
+mod community;
+mod conformance;
 mod docs;
 mod due;
 mod examples;
+mod extra_horizon;
 mod forget;
 mod handover;
 mod import;
+mod integrator;
 mod interleavings;
 mod invariants;
+mod ioffice;
+mod iot;
 mod layers;
 mod lifecycle;
 mod listing;
+mod logins;
 mod oauth2;
 mod one_refresh;
+mod renewal;
 mod saving;
 mod scene;
 mod settings;
 mod source;
+mod spatium;
 mod sqlite;
 mod store;
 mod support;
+mod types;

@@ -1,5 +1,7 @@
 //! Providers that change under their sessions: replaced, reloaded, one for each tenant.
 
+mod calls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -226,9 +228,9 @@ async fn a_tenant_that_is_not_known_is_told_and_reported_and_others_go_on() {
     assert_eq!(scene.kind("stranger").await, ErrorKind::Misconfigured);
     assert_eq!(scene.asked(), 1, "not again before the back-off is over");
     let event = events.next().await.unwrap();
-    let name = ProviderName::new("p").unwrap();
-    assert_eq!(event.kind, EventKind::ProviderUnresolved(name));
-    assert_eq!(event.session.as_ref(), Some(scene.session("stranger").id()));
+    let provider = ProviderName::new("p").unwrap();
+    let tenant = tenant("stranger");
+    assert_eq!(event.kind, EventKind::ProviderUnresolved { provider, tenant });
     let _ = scene.session("one").establish(()).await.unwrap();
     // It moves in: the source is asked again when it is due, or when it is told to.
     scene.put("stranger", scripted());

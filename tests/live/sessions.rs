@@ -3,6 +3,8 @@
 mod doubt;
 mod ends;
 mod grants;
+mod logins;
+mod quickstart;
 mod refresh;
 
 use std::future::Future;

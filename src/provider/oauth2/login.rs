@@ -171,18 +171,7 @@ impl OAuth2 {
 
 /// Checks a URI to which browsers come back.
 pub(super) fn check_redirect_uri(uri: &str) -> Result<()> {
-    let invalid = || Error::new(ErrorKind::InvalidInput).about("the redirect URI");
-    let url = Url::parse(uri).map_err(|cause| invalid().with_source(cause))?;
-    // RFC 6749 section 3.1.2.
-    if url.fragment().is_some() {
-        return Err(invalid().with_source("it has a fragment"));
-    }
-    // What is in its query comes back with the answer.
-    let query = wire::redirect_fields(uri).map_err(|cause| invalid().with_source(cause))?;
-    if ANSWER.iter().any(|name| query.contains(name)) {
-        return Err(invalid().with_source("its query has a parameter of the answer"));
-    }
-    Ok(())
+    wire::check_redirect_uri(uri, ANSWER)
 }
 
 /// What an error answer means (RFC 6749 section 4.1.2.1, `OpenID` Connect Core 1.0 section

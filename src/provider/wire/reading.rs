@@ -23,7 +23,10 @@ pub(super) fn error_code(body: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// What a code says by itself; nothing if it is not known here.
-pub(super) fn class_of_code(code: &str, invalid_grant: FailureClass) -> Option<FailureClass> {
+pub(in crate::provider) fn class_of_code(
+    code: &str,
+    invalid_grant: FailureClass,
+) -> Option<FailureClass> {
     Some(match code {
         // The second and third are GitHub's words for it.
         "invalid_grant" | "bad_refresh_token" | "bad_verification_code" => invalid_grant,

@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::provider::LoginRequest;
@@ -74,6 +75,27 @@ pub fn redirect_fields(redirect: &str) -> Result<RedirectFields, Error> {
         }
     }
     Ok(RedirectFields(fields))
+}
+
+/// Checks a URI to which browsers come back with the parameters `answer`.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has one of the parameters in its
+/// query, or any twice.
+pub(in crate::provider) fn check_redirect_uri(uri: &str, answer: &[&str]) -> Result<(), Error> {
+    let invalid = || Error::new(ErrorKind::InvalidInput).about("the redirect URI");
+    let url = Url::parse(uri).map_err(|cause| invalid().with_source(cause))?;
+    // RFC 6749 section 3.1.2.
+    if url.fragment().is_some() {
+        return Err(invalid().with_source("it has a fragment"));
+    }
+    // What is in its query comes back with the answer.
+    let query = redirect_fields(uri).map_err(|cause| invalid().with_source(cause))?;
+    if answer.iter().any(|name| query.contains(name)) {
+        return Err(invalid().with_source("its query has a parameter of the answer"));
+    }
+    Ok(())
 }
 
 /// Twice what common servers and browsers take.

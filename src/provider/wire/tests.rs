@@ -150,3 +150,20 @@ async fn a_request_that_got_no_answer_counts_as_sent() {
     bench.clock.advance(4 * SECOND);
     assert_eq!(wire.send(post(&peer)).await.unwrap_err().class(), FailureClass::NotSent);
 }
+
+#[test]
+fn a_time_of_day_is_held_against_the_servers_own_clock() {
+    let bench = Bench::new();
+    let wire = bench.wire();
+    let dated = |seconds| {
+        let date = httpdate::fmt_http_date(Bench::at(seconds));
+        Response::builder().header("date", date).body(Bytes::new()).unwrap()
+    };
+    let undated = Response::new(Bytes::new());
+    assert_eq!(wire.expires_at(&undated, Bench::at(60)), Bench::at(60));
+    assert_eq!(wire.expires_at(&dated(0), Bench::at(60)), Bench::at(60));
+    assert_eq!(wire.expires_at(&dated(3600), Bench::at(3660)), Bench::at(60));
+    assert_eq!(wire.expires_at(&dated(40), Bench::at(30)), Bench::at(0) + SHORTEST_LIFE);
+    let odd = Response::builder().header("date", "soon").body(Bytes::new()).unwrap();
+    assert_eq!(wire.expires_at(&odd, Bench::at(60)), Bench::at(60));
+}

@@ -54,7 +54,7 @@ impl Exchange {
                 let attempt = Attempt { base: self.base, fence };
                 (self.issued(Intent::Establish, attempt, credentials, now).await, false)
             }
-            Ok(None) => (End::Superseded, true),
+            Ok(None) => (End::Superseded { sent: false }, true),
             Err(failed) => (End::Failed(failed), false),
         }
     }
@@ -104,7 +104,7 @@ impl Exchange {
 fn outcome(end: &End) -> Result<Adopted, Error> {
     match end {
         End::Active(_) => Ok(Adopted::Yes),
-        End::Superseded | End::Challenge(_) => Err(Error::new(ErrorKind::Superseded)),
+        End::Superseded { .. } | End::Challenge(_) => Err(Error::new(ErrorKind::Superseded)),
         End::Failed(Failure { error, .. }) => Err(error.clone()),
     }
 }

@@ -118,7 +118,7 @@ async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revo
     if !client.issued(credentials) {
         return Err(super::foreign().error);
     }
-    let permit = client.gate.enter(&*core.clock).await.map_err(|shut| shut.error)?;
+    let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
     let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
     let provider = &*client.provider;
     let exchange = async {

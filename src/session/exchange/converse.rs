@@ -41,7 +41,7 @@ impl Exchange {
             Ok(_) | Err(_) => None,
         };
         let Some(client) = instead else {
-            self.core.report(&self.client, self.exchanged, said.0.as_ref().map(|_| ()));
+            self.report(&self.client, said.0.as_ref().map(|_| ()));
             return said;
         };
         let again = match (is_grant, self.exchanged, &held) {
@@ -54,7 +54,7 @@ impl Exchange {
             return (said.0.map_err(unprocessed), said.1);
         }
         let said = self.say(&client, claimed_at, grant, held).await;
-        self.core.report(&client, self.exchanged, said.0.as_ref().map(|_| ()));
+        self.report(&client, said.0.as_ref().map(|_| ()));
         said
     }
 
@@ -76,6 +76,10 @@ impl Exchange {
                 Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
             )),
         }
+    }
+
+    fn report(&self, client: &Client, result: Result<(), &ExchangeError>) {
+        self.core.report(client, Some(self.slot.id()), self.exchanged, result);
     }
 
     async fn say(
@@ -115,7 +119,8 @@ impl Exchange {
             Some(Err(_)) | None => ExchangeError::new(FailureClass::NotSent)
                 .with_source("the provider did not prepare the exchange"),
         };
-        self.core.report(client, Exchanged::Own, Err(&failed));
+        let id = Some(self.slot.id());
+        self.core.report(client, id, Exchanged::Own, Err(&failed));
         Err(self.failure(Intent::Refresh, failed, None))
     }
 

@@ -119,6 +119,7 @@ impl Rest {
                 LostReason::RefreshExpired | LostReason::TokensDeleted => lost.held.as_ref(),
                 LostReason::Rejected
                 | LostReason::Revoked
+                | LostReason::SessionDeleted
                 | LostReason::LostInDoubt
                 | LostReason::KeyMissing => None,
             },

@@ -23,9 +23,12 @@ pub(super) fn dead(
     effects: &mut Effects,
 ) -> State {
     let mut lose_if = |mut rest: Rest| {
-        if rest.lost() == Some(LostReason::TokensDeleted) {
+        let lost = rest.lost();
+        if lost.is_some_and(LostReason::is_ours) && !reason.is_ours() {
             // We ended it ourselves, and no renewal may forget that.
             rest.reject(generation);
+            rest
+        } else if lost == Some(reason) {
             rest
         } else if rest.serving().is_some_and(|held| held.generation == generation) {
             lose(rest, reason, effects)

@@ -41,14 +41,17 @@ pub(super) fn of_lost(reason: LostReason) -> i64 {
         LostReason::LostInDoubt => 3,
         LostReason::TokensDeleted => 4,
         LostReason::KeyMissing => 5,
+        LostReason::SessionDeleted => 6,
     }
 }
 
 pub(super) fn lost(code: i64) -> Option<LostReason> {
-    use LostReason::{KeyMissing, LostInDoubt, RefreshExpired, Rejected, Revoked, TokensDeleted};
-    [RefreshExpired, Rejected, Revoked, LostInDoubt, TokensDeleted, KeyMissing]
-        .into_iter()
-        .find(|of| of_lost(*of) == code)
+    use LostReason::{
+        KeyMissing, LostInDoubt, RefreshExpired, Rejected, Revoked, SessionDeleted, TokensDeleted,
+    };
+    let all =
+        [RefreshExpired, Rejected, Revoked, LostInDoubt, TokensDeleted, KeyMissing, SessionDeleted];
+    all.into_iter().find(|of| of_lost(*of) == code)
 }
 
 /// Nanoseconds since 1970; times beyond the year 2262 or before 1677 are those.

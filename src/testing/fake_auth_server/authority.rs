@@ -155,6 +155,34 @@ impl Authority {
         Some(Description { holder, expires: refresh.expires, is_access: false })
     }
 
+    /// Whether there is such an access token, be it expired.
+    pub(super) fn knows_access(&self, token: &str) -> bool {
+        self.access.contains_key(token)
+    }
+
+    /// Whether it is a refresh token whose time is over.
+    pub(super) fn is_expired_refresh(&self, token: &str, now: BootTime) -> bool {
+        let expires = self.refresh.get(token).and_then(|refresh| refresh.expires);
+        expires.is_some_and(|expires| now >= expires)
+    }
+
+    /// Ends a refresh token alone.
+    pub(super) fn forget_refresh(&mut self, token: &str) {
+        self.refresh.remove(token);
+    }
+
+    /// What `ask` gives while the server rotates like this.
+    pub(super) fn rotating<T>(
+        &mut self,
+        rotation: FakeRotation,
+        ask: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let usual = std::mem::replace(&mut self.policy.rotation, rotation);
+        let given = ask(self);
+        self.policy.rotation = usual;
+        given
+    }
+
     /// Ends the grants which this picks.
     pub(super) fn end_grants(&mut self, ends: impl Fn(&Holder) -> bool) {
         for grant in 0..self.grants.len() {
@@ -179,7 +207,8 @@ impl Authority {
         live.len()
     }
 
-    fn new_grant(&mut self, holder: Holder, now: BootTime) -> (usize, Issued) {
+    /// A new grant, and the name by which [`end_grant`](Self::end_grant) ends it.
+    pub(super) fn new_grant(&mut self, holder: Holder, now: BootTime) -> (usize, Issued) {
         let scope = holder.scope.clone();
         let with_refresh = holder.user.is_some();
         let grant = self.grants.len();
@@ -223,7 +252,7 @@ impl Authority {
         token
     }
 
-    fn end_grant(&mut self, grant: usize) {
+    pub(super) fn end_grant(&mut self, grant: usize) {
         let Some(grant) = self.grants.get_mut(grant).filter(|grant| !grant.revoked) else {
             return;
         };
@@ -240,7 +269,36 @@ impl Authority {
         grant_lives && unexpired && matches!(refresh.standing, Standing::Current)
     }
 
-    fn new_token(&mut self) -> Token {
+    /// Whether a refresh token was good until its time was over.
+    pub(super) fn is_expired(&self, refresh_token: &str, now: BootTime) -> bool {
+        self.refresh.get(refresh_token).is_some_and(|refresh| {
+            let grant_lives = self.grants.get(refresh.grant).is_some_and(|grant| !grant.revoked);
+            grant_lives && refresh.expires.is_some_and(|expires| expires <= now)
+        })
+    }
+
+    /// Whether an access token was good until its time was over.
+    pub(super) fn is_expired_access(&self, token: &str, now: BootTime) -> bool {
+        self.access.get(token).is_some_and(|access| access.expires <= now)
+    }
+
+    /// The newest access token of a refresh token, if both serve.
+    pub(super) fn current_access(&self, refresh_token: &str, now: BootTime) -> Option<Token> {
+        let refresh = self.refresh.get(refresh_token)?;
+        let access = self.access.get(&refresh.access).filter(|access| now < access.expires);
+        access.filter(|_| self.is_current(refresh, now)).map(|_| Arc::clone(&refresh.access))
+    }
+
+    /// Ends the grant of a refresh token, whose access tokens serve on.
+    pub(super) fn end_refresh(&mut self, refresh_token: &str) {
+        let Some(refresh) = self.refresh.get(refresh_token) else { return };
+        if let Some(grant) = self.grants.get_mut(refresh.grant).filter(|grant| !grant.revoked) {
+            grant.revoked = true;
+            self.totals.grants_revoked += 1;
+        }
+    }
+
+    pub(super) fn new_token(&mut self) -> Token {
         let mut text = self.policy.token_prefix.clone();
         text.extend(std::iter::repeat_with(|| self.random.alphanumeric()).take(TOKEN_CHARS));
         text.into()

@@ -47,7 +47,7 @@ impl State {
         let redirect_uri = form.required("redirect_uri")?;
         let mut back = Url::parse(redirect_uri).map_err(|_| Refusal::InvalidRequest)?;
         // From here on the browser goes back, whatever happens.
-        let verdict = self.verdict(form);
+        let verdict = self.verdict(&form);
         let (name, value) = match &verdict {
             Ok(user) => {
                 let code = Code {

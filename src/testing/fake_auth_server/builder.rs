@@ -11,6 +11,7 @@ use super::FakeAuthServer;
 use super::authority::{Authority, Policy};
 use super::browser::FakeLogin;
 use super::counts::{Counts, Presented};
+use super::dialect::{FakeDialect, Sites};
 use super::fault::Faults;
 use super::registry::Registry;
 use super::reply::ExpiresIn;
@@ -47,6 +48,7 @@ pub struct FakeAuthServerBuilder {
     registry: Registry,
     login: FakeLogin,
     issuer: Option<String>,
+    dialect: FakeDialect,
 }
 
 impl FakeAuthServerBuilder {
@@ -60,7 +62,16 @@ impl FakeAuthServerBuilder {
         };
         let clock = Arc::new(SystemClock::new());
         let (registry, login) = (Registry::default(), FakeLogin::default());
-        Self { clock, policy, registry, login, issuer: None }
+        let dialect = FakeDialect::default();
+        Self { clock, policy, registry, login, issuer: None, dialect }
+    }
+
+    /// What the server speaks. Faults, counters and clock are the same for all dialects.
+    ///
+    /// Defaults to [`FakeDialect::OAuth2`].
+    pub fn dialect(mut self, dialect: FakeDialect) -> Self {
+        self.dialect = dialect;
+        self
     }
 
     /// The clock that ends lifetimes and grace times, and delays answers.
@@ -165,11 +176,16 @@ impl FakeAuthServerBuilder {
     /// # Cancel safety
     ///
     /// If the future is dropped, no server runs.
-    pub async fn start(self) -> io::Result<FakeAuthServer> {
+    pub async fn start(mut self) -> io::Result<FakeAuthServer> {
+        if self.dialect == FakeDialect::Circle {
+            self.policy.rotation = FakeRotation::None;
+            self.policy.refresh_lifetime.get_or_insert(A_MONTH);
+        }
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let state = State {
             authority: Authority::new(self.policy),
+            sites: Sites::default(),
             registry: self.registry,
             login: self.login,
             faults: Faults::default(),
@@ -181,7 +197,7 @@ impl FakeAuthServerBuilder {
             held: 0,
             releases: 0,
         };
-        let shared = Arc::new(Shared::new(state, self.clock));
+        let shared = Arc::new(Shared::new(state, self.clock, self.dialect));
         Ok(FakeAuthServer::spawn(listener, shared, url))
     }
 }
@@ -190,6 +206,7 @@ impl fmt::Debug for FakeAuthServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the clients and users, which have secrets.
         f.debug_struct("FakeAuthServerBuilder")
+            .field("dialect", &self.dialect)
             .field("rotation", &self.policy.rotation)
             .field("access_lifetime", &self.policy.access_lifetime)
             .field("refresh_lifetime", &self.policy.refresh_lifetime)
@@ -198,3 +215,6 @@ impl fmt::Debug for FakeAuthServerBuilder {
 }
 
 const ACCESS_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Of Circle's refresh tokens.
+const A_MONTH: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 /// A part of the server that counts its requests and can be made to fail.
 ///
 /// Every token request belongs to [`Token`](Self::Token) and, if its grant type is known, to the
-/// endpoint of that grant type too.
+/// endpoint of that grant type too. The paths are those of the standard dialect; the others have
+/// their own for what is the same, a refresh for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -31,6 +32,29 @@ pub enum Endpoint {
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
     Discovery,
+    /// A factor that is exchanged for tokens later: Spatium's
+    /// `POST /api/security-factor/credentials`, iOFFICE's code for a password,
+    /// `POST /external/api/oauth2/auth`.
+    SecurityFactor,
+    /// Tokens for factors: Spatium's `POST /api/permission/issue-by-factors`.
+    IssueByFactors,
+    /// Tokens for a key: Spatium's `POST /api/permission/issue-by-key`.
+    IssueByKey,
+    /// Tokens for a member: Circle's `POST /api/v1/headless/auth_token`.
+    AuthToken,
+    /// The end of an access token alone: Circle's `POST /api/v1/headless/access_token/revoke`.
+    RevokeAccessToken,
+    /// Tokens for a second factor: Extra Horizon's `POST /auth/v2/oauth1/tokens/mfa`, and its grant
+    /// type `mfa`.
+    SecondFactor,
+    /// Tokens for a single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/consume`.
+    ConsumeSso,
+    /// A single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/generate`.
+    GenerateSso,
+    /// A list of tokens: Extra Horizon's `GET /auth/v2/oauth1/tokens` and its like.
+    ListTokens,
+    /// The end of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}` and its like.
+    DeleteToken,
 }
 
 impl Endpoint {
@@ -40,14 +64,24 @@ impl Endpoint {
             Self::Password
             | Self::ClientCredentials
             | Self::AuthorizationCode
-            | Self::RefreshToken => Some(Self::Token),
+            | Self::RefreshToken
+            | Self::IssueByFactors
+            | Self::IssueByKey
+            | Self::AuthToken
+            | Self::SecondFactor
+            | Self::ConsumeSso => Some(Self::Token),
             Self::Token
             | Self::Revoke
             | Self::Introspect
             | Self::Resource
             | Self::Authorize
             | Self::UserInfo
-            | Self::Discovery => None,
+            | Self::Discovery
+            | Self::SecurityFactor
+            | Self::RevokeAccessToken
+            | Self::GenerateSso
+            | Self::ListTokens
+            | Self::DeleteToken => None,
         }
     }
 }
@@ -105,12 +139,16 @@ pub struct Counts {
     pub grants_revoked: u64,
     /// Refresh tokens that arrived in more than one token request, whatever was answered.
     pub presented_twice: u64,
+    /// Requests of the endpoints that only dialects other than the standard one have.
+    pub(super) others: BTreeMap<Endpoint, Tally>,
     /// Refusals by error code. Those of [`Fault`](super::Fault)s are not counted.
     pub errors: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    pub(super) fn of(&self, endpoint: Endpoint) -> Tally {
+    /// The requests of one endpoint.
+    #[must_use]
+    pub fn of(&self, endpoint: Endpoint) -> Tally {
         match endpoint {
             Endpoint::Token => self.token,
             Endpoint::Password => self.password,
@@ -123,6 +161,16 @@ impl Counts {
             Endpoint::Authorize => self.authorize,
             Endpoint::UserInfo => self.userinfo,
             Endpoint::Discovery => self.discovery,
+            Endpoint::SecurityFactor
+            | Endpoint::IssueByFactors
+            | Endpoint::IssueByKey
+            | Endpoint::AuthToken
+            | Endpoint::RevokeAccessToken
+            | Endpoint::SecondFactor
+            | Endpoint::ConsumeSso
+            | Endpoint::GenerateSso
+            | Endpoint::ListTokens
+            | Endpoint::DeleteToken => self.others.get(&endpoint).copied().unwrap_or_default(),
         }
     }
 
@@ -147,6 +195,16 @@ impl Counts {
             Endpoint::Authorize => &mut self.authorize,
             Endpoint::UserInfo => &mut self.userinfo,
             Endpoint::Discovery => &mut self.discovery,
+            Endpoint::SecurityFactor
+            | Endpoint::IssueByFactors
+            | Endpoint::IssueByKey
+            | Endpoint::AuthToken
+            | Endpoint::RevokeAccessToken
+            | Endpoint::SecondFactor
+            | Endpoint::ConsumeSso
+            | Endpoint::GenerateSso
+            | Endpoint::ListTokens
+            | Endpoint::DeleteToken => self.others.entry(endpoint).or_default(),
         }
     }
 }

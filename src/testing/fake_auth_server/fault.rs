@@ -26,11 +26,11 @@ pub enum Fault {
         /// The body; sent as JSON if it begins with a brace.
         body: Option<String>,
     },
-    /// Not processed: an error answer in the form of RFC 6749.
+    /// Not processed: an error answer in the form of RFC 6749, or of the server's dialect.
     OAuthError {
         /// The status code; one that HTTP does not have is sent as 500.
         status: u16,
-        /// The value of `error`.
+        /// The value of `error`, or what the dialect has in its place.
         code: String,
     },
     /// Not processed: 307 to this place.
@@ -56,7 +56,7 @@ pub enum Fault {
     Html,
     /// Processed, then 200 without a body.
     Empty200,
-    /// Processed, then the real answer without its `access_token`.
+    /// Processed, then the real answer without its access token.
     NoAccessToken,
     /// Processed, then half of the real answer, and the connection is closed.
     TornBody,

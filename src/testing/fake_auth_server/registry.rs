@@ -27,6 +27,16 @@ impl Registry {
         self.clients.is_empty() || self.clients.contains_key(client)
     }
 
+    /// A client's secret, where clients are named; outer `None` if there is no such client.
+    pub(super) fn secret_of(&self, client: &str) -> Option<Option<&str>> {
+        self.clients.get(client).map(Option::as_deref)
+    }
+
+    /// Whether clients are named.
+    pub(super) fn names_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
     /// The id of the client, if it is who it says.
     pub(super) fn authenticate(&self, credentials: Credentials) -> Result<String, Refusal> {
         let known = self.clients.get(&credentials.id);

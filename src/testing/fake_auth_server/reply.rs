@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::authority::Issued;
 
-/// What `expires_in` says in the answers of the token endpoint.
+/// What `expires_in` says in the answers of the token endpoint, or what a dialect has in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExpiresIn {
@@ -22,6 +22,18 @@ pub enum ExpiresIn {
 }
 
 impl ExpiresIn {
+    /// What stands in the place of `honest`, in dialects that say the time of the end. A text that
+    /// is no JSON is a string there.
+    pub(super) fn instead_of(&self, honest: Value) -> Option<Value> {
+        match self {
+            Self::Honest => Some(honest),
+            Self::Missing => None,
+            Self::Json(text) => {
+                Some(serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
+            }
+        }
+    }
+
     /// This JSON text, as it is.
     pub fn json(text: impl Into<String>) -> Self {
         Self::Json(text.into())
@@ -70,7 +82,8 @@ impl Refusal {
             | Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, None),
         };
         let json = members([("error", self.code().into())]);
-        Reply { status, challenge, ..Reply::ok(json) }
+        let refused = Some(self.code().to_owned());
+        Reply { status, challenge, refused, ..Reply::ok(json) }
     }
 }
 
@@ -82,14 +95,40 @@ pub(super) struct Reply {
     /// JSON text, because not all that we want to send is a [`Value`].
     expires_in: Option<String>,
     location: Option<String>,
-    /// The error that a browser takes back.
+    /// Why it is a refusal, if it is one, as it is counted.
     refused: Option<String>,
+    /// Where the access token is.
+    access_token: &'static [&'static str],
 }
 
 impl Reply {
     pub(super) fn ok(json: Map<String, Value>) -> Self {
         let status = StatusCode::OK;
-        Self { status, challenge: None, json, expires_in: None, location: None, refused: None }
+        Self {
+            status,
+            challenge: None,
+            json,
+            expires_in: None,
+            location: None,
+            refused: None,
+            access_token: &["access_token"],
+        }
+    }
+
+    /// An answer without a body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self { status, ..Self::ok(Map::new()) }
+    }
+
+    /// A refusal, counted under `code`.
+    pub(super) fn refusal(status: StatusCode, code: &str, json: Map<String, Value>) -> Self {
+        Self { status, refused: Some(code.to_owned()), ..Self::ok(json) }
+    }
+
+    /// With an access token that is not the member `access_token`: the names on the way to it.
+    pub(super) fn access_token_at(mut self, path: &'static [&'static str]) -> Self {
+        self.access_token = path;
+        self
     }
 
     /// A browser that goes back to its client, with an error or without.
@@ -121,8 +160,21 @@ impl Reply {
         Self { expires_in, ..Self::ok(json) }
     }
 
-    pub(super) fn without(mut self, member: &str) -> Self {
-        self.json.remove(member);
+    pub(super) fn without_access_token(mut self) -> Self {
+        if let [parents @ .., name] = self.access_token {
+            let mut members = Some(&mut self.json);
+            for parent in parents {
+                let inner = members.and_then(|members| members.get_mut(*parent));
+                members = inner.and_then(Value::as_object_mut);
+            }
+            members.and_then(|members| members.remove(*name));
+        }
+        self
+    }
+
+    /// The members, with something else in the place of every text.
+    pub(super) fn with_wrong_types(mut self) -> Self {
+        self.json.values_mut().for_each(spoil);
         self
     }
 
@@ -140,6 +192,9 @@ impl Reply {
     }
 
     pub(super) fn body(&self) -> String {
+        if self.status == StatusCode::NO_CONTENT {
+            return String::new();
+        }
         let mut text = Value::Object(self.json.clone()).to_string();
         if let Some(expires_in) = &self.expires_in {
             let last_brace = text.pop();
@@ -157,9 +212,26 @@ impl From<Refusal> for Reply {
     }
 }
 
+impl From<Result<Self, Refusal>> for Reply {
+    fn from(result: Result<Self, Refusal>) -> Self {
+        result.unwrap_or_else(Self::from)
+    }
+}
+
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         (self.status, self.headers(), Body::from(self.body())).into_response()
+    }
+}
+
+/// A number in the place of a text, and the other way round.
+fn spoil(value: &mut Value) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(spoil),
+        Value::Array(items) => items.iter_mut().for_each(spoil),
+        Value::String(_) => *value = 12345.into(),
+        Value::Number(_) => *value = Map::new().into(),
+        Value::Null | Value::Bool(_) => {}
     }
 }
 
@@ -169,27 +241,4 @@ pub(super) fn json_headers() -> HeaderMap {
 
 pub(super) fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// RFC 8414 section 2.
-pub(super) fn metadata(url: &str, issuer: &str) -> Reply {
-    Reply::ok(members([
-        ("issuer", issuer.into()),
-        ("token_endpoint", format!("{url}/token").into()),
-        ("revocation_endpoint", format!("{url}/revoke").into()),
-        ("introspection_endpoint", format!("{url}/introspect").into()),
-        ("authorization_endpoint", format!("{url}/authorize").into()),
-        ("authorization_response_iss_parameter_supported", true.into()),
-        ("userinfo_endpoint", format!("{url}/userinfo").into()),
-        ("response_types_supported", json!(["code"])),
-        (
-            "grant_types_supported",
-            json!(["password", "client_credentials", "authorization_code", "refresh_token"]),
-        ),
-        (
-            "token_endpoint_auth_methods_supported",
-            json!(["client_secret_basic", "client_secret_post", "none"]),
-        ),
-        ("code_challenge_methods_supported", json!(["S256"])),
-    ]))
 }

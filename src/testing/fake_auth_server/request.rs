@@ -4,49 +4,48 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Method};
+use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::counts::Endpoint;
 use super::reply::Refusal;
 
 /// A request that has arrived whole.
 pub(super) struct Call {
-    pub(super) endpoint: Endpoint,
-    headers: HeaderMap,
-    /// Of the body, or else of the query; refused if it is not a form.
-    form: Result<Form, Refusal>,
+    pub(super) method: Method,
+    /// As it was sent, escapes and all.
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Call {
-    pub(super) fn get(endpoint: Endpoint, headers: HeaderMap, query: Option<&str>) -> Self {
-        let form = Form::of(query.unwrap_or_default().as_bytes());
-        Self { endpoint, headers, form }
+    pub(super) fn new(head: http::request::Parts, body: Bytes) -> Self {
+        let http::request::Parts { method, uri, headers, .. } = head;
+        let (path, query) = (uri.path().to_owned(), uri.query().map(str::to_owned));
+        Self { method, path, query, headers, body }
     }
 
-    /// A token request goes to the endpoint of its grant type, if that is known.
-    pub(super) fn post(endpoint: Endpoint, headers: HeaderMap, body: &[u8]) -> Self {
-        let form = Form::parse(&headers, body);
-        let grant_type = form.as_ref().ok().and_then(|form| form.value("grant_type"));
-        let endpoint = match (endpoint, grant_type) {
-            (Endpoint::Token, Some("password")) => Endpoint::Password,
-            (Endpoint::Token, Some("client_credentials")) => Endpoint::ClientCredentials,
-            (Endpoint::Token, Some("authorization_code")) => Endpoint::AuthorizationCode,
-            (Endpoint::Token, Some("refresh_token")) => Endpoint::RefreshToken,
-            _ => endpoint,
-        };
-        Self { endpoint, headers, form }
+    /// Of the body, or of the query where there is none; refused if it is not a form.
+    pub(super) fn form(&self) -> Result<Form, Refusal> {
+        match self.method {
+            Method::GET => Form::of(self.query.as_deref().unwrap_or_default().as_bytes()),
+            _ => Form::parse(&self.headers, &self.body),
+        }
     }
 
-    pub(super) fn form(&self) -> Result<&Form, Refusal> {
-        self.form.as_ref().map_err(|refusal| *refusal)
+    /// The members of a body that is a JSON object and is called so.
+    pub(super) fn json(&self) -> Option<Map<String, Value>> {
+        let is_json = essence(&self.headers).eq_ignore_ascii_case("application/json");
+        serde_json::from_slice(&self.body).ok().filter(|_| is_json)
     }
 
-    /// The refresh token of a request to refresh.
-    pub(super) fn refresh_token(&self) -> Option<&str> {
-        let form = self.form.as_ref().ok().filter(|_| self.endpoint == Endpoint::RefreshToken);
-        form.and_then(|form| form.value("refresh_token"))
+    /// A header's value.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// The access token at the protected resource.
@@ -70,7 +69,8 @@ impl Call {
         Ok(credentials)
     }
 
-    fn authorization(&self, scheme: &str) -> Option<&str> {
+    /// The credentials of the `Authorization` header, if it is of this scheme.
+    pub(super) fn authorization(&self, scheme: &str) -> Option<&str> {
         let header = self.headers.get(AUTHORIZATION)?.to_str().ok()?;
         let (given, rest) = header.split_once(' ')?;
         given.eq_ignore_ascii_case(scheme).then_some(rest.trim_start())
@@ -93,16 +93,14 @@ impl Form {
     }
 
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
-        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
-        if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        if !essence(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Refusal::InvalidRequest);
         }
         Self::of(body)
     }
 
     /// Refuses a parameter that comes twice (RFC 6749 sections 3.1 and 3.2).
-    fn of(text: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn of(text: &[u8]) -> Result<Self, Refusal> {
         let mut values = HashMap::new();
         for (name, value) in form_urlencoded::parse(text) {
             if values.insert(name.into_owned(), value.into_owned()).is_some() {
@@ -128,6 +126,12 @@ impl Credentials {
         let secret = Some(decode(secret)).filter(|secret| !secret.is_empty());
         Some(Self { id: decode(id), secret })
     }
+}
+
+/// What a body is called, without its parameters.
+fn essence(headers: &HeaderMap) -> &str {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
 }
 
 /// The value of `x=text`. An `&` or `=` in the text is not encoded, but also not harmful.

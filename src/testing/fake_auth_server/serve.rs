@@ -7,9 +7,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::counts::Endpoint;
+use super::dialect::{FakeDialect, Route};
 use super::fault::Fault;
 use super::reply::{Reply, json_headers};
 use super::request::Call;
@@ -55,18 +56,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
-    Router::new()
-        .route("/token", post(|state, request| form(Endpoint::Token, state, request)))
-        .route("/revoke", post(|state, request| form(Endpoint::Revoke, state, request)))
-        .route("/introspect", post(|state, request| form(Endpoint::Introspect, state, request)))
-        .route("/resource", get(|state, head| bare(Endpoint::Resource, state, head)))
-        .route("/authorize", get(|state, head| bare(Endpoint::Authorize, state, head)))
-        .route("/userinfo", get(|state, head| bare(Endpoint::UserInfo, state, head)))
-        .route(
-            "/.well-known/oauth-authorization-server",
-            get(|state, head| bare(Endpoint::Discovery, state, head)),
-        )
-        .with_state(Arc::clone(shared))
+    Router::new().fallback(receive).with_state(Arc::clone(shared))
 }
 
 async fn converse(stream: TcpStream, router: Router, shared: Arc<Shared>) {
@@ -98,51 +88,47 @@ async fn converse(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     drop(connection.await);
 }
 
-async fn form(
-    endpoint: Endpoint,
-    State(shared): State<Arc<Shared>>,
-    request: Request<Body>,
-) -> Response {
+async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
-    match axum::body::to_bytes(body, BODY_LIMIT).await {
-        Ok(body) => answer(&shared, &Call::post(endpoint, head.headers, &body)).await,
-        Err(_) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
-    }
+    let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let call = Call::new(head, body);
+    let mut response = match shared.dialect.route(&call) {
+        Ok(route) => answer(&shared, &route, &call).await,
+        Err(nowhere) => nowhere.into_response(),
+    };
+    // By the server's clock, where hyper would put the machine's.
+    let date = httpdate::fmt_http_date(shared.clock.now().wall);
+    response.headers_mut().extend(header(DATE, &date));
+    response
 }
 
-async fn bare(
-    endpoint: Endpoint,
-    State(shared): State<Arc<Shared>>,
-    head: http::request::Parts,
-) -> Response {
-    answer(&shared, &Call::get(endpoint, head.headers, head.uri.query())).await
-}
-
-async fn answer(shared: &Arc<Shared>, call: &Call) -> Response {
-    let Some(fault) = shared.arrive(call) else {
-        return shared.process(call).into_response();
+async fn answer(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
+    let Some(fault) = shared.arrive(route) else {
+        return shared.process(route, call).into_response();
     };
     match fault {
         Fault::CloseBeforeProcessing => close(),
         Fault::HoldBeforeProcessing => {
             shared.hold().await;
-            shared.process(call).into_response()
+            shared.process(route, call).into_response()
         }
         Fault::Status { code, retry_after, body } => status(code, retry_after, body),
         Fault::OAuthError { status, code } => {
-            let body = serde_json::json!({ "error": code }).to_string();
+            let body = shared.dialect.error(call, &code).to_string();
             (status_code(status), json_headers(), body).into_response()
         }
         Fault::RedirectTo(place) => {
             (StatusCode::TEMPORARY_REDIRECT, header(LOCATION, &place)).into_response()
         }
         Fault::Delay(duration) => {
-            let reply = shared.process(call);
+            let reply = shared.process(route, call);
             shared.sleep(duration).await;
             reply.into_response()
         }
         Fault::HoldUntilReleased => {
-            let reply = shared.process(call);
+            let reply = shared.process(route, call);
             shared.hold().await;
             reply.into_response()
         }
@@ -156,7 +142,7 @@ async fn answer(shared: &Arc<Shared>, call: &Call) -> Response {
         | Fault::NoAccessToken
         | Fault::TornBody
         | Fault::HugeBody
-        | Fault::SlowBody(_) => spoil(shared, shared.process(call), fault),
+        | Fault::SlowBody(_) => spoil(shared, shared.process(route, call), fault),
     }
 }
 
@@ -168,10 +154,11 @@ fn spoil(shared: &Arc<Shared>, reply: Reply, fault: Fault) -> Response {
         Fault::StatusAfterCommit(code) => status_code(code).into_response(),
         Fault::BodyAfterCommit(body) => json(body.into()),
         Fault::Malformed => json(MALFORMED.into()),
-        Fault::WrongTypes => json(WRONG_TYPES.into()),
+        Fault::WrongTypes if shared.dialect == FakeDialect::OAuth2 => json(WRONG_TYPES.into()),
+        Fault::WrongTypes => json(reply.with_wrong_types().body().into()),
         Fault::Html => (header(CONTENT_TYPE, "text/html"), HTML).into_response(),
         Fault::Empty200 => json(Body::empty()),
-        Fault::NoAccessToken => reply.without("access_token").into_response(),
+        Fault::NoAccessToken => reply.without_access_token().into_response(),
         Fault::TornBody => {
             let whole = Bytes::from(reply.body());
             let length = header(CONTENT_LENGTH, &whole.len().to_string());

@@ -13,6 +13,7 @@ use crate::testing::ManualClock;
 
 mod browser;
 mod control;
+mod dialects;
 mod faults;
 mod oauth2;
 mod requests;

@@ -407,9 +407,10 @@ fn every_state_has_its_answer() {
 #[test]
 fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
     let need = |renewable| Input::Need { above: 0, renewable };
-    let by_us = lost(expired(), LostReason::TokensDeleted);
+    let by_us = |reason| Rest::Lost(lost(expired(), reason));
     let closed = Rest::Closed(closed(false));
-    for ended in [Rest::Lost(by_us), closed] {
+    let ends = [by_us(LostReason::TokensDeleted), by_us(LostReason::SessionDeleted), closed];
+    for ended in ends {
         let state = State::Rest(ended);
         let start = |renewable| step(state.clone(), need(renewable), &after(0)).1.start;
         assert_eq!(start(Renewable::Itself), None, "{state:?}");

@@ -38,6 +38,11 @@ impl Authority {
         text
     }
 
+    /// Where the browser of a code came back to.
+    pub(in super::super) fn redirect_uri_of(&self, code: &str) -> Option<String> {
+        self.codes.get(code).map(|code| code.redirect_uri.clone())
+    }
+
     /// Tokens for a code. A code that comes twice ends the grant of its first time (RFC 6749
     /// section 4.1.2).
     pub(in super::super) fn redeem(

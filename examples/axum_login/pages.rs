@@ -1,0 +1,67 @@
+//! What the backend's pages do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
+use session_warden::provider::oauth2::{LoginOptions, OAuth2, UserInfo};
+use session_warden::session::Revocation;
+use session_warden::ticket::Ticket;
+use session_warden::{Establishment, Session, SessionKey, Sessions};
+
+use super::api::Api;
+use super::web::{Failed, cookie, set_cookie};
+
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) sessions: Sessions<OAuth2>,
+    pub(super) api: Api,
+    /// Who is logged in, by the backend's own cookie.
+    pub(super) users: Arc<Mutex<HashMap<String, Session<OAuth2>>>>,
+}
+
+pub(super) async fn login(State(app): State<App>) -> Result<Response, Failed> {
+    // Nobody knows yet who it is, so each login has a session of its own.
+    let key = SessionKey::new("acme", format!("login-{:016x}", getrandom::u64()?))?;
+    let login = app.sessions.begin_login(key, LoginOptions::new()).await?;
+    let ticket = set_cookie("__Host-ticket", login.ticket.as_str(), 600);
+    Ok((AppendHeaders([ticket]), Redirect::to(login.url.as_str())).into_response())
+}
+
+pub(super) async fn callback(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failed> {
+    let ticket = Ticket::parse(cookie(&headers, "__Host-ticket"))?;
+    let query = query.unwrap_or_default();
+    let (session, Establishment::Active(_)) = app.sessions.finish_login(&ticket, &query).await?;
+    let user = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
+    let cookies = [set_cookie("__Host-user", &user, 86_400), set_cookie("__Host-ticket", "", 0)];
+    app.users.lock().insert(user, session);
+    Ok((AppendHeaders(cookies), Redirect::to("/")).into_response())
+}
+
+pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failed> {
+    let Some(session) = app.users.lock().get(cookie(&headers, "__Host-user")).cloned() else {
+        return Ok((StatusCode::UNAUTHORIZED, "log in first").into_response());
+    };
+    let claims = session.call(UserInfo).await?;
+    let name = claims.get("sub").and_then(|sub| sub.as_str()).unwrap_or("somebody");
+    let status = app.api.call(&session).await?;
+    Ok(format!("hello {name}, the API says {status}").into_response())
+}
+
+pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failed> {
+    let user = app.users.lock().remove(cookie(&headers, "__Host-user"));
+    if let Some(session) = user
+        && session.revoke().await? == Revocation::AtServer
+    {
+        // Nobody will use this key again. What the server was not told yet is kept until it is.
+        session.forget().await?;
+    }
+    Ok((AppendHeaders([set_cookie("__Host-user", "", 0)]), "goodbye").into_response())
+}

@@ -1,0 +1,74 @@
+//! A backend that reads a device's data at Extra Horizon as its user.
+//!
+//! `cargo run --features testing --example extra_horizon` runs it against a fake server: a password,
+//! the second factor, a signed request, another application, and the end.
+
+use session_warden::provider::extra_horizon::{
+    GenerateSsoToken, ListTokens, MfaAnswer, OAuth1, Password,
+};
+use session_warden::testing::{FakeAuthServer, FakeDialect};
+use session_warden::ticket::Ticket;
+use session_warden::transport::TransportConfig;
+use session_warden::{Establishment, Session, SessionKey, Sessions, Supervisor};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let server = FakeAuthServer::builder().dialect(FakeDialect::ExtraHorizon);
+    let server = server.client("consumer key", "consumer secret").start().await?;
+    server.set_second_factor("ada@example.com", Some("123456"));
+
+    // In production: the host of the cluster, "dev.acme.extrahorizon.io", and no transport.
+    let exh = OAuth1::new(server.url(), "consumer key", "consumer secret")?;
+    let supervisor = Supervisor::builder()
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider("exh", exh)
+        .start()
+        .await?;
+    let sessions: Sessions<OAuth1> = supervisor.sessions("exh")?;
+    let phone = sessions.session(SessionKey::new("acme", "phone-17")?);
+
+    log_in(&phone).await?;
+    read(&phone, server.url()).await?;
+    let tokens = phone.call(ListTokens::new()).await?;
+    println!("the user has {} token(s)", tokens.records.len());
+
+    // A single-use token continues in another session, of the same application here.
+    let sso = phone.call(GenerateSsoToken).await?;
+    let web = sessions.session(SessionKey::new("acme", "web-17")?);
+    let _ = web.establish(sso).await?;
+    read(&web, server.url()).await?;
+
+    println!("phone: {:?}", phone.revoke().await?);
+    anyhow::ensure!(phone.permission_token().await.is_err());
+    read(&web, server.url()).await
+}
+
+/// What happens here in a row happens in two requests of a browser in a real backend.
+async fn log_in(session: &Session<OAuth1>) -> anyhow::Result<()> {
+    let Establishment::Challenge(challenge) =
+        session.establish(Password::new("ada@example.com", "ok")).await?
+    else {
+        anyhow::bail!("no second factor was asked for");
+    };
+    let method = &challenge.methods()[0];
+    println!("second factor: {} ({})", method.name, method.kind);
+    let cookie = challenge.ticket().as_str().to_owned();
+
+    let answer = MfaAnswer::new(Ticket::parse(cookie)?, &*method.id, "123456");
+    match session.establish(answer).await? {
+        Establishment::Active(user) => println!("signed in: {:?}", user.user_id),
+        Establishment::Challenge(_) => anyhow::bail!("another factor was asked for"),
+    }
+    Ok(())
+}
+
+/// Any request with any client: `authorize` signs it.
+async fn read(session: &Session<OAuth1>, host: &str) -> anyhow::Result<()> {
+    let request = http::Request::get(format!("{host}/users/v1/me")).body("")?;
+    let (mut parts, body) = request.into_parts();
+    session.authorize(&mut parts).await?;
+    let request = http::Request::from_parts(parts, body).try_into()?;
+    let answer = reqwest::Client::new().execute(request).await?.error_for_status()?;
+    println!("{}: {}", session.id().key().token_id(), answer.text().await?);
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Each customer has its own authorization server and client: who they are stands in a table of
+//! the backend's, which changes while it runs.
+//!
+//!     cargo run --example per_tenant
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use session_warden::key::Tenant;
+use session_warden::provider::oauth2::{OAuth2, Password};
+use session_warden::provider::{Registration, SourceError};
+use session_warden::testing::FakeAuthServer;
+use session_warden::transport::TransportConfig;
+use session_warden::{ErrorKind, SessionKey, Sessions, Supervisor};
+use tokio::sync::RwLock;
+
+/// A row of the table.
+#[derive(Clone)]
+struct Customer {
+    site: String,
+    client_id: String,
+    secret: String,
+}
+
+type Table = Arc<RwLock<HashMap<String, Customer>>>;
+
+/// What a query of a database would be. Its errors become `SourceError::Unavailable` by `?`.
+async fn provider_of(table: Table, tenant: Tenant) -> Result<Registration<OAuth2>, SourceError> {
+    let row = table.read().await.get(tenant.as_str()).cloned();
+    let Customer { site, client_id, secret } = row.ok_or(SourceError::UnknownTenant)?;
+    let provider = OAuth2::discover(&site, &client_id)?.client_secret_basic(secret);
+    Ok(Registration::new(provider))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let north = FakeAuthServer::builder().client("backend", "secret of north").start().await?;
+    let south = FakeAuthServer::builder().client("other-id", "secret of south").start().await?;
+    let row = |site: &FakeAuthServer, client_id: &str, secret: &str| {
+        let (client_id, secret) = (client_id.to_owned(), secret.to_owned());
+        Customer { site: site.issuer(), client_id, secret }
+    };
+    let table = Table::default();
+    table.write().await.insert("north".to_owned(), row(&north, "backend", "secret of north"));
+    table.write().await.insert("south".to_owned(), row(&south, "other-id", "secret of south"));
+
+    let asked = Arc::clone(&table);
+    let supervisor = Supervisor::builder()
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider_per_tenant("crm", move |tenant| provider_of(Arc::clone(&asked), tenant))
+        .start()
+        .await?;
+    let crm: Sessions<OAuth2> = supervisor.sessions("crm")?;
+
+    for tenant in ["north", "south"] {
+        let session = crm.session(SessionKey::new(tenant, "ada")?);
+        let _ = session.establish(Password::new("ada", "ok")).await.context(tenant)?;
+    }
+    ensure!((north.live_grants(), south.live_grants()) == (1, 1), "each at its own server");
+
+    let stranger = crm.session(SessionKey::new("west", "ada")?);
+    let refused = stranger.permission_token().await.err().context("west is no customer")?;
+    ensure!(refused.kind() == ErrorKind::Misconfigured, "{refused}");
+
+    // North's secret is changed: at the server, in the table, and here. No session is lost.
+    north.set_client_secret("backend", "another secret");
+    table.write().await.insert("north".to_owned(), row(&north, "backend", "another secret"));
+    crm.reload(Some(&Tenant::new("north")?)).await?;
+    let token = crm.session(SessionKey::new("north", "ada")?).refresh().await?;
+    ensure!((token.epoch(), token.generation()) == (1, 2), "the same session, a new token");
+
+    ensure!(supervisor.shutdown(Duration::from_secs(20)).await.is_clean(), "cut or not saved");
+    println!(
+        "two tenants, two servers; a stranger was refused; a secret changed without a restart"
+    );
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! What goes to the server and what is made of its answers.
+
+mod answers;
+mod requests;
+
+use std::error::Error as StdError;
+
+use super::answer::Call::{Create, Refresh};
+use super::*;
+use crate::provider::FailureClass::{
+    Ambiguous, Misconfigured, NotProcessed, Refused, Rejected, Throttled,
+};
+use crate::provider::fixture::Bench;
+
+fn circle() -> Circle {
+    Circle::new("canary-app")
+}
+
+fn answer(status: u16, body: impl AsRef<[u8]>) -> http::Response<Bytes> {
+    let answer = http::Response::builder().status(status);
+    answer.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
+}
+
+fn says(message: &str) -> String {
+    serde_json::json!({
+        "success": false, "message": message, "error_details": { "message": "canary" },
+    })
+    .to_string()
+}
+
+/// The error and all its causes, as a log would show them.
+fn shown(error: &ExchangeError) -> String {
+    let mut text = format!("{error:?} {error:#?} {error}");
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(" {cause:?} {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
+fn known() -> Attributes {
+    let member = Member::Email("ada@example.com".to_owned());
+    Attributes { community_id: 5, community_member_id: 77, member }
+}
+
+fn held() -> Tokens<Attributes> {
+    Tokens::new(known()).access("a\"t", None).refresh("r\"t", None)
+}
+
+const GOOD: &str = r#"{"access_token":"canary-access","refresh_token":"canary-refresh",
+    "access_token_expires_at":"2027-01-15T09:00:00.500Z",
+    "refresh_token_expires_at":"2027-02-15T08:00:00.000Z",
+    "community_member_id":78,"community_id":6}"#;

@@ -1,0 +1,202 @@
+//! What a session can be established with.
+
+use crate::secret::Secret;
+use crate::ticket::Ticket;
+
+/// What [`OAuth1`](super::OAuth1) takes to establish a session. A token and token secret that
+/// exist already are adopted and need no grant.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OAuth1Grant {
+    /// An e-mail address and a password.
+    Password(Password),
+    /// The answer to a challenge.
+    Mfa(MfaAnswer),
+    /// A single-use token of another session.
+    Sso(SsoToken),
+}
+
+/// What [`OAuth2`](super::OAuth2) takes to establish a session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OAuth2Grant {
+    /// An e-mail address and a password (RFC 6749 section 4.3).
+    Password(Password),
+    /// The answer to a challenge.
+    Mfa(MfaAnswer),
+    /// A code (RFC 6749 section 4.1).
+    Code(AuthorizationCode),
+    /// What an `OpenID` Connect provider of the cluster gave.
+    Oidc(OidcLogin),
+}
+
+/// An e-mail address and a password, the vendor's "password grant".
+#[derive(Clone, Debug)]
+#[doc(alias = "authenticate")]
+pub struct Password {
+    pub(super) email: String,
+    pub(super) password: Secret,
+}
+
+/// The answer to an [`MfaChallenge`](super::MfaChallenge), the vendor's "MFA grant".
+///
+/// A wrong code is `Refused(WrongCode)`, one that comes too soon after a wrong one
+/// `Refused(CodeTooSoon)` with [`retry_after`](crate::Error::retry_after): in both cases the same
+/// ticket can be answered again. `Refused(ChallengeExpired)` means to start over with the password.
+#[derive(Clone, Debug)]
+#[doc(alias = "confirmMfa")]
+pub struct MfaAnswer {
+    pub(super) ticket: Ticket,
+    pub(super) method_id: String,
+    pub(super) code: Secret,
+}
+
+/// A single-use token of another session, the vendor's "SSO token grant": what
+/// [`GenerateSsoToken`](super::GenerateSsoToken) gives, and another application consumes. The
+/// session goes on with the token that the server gives for it, of the consuming application.
+#[derive(Clone, Debug)]
+#[doc(alias = "consumeSsoToken")]
+pub struct SsoToken {
+    pub(super) token: Secret,
+    pub(super) id: Option<String>,
+    pub(super) user_id: Option<String>,
+    pub(super) expires_at: Option<std::time::SystemTime>,
+}
+
+/// A code (RFC 6749 section 4.1.3).
+#[derive(Clone, Debug)]
+pub struct AuthorizationCode {
+    pub(super) code: Secret,
+    pub(super) redirect_uri: Option<String>,
+    pub(super) verifier: Option<Secret>,
+}
+
+/// A code of an `OpenID` Connect provider that the cluster knows by this name.
+#[derive(Clone, Debug)]
+#[doc(alias = "authenticateWithOidc")]
+pub struct OidcLogin {
+    pub(super) provider: String,
+    pub(super) code: Secret,
+}
+
+impl Password {
+    /// This user with this password.
+    #[must_use]
+    pub fn new(email: impl Into<String>, password: impl Into<Secret>) -> Self {
+        Self { email: email.into(), password: password.into() }
+    }
+}
+
+impl MfaAnswer {
+    /// This code of the method with this id, to the challenge with this ticket.
+    #[must_use]
+    pub fn new(ticket: Ticket, method_id: impl Into<String>, code: impl Into<Secret>) -> Self {
+        Self { ticket, method_id: method_id.into(), code: code.into() }
+    }
+}
+
+impl SsoToken {
+    /// This token.
+    #[must_use]
+    pub fn new(token: impl Into<Secret>) -> Self {
+        Self { token: token.into(), id: None, user_id: None, expires_at: None }
+    }
+
+    /// The token itself, to be handed to the other application.
+    #[must_use]
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// The id of its record, where the server said it.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Whom it logs in, where the server said it.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&str> {
+        self.user_id.as_deref()
+    }
+
+    /// When it ends, by the server's clock, where the server said it.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<std::time::SystemTime> {
+        self.expires_at
+    }
+}
+
+impl AuthorizationCode {
+    /// This code.
+    #[must_use]
+    pub fn new(code: impl Into<Secret>) -> Self {
+        Self { code: code.into(), redirect_uri: None, verifier: None }
+    }
+
+    /// The redirect URI that the code was made for. The API description wants it, the SDK does not
+    /// send it; by default it is not sent.
+    #[must_use]
+    pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
+        self.redirect_uri = Some(uri.into());
+        self
+    }
+
+    /// The verifier whose challenge the code was made for (RFC 7636 section 4.5). By default none
+    /// is sent.
+    #[must_use]
+    pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
+        self.verifier = Some(verifier.into());
+        self
+    }
+}
+
+impl OidcLogin {
+    /// This code of the provider with this name.
+    #[must_use]
+    pub fn new(provider: impl Into<String>, code: impl Into<Secret>) -> Self {
+        Self { provider: provider.into(), code: code.into() }
+    }
+}
+
+impl From<Password> for OAuth1Grant {
+    fn from(grant: Password) -> Self {
+        Self::Password(grant)
+    }
+}
+
+impl From<MfaAnswer> for OAuth1Grant {
+    fn from(grant: MfaAnswer) -> Self {
+        Self::Mfa(grant)
+    }
+}
+
+impl From<SsoToken> for OAuth1Grant {
+    fn from(grant: SsoToken) -> Self {
+        Self::Sso(grant)
+    }
+}
+
+impl From<Password> for OAuth2Grant {
+    fn from(grant: Password) -> Self {
+        Self::Password(grant)
+    }
+}
+
+impl From<MfaAnswer> for OAuth2Grant {
+    fn from(grant: MfaAnswer) -> Self {
+        Self::Mfa(grant)
+    }
+}
+
+impl From<AuthorizationCode> for OAuth2Grant {
+    fn from(grant: AuthorizationCode) -> Self {
+        Self::Code(grant)
+    }
+}
+
+impl From<OidcLogin> for OAuth2Grant {
+    fn from(grant: OidcLogin) -> Self {
+        Self::Oidc(grant)
+    }
+}

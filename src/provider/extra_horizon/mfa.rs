@@ -1,0 +1,187 @@
+//! The second factor.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::Response;
+use serde::de::{Deserializer, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+use super::site::Site;
+use crate::error::{Error, ErrorKind};
+use crate::provider::wire::lenient::{number, secret, text};
+use crate::provider::wire::{self, Wire};
+use crate::provider::{ExchangeError, FailureClass};
+use crate::secret::Secret;
+use crate::ticket::{Ticket, carried};
+
+/// The server wants a second factor: answer with an [`MfaAnswer`](super::MfaAnswer).
+///
+/// The answer may come in another request, after a restart, and at another process with the same
+/// key ring: all that it needs is in the [`ticket`](Self::ticket).
+#[doc(alias = "MfaRequiredError")]
+pub struct MfaChallenge {
+    methods: Vec<MfaMethod>,
+    ticket: Ticket,
+    expires_at: SystemTime,
+}
+
+/// One way to give a second factor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MfaMethod {
+    /// Names it in the answer.
+    pub id: String,
+    /// The name that the user gave it.
+    pub name: String,
+    /// `totp` or `recoveryCodes`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The vendor's own marks, `selected` for one.
+    pub tags: Vec<String>,
+}
+
+impl MfaChallenge {
+    /// The user's ways to give a second factor, in the server's order.
+    #[must_use]
+    pub fn methods(&self) -> &[MfaMethod] {
+        &self.methods
+    }
+
+    /// What the answer needs. It is a secret of the browser that began.
+    #[must_use]
+    pub fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// When it can no longer be answered, by the wall clock: when the server says
+    /// (`tokenExpiresIn`, milliseconds), but no later than
+    /// [`Policy::challenge`](crate::policy::Policy::challenge) allows.
+    #[must_use]
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// The challenge in an answer that asks for a second factor.
+    pub(super) fn read(
+        wire: &Wire<'_>,
+        answer: &Response<Bytes>,
+        site: &Site,
+        client: &str,
+    ) -> Result<Self, ExchangeError> {
+        let Members { mfa: Some(mfa) } = wire::object(answer)? else {
+            return Err(wire::unusable(
+                answer,
+                "the answer does not say what the second factor is",
+            ));
+        };
+        let Some(token) = mfa.token else {
+            return Err(wire::unusable(answer, "the second factor has no token"));
+        };
+        let millis = mfa.token_expires_in.filter(|millis| *millis > 0.0);
+        let life = millis.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
+        let expires_at = wire.challenge_ends(life);
+        let sealed = Sealed { token, authority: origin(site), client: client.to_owned() };
+        let ticket = wire.seal(&sealed, life)?;
+        let methods = mfa.methods.into_iter().filter_map(Method::usable).collect();
+        Ok(Self { methods, ticket, expires_at })
+    }
+}
+
+impl fmt::Debug for MfaChallenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MfaChallenge")
+            .field("methods", &self.methods)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The MFA token in a ticket of a challenge.
+pub(super) fn open(
+    wire: &Wire<'_>,
+    ticket: &Ticket,
+    site: &Site,
+    client: &str,
+) -> Result<Secret, ExchangeError> {
+    let sealed: Sealed = wire.open(ticket)?;
+    if sealed.authority != origin(site) || sealed.client != client {
+        let error = Error::new(ErrorKind::Misconfigured)
+            .about("the challenge is of another cluster or another application");
+        return Err(ExchangeError::new(FailureClass::NotSent).with_source(error));
+    }
+    Ok(sealed.token)
+}
+
+/// What a ticket carries: the token, and where alone it may go.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(with = "carried")]
+    token: Secret,
+    authority: String,
+    client: String,
+}
+
+fn origin(site: &Site) -> String {
+    site.authority().origin().ascii_serialization()
+}
+
+#[derive(Deserialize)]
+struct Members {
+    mfa: Option<Mfa>,
+}
+
+#[derive(Deserialize)]
+struct Mfa {
+    #[serde(default, deserialize_with = "secret")]
+    token: Option<Secret>,
+    // The vendor's API description has it once without the typing error, and once with it.
+    #[serde(
+        default,
+        rename = "tokenExpiresIn",
+        alias = "tokenExipresIn",
+        deserialize_with = "number"
+    )]
+    token_expires_in: Option<f64>,
+    #[serde(default)]
+    methods: Vec<Method>,
+}
+
+#[derive(Deserialize)]
+struct Method {
+    #[serde(default, deserialize_with = "text")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    name: Option<String>,
+    #[serde(default, rename = "type", deserialize_with = "text")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "texts")]
+    tags: Vec<String>,
+}
+
+impl Method {
+    /// One without an id cannot be named in an answer.
+    fn usable(self) -> Option<MfaMethod> {
+        Some(MfaMethod {
+            id: self.id?,
+            name: self.name.unwrap_or_default(),
+            kind: self.kind.unwrap_or_default(),
+            tags: self.tags,
+        })
+    }
+}
+
+/// A list of texts; what is none is empty.
+fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Tags {
+        Texts(Vec<String>),
+        Other(IgnoredAny),
+    }
+    Ok(match Tags::deserialize(from)? {
+        Tags::Texts(texts) => texts,
+        Tags::Other(_) => Vec::new(),
+    })
+}

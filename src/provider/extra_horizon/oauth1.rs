@@ -1,0 +1,270 @@
+//! oAuth1: tokens that do not expire, and requests that are signed one by one.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use url::Url;
+
+use super::fault::{self, Fault, Sent};
+use super::grant::OAuth1Grant;
+use super::mfa::{self, MfaChallenge};
+use super::sign::Signer;
+use super::site::Site;
+use super::{Attributes, DeadStatuses, answer, unsent, unusable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::wire::Members;
+use crate::provider::{
+    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    wire,
+};
+use crate::secret::Secret;
+use crate::token::{Placement, Tokens};
+
+/// An oAuth1 application of an Extra Horizon cluster.
+///
+/// Tokens have no end: they serve until they are deleted, or the user's password is reset, which
+/// an API says with 401 and the number 108. The session then ends, and only a new grant helps.
+///
+/// No header carries the token: each request is signed anew, also when it is repeated, by
+/// [`Session::authorize`](crate::Session::authorize). What is signed is the request's whole URL
+/// with its query, and never a JSON body. Put the whole query into the URL first. Do without
+/// brackets in the names of query parameters: `a[]=1` is signed as RFC 5849 says, and the server
+/// is said to read it as `a=1`.
+///
+/// Hand the body of an error to [`Session::rejected`](crate::Session::rejected): 108 is there.
+///
+/// ```
+/// use session_warden::provider::extra_horizon::OAuth1;
+///
+/// let exh = OAuth1::new("dev.acme.extrahorizon.io", "consumer key", "canary")?;
+/// assert!(!format!("{exh:?}").contains("canary"));
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias = "createOAuth1Client")]
+pub struct OAuth1 {
+    site: Site,
+    consumer_key: String,
+    consumer_secret: Secret,
+    dead: DeadStatuses,
+}
+
+impl OAuth1 {
+    /// This application at the cluster with this host, `dev.acme.extrahorizon.io`. The host is
+    /// taken as the SDK takes it: a scheme, `api.`, `apx.` and a slash at the end are cut off, and
+    /// `https://api.` is put before it. What names `localhost` is used as it is written, and so is
+    /// `http` to a loopback address, for transports that allow it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if that makes no URL, or the consumer key is empty.
+    pub fn new(
+        host: &str,
+        consumer_key: impl Into<String>,
+        consumer_secret: impl Into<Secret>,
+    ) -> Result<Self> {
+        let consumer_key = consumer_key.into();
+        if consumer_key.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput).about("the consumer key is empty"));
+        }
+        Ok(Self {
+            site: Site::new(host)?,
+            consumer_key,
+            consumer_secret: consumer_secret.into(),
+            dead: DeadStatuses::default(),
+        })
+    }
+
+    /// Under which statuses the number 108 of an API ends the session. Defaults to 400, 401 and
+    /// 403: 401 is documented, and the SDK does not look at the status at all.
+    #[must_use]
+    pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.dead = DeadStatuses::new(statuses);
+        self
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn signer<'s>(&'s self, token: Option<(&'s str, &'s str)>) -> Signer<'s> {
+        let consumer_secret = self.consumer_secret.expose_secret();
+        Signer { consumer_key: &self.consumer_key, consumer_secret, token }
+    }
+
+    /// A request that only the application signs.
+    fn request(&self, wire: &Wire<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
+        let request = Request::post(self.site.url(path))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(unusable)?;
+        let (mut parts, body) = request.into_parts();
+        self.signer(None).sign(&mut parts, wire.now())?;
+        Ok(Request::from_parts(parts, body))
+    }
+
+    fn granting(
+        &self,
+        wire: &Wire<'_>,
+        grant: &OAuth1Grant,
+    ) -> Result<Request<Bytes>, ExchangeError> {
+        let (path, body) = match grant {
+            OAuth1Grant::Password(grant) => {
+                let password = grant.password.expose_secret();
+                let members = [("email", grant.email.as_str()), ("password", password)];
+                (TOKENS, wire::json(&Members(&members)))
+            }
+            OAuth1Grant::Mfa(grant) => {
+                let token = mfa::open(wire, &grant.ticket, &self.site, &self.consumer_key)?;
+                let members = [
+                    ("token", token.expose_secret()),
+                    ("code", grant.code.expose_secret()),
+                    ("methodId", grant.method_id.as_str()),
+                ];
+                ("/auth/v2/oauth1/tokens/mfa", wire::json(&Members(&members)))
+            }
+            OAuth1Grant::Sso(grant) => {
+                let body = wire::json(&Members(&[("ssoToken", grant.token.expose_secret())]));
+                ("/auth/v2/oauth1/ssoTokens/consume", body)
+            }
+        };
+        self.request(wire, path, body?).map_err(unsent)
+    }
+}
+
+pub(super) const TOKENS: &str = "/auth/v2/oauth1/tokens";
+
+impl fmt::Debug for OAuth1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth1")
+            .field("host", &self.site.authority().as_str())
+            .field("consumer_key", &self.consumer_key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Provider for OAuth1 {
+    type Grant = OAuth1Grant;
+    type Challenge = MfaChallenge;
+    type Attributes = Attributes;
+
+    fn dialect(&self) -> &'static str {
+        "extra_horizon_oauth1"
+    }
+
+    fn authority(&self) -> &Url {
+        self.site.authority()
+    }
+
+    /// The consumer key.
+    fn client(&self) -> &str {
+        &self.consumer_key
+    }
+
+    /// There is no refresh token that could rotate.
+    fn rotation(&self) -> Rotation {
+        Rotation::Static
+    }
+
+    /// None: requests are signed one by one.
+    fn placement(&self) -> Option<Placement> {
+        None
+    }
+
+    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+
+    async fn establish(
+        &self,
+        wire: &Wire<'_>,
+        grant: OAuth1Grant,
+    ) -> Result<Issued<Self>, ExchangeError> {
+        let sent = match &grant {
+            OAuth1Grant::Password(_) => Sent::Password,
+            OAuth1Grant::Mfa(_) => Sent::Mfa,
+            OAuth1Grant::Sso(_) => Sent::OneUse,
+        };
+        let answer = wire.send(self.granting(wire, &grant)?).await?;
+        let from = (&self.site, self.consumer_key.as_str());
+        answer::issued::<Self, answer::OAuth1Token>(wire, &answer, sent, from)
+    }
+
+    /// Not called: there are no refresh tokens.
+    async fn refresh(
+        &self,
+        _: &Wire<'_>,
+        _: &Tokens<Attributes>,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
+        Err(ExchangeError::new(FailureClass::NotSent).with_source(none))
+    }
+
+    /// Deletes the token by its record's id, where that is known: of every token that was issued
+    /// here, and of one that was adopted with [`Attributes::token_id`].
+    async fn revoke(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Attributes>,
+    ) -> Result<Revoked, ExchangeError> {
+        let (Some(id), Some(token), Some(secret)) =
+            (&held.attributes().token_id, held.access_token(), held.secret_of_token())
+        else {
+            return Ok(Revoked::NotSupported);
+        };
+        let request = Request::builder()
+            .method(Method::DELETE)
+            .uri(self.site.url_below(TOKENS, id))
+            .body(Bytes::new());
+        let (mut parts, body) = request.map_err(unusable).map_err(unsent)?.into_parts();
+        let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));
+        signer.sign(&mut parts, wire.now()).map_err(unsent)?;
+        let answer = wire.send(Request::from_parts(parts, body)).await?;
+        deleted(wire, &answer)
+    }
+
+    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth1Grant> {
+        None
+    }
+
+    /// Signs the request (RFC 5849 section 3).
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error> {
+        let Some(secret) = signing.token_secret() else {
+            return Err(Error::new(ErrorKind::Misconfigured)
+                .about("the session has no token secret to sign with"));
+        };
+        let token = (signing.token().expose_secret(), secret.expose_secret());
+        self.signer(Some(token)).sign(request, signing.now())
+    }
+
+    fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
+        if response.status.is_success() {
+            return Rejection::None;
+        }
+        match fault::number_in(body_prefix) {
+            Some(fault::OAUTH_TOKEN) if self.dead.take(response.status) => Rejection::SessionDead,
+            Some(_) | None if refuses(response.status) => Rejection::NotOurs,
+            Some(_) | None => Rejection::None,
+        }
+    }
+}
+
+/// Whether the status is about who asks.
+pub(super) fn refuses(status: http::StatusCode) -> bool {
+    [http::StatusCode::UNAUTHORIZED, http::StatusCode::FORBIDDEN].contains(&status)
+}
+
+/// What the answer to the deletion of one's own token means. A token that is unknown is deleted.
+fn deleted(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+    let gone = |fault: Fault| fault.is(fault::OAUTH_TOKEN) || fault.is(fault::RESOURCE_UNKNOWN);
+    let client_error = answer.status().is_client_error();
+    if answer.status().is_success() || (client_error && Fault::read(answer).is_some_and(gone)) {
+        return Ok(Revoked::AtServer);
+    }
+    Err(fault::failure(wire, answer, Sent::Call))
+}

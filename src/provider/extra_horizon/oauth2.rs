@@ -1,0 +1,291 @@
+//! oAuth2: short bearer tokens and refresh tokens, in JSON.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::fault::{self, Sent};
+use super::grant::OAuth2Grant;
+use super::mfa::{self, MfaChallenge};
+use super::oauth1::refuses;
+use super::site::Site;
+use super::{Attributes, DeadStatuses, answer, unsent, unusable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::wire::Members;
+use crate::provider::{
+    ExchangeError, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire, wire,
+};
+use crate::secret::Secret;
+use crate::token::{Placement, Tokens};
+
+/// An oAuth2 application of an Extra Horizon cluster.
+///
+/// Whether it is public or confidential is decided when it is registered. A public application's
+/// refresh token dies when it is used ([`Rotation::Strict`]); a confidential one's may be used
+/// again ([`Rotation::Static`]), although each answer brings another. The server does not say how
+/// long a refresh token lives.
+///
+/// An API says with the numbers 117 and 118 that the access token is dead: hand the body of an
+/// error to [`Session::rejected`](crate::Session::rejected). No status alone says so: 401 is also
+/// a missing permission.
+///
+/// The server has no way to end a session whose records' ids are not known, and it does not tell
+/// them: [`Session::revoke`](crate::Session::revoke) is local. [`ListTokens`](super::ListTokens),
+/// [`DeleteToken`](super::DeleteToken) and [`DeleteRefreshToken`](super::DeleteRefreshToken)
+/// delete at the server.
+///
+/// A token is due 10 s before its end or earlier, as
+/// [`RefreshPolicy::at_least`](crate::policy::RefreshPolicy::at_least) has it by default; the SDK's
+/// margin is 10 s too.
+///
+/// ```
+/// use session_warden::provider::extra_horizon::OAuth2;
+///
+/// let app = OAuth2::public("dev.acme.extrahorizon.io", "client id")?;
+/// let backend = OAuth2::confidential("dev.acme.extrahorizon.io", "client id", "canary")?;
+/// assert!(!format!("{backend:?}").contains("canary"));
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias = "createOAuth2Client")]
+pub struct OAuth2 {
+    site: Site,
+    client_id: String,
+    /// The secret, and the value of the `Authorization` header that has it too.
+    secret: Option<(Secret, Secret)>,
+    dead: DeadStatuses,
+}
+
+impl OAuth2 {
+    /// A public application at the cluster with this host, which is taken as by
+    /// [`OAuth1::new`](super::OAuth1::new).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the host makes no URL, or the client id is empty.
+    pub fn public(host: &str, client_id: impl Into<String>) -> Result<Self> {
+        let client_id = client_id.into();
+        if client_id.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
+        }
+        let site = Site::new(host)?;
+        Ok(Self { site, client_id, secret: None, dead: DeadStatuses::default() })
+    }
+
+    /// A confidential application. It says its secret in the header and in the body, as the SDK
+    /// does: whether one of them would do is not documented.
+    ///
+    /// # Errors
+    ///
+    /// As [`public`](Self::public).
+    pub fn confidential(
+        host: &str,
+        client_id: impl Into<String>,
+        client_secret: impl Into<Secret>,
+    ) -> Result<Self> {
+        let public = Self::public(host, client_id)?;
+        let secret = client_secret.into();
+        let header = basic(&public.client_id, &secret);
+        Ok(Self { secret: Some((secret, header)), ..public })
+    }
+
+    /// Under which statuses the numbers 117 and 118 of an API mean that the access token is dead.
+    /// Defaults to 400, 401 and 403, as in the SDK; 401 is documented.
+    #[must_use]
+    pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.dead = DeadStatuses::new(statuses);
+        self
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn request<'v>(
+        &'v self,
+        url: String,
+        members: impl IntoIterator<Item = (&'static str, &'v str)>,
+    ) -> Result<Request<Bytes>> {
+        let secret = self.secret.as_ref().map(|(secret, _)| secret.expose_secret());
+        let client = [("client_id", self.client_id.as_str())].into_iter();
+        let client = client.chain(secret.map(|secret| ("client_secret", secret)));
+        let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
+        if let Some((_, value)) = &self.secret {
+            let value = HeaderValue::from_maybe_shared(value.shared_bytes());
+            let mut value = value.map_err(unusable)?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let members: Vec<_> = client.chain(members).collect();
+        request.body(wire::json(&Members(&members))?).map_err(unusable)
+    }
+
+    fn granting(
+        &self,
+        wire: &Wire<'_>,
+        grant: &OAuth2Grant,
+    ) -> Result<Request<Bytes>, ExchangeError> {
+        let request = match grant {
+            OAuth2Grant::Password(grant) => {
+                let members = [
+                    ("grant_type", "password"),
+                    ("username", grant.email.as_str()),
+                    ("password", grant.password.expose_secret()),
+                ];
+                self.request(self.site.url(TOKENS), members)
+            }
+            OAuth2Grant::Mfa(grant) => {
+                let token = mfa::open(wire, &grant.ticket, &self.site, &self.client_id)?;
+                let members = [
+                    ("grant_type", "mfa"),
+                    ("token", token.expose_secret()),
+                    ("code", grant.code.expose_secret()),
+                    ("method_id", grant.method_id.as_str()),
+                ];
+                return self.request(self.site.url(TOKENS), members).map_err(unsent);
+            }
+            OAuth2Grant::Code(grant) => {
+                let code = grant.code.expose_secret();
+                let members = [("grant_type", "authorization_code"), ("code", code)].into_iter();
+                let redirect = grant.redirect_uri.as_deref().map(|uri| ("redirect_uri", uri));
+                let verifier = grant.verifier.as_ref().map(Secret::expose_secret);
+                let verifier = verifier.map(|verifier| ("code_verifier", verifier));
+                self.request(self.site.url(TOKENS), members.chain(redirect).chain(verifier))
+            }
+            OAuth2Grant::Oidc(grant) => {
+                let url = self.site.url_below("/auth/v2/oidc/providers", &grant.provider);
+                let code = grant.code.expose_secret();
+                self.request(format!("{url}/oAuth2Login"), [("authorizationCode", code)])
+            }
+        };
+        request.map_err(unsent)
+    }
+}
+
+pub(super) const TOKENS: &str = "/auth/v2/oauth2/tokens";
+
+/// RFC 7617: as the SDK has it, without the escapes of RFC 6749 section 2.3.1.
+fn basic(client_id: &str, secret: &Secret) -> Secret {
+    const SCHEME: &str = "Basic ";
+    let secret = secret.expose_secret();
+    let room = client_id.len() + 1 + secret.len();
+    let mut pair = Zeroizing::new(String::with_capacity(room));
+    for part in [client_id, ":", secret] {
+        pair.push_str(part);
+    }
+    let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + room.div_ceil(3) * 4));
+    value.push_str(SCHEME);
+    STANDARD.encode_string(pair.as_bytes(), &mut value);
+    Secret::from(value.as_str())
+}
+
+impl fmt::Debug for OAuth2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth2")
+            .field("host", &self.site.authority().as_str())
+            .field("client_id", &self.client_id)
+            .field("confidential", &self.secret.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Provider for OAuth2 {
+    type Grant = OAuth2Grant;
+    type Challenge = MfaChallenge;
+    type Attributes = Attributes;
+
+    fn dialect(&self) -> &'static str {
+        "extra_horizon_oauth2"
+    }
+
+    fn authority(&self) -> &Url {
+        self.site.authority()
+    }
+
+    fn client(&self) -> &str {
+        &self.client_id
+    }
+
+    /// A public application's refresh token is consumed on use, a confidential one's is reusable
+    /// (the vendor's "Set up OAuth in your backend").
+    fn rotation(&self) -> Rotation {
+        if self.secret.is_some() { Rotation::Static } else { Rotation::Strict }
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        Some(Placement::bearer())
+    }
+
+    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+
+    async fn establish(
+        &self,
+        wire: &Wire<'_>,
+        grant: OAuth2Grant,
+    ) -> Result<Issued<Self>, ExchangeError> {
+        let sent = match &grant {
+            OAuth2Grant::Password(_) => Sent::Password,
+            OAuth2Grant::Mfa(_) => Sent::Mfa,
+            OAuth2Grant::Code(_) | OAuth2Grant::Oidc(_) => Sent::OneUse,
+        };
+        let answer = wire.send(self.granting(wire, &grant)?).await?;
+        let from = (&self.site, self.client_id.as_str());
+        answer::issued::<Self, answer::OAuth2Token>(wire, &answer, sent, from)
+    }
+
+    async fn refresh(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Attributes>,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let Some(token) = held.refresh_token() else {
+            let none = Error::new(ErrorKind::InvalidInput).about("no refresh token");
+            return Err(unsent(none));
+        };
+        let members = [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
+        let request = self.request(self.site.url(TOKENS), members).map_err(unsent)?;
+        let answer = wire.send(request).await?;
+        let tokens = answer::tokens::<answer::OAuth2Token>(wire, &answer, Sent::Refresh)?;
+        let attributes = tokens.attributes().clone().or(held.attributes());
+        Ok(Tokens { attributes, ..tokens })
+    }
+
+    /// Does nothing: see [`OAuth2`].
+    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
+        Ok(Revoked::NotSupported)
+    }
+
+    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth2Grant> {
+        None
+    }
+
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error> {
+        signing.put_header(request)
+    }
+
+    fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
+        if response.status.is_success() {
+            return Rejection::None;
+        }
+        match fault::number_in(body_prefix) {
+            Some(fault::ACCESS_TOKEN_UNKNOWN | fault::ACCESS_TOKEN_EXPIRED)
+                if self.dead.take(response.status) =>
+            {
+                Rejection::TokenDead
+            }
+            Some(_) | None if refuses(response.status) => Rejection::NotOurs,
+            Some(_) | None => Rejection::None,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What goes to the server and what is made of its answers.
+
+mod answers;
+mod operations;
+mod signatures;
+
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+use http::Response;
+
+use super::fault::Sent;
+use super::*;
+use crate::provider::FailureClass::{self, *};
+use crate::provider::fixture::Bench;
+
+const HOST: &str = "dev.acme.extrahorizon.io";
+
+fn oauth1() -> OAuth1 {
+    OAuth1::new("https://api.dev.acme.extrahorizon.io", "ck-demo", "cs demo&secret").unwrap()
+}
+
+fn oauth2() -> OAuth2 {
+    OAuth2::public(HOST, "app").unwrap()
+}
+
+fn answer(status: u16, body: impl AsRef<[u8]>) -> Response<Bytes> {
+    Response::builder().status(status).body(Bytes::copy_from_slice(body.as_ref())).unwrap()
+}
+
+/// The error and all its causes, as a log would show them.
+fn shown(error: &ExchangeError) -> String {
+    let mut text = format!("{error:?} {error:#?} {error}");
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(" {cause:?} {cause}"));
+        next = cause.source();
+    }
+    text
+}

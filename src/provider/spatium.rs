@@ -1,0 +1,324 @@
+//! Spatium's authorization service: permission tokens for security tokens or a key.
+//!
+//! Sources: the vendor's class `AuthorizationSession` of `@spatium/sdk` ("the seed" below), and
+//! <https://docs.spatium.net>, pages "getting-started/authorization",
+//! "cloud-services/authorization-service/examples" and "signer-client". Path and body of a refresh
+//! and all errors are nowhere published: they can be configured.
+
+mod answer;
+mod grant;
+mod operation;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use url::Url;
+use uuid::Uuid;
+
+use self::answer::Envelope;
+pub use self::grant::{Credentials, Grant, MerchantKey, SecurityToken, SecurityTokens};
+pub use self::operation::CredentialsFactor;
+pub use self::settings::TokenIds;
+use self::settings::{Names, Paths};
+use super::wire::Members;
+use super::{
+    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    bearer, wire,
+};
+use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::token::{Placement, Tokens};
+
+/// A client of Spatium's authorization service.
+///
+/// The session's token id is the service's `tokenId`, and tells parallel sessions apart
+/// ([`TokenIds`]). To establish a session again replaces it at the service and ends its former
+/// refresh token.
+///
+/// ```
+/// use session_warden::provider::spatium::{Spatium, TokenIds};
+///
+/// let spatium = Spatium::new("https://cloud.spatium.net/authorization/v1")?
+///     .permissions(["read", "secret"])
+///     .token_ids(TokenIds::UuidV5);
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias = "AuthorizationSession")]
+pub struct Spatium {
+    /// Without a slash at its end.
+    base: String,
+    /// The server's origin.
+    authority: Url,
+    /// The path of `base`: an origin may have a service for each of several environments.
+    client: String,
+    permissions: Vec<String>,
+    token_ids: TokenIds,
+    paths: Paths,
+    names: Names,
+    refresh_names_session: bool,
+    terminal: Vec<StatusCode>,
+    rotation: Rotation,
+    key: Option<MerchantKey>,
+}
+
+impl Spatium {
+    /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for one:
+    /// an `https` URL, or an `http` one to a loopback address for transports that allow it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
+    pub fn new(url: &str) -> Result<Self> {
+        let url = wire::endpoint(url)?;
+        if url.query().is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput).about("the service's URL has a query"));
+        }
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        let client = url.path().to_owned();
+        let mut authority = url;
+        authority.set_path("/");
+        Ok(Self {
+            base,
+            authority,
+            client,
+            permissions: Vec::new(),
+            token_ids: TokenIds::Verbatim,
+            paths: Paths::default(),
+            names: Names::default(),
+            refresh_names_session: false,
+            terminal: settings::TERMINAL.to_vec(),
+            rotation: Rotation::Strict,
+            key: None,
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// A request with this id, whose answer repeats it ("examples").
+    fn request(&self, path: &str, id: Uuid, body: Bytes) -> Result<Request<Bytes>> {
+        Request::post(self.url(path))
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("request-id", id.hyphenated().to_string())
+            .body(body)
+            .map_err(|cause| Error::new(ErrorKind::Misconfigured).with_source(cause))
+    }
+
+    /// Sends a request, and gives its answer if it is the answer to that.
+    async fn ask(
+        &self,
+        wire: &Wire<'_>,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, ExchangeError> {
+        let id = Uuid::new_v4();
+        let answer = wire.send(self.request(path, id, body)?).await?;
+        Envelope::check(&answer, id)?;
+        Ok(answer)
+    }
+
+    /// The id by which the service knows the session.
+    fn token_id(&self, wire: &Wire<'_>) -> Result<String, ExchangeError> {
+        let Some(session) = wire.session() else {
+            return Err(Error::new(ErrorKind::InvalidInput).about("no session to name").into());
+        };
+        Ok(self.token_ids.of(session.key()))
+    }
+
+    /// Tokens for whatever proves the right to them: security tokens, or a key.
+    async fn issue(
+        &self,
+        wire: &Wire<'_>,
+        path: &str,
+        proof: (&str, Part<'_>),
+        permissions: Option<&[String]>,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let token_id = self.token_id(wire)?;
+        let wanted = permissions.unwrap_or(&self.permissions);
+        let members = [
+            (&*self.names.token_id, Part::Text(&token_id)),
+            (&*self.names.permissions, Part::List(wanted)),
+            proof,
+        ];
+        let answer = self.ask(wire, path, wire::json(&Members(&members))?).await?;
+        if !answer.status().is_success() {
+            return Err(settings::refused(wire, &answer, Refusal::Other));
+        }
+        let former = Attributes { permissions: wanted.to_vec(), ..Attributes::default() };
+        answer::tokens(wire, &answer, &former)
+    }
+
+    /// `POST {url}/api/permission/issue-by-factors`.
+    async fn by_factors(
+        &self,
+        wire: &Wire<'_>,
+        factors: &SecurityTokens,
+        permissions: Option<&[String]>,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let tokens: Vec<_> = factors.tokens.iter().map(SecurityToken::expose_secret).collect();
+        if tokens.is_empty() {
+            let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
+            return Err(none.into());
+        }
+        let proof = (&*self.names.security_tokens, Part::Secrets(&tokens));
+        self.issue(wire, &self.paths.establish, proof, permissions).await
+    }
+
+    /// The first factor, and tokens for it.
+    async fn by_credentials(
+        &self,
+        wire: &Wire<'_>,
+        credentials: &Credentials,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let body = credentials.body()?;
+        let asked = self.ask(wire, &self.paths.credentials, body).await;
+        let token = asked.and_then(|answer| operation::security_token(wire, &answer));
+        // Nothing was asked of the session yet, whatever became of this answer.
+        let token = token.map_err(|failed| match failed.class() {
+            FailureClass::Ambiguous => {
+                ExchangeError { class: FailureClass::NotProcessed, ..failed }
+            }
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled
+            | FailureClass::Rejected
+            | FailureClass::Refused(_)
+            | FailureClass::InvalidRequest
+            | FailureClass::Misconfigured => failed,
+        })?;
+        let factors = SecurityTokens::new(token);
+        self.by_factors(wire, &factors, credentials.permissions.as_deref()).await
+    }
+}
+
+impl fmt::Debug for Spatium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spatium")
+            .field("url", &self.base)
+            .field("permissions", &self.permissions)
+            .field("token_ids", &self.token_ids)
+            .field("rotation", &self.rotation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept beside the tokens: what the permission token says ("examples").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Attributes {
+    /// What the token is good for; what was asked for, where the token does not say.
+    pub permissions: Vec<String>,
+    /// The user's account. There is none in a token that was issued for a key.
+    pub account_id: Option<String>,
+    /// The merchant.
+    pub merchant_id: Option<String>,
+}
+
+/// A member of a request.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'p> {
+    Text(&'p str),
+    List(&'p [String]),
+    Secrets(&'p [&'p str]),
+}
+
+impl Provider for Spatium {
+    type Grant = Grant;
+    type Challenge = Infallible;
+    type Attributes = Attributes;
+
+    fn dialect(&self) -> &'static str {
+        "spatium"
+    }
+
+    fn authority(&self) -> &Url {
+        &self.authority
+    }
+
+    /// The path of the service, for it knows no client ids.
+    fn client(&self) -> &str {
+        &self.client
+    }
+
+    fn rotation(&self) -> Rotation {
+        self.rotation
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        Some(Placement::bearer())
+    }
+
+    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+
+    async fn establish(
+        &self,
+        wire: &Wire<'_>,
+        grant: Grant,
+    ) -> Result<Issued<Self>, ExchangeError> {
+        let tokens = match &grant {
+            Grant::SecurityTokens(factors) => {
+                self.by_factors(wire, factors, factors.permissions.as_deref()).await
+            }
+            Grant::Credentials(credentials) => self.by_credentials(wire, credentials).await,
+            Grant::MerchantKey(MerchantKey { key, permissions }) => {
+                let proof = (&*self.names.merchant_key, Part::Text(key.expose_secret()));
+                self.issue(wire, &self.paths.issue_by_key, proof, permissions.as_deref()).await
+            }
+        };
+        tokens.map(Issued::Tokens)
+    }
+
+    async fn refresh(
+        &self,
+        wire: &Wire<'_>,
+        held: &Tokens<Attributes>,
+    ) -> Result<Tokens<Attributes>, ExchangeError> {
+        let Some(token) = held.refresh_token() else {
+            return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
+        };
+        let token_id = self.refresh_names_session.then(|| self.token_id(wire)).transpose()?;
+        let mut members = vec![(&*self.names.refresh_token, Part::Text(token.expose_secret()))];
+        members.extend(token_id.as_deref().map(|id| (&*self.names.token_id, Part::Text(id))));
+        let body = wire::json(&Members(&members))?;
+        let answer = self.ask(wire, &self.paths.refresh, body).await?;
+        if !answer.status().is_success() {
+            return Err(self.unrefreshed(wire, &answer));
+        }
+        answer::tokens(wire, &answer, held.attributes())
+    }
+
+    /// The service has no documented way to be told.
+    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
+        Ok(Revoked::NotSupported)
+    }
+
+    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
+        self.key.clone().map(Grant::MerchantKey)
+    }
+
+    fn authorize(
+        &self,
+        signing: &Signing<'_>,
+        request: &mut http::request::Parts,
+    ) -> Result<(), Error> {
+        signing.put_header(request)
+    }
+
+    /// 401 is taken for a dead token, 403 for a missing permission: nothing is documented.
+    fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
+        bearer::rejection(response)
+    }
+}

@@ -1,0 +1,170 @@
+//! What gives a session.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::Spatium;
+use crate::error::Result;
+use crate::provider::UnattendedGrant;
+use crate::provider::wire::{self, Members};
+use crate::secret::Secret;
+
+/// What [`Spatium`] takes to establish a session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Grant {
+    /// Security tokens that were gathered before.
+    SecurityTokens(SecurityTokens),
+    /// A user name and a password.
+    Credentials(Credentials),
+    /// A merchant's key.
+    MerchantKey(MerchantKey),
+}
+
+/// The proof that a factor was passed (`securityToken`, the seed). It converts into a [`Secret`].
+#[derive(Clone)]
+#[doc(alias = "securityToken")]
+pub struct SecurityToken(Secret);
+
+/// Security tokens, together enough for the permissions (`establish(securityTokens)`, the seed).
+#[derive(Clone, Debug)]
+#[doc(alias = "issue-by-factors")]
+pub struct SecurityTokens {
+    pub(super) tokens: Vec<SecurityToken>,
+    pub(super) permissions: Option<Vec<String>>,
+}
+
+/// A user name and a password: the credentials factor and the session in one go, where no other
+/// factor is needed.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub(super) username: String,
+    pub(super) password: Secret,
+    pub(super) permissions: Option<Vec<String>>,
+}
+
+/// A merchant's key, for services that act for themselves ("examples", issue by key). The vendor
+/// advises one static token id for each service or procedure.
+#[derive(Clone, Debug)]
+#[doc(alias = "issue-by-key")]
+pub struct MerchantKey {
+    pub(super) key: Secret,
+    pub(super) permissions: Option<Vec<String>>,
+}
+
+impl SecurityToken {
+    /// This token.
+    #[must_use]
+    pub fn new(token: impl Into<Secret>) -> Self {
+        Self(token.into())
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for SecurityToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecurityToken([redacted])")
+    }
+}
+
+impl From<SecurityToken> for Secret {
+    fn from(token: SecurityToken) -> Self {
+        token.0
+    }
+}
+
+impl SecurityTokens {
+    /// One security token.
+    #[must_use]
+    pub fn new(token: SecurityToken) -> Self {
+        Self { tokens: vec![token], permissions: None }
+    }
+
+    /// And one of another factor.
+    #[must_use]
+    pub fn and(mut self, token: SecurityToken) -> Self {
+        self.tokens.push(token);
+        self
+    }
+
+    /// Asks for these permissions in place of the provider's.
+    #[must_use]
+    pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.permissions = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+impl FromIterator<SecurityToken> for SecurityTokens {
+    fn from_iter<I: IntoIterator<Item = SecurityToken>>(tokens: I) -> Self {
+        Self { tokens: tokens.into_iter().collect(), permissions: None }
+    }
+}
+
+impl Credentials {
+    /// This user with this password.
+    #[must_use]
+    pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
+        Self { username: username.into(), password: password.into(), permissions: None }
+    }
+
+    /// Asks for these permissions in place of the provider's.
+    #[must_use]
+    pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.permissions = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The body of the credentials factor.
+    pub(super) fn body(&self) -> Result<Bytes> {
+        let members = [("username", &*self.username), ("password", self.password.expose_secret())];
+        wire::json(&Members(&members))
+    }
+}
+
+impl MerchantKey {
+    /// This key, in Base64 as the vendor gives it.
+    #[must_use]
+    pub fn new(key: impl Into<Secret>) -> Self {
+        Self { key: key.into(), permissions: None }
+    }
+
+    /// Asks for these permissions in place of the provider's.
+    #[must_use]
+    pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.permissions = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+impl UnattendedGrant<Spatium> for MerchantKey {}
+
+impl From<SecurityToken> for Grant {
+    fn from(token: SecurityToken) -> Self {
+        Self::SecurityTokens(SecurityTokens::new(token))
+    }
+}
+
+impl From<SecurityTokens> for Grant {
+    fn from(grant: SecurityTokens) -> Self {
+        Self::SecurityTokens(grant)
+    }
+}
+
+impl From<Credentials> for Grant {
+    fn from(grant: Credentials) -> Self {
+        Self::Credentials(grant)
+    }
+}
+
+impl From<MerchantKey> for Grant {
+    fn from(grant: MerchantKey) -> Self {
+        Self::MerchantKey(grant)
+    }
+}

@@ -1,0 +1,286 @@
+//! What can be configured because the vendor's documents are silent.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use uuid::Uuid;
+
+use super::{MerchantKey, Spatium};
+use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::key::SessionKey;
+use crate::provider::{ExchangeError, FailureClass, Rotation, Wire};
+
+/// How the service's `tokenId` is made of a session's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenIds {
+    /// It is the session's token id. Sessions of two tenants that have the same token id are one
+    /// session for the service if it has both under one account: then name them apart.
+    #[default]
+    Verbatim,
+    /// A UUID of version 5 (RFC 9562 section 5.5) made of tenant and token id, always the same
+    /// for the same session: for token ids that are no UUIDs, which all ids in the vendor's
+    /// samples are, and for tenants that share an account.
+    UuidV5,
+}
+
+impl TokenIds {
+    pub(super) fn of(self, key: &SessionKey) -> String {
+        match self {
+            Self::Verbatim => key.token_id().to_owned(),
+            Self::UuidV5 => {
+                // No part of a key has a control character, so no two keys make the same name.
+                let name = format!("{}\0{}", key.tenant().as_str(), key.token_id());
+                Uuid::new_v5(&NAMESPACE, name.as_bytes()).hyphenated().to_string()
+            }
+        }
+    }
+}
+
+/// Ours, made once at random. It must not change: sessions would change their names.
+const NAMESPACE: Uuid = Uuid::from_u128(0x5a1c_7d0e_93b4_4f6a_8e21_c05f_77d9_3b46);
+
+/// The statuses that end a session at refresh, unless others are configured.
+pub(super) const TERMINAL: [StatusCode; 4] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+];
+
+/// Where the service's operations are, below its URL.
+#[derive(Clone)]
+pub(super) struct Paths {
+    pub(super) credentials: String,
+    pub(super) issue_by_key: String,
+    pub(super) establish: String,
+    pub(super) refresh: String,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            credentials: "/api/security-factor/credentials".to_owned(),
+            issue_by_key: "/api/permission/issue-by-key".to_owned(),
+            establish: "/api/permission/issue-by-factors".to_owned(),
+            refresh: "/api/permission/refresh".to_owned(),
+        }
+    }
+}
+
+/// What the members of requests are called.
+#[derive(Clone)]
+pub(super) struct Names {
+    pub(super) token_id: String,
+    pub(super) permissions: String,
+    pub(super) security_tokens: String,
+    pub(super) merchant_key: String,
+    pub(super) refresh_token: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            token_id: "tokenId".to_owned(),
+            permissions: "permissions".to_owned(),
+            security_tokens: "securityTokens".to_owned(),
+            merchant_key: "merchantKey".to_owned(),
+            refresh_token: "permissionRefreshToken".to_owned(),
+        }
+    }
+}
+
+impl Spatium {
+    /// Asks for these permissions with every grant that names none, as the constructor of the
+    /// vendor's class does. Defaults to none.
+    #[must_use]
+    pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.permissions = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How the service's `tokenId` is made of a session's key. Defaults to
+    /// [`TokenIds::Verbatim`]: it is what the vendor's class does with the id it is given.
+    ///
+    /// Settle it before there are sessions: under another name a session is another session.
+    #[must_use]
+    pub fn token_ids(mut self, token_ids: TokenIds) -> Self {
+        self.token_ids = token_ids;
+        self
+    }
+
+    /// Sessions mint themselves with this key, also when they were never established or are lost.
+    /// Defaults to no key.
+    #[must_use]
+    pub fn merchant_key(mut self, key: MerchantKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// What the service does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
+    /// each refresh renews both tokens, and what becomes of the old ones is not documented.
+    #[must_use]
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.rotation = rotation;
+        self
+    }
+
+    /// Where tokens are refreshed, below the service's URL. Defaults to
+    /// `/api/permission/refresh`, a guess by the family of the paths that are documented.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no path, which begins with a slash.
+    pub fn refresh_path(mut self, path: &str) -> Result<Self> {
+        self.paths.refresh = checked(path)?;
+        Ok(self)
+    }
+
+    /// Where tokens are issued for security tokens, below the service's URL. Defaults to
+    /// `/api/permission/issue-by-factors` ("authorization").
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh_path`](Self::refresh_path).
+    pub fn establish_path(mut self, path: &str) -> Result<Self> {
+        self.paths.establish = checked(path)?;
+        Ok(self)
+    }
+
+    /// Where tokens are issued for a key, below the service's URL. Defaults to
+    /// `/api/permission/issue-by-key` ("examples").
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh_path`](Self::refresh_path).
+    pub fn issue_by_key_path(mut self, path: &str) -> Result<Self> {
+        self.paths.issue_by_key = checked(path)?;
+        Ok(self)
+    }
+
+    /// Where a security token is issued for name and password, below the service's URL. Defaults
+    /// to `/api/security-factor/credentials` (the seed).
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh_path`](Self::refresh_path).
+    pub fn credentials_path(mut self, path: &str) -> Result<Self> {
+        self.paths.credentials = checked(path)?;
+        Ok(self)
+    }
+
+    /// What the refresh token is called in a refresh. Defaults to `permissionRefreshToken`, its
+    /// name in answers: that of requests is not documented.
+    #[must_use]
+    pub fn refresh_token_field(mut self, name: impl Into<String>) -> Self {
+        self.names.refresh_token = name.into();
+        self
+    }
+
+    /// What the session's id is called. Defaults to `tokenId` ("examples").
+    #[must_use]
+    pub fn token_id_field(mut self, name: impl Into<String>) -> Self {
+        self.names.token_id = name.into();
+        self
+    }
+
+    /// What the list of permissions is called. Defaults to `permissions` ("examples").
+    #[must_use]
+    pub fn permissions_field(mut self, name: impl Into<String>) -> Self {
+        self.names.permissions = name.into();
+        self
+    }
+
+    /// What the list of security tokens is called. Defaults to `securityTokens`, the argument's
+    /// name in the vendor's class: that of requests is not documented.
+    #[must_use]
+    pub fn security_tokens_field(mut self, name: impl Into<String>) -> Self {
+        self.names.security_tokens = name.into();
+        self
+    }
+
+    /// What the key is called. Defaults to `merchantKey` ("examples").
+    #[must_use]
+    pub fn merchant_key_field(mut self, name: impl Into<String>) -> Self {
+        self.names.merchant_key = name.into();
+        self
+    }
+
+    /// Whether a refresh names the session beside its refresh token. Defaults to `false`, because
+    /// a refresh token "stores all the data necessary to generate a new permission token"
+    /// ("authorization").
+    #[must_use]
+    pub fn refresh_names_session(mut self, names: bool) -> Self {
+        self.refresh_names_session = names;
+        self
+    }
+
+    /// The statuses with which the service says that a refresh token is dead. Defaults to 400,
+    /// 401, 403 and 404, because none is documented. A 403, 404 or 405 counts only with a JSON
+    /// object as its body: gateways answer so, and a wrong path is not the session's end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if one is no status of a client's error: 4xx, but not 408, 425
+    /// or 429, which say that nothing was processed.
+    pub fn terminal_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Result<Self> {
+        let read = |status| {
+            let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+            status.filter(|status| !HARMLESS.contains(status))
+        };
+        let statuses: Option<Vec<_>> = statuses.into_iter().map(read).collect();
+        self.terminal = statuses.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput).about("no such status ends a session")
+        })?;
+        Ok(self)
+    }
+
+    /// What an unsuccessful answer says of the refresh token.
+    pub(super) fn unrefreshed(&self, wire: &Wire<'_>, answer: &Response<Bytes>) -> ExchangeError {
+        let failed = wire.unsuccessful(answer);
+        if self.terminal.contains(&answer.status()) && speaks(answer) {
+            return ExchangeError { class: FailureClass::Rejected, ..failed };
+        }
+        failed
+    }
+}
+
+/// What an unsuccessful answer says of a grant. `unknown` is what a 404 says.
+pub(super) fn refused(
+    wire: &Wire<'_>,
+    answer: &Response<Bytes>,
+    unknown: Refusal,
+) -> ExchangeError {
+    let failed = wire.unsuccessful(answer);
+    let refusal = match answer.status() {
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Refusal::WrongCredentials,
+        StatusCode::FORBIDDEN => Refusal::NotPermitted,
+        StatusCode::NOT_FOUND => unknown,
+        _ => return failed,
+    };
+    match speaks(answer) {
+        true => ExchangeError { class: FailureClass::Refused(refusal), ..failed },
+        false => failed,
+    }
+}
+
+/// Whether it is the service that says so, as far as one can tell.
+fn speaks(answer: &Response<Bytes>) -> bool {
+    !GATEWAYS.contains(&answer.status())
+        || answer.body().trim_ascii_start().first() == Some(&b'{')
+            && serde_json::from_slice::<serde::de::IgnoredAny>(answer.body()).is_ok()
+}
+
+/// What a gateway says, or a server without such a path.
+const GATEWAYS: [StatusCode; 3] =
+    [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+
+const HARMLESS: [StatusCode; 3] =
+    [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+
+fn checked(path: &str) -> Result<String> {
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte));
+    if path.starts_with('/') && plain {
+        return Ok(path.to_owned());
+    }
+    Err(Error::new(ErrorKind::InvalidInput).about("the path must begin with a slash"))
+}

@@ -1,0 +1,67 @@
+//! What calls on a session give.
+
+use std::fmt;
+
+use crate::provider::Provider;
+
+/// What `establish` gave. It is not to be dropped unseen, or a challenge would be taken for a session:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use session_warden::{Error, Session, provider::oauth2::{OAuth2, Password}};
+/// async fn sign_in(session: Session<OAuth2>) -> Result<(), Error> {
+///     session.establish(Password::new("ada", "secret")).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// Where there is no challenge, one pattern says so:
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// # use session_warden::{Error, Session, provider::oauth2::{OAuth2, Password}};
+/// # use session_warden::Establishment;
+/// async fn sign_in(session: Session<OAuth2>) -> Result<(), Error> {
+///     let Establishment::Active(_) = session.establish(Password::new("ada", "secret")).await?;
+///     Ok(())
+/// }
+/// ```
+#[must_use = "a challenge is not a session yet"]
+#[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
+pub enum Establishment<P: Provider> {
+    /// A session, with what the provider keeps beside its tokens.
+    Active(P::Attributes),
+    /// The server wants a second factor.
+    Challenge(P::Challenge),
+}
+
+impl<P: Provider> fmt::Debug for Establishment<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active(attributes) => f.debug_tuple("Active").field(attributes).finish(),
+            Self::Challenge(_) => f.debug_tuple("Challenge").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// What to do with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is nothing else to do with a response")]
+pub enum Verdict {
+    /// The token was dead: call once more with another.
+    Retry,
+    /// Hand the response on.
+    Forward,
+}
+
+/// How a revocation ended. In every case the session is closed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revocation {
+    /// The server knows.
+    AtServer,
+    /// The server could not be told yet. It will be, unless an establish comes first.
+    Queued,
+    /// The server cannot be told, or there was nothing to tell.
+    LocalOnly,
+}

@@ -1,0 +1,255 @@
+//! Calls that panic, that are too many, that come too late, and that need no session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use session_warden::Session;
+use session_warden::error::{ExchangeOutcome, Result};
+use session_warden::key::Tenant;
+use session_warden::provider::ClientOperation;
+use session_warden::supervisor::Sessions;
+use session_warden::testing::{Double, Script};
+
+use super::*;
+
+/// Panics where it is told to.
+#[derive(Clone, Copy)]
+enum Panics {
+    InRequest,
+    InResponse,
+}
+
+impl Operation<OAuth2> for Panics {
+    type Output = ();
+
+    fn credential(&self) -> Credential {
+        Credential::Own
+    }
+
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+        match self {
+            Self::InRequest => panic!("the request panics"),
+            Self::InResponse => Introspect::access_token().request(provider, held),
+        }
+    }
+
+    fn response(
+        &self,
+        _: &Wire<'_>,
+        _: &Response<Bytes>,
+    ) -> std::result::Result<((), Effect), ExchangeError> {
+        panic!("the response panics")
+    }
+}
+
+/// Asks for the server's metadata, which needs no session.
+struct Metadata {
+    url: String,
+    panics: bool,
+    /// Whether it was asked for a request.
+    asked: Arc<AtomicBool>,
+}
+
+impl Metadata {
+    fn new(server: &FakeAuthServer) -> Self {
+        let url = format!("{}/.well-known/oauth-authorization-server", server.url());
+        Self { url, panics: false, asked: Arc::default() }
+    }
+}
+
+impl ClientOperation<OAuth2> for Metadata {
+    type Output = String;
+
+    fn request(&self, _: &OAuth2) -> Result<Request<Bytes>> {
+        self.asked.store(true, Ordering::Relaxed);
+        assert!(!self.panics, "the request panics");
+        Ok(Request::get(&self.url).body(Bytes::new()).unwrap())
+    }
+
+    fn response(
+        &self,
+        wire: &Wire<'_>,
+        answer: &Response<Bytes>,
+    ) -> std::result::Result<String, ExchangeError> {
+        assert!(wire.session().is_none());
+        if !answer.status().is_success() {
+            return Err(wire.unsuccessful(answer));
+        }
+        let members: serde_json::Value = session_warden::provider::wire::object(answer)?;
+        Ok(members["issuer"].as_str().unwrap().to_owned())
+    }
+}
+
+impl OAuthWorld {
+    fn all(&self) -> Sessions<OAuth2> {
+        self.supervisor.sessions("oauth2").unwrap()
+    }
+
+    /// A call that is at the server, and stays there.
+    async fn held_call(
+        &self,
+        server: &FakeAuthServer,
+    ) -> tokio::task::JoinHandle<std::result::Result<u16, session_warden::Error>> {
+        server.fail_next(Endpoint::Resource, Fault::HoldUntilReleased);
+        let (session, visit) = (self.session.clone(), Visit::new(server, Effect::AccessTokenDead));
+        let calling = tokio::spawn(async move { session.call(visit).await });
+        server.held(1).await;
+        calling
+    }
+}
+
+fn tenant() -> Tenant {
+    Tenant::new("tenant").unwrap()
+}
+
+/// One exchange at a time, which waits for two seconds for its turn.
+fn narrow(server: &FakeAuthServer) -> Registration<OAuth2> {
+    let limits = ProviderLimits { exchanges: 1, turn: 2 * SECOND, ..ProviderLimits::default() };
+    Registration::new(calling(server)).limits(limits)
+}
+
+#[tokio::test]
+async fn a_call_whose_own_code_panics_fails_and_holds_nothing_back() {
+    let (server, world) = signed_in_with(narrow, Policy::default()).await;
+    for panics in [Panics::InRequest, Panics::InResponse] {
+        let error = world.session.call(panics).await.unwrap_err();
+        let seen = (error.kind(), error.session());
+        assert_eq!(seen, (ErrorKind::Misconfigured, Some(world.session.id())));
+    }
+    assert_eq!(server.count(Endpoint::Introspect), 1);
+    let panics = Metadata { panics: true, ..Metadata::new(&server) };
+    let error = world.all().call(&tenant(), panics).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    // There is one permit only, and it is free.
+    assert_eq!(world.session.refresh().await.unwrap().generation(), 2);
+    assert!(world.until(world.supervisor.shutdown(SECOND)).await.is_clean());
+}
+
+#[tokio::test]
+async fn calls_wait_for_their_turn_like_all_exchanges_and_no_longer() {
+    let (server, world) = signed_in_with(narrow, Policy::default()).await;
+    let calling = world.held_call(&server).await;
+    for visit in [Visit::new(&server, Effect::None), Visit::new(&server, Effect::None).own()] {
+        let error = world.until(world.session.call(visit)).await.unwrap_err();
+        let seen = (error.kind(), error.outcome());
+        assert_eq!(seen, (ErrorKind::Capacity, Some(ExchangeOutcome::NotSent)));
+    }
+    let metadata = Metadata::new(&server);
+    let error = world.until(world.all().call(&tenant(), metadata)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Capacity);
+    assert_eq!((server.count(Endpoint::Resource), server.count(Endpoint::Discovery)), (1, 0));
+    server.release();
+    assert_eq!(calling.await.unwrap().unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_caller_too_many_is_turned_away_before_anything_is_sent() {
+    let policy = Policy { max_waiters: 1, ..Policy::default() };
+    let (server, world) = signed_in_with(calling, policy).await;
+    let calling = world.held_call(&server).await;
+    // The first one is out; the token is fresh, so that nothing but the call's own place is full.
+    let error = world.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Capacity);
+    server.release();
+    calling.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_told_so_and_its_answer_is_lost_at_its_budget() {
+    let (server, world) = signed_in().await;
+    let calling = world.held_call(&server).await;
+    world.clock.advance(Policy::default().exchange_budget).await;
+    let error = calling.await.unwrap().unwrap_err();
+    let seen = (error.kind(), error.outcome());
+    assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::Ambiguous)));
+    assert_eq!((world.generation().await, server.refreshes()), (1, 0));
+
+    let wait = Policy { wait: 2 * SECOND, ..Policy::default() };
+    let (server, world) = signed_in_with(super::calling, wait).await;
+    let calling = world.held_call(&server).await;
+    world.clock.advance(2 * SECOND).await;
+    assert_eq!(calling.await.unwrap().unwrap_err().kind(), ErrorKind::Deadline);
+    // The call goes on, and its effect is kept.
+    server.release();
+    assert!(world.until(world.supervisor.shutdown(SECOND)).await.is_clean());
+    assert!(world.session.try_permission_token().is_none());
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_calls_and_takes_no_more() {
+    let (server, world) = signed_in().await;
+    let calling = world.held_call(&server).await;
+    let supervisor = world.supervisor.clone();
+    let stopping = tokio::spawn(async move { supervisor.shutdown(10 * SECOND).await });
+    world.clock.advance(SECOND).await;
+    assert!(!stopping.is_finished());
+    let (all, tenant) = (world.all(), tenant());
+    let late = world.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::ShuttingDown);
+    let late = all.call(&tenant, Metadata::new(&server)).await.unwrap_err();
+    assert_eq!((late.kind(), server.count(Endpoint::Discovery)), (ErrorKind::ShuttingDown, 0));
+    server.release();
+    assert_eq!(calling.await.unwrap().unwrap(), 200);
+    assert!(stopping.await.unwrap().is_clean());
+    assert_eq!(server.count(Endpoint::Resource), 1);
+}
+
+#[tokio::test]
+async fn what_stands_in_for_a_provider_has_none_of_its_calls() {
+    let clock = ManualClock::new();
+    let server = server(&clock).await;
+    let double = Double::<OAuth2>::new(Attributes::default());
+    let script: Script = double.script();
+    let world = start(double, &clock, &MemoryStore::new(), Policy::default()).await;
+    let _ = world.sign_in().await.unwrap();
+    let session: &Session<OAuth2> = &world.session;
+    for visit in [Visit::new(&server, Effect::None), Visit::new(&server, Effect::None).own()] {
+        assert_eq!(session.call(visit).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    let metadata = Metadata::new(&server);
+    let asked = Arc::clone(&metadata.asked);
+    let error = world.all().call(&tenant(), metadata).await.unwrap_err();
+    assert_eq!((error.kind(), asked.load(Ordering::Relaxed)), (ErrorKind::InvalidInput, false));
+    assert_eq!((script.establishes(), script.refreshes()), (1, 0));
+    assert_eq!(server.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn a_call_of_the_client_needs_no_session_and_leaves_none_behind() {
+    let clock = ManualClock::new();
+    let server = server(&clock).await;
+    let world = start(calling(&server), &clock, &MemoryStore::new(), Policy::default()).await;
+    let issuer = world.all().call(&tenant(), Metadata::new(&server)).await.unwrap();
+    assert_eq!(issuer, server.issuer());
+    assert_eq!(world.supervisor.snapshot().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_call_of_the_client_that_is_told_to_slow_down_slows_the_provider_down() {
+    let (server, world) = signed_in().await;
+    let busy = Fault::Status { code: 429, retry_after: Some("30".to_owned()), body: None };
+    server.fail_next(Endpoint::Discovery, busy);
+    let error = world.all().call(&tenant(), Metadata::new(&server)).await.unwrap_err();
+    let seen = (error.kind(), error.outcome(), error.retry_after());
+    let expected = (ErrorKind::RetryLater, Some(ExchangeOutcome::NotProcessed), Some(30 * SECOND));
+    assert_eq!(seen, expected);
+    world.session.refresh().await.unwrap_err();
+    world.all().call(&tenant(), Metadata::new(&server)).await.unwrap_err();
+    assert_eq!((server.refreshes(), server.count(Endpoint::Discovery)), (0, 1));
+    world.clock.advance(30 * SECOND).await;
+    world.session.refresh().await.unwrap();
+    world.all().call(&tenant(), Metadata::new(&server)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_of_the_client_whose_answer_does_not_come_is_ambiguous() {
+    let (server, world) = signed_in().await;
+    server.fail_next(Endpoint::Discovery, Fault::HoldUntilReleased);
+    let (all, metadata) = (world.all(), Metadata::new(&server));
+    let calling = tokio::spawn(async move { all.call(&tenant(), metadata).await });
+    server.held(1).await;
+    world.clock.advance(Policy::default().exchange_budget).await;
+    let error = calling.await.unwrap().unwrap_err();
+    let seen = (error.kind(), error.outcome());
+    assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::Ambiguous)));
+}

@@ -1,0 +1,128 @@
+use session_warden::ErrorKind;
+use session_warden::error::LostReason;
+use session_warden::provider::Registration;
+use session_warden::provider::extra_horizon::{OAuth1, OAuth1Grant, OAuth2, OAuth2Grant, Password};
+use session_warden::session::{State, Verdict};
+use session_warden::testing::{FakeAuthServer, FakeAuthServerBuilder, FakeDialect};
+
+use super::{Called, Dialect, Refreshing, Stage, conformance};
+
+const RESOURCE: &str = "/users/v1/me?eq(name,a%20b)&limit(5)";
+
+const WITHOUT_REFRESH_TOKEN: &str =
+    r#"{"access_token":"kept","token_type":"bearer","expires_in":899.999}"#;
+
+fn server() -> FakeAuthServerBuilder {
+    let builder = FakeAuthServer::builder().dialect(FakeDialect::ExtraHorizon);
+    builder.client("consumer", "secret").client("backend", "secret").public_client("app")
+}
+
+fn password() -> Password {
+    Password::new("ada@example.com", "ok")
+}
+
+mod public {
+    use super::*;
+
+    struct Public;
+
+    impl Dialect for Public {
+        type Provider = OAuth2;
+
+        const RESOURCE: &'static str = RESOURCE;
+        /// The server does not tell the ids of the records that would have to be deleted.
+        const REVOKES: bool = false;
+
+        fn server() -> FakeAuthServerBuilder {
+            server()
+        }
+
+        fn provider(server: &FakeAuthServer) -> Registration<OAuth2> {
+            OAuth2::public(server.url(), "app").unwrap().into()
+        }
+
+        fn grant(_: &FakeAuthServer) -> OAuth2Grant {
+            password().into()
+        }
+    }
+
+    impl Refreshing for Public {
+        const WITHOUT_REFRESH_TOKEN: &'static str = WITHOUT_REFRESH_TOKEN;
+    }
+
+    conformance!(Public);
+}
+
+mod confidential {
+    use super::*;
+
+    struct Confidential;
+
+    impl Dialect for Confidential {
+        type Provider = OAuth2;
+
+        const RESOURCE: &'static str = RESOURCE;
+        /// As for a public client.
+        const REVOKES: bool = false;
+
+        fn server() -> FakeAuthServerBuilder {
+            server()
+        }
+
+        fn provider(server: &FakeAuthServer) -> Registration<OAuth2> {
+            OAuth2::confidential(server.url(), "backend", "secret").unwrap().into()
+        }
+
+        fn grant(_: &FakeAuthServer) -> OAuth2Grant {
+            password().into()
+        }
+    }
+
+    /// A refresh token serves again, although each answer brings another, which is then used.
+    impl Refreshing for Confidential {
+        const REPEATS: bool = true;
+        const WITHOUT_REFRESH_TOKEN: &'static str = WITHOUT_REFRESH_TOKEN;
+    }
+
+    conformance!(Confidential);
+}
+
+/// Tokens that are neither refreshed nor end by themselves.
+mod oauth1 {
+    use super::*;
+
+    struct Signed;
+
+    impl Dialect for Signed {
+        type Provider = OAuth1;
+
+        const RESOURCE: &'static str = RESOURCE;
+
+        fn server() -> FakeAuthServerBuilder {
+            server()
+        }
+
+        fn provider(server: &FakeAuthServer) -> Registration<OAuth1> {
+            OAuth1::new(server.url(), "consumer", "secret").unwrap().into()
+        }
+
+        fn grant(_: &FakeAuthServer) -> OAuth1Grant {
+            password().into()
+        }
+    }
+
+    conformance!(Signed, without refresh);
+
+    /// The number 108.
+    #[tokio::test]
+    async fn a_token_that_the_server_took_back_loses_the_session() {
+        let stage = Stage::<Signed>::expired().await;
+        assert_eq!(stage.call().await.parts.status, 200, "it has no end");
+        stage.server.kill_all_grants();
+        let Called { token, parts, body } = stage.call().await;
+        assert!(body.starts_with(br#"{"code":108"#));
+        assert_eq!(stage.session.rejected(&token, &parts, &body), Verdict::Forward);
+        assert_eq!(stage.kind().await, ErrorKind::SignInAgain(LostReason::Revoked));
+        assert_eq!(stage.state().await, State::Lost);
+    }
+}

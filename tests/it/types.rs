@@ -1,0 +1,58 @@
+//! What the compiler promises of the types that applications hold.
+
+use session_warden::event::Events;
+use session_warden::key::SessionKey;
+use session_warden::provider::oauth2::OAuth2;
+use session_warden::provider::{Provider, ProviderSource, Registration, SourceError};
+use session_warden::seal::KeyRing;
+use session_warden::session::{Any, Login};
+use session_warden::store::MemoryStore;
+use session_warden::supervisor::{Sessions, SupervisorBuilder};
+use session_warden::testing::{FakeAuthServer, ManualClock, ScriptedProvider};
+use session_warden::ticket::Ticket;
+use session_warden::{Error, Establishment, PermissionToken, Session, Supervisor};
+
+const fn is_shared<T: Send + Sync + 'static>() {}
+const fn is_a_handle<T: Clone + Send + Sync + 'static>() {}
+const fn is_moved<T: Send + 'static>() {}
+
+/// Any backend's own provider, grants and attributes included.
+const fn are_handles<P: Provider>() {
+    is_a_handle::<Sessions<P>>();
+    is_a_handle::<Session<P>>();
+    is_shared::<Registration<P>>();
+}
+
+const _: () = {
+    is_a_handle::<Supervisor>();
+    is_a_handle::<Session>();
+    is_a_handle::<Session<Any>>();
+    are_handles::<OAuth2>();
+    are_handles::<ScriptedProvider>();
+    is_a_handle::<Error>();
+    is_a_handle::<PermissionToken>();
+    is_a_handle::<KeyRing>();
+    is_a_handle::<Ticket>();
+    is_a_handle::<SessionKey>();
+    is_a_handle::<MemoryStore>();
+    is_a_handle::<ManualClock>();
+    is_shared::<Login>();
+    is_shared::<SourceError>();
+    is_shared::<FakeAuthServer>();
+    is_moved::<SupervisorBuilder>();
+    is_moved::<Events>();
+    is_shared::<Establishment<OAuth2>>();
+};
+
+const fn is_a_source<P: Provider, S: ProviderSource<P>>(_: &S) {
+    is_shared::<S>();
+}
+
+#[test]
+fn a_closure_that_asks_a_database_is_a_source() {
+    let source = |tenant: session_warden::key::Tenant| async move {
+        let client = OAuth2::new(&format!("https://{}.example/token", tenant.as_str()), "client")?;
+        Ok::<Registration<OAuth2>, SourceError>(client.into())
+    };
+    is_a_source::<OAuth2, _>(&source);
+}
