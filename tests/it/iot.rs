@@ -89,7 +89,7 @@ async fn serve(
     let supervisor = app.supervisor.clone();
     let router: Router = handlers::router(app);
     let mut events = supervisor.subscribe();
-    tokio::spawn(async move {
+    let reporting = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             if let EventKind::Lost(reason) = event.kind {
                 tracing::warn!(session = ?event.session, ?reason, "sign in again");
@@ -103,6 +103,8 @@ async fn serve(
     if !report.is_clean() {
         tracing::error!(?report, "credentials not on disk");
     }
+    // Events end with the supervisor.
+    reporting.await?;
     Ok(report)
 }
 
