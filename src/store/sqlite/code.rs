@@ -95,7 +95,7 @@ mod tests {
         for code in -1..=7 {
             assert_eq!(phase(code).map(of_phase), (0..=5).contains(&code).then_some(code));
             assert_eq!(intent(code).map(of_intent), (0..=1).contains(&code).then_some(code));
-            assert_eq!(lost(code).map(of_lost), (0..=5).contains(&code).then_some(code));
+            assert_eq!(lost(code).map(of_lost), (0..=6).contains(&code).then_some(code));
         }
     }
 
