@@ -1,7 +1,6 @@
 //! The machine, pair by pair, rule by rule, and at random.
 
 mod doubt;
-mod golden;
 mod random;
 mod rules;
 mod sample;
