@@ -20,6 +20,7 @@ mod call;
 pub(crate) mod core;
 pub(crate) mod door;
 mod ending;
+pub(crate) mod errand;
 mod exchange;
 mod flight;
 pub(crate) mod forget;

@@ -9,6 +9,7 @@ use super::means::Means;
 use super::wire::{Budget, Wire};
 use super::{Provider, RenewWith, Settings};
 use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId};
 use crate::policy::{Policy, RefreshPolicy};
 use crate::token::Credentials;
@@ -71,9 +72,12 @@ impl Client {
         &self.origin
     }
 
-    /// The provider with its type; none where another stands in for it.
-    pub(crate) fn typed<P: Provider>(&self) -> Option<Arc<P>> {
-        self.provider.itself().downcast().ok()
+    /// The provider with its type. `InvalidInput` where another stands in for it.
+    pub(crate) fn typed<P: Provider>(&self) -> Result<Arc<P>> {
+        self.provider.itself().downcast().map_err(|_| {
+            Error::new(ErrorKind::InvalidInput)
+                .about("another provider stands in for this one, and has no logins and no calls")
+        })
     }
 
     pub(crate) fn longest_retry_after(&self) -> Duration {

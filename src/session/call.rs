@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 use super::Session;
 use super::core::Core;
 use super::ending;
+use super::errand::{Errand, panicked};
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::provider::client::Client;
 use crate::provider::{
-    Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
-    erased,
+    Credential, Effect, ExchangeError, Operation, Provider, Rejection, Signing, Wire, erased,
 };
-use crate::task::{Place, within};
+use crate::task::Place;
 use crate::token::{Credentials, PermissionToken};
 
 impl<P: Provider> Session<P> {
@@ -47,11 +47,7 @@ impl<P: Provider> Session<P> {
             Credential::Own => None,
         };
         let client = self.client()?;
-        let Some(provider) = client.typed::<P>() else {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("another provider stands in for this one, and has no such call")
-                .of_session(&self.id));
-        };
+        let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
         let core = &self.door.core;
         let Some(place) = core.tasks.enter() else {
             return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
@@ -118,22 +114,13 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         token: Option<&PermissionToken>,
         held: &Credentials,
     ) -> Result<Response<Bytes>> {
-        let core = self.core();
-        let wire = self.wire();
         if !self.client.issued(held) {
             return Err(Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"));
         }
-        let permit =
-            self.client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
-        let in_time = core.policy.exchange_budget;
-        let prepared = self.client.provider.prepare(&wire);
-        let prepared = within(&*core.clock, in_time, prepared).await;
-        prepared.unwrap_or_else(|| Err(slow(FailureClass::NotSent))).map_err(|f| self.failed(f))?;
-        let request = self.request(token, held)?;
-        let sent = within(&*core.clock, in_time, wire.send(request)).await;
-        drop(permit);
-        sent.unwrap_or_else(|| Err(slow(FailureClass::Ambiguous))).map_err(|f| self.failed(f))
+        let (site, id) = (&self.slot.site, Some(self.slot.id()));
+        let errand = Errand::begin(self.core(), site, &self.client, id).await?;
+        errand.send(self.request(token, held)?).await
     }
 
     fn request(
@@ -204,12 +191,4 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
 struct Sent {
     credentials: Arc<Credentials>,
     generation: u64,
-}
-
-fn slow(class: FailureClass) -> ExchangeError {
-    ExchangeError::new(class).with_source("the server did not answer in time")
-}
-
-fn panicked() -> Error {
-    Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
 }

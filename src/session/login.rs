@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::door::Door;
+use super::errand::Errand;
 use super::{Establishment, Session};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
 use crate::provider::client::Client;
 use crate::provider::registered::Registered;
-use crate::provider::{ExchangeError, FailureClass, LoginRequest, RedirectLogin};
+use crate::provider::{LoginRequest, RedirectLogin};
 use crate::seal;
 use crate::secret::Secret;
-use crate::task::within;
 use crate::ticket::{Opened, Purpose, Ticket, Unread};
 
 /// A login that has begun.
@@ -137,18 +137,10 @@ impl<P: RedirectLogin> Session<P> {
         }
         let site = self.provider.site(self.id.key().tenant());
         let client = core.resolve(&site).await.map_err(|error| error.of_session(&self.id))?;
-        let Some(provider) = client.typed::<P>() else {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("another provider stands in for this one, and has no login"));
-        };
-        let wire = client.wire(&*core.clock, Some(&self.id), &core.policy);
-        let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
-        let prepared = client.provider.prepare(&wire);
-        let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
-        drop((permit, wire));
-        prepared.unwrap_or_else(|| Err(ExchangeError::new(FailureClass::NotSent))).map_err(
-            |failed| core.told(&site, &client, Some(&self.id), failed).of_session(&self.id),
-        )?;
+        let provider = client.typed::<P>()?;
+        // Only for what it prepares: the grant is an exchange, with a turn of its own.
+        let errand = Errand::begin(core, &site, &client, Some(&self.id)).await;
+        drop(errand.map_err(|error| error.of_session(&self.id))?);
         Ok((client, provider))
     }
 }

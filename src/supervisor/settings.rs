@@ -21,7 +21,7 @@ impl<P: Provider> Sessions<P> {
     ///
     /// Reads only.
     pub async fn provider(&self, tenant: &Tenant) -> Result<Arc<P>> {
-        self.client(tenant).await.map(|(_, provider)| provider)
+        self.door.core.resolve(&self.provider.site(tenant)).await?.typed()
     }
 
     /// Other settings for all tenants: a new client secret, another site. Exchanges that run end

@@ -1,0 +1,69 @@
+//! What is asked of a server beside the exchanges: calls, and what a login needs to know first.
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use super::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::SessionId;
+use crate::provider::client::Client;
+use crate::provider::gate::Permit;
+use crate::provider::site::Site;
+use crate::provider::{ExchangeError, FailureClass, Wire};
+use crate::task::within;
+
+/// One errand. It has a turn at the provider, whose endpoints are known.
+pub(crate) struct Errand<'a> {
+    core: &'a Core,
+    site: &'a Site,
+    client: &'a Client,
+    session: Option<&'a SessionId>,
+    wire: Wire<'a>,
+    _permit: Permit,
+}
+
+impl<'a> Errand<'a> {
+    /// Waits for a turn, and lets the provider prepare.
+    pub(crate) async fn begin(
+        core: &'a Core,
+        site: &'a Site,
+        client: &'a Client,
+        session: Option<&'a SessionId>,
+    ) -> Result<Self> {
+        let wire = client.wire(&*core.clock, session, &core.policy);
+        let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
+        let errand = Self { core, site, client, session, wire, _permit: permit };
+        let prepared = client.provider.prepare(&errand.wire);
+        let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
+        let prepared = prepared.unwrap_or_else(|| Err(slow(FailureClass::NotSent)));
+        prepared.map_err(|failed| errand.told(failed))?;
+        Ok(errand)
+    }
+
+    /// Sends the request, whatever answer that gets.
+    pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let sent = self.wire.send(request);
+        let sent = within(&*self.core.clock, self.core.policy.exchange_budget, sent).await;
+        let sent = sent.unwrap_or_else(|| Err(slow(FailureClass::Ambiguous)));
+        sent.map_err(|failed| self.told(failed))
+    }
+
+    /// The wire, to read answers by.
+    pub(crate) fn wire(&self) -> &Wire<'a> {
+        &self.wire
+    }
+
+    /// What the caller is told of a failure.
+    pub(crate) fn told(&self, failed: ExchangeError) -> Error {
+        self.core.told(self.site, self.client, self.session, failed)
+    }
+}
+
+/// What the caller is told whose operation panicked.
+pub(crate) fn panicked() -> Error {
+    Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
+}
+
+fn slow(class: FailureClass) -> ExchangeError {
+    ExchangeError::new(class).with_source("the server did not answer in time")
+}
