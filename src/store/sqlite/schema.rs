@@ -181,9 +181,11 @@ fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
     }
 }
 
-/// The file's version, if it is ours or empty.
-fn recognized(conn: &Connection) -> Result<i64, Refused> {
-    let read = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
+/// The file's version, if it is ours or empty. All of it is read in one transaction: a file that
+/// another process makes ours between two of the reads would look like a foreign one.
+fn recognized(conn: &mut Connection) -> Result<i64, Refused> {
+    let snapshot = conn.transaction()?;
+    let read = |sql| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (version, application) = (read("PRAGMA user_version")?, read("PRAGMA application_id")?);
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if application != APPLICATION {
@@ -244,7 +246,7 @@ mod tests {
     fn a_file_of_an_older_version_is_brought_forward_and_keeps_what_it_has() {
         let mut conn = Connection::open_in_memory().unwrap();
         let second = "ALTER TABLE session ADD COLUMN more TEXT";
-        let version = |conn: &Connection| recognized(conn).map_err(|_| "refused").unwrap();
+        let version = |conn: &mut Connection| recognized(conn).map_err(|_| "refused").unwrap();
         for (migrations, newest) in [(&[VERSION_1][..], 1), (&[VERSION_1, second][..], 2)] {
             migrate(&mut conn, 0, migrations, true).map_err(|_| "refused").unwrap();
             let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
@@ -254,13 +256,13 @@ mod tests {
                 .unwrap();
             assert_eq!(stores, 1);
             if newest == 1 {
-                assert_eq!(version(&conn), 1);
+                assert_eq!(version(&mut conn), 1);
             }
         }
         conn.query_row("SELECT count(more) FROM session", [], |_| Ok(())).unwrap();
         // Version 2 is not known to this programme.
         assert!(matches!(
-            recognized(&conn),
+            recognized(&mut conn),
             Err(Refused::Fault(SqliteFault::Newer { found: 2, .. }))
         ));
     }
@@ -271,7 +273,7 @@ mod tests {
         migrate(&mut conn, 0, &[VERSION_1], false).map_err(|_| "refused").unwrap();
         let broken = ["", "CREATE TABLE more (a); CREATE TABLE more (a)"];
         assert!(migrate(&mut conn, 1, &broken, false).is_err());
-        assert_eq!(recognized(&conn).map_err(|_| "refused").unwrap(), 1);
+        assert_eq!(recognized(&mut conn).map_err(|_| "refused").unwrap(), 1);
         conn.query_row("SELECT count(*) FROM more", [], |_| Ok(())).unwrap_err();
     }
 }
