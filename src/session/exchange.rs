@@ -24,6 +24,7 @@ use super::message::{Granted, Message};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
+use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
@@ -154,6 +155,7 @@ impl Exchange {
         if let Err(failed) = self.prepare(&self.client).await {
             return End::Failed(failed);
         }
+        core.steps.at(CrashPoint::BeforeClaim);
         let claimed_at = core.now();
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
         let fence = match self.claim(intent, claimed_at).await {
@@ -161,11 +163,13 @@ impl Exchange {
             Ok(None) => return End::Superseded { sent: false },
             Err(failed) => return End::Failed(failed),
         };
+        core.steps.at(CrashPoint::Claimed);
         let attempt = Attempt { base: self.base, fence };
         let (answer, sent) = self.converse(claimed_at, grant, held).await;
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
+                core.steps.at(CrashPoint::Received);
                 self.issued(intent, attempt, credentials, sent).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
@@ -315,6 +319,7 @@ impl Exchange {
         self.ended = true;
         self.answer(granted);
         self.slot.land(&self.pilot, self.landing());
+        self.core.steps.at(CrashPoint::Replied);
     }
 
     /// What the waiters get: all the same.
