@@ -6,5 +6,6 @@ mod child;
 mod crashes;
 mod history;
 mod orders;
+mod pauses;
 mod replica;
 mod server;

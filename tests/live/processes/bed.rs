@@ -1,6 +1,7 @@
 //! A server, a file, and processes on it.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::history::History;
 use super::orders::{Handed, Operation, Outcome, Setup};
@@ -91,6 +92,15 @@ impl Bed {
 
 pub fn is_lost(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed { kind, .. } if kind == "SignInAgain(LostInDoubt)")
+}
+
+pub fn is_generation(outcome: &Outcome, generation: u64) -> bool {
+    matches!(outcome, Outcome::Token(token) if token.generation == generation)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// Goes with its test.

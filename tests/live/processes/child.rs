@@ -95,6 +95,7 @@ impl Process {
             self.outcome(operation, &key).await.unwrap_or_else(|failed| Outcome::Failed {
                 kind: format!("{:?}", failed.kind()),
                 retry_after_ms: failed.retry_after().map(|wait| wait.as_millis() as u64),
+                why: why(&failed),
             });
         self.say(id, start, Some((operation, key)), outcome);
     }
@@ -154,6 +155,14 @@ impl Process {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(line.as_bytes()).unwrap();
         stdout.flush().unwrap();
+    }
+}
+
+/// The error with its causes.
+fn why(failed: &dyn std::error::Error) -> String {
+    match failed.source() {
+        Some(cause) => format!("{failed}: {}", why(cause)),
+        None => failed.to_string(),
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use session_warden::testing::{CrashPoint, Fate};
 
-use super::bed::{Bed, KEY, is_lost};
+use super::bed::{Bed, KEY, is_generation, is_lost, now};
 use super::orders::{BUDGET, HOLD, Operation, Outcome, Rotates};
 use super::replica::Replica;
-use super::server::{Seen, Server};
+use super::server::{Seen, Server, seen};
 
 /// When the process begins that goes on with the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,19 +72,6 @@ impl Left {
     }
 }
 
-fn is_second(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Token(token) if token.generation == 2)
-}
-
-fn seen(asked: u64, again: u64) -> Seen {
-    Seen { asked, again, grants_revoked: 0 }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 async fn each_with_grace(row: impl AsyncFn(Server, Second)) {
     for rotates in [Rotates::Idempotent, Rotates::Fork] {
         for second in SECONDS {
@@ -104,7 +91,7 @@ async fn unsent(point: CrashPoint, server: Server, second: Second) -> Left {
     let left = killed(server, point, second).await;
     assert_eq!(left.seen().await, seen(0, 0));
     let better = left.better().await;
-    assert!(is_second(&better), "{second:?}: {better:?}");
+    assert!(is_generation(&better, 2), "{second:?}: {better:?}");
     assert_eq!(left.seen().await, seen(1, 0), "{second:?}");
     left.bed.is_good_at(&left.process, 2).await;
     left
@@ -166,7 +153,7 @@ async fn spent_within_the_grace(point: CrashPoint, server: Server, second: Secon
     let left = killed(server, point, second).await;
     assert_eq!(left.seen().await, seen(1, 0));
     let better = left.better().await;
-    assert!(is_second(&better), "{second:?}: {better:?}");
+    assert!(is_generation(&better, 2), "{second:?}: {better:?}");
     assert_eq!(left.seen().await, seen(2, 1), "{second:?}");
     left.bed.is_good_at(&left.process, 2).await;
 }
@@ -189,7 +176,7 @@ async fn saved(point: CrashPoint, server: Server, second: Second) {
     let left = killed(server, point, second).await;
     if second == Second::Beside {
         let found = left.process.insist(Operation::Invalidate, KEY).await;
-        assert!(is_second(&found), "{found:?}");
+        assert!(is_generation(&found, 2), "{found:?}");
     }
     assert_eq!(left.seen().await, seen(1, 0), "{second:?}");
     left.bed.is_good_at(&left.process, 2).await;

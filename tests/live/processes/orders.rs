@@ -119,6 +119,8 @@ pub enum Outcome {
     Failed {
         kind: String,
         retry_after_ms: Option<u64>,
+        /// For who reads it.
+        why: String,
     },
     Status {
         state: String,

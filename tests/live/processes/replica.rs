@@ -178,7 +178,7 @@ impl Ordered {
 /// None if it was not `RetryLater`.
 fn retried_after(outcome: &Outcome) -> Option<u64> {
     match outcome {
-        Outcome::Failed { kind, retry_after_ms } if kind == "RetryLater" => {
+        Outcome::Failed { kind, retry_after_ms, .. } if kind == "RetryLater" => {
             Some(retry_after_ms.unwrap_or(0))
         }
         Outcome::Failed { .. } | Outcome::Token(_) | Outcome::Status { .. } | Outcome::Done => None,

@@ -20,6 +20,11 @@ pub struct Seen {
     pub grants_revoked: u64,
 }
 
+/// With every grant alive.
+pub fn seen(asked: u64, again: u64) -> Seen {
+    Seen { asked, again, grants_revoked: 0 }
+}
+
 impl Server {
     pub async fn strict() -> Self {
         let options = Options { access_ttl_s: 600, refresh_ttl_s: 3600, ..Options::default() };
