@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod clock;
+mod crash;
 pub mod error;
 pub mod event;
 pub mod guide;

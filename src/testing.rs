@@ -5,7 +5,7 @@
 //! and which loses, delays and mangles its answers when it is told to. [`ScriptedProvider`] needs
 //! no server at all, and a [`Double`] stands in for any other provider without changing a type.
 //! [`FaultyStore`] fails when it is told to, and [`store_suite`] is what every store must pass.
-//! [`Chaos`] kills actors.
+//! [`Chaos`] kills actors, and [`CrashPoints`] the whole process.
 //!
 //! The feature adds names and changes no behaviour.
 
@@ -26,3 +26,4 @@ pub use self::fake_auth_server::{
 pub use self::faulty_store::{Faults, FaultyStore, Statement};
 pub use self::manual_clock::ManualClock;
 pub use self::scripted::{Reply, Script, ScriptedProvider};
+pub use crate::crash::{CrashPoint, CrashPoints, Fate};

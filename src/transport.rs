@@ -189,16 +189,19 @@ impl Transport {
         Ok(Self { client, rules: config.rules.clone() })
     }
 
-    /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`].
+    /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`]. `between` is
+    /// called when the answer has begun and none of its body is read.
     pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,
         left: Duration,
+        between: impl FnOnce(),
     ) -> Result<http::Response<Bytes>, Fault> {
         let mut request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
         self.rules.check(request.url())?;
         *request.timeout_mut() = Some(left.min(TOTAL_TIMEOUT));
         let mut answer = self.client.execute(request).await.map_err(Fault::of_request)?;
+        between();
         let body = read(&mut answer).await?;
         let mut response = http::Response::new(body);
         *response.status_mut() = answer.status();

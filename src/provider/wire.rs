@@ -31,6 +31,7 @@ pub use self::time::rfc3339;
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now};
+use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
@@ -50,6 +51,7 @@ pub struct Wire<'a> {
     begun: Now,
     /// When the latest request was sent: lifetimes count from there, not from the answer.
     sent: Mutex<Option<Now>>,
+    steps: Steps,
 }
 
 /// How long an exchange may take.
@@ -71,7 +73,13 @@ impl<'a> Wire<'a> {
         budget: Budget,
     ) -> Self {
         let begun = clock.now();
-        Self { means, clock, session, issuer, budget, begun, sent: Mutex::new(None) }
+        let (sent, steps) = (Mutex::new(None), Steps::default());
+        Self { means, clock, session, issuer, budget, begun, sent, steps }
+    }
+
+    /// The wire of an exchange's credentials, not of what is asked for before it.
+    pub(crate) fn stepping(self, steps: Steps) -> Self {
+        Self { steps, ..self }
     }
 
     /// The session that the exchange is for; none in a call that needs no session.
@@ -108,7 +116,8 @@ impl<'a> Wire<'a> {
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
         *self.sent.lock() = Some(now);
-        Ok(self.means.transport.send(request, left).await?)
+        let between = || self.steps.at(CrashPoint::Sent);
+        Ok(self.means.transport.send(request, left, between).await?)
     }
 
     /// When a token ends that was issued in the answer to the latest request and lives for so

@@ -9,6 +9,7 @@ use super::machine::{Effects, Input, Moment, Notice, Rules, Start};
 use super::message::Message;
 use super::slot::Slot;
 use crate::clock::{BootTime, Clock, Now};
+use crate::crash::Steps;
 use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
 use crate::key::{ProviderName, SessionId, Tenant};
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) means: Arc<Means>,
     pub(crate) keys: KeyRing,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) steps: Steps,
 }
 
 /// What a session needs of whoever runs its actor. It is asked, never waited for.

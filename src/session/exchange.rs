@@ -26,6 +26,7 @@ use super::message::{Granted, Message};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
+use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
@@ -158,10 +159,12 @@ impl Exchange {
             Ok(None) => return End::Superseded { sent: false },
             Err(failed) => return End::Failed(failed),
         };
+        self.core.steps.at(CrashPoint::Claimed);
         let (answer, sent) = self.converse(at, grant, held).await;
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
+                self.core.steps.at(CrashPoint::Received);
                 self.issued(intent, attempt, credentials, sent).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
@@ -291,6 +294,7 @@ impl Exchange {
         self.ended = true;
         self.answer(granted);
         self.slot.land(&self.pilot, self.landing());
+        self.core.steps.at(CrashPoint::Replied);
     }
 
     /// What the waiters get: all the same.

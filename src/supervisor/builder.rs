@@ -8,6 +8,7 @@ use super::Supervisor;
 use super::link::Link;
 use super::root;
 use crate::clock::{Clock, SystemClock};
+use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Publisher;
 use crate::key::ProviderName;
@@ -31,6 +32,7 @@ pub struct SupervisorBuilder {
     transport: TransportConfig,
     keys: Option<KeyRing>,
     providers: Vec<(String, Register)>,
+    steps: Steps,
 }
 
 /// A registration that waits for what [`SupervisorBuilder::start`] makes.
@@ -45,6 +47,7 @@ impl SupervisorBuilder {
             transport: TransportConfig::default(),
             keys: None,
             providers: Vec::new(),
+            steps: Steps::default(),
         }
     }
 
@@ -128,6 +131,13 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Lets a test kill or stop this process in an exchange.
+    #[cfg(feature = "testing")]
+    pub fn crash_points(mut self, points: &crate::crash::CrashPoints) -> Self {
+        self.steps = points.clone().into();
+        self
+    }
+
     /// Starts the supervisor on the current tokio runtime, which its tasks stay on.
     ///
     /// # Errors
@@ -174,6 +184,7 @@ impl SupervisorBuilder {
             means,
             keys,
             host,
+            steps: self.steps,
         });
         if root::start(&core, &link).await {
             Ok(Supervisor::new(core, link))

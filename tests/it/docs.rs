@@ -38,9 +38,21 @@ fn every_bound_has_its_place_in_the_chapter_on_defaults() {
 
 #[test]
 fn every_test_that_the_chapter_on_providers_names_is_there() {
-    let chapter = include_str!("../../src/guide/providers.md");
+    all_are_there(include_str!("../../src/guide/providers.md"), 30);
+}
+
+#[test]
+fn every_test_that_the_chapter_on_semantics_names_is_there() {
+    // What is published has no such folder.
+    if Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").is_dir() {
+        all_are_there(include_str!("../../src/guide/semantics.md"), 20);
+    }
+}
+
+#[track_caller]
+fn all_are_there(chapter: &str, least: usize) {
     let named: Vec<_> = chapter.split('`').filter_map(test_name).collect();
-    assert!(named.len() > 30, "{} tests are named", named.len());
+    assert!(named.len() > least, "{} tests are named", named.len());
     let mut sources = String::new();
     for folder in ["src", "tests"] {
         read_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);

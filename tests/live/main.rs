@@ -10,4 +10,5 @@
 
 mod extra_horizon;
 mod peer;
+mod processes;
 mod sessions;

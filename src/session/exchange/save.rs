@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use crate::clock::Now;
+use crate::crash::CrashPoint;
 use crate::session::core::Core;
 use crate::session::machine::{Held, Input};
 use crate::session::slot::Slot;
@@ -31,7 +32,10 @@ pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> bool {
     let (done, answer) = oneshot::channel();
     core.tasks.run(async move { drop(done.send(store.commit(&id, Commit::clone(&save)).await)) });
     match within(&*core.clock, core.policy.save_wait, answer).await {
-        Some(Ok(Ok(committed))) => settle(core, slot, &owed, committed),
+        Some(Ok(Ok(committed))) => {
+            core.steps.at(CrashPoint::Committed);
+            settle(core, slot, &owed, committed)
+        }
         Some(Ok(Err(unsaved))) => {
             owe(core, slot, &unsaved);
             true

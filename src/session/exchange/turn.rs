@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Exchange, elsewhere, save, shut_out};
 use crate::clock::{BootTime, Now};
+use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::policy::{CLAIM_LOOK, CLAIM_LOOK_CAP};
 use crate::provider::gate::Permit;
@@ -71,6 +72,9 @@ impl Exchange {
                 Wants::Exchange => Some(self.ready().await?),
                 Wants::Adoption | Wants::Import => None,
             };
+            if wants == Wants::Exchange {
+                self.core.steps.at(CrashPoint::BeforeClaim);
+            }
             let at = self.core.now();
             match self.claim(intent, at).await? {
                 Claimed::Granted { fence } => {

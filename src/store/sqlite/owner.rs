@@ -37,8 +37,13 @@ const BATCH: usize = 256;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// How long the lock is left to other processes after a batch, at least; and for as long as the
-/// batch took. Defaults to 1 ms, in which each that waits tries once.
+/// batch took, up to [`LONGEST_YIELD`]. Defaults to 1 ms, in which each that waits tries once.
 const YIELD: Duration = Duration::from_millis(1);
+
+/// How long it is left to them at most, however long the batch took. Defaults to 100 ms, in which
+/// each that waits tries a hundred times; a process that was stopped in a batch, or that waited long
+/// for the lock itself, would else do nothing for as long again.
+const LONGEST_YIELD: Duration = Duration::from_millis(100);
 
 /// How often is looked for other processes. Defaults to 250 ms, for which a new one may have to
 /// wait for a busy one.
@@ -333,7 +338,7 @@ impl<'c> Owner<'c> {
             self.peers = (self.holder.has_peers(), Some(now));
         }
         if self.peers.0 {
-            task::pause(now.saturating_sub(begun).max(YIELD));
+            task::pause(now.saturating_sub(begun).clamp(YIELD, LONGEST_YIELD));
         }
     }
 }

@@ -1,0 +1,179 @@
+//! Steps of an exchange at which a test makes its process die or stop. Without the feature
+//! `testing` nothing is left of it.
+
+#[cfg(feature = "testing")]
+use std::fmt;
+#[cfg(feature = "testing")]
+use std::sync::Arc;
+
+#[cfg(feature = "testing")]
+use parking_lot::Mutex;
+
+/// A step of an exchange, be it a refresh or a grant. An adoption, which asks no server, is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "named in `testing`"))]
+#[non_exhaustive]
+pub enum CrashPoint {
+    /// Nothing is written yet, and nothing is sent.
+    BeforeClaim,
+    /// The claim is written, and nothing is sent.
+    Claimed,
+    /// The server has answered, and none of its answer's body is read.
+    Sent,
+    /// New credentials are read, and not saved.
+    Received,
+    /// They are saved, and nobody is told of it.
+    Committed,
+    /// All who waited are told.
+    Replied,
+}
+
+/// What exchanges pass on their way.
+#[derive(Clone, Default)]
+pub(crate) struct Steps {
+    #[cfg(feature = "testing")]
+    points: Option<CrashPoints>,
+}
+
+impl Steps {
+    /// With the feature `testing` this may not return.
+    #[cfg(feature = "testing")]
+    pub(crate) fn at(&self, point: CrashPoint) {
+        let fate = self.points.as_ref().and_then(|points| points.take(point));
+        if let Some(fate) = fate {
+            meet(fate);
+        }
+    }
+
+    #[cfg(not(feature = "testing"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) fn at(&self, _: CrashPoint) {}
+}
+
+#[cfg(feature = "testing")]
+impl From<CrashPoints> for Steps {
+    fn from(points: CrashPoints) -> Self {
+        Self { points: Some(points) }
+    }
+}
+
+/// What becomes of a process.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fate {
+    /// It is killed (`SIGKILL`): no destructor runs, and nothing is flushed.
+    Kill,
+    /// It is stopped (`SIGSTOP`) until somebody lets it go on (`SIGCONT`), and then goes on as if
+    /// nothing had been.
+    Stop,
+}
+
+/// Makes the process die or stop at a step of an exchange, for tests that start processes of their
+/// own. Clones are the same points. What is armed fires once, at the first exchange that gets
+/// there.
+///
+/// On Linux and Android; elsewhere the process aborts, whatever its [`Fate`] was to be.
+///
+/// ```no_run
+/// use session_warden::Supervisor;
+/// use session_warden::store::sqlite::SqliteStore;
+/// use session_warden::testing::{CrashPoint, CrashPoints, Fate, ScriptedProvider};
+///
+/// # #[cfg(feature = "sqlite")]
+/// # async fn child() -> Result<(), Box<dyn std::error::Error>> {
+/// // In a child process of the test:
+/// let points = CrashPoints::new();
+/// let provider: ScriptedProvider = ScriptedProvider::new();
+/// let supervisor = Supervisor::builder()
+///     .crash_points(&points)
+///     .store(SqliteStore::open("/tmp/sessions.db")?)
+///     .provider("scripted", provider)
+///     .start()
+///     .await?;
+///
+/// // The next exchange gets its answer, and the process dies with it.
+/// points.arm(CrashPoint::Received, Fate::Kill);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "testing")]
+#[derive(Clone, Default)]
+pub struct CrashPoints(Arc<Mutex<Vec<(CrashPoint, Fate)>>>);
+
+#[cfg(feature = "testing")]
+impl CrashPoints {
+    /// None is armed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next exchange that gets there meets this fate. A point that is armed twice meets the
+    /// first first.
+    pub fn arm(&self, point: CrashPoint, fate: Fate) {
+        self.0.lock().push((point, fate));
+    }
+
+    fn take(&self, point: CrashPoint) -> Option<Fate> {
+        let mut armed = self.0.lock();
+        let at = armed.iter().position(|(armed, _)| *armed == point)?;
+        Some(armed.remove(at).1)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl fmt::Debug for CrashPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CrashPoints").field(&*self.0.lock()).finish()
+    }
+}
+
+#[cfg(all(feature = "testing", any(target_os = "linux", target_os = "android")))]
+fn meet(fate: Fate) {
+    use rustix::process::{Signal, getpid, kill_process};
+    let signal = match fate {
+        Fate::Kill => Signal::KILL,
+        Fate::Stop => Signal::STOP,
+    };
+    // One may always send signals to oneself.
+    let _ = kill_process(getpid(), signal);
+    // The kernel gives it to any thread, which then stops the others: until it has, this one must
+    // not go a step further.
+    while is_pending(signal) {
+        std::thread::yield_now();
+    }
+}
+
+/// Whether no thread has taken the signal yet: `ShdPnd` in proc(5), bit 0 is signal 1. By the time
+/// that it is not pending, this thread too is told to stop, and does so when it returns from the
+/// kernel.
+#[cfg(all(feature = "testing", any(target_os = "linux", target_os = "android")))]
+fn is_pending(signal: rustix::process::Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask & (1 << (signal.as_raw() - 1)) != 0
+}
+
+#[cfg(all(feature = "testing", not(any(target_os = "linux", target_os = "android"))))]
+fn meet(_: Fate) {
+    std::process::abort();
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_fires_as_often_as_it_was_armed_and_no_other_does() {
+        let points = CrashPoints::new();
+        assert_eq!(points.take(CrashPoint::Sent), None);
+        points.arm(CrashPoint::Sent, Fate::Kill);
+        points.clone().arm(CrashPoint::Sent, Fate::Stop);
+        assert_eq!(points.take(CrashPoint::Claimed), None);
+        assert_eq!(points.take(CrashPoint::Sent), Some(Fate::Kill));
+        assert_eq!(points.take(CrashPoint::Sent), Some(Fate::Stop));
+        assert_eq!(points.take(CrashPoint::Sent), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! A server, a file, and processes on it.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::history::History;
+use super::orders::{Handed, Operation, Outcome, Setup};
+use super::replica::Replica;
+use super::server::{Seen, Server};
+
+/// The session that most tests are about.
+pub const KEY: &str = "device";
+
+pub struct Bed {
+    server: Server,
+    setup: Setup,
+    history: History,
+    _folder: Folder,
+}
+
+impl Bed {
+    pub fn new(server: Server) -> Self {
+        let folder = Folder::new();
+        let setup = Setup {
+            database: folder.0.join("sessions.db"),
+            issuer: server.issuer(),
+            api: server.api(),
+            rotation: server.rotates(),
+        };
+        Self { server, setup, history: History::default(), _folder: folder }
+    }
+
+    /// One more process.
+    pub async fn process(&self) -> Replica {
+        Replica::start(&self.setup, &self.history).await
+    }
+
+    /// A process that has made the session of [`KEY`].
+    pub async fn established(&self) -> Replica {
+        let process = self.process().await;
+        let token = process.token(Operation::Establish, KEY).await;
+        assert_eq!((token.epoch, token.generation), (1, 1));
+        process
+    }
+
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub async fn seen(&self) -> Seen {
+        self.server.seen().await
+    }
+
+    /// The session at this generation is good: its token works, and so does its refresh token.
+    ///
+    /// # Panics
+    ///
+    /// If not, or if the history of all processes has a fault.
+    pub async fn is_good_at(&self, process: &Replica, generation: u64) -> Handed {
+        let before = self.seen().await;
+        let token = process.token(Operation::Use, KEY).await;
+        assert_eq!((token.epoch, token.generation, token.works), (1, generation, Some(true)));
+        assert_eq!(self.seen().await, before, "nothing was asked for it");
+        let next = process.token(Operation::Refresh, KEY).await;
+        assert_eq!((next.epoch, next.generation), (1, generation + 1));
+        let next = process.token(Operation::Use, KEY).await;
+        assert_eq!((next.generation, next.works), (generation + 1, Some(true)));
+        assert_eq!(self.seen().await, Seen { asked: before.asked + 1, ..before });
+        self.history.check();
+        token
+    }
+
+    /// The session is lost in doubt, whoever asks hears it from memory, and a new grant mends it.
+    ///
+    /// # Panics
+    ///
+    /// If not, or if the history of all processes has a fault.
+    pub async fn is_lost_in_doubt(&self, process: &Replica) {
+        let before = self.seen().await;
+        for operation in [Operation::Use, Operation::Refresh, Operation::Token] {
+            let lost = process.ask(operation, KEY).await;
+            assert!(is_lost(&lost), "{lost:?}");
+        }
+        assert_eq!(self.seen().await, before, "nothing more is asked");
+        let token = process.token(Operation::Establish, KEY).await;
+        assert_eq!(token.epoch, 2);
+        let token = process.token(Operation::Use, KEY).await;
+        assert_eq!((token.epoch, token.works), (2, Some(true)));
+        self.history.check();
+    }
+}
+
+pub fn is_lost(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { kind, .. } if kind == "SignInAgain(LostInDoubt)")
+}
+
+pub fn is_generation(outcome: &Outcome, generation: u64) -> bool {
+    matches!(outcome, Outcome::Token(token) if token.generation == generation)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Goes with its test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("session-warden-live-{:016x}", fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("a folder can be made");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}

@@ -1,0 +1,177 @@
+//! A process on a file, which does what it reads from its standard input.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::time::{ClockId, clock_gettime};
+use session_warden::provider::oauth2::{OAuth2, Password};
+use session_warden::seal::{KeyRing, MasterKey};
+use session_warden::store::sqlite::SqliteStore;
+use session_warden::testing::{CrashPoint, CrashPoints, Fate};
+use session_warden::transport::TransportConfig;
+use session_warden::{Error, PermissionToken, Session, SessionKey, Supervisor};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::task::JoinSet;
+
+use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, What, policy};
+use crate::peer::{CLIENT_ID, CLIENT_SECRET};
+
+/// The name of [`serve`] as the test programme knows it.
+pub const NAME: &str = "processes::child::serve";
+
+/// Holds the [`Setup`].
+pub const SETUP: &str = "SESSION_WARDEN_REPLICA";
+
+/// What each line of answers begins with: the test programme writes lines of its own.
+pub const MARK: char = '@';
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process that the tests of processes start"]
+async fn serve() {
+    #[expect(clippy::disallowed_methods, reason = "how a parent tells its child")]
+    let setup = std::env::var(SETUP).unwrap_or_else(|_| {
+        panic!("{SETUP} is not set: this is no test but a process, which other tests start")
+    });
+    let setup: Setup = serde_json::from_str(&setup).unwrap();
+    // A stopped process does not see that its standard input has ended.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let process = Arc::new(Process::start(&setup).await);
+    process.say(0, process.now(), None, Outcome::Done);
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut running = JoinSet::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        let Order { id, what } = serde_json::from_str(&line).unwrap();
+        let process = Arc::clone(&process);
+        match what {
+            What::Quit => break,
+            What::Do(operation, key) => drop(running.spawn(process.does(id, operation, key))),
+            What::Arm { point, fate } => {
+                process.points.arm(point_of(&point), fate_of(&fate));
+                process.say(id, process.now(), None, Outcome::Done);
+            }
+        }
+    }
+    running.join_all().await;
+}
+
+struct Process {
+    supervisor: Supervisor,
+    points: CrashPoints,
+    setup: Setup,
+    /// The token that was handed out last, by key.
+    handed: Mutex<HashMap<String, PermissionToken>>,
+    api: reqwest::Client,
+}
+
+impl Process {
+    async fn start(setup: &Setup) -> Self {
+        let provider = OAuth2::discover(&setup.issuer, CLIENT_ID)
+            .unwrap()
+            .client_secret_basic(CLIENT_SECRET)
+            // For its API, which is of OpenID Connect.
+            .scope("openid offline_access")
+            .rotation(setup.rotation.rotation());
+        let points = CrashPoints::new();
+        let supervisor = Supervisor::builder()
+            .crash_points(&points)
+            .policy(policy())
+            .key_ring(KeyRing::new(1, MasterKey::from([1; 32])))
+            .store(SqliteStore::open(&setup.database).unwrap())
+            .transport(TransportConfig::default().allow_loopback_http())
+            .provider("server", provider)
+            .start()
+            .await
+            .unwrap();
+        let api = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { supervisor, points, setup: setup.clone(), handed: Mutex::default(), api }
+    }
+
+    async fn does(self: Arc<Self>, id: u64, operation: Operation, key: String) {
+        let start = self.now();
+        let outcome =
+            self.outcome(operation, &key).await.unwrap_or_else(|failed| Outcome::Failed {
+                kind: format!("{:?}", failed.kind()),
+                retry_after_ms: failed.retry_after().map(|wait| wait.as_millis() as u64),
+                why: why(&failed),
+            });
+        self.say(id, start, Some((operation, key)), outcome);
+    }
+
+    async fn outcome(&self, operation: Operation, key: &str) -> Result<Outcome, Error> {
+        let session = self.session(key);
+        let token = match operation {
+            Operation::Establish => {
+                let _ = session.establish(Password::new("alice", "ok")).await?;
+                session.permission_token().await?
+            }
+            Operation::Token | Operation::Use => session.permission_token().await?,
+            Operation::Refresh => session.refresh().await?,
+            Operation::Invalidate => {
+                let used = self.handed.lock().unwrap().get(key).cloned();
+                session.invalidate(&used.expect("a token was handed out before"));
+                session.permission_token().await?
+            }
+            Operation::Status => {
+                let status = session.status().await?;
+                let (epoch, generation) = (status.epoch, status.generation);
+                let state = format!("{:?}", status.state);
+                return Ok(Outcome::Status { state, epoch, generation, saved: status.saved });
+            }
+        };
+        let is_use = operation == Operation::Use;
+        let works = if is_use { Some(self.works(&token).await) } else { None };
+        let (epoch, generation) = (token.epoch(), token.generation());
+        let hash = Sha256::digest(token.expose_secret());
+        let hash = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self.handed.lock().unwrap().insert(key.to_owned(), token);
+        Ok(Outcome::Token(Handed { epoch, generation, hash, works }))
+    }
+
+    async fn works(&self, token: &PermissionToken) -> bool {
+        let request = self.api.get(&self.setup.api).bearer_auth(token.expose_secret());
+        request.send().await.expect("the API answers").status().is_success()
+    }
+
+    fn session(&self, key: &str) -> Session<OAuth2> {
+        let key = SessionKey::new("tenant", key).unwrap();
+        self.supervisor.sessions("server").unwrap().session(key)
+    }
+
+    /// In nanoseconds since the machine was started, the same in all its processes.
+    fn now(&self) -> u64 {
+        let now = clock_gettime(ClockId::Boottime);
+        u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
+    }
+
+    /// In one write, so that a process which dies leaves no half of a line.
+    fn say(&self, order: u64, start: u64, of: Option<(Operation, String)>, outcome: Outcome) {
+        let (pid, end) = (std::process::id(), self.now());
+        let (operation, key) = of.map_or((None, String::new()), |of| (Some(of.0), of.1));
+        let answer = Answer { order, pid, start, end, operation, key, outcome };
+        let line = format!("\n{MARK}{}\n", serde_json::to_string(&answer).unwrap());
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(line.as_bytes()).unwrap();
+        stdout.flush().unwrap();
+    }
+}
+
+/// The error with its causes.
+fn why(failed: &dyn std::error::Error) -> String {
+    match failed.source() {
+        Some(cause) => format!("{failed}: {}", why(cause)),
+        None => failed.to_string(),
+    }
+}
+
+fn point_of(name: &str) -> CrashPoint {
+    use CrashPoint::{BeforeClaim, Claimed, Committed, Received, Replied, Sent};
+    let all = [BeforeClaim, Claimed, Sent, Received, Committed, Replied];
+    all.into_iter().find(|point| format!("{point:?}") == name).unwrap()
+}
+
+fn fate_of(name: &str) -> Fate {
+    [Fate::Kill, Fate::Stop].into_iter().find(|fate| format!("{fate:?}") == name).unwrap()
+}

@@ -1,0 +1,219 @@
+//! `kill -9` at each step of a refresh.
+
+use std::time::Instant;
+
+use session_warden::testing::{CrashPoint, Fate};
+
+use super::bed::{Bed, KEY, is_generation, is_lost, now};
+use super::orders::{BUDGET, HOLD, Operation, Outcome, Rotates};
+use super::replica::Replica;
+use super::server::{Seen, Server, seen};
+
+/// When the process begins that goes on with the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    /// After the first has died.
+    After,
+    /// Before, and it has the session in memory.
+    Beside,
+}
+
+const SECONDS: [Second; 2] = [Second::After, Second::Beside];
+
+/// What is left when the first of two processes has died at a step of its refresh.
+struct Left {
+    bed: Bed,
+    /// The second.
+    process: Replica,
+    /// A moment before the first process's claim.
+    claimed: Instant,
+}
+
+async fn killed(server: Server, point: CrashPoint, second: Second) -> Left {
+    let bed = Bed::new(server);
+    let mut first = bed.established().await;
+    let beside = match second {
+        Second::Beside => Some(bed.process().await),
+        Second::After => None,
+    };
+    if let Some(beside) = &beside {
+        assert_eq!(beside.token(Operation::Use, KEY).await.generation, 1);
+    }
+    first.arm(point, Fate::Kill).await;
+    let claimed = now();
+    let refresh = first.order(Operation::Refresh, KEY);
+    first.died().await;
+    let answer = refresh.ended().await;
+    assert!(answer.is_none() || point == CrashPoint::Replied, "{answer:?}");
+    let process = match beside {
+        Some(beside) => beside,
+        None => bed.process().await,
+    };
+    Left { bed, process, claimed }
+}
+
+impl Left {
+    /// What a process that holds the first token gets when an API has rejected that.
+    async fn better(&self) -> Outcome {
+        let first = self.process.token(Operation::Use, KEY).await;
+        assert_eq!((first.generation, first.works), (1, Some(true)), "it serves meanwhile");
+        self.process.insist(Operation::Invalidate, KEY).await
+    }
+
+    /// A refresh may be out, and its retry may kill the grant. A process that died cannot come back,
+    /// but its request may be queued.
+    fn was_held_back(&self) {
+        let since = self.claimed.elapsed();
+        assert!(since >= HOLD.min(2 * BUDGET), "retried {since:?} after the claim");
+    }
+
+    async fn seen(&self) -> Seen {
+        self.bed.seen().await
+    }
+}
+
+async fn each_with_grace(row: impl AsyncFn(Server, Second)) {
+    for rotates in [Rotates::Idempotent, Rotates::Fork] {
+        for second in SECONDS {
+            row(Server::ours(rotates).await, second).await;
+        }
+    }
+}
+
+async fn each_strict(row: impl AsyncFn(Server, Second)) {
+    for second in SECONDS {
+        row(Server::strict().await, second).await;
+    }
+}
+
+/// Nothing was sent, so the refresh token is good: only the claim is in the way.
+async fn unsent(point: CrashPoint, server: Server, second: Second) -> Left {
+    let left = killed(server, point, second).await;
+    assert_eq!(left.seen().await, seen(0, 0));
+    let better = left.better().await;
+    assert!(is_generation(&better, 2), "{second:?}: {better:?}");
+    assert_eq!(left.seen().await, seen(1, 0), "{second:?}");
+    left.bed.is_good_at(&left.process, 2).await;
+    left
+}
+
+#[tokio::test]
+async fn killed_before_the_claim_at_a_strict_server_the_next_process_refreshes() {
+    each_strict(async |server, second| {
+        unsent(CrashPoint::BeforeClaim, server, second).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn killed_before_the_claim_at_a_server_with_grace_the_next_process_refreshes() {
+    each_with_grace(async |server, second| {
+        unsent(CrashPoint::BeforeClaim, server, second).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn killed_after_the_claim_at_a_strict_server_the_next_process_refreshes_after_a_while() {
+    unsent(CrashPoint::Claimed, Server::strict().await, Second::After).await.was_held_back();
+}
+
+#[tokio::test]
+async fn killed_after_the_claim_at_a_server_with_grace_the_next_process_refreshes() {
+    each_with_grace(async |server, second| {
+        unsent(CrashPoint::Claimed, server, second).await;
+    })
+    .await;
+}
+
+/// The one loss that nothing can prevent: the new refresh token was in the process that died. The
+/// one retry finds it out.
+async fn spent_at_a_strict_server(point: CrashPoint, server: Server, second: Second) {
+    let left = killed(server, point, second).await;
+    assert_eq!(left.seen().await, seen(1, 0));
+    let better = left.better().await;
+    left.was_held_back();
+    assert!(is_lost(&better), "{second:?}: {better:?}");
+    assert_eq!(left.seen().await, Seen { asked: 2, again: 1, grants_revoked: 1 }, "{second:?}");
+    left.bed.is_lost_in_doubt(&left.process).await;
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_is_read_at_a_strict_server_it_is_retried_once_and_lost() {
+    spent_at_a_strict_server(CrashPoint::Sent, Server::strict().await, Second::After).await;
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_is_saved_at_a_strict_server_it_is_retried_once_and_lost() {
+    spent_at_a_strict_server(CrashPoint::Received, Server::strict().await, Second::After).await;
+}
+
+/// The retry comes within the grace.
+async fn spent_within_the_grace(point: CrashPoint, server: Server, second: Second) {
+    let left = killed(server, point, second).await;
+    assert_eq!(left.seen().await, seen(1, 0));
+    let better = left.better().await;
+    assert!(is_generation(&better, 2), "{second:?}: {better:?}");
+    assert_eq!(left.seen().await, seen(2, 1), "{second:?}");
+    left.bed.is_good_at(&left.process, 2).await;
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_is_read_at_a_server_with_grace_it_is_retried() {
+    each_with_grace(|server, second| spent_within_the_grace(CrashPoint::Sent, server, second))
+        .await;
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_is_saved_at_a_server_with_grace_it_is_retried() {
+    let point = CrashPoint::Received;
+    each_with_grace(|server, second| spent_within_the_grace(point, server, second)).await;
+}
+
+/// What was saved is there, and nothing is asked of the server. Who was running before and held the
+/// first token finds it when that is rejected.
+async fn saved(point: CrashPoint, server: Server, second: Second) {
+    let left = killed(server, point, second).await;
+    if second == Second::Beside {
+        let found = left.process.insist(Operation::Invalidate, KEY).await;
+        assert!(is_generation(&found, 2), "{found:?}");
+    }
+    assert_eq!(left.seen().await, seen(1, 0), "{second:?}");
+    left.bed.is_good_at(&left.process, 2).await;
+}
+
+#[tokio::test]
+async fn killed_after_the_save_at_a_strict_server_the_next_process_has_it() {
+    each_strict(|server, second| saved(CrashPoint::Committed, server, second)).await;
+}
+
+#[tokio::test]
+async fn killed_after_the_save_at_a_server_with_grace_the_next_process_has_it() {
+    each_with_grace(|server, second| saved(CrashPoint::Committed, server, second)).await;
+}
+
+#[tokio::test]
+async fn killed_when_all_are_told_at_a_strict_server_the_next_process_has_it() {
+    each_strict(|server, second| saved(CrashPoint::Replied, server, second)).await;
+}
+
+#[tokio::test]
+async fn killed_when_all_are_told_at_a_server_with_grace_the_next_process_has_it() {
+    each_with_grace(|server, second| saved(CrashPoint::Replied, server, second)).await;
+}
+
+/// Killed as soon as it has said what it got, time after time: what was said is on the disk.
+#[tokio::test]
+async fn what_a_process_handed_out_before_it_was_killed_its_successor_hands_out_too() {
+    let bed = Bed::new(Server::strict().await);
+    let mut process = bed.established().await;
+    for generation in 2..6 {
+        let told = process.token(Operation::Refresh, KEY).await;
+        process.kill().await;
+        process = bed.process().await;
+        let found = process.token(Operation::Use, KEY).await;
+        assert_eq!((found.generation, &found.hash), (generation, &told.hash));
+        assert_eq!(bed.seen().await, seen(generation - 1, 0));
+    }
+    bed.is_good_at(&process, 5).await;
+}

@@ -1,0 +1,90 @@
+//! What all processes answered, and what must hold of it whatever happened.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::orders::{Answer, Handed, Outcome};
+
+/// All answers to orders, in the order in which they were read. Clones are one history.
+#[derive(Clone, Default)]
+pub struct History(Arc<Mutex<Vec<Answer>>>);
+
+impl History {
+    pub fn add(&self, answer: &Answer) {
+        self.0.lock().unwrap().push(answer.clone());
+    }
+
+    pub fn answers(&self) -> Vec<Answer> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Looks through it.
+    ///
+    /// # Panics
+    ///
+    /// With what is wrong.
+    pub fn check(&self) {
+        let answers = self.0.lock().unwrap();
+        let faults = faults(&answers);
+        assert!(faults.is_empty(), "{}\nof {answers:#?}", faults.join("\n"));
+    }
+}
+
+fn faults(answers: &[Answer]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut hashes: HashMap<(&str, u64, u64), &str> = HashMap::new();
+    let mut newest: HashMap<(&str, u32), Vec<(u64, &Handed)>> = HashMap::new();
+    for answer in answers {
+        let Outcome::Token(token) = &answer.outcome else { continue };
+        let (key, at) = (answer.key.as_str(), (token.epoch, token.generation));
+        if *hashes.entry((key, at.0, at.1)).or_insert(&token.hash) != token.hash {
+            faults.push(format!("{key} {at:?} is two tokens: {answer:?}"));
+        }
+        if token.works == Some(false) {
+            faults.push(format!("{key} {at:?} is dead: {answer:?}"));
+        }
+        // Within a process, who asks after somebody was answered gets nothing older.
+        let before = newest.entry((key, answer.pid)).or_default();
+        for (end, earlier) in before.iter() {
+            if *end < answer.start && earlier.generation > token.generation {
+                faults.push(format!("{key} went back from {earlier:?} to {answer:?}"));
+            }
+        }
+        before.push((answer.end, token));
+    }
+    faults
+}
+
+mod tests {
+    use super::*;
+    use crate::processes::orders::Operation;
+
+    fn answer(pid: u32, start: u64, generation: u64, hash: &str) -> Answer {
+        let (epoch, works, hash) = (1, None, hash.to_owned());
+        let outcome = Outcome::Token(Handed { epoch, generation, hash, works });
+        let (operation, key) = (Some(Operation::Token), "device".to_owned());
+        Answer { order: start, pid, start, end: start + 10, operation, key, outcome }
+    }
+
+    #[test]
+    fn a_generation_that_goes_back_within_a_process_is_a_fault() {
+        let (new, old) = (answer(1, 0, 2, "b"), |pid, start| answer(pid, start, 1, "a"));
+        assert_eq!(faults(&[new.clone(), old(1, 20)]).len(), 1);
+        assert_eq!(faults(&[new.clone(), old(1, 5)]), [""; 0], "they ran at once");
+        assert_eq!(faults(&[new, old(2, 20)]), [""; 0], "another process may be behind");
+    }
+
+    #[test]
+    fn one_generation_that_is_two_tokens_is_a_fault() {
+        assert_eq!(faults(&[answer(1, 0, 2, "b"), answer(2, 20, 2, "b")]), [""; 0]);
+        assert_eq!(faults(&[answer(1, 0, 2, "b"), answer(2, 20, 2, "c")]).len(), 1);
+    }
+
+    #[test]
+    fn a_token_that_does_not_work_is_a_fault() {
+        let mut dead = answer(1, 0, 1, "a");
+        let Outcome::Token(token) = &mut dead.outcome else { unreachable!() };
+        token.works = Some(false);
+        assert_eq!(faults(&[dead]).len(), 1);
+    }
+}

@@ -1,0 +1,198 @@
+//! Processes that stop at a step of a refresh for longer than their claim holds, and then go on.
+
+use std::time::Instant;
+
+use session_warden::testing::{CrashPoint, Fate};
+
+use super::bed::{Bed, KEY, is_generation, is_lost, now};
+use super::orders::{LEASE, Operation, Outcome, Rotates};
+use super::replica::{Ordered, Replica, pause};
+use super::server::{Seen, Server, seen};
+
+/// Two processes that hold the first token, one of which has stopped at a step of its refresh.
+struct Paused {
+    bed: Bed,
+    stopped: Replica,
+    /// What it was asked.
+    refresh: Option<Ordered>,
+    other: Replica,
+    /// A moment after the claim.
+    claimed: Instant,
+}
+
+impl Paused {
+    async fn at(point: CrashPoint, server: Server) -> Self {
+        let bed = Bed::new(server);
+        let (stopped, other) = (bed.established().await, bed.process().await);
+        let token = other.token(Operation::Use, KEY).await;
+        assert_eq!((token.generation, token.works), (1, Some(true)));
+        stopped.arm(point, Fate::Stop).await;
+        let refresh = stopped.order(Operation::Refresh, KEY);
+        stopped.stopped().await;
+        Self { bed, stopped, refresh: Some(refresh), other, claimed: now() }
+    }
+
+    /// What the other process gets in the end, whose token is rejected meanwhile.
+    async fn other_gets(&self) -> Outcome {
+        self.other.insist(Operation::Invalidate, KEY).await
+    }
+
+    /// As far as the lease has ended, and the hold has not.
+    async fn lease_ends(&self) {
+        while self.claimed.elapsed() <= LEASE {
+            pause(50).await;
+        }
+    }
+
+    /// Lets the stopped one go on; what its refresh comes to.
+    async fn goes_on(&mut self) -> Outcome {
+        let mut refresh = self.refresh.take().expect("it goes on once");
+        assert!(refresh.is_open(), "it has stopped");
+        self.stopped.go_on();
+        refresh.answer().await.outcome
+    }
+
+    async fn seen(&self) -> Seen {
+        self.bed.seen().await
+    }
+
+    /// Both have the second generation, and it is good.
+    async fn ends_well(&self) {
+        let (one, other) = (
+            self.stopped.token(Operation::Use, KEY).await,
+            self.other.token(Operation::Use, KEY).await,
+        );
+        assert_eq!((one.generation, one), (2, other));
+        self.bed.is_good_at(&self.stopped, 2).await;
+    }
+}
+
+async fn each_with_grace(row: impl AsyncFn(Server)) {
+    let of = async |rotates| row(Server::ours(rotates).await).await;
+    tokio::join!(of(Rotates::Idempotent), of(Rotates::Fork));
+}
+
+/// The other refreshes in its place. The stopped one must not send what was sent meanwhile.
+async fn unsent(point: CrashPoint, server: Server) {
+    let mut paused = Paused::at(point, server).await;
+    let other = paused.other_gets().await;
+    assert!(is_generation(&other, 2), "{other:?}");
+    paused.lease_ends().await;
+    let own = paused.goes_on().await;
+    assert!(is_generation(&own, 2), "{own:?}");
+    assert_eq!(paused.seen().await, seen(1, 0));
+    paused.ends_well().await;
+}
+
+#[tokio::test]
+async fn stopped_before_its_claim_a_process_uses_what_the_other_got() {
+    let strict = async || unsent(CrashPoint::BeforeClaim, Server::strict().await).await;
+    tokio::join!(strict(), each_with_grace(|server| unsent(CrashPoint::BeforeClaim, server)));
+}
+
+#[tokio::test]
+async fn stopped_after_its_claim_at_a_strict_server_a_process_does_not_send_any_more() {
+    unsent(CrashPoint::Claimed, Server::strict().await).await;
+}
+
+#[tokio::test]
+async fn stopped_after_its_claim_at_a_server_with_grace_a_process_does_not_send_any_more() {
+    each_with_grace(|server| unsent(CrashPoint::Claimed, server)).await;
+}
+
+/// It has the only copy of the new token, and comes back with it in time.
+#[tokio::test]
+async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves_it_for_all() {
+    let mut paused = Paused::at(CrashPoint::Received, Server::strict().await).await;
+    let waits = paused.other.order(Operation::Invalidate, KEY);
+    paused.lease_ends().await;
+    let own = paused.goes_on().await;
+    assert!(is_generation(&own, 2), "{own:?}");
+    drop(waits.answer().await);
+    let other = paused.other_gets().await;
+    assert!(is_generation(&other, 2), "{other:?}");
+    assert_eq!(paused.seen().await, seen(1, 0));
+    paused.ends_well().await;
+}
+
+/// The retry of the other has killed the grant, and with it what the stopped one comes back with.
+/// It is tried before it is handed out.
+#[tokio::test]
+async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_token_is_handed_out() {
+    let mut paused = Paused::at(CrashPoint::Received, Server::strict().await).await;
+    let other = paused.other_gets().await;
+    assert!(is_lost(&other) || is_rejected(&other), "{other:?}");
+    assert_eq!(paused.seen().await, Seen { asked: 2, again: 1, grants_revoked: 1 });
+    let own = paused.goes_on().await;
+    assert!(is_rejected(&own), "{own:?}");
+    let tried = Seen { asked: 3, again: 1, grants_revoked: 1 };
+    assert_eq!(paused.seen().await, tried);
+    for process in [&paused.stopped, &paused.other, &paused.bed.process().await] {
+        for operation in [Operation::Use, Operation::Refresh] {
+            let ended = process.ask(operation, KEY).await;
+            assert!(is_lost(&ended) || is_rejected(&ended), "{ended:?}");
+        }
+    }
+    assert_eq!(paused.seen().await, tried, "nobody tries again");
+    paused.bed.history().check();
+}
+
+#[tokio::test]
+async fn stopped_with_the_answer_at_a_server_with_grace_a_process_uses_what_the_other_got() {
+    each_with_grace(async |server| {
+        let mut paused = Paused::at(CrashPoint::Received, server).await;
+        let other = paused.other_gets().await;
+        assert!(is_generation(&other, 2), "{other:?}");
+        assert_eq!(paused.seen().await, seen(2, 1));
+        let own = paused.goes_on().await;
+        assert!(is_generation(&own, 2), "{own:?}");
+        assert_eq!(paused.seen().await, seen(2, 1));
+        paused.ends_well().await;
+    })
+    .await;
+}
+
+/// Nobody need wait for it: what it saved is there.
+async fn saved(server: Server) {
+    let mut paused = Paused::at(CrashPoint::Committed, server).await;
+    let other = paused.other_gets().await;
+    assert!(is_generation(&other, 2), "{other:?}");
+    paused.lease_ends().await;
+    let own = paused.goes_on().await;
+    assert!(is_generation(&own, 2), "{own:?}");
+    assert_eq!(paused.seen().await, seen(1, 0));
+    paused.ends_well().await;
+}
+
+#[tokio::test]
+async fn stopped_after_the_save_a_process_holds_nobody_up() {
+    let strict = async || saved(Server::strict().await).await;
+    tokio::join!(strict(), each_with_grace(saved));
+}
+
+#[tokio::test]
+async fn of_ten_processes_that_refresh_at_once_one_asks_and_all_get_the_same() {
+    for server in [Server::strict().await, Server::ours(Rotates::Idempotent).await] {
+        let bed = Bed::new(server);
+        let mut processes = vec![bed.established().await];
+        for _ in 1..10 {
+            processes.push(bed.process().await);
+        }
+        for process in &processes {
+            assert_eq!(process.token(Operation::Use, KEY).await.generation, 1);
+        }
+        let orders: Vec<_> =
+            processes.iter().map(|process| process.order(Operation::Invalidate, KEY)).collect();
+        for (process, order) in processes.iter().zip(orders) {
+            drop(order.answer().await);
+            let ended = process.insist(Operation::Use, KEY).await;
+            assert!(is_generation(&ended, 2), "{ended:?}");
+        }
+        assert_eq!(bed.seen().await, seen(1, 0));
+        bed.history().check();
+    }
+}
+
+fn is_rejected(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { kind, .. } if kind == "SignInAgain(Rejected)")
+}

@@ -1,0 +1,286 @@
+//! A child process, as its parent sees it.
+
+use std::collections::HashMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use session_warden::testing::{CrashPoint, Fate};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::child::{MARK, NAME, SETUP};
+use super::history::History;
+use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, What};
+use crate::peer::in_time;
+
+/// A process on the file. It is killed when this is dropped, and when its parent dies.
+pub struct Replica {
+    child: Child,
+    pid: Pid,
+    orders: mpsc::UnboundedSender<String>,
+    numbered: AtomicU64,
+    waiting: Waiting,
+    /// Who writes its orders and reads its answers.
+    _tasks: JoinSet<()>,
+}
+
+/// Who waits for which order's answer; none when the process has ended.
+type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+
+impl Replica {
+    /// Starts a process and waits until it takes orders. Its answers go to the history too.
+    pub async fn start(setup: &Setup, history: &History) -> Self {
+        let mut child = spawn(setup);
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let (orders, lines) = mpsc::unbounded_channel();
+        let (ready, begun) = oneshot::channel();
+        let waiting = Arc::new(Mutex::new(Some(HashMap::from([(0, ready)]))));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(write(lines, child.stdin.take().expect("stdin is piped")));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        tasks.spawn(read(stdout, Arc::clone(&waiting), history.clone()));
+        in_time(begun).await.expect("the process is ready: see its stderr above");
+        let (pid, numbered) = (pid.expect("the process runs"), AtomicU64::new(1));
+        Self { child, pid, orders, numbered, waiting, _tasks: tasks }
+    }
+
+    /// Gives an order, at once. Its answer may be awaited or not; there is none if the process
+    /// dies first.
+    pub fn order(&self, operation: Operation, key: &str) -> Ordered {
+        self.give(What::Do(operation, key.to_owned()))
+    }
+
+    /// How an operation ended, in a process that lives through it.
+    pub async fn ask(&self, operation: Operation, key: &str) -> Outcome {
+        self.order(operation, key).answer().await.outcome
+    }
+
+    /// The token that an operation gave.
+    ///
+    /// # Panics
+    ///
+    /// If it gave none.
+    pub async fn token(&self, operation: Operation, key: &str) -> Handed {
+        let outcome = self.ask(operation, key).await;
+        let Outcome::Token(token) = outcome else { panic!("{operation:?} of {key}: {outcome:?}") };
+        token
+    }
+
+    /// Repeats an operation for as long as it says `RetryLater`.
+    pub async fn insist(&self, operation: Operation, key: &str) -> Outcome {
+        let patient = async {
+            loop {
+                let outcome = self.ask(operation, key).await;
+                let Some(wait_ms) = retried_after(&outcome) else { return outcome };
+                pause(wait_ms).await;
+            }
+        };
+        in_time(patient).await
+    }
+
+    /// The next exchange that gets to `point` ends so, or rests.
+    pub async fn arm(&self, point: CrashPoint, fate: Fate) {
+        self.give(What::arm(point, fate)).answer().await;
+    }
+
+    /// Waits until it has been killed, by itself or somebody else.
+    pub async fn died(&mut self) {
+        let ended = in_time(self.child.wait()).await.expect("it is a child of this process");
+        assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "{ended}");
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.died().await;
+    }
+
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Waits until every thread of it is stopped.
+    pub async fn stopped(&self) {
+        let stopped = async {
+            while !self.is_stopped() {
+                pause(1).await;
+            }
+        };
+        in_time(stopped).await;
+    }
+
+    /// Ends it as a programme ends that has nothing left to do.
+    pub async fn quit(mut self) {
+        let order = self.give(What::Quit);
+        let ended = in_time(self.child.wait()).await.expect("it is a child of this process");
+        assert!(ended.success(), "{ended}");
+        drop(order);
+    }
+
+    /// All threads, because each stops when it next leaves the kernel.
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
+        let tasks = tasks.expect("the process lives").flatten();
+        let mut states = tasks.map(|task| std::fs::read_to_string(task.path().join("stat")));
+        // proc(5): the state comes after the name, which is in parentheses.
+        states.all(|stat| stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T")))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("it is a child of this process");
+    }
+
+    fn give(&self, what: What) -> Ordered {
+        let id = self.numbered.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        if let Some(waiting) = &mut *self.waiting.lock().unwrap() {
+            waiting.insert(id, answer);
+        }
+        let order = serde_json::to_string(&Order { id, what }).unwrap();
+        // Fails only if the process has ended, and then there is no answer either.
+        drop(self.orders.send(order));
+        Ordered(answered)
+    }
+}
+
+/// An order that was given.
+pub struct Ordered(oneshot::Receiver<Answer>);
+
+impl Ordered {
+    /// # Panics
+    ///
+    /// If the process ends before.
+    pub async fn answer(self) -> Answer {
+        self.ended().await.expect("the process lives")
+    }
+
+    /// None if the process ended before.
+    pub async fn ended(self) -> Option<Answer> {
+        in_time(self.0).await.ok()
+    }
+
+    /// Whether there is no answer so far.
+    pub fn is_open(&mut self) -> bool {
+        self.0.try_recv().is_err()
+    }
+}
+
+/// None if it was not `RetryLater`.
+fn retried_after(outcome: &Outcome) -> Option<u64> {
+    match outcome {
+        Outcome::Failed { kind, retry_after_ms, .. } if kind == "RetryLater" => {
+            Some(retry_after_ms.unwrap_or(0))
+        }
+        Outcome::Failed { .. } | Outcome::Token(_) | Outcome::Status { .. } | Outcome::Done => None,
+    }
+}
+
+fn spawn(setup: &Setup) -> Child {
+    let programme = std::env::current_exe().expect("a test programme has a path");
+    Command::new(programme)
+        .args([NAME, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(SETUP, serde_json::to_string(setup).unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a test programme can be started again")
+}
+
+async fn write(mut lines: mpsc::UnboundedReceiver<String>, mut stdin: ChildStdin) {
+    while let Some(line) = lines.recv().await {
+        if stdin.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(stdout: ChildStdout, waiting: Waiting, history: History) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Some(answer) = line.strip_prefix(MARK) else { continue };
+        let answer: Answer = serde_json::from_str(answer).unwrap();
+        history.add(&answer);
+        let waiter = waiting.lock().unwrap().as_mut().and_then(|all| all.remove(&answer.order));
+        // Nobody need wait.
+        drop(waiter.map(|waiter| waiter.send(answer)));
+    }
+    waiting.lock().unwrap().take();
+}
+
+/// Between two looks at what a process does.
+#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+pub async fn pause(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms.clamp(1, 200))).await;
+}
+
+mod tests {
+    use super::*;
+    use crate::processes::bed::{Bed, KEY};
+    use crate::processes::orders::Rotates;
+    use crate::processes::server::Server;
+
+    #[tokio::test]
+    async fn a_process_that_is_stopped_answers_when_it_goes_on_and_ends_when_it_is_told() {
+        let bed = Bed::new(Server::ours(Rotates::Strict).await);
+        let process = bed.established().await;
+        process.stop();
+        process.stopped().await;
+        let mut asked = process.order(Operation::Status, KEY);
+        assert!(process.is_stopped() && asked.is_open());
+        process.go_on();
+        let status = asked.answer().await.outcome;
+        let Outcome::Status { state, epoch, generation, saved } = status else {
+            panic!("{status:?}")
+        };
+        assert_eq!((&*state, epoch, generation, saved), ("Active", 1, 1, true));
+        process.quit().await;
+    }
+
+    #[tokio::test]
+    async fn a_process_stops_at_a_step_and_not_one_further() {
+        use CrashPoint::{BeforeClaim, Claimed, Committed, Received, Replied, Sent};
+        let bed = Bed::new(Server::ours(Rotates::Strict).await);
+        let process = bed.established().await;
+        for (done, point) in
+            [BeforeClaim, Claimed, Sent, Received, Committed, Replied].into_iter().enumerate()
+        {
+            let before = bed.seen().await.asked;
+            process.arm(point, Fate::Stop).await;
+            let mut refresh = process.order(Operation::Refresh, KEY);
+            process.stopped().await;
+            let sent = !matches!(point, BeforeClaim | Claimed);
+            assert_eq!(bed.seen().await.asked, before + u64::from(sent), "{point:?}");
+            assert!(refresh.is_open() || point == Replied);
+            process.go_on();
+            let Outcome::Token(token) = refresh.answer().await.outcome else { panic!("{point:?}") };
+            assert_eq!(token.generation, 2 + done as u64);
+        }
+        bed.is_good_at(&process, 7).await;
+    }
+
+    #[tokio::test]
+    async fn orders_run_at_once_and_sessions_do_not_wait_for_each_other() {
+        let bed = Bed::new(Server::ours(Rotates::Strict).await);
+        let process = bed.process().await;
+        let keys: Vec<_> = (0..20).map(|n| format!("device-{n}")).collect();
+        let orders: Vec<_> =
+            keys.iter().map(|key| process.order(Operation::Establish, key)).collect();
+        for order in orders {
+            assert!(matches!(order.answer().await.outcome, Outcome::Token(_)));
+        }
+        let all = bed.history().answers();
+        let overlap = |a: &Answer, b: &Answer| a.order < b.order && b.start < a.end;
+        assert!(all.iter().any(|a| all.iter().any(|b| overlap(a, b))), "{all:?}");
+    }
+}

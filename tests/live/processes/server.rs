@@ -1,0 +1,82 @@
+//! The servers on which crashes are tried, as what these tests want of them.
+
+use session_warden::testing::{FakeAuthServer, FakeRotation};
+
+use super::orders::{GRACE, Rotates};
+use crate::peer::{OidcPeer, Options};
+
+/// A server of another make, where refresh tokens serve once, and ours.
+pub enum Server {
+    Strict(Box<OidcPeer>),
+    Ours(FakeAuthServer, Rotates),
+}
+
+/// The refreshes that a server has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub asked: u64,
+    /// With a token that had come before.
+    pub again: u64,
+    pub grants_revoked: u64,
+}
+
+/// With every grant alive.
+pub fn seen(asked: u64, again: u64) -> Seen {
+    Seen { asked, again, grants_revoked: 0 }
+}
+
+impl Server {
+    pub async fn strict() -> Self {
+        let options = Options { access_ttl_s: 600, refresh_ttl_s: 3600, ..Options::default() };
+        Self::Strict(Box::new(OidcPeer::start(options).await))
+    }
+
+    /// Where it has a grace, takes a spent token again for [`GRACE`].
+    pub async fn ours(rotates: Rotates) -> Self {
+        let rotation = match rotates {
+            Rotates::Strict => FakeRotation::Strict,
+            Rotates::Idempotent => FakeRotation::Idempotent(GRACE),
+            Rotates::Fork => FakeRotation::Fork(GRACE),
+        };
+        let server = FakeAuthServer::builder().rotation(rotation).start().await;
+        Self::Ours(server.expect("a port is free"), rotates)
+    }
+
+    pub fn rotates(&self) -> Rotates {
+        match self {
+            Self::Strict(_) => Rotates::Strict,
+            Self::Ours(_, rotates) => *rotates,
+        }
+    }
+
+    pub fn issuer(&self) -> String {
+        match self {
+            Self::Strict(peer) => peer.issuer().to_owned(),
+            Self::Ours(server, _) => server.issuer(),
+        }
+    }
+
+    /// Answers 200 to a live access token alone.
+    pub fn api(&self) -> String {
+        match self {
+            Self::Strict(peer) => format!("{}/me", peer.issuer()),
+            Self::Ours(server, _) => format!("{}/resource", server.url()),
+        }
+    }
+
+    pub async fn seen(&self) -> Seen {
+        match self {
+            Self::Strict(peer) => {
+                let counts = peer.counts().await;
+                let asked = counts.refreshes + counts.refresh_errors;
+                let (again, grants_revoked) = (counts.presented_again, counts.grants_revoked);
+                Seen { asked, again, grants_revoked }
+            }
+            Self::Ours(server, _) => {
+                let counts = server.counts();
+                let (again, grants_revoked) = (counts.presented_twice, counts.grants_revoked);
+                Seen { asked: counts.refresh_token.requests, again, grants_revoked }
+            }
+        }
+    }
+}
