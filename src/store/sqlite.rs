@@ -127,9 +127,9 @@ impl SqliteStore {
         Ok(Resealed { done, left, ended })
     }
 
-    /// The keys other than the newest that still seal records, closed ones that the server must
-    /// be told of among them, and how many. None that is named here can be removed without loss,
-    /// and one that the ring does not have must be added again.
+    /// The keys other than the one that seals here that still seal records, closed ones that the
+    /// server must be told of among them, and how many. None that is named here can be removed
+    /// without loss, and one that the ring does not have must be added again.
     ///
     /// # Errors
     ///
@@ -140,8 +140,8 @@ impl SqliteStore {
     /// Reads only.
     pub async fn stale_keys(&self) -> Result<Vec<StaleKey>, StoreError> {
         let keys = self.0.queue.ask(Need::Read, |tables| tables.keys()).await?;
-        let newest = self.0.vault.ring()?.map(|ring| ring.newest());
-        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != newest);
+        let sealing = self.0.vault.ring()?.map(|ring| ring.sealing());
+        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != sealing);
         Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
     }
 
@@ -267,7 +267,7 @@ pub enum Synchronous {
     Nothing,
 }
 
-/// A key that is not the newest, and what it still seals.
+/// A key that is not the one that seals, and what it still seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StaleKey {

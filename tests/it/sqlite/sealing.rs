@@ -127,6 +127,30 @@ async fn a_new_key_takes_over_record_by_record_and_then_the_old_one_can_go() {
     }
 }
 
+/// Between the steps of a rolling change of the key: one process was promoted, the other not yet.
+#[tokio::test]
+async fn before_and_after_a_new_key_seals_each_process_reads_what_the_other_wrote() {
+    let folder = Folder::new();
+    let before = with_keys(&folder, ring(1).with_opening(2, MasterKey::from([2; 32])).unwrap());
+    let after = with_keys(&folder, both());
+    exchange(&before, &id("by-1"), Intent::Establish, "by-1").await.unwrap();
+    exchange(&after, &id("by-2"), Intent::Establish, "by-2").await.unwrap();
+    for store in [&before, &after] {
+        for name in ["by-1", "by-2"] {
+            let record = store.load(&id(name)).await.unwrap().unwrap();
+            assert_eq!(access(&record).unwrap(), format!("access-{name}"));
+        }
+    }
+    let stale = async |store: &SqliteStore| store.stale_keys().await.unwrap()[0].number;
+    assert_eq!((stale(&before).await, stale(&after).await), (2, 1));
+    // The one that still seals with the old key does not undo what the other did.
+    assert_eq!(before.reseal(10).await.unwrap().done, 0);
+    assert_eq!(after.reseal(10).await.unwrap().done, 1);
+    assert_eq!(after.stale_keys().await.unwrap(), []);
+    exchange(&before, &id("by-2"), Intent::Refresh, "by-1").await.unwrap();
+    assert_eq!(stale(&after).await, 1, "what it refreshes meanwhile it seals with its own");
+}
+
 #[tokio::test]
 async fn what_is_claimed_closed_or_cannot_be_opened_is_not_sealed_anew_and_holds_nothing_up() {
     let folder = Folder::new();
