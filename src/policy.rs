@@ -348,6 +348,10 @@ pub const DRIFT: Duration = Duration::from_secs(2);
 /// of 50 bytes each, and comments.
 pub const MAX_KEY_RING_BYTES: usize = 64 * 1024;
 
+/// How long a [`KeySource`](crate::seal::KeySource) may take. Defaults to 10 s because a key service
+/// answers in well under a second, and a start that waits longer should say why.
+pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
+
 /// Longer tickets are refused. Defaults to 16 KiB because most servers take no longer header, and
 /// a ticket goes through a cookie or a form. Browsers keep no cookie of more than 4 KiB; the
 /// tickets of this crate's own logins have some 500 bytes.

@@ -6,6 +6,7 @@
 //! (RFC 5869), for XChaCha20-Poly1305.
 
 mod cipher;
+mod source;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -22,6 +23,7 @@ use zeroize::{Zeroize, Zeroizing};
 #[cfg(feature = "sqlite")]
 pub(crate) use self::cipher::number_of;
 pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, random};
+pub use self::source::{KeySource, KeySourceFault};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The master keys of a process, by number. All of them open; of those that do not
