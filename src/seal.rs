@@ -160,6 +160,11 @@ impl KeyRing {
         drop(self.0.send_replace(keys));
     }
 
+    /// Tells of every [`reload`](Self::reload) from now on.
+    pub(crate) fn reloads(&self) -> Reloads {
+        Reloads(self.0.subscribe())
+    }
+
     fn and(self, key: RingKey) -> Result<Self> {
         let mut keys = Keys::clone(&self.keys());
         keys.add(key)?;
@@ -191,12 +196,30 @@ impl KeyRing {
     /// The numbers of the keys that the one that seals takes over from, in their order. Not those
     /// above it: they are to seal soon and do so elsewhere already, and two processes would seal
     /// each other's records anew without end.
-    pub(crate) fn older(&self) -> Vec<u32> {
+    pub(crate) fn succession(&self) -> Succession {
         let keys = self.keys();
-        let numbers = keys.opening.iter().map(|(number, _)| *number);
-        let mut older: Vec<_> = numbers.filter(|number| *number < keys.sealing.0).collect();
-        older.sort_unstable();
-        older
+        let (to, numbers) = (keys.sealing.0, keys.opening.iter().map(|(number, _)| *number));
+        let mut from: Vec<_> = numbers.filter(|number| *number < to).collect();
+        from.sort_unstable();
+        Succession { from, to }
+    }
+}
+
+/// Which keys' work which key goes on with.
+#[cfg(feature = "sqlite")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Succession {
+    pub(crate) from: Vec<u32>,
+    pub(crate) to: u32,
+}
+
+/// Tells of a ring's reloads, for as long as somebody has the ring.
+pub(crate) struct Reloads(watch::Receiver<Arc<Keys>>);
+
+impl Reloads {
+    /// Waits for one that was not told yet; false if there will be none. May be dropped.
+    pub(crate) async fn next(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 }
 

@@ -160,6 +160,7 @@ impl From<KeySourceFault> for Error {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use super::*;
     use crate::seal::{KeyRingFault, MasterKey};
@@ -216,22 +217,22 @@ mod tests {
     async fn a_source_that_does_not_answer_is_waited_for_so_long_and_no_longer() {
         let dropped = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&dropped);
-        let slow = move |wait| {
-            let seen = Arc::clone(&seen);
-            move || {
-                let guard = Counted(Arc::clone(&seen));
-                async move {
-                    SystemClock::new().sleep(wait).await;
-                    drop(guard);
-                    Ok(vec![ring_key(1)])
-                }
-            }
-        };
-        let second = std::time::Duration::from_secs(1);
+        let slow = |wait| Slow(wait, Arc::clone(&seen));
+        let second = Duration::from_secs(1);
         KeyRing::from_source(&slow(KEY_SOURCE_WAIT - second)).await.unwrap();
         let failed = KeyRing::from_source(&slow(KEY_SOURCE_WAIT + second)).await.unwrap_err();
         assert!(matches!(cause(&failed), KeySourceFault::Slow), "{failed:?}");
         assert_eq!(dropped.load(Ordering::Relaxed), 2, "what it began is dropped");
+    }
+
+    struct Slow(Duration, Arc<AtomicUsize>);
+
+    impl KeySource for Slow {
+        async fn keys(&self) -> Asked {
+            let _counted = Counted(Arc::clone(&self.1));
+            SystemClock::new().sleep(self.0).await;
+            Ok(vec![ring_key(1)])
+        }
     }
 
     struct Counted(Arc<AtomicUsize>);

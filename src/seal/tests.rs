@@ -183,12 +183,12 @@ fn a_key_that_only_opens_does_not_seal_whatever_its_number() {
         // One that may seal takes over from those below it, and from none above.
         let promoted = ring.with(4, key(4)).unwrap();
         assert_eq!(format!("{promoted:?}"), "KeyRing { seals: 4, opens: [1, 2, 3, 4] }");
-        assert_eq!(promoted.older(), [1, 2, 3]);
+        assert_eq!(promoted.succession(), Succession { from: vec![1, 2, 3], to: 4 });
     }
     let before = KeyRing::parse(&format!("{one} {two} opens:{three}")).unwrap();
-    assert_eq!((before.sealing(), before.older()), (2, vec![1]));
+    assert_eq!(before.succession(), Succession { from: vec![1], to: 2 });
     before.reload(KeyRing::parse(&format!("{two} {three}")).unwrap());
-    assert_eq!((before.sealing(), before.older()), (3, vec![2]), "promoted by a reload");
+    assert_eq!(before.succession(), Succession { from: vec![2], to: 3 }, "promoted by a reload");
 }
 
 #[test]
