@@ -312,6 +312,13 @@ pub const CLAIM_LOOK: Duration = Duration::from_millis(20);
 /// 500 ms: who has waited for a second waits for a slow server, and half a second more is no matter.
 pub const CLAIM_LOOK_CAP: Duration = Duration::from_millis(500);
 
+/// How often it is asked what other processes changed. Defaults to 250 ms, so that tokens which
+/// they replaced are served for no longer than that and the time to read the new ones.
+pub const CHANGES_LOOK: Duration = Duration::from_millis(250);
+
+/// How many changes are read at once. Defaults to 1,024, some 100 KB.
+pub const CHANGES_PAGE: usize = 1024;
+
 /// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
 pub const DUE_PAGE: usize = 1024;
 

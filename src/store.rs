@@ -22,8 +22,9 @@ use async_trait::async_trait;
 
 pub use self::memory::MemoryStore;
 pub use self::record::{
-    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Holder, Intent, Lease,
-    Listed, Owner, Phase, Record, Resealed, Settle, SettleTo, Settled, TakeOver,
+    Attempt, Changed, ChangedTo, Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due,
+    Filter, Holder, Intent, Lease, Listed, Owner, Phase, Record, Resealed, Settle, SettleTo,
+    Settled, TakeOver,
 };
 #[cfg(feature = "sqlite")]
 pub use self::seal::SealFault;
@@ -185,6 +186,29 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
 
+    /// What others changed since, at most `limit` of it: other processes on one file, say. `since` is
+    /// the last answer's mark; without one the answer has nothing but a mark. It is asked several
+    /// times a second. `None` from a store in which nobody else changes anything, which is not
+    /// asked again.
+    ///
+    /// A refresh needs none of this, because its claim finds out. It is for tokens that are served
+    /// from memory while another process has newer ones.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be read; it is asked again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    async fn changes(
+        &self,
+        _since: Option<u64>,
+        _limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        Ok(None)
+    }
+
     /// Deletes a record for good; true if there was one. What was claimed before does not bring it
     /// back: a commit whose record was deleted is [`Committed::Superseded`], also that of a first
     /// grant.
@@ -252,6 +276,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
         (**self).list(filter, after, limit).await
+    }
+
+    async fn changes(
+        &self,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        (**self).changes(since, limit).await
     }
 
     async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {

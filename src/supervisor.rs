@@ -3,6 +3,7 @@
 mod actor;
 mod builder;
 mod calls;
+mod follow;
 mod link;
 mod listing;
 mod login;

@@ -20,7 +20,7 @@ use crate::provider::means::Means;
 use crate::provider::site::{Site, Unresolved};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::seal::KeyRing;
-use crate::store::{Owner, Store};
+use crate::store::{ChangedTo, Owner, Store};
 use crate::task::Tasks;
 
 /// What all sessions of one supervisor share.
@@ -99,6 +99,21 @@ impl Core {
             self.event(slot, EventKind::ForeignAuthority);
         }
         self.arm(slot, &moment.rules);
+    }
+
+    /// Has a session read again that another process changed, if what is here is older.
+    pub(crate) fn elsewhere(&self, slot: &Arc<Slot>, to: Option<ChangedTo>) {
+        let counters = match to {
+            Some(ChangedTo::Stored { epoch, generation }) => Some((epoch, generation)),
+            Some(ChangedTo::Deleted) | None => None,
+        };
+        if self.apply(slot, Input::Elsewhere { counters }) == Some(Start::Load) {
+            if to == Some(ChangedTo::Deleted) {
+                slot.count_anew();
+            }
+            // At once and not on its next use: its refresh may be the schedule's.
+            self.deliver(slot, Message::Wake);
+        }
     }
 
     /// Lets all sessions of a client know how an exchange ended.

@@ -155,6 +155,8 @@ pub(crate) enum Input {
     Superseded,
     /// Somebody beside the exchange found it.
     Outdated,
+    /// Another process stored these counters, or nobody knows what.
+    Elsewhere { counters: Option<(u64, u64)> },
     /// The close is written.
     ClosedDurably { closed: Closed },
     /// The close could not be written.
@@ -312,6 +314,7 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         // Nothing may begin beside a running exchange, whose own claim finds out.
         Input::Outdated if state.is_busy() => state,
         Input::Outdated => State::Unloaded { trouble: None },
+        Input::Elsewhere { counters } => told::elsewhere(state, counters, &mut effects),
         Input::ClosedDurably { closed } => exchange::closed(state, closed, &mut effects),
         Input::CloseFailed => exchange::close_failed(state),
         Input::Forget => forget::forget(state, &mut effects),

@@ -229,6 +229,16 @@ impl Slot {
         self.apply(Input::Rejected { generation }, at);
     }
 
+    /// Forgets how far it had counted: another process deleted the record, and whatever comes after
+    /// begins at 1.
+    pub(crate) fn count_anew(&self) {
+        let mut inner = self.inner.lock();
+        if inner.state.is_unloaded() {
+            self.rejected_through.store(0, Ordering::Release);
+            inner.published = 0;
+        }
+    }
+
     fn rejected_through(&self) -> u64 {
         self.rejected_through.load(Ordering::Acquire)
     }

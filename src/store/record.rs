@@ -281,6 +281,42 @@ pub struct Due {
     pub id: SessionId,
 }
 
+/// What others changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
+pub struct Changes {
+    /// To be named when asked the next time.
+    pub mark: u64,
+    /// Whose, in the order in which it came. `None` if that is not known any more: anything may have
+    /// changed.
+    pub of: Option<Vec<Changed>>,
+}
+
+/// A record that somebody else changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
+pub struct Changed {
+    /// Whose.
+    pub id: SessionId,
+    /// What became of it.
+    pub to: ChangedTo,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
+pub enum ChangedTo {
+    /// Credentials were stored or closed.
+    Stored {
+        /// The epoch since then.
+        epoch: u64,
+        /// The generation since then.
+        generation: u64,
+    },
+    /// It was deleted.
+    Deleted,
+}
+
 /// Which records to list. The default is all.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "stores of other crates read all of it")]

@@ -32,6 +32,7 @@
 
 mod alive;
 mod asked;
+mod changes;
 mod code;
 mod fault;
 #[cfg(test)]
@@ -53,9 +54,10 @@ use self::owner::{Need, Queue};
 use super::seal::{Sealed, Vault, with};
 use super::statement::{Claiming, Closing};
 use super::{
-    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed, Phase, Record,
-    Resealed, Settle, Settled, Store, StoreError, TakeOver,
+    Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed, Phase,
+    Record, Resealed, Settle, Settled, Store, StoreError, TakeOver,
 };
+use crate::clock::{Clock, SystemClock};
 use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::seal::{KeyRing, Succession};
@@ -398,6 +400,22 @@ impl Store for SqliteStore {
             move |tables: &mut table::Tables<'_>| tables.list(&filter, after.as_ref(), limit);
         let found = self.0.queue.ask(Need::Read, work).await?;
         Ok(found.into_iter().map(|(id, record)| self.listed(id, record)).collect())
+    }
+
+    async fn changes(
+        &self,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        let read = move |tables: &mut table::Tables<'_>| {
+            tables.log.read(since, limit, SystemClock::new().now().boot)
+        };
+        let (changes, stale) = self.0.queue.ask(Need::Read, read).await?;
+        if stale {
+            let now = SystemClock::new().now().boot;
+            self.0.queue.ask(Need::Claim, move |tables| tables.log.remove(now)).await?;
+        }
+        Ok(Some(changes))
     }
 
     async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {

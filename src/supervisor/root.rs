@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::actor::{Office, SupervisorActor};
 use super::link::Link;
 use super::message::Order;
-use super::reseal;
+use super::{follow, reseal};
 use crate::event::{Event, EventKind};
 use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT};
 use crate::session::core::{Core, Host};
@@ -27,6 +27,7 @@ pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
     let (scanner, scanned) = (Arc::clone(core), Arc::clone(link));
     core.tasks.attend(async move { scan(scanner, scanned).await });
     core.tasks.attend(reseal::attend(Arc::clone(core)));
+    core.tasks.attend(follow::follow(Arc::clone(core), Arc::clone(link)));
     true
 }
 

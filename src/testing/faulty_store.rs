@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::key::SessionId;
 use crate::seal::KeyRing;
 use crate::store::{
-    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Resealed,
-    Settle, Settled, Store, StoreError, StoreErrorKind, TakeOver,
+    Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record,
+    Resealed, Settle, Settled, Store, StoreError, StoreErrorKind, TakeOver,
 };
 
 /// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
@@ -300,6 +300,14 @@ impl<S: Store> Store for FaultyStore<S> {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
         self.done(Statement::List, self.inner.list(filter, after, limit)).await
+    }
+
+    async fn changes(
+        &self,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        self.inner.changes(since, limit).await
     }
 
     async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {

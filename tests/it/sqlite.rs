@@ -1,8 +1,10 @@
 //! Sessions in a file.
 
 mod bed;
+mod changes;
 mod faults;
 mod model;
+mod process;
 mod restart;
 mod sealing;
 

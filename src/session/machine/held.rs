@@ -178,6 +178,15 @@ impl Rest {
         }
     }
 
+    /// Whether the store does not have its credentials yet.
+    pub(super) fn is_owed(&self) -> bool {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => held.is_owed(),
+            Self::Lost(lost) => lost.held.as_ref().is_some_and(Held::is_owed),
+            Self::Vacant { .. } | Self::Closed(_) => false,
+        }
+    }
+
     pub(super) fn reject(&mut self, generation: u64) {
         match self {
             Self::Active(held) => held.reject(generation),

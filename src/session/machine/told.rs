@@ -1,6 +1,6 @@
 //! What a session is told from outside: by APIs, and by whoever changes settings.
 
-use super::{Effects, Held, Rest, State, Trouble, lose};
+use super::{Effects, Held, Rest, Start, State, Trouble, lose};
 use crate::clock::BootTime;
 use crate::error::{ErrorKind, LostReason};
 
@@ -46,6 +46,30 @@ pub(super) fn dead(
         // A refresh that runs finds out itself.
         State::Refreshing { .. } => rejected(state, generation),
         State::Unloaded { .. } | State::Revoking { .. } => state,
+    }
+}
+
+/// Another process changed the record, which is read again unless it is what is here. Whatever runs
+/// or is owed finds out by its own statement.
+pub(super) fn elsewhere(
+    state: State,
+    counters: Option<(u64, u64)>,
+    effects: &mut Effects,
+) -> State {
+    match state {
+        State::Rest(rest)
+            if !rest.is_owed() && counters.is_none_or(|newest| rest.counters() < newest) =>
+        {
+            effects.start = Some(Start::Load);
+            State::Unloaded { trouble: None }
+        }
+        State::Rest(_)
+        | State::Unloaded { .. }
+        | State::Challenged { .. }
+        | State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => state,
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn commit(
     let (committed, record) = statement::commit(found.record, fences, commit, sealed.clone());
     if let Some(record) = record {
         tables.put(id, &record, found.hold.as_ref())?;
+        tables.log.stored(id, record.epoch, record.generation)?;
     }
     Ok(committed)
 }
@@ -56,6 +57,7 @@ pub(super) fn close(
     let closing = statement::close(tables.find(id)?.record, close);
     if let Closing::Done(record) = &closing {
         tables.put(id, record, None)?;
+        tables.log.stored(id, record.epoch, record.generation)?;
     }
     Ok(closing)
 }
@@ -77,7 +79,11 @@ pub(super) fn delete(tables: &mut Tables<'_>, id: &SessionId) -> Done<bool> {
         let fences = tables.fences()?.deleted(fence);
         tables.set_fences(fences)?;
     }
-    tables.remove(id)
+    let removed = tables.remove(id)?;
+    if removed {
+        tables.log.deleted(id)?;
+    }
+    Ok(removed)
 }
 
 /// A record as it was read, and its credentials under another key.

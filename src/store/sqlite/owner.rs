@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -178,11 +178,11 @@ fn own(with: &SqliteBuilder, queue: &Receiver<Message>, opened: &Sender<Result<(
         Ok(file) => file,
         Err(fault) => return drop(opened.send(Err(fault))),
     };
-    let room = Room::new(&conn, &folder);
-    match room.and_then(|room| Tables::new(&conn, &holder, room)) {
-        Ok(tables) => {
+    let tables = Room::new(&conn, &folder).and_then(|room| Tables::new(&conn, &holder, room));
+    match tables.and_then(|tables| Owner::new(&conn, &holder, tables, with.synchronous)) {
+        Ok(owner) => {
             drop(opened.send(Ok(())));
-            Owner::new(&conn, &holder, tables, with.synchronous).run(queue);
+            owner.run(queue);
         }
         Err(error) => drop(opened.send(Err(super::fault::fault(&error)))),
     }
@@ -212,8 +212,18 @@ struct Owner<'c> {
     /// What `synchronous` is set to, because to set it takes as long as a statement.
     level: &'static str,
     clock: SystemClock,
-    /// Whether other processes have the file open, and when that was last looked at.
-    peers: (bool, Option<Duration>),
+    peers: Peers,
+    version: Statement<'c>,
+}
+
+/// Whether other processes have the file open.
+#[derive(Default)]
+struct Peers {
+    there: bool,
+    /// When that was last looked at.
+    looked: Option<Duration>,
+    /// The file's version at that time. Whoever opens the file writes to it.
+    version: i64,
 }
 
 impl<'c> Owner<'c> {
@@ -222,9 +232,10 @@ impl<'c> Owner<'c> {
         holder: &'c Holder,
         tables: Tables<'c>,
         synchronous: Synchronous,
-    ) -> Self {
-        let (clock, peers) = (SystemClock::new(), (false, None));
-        Self { conn, holder, tables, synchronous, level: "", clock, peers }
+    ) -> rusqlite::Result<Self> {
+        let (clock, peers) = (SystemClock::new(), Peers::default());
+        let version = conn.prepare("PRAGMA data_version")?;
+        Ok(Self { conn, holder, tables, synchronous, level: "", clock, peers, version })
     }
 
     fn run(mut self, queue: &Receiver<Message>) {
@@ -289,7 +300,10 @@ impl<'c> Owner<'c> {
     fn write(&mut self, mut batch: Batch) {
         batch.retain(|job| !job.is_abandoned());
         self.tables.room.ask_again();
-        let done = batch.iter_mut().try_for_each(|job| job.work(&mut self.tables));
+        let firm = batch.iter().any(|job| job.need() == Need::Firm);
+        let done = if firm { self.tell_peers() } else { Ok(()) };
+        let done =
+            done.and_then(|()| batch.iter_mut().try_for_each(|job| job.work(&mut self.tables)));
         match done.and_then(|()| self.conn.execute_batch("COMMIT")) {
             Ok(()) => batch.into_iter().for_each(|job| job.answer(None)),
             Err(error) => {
@@ -304,6 +318,24 @@ impl<'c> Owner<'c> {
                 }
             }
         }
+    }
+
+    /// Has what is stored now told to other processes, if there are any. Nobody opens the file
+    /// while this transaction runs, so one that comes later reads what it writes.
+    fn tell_peers(&mut self) -> rusqlite::Result<()> {
+        let version: i64 = self.version.query_row([], |row| row.get(0))?;
+        if !self.peers.there && version != self.peers.version {
+            self.look_for_peers(self.clock.now().monotonic);
+            self.peers.version = version;
+        }
+        let now = self.peers.there.then(|| self.clock.now().boot);
+        self.tables.log.begin(now);
+        Ok(())
+    }
+
+    fn look_for_peers(&mut self, now: Duration) {
+        self.peers.there = self.holder.has_peers();
+        self.peers.looked = Some(now);
     }
 
     /// Reads need no transaction: each is one query.
@@ -334,10 +366,10 @@ impl<'c> Owner<'c> {
     /// Others who wait for the lock try now and then; one who takes it again at once starves them.
     fn leave_the_lock(&mut self, begun: Duration) {
         let now = self.clock.now().monotonic;
-        if self.peers.1.is_none_or(|looked| now.saturating_sub(looked) >= LOOK) {
-            self.peers = (self.holder.has_peers(), Some(now));
+        if self.peers.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK) {
+            self.look_for_peers(now);
         }
-        if self.peers.0 {
+        if self.peers.there {
             task::pause(now.saturating_sub(begun).clamp(YIELD, LONGEST_YIELD));
         }
     }

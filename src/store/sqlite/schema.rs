@@ -7,7 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{SqliteFault, fault, is_busy};
-use super::{SqliteBuilder, Synchronous};
+use super::{SqliteBuilder, Synchronous, changes};
 use crate::clock::{Clock, SystemClock};
 use crate::task;
 
@@ -52,6 +52,16 @@ const VERSION_1: &str = "
         tries INTEGER NOT NULL,
         due_at INTEGER,
         PRIMARY KEY (provider, tenant, token_id)
+    ) STRICT;
+    CREATE TABLE change (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        made_at INTEGER NOT NULL,
+        maker BLOB NOT NULL,
+        provider TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        token_id TEXT NOT NULL,
+        epoch INTEGER,
+        generation INTEGER
     ) STRICT;
     CREATE INDEX session_tenant ON session (tenant, provider, token_id);
     CREATE INDEX session_due ON session (due_at, provider, tenant, token_id)
@@ -224,6 +234,7 @@ fn migrate(
     transaction.execute_batch(&format!(
         "PRAGMA user_version = {newest}; PRAGMA application_id = {APPLICATION}"
     ))?;
+    changes::remove(&transaction, SystemClock::new().now().boot)?;
     transaction.commit()?;
     Ok(())
 }

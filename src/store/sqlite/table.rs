@@ -5,6 +5,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params, params_from_iter};
 
 use super::alive::Holder;
+use super::changes::Log;
 use super::code;
 use super::fault::Undone;
 use super::room::Room;
@@ -64,6 +65,7 @@ pub(super) struct Page {
 pub(super) struct Tables<'c> {
     pub(super) conn: &'c Connection,
     pub(super) room: Room<'c>,
+    pub(super) log: Log<'c>,
     holder: &'c Holder,
     find: Statement<'c>,
     put: Statement<'c>,
@@ -81,6 +83,7 @@ impl<'c> Tables<'c> {
         Ok(Self {
             conn,
             room,
+            log: Log::new(conn, holder)?,
             holder,
             find: conn.prepare(&format!("SELECT {COLUMNS} FROM session WHERE {OF_ID}"))?,
             put: conn.prepare(PUT)?,
@@ -264,20 +267,20 @@ impl<'c> Tables<'c> {
     }
 }
 
-fn key(id: &SessionId) -> (&str, &str, &str) {
+pub(super) fn key(id: &SessionId) -> (&str, &str, &str) {
     (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
 }
 
-fn most(limit: usize) -> i64 {
+pub(super) fn most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn count(number: i64) -> Done<u64> {
+pub(super) fn count(number: i64) -> Done<u64> {
     u64::try_from(number).map_err(|_| Undone::malformed())
 }
 
 /// The id that stands in three columns from `at` on.
-fn id(row: &Row<'_>, at: usize) -> Done<SessionId> {
+pub(super) fn id(row: &Row<'_>, at: usize) -> Done<SessionId> {
     let text = |at| row.get::<_, String>(at);
     let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
     let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;

@@ -31,6 +31,10 @@ enum Event {
     Settings {
         foreign: bool,
     },
+    /// Another process has stored the newest generation, or so many before it.
+    Elsewhere {
+        back: u64,
+    },
     /// The exchange that runs gets on, if one does.
     Exchange(u8),
     /// Somebody tries to save what is owed.
@@ -58,6 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..3_u64).prop_map(|back| Event::Unauthorized { back }),
         1 => (0..20_u64).prop_map(|back| Event::Dead { back }),
         1 => any::<bool>().prop_map(|foreign| Event::Settings { foreign }),
+        1 => (0..3_u64).prop_map(|back| Event::Elsewhere { back }),
         8 => any::<u8>().prop_map(Event::Exchange),
         2 => any::<u8>().prop_map(Event::Pay),
         2 => any::<bool>().prop_map(Event::Load),
@@ -153,6 +158,7 @@ impl World {
             Event::Settings { foreign } => {
                 assert_eq!(self.apply(Input::Reconfigured { foreign }), None);
             }
+            Event::Elsewhere { back } => self.elsewhere(back),
             Event::Exchange(dice) => self.exchange(dice),
             Event::Pay(dice) => self.pay(dice),
             Event::Load(readable) => self.load(readable),
@@ -169,6 +175,16 @@ impl World {
             self.apply(Input::Need { above: 0, renewable: Renewable::No });
         }
         assert!(self.running.is_some() || !due(self), "it spins in {:?}", self.state);
+    }
+
+    /// Another process has stored something, which is old news or the newest.
+    fn elsewhere(&mut self, back: u64) {
+        let known = self.state.rest().map(|rest| rest.counters());
+        let counters = (self.served.0, (self.newest + 1).saturating_sub(back));
+        let started = self.apply(Input::Elsewhere { counters: Some(counters) });
+        let read_again = started == Some(Start::Load);
+        assert_eq!(read_again, known.is_some() && self.state.is_unloaded());
+        assert!(!read_again || known < Some(counters) && self.debt.is_none());
     }
 
     /// Invariant 6: a 401 matters only to the current generation.
@@ -412,6 +428,7 @@ fn assert_lost_only_for_a_reason(before: &State, input: &Input, after: &State, n
         | Input::Owed
         | Input::Superseded
         | Input::Outdated
+        | Input::Elsewhere { .. }
         | Input::ClosedDurably { .. }
         | Input::CloseFailed
         | Input::Told

@@ -45,7 +45,7 @@ fn the_samples_have_every_variant_and_differ_in_name() {
     let rests = states.iter().filter_map(|(_, state)| state.rest().map(|rest| format!("{rest:?}")));
     assert_eq!(of(rests.collect()).len(), 5);
     let kinds = of(inputs.iter().map(|(_, input)| format!("{input:?}")).collect());
-    assert_eq!(kinds.len(), 25, "{kinds:?}");
+    assert_eq!(kinds.len(), 26, "{kinds:?}");
     let names: std::collections::BTreeSet<_> = states.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), states.len());
 }
