@@ -304,6 +304,14 @@ pub const INVALID_RETRIES: u32 = 2;
 /// token that is due is noticed by its callers too.
 pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
 
+/// How soon another process's claim on a session is looked at again, at first. Defaults to 20 ms
+/// because its refresh takes that long at least, and callers wait.
+pub const CLAIM_LOOK: Duration = Duration::from_millis(20);
+
+/// The longest pause between two such looks; each is twice as long as the one before. Defaults to
+/// 500 ms: who has waited for a second waits for a slow server, and half a second more is no matter.
+pub const CLAIM_LOOK_CAP: Duration = Duration::from_millis(500);
+
 /// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
 pub const DUE_PAGE: usize = 1024;
 

@@ -22,8 +22,8 @@ use async_trait::async_trait;
 
 pub use self::memory::MemoryStore;
 pub use self::record::{
-    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Lease, Listed,
-    Owner, Phase, Record, Settle, SettleTo, Settled, TakeOver,
+    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Holder, Intent, Lease,
+    Listed, Owner, Phase, Record, Settle, SettleTo, Settled, TakeOver,
 };
 #[cfg(feature = "sqlite")]
 pub use self::seal::SealFault;

@@ -6,6 +6,7 @@ mod close;
 mod converse;
 mod forget;
 mod save;
+mod turn;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::close::{close, revoke};
 pub(crate) use self::forget::forget;
+use self::turn::{Moved, Turn, Wants};
 use super::core::Core;
 use super::flight::{Landing, Pilot};
 use super::machine::{self, Answer, Class, Failure, Held, Input, Renewable, Retry, State};
@@ -31,8 +33,7 @@ use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::Exchanged;
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
-    Attempt, Claim, Claimed, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
-    TakeOver,
+    Attempt, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
 };
 use crate::task::{Place, within};
 use crate::token::Credentials;
@@ -62,6 +63,8 @@ pub(crate) struct Exchange {
     base: u64,
     epoch: u64,
     rotation: Rotation,
+    /// The store had something else than the slot when this began.
+    outdated: bool,
     ended: bool,
     _place: Place,
 }
@@ -102,6 +105,7 @@ impl Exchange {
             base,
             epoch,
             rotation,
+            outdated: false,
             ended: false,
             _place: place,
         }
@@ -140,36 +144,27 @@ impl Exchange {
         Ok(Some(grant))
     }
 
-    async fn exchange(&self, grant: Option<Parcel>, held: Option<Arc<Credentials>>) -> End {
-        let Self { core, .. } = self;
-        let clock = &*core.clock;
+    async fn exchange(&mut self, grant: Option<Parcel>, held: Option<Arc<Credentials>>) -> End {
         let sent = held.as_ref().filter(|_| grant.is_none());
         if sent.is_some_and(|held| !self.client.issued(held)) {
             return End::Failed(foreign());
         }
-        // Everything slow that needs no claim comes before the claim.
-        let permit = match self.client.gate.enter(clock).await {
-            Ok(permit) => permit,
-            Err(shut) => return End::Failed(shut_out(shut.error, shut.until, core.now())),
-        };
-        if let Err(failed) = self.prepare(&self.client).await {
-            return End::Failed(failed);
-        }
-        core.steps.at(CrashPoint::BeforeClaim);
-        let claimed_at = core.now();
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
-        let fence = match self.claim(intent, claimed_at).await {
-            Ok(Some(fence)) => fence,
+        let moved = match self.exchanged {
+            Exchanged::Grant => Moved::Follow,
+            Exchanged::Own => Moved::Yield,
+        };
+        let Turn { at, attempt, permit } = match self.turn(intent, moved, Wants::Exchange).await {
+            Ok(Some(turn)) => turn,
             Ok(None) => return End::Superseded { sent: false },
             Err(failed) => return End::Failed(failed),
         };
-        core.steps.at(CrashPoint::Claimed);
-        let attempt = Attempt { base: self.base, fence };
-        let (answer, sent) = self.converse(claimed_at, grant, held).await;
+        self.core.steps.at(CrashPoint::Claimed);
+        let (answer, sent) = self.converse(at, grant, held).await;
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
-                core.steps.at(CrashPoint::Received);
+                self.core.steps.at(CrashPoint::Received);
                 self.issued(intent, attempt, credentials, sent).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
@@ -179,29 +174,6 @@ impl Exchange {
             }
             Err(failed) => self.failed(intent, attempt, failed, sent).await,
         }
-    }
-
-    /// Writes the intent. None if the store has something else than was thought.
-    async fn claim(&self, intent: Intent, at: Now) -> Result<Option<u64>, Failure> {
-        let Self { core, slot, .. } = self;
-        self.stored(save::first(core, slot)).await?;
-        let (owner, lease) = (core.owner, core.policy.lease);
-        let claim = Claim { owner, intent, epoch: self.epoch, generation: self.base, at, lease };
-        for attempt in 0..2 {
-            match self.stored(core.store.claim(slot.id(), claim)).await? {
-                Claimed::Granted { fence } => return Ok(Some(fence)),
-                Claimed::Moved(_) => return Ok(None),
-                Claimed::Leased(record) => {
-                    let until = record.lease.map_or(at.boot, |lease| lease.until);
-                    if attempt > 0 || at.boot < until {
-                        return Err(elsewhere(until, at));
-                    }
-                    let take = TakeOver { fence: record.fence, at, retry_at: None };
-                    self.stored(core.store.take_over(slot.id(), take)).await?;
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// Tells the grant's caller, once. Nobody may wait any more; the session has its outcome all
@@ -307,6 +279,9 @@ impl Exchange {
             End::Failed(failure) => {
                 let error = failure.error.clone();
                 core.apply(slot, Input::Failed(failure));
+                if self.outdated {
+                    core.apply(slot, Input::Outdated);
+                }
                 Err(error)
             }
             End::Superseded { sent } => {

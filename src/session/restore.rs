@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, LostReason};
 use crate::policy::When;
 use crate::provider::Rotation;
 use crate::provider::client::Client;
-use crate::store::{Intent, Lease, Phase, Record};
+use crate::store::{Holder, Intent, Lease, Phase, Record};
 use crate::token::{Credentials, PermissionToken};
 
 /// Credentials that were asked for at `sent`, as the machine holds them.
@@ -94,28 +94,37 @@ fn with_credentials(
     core: &Core,
     client: &Client,
     (phase, lease): (Phase, Option<Lease>),
-    mut held: Held,
+    held: Held,
     retry_at: BootTime,
 ) -> Rest {
-    let hurry = client.provider.rotation() != Rotation::Strict;
+    let (rotation, now) = (client.provider.rotation(), core.now().boot);
+    let hurry = rotation != Rotation::Strict;
     let doubt = |at| Doubt { tries: 1, retry_at: at, floor: at, hurry };
     match lease {
-        // Somebody else's refresh may be out. On a strict server its holder gets time to come
-        // back with the answer; elsewhere the server's grace would pass meanwhile.
+        // Somebody works on it. Whoever needs a newer token claims it too, and waits for them.
+        Some(lease) if now < lease.until => Rest::Active(held),
         Some(lease) if lease.intent == Intent::Refresh => {
-            let hold = if hurry { Duration::ZERO } else { core.policy.hold };
-            Rest::InDoubt(held, doubt(lease.until.after(hold)))
+            Rest::InDoubt(held, doubt(held_back(core, rotation, &lease)))
         }
-        Some(lease) => {
-            held.trouble = Some(elsewhere(&lease));
-            Rest::Active(held)
-        }
+        // Whether their grant ended this one is not known.
+        Some(_) => Rest::Active(Held { suspect: true, ..held }),
         None if phase == Phase::InDoubt && hurry => Rest::InDoubt(held, doubt(retry_at)),
         None if phase == Phase::InDoubt => {
-            let doubt = strict_doubt(&held, retry_at, core.policy.exchange_budget, core.now().boot);
+            let doubt = strict_doubt(&held, retry_at, core.policy.exchange_budget, now);
             Rest::InDoubt(held, doubt)
         }
         None => Rest::Active(held),
+    }
+}
+
+/// Until when a refresh is held back that a silent process may have sent. On a strict server its
+/// holder gets time to come back with the answer, or, where it is dead, what it sent the time to
+/// get through; elsewhere the server's grace would pass meanwhile.
+pub(super) fn held_back(core: &Core, rotation: Rotation, lease: &Lease) -> BootTime {
+    match (rotation, lease.holder) {
+        (Rotation::Strict, Holder::Alive) => lease.until.after(core.policy.hold),
+        (Rotation::Strict, Holder::Dead) => lease.until.after(core.policy.exchange_budget * 2),
+        (_, Holder::Alive | Holder::Dead) => lease.until,
     }
 }
 

@@ -83,10 +83,22 @@ pub struct Lease {
     pub owner: Owner,
     /// For what.
     pub intent: Intent,
-    /// Until when the owner may be believed to be alive.
+    /// Until when the owner may be believed to be at work. If it is dead: when it claimed.
     pub until: BootTime,
+    /// What the store knows of the owner.
+    pub holder: Holder,
     /// The phase before the claim.
     pub before: Phase,
+}
+
+/// What a store knows of whoever has claimed a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
+pub enum Holder {
+    /// Not that it is dead: it may work, hang, or be gone without a trace.
+    Alive,
+    /// Its process has ended.
+    Dead,
 }
 
 /// One supervisor, told apart from all others.

@@ -4,8 +4,8 @@
 //! function gives back, its store writes in the same step in which it read what it gave in.
 
 use super::record::{
-    Claim, Close, Commit, Committed, Intent, Lease, Phase, Record, Settle, SettleTo, Settled,
-    TakeOver,
+    Claim, Close, Commit, Committed, Holder, Intent, Lease, Phase, Record, Settle, SettleTo,
+    Settled, TakeOver,
 };
 
 /// What is remembered of records that are no longer there.
@@ -81,7 +81,7 @@ pub(super) fn claim<C>(found: Option<Record<C>>, fences: Fences, claim: &Claim) 
     record.phase = Phase::Claimed;
     let until = claim.at.boot.after(claim.lease);
     let Claim { owner, intent, .. } = *claim;
-    record.lease = Some(Lease { owner, intent, until, before });
+    record.lease = Some(Lease { owner, intent, until, holder: Holder::Alive, before });
     Claiming::Granted(record)
 }
 

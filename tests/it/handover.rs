@@ -41,18 +41,27 @@ async fn left_mid_refresh(reply: Reply) -> (Scene, Scene) {
     (former, scene)
 }
 
+/// The same, when its lease has ended, and how long it is held back from then on.
+async fn fell_silent(reply: Reply) -> (Scene, Scene, Duration) {
+    let (former, scene) = left_mid_refresh(reply).await;
+    let begun = scene.clock.now().boot;
+    let failed = scene.token().await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::RetryLater);
+    assert!(scene.clock.now().boot.since(begun) >= 20 * SECOND, "its lease is waited for");
+    assert_eq!(scene.session.status().await.unwrap().state, State::InDoubt);
+    let hold = failed.retry_after().unwrap();
+    (former, scene, hold)
+}
+
 #[tokio::test]
 async fn a_session_that_was_left_mid_refresh_is_retried_after_lease_and_hold() {
-    let (former, scene) = left_mid_refresh(Reply::Hang).await;
-    let failed = scene.session.permission_token().await.unwrap_err();
-    assert_eq!(failed.kind(), ErrorKind::RetryLater);
-    assert_eq!(failed.retry_after(), Some(50 * SECOND), "20 s of lease, 30 s of hold");
-    assert_eq!(scene.session.status().await.unwrap().state, State::InDoubt);
-    scene.clock.advance(50 * SECOND - Duration::from_millis(1)).await;
+    let (former, scene, hold) = fell_silent(Reply::Hang).await;
+    assert!(hold > 29 * SECOND && hold <= 30 * SECOND, "{hold:?}");
+    scene.clock.advance(hold - Duration::from_millis(1)).await;
     assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
     assert_eq!((scene.script.refreshes(), scene.faults.count(Statement::TakeOver)), (0, 0));
     scene.clock.advance(Duration::from_millis(1)).await;
-    assert_eq!(scene.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!(scene.token().await.unwrap().generation(), 2);
     let asked = (scene.script.refreshes(), scene.faults.count(Statement::TakeOver));
     assert_eq!(asked, (1, 1));
     assert_eq!((scene.record().await.phase, former.script.refreshes()), (Phase::Active, 1));
@@ -60,22 +69,80 @@ async fn a_session_that_was_left_mid_refresh_is_retried_after_lease_and_hold() {
 
 #[tokio::test]
 async fn a_holder_that_comes_back_within_the_hold_spares_the_retry() {
-    let (former, scene) = left_mid_refresh(Reply::Hold).await;
-    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
-    scene.clock.advance(30 * SECOND).await;
+    let (former, scene, hold) = fell_silent(Reply::Hold).await;
+    scene.clock.advance(hold / 2).await;
     former.script.release();
-    scene.clock.advance(20 * SECOND).await;
-    let token = scene.session.permission_token().await.unwrap();
+    scene.clock.advance(hold / 2).await;
+    let token = scene.token().await.unwrap();
     assert_eq!((token.expose_secret(), token.generation()), ("access-2", 2));
     assert_eq!((scene.script.refreshes(), former.script.refreshes()), (0, 1));
 }
 
 #[tokio::test]
-async fn a_token_of_two_answers_to_one_claim_can_be_rejected_like_any_other() {
+async fn a_refresh_that_another_supervisor_runs_serves_those_who_wait_here() {
     let (former, scene) = left_mid_refresh(Reply::Hold).await;
-    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
+    let mut callers = scene.callers(10).await;
+    scene.clock.advance(3 * SECOND).await;
+    assert_eq!(callers.len(), 10);
+    assert!(callers.try_join_next().is_none(), "they wait");
+    former.script.release();
+    scene.clock.advance(SECOND / 2).await;
+    while let Some(token) = callers.join_next().await {
+        assert_eq!(token.unwrap().unwrap().expose_secret(), "access-2");
+    }
+    assert_eq!((scene.script.refreshes(), former.script.refreshes()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_refresh_that_another_supervisor_saw_fail_is_not_tried_here_at_once() {
+    let reply = Reply::HoldThenFail(FailureClass::NotProcessed);
+    let (former, scene) = left_mid_refresh(reply).await;
+    let mut callers = scene.callers(1).await;
+    former.script.release();
+    let failed = until(&scene.clock, callers.join_next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!((failed.kind(), scene.script.refreshes()), (ErrorKind::RetryLater, 0));
+    assert!(failed.retry_after().unwrap() <= SECOND, "its back-off is this one's too");
+    scene.clock.advance(SECOND).await;
+    assert_eq!(scene.token().await.unwrap().generation(), 2);
+}
+
+#[tokio::test]
+async fn of_two_grants_at_two_supervisors_one_follows_the_other_and_the_last_one_stands() {
+    let former = Scene::established().await;
+    let scene = Scene::start(&former.store, &former.clock).await;
+    let session = former.session.clone();
+    former.script.establish(Reply::Hold);
+    let first = tokio::spawn(async move { session.establish(()).await.map(drop) });
+    former.script.held(1).await;
+    let session = scene.session.clone();
+    let second = tokio::spawn(async move { session.establish(()).await.map(drop) });
+    scene.clock.advance(SECOND).await;
+    assert_eq!(scene.script.establishes(), 0, "it waits for its turn");
+    former.script.release();
+    until(&scene.clock, first).await.unwrap().unwrap();
+    until(&scene.clock, second).await.unwrap().unwrap();
+    let record = scene.record().await;
+    assert_eq!((record.epoch, scene.script.establishes()), (3, 1));
+    assert_eq!(scene.token().await.unwrap().epoch(), 3);
+}
+
+#[tokio::test]
+async fn a_revocation_ends_what_another_supervisor_refreshed_meanwhile() {
+    let former = Scene::established().await;
+    let scene = Scene::start(&former.store, &former.clock).await;
+    assert_eq!(scene.token().await.unwrap().generation(), 1);
+    until(&former.clock, former.session.refresh()).await.unwrap();
+    let revoked = until(&scene.clock, scene.session.revoke()).await.unwrap();
+    assert_eq!(revoked, Revocation::AtServer);
+    let record = scene.record().await;
+    assert_eq!((record.phase, record.generation), (Phase::Closed, 3));
+}
+
+#[tokio::test]
+async fn a_token_of_two_answers_to_one_claim_can_be_rejected_like_any_other() {
+    let (former, scene, hold) = fell_silent(Reply::Hold).await;
     scene.script.refresh(Reply::Hold);
-    scene.clock.advance(50 * SECOND).await;
+    scene.clock.advance(hold).await;
     let mut callers = scene.callers(1).await;
     scene.script.held(1).await;
     // Both answers arrive: the earlier claim's first, so the later one's gets the number after.
@@ -92,10 +159,9 @@ async fn a_token_of_two_answers_to_one_claim_can_be_rejected_like_any_other() {
 
 #[tokio::test]
 async fn a_save_that_must_wait_for_a_newer_claim_ends_with_what_that_one_got() {
-    let (former, mut scene) = left_mid_refresh(Reply::Hold).await;
-    assert_eq!(kind(scene.session.permission_token().await), ErrorKind::RetryLater);
+    let (former, mut scene, hold) = fell_silent(Reply::Hold).await;
     scene.script.refresh(Reply::Hold);
-    scene.clock.advance(50 * SECOND).await;
+    scene.clock.advance(hold).await;
     let mut callers = scene.callers(1).await;
     scene.script.held(1).await;
     // The former's answer is stored, and its next refresh runs when the other answer comes.

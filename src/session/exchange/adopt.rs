@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::turn::{Moved, Turn, Wants};
 use super::{End, Exchange, close, save};
 use crate::error::{Error, ErrorKind};
 use crate::session::adopt::{Adopted, Take};
@@ -11,7 +12,7 @@ use crate::session::flight::Landing;
 use crate::session::machine::{Failure, Input};
 use crate::session::message::{Message, Text};
 use crate::session::restore;
-use crate::store::{Attempt, Commit, Committed, Intent, SettleTo};
+use crate::store::{Commit, Committed, Intent, SettleTo};
 
 impl Exchange {
     /// Takes tokens that exist already. Runs to its end, whoever dies meanwhile.
@@ -29,8 +30,12 @@ impl Exchange {
             }
             Take::IfVacant | Take::Replace => {
                 close::tell_before(&self.core, &self.slot).await;
-                let (end, moved) = self.establish(tokens).await;
-                let there = moved && take == Take::IfVacant;
+                let moved = match take {
+                    Take::Replace => Moved::Follow,
+                    Take::IfVacant | Take::Import => Moved::Yield,
+                };
+                let (end, yielded) = self.establish(tokens, moved).await;
+                let there = yielded && take == Take::IfVacant;
                 let outcome = if there { Ok(Adopted::AlreadyThere) } else { outcome(&end) };
                 self.finish(end);
                 outcome
@@ -46,13 +51,11 @@ impl Exchange {
 
     /// Saved and published as what a grant gave, or owed. Also whether another process had made a
     /// session already.
-    async fn establish(&self, tokens: Text) -> (End, bool) {
+    async fn establish(&mut self, tokens: Text, moved: Moved) -> (End, bool) {
         let credentials = self.client.provider.bind(*tokens);
-        let now = self.core.now();
-        match self.claim(Intent::Establish, now).await {
-            Ok(Some(fence)) => {
-                let attempt = Attempt { base: self.base, fence };
-                (self.issued(Intent::Establish, attempt, credentials, now).await, false)
+        match self.turn(Intent::Establish, moved, Wants::Adoption).await {
+            Ok(Some(Turn { at, attempt, .. })) => {
+                (self.issued(Intent::Establish, attempt, credentials, at).await, false)
             }
             Ok(None) => (End::Superseded { sent: false }, true),
             Err(failed) => (End::Failed(failed), false),
@@ -61,15 +64,14 @@ impl Exchange {
 
     /// Saved, and read back by whoever needs it. Never owed: whoever imports has the tokens still,
     /// and a store that is down must not fill the memory with them.
-    async fn import(&self, tokens: Text) -> Result<Adopted, Error> {
-        let Self { core, slot, .. } = self;
+    async fn import(&mut self, tokens: Text) -> Result<Adopted, Error> {
         let credentials = self.client.provider.bind(*tokens).into();
-        let now = core.now();
-        let told = |failed: Failure| failed.error;
-        let Some(fence) = self.claim(Intent::Establish, now).await.map_err(told)? else {
+        let claimed = self.turn(Intent::Establish, Moved::Yield, Wants::Import).await;
+        let Some(turn) = claimed.map_err(|failed| failed.error)? else {
             return Ok(Adopted::AlreadyThere);
         };
-        let attempt = Attempt { base: self.base, fence };
+        let Self { core, slot, .. } = &*self;
+        let Turn { at: now, attempt, .. } = turn;
         let counters = (self.epoch + 1, self.base + 1);
         let held = restore::held(&self.client, credentials, counters, now);
         let due_at = save::due_at(&held, now, core.rules(slot).ahead);

@@ -18,6 +18,10 @@ use crate::store::{self, StoreError, StoreErrorKind};
 use crate::task::{Place, within};
 use crate::token::Credentials;
 
+/// How often a close follows what other processes make of its session meanwhile. Defaults to 4:
+/// each time is a refresh or a sign-in somewhere else.
+const CLOSE_TRIES: u32 = 4;
+
 /// Closes a session for a caller, who hears how it ended.
 pub(crate) async fn close(
     core: Arc<Core>,
@@ -26,20 +30,11 @@ pub(crate) async fn close(
     reply: oneshot::Sender<Result<Ending, Error>>,
     _place: Place,
 ) {
-    let rest = slot.look(|state| state.rest().map(|rest| rest.into_owned()));
-    let credentials = rest.as_ref().and_then(|rest| rest.credentials().cloned());
-    let counters = rest.map_or((0, 0), |rest| rest.counters());
-    let ending = match durably(&core, &slot, counters.1).await {
-        Ok(generation) => {
-            let epoch = counters.0;
-            let (outbox, trouble, unrenewed) = (credentials, None, None);
-            let closed = Closed { epoch, generation, outbox, trouble, unrenewed };
-            let start = core.apply(&slot, Input::ClosedDurably { closed });
-            match start {
-                Some(Start::Revoke) => Ok(tell(&core, &slot).await),
-                _ => Ok(Ending::LocalOnly),
-            }
-        }
+    let ending = match durably(&core, &slot).await {
+        Ok(closed) => match core.apply(&slot, Input::ClosedDurably { closed }) {
+            Some(Start::Revoke) => Ok(tell(&core, &slot).await),
+            _ => Ok(Ending::LocalOnly),
+        },
         Err(failed) => Err(failed.of_session(slot.id())),
     };
     drop(reply.send(ending));
@@ -66,24 +61,33 @@ pub(super) async fn tell_before(core: &Core, slot: &Slot) {
 
 /// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
 /// would bring it back, and its user was told that it is gone.
-async fn durably(core: &Core, slot: &Slot, generation: u64) -> Result<u64, Error> {
-    let close = async {
-        save::first(core, slot).await?;
-        let close = store::Close { generation, at: core.now() };
-        core.store.close(slot.id(), close).await
-    };
-    let closed = within(&*core.clock, core.policy.store_wait, close).await;
-    match closed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
-        Ok(store::Closed::Done { generation }) => Ok(generation),
-        Ok(store::Closed::Moved(_)) => {
-            core.apply(slot, Input::Superseded);
-            Err(Error::new(ErrorKind::Superseded))
-        }
-        Err(failed) => {
-            core.apply(slot, Input::CloseFailed);
-            Err(unstored(failed))
+async fn durably(core: &Core, slot: &Slot) -> Result<Closed, Error> {
+    let rest = slot.look(|state| state.rest().map(|rest| rest.into_owned()));
+    let (mut epoch, mut generation) = rest.as_ref().map_or((0, 0), |rest| rest.counters());
+    let mut outbox = rest.and_then(|rest| rest.credentials().cloned());
+    for _ in 0..CLOSE_TRIES {
+        let close = async {
+            save::first(core, slot).await?;
+            core.store.close(slot.id(), store::Close { generation, at: core.now() }).await
+        };
+        let closed = within(&*core.clock, core.policy.store_wait, close).await;
+        match closed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+            Ok(store::Closed::Done { generation }) => {
+                return Ok(Closed { epoch, generation, outbox, trouble: None, unrenewed: None });
+            }
+            // Another process was faster, and what it got is to be closed as well.
+            Ok(store::Closed::Moved(Some(found))) => {
+                (epoch, generation, outbox) = (found.epoch, found.generation, found.credentials);
+            }
+            Ok(store::Closed::Moved(None)) => break,
+            Err(failed) => {
+                core.apply(slot, Input::CloseFailed);
+                return Err(unstored(failed));
+            }
         }
     }
+    core.apply(slot, Input::Superseded);
+    Err(Error::new(ErrorKind::Superseded))
 }
 
 /// Tells the server what the outbox holds; the schedule tries again if it cannot be told.

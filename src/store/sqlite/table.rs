@@ -11,7 +11,7 @@ use super::room::Room;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::store::seal::Sealed;
 use crate::store::statement::Fences;
-use crate::store::{Attempt, Due, Filter, Lease, Owner, Record};
+use crate::store::{Attempt, Due, Filter, Holder as Life, Lease, Owner, Record};
 
 /// What a statement gives, or why it was not done.
 pub(super) type Done<T> = Result<T, Undone>;
@@ -321,17 +321,18 @@ fn lease(row: &Row<'_>, holder: &Holder) -> Done<Option<(Lease, Hold)>> {
     let Some(owner) = row.get::<_, Option<i64>>(4)? else { return Ok(None) };
     let hold =
         Hold { holder: row.get(9)?, boot: row.get(10)?, from: row.get(7)?, until: row.get(8)? };
-    let until = if hold.boot != holder.boot {
+    let (until, life) = if hold.boot != holder.boot {
         // Counted by a clock that began again since.
-        crate::clock::BootTime::default()
+        (crate::clock::BootTime::default(), Life::Dead)
     } else if holder.is_dead(&hold.holder, &hold.boot) {
-        code::boot(hold.from)
+        (code::boot(hold.from), Life::Dead)
     } else {
-        code::boot(hold.until)
+        (code::boot(hold.until), Life::Alive)
     };
     let (intent, before) = (code::intent(row.get(5)?), code::phase(row.get(6)?));
     let (Some(intent), Some(before)) = (intent, before) else {
         return Err(Undone::malformed());
     };
-    Ok(Some((Lease { owner: Owner(owner.cast_unsigned()), intent, until, before }, hold)))
+    let owner = Owner(owner.cast_unsigned());
+    Ok(Some((Lease { owner, intent, until, holder: life, before }, hold)))
 }

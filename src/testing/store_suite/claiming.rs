@@ -3,14 +3,22 @@
 use std::time::Duration;
 
 use super::bed::{ALICE, BOB, Bed, LEASE, access, at_once, claim, gist, now, stored, wall};
-use crate::store::{Claim, Claimed, Committed, Intent, Lease, Owner, Phase, SettleTo, Settled};
+use crate::store::{
+    Claim, Claimed, Committed, Holder, Intent, Lease, Owner, Phase, SettleTo, Settled,
+};
 
 pub(super) async fn a_first_claim_makes_a_record_that_shows_its_lease(bed: Bed) {
     let grip = bed.grip(ALICE, Intent::Establish).await;
     let record = bed.record().await;
     assert_eq!((record.epoch, record.generation, record.phase), (0, 0, Phase::Claimed));
     let until = now(LEASE).boot;
-    let lease = Lease { owner: ALICE, intent: Intent::Establish, until, before: Phase::Vacant };
+    let lease = Lease {
+        owner: ALICE,
+        intent: Intent::Establish,
+        until,
+        holder: Holder::Alive,
+        before: Phase::Vacant,
+    };
     assert_eq!((record.lease, record.fence), (Some(lease), grip.attempt.fence));
     assert!(grip.attempt.fence > 0, "0 is no claim's fence");
     assert_eq!((record.made_by, record.lost, record.tries), (None, None, 1));
@@ -25,7 +33,13 @@ pub(super) async fn a_claim_for_a_refresh_keeps_what_the_record_has(bed: Bed) {
     assert_eq!(bed.gist().await, gist(1, 1, Phase::Claimed, "first"));
     let record = bed.record().await;
     let until = now(LEASE).boot;
-    let lease = Lease { owner: BOB, intent: Intent::Refresh, until, before: Phase::Active };
+    let lease = Lease {
+        owner: BOB,
+        intent: Intent::Refresh,
+        until,
+        holder: Holder::Alive,
+        before: Phase::Active,
+    };
     assert_eq!(record.lease, Some(lease));
     assert_eq!((record.made_by, record.due_at), (Some(first.attempt), Some(wall(900))));
     assert_eq!((record.tries, record.suspect), (1, false));
