@@ -1,9 +1,10 @@
-//! A process dies, the next one goes on: the same session, and nobody signs in again.
+//! A process is killed, the next one goes on: the same session, and nobody signs in again.
 //!
 //! `cargo run --example durable`
 
 use std::error::Error;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitStatus, Stdio};
 
 use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::seal::KeyRing;
@@ -34,29 +35,38 @@ async fn supervisor(database: &str, server: &str) -> Result<Supervisor, Box<dyn 
         .await?)
 }
 
-/// The first process: a user signs in, the token is refreshed, and the process is gone.
+/// The first process: a user signs in, the token is refreshed, and somebody kills it.
 async fn sign_in_and_die(database: &str, server: &str) -> Result<(), Box<dyn Error>> {
     let supervisor = supervisor(database, server).await?;
     let session = supervisor.sessions::<OAuth2>("acme")?.session(key()?);
     let Establishment::Active(_) = session.establish(Password::new("ada", "ok")).await?;
     println!("first process: generation {}", session.refresh().await?.generation());
-    // No shutdown, no destructor, nothing flushed: as a crash leaves it.
-    std::process::abort()
+    std::io::stdin().read_line(&mut String::new())?; // until the other process is gone, at most
+    Err("nobody killed the first process".into())
+}
+
+/// Kills the first process from outside (SIGKILL) when it says that the token was refreshed: no
+/// shutdown, no destructor, nothing flushed.
+fn kill_when_refreshed(first: [String; 2]) -> std::io::Result<ExitStatus> {
+    let pipe = Stdio::piped;
+    let mut child =
+        Command::new(std::env::current_exe()?).args(first).stdin(pipe()).stdout(pipe()).spawn()?;
+    let said = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
+    said.map_while(Result::ok).take(1).for_each(|line| println!("{line}"));
+    child.kill()?;
+    child.wait()
 }
 
 /// The server, which lives on, and the second process.
 async fn survive() -> Result<(), Box<dyn Error>> {
     let server =
         FakeAuthServer::builder().client("app", "secret").user("ada", "ok").start().await?;
-    let database = std::env::temp_dir().join(format!("durable-{}.db", std::process::id()));
-    let database = database.to_str().ok_or("a folder whose name is text")?.to_owned();
+    let folder = std::env::temp_dir().join(format!("durable-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let database = folder.join("sessions.db").to_str().ok_or("a folder of text")?.to_owned();
     let first = [database.clone(), server.url().to_owned()];
-    let child = tokio::task::spawn_blocking(move || {
-        Command::new(std::env::current_exe()?).args(first).status()
-    });
-    if child.await??.success() {
-        return Err("the first process did not die".into());
-    }
+    let ended = tokio::task::spawn_blocking(move || kill_when_refreshed(first)).await??;
+    println!("first process: {ended}");
     let sign_ins = server.count(Endpoint::Token);
     let supervisor = supervisor(&database, server.url()).await?;
     let session = supervisor.sessions::<OAuth2>("acme")?.session(key()?);
@@ -66,9 +76,7 @@ async fn survive() -> Result<(), Box<dyn Error>> {
     let asked = server.count(Endpoint::Token) - sign_ins;
     println!("requests of the second process: {asked}, of them sign-ins: {}", asked - 1);
     let report = supervisor.shutdown(std::time::Duration::from_secs(5)).await;
-    for file in ["", "-wal", "-shm"] {
-        drop(std::fs::remove_file(format!("{database}{file}")));
-    }
+    std::fs::remove_dir_all(folder)?;
     if asked == 1 && report.is_clean() { Ok(()) } else { Err("somebody had to sign in".into()) }
 }
 

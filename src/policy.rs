@@ -356,6 +356,22 @@ pub const DRIFT: Duration = Duration::from_secs(2);
 /// of 50 bytes each, and comments.
 pub const MAX_KEY_RING_BYTES: usize = 64 * 1024;
 
+/// How many records are sealed anew at once after the ring's key was changed. Defaults to 128, which
+/// is one transaction of a few milliseconds: no refresh waits for longer.
+pub const RESEAL_PAGE: usize = 128;
+
+/// The wait before each of these pages. Defaults to 250 ms, four writes to the disk in a second: a
+/// million records are gone through in half an hour, and nobody waits for them.
+pub const RESEAL_PAUSE: Duration = Duration::from_millis(250);
+
+/// While older keys still seal records, all are gone through again after this. Defaults to 1 h: what
+/// was claimed rests by then, and processes that got the new key later have it.
+pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
+
+/// How long a [`KeySource`](crate::seal::KeySource) may take. Defaults to 10 s because a key service
+/// answers in well under a second, and a start that waits longer should say why.
+pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
+
 /// Longer tickets are refused. Defaults to 16 KiB because most servers take no longer header, and
 /// a ticket goes through a cookie or a form. Browsers keep no cookie of more than 4 KiB; the
 /// tickets of this crate's own logins have some 500 bytes.

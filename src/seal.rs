@@ -1,10 +1,12 @@
 //! Sealing: what leaves the process is encrypted, and opens only where it belongs.
 //!
-//! A [`KeyRing`] holds numbered master keys. The highest number seals and all of them open, so
-//! that keys change without anything being lost. No master key encrypts anything itself: each use
-//! has a key of its own, derived by HKDF-SHA256 (RFC 5869), for XChaCha20-Poly1305.
+//! A [`KeyRing`] holds numbered master keys. All of them open, and one of them seals: the highest
+//! number of those that are not marked to open only. So keys change without anything being lost. No
+//! master key encrypts anything itself: each use has a key of its own, derived by HKDF-SHA256
+//! (RFC 5869), for XChaCha20-Poly1305.
 
 mod cipher;
+mod source;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -14,42 +16,48 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretBox};
+use tokio::sync::watch;
 use zeroize::{Zeroize, Zeroizing};
 
 #[cfg(feature = "sqlite")]
 pub(crate) use self::cipher::number_of;
 pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, random};
+pub use self::source::{KeySource, KeySourceFault};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The master keys of a process, by number. The highest number seals, all of them open.
+/// The master keys of a process, by number. All of them open; of those that do not
+/// [only open](RingKey::opens_only), the highest number seals.
 ///
 /// Clones share one set of keys: [`reload`](Self::reload) changes it for all of them. Give every
-/// process that serves the same users the same ring. To change the key, add one with a higher
-/// number everywhere, and remove the old one when nothing that it sealed is needed any more:
-/// tickets live for minutes, stored records until they are sealed anew.
+/// process that serves the same users the same keys. To change the key of several processes, add
+/// one with a higher number that only opens everywhere, then let it seal everywhere, and remove the
+/// old one when nothing that it sealed is needed any more: tickets live for minutes, stored records
+/// until they are sealed anew. The guide has [the steps](crate::guide::operations#changing-keys).
 ///
 /// As text a ring is a list of entries `number:key`, where a key is 32 random bytes in base64, as
-/// `openssl rand -base64 32` prints them. Commas, spaces or line ends stand between entries, and
-/// `#` begins a comment that ends with its line.
+/// `openssl rand -base64 32` prints them. One that only opens is written `opens:number:key`. Commas,
+/// spaces or line ends stand between entries, and `#` begins a comment that ends with its line.
 ///
 /// ```
 /// use session_warden::seal::KeyRing;
 ///
 /// let ring = KeyRing::parse(
 ///     "1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=  # until the end of May
-///      2:Q0MVmZBnzcjbJJDuuxkKMWvBEdfmJv1W1BJKxMwyGJw=",
+///      opens:2:Q0MVmZBnzcjbJJDuuxkKMWvBEdfmJv1W1BJKxMwyGJw=",
 /// )?;
-/// assert_eq!(format!("{ring:?}"), "KeyRing { seals: 2, opens: [1, 2] }");
+/// assert_eq!(format!("{ring:?}"), "KeyRing { seals: 1, opens: [1, 2] }");
 ///
-/// // Later, in every clone at once:
-/// ring.reload(KeyRing::parse("2:Q0MVmZBnzcjbJJDuuxkKMWvBEdfmJv1W1BJKxMwyGJw=")?);
-/// assert_eq!(format!("{ring:?}"), "KeyRing { seals: 2, opens: [2] }");
+/// // When all processes have key 2, in every clone at once:
+/// ring.reload(KeyRing::parse(
+///     "1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=
+///      2:Q0MVmZBnzcjbJJDuuxkKMWvBEdfmJv1W1BJKxMwyGJw=",
+/// )?);
+/// assert_eq!(format!("{ring:?}"), "KeyRing { seals: 2, opens: [1, 2] }");
 /// # Ok::<(), session_warden::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct KeyRing(Arc<ArcSwap<Keys>>);
+pub struct KeyRing(watch::Sender<Arc<Keys>>);
 
 impl KeyRing {
     /// A ring of one random key, which is gone with the process: what it sealed opens in this
@@ -61,26 +69,46 @@ impl KeyRing {
     /// [`ErrorKind::RetryLater`] if the operating system gives no random bytes.
     pub fn generate() -> Result<Self> {
         let key = MasterKey::from(random()?);
-        let newest = (u32::from_be_bytes(random()?), key);
-        Ok(Self::of(Keys { newest, older: Vec::new(), generated: true }))
+        let sealing = (u32::from_be_bytes(random()?), key);
+        Ok(Self::of(Keys { sealing, opening: Vec::new(), generated: true }))
     }
 
     /// A ring of one key.
     #[must_use]
     pub fn new(number: u32, key: MasterKey) -> Self {
-        Self::of(Keys { newest: (number, key), older: Vec::new(), generated: false })
+        Self::of(Keys { sealing: (number, key), opening: Vec::new(), generated: false })
     }
 
-    /// The same keys and one more. Clones that were made before do not get it.
+    /// A ring of these keys, in whatever order they come.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::NoKey`] or [`KeyRingFault::NoSealingKey`]
+    /// if none of them seals, with [`KeyRingFault::DoubleNumber`] if two have one number.
+    pub fn from_keys(keys: impl IntoIterator<Item = RingKey>) -> Result<Self> {
+        Ok(Self::of(Keys::of(keys.into_iter().collect())?))
+    }
+
+    /// The same keys and one more, which seals if its number is the highest of those that do.
+    /// Clones that were made before do not get it.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::DoubleNumber`] if the ring has a key of
     /// this number.
     pub fn with(self, number: u32, key: MasterKey) -> Result<Self> {
-        let mut keys = Keys::clone(&self.keys());
-        keys.add(number, key)?;
-        Ok(Self::of(keys))
+        self.and(RingKey::new(number, key))
+    }
+
+    /// The same keys and one more that only opens, whatever its number. Clones that were made before
+    /// do not get it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::DoubleNumber`] if the ring has a key of
+    /// this number.
+    pub fn with_opening(self, number: u32, key: MasterKey) -> Result<Self> {
+        self.and(RingKey::new(number, key).opens_only())
     }
 
     /// The ring in the environment variable of this name. Other programmes of the same user may
@@ -124,17 +152,31 @@ impl KeyRing {
     }
 
     /// Takes the keys of `other`, in all clones at once. What is being sealed or opened meanwhile
-    /// is finished with the keys that were there before.
+    /// is finished with the keys that were there before. A supervisor has what older keys sealed in
+    /// its store sealed anew.
     pub fn reload(&self, other: Self) {
-        self.0.store(other.keys());
+        // Read before the lock is taken: the two may be one ring.
+        let keys = other.keys();
+        drop(self.0.send_replace(keys));
+    }
+
+    /// Tells of every [`reload`](Self::reload) from now on.
+    pub(crate) fn reloads(&self) -> Reloads {
+        Reloads(self.0.subscribe())
+    }
+
+    fn and(self, key: RingKey) -> Result<Self> {
+        let mut keys = Keys::clone(&self.keys());
+        keys.add(key)?;
+        Ok(Self::of(keys))
     }
 
     fn of(keys: Keys) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(keys)))
+        Self(watch::Sender::new(Arc::new(keys)))
     }
 
     fn keys(&self) -> Arc<Keys> {
-        self.0.load_full()
+        Arc::clone(&self.0.borrow())
     }
 }
 
@@ -147,24 +189,48 @@ impl KeyRing {
     }
 
     /// The number of the key that seals.
-    pub(crate) fn newest(&self) -> u32 {
-        self.keys().newest.0
+    pub(crate) fn sealing(&self) -> u32 {
+        self.keys().sealing.0
     }
 
-    /// The numbers of the keys that only open.
-    pub(crate) fn older(&self) -> Vec<u32> {
-        self.keys().older.iter().map(|(number, _)| *number).collect()
+    /// The numbers of the keys that the one that seals takes over from, in their order. Not those
+    /// above it: they are to seal soon and do so elsewhere already, and two processes would seal
+    /// each other's records anew without end.
+    pub(crate) fn succession(&self) -> Succession {
+        let keys = self.keys();
+        let (to, numbers) = (keys.sealing.0, keys.opening.iter().map(|(number, _)| *number));
+        let mut from: Vec<_> = numbers.filter(|number| *number < to).collect();
+        from.sort_unstable();
+        Succession { from, to }
+    }
+}
+
+/// Which keys' work which key goes on with.
+#[cfg(feature = "sqlite")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Succession {
+    pub(crate) from: Vec<u32>,
+    pub(crate) to: u32,
+}
+
+/// Tells of a ring's reloads, for as long as somebody has the ring.
+pub(crate) struct Reloads(watch::Receiver<Arc<Keys>>);
+
+impl Reloads {
+    /// Waits for one that was not told yet; false if there will be none. May be dropped.
+    pub(crate) async fn next(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = self.keys();
-        let newest = keys.newest.0;
-        let mut opens: Vec<_> = keys.older.iter().map(|(number, _)| *number).collect();
-        opens.push(newest);
+        let seals = keys.sealing.0;
+        let mut opens: Vec<_> = keys.opening.iter().map(|(number, _)| *number).collect();
+        opens.push(seals);
         opens.sort_unstable();
-        f.debug_struct("KeyRing").field("seals", &newest).field("opens", &opens).finish()
+        f.debug_struct("KeyRing").field("seals", &seals).field("opens", &opens).finish()
     }
 }
 
@@ -209,6 +275,39 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// A key with its number, and whether it may seal.
+///
+/// ```
+/// use session_warden::seal::{KeyRing, MasterKey, RingKey};
+///
+/// # fn from_your_vault(number: u32) -> MasterKey { MasterKey::from([number as u8; 32]) }
+/// let old = RingKey::new(1, from_your_vault(1));
+/// let new = RingKey::new(2, from_your_vault(2)).opens_only();
+/// let ring = KeyRing::from_keys([old, new])?;
+/// assert_eq!(format!("{ring:?}"), "KeyRing { seals: 1, opens: [1, 2] }");
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RingKey {
+    number: u32,
+    key: MasterKey,
+    seals: bool,
+}
+
+impl RingKey {
+    /// One that seals, if its number is the highest of those that do.
+    #[must_use]
+    pub fn new(number: u32, key: MasterKey) -> Self {
+        Self { number, key, seals: true }
+    }
+
+    /// The same, but it only opens: it was brought to this process before all others have it.
+    #[must_use]
+    pub fn opens_only(self) -> Self {
+        Self { seals: false, ..self }
+    }
+}
+
 /// Why a text is no key ring. Nothing of a key is in it.
 ///
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`].
@@ -236,8 +335,14 @@ pub enum KeyRingFault {
     /// There is no entry.
     #[error("the key ring has no key: write an entry like 1:<base64 of 32 bytes>")]
     NoKey,
+    /// No key may seal.
+    #[error("all keys of the key ring only open: take the `opens:` from the one that is to seal")]
+    NoSealingKey,
     /// An entry does not begin with a number below 2^32 and a colon.
-    #[error("entry {entry} of the key ring is not of the form <number>:<base64 of 32 bytes>")]
+    #[error(
+        "entry {entry} of the key ring is not of the form <number>:<base64 of 32 bytes>, or that \
+         after `opens:`"
+    )]
     NotAnEntry {
         /// Which one, counted from 1.
         entry: usize,
@@ -276,29 +381,40 @@ impl From<KeyRingFault> for Error {
 /// At least one key, each with its own number.
 #[derive(Clone)]
 struct Keys {
-    newest: (u32, MasterKey),
-    /// In no order: there are two or three.
-    older: Vec<(u32, MasterKey)>,
+    sealing: (u32, MasterKey),
+    /// Besides it, in no order: there are two or three.
+    opening: Vec<(u32, MasterKey)>,
     /// Made by [`KeyRing::generate`].
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a store on a disk asks"))]
     generated: bool,
 }
 
 impl Keys {
+    fn of(mut keys: Vec<RingKey>) -> Result<Self, KeyRingFault> {
+        if keys.is_empty() {
+            return Err(KeyRingFault::NoKey);
+        }
+        let first = keys.iter().position(|key| key.seals).ok_or(KeyRingFault::NoSealingKey)?;
+        let RingKey { number, key, .. } = keys.swap_remove(first);
+        let mut ring = Self { sealing: (number, key), opening: Vec::new(), generated: false };
+        keys.into_iter().try_for_each(|key| ring.add(key))?;
+        Ok(ring)
+    }
+
     fn get(&self, number: u32) -> Option<&MasterKey> {
-        let all = self.older.iter().chain([&self.newest]);
+        let all = self.opening.iter().chain([&self.sealing]);
         all.into_iter().find(|(of, _)| *of == number).map(|(_, key)| key)
     }
 
-    fn add(&mut self, number: u32, key: MasterKey) -> Result<(), KeyRingFault> {
+    fn add(&mut self, RingKey { number, key, seals }: RingKey) -> Result<(), KeyRingFault> {
         if self.get(number).is_some() {
             return Err(KeyRingFault::DoubleNumber { number });
         }
         let mut added = (number, key);
-        if number > self.newest.0 {
-            std::mem::swap(&mut self.newest, &mut added);
+        if seals && number > self.sealing.0 {
+            std::mem::swap(&mut self.sealing, &mut added);
         }
-        self.older.push(added);
+        self.opening.push(added);
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 pub use self::memory::MemoryStore;
 pub use self::record::{
     Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Holder, Intent, Lease,
-    Listed, Owner, Phase, Record, Settle, SettleTo, Settled, TakeOver,
+    Listed, Owner, Phase, Record, Resealed, Settle, SettleTo, Settled, TakeOver,
 };
 #[cfg(feature = "sqlite")]
 pub use self::seal::SealFault;
@@ -53,6 +53,28 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] if records must be sealed and these keys cannot; nothing is started then.
     fn seal_with(&self, _keys: &KeyRing) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// The ring that records are sealed with, asked once, after [`seal_with`](Self::seal_with).
+    /// When its keys change, the supervisor calls [`reseal`](Self::reseal) until the end. `None`
+    /// where nothing is sealed: then it never does. A wrapper passes it on.
+    fn sealed_with(&self) -> Option<KeyRing> {
+        None
+    }
+
+    /// Seals at most `limit` records anew that older keys of the ring still seal, and goes on where
+    /// the last call ended. A change of the ring begins at the start. What others work on is passed
+    /// over, and what cannot be opened. A wrapper passes it on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if records could not be read or written; the next call tries them again.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: what was sealed anew stays so.
+    async fn reseal(&self, _limit: usize) -> Result<Resealed, StoreError> {
+        Ok(Resealed { done: 0, passed_over: 0, ended: true })
     }
 
     /// Reads a record; `None` if the session was never established.
@@ -181,6 +203,14 @@ pub trait Store: Send + Sync + 'static {
 impl<S: Store + ?Sized> Store for Arc<S> {
     fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
         (**self).seal_with(keys)
+    }
+
+    fn sealed_with(&self) -> Option<KeyRing> {
+        (**self).sealed_with()
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        (**self).reseal(limit).await
     }
 
     async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {

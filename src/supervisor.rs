@@ -8,6 +8,7 @@ mod listing;
 mod login;
 mod message;
 mod registry;
+mod reseal;
 mod restart;
 mod root;
 mod schedule;

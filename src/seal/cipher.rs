@@ -50,10 +50,10 @@ pub(crate) enum OpenFault {
 }
 
 impl KeyRing {
-    /// Seals `plain` with the newest key. It is encrypted where it lies.
+    /// Seals `plain` with the key that seals. It is encrypted where it lies.
     pub(crate) fn seal(&self, place: &Place<'_>, mut plain: Zeroizing<Vec<u8>>) -> Result<Vec<u8>> {
         let keys = self.keys();
-        let (number, key) = &keys.newest;
+        let (number, key) = &keys.sealing;
         let nonce: [u8; NONCE_BYTES] = random()?;
         let tag = cipher(key, place)
             .map_err(unsealable)?

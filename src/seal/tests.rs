@@ -54,7 +54,19 @@ fn a_text_that_is_no_ring_says_which_entry_is_wrong_and_how() {
     for text in ["", " ,\n# 1:AAAA\n"] {
         assert_eq!(fault(KeyRing::parse(text)), KeyRingFault::NoKey);
     }
-    for wrong in ["hello", ":AAAA", "+2:AAAA", "-2:AAAA", "4294967296:AAAA", "2x:AAAA", "²:AAAA"] {
+    for wrong in [
+        "hello",
+        "opens:",
+        "opens:AAAA",
+        "open:2:AAAA",
+        "opens:opens:2:AAAA",
+        ":AAAA",
+        "+2:AAAA",
+        "-2:AAAA",
+        "4294967296:AAAA",
+        "2x:AAAA",
+        "²:AAAA",
+    ] {
         let result = KeyRing::parse(&format!("{good}\n{wrong}"));
         assert_eq!(fault(result), KeyRingFault::NotAnEntry { entry: 2 }, "{wrong}");
     }
@@ -83,7 +95,7 @@ fn a_ring_is_read_from_a_file() {
     std::fs::write(&path, vec![b' '; MAX_KEY_RING_BYTES * 2]).unwrap();
     let long = KeyRing::from_file(&path);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(ring.unwrap().keys().newest.1.expose(), &[1; 32]);
+    assert_eq!(ring.unwrap().keys().sealing.1.expose(), &[1; 32]);
     assert_eq!(fault(binary), KeyRingFault::NotText);
     assert_eq!(fault(long), KeyRingFault::TooLong);
     let gone = fault(KeyRing::from_file(&path));
@@ -95,7 +107,7 @@ fn a_ring_is_read_from_the_environment() {
     const VARIABLE: &str = "SESSION_WARDEN_TEST_KEYS";
     if std::env::var_os(VARIABLE).is_some() {
         let ring = KeyRing::from_env(VARIABLE).unwrap();
-        assert_eq!(ring.keys().newest.1.expose(), &[1; 32]);
+        assert_eq!(ring.keys().sealing.1.expose(), &[1; 32]);
         return;
     }
     let unset = fault(KeyRing::from_env(VARIABLE));
@@ -123,6 +135,8 @@ fn a_key_in_the_place_of_a_name_or_a_number_is_not_shown() {
         KeyRing::parse(&format!("{bare}:1")),
         KeyRing::parse(&format!("1:{key}{key}")),
         KeyRing::parse(&format!("1:{bare}!")),
+        KeyRing::parse(&format!("opens:{key}")),
+        KeyRing::parse(&format!("opens:1:{key}")),
         KeyRing::parse(&format!("1:{key} 1:{key}")),
     ];
     for result in results {
@@ -131,7 +145,7 @@ fn a_key_in_the_place_of_a_name_or_a_number_is_not_shown() {
         assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 90"), "{shown}");
     }
     let ring = KeyRing::parse(&format!("1:{key}")).unwrap();
-    let shown = format!("{ring:?} {ring:#?} {:?} {:#?}", ring.keys().newest, PLACE);
+    let shown = format!("{ring:?} {ring:#?} {:?} {:#?}", ring.keys().sealing, PLACE);
     assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 90"), "{shown}");
 }
 
@@ -153,6 +167,41 @@ fn the_highest_number_seals_and_all_open() {
     let older = both.with(0, key(0)).unwrap();
     assert_eq!(sealed(&older, b"text")[1..5], [0, 0, 0, 2]);
     assert_eq!(fault(older.with(1, key(1))), KeyRingFault::DoubleNumber { number: 1 });
+}
+
+#[test]
+fn a_key_that_only_opens_does_not_seal_whatever_its_number() {
+    let (one, two, three) = (entry(1, 1), entry(2, 2), entry(3, 3));
+    let parsed = KeyRing::parse(&format!("opens:{three} {one} opens:{two}")).unwrap();
+    let made = KeyRing::new(1, key(1)).with_opening(3, key(3)).unwrap();
+    let made = made.with_opening(2, key(2)).unwrap();
+    for ring in [parsed, made] {
+        assert_eq!(format!("{ring:?}"), "KeyRing { seals: 1, opens: [1, 2, 3] }");
+        assert_eq!(sealed(&ring, b"text")[1..5], [0, 0, 0, 1]);
+        let by_new = sealed(&KeyRing::new(3, key(3)), b"text");
+        assert_eq!(&ring.open(&PLACE, &by_new).unwrap()[..], b"text");
+        // One that may seal takes over from those below it, and from none above.
+        let promoted = ring.with(4, key(4)).unwrap();
+        assert_eq!(format!("{promoted:?}"), "KeyRing { seals: 4, opens: [1, 2, 3, 4] }");
+        assert_eq!(promoted.succession(), Succession { from: vec![1, 2, 3], to: 4 });
+    }
+    let before = KeyRing::parse(&format!("{one} {two} opens:{three}")).unwrap();
+    assert_eq!(before.succession(), Succession { from: vec![1], to: 2 });
+    before.reload(KeyRing::parse(&format!("{two} {three}")).unwrap());
+    assert_eq!(before.succession(), Succession { from: vec![2], to: 3 }, "promoted by a reload");
+}
+
+#[test]
+fn a_ring_has_a_key_that_seals_and_numbers_of_its_own() {
+    let opens = |number| RingKey::new(number, key(1)).opens_only();
+    assert_eq!(fault(KeyRing::from_keys([])), KeyRingFault::NoKey);
+    assert_eq!(fault(KeyRing::from_keys([opens(1), opens(2)])), KeyRingFault::NoSealingKey);
+    let text = format!("opens:{} # {}", entry(1, 1), entry(2, 2));
+    assert_eq!(fault(KeyRing::parse(&text)), KeyRingFault::NoSealingKey);
+    let double = KeyRing::from_keys([opens(1), RingKey::new(1, key(2))]);
+    assert_eq!(fault(double), KeyRingFault::DoubleNumber { number: 1 });
+    let double = KeyRing::new(1, key(1)).with_opening(1, key(1));
+    assert_eq!(fault(double), KeyRingFault::DoubleNumber { number: 1 });
 }
 
 #[test]

@@ -10,8 +10,11 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::{KeyRingFault, Keys, MasterKey};
+use super::{KeyRingFault, Keys, MasterKey, RingKey};
 use crate::policy::MAX_KEY_RING_BYTES;
+
+/// Stands before an entry whose key does not seal yet.
+const OPENS: &str = "opens:";
 
 /// Tools differ in whether they pad, and either way there is one key in it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -38,17 +41,8 @@ pub(super) fn keys(text: &str) -> Result<Keys, KeyRingFault> {
     let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(before, _)| before));
     let between = |c: char| c == ',' || c.is_whitespace();
     let entries = lines.flat_map(|line| line.split(between)).filter(|entry| !entry.is_empty());
-    let mut keys: Option<Keys> = None;
-    for (at, entry) in entries.enumerate() {
-        let (number, key) = self::entry(at + 1, entry)?;
-        match &mut keys {
-            Some(keys) => keys.add(number, key)?,
-            None => {
-                keys = Some(Keys { newest: (number, key), older: Vec::new(), generated: false })
-            }
-        }
-    }
-    keys.ok_or(KeyRingFault::NoKey)
+    let keys = entries.enumerate().map(|(at, entry)| self::entry(at + 1, entry));
+    Keys::of(keys.collect::<Result<_, _>>()?)
 }
 
 /// The name of a variable as it may be shown. A key that was passed in its place by mistake has
@@ -58,9 +52,10 @@ pub(super) fn shown(variable: &str) -> Option<String> {
     (variable.len() <= 40 && variable.chars().all(plain)).then(|| variable.to_owned())
 }
 
-fn entry(at: usize, entry: &str) -> Result<(u32, MasterKey), KeyRingFault> {
+fn entry(at: usize, entry: &str) -> Result<RingKey, KeyRingFault> {
     let wrong = || KeyRingFault::NotAnEntry { entry: at };
-    let (number, key) = entry.split_once(':').ok_or_else(wrong)?;
+    let opening = entry.strip_prefix(OPENS);
+    let (number, key) = opening.unwrap_or(entry).split_once(':').ok_or_else(wrong)?;
     // `u32::from_str` would take a sign too.
     if !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
@@ -72,5 +67,6 @@ fn entry(at: usize, entry: &str) -> Result<(u32, MasterKey), KeyRingFault> {
         BASE64.decode_slice(key, &mut bytes).map_err(|_| KeyRingFault::NotBase64 { number })?;
     let exact = bytes.get(..length).and_then(|bytes| bytes.try_into().ok());
     let exact = exact.ok_or(KeyRingFault::WrongLength { number, bytes: length })?;
-    Ok((number, MasterKey::copied(exact)))
+    let key = RingKey::new(number, MasterKey::copied(exact));
+    Ok(if opening.is_some() { key.opens_only() } else { key })
 }

@@ -303,6 +303,18 @@ impl Filter {
     }
 }
 
+/// What was sealed anew at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
+pub struct Resealed {
+    /// How many records the key that seals now has taken over.
+    pub done: usize,
+    /// How many were passed over and stay as they are: claimed, closed, or not to be opened.
+    pub passed_over: usize,
+    /// The end was reached: the next call begins at the start.
+    pub ended: bool,
+}
+
 /// A listed record.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]

@@ -164,7 +164,7 @@ impl Vault {
         credentials.map(Arc::new).ok_or(SealFault::Malformed)
     }
 
-    /// The same under the ring's newest key.
+    /// The same under the key that seals now.
     pub(super) fn reseal(
         &self,
         id: &SessionId,

@@ -54,11 +54,11 @@ use super::seal::{Sealed, Vault, with};
 use super::statement::{Claiming, Closing};
 use super::{
     Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed, Phase, Record,
-    Settle, Settled, Store, StoreError, TakeOver,
+    Resealed, Settle, Settled, Store, StoreError, TakeOver,
 };
 use crate::error::LostReason;
 use crate::key::SessionId;
-use crate::seal::KeyRing;
+use crate::seal::{KeyRing, Succession};
 
 /// Keeps sessions in an SQLite file, their credentials sealed. Clones are one store.
 #[derive(Clone)]
@@ -68,8 +68,8 @@ struct Inner {
     path: PathBuf,
     queue: Queue,
     vault: Vault,
-    /// Where the next page to be sealed anew begins.
-    resealed: Mutex<Option<SessionId>>,
+    /// Where the next page to be sealed anew begins; none if at the start.
+    walk: Mutex<Option<Walk>>,
 }
 
 impl SqliteStore {
@@ -96,40 +96,49 @@ impl SqliteStore {
         }
     }
 
-    /// Seals at most `limit` records anew that an older key of the ring still seals, and goes on
-    /// where the last call ended. Call it after a new key was added, again and again with a pause,
-    /// until [`ended`](Resealed::ended) says that the whole file was gone through. Records that are
-    /// claimed, closed or cannot be opened are passed over and stay as they are; as long as some are
-    /// [`left`](Resealed::left), or a backup has some, the older key must stay.
+    /// Seals at most `limit` records anew that older keys of the ring still seal, and goes on where
+    /// the last call ended. A supervisor does it by itself when the key changes; without one, call it
+    /// again and again with a pause until [`ended`](Resealed::ended). Records that are claimed,
+    /// closed or cannot be opened are passed over and stay as they are: as long as
+    /// [`stale_keys`](Self::stale_keys) names a key, or a backup has records of it, it must stay.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the file could not be read or written.
+    /// [`StoreError`] if the file could not be read or written, or has no room: the next call tries
+    /// the same records again.
     ///
     /// # Cancel safety
     ///
     /// May be dropped: what was sealed anew stays so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let Some(ring) = self.0.vault.ring()? else { return Ok(Resealed::default()) };
-        let after = self.0.resealed.lock().clone();
-        let older = ring.older();
-        let read =
-            move |tables: &mut table::Tables<'_>| tables.sealed_by(&older, after.as_ref(), limit);
+        let succession = self.0.vault.ring()?.map(|ring| ring.succession());
+        let walk = self.0.walk.lock().clone();
+        let at = succession.and_then(|succession| Walk::of(walk, succession));
+        let Some(Walk { succession, key, row }) = at else {
+            return Ok(Resealed { done: 0, passed_over: 0, ended: true });
+        };
+        let limit = limit.max(1);
+        let read = move |tables: &mut table::Tables<'_>| tables.sealed_by(key, row, limit);
         let page = self.0.queue.ask(Need::Read, read).await?;
-        let ended = page.len() < limit;
-        let last = page.last().filter(|_| !ended);
-        *self.0.resealed.lock() = last.map(|(id, _)| id.clone());
-        let mut done = 0;
-        for (id, record) in page {
-            done += usize::from(self.reseal_one(id, record).await?);
-        }
-        let left = self.stale_keys().await?.iter().map(|key| key.records).sum();
-        Ok(Resealed { done, left, ended })
+        let (rows, last) = (page.rows, page.last);
+        let anew: Vec<_> = page.records.into_iter().filter_map(|of| self.anew(of)).collect();
+        let any = !anew.is_empty();
+        let write = move |tables: &mut table::Tables<'_>| asked::reseal(tables, &anew);
+        // Firm, because the old key may be thrown away when no record has it any more.
+        let done = if any { self.0.queue.ask(Need::Firm, write).await? } else { 0 };
+        let next = if rows == limit {
+            Some(Walk { succession, key, row: last })
+        } else {
+            Walk::after(succession, key)
+        };
+        let ended = next.is_none();
+        *self.0.walk.lock() = next;
+        Ok(Resealed { done, passed_over: rows - done, ended })
     }
 
-    /// The keys other than the newest that still seal records, closed ones that the server must
-    /// be told of among them, and how many. None that is named here can be removed without loss,
-    /// and one that the ring does not have must be added again.
+    /// The keys other than the one that seals here that still seal records, closed ones that the
+    /// server must be told of among them, and how many. None that is named here can be removed
+    /// without loss, and one that the ring does not have must be added again.
     ///
     /// # Errors
     ///
@@ -140,8 +149,8 @@ impl SqliteStore {
     /// Reads only.
     pub async fn stale_keys(&self) -> Result<Vec<StaleKey>, StoreError> {
         let keys = self.0.queue.ask(Need::Read, |tables| tables.keys()).await?;
-        let newest = self.0.vault.ring()?.map(|ring| ring.newest());
-        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != newest);
+        let sealing = self.0.vault.ring()?.map(|ring| ring.sealing());
+        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != sealing);
         Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
     }
 
@@ -155,18 +164,16 @@ impl SqliteStore {
         self.0.queue.end().await;
     }
 
-    async fn reseal_one(&self, id: SessionId, record: Record<Sealed>) -> Result<bool, StoreError> {
-        let Some(old) = &record.credentials else { return Ok(false) };
-        let new = match self.0.vault.reseal(&id, record.epoch, old) {
-            Ok(new) => new,
+    /// The record with its credentials under the key that seals now; none if it is to be left alone.
+    fn anew(&self, (id, record): (SessionId, Record<Sealed>)) -> Option<asked::Anew> {
+        let old = record.credentials.as_ref().filter(|_| record.lease.is_none())?;
+        match self.0.vault.reseal(&id, record.epoch, old) {
+            Ok(new) => Some((id, record, new)),
             Err(fault) => {
                 tracing::warn!(session = %id, error = %fault, "not sealed anew");
-                return Ok(false);
+                None
             }
-        };
-        let work =
-            move |tables: &mut table::Tables<'_>| asked::reseal(tables, &id, (&record, &new));
-        self.0.queue.ask(Need::Write, work).await
+        }
     }
 
     fn opened(&self, id: &SessionId, record: Record<Sealed>) -> Result<Record, StoreError> {
@@ -248,7 +255,7 @@ impl SqliteBuilder {
         let vault = if self.in_clear { Vault::Open } else { Vault::sealing(keys) };
         let path = self.path.clone();
         let queue = Queue::open(self)?;
-        Ok(SqliteStore(Arc::new(Inner { path, queue, vault, resealed: Mutex::default() })))
+        Ok(SqliteStore(Arc::new(Inner { path, queue, vault, walk: Mutex::default() })))
     }
 }
 
@@ -267,7 +274,7 @@ pub enum Synchronous {
     Nothing,
 }
 
-/// A key that is not the newest, and what it still seals.
+/// A key that is not the one that seals, and what it still seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StaleKey {
@@ -277,22 +284,45 @@ pub struct StaleKey {
     pub records: u64,
 }
 
-/// What [`SqliteStore::reseal`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Resealed {
-    /// How many records the newest key seals now.
-    pub done: usize,
-    /// How many records other keys still seal, closed ones among them.
-    pub left: u64,
-    /// The end of the file was reached: the next call begins at its start.
-    pub ended: bool,
+/// Where the next page of records to be sealed anew begins.
+#[derive(Clone)]
+struct Walk {
+    succession: Succession,
+    /// One of those that the succession is from.
+    key: u32,
+    /// The last row that was seen.
+    row: i64,
+}
+
+impl Walk {
+    /// Goes on, unless the keys are not those any more that it began with.
+    fn of(walk: Option<Self>, succession: Succession) -> Option<Self> {
+        let same = walk.filter(|walk| walk.succession == succession);
+        same.or_else(|| {
+            let key = *succession.from.first()?;
+            Some(Self { succession, key, row: i64::MIN })
+        })
+    }
+
+    /// The start of the next key.
+    fn after(succession: Succession, key: u32) -> Option<Self> {
+        let key = *succession.from.iter().find(|next| **next > key)?;
+        Some(Self { succession, key, row: i64::MIN })
+    }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
         Ok(self.0.vault.give(keys)?)
+    }
+
+    fn sealed_with(&self) -> Option<KeyRing> {
+        self.0.vault.ring().ok().flatten()
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        self.reseal(limit).await
     }
 
     async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::actor::{Office, SupervisorActor};
 use super::link::Link;
 use super::message::Order;
+use super::reseal;
 use crate::event::{Event, EventKind};
 use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT};
 use crate::session::core::{Core, Host};
@@ -25,6 +26,7 @@ pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
     core.tasks.attend(async move { drive(driver, driven).await });
     let (scanner, scanned) = (Arc::clone(core), Arc::clone(link));
     core.tasks.attend(async move { scan(scanner, scanned).await });
+    core.tasks.attend(reseal::attend(Arc::clone(core)));
     true
 }
 

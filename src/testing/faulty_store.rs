@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::key::SessionId;
 use crate::seal::KeyRing;
 use crate::store::{
-    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Settle, Settled,
-    Store, StoreError, StoreErrorKind, TakeOver,
+    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Resealed,
+    Settle, Settled, Store, StoreError, StoreErrorKind, TakeOver,
 };
 
 /// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
@@ -105,11 +105,13 @@ pub enum Statement {
     List,
     /// [`Store::delete`].
     Delete,
+    /// [`Store::reseal`].
+    Reseal,
 }
 
 impl Statement {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Load,
         Self::Claim,
         Self::Commit,
@@ -120,6 +122,7 @@ impl Statement {
         Self::Due,
         Self::List,
         Self::Delete,
+        Self::Reseal,
     ];
 }
 
@@ -248,6 +251,14 @@ fn once(times: &mut u32) -> bool {
 impl<S: Store> Store for FaultyStore<S> {
     fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
         self.inner.seal_with(keys)
+    }
+
+    fn sealed_with(&self) -> Option<KeyRing> {
+        self.inner.sealed_with()
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        self.done(Statement::Reseal, self.inner.reseal(limit)).await
     }
 
     async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {

@@ -12,8 +12,8 @@ use session_warden::clock::{BootTime, Clock};
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::store::{
     Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed,
-    MemoryStore, Owner, Record, Settle, SettleTo, Settled, Store, StoreError, StoreErrorKind,
-    TakeOver,
+    MemoryStore, Owner, Record, Resealed, Settle, SettleTo, Settled, Store, StoreError,
+    StoreErrorKind, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, Statement, store_suite};
 use session_warden::token::{Credentials, Tokens};
@@ -153,6 +153,7 @@ async fn ask(store: &dyn Store) -> Vec<(Statement, bool)> {
         store.due(Some(&due), 3).await.is_ok_and(|found| found == [due.clone()]),
         store.list(&filter, Some(&id), 3).await.is_ok_and(|listed| listed.is_empty()),
         matches!(store.delete(&id).await, Ok(true)),
+        store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
     ];
     Statement::ALL.into_iter().zip(answers).collect()
 }
@@ -228,5 +229,10 @@ impl Store for Recording {
 
     async fn delete(&self, asked: &SessionId) -> Result<bool, StoreError> {
         self.answer(Statement::Delete, *asked == id(), true)
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        let page = Resealed { done: 1, passed_over: 2, ended: false };
+        self.answer(Statement::Reseal, limit == 3, page)
     }
 }

@@ -72,6 +72,9 @@ impl Exchange {
                 Wants::Exchange => Some(self.ready().await?),
                 Wants::Adoption | Wants::Import => None,
             };
+            if wants == Wants::Exchange {
+                self.core.steps.at(CrashPoint::BeforeClaim);
+            }
             let at = self.core.now();
             match self.claim(intent, at).await? {
                 Claimed::Granted { fence } => {

@@ -80,12 +80,18 @@ pub(super) fn delete(tables: &mut Tables<'_>, id: &SessionId) -> Done<bool> {
     tables.remove(id)
 }
 
-/// S9: the same credentials under another key, unless the record changed since it was read.
-pub(super) fn reseal(
-    tables: &mut Tables<'_>,
-    id: &SessionId,
-    (read, sealed): (&Record<Sealed>, &Sealed),
-) -> Done<bool> {
+/// A record as it was read, and its credentials under another key.
+pub(super) type Anew = (SessionId, Record<Sealed>, Sealed);
+
+/// S9: the same credentials under another key, unless the record changed since it was read. How
+/// many did not.
+pub(super) fn reseal(tables: &mut Tables<'_>, page: &[Anew]) -> Done<usize> {
+    // What is left is for what refreshes bring.
+    tables.room.check()?;
+    page.iter().try_fold(0, |done, anew| Ok(done + usize::from(reseal_one(tables, anew)?)))
+}
+
+fn reseal_one(tables: &mut Tables<'_>, (id, read, sealed): &Anew) -> Done<bool> {
     let Stored { record: Some(record), .. } = tables.find(id)? else { return Ok(false) };
     let same = record.credentials == read.credentials && record.generation == read.generation;
     // Never into a tombstone, and never under a claim, whose holder may be about to commit.

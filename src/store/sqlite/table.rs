@@ -50,6 +50,15 @@ pub(super) struct Hold {
     until: i64,
 }
 
+/// Records of one key.
+pub(super) struct Page {
+    pub(super) records: Vec<(SessionId, Record<Sealed>)>,
+    /// With those that cannot be read.
+    pub(super) rows: usize,
+    /// The number of the last row.
+    pub(super) last: i64,
+}
+
 /// The tables of an open file. Statements are prepared once, because that takes longer than most
 /// of them do.
 pub(super) struct Tables<'c> {
@@ -219,33 +228,25 @@ impl<'c> Tables<'c> {
         Ok(listed)
     }
 
-    /// At most `limit` records after `after`, sealed by these keys, that nobody works on.
-    pub(super) fn sealed_by(
-        &self,
-        keys: &[u32],
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> Done<Vec<(SessionId, Record<Sealed>)>> {
-        let keys: Vec<_> = keys.iter().map(u32::to_string).collect();
+    /// At most `limit` records that this key seals, of the rows after `after`. In the order of rows,
+    /// because that is the index's: a page costs what is in it, however large the file is.
+    pub(super) fn sealed_by(&self, key: u32, after: i64, limit: usize) -> Done<Page> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM session
-             WHERE key_id IN ({}) AND sealed IS NOT NULL AND lease_owner IS NULL
-                 AND (provider, tenant, token_id) > (?1, ?2, ?3)
-             ORDER BY provider, tenant, token_id LIMIT ?4",
-            keys.join(", ")
+            "SELECT {COLUMNS}, rowid FROM session WHERE key_id = ?1 AND rowid > ?2
+             ORDER BY rowid LIMIT ?3"
         );
         let mut statement = self.conn.prepare(&sql)?;
-        let (first, second, third) = after.map_or(("", "", ""), key);
-        let mut rows = statement.query(params![first, second, third, most(limit)])?;
-        let mut found = Vec::new();
+        let mut rows = statement.query(params![key, after, most(limit)])?;
+        let mut page = Page { records: Vec::new(), rows: 0, last: after };
         while let Some(row) = rows.next()? {
+            (page.rows, page.last) = (page.rows + 1, row.get(23)?);
             if let (Ok(id), Ok(Stored { record: Some(record), .. })) =
                 (id(row, 20), stored(row, self.holder))
             {
-                found.push((id, record));
+                page.records.push((id, record));
             }
         }
-        Ok(found)
+        Ok(page)
     }
 
     /// How many records each key seals.

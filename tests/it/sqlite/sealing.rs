@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use base64::Engine;
 use session_warden::error::LostReason;
+use session_warden::key::SessionId;
+use session_warden::policy::{RESEAL_AGAIN, RESEAL_PAGE, RESEAL_PAUSE};
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
-    Close, Filter, Intent, Owner, Phase, SealFault, Store, StoreError, StoreErrorKind,
+    Attempt, Close, Filter, Intent, MemoryStore, Owner, Phase, Resealed, SealFault, Settle,
+    SettleTo, Store, StoreError, StoreErrorKind,
 };
-use session_warden::testing::{FaultyStore, ScriptedProvider};
+use session_warden::testing::{Faults, FaultyStore, ManualClock, ScriptedProvider, Statement};
 use session_warden::{Error, ErrorKind, Supervisor};
 
 use super::bed::{Folder, access, claim, exchange, id, id_of, now, ring};
+use crate::support::{SECOND, until};
 
 const CANARY: &str = "canary7f3a91";
 
@@ -113,9 +117,9 @@ async fn a_new_key_takes_over_record_by_record_and_then_the_old_one_can_go() {
     let mut pages = Vec::new();
     for _ in 0..3 {
         let page = store.reseal(3).await.unwrap();
-        pages.push((page.done, page.left, page.ended));
+        pages.push((page.done, page.passed_over, page.ended));
     }
-    let expected = vec![(3, 1, false), (1, 0, true), (0, 0, true)];
+    let expected = vec![(3, 0, false), (1, 0, true), (0, 0, true)];
     assert_eq!((pages, stale().await), (expected, vec![]));
     store.shutdown().await;
 
@@ -125,6 +129,30 @@ async fn a_new_key_takes_over_record_by_record_and_then_the_old_one_can_go() {
         assert_eq!(access(&record).unwrap(), format!("access-{name}"));
         assert_eq!(record.generation, 1 + u64::from(name == "a"), "sealing anew is no change");
     }
+}
+
+/// Between the steps of a rolling change of the key: one process was promoted, the other not yet.
+#[tokio::test]
+async fn before_and_after_a_new_key_seals_each_process_reads_what_the_other_wrote() {
+    let folder = Folder::new();
+    let before = with_keys(&folder, ring(1).with_opening(2, MasterKey::from([2; 32])).unwrap());
+    let after = with_keys(&folder, both());
+    exchange(&before, &id("by-1"), Intent::Establish, "by-1").await.unwrap();
+    exchange(&after, &id("by-2"), Intent::Establish, "by-2").await.unwrap();
+    for store in [&before, &after] {
+        for name in ["by-1", "by-2"] {
+            let record = store.load(&id(name)).await.unwrap().unwrap();
+            assert_eq!(access(&record).unwrap(), format!("access-{name}"));
+        }
+    }
+    let stale = async |store: &SqliteStore| store.stale_keys().await.unwrap()[0].number;
+    assert_eq!((stale(&before).await, stale(&after).await), (2, 1));
+    // The one that still seals with the old key does not undo what the other did.
+    assert_eq!(before.reseal(10).await.unwrap().done, 0);
+    assert_eq!(after.reseal(10).await.unwrap().done, 1);
+    assert_eq!(after.stale_keys().await.unwrap(), []);
+    exchange(&before, &id("by-2"), Intent::Refresh, "by-1").await.unwrap();
+    assert_eq!(stale(&after).await, 1, "what it refreshes meanwhile it seals with its own");
 }
 
 #[tokio::test]
@@ -139,10 +167,13 @@ async fn what_is_claimed_closed_or_cannot_be_opened_is_not_sealed_anew_and_holds
     let file = rusqlite::Connection::open(folder.database()).unwrap();
     file.execute("UPDATE session SET sealed = x'00' WHERE token_id = 'x1'", []).unwrap();
     let store = with_keys(&folder, both());
-    for (done, round) in [(1, "active"), (0, "x1 fails"), (1, "x2"), (0, "the end")] {
+    for name in ["active", "claimed", "closed", "x1", "x2"] {
         let page = store.reseal(1).await.unwrap();
-        assert_eq!(page.done, done, "{round}");
+        let done = usize::from(name == "active" || name == "x2");
+        let expected = Resealed { done, passed_over: 1 - done, ended: false };
+        assert_eq!(page, expected, "{name}");
     }
+    assert!(store.reseal(1).await.unwrap().ended);
     let stale = store.stale_keys().await.unwrap();
     assert_eq!(stale.iter().map(|key| key.records).sum::<u64>(), 3);
     assert!(store.load(&id("claimed")).await.unwrap().unwrap().lease.is_some());
@@ -258,4 +289,199 @@ async fn a_store_without_keys_claims_and_writes_nothing() {
     let refused = store.claim(&id("a"), claim).await.unwrap_err();
     assert_eq!((refused.kind(), fault(&refused)), (StoreErrorKind::Sealed, SealFault::NoKeys));
     assert!(store.load(&id("a")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_key_that_is_added_while_records_are_sealed_anew_takes_over_all_of_them() {
+    let folder = Folder::new();
+    let keys = ring(1);
+    let store = with_keys(&folder, keys.clone());
+    for name in ["a", "b", "c", "d", "e"] {
+        exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
+    }
+    keys.reload(both());
+    assert_eq!(store.reseal(3).await.unwrap().done, 3);
+    keys.reload(both().with(3, MasterKey::from([3; 32])).unwrap());
+    // First what key 1 still seals, then what key 2 has sealed meanwhile.
+    let page = |done, ended| Resealed { done, passed_over: 0, ended };
+    assert_eq!(store.reseal(3).await.unwrap(), page(2, false));
+    assert_eq!(store.reseal(3).await.unwrap(), page(3, false));
+    assert_eq!(store.reseal(3).await.unwrap(), page(0, true));
+    assert_eq!(store.stale_keys().await.unwrap(), []);
+}
+
+/// A supervisor on a file, with its time in the test's hand.
+struct Keeper {
+    supervisor: Supervisor,
+    clock: ManualClock,
+    store: SqliteStore,
+    faults: Faults,
+}
+
+impl Keeper {
+    async fn start(folder: &Folder, keys: KeyRing) -> Self {
+        let (clock, store) = (ManualClock::new(), SqliteStore::open(folder.database()).unwrap());
+        let faulty = FaultyStore::new(store.clone());
+        let faults = faulty.faults();
+        let supervisor = Supervisor::builder()
+            .clock(clock.clone())
+            .key_ring(keys)
+            .store(Arc::new(faulty))
+            .provider("p", ScriptedProvider::new())
+            .start()
+            .await
+            .unwrap();
+        Self { supervisor, clock, store, faults }
+    }
+
+    async fn stale(&self) -> Vec<(u32, u64)> {
+        let keys = self.store.stale_keys().await.unwrap();
+        keys.iter().map(|key| (key.number, key.records)).collect()
+    }
+
+    /// Lets time go on until these keys, and so many records of each, are left.
+    async fn until_left(&self, left: &[(u32, u64)]) {
+        for _ in 0..10_000 {
+            if self.stale().await == left {
+                return;
+            }
+            self.clock.advance(RESEAL_PAUSE).await;
+        }
+        panic!("left are {:?}", self.stale().await);
+    }
+}
+
+/// More than a page of sessions.
+async fn many(store: &SqliteStore) -> Vec<SessionId> {
+    let ids: Vec<_> = (0..RESEAL_PAGE + 10).map(|n| id(&format!("device-{n}"))).collect();
+    let grants = ids.iter().map(|id| exchange(store, id, Intent::Establish, "x"));
+    futures_util::future::try_join_all(grants).await.unwrap();
+    ids
+}
+
+async fn assert_all_open(store: &SqliteStore, ids: &[SessionId]) {
+    for id in ids {
+        let record = store.load(id).await.unwrap().unwrap();
+        assert_eq!((access(&record), record.generation), (Some("access-x"), 1), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_reload_all_is_sealed_anew_without_a_call_and_the_old_key_can_go() {
+    let folder = Folder::new();
+    let keeper = Keeper::start(&folder, ring(1)).await;
+    let ids = many(&keeper.store).await;
+    keeper.clock.advance(10 * RESEAL_AGAIN).await;
+    assert_eq!(keeper.faults.count(Statement::Reseal), 1, "after the start, and there was nothing");
+    // As a rolling change does it: first the new key opens, then it seals, then the old one goes.
+    let keys = keeper.supervisor.keys();
+    keys.reload(ring(1).with_opening(2, MasterKey::from([2; 32])).unwrap());
+    keeper.clock.advance(RESEAL_PAUSE).await;
+    assert_eq!(keeper.stale().await, [], "all of them are where they belong");
+    keys.reload(both());
+    keeper.until_left(&[]).await;
+    keys.reload(ring(2));
+    assert_all_open(&keeper.store, &ids).await;
+}
+
+#[tokio::test]
+async fn after_a_start_with_a_new_key_all_is_sealed_anew_in_spite_of_a_store_that_fails() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let ids = many(&store).await;
+    store.shutdown().await;
+    let keeper = Keeper::start(&folder, both()).await;
+    keeper.faults.fail_next(Statement::Reseal, 3);
+    keeper.until_left(&[]).await;
+    assert!(keeper.faults.count(Statement::Reseal) >= 5, "three that failed, and two pages");
+    assert_all_open(&keeper.store, &ids).await;
+}
+
+/// What lies on the disk of a session.
+fn row(folder: &Folder, name: &str) -> (u32, Vec<u8>) {
+    let file = rusqlite::Connection::open(folder.database()).unwrap();
+    let sql = "SELECT key_id, sealed FROM session WHERE token_id = ?1";
+    file.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+}
+
+#[tokio::test]
+async fn a_record_whose_key_is_missing_is_passed_over_as_it_is_until_the_key_is_back() {
+    let folder = Folder::new();
+    for (number, name) in [(1, "missing"), (2, "there")] {
+        let store = with_keys(&folder, ring(number));
+        exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
+        store.shutdown().await;
+    }
+    let (two, three) = (MasterKey::from([2; 32]), MasterKey::from([3; 32]));
+    let keys = KeyRing::new(2, two).with(3, three).unwrap();
+    let before = row(&folder, "missing");
+    let keeper = Keeper::start(&folder, keys.clone()).await;
+    keeper.until_left(&[(1, 1)]).await;
+    keeper.clock.advance(10 * RESEAL_AGAIN).await;
+    assert_eq!((row(&folder, "missing"), row(&folder, "there").0), (before, 3));
+    keeper.supervisor.keys().reload(keys.with(1, MasterKey::from([1; 32])).unwrap());
+    keeper.until_left(&[]).await;
+    assert_eq!(row(&folder, "missing").0, 3);
+}
+
+#[tokio::test]
+async fn what_was_claimed_is_sealed_anew_when_it_rests_and_then_nothing_is_asked_any_more() {
+    let folder = Folder::new();
+    let keeper = Keeper::start(&folder, ring(1)).await;
+    for name in ["claimed", "resting"] {
+        exchange(&keeper.store, &id(name), Intent::Establish, name).await.unwrap();
+    }
+    let out = claim(Owner(1), Intent::Refresh, (1, 1), now(0));
+    keeper.store.claim(&id("claimed"), out).await.unwrap();
+    keeper.supervisor.keys().reload(both());
+    keeper.until_left(&[(1, 1)]).await;
+    assert!(keeper.store.load(&id("claimed")).await.unwrap().unwrap().lease.is_some());
+    let attempt = Attempt { base: 1, fence: 2 };
+    let settle = Settle { epoch: 1, attempt, to: SettleTo::Before, retry_at: None };
+    keeper.store.settle(&id("claimed"), settle).await.unwrap();
+    keeper.clock.advance(RESEAL_AGAIN).await;
+    keeper.until_left(&[]).await;
+    // Once more, because it met one; then never again.
+    keeper.clock.advance(RESEAL_AGAIN + SECOND).await;
+    let asked = keeper.faults.count(Statement::Reseal);
+    keeper.clock.advance(10 * RESEAL_AGAIN).await;
+    assert_eq!(keeper.faults.count(Statement::Reseal), asked);
+}
+
+#[tokio::test]
+async fn a_shutdown_in_the_midst_of_it_is_clean_and_the_next_process_goes_on() {
+    let folder = Folder::new();
+    let keeper = Keeper::start(&folder, ring(1)).await;
+    let ids = many(&keeper.store).await;
+    keeper.clock.advance(SECOND).await;
+    let (faults, asked) = (&keeper.faults, keeper.faults.count(Statement::Reseal));
+    faults.hold(Statement::Reseal);
+    keeper.supervisor.keys().reload(both());
+    until(&keeper.clock, faults.held(Statement::Reseal, 1)).await;
+    faults.release(Statement::Reseal);
+    // The first page is done, the second one is not answered.
+    faults.hold(Statement::Reseal);
+    until(&keeper.clock, faults.held(Statement::Reseal, 2)).await;
+    assert_eq!(keeper.stale().await, [(1, 10)]);
+    assert!(keeper.supervisor.shutdown(SECOND).await.is_clean());
+    faults.release(Statement::Reseal);
+    keeper.clock.advance(10 * RESEAL_AGAIN).await;
+    assert_eq!((keeper.stale().await, faults.count(Statement::Reseal)), (vec![(1, 10)], asked + 2));
+    keeper.store.shutdown().await;
+
+    let next = Keeper::start(&folder, both()).await;
+    assert_all_open(&next.store, &ids).await;
+    next.until_left(&[]).await;
+    assert_all_open(&next.store, &ids).await;
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_nothing_on_a_disk_is_not_asked() {
+    let (clock, store) = (ManualClock::new(), FaultyStore::new(MemoryStore::new()));
+    let faults = store.faults();
+    let builder = Supervisor::builder().clock(clock.clone()).store(store).key_ring(ring(1));
+    let supervisor = builder.start().await.unwrap();
+    supervisor.keys().reload(both());
+    clock.advance(10 * RESEAL_AGAIN).await;
+    assert_eq!(faults.count(Statement::Reseal), 0);
 }
