@@ -97,7 +97,6 @@ impl Exchange {
             Err(shut) => return Err(shut_out(shut.error, shut.until, self.core.now())),
         };
         self.prepare(&self.client).await?;
-        self.core.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)
     }
 
