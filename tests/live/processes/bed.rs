@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use session_warden::SessionKey;
+use session_warden::key::{ProviderName, SessionId};
+use session_warden::store::sqlite::SqliteStore;
+use session_warden::store::{Record, Store};
+
 use super::history::History;
-use super::orders::{Handed, Operation, Outcome, Setup};
+use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, keys};
 use super::replica::Replica;
 use super::server::{Seen, Server};
 
@@ -41,6 +46,16 @@ impl Bed {
         let token = process.token(Operation::Establish, KEY).await;
         assert_eq!((token.epoch, token.generation), (1, 1));
         process
+    }
+
+    /// What the file has of the session of [`KEY`].
+    pub async fn record(&self) -> Record {
+        let store = SqliteStore::builder(&self.setup.database).key_ring(keys()).open().unwrap();
+        let key = SessionKey::new(TENANT, KEY).unwrap();
+        let id = SessionId::new(ProviderName::new(PROVIDER).unwrap(), key);
+        let record = store.load(&id).await.unwrap().expect("it was established");
+        store.shutdown().await;
+        record
     }
 
     pub fn history(&self) -> &History {

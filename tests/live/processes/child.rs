@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::time::{ClockId, clock_gettime};
 use session_warden::provider::oauth2::{OAuth2, Password};
-use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::testing::{CrashPoint, CrashPoints, Fate};
 use session_warden::transport::TransportConfig;
@@ -16,7 +15,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
 
-use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, What, policy};
+use super::orders::{
+    Answer, Handed, Operation, Order, Outcome, PROVIDER, Setup, TENANT, What, keys, policy,
+};
 use crate::peer::{CLIENT_ID, CLIENT_SECRET};
 
 /// The name of [`serve`] as the test programme knows it.
@@ -78,10 +79,10 @@ impl Process {
         let supervisor = Supervisor::builder()
             .crash_points(&points)
             .policy(policy())
-            .key_ring(KeyRing::new(1, MasterKey::from([1; 32])))
+            .key_ring(keys())
             .store(SqliteStore::open(&setup.database).unwrap())
             .transport(TransportConfig::default().allow_loopback_http())
-            .provider("server", provider)
+            .provider(PROVIDER, provider)
             .start()
             .await
             .unwrap();
@@ -136,8 +137,8 @@ impl Process {
     }
 
     fn session(&self, key: &str) -> Session<OAuth2> {
-        let key = SessionKey::new("tenant", key).unwrap();
-        self.supervisor.sessions("server").unwrap().session(key)
+        let key = SessionKey::new(TENANT, key).unwrap();
+        self.supervisor.sessions(PROVIDER).unwrap().session(key)
     }
 
     /// In nanoseconds since the machine was started, the same in all its processes.

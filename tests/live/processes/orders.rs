@@ -7,7 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use session_warden::policy::{Backoff, Policy};
 use session_warden::provider::Rotation;
+use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::testing::{CrashPoint, Fate};
+
+/// The name under which a server's client is registered.
+pub const PROVIDER: &str = "server";
+
+/// Whose all sessions are.
+pub const TENANT: &str = "tenant";
 
 /// For how long servers that have a grace take a spent refresh token again.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -31,6 +38,11 @@ pub fn policy() -> Policy {
         backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) },
         ..Policy::default()
     }
+}
+
+/// What the file is sealed with.
+pub fn keys() -> KeyRing {
+    KeyRing::new(1, MasterKey::from([1; 32]))
 }
 
 /// What a process works on.

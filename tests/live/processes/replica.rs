@@ -225,8 +225,10 @@ pub async fn pause(ms: u64) {
 }
 
 mod tests {
+    use session_warden::store::Phase;
+
     use super::*;
-    use crate::processes::bed::{Bed, KEY};
+    use crate::processes::bed::{Bed, KEY, is_generation};
     use crate::processes::orders::Rotates;
     use crate::processes::server::Server;
 
@@ -247,24 +249,35 @@ mod tests {
         process.quit().await;
     }
 
+    /// The next step is less than a millisecond away.
     #[tokio::test]
     async fn a_process_stops_at_a_step_and_not_one_further() {
-        use CrashPoint::{BeforeClaim, Claimed, Committed, Received, Replied, Sent};
         let bed = Bed::new(Server::ours(Rotates::Strict).await);
         let process = bed.established().await;
-        for (done, point) in
-            [BeforeClaim, Claimed, Sent, Received, Committed, Replied].into_iter().enumerate()
-        {
+        let steps = [
+            (CrashPoint::BeforeClaim, Phase::Active, 0, 0),
+            (CrashPoint::Claimed, Phase::Claimed, 0, 0),
+            (CrashPoint::Sent, Phase::Claimed, 1, 0),
+            (CrashPoint::Received, Phase::Claimed, 1, 0),
+            (CrashPoint::Committed, Phase::Active, 1, 1),
+            (CrashPoint::Replied, Phase::Active, 1, 1),
+        ];
+        for (generation, (point, phase, asked, stored)) in (1..).zip(steps) {
             let before = bed.seen().await.asked;
             process.arm(point, Fate::Stop).await;
             let mut refresh = process.order(Operation::Refresh, KEY);
             process.stopped().await;
-            let sent = !matches!(point, BeforeClaim | Claimed);
-            assert_eq!(bed.seen().await.asked, before + u64::from(sent), "{point:?}");
-            assert!(refresh.is_open() || point == Replied);
+            let record = bed.record().await;
+            assert_eq!(
+                (record.phase, record.generation),
+                (phase, generation + stored),
+                "{point:?}"
+            );
+            assert_eq!(bed.seen().await.asked, before + asked, "{point:?}");
+            assert!(refresh.is_open() || point == CrashPoint::Replied, "{point:?}");
             process.go_on();
-            let Outcome::Token(token) = refresh.answer().await.outcome else { panic!("{point:?}") };
-            assert_eq!(token.generation, 2 + done as u64);
+            let refreshed = refresh.answer().await.outcome;
+            assert!(is_generation(&refreshed, generation + 1), "{point:?}: {refreshed:?}");
         }
         bed.is_good_at(&process, 7).await;
     }
