@@ -5,6 +5,8 @@ mod faults;
 mod model;
 mod restart;
 mod sealing;
+mod sessions;
+mod shared;
 
 use self::bed::Shared;
 

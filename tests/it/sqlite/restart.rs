@@ -2,61 +2,15 @@
 
 use std::time::Duration;
 
+use session_warden::ErrorKind;
 use session_warden::event::{EventKind, Events};
 use session_warden::provider::Rotation;
 use session_warden::session::State;
-use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{Phase, Store};
-use session_warden::testing::{
-    Faults, FaultyStore, ManualClock, Reply, Script, ScriptedProvider, Statement,
-};
-use session_warden::{ErrorKind, Session, Supervisor};
+use session_warden::store::Phase;
+use session_warden::testing::{ManualClock, Reply, Statement};
 
-use super::bed::{Folder, ring};
-use crate::support::{LIFE, SECOND, key, session};
-
-/// What ends with a process.
-struct Process {
-    supervisor: Supervisor,
-    session: Session<ScriptedProvider>,
-    script: Script,
-    store: SqliteStore,
-    faults: Faults,
-    events: Events,
-}
-
-impl Process {
-    /// Time stands still but for what the test says, so that no wait for the disk counts.
-    async fn start(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
-        let provider = ScriptedProvider::new().lifetime(LIFE).rotation(rotation);
-        let script = provider.script();
-        let store = SqliteStore::open(folder.database()).unwrap();
-        let faulty = FaultyStore::new(store.clone());
-        let faults = faulty.faults();
-        let supervisor = Supervisor::builder()
-            .clock(clock.clone())
-            .key_ring(ring(1))
-            .store(faulty)
-            .provider("p", provider)
-            .start()
-            .await
-            .unwrap();
-        let session = session(&supervisor, "device");
-        let events = supervisor.subscribe();
-        Self { supervisor, session, script, store, faults, events }
-    }
-
-    async fn phase(&self) -> Phase {
-        let listed = self.store.list(&Default::default(), None, 2).await.unwrap();
-        listed.first().unwrap().record.phase
-    }
-
-    /// As if it were killed: its file is let go of, and nothing that it holds in memory is written.
-    async fn die(self) {
-        self.store.shutdown().await;
-        drop(self.supervisor);
-    }
-}
+use super::bed::{Folder, Process};
+use crate::support::{LIFE, SECOND, key};
 
 #[tokio::test]
 async fn a_session_goes_on_after_a_restart_without_a_sign_in() {
