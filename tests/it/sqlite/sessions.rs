@@ -83,7 +83,7 @@ async fn without_room_no_refresh_is_sent_until_there_is_room_again() {
         assert!(others < 1000, "it is never full");
     }
     for _ in 0..3 {
-        let refused = process.session.refresh().await.unwrap_err();
+        let refused = until(&clock, process.session.refresh()).await.unwrap_err();
         assert!(matches!(refused.kind(), ErrorKind::Store | ErrorKind::RetryLater), "{refused:?}");
         assert_eq!(process.session.permission_token().await.unwrap().generation(), 1);
         clock.advance(SECOND).await;
@@ -133,7 +133,7 @@ async fn on_a_disk_that_fails() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let process = established(&folder, &clock).await;
     limit(Some(0));
-    let refused = process.session.refresh().await.unwrap_err();
+    let refused = until(&clock, process.session.refresh()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Store);
     assert_eq!(process.session.permission_token().await.unwrap().generation(), 1);
     assert_eq!(process.script.refreshes(), 0, "nothing was sent");
