@@ -1,9 +1,15 @@
-//! A fresh token is served without asking the allocator for anything.
+//! A fresh token is served without asking the allocator for anything; and a server that answers
+//! without end gets no more memory than an answer may take.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use allocation_counter::measure;
 use futures_util::FutureExt;
+use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::testing::ScriptedProvider;
-use session_warden::{PermissionToken, SessionKey, Supervisor};
+use session_warden::transport::{MAX_BODY_BYTES, TransportConfig};
+use session_warden::{Error, ErrorKind, PermissionToken, SessionKey, Supervisor};
 
 #[tokio::test]
 async fn a_fresh_token_is_served_without_an_allocation() {
@@ -33,4 +39,55 @@ async fn a_fresh_token_is_served_without_an_allocation() {
         let counted = measure(|| served = serve());
         assert_eq!((served, counted.count_total), (Some(true), 0), "{way}");
     }
+}
+
+/// What a server begins its answer with, and what it then sends without end.
+const FLOODS: [(&str, &str); 4] = [
+    ("HTTP/1.1 200 OK\r\n\r\n", "{\"access_token\":["),
+    ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "8\r\nchunked \r\n"),
+    ("HTTP/1.1 200 OK\r\n", "x-header: y\r\n"),
+    ("HTTP/1.1 200 OK\r\nx-header: ", "without an end "),
+];
+
+#[test]
+fn an_answer_without_end_takes_no_more_memory_than_one_that_is_too_long() {
+    // Once before, for what is made once and kept.
+    drop(flooded(FLOODS[0]));
+    for flood in FLOODS {
+        let mut failed = None;
+        let counted = measure(|| failed = Some(flooded(flood)));
+        let failed = failed.unwrap();
+        assert_eq!(failed.kind(), ErrorKind::RetryLater, "{flood:?}");
+        // What was read, once more where it grew, and what a connection has beside it.
+        let most = 8 * u64::try_from(MAX_BODY_BYTES).unwrap();
+        assert!(counted.bytes_max < most, "{flood:?}: {} of {most} bytes", counted.bytes_max);
+    }
+}
+
+/// A sign-in at a server that floods; all of it on this thread, whose allocations are counted.
+fn flooded((head, flood): (&'static str, &'static str)) -> Error {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(stream.read(&mut [0; 4096]).unwrap());
+        stream.write_all(head.as_bytes()).unwrap();
+        let block = flood.repeat(4096);
+        while stream.write_all(block.as_bytes()).is_ok() {}
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let failed = runtime.block_on(async {
+        let supervisor = Supervisor::builder()
+            .transport(TransportConfig::default().allow_loopback_http())
+            .provider("p", OAuth2::new(&format!("http://{address}/token"), "client").unwrap())
+            .start()
+            .await
+            .unwrap();
+        let sessions = supervisor.sessions::<OAuth2>("p").unwrap();
+        let session = sessions.session(SessionKey::new("tenant", "device").unwrap());
+        session.establish(Password::new("ada", "ok")).await.unwrap_err()
+    });
+    drop(runtime);
+    server.join().unwrap();
+    failed
 }

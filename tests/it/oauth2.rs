@@ -215,6 +215,36 @@ async fn a_lost_answer_inside_a_servers_grace_is_asked_for_again_at_once() {
     }
 }
 
+/// An answer is lost, the retry is put off by the server, and the grace is over by a second.
+#[tokio::test]
+async fn a_grace_that_was_missed_by_a_second_costs_one_retry_and_then_the_session() {
+    let (clock, grace) = (ManualClock::new(), 30 * SECOND);
+    let rotation = FakeRotation::Idempotent(grace);
+    let builder = FakeAuthServer::builder().clock(clock.clone()).rotation(rotation);
+    let server = builder.start().await.unwrap();
+    let provider = provider_of(&server).rotation(Rotation::Idempotent(grace));
+    let mut world = oauth2_with(provider, clock, MemoryStore::new()).await;
+    let _ = world.sign_in().await.unwrap();
+    world.clock.advance(HOUR + SECOND).await;
+    server.fail_next(Endpoint::RefreshToken, Fault::DropAfterCommit);
+    let late = Fault::Status { code: 503, retry_after: Some("31".to_owned()), body: None };
+    server.fail_next(Endpoint::RefreshToken, late);
+    let early = world.until(world.session.permission_token()).await.unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::RetryLater);
+    assert_eq!(server.count(Endpoint::RefreshToken), 2);
+    for _ in 0..100 {
+        world.clock.advance(SECOND).await;
+        drop(world.until(world.session.permission_token()).await);
+    }
+    world.clock.advance(24 * HOUR).await;
+    let lost = world.session.permission_token().await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::SignInAgain(LostReason::LostInDoubt));
+    assert_eq!(server.count(Endpoint::RefreshToken), 3, "one retry after the grace");
+    let happened = world.happened().await;
+    let lost = happened.iter().filter(|kind| matches!(kind, EventKind::Lost(_))).count();
+    assert_eq!(lost, 1, "{happened:?}");
+}
+
 #[tokio::test]
 async fn answers_that_processed_nothing_leave_the_session_and_wait_as_long_as_the_server_says() {
     let status = |code, retry_after: Option<&str>| Fault::Status {

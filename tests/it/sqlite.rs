@@ -4,9 +4,10 @@ mod bed;
 mod changes;
 mod faults;
 mod model;
-mod process;
 mod restart;
 mod sealing;
+mod sessions;
+mod shared;
 
 use self::bed::Shared;
 

@@ -6,16 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use session_warden::SessionKey;
 use session_warden::clock::{BootTime, Now};
+use session_warden::event::Events;
 use session_warden::key::{ProviderName, SessionId};
+use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::{SqliteBuilder, SqliteStore};
 use session_warden::store::{
     Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed, Owner,
-    Record, Settle, Settled, Store, StoreError, TakeOver,
+    Phase, Record, Settle, Settled, Store, StoreError, TakeOver,
 };
+use session_warden::testing::{Faults, FaultyStore, ManualClock, Script, ScriptedProvider};
 use session_warden::token::{Credentials, Tokens};
+use session_warden::{Session, SessionKey, Supervisor};
+
+use crate::support::{LIFE, session};
 
 /// A folder that goes with its test.
 pub struct Folder(PathBuf);
@@ -61,6 +66,58 @@ impl Drop for Folder {
 /// A ring of one key, the same for each number.
 pub fn ring(number: u8) -> KeyRing {
     KeyRing::new(number.into(), MasterKey::from([number; 32]))
+}
+
+/// What ends with a process: a supervisor on a file, with one session.
+pub struct Process {
+    pub supervisor: Supervisor,
+    pub session: Session<ScriptedProvider>,
+    pub script: Script,
+    pub store: SqliteStore,
+    pub faults: Faults,
+    pub events: Events,
+}
+
+impl Process {
+    /// Time stands still but for what the test says, so that no wait for the disk counts.
+    pub async fn start(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
+        let store = SqliteStore::open(folder.database()).unwrap();
+        Self::on(store, ring(1), clock, rotation).await
+    }
+
+    pub async fn on(
+        store: SqliteStore,
+        keys: KeyRing,
+        clock: &ManualClock,
+        rotation: Rotation,
+    ) -> Self {
+        let provider = ScriptedProvider::new().lifetime(LIFE).rotation(rotation);
+        let script = provider.script();
+        let faulty = FaultyStore::new(store.clone());
+        let faults = faulty.faults();
+        let supervisor = Supervisor::builder()
+            .clock(clock.clone())
+            .key_ring(keys)
+            .store(faulty)
+            .provider("p", provider)
+            .start()
+            .await
+            .unwrap();
+        let session = session(&supervisor, "device");
+        let events = supervisor.subscribe();
+        Self { supervisor, session, script, store, faults, events }
+    }
+
+    pub async fn phase(&self) -> Phase {
+        let listed = self.store.list(&Default::default(), None, 2).await.unwrap();
+        listed.first().unwrap().record.phase
+    }
+
+    /// As if it were killed: its file is let go of, and nothing that it holds in memory is written.
+    pub async fn die(self) {
+        self.store.shutdown().await;
+        drop(self.supervisor);
+    }
 }
 
 /// Handles on one file, asked by turns.

@@ -13,8 +13,7 @@ use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Changed, ChangedTo, Changes, Close, Intent, Store};
 use session_warden::testing::{ManualClock, Statement};
 
-use super::bed::{Folder, exchange, id, now};
-use super::process::Process;
+use super::bed::{Folder, Process, exchange, id, now};
 use crate::support::until;
 
 /// Two processes with the session's first token in memory.

@@ -310,6 +310,37 @@ async fn a_key_that_is_added_while_records_are_sealed_anew_takes_over_all_of_the
     assert_eq!(store.stale_keys().await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn what_changes_while_it_is_sealed_anew_stays_as_it_was_changed() {
+    let folder = Folder::new();
+    let store = folder.store();
+    for name in ["claimed", "refreshed", "resting"] {
+        exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
+    }
+    store.shutdown().await;
+    let store = with_keys(&folder, both());
+    let blocker = rusqlite::Connection::open(folder.database()).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let resealing = tokio::spawn({
+        let store = store.clone();
+        async move { store.reseal(10).await }
+    });
+    for _ in 0..20 {
+        // Answered after the page was read, because reads are answered in their order.
+        store.load(&id("resting")).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let sql = "UPDATE session SET generation = 2 WHERE token_id = 'refreshed';
+        UPDATE session SET phase = 2, lease_owner = 1, lease_intent = 1, lease_before = 1,
+            lease_from = 0, lease_until = 0, lease_holder = x'00', lease_boot = ''
+            WHERE token_id = 'claimed'; COMMIT";
+    blocker.execute_batch(sql).unwrap();
+    let page = resealing.await.unwrap().unwrap();
+    assert_eq!(page, Resealed { done: 1, passed_over: 2, ended: true });
+    let keys = ["claimed", "refreshed", "resting"].map(|name| row(&folder, name).0);
+    assert_eq!(keys, [1, 1, 2]);
+}
+
 /// A supervisor on a file, with its time in the test's hand.
 struct Keeper {
     supervisor: Supervisor,

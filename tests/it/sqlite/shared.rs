@@ -1,0 +1,116 @@
+//! Two processes on one file, at one session.
+
+use session_warden::error::ExchangeOutcome;
+use session_warden::provider::Rotation;
+use session_warden::store::{Phase, Store};
+use session_warden::testing::{ManualClock, Reply};
+use session_warden::{Error, ErrorKind, Establishment};
+use tokio::task::JoinHandle;
+
+use super::bed::{Folder, Process, access};
+use crate::support::{LIFE, SECOND, until};
+
+struct Two {
+    _folder: Folder,
+    clock: ManualClock,
+    one: Process,
+    other: Process,
+}
+
+impl Two {
+    /// Each names its tokens, so that a record tells whose they are.
+    async fn start() -> Self {
+        let (folder, clock) = (Folder::new(), ManualClock::new());
+        let one = Process::start(&folder, &clock, Rotation::Strict).await;
+        let other = Process::start(&folder, &clock, Rotation::Strict).await;
+        Self { _folder: folder, clock, one, other }
+    }
+
+    /// The same, with a session whose refresh the one has out.
+    async fn refreshing() -> (Self, JoinHandle<Result<session_warden::PermissionToken, Error>>) {
+        let two = Self::start().await;
+        let _ = two.one.session.establish(()).await.unwrap();
+        assert_eq!(two.other.session.permission_token().await.unwrap().generation(), 1);
+        two.clock.advance(LIFE + SECOND).await;
+        two.one.script.refresh(Reply::Hold);
+        let session = two.one.session.clone();
+        let refreshing = tokio::spawn(async move { session.refresh().await });
+        two.one.script.held(1).await;
+        (two, refreshing)
+    }
+
+    /// Phase, epoch and access token, as they are in the file.
+    async fn record(&self) -> (Phase, u64, Option<String>) {
+        let record = self.one.store.load(self.one.session.id()).await.unwrap().unwrap();
+        (record.phase, record.epoch, access(&record).map(str::to_owned))
+    }
+}
+
+/// Establishes with tokens of this name; again while it is told that its grant was not sent.
+async fn establish(two: &Two, process: &Process, token: &str) -> u32 {
+    for tries in 1..1_000 {
+        process.script.establish(Reply::IssueAs(token.to_owned(), Some(LIFE)));
+        match until(&two.clock, process.session.establish(())).await {
+            Ok(Establishment::Active(())) => return tries,
+            Err(error) => {
+                assert!(error.is_transient() || error.kind() == ErrorKind::Superseded, "{error:?}");
+                assert_eq!(error.outcome(), Some(ExchangeOutcome::NotSent), "{error:?}");
+            }
+        }
+        process.script.clear();
+        two.clock.advance(SECOND).await;
+    }
+    panic!("it is never its turn");
+}
+
+#[tokio::test]
+async fn grants_of_two_processes_run_one_after_the_other_and_the_last_one_stands() {
+    let two = Two::start().await;
+    two.one.script.establish(Reply::Hold);
+    let first = tokio::spawn({
+        let session = two.one.session.clone();
+        async move { session.establish(()).await }
+    });
+    two.one.script.held(1).await;
+    let second = async {
+        let refused = two.other.session.establish(()).await;
+        assert_eq!(two.other.script.establishes(), 0, "not while the other's is out: {refused:?}");
+        two.one.script.release();
+        establish(&two, &two.other, "the-others").await
+    };
+    let _ = second.await;
+    let Establishment::Active(()) = first.await.unwrap().unwrap();
+    assert_eq!((two.one.script.establishes(), two.other.script.establishes()), (1, 1));
+    assert_eq!(two.record().await, (Phase::Active, 2, Some("the-others".to_owned())));
+}
+
+#[tokio::test]
+async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_for_it() {
+    let (two, refreshing) = Two::refreshing().await;
+    let _ = until(&two.clock, two.other.session.revoke()).await.unwrap();
+    assert_eq!(two.record().await, (Phase::Closed, 1, None));
+    two.one.script.release();
+    let late = until(&two.clock, refreshing).await.unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::NotEstablished, "{late:?}");
+    two.clock.advance(10 * LIFE).await;
+    assert_eq!(two.record().await, (Phase::Closed, 1, None), "the late answer is not stored");
+    for process in [&two.one, &two.other] {
+        let closed = until(&two.clock, process.session.permission_token()).await.unwrap_err();
+        assert_eq!(closed.kind(), ErrorKind::NotEstablished);
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_to_a_refresh_of_the_former_grant_is_not_stored_over_the_new_one() {
+    let (two, refreshing) = Two::refreshing().await;
+    // The one falls silent; when its lease is over, a user signs in at the other.
+    let tries = establish(&two, &two.other, "the-others").await;
+    assert!(tries > 1, "not beside the refresh");
+    two.one.script.release();
+    drop(until(&two.clock, refreshing).await.unwrap());
+    two.clock.advance(SECOND).await;
+    assert_eq!(two.record().await, (Phase::Active, 2, Some("the-others".to_owned())));
+    let token = until(&two.clock, two.one.session.permission_token()).await.unwrap();
+    assert_eq!((token.epoch(), token.expose_secret()), (2, "the-others"));
+    assert_eq!((two.one.script.refreshes(), two.other.script.establishes()), (1, 1));
+}
