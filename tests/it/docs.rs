@@ -38,9 +38,19 @@ fn every_bound_has_its_place_in_the_chapter_on_defaults() {
 
 #[test]
 fn every_test_that_the_chapter_on_providers_names_is_there() {
-    let chapter = include_str!("../../src/guide/providers.md");
+    assert_names_tests(include_str!("../../src/guide/providers.md"), 30);
+}
+
+#[test]
+fn every_test_that_the_chapter_on_testing_names_is_there() {
+    assert_names_tests(include_str!("../../src/guide/testing.md"), 30);
+}
+
+/// All tests that a chapter names are there, and it names more than so many.
+#[track_caller]
+fn assert_names_tests(chapter: &str, least: usize) {
     let named: Vec<_> = chapter.split('`').filter_map(test_name).collect();
-    assert!(named.len() > 30, "{} tests are named", named.len());
+    assert!(named.len() > least, "{} tests are named", named.len());
     let mut sources = String::new();
     for folder in ["src", "tests"] {
         read_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
@@ -50,7 +60,7 @@ fn every_test_that_the_chapter_on_providers_names_is_there() {
     assert!(missing.is_empty(), "no test is called {missing:?}");
 }
 
-/// `dialect::a_sentence_as_a_name` names a test.
+/// `file::a_sentence_as_a_name` names a test.
 fn test_name(code: &str) -> Option<&str> {
     let (module, name) = code.split_once("::")?;
     let plain =
