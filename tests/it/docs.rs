@@ -38,19 +38,21 @@ fn every_bound_has_its_place_in_the_chapter_on_defaults() {
 
 #[test]
 fn every_test_that_the_chapter_on_providers_names_is_there() {
-    all_are_there(include_str!("../../src/guide/providers.md"), 30);
+    assert_names_tests(include_str!("../../src/guide/providers.md"), 30);
 }
 
 #[test]
-fn every_test_that_the_chapter_on_semantics_names_is_there() {
+fn every_test_that_the_chapters_on_semantics_and_testing_name_is_there() {
     // What is published has no such folder.
     if Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").is_dir() {
-        all_are_there(include_str!("../../src/guide/semantics.md"), 20);
+        assert_names_tests(include_str!("../../src/guide/semantics.md"), 20);
+        assert_names_tests(include_str!("../../src/guide/testing.md"), 30);
     }
 }
 
+/// All tests that a chapter names are there, and it names more than so many.
 #[track_caller]
-fn all_are_there(chapter: &str, least: usize) {
+fn assert_names_tests(chapter: &str, least: usize) {
     let named: Vec<_> = chapter.split('`').filter_map(test_name).collect();
     assert!(named.len() > least, "{} tests are named", named.len());
     let mut sources = String::new();
@@ -62,7 +64,7 @@ fn all_are_there(chapter: &str, least: usize) {
     assert!(missing.is_empty(), "no test is called {missing:?}");
 }
 
-/// `dialect::a_sentence_as_a_name` names a test.
+/// `file::a_sentence_as_a_name` names a test.
 fn test_name(code: &str) -> Option<&str> {
     let (module, name) = code.split_once("::")?;
     let plain =

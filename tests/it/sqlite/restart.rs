@@ -69,10 +69,10 @@ async fn a_refresh_that_a_killed_process_left_out_is_held_back_at_a_strict_serve
     let (_folder, clock, second) = killed_mid_refresh(Rotation::Strict).await;
     let waits = second.session.permission_token().await.unwrap_err();
     assert_eq!(waits.kind(), ErrorKind::RetryLater);
-    assert_eq!(waits.retry_after(), Some(30 * SECOND), "the hold, and not the lease before it");
+    assert_eq!(waits.retry_after(), Some(20 * SECOND), "two budgets: its holder is dead");
     assert_eq!(second.session.status().await.unwrap().state, State::InDoubt);
     assert_eq!(second.script.refreshes(), 0);
-    clock.advance(30 * SECOND).await;
+    clock.advance(20 * SECOND).await;
     let token = second.session.permission_token().await.unwrap();
     assert_eq!((token.generation(), second.script.refreshes()), (2, 1));
 }
