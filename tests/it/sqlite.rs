@@ -4,6 +4,7 @@ mod bed;
 mod changes;
 mod faults;
 mod model;
+mod resealing;
 mod restart;
 mod sealing;
 mod sessions;

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use session_warden::error::LostReason;
 use session_warden::provider::Rotation;
 use session_warden::seal::MasterKey;
@@ -256,11 +258,12 @@ impl<F: Future> Future for Leaving<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.1 == 0 {
-            return Poll::Ready(None);
-        }
         self.1 -= 1;
-        self.0.as_mut().poll(context).map(Some)
+        match self.0.as_mut().poll(context) {
+            Poll::Pending if self.1 > 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+        }
     }
 }
 
@@ -279,7 +282,10 @@ async fn left_at_every_await<T, F: Future<Output = T>>(
             script.establishes() + script.refreshes() + script.revocations()
         };
         let before = asked(&process.script);
-        let left = until(clock, Leaving(Box::pin(call(session.clone())), polls)).await;
+        let leaving = Leaving(Box::pin(call(session.clone())), polls);
+        // Polled when it is woken and not beside it, so that a slow disk makes no awaits.
+        let mut leaving = FuturesUnordered::from_iter([leaving]);
+        let left = until(clock, leaving.next()).await.flatten();
         // The exchange ends, and somebody else is served with what it brought. A grant that was
         // left before its turn is not sent; then that one's refresh is the one exchange.
         clock.advance(Duration::ZERO).await;

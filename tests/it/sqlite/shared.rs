@@ -1,6 +1,8 @@
 //! Two processes on one file, at one session.
 
-use session_warden::error::ExchangeOutcome;
+use std::time::Duration;
+
+use session_warden::clock::Clock;
 use session_warden::provider::Rotation;
 use session_warden::store::{Phase, Store};
 use session_warden::testing::{ManualClock, Reply};
@@ -46,21 +48,12 @@ impl Two {
     }
 }
 
-/// Establishes with tokens of this name; again while it is told that its grant was not sent.
-async fn establish(two: &Two, process: &Process, token: &str) -> u32 {
-    for tries in 1..1_000 {
-        process.script.establish(Reply::IssueAs(token.to_owned(), Some(LIFE)));
-        match until(&two.clock, process.session.establish(())).await {
-            Ok(Establishment::Active(())) => return tries,
-            Err(error) => {
-                assert!(error.is_transient() || error.kind() == ErrorKind::Superseded, "{error:?}");
-                assert_eq!(error.outcome(), Some(ExchangeOutcome::NotSent), "{error:?}");
-            }
-        }
-        process.script.clear();
-        two.clock.advance(SECOND).await;
-    }
-    panic!("it is never its turn");
+/// Establishes with tokens of this name, in its turn; how long that took.
+async fn establish(two: &Two, process: &Process, token: &str) -> Duration {
+    let begun = two.clock.now().boot;
+    process.script.establish(Reply::IssueAs(token.to_owned(), Some(LIFE)));
+    let Establishment::Active(()) = until(&two.clock, process.session.establish(())).await.unwrap();
+    two.clock.now().boot.since(begun)
 }
 
 #[tokio::test]
@@ -72,13 +65,13 @@ async fn grants_of_two_processes_run_one_after_the_other_and_the_last_one_stands
         async move { session.establish(()).await }
     });
     two.one.script.held(1).await;
-    let second = async {
-        let refused = two.other.session.establish(()).await;
-        assert_eq!(two.other.script.establishes(), 0, "not while the other's is out: {refused:?}");
+    let releasing = async {
+        two.clock.sleep(3 * SECOND).await;
+        assert_eq!(two.other.script.establishes(), 0, "not while the other's is out");
         two.one.script.release();
-        establish(&two, &two.other, "the-others").await
     };
-    let _ = second.await;
+    let (took, ()) = tokio::join!(establish(&two, &two.other, "the-others"), releasing);
+    assert!(took >= 3 * SECOND, "{took:?}");
     let Establishment::Active(()) = first.await.unwrap().unwrap();
     assert_eq!((two.one.script.establishes(), two.other.script.establishes()), (1, 1));
     assert_eq!(two.record().await, (Phase::Active, 2, Some("the-others".to_owned())));
@@ -104,8 +97,8 @@ async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_
 async fn a_late_answer_to_a_refresh_of_the_former_grant_is_not_stored_over_the_new_one() {
     let (two, refreshing) = Two::refreshing().await;
     // The one falls silent; when its lease is over, a user signs in at the other.
-    let tries = establish(&two, &two.other, "the-others").await;
-    assert!(tries > 1, "not beside the refresh");
+    let took = establish(&two, &two.other, "the-others").await;
+    assert!(took >= 20 * SECOND, "not beside the refresh: {took:?}");
     two.one.script.release();
     drop(until(&two.clock, refreshing).await.unwrap());
     two.clock.advance(SECOND).await;
