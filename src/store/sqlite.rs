@@ -95,6 +95,7 @@ impl SqliteStore {
             in_clear: false,
             synchronous: Synchronous::Commits,
             max_bytes: None,
+            exclusive: false,
         }
     }
 
@@ -217,6 +218,7 @@ pub struct SqliteBuilder {
     in_clear: bool,
     synchronous: Synchronous,
     max_bytes: Option<u64>,
+    exclusive: bool,
 }
 
 impl SqliteBuilder {
@@ -243,6 +245,15 @@ impl SqliteBuilder {
     /// are left, or of the disk, no refresh is begun any more. Defaults to what SQLite allows, 16 TB.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps every other process from the file for as long as this one has it, and whatever another
+    /// one has claimed counts as a dead one's at once. Opening waits 5 s for a process that has it,
+    /// and then fails with [`SqliteFault::Locked`]. For a backend that never runs twice on purpose:
+    /// a second one started by mistake does not start, in place of sharing the sessions.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
         self
     }
 
