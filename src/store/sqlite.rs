@@ -26,8 +26,9 @@
 //! # Several processes
 //!
 //! On Linux and Android several processes of one machine may open one file. Each claims what it
-//! refreshes; a claim whose holder has died is found by its lock, which the system drops, and one
-//! whose holder hangs by its lease. Elsewhere a file is one process's at a time, and a second gets
+//! refreshes, and the others wait for what it gets; a claim whose holder has died is found by its
+//! lock, which the system drops, and one whose holder hangs by its lease. What one stores the others
+//! find within a second, while it is named in the file. Elsewhere a file is one process's at a time, and a second gets
 //! [`SqliteFault::Locked`]. Never put the file on a network volume: SQLite's locks do not hold there.
 
 mod alive;
