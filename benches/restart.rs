@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{StreamExt, stream};
-use session_warden::policy::{DUE_PAGE, RefreshPolicy};
-use session_warden::provider::Registration;
+use rusqlite::Connection;
+use session_warden::policy::DUE_PAGE;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::testing::{Faults, FaultyStore, ScriptedProvider, Statement};
@@ -36,11 +36,12 @@ fn main() {
         "{:>14} {:>10} {:>10} {:>30}",
         "", "start", "all read", "a caller waits p50, p99, most"
     );
-    for (name, left) in [("nothing due", 10 * 86_400), ("all of it due", 3600)] {
-        let file = folder.join(format!("{left}.db"));
-        runtime.block_on(fill(&file, Duration::from_secs(left)));
-        runtime.block_on(restart(&file, name));
-    }
+    let file = folder.join("sessions.db");
+    runtime.block_on(fill(&file));
+    runtime.block_on(restart(&file, false));
+    let sql = "UPDATE session SET due_at = 1";
+    Connection::open(&file).expect("the file").execute_batch(sql).expect("due at once");
+    runtime.block_on(restart(&file, true));
     std::fs::remove_dir_all(&folder).expect("the folder");
 }
 
@@ -49,36 +50,34 @@ async fn start(file: &Path) -> (Supervisor, SqliteStore, Faults) {
     let store = SqliteStore::open(file).expect("a store");
     let faulty = FaultyStore::new(store.clone());
     let faults = faulty.faults();
-    let provider = Registration::new(ScriptedProvider::new()).refresh(RefreshPolicy::default());
+    let provider = ScriptedProvider::new();
     let builder = Supervisor::builder().key_ring(ring).store(faulty).provider("p", provider);
     (builder.start().await.expect("a supervisor"), store, faults)
 }
 
-/// Sessions whose refresh tokens live for so long.
-async fn fill(file: &Path, left: Duration) {
+async fn fill(file: &Path) {
     let (supervisor, store, _) = start(file).await;
     let sessions: Sessions<ScriptedProvider> = supervisor.sessions("p").expect("sessions");
     let end = SystemTime::now() + Duration::from_secs(3600);
     let rows = stream::iter(0..ALL).map(move |number| {
         let tokens = Tokens::new(())
             .access(format!("access-{number:032}"), Some(end))
-            .refresh(format!("refresh-{number:032}"), Some(SystemTime::now() + left));
+            .refresh(format!("refresh-{number:032}"), Some(end + Duration::from_secs(864_000)));
         (key(number), tokens)
     });
     let report = sessions.import(rows).await.expect("an import");
     assert_eq!(report.adopted, ALL as u64, "{report:?}");
-    supervisor.shutdown(Duration::from_secs(10)).await;
+    assert!(supervisor.shutdown(Duration::from_secs(10)).await.is_clean());
     store.shutdown().await;
 }
 
-async fn restart(file: &Path, name: &str) {
+async fn restart(file: &Path, due: bool) {
     let begun = Instant::now();
     let (supervisor, store, faults) = start(file).await;
     let started = begun.elapsed();
     let sessions: Sessions<ScriptedProvider> = supervisor.sessions("p").expect("sessions");
     // The page after the last is asked for as well.
     let pages = (ALL / DUE_PAGE + 2) as u64;
-    let due = name != "nothing due";
     let mut waits = Vec::new();
     for number in (0..ALL).rev() {
         let read = faults.count(Statement::Due) >= pages;
@@ -91,6 +90,7 @@ async fn restart(file: &Path, name: &str) {
     }
     let read = begun.elapsed();
     waits.sort_unstable();
+    let name = if due { "all of it due" } else { "nothing due" };
     let at = |part: usize| waits[(waits.len() - 1) * part / 1000];
     println!(
         "{name:>14} {started:>10.1?} {read:>10.1?} {:>10.0?} {:>8.0?} {:>8.0?} of {}",
@@ -99,7 +99,7 @@ async fn restart(file: &Path, name: &str) {
         at(1000),
         waits.len()
     );
-    supervisor.shutdown(Duration::from_secs(10)).await;
+    assert!(supervisor.shutdown(Duration::from_secs(10)).await.is_clean());
     store.shutdown().await;
 }
 
