@@ -64,8 +64,13 @@ pub fn is_restless(key: &str) -> bool {
 }
 
 impl Crowd {
-    /// With every session established.
-    pub async fn new(processes: usize, rotates: Rotates, waits: Waits, logged: bool) -> Self {
+    /// With every session established. Token requests take up to `way` to get there, and as long back.
+    pub async fn new(
+        processes: usize,
+        rotates: Rotates,
+        (waits, way): (Waits, Duration),
+        logged: bool,
+    ) -> Self {
         let rotation = match rotates {
             Rotates::Strict => FakeRotation::Strict,
             Rotates::Idempotent => FakeRotation::Idempotent(GRACE),
@@ -74,7 +79,7 @@ impl Crowd {
         let server = FakeAuthServer::builder().rotation(rotation).access_lifetime(LIFE);
         let server = server.token_prefix(CANARY).start().await.expect("a port is free");
         let (folder, history) = (Folder::new(), History::default());
-        let front = Front::start(server.url(), &history).await;
+        let front = Front::start(server.url(), &history, way).await;
         let logs = folder.0.join("logs");
         std::fs::create_dir(&logs).unwrap();
         let setup = Setup {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -24,18 +25,20 @@ struct Desk {
     /// Of the server, and of this desk.
     urls: (String, String),
     http: reqwest::Client,
+    way: Duration,
     history: History,
     /// Whose refresh tokens are, by their hashes.
     owners: Mutex<HashMap<String, String>>,
 }
 
 impl Front {
-    pub async fn start(server: &str, history: &History) -> Self {
+    /// Token requests take up to so long on their way, and as long back.
+    pub async fn start(server: &str, history: &History, way: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().unwrap());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (urls, history) = ((server.to_owned(), url.clone()), history.clone());
-        let desk = Arc::new(Desk { urls, http, history, owners: Mutex::default() });
+        let desk = Arc::new(Desk { urls, http, way, history, owners: Mutex::default() });
         let router = Router::new().fallback(serve).with_state(desk);
         let mut served = JoinSet::new();
         served.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -66,11 +69,16 @@ impl Desk {
                 asked = asked.header(name, value);
             }
         }
+        let is_slow = parts.uri.path() == "/token";
+        if is_slow {
+            self.goes().await;
+        }
         let reply = asked.send().await.expect("the server answers");
         let (status, kind) = (reply.status(), reply.headers().get("content-type").cloned());
         let text = reply.text().await.expect("the server answers in full");
-        if parts.uri.path() == "/token" {
+        if is_slow {
             self.note(at, &body, &text);
+            self.goes().await;
         }
         // The metadata name the server.
         let text = text.replace(&self.urls.0, &self.urls.1);
@@ -79,6 +87,11 @@ impl Desk {
             response = response.header("content-type", kind);
         }
         response.body(Body::from(text)).unwrap()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+    async fn goes(&self) {
+        tokio::time::sleep(self.way.mul_f64(fastrand::f64())).await;
     }
 
     fn note(&self, at: u64, asked: &[u8], answered: &str) {

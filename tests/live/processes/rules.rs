@@ -301,10 +301,11 @@ pub fn tokens_of_others(book: &Book) -> Vec<String> {
 pub fn failures(book: &Book) -> Vec<String> {
     let failed = book.answers.iter().filter(|answer| match answer.outcome.failure() {
         None | Some("RetryLater" | "Superseded") => false,
-        Some("Store") => !book
-            .downs
-            .iter()
-            .any(|down| down.has_lock && down.from <= answer.end && down.until >= answer.start),
+        // A claim is given up after two seconds, whoever was stopped in them.
+        Some("Store") => !book.downs.iter().any(|down| {
+            let its = down.has_lock || down.pid == answer.pid;
+            its && down.from <= answer.end && down.until >= answer.start
+        }),
         Some(_) => !answer.outcome.wants_a_grant(),
     });
     failed.map(|answer| format!("failed: {answer:?}")).collect()

@@ -20,6 +20,9 @@ const WAITS: Waits = Waits {
     hold: Duration::from_millis(1500),
 };
 
+/// So that some are killed and stopped with a refresh on its way.
+const WAY: Duration = Duration::from_millis(60);
+
 /// Repeats a run: whoever is killed and stopped, and what callers do, not how the machine divides
 /// its time.
 const SEED: &str = "SESSION_WARDEN_SEED";
@@ -33,7 +36,7 @@ fn seed() -> u64 {
 async fn storm(rotates: Rotates) {
     let seed = seed();
     println!("{SEED}={seed}");
-    let mut crowd = Crowd::new(3, rotates, WAITS, true).await;
+    let mut crowd = Crowd::new(3, rotates, (WAITS, WAY), true).await;
     crowd.storms(TIME, seed).await;
     let settled = crowd.settles().await;
     crowd.reads_no_more().await;
@@ -69,7 +72,7 @@ async fn storm(rotates: Rotates) {
         book.downs
     );
     assert!(killed > 0 && book.downs.len() > killed, "nothing was done: {:?}", book.downs);
-    assert!(counts.refreshes > 100, "{counts:?}");
+    assert!(counts.refreshes > 30, "{counts:?}");
 }
 
 /// The database has its log beside it, and its processes have said much.

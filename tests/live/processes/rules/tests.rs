@@ -228,10 +228,12 @@ fn a_call_that_fails_for_no_reason_is_refused() {
         assert_eq!(of(kind, vec![]), NONE);
     }
     for kind in ["Store", "Deadline", "Capacity", "Misconfigured"] {
-        assert_eq!(of(kind, vec![stop(1, 0, 200, false)]).len(), 1, "{kind}");
+        assert_eq!(of(kind, vec![stop(2, 0, 200, false)]).len(), 1, "{kind}");
     }
-    assert_eq!(of("Store", vec![stop(1, 0, 200, true)]), NONE);
-    assert_eq!(of("Store", vec![stop(1, 0, 50, true)]).len(), 1, "it had gone on");
+    assert_eq!(of("Store", vec![stop(2, 0, 200, true)]), NONE);
+    assert_eq!(of("Store", vec![stop(1, 0, 200, false)]), NONE, "it was stopped itself");
+    assert_eq!(of("Deadline", vec![stop(1, 0, 200, true)]).len(), 1);
+    assert_eq!(of("Store", vec![stop(2, 0, 50, true)]).len(), 1, "it had gone on");
 }
 
 #[test]
