@@ -9,6 +9,7 @@ mod front;
 mod history;
 mod orders;
 mod pauses;
+mod pulse;
 mod replica;
 mod rules;
 mod server;

@@ -173,7 +173,7 @@ pub enum Outcome {
     },
     /// An order that gives nothing.
     Done,
-    /// How many microseconds each statement on the store took: the answer to [`What::Quit`].
+    /// When each statement on the store ran: the answer to [`What::Quit`].
     Took(Took),
 }
 
@@ -192,8 +192,21 @@ impl Outcome {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Took {
-    pub reads: Vec<u64>,
-    pub writes: Vec<u64>,
+    pub reads: Vec<Span>,
+    pub writes: Vec<Span>,
+}
+
+/// Between two of these nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub from: u64,
+    pub until: u64,
+}
+
+impl Span {
+    pub fn length(self) -> Duration {
+        Duration::from_nanos(self.until.saturating_sub(self.from))
+    }
 }
 
 /// What a process did to the store, or saw there, between which nanoseconds.

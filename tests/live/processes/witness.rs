@@ -13,7 +13,7 @@ use session_warden::store::{
 };
 
 use super::child::{DEED, write};
-use super::orders::{Deed, Did, Seen, Took, boot_now, hash, name_of};
+use super::orders::{Deed, Did, Seen, Span, Took, boot_now, hash, name_of};
 
 pub struct Witness {
     inner: SqliteStore,
@@ -48,10 +48,10 @@ impl Witness {
     }
 }
 
-async fn measured<T>(statement: impl Future<Output = T>) -> (T, u64) {
-    let start = boot_now();
+async fn measured<T>(statement: impl Future<Output = T>) -> (T, Span) {
+    let from = boot_now();
     let answer = statement.await;
-    (answer, (boot_now() - start) / 1000)
+    (answer, Span { from, until: boot_now() })
 }
 
 #[async_trait]

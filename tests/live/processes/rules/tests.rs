@@ -210,8 +210,10 @@ fn i9_a_refresh_that_is_not_kept_is_refused() {
     assert_eq!(of(both(), vec![], 1).len(), 1, "one was lost");
     assert_eq!(of(both(), vec![], 3).len(), 1, "one came from nowhere");
     let refused = Exchange { access: None, ..exchange(30, 3) };
-    assert_eq!(of([both(), vec![refused]].concat(), vec![], 2).len(), 1);
+    let with_refused = || [both(), vec![refused.clone()]].concat();
     let closed = || deed(1, 30, Did::Closed { generation: 3 });
+    assert_eq!(of(with_refused(), vec![], 2).len(), 1);
+    assert_eq!(of(with_refused(), vec![closed()], 3), NONE, "a close came first");
     assert_eq!(of(both(), vec![closed()], 3), NONE);
     let thrown = || deed(1, 40, Did::Superseded { fence: 1 });
     let three = || vec![grant(), exchange(20, 2), exchange(35, 3)];
