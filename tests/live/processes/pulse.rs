@@ -33,11 +33,25 @@ impl Pulse {
         Self { ends, beats }
     }
 
-    /// When the machine stalled, and for as long again: what waited is done one after the other.
-    pub async fn stalls(self) -> Vec<Span> {
+    pub async fn ends(self) -> Health {
         self.ends.store(true, Ordering::Relaxed);
-        stalls(self.beats.await.unwrap())
+        health(self.beats.await.unwrap())
     }
+}
+
+/// Of the machine.
+pub struct Health {
+    /// When it stalled, and for as long again: what waited is done one after the other.
+    pub stalls: Vec<Span>,
+    /// How late all beats were but for one in a hundred.
+    pub late: Duration,
+}
+
+fn health(beats: Vec<Span>) -> Health {
+    let mut late: Vec<_> = beats.iter().map(|beat| beat.length().saturating_sub(REST)).collect();
+    late.sort_unstable();
+    let late = late.get(late.len() * 99 / 100).copied().unwrap_or_default();
+    Health { stalls: stalls(beats), late }
 }
 
 fn beats(mut file: &File, end: &AtomicBool) -> Vec<Span> {
@@ -75,7 +89,8 @@ mod tests {
 
     #[test]
     fn only_what_ran_in_a_stall_or_soon_after_is_set_aside() {
-        let stalls = stalls(vec![span(0, 16), span(16, 116), span(116, 140)]);
+        let Health { stalls, late } = health(vec![span(0, 16), span(16, 116), span(116, 140)]);
+        assert_eq!(late, Duration::from_millis(85));
         assert_eq!(stalls, [span(16, 216)]);
         let spans = [span(0, 10), span(10, 20), span(100, 110), span(210, 400), span(217, 400)];
         assert_eq!(unhindered(&spans, &stalls), [span(0, 10), span(217, 400)]);

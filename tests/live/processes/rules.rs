@@ -16,6 +16,9 @@ const BEHIND: u64 = 1_000_000_000;
 /// second, and the machine has other work.
 const NOTICED: u64 = 1_500_000_000;
 
+/// How soon after a stop a call may join an exchange that began before, and fail with it.
+const JOINED: u64 = 500_000_000;
+
 /// All rules that hold whatever happens.
 pub fn broken(book: &Book, waits: Waits) -> Vec<String> {
     let rules = [
@@ -304,7 +307,7 @@ pub fn failures(book: &Book) -> Vec<String> {
         // A claim is given up after two seconds, whoever was stopped in them.
         Some("Store") => !book.downs.iter().any(|down| {
             let its = down.has_lock || down.pid == answer.pid;
-            its && down.from <= answer.end && down.until >= answer.start
+            its && down.from <= answer.end && down.until.saturating_add(JOINED) >= answer.start
         }),
         Some(_) => !answer.outcome.wants_a_grant(),
     });

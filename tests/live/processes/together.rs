@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::crowd::{Crowd, all_keys, is_restless};
 use super::history::Book;
 use super::orders::{Rotates, Span, Took, USUAL};
-use super::pulse::{Pulse, unhindered};
+use super::pulse::{Health, Pulse, unhindered};
 use super::rules;
 
 /// How long they work. Long enough for thousands of statements.
@@ -26,22 +26,24 @@ fn figures(spans: &[Span]) -> String {
     format!("{} statements, p50 {half:?}, p99 {most:?}, max {all:?}", spans.len())
 }
 
-/// None starves, whoever asks. What ran while the machine itself stalled says nothing of that.
-fn is_quick(name: &str, spans: &[Span], stalls: &[Span]) {
-    let unhindered = unhindered(spans, stalls);
-    println!("{name}: {}; the machine stalled {} times", figures(spans), stalls.len());
-    if unhindered.len() * 2 < spans.len() {
-        println!("{name}: the machine stalled in most of them, which are not judged");
+/// None starves, whoever asks. What ran while the machine itself stalled says nothing of that, and
+/// no more does a machine that is always late: a statement takes some five steps of its threads.
+fn is_quick(name: &str, spans: &[Span], machine: &Health) {
+    let (unhindered, late) = (unhindered(spans, &machine.stalls), machine.late);
+    println!("{name}: {}", figures(spans));
+    println!("the machine stalled {} times and was {late:?} late (p99)", machine.stalls.len());
+    if unhindered.len() * 2 < spans.len() || late * 5 > BAR {
+        println!("{name}: the machine has too much other work for them to be judged");
         return;
     }
     println!("{name}: without the stalls {}", figures(&unhindered));
     assert!(percentile(&unhindered, 99) < BAR, "{name}: {}", figures(&unhindered));
 }
 
-fn are_quick(took: &[Took], stalls: &[Span]) {
+fn are_quick(took: &[Took], machine: &Health) {
     let all = |of: fn(&Took) -> &Vec<Span>| took.iter().flat_map(of).copied().collect::<Vec<_>>();
-    is_quick("reads", &all(|took| &took.reads), stalls);
-    is_quick("writes", &all(|took| &took.writes), stalls);
+    is_quick("reads", &all(|took| &took.reads), machine);
+    is_quick("writes", &all(|took| &took.writes), machine);
 }
 
 /// None does far less than another.
@@ -56,7 +58,7 @@ async fn together(processes: usize, rotates: Rotates) {
     let pulse = Pulse::start(&crowd.folder.0);
     crowd.calls(TIME, 1).await;
     crowd.settles().await;
-    let stalls = pulse.stalls().await;
+    let machine = pulse.ends().await;
     let took = crowd.ends().await;
     let (book, counts) = (crowd.history.book(), crowd.server.counts());
     let answers = |pid: &u32| book.answers.iter().filter(|answer| answer.pid == *pid).count();
@@ -72,7 +74,7 @@ async fn together(processes: usize, rotates: Rotates) {
     assert_eq!((counts.presented_twice, counts.reuses_detected, counts.grace_retries), (0, 0, 0));
     // Each key's tokens end after a second.
     assert!(counts.refreshes > 5 * all_keys().len() as u64, "{counts:?}");
-    are_quick(&took, &stalls);
+    are_quick(&took, &machine);
     share_fairly(&answers);
     let writes: Vec<_> = took.iter().map(|took| took.writes.len()).collect();
     share_fairly(&writes);
@@ -118,7 +120,8 @@ mod tests {
     #[test]
     #[should_panic = "p99 200ms"]
     fn a_store_that_is_slow_for_one_in_fifty_is_refused() {
-        is_quick("it", &spans([vec![1; 98], vec![200; 2]].concat()), &[]);
+        let machine = Health { stalls: Vec::new(), late: Duration::from_millis(3) };
+        is_quick("it", &spans([vec![1; 98], vec![200; 2]].concat()), &machine);
     }
 
     #[test]

@@ -224,18 +224,18 @@ fn i9_a_refresh_that_is_not_kept_is_refused() {
 #[test]
 fn a_call_that_fails_for_no_reason_is_refused() {
     let of = |kind, downs: Vec<Down>| {
-        failures(&Book { answers: vec![failed(kind, 100)], downs, ..book() })
+        failures(&Book { answers: vec![failed(kind, SECOND)], downs, ..book() })
     };
     for kind in ["RetryLater", "SignInAgain(Rejected)"] {
         assert_eq!(of(kind, vec![]), NONE);
     }
     for kind in ["Store", "Deadline", "Capacity", "Misconfigured"] {
-        assert_eq!(of(kind, vec![stop(2, 0, 200, false)]).len(), 1, "{kind}");
+        assert_eq!(of(kind, vec![stop(2, 0, 2 * SECOND, false)]).len(), 1, "{kind}");
     }
-    assert_eq!(of("Store", vec![stop(2, 0, 200, true)]), NONE);
-    assert_eq!(of("Store", vec![stop(1, 0, 200, false)]), NONE, "it was stopped itself");
-    assert_eq!(of("Deadline", vec![stop(1, 0, 200, true)]).len(), 1);
-    assert_eq!(of("Store", vec![stop(2, 0, 50, true)]).len(), 1, "it had gone on");
+    assert_eq!(of("Store", vec![stop(2, 0, 2 * SECOND, true)]), NONE);
+    assert_eq!(of("Store", vec![stop(1, 0, 2 * SECOND, false)]), NONE, "it was stopped itself");
+    assert_eq!(of("Deadline", vec![stop(1, 0, 2 * SECOND, true)]).len(), 1);
+    assert_eq!(of("Store", vec![stop(2, 0, SECOND / 4, true)]).len(), 1, "it had gone on");
 }
 
 #[test]
