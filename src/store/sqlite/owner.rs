@@ -41,8 +41,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const YIELD: Duration = Duration::from_millis(1);
 
 /// How long it is left to them at most, however long the batch took. Defaults to 100 ms, in which
-/// each that waits tries a hundred times; a process that was stopped in a batch, or that waited long
-/// for the lock itself, would else do nothing for as long again.
+/// each that waits tries a hundred times; a process that was stopped in a batch would else do nothing
+/// for as long again.
 const LONGEST_YIELD: Duration = Duration::from_millis(100);
 
 /// How often is looked for other processes. Defaults to 250 ms, for which a new one may have to
@@ -214,6 +214,8 @@ struct Owner<'c> {
     clock: SystemClock,
     peers: Peers,
     version: Statement<'c>,
+    /// When the last batch had the lock.
+    locked: Duration,
 }
 
 /// Whether other processes have the file open.
@@ -235,18 +237,27 @@ impl<'c> Owner<'c> {
     ) -> rusqlite::Result<Self> {
         let (clock, peers) = (SystemClock::new(), Peers::default());
         let version = conn.prepare("PRAGMA data_version")?;
-        Ok(Self { conn, holder, tables, synchronous, level: "", clock, peers, version })
+        Ok(Self {
+            conn,
+            holder,
+            tables,
+            synchronous,
+            level: "",
+            clock,
+            peers,
+            version,
+            locked: Duration::ZERO,
+        })
     }
 
     fn run(mut self, queue: &Receiver<Message>) {
         while let Ok(Message::Do(first)) = queue.recv() {
             let mut batch = vec![first];
             let goes_on = fill(&mut batch, queue);
-            let begun = self.clock.now().monotonic;
             let writes = batch.iter().any(|job| job.need() != Need::Read);
             let goes_on = self.serve(batch, Some(queue)) && goes_on;
             if writes {
-                self.leave_the_lock(begun);
+                self.leave_the_lock();
             }
             if !goes_on {
                 return;
@@ -280,6 +291,7 @@ impl<'c> Owner<'c> {
             task::pause(lock_pause());
             goes_on &= queue.is_none_or(|queue| fill(&mut batch, queue));
         }
+        self.locked = self.clock.now().monotonic;
         self.write(batch);
         goes_on
     }
@@ -364,13 +376,13 @@ impl<'c> Owner<'c> {
     }
 
     /// Others who wait for the lock try now and then; one who takes it again at once starves them.
-    fn leave_the_lock(&mut self, begun: Duration) {
+    fn leave_the_lock(&mut self) {
         let now = self.clock.now().monotonic;
         if self.peers.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK) {
             self.look_for_peers(now);
         }
         if self.peers.there {
-            task::pause(now.saturating_sub(begun).clamp(YIELD, LONGEST_YIELD));
+            task::pause(now.saturating_sub(self.locked).clamp(YIELD, LONGEST_YIELD));
         }
     }
 }

@@ -41,7 +41,11 @@ pub struct Crowd {
     places: Vec<Place>,
     reader: SqliteStore,
     _front: Front,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
+
+/// Crowds have the machine one after the other: it is their own statements that are timed.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Where there is always a process; not always the same.
 struct Place(Mutex<Arc<Replica>>);
@@ -71,6 +75,7 @@ impl Crowd {
         (waits, way): (Waits, Duration),
         logged: bool,
     ) -> Self {
+        let turn = TURN.lock().await;
         let rotation = match rotates {
             Rotates::Strict => FakeRotation::Strict,
             Rotates::Idempotent => FakeRotation::Idempotent(GRACE),
@@ -94,7 +99,8 @@ impl Crowd {
         let place = |process| Place(Mutex::new(Arc::new(process)));
         let places: Vec<_> = join_all(start).await.into_iter().map(place).collect();
         let reader = SqliteStore::builder(&setup.database).key_ring(keys()).open().unwrap();
-        let crowd = Self { server, history, folder, setup, places, reader, _front: front };
+        let (_front, _turn) = (front, turn);
+        let crowd = Self { server, history, folder, setup, places, reader, _front, _turn };
         let first = crowd.places[0].process();
         let keys = all_keys();
         join_all(keys.iter().map(|key| first.token(Operation::Establish, key))).await;
