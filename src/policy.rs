@@ -319,6 +319,10 @@ pub const CHANGES_LOOK: Duration = Duration::from_millis(250);
 /// How many changes are read at once. Defaults to 1,024, some 100 KB.
 pub const CHANGES_PAGE: usize = 1024;
 
+/// How many sessions the schedule wakes at once. Defaults to 64, which keeps a database busy that
+/// answers in milliseconds; a caller's message waits behind no more than these.
+pub const WAKES_AT_ONCE: usize = 64;
+
 /// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
 pub const DUE_PAGE: usize = 1024;
 

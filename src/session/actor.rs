@@ -85,7 +85,10 @@ impl Duty {
             Message::Look { reply } => drop(reply.send(self.loaded().await.map(drop))),
             Message::Due => drop(self.need(0, None).await),
             Message::Ended => self.work().await,
-            Message::Wake => self.wake().await,
+            Message::Wake(turn) => {
+                self.wake().await;
+                drop(turn);
+            }
         }
     }
 

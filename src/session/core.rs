@@ -112,7 +112,7 @@ impl Core {
                 slot.count_anew();
             }
             // At once and not on its next use: its refresh may be the schedule's.
-            self.deliver(slot, Message::Wake);
+            self.deliver(slot, Message::Wake(None));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a session actor is told, and how it answers.
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::adopt::{Adopted, Take};
 use super::flight::Flight;
@@ -22,8 +22,9 @@ pub(crate) enum Message {
     Due,
     /// An exchange has ended.
     Ended,
-    /// The schedule says that it is time to look.
-    Wake,
+    /// The schedule says that it is time to look, and perhaps waits until that is done before it
+    /// wakes another one.
+    Wake(Option<OwnedSemaphorePermit>),
 }
 
 pub(crate) type Reply = oneshot::Sender<Answered>;
@@ -47,7 +48,7 @@ impl Message {
             Self::Queued { reply } => {
                 let _ = reply.send(());
             }
-            Self::Due | Self::Ended | Self::Wake => {}
+            Self::Due | Self::Ended | Self::Wake(_) => {}
         }
     }
 
@@ -57,7 +58,7 @@ impl Message {
         match self {
             Self::Need { reply, .. } => reply.is_closed(),
             Self::Look { reply } => reply.is_closed(),
-            Self::Queued { .. } | Self::Due | Self::Ended | Self::Wake => false,
+            Self::Queued { .. } | Self::Due | Self::Ended | Self::Wake(_) => false,
         }
     }
 }
@@ -68,7 +69,7 @@ impl Message {
     }
 
     pub(crate) fn is_wake(&self) -> bool {
-        matches!(self, Self::Wake)
+        matches!(self, Self::Wake(_))
     }
 }
 

@@ -26,8 +26,9 @@
 //! # Several processes
 //!
 //! On Linux and Android several processes of one machine may open one file. Each claims what it
-//! refreshes; a claim whose holder has died is found by its lock, which the system drops, and one
-//! whose holder hangs by its lease. Elsewhere a file is one process's at a time, and a second gets
+//! refreshes, and the others wait for what it gets; a claim whose holder has died is found by its
+//! lock, which the system drops, and one whose holder hangs by its lease. What one stores the others
+//! find within a second, while it is named in the file. Elsewhere a file is one process's at a time, and a second gets
 //! [`SqliteFault::Locked`]. Never put the file on a network volume: SQLite's locks do not hold there.
 
 mod alive;
@@ -95,6 +96,7 @@ impl SqliteStore {
             in_clear: false,
             synchronous: Synchronous::Commits,
             max_bytes: None,
+            exclusive: false,
         }
     }
 
@@ -217,6 +219,7 @@ pub struct SqliteBuilder {
     in_clear: bool,
     synchronous: Synchronous,
     max_bytes: Option<u64>,
+    exclusive: bool,
 }
 
 impl SqliteBuilder {
@@ -243,6 +246,15 @@ impl SqliteBuilder {
     /// are left, or of the disk, no refresh is begun any more. Defaults to what SQLite allows, 16 TB.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps every other process from the file for as long as this one has it, and whatever another
+    /// one has claimed counts as a dead one's at once. Opening waits 5 s for a process that has it,
+    /// and then fails with [`SqliteFault::Locked`]. For a backend that never runs twice on purpose:
+    /// a second one started by mistake does not start, in place of sharing the sessions.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
         self
     }
 

@@ -181,7 +181,7 @@ impl Roster {
             Verdict::Restart { after } => {
                 core.counts.actor_restarts.fetch_add(1, Ordering::Relaxed);
                 core.event(slot, EventKind::ActorRestarted);
-                let order = Order::Deliver { slot: Arc::clone(slot), message: Message::Wake };
+                let order = Order::Deliver { slot: Arc::clone(slot), message: Message::Wake(None) };
                 send_after(core, after, myself.clone(), order);
             }
             Verdict::Quarantine { pause } => {

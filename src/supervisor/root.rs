@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ractor::{Actor, ActorRef};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::actor::{Office, SupervisorActor};
@@ -11,7 +12,7 @@ use super::link::Link;
 use super::message::Order;
 use super::{follow, reseal};
 use crate::event::{Event, EventKind};
-use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT};
+use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT, WAKES_AT_ONCE};
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
 use crate::task::within;
@@ -78,21 +79,27 @@ async fn keep(core: Arc<Core>, link: Arc<Link>, mut ended: JoinHandle<()>) {
                 link.arm(slot.id(), at);
             }
             if slot.has_work() {
-                link.send(slot, Message::Wake);
+                link.send(slot, Message::Wake(None));
             }
         });
     }
 }
 
-/// Wakes sessions when they want to be woken.
+/// Wakes sessions when they want to be woken. Not more than so many at once: after a long pause all
+/// of them are due, and callers' messages would queue behind theirs.
 async fn drive(core: Arc<Core>, link: Arc<Link>) {
     let closing = core.tasks.closing();
+    let turns = Arc::new(Semaphore::new(WAKES_AT_ONCE));
     loop {
         let now = core.now().boot;
         while let Some(id) = link.take_due(now) {
+            let turn = tokio::select! {
+                turn = Arc::clone(&turns).acquire_owned() => turn.ok(),
+                () = closing.cancelled() => return,
+            };
             match link.slot(&id) {
                 Ok(slot) => {
-                    if !link.send(&slot, Message::Wake) {
+                    if !link.send(&slot, Message::Wake(turn)) {
                         // No supervisor actor at present; nobody else would try again.
                         link.arm(&id, now.after(core.policy.restarts.supervisor_backoff.cap));
                     }

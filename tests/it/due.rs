@@ -1,11 +1,16 @@
-//! Readers and the actor go by clocks that do not show the same.
+//! Sessions that are due: noticed by readers, by whose clock they are not yet, and many at once.
 
 use std::time::Duration;
 
 use session_warden::Supervisor;
 use session_warden::clock::{Clock, Coarse, Now, Sleep};
-use session_warden::testing::{ManualClock, ScriptedProvider};
+use session_warden::policy::WAKES_AT_ONCE;
+use session_warden::session::Adopt;
+use session_warden::store::MemoryStore;
+use session_warden::testing::{ManualClock, ScriptedProvider, Statement};
+use session_warden::token::Tokens;
 
+use crate::scene::Scene;
 use crate::support::{SECOND, session};
 
 /// A clock whose coarse reading is ahead, as that of the operating system is.
@@ -46,4 +51,37 @@ async fn readers_who_see_a_due_token_early_have_it_refreshed_when_it_is_due() {
         clock.advance(Duration::from_millis(5)).await;
     }
     assert_eq!(script.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_is_served_before_all_who_are_due_at_a_start_are_looked_at() {
+    let former = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
+    let due = former.clock.now().wall + 1000 * SECOND;
+    for number in 0..2_000 {
+        let session = session(&former.supervisor, &format!("due-{number}"));
+        session
+            .adopt(Tokens::new(()).refresh("refresh", Some(due)), Adopt::IfVacant)
+            .await
+            .unwrap();
+    }
+    let devices = ["device", "device-1", "device-2", "device-3"];
+    for device in devices {
+        let _ = session(&former.supervisor, device).establish(()).await.unwrap();
+    }
+    former.clock.advance(600 * SECOND).await;
+
+    let scene = Scene::start(&former.store, &former.clock).await;
+    let looked_at = || scene.faults.count(Statement::Load);
+    for device in devices {
+        while looked_at() < 10 {
+            tokio::task::yield_now().await;
+        }
+        let before = looked_at();
+        session(&scene.supervisor, device).permission_token().await.unwrap();
+        let meanwhile = looked_at() - before;
+        assert!(meanwhile <= 2 * WAKES_AT_ONCE as u64, "{meanwhile}");
+    }
+    while looked_at() < 2_000 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -34,11 +34,13 @@ mod shared {
         /// Of the running kernel: another one means that the machine was started since.
         pub(in crate::store::sqlite) boot: String,
         database: PathBuf,
+        /// No other process has the file open: who has another name is dead.
+        alone: bool,
         _lock: File,
     }
 
     impl Holder {
-        pub(in crate::store::sqlite) fn new(database: &Path) -> io::Result<Self> {
+        pub(in crate::store::sqlite) fn new(database: &Path, alone: bool) -> io::Result<Self> {
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
             loop {
                 let name: Name = random().map_err(io::Error::other)?;
@@ -50,7 +52,7 @@ mod shared {
                     && fstat(&lock).is_ok_and(|stat| stat.st_nlink > 0);
                 if mine {
                     let database = database.to_owned();
-                    return Ok(Self { name, boot, database, _lock: lock });
+                    return Ok(Self { name, boot, database, alone, _lock: lock });
                 }
             }
         }
@@ -61,7 +63,9 @@ mod shared {
                 return false;
             }
             let name: Result<Name, _> = name.try_into();
-            boot != self.boot || name.is_ok_and(|name| is_dead(&path(&self.database, &name)))
+            self.alone
+                || boot != self.boot
+                || name.is_ok_and(|name| is_dead(&path(&self.database, &name)))
         }
 
         /// Whether another lives. The files of the dead are removed.
@@ -132,7 +136,8 @@ mod shared {
         fn a_holder_lives_until_it_is_dropped_or_the_machine_is_started_anew() {
             let folder = crate::store::sqlite::folder::Folder::new();
             let database = folder.path().join("a.db");
-            let (one, two) = (Holder::new(&database).unwrap(), Holder::new(&database).unwrap());
+            let new = || Holder::new(&database, false).unwrap();
+            let (one, two) = (new(), new());
             assert!(!one.is_dead(&two.name, &two.boot) && !one.is_dead(&one.name, &one.boot));
             assert!(one.is_dead(&two.name, "another boot"));
             assert!(one.has_peers());
@@ -146,7 +151,7 @@ mod shared {
         fn what_a_killed_process_left_is_dead_and_cleared_up() {
             let folder = crate::store::sqlite::folder::Folder::new();
             let database = folder.path().join("a.db");
-            let one = Holder::new(&database).unwrap();
+            let one = Holder::new(&database, false).unwrap();
             let left = path(&database, &[7; 16]);
             drop(File::create_new(&left).unwrap());
             assert!(one.is_dead(&[7; 16], &one.boot));
@@ -174,7 +179,7 @@ mod single {
     }
 
     impl Holder {
-        pub(in crate::store::sqlite) fn new(_: &Path) -> io::Result<Self> {
+        pub(in crate::store::sqlite) fn new(_: &Path, _alone: bool) -> io::Result<Self> {
             let name: Name = random().map_err(io::Error::other)?;
             Ok(Self { name, boot: String::new() })
         }

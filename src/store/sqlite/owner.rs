@@ -197,7 +197,7 @@ fn file(with: &SqliteBuilder) -> Result<(Connection, Holder, PathBuf), SqliteFau
     // take the living for dead.
     let system = |error: std::io::Error| SqliteFault::System(error.kind());
     let path = with.path.canonicalize().map_err(system)?;
-    let holder = Holder::new(&path).map_err(system)?;
+    let holder = Holder::new(&path, with.exclusive).map_err(system)?;
     let conn = schema::open(&path, with)?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     Ok((conn, holder, folder))

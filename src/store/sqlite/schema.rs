@@ -166,7 +166,7 @@ pub(super) fn create(path: &Path) -> Result<(), SqliteFault> {
 fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
     // Before anything is written: also the kind of journal is a write.
     let version = recognized(conn)?;
-    if !super::alive::SHARED {
+    if with.exclusive || !super::alive::SHARED {
         conn.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
     }
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

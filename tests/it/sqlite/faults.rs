@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::join;
 use session_warden::store::sqlite::{SqliteFault, SqliteStore};
 use session_warden::store::{
-    Attempt, Claimed, Commit, Committed, Intent, Owner, Phase, Store, StoreError, StoreErrorKind,
-    TakeOver,
+    Attempt, Claimed, Commit, Committed, Holder, Intent, Owner, Phase, Store, StoreError,
+    StoreErrorKind, TakeOver,
 };
 use session_warden::token::{Credentials, Tokens};
 
@@ -247,6 +247,50 @@ async fn claimed(folder: &Folder) -> SqliteStore {
     let out = claim(Owner(7), Intent::Refresh, (1, 1), now(5));
     assert!(matches!(holder.claim(&id("a"), out).await, Ok(Claimed::Granted { fence: 2 })));
     holder
+}
+
+/// Two ways round, at once because each waits for as long as the other process might take to end.
+#[test]
+fn a_file_that_one_process_has_for_itself_is_nobody_elses() {
+    let (mine, ours) = (Folder::new(), Folder::new());
+    let alone = mine.builder().exclusive().open().unwrap();
+    let shared = ours.store();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| fault(&mine.builder().open().unwrap_err()));
+        let late = scope.spawn(|| fault(&ours.builder().exclusive().open().unwrap_err()));
+        assert_eq!(second.join().unwrap(), SqliteFault::Locked);
+        assert_eq!(late.join().unwrap(), SqliteFault::Locked);
+    });
+    drop((alone, shared));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_claimed_in_a_file_that_is_opened_for_oneself_is_a_dead_ones() {
+    use rustix::fs::{FlockOperation, flock};
+    let folder = Folder::new();
+    claimed(&folder).await.shutdown().await;
+    // A lock of its name is left, as if it lived.
+    let conn = rusqlite::Connection::open(folder.database()).unwrap();
+    let name: String = conn
+        .query_row("SELECT lower(hex(lease_holder)) FROM session", [], |row| row.get(0))
+        .unwrap();
+    drop(conn);
+    let lock = folder.path().join(format!("sessions.db.owner-{name}"));
+    let lock = std::fs::File::create(lock).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let holder = async |store: &SqliteStore| {
+        store.load(&id("a")).await.unwrap().unwrap().lease.unwrap().holder
+    };
+    let shared = folder.store();
+    assert_eq!(holder(&shared).await, Holder::Alive);
+    shared.shutdown().await;
+    let alone = folder.builder().exclusive().open().unwrap();
+    assert_eq!(holder(&alone).await, Holder::Dead);
+    let mine = claim(Owner(8), Intent::Refresh, (1, 1), now(6));
+    assert!(matches!(alone.claim(&id("a"), mine).await, Ok(Claimed::Leased(_))));
+    assert!(alone.take_over(&id("a"), take(6)).await.unwrap());
+    exchange(&alone, &id("a"), Intent::Refresh, "b").await.unwrap();
 }
 
 fn take(seconds: u64) -> TakeOver {

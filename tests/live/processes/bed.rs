@@ -9,7 +9,7 @@ use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Record, Store};
 
 use super::history::History;
-use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, keys};
+use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, USUAL, keys};
 use super::replica::Replica;
 use super::server::{Seen, Server};
 
@@ -31,6 +31,8 @@ impl Bed {
             issuer: server.issuer(),
             api: server.api(),
             rotation: server.rotates(),
+            waits: USUAL,
+            logs: None,
         };
         Self { server, setup, history: History::default(), _folder: folder }
     }
@@ -119,10 +121,10 @@ pub fn now() -> Instant {
 }
 
 /// Goes with its test.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let name = format!("session-warden-live-{:016x}", fastrand::u64(..));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).expect("a folder can be made");

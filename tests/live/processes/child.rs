@@ -1,23 +1,29 @@
 //! A process on a file, which does what it reads from its standard input.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use session_warden::event::{EventKind, Events};
 use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::testing::{CrashPoint, CrashPoints, Fate};
 use session_warden::transport::TransportConfig;
 use session_warden::{Error, PermissionToken, Session, SessionKey, Supervisor};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
 
 use super::orders::{
-    Answer, Handed, Operation, Order, Outcome, PROVIDER, Setup, TENANT, What, keys, policy,
+    Answer, Did, Handed, Operation, Order, Outcome, PROVIDER, Setup, TENANT, What, boot_now, hash,
+    keys, name_of, policy,
 };
+use super::witness::Witness;
 use crate::peer::{CLIENT_ID, CLIENT_SECRET};
 
 /// The name of [`serve`] as the test programme knows it.
@@ -28,6 +34,9 @@ pub const SETUP: &str = "SESSION_WARDEN_REPLICA";
 
 /// What each line of answers begins with: the test programme writes lines of its own.
 pub const MARK: char = '@';
+
+/// And each line of deeds.
+pub const DEED: char = '#';
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a process that the tests of processes start"]
@@ -40,26 +49,33 @@ async fn serve() {
     // A stopped process does not see that its standard input has ended.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let process = Arc::new(Process::start(&setup).await);
-    process.say(0, process.now(), None, Outcome::Done);
+    process.say(0, boot_now(), None, Outcome::Done);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut running = JoinSet::new();
+    let mut quit = 0;
     while let Some(line) = lines.next_line().await.unwrap() {
         let Order { id, what } = serde_json::from_str(&line).unwrap();
         let process = Arc::clone(&process);
         match what {
-            What::Quit => break,
+            What::Quit => {
+                quit = id;
+                break;
+            }
             What::Do(operation, key) => drop(running.spawn(process.does(id, operation, key))),
             What::Arm { point, fate } => {
                 process.points.arm(point_of(&point), fate_of(&fate));
-                process.say(id, process.now(), None, Outcome::Done);
+                process.say(id, boot_now(), None, Outcome::Done);
             }
         }
     }
     running.join_all().await;
+    process.say(quit, boot_now(), None, Outcome::Took(process.store.took()));
 }
 
 struct Process {
     supervisor: Supervisor,
+    store: Arc<Witness>,
+    events: Mutex<Events>,
     points: CrashPoints,
     setup: Setup,
     /// The token that was handed out last, by key.
@@ -75,45 +91,68 @@ impl Process {
             // For its API, which is of OpenID Connect.
             .scope("openid offline_access")
             .rotation(setup.rotation.rotation());
+        if let Some(logs) = &setup.logs {
+            log_to(logs);
+        }
         let points = CrashPoints::new();
+        let store = Arc::new(Witness::new(SqliteStore::open(&setup.database).unwrap()));
         let supervisor = Supervisor::builder()
             .crash_points(&points)
-            .policy(policy())
+            .policy(policy(setup.waits))
             .key_ring(keys())
-            .store(SqliteStore::open(&setup.database).unwrap())
+            .store(Arc::clone(&store))
             .transport(TransportConfig::default().allow_loopback_http())
             .provider(PROVIDER, provider)
             .start()
             .await
             .unwrap();
         let api = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { supervisor, points, setup: setup.clone(), handed: Mutex::default(), api }
+        let (events, setup) = (Mutex::new(supervisor.subscribe()), setup.clone());
+        Self { supervisor, store, events, points, setup, handed: Mutex::default(), api }
     }
 
     async fn does(self: Arc<Self>, id: u64, operation: Operation, key: String) {
-        let start = self.now();
+        let start = boot_now();
         let outcome =
             self.outcome(operation, &key).await.unwrap_or_else(|failed| Outcome::Failed {
                 kind: format!("{:?}", failed.kind()),
                 retry_after_ms: failed.retry_after().map(|wait| wait.as_millis() as u64),
                 why: why(&failed),
             });
+        self.say_owed();
         self.say(id, start, Some((operation, key)), outcome);
+    }
+
+    /// Before an answer, which may be what is owed.
+    fn say_owed(&self) {
+        let mut events = self.events.lock().unwrap();
+        while let Some(Some(event)) = events.next().now_or_never() {
+            if let (EventKind::SaveOwed, Some(id)) = (&event.kind, &event.session) {
+                self.store.tell(boot_now(), name_of(id), Did::Owes);
+            }
+            assert!(!matches!(event.kind, EventKind::Missed(_)), "events are read in time");
+        }
     }
 
     async fn outcome(&self, operation: Operation, key: &str) -> Result<Outcome, Error> {
         let session = self.session(key);
         let token = match operation {
             Operation::Establish => {
-                let _ = session.establish(Password::new("alice", "ok")).await?;
+                // So that a server with many users shows whose a token is.
+                let user = if key.contains('/') { key } else { "alice" };
+                let _ = session.establish(Password::new(user, "ok")).await?;
                 session.permission_token().await?
             }
             Operation::Token | Operation::Use => session.permission_token().await?,
             Operation::Refresh => session.refresh().await?,
             Operation::Invalidate => {
                 let used = self.handed.lock().unwrap().get(key).cloned();
-                session.invalidate(&used.expect("a token was handed out before"));
+                used.iter().for_each(|used| session.invalidate(used));
                 session.permission_token().await?
+            }
+            Operation::Revoke => {
+                let _ = session.revoke().await?;
+                return Ok(Outcome::Done);
             }
             Operation::Status => {
                 let status = session.status().await?;
@@ -125,8 +164,7 @@ impl Process {
         let is_use = operation == Operation::Use;
         let works = if is_use { Some(self.works(&token).await) } else { None };
         let (epoch, generation) = (token.epoch(), token.generation());
-        let hash = Sha256::digest(token.expose_secret());
-        let hash = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hash(token.expose_secret());
         self.handed.lock().unwrap().insert(key.to_owned(), token);
         Ok(Outcome::Token(Handed { epoch, generation, hash, works }))
     }
@@ -137,26 +175,36 @@ impl Process {
     }
 
     fn session(&self, key: &str) -> Session<OAuth2> {
-        let key = SessionKey::new(TENANT, key).unwrap();
+        let (tenant, id) = key.split_once('/').unwrap_or((TENANT, key));
+        let key = SessionKey::new(tenant, id).unwrap();
         self.supervisor.sessions(PROVIDER).unwrap().session(key)
     }
 
-    /// In nanoseconds since the machine was started, the same in all its processes.
-    fn now(&self) -> u64 {
-        let now = clock_gettime(ClockId::Boottime);
-        u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
-    }
-
-    /// In one write, so that a process which dies leaves no half of a line.
     fn say(&self, order: u64, start: u64, of: Option<(Operation, String)>, outcome: Outcome) {
-        let (pid, end) = (std::process::id(), self.now());
+        let (pid, end) = (std::process::id(), boot_now());
         let (operation, key) = of.map_or((None, String::new()), |of| (Some(of.0), of.1));
         let answer = Answer { order, pid, start, end, operation, key, outcome };
-        let line = format!("\n{MARK}{}\n", serde_json::to_string(&answer).unwrap());
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(line.as_bytes()).unwrap();
-        stdout.flush().unwrap();
+        write(MARK, &answer);
     }
+}
+
+/// In one write, so that a process which dies leaves no half of a line.
+pub fn write(mark: char, line: &impl Serialize) {
+    let line = format!("\n{mark}{}\n", serde_json::to_string(line).unwrap());
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(line.as_bytes()).unwrap();
+    stdout.flush().unwrap();
+}
+
+/// All that this process and what it is made of have to say.
+fn log_to(folder: &Path) {
+    let file = File::create(folder.join(format!("{}.log", std::process::id()))).unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(Mutex::new(file))
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
 }
 
 /// The error with its causes.

@@ -3,18 +3,87 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::orders::{Answer, Handed, Outcome};
+use super::orders::{Answer, Deed, Handed, Outcome, Seen};
 
-/// All answers to orders, in the order in which they were read. Clones are one history.
+/// What happened. Clones are one history.
 #[derive(Clone, Default)]
-pub struct History(Arc<Mutex<Vec<Answer>>>);
+pub struct History(Arc<Mutex<Book>>);
+
+/// All that was written down, each in the order in which it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// To orders.
+    pub answers: Vec<Answer>,
+    /// What processes did to the store.
+    pub deeds: Vec<Deed>,
+    /// What the server was asked for tokens.
+    pub exchanges: Vec<Exchange>,
+    /// What a reader beside the processes saw in the store.
+    pub readings: Vec<Reading>,
+    /// What was done to processes.
+    pub downs: Vec<Down>,
+}
+
+/// A token request. Tokens are hashes.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// When it arrived.
+    pub at: u64,
+    /// Whose it is: a grant's user, and whoever refreshes what it gave.
+    pub key: String,
+    /// The refresh token that came with it; none with a grant.
+    pub sent: Option<String>,
+    pub access: Option<String>,
+    pub refresh: Option<String>,
+    pub error: Option<String>,
+}
+
+/// A record, between when and when it was read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub start: u64,
+    pub end: u64,
+    pub key: String,
+    pub seen: Seen,
+}
+
+/// A process that was killed, or stopped and let go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Down {
+    pub pid: u32,
+    pub from: u64,
+    /// For ever, if it was killed.
+    pub until: u64,
+    /// It stopped in the middle of a write: nobody can write meanwhile.
+    pub has_lock: bool,
+}
 
 impl History {
     pub fn add(&self, answer: &Answer) {
-        self.0.lock().unwrap().push(answer.clone());
+        self.0.lock().unwrap().answers.push(answer.clone());
+    }
+
+    pub fn did(&self, deed: Deed) {
+        self.0.lock().unwrap().deeds.push(deed);
+    }
+
+    pub fn exchanged(&self, exchange: Exchange) {
+        self.0.lock().unwrap().exchanges.push(exchange);
+    }
+
+    pub fn read(&self, reading: Reading) {
+        self.0.lock().unwrap().readings.push(reading);
+    }
+
+    pub fn down(&self, down: Down) {
+        self.0.lock().unwrap().downs.push(down);
     }
 
     pub fn answers(&self) -> Vec<Answer> {
+        self.0.lock().unwrap().answers.clone()
+    }
+
+    pub fn book(&self) -> Book {
         self.0.lock().unwrap().clone()
     }
 
@@ -24,13 +93,13 @@ impl History {
     ///
     /// With what is wrong.
     pub fn check(&self) {
-        let answers = self.0.lock().unwrap();
+        let answers = self.answers();
         let faults = faults(&answers);
         assert!(faults.is_empty(), "{}\nof {answers:#?}", faults.join("\n"));
     }
 }
 
-fn faults(answers: &[Answer]) -> Vec<String> {
+pub fn faults(answers: &[Answer]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut hashes: HashMap<(&str, u64, u64), &str> = HashMap::new();
     let mut newest: HashMap<(&str, u32), Vec<(u64, &Handed)>> = HashMap::new();

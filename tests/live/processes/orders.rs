@@ -4,11 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use session_warden::key::SessionId;
 use session_warden::policy::{Backoff, Policy};
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
+use session_warden::store::{Phase, Record};
 use session_warden::testing::{CrashPoint, Fate};
+use sha2::{Digest, Sha256};
 
 /// The name under which a server's client is registered.
 pub const PROVIDER: &str = "server";
@@ -28,16 +32,38 @@ pub const LEASE: Duration = Duration::from_secs(3);
 /// How long a silent holder is waited for, see [`policy`].
 pub const HOLD: Duration = Duration::from_secs(4);
 
-/// With waits that a test can afford, and that a machine keeps which builds beside it.
-pub fn policy() -> Policy {
+/// The waits of a [`policy`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Waits {
+    pub budget: Duration,
+    pub lease: Duration,
+    pub hold: Duration,
+}
+
+/// Which a test can afford, and a machine keeps that builds beside it.
+pub const USUAL: Waits = Waits { budget: BUDGET, lease: LEASE, hold: HOLD };
+
+pub fn policy(waits: Waits) -> Policy {
     Policy {
-        exchange_budget: BUDGET,
+        exchange_budget: waits.budget,
         repeat_floor: Duration::from_millis(200),
-        lease: LEASE,
-        hold: HOLD,
+        lease: waits.lease,
+        hold: waits.hold,
         backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) },
         ..Policy::default()
     }
+}
+
+/// In nanoseconds since the machine was started, the same in all its processes.
+pub fn boot_now() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
+}
+
+/// Tells a secret from others; never the secret.
+pub fn hash(secret: &str) -> String {
+    let hash = Sha256::digest(secret);
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the file is sealed with.
@@ -53,6 +79,9 @@ pub struct Setup {
     /// An API that answers 200 to a live access token alone.
     pub api: String,
     pub rotation: Rotates,
+    pub waits: Waits,
+    /// Where everything is logged; nowhere without it.
+    pub logs: Option<PathBuf>,
 }
 
 /// As [`Rotation`], with a grace of [`GRACE`] where there is one.
@@ -82,7 +111,7 @@ pub struct Order {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum What {
-    /// An operation on the session of this key.
+    /// An operation on the session of this key: `tenant/token id`, or a token id of [`TENANT`].
     Do(Operation, String),
     /// `CrashPoints::arm`, in words.
     Arm {
@@ -106,8 +135,10 @@ pub enum Operation {
     /// `permission_token`, and the API with it.
     Use,
     Refresh,
-    /// `invalidate` of the token that this process handed out last, then `permission_token`.
+    /// `invalidate` of the token that this process handed out last, if it did, then
+    /// `permission_token`.
     Invalidate,
+    Revoke,
     Status,
 }
 
@@ -140,8 +171,116 @@ pub enum Outcome {
         generation: u64,
         saved: bool,
     },
-    /// An order that is no operation.
+    /// An order that gives nothing.
     Done,
+    /// When each statement on the store ran: the answer to [`What::Quit`].
+    Took(Took),
+}
+
+impl Outcome {
+    /// The kind of error, if it is one.
+    pub fn failure(&self) -> Option<&str> {
+        if let Self::Failed { kind, .. } = self { Some(kind) } else { None }
+    }
+
+    /// Whether only a grant helps.
+    pub fn wants_a_grant(&self) -> bool {
+        let says = |kind: &str| kind == "NotEstablished" || kind.starts_with("SignInAgain");
+        self.failure().is_some_and(says)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Took {
+    pub reads: Vec<Span>,
+    pub writes: Vec<Span>,
+}
+
+/// Between two of these nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub from: u64,
+    pub until: u64,
+}
+
+impl Span {
+    pub fn length(self) -> Duration {
+        Duration::from_nanos(self.until.saturating_sub(self.from))
+    }
+}
+
+/// What a process did to the store, or saw there, between which nanoseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deed {
+    pub pid: u32,
+    pub start: u64,
+    pub end: u64,
+    pub key: String,
+    pub what: Did,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Did {
+    /// A claim for a refresh was granted on this generation.
+    Claimed {
+        base: u64,
+        fence: u64,
+    },
+    /// New credentials were stored; `token` is the hash of the access token.
+    Stored {
+        epoch: u64,
+        generation: u64,
+        token: String,
+        grant: bool,
+        fence: u64,
+    },
+    /// New credentials were not stored, because they are not the session's any more.
+    Superseded {
+        fence: u64,
+    },
+    /// A record was there.
+    Saw(Seen),
+    Closed {
+        generation: u64,
+    },
+    /// The claim ended without credentials.
+    Ended {
+        fence: u64,
+        in_doubt: bool,
+    },
+    /// It said that credentials are served which are not saved yet.
+    Owes,
+}
+
+/// A record, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub epoch: u64,
+    pub generation: u64,
+    pub fence: u64,
+    /// Whether it is claimed.
+    pub claimed: bool,
+    pub lost: bool,
+    pub token: Option<String>,
+}
+
+impl Seen {
+    pub fn of(record: &Record) -> Self {
+        let access = record.credentials.as_ref().and_then(|held| held.tokens().access_token());
+        Self {
+            epoch: record.epoch,
+            generation: record.generation,
+            fence: record.fence,
+            claimed: record.phase == Phase::Claimed,
+            lost: record.phase == Phase::Lost,
+            token: access.map(|access| hash(access.expose_secret())),
+        }
+    }
+}
+
+/// The name of a session in what is written down of it.
+pub fn name_of(id: &SessionId) -> String {
+    format!("{}/{}", id.key().tenant().as_str(), id.key().token_id())
 }
 
 /// A token that was handed out.

@@ -14,9 +14,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::child::{MARK, NAME, SETUP};
+use super::child::{DEED, MARK, NAME, SETUP};
 use super::history::History;
-use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, What};
+use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, Took, What};
 use crate::peer::in_time;
 
 /// A process on the file. It is killed when this is dropped, and when its parent dies.
@@ -119,12 +119,23 @@ impl Replica {
         in_time(stopped).await;
     }
 
-    /// Ends it as a programme ends that has nothing left to do.
-    pub async fn quit(mut self) {
+    /// Ends it as a programme ends that has nothing left to do. How long its statements took.
+    pub async fn quit(mut self) -> Took {
         let order = self.give(What::Quit);
         let ended = in_time(self.child.wait()).await.expect("it is a child of this process");
         assert!(ended.success(), "{ended}");
-        drop(order);
+        let outcome = order.answer().await.outcome;
+        let Outcome::Took(took) = outcome else { panic!("{outcome:?}") };
+        took
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_pid().unsigned_abs()
+    }
+
+    /// `kill -9`, while others use it.
+    pub fn kill_now(&self) {
+        self.signal(Signal::KILL);
     }
 
     /// All threads, because each stops when it next leaves the kernel.
@@ -177,12 +188,8 @@ impl Ordered {
 
 /// None if it was not `RetryLater`.
 fn retried_after(outcome: &Outcome) -> Option<u64> {
-    match outcome {
-        Outcome::Failed { kind, retry_after_ms, .. } if kind == "RetryLater" => {
-            Some(retry_after_ms.unwrap_or(0))
-        }
-        Outcome::Failed { .. } | Outcome::Token(_) | Outcome::Status { .. } | Outcome::Done => None,
-    }
+    let Outcome::Failed { kind, retry_after_ms, .. } = outcome else { return None };
+    (kind == "RetryLater").then(|| retry_after_ms.unwrap_or(0))
 }
 
 fn spawn(setup: &Setup) -> Child {
@@ -208,6 +215,9 @@ async fn write(mut lines: mpsc::UnboundedReceiver<String>, mut stdin: ChildStdin
 async fn read(stdout: ChildStdout, waiting: Waiting, history: History) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(deed) = line.strip_prefix(DEED) {
+            history.did(serde_json::from_str(deed).unwrap());
+        }
         let Some(answer) = line.strip_prefix(MARK) else { continue };
         let answer: Answer = serde_json::from_str(answer).unwrap();
         history.add(&answer);
@@ -246,7 +256,8 @@ mod tests {
             panic!("{status:?}")
         };
         assert_eq!((&*state, epoch, generation, saved), ("Active", 1, 1, true));
-        process.quit().await;
+        let took = process.quit().await;
+        assert!(!took.reads.is_empty() && !took.writes.is_empty(), "{took:?}");
     }
 
     /// The next step is less than a millisecond away.

@@ -1,0 +1,280 @@
+//! Many callers in several processes, and what is done to the processes meanwhile.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rusqlite::Connection;
+use session_warden::store::sqlite::SqliteStore;
+use session_warden::store::{Filter, Store};
+use session_warden::testing::{FakeAuthServer, FakeRotation};
+
+use super::bed::{Folder, now};
+use super::front::Front;
+use super::history::{Down, History, Reading};
+use super::orders::{
+    GRACE, Operation, Outcome, Rotates, Seen, Setup, Took, Waits, boot_now, keys, name_of,
+};
+use super::replica::{Replica, pause};
+
+/// What every token of the server begins with.
+pub const CANARY: &str = "canary7f3a91";
+
+/// Token ids, which both tenants have.
+const IDS: usize = 8;
+
+/// So many of them are also signed in to and revoked while others work on them.
+const RESTLESS: usize = 2;
+
+/// How many callers each process has.
+const CALLERS: usize = 6;
+
+/// So that tokens end all the time.
+const LIFE: Duration = Duration::from_secs(1);
+
+pub struct Crowd {
+    pub server: FakeAuthServer,
+    pub history: History,
+    pub folder: Folder,
+    setup: Setup,
+    places: Vec<Place>,
+    reader: SqliteStore,
+    _front: Front,
+}
+
+/// Where there is always a process; not always the same.
+struct Place(Mutex<Arc<Replica>>);
+
+impl Place {
+    fn process(&self) -> Arc<Replica> {
+        Arc::clone(&self.0.lock().unwrap())
+    }
+}
+
+/// The keys of both tenants.
+pub fn all_keys() -> Vec<String> {
+    let of = |tenant| (0..IDS).map(move |id| format!("{tenant}/device-{id}"));
+    of("a").chain(of("b")).collect()
+}
+
+/// Whether this key may be without a session now and then.
+pub fn is_restless(key: &str) -> bool {
+    (0..RESTLESS).any(|id| key.ends_with(&format!("-{id}")))
+}
+
+impl Crowd {
+    /// With every session established. Token requests take up to `way` to get there, and as long back.
+    pub async fn new(
+        processes: usize,
+        rotates: Rotates,
+        (waits, way): (Waits, Duration),
+        logged: bool,
+    ) -> Self {
+        let rotation = match rotates {
+            Rotates::Strict => FakeRotation::Strict,
+            Rotates::Idempotent => FakeRotation::Idempotent(GRACE),
+            Rotates::Fork => FakeRotation::Fork(GRACE),
+        };
+        let server = FakeAuthServer::builder().rotation(rotation).access_lifetime(LIFE);
+        let server = server.token_prefix(CANARY).start().await.expect("a port is free");
+        let (folder, history) = (Folder::new(), History::default());
+        let front = Front::start(server.url(), &history, way).await;
+        let logs = folder.0.join("logs");
+        std::fs::create_dir(&logs).unwrap();
+        let setup = Setup {
+            database: folder.0.join("sessions.db"),
+            issuer: front.url().to_owned(),
+            api: format!("{}/resource", server.url()),
+            rotation: rotates,
+            waits,
+            logs: logged.then_some(logs),
+        };
+        let start = (0..processes).map(|_| Replica::start(&setup, &history));
+        let place = |process| Place(Mutex::new(Arc::new(process)));
+        let places: Vec<_> = join_all(start).await.into_iter().map(place).collect();
+        let reader = SqliteStore::builder(&setup.database).key_ring(keys()).open().unwrap();
+        let crowd = Self { server, history, folder, setup, places, reader, _front: front };
+        let first = crowd.places[0].process();
+        let keys = all_keys();
+        join_all(keys.iter().map(|key| first.token(Operation::Establish, key))).await;
+        crowd
+    }
+
+    /// All call for so long, with a reader beside them.
+    pub async fn calls(&self, time: Duration, seed: u64) {
+        let until = now() + time;
+        let callers = self.places.iter().enumerate().flat_map(|(nth, place)| {
+            (0..CALLERS)
+                .map(move |caller| (place, fastrand::Rng::with_seed(seed + seeds(nth, caller))))
+        });
+        let callers = callers.map(|(place, random)| calls(place, random, until));
+        tokio::join!(join_all(callers), self.reads(until));
+    }
+
+    /// The same, and meanwhile processes are killed and stopped.
+    pub async fn storms(&self, time: Duration, seed: u64) {
+        let until = now() + time;
+        let half = self.places.len() / 2;
+        let storm = |places: Range<usize>, nth| {
+            self.storm(places, fastrand::Rng::with_seed(seed ^ nth), until)
+        };
+        let storms = async {
+            tokio::join!(storm(0..half, 1 << 40), storm(half..self.places.len(), 1 << 41))
+        };
+        tokio::join!(self.calls(time, seed), storms);
+    }
+
+    /// Looks at every record until then.
+    async fn reads(&self, until: Instant) {
+        while now() < until {
+            self.looks().await;
+            pause(40).await;
+        }
+    }
+
+    pub async fn looks(&self) {
+        let start = boot_now();
+        let listed = self.reader.list(&Filter::default(), None, 256).await.expect("it can be read");
+        let end = boot_now();
+        for listed in listed {
+            let (key, seen) = (name_of(&listed.id), Seen::of(&listed.record));
+            self.history.read(Reading { start, end, key, seen });
+        }
+    }
+
+    async fn storm(&self, places: Range<usize>, mut random: fastrand::Rng, until: Instant) {
+        while now() < until {
+            rest(random.u64(150..700)).await;
+            let place = &self.places[random.usize(places.clone())];
+            let process = place.process();
+            match random.u8(0..10) {
+                0..4 => self.kill(place).await,
+                4..7 => self.stop(&process, random.u64(150..600)).await,
+                7..9 => {
+                    let lease = self.setup.waits.lease.as_millis() as u64;
+                    self.stop(&process, lease + random.u64(100..900)).await;
+                }
+                _ => {
+                    let from = boot_now();
+                    process.stop();
+                    process.stopped().await;
+                    let has_lock = self.is_locked().await;
+                    rest(random.u64(100..500)).await;
+                    let (pid, until) = (process.pid(), u64::MAX);
+                    self.kill(place).await;
+                    // The system has taken the lock from it.
+                    self.history.down(Down { pid, from, until: boot_now(), has_lock });
+                    self.history.down(Down { pid, from, until, has_lock: false });
+                }
+            }
+        }
+    }
+
+    /// Kills the process of a place, and starts another.
+    async fn kill(&self, place: &Place) {
+        let (process, from) = (place.process(), boot_now());
+        process.kill_now();
+        let down = Down { pid: process.pid(), from, until: u64::MAX, has_lock: false };
+        self.history.down(down);
+        self.looks().await;
+        let next = Replica::start(&self.setup, &self.history).await;
+        *place.0.lock().unwrap() = Arc::new(next);
+    }
+
+    async fn stop(&self, process: &Replica, ms: u64) {
+        let from = boot_now();
+        process.stop();
+        process.stopped().await;
+        let has_lock = self.is_locked().await;
+        rest(ms).await;
+        process.go_on();
+        let (pid, until) = (process.pid(), boot_now());
+        self.history.down(Down { pid, from, until, has_lock });
+    }
+
+    /// Whether somebody has the lock for writing, and keeps it.
+    async fn is_locked(&self) -> bool {
+        let file = Connection::open(&self.setup.database).unwrap();
+        file.busy_timeout(Duration::ZERO).unwrap();
+        for _ in 0..150 {
+            if file.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
+                return false;
+            }
+            pause(1).await;
+        }
+        true
+    }
+
+    /// Asks for every session until each has a token or is known to be lost.
+    pub async fn settles(&self) -> Vec<(String, Outcome)> {
+        let process = self.places[0].process();
+        let settle = async |key: String| {
+            let outcome = process.insist(Operation::Token, &key).await;
+            (key, outcome)
+        };
+        let ((), outcomes) = tokio::join!(
+            self.reads(now() + Duration::from_millis(100)),
+            join_all(all_keys().into_iter().map(settle))
+        );
+        self.looks().await;
+        outcomes
+    }
+
+    /// After this the files may be read as files: to do so beside a connection of the same process
+    /// would take its locks from it.
+    pub async fn reads_no_more(&self) {
+        self.reader.shutdown().await;
+    }
+
+    /// Ends all processes; how long their statements took.
+    pub async fn ends(&mut self) -> Vec<Took> {
+        let mut took = Vec::new();
+        for place in std::mem::take(&mut self.places) {
+            let process = Arc::into_inner(place.0.into_inner().unwrap()).expect("nobody calls");
+            took.push(process.quit().await);
+        }
+        took
+    }
+
+    pub fn pids(&self) -> Vec<u32> {
+        self.places.iter().map(|place| place.process().pid()).collect()
+    }
+
+    pub fn waits(&self) -> Waits {
+        self.setup.waits
+    }
+}
+
+/// So that no two callers do the same.
+fn seeds(place: usize, caller: usize) -> u64 {
+    (place * CALLERS + caller) as u64
+}
+
+/// Calls again and again, until then.
+async fn calls(place: &Place, mut random: fastrand::Rng, until: Instant) {
+    let keys = all_keys();
+    while now() < until {
+        let key = &keys[random.usize(..keys.len())];
+        let operation = match random.u8(0..100) {
+            0..60 => Operation::Token,
+            60..75 => Operation::Refresh,
+            75..93 => Operation::Invalidate,
+            93..96 => Operation::Establish,
+            96..98 if is_restless(key) => Operation::Revoke,
+            _ => Operation::Status,
+        };
+        let process = place.process();
+        let answer = process.order(operation, key).ended().await;
+        if answer.is_some_and(|answer| answer.outcome.wants_a_grant()) {
+            process.order(Operation::Establish, key).ended().await;
+        }
+        drop(process);
+        pause(random.u64(20..80)).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
+async fn rest(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
