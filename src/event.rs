@@ -66,6 +66,11 @@ pub enum EventKind {
     Revoked,
     /// The session's record was deleted here.
     Forgotten,
+    /// Tokens came too late for the session, which another process had closed, begun anew or
+    /// forgotten meanwhile. They are dropped here and live at the server until they end: to revoke
+    /// them there could have ended newer ones
+    /// ([`revocation_reach`](crate::provider::Provider::revocation_reach)), or failed.
+    Orphaned,
     /// The session's actor died and was started again.
     ActorRestarted,
     /// The supervisor actor died and was started again.
@@ -169,6 +174,7 @@ fn log(event: &Event) {
         EventKind::Lost(_)
         | EventKind::InDoubt
         | EventKind::SaveOwed
+        | EventKind::Orphaned
         | EventKind::SupervisorRestarted
         | EventKind::Quarantined { .. }
         | EventKind::ProviderMisconfigured(_)

@@ -141,6 +141,14 @@ pub trait Provider: Send + Sync + Sized + 'static {
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send;
 
+    /// What a revocation of these credentials ends at the server. By it is decided what becomes of
+    /// tokens that came too late, when another process had established the session anew: they are
+    /// revoked only with [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`]
+    /// because a token that lives on until its end costs less than a session.
+    fn revocation_reach(&self) -> RevocationReach {
+        RevocationReach::Unknown
+    }
+
     /// A grant that needs no user, with which a session that was never established, or is lost,
     /// mints itself; None where there is none.
     fn renewal(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant>;
@@ -183,6 +191,21 @@ pub enum Revoked {
     AtServer,
     /// The server has no way to be told.
     NotSupported,
+}
+
+/// What a [`Provider::revoke`] ends at the server.
+///
+/// RFC 7009 section 2.1 has it end the tokens of "the same authorization grant". Whether two
+/// sign-ins of one user at one client are two grants there, each server says for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RevocationReach {
+    /// What came of one establish, and nothing that came of another one, also for the same user and
+    /// client. Not where the backend adopts tokens of a grant that the session has already.
+    OneGrant,
+    /// Perhaps more: what is not known is taken for this.
+    #[default]
+    Unknown,
 }
 
 /// What a response says of the token that the request carried.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use url::Url;
 
-use super::{ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation};
+use super::{
+    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+};
 use super::{Signing, Wire};
 use crate::error::{Error, ErrorKind};
 use crate::token::{Credentials, Placement, Tokens};
@@ -28,6 +30,7 @@ pub(crate) trait Erased: Send + Sync {
     fn authority(&self) -> &Url;
     fn client(&self) -> &str;
     fn rotation(&self) -> Rotation;
+    fn revocation_reach(&self) -> RevocationReach;
     fn placement(&self) -> Option<Placement>;
     fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>>;
     fn establish<'a>(
@@ -87,6 +90,10 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn rotation(&self) -> Rotation {
         self.provider.rotation()
+    }
+
+    fn revocation_reach(&self) -> RevocationReach {
+        self.provider.revocation_reach()
     }
 
     fn placement(&self) -> Option<Placement> {

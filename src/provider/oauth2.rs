@@ -27,8 +27,8 @@ pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 pub use self::login::LoginOptions;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 use super::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
-    bearer, wire,
+    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, Wire, bearer, wire,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
@@ -70,6 +70,7 @@ pub struct OAuth2 {
     redirect_uri: Option<String>,
     scope: Option<String>,
     rotation: Rotation,
+    revocation_reach: RevocationReach,
     mints_itself: bool,
     refresh_lifetime: Option<Duration>,
 }
@@ -131,6 +132,7 @@ impl OAuth2 {
             redirect_uri: None,
             scope: None,
             rotation: Rotation::Strict,
+            revocation_reach: RevocationReach::Unknown,
             mints_itself: false,
             refresh_lifetime: None,
         })
@@ -220,6 +222,15 @@ impl OAuth2 {
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
+        self
+    }
+
+    /// What a revocation ends at the server (RFC 7009 section 2.1). Defaults to
+    /// [`RevocationReach::Unknown`]: some servers keep one grant for each user and client, and end
+    /// all of its tokens.
+    #[must_use]
+    pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
+        self.revocation_reach = reach;
         self
     }
 
@@ -335,6 +346,10 @@ impl Provider for OAuth2 {
 
     fn rotation(&self) -> Rotation {
         self.rotation
+    }
+
+    fn revocation_reach(&self) -> RevocationReach {
+        self.revocation_reach
     }
 
     fn placement(&self) -> Option<Placement> {

@@ -5,6 +5,7 @@ mod adopt;
 mod close;
 mod converse;
 mod forget;
+mod orphan;
 mod save;
 mod turn;
 
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::close::{close, revoke};
 pub(crate) use self::forget::forget;
+use self::orphan::Orphan;
 use self::turn::{Moved, Turn, Wants};
 use super::core::Core;
 use super::flight::{Landing, Pilot};
@@ -78,6 +80,8 @@ enum End {
     Superseded {
         sent: bool,
     },
+    /// The same, with credentials that live at the server.
+    Orphaned(Orphan),
 }
 
 impl Exchange {
@@ -118,6 +122,10 @@ impl Exchange {
             Ok(grant) => self.exchange(grant, credentials).await,
             Err(none) => End::Failed(none),
         };
+        if let End::Orphaned(orphan) = &end {
+            // Before the landing: no grant of this process begins meanwhile.
+            orphan::end(&self.core, &self.slot, orphan).await;
+        }
         self.finish(end);
         self.core.deliver(&self.slot, Message::Ended);
         save::pay(&self.core, &self.slot).await;
@@ -202,10 +210,9 @@ impl Exchange {
         let commit = Commit { intent, epoch: self.epoch, attempt, credentials, due_at };
         slot.owe(Some(Arc::new(commit)));
         core.apply(slot, Input::Issued(held.clone()));
-        if save::in_time(core, slot).await {
-            End::Active(held)
-        } else {
-            End::Superseded { sent: true }
+        match save::in_time(core, slot).await {
+            None => End::Active(held),
+            Some(orphan) => End::Orphaned(orphan),
         }
     }
 
@@ -284,17 +291,21 @@ impl Exchange {
                 }
                 Err(error)
             }
-            End::Superseded { sent } => {
-                tracing::warn!(session = %slot.id(), "another process was faster");
-                core.apply(slot, Input::Superseded);
-                let error = Error::new(ErrorKind::Superseded);
-                Err(if sent { error } else { error.with_outcome(ExchangeOutcome::NotSent) })
+            End::Superseded { sent: false } => {
+                Err(self.superseded().with_outcome(ExchangeOutcome::NotSent))
             }
+            End::Superseded { sent: true } | End::Orphaned(_) => Err(self.superseded()),
         };
         self.ended = true;
         self.answer(granted);
         self.slot.land(&self.pilot, self.landing());
         self.core.steps.at(CrashPoint::Replied);
+    }
+
+    fn superseded(&self) -> Error {
+        tracing::warn!(session = %self.slot.id(), "another process was faster");
+        self.core.apply(&self.slot, Input::Superseded);
+        Error::new(ErrorKind::Superseded)
     }
 
     /// What the waiters get: all the same.

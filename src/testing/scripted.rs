@@ -14,8 +14,8 @@ use url::Url;
 
 use crate::error::Error;
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing,
-    UnattendedGrant, Wire,
+    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, UnattendedGrant, Wire,
 };
 use crate::token::{Placement, Tokens};
 
@@ -53,6 +53,7 @@ pub struct ScriptedProvider<G = (), C = Infallible, A = ()> {
     authority: Url,
     client: String,
     rotation: Rotation,
+    revocation_reach: RevocationReach,
     lifetime: Option<Duration>,
     refresh_lifetime: Option<Duration>,
     renewal: Option<Renewal<G>>,
@@ -86,6 +87,7 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
             authority: Url::parse("https://scripted.invalid/").expect("a good address"),
             client: "scripted".to_owned(),
             rotation: Rotation::Strict,
+            revocation_reach: RevocationReach::Unknown,
             lifetime: Some(Duration::from_secs(3600)),
             refresh_lifetime: None,
             renewal: None,
@@ -116,6 +118,13 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
+        self
+    }
+
+    /// Declares that a revocation ends so much.
+    #[must_use]
+    pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
+        self.revocation_reach = reach;
         self
     }
 
@@ -290,9 +299,8 @@ impl<C> Script<C> {
     ///
     /// May be dropped at any time.
     pub async fn held(&self, count: u64) {
-        let mut counts = self.0.counts.subscribe();
         // The sender is in this script, so this cannot fail.
-        drop(counts.wait_for(|counts| counts.held >= count).await);
+        drop(self.0.counts.subscribe().wait_for(|counts| counts.held >= count).await);
     }
 
     fn run(&self) -> Running<C> {
@@ -309,8 +317,7 @@ impl<C> Script<C> {
 
     fn line(&self, of: impl FnOnce(&mut Lines<C>) -> &mut VecDeque<Reply<C>>) -> Reply<C> {
         let mut lines = self.0.lines.lock();
-        let own = of(&mut lines).pop_front();
-        own.or_else(|| lines.next.pop_front()).unwrap_or(Reply::Issue)
+        of(&mut lines).pop_front().or_else(|| lines.next.pop_front()).unwrap_or(Reply::Issue)
     }
 
     async fn hold(&self) {
@@ -435,6 +442,10 @@ where
 
     fn rotation(&self) -> Rotation {
         self.rotation
+    }
+
+    fn revocation_reach(&self) -> RevocationReach {
+        self.revocation_reach
     }
 
     fn placement(&self) -> Option<Placement> {

@@ -183,6 +183,9 @@ async fn a_save_that_must_wait_for_a_newer_claim_ends_with_what_that_one_got() {
     let token = scene.token().await.unwrap();
     assert_eq!((token.expose_secret(), token.generation()), ("access-3", 3));
     assert_eq!((former.script.refreshes(), scene.script.refreshes()), (2, 1));
+    // What could not be saved is of the grant that the session lives by.
+    assert_eq!((former.script.revocations(), scene.script.revocations()), (0, 0));
+    assert!(!scene.news().contains(&EventKind::Orphaned));
 }
 
 #[tokio::test]

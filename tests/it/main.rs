@@ -34,6 +34,7 @@ mod listing;
 mod logins;
 mod oauth2;
 mod one_refresh;
+mod orphans;
 mod renewal;
 mod saving;
 mod scene;

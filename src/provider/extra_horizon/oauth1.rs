@@ -15,8 +15,8 @@ use super::{Attributes, DeadStatuses, answer, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::wire::Members;
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
-    wire,
+    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, Wire, wire,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -168,6 +168,11 @@ impl Provider for OAuth1 {
     }
 
     /// None: requests are signed one by one.
+    /// A revocation deletes one token by its record's id.
+    fn revocation_reach(&self) -> RevocationReach {
+        RevocationReach::OneGrant
+    }
+
     fn placement(&self) -> Option<Placement> {
         None
     }

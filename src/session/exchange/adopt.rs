@@ -106,7 +106,10 @@ impl Exchange {
 fn outcome(end: &End) -> Result<Adopted, Error> {
     match end {
         End::Active(_) => Ok(Adopted::Yes),
-        End::Superseded { .. } | End::Challenge(_) => Err(Error::new(ErrorKind::Superseded)),
+        // Whoever adopts has the tokens still, and they are not ours to be ended.
+        End::Superseded { .. } | End::Orphaned(_) | End::Challenge(_) => {
+            Err(Error::new(ErrorKind::Superseded))
+        }
         End::Failed(Failure { error, .. }) => Err(error.clone()),
     }
 }

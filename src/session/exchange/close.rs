@@ -6,8 +6,11 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
+use super::orphan::{self, Orphan};
 use super::{save, unstored};
 use crate::error::{Error, ErrorKind};
+use crate::provider::client::Client;
+use crate::provider::gate::Permit;
 use crate::provider::{ExchangeError, FailureClass, Revoked};
 use crate::session::core::Core;
 use crate::session::flight::{Landing, Pilot};
@@ -30,7 +33,8 @@ pub(crate) async fn close(
     reply: oneshot::Sender<Result<Ending, Error>>,
     _place: Place,
 ) {
-    let ending = match durably(&core, &slot).await {
+    let mut orphan = None;
+    let ending = match durably(&core, &slot, &mut orphan).await {
         Ok(closed) => match core.apply(&slot, Input::ClosedDurably { closed }) {
             Some(Start::Revoke) => Ok(tell(&core, &slot).await),
             _ => Ok(Ending::LocalOnly),
@@ -38,6 +42,9 @@ pub(crate) async fn close(
         Err(failed) => Err(failed.of_session(slot.id())),
     };
     drop(reply.send(ending));
+    if let Some(orphan) = &orphan {
+        orphan::end(&core, &slot, orphan).await;
+    }
     slot.land(&pilot, Landing::Again);
     core.deliver(&slot, Message::Ended);
 }
@@ -61,13 +68,15 @@ pub(super) async fn tell_before(core: &Core, slot: &Slot) {
 
 /// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
 /// would bring it back, and its user was told that it is gone.
-async fn durably(core: &Core, slot: &Slot) -> Result<Closed, Error> {
+async fn durably(core: &Core, slot: &Slot, orphan: &mut Option<Orphan>) -> Result<Closed, Error> {
     let rest = slot.look(|state| state.rest().map(|rest| rest.into_owned()));
     let (mut epoch, mut generation) = rest.as_ref().map_or((0, 0), |rest| rest.counters());
     let mut outbox = rest.and_then(|rest| rest.credentials().cloned());
     for _ in 0..CLOSE_TRIES {
         let close = async {
-            save::first(core, slot).await?;
+            if let Some(late) = save::first(core, slot).await? {
+                *orphan = Some(late);
+            }
             core.store.close(slot.id(), store::Close { generation, at: core.now() }).await
         };
         let closed = within(&*core.clock, core.policy.store_wait, close).await;
@@ -116,6 +125,20 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
 }
 
 async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revoked, Error> {
+    ready(core, slot, credentials).await?.ask(core, slot, credentials).await
+}
+
+/// A turn at the server, to tell it of an end.
+pub(super) struct Asking {
+    client: Arc<Client>,
+    permit: Permit,
+}
+
+pub(super) async fn ready(
+    core: &Core,
+    slot: &Slot,
+    credentials: &Credentials,
+) -> Result<Asking, Error> {
     let Some(client) = slot.site.client() else {
         return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
     };
@@ -123,18 +146,30 @@ async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revo
         return Err(super::foreign().error);
     }
     let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
-    let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
-    let provider = &*client.provider;
-    let exchange = async {
-        provider.prepare(&wire).await?;
-        provider.revoke(&wire, credentials).await
-    };
-    let exchange = AssertUnwindSafe(exchange).catch_unwind();
-    // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.
-    let ended = within(&*core.clock, core.policy.exchange_budget, exchange).await;
-    drop(permit);
-    match ended {
-        Some(Ok(answer)) => answer.map_err(ExchangeError::into_error),
-        Some(Err(_)) | None => Err(ExchangeError::new(FailureClass::Ambiguous).into_error()),
+    Ok(Asking { client, permit })
+}
+
+impl Asking {
+    pub(super) async fn ask(
+        self,
+        core: &Core,
+        slot: &Slot,
+        credentials: &Credentials,
+    ) -> Result<Revoked, Error> {
+        let Self { client, permit } = self;
+        let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
+        let provider = &*client.provider;
+        let exchange = async {
+            provider.prepare(&wire).await?;
+            provider.revoke(&wire, credentials).await
+        };
+        let exchange = AssertUnwindSafe(exchange).catch_unwind();
+        // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.
+        let ended = within(&*core.clock, core.policy.exchange_budget, exchange).await;
+        drop(permit);
+        match ended {
+            Some(Ok(answer)) => answer.map_err(ExchangeError::into_error),
+            Some(Err(_)) | None => Err(ExchangeError::new(FailureClass::Ambiguous).into_error()),
+        }
     }
 }

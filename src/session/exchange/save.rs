@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
+use super::orphan::{self, Orphan};
 use crate::clock::Now;
 use crate::crash::CrashPoint;
 use crate::session::core::Core;
@@ -23,9 +24,10 @@ pub(super) fn due_at(held: &Held, now: Now, ahead: bool) -> Option<SystemTime> {
 }
 
 /// Saves what the slot owes within the time that callers are made to wait. Past it, the statement
-/// goes on and the credentials are served as owed. False if they are not the session's any more.
-pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> bool {
-    let Some(owed) = slot.owed() else { return true };
+/// goes on and the credentials are served as owed. They come back if they are not the session's
+/// any more.
+pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> Option<Orphan> {
+    let owed = slot.owed()?;
     let (store, id, save) = (Arc::clone(&core.store), slot.id().clone(), Arc::clone(&owed));
     // In a task of its own, so that a slow statement is not dropped half-way. Whoever pays later
     // sends it again, and it finds its own attempt.
@@ -38,22 +40,21 @@ pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> bool {
         }
         Some(Ok(Err(unsaved))) => {
             owe(core, slot, &unsaved);
-            true
+            None
         }
         Some(Err(_)) | None => {
             owe(core, slot, &StoreError::new(StoreErrorKind::Slow));
-            true
+            None
         }
     }
 }
 
 /// Saves what is owed before a claim or a close: a statement on what the store does not have
-/// could not be compared.
-pub(super) async fn first(core: &Core, slot: &Slot) -> Result<(), StoreError> {
-    let Some(owed) = slot.owed() else { return Ok(()) };
+/// could not be compared. What is not the session's any more comes back.
+pub(super) async fn first(core: &Core, slot: &Slot) -> Result<Option<Orphan>, StoreError> {
+    let Some(owed) = slot.owed() else { return Ok(None) };
     let committed = core.store.commit(slot.id(), Commit::clone(&owed)).await?;
-    settle(core, slot, &owed, committed);
-    Ok(())
+    Ok(settle(core, slot, &owed, committed))
 }
 
 /// Pays what the slot owes, for as long as it takes. Shutdown presses for one attempt at once.
@@ -77,8 +78,9 @@ pub(super) async fn pay(core: &Core, slot: &Slot) {
         };
         match committed {
             Ok(committed) => {
-                if !settle(core, slot, &owed, committed) {
+                if let Some(orphan) = settle(core, slot, &owed, committed) {
                     core.apply(slot, Input::Outdated);
+                    orphan::end(core, slot, &orphan).await;
                 }
             }
             Err(unsaved) => owe(core, slot, &unsaved),
@@ -92,8 +94,9 @@ pub(super) fn resume(core: &Arc<Core>, slot: &Arc<Slot>) {
     core.tasks.run(async move { pay(&payer, &debtor).await });
 }
 
-/// False if the credentials are not the session's any more.
-fn settle(core: &Core, slot: &Slot, owed: &Arc<Commit>, committed: Committed) -> bool {
+/// The credentials come back if they are not the session's any more: to one of those who save
+/// them, whoever hears of it first.
+fn settle(core: &Core, slot: &Slot, owed: &Arc<Commit>, committed: Committed) -> Option<Orphan> {
     match committed {
         Committed::Stored { epoch, generation, suspect } => {
             // Not if another statement of the same commit was faster: then the slot may hold
@@ -101,13 +104,13 @@ fn settle(core: &Core, slot: &Slot, owed: &Arc<Commit>, committed: Committed) ->
             if slot.pay(owed) {
                 core.apply(slot, Input::Saved { epoch, generation, suspect });
             }
-            true
+            None
         }
         Committed::Busy => {
             core.apply(slot, Input::Owed);
-            true
+            None
         }
-        Committed::Superseded => !slot.pay(owed),
+        Committed::Superseded => slot.pay(owed).then(|| Orphan::new(owed)),
     }
 }
 

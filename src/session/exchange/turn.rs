@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Exchange, elsewhere, save, shut_out};
+use super::{Exchange, elsewhere, orphan, save, shut_out};
 use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -67,6 +67,7 @@ impl Exchange {
         };
         let last = self.core.now().boot.after(patience);
         loop {
+            self.paid().await?;
             // Everything slow that needs no claim comes before the claim.
             let permit = match wants {
                 Wants::Exchange => Some(self.ready().await?),
@@ -91,6 +92,16 @@ impl Exchange {
         }
     }
 
+    /// Saves what is owed. What comes back was closed or begun anew by another process, and is told
+    /// of before there is a claim, whose time it would take.
+    async fn paid(&self) -> Result<(), Failure> {
+        let Self { core, slot, .. } = self;
+        if let Some(late) = self.stored(save::first(core, slot)).await? {
+            orphan::end(core, slot, &late).await;
+        }
+        Ok(())
+    }
+
     async fn ready(&self) -> Result<Permit, Failure> {
         let permit = match self.client.gate.enter(&*self.core.clock).await {
             Ok(permit) => permit,
@@ -102,7 +113,6 @@ impl Exchange {
 
     async fn claim(&self, intent: Intent, at: Now) -> Result<Claimed, Failure> {
         let Self { core, slot, .. } = self;
-        self.stored(save::first(core, slot)).await?;
         let (owner, lease) = (core.owner, core.policy.lease);
         let claim = Claim { owner, intent, epoch: self.epoch, generation: self.base, at, lease };
         self.stored(core.store.claim(slot.id(), claim)).await

@@ -3,7 +3,7 @@
 use super::table::{Done, Stored, Tables};
 use crate::key::SessionId;
 use crate::store::seal::Sealed;
-use crate::store::statement::{self, Change, Claiming, Closing};
+use crate::store::statement::{self, Change, Claiming, Closing, Fences};
 use crate::store::{Claim, Close, Commit, Committed, Phase, Record, Settle, Settled, TakeOver};
 
 pub(super) fn load(tables: &mut Tables<'_>, id: &SessionId) -> Done<Option<Record<Sealed>>> {
@@ -15,13 +15,19 @@ pub(super) fn claim(
     id: &SessionId,
     claim: &Claim,
 ) -> Done<Claiming<Sealed>> {
-    let (found, fences) = (tables.find(id)?, tables.fences()?);
+    let found = tables.find(id)?;
+    let fences = fences(tables, found.record.as_ref())?;
+    let there = found.record.is_some();
     let claiming = statement::claim(found.record, fences, claim);
     if let Claiming::Granted(record) = &claiming {
         // Here and not with the commit: what has no room must not be sent for.
         tables.room.check()?;
         let hold = tables.hold(claim.at.boot, record);
-        tables.put(id, record, Some(&hold))?;
+        if there {
+            tables.put_claim(id, record, &hold)?;
+        } else {
+            tables.put(id, record, Some(&hold))?;
+        }
     }
     Ok(claiming)
 }
@@ -32,13 +38,23 @@ pub(super) fn commit(
     commit: &Commit,
     sealed: &Sealed,
 ) -> Done<Committed> {
-    let (found, fences) = (tables.find(id)?, tables.fences()?);
+    let found = tables.find(id)?;
+    let fences = fences(tables, found.record.as_ref())?;
     let (committed, record) = statement::commit(found.record, fences, commit, sealed.clone());
     if let Some(record) = record {
         tables.put(id, &record, found.hold.as_ref())?;
         tables.log.stored(id, record.epoch, record.generation)?;
     }
     Ok(committed)
+}
+
+/// What is remembered of records that are gone, if it matters here: a session that was established
+/// is found, or it is not there.
+fn fences(tables: &mut Tables<'_>, found: Option<&Record<Sealed>>) -> Done<Fences> {
+    match found {
+        Some(record) if record.epoch > 0 => Ok(Fences::default()),
+        Some(_) | None => tables.fences(),
+    }
 }
 
 pub(super) fn settle(tables: &mut Tables<'_>, id: &SessionId, settle: &Settle) -> Done<Settled> {

@@ -214,6 +214,8 @@ struct Owner<'c> {
     clock: SystemClock,
     peers: Peers,
     version: Statement<'c>,
+    begin: Statement<'c>,
+    commit: Statement<'c>,
     /// When the last batch had the lock.
     locked: Duration,
 }
@@ -237,16 +239,20 @@ impl<'c> Owner<'c> {
     ) -> rusqlite::Result<Self> {
         let (clock, peers) = (SystemClock::new(), Peers::default());
         let version = conn.prepare("PRAGMA data_version")?;
+        let (begin, commit) = (conn.prepare("BEGIN IMMEDIATE")?, conn.prepare("COMMIT")?);
+        let (level, locked) = ("", Duration::ZERO);
         Ok(Self {
             conn,
             holder,
             tables,
             synchronous,
-            level: "",
+            level,
             clock,
             peers,
             version,
-            locked: Duration::ZERO,
+            begin,
+            commit,
+            locked,
         })
     }
 
@@ -305,7 +311,7 @@ impl<'c> Owner<'c> {
             self.conn.execute_batch(level)?;
             self.level = level;
         }
-        self.conn.execute_batch("BEGIN IMMEDIATE")
+        self.begin.execute([]).map(drop)
     }
 
     /// Does a batch in the transaction that was begun, and ends it.
@@ -316,8 +322,8 @@ impl<'c> Owner<'c> {
         let done = if firm { self.tell_peers() } else { Ok(()) };
         let done =
             done.and_then(|()| batch.iter_mut().try_for_each(|job| job.work(&mut self.tables)));
-        match done.and_then(|()| self.conn.execute_batch("COMMIT")) {
-            Ok(()) => batch.into_iter().for_each(|job| job.answer(None)),
+        match done.and_then(|()| self.commit.execute([])) {
+            Ok(_) => batch.into_iter().for_each(|job| job.answer(None)),
             Err(error) => {
                 // It may have been rolled back already; then there is nothing to be done.
                 drop(self.conn.execute_batch("ROLLBACK"));

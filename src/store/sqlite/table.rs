@@ -34,6 +34,13 @@ const PUT: &str = "INSERT INTO session (provider, tenant, token_id, epoch, gener
         sealed = ?17, outbox = ?18, key_id = ?19, suspect = ?20, lost = ?21, retry_at = ?22,
         tries = ?23, due_at = ?24";
 
+/// What a claim changes of a row that is there. Not all of it, because what stands in an index is
+/// written there again even if it is the same.
+const CLAIM: &str = "UPDATE session SET fence = ?4, phase = ?5, lease_owner = ?6,
+        lease_intent = ?7, lease_before = ?8, lease_from = ?9, lease_until = ?10,
+        lease_holder = ?11, lease_boot = ?12, tries = ?13
+    WHERE provider = ?1 AND tenant = ?2 AND token_id = ?3";
+
 const OF_ID: &str = "provider = ?1 AND tenant = ?2 AND token_id = ?3";
 
 /// A record, and what its row knows of the lease beside it.
@@ -69,6 +76,7 @@ pub(super) struct Tables<'c> {
     holder: &'c Holder,
     find: Statement<'c>,
     put: Statement<'c>,
+    claim: Statement<'c>,
     remove: Statement<'c>,
     fences: Statement<'c>,
     set_fences: Statement<'c>,
@@ -87,6 +95,7 @@ impl<'c> Tables<'c> {
             holder,
             find: conn.prepare(&format!("SELECT {COLUMNS} FROM session WHERE {OF_ID}"))?,
             put: conn.prepare(PUT)?,
+            claim: conn.prepare(CLAIM)?,
             remove: conn.prepare(&format!("DELETE FROM session WHERE {OF_ID}"))?,
             fences: conn.prepare("SELECT removed, deleted FROM store")?,
             set_fences: conn.prepare("UPDATE store SET removed = ?1, deleted = ?2")?,
@@ -146,6 +155,33 @@ impl<'c> Tables<'c> {
             record.retry_at.map(code::of_wall),
             record.tries,
             record.due_at.map(code::of_wall),
+        ])?;
+        Ok(())
+    }
+
+    /// Writes what a claim changes of a record that is there.
+    pub(super) fn put_claim(
+        &mut self,
+        id: &SessionId,
+        record: &Record<Sealed>,
+        hold: &Hold,
+    ) -> Done<()> {
+        let (provider, tenant, token_id) = key(id);
+        let lease = record.lease.as_ref();
+        self.claim.execute(params![
+            provider,
+            tenant,
+            token_id,
+            code::of_count(record.fence),
+            code::of_phase(record.phase),
+            lease.map(|lease| lease.owner.0.cast_signed()),
+            lease.map(|lease| code::of_intent(lease.intent)),
+            lease.map(|lease| code::of_phase(lease.before)),
+            hold.from,
+            hold.until,
+            hold.holder,
+            hold.boot,
+            record.tries,
         ])?;
         Ok(())
     }

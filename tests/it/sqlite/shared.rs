@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use session_warden::clock::Clock;
+use session_warden::event::EventKind;
 use session_warden::provider::Rotation;
 use session_warden::store::{Phase, Store};
 use session_warden::testing::{ManualClock, Reply};
@@ -87,6 +89,7 @@ async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_
     assert_eq!(late.kind(), ErrorKind::NotEstablished, "{late:?}");
     two.clock.advance(10 * LIFE).await;
     assert_eq!(two.record().await, (Phase::Closed, 1, None), "the late answer is not stored");
+    assert_eq!(two.one.script.revocations(), 1, "but the server is told of it");
     for process in [&two.one, &two.other] {
         let closed = until(&two.clock, process.session.permission_token()).await.unwrap_err();
         assert_eq!(closed.kind(), ErrorKind::NotEstablished);
@@ -95,15 +98,20 @@ async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_
 
 #[tokio::test]
 async fn a_late_answer_to_a_refresh_of_the_former_grant_is_not_stored_over_the_new_one() {
-    let (two, refreshing) = Two::refreshing().await;
+    let (mut two, refreshing) = Two::refreshing().await;
     // The one falls silent; when its lease is over, a user signs in at the other.
     let took = establish(&two, &two.other, "the-others").await;
     assert!(took >= 20 * SECOND, "not beside the refresh: {took:?}");
     two.one.script.release();
     drop(until(&two.clock, refreshing).await.unwrap());
+    // The file answers in real time.
+    let events = &mut two.one.events;
+    let told = async { while events.next().await.unwrap().kind != EventKind::Orphaned {} };
+    tokio::time::timeout(10 * SECOND, told).await.unwrap();
     two.clock.advance(SECOND).await;
     assert_eq!(two.record().await, (Phase::Active, 2, Some("the-others".to_owned())));
     let token = until(&two.clock, two.one.session.permission_token()).await.unwrap();
     assert_eq!((token.epoch(), token.expose_secret()), (2, "the-others"));
     assert_eq!((two.one.script.refreshes(), two.other.script.establishes()), (1, 1));
+    assert_eq!(two.one.script.revocations(), 0, "it could end the new grant");
 }

@@ -1,0 +1,274 @@
+//! Answers that come when the session is another's, and what becomes of their tokens at the server.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use session_warden::event::{EventKind, Events};
+use session_warden::provider::RevocationReach;
+use session_warden::provider::oauth2::{OAuth2, Password};
+use session_warden::session::{Adopt, Revocation};
+use session_warden::store::{MemoryStore, Phase, Store};
+use session_warden::testing::{
+    Endpoint, FakeAuthServer, Fault, Faults, FaultyStore, ManualClock, Reply, Statement,
+};
+use session_warden::token::Tokens;
+use session_warden::transport::TransportConfig;
+use session_warden::{Error, ErrorKind, PermissionToken, Session, Supervisor};
+use tokio::task::JoinHandle;
+
+use crate::scene::Scene;
+use crate::support::{SECOND, key, provider_of, until};
+
+/// One of two processes.
+struct Side {
+    supervisor: Supervisor,
+    session: Session<OAuth2>,
+    faults: Faults,
+    events: Events,
+}
+
+impl Side {
+    async fn start(provider: OAuth2, store: &MemoryStore, clock: &ManualClock) -> Self {
+        let store = FaultyStore::new(store.clone());
+        let faults = store.faults();
+        let supervisor = Supervisor::builder()
+            .clock(clock.clone())
+            .store(store)
+            .transport(TransportConfig::default().allow_loopback_http())
+            .provider("oauth2", provider)
+            .start()
+            .await
+            .unwrap();
+        let session = supervisor.sessions("oauth2").unwrap().session(key("device"));
+        let events = supervisor.subscribe();
+        Self { supervisor, session, faults, events }
+    }
+
+    /// What was reported since the last look.
+    fn news(&mut self) -> Vec<EventKind> {
+        let mut news = Vec::new();
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            news.push(event.kind);
+        }
+        news
+    }
+}
+
+/// Two processes on one store, at one server, with a session that the one established.
+struct Two {
+    server: FakeAuthServer,
+    clock: ManualClock,
+    store: MemoryStore,
+    one: Side,
+    other: Side,
+}
+
+impl Two {
+    async fn start(reach: RevocationReach) -> Self {
+        let (clock, store) = (ManualClock::new(), MemoryStore::new());
+        let server = FakeAuthServer::builder().clock(clock.clone()).start().await.unwrap();
+        let provider = provider_of(&server).revocation_reach(reach);
+        let one = Side::start(provider.clone(), &store, &clock).await;
+        let other = Side::start(provider, &store, &clock).await;
+        let _ = one.session.establish(Password::new("ada", "ok")).await.unwrap();
+        assert_eq!(other.session.permission_token().await.unwrap().generation(), 1);
+        Self { server, clock, store, one, other }
+    }
+
+    /// The one's refresh, which the server has processed and not answered.
+    async fn refreshing(&self) -> JoinHandle<Result<PermissionToken, Error>> {
+        self.server.fail_next(Endpoint::Token, Fault::HoldUntilReleased);
+        let session = self.one.session.clone();
+        let refreshing = tokio::spawn(async move { session.refresh().await });
+        self.server.held(1).await;
+        refreshing
+    }
+
+    /// The one has new tokens that it cannot save, and the other establishes the session anew.
+    async fn owed_and_begun_anew(&mut self) -> PermissionToken {
+        self.one.faults.fail_always(Statement::Commit, true);
+        assert_eq!(self.one.session.refresh().await.unwrap().generation(), 2);
+        self.anew(&self.other).await;
+        assert_eq!((self.server.live_grants(), self.server.count(Endpoint::Revoke)), (2, 0));
+        self.one.news();
+        self.other.session.permission_token().await.unwrap()
+    }
+
+    /// Signs in, when the other side's lease has ended.
+    async fn anew(&self, side: &Side) {
+        let session = side.session.clone();
+        let signing_in =
+            tokio::spawn(async move { session.establish(Password::new("ada", "ok")).await });
+        // No longer: the server answers in real time, and is waited for by this clock.
+        self.clock.advance(22 * SECOND).await;
+        let _ = signing_in.await.unwrap().unwrap();
+    }
+
+    /// The one's tokens come to the store at last.
+    async fn pays(&self) {
+        self.one.faults.fail_always(Statement::Commit, false);
+        while self.one.supervisor.snapshot().unsaved > 0 {
+            self.clock.advance(SECOND).await;
+        }
+    }
+
+    /// Until the server was told of so many ends.
+    async fn told(&self, count: u64) {
+        let told = self.server.wait_for_count(Endpoint::Revoke, count);
+        tokio::time::timeout(10 * SECOND, told).await.unwrap();
+    }
+
+    /// Until no more than so many grants live at the server, which answers in real time.
+    async fn ended(&self, left: usize) {
+        let ended = async {
+            while self.server.live_grants() > left {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(10 * SECOND, ended).await.unwrap();
+    }
+
+    async fn phase(&self) -> (Phase, u64) {
+        let record = self.store.load(self.one.session.id()).await.unwrap().unwrap();
+        (record.phase, record.epoch)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_for_a_session_that_was_closed_meanwhile_is_revoked_at_the_server() {
+    let mut two = Two::start(RevocationReach::Unknown).await;
+    let refreshing = two.refreshing().await;
+    // The server hears nothing of the close itself, or its grant would have ended already.
+    let down = Fault::Status { code: 500, retry_after: None, body: None };
+    two.server.fail_next(Endpoint::Revoke, down);
+    assert_eq!(two.other.session.revoke().await.unwrap(), Revocation::Queued);
+    assert_eq!((two.phase().await, two.server.live_grants()), ((Phase::Closed, 1), 1));
+    two.one.news();
+    two.server.release();
+    let late = refreshing.await.unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::NotEstablished);
+    assert_eq!((two.server.live_grants(), two.server.count(Endpoint::Revoke)), (0, 2));
+    assert_eq!((two.phase().await, two.one.news()), ((Phase::Closed, 1), vec![]));
+    let closed = two.one.session.permission_token().await.unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::NotEstablished);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_server_cannot_be_told_of_is_tried_once_and_reported() {
+    let mut two = Two::start(RevocationReach::Unknown).await;
+    let refreshing = two.refreshing().await;
+    let down = Fault::Status { code: 500, retry_after: None, body: None };
+    two.server.fail_next_n(Endpoint::Revoke, 2, down);
+    assert_eq!(two.other.session.revoke().await.unwrap(), Revocation::Queued);
+    two.one.news();
+    two.server.release();
+    assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::NotEstablished);
+    assert_eq!(two.server.count(Endpoint::Revoke), 2);
+    assert_eq!(two.one.news(), [EventKind::Orphaned]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_holds_a_late_answers_callers_for_the_budget_alone() {
+    let mut two = Two::start(RevocationReach::Unknown).await;
+    let refreshing = two.refreshing().await;
+    let down = Fault::Status { code: 500, retry_after: None, body: None };
+    two.server.fail_next(Endpoint::Revoke, down);
+    assert_eq!(two.other.session.revoke().await.unwrap(), Revocation::Queued);
+    two.server.fail_next(Endpoint::Revoke, Fault::HoldBeforeProcessing);
+    two.one.news();
+    two.server.release();
+    two.told(2).await;
+    assert!(!refreshing.is_finished());
+    two.clock.advance(10 * SECOND).await;
+    assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::NotEstablished);
+    assert_eq!(two.one.news(), [EventKind::Orphaned]);
+}
+
+#[tokio::test]
+async fn tokens_that_were_owed_when_their_session_was_closed_are_revoked() {
+    let two = Two::start(RevocationReach::Unknown).await;
+    two.one.faults.fail_always(Statement::Commit, true);
+    assert_eq!(two.one.session.refresh().await.unwrap().generation(), 2);
+    let down = Fault::Status { code: 500, retry_after: None, body: None };
+    two.server.fail_next(Endpoint::Revoke, down);
+    assert_eq!(until(&two.clock, two.other.session.revoke()).await.unwrap(), Revocation::Queued);
+    assert_eq!((two.phase().await, two.server.live_grants()), ((Phase::Closed, 1), 1));
+    // The other is gone with what it should tell the server: it is the one that does.
+    let _ = two.other.supervisor.shutdown(Duration::ZERO).await;
+    two.pays().await;
+    two.ended(0).await;
+    assert_eq!(two.phase().await, (Phase::Closed, 1));
+}
+
+#[tokio::test]
+async fn tokens_of_a_former_grant_are_reported_where_a_revocation_may_end_the_new_one() {
+    let mut two = Two::start(RevocationReach::Unknown).await;
+    let winner = two.owed_and_begun_anew().await;
+    two.pays().await;
+    assert_eq!(two.one.news(), [EventKind::Orphaned]);
+    assert_eq!((two.server.live_grants(), two.server.count(Endpoint::Revoke)), (2, 0));
+    assert!(two.server.is_active(winner.expose_secret()));
+    assert_eq!(two.one.session.permission_token().await.unwrap().epoch(), 2);
+}
+
+#[tokio::test]
+async fn tokens_of_a_former_grant_are_revoked_where_that_ends_them_alone_and_the_new_ones_live() {
+    let mut two = Two::start(RevocationReach::OneGrant).await;
+    let winner = two.owed_and_begun_anew().await;
+    two.pays().await;
+    two.ended(1).await;
+    until(&two.clock, two.one.session.permission_token()).await.unwrap();
+    assert_eq!((two.server.live_grants(), two.server.count(Endpoint::Revoke)), (1, 1));
+    assert!(two.server.is_active(winner.expose_secret()));
+    assert_eq!(two.one.news(), []);
+    let newer = two.other.session.refresh().await.unwrap();
+    assert_eq!((newer.epoch(), two.phase().await), (2, (Phase::Active, 2)));
+}
+
+#[tokio::test]
+async fn tokens_that_are_owed_before_a_grant_are_told_of_before_it_is_claimed() {
+    let two = Two::start(RevocationReach::OneGrant).await;
+    two.one.faults.fail_always(Statement::Commit, true);
+    assert_eq!(two.one.session.refresh().await.unwrap().generation(), 2);
+    two.anew(&two.other).await;
+    two.one.faults.fail_always(Statement::Commit, false);
+    two.server.fail_next(Endpoint::Revoke, Fault::HoldBeforeProcessing);
+    let session = two.one.session.clone();
+    let granted = tokio::spawn(async move { session.establish(Password::new("ada", "ok")).await });
+    two.told(1).await;
+    assert_eq!(two.phase().await, (Phase::Active, 2), "nothing is claimed");
+    two.server.release();
+    let _ = until(&two.clock, granted).await.unwrap().unwrap();
+    assert_eq!((two.phase().await, two.server.count(Endpoint::Revoke)), ((Phase::Active, 3), 1));
+    let token = two.one.session.permission_token().await.unwrap();
+    assert!(two.server.is_active(token.expose_secret()));
+}
+
+#[tokio::test]
+async fn tokens_of_a_session_that_was_forgotten_meanwhile_are_reported_and_not_revoked() {
+    let mut scene = Scene::expired().await;
+    scene.script.refresh(Reply::Hold);
+    let mut callers = scene.callers(1).await;
+    scene.script.held(1).await;
+    scene.news();
+    assert!(scene.store.delete(scene.session.id()).await.unwrap());
+    scene.script.release();
+    until(&scene.clock, callers.join_next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!((scene.news(), scene.script.revocations()), (vec![EventKind::Orphaned], 0));
+}
+
+#[tokio::test]
+async fn tokens_that_somebody_adopts_too_late_are_still_that_bodys_own() {
+    let mut scene = Scene::established().await;
+    scene.faults.hold(Statement::Commit);
+    let session = scene.session.clone();
+    let tokens = Tokens::new(()).access("access", None).refresh("refresh", None);
+    let adopting = tokio::spawn(async move { session.adopt(tokens, Adopt::Replace).await });
+    scene.clock.advance(Duration::ZERO).await;
+    assert_eq!(scene.record().await.phase, Phase::Claimed);
+    assert!(scene.store.delete(scene.session.id()).await.unwrap());
+    scene.faults.release(Statement::Commit);
+    let late = until(&scene.clock, adopting).await.unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Superseded);
+    assert_eq!((scene.news(), scene.script.revocations()), (vec![], 0));
+}
