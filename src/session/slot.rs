@@ -1,5 +1,7 @@
 //! The small resident part of a session, which outlives its actor.
 
+mod snapshot;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,8 +11,9 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use ractor::{ActorCell, ActorId};
 
+use self::snapshot::Snapshot;
 use super::flight::{Flight, Landing, Pilot};
-use super::machine::{self, Answer, Effects, Held, Input, Moment, Renewable, Rules, State};
+use super::machine::{self, Answer, Effects, Input, Moment, Renewable, Rules, State};
 use super::message::Job;
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
@@ -56,18 +59,6 @@ struct Inner {
     published: u64,
     /// The version of the client that the state was last seen with.
     client: u64,
-}
-
-/// What readers need of a token, in the terms of the coarse clocks.
-struct Snapshot {
-    token: PermissionToken,
-    due: Duration,
-    expires: Duration,
-    /// Boot time of the same, which a suspend does not stop.
-    due_at: Option<BootTime>,
-    expires_at: Option<BootTime>,
-    /// Wall minus monotonic time when this was published.
-    offset: Duration,
 }
 
 /// Where a renewal's grant comes from.
@@ -449,32 +440,6 @@ impl Inner {
         self.owed = None;
         self.quarantine = None;
         self.published = 0;
-    }
-}
-
-impl Snapshot {
-    fn new(held: &Held, token: &PermissionToken, state: &State, now: Now) -> Self {
-        let coarse = |at: Option<BootTime>| {
-            at.map_or(Duration::MAX, |at| now.monotonic.saturating_add(at.since(now.boot)))
-        };
-        let wall = now.wall.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let due_at = machine::due_at(state, held);
-        Self {
-            token: token.clone(),
-            due: coarse(due_at),
-            expires: coarse(held.expires),
-            due_at,
-            expires_at: held.expires,
-            offset: wall.saturating_sub(now.monotonic),
-        }
-    }
-
-    /// The same for readers. The offset is compared within what clock discipline moves.
-    fn is_like(&self, other: &Self) -> bool {
-        self.token.generation() == other.token.generation()
-            && self.due_at == other.due_at
-            && self.expires_at == other.expires_at
-            && self.offset.abs_diff(other.offset) < DRIFT / 4
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use super::super::machine::Held;
 use super::*;
 use crate::key::{ProviderName, SessionKey};
 use crate::policy::{Policy, RefreshPolicy};
