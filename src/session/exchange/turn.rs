@@ -73,9 +73,6 @@ impl Exchange {
                 Wants::Exchange => Some(self.ready().await?),
                 Wants::Adoption | Wants::Import => None,
             };
-            if wants == Wants::Exchange {
-                self.core.steps.at(CrashPoint::BeforeClaim);
-            }
             let at = self.core.now();
             match self.claim(intent, at).await? {
                 Claimed::Granted { fence } => {
@@ -108,6 +105,7 @@ impl Exchange {
             Err(shut) => return Err(shut_out(shut.error, shut.until, self.core.now())),
         };
         self.prepare(&self.client).await?;
+        self.core.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)
     }
 

@@ -1,6 +1,6 @@
 //! How a session is forgotten.
 
-use super::{Effects, Notice, Rest, Start, State};
+use super::{Effects, Notice, Rest, Start, State, exchange};
 
 /// Taken in every state in which no exchange runs, and also of a record that cannot be read: a
 /// damaged one would otherwise stay for ever.
@@ -34,14 +34,8 @@ pub(super) fn forgotten(state: State, effects: &mut Effects) -> State {
 
 /// What had nothing in memory is read again: it may be a record that was never read.
 pub(super) fn forget_failed(state: State) -> State {
-    match state {
-        State::Closing { former: Rest::Vacant { trouble } } => State::Unloaded { trouble },
-        State::Closing { former } => State::Rest(former),
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Revoking { .. } => state,
+    if let State::Closing { former: Rest::Vacant { trouble } } = state {
+        return State::Unloaded { trouble };
     }
+    exchange::close_failed(state)
 }

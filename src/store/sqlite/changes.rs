@@ -99,15 +99,11 @@ impl<'c> Log<'c> {
         let oldest = "SELECT made_at FROM change ORDER BY number LIMIT 1";
         let oldest = self.conn.query_row(oldest, [], |row| row.get(0)).optional()?;
         let stale = oldest.is_some_and(|made: i64| now.since(code::boot(made)) >= TOLD_FOR);
-        let Some(since) = since else {
+        let Some(since) = since.filter(|since| self.read != Some((version, *since))) else {
+            // Whatever is new since is one's own.
             self.read = Some((version, newest));
             return Ok((Changes { mark: newest, of: Some(Vec::new()) }, stale));
         };
-        if self.read == Some((version, since)) {
-            // Whatever is new is one's own.
-            self.read = Some((version, newest));
-            return Ok((Changes { mark: newest, of: Some(Vec::new()) }, stale));
-        }
         let changes = after(self.conn, &self.holder.name, (since, newest), limit)?;
         self.read = Some((version, changes.mark)).filter(|_| changes.mark == newest);
         drop(begun);
