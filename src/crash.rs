@@ -38,10 +38,13 @@ pub(crate) struct Steps {
 impl Steps {
     /// With the feature `testing` this may not return.
     #[cfg(feature = "testing")]
+    #[expect(clippy::panic, reason = "a test says so")]
     pub(crate) fn at(&self, point: CrashPoint) {
         let fate = self.points.as_ref().and_then(|points| points.take(point));
-        if let Some(fate) = fate {
-            meet(fate);
+        match fate {
+            Some(Fate::Panic) => panic!("a crash point says so"),
+            Some(fate) => meet(fate),
+            None => {}
         }
     }
 
@@ -67,13 +70,15 @@ pub enum Fate {
     /// It is stopped (`SIGSTOP`) until somebody lets it go on (`SIGCONT`), and then goes on as if
     /// nothing had been.
     Stop,
+    /// It lives on, and the exchange's own task panics.
+    Panic,
 }
 
 /// Makes the process die or stop at a step of an exchange, for tests that start processes of their
-/// own. Clones are the same points. What is armed fires once, at the first exchange that gets
+/// own, or makes the exchange panic there. Clones are the same points. What is armed fires once, at the first exchange that gets
 /// there.
 ///
-/// On Linux and Android; elsewhere the process aborts, whatever its [`Fate`] was to be.
+/// On Linux and Android; elsewhere the process aborts for each [`Fate`] but [`Fate::Panic`].
 ///
 /// ```no_run
 /// use session_warden::Supervisor;
@@ -135,6 +140,8 @@ fn meet(fate: Fate) {
     let signal = match fate {
         Fate::Kill => Signal::KILL,
         Fate::Stop => Signal::STOP,
+        // Met by its thread alone.
+        Fate::Panic => return,
     };
     // One may always send signals to oneself.
     let _ = kill_process(getpid(), signal);

@@ -1,5 +1,7 @@
 //! What can go wrong, by what the caller should do about it.
 
+mod answered;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub(crate) use self::answered::{Answered, EndpointPath};
 use crate::key::{InvalidKey, SessionId};
 
 /// The result of most calls of this crate.
@@ -29,6 +32,8 @@ struct Inner {
     retry_after: Option<Duration>,
     outcome: Option<ExchangeOutcome>,
     code: Option<ProviderCode>,
+    status: Option<u16>,
+    answered: Option<Answered>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -81,6 +86,12 @@ impl Error {
         self.0.code.as_ref().map(ProviderCode::as_str)
     }
 
+    /// The HTTP status of the server's answer, if the error comes from one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
     /// An error of `kind`, for providers and stores of other crates.
     #[must_use]
     pub fn new(kind: ErrorKind) -> Self {
@@ -91,6 +102,8 @@ impl Error {
             retry_after: None,
             outcome: None,
             code: None,
+            status: None,
+            answered: None,
             source: None,
         }))
     }
@@ -126,6 +139,26 @@ impl Error {
         self.with(|inner| inner.code = code)
     }
 
+    /// The same error with what led to it: the status, code and endpoint of the server's answer, and
+    /// the cause of that error.
+    pub(crate) fn caused_by(self, cause: Option<&Self>) -> Self {
+        let Some(cause) = cause else { return self };
+        let Inner { code, status, answered, source, .. } = &*cause.0;
+        self.with(|inner| {
+            (inner.code, inner.status) = (code.clone(), *status);
+            inner.answered = answered.clone();
+            inner.source = source.clone().or_else(|| Some(Arc::new(cause.clone())));
+        })
+    }
+
+    pub(crate) fn with_status(self, status: Option<u16>) -> Self {
+        self.with(|inner| inner.status = status)
+    }
+
+    pub(crate) fn with_answered(self, answered: Option<Answered>) -> Self {
+        self.with(|inner| inner.answered = answered)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -135,9 +168,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.kind.fmt(f)?;
-        match self.0.about {
-            Some(words) => write!(f, ": {words}"),
-            None => Ok(()),
+        match (self.0.about, &self.0.answered) {
+            (Some(words), _) => write!(f, ": {words}"),
+            (None, Some(answered)) => write!(f, ": {answered}"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -152,6 +186,8 @@ impl fmt::Debug for Error {
             .field("retry_after", &inner.retry_after)
             .field("outcome", &inner.outcome)
             .field("code", &inner.code)
+            .field("status", &inner.status)
+            .field("answered", &inner.answered)
             .field("source", &inner.source)
             .finish()
     }
@@ -228,6 +264,11 @@ pub enum LostReason {
     RefreshExpired,
     /// The server rejected the refresh token (RFC 6749 section 5.2 `invalid_grant`).
     Rejected,
+    /// The server kept giving unclassified answers while it refreshed other sessions of the same
+    /// client, or for longer than [`alone`](crate::policy::UnclassifiedAnswers::alone). The tokens
+    /// are kept: [`refresh`](crate::session::Session::refresh) tries them again, and the schedule
+    /// does about once in each [`retry`](crate::policy::UnclassifiedAnswers::retry).
+    Unclassified,
     /// The server says that the session was revoked.
     Revoked,
     /// An answer was lost, and the server rejected the one retry: the refresh token had been
@@ -242,12 +283,18 @@ pub enum LostReason {
 }
 
 impl LostReason {
+    /// Whether the tokens are kept and tried again.
+    pub(crate) fn is_provisional(self) -> bool {
+        matches!(self, Self::Unclassified)
+    }
+
     /// Whether we ended it ourselves.
     pub(crate) fn is_ours(self) -> bool {
         match self {
             Self::TokensDeleted | Self::SessionDeleted => true,
             Self::RefreshExpired
             | Self::Rejected
+            | Self::Unclassified
             | Self::Revoked
             | Self::LostInDoubt
             | Self::KeyMissing => false,
@@ -260,6 +307,7 @@ impl fmt::Display for LostReason {
         f.write_str(match self {
             Self::RefreshExpired => "the refresh token has expired",
             Self::Rejected => "the server rejected the refresh token",
+            Self::Unclassified => "the server kept giving answers that are not understood",
             Self::Revoked => "the session was revoked at the server",
             Self::LostInDoubt => "a refresh's answer was lost and its token is spent",
             Self::TokensDeleted => "the tokens were deleted",

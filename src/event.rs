@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-use crate::error::LostReason;
+use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
 
 /// Something that happened.
@@ -29,15 +29,24 @@ pub struct Event {
     pub epoch: u64,
     /// What.
     pub kind: EventKind,
+    /// The failure that led to the event. `Some` for [`EventKind::InDoubt`] and
+    /// [`EventKind::BackingOff`], and for [`EventKind::Lost`] if a failed refresh of this process
+    /// lost the session. [`Error::status`] and [`Error::provider_code`] give the status and the
+    /// code of the server's answer, if there was one.
+    pub cause: Option<Error>,
 }
 
 impl Event {
     pub(crate) fn of_session(id: &SessionId, at: SystemTime, epoch: u64, kind: EventKind) -> Self {
-        Self { session: Some(id.clone()), at, epoch, kind }
+        Self { session: Some(id.clone()), at, epoch, kind, cause: None }
     }
 
     pub(crate) fn of_none(at: SystemTime, kind: EventKind) -> Self {
-        Self { session: None, at, epoch: 0, kind }
+        Self { session: None, at, epoch: 0, kind, cause: None }
+    }
+
+    pub(crate) fn caused_by(self, cause: Option<Error>) -> Self {
+        Self { cause, ..self }
     }
 }
 
@@ -58,6 +67,13 @@ pub enum EventKind {
     Lost(LostReason),
     /// The answer to a refresh was lost; the refresh token may be spent.
     InDoubt,
+    /// A refresh failed, and the session is kept. Published for the first failure after a success,
+    /// but not in doubt, while the client is rejected, or while retries are paced. The crate
+    /// retries with a back-off.
+    BackingOff {
+        /// How long no refresh is tried.
+        retry_after: Duration,
+    },
     /// New tokens could not be saved. They are served from memory and saved later.
     SaveOwed,
     /// What was owed is saved.
@@ -161,6 +177,8 @@ impl Publisher {
 fn log(event: &Event) {
     let session = event.session.as_ref().map(tracing::field::display);
     let kind = &event.kind;
+    let cause = event.cause.as_ref().map(Chain);
+    let cause = cause.as_ref().map(tracing::field::display);
     match kind {
         EventKind::Established
         | EventKind::Refreshed
@@ -168,8 +186,10 @@ fn log(event: &Event) {
         | EventKind::Revoked
         | EventKind::Forgotten
         | EventKind::Missed(_) => tracing::debug!(session, ?kind),
-        EventKind::RefreshExpiring { .. } | EventKind::ActorRestarted => {
-            tracing::info!(session, ?kind);
+        EventKind::RefreshExpiring { .. }
+        | EventKind::BackingOff { .. }
+        | EventKind::ActorRestarted => {
+            tracing::info!(session, ?kind, cause);
         }
         EventKind::Lost(_)
         | EventKind::InDoubt
@@ -180,7 +200,29 @@ fn log(event: &Event) {
         | EventKind::ProviderMisconfigured(_)
         | EventKind::ProviderUnknown(_)
         | EventKind::ProviderUnresolved { .. }
-        | EventKind::ForeignAuthority => tracing::warn!(session, ?kind),
+        | EventKind::ForeignAuthority => tracing::warn!(session, ?kind, cause),
+    }
+}
+
+/// An error with its causes and the server's status and code, in one line.
+struct Chain<'e>(&'e Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        write!(f, "{error}")?;
+        let mut cause = std::error::Error::source(error);
+        while let Some(source) = cause {
+            write!(f, ": {source}")?;
+            cause = source.source();
+        }
+        if let Some(status) = error.status() {
+            write!(f, ", status {status}")?;
+        }
+        match error.provider_code() {
+            Some(code) => write!(f, ", code {code}"),
+            None => Ok(()),
+        }
     }
 }
 

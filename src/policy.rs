@@ -1,5 +1,7 @@
 //! Every bound and every waiting time, with its default and the reason for it.
 
+mod fault;
+
 use std::time::Duration;
 
 /// The bounds of one supervisor.
@@ -38,9 +40,10 @@ pub struct Policy {
     /// grace for used tokens that is not longer counts as none. Defaults to 5 s because a request
     /// that is cut off leaves its refresh token in doubt.
     pub repeat_floor: Duration,
-    /// A provider's future that runs this long after its budget lets those who wait for a token
-    /// go with `RetryLater`; who waits for a grant's outcome waits on. Defaults to 5 s, so that a
-    /// transport that ends in time is never overtaken.
+    /// A provider's future that runs this long after its budget is overdue: those who wait for a
+    /// token get `RetryLater`, and so does the caller of a grant, with the
+    /// [`outcome`](crate::Error::outcome) `Ambiguous`. The exchange goes on, and an answer that comes
+    /// after all counts. Defaults to 5 s, so that a transport that ends in time is never overtaken.
     pub overdue_after: Duration,
     /// When a provider's future is dropped, as ambiguous: the one exception to "an exchange is
     /// never dropped". Defaults to 60 s because no transport of this crate runs longer than its
@@ -109,26 +112,6 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
-    /// What contradicts itself in this policy, if anything does.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
-        let Self { exchange_budget, overdue_after, exchange_cut, lease, .. } = self;
-        if self.max_sessions == 0 || self.max_waiters == 0 || self.max_queued_grants == 0 {
-            Some("a bound of the policy is zero")
-        } else if self.events == 0 {
-            Some("the policy's event buffer is zero")
-        } else if *exchange_budget < self.repeat_floor {
-            Some("the policy's exchange budget is below its repeat floor")
-        } else if *lease <= *exchange_budget {
-            Some("the policy's lease is not longer than its exchange budget")
-        } else if *exchange_cut < exchange_budget.saturating_add(*overdue_after) {
-            Some("the policy cuts an exchange before it is overdue")
-        } else {
-            None
-        }
-    }
-}
-
 /// A waiting time that doubles with each failure, up to a cap, with full jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
@@ -146,7 +129,7 @@ impl Backoff {
     pub fn wait(&self, tries: u32, spread: f64) -> Duration {
         let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
         let step = self.base.saturating_mul(doubled).min(self.cap);
-        step.mul_f64(0.1 + 0.9 * spread.clamp(0.0, 1.0))
+        step.mul_f64(0.1 + 0.9 * part(spread))
     }
 }
 
@@ -201,6 +184,8 @@ pub struct RefreshPolicy {
     /// How long before a refresh token's end `RefreshExpiring` is reported; at most half of its
     /// life ahead. Defaults to 24 h, so that somebody awake sees it.
     pub expiring: Duration,
+    /// When unclassified answers lose a session. See [`UnclassifiedAnswers`].
+    pub unclassified: UnclassifiedAnswers,
 }
 
 impl Default for RefreshPolicy {
@@ -212,7 +197,47 @@ impl Default for RefreshPolicy {
             at_most: Duration::from_secs(300),
             jitter: 0.1,
             expiring: Duration::from_secs(24 * 3600),
+            unclassified: UnclassifiedAnswers::default(),
         }
+    }
+}
+
+/// When unclassified answers lose a session
+/// ([`FailureClass::Unclassified`](crate::provider::FailureClass::Unclassified)).
+///
+/// The crate retries the refresh with a back-off. The session is lost, as
+/// [`LostReason::Unclassified`](crate::error::LostReason::Unclassified), when all of this is true:
+///
+/// - it got [`count`](Self::count) unclassified answers since its last success, over at least
+///   [`span`](Self::span); other failures between them do not count and do not reset the count;
+/// - its access token has expired, or an API rejected it;
+/// - another session of the same client succeeded after the first of these answers, or
+///   [`alone`](Self::alone) has passed since then.
+///
+/// The loss is provisional: the tokens are kept, and a refresh that succeeds makes the session
+/// active again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct UnclassifiedAnswers {
+    /// How many unclassified answers since the last success lose a session. Defaults to 3: some
+    /// servers give one to the loser of a race, and no session loses a race three times.
+    pub count: u32,
+    /// The least time from the first of these answers to the last. Defaults to 1 min because a
+    /// server that is being deployed gives them for some seconds.
+    pub span: Duration,
+    /// How long the answers go on before a session is lost although no other session of its client
+    /// succeeded meanwhile. Defaults to 24 h because the client or the server is then more likely
+    /// at fault than the session.
+    pub alone: Duration,
+    /// The longest pause before a session that was lost in this way is tried again. Defaults to
+    /// 24 h, so that all sessions are back within a day of a long outage.
+    pub retry: Duration,
+}
+
+impl Default for UnclassifiedAnswers {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { count: 3, span: Duration::from_secs(60), alone: day, retry: day }
     }
 }
 
@@ -222,9 +247,9 @@ impl RefreshPolicy {
     #[must_use]
     pub fn due_after(&self, life: Duration, spread: f64) -> Duration {
         let most = life / 2;
-        let ahead = life.mul_f64(1.0 - self.fraction.clamp(0.0, 1.0));
+        let ahead = life.mul_f64(1.0 - part(self.fraction));
         let ahead = ahead.min(self.at_most).max(self.at_least);
-        let spread = spread.clamp(0.0, 1.0) * self.jitter.clamp(0.0, 1.0);
+        let spread = part(spread) * part(self.jitter);
         life - ahead.saturating_add(life.mul_f64(spread)).min(most)
     }
 
@@ -234,6 +259,11 @@ impl RefreshPolicy {
     pub fn expiring_after(&self, life: Duration) -> Duration {
         life - self.expiring.min(life / 2)
     }
+}
+
+/// A number of 0..=1; what is no number counts as 0.
+fn part(number: f64) -> f64 {
+    if number.is_nan() { 0.0 } else { number.clamp(0.0, 1.0) }
 }
 
 /// Who notices that a token is due.
@@ -294,10 +324,38 @@ pub const RESENDS: u32 = 3;
 /// 10 s because an actor may be reading the store for [`Policy::store_wait`] first.
 pub const REPLY_WAIT: Duration = Duration::from_secs(10);
 
-/// How often a request that the server called invalid is tried again before it counts as a wrong
-/// configuration. Defaults to 2 because Ory Hydra says so to the loser of a race, and a race is
-/// not lost three times.
-pub const INVALID_RETRIES: u32 = 2;
+/// A caller whose awaited exchange brought no token asks the session again. This many times it asks
+/// without a pause. Defaults to 3: an exchange may end between the caller's question and its
+/// answer.
+pub const ASKED_AGAIN_AT_ONCE: u32 = 3;
+
+/// How long the caller pauses before it asks again, after [`ASKED_AGAIN_AT_ONCE`] times. Defaults
+/// to 10 ms: longer than a step of the session, and too short for a caller to notice.
+pub const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The crate paces a client's retries when this many of its sessions get the same unclassified
+/// answer within [`FAULT_SPAN`]. Defaults to 5: fewer sessions may each be dead on their own.
+pub const FAULT_SESSIONS: usize = 5;
+
+/// The time within which [`FAULT_SESSIONS`] sessions must get the same answer, without a success in
+/// between. Defaults to 1 min: refreshes that are further apart put no load on a server.
+pub const FAULT_SPAN: Duration = Duration::from_secs(60);
+
+/// While retries are paced, one goes out in this time. Defaults to 1 s, which notices within a
+/// second that the server is well again, whatever the number of sessions.
+pub const FAULT_PACE: Duration = Duration::from_secs(1);
+
+/// So many different answers that name nobody are told apart for one client. Defaults to 8 because
+/// a client meets one or two of them; the oldest is forgotten.
+pub const FAULT_KINDS: usize = 8;
+
+/// An API may reject a token that replaced a rejected one. For this long after the replacement,
+/// such a rejection starts no refresh. Defaults to 10 s: a server needs time to spread a new token.
+pub const DAMPING: Duration = Duration::from_secs(10);
+
+/// The span doubles with each refresh that a rejection starts, up to this. Defaults to 10 min, at
+/// which an API that rejects every token costs six refreshes an hour.
+pub const DAMPING_CAP: Duration = Duration::from_secs(600);
 
 /// The schedule looks at the clock at least this often, because timers stand still in a suspend
 /// and deadlines do not. Defaults to 5 min because what it tells ahead, it tells hours ahead, and a
@@ -412,16 +470,6 @@ mod tests {
         assert_eq!(Restarts::default().intensity, 5);
         assert_eq!(ProviderLimits::default().exchanges, 64);
         assert!(ProviderLimits::default().turn < policy.wait);
-    }
-
-    #[test]
-    fn a_policy_that_contradicts_itself_says_how() {
-        let base = Policy::default;
-        assert!(Policy { max_waiters: 0, ..base() }.fault().is_some());
-        assert!(Policy { events: 0, ..base() }.fault().is_some());
-        assert!(Policy { lease: SECOND, ..base() }.fault().is_some());
-        assert!(Policy { exchange_cut: SECOND, ..base() }.fault().is_some());
-        assert!(Policy { exchange_budget: SECOND, ..base() }.fault().is_some());
     }
 
     #[test]

@@ -55,6 +55,17 @@ use crate::token::{Placement, Tokens};
 /// [`FailureClass::Ambiguous`]. All traffic goes through the [`Wire`] that is handed in. An
 /// implementation repeats nothing on its own, except where the server said that it did not
 /// process the request and asked for another at once.
+///
+/// The crate calls these methods once, when the provider is registered, and keeps the results until
+/// the provider is replaced: [`dialect`](Self::dialect), [`authority`](Self::authority),
+/// [`client`](Self::client), [`rotation`](Self::rotation), [`placement`](Self::placement),
+/// [`revocation_reach`](Self::revocation_reach). If one of them panics, the registration is
+/// refused.
+///
+/// These panics change no session. After a panic in [`prepare`](Self::prepare) the exchange counts
+/// as not sent; in [`renewal`](Self::renewal), as if it gave `None`; in
+/// [`authorize`](Self::authorize) the caller gets `Misconfigured`; in
+/// [`rejection`](Self::rejection) the response counts as [`Rejection::None`].
 pub trait Provider: Send + Sync + Sized + 'static {
     /// What [`establish`](Self::establish) takes: a password, a code, security tokens ...
     type Grant: Send + 'static;
@@ -258,6 +269,14 @@ pub(crate) struct Settings {
     renew_with: Option<RenewWith>,
 }
 
+impl Settings {
+    /// What keeps these settings from being used, if anything does.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let Self { provider, refresh, limits, .. } = self;
+        provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault())
+    }
+}
+
 /// Who gives a grant for a session that is lost.
 pub(crate) type RenewWith =
     Arc<dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::Parcel>> + Send + Sync>;
@@ -330,7 +349,7 @@ impl<P: Provider> fmt::Debug for Registration<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
             .field("dialect", &self.settings.provider.dialect())
-            .field("authority", &self.settings.provider.authority().as_str())
+            .field("authority", &self.settings.provider.authority())
             .field("refresh", &self.settings.refresh)
             .field("limits", &self.settings.limits)
             .finish_non_exhaustive()

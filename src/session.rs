@@ -43,8 +43,9 @@ pub use self::adopt::{Adopt, Adopted};
 use self::door::{Door, SlotRef};
 pub use self::list::Filter;
 pub use self::login::Login;
+use self::machine::Input;
 use self::message::{Ending, Granted, Job, Message};
-pub use self::outcome::{Establishment, Revocation, Verdict};
+pub use self::outcome::{Establishment, Invalidation, Revocation, Verdict};
 use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
@@ -168,7 +169,10 @@ impl<P> Session<P> {
     /// again with another token. `body_prefix` is as much of the body as is at hand; vendors say
     /// there what is wrong.
     ///
-    /// A token that the API called dead is not handed out again. Call again once, not in a loop.
+    /// Pass every response to this method, successes too: a success resets the damping to its
+    /// shortest span. After [`Verdict::Retry`], call the API once more, not in a loop. A token that
+    /// the API called dead is not handed out again, unless the rejection is damped (see
+    /// [`invalidate`](Self::invalidate)); the verdict is then [`Verdict::Forward`].
     pub fn rejected(
         &self,
         used: &PermissionToken,
@@ -178,33 +182,62 @@ impl<P> Session<P> {
         // Who has a token of this session's has its provider's client too.
         let Ok(client) = self.client() else { return Verdict::Forward };
         match client.provider.rejection(response, body_prefix) {
-            Rejection::TokenDead => {
-                self.invalidate(used);
-                Verdict::Retry
-            }
+            Rejection::TokenDead => match self.invalidate(used) {
+                Invalidation::Refresh => Verdict::Retry,
+                Invalidation::Damped => Verdict::Forward,
+            },
             Rejection::SessionDead => {
-                self.invalidate(used);
                 if let Some(slot) = self.door.find(&self.id) {
                     let core = &self.door.core;
+                    core.reject(&slot, used.generation());
                     let (dead, place) = (used.generation(), core.tasks.enter());
                     ending::end(core, &slot, dead, LostReason::Revoked, place);
                 }
+                Verdict::Forward
+            }
+            Rejection::None if response.status.is_success() => {
+                self.accept(used);
                 Verdict::Forward
             }
             Rejection::None | Rejection::NotOurs => Verdict::Forward,
         }
     }
 
-    /// Reports that an API rejected `used`. It is not handed out again; a token that has replaced
-    /// it meanwhile is untouched.
-    pub fn invalidate(&self, used: &PermissionToken) {
-        if let Some(slot) = self.door.find(&self.id) {
-            self.door.core.reject(&slot, used.generation());
+    /// Reports that an API rejected `used`. Unless the answer is [`Invalidation::Damped`], `used`
+    /// is not handed out again. A token that has already replaced `used` is not affected.
+    ///
+    /// The answer is `Damped` if `used` itself replaced a rejected token within the last
+    /// [`DAMPING`](crate::policy::DAMPING). The crate then starts no refresh and goes on handing
+    /// out `used`, because other APIs may accept it. So an API that rejects every token does not
+    /// cause one refresh per call. The span doubles with each refresh that a rejection starts, up
+    /// to [`DAMPING_CAP`](crate::policy::DAMPING_CAP). A response that accepts the token (see
+    /// [`rejected`](Self::rejected)) resets the span to `DAMPING`; a refresh by age ends the
+    /// damping.
+    pub fn invalidate(&self, used: &PermissionToken) -> Invalidation {
+        match self.door.find(&self.id) {
+            Some(slot) => {
+                let core = &self.door.core;
+                slot.invalidate(used.generation(), &core.moment(&slot))
+            }
+            None => Invalidation::Refresh,
+        }
+    }
+
+    fn accept(&self, used: &PermissionToken) {
+        let core = &self.door.core;
+        if let Some(slot) = self.slot.get() {
+            slot.accept(used.generation(), || core.moment(slot));
+        } else if let Some(slot) = self.door.find(&self.id) {
+            slot.accept(used.generation(), || core.moment(&slot));
         }
     }
 
     /// A token newer than the one in hand, whether that is due or not. A refresh that runs
     /// already is joined.
+    ///
+    /// It also tries a session that is lost as
+    /// [`LostReason::Unclassified`], with a back-off
+    /// between tries that fail.
     ///
     /// # Errors
     ///
@@ -217,6 +250,7 @@ impl<P> Session<P> {
     pub async fn refresh(&self) -> Result<PermissionToken> {
         let slot = self.obtain()?;
         self.door.look(&slot).await?;
+        self.door.core.apply(&slot, Input::RefreshByHand);
         let held = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().1));
         self.door.token_above(&slot, held, None).await
     }
@@ -232,10 +266,13 @@ impl<P> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time; a revocation that was asked for is carried out.
+    /// May be dropped at any time; the crate still carries out the revocation, also during a
+    /// [`shutdown`](crate::Supervisor::shutdown) that waits long enough. If the revocation is still
+    /// queued when the shutdown ends, it is discarded: the caller gets `ShuttingDown` with
+    /// `NotSent`.
     pub async fn revoke(&self) -> Result<Revocation> {
         let slot = self.obtain()?;
-        Ok(match self.door.queued(&slot, |reply| Job::Close { reply }).await? {
+        Ok(match self.door.queued(&slot, |reply, place| Job::Close { reply, place }).await? {
             Ending::AtServer => Revocation::AtServer,
             Ending::Queued => Revocation::Queued,
             Ending::LocalOnly => Revocation::LocalOnly,
@@ -319,10 +356,12 @@ impl<P: Provider> Session<P> {
     /// # Errors
     ///
     /// `Refused` with the reason. `RetryLater` with
-    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used. `Deadline`,
-    /// which does not say whether it was: the exchange may go on, and
-    /// [`status`](Self::status) tells how it ended. `Capacity`, `Store`, `Misconfigured`,
-    /// `Superseded`, `ShuttingDown`.
+    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used. If the
+    /// provider is [overdue](crate::policy::Policy::overdue_after), the caller gets `RetryLater`
+    /// with `Ambiguous`; the exchange goes on, and a late answer still counts. `ShuttingDown` with
+    /// `NotSent` if the grant was still queued when the shutdown began. `Deadline`, which does not
+    /// say whether the grant was used: the exchange may go on, and [`status`](Self::status) shows
+    /// how it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
     ///
     /// # Cancel safety
     ///
@@ -331,7 +370,7 @@ impl<P: Provider> Session<P> {
     pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
         let grant: P::Grant = grant.into();
         let slot = self.obtain()?;
-        let job = |reply| Job::Establish { grant: Box::new(grant), reply };
+        let job = |reply, _| Job::Establish { grant: Box::new(grant), reply };
         match self.door.queued(&slot, job).await? {
             Granted::Active(credentials) => {
                 self.typed(&credentials).map(|tokens| Establishment::Active(tokens.attributes))

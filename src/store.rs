@@ -6,6 +6,7 @@
 //! [`settle`](Store::settle)d; one whose holder fell silent is [`take_over`](Store::take_over)n.
 //! Each statement is atomic: it compares, and writes only what it found as expected.
 
+mod caught;
 mod memory;
 mod record;
 #[cfg(feature = "sqlite")]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub(crate) use self::caught::Caught;
 pub use self::memory::MemoryStore;
 pub use self::record::{
     Attempt, Changed, ChangedTo, Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due,

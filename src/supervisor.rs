@@ -139,7 +139,10 @@ impl Supervisor {
     ///
     /// From its beginning event streams end, and calls that would need an exchange get
     /// `ShuttingDown`; those that wait for one already get its outcome, and fresh tokens are still
-    /// handed out. Call it after the server that hands out requests has stopped, not before.
+    /// handed out. Grants and adoptions that are queued and have not begun get `ShuttingDown` at
+    /// once, with the [`outcome`](crate::Error::outcome) `NotSent`. Queued revocations and
+    /// [`forget`](Session::forget)s are carried out; those that have not begun when `within` has
+    /// passed get `ShuttingDown`. Call it after the server that hands out requests has stopped, not before.
     ///
     /// # Cancel safety
     ///
@@ -149,9 +152,7 @@ impl Supervisor {
         core.tasks.close();
         core.events.close();
         core.tasks.wait(within, &*core.clock).await;
-        if let Some(actor) = self.link.actor() {
-            actor.stop(None);
-        }
+        self.link.end();
         let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new() };
         self.link.registry.each(|slot| {
             report.exchanges_cut += usize::from(slot.is_busy());
@@ -256,9 +257,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.core.tasks.close();
         self.core.events.close();
-        if let Some(actor) = self.link.actor() {
-            actor.stop(None);
-        }
+        self.link.end();
     }
 }
 

@@ -3,10 +3,13 @@
 use std::future::Future;
 #[cfg(feature = "sqlite")]
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -18,6 +21,22 @@ pub(crate) struct Tasks {
     tracker: TaskTracker,
     runtime: Handle,
     closing: CancellationToken,
+    gone: CancellationToken,
+    /// Ends the sentinel with the supervisor.
+    _over: DropGuard,
+}
+
+/// Lives in a task that does nothing. Its runtime drops it when it is shut down.
+struct Sentinel {
+    closing: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.gone.cancel();
+    }
 }
 
 /// A place among the tasks: shutdown waits for it. Who has one can have more, for what follows from
@@ -27,11 +46,28 @@ pub(crate) struct Place {
     _token: TaskTrackerToken,
 }
 
+#[cfg(test)]
+impl Place {
+    pub(crate) fn of_nobody() -> Self {
+        Self { _token: TaskTracker::new().token() }
+    }
+}
+
 impl Tasks {
     /// On the current runtime; none if there is no runtime.
     pub(crate) fn here() -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
-        Some(Self { tracker: TaskTracker::new(), runtime, closing: CancellationToken::new() })
+        let (closing, gone, over) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let sentinel = Sentinel { closing: closing.clone(), gone: gone.clone() };
+        let ended = over.clone();
+        // The first task, because a runtime drops its oldest tasks first.
+        drop(runtime.spawn(async move {
+            ended.cancelled().await;
+            drop(sentinel);
+        }));
+        let tracker = TaskTracker::new();
+        Some(Self { tracker, runtime, closing, gone, _over: over.drop_guard() })
     }
 
     /// A place for an exchange, unless shutdown has begun.
@@ -62,6 +98,22 @@ impl Tasks {
     /// Ends when shutdown begins.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.closing.clone()
+    }
+
+    /// Whether the runtime of these tasks is shut down: nothing runs on it any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
+    /// Ends when the runtime of these tasks is shut down.
+    pub(crate) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// Says that the runtime is shut down: for a task that sees it first, by being dropped.
+    pub(crate) fn lose(&self) {
+        self.closing.cancel();
+        self.gone.cancel();
     }
 
     /// Begins shutdown; true for the first who does.
@@ -95,6 +147,45 @@ pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Re
 #[expect(clippy::disallowed_methods, reason = "there is no runtime on these threads")]
 pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+/// A future of somebody else's code. Its panics stay in it, also those of its drop: it gives None.
+pub(crate) struct Foreign<F>(Option<F>);
+
+impl<F> Foreign<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self(Some(future))
+    }
+
+    fn clear(&mut self) {
+        let future = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            tracing::error!("a future panicked when it was dropped");
+        }
+    }
+}
+
+impl<F: Future + Unpin> Future for Foreign<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.0 else { return Poll::Ready(None) };
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(context)));
+        if matches!(polled, Ok(Poll::Pending)) {
+            return Poll::Pending;
+        }
+        self.clear();
+        match polled {
+            Ok(Poll::Ready(given)) => Poll::Ready(Some(given)),
+            Ok(Poll::Pending) | Err(_) => Poll::Ready(None),
+        }
+    }
+}
+
+impl<F> Drop for Foreign<F> {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 /// What a future gives, unless the clock's `within` passes first.

@@ -21,29 +21,50 @@ pub(crate) fn rejection(response: &http::response::Parts) -> Rejection {
 /// The `error` of the Bearer challenge, wherever it stands among other challenges (RFC 9110
 /// section 11.6.1).
 pub(crate) fn error(headers: &HeaderMap) -> Option<String> {
+    let mut pieces = values(headers).flat_map(pieces);
+    let is_error = |piece: &Piece<'_>| {
+        piece.scheme.eq_ignore_ascii_case("bearer") && piece.name.eq_ignore_ascii_case("error")
+    };
+    pieces.find(is_error).map(|piece| piece.value.trim_matches('"').to_owned())
+}
+
+/// Whether one of the challenges is of this scheme.
+pub(super) fn challenges(headers: &HeaderMap, scheme: &str) -> bool {
+    values(headers).flat_map(pieces).any(|piece| piece.scheme.eq_ignore_ascii_case(scheme))
+}
+
+fn values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
-    values.filter_map(|value| value.to_str().ok()).find_map(|value| {
-        let mut bearer = false;
-        items(value).find_map(|item| {
-            let (name, value) = match item.split_once('=') {
-                Some((before, value)) => (before.trim_end(), value.trim_start()),
-                None => (item, ""),
-            };
-            // "Bearer realm": a new challenge begins here; a parameter's name is one word.
-            let name = match name.split_once(char::is_whitespace) {
-                Some((scheme, name)) => {
-                    bearer = scheme.eq_ignore_ascii_case("bearer");
-                    name.trim_start()
-                }
-                None if item.contains('=') => name,
-                None => {
-                    bearer = name.eq_ignore_ascii_case("bearer");
-                    return None;
-                }
-            };
-            let found = bearer && name.eq_ignore_ascii_case("error");
-            found.then(|| value.trim_matches('"').to_owned())
-        })
+    values.filter_map(|value| value.to_str().ok())
+}
+
+/// A parameter of a challenge; without a name and a value, the scheme alone.
+struct Piece<'h> {
+    scheme: &'h str,
+    name: &'h str,
+    value: &'h str,
+}
+
+fn pieces(list: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut scheme = "";
+    items(list).map(move |item| {
+        let (name, value) = match item.split_once('=') {
+            Some((before, value)) => (before.trim_end(), value.trim_start()),
+            None => (item, ""),
+        };
+        // "Bearer realm": a new challenge begins here; a parameter's name is one word.
+        let name = match name.split_once(char::is_whitespace) {
+            Some((begins, name)) => {
+                scheme = begins;
+                name.trim_start()
+            }
+            None if item.contains('=') => name,
+            None => {
+                scheme = name;
+                ""
+            }
+        };
+        Piece { scheme, name, value }
     })
 }
 
@@ -91,6 +112,38 @@ mod tests {
             &["Bearer error=\"invalid_request\""],
         ] {
             assert_eq!(judged(401, other), Rejection::NotOurs, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_found_among_others_and_not_in_their_parameters() {
+        let found = |values: &[&'static str]| {
+            let values = values.iter().map(|value| http::HeaderValue::from_static(value));
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::WWW_AUTHENTICATE, value);
+            }
+            challenges(&headers, "basic")
+        };
+        for there in [
+            &["Basic"][..],
+            &["BASIC realm=\"x\""],
+            &["Bearer realm=\"x, y\", error=\"invalid_token\", basic realm=\"z\""],
+            &["Negotiate abc==", "Basic realm=\"x\""],
+            &["Basic realm = \"x\", charset=\"UTF-8\""],
+        ] {
+            assert!(found(there), "{there:?}");
+        }
+        for other in [
+            &[][..],
+            &[""],
+            &["Bearer"],
+            &["Bearer realm=\"a, Basic realm=b\""],
+            &["Bearer scope=\"\\\", Basic\""],
+            &["Basically realm=\"x\""],
+            &["Bearer basic=\"x\""],
+        ] {
+            assert!(!found(other), "{other:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::erased::{Erased, origin};
+use super::erased::Erased;
 use super::gate::Gate;
 use super::means::Means;
 use super::wire::{Budget, Wire};
@@ -25,7 +25,6 @@ pub(crate) struct Client {
     /// Counts the site's clients, from 1.
     pub(crate) version: u64,
     means: Arc<Means>,
-    origin: String,
 }
 
 impl Client {
@@ -40,8 +39,7 @@ impl Client {
         let Settings { provider, refresh, limits, renew_with } = settings;
         let gate = Gate::after(limits, former.map(|former| &former.gate));
         let version = former.map_or(0, |former| former.version) + 1;
-        let origin = origin(&*provider);
-        Self { name, provider, refresh, renew_with, gate, version, means, origin }
+        Self { name, provider, refresh, renew_with, gate, version, means }
     }
 
     /// The wire of one exchange that begins now.
@@ -57,19 +55,19 @@ impl Client {
             longest_retry_after: self.longest_retry_after(),
             challenge: policy.challenge,
         };
-        let issuer = (self.origin.as_str(), self.provider.client());
+        let issuer = (self.origin(), self.provider.client());
         Wire::new(&self.means, clock, session, issuer, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,
     /// nothing of them may be sent.
     pub(crate) fn issued(&self, credentials: &Credentials) -> bool {
-        credentials.authority() == self.origin && credentials.client() == self.provider.client()
+        credentials.authority() == self.origin() && credentials.client() == self.provider.client()
     }
 
     /// The origin that its credentials are bound to.
     pub(crate) fn origin(&self) -> &str {
-        &self.origin
+        self.provider.origin()
     }
 
     /// The provider with its type. `InvalidInput` where another stands in for it.

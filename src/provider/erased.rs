@@ -1,10 +1,10 @@
 //! A provider without its types, as sessions of several providers share it.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use url::Url;
 
 use super::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
@@ -26,8 +26,12 @@ pub(crate) enum ErasedIssued {
 pub(crate) trait Erased: Send + Sync {
     /// The provider itself, for who knows its type.
     fn itself(&self) -> Arc<dyn Any + Send + Sync>;
+    /// What is wrong with the provider, if it cannot be used.
+    fn fault(&self) -> Option<&'static str>;
     fn dialect(&self) -> &'static str;
-    fn authority(&self) -> &Url;
+    fn authority(&self) -> &str;
+    /// The origin that credentials are bound to.
+    fn origin(&self) -> &str;
     fn client(&self) -> &str;
     fn rotation(&self) -> Rotation;
     fn revocation_reach(&self) -> RevocationReach;
@@ -59,16 +63,40 @@ pub(crate) trait Erased: Send + Sync {
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
-/// The origin that credentials are bound to.
-pub(crate) fn origin(provider: &dyn Erased) -> String {
-    provider.authority().origin().ascii_serialization()
-}
-
+/// A provider, and what it says of itself. It is asked for that once, when it is registered: what
+/// panics then cannot be used, and nothing of it can panic later in an actor or a drop.
 pub(crate) struct Adapter<P> {
     provider: Arc<P>,
+    about: About,
+    fault: Option<&'static str>,
+}
+
+/// What a provider says of itself.
+#[derive(Default)]
+struct About {
+    dialect: &'static str,
+    authority: String,
     /// What credentials are bound to. All sessions of the provider share the text.
-    authority: Arc<str>,
+    origin: Arc<str>,
     client: Arc<str>,
+    rotation: Option<Rotation>,
+    reach: RevocationReach,
+    placement: Option<Placement>,
+}
+
+impl About {
+    fn of<P: Provider>(provider: &P) -> Self {
+        let authority = provider.authority();
+        Self {
+            dialect: provider.dialect(),
+            authority: authority.as_str().to_owned(),
+            origin: authority.origin().ascii_serialization().into(),
+            client: provider.client().into(),
+            rotation: Some(provider.rotation()),
+            reach: provider.revocation_reach(),
+            placement: provider.placement(),
+        }
+    }
 }
 
 impl<P: Provider> Erased for Adapter<P> {
@@ -76,32 +104,40 @@ impl<P: Provider> Erased for Adapter<P> {
         Arc::<P>::clone(&self.provider)
     }
 
-    fn dialect(&self) -> &'static str {
-        self.provider.dialect()
+    fn fault(&self) -> Option<&'static str> {
+        self.fault
     }
 
-    fn authority(&self) -> &Url {
-        self.provider.authority()
+    fn dialect(&self) -> &'static str {
+        self.about.dialect
+    }
+
+    fn authority(&self) -> &str {
+        &self.about.authority
+    }
+
+    fn origin(&self) -> &str {
+        &self.about.origin
     }
 
     fn client(&self) -> &str {
-        self.provider.client()
+        &self.about.client
     }
 
     fn rotation(&self) -> Rotation {
-        self.provider.rotation()
+        self.about.rotation.unwrap_or(Rotation::Strict)
     }
 
     fn revocation_reach(&self) -> RevocationReach {
-        self.provider.revocation_reach()
+        self.about.reach
     }
 
     fn placement(&self) -> Option<Placement> {
-        self.provider.placement()
+        self.about.placement.clone()
     }
 
     fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>> {
-        Box::pin(self.provider.prepare(wire))
+        Box::pin(async move { self.provider.prepare(wire).await })
     }
 
     fn establish<'a>(
@@ -145,16 +181,20 @@ impl<P: Provider> Erased for Adapter<P> {
     }
 
     fn bind(&self, mut tokens: Tokens<Arc<str>>) -> Credentials {
-        if let (Some(access), Some(place)) = (&mut tokens.access, self.provider.placement()) {
+        if let (Some(access), Some(place)) = (&mut tokens.access, &self.about.placement) {
             access.secret = access.secret.prefixed(place.prefix());
         }
-        let (authority, client) = (Arc::clone(&self.authority), Arc::clone(&self.client));
+        let About { origin, client, .. } = &self.about;
+        let (authority, client) = (Arc::clone(origin), Arc::clone(client));
         Credentials { tokens, authority, client }
     }
 
     fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
-        let held = held.and_then(|held| typed::<P>(held).ok());
-        self.provider.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+        let asked = caught("renewal", || {
+            let held = held.and_then(|held| typed::<P>(held).ok());
+            self.provider.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+        });
+        asked.flatten()
     }
 
     fn authorize(
@@ -162,19 +202,24 @@ impl<P: Provider> Erased for Adapter<P> {
         signing: &Signing<'_>,
         request: &mut http::request::Parts,
     ) -> Result<(), Error> {
-        self.provider.authorize(signing, request)
+        let signed = caught("authorize", || self.provider.authorize(signing, request));
+        signed.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Misconfigured)
+                .about("the provider panicked when it signed a request"))
+        })
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
-        self.provider.rejection(response, body_prefix)
+        let read = caught("rejection", || self.provider.rejection(response, body_prefix));
+        read.unwrap_or(Rejection::None)
     }
 }
 
 impl<P: Provider> Adapter<P> {
     pub(crate) fn new(provider: P) -> Self {
-        let authority = provider.authority().origin().ascii_serialization().into();
-        let client = provider.client().into();
-        Self { provider: Arc::new(provider), authority, client }
+        let about = caught("getters", || About::of(&provider));
+        let fault = about.is_none().then_some("the provider panicked when it was registered");
+        Self { provider: Arc::new(provider), about: about.unwrap_or_default(), fault }
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
@@ -185,6 +230,15 @@ impl<P: Provider> Adapter<P> {
         let attributes = attributes.into();
         Ok(self.bind(Tokens { access, refresh, token_secret, attributes }))
     }
+}
+
+/// What the provider's own code gives; none if it panics.
+fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
+    let asked = catch_unwind(AssertUnwindSafe(ask)).ok();
+    if asked.is_none() {
+        tracing::error!(what, "the provider panicked");
+    }
+    asked
 }
 
 /// The tokens with their attributes as text, as [`Erased::bind`] takes them.

@@ -4,7 +4,11 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode, Refusal};
+use bytes::Bytes;
+use http::Response;
+
+use crate::error::{Answered, EndpointPath, Error, ErrorKind, ExchangeOutcome};
+use crate::error::{ProviderCode, Refusal};
 
 /// An exchange that failed: its class, and what is safe to say of it. Never a body, a URL's query
 /// or a description.
@@ -14,8 +18,10 @@ pub struct ExchangeError {
     pub(super) class: FailureClass,
     pub(super) code: Option<ProviderCode>,
     pub(super) status: Option<u16>,
+    pub(super) path: Option<EndpointPath>,
+    /// What the answer should have been.
+    pub(super) expected: &'static str,
     pub(super) retry_after: Option<Duration>,
-    pub(super) names_client: bool,
     #[source]
     pub(super) source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -39,12 +45,18 @@ pub enum FailureClass {
     Rejected,
     /// The server refused the grant.
     Refused(Refusal),
-    /// The server called the request invalid. Some use it for a lost race, so a refresh is tried
-    /// again twice, with a back-off, before it counts as `Misconfigured`. A grant is not.
-    InvalidRequest,
-    /// Client, secret, scope or endpoint are wrong. It is taken to hold for the whole client, so
-    /// one alarm is raised, and the provider is asked rarely until it is mended: do not say it of
-    /// what is wrong with one grant.
+    /// The server rejected the client itself (RFC 6749 section 5.2 `invalid_client`). Do not use
+    /// this class for a fault of one session: it stops the refreshes of the tenant, and of all
+    /// tenants if the server rejects a second one. The crate publishes one event, and tries the
+    /// client once in each [`probe`](crate::policy::ProviderLimits::probe) until the server accepts
+    /// it again.
+    InvalidClient,
+    /// The server answered, and the answer has no meaning that is known here: a 3xx or 4xx, or a
+    /// 2xx that says that it failed. The request was not processed, so nothing is in doubt. It
+    /// concerns this session alone. See
+    /// [`UnclassifiedAnswers`](crate::policy::UnclassifiedAnswers) for what follows.
+    Unclassified,
+    /// The provider's settings or its metadata are wrong. No credentials were sent.
     Misconfigured,
 }
 
@@ -56,10 +68,11 @@ impl fmt::Display for FailureClass {
             Self::NotProcessed => f.write_str("the server did not process the request"),
             Self::Throttled => f.write_str("the server wants fewer requests"),
             Self::Ambiguous => f.write_str("the answer was lost"),
-            Self::Rejected => f.write_str("the server rejected the refresh token"),
+            Self::Rejected => f.write_str("the server did not accept the refresh token"),
             Self::Refused(refusal) => write!(f, "the server refused the grant, {refusal}"),
-            Self::InvalidRequest => f.write_str("the server called the request invalid"),
-            Self::Misconfigured => f.write_str("the server rejected the client"),
+            Self::InvalidClient => f.write_str("the server rejected the client"),
+            Self::Unclassified => f.write_str("the server gave an answer that is not understood"),
+            Self::Misconfigured => f.write_str("the provider's settings or its metadata are wrong"),
         }
     }
 }
@@ -72,10 +85,17 @@ impl ExchangeError {
             class,
             code: None,
             status: None,
+            path: None,
+            expected: "another answer",
             retry_after: None,
-            names_client: false,
             source: None,
         }
+    }
+
+    /// A failure of this class, with the answer's status and the path of the endpoint that gave it.
+    pub(super) fn of_answer(class: FailureClass, answer: &Response<Bytes>) -> Self {
+        let path = answer.extensions().get().cloned();
+        Self { path, ..Self::new(class).with_status(answer.status()) }
     }
 
     /// With the server's error code; what is not safe to log is cut off.
@@ -89,6 +109,24 @@ impl ExchangeError {
     #[must_use]
     pub fn with_status(mut self, status: http::StatusCode) -> Self {
         self.status = Some(status.as_u16());
+        self
+    }
+
+    /// With the path of the endpoint that was asked. What cannot be in a path is dropped, its query
+    /// too, and a long one is cut.
+    #[must_use]
+    pub fn with_path(self, path: &str) -> Self {
+        self.at(Some(EndpointPath::new(path)))
+    }
+
+    pub(super) fn at(mut self, path: Option<EndpointPath>) -> Self {
+        self.path = path;
+        self
+    }
+
+    /// With words for what the answer should have been: "a token answer".
+    pub(super) fn expecting(mut self, expected: &'static str) -> Self {
+        self.expected = expected;
         self
     }
 
@@ -118,22 +156,21 @@ impl ExchangeError {
         self.status
     }
 
+    /// The path of the endpoint that was asked, where it is known: never its query.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_ref().map(EndpointPath::as_str)
+    }
+
     /// How long the server wants to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Says that the server named the client as what is wrong, in a vendor's words.
-    pub(super) fn naming_client(mut self) -> Self {
-        self.names_client = true;
-        self
-    }
-
-    /// Whether the server says in so many words that it is the client (RFC 6749 section 5.2).
+    /// Whether the server names the client as what is wrong (RFC 6749 section 5.2).
     pub(crate) fn names_client(&self) -> bool {
-        let standard = self.code.as_ref().is_some_and(|code| code.as_str() == "invalid_client");
-        standard || self.names_client
+        self.class == FailureClass::InvalidClient
     }
 
     /// What this crate itself said before anything was sent, and the caller can act on.
@@ -151,6 +188,22 @@ impl ExchangeError {
             | ErrorKind::ShuttingDown => false,
         };
         (actionable && self.class == FailureClass::NotSent).then_some(own)
+    }
+
+    /// What the caller reads of an answer that blames the settings, or is not understood.
+    fn answered(&self) -> Option<Answered> {
+        let expected = match self.class {
+            FailureClass::InvalidClient => None,
+            FailureClass::Unclassified | FailureClass::Misconfigured => Some(self.expected),
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled
+            | FailureClass::Ambiguous
+            | FailureClass::Rejected
+            | FailureClass::Refused(_) => return None,
+        };
+        Some(Answered { status: self.status?, path: self.path.clone(), expected })
     }
 
     /// The same, as callers get it.
@@ -172,11 +225,12 @@ impl ExchangeError {
             FailureClass::Refused(refusal) => {
                 (ErrorKind::Refused(refusal), ExchangeOutcome::Rejected)
             }
-            FailureClass::InvalidRequest | FailureClass::Misconfigured => {
-                (ErrorKind::Misconfigured, ExchangeOutcome::Rejected)
-            }
+            FailureClass::InvalidClient
+            | FailureClass::Unclassified
+            | FailureClass::Misconfigured => (ErrorKind::Misconfigured, ExchangeOutcome::Rejected),
         };
         let error = Error::new(kind).with_outcome(outcome).with_code(self.code.clone());
+        let error = error.with_status(self.status).with_answered(self.answered());
         let error = match self.retry_after {
             Some(wait) => error.with_retry_after(wait),
             None => error,
@@ -207,9 +261,77 @@ mod tests {
         assert_eq!(error.outcome(), Some(ExchangeOutcome::NotProcessed));
         assert_eq!(error.provider_code(), Some("slow_down"));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(error.status(), Some(429));
+        assert_eq!(error.to_string(), "no token at present, retry later");
         assert_eq!(
             StdError::source(&error).unwrap().to_string(),
             "the server wants fewer requests"
         );
+    }
+
+    fn misconfigured(class: FailureClass, path: &str) -> Error {
+        let failed = ExchangeError::new(class).with_status(http::StatusCode::NOT_FOUND);
+        failed.with_path(path).expecting("a token answer").into_error()
+    }
+
+    #[test]
+    fn a_wrong_configuration_names_the_status_the_path_and_what_was_expected() {
+        for class in [FailureClass::Unclassified, FailureClass::Misconfigured] {
+            let error = misconfigured(class, "/oauth/token?code=canary#canary");
+            assert_eq!(
+                error.to_string(),
+                "the provider's configuration is wrong: the server answered 404 at /oauth/token, \
+                 where a token answer was expected"
+            );
+            assert_eq!(error.status(), Some(404));
+            let cause = StdError::source(&error).unwrap();
+            assert_eq!(cause.to_string(), class.to_string());
+            assert!(!error.to_string().contains(&cause.to_string()));
+            assert!(!format!("{error:?} {error} {cause:?} {cause}").contains("canary"));
+        }
+        let nowhere = ExchangeError::new(FailureClass::Unclassified);
+        let nowhere = nowhere.with_status(http::StatusCode::CONFLICT).into_error();
+        assert_eq!(
+            nowhere.to_string(),
+            "the provider's configuration is wrong: the server answered 409, where another answer \
+             was expected"
+        );
+        let silent = ExchangeError::new(FailureClass::Misconfigured).into_error();
+        assert_eq!(silent.to_string(), "the provider's configuration is wrong");
+        assert_eq!(silent.status(), None);
+    }
+
+    #[test]
+    fn only_of_an_answer_that_names_the_client_it_is_said_that_the_client_was_rejected() {
+        let error = misconfigured(FailureClass::InvalidClient, "/token");
+        assert_eq!(
+            error.to_string(),
+            "the provider's configuration is wrong: the server answered 404 at /token and rejected \
+             the client"
+        );
+        for class in [
+            FailureClass::NotSent,
+            FailureClass::Untrusted,
+            FailureClass::NotProcessed,
+            FailureClass::Throttled,
+            FailureClass::Ambiguous,
+            FailureClass::Rejected,
+            FailureClass::Refused(Refusal::Other),
+            FailureClass::Unclassified,
+            FailureClass::Misconfigured,
+        ] {
+            let other = misconfigured(class, "/token");
+            let told = format!("{other} {}", StdError::source(&other).unwrap());
+            assert!(!told.contains("rejected the client"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_cut_and_nothing_in_it_moves_the_cursor() {
+        let path = |path: &str| ExchangeError::new(FailureClass::Unclassified).with_path(path);
+        let wild = path("/a\r\n\u{1b}[31m b\u{202e}\u{9b}/c?d");
+        assert_eq!(wild.path(), Some("/a[31mb/c"));
+        let long = path(&format!("/{}", "x".repeat(5000)));
+        assert_eq!(long.path().unwrap().len(), EndpointPath::MAX_BYTES);
     }
 }

@@ -1,39 +1,68 @@
-//! The gate of one provider: how many exchanges at once, and when none at all.
+//! The gate of one provider's client: how many exchanges run at once, and when none may.
+
+mod pace;
+mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use self::pace::Pace;
+use self::stop::Stop;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
-use crate::policy::ProviderLimits;
+use crate::key::SessionId;
+use crate::policy::{FAULT_PACE, ProviderLimits};
 
-/// What all sessions of one provider share: its permits, the server's wish to be left alone, and
-/// the mark that the client is rejected.
+/// What all sessions of one client share: its permits, the server's wish to be left alone, and what
+/// the server said of the client.
 pub(crate) struct Gate {
     permits: Arc<Semaphore>,
+    /// Held by a refresh of the schedule's while retries are paced.
+    scheduled: Arc<Semaphore>,
     limits: ProviderLimits,
     state: Mutex<State>,
+    /// The client was accepted or rejected: whoever waits for that looks again.
+    judged: Notify,
 }
 
 #[derive(Default)]
 struct State {
     /// The server wants to be left alone until then, whatever it answers meanwhile.
     throttled_until: BootTime,
-    /// The next probe, while the client is rejected.
-    probe_at: BootTime,
-    /// The client is rejected; every waiter gets this until a probe succeeds.
-    rejected: Option<Error>,
-    /// The alarm was raised; not again until an exchange got through.
+    stop: Stop,
+    pace: Pace,
+    successes: Successes,
+    /// The alarm was raised; not again until the client is accepted.
     alarmed: bool,
+}
+
+/// An exchange that wants to run.
+#[derive(Clone, Copy)]
+pub(crate) struct Entrant<'a> {
+    pub(crate) session: &'a SessionId,
+    pub(crate) lane: Lane,
+}
+
+/// What an exchange is to the other exchanges of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A grant of a user, who waits.
+    SignIn,
+    /// A refresh or a renewal. `again`: since the last success, a refresh got an unclassified
+    /// answer or a renewal failed. `scheduled`: no caller asked for it.
+    Own { again: bool, scheduled: bool },
 }
 
 /// The right to run one exchange.
 pub(crate) struct Permit {
     _permit: OwnedSemaphorePermit,
+    _scheduled: Option<OwnedSemaphorePermit>,
 }
 
 /// Why an exchange may not run now, and when it may.
@@ -41,6 +70,9 @@ pub(crate) struct Permit {
 pub(crate) struct Shut {
     pub(crate) error: Error,
     pub(crate) until: BootTime,
+    /// The gate paces retries and scheduled refreshes. The session keeps its own former failure as
+    /// the cause, because that says more than this error.
+    pub(crate) paced: bool,
 }
 
 /// Whether a report is news that deserves an alarm.
@@ -67,60 +99,189 @@ impl Gate {
         let throttled_until = former.map(|former| former.state.lock().throttled_until);
         let throttled_until = throttled_until.unwrap_or_default();
         let state = Mutex::new(State { throttled_until, ..State::default() });
-        Self { permits, limits, state }
+        let scheduled = Arc::new(Semaphore::new(1));
+        Self { permits, scheduled, limits, state, judged: Notify::new() }
     }
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
-    pub(crate) async fn enter(&self, clock: &dyn Clock) -> Result<Permit, Shut> {
-        let permit = self.enter_beside(clock).await?;
-        let mut state = self.state.lock();
-        if state.rejected.is_some() {
+    pub(crate) async fn enter(
+        &self,
+        clock: &dyn Clock,
+        entrant: Entrant<'_>,
+    ) -> Result<Permit, Shut> {
+        self.state.lock().stop.count_user(entrant.session.key().tenant());
+        let last = clock.now().boot.after(self.limits.turn);
+        loop {
+            let _waiting = self.wait_for_client(clock, entrant, last).await?;
+            let permit = self.permit(clock).await?;
             let now = clock.now().boot;
-            // Another may have become the probe meanwhile.
-            state.check(now)?;
-            // This one is the probe; the others wait for its report.
-            state.probe_at = now.after(self.limits.probe);
+            let mut state = self.state.lock();
+            // Again: much may have been said while this exchange queued.
+            state.check_throttle(now)?;
+            let scheduled = self.pace(&mut state, entrant, now)?;
+            match state.stop.pass(entrant, now, self.limits.probe) {
+                Ok(()) => return Ok(Permit { _permit: permit, _scheduled: scheduled }),
+                // Another sign-in became the probe: this one waits for its end.
+                Err(_) if entrant.lane == Lane::SignIn && now < last => {}
+                Err(shut) => return Err(shut),
+            }
         }
-        Ok(permit)
     }
 
-    /// The same for what is no exchange, and whose success is not reported: it is never the probe,
-    /// or it would take the probe from those who learn from it whether the client is taken again.
-    pub(crate) async fn enter_beside(&self, clock: &dyn Clock) -> Result<Permit, Shut> {
-        self.state.lock().check(clock.now().boot)?;
+    /// Waits for a turn for a call that is not an exchange. Such a call is never the probe: its
+    /// success is not reported, so the gate would not learn that the server accepts the client
+    /// again. `session` is `None` if the call belongs to no session.
+    pub(crate) async fn enter_beside(
+        &self,
+        clock: &dyn Clock,
+        session: Option<&SessionId>,
+    ) -> Result<Permit, Shut> {
+        let check = |now| {
+            let state = self.state.lock();
+            state.check_throttle(now)?;
+            state.stop.check_beside(session, now)
+        };
+        check(clock.now().boot)?;
+        let permit = self.permit(clock).await?;
+        check(clock.now().boot)?;
+        Ok(Permit { _permit: permit, _scheduled: None })
+    }
+
+    /// Learns from an exchange's end.
+    pub(crate) fn report(
+        &self,
+        now: BootTime,
+        of: Exchanged,
+        session: Option<&SessionId>,
+        result: Result<(), &ExchangeError>,
+    ) -> News {
+        let mut state = self.state.lock();
+        state.stop.ended(session);
+        let news = match result {
+            Ok(()) => {
+                if let Some(session) = session {
+                    state.successes.note(session, now);
+                }
+                state.pace = Pace::default();
+                state.accept(session);
+                News::None
+            }
+            Err(failed) => {
+                if let (Exchanged::Own, Some(session)) = (of, session) {
+                    state.pace.note(failed, session, now);
+                }
+                self.learn(&mut state, now, session, failed)
+            }
+        };
+        drop(state);
+        // Not only after news: a probe that failed is waited for as well.
+        self.judged.notify_waiters();
+        news
+    }
+
+    /// When a session other than this one last succeeded.
+    pub(crate) fn healthy_at(&self, session: &SessionId) -> Option<BootTime> {
+        self.state.lock().successes.of_another(session)
+    }
+
+    pub(crate) fn limits(&self) -> &ProviderLimits {
+        &self.limits
+    }
+
+    /// Waits until nothing that is known keeps the exchange out, or fails at once. A user who signs
+    /// in waits for a probe that is near, because the user's sign-in may be the probe.
+    async fn wait_for_client(
+        &self,
+        clock: &dyn Clock,
+        entrant: Entrant<'_>,
+        last: BootTime,
+    ) -> Result<Option<WaitingSignIn<'_>>, Shut> {
+        let mut waiting = None;
+        loop {
+            let judged = self.judged.notified();
+            let now = clock.now().boot;
+            let shut = {
+                let mut state = self.state.lock();
+                state.check_throttle(now)?;
+                self.check_pace(&state, entrant, now)?;
+                match state.stop.check(entrant, now, self.limits.probe) {
+                    Ok(()) => return Ok(waiting),
+                    Err(shut) => shut,
+                }
+            };
+            let near = now < last && (shut.until <= last || self.state.lock().stop.is_probing());
+            if entrant.lane != Lane::SignIn || !near {
+                return Err(shut);
+            }
+            waiting.get_or_insert_with(|| WaitingSignIn::new(self));
+            tokio::select! {
+                biased;
+                () = judged => {}
+                () = clock.sleep(shut.until.min(last).since(now)) => {}
+            }
+        }
+    }
+
+    async fn permit(&self, clock: &dyn Clock) -> Result<OwnedSemaphorePermit, Shut> {
         let turn = tokio::select! {
             biased;
             turn = Arc::clone(&self.permits).acquire_owned() => turn.ok(),
             () = clock.sleep(self.limits.turn) => None,
         };
-        let now = clock.now().boot;
-        let Some(permit) = turn else {
+        turn.ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")
                 .with_outcome(ExchangeOutcome::NotSent);
-            return Err(Shut { error, until: now.after(Duration::from_secs(1)) });
-        };
-        // Again: the server may have asked to be left alone while this exchange queued.
-        self.state.lock().check(now)?;
-        Ok(Permit { _permit: permit })
+            let until = clock.now().boot.after(Duration::from_secs(1));
+            Shut { error, until, paced: false }
+        })
     }
 
-    /// Learns from an exchange's end. A caller's own grant says nothing of the client unless the
-    /// server names it: else one caller with a wrong scope would stop all the others.
-    pub(crate) fn report(
-        &self,
-        now: BootTime,
-        of: Exchanged,
-        result: Result<(), &ExchangeError>,
-    ) -> News {
-        let mut state = self.state.lock();
-        let failed = match result {
-            Ok(()) => {
-                state.accept();
-                return News::None;
+    fn check_pace(&self, state: &State, entrant: Entrant<'_>, now: BootTime) -> Result<(), Shut> {
+        let Some(next) = state.pace.next() else { return Ok(()) };
+        match entrant.lane {
+            Lane::SignIn | Lane::Own { again: false, scheduled: false } => Ok(()),
+            Lane::Own { again: true, .. } if now < next => Err(paced(next)),
+            Lane::Own { scheduled: true, .. } if self.scheduled.available_permits() == 0 => {
+                Err(paced(now.after(FAULT_PACE)))
             }
-            Err(failed) => failed,
+            Lane::Own { .. } => Ok(()),
+        }
+    }
+
+    /// Takes the place that paces retries, where they are paced. With it comes the permit of the
+    /// schedule's one refresh.
+    fn pace(
+        &self,
+        state: &mut State,
+        entrant: Entrant<'_>,
+        now: BootTime,
+    ) -> Result<Option<OwnedSemaphorePermit>, Shut> {
+        self.check_pace(state, entrant, now)?;
+        let (again, scheduled) = match entrant.lane {
+            Lane::SignIn => return Ok(None),
+            Lane::Own { again, scheduled } => (again, scheduled && state.pace.next().is_some()),
         };
+        let permit = match scheduled.then(|| Arc::clone(&self.scheduled).try_acquire_owned()) {
+            Some(Err(_)) => return Err(paced(now.after(FAULT_PACE))),
+            Some(Ok(permit)) => Some(permit),
+            None => None,
+        };
+        if again {
+            state.pace.take(now);
+        }
+        Ok(permit)
+    }
+
+    /// Updates the gate after a failure. Only `InvalidClient` stops the client; an answer that
+    /// judges a grant shows that the server accepts the client.
+    fn learn(
+        &self,
+        state: &mut State,
+        now: BootTime,
+        session: Option<&SessionId>,
+        failed: &ExchangeError,
+    ) -> News {
         match failed.class() {
             FailureClass::Throttled => {
                 let wait = failed.retry_after().unwrap_or(Duration::from_secs(1));
@@ -128,51 +289,87 @@ impl Gate {
                 state.throttled_until = state.throttled_until.max(until);
                 News::None
             }
-            FailureClass::Misconfigured if of == Exchanged::Grant && !failed.names_client() => {
-                News::None
+            FailureClass::InvalidClient => {
+                let tenant = session.map(|session| session.key().tenant());
+                state.stop.reject(tenant, failed, now.after(self.limits.probe));
+                raise(state)
             }
-            FailureClass::Misconfigured => {
-                state.probe_at = now.after(self.limits.probe);
-                state.rejected = Some(rejected());
-                raise(&mut state)
-            }
-            FailureClass::Untrusted => raise(&mut state),
+            FailureClass::Untrusted => raise(state),
             FailureClass::Rejected | FailureClass::Refused(_) => {
-                // It judged a grant, so it took the client.
-                state.accept();
+                if failed.judges_grant() {
+                    // The server judged a grant, so it accepted the client.
+                    state.accept(session);
+                }
                 News::None
             }
-            FailureClass::NotSent
+            FailureClass::Unclassified
+            | FailureClass::Misconfigured
+            | FailureClass::NotSent
             | FailureClass::NotProcessed
-            | FailureClass::Ambiguous
-            | FailureClass::InvalidRequest => News::None,
+            | FailureClass::Ambiguous => News::None,
         }
-    }
-
-    pub(crate) fn limits(&self) -> &ProviderLimits {
-        &self.limits
     }
 }
 
 impl State {
-    fn check(&self, now: BootTime) -> Result<(), Shut> {
-        let until = self.throttled_until.max(self.probe_at);
-        if now >= until {
+    fn check_throttle(&self, now: BootTime) -> Result<(), Shut> {
+        if now >= self.throttled_until {
             return Ok(());
         }
-        let wait = until.since(now);
-        let error = self.rejected.clone().unwrap_or_else(|| {
-            Error::new(ErrorKind::RetryLater)
-                .about("the server asked for fewer requests")
-                .with_outcome(ExchangeOutcome::NotSent)
-        });
-        Err(Shut { error: error.with_retry_after(wait), until })
+        let error = Error::new(ErrorKind::RetryLater)
+            .about("the server asked for fewer requests")
+            .with_outcome(ExchangeOutcome::NotSent)
+            .with_retry_after(self.throttled_until.since(now));
+        Err(Shut { error, until: self.throttled_until, paced: false })
     }
 
-    /// The server took the client. What it said before of too many requests still holds: this
+    /// The server accepted the client. What it said before of too many requests still holds: this
     /// answer may be to a request that was sent earlier.
-    fn accept(&mut self) {
-        *self = Self { throttled_until: self.throttled_until, ..Self::default() };
+    fn accept(&mut self, session: Option<&SessionId>) {
+        self.stop.accept(session.map(|session| session.key().tenant()));
+        self.alarmed = self.alarmed && self.stop.is_on();
+    }
+}
+
+/// The latest success of a client's sessions, and the latest of any session but that one.
+#[derive(Default)]
+struct Successes {
+    latest: Option<(SessionId, BootTime)>,
+    another: Option<BootTime>,
+}
+
+impl Successes {
+    fn note(&mut self, session: &SessionId, now: BootTime) {
+        match &mut self.latest {
+            Some((latest, at)) if latest == session => *at = now,
+            latest => {
+                self.another = latest.take().map(|(_, at)| at);
+                *latest = Some((session.clone(), now));
+            }
+        }
+    }
+
+    fn of_another(&self, session: &SessionId) -> Option<BootTime> {
+        match &self.latest {
+            Some((latest, _)) if latest == session => self.another,
+            latest => latest.as_ref().map(|(_, at)| *at),
+        }
+    }
+}
+
+/// A user's sign-in that waits for the client; refreshes leave the next probe to it.
+struct WaitingSignIn<'a>(&'a Gate);
+
+impl<'a> WaitingSignIn<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        gate.state.lock().stop.waiting_sign_ins += 1;
+        Self(gate)
+    }
+}
+
+impl Drop for WaitingSignIn<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().stop.waiting_sign_ins -= 1;
     }
 }
 
@@ -180,249 +377,9 @@ fn raise(state: &mut State) -> News {
     if std::mem::replace(&mut state.alarmed, true) { News::None } else { News::Alarm }
 }
 
-fn rejected() -> Error {
-    Error::new(ErrorKind::Misconfigured)
-        .about("the server rejects the client, which is asked again now and then")
-        .with_outcome(ExchangeOutcome::NotSent)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::task::{Context, Poll, Waker};
-
-    use futures_util::future::join;
-
-    use super::*;
-    use crate::error::Refusal;
-    use crate::provider::fixture::StillClock;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn limits() -> ProviderLimits {
-        let (turn, probe) = (25 * SECOND, 60 * SECOND);
-        ProviderLimits { exchanges: 2, turn, probe, longest_retry_after: 600 * SECOND }
-    }
-
-    /// A gate, and the clock that it is asked by.
-    struct Bench {
-        gate: Gate,
-        clock: StillClock,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            Self { gate: Gate::after(limits(), None), clock: StillClock::new() }
-        }
-
-        /// Enters at once, or is shut out at once.
-        fn enter(&self) -> Result<Permit, Shut> {
-            let mut entry = Box::pin(self.gate.enter(&self.clock));
-            match entry.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(entered) => entered,
-                Poll::Pending => panic!("it waits for its turn"),
-            }
-        }
-
-        fn shut(&self) -> Shut {
-            self.enter().err().unwrap()
-        }
-
-        fn fail(&self, of: Exchanged, failed: &ExchangeError) -> News {
-            self.gate.report(self.clock.now().boot, of, Err(failed))
-        }
-
-        fn succeed(&self) {
-            let news = self.gate.report(self.clock.now().boot, Exchanged::Own, Ok(()));
-            assert_eq!(news, News::None);
-        }
-    }
-
-    fn failed(class: FailureClass) -> ExchangeError {
-        ExchangeError::new(class)
-    }
-
-    fn throttled(seconds: u64) -> ExchangeError {
-        failed(FailureClass::Throttled).with_retry_after(Some(Duration::from_secs(seconds)))
-    }
-
-    #[tokio::test]
-    async fn no_more_are_in_flight_than_there_are_permits_and_who_leaves_lets_one_in() {
-        let bench = Bench::new();
-        let first = bench.enter().unwrap();
-        let _second = bench.enter().unwrap();
-        let mut third = Box::pin(bench.gate.enter(&bench.clock));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(third.as_mut().poll(&mut context).is_pending());
-        drop(first);
-        let _third = third.await.ok().unwrap();
-        let mut fourth = Box::pin(bench.gate.enter(&bench.clock));
-        assert!(fourth.as_mut().poll(&mut context).is_pending());
-    }
-
-    #[tokio::test]
-    async fn who_waits_longer_than_its_turn_gives_up_unsent() {
-        let bench = Bench::new();
-        let _held = (bench.enter().unwrap(), bench.enter().unwrap());
-        let late = async { bench.clock.advance(25 * SECOND) };
-        let (entered, ()) = join(bench.gate.enter(&bench.clock), late).await;
-        let shut = entered.err().unwrap();
-        assert_eq!(shut.error.kind(), ErrorKind::Capacity);
-        assert_eq!(shut.error.outcome(), Some(ExchangeOutcome::NotSent));
-        assert_eq!(shut.until, BootTime::new(26 * SECOND));
-    }
-
-    #[tokio::test]
-    async fn who_gave_up_waiting_holds_no_permit() {
-        let bench = Bench::new();
-        let held = (bench.enter().unwrap(), bench.enter().unwrap());
-        let mut entry = Box::pin(bench.gate.enter(&bench.clock));
-        assert!(entry.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        drop(held);
-        drop(entry);
-        let _again = (bench.enter().unwrap(), bench.enter().unwrap());
-    }
-
-    #[test]
-    fn a_throttled_gate_is_shut_for_as_long_as_the_server_asked() {
-        let bench = Bench::new();
-        assert_eq!(bench.fail(Exchanged::Grant, &throttled(30)), News::None);
-        // A shorter wait does not cut the longer one.
-        bench.fail(Exchanged::Own, &throttled(5));
-        let shut = bench.shut();
-        assert_eq!(shut.until, BootTime::new(30 * SECOND));
-        assert_eq!(shut.error.kind(), ErrorKind::RetryLater);
-        assert_eq!(shut.error.outcome(), Some(ExchangeOutcome::NotSent));
-        assert_eq!(shut.error.retry_after(), Some(30 * SECOND));
-        bench.clock.advance(29 * SECOND);
-        assert_eq!(bench.shut().error.retry_after(), Some(SECOND));
-        bench.clock.advance(SECOND);
-        let _all = (bench.enter().unwrap(), bench.enter().unwrap());
-    }
-
-    #[test]
-    fn no_wait_is_obeyed_that_is_longer_than_the_limit_and_none_is_a_second() {
-        let bench = Bench::new();
-        bench.fail(Exchanged::Own, &failed(FailureClass::Throttled));
-        assert_eq!(bench.shut().until, BootTime::new(SECOND));
-        bench.fail(Exchanged::Own, &throttled(u64::MAX));
-        assert_eq!(bench.shut().until, BootTime::new(600 * SECOND));
-    }
-
-    #[test]
-    fn an_answer_to_an_earlier_request_does_not_end_the_servers_wish_to_be_left_alone() {
-        let bench = Bench::new();
-        bench.fail(Exchanged::Own, &throttled(30));
-        bench.succeed();
-        bench.fail(Exchanged::Own, &failed(FailureClass::Rejected));
-        assert_eq!(bench.shut().until, BootTime::new(30 * SECOND));
-    }
-
-    #[tokio::test]
-    async fn who_queued_while_the_gate_shut_is_shut_out() {
-        let bench = Bench::new();
-        let held = (bench.enter().unwrap(), bench.enter().unwrap());
-        let shutting = async {
-            bench.fail(Exchanged::Own, &throttled(30));
-            drop(held);
-        };
-        let (entered, ()) = join(bench.gate.enter(&bench.clock), shutting).await;
-        assert_eq!(entered.err().unwrap().until, BootTime::new(30 * SECOND));
-    }
-
-    #[test]
-    fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_taken() {
-        let bench = Bench::new();
-        let rejected = failed(FailureClass::Misconfigured);
-        assert_eq!(bench.fail(Exchanged::Own, &rejected), News::Alarm);
-        assert_eq!(bench.fail(Exchanged::Own, &rejected), News::None);
-        for _ in 0..3 {
-            let shut = bench.shut();
-            assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
-            assert_eq!(shut.error.outcome(), Some(ExchangeOutcome::NotSent));
-            assert_eq!(shut.error.retry_after(), Some(60 * SECOND));
-            bench.clock.advance(60 * SECOND);
-            let _probe = bench.enter().unwrap();
-            assert_eq!(bench.shut().error.kind(), ErrorKind::Misconfigured);
-            assert_eq!(bench.fail(Exchanged::Own, &rejected), News::None);
-        }
-        bench.clock.advance(60 * SECOND);
-        let probe = bench.enter().unwrap();
-        bench.succeed();
-        drop(probe);
-        let _all = (bench.enter().unwrap(), bench.enter().unwrap());
-        assert_eq!(bench.fail(Exchanged::Own, &rejected), News::Alarm, "it is news again");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_exchange_waits_for_the_probe_like_all_and_does_not_take_it() {
-        let bench = Bench::new();
-        bench.fail(Exchanged::Own, &failed(FailureClass::Misconfigured));
-        let shut = bench.gate.enter_beside(&bench.clock).await.err().unwrap();
-        assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
-        bench.clock.advance(60 * SECOND);
-        drop(bench.gate.enter_beside(&bench.clock).await.ok().unwrap());
-        let _probe = bench.enter().unwrap();
-        assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND));
-        bench.gate.enter_beside(&bench.clock).await.err().unwrap();
-    }
-
-    #[test]
-    fn a_probe_that_says_nothing_of_the_client_leaves_the_gate_to_the_next_probe() {
-        let bench = Bench::new();
-        bench.fail(Exchanged::Own, &failed(FailureClass::Misconfigured));
-        for class in [
-            FailureClass::NotSent,
-            FailureClass::NotProcessed,
-            FailureClass::Ambiguous,
-            FailureClass::InvalidRequest,
-        ] {
-            bench.clock.advance(60 * SECOND);
-            let _probe = bench.enter().unwrap();
-            assert_eq!(bench.fail(Exchanged::Own, &failed(class)), News::None);
-            assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND), "{class:?}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_judges_what_it_was_sent_took_the_client() {
-        for class in [FailureClass::Rejected, FailureClass::Refused(Refusal::WrongCredentials)] {
-            let bench = Bench::new();
-            bench.fail(Exchanged::Own, &failed(FailureClass::Misconfigured));
-            assert_eq!(bench.fail(Exchanged::Grant, &failed(class)), News::None);
-            bench.enter().map(drop).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_callers_grant_shuts_the_gate_only_if_the_server_names_the_client() {
-        let bench = Bench::new();
-        let scope = failed(FailureClass::Misconfigured).with_code("invalid_scope");
-        for failed in [failed(FailureClass::Misconfigured), scope] {
-            assert_eq!(bench.fail(Exchanged::Grant, &failed), News::None);
-            bench.enter().map(drop).unwrap();
-        }
-        let client = failed(FailureClass::Misconfigured).with_code("invalid_client");
-        assert_eq!(bench.fail(Exchanged::Grant, &client), News::Alarm);
-        assert_eq!(bench.shut().error.kind(), ErrorKind::Misconfigured);
-    }
-
-    #[test]
-    fn a_refused_certificate_alarms_once_and_shuts_nothing() {
-        let bench = Bench::new();
-        let untrusted = failed(FailureClass::Untrusted);
-        assert_eq!(bench.fail(Exchanged::Grant, &untrusted), News::Alarm);
-        assert_eq!(bench.fail(Exchanged::Own, &untrusted), News::None);
-        bench.enter().map(drop).unwrap();
-        bench.succeed();
-        assert_eq!(bench.fail(Exchanged::Own, &untrusted), News::Alarm);
-    }
-
-    #[test]
-    fn the_longer_of_two_waits_holds() {
-        let bench = Bench::new();
-        bench.fail(Exchanged::Own, &throttled(300));
-        bench.fail(Exchanged::Own, &failed(FailureClass::Misconfigured));
-        assert_eq!(bench.shut().until, BootTime::new(300 * SECOND));
-    }
+fn paced(until: BootTime) -> Shut {
+    let error = Error::new(ErrorKind::RetryLater)
+        .about("many sessions get an answer that is not understood, so retries are paced")
+        .with_outcome(ExchangeOutcome::NotSent);
+    Shut { error, until, paced: true }
 }

@@ -232,7 +232,8 @@ impl IOffice {
             | FailureClass::Throttled
             | FailureClass::Rejected
             | FailureClass::Refused(_)
-            | FailureClass::InvalidRequest
+            | FailureClass::InvalidClient
+            | FailureClass::Unclassified
             | FailureClass::Misconfigured => failed,
         })
     }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod authentication;
+mod blame;
 mod discovery;
 mod grant;
 mod login;
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use self::answer::TokenAnswer;
+use self::answer::{Expires, TokenAnswer};
 use self::authentication::Authentication;
 use self::discovery::{Endpoints, Issuer, Optional};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
@@ -38,6 +39,9 @@ use crate::token::{Placement, Tokens};
 ///
 /// Without any further setting it is a public client (RFC 6749 section 2.1) of a server that
 /// rotates strictly, which is the careful assumption.
+///
+/// Token answers are read leniently: as JSON or as a form, and with a token of every type but DPoP,
+/// mac and N_A as a bearer token. A token that no header can carry is never served.
 ///
 /// ```
 /// use std::time::Duration;
@@ -292,9 +296,14 @@ impl OAuth2 {
         scope: Option<&str>,
         invalid_grant: FailureClass,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let issued = TokenAnswer::read(wire, answer, invalid_grant)?;
+        let issued = TokenAnswer::read(wire, answer, invalid_grant).map_err(|failed| {
+            self.blamed(answer, failed, invalid_grant).expecting("a token answer")
+        })?;
         let scope = issued.scope.or_else(|| scope.map(str::to_owned));
-        let expires_at = issued.expires_in.map(|seconds| wire.expires_in(seconds));
+        let expires_at = issued.expires.map(|expires| match expires {
+            Expires::In(seconds) => wire.expires_in(seconds),
+            Expires::At(time) => wire.expires_at(answer, time),
+        });
         let tokens = Tokens::new(Attributes { scope }).access(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else {
             return Ok(tokens);
@@ -414,6 +423,7 @@ impl Provider for OAuth2 {
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
         let answer = wire.send(self.request(endpoint, fields).map_err(unsent)?).await?;
         revoked(wire, &answer)
+            .map_err(|failed| self.blamed(&answer, failed, FailureClass::Rejected))
     }
 
     fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::means::Means;
 use super::source::{Source, SourceError};
 use crate::clock::{BootTime, Clock};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
 
@@ -195,6 +195,7 @@ impl Site {
             found = found => found.unwrap_or_else(|_| Err(unavailable("the source panicked"))),
             () = clock.sleep(policy.source_wait) => Err(unavailable("the source did not answer in time")),
         };
+        let found = found.map_err(SourceError::into_error).and_then(usable);
         match found {
             Ok(settings) => {
                 asking.stale.store(false, Ordering::Release);
@@ -202,7 +203,7 @@ impl Site {
                 Ok(self.replace(settings))
             }
             Err(failed) => {
-                let (error, is_news) = asking.fail(failed.into_error(), clock.now().boot, policy);
+                let (error, is_news) = asking.fail(failed, clock.now().boot, policy);
                 let whose = (self.name.clone(), asking.tenant.clone());
                 Err(Unresolved { error, news: is_news.then_some(whose) })
             }
@@ -240,6 +241,16 @@ impl Unresolved {
     /// Of a site that has neither a client nor a source, which is never made.
     fn unknown() -> Self {
         Self { error: SourceError::UnknownTenant.into_error(), news: None }
+    }
+}
+
+/// A source's answer is held against the same rules as what a supervisor is started with.
+fn usable(settings: Settings) -> Result<Settings, Error> {
+    match settings.fault() {
+        None => Ok(settings),
+        Some(fault) => Err(Error::new(ErrorKind::Misconfigured)
+            .about(fault)
+            .with_outcome(ExchangeOutcome::NotSent)),
     }
 }
 

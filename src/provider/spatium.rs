@@ -192,7 +192,8 @@ impl Spatium {
             | FailureClass::Throttled
             | FailureClass::Rejected
             | FailureClass::Refused(_)
-            | FailureClass::InvalidRequest
+            | FailureClass::InvalidClient
+            | FailureClass::Unclassified
             | FailureClass::Misconfigured => failed,
         })?;
         let factors = SecurityTokens::new(token);

@@ -1,10 +1,12 @@
 //! What a provider is handed to talk to its server, and what dialects share in reading answers.
 
+pub(super) mod form;
 mod json;
 pub(super) mod jwt;
 pub(super) mod lenient;
 mod reading;
 mod redirect;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -18,21 +20,23 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use zeroize::Zeroizing;
 
+pub use self::form::form;
+pub(crate) use self::form::{escape, escaped_room};
 pub(super) use self::json::Members;
 pub use self::json::json;
 pub use self::reading::object;
-use self::reading::{by_code_or_status, error_code};
-pub(super) use self::reading::{class_of_code, unusable};
+pub(super) use self::reading::{plain, unusable};
 pub(super) use self::redirect::check_redirect_uri;
 pub use self::redirect::{RedirectFields, redirect_fields};
+use self::refusal::by_code_or_status;
+pub(super) use self::refusal::{Told, class_of_code};
 pub use self::time::rfc3339;
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now};
 use crate::crash::{CrashPoint, Steps};
-use crate::error::{Error, ErrorKind};
+use crate::error::{EndpointPath, Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
@@ -94,7 +98,8 @@ impl<'a> Wire<'a> {
         self.clock.now().wall
     }
 
-    /// Sends a request and reads the whole answer, whatever its status.
+    /// Sends a request and reads the whole answer, whatever its status. The answer remembers the
+    /// request's path, which the errors name that are made of it.
     ///
     /// Redirects are not followed. The second and every later request of an exchange is sent only
     /// while the budget has [`Policy::repeat_floor`](crate::policy::Policy::repeat_floor) left.
@@ -116,8 +121,15 @@ impl<'a> Wire<'a> {
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
         *self.sent.lock() = Some(now);
+        let path = EndpointPath::new(request.uri().path());
         let between = || self.steps.at(CrashPoint::Sent);
-        Ok(self.means.transport.send(request, left, between).await?)
+        match self.means.transport.send(request, left, between).await {
+            Ok(mut answer) => {
+                answer.extensions_mut().insert(path);
+                Ok(answer)
+            }
+            Err(fault) => Err(ExchangeError::from(fault).at(Some(path))),
+        }
     }
 
     /// When a token ends that was issued in the answer to the latest request and lives for so
@@ -154,28 +166,36 @@ impl<'a> Wire<'a> {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => FailureClass::NotProcessed,
             StatusCode::TOO_MANY_REQUESTS => FailureClass::Throttled,
             StatusCode::SERVICE_UNAVAILABLE if wait.is_some() => FailureClass::NotProcessed,
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-                FailureClass::Misconfigured
+            // Redirects are never followed: a 307 would take the refresh token to another host.
+            status if status.is_redirection() || status.is_client_error() => {
+                FailureClass::Unclassified
             }
-            // Never followed: a 307 would take the refresh token to another host.
-            status if status.is_redirection() => FailureClass::Misconfigured,
             _ => FailureClass::Ambiguous,
         };
-        ExchangeError::new(class).with_status(answer.status()).with_retry_after(wait)
+        ExchangeError::of_answer(class, answer).with_retry_after(wait)
     }
 
     /// What an answer means that brings no token, by its OAuth 2.0 error code (RFC 6749 section
     /// 5.2) where that says something, and else by its status. `invalid_grant` is what that code
     /// says of what was sent: of a refresh token [`FailureClass::Rejected`], of a grant
     /// [`FailureClass::Refused`].
+    ///
+    /// The code is the member `error` of a JSON object, of a form where the content type allows
+    /// one, or the whole body of a 4xx. A 2xx with that member, or with `"ok": false`, says that
+    /// the request failed, as a 4xx does.
     #[must_use]
     pub fn refusal(&self, answer: &Response<Bytes>, invalid_grant: FailureClass) -> ExchangeError {
         let failed = self.unsuccessful(answer);
-        let code = error_code(answer.body());
-        let named = code.as_deref().and_then(|code| class_of_code(code, invalid_grant));
-        let class = by_code_or_status(answer.status(), named, failed.class);
+        let told = Told::of(answer);
+        let named = told.class(answer.status(), invalid_grant);
+        let silent = if told.failed && answer.status().is_success() {
+            FailureClass::Unclassified
+        } else {
+            failed.class
+        };
+        let class = by_code_or_status(answer.status(), named, silent);
         let failed = ExchangeError { class, ..failed };
-        match code {
+        match told.code {
             Some(code) => failed.with_code(&code),
             None => failed,
         }
@@ -360,32 +380,4 @@ pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
         Some(_) => Err(invalid().with_source("it has a fragment")),
         None => Ok(url),
     }
-}
-
-/// An `application/x-www-form-urlencoded` body that is wiped when the request is done.
-#[must_use]
-pub fn form<'v>(fields: impl IntoIterator<Item = (&'static str, &'v str)>) -> Bytes {
-    // Room for every byte to be escaped, so that the text never moves and leaves a copy behind.
-    let fields: Vec<_> = fields.into_iter().collect();
-    let room = fields.iter().map(|(name, value)| name.len() + escaped_room(value) + 2).sum();
-    let mut body = Zeroizing::new(String::with_capacity(room));
-    for (name, value) in fields {
-        if !body.is_empty() {
-            body.push('&');
-        }
-        body.push_str(name);
-        body.push('=');
-        escape(value, &mut body);
-    }
-    Bytes::from_owner(body)
-}
-
-/// Appends `text` as a form's value; `to` has [`escaped_room`] for it.
-pub(crate) fn escape(text: &str, to: &mut String) {
-    to.extend(url::form_urlencoded::byte_serialize(text.as_bytes()));
-}
-
-/// The most bytes that `text` has once it is escaped.
-pub(crate) fn escaped_room(text: &str) -> usize {
-    3 * text.len()
 }

@@ -5,17 +5,15 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 
 use super::adopt::{Adopted, Take};
 use super::core::Core;
-use super::exchange::{self, Cargo, Exchange};
-use super::flight::{self, Pilot};
+use super::exchange::{self, Cargo, Exchange, Guard, Task};
 use super::machine::{Answer, Input, Renewable, Rest, Start, State};
-use super::message::{Answered, Ending, Job, Message};
+use super::message::{Answered, Caller, Ending, Job, Message};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
-use crate::error::{Error, ErrorKind, LostReason};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::event::EventKind;
 use crate::provider::client::Client;
 use crate::store::{StoreError, StoreErrorKind};
@@ -31,6 +29,13 @@ pub(crate) struct Duty {
     pub(crate) slot: Arc<Slot>,
     /// Asks whoever forwards messages to let this actor go, having seen so many of them.
     pub(crate) idle: Box<dyn Fn(ActorId, u64) + Send + Sync>,
+}
+
+/// Who wants a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    ByCaller,
+    BySchedule,
 }
 
 /// What an actor knows beside its slot: how many messages it has seen.
@@ -73,7 +78,7 @@ impl Duty {
     async fn take(&self, message: Message) {
         match message {
             Message::Need { above, offer, reply } => {
-                let answer = self.need(above, offer).await;
+                let answer = self.need(above, offer, Asked::ByCaller).await;
                 // Whoever gave up meanwhile leaves the session as it is.
                 drop(reply.send(answer));
             }
@@ -83,7 +88,7 @@ impl Duty {
                 self.work().await;
             }
             Message::Look { reply } => drop(reply.send(self.loaded().await.map(drop))),
-            Message::Due => drop(self.need(0, None).await),
+            Message::Due => drop(self.need(0, None, Asked::ByCaller).await),
             Message::Ended => self.work().await,
             Message::Wake(turn) => {
                 self.wake().await;
@@ -93,7 +98,7 @@ impl Duty {
     }
 
     /// A token above `above`, what stands in its way, or the flight to wait for.
-    async fn need(&self, above: u64, offer: Option<Parcel>) -> Answered {
+    async fn need(&self, above: u64, offer: Option<Parcel>, asked: Asked) -> Answered {
         let Self { core, slot, .. } = self;
         let client = match self.loaded().await {
             Ok(client) => client,
@@ -113,10 +118,15 @@ impl Duty {
             return Answered::Failed(Error::new(ErrorKind::ShuttingDown));
         };
         match core.apply(slot, Input::Need { above, renewable }) {
-            Some(Start::Refresh) => self.launch(client, Cargo::Refresh, place),
+            Some(Start::Refresh) => {
+                let (exchange, held) = self.exchange(client, Renewable::No, Caller::Nobody, place);
+                let scheduled = asked == Asked::BySchedule;
+                core.tasks.run(exchange.run(Cargo::Refresh { scheduled }, held));
+            }
             Some(Start::Renew) => {
                 if let Some(renewal) = renewal {
-                    self.launch(client, Cargo::Renewal(renewal, renewable), place);
+                    let (exchange, held) = self.exchange(client, renewable, Caller::Nobody, place);
+                    core.tasks.run(exchange.run(Cargo::Renewal(renewal), held));
                 }
             }
             Some(
@@ -156,65 +166,75 @@ impl Duty {
     }
 
     /// Takes jobs off the queue until one runs. A job is taken and launched without an await
-    /// between the two, at which a kill could drop it.
+    /// between the two, at which a kill could drop it. After the beginning of a shutdown only what
+    /// ends a session is begun.
     async fn work(&self) {
-        let Self { core, slot, .. } = self;
+        let Self { slot, .. } = self;
         while slot.has_work() {
             let loaded = self.loaded().await;
             let Some(job) = slot.next_job() else { return };
-            match (loaded, core.tasks.enter(), job) {
+            match (loaded, job) {
                 // Also of a record that cannot be read, or of a tenant that is not known.
-                (_, Some(place), Job::Forget { reply }) => self.forget(reply, place),
-                (Ok(client), Some(place), job) => self.begin(client, job, place),
-                (Err(failed), _, job) => job.refuse(failed),
-                (Ok(_), None, job) => job.refuse(Error::new(ErrorKind::ShuttingDown)),
+                (_, Job::Forget { reply, place }) => self.forget(Caller::Forget(reply), place),
+                (Ok(client), job) => self.begin(client, job),
+                (Err(failed), job) => job.refuse(failed),
             }
         }
     }
 
-    fn begin(&self, client: Arc<Client>, job: Job, place: Place) {
+    fn begin(&self, client: Arc<Client>, job: Job) {
         let Self { core, slot, .. } = self;
-        let superseded = || Error::new(ErrorKind::Superseded).of_session(slot.id());
+        let place = match job {
+            Job::Close { reply, .. } if slot.look(State::has_nothing_to_close) => {
+                return drop(reply.send(Ok(Ending::LocalOnly)));
+            }
+            Job::Close { reply, place } => return self.close(Caller::Close(reply), place),
+            Job::Forget { reply, place } => return self.forget(Caller::Forget(reply), place),
+            Job::Establish { .. } | Job::Adopt { .. } => core.tasks.enter(),
+        };
+        let Some(place) = place else {
+            return job.refuse(unbegun(ErrorKind::ShuttingDown).of_session(slot.id()));
+        };
         match job {
             Job::Establish { grant, reply } => {
                 // A user who signs in again ends the quarantine.
                 slot.quarantine(None);
-                if core.apply(slot, Input::Establish) == Some(Start::Establish) {
-                    self.launch(client, Cargo::Grant(grant, reply), place);
-                } else {
-                    drop(reply.send(Err(superseded())));
+                let caller = Caller::Grant(reply);
+                if core.apply(slot, Input::Establish) != Some(Start::Establish) {
+                    return caller.refuse(unbegun(ErrorKind::Superseded).of_session(slot.id()));
                 }
-            }
-            Job::Close { reply } if slot.look(State::has_nothing_to_close) => {
-                drop(reply.send(Ok(Ending::LocalOnly)));
-            }
-            Job::Close { reply } => {
-                if core.apply(slot, Input::Close) == Some(Start::Close) {
-                    let (pilot, core, slot) = self.depart();
-                    core.clone().tasks.run(exchange::close(core, slot, pilot, reply, place));
-                } else {
-                    drop(reply.send(Err(superseded())));
-                }
+                let (exchange, held) = self.exchange(client, Renewable::No, caller, place);
+                core.tasks.run(exchange.run(Cargo::Grant(grant), held));
             }
             Job::Adopt { tokens, take, reply } => match self.adopt(take) {
                 Ok(Adopted::Yes) => {
-                    let (exchange, _) = self.exchange(client, place);
-                    core.tasks.run(exchange.adopt(tokens, take, reply));
+                    let caller = Caller::Adoption(reply);
+                    let (exchange, _) = self.exchange(client, Renewable::No, caller, place);
+                    core.tasks.run(exchange.adopt(tokens, take));
                 }
                 refused => drop(reply.send(refused)),
             },
-            Job::Forget { reply } => self.forget(reply, place),
+            Job::Close { .. } | Job::Forget { .. } => {}
         }
     }
 
-    fn forget(&self, reply: oneshot::Sender<Result<bool, Error>>, place: Place) {
+    fn close(&self, caller: Caller, place: Place) {
+        let Self { core, slot, .. } = self;
+        if core.apply(slot, Input::Close) == Some(Start::Close) {
+            let guard = Guard::new(core, slot, Task::Close, caller, place);
+            core.tasks.run(exchange::close(guard));
+        } else {
+            caller.refuse(Error::new(ErrorKind::Superseded).of_session(slot.id()));
+        }
+    }
+
+    fn forget(&self, caller: Caller, place: Place) {
         let Self { core, slot, .. } = self;
         if core.apply(slot, Input::Forget) == Some(Start::Forget) {
-            let (pilot, core, slot) = self.depart();
-            core.clone().tasks.run(exchange::forget(core, slot, pilot, reply, place));
+            let guard = Guard::new(core, slot, Task::Forget, caller, place);
+            core.tasks.run(exchange::forget(guard));
         } else {
-            let superseded = Error::new(ErrorKind::Superseded).of_session(slot.id());
-            drop(reply.send(Err(superseded)));
+            caller.refuse(Error::new(ErrorKind::Superseded).of_session(slot.id()));
         }
     }
 
@@ -239,15 +259,17 @@ impl Duty {
         let Self { core, slot, .. } = self;
         slot.disarm();
         slot.end_quarantine(core.now().boot);
-        let (Ok(_), Some(place)) = (self.loaded().await, core.tasks.enter()) else { return };
+        let (Ok(_), Some(place)) = (self.loaded().await, core.tasks.enter()) else {
+            return self.work().await;
+        };
         if core.apply(slot, Input::Tick) == Some(Start::Revoke) {
-            let (pilot, core, slot) = self.depart();
-            core.clone().tasks.run(exchange::revoke(core, slot, pilot, place));
+            let guard = Guard::new(core, slot, Task::Revocation, Caller::Nobody, place);
+            core.tasks.run(exchange::revoke(guard));
             return;
         }
         if slot.is_due_unasked(&core.rules(slot), core.now().boot) {
             // What is still due after that is a refresh that nobody asked for.
-            drop(self.need(0, None).await);
+            drop(self.need(0, None, Asked::BySchedule).await);
         }
         // Also after the death of an actor, which may have had jobs before it.
         self.work().await;
@@ -293,25 +315,27 @@ impl Duty {
         }
     }
 
-    fn launch(&self, client: Arc<Client>, cargo: Cargo, place: Place) {
-        let (exchange, credentials) = self.exchange(client, place);
-        self.core.tasks.run(exchange.run(cargo, credentials));
-    }
-
-    fn exchange(&self, client: Arc<Client>, place: Place) -> (Exchange, Option<Arc<Credentials>>) {
-        let credentials = self.slot.look(|state| {
+    /// An exchange and what it is sent with. Its guard stands before anything of the provider is
+    /// called.
+    fn exchange(
+        &self,
+        client: Arc<Client>,
+        renewable: Renewable,
+        caller: Caller,
+        place: Place,
+    ) -> (Exchange, Option<Arc<Credentials>>) {
+        let Self { core, slot, .. } = self;
+        let (held, base) = slot.look(|state| {
             let rest = state.rest();
-            rest.as_ref().and_then(|rest| rest.credentials().cloned())
+            let held = rest.as_ref().and_then(|rest| rest.credentials().cloned());
+            (held, rest.map_or(0, |rest| rest.counters().1))
         });
-        let (pilot, core, slot) = self.depart();
-        (Exchange::new(&core, &slot, client, pilot, place), credentials)
+        let task = Task::Exchange { rotation: client.provider.rotation(), renewable, base };
+        let guard = Guard::new(core, slot, task, caller, place);
+        (Exchange::new(guard, client, renewable), held)
     }
+}
 
-    /// Makes the flight before its task, so that there is no moment at which an exchange runs
-    /// that nobody can wait for.
-    fn depart(&self) -> (Pilot, Arc<Core>, Arc<Slot>) {
-        let (pilot, flight) = flight::depart();
-        self.slot.board(flight);
-        (pilot, Arc::clone(&self.core), Arc::clone(&self.slot))
-    }
+fn unbegun(kind: ErrorKind) -> Error {
+    Error::new(kind).with_outcome(ExchangeOutcome::NotSent)
 }

@@ -109,7 +109,7 @@ impl<P: Provider> Session<P> {
             )
         })?;
         let slot = self.obtain()?;
-        let job = |reply| Job::Adopt { tokens: Box::new(tokens), take, reply };
+        let job = |reply, _| Job::Adopt { tokens: Box::new(tokens), take, reply };
         self.door.queued(&slot, job).await
     }
 

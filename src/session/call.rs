@@ -12,11 +12,13 @@ use super::Session;
 use super::core::Core;
 use super::ending;
 use super::errand::{Errand, panicked};
+use super::outcome::Invalidation;
 use super::slot::Slot;
-use crate::error::{Error, ErrorKind, LostReason, Result};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, Result};
 use crate::provider::client::Client;
 use crate::provider::{
-    Credential, Effect, ExchangeError, Operation, Provider, Rejection, Signing, Wire, erased,
+    Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
+    erased,
 };
 use crate::task::Place;
 use crate::token::{Credentials, PermissionToken};
@@ -60,8 +62,9 @@ impl<P: Provider> Session<P> {
             // Whoever gave up meanwhile leaves the effect behind all the same.
             drop(done.send(made.unwrap_or_else(|_| Err(panicked()))));
         });
-        let made =
-            self.door.waiting(&slot, async { ended.await.unwrap_or_else(|_| Err(panicked())) });
+        // Dropped without an answer only with the runtime, and perhaps it was sent.
+        let lost = || Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::Ambiguous);
+        let made = self.door.waiting(&slot, async { ended.await.unwrap_or_else(|_| Err(lost())) });
         made.await.map_err(|error| error.of_session(&self.id))
     }
 }
@@ -88,9 +91,10 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 None => Rejection::None,
             };
             match (rejection, &token) {
-                (Rejection::TokenDead, Some(used)) if again => {
+                (Rejection::TokenDead, Some(used))
+                    if again && self.session.invalidate(used) == Invalidation::Refresh =>
+                {
                     again = false;
-                    self.session.invalidate(used);
                     let door = &self.session.door;
                     let above = used.generation();
                     token = Some(door.token_above(&self.slot, above, None).await?);
@@ -100,10 +104,10 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                     self.end(generation, LostReason::Revoked);
                     return Err(Error::new(ErrorKind::SignInAgain(LostReason::Revoked)));
                 }
-                (Rejection::None | Rejection::NotOurs | Rejection::TokenDead, _)
-                | (Rejection::SessionDead, None) => {
+                (rejection, _) => {
                     let generation = token.map_or(held.generation, |token| token.generation());
-                    return self.read(&Response::from_parts(parts, body), generation);
+                    let dead = rejection == Rejection::TokenDead;
+                    return self.read(&Response::from_parts(parts, body), generation, dead);
                 }
             }
         }
@@ -139,10 +143,18 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         Ok(Request::from_parts(parts, body))
     }
 
-    /// Reads the answer, and does to the session what the call did to it.
-    fn read(&self, answer: &Response<Bytes>, generation: u64) -> Result<O::Output> {
-        let (output, effect) =
-            self.operation.response(&self.wire(), answer).map_err(|failed| self.failed(failed))?;
+    /// Reads the answer, and does to the session what the call did to it. `dead` is whether it
+    /// calls the access token dead: then it was not processed, whatever else it says.
+    fn read(&self, answer: &Response<Bytes>, generation: u64, dead: bool) -> Result<O::Output> {
+        let told = self.operation.response(&self.wire(), answer);
+        let (output, effect) = told.map_err(|failed| {
+            let unclassified = failed.class() == FailureClass::Unclassified;
+            self.failed(if dead && unclassified {
+                ExchangeError::new(FailureClass::NotProcessed).with_source(failed)
+            } else {
+                failed
+            })
+        })?;
         let (core, slot) = (self.core(), &self.slot);
         match effect {
             Effect::None => {}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use super::machine::{Effects, Input, Moment, Notice, Rules, Start};
+use super::machine::{Effects, Input, Moment, Notice, Rules, Start, State};
 use super::message::Message;
 use super::slot::Slot;
 use crate::clock::{BootTime, Clock, Now};
@@ -125,7 +125,7 @@ impl Core {
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
-        if client.gate.report(now.boot, of, result) == News::Alarm {
+        if client.gate.report(now.boot, of, session, result) == News::Alarm {
             let kind = EventKind::ProviderMisconfigured(client.name.clone());
             // Where each tenant has its own client, the session says whose it is.
             self.events.publish(match session {
@@ -181,17 +181,20 @@ impl Core {
     }
 
     pub(crate) fn rules(&self, slot: &Slot) -> Rules {
-        let ahead = |client: Arc<Client>| client.refresh.when == When::Ahead;
+        let client = slot.site.client();
+        let refresh = client.as_ref().map(|client| &client.refresh);
         Rules {
             backoff: self.policy.backoff,
             challenge: self.policy.challenge,
             budget: self.policy.exchange_budget,
-            ahead: slot.site.client().is_some_and(ahead),
+            ahead: refresh.is_some_and(|refresh| refresh.when == When::Ahead),
+            unclassified: refresh.map(|refresh| refresh.unclassified).unwrap_or_default(),
         }
     }
 
     fn tell(&self, slot: &Slot, notices: Vec<Notice>, now: Now) {
         for notice in notices {
+            let mut cause = None;
             let kind = match notice {
                 Notice::Established => {
                     self.counts.establishes.fetch_add(1, Ordering::Relaxed);
@@ -202,15 +205,26 @@ impl Core {
                     EventKind::Refreshed
                 }
                 Notice::Expiring { left } => EventKind::RefreshExpiring { left },
-                Notice::Lost(reason) => EventKind::Lost(reason),
-                Notice::InDoubt => EventKind::InDoubt,
+                Notice::Lost(reason) => {
+                    cause = slot.look(State::cause);
+                    EventKind::Lost(reason)
+                }
+                Notice::InDoubt => {
+                    cause = slot.look(State::cause);
+                    EventKind::InDoubt
+                }
+                Notice::BackingOff { wait } => {
+                    cause = slot.look(State::cause);
+                    EventKind::BackingOff { retry_after: wait }
+                }
                 Notice::SaveOwed => EventKind::SaveOwed,
                 Notice::Saved => EventKind::Saved,
                 Notice::Revoked => EventKind::Revoked,
                 Notice::Forgotten => EventKind::Forgotten,
             };
             let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
-            self.events.publish(Event::of_session(slot.id(), now.wall, epoch, kind));
+            let event = Event::of_session(slot.id(), now.wall, epoch, kind);
+            self.events.publish(event.caused_by(cause));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
@@ -12,10 +13,10 @@ use super::flight::Landing;
 use super::machine::{Answer, Renewable};
 use super::message::{Answered, Job, Message};
 use super::slot::{Parcel, Slot};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
 use crate::key::SessionId;
-use crate::policy::{REPLY_WAIT, RESENDS};
-use crate::task::within;
+use crate::policy::{ASK_AGAIN, ASKED_AGAIN_AT_ONCE, REPLY_WAIT, RESENDS};
+use crate::task::{Place, within};
 use crate::token::PermissionToken;
 
 /// Makes a grant that needs no user.
@@ -55,6 +56,7 @@ impl Door {
         offer: Option<Offer<'_>>,
     ) -> Result<PermissionToken> {
         self.waiting(slot, async {
+            let mut rounds = 0;
             loop {
                 match self.asked(slot, above, offer).await? {
                     Answered::Token(token) => return Ok(token),
@@ -70,9 +72,20 @@ impl Door {
                     },
                     Answered::Again => {}
                 }
+                rounds += 1;
+                self.before_asking_again(rounds).await;
             }
         })
         .await
+    }
+
+    /// Asking again always lets others run, the clock that ends the caller's wait among them. Who
+    /// is told to ask again and again waits a little in between.
+    async fn before_asking_again(&self, rounds: u32) {
+        if rounds > ASKED_AGAIN_AT_ONCE {
+            self.core.clock.sleep(ASK_AGAIN).await;
+        }
+        tokio::task::yield_now().await;
     }
 
     /// Reads the session's record, if it is not read yet.
@@ -86,27 +99,63 @@ impl Door {
     /// Queues a job, brings it to the actor's notice and waits for its end.
     ///
     /// It is parked in the slot before its message: whoever dies with the message does not have
-    /// it. It is not parked at all for a caller who has no place to wait.
+    /// it. It is not parked at all for a caller who has no place to wait. The place among the tasks
+    /// is for jobs that a shutdown waits for.
     pub(crate) async fn queued<T>(
         &self,
         slot: &Arc<Slot>,
-        job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job,
+        job: impl FnOnce(oneshot::Sender<Result<T>>, Place) -> Job,
     ) -> Result<T> {
-        self.waiting(slot, async {
-            let (reply, mut end) = oneshot::channel();
+        let Some(place) = self.core.tasks.enter() else { return Err(unbegun(slot)) };
+        self.bounded(slot, async {
+            let (reply, end) = oneshot::channel();
             let most = self.core.policy.max_queued_grants;
-            slot.enqueue(job(reply), most).map_err(|full| full.of_session(slot.id()))?;
-            loop {
-                self.ask(slot, |reply| Message::Queued { reply }).await?;
-                // Said again now and then: the message that an exchange before it has ended may
-                // have died with an actor.
-                if let Some(end) = within(&*self.core.clock, REPLY_WAIT, &mut end).await {
-                    // A job is dropped without an answer only with the whole supervisor.
-                    return end.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown)));
-                }
-            }
+            slot.enqueue(job(reply, place), most).map_err(|full| full.of_session(slot.id()))?;
+            self.ended(slot, end).await
         })
         .await
+    }
+
+    /// Waits for the end of a queued job. A shutdown refuses it at once if it has not begun and
+    /// makes a session; so is every job that has not begun when nobody is left to begin it.
+    async fn ended<T>(&self, slot: &Arc<Slot>, mut end: oneshot::Receiver<Result<T>>) -> Result<T> {
+        let tasks = &self.core.tasks;
+        let (closing, gone) = (tasks.closing(), tasks.gone());
+        let mut reminding = pin!(self.remind(slot));
+        let (mut closed, mut over) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                // A job is dropped without an answer only with the whole supervisor.
+                end = &mut end => return end.unwrap_or_else(|_| Err(unbegun(slot))),
+                () = gone.cancelled(), if !over => {
+                    over = true;
+                    slot.refuse(|_| true);
+                }
+                () = closing.cancelled(), if !closed => {
+                    closed = true;
+                    slot.refuse(Job::makes_session);
+                }
+                failed = &mut reminding, if !over => {
+                    if failed.kind() != ErrorKind::ShuttingDown {
+                        return Err(failed);
+                    }
+                    over = true;
+                    slot.refuse(|_| true);
+                }
+            }
+        }
+    }
+
+    /// Says that there is a job, and says it again now and then: the message that an exchange
+    /// before it has ended may have died with an actor. Ends when that cannot be said.
+    async fn remind(&self, slot: &Arc<Slot>) -> Error {
+        loop {
+            if let Err(failed) = self.ask(slot, |reply| Message::Queued { reply }).await {
+                return failed;
+            }
+            self.core.clock.sleep(REPLY_WAIT).await;
+        }
     }
 
     /// What is known without asking, or what the actor says.
@@ -148,6 +197,7 @@ impl Door {
                     return Ok(answer);
                 }
             }
+            tokio::task::yield_now().await;
             let closing = self.core.tasks.closing();
             tokio::select! {
                 biased;
@@ -162,15 +212,35 @@ impl Door {
             .of_session(slot.id()))
     }
 
-    /// Takes a waiter's place and waits no longer than a call may.
+    /// Takes a waiter's place and waits no longer than a call may, nor longer than the supervisor's
+    /// runtime lives.
     pub(crate) async fn waiting<T>(
+        &self,
+        slot: &Arc<Slot>,
+        wait: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let gone = self.core.tasks.gone();
+        self.bounded(slot, async {
+            tokio::select! {
+                biased;
+                done = wait => done,
+                () = gone.cancelled() => {
+                    Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes a waiter's place and waits no longer than a call may.
+    async fn bounded<T>(
         &self,
         slot: &Arc<Slot>,
         wait: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let Core { clock, policy, tasks, .. } = &*self.core;
         if tasks.is_closing() {
-            return Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()));
+            return Err(unbegun(slot));
         }
         let named = |error: Error| error.of_session(slot.id());
         let _place = slot.wait_place(policy.max_waiters).map_err(named)?;
@@ -178,6 +248,12 @@ impl Door {
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
     }
+}
+
+/// What a shutdown says of what was asked for and has not begun.
+fn unbegun(slot: &Slot) -> Error {
+    let error = Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::NotSent);
+    error.of_session(slot.id())
 }
 
 fn is_lost(error: &Error) -> bool {
@@ -212,3 +288,6 @@ impl Drop for Leave<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

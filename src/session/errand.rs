@@ -1,5 +1,7 @@
 //! What is asked of a server beside the exchanges: calls, and what a login needs to know first.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use http::{Request, Response};
 
@@ -10,7 +12,7 @@ use crate::provider::client::Client;
 use crate::provider::gate::Permit;
 use crate::provider::site::Site;
 use crate::provider::{ExchangeError, FailureClass, Wire};
-use crate::task::within;
+use crate::task::{Foreign, within};
 
 /// One errand. It has a turn at the provider, whose endpoints are known.
 pub(crate) struct Errand<'a> {
@@ -31,11 +33,17 @@ impl<'a> Errand<'a> {
         session: Option<&'a SessionId>,
     ) -> Result<Self> {
         let wire = client.wire(&*core.clock, session, &core.policy);
-        let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
+        let permit =
+            client.gate.enter_beside(&*core.clock, session).await.map_err(|shut| shut.error)?;
         let errand = Self { core, site, client, session, wire, _permit: permit };
-        let prepared = client.provider.prepare(&errand.wire);
+        let prepared = Foreign::new(client.provider.prepare(&errand.wire));
         let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
-        let prepared = prepared.unwrap_or_else(|| Err(slow(FailureClass::NotSent)));
+        let prepared = match prepared {
+            Some(Some(prepared)) => prepared,
+            Some(None) => Err(ExchangeError::new(FailureClass::NotSent)
+                .with_source("the provider panicked when it prepared")),
+            None => Err(slow(FailureClass::NotSent)),
+        };
         prepared.map_err(|failed| errand.told(failed))?;
         Ok(errand)
     }
@@ -62,6 +70,11 @@ impl<'a> Errand<'a> {
 /// What the caller is told whose operation panicked.
 pub(crate) fn panicked() -> Error {
     Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
+}
+
+/// What the provider's own code gives in its caller's task.
+pub(crate) fn caught<T>(ask: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(panicked()))
 }
 
 fn slow(class: FailureClass) -> ExchangeError {

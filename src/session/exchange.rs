@@ -1,10 +1,11 @@
 //! An exchange: permit, claim, the server, save, publish, land. It runs on the task tracker and
-//! belongs to nobody who can be dropped.
+//! belongs to nobody who can be dropped; a [`Guard`] ends it whatever happens to it.
 
 mod adopt;
 mod close;
 mod converse;
 mod forget;
+mod guard;
 mod orphan;
 mod save;
 mod turn;
@@ -14,17 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
-
 pub(crate) use self::close::{close, revoke};
 pub(crate) use self::forget::forget;
+pub(crate) use self::guard::{Guard, Task};
 use self::orphan::Orphan;
 use self::turn::{Moved, Turn, Wants};
 use super::core::Core;
-use super::flight::{Landing, Pilot};
-use super::machine::{self, Answer, Class, Failure, Held, Input, Renewable, Retry, State};
-use super::message::{Granted, Message};
+use super::flight::Landing;
+use super::machine::{self, Class, Failure, Held, Input, Renewable, Rest, Retry, State};
+use super::message::{Granted, Outcome};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
@@ -32,43 +31,43 @@ use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
-use crate::provider::gate::Exchanged;
+use crate::provider::gate::{Exchanged, Shut};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
 };
-use crate::task::{Place, within};
+use crate::task::within;
 use crate::token::Credentials;
 
 /// What an exchange sends.
 pub(crate) enum Cargo {
-    Refresh,
+    /// `scheduled`: no caller asked for it.
+    Refresh { scheduled: bool },
     /// A grant of a caller's, who gets its outcome.
-    Grant(Parcel, oneshot::Sender<Result<Granted, Error>>),
-    /// A grant that needs no user, and whose it is.
-    Renewal(Renewal, Renewable),
+    Grant(Parcel),
+    /// A grant that needs no user.
+    Renewal(Renewal),
 }
 
-/// One exchange of one session. Dropping it before its end, which only a panic of our own does,
-/// ends it as an answer that was lost.
+/// One exchange of one session.
 pub(crate) struct Exchange {
     core: Arc<Core>,
     slot: Arc<Slot>,
     /// The client that it began with.
     client: Arc<Client>,
-    pilot: Pilot,
-    /// Who waits for the outcome of a grant.
-    reply: Mutex<Option<oneshot::Sender<Result<Granted, Error>>>>,
+    guard: Guard,
     exchanged: Exchanged,
     renewable: Renewable,
     /// The generation from which it starts.
     base: u64,
     epoch: u64,
     rotation: Rotation,
+    /// No caller asked for it.
+    scheduled: bool,
+    /// When another session of the client had last succeeded before this request was sent.
+    healthy_at: Option<BootTime>,
     /// The store had something else than the slot when this began.
     outdated: bool,
-    ended: bool,
-    _place: Place,
 }
 
 /// How an exchange ended.
@@ -85,37 +84,29 @@ enum End {
 }
 
 impl Exchange {
-    pub(crate) fn new(
-        core: &Arc<Core>,
-        slot: &Arc<Slot>,
-        client: Arc<Client>,
-        pilot: Pilot,
-        place: Place,
-    ) -> Self {
-        let rotation = client.provider.rotation();
+    pub(crate) fn new(guard: Guard, client: Arc<Client>, renewable: Renewable) -> Self {
+        let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
         let counters = slot.look(|state| state.rest().map(|rest| rest.counters()));
         let (epoch, base) = counters.unwrap_or_default();
-        let (core, slot) = (Arc::clone(core), Arc::clone(slot));
-        let reply = Mutex::new(None);
-        let exchanged = Exchanged::Own;
+        let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
+        let (scheduled, outdated, healthy_at) = (false, false, None);
         Self {
             core,
             slot,
             client,
-            pilot,
-            reply,
+            guard,
             exchanged,
-            renewable: Renewable::No,
+            renewable,
             base,
             epoch,
             rotation,
-            outdated: false,
-            ended: false,
-            _place: place,
+            scheduled,
+            healthy_at,
+            outdated,
         }
     }
 
-    /// Runs to its end, whoever dies meanwhile.
+    /// Runs to its end, even if actors crash and callers are dropped.
     pub(crate) async fn run(mut self, cargo: Cargo, credentials: Option<Arc<Credentials>>) {
         self.core.counts.exchanges.fetch_add(1, Ordering::Relaxed);
         let end = match self.grant(cargo).await {
@@ -126,24 +117,21 @@ impl Exchange {
             // Before the landing: no grant of this process begins meanwhile.
             orphan::end(&self.core, &self.slot, orphan).await;
         }
-        self.finish(end);
-        self.core.deliver(&self.slot, Message::Ended);
+        let granted = self.step(end);
+        self.finish(granted);
         save::pay(&self.core, &self.slot).await;
     }
 
     /// The grant to be sent; none for a refresh.
     async fn grant(&mut self, cargo: Cargo) -> Result<Option<Parcel>, Failure> {
         let grant = match cargo {
-            Cargo::Refresh => return Ok(None),
-            Cargo::Renewal(renewal, renewable) => {
-                self.renewable = renewable;
-                match renewal {
-                    Renewal::Grant(grant) => grant,
-                    Renewal::AskFor(reason) => self.asked_for(reason).await?,
-                }
+            Cargo::Refresh { scheduled } => {
+                self.scheduled = scheduled;
+                return Ok(None);
             }
-            Cargo::Grant(grant, reply) => {
-                *self.reply.get_mut() = Some(reply);
+            Cargo::Renewal(Renewal::Grant(grant)) => grant,
+            Cargo::Renewal(Renewal::AskFor(reason)) => self.asked_for(reason).await?,
+            Cargo::Grant(grant) => {
                 self.exchanged = Exchanged::Grant;
                 grant
             }
@@ -168,6 +156,9 @@ impl Exchange {
             Err(failed) => return End::Failed(failed),
         };
         self.core.steps.at(CrashPoint::Claimed);
+        // Asked before the request is sent: a success that comes while it is out may be the first
+        // after an outage that this request still meets.
+        self.healthy_at = self.client.gate.healthy_at(self.slot.id());
         let (answer, sent) = self.converse(at, grant, held).await;
         drop(permit);
         match answer {
@@ -181,14 +172,6 @@ impl Exchange {
                 End::Challenge(challenge)
             }
             Err(failed) => self.failed(intent, attempt, failed, sent).await,
-        }
-    }
-
-    /// Tells the grant's caller, once. Nobody may wait any more; the session has its outcome all
-    /// the same.
-    fn answer(&self, granted: Result<Granted, Error>) {
-        if let Some(reply) = self.reply.lock().take() {
-            drop(reply.send(granted.map_err(|error| error.of_session(self.slot.id()))));
         }
     }
 
@@ -224,35 +207,30 @@ impl Exchange {
         sent: Now,
     ) -> End {
         let failure = self.failure(intent, failed, Some(sent));
-        let to = match (intent, failure.class) {
-            (Intent::Refresh, Class::Ambiguous(_)) => SettleTo::InDoubt,
-            (Intent::Refresh, Class::Rejected | Class::Refused) => SettleTo::Lost(self.reason()),
-            (Intent::Establish, Class::Ambiguous(_)) => SettleTo::BeforeSuspect,
-            (Intent::Establish, Class::Rejected | Class::Refused)
-            | (_, Class::Harmless | Class::Invalid | Class::Misconfigured) => SettleTo::Before,
-        };
+        let (to, retry_at) = self.settles_to(intent, &failure);
         // The row is looked at again before a session is declared lost: if it moved, our token
         // was stale, and it is the newer one that counts.
-        match self.settle(attempt, to, self.retry_at(&failure)).await {
+        match self.settle(attempt, to, retry_at).await {
             Some(Settled::Moved) => End::Superseded { sent: true },
             Some(Settled::Done) | None => End::Failed(failure),
         }
     }
 
-    fn reason(&self) -> crate::error::LostReason {
-        use crate::error::LostReason;
-        let in_doubt = |state: &State| matches!(state, State::Refreshing { doubt: Some(_), .. });
-        if self.slot.look(in_doubt) { LostReason::LostInDoubt } else { LostReason::Rejected }
-    }
-
-    /// When the machine will try again after this failure. The record says it too, or the next
-    /// process would try out a doubt at once.
-    fn retry_at(&self, failure: &Failure) -> Option<SystemTime> {
+    /// Where the machine will rest after this failure, and when it will try again. The record says
+    /// it too, or the next process would try out a doubt at once.
+    fn settles_to(&self, intent: Intent, failure: &Failure) -> (SettleTo, Option<SystemTime>) {
         let at = self.core.moment(&self.slot);
         let state = self.slot.look(State::clone);
         let (state, _) = machine::step(state, Input::Failed(failure.clone()), &at);
-        let retry_at = state.rest().and_then(|rest| rest.retry_at());
-        retry_at.map(|retry_at| at.now.wall_at(retry_at))
+        let rest = state.rest();
+        let retry_at = rest.as_ref().and_then(|rest| rest.retry_at());
+        let to = match (intent, failure.class, rest.as_deref()) {
+            (Intent::Establish, Class::Ambiguous(_), _) => SettleTo::BeforeSuspect,
+            (Intent::Refresh, _, Some(Rest::InDoubt(..))) => SettleTo::InDoubt,
+            (Intent::Refresh, _, Some(Rest::Lost(lost))) => SettleTo::Lost(lost.reason),
+            (Intent::Establish | Intent::Refresh, _, _) => SettleTo::Before,
+        };
+        (to, retry_at.map(|retry_at| at.now.wall_at(retry_at)))
     }
 
     async fn settle(
@@ -273,11 +251,10 @@ impl Exchange {
         }
     }
 
-    /// Steps the machine, answers the grant's caller, lands the flight: in this order, so that
-    /// whoever hears of the end finds it published.
-    fn finish(&mut self, end: End) {
-        let Self { core, slot, .. } = &*self;
-        let granted = match end {
+    /// Steps the machine, and says what the caller of a grant gets.
+    fn step(&self, end: End) -> Result<Granted, Error> {
+        let Self { core, slot, .. } = self;
+        match end {
             End::Active(held) => Ok(Granted::Active(held.credentials)),
             End::Challenge(challenge) => {
                 core.apply(slot, Input::Challenged);
@@ -295,10 +272,16 @@ impl Exchange {
                 Err(self.superseded().with_outcome(ExchangeOutcome::NotSent))
             }
             End::Superseded { sent: true } | End::Orphaned(_) => Err(self.superseded()),
-        };
-        self.ended = true;
-        self.answer(granted);
-        self.slot.land(&self.pilot, self.landing());
+        }
+    }
+
+    /// Answers the caller, then completes the flight. The machine was stepped before: whoever
+    /// hears of the end finds it published.
+    fn finish<T: Outcome>(&mut self, outcome: Result<T, Error>) {
+        // The provider is asked for a renewal while the guard still stands.
+        let landing = self.landing();
+        self.guard.answer(outcome);
+        self.guard.end(landing);
         self.core.steps.at(CrashPoint::Replied);
     }
 
@@ -310,14 +293,7 @@ impl Exchange {
 
     /// What the waiters get: all the same.
     fn landing(&self) -> Landing {
-        let renewable = self.slot.renewable().max(self.renewable);
-        match self.slot.answer(self.base, renewable, &self.core.moment(&self.slot)).0 {
-            Answer::Token(token) => Landing::Token(token),
-            // This flight was a grant that was refused; a waiter for a token asks again.
-            Answer::Fail(error) if error.kind() == ErrorKind::NotEstablished => Landing::Again,
-            Answer::Fail(error) => Landing::Failed(error.of_session(self.slot.id())),
-            Answer::Wait | Answer::Ask => Landing::Again,
-        }
+        self.guard.landing(self.base, self.slot.renewable().max(self.renewable))
     }
 
     async fn stored<T>(
@@ -349,38 +325,31 @@ impl Exchange {
             },
             FailureClass::Rejected if intent == Intent::Refresh => (Class::Rejected, wait),
             FailureClass::Rejected | FailureClass::Refused(_) => (Class::Refused, wait),
-            FailureClass::InvalidRequest => (Class::Invalid, wait),
-            FailureClass::Misconfigured => (Class::Misconfigured, wait.max(limits.probe)),
+            FailureClass::Unclassified => {
+                (Class::Unclassified { healthy_at: self.healthy_at }, wait)
+            }
+            FailureClass::InvalidClient => (Class::Misconfigured, wait.max(limits.probe)),
+            FailureClass::Misconfigured => (Class::Harmless, wait),
         };
         Failure { class, error: failed.into_error(), wait }
     }
 
-    /// When a lost answer may be asked for again, by what the server does to used tokens.
     fn retry(&self, sent: Now) -> Retry {
-        match self.rotation {
-            Rotation::Static => Retry::AtOnce,
-            Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
-                // The grace began after we sent, and the retry must arrive before it ends.
-                let spent = self.core.now().boot.since(sent.boot);
-                let margin = self.core.policy.repeat_floor;
-                if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
-            }
-            Rotation::Strict => Retry::Late,
-        }
+        retry(&self.core, self.rotation, sent)
     }
 }
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if !self.ended {
-            tracing::error!(session = %self.slot.id(), "an exchange's task was cut off");
-            let cut = lost("the exchange was cut off");
-            let failure = self.failure(Intent::Refresh, cut, Some(self.core.now()));
-            self.answer(Err(failure.error.clone()));
-            self.core.apply(&self.slot, Input::Failed(failure));
-            self.slot.land(&self.pilot, self.landing());
-            save::resume(&self.core, &self.slot);
+/// When a lost answer may be asked for again, by what the server does to used tokens.
+fn retry(core: &Core, rotation: Rotation, sent: Now) -> Retry {
+    match rotation {
+        Rotation::Static => Retry::AtOnce,
+        Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
+            // The grace began after we sent, and the retry must arrive before it ends.
+            let spent = core.now().boot.since(sent.boot);
+            let margin = core.policy.repeat_floor;
+            if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
         }
+        Rotation::Strict => Retry::Late,
     }
 }
 
@@ -392,9 +361,15 @@ fn lost(why: &'static str) -> ExchangeError {
     ExchangeError::new(FailureClass::Ambiguous).with_source(why)
 }
 
-fn shut_out(error: Error, until: BootTime, now: Now) -> Failure {
-    let rejected = error.kind() == ErrorKind::Misconfigured;
-    let class = if rejected { Class::Misconfigured } else { Class::Harmless };
+fn shut_out(shut: Shut, now: Now) -> Failure {
+    let Shut { error, until, paced } = shut;
+    let class = if error.kind() == ErrorKind::Misconfigured {
+        Class::Misconfigured
+    } else if paced {
+        Class::HeldBack
+    } else {
+        Class::Harmless
+    };
     Failure { class, error, wait: until.since(now.boot) }
 }
 

@@ -25,15 +25,16 @@ impl<P> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time; what was asked for is carried out.
+    /// May be dropped at any time; what was asked for is carried out, during a shutdown as in
+    /// [`revoke`](Self::revoke).
     pub async fn forget(&self) -> Result<()> {
         let slot = self.obtain()?;
-        self.door.queued(&slot, |reply| Job::Forget { reply }).await.map(drop)
+        self.door.queued(&slot, |reply, place| Job::Forget { reply, place }).await.map(drop)
     }
 }
 
 /// Forgets a session that nobody has a handle of; true if there was a record.
 pub(crate) async fn forget(door: &Door, id: &SessionId) -> Result<bool> {
     let slot = door.obtain(id)?;
-    door.queued(&slot, |reply| Job::Forget { reply }).await
+    door.queued(&slot, |reply, place| Job::Forget { reply, place }).await
 }

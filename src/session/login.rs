@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::door::Door;
-use super::errand::Errand;
+use super::errand::{Errand, caught};
 use super::{Establishment, Session};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
 use crate::provider::client::Client;
@@ -74,11 +74,11 @@ impl<P: RedirectLogin> Session<P> {
         let core = &self.door.core;
         let (client, provider) = self.logs_in().await?;
         let (state, verifier) = (random()?, random()?);
-        let url = provider.login_url(&LoginRequest::new(&state, &verifier), &options)?;
+        let request = LoginRequest::new(&state, &verifier);
+        let url = caught(|| provider.login_url(&request, &options))?;
         let expires_at = core.now().wall + core.policy.login;
-        let authority = client.origin().to_owned();
-        let begun =
-            Begun { state, verifier, authority, client: provider.client().to_owned(), options };
+        let (authority, client) = (client.origin().to_owned(), client.provider.client().to_owned());
+        let begun = Begun { state, verifier, authority, client, options };
         let tickets = &core.means.tickets;
         let ticket = tickets.issue(Purpose::Login, &self.id, expires_at, &begun)?;
         Ok(Login { url, ticket, expires_at })
@@ -111,12 +111,12 @@ impl<P: RedirectLogin> Session<P> {
         let opened = opened.read::<Begun<P::LoginOptions>>()?;
         let (client, provider) = self.logs_in().await?;
         let begun = &opened.payload;
-        if begun.authority != client.origin() || begun.client != provider.client() {
+        if begun.authority != client.origin() || begun.client != client.provider.client() {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("the provider's settings have changed since the login began: begin again"));
         }
         let request = LoginRequest::new(&begun.state, &begun.verifier);
-        let grant = provider.login_grant(redirect, &request, &begun.options)?;
+        let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
         let tickets = &core.means.tickets;
         // After the state was checked: a stranger's redirect does not use up the user's ticket.
         tickets.spend(&opened, core.now().wall)?;

@@ -15,10 +15,11 @@ mod told;
 use std::time::Duration;
 
 pub(crate) use self::answer::{Answer, answer, due_at, next_wake, serving};
-pub(crate) use self::held::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
+pub(crate) use self::held::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble, Unclassified};
+pub(crate) use self::told::is_damped;
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, LostReason};
-use crate::policy::Backoff;
+use crate::policy::{Backoff, UnclassifiedAnswers};
 use crate::secret::Secret;
 
 /// Where a session stands. The comments say how each is left.
@@ -75,9 +76,35 @@ impl State {
         credentials.is_some_and(|credentials| credentials.tokens.refresh.is_some())
     }
 
+    /// Whether the exchange that runs is one more try after an answer that is not understood.
+    pub(crate) fn is_tried_again(&self) -> bool {
+        match self {
+            Self::Refreshing { held, .. } => held.unclassified.is_some(),
+            Self::Establishing { former, renewal: true, .. } => former.is_in_trouble(),
+            Self::Unloaded { .. }
+            | Self::Rest(_)
+            | Self::Challenged { .. }
+            | Self::Establishing { .. }
+            | Self::Closing { .. }
+            | Self::Revoking { .. } => false,
+        }
+    }
+
     /// Whether a close would change nothing.
     pub(crate) fn has_nothing_to_close(&self) -> bool {
         matches!(self, Self::Rest(Rest::Vacant { .. } | Rest::Closed(_)))
+    }
+
+    /// What led to where it stands: the last failure of a refresh, or the session's loss.
+    pub(crate) fn cause(&self) -> Option<Error> {
+        let rest = self.rest()?;
+        match &*rest {
+            Rest::Active(held) | Rest::InDoubt(held, _) => {
+                held.trouble.as_ref().map(|trouble| trouble.error.clone())
+            }
+            Rest::Lost(lost) => lost.cause.clone(),
+            Rest::Vacant { .. } | Rest::Closed(_) => None,
+        }
     }
 
     /// Whether there is or was a session, as far as is known.
@@ -173,6 +200,10 @@ pub(crate) enum Input {
     Untold { trouble: Trouble },
     /// An API rejected the token of this generation.
     Rejected { generation: u64 },
+    /// An API accepted the token of this generation.
+    Accepted { generation: u64 },
+    /// Somebody asked for a refresh by hand: a provisional loss does not stand in its way.
+    RefreshByHand,
     /// An API said that the session of this generation is dead.
     Dead { generation: u64, reason: LostReason },
     /// The provider's settings were replaced; whether they fit the credentials in hand.
@@ -218,8 +249,11 @@ pub(crate) struct Failure {
 pub(crate) enum Class {
     /// Not sent or not processed.
     Harmless,
-    /// Called invalid by the server, which some do to a lost race.
-    Invalid,
+    /// Not sent, because the provider's gate paces retries. The session's own failure stands.
+    HeldBack,
+    /// The server's answer is not understood. `healthy_at` is when another session of the client
+    /// last succeeded before this request was sent.
+    Unclassified { healthy_at: Option<BootTime> },
     /// The client is rejected.
     Misconfigured,
     /// The answer was lost.
@@ -256,6 +290,8 @@ pub(crate) struct Rules {
     pub(crate) budget: Duration,
     /// The schedule refreshes what is due.
     pub(crate) ahead: bool,
+    /// When answers that are not understood lose a session.
+    pub(crate) unclassified: UnclassifiedAnswers,
 }
 
 /// What a step starts and tells.
@@ -286,6 +322,7 @@ pub(crate) enum Notice {
     Expiring { left: Duration },
     Lost(LostReason),
     InDoubt,
+    BackingOff { wait: Duration },
     SaveOwed,
     Saved,
     Revoked,
@@ -302,7 +339,7 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         Input::Establish => begin(state, Start::Establish, &mut effects),
         Input::Adopt => begin(state, Start::Adopt, &mut effects),
         Input::Close => begin(state, Start::Close, &mut effects),
-        Input::Issued(held) => exchange::issued(state, held),
+        Input::Issued(held) => exchange::issued(state, held, at.now.boot),
         Input::Challenged => exchange::challenged(state, at),
         Input::Failed(failure) => exchange::failed(state, failure, at, &mut effects),
         Input::Overdue => exchange::overdue(state),
@@ -323,6 +360,8 @@ pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) 
         Input::Told => exchange::told(state, None),
         Input::Untold { trouble } => exchange::told(state, Some(trouble)),
         Input::Rejected { generation } => told::rejected(state, generation),
+        Input::Accepted { generation } => told::accepted(state, generation),
+        Input::RefreshByHand => told::refresh_by_hand(state, at.now.boot),
         Input::Dead { generation, reason } => told::dead(state, generation, reason, &mut effects),
         Input::Reconfigured { foreign } => told::reconfigured(state, foreign, at.now.boot),
         Input::Tick => tick(state, at, &mut effects),
@@ -410,10 +449,13 @@ fn age(mut rest: Rest, at: &Moment, effects: &mut Effects) -> Rest {
     if let Rest::Vacant { trouble } | Rest::Closed(Closed { unrenewed: trouble, .. }) = &mut rest {
         trouble.take_if(|trouble| trouble.is_forgotten(at));
     }
+    if let Rest::Lost(lost) = &mut rest {
+        lost.give_up_if_ended(now);
+    }
     let Some(held) = rest.refreshable_mut() else { return rest };
     let Some(end) = held.refresh_expires else { return rest };
     if now >= end {
-        return lose(rest, LostReason::RefreshExpired, effects);
+        return lose(rest, LostReason::RefreshExpired, None, effects);
     }
     if held.expiring.is_some_and(|expiring| now >= expiring) {
         held.expiring = None;
@@ -422,7 +464,7 @@ fn age(mut rest: Rest, at: &Moment, effects: &mut Effects) -> Rest {
     rest
 }
 
-fn lose(rest: Rest, reason: LostReason, effects: &mut Effects) -> Rest {
+fn lose(rest: Rest, reason: LostReason, cause: Option<Error>, effects: &mut Effects) -> Rest {
     effects.notices.push(Notice::Lost(reason));
-    Rest::Lost(Lost::new(rest, reason))
+    Rest::Lost(Lost { cause, ..Lost::new(rest, reason) })
 }

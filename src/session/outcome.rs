@@ -54,6 +54,20 @@ pub enum Verdict {
     Forward,
 }
 
+/// What follows from a token that an API rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the token is replaced or it is not")]
+pub enum Invalidation {
+    /// The token is not handed out again: the next
+    /// [`permission_token`](crate::session::Session::permission_token) is a newer one. Call the API
+    /// once more with that.
+    Refresh,
+    /// A rejection brought this token a moment ago, and the API rejected it as well. No refresh
+    /// follows, and the token is handed out on, because other APIs may accept it. Do not call
+    /// again: another token would be rejected too.
+    Damped,
+}
+
 /// How a revocation ended. In every case the session is closed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::core::Core;
-use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble};
+use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble, Unclassified};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::policy::When;
@@ -42,6 +42,8 @@ pub(crate) fn held(
         rejected: false,
         foreign: !client.issued(&credentials),
         trouble: None,
+        unclassified: None,
+        damping: None,
         credentials,
     }
 }
@@ -65,6 +67,10 @@ pub(crate) fn rest(core: &Core, client: &Client, record: Record) -> Rest {
         Held { suspect: record.suspect, expiring, ..held }
     });
     let boot = |at: Option<SystemTime>| at.map_or(now.boot, |at| now.boot_at(at));
+    let provisional = record.lost.is_some_and(LostReason::is_provisional);
+    let answers = client.refresh.unclassified.count;
+    let retry_at = boot(record.retry_at);
+    let tried = Unclassified { answers, since: now.boot, lost: true, retry_at };
     match (phase, held) {
         (Phase::Closed, _) => {
             let (epoch, generation) = counters;
@@ -76,10 +82,16 @@ pub(crate) fn rest(core: &Core, client: &Client, record: Record) -> Rest {
                 unrenewed: None,
             })
         }
+        // Another process tries what was lost provisionally, or fell silent when it did.
+        (Phase::Lost, Some(held)) if provisional && lease.is_some() => {
+            with_credentials(core, client, (Phase::Active, lease), held, boot(record.retry_at))
+        }
         (Phase::Lost, held) => {
             let reason = record.lost.unwrap_or(LostReason::Rejected);
             let (epoch, generation) = counters;
-            Rest::Lost(Lost { epoch, generation, reason, held, trouble: None })
+            let unclassified = provisional.then(|| Box::new(tried));
+            let held = held.map(|held| Held { unclassified, ..held });
+            Rest::Lost(Lost { epoch, generation, reason, held, trouble: None, cause: None })
         }
         (Phase::Active | Phase::InDoubt | Phase::Claimed, Some(held)) => {
             with_credentials(core, client, (phase, lease), held, boot(record.retry_at))
@@ -137,7 +149,7 @@ fn strict_doubt(held: &Held, retry_at: BootTime, budget: Duration, now: BootTime
 
 fn elsewhere(lease: &Lease) -> Trouble {
     let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
-    Trouble { tries: 1, invalid: 0, retry_at: lease.until, error }
+    Trouble { tries: 1, retry_at: lease.until, error }
 }
 
 #[cfg(test)]
@@ -166,6 +178,8 @@ mod tests {
             rejected: false,
             foreign: false,
             trouble: None,
+            unclassified: None,
+            damping: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The small resident part of a session, which outlives its actor.
 
+mod renewal;
 mod snapshot;
 
 use std::collections::VecDeque;
@@ -11,12 +12,14 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use ractor::{ActorCell, ActorId};
 
+pub(crate) use self::renewal::Renewal;
 use self::snapshot::Snapshot;
 use super::flight::{Flight, Landing, Pilot};
 use super::machine::{self, Answer, Effects, Input, Moment, Renewable, Rules, State};
 use super::message::Job;
+use super::outcome::Invalidation;
 use crate::clock::{BootTime, Clock, Now};
-use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
+use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::SessionId;
 use crate::policy::DRIFT;
 pub(crate) use crate::provider::erased::Parcel;
@@ -39,6 +42,8 @@ pub(crate) struct Slot {
     rejected_through: AtomicU64,
     /// A reader has told the actor that the token is due.
     told_due: AtomicBool,
+    /// Rejections of the token are damped, and an API that accepts it changes that.
+    damped: AtomicBool,
     waiters: AtomicUsize,
     inner: Mutex<Inner>,
 }
@@ -61,13 +66,6 @@ struct Inner {
     client: u64,
 }
 
-/// Where a renewal's grant comes from.
-pub(crate) enum Renewal {
-    Grant(Parcel),
-    /// Whoever was registered for it is asked, for a session that is lost for this reason.
-    AskFor(LostReason),
-}
-
 /// What a reader finds without asking anybody.
 #[derive(Debug)]
 pub(crate) enum Glance {
@@ -85,6 +83,7 @@ impl Slot {
             snapshot: ArcSwapOption::empty(),
             rejected_through: AtomicU64::new(0),
             told_due: AtomicBool::new(false),
+            damped: AtomicBool::new(false),
             waiters: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 state: State::Unloaded { trouble: None },
@@ -204,6 +203,25 @@ impl Slot {
         }
     }
 
+    /// As [`reject`](Self::reject), unless the last rejection brought this very token a moment ago:
+    /// then the token goes on being handed out, because the next one would be no better.
+    pub(crate) fn invalidate(&self, generation: u64, at: &Moment) -> Invalidation {
+        // Looked at and rejected in two steps. A refresh between the two makes this a rejection of
+        // a former token, which changes nothing.
+        if self.look(|state| machine::is_damped(state, generation, at.now.boot)) {
+            return Invalidation::Damped;
+        }
+        self.reject(generation, at);
+        Invalidation::Refresh
+    }
+
+    /// An API accepted the token of this generation. Looks at one flag, for that is the rule.
+    pub(crate) fn accept(&self, generation: u64, at: impl FnOnce() -> Moment) {
+        if self.damped.load(Ordering::Acquire) {
+            self.apply(Input::Accepted { generation }, &at());
+        }
+    }
+
     /// Never hands out tokens up to this generation again, from now on. One that this session
     /// has not reached is another session's: it would make every token up to it be refreshed.
     pub(crate) fn reject(&self, generation: u64, at: &Moment) {
@@ -232,26 +250,6 @@ impl Slot {
 
     fn rejected_through(&self) -> u64 {
         self.rejected_through.load(Ordering::Acquire)
-    }
-
-    /// Whether the session has a renewal.
-    pub(crate) fn renewable(&self) -> Renewable {
-        if self.renewal().is_some() { Renewable::Itself } else { Renewable::No }
-    }
-
-    /// How the session can begin again without a user: the provider has a grant for it, or
-    /// somebody was registered who may have one for what is lost.
-    pub(crate) fn renewal(&self) -> Option<Renewal> {
-        let client = self.site.client()?;
-        let (held, lost) = self.look(|state| {
-            let rest = state.rest();
-            let held = rest.as_ref().and_then(|rest| rest.credentials().cloned());
-            (held, rest.and_then(|rest| rest.lost()))
-        });
-        match client.provider.renewal(held.as_deref()) {
-            Some(grant) => Some(Renewal::Grant(grant)),
-            None => lost.filter(|_| client.renew_with.is_some()).map(Renewal::AskFor),
-        }
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
@@ -287,6 +285,17 @@ impl Slot {
             inner.queue = VecDeque::new();
         }
         job
+    }
+
+    /// Refuses the jobs that a shutdown leaves unbegun, of those that `which` is true for.
+    pub(crate) fn refuse(&self, which: impl Fn(&Job) -> bool) {
+        let mut inner = self.inner.lock();
+        let (refused, kept) = inner.queue.drain(..).partition(|job| which(job));
+        inner.queue = kept;
+        drop(inner);
+        let refused: VecDeque<Job> = refused;
+        let error = Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::NotSent);
+        refused.into_iter().for_each(|job| job.refuse(error.clone().of_session(&self.id)));
     }
 
     pub(crate) fn board(&self, flight: Flight) {
@@ -407,6 +416,8 @@ impl Slot {
     /// may be behind another process's store for a moment, but never behind itself.
     fn publish(&self, inner: &mut Inner, now: Now) {
         let serving = machine::serving(&inner.state, now.boot);
+        let damping = serving.and_then(|held| held.damping.as_ref());
+        self.damped.store(damping.is_some_and(|damping| !damping.accepted), Ordering::Release);
         let Some((held, token)) = serving.and_then(|held| Some((held, held.token.as_ref()?)))
         else {
             if self.snapshot.load().is_some() {

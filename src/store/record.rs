@@ -33,7 +33,7 @@ pub struct Record<C = Arc<Credentials>> {
     /// They may be dead: refresh before use.
     pub suspect: bool,
     /// Why the session is lost; some exactly in [`Phase::Lost`], and while a grant is claimed on
-    /// it.
+    /// it, or a refresh on what is lost as [`LostReason::Unclassified`].
     pub lost: Option<LostReason>,
     /// What the server must still be told of a closed session; none once a grant replaced it.
     pub outbox: Option<C>,

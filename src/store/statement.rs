@@ -7,6 +7,7 @@ use super::record::{
     Claim, Close, Commit, Committed, Holder, Intent, Lease, Phase, Record, Settle, SettleTo,
     Settled, TakeOver,
 };
+use crate::error::LostReason;
 
 /// What is remembered of records that are no longer there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +73,8 @@ pub(super) fn claim<C>(found: Option<Record<C>>, fences: Fences, claim: &Claim) 
         Some(lease) if lease.owner == claim.owner => lease.before,
         Some(_) => return Claiming::Leased(record),
     };
-    let refreshable = matches!(before, Phase::Active | Phase::InDoubt);
+    let provisional = before == Phase::Lost && is_provisional(&record);
+    let refreshable = matches!(before, Phase::Active | Phase::InDoubt) || provisional;
     if claim.intent == Intent::Refresh && !refreshable {
         return Claiming::Moved(Some(record));
     }
@@ -122,8 +124,9 @@ pub(super) fn commit<C>(
             }
         }
     }
-    // Lost, perhaps with a grant claimed on it.
-    let suspect = intent == Intent::Refresh && record.lost.is_some();
+    // Lost, perhaps with a grant claimed on it. What was lost provisionally was not rejected.
+    let lost = record.lost.is_some() && !is_provisional(&record);
+    let suspect = intent == Intent::Refresh && lost;
     rest(&mut record);
     record.generation += 1;
     record.phase = Phase::Active;
@@ -155,7 +158,12 @@ pub(super) fn settle<C>(found: Option<Record<C>>, settle: &Settle) -> (Settled, 
     rest(&mut record);
     record.retry_at = settle.retry_at;
     match settle.to {
-        SettleTo::Before => record.phase = lease.before,
+        SettleTo::Before => {
+            record.phase = lease.before;
+            if lease.before == Phase::Lost && is_provisional(&record) {
+                record.due_at = settle.retry_at;
+            }
+        }
         SettleTo::BeforeSuspect => {
             record.phase = lease.before;
             record.suspect = record.credentials.is_some();
@@ -167,7 +175,8 @@ pub(super) fn settle<C>(found: Option<Record<C>>, settle: &Settle) -> (Settled, 
         SettleTo::Lost(reason) => {
             record.phase = Phase::Lost;
             record.lost = Some(reason);
-            record.due_at = None;
+            // What is lost provisionally is tried again, also after a restart.
+            record.due_at = settle.retry_at.filter(|_| is_provisional(&record));
         }
     }
     (Settled::Done, Change::Put(record))
@@ -187,7 +196,10 @@ pub(super) fn take_over<C>(found: Option<Record<C>>, take: &TakeOver) -> (bool, 
     record.fence += 1;
     record.retry_at = take.retry_at;
     match lease.intent {
-        Intent::Refresh => record.phase = Phase::InDoubt,
+        Intent::Refresh => {
+            record.phase = Phase::InDoubt;
+            record.lost = None;
+        }
         Intent::Establish => {
             record.phase = lease.before;
             record.suspect = record.credentials.is_some();
@@ -235,6 +247,10 @@ fn suspect<C>(record: Record<C>, settle: &Settle) -> Change<C> {
         && sibling
         && record.phase != Phase::Closed;
     if hurt { Change::Put(Record { suspect: true, ..record }) } else { Change::Nothing }
+}
+
+fn is_provisional<C>(record: &Record<C>) -> bool {
+    record.lost.is_some_and(LostReason::is_provisional)
 }
 
 /// Without a claim and without its waiting time.

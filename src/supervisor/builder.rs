@@ -18,7 +18,7 @@ use crate::provider::registered::Registered;
 use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Counts, Host};
-use crate::store::{MemoryStore, Owner, Store};
+use crate::store::{Caught, MemoryStore, Owner, Store};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
@@ -36,7 +36,7 @@ pub struct SupervisorBuilder {
 }
 
 /// A registration that waits for what [`SupervisorBuilder::start`] makes.
-type Register = Box<dyn FnOnce(ProviderName, Arc<Means>) -> Registered + Send>;
+type Register = Box<dyn FnOnce(ProviderName, Arc<Means>) -> Result<Registered> + Send>;
 
 impl SupervisorBuilder {
     pub(super) fn new() -> Self {
@@ -90,8 +90,10 @@ impl SupervisorBuilder {
         provider: impl Into<Registration<P>>,
     ) -> Self {
         let registration: Registration<P> = provider.into();
-        let register: Register =
-            Box::new(move |name, means| Registered::new(name, registration, means));
+        let register: Register = Box::new(move |name, means| match registration.settings.fault() {
+            None => Ok(Registered::new(name, registration, means)),
+            Some(fault) => Err(misconfigured(fault)),
+        });
         self.providers.push((name.to_owned(), register));
         self
     }
@@ -126,7 +128,7 @@ impl SupervisorBuilder {
         source: impl ProviderSource<P>,
     ) -> Self {
         let register: Register =
-            Box::new(move |name, means| Registered::per_tenant(name, source, means));
+            Box::new(move |name, means| Ok(Registered::per_tenant(name, source, means)));
         self.providers.push((name.to_owned(), register));
         self
     }
@@ -143,20 +145,23 @@ impl SupervisorBuilder {
     /// # Errors
     ///
     /// `InvalidInput` for a name that cannot be used or is used twice, and for a transport that
-    /// contradicts itself; `Misconfigured` for a policy that does, for a store on a disk without
-    /// keys that outlive the process, and where there is no tokio runtime.
+    /// contradicts itself; `Misconfigured` for a policy, refresh policy or provider limits that do,
+    /// for numbers that are none, for a provider that panics when it is registered, for a store on a
+    /// disk without keys that outlive the process, and where there is no tokio runtime. The words
+    /// name the field.
     ///
     /// # Cancel safety
     ///
     /// Dropped before its end, nothing runs.
     pub async fn start(self) -> Result<Supervisor> {
-        let misconfigured = |words| Error::new(ErrorKind::Misconfigured).about(words);
         if let Some(fault) = self.policy.fault() {
             return Err(misconfigured(fault));
         }
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
-        self.store.seal_with(&keys).map_err(|refused| {
+        let store = Caught::new(self.store);
+        let ring = store.seal_with(&keys).and_then(|()| store.ring());
+        let ring = ring.map_err(|refused| {
             misconfigured("the store cannot seal records with these keys").with_source(refused)
         })?;
         let transport = Transport::new(&self.transport)?;
@@ -165,7 +170,7 @@ impl SupervisorBuilder {
         let mut providers = HashMap::new();
         for (name, register) in self.providers {
             let name = ProviderName::new(name)?;
-            let registered = Arc::new(register(name.clone(), Arc::clone(&means)));
+            let registered = Arc::new(register(name.clone(), Arc::clone(&means))?);
             if providers.insert(name, registered).is_some() {
                 return Err(Error::new(ErrorKind::InvalidInput)
                     .about("two providers are registered under one name"));
@@ -175,7 +180,7 @@ impl SupervisorBuilder {
         let host: Arc<dyn Host> = Arc::<Link>::clone(&link);
         let core = Arc::new(Core {
             clock: self.clock,
-            store: self.store,
+            store: Arc::new(store),
             tasks,
             events: Publisher::new(self.policy.events),
             policy: self.policy,
@@ -186,12 +191,16 @@ impl SupervisorBuilder {
             host,
             steps: self.steps,
         });
-        if root::start(&core, &link).await {
+        if root::start(&core, &link, ring).await {
             Ok(Supervisor::new(core, link))
         } else {
             Err(misconfigured("the supervisor actor did not start"))
         }
     }
+}
+
+fn misconfigured(words: &'static str) -> Error {
+    Error::new(ErrorKind::Misconfigured).about(words)
 }
 
 impl fmt::Debug for SupervisorBuilder {

@@ -8,26 +8,38 @@ use crate::session::core::{Core, Host};
 use crate::store::Changed;
 use crate::task::within;
 
+/// Each failure in a row doubles the pause before the next look, up to so many: 2 s. Tokens that were
+/// replaced elsewhere are served for no longer than that when the store is back.
+const FAILURES_COUNTED: u32 = 3;
+
 /// Has the sessions read again that others change, until shutdown.
 pub(super) async fn follow(core: Arc<Core>, link: Arc<Link>) {
     let closing = core.tasks.closing();
     let mut mark = None;
+    let mut failures = 0;
     while !core.tasks.is_closing() {
         let changes = core.store.changes(mark, CHANGES_PAGE);
         let mut more = false;
         match within(&*core.clock, core.policy.store_wait, changes).await {
             Some(Ok(None)) => return,
             Some(Ok(Some(changes))) => {
+                failures = 0;
                 more = mark.is_some_and(|mark| mark + CHANGES_PAGE as u64 <= changes.mark);
                 mark = Some(changes.mark);
                 read_again(&core, &link, changes.of);
             }
             // Looked at once more, from the same mark.
-            Some(Err(_)) | None => {}
+            failed @ (Some(Err(_)) | None) => {
+                if failures == 0 {
+                    let error = failed.and_then(Result::err);
+                    tracing::warn!(?error, "what other processes change is not read");
+                }
+                failures = FAILURES_COUNTED.min(failures + 1);
+            }
         }
         if !more {
             tokio::select! {
-                () = core.clock.sleep(CHANGES_LOOK) => {}
+                () = core.clock.sleep(CHANGES_LOOK * 2_u32.pow(failures)) => {}
                 () = closing.cancelled() => {}
             }
         }

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::{ActorRef, ActorStatus};
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::message::Order;
 use super::registry::Registry;
@@ -24,6 +25,8 @@ use crate::session::slot::Slot;
 /// each message: whoever kept its address would talk to a dead actor after a restart.
 pub(crate) struct Link {
     actor: watch::Sender<Option<ActorRef<Order>>>,
+    /// No supervisor actor is to live any more.
+    over: CancellationToken,
     pub(crate) registry: Registry<Slot>,
     schedule: Mutex<Schedule>,
     pub(crate) rearmed: Notify,
@@ -37,6 +40,7 @@ impl Link {
     ) -> Self {
         Self {
             actor: watch::Sender::new(None),
+            over: CancellationToken::new(),
             registry: Registry::new(max_sessions),
             schedule: Mutex::default(),
             rearmed: Notify::new(),
@@ -52,8 +56,30 @@ impl Link {
         self.actor.borrow().clone()
     }
 
+    /// An actor that comes when all is over is stopped.
     pub(crate) fn connect(&self, actor: Option<ActorRef<Order>>) {
         self.actor.send_replace(actor);
+        if self.over.is_cancelled() {
+            self.stop();
+        }
+    }
+
+    /// Stops the supervisor actor, and another one that is just being started. Jobs that have not
+    /// begun are refused: nobody is left to begin them.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+        self.stop();
+        self.refuse_all();
+    }
+
+    pub(crate) fn refuse_all(&self) {
+        self.registry.each(|slot| slot.refuse(|_| true));
+    }
+
+    fn stop(&self) {
+        if let Some(actor) = self.actor() {
+            actor.stop(None);
+        }
     }
 
     pub(crate) fn next_wake(&self) -> Option<BootTime> {

@@ -4,21 +4,21 @@ use std::future;
 use std::sync::Arc;
 
 use crate::policy::{RESEAL_AGAIN, RESEAL_PAGE, RESEAL_PAUSE};
+use crate::seal::KeyRing;
 use crate::session::core::Core;
 use crate::task::within;
 
 /// Goes through the store after the start and after every change of its keys, until shutdown.
-pub(super) async fn attend(core: Arc<Core>) {
+pub(super) async fn attend(core: Arc<Core>, ring: KeyRing) {
     let closing = core.tasks.closing();
     tokio::select! {
         biased;
         () = closing.cancelled() => {}
-        () = follow(&core) => {}
+        () = follow(&core, &ring) => {}
     }
 }
 
-async fn follow(core: &Core) {
-    let Some(ring) = core.store.sealed_with() else { return };
+async fn follow(core: &Core, ring: &KeyRing) {
     let mut reloads = ring.reloads();
     loop {
         let met = go_through(core).await;

@@ -13,12 +13,13 @@ use super::message::Order;
 use super::{follow, reseal};
 use crate::event::{Event, EventKind};
 use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT, WAKES_AT_ONCE};
+use crate::seal::KeyRing;
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
 use crate::task::within;
 
-/// Starts the supervisor actor and keeps it alive.
-pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
+/// Starts the supervisor actor and keeps it alive. `ring` is what records are sealed with.
+pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>, ring: Option<KeyRing>) -> bool {
     let Some((actor, ended)) = spawn(core, link).await else { return false };
     link.connect(Some(actor));
     let (keeper, kept) = (Arc::clone(core), Arc::clone(link));
@@ -27,7 +28,9 @@ pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>) -> bool {
     core.tasks.attend(async move { drive(driver, driven).await });
     let (scanner, scanned) = (Arc::clone(core), Arc::clone(link));
     core.tasks.attend(async move { scan(scanner, scanned).await });
-    core.tasks.attend(reseal::attend(Arc::clone(core)));
+    if let Some(ring) = ring {
+        core.tasks.attend(reseal::attend(Arc::clone(core), ring));
+    }
     core.tasks.attend(follow::follow(Arc::clone(core), Arc::clone(link)));
     true
 }
@@ -43,8 +46,15 @@ async fn spawn(core: &Arc<Core>, link: &Arc<Link>) -> Option<(ActorRef<Order>, J
     }
 }
 
-/// Awaits the supervisor actor and starts another, until shutdown.
-async fn keep(core: Arc<Core>, link: Arc<Link>, mut ended: JoinHandle<()>) {
+/// Awaits the supervisor actor and starts another, until shutdown. A shutdown that falls between the
+/// two starts none, and jobs that have not begun are refused.
+async fn keep(core: Arc<Core>, link: Arc<Link>, ended: JoinHandle<()>) {
+    restart(&core, &link, ended).await;
+    link.refuse_all();
+}
+
+async fn restart(core: &Arc<Core>, link: &Arc<Link>, mut ended: JoinHandle<()>) {
+    let closing = core.tasks.closing();
     let backoff = core.policy.restarts.supervisor_backoff;
     let mut tries = 0;
     loop {
@@ -56,11 +66,12 @@ async fn keep(core: Arc<Core>, link: Arc<Link>, mut ended: JoinHandle<()>) {
         }
         loop {
             tries += 1;
-            core.clock.sleep(backoff.wait(tries, fastrand::f64())).await;
-            if core.tasks.is_closing() {
-                return;
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                () = core.clock.sleep(backoff.wait(tries, fastrand::f64())) => {}
             }
-            if let Some((actor, handle)) = spawn(&core, &link).await {
+            if let Some((actor, handle)) = spawn(core, link).await {
                 ended = handle;
                 link.connect(Some(actor));
                 break;

@@ -36,6 +36,7 @@ impl<P: Provider> Sessions<P> {
     /// # Errors
     ///
     /// `InvalidInput` where each tenant has its own: [`reload`](Self::reload) asks their source.
+    /// `Misconfigured` for settings that `start` would refuse; the former ones then stay in force.
     ///
     /// # Cancel safety
     ///
@@ -46,7 +47,11 @@ impl<P: Provider> Sessions<P> {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("each tenant has its own provider: reload it"));
         };
-        site.replace(provider.into().settings);
+        let settings = provider.into().settings;
+        if let Some(fault) = settings.fault() {
+            return Err(Error::new(ErrorKind::Misconfigured).about(fault));
+        }
+        site.replace(settings);
         self.reconsider(site).await;
         Ok(())
     }

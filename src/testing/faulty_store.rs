@@ -107,11 +107,17 @@ pub enum Statement {
     Delete,
     /// [`Store::reseal`].
     Reseal,
+    /// [`Store::changes`].
+    Changes,
+    /// [`Store::seal_with`], which is never held.
+    SealWith,
+    /// [`Store::sealed_with`], which is never held. One that fails has no ring.
+    SealedWith,
 }
 
 impl Statement {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Load,
         Self::Claim,
         Self::Commit,
@@ -123,14 +129,17 @@ impl Statement {
         Self::List,
         Self::Delete,
         Self::Reseal,
+        Self::Changes,
+        Self::SealWith,
+        Self::SealedWith,
     ];
 }
 
 /// The faults of a [`FaultyStore`], and how often it was asked. Clones are the same faults, so a
 /// test keeps control of a store that it gave away.
 ///
-/// A statement that is asked is counted, then held if it is to be held, then failed if it is to
-/// be failed, and only then done.
+/// A statement that is asked is counted, then held if it is to be held, then it panics if it is to
+/// panic, then it is failed if it is to be failed, and only then done.
 #[derive(Clone)]
 pub struct Faults(Arc<Shared>);
 
@@ -146,6 +155,8 @@ struct Plan {
     fail_next: u32,
     fail_always: bool,
     fail_after_writing: u32,
+    panic_next: u32,
+    panic_always: bool,
     hold: bool,
 }
 
@@ -180,6 +191,16 @@ impl Faults {
         self.plan(statement, |plan| plan.fail_after_writing = times);
     }
 
+    /// Panics the next `times`, undone. Replaces what was said before.
+    pub fn panic_next(&self, statement: Statement, times: u32) {
+        self.plan(statement, |plan| plan.panic_next = times);
+    }
+
+    /// Panics every time, undone, until this is said again with `false`.
+    pub fn panic_always(&self, statement: Statement, always: bool) {
+        self.plan(statement, |plan| plan.panic_always = always);
+    }
+
     /// Does not answer, nor does what is asked, until [`release`](Self::release).
     pub fn hold(&self, statement: Statement) {
         self.plan(statement, |plan| plan.hold = true);
@@ -209,12 +230,25 @@ impl Faults {
     }
 
     async fn before(&self, statement: Statement) -> Result<(), StoreError> {
-        self.0.counts.send_modify(|counts| counts[statement as usize].asked += 1);
+        self.asked(statement);
         let mut released = self.0.released.subscribe();
         let turn = released.borrow_and_update()[statement as usize];
         if self.plan(statement, |plan| plan.hold) {
             self.0.counts.send_modify(|counts| counts[statement as usize].held += 1);
             drop(released.wait_for(|now| now[statement as usize] > turn).await);
+        }
+        self.at_once(statement)
+    }
+
+    fn asked(&self, statement: Statement) {
+        self.0.counts.send_modify(|counts| counts[statement as usize].asked += 1);
+    }
+
+    /// What is done to a statement that is not held.
+    #[expect(clippy::panic, reason = "the faults say so")]
+    fn at_once(&self, statement: Statement) -> Result<(), StoreError> {
+        if self.plan(statement, |plan| plan.panic_always || once(&mut plan.panic_next)) {
+            panic!("the faults say so");
         }
         self.fail_if(self.plan(statement, |plan| plan.fail_always || once(&mut plan.fail_next)))
     }
@@ -250,11 +284,18 @@ fn once(times: &mut u32) -> bool {
 #[async_trait]
 impl<S: Store> Store for FaultyStore<S> {
     fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
-        self.inner.seal_with(keys)
+        self.faults.asked(Statement::SealWith);
+        self.faults.at_once(Statement::SealWith)?;
+        self.inner.seal_with(keys)?;
+        self.faults.after(Statement::SealWith)
     }
 
     fn sealed_with(&self) -> Option<KeyRing> {
-        self.inner.sealed_with()
+        self.faults.asked(Statement::SealedWith);
+        self.faults.at_once(Statement::SealedWith).ok()?;
+        let ring = self.inner.sealed_with();
+        self.faults.after(Statement::SealedWith).ok()?;
+        ring
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
@@ -307,7 +348,7 @@ impl<S: Store> Store for FaultyStore<S> {
         since: Option<u64>,
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
-        self.inner.changes(since, limit).await
+        self.done(Statement::Changes, self.inner.changes(since, limit)).await
     }
 
     async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {

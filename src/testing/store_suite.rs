@@ -115,10 +115,12 @@ macro_rules! store_suite_cases {
                 a_settle_that_is_sent_twice_changes_nothing_more,
                 a_fenced_out_rejection_makes_a_sibling_suspect,
                 a_fenced_out_failure_makes_nothing_else_suspect,
+                what_is_lost_provisionally_is_due_and_can_be_claimed_for_a_refresh,
             }
             taking_over {
                 a_claim_is_not_taken_over_before_its_lease_ends,
                 a_silent_refresh_is_in_doubt,
+                a_silent_refresh_of_what_is_lost_provisionally_is_in_doubt,
                 a_silent_establish_leaves_what_was_before_as_suspect,
                 a_silent_first_grant_leaves_nothing_behind,
                 a_holder_that_comes_back_cannot_settle_but_its_commit_counts,

@@ -253,18 +253,33 @@ async fn hazard_7_a_refresh_that_fails_keeps_the_tokens_and_is_tried_again() {
         Fault::CloseBeforeProcessing,
         Fault::DropAfterCommit,
         Fault::Status { code: 500, retry_after: None, body: None },
-        Fault::OAuthError { status: 422, code: "The access token generation failed.".to_owned() },
         Fault::TornBody,
         Fault::StatusAfterCommit(502),
     ] {
         let world = minted().await;
         world.server.fail_next(Endpoint::RefreshToken, fault.clone());
         world.clock.advance(HOUR + SECOND).await;
+        if matches!(fault, Fault::OAuthError { .. }) {
+            // An answer, so that nothing is in doubt and nothing is tried at once.
+            let told = until(&world.clock, world.session.permission_token()).await.unwrap_err();
+            assert_eq!(told.kind(), ErrorKind::RetryLater);
+            world.clock.advance(told.retry_after().unwrap()).await;
+        }
         let token = world.token().await;
         assert_eq!((token.generation(), token.epoch()), (2, 1), "{fault:?}");
         assert_eq!(world.session.status().await.unwrap().state, State::Active, "{fault:?}");
         assert_eq!(world.minted(), 1, "{fault:?}");
     }
+    // An answer, so not at once.
+    let world = minted().await;
+    let code = "The access token generation failed.".to_owned();
+    world.server.fail_next(Endpoint::RefreshToken, Fault::OAuthError { status: 422, code });
+    world.clock.advance(HOUR + SECOND).await;
+    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    world.clock.advance(error.retry_after().unwrap()).await;
+    assert_eq!(world.token().await.generation(), 2);
+    assert_eq!(world.minted(), 1);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
+use session_warden::policy::DAMPING;
 use session_warden::provider::Provider;
 use session_warden::provider::extra_horizon::{
     Attributes, AuthorizationCode, DeleteRefreshToken, DeleteToken, GenerateSsoToken, ListTokens,
@@ -442,10 +443,13 @@ async fn an_operation_whose_token_is_dead_is_made_once_more_with_another() {
         let page = world.session.call(ListTokens::new()).await.unwrap();
         assert!(page.into_iter().any(|record| record.is_own));
         assert_eq!(world.server.refreshes(), 1);
-        world.server.fail_next_n(Endpoint::ListTokens, 2, dead);
-        let error = world.session.call(ListTokens::new()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RetryLater);
-        assert_eq!(world.server.refreshes(), 2);
+        for (refreshes, rejections) in [(1, 1), (2, 2)] {
+            world.server.fail_next_n(Endpoint::ListTokens, rejections, dead.clone());
+            let error = world.session.call(ListTokens::new()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RetryLater);
+            assert_eq!(world.server.refreshes(), refreshes, "first it is damped");
+            world.clock.advance(DAMPING).await;
+        }
     }
 }
 

@@ -93,7 +93,9 @@ async fn invariant_5_no_expired_and_no_older_token_is_handed_out() {
     for step in 0..200_u32 {
         match step % 7 {
             2 => drop(world.session.refresh().await.unwrap()),
-            4 => world.session.invalidate(&world.session.permission_token().await.unwrap()),
+            4 => {
+                world.session.invalidate(&world.session.permission_token().await.unwrap());
+            }
             6 => drop(world.session.establish(()).await.unwrap()),
             _ => world.clock.advance(LIFE / 3 + SECOND * (step % 5)).await,
         }
@@ -131,7 +133,8 @@ async fn invariant_7_a_session_is_lost_only_by_a_recorded_rejection_or_expiry() 
         FailureClass::NotProcessed,
         FailureClass::Throttled,
         FailureClass::Ambiguous,
-        FailureClass::InvalidRequest,
+        FailureClass::InvalidClient,
+        FailureClass::Unclassified,
         FailureClass::Misconfigured,
     ];
     for class in harmless {

@@ -6,6 +6,7 @@ use http::{HeaderName, Method, StatusCode};
 use session_warden::clock::Clock;
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
 use session_warden::event::{EventKind, Events};
+use session_warden::policy::DAMPING;
 use session_warden::provider::ioffice::{
     Attributes, Code, IOffice, Password, RevokeAccessToken, TokenInfo,
 };
@@ -190,6 +191,7 @@ async fn hazard_9_a_403_refreshes_once_and_so_does_a_401_unless_it_is_set_otherw
     let (status, verdict, used) = office.ask("users/me").await;
     assert_eq!((status, verdict, used.generation()), (200, Verdict::Forward, 2));
     let unauthorized = Fault::Status { code: 401, retry_after: None, body: None };
+    office.clock.advance(DAMPING).await;
     office.server.fail_next(Endpoint::Resource, unauthorized.clone());
     assert_eq!(office.ask("users/me").await.1, Verdict::Retry);
     assert_eq!(office.ask("users/me").await.2.generation(), 3);

@@ -10,6 +10,7 @@
 )]
 
 mod adopt;
+mod answers;
 mod calls;
 mod canary;
 mod challenges;
@@ -28,6 +29,7 @@ mod interleavings;
 mod invariants;
 mod ioffice;
 mod iot;
+mod isolation;
 mod layers;
 mod lifecycle;
 mod listing;
@@ -35,10 +37,12 @@ mod logins;
 mod oauth2;
 mod one_refresh;
 mod orphans;
+mod panics;
 mod renewal;
 mod saving;
 mod scene;
 mod settings;
+mod shutdown;
 mod source;
 mod spatium;
 mod sqlite;

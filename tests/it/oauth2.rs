@@ -288,7 +288,9 @@ async fn a_redirect_is_not_followed() {
     let target = format!("{}/token", elsewhere.url());
     server.fail_next(Endpoint::RefreshToken, Fault::RedirectTo(target));
     let error = world.session.refresh().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert_eq!(error.status(), Some(307), "it says what led there");
+    assert_eq!(world.session.status().await.unwrap().state, State::Active);
     assert_eq!(elsewhere.counts().connections, 0);
 }
 

@@ -33,7 +33,7 @@ fn sessions(world: &World) -> Sessions<ScriptedProvider> {
 async fn another_secret_takes_effect_on_the_next_exchange_and_loses_no_session() {
     let world = established().await;
     world.clock.advance(LIFE).await;
-    world.script.refresh(Reply::Fail(FailureClass::Misconfigured));
+    world.script.refresh(Reply::Fail(FailureClass::InvalidClient));
     let refused = world.session.permission_token().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Misconfigured);
     // The gate is shut, and the failure is remembered.

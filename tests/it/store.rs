@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use session_warden::SessionKey;
 use session_warden::clock::{BootTime, Clock};
 use session_warden::key::{ProviderName, SessionId};
+use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
-    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed,
-    MemoryStore, Owner, Record, Resealed, Settle, SettleTo, Settled, Store, StoreError,
+    Attempt, Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent,
+    Listed, MemoryStore, Owner, Record, Resealed, Settle, SettleTo, Settled, Store, StoreError,
     StoreErrorKind, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, Statement, store_suite};
@@ -154,6 +155,9 @@ async fn ask(store: &dyn Store) -> Vec<(Statement, bool)> {
         store.list(&filter, Some(&id), 3).await.is_ok_and(|listed| listed.is_empty()),
         matches!(store.delete(&id).await, Ok(true)),
         store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
+        matches!(store.changes(Some(4), 3).await, Ok(Some(Changes { mark: 79, of: None }))),
+        store.seal_with(&KeyRing::new(1, MasterKey::from([1; 32]))).is_ok(),
+        store.sealed_with().is_some(),
     ];
     Statement::ALL.into_iter().zip(answers).collect()
 }
@@ -180,6 +184,15 @@ impl Recording {
 
 #[async_trait]
 impl Store for Recording {
+    fn seal_with(&self, _: &KeyRing) -> Result<(), StoreError> {
+        self.answer(Statement::SealWith, true, ())
+    }
+
+    fn sealed_with(&self) -> Option<KeyRing> {
+        let ring = KeyRing::new(1, MasterKey::from([1; 32]));
+        self.answer(Statement::SealedWith, true, ring).ok()
+    }
+
     async fn load(&self, asked: &SessionId) -> Result<Option<Record>, StoreError> {
         self.answer(Statement::Load, *asked == id(), None)
     }
@@ -229,6 +242,15 @@ impl Store for Recording {
 
     async fn delete(&self, asked: &SessionId) -> Result<bool, StoreError> {
         self.answer(Statement::Delete, *asked == id(), true)
+    }
+
+    async fn changes(
+        &self,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        let changes = Changes { mark: 79, of: None };
+        self.answer(Statement::Changes, since == Some(4) && limit == 3, Some(changes))
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {

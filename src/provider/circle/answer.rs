@@ -162,7 +162,7 @@ impl Texts {
         status: StatusCode,
         call: Call,
     ) -> ExchangeError {
-        let failed = patient(wire.unsuccessful(answer));
+        let failed = patient(wire.unsuccessful(answer)).expecting("a token answer");
         let says = Message::of(answer);
         let class = match (call, status) {
             (Call::Refresh, StatusCode::UNAUTHORIZED) if says.has(&self.refresh_token_expired) => {
@@ -176,7 +176,7 @@ impl Texts {
             {
                 FailureClass::Refused(Refusal::UnknownSubject)
             }
-            (Call::Create | Call::Refresh, StatusCode::UNAUTHORIZED) => FailureClass::Misconfigured,
+            (Call::Create | Call::Refresh, StatusCode::UNAUTHORIZED) => FailureClass::InvalidClient,
             (Call::Create | Call::Refresh, _) => failed.class,
         };
         ExchangeError { class, ..failed }
@@ -227,7 +227,7 @@ impl Message {
 
 /// As for a 401, whatever the status.
 fn blaming_app_token(answer: &Response<Bytes>) -> ExchangeError {
-    ExchangeError::new(FailureClass::Misconfigured).with_status(answer.status())
+    ExchangeError::of_answer(FailureClass::InvalidClient, answer)
 }
 
 /// A server that throttles names no time; the vendor's "usage and limits" says one minute.

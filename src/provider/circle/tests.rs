@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use super::answer::Call::{Create, Refresh};
 use super::*;
 use crate::provider::FailureClass::{
-    Ambiguous, Misconfigured, NotProcessed, Refused, Rejected, Throttled,
+    Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
 use crate::provider::fixture::Bench;
 

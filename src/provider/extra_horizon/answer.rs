@@ -40,7 +40,7 @@ pub(super) fn tokens<T: Brought>(
     sent: Sent,
 ) -> Result<Tokens<Attributes>, ExchangeError> {
     if !answer.status().is_success() {
-        return Err(fault::failure(wire, answer, sent));
+        return Err(fault::failure(wire, answer, sent).expecting("a token answer"));
     }
     let brought = wire::object::<T>(answer).map(|members| members.tokens(wire));
     match brought {

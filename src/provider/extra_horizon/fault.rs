@@ -81,39 +81,39 @@ impl Fault {
         self.number == Some(number)
     }
 
-    /// What it means for what was sent. Of `Misconfigured` also whether it is the client.
-    fn class(&self, sent: Sent) -> Option<(FailureClass, bool)> {
+    /// What it means for what was sent.
+    fn class(&self, sent: Sent) -> Option<FailureClass> {
         let known = self.number.and_then(|number| self.by_number(number, sent));
         known.or_else(|| by_error(self.error.as_deref()?, sent))
     }
 
-    fn by_number(&self, number: u16, sent: Sent) -> Option<(FailureClass, bool)> {
-        let refused = |refusal| (FailureClass::Refused(refusal), false);
+    fn by_number(&self, number: u16, sent: Sent) -> Option<FailureClass> {
+        let refused = |refusal| FailureClass::Refused(refusal);
         Some(match number {
             NO_PERMISSION => refused(Refusal::NotPermitted),
             RESOURCE_UNKNOWN if sent == Sent::OneUse => refused(Refusal::GrantExpired),
             // An unknown or unverified method of a second factor, or an unknown record.
             RESOURCE_UNKNOWN => refused(Refusal::Other),
             // No application, an unknown one, or its credentials are unknown, wrong or missing.
-            101 | 103 | 107 | 123 | 124 | 126 => (FailureClass::Misconfigured, true),
+            101 | 103 | 107 | 123 | 124 | 126 => FailureClass::InvalidClient,
             // No user on the request, a callback or a response type that is not the application's,
             // a grant that it has not.
-            104 | 113 | 114 | 121 => (FailureClass::Misconfigured, false),
+            104 | 113 | 114 | 121 => FailureClass::Unclassified,
             106 => refused(Refusal::WrongCredentials),
             OAUTH_TOKEN => refused(Refusal::GrantExpired),
             109 if self.skewed => refused(Refusal::ClockSkew),
-            109 => (FailureClass::Misconfigured, true),
+            109 => FailureClass::InvalidClient,
             // "A request with identical parameters was already received": somebody sent ours
             // twice, and what became of the first is not known.
-            110 => (FailureClass::Ambiguous, false),
+            110 => FailureClass::Ambiguous,
             115 | 116 | 122 | 139 => refused(Refusal::GrantExpired),
-            119 | 120 if sent == Sent::Refresh => (FailureClass::Rejected, false),
+            119 | 120 if sent == Sent::Refresh => FailureClass::Rejected,
             119 | 120 => refused(Refusal::GrantExpired),
             // After a refresh and a second try. The request was not processed.
-            ACCESS_TOKEN_UNKNOWN | ACCESS_TOKEN_EXPIRED => (FailureClass::NotProcessed, false),
+            ACCESS_TOKEN_UNKNOWN | ACCESS_TOKEN_EXPIRED => FailureClass::NotProcessed,
             128 | 132 | 133 | 136 | 137 | 138 => refused(Refusal::Other),
             // A user has to log in again, with a second factor.
-            MFA_REQUIRED if sent == Sent::Refresh => (FailureClass::Rejected, false),
+            MFA_REQUIRED if sent == Sent::Refresh => FailureClass::Rejected,
             MFA_REQUIRED => refused(Refusal::Other),
             130 => refused(Refusal::WrongCode),
             131 => refused(Refusal::ChallengeExpired),
@@ -144,37 +144,34 @@ pub(super) fn failure(wire: &Wire<'_>, answer: &Response<Bytes>, sent: Sent) -> 
     let Some(fault) = Fault::read(answer) else {
         return wire.judged(answer, None);
     };
-    let told = fault.class(sent);
-    let failed = wire.judged(answer, told.map(|(class, _)| class));
+    // A 200 with an `error` says that the request failed, as a 400 does.
+    let unknown = answer.status().is_success() && fault.error.is_some();
+    let told = fault.class(sent).or(unknown.then_some(FailureClass::Unclassified));
+    let failed = wire.judged(answer, told);
     let redirected = answer.status().is_redirection();
-    let believed = told.is_some_and(|(class, _)| class == failed.class()) && !redirected;
+    let believed = told == Some(failed.class()) && !redirected;
     let wait = failed.retry_after().or(fault.wait().filter(|_| believed));
     let failed = failed.with_retry_after(wait);
-    let failed = match (fault.number, &fault.error) {
+    match (fault.number, &fault.error) {
         (Some(number), _) => failed.with_code(&number.to_string()),
         (None, Some(error)) => failed.with_code(error),
         (None, None) => failed,
-    };
-    match told {
-        Some((_, true)) if believed => failed.naming_client(),
-        Some(_) | None => failed,
     }
 }
 
-fn by_error(error: &str, sent: Sent) -> Option<(FailureClass, bool)> {
+fn by_error(error: &str, sent: Sent) -> Option<FailureClass> {
     let refused = |refusal| FailureClass::Refused(refusal);
     Some(match error {
         "invalid_grant" => match sent {
-            Sent::Password => (refused(Refusal::WrongCredentials), false),
-            Sent::OneUse => (refused(Refusal::GrantExpired), false),
-            Sent::Mfa => (refused(Refusal::WrongCode), false),
-            Sent::Refresh => (FailureClass::Rejected, false),
-            Sent::Call => (refused(Refusal::Other), false),
+            Sent::Password => refused(Refusal::WrongCredentials),
+            Sent::OneUse => refused(Refusal::GrantExpired),
+            Sent::Mfa => refused(Refusal::WrongCode),
+            Sent::Refresh => FailureClass::Rejected,
+            Sent::Call => refused(Refusal::Other),
         },
-        "invalid_client" => (FailureClass::Misconfigured, true),
-        "invalid_request" => (FailureClass::InvalidRequest, false),
-        "unauthorized_client" | "unsupported_grant_type" | "invalid_scope" => {
-            (FailureClass::Misconfigured, false)
+        "invalid_client" => FailureClass::InvalidClient,
+        "invalid_request" | "unauthorized_client" | "unsupported_grant_type" | "invalid_scope" => {
+            FailureClass::Unclassified
         }
         _ => return None,
     })

@@ -27,7 +27,7 @@ pub(super) fn code(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Secret, 
     });
     told.map_err(|failed| match (failed.class, answer.status()) {
         // No body is needed to say that the credentials are not recognised.
-        (FailureClass::Misconfigured, StatusCode::UNAUTHORIZED) if failed.code.is_none() => {
+        (FailureClass::Unclassified, StatusCode::UNAUTHORIZED) if failed.code.is_none() => {
             ExchangeError { class: wrong, ..failed }
         }
         _ => failed,
@@ -132,7 +132,8 @@ fn read<'b, T: Deserialize<'b>, Out>(
     };
     // A 200 may say in its body what happened.
     let failed = failure(wire, answer, denied);
-    Err(unusable.filter(|_| failed.code.is_none()).unwrap_or(failed))
+    let silent = failed.class == FailureClass::Ambiguous;
+    Err(unusable.filter(|_| silent).unwrap_or(failed).expecting("a token answer"))
 }
 
 /// What an answer means that brings nothing: by the standard's codes where it says one, else by

@@ -1,10 +1,13 @@
 //! The answer of a token endpoint (RFC 6749 section 5.1).
 
+mod members;
+
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::Response;
-use serde::Deserialize;
 
-use crate::provider::wire::lenient::{number as seconds, secret, text};
+use self::members::{Found, Members};
 use crate::provider::wire::{self, Wire};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
@@ -12,12 +15,19 @@ use crate::secret::Secret;
 /// A token that was issued.
 pub(super) struct TokenAnswer {
     pub(super) access_token: Secret,
-    /// In seconds, as the server says it.
-    pub(super) expires_in: Option<f64>,
+    pub(super) expires: Option<Expires>,
     pub(super) refresh_token: Option<Secret>,
     /// In seconds. Zero means "no end" (Keycloak's offline tokens) and is None.
     pub(super) refresh_expires_in: Option<f64>,
     pub(super) scope: Option<String>,
+}
+
+/// When an access token ends, as the server says it.
+#[derive(Clone, Copy)]
+pub(super) enum Expires {
+    /// In so many seconds.
+    In(f64),
+    At(SystemTime),
 }
 
 impl TokenAnswer {
@@ -29,9 +39,16 @@ impl TokenAnswer {
         invalid_grant: FailureClass,
     ) -> Result<Self, ExchangeError> {
         let unusable = if answer.status().is_success() {
-            match wire::object::<Members>(answer).map(Members::token) {
-                Ok(Ok(token)) => return Ok(token),
-                Ok(Err(words)) => Some(wire::unusable(answer, words)),
+            match Members::read(answer) {
+                Ok(members) => {
+                    // What was issued is not thrown away, and may be spent for what is not.
+                    let issued = members.has_token();
+                    match members.token() {
+                        Ok(token) => return Ok(token),
+                        Err(words) if issued => return Err(wire::unusable(answer, words)),
+                        Err(words) => Some(wire::unusable(answer, words)),
+                    }
+                }
                 Err(malformed) => Some(malformed),
             }
         } else {
@@ -39,44 +56,63 @@ impl TokenAnswer {
         };
         // Some servers say 200 to everything, and what happened in an `error` member.
         let refused = wire.refusal(answer, invalid_grant);
-        Err(unusable.filter(|_| refused.code.is_none()).unwrap_or(refused))
+        let silent = refused.class() == FailureClass::Ambiguous;
+        Err(unusable.filter(|_| silent).unwrap_or(refused))
     }
 }
 
-/// Strict in what matters, the tokens; lenient where servers differ. It has no `Debug`: it is
-/// full of secrets.
-#[derive(Deserialize)]
-struct Members {
-    #[serde(default, deserialize_with = "secret")]
-    access_token: Option<Secret>,
-    #[serde(default, deserialize_with = "secret")]
-    refresh_token: Option<Secret>,
-    #[serde(default, deserialize_with = "text")]
-    token_type: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    scope: Option<String>,
-    #[serde(default, deserialize_with = "seconds")]
-    expires_in: Option<f64>,
-    // No standard has these two, but many servers send one of them.
-    #[serde(default, deserialize_with = "seconds")]
-    refresh_token_expires_in: Option<f64>,
-    #[serde(default, deserialize_with = "seconds")]
-    refresh_expires_in: Option<f64>,
-}
-
 impl Members {
+    /// Whether a refresh token or an access token is in it that a header can carry: the grant that
+    /// was sent is then spent.
+    fn has_token(&self) -> bool {
+        let carried = |token: &Secret| is_plain(token);
+        matches!(&self.access_token, Found::Text(token) if carried(token))
+            || matches!(self.refresh_token, Found::Text(_))
+    }
+
+    /// The token, or which member is missing or wrong.
     fn token(self) -> Result<TokenAnswer, &'static str> {
-        let access_token = self.access_token.ok_or("the answer has no access token")?;
-        if !self.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
-            return Err("the token is not of type bearer");
+        let access_token = match self.access_token {
+            Found::Text(token) if is_plain(&token) => token,
+            Found::Text(_) => {
+                return Err("the access_token has characters that no header can carry");
+            }
+            Found::Wrong => return Err("the access_token is no text"),
+            Found::Nothing => return Err("the answer has no access_token"),
+        };
+        let refresh_token = match self.refresh_token {
+            Found::Text(token) => Some(token),
+            Found::Wrong => return Err("the refresh_token is no text"),
+            Found::Nothing => None,
+        };
+        if let Some(refused) = self.token_type.as_deref().and_then(refused_type) {
+            return Err(refused);
         }
         let refresh_expires_in = self.refresh_token_expires_in.or(self.refresh_expires_in);
         Ok(TokenAnswer {
             access_token,
-            expires_in: self.expires_in,
-            refresh_token: self.refresh_token,
+            expires: self.expires_in.map(Expires::In).or(self.expires_at.map(Expires::At)),
+            refresh_token,
             refresh_expires_in: refresh_expires_in.filter(|seconds| *seconds > 0.0),
             scope: self.scope,
         })
     }
+}
+
+/// Why a token of this type is not served as a bearer token. Others are: the standard wants this
+/// member (RFC 6749 section 7.1), but servers write into it what they like.
+fn refused_type(kind: &str) -> Option<&'static str> {
+    const REFUSED: [(&str, &str); 3] = [
+        ("dpop", "the token_type is DPoP, which needs a key that this client does not have"),
+        ("mac", "the token_type is mac, which this client does not speak"),
+        ("n_a", "the token_type is N_A, which is no access token"),
+    ];
+    let kind = kind.trim();
+    let refused = REFUSED.iter().find(|(refused, _)| kind.eq_ignore_ascii_case(refused));
+    refused.map(|(_, words)| *words)
+}
+
+/// Whether a header carries it as it is.
+fn is_plain(token: &Secret) -> bool {
+    token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -61,15 +61,15 @@ impl Issuer {
             answer = wire.send(get(&self.openid())?).await.map_err(harmless)?;
         }
         if answer.status() != StatusCode::OK {
-            return Err(harmless(wire.unsuccessful(&answer)));
+            return Err(harmless(wire.unsuccessful(&answer)).expecting(METADATA));
         }
-        let metadata: Metadata = wire::object(&answer).map_err(|malformed| ExchangeError {
-            class: FailureClass::Misconfigured,
-            ..malformed
+        let metadata: Metadata = wire::object(&answer).map_err(|malformed| {
+            let class = FailureClass::Misconfigured;
+            ExchangeError { class, ..malformed }.expecting(METADATA)
         })?;
         metadata.endpoints(self).map_err(|fault| {
-            let failed = ExchangeError::new(FailureClass::Misconfigured).with_source(fault);
-            failed.with_status(answer.status())
+            let failed = ExchangeError::of_answer(FailureClass::Misconfigured, &answer);
+            failed.with_source(fault).expecting(METADATA)
         })
     }
 
@@ -137,13 +137,17 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
 
 /// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
 fn harmless(failed: ExchangeError) -> ExchangeError {
-    if failed.class != FailureClass::Ambiguous {
+    let class = if failed.class == FailureClass::Ambiguous {
+        FailureClass::NotProcessed
+    } else if failed.class == FailureClass::Unclassified {
+        FailureClass::Misconfigured
+    } else {
         return failed;
-    }
-    let refused = failed.status.is_some_and(|status| (400..500).contains(&status));
-    let class = if refused { FailureClass::Misconfigured } else { FailureClass::NotProcessed };
+    };
     ExchangeError { class, ..failed }
 }
+
+const METADATA: &str = "usable metadata of the server";
 
 #[cfg(test)]
 mod tests {
@@ -243,7 +247,12 @@ mod tests {
             let (prepared, _) = join(client.prepare(&wire), peer.json(status, &body)).await;
             let failed = prepared.unwrap_err();
             assert_eq!(failed.class(), class, "{status} {body}");
+            let path = "/.well-known/oauth-authorization-server";
+            assert_eq!((failed.status(), failed.path()), (Some(status), Some(path)));
             assert!(!format!("{failed:?}").contains("canary"));
+            let named = format!("the server answered {status} at {path}, where usable metadata");
+            let told = failed.into_error().to_string();
+            assert_eq!(told.contains(&named), class == Class::Misconfigured, "{told}");
         }
         let wire = bench.wire();
         let (prepared, _) = join(client.prepare(&wire), peer.answer("HTTP/1.1 20")).await;

@@ -65,7 +65,7 @@ pub struct Introspection {
 /// access token, whose scope has to have `openid` at most servers.
 ///
 /// The output is the claims as the server says them, `sub` for one. An answer that is a signed JWT
-/// is not read: it fails as `Misconfigured`, for the client is registered for that.
+/// is not read: the call fails as `Misconfigured`, for the client is registered for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct UserInfo;
@@ -149,7 +149,7 @@ impl Operation<OAuth2> for UserInfo {
     ) -> Result<(Self::Output, Effect), ExchangeError> {
         if answer.status().is_success() && is_jwt(answer.headers()) {
             let words = "the user info is a signed JWT, which is not read here";
-            let class = FailureClass::Misconfigured;
+            let class = FailureClass::Unclassified;
             return Err(ExchangeError { class, ..wire::unusable(answer, words) });
         }
         Ok((members(wire, answer)?, Effect::None))

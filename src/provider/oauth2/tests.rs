@@ -3,6 +3,7 @@
 mod answers;
 mod login;
 mod operations;
+mod reading;
 mod requests;
 mod revocation;
 
@@ -11,7 +12,7 @@ use std::error::Error as StdError;
 use futures_util::future::join;
 
 use super::FailureClass::{
-    Ambiguous, InvalidRequest, Misconfigured, NotProcessed, Refused, Rejected, Throttled,
+    Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
 use super::*;
 use crate::provider::fixture::Bench;

@@ -12,9 +12,9 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use uuid::Uuid;
 
 use super::{Attributes, SecurityToken};
-use crate::provider::ExchangeError;
 use crate::provider::wire::lenient::{number as seconds, secret, text, texts};
 use crate::provider::wire::{self, Wire, jwt};
+use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -33,7 +33,10 @@ impl Envelope {
         }
         match wire::object::<Members>(answer) {
             Ok(Members { request_id: Some(Id(other)) }) if other != Some(id) => {
-                Err(wire::unusable(answer, "it is the answer to another request"))
+                let words = "it is the answer to another request";
+                // Whatever its status says, it does not say it of ours.
+                let class = FailureClass::Ambiguous;
+                Err(ExchangeError { class, ..wire::unusable(answer, words) })
             }
             Err(malformed) if answer.status().is_success() => Err(malformed),
             // What is no envelope is judged by its status.

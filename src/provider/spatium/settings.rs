@@ -236,7 +236,7 @@ impl Spatium {
 
     /// What an unsuccessful answer says of the refresh token.
     pub(super) fn unrefreshed(&self, wire: &Wire<'_>, answer: &Response<Bytes>) -> ExchangeError {
-        let failed = wire.unsuccessful(answer);
+        let failed = wire.unsuccessful(answer).expecting("a token answer");
         if self.terminal.contains(&answer.status()) && speaks(answer) {
             return ExchangeError { class: FailureClass::Rejected, ..failed };
         }
@@ -250,7 +250,7 @@ pub(super) fn refused(
     answer: &Response<Bytes>,
     unknown: Refusal,
 ) -> ExchangeError {
-    let failed = wire.unsuccessful(answer);
+    let failed = wire.unsuccessful(answer).expecting("a token answer");
     let refusal = match answer.status() {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Refusal::WrongCredentials,
         StatusCode::FORBIDDEN => Refusal::NotPermitted,

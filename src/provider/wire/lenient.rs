@@ -37,29 +37,49 @@ impl Visitor<'_> for SecretVisitor {
 pub(in crate::provider) fn text<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<String>, D::Error> {
-    Ok(match from.deserialize_any(ScalarVisitor)? {
-        Scalar::Text(text) if !text.is_empty() => Some(text),
-        Scalar::Text(_) | Scalar::Number(_) | Scalar::Other => None,
-    })
+    from.deserialize_any(ScalarVisitor).map(Scalar::text)
 }
 
 /// A number, or a string that holds one; what is none is None.
 pub(in crate::provider) fn number<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<f64>, D::Error> {
-    let number = match from.deserialize_any(ScalarVisitor)? {
-        Scalar::Number(number) => Some(number),
-        Scalar::Text(text) => text.trim().parse::<f64>().ok(),
-        Scalar::Other => None,
-    };
-    Ok(number.filter(|number| number.is_finite()))
+    from.deserialize_any(ScalarVisitor).map(|scalar| scalar.number())
 }
 
-/// Any JSON value, as far as a lenient member needs it.
-enum Scalar {
+/// Any JSON value, as far as a lenient member needs it. Have nothing secret read into it.
+pub(in crate::provider) enum Scalar {
     Text(String),
     Number(f64),
+    Bool(bool),
+    Null,
     Other,
+}
+
+impl Scalar {
+    /// The text; what is none, or is empty, is None.
+    pub(in crate::provider) fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            Self::Text(_) | Self::Number(_) | Self::Bool(_) | Self::Null | Self::Other => None,
+        }
+    }
+
+    /// The number, or the one in a text.
+    pub(in crate::provider) fn number(&self) -> Option<f64> {
+        let number = match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.trim().parse::<f64>().ok(),
+            Self::Bool(_) | Self::Null | Self::Other => None,
+        };
+        number.filter(|number| number.is_finite())
+    }
+}
+
+impl<'de> de::Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ScalarVisitor)
+    }
 }
 
 struct ScalarVisitor;
@@ -89,12 +109,12 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Number(number as f64))
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Scalar, E> {
-        Ok(Scalar::Other)
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Bool(truth))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Scalar, E> {
-        Ok(Scalar::Other)
+        Ok(Scalar::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar, A::Error> {

@@ -1,70 +1,13 @@
-//! Reading answers: JSON without a trace of it in errors, and OAuth 2.0 error codes.
+//! Reading answers: JSON without a trace of it in errors.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use crate::error::Refusal;
 use crate::provider::{ExchangeError, FailureClass};
-
-/// The code of an OAuth 2.0 error answer (RFC 6749 section 5.2), if it is one.
-pub(super) fn error_code(body: &[u8]) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Members<'b> {
-        #[serde(borrow)]
-        error: Cow<'b, str>,
-    }
-    let Members { error } = members(body).ok()?;
-    Some(error)
-}
-
-/// What a code says by itself; nothing if it is not known here.
-pub(in crate::provider) fn class_of_code(
-    code: &str,
-    invalid_grant: FailureClass,
-) -> Option<FailureClass> {
-    Some(match code {
-        // The second and third are GitHub's words for it.
-        "invalid_grant" | "bad_refresh_token" | "bad_verification_code" => invalid_grant,
-        "access_denied" => FailureClass::Refused(Refusal::NotPermitted),
-        "invalid_request" => FailureClass::InvalidRequest,
-        "invalid_client"
-        | "incorrect_client_credentials"
-        | "unauthorized_client"
-        | "invalid_scope"
-        | "invalid_target"
-        | "unsupported_grant_type"
-        // RFC 9449 is not spoken here.
-        | "use_dpop_nonce"
-        | "invalid_dpop_proof" => FailureClass::Misconfigured,
-        "temporarily_unavailable" | "slow_down" => FailureClass::NotProcessed,
-        "server_error" => FailureClass::Ambiguous,
-        _ => return None,
-    })
-}
-
-/// Which of the two is believed.
-pub(super) fn by_code_or_status(
-    status: StatusCode,
-    code: Option<FailureClass>,
-    by_status: FailureClass,
-) -> FailureClass {
-    let final_status = status.is_redirection()
-        || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
-            .contains(&status);
-    match code {
-        _ if final_status => by_status,
-        // What a broken gateway says of a grant is no verdict on it: an answer may exist.
-        Some(class) if status.is_server_error() && class != FailureClass::NotProcessed => by_status,
-        Some(class) => class,
-        None if status == StatusCode::UNAUTHORIZED => FailureClass::Misconfigured,
-        None => by_status,
-    }
-}
 
 /// Reads the JSON object in an answer's body.
 ///
@@ -74,24 +17,35 @@ pub(super) fn by_code_or_status(
 /// # Errors
 ///
 /// [`FailureClass::Ambiguous`] if the body is anything else: the server may have done what it was
-/// asked. The cause is the place of the fault and never the text.
+/// asked. With a 3xx or 4xx it is [`FailureClass::Unclassified`]: it has not. The cause is the
+/// place of the fault and never the text.
 pub fn object<'b, T: Deserialize<'b>>(answer: &'b Response<Bytes>) -> Result<T, ExchangeError> {
-    members(answer.body()).map_err(|unusable| {
-        let failed = ExchangeError::new(FailureClass::Ambiguous).with_status(answer.status());
-        failed.with_source(unusable)
-    })
+    members(answer.body()).map_err(|unusable| without_use(answer, unusable))
 }
 
-/// An answer that cannot be used for a reason of its content. It may have been a success.
+/// An answer that cannot be used for a reason of its content. It may have been a success if its
+/// status does not deny it.
 pub(in crate::provider) fn unusable(
     answer: &Response<Bytes>,
     words: &'static str,
 ) -> ExchangeError {
-    let failed = ExchangeError::new(FailureClass::Ambiguous).with_status(answer.status());
-    failed.with_source(Unusable { words, line: 0, column: 0 })
+    without_use(answer, Unusable { words, line: 0, column: 0 })
 }
 
-fn members<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Unusable> {
+fn without_use(answer: &Response<Bytes>, unusable: Unusable) -> ExchangeError {
+    let status = answer.status();
+    let denied = status.is_redirection() || status.is_client_error();
+    let class = if denied { FailureClass::Unclassified } else { FailureClass::Ambiguous };
+    ExchangeError::of_answer(class, answer).with_source(unusable)
+}
+
+/// A body without the byte order mark that some servers begin it with.
+pub(in crate::provider) fn plain(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+pub(super) fn members<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Unusable> {
+    let body = plain(body);
     // Derived code takes an array for an object whose names were left out.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Unusable { words: "the answer is no JSON object", line: 0, column: 0 });
@@ -102,7 +56,7 @@ fn members<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Unusable> {
 /// What is wrong with a body, and where. A parser's own message quotes what it read, and that may
 /// be a token.
 #[derive(Debug)]
-struct Unusable {
+pub(super) struct Unusable {
     words: &'static str,
     /// Zero where the fault has no place.
     line: usize,

@@ -2,31 +2,24 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::turn::{Moved, Turn, Wants};
 use super::{End, Exchange, close, save};
 use crate::error::{Error, ErrorKind};
 use crate::session::adopt::{Adopted, Take};
 use crate::session::flight::Landing;
 use crate::session::machine::{Failure, Input};
-use crate::session::message::{Message, Text};
+use crate::session::message::Text;
 use crate::session::restore;
 use crate::store::{Commit, Committed, Intent, SettleTo};
 
 impl Exchange {
-    /// Takes tokens that exist already. Runs to its end, whoever dies meanwhile.
-    pub(crate) async fn adopt(
-        mut self,
-        tokens: Text,
-        take: Take,
-        reply: oneshot::Sender<Result<Adopted, Error>>,
-    ) {
-        let outcome = match take {
+    /// Takes tokens that exist already. Runs to its end, even if actors crash and callers are
+    /// dropped.
+    pub(crate) async fn adopt(mut self, tokens: Text, take: Take) {
+        match take {
             Take::Import => {
                 let outcome = self.import(tokens).await;
-                self.leave();
-                outcome
+                self.leave(outcome);
             }
             Take::IfVacant | Take::Replace => {
                 close::tell_before(&self.core, &self.slot).await;
@@ -37,12 +30,10 @@ impl Exchange {
                 let (end, yielded) = self.establish(tokens, moved).await;
                 let there = yielded && take == Take::IfVacant;
                 let outcome = if there { Ok(Adopted::AlreadyThere) } else { outcome(&end) };
-                self.finish(end);
-                outcome
+                drop(self.step(end));
+                self.finish(outcome);
             }
-        };
-        drop(reply.send(outcome.map_err(|error| error.of_session(self.slot.id()))));
-        self.core.deliver(&self.slot, Message::Ended);
+        }
         save::pay(&self.core, &self.slot).await;
         let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
         drop(self);
@@ -96,10 +87,10 @@ impl Exchange {
     }
 
     /// Leaves the session to its record. Nobody goes on believing that it is vacant.
-    fn leave(&mut self) {
+    fn leave(&mut self, outcome: Result<Adopted, Error>) {
         self.core.apply(&self.slot, Input::Superseded);
-        self.ended = true;
-        self.slot.land(&self.pilot, Landing::Again);
+        self.guard.answer(outcome);
+        self.guard.end(Landing::Again);
     }
 }
 

@@ -1,24 +1,20 @@
 //! Closing: durably first, then at the server, for as long as that takes.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use tokio::sync::oneshot;
-
 use super::orphan::{self, Orphan};
-use super::{save, unstored};
+use super::{Guard, save, unstored};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
 use crate::provider::gate::Permit;
 use crate::provider::{ExchangeError, FailureClass, Revoked};
 use crate::session::core::Core;
-use crate::session::flight::{Landing, Pilot};
+use crate::session::flight::Landing;
 use crate::session::machine::{Closed, Input, Start, Trouble};
-use crate::session::message::{Ending, Message};
+use crate::session::message::Ending;
 use crate::session::slot::Slot;
 use crate::store::{self, StoreError, StoreErrorKind};
-use crate::task::{Place, within};
+use crate::task::{Foreign, within};
 use crate::token::Credentials;
 
 /// How often a close follows what other processes make of its session meanwhile. Defaults to 4:
@@ -26,34 +22,27 @@ use crate::token::Credentials;
 const CLOSE_TRIES: u32 = 4;
 
 /// Closes a session for a caller, who hears how it ended.
-pub(crate) async fn close(
-    core: Arc<Core>,
-    slot: Arc<Slot>,
-    pilot: Pilot,
-    reply: oneshot::Sender<Result<Ending, Error>>,
-    _place: Place,
-) {
+pub(crate) async fn close(mut guard: Guard) {
+    let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
     let mut orphan = None;
     let ending = match durably(&core, &slot, &mut orphan).await {
         Ok(closed) => match core.apply(&slot, Input::ClosedDurably { closed }) {
             Some(Start::Revoke) => Ok(tell(&core, &slot).await),
             _ => Ok(Ending::LocalOnly),
         },
-        Err(failed) => Err(failed.of_session(slot.id())),
+        Err(failed) => Err(failed),
     };
-    drop(reply.send(ending));
+    guard.answer(ending);
     if let Some(orphan) = &orphan {
         orphan::end(&core, &slot, orphan).await;
     }
-    slot.land(&pilot, Landing::Again);
-    core.deliver(&slot, Message::Ended);
+    guard.end(Landing::Again);
 }
 
 /// Tells the server of a session that was closed before.
-pub(crate) async fn revoke(core: Arc<Core>, slot: Arc<Slot>, pilot: Pilot, _place: Place) {
-    tell(&core, &slot).await;
-    slot.land(&pilot, Landing::Again);
-    core.deliver(&slot, Message::Ended);
+pub(crate) async fn revoke(mut guard: Guard) {
+    tell(&guard.core, &guard.slot).await;
+    guard.end(Landing::Again);
 }
 
 /// Tells the server what it is owed before a new grant takes the session's place: later it could
@@ -145,7 +134,8 @@ pub(super) async fn ready(
     if !client.issued(credentials) {
         return Err(super::foreign().error);
     }
-    let permit = client.gate.enter_beside(&*core.clock).await.map_err(|shut| shut.error)?;
+    let permit =
+        client.gate.enter_beside(&*core.clock, Some(slot.id())).await.map_err(|shut| shut.error)?;
     Ok(Asking { client, permit })
 }
 
@@ -163,13 +153,13 @@ impl Asking {
             provider.prepare(&wire).await?;
             provider.revoke(&wire, credentials).await
         };
-        let exchange = AssertUnwindSafe(exchange).catch_unwind();
+        let exchange = Foreign::new(Box::pin(exchange));
         // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.
         let ended = within(&*core.clock, core.policy.exchange_budget, exchange).await;
         drop(permit);
         match ended {
-            Some(Ok(answer)) => answer.map_err(ExchangeError::into_error),
-            Some(Err(_)) | None => Err(ExchangeError::new(FailureClass::Ambiguous).into_error()),
+            Some(Some(answer)) => answer.map_err(ExchangeError::into_error),
+            Some(None) | None => Err(ExchangeError::new(FailureClass::Ambiguous).into_error()),
         }
     }
 }

@@ -1,10 +1,7 @@
 //! What is said to the server in an exchange.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-
-use futures_util::FutureExt;
 
 use super::{Exchange, lost};
 use crate::clock::Now;
@@ -14,9 +11,10 @@ use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::Exchanged;
 use crate::provider::{ExchangeError, FailureClass, Wire};
 use crate::session::machine::{Class, Failure, Input};
+use crate::session::message::Granted;
 use crate::session::slot::Parcel;
 use crate::store::Intent;
-use crate::task::within;
+use crate::task::{Foreign, within};
 use crate::token::Credentials;
 
 /// What came of a conversation.
@@ -69,10 +67,10 @@ impl Exchange {
         let lost = || failed(Error::new(ErrorKind::SignInAgain(reason)));
         let Some(grants) = &self.client.renew_with else { return Err(lost()) };
         let asked = async { grants(slot.id().key().clone(), reason).await };
-        let asked = AssertUnwindSafe(asked).catch_unwind();
+        let asked = Foreign::new(Box::pin(asked));
         match within(&*core.clock, core.policy.source_wait, asked).await {
-            Some(Ok(grant)) => grant.ok_or_else(lost),
-            Some(Err(_)) | None => Err(failed(
+            Some(Some(grant)) => grant.ok_or_else(lost),
+            Some(None) | None => Err(failed(
                 Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
             )),
         }
@@ -99,6 +97,7 @@ impl Exchange {
             Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
         } else {
+            self.guard.sends(core.now());
             self.drive(client, &wire, grant, held).await
         };
         (answer, wire.sent())
@@ -108,20 +107,20 @@ impl Exchange {
     pub(super) async fn prepare(&self, client: &Client) -> Result<(), Failure> {
         let Self { core, slot, .. } = self;
         let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
-        let prepared = AssertUnwindSafe(client.provider.prepare(&wire)).catch_unwind();
+        let prepared = Foreign::new(client.provider.prepare(&wire));
         let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
         let failed = match prepared {
-            Some(Ok(Ok(()))) => return Ok(()),
-            Some(Ok(Err(failed))) if failed.class() == FailureClass::Misconfigured => failed,
-            Some(Ok(Err(failed))) => {
+            Some(Some(Ok(()))) => return Ok(()),
+            Some(Some(Err(failed))) if failed.class() == FailureClass::Misconfigured => failed,
+            Some(Some(Err(failed))) => {
                 let wait = failed.retry_after();
                 ExchangeError::new(FailureClass::NotSent).with_retry_after(wait).with_source(failed)
             }
-            Some(Err(_)) | None => ExchangeError::new(FailureClass::NotSent)
+            Some(None) | None => ExchangeError::new(FailureClass::NotSent)
                 .with_source("the provider did not prepare the exchange"),
         };
         let id = Some(self.slot.id());
-        self.core.report(client, id, Exchanged::Own, Err(&failed));
+        self.core.report(client, id, self.exchanged, Err(&failed));
         Err(self.failure(Intent::Refresh, failed, None))
     }
 
@@ -142,7 +141,7 @@ impl Exchange {
                 (None, None) => Err(ExchangeError::new(FailureClass::NotSent)),
             }
         };
-        let mut exchange = Box::pin(AssertUnwindSafe(exchange).catch_unwind());
+        let mut exchange = Foreign::new(Box::pin(exchange));
         let policy = &self.core.policy;
         let overdue = policy.exchange_budget.saturating_add(policy.overdue_after);
         let clock = &*self.core.clock;
@@ -154,19 +153,20 @@ impl Exchange {
             }
         };
         match ended {
-            Some(Ok(answer)) => answer,
-            Some(Err(_)) => Err(lost("the provider panicked")),
+            Some(Some(answer)) => answer,
+            Some(None) => Err(lost("the provider panicked")),
             None => Err(lost("the provider's future did not end")),
         }
     }
 
-    /// Lets the waiters go. The exchange goes on, and nobody starts another beside it.
+    /// Lets the waiters and the caller of a grant go. The exchange goes on, and nobody starts
+    /// another beside it.
     fn overdue(&self) {
-        let Self { core, slot, pilot, .. } = self;
+        let Self { core, slot, guard, .. } = self;
         tracing::warn!(session = %slot.id(), "the provider's future is overdue");
         core.apply(slot, Input::Overdue);
-        self.answer(Err(lost("the provider does not answer").into_error()));
-        slot.land(pilot, self.landing());
+        guard.answer::<Granted>(Err(lost("the provider does not answer").into_error()));
+        guard.land(self.landing());
     }
 }
 

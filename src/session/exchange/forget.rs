@@ -1,38 +1,23 @@
 //! Forgetting: the record first, then what is in memory.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use tokio::sync::oneshot;
-
-use super::unstored;
+use super::{Guard, unstored};
 use crate::error::{Error, ErrorKind};
-use crate::session::core::Core;
-use crate::session::flight::{Landing, Pilot};
+use crate::session::flight::Landing;
 use crate::session::machine::Input;
-use crate::session::message::Message;
-use crate::session::slot::Slot;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::task::{Place, within};
+use crate::task::within;
 
 /// Deletes a session's record for a caller, who hears whether there was one.
 ///
 /// What is owed may be on its way to the store meanwhile. Before the delete it is deleted with the
 /// record; after it the store refuses it, because its claim is from before the delete.
-pub(crate) async fn forget(
-    core: Arc<Core>,
-    slot: Arc<Slot>,
-    pilot: Pilot,
-    reply: oneshot::Sender<Result<bool, Error>>,
-    _place: Place,
-) {
-    let delete = AssertUnwindSafe(core.store.delete(slot.id())).catch_unwind();
-    let deleted = match within(&*core.clock, core.policy.store_wait, delete).await {
-        Some(Ok(deleted)) => deleted,
-        Some(Err(_)) => Err(StoreError::new(StoreErrorKind::Unavailable)),
-        None => Err(StoreError::new(StoreErrorKind::Slow)),
-    };
+pub(crate) async fn forget(mut guard: Guard) {
+    let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
+    let delete = core.store.delete(slot.id());
+    let deleted = within(&*core.clock, core.policy.store_wait, delete).await;
+    let deleted = deleted.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)));
     let landing = match &deleted {
         Ok(_) => {
             core.apply(&slot, Input::Forgotten);
@@ -45,8 +30,8 @@ pub(crate) async fn forget(
             Landing::Again
         }
     };
-    drop(reply.send(deleted.map_err(|failed| unstored(failed).of_session(slot.id()))));
-    slot.land(&pilot, landing);
-    core.deliver(&slot, Message::Ended);
+    guard.answer(deleted.map_err(unstored));
+    guard.end(landing);
+    drop(guard);
     core.let_go(slot);
 }

@@ -8,7 +8,7 @@ use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::policy::{CLAIM_LOOK, CLAIM_LOOK_CAP};
-use crate::provider::gate::Permit;
+use crate::provider::gate::{Entrant, Exchanged, Lane, Permit};
 use crate::session::machine::{Class, Failure, State};
 use crate::session::restore;
 use crate::store::{Attempt, Claim, Claimed, Intent, Lease, Phase, Record, TakeOver};
@@ -100,13 +100,24 @@ impl Exchange {
     }
 
     async fn ready(&self) -> Result<Permit, Failure> {
-        let permit = match self.client.gate.enter(&*self.core.clock).await {
+        let entrant = Entrant { session: self.slot.id(), lane: self.lane() };
+        let permit = match self.client.gate.enter(&*self.core.clock, entrant).await {
             Ok(permit) => permit,
-            Err(shut) => return Err(shut_out(shut.error, shut.until, self.core.now())),
+            Err(shut) => return Err(shut_out(shut, self.core.now())),
         };
         self.prepare(&self.client).await?;
         self.core.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)
+    }
+
+    fn lane(&self) -> Lane {
+        match self.exchanged {
+            Exchanged::Grant => Lane::SignIn,
+            Exchanged::Own => {
+                let again = self.slot.look(State::is_tried_again);
+                Lane::Own { again, scheduled: self.scheduled }
+            }
+        }
     }
 
     async fn claim(&self, intent: Intent, at: Now) -> Result<Claimed, Failure> {

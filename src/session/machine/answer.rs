@@ -25,7 +25,8 @@ pub(crate) fn answer(state: &State, above: u64, renewable: Renewable, now: BootT
     match state {
         State::Unloaded { trouble } => fail_or_ask(trouble.as_ref(), now),
         State::Rest(rest) => resting(rest, renewable, now),
-        State::Challenged { former: Rest::Vacant { .. } | Rest::Closed(_), .. } => {
+        // A caller could only wait for the user, because a renewal does not replace a challenge.
+        State::Challenged { former, .. } if !former.may_go_on(now) => {
             Answer::Fail(Error::new(ErrorKind::NotEstablished).about("a second factor is awaited"))
         }
         State::Challenged { former, .. } => resting(former, Renewable::No, now),
@@ -61,17 +62,22 @@ fn resting(rest: &Rest, renewable: Renewable, now: BootTime) -> Answer {
         Rest::Vacant { .. } | Rest::Closed(_) => {
             Answer::Fail(Error::new(ErrorKind::NotEstablished))
         }
+        Rest::Lost(lost) if lost.to_be_tried(now).is_some() => Answer::Ask,
         Rest::Lost(lost) if renewable.brings_back(lost.reason) => {
             fail_or_ask(lost.trouble.as_ref(), now)
         }
-        Rest::Lost(lost) => Answer::Fail(Error::new(ErrorKind::SignInAgain(lost.reason))),
+        Rest::Lost(lost) => {
+            let error = Error::new(ErrorKind::SignInAgain(lost.reason));
+            Answer::Fail(error.caused_by(lost.cause.as_ref()))
+        }
         Rest::InDoubt(held, _) | Rest::Active(held) if held.foreign => Answer::Fail(
             Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"),
         ),
-        Rest::InDoubt(_, doubt) if now < doubt.retry_at => Answer::Fail(
+        Rest::InDoubt(held, doubt) if now < doubt.retry_at => Answer::Fail(
             Error::new(ErrorKind::RetryLater)
-                .about("a refresh's answer was lost")
+                .about("the server may have used up the refresh token")
+                .caused_by(held.trouble.as_ref().map(|trouble| &trouble.error))
                 .with_retry_after(doubt.retry_at.since(now)),
         ),
         Rest::InDoubt(..) => Answer::Ask,
@@ -138,7 +144,8 @@ fn wake_of(rest: &Rest, rules: &Rules) -> Option<BootTime> {
             let told = closed.trouble.as_ref().map_or(BootTime::default(), |t| t.retry_at);
             earlier(closed.outbox.as_ref().map(|_| told), forgotten(&closed.unrenewed, rules))
         }
-        Rest::Vacant { .. } | Rest::Lost(_) => None,
+        Rest::Lost(lost) => lost.tried_at(),
+        Rest::Vacant { .. } => None,
     }
 }
 

@@ -2,15 +2,16 @@
 
 use super::{
     Class, Closed, Doubt, Effects, Failure, Held, Lost, Moment, Notice, Rest, Retry, Saved, Start,
-    State, Trouble,
+    State, Trouble, Unclassified, lose,
 };
+use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
-use crate::policy::INVALID_RETRIES;
 
-pub(super) fn issued(mut state: State, held: Held) -> State {
+pub(super) fn issued(mut state: State, held: Held, now: BootTime) -> State {
     match &mut state {
-        State::Establishing { answer, .. } | State::Refreshing { answer, .. } => {
-            *answer = Some(held);
+        State::Establishing { answer, .. } => *answer = Some(held),
+        State::Refreshing { held: former, answer, .. } => {
+            *answer = Some(Held { damping: former.damping_of_next(now), ..held });
         }
         State::Unloaded { .. }
         | State::Rest(_)
@@ -145,7 +146,8 @@ fn refused(mut former: Rest, failure: &Failure) -> Rest {
     match failure.class {
         Class::Ambiguous(_) => former.suspect(),
         Class::Harmless
-        | Class::Invalid
+        | Class::HeldBack
+        | Class::Unclassified { .. }
         | Class::Misconfigured
         | Class::Rejected
         | Class::Refused => {}
@@ -167,51 +169,119 @@ fn unrefreshed(
     at: &Moment,
     effects: &mut Effects,
 ) -> Rest {
-    match (failure.class, doubt) {
-        (Class::Rejected | Class::Refused, doubt) => {
+    match failure.class {
+        Class::Rejected | Class::Refused => {
             let reason =
                 if doubt.is_some() { LostReason::LostInDoubt } else { LostReason::Rejected };
-            effects.notices.push(Notice::Lost(reason));
-            Rest::Lost(Lost::new(Rest::Active(held), reason))
+            lose(Rest::Active(held), reason, Some(failure.error.clone()), effects)
         }
-        (Class::Ambiguous(retry), doubt) => {
+        Class::Ambiguous(retry) => {
             if doubt.is_none() {
                 effects.notices.push(Notice::InDoubt);
             }
             let doubt = doubted(&held, doubt, retry, failure, at);
+            // What led to the doubt. A retry that fails begins a back-off of its own.
+            let (retry_at, error) = (doubt.retry_at, failure.error.clone());
+            held.trouble = Some(Trouble { tries: 0, retry_at, error });
+            if let Some(unclassified) = &mut held.unclassified {
+                unclassified.lost = false;
+            }
             Rest::InDoubt(held, doubt)
         }
-        (Class::Harmless | Class::Invalid | Class::Misconfigured, None) => {
-            held.trouble = Some(troubled(held.trouble.as_ref(), failure, at));
-            Rest::Active(held)
+        Class::Unclassified { healthy_at } => {
+            let was_lost = held.is_lost_provisionally();
+            let unclassified = count_unclassified(&held, healthy_at, at);
+            held.unclassified = Some(Box::new(unclassified));
+            if unclassified.lost && !was_lost {
+                // A refresh by hand need not wait for the last answer's back-off.
+                held.trouble = None;
+                let cause = Some(failure.error.clone());
+                return lose(Rest::Active(held), LostReason::Unclassified, cause, effects);
+            }
+            back_off(held, doubt, failure, at, effects)
         }
-        (Class::Harmless | Class::Invalid | Class::Misconfigured, Some(doubt)) => {
-            let trouble = troubled(held.trouble.as_ref(), failure, at);
-            // Also the floor: a 401 must not make it hurry past what everybody was told.
-            let doubt = Doubt { retry_at: trouble.retry_at, floor: trouble.retry_at, ..doubt };
-            held.trouble = Some(trouble);
-            Rest::InDoubt(held, doubt)
+        Class::Harmless | Class::HeldBack | Class::Misconfigured => {
+            back_off(held, doubt, failure, at, effects)
         }
     }
 }
 
-fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble {
-    let invalid = former.map_or(0, |former| former.invalid);
-    let error = match failure.class {
-        // Perhaps a lost race at the server: not yet a wrong configuration.
-        Class::Invalid if invalid < INVALID_RETRIES => {
-            Error::new(ErrorKind::RetryLater).with_source(failure.error.clone())
+/// Counts one more unclassified answer. The session is lost only if another session of the client
+/// succeeded meanwhile, or if the answers have lasted for `alone`.
+fn count_unclassified(held: &Held, healthy_at: Option<BootTime>, at: &Moment) -> Unclassified {
+    let (now, rules) = (at.now.boot, &at.rules.unclassified);
+    let first = Unclassified { answers: 0, since: now, lost: false, retry_at: now };
+    let former = held.unclassified.as_deref().copied().unwrap_or(first);
+    let answers = former.answers.saturating_add(1);
+    let lasted = now.since(former.since);
+    let alone = healthy_at.is_none_or(|healthy_at| healthy_at <= former.since);
+    let enough = answers >= rules.count && lasted >= rules.span && held.is_spent(now);
+    let lost = former.lost || enough && (!alone || lasted >= rules.alone);
+    // Spread, so that sessions that were lost in one outage do not come back in one moment.
+    let retry_at = now.after(rules.retry.mul_f64(0.8 + 0.2 * at.dice));
+    Unclassified { answers, since: former.since, lost, retry_at }
+}
+
+/// The state after a refresh that failed and did not lose the session.
+fn back_off(
+    mut held: Held,
+    doubt: Option<Doubt>,
+    failure: &Failure,
+    at: &Moment,
+    effects: &mut Effects,
+) -> Rest {
+    let trouble = troubled(held.trouble.as_ref(), failure, at);
+    let retry_at = trouble.retry_at;
+    if doubt.is_none() && tells_of_back_off(&held, failure) {
+        effects.notices.push(Notice::BackingOff { wait: retry_at.since(at.now.boot) });
+    }
+    let error = trouble.error.clone();
+    held.trouble = Some(trouble);
+    match doubt {
+        // Also the floor: a 401 must not make it hurry past what everybody was told.
+        Some(doubt) => Rest::InDoubt(held, Doubt { retry_at, floor: retry_at, ..doubt }),
+        None if held.is_lost_provisionally() => {
+            let lost = Lost::new(Rest::Active(held), LostReason::Unclassified);
+            Rest::Lost(Lost { cause: Some(error), ..lost })
         }
-        Class::Harmless
-        | Class::Invalid
+        None => Rest::Active(held),
+    }
+}
+
+/// Whether to publish `BackingOff`: for the first failure after a success, unless retries are paced
+/// or the client is rejected.
+fn tells_of_back_off(held: &Held, failure: &Failure) -> bool {
+    match failure.class {
+        Class::Harmless | Class::Unclassified { .. } => {
+            let first = held.unclassified.as_ref().is_none_or(|counted| counted.answers == 1);
+            first && held.trouble.is_none()
+        }
+        Class::HeldBack
         | Class::Misconfigured
         | Class::Ambiguous(_)
         | Class::Rejected
-        | Class::Refused => failure.error.clone(),
+        | Class::Refused => false,
+    }
+}
+
+fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble {
+    let error = match (failure.class, former) {
+        (Class::HeldBack, Some(former)) => former.error.clone(),
+        (Class::Unclassified { .. }, _) => {
+            Error::new(ErrorKind::RetryLater).caused_by(Some(&failure.error))
+        }
+        (
+            Class::Harmless
+            | Class::HeldBack
+            | Class::Misconfigured
+            | Class::Ambiguous(_)
+            | Class::Rejected
+            | Class::Refused,
+            _,
+        ) => failure.error.clone(),
     };
     let mut trouble = Trouble::after(former, error, at);
     trouble.retry_at = trouble.retry_at.max(at.now.boot.after(failure.wait));
-    trouble.invalid = invalid.saturating_add(u32::from(failure.class == Class::Invalid));
     trouble
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Moment;
 use crate::clock::BootTime;
 use crate::error::{Error, LostReason};
+use crate::policy::{DAMPING, DAMPING_CAP};
 use crate::token::{Credentials, PermissionToken};
 
 /// Where a session rests.
@@ -44,6 +45,32 @@ pub(crate) struct Held {
     /// Issued by another authority or to another client than the configuration names.
     pub(crate) foreign: bool,
     pub(crate) trouble: Option<Trouble>,
+    /// The refreshes since the last success that got answers which are not understood.
+    /// In boxes, this and the next: most sessions have neither.
+    pub(crate) unclassified: Option<Box<Unclassified>>,
+    /// A rejection of the former access token brought this one.
+    pub(crate) damping: Option<Box<Damping>>,
+}
+
+/// Answers in a row that are not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unclassified {
+    pub(crate) answers: u32,
+    /// When the first of them came.
+    pub(crate) since: BootTime,
+    /// They lost the session, provisionally.
+    pub(crate) lost: bool,
+    /// When a session that is lost in this way is tried again.
+    pub(crate) retry_at: BootTime,
+}
+
+/// How long rejections of an access token start no refresh, because a rejection brought it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damping {
+    pub(crate) since: BootTime,
+    pub(crate) span: Duration,
+    /// An API has accepted the token meanwhile.
+    pub(crate) accepted: bool,
 }
 
 /// Whether credentials are in the store.
@@ -57,8 +84,6 @@ pub(crate) enum Saved {
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     pub(crate) tries: u32,
-    /// How many of the tries the server called invalid.
-    pub(crate) invalid: u32,
     pub(crate) retry_at: BootTime,
     pub(crate) error: Error,
 }
@@ -84,6 +109,8 @@ pub(crate) struct Lost {
     /// What it had; a renewal reads its attributes.
     pub(crate) held: Option<Held>,
     pub(crate) trouble: Option<Trouble>,
+    /// What led to the loss, if this process saw it.
+    pub(crate) cause: Option<Error>,
 }
 
 /// A session that was revoked by us.
@@ -118,6 +145,7 @@ impl Rest {
             Self::Lost(lost) => match lost.reason {
                 LostReason::RefreshExpired | LostReason::TokensDeleted => lost.held.as_ref(),
                 LostReason::Rejected
+                | LostReason::Unclassified
                 | LostReason::Revoked
                 | LostReason::SessionDeleted
                 | LostReason::LostInDoubt
@@ -147,6 +175,7 @@ impl Rest {
     pub(crate) fn retry_at(&self) -> Option<BootTime> {
         let trouble = match self {
             Self::InDoubt(_, doubt) => return Some(doubt.retry_at),
+            Self::Lost(lost) if lost.tried_at().is_some() => return lost.tried_at(),
             Self::Vacant { trouble } => trouble,
             Self::Active(held) => &held.trouble,
             Self::Lost(lost) => &lost.trouble,
@@ -155,10 +184,32 @@ impl Rest {
         trouble.as_ref().map(|trouble| trouble.retry_at)
     }
 
+    /// Whether it serves, or a refresh may make it serve: at once, or when its back-off is over.
+    pub(super) fn may_go_on(&self, now: BootTime) -> bool {
+        match self {
+            Self::Active(held) | Self::InDoubt(held, _) => {
+                held.is_usable(now) || held.is_owed() || held.foreign || held.can_refresh(now)
+            }
+            // It says itself that it is lost.
+            Self::Lost(_) => true,
+            Self::Vacant { .. } | Self::Closed(_) => false,
+        }
+    }
+
     pub(crate) fn closed(&self) -> Option<&Closed> {
         match self {
             Self::Closed(closed) => Some(closed),
             Self::Vacant { .. } | Self::Active(_) | Self::InDoubt(..) | Self::Lost(_) => None,
+        }
+    }
+
+    /// Whether the last renewal failed.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        match self {
+            Self::Vacant { trouble } => trouble.is_some(),
+            Self::Active(held) | Self::InDoubt(held, _) => held.trouble.is_some(),
+            Self::Lost(lost) => lost.trouble.is_some(),
+            Self::Closed(closed) => closed.unrenewed.is_some(),
         }
     }
 
@@ -262,6 +313,35 @@ impl Held {
         }
     }
 
+    /// Whether there is no usable access token: none, rejected by an API, or expired.
+    pub(super) fn is_spent(&self, now: BootTime) -> bool {
+        self.token.is_none() || self.rejected || self.is_expired(now)
+    }
+
+    /// Whether answers that are not understood lost the session.
+    pub(super) fn is_lost_provisionally(&self) -> bool {
+        self.unclassified.as_ref().is_some_and(|unclassified| unclassified.lost)
+    }
+
+    pub(super) fn is_damped(&self, now: BootTime) -> bool {
+        self.damping.as_ref().is_some_and(|damping| now < damping.since.after(damping.span))
+    }
+
+    /// Rejections start a refresh again after the shortest span.
+    pub(super) fn accept(&mut self, generation: u64) {
+        if let Some(damping) = self.damping.as_mut().filter(|_| self.generation == generation) {
+            **damping = Damping { span: DAMPING, accepted: true, ..**damping };
+        }
+    }
+
+    /// The damping of the token that replaces this one now: `None` if no API rejected this one.
+    pub(super) fn damping_of_next(&self, now: BootTime) -> Option<Box<Damping>> {
+        let doubled = |damping: &Damping| damping.span.saturating_mul(2).min(DAMPING_CAP);
+        let span =
+            self.damping.as_deref().filter(|former| !former.accepted).map_or(DAMPING, doubled);
+        self.rejected.then(|| Box::new(Damping { since: now, span, accepted: false }))
+    }
+
     /// As the store counts it. The token too, because a 401 names the token's generation.
     pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
         self.token = self.token.map(|token| token.counted((epoch, generation)));
@@ -282,7 +362,32 @@ impl Lost {
             Rest::Lost(lost) => lost.held,
             Rest::Vacant { .. } | Rest::Closed(_) => None,
         };
-        Self { epoch, generation, reason, held, trouble: None }
+        Self { epoch, generation, reason, held, trouble: None, cause: None }
+    }
+
+    /// When a session is tried again that is lost provisionally.
+    pub(super) fn tried_at(&self) -> Option<BootTime> {
+        let held = self.held.as_ref().filter(|held| !held.foreign && !held.is_owed())?;
+        if !self.reason.is_provisional() {
+            return None;
+        }
+        let retry_at =
+            held.unclassified.as_ref().filter(|unclassified| unclassified.lost)?.retry_at;
+        let free_at = held.trouble.as_ref().map_or(retry_at, |t| t.retry_at.max(retry_at));
+        held.can_refresh(free_at).then_some(free_at)
+    }
+
+    /// Nothing is tried with a refresh token that is known to have ended.
+    pub(super) fn give_up_if_ended(&mut self, now: BootTime) {
+        if let Some(held) = self.held.as_mut().filter(|held| !held.can_refresh(now)) {
+            held.unclassified = None;
+        }
+    }
+
+    /// What a session that is lost provisionally is tried with, if it is time.
+    pub(super) fn to_be_tried(&self, now: BootTime) -> Option<&Held> {
+        let due = self.tried_at().is_some_and(|at| now >= at);
+        self.held.as_ref().filter(|held| due && held.can_refresh(now))
     }
 }
 
@@ -298,7 +403,7 @@ impl Trouble {
         let tries = former.map_or(0, |former| former.tries).saturating_add(1);
         let wait = at.rules.backoff.wait(tries, at.dice);
         let wait = wait.max(error.retry_after().unwrap_or_default());
-        Self { tries, invalid: 0, retry_at: at.now.boot.after(wait), error }
+        Self { tries, retry_at: at.now.boot.after(wait), error }
     }
 
     pub(crate) fn cooling(trouble: Option<&Self>, now: BootTime) -> bool {

@@ -23,7 +23,7 @@ pub(super) fn need(
             let rest = age(rest, at, effects);
             match act(&rest, above, renewable, at) {
                 Act::Nothing => State::Rest(rest),
-                Act::Lose(reason) => State::Rest(lose(rest, reason, effects)),
+                Act::Lose(reason) => State::Rest(lose(rest, reason, None, effects)),
                 Act::Renew => {
                     effects.start = Some(Start::Renew);
                     State::Establishing {
@@ -33,7 +33,7 @@ pub(super) fn need(
                         overdue: false,
                     }
                 }
-                Act::Refresh(held, doubt) => refresh(held, doubt, effects),
+                Act::Refresh(held, doubt) => refresh(*held, doubt, effects),
             }
         }
         // The challenge's ticket stays good: its answer is a grant, taken in every state.
@@ -41,7 +41,7 @@ pub(super) fn need(
             let former = age(former, at, effects);
             match act(&former, above, renewable, at) {
                 Act::Nothing | Act::Renew | Act::Lose(_) => State::Challenged { former, until },
-                Act::Refresh(held, doubt) => refresh(held, doubt, effects),
+                Act::Refresh(held, doubt) => refresh(*held, doubt, effects),
             }
         }
         State::Establishing { .. }
@@ -58,7 +58,7 @@ fn refresh(held: Held, doubt: Option<Doubt>, effects: &mut Effects) -> State {
 
 enum Act {
     Nothing,
-    Refresh(Held, Option<Doubt>),
+    Refresh(Box<Held>, Option<Doubt>),
     Renew,
     Lose(LostReason),
 }
@@ -74,11 +74,18 @@ fn act(rest: &Rest, above: u64, renewable: Renewable, at: &Moment) -> Act {
         Rest::Lost(_) if rest.serving().is_some_and(|held| !held.is_wanted(above, now)) => {
             Act::Nothing
         }
-        Rest::Lost(lost) => renew_if(renewable.brings_back(lost.reason), &lost.trouble),
+        Rest::Lost(lost) => {
+            let renewal = renew_if(renewable.brings_back(lost.reason), &lost.trouble);
+            match (renewal, lost.to_be_tried(now)) {
+                // Also where a renewal cools down: the schedule must not wake it in vain.
+                (Act::Nothing, Some(held)) => Act::Refresh(Box::new(held.clone()), None),
+                (renewal, _) => renewal,
+            }
+        }
         Rest::Closed(closed) => renew_if(renewable == Renewable::Vouched, &closed.unrenewed),
         Rest::InDoubt(held, doubt) => {
             if now >= doubt.retry_at && !held.foreign {
-                Act::Refresh(held.clone(), Some(*doubt))
+                Act::Refresh(Box::new(held.clone()), Some(*doubt))
             } else {
                 Act::Nothing
             }
@@ -94,7 +101,7 @@ fn act_on_active(held: &Held, above: u64, renewable: Renewable, now: BootTime) -
         return Act::Nothing;
     }
     if held.can_refresh(now) {
-        Act::Refresh(held.clone(), None)
+        Act::Refresh(Box::new(held.clone()), None)
     } else if renewable > Renewable::No {
         Act::Renew
     } else if held.rejected {

@@ -1,7 +1,9 @@
 //! The machine, pair by pair, rule by rule, and at random.
 
+mod damping;
 mod doubt;
 mod random;
 mod rules;
 mod sample;
 mod table;
+mod unclassified;

@@ -1,6 +1,6 @@
 //! What a session is told from outside: by APIs, and by whoever changes settings.
 
-use super::{Effects, Held, Rest, Start, State, Trouble, lose};
+use super::{Effects, Held, Lost, Rest, Start, State, Trouble, lose};
 use crate::clock::BootTime;
 use crate::error::{ErrorKind, LostReason};
 
@@ -12,6 +12,53 @@ pub(super) fn rejected(mut state: State, generation: u64) -> State {
         | State::Closing { former: rest } => rest.reject(generation),
         State::Refreshing { held, .. } => held.reject(generation),
         State::Unloaded { .. } | State::Revoking { .. } => {}
+    }
+    state
+}
+
+/// An API accepted the token. A later rejection by another API then says little about the token, so
+/// the damping starts again at its shortest span.
+pub(super) fn accepted(mut state: State, generation: u64) -> State {
+    match &mut state {
+        State::Rest(rest)
+        | State::Challenged { former: rest, .. }
+        | State::Establishing { former: rest, .. }
+        | State::Closing { former: rest } => {
+            if let Some(held) = rest.held_mut() {
+                held.accept(generation);
+            }
+        }
+        State::Refreshing { held, .. } => held.accept(generation),
+        State::Unloaded { .. } | State::Revoking { .. } => {}
+    }
+    state
+}
+
+/// Whether a rejection of the token of this generation starts no refresh: the last one brought
+/// this very token a moment ago, and the next would bring one that is no better.
+pub(crate) fn is_damped(state: &State, generation: u64, now: BootTime) -> bool {
+    let rest = state.rest();
+    let held = rest.as_ref().and_then(|rest| rest.serving());
+    held.is_some_and(|held| held.generation == generation && held.is_damped(now))
+}
+
+/// A session that was lost provisionally is tried at the next need, unless it has just been tried.
+pub(super) fn refresh_by_hand(mut state: State, now: BootTime) -> State {
+    match &mut state {
+        State::Rest(Rest::Lost(Lost { held: Some(held), .. }))
+        | State::Challenged { former: Rest::Lost(Lost { held: Some(held), .. }), .. } => {
+            let cooling = Trouble::cooling(held.trouble.as_ref(), now);
+            if let Some(unclassified) = held.unclassified.as_mut().filter(|_| !cooling) {
+                unclassified.retry_at = unclassified.retry_at.min(now);
+            }
+        }
+        State::Rest(_)
+        | State::Unloaded { .. }
+        | State::Challenged { .. }
+        | State::Establishing { .. }
+        | State::Refreshing { .. }
+        | State::Closing { .. }
+        | State::Revoking { .. } => {}
     }
     state
 }
@@ -31,7 +78,7 @@ pub(super) fn dead(
         } else if lost == Some(reason) {
             rest
         } else if rest.serving().is_some_and(|held| held.generation == generation) {
-            lose(rest, reason, effects)
+            lose(rest, reason, None, effects)
         } else {
             rest
         }

@@ -5,13 +5,14 @@ use tokio::sync::oneshot;
 use super::super::machine::Held;
 use super::*;
 use crate::key::{ProviderName, SessionKey};
-use crate::policy::{Policy, RefreshPolicy};
+use crate::policy::{Policy, RefreshPolicy, UnclassifiedAnswers};
 use crate::provider::Registration;
 use crate::provider::means::Means;
 use crate::seal::KeyRing;
 use crate::session::flight;
 use crate::session::machine::{Doubt, Rest, Start};
 use crate::session::restore;
+use crate::task::Place;
 use crate::testing::{ManualClock, ScriptedProvider};
 use crate::ticket::Tickets;
 use crate::token::{Access, Credentials, Tokens};
@@ -49,7 +50,13 @@ impl Bench {
         let policy = Policy::default();
         let (backoff, challenge, budget) =
             (policy.backoff, policy.challenge, policy.exchange_budget);
-        let rules = Rules { backoff, challenge, budget, ahead: false };
+        let rules = Rules {
+            backoff,
+            challenge,
+            budget,
+            ahead: false,
+            unclassified: UnclassifiedAnswers::default(),
+        };
         Moment { now: self.clock.now(), dice: 1.0, rules }
     }
 
@@ -270,7 +277,7 @@ fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
     slot.land(&pilot, Landing::Again);
     assert!(slot.is_disposable());
     let (reply, caller) = oneshot::channel();
-    slot.enqueue(Job::Close { reply }, 1).unwrap();
+    slot.enqueue(Job::Close { reply, place: Place::of_nobody() }, 1).unwrap();
     assert!(!slot.is_disposable(), "a job");
     drop((slot.next_job(), caller));
     assert!(slot.is_disposable());
@@ -322,7 +329,7 @@ fn the_queue_has_a_bound_and_those_who_gave_up_leave_their_places() {
 fn a_close_is_carried_out_though_its_caller_has_gone() {
     let bench = Bench::new();
     let (reply, caller) = oneshot::channel();
-    bench.slot.enqueue(Job::Close { reply }, 1).unwrap();
+    bench.slot.enqueue(Job::Close { reply, place: Place::of_nobody() }, 1).unwrap();
     drop(caller);
     assert!(matches!(bench.slot.next_job(), Some(Job::Close { .. })));
 }

@@ -42,15 +42,25 @@ pub(super) fn of_lost(reason: LostReason) -> i64 {
         LostReason::TokensDeleted => 4,
         LostReason::KeyMissing => 5,
         LostReason::SessionDeleted => 6,
+        LostReason::Unclassified => 7,
     }
 }
 
 pub(super) fn lost(code: i64) -> Option<LostReason> {
     use LostReason::{
         KeyMissing, LostInDoubt, RefreshExpired, Rejected, Revoked, SessionDeleted, TokensDeleted,
+        Unclassified,
     };
-    let all =
-        [RefreshExpired, Rejected, Revoked, LostInDoubt, TokensDeleted, KeyMissing, SessionDeleted];
+    let all = [
+        RefreshExpired,
+        Rejected,
+        Revoked,
+        LostInDoubt,
+        TokensDeleted,
+        KeyMissing,
+        SessionDeleted,
+        Unclassified,
+    ];
     all.into_iter().find(|of| of_lost(*of) == code)
 }
 
@@ -95,7 +105,7 @@ mod tests {
         for code in -1..=7 {
             assert_eq!(phase(code).map(of_phase), (0..=5).contains(&code).then_some(code));
             assert_eq!(intent(code).map(of_intent), (0..=1).contains(&code).then_some(code));
-            assert_eq!(lost(code).map(of_lost), (0..=6).contains(&code).then_some(code));
+            assert_eq!(lost(code).map(of_lost), (0..=7).contains(&code).then_some(code));
         }
     }
 

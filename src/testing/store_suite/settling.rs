@@ -149,3 +149,23 @@ pub(super) async fn a_fenced_out_failure_makes_nothing_else_suspect(bed: Bed) {
     let record = bed.record().await;
     assert_eq!((record.phase, record.suspect), (Phase::Closed, false));
 }
+
+pub(super) async fn what_is_lost_provisionally_is_due_and_can_be_claimed_for_a_refresh(bed: Bed) {
+    let lost = SettleTo::Lost(LostReason::Unclassified);
+    let grip = bed.refreshing().await;
+    assert_eq!(bed.settle(grip, lost).await, Settled::Done);
+    // A try that was not processed leaves it so, and one that fails again does too.
+    for to in [SettleTo::Before, lost] {
+        let grip = bed.grip(BOB, Intent::Refresh).await;
+        assert_eq!(bed.record().await.lost, Some(LostReason::Unclassified), "while it is claimed");
+        assert_eq!(bed.settle(grip, to).await, Settled::Done);
+        assert_eq!(bed.gist().await, gist(1, 1, Phase::Lost, "first"));
+        let record = bed.record().await;
+        assert_eq!((record.lost, record.due_at), (Some(LostReason::Unclassified), Some(wall(33))));
+        assert!(bed.is_due().await);
+    }
+    let grip = bed.grip(ALICE, Intent::Refresh).await;
+    assert_eq!(bed.commit(grip, "second").await, stored(1, 2));
+    assert_eq!(bed.gist().await, gist(1, 2, Phase::Active, "second"));
+    assert_eq!((bed.record().await.lost, bed.is_suspect().await), (None, false));
+}

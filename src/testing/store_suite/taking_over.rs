@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::bed::{ALICE, BOB, Bed, LEASE, at_once, gist, stored, wall};
+use crate::error::LostReason;
 use crate::store::{Intent, Phase, SettleTo, Settled};
 
 pub(super) async fn a_claim_is_not_taken_over_before_its_lease_ends(bed: Bed) {
@@ -30,6 +31,15 @@ pub(super) async fn a_silent_refresh_is_in_doubt(bed: Bed) {
     assert_eq!((record.lease, record.retry_at), (None, Some(wall(44))));
     assert!(bed.is_due().await);
     assert!(!bed.take_over(fence, LEASE).await, "once");
+}
+
+pub(super) async fn a_silent_refresh_of_what_is_lost_provisionally_is_in_doubt(bed: Bed) {
+    let grip = bed.refreshing().await;
+    bed.settle(grip, SettleTo::Lost(LostReason::Unclassified)).await;
+    let fence = bed.grip(BOB, Intent::Refresh).await.attempt.fence;
+    assert!(bed.take_over(fence, LEASE).await);
+    let record = bed.record().await;
+    assert_eq!((record.phase, record.lost), (Phase::InDoubt, None));
 }
 
 pub(super) async fn a_silent_establish_leaves_what_was_before_as_suspect(bed: Bed) {

@@ -170,7 +170,7 @@ async fn a_client_that_a_call_finds_invalid_is_asked_for_before_the_next_exchang
 #[tokio::test]
 async fn a_misconfiguration_is_reported_with_the_session_that_met_it() {
     let mut world = established().await;
-    world.script.refresh(Reply::Fail(FailureClass::Misconfigured));
+    world.script.refresh(Reply::Fail(FailureClass::InvalidClient));
     world.session.refresh().await.unwrap_err();
     let misconfigured = EventKind::ProviderMisconfigured(ProviderName::new("p").unwrap());
     for kind in [EventKind::Established, misconfigured] {

@@ -147,7 +147,9 @@ impl Process {
             Operation::Refresh => session.refresh().await?,
             Operation::Invalidate => {
                 let used = self.handed.lock().unwrap().get(key).cloned();
-                used.iter().for_each(|used| session.invalidate(used));
+                if let Some(used) = &used {
+                    session.invalidate(used);
+                }
                 session.permission_token().await?
             }
             Operation::Revoke => {

@@ -41,35 +41,40 @@ fn the_end_of_an_access_token_may_be_in_itself_alone() {
 
 /// Every status and message of the vendor's document, as create and as refresh see it.
 const REFUSALS: &[(u16, &str, FailureClass, FailureClass)] = &[
-    (401, "Your account could not be authenticated.", Misconfigured, Misconfigured),
+    (401, "Your account could not be authenticated.", InvalidClient, InvalidClient),
     (
         403,
         "Your community isn't eligible for headless API access. Please upgrade or contact support",
-        Misconfigured,
-        Misconfigured,
+        Unclassified,
+        Unclassified,
     ),
     (
         404,
         "Community member not found. Please provide a valid SSO User ID, community member ID, or \
          email.",
         Refused(Refusal::UnknownSubject),
-        Misconfigured,
+        Unclassified,
     ),
-    (422, "There was an error creating the token. canary", Ambiguous, Ambiguous),
+    (422, "There was an error creating the token. canary", Unclassified, Unclassified),
     (
         401,
         "The refresh token is expired. Please generate/get new auth token.",
-        Misconfigured,
+        InvalidClient,
         Rejected,
     ),
-    (401, "the REFRESH Token Is Expired", Misconfigured, Rejected),
-    (404, "Refresh token not found.", Misconfigured, Rejected),
-    (422, "The access token generation failed. Please contact support.", Ambiguous, Ambiguous),
-    (404, "canary", Misconfigured, Misconfigured),
+    (401, "the REFRESH Token Is Expired", InvalidClient, Rejected),
+    (404, "Refresh token not found.", Unclassified, Rejected),
+    (
+        422,
+        "The access token generation failed. Please contact support.",
+        Unclassified,
+        Unclassified,
+    ),
+    (404, "canary", Unclassified, Unclassified),
     (408, "canary", NotProcessed, NotProcessed),
     (429, "canary", Throttled, Throttled),
     (500, "Refresh token not found.", Ambiguous, Ambiguous),
-    (307, "Refresh token not found.", Misconfigured, Misconfigured),
+    (307, "Refresh token not found.", Unclassified, Unclassified),
 ];
 
 #[test]
@@ -98,7 +103,7 @@ fn the_messages_that_decide_can_be_others() {
         other.tokens(&bench.wire(), &answer, known(), call).unwrap_err().class()
     };
     assert_eq!(class(401, "Your token too old!", Refresh), Rejected);
-    assert_eq!(class(401, "The refresh token is expired.", Refresh), Misconfigured);
+    assert_eq!(class(401, "The refresh token is expired.", Refresh), InvalidClient);
     assert_eq!(class(404, "No such token", Refresh), Rejected);
     assert_eq!(class(404, "Nobody", Create), Refused(Refusal::UnknownSubject));
 }
@@ -121,8 +126,8 @@ fn hazard_10_a_200_without_an_access_token_is_an_error() {
         r#"{"status":"unauthorized","message":"Your account could not be authenticated."}"#;
     let expired = r#"{"status":"Unauthorized","message":"The refresh token is expired."}"#;
     for (body, create, refresh) in [
-        (unauthorized, Misconfigured, Misconfigured),
-        (expired, Misconfigured, Rejected),
+        (unauthorized, InvalidClient, InvalidClient),
+        (expired, InvalidClient, Rejected),
         ("", Ambiguous, Ambiguous),
         ("<html>canary", Ambiguous, Ambiguous),
         ("[\"canary\"]", Ambiguous, Ambiguous),
@@ -172,11 +177,11 @@ fn a_revocation_that_fails_says_why() {
     let wire = bench.wire();
     let unauthorized = r#"{"status":"unauthorized","message":"canary"}"#.to_owned();
     for (status, body, class) in [
-        (200, unauthorized, Misconfigured),
-        (401, says("Your account could not be authenticated."), Misconfigured),
-        (403, says("canary"), Misconfigured),
-        (404, says("Oops! Missing parameter."), Misconfigured),
-        (422, says("Failed to revoke the token."), Ambiguous),
+        (200, unauthorized, InvalidClient),
+        (401, says("Your account could not be authenticated."), InvalidClient),
+        (403, says("canary"), Unclassified),
+        (404, says("Oops! Missing parameter."), Unclassified),
+        (422, says("Failed to revoke the token."), Unclassified),
         (429, says("canary"), Throttled),
         (500, says("not found"), Ambiguous),
     ] {

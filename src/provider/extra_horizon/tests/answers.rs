@@ -90,15 +90,15 @@ const NUMBERS: &[(u16, u16, Sent, FailureClass)] = &[
     (401, 10, Sent::Call, Refused(NotPermitted)),
     (404, 16, Sent::OneUse, Refused(GrantExpired)),
     (404, 16, Sent::Mfa, Refused(Other)),
-    (401, 101, Sent::Password, Misconfigured),
-    (401, 103, Sent::Mfa, Misconfigured),
-    (400, 103, Sent::Mfa, Misconfigured),
-    (401, 104, Sent::Call, Misconfigured),
+    (401, 101, Sent::Password, InvalidClient),
+    (401, 103, Sent::Mfa, InvalidClient),
+    (400, 103, Sent::Mfa, InvalidClient),
+    (401, 104, Sent::Call, Unclassified),
     (401, 106, Sent::Password, Refused(WrongCredentials)),
     (400, 106, Sent::Password, Refused(WrongCredentials)),
-    (401, 107, Sent::Password, Misconfigured),
+    (401, 107, Sent::Password, InvalidClient),
     (401, 108, Sent::Call, Refused(GrantExpired)),
-    (401, 109, Sent::Password, Misconfigured),
+    (401, 109, Sent::Password, InvalidClient),
     (401, 110, Sent::Password, Ambiguous),
     (400, 115, Sent::OneUse, Refused(GrantExpired)),
     (400, 116, Sent::OneUse, Refused(GrantExpired)),
@@ -106,12 +106,12 @@ const NUMBERS: &[(u16, u16, Sent, FailureClass)] = &[
     (403, 118, Sent::Call, NotProcessed),
     (400, 119, Sent::Refresh, Rejected),
     (400, 120, Sent::Refresh, Rejected),
-    (400, 121, Sent::Password, Misconfigured),
+    (400, 121, Sent::Password, Unclassified),
     (400, 122, Sent::OneUse, Refused(GrantExpired)),
     (400, 128, Sent::OneUse, Refused(Other)),
-    (401, 123, Sent::Refresh, Misconfigured),
-    (401, 124, Sent::Refresh, Misconfigured),
-    (400, 126, Sent::Refresh, Misconfigured),
+    (401, 123, Sent::Refresh, InvalidClient),
+    (401, 124, Sent::Refresh, InvalidClient),
+    (400, 126, Sent::Refresh, InvalidClient),
     (400, 129, Sent::Refresh, Rejected),
     (400, 130, Sent::Mfa, Refused(WrongCode)),
     (400, 131, Sent::Mfa, Refused(ChallengeExpired)),
@@ -150,10 +150,10 @@ fn without_a_number_the_standards_code_speaks_and_then_the_documented_text() {
         ("invalid_grant", "canary", Sent::OneUse, Refused(GrantExpired)),
         ("invalid_grant", "canary", Sent::Mfa, Refused(WrongCode)),
         ("invalid_grant", "canary", Sent::Refresh, Rejected),
-        ("invalid_request", "canary", Sent::Refresh, InvalidRequest),
-        ("unsupported_grant_type", "Invalid grant type provided", Sent::Mfa, Misconfigured),
-        ("unauthorized_client", "canary", Sent::Refresh, Misconfigured),
-        ("invalid_grant", "Client does not exist", Sent::Refresh, Misconfigured),
+        ("invalid_request", "canary", Sent::Refresh, Unclassified),
+        ("unsupported_grant_type", "Invalid grant type provided", Sent::Mfa, Unclassified),
+        ("unauthorized_client", "canary", Sent::Refresh, Unclassified),
+        ("invalid_grant", "Client does not exist", Sent::Refresh, InvalidClient),
         ("invalid_grant", "The refresh token is unknown", Sent::Refresh, Rejected),
         (
             "invalid_grant",
@@ -167,9 +167,9 @@ fn without_a_number_the_standards_code_speaks_and_then_the_documented_text() {
         assert_eq!(told.class(), class, "{error} {text}");
     }
     let client = failed(401, &inner("invalid_client", None, "canary"), Sent::Refresh);
-    assert!(client.class() == Misconfigured && client.names_client());
+    assert!(client.class() == InvalidClient && client.names_client());
     let unknown = failed(400, &inner("something_else", None, "canary"), Sent::Refresh).class();
-    assert_eq!(unknown, Ambiguous);
+    assert_eq!(unknown, Unclassified);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn only_what_names_the_client_stops_the_client() {
     for (status, number, sent, class) in NUMBERS {
         let told = failed(*status, &code(*number), *sent);
         let named = [101, 103, 107, 109, 123, 124, 126].contains(number);
-        assert_eq!(told.names_client(), named && *class == Misconfigured, "{number}");
+        assert_eq!(told.names_client(), named && *class == InvalidClient, "{number}");
     }
 }
 
@@ -194,7 +194,7 @@ fn a_time_too_far_from_the_servers_is_clock_skew_and_a_wrong_signature_is_not() 
         assert!(skewed.class() == Refused(ClockSkew) && !skewed.names_client());
     }
     for other in ["The oAuth signature is invalid", "No oauth_timestamp was set", ""] {
-        assert_eq!(told(other).class(), Misconfigured, "{other}");
+        assert_eq!(told(other).class(), InvalidClient, "{other}");
     }
 }
 
@@ -209,7 +209,7 @@ fn waits_are_those_of_the_number_and_a_status_that_is_final_speaks_louder() {
     for none in ["-1", "\"canary\"", "1e300", "null"] {
         assert_eq!(wait(400, &soon(none)), None, "{none}");
     }
-    for (status, class) in [(429, Throttled), (408, NotProcessed), (302, Misconfigured)] {
+    for (status, class) in [(429, Throttled), (408, NotProcessed), (302, Unclassified)] {
         let told = failed(status, &code(107), Sent::Refresh);
         assert!(told.class() == class && !told.names_client(), "{status}");
     }
@@ -265,7 +265,7 @@ fn the_life_of_a_challenge_is_milliseconds_and_no_more_than_the_policy_allows() 
     let typo = MFA.replace("tokenExpiresIn\":600000", "tokenExipresIn\":60000");
     assert_eq!(challenge(403, &typo).unwrap().expires_at(), Bench::at(60));
     for unusable in [code(129), MFA.replace("canary-mfa", ""), MFA.replace("\"mfa\"", "\"m\"")] {
-        assert_eq!(challenge(403, &unusable).unwrap_err().class(), Ambiguous);
+        assert_eq!(challenge(403, &unusable).unwrap_err().class(), Unclassified);
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::collection::vec as many;
 use proptest::prelude::*;
 
 use super::super::FailureClass::{
-    Ambiguous, InvalidRequest, Misconfigured, NotProcessed, Refused, Rejected, Throttled,
+    Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
 use super::*;
 use crate::provider::{Effect, Operation};
@@ -68,9 +68,15 @@ fn hazard_10_a_success_without_a_token_that_a_header_carries_is_a_lost_answer() 
         r#"{"access_token":"canary","refresh_token":"a\u0000"}"#,
         r#"{"access_token":"canary","refresh_token":{}}"#,
         r#"{"access_token":"canary"#,
-        r#"{"error":"unknown","errorDescription":"canary"}"#,
     ] {
         assert_eq!(class(200, &[], body), Ambiguous, "{body}");
+    }
+    for failed in [
+        r#"{"error":"unknown","errorDescription":"canary"}"#,
+        r#"{"error":{"message":"canary"}}"#,
+        r#"{"ok":false,"message":"canary"}"#,
+    ] {
+        assert_eq!(class(200, &[], failed), Unclassified, "{failed}");
     }
 }
 
@@ -89,17 +95,17 @@ fn a_refusal_in_the_vendors_form_is_final_at_a_refresh() {
 #[test]
 fn what_is_no_refusal_of_the_token_keeps_it() {
     for (status, headers, body, told) in [
-        (400, &[][..], "", Ambiguous),
-        (400, &[], "<html>canary</html>", Ambiguous),
-        (400, &[], r#"{"message":"canary"}"#, Ambiguous),
-        (401, &[], "", Misconfigured),
-        (403, &[], "<html>canary</html>", Misconfigured),
-        (404, &[], r#"{"error":"Not Found","path":"canary"}"#, Misconfigured),
-        (405, &[], r#"{"error":"Method Not Allowed"}"#, Misconfigured),
-        (401, &[], r#"{"error":"invalid_client","errorDescription":"canary"}"#, Misconfigured),
-        (400, &[], r#"{"error":"invalid_scope"}"#, Misconfigured),
-        (400, &[], r#"{"error":"invalid_request"}"#, InvalidRequest),
-        (302, &[("location", "https://canary.example")], "", Misconfigured),
+        (400, &[][..], "", Unclassified),
+        (400, &[], "<html>canary</html>", Unclassified),
+        (400, &[], r#"{"message":"canary"}"#, Unclassified),
+        (401, &[], "", Unclassified),
+        (403, &[], "<html>canary</html>", Unclassified),
+        (404, &[], r#"{"error":"Not Found","path":"canary"}"#, Unclassified),
+        (405, &[], r#"{"error":"Method Not Allowed"}"#, Unclassified),
+        (401, &[], r#"{"error":"invalid_client","errorDescription":"canary"}"#, InvalidClient),
+        (400, &[], r#"{"error":"invalid_scope"}"#, Unclassified),
+        (400, &[], r#"{"error":"invalid_request"}"#, Unclassified),
+        (302, &[("location", "https://canary.example")], "", Unclassified),
         (408, &[], DENIED, NotProcessed),
         (429, &[("retry-after", "7")], DENIED, Throttled),
         (500, &[], DENIED, Ambiguous),
@@ -119,8 +125,8 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
         (400, DENIED, wrong),
         (400, r#"{"error":"invalid_grant"}"#, wrong),
         (403, r#"{"error":"access_denied"}"#, Refused(Refusal::NotPermitted)),
-        (401, r#"{"error":"invalid_client"}"#, Misconfigured),
-        (404, "", Misconfigured),
+        (401, r#"{"error":"invalid_client"}"#, InvalidClient),
+        (404, "", Unclassified),
         (429, "", Throttled),
         (500, DENIED, NotProcessed),
         (200, "<html>", NotProcessed),
@@ -193,9 +199,9 @@ fn a_token_is_live_dead_or_not_judged() {
         assert_eq!(told(status, body).unwrap(), (false, Effect::AccessTokenDead), "{status}");
     }
     for (status, body, class) in [
-        (404, "", Misconfigured),
-        (403, "<html>canary</html>", Misconfigured),
-        (400, "", Ambiguous),
+        (404, "", Unclassified),
+        (403, "<html>canary</html>", Unclassified),
+        (400, "", Unclassified),
         (500, DENIED, Ambiguous),
         (429, "", Throttled),
     ] {
@@ -208,7 +214,7 @@ fn a_token_is_live_dead_or_not_judged() {
     };
     assert_eq!(revoking(200, "").unwrap().1, Effect::AccessTokenDead);
     assert_eq!(revoking(400, DENIED).unwrap().1, Effect::AccessTokenDead);
-    assert_eq!(revoking(405, "").unwrap_err().class(), Misconfigured);
+    assert_eq!(revoking(405, "").unwrap_err().class(), Unclassified);
 }
 
 /// No panic, and no trace of what was read; a success has a token that a header carries.

@@ -1,7 +1,5 @@
 //! The answers of the token endpoint.
 
-use std::time::SystemTime;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,74 +21,176 @@ fn senders() -> Vec<FailureClass> {
 
 /// Holds every sender's view of an answer against `told`, where [`Rejected`] stands for what the
 /// sender makes of `invalid_grant`. Nothing of the body shows.
-fn check(bench: &Bench, answer: &Response<Bytes>, told: FailureClass) {
+pub(super) fn check(bench: &Bench, answer: &Response<Bytes>, told: FailureClass) {
+    check_each(bench, answer, |sender| if told == Rejected { sender } else { told });
+}
+
+fn check_each(
+    bench: &Bench,
+    answer: &Response<Bytes>,
+    told: impl Fn(FailureClass) -> FailureClass,
+) {
     let client = client();
     let wire = bench.wire();
     for sender in senders() {
         let failed = client.tokens(&wire, answer, None, sender).unwrap_err();
-        let told = if told == Rejected { sender } else { told };
-        assert_eq!(failed.class(), told, "{sender:?} {answer:?}");
+        assert_eq!(failed.class(), told(sender), "{sender:?} {answer:?}");
         assert_eq!(failed.status(), Some(answer.status().as_u16()));
-        let shown = shown(&failed) + &format!("{:?}", failed.into_error());
+        let error = failed.into_error();
+        assert_eq!(error.status(), Some(answer.status().as_u16()));
+        let shown = format!("{error:?} {error:#?} {error}");
         assert!(!shown.contains("canary"), "{shown}");
     }
 }
 
-/// What each code means at 400, where it is the only thing that speaks.
+/// What each code means below 500, where it is the only thing that speaks.
 const CODES: &[(&str, FailureClass)] = &[
     ("invalid_grant", Rejected),
     ("bad_refresh_token", Rejected),
     ("bad_verification_code", Rejected),
     ("access_denied", Refused(Refusal::NotPermitted)),
-    ("invalid_request", InvalidRequest),
-    ("invalid_client", Misconfigured),
-    ("incorrect_client_credentials", Misconfigured),
-    ("unauthorized_client", Misconfigured),
-    ("invalid_scope", Misconfigured),
-    ("invalid_target", Misconfigured),
-    ("unsupported_grant_type", Misconfigured),
-    ("use_dpop_nonce", Misconfigured),
-    ("invalid_dpop_proof", Misconfigured),
+    ("interaction_required", Refused(Refusal::Other)),
+    ("login_required", Refused(Refusal::Other)),
+    ("consent_required", Refused(Refusal::Other)),
+    ("account_selection_required", Refused(Refusal::Other)),
+    ("invalid_request", Unclassified),
+    ("invalid_client", InvalidClient),
+    ("incorrect_client_credentials", InvalidClient),
+    ("unauthorized_client", Unclassified),
+    ("invalid_scope", Unclassified),
+    ("invalid_target", Unclassified),
+    ("unsupported_grant_type", Unclassified),
+    ("use_dpop_nonce", Unclassified),
+    ("invalid_dpop_proof", Unclassified),
     ("temporarily_unavailable", NotProcessed),
     ("slow_down", NotProcessed),
-    ("server_error", Ambiguous),
-    ("something_else", Ambiguous),
-    ("", Ambiguous),
+    ("server_error", NotProcessed),
+    ("something_else", Unclassified),
 ];
 
+/// What a code says that is believed.
+fn check_code(bench: &Bench, answer: &Response<Bytes>, code: &str, told: FailureClass) {
+    check_each(bench, answer, |sender| match code {
+        // The user has to be asked.
+        _ if code.ends_with("_required") && sender == Rejected => Rejected,
+        "invalid_request" if sender == WRONG_PASSWORD => sender,
+        _ if told == Rejected => sender,
+        _ => told,
+    });
+}
+
+const WRONG_PASSWORD: FailureClass = Refused(Refusal::WrongCredentials);
+
 #[test]
-fn a_code_means_the_same_at_200_as_at_400() {
+fn a_code_means_the_same_below_500_whatever_the_status() {
     let bench = Bench::new();
     for (code, told) in CODES {
-        for status in [200, 400] {
-            check(&bench, &answer(status, &[], refusing(code)), *told);
+        for status in [200, 201, 400, 401, 403, 404, 409, 422] {
+            check_code(&bench, &answer(status, &[], refusing(code)), code, *told);
         }
     }
 }
 
 #[test]
-fn a_401_is_the_clients_fault_unless_its_code_says_otherwise() {
+fn a_code_may_be_in_a_form_or_be_the_whole_text() {
     let bench = Bench::new();
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let text = [("content-type", "text/plain; charset=utf-8")];
     for (code, told) in CODES {
-        let unknown = ["something_else", ""].contains(code);
-        let told = if unknown { Misconfigured } else { *told };
-        check(&bench, &answer(401, &[], refusing(code)), told);
+        let body = format!("error={code}&error_description=canary+x&error_uri=canary");
+        for headers in [&form, &text] {
+            for status in [200, 400] {
+                check_code(&bench, &answer(status, headers, &body), code, *told);
+            }
+        }
+        for body in [(*code).to_owned(), format!(" {code}\r\n"), format!("\u{feff}{code}")] {
+            check_code(&bench, &answer(400, &text, &body), code, *told);
+            check_code(&bench, &answer(401, &[], &body), code, *told);
+        }
     }
-    check(
-        &bench,
-        &answer(401, &[("www-authenticate", "Basic realm=\"canary\"")], ""),
-        Misconfigured,
+    for other in ["invalid_grant canary", "\"invalid_grant\"", "invalid_grants", "INVALID_GRANT"] {
+        check(&bench, &answer(400, &text, other), Unclassified);
+    }
+    check(&bench, &answer(200, &text, "invalid_grant"), Ambiguous);
+    check(&bench, &answer(400, &[], "error=invalid_grant"), Unclassified);
+}
+
+#[test]
+fn a_bare_401_is_not_understood_and_a_token_that_is_invalid_there_is_rejected() {
+    let bench = Bench::new();
+    for body in ["", "<html>canary</html>", "canary", "{}", r#"{"error":"token_expired"}"#] {
+        check(&bench, &answer(401, &[], body), Unclassified);
+    }
+    check(&bench, &answer(401, &[], refusing("invalid_token")), Rejected);
+    check(&bench, &answer(401, &[], "invalid_token"), Rejected);
+    for status in [200, 400, 403] {
+        check(&bench, &answer(status, &[], refusing("invalid_token")), Unclassified);
+    }
+}
+
+#[test]
+fn a_401_that_asks_for_basic_rejects_a_client_that_authenticated_so_unless_a_code_says_better() {
+    let bench = Bench::new();
+    let wire = bench.wire();
+    let class = |client: &OAuth2, challenge: &str, body: &str| {
+        let answer = answer(401, &[("www-authenticate", challenge)], body);
+        client.tokens(&wire, &answer, None, Rejected).unwrap_err().class()
+    };
+    let basic = client().client_secret_basic("canary");
+    let both = "Bearer realm=\"a, b\", basic realm=\"canary\"";
+    for body in ["", "<html>", &refusing("something_else")] {
+        assert_eq!(class(&basic, "Basic realm=\"canary\"", body), InvalidClient, "{body}");
+        assert_eq!(class(&basic, both, body), InvalidClient, "{body}");
+        for other in ["Bearer realm=\"Basic\"", "Digest realm=\"x\"", "Bearer a=\"b, Basic\""] {
+            assert_eq!(class(&basic, other, body), Unclassified, "{other} {body}");
+        }
+        for other in [client(), client().client_secret_post("canary")] {
+            assert_eq!(class(&other, both, body), Unclassified, "{body}");
+        }
+    }
+    for (code, told) in [
+        ("invalid_grant", Rejected),
+        ("invalid_token", Rejected),
+        ("unauthorized_client", Unclassified),
+        ("invalid_request", Unclassified),
+        ("temporarily_unavailable", NotProcessed),
+    ] {
+        assert_eq!(class(&basic, both, &refusing(code)), told, "{code}");
+    }
+    let forbidden = answer(403, &[("www-authenticate", both)], "");
+    let forbidden = basic.tokens(&wire, &forbidden, None, Rejected).unwrap_err();
+    assert_eq!(forbidden.class(), Unclassified);
+}
+
+#[test]
+fn a_wrong_password_may_be_an_invalid_request_or_a_403_without_a_code() {
+    let bench = Bench::new();
+    for body in ["", "<html>canary</html>", GOOD, r#"{"error":{"message":"canary"}}"#] {
+        check_each(&bench, &answer(403, &[], body), |sender| {
+            if sender == WRONG_PASSWORD { sender } else { Unclassified }
+        });
+    }
+    check(&bench, &answer(403, &[], refusing("something_else")), Unclassified);
+    check(&bench, &answer(403, &[], refusing("invalid_scope")), Unclassified);
+    let failed = client().tokens(
+        &bench.wire(),
+        &answer(400, &[], refusing("invalid_request")),
+        None,
+        WRONG_PASSWORD,
     );
+    let error = failed.unwrap_err().into_error();
+    assert_eq!(error.kind(), ErrorKind::Refused(Refusal::WrongCredentials));
+    assert_eq!((error.provider_code(), error.status()), (Some("invalid_request"), Some(400)));
 }
 
 /// Statuses that speak for themselves: with no body, with a page, and with any code.
 const FINAL: &[(u16, Headers, FailureClass)] = &[
-    (301, &[("location", "https://canary.example/")], Misconfigured),
-    (302, &[], Misconfigured),
-    (303, &[], Misconfigured),
-    (304, &[], Misconfigured),
-    (307, &[("location", "https://canary.example/")], Misconfigured),
-    (308, &[("location", "https://canary.example/")], Misconfigured),
+    (301, &[("location", "https://canary.example/")], Unclassified),
+    (302, &[], Unclassified),
+    (303, &[], Unclassified),
+    (304, &[], Unclassified),
+    (307, &[("location", "https://canary.example/")], Unclassified),
+    (308, &[("location", "https://canary.example/")], Unclassified),
     (408, &[], NotProcessed),
     (425, &[], NotProcessed),
     (429, &[], Throttled),
@@ -112,14 +212,13 @@ fn some_statuses_are_final_whatever_the_body_says() {
 
 /// Statuses that speak where the body has no code that is known.
 const SILENT: &[(u16, Headers, FailureClass)] = &[
-    (400, &[], Ambiguous),
-    (402, &[], Ambiguous),
-    (403, &[], Misconfigured),
-    (404, &[], Misconfigured),
-    (405, &[], Misconfigured),
-    (406, &[], Ambiguous),
-    (409, &[], Ambiguous),
-    (418, &[], Ambiguous),
+    (400, &[], Unclassified),
+    (402, &[], Unclassified),
+    (404, &[], Unclassified),
+    (405, &[], Unclassified),
+    (406, &[], Unclassified),
+    (409, &[], Unclassified),
+    (418, &[], Unclassified),
     (500, &[], Ambiguous),
     (500, &[("retry-after", "7")], Ambiguous),
     (502, &[], Ambiguous),
@@ -142,7 +241,7 @@ fn a_status_speaks_where_no_known_code_does() {
         "null",
         "[\"invalid_grant\"]",
         r#"{"error":{"message":"canary"}}"#,
-        r#"{"error":"invalid_grant","error":"canary"}"#,
+        r#"{"error":"invalid_grant","error":"x"}"#,
         r#"{"error":"invalid_grant"#,
         r#"{"Error":"invalid_grant"}"#,
         r#"{"error":"something_else","error_description":"canary"}"#,
@@ -159,7 +258,8 @@ fn a_broken_gateway_is_not_believed_when_it_condemns_what_was_sent() {
     let bench = Bench::new();
     for status in [500, 502, 503, 504] {
         for (code, told) in CODES {
-            let told = if *told == NotProcessed { NotProcessed } else { Ambiguous };
+            let done = *code == "server_error" || *told != NotProcessed;
+            let told = if done { Ambiguous } else { NotProcessed };
             check(&bench, &answer(status, &[], refusing(code)), told);
         }
     }
@@ -167,11 +267,11 @@ fn a_broken_gateway_is_not_believed_when_it_condemns_what_was_sent() {
 }
 
 #[test]
-fn a_code_goes_before_the_statuses_that_blame_the_client() {
+fn a_code_goes_before_the_status() {
     let bench = Bench::new();
     // Auth0 says of a dead refresh token 403 and `invalid_grant`.
     check(&bench, &answer(403, &[], refusing("invalid_grant")), Rejected);
-    check(&bench, &answer(404, &[], refusing("invalid_request")), InvalidRequest);
+    check(&bench, &answer(404, &[], refusing("invalid_client")), InvalidClient);
     // A description in Latin-1 does not hide the code.
     let latin: &[u8] = b"{\"error\":\"invalid_grant\",\"error_description\":\"canary\xfc\"}";
     check(&bench, &answer(400, &[], latin), Rejected);
@@ -203,16 +303,20 @@ fn a_200_that_cannot_be_used_is_ambiguous_and_nothing_of_it_is_kept() {
         b"{\"access_token\":[\"canary\"]}",
         b"{\"access_token\":{\"canary\":\"canary\"}}",
         b"{\"access_token\":\"canary\",\"refresh_token\":[\"canary\"]}",
-        b"{\"access_token\":\"canary\",\"access_token\":\"canary\"}",
-        b"{\"access_token\":\"canary\",\"refresh_token\":\"a\",\"refresh_token\":\"canary\"}",
+        b"{\"error\":\"invalid_grant\",\"refresh_token\":\"canary\"}",
+        b"{\"access_token\":\"canary\",\"access_token\":null}",
+        b"{\"access_token\":\"can ary\"}",
+        b"{\"access_token\":\"canary\\u0000\"}",
+        b"{\"access_token\":\"canary\\u00e9\"}",
         b"{\"access_token\":\"canary\xff\"}",
         b"{\"access_token\":\"\\ud800canary\"}",
         b"{\"access_token\":\"canary\0\"}",
         b"\xff\xfe{\0}\0canary",
         b"{\"access_token\":\"canary\",\"token_type\":\"DPoP\"}",
         b"{\"access_token\":\"canary\",\"token_type\":\"mac\"}",
-        b"{\"error\":[\"canary\"]}",
-        b"{\"error\":\"invalid_grant\",\"error\":\"canary\"}",
+        b"{\"error\":null,\"ok\":true}",
+        b"{\"error\":\"\",\"ok\":\"false\"}",
+        b"{\"error\":0,\"error_description\":\"canary\"}",
     ];
     for body in bodies {
         check(&bench, &answer(200, &[], body), Ambiguous);
@@ -220,6 +324,26 @@ fn a_200_that_cannot_be_used_is_ambiguous_and_nothing_of_it_is_kept() {
     check(&bench, &answer(200, &[], format!("{{\"access_token\":{deep}")), Ambiguous);
     check(&bench, &answer(200, &[], format!("{{\"x\":\"canary\",\"y\":{deep}")), Ambiguous);
     check(&bench, &answer(204, &[], ""), Ambiguous);
+}
+
+#[test]
+fn a_200_that_says_that_it_failed_and_has_no_token_is_an_answer() {
+    let bench = Bench::new();
+    for (body, told) in [
+        (r#"{"error":["canary"]}"#, Unclassified),
+        (r#"{"error":{"code":"invalid_grant"}}"#, Unclassified),
+        (r#"{"error":true}"#, Unclassified),
+        (r#"{"error":"invalid_grant","error":"canary"}"#, Unclassified),
+        (r#"{"error":"canary","error":"invalid_grant"}"#, Rejected),
+        (r#"{"ok":false}"#, Unclassified),
+        (r#"{"ok":false,"error":"invalid_refresh_token"}"#, Unclassified),
+        (r#"{"ok":false,"error":"invalid_grant","access_token":"","refresh_token":""}"#, Rejected),
+        ("\u{feff}{\"error\":\"invalid_client\"}", InvalidClient),
+        (r#"{"access_token":"error: canary","error":"slow_down"}"#, NotProcessed),
+    ] {
+        let answer = answer(200, &[], body.replace("\"canary\"", "\"x\""));
+        check(&bench, &answer, told);
+    }
 }
 
 #[test]
@@ -253,44 +377,6 @@ fn an_answer_with_an_access_token_is_a_success_whatever_else_it_has() {
     }
 }
 
-/// The tokens of a refresh of a token with the scope `held`.
-fn refreshed(bench: &Bench, client: &OAuth2, body: &str) -> Tokens<Attributes> {
-    let answer = answer(200, &[], body);
-    client.tokens(&bench.wire(), &answer, Some("held"), Rejected).unwrap()
-}
-
-#[test]
-fn an_answer_without_a_scope_means_the_one_that_was_asked_for() {
-    let bench = Bench::new();
-    let scope = |body| refreshed(&bench, &client(), body).attributes().scope.clone();
-    assert_eq!(scope(r#"{"access_token":"a"}"#).as_deref(), Some("held"));
-    assert_eq!(scope(r#"{"access_token":"a","scope":""}"#).as_deref(), Some("held"));
-    assert_eq!(scope(r#"{"access_token":"a","scope":"less"}"#).as_deref(), Some("less"));
-}
-
-#[test]
-fn the_end_of_a_refresh_token_is_the_servers_word_or_the_clients_setting() {
-    let bench = Bench::new();
-    let ends = |client: &OAuth2, more: &str| -> Option<SystemTime> {
-        let body = format!(r#"{{"access_token":"a","refresh_token":"r"{more}}}"#);
-        refreshed(&bench, client, &body).refresh_expires_at()
-    };
-    let (plain, set) = (client(), client().refresh_lifetime(Duration::from_secs(90)));
-    assert_eq!(ends(&plain, ""), None);
-    assert_eq!(ends(&set, ""), Some(Bench::at(90)));
-    for (more, seconds) in [
-        (r#","refresh_expires_in":30"#, 30),
-        (r#","refresh_token_expires_in":"40""#, 40),
-        (r#","refresh_expires_in":30,"refresh_token_expires_in":40"#, 40),
-    ] {
-        assert_eq!(ends(&plain, more), Some(Bench::at(seconds)), "{more}");
-        assert_eq!(ends(&set, more), Some(Bench::at(seconds)), "{more}");
-    }
-    assert_eq!(ends(&plain, r#","refresh_expires_in":0"#), None, "an offline token");
-    let kept = refreshed(&bench, &set, r#"{"access_token":"a"}"#);
-    assert!(kept.refresh_token().is_none() && kept.refresh_expires_at().is_none());
-}
-
 #[test]
 fn no_server_code_is_shown_longer_or_wilder_than_is_safe() {
     let bench = Bench::new();
@@ -302,7 +388,7 @@ fn no_server_code_is_shown_longer_or_wilder_than_is_safe() {
 }
 
 const NAMES: &[&str] =
-    &["access_token", "refresh_token", "token_type", "expires_in", "error", "scope"];
+    &["access_token", "refresh_token", "token_type", "expires_in", "expires_at", "error", "ok"];
 
 /// Bytes of all kinds, and JSON that comes close to a token.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
@@ -318,10 +404,16 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     ];
     let member = (proptest::sample::select(NAMES), value)
         .prop_map(|(name, value)| format!("\"{name}\":{value}"));
+    let field = (proptest::sample::select(NAMES), any::<String>());
+    let form = vec(field, 0..6).prop_map(|fields| {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields).finish().into_bytes()
+    });
     let object = vec(member, 0..6).prop_map(|members| format!("{{{}}}", members.join(",")));
     let cut = (object.clone(), any::<proptest::sample::Index>(), any::<u8>());
     prop_oneof![
         vec(any::<u8>(), 0..200),
+        form,
         object.prop_map(String::into_bytes),
         cut.prop_map(|(object, at, byte)| {
             let mut bytes = object.into_bytes();
@@ -338,11 +430,13 @@ fn no_answer_panics_and_none_succeeds_without_an_access_token() {
     let wire = bench.wire();
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(status in prop_oneof![Just(200), 100_u16..1000], body in bodies())| {
-        let answer = answer(status, &[], body);
+        let kind = if status % 2 == 0 { "text/plain" } else { "application/json" };
+        let answer = answer(status, &[("content-type", kind)], body);
         for sender in senders() {
             let Ok(tokens) = client.tokens(&wire, &answer, None, sender) else { continue };
             prop_assert!((200..300).contains(&status));
-            prop_assert!(!tokens.access_token().unwrap().expose_secret().is_empty());
+            let token = tokens.access_token().unwrap().expose_secret().to_owned();
+            prop_assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
         }
     });
 }

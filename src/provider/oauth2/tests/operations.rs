@@ -120,12 +120,12 @@ fn every_operation_tells_its_failures_apart() {
     let bench = Bench::new();
     let wire = bench.wire();
     for (status, headers, body, class) in [
-        (401, &[][..], refusing("invalid_client"), Misconfigured),
-        (401, &[], String::new(), Misconfigured),
-        (403, &[], "<html>canary".to_owned(), Misconfigured),
-        (404, &[], String::new(), Misconfigured),
-        (307, &[("location", "https://canary.example")], String::new(), Misconfigured),
-        (400, &[], refusing("invalid_request"), InvalidRequest),
+        (401, &[][..], refusing("invalid_client"), InvalidClient),
+        (401, &[], String::new(), Unclassified),
+        (403, &[], "<html>canary".to_owned(), Unclassified),
+        (404, &[], String::new(), Unclassified),
+        (307, &[("location", "https://canary.example")], String::new(), Unclassified),
+        (400, &[], refusing("invalid_request"), Unclassified),
         (400, &[], refusing("access_denied"), Refused(Refusal::NotPermitted)),
         (408, &[], String::new(), NotProcessed),
         (429, &[("retry-after", "7")], String::new(), Throttled),
@@ -171,7 +171,7 @@ fn user_info_that_is_signed_is_a_wrong_configuration() {
     for kind in ["application/jwt", "Application/JWT; charset=utf-8"] {
         let answer = answer(200, &[("content-type", kind)], "eyJhbGciOiJub25lIn0.canary.");
         let failed = UserInfo.response(&wire.wire(), &answer).unwrap_err();
-        assert_eq!(failed.class(), Misconfigured);
+        assert_eq!(failed.class(), Unclassified);
         let shown = shown(&failed);
         assert!(shown.contains("signed JWT") && !shown.contains("canary"), "{shown}");
     }

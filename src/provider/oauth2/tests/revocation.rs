@@ -53,9 +53,9 @@ fn a_revocation_is_done_when_the_server_does_not_know_the_token() {
     assert_eq!(revoked(400, "invalid_grant").unwrap(), Revoked::AtServer);
     assert_eq!(revoked(400, "unsupported_token_type").unwrap(), Revoked::NotSupported);
     for (status, code, told) in [
-        (401, "invalid_client", Misconfigured),
-        (403, "", Misconfigured),
-        (307, "invalid_token", Misconfigured),
+        (401, "invalid_client", InvalidClient),
+        (403, "", Unclassified),
+        (307, "invalid_token", Unclassified),
         (429, "", Throttled),
         (500, "invalid_token", Ambiguous),
         (503, "", NotProcessed),

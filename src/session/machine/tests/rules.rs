@@ -39,31 +39,9 @@ fn served(state: &State, now: u64) -> u64 {
 }
 
 #[test]
-fn a_request_called_invalid_is_tried_twice_before_the_client_is_called_misconfigured() {
-    let mut state = active(expired());
-    let mut now = 0;
-    for kind in [ErrorKind::RetryLater, ErrorKind::RetryLater, ErrorKind::Misconfigured] {
-        let (next, effects) = run(state, [NEED, fail(Class::Invalid)], &after(now));
-        assert_eq!(effects.start, Some(Start::Refresh), "tried again");
-        assert_eq!(kind_of(&next, 0, NOW + now), kind);
-        state = next;
-        now += 300;
-    }
-}
-
-#[test]
-fn failures_of_the_network_do_not_count_as_requests_called_invalid() {
-    let mut state = active(expired());
-    for now in [0, 300, 600] {
-        state = run(state, [NEED, fail(Class::Harmless)], &after(now)).0;
-    }
-    let (state, _) = run(state, [NEED, fail(Class::Invalid)], &after(900));
-    assert_eq!(kind_of(&state, 0, NOW + 900), ErrorKind::RetryLater);
-}
-
-#[test]
 fn a_refused_or_challenged_grant_leaves_a_live_session_serving() {
-    for class in [Class::Refused, Class::Harmless, Class::Invalid, Class::Misconfigured] {
+    let unclassified = Class::Unclassified { healthy_at: None };
+    for class in [Class::Refused, Class::Harmless, unclassified, Class::Misconfigured] {
         let (state, effects) = run(active(fresh()), [Input::Establish, fail(class)], &after(0));
         assert_eq!(effects.notices, []);
         assert_eq!(served(&state, NOW), G);
@@ -213,7 +191,8 @@ fn a_session_that_was_rejected_serves_nothing() {
 fn no_failure_of_the_network_or_of_the_client_loses_a_session() {
     let harmless = [
         Class::Harmless,
-        Class::Invalid,
+        Class::HeldBack,
+        Class::Unclassified { healthy_at: None },
         Class::Misconfigured,
         Class::Ambiguous(Retry::AtOnce),
         Class::Ambiguous(Retry::Late),
@@ -347,7 +326,9 @@ const ANSWERS: &[(&str, &str)] = &[
     ("active, foreign", "Misconfigured"),
     ("active, owed", "token"),
     ("active, cooling", "token"),
+    ("active, ended, not understood", "ask"),
     ("active, misconfigured", "token"),
+    ("active, damped", "token"),
     ("active, no refresh token", "token"),
     ("active, no refresh token, rejected", "ask"),
     ("active, no refresh token, ended", "ask"),
@@ -361,6 +342,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("lost, serving", "token"),
     ("lost", "SignInAgain(Rejected)"),
     ("lost, cooling", "SignInAgain(Rejected)"),
+    ("lost provisionally", "SignInAgain(Unclassified)"),
+    ("lost provisionally, to be tried", "ask"),
     ("closed", "NotEstablished"),
     ("lost by an operation", "token"),
     ("closed, not begun again", "NotEstablished"),
@@ -382,6 +365,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("renewal over fresh, answered", "token"),
     ("refreshing", "token"),
     ("refreshing in doubt", "token"),
+    ("refreshing, not understood", "wait"),
+    ("refreshing, lost", "wait"),
     ("refreshing, answered", "token"),
     ("refreshing, overdue", "token"),
     ("closing vacant", "wait"),
@@ -433,9 +418,11 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
     let expected = |name: &str| match name {
         "unloaded, cooling" | "vacant, cooling" => (forgotten, None),
         "active, due" => (Some(now), Some(now)),
-        "active, expired" => (Some(now), Some(now)),
+        "active, expired" | "active, ended, not understood" => (Some(now), Some(now)),
+        "lost provisionally" => (Some(boot(NOW + 3600)), None),
+        "lost provisionally, to be tried" => (Some(now), None),
         "active, cooling" => (Some(boot(NOW + 5)), Some(boot(NOW + 5))),
-        "active, fresh" | "active, suspect" | "active, rejected" => {
+        "active, fresh" | "active, suspect" | "active, rejected" | "active, damped" => {
             (Some(boot(NOW + 720)), Some(boot(NOW + 720)))
         }
         "active, foreign" => (expiring, Some(now)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::super::held::Damping;
 use super::super::*;
 use crate::error::ErrorKind;
 use crate::token::{Access, Credentials, PermissionToken, Tokens};
@@ -33,6 +34,7 @@ pub(super) fn at(boot: Duration) -> Moment {
         challenge: seconds(600),
         budget: seconds(10),
         ahead: false,
+        unclassified: UnclassifiedAnswers::default(),
     };
     Moment { now: Now::new(wall, BootTime::new(boot), boot), dice: 1.0, rules }
 }
@@ -70,6 +72,8 @@ pub(super) fn held(from: u64, counters: (u64, u64)) -> Held {
         rejected: false,
         foreign: false,
         trouble: None,
+        unclassified: None,
+        damping: None,
         credentials,
     }
 }
@@ -93,7 +97,7 @@ pub(super) fn single(held: Held) -> Held {
 
 pub(super) fn trouble(retry_at: u64) -> Trouble {
     let error = Error::new(ErrorKind::RetryLater).about("of a sample");
-    Trouble { tries: 1, invalid: 0, retry_at: boot(retry_at), error }
+    Trouble { tries: 1, retry_at: boot(retry_at), error }
 }
 
 fn refused() -> Trouble {
@@ -113,7 +117,27 @@ pub(super) fn in_doubt(held: Held, doubt: Doubt) -> State {
 }
 
 pub(super) fn lost(held: Held, reason: LostReason) -> Lost {
-    Lost { epoch: 2, generation: G, reason, held: Some(held), trouble: None }
+    Lost { epoch: 2, generation: G, reason, held: Some(held), trouble: None, cause: None }
+}
+
+fn damping() -> Damping {
+    Damping { since: boot(NOW - 1), span: seconds(10), accepted: false }
+}
+
+/// After so many answers that are not understood, the first of them so long ago.
+pub(super) fn unclassified(held: Held, answers: u32, ago: u64) -> Held {
+    let since = boot(NOW - ago);
+    let counted = Unclassified { answers, since, lost: false, retry_at: since };
+    Held { unclassified: Some(Box::new(counted)), ..held }
+}
+
+/// Lost provisionally, and tried again then.
+pub(super) fn provisional(retry_at: u64) -> Lost {
+    let mut held = unclassified(expired(), 3, 600);
+    if let Some(unclassified) = &mut held.unclassified {
+        (unclassified.lost, unclassified.retry_at) = (true, boot(retry_at));
+    }
+    lost(held, LostReason::Unclassified)
 }
 
 pub(super) fn closed(outbox: bool) -> Closed {
@@ -135,16 +159,24 @@ pub(super) fn refreshing(held: Held, doubt: Option<Doubt>) -> State {
 
 pub(super) fn failure(class: Class) -> Failure {
     let kind = match class {
-        Class::Misconfigured | Class::Invalid => ErrorKind::Misconfigured,
-        Class::Harmless | Class::Ambiguous(_) | Class::Rejected | Class::Refused => {
-            ErrorKind::RetryLater
-        }
+        Class::Misconfigured | Class::Unclassified { .. } => ErrorKind::Misconfigured,
+        Class::Harmless
+        | Class::HeldBack
+        | Class::Ambiguous(_)
+        | Class::Rejected
+        | Class::Refused => ErrorKind::RetryLater,
     };
     Failure { class, error: Error::new(kind), wait: Duration::ZERO }
 }
 
+/// An answer that is not understood, while another session succeeds.
+pub(super) fn others_succeed() -> Class {
+    Class::Unclassified { healthy_at: Some(boot(NOW - 1)) }
+}
+
 pub(super) fn states() -> Vec<(&'static str, State)> {
     let mut states = resting();
+    states.extend(challenged());
     states.extend(busy());
     states
 }
@@ -154,8 +186,6 @@ fn resting() -> Vec<(&'static str, State)> {
     let early = || doubt(NOW + 60);
     let ripe = || doubt(NOW);
     let rest = State::Rest;
-    let until = boot(NOW + 60);
-    let challenged = |former| State::Challenged { former, until };
     let expired_refresh = |held| Held { refresh_expires: Some(boot(NOW)), expiring: None, ..held };
     let serving = || Rest::Lost(lost(expired_refresh(fresh()), LostReason::RefreshExpired));
     let dead = || lost(fresh(), LostReason::Rejected);
@@ -173,7 +203,9 @@ fn resting() -> Vec<(&'static str, State)> {
         ("active, foreign", active(Held { foreign: true, ..due() })),
         ("active, owed", active(Held { saved: Saved::Owed { attempts: 1 }, ..due() })),
         ("active, cooling", active(Held { trouble: cooling(), ..due() })),
+        ("active, ended, not understood", active(unclassified(expired(), 2, 600))),
         ("active, misconfigured", active(Held { trouble: Some(refused()), ..due() })),
+        ("active, damped", active(Held { damping: Some(Box::new(damping())), ..fresh() })),
         ("active, no refresh token", active(single(fresh()))),
         ("active, no refresh token, rejected", active(Held { rejected: true, ..single(fresh()) })),
         ("active, no refresh token, ended", active(single(expired()))),
@@ -187,6 +219,8 @@ fn resting() -> Vec<(&'static str, State)> {
         ("lost, serving", rest(serving())),
         ("lost", rest(Rest::Lost(dead()))),
         ("lost, cooling", rest(Rest::Lost(Lost { trouble: cooling(), ..dead() }))),
+        ("lost provisionally", rest(Rest::Lost(provisional(NOW + 3600)))),
+        ("lost provisionally, to be tried", rest(Rest::Lost(provisional(NOW)))),
         ("closed", rest(Rest::Closed(closed(false)))),
         (
             "lost by an operation",
@@ -198,6 +232,13 @@ fn resting() -> Vec<(&'static str, State)> {
         ),
         ("closed, to be told", rest(Rest::Closed(closed(true)))),
         ("closed, cooling", rest(Rest::Closed(untold()))),
+    ]
+}
+
+fn challenged() -> Vec<(&'static str, State)> {
+    let until = boot(NOW + 60);
+    let challenged = |former| State::Challenged { former, until };
+    vec![
         ("challenged over vacant", challenged(vacant())),
         ("challenged over fresh", challenged(Rest::Active(fresh()))),
         ("challenged over due", challenged(Rest::Active(due()))),
@@ -207,6 +248,10 @@ fn resting() -> Vec<(&'static str, State)> {
             State::Challenged { former: Rest::Active(fresh()), until: boot(NOW) },
         ),
     ]
+}
+
+fn tried() -> Held {
+    provisional(NOW).held.unwrap()
 }
 
 fn busy() -> Vec<(&'static str, State)> {
@@ -228,6 +273,8 @@ fn busy() -> Vec<(&'static str, State)> {
         ("renewal over fresh, answered", over(fresh(), true, true, false)),
         ("refreshing", refreshing(due(), None)),
         ("refreshing in doubt", refreshing(due(), Some(doubt(NOW)))),
+        ("refreshing, not understood", refreshing(unclassified(expired(), 2, 600), None)),
+        ("refreshing, lost", refreshing(tried(), None)),
         (
             "refreshing, answered",
             State::Refreshing { held: due(), doubt: None, answer: refreshed(), overdue: false },
@@ -263,7 +310,9 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("issued", Input::Issued(held(NOW, (2, G + 1)))),
         ("challenged", Input::Challenged),
         ("harmless", failed(Class::Harmless)),
-        ("invalid", failed(Class::Invalid)),
+        ("held back", failed(Class::HeldBack)),
+        ("unclassified", failed(Class::Unclassified { healthy_at: None })),
+        ("unclassified, others succeed", failed(others_succeed())),
         ("misconfigured", failed(Class::Misconfigured)),
         ("ambiguous now", failed(Class::Ambiguous(Retry::AtOnce))),
         ("ambiguous late", failed(Class::Ambiguous(Retry::Late))),
@@ -287,6 +336,8 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("untold", Input::Untold { trouble: trouble(NOW + 9) }),
         ("401 old", Input::Rejected { generation: G - 1 }),
         ("401", Input::Rejected { generation: G }),
+        ("accepted", Input::Accepted { generation: G }),
+        ("by hand", Input::RefreshByHand),
         ("dead old", dead(G - 1)),
         ("dead", dead(G)),
         ("reconfigured", Input::Reconfigured { foreign: false }),

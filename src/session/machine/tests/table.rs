@@ -45,7 +45,7 @@ fn the_samples_have_every_variant_and_differ_in_name() {
     let rests = states.iter().filter_map(|(_, state)| state.rest().map(|rest| format!("{rest:?}")));
     assert_eq!(of(rests.collect()).len(), 5);
     let kinds = of(inputs.iter().map(|(_, input)| format!("{input:?}")).collect());
-    assert_eq!(kinds.len(), 26, "{kinds:?}");
+    assert_eq!(kinds.len(), 28, "{kinds:?}");
     let names: std::collections::BTreeSet<_> = states.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), states.len());
 }
@@ -113,7 +113,9 @@ fn of_rest(rest: &Rest) -> String {
             let rejected = if rejected { ", rejected" } else { "" };
             let foreign = held.as_ref().is_some_and(|held| held.foreign);
             let foreign = if foreign { ", foreign" } else { "" };
-            format!("lost {generation} {reason:?}{rejected}{foreign}{}", of_trouble(trouble))
+            let held = held.as_ref().filter(|_| *reason == LostReason::Unclassified);
+            let held = held.map(|held| format!(" [{}]", of_held(held))).unwrap_or_default();
+            format!("lost {generation} {reason:?}{rejected}{foreign}{held}{}", of_trouble(trouble))
         }
         Rest::Closed(Closed { generation, outbox, trouble, unrenewed, .. }) => {
             let outbox = if outbox.is_some() { ", to be told" } else { "" };
@@ -133,6 +135,19 @@ fn of_held(held: &Held) -> String {
     }
     if let Saved::Owed { attempts } = held.saved {
         text.push_str(&format!(", owed {attempts}"));
+    }
+    if let Some(Unclassified { answers, lost, retry_at, .. }) =
+        held.unclassified.as_deref().copied()
+    {
+        text.push_str(&format!(", not understood {answers}"));
+        if lost {
+            let wait = retry_at.since(sample::boot(sample::NOW)).as_secs();
+            text.push_str(&format!(", lost for {wait} s"));
+        }
+    }
+    if let Some(damping) = &held.damping {
+        let accepted = if damping.accepted { ", accepted" } else { "" };
+        text.push_str(&format!(", damped {} s{accepted}", damping.span.as_secs()));
     }
     text + &of_trouble(&held.trouble)
 }

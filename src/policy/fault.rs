@@ -1,0 +1,278 @@
+//! What contradicts itself in a policy.
+
+use std::time::Duration;
+
+use super::{Backoff, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts};
+
+/// Words for what is wrong, with the name of the field.
+type Fault = &'static str;
+
+/// The first fault that is there.
+fn first(faults: &[(bool, Fault)]) -> Option<Fault> {
+    faults.iter().find(|(is_there, _)| *is_there).map(|(_, fault)| *fault)
+}
+
+/// Longer than anything that a server or a user waits for: sums of such times do not overflow.
+fn endless(time: Duration) -> bool {
+    time > LONGEST_LIFE
+}
+
+fn no_part(number: f64) -> bool {
+    !(0.0..=1.0).contains(&number)
+}
+
+impl Policy {
+    /// What contradicts itself in this policy, if anything does.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.bound_fault()
+            .or_else(|| self.zero_fault())
+            .or_else(|| self.endless_fault())
+            .or_else(|| self.exchange_fault())
+            .or_else(|| {
+                self.backoff.fault(
+                    "the policy's backoff has no base",
+                    "the policy's backoff has a base above its cap",
+                )
+            })
+            .or_else(|| {
+                self.save_backoff.fault(
+                    "the policy's save_backoff has no base",
+                    "the policy's save_backoff has a base above its cap",
+                )
+            })
+            .or_else(|| self.restarts.fault())
+    }
+
+    fn bound_fault(&self) -> Option<Fault> {
+        first(&[
+            (self.max_sessions == 0, "the policy's max_sessions is zero"),
+            (self.max_waiters == 0, "the policy's max_waiters is zero"),
+            (self.max_queued_grants == 0, "the policy's max_queued_grants is zero"),
+            (self.events == 0, "the policy's events is zero"),
+        ])
+    }
+
+    fn zero_fault(&self) -> Option<Fault> {
+        first(&[
+            (self.wait.is_zero(), "the policy's wait is zero"),
+            (self.exchange_budget.is_zero(), "the policy's exchange_budget is zero"),
+            (self.exchange_cut.is_zero(), "the policy's exchange_cut is zero"),
+            (self.save_wait.is_zero(), "the policy's save_wait is zero"),
+            (self.store_wait.is_zero(), "the policy's store_wait is zero"),
+            (self.source_wait.is_zero(), "the policy's source_wait is zero"),
+            (self.challenge.is_zero(), "the policy's challenge is zero"),
+            (self.login.is_zero(), "the policy's login is zero"),
+        ])
+    }
+
+    fn endless_fault(&self) -> Option<Fault> {
+        first(&[
+            (endless(self.wait), "the policy's wait is longer than ten years"),
+            (
+                endless(self.exchange_budget),
+                "the policy's exchange_budget is longer than ten years",
+            ),
+            (endless(self.overdue_after), "the policy's overdue_after is longer than ten years"),
+            (endless(self.exchange_cut), "the policy's exchange_cut is longer than ten years"),
+            (endless(self.save_wait), "the policy's save_wait is longer than ten years"),
+            (endless(self.store_wait), "the policy's store_wait is longer than ten years"),
+            (endless(self.source_wait), "the policy's source_wait is longer than ten years"),
+            (endless(self.lease), "the policy's lease is longer than ten years"),
+            (endless(self.hold), "the policy's hold is longer than ten years"),
+            (endless(self.challenge), "the policy's challenge is longer than ten years"),
+            (endless(self.login), "the policy's login is longer than ten years"),
+        ])
+    }
+
+    fn exchange_fault(&self) -> Option<Fault> {
+        let Self { exchange_budget, overdue_after, exchange_cut, lease, .. } = self;
+        let overdue = exchange_budget.saturating_add(*overdue_after);
+        first(&[
+            (
+                *exchange_budget < self.repeat_floor,
+                "the policy's exchange_budget is below its repeat_floor",
+            ),
+            (
+                *lease <= *exchange_budget,
+                "the policy's lease is not longer than its exchange_budget",
+            ),
+            (
+                *exchange_cut < overdue,
+                "the policy's exchange_cut is below its exchange_budget plus overdue_after",
+            ),
+        ])
+    }
+}
+
+impl Backoff {
+    fn fault(&self, zero: Fault, crossed: Fault) -> Option<Fault> {
+        first(&[(self.base.is_zero(), zero), (self.base > self.cap, crossed)])
+    }
+}
+
+impl Restarts {
+    fn fault(&self) -> Option<Fault> {
+        let Self { within, backoff, supervisor_backoff, quarantine, .. } = self;
+        first(&[
+            (within.is_zero(), "the restarts' within is zero"),
+            (endless(quarantine.cap), "the restarts' quarantine is longer than ten years"),
+        ])
+        .or_else(|| {
+            backoff.fault(
+                "the restarts' backoff has no base",
+                "the restarts' backoff has a base above its cap",
+            )
+        })
+        .or_else(|| {
+            supervisor_backoff.fault(
+                "the restarts' supervisor_backoff has no base",
+                "the restarts' supervisor_backoff has a base above its cap",
+            )
+        })
+        .or_else(|| {
+            quarantine.fault(
+                "the restarts' quarantine has no base",
+                "the restarts' quarantine has a base above its cap",
+            )
+        })
+    }
+}
+
+impl RefreshPolicy {
+    /// What contradicts itself in this policy, if anything does.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let unclassified = &self.unclassified;
+        first(&[
+            (no_part(self.fraction), "the refresh policy's fraction is not between 0 and 1"),
+            (no_part(self.jitter), "the refresh policy's jitter is not between 0 and 1"),
+            (self.at_least > self.at_most, "the refresh policy's at_least is above its at_most"),
+            (unclassified.count == 0, "the refresh policy's unclassified.count is zero"),
+            (unclassified.retry.is_zero(), "the refresh policy's unclassified.retry is zero"),
+            (
+                unclassified.alone < unclassified.span,
+                "the refresh policy's unclassified.alone is below its unclassified.span",
+            ),
+        ])
+    }
+}
+
+impl ProviderLimits {
+    /// What contradicts itself in these bounds, if anything does.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        first(&[
+            (self.exchanges == 0, "the provider limits' exchanges is zero"),
+            (self.turn.is_zero(), "the provider limits' turn is zero"),
+            (self.probe.is_zero(), "the provider limits' probe is zero"),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::UnclassifiedAnswers;
+    use super::*;
+
+    const ZERO: Duration = Duration::ZERO;
+    const SECOND: Duration = Duration::from_secs(1);
+    const ENDLESS: Duration = Duration::MAX;
+
+    /// Each one with the name of the field that the fault must name.
+    fn policies() -> Vec<(&'static str, Policy)> {
+        let base = Policy::default;
+        let crossed = Backoff { base: SECOND, cap: SECOND / 2 };
+        let of = |restarts| Policy { restarts, ..base() };
+        let usual = Restarts::default;
+        vec![
+            ("max_sessions", Policy { max_sessions: 0, ..base() }),
+            ("max_waiters", Policy { max_waiters: 0, ..base() }),
+            ("max_queued_grants", Policy { max_queued_grants: 0, ..base() }),
+            ("events", Policy { events: 0, ..base() }),
+            ("wait", Policy { wait: ZERO, ..base() }),
+            ("wait", Policy { wait: ENDLESS, ..base() }),
+            ("save_wait", Policy { save_wait: ZERO, ..base() }),
+            ("save_wait", Policy { save_wait: ENDLESS, ..base() }),
+            ("store_wait", Policy { store_wait: ZERO, ..base() }),
+            ("store_wait", Policy { store_wait: ENDLESS, ..base() }),
+            ("source_wait", Policy { source_wait: ZERO, ..base() }),
+            ("source_wait", Policy { source_wait: ENDLESS, ..base() }),
+            ("challenge", Policy { challenge: ZERO, ..base() }),
+            ("challenge", Policy { challenge: ENDLESS, ..base() }),
+            ("login", Policy { login: ZERO, ..base() }),
+            ("login", Policy { login: ENDLESS, ..base() }),
+            ("exchange_budget", Policy { exchange_budget: ZERO, ..base() }),
+            ("exchange_budget", Policy { exchange_budget: ENDLESS, ..base() }),
+            ("exchange_cut", Policy { exchange_cut: ZERO, ..base() }),
+            ("exchange_cut", Policy { exchange_cut: ENDLESS, ..base() }),
+            ("overdue_after", Policy { overdue_after: ENDLESS, ..base() }),
+            ("lease", Policy { lease: ENDLESS, ..base() }),
+            ("hold", Policy { hold: ENDLESS, ..base() }),
+            ("lease", Policy { lease: SECOND, ..base() }),
+            ("exchange_cut", Policy { exchange_cut: SECOND, ..base() }),
+            ("repeat_floor", Policy { exchange_budget: SECOND, ..base() }),
+            ("backoff", Policy { backoff: crossed, ..base() }),
+            ("backoff", Policy { backoff: Backoff { base: ZERO, cap: SECOND }, ..base() }),
+            ("save_backoff", Policy { save_backoff: crossed, ..base() }),
+            ("within", of(Restarts { within: ZERO, ..usual() })),
+            ("restarts' backoff", of(Restarts { backoff: crossed, ..usual() })),
+            ("supervisor_backoff", of(Restarts { supervisor_backoff: crossed, ..usual() })),
+            ("quarantine", of(Restarts { quarantine: crossed, ..usual() })),
+            (
+                "quarantine",
+                of(Restarts { quarantine: Backoff { base: SECOND, cap: ENDLESS }, ..usual() }),
+            ),
+        ]
+    }
+
+    fn refreshes() -> Vec<(&'static str, RefreshPolicy)> {
+        let mut faults = Vec::new();
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1, 1.1] {
+            faults
+                .push(("fraction", RefreshPolicy { fraction: number, ..RefreshPolicy::default() }));
+            faults.push(("jitter", RefreshPolicy { jitter: number, ..RefreshPolicy::default() }));
+        }
+        let usual = UnclassifiedAnswers::default;
+        let of = |unclassified| RefreshPolicy { unclassified, ..RefreshPolicy::default() };
+        faults.extend([
+            ("at_least", RefreshPolicy { at_least: ENDLESS, ..RefreshPolicy::default() }),
+            ("count", of(UnclassifiedAnswers { count: 0, ..usual() })),
+            ("retry", of(UnclassifiedAnswers { retry: ZERO, ..usual() })),
+            ("alone", of(UnclassifiedAnswers { alone: ZERO, ..usual() })),
+        ]);
+        faults
+    }
+
+    #[test]
+    fn a_policy_that_contradicts_itself_names_the_field() {
+        for (field, policy) in policies() {
+            let fault = policy.fault().unwrap_or_else(|| panic!("{field} is let through"));
+            assert!(fault.contains(field), "{field}: {fault}");
+        }
+        assert_eq!(Policy::default().fault(), None);
+    }
+
+    #[test]
+    fn a_refresh_policy_and_limits_that_contradict_themselves_name_the_field() {
+        for (field, policy) in refreshes() {
+            let fault = policy.fault().unwrap_or_else(|| panic!("{field} is let through"));
+            assert!(fault.contains(field), "{field}: {fault}");
+        }
+        assert_eq!(RefreshPolicy::default().fault(), None);
+        let base = ProviderLimits::default;
+        for (field, limits) in [
+            ("exchanges", ProviderLimits { exchanges: 0, ..base() }),
+            ("turn", ProviderLimits { turn: ZERO, ..base() }),
+            ("probe", ProviderLimits { probe: ZERO, ..base() }),
+        ] {
+            assert!(limits.fault().is_some_and(|fault| fault.contains(field)), "{field}");
+        }
+        assert_eq!(base().fault(), None);
+    }
+
+    #[test]
+    fn what_is_no_number_does_not_panic_where_it_is_used() {
+        let policy = RefreshPolicy { fraction: f64::NAN, jitter: f64::NAN, ..Default::default() };
+        assert!(policy.due_after(SECOND, f64::NAN) <= SECOND);
+        let backoff = Backoff { base: SECOND, cap: SECOND };
+        assert_eq!(backoff.wait(1, f64::NAN), SECOND / 10);
+    }
+}

@@ -1,0 +1,187 @@
+//! The guard of a session's task: whatever happens to the task, its session goes on.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use super::retry;
+use crate::clock::Now;
+use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::provider::Rotation;
+use crate::session::core::Core;
+use crate::session::exchange::save;
+use crate::session::flight::{self, Landing, Pilot};
+use crate::session::machine::{Answer, Class, Failure, Input, Renewable, State, Trouble};
+use crate::session::message::{Caller, Ending, Message, Outcome};
+use crate::session::slot::Slot;
+use crate::task::Place;
+
+/// Guards one task of a session. The actor makes it before the task, and before anything of a
+/// provider, a store or a source is called.
+///
+/// A guard that is dropped before its [`end`](Self::end) ends the task itself: it steps the
+/// machine, answers the caller and completes the flight. That is so when the task panicked and when
+/// its runtime is gone. It calls no provider, store or source, and needs no runtime.
+pub(crate) struct Guard {
+    pub(super) core: Arc<Core>,
+    pub(super) slot: Arc<Slot>,
+    pilot: Pilot,
+    caller: Mutex<Caller>,
+    task: Task,
+    /// When the first request may have left.
+    sent: OnceLock<Now>,
+    ended: bool,
+    _place: Place,
+}
+
+/// What is guarded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task {
+    /// A refresh, a grant or an adoption.
+    Exchange {
+        rotation: Rotation,
+        renewable: Renewable,
+        /// The generation from which it starts.
+        base: u64,
+    },
+    Close,
+    Forget,
+    /// The server is told of a session that was closed before.
+    Revocation,
+}
+
+impl Guard {
+    /// Makes the flight before the task starts, so that callers can wait for the task from its
+    /// first moment.
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        slot: &Arc<Slot>,
+        task: Task,
+        caller: Caller,
+        place: Place,
+    ) -> Self {
+        let (pilot, flight) = flight::depart();
+        slot.board(flight);
+        Self {
+            core: Arc::clone(core),
+            slot: Arc::clone(slot),
+            pilot,
+            caller: Mutex::new(caller),
+            task,
+            sent: OnceLock::new(),
+            ended: false,
+            _place: place,
+        }
+    }
+
+    /// From now on a request may have left: an end without an answer is an answer that was lost.
+    pub(super) fn sends(&self, now: Now) {
+        self.sent.get_or_init(|| now);
+    }
+
+    /// Answers the caller, once. If the caller was dropped, the session still keeps the outcome.
+    pub(super) fn answer<T: Outcome>(&self, outcome: Result<T, Error>) {
+        let caller = self.caller.lock().take();
+        caller.answer(outcome.map_err(|error| error.of_session(self.slot.id())));
+    }
+
+    /// Completes the flight, once.
+    pub(super) fn land(&self, landing: Landing) {
+        self.slot.land(&self.pilot, landing);
+    }
+
+    /// Completes the flight and tells the actor that the task has ended. Step the machine and
+    /// answer the caller before.
+    pub(super) fn end(&mut self, landing: Landing) {
+        self.ended = true;
+        self.land(landing);
+        self.core.deliver(&self.slot, Message::Ended);
+    }
+
+    /// The result for all callers that wait for a token above `base`; each gets the same.
+    pub(super) fn landing(&self, base: u64, renewable: Renewable) -> Landing {
+        let Self { core, slot, .. } = self;
+        match slot.answer(base, renewable, &core.moment(slot)).0 {
+            Answer::Token(token) => Landing::Token(token),
+            // This flight was a grant that was refused; a waiter for a token asks again.
+            Answer::Fail(error) if error.kind() == ErrorKind::NotEstablished => Landing::Again,
+            Answer::Fail(error) => Landing::Failed(error.of_session(slot.id())),
+            Answer::Wait | Answer::Ask => Landing::Again,
+        }
+    }
+
+    /// Ends a task that did not end itself.
+    fn cut(&mut self) {
+        // Tasks are dropped while they panic or together with their runtime, and never aborted.
+        let tasks = &self.core.tasks;
+        let gone = tasks.is_gone() || !std::thread::panicking();
+        let error = if gone {
+            tasks.lose();
+            Error::new(ErrorKind::ShuttingDown).about("the supervisor's runtime is gone")
+        } else {
+            Error::new(ErrorKind::RetryLater).about("the session's task panicked")
+        };
+        tracing::error!(session = %self.slot.id(), error = %error, "a task was cut off");
+        let sent = self.sent.get().copied();
+        let outcome =
+            if sent.is_some() { ExchangeOutcome::Ambiguous } else { ExchangeOutcome::NotSent };
+        let told = error.clone().with_outcome(outcome);
+        let landing = self.step(told, sent);
+        let landing =
+            if gone { Landing::Failed(error.of_session(self.slot.id())) } else { landing };
+        self.end(landing);
+        if !gone {
+            save::resume(&self.core, &self.slot);
+        }
+    }
+
+    /// Steps the machine, answers the caller, and says what waiters for a token get.
+    fn step(&self, error: Error, sent: Option<Now>) -> Landing {
+        let Self { core, slot, .. } = self;
+        match self.task {
+            Task::Exchange { rotation, renewable, base } => {
+                let retry = sent.map(|sent| retry(core, rotation, sent));
+                let class = retry.map_or(Class::Harmless, Class::Ambiguous);
+                let wait = std::time::Duration::ZERO;
+                core.apply(slot, Input::Failed(Failure { class, error: error.clone(), wait }));
+                self.caller.lock().take().refuse(error.of_session(slot.id()));
+                return self.landing(base, renewable);
+            }
+            Task::Close | Task::Revocation => {
+                core.apply(slot, Input::CloseFailed);
+                let closed = slot.look(|state| match state {
+                    State::Revoking { closed } => Some(closed.clone()),
+                    State::Unloaded { .. }
+                    | State::Rest(_)
+                    | State::Challenged { .. }
+                    | State::Establishing { .. }
+                    | State::Refreshing { .. }
+                    | State::Closing { .. } => None,
+                });
+                match closed {
+                    Some(closed) => {
+                        let at = core.moment(slot);
+                        let trouble = Trouble::after(closed.trouble.as_ref(), error, &at);
+                        core.apply(slot, Input::Untold { trouble });
+                        // It is closed durably, and the server is told later.
+                        self.answer(Ok(Ending::Queued));
+                    }
+                    None => self.answer::<Ending>(Err(error)),
+                }
+            }
+            Task::Forget => {
+                core.apply(slot, Input::ForgetFailed);
+                self.answer::<bool>(Err(error));
+            }
+        }
+        Landing::Again
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.cut();
+        }
+    }
+}
