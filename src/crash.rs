@@ -75,8 +75,8 @@ pub enum Fate {
 }
 
 /// Makes the process die or stop at a step of an exchange, for tests that start processes of their
-/// own, or makes the exchange panic there. Clones are the same points. What is armed fires once, at the first exchange that gets
-/// there.
+/// own, or makes the exchange panic there. Clones are the same points. What is armed fires once, at
+/// the first exchange that gets there.
 ///
 /// On Linux and Android; elsewhere the process aborts for each [`Fate`] but [`Fate::Panic`].
 ///

@@ -160,12 +160,16 @@ impl Replica {
         let order = serde_json::to_string(&Order { id, what }).unwrap();
         // Fails only if the process has ended, and then there is no answer either.
         drop(self.orders.send(order));
-        Ordered(answered)
+        Ordered { answered, early: None }
     }
 }
 
 /// An order that was given.
-pub struct Ordered(oneshot::Receiver<Answer>);
+pub struct Ordered {
+    answered: oneshot::Receiver<Answer>,
+    /// The answer, if it was there when it was looked for.
+    early: Option<Answer>,
+}
 
 impl Ordered {
     /// # Panics
@@ -177,12 +181,16 @@ impl Ordered {
 
     /// None if the process ended before.
     pub async fn ended(self) -> Option<Answer> {
-        in_time(self.0).await.ok()
+        match self.early {
+            Some(early) => Some(early),
+            None => in_time(self.answered).await.ok(),
+        }
     }
 
     /// Whether there is no answer so far.
     pub fn is_open(&mut self) -> bool {
-        self.0.try_recv().is_err()
+        self.early = self.early.take().or_else(|| self.answered.try_recv().ok());
+        self.early.is_none()
     }
 }
 
