@@ -9,6 +9,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::Serialize;
 
 /// The most bytes that one part of a key may have. Defaults to 256 because a key part is an
@@ -25,8 +27,8 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`] if the name is empty, longer than [`MAX_KEY_BYTES`] or has a control
-    /// character.
+    /// [`InvalidKey`] if the name is empty, longer than [`MAX_KEY_BYTES`], or has a character that
+    /// is refused: see [`KeyFault`].
     pub fn new(name: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
         check(KeyPart::Tenant, name.into()).map(Self)
     }
@@ -84,8 +86,8 @@ impl SessionKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`] if a part is empty, longer than [`MAX_KEY_BYTES`] or has a control
-    /// character.
+    /// [`InvalidKey`] if a part is empty, longer than [`MAX_KEY_BYTES`], or has a character that is
+    /// refused: see [`KeyFault`].
     pub fn new(
         tenant: impl Into<Arc<str>>,
         token_id: impl Into<Arc<str>>,
@@ -157,10 +159,30 @@ impl SessionId {
 }
 
 impl fmt::Display for SessionId {
-    /// `provider/tenant/token-id`, for log lines; parts are not escaped, so it is no identity.
+    /// `provider/tenant/token-id`. Within a part `/` is written `%2F` and `%` is written `%25`, so
+    /// two sessions are never written alike. Log the three parts as fields of their own where you
+    /// can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { provider, key } = self;
-        write!(f, "{}/{}/{}", provider.0, key.tenant.0, key.token_id)
+        let [provider, tenant, token_id] =
+            [&provider.0, &key.tenant.0, &key.token_id].map(|part| Part(part));
+        write!(f, "{provider}/{tenant}/{token_id}")
+    }
+}
+
+/// A part of an id as it is displayed.
+struct Part<'a>(&'a str);
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in self.0.split_inclusive(['/', '%']) {
+            match (piece.strip_suffix('/'), piece.strip_suffix('%')) {
+                (Some(before), _) => write!(f, "{before}%2F")?,
+                (None, Some(before)) => write!(f, "{before}%25")?,
+                (None, None) => f.write_str(piece)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,6 +252,10 @@ pub enum KeyFault {
     TooLong(usize),
     /// It has a control character, which could forge a log line.
     ControlCharacter,
+    /// It has a character that nobody sees, that breaks a line or that changes the order in which
+    /// text is shown (zero-width and bidirectional characters, U+2028, say). Such a name could look
+    /// like another one in a log or on a page.
+    InvisibleCharacter,
 }
 
 impl fmt::Display for KeyFault {
@@ -238,6 +264,9 @@ impl fmt::Display for KeyFault {
             Self::Empty => f.write_str("is empty"),
             Self::TooLong(n) => write!(f, "has {n} bytes, more than {MAX_KEY_BYTES}"),
             Self::ControlCharacter => f.write_str("has a control character"),
+            Self::InvisibleCharacter => f.write_str(
+                "has a character that is not seen or that changes the order of text: remove it",
+            ),
         }
     }
 }
@@ -249,10 +278,20 @@ fn check(part: KeyPart, text: Arc<str>) -> Result<Arc<str>, InvalidKey> {
         KeyFault::TooLong(text.len())
     } else if text.chars().any(char::is_control) {
         KeyFault::ControlCharacter
+    } else if !text.is_ascii() && text.chars().any(misleads) {
+        KeyFault::InvisibleCharacter
     } else {
         return Ok(text);
     };
     Err(InvalidKey { part, fault })
+}
+
+/// Whether text with this character can look like text without it, or stand on two lines.
+fn misleads(c: char) -> bool {
+    use GeneralCategory::{Format, LineSeparator, ParagraphSeparator, PrivateUse, Unassigned};
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    matches!(category, Format | LineSeparator | ParagraphSeparator | PrivateUse | Unassigned)
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
 #[cfg(test)]
@@ -276,6 +315,46 @@ mod tests {
         assert_eq!(refused.to_string(), "token id has a control character");
         ProviderName::new("\u{85}").unwrap_err();
         SessionKey::new("Zürich", "gerät 17").unwrap();
+    }
+
+    #[test]
+    fn characters_that_nobody_sees_or_that_turn_text_around_are_refused() {
+        let bidi =
+            ['\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}'];
+        let zero_width = ['\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{ad}'];
+        let blank = ['\u{115f}', '\u{3164}', '\u{fe0f}', '\u{e0041}', '\u{180e}', '\u{34f}'];
+        let other = ['\u{2028}', '\u{2029}', '\u{fffe}', '\u{e000}', '\u{fff9}'];
+        for c in bidi.into_iter().chain(zero_width).chain(blank).chain(other) {
+            let refused = SessionKey::new("acme", format!("de{c}vice")).unwrap_err();
+            let expected = (KeyPart::TokenId, KeyFault::InvisibleCharacter);
+            assert_eq!((refused.part(), refused.fault()), expected, "{c:?}");
+            Tenant::new(format!("{c}acme")).unwrap_err();
+            ProviderName::new(format!("p{c}")).unwrap_err();
+        }
+        for seen in ["Zürich", "東京-17", "שלום", "مرحبا", "नमस्ते", "e\u{301}", "a b", "💡"]
+        {
+            SessionKey::new(seen, seen).unwrap();
+        }
+    }
+
+    #[test]
+    fn two_sessions_are_never_displayed_alike() {
+        let id = |provider: &str, tenant: &str, token_id: &str| {
+            let key = SessionKey::new(tenant, token_id).unwrap();
+            SessionId::new(ProviderName::new(provider).unwrap(), key).to_string()
+        };
+        assert_eq!(id("p", "a", "b"), "p/a/b");
+        assert_eq!(id("p", "a/b", "100%/"), "p/a%2Fb/100%25%2F");
+        let parts = ["a", "a/b", "a%2Fb", "b", "b/a", "/", "%"];
+        let mut seen = std::collections::HashSet::new();
+        for provider in parts {
+            for (tenant, token_id) in parts.iter().flat_map(|t| parts.map(|d| (*t, d))) {
+                assert!(
+                    seen.insert(id(provider, tenant, token_id)),
+                    "{provider} {tenant} {token_id}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -174,7 +174,8 @@ impl SqliteStore {
         match self.0.vault.reseal(&id, record.epoch, old) {
             Ok(new) => Some((id, record, new)),
             Err(fault) => {
-                tracing::warn!(session = %id, error = %fault, "not sealed anew");
+                let (provider, tenant, token_id) = table::key(&id);
+                tracing::warn!(provider, tenant, token_id, error = %fault, "not sealed anew");
                 None
             }
         }
@@ -197,7 +198,8 @@ impl SqliteStore {
     fn listed(&self, id: SessionId, record: Record<Sealed>) -> Listed {
         let shown = with(&record, None, None);
         let record = self.0.vault.opened(&id, record).unwrap_or_else(|fault| {
-            tracing::warn!(session = %id, error = %fault, "a record cannot be opened");
+            let (provider, tenant, token_id) = table::key(&id);
+            tracing::warn!(provider, tenant, token_id, error = %fault, "a record cannot be opened");
             Record { phase: Phase::Lost, lost: Some(LostReason::KeyMissing), lease: None, ..shown }
         });
         Listed { id, record }
