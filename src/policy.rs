@@ -442,13 +442,24 @@ pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
 pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
 
 /// Longer tickets are refused. Defaults to 16 KiB because most servers take no longer header, and
-/// a ticket goes through a cookie or a form. Browsers keep no cookie of more than 4 KiB; the
-/// tickets of this crate's own logins have some 500 bytes.
+/// a ticket goes through a cookie or a form. The tickets of this crate's own logins have some 500
+/// bytes. See [`MAX_COOKIE_BYTES`].
 pub const MAX_TICKET_BYTES: usize = 16 * 1024;
 
-/// How many used tickets are remembered until they expire; the next one gets `Capacity`. Defaults
-/// to 65,536 because at 10 min a ticket that is 109 logins a second, in some 8 MB.
+/// Longer tickets are not for a cookie: [`Ticket::fits_cookie`](crate::ticket::Ticket::fits_cookie).
+/// Defaults to 3,840 because browsers keep 4,096 bytes with the cookie's name and attributes (RFC
+/// 6265 section 6.1), and 256 are enough for these.
+pub const MAX_COOKIE_BYTES: usize = 3840;
+
+/// How many used tickets are remembered until they expire. At the bound, the tenant with the most
+/// of them loses its oldest. Defaults to 65,536 because at 10 min a ticket that is 109 logins a
+/// second, in some 16 MB.
 pub const SPENT_TICKETS: usize = 65_536;
+
+/// How many of these are one tenant's at one provider; at the bound its oldest is forgotten.
+/// Defaults to 1,024, a login every 0.6 s, so that 64 tenants find room. A ticket that was
+/// forgotten could be used again, but the server takes its code once.
+pub const SPENT_TICKETS_PER_TENANT: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -26,7 +26,7 @@ pub use self::fault::TicketFault;
 use self::spent::Spent;
 use crate::error::{Error, Result};
 use crate::key::{ProviderName, SessionId};
-use crate::policy::MAX_TICKET_BYTES;
+use crate::policy::{MAX_COOKIE_BYTES, MAX_TICKET_BYTES};
 use crate::seal::{self, KeyRing, OpenFault, Place};
 use crate::secret::Secret;
 
@@ -76,6 +76,22 @@ impl Ticket {
     pub fn as_str(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// Whether browsers keep it in a cookie: its text has at most [`MAX_COOKIE_BYTES`]. If not,
+    /// put it in a hidden form field, or begin the login with shorter options and names. A browser
+    /// drops a cookie that is too long without a word.
+    ///
+    /// ```
+    /// use session_warden::ticket::Ticket;
+    ///
+    /// assert!(Ticket::parse(format!("sw1.{}", "A".repeat(1000)))?.fits_cookie());
+    /// assert!(!Ticket::parse(format!("sw1.{}", "A".repeat(4000)))?.fits_cookie());
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    #[must_use]
+    pub fn fits_cookie(&self) -> bool {
+        self.as_str().len() <= MAX_COOKIE_BYTES
+    }
 }
 
 impl FromStr for Ticket {
@@ -108,13 +124,27 @@ pub(crate) type TicketId = [u8; 16];
 #[derive(Debug)]
 pub(crate) struct Tickets {
     ring: KeyRing,
+    application: Option<String>,
     spent: Mutex<Spent>,
 }
 
 impl Tickets {
     /// `most_spent` used tickets are remembered at once.
     pub(crate) fn new(ring: KeyRing, most_spent: usize) -> Self {
-        Self { ring, spent: Mutex::new(Spent::new(most_spent)) }
+        Self { ring, application: None, spent: Mutex::new(Spent::new(most_spent)) }
+    }
+
+    /// Tickets of this application: those of another one that has the same keys do not open, and
+    /// neither do those without an application.
+    pub(crate) fn of_application(self, name: String) -> Self {
+        Self { application: Some(name), ..self }
+    }
+
+    /// A ring's key for the application and the purpose, so that a ticket for another of them does
+    /// not open.
+    fn at<T>(&self, purpose: Purpose, with: impl FnOnce(&Place<'_>) -> T) -> T {
+        let application = self.application.as_ref().map(|name| name.as_bytes());
+        with(&Place { label: purpose.label(), context: application.as_slice(), bound: &[] })
     }
 
     /// A ticket that is good until `expires`, cut to whole milliseconds. Fails with `InvalidInput`
@@ -128,7 +158,7 @@ impl Tickets {
     ) -> Result<Ticket> {
         let id: TicketId = seal::random()?;
         let body = body::write(&id, millis(expires), session, payload)?;
-        let sealed = Zeroizing::new(self.ring.seal(&purpose.place(), body)?);
+        let sealed = Zeroizing::new(self.at(purpose, |place| self.ring.seal(place, body))?);
         // Both at their full length at once: growing would leave an unwiped copy behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(1 + sealed.len()));
         bytes.push(purpose.byte());
@@ -155,10 +185,10 @@ impl Tickets {
         Ok(opened)
     }
 
-    /// Marks a ticket as used in this process. Fails with [`TicketFault::Used`] if it was, and
-    /// with `Capacity` if too many are remembered.
+    /// Marks a ticket as used in this process. Fails with [`TicketFault::Used`] if it was.
     pub(crate) fn spend<T>(&self, opened: &Opened<T>, now: SystemTime) -> Result<()> {
-        self.spent.lock().add(opened.id, millis(opened.expires_at), millis(now))
+        let (session, expires) = (&opened.session, millis(opened.expires_at));
+        self.spent.lock().add(opened.id, session, expires, millis(now))
     }
 
     /// Gives a used ticket back, because what it was used for did not happen.
@@ -173,7 +203,7 @@ impl Tickets {
         let bytes = Zeroizing::new(bytes);
         let (&byte, sealed) = bytes.split_first().ok_or(TicketFault::Malformed)?;
         let stated = Purpose::of(byte).ok_or(TicketFault::Malformed)?;
-        let plain = self.ring.open(&stated.place(), sealed)?;
+        let plain = self.at(stated, |place| self.ring.open(place, sealed))?;
         // Only now is the stated purpose known to be the true one.
         if stated != purpose {
             return Err(TicketFault::OtherPurpose);
@@ -248,12 +278,11 @@ impl Purpose {
     }
 
     /// The two differ in their keys.
-    fn place(self) -> Place<'static> {
-        let label = match self {
+    fn label(self) -> &'static str {
+        match self {
             Self::Login => "ticket: login",
             Self::Challenge => "ticket: challenge",
-        };
-        Place { label, context: &[], bound: &[] }
+        }
     }
 }
 

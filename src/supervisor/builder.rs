@@ -31,6 +31,7 @@ pub struct SupervisorBuilder {
     policy: Policy,
     transport: TransportConfig,
     keys: Option<KeyRing>,
+    application: Option<String>,
     providers: Vec<(String, Register)>,
     steps: Steps,
 }
@@ -46,6 +47,7 @@ impl SupervisorBuilder {
             policy: Policy::default(),
             transport: TransportConfig::default(),
             keys: None,
+            application: None,
             providers: Vec::new(),
             steps: Steps::default(),
         }
@@ -79,6 +81,15 @@ impl SupervisorBuilder {
     /// tickets then work in this process only, until it ends, and a store on a disk refuses them.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Names the application, for keys that several applications share: a ticket of one of them
+    /// does not open in another. Give every process of the application the same name. Without a
+    /// name, a ticket opens wherever its key is. After a change of the name, logins that are under
+    /// way must begin again.
+    pub fn application(mut self, name: &str) -> Self {
+        self.application = Some(name.to_owned());
         self
     }
 
@@ -166,6 +177,10 @@ impl SupervisorBuilder {
         })?;
         let transport = Transport::new(&self.transport)?;
         let tickets = Tickets::new(keys.clone(), SPENT_TICKETS);
+        let tickets = match self.application {
+            Some(name) => tickets.of_application(name),
+            None => tickets,
+        };
         let means = Arc::new(Means { transport, tickets });
         let mut providers = HashMap::new();
         for (name, register) in self.providers {

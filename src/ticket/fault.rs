@@ -18,10 +18,11 @@ pub enum TicketFault {
          the same key ring"
     )]
     UnknownKey,
-    /// It was changed, or sealed by another key of the same number.
+    /// It was changed, it is another application's, or another key of the same number sealed it.
     #[error(
-        "the ticket was altered, or sealed by another key of the same number: begin the login \
-         again, and give every process the same key ring"
+        "the ticket was altered, is of another application, or was sealed by another key of the \
+         same number: begin the login again, and give every process of the application the same \
+         key ring and the same application name"
     )]
     Altered,
     /// Its time is over.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::*;
 use crate::error::{ErrorKind, Refusal};
 use crate::key::SessionKey;
-use crate::policy::SPENT_TICKETS;
+use crate::policy::{SPENT_TICKETS, SPENT_TICKETS_PER_TENANT};
 use crate::seal::MasterKey;
 
 impl Tickets {
@@ -227,25 +227,105 @@ fn a_ticket_is_used_once_unless_it_is_given_back() {
 }
 
 #[test]
-fn used_tickets_are_remembered_up_to_a_bound_until_they_expire() {
-    let tickets = Tickets::new(ring(1, 1), 2);
-    let id = session("p", "d");
-    let open = |minutes: u32| {
-        let expires = start() + minutes * MINUTE;
-        let ticket = tickets.issue(Purpose::Login, &id, expires, &"payload").unwrap();
-        opened(&tickets, &ticket).unwrap()
-    };
-    let (short, long, third) = (open(1), open(3), open(2));
+fn used_tickets_are_remembered_until_they_expire() {
+    let tickets = tickets(&ring(1, 1));
+    let open = |minutes: u32| spendable(&tickets, &session("p", "d"), minutes * MINUTE);
+    let (short, long) = (open(1), open(3));
     tickets.spend(&long, start()).unwrap();
     tickets.spend(&short, start()).unwrap();
-    assert_eq!(tickets.spend(&third, start()).unwrap_err().kind(), ErrorKind::Capacity);
     assert_eq!(fault(tickets.spend(&short, start())), TicketFault::Used);
-    tickets.spend(&third, start() + MINUTE).unwrap();
+    tickets.spend(&open(2), start() + MINUTE).unwrap();
     assert_eq!(fault(tickets.spend(&long, start() + MINUTE)), TicketFault::Used);
     // The clock is set back: what was forgotten is not as good as new.
     assert_eq!(fault(tickets.spend(&short, start())), TicketFault::Expired);
     tickets.unspend(&long.id);
     tickets.spend(&open(4), start()).unwrap();
+}
+
+fn spendable(by: &Tickets, session: &SessionId, life: Duration) -> Opened<String> {
+    let ticket = by.issue(Purpose::Login, session, start() + life, &"payload").unwrap();
+    opened(by, &ticket).unwrap()
+}
+
+fn of_tenant(tenant: &str) -> SessionId {
+    let key = SessionKey::new(tenant, "d").unwrap();
+    SessionId::new(ProviderName::new("p").unwrap(), key)
+}
+
+#[test]
+fn a_tenant_that_logs_in_without_end_has_only_its_own_tickets_forgotten() {
+    let tickets = tickets(&ring(1, 1));
+    let other = spendable(&tickets, &of_tenant("other"), MINUTE);
+    tickets.spend(&other, start()).unwrap();
+    let hostile = of_tenant("hostile");
+    let ticket = |at: usize| {
+        spendable(&tickets, &hostile, MINUTE + Duration::from_millis(at.try_into().unwrap()))
+    };
+    let (oldest, next) = (ticket(1), ticket(2));
+    tickets.spend(&oldest, start()).unwrap();
+    tickets.spend(&next, start()).unwrap();
+    for at in 3..=SPENT_TICKETS_PER_TENANT {
+        tickets.spend(&ticket(at), start()).unwrap();
+    }
+    assert_eq!(fault(tickets.spend(&oldest, start())), TicketFault::Used, "up to the bound");
+    tickets.spend(&ticket(SPENT_TICKETS_PER_TENANT + 1), start()).unwrap();
+    assert_eq!(fault(tickets.spend(&next, start())), TicketFault::Used);
+    assert_eq!(fault(tickets.spend(&other, start())), TicketFault::Used);
+    tickets.spend(&oldest, start()).unwrap();
+    let third = spendable(&tickets, &of_tenant("third"), MINUTE);
+    tickets.spend(&third, start()).unwrap();
+}
+
+#[test]
+fn when_all_tenants_fill_the_list_the_one_with_the_most_loses_its_oldest() {
+    let tickets = Tickets::new(ring(1, 1), 4);
+    let spend = |tenant: &str, minutes: u32| {
+        let open = spendable(&tickets, &of_tenant(tenant), minutes * MINUTE);
+        tickets.spend(&open, start()).unwrap();
+        open
+    };
+    let small = spend("small", 1);
+    let big = [2, 3, 4].map(|minutes| spend("big", minutes));
+    spend("new", 5);
+    assert_eq!(fault(tickets.spend(&small, start())), TicketFault::Used);
+    for open in &big[1..] {
+        assert_eq!(fault(tickets.spend(open, start())), TicketFault::Used);
+    }
+    tickets.unspend(&big[2].id);
+    tickets.spend(&big[0], start()).unwrap();
+}
+
+#[test]
+fn a_ticket_of_one_application_does_not_open_in_another_that_has_its_keys() {
+    let of = |name: &str| tickets(&ring(1, 1)).of_application(name.to_owned());
+    let (shop, admin, none) = (of("shop"), of("admin"), tickets(&ring(1, 1)));
+    let ticket = issued(&shop, Purpose::Login);
+    opened(&of("shop"), &ticket).unwrap();
+    for other in [&admin, &none, &of("")] {
+        assert_eq!(fault(opened(other, &ticket)), TicketFault::Altered);
+        let theirs = issued(other, Purpose::Login);
+        assert_eq!(fault(opened(&shop, &theirs)), TicketFault::Altered);
+    }
+}
+
+#[test]
+fn a_ticket_says_whether_a_browser_keeps_it_in_a_cookie() {
+    let tickets = tickets(&ring(1, 1));
+    let of = |bytes: usize| {
+        let id = session("p", "d");
+        tickets.issue(Purpose::Login, &id, start() + MINUTE, &"x".repeat(bytes)).unwrap()
+    };
+    assert!(of(1000).fits_cookie() && !of(4000).fits_cookie());
+    let exact = |bytes: usize| Ticket::parse(format!("sw1.{}", "A".repeat(bytes - 4))).unwrap();
+    assert!(exact(MAX_COOKIE_BYTES).fits_cookie());
+    assert!(!exact(MAX_COOKIE_BYTES + 1).fits_cookie());
+    // Of a login with its longest names.
+    let longest = "n".repeat(crate::key::MAX_KEY_BYTES);
+    let key = SessionKey::new(longest.as_str(), longest.as_str()).unwrap();
+    let id = SessionId::new(ProviderName::new(longest.as_str()).unwrap(), key);
+    let payload = "x".repeat(1024);
+    let ticket = tickets.issue(Purpose::Login, &id, start() + MINUTE, &payload).unwrap();
+    assert!(ticket.fits_cookie(), "{} bytes", ticket.as_str().len());
 }
 
 #[test]
@@ -274,7 +354,7 @@ fn a_payload_fits_up_to_the_longest_ticket_and_no_further() {
 fn nothing_of_a_ticket_its_key_or_its_payload_is_ever_shown() {
     const CANARY: &str = "canary7f3a";
     let ring = KeyRing::new(1, MasterKey::from(*b"canary7f3a-canary7f3a-canary7f3a"));
-    let tickets = Tickets::new(ring.clone(), 0);
+    let tickets = Tickets::new(ring.clone(), 1);
     let issue = |payload: &str| {
         tickets.issue(Purpose::Login, &session("p", "d"), start() + MINUTE, &payload)
     };
@@ -284,12 +364,14 @@ fn nothing_of_a_ticket_its_key_or_its_payload_is_ever_shown() {
     let listen = |error: Error| format!("{error} {error:#?} {:?}", error.source());
     let looked = || tickets.look(&ticket, Purpose::Login, start()).unwrap();
     let altered = format!("{}A", ticket.as_str());
+    tickets.spend(&open, start()).unwrap();
+    let used_twice = tickets.spend(&open, start());
     let errors = [
         listen(issue(&CANARY.repeat(2000)).unwrap_err()),
         listen(looked().read::<u64>().unwrap_err()),
         listen(looked().read::<Payload>().unwrap_err()),
         listen(looked().for_session(&session("p", "e")).unwrap_err()),
-        listen(tickets.spend(&open, start()).unwrap_err()),
+        listen(used_twice.unwrap_err()),
         listen(tickets.look(&ticket, Purpose::Challenge, start()).unwrap_err()),
         listen(tickets.look(&ticket, Purpose::Login, start() + MINUTE).unwrap_err()),
         listen(used(&tickets, &altered).unwrap_err()),
