@@ -73,7 +73,7 @@ impl KeyRing {
         Ok(Self::of(Keys { sealing, opening: Vec::new(), generated: true }))
     }
 
-    /// A ring of one key.
+    /// A ring of one key. A key of zero bytes neither seals nor opens anything.
     #[must_use]
     pub fn new(number: u32, key: MasterKey) -> Self {
         Self::of(Keys { sealing: (number, key), opening: Vec::new(), generated: false })
@@ -84,7 +84,9 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::NoKey`] or [`KeyRingFault::NoSealingKey`]
-    /// if none of them seals, with [`KeyRingFault::DoubleNumber`] if two have one number.
+    /// if none of them seals, with [`KeyRingFault::DoubleNumber`] if two have one number, with
+    /// [`KeyRingFault::EqualKeys`] if two are the same, with [`KeyRingFault::WeakKey`] if one has
+    /// zero bytes only.
     pub fn from_keys(keys: impl IntoIterator<Item = RingKey>) -> Result<Self> {
         Ok(Self::of(Keys::of(keys.into_iter().collect())?))
     }
@@ -95,7 +97,8 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::DoubleNumber`] if the ring has a key of
-    /// this number.
+    /// this number, with [`KeyRingFault::EqualKeys`] if it has this key, with
+    /// [`KeyRingFault::WeakKey`] if the key has zero bytes only.
     pub fn with(self, number: u32, key: MasterKey) -> Result<Self> {
         self.and(RingKey::new(number, key))
     }
@@ -106,7 +109,8 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::DoubleNumber`] if the ring has a key of
-    /// this number.
+    /// this number, with [`KeyRingFault::EqualKeys`] if it has this key, with
+    /// [`KeyRingFault::WeakKey`] if the key has zero bytes only.
     pub fn with_opening(self, number: u32, key: MasterKey) -> Result<Self> {
         self.and(RingKey::new(number, key).opens_only())
     }
@@ -133,10 +137,12 @@ impl KeyRing {
     /// The ring in this file, which nobody but the process's own user should be able to read. It
     /// is read at once, so call it at the start or from a thread that may block.
     ///
+    /// On Unix the file must belong to the process's user or to root, and nobody else may write it.
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the file cannot be read or is no
-    /// ring. The path is not part of the error, because a key that was passed by mistake would be.
+    /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the file cannot be read, is not safe
+    /// from others, or is no ring. The path is not part of the error, because a key that was passed by mistake would be.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let bytes = text::read(path.as_ref())?;
         Self::parse(std::str::from_utf8(&bytes).map_err(|_| KeyRingFault::NotText)?)
@@ -186,6 +192,11 @@ impl KeyRing {
     /// Whether it has a key that is gone with the process.
     pub(crate) fn is_generated(&self) -> bool {
         self.keys().generated
+    }
+
+    /// Whether the key that seals is one that everybody knows.
+    pub(crate) fn is_weak(&self) -> bool {
+        self.keys().sealing.1.is_zero()
     }
 
     /// The number of the key that seals.
@@ -258,6 +269,11 @@ impl MasterKey {
 
     fn expose(&self) -> &[u8; 32] {
         self.0.expose_secret()
+    }
+
+    /// What a buffer holds that no key was read into.
+    fn is_zero(&self) -> bool {
+        self.expose().iter().all(|byte| *byte == 0)
     }
 }
 
@@ -370,6 +386,32 @@ pub enum KeyRingFault {
         /// The number.
         number: u32,
     },
+    /// Two numbers have one key, so the change from one to the other would change nothing.
+    #[error(
+        "keys {number} and {other} of the key ring are the same: make a new one with openssl rand \
+         -base64 32"
+    )]
+    EqualKeys {
+        /// The number of the one.
+        number: u32,
+        /// The number of the other.
+        other: u32,
+    },
+    /// A key has no random bytes: all of them are zero, or, in a text, fewer than 8 are different.
+    #[error("key {number} of the key ring can be guessed: make one with openssl rand -base64 32")]
+    WeakKey {
+        /// The key's number.
+        number: u32,
+    },
+    /// Somebody else can write the file or owns it, so the keys may be theirs.
+    #[error(
+        "others can write or own the key ring's file, so its keys may be theirs: make new keys, \
+         and give the file to the process's user or to root, writable by nobody else (chmod go-w)"
+    )]
+    Exposed,
+    /// The path names no regular file.
+    #[error("the key ring's path names no regular file: check it")]
+    NotAFile,
 }
 
 impl From<KeyRingFault> for Error {
@@ -396,19 +438,31 @@ impl Keys {
         }
         let first = keys.iter().position(|key| key.seals).ok_or(KeyRingFault::NoSealingKey)?;
         let RingKey { number, key, .. } = keys.swap_remove(first);
+        if key.is_zero() {
+            return Err(KeyRingFault::WeakKey { number });
+        }
         let mut ring = Self { sealing: (number, key), opening: Vec::new(), generated: false };
         keys.into_iter().try_for_each(|key| ring.add(key))?;
         Ok(ring)
     }
 
+    fn all(&self) -> impl Iterator<Item = &(u32, MasterKey)> {
+        self.opening.iter().chain([&self.sealing])
+    }
+
     fn get(&self, number: u32) -> Option<&MasterKey> {
-        let all = self.opening.iter().chain([&self.sealing]);
-        all.into_iter().find(|(of, _)| *of == number).map(|(_, key)| key)
+        self.all().find(|(of, _)| *of == number).map(|(_, key)| key)
     }
 
     fn add(&mut self, RingKey { number, key, seals }: RingKey) -> Result<(), KeyRingFault> {
         if self.get(number).is_some() {
             return Err(KeyRingFault::DoubleNumber { number });
+        }
+        if key.is_zero() {
+            return Err(KeyRingFault::WeakKey { number });
+        }
+        if let Some((other, _)) = self.all().find(|(_, other)| other.expose() == key.expose()) {
+            return Err(KeyRingFault::EqualKeys { number, other: *other });
         }
         let mut added = (number, key);
         if seals && number > self.sealing.0 {

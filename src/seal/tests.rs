@@ -11,12 +11,17 @@ use crate::policy::MAX_KEY_RING_BYTES;
 
 const PLACE: Place<'_> = Place { label: "test", context: &[b"acme"], bound: &[b"a", b"bc"] };
 
-fn key(byte: u8) -> MasterKey {
-    MasterKey::from([byte; 32])
+/// A key for each number, with bytes that differ.
+fn bytes(key: u8) -> [u8; 32] {
+    std::array::from_fn(|at| key ^ u8::try_from(at * 7).unwrap())
 }
 
-fn entry(number: u32, byte: u8) -> String {
-    format!("{number}:{}", STANDARD.encode([byte; 32]))
+fn key(key: u8) -> MasterKey {
+    MasterKey::from(bytes(key))
+}
+
+fn entry(number: u32, key: u8) -> String {
+    format!("{number}:{}", STANDARD.encode(bytes(key)))
 }
 
 fn sealed(ring: &KeyRing, text: &[u8]) -> Vec<u8> {
@@ -33,7 +38,7 @@ fn fault(result: Result<KeyRing>) -> KeyRingFault {
 #[test]
 fn entries_stand_between_commas_spaces_line_ends_and_comments() {
     let (one, two, three) = (entry(1, 1), entry(20, 2), entry(3, 3));
-    let unpadded = format!("4:{}", STANDARD_NO_PAD.encode([4; 32]));
+    let unpadded = format!("4:{}", STANDARD_NO_PAD.encode(bytes(4)));
     for text in [
         format!("{one},{two},{three},{unpadded}"),
         format!("{one} {two}\t{three} ,, {unpadded}\n"),
@@ -42,7 +47,7 @@ fn entries_stand_between_commas_spaces_line_ends_and_comments() {
         let ring = KeyRing::parse(&text).unwrap();
         assert_eq!(format!("{ring:?}"), "KeyRing { seals: 20, opens: [1, 3, 4, 20] }");
         for (number, byte) in [(1, 1), (20, 2), (3, 3), (4, 4)] {
-            assert_eq!(ring.keys().get(number).unwrap().expose(), &[byte; 32]);
+            assert_eq!(ring.keys().get(number).unwrap().expose(), &bytes(byte));
         }
     }
 }
@@ -85,21 +90,163 @@ fn a_text_that_is_no_ring_says_which_entry_is_wrong_and_how() {
     assert_eq!(fault(KeyRing::parse(&format!("{long}x"))), KeyRingFault::TooLong);
 }
 
+/// A file with a ring in it, which only its user can write.
+fn file(name: &str) -> std::path::PathBuf {
+    let name = format!("session-warden-{name}-{:016x}", fastrand::u64(..));
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, format!("# first\n{}\n", entry(1, 1))).unwrap();
+    #[cfg(unix)]
+    mode(&path, 0o600);
+    path
+}
+
+#[cfg(unix)]
+fn mode(path: &Path, mode: u32) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode).unwrap();
+}
+
 #[test]
 fn a_ring_is_read_from_a_file() {
-    let path = std::env::temp_dir().join(format!("session-warden-keys-{}", std::process::id()));
-    std::fs::write(&path, format!("# first\n{}\n", entry(1, 1))).unwrap();
+    let path = file("read");
     let ring = KeyRing::from_file(&path);
     std::fs::write(&path, [0xff; 50]).unwrap();
     let binary = KeyRing::from_file(&path);
     std::fs::write(&path, vec![b' '; MAX_KEY_RING_BYTES * 2]).unwrap();
     let long = KeyRing::from_file(&path);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(ring.unwrap().keys().sealing.1.expose(), &[1; 32]);
+    assert_eq!(ring.unwrap().keys().sealing.1.expose(), &bytes(1));
     assert_eq!(fault(binary), KeyRingFault::NotText);
     assert_eq!(fault(long), KeyRingFault::TooLong);
     let gone = fault(KeyRing::from_file(&path));
     assert_eq!(gone, KeyRingFault::Unreadable(io::ErrorKind::NotFound));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_ring_in_a_file_that_others_can_write_or_own_is_refused() {
+    let path = file("exposed");
+    for (bits, refused) in [(0o600, false), (0o444, false), (0o620, true), (0o602, true)] {
+        mode(&path, bits);
+        let expected = refused.then_some(KeyRingFault::Exposed);
+        let found = KeyRing::from_file(&path).map_err(|error| fault(Err(error))).err();
+        assert_eq!(found, expected, "{bits:o}");
+    }
+    mode(&path, 0o600);
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert_eq!(fault(KeyRing::from_file(&path)), KeyRingFault::Exposed);
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_folder_in_the_place_of_a_ring_is_refused_and_not_waited_for() {
+    let path = file("pipe");
+    std::fs::remove_file(&path).unwrap();
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    assert_eq!(fault(KeyRing::from_file(&path)), KeyRingFault::NotAFile);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(fault(KeyRing::from_file(std::env::temp_dir())), KeyRingFault::NotAFile);
+}
+
+#[test]
+fn keys_that_can_be_guessed_and_keys_that_are_the_same_are_refused() {
+    let weak = KeyRingFault::WeakKey { number: 2 };
+    let text = |bytes: [u8; 32]| format!("{} 2:{}", entry(1, 1), STANDARD.encode(bytes));
+    let few: [u8; 32] = std::array::from_fn(|at| u8::try_from(at % 7).unwrap());
+    let enough: [u8; 32] = std::array::from_fn(|at| u8::try_from(at % 8).unwrap());
+    for bytes in [[0; 32], [0xff; 32], *b"changemechangemechangemechangeme", few] {
+        assert_eq!(fault(KeyRing::parse(&text(bytes))), weak);
+    }
+    KeyRing::parse(&text(enough)).unwrap();
+    let zero = || MasterKey::from([0; 32]);
+    assert_eq!(fault(KeyRing::from_keys([RingKey::new(2, zero())])), weak);
+    assert_eq!(fault(KeyRing::new(1, key(1)).with(2, zero())), weak);
+    assert_eq!(fault(KeyRing::new(1, key(1)).with_opening(2, zero())), weak);
+
+    let equal = KeyRingFault::EqualKeys { number: 2, other: 1 };
+    assert_eq!(fault(KeyRing::parse(&text(bytes(1)))), equal);
+    assert_eq!(fault(KeyRing::new(1, key(1)).with(2, key(1))), equal);
+    let keys = [RingKey::new(1, key(1)), RingKey::new(2, key(1)).opens_only()];
+    assert_eq!(fault(KeyRing::from_keys(keys)), equal);
+}
+
+#[test]
+fn a_key_of_zero_bytes_neither_seals_nor_opens() {
+    let ring = KeyRing::new(1, MasterKey::from([0; 32]));
+    let refused = ring.seal(&PLACE, Zeroizing::new(b"text".to_vec())).unwrap_err();
+    let cause = refused.source().unwrap().downcast_ref::<KeyRingFault>().unwrap();
+    assert_eq!(*cause, KeyRingFault::WeakKey { number: 1 });
+    let text = sealed(&KeyRing::new(1, key(1)), b"text");
+    assert_eq!(ring.open(&PLACE, &text), Err(OpenFault::UnknownKey(1)));
+}
+
+/// What a text looks like in memory, read from the outside.
+#[cfg(target_os = "linux")]
+mod memory {
+    use std::io::{Read, Seek, SeekFrom};
+
+    use super::*;
+
+    const LENGTH: usize = 48;
+
+    /// Made anew each time, so that it lies nowhere but where it is put.
+    fn text() -> Zeroizing<Vec<u8>> {
+        let mut text = Zeroizing::new(Vec::with_capacity(LENGTH));
+        text.extend((0..LENGTH).map(byte));
+        text
+    }
+
+    fn byte(at: usize) -> u8 {
+        u8::try_from(std::hint::black_box(at) * 37 % 251).unwrap() ^ 0xa5
+    }
+
+    /// How many times a part of it lies in memory that can be written.
+    fn copies() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let writable = maps.lines().filter(|line| line.contains(" rw"));
+        let mut buffer = Vec::new();
+        let mut found = 0;
+        for line in writable {
+            let range = line.split(' ').next().unwrap().split_once('-').unwrap();
+            let [from, to] = [range.0, range.1].map(|at| u64::from_str_radix(at, 16).unwrap());
+            buffer.resize(usize::try_from(to - from).unwrap(), 0);
+            memory.seek(SeekFrom::Start(from)).unwrap();
+            if memory.read_exact(&mut buffer).is_ok() {
+                let part = |at: &[u8]| (0..16).all(|of| at[of] == byte(of + 8));
+                found += buffer.windows(16).filter(|at| at[0] == byte(8) && part(at)).count();
+            }
+            buffer.fill(0);
+        }
+        found
+    }
+
+    #[test]
+    fn of_a_text_that_was_sealed_and_opened_no_copy_is_left_in_memory() {
+        const CHILD: &str = "SESSION_WARDEN_TEST_MEMORY";
+        if std::env::var_os(CHILD).is_none() {
+            // In a process of its own, whose memory is small.
+            let name = "seal::tests::memory::of_a_text_that_was_sealed_and_opened_no_copy_is_left_in_memory";
+            let child = Command::new(std::env::current_exe().unwrap());
+            let output = { child }.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let ring = KeyRing::new(1, key(1));
+        let held = text();
+        assert!(copies() >= 1, "it is looked for in the right place");
+        drop(held);
+        let sealed = ring.seal(&PLACE, text()).unwrap();
+        let opened = ring.open(&PLACE, &sealed).unwrap();
+        assert!(*opened == *text() && copies() >= 1);
+        drop(opened);
+        assert_eq!(copies(), 0);
+    }
 }
 
 #[test]
@@ -107,7 +254,7 @@ fn a_ring_is_read_from_the_environment() {
     const VARIABLE: &str = "SESSION_WARDEN_TEST_KEYS";
     if std::env::var_os(VARIABLE).is_some() {
         let ring = KeyRing::from_env(VARIABLE).unwrap();
-        assert_eq!(ring.keys().sealing.1.expose(), &[1; 32]);
+        assert_eq!(ring.keys().sealing.1.expose(), &bytes(1));
         return;
     }
     let unset = fault(KeyRing::from_env(VARIABLE));
@@ -124,7 +271,7 @@ fn a_ring_is_read_from_the_environment() {
 
 #[test]
 fn a_key_in_the_place_of_a_name_or_a_number_is_not_shown() {
-    let key = STANDARD.encode([0x5a; 32]);
+    let key = STANDARD.encode(bytes(0x5a));
     let bare = key.trim_end_matches('=');
     let path = std::env::temp_dir().join(bare);
     let results = [
@@ -142,11 +289,11 @@ fn a_key_in_the_place_of_a_name_or_a_number_is_not_shown() {
     for result in results {
         let error = result.unwrap_err();
         let shown = format!("{error} {error:?} {error:#?} {}", error.source().unwrap());
-        assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 90"), "{shown}");
+        assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 93"), "{shown}");
     }
     let ring = KeyRing::parse(&format!("1:{key}")).unwrap();
     let shown = format!("{ring:?} {ring:#?} {:?} {:#?}", ring.keys().sealing, PLACE);
-    assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 90"), "{shown}");
+    assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 93"), "{shown}");
 }
 
 #[test]
@@ -246,8 +393,8 @@ fn a_sealed_text_opens_nowhere_else() {
         assert_eq!(ring.open(&place, &text), Err(OpenFault::Altered), "{place:?}");
     }
     assert_eq!(KeyRing::new(1, key(2)).open(&PLACE, &text), Err(OpenFault::Altered));
-    // A number that the ring knows too does not make another header a good one.
-    let ring = ring.with(2, key(1)).unwrap();
+    // A number that has the same key does not make another header a good one.
+    let ring = KeyRing::new(2, key(1));
     let mut renumbered = text;
     renumbered[4] = 2;
     assert_eq!(ring.open(&PLACE, &renumbered), Err(OpenFault::Altered));
@@ -304,6 +451,26 @@ proptest! {
         let place = Place { label: "test", context: &context, bound: &bound };
         let sealed = ring.seal(&place, Zeroizing::new(text.clone())).unwrap();
         prop_assert_eq!(&ring.open(&place, &sealed).unwrap()[..], &text[..]);
+    }
+
+    /// A changed text is refused, or it has the keys that it says.
+    #[test]
+    fn a_changed_ring_is_refused_or_has_other_keys(
+        at in any::<prop::sample::Index>(), other in "\\PC{0,2}", cut in 0_usize..3,
+    ) {
+        let text = format!("{}, opens:{} # {}", entry(1, 1), entry(2, 2), "é");
+        let at = at.index(entry(1, 1).len());
+        let changed = format!("{}{other}{}", &text[..at], &text[at + cut..]);
+        if let Ok(ring) = KeyRing::parse(&changed) {
+            let by_one = sealed(&KeyRing::new(1, key(1)), b"text");
+            let same = ring.open(&PLACE, &by_one).is_ok();
+            let reads_as_before = changed.split([',', ' ', '#']).any(|entry| {
+                let (number, key) = entry.split_once(':').unwrap_or_default();
+                let key = STANDARD_NO_PAD.decode(key.trim_end_matches('='));
+                number.trim_start_matches('0') == "1" && key.is_ok_and(|key| key == bytes(1))
+            });
+            prop_assert_eq!(same, reads_as_before, "{}", changed);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Key rings as text.
 
-use std::fs::File;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 
@@ -28,10 +28,42 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyRingFault> {
     const SPARE: usize = 1024;
     let unreadable = |error: std::io::Error| KeyRingFault::Unreadable(error.kind());
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_RING_BYTES + SPARE));
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(KeyRingFault::NotAFile);
+    }
+    if is_exposed(&metadata) {
+        return Err(KeyRingFault::Exposed);
+    }
     let most = u64::try_from(MAX_KEY_RING_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
+}
+
+/// Without waiting for somebody to write, where the path names a pipe.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+/// Whether somebody other than the process's user and root can have written it.
+#[cfg(unix)]
+fn is_exposed(file: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let owners = [rustix::process::geteuid().as_raw(), 0];
+    !owners.contains(&file.uid()) || file.mode() & 0o022 != 0
+}
+
+#[cfg(not(unix))]
+fn is_exposed(_: &Metadata) -> bool {
+    false
 }
 
 pub(super) fn keys(text: &str) -> Result<Keys, KeyRingFault> {
@@ -67,6 +99,17 @@ fn entry(at: usize, entry: &str) -> Result<RingKey, KeyRingFault> {
         BASE64.decode_slice(key, &mut bytes).map_err(|_| KeyRingFault::NotBase64 { number })?;
     let exact = bytes.get(..length).and_then(|bytes| bytes.try_into().ok());
     let exact = exact.ok_or(KeyRingFault::WrongLength { number, bytes: length })?;
+    if is_weak(exact) {
+        return Err(KeyRingFault::WeakKey { number });
+    }
     let key = RingKey::new(number, MasterKey::copied(exact));
     Ok(if opening.is_some() { key.opens_only() } else { key })
+}
+
+/// Whether the bytes are those of a placeholder. Of 32 random bytes, fewer than 8 different ones
+/// come up once in 10^38 keys.
+fn is_weak(key: &[u8; 32]) -> bool {
+    const LEAST: usize = 8;
+    let first_seen = |(at, byte): (usize, &u8)| !key.iter().take(at).any(|before| before == byte);
+    key.iter().enumerate().filter(|seen| first_seen(*seen)).count() < LEAST
 }

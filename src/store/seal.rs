@@ -34,6 +34,11 @@ pub enum SealFault {
          give the supervisor one that outlives it (KeyRing::from_file, KeyRing::from_env)"
     )]
     GeneratedKeys,
+    /// The key that seals has zero bytes only.
+    #[error(
+        "the key that is to seal records has zero bytes only: make one with openssl rand -base64 32"
+    )]
+    WeakKey,
     /// The ring has no key of this number.
     #[error("key {0} seals the record and is not in the key ring: add it again")]
     KeyMissing(u32),
@@ -51,9 +56,10 @@ pub enum SealFault {
 impl From<SealFault> for StoreError {
     fn from(fault: SealFault) -> Self {
         let kind = match fault {
-            SealFault::NoKeys | SealFault::GeneratedKeys | SealFault::KeyMissing(_) => {
-                StoreErrorKind::Sealed
-            }
+            SealFault::NoKeys
+            | SealFault::GeneratedKeys
+            | SealFault::WeakKey
+            | SealFault::KeyMissing(_) => StoreErrorKind::Sealed,
             SealFault::Altered | SealFault::Malformed => StoreErrorKind::Corrupt,
             SealFault::NoRandomBytes => StoreErrorKind::Unavailable,
         };
@@ -214,7 +220,13 @@ pub(super) fn with<C, D>(
 
 /// Whether the ring may seal what outlives the process.
 fn lasting(ring: &KeyRing) -> Result<(), SealFault> {
-    if ring.is_generated() { Err(SealFault::GeneratedKeys) } else { Ok(()) }
+    if ring.is_generated() {
+        Err(SealFault::GeneratedKeys)
+    } else if ring.is_weak() {
+        Err(SealFault::WeakKey)
+    } else {
+        Ok(())
+    }
 }
 
 /// What belongs to this session and came from this attempt opens nowhere else: not in another
@@ -300,6 +312,15 @@ mod tests {
         assert_eq!(seal(&vault), Err(SealFault::GeneratedKeys));
         let generated = Vault::sealing(Some(KeyRing::generate().unwrap()));
         assert_eq!(generated.give(&ring), Err(SealFault::GeneratedKeys));
+    }
+
+    #[test]
+    fn a_key_of_zero_bytes_seals_no_record() {
+        let zero = KeyRing::new(1, MasterKey::from([0; 32]));
+        assert_eq!(Vault::sealing(None).give(&zero), Err(SealFault::WeakKey));
+        let vault = Vault::sealing(Some(zero));
+        let sealed = vault.seal(&id("p", "t", "d"), (2, MADE), &credentials());
+        assert_eq!(sealed.unwrap_err(), SealFault::WeakKey);
     }
 
     #[test]

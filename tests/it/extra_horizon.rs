@@ -9,7 +9,7 @@ use session_warden::provider::extra_horizon::{
     Attributes, AuthorizationCode, DeleteRefreshToken, DeleteToken, GenerateSsoToken, ListTokens,
     MfaAnswer, MfaChallenge, OAuth1, OAuth2, OidcLogin, Password, SsoToken,
 };
-use session_warden::seal::KeyRing;
+use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::{Adopt, Adopted, Revocation, State, Verdict};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{
@@ -218,7 +218,7 @@ where
     let clock = ManualClock::new();
     let server = server(&clock).await;
     server.set_second_factor("ada@example.com", Some("123456"));
-    let ring = || KeyRing::parse(&format!("1:{}", "A".repeat(43) + "=")).unwrap();
+    let ring = || KeyRing::new(1, MasterKey::from([1; 32]));
     let first = supervise(make(server.url()), &clock, ring()).await;
     let second = supervise(make(server.url()), &clock, ring()).await;
     let session = |of: &Supervisor| of.sessions::<P>("exh").unwrap().session(key("device"));

@@ -29,7 +29,7 @@ use session_warden::event::EventKind;
 use session_warden::key::{InvalidKey, SessionId};
 use session_warden::provider::extra_horizon::{self as exh, OAuth1 as Exh1, OAuth2 as Exh};
 use session_warden::provider::spatium::{self, Spatium};
-use session_warden::seal::KeyRing;
+use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::{SessionStatus, State};
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::ShutdownReport;
@@ -69,7 +69,7 @@ async fn supervise(site: &Sites, clock: ManualClock) -> Result<Supervisor, Error
     let spatium = format!("{}/authorization/v1", site.spatium.url());
     Supervisor::builder()
         .clock(clock)
-        .key_ring(KeyRing::parse(&format!("1:{}=", "A".repeat(43)))?)
+        .key_ring(KeyRing::new(1, MasterKey::from([1; 32])))
         .store(MemoryStore::new())
         .transport(TransportConfig::default().allow_loopback_http())
         .provider("spatium", Spatium::new(&spatium)?.permissions(["read", "secret"]))
