@@ -461,6 +461,35 @@ pub const SPENT_TICKETS: usize = 65_536;
 /// forgotten could be used again, but the server takes its code once.
 pub const SPENT_TICKETS_PER_TENANT: usize = 1024;
 
+/// How many steps SQLite does for one statement at most; what needs more fails as
+/// [`TooLong`](crate::store::sqlite::SqliteFault::TooLong). Defaults to 500 million, some 5 s:
+/// going through 4 million sessions takes fewer than 100 million, and only a file that was made to
+/// be read for ever takes more.
+#[cfg(feature = "sqlite")]
+pub const SQLITE_STEPS: u64 = 500_000_000;
+
+/// A record of a file with more bytes of sealed credentials is taken as damaged, and is not
+/// written. Defaults to 16 MiB because a server's answer has at most 256 KiB, and what an import
+/// brings has no more.
+#[cfg(feature = "sqlite")]
+pub const SEALED_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many lock files of other processes are looked at beside a file; where there are more, other
+/// processes count as there. Defaults to 1,024 because a machine runs a handful of them, and a
+/// killed one's is removed.
+#[cfg(feature = "sqlite")]
+pub const OWNER_LOCKS: usize = 1024;
+
+/// How often a process tries to make its lock beside a file. Defaults to 16 because only another
+/// process that clears up in the same instant is in the way.
+#[cfg(feature = "sqlite")]
+pub const OWNER_LOCK_TRIES: usize = 16;
+
+/// How soon the log of a file is cut again after something was forgotten, while another process
+/// reads it. Defaults to 250 ms because a read takes milliseconds.
+#[cfg(feature = "sqlite")]
+pub const FORGET_AGAIN: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use super::*;

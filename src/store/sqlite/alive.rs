@@ -4,6 +4,10 @@
 //! system drops when the process dies. Whoever finds a claim asks for its holder's lock: if it can
 //! be had, or the file is gone, or the machine was started since, the holder is dead, and its
 //! lease need not be waited for.
+//!
+//! Whoever can write the folder can put anything where a lock is looked for. So a lock is opened
+//! without waiting and through no link, and counts only if it is a regular file of the process's own
+//! user. Nobody else can open it, and so nobody else can lock it.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) use self::shared::{Holder, SHARED};
@@ -15,14 +19,17 @@ pub(super) type Name = [u8; 16];
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod shared {
-    use std::ffi::OsString;
-    use std::fs::{self, File};
+    use std::ffi::{OsStr, OsString};
+    use std::fs::{self, File, OpenOptions, Permissions};
     use std::io;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
     use std::path::{Path, PathBuf};
 
-    use rustix::fs::{FlockOperation, flock, fstat};
+    use rustix::fs::{FlockOperation, OFlags, flock};
+    use rustix::process::geteuid;
 
     use super::Name;
+    use crate::policy::{OWNER_LOCK_TRIES, OWNER_LOCKS};
     use crate::seal::random;
 
     /// Several processes may open one file: their boot times are of one clock.
@@ -42,19 +49,21 @@ mod shared {
     impl Holder {
         pub(in crate::store::sqlite) fn new(database: &Path, alone: bool) -> io::Result<Self> {
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-            loop {
+            for _ in 0..OWNER_LOCK_TRIES {
                 let name: Name = random().map_err(io::Error::other)?;
                 let path = path(database, &name);
-                let lock = File::create_new(&path)?;
+                let mut options = OpenOptions::new();
+                let lock = options.write(true).create_new(true).mode(OWN).open(&path)?;
                 // Between its making and its locking, somebody who clears up may take it for a dead
                 // one's and remove it; then another is made.
                 let mine = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-                    && fstat(&lock).is_ok_and(|stat| stat.st_nlink > 0);
+                    && lock.metadata().is_ok_and(|file| file.nlink() > 0);
                 if mine {
                     let database = database.to_owned();
                     return Ok(Self { name, boot, database, alone, _lock: lock });
                 }
             }
+            Err(io::ErrorKind::WouldBlock.into())
         }
 
         /// Whether the holder of this name, which was started with this boot, lives no more.
@@ -68,18 +77,30 @@ mod shared {
                 || name.is_ok_and(|name| is_dead(&path(&self.database, &name)))
         }
 
-        /// Whether another lives. The files of the dead are removed.
+        /// Whether another lives. The files of the dead are removed, and those of strangers are
+        /// passed over. Where there are too many files to look at, another is taken to live.
         pub(in crate::store::sqlite) fn has_peers(&self) -> bool {
-            let Some(prefix) = prefix(&self.database) else { return false };
             let own = path(&self.database, &self.name);
             let Some(Ok(entries)) = own.parent().map(fs::read_dir) else { return false };
             let mut peers = false;
+            let mut seen = 0;
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                let owner = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
-                if owner && own.file_name() != Some(&*name) {
-                    peers |= !remove_dead(&entry.path());
+                if own.file_name() == Some(&*name) || !is_lock(&self.database, &name) {
+                    continue;
                 }
+                if seen == OWNER_LOCKS {
+                    return true;
+                }
+                seen += 1;
+                peers |= match look(&entry.path()) {
+                    Found::Dead => {
+                        drop(fs::remove_file(entry.path()));
+                        false
+                    }
+                    Found::Living => true,
+                    Found::Gone | Found::Strange => false,
+                };
             }
             peers
         }
@@ -93,11 +114,8 @@ mod shared {
         }
     }
 
-    fn prefix(database: &Path) -> Option<OsString> {
-        let mut name = database.file_name()?.to_owned();
-        name.push(".owner-");
-        Some(name)
-    }
+    /// Its owner reads and writes it, and nobody else may do anything.
+    const OWN: u32 = 0o600;
 
     fn path(database: &Path, name: &Name) -> PathBuf {
         let mut path = database.as_os_str().to_owned();
@@ -106,26 +124,62 @@ mod shared {
         path.into()
     }
 
-    /// A shared lock, so that two who ask at once do not take each other for the holder.
-    fn is_dead(path: &Path) -> bool {
-        match File::open(path) {
-            Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+    /// Whether a file beside the database has the name of an owner's lock.
+    fn is_lock(database: &Path, name: &OsStr) -> bool {
+        let mut prefix = database.file_name().map(OsString::from).unwrap_or_default();
+        prefix.push(".owner-");
+        let number = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        number.is_some_and(|number| number.len() == 32 && number.iter().all(u8::is_ascii_hexdigit))
+    }
+
+    /// What stands where a lock is looked for.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Found {
+        Gone,
+        /// Nobody of this user made it.
+        Strange,
+        Dead,
+        Living,
+    }
+
+    /// A shared lock, so that two who look at once do not take each other for the holder, whose own
+    /// is exclusive. One who holds it while its file is made has that one made anew.
+    fn look(path: &Path) -> Found {
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let flags = flags.bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Gone,
+            Err(_) => return if is_own(path) { Found::Living } else { Found::Strange },
+        };
+        match file.metadata() {
+            Ok(metadata) if metadata.is_file() && metadata.uid() == geteuid().as_raw() => {
+                keep_for_oneself(&file, metadata.mode());
+                let free = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+                if free { Found::Dead } else { Found::Living }
+            }
+            Ok(_) => Found::Strange,
+            Err(_) => Found::Living,
         }
     }
 
-    /// Whether it was a dead one's.
-    fn remove_dead(path: &Path) -> bool {
-        match File::open(path) {
-            Ok(file) => {
-                let dead = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-                if dead {
-                    drop(fs::remove_file(path));
-                }
-                dead
-            }
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+    /// Of one that cannot be opened.
+    fn is_own(path: &Path) -> bool {
+        let own = |file: fs::Metadata| file.is_file() && file.uid() == geteuid().as_raw();
+        fs::symlink_metadata(path).is_ok_and(own)
+    }
+
+    /// Version 0.1.0 let others read its locks, and so lock them.
+    fn keep_for_oneself(file: &File, mode: u32) {
+        if mode & 0o077 != 0 {
+            drop(file.set_permissions(Permissions::from_mode(OWN)));
         }
+    }
+
+    /// A stranger's file in the place of a lock is no proof that its holder is dead, whose lease
+    /// then is waited for.
+    fn is_dead(path: &Path) -> bool {
+        matches!(look(path), Found::Gone | Found::Dead)
     }
 
     #[cfg(test)]
@@ -145,6 +199,83 @@ mod shared {
             drop(two);
             assert!(one.is_dead(&name, &boot));
             assert!(!one.has_peers());
+        }
+
+        /// What a stranger can put where a lock is looked for.
+        fn strange() -> Vec<fn(&Path, &Path)> {
+            let mut ways: Vec<fn(&Path, &Path)> = vec![
+                |_, at| {
+                    let made = std::process::Command::new("mkfifo").arg(at).status().unwrap();
+                    assert!(made.success());
+                },
+                |folder, at| {
+                    let elsewhere = folder.join("elsewhere");
+                    fs::write(&elsewhere, "").unwrap();
+                    std::os::unix::fs::symlink(elsewhere, at).unwrap();
+                },
+                |_, at| std::os::unix::fs::symlink("/dev/zero", at).unwrap(),
+                |_, at| fs::create_dir(at).unwrap(),
+            ];
+            if geteuid().is_root() {
+                ways.push(|_, at| {
+                    fs::write(at, "").unwrap();
+                    std::os::unix::fs::chown(at, Some(65_534), None).unwrap();
+                });
+            }
+            ways
+        }
+
+        #[test]
+        fn what_a_stranger_puts_in_the_place_of_a_lock_is_no_peer_and_proves_no_death() {
+            let folder = crate::store::sqlite::folder::Folder::new();
+            let database = folder.path().join("a.db");
+            let one = Holder::new(&database, false).unwrap();
+            let at = path(&database, &[7; 16]);
+            for put in strange() {
+                put(folder.path(), &at);
+                assert_eq!(look(&at), Found::Strange);
+                assert!(!one.is_dead(&[7; 16], &one.boot) && !one.has_peers());
+                assert!(fs::symlink_metadata(&at).is_ok(), "it is left alone");
+                fs::remove_file(&at).or_else(|_| fs::remove_dir(&at)).unwrap();
+            }
+            fs::write(folder.path().join("a.db.owner-else"), "").unwrap();
+            assert!(!one.has_peers());
+        }
+
+        #[test]
+        fn a_reader_can_neither_open_a_lock_nor_pass_for_a_peer() {
+            let folder = crate::store::sqlite::folder::Folder::new();
+            let database = folder.path().join("a.db");
+            let one = Holder::new(&database, false).unwrap();
+            let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+            assert_eq!(mode(&path(&database, &one.name)), 0o600);
+            // What 0.1.0 left behind, and somebody who reads it.
+            let left = path(&database, &[7; 16]);
+            fs::write(&left, "").unwrap();
+            fs::set_permissions(&left, Permissions::from_mode(0o644)).unwrap();
+            let reader = File::open(&left).unwrap();
+            flock(&reader, FlockOperation::NonBlockingLockShared).unwrap();
+            assert!(one.is_dead(&[7; 16], &one.boot) && !one.has_peers());
+            assert!(!left.exists());
+            // One that lives is kept for its user from now on.
+            fs::write(&left, "").unwrap();
+            fs::set_permissions(&left, Permissions::from_mode(0o644)).unwrap();
+            let holder = File::open(&left).unwrap();
+            flock(&holder, FlockOperation::NonBlockingLockExclusive).unwrap();
+            assert!(one.has_peers());
+            assert_eq!(mode(&left), 0o600);
+        }
+
+        #[test]
+        fn a_folder_with_more_locks_than_are_looked_at_counts_as_shared() {
+            let folder = crate::store::sqlite::folder::Folder::new();
+            let database = folder.path().join("a.db");
+            let one = Holder::new(&database, false).unwrap();
+            for number in 0..=u128::try_from(OWNER_LOCKS).unwrap() {
+                let at = path(&database, &number.to_be_bytes());
+                std::os::unix::fs::symlink("nowhere", at).unwrap();
+            }
+            assert!(one.has_peers());
         }
 
         #[test]
