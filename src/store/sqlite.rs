@@ -36,11 +36,14 @@ mod asked;
 mod changes;
 mod code;
 mod fault;
+mod file;
 #[cfg(test)]
 mod folder;
 mod owner;
 mod room;
 mod schema;
+mod shape;
+mod steps;
 mod table;
 
 use std::fmt;
@@ -83,7 +86,7 @@ impl SqliteStore {
     /// # Errors
     ///
     /// [`StoreError`] with a [`SqliteFault`] as its cause: the file cannot be opened or written, a
-    /// newer version wrote it, or it is not this crate's.
+    /// newer version wrote it, it is not this crate's or was changed, or others can write or own it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::builder(path).open()
     }
@@ -97,6 +100,7 @@ impl SqliteStore {
             synchronous: Synchronous::Commits,
             max_bytes: None,
             exclusive: false,
+            by_group: false,
         }
     }
 
@@ -222,6 +226,7 @@ pub struct SqliteBuilder {
     synchronous: Synchronous,
     max_bytes: Option<u64>,
     exclusive: bool,
+    by_group: bool,
 }
 
 impl SqliteBuilder {
@@ -257,6 +262,15 @@ impl SqliteBuilder {
     /// a second one started by mistake does not start, in place of sharing the sessions.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
+        self
+    }
+
+    /// Takes a file that its group may write. Without it, such a file is refused as
+    /// [`SqliteFault::Exposed`], as one that all others may write or that another user owns always
+    /// is. Kubernetes lets a group write the files of a volume (`fsGroup`); who is in that group can
+    /// then change the file.
+    pub fn writable_by_group(mut self) -> Self {
+        self.by_group = true;
         self
     }
 

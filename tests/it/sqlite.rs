@@ -2,6 +2,7 @@
 
 mod bed;
 mod changes;
+mod damage;
 mod faults;
 mod model;
 mod resealing;
@@ -9,6 +10,8 @@ mod restart;
 mod sealing;
 mod sessions;
 mod shared;
+mod strangers;
+mod traces;
 
 use self::bed::Shared;
 

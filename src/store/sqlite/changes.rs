@@ -30,6 +30,8 @@ pub(super) struct Log<'c> {
     /// When the present batch is written; none if there is nobody to be told.
     now: Option<BootTime>,
     removed_at: BootTime,
+    /// Something was deleted that named a session, and lies in the log of the file still.
+    forgot: bool,
     /// The file's version when it was last read, and up to which number.
     read: Option<(i64, u64)>,
 }
@@ -41,7 +43,7 @@ impl<'c> Log<'c> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         let (now, removed_at, read) = (None, BootTime::default(), None);
-        Ok(Self { conn, holder, note, now, removed_at, read })
+        Ok(Self { conn, holder, note, now, removed_at, forgot: false, read })
     }
 
     /// A batch begins.
@@ -54,7 +56,13 @@ impl<'c> Log<'c> {
     }
 
     pub(super) fn deleted(&mut self, id: &SessionId) -> Done<()> {
+        self.forgot = true;
         self.note(id, None)
+    }
+
+    /// Whether something was forgotten since this was last asked.
+    pub(super) fn take_forgot(&mut self) -> bool {
+        std::mem::take(&mut self.forgot)
     }
 
     fn note(&mut self, id: &SessionId, counters: Option<(u64, u64)>) -> Done<()> {
@@ -78,7 +86,7 @@ impl<'c> Log<'c> {
 
     /// Removes what was told for long enough.
     pub(super) fn remove(&mut self, now: BootTime) -> Done<()> {
-        remove(self.conn, now)?;
+        self.forgot |= remove(self.conn, now)?;
         self.removed_at = now;
         Ok(())
     }
@@ -111,12 +119,15 @@ impl<'c> Log<'c> {
     }
 }
 
-/// Removes what was told for long enough, and what was told before the machine was started.
-pub(super) fn remove(conn: &Connection, now: BootTime) -> rusqlite::Result<()> {
-    let told = code::of_boot(now.before(TOLD_FOR));
-    let remove = "DELETE FROM change WHERE made_at <= ?1 OR made_at > ?2";
-    conn.execute(remove, [told, code::of_boot(now)])?;
-    Ok(())
+/// Removes what was told for long enough, and what was told before the machine was started. True
+/// if deleted sessions are named there.
+pub(super) fn remove(conn: &Connection, now: BootTime) -> rusqlite::Result<bool> {
+    let (told, now) = (code::of_boot(now.before(TOLD_FOR)), code::of_boot(now));
+    let names = "SELECT EXISTS (SELECT 1 FROM change
+        WHERE (made_at <= ?1 OR made_at > ?2) AND generation IS NULL)";
+    let names = conn.query_row(names, [told, now], |row| row.get(0))?;
+    conn.execute("DELETE FROM change WHERE made_at <= ?1 OR made_at > ?2", [told, now])?;
+    Ok(names)
 }
 
 /// The highest number that was given.

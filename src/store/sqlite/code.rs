@@ -87,7 +87,13 @@ pub(super) fn boot(nanos: i64) -> BootTime {
     BootTime::new(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
-/// A counter; those of stores begin at 0 and count by one.
+/// Whether a store can have counted so far and can count on: they begin at 0 and count by one, and
+/// half of all numbers are more than the age of the world has room for.
+pub(super) fn is_count(number: i64) -> bool {
+    (0..=i64::MAX / 2).contains(&number)
+}
+
+/// A counter.
 pub(super) fn of_count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

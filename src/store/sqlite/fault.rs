@@ -20,6 +20,29 @@ pub enum SqliteFault {
     /// The file is another programme's database. It was not touched.
     #[error("the file is another programme's database: name another path")]
     Foreign,
+    /// The file's schema is not this crate's to the letter: somebody added to it or changed it. It
+    /// was not touched.
+    #[error(
+        "the file's schema was changed: remove what was added (triggers, views, tables, indexes), \
+         or restore a backup"
+    )]
+    OtherSchema,
+    /// Somebody else can write the file, or what lies beside it, or owns it.
+    #[error(
+        "others can write or own the file or its log, so they may have changed it: if they have \
+         not, give both to the process's user (chown) and take the right to write from others \
+         (chmod go-w)"
+    )]
+    Exposed,
+    /// The path names no regular file.
+    #[error(
+        "the path, or one beside it that SQLite uses, names no regular file: name another path"
+    )]
+    NotAFile,
+    /// A statement took more steps than any of this crate's takes
+    /// ([`SQLITE_STEPS`](crate::policy::SQLITE_STEPS)).
+    #[error("a statement did not end: the file is damaged, restore a backup")]
+    TooLong,
     /// The file was made for sealed records, and is opened for records in clear.
     #[error("the file's records are sealed: open it without tokens_in_clear")]
     Sealed,
@@ -34,6 +57,9 @@ pub enum SqliteFault {
         "there is no room for new credentials: make some on the file's disk, or raise max_bytes"
     )]
     NoRoom,
+    /// Credentials have more bytes than [`SEALED_BYTES`](crate::policy::SEALED_BYTES).
+    #[error("the credentials are too large for a record: have the server issue shorter tokens")]
+    TooLarge,
     /// Another process held the file for too long.
     #[error("another process held the file for too long")]
     Locked,
@@ -61,14 +87,17 @@ impl From<SqliteFault> for StoreError {
         let kind = match &fault {
             SqliteFault::Newer { .. }
             | SqliteFault::Foreign
+            | SqliteFault::OtherSchema
+            | SqliteFault::Exposed
+            | SqliteFault::NotAFile
             | SqliteFault::Sealed
             | SqliteFault::InClear
             | SqliteFault::ReadOnly
             | SqliteFault::Closed
             | SqliteFault::System(_) => StoreErrorKind::Unavailable,
-            SqliteFault::NoRoom => StoreErrorKind::Full,
+            SqliteFault::NoRoom | SqliteFault::TooLarge => StoreErrorKind::Full,
             SqliteFault::Locked => StoreErrorKind::Slow,
-            SqliteFault::Malformed => StoreErrorKind::Corrupt,
+            SqliteFault::Malformed | SqliteFault::TooLong => StoreErrorKind::Corrupt,
             SqliteFault::Failed { code, .. } => match code & 0xFF {
                 rusqlite::ffi::SQLITE_CORRUPT | rusqlite::ffi::SQLITE_NOTADB => {
                     StoreErrorKind::Corrupt
@@ -135,6 +164,8 @@ pub(super) fn fault(error: &rusqlite::Error) -> SqliteFault {
         SqliteFault::Locked
     } else if is(ErrorCode::DiskFull) {
         SqliteFault::NoRoom
+    } else if is(ErrorCode::OperationInterrupted) {
+        SqliteFault::TooLong
     } else if is(ErrorCode::ReadOnly) {
         SqliteFault::ReadOnly
     } else {

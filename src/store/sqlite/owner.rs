@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use rusqlite::{Connection, Statement};
@@ -18,9 +18,11 @@ use super::alive::Holder;
 use super::fault::{SqliteFault, Undone, is_busy};
 use super::room::Room;
 use super::schema::{self, Refused, lock_pause, patiently};
+use super::steps::Steps;
 use super::table::{Done, Tables};
-use super::{SqliteBuilder, Synchronous};
+use super::{SqliteBuilder, Synchronous, file};
 use crate::clock::{Clock, SystemClock};
+use crate::policy::FORGET_AGAIN;
 use crate::store::StoreError;
 use crate::task;
 
@@ -174,12 +176,12 @@ type Batch = Vec<Box<dyn Job>>;
 
 /// The life of the thread.
 fn own(with: &SqliteBuilder, queue: &Receiver<Message>, opened: &Sender<Result<(), SqliteFault>>) {
-    let (conn, holder, folder) = match file(with) {
+    let (conn, steps, holder, folder) = match file(with) {
         Ok(file) => file,
         Err(fault) => return drop(opened.send(Err(fault))),
     };
     let tables = Room::new(&conn, &folder).and_then(|room| Tables::new(&conn, &holder, room));
-    match tables.and_then(|tables| Owner::new(&conn, &holder, tables, with.synchronous)) {
+    match tables.and_then(|tables| Owner::new(&conn, steps, (&holder, tables), with.synchronous)) {
         Ok(owner) => {
             drop(opened.send(Ok(())));
             owner.run(queue);
@@ -191,21 +193,22 @@ fn own(with: &SqliteBuilder, queue: &Receiver<Message>, opened: &Sender<Result<(
 }
 
 /// The open file, this process's place beside it, and its folder.
-fn file(with: &SqliteBuilder) -> Result<(Connection, Holder, PathBuf), SqliteFault> {
-    schema::create(&with.path)?;
+fn file(with: &SqliteBuilder) -> Result<(Connection, Steps, Holder, PathBuf), SqliteFault> {
+    file::create(&with.path)?;
     // One name for all: who came by another path would look for the owners' locks elsewhere, and
     // take the living for dead.
     let system = |error: std::io::Error| SqliteFault::System(error.kind());
     let path = with.path.canonicalize().map_err(system)?;
     let holder = Holder::new(&path, with.exclusive).map_err(system)?;
-    let conn = schema::open(&path, with)?;
+    let (conn, steps) = schema::open(&path, with)?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-    Ok((conn, holder, folder))
+    Ok((conn, steps, holder, folder))
 }
 
 /// What the thread works with.
 struct Owner<'c> {
     conn: &'c Connection,
+    steps: Steps,
     holder: &'c Holder,
     tables: Tables<'c>,
     synchronous: Synchronous,
@@ -218,6 +221,9 @@ struct Owner<'c> {
     commit: Statement<'c>,
     /// When the last batch had the lock.
     locked: Duration,
+    /// What was forgotten may lie in the log still, since when it was last cut in vain. At first
+    /// because a process that was killed may have left it so.
+    uncut: Option<Duration>,
 }
 
 /// Whether other processes have the file open.
@@ -233,8 +239,8 @@ struct Peers {
 impl<'c> Owner<'c> {
     fn new(
         conn: &'c Connection,
-        holder: &'c Holder,
-        tables: Tables<'c>,
+        steps: Steps,
+        (holder, tables): (&'c Holder, Tables<'c>),
         synchronous: Synchronous,
     ) -> rusqlite::Result<Self> {
         let (clock, peers) = (SystemClock::new(), Peers::default());
@@ -243,6 +249,7 @@ impl<'c> Owner<'c> {
         let (level, locked) = ("", Duration::ZERO);
         Ok(Self {
             conn,
+            steps,
             holder,
             tables,
             synchronous,
@@ -253,11 +260,12 @@ impl<'c> Owner<'c> {
             begin,
             commit,
             locked,
+            uncut: Some(Duration::ZERO),
         })
     }
 
     fn run(mut self, queue: &Receiver<Message>) {
-        while let Ok(Message::Do(first)) = queue.recv() {
+        while let Some(first) = self.next(queue) {
             let mut batch = vec![first];
             let goes_on = fill(&mut batch, queue);
             let writes = batch.iter().any(|job| job.need() != Need::Read);
@@ -269,6 +277,35 @@ impl<'c> Owner<'c> {
                 return;
             }
         }
+    }
+
+    /// The next statement; none if the thread is to end. While something is to be cut from the log,
+    /// that is tried meanwhile.
+    fn next(&mut self, queue: &Receiver<Message>) -> Option<Box<dyn Job>> {
+        loop {
+            let now = self.clock.now().monotonic;
+            if self.uncut.is_some_and(|tried| now.saturating_sub(tried) >= FORGET_AGAIN) {
+                self.cut_log();
+            }
+            let message = match self.uncut {
+                Some(_) => queue.recv_timeout(FORGET_AGAIN),
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match message {
+                Ok(Message::Do(first)) => return Some(first),
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Writes the log back and cuts it to nothing, so that nothing is left of what was forgotten.
+    /// Fails while another process reads, and is then tried again.
+    fn cut_log(&mut self) {
+        let cut = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy = self.conn.query_row(cut, [], |row| row.get::<_, bool>(0));
+        let now = self.clock.now().monotonic;
+        self.uncut = if matches!(busy, Ok(false)) { None } else { Some(now) };
     }
 
     /// Does a batch; false if the thread is to end. While another process has the lock, reads are
@@ -318,12 +355,23 @@ impl<'c> Owner<'c> {
     fn write(&mut self, mut batch: Batch) {
         batch.retain(|job| !job.is_abandoned());
         self.tables.room.ask_again();
+        self.tables.log.take_forgot();
         let firm = batch.iter().any(|job| job.need() == Need::Firm);
         let done = if firm { self.tell_peers() } else { Ok(()) };
-        let done =
-            done.and_then(|()| batch.iter_mut().try_for_each(|job| job.work(&mut self.tables)));
+        let done = done.and_then(|()| {
+            batch.iter_mut().try_for_each(|job| {
+                self.steps.begin();
+                job.work(&mut self.tables)
+            })
+        });
         match done.and_then(|()| self.commit.execute([])) {
-            Ok(_) => batch.into_iter().for_each(|job| job.answer(None)),
+            Ok(_) => {
+                // First, so that nothing is left when it is said to be forgotten.
+                if self.tables.log.take_forgot() {
+                    self.cut_log();
+                }
+                batch.into_iter().for_each(|job| job.answer(None));
+            }
             Err(error) => {
                 // It may have been rolled back already; then there is nothing to be done.
                 drop(self.conn.execute_batch("ROLLBACK"));
@@ -363,6 +411,7 @@ impl<'c> Owner<'c> {
                 if job.is_abandoned() {
                     return Ok(());
                 }
+                self.steps.begin();
                 job.work(&mut self.tables).map_err(Refused::from)
             });
             job.answer(done.err().map(StoreError::from));

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::fault::{SqliteFault, fault, is_busy};
-use super::{SqliteBuilder, Synchronous, changes};
+use super::steps::Steps;
+use super::{SqliteBuilder, Synchronous, changes, code, file, shape};
 use crate::clock::{Clock, SystemClock};
+use crate::policy::SQLITE_STEPS;
 use crate::task;
 
 /// Tells our files from other programmes': "SWRD".
@@ -81,18 +83,27 @@ pub(super) const LOCK_PAUSE: (Duration, Duration) =
 /// SQLite writes back at 4 MB, and only a long read makes it longer.
 const WAL_BYTES: u64 = 64 * 1024 * 1024;
 
-pub(super) fn open(path: &Path, with: &SqliteBuilder) -> Result<Connection, SqliteFault> {
+/// `path` has no links.
+pub(super) fn open(path: &Path, with: &SqliteBuilder) -> Result<(Connection, Steps), SqliteFault> {
+    file::check(path, with.by_group)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
         // No waits of SQLite's: see `LOCK_PAUSE`.
         conn.busy_timeout(Duration::ZERO)?;
+        shape::distrust(&conn)?;
         Ok(conn)
     });
     let mut conn = opened.map_err(|error| fault(&error))?;
-    match patiently(OPENING, || prepare(&mut conn, with)) {
-        Ok(()) => Ok(conn),
+    let steps = Steps::bound(&conn, SQLITE_STEPS);
+    let prepared = patiently(OPENING, || {
+        steps.begin();
+        prepare(&mut conn, with)
+    });
+    // Once more, now that the log is there: SQLite takes one that somebody made meanwhile.
+    match prepared.and_then(|()| file::check(path, with.by_group)) {
+        Ok(()) => Ok((conn, steps)),
         Err(refused) => {
             // A file that is refused is left as it is, its log included.
             drop(conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true));
@@ -146,23 +157,6 @@ impl From<SqliteFault> for Refused {
     }
 }
 
-/// Makes the file if there is none, for nobody but the process's own user: names of tenants and
-/// sessions are in clear in it. What SQLite puts beside it gets the same permissions.
-///
-/// A file that is there is not opened: to close it would drop the locks that SQLite has on it in
-/// this process, because POSIX locks belong to the process.
-pub(super) fn create(path: &Path) -> Result<(), SqliteFault> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(SqliteFault::System(error.kind())),
-    }
-}
-
 fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
     // Before anything is written: also the kind of journal is a write.
     let version = recognized(conn)?;
@@ -174,7 +168,7 @@ fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
         return Err(SqliteFault::ReadOnly.into());
     }
     conn.execute_batch(&format!(
-        "PRAGMA journal_size_limit = {WAL_BYTES}; PRAGMA trusted_schema = OFF;
+        "PRAGMA journal_size_limit = {WAL_BYTES}; PRAGMA secure_delete = ON;
          PRAGMA synchronous = FULL"
     ))?;
     if let Some(bytes) = with.max_bytes {
@@ -183,11 +177,29 @@ fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }
     migrate(conn, version, MIGRATIONS, with.in_clear)?;
-    let in_clear: bool = conn.query_row("SELECT in_clear FROM store", [], |row| row.get(0))?;
-    match (in_clear, with.in_clear) {
+    match (sound(conn)?, with.in_clear) {
         (true, false) => Err(SqliteFault::InClear.into()),
         (false, true) => Err(SqliteFault::Sealed.into()),
         (true, true) | (false, false) => Ok(()),
+    }
+}
+
+/// Whether the file is for records in clear, if what it says of itself can be: what counts on
+/// without end would have no number left.
+fn sound(conn: &Connection) -> Result<bool, Refused> {
+    let malformed = || Refused::Fault(SqliteFault::Malformed);
+    let sql = "SELECT in_clear, removed, deleted, (SELECT max(seq) FROM sqlite_sequence) FROM store";
+    let numbers = |row: &Row<'_>| Ok((0..4).map(|at| row.get::<_, Option<i64>>(at)).collect());
+    let read: Option<Vec<_>> = conn.query_row(sql, [], numbers).optional()?;
+    let read: Vec<Option<i64>> = read
+        .ok_or_else(malformed)?
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|_| malformed())?;
+    let in_bounds = |number: &Option<i64>| number.is_none_or(|number| code::is_count(number));
+    match read.first() {
+        Some(Some(in_clear @ (0 | 1))) if read.iter().all(in_bounds) => Ok(*in_clear == 1),
+        Some(_) | None => Err(malformed()),
     }
 }
 
@@ -199,14 +211,20 @@ fn recognized(conn: &mut Connection) -> Result<i64, Refused> {
     let (version, application) = (read("PRAGMA user_version")?, read("PRAGMA application_id")?);
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if application != APPLICATION {
-        let empty = read("SELECT count(*) FROM sqlite_schema")? == 0;
-        let fresh = version == 0 && application == 0 && empty;
+        let fresh = version == 0 && application == 0 && shape::is_empty(&snapshot)?;
         return if fresh { Ok(0) } else { Err(SqliteFault::Foreign.into()) };
     }
     if version > known {
         return Err(SqliteFault::Newer { found: version, known }.into());
     }
+    shape::check(&snapshot, of_version(MIGRATIONS, version))?;
     Ok(version)
+}
+
+/// Those that make a file of this version.
+fn of_version<'m, 's>(migrations: &'m [&'s str], version: i64) -> &'m [&'s str] {
+    let done = usize::try_from(version).unwrap_or(0);
+    migrations.get(..done).unwrap_or(migrations)
 }
 
 /// Brings the file to the newest version, all of it or nothing. This writes also where there is
@@ -223,8 +241,9 @@ fn migrate(
     if found < version {
         return Err(SqliteFault::Foreign.into());
     }
-    let done = usize::try_from(found).unwrap_or(0);
-    for migration in migrations.iter().skip(done) {
+    let done = of_version(migrations, found);
+    shape::check(&transaction, done)?;
+    for migration in migrations.iter().skip(done.len()) {
         transaction.execute_batch(migration)?;
     }
     if found == 0 {
@@ -282,7 +301,7 @@ mod tests {
     fn a_migration_that_fails_leaves_the_version_before() {
         let mut conn = Connection::open_in_memory().unwrap();
         migrate(&mut conn, 0, &[VERSION_1], false).map_err(|_| "refused").unwrap();
-        let broken = ["", "CREATE TABLE more (a); CREATE TABLE more (a)"];
+        let broken = [VERSION_1, "CREATE TABLE more (a); CREATE TABLE more (a)"];
         assert!(migrate(&mut conn, 1, &broken, false).is_err());
         assert_eq!(recognized(&mut conn).map_err(|_| "refused").unwrap(), 1);
         conn.query_row("SELECT count(*) FROM more", [], |_| Ok(())).unwrap_err();

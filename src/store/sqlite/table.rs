@@ -7,9 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, params, params_fro
 use super::alive::Holder;
 use super::changes::Log;
 use super::code;
-use super::fault::Undone;
+use super::fault::{SqliteFault, Undone};
 use super::room::Room;
 use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::policy::SEALED_BYTES;
 use crate::store::seal::Sealed;
 use crate::store::statement::Fences;
 use crate::store::{Attempt, Due, Filter, Holder as Life, Lease, Owner, Record};
@@ -40,6 +41,10 @@ const CLAIM: &str = "UPDATE session SET fence = ?4, phase = ?5, lease_owner = ?6
         lease_intent = ?7, lease_before = ?8, lease_from = ?9, lease_until = ?10,
         lease_holder = ?11, lease_boot = ?12, tries = ?13
     WHERE provider = ?1 AND tenant = ?2 AND token_id = ?3";
+
+/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
+const MOST_HOLDER: usize = 16;
+const MOST_BOOT: usize = 64;
 
 const OF_ID: &str = "provider = ?1 AND tenant = ?2 AND token_id = ?3";
 
@@ -129,6 +134,9 @@ impl<'c> Tables<'c> {
         let hold = hold.filter(|_| lease.is_some());
         let (provider, tenant, token_id) = key(id);
         let held = record.credentials.as_ref().or(record.outbox.as_ref());
+        if held.is_some_and(|sealed| sealed.bytes.len() > SEALED_BYTES) {
+            return Err(Undone::Told(SqliteFault::TooLarge.into()));
+        }
         let bytes = |sealed: &Option<Sealed>| sealed.as_ref().map(|sealed| sealed.bytes.to_vec());
         self.put.execute(params![
             provider,
@@ -312,7 +320,8 @@ pub(super) fn most(limit: usize) -> i64 {
 }
 
 pub(super) fn count(number: i64) -> Done<u64> {
-    u64::try_from(number).map_err(|_| Undone::malformed())
+    let counted = u64::try_from(number).ok().filter(|_| code::is_count(number));
+    counted.ok_or_else(Undone::malformed)
 }
 
 /// The id that stands in three columns from `at` on.
@@ -331,7 +340,13 @@ fn stored(row: &Row<'_>, holder: &Holder) -> Done<Stored> {
         _ => None,
     };
     let sealed = |at| -> Done<Option<Sealed>> {
-        let Some(bytes) = row.get::<_, Option<Vec<u8>>>(at)? else { return Ok(None) };
+        let Some(bytes) = row.get_ref(at)?.as_blob_or_null().map_err(|_| damaged())? else {
+            return Ok(None);
+        };
+        // Looked at before it is copied.
+        if bytes.len() > SEALED_BYTES {
+            return Err(damaged());
+        }
         Ok(Some(Sealed { made: made.ok_or_else(damaged)?, bytes: bytes.into() }))
     };
     let (credentials, outbox) = (sealed(13)?, sealed(14)?);
@@ -359,8 +374,13 @@ fn stored(row: &Row<'_>, holder: &Holder) -> Done<Stored> {
 /// says of it stays as it is.
 fn lease(row: &Row<'_>, holder: &Holder) -> Done<Option<(Lease, Hold)>> {
     let Some(owner) = row.get::<_, Option<i64>>(4)? else { return Ok(None) };
-    let hold =
-        Hold { holder: row.get(9)?, boot: row.get(10)?, from: row.get(7)?, until: row.get(8)? };
+    let holder_name = row.get_ref(9)?.as_blob().map_err(|_| Undone::malformed())?;
+    let boot = row.get_ref(10)?.as_str().map_err(|_| Undone::malformed())?;
+    if holder_name.len() > MOST_HOLDER || boot.len() > MOST_BOOT {
+        return Err(Undone::malformed());
+    }
+    let (boot, from, until) = (boot.to_owned(), row.get(7)?, row.get(8)?);
+    let hold = Hold { holder: holder_name.to_vec(), boot, from, until };
     let (until, life) = if hold.boot != holder.boot {
         // Counted by a clock that began again since.
         (crate::clock::BootTime::default(), Life::Dead)

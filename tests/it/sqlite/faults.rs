@@ -19,11 +19,11 @@ use super::bed::{Folder, access, claim, credentials, exchange, id, now, ring};
 
 const MIB: u64 = 1024 * 1024;
 
-fn fault(failed: &StoreError) -> SqliteFault {
+pub fn fault(failed: &StoreError) -> SqliteFault {
     failed.source().unwrap().downcast_ref::<SqliteFault>().unwrap().clone()
 }
 
-fn sql(folder: &Folder, sql: &str) {
+pub fn sql(folder: &Folder, sql: &str) {
     rusqlite::Connection::open(folder.database()).unwrap().execute_batch(sql).unwrap();
 }
 
@@ -171,6 +171,9 @@ async fn a_file_that_cannot_be_written_is_refused_before_anything_is_claimed() {
     };
     mode(folder.path(), 0o777);
     mode(&folder.database(), 0o444);
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(folder.database(), Some(65_534), None).unwrap();
+    }
     let builder = folder.builder();
     let open = move || {
         if rustix::process::geteuid().is_root() {
@@ -181,6 +184,11 @@ async fn a_file_that_cannot_be_written_is_refused_before_anything_is_claimed() {
     let refused = std::thread::spawn(open).join().unwrap().unwrap_err();
     assert_eq!(refused.kind(), StoreErrorKind::Unavailable, "{:?}", refused.source());
     mode(&folder.database(), 0o600);
+    if rustix::process::geteuid().is_root() {
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            std::os::unix::fs::chown(entry.unwrap().path(), Some(0), None).unwrap();
+        }
+    }
     assert!(folder.store().load(&id("a")).await.unwrap().is_some());
 }
 
