@@ -180,6 +180,25 @@ async fn a_ring_without_the_key_and_one_with_another_key_of_its_number_open_noth
 }
 
 #[tokio::test]
+async fn a_login_of_one_application_is_not_finished_by_another_that_shares_its_keys() {
+    let (house, login, back) = come_back().await;
+    let named = Supervisor::builder()
+        .application("another")
+        .clock(house.clock.clone())
+        .key_ring(house.ring.clone())
+        .transport(TransportConfig::default().allow_loopback_http())
+        .provider("oauth2", logging_in(&house.server))
+        .start()
+        .await
+        .unwrap();
+    let finished = finish(&named.sessions("oauth2").unwrap(), &login, &back).await;
+    assert_eq!(refused(finished), (ErrorKind::InvalidInput, TicketFault::Altered));
+    assert_eq!(house.codes(), 0);
+    assert!(login.ticket.fits_cookie());
+    house.finish(&login, &back).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_ring_that_is_reloaded_opens_what_its_older_keys_sealed_until_they_are_removed() {
     let (house, old, old_back) = come_back().await;
     let older = house.begin("other").await;
