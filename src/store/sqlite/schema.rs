@@ -188,7 +188,8 @@ fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
 /// without end would have no number left.
 fn sound(conn: &Connection) -> Result<bool, Refused> {
     let malformed = || Refused::Fault(SqliteFault::Malformed);
-    let sql = "SELECT in_clear, removed, deleted, (SELECT max(seq) FROM sqlite_sequence) FROM store";
+    let sql =
+        "SELECT in_clear, removed, deleted, (SELECT max(seq) FROM sqlite_sequence) FROM store";
     let numbers = |row: &Row<'_>| Ok((0..4).map(|at| row.get::<_, Option<i64>>(at)).collect());
     let read: Option<Vec<_>> = conn.query_row(sql, [], numbers).optional()?;
     let read: Vec<Option<i64>> = read
@@ -196,7 +197,7 @@ fn sound(conn: &Connection) -> Result<bool, Refused> {
         .into_iter()
         .collect::<Result<_, _>>()
         .map_err(|_| malformed())?;
-    let in_bounds = |number: &Option<i64>| number.is_none_or(|number| code::is_count(number));
+    let in_bounds = |number: &Option<i64>| number.is_none_or(code::is_count);
     match read.first() {
         Some(Some(in_clear @ (0 | 1))) if read.iter().all(in_bounds) => Ok(*in_clear == 1),
         Some(_) | None => Err(malformed()),
