@@ -108,10 +108,17 @@ mod tests {
 
     #[test]
     fn every_code_is_read_as_what_was_written_and_others_are_not_read() {
-        for code in -1..=7 {
+        for code in -1..=8 {
             assert_eq!(phase(code).map(of_phase), (0..=5).contains(&code).then_some(code));
             assert_eq!(intent(code).map(of_intent), (0..=1).contains(&code).then_some(code));
             assert_eq!(lost(code).map(of_lost), (0..=7).contains(&code).then_some(code));
+        }
+    }
+
+    #[test]
+    fn a_count_has_room_to_be_counted_on() {
+        for (number, good) in [(-1, false), (0, true), (i64::MAX / 2, true), (i64::MAX, false)] {
+            assert_eq!(is_count(number), good, "{number}");
         }
     }
 
