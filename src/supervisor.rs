@@ -142,7 +142,8 @@ impl Supervisor {
     /// handed out. Grants and adoptions that are queued and have not begun get `ShuttingDown` at
     /// once, with the [`outcome`](crate::Error::outcome) `NotSent`. Queued revocations and
     /// [`forget`](Session::forget)s are carried out; those that have not begun when `within` has
-    /// passed get `ShuttingDown`. Call it after the server that hands out requests has stopped, not before.
+    /// passed get `ShuttingDown`. Call it after the server that hands out requests has stopped, not
+    /// before.
     ///
     /// # Cancel safety
     ///
