@@ -218,10 +218,11 @@ impl Provider for OAuth1 {
         else {
             return Ok(Revoked::NotSupported);
         };
-        let request = Request::builder()
-            .method(Method::DELETE)
-            .uri(self.site.url_below(TOKENS, id))
-            .body(Bytes::new());
+        // By such an id no token can be deleted, now or later.
+        let Ok(url) = self.site.url_below(TOKENS, id) else {
+            return Ok(Revoked::NotSupported);
+        };
+        let request = Request::builder().method(Method::DELETE).uri(url).body(Bytes::new());
         let (mut parts, body) = request.map_err(unusable).map_err(unsent)?.into_parts();
         let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));
         signer.sign(&mut parts, wire.now()).map_err(unsent)?;

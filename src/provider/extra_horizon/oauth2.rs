@@ -158,7 +158,7 @@ impl OAuth2 {
                 self.request(self.site.url(TOKENS), members.chain(redirect).chain(verifier))
             }
             OAuth2Grant::Oidc(grant) => {
-                let url = self.site.url_below("/auth/v2/oidc/providers", &grant.provider);
+                let url = self.site.url_below("/auth/v2/oidc/providers", &grant.provider)?;
                 let code = grant.code.expose_secret();
                 self.request(format!("{url}/oAuth2Login"), [("authorizationCode", code)])
             }

@@ -12,7 +12,7 @@ use super::fault::{self, Fault, Sent};
 use super::record::{self, Mark, Own, TokenPage, TokenRecord};
 use super::site::Site;
 use super::{Attributes, OAuth1, OAuth2, SsoToken, oauth1, oauth2, unusable};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::provider::wire::lenient::{secret, text};
 use crate::provider::wire::{self, rfc3339};
 use crate::provider::{Effect, ExchangeError, Operation, Wire};
@@ -306,10 +306,7 @@ fn is_own(mark: Option<Mark>, held: &Tokens<Attributes>) -> bool {
 }
 
 fn delete(site: &Site, path: &str, id: &str) -> Result<Request<Bytes>> {
-    if id.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidInput).about("the record's id is empty"));
-    }
-    let request = Request::builder().method(Method::DELETE).uri(site.url_below(path, id));
+    let request = Request::builder().method(Method::DELETE).uri(site.url_below(path, id)?);
     request.body(Bytes::new()).map_err(unusable)
 }
 

@@ -45,12 +45,9 @@ impl Site {
         format!("{}{path}", self.base)
     }
 
-    /// As [`url`](Self::url), with one more segment, which is escaped.
-    pub(super) fn url_below(&self, path: &str, segment: &str) -> String {
-        let mut url = self.url(path);
-        url.push('/');
-        super::sign::encode(segment.as_bytes(), &mut |piece| url.push_str(piece));
-        url
+    /// As [`url`](Self::url), with one more segment, which is escaped and stays in its place.
+    pub(super) fn url_below(&self, path: &str, segment: &str) -> Result<String> {
+        wire::url_below(&self.url(path), segment)
     }
 
     pub(super) fn authority(&self) -> &Url {
@@ -127,7 +124,11 @@ mod tests {
     #[test]
     fn a_segment_cannot_leave_its_place() {
         let site = Site::new("x.io").unwrap();
-        let url = site.url_below("/tokens", "../a?b#c/é");
+        let url = site.url_below("/tokens", "../a?b#c/é").unwrap();
         assert_eq!(url, "https://api.x.io/tokens/..%2Fa%3Fb%23c%2F%C3%A9");
+        for other in ["", ".", ".."] {
+            let error = site.url_below("/tokens", other).unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::InvalidInput, "{other:?}");
+        }
     }
 }

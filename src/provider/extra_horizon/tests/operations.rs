@@ -124,6 +124,34 @@ async fn revoking_deletes_the_token_by_its_id_where_that_is_known() {
     let unknown = Tokens::new(Attributes::new("user")).access("a", None).token_secret("s");
     assert_eq!(client.revoke(&wire, &unknown).await.unwrap(), Revoked::NotSupported);
     assert_eq!(oauth2().revoke(&wire, &held).await.unwrap(), Revoked::NotSupported);
+    // Signed, and at another path than that of the token.
+    let elsewhere = Tokens::new(Attributes::new("user").token_id("..")).access("acc", None);
+    let elsewhere = elsewhere.token_secret("sec");
+    assert_eq!(client.revoke(&wire, &elsewhere).await.unwrap(), Revoked::NotSupported);
+}
+
+#[test]
+fn a_record_id_that_would_lead_to_another_path_is_refused_before_it_is_signed() {
+    for id in ["", ".", ".."] {
+        let deleting = [
+            Operation::<OAuth1>::request(&DeleteToken::new(id), &one(HOST), &held()),
+            Operation::<OAuth2>::request(&DeleteToken::new(id), &public(HOST), &held()),
+            DeleteRefreshToken::new(id).request(&public(HOST), &held()),
+        ];
+        for request in deleting {
+            assert_eq!(request.unwrap_err().kind(), ErrorKind::InvalidInput, "{id:?}");
+        }
+    }
+    let request = Operation::<OAuth1>::request(&DeleteToken::new("../.."), &one(HOST), &held());
+    assert_eq!(request.unwrap().uri().path(), "/auth/v2/oauth1/tokens/..%2F..");
+}
+
+#[tokio::test]
+async fn the_name_of_an_openid_provider_stays_in_its_place_too() {
+    let bench = Bench::new();
+    let grant = OidcLogin::new("..", "code").into();
+    let failed = public(HOST).establish(&bench.wire(), grant).await.unwrap_err();
+    assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
 }
 
 fn line(request: &Request<Bytes>) -> String {
