@@ -61,7 +61,7 @@ pub struct IOffice {
     revoke_method: Method,
     in_query: bool,
     client_secret: Option<(HeaderName, HeaderValue)>,
-    require_state: bool,
+    state_may_be_missing: bool,
     encoding: Encoding,
     rotation: Rotation,
 }
@@ -98,7 +98,7 @@ impl IOffice {
             revoke_method: Method::GET,
             in_query: false,
             client_secret: None,
-            require_state: false,
+            state_may_be_missing: false,
             encoding: Encoding::Latin1,
             rotation: Rotation::Strict,
         })
@@ -185,12 +185,18 @@ impl IOffice {
         Ok(self)
     }
 
-    /// Whether a login whose redirect has no `state` is refused. Defaults to `false`: the redirect
-    /// in the document, `#code=..&appCode=..`, has none, so the login's ticket alone binds the
-    /// browser to the session. A state that does come back is always checked.
+    /// Accepts a login whose redirect has no `state`. By default such a login is refused as
+    /// `Refused(LoginStateMismatch)`.
+    ///
+    /// The price is login CSRF (RFC 6749 section 10.12): whoever makes a user's browser open a link
+    /// with a code of their own, while that user's login is under way, puts themselves in the user's
+    /// place, and the user's session then acts for them. The ticket does not prevent that.
+    ///
+    /// Use it only for a site that sends no state back. The redirect in the document,
+    /// `#code=..&appCode=..`, has none. A state that comes back is checked in any case.
     #[must_use]
-    pub fn require_state(mut self, required: bool) -> Self {
-        self.require_state = required;
+    pub fn allow_login_csrf_where_state_is_missing(mut self) -> Self {
+        self.state_may_be_missing = true;
         self
     }
 

@@ -293,11 +293,11 @@ async fn a_sign_in_whose_answer_is_lost_leaves_the_former_session_and_may_be_rep
 }
 
 #[tokio::test]
-async fn a_login_through_a_browser_comes_back_with_a_fragment_and_without_a_state() {
+async fn a_login_through_a_browser_comes_back_with_a_fragment_and_its_state() {
     let office = Office::open(|provider| provider.scope("rooms").unwrap()).await;
     let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
     let back = office.browse(login.url.as_str()).await;
-    assert!(back.starts_with(&format!("{CALLBACK}#code=")) && !back.contains("state"), "{back}");
+    assert!(back.starts_with(&format!("{CALLBACK}#code=")) && back.contains("state="), "{back}");
     let (session, Establishment::Active(attributes)) =
         office.sessions.finish_login(&login.ticket, &back).await.unwrap();
     let Attributes { scope, app_code, .. } = attributes;
@@ -316,20 +316,35 @@ async fn a_login_through_a_browser_comes_back_with_a_fragment_and_without_a_stat
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::NotPermitted));
 }
 
+/// Without the state that it came back with.
+fn stateless(back: &str) -> String {
+    back.split_once("&state=").unwrap().0.to_owned()
+}
+
+/// 1. A user's login is under way. 2. A stranger logs in, and has the user's browser open the
+/// address that the stranger's own came back to, with and without its state. 3. The user goes on.
 #[tokio::test]
-async fn a_state_of_another_login_is_refused_and_a_missing_one_where_it_is_required() {
-    let office = Office::open(|provider| provider.require_state(true)).await;
+async fn a_strangers_code_does_not_end_a_users_login_and_the_ticket_stays_good() {
+    let office = Office::open(|provider| provider).await;
     let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
+    let strangers = office.sessions.begin_login(key("eve"), ()).await.unwrap();
+    let forged = office.browse(strangers.url.as_str()).await;
+    for forged in [stateless(&forged), format!("{}&state=", stateless(&forged)), forged] {
+        let error = office.sessions.finish_login(&login.ticket, &forged).await.unwrap_err();
+        let mismatch = ErrorKind::Refused(Refusal::LoginStateMismatch);
+        assert_eq!(error.kind(), mismatch, "{forged}");
+    }
+    assert_eq!(office.server.count(Endpoint::AuthorizationCode), 0);
     let back = office.browse(login.url.as_str()).await;
-    let finish = |redirect: String| {
-        let (sessions, ticket) = (office.sessions.clone(), login.ticket.clone());
-        async move { sessions.finish_login(&ticket, &redirect).await.map(drop) }
-    };
-    let mismatch = ErrorKind::Refused(Refusal::LoginStateMismatch);
-    assert_eq!(finish(back.clone()).await.unwrap_err().kind(), mismatch);
-    assert_eq!(finish(format!("{back}&state=other")).await.unwrap_err().kind(), mismatch);
-    let state = login.url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
-    finish(format!("{back}&state={state}")).await.unwrap();
+    office.sessions.finish_login(&login.ticket, &back).await.map(drop).unwrap();
+}
+
+#[tokio::test]
+async fn a_site_that_sends_no_state_back_needs_the_setting_that_names_the_price() {
+    let office = Office::open(IOffice::allow_login_csrf_where_state_is_missing).await;
+    let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
+    let back = stateless(&office.browse(login.url.as_str()).await);
+    office.sessions.finish_login(&login.ticket, &back).await.map(drop).unwrap();
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl RedirectLogin for IOffice {
         Ok(url)
     }
 
-    /// The fragment `#code=<code>&appCode=<app code>`, the whole URL, or the form that
+    /// The fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form that
     /// [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
     fn login_grant(&self, redirect: &str, login: &LoginRequest<'_>, (): &()) -> Result<Grant> {
         let fields = wire::redirect_fields(redirect)?;
@@ -31,7 +31,7 @@ impl RedirectLogin for IOffice {
             let words = "the redirect is no answer to a login";
             return Err(Error::new(ErrorKind::InvalidInput).about(words));
         }
-        if self.require_state || fields.contains("state") {
+        if !self.state_may_be_missing || fields.contains("state") {
             fields.check_state(login)?;
         }
         if let Some(code) = fields.get("error") {

@@ -45,33 +45,39 @@ fn a_login_has_the_five_parameters_and_no_challenge() {
 
 #[test]
 fn the_code_is_in_a_fragment_a_url_or_the_form_of_the_relay() {
-    let fragment = "code=c%2F1&appCode=a+1";
-    for redirect in [
-        format!("#{fragment}"),
-        format!("{CALLBACK}#{fragment}"),
-        fragment.to_owned(),
-        format!("{fragment}&state=s-1%26"),
-    ] {
+    let fragment = "code=c%2F1&appCode=a+1&state=s-1%26";
+    for redirect in [format!("#{fragment}"), format!("{CALLBACK}#{fragment}"), fragment.to_owned()]
+    {
         let code = code_of(login_grant(&client(), &redirect).unwrap());
         assert_eq!(code.code.expose_secret(), "c/1");
         assert_eq!((code.app_code.as_deref(), code.scope.as_deref()), (Some("a 1"), Some("email")));
     }
-    assert_eq!(code_of(login_grant(&client(), "#code=c").unwrap()).app_code, None);
+    assert_eq!(code_of(login_grant(&client(), "#code=c&state=s-1%26").unwrap()).app_code, None);
 }
 
 #[test]
-fn a_state_that_comes_back_is_checked_and_one_that_does_not_only_where_it_must() {
-    let strict = client().require_state(true);
-    for other in ["#code=canary&state=s-1", "#code=canary&state=", "#state=canary&error=x"] {
-        for client in [&client(), &strict] {
-            let error = login_grant(client, other).unwrap_err();
-            assert_eq!(error.kind(), MISMATCH, "{other}");
-            assert!(!format!("{error:?}").contains("canary"));
-        }
+fn an_answer_without_the_logins_own_state_is_refused() {
+    for other in [
+        "#code=canary",
+        "#error=canary",
+        "#code=canary&state=s-1",
+        "#code=canary&state=",
+        "#state=canary&error=x",
+    ] {
+        let error = login_grant(&client(), other).unwrap_err();
+        assert_eq!(error.kind(), MISMATCH, "{other}");
+        assert!(!format!("{error:?}").contains("canary"));
     }
-    assert_eq!(login_grant(&strict, "#code=c").unwrap_err().kind(), MISMATCH);
-    login_grant(&strict, "#code=c&state=s-1%26").unwrap();
-    login_grant(&client(), "#code=c").unwrap();
+    login_grant(&client(), "#code=c&state=s-1%26").unwrap();
+}
+
+#[test]
+fn a_missing_state_is_accepted_only_by_a_setting_that_names_the_price_and_a_wrong_one_never() {
+    let open = client().allow_login_csrf_where_state_is_missing();
+    login_grant(&open, "#code=c").unwrap();
+    for wrong in ["#code=c&state=s-1", "#code=c&state="] {
+        assert_eq!(login_grant(&open, wrong).unwrap_err().kind(), MISMATCH, "{wrong}");
+    }
 }
 
 #[test]
@@ -86,7 +92,7 @@ fn a_redirect_without_a_code_is_no_login() {
         ("server_error", ErrorKind::RetryLater),
         ("odd", ErrorKind::Refused(Refusal::Other)),
     ] {
-        let error = login_grant(&client(), &format!("#error={code}")).unwrap_err();
+        let error = login_grant(&client(), &format!("#error={code}&state=s-1%26")).unwrap_err();
         assert_eq!((error.kind(), error.provider_code()), (kind, Some(code)));
     }
 }

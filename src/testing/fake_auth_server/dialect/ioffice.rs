@@ -74,14 +74,15 @@ fn token_route(call: &Call) -> Route {
 }
 
 impl State {
-    /// All five parameters are needed. The state is not in the redirect.
+    /// All five parameters are needed. The state comes back, although the document does not say
+    /// so.
     fn ioffice_login(&mut self, call: &Call, now: Now) -> Result<Reply, Refusal> {
         let form = call.form()?;
         let client = form.required("client_id")?;
         if !self.registry.knows(client) {
             return Err(Refusal::InvalidClient);
         }
-        form.required("state")?;
+        let state = form.required("state")?;
         let (redirect_uri, scope) = (form.required("redirect_uri")?, form.required("scope")?);
         if form.required("response_type")? != "code" {
             return Err(Refusal::InvalidRequest);
@@ -93,12 +94,16 @@ impl State {
         let user = match &self.login {
             FakeLogin::Approve(user) => user.clone(),
             FakeLogin::Deny(code) => {
-                return Ok(Reply::sent_back(back(&[("error", code)]), Some(code.clone())));
+                return Ok(Reply::sent_back(
+                    back(&[("error", code), ("state", state)]),
+                    Some(code.clone()),
+                ));
             }
         };
         let asked = Some((redirect_uri.to_owned(), scope.to_owned()));
         let code = self.ioffice_code(user, client.to_owned(), asked, now);
-        Ok(Reply::sent_back(back(&[("code", &code), ("appCode", APP_CODE)]), None))
+        let fields = [("code", &*code), ("appCode", APP_CODE), ("state", state)];
+        Ok(Reply::sent_back(back(&fields), None))
     }
 
     fn ioffice_auth(&mut self, call: &Call, now: Now) -> Result<Reply, Refused> {
