@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use parking_lot::Mutex;
 use session_warden::provider::oauth2::{LoginOptions, OAuth2, UserInfo};
 use session_warden::session::Revocation;
@@ -33,12 +33,13 @@ pub(super) async fn login(State(app): State<App>) -> Result<Response, Failed> {
 
 pub(super) async fn callback(
     State(app): State<App>,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
     let ticket = Ticket::parse(cookie(&headers, "__Host-ticket"))?;
-    let query = query.unwrap_or_default();
-    let (session, Establishment::Active(_)) = app.sessions.finish_login(&ticket, &query).await?;
+    // Path and query: an answer that does not name its server must have come to our redirect URI.
+    let back = uri.to_string();
+    let (session, Establishment::Active(_)) = app.sessions.finish_login(&ticket, &back).await?;
     let user = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
     let cookies = [set_cookie("__Host-user", &user, 86_400), set_cookie("__Host-ticket", "", 0)];
     app.users.lock().insert(user, session);

@@ -8,6 +8,7 @@ mod discovery;
 mod grant;
 mod login;
 mod operation;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,6 @@ use super::{
     Signing, Wire, bearer, wire,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
-use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of a server that speaks OAuth 2.0 as the standard has it.
@@ -69,6 +69,10 @@ pub struct OAuth2 {
     authority: Url,
     client_id: String,
     authentication: Authentication,
+    /// What the server calls itself, where that is known.
+    issuer: Option<Issuer>,
+    /// The answer to a login has to name the issuer, whatever the metadata say.
+    issuer_is_required: bool,
     /// As configured. They go before those that the metadata names.
     optional: Optional,
     redirect_uri: Option<String>,
@@ -117,8 +121,9 @@ impl OAuth2 {
     pub fn discover(issuer: &str, client_id: &str) -> Result<Self> {
         let issuer = Issuer::new(issuer)?;
         let authority = issuer.url().clone();
+        let known = Some(issuer.clone());
         let server = Server::Discovered { issuer, endpoints: OnceCell::new() };
-        Self::at(server, authority, client_id)
+        Ok(Self { issuer: known, ..Self::at(server, authority, client_id)? })
     }
 
     fn at(server: Server, mut authority: Url, client_id: &str) -> Result<Self> {
@@ -132,6 +137,8 @@ impl OAuth2 {
             authority,
             client_id: client_id.to_owned(),
             authentication: Authentication::Public,
+            issuer: None,
+            issuer_is_required: false,
             optional: Optional::default(),
             redirect_uri: None,
             scope: None,
@@ -140,118 +147,6 @@ impl OAuth2 {
             mints_itself: false,
             refresh_lifetime: None,
         })
-    }
-
-    /// Says who it is in the `Authorization` header (RFC 6749 section 2.3.1, which every server
-    /// must understand). In place of a public client, or of another secret.
-    #[must_use]
-    pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
-        self.authentication = Authentication::basic(&self.client_id, &secret.into());
-        self
-    }
-
-    /// Says who it is in the body (RFC 6749 section 2.3.1), for servers that want it there.
-    #[must_use]
-    pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
-        self.authentication = Authentication::Post(secret.into());
-        self
-    }
-
-    /// Asks for this scope, names with spaces between them (RFC 6749 section 3.3), with every
-    /// grant that names none. A refresh does not repeat it, which means: the same as before.
-    #[must_use]
-    pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
-        self
-    }
-
-    /// Where tokens are revoked (RFC 7009 section 2), in place of what the metadata says.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
-    pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.revocation = Some(wire::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// Where browsers are sent to log in (RFC 6749 section 3.1), in place of what the metadata
-    /// says. A query of its own is kept.
-    ///
-    /// # Errors
-    ///
-    /// As [`revocation_endpoint`](Self::revocation_endpoint).
-    pub fn authorization_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.authorization = Some(wire::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// Where browsers come back to (RFC 6749 section 3.1.2), exactly as it is registered at the
-    /// server. Logins through a browser need it.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has a parameter in its query
-    /// that is one of the answer (`code`, `state`, `iss`, `error`) or is there twice.
-    pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
-        login::check_redirect_uri(uri)?;
-        self.redirect_uri = Some(uri.to_owned());
-        Ok(self)
-    }
-
-    /// Where the server tells what it thinks of a token (RFC 7662 section 2), in place of what the
-    /// metadata says. [`Introspect`] needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`revocation_endpoint`](Self::revocation_endpoint).
-    pub fn introspection_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.introspection = Some(wire::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// Where the server tells who the user is (`OpenID` Connect Core 1.0 section 5.3), in place of
-    /// what the metadata says. [`UserInfo`] needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`revocation_endpoint`](Self::revocation_endpoint).
-    pub fn userinfo_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.userinfo = Some(wire::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
-    /// what is not known is taken for that.
-    #[must_use]
-    pub fn rotation(mut self, rotation: Rotation) -> Self {
-        self.rotation = rotation;
-        self
-    }
-
-    /// What a revocation ends at the server (RFC 7009 section 2.1). Defaults to
-    /// [`RevocationReach::Unknown`]: some servers keep one grant for each user and client, and end
-    /// all of its tokens.
-    #[must_use]
-    pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
-        self.revocation_reach = reach;
-        self
-    }
-
-    /// Sessions mint themselves with the client's own right (RFC 6749 section 4.4), also when
-    /// they were never established or are lost. The client needs a secret.
-    #[must_use]
-    pub fn client_credentials(mut self) -> Self {
-        self.mints_itself = true;
-        self
-    }
-
-    /// How long a refresh token lives from its issue, for servers that do not say it in
-    /// `refresh_token_expires_in` or `refresh_expires_in`, so that its end is known ahead.
-    #[must_use]
-    pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
-        self.refresh_lifetime = Some(lifetime);
-        self
     }
 
     async fn endpoints(&self, wire: &Wire<'_>) -> Result<&Endpoints, ExchangeError> {

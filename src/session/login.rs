@@ -85,8 +85,8 @@ impl<P: RedirectLogin> Session<P> {
     }
 
     /// Ends a login that was begun for this session, in this process or in another one with the
-    /// same key ring. `redirect` is what the browser came back with: the URL, its query, or its
-    /// fragment.
+    /// same key ring. `redirect` is the URL that the browser came back to, or its path and query.
+    /// Its query or fragment alone will do where the server names itself in its answer.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 //! Logins through a browser, over real HTTP.
 
+mod mix_up;
 mod refusals;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ struct House {
 /// A client of this server that has logins.
 fn logging_in(server: &FakeAuthServer) -> OAuth2 {
     let client = provider_of(server).redirect_uri(BACK).unwrap().scope("read");
+    let client = client.issuer(server.url()).unwrap();
     client.authorization_endpoint(&format!("{}/authorize", server.url())).unwrap()
 }
 

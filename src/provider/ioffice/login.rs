@@ -34,6 +34,12 @@ impl RedirectLogin for IOffice {
         if !self.state_may_be_missing || fields.contains("state") {
             fields.check_state(login)?;
         }
+        // The server names itself nowhere. Where the browser came to is known of a whole URL only.
+        if wire::came_to(&self.redirect_uri, redirect, &fields) == Some(false) {
+            let words = "the browser did not come to the redirect URI";
+            let mismatch = ErrorKind::Refused(Refusal::LoginStateMismatch);
+            return Err(Error::new(mismatch).about(words));
+        }
         if let Some(code) = fields.get("error") {
             return Err(refused(code.expose_secret()));
         }

@@ -110,7 +110,9 @@ impl RedirectLogin for OAuth2 {
         Ok(url)
     }
 
-    /// The answer of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says.
+    /// The answer of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says. An answer that
+    /// names no issuer must be a URL or a path, and that of the redirect URI (RFC 9700 section
+    /// 4.4.2).
     fn login_grant(
         &self,
         redirect: &str,
@@ -123,7 +125,7 @@ impl RedirectLogin for OAuth2 {
             return Err(invalid("the redirect is no answer to a login"));
         }
         fields.check_state(login)?;
-        let unnamed = self.check_issuer(&fields)?;
+        let unnamed = self.check_issuer(redirect, &fields)?;
         if let Some(code) = fields.get("error") {
             return Err(refused(code.expose_secret()));
         }
@@ -149,24 +151,51 @@ impl OAuth2 {
         self.redirect_uri.as_deref().ok_or_else(missing)
     }
 
-    /// Whether the answer names no issuer, and it is not known whether it should. With a server
-    /// whose name is not known no answer is held against it.
-    fn check_issuer(&self, fields: &RedirectFields) -> Result<bool> {
-        let Server::Discovered { issuer, endpoints } = &self.server else {
-            return Ok(false);
-        };
-        let right = match (fields.get("iss"), endpoints.get()) {
-            (Some(named), _) => issuer.is(named.expose_secret()),
-            (None, Some(known)) => !known.names_issuer,
-            // Another process may have begun the login. `establish` knows and asks again.
-            (None, None) => return Ok(true),
-        };
-        if right {
-            return Ok(false);
+    /// Whether the answer names no issuer, and it is not known yet whether it should.
+    fn check_issuer(&self, redirect: &str, fields: &RedirectFields) -> Result<bool> {
+        match (fields.get("iss"), &self.issuer) {
+            (Some(named), Some(issuer)) if issuer.is(named.expose_secret()) => Ok(false),
+            (Some(_), Some(_)) => Err(of_another_server()),
+            (Some(_), None) => Err(Error::new(ErrorKind::Misconfigured).about(
+                "the answer names its issuer, and there is none to compare: set OAuth2::issuer",
+            )),
+            (None, _) => {
+                self.check_place(redirect, fields)?;
+                self.is_unnamed()
+            }
         }
-        let words = "the answer is not from the server that was asked";
-        Err(Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)).about(words))
     }
+
+    /// Nothing but the place to which the browser came says which server sent it there.
+    fn check_place(&self, redirect: &str, fields: &RedirectFields) -> Result<()> {
+        match wire::came_to(self.login_redirect_uri()?, redirect, fields) {
+            Some(true) => Ok(()),
+            Some(false) => Err(of_another_server()),
+            None => Err(Error::new(ErrorKind::InvalidInput)
+                .about("the answer names no issuer: give the whole URL that the browser came to")),
+        }
+    }
+
+    /// Of an answer without the issuer's name: refused if the name is required, true if that is
+    /// not known yet.
+    fn is_unnamed(&self) -> Result<bool> {
+        let promised = match &self.server {
+            Server::Known(known) => Some(known.names_issuer),
+            Server::Discovered { endpoints, .. } => endpoints.get().map(|known| known.names_issuer),
+        };
+        match promised {
+            _ if self.issuer_is_required => Err(of_another_server()),
+            Some(true) => Err(of_another_server()),
+            Some(false) => Ok(false),
+            // Another process may have begun the login. `establish` knows and asks again.
+            None => Ok(true),
+        }
+    }
+}
+
+fn of_another_server() -> Error {
+    let words = "the answer is not from the server that was asked";
+    Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)).about(words)
 }
 
 /// Checks a URI to which browsers come back.

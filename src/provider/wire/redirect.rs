@@ -98,6 +98,38 @@ pub(in crate::provider) fn check_redirect_uri(uri: &str, answer: &[&str]) -> Res
     Ok(())
 }
 
+/// Whether the browser came to the redirect URI `uri` with `redirect`: None if `redirect` does not
+/// say where it came to, because it is a query, a fragment or a form.
+///
+/// Of a URL, all but query and fragment is compared, of a path, the path. What is in the query of
+/// `uri` must be in `fields` too (RFC 6749 section 3.1.2).
+pub(in crate::provider) fn came_to(
+    uri: &str,
+    redirect: &str,
+    fields: &RedirectFields,
+) -> Option<bool> {
+    let place = redirect.trim().split(['?', '#']).next().unwrap_or_default();
+    let own = Url::parse(uri).ok()?;
+    let is_whole =
+        place.find([':', '/', '=', '&']).is_some_and(|at| place.split_at(at).1.starts_with(':'));
+    let place = match (is_whole, place.starts_with('/')) {
+        (true, _) => Url::parse(place).ok(),
+        (false, true) => own.join(place).ok(),
+        (false, false) => return None,
+    };
+    let bare = |mut url: Url| {
+        url.set_query(None);
+        url.set_fragment(None);
+        url
+    };
+    let is_there = |name: &str, value: &str| match fields.0.get(name) {
+        Some(found) => found.expose_secret() == value,
+        None => false,
+    };
+    let kept = own.query_pairs().all(|(name, value)| is_there(&name, &value));
+    Some(kept && place.map(bare) == Some(bare(own)))
+}
+
 /// Twice what common servers and browsers take.
 const LONGEST: usize = 32 * 1024;
 
@@ -181,6 +213,43 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{redirect}");
             assert!(!format!("{error:?} {error}").contains("canary") && error.source().is_none());
         }
+    }
+
+    fn came(uri: &str, redirect: &str) -> Option<bool> {
+        came_to(uri, redirect, &redirect_fields(redirect).unwrap())
+    }
+
+    #[test]
+    fn a_redirect_that_says_where_it_came_to_came_to_its_own_uri_or_to_another() {
+        let uri = "https://app.example/acme/cb?from=login";
+        for here in [
+            "https://app.example/acme/cb?from=login&code=c",
+            "https://APP.example:443/acme/./cb?code=c&from=login#_=_",
+            " /acme/cb?from=login&code=c",
+        ] {
+            assert_eq!(came(uri, here), Some(true), "{here}");
+        }
+        for elsewhere in [
+            "https://app.example/bolt/cb?from=login&code=c",
+            "https://app.example/acme/cb/?from=login&code=c",
+            "https://other.example/acme/cb?from=login&code=c",
+            "https://app.example:8443/acme/cb?from=login&code=c",
+            "http://app.example/acme/cb?from=login&code=c",
+            "https://u@app.example/acme/cb?from=login&code=c",
+            "https://app.example/acme/cb?from=other&code=c",
+            "https://app.example/acme/cb?code=c",
+            "https://?from=login",
+            "/bolt/cb?from=login",
+            "//app.example.evil/acme/cb?from=login",
+            "//?from=login",
+        ] {
+            assert_eq!(came(uri, elsewhere), Some(false), "{elsewhere}");
+        }
+        for nowhere in ["", "?from=login", "from=login&a=/b:c", "#from=login", "cb?from=login"] {
+            assert_eq!(came(uri, nowhere), None, "{nowhere}");
+        }
+        assert_eq!(came("com.example.app:/cb", "com.example.app:/cb?code=c"), Some(true));
+        assert_eq!(came("com.example.app:/cb", "com.example.other:/cb?code=c"), Some(false));
     }
 
     #[test]

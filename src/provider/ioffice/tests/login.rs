@@ -81,6 +81,13 @@ fn a_missing_state_is_accepted_only_by_a_setting_that_names_the_price_and_a_wron
 }
 
 #[test]
+fn a_whole_url_must_be_that_of_the_redirect_uri() {
+    let elsewhere = "https://app.example/bolt/callback#code=canary&state=s-1%26";
+    assert_eq!(login_grant(&client(), elsewhere).unwrap_err().kind(), MISMATCH);
+    login_grant(&client(), &format!("{CALLBACK}#code=c&state=s-1%26")).unwrap();
+}
+
+#[test]
 fn a_redirect_without_a_code_is_no_login() {
     for redirect in ["", CALLBACK, "#", "#appCode=canary", "canary", "#code=a&code=canary"] {
         let error = login_grant(&client(), redirect).unwrap_err();

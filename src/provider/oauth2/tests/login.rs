@@ -124,7 +124,7 @@ fn a_client_that_cannot_log_in_says_which_setting_is_missing() {
         assert_eq!(error.kind(), Kind::Misconfigured);
         assert!(error.to_string().contains(setting), "{error}");
     }
-    let error = login_grant(&no_uri, "code=c&state=s-1%26").unwrap_err();
+    let error = login_grant(&no_uri, "/cb?code=c&state=s-1%26").unwrap_err();
     assert_eq!(error.kind(), Kind::Misconfigured);
     assert!(error.to_string().contains("redirect_uri"), "{error}");
 }
@@ -169,7 +169,8 @@ fn the_answer_to_a_login_is_read_in_every_form_and_brings_verifier_and_redirect_
         fields.to_owned(),
         format!("#{fields}"),
     ] {
-        let grant = login_grant(&browsing(), &redirect).unwrap();
+        let client = browsing().issuer("https://as.example").unwrap();
+        let grant = login_grant(&client, &redirect).unwrap();
         assert!(!format!("{grant:?}").contains("c/1"));
         let expected = [
             ("grant_type", "authorization_code"),
@@ -185,7 +186,8 @@ fn the_answer_to_a_login_is_read_in_every_form_and_brings_verifier_and_redirect_
 #[test]
 fn a_server_that_names_no_scope_means_the_one_of_the_login() {
     let asked = |client: OAuth2, options: LoginOptions| {
-        let grant = login(|login| client.login_grant("code=c&state=s-1%26", login, &options));
+        let redirect = "/cb?x=1&code=c&state=s-1%26";
+        let grant = login(|login| client.login_grant(redirect, login, &options));
         grant.unwrap().asked_for(Some("of others")).map(str::to_owned)
     };
     let scope = LoginOptions::new().scope("own");
@@ -224,7 +226,7 @@ fn every_answer_that_brings_no_code_says_why_and_shows_nothing_of_itself() {
         ("error=invalid_scope&state=s-1%26", Kind::Misconfigured),
         ("error=of_its_own&error_description=canary&state=s-1%26", Kind::Misconfigured),
     ] {
-        let error = login_grant(&browsing(), redirect).unwrap_err();
+        let error = login_grant(&browsing(), &format!("{CALLBACK}&{redirect}")).unwrap_err();
         assert_eq!(error.kind(), kind, "{redirect}");
         let shown = format!("{error:?} {error}");
         assert!(!shown.contains("canary") && !shown.contains("s-1"), "{shown}");
@@ -288,7 +290,7 @@ async fn an_answer_of_another_issuer_is_refused_and_so_is_a_missing_name_where_i
         }
     }
     for silent in ["", "&iss="] {
-        let silent = format!("code=canary&state=s-1%26{silent}");
+        let silent = format!("{CALLBACK}&code=canary&state=s-1%26{silent}");
         login_grant(&quiet, &silent).map(drop).unwrap();
         assert_eq!(login_grant(&naming, &silent).unwrap_err().kind(), MISMATCH);
     }
@@ -300,7 +302,8 @@ async fn a_name_whose_promise_was_not_known_yet_is_missed_before_the_code_is_sen
     let promise = r#","authorization_response_iss_parameter_supported":true"#;
     for (metadata, sent) in [(promise, false), ("", true)] {
         let client = discovering(&peer);
-        let grant = login_grant(&client, "code=canary&state=s-1%26").unwrap();
+        let redirect = format!("{CALLBACK}&code=canary&state=s-1%26");
+        let grant = login_grant(&client, &redirect).unwrap();
         discover(&client, &peer, metadata).await;
         let bench = Bench::new();
         let wire = bench.wire();
@@ -311,4 +314,59 @@ async fn a_name_whose_promise_was_not_known_yet_is_missed_before_the_code_is_sen
             assert_eq!(failed.class(), Refused(Refusal::LoginStateMismatch));
         }
     }
+}
+
+/// A client whose server is known by its token endpoint, which is another one for each tenant.
+fn named(issuer: &str) -> OAuth2 {
+    browsing().issuer(issuer).unwrap()
+}
+
+#[test]
+fn a_client_without_discovery_compares_the_issuer_too_and_refuses_a_name_that_it_cannot_compare() {
+    let answer = |iss: &str| format!("{CALLBACK}&code=canary&state=s-1%26&iss={iss}");
+    let right = answer("https%3A%2F%2Fas.example");
+    login_grant(&named("https://as.example"), &right).map(drop).unwrap();
+    for other in ["https://as.example/", "https://other.example"] {
+        let error = login_grant(&named(other), &right).unwrap_err();
+        assert_eq!(error.kind(), MISMATCH, "{other}");
+    }
+    let error = login_grant(&browsing(), &right).unwrap_err();
+    assert_eq!(error.kind(), Kind::Misconfigured);
+    assert!(error.to_string().contains("OAuth2::issuer"), "{error}");
+    assert!(!format!("{error:?}").contains("canary"));
+}
+
+#[test]
+fn an_answer_without_an_issuer_is_taken_only_where_the_browser_came_to_the_redirect_uri() {
+    let answer = "code=canary&state=s-1%26";
+    let clients = [browsing(), named("https://as.example")];
+    for client in &clients {
+        for here in [format!("{CALLBACK}&{answer}"), format!("/cb?x=1&{answer}")] {
+            login_grant(client, &here).map(drop).unwrap();
+        }
+        for elsewhere in
+            [format!("https://app.example/bolt/cb?x=1&{answer}"), format!("/cb?{answer}")]
+        {
+            let error = login_grant(client, &elsewhere).unwrap_err();
+            assert_eq!(error.kind(), MISMATCH, "{elsewhere}");
+        }
+        let error = login_grant(client, answer).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidInput);
+        assert!(error.to_string().contains("whole URL"), "{error}");
+    }
+    for client in clients {
+        let error = login_grant(&client.require_issuer(), &format!("{CALLBACK}&{answer}"));
+        assert_eq!(error.unwrap_err().kind(), MISMATCH);
+    }
+}
+
+#[test]
+fn an_issuer_is_a_url_and_the_one_of_the_metadata() {
+    for wrong in ["as.example", "http://as.example", "https://as.example?a"] {
+        assert_eq!(browsing().issuer(wrong).map(drop).unwrap_err().kind(), Kind::InvalidInput);
+    }
+    let discovered = OAuth2::discover("https://as.example", "app").unwrap();
+    discovered.clone().issuer("https://as.example").map(drop).unwrap();
+    let error = discovered.issuer("https://other.example").map(drop).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidInput);
 }

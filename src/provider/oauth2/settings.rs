@@ -1,0 +1,160 @@
+//! How a client is set up.
+
+use std::time::Duration;
+
+use super::authentication::Authentication;
+use super::discovery::Issuer;
+use super::{OAuth2, Server, login};
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::{RevocationReach, Rotation, wire};
+use crate::secret::Secret;
+
+impl OAuth2 {
+    /// Says who it is in the `Authorization` header (RFC 6749 section 2.3.1, which every server
+    /// must understand). In place of a public client, or of another secret.
+    #[must_use]
+    pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
+        self.authentication = Authentication::basic(&self.client_id, &secret.into());
+        self
+    }
+
+    /// Says who it is in the body (RFC 6749 section 2.3.1), for servers that want it there.
+    #[must_use]
+    pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
+        self.authentication = Authentication::Post(secret.into());
+        self
+    }
+
+    /// What the server calls itself (RFC 8414 section 2), exactly as it writes it. The `iss` in
+    /// the answer to a login (RFC 9207) is compared with it. With [`discover`](Self::discover) it
+    /// is set already.
+    ///
+    /// Without it, an answer that has an `iss` is refused as `Misconfigured`, because nobody can
+    /// tell whether it comes from this server.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no `https` URL (or `http` to a loopback address), has
+    /// a query, or is not the issuer that was given to [`discover`](Self::discover).
+    pub fn issuer(mut self, issuer: &str) -> Result<Self> {
+        let named = Issuer::new(issuer)?;
+        if matches!(&self.server, Server::Discovered { issuer: known, .. } if !known.is(issuer)) {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the metadata is asked for of another issuer"));
+        }
+        self.issuer = Some(named);
+        Ok(self)
+    }
+
+    /// Refuses the answer to a login that does not name its issuer, also where the metadata do not
+    /// promise that it does. Needs [`issuer`](Self::issuer) or [`discover`](Self::discover).
+    ///
+    /// Without this, such an answer is accepted if the browser came to the
+    /// [`redirect_uri`](Self::redirect_uri). That is enough where no two providers share one.
+    #[must_use]
+    pub fn require_issuer(mut self) -> Self {
+        self.issuer_is_required = true;
+        self
+    }
+
+    /// Asks for this scope, names with spaces between them (RFC 6749 section 3.3), with every
+    /// grant that names none. A refresh does not repeat it, which means: the same as before.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Where tokens are revoked (RFC 7009 section 2), in place of what the metadata says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
+    pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.revocation = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// Where browsers are sent to log in (RFC 6749 section 3.1), in place of what the metadata
+    /// says. A query of its own is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn authorization_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.authorization = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// Where browsers come back to (RFC 6749 section 3.1.2), exactly as it is registered at the
+    /// server. Logins through a browser need it.
+    ///
+    /// Give each provider, and each tenant, a redirect URI of its own. Where a server does not
+    /// name itself in its answers, that is what tells its answers from another server's (RFC 9700
+    /// section 4.4).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has a parameter in its query
+    /// that is one of the answer (`code`, `state`, `iss`, `error`) or is there twice.
+    pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
+        login::check_redirect_uri(uri)?;
+        self.redirect_uri = Some(uri.to_owned());
+        Ok(self)
+    }
+
+    /// Where the server tells what it thinks of a token (RFC 7662 section 2), in place of what the
+    /// metadata says. [`Introspect`] needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn introspection_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.introspection = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// Where the server tells who the user is (`OpenID` Connect Core 1.0 section 5.3), in place of
+    /// what the metadata says. [`UserInfo`] needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn userinfo_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.userinfo = Some(wire::endpoint(url)?);
+        Ok(self)
+    }
+
+    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
+    /// what is not known is taken for that.
+    #[must_use]
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.rotation = rotation;
+        self
+    }
+
+    /// What a revocation ends at the server (RFC 7009 section 2.1). Defaults to
+    /// [`RevocationReach::Unknown`]: some servers keep one grant for each user and client, and end
+    /// all of its tokens.
+    #[must_use]
+    pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
+        self.revocation_reach = reach;
+        self
+    }
+
+    /// Sessions mint themselves with the client's own right (RFC 6749 section 4.4), also when
+    /// they were never established or are lost. The client needs a secret.
+    #[must_use]
+    pub fn client_credentials(mut self) -> Self {
+        self.mints_itself = true;
+        self
+    }
+
+    /// How long a refresh token lives from its issue, for servers that do not say it in
+    /// `refresh_token_expires_in` or `refresh_expires_in`, so that its end is known ahead.
+    #[must_use]
+    pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
+        self.refresh_lifetime = Some(lifetime);
+        self
+    }
+}
