@@ -5,11 +5,15 @@ mod address;
 mod fault;
 #[cfg(test)]
 pub(crate) mod peer;
+mod public;
+mod resolver;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,14 +22,33 @@ use url::Url;
 use zeroize::Zeroizing;
 
 pub(crate) use self::address::check_endpoint;
-use self::address::{HostPattern, PublicResolver, Refused, Rules};
+use self::address::{HostPattern, Judge, Refused, Rules};
 pub(crate) use self::fault::Fault;
+use self::public::Nat64;
+use self::resolver::{Lookups, Resolver};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection may take, DNS and TLS included. 3 s because a server that is there is
 /// reached within one lost packet (1 s) and one more, and a request that was not sent costs
 /// nothing but this time.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a look-up of a name may take. 2 s because name servers answer in milliseconds, and a
+/// second of [`CONNECT_TIMEOUT`] is left for the connection.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the name servers have for each of two tries. 900 ms, so that a lost packet is sent
+/// again within [`LOOKUP_TIMEOUT`].
+pub const LOOKUP_TRY: Duration = Duration::from_millis(900);
+
+/// How many names are looked up at once; with one more, the oldest look-up fails. 256 because each
+/// holds two sockets, and a backend that begins anew has no more hosts than that at once. Callers
+/// that ask for the same name share one look-up.
+pub const LOOKUPS_AT_ONCE: usize = 256;
+
+/// How long the addresses of this machine are remembered. 10 s because an interface is brought up
+/// by hand or by a container's start, and reading them costs a system call.
+pub const OWN_ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 
 /// How long the server may be silent within an answer. 5 s because a token endpoint that answers
 /// at all answers in 1 s, and it is half of the whole.
@@ -67,6 +90,7 @@ const FIRST_BUFFER: usize = 4 * 1024;
 pub struct TransportConfig {
     roots: Vec<reqwest::Certificate>,
     proxy: Option<Url>,
+    name_servers: Option<Vec<SocketAddr>>,
     rules: Rules,
 }
 
@@ -105,9 +129,18 @@ impl TransportConfig {
         Ok(self)
     }
 
+    /// Asks these name servers, in place of those that the system is set up with. The system's file
+    /// of hosts is read either way.
+    #[must_use]
+    pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.name_servers = Some(servers.into_iter().collect());
+        self
+    }
+
     /// Refuses every address that is not public: private, loopback, link-local, shared (RFC 6598),
-    /// documentation, multicast and the like, given as such or answered by DNS. One such address
-    /// in an answer refuses the whole answer. For providers whose URLs tenants may set.
+    /// documentation, multicast and the like, the platform address of Azure (168.63.129.16), and
+    /// the addresses of this machine's own interfaces, given as such or answered by DNS. One such
+    /// address in an answer refuses the whole answer. For providers whose URLs tenants may set.
     ///
     /// It contradicts [`proxy`](Self::proxy), which resolves names on its own, and
     /// [`allow_loopback_http`](Self::allow_loopback_http): a supervisor with both does not start.
@@ -115,6 +148,19 @@ impl TransportConfig {
     pub fn public_addresses_only(mut self) -> Self {
         self.rules.public_only = true;
         self
+    }
+
+    /// Judges the addresses under this prefix by the IPv4 address that they hold, as those under
+    /// `64:ff9b::/96` are: `2001:db8:64::/96`, where the network has a NAT64 gateway of its own
+    /// (RFC 6052). May be called again for more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is no IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits.
+    pub fn nat64_prefix(mut self, prefix: &str) -> Result<Self> {
+        let prefix = Nat64::parse(prefix).ok_or_else(|| invalid("the NAT64 prefix"))?;
+        self.rules.nat64.push(prefix);
+        Ok(self)
     }
 
     /// Refuses every host but these: `login.example.com`, or `*.example.com` for every name below
@@ -154,6 +200,7 @@ impl fmt::Debug for TransportConfig {
         f.debug_struct("TransportConfig")
             .field("roots", &self.roots.len())
             .field("proxy", &proxy)
+            .field("name_servers", &self.name_servers)
             .field("rules", &self.rules)
             .finish()
     }
@@ -162,7 +209,7 @@ impl fmt::Debug for TransportConfig {
 /// The client that all exchanges of a supervisor share.
 pub(crate) struct Transport {
     client: reqwest::Client,
-    rules: Rules,
+    judge: Arc<Judge>,
 }
 
 impl Transport {
@@ -182,11 +229,11 @@ impl Transport {
             let proxy = reqwest::Proxy::all(url.clone()).map_err(unusable)?;
             builder = builder.proxy(proxy.no_proxy(beside));
         }
-        if config.rules.public_only {
-            builder = builder.dns_resolver(PublicResolver);
-        }
-        let client = builder.build().map_err(unusable)?;
-        Ok(Self { client, rules: config.rules.clone() })
+        let judge = Arc::new(Judge::new(config.rules.clone()));
+        let lookups = Lookups::new(config.name_servers.clone());
+        let resolver = Resolver { lookups, judge: Arc::clone(&judge) };
+        let client = builder.dns_resolver(resolver).build().map_err(unusable)?;
+        Ok(Self { client, judge })
     }
 
     /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`]. `between` is
@@ -198,7 +245,7 @@ impl Transport {
         between: impl FnOnce(),
     ) -> Result<http::Response<Bytes>, Fault> {
         let mut request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
-        self.rules.check(request.url())?;
+        self.judge.url(request.url())?;
         *request.timeout_mut() = Some(left.min(TOTAL_TIMEOUT));
         let mut answer = self.client.execute(request).await.map_err(Fault::of_request)?;
         between();

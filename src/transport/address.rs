@@ -1,9 +1,10 @@
 //! Where requests may go.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
+
+use super::public::{Nat64, Own, is_public};
 
 /// Why a request may not go to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +17,9 @@ pub(crate) enum Refused {
     UserInfo,
     #[error("the host is not among those that are allowed")]
     NotAllowed,
-    #[error("the host's address is not public")]
+    #[error("the port is not among those that are allowed")]
+    Port,
+    #[error("the host's address is not public, which it must be here")]
     NotPublic,
 }
 
@@ -27,17 +30,23 @@ pub(super) struct Rules {
     pub(super) loopback_http: bool,
     /// None: all hosts.
     pub(super) hosts: Option<Vec<HostPattern>>,
+    /// None: all ports. They bind https alone.
+    pub(super) ports: Option<Vec<u16>>,
+    pub(super) nat64: Vec<Nat64>,
 }
 
 impl Rules {
     /// Judges the URL as it was parsed for the connection, so that no second parser can see
-    /// another host in it.
-    pub(super) fn check(&self, url: &Url) -> Result<(), Refused> {
+    /// another host in it. Names are judged by the resolver, when their addresses are known.
+    fn check(&self, url: &Url) -> Result<(), Refused> {
         check_form(url, self.loopback_http)?;
         let host = url.host().ok_or(Refused::Malformed)?;
-        // Names are judged by the resolver, when their addresses are known.
-        if self.public_only && address(&host).is_some_and(|address| !is_public(address)) {
-            return Err(Refused::NotPublic);
+        let port = url.port_or_known_default();
+        if let Some(ports) = &self.ports
+            && url.scheme() == "https"
+            && !port.is_some_and(|port| ports.contains(&port))
+        {
+            return Err(Refused::Port);
         }
         match &self.hosts {
             Some(hosts) if !hosts.iter().any(|pattern| pattern.matches(&host)) => {
@@ -45,6 +54,32 @@ impl Rules {
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// The rules of one transport, held against this machine.
+pub(super) struct Judge {
+    rules: Rules,
+    own: Own,
+}
+
+impl Judge {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, own: Own::of_machine() }
+    }
+
+    /// Whether a request, or a browser, may be sent there.
+    pub(super) fn url(&self, url: &Url) -> Result<(), Refused> {
+        let literal = url.host().and_then(|host| address(&host));
+        literal.map_or(Ok(()), |literal| self.address(literal))?;
+        self.rules.check(url)
+    }
+
+    /// Whether a connection may go there.
+    pub(super) fn address(&self, address: IpAddr) -> Result<(), Refused> {
+        let allowed = !self.rules.public_only
+            || (is_public(address, &self.rules.nat64) && !self.own.has(address));
+        if allowed { Ok(()) } else { Err(Refused::NotPublic) }
     }
 }
 
@@ -112,148 +147,12 @@ fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Resolves names and refuses answers with an address that is not public. The connection is made
-/// to the very addresses that were judged, so a second answer cannot replace them.
-pub(super) struct PublicResolver;
-
-impl Resolve for PublicResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let found: Vec<SocketAddr> = found.collect();
-            if found.iter().any(|address| !is_public(address.ip())) {
-                return Err(Refused::NotPublic.into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Whether an address belongs to the public internet (the registries of RFC 6890).
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let reserved = match (a, b, c) {
-        (0 | 10 | 127, ..) => true, // this network, private, loopback
-        (100, 64..=127, _) => true, // shared by a provider's customers (RFC 6598)
-        (169, 254, _) => true,      // link-local, where clouds keep their metadata
-        (172, 16..=31, _) => true,  // private
-        (192, 0, 0 | 2) => true,    // protocol assignments, documentation
-        (192, 88, 99) => true,      // the former 6to4 relays
-        (192, 168, _) => true,      // private
-        (198, 18 | 19, _) => true,  // benchmarks
-        (198, 51, 100) => true,     // documentation
-        (203, 0, 113) => true,      // documentation
-        (224..=255, ..) => true,    // multicast, reserved, broadcast
-        _ => false,
-    };
-    !reserved
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    match address.segments() {
-        // NAT64 and 6to4 lead to the IPv4 address that they hold.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(held(high, low)),
-        [0x2002, high, low, ..] => is_public_v4(held(high, low)),
-        // Protocol assignments (Teredo among them) and documentation.
-        [0x2001, 0x0000..=0x01ff | 0x0db8, ..] => false,
-        [0x3fff, 0x0000..=0x0fff, ..] => false,
-        // All other global addresses begin with 001. What does not is loopback, unspecified,
-        // v4-mapped, link-local, unique local, multicast or not assigned.
-        [first, ..] => first & 0xe000 == 0x2000,
-    }
-}
-
-fn held(high: u16, low: u16) -> Ipv4Addr {
-    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn public(address: &str) -> bool {
-        is_public(address.parse().unwrap())
-    }
-
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
-    }
-
-    #[test]
-    fn addresses_of_the_public_internet_are_public() {
-        for address in [
-            "1.1.1.1",
-            "93.184.215.14",
-            "100.63.255.255",
-            "100.128.0.0",
-            "172.15.0.1",
-            "172.32.0.1",
-            "192.0.1.1",
-            "198.20.0.1",
-            "223.255.255.255",
-            "2606:4700::1111",
-            "2001:200::1",
-            "2a00:1450:4001::8a",
-            "64:ff9b::101:101",
-            "2002:101:101::1",
-        ] {
-            assert!(public(address), "{address}");
-        }
-    }
-
-    #[test]
-    fn every_other_address_is_not() {
-        for address in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "10.0.0.1",
-            "100.64.0.1",
-            "100.127.255.255",
-            "127.0.0.1",
-            "127.255.0.1",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.8",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:1.1.1.1",
-            "::ffff:127.0.0.1",
-            "::7f00:1",
-            "fe80::1",
-            "fc00::1",
-            "fd12::1",
-            "fec0::1",
-            "ff02::1",
-            "2001::1",
-            "2001:2::1",
-            "2001:db8::1",
-            "3fff::1",
-            "100::1",
-            "64:ff9b::7f00:1",
-            "64:ff9b::a00:1",
-            "64:ff9b:1::1",
-            "2002:7f00:1::1",
-            "2002:c0a8:1::1",
-        ] {
-            assert!(!public(address), "{address}");
-        }
     }
 
     #[test]

@@ -1,0 +1,227 @@
+//! Names to addresses without a blocked thread: the system's `getaddrinfo` holds one for as long
+//! as a name server is silent, and cannot be cancelled.
+
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::Name;
+use hickory_resolver::system_conf::read_system_conf;
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Resolve, Resolving};
+use tokio_util::sync::CancellationToken;
+
+use super::address::Judge;
+use super::{LOOKUP_TIMEOUT, LOOKUP_TRY, LOOKUPS_AT_ONCE};
+use crate::clock::{Clock, SystemClock};
+
+/// What the connections of one transport resolve names with. The connection is made to the very
+/// addresses that were judged, so a second answer cannot replace them.
+pub(super) struct Resolver {
+    pub(super) lookups: Lookups,
+    pub(super) judge: Arc<Judge>,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+        let (lookup, judge) = (self.lookups.look_up(name.as_str()), Arc::clone(&self.judge));
+        Box::pin(async move {
+            let found = lookup.await?;
+            for address in &*found {
+                judge.address(*address)?;
+            }
+            let found: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Why a name has no address. It holds nothing that a name server said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unresolved {
+    #[error("the host's name has no address")]
+    NoAddress,
+    #[error("the name servers failed or did not answer in time")]
+    NoAnswer,
+    #[error("more than {LOOKUPS_AT_ONCE} names are looked up, and this look-up was the oldest")]
+    GivenUp,
+}
+
+type Answer = Result<Arc<[IpAddr]>, Unresolved>;
+pub(super) type Lookup = Shared<BoxFuture<'static, Answer>>;
+
+/// The look-ups that run. Each belongs to the requests that wait for it: it is dropped with the
+/// last of them, so none outlives the permits of its requests.
+pub(super) struct Lookups {
+    asker: Asker,
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Default)]
+struct Running {
+    begun: u64,
+    by_name: HashMap<String, One>,
+}
+
+struct One {
+    number: u64,
+    lookup: WeakShared<BoxFuture<'static, Answer>>,
+    give_up: CancellationToken,
+}
+
+impl Lookups {
+    /// `servers` are asked in place of the system's.
+    pub(super) fn new(servers: Option<Vec<SocketAddr>>) -> Self {
+        Self { asker: Asker::new(servers), running: Arc::default() }
+    }
+
+    /// Joins the look-up of this name that runs, or begins one.
+    pub(super) fn look_up(&self, name: &str) -> Lookup {
+        let name = name.to_ascii_lowercase();
+        let mut running = self.running.lock();
+        if let Some(lookup) = running.by_name.get(&name).and_then(|one| one.lookup.upgrade()) {
+            return lookup;
+        }
+        running.begun += 1;
+        let number = running.begun;
+        let (give_up, asked) = (CancellationToken::new(), self.asker.ask(&name));
+        let ended = Ended { running: Arc::clone(&self.running), name: name.clone(), number };
+        let given_up = give_up.clone();
+        let lookup = async move {
+            let _ended = ended;
+            tokio::select! {
+                biased;
+                () = given_up.cancelled() => Err(Unresolved::GivenUp),
+                answer = asked => answer,
+                () = SystemClock::new().sleep(LOOKUP_TIMEOUT) => Err(Unresolved::NoAnswer),
+            }
+        };
+        let lookup = lookup.boxed().shared();
+        let oldest = running.make_room();
+        if let Some(weak) = lookup.downgrade() {
+            running.by_name.insert(name, One { number, lookup: weak, give_up });
+        }
+        drop(running);
+        if let Some(oldest) = oldest {
+            oldest.cancel();
+        }
+        lookup
+    }
+}
+
+impl Running {
+    /// A name that resolves does so in milliseconds. Of so many the oldest is one whose name server
+    /// is silent, so no tenant's silent names keep another tenant's name waiting.
+    fn make_room(&mut self) -> Option<CancellationToken> {
+        if self.by_name.len() < LOOKUPS_AT_ONCE {
+            return None;
+        }
+        let oldest = self.by_name.iter().min_by_key(|(_, one)| one.number);
+        let name = oldest.map(|(name, _)| name.clone())?;
+        self.by_name.remove(&name).map(|one| one.give_up)
+    }
+}
+
+/// Takes a look-up off the list when it ends or is dropped.
+struct Ended {
+    running: Arc<Mutex<Running>>,
+    name: String,
+    number: u64,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        if running.by_name.get(&self.name).is_some_and(|one| one.number == self.number) {
+            running.by_name.remove(&self.name);
+        }
+    }
+}
+
+/// Asks name servers. Nothing is kept of what they answer, so a fail-over is seen at once, and no
+/// tenant fills a memory that others share.
+struct Asker {
+    servers: Option<Vec<SocketAddr>>,
+    current: Mutex<(Files, Option<TokioResolver>)>,
+}
+
+/// When the system's files were changed that a resolver is made of.
+type Files = [Option<SystemTime>; 2];
+
+impl Asker {
+    fn new(servers: Option<Vec<SocketAddr>>) -> Self {
+        let current = Mutex::new((files(), resolver(servers.as_deref())));
+        Self { servers, current }
+    }
+
+    fn ask(&self, name: &str) -> impl Future<Output = Answer> + Send + use<> {
+        let (resolver, name) = (self.current(), Name::from_ascii(name));
+        async move {
+            let resolver = resolver.ok_or(Unresolved::NoAnswer)?;
+            let name = name.map_err(|_| Unresolved::NoAddress)?;
+            match AssertUnwindSafe(resolver.lookup_ip(name)).catch_unwind().await {
+                Ok(Ok(found)) => Ok(found.iter().collect()),
+                Ok(Err(failed)) if failed.is_no_records_found() => Err(Unresolved::NoAddress),
+                Ok(Err(_)) | Err(_) => Err(Unresolved::NoAnswer),
+            }
+        }
+    }
+
+    /// The resolver of the files as they are now, as glibc does it.
+    fn current(&self) -> Option<TokioResolver> {
+        let mut current = self.current.lock();
+        let now = files();
+        if current.0 != now {
+            *current = (now, resolver(self.servers.as_deref()));
+        }
+        current.1.clone()
+    }
+}
+
+fn files() -> Files {
+    ["/etc/resolv.conf", "/etc/hosts"].map(|path| fs::metadata(path).ok()?.modified().ok())
+}
+
+fn resolver(servers: Option<&[SocketAddr]>) -> Option<TokioResolver> {
+    let (config, options) = match servers {
+        Some(servers) => {
+            let servers = servers.iter().map(name_server).collect();
+            (ResolverConfig::from_parts(None, Vec::new(), servers), ResolverOpts::default())
+        }
+        // Names in the file of hosts are found without any name server.
+        None => read_system_conf().unwrap_or_else(|_| {
+            let none = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+            (none, ResolverOpts::default())
+        }),
+    };
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut options = options;
+    options.timeout = LOOKUP_TRY;
+    options.attempts = 1;
+    options.cache_size = 0;
+    options.max_active_requests = 2 * LOOKUPS_AT_ONCE;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    *builder.options_mut() = options;
+    builder.build().ok()
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = address.port();
+    }
+    NameServerConfig::new(address.ip(), true, connections)
+}
