@@ -21,8 +21,8 @@ use http::{HeaderMap, HeaderValue, header};
 use url::Url;
 use zeroize::Zeroizing;
 
-pub(crate) use self::address::check_endpoint;
-use self::address::{HostPattern, Judge, Refused, Rules};
+use self::address::{HostPattern, Judge, Rules};
+pub(crate) use self::address::{Refused, check_endpoint};
 pub(crate) use self::fault::Fault;
 use self::public::Nat64;
 use self::resolver::{Lookups, Resolver};
@@ -163,7 +163,8 @@ impl TransportConfig {
         Ok(self)
     }
 
-    /// Refuses every host but these: `login.example.com`, or `*.example.com` for every name below
+    /// Refuses every host but these, also for the URL that a browser is sent to by
+    /// [`begin_login`](crate::Session::begin_login): `login.example.com`, or `*.example.com` for every name below
     /// `example.com`, but not that itself. May be called again for more.
     #[must_use]
     pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -239,6 +240,12 @@ impl Transport {
     /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`]. `between` is
     /// called when the answer has begun and none of its body is read.
     pub(crate) async fn send(
+    /// Whether the rules allow this URL. A name is not looked up: whoever goes there looks it up
+    /// elsewhere.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), Refused> {
+        self.judge.url(url)
+    }
+
         &self,
         request: http::Request<Bytes>,
         left: Duration,

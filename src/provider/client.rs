@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use super::erased::Erased;
 use super::gate::Gate;
 use super::means::Means;
@@ -75,6 +77,16 @@ impl Client {
         self.provider.itself().downcast().map_err(|_| {
             Error::new(ErrorKind::InvalidInput)
                 .about("another provider stands in for this one, and has no logins and no calls")
+        })
+    }
+
+    /// Holds a URL that is given to a user against the rules of this provider's transport: a
+    /// server's metadata names it, and sends the user's browser there.
+    pub(crate) fn check_shown(&self, url: &Url) -> Result<()> {
+        self.means.transport.check(url).map_err(|refused| {
+            Error::new(ErrorKind::Misconfigured)
+                .about("the transport's rules refuse the URL that the browser is to be sent to")
+                .with_source(refused)
         })
     }
 

@@ -63,7 +63,8 @@ impl<P: RedirectLogin> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the provider's settings do not suffice; `InvalidInput` if the options
+    /// `Misconfigured` if the provider's settings do not suffice, or if the rules of the
+    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the options
     /// are too much for a ticket; `RetryLater` if the provider could not be asked for its
     /// endpoints; `Capacity`, `ShuttingDown`.
     ///
@@ -76,6 +77,7 @@ impl<P: RedirectLogin> Session<P> {
         let (state, verifier) = (random()?, random()?);
         let request = LoginRequest::new(&state, &verifier);
         let url = caught(|| provider.login_url(&request, &options))?;
+        client.check_shown(&url).map_err(|error| error.of_session(&self.id))?;
         let expires_at = core.now().wall + core.policy.login;
         let (authority, client) = (client.origin().to_owned(), client.provider.client().to_owned());
         let begun = Begun { state, verifier, authority, client, options };
