@@ -7,6 +7,7 @@ mod fault;
 pub(crate) mod peer;
 mod public;
 mod resolver;
+mod roots;
 #[cfg(test)]
 mod tests;
 
@@ -74,8 +75,9 @@ const FIRST_BUFFER: usize = 4 * 1024;
 /// How requests get to authorization servers.
 ///
 /// Without any setting: `https` only with TLS 1.2 or later, the operating system's root
-/// certificates, HTTP/1.1, no proxy whatever the environment says, no redirect followed, nothing
-/// sent twice, and the bounds of this module.
+/// certificates, HTTP/1.1, no proxy, no redirect followed, nothing sent twice, and the bounds of
+/// this module. The environment has no say: neither `HTTPS_PROXY` nor `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`.
 ///
 /// ```
 /// use session_warden::transport::TransportConfig;
@@ -221,9 +223,10 @@ impl Transport {
         let unusable = |cause: reqwest::Error| {
             invalid("the transport cannot be set up").with_source(cause.without_url())
         };
-        let mut builder = hardened()
-            .https_only(!config.rules.loopback_http)
-            .tls_certs_merge(config.roots.iter().cloned());
+        let builder = hardened().https_only(!config.rules.loopback_http);
+        let mut builder = roots::trust(builder, &config.roots).ok_or_else(|| {
+            invalid("the system has no root certificates: give some with `root_certificate_pem`")
+        })?;
         if let Some(url) = &config.proxy {
             // Plain HTTP to this machine has no tunnel: a proxy would read the tokens.
             let beside = reqwest::NoProxy::from_string("127.0.0.0/8,::1");
@@ -237,15 +240,15 @@ impl Transport {
         Ok(Self { client, judge })
     }
 
-    /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`]. `between` is
-    /// called when the answer has begun and none of its body is read.
-    pub(crate) async fn send(
     /// Whether the rules allow this URL. A name is not looked up: whoever goes there looks it up
     /// elsewhere.
     pub(crate) fn check(&self, url: &Url) -> Result<(), Refused> {
         self.judge.url(url)
     }
 
+    /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`]. `between` is
+    /// called when the answer has begun and none of its body is read.
+    pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,
         left: Duration,

@@ -304,3 +304,23 @@ async fn a_certificate_is_refused_until_its_root_is_trusted() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(served.join().unwrap(), 1, "the first was refused before its request");
 }
+
+/// The test above again in a process whose environment names the server's certificate as a root.
+#[test]
+fn the_environment_names_no_root() {
+    let folder = std::env::temp_dir().join(format!("session-warden-roots-{}", fastrand::u64(..)));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("root.pem");
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{CERTIFICATE}\n-----END CERTIFICATE-----\n");
+    std::fs::write(&file, pem).unwrap();
+    let exact = "transport::tests::a_certificate_is_refused_until_its_root_is_trusted";
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", exact])
+        .env("SSL_CERT_FILE", &file)
+        .env("SSL_CERT_DIR", &folder)
+        .output();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let run = run.unwrap();
+    let told = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && told.contains("1 passed"), "{told}");
+}
