@@ -19,7 +19,10 @@ async fn main() -> anyhow::Result<()> {
     let sites = [("acme", acme.url().to_owned()), ("bolt", bolt.url().to_owned())];
 
     let supervisor = Supervisor::builder()
-        .transport(TransportConfig::default().allow_loopback_http())
+        // The customers' servers of this example are on this machine.
+        .transport(
+            TransportConfig::default().allow_loopback_http().tenants_reach_internal_addresses(),
+        )
         .provider_per_tenant("ioffice", move |tenant: Tenant| {
             let sites = sites.clone();
             async move {

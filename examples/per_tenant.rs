@@ -48,7 +48,10 @@ async fn main() -> anyhow::Result<()> {
 
     let asked = Arc::clone(&table);
     let supervisor = Supervisor::builder()
-        .transport(TransportConfig::default().allow_loopback_http())
+        // The customers' servers of this example are on this machine.
+        .transport(
+            TransportConfig::default().allow_loopback_http().tenants_reach_internal_addresses(),
+        )
         .provider_per_tenant("crm", move |tenant| provider_of(Arc::clone(&asked), tenant))
         .start()
         .await?;

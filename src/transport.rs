@@ -69,6 +69,9 @@ pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// large server some tens of KiB. It is counted while the body arrives: `Content-Length` may lie.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
+/// The port of `https`.
+const HTTPS: u16 = 443;
+
 /// The first buffer for a body whose length the server does not say; most answers fit.
 const FIRST_BUFFER: usize = 4 * 1024;
 
@@ -93,6 +96,7 @@ pub struct TransportConfig {
     roots: Vec<reqwest::Certificate>,
     proxy: Option<Url>,
     name_servers: Option<Vec<SocketAddr>>,
+    internal_tenants: bool,
     rules: Rules,
 }
 
@@ -166,13 +170,48 @@ impl TransportConfig {
     }
 
     /// Refuses every host but these, also for the URL that a browser is sent to by
-    /// [`begin_login`](crate::Session::begin_login): `login.example.com`, or `*.example.com` for every name below
-    /// `example.com`, but not that itself. May be called again for more.
+    /// [`begin_login`](crate::Session::begin_login): `login.example.com`, or `*.example.com` for
+    /// every name below `example.com`, but not that itself. May be called again for more.
     #[must_use]
     pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let patterns = hosts.into_iter().map(|host| HostPattern::new(&host.into()));
         self.rules.hosts.get_or_insert_default().extend(patterns);
         self
+    }
+
+    /// Refuses every port of an `https` URL but these. May be called again for more. Without it, the
+    /// URLs of tenants have port 443 alone, and all others have any.
+    #[must_use]
+    pub fn allow_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.rules.ports.get_or_insert_default().extend(ports);
+        self
+    }
+
+    /// Lets the providers of
+    /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) reach
+    /// all that your own providers reach. Without it, their URLs lead to public addresses only, as
+    /// with [`public_addresses_only`](Self::public_addresses_only), to port 443 or
+    /// [others that you name](Self::allow_ports), and never over plain HTTP.
+    ///
+    /// The price: whoever can set a tenant's URL can have this machine send requests into your own
+    /// network. It suits a table of customers that only you can write, tests, and a
+    /// [`proxy`](Self::proxy) that refuses internal addresses itself.
+    #[must_use]
+    pub fn tenants_reach_internal_addresses(mut self) -> Self {
+        self.internal_tenants = true;
+        self
+    }
+
+    /// What holds for the providers of tenants, if that differs.
+    pub(crate) fn for_tenants(&self) -> Option<Self> {
+        if self.internal_tenants {
+            return None;
+        }
+        let mut strict = self.clone();
+        strict.rules.public_only = true;
+        strict.rules.loopback_http = false;
+        strict.rules.ports.get_or_insert_with(|| vec![HTTPS]);
+        Some(strict)
     }
 
     /// Allows plain HTTP to a loopback address that is written as such: `127.0.0.0/8` or `[::1]`,
@@ -190,7 +229,10 @@ impl TransportConfig {
         } else if self.rules.loopback_http {
             Some("the transport cannot be public only and allow loopback addresses")
         } else if self.proxy.is_some() {
-            Some("the transport cannot be public only behind a proxy, which resolves the names")
+            Some(
+                "the transport cannot be public only behind a proxy, which resolves the names; for \
+                 providers per tenant see `tenants_reach_internal_addresses`",
+            )
         } else {
             None
         }
@@ -204,6 +246,7 @@ impl fmt::Debug for TransportConfig {
             .field("roots", &self.roots.len())
             .field("proxy", &proxy)
             .field("name_servers", &self.name_servers)
+            .field("internal_tenants", &self.internal_tenants)
             .field("rules", &self.rules)
             .finish()
     }

@@ -63,8 +63,8 @@ impl Bench {
         Self {
             clock: StillClock::new(),
             means: Means {
-                transport: Transport::new(&config).unwrap(),
-                tickets: Tickets::new(KeyRing::generate().unwrap(), 8),
+                transport: Transport::new(&config).unwrap().into(),
+                tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
             },
             session: SessionId::new(ProviderName::new("provider").unwrap(), key),
         }

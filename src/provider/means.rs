@@ -1,10 +1,12 @@
 //! What all providers of one supervisor are given to work with.
 
+use std::sync::Arc;
+
 use crate::ticket::Tickets;
 use crate::transport::Transport;
 
 /// The way to servers, and what challenges are sealed with.
 pub(crate) struct Means {
-    pub(crate) transport: Transport,
-    pub(crate) tickets: Tickets,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) tickets: Arc<Tickets>,
 }

@@ -137,8 +137,8 @@ mod tests {
 
     fn registered() -> Registered {
         let means = Means {
-            transport: Transport::new(&TransportConfig::default()).unwrap(),
-            tickets: Tickets::new(KeyRing::generate().unwrap(), 8),
+            transport: Transport::new(&TransportConfig::default()).unwrap().into(),
+            tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
         };
         let nobody = |_: Tenant| async { Err(SourceError::UnknownTenant) };
         Registered::per_tenant::<OAuth2>(ProviderName::new("p").unwrap(), nobody, Arc::new(means))

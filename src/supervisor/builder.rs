@@ -32,12 +32,19 @@ pub struct SupervisorBuilder {
     transport: TransportConfig,
     keys: Option<KeyRing>,
     application: Option<String>,
-    providers: Vec<(String, Register)>,
+    providers: Vec<(String, Owns, Register)>,
     steps: Steps,
 }
 
 /// A registration that waits for what [`SupervisorBuilder::start`] makes.
 type Register = Box<dyn FnOnce(ProviderName, Arc<Means>) -> Result<Registered> + Send>;
+
+/// Whose word a provider's URLs are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owns {
+    Us,
+    Tenants,
+}
 
 impl SupervisorBuilder {
     pub(super) fn new() -> Self {
@@ -105,13 +112,17 @@ impl SupervisorBuilder {
             None => Ok(Registered::new(name, registration, means)),
             Some(fault) => Err(misconfigured(fault)),
         });
-        self.providers.push((name.to_owned(), register));
+        self.providers.push((name.to_owned(), Owns::Us, register));
         self
     }
 
     /// Registers a provider of which each tenant has its own: another site, another client. The
     /// source is asked when a tenant's session is first used, and then not again before
     /// [`reload`](super::Sessions::reload).
+    ///
+    /// A tenant's URLs lead to public addresses only, unless
+    /// [`tenants_reach_internal_addresses`](TransportConfig::tenants_reach_internal_addresses) says
+    /// otherwise.
     ///
     /// ```
     /// use session_warden::key::Tenant;
@@ -140,7 +151,7 @@ impl SupervisorBuilder {
     ) -> Self {
         let register: Register =
             Box::new(move |name, means| Ok(Registered::per_tenant(name, source, means)));
-        self.providers.push((name.to_owned(), register));
+        self.providers.push((name.to_owned(), Owns::Tenants, register));
         self
     }
 
@@ -175,22 +186,14 @@ impl SupervisorBuilder {
         let ring = ring.map_err(|refused| {
             misconfigured("the store cannot seal records with these keys").with_source(refused)
         })?;
-        let transport = Transport::new(&self.transport)?;
+        let transport = Arc::new(Transport::new(&self.transport)?);
         let tickets = Tickets::new(keys.clone(), SPENT_TICKETS);
-        let tickets = match self.application {
+        let tickets = Arc::new(match self.application {
             Some(name) => tickets.of_application(name),
             None => tickets,
-        };
+        });
         let means = Arc::new(Means { transport, tickets });
-        let mut providers = HashMap::new();
-        for (name, register) in self.providers {
-            let name = ProviderName::new(name)?;
-            let registered = Arc::new(register(name.clone(), Arc::clone(&means))?);
-            if providers.insert(name, registered).is_some() {
-                return Err(Error::new(ErrorKind::InvalidInput)
-                    .about("two providers are registered under one name"));
-            }
-        }
+        let providers = registered(self.providers, &means, &self.transport)?;
         let link = Arc::new(Link::new(self.policy.max_sessions, providers));
         let host: Arc<dyn Host> = Arc::<Link>::clone(&link);
         let core = Arc::new(Core {
@@ -214,13 +217,40 @@ impl SupervisorBuilder {
     }
 }
 
+/// The providers under their names. Those of tenants go out by stricter rules.
+fn registered(
+    registrations: Vec<(String, Owns, Register)>,
+    means: &Arc<Means>,
+    transport: &TransportConfig,
+) -> Result<HashMap<ProviderName, Arc<Registered>>> {
+    let of_tenants = registrations.iter().any(|(_, owns, _)| *owns == Owns::Tenants);
+    let strict = match transport.for_tenants().filter(|_| of_tenants) {
+        Some(strict) => {
+            let transport = Arc::new(Transport::new(&strict)?);
+            Arc::new(Means { transport, tickets: Arc::clone(&means.tickets) })
+        }
+        None => Arc::clone(means),
+    };
+    let mut providers = HashMap::new();
+    for (name, owns, register) in registrations {
+        let name = ProviderName::new(name)?;
+        let means = if owns == Owns::Tenants { &strict } else { means };
+        let registered = Arc::new(register(name.clone(), Arc::clone(means))?);
+        if providers.insert(name, registered).is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("two providers are registered under one name"));
+        }
+    }
+    Ok(providers)
+}
+
 fn misconfigured(words: &'static str) -> Error {
     Error::new(ErrorKind::Misconfigured).about(words)
 }
 
 impl fmt::Debug for SupervisorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.providers.iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = self.providers.iter().map(|(name, ..)| name).collect();
         f.debug_struct("SupervisorBuilder")
             .field("providers", &names)
             .field("policy", &self.policy)

@@ -305,7 +305,33 @@ async fn a_certificate_is_refused_until_its_root_is_trusted() {
     assert_eq!(served.join().unwrap(), 1, "the first was refused before its request");
 }
 
-/// The test above again in a process whose environment names the server's certificate as a root.
+#[test]
+fn urls_of_tenants_lead_to_public_addresses_and_to_port_443_or_those_that_are_named() {
+    let judged = |config: &TransportConfig, text: &str| {
+        Transport::new(config).unwrap().check(&Url::parse(text).unwrap()).err()
+    };
+    let ours = TransportConfig::default().allow_loopback_http();
+    let theirs = ours.for_tenants().unwrap();
+    let named = ours.clone().allow_ports([8443]).for_tenants().unwrap();
+    for (url, strict, with_8443) in [
+        ("https://as.example/", None, Some(Refused::Port)),
+        ("https://1.1.1.1/", None, Some(Refused::Port)),
+        ("https://as.example:8443/", Some(Refused::Port), None),
+        ("https://as.example:22/", Some(Refused::Port), Some(Refused::Port)),
+        ("https://10.0.0.1/", Some(Refused::NotPublic), Some(Refused::NotPublic)),
+        ("http://127.0.0.1:443/", Some(Refused::NotPublic), Some(Refused::NotPublic)),
+        ("http://as.example:443/", Some(Refused::NotHttps), Some(Refused::NotHttps)),
+    ] {
+        assert_eq!((judged(&theirs, url), judged(&named, url)), (strict, with_8443), "{url}");
+    }
+    assert_eq!(judged(&ours, "https://as.example:22/"), None, "our own URLs have any port");
+    let listed = ours.clone().allow_ports([443]);
+    assert_eq!(judged(&listed, "https://as.example:22/"), Some(Refused::Port));
+    assert_eq!(judged(&listed, "http://127.0.0.1:22/"), None, "as allowed");
+    assert!(ours.tenants_reach_internal_addresses().for_tenants().is_none());
+}
+
+/// The test of certificates again, in a process whose environment names the server's as a root.
 #[test]
 fn the_environment_names_no_root() {
     let folder = std::env::temp_dir().join(format!("session-warden-roots-{}", fastrand::u64(..)));

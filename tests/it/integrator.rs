@@ -60,7 +60,12 @@ async fn supervise(db: Db, clock: ManualClock) -> Result<Supervisor, Error> {
         .clock(clock)
         .key_ring(KeyRing::generate()?)
         .store(MemoryStore::new())
-        .transport(TransportConfig::default().allow_loopback_http().allow_hosts(["127.0.0.1"]))
+        .transport(
+            TransportConfig::default()
+                .allow_loopback_http()
+                .allow_hosts(["127.0.0.1"])
+                .tenants_reach_internal_addresses(),
+        )
         .provider_per_tenant("ioffice", move |tenant: Tenant| {
             let db = db.clone();
             async move {

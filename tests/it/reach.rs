@@ -3,9 +3,14 @@
 use std::error::Error as _;
 
 use session_warden::error::ErrorKind;
+use session_warden::key::Tenant;
 use session_warden::provider::oauth2::{LoginOptions, OAuth2};
+use session_warden::provider::{Registration, SourceError};
+use session_warden::testing::FakeAuthServer;
 use session_warden::transport::TransportConfig;
-use session_warden::{SessionKey, Sessions, Supervisor};
+use session_warden::{Error, SessionKey, Sessions, Supervisor};
+
+use crate::support::provider_of;
 
 /// What a login gets whose server names this authorization endpoint.
 async fn sent_to(endpoint: &str, transport: TransportConfig) -> Result<String, String> {
@@ -45,4 +50,51 @@ async fn a_browser_is_sent_nowhere_that_the_rules_of_the_transport_refuse() {
     assert_eq!(sent_to("https://login.example/", public()).await.unwrap(), "login.example");
     let local = any().allow_loopback_http();
     assert_eq!(sent_to("http://127.0.0.1:1/", local).await.unwrap(), "127.0.0.1");
+}
+
+/// A supervisor with one client for all tenants, and one for each.
+async fn both(server: &FakeAuthServer, transport: TransportConfig) -> Result<Supervisor, Error> {
+    let client = provider_of(server).client_credentials();
+    let own = client.clone();
+    let source = move |_: Tenant| {
+        let own = own.clone();
+        async move { Ok::<_, SourceError>(Registration::new(own)) }
+    };
+    let builder = Supervisor::builder().transport(transport).provider("ours", client);
+    builder.provider_per_tenant::<OAuth2>("theirs", source).start().await
+}
+
+async fn token(supervisor: &Supervisor, provider: &str) -> Result<(), Error> {
+    let sessions: Sessions<OAuth2> = supervisor.sessions(provider).unwrap();
+    let session = sessions.session(SessionKey::new("tenant", "service").unwrap());
+    session.permission_token().await.map(drop)
+}
+
+#[tokio::test]
+async fn a_tenants_provider_reaches_no_internal_address_unless_that_is_allowed() {
+    let server = FakeAuthServer::builder().client("client", "secret").start().await.unwrap();
+    let local = TransportConfig::default().allow_loopback_http();
+    let strict = both(&server, local.clone()).await.unwrap();
+    let refused = token(&strict, "theirs").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::RetryLater);
+    let mut cause = refused.source();
+    while let Some(next) = cause.and_then(|cause| cause.source()) {
+        cause = Some(next);
+    }
+    assert!(cause.unwrap().to_string().contains("not public"), "{refused:?}");
+    assert_eq!(server.counts().connections, 0);
+    token(&strict, "ours").await.unwrap();
+
+    let open = both(&server, local.tenants_reach_internal_addresses()).await.unwrap();
+    token(&open, "theirs").await.unwrap();
+}
+
+#[tokio::test]
+async fn tenants_behind_a_proxy_are_refused_at_the_start_unless_that_is_allowed() {
+    let server = FakeAuthServer::builder().client("client", "secret").start().await.unwrap();
+    let proxied = TransportConfig::default().proxy("http://proxy.example:3128").unwrap();
+    let refused = both(&server, proxied.clone()).await.map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("tenants_reach_internal_addresses"), "{refused}");
+    both(&server, proxied.tenants_reach_internal_addresses()).await.map(drop).unwrap();
 }

@@ -64,8 +64,8 @@ impl Host for Insistent {
 
 fn bench() -> (Door, Arc<Slot>, Arc<Insistent>) {
     let keys = KeyRing::generate().unwrap();
-    let transport = Transport::new(&TransportConfig::default()).unwrap();
-    let means = Arc::new(Means { transport, tickets: Tickets::new(keys.clone(), 8) });
+    let transport = Transport::new(&TransportConfig::default()).unwrap().into();
+    let means = Arc::new(Means { transport, tickets: Tickets::new(keys.clone(), 8).into() });
     let name = ProviderName::new("p").unwrap();
     let provider: ScriptedProvider = ScriptedProvider::new();
     let settings = Registration::new(provider).settings;

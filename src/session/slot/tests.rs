@@ -31,8 +31,8 @@ impl Bench {
         let provider: ScriptedProvider = ScriptedProvider::new();
         let refresh = RefreshPolicy { jitter: 0.0, ..RefreshPolicy::default() };
         let registration = Registration::new(provider).refresh(refresh);
-        let transport = Transport::new(&TransportConfig::default()).unwrap();
-        let tickets = Tickets::new(KeyRing::generate().unwrap(), 8);
+        let transport = Transport::new(&TransportConfig::default()).unwrap().into();
+        let tickets = Tickets::new(KeyRing::generate().unwrap(), 8).into();
         let means = Arc::new(Means { transport, tickets });
         let name = ProviderName::new("p").unwrap();
         let id = SessionId::new(name.clone(), SessionKey::new("t", "d").unwrap());

@@ -68,7 +68,9 @@ impl House {
         };
         let supervisor = Supervisor::builder()
             .clock(clock.clone())
-            .transport(TransportConfig::default().allow_loopback_http())
+            .transport(
+                TransportConfig::default().allow_loopback_http().tenants_reach_internal_addresses(),
+            )
             .provider_per_tenant::<OAuth2>("p", source)
             .start()
             .await
