@@ -21,6 +21,10 @@ pub struct Policy {
     /// The most sessions resident in memory; the next one gets `Capacity`. Defaults to 4,000,000
     /// because that is some 8 GB of slots and tokens, more than a backend gives to this crate.
     pub max_sessions: usize,
+    /// The most sessions of one tenant in memory; the next one of this tenant gets `Capacity`.
+    /// Defaults to 1,000,000, a quarter of [`max_sessions`](Self::max_sessions), so that no tenant
+    /// takes the place of all others. With one tenant alone, set both alike.
+    pub max_sessions_per_tenant: usize,
     /// The most callers that wait for one session; the next one gets `Capacity`. Defaults to
     /// 65,536 because a waiting caller costs about 1 KB, and a mailbox holds at most one message
     /// for each.
@@ -87,6 +91,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             max_sessions: 4_000_000,
+            max_sessions_per_tenant: 1_000_000,
             max_waiters: 65_536,
             max_queued_grants: 16,
             wait: Duration::from_secs(30),

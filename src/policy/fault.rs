@@ -46,6 +46,7 @@ impl Policy {
     fn bound_fault(&self) -> Option<Fault> {
         first(&[
             (self.max_sessions == 0, "the policy's max_sessions is zero"),
+            (self.max_sessions_per_tenant == 0, "the policy's max_sessions_per_tenant is zero"),
             (self.max_waiters == 0, "the policy's max_waiters is zero"),
             (self.max_queued_grants == 0, "the policy's max_queued_grants is zero"),
             (self.events == 0, "the policy's events is zero"),
@@ -184,6 +185,7 @@ mod tests {
         let usual = Restarts::default;
         vec![
             ("max_sessions", Policy { max_sessions: 0, ..base() }),
+            ("max_sessions_per_tenant", Policy { max_sessions_per_tenant: 0, ..base() }),
             ("max_waiters", Policy { max_waiters: 0, ..base() }),
             ("max_queued_grants", Policy { max_queued_grants: 0, ..base() }),
             ("events", Policy { events: 0, ..base() }),

@@ -194,7 +194,7 @@ impl SupervisorBuilder {
         });
         let means = Arc::new(Means { transport, tickets });
         let providers = registered(self.providers, &means, &self.transport)?;
-        let link = Arc::new(Link::new(self.policy.max_sessions, providers));
+        let link = Arc::new(Link::new(&self.policy, providers));
         let host: Arc<dyn Host> = Arc::<Link>::clone(&link);
         let core = Arc::new(Core {
             clock: self.clock,

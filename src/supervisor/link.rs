@@ -10,11 +10,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::message::Order;
-use super::registry::Registry;
+use super::registry::{Full, Registry};
 use super::schedule::Schedule;
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::key::{ProviderName, SessionId, Tenant};
+use crate::policy::Policy;
 use crate::provider::registered::Registered;
 use crate::provider::site::Site;
 use crate::session::core::Host;
@@ -34,14 +35,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(
-        max_sessions: usize,
-        providers: HashMap<ProviderName, Arc<Registered>>,
-    ) -> Self {
+    pub(crate) fn new(policy: &Policy, providers: HashMap<ProviderName, Arc<Registered>>) -> Self {
         Self {
             actor: watch::Sender::new(None),
             over: CancellationToken::new(),
-            registry: Registry::new(max_sessions),
+            registry: Registry::new(policy.max_sessions, policy.max_sessions_per_tenant),
             schedule: Mutex::default(),
             rearmed: Notify::new(),
             providers,
@@ -119,8 +117,12 @@ impl Host for Link {
                 .of_session(id));
         };
         let make = || Slot::new(id.clone(), provider.site(id.key().tenant()));
-        self.registry.obtain(id, make).map_err(|_full| {
-            Error::new(ErrorKind::Capacity).about("too many sessions are resident").of_session(id)
+        self.registry.obtain(id, make).map_err(|full| {
+            let words = match full {
+                Full::ForAll => "too many sessions are in memory",
+                Full::ForTenant => "the tenant has too many sessions in memory",
+            };
+            Error::new(ErrorKind::Capacity).about(words).of_session(id)
         })
     }
 

@@ -5,23 +5,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scc::HashMap;
 
-use crate::key::SessionId;
+use crate::key::{SessionId, Tenant};
 
 /// Entries by session. Everything that decides about an entry's life is decided under its
 /// bucket's lock.
 pub(crate) struct Registry<T> {
     entries: HashMap<SessionId, Arc<T>>,
     count: AtomicUsize,
+    /// How many entries each tenant has that has any.
+    of_tenants: HashMap<Tenant, usize>,
     most: usize,
+    most_per_tenant: usize,
 }
 
 /// No room for one entry more.
-#[derive(Debug)]
-pub(crate) struct Full;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    ForAll,
+    ForTenant,
+}
 
 impl<T> Registry<T> {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { entries: HashMap::new(), count: AtomicUsize::new(0), most }
+    pub(crate) fn new(most: usize, most_per_tenant: usize) -> Self {
+        let (entries, of_tenants) = (HashMap::new(), HashMap::new());
+        Self { entries, count: AtomicUsize::new(0), of_tenants, most, most_per_tenant }
     }
 
     pub(crate) fn get(&self, id: &SessionId) -> Option<Arc<T>> {
@@ -36,15 +43,34 @@ impl<T> Registry<T> {
         match self.entries.entry_sync(id.clone()) {
             scc::hash_map::Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
             scc::hash_map::Entry::Vacant(vacant) => {
-                if self.count.fetch_add(1, Ordering::AcqRel) >= self.most {
-                    self.count.fetch_sub(1, Ordering::AcqRel);
-                    return Err(Full);
-                }
+                self.take_place(id.key().tenant())?;
                 let entry = Arc::new(make());
                 drop(vacant.insert_entry(Arc::clone(&entry)));
                 Ok(entry)
             }
         }
+    }
+
+    fn take_place(&self, tenant: &Tenant) -> Result<(), Full> {
+        if self.count.fetch_add(1, Ordering::AcqRel) >= self.most {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return Err(Full::ForAll);
+        }
+        let mut theirs = self.of_tenants.entry_sync(tenant.clone()).or_insert(0);
+        if *theirs.get() >= self.most_per_tenant {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return Err(Full::ForTenant);
+        }
+        *theirs.get_mut() += 1;
+        Ok(())
+    }
+
+    fn give_place_back(&self, tenant: &Tenant) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        let _ = self.of_tenants.remove_if_sync(tenant, |theirs| {
+            *theirs = theirs.saturating_sub(1);
+            *theirs == 0
+        });
     }
 
     /// Ends a hold, and removes the entry if that was the last one and `disposable` agrees. Under
@@ -63,7 +89,7 @@ impl<T> Registry<T> {
         };
         let removed = self.entries.remove_if_sync(id, unused).is_some();
         if removed {
-            self.count.fetch_sub(1, Ordering::AcqRel);
+            self.give_place_back(id.key().tenant());
         }
         removed
     }
@@ -87,13 +113,17 @@ mod tests {
     use crate::key::{ProviderName, SessionKey};
 
     fn id(name: &str) -> SessionId {
-        let key = SessionKey::new("t", name).unwrap();
+        of_tenant("t", name)
+    }
+
+    fn of_tenant(tenant: &str, name: &str) -> SessionId {
+        let key = SessionKey::new(tenant, name).unwrap();
         SessionId::new(ProviderName::new("p").unwrap(), key)
     }
 
     #[test]
     fn an_entry_that_somebody_else_holds_is_not_removed() {
-        let registry = Registry::new(8);
+        let registry = Registry::new(8, 8);
         let held = registry.obtain(&id("a"), || 1).unwrap();
         let other = registry.get(&id("a")).unwrap();
         assert!(!registry.release(&id("a"), Arc::clone(&held), |_| true));
@@ -115,15 +145,29 @@ mod tests {
 
     #[test]
     fn the_bound_is_reached_and_room_is_given_back() {
-        let registry = Registry::new(2);
+        let registry = Registry::new(2, 2);
         let held = registry.obtain(&id("a"), || ()).unwrap();
         registry.obtain(&id("b"), || ()).unwrap();
-        let Full = registry.obtain(&id("c"), || ()).unwrap_err();
+        assert_eq!(registry.obtain(&id("c"), || ()).unwrap_err(), Full::ForAll);
         registry.obtain(&id("a"), || ()).unwrap();
         assert!(registry.release(&id("a"), held, |()| true));
         registry.obtain(&id("c"), || ()).unwrap();
         let mut seen = 0;
         registry.each(|_| seen += 1);
         assert_eq!((seen, registry.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_tenants_bound_is_reached_for_that_tenant_alone_and_no_tenant_without_entries_is_counted() {
+        let registry = Registry::new(8, 2);
+        let held = registry.obtain(&id("a"), || ()).unwrap();
+        registry.obtain(&id("b"), || ()).unwrap();
+        assert_eq!(registry.obtain(&id("c"), || ()).unwrap_err(), Full::ForTenant);
+        let other = registry.obtain(&of_tenant("other", "c"), || ()).unwrap();
+        assert_eq!(registry.len(), 3, "a refusal takes no place");
+        assert!(registry.release(&id("a"), held, |()| true));
+        registry.obtain(&id("c"), || ()).unwrap();
+        assert!(registry.release(&of_tenant("other", "c"), other, |()| true));
+        assert_eq!(registry.of_tenants.len(), 1);
     }
 }

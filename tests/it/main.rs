@@ -38,6 +38,7 @@ mod oauth2;
 mod one_refresh;
 mod orphans;
 mod panics;
+mod quotas;
 mod reach;
 mod renewal;
 mod saving;
