@@ -4,6 +4,7 @@
 //! sees the [`FailureClass`] of a failure, never a status or a text.
 
 mod bearer;
+pub(crate) mod binding;
 pub mod circle;
 pub(crate) mod client;
 pub(crate) mod erased;
@@ -58,7 +59,7 @@ use crate::token::{Placement, Tokens};
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
 /// the provider is replaced: [`dialect`](Self::dialect), [`authority`](Self::authority),
-/// [`client`](Self::client), [`rotation`](Self::rotation), [`placement`](Self::placement),
+/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client`](Self::client), [`rotation`](Self::rotation), [`placement`](Self::placement),
 /// [`revocation_reach`](Self::revocation_reach). If one of them panics, the registration is
 /// refused.
 ///
@@ -78,10 +79,17 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// The name of the wire format, for logs: `oauth2`, say.
     fn dialect(&self) -> &'static str;
 
-    /// The server that issues the credentials. They are bound to its origin (RFC 6454): what
-    /// another one issued is not handed to this provider. Where requests go is the provider's
-    /// business and the transport's rules.
+    /// The server that issues the credentials: its issuer identifier, its token endpoint, or the
+    /// URL below which all of its endpoints are. Credentials are bound to this whole URL: what
+    /// another one issued is not handed to this provider.
     fn authority(&self) -> &Url;
+
+    /// Endpoints elsewhere, to which this provider sends tokens of a session too. Credentials are
+    /// bound to them as well: those that were issued before an endpoint was named here are not
+    /// handed to this provider. Defaults to none. A wrapper passes on what the inner provider says.
+    fn endpoints_elsewhere(&self) -> Vec<Url> {
+        Vec::new()
+    }
 
     /// The client's id at that server. Credentials are bound to it.
     fn client(&self) -> &str;

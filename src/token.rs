@@ -251,7 +251,10 @@ impl Credentials {
         Self { tokens, authority: authority.into(), client: client.into() }
     }
 
-    /// The origin (RFC 6454) of the server that issued them. They are sent nowhere else.
+    /// What they are bound to: the [`authority`](crate::provider::Provider::authority) of the
+    /// provider that got them, and after spaces its
+    /// [`endpoints_elsewhere`](crate::provider::Provider::endpoints_elsewhere). Their tokens are
+    /// sent nowhere else. What version 0.1.0 saved has an origin without a path.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority

@@ -57,19 +57,20 @@ impl Client {
             longest_retry_after: self.longest_retry_after(),
             challenge: policy.challenge,
         };
-        let issuer = (self.origin(), self.provider.client());
+        let issuer = (self.bound_to(), self.provider.client());
         Wire::new(&self.means, clock, session, issuer, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,
     /// nothing of them may be sent.
     pub(crate) fn issued(&self, credentials: &Credentials) -> bool {
-        credentials.authority() == self.origin() && credentials.client() == self.provider.client()
+        let same_client = credentials.client() == self.provider.client();
+        same_client && self.provider.binding().covers(credentials.authority())
     }
 
-    /// The origin that its credentials are bound to.
-    pub(crate) fn origin(&self) -> &str {
-        self.provider.origin()
+    /// What its credentials are bound to.
+    pub(crate) fn bound_to(&self) -> &str {
+        self.provider.binding().text()
     }
 
     /// The provider with its type. `InvalidInput` where another stands in for it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::binding::Binding;
 use super::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
 };
@@ -30,8 +31,8 @@ pub(crate) trait Erased: Send + Sync {
     fn fault(&self) -> Option<&'static str>;
     fn dialect(&self) -> &'static str;
     fn authority(&self) -> &str;
-    /// The origin that credentials are bound to.
-    fn origin(&self) -> &str;
+    /// What credentials are bound to.
+    fn binding(&self) -> &Binding;
     fn client(&self) -> &str;
     fn rotation(&self) -> Rotation;
     fn revocation_reach(&self) -> RevocationReach;
@@ -76,8 +77,7 @@ pub(crate) struct Adapter<P> {
 struct About {
     dialect: &'static str,
     authority: String,
-    /// What credentials are bound to. All sessions of the provider share the text.
-    origin: Arc<str>,
+    binding: Binding,
     client: Arc<str>,
     rotation: Option<Rotation>,
     reach: RevocationReach,
@@ -90,7 +90,7 @@ impl About {
         Self {
             dialect: provider.dialect(),
             authority: authority.as_str().to_owned(),
-            origin: authority.origin().ascii_serialization().into(),
+            binding: Binding::of(authority, provider.endpoints_elsewhere()),
             client: provider.client().into(),
             rotation: Some(provider.rotation()),
             reach: provider.revocation_reach(),
@@ -116,8 +116,8 @@ impl<P: Provider> Erased for Adapter<P> {
         &self.about.authority
     }
 
-    fn origin(&self) -> &str {
-        &self.about.origin
+    fn binding(&self) -> &Binding {
+        &self.about.binding
     }
 
     fn client(&self) -> &str {
@@ -184,8 +184,8 @@ impl<P: Provider> Erased for Adapter<P> {
         if let (Some(access), Some(place)) = (&mut tokens.access, &self.about.placement) {
             access.secret = access.secret.prefixed(place.prefix());
         }
-        let About { origin, client, .. } = &self.about;
-        let (authority, client) = (Arc::clone(origin), Arc::clone(client));
+        let About { binding, client, .. } = &self.about;
+        let (authority, client) = (Arc::clone(binding.text()), Arc::clone(client));
         Credentials { tokens, authority, client }
     }
 

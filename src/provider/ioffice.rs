@@ -51,7 +51,7 @@ use crate::token::{Placement, Tokens};
 #[doc(alias = "Eptura")]
 pub struct IOffice {
     site: Url,
-    /// The site's origin.
+    /// The site, without a slash at the end of its path.
     authority: Url,
     client_id: String,
     redirect_uri: String,
@@ -86,7 +86,7 @@ impl IOffice {
         fixed(client_id, "the client id is empty or has characters that no header can carry")?;
         fixed(redirect_uri, "the redirect URI has characters that no header can carry")?;
         let mut authority = site.clone();
-        authority.set_path("/");
+        authority.set_path(site.path().trim_end_matches('/'));
         Ok(Self {
             site,
             authority,
@@ -279,7 +279,7 @@ impl Provider for IOffice {
         "ioffice"
     }
 
-    /// The origin of the site.
+    /// The site.
     fn authority(&self) -> &Url {
         &self.authority
     }

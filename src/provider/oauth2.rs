@@ -65,7 +65,7 @@ use crate::token::{Placement, Tokens};
 #[derive(Clone)]
 pub struct OAuth2 {
     server: Server,
-    /// The server's origin.
+    /// The token endpoint, or the issuer with discovery.
     authority: Url,
     client_id: String,
     authentication: Authentication,
@@ -111,8 +111,8 @@ impl OAuth2 {
     /// server writes it. Its metadata is asked for before the first exchange, once: at
     /// `/.well-known/oauth-authorization-server`, or where that is not found, at
     /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
-    /// `Misconfigured`. Credentials are bound to the issuer's origin, while the endpoints are
-    /// where the metadata says.
+    /// `Misconfigured`. Credentials are bound to the issuer, while the endpoints are where its
+    /// metadata says.
     ///
     /// # Errors
     ///
@@ -126,12 +126,10 @@ impl OAuth2 {
         Ok(Self { issuer: known, ..Self::at(server, authority, client_id)? })
     }
 
-    fn at(server: Server, mut authority: Url, client_id: &str) -> Result<Self> {
+    fn at(server: Server, authority: Url, client_id: &str) -> Result<Self> {
         if client_id.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
         }
-        authority.set_path("/");
-        authority.set_query(None);
         Ok(Self {
             server,
             authority,
@@ -239,9 +237,25 @@ impl Provider for OAuth2 {
         "oauth2"
     }
 
-    /// The origin of the token endpoint, or of the issuer with [`discover`](Self::discover).
+    /// The token endpoint, or the issuer with [`discover`](Self::discover).
     fn authority(&self) -> &Url {
         &self.authority
+    }
+
+    /// Those of revocation, introspection and user info that are configured and are not beside the
+    /// token endpoint, in the same folder or below it; with [`discover`](Self::discover), that are
+    /// not below the issuer's path. The endpoints in the metadata are the issuer's own word.
+    fn endpoints_elsewhere(&self) -> Vec<Url> {
+        let folder = match &self.server {
+            Server::Known(_) => self.authority.path().rsplit_once('/').map_or("", |(it, _)| it),
+            Server::Discovered { .. } => self.authority.path().trim_end_matches('/'),
+        };
+        let is_elsewhere = |url: &&Url| {
+            let rest = url.path().strip_prefix(folder);
+            let below = rest.is_some_and(|rest| rest.starts_with('/'));
+            url.origin() != self.authority.origin() || !below
+        };
+        self.optional.given_tokens().filter(is_elsewhere).cloned().collect()
     }
 
     fn client(&self) -> &str {

@@ -53,7 +53,7 @@ use crate::token::{Placement, Tokens};
 pub struct Spatium {
     /// Without a slash at its end.
     base: String,
-    /// The server's origin.
+    /// The same as a URL.
     authority: Url,
     /// The path of `base`: an origin may have a service for each of several environments.
     client: String,
@@ -82,7 +82,7 @@ impl Spatium {
         let base = url.as_str().trim_end_matches('/').to_owned();
         let client = url.path().to_owned();
         let mut authority = url;
-        authority.set_path("/");
+        authority.set_path(client.trim_end_matches('/'));
         Ok(Self {
             base,
             authority,
@@ -243,6 +243,7 @@ impl Provider for Spatium {
         "spatium"
     }
 
+    /// The service's URL.
     fn authority(&self) -> &Url {
         &self.authority
     }

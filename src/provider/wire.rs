@@ -51,7 +51,7 @@ pub struct Wire<'a> {
     means: &'a Means,
     clock: &'a dyn Clock,
     session: Option<&'a SessionId>,
-    /// The authority's origin, and the client's id there.
+    /// What credentials are bound to, and the client's id there.
     issuer: (&'a str, &'a str),
     budget: Budget,
     begun: Now,

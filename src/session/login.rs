@@ -79,7 +79,8 @@ impl<P: RedirectLogin> Session<P> {
         let url = caught(|| provider.login_url(&request, &options))?;
         client.check_shown(&url).map_err(|error| error.of_session(&self.id))?;
         let expires_at = core.now().wall + core.policy.login;
-        let (authority, client) = (client.origin().to_owned(), client.provider.client().to_owned());
+        let (authority, client) =
+            (client.bound_to().to_owned(), client.provider.client().to_owned());
         let begun = Begun { state, verifier, authority, client, options };
         let tickets = &core.means.tickets;
         let ticket = tickets.issue(Purpose::Login, &self.id, expires_at, &begun)?;
@@ -113,7 +114,7 @@ impl<P: RedirectLogin> Session<P> {
         let opened = opened.read::<Begun<P::LoginOptions>>()?;
         let (client, provider) = self.logs_in().await?;
         let begun = &opened.payload;
-        if begun.authority != client.origin() || begun.client != client.provider.client() {
+        if begun.authority != client.bound_to() || begun.client != client.provider.client() {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("the provider's settings have changed since the login began: begin again"));
         }

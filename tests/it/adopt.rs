@@ -36,7 +36,7 @@ async fn adopted_tokens_are_a_session_without_a_word_to_the_server() {
     assert_eq!(token.header().unwrap().1, "Bearer access-own");
     let record = world.store.load(world.session.id()).await.unwrap().unwrap();
     assert_eq!((record.phase, record.lease), (Phase::Active, None));
-    assert_eq!(record.credentials.unwrap().authority(), "https://scripted.invalid");
+    assert_eq!(record.credentials.unwrap().authority(), "https://scripted.invalid/");
     assert!(record.due_at.is_some(), "its refresh token's end is to be told");
     assert_eq!((world.script.establishes(), world.script.refreshes()), (0, 0));
     world.clock.advance(LIFE + SECOND).await;
@@ -235,7 +235,7 @@ async fn adopted_tokens_are_bound_to_the_server_and_refreshed_there_alone() {
     assert_ne!(moved.refresh().await.unwrap().expose_secret(), former.expose_secret());
     let record = world.store.load(moved.id()).await.unwrap().unwrap();
     let authority = record.credentials.unwrap().authority().to_owned();
-    assert!(server.url().starts_with(&authority), "{authority}");
+    assert_eq!(authority, format!("{}/token", server.url()));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Providers that change under their sessions: replaced, reloaded, one for each tenant.
 
+mod binding;
 mod calls;
 
 use std::sync::Arc;

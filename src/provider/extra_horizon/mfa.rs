@@ -82,7 +82,8 @@ impl MfaChallenge {
         let millis = mfa.token_expires_in.filter(|millis| *millis > 0.0);
         let life = millis.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
         let expires_at = wire.challenge_ends(life);
-        let sealed = Sealed { token, authority: origin(site), client: client.to_owned() };
+        let sealed =
+            Sealed { token, authority: site.authority().to_string(), client: client.to_owned() };
         let ticket = wire.seal(&sealed, life)?;
         let methods = mfa.methods.into_iter().filter_map(Method::usable).collect();
         Ok(Self { methods, ticket, expires_at })
@@ -106,7 +107,7 @@ pub(super) fn open(
     client: &str,
 ) -> Result<Secret, ExchangeError> {
     let sealed: Sealed = wire.open(ticket)?;
-    if sealed.authority != origin(site) || sealed.client != client {
+    if sealed.authority != site.authority().as_str() || sealed.client != client {
         let error = Error::new(ErrorKind::Misconfigured)
             .about("the challenge is of another cluster or another application");
         return Err(ExchangeError::new(FailureClass::NotSent).with_source(error));
@@ -121,10 +122,6 @@ struct Sealed {
     token: Secret,
     authority: String,
     client: String,
-}
-
-fn origin(site: &Site) -> String {
-    site.authority().origin().ascii_serialization()
 }
 
 #[derive(Deserialize)]

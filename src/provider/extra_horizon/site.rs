@@ -36,7 +36,8 @@ impl Site {
             return Err(super::unusable("the host has a query"));
         }
         let base = authority.as_str().trim_end_matches('/').to_owned();
-        authority.set_path("/");
+        let path = authority.path().trim_end_matches('/').to_owned();
+        authority.set_path(&path);
         Ok(Self { base, authority })
     }
 
@@ -98,7 +99,9 @@ mod tests {
             ("http://[::1]:8080", "http://[::1]:8080"),
             ("https://localhost:8443/exh/", "https://localhost:8443/exh"),
         ] {
-            assert_eq!(Site::new(host).unwrap().url(""), base);
+            let site = Site::new(host).unwrap();
+            assert_eq!(site.url(""), base);
+            assert_eq!(site.authority().as_str().trim_end_matches('/'), base);
         }
     }
 

@@ -27,6 +27,14 @@ pub(super) struct Optional {
     pub(super) userinfo: Option<Url>,
 }
 
+impl Optional {
+    /// Those that get a session's tokens.
+    pub(super) fn given_tokens(&self) -> impl Iterator<Item = &Url> {
+        let Self { authorization: _, introspection, revocation, userinfo } = self;
+        [introspection, revocation, userinfo].into_iter().flatten()
+    }
+}
+
 /// A server's name for itself, under which it publishes its metadata.
 #[derive(Clone)]
 pub(super) struct Issuer {
@@ -201,7 +209,7 @@ mod tests {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let issuer = peer.url("/realm");
         let client = OAuth2::discover(&issuer, "c").unwrap();
-        assert_eq!(client.authority().as_str(), peer.url("/"));
+        assert_eq!(client.authority().as_str(), issuer);
         let wire = bench.wire();
         let serve = async {
             let first = peer.json(404, "").await;

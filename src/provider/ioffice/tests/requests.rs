@@ -169,9 +169,9 @@ fn settings_that_cannot_serve_are_refused_where_they_are_made() {
 }
 
 #[test]
-fn a_site_may_be_below_a_path_and_its_origin_is_the_authority() {
+fn a_site_may_be_below_a_path_and_is_the_authority_with_it() {
     let client = client();
-    assert_eq!(client.authority().as_str(), "https://acme.example/");
+    assert_eq!(client.authority().as_str(), "https://acme.example/office");
     let request = client.token_request(("refresh_token", "x-refresh-token"), &"t".into(), "s");
     let uri = request.unwrap().uri().to_string();
     assert_eq!(uri, "https://acme.example/office/external/api/oauth2/token");
