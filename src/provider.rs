@@ -13,6 +13,7 @@ mod failure;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gate;
+mod identity;
 pub mod ioffice;
 mod login;
 pub(crate) mod means;
@@ -36,6 +37,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 pub use self::failure::{ExchangeError, FailureClass};
+pub use self::identity::IdentityChanged;
 pub use self::login::{LoginRequest, RedirectLogin};
 pub use self::operation::{ClientOperation, Credential, Effect, Operation};
 pub use self::source::{ProviderSource, SourceError};
@@ -166,6 +168,27 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// because a token that lives on until its end costs less than a session.
     fn revocation_reach(&self) -> RevocationReach {
         RevocationReach::Unknown
+    }
+
+    /// What is kept beside the tokens after a refresh, or after a grant that needed no user: what
+    /// the answer says, and for the rest what is known. It is asked before anything of such an
+    /// answer is saved or served.
+    ///
+    /// Compare what the session has learnt of whom it serves, an id of the user or of the
+    /// community. A caller's own grant may be for anybody and is not compared. Defaults to
+    /// `issued`. A wrapper passes the question on.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityChanged`] if the answer is for somebody else. The caller gets `Misconfigured`, the
+    /// answer is thrown away, and the session keeps what it has.
+    fn continued(
+        &self,
+        known: &Self::Attributes,
+        issued: Self::Attributes,
+    ) -> Result<Self::Attributes, IdentityChanged> {
+        let _ = known;
+        Ok(issued)
     }
 
     /// A grant that needs no user, with which a session that was never established, or is lost,

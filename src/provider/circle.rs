@@ -21,8 +21,8 @@ use self::answer::Call;
 pub use self::operation::{RevokeAccessToken, RevokeRefreshToken};
 use super::wire::Members;
 use super::{
-    ExchangeError, Issued, Provider, Rejection, Revoked, Rotation, Signing, UnattendedGrant, Wire,
-    wire,
+    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Signing,
+    UnattendedGrant, Wire, wire,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
@@ -279,6 +279,28 @@ impl Provider for Circle {
         }
         let answer = wire.send(operation::revocation(self, held)?).await?;
         answer::refresh_revoked(wire, &answer).map(|()| Revoked::AtServer)
+    }
+
+    /// A member's number says something in its community alone.
+    fn continued(
+        &self,
+        known: &Attributes,
+        issued: Attributes,
+    ) -> Result<Attributes, IdentityChanged> {
+        let same = |what, known: u64, issued: u64| {
+            let id = |id: u64| Some(id).filter(|id| *id != 0);
+            let id = IdentityChanged::unless_same(what, &id(known), id(issued))?;
+            Ok(id.unwrap_or_default())
+        };
+        Ok(Attributes {
+            community_id: same("community", known.community_id, issued.community_id)?,
+            community_member_id: same(
+                "member",
+                known.community_member_id,
+                issued.community_member_id,
+            )?,
+            member: issued.member,
+        })
     }
 
     fn renewal(&self, held: Option<&Tokens<Attributes>>) -> Option<Member> {

@@ -53,6 +53,13 @@ pub(crate) trait Erased: Send + Sync {
         wire: &'a Wire<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
+    /// What was issued for a session that has `held`, with what is known of its user; a failure if
+    /// it was issued for somebody else.
+    fn continued(
+        &self,
+        held: &Credentials,
+        issued: Credentials,
+    ) -> Result<Credentials, ExchangeError>;
     /// Tokens with their attributes as text, bound to this provider's authority and client.
     fn bind(&self, tokens: Tokens<Arc<str>>) -> Credentials;
     fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel>;
@@ -178,6 +185,24 @@ impl<P: Provider> Erased for Adapter<P> {
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>> {
         Box::pin(async move { self.provider.revoke(wire, &typed::<P>(held)?).await })
+    }
+
+    fn continued(
+        &self,
+        held: &Credentials,
+        mut issued: Credentials,
+    ) -> Result<Credentials, ExchangeError> {
+        let read = |text: &str| serde_json::from_str::<P::Attributes>(text).ok();
+        // Attributes that cannot be read say nothing of anybody.
+        let both = read(&held.tokens.attributes).zip(read(&issued.tokens.attributes));
+        let Some((known, said)) = both else { return Ok(issued) };
+        // What panics has compared nothing, and new tokens are never thrown away for that.
+        let compared = caught("continued", || self.provider.continued(&known, said));
+        let Some(attributes) = compared.transpose()? else { return Ok(issued) };
+        if let Ok(text) = serde_json::to_string(&attributes) {
+            issued.tokens.attributes = text.into();
+        }
+        Ok(issued)
     }
 
     fn bind(&self, mut tokens: Tokens<Arc<str>>) -> Credentials {

@@ -173,7 +173,8 @@ impl ExchangeError {
         self.class == FailureClass::InvalidClient
     }
 
-    /// What this crate itself said before anything was sent, and the caller can act on.
+    /// What this crate itself said and the caller can act on: before anything was sent, or of
+    /// settings that no single answer shows to be wrong.
     fn own(&self) -> Option<&Error> {
         let own = self.source.as_ref()?.downcast_ref::<Error>()?;
         let actionable = match own.kind() {
@@ -187,7 +188,9 @@ impl ExchangeError {
             | ErrorKind::Deadline
             | ErrorKind::ShuttingDown => false,
         };
-        (actionable && self.class == FailureClass::NotSent).then_some(own)
+        let unsent = self.class == FailureClass::NotSent;
+        let of_settings = self.class == FailureClass::Misconfigured && self.status.is_none();
+        (actionable && (unsent || of_settings)).then_some(own)
     }
 
     /// What the caller reads of an answer that blames the settings, or is not understood.
@@ -209,7 +212,11 @@ impl ExchangeError {
     /// The same, as callers get it.
     pub(crate) fn into_error(self) -> Error {
         if let Some(own) = self.own() {
-            return own.clone().with_outcome(ExchangeOutcome::NotSent);
+            let outcome = match self.class {
+                FailureClass::NotSent => ExchangeOutcome::NotSent,
+                _ => ExchangeOutcome::Rejected,
+            };
+            return own.clone().with_outcome(outcome);
         }
         let (kind, outcome) = match self.class {
             FailureClass::NotSent | FailureClass::Untrusted => {

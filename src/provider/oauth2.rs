@@ -29,8 +29,8 @@ pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 pub use self::login::LoginOptions;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 use super::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    Signing, Wire, bearer, wire,
+    ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, RevocationReach,
+    Revoked, Rotation, Signing, Wire, bearer, wire,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::token::{Placement, Tokens};
@@ -197,7 +197,8 @@ impl OAuth2 {
             Expires::In(seconds) => wire.expires_in(seconds),
             Expires::At(time) => wire.expires_at(answer, time),
         });
-        let tokens = Tokens::new(Attributes { scope }).access(issued.access_token, expires_at);
+        let attributes = Attributes { scope, subject: issued.subject };
+        let tokens = Tokens::new(attributes).access(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else {
             return Ok(tokens);
         };
@@ -226,6 +227,11 @@ pub struct Attributes {
     /// What the tokens are good for, names with spaces between them (RFC 6749 section 3.3), as
     /// the server granted it; None if nobody named any.
     pub scope: Option<String>,
+    /// Whose they are: the `sub` of the ID token that came with them (`OpenID` Connect Core 1.0
+    /// section 2), if one came. The ID token's signature is not verified: `subject` serves to
+    /// notice that a later answer is for somebody else, and proves nothing to you.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 impl Provider for OAuth2 {
@@ -333,6 +339,16 @@ impl Provider for OAuth2 {
         let answer = wire.send(self.request(endpoint, fields).map_err(unsent)?).await?;
         revoked(wire, &answer)
             .map_err(|failed| self.blamed(&answer, failed, FailureClass::Rejected))
+    }
+
+    /// `OpenID` Connect Core 1.0 section 12.2: a refresh brings the same `sub`.
+    fn continued(
+        &self,
+        known: &Attributes,
+        issued: Attributes,
+    ) -> Result<Attributes, IdentityChanged> {
+        let subject = IdentityChanged::unless_same("subject", &known.subject, issued.subject)?;
+        Ok(Attributes { subject, scope: issued.scope })
     }
 
     fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {

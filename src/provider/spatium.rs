@@ -28,8 +28,8 @@ pub use self::settings::TokenIds;
 use self::settings::{Names, Paths};
 use super::wire::Members;
 use super::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
-    bearer, wire,
+    ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    Signing, Wire, bearer, wire,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::token::{Placement, Tokens};
@@ -305,6 +305,19 @@ impl Provider for Spatium {
     /// The service has no documented way to be told.
     async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::NotSupported)
+    }
+
+    fn continued(
+        &self,
+        known: &Attributes,
+        issued: Attributes,
+    ) -> Result<Attributes, IdentityChanged> {
+        let same = IdentityChanged::unless_same;
+        Ok(Attributes {
+            account_id: same("account", &known.account_id, issued.account_id)?,
+            merchant_id: same("merchant", &known.merchant_id, issued.merchant_id)?,
+            permissions: issued.permissions,
+        })
     }
 
     fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {

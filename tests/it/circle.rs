@@ -319,3 +319,45 @@ async fn hazard_11_ends_are_times_of_day_and_where_they_are_missing_those_of_the
         assert_eq!(token.expires_at(), Some(start + life), "{said:?}");
     }
 }
+
+/// 1. A session is made for a member. 2. The app token becomes that of another community, which
+/// has a member of the same number and address. 3. The session is refreshed, and later minted
+/// anew. 4. The app token is put right.
+#[tokio::test]
+async fn a_member_of_the_same_number_in_another_community_is_never_served_and_nothing_is_lost() {
+    let world = minted().await;
+    let first = world.token().await;
+    world.server.set_community(6);
+    let error = world.session.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    assert!(error.to_string().contains("another community"), "{error}");
+    assert_eq!(world.token().await.expose_secret(), first.expose_secret());
+    assert_eq!(world.session.status().await.unwrap().state, State::Active);
+
+    // The refresh token is over, and the session would be minted anew.
+    world.clock.advance(MONTH + SECOND).await;
+    let error = until(&world.clock, world.session.permission_token()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    assert!(error.to_string().contains("another community"), "{error}");
+    let attributes = world.session.attributes().await.unwrap();
+    assert_eq!((attributes.community_id, attributes.community_member_id), (5, 77));
+
+    world.server.set_community(5);
+    world.clock.advance(HOUR).await;
+    assert_eq!(world.token().await.epoch(), 2);
+    assert_eq!(world.session.attributes().await.unwrap().community_id, 5);
+}
+
+/// The address belongs to somebody else by now.
+#[tokio::test]
+async fn an_address_that_another_member_has_now_renews_no_session_and_a_callers_grant_may_use_it() {
+    let world = minted().await;
+    let other = Member::Email("ada@other.example".to_owned());
+    world.server.add_member(78, "ada@other.example", "sso-78");
+    world.clock.advance(MONTH + SECOND).await;
+    let error = until(&world.clock, world.session.ensure(other.clone())).await.unwrap_err();
+    assert!(error.to_string().contains("another member"), "{error}");
+    world.clock.advance(HOUR).await;
+    let _ = world.session.establish(other).await.unwrap();
+    assert_eq!(world.session.attributes().await.unwrap().community_member_id, 78);
+}

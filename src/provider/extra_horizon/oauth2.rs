@@ -18,7 +18,8 @@ use super::{Attributes, DeadStatuses, answer, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::wire::Members;
 use crate::provider::{
-    ExchangeError, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire, wire,
+    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    wire,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -260,6 +261,16 @@ impl Provider for OAuth2 {
     /// Does nothing: see [`OAuth2`].
     async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::NotSupported)
+    }
+
+    fn continued(
+        &self,
+        known: &Attributes,
+        issued: Attributes,
+    ) -> Result<Attributes, IdentityChanged> {
+        let user = issued.user_id.clone();
+        let user_id = IdentityChanged::unless_same("user", &known.user_id, user)?;
+        Ok(Attributes { user_id, ..issued.or(known) })
     }
 
     fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth2Grant> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Response;
 
 use self::members::{Found, Members};
-use crate::provider::wire::{self, Wire};
+use crate::provider::wire::{self, Wire, jwt};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 
@@ -20,6 +20,8 @@ pub(super) struct TokenAnswer {
     /// In seconds. Zero means "no end" (Keycloak's offline tokens) and is None.
     pub(super) refresh_expires_in: Option<f64>,
     pub(super) scope: Option<String>,
+    /// The `sub` of an ID token that came along.
+    pub(super) subject: Option<String>,
 }
 
 /// When an access token ends, as the server says it.
@@ -95,8 +97,25 @@ impl Members {
             refresh_token,
             refresh_expires_in: refresh_expires_in.filter(|seconds| *seconds > 0.0),
             scope: self.scope,
+            subject: match &self.id_token {
+                Found::Text(token) => subject(token),
+                Found::Nothing | Found::Wrong => None,
+            },
         })
     }
+}
+
+/// Whom an ID token names; none if that is no text, is empty, or is longer than the standard allows
+/// (`OpenID` Connect Core 1.0 section 2).
+fn subject(id_token: &Secret) -> Option<String> {
+    const LONGEST: usize = 255;
+
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let Claims { sub } = jwt::claims(id_token)?;
+    (1..=LONGEST).contains(&sub.len()).then_some(sub)
 }
 
 /// Why a token of this type is not served as a bearer token. Others are: the standard wants this

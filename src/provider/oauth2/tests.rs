@@ -78,6 +78,6 @@ impl Seen {
 }
 
 fn held() -> Tokens<Attributes> {
-    let scope = Attributes { scope: Some("read".to_owned()) };
+    let scope = Attributes { scope: Some("read".to_owned()), ..Attributes::default() };
     Tokens::new(scope).access("a&b", None).refresh("r+/=é", None)
 }

@@ -98,7 +98,9 @@ impl Exchange {
                 .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
         } else {
             self.guard.sends(core.now());
-            self.drive(client, &wire, grant, held).await
+            let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
+            let known = held.clone().filter(|held| is_own && client.issued(held));
+            of_the_same(client, known, self.drive(client, &wire, grant, held).await)
         };
         (answer, wire.sent())
     }
@@ -167,6 +169,16 @@ impl Exchange {
         core.apply(slot, Input::Overdue);
         guard.answer::<Granted>(Err(lost("the provider does not answer").into_error()));
         guard.land(self.landing());
+    }
+}
+
+/// An answer that goes on with the session that is `known`, if it is for the same user.
+fn of_the_same(client: &Client, known: Option<Arc<Credentials>>, answer: Answer) -> Answer {
+    match (answer?, known) {
+        (ErasedIssued::Tokens(issued), Some(known)) => {
+            client.provider.continued(&known, issued).map(ErasedIssued::Tokens)
+        }
+        (issued, _) => Ok(issued),
     }
 }
 

@@ -20,6 +20,8 @@ use crate::secret::Secret;
 pub(super) struct Members {
     pub(super) access_token: Found,
     pub(super) refresh_token: Found,
+    /// `OpenID` Connect Core 1.0 section 3.1.3.3.
+    pub(super) id_token: Found,
     pub(super) token_type: Option<String>,
     pub(super) scope: Option<String>,
     /// In seconds.
@@ -46,6 +48,7 @@ pub(super) enum Found {
 enum Name {
     AccessToken,
     RefreshToken,
+    IdToken,
     TokenType,
     Scope,
     ExpiresIn,
@@ -75,6 +78,7 @@ impl Members {
         match name {
             Name::AccessToken => self.access_token = Found::of(&value),
             Name::RefreshToken => self.refresh_token = Found::of(&value),
+            Name::IdToken => self.id_token = Found::of(&value),
             Name::Other => {}
             Name::TokenType
             | Name::Scope
@@ -94,7 +98,7 @@ impl Members {
             Name::ExpiresAt => self.expires_at = time(&value),
             Name::RefreshTokenExpiresIn => self.refresh_token_expires_in = value.number(),
             Name::RefreshExpiresIn => self.refresh_expires_in = value.number(),
-            Name::AccessToken | Name::RefreshToken | Name::Other => {}
+            Name::AccessToken | Name::RefreshToken | Name::IdToken | Name::Other => {}
         }
     }
 }
@@ -140,6 +144,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
             match name {
                 Name::AccessToken => read.access_token = members.next_value()?,
                 Name::RefreshToken => read.refresh_token = members.next_value()?,
+                Name::IdToken => read.id_token = members.next_value()?,
                 Name::Other => drop(members.next_value::<IgnoredAny>()?),
                 Name::TokenType
                 | Name::Scope

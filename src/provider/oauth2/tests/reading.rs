@@ -162,3 +162,43 @@ fn every_token_type_is_served_as_bearer_but_those_that_are_refused_by_name() {
         assert!(told.starts_with(&format!("the token_type is {name}, ")), "{told}");
     }
 }
+
+/// A token answer with an ID token for this subject.
+fn for_subject(sub: &str) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{sub}}}"#));
+    format!(r#"{{"access_token":"at","id_token":"e30.{claims}.sig"}}"#)
+}
+
+async fn said_of(held: &Tokens<Attributes>, body: &str) -> Attributes {
+    let (bench, peer) = (Bench::new(), Peer::start().await);
+    let client = OAuth2::new(&peer.url("/token"), "app").unwrap();
+    let wire = bench.wire();
+    let (tokens, _) = join(client.refresh(&wire, held), peer.json(200, body)).await;
+    tokens.unwrap().attributes().clone()
+}
+
+#[tokio::test]
+async fn a_refresh_whose_id_token_names_another_subject_does_not_go_on_with_the_session() {
+    let ada = Attributes { subject: Some("ada".to_owned()), ..Attributes::default() };
+    let (client, held) = (client(), Tokens::new(ada.clone()).refresh("rt", None));
+    let other = said_of(&held, &for_subject("\"eve\"")).await;
+    assert_eq!(client.continued(&ada, other).unwrap_err(), IdentityChanged::new("subject"));
+    for silent in [for_subject("\"ada\""), for_subject("7"), for_subject("\"\""), GOOD.to_owned()] {
+        let issued = said_of(&held, &silent).await;
+        let went_on = client.continued(&ada, issued).unwrap();
+        assert_eq!(went_on.subject.as_deref(), Some("ada"), "{silent}");
+    }
+    let first = said_of(&held, &for_subject("\"eve\"")).await;
+    let learnt = client.continued(&Attributes::default(), first).unwrap();
+    assert_eq!(learnt.subject.as_deref(), Some("eve"));
+}
+
+#[tokio::test]
+async fn what_an_id_token_says_beyond_reason_is_not_kept() {
+    let held = Tokens::new(Attributes::default()).refresh("rt", None);
+    let long = format!("\"{}\"", "x".repeat(256));
+    assert_eq!(said_of(&held, &for_subject(&long)).await.subject, None);
+    assert_eq!(serde_json::to_string(&Attributes::default()).unwrap(), r#"{"scope":null}"#);
+}

@@ -23,6 +23,8 @@ pub(in super::super) struct Site {
     /// None of them: anybody is a member.
     members: Vec<Member>,
     keeps_access_tokens: bool,
+    /// None is [`COMMUNITY`].
+    community: Option<u64>,
 }
 
 struct Member {
@@ -36,6 +38,11 @@ impl FakeAuthServer {
     /// The app token; others are refused from now on.
     pub fn set_app_token(&self, token: &str) {
         self.shared.update(|state| state.sites.circle.app_token = Some(token.to_owned()));
+    }
+
+    /// The community that the app token is of, from now on.
+    pub fn set_community(&self, id: u64) {
+        self.shared.update(|state| state.sites.circle.community = Some(id));
     }
 
     /// A member of the community. As soon as one is named, others are unknown.
@@ -143,7 +150,7 @@ impl State {
             body.insert("refresh_token".to_owned(), (&*refresh).into());
         }
         body.insert("community_member_id".to_owned(), id.into());
-        body.insert("community_id".to_owned(), COMMUNITY.into());
+        body.insert("community_id".to_owned(), self.sites.circle.community().into());
         Ok(Reply::ok(body))
     }
 
@@ -200,7 +207,7 @@ impl State {
             .and_then(|id| id.parse().ok());
         let ends = described.and_then(|found| found.expires).unwrap_or(now.boot);
         let claims = json!({
-            "community_id": COMMUNITY,
+            "community_id": self.sites.circle.community(),
             "community_member_id": member,
             "exp": unix(now, ends),
         });
@@ -212,6 +219,10 @@ impl State {
 }
 
 impl Site {
+    fn community(&self) -> u64 {
+        self.community.unwrap_or(COMMUNITY)
+    }
+
     /// The id of the member that is asked for. If more than one id is given, the first of these
     /// counts.
     fn member(&self, asked: &Map<String, Value>) -> Option<u64> {

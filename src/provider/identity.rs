@@ -1,0 +1,89 @@
+//! Whom a session serves: what it has learnt of that may not change while it goes on.
+
+use std::fmt;
+
+use super::{ExchangeError, FailureClass};
+use crate::error::{Error, ErrorKind};
+
+/// An answer is for somebody else than the session's own user. What
+/// [`Provider::continued`](super::Provider::continued) fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdentityChanged {
+    what: &'static str,
+}
+
+impl IdentityChanged {
+    /// `what` is another one: `"community"`, say. It is in the error's cause; it must not be the
+    /// id itself.
+    #[must_use]
+    pub fn new(what: &'static str) -> Self {
+        Self { what }
+    }
+
+    /// The same if both are known and differ; else what is known.
+    pub(super) fn unless_same<T: PartialEq + Clone>(
+        what: &'static str,
+        known: &Option<T>,
+        issued: Option<T>,
+    ) -> Result<Option<T>, Self> {
+        match (known, issued) {
+            (Some(known), Some(issued)) if *known != issued => Err(Self::new(what)),
+            (Some(known), _) => Ok(Some(known.clone())),
+            (None, issued) => Ok(issued),
+        }
+    }
+}
+
+impl fmt::Display for IdentityChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} is another one", self.what)
+    }
+}
+
+impl std::error::Error for IdentityChanged {}
+
+/// The session is kept: its own tokens may still be good, and the settings can be mended.
+impl From<IdentityChanged> for ExchangeError {
+    fn from(changed: IdentityChanged) -> Self {
+        let words = match changed.what {
+            "community" => "the answer is for another community than the session's",
+            "member" => "the answer is for another member than the session's",
+            "subject" => "the answer is for another subject (sub) than the session's",
+            "user" => "the answer is for another user than the session's",
+            "account" => "the answer is for another account than the session's",
+            "merchant" => "the answer is for another merchant than the session's",
+            _ => "the answer is for somebody else than the session's user",
+        };
+        let error = Error::new(ErrorKind::Misconfigured).about(words).with_source(changed);
+        Self::new(FailureClass::Misconfigured).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_kept_and_may_not_become_another() {
+        let same =
+            |known: Option<u64>, issued| IdentityChanged::unless_same("user", &known, issued);
+        assert_eq!(same(None, None), Ok(None));
+        assert_eq!(same(None, Some(1)), Ok(Some(1)));
+        assert_eq!(same(Some(1), None), Ok(Some(1)));
+        assert_eq!(same(Some(1), Some(1)), Ok(Some(1)));
+        assert_eq!(same(Some(1), Some(2)), Err(IdentityChanged::new("user")));
+    }
+
+    #[test]
+    fn the_caller_is_told_what_changed() {
+        let error = ExchangeError::from(IdentityChanged::new("community")).into_error();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        assert_eq!(
+            error.to_string(),
+            "the provider's configuration is wrong: the answer is for another community than the \
+             session's"
+        );
+        let cause = std::error::Error::source(&error).unwrap();
+        assert_eq!(cause.to_string(), "the community is another one");
+    }
+}
