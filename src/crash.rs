@@ -33,14 +33,29 @@ pub enum CrashPoint {
 pub(crate) struct Steps {
     #[cfg(feature = "testing")]
     points: Option<CrashPoints>,
+    /// How many points were armed when the exchange began. Later ones are for later exchanges.
+    #[cfg(feature = "testing")]
+    armed: Option<u64>,
 }
 
 impl Steps {
+    /// The steps of an exchange that begins now. A point that is armed when a caller has heard of
+    /// an exchange's end must not fire on the last step of that exchange.
+    pub(crate) fn of_exchange(&self) -> Self {
+        #[cfg(feature = "testing")]
+        let armed = self.points.as_ref().map(CrashPoints::armed);
+        Self {
+            #[cfg(feature = "testing")]
+            armed,
+            ..self.clone()
+        }
+    }
+
     /// With the feature `testing` this may not return.
     #[cfg(feature = "testing")]
     #[expect(clippy::panic, reason = "a test says so")]
     pub(crate) fn at(&self, point: CrashPoint) {
-        let fate = self.points.as_ref().and_then(|points| points.take(point));
+        let fate = self.points.as_ref().and_then(|points| points.take(point, self.armed));
         match fate {
             Some(Fate::Panic) => panic!("a crash point says so"),
             Some(fate) => meet(fate),
@@ -56,7 +71,7 @@ impl Steps {
 #[cfg(feature = "testing")]
 impl From<CrashPoints> for Steps {
     fn from(points: CrashPoints) -> Self {
-        Self { points: Some(points) }
+        Self { points: Some(points), armed: None }
     }
 }
 
@@ -104,7 +119,15 @@ pub enum Fate {
 /// ```
 #[cfg(feature = "testing")]
 #[derive(Clone, Default)]
-pub struct CrashPoints(Arc<Mutex<Vec<(CrashPoint, Fate)>>>);
+pub struct CrashPoints(Arc<Mutex<Armed>>);
+
+#[cfg(feature = "testing")]
+#[derive(Debug, Default)]
+struct Armed {
+    /// How many were armed so far.
+    count: u64,
+    points: Vec<(u64, CrashPoint, Fate)>,
+}
 
 #[cfg(feature = "testing")]
 impl CrashPoints {
@@ -114,16 +137,27 @@ impl CrashPoints {
         Self::default()
     }
 
-    /// The next exchange that gets there meets this fate. A point that is armed twice meets the
-    /// first first.
+    /// The next exchange that begins and gets there meets this fate. A point that is armed twice
+    /// meets the first first.
     pub fn arm(&self, point: CrashPoint, fate: Fate) {
-        self.0.lock().push((point, fate));
+        let mut armed = self.0.lock();
+        let number = armed.count;
+        armed.count += 1;
+        armed.points.push((number, point, fate));
     }
 
-    fn take(&self, point: CrashPoint) -> Option<Fate> {
+    fn armed(&self) -> u64 {
+        self.0.lock().count
+    }
+
+    /// The fate of an exchange that began when so many were armed.
+    fn take(&self, point: CrashPoint, begun: Option<u64>) -> Option<Fate> {
         let mut armed = self.0.lock();
-        let at = armed.iter().position(|(armed, _)| *armed == point)?;
-        Some(armed.remove(at).1)
+        let meets = |(number, armed, _): &(u64, CrashPoint, Fate)| {
+            *armed == point && begun.is_none_or(|begun| *number < begun)
+        };
+        let at = armed.points.iter().position(meets)?;
+        Some(armed.points.remove(at).2)
     }
 }
 
@@ -175,12 +209,21 @@ mod tests {
     #[test]
     fn a_point_fires_as_often_as_it_was_armed_and_no_other_does() {
         let points = CrashPoints::new();
-        assert_eq!(points.take(CrashPoint::Sent), None);
+        assert_eq!(points.take(CrashPoint::Sent, None), None);
         points.arm(CrashPoint::Sent, Fate::Kill);
         points.clone().arm(CrashPoint::Sent, Fate::Stop);
-        assert_eq!(points.take(CrashPoint::Claimed), None);
-        assert_eq!(points.take(CrashPoint::Sent), Some(Fate::Kill));
-        assert_eq!(points.take(CrashPoint::Sent), Some(Fate::Stop));
-        assert_eq!(points.take(CrashPoint::Sent), None);
+        assert_eq!(points.take(CrashPoint::Claimed, None), None);
+        assert_eq!(points.take(CrashPoint::Sent, None), Some(Fate::Kill));
+        assert_eq!(points.take(CrashPoint::Sent, None), Some(Fate::Stop));
+        assert_eq!(points.take(CrashPoint::Sent, None), None);
+    }
+
+    #[test]
+    fn a_point_that_is_armed_later_is_for_exchanges_that_begin_later() {
+        let points = CrashPoints::new();
+        let begun = points.armed();
+        points.arm(CrashPoint::Replied, Fate::Kill);
+        assert_eq!(points.take(CrashPoint::Replied, Some(begun)), None);
+        assert_eq!(points.take(CrashPoint::Replied, Some(points.armed())), Some(Fate::Kill));
     }
 }

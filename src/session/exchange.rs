@@ -27,7 +27,7 @@ use super::message::{Granted, Outcome};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
-use crate::crash::CrashPoint;
+use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
@@ -62,6 +62,7 @@ pub(crate) struct Exchange {
     base: u64,
     epoch: u64,
     rotation: Rotation,
+    steps: Steps,
     /// No caller asked for it.
     scheduled: bool,
     /// When another session of the client had last succeeded before this request was sent.
@@ -89,6 +90,7 @@ impl Exchange {
         let counters = slot.look(|state| state.rest().map(|rest| rest.counters()));
         let (epoch, base) = counters.unwrap_or_default();
         let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
+        let steps = core.steps.of_exchange();
         let (scheduled, outdated, healthy_at) = (false, false, None);
         Self {
             core,
@@ -100,6 +102,7 @@ impl Exchange {
             base,
             epoch,
             rotation,
+            steps,
             scheduled,
             healthy_at,
             outdated,
@@ -155,7 +158,7 @@ impl Exchange {
             Ok(None) => return End::Superseded { sent: false },
             Err(failed) => return End::Failed(failed),
         };
-        self.core.steps.at(CrashPoint::Claimed);
+        self.steps.at(CrashPoint::Claimed);
         // Asked before the request is sent: a success that comes while it is out may be the first
         // after an outage that this request still meets.
         self.healthy_at = self.client.gate.healthy_at(self.slot.id());
@@ -163,7 +166,7 @@ impl Exchange {
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
-                self.core.steps.at(CrashPoint::Received);
+                self.steps.at(CrashPoint::Received);
                 self.issued(intent, attempt, credentials, sent).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
@@ -282,7 +285,7 @@ impl Exchange {
         let landing = self.landing();
         self.guard.answer(outcome);
         self.guard.end(landing);
-        self.core.steps.at(CrashPoint::Replied);
+        self.steps.at(CrashPoint::Replied);
     }
 
     fn superseded(&self) -> Error {

@@ -89,7 +89,7 @@ impl Exchange {
     ) -> (Answer, Now) {
         let Self { core, slot, .. } = self;
         let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
-        let wire = wire.stepping(core.steps.clone());
+        let wire = wire.stepping(self.steps.clone());
         let late = core.now().boot.since(claimed_at.boot);
         let answer = if late > core.policy.lease.saturating_sub(core.policy.exchange_budget) {
             // The send guard: with this little of the lease left, another process may take over

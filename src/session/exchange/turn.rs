@@ -106,7 +106,7 @@ impl Exchange {
             Err(shut) => return Err(shut_out(shut, self.core.now())),
         };
         self.prepare(&self.client).await?;
-        self.core.steps.at(CrashPoint::BeforeClaim);
+        self.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)
     }
 

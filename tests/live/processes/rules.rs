@@ -280,12 +280,15 @@ pub fn losses_without_rejection(book: &Book) -> Vec<String> {
     };
     let told = book.answers.iter().filter_map(|answer| {
         let kind = answer.outcome.failure()?;
-        kind.starts_with("SignInAgain").then_some((&answer.key, answer.end))
+        kind.starts_with("SignInAgain").then_some((&answer.key, answer.end, kind))
     });
     let seen = book.readings.iter().filter(|reading| reading.seen.lost);
-    let lost = told.chain(seen.map(|reading| (&reading.key, reading.end)));
-    let lost = lost.filter(|(key, by)| !rejected(key, *by));
-    lost.map(|(key, by)| format!("{key} is lost at {by}, and nobody rejected it")).collect()
+    let lost = told.chain(seen.map(|reading| (&reading.key, reading.end, "its record")));
+    let lost = lost.filter(|(key, by, _)| !rejected(key, *by));
+    let fault = |(key, by, told): (&String, u64, &str)| {
+        format!("{key} is lost at {by}, says {told}, and nobody rejected it")
+    };
+    lost.map(fault).collect()
 }
 
 /// I8: a session's tokens are those that were issued to its own user.
