@@ -1,19 +1,21 @@
 //! Events: what happened to sessions, for those who want to know.
 //!
 //! Events are hints; the list and `status` are the truth. A subscriber that is too slow misses
-//! the oldest and is told how many.
+//! some, and is told how many: always the oldest of the tenant that has the most unread events, so
+//! that no tenant's events push out another tenant's.
+
+mod queue;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use futures_core::Stream;
-use tokio::sync::broadcast;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use parking_lot::Mutex;
 
+use self::queue::Queue;
 use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
 
@@ -43,6 +45,15 @@ impl Event {
 
     pub(crate) fn of_none(at: SystemTime, kind: EventKind) -> Self {
         Self { session: None, at, epoch: 0, kind, cause: None }
+    }
+
+    /// Whose event it is; none if it concerns all tenants.
+    fn tenant(&self) -> Option<&Tenant> {
+        match (&self.session, &self.kind) {
+            (Some(session), _) => Some(session.key().tenant()),
+            (None, EventKind::ProviderUnresolved { tenant, .. }) => Some(tenant),
+            (None, _) => None,
+        }
     }
 
     pub(crate) fn caused_by(self, cause: Option<Error>) -> Self {
@@ -118,20 +129,13 @@ pub enum EventKind {
 }
 
 /// A subscription. Ends when the supervisor shuts down.
-pub struct Events(BroadcastStream<Event>);
+pub struct Events(Arc<Queue>);
 
 impl Stream for Events {
     type Item = Event;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        Pin::new(&mut self.0).poll_next(cx).map(|next| {
-            next.map(|event| match event {
-                Ok(event) => event,
-                Err(BroadcastStreamRecvError::Lagged(missed)) => {
-                    Event::of_none(SystemTime::UNIX_EPOCH, EventKind::Missed(missed))
-                }
-            })
-        })
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll(cx)
     }
 }
 
@@ -143,34 +147,52 @@ impl fmt::Debug for Events {
 
 /// The one way out for events: to subscribers and to the log.
 pub(crate) struct Publisher {
-    sender: ArcSwapOption<broadcast::Sender<Event>>,
+    /// How many events a subscriber may leave unread.
+    most: usize,
+    /// None when all is over.
+    subscribers: Mutex<Option<Vec<Weak<Queue>>>>,
 }
 
 impl Publisher {
-    pub(crate) fn new(buffer: usize) -> Self {
-        Self { sender: ArcSwapOption::from_pointee(broadcast::channel(buffer).0) }
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, subscribers: Mutex::new(Some(Vec::new())) }
     }
 
     pub(crate) fn publish(&self, event: Event) {
         log(&event);
-        if let Some(sender) = &*self.sender.load() {
-            // No subscriber is not an error.
-            let _ = sender.send(event);
+        if let Some(subscribers) = &mut *self.subscribers.lock() {
+            subscribers.retain(|subscriber| {
+                let queue = subscriber.upgrade();
+                queue.is_some_and(|queue| {
+                    queue.push(event.clone());
+                    true
+                })
+            });
         }
     }
 
     /// A new subscription; one that has ended already if the publisher is closed.
     pub(crate) fn subscribe(&self) -> Events {
-        let receiver = match &*self.sender.load() {
-            Some(sender) => sender.subscribe(),
-            None => broadcast::channel(1).1,
-        };
-        Events(BroadcastStream::new(receiver))
+        let mut subscribers = self.subscribers.lock();
+        let queue = Arc::new(Queue::new(self.most, subscribers.is_none()));
+        if let Some(subscribers) = &mut *subscribers {
+            subscribers.push(Arc::downgrade(&queue));
+        }
+        Events(queue)
     }
 
     /// Ends all subscriptions.
     pub(crate) fn close(&self) {
-        self.sender.store(None);
+        let subscribers = self.subscribers.lock().take().unwrap_or_default();
+        for queue in subscribers.iter().filter_map(Weak::upgrade) {
+            queue.close();
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -259,5 +281,18 @@ mod tests {
         assert_eq!(old.next().await.unwrap().kind, EventKind::Revoked);
         assert!(old.next().await.is_none());
         assert!(publisher.subscribe().next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_waits_is_woken_and_one_that_went_away_is_forgotten() {
+        let publisher = Publisher::new(4);
+        let (mut events, gone) = (publisher.subscribe(), publisher.subscribe());
+        drop(gone);
+        let publishes = async { publisher.publish(revoked()) };
+        let (next, ()) = tokio::join!(events.next(), publishes);
+        assert_eq!(next.unwrap().kind, EventKind::Revoked);
+        assert_eq!(publisher.subscribers.lock().as_ref().unwrap().len(), 1);
+        let closes = async { drop(publisher) };
+        assert!(tokio::join!(events.next(), closes).0.is_none());
     }
 }

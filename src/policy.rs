@@ -82,8 +82,9 @@ pub struct Policy {
     pub save_backoff: Backoff,
     /// When a session whose actor keeps dying is set aside. See [`Restarts`].
     pub restarts: Restarts,
-    /// How many events a slow subscriber may lag behind before it misses the oldest, which is
-    /// counted. Defaults to 1,024 because events are hints and the list is the truth.
+    /// How many events a slow subscriber may leave unread before it misses some, which are counted:
+    /// the oldest of the tenant that has the most. Defaults to 1,024 because events are hints and
+    /// the list is the truth.
     pub events: usize,
 }
 
