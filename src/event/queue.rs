@@ -41,7 +41,7 @@ impl Queue {
         wake(waker);
     }
 
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
         let mut state = self.0.lock();
         match state.unread.pop() {
             Some(event) => Poll::Ready(Some(event)),
