@@ -155,7 +155,7 @@ impl Duty {
             (Answer::Wait, None) => Answered::Again,
             // Nothing was started. Either the token was rejected between the step and the question,
             // or nothing can be.
-            (Answer::Ask, _) if renewable > Renewable::No || slot.look(State::can_refresh) => {
+            (Answer::Ask, _) if renewable > Renewable::No || slot.look(State::may_refresh) => {
                 Answered::Again
             }
             (Answer::Ask, _) => failed(

@@ -69,8 +69,13 @@ impl State {
         held.credentials.tokens().secret_of_token().cloned()
     }
 
-    /// Whether there is a refresh token to go on with.
-    pub(crate) fn can_refresh(&self) -> bool {
+    /// Whether there may be a refresh token to go on with: also where the record is to be read
+    /// again. Another process may have changed it between two questions of one call, and the caller
+    /// must not be told that a live session is lost.
+    pub(crate) fn may_refresh(&self) -> bool {
+        if self.is_unloaded() {
+            return true;
+        }
         let rest = self.rest();
         let credentials = rest.as_ref().and_then(|rest| rest.credentials());
         credentials.is_some_and(|credentials| credentials.tokens.refresh.is_some())

@@ -464,3 +464,12 @@ fn on_demand_a_due_token_is_no_reason_to_wake_and_a_hurried_doubt_is() {
     let hurry = Doubt { hurry: true, ..doubt(NOW) };
     assert_eq!(next_wake(&in_doubt(fresh(), hurry), &rules), Some(boot(NOW)));
 }
+
+#[test]
+fn what_is_to_be_read_again_may_be_refreshed() {
+    assert!(State::Unloaded { trouble: None }.may_refresh());
+    assert!(active(fresh()).may_refresh());
+    for state in [active(single(fresh())), State::Rest(vacant())] {
+        assert!(!state.may_refresh(), "{state:?}");
+    }
+}
