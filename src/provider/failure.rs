@@ -212,10 +212,8 @@ impl ExchangeError {
     /// The same, as callers get it.
     pub(crate) fn into_error(self) -> Error {
         if let Some(own) = self.own() {
-            let outcome = match self.class {
-                FailureClass::NotSent => ExchangeOutcome::NotSent,
-                _ => ExchangeOutcome::Rejected,
-            };
+            let unsent = self.class == FailureClass::NotSent;
+            let outcome = if unsent { ExchangeOutcome::NotSent } else { ExchangeOutcome::Rejected };
             return own.clone().with_outcome(outcome);
         }
         let (kind, outcome) = match self.class {

@@ -104,7 +104,7 @@ impl OAuth2 {
     }
 
     /// Where the server tells what it thinks of a token (RFC 7662 section 2), in place of what the
-    /// metadata says. [`Introspect`] needs it.
+    /// metadata says. [`Introspect`](super::Introspect) needs it.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl OAuth2 {
     }
 
     /// Where the server tells who the user is (`OpenID` Connect Core 1.0 section 5.3), in place of
-    /// what the metadata says. [`UserInfo`] needs it.
+    /// what the metadata says. [`UserInfo`](super::UserInfo) needs it.
     ///
     /// # Errors
     ///
