@@ -447,6 +447,15 @@ pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
 /// answers in well under a second, and a start that waits longer should say why.
 pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
 
+/// A server's metadata is read again when it is older. Defaults to 1 h: servers move that rarely.
+pub const METADATA_AGE: Duration = Duration::from_secs(3600);
+
+/// The wait after a reading that failed. Defaults to 1 min because the former endpoints serve on.
+pub const METADATA_RETRY: Duration = Duration::from_secs(60);
+
+/// How long a second reading may take. Defaults to 2 s because an exchange waits for it.
+pub const METADATA_WAIT: Duration = Duration::from_secs(2);
+
 /// Longer tickets are refused. Defaults to 16 KiB because most servers take no longer header, and
 /// a ticket goes through a cookie or a form. The tickets of this crate's own logins have some 500
 /// bytes. See [`MAX_COOKIE_BYTES`].

@@ -7,6 +7,7 @@ mod blame;
 mod discovery;
 mod grant;
 mod login;
+mod metadata;
 mod operation;
 mod settings;
 #[cfg(test)]
@@ -14,12 +15,12 @@ mod tests;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
 use url::Url;
 
 use self::answer::{Expires, TokenAnswer};
@@ -27,6 +28,7 @@ use self::authentication::Authentication;
 use self::discovery::{Endpoints, Issuer, Optional};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 pub use self::login::LoginOptions;
+use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 use super::{
     ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, RevocationReach,
@@ -85,12 +87,8 @@ pub struct OAuth2 {
 
 #[derive(Clone)]
 enum Server {
-    Known(Endpoints),
-    /// Asked for once; a failure is not kept.
-    Discovered {
-        issuer: Issuer,
-        endpoints: OnceCell<Endpoints>,
-    },
+    Known(Arc<Endpoints>),
+    Discovered(Metadata),
 }
 
 impl OAuth2 {
@@ -104,11 +102,12 @@ impl OAuth2 {
         let token = wire::endpoint(token_endpoint)?;
         let authority = token.clone();
         let endpoints = Endpoints { token, optional: Optional::default(), names_issuer: false };
-        Self::at(Server::Known(endpoints), authority, client_id)
+        Self::at(Server::Known(Arc::new(endpoints)), authority, client_id)
     }
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
-    /// server writes it. Its metadata is asked for before the first exchange, once: at
+    /// server writes it. Its metadata is asked for before the first exchange, and again when it is
+    /// older than [`METADATA_AGE`](crate::policy::METADATA_AGE): at
     /// `/.well-known/oauth-authorization-server`, or where that is not found, at
     /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
     /// `Misconfigured`. Credentials are bound to the issuer, while the endpoints are where its
@@ -122,7 +121,7 @@ impl OAuth2 {
         let issuer = Issuer::new(issuer)?;
         let authority = issuer.url().clone();
         let known = Some(issuer.clone());
-        let server = Server::Discovered { issuer, endpoints: OnceCell::new() };
+        let server = Server::Discovered(Metadata::new(issuer));
         Ok(Self { issuer: known, ..Self::at(server, authority, client_id)? })
     }
 
@@ -147,22 +146,24 @@ impl OAuth2 {
         })
     }
 
-    async fn endpoints(&self, wire: &Wire<'_>) -> Result<&Endpoints, ExchangeError> {
+    async fn endpoints(&self, wire: &Wire<'_>) -> Result<Arc<Endpoints>, ExchangeError> {
         match &self.server {
-            Server::Known(endpoints) => Ok(endpoints),
-            Server::Discovered { issuer, endpoints } => {
-                endpoints.get_or_try_init(|| issuer.discover(wire)).await
-            }
+            Server::Known(endpoints) => Ok(Arc::clone(endpoints)),
+            Server::Discovered(metadata) => metadata.endpoints(wire).await,
+        }
+    }
+
+    fn known(&self) -> Option<Arc<Endpoints>> {
+        match &self.server {
+            Server::Known(endpoints) => Some(Arc::clone(endpoints)),
+            Server::Discovered(metadata) => metadata.known(),
         }
     }
 
     /// The endpoint that is configured, or else the one in the metadata, if that is known.
-    fn optional(&self, pick: fn(&Optional) -> Option<&Url>) -> Option<&Url> {
-        let known = match &self.server {
-            Server::Known(endpoints) => Some(endpoints),
-            Server::Discovered { endpoints, .. } => endpoints.get(),
-        };
-        pick(&self.optional).or_else(|| known.and_then(|known| pick(&known.optional)))
+    fn optional(&self, pick: fn(&Optional) -> Option<&Url>) -> Option<Url> {
+        let set = pick(&self.optional).cloned();
+        set.or_else(|| self.known().and_then(|known| pick(&known.optional).cloned()))
     }
 
     /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
@@ -254,7 +255,7 @@ impl Provider for OAuth2 {
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         let folder = match &self.server {
             Server::Known(_) => self.authority.path().rsplit_once('/').map_or("", |(it, _)| it),
-            Server::Discovered { .. } => self.authority.path().trim_end_matches('/'),
+            Server::Discovered(_) => self.authority.path().trim_end_matches('/'),
         };
         let is_elsewhere = |url: &&Url| {
             let rest = url.path().strip_prefix(folder);
@@ -281,7 +282,10 @@ impl Provider for OAuth2 {
     }
 
     async fn prepare(&self, wire: &Wire<'_>) -> Result<(), ExchangeError> {
-        self.endpoints(wire).await.map(drop)
+        match &self.server {
+            Server::Known(_) => Ok(()),
+            Server::Discovered(metadata) => metadata.refresh(wire).await,
+        }
     }
 
     async fn establish(
@@ -325,7 +329,7 @@ impl Provider for OAuth2 {
         wire: &Wire<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
-        self.prepare(wire).await?;
+        self.endpoints(wire).await?;
         let endpoint = self.optional(|known| known.revocation.as_ref());
         let (token, hint) = match (held.refresh_token(), held.access_token()) {
             (Some(refresh), _) => (refresh, "refresh_token"),
@@ -336,7 +340,7 @@ impl Provider for OAuth2 {
             return Ok(Revoked::NotSupported);
         };
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
-        let answer = wire.send(self.request(endpoint, fields).map_err(unsent)?).await?;
+        let answer = wire.send(self.request(&endpoint, fields).map_err(unsent)?).await?;
         revoked(wire, &answer)
             .map_err(|failed| self.blamed(&answer, failed, FailureClass::Rejected))
     }

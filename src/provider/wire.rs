@@ -13,6 +13,7 @@ mod tests;
 mod time;
 
 use std::fmt;
+use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -42,6 +43,7 @@ use crate::error::{EndpointPath, Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
+use crate::task;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
 use crate::transport::{self, Fault};
@@ -98,6 +100,20 @@ impl<'a> Wire<'a> {
     #[must_use]
     pub fn now(&self) -> SystemTime {
         self.clock.now().wall
+    }
+
+    /// The time that goes on in a suspend.
+    pub(super) fn boot(&self) -> BootTime {
+        self.clock.now().boot
+    }
+
+    /// What a future gives, unless `wait` passes first.
+    pub(super) async fn within<T>(
+        &self,
+        wait: Duration,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        task::within(self.clock, wait, future).await
     }
 
     /// Sends a request and reads the whole answer, whatever its status. The answer remembers the

@@ -10,7 +10,7 @@ use crate::provider::wire::{self, Wire};
 use crate::provider::{ExchangeError, FailureClass};
 
 /// The endpoints that this provider uses.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Endpoints {
     pub(super) token: Url,
     pub(super) optional: Optional,
@@ -18,8 +18,22 @@ pub(super) struct Endpoints {
     pub(super) names_issuer: bool,
 }
 
+impl Endpoints {
+    /// Whether tokens, codes or browsers would go to a host to which they did not go before.
+    pub(super) fn has_moved_from(&self, former: &Self) -> bool {
+        let known: Vec<_> = former.all().map(Url::origin).collect();
+        let token_has = self.token.origin() != former.token.origin();
+        token_has || !self.all().all(|url| known.contains(&url.origin()))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Url> {
+        let browsers = self.optional.authorization.iter();
+        browsers.chain(self.optional.given_tokens()).chain([&self.token])
+    }
+}
+
 /// Endpoints that a server may do without.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Optional {
     pub(super) authorization: Option<Url>,
     pub(super) introspection: Option<Url>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{AuthorizationCode, Grant, OAuth2, Server};
+use super::{AuthorizationCode, Grant, OAuth2};
 use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result};
 use crate::provider::wire::{self, RedirectFields};
 use crate::provider::{LoginRequest, RedirectLogin};
@@ -105,7 +105,7 @@ impl RedirectLogin for OAuth2 {
             let words = "the authorization endpoint's own query has a parameter of the request";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
-        let mut url = endpoint.clone();
+        let mut url = endpoint;
         url.query_pairs_mut().extend_pairs(fields);
         Ok(url)
     }
@@ -179,11 +179,7 @@ impl OAuth2 {
     /// Of an answer without the issuer's name: refused if the name is required, true if that is
     /// not known yet.
     fn is_unnamed(&self) -> Result<bool> {
-        let promised = match &self.server {
-            Server::Known(known) => Some(known.names_issuer),
-            Server::Discovered { endpoints, .. } => endpoints.get().map(|known| known.names_issuer),
-        };
-        match promised {
+        match self.known().map(|known| known.names_issuer) {
             _ if self.issuer_is_required => Err(of_another_server()),
             Some(true) => Err(of_another_server()),
             Some(false) => Ok(false),

@@ -105,7 +105,7 @@ impl Operation<OAuth2> for Introspect {
         let words = "introspection needs introspection_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
         let fields = self.token.fields(held)?;
-        let mut request = provider.request(endpoint, fields)?;
+        let mut request = provider.request(&endpoint, fields)?;
         wants_json(request.headers_mut());
         Ok(request)
     }
@@ -166,7 +166,7 @@ impl Operation<OAuth2> for RevokeAccessToken {
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
         let words = "revocation needs revocation_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
-        provider.request(endpoint, Kind::Access.fields(held)?)
+        provider.request(&endpoint, Kind::Access.fields(held)?)
     }
 
     fn response(
@@ -184,7 +184,7 @@ impl Operation<OAuth2> for RevokeAccessToken {
 }
 
 impl OAuth2 {
-    fn needed(&self, pick: fn(&Optional) -> Option<&Url>, missing: &'static str) -> Result<&Url> {
+    fn needed(&self, pick: fn(&Optional) -> Option<&Url>, missing: &'static str) -> Result<Url> {
         self.optional(pick).ok_or_else(|| Error::new(ErrorKind::Misconfigured).about(missing))
     }
 }

@@ -38,7 +38,7 @@ impl OAuth2 {
     /// a query, or is not the issuer that was given to [`discover`](Self::discover).
     pub fn issuer(mut self, issuer: &str) -> Result<Self> {
         let named = Issuer::new(issuer)?;
-        if matches!(&self.server, Server::Discovered { issuer: known, .. } if !known.is(issuer)) {
+        if matches!(&self.server, Server::Discovered(known) if !known.issuer().is(issuer)) {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("the metadata is asked for of another issuer"));
         }
