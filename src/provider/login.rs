@@ -1,5 +1,8 @@
 //! Logins through a browser: what a provider does for one.
 
+#[cfg(test)]
+mod hostile;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;

@@ -34,7 +34,7 @@ pub struct Password {
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-code")]
 pub struct Code {
-    pub(super) code: Secret,
+    pub(in crate::provider) code: Secret,
     pub(super) app_code: Option<String>,
     pub(super) scope: Option<String>,
 }

@@ -155,7 +155,7 @@ impl Grant {
     }
 
     /// The fields of the token request, without those of scope and client.
-    pub(super) fn fields(&self) -> Vec<(&'static str, &str)> {
+    pub(in crate::provider) fn fields(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Password(grant) => vec![
                 ("grant_type", "password"),

@@ -112,6 +112,12 @@ pub(in crate::provider) fn came_to(
     let own = Url::parse(uri).ok()?;
     let is_whole =
         place.find([':', '/', '=', '&']).is_some_and(|at| place.split_at(at).1.starts_with(':'));
+    // URL parsers mend these, each in its own way.
+    let mended = place.contains(|c: char| c.is_control() || c == '\\')
+        || is_whole && own.has_host() && !place.contains("://");
+    if mended {
+        return Some(false);
+    }
     let place = match (is_whole, place.starts_with('/')) {
         (true, _) => Url::parse(place).ok(),
         (false, true) => own.join(place).ok(),
@@ -239,6 +245,10 @@ mod tests {
             "https://app.example/acme/cb?from=other&code=c",
             "https://app.example/acme/cb?code=c",
             "https://?from=login",
+            "https:/app.example/acme/cb?from=login",
+            "https:\t//app.example/acme/cb?from=login",
+            "https:\\\\app.example/acme/cb?from=login",
+            "/acme\\cb?from=login",
             "/bolt/cb?from=login",
             "//app.example.evil/acme/cb?from=login",
             "//?from=login",

@@ -326,3 +326,37 @@ async fn a_supervisor_that_shuts_down_begins_and_finishes_no_logins() {
     let beside = house.beside(&house.ring).await;
     finish(&beside, &login, &back).await.unwrap();
 }
+
+/// Four logins of two sessions are under way, and everybody sends everything everywhere.
+#[tokio::test]
+async fn of_all_tickets_redirects_and_sessions_only_those_of_one_login_fit_together() {
+    let house = House::new().await;
+    let mut logins = Vec::new();
+    for name in ["one", "two", "one", "two"] {
+        let login = house.begin(name).await;
+        let back = follow(&login).await;
+        logins.push((name, login, back));
+    }
+    for (at, (_, _, back)) in logins.iter().enumerate() {
+        for (of, (name, login, _)) in logins.iter().enumerate() {
+            for session in ["one", "two", "three"].map(|name| house.sessions.session(key(name))) {
+                let is_its_own = session.id().key() == &key(name);
+                if is_its_own && at == of {
+                    continue;
+                }
+                let refused = session.finish_login(&login.ticket, back).await.map(drop);
+                let kind = match is_its_own {
+                    true => ErrorKind::Refused(Refusal::LoginStateMismatch),
+                    false => ErrorKind::InvalidInput,
+                };
+                assert_eq!(refused.unwrap_err().kind(), kind, "{at} {of}");
+            }
+        }
+    }
+    assert_eq!(house.codes(), 0);
+    for (name, login, back) in &logins {
+        let session = house.sessions.session(key(name));
+        let _ = session.finish_login(&login.ticket, back).await.unwrap();
+    }
+    assert_eq!(house.codes(), 4);
+}
