@@ -88,7 +88,7 @@ pub struct OAuth2 {
 #[derive(Clone)]
 enum Server {
     Known(Arc<Endpoints>),
-    Discovered(Metadata),
+    Discovered(Box<Metadata>),
 }
 
 impl OAuth2 {
@@ -121,7 +121,7 @@ impl OAuth2 {
         let issuer = Issuer::new(issuer)?;
         let authority = issuer.url().clone();
         let known = Some(issuer.clone());
-        let server = Server::Discovered(Metadata::new(issuer));
+        let server = Server::Discovered(Box::new(Metadata::new(issuer)));
         Ok(Self { issuer: known, ..Self::at(server, authority, client_id)? })
     }
 

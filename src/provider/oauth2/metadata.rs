@@ -32,7 +32,7 @@ struct Known {
 #[derive(Clone, PartialEq)]
 enum Refused {
     /// It names other hosts.
-    Moved(Endpoints),
+    Moved(Box<Endpoints>),
     /// It names another issuer, or is no metadata.
     Unusable,
 }
@@ -90,7 +90,7 @@ impl Metadata {
                      use: reload the provider to accept the new ones",
                 );
                 let failed = ExchangeError::new(FailureClass::Misconfigured).with_source(moved);
-                self.refuse(Refused::Moved(new), failed)
+                self.refuse(Refused::Moved(Box::new(new)), failed)
             }
             Some(Ok(new)) => {
                 self.keep(Arc::new(new), wire);

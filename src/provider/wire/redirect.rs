@@ -113,7 +113,7 @@ pub(in crate::provider) fn came_to(
     let is_whole =
         place.find([':', '/', '=', '&']).is_some_and(|at| place.split_at(at).1.starts_with(':'));
     // URL parsers mend these, each in its own way.
-    let mended = place.contains(|c: char| c.is_control() || c == '\\')
+    let mended = place.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\')
         || is_whole && own.has_host() && !place.contains("://");
     if mended {
         return Some(false);
@@ -249,6 +249,7 @@ mod tests {
             "https:\t//app.example/acme/cb?from=login",
             "https:\\\\app.example/acme/cb?from=login",
             "/acme\\cb?from=login",
+            "https://app.example/acme/cb ?from=login",
             "/bolt/cb?from=login",
             "//app.example.evil/acme/cb?from=login",
             "//?from=login",
