@@ -122,7 +122,7 @@ pub enum Fate {
 pub struct CrashPoints(Arc<Mutex<Armed>>);
 
 #[cfg(feature = "testing")]
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Armed {
     /// How many were armed so far.
     count: u64,
@@ -164,7 +164,9 @@ impl CrashPoints {
 #[cfg(feature = "testing")]
 impl fmt::Debug for CrashPoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CrashPoints").field(&*self.0.lock()).finish()
+        let armed = self.0.lock();
+        let points: Vec<_> = armed.points.iter().map(|(_, point, fate)| (point, fate)).collect();
+        f.debug_tuple("CrashPoints").field(&points).finish()
     }
 }
 

@@ -361,13 +361,13 @@ async fn a_job_behind_a_task_that_panics_has_its_turn_at_once() {
     let supervisor = builder.provider("p", provider).start().await.unwrap();
     let session = session(&supervisor, "device");
     script.establish(Reply::Hold);
+    armed.arm(CrashPoint::Received, Fate::Panic);
     let first = session.clone();
     let first = tokio::spawn(async move { first.establish(()).await.map(drop) });
     script.held(1).await;
     let second = session.clone();
     let second = tokio::spawn(async move { second.establish(()).await.map(drop) });
     clock.advance(SECOND).await;
-    armed.arm(CrashPoint::Received, Fate::Panic);
     script.release();
     clock.advance(SECOND).await;
     assert!(first.is_finished() && second.is_finished(), "no reminder is waited for");
