@@ -190,7 +190,7 @@ fn no_text_that_a_stranger_writes_panics_or_is_taken_for_the_answer() {
         any::<String>(),
         "(https://app.example/acme/cb)?[?#&]?((code|state|iss|error|from)=[a-z%/:0-9-]{0,9}&){0,5}",
     ];
-    let config = ProptestConfig { cases: 20_000, failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() };
     proptest!(config, |(redirect in wild)| {
         for dialect in &dialects {
             judge(dialect, &redirect)?;
@@ -201,7 +201,7 @@ fn no_text_that_a_stranger_writes_panics_or_is_taken_for_the_answer() {
 #[test]
 fn a_changed_redirect_is_accepted_only_with_the_logins_own_state_issuer_and_place() {
     let dialects = dialects();
-    let config = ProptestConfig { cases: 40_000, failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig { cases: 4000, failure_persistence: None, ..Default::default() };
     proptest!(config, |(changes in vec(change(), 1..5))| {
         for dialect in &dialects {
             judge(dialect, &changed(&dialect.good, &changes))?;
