@@ -1,0 +1,25 @@
+//! When tokens are due.
+
+use std::time::Duration;
+
+use super::{RefreshPolicy, part};
+
+impl RefreshPolicy {
+    /// How long after it was asked for a token that lives for `life` is due. `spread` in 0..=1 is
+    /// the jitter's dice.
+    #[must_use]
+    pub fn due_after(&self, life: Duration, spread: f64) -> Duration {
+        let most = life / 2;
+        let ahead = life.mul_f64(1.0 - part(self.fraction));
+        let ahead = ahead.min(self.at_most).max(self.at_least);
+        let spread = part(spread) * part(self.jitter);
+        life - ahead.saturating_add(life.mul_f64(spread)).min(most)
+    }
+
+    /// How long after it was asked for a refresh token that lives for `life` is reported as
+    /// expiring.
+    #[must_use]
+    pub fn expiring_after(&self, life: Duration) -> Duration {
+        life - self.expiring.min(life / 2)
+    }
+}
