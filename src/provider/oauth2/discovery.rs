@@ -1,7 +1,10 @@
 //! Where a server's endpoints are: told by its metadata (RFC 8414, OpenID Connect Discovery).
 
+#[cfg(test)]
+mod hostile;
+
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
@@ -85,12 +88,17 @@ impl Issuer {
         if answer.status() != StatusCode::OK {
             return Err(harmless(wire.unsuccessful(&answer)).expecting(METADATA));
         }
-        let metadata: Metadata = wire::object(&answer).map_err(|malformed| {
+        self.read(&answer)
+    }
+
+    /// The endpoints in an answer with metadata.
+    fn read(&self, answer: &Response<Bytes>) -> Result<Endpoints, ExchangeError> {
+        let metadata: Metadata = wire::object(answer).map_err(|malformed| {
             let class = FailureClass::Misconfigured;
             ExchangeError { class, ..malformed }.expecting(METADATA)
         })?;
         metadata.endpoints(self).map_err(|fault| {
-            let failed = ExchangeError::of_answer(FailureClass::Misconfigured, &answer);
+            let failed = ExchangeError::of_answer(FailureClass::Misconfigured, answer);
             failed.with_source(fault).expecting(METADATA)
         })
     }
