@@ -197,7 +197,10 @@ impl Drop for Publisher {
 }
 
 fn log(event: &Event) {
-    let session = event.session.as_ref().map(tracing::field::display);
+    let id = event.session.as_ref();
+    let provider = id.map(|id| id.provider().as_str());
+    let tenant = id.map(|id| id.key().tenant().as_str());
+    let token_id = id.map(|id| id.key().token_id());
     let kind = &event.kind;
     let cause = event.cause.as_ref().map(Chain);
     let cause = cause.as_ref().map(tracing::field::display);
@@ -207,11 +210,11 @@ fn log(event: &Event) {
         | EventKind::Saved
         | EventKind::Revoked
         | EventKind::Forgotten
-        | EventKind::Missed(_) => tracing::debug!(session, ?kind),
+        | EventKind::Missed(_) => tracing::debug!(provider, tenant, token_id, ?kind),
         EventKind::RefreshExpiring { .. }
         | EventKind::BackingOff { .. }
         | EventKind::ActorRestarted => {
-            tracing::info!(session, ?kind, cause);
+            tracing::info!(provider, tenant, token_id, ?kind, cause);
         }
         EventKind::Lost(_)
         | EventKind::InDoubt
@@ -222,7 +225,7 @@ fn log(event: &Event) {
         | EventKind::ProviderMisconfigured(_)
         | EventKind::ProviderUnknown(_)
         | EventKind::ProviderUnresolved { .. }
-        | EventKind::ForeignAuthority => tracing::warn!(session, ?kind, cause),
+        | EventKind::ForeignAuthority => tracing::warn!(provider, tenant, token_id, ?kind, cause),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod guide;
 pub mod key;
+mod log;
 pub mod policy;
 pub mod provider;
 pub mod seal;

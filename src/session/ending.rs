@@ -6,6 +6,7 @@ use super::core::Core;
 use super::machine::{Input, State};
 use super::slot::Slot;
 use crate::error::LostReason;
+use crate::log::log_session;
 use crate::store::{Attempt, Claim, Claimed, Intent, Settle, SettleTo, StoreError};
 use crate::task::{Place, within};
 
@@ -40,7 +41,7 @@ pub(crate) fn end(
             within(&*keeper.clock, keeper.policy.store_wait, written).await
         {
             // A restart finds out again, from the server.
-            tracing::warn!(session = %ended.id(), error = %unwritten, "its end is not written");
+            log_session!(warn, ended.id(), error = %unwritten, "its end is not written");
         }
         drop(place);
     });

@@ -29,6 +29,7 @@ use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::log::log_session;
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::{Exchanged, Shut};
@@ -248,7 +249,7 @@ impl Exchange {
             Ok(settled) => Some(settled),
             Err(unsettled) => {
                 // The claim stays our own; the next one takes it over.
-                tracing::warn!(session = %slot.id(), error = ?unsettled.error, "not settled");
+                log_session!(warn, slot.id(), error = ?unsettled.error, "not settled");
                 None
             }
         }
@@ -289,7 +290,7 @@ impl Exchange {
     }
 
     fn superseded(&self) -> Error {
-        tracing::warn!(session = %self.slot.id(), "another process was faster");
+        log_session!(warn, self.slot.id(), "another process was faster");
         self.core.apply(&self.slot, Input::Superseded);
         Error::new(ErrorKind::Superseded)
     }

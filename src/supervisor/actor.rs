@@ -13,6 +13,7 @@ use super::message::Order;
 use super::restart::{Ledger, Verdict};
 use crate::event::EventKind;
 use crate::key::SessionId;
+use crate::log::log_session;
 use crate::session::actor::{Duty, SessionActor};
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
@@ -128,7 +129,7 @@ impl Roster {
             match Actor::spawn_linked(None, SessionActor, duty, myself.get_cell()).await {
                 Ok(started) => started,
                 Err(failed) => {
-                    tracing::error!(session = %slot.id(), error = %failed, "no session actor");
+                    log_session!(error, slot.id(), error = %failed, "no session actor");
                     return;
                 }
             };

@@ -12,6 +12,7 @@ use super::link::Link;
 use super::message::Order;
 use super::{follow, reseal};
 use crate::event::{Event, EventKind};
+use crate::log::log_session;
 use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT, WAKES_AT_ONCE};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Host};
@@ -115,7 +116,7 @@ async fn drive(core: Arc<Core>, link: Arc<Link>) {
                         link.arm(&id, now.after(core.policy.restarts.supervisor_backoff.cap));
                     }
                 }
-                Err(failed) => tracing::warn!(session = %id, error = %failed, "not woken"),
+                Err(failed) => log_session!(warn, &id, error = %failed, "not woken"),
             }
         }
         let pause = link.next_wake().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));

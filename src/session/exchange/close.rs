@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::orphan::{self, Orphan};
 use super::{Guard, save, unstored};
 use crate::error::{Error, ErrorKind};
+use crate::log::log_session;
 use crate::provider::client::Client;
 use crate::provider::gate::Permit;
 use crate::provider::{ExchangeError, FailureClass, Revoked};
@@ -51,7 +52,7 @@ pub(super) async fn tell_before(core: &Core, slot: &Slot) {
     let closed = slot.look(|state| state.rest().and_then(|rest| rest.closed().cloned()));
     let Some(credentials) = closed.and_then(|closed| closed.outbox) else { return };
     if let Err(untold) = ask(core, slot, &credentials).await {
-        tracing::warn!(session = %slot.id(), error = %untold, "a revocation is given up");
+        log_session!(warn, slot.id(), error = %untold, "a revocation is given up");
     }
 }
 
@@ -107,7 +108,7 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
     let emptied = core.store.outbox(slot.id(), closed.generation);
     let emptied = within(&*core.clock, core.policy.store_wait, emptied).await;
     if let Some(Err(_)) | None = emptied {
-        tracing::warn!(session = %slot.id(), "the outbox is not emptied");
+        log_session!(warn, slot.id(), "the outbox is not emptied");
     }
     core.apply(slot, Input::Told);
     ending

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Exchange, lost};
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
+use crate::log::log_session;
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::Exchanged;
@@ -165,7 +166,7 @@ impl Exchange {
     /// another beside it.
     fn overdue(&self) {
         let Self { core, slot, guard, .. } = self;
-        tracing::warn!(session = %slot.id(), "the provider's future is overdue");
+        log_session!(warn, slot.id(), "the provider's future is overdue");
         core.apply(slot, Input::Overdue);
         guard.answer::<Granted>(Err(lost("the provider does not answer").into_error()));
         guard.land(self.landing());

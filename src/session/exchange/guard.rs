@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::retry;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::log::log_session;
 use crate::provider::Rotation;
 use crate::session::core::Core;
 use crate::session::exchange::save;
@@ -121,7 +122,7 @@ impl Guard {
         } else {
             Error::new(ErrorKind::RetryLater).about("the session's task panicked")
         };
-        tracing::error!(session = %self.slot.id(), error = %error, "a task was cut off");
+        log_session!(error, self.slot.id(), error = %error, "a task was cut off");
         let sent = self.sent.get().copied();
         let outcome =
             if sent.is_some() { ExchangeOutcome::Ambiguous } else { ExchangeOutcome::NotSent };

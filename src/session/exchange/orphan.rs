@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 
 use super::close;
 use crate::event::EventKind;
+use crate::log::log_session;
 use crate::provider::{RevocationReach, Revoked};
 use crate::session::core::Core;
 use crate::session::slot::Slot;
@@ -69,7 +70,7 @@ async fn revoke(core: &Core, slot: &Slot, orphan: &Orphan) -> Fate {
 }
 
 fn report(slot: &Slot, untold: &crate::error::Error) -> Fate {
-    tracing::warn!(session = %slot.id(), error = %untold, "a late answer is not revoked");
+    log_session!(warn, slot.id(), error = %untold, "a late answer is not revoked");
     Fate::Report
 }
 
@@ -82,7 +83,7 @@ async fn look(core: &Core, slot: &Slot, orphan: &Orphan) -> Fate {
         // Forgotten, and of what is forgotten the server is not told.
         Ok(None) => Fate::Report,
         Err(unread) => {
-            tracing::warn!(session = %slot.id(), error = %unread, "a late answer's record");
+            log_session!(warn, slot.id(), error = %unread, "a late answer's record");
             Fate::Report
         }
     }

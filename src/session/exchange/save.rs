@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::orphan::{self, Orphan};
 use crate::clock::Now;
 use crate::crash::CrashPoint;
+use crate::log::log_session;
 use crate::session::core::Core;
 use crate::session::machine::{Held, Input};
 use crate::session::slot::Slot;
@@ -115,6 +116,6 @@ fn settle(core: &Core, slot: &Slot, owed: &Arc<Commit>, committed: Committed) ->
 }
 
 fn owe(core: &Core, slot: &Slot, unsaved: &StoreError) {
-    tracing::warn!(session = %slot.id(), error = %unsaved, "new credentials are not saved yet");
+    log_session!(warn, slot.id(), error = %unsaved, "new credentials are not saved yet");
     core.apply(slot, Input::Owed);
 }
