@@ -36,6 +36,19 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> Sleep;
 }
 
+/// What a future gives, unless `wait` passes on the clock first.
+pub(crate) async fn within<T>(
+    clock: &dyn Clock,
+    wait: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = clock.sleep(wait) => None,
+    }
+}
+
 /// One reading of a clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, within};
 
 /// The tasks of one supervisor. They run on the runtime that the supervisor was started on, so
 /// that a caller's short-lived runtime takes nothing with it.
@@ -124,13 +124,9 @@ impl Tasks {
         first
     }
 
-    /// Waits for all tasks; false if `within` passes before.
-    pub(crate) async fn wait(&self, within: Duration, clock: &dyn Clock) -> bool {
-        tokio::select! {
-            biased;
-            () = self.tracker.wait() => true,
-            () = clock.sleep(within) => false,
-        }
+    /// Waits for all tasks; false if `wait` passes before.
+    pub(crate) async fn wait(&self, wait: Duration, clock: &dyn Clock) -> bool {
+        within(clock, wait, self.tracker.wait()).await.is_some()
     }
 }
 
@@ -185,18 +181,5 @@ impl<F: Future + Unpin> Future for Foreign<F> {
 impl<F> Drop for Foreign<F> {
     fn drop(&mut self) {
         self.clear();
-    }
-}
-
-/// What a future gives, unless the clock's `within` passes first.
-pub(crate) async fn within<T>(
-    clock: &dyn Clock,
-    within: Duration,
-    future: impl Future<Output = T>,
-) -> Option<T> {
-    tokio::select! {
-        biased;
-        done = future => Some(done),
-        () = clock.sleep(within) => None,
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use self::pace::Pace;
 use self::stop::Stop;
 use super::{ExchangeError, FailureClass};
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BootTime, Clock, within};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits};
@@ -223,12 +223,9 @@ impl Gate {
     }
 
     async fn permit(&self, clock: &dyn Clock) -> Result<OwnedSemaphorePermit, Shut> {
-        let turn = tokio::select! {
-            biased;
-            turn = Arc::clone(&self.permits).acquire_owned() => turn.ok(),
-            () = clock.sleep(self.limits.turn) => None,
-        };
-        turn.ok_or_else(|| {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let turn = within(clock, self.limits.turn, permit).await;
+        turn.and_then(Result::ok).ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")
                 .with_outcome(ExchangeOutcome::NotSent);

@@ -12,7 +12,7 @@ use super::Settings;
 use super::client::Client;
 use super::means::Means;
 use super::source::{Source, SourceError};
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BootTime, Clock, within};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
@@ -190,10 +190,10 @@ impl Site {
         }
         // Not left set if this is dropped: then nothing was learned.
         let found = AssertUnwindSafe(asking.source.ask(asking.tenant.clone())).catch_unwind();
-        let found = tokio::select! {
-            biased;
-            found = found => found.unwrap_or_else(|_| Err(unavailable("the source panicked"))),
-            () = clock.sleep(policy.source_wait) => Err(unavailable("the source did not answer in time")),
+        let found = match within(clock, policy.source_wait, found).await {
+            Some(Ok(found)) => found,
+            Some(Err(_)) => Err(unavailable("the source panicked")),
+            None => Err(unavailable("the source did not answer in time")),
         };
         let found = found.map_err(SourceError::into_error).and_then(usable);
         match found {

@@ -37,13 +37,12 @@ pub(super) use self::refusal::{Told, class_of_code};
 pub use self::time::rfc3339;
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
-use crate::clock::{BootTime, Clock, Now};
+use crate::clock::{BootTime, Clock, Now, within};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{EndpointPath, Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
-use crate::task;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
 use crate::transport::{self, Fault};
@@ -113,7 +112,7 @@ impl<'a> Wire<'a> {
         wait: Duration,
         future: impl Future<Output = T>,
     ) -> Option<T> {
-        task::within(self.clock, wait, future).await
+        within(self.clock, wait, future).await
     }
 
     /// Sends a request and reads the whole answer, whatever its status. The answer remembers the

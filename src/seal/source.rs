@@ -7,7 +7,7 @@ use std::future::Future;
 use tokio::runtime::Handle;
 
 use super::{KeyRing, RingKey};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{SystemClock, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::KEY_SOURCE_WAIT;
 
@@ -102,13 +102,10 @@ impl KeyRing {
             let misconfigured = Error::new(ErrorKind::Misconfigured);
             return Err(misconfigured.about("there is no tokio runtime here"));
         }
-        let asked = tokio::select! {
-            biased;
-            asked = source.keys() => asked.map_err(KeySourceFault::Failed),
-            // There is no supervisor yet whose clock this could be.
-            () = SystemClock::new().sleep(KEY_SOURCE_WAIT) => Err(KeySourceFault::Slow),
-        };
-        Self::from_keys(asked?)
+        // There is no supervisor yet whose clock this could be.
+        let asked = within(&SystemClock::new(), KEY_SOURCE_WAIT, source.keys()).await;
+        let asked = asked.ok_or(KeySourceFault::Slow)?;
+        Self::from_keys(asked.map_err(KeySourceFault::Failed)?)
     }
 
     /// Takes the keys that `source` gives now, in all clones at once.
@@ -163,6 +160,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::seal::{KeyRingFault, MasterKey};
 
     type Asked = Result<Vec<RingKey>, Box<dyn StdError + Send + Sync>>;

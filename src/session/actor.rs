@@ -13,11 +13,12 @@ use super::machine::{Answer, Input, Renewable, Rest, Start, State};
 use super::message::{Answered, Caller, Ending, Job, Message};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::event::EventKind;
 use crate::provider::client::Client;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::task::{Place, within};
+use crate::task::Place;
 use crate::token::Credentials;
 
 /// The handler of all session actors.

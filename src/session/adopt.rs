@@ -2,11 +2,11 @@
 
 use super::Session;
 use super::message::Job;
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Provider, erased};
 use crate::secret::Secret;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::task::within;
 use crate::token::Tokens;
 
 /// What to do where there is a session already.

@@ -13,10 +13,11 @@ use super::flight::Landing;
 use super::machine::{Answer, Renewable};
 use super::message::{Answered, Job, Message};
 use super::slot::{Parcel, Slot};
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
 use crate::key::SessionId;
 use crate::policy::{ASK_AGAIN, ASKED_AGAIN_AT_ONCE, REPLY_WAIT, RESENDS};
-use crate::task::{Place, within};
+use crate::task::Place;
 use crate::token::PermissionToken;
 
 /// Makes a grant that needs no user.

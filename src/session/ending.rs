@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::core::Core;
 use super::machine::{Input, State};
 use super::slot::Slot;
+use crate::clock::within;
 use crate::error::LostReason;
 use crate::log::log_session;
 use crate::store::{Attempt, Claim, Claimed, Intent, Settle, SettleTo, StoreError};
-use crate::task::{Place, within};
+use crate::task::Place;
 
 /// Ends the session of this generation: here at once, and in the store as soon as that can be
 /// written, for which it needs a place. A newer generation, or an exchange that runs, finds out by

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use super::core::Core;
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
 use crate::provider::client::Client;
 use crate::provider::gate::Permit;
 use crate::provider::site::Site;
 use crate::provider::{ExchangeError, FailureClass, Wire};
-use crate::task::{Foreign, within};
+use crate::task::Foreign;
 
 /// One errand. It has a turn at the provider, whose endpoints are known.
 pub(crate) struct Errand<'a> {

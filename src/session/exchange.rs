@@ -26,7 +26,7 @@ use super::machine::{self, Class, Failure, Held, Input, Renewable, Rest, Retry, 
 use super::message::{Granted, Outcome};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
-use crate::clock::{BootTime, Now};
+use crate::clock::{BootTime, Now, within};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::log::log_session;
@@ -37,7 +37,6 @@ use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
 };
-use crate::task::within;
 use crate::token::Credentials;
 
 /// What an exchange sends.

@@ -10,11 +10,11 @@ use super::core::Core;
 use super::door::Door;
 use super::exchange::unstored;
 use super::status::{self, SessionStatus, State};
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{LIST_FAILURES, LIST_PAGE};
 use crate::store::{self, Listed, StoreError, StoreErrorKind};
-use crate::task::within;
 
 /// Which sessions to list. The default is all.
 ///

@@ -5,11 +5,11 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::Sessions;
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Tenant;
 use crate::provider::{ClientOperation, Provider};
 use crate::session::errand::{Errand, panicked};
-use crate::task::within;
 
 impl<P: Provider> Sessions<P> {
     /// Calls the tenant's server for what comes before a session: a first factor, say.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::link::Link;
+use crate::clock::within;
 use crate::policy::{CHANGES_LOOK, CHANGES_PAGE};
 use crate::session::core::{Core, Host};
 use crate::store::Changed;
-use crate::task::within;
 
 /// Each failure in a row doubles the pause before the next look, up to so many: 2 s. Tokens that were
 /// replaced elsewhere are served for no longer than that when the store is back.

@@ -3,10 +3,10 @@
 use std::future;
 use std::sync::Arc;
 
+use crate::clock::within;
 use crate::policy::{RESEAL_AGAIN, RESEAL_PAGE, RESEAL_PAUSE};
 use crate::seal::KeyRing;
 use crate::session::core::Core;
-use crate::task::within;
 
 /// Goes through the store after the start and after every change of its keys, until shutdown.
 pub(super) async fn attend(core: Arc<Core>, ring: KeyRing) {

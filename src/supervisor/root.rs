@@ -11,13 +11,13 @@ use super::actor::{Office, SupervisorActor};
 use super::link::Link;
 use super::message::Order;
 use super::{follow, reseal};
+use crate::clock::within;
 use crate::event::{Event, EventKind};
 use crate::log::log_session;
 use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT, WAKES_AT_ONCE};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
-use crate::task::within;
 
 /// Starts the supervisor actor and keeps it alive. `ring` is what records are sealed with.
 pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>, ring: Option<KeyRing>) -> bool {

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::Judge;
 use super::{LOOKUP_TIMEOUT, LOOKUP_TRY, LOOKUPS_AT_ONCE};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{SystemClock, within};
 
 /// What the connections of one transport resolve names with. The connection is made to the very
 /// addresses that were judged, so a second answer cannot replace them.
@@ -101,12 +101,13 @@ impl Lookups {
         let ended = Ended { running: Arc::clone(&self.running), name: name.clone(), number };
         let given_up = give_up.clone();
         let lookup = async move {
-            let _ended = ended;
+            let (_ended, clock) = (ended, SystemClock::new());
             tokio::select! {
                 biased;
                 () = given_up.cancelled() => Err(Unresolved::GivenUp),
-                answer = asked => answer,
-                () = SystemClock::new().sleep(LOOKUP_TIMEOUT) => Err(Unresolved::NoAnswer),
+                answer = within(&clock, LOOKUP_TIMEOUT, asked) => {
+                    answer.unwrap_or(Err(Unresolved::NoAnswer))
+                }
             }
         };
         let lookup = lookup.boxed().shared();

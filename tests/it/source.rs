@@ -45,10 +45,14 @@ pub fn module(path: &str) -> Vec<String> {
     if path == "lib" { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
 }
 
-/// What stands before the module of unit tests.
+/// What stands before the module of unit tests. One that is in a file of its own ends nothing.
 pub fn production(text: &str) -> &str {
+    let is_inline = |item: &str| {
+        let body = item.find(['{', ';']).map(|at| &item[at..]);
+        item.starts_with("mod ") && body.is_some_and(|body| body.starts_with('{'))
+    };
     text.match_indices("#[cfg(test)]\n")
-        .find(|(at, found)| text[at + found.len()..].trim_start().starts_with("mod "))
+        .find(|(at, found)| is_inline(text[at + found.len()..].trim_start()))
         .map_or(text, |(at, _)| &text[..at])
 }
 
@@ -354,5 +358,7 @@ mod tests {
     fn unit_tests_are_no_production_text() {
         let text = "fn a() {}\n#[cfg(test)]\nfn helper() {}\n#[cfg(test)]\nmod tests {}\n";
         assert_eq!(production(text), "fn a() {}\n#[cfg(test)]\nfn helper() {}\n");
+        let text = "#[cfg(test)]\nmod tests;\nfn a() {}\n#[cfg(test)]\nmod tests {}\n";
+        assert_eq!(production(text), "#[cfg(test)]\nmod tests;\nfn a() {}\n");
     }
 }

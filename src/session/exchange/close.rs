@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::orphan::{self, Orphan};
 use super::{Guard, save, unstored};
+use crate::clock::within;
 use crate::error::{Error, ErrorKind};
 use crate::log::log_session;
 use crate::provider::client::Client;
@@ -15,7 +16,7 @@ use crate::session::machine::{Closed, Input, Start, Trouble};
 use crate::session::message::Ending;
 use crate::session::slot::Slot;
 use crate::store::{self, StoreError, StoreErrorKind};
-use crate::task::{Foreign, within};
+use crate::task::Foreign;
 use crate::token::Credentials;
 
 /// How often a close follows what other processes make of its session meanwhile. Defaults to 4:

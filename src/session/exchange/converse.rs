@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Exchange, lost};
-use crate::clock::Now;
+use crate::clock::{Now, within};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::log::log_session;
 use crate::provider::client::Client;
@@ -15,7 +15,7 @@ use crate::session::machine::{Class, Failure, Input};
 use crate::session::message::Granted;
 use crate::session::slot::Parcel;
 use crate::store::Intent;
-use crate::task::{Foreign, within};
+use crate::task::Foreign;
 use crate::token::Credentials;
 
 /// What came of a conversation.

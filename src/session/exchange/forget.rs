@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Guard, unstored};
+use crate::clock::within;
 use crate::error::{Error, ErrorKind};
 use crate::session::flight::Landing;
 use crate::session::machine::Input;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::task::within;
 
 /// Deletes a session's record for a caller, who hears whether there was one.
 ///

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use super::close;
+use crate::clock::within;
 use crate::event::EventKind;
 use crate::log::log_session;
 use crate::provider::{RevocationReach, Revoked};
 use crate::session::core::Core;
 use crate::session::slot::Slot;
 use crate::store::{Commit, Intent, Phase, Record};
-use crate::task::within;
 
 /// Credentials that the store refused, because the session has others or has ended.
 pub(super) struct Orphan(Arc<Commit>);

@@ -8,14 +8,13 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::orphan::{self, Orphan};
-use crate::clock::Now;
+use crate::clock::{Now, within};
 use crate::crash::CrashPoint;
 use crate::log::log_session;
 use crate::session::core::Core;
 use crate::session::machine::{Held, Input};
 use crate::session::slot::Slot;
 use crate::store::{Commit, Committed, StoreError, StoreErrorKind};
-use crate::task::within;
 
 /// When somebody should look at these credentials, by the wall clock.
 pub(super) fn due_at(held: &Held, now: Now, ahead: bool) -> Option<SystemTime> {

@@ -5,6 +5,7 @@ use futures_util::future::{join_all, select_all};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
+use crate::clock::Clock;
 use crate::transport::{Fault, Transport, TransportConfig};
 
 /// A name server that has 127.0.0.1 for every name below `good.example`, says that no other name
