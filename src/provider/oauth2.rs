@@ -173,8 +173,8 @@ impl OAuth2 {
         mut fields: Vec<(&'static str, &'f str)>,
     ) -> Result<Request<Bytes>> {
         fields.extend(self.authentication.fields(&self.client_id));
-        let mut request = Request::post(endpoint.as_str())
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let mut request =
+            Request::post(endpoint.as_str()).header(header::CONTENT_TYPE, wire::form::FORM);
         if let Some(value) = self.authentication.header().map_err(unusable)? {
             request = request.header(header::AUTHORIZATION, value);
         }

@@ -12,6 +12,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::wire::{self, percent};
 use crate::seal;
 use crate::secret::Secret;
 
@@ -138,7 +139,7 @@ pub(super) fn base_string(
     let query = url.query().unwrap_or_default();
     let query = query.split('&').filter(|piece| !piece.is_empty()).map(|piece| {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-        (decoded(name), decoded(value))
+        (percent::decoded(name.as_bytes()), percent::decoded(value.as_bytes()))
     });
     let own = fields.iter().map(|(name, value)| (wiped(name.as_bytes()), wiped(value.as_bytes())));
     let pairs = query.chain(own).map(|(name, value)| (encoded(&name), encoded(&value)));
@@ -154,47 +155,15 @@ pub(super) fn base_string(
     }
 }
 
-/// RFC 5849 section 3.6: everything but letters, digits, `-`, `.`, `_` and `~` is escaped.
+/// Gives the pieces of the encoded text (RFC 5849 section 3.6) to `take`.
 pub(super) fn encode(bytes: &[u8], take: &mut impl FnMut(&str)) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let hex = |nibble: u8| HEX.get(usize::from(nibble & 15)).copied().unwrap_or(b'0');
-    for byte in bytes.iter().copied() {
-        let plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let escaped = [b'%', hex(byte >> 4), hex(byte)];
-        let piece = if plain { std::slice::from_ref(&byte) } else { &escaped[..] };
-        // Both are ASCII.
-        take(std::str::from_utf8(piece).unwrap_or_default());
-    }
+    percent::encoded(bytes).for_each(take);
 }
 
 fn encoded(bytes: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(3 * bytes.len()));
     encode(bytes, &mut |piece| text.push_str(piece));
     text
-}
-
-/// A name or a value of a query as bytes. `+` is a space, as RFC 5849 section 3.4.1.3.1 says;
-/// a percent sign that escapes nothing stands for itself.
-fn decoded(text: &str) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escape = after.split_first_chunk::<2>().filter(|_| *first == b'%');
-        let escape = escape
-            .and_then(|([high, low], after)| Some((digit(*high)? << 4 | digit(*low)?, after)));
-        let byte;
-        (byte, rest) = match escape {
-            Some(escape) => escape,
-            None if *first == b'+' => (b' ', after),
-            None => (*first, after),
-        };
-        bytes.push(byte);
-    }
-    bytes
-}
-
-fn digit(hex: u8) -> Option<u8> {
-    char::from(hex).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 fn wiped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -225,9 +194,7 @@ fn nonce() -> Result<String> {
 
 /// Whether RFC 5849 section 3.4.1.3.1 counts the body among the parameters.
 fn is_form(headers: &http::HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    wire::is_of_type(headers, wire::form::FORM)
 }
 
 fn invalid(words: &'static str) -> Error {

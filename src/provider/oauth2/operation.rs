@@ -251,9 +251,7 @@ fn wants_json(headers: &mut HeaderMap) {
 
 /// `OpenID` Connect Core 1.0 section 5.3.2.
 fn is_jwt(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/jwt")
+    wire::is_of_type(headers, "application/jwt")
 }
 
 fn text(members: &mut Map<String, Value>, name: &str) -> Option<String> {

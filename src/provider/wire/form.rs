@@ -1,8 +1,14 @@
 //! Forms (`application/x-www-form-urlencoded`), written and read.
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use zeroize::Zeroizing;
+
+use super::percent;
+use super::reading::is_of_type;
+
+/// The content type of a form.
+pub(in crate::provider) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An `application/x-www-form-urlencoded` body that is wiped when the request is done.
 #[must_use]
@@ -34,11 +40,7 @@ pub(crate) fn escaped_room(text: &str) -> usize {
 
 /// Whether the body may be a form by its content type: some servers call one plain text.
 pub(in crate::provider) fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-    ["application/x-www-form-urlencoded", "text/plain"]
-        .iter()
-        .any(|known| essence.eq_ignore_ascii_case(known))
+    is_of_type(headers, FORM) || is_of_type(headers, "text/plain")
 }
 
 /// The fields of a form, decoded. Each value is wiped when it is dropped; one that is no UTF-8 is
@@ -53,35 +55,18 @@ pub(in crate::provider) fn fields(
     })
 }
 
-/// A name or a value as the URL standard decodes it.
+/// A name or a value as the URL standard decodes it; none if it is no UTF-8.
 fn decoded(text: &[u8]) -> Option<Zeroizing<String>> {
-    // At its full length at once: growing would leave an unwiped copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let (byte, after) = match (first, after) {
-            (b'+', after) => (b' ', after),
-            (b'%', [high, low, after @ ..]) => match hex(*high).zip(hex(*low)) {
-                Some((high, low)) => (high << 4 | low, after),
-                None => (b'%', &rest[1..]),
-            },
-            (byte, after) => (*byte, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
+    let bytes = percent::decoded(text);
     let text = std::str::from_utf8(&bytes).ok()?;
     let mut exact = Zeroizing::new(String::with_capacity(text.len()));
     exact.push_str(text);
     Some(exact)
 }
 
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::percent;
 use crate::error::{Error, ErrorKind};
 
 /// The URL `base` with one more path segment, which is escaped: an id that somebody else chose.
@@ -21,7 +22,7 @@ pub fn url_below(base: &str, segment: &str) -> Result<String, Error> {
         return Err(refused("an id that goes into a path is a dot segment"));
     }
     let mut url = format!("{base}/");
-    escape(segment, &mut url);
+    url.extend(percent::encoded(segment.as_bytes()));
     if keeps_place(base, &url) == Some(true) {
         Ok(url)
     } else {
@@ -37,20 +38,6 @@ fn keeps_place(base: &str, url: &str) -> Option<bool> {
     let same_server = base.origin() == parsed.origin();
     let whole = parsed.query().is_none() && parsed.fragment().is_none();
     Some(same_server && whole && !rest.is_empty() && !rest.contains('/') && parsed.as_str() == url)
-}
-
-/// All but the unreserved characters are escaped (RFC 3986 section 2.3).
-fn escape(segment: &str, into: &mut String) {
-    let hex = |nibble: u8| char::from_digit(u32::from(nibble & 15), 16).unwrap_or('0');
-    for byte in segment.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            let digits = [hex(byte >> 4), hex(byte)].map(|digit| digit.to_ascii_uppercase());
-            into.push('%');
-            into.extend(digits);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response, header};
 use serde::Deserialize;
 use serde_json::error::Category;
 
@@ -37,6 +37,13 @@ fn without_use(answer: &Response<Bytes>, unusable: Unusable) -> ExchangeError {
     let denied = status.is_redirection() || status.is_client_error();
     let class = if denied { FailureClass::Unclassified } else { FailureClass::Ambiguous };
     ExchangeError::of_answer(class, answer).with_source(unusable)
+}
+
+/// Whether this is the content type, without its parameters (RFC 9110 section 8.3.1).
+pub(in crate::provider) fn is_of_type(headers: &HeaderMap, name: &str) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let stated = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    stated.trim().eq_ignore_ascii_case(name)
 }
 
 /// A body without the byte order mark that some servers begin it with.
