@@ -10,11 +10,11 @@ use super::adopt::{Adopted, Take};
 use super::core::Core;
 use super::exchange::{self, Cargo, Exchange, Guard, Task};
 use super::machine::{Answer, Input, Renewable, Rest, Start, State};
-use super::message::{Answered, Caller, Ending, Job, Message};
+use super::message::{Answered, Caller, Ending, Job, Message, Text};
 use super::restore;
 use super::slot::{Parcel, Renewal, Slot};
 use crate::clock::within;
-use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
+use crate::error::{Error, ErrorKind, LostReason};
 use crate::event::EventKind;
 use crate::provider::client::Client;
 use crate::store::{StoreError, StoreErrorKind};
@@ -177,51 +177,52 @@ impl Duty {
             match (loaded, job) {
                 // Also of a record that cannot be read, or of a tenant that is not known.
                 (_, Job::Forget { reply, place }) => self.forget(Caller::Forget(reply), place),
-                (Ok(client), job) => self.begin(client, job),
                 (Err(failed), job) => job.refuse(failed),
+                (Ok(_), Job::Close { reply, place }) => self.close(Caller::Close(reply), place),
+                (Ok(client), Job::Establish { grant, reply }) => {
+                    self.establish(client, grant, Caller::Grant(reply));
+                }
+                (Ok(client), Job::Adopt { tokens, take, reply }) => {
+                    self.adopt(client, tokens, take, Caller::Adoption(reply));
+                }
             }
         }
     }
 
-    fn begin(&self, client: Arc<Client>, job: Job) {
+    fn establish(&self, client: Arc<Client>, grant: Parcel, caller: Caller) {
         let Self { core, slot, .. } = self;
-        let place = match job {
-            Job::Close { reply, .. } if slot.look(State::has_nothing_to_close) => {
-                return drop(reply.send(Ok(Ending::LocalOnly)));
-            }
-            Job::Close { reply, place } => return self.close(Caller::Close(reply), place),
-            Job::Forget { reply, place } => return self.forget(Caller::Forget(reply), place),
-            Job::Establish { .. } | Job::Adopt { .. } => core.tasks.enter(),
+        let Some(place) = core.tasks.enter() else {
+            return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
         };
-        let Some(place) = place else {
-            return job.refuse(unbegun(ErrorKind::ShuttingDown).of_session(slot.id()));
+        // A user who signs in again ends the quarantine.
+        slot.quarantine(None);
+        if core.apply(slot, Input::Establish) == Some(Start::Establish) {
+            let (exchange, held) = self.exchange(client, Renewable::No, caller, place);
+            core.tasks.run(exchange.run(Cargo::Grant(grant), held));
+        } else {
+            caller.refuse(slot.unbegun(ErrorKind::Superseded));
+        }
+    }
+
+    fn adopt(&self, client: Arc<Client>, tokens: Text, take: Take, caller: Caller) {
+        let Self { core, slot, .. } = self;
+        let Some(place) = core.tasks.enter() else {
+            return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
         };
-        match job {
-            Job::Establish { grant, reply } => {
-                // A user who signs in again ends the quarantine.
-                slot.quarantine(None);
-                let caller = Caller::Grant(reply);
-                if core.apply(slot, Input::Establish) != Some(Start::Establish) {
-                    return caller.refuse(unbegun(ErrorKind::Superseded).of_session(slot.id()));
-                }
-                let (exchange, held) = self.exchange(client, Renewable::No, caller, place);
-                core.tasks.run(exchange.run(Cargo::Grant(grant), held));
+        match self.begin_adoption(take) {
+            Ok(Adopted::Yes) => {
+                let (exchange, _) = self.exchange(client, Renewable::No, caller, place);
+                core.tasks.run(exchange.adopt(tokens, take));
             }
-            Job::Adopt { tokens, take, reply } => match self.adopt(take) {
-                Ok(Adopted::Yes) => {
-                    let caller = Caller::Adoption(reply);
-                    let (exchange, _) = self.exchange(client, Renewable::No, caller, place);
-                    core.tasks.run(exchange.adopt(tokens, take));
-                }
-                refused => drop(reply.send(refused)),
-            },
-            Job::Close { .. } | Job::Forget { .. } => {}
+            refused => caller.answer(refused),
         }
     }
 
     fn close(&self, caller: Caller, place: Place) {
         let Self { core, slot, .. } = self;
-        if core.apply(slot, Input::Close) == Some(Start::Close) {
+        if slot.look(State::has_nothing_to_close) {
+            caller.answer(Ok(Ending::LocalOnly));
+        } else if core.apply(slot, Input::Close) == Some(Start::Close) {
             let guard = Guard::new(core, slot, Task::Close, caller, place);
             core.tasks.run(exchange::close(guard));
         } else {
@@ -240,7 +241,7 @@ impl Duty {
     }
 
     /// Begins an adoption, unless what is there stands in its way.
-    fn adopt(&self, take: Take) -> Result<Adopted, Error> {
+    fn begin_adoption(&self, take: Take) -> Result<Adopted, Error> {
         let Self { core, slot, .. } = self;
         match take {
             Take::IfVacant | Take::Import if slot.look(State::was_established) => {
@@ -326,17 +327,14 @@ impl Duty {
         place: Place,
     ) -> (Exchange, Option<Arc<Credentials>>) {
         let Self { core, slot, .. } = self;
-        let (held, base) = slot.look(|state| {
+        let (held, counters) = slot.look(|state| {
             let rest = state.rest();
             let held = rest.as_ref().and_then(|rest| rest.credentials().cloned());
-            (held, rest.map_or(0, |rest| rest.counters().1))
+            (held, rest.map(|rest| rest.counters()).unwrap_or_default())
         });
+        let (_, base) = counters;
         let task = Task::Exchange { rotation: client.provider.rotation(), renewable, base };
         let guard = Guard::new(core, slot, task, caller, place);
-        (Exchange::new(guard, client, renewable), held)
+        (Exchange::new(guard, client, renewable, counters), held)
     }
-}
-
-fn unbegun(kind: ErrorKind) -> Error {
-    Error::new(kind).with_outcome(ExchangeOutcome::NotSent)
 }

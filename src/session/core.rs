@@ -194,7 +194,6 @@ impl Core {
 
     fn tell(&self, slot: &Slot, notices: Vec<Notice>, now: Now) {
         for notice in notices {
-            let mut cause = None;
             let kind = match notice {
                 Notice::Established => {
                     self.counts.establishes.fetch_add(1, Ordering::Relaxed);
@@ -205,23 +204,19 @@ impl Core {
                     EventKind::Refreshed
                 }
                 Notice::Expiring { left } => EventKind::RefreshExpiring { left },
-                Notice::Lost(reason) => {
-                    cause = slot.look(State::cause);
-                    EventKind::Lost(reason)
-                }
-                Notice::InDoubt => {
-                    cause = slot.look(State::cause);
-                    EventKind::InDoubt
-                }
-                Notice::BackingOff { wait } => {
-                    cause = slot.look(State::cause);
-                    EventKind::BackingOff { retry_after: wait }
-                }
+                Notice::Lost(reason) => EventKind::Lost(reason),
+                Notice::InDoubt => EventKind::InDoubt,
+                Notice::BackingOff { wait } => EventKind::BackingOff { retry_after: wait },
                 Notice::SaveOwed => EventKind::SaveOwed,
                 Notice::Saved => EventKind::Saved,
                 Notice::Revoked => EventKind::Revoked,
                 Notice::Forgotten => EventKind::Forgotten,
             };
+            let failed = matches!(
+                kind,
+                EventKind::Lost(_) | EventKind::InDoubt | EventKind::BackingOff { .. }
+            );
+            let cause = if failed { slot.look(State::cause) } else { None };
             let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
             let event = Event::of_session(slot.id(), now.wall, epoch, kind);
             self.events.publish(event.caused_by(cause));

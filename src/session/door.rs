@@ -14,7 +14,7 @@ use super::machine::{Answer, Renewable};
 use super::message::{Answered, Job, Message};
 use super::slot::{Parcel, Slot};
 use crate::clock::within;
-use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
 use crate::policy::{ASK_AGAIN, ASKED_AGAIN_AT_ONCE, REPLY_WAIT, RESENDS};
 use crate::task::Place;
@@ -107,7 +107,9 @@ impl Door {
         slot: &Arc<Slot>,
         job: impl FnOnce(oneshot::Sender<Result<T>>, Place) -> Job,
     ) -> Result<T> {
-        let Some(place) = self.core.tasks.enter() else { return Err(unbegun(slot)) };
+        let Some(place) = self.core.tasks.enter() else {
+            return Err(slot.unbegun(ErrorKind::ShuttingDown));
+        };
         self.bounded(slot, async {
             let (reply, end) = oneshot::channel();
             let most = self.core.policy.max_queued_grants;
@@ -128,7 +130,7 @@ impl Door {
             tokio::select! {
                 biased;
                 // A job is dropped without an answer only with the whole supervisor.
-                end = &mut end => return end.unwrap_or_else(|_| Err(unbegun(slot))),
+                end = &mut end => return end.unwrap_or_else(|_| Err(slot.unbegun(ErrorKind::ShuttingDown))),
                 () = gone.cancelled(), if !over => {
                     over = true;
                     slot.refuse(|_| true);
@@ -241,7 +243,7 @@ impl Door {
     ) -> Result<T> {
         let Core { clock, policy, tasks, .. } = &*self.core;
         if tasks.is_closing() {
-            return Err(unbegun(slot));
+            return Err(slot.unbegun(ErrorKind::ShuttingDown));
         }
         let named = |error: Error| error.of_session(slot.id());
         let _place = slot.wait_place(policy.max_waiters).map_err(named)?;
@@ -249,12 +251,6 @@ impl Door {
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
     }
-}
-
-/// What a shutdown says of what was asked for and has not begun.
-fn unbegun(slot: &Slot) -> Error {
-    let error = Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::NotSent);
-    error.of_session(slot.id())
 }
 
 fn is_lost(error: &Error) -> bool {

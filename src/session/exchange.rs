@@ -85,10 +85,13 @@ enum End {
 }
 
 impl Exchange {
-    pub(crate) fn new(guard: Guard, client: Arc<Client>, renewable: Renewable) -> Self {
+    pub(crate) fn new(
+        guard: Guard,
+        client: Arc<Client>,
+        renewable: Renewable,
+        (epoch, base): (u64, u64),
+    ) -> Self {
         let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
-        let counters = slot.look(|state| state.rest().map(|rest| rest.counters()));
-        let (epoch, base) = counters.unwrap_or_default();
         let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
         let steps = core.steps.of_exchange();
         let (scheduled, outdated, healthy_at) = (false, false, None);

@@ -290,12 +290,15 @@ impl Slot {
     /// Refuses the jobs that a shutdown leaves unbegun, of those that `which` is true for.
     pub(crate) fn refuse(&self, which: impl Fn(&Job) -> bool) {
         let mut inner = self.inner.lock();
-        let (refused, kept) = inner.queue.drain(..).partition(|job| which(job));
+        let (refused, kept): (VecDeque<_>, _) = inner.queue.drain(..).partition(|job| which(job));
         inner.queue = kept;
         drop(inner);
-        let refused: VecDeque<Job> = refused;
-        let error = Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::NotSent);
-        refused.into_iter().for_each(|job| job.refuse(error.clone().of_session(&self.id)));
+        refused.into_iter().for_each(|job| job.refuse(self.unbegun(ErrorKind::ShuttingDown)));
+    }
+
+    /// The error of what was asked for and has not begun.
+    pub(crate) fn unbegun(&self, kind: ErrorKind) -> Error {
+        Error::new(kind).with_outcome(ExchangeOutcome::NotSent).of_session(&self.id)
     }
 
     pub(crate) fn board(&self, flight: Flight) {

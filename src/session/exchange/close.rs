@@ -98,12 +98,7 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
     let ending = match ask(core, slot, credentials).await {
         Ok(Revoked::AtServer) => Ending::AtServer,
         Ok(Revoked::NotSupported) => Ending::LocalOnly,
-        Err(failed) => {
-            let at = core.moment(slot);
-            let trouble = Trouble::after(closed.trouble.as_ref(), failed, &at);
-            core.apply(slot, Input::Untold { trouble });
-            return Ending::Queued;
-        }
+        Err(failed) => return untold(core, slot, &closed, failed),
     };
     // Forgotten only now: a crash before this tells the server again, which is harmless.
     let emptied = core.store.outbox(slot.id(), closed.generation);
@@ -113,6 +108,13 @@ async fn tell(core: &Core, slot: &Slot) -> Ending {
     }
     core.apply(slot, Input::Told);
     ending
+}
+
+/// Leaves it to the schedule to tell the server.
+pub(super) fn untold(core: &Core, slot: &Slot, closed: &Closed, failed: Error) -> Ending {
+    let trouble = Trouble::after(closed.trouble.as_ref(), failed, &core.moment(slot));
+    core.apply(slot, Input::Untold { trouble });
+    Ending::Queued
 }
 
 async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revoked, Error> {

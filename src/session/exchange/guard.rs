@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::close::untold;
 use super::retry;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -12,7 +13,7 @@ use crate::provider::Rotation;
 use crate::session::core::Core;
 use crate::session::exchange::save;
 use crate::session::flight::{self, Landing, Pilot};
-use crate::session::machine::{Answer, Class, Failure, Input, Renewable, State, Trouble};
+use crate::session::machine::{Answer, Class, Failure, Input, Renewable, State};
 use crate::session::message::{Caller, Ending, Message, Outcome};
 use crate::session::slot::Slot;
 use crate::task::Place;
@@ -160,13 +161,8 @@ impl Guard {
                     | State::Closing { .. } => None,
                 });
                 match closed {
-                    Some(closed) => {
-                        let at = core.moment(slot);
-                        let trouble = Trouble::after(closed.trouble.as_ref(), error, &at);
-                        core.apply(slot, Input::Untold { trouble });
-                        // It is closed durably, and the server is told later.
-                        self.answer(Ok(Ending::Queued));
-                    }
+                    // It is closed durably, and the server is told later.
+                    Some(closed) => self.answer(Ok(untold(core, slot, &closed, error))),
                     None => self.answer::<Ending>(Err(error)),
                 }
             }
