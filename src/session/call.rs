@@ -1,10 +1,8 @@
 //! Calls at the server beside the session's own exchanges.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{Request, Response};
 use tokio::sync::oneshot;
 
@@ -20,7 +18,7 @@ use crate::provider::{
     Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
     erased,
 };
-use crate::task::Place;
+use crate::task::{Foreign, Place};
 use crate::token::{Credentials, PermissionToken};
 
 impl<P: Provider> Session<P> {
@@ -58,9 +56,9 @@ impl<P: Provider> Session<P> {
         let call = Call { session, slot: slot_of_call, client, provider, operation, place };
         let (done, ended) = oneshot::channel();
         core.tasks.run(async move {
-            let made = AssertUnwindSafe(call.make(token)).catch_unwind().await;
+            let made = Foreign::new(Box::pin(call.make(token))).await;
             // Whoever gave up meanwhile leaves the effect behind all the same.
-            drop(done.send(made.unwrap_or_else(|_| Err(panicked()))));
+            drop(done.send(made.unwrap_or_else(|| Err(panicked()))));
         });
         // Dropped without an answer only with the runtime, and perhaps it was sent.
         let lost = || Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::Ambiguous);

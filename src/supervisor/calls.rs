@@ -1,15 +1,12 @@
 //! Calls at the server that need no session.
 
-use std::panic::AssertUnwindSafe;
-
-use futures_util::FutureExt;
-
 use super::Sessions;
 use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Tenant;
 use crate::provider::{ClientOperation, Provider};
 use crate::session::errand::{Errand, panicked};
+use crate::task::Foreign;
 
 impl<P: Provider> Sessions<P> {
     /// Calls the tenant's server for what comes before a session: a first factor, say.
@@ -39,10 +36,10 @@ impl<P: Provider> Sessions<P> {
             let answer = errand.send(operation.request(&provider)?).await?;
             operation.response(errand.wire(), &answer).map_err(|failed| errand.told(failed))
         };
-        let call = within(&*core.clock, core.policy.wait, AssertUnwindSafe(call).catch_unwind());
-        match call.await {
-            Some(Ok(answer)) => answer,
-            Some(Err(_)) => Err(panicked()),
+        let call = Foreign::new(Box::pin(call));
+        match within(&*core.clock, core.policy.wait, call).await {
+            Some(Some(answer)) => answer,
+            Some(None) => Err(panicked()),
             None => Err(Error::new(ErrorKind::Deadline)),
         }
     }

@@ -1,10 +1,7 @@
 //! Credentials that came too late: they live at the server, and their session is another's by now,
 //! or nobody's.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-
-use futures_util::FutureExt;
 
 use super::close;
 use crate::clock::within;
@@ -38,11 +35,10 @@ enum Fate {
 /// Ends an orphan at the server, where that cannot hurt whoever has the session now, or tells that
 /// it lives there. Tried once: later it could hit a grant that is still to come.
 pub(super) async fn end(core: &Core, slot: &Slot, orphan: &Orphan) {
-    let ended = AssertUnwindSafe(revoke(core, slot, orphan)).catch_unwind();
-    let ended = within(&*core.clock, core.policy.exchange_budget, ended).await;
-    match ended {
-        Some(Ok(Fate::Drop | Fate::Revoke)) => {}
-        Some(Ok(Fate::Report) | Err(_)) | None => core.event(slot, EventKind::Orphaned),
+    let ended = revoke(core, slot, orphan);
+    match within(&*core.clock, core.policy.exchange_budget, ended).await {
+        Some(Fate::Drop | Fate::Revoke) => {}
+        Some(Fate::Report) | None => core.event(slot, EventKind::Orphaned),
     }
 }
 

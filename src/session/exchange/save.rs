@@ -1,10 +1,8 @@
 //! Saving: at once where the store answers, and until it answers where it does not.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::orphan::{self, Orphan};
@@ -68,15 +66,9 @@ pub(super) async fn pay(core: &Core, slot: &Slot) {
             () = core.clock.sleep(pause) => {}
             () = closing.cancelled(), if !pressed => pressed = true,
         }
-        // A store that panics must not end this: it holds the only copy of a rotated token.
         let commit = core.store.commit(slot.id(), Commit::clone(&owed));
-        let commit = AssertUnwindSafe(commit).catch_unwind();
-        let committed = match within(&*core.clock, core.policy.store_wait, commit).await {
-            Some(Ok(committed)) => committed,
-            Some(Err(_)) => Err(StoreError::new(StoreErrorKind::Unavailable)),
-            None => Err(StoreError::new(StoreErrorKind::Slow)),
-        };
-        match committed {
+        let committed = within(&*core.clock, core.policy.store_wait, commit).await;
+        match committed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
             Ok(committed) => {
                 if let Some(orphan) = settle(core, slot, &owed, committed) {
                     core.apply(slot, Input::Outdated);
