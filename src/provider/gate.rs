@@ -259,11 +259,8 @@ impl Gate {
             Lane::SignIn => return Ok(None),
             Lane::Own { again, scheduled } => (again, scheduled && state.pace.next().is_some()),
         };
-        let permit = match scheduled.then(|| Arc::clone(&self.scheduled).try_acquire_owned()) {
-            Some(Err(_)) => return Err(paced(now.after(FAULT_PACE))),
-            Some(Ok(permit)) => Some(permit),
-            None => None,
-        };
+        let permit = scheduled.then(|| Arc::clone(&self.scheduled).try_acquire_owned());
+        let permit = permit.transpose().map_err(|_| paced(now.after(FAULT_PACE)))?;
         if again {
             state.pace.take(now);
         }

@@ -17,7 +17,8 @@ use session_warden::provider::{Provider, Registration, UnattendedGrant};
 use session_warden::session::{Adopt, Filter, Revocation, Verdict};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{
-    CrashPoint, CrashPoints, Fate, FaultyStore, ManualClock, Reply, ScriptedProvider, Statement,
+    CrashPoint, CrashPoints, Fate, FaultyStore, ManualClock, Reply, Script, ScriptedProvider,
+    Statement,
 };
 use session_warden::token::Tokens;
 use session_warden::{ErrorKind, Session, Sessions, Supervisor};
@@ -306,6 +307,17 @@ async fn a_source_that_panics_wedges_no_session() {
     }
 }
 
+/// A supervisor whose exchanges can be made to panic.
+async fn scripted() -> (ManualClock, CrashPoints, Script, Supervisor) {
+    let clock = ManualClock::new();
+    let armed = CrashPoints::new();
+    let provider: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
+    let script = provider.script();
+    let builder = Supervisor::builder().clock(clock.clone()).crash_points(&armed);
+    let supervisor = builder.provider("p", provider).start().await.unwrap();
+    (clock, armed, script, supervisor)
+}
+
 /// The exchange's own task panics at each of its steps.
 #[tokio::test]
 async fn a_task_that_panics_at_any_of_its_steps_ends_its_session_in_a_known_state() {
@@ -318,12 +330,7 @@ async fn a_task_that_panics_at_any_of_its_steps_ends_its_session_in_a_known_stat
     ];
     for point in points {
         for refreshes in [false, true] {
-            let clock = ManualClock::new();
-            let armed = CrashPoints::new();
-            let provider: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
-            let script = provider.script();
-            let builder = Supervisor::builder().clock(clock.clone()).crash_points(&armed);
-            let supervisor = builder.provider("p", provider).start().await.unwrap();
+            let (clock, armed, script, supervisor) = scripted().await;
             let bench = Bench::<ScriptedProvider>::new(&clock, supervisor);
             if refreshes {
                 let _ = bench.session.establish(()).await.unwrap();
@@ -353,12 +360,7 @@ async fn a_task_that_panics_at_any_of_its_steps_ends_its_session_in_a_known_stat
 
 #[tokio::test]
 async fn a_job_behind_a_task_that_panics_has_its_turn_at_once() {
-    let clock = ManualClock::new();
-    let armed = CrashPoints::new();
-    let provider: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
-    let script = provider.script();
-    let builder = Supervisor::builder().clock(clock.clone()).crash_points(&armed);
-    let supervisor = builder.provider("p", provider).start().await.unwrap();
+    let (clock, armed, script, supervisor) = scripted().await;
     let session = session(&supervisor, "device");
     script.establish(Reply::Hold);
     armed.arm(CrashPoint::Received, Fate::Panic);
