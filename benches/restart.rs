@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use session_warden::policy::DUE_PAGE;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
-use session_warden::testing::{Faults, FaultyStore, ScriptedProvider, Statement};
+use session_warden::testing::{Faults, FaultyStore, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 use session_warden::{SessionKey, Sessions, Supervisor};
 
@@ -80,7 +80,7 @@ async fn restart(file: &Path, due: bool) {
     let pages = (ALL / DUE_PAGE + 2) as u64;
     let mut waits = Vec::new();
     for number in (0..ALL).rev() {
-        let read = faults.count(Statement::Due) >= pages;
+        let read = faults.count(StoreCall::Due) >= pages;
         if read && (!due || supervisor.snapshot().sessions >= ALL) {
             break;
         }

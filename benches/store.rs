@@ -28,7 +28,9 @@ use session_warden::clock::{Clock, SystemClock};
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{Attempt, Claim, Claimed, Commit, Committed, Intent, Owner, Store};
+use session_warden::store::{
+    Attempt, Claim, ClaimId, Commit, Done, Ends, Intent, Outcome, Owner, Statement, Store,
+};
 use session_warden::token::{Credentials, Tokens};
 
 /// What a sealed record of some 500 bytes of tokens has.
@@ -75,7 +77,7 @@ fn ours(path: &Path, sessions: usize, each: usize) -> Duration {
         let ring = KeyRing::new(1, MasterKey::from([7; 32]));
         let store = SqliteStore::builder(path).key_ring(ring).open().expect("a store");
         for session in 0..sessions {
-            exchange(&store, &id(session), Intent::Establish, (0, 0)).await;
+            exchange(&store, &id(session), Intent::Establish, None).await;
         }
         let begun = Instant::now();
         let tasks: Vec<_> = (0..sessions)
@@ -84,9 +86,8 @@ fn ours(path: &Path, sessions: usize, each: usize) -> Duration {
                 tokio::spawn(async move {
                     let mut generation = 1;
                     for _ in 0..each {
-                        let counters = (1, generation);
-                        generation =
-                            exchange(&store, &id(session), Intent::Refresh, counters).await;
+                        let known = Some((1, generation));
+                        generation = exchange(&store, &id(session), Intent::Refresh, known).await;
                     }
                 })
             })
@@ -105,20 +106,31 @@ async fn exchange(
     store: &SqliteStore,
     id: &SessionId,
     intent: Intent,
-    (epoch, generation): (u64, u64),
+    known: Option<(u64, u64)>,
 ) -> u64 {
-    let at = SystemClock::new().now();
-    let lease = Duration::from_secs(20);
-    let claim = Claim { owner: Owner(1), intent, epoch, generation, at, lease };
-    let Ok(Claimed::Granted { fence }) = store.claim(id, claim).await else { panic!("no claim") };
-    let tokens = Tokens::new(Arc::from("{}")).access("a".repeat(300), Some(at.wall));
+    let claim = Claim {
+        id: ClaimId(fastrand::u64(..)),
+        replaces: None,
+        owner: Owner(1),
+        intent,
+        epoch: known.map(|known| known.0),
+        generation: known.map_or(0, |known| known.1),
+        lease: Duration::from_secs(20),
+    };
+    let claimed = store.apply(id, Statement::Claim(claim)).await;
+    let Ok(Outcome::Done(Done { epoch, generation, fence, .. })) = claimed else {
+        panic!("no claim: {claimed:?}")
+    };
+    let tokens = Tokens::new(Arc::from("{}"));
+    let tokens = tokens.access("a".repeat(300), Some(SystemClock::new().now().wall));
     let tokens = tokens.refresh("r".repeat(200), None);
     let credentials = Arc::new(Credentials::new(tokens, "https://login.example.com", "client"));
-    let attempt = Attempt { base: generation, fence };
-    let due_at = Some(at.wall + Duration::from_secs(3600));
-    let commit = Commit { intent, epoch, attempt, credentials, due_at };
-    match store.commit(id, commit).await {
-        Ok(Committed::Stored { generation, .. }) => generation,
+    let attempt = Attempt { base: generation, fence, claim: claim.id };
+    let hour = Some(Duration::from_secs(3600));
+    let ends = Ends { access_in: hour, refresh_in: None, due_in: hour };
+    let commit = Commit { intent, epoch, attempt, credentials, ends };
+    match store.apply(id, Statement::Commit(commit)).await {
+        Ok(Outcome::Done(done)) => done.generation,
         other => panic!("not stored: {other:?}"),
     }
 }

@@ -233,8 +233,9 @@ pub enum ErrorKind {
     Store,
     /// The supervisor is shutting down.
     ShuttingDown,
-    /// The call waited as long as [`Policy::wait`](crate::policy::Policy::wait) allows. The
-    /// exchange that it waited for goes on.
+    /// The call waited as long as [`Policy::call_timeout`](crate::policy::Policy::call_timeout)
+    /// allows. The exchange that it waited for goes on. A call for a token gets
+    /// [`RetryLater`](Self::RetryLater) in its place.
     Deadline,
 }
 

@@ -2,8 +2,13 @@
 
 mod due;
 mod fault;
+mod limits;
+mod storage;
 
 use std::time::Duration;
+
+pub use self::limits::ProviderLimits;
+pub use self::storage::*;
 
 /// The bounds of one supervisor.
 ///
@@ -13,7 +18,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use session_warden::policy::Policy;
 ///
-/// let policy = Policy { wait: Duration::from_secs(5), ..Policy::default() };
+/// let policy = Policy { call_timeout: Duration::from_secs(5), ..Policy::default() };
 /// assert_eq!(policy.max_sessions, 4_000_000);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -34,26 +39,27 @@ pub struct Policy {
     /// Defaults to 16 because each is exchanged on its own, and a user who signs in again and
     /// again gains nothing from a longer queue.
     pub max_queued_grants: usize,
-    /// How long one call waits before it gets `Deadline`. Defaults to 30 s because an exchange
-    /// may take [`exchange_budget`](Self::exchange_budget), and another may stand before it.
-    pub wait: Duration,
-    /// How long one exchange may take with all its repeats, and as long again before it what it
-    /// has to ask for first. Defaults to 10 s because servers that answer at all answer in 1 s,
-    /// and callers wait meanwhile.
-    pub exchange_budget: Duration,
-    /// No repeat within an exchange is sent with less than this left of its budget, and a server's
-    /// grace for used tokens that is not longer counts as none. Defaults to 5 s because a request
-    /// that is cut off leaves its refresh token in doubt.
+    /// How long one call waits. Then a call for a token gets the token in hand if that is still
+    /// valid, else `RetryLater`; any other call gets `Deadline`. The exchange goes on, and its
+    /// answer counts. Defaults to 30 s because all but the slowest answers come sooner, and users
+    /// wait no longer.
+    pub call_timeout: Duration,
+    /// How long an exchange may take until it has sent the last byte of its last request: name
+    /// lookup, connection, TLS and writing, with all repeats. What it must ask for first
+    /// (discovery, for example) may take as long again. Defaults to 10 s because a server that is
+    /// up is reached within [`CONNECT_TIMEOUT`](crate::transport::CONNECT_TIMEOUT), and a request
+    /// that is not sent costs only this time.
+    pub attempt_budget: Duration,
+    /// An exchange sends no repeat with less than this left of its budget. A server's grace for
+    /// used tokens that is not longer than this counts as none. Defaults to 5 s because a repeat
+    /// needs time to be sent, and its server may queue it.
     pub repeat_floor: Duration,
-    /// A provider's future that runs this long after its budget is overdue: those who wait for a
-    /// token get `RetryLater`, and so does the caller of a grant, with the
-    /// [`outcome`](crate::Error::outcome) `Ambiguous`. The exchange goes on, and an answer that comes
-    /// after all counts. Defaults to 5 s, so that a transport that ends in time is never overtaken.
-    pub overdue_after: Duration,
-    /// When a provider's future is dropped, as ambiguous: the one exception to "an exchange is
-    /// never dropped". Defaults to 60 s because no transport of this crate runs longer than its
-    /// budget, so only a provider that hangs in its own code gets there.
-    pub exchange_cut: Duration,
+    /// How long the whole answer may take, from when the last byte of the request was sent. After
+    /// that the answer counts as lost, and the outcome is ambiguous. The crate drops a provider's
+    /// future this long after the end of its [`attempt_budget`](Self::attempt_budget). Defaults to
+    /// 60 s because proxies in front of servers give up by then, and no less because on a server
+    /// that rotates strictly a lost answer costs the session.
+    pub answer_timeout: Duration,
     /// How long credentials may take to be saved before they are served all the same, as owed.
     /// Defaults to 2 s because callers wait, and the tokens are good.
     pub save_wait: Duration,
@@ -64,11 +70,14 @@ pub struct Policy {
     /// asked for a grant by [`renew_with`](crate::provider::Registration::renew_with). Defaults to
     /// 5 s because that is a row of a database, and callers wait.
     pub source_wait: Duration,
-    /// How long a claim holds a session against other processes. Defaults to 20 s: the budget,
-    /// 5 s for the commit and 5 s of margin.
+    /// How long a claim keeps other processes from a session, unless it is renewed. Defaults to 20
+    /// s: 10 s until the request is sent, and [`SEND_MARGIN`].
     pub lease: Duration,
-    /// How long a session whose holder fell silent is left alone after its lease. Defaults to
-    /// 30 s because a paused process may come back with the new token.
+    /// How long after the end of its lease other processes leave a silent holder's refresh alone on
+    /// a server that rotates strictly: a paused process may come back with the new token. Defaults
+    /// to 45 s, so that lease and hold together are 5 s ([`SAVE_MARGIN`]) longer than
+    /// [`answer_timeout`](Self::answer_timeout): an answer that can still come is waited for and
+    /// saved. A policy with less than that is refused.
     pub hold: Duration,
     /// How long a second factor is waited for. Defaults to 10 min because vendors' challenges
     /// live for 10 to 15 min.
@@ -96,16 +105,15 @@ impl Default for Policy {
             max_sessions_per_tenant: 1_000_000,
             max_waiters: 65_536,
             max_queued_grants: 16,
-            wait: Duration::from_secs(30),
-            exchange_budget: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(30),
+            attempt_budget: Duration::from_secs(10),
             repeat_floor: Duration::from_secs(5),
-            overdue_after: Duration::from_secs(5),
-            exchange_cut: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(60),
             save_wait: Duration::from_secs(2),
             store_wait: Duration::from_secs(5),
             source_wait: Duration::from_secs(5),
             lease: Duration::from_secs(20),
-            hold: Duration::from_secs(30),
+            hold: Duration::from_secs(45),
             challenge: Duration::from_secs(600),
             login: Duration::from_secs(600),
             backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) },
@@ -116,6 +124,13 @@ impl Default for Policy {
             restarts: Restarts::default(),
             events: 1024,
         }
+    }
+}
+
+impl Policy {
+    /// How much of a claim's lease must be left when a request is sent.
+    pub(crate) fn send_margin(&self) -> Duration {
+        SEND_MARGIN.min(self.lease / 2)
     }
 }
 
@@ -265,50 +280,43 @@ pub enum When {
     Ahead,
 }
 
-/// The bounds of one provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
-pub struct ProviderLimits {
-    /// The most exchanges in flight at once. Defaults to 64 because a server that answers in
-    /// 100 ms then gets 640 a second, and a slow one gets no pile of half-done refreshes.
-    pub exchanges: usize,
-    /// How long an exchange waits for its turn before it gives up, unsent. Defaults to 25 s, so
-    /// that it ends before its callers' [`Policy::wait`].
-    pub turn: Duration,
-    /// How often a client that the server rejected (`invalid_client`) is tried again. Defaults to
-    /// 1 min: one probe a minute per client, not one a session.
-    pub probe: Duration,
-    /// The longest `Retry-After` that is obeyed. Defaults to 10 min because a server that asks
-    /// for ten years is wrong.
-    pub longest_retry_after: Duration,
-}
-
-impl Default for ProviderLimits {
-    fn default() -> Self {
-        Self {
-            exchanges: 64,
-            turn: Duration::from_secs(25),
-            probe: Duration::from_secs(60),
-            longest_retry_after: Duration::from_secs(600),
-        }
-    }
-}
-
 /// A token whose stated lifetime is shorter than this is taken to live this long: servers send 0,
-/// negative or missing-unit values, and a token that was just issued must be used at least once.
-/// Defaults to 1 s, so that such a server is asked at most once a second for each session.
+/// negative or missing-unit values, and a token that was just issued must be used at least once. A
+/// token that ended before its answer came lives this long from when the answer came. Defaults to 1
+/// s, so that such a server is asked at most once a second for each session.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// Longer stated lifetimes are cut to this. Defaults to 10 years because nothing that is granted
 /// longer than that has an expiry that matters.
 pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// An exchange sends no request when less than this is left of its claim's
+/// [`lease`](Policy::lease); where half of the lease is shorter, that counts instead. Defaults to
+/// 10 s because a request reaches the server within that time, so that it is there before another
+/// process can claim the session.
+pub const SEND_MARGIN: Duration = Duration::from_secs(10);
+
+/// [`Policy::lease`] and [`Policy::hold`] together are at least this much longer than
+/// [`Policy::answer_timeout`]. Defaults to 5 s because the save of an answer that comes at the last
+/// moment may take [`Policy::store_wait`].
+pub const SAVE_MARGIN: Duration = Duration::from_secs(5);
+
+/// A request that is open for longer than this is slow: it gives its place to another exchange of
+/// its provider, and counts against [`ProviderLimits::slow_requests`]. Defaults to 10 s because a
+/// healthy server answers in 1 s, and an answer that takes ten times as long may never come.
+pub const SLOW_AFTER: Duration = Duration::from_secs(10);
+
+/// What `RetryLater` tells a caller to wait if nothing was sent because too many requests are slow.
+/// Defaults to 1 s because slow requests end at any moment, and asking again costs no request.
+pub const SLOW_RETRY: Duration = Duration::from_secs(1);
+
 /// How often a handle sends its message again when the actor that should answer died. Defaults to
 /// 3 because messages are idempotent, and a supervisor that dies more often is in back-off.
 pub const RESENDS: u32 = 3;
 
-/// How long a handle waits for an actor's reply before it sends its message again. Defaults to
-/// 10 s because an actor may be reading the store for [`Policy::store_wait`] first.
+/// How long a handle waits for an actor to reply to its message, or to begin an exchange. Then it
+/// sends the message again, or takes the start back and asks the session again. Defaults to 10 s
+/// because an actor may first read the record, for up to [`Policy::store_wait`].
 pub const REPLY_WAIT: Duration = Duration::from_secs(10);
 
 /// A caller whose awaited exchange brought no token asks the session again. This many times it asks
@@ -349,27 +357,9 @@ pub const DAMPING_CAP: Duration = Duration::from_secs(600);
 /// token that is due is noticed by its callers too.
 pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
 
-/// How soon another process's claim on a session is looked at again, at first. Defaults to 20 ms
-/// because its refresh takes that long at least, and callers wait.
-pub const CLAIM_LOOK: Duration = Duration::from_millis(20);
-
-/// The longest pause between two such looks; each is twice as long as the one before. Defaults to
-/// 500 ms: who has waited for a second waits for a slow server, and half a second more is no matter.
-pub const CLAIM_LOOK_CAP: Duration = Duration::from_millis(500);
-
-/// How often it is asked what other processes changed. Defaults to 250 ms, so that tokens which
-/// they replaced are served for no longer than that and the time to read the new ones.
-pub const CHANGES_LOOK: Duration = Duration::from_millis(250);
-
-/// How many changes are read at once. Defaults to 1,024, some 100 KB.
-pub const CHANGES_PAGE: usize = 1024;
-
 /// How many sessions the schedule wakes at once. Defaults to 64, which keeps a database busy that
 /// answers in milliseconds; a caller's message waits behind no more than these.
 pub const WAKES_AT_ONCE: usize = 64;
-
-/// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
-pub const DUE_PAGE: usize = 1024;
 
 /// How many records are read from the store at once for a list. Defaults to 256, some 250 KB with
 /// their tokens.
@@ -412,20 +402,8 @@ pub const DRIFT: Duration = Duration::from_secs(2);
 /// of 50 bytes each, and comments.
 pub const MAX_KEY_RING_BYTES: usize = 64 * 1024;
 
-/// How many records are sealed anew at once after the ring's key was changed. Defaults to 128, which
-/// is one transaction of a few milliseconds: no refresh waits for longer.
-pub const RESEAL_PAGE: usize = 128;
-
-/// The wait before each of these pages. Defaults to 250 ms, four writes to the disk in a second: a
-/// million records are gone through in half an hour, and nobody waits for them.
-pub const RESEAL_PAUSE: Duration = Duration::from_millis(250);
-
-/// While older keys still seal records, all are gone through again after this. Defaults to 1 h: what
-/// was claimed rests by then, and processes that got the new key later have it.
-pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
-
-/// How long a [`KeySource`](crate::seal::KeySource) may take. Defaults to 10 s because a key service
-/// answers in well under a second, and a start that waits longer should say why.
+/// How long a [`KeySource`](crate::seal::KeySource) may take. Defaults to 10 s because a key
+/// service answers in well under a second, and a start that waits longer should say why.
 pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
 
 /// A server's metadata is read again when it is older. Defaults to 1 h: servers move that rarely.
@@ -442,9 +420,10 @@ pub const METADATA_WAIT: Duration = Duration::from_secs(2);
 /// bytes. See [`MAX_COOKIE_BYTES`].
 pub const MAX_TICKET_BYTES: usize = 16 * 1024;
 
-/// Longer tickets are not for a cookie: [`Ticket::fits_cookie`](crate::ticket::Ticket::fits_cookie).
-/// Defaults to 3,840 because browsers keep 4,096 bytes with the cookie's name and attributes (RFC
-/// 6265 section 6.1), and 256 are enough for these.
+/// Longer tickets are not for a cookie:
+/// [`Ticket::fits_cookie`](crate::ticket::Ticket::fits_cookie). Defaults to 3,840 because browsers
+/// keep 4,096 bytes with the cookie's name and attributes (RFC 6265 section 6.1), and 256 are
+/// enough for these.
 pub const MAX_COOKIE_BYTES: usize = 3840;
 
 /// How many used tickets are remembered until they expire. At the bound, the tenant with the most
@@ -456,35 +435,6 @@ pub const SPENT_TICKETS: usize = 65_536;
 /// Defaults to 1,024, a login every 0.6 s, so that 64 tenants find room. A ticket that was
 /// forgotten could be used again, but the server takes its code once.
 pub const SPENT_TICKETS_PER_TENANT: usize = 1024;
-
-/// How many steps SQLite does for one statement at most; what needs more fails as
-/// [`TooLong`](crate::store::sqlite::SqliteFault::TooLong). Defaults to 500 million, some 5 s:
-/// going through 4 million sessions takes fewer than 100 million, and only a file that was made to
-/// be read for ever takes more.
-#[cfg(feature = "sqlite")]
-pub const SQLITE_STEPS: u64 = 500_000_000;
-
-/// A record of a file with more bytes of sealed credentials is taken as damaged, and is not
-/// written. Defaults to 16 MiB because a server's answer has at most 256 KiB, and what an import
-/// brings has no more.
-#[cfg(feature = "sqlite")]
-pub const SEALED_BYTES: usize = 16 * 1024 * 1024;
-
-/// How many lock files of other processes are looked at beside a file; where there are more, other
-/// processes count as there. Defaults to 1,024 because a machine runs a handful of them, and a
-/// killed one's is removed.
-#[cfg(feature = "sqlite")]
-pub const OWNER_LOCKS: usize = 1024;
-
-/// How often a process tries to make its lock beside a file. Defaults to 16 because only another
-/// process that clears up in the same instant is in the way.
-#[cfg(feature = "sqlite")]
-pub const OWNER_LOCK_TRIES: usize = 16;
-
-/// How soon the log of a file is cut again after something was forgotten, while another process
-/// reads it. Defaults to 250 ms because a read takes milliseconds.
-#[cfg(feature = "sqlite")]
-pub const FORGET_AGAIN: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests;

@@ -52,16 +52,18 @@ use crate::token::{Placement, Tokens};
 /// # Contract
 ///
 /// The crate calls [`establish`](Self::establish), [`refresh`](Self::refresh) and
-/// [`revoke`](Self::revoke) from a task that no caller's cancellation interrupts, one at a time
-/// for each session, and drops the future only when it has run for
-/// [`Policy::exchange_cut`](crate::policy::Policy::exchange_cut); that, and a panic, count as
-/// [`FailureClass::Ambiguous`]. All traffic goes through the [`Wire`] that is handed in. An
-/// implementation repeats nothing on its own, except where the server said that it did not
-/// process the request and asked for another at once.
+/// [`revoke`](Self::revoke) from a task that no caller's cancellation interrupts, one at a time for
+/// each session, and drops the future only when it has run for
+/// [`Policy::attempt_budget`](crate::policy::Policy::attempt_budget) and
+/// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together. The crate takes
+/// that, and a panic, as [`FailureClass::Ambiguous`]. All traffic goes through the [`Wire`] that is
+/// handed in. An implementation repeats nothing on its own, except where the server said that it
+/// did not process the request and asked for another at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
 /// the provider is replaced: [`dialect`](Self::dialect), [`authority`](Self::authority),
-/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client`](Self::client), [`rotation`](Self::rotation), [`placement`](Self::placement),
+/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client`](Self::client),
+/// [`rotation`](Self::rotation), [`placement`](Self::placement),
 /// [`revocation_reach`](Self::revocation_reach). If one of them panics, the registration is
 /// refused.
 ///
@@ -122,7 +124,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Not dropped before [`Policy::exchange_cut`](crate::policy::Policy::exchange_cut).
+    /// Not dropped before [`Policy::attempt_budget`](crate::policy::Policy::attempt_budget) and
+    /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together have passed.
     fn establish(
         &self,
         wire: &Wire<'_>,
@@ -168,6 +171,14 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// because a token that lives on until its end costs less than a session.
     fn revocation_reach(&self) -> RevocationReach {
         RevocationReach::Unknown
+    }
+
+    /// Whether a refresh ends the access tokens that the session got before, as Ory Hydra and
+    /// Atlassian do. If it does, a process that hears of another one's refresh hands out no former
+    /// token from then on. Defaults to false because most servers let those tokens live until they
+    /// expire.
+    fn refresh_ends_access_tokens(&self) -> bool {
+        false
     }
 
     /// What is kept beside the tokens after a refresh, or after a grant that needed no user: what

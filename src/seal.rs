@@ -7,6 +7,8 @@
 
 mod cipher;
 mod source;
+#[cfg(feature = "sqlite")]
+mod tag;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -24,6 +26,8 @@ use zeroize::{Zeroize, Zeroizing};
 pub(crate) use self::cipher::number_of;
 pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, random};
 pub use self::source::{KeySource, KeySourceFault};
+#[cfg(feature = "sqlite")]
+pub(crate) use self::tag::{Had, TAG_BYTES, TagKey};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The master keys of a process, by number. All of them open; of those that do not

@@ -29,9 +29,13 @@ pub(crate) mod login;
 pub(crate) mod machine;
 pub(crate) mod message;
 mod outcome;
+pub(crate) mod read;
 mod restore;
 pub(crate) mod slot;
 mod status;
+#[cfg(test)]
+mod tests;
+pub(crate) mod token_request;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -44,7 +48,7 @@ use self::door::{Door, SlotRef};
 pub use self::list::Filter;
 pub use self::login::Login;
 use self::machine::Input;
-use self::message::{Ending, Granted, Job, Message};
+use self::message::{Granted, Job};
 pub use self::outcome::{Establishment, Invalidation, Revocation, Verdict};
 use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};
@@ -98,8 +102,9 @@ impl<P> Session<P> {
     /// # Errors
     ///
     /// `NotEstablished`, `SignInAgain`, `RetryLater`, `Misconfigured`, `Capacity`, `Store`,
-    /// `Deadline`, `ShuttingDown`; `Refused` if the session mints itself and the server refused
-    /// that.
+    /// `ShuttingDown`; `Refused` if the session mints itself and the server refused that. A refresh
+    /// that takes longer than [`Policy::call_timeout`](crate::policy::Policy::call_timeout) goes on;
+    /// its callers get `RetryLater`.
     ///
     /// # Cancel safety
     ///
@@ -233,7 +238,9 @@ impl<P> Session<P> {
     }
 
     /// A token newer than the one in hand, whether that is due or not. A refresh that runs
-    /// already is joined.
+    /// already is joined. If that takes longer than
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in hand is still
+    /// valid, the caller gets that one.
     ///
     /// It also tries a session that is lost as
     /// [`LostReason::Unclassified`], with a back-off
@@ -251,7 +258,7 @@ impl<P> Session<P> {
         let slot = self.obtain()?;
         self.door.look(&slot).await?;
         self.door.core.apply(&slot, Input::RefreshByHand);
-        let held = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().1));
+        let held = slot.look(|state| state.counters().1);
         self.door.token_above(&slot, held, None).await
     }
 
@@ -272,11 +279,7 @@ impl<P> Session<P> {
     /// `NotSent`.
     pub async fn revoke(&self) -> Result<Revocation> {
         let slot = self.obtain()?;
-        Ok(match self.door.queued(&slot, |reply, place| Job::Close { reply, place }).await? {
-            Ending::AtServer => Revocation::AtServer,
-            Ending::Queued => Revocation::Queued,
-            Ending::LocalOnly => Revocation::LocalOnly,
-        })
+        self.door.queued(&slot, |reply, place| Job::Close { reply, place }).await
     }
 
     /// The session as it is now, read from the store if it is not in memory.
@@ -331,7 +334,7 @@ impl<P> Session<P> {
 
     fn tell_if_due(&self, slot: &Arc<Slot>, glance: &Glance) {
         match glance {
-            Glance::Due => self.door.core.deliver(slot, Message::Due),
+            Glance::Due => self.door.due(slot),
             Glance::Fresh | Glance::Stale => {}
         }
     }
@@ -356,12 +359,10 @@ impl<P: Provider> Session<P> {
     /// # Errors
     ///
     /// `Refused` with the reason. `RetryLater` with
-    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used. If the
-    /// provider is [overdue](crate::policy::Policy::overdue_after), the caller gets `RetryLater`
-    /// with `Ambiguous`; the exchange goes on, and a late answer still counts. `ShuttingDown` with
-    /// `NotSent` if the grant was still queued when the shutdown began. `Deadline`, which does not
-    /// say whether the grant was used: the exchange may go on, and [`status`](Self::status) shows
-    /// how it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
+    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used.
+    /// `ShuttingDown` with `NotSent` if the grant was still queued when the shutdown began.
+    /// `Deadline`, which does not say whether the grant was used: the exchange may go on, a late
+    /// answer still counts, and [`status`](Self::status) shows how it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
     ///
     /// # Cancel safety
     ///
@@ -427,10 +428,7 @@ impl<P: Provider> Session<P> {
     async fn held(&self) -> Result<Tokens<P::Attributes>> {
         let slot = self.obtain()?;
         self.door.look(&slot).await?;
-        let held = slot.look(|state| {
-            let rest = state.rest();
-            rest.as_ref().and_then(|rest| rest.credentials().cloned())
-        });
+        let held = slot.look(|state| state.settled.as_ref()?.credentials().cloned());
         match held {
             Some(credentials) => self.typed(&credentials),
             None => Err(Error::new(ErrorKind::NotEstablished).of_session(&self.id)),

@@ -1,12 +1,16 @@
-//! Where sessions are kept, and the statements that keep them whole.
+//! Where sessions are kept, and the statements that change them.
 //!
-//! One record a session. `epoch` counts grants, `generation` counts stored credentials, `fence`
-//! numbers claims. A refresh is: [`claim`](Store::claim) (the written intent, before the first
-//! byte leaves), the exchange, [`commit`](Store::commit). A claim that failed is
-//! [`settle`](Store::settle)d; one whose holder fell silent is [`take_over`](Store::take_over)n.
-//! Each statement is atomic: it compares, and writes only what it found as expected.
+//! A store keeps one record for each session. In it, `version` counts writes, `epoch` counts
+//! grants, and `generation` counts the times that credentials were stored or closed. A refresh has
+//! three parts: a [`Claim`], which writes down the intent before the first byte is sent; the
+//! exchange; and a [`Commit`]. A [`Settle`] ends a claim whose exchange failed; a [`TakeOver`] ends
+//! a claim whose holder fell silent.
+//!
+//! The pure function [`decide()`], which every store runs, alone says what a statement does to a
+//! record.
 
 mod caught;
+mod decide;
 mod memory;
 mod record;
 #[cfg(feature = "sqlite")]
@@ -22,14 +26,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub(crate) use self::caught::Caught;
+pub use self::decide::{Decision, Found, Write, decide};
 pub use self::memory::MemoryStore;
 pub use self::record::{
-    Attempt, Changed, ChangedTo, Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due,
-    Filter, Holder, Intent, Lease, Listed, Owner, Phase, Record, Resealed, Settle, SettleTo,
-    Settled, TakeOver,
+    Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Filter, Floor, Holder, Intent, Lease,
+    Listed, News, Owner, Phase, Record, Resealed, Stored,
 };
 #[cfg(feature = "sqlite")]
 pub use self::seal::SealFault;
+pub use self::statement::{
+    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Restore, Settle, SettleTo, Statement,
+    TakeOver,
+};
+use crate::clock::Clock;
 use crate::key::SessionId;
 use crate::seal::KeyRing;
 
@@ -37,41 +46,61 @@ use crate::seal::KeyRing;
 ///
 /// # Contract
 ///
-/// - Every statement is atomic for its record, and is durable when it has answered `Ok`.
-/// - A statement that answered `Err` may have been done or not; it is asked again or the record
-///   is read. It must be safe to send [`commit`](Self::commit) twice.
-/// - A statement's future may be dropped; the statement is then done as a whole or not at all.
-/// - Nothing is deleted but by [`delete`](Self::delete), and by the end of a first claim that
-///   gave nothing. A fence is not given twice to one session all the same.
-/// - A store that writes to a disk seals credentials before it does.
+/// - [`apply`](Self::apply) reads the record, runs [`decide()`] on it and writes what the
+///   [`Decision`] says, its news included, in one step: no other statement on the same session
+///   comes between. The write is durable before `apply` answers `Ok`.
+/// - A statement that answered `Err` may have been done or not. The supervisor sends it again or
+///   reads the record, so the store may get every statement twice.
+/// - The supervisor may drop a statement's future. The store then does the statement as a whole or
+///   not at all.
+/// - Only the store's clock decides whether a lease or a wait is over. Statements carry durations,
+///   never times; a record comes out with the store's time beside it ([`Stored`]).
+/// - A store that writes credentials to a disk seals them first.
 ///
-/// `testing::store_suite` is the suite that every implementation must pass.
+/// Every implementation must pass `testing::store_suite`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Hands over the supervisor's keys, before it asks for anything else. What keeps nothing on a
-    /// disk has no use for them; a wrapper passes them on.
+    /// Takes what a store may need of its supervisor. The supervisor calls it before any other
+    /// method. A wrapper must pass the call on.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if records must be sealed and these keys cannot; nothing is started then.
-    fn seal_with(&self, _keys: &KeyRing) -> Result<(), StoreError> {
+    /// [`StoreError`] if records must be sealed and these keys cannot seal; the supervisor then
+    /// does not start.
+    fn prepare(&self, _context: &StoreContext) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// The ring that records are sealed with, asked once, after [`seal_with`](Self::seal_with).
-    /// When its keys change, the supervisor calls [`reseal`](Self::reseal) until the end. `None`
-    /// where nothing is sealed: then it never does. A wrapper passes it on.
-    fn sealed_with(&self) -> Option<KeyRing> {
+    /// The ring that records are sealed with; `None` if the store seals nothing. The supervisor
+    /// asks once, after [`prepare`](Self::prepare). When the ring's keys change, it calls
+    /// [`reseal`](Self::reseal) until that has reached the end. A wrapper must pass the call on.
+    fn key_ring(&self) -> Option<KeyRing> {
         None
     }
 
-    /// Seals at most `limit` records anew that older keys of the ring still seal, and goes on where
-    /// the last call ended. A change of the ring begins at the start. What others work on is passed
-    /// over, and what cannot be opened. A wrapper passes it on.
+    /// Notes that a supervisor begins, goes on or ends. A store can then show [`Holder::Dead`] in
+    /// the claims of an owner that has ended, so that other processes wait less for them. A wrapper
+    /// must pass the call on.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if records could not be read or written; the next call tries them again.
+    /// [`StoreError`] if the store could not write it.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn presence(&self, _owner: Owner, _presence: Presence) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Looks at no more than `limit` records that other keys of the ring still seal, and seals them
+    /// with the key that seals now. Each call goes on where the last one ended; after a change of
+    /// the ring it begins at the start. It passes over records that are claimed, that hold a
+    /// revocation still owed, or that cannot be opened. A wrapper must pass the call on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store could not read or write records; the next call tries them again.
     ///
     /// # Cancel safety
     ///
@@ -80,103 +109,62 @@ pub trait Store: Send + Sync + 'static {
         Ok(Resealed { done: 0, passed_over: 0, ended: true })
     }
 
-    /// Reads a record; `None` if the session was never established.
+    /// Reads a record; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it could not be read, which is never the same as `None`.
+    /// [`StoreError`] if the record could not be read. A store never answers `None` in that case.
     ///
     /// # Cancel safety
     ///
     /// Reads only.
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError>;
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError>;
 
-    /// Writes down that an exchange is about to be sent.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written; then nothing is sent.
-    ///
-    /// # Cancel safety
-    ///
-    /// A claim that was written and not heard of is the same owner's to take again.
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError>;
-
-    /// Writes the credentials that an exchange gave. Not fenced by the lease: rotated
-    /// credentials are never thrown away.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written; the caller keeps the credentials and asks
-    /// again.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be sent again: it finds its own attempt.
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError>;
-
-    /// Ends a claim whose exchange gave nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written; the claim's lease then ends it.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be sent again.
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError>;
-
-    /// Ends the claim of a holder that fell silent: a refresh is then in doubt, an establish
-    /// goes back to what was before, suspect. True if it did.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be sent again.
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError>;
-
-    /// Closes the session before its server is told, and keeps what the server must be told.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written; the session is then as it was.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be sent again.
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError>;
-
-    /// Forgets what the server had to be told of the session that was closed as `generation`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written; the server is then told again, which is
-    /// harmless (RFC 7009 section 2.2).
-    ///
-    /// # Cancel safety
-    ///
-    /// May be sent again.
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError>;
-
-    /// At most `limit` records by the time when somebody should look at them, after `after`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if they could not be read.
+    /// Reads several records, each as [`load`](Self::load) does. The answer has one element for
+    /// each id, in the order of `ids`. A wrapper must pass the call on.
     ///
     /// # Cancel safety
     ///
     /// Reads only.
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError>;
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            records.push(self.load(id).await);
+        }
+        records
+    }
 
-    /// At most `limit` records that pass `filter`, in the order of their ids, after `after`.
+    /// Does a statement on a record.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if they could not be read.
+    /// [`StoreError`] if the statement failed, or may have failed. After a claim that failed, the
+    /// supervisor sends nothing to the server; after a commit that failed, it keeps the credentials
+    /// and sends the commit again.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError>;
+
+    /// At most `limit` records that have a [`due_at`](Record::due_at), due or not yet, in the order
+    /// of [`Due`], beginning after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the records could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError>;
+
+    /// At most `limit` records that pass `filter`, in the order of their ids, beginning after
+    /// `after`. Opens no credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the records could not be read.
     ///
     /// # Cancel safety
     ///
@@ -188,86 +176,100 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
 
-    /// What others changed since, at most `limit` of it: other processes on one file, say. `since` is
-    /// the last answer's mark; without one the answer has nothing but a mark. It is asked several
-    /// times a second. `None` from a store in which nobody else changes anything, which is not
-    /// asked again.
+    /// At most `limit` changes that were made after `since`, for example by other processes on the
+    /// same file. `since` is the cursor of the last answer; without one the answer has a cursor and
+    /// no changes. The supervisor asks several times a second; the store may delay its answer until
+    /// there is something to tell. The asking process's own changes may be among the answer. A
+    /// store in which nobody else changes anything answers `None`, and the supervisor does not ask
+    /// it again.
     ///
-    /// A refresh needs none of this, because its claim finds out. It is for tokens that are served
-    /// from memory while another process has newer ones.
+    /// A refresh does not need this, because its claim finds the newer record. The changes are for
+    /// callers who get a token from memory: without them, a process would go on serving a token
+    /// that another process replaced or revoked.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it could not be read; it is asked again.
+    /// [`StoreError`] if the changes could not be read; the supervisor asks again.
     ///
     /// # Cancel safety
     ///
     /// Reads only.
     async fn changes(
         &self,
-        _since: Option<u64>,
+        _since: Option<&Cursor>,
         _limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
         Ok(None)
     }
+}
 
-    /// Deletes a record for good; true if there was one. What was claimed before does not bring it
-    /// back: a commit whose record was deleted is [`Committed::Superseded`], also that of a first
-    /// grant.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be sent again.
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError>;
+/// What a store may need of its supervisor.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct StoreContext {
+    /// The supervisor's keys. A store that writes nothing to a disk does not need them.
+    pub keys: KeyRing,
+    /// The supervisor's clock. A store with a clock of its own, such as a database server's, does
+    /// not need it.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl StoreContext {
+    /// With these keys and this clock.
+    pub fn new(keys: KeyRing, clock: Arc<dyn Clock>) -> Self {
+        Self { keys, clock }
+    }
+}
+
+impl fmt::Debug for StoreContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreContext").finish_non_exhaustive()
+    }
+}
+
+/// What a supervisor tells the store about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores of other crates read all of it")]
+pub enum Presence {
+    /// It begins.
+    Register,
+    /// It goes on.
+    Renew,
+    /// It ends, in good order.
+    Retire,
 }
 
 #[async_trait]
 impl<S: Store + ?Sized> Store for Arc<S> {
-    fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
-        (**self).seal_with(keys)
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        (**self).prepare(context)
     }
 
-    fn sealed_with(&self) -> Option<KeyRing> {
-        (**self).sealed_with()
+    fn key_ring(&self) -> Option<KeyRing> {
+        (**self).key_ring()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        (**self).presence(owner, presence).await
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         (**self).reseal(limit).await
     }
 
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         (**self).load(id).await
     }
 
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
-        (**self).claim(id, claim).await
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        (**self).load_many(ids).await
     }
 
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        (**self).commit(id, commit).await
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        (**self).apply(id, statement).await
     }
 
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        (**self).settle(id, settle).await
-    }
-
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        (**self).take_over(id, take).await
-    }
-
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        (**self).close(id, close).await
-    }
-
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        (**self).outbox(id, generation).await
-    }
-
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
         (**self).due(after, limit).await
     }
 
@@ -282,19 +284,16 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn changes(
         &self,
-        since: Option<u64>,
+        since: Option<&Cursor>,
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
         (**self).changes(since, limit).await
     }
-
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        (**self).delete(id).await
-    }
 }
 
 /// Why a statement could not be done.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .kind.words())]
 pub struct StoreError {
     kind: StoreErrorKind,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -321,36 +320,31 @@ impl StoreError {
     }
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            StoreErrorKind::Unavailable => "the store is not available",
-            StoreErrorKind::Slow => "the store did not answer in time",
-            StoreErrorKind::Full => "the store is full",
-            StoreErrorKind::Corrupt => "the record cannot be read",
-            StoreErrorKind::Sealed => "the key that seals the record is not there",
-        })
-    }
-}
-
-impl StdError for StoreError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
 /// What can be wrong with a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It cannot be reached, or refuses.
+    /// The store cannot be reached, or refuses.
     Unavailable,
-    /// It did not answer in time.
+    /// The store did not answer in time.
     Slow,
-    /// It has no room.
+    /// The store has no room.
     Full,
     /// This record is damaged; the others are not.
     Corrupt,
-    /// The key that seals this record is missing. Nothing is deleted: with the key, it is as it was.
+    /// The key that seals this record is missing. The store keeps the record; with the key it can
+    /// be read again.
     Sealed,
+}
+
+impl StoreErrorKind {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Unavailable => "the store is not available",
+            Self::Slow => "the store did not answer in time",
+            Self::Full => "the store is full",
+            Self::Corrupt => "the record cannot be read",
+            Self::Sealed => "the key that seals the record is not there",
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod link;
 mod listing;
 mod login;
 mod message;
+mod presence;
 mod registry;
 mod reseal;
 mod restart;
@@ -154,6 +155,7 @@ impl Supervisor {
         core.events.close();
         core.tasks.wait(within, &*core.clock).await;
         self.link.end();
+        presence::retire(core).await;
         let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new() };
         self.link.registry.each(|slot| {
             report.exchanges_cut += usize::from(slot.is_busy());

@@ -23,7 +23,7 @@ pub use self::fake_auth_server::{
     Counts, Endpoint, ExpiresIn, FakeAuthServer, FakeAuthServerBuilder, FakeDialect, FakeLogin,
     FakeRotation, Fault, Tally,
 };
-pub use self::faulty_store::{Faults, FaultyStore, Statement};
+pub use self::faulty_store::{Faults, FaultyStore, StoreCall};
 pub use self::manual_clock::ManualClock;
 pub use self::scripted::{Reply, Script, ScriptedProvider};
 pub use crate::crash::{CrashPoint, CrashPoints, Fate};

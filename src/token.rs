@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 
@@ -264,6 +264,16 @@ impl Credentials {
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client
+    }
+
+    /// Says anew when the access token and the refresh token end: each in so much time from `now`.
+    pub(crate) fn end_in(&mut self, now: SystemTime, lefts: [Option<Duration>; 2]) {
+        let accesses = [&mut self.tokens.access, &mut self.tokens.refresh];
+        for (access, left) in accesses.into_iter().zip(lefts) {
+            if let (Some(access), Some(left)) = (access, left) {
+                access.expires_at = now.checked_add(left);
+            }
+        }
     }
 
     /// The tokens, with the provider's attributes as JSON.

@@ -8,12 +8,14 @@ pub(crate) mod peer;
 mod public;
 mod resolver;
 mod roots;
+mod sending;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::mem;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,9 @@ pub(crate) use self::address::{Refused, check_endpoint};
 pub(crate) use self::fault::Fault;
 use self::public::Nat64;
 use self::resolver::{Lookups, Resolver};
+pub(crate) use self::sending::Sending;
+use self::sending::Withheld;
+use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection may take, DNS and TLS included. 3 s because a server that is there is
@@ -50,14 +55,6 @@ pub const LOOKUPS_AT_ONCE: usize = 256;
 /// How long the addresses of this machine are remembered. 10 s because an interface is brought up
 /// by hand or by a container's start, and reading them costs a system call.
 pub const OWN_ADDRESSES_KEPT: Duration = Duration::from_secs(10);
-
-/// How long the server may be silent within an answer. 5 s because a token endpoint that answers
-/// at all answers in 1 s, and it is half of the whole.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a request may take from its first byte to the answer's last. 10 s: the whole budget
-/// of an exchange, see [`Policy::exchange_budget`](crate::policy::Policy::exchange_budget).
-pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an unused connection is kept. 4 s because Node, Apache and uvicorn close theirs after
 /// 5 s by default, and a request on a connection that the server closes at that moment ends in
@@ -289,18 +286,53 @@ impl Transport {
         self.judge.url(url)
     }
 
-    /// Sends a request and reads the whole answer, within `left` and [`TOTAL_TIMEOUT`]. `between` is
-    /// called when the answer has begun and none of its body is read.
+    /// Sends a request and reads the whole answer. `between` is called when the answer has begun and
+    /// none of its body is read.
     pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,
-        left: Duration,
+        sending: &Arc<Sending>,
+        times: Times,
         between: impl FnOnce(),
     ) -> Result<http::Response<Bytes>, Fault> {
-        let mut request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
+        let (mut head, bytes) = request.into_parts();
+        let body = reqwest::Body::wrap(sending.body(bytes, &mut head.headers));
+        let request = http::Request::from_parts(head, body);
+        let request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
         self.judge.url(request.url())?;
-        *request.timeout_mut() = Some(left.min(TOTAL_TIMEOUT));
-        let mut answer = self.client.execute(request).await.map_err(Fault::of_request)?;
+        if sending.is_too_late(sending.clock().now()) {
+            return Err(Fault::Withheld(Withheld::ClaimEnds));
+        }
+        let mut answering = pin!(self.answer(request, sending, between));
+        let clock = sending.clock();
+        tokio::select! {
+            biased;
+            answer = &mut answering => return answer,
+            () = sending.decided() => {}
+            () = clock.sleep(times.attempt) => {
+                if let Some(withheld) = sending.withhold(Withheld::TooLate) {
+                    return Err(Fault::Withheld(withheld));
+                }
+            }
+        }
+        let since = sending.sent().map_or(Duration::ZERO, |sent| clock.now().boot.since(sent.boot));
+        let answer = within(clock, times.answer.saturating_sub(since), answering).await;
+        answer.unwrap_or(Err(Fault::Unanswered))
+    }
+
+    async fn answer(
+        &self,
+        request: reqwest::Request,
+        sending: &Sending,
+        between: impl FnOnce(),
+    ) -> Result<http::Response<Bytes>, Fault> {
+        let mut answer = match self.client.execute(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let withheld = sending.withhold(Withheld::Failed);
+                return Err(Fault::of_request(error, withheld));
+            }
+        };
         between();
         let body = read(&mut answer).await?;
         let mut response = http::Response::new(body);
@@ -309,6 +341,15 @@ impl Transport {
         *response.headers_mut() = mem::take(answer.headers_mut());
         Ok(response)
     }
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Until its last byte is sent.
+    pub(crate) attempt: Duration,
+    /// From then on, until the whole answer is read.
+    pub(crate) answer: Duration,
 }
 
 /// What holds for every request, whatever features other crates turn on in reqwest.
@@ -333,8 +374,6 @@ fn hardened() -> reqwest::ClientBuilder {
         .no_zstd()
         .no_deflate()
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .timeout(TOTAL_TIMEOUT)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
 }
 

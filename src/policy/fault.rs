@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Backoff, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts};
+use super::{Backoff, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts, SAVE_MARGIN};
 
 /// Words for what is wrong, with the name of the field.
 type Fault = &'static str;
@@ -55,9 +55,9 @@ impl Policy {
 
     fn zero_fault(&self) -> Option<Fault> {
         first(&[
-            (self.wait.is_zero(), "the policy's wait is zero"),
-            (self.exchange_budget.is_zero(), "the policy's exchange_budget is zero"),
-            (self.exchange_cut.is_zero(), "the policy's exchange_cut is zero"),
+            (self.call_timeout.is_zero(), "the policy's call_timeout is zero"),
+            (self.attempt_budget.is_zero(), "the policy's attempt_budget is zero"),
+            (self.answer_timeout.is_zero(), "the policy's answer_timeout is zero"),
             (self.save_wait.is_zero(), "the policy's save_wait is zero"),
             (self.store_wait.is_zero(), "the policy's store_wait is zero"),
             (self.source_wait.is_zero(), "the policy's source_wait is zero"),
@@ -68,13 +68,9 @@ impl Policy {
 
     fn endless_fault(&self) -> Option<Fault> {
         first(&[
-            (endless(self.wait), "the policy's wait is longer than ten years"),
-            (
-                endless(self.exchange_budget),
-                "the policy's exchange_budget is longer than ten years",
-            ),
-            (endless(self.overdue_after), "the policy's overdue_after is longer than ten years"),
-            (endless(self.exchange_cut), "the policy's exchange_cut is longer than ten years"),
+            (endless(self.call_timeout), "the policy's call_timeout is longer than ten years"),
+            (endless(self.attempt_budget), "the policy's attempt_budget is longer than ten years"),
+            (endless(self.answer_timeout), "the policy's answer_timeout is longer than ten years"),
             (endless(self.save_wait), "the policy's save_wait is longer than ten years"),
             (endless(self.store_wait), "the policy's store_wait is longer than ten years"),
             (endless(self.source_wait), "the policy's source_wait is longer than ten years"),
@@ -86,20 +82,16 @@ impl Policy {
     }
 
     fn exchange_fault(&self) -> Option<Fault> {
-        let Self { exchange_budget, overdue_after, exchange_cut, lease, .. } = self;
-        let overdue = exchange_budget.saturating_add(*overdue_after);
+        let Self { attempt_budget, answer_timeout, lease, hold, .. } = self;
         first(&[
             (
-                *exchange_budget < self.repeat_floor,
-                "the policy's exchange_budget is below its repeat_floor",
+                *attempt_budget < self.repeat_floor,
+                "the policy's attempt_budget is below its repeat_floor",
             ),
+            (lease.is_zero(), "the policy's lease is zero"),
             (
-                *lease <= *exchange_budget,
-                "the policy's lease is not longer than its exchange_budget",
-            ),
-            (
-                *exchange_cut < overdue,
-                "the policy's exchange_cut is below its exchange_budget plus overdue_after",
+                lease.saturating_add(*hold) < answer_timeout.saturating_add(SAVE_MARGIN),
+                "the policy's lease and hold are together less than its answer_timeout plus 5 s",
             ),
         ])
     }
@@ -162,6 +154,7 @@ impl ProviderLimits {
     pub(crate) fn fault(&self) -> Option<Fault> {
         first(&[
             (self.exchanges == 0, "the provider limits' exchanges is zero"),
+            (self.slow_requests == 0, "the provider limits' slow_requests is zero"),
             (self.turn.is_zero(), "the provider limits' turn is zero"),
             (self.probe.is_zero(), "the provider limits' probe is zero"),
         ])
@@ -189,8 +182,8 @@ mod tests {
             ("max_waiters", Policy { max_waiters: 0, ..base() }),
             ("max_queued_grants", Policy { max_queued_grants: 0, ..base() }),
             ("events", Policy { events: 0, ..base() }),
-            ("wait", Policy { wait: ZERO, ..base() }),
-            ("wait", Policy { wait: ENDLESS, ..base() }),
+            ("call_timeout", Policy { call_timeout: ZERO, ..base() }),
+            ("call_timeout", Policy { call_timeout: ENDLESS, ..base() }),
             ("save_wait", Policy { save_wait: ZERO, ..base() }),
             ("save_wait", Policy { save_wait: ENDLESS, ..base() }),
             ("store_wait", Policy { store_wait: ZERO, ..base() }),
@@ -201,16 +194,17 @@ mod tests {
             ("challenge", Policy { challenge: ENDLESS, ..base() }),
             ("login", Policy { login: ZERO, ..base() }),
             ("login", Policy { login: ENDLESS, ..base() }),
-            ("exchange_budget", Policy { exchange_budget: ZERO, ..base() }),
-            ("exchange_budget", Policy { exchange_budget: ENDLESS, ..base() }),
-            ("exchange_cut", Policy { exchange_cut: ZERO, ..base() }),
-            ("exchange_cut", Policy { exchange_cut: ENDLESS, ..base() }),
-            ("overdue_after", Policy { overdue_after: ENDLESS, ..base() }),
+            ("attempt_budget", Policy { attempt_budget: ZERO, ..base() }),
+            ("attempt_budget", Policy { attempt_budget: ENDLESS, ..base() }),
+            ("answer_timeout", Policy { answer_timeout: ZERO, ..base() }),
+            ("answer_timeout", Policy { answer_timeout: ENDLESS, ..base() }),
             ("lease", Policy { lease: ENDLESS, ..base() }),
             ("hold", Policy { hold: ENDLESS, ..base() }),
-            ("lease", Policy { lease: SECOND, ..base() }),
-            ("exchange_cut", Policy { exchange_cut: SECOND, ..base() }),
-            ("repeat_floor", Policy { exchange_budget: SECOND, ..base() }),
+            ("lease", Policy { lease: ZERO, hold: 65 * SECOND, ..base() }),
+            ("lease", Policy { lease: 19 * SECOND, ..base() }),
+            ("hold", Policy { hold: 44 * SECOND, ..base() }),
+            ("answer_timeout", Policy { answer_timeout: 61 * SECOND, ..base() }),
+            ("repeat_floor", Policy { attempt_budget: SECOND, ..base() }),
             ("backoff", Policy { backoff: crossed, ..base() }),
             ("backoff", Policy { backoff: Backoff { base: ZERO, cap: SECOND }, ..base() }),
             ("save_backoff", Policy { save_backoff: crossed, ..base() }),
@@ -262,6 +256,7 @@ mod tests {
         let base = ProviderLimits::default;
         for (field, limits) in [
             ("exchanges", ProviderLimits { exchanges: 0, ..base() }),
+            ("slow_requests", ProviderLimits { slow_requests: 0, ..base() }),
             ("turn", ProviderLimits { turn: ZERO, ..base() }),
             ("probe", ProviderLimits { probe: ZERO, ..base() }),
         ] {

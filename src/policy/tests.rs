@@ -8,13 +8,23 @@ const SECOND: Duration = Duration::from_secs(1);
 fn the_defaults_are_what_their_reasons_say() {
     let policy = Policy::default();
     assert_eq!(policy.fault(), None);
-    assert_eq!(policy.lease, policy.exchange_budget + 5 * SECOND + 5 * SECOND);
+    assert_eq!(policy.lease, policy.attempt_budget + SEND_MARGIN);
+    assert_eq!(policy.lease + policy.hold, policy.answer_timeout + SAVE_MARGIN);
+    assert!(SAVE_MARGIN >= policy.store_wait);
     assert_eq!((policy.max_waiters, policy.max_queued_grants, policy.events), (65_536, 16, 1024));
-    assert_eq!((policy.wait, policy.save_wait), (30 * SECOND, 2 * SECOND));
-    assert_eq!((policy.challenge, policy.hold), (600 * SECOND, 30 * SECOND));
+    assert_eq!((policy.call_timeout, policy.save_wait), (30 * SECOND, 2 * SECOND));
+    assert_eq!((policy.challenge, policy.hold), (600 * SECOND, 45 * SECOND));
     assert_eq!(Restarts::default().intensity, 5);
     assert_eq!(ProviderLimits::default().exchanges, 64);
-    assert!(ProviderLimits::default().turn < policy.wait);
+    assert!(ProviderLimits::default().turn < policy.call_timeout);
+}
+
+#[test]
+fn a_request_needs_ten_seconds_of_the_lease_or_half_of_a_short_one() {
+    let margin = |lease| Policy { lease, ..Policy::default() }.send_margin();
+    assert_eq!(margin(20 * SECOND), 10 * SECOND);
+    assert_eq!(margin(60 * SECOND), 10 * SECOND);
+    assert_eq!(margin(3 * SECOND), 3 * SECOND / 2);
 }
 
 #[test]

@@ -47,18 +47,20 @@ impl Client {
     /// The wire of one exchange that begins now.
     pub(crate) fn wire<'a>(
         &'a self,
-        clock: &'a dyn Clock,
+        clock: &Arc<dyn Clock>,
         session: Option<&'a SessionId>,
         policy: &Policy,
     ) -> Wire<'a> {
         let budget = Budget {
-            ends: clock.now().boot.after(policy.exchange_budget),
+            ends: clock.now().boot.after(policy.attempt_budget),
+            send_until: None,
+            answer: policy.answer_timeout,
             repeat_floor: policy.repeat_floor,
             longest_retry_after: self.longest_retry_after(),
             challenge: policy.challenge,
         };
         let issuer = (self.bound_to(), self.provider.client());
-        Wire::new(&self.means, clock, session, issuer, budget)
+        Wire::new(&self.means, Arc::clone(clock), session, issuer, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,

@@ -36,6 +36,7 @@ pub(crate) trait Erased: Send + Sync {
     fn client(&self) -> &str;
     fn rotation(&self) -> Rotation;
     fn revocation_reach(&self) -> RevocationReach;
+    fn refresh_ends_access_tokens(&self) -> bool;
     fn placement(&self) -> Option<Placement>;
     fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>>;
     fn establish<'a>(
@@ -88,6 +89,7 @@ struct About {
     client: Arc<str>,
     rotation: Option<Rotation>,
     reach: RevocationReach,
+    ends_access_tokens: bool,
     placement: Option<Placement>,
 }
 
@@ -101,6 +103,7 @@ impl About {
             client: provider.client().into(),
             rotation: Some(provider.rotation()),
             reach: provider.revocation_reach(),
+            ends_access_tokens: provider.refresh_ends_access_tokens(),
             placement: provider.placement(),
         }
     }
@@ -137,6 +140,10 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn revocation_reach(&self) -> RevocationReach {
         self.about.reach
+    }
+
+    fn refresh_ends_access_tokens(&self) -> bool {
+        self.about.ends_access_tokens
     }
 
     fn placement(&self) -> Option<Placement> {

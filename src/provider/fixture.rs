@@ -1,5 +1,6 @@
 //! What the unit tests of providers share: a clock that stands still, and a wire.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -51,7 +52,7 @@ impl Clock for StillClock {
 
 /// All that a wire borrows.
 pub(crate) struct Bench {
-    pub(crate) clock: StillClock,
+    pub(crate) clock: Arc<StillClock>,
     means: Means,
     session: SessionId,
 }
@@ -61,7 +62,7 @@ impl Bench {
         let config = TransportConfig::default().allow_loopback_http();
         let key = SessionKey::new("tenant", "device").unwrap();
         Self {
-            clock: StillClock::new(),
+            clock: Arc::new(StillClock::new()),
             means: Means {
                 transport: Transport::new(&config).unwrap().into(),
                 tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
@@ -74,12 +75,15 @@ impl Bench {
     pub(crate) fn wire(&self) -> Wire<'_> {
         let budget = Budget {
             ends: self.clock.now().boot.after(Duration::from_secs(10)),
+            send_until: None,
+            answer: Duration::from_secs(60),
             repeat_floor: Duration::from_secs(5),
             longest_retry_after: Duration::from_secs(600),
             challenge: Duration::from_secs(600),
         };
+        let clock: Arc<dyn Clock> = Arc::<StillClock>::clone(&self.clock);
         let issuer = ("https://provider.invalid", "client");
-        Wire::new(&self.means, &self.clock, Some(&self.session), issuer, budget)
+        Wire::new(&self.means, clock, Some(&self.session), issuer, budget)
     }
 
     /// A wall clock time, so many seconds after the start.

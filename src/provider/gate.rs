@@ -1,6 +1,7 @@
 //! The gate of one provider's client: how many exchanges run at once, and when none may.
 
 mod pace;
+mod permit;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -12,12 +13,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use self::pace::Pace;
+pub(crate) use self::permit::Permit;
+use self::permit::SlowRequests;
 use self::stop::Stop;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, within};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::SessionId;
-use crate::policy::{FAULT_PACE, ProviderLimits};
+use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
 
 /// What all sessions of one client share: its permits, the server's wish to be left alone, and what
 /// the server said of the client.
@@ -25,6 +28,7 @@ pub(crate) struct Gate {
     permits: Arc<Semaphore>,
     /// Held by a refresh of the schedule's while retries are paced.
     scheduled: Arc<Semaphore>,
+    slow: SlowRequests,
     limits: ProviderLimits,
     state: Mutex<State>,
     /// The client was accepted or rejected: whoever waits for that looks again.
@@ -57,12 +61,6 @@ pub(crate) enum Lane {
     /// A refresh or a renewal. `again`: since the last success, a refresh got an unclassified
     /// answer or a renewal failed. `scheduled`: no caller asked for it.
     Own { again: bool, scheduled: bool },
-}
-
-/// The right to run one exchange.
-pub(crate) struct Permit {
-    _permit: OwnedSemaphorePermit,
-    _scheduled: Option<OwnedSemaphorePermit>,
 }
 
 /// Why an exchange may not run now, and when it may.
@@ -100,7 +98,8 @@ impl Gate {
         let throttled_until = throttled_until.unwrap_or_default();
         let state = Mutex::new(State { throttled_until, ..State::default() });
         let scheduled = Arc::new(Semaphore::new(1));
-        Self { permits, scheduled, limits, state, judged: Notify::new() }
+        let (slow, judged) = (SlowRequests::default(), Notify::new());
+        Self { permits, scheduled, slow, limits, state, judged }
     }
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
@@ -115,12 +114,13 @@ impl Gate {
             let _waiting = self.wait_for_client(clock, entrant, last).await?;
             let permit = self.permit(clock).await?;
             let now = clock.now().boot;
+            // Again: much may have happened while this exchange queued.
+            self.check_slow(now)?;
             let mut state = self.state.lock();
-            // Again: much may have been said while this exchange queued.
             state.check_throttle(now)?;
             let scheduled = self.pace(&mut state, entrant, now)?;
             match state.stop.pass(entrant, now, self.limits.probe) {
-                Ok(()) => return Ok(Permit { _permit: permit, _scheduled: scheduled }),
+                Ok(()) => return Ok(Permit::new(permit, scheduled, &self.slow)),
                 // Another sign-in became the probe: this one waits for its end.
                 Err(_) if entrant.lane == Lane::SignIn && now < last => {}
                 Err(shut) => return Err(shut),
@@ -137,6 +137,7 @@ impl Gate {
         session: Option<&SessionId>,
     ) -> Result<Permit, Shut> {
         let check = |now| {
+            self.check_slow(now)?;
             let state = self.state.lock();
             state.check_throttle(now)?;
             state.stop.check_beside(session, now)
@@ -144,7 +145,7 @@ impl Gate {
         check(clock.now().boot)?;
         let permit = self.permit(clock).await?;
         check(clock.now().boot)?;
-        Ok(Permit { _permit: permit, _scheduled: None })
+        Ok(Permit::new(permit, None, &self.slow))
     }
 
     /// Learns from an exchange's end.
@@ -200,6 +201,7 @@ impl Gate {
         loop {
             let judged = self.judged.notified();
             let now = clock.now().boot;
+            self.check_slow(now)?;
             let shut = {
                 let mut state = self.state.lock();
                 state.check_throttle(now)?;
@@ -232,6 +234,18 @@ impl Gate {
             let until = clock.now().boot.after(Duration::from_secs(1));
             Shut { error, until, paced: false }
         })
+    }
+
+    /// A server that lets so many requests wait gets no more of them.
+    fn check_slow(&self, now: BootTime) -> Result<(), Shut> {
+        if self.slow.count() < self.limits.slow_requests {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::RetryLater)
+            .about("too many requests wait for the server's answer")
+            .with_outcome(ExchangeOutcome::NotSent)
+            .with_retry_after(SLOW_RETRY);
+        Err(Shut { error, until: now.after(SLOW_RETRY), paced: false })
     }
 
     fn check_pace(&self, state: &State, entrant: Entrant<'_>, now: BootTime) -> Result<(), Shut> {

@@ -81,6 +81,7 @@ pub struct OAuth2 {
     scope: Option<String>,
     rotation: Rotation,
     revocation_reach: RevocationReach,
+    ends_access_tokens: bool,
     mints_itself: bool,
     refresh_lifetime: Option<Duration>,
 }
@@ -141,6 +142,7 @@ impl OAuth2 {
             scope: None,
             rotation: Rotation::Strict,
             revocation_reach: RevocationReach::Unknown,
+            ends_access_tokens: false,
             mints_itself: false,
             refresh_lifetime: None,
         })
@@ -271,6 +273,10 @@ impl Provider for OAuth2 {
 
     fn rotation(&self) -> Rotation {
         self.rotation
+    }
+
+    fn refresh_ends_access_tokens(&self) -> bool {
+        self.ends_access_tokens
     }
 
     fn revocation_reach(&self) -> RevocationReach {

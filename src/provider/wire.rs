@@ -15,6 +15,7 @@ mod time;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -46,26 +47,46 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
-use crate::transport::{self, Fault};
+use crate::transport::{self, Fault, Sending, Times};
 
 /// The wire of one exchange: the way to the server, within the exchange's budget.
 pub struct Wire<'a> {
     means: &'a Means,
-    clock: &'a dyn Clock,
+    clock: Arc<dyn Clock>,
     session: Option<&'a SessionId>,
     /// What credentials are bound to, and the client's id there.
     issuer: (&'a str, &'a str),
     budget: Budget,
     begun: Now,
-    /// When the latest request was sent: lifetimes count from there, not from the answer.
-    sent: Mutex<Option<Now>>,
+    requests: Mutex<Requests>,
     steps: Steps,
+}
+
+/// The requests of one wire.
+#[derive(Default)]
+struct Requests {
+    /// The latest one that was about to be sent.
+    latest: Option<Arc<Sending>>,
+    /// When the one before it was sent that was sent last.
+    sent: Option<Now>,
+}
+
+impl Requests {
+    /// When the latest request was sent: lifetimes count from there, not from the answer.
+    fn sent(&self) -> Option<Now> {
+        self.latest.as_ref().and_then(|sending| sending.sent()).or(self.sent)
+    }
 }
 
 /// How long an exchange may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
+    /// Until then every request must be sent.
     pub(crate) ends: BootTime,
+    /// After this nothing is sent any more, because the session's claim ends.
+    pub(crate) send_until: Option<BootTime>,
+    /// How long the answer to a request may take from its sending.
+    pub(crate) answer: Duration,
     pub(crate) repeat_floor: Duration,
     pub(crate) longest_retry_after: Duration,
     /// How long a challenge may be answered.
@@ -75,19 +96,25 @@ pub(crate) struct Budget {
 impl<'a> Wire<'a> {
     pub(crate) fn new(
         means: &'a Means,
-        clock: &'a dyn Clock,
+        clock: Arc<dyn Clock>,
         session: Option<&'a SessionId>,
         issuer: (&'a str, &'a str),
         budget: Budget,
     ) -> Self {
         let begun = clock.now();
-        let (sent, steps) = (Mutex::new(None), Steps::default());
-        Self { means, clock, session, issuer, budget, begun, sent, steps }
+        let (requests, steps) = (Mutex::default(), Steps::default());
+        Self { means, clock, session, issuer, budget, begun, requests, steps }
     }
 
     /// The wire of an exchange's credentials, not of what is asked for before it.
     pub(crate) fn stepping(self, steps: Steps) -> Self {
         Self { steps, ..self }
+    }
+
+    /// The wire of an exchange under a claim: nothing is sent after `until`.
+    pub(crate) fn sending_until(mut self, until: BootTime) -> Self {
+        self.budget.send_until = Some(until);
+        self
     }
 
     /// The session that the exchange is for; none in a call that needs no session.
@@ -113,14 +140,17 @@ impl<'a> Wire<'a> {
         wait: Duration,
         future: impl Future<Output = T>,
     ) -> Option<T> {
-        within(self.clock, wait, future).await
+        within(&*self.clock, wait, future).await
     }
 
     /// Sends a request and reads the whole answer, whatever its status. The answer remembers the
     /// request's path, which the errors name that are made of it.
     ///
     /// Redirects are not followed. The second and every later request of an exchange is sent only
-    /// while the budget has [`Policy::repeat_floor`](crate::policy::Policy::repeat_floor) left.
+    /// while the budget has [`Policy::repeat_floor`](crate::policy::Policy::repeat_floor) left. The
+    /// answer is waited for as long as
+    /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) says, from when the last
+    /// byte of the request was sent.
     ///
     /// # Errors
     ///
@@ -133,21 +163,30 @@ impl<'a> Wire<'a> {
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
         let now = self.clock.now();
         let left = self.budget.ends.since(now.boot);
-        let repeat = self.sent.lock().is_some();
+        let repeat = self.requests.lock().latest.is_some();
         if left.is_zero() || (repeat && left < self.budget.repeat_floor) {
             let late = Error::new(ErrorKind::RetryLater).about("no time left in the budget");
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
-        *self.sent.lock() = Some(now);
+        let sending = self.next_request();
         let path = EndpointPath::new(request.uri().path());
         let between = || self.steps.at(CrashPoint::Sent);
-        match self.means.transport.send(request, left, between).await {
+        let times = Times { attempt: left, answer: self.budget.answer };
+        match self.means.transport.send(request, &sending, times, between).await {
             Ok(mut answer) => {
                 answer.extensions_mut().insert(path);
                 Ok(answer)
             }
             Err(fault) => Err(ExchangeError::from(fault).at(Some(path))),
         }
+    }
+
+    fn next_request(&self) -> Arc<Sending> {
+        let sending = Sending::new(Arc::clone(&self.clock), self.budget.send_until);
+        let mut requests = self.requests.lock();
+        requests.sent = requests.sent();
+        requests.latest = Some(Arc::clone(&sending));
+        sending
     }
 
     /// When a token ends that was issued in the answer to the latest request and lives for so
@@ -170,9 +209,9 @@ impl<'a> Wire<'a> {
         self.expires_in(left.unwrap_or_default().as_secs_f64())
     }
 
-    /// When the latest request was sent; when the exchange began, if none was.
+    /// When the last byte of the latest request was sent; when the exchange began, if none was.
     pub(crate) fn sent(&self) -> Now {
-        self.sent.lock().unwrap_or(self.begun)
+        self.requests.lock().sent().unwrap_or(self.begun)
     }
 
     /// What a status other than 2xx means where the body says nothing better. `Retry-After` is
@@ -321,9 +360,9 @@ struct Unsealed<T> {
 impl From<Fault> for ExchangeError {
     fn from(fault: Fault) -> Self {
         let class = match &fault {
-            Fault::NotSent(_) | Fault::Address(_) => FailureClass::NotSent,
+            Fault::NotSent(_) | Fault::Address(_) | Fault::Withheld(_) => FailureClass::NotSent,
             Fault::Untrusted(_) => FailureClass::Untrusted,
-            Fault::Ambiguous(_) | Fault::TooLarge => FailureClass::Ambiguous,
+            Fault::Ambiguous(_) | Fault::Unanswered | Fault::TooLarge => FailureClass::Ambiguous,
         };
         Self::new(class).with_source(fault)
     }

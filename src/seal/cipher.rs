@@ -22,7 +22,7 @@ const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
 /// Keys of this crate are of no use to another programme that has the same master key.
-const SALT: &[u8] = b"session-warden seal 1";
+pub(super) const SALT: &[u8] = b"session-warden seal 1";
 
 /// Where a sealed text belongs. It opens nowhere else.
 #[derive(Clone, Copy, Debug)]
@@ -129,14 +129,19 @@ fn parts(sealed: &[u8]) -> Option<Parts<'_>> {
 
 /// The cipher with the key of this use and context.
 fn cipher(key: &MasterKey, place: &Place<'_>) -> Result<XChaCha20Poly1305, InvalidLength> {
-    let mut info = Vec::new();
-    append(&mut info, place.label.as_bytes());
-    place.context.iter().for_each(|part| append(&mut info, part));
     let (mut extracted, hkdf) = Hkdf::<Sha256>::extract(Some(SALT), key.expose());
     extracted.as_mut_slice().zeroize();
     let mut derived = Zeroizing::new([0; 32]);
-    hkdf.expand(&info, derived.as_mut_slice())?;
+    hkdf.expand(&info(place), derived.as_mut_slice())?;
     Ok(XChaCha20Poly1305::new((&*derived).into()))
+}
+
+/// What a key is derived for: its use and whose it is.
+pub(super) fn info(place: &Place<'_>) -> Vec<u8> {
+    let mut info = Vec::new();
+    append(&mut info, place.label.as_bytes());
+    place.context.iter().for_each(|part| append(&mut info, part));
+    info
 }
 
 /// What is authenticated beside the ciphertext. The nonce is part of the cipher's input anyway.

@@ -8,18 +8,17 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
 use super::adopt::{Adopted, Take};
 use super::core::Core;
-use super::exchange::{self, Cargo, Exchange, Guard, Task};
-use super::machine::{Answer, Input, Renewable, Rest, Start, State};
-use super::message::{Answered, Caller, Ending, Job, Message, Text};
-use super::restore;
-use super::slot::{Parcel, Renewal, Slot};
-use crate::clock::within;
-use crate::error::{Error, ErrorKind, LostReason};
-use crate::event::EventKind;
+use super::exchange::{self, Cargo, Exchange, Guard, Task, Work};
+use super::flight::Pilot;
+use super::machine::{Renewable, Start, State};
+use super::message::{Caller, Job, Message, Text};
+use super::outcome::Revocation;
+use super::read;
+use super::slot::{Parcel, Slot, Wants};
+use super::token_request::{Asked, Requested, request};
+use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
-use crate::store::{StoreError, StoreErrorKind};
 use crate::task::Place;
-use crate::token::Credentials;
 
 /// The handler of all session actors.
 pub(crate) struct SessionActor;
@@ -30,13 +29,6 @@ pub(crate) struct Duty {
     pub(crate) slot: Arc<Slot>,
     /// Asks whoever forwards messages to let this actor go, having seen so many of them.
     pub(crate) idle: Box<dyn Fn(ActorId, u64) + Send + Sync>,
-}
-
-/// Who wants a token.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    ByCaller,
-    BySchedule,
 }
 
 /// What an actor knows beside its slot: how many messages it has seen.
@@ -65,9 +57,7 @@ impl Actor for SessionActor {
         shift: &mut Shift,
     ) -> Result<(), ActorProcessingErr> {
         shift.seen += 1;
-        if !message.is_abandoned() {
-            shift.duty.take(message).await;
-        }
+        shift.duty.take(message).await;
         if !shift.duty.slot.is_busy() && !shift.duty.slot.has_work() {
             (shift.duty.idle)(myself.get_id(), shift.seen);
         }
@@ -78,18 +68,12 @@ impl Actor for SessionActor {
 impl Duty {
     async fn take(&self, message: Message) {
         match message {
-            Message::Need { above, offer, reply } => {
-                let answer = self.need(above, offer, Asked::ByCaller).await;
-                // Whoever gave up meanwhile leaves the session as it is.
-                drop(reply.send(answer));
-            }
+            Message::Start(work) => self.start(work),
             Message::Queued { reply } => {
                 // Whoever gave up meanwhile may have left its job behind.
                 let _ = reply.send(());
                 self.work().await;
             }
-            Message::Look { reply } => drop(reply.send(self.loaded().await.map(drop))),
-            Message::Due => drop(self.need(0, None, Asked::ByCaller).await),
             Message::Ended => self.work().await,
             Message::Wake(turn) => {
                 self.wake().await;
@@ -98,72 +82,8 @@ impl Duty {
         }
     }
 
-    /// A token above `above`, what stands in its way, or the flight to wait for.
-    async fn need(&self, above: u64, offer: Option<Parcel>, asked: Asked) -> Answered {
-        let Self { core, slot, .. } = self;
-        let client = match self.loaded().await {
-            Ok(client) => client,
-            Err(failed) => return Answered::Failed(failed),
-        };
-        let vouched = offer.is_some();
-        let renewal = offer.map(Renewal::Grant).or_else(|| slot.renewal());
-        let renewable = match &renewal {
-            Some(_) if vouched => Renewable::Vouched,
-            Some(_) => Renewable::Itself,
-            None => Renewable::No,
-        };
-        if let (Answer::Fail(error), _) = slot.answer(above, renewable, &core.moment(slot)) {
-            return Answered::Failed(error.of_session(slot.id()));
-        }
-        let Some(place) = core.tasks.enter() else {
-            return Answered::Failed(Error::new(ErrorKind::ShuttingDown));
-        };
-        match core.apply(slot, Input::Need { above, renewable }) {
-            Some(Start::Refresh) => {
-                let (exchange, held) = self.exchange(client, Renewable::No, Caller::Nobody, place);
-                let scheduled = asked == Asked::BySchedule;
-                core.tasks.run(exchange.run(Cargo::Refresh { scheduled }, held));
-            }
-            Some(Start::Renew) => {
-                if let Some(renewal) = renewal {
-                    let (exchange, held) = self.exchange(client, renewable, Caller::Nobody, place);
-                    core.tasks.run(exchange.run(Cargo::Renewal(renewal), held));
-                }
-            }
-            Some(
-                Start::Load
-                | Start::Establish
-                | Start::Adopt
-                | Start::Close
-                | Start::Forget
-                | Start::Revoke,
-            )
-            | None => {}
-        }
-        self.answered(above, renewable)
-    }
-
-    fn answered(&self, above: u64, renewable: Renewable) -> Answered {
-        let Self { core, slot, .. } = self;
-        // What was lost just now may have a renewal that it did not have before.
-        let renewable = renewable.max(slot.renewable());
-        let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
-        match slot.answer(above, renewable, &core.moment(slot)) {
-            (Answer::Token(token), _) => Answered::Token(token),
-            (Answer::Fail(error), _) => failed(error),
-            (Answer::Wait, Some(flight)) => Answered::Wait(flight),
-            // The exchange ended between the step and the question.
-            (Answer::Wait, None) => Answered::Again,
-            // Nothing was started. Either the token was rejected between the step and the question,
-            // or nothing can be.
-            (Answer::Ask, _) if renewable > Renewable::No || slot.look(State::may_refresh) => {
-                Answered::Again
-            }
-            (Answer::Ask, _) => failed(
-                Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
-                    .about("the session has no refresh token"),
-            ),
-        }
+    fn start(&self, work: Box<Work>) {
+        self.core.tasks.run(work.run());
     }
 
     /// Takes jobs off the queue until one runs. A job is taken and launched without an await
@@ -172,7 +92,7 @@ impl Duty {
     async fn work(&self) {
         let Self { slot, .. } = self;
         while slot.has_work() {
-            let loaded = self.loaded().await;
+            let loaded = self.ready().await;
             let Some(job) = slot.next_job() else { return };
             match (loaded, job) {
                 // Also of a record that cannot be read, or of a tenant that is not known.
@@ -196,11 +116,12 @@ impl Duty {
         };
         // A user who signs in again ends the quarantine.
         slot.quarantine(None);
-        if core.apply(slot, Input::Establish) == Some(Start::Establish) {
-            let (exchange, held) = self.exchange(client, Renewable::No, caller, place);
-            core.tasks.run(exchange.run(Cargo::Grant(grant), held));
-        } else {
-            caller.refuse(slot.unbegun(ErrorKind::Superseded));
+        match core.begin(slot, Start::Establish) {
+            Some(pilot) => {
+                let exchange = self.exchange(client, caller, (pilot, place));
+                core.tasks.run(exchange.run(Cargo::Grant(grant)));
+            }
+            None => caller.refuse(slot.unbegun(ErrorKind::Superseded)),
         }
     }
 
@@ -209,132 +130,91 @@ impl Duty {
         let Some(place) = core.tasks.enter() else {
             return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
         };
-        match self.begin_adoption(take) {
-            Ok(Adopted::Yes) => {
-                let (exchange, _) = self.exchange(client, Renewable::No, caller, place);
+        match take {
+            Take::IfVacant | Take::Import if slot.look(State::was_established) => {
+                return caller.answer(Ok(Adopted::AlreadyThere));
+            }
+            Take::IfVacant | Take::Import | Take::Replace => {}
+        }
+        slot.quarantine(None);
+        match core.begin(slot, Start::Adopt) {
+            Some(pilot) => {
+                let exchange = self.exchange(client, caller, (pilot, place));
                 core.tasks.run(exchange.adopt(tokens, take));
             }
-            refused => caller.answer(refused),
+            None => caller.refuse(self.superseded()),
         }
     }
 
     fn close(&self, caller: Caller, place: Place) {
         let Self { core, slot, .. } = self;
         if slot.look(State::has_nothing_to_close) {
-            caller.answer(Ok(Ending::LocalOnly));
-        } else if core.apply(slot, Input::Close) == Some(Start::Close) {
-            let guard = Guard::new(core, slot, Task::Close, caller, place);
-            core.tasks.run(exchange::close(guard));
-        } else {
-            caller.refuse(Error::new(ErrorKind::Superseded).of_session(slot.id()));
+            return caller.answer(Ok(Revocation::LocalOnly));
+        }
+        match core.begin(slot, Start::Close) {
+            Some(pilot) => {
+                let guard = Guard::new((core, slot), Task::Close, caller, (pilot, place));
+                core.tasks.run(exchange::close(guard));
+            }
+            None => caller.refuse(self.superseded()),
         }
     }
 
     fn forget(&self, caller: Caller, place: Place) {
         let Self { core, slot, .. } = self;
-        if core.apply(slot, Input::Forget) == Some(Start::Forget) {
-            let guard = Guard::new(core, slot, Task::Forget, caller, place);
-            core.tasks.run(exchange::forget(guard));
-        } else {
-            caller.refuse(Error::new(ErrorKind::Superseded).of_session(slot.id()));
+        match core.begin(slot, Start::Forget) {
+            Some(pilot) => {
+                let guard = Guard::new((core, slot), Task::Forget, caller, (pilot, place));
+                core.tasks.run(exchange::forget(guard));
+            }
+            None => caller.refuse(self.superseded()),
         }
     }
 
-    /// Begins an adoption, unless what is there stands in its way.
-    fn begin_adoption(&self, take: Take) -> Result<Adopted, Error> {
-        let Self { core, slot, .. } = self;
-        match take {
-            Take::IfVacant | Take::Import if slot.look(State::was_established) => {
-                return Ok(Adopted::AlreadyThere);
-            }
-            Take::IfVacant | Take::Import | Take::Replace => {}
-        }
-        slot.quarantine(None);
-        if core.apply(slot, Input::Adopt) == Some(Start::Adopt) {
-            Ok(Adopted::Yes)
-        } else {
-            Err(Error::new(ErrorKind::Superseded).of_session(slot.id()))
-        }
+    fn superseded(&self) -> Error {
+        Error::new(ErrorKind::Superseded).of_session(self.slot.id())
     }
 
     async fn wake(&self) {
         let Self { core, slot, .. } = self;
         slot.disarm();
         slot.end_quarantine(core.now().boot);
-        let (Ok(_), Some(place)) = (self.loaded().await, core.tasks.enter()) else {
+        let (Ok(client), Some(place)) = (self.ready().await, core.tasks.enter()) else {
             return self.work().await;
         };
-        if core.apply(slot, Input::Tick) == Some(Start::Revoke) {
-            let guard = Guard::new(core, slot, Task::Revocation, Caller::Nobody, place);
+        if let Some(pilot) = core.tick(slot) {
+            let guard = Guard::new((core, slot), Task::Revocation, Caller::Nobody, (pilot, place));
             core.tasks.run(exchange::revoke(guard));
             return;
         }
         if slot.is_due_unasked(&core.rules(slot), core.now().boot) {
             // What is still due after that is a refresh that nobody asked for.
-            drop(self.need(0, None, Asked::BySchedule).await);
+            let wants = Wants { above: 0, renewable: slot.renewable(), fresh: true };
+            let asked = (Asked::BySchedule, None);
+            if let Requested::Start(work, _) = request(core, (slot, &client), wants, asked) {
+                self.start(work);
+            }
         }
         // Also after the death of an actor, which may have had jobs before it.
         self.work().await;
     }
 
-    /// Reads the record, if nothing is known yet. One read serves all whose messages queue
-    /// behind this one, and a failed one is told to all until it is time to try again.
-    async fn loaded(&self) -> Result<Arc<Client>, Error> {
-        let Self { core, slot, .. } = self;
-        let named = |error: Error| error.of_session(slot.id());
-        let client = core.resolve(&slot.site).await.map_err(named)?;
-        if !slot.look(State::is_unloaded) {
-            return Ok(client);
-        }
-        let nobody = Input::Need { above: 0, renewable: Renewable::No };
-        if core.apply(slot, nobody) != Some(Start::Load) {
-            return self.unloaded().map(|()| client);
-        }
-        let record = within(&*core.clock, core.policy.store_wait, core.store.load(slot.id())).await;
-        match record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
-            Ok(record) => {
-                let vacant = Rest::Vacant { trouble: None };
-                let rest = record.map_or(vacant, |record| restore::rest(core, &client, record));
-                let foreign = rest.serving().is_some_and(|held| held.foreign);
-                core.apply(slot, Input::Loaded(rest));
-                if foreign {
-                    core.event(slot, EventKind::ForeignAuthority);
-                }
-                Ok(client)
-            }
-            Err(failed) => {
-                core.apply(slot, Input::LoadFailed(exchange::unstored(failed)));
-                self.unloaded().map(|()| client)
-            }
-        }
+    /// The session's client, once its record is read.
+    async fn ready(&self) -> Result<Arc<Client>, Error> {
+        read::ready(&self.core, &self.slot).await
     }
 
-    fn unloaded(&self) -> Result<(), Error> {
-        let at = self.core.moment(&self.slot);
-        match self.slot.answer(0, Renewable::No, &at).0 {
-            Answer::Fail(error) => Err(error.of_session(self.slot.id())),
-            Answer::Token(_) | Answer::Wait | Answer::Ask => Ok(()),
-        }
-    }
-
-    /// An exchange and what it is sent with. Its guard stands before anything of the provider is
-    /// called.
     fn exchange(
         &self,
         client: Arc<Client>,
-        renewable: Renewable,
         caller: Caller,
-        place: Place,
-    ) -> (Exchange, Option<Arc<Credentials>>) {
+        (pilot, place): (Pilot, Place),
+    ) -> Exchange {
         let Self { core, slot, .. } = self;
-        let (held, counters) = slot.look(|state| {
-            let rest = state.rest();
-            let held = rest.as_ref().and_then(|rest| rest.credentials().cloned());
-            (held, rest.map(|rest| rest.counters()).unwrap_or_default())
-        });
-        let (_, base) = counters;
-        let task = Task::Exchange { rotation: client.provider.rotation(), renewable, base };
-        let guard = Guard::new(core, slot, task, caller, place);
-        (Exchange::new(guard, client, renewable, counters), held)
+        let base = slot.look(|state| state.counters().1);
+        let (rotation, renewable) = (client.provider.rotation(), Renewable::No);
+        let task = Task::Exchange { rotation, renewable, base };
+        let guard = Guard::new((core, slot), task, caller, (pilot, place));
+        Exchange::new(guard, client, renewable)
     }
 }

@@ -119,7 +119,7 @@ impl<P: Provider> Session<P> {
         let record = core.store.load(&self.id);
         let record = within(&*core.clock, core.policy.store_wait, record).await;
         match record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
-            Ok(record) => Ok(record.is_some_and(|record| record.was_established())),
+            Ok(found) => Ok(found.is_some_and(|found| found.record.was_established())),
             Err(failed) => Err(super::exchange::unstored(failed).of_session(&self.id)),
         }
     }

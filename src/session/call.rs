@@ -121,7 +121,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 .about("the session was issued by another authority or to another client"));
         }
         let (site, id) = (&self.slot.site, Some(self.slot.id()));
-        let errand = Errand::begin(self.core(), site, &self.client, id).await?;
+        let mut errand = Errand::begin(self.core(), site, &self.client, id).await?;
         errand.send(self.request(token, held)?).await
     }
 
@@ -174,22 +174,22 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
     }
 
     fn failed(&self, failed: ExchangeError) -> Error {
-        self.core().told(&self.slot.site, &self.client, Some(self.slot.id()), failed)
+        self.core().failed_call(&self.slot.site, &self.client, Some(self.slot.id()), failed)
     }
 
     fn held(&self) -> Result<Sent> {
         self.slot
             .look(|state| {
-                let rest = state.rest()?;
-                let credentials = Arc::clone(rest.credentials()?);
-                Some(Sent { credentials, generation: rest.counters().1 })
+                let settled = state.settled.as_ref()?;
+                let credentials = Arc::clone(settled.credentials()?);
+                Some(Sent { credentials, generation: settled.counters().1 })
             })
             .ok_or_else(|| Error::new(ErrorKind::NotEstablished))
     }
 
     fn wire(&self) -> Wire<'_> {
         let core = self.core();
-        self.client.wire(&*core.clock, Some(self.slot.id()), &core.policy)
+        self.client.wire(&core.clock, Some(self.slot.id()), &core.policy)
     }
 
     fn core(&self) -> &Arc<Core> {

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use super::machine::{Effects, Input, Moment, Notice, Rules, Start, State};
+use super::flight::{Flight, Pilot};
+use super::machine::{Effects, Input, Moment, News, Notice, Rules, Start, State};
 use super::message::Message;
+use super::read::Readings;
 use super::slot::Slot;
 use crate::clock::{BootTime, Clock, Now};
 use crate::crash::Steps;
@@ -15,12 +17,12 @@ use crate::event::{Event, EventKind, Publisher};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{Policy, When};
 use crate::provider::client::Client;
-use crate::provider::gate::{Exchanged, News};
+use crate::provider::gate::{self, Exchanged};
 use crate::provider::means::Means;
 use crate::provider::site::{Site, Unresolved};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::seal::KeyRing;
-use crate::store::{ChangedTo, Owner, Store};
+use crate::store::{Change, Owner, Phase, Store};
 use crate::task::Tasks;
 
 /// What all sessions of one supervisor share.
@@ -35,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) means: Arc<Means>,
     pub(crate) keys: KeyRing,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) readings: Readings,
     pub(crate) steps: Steps,
 }
 
@@ -82,18 +85,60 @@ impl Core {
         self.clock.now()
     }
 
-    /// Steps a slot's machine, publishes what it tells and arms the schedule. What is to be
-    /// started is the caller's: only an actor starts exchanges.
-    pub(crate) fn apply(&self, slot: &Slot, input: Input) -> Option<Start> {
+    /// Steps a slot's machine, publishes what it tells and arms the schedule.
+    pub(crate) fn apply(&self, slot: &Arc<Slot>, input: Input) -> Option<Start> {
+        self.apply_at(slot, input, &self.moment(slot))
+    }
+
+    /// The same at a moment that was taken before.
+    pub(crate) fn apply_at(
+        &self,
+        slot: &Arc<Slot>,
+        input: Input,
+        moment: &Moment,
+    ) -> Option<Start> {
+        let effects = slot.apply(input, moment);
+        self.follow_up(slot, effects, moment)
+    }
+
+    /// Begins what came out of the queue; none if something runs.
+    pub(crate) fn begin(&self, slot: &Arc<Slot>, what: Start) -> Option<Pilot> {
         let moment = self.moment(slot);
-        let Effects { start, notices } = slot.apply(input, &moment);
+        let (pilot, notices) = slot.begin(what, &moment);
+        self.told(slot, notices, &moment);
+        pilot
+    }
+
+    /// Lets the time work; a flight if a revocation is owed and begins.
+    pub(crate) fn tick(&self, slot: &Arc<Slot>) -> Option<Pilot> {
+        let moment = self.moment(slot);
+        let (pilot, effects) = slot.tick(&moment);
+        self.follow_up(slot, effects, &moment);
+        pilot
+    }
+
+    /// Gives up what was started and has not begun.
+    pub(crate) fn give_up(&self, slot: &Arc<Slot>, is: impl Fn(&Flight) -> bool) {
+        let moment = self.moment(slot);
+        slot.give_up(is, &moment);
+        self.told(slot, Vec::new(), &moment);
+    }
+
+    /// Tells what a step of the slot's machine told, and arms the schedule.
+    pub(crate) fn told(&self, slot: &Arc<Slot>, notices: Vec<Notice>, moment: &Moment) {
         self.tell(slot, notices, moment.now);
         self.arm(slot, &moment.rules);
+    }
+
+    /// What is to be started is the caller's.
+    fn follow_up(&self, slot: &Arc<Slot>, effects: Effects, moment: &Moment) -> Option<Start> {
+        let Effects { start, notices } = effects;
+        self.told(slot, notices, moment);
         start
     }
 
     /// Holds a session against settings that were replaced.
-    pub(crate) fn reconsider(&self, slot: &Slot) {
+    pub(crate) fn reconsider(&self, slot: &Arc<Slot>) {
         let moment = self.moment(slot);
         if slot.reconsider(&moment) {
             self.event(slot, EventKind::ForeignAuthority);
@@ -101,19 +146,21 @@ impl Core {
         self.arm(slot, &moment.rules);
     }
 
-    /// Has a session read again that another process changed, if what is here is older.
-    pub(crate) fn elsewhere(&self, slot: &Arc<Slot>, to: Option<ChangedTo>) {
-        let counters = match to {
-            Some(ChangedTo::Stored { epoch, generation }) => Some((epoch, generation)),
-            Some(ChangedTo::Deleted) | None => None,
+    /// Lets a session know what another process changed, or that nobody knows what.
+    pub(crate) fn news(&self, slot: &Arc<Slot>, change: Option<Change>) {
+        let news = change.map_or(News::UNKNOWN, |change| self.news_of(slot, change));
+        self.apply(slot, Input::News(news));
+    }
+
+    /// What a change means for the session in hand: it may be dead since.
+    pub(crate) fn news_of(&self, slot: &Slot, change: Change) -> News {
+        let ended = matches!(change.phase, None | Some(Phase::Lost | Phase::Closed));
+        let newer = slot.look(|state| (change.epoch, change.generation) > state.counters());
+        let kills = || {
+            let client = slot.site.client();
+            client.is_some_and(|client| client.provider.refresh_ends_access_tokens())
         };
-        if self.apply(slot, Input::Elsewhere { counters }) == Some(Start::Load) {
-            if to == Some(ChangedTo::Deleted) {
-                slot.count_anew();
-            }
-            // At once and not on its next use: its refresh may be the schedule's.
-            self.deliver(slot, Message::Wake(None));
-        }
+        News { version: Some(change.version), ends: ended || (newer && kills()) }
     }
 
     /// Lets all sessions of a client know how an exchange ended.
@@ -125,7 +172,7 @@ impl Core {
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
-        if client.gate.report(now.boot, of, session, result) == News::Alarm {
+        if client.gate.report(now.boot, of, session, result) == gate::News::Alarm {
             let kind = EventKind::ProviderMisconfigured(client.name.clone());
             // Where each tenant has its own client, the session says whose it is.
             self.events.publish(match session {
@@ -151,7 +198,7 @@ impl Core {
 
     /// What the caller of an operation is told that failed. All sessions know of it only that the
     /// server wants fewer requests, or calls the client invalid.
-    pub(crate) fn told(
+    pub(crate) fn failed_call(
         &self,
         site: &Site,
         client: &Client,
@@ -172,7 +219,7 @@ impl Core {
     }
 
     pub(crate) fn event(&self, slot: &Slot, kind: EventKind) {
-        let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
+        let epoch = slot.look(|state| state.counters().0);
         self.events.publish(Event::of_session(slot.id(), self.now().wall, epoch, kind));
     }
 
@@ -186,7 +233,7 @@ impl Core {
         Rules {
             backoff: self.policy.backoff,
             challenge: self.policy.challenge,
-            budget: self.policy.exchange_budget,
+            budget: self.policy.attempt_budget,
             ahead: refresh.is_some_and(|refresh| refresh.when == When::Ahead),
             unclassified: refresh.map(|refresh| refresh.unclassified).unwrap_or_default(),
         }
@@ -217,7 +264,7 @@ impl Core {
                 EventKind::Lost(_) | EventKind::InDoubt | EventKind::BackingOff { .. }
             );
             let cause = if failed { slot.look(State::cause) } else { None };
-            let epoch = slot.look(|state| state.rest().map_or(0, |rest| rest.counters().0));
+            let epoch = slot.look(|state| state.counters().0);
             let event = Event::of_session(slot.id(), now.wall, epoch, kind);
             self.events.publish(event.caused_by(cause));
         }
@@ -236,7 +283,11 @@ impl Core {
         }
     }
 
-    fn arm(&self, slot: &Slot, rules: &Rules) {
+    /// Arms the schedule, and leaves readings to those who read.
+    fn arm(&self, slot: &Arc<Slot>, rules: &Rules) {
+        if let Some(read) = slot.unread() {
+            self.readings.add(slot, read);
+        }
         if let Some(at) = slot.arm(rules) {
             self.host.arm(slot.id(), at);
         }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::core::Core;
-use super::flight::Landing;
-use super::machine::{Answer, Renewable};
-use super::message::{Answered, Job, Message};
-use super::slot::{Parcel, Slot};
+use super::flight::{Flight, Landing};
+use super::machine::{Renewable, State, serving};
+use super::message::{Job, Message};
+use super::read;
+use super::slot::{Parcel, Slot, Wants};
+use super::token_request::{Asked, Requested, request};
 use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
@@ -49,35 +51,113 @@ impl Door {
         SlotRef { slot, _leave: leave }
     }
 
-    /// A token above `above`. `offer` makes a grant for the case that there is no session.
+    /// A token above `above`, or the one in hand if that takes longer than a call may. `offer`
+    /// makes a grant for the case that there is no session.
     pub(crate) async fn token_above(
         &self,
         slot: &Arc<Slot>,
         above: u64,
         offer: Option<Offer<'_>>,
     ) -> Result<PermissionToken> {
-        self.waiting(slot, async {
-            let mut rounds = 0;
-            loop {
-                match self.asked(slot, above, offer).await? {
-                    Answered::Token(token) => return Ok(token),
-                    Answered::Failed(error) => return Err(error),
-                    Answered::Wait(flight) => match flight.landing().await {
-                        Landing::Token(token) if token.generation() > above => return Ok(token),
-                        // What only a new grant helps is no end for who has one.
-                        Landing::Failed(error) if offer.is_none() || !is_lost(&error) => {
-                            return Err(error);
-                        }
-                        Landing::Failed(_) => {}
-                        Landing::Token(_) | Landing::Again => {}
-                    },
-                    Answered::Again => {}
-                }
-                rounds += 1;
-                self.before_asking_again(rounds).await;
-            }
+        let newer = self.waiting(slot, self.newer(slot, above, offer)).await;
+        newer.or_else(|error| {
+            let too_long = error.kind() == ErrorKind::Deadline;
+            if too_long { self.in_hand(slot) } else { Err(error) }
         })
-        .await
+    }
+
+    /// A token above `above`, for as long as it takes.
+    async fn newer(
+        &self,
+        slot: &Arc<Slot>,
+        above: u64,
+        offer: Option<Offer<'_>>,
+    ) -> Result<PermissionToken> {
+        let mut rounds = 0;
+        loop {
+            match self.landed(slot, above, offer).await? {
+                Landing::Token(token) if token.generation() > above => return Ok(token),
+                // What only a new grant helps is no end for who has one.
+                Landing::Failed(error) if offer.is_none() || !is_lost(&error) => {
+                    return Err(error);
+                }
+                Landing::Failed(_) | Landing::Token(_) | Landing::Again => {}
+            }
+            rounds += 1;
+            self.before_asking_again(rounds).await;
+        }
+    }
+
+    /// The token that is served now: what a caller gets whose time is over.
+    fn in_hand(&self, slot: &Slot) -> Result<PermissionToken> {
+        let now = self.core.now().boot;
+        let served = |state: &State| serving(state, now).and_then(|held| held.token.clone());
+        slot.look(served).ok_or_else(|| {
+            Error::new(ErrorKind::RetryLater)
+                .about("the session's exchange takes longer than a call may wait")
+                .of_session(slot.id())
+        })
+    }
+
+    /// Asks the session once, and waits for what runs or is started.
+    async fn landed(
+        &self,
+        slot: &Arc<Slot>,
+        above: u64,
+        offer: Option<Offer<'_>>,
+    ) -> Result<Landing> {
+        let core = &self.core;
+        let client = core.resolve(&slot.site).await.map_err(|error| error.of_session(slot.id()))?;
+        let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
+        let wants = Wants { above, renewable, fresh: false };
+        let make = offer.map(|make| make as &dyn Fn() -> Parcel);
+        match request(core, (slot, &client), wants, (Asked::ByCaller, make)) {
+            Requested::Ready(token) => Ok(Landing::Token(token)),
+            // What turned out to be lost just now may have a renewal that it did not have before.
+            Requested::Failed(error) if is_lost(&error) && slot.renewable() > renewable => {
+                Ok(Landing::Again)
+            }
+            Requested::Failed(error) => Err(error),
+            Requested::Join(flight) => Ok(self.landing(slot, flight).await),
+            Requested::Read(reading) => {
+                read::one(core, &client, reading).await;
+                Ok(Landing::Again)
+            }
+            Requested::Start(work, flight) => {
+                if !core.host.send(slot, Message::Start(work)) {
+                    self.connected(slot).await?;
+                }
+                Ok(self.landing(slot, flight).await)
+            }
+        }
+    }
+
+    /// Waits for a flight. What has not begun after a while is given up: a message that arrives
+    /// while a mailbox closes is sometimes neither handled nor dropped.
+    async fn landing(&self, slot: &Arc<Slot>, flight: Flight) -> Landing {
+        loop {
+            let landing = within(&*self.core.clock, REPLY_WAIT, flight.clone().landing()).await;
+            if let Some(landing) = landing {
+                return landing;
+            }
+            self.core.give_up(slot, |of| of.is(&flight));
+            if !slot.has_flight(&flight) {
+                return Landing::Again;
+            }
+        }
+    }
+
+    /// Starts what is due, for nobody who waits.
+    pub(crate) fn due(&self, slot: &Arc<Slot>) {
+        let core = &self.core;
+        // Without a client nothing was handed out that could be due.
+        let Some(client) = slot.site.client() else { return };
+        let wants = Wants { above: 0, renewable: slot.renewable(), fresh: true };
+        if let Requested::Start(work, _) =
+            request(core, (slot, &client), wants, (Asked::ByCaller, None))
+        {
+            core.deliver(slot, Message::Start(work));
+        }
     }
 
     /// Asking again always lets others run, the clock that ends the caller's wait among them. Who
@@ -91,10 +171,10 @@ impl Door {
 
     /// Reads the session's record, if it is not read yet.
     pub(crate) async fn look(&self, slot: &Arc<Slot>) -> Result<()> {
-        if !slot.look(super::machine::State::is_unloaded) {
+        if !slot.look(State::is_unread) {
             return Ok(());
         }
-        self.waiting(slot, async { self.ask(slot, |reply| Message::Look { reply }).await? }).await
+        self.waiting(slot, async { read::ready(&self.core, slot).await.map(drop) }).await
     }
 
     /// Queues a job, brings it to the actor's notice and waits for its end.
@@ -161,26 +241,6 @@ impl Door {
         }
     }
 
-    /// What is known without asking, or what the actor says.
-    async fn asked(
-        &self,
-        slot: &Arc<Slot>,
-        above: u64,
-        offer: Option<Offer<'_>>,
-    ) -> Result<Answered> {
-        let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
-        let failed = |error: Error| Answered::Failed(error.of_session(slot.id()));
-        match slot.answer(above, renewable, &self.core.moment(slot)) {
-            (Answer::Token(token), _) => Ok(Answered::Token(token)),
-            (Answer::Fail(error), _) => Ok(failed(error)),
-            (Answer::Wait, Some(flight)) => Ok(Answered::Wait(flight)),
-            (Answer::Wait, None) | (Answer::Ask, _) => {
-                let need = |reply| Message::Need { above, offer: offer.map(|make| make()), reply };
-                self.ask(slot, need).await
-            }
-        }
-    }
-
     /// Sends a message and waits for its reply. A reply that was dropped means that an actor
     /// died with the message in its mailbox: it is sent again, because messages are idempotent.
     /// So is one without a reply: a message that arrives while a mailbox closes is sometimes
@@ -201,18 +261,23 @@ impl Door {
                 }
             }
             tokio::task::yield_now().await;
-            let closing = self.core.tasks.closing();
-            tokio::select! {
-                biased;
-                () = closing.cancelled() => {
-                    return Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()));
-                }
-                () = self.core.host.connected() => {}
-            }
+            self.connected(slot).await?;
         }
         Err(Error::new(ErrorKind::RetryLater)
             .about("the session's actor keeps dying")
             .of_session(slot.id()))
+    }
+
+    /// Waits until there is a supervisor actor.
+    async fn connected(&self, slot: &Slot) -> Result<()> {
+        let closing = self.core.tasks.closing();
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => {
+                Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()))
+            }
+            () = self.core.host.connected() => Ok(()),
+        }
     }
 
     /// Takes a waiter's place and waits no longer than a call may, nor longer than the supervisor's
@@ -247,7 +312,7 @@ impl Door {
         }
         let named = |error: Error| error.of_session(slot.id());
         let _place = slot.wait_place(policy.max_waiters).map_err(named)?;
-        within(&**clock, policy.wait, wait)
+        within(&**clock, policy.call_timeout, wait)
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::machine::{Input, State};
+use super::machine::{Input, Run, Settled};
 use super::slot::Slot;
 use crate::clock::within;
 use crate::error::LostReason;
 use crate::log::log_session;
-use crate::store::{Attempt, Claim, Claimed, Intent, Settle, SettleTo, StoreError};
+use crate::store::{Done, Lose, Outcome, Statement, StoreError};
 use crate::task::Place;
 
 /// Ends the session of this generation: here at once, and in the store as soon as that can be
@@ -23,16 +23,9 @@ pub(crate) fn end(
 ) {
     core.apply(slot, Input::Dead { generation, reason });
     let ended = slot.look(|state| {
-        let rest = match state {
-            State::Rest(rest) => rest,
-            State::Unloaded { .. }
-            | State::Challenged { .. }
-            | State::Establishing { .. }
-            | State::Refreshing { .. }
-            | State::Closing { .. }
-            | State::Revoking { .. } => return None,
-        };
-        (rest.lost() == Some(reason)).then(|| rest.counters())
+        let lost = state.settled.as_ref().and_then(Settled::lost);
+        let refreshing = matches!(state.running, Some(Run::Refresh { .. }));
+        (lost == Some(reason) && !refreshing).then(|| state.counters())
     });
     let (Some(counters), Some(place)) = (ended, place) else { return };
     let (keeper, ended) = (Arc::clone(core), Arc::clone(slot));
@@ -48,30 +41,17 @@ pub(crate) fn end(
     });
 }
 
-/// Claims the record and settles it as lost. A grant that is claimed meanwhile stands: it is
-/// committed by its epoch, whatever the fence.
+/// A claim that is out finds out by itself: its commit makes the session suspect, and its settle
+/// leaves it lost.
 async fn write(
     core: &Core,
-    slot: &Slot,
+    slot: &Arc<Slot>,
     (epoch, generation): (u64, u64),
     reason: LostReason,
 ) -> Result<(), StoreError> {
-    let (owner, lease, at) = (core.owner, core.policy.lease, core.now());
-    let claim = Claim { owner, intent: Intent::Refresh, epoch, generation, at, lease };
-    let mut claimed = core.store.claim(slot.id(), claim).await?;
-    if let Claimed::Moved(Some(record)) = &claimed
-        && reason == LostReason::SessionDeleted
-        && (record.epoch, record.generation) == (epoch, generation)
-        && record.lost == Some(LostReason::TokensDeleted)
-    {
-        // What is lost already is not claimed for a refresh, and its access token is dead now too.
-        let claim = Claim { intent: Intent::Establish, ..claim };
-        claimed = core.store.claim(slot.id(), claim).await?;
-    }
-    if let Claimed::Granted { fence } = claimed {
-        let attempt = Attempt { base: generation, fence };
-        let settle = Settle { epoch, attempt, to: SettleTo::Lost(reason), retry_at: None };
-        core.store.settle(slot.id(), settle).await?;
+    let lose = Statement::Lose(Lose { epoch, generation, reason });
+    if let Outcome::Done(Done { version, .. }) = core.store.apply(slot.id(), lose).await? {
+        core.apply(slot, Input::Wrote { version });
     }
     Ok(())
 }

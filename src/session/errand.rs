@@ -22,7 +22,7 @@ pub(crate) struct Errand<'a> {
     client: &'a Client,
     session: Option<&'a SessionId>,
     wire: Wire<'a>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl<'a> Errand<'a> {
@@ -33,27 +33,27 @@ impl<'a> Errand<'a> {
         client: &'a Client,
         session: Option<&'a SessionId>,
     ) -> Result<Self> {
-        let wire = client.wire(&*core.clock, session, &core.policy);
         let permit =
             client.gate.enter_beside(&*core.clock, session).await.map_err(|shut| shut.error)?;
-        let errand = Self { core, site, client, session, wire, _permit: permit };
+        let wire = client.wire(&core.clock, session, &core.policy);
+        let errand = Self { core, site, client, session, wire, permit };
         let prepared = Foreign::new(client.provider.prepare(&errand.wire));
-        let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
+        let prepared = within(&*core.clock, core.policy.attempt_budget, prepared).await;
         let prepared = match prepared {
             Some(Some(prepared)) => prepared,
             Some(None) => Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source("the provider panicked when it prepared")),
-            None => Err(slow(FailureClass::NotSent)),
+            None => Err(ExchangeError::new(FailureClass::NotSent)
+                .with_source("the provider did not prepare in time")),
         };
         prepared.map_err(|failed| errand.told(failed))?;
         Ok(errand)
     }
 
     /// Sends the request, whatever answer that gets.
-    pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
-        let sent = self.wire.send(request);
-        let sent = within(&*self.core.clock, self.core.policy.exchange_budget, sent).await;
-        let sent = sent.unwrap_or_else(|| Err(slow(FailureClass::Ambiguous)));
+    pub(crate) async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let Self { core, wire, permit, .. } = self;
+        let sent = permit.while_open(&*core.clock, wire.send(request)).await;
         sent.map_err(|failed| self.told(failed))
     }
 
@@ -64,7 +64,7 @@ impl<'a> Errand<'a> {
 
     /// What the caller is told of a failure.
     pub(crate) fn told(&self, failed: ExchangeError) -> Error {
-        self.core.told(self.site, self.client, self.session, failed)
+        self.core.failed_call(self.site, self.client, self.session, failed)
     }
 }
 
@@ -76,8 +76,4 @@ pub(crate) fn panicked() -> Error {
 /// What the provider's own code gives in its caller's task.
 pub(crate) fn caught<T>(ask: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(panicked()))
-}
-
-fn slow(class: FailureClass) -> ExchangeError {
-    ExchangeError::new(class).with_source("the server did not answer in time")
 }

@@ -13,7 +13,7 @@ mod turn;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::Duration;
 
 pub(crate) use self::close::{close, revoke};
 pub(crate) use self::forget::forget;
@@ -22,10 +22,10 @@ use self::orphan::Orphan;
 use self::turn::{Moved, Turn, Wants};
 use super::core::Core;
 use super::flight::Landing;
-use super::machine::{self, Class, Failure, Held, Input, Renewable, Rest, Retry, State};
+use super::machine::{self, Class, Failure, Held, Input, Moment, Renewable, Retry, Settled, State};
 use super::message::{Granted, Outcome};
-use super::restore;
-use super::slot::{Parcel, Renewal, Slot};
+use super::slot::{Owed, Parcel, Slot};
+use super::{read, restore};
 use crate::clock::{BootTime, Now, within};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -35,7 +35,8 @@ use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::{Exchanged, Shut};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
-    Attempt, Commit, Intent, Settle, SettleTo, Settled, StoreError, StoreErrorKind,
+    Attempt, Commit, Done, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
+    StoreError, StoreErrorKind, Stored,
 };
 use crate::token::Credentials;
 
@@ -45,8 +46,25 @@ pub(crate) enum Cargo {
     Refresh { scheduled: bool },
     /// A grant of a caller's, who gets its outcome.
     Grant(Parcel),
-    /// A grant that needs no user.
-    Renewal(Renewal),
+    /// A grant that needs no user: a caller's, or the session's own.
+    Renewal(Option<Parcel>),
+}
+
+/// An exchange that was started for a caller, on its way to the session's actor.
+pub(crate) struct Work {
+    exchange: Exchange,
+    cargo: Cargo,
+}
+
+impl Work {
+    pub(crate) fn new(exchange: Exchange, cargo: Cargo) -> Self {
+        Self { exchange, cargo }
+    }
+
+    /// Runs to its end, even if actors crash and callers are dropped.
+    pub(crate) async fn run(self) {
+        self.exchange.run(self.cargo).await;
+    }
 }
 
 /// One exchange of one session.
@@ -58,24 +76,30 @@ pub(crate) struct Exchange {
     guard: Guard,
     exchanged: Exchanged,
     renewable: Renewable,
+    /// The epoch that it begins with; none where no session is known.
+    known: Option<u64>,
+    /// The epoch that it has claimed.
+    epoch: u64,
     /// The generation from which it starts.
     base: u64,
-    epoch: u64,
     rotation: Rotation,
     steps: Steps,
+    /// What the session had when it began.
+    held: Option<Arc<Credentials>>,
+    /// The record that the store had in place of what was thought.
+    found: Option<Option<Stored>>,
     /// No caller asked for it.
     scheduled: bool,
     /// When another session of the client had last succeeded before this request was sent.
     healthy_at: Option<BootTime>,
-    /// The store had something else than the slot when this began.
-    outdated: bool,
 }
 
 /// How an exchange ended.
 enum End {
     Active(Held),
     Challenge(Parcel),
-    Failed(Failure),
+    /// When, so that memory and record have the same times.
+    Failed(Failure, Moment),
     /// The store has something else than was thought; nothing was sent, or it does not count.
     Superseded {
         sent: bool,
@@ -85,16 +109,17 @@ enum End {
 }
 
 impl Exchange {
-    pub(crate) fn new(
-        guard: Guard,
-        client: Arc<Client>,
-        renewable: Renewable,
-        (epoch, base): (u64, u64),
-    ) -> Self {
+    /// With what the session has at the moment.
+    pub(crate) fn new(guard: Guard, client: Arc<Client>, renewable: Renewable) -> Self {
         let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
+        let (held, (epoch, base)) = slot.look(|state| {
+            let settled = state.settled.as_ref();
+            let held = settled.and_then(|settled| settled.credentials().cloned());
+            (held, state.counters())
+        });
         let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
         let steps = core.steps.of_exchange();
-        let (scheduled, outdated, healthy_at) = (false, false, None);
+        let (scheduled, healthy_at) = (false, None);
         Self {
             core,
             slot,
@@ -102,22 +127,27 @@ impl Exchange {
             guard,
             exchanged,
             renewable,
-            base,
+            known: (epoch > 0).then_some(epoch),
             epoch,
+            base,
             rotation,
             steps,
+            held,
+            found: None,
             scheduled,
             healthy_at,
-            outdated,
         }
     }
 
     /// Runs to its end, even if actors crash and callers are dropped.
-    pub(crate) async fn run(mut self, cargo: Cargo, credentials: Option<Arc<Credentials>>) {
+    pub(crate) async fn run(mut self, cargo: Cargo) {
+        if !self.guard.begin() {
+            return;
+        }
         self.core.counts.exchanges.fetch_add(1, Ordering::Relaxed);
         let end = match self.grant(cargo).await {
-            Ok(grant) => self.exchange(grant, credentials).await,
-            Err(none) => End::Failed(none),
+            Ok(grant) => self.exchange(grant).await,
+            Err(none) => self.fails(none),
         };
         if let End::Orphaned(orphan) = &end {
             // Before the landing: no grant of this process begins meanwhile.
@@ -135,8 +165,8 @@ impl Exchange {
                 self.scheduled = scheduled;
                 return Ok(None);
             }
-            Cargo::Renewal(Renewal::Grant(grant)) => grant,
-            Cargo::Renewal(Renewal::AskFor(reason)) => self.asked_for(reason).await?,
+            Cargo::Renewal(Some(grant)) => grant,
+            Cargo::Renewal(None) => self.own_grant().await?,
             Cargo::Grant(grant) => {
                 self.exchanged = Exchanged::Grant;
                 grant
@@ -146,31 +176,34 @@ impl Exchange {
         Ok(Some(grant))
     }
 
-    async fn exchange(&mut self, grant: Option<Parcel>, held: Option<Arc<Credentials>>) -> End {
+    async fn exchange(&mut self, grant: Option<Parcel>) -> End {
+        let held = self.held.clone();
         let sent = held.as_ref().filter(|_| grant.is_none());
         if sent.is_some_and(|held| !self.client.issued(held)) {
-            return End::Failed(foreign());
+            return self.fails(foreign());
         }
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
         let moved = match self.exchanged {
             Exchanged::Grant => Moved::Follow,
             Exchanged::Own => Moved::Yield,
         };
-        let Turn { at, attempt, permit } = match self.turn(intent, moved, Wants::Exchange).await {
+        let mut turn = match self.turn(intent, moved, Wants::Exchange).await {
             Ok(Some(turn)) => turn,
             Ok(None) => return End::Superseded { sent: false },
-            Err(failed) => return End::Failed(failed),
+            Err(failed) => return self.fails(failed),
         };
         self.steps.at(CrashPoint::Claimed);
         // Asked before the request is sent: a success that comes while it is out may be the first
         // after an outage that this request still meets.
         self.healthy_at = self.client.gate.healthy_at(self.slot.id());
-        let (answer, sent) = self.converse(at, grant, held).await;
+        let (answer, sent) = self.converse(&mut turn, grant, held).await;
+        let Turn { attempt, permit, .. } = turn;
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
                 self.steps.at(CrashPoint::Received);
-                self.issued(intent, attempt, credentials, sent).await
+                let (credentials, from) = restore::arrived(credentials, sent, self.core.now());
+                self.issued(intent, attempt, credentials, from).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
                 // A claim that gave a challenge gave no credentials.
@@ -181,23 +214,25 @@ impl Exchange {
         }
     }
 
-    /// The answer is here: kept in the slot first, then saved, then published.
+    /// The answer is here: kept in the slot first, then saved, then published. Its lifetimes count
+    /// from `from`.
     async fn issued(
         &self,
         intent: Intent,
         attempt: Attempt,
         credentials: Credentials,
-        sent: Now,
+        from: Now,
     ) -> End {
         let Self { core, slot, .. } = self;
         let epoch = if intent == Intent::Establish { self.epoch + 1 } else { self.epoch };
         let credentials = Arc::new(credentials);
         let counters = (epoch, self.base + 1);
-        let held = restore::held(&self.client, credentials, counters, sent);
-        let due_at = save::due_at(&held, core.now(), core.rules(slot).ahead);
+        let held = restore::held(&self.client, credentials, counters, from);
+        let now = core.now().boot;
+        let ends = restore::ends(&held, now, core.rules(slot).ahead);
         let credentials = Arc::clone(&held.credentials);
-        let commit = Commit { intent, epoch: self.epoch, attempt, credentials, due_at };
-        slot.owe(Some(Arc::new(commit)));
+        let commit = Commit { intent, epoch: self.epoch, attempt, credentials, ends };
+        slot.owe(Owed::new(commit, now));
         core.apply(slot, Input::Issued(held.clone()));
         match save::in_time(core, slot).await {
             None => End::Active(held),
@@ -206,78 +241,97 @@ impl Exchange {
     }
 
     async fn failed(
-        &self,
+        &mut self,
         intent: Intent,
         attempt: Attempt,
         failed: ExchangeError,
         sent: Now,
     ) -> End {
         let failure = self.failure(intent, failed, Some(sent));
-        let (to, retry_at) = self.settles_to(intent, &failure);
+        let at = self.core.moment(&self.slot);
+        let (to, retry_in) = self.settles_to(intent, &failure, &at);
         // The row is looked at again before a session is declared lost: if it moved, our token
         // was stale, and it is the newer one that counts.
-        match self.settle(attempt, to, retry_at).await {
-            Some(Settled::Moved) => End::Superseded { sent: true },
-            Some(Settled::Done) | None => End::Failed(failure),
+        self.settle(attempt, to, retry_in).await;
+        match self.found {
+            Some(_) => End::Superseded { sent: true },
+            None => End::Failed(failure, at),
         }
+    }
+
+    fn fails(&self, failure: Failure) -> End {
+        End::Failed(failure, self.core.moment(&self.slot))
     }
 
     /// Where the machine will rest after this failure, and when it will try again. The record says
     /// it too, or the next process would try out a doubt at once.
-    fn settles_to(&self, intent: Intent, failure: &Failure) -> (SettleTo, Option<SystemTime>) {
-        let at = self.core.moment(&self.slot);
+    fn settles_to(
+        &self,
+        intent: Intent,
+        failure: &Failure,
+        at: &Moment,
+    ) -> (SettleTo, Option<Duration>) {
         let state = self.slot.look(State::clone);
-        let (state, _) = machine::step(state, Input::Failed(failure.clone()), &at);
-        let rest = state.rest();
-        let retry_at = rest.as_ref().and_then(|rest| rest.retry_at());
-        let to = match (intent, failure.class, rest.as_deref()) {
+        let (state, _) = machine::step(state, Input::Failed(failure.clone()), at);
+        let settled = state.settled.as_ref();
+        // What the client is refused for is no matter of this session's: see the gate.
+        let own = failure.class != Class::Misconfigured;
+        let retry_at = settled.filter(|_| own).and_then(Settled::earliest_retry);
+        let to = match (intent, failure.class, settled) {
             (Intent::Establish, Class::Ambiguous(_), _) => SettleTo::BeforeSuspect,
-            (Intent::Refresh, _, Some(Rest::InDoubt(..))) => SettleTo::InDoubt,
-            (Intent::Refresh, _, Some(Rest::Lost(lost))) => SettleTo::Lost(lost.reason),
-            (Intent::Establish | Intent::Refresh, _, _) => SettleTo::Before,
+            (Intent::Refresh, _, Some(Settled::InDoubt(..))) => SettleTo::InDoubt,
+            (Intent::Refresh, _, Some(Settled::Lost(lost))) => SettleTo::Lost(lost.reason),
+            (Intent::Establish | Intent::Refresh | Intent::Revoke, _, _) => SettleTo::Before,
         };
-        (to, retry_at.map(|retry_at| at.now.wall_at(retry_at)))
+        (to, retry_at.map(|retry_at| retry_at.since(at.now.boot)))
     }
 
-    async fn settle(
-        &self,
-        attempt: Attempt,
-        to: SettleTo,
-        retry_at: Option<SystemTime>,
-    ) -> Option<Settled> {
-        let Self { core, slot, epoch, .. } = self;
-        let settle = Settle { epoch: *epoch, attempt, to, retry_at };
-        match self.stored(core.store.settle(slot.id(), settle)).await {
-            Ok(settled) => Some(settled),
+    /// Ends the claim; what there is in its place is noted as found.
+    async fn settle(&mut self, attempt: Attempt, to: SettleTo, retry_in: Option<Duration>) {
+        let Self { core, slot, epoch, .. } = &*self;
+        let settle = Statement::Settle(Settle { epoch: *epoch, attempt, to, retry_in });
+        match self.stored(core.store.apply(slot.id(), settle)).await {
+            Ok(outcome) => {
+                slot.claim_ended(attempt.claim);
+                match outcome {
+                    StoreOutcome::Done(Done { version, .. }) => {
+                        core.apply(slot, Input::Wrote { version });
+                    }
+                    StoreOutcome::Conflict(found) => self.found = Some(found),
+                    StoreOutcome::Leased(found) | StoreOutcome::Wait { found, .. } => {
+                        self.found = Some(Some(found));
+                    }
+                }
+            }
+            // The claim stays our own; the next one takes it over.
             Err(unsettled) => {
-                // The claim stays our own; the next one takes it over.
                 log_session!(warn, slot.id(), error = ?unsettled.error, "not settled");
-                None
             }
         }
     }
 
     /// Steps the machine, and says what the caller of a grant gets.
-    fn step(&self, end: End) -> Result<Granted, Error> {
-        let Self { core, slot, .. } = self;
+    fn step(&mut self, end: End) -> Result<Granted, Error> {
+        let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
         match end {
             End::Active(held) => Ok(Granted::Active(held.credentials)),
             End::Challenge(challenge) => {
-                core.apply(slot, Input::Challenged);
+                core.apply(&slot, Input::Challenged);
                 Ok(Granted::Challenge(challenge))
             }
-            End::Failed(failure) => {
+            End::Failed(failure, at) => {
                 let error = failure.error.clone();
-                core.apply(slot, Input::Failed(failure));
-                if self.outdated {
-                    core.apply(slot, Input::Outdated);
-                }
+                core.apply_at(&slot, Input::Failed(failure), &at);
                 Err(error)
             }
             End::Superseded { sent: false } => {
                 Err(self.superseded().with_outcome(ExchangeOutcome::NotSent))
             }
-            End::Superseded { sent: true } | End::Orphaned(_) => Err(self.superseded()),
+            End::Superseded { sent: true } => Err(self.superseded()),
+            End::Orphaned(orphan) => {
+                self.found = Some(orphan.into_found());
+                Err(self.superseded())
+            }
         }
     }
 
@@ -291,9 +345,11 @@ impl Exchange {
         self.steps.at(CrashPoint::Replied);
     }
 
-    fn superseded(&self) -> Error {
+    fn superseded(&mut self) -> Error {
         log_session!(warn, self.slot.id(), "another process was faster");
-        self.core.apply(&self.slot, Input::Superseded);
+        let found = self.found.take();
+        let found = found.map(|found| read::found(&self.core, &self.client, found));
+        self.core.apply(&self.slot, Input::Conflict { found });
         Error::new(ErrorKind::Superseded)
     }
 
@@ -308,11 +364,7 @@ impl Exchange {
     ) -> Result<T, Failure> {
         let answer = within(&*self.core.clock, self.core.policy.store_wait, statement).await;
         answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(|failed| {
-            Failure {
-                class: Class::Harmless,
-                error: unstored(failed),
-                wait: std::time::Duration::ZERO,
-            }
+            Failure { class: Class::Harmless, error: unstored(failed), wait: Duration::ZERO }
         })
     }
 
@@ -384,12 +436,12 @@ fn foreign() -> Failure {
     let error = Error::new(ErrorKind::Misconfigured)
         .about("the session was issued by another authority or to another client")
         .with_outcome(ExchangeOutcome::NotSent);
-    Failure { class: Class::Harmless, error, wait: std::time::Duration::ZERO }
+    Failure { class: Class::Harmless, error, wait: Duration::ZERO }
 }
 
-fn elsewhere(until: BootTime, now: Now) -> Failure {
+fn elsewhere(wait: Duration) -> Failure {
     let error = Error::new(ErrorKind::RetryLater)
         .about("another process has claimed the session")
         .with_outcome(ExchangeOutcome::NotSent);
-    Failure { class: Class::Harmless, error, wait: until.since(now.boot) }
+    Failure { class: Class::Harmless, error, wait }
 }

@@ -148,7 +148,7 @@ impl Reader {
     /// another process's and newer.
     fn look(&self, listed: Listed) -> Option<SessionStatus> {
         let now = self.door.core.now();
-        let counters = (listed.record.epoch, listed.record.generation);
+        let counters = listed.stored.record.counters();
         let slot = self.door.find(&listed.id);
         let live = slot.and_then(|slot| status::status(&slot, now));
         let live = live.filter(|live| (live.epoch, live.generation) >= counters);

@@ -4,197 +4,178 @@
 //! does no I/O, reads no clock and throws no dice. [`answer()`] says what a caller gets in a state.
 
 mod answer;
+mod begin;
 mod exchange;
-mod forget;
-mod held;
-mod need;
+mod external;
+mod settled;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::time::Duration;
 
 pub(crate) use self::answer::{Answer, answer, due_at, next_wake, serving};
-pub(crate) use self::held::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble, Unclassified};
-pub(crate) use self::told::is_damped;
+pub(crate) use self::external::{News, is_damped, leave_unread, read};
+pub(crate) use self::settled::{Closed, Doubt, Held, Lost, Saved, Settled, Trouble, Unclassified};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, LostReason};
 use crate::policy::{Backoff, UnclassifiedAnswers};
 use crate::secret::Secret;
 
-/// Where a session stands. The comments say how each is left.
+/// What a session has, and what is being done with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    /// What the record said, with what was learned since; `None` before the first reading.
+    pub(crate) settled: Option<Settled>,
+    /// The version of the record, as far as it is known.
+    pub(crate) version: u64,
+    pub(crate) running: Option<Run>,
+    /// What other processes did that was not read yet. It is read when nothing runs.
+    pub(crate) news: Option<News>,
+    pub(crate) read: Read,
+    /// Why the last reading failed: an unreadable session is never taken for one that does not
+    /// exist.
+    pub(crate) unread: Option<Trouble>,
+}
+
+/// What is being done. What is settled goes on serving meanwhile.
 #[derive(Clone, Debug)]
-pub(crate) enum State {
-    /// Not read from the store yet. A load leads to rest; a failed one stays here, in trouble:
-    /// an unreadable session is never taken for one that does not exist.
-    Unloaded { trouble: Option<Trouble> },
-    /// No exchange runs. Left for an exchange, by need, by grant or by close.
-    Rest(Rest),
-    /// The server wants a second factor; a former session serves. Left by the answer (an
-    /// establish), by expiry, or by a need of the former session.
-    Challenged { former: Rest, until: BootTime },
-    /// An establish runs; a former session serves. Issued and saved: active. Challenge:
-    /// challenged. Otherwise: the former, suspect if the answer was lost.
-    Establishing { former: Rest, renewal: bool, answer: Option<Held>, overdue: bool },
-    /// A refresh runs; a still valid access token is served. Issued and saved: active. Not sent
-    /// or not processed: as before. Answer lost: in doubt. Rejected: lost.
-    Refreshing { held: Held, doubt: Option<Doubt>, answer: Option<Held>, overdue: bool },
-    /// A close or a forget is being written. Closed: revoking. Forgotten: vacant. Not written: the
-    /// former.
-    Closing { former: Rest },
-    /// Closed; the server is being told. Told or not, it rests closed.
-    Revoking { closed: Closed },
+pub(crate) enum Run {
+    /// The server wants a second factor; nothing else runs. The answer (an establish), expiry, a
+    /// refresh of what is settled, a close or a forget ends it.
+    Challenge { until: BootTime },
+    /// A grant is exchanged, or tokens are adopted.
+    Establish { renewal: bool, answer: Option<Held> },
+    /// A refresh token is exchanged.
+    Refresh { answer: Option<Held> },
+    /// A close is being written.
+    Close,
+    /// A forget is being written.
+    Forget,
+    /// The server is being told of a close.
+    Revoke,
+}
+
+/// The reading of the record, which goes on beside what is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// How many readings were begun. Only the newest one's answer counts. Nor does it count when an
+    /// exchange began after it, because it may show less than that exchange wrote.
+    pub(crate) number: u32,
+    /// `Some` while a reading runs, with the news that it was begun for, if any.
+    pub(crate) running: Option<Option<News>>,
+    /// The store was asked to restore what it lost: the next answer counts, whatever it shows.
+    pub(crate) restored: bool,
 }
 
 impl State {
     /// Whether an exchange runs, or a close.
     pub(crate) fn is_busy(&self) -> bool {
-        match self {
-            Self::Unloaded { .. } | Self::Rest(_) | Self::Challenged { .. } => false,
-            Self::Establishing { .. }
-            | Self::Refreshing { .. }
-            | Self::Closing { .. }
-            | Self::Revoking { .. } => true,
-        }
+        !matches!(self.running, None | Some(Run::Challenge { .. }))
     }
 
-    pub(crate) fn is_unloaded(&self) -> bool {
-        matches!(self, Self::Unloaded { .. })
+    pub(crate) fn is_unread(&self) -> bool {
+        self.settled.is_none()
+    }
+
+    /// The epoch and generation of what is settled.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        self.settled.as_ref().map(Settled::counters).unwrap_or_default()
     }
 
     /// The token secret that belongs to the access token of this generation.
     pub(crate) fn token_secret(&self, generation: u64) -> Option<Secret> {
-        let rest = self.rest()?;
-        let held = rest.serving().filter(|held| held.generation == generation)?;
+        let serving = self.settled.as_ref()?.serving();
+        let held = serving.filter(|held| held.generation == generation)?;
         held.credentials.tokens().secret_of_token().cloned()
     }
 
-    /// Whether there may be a refresh token to go on with: also where the record is to be read
-    /// again. Another process may have changed it between two questions of one call, and the caller
-    /// must not be told that a live session is lost.
-    pub(crate) fn may_refresh(&self) -> bool {
-        if self.is_unloaded() {
-            return true;
-        }
-        let rest = self.rest();
-        let credentials = rest.as_ref().and_then(|rest| rest.credentials());
-        credentials.is_some_and(|credentials| credentials.tokens.refresh.is_some())
+    /// Whether the exchange that runs is another try after an answer that is not understood.
+    pub(crate) fn is_tried_again(&self) -> bool {
+        let Some(settled) = &self.settled else { return false };
+        let refreshes = matches!(self.running, Some(Run::Refresh { .. }));
+        let renews = matches!(self.running, Some(Run::Establish { renewal: true, .. }));
+        (refreshes && settled.is_unclassified()) || (renews && settled.is_in_trouble())
     }
 
-    /// Whether the exchange that runs is one more try after an answer that is not understood.
-    pub(crate) fn is_tried_again(&self) -> bool {
-        match self {
-            Self::Refreshing { held, .. } => held.unclassified.is_some(),
-            Self::Establishing { former, renewal: true, .. } => former.is_in_trouble(),
-            Self::Unloaded { .. }
-            | Self::Rest(_)
-            | Self::Challenged { .. }
-            | Self::Establishing { .. }
-            | Self::Closing { .. }
-            | Self::Revoking { .. } => false,
-        }
+    /// Whether the refresh that runs tries out a doubt.
+    pub(crate) fn is_tried_in_doubt(&self) -> bool {
+        matches!(self.running, Some(Run::Refresh { .. }))
+            && matches!(self.settled, Some(Settled::InDoubt(..)))
     }
 
     /// Whether a close would change nothing.
     pub(crate) fn has_nothing_to_close(&self) -> bool {
-        matches!(self, Self::Rest(Rest::Vacant { .. } | Rest::Closed(_)))
+        let nothing = matches!(self.settled, Some(Settled::Vacant { .. } | Settled::Closed(_)));
+        nothing && self.running.is_none() && !self.wants_reading()
     }
 
-    /// What led to where it stands: the last failure of a refresh, or the session's loss.
+    /// What led to this state: the error of the last refresh that failed, or of the session's loss.
     pub(crate) fn cause(&self) -> Option<Error> {
-        let rest = self.rest()?;
-        match &*rest {
-            Rest::Active(held) | Rest::InDoubt(held, _) => {
+        match self.settled.as_ref()? {
+            Settled::Active(held) | Settled::InDoubt(held, _) => {
                 held.trouble.as_ref().map(|trouble| trouble.error.clone())
             }
-            Rest::Lost(lost) => lost.cause.clone(),
-            Rest::Vacant { .. } | Rest::Closed(_) => None,
+            Settled::Lost(lost) => lost.cause.clone(),
+            Settled::Vacant { .. } | Settled::Closed(_) => None,
         }
     }
 
     /// Whether there is or was a session, as far as is known.
     pub(crate) fn was_established(&self) -> bool {
-        self.rest().is_some_and(|rest| match *rest {
-            Rest::Vacant { .. } => false,
-            Rest::Active(_) | Rest::InDoubt(..) | Rest::Lost(_) | Rest::Closed(_) => true,
-        })
+        !matches!(self.settled, None | Some(Settled::Vacant { .. }))
     }
 
     /// Whether the store knows all that this state knows.
     pub(crate) fn is_disposable(&self) -> bool {
-        match self {
-            Self::Unloaded { trouble } | Self::Rest(Rest::Vacant { trouble }) => trouble.is_none(),
-            Self::Rest(Rest::Closed(closed)) => {
-                closed.outbox.is_none() && closed.unrenewed.is_none()
-            }
-            Self::Rest(Rest::Active(_) | Rest::InDoubt(..) | Rest::Lost(_))
-            | Self::Challenged { .. }
-            | Self::Establishing { .. }
-            | Self::Refreshing { .. }
-            | Self::Closing { .. }
-            | Self::Revoking { .. } => false,
-        }
-    }
-
-    /// What the session has beside a running exchange; none before it is loaded.
-    pub(crate) fn rest(&self) -> Option<std::borrow::Cow<'_, Rest>> {
-        use std::borrow::Cow;
-        match self {
-            Self::Rest(rest)
-            | Self::Challenged { former: rest, .. }
-            | Self::Establishing { former: rest, .. }
-            | Self::Closing { former: rest } => Some(Cow::Borrowed(rest)),
-            Self::Refreshing { held, doubt: None, .. } => {
-                Some(Cow::Owned(Rest::Active(held.clone())))
-            }
-            Self::Refreshing { held, doubt: Some(doubt), .. } => {
-                Some(Cow::Owned(Rest::InDoubt(held.clone(), *doubt)))
-            }
-            Self::Revoking { closed } => Some(Cow::Owned(Rest::Closed(closed.clone()))),
-            Self::Unloaded { .. } => None,
-        }
+        let known = match &self.settled {
+            None => true,
+            Some(Settled::Vacant { trouble }) => trouble.is_none(),
+            Some(Settled::Closed(closed)) => closed.outbox.is_none() && closed.unrenewed.is_none(),
+            Some(Settled::Active(_) | Settled::InDoubt(..) | Settled::Lost(_)) => false,
+        };
+        known && self.running.is_none() && self.unread.is_none()
     }
 }
 
 /// What can happen to a session.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    /// The store's record.
-    Loaded(Rest),
-    /// The store could not be read.
-    LoadFailed(Error),
+    /// The store's record, as the reading of this number found it.
+    Loaded { read: u32, version: u64, settled: Settled },
+    /// The reading of this number failed.
+    LoadFailed { read: u32, error: Error },
     /// Somebody wants a token above this generation, or the schedule wants a fresh one.
     Need { above: u64, renewable: Renewable },
-    /// A grant is first in the queue.
-    Establish,
-    /// Tokens that exist already are first in the queue.
-    Adopt,
-    /// A close is first in the queue.
-    Close,
+    /// This job is first in the queue.
+    Begin(Start),
+    /// What was started never began: its message was lost.
+    NotBegun,
     /// The exchange gave credentials. They are not saved yet.
     Issued(Held),
     /// The exchange gave a challenge.
     Challenged,
     /// The exchange gave nothing.
     Failed(Failure),
-    /// The exchange runs longer than it may.
-    Overdue,
     /// The newest credentials are saved.
-    Saved { epoch: u64, generation: u64, suspect: bool },
+    Saved { version: u64, epoch: u64, generation: u64, suspect: bool },
     /// The newest credentials could not be saved, or not in time.
     Owed,
-    /// The running exchange found that the store has something else than was thought.
-    Superseded,
-    /// Somebody beside the exchange found it.
-    Outdated,
-    /// Another process stored these counters, or nobody knows what.
-    Elsewhere { counters: Option<(u64, u64)> },
+    /// What runs found another record in the store than it expected. `found` is that record, if it
+    /// came with the answer.
+    Conflict { found: Option<(u64, Settled)> },
+    /// The credentials that were owed to the store are not the session's any more: another process
+    /// closed it or began it anew.
+    Orphaned { found: Option<(u64, Settled)> },
+    /// Other processes changed the record, or may have.
+    News(News),
+    /// This process wrote this version of the record.
+    Wrote { version: u64 },
+    /// The state is dropped, and the record is read when somebody asks.
+    Left,
     /// The close is written.
-    ClosedDurably { closed: Closed },
+    ClosedDurably { version: u64, closed: Closed },
     /// The close could not be written.
     CloseFailed,
-    /// A forget is first in the queue.
-    Forget,
     /// The record is deleted.
     Forgotten,
     /// The record could not be deleted.
@@ -299,7 +280,7 @@ pub(crate) struct Rules {
     pub(crate) unclassified: UnclassifiedAnswers,
 }
 
-/// What a step starts and tells.
+/// What a step starts, and what it tells subscribers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Effects {
     pub(crate) start: Option<Start>,
@@ -309,7 +290,10 @@ pub(crate) struct Effects {
 /// What is to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    Load,
+    /// The reading of this number.
+    Read(u32),
+    /// The store has an older record than is held here: write the credentials again.
+    Restore,
     Refresh,
     Renew,
     Establish,
@@ -317,6 +301,13 @@ pub(crate) enum Start {
     Close,
     Forget,
     Revoke,
+}
+
+impl Start {
+    /// Whether this only asks the store, so that `running` stays empty.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Restore)
+    }
 }
 
 /// What is to be told.
@@ -335,141 +326,86 @@ pub(crate) enum Notice {
 }
 
 /// The next state. Nothing else assigns one.
-pub(crate) fn step(state: State, input: Input, at: &Moment) -> (State, Effects) {
+pub(crate) fn step(mut state: State, input: Input, at: &Moment) -> (State, Effects) {
     let mut effects = Effects::default();
-    let next = match input {
-        Input::Loaded(rest) => loaded(state, rest),
-        Input::LoadFailed(error) => load_failed(state, error, at),
-        Input::Need { above, renewable } => need::need(state, above, renewable, at, &mut effects),
-        Input::Establish => begin(state, Start::Establish, &mut effects),
-        Input::Adopt => begin(state, Start::Adopt, &mut effects),
-        Input::Close => begin(state, Start::Close, &mut effects),
-        Input::Issued(held) => exchange::issued(state, held, at.now.boot),
-        Input::Challenged => exchange::challenged(state, at),
-        Input::Failed(failure) => exchange::failed(state, failure, at, &mut effects),
-        Input::Overdue => exchange::overdue(state),
-        Input::Saved { epoch, generation, suspect } => {
-            exchange::saved(state, (epoch, generation), suspect, &mut effects)
+    let (to, e) = (&mut state, &mut effects);
+    match input {
+        Input::Loaded { read, version, settled } => external::loaded(to, read, version, settled, e),
+        Input::LoadFailed { read, error } => external::load_failed(to, read, error, at),
+        Input::Need { above, renewable } => begin::need(to, above, renewable, at, e),
+        Input::Begin(start) => begin::begin(to, start, e),
+        Input::NotBegun => begin::not_begun(to),
+        Input::Issued(held) => exchange::issued(to, held, at),
+        Input::Challenged => exchange::challenged(to, at),
+        Input::Failed(failure) => exchange::failed(to, failure, at, e),
+        Input::Saved { version, epoch, generation, suspect } => {
+            exchange::saved(to, version, ((epoch, generation), suspect), e);
         }
-        Input::Owed => exchange::owed(state, &mut effects),
-        Input::Superseded => State::Unloaded { trouble: None },
-        // Nothing may begin beside a running exchange, whose own claim finds out.
-        Input::Outdated if state.is_busy() => state,
-        Input::Outdated => State::Unloaded { trouble: None },
-        Input::Elsewhere { counters } => told::elsewhere(state, counters, &mut effects),
-        Input::ClosedDurably { closed } => exchange::closed(state, closed, &mut effects),
-        Input::CloseFailed => exchange::close_failed(state),
-        Input::Forget => forget::forget(state, &mut effects),
-        Input::Forgotten => forget::forgotten(state, &mut effects),
-        Input::ForgetFailed => forget::forget_failed(state),
-        Input::Told => exchange::told(state, None),
-        Input::Untold { trouble } => exchange::told(state, Some(trouble)),
-        Input::Rejected { generation } => told::rejected(state, generation),
-        Input::Accepted { generation } => told::accepted(state, generation),
-        Input::RefreshByHand => told::refresh_by_hand(state, at.now.boot),
-        Input::Dead { generation, reason } => told::dead(state, generation, reason, &mut effects),
-        Input::Reconfigured { foreign } => told::reconfigured(state, foreign, at.now.boot),
-        Input::Tick => tick(state, at, &mut effects),
-    };
-    (next, effects)
-}
-
-/// A record counts only where nothing is known: what is in memory is never older.
-fn loaded(state: State, rest: Rest) -> State {
-    match state {
-        State::Unloaded { .. } => State::Rest(rest),
-        State::Rest(_)
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => state,
+        Input::Owed => exchange::owed(to, e),
+        Input::Conflict { found } => external::conflict(to, found),
+        Input::Orphaned { found } => external::orphaned(to, found),
+        Input::News(news) => external::note(to, news),
+        Input::Wrote { version } => external::wrote(to, version),
+        Input::Left => *to = State { read: to.read, ..State::default() },
+        Input::ClosedDurably { version, closed } => exchange::closed(to, version, closed, e),
+        Input::CloseFailed => exchange::not_ended(to),
+        Input::Forgotten => exchange::forgotten(to, e),
+        Input::ForgetFailed => exchange::not_ended(to),
+        Input::Told => exchange::told(to, None),
+        Input::Untold { trouble } => exchange::told(to, Some(trouble)),
+        Input::Rejected { generation } => external::rejected(to, generation),
+        Input::Accepted { generation } => external::accepted(to, generation),
+        Input::RefreshByHand => external::refresh_by_hand(to, at.now.boot),
+        Input::Dead { generation, reason } => external::dead(to, generation, reason, e),
+        Input::Reconfigured { foreign } => external::reconfigured(to, foreign, at.now.boot),
+        Input::Tick => tick(to, at, e),
     }
+    external::read_news(to, at, e);
+    (state, effects)
 }
 
-fn load_failed(state: State, error: Error, at: &Moment) -> State {
-    match state {
-        State::Unloaded { trouble } => {
-            State::Unloaded { trouble: Some(Trouble::after(trouble.as_ref(), error, at)) }
-        }
-        State::Rest(_)
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => state,
-    }
-}
-
-/// A grant, tokens to adopt and a close are taken in every state in which no exchange runs. While
-/// one runs they stay queued: a grant is never coalesced with another's.
-fn begin(state: State, start: Start, effects: &mut Effects) -> State {
-    let former = match state {
-        State::Unloaded { trouble } => {
-            effects.start = Some(Start::Load);
-            return State::Unloaded { trouble };
-        }
-        State::Rest(rest) | State::Challenged { former: rest, .. } => rest,
-        State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => return state,
-    };
-    effects.start = Some(start);
-    if start == Start::Close {
-        State::Closing { former }
-    } else {
-        State::Establishing { former, renewal: false, answer: None, overdue: false }
-    }
-}
-
-fn tick(state: State, at: &Moment, effects: &mut Effects) -> State {
+fn tick(state: &mut State, at: &Moment, effects: &mut Effects) {
     let now = at.now.boot;
-    match state {
-        State::Unloaded { trouble } => {
-            State::Unloaded { trouble: trouble.filter(|t| !t.is_forgotten(at)) }
-        }
-        State::Challenged { former, until } if now >= until => {
-            tick(State::Rest(former), at, effects)
-        }
-        State::Challenged { former, until } => {
-            State::Challenged { former: age(former, at, effects), until }
-        }
-        State::Rest(Rest::Closed(closed)) if closed.is_to_be_told(now) => {
-            effects.start = Some(Start::Revoke);
-            State::Revoking { closed }
-        }
-        State::Rest(rest) => State::Rest(age(rest, at, effects)),
+    let to_be_read = state.has_unread_news();
+    state.unread.take_if(|trouble| trouble.is_forgotten(at) && !to_be_read);
+    state.running.take_if(|run| matches!(run, Run::Challenge { until } if now >= *until));
+    if state.is_busy() {
         // What is due is looked at when the exchange has ended.
-        State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => state,
+        return;
+    }
+    let idle = state.running.is_none();
+    match &mut state.settled {
+        Some(Settled::Closed(closed)) if idle && closed.is_to_be_told(now) => {
+            effects.start = Some(Start::Revoke);
+            state.running = Some(Run::Revoke);
+        }
+        Some(settled) => age(settled, at, effects),
+        None => {}
     }
 }
 
-/// What the mere passing of time does: a refresh token's end is told ahead and when it comes.
-fn age(mut rest: Rest, at: &Moment, effects: &mut Effects) -> Rest {
+/// What passing time does: tells that a refresh token's end is near, and loses the session when it
+/// comes.
+fn age(settled: &mut Settled, at: &Moment, effects: &mut Effects) {
     let now = at.now.boot;
-    if let Rest::Vacant { trouble } | Rest::Closed(Closed { unrenewed: trouble, .. }) = &mut rest {
-        trouble.take_if(|trouble| trouble.is_forgotten(at));
+    match settled {
+        Settled::Vacant { trouble } | Settled::Closed(Closed { unrenewed: trouble, .. }) => {
+            trouble.take_if(|trouble| trouble.is_forgotten(at));
+        }
+        Settled::Lost(lost) => lost.give_up_if_ended(now),
+        Settled::Active(held) | Settled::InDoubt(held, _) => {
+            let Some(end) = held.refresh_expires else { return };
+            if now >= end {
+                lose(settled, LostReason::RefreshExpired, None, effects);
+            } else if held.expiring.is_some_and(|expiring| now >= expiring) {
+                held.expiring = None;
+                effects.notices.push(Notice::Expiring { left: end.since(now) });
+            }
+        }
     }
-    if let Rest::Lost(lost) = &mut rest {
-        lost.give_up_if_ended(now);
-    }
-    let Some(held) = rest.refreshable_mut() else { return rest };
-    let Some(end) = held.refresh_expires else { return rest };
-    if now >= end {
-        return lose(rest, LostReason::RefreshExpired, None, effects);
-    }
-    if held.expiring.is_some_and(|expiring| now >= expiring) {
-        held.expiring = None;
-        effects.notices.push(Notice::Expiring { left: end.since(now) });
-    }
-    rest
 }
 
-fn lose(rest: Rest, reason: LostReason, cause: Option<Error>, effects: &mut Effects) -> Rest {
+fn lose(settled: &mut Settled, reason: LostReason, cause: Option<Error>, effects: &mut Effects) {
     effects.notices.push(Notice::Lost(reason));
-    Rest::Lost(Lost { cause, ..Lost::new(rest, reason) })
+    settled.lose(reason, cause);
 }

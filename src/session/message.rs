@@ -3,24 +3,21 @@
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::adopt::{Adopted, Take};
-use super::flight::Flight;
+use super::exchange::Work;
+use super::outcome::Revocation;
 use super::slot::Parcel;
 use crate::error::Error;
 use crate::task::Place;
-use crate::token::{PermissionToken, Tokens};
+use crate::token::Tokens;
 
-/// A message for a session actor. All are idempotent: a handle that lost its answer sends again.
-/// A grant is not in a message, but parked in the slot, taken once and never sent twice.
+/// A message for a session actor. What is lost with an actor is made good: a start gives the
+/// session back as it was, and the rest is sent again. A grant is not in a message, but parked in
+/// the slot, taken once and never sent twice.
 pub(crate) enum Message {
-    /// Somebody wants a token above this generation, and perhaps has a grant for the case that
-    /// there is no session. It is made anew whenever this is sent again.
-    Need { above: u64, offer: Option<Parcel>, reply: Reply },
+    /// This was started for a caller.
+    Start(Box<Work>),
     /// Something is in the slot's queue.
     Queued { reply: oneshot::Sender<()> },
-    /// Somebody wants to look at the session's state.
-    Look { reply: oneshot::Sender<Result<(), Error>> },
-    /// A reader noticed that the token is due; nobody waits.
-    Due,
     /// An exchange has ended.
     Ended,
     /// The schedule says that it is time to look, and perhaps waits until that is done before it
@@ -28,43 +25,20 @@ pub(crate) enum Message {
     Wake(Option<OwnedSemaphorePermit>),
 }
 
-pub(crate) type Reply = oneshot::Sender<Answered>;
-
-/// What a session actor answers to a need.
-#[derive(Debug)]
-pub(crate) enum Answered {
-    Token(PermissionToken),
-    Failed(Error),
-    Wait(Flight),
-    Again,
-}
-
 impl Message {
-    /// Answers for a session that cannot be served at all.
-    pub(crate) fn refuse(self, error: Error) {
+    /// Answers for a session that cannot be served at all. Callers of what was started ask again,
+    /// and hear why.
+    pub(crate) fn refuse(self) {
         match self {
-            Self::Need { reply, .. } => drop(reply.send(Answered::Failed(error))),
-            Self::Look { reply } => drop(reply.send(Err(error))),
             // Whoever queued it waits for the queue, not for this.
             Self::Queued { reply } => {
                 let _ = reply.send(());
             }
-            Self::Due | Self::Ended | Self::Wake(_) => {}
+            Self::Start(work) => drop(work),
+            Self::Ended | Self::Wake(_) => {}
         }
     }
 
-    /// Whether nobody waits for the answer any more. Callers that gave up leave their messages
-    /// behind.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Need { reply, .. } => reply.is_closed(),
-            Self::Look { reply } => reply.is_closed(),
-            Self::Queued { .. } | Self::Due | Self::Ended | Self::Wake(_) => false,
-        }
-    }
-}
-
-impl Message {
     pub(crate) fn is_queued(&self) -> bool {
         matches!(self, Self::Queued { .. })
     }
@@ -82,7 +56,7 @@ pub(crate) enum Job {
     },
     /// It has its place while it is still queued: a shutdown waits for it.
     Close {
-        reply: oneshot::Sender<Result<Ending, Error>>,
+        reply: oneshot::Sender<Result<Revocation, Error>>,
         place: Place,
     },
     Adopt {
@@ -135,7 +109,7 @@ pub(crate) enum Caller {
     Nobody,
     Grant(oneshot::Sender<Result<Granted, Error>>),
     Adoption(oneshot::Sender<Result<Adopted, Error>>),
-    Close(oneshot::Sender<Result<Ending, Error>>),
+    Close(oneshot::Sender<Result<Revocation, Error>>),
     Forget(oneshot::Sender<Result<bool, Error>>),
 }
 
@@ -181,7 +155,7 @@ impl Outcome for Adopted {
     }
 }
 
-impl Outcome for Ending {
+impl Outcome for Revocation {
     fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
         if let Caller::Close(reply) = caller { Some(reply) } else { None }
     }
@@ -197,12 +171,4 @@ impl Outcome for bool {
 pub(crate) enum Granted {
     Active(std::sync::Arc<crate::token::Credentials>),
     Challenge(Parcel),
-}
-
-/// How a revocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    AtServer,
-    Queued,
-    LocalOnly,
 }

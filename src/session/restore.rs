@@ -4,31 +4,46 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::core::Core;
-use super::machine::{Closed, Doubt, Held, Lost, Rest, Saved, Trouble, Unclassified};
+use super::machine::{Closed, Doubt, Held, Lost, Saved, Settled, Trouble, Unclassified};
+use super::slot::offset;
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, LostReason};
-use crate::policy::When;
+use crate::policy::{DRIFT, SHORTEST_LIFE, When};
 use crate::provider::Rotation;
 use crate::provider::client::Client;
-use crate::store::{Holder, Intent, Lease, Phase, Record};
+use crate::store::{Ends, Holder, Intent, Lease, Phase, Record, Stored};
 use crate::token::{Credentials, PermissionToken};
 
-/// Credentials that were asked for at `sent`, as the machine holds them.
+/// The credentials of an answer that arrived at `now`, and from when their lifetimes count. An
+/// access token whose life is shorter than its answer took lives for [`SHORTEST_LIFE`] from now, so
+/// that it is used at least once.
+pub(super) fn arrived(mut credentials: Credentials, sent: Now, now: Now) -> (Credentials, Now) {
+    let expires_at = credentials.tokens.access.as_mut().and_then(|a| a.expires_at.as_mut());
+    let Some(expires_at) = expires_at else { return (credentials, sent) };
+    let life = expires_at.duration_since(sent.wall).unwrap_or_default();
+    if sent.boot.after(life) >= now.boot.after(SHORTEST_LIFE) {
+        return (credentials, sent);
+    }
+    *expires_at = now.wall + SHORTEST_LIFE;
+    (credentials, now)
+}
+
+/// Credentials whose lifetimes count from `from`, as the machine holds them.
 pub(crate) fn held(
     client: &Client,
     credentials: Arc<Credentials>,
     counters: (u64, u64),
-    sent: Now,
+    from: Now,
 ) -> Held {
     let tokens = &credentials.tokens;
     let life =
-        |end: Option<SystemTime>| end.map(|end| end.duration_since(sent.wall).unwrap_or_default());
+        |end: Option<SystemTime>| end.map(|end| end.duration_since(from.wall).unwrap_or_default());
     let access = life(tokens.access_expires_at());
     let refresh = life(tokens.refresh_expires_at());
     let place = client.provider.placement();
     let token =
         tokens.access.as_ref().map(|access| PermissionToken::new(access, place.as_ref(), counters));
-    let after = |wait| sent.boot.after(wait);
+    let after = |wait| from.boot.after(wait);
     Held {
         epoch: counters.0,
         generation: counters.1,
@@ -41,6 +56,7 @@ pub(crate) fn held(
         suspect: false,
         rejected: false,
         foreign: !client.issued(&credentials),
+        derived_at: None,
         trouble: None,
         unclassified: None,
         damping: None,
@@ -48,158 +64,158 @@ pub(crate) fn held(
     }
 }
 
-/// What a store's record says, as the machine rests on it.
-pub(crate) fn rest(core: &Core, client: &Client, record: Record) -> Rest {
+/// What a store's record says, as the machine holds it.
+pub(crate) fn settled(core: &Core, client: &Client, stored: Stored) -> Settled {
     let now = core.now();
-    let (phase, lease) = match record.lease {
-        // One's own claim is over: its exchange ended, or this would not be read.
-        Some(lease) if lease.owner != core.owner => (lease.before, Some(lease)),
-        Some(lease) => (lease.before, None),
-        None => (record.phase, None),
-    };
-    let counters = (record.epoch, record.generation);
+    let (record, retry_in) = (&stored.record, stored.retry_in());
+    // One's own claim is over: its exchange ended, or this would not be read.
+    let lease = record.lease.filter(|lease| lease.owner != core.owner);
+    let counters = record.counters();
     // Counted from now, the end of a refresh token would be told later with each reading.
     let ahead = client.refresh.when == When::Ahead;
-    let noted = record.due_at.filter(|_| !ahead).map(|at| now.boot_at(at));
-    let held = record.credentials.clone().map(|credentials| {
-        let held = held(client, credentials, counters, now);
+    let noted = stored.due_in().filter(|_| !ahead).map(|left| now.boot.after(left));
+    let held = record.credentials.as_ref().map(|credentials| {
+        let held = held(client, ending(credentials, &stored, now), counters, now);
         let expiring = held.expiring.map(|at| noted.map_or(at, |noted| noted.min(at)));
-        Held { suspect: record.suspect, expiring, ..held }
+        Held { suspect: record.suspect, expiring, derived_at: Some(offset(now)), ..held }
     });
-    let boot = |at: Option<SystemTime>| at.map_or(now.boot, |at| now.boot_at(at));
+    let retry_at = now.boot.after(retry_in.unwrap_or_default());
     let provisional = record.lost.is_some_and(LostReason::is_provisional);
     let answers = client.refresh.unclassified.count;
-    let retry_at = boot(record.retry_at);
     let tried = Unclassified { answers, since: now.boot, lost: true, retry_at };
-    match (phase, held) {
-        (Phase::Closed, _) => {
-            let (epoch, generation) = counters;
-            Rest::Closed(Closed {
-                epoch,
-                generation,
-                outbox: record.outbox,
-                trouble: None,
-                unrenewed: None,
-            })
-        }
+    match (record.phase, held) {
+        (Phase::Closed, _) => Settled::Closed(closed(&stored, lease, now)),
         // Another process tries what was lost provisionally, or fell silent when it did.
         (Phase::Lost, Some(held)) if provisional && lease.is_some() => {
-            with_credentials(core, client, (Phase::Active, lease), held, boot(record.retry_at))
+            with_credentials(core, client, &stored, held)
         }
         (Phase::Lost, held) => {
             let reason = record.lost.unwrap_or(LostReason::Rejected);
             let (epoch, generation) = counters;
             let unclassified = provisional.then(|| Box::new(tried));
             let held = held.map(|held| Held { unclassified, ..held });
-            Rest::Lost(Lost { epoch, generation, reason, held, trouble: None, cause: None })
+            Settled::Lost(Lost { epoch, generation, reason, held, trouble: None, cause: None })
         }
-        (Phase::Active | Phase::InDoubt | Phase::Claimed, Some(held)) => {
-            with_credentials(core, client, (phase, lease), held, boot(record.retry_at))
+        (Phase::Active | Phase::InDoubt, Some(held)) => {
+            with_credentials(core, client, &stored, held)
         }
-        (Phase::Vacant | Phase::Active | Phase::InDoubt | Phase::Claimed, _) => {
-            Rest::Vacant { trouble: lease.map(|lease| elsewhere(&lease)) }
+        (Phase::Vacant | Phase::Active | Phase::InDoubt, _) => {
+            Settled::Vacant { trouble: lease.map(|_| claimed(lease_left(&stored), now)) }
         }
     }
 }
 
-fn with_credentials(
-    core: &Core,
-    client: &Client,
-    (phase, lease): (Phase, Option<Lease>),
-    held: Held,
-    retry_at: BootTime,
-) -> Rest {
-    let (rotation, now) = (client.provider.rotation(), core.now().boot);
+/// When these credentials end, and when somebody should look at them.
+pub(super) fn ends(held: &Held, now: BootTime, ahead: bool) -> Ends {
+    let refresh = held.due.filter(|_| ahead);
+    let due = [held.expiring, held.refresh_expires, refresh].into_iter().flatten().min();
+    let left = |at: Option<BootTime>| at.map(|at| at.since(now));
+    let (access_in, refresh_in) = (left(held.expires), left(held.refresh_expires));
+    Ends { access_in, refresh_in, due_in: left(due) }
+}
+
+/// What is left of a claim; zero if its holder is dead.
+pub(super) fn lease_left<C>(stored: &Stored<C>) -> Duration {
+    match stored.record.lease {
+        Some(Lease { holder: Holder::Alive, .. }) => stored.lease_left().unwrap_or_default(),
+        Some(Lease { holder: Holder::Dead, .. }) | None => Duration::ZERO,
+    }
+}
+
+/// The credentials with their ends by this process's clock: the store's clock says how long they
+/// live on. What differs by no more than clock discipline moves is left as it is.
+fn ending(credentials: &Arc<Credentials>, stored: &Stored, now: Now) -> Arc<Credentials> {
+    let mut credentials = Arc::clone(credentials);
+    let ends = [stored.access_left(), stored.refresh_left()];
+    let known = [credentials.tokens.access_expires_at(), credentials.tokens.refresh_expires_at()];
+    let moved = known.into_iter().zip(ends).any(|(known, left)| match (known, left) {
+        (Some(known), Some(left)) => {
+            let end = now.wall.checked_add(left).unwrap_or(known);
+            let apart = known.duration_since(end).or_else(|_| end.duration_since(known));
+            apart.unwrap_or_default() > DRIFT && !(left.is_zero() && known <= now.wall)
+        }
+        (None, _) | (_, None) => false,
+    });
+    if moved {
+        Arc::make_mut(&mut credentials).end_in(now.wall, ends);
+    }
+    credentials
+}
+
+fn closed(stored: &Stored, lease: Option<Lease>, now: Now) -> Closed {
+    let Record { epoch, generation, ref outbox, .. } = stored.record;
+    let told_elsewhere = lease.map(|_| claimed(lease_left(stored), now));
+    let trouble = told_elsewhere.or_else(|| stored.retry_in().map(|wait| earlier(wait, now)));
+    Closed { epoch, generation, outbox: outbox.clone(), trouble, unrenewed: None }
+}
+
+fn with_credentials(core: &Core, client: &Client, stored: &Stored, held: Held) -> Settled {
+    let (rotation, now) = (client.provider.rotation(), core.now());
     let hurry = rotation != Rotation::Strict;
-    let doubt = |at| Doubt { tries: 1, retry_at: at, floor: at, hurry };
+    let doubt = |floor: BootTime| {
+        let budget = core.policy.attempt_budget;
+        let retry_at = if hurry { floor } else { held.late(floor, budget, now.boot) };
+        Doubt { tries: 1, retry_at, floor, hurry }
+    };
+    let lease = stored.record.lease.filter(|lease| lease.owner != core.owner);
     match lease {
         // Somebody works on it. Whoever needs a newer token claims it too, and waits for them.
-        Some(lease) if now < lease.until => Rest::Active(held),
+        Some(_) if !lease_left(stored).is_zero() => Settled::Active(held),
         Some(lease) if lease.intent == Intent::Refresh => {
-            Rest::InDoubt(held, doubt(held_back(core, rotation, &lease)))
+            let doubt = doubt(now.boot.after(held_back(core, rotation, stored, &lease)));
+            Settled::InDoubt(held, doubt)
         }
         // Whether their grant ended this one is not known.
-        Some(_) => Rest::Active(Held { suspect: true, ..held }),
-        None if phase == Phase::InDoubt && hurry => Rest::InDoubt(held, doubt(retry_at)),
-        None if phase == Phase::InDoubt => {
-            let doubt = strict_doubt(&held, retry_at, core.policy.exchange_budget, now);
-            Rest::InDoubt(held, doubt)
+        Some(_) => Settled::Active(Held { suspect: true, ..held }),
+        None if stored.record.phase == Phase::InDoubt => {
+            let doubt = doubt(now.boot.after(stored.retry_in().unwrap_or_default()));
+            Settled::InDoubt(held, doubt)
         }
-        None => Rest::Active(held),
+        None => {
+            let trouble = stored.retry_in().map(|wait| earlier(wait, now));
+            Settled::Active(Held { trouble, ..held })
+        }
     }
 }
 
-/// Until when a refresh is held back that a silent process may have sent. On a strict server its
-/// holder gets time to come back with the answer, or, where it is dead, what it sent the time to
-/// get through; elsewhere the server's grace would pass meanwhile.
-pub(super) fn held_back(core: &Core, rotation: Rotation, lease: &Lease) -> BootTime {
-    match (rotation, lease.holder) {
-        (Rotation::Strict, Holder::Alive) => lease.until.after(core.policy.hold),
-        (Rotation::Strict, Holder::Dead) => lease.until.after(core.policy.exchange_budget * 2),
-        (_, Holder::Alive | Holder::Dead) => lease.until,
+/// How much longer a refresh is held back that a silent process may have sent.
+pub(super) fn held_back<C>(
+    core: &Core,
+    rotation: Rotation,
+    stored: &Stored<C>,
+    lease: &Lease,
+) -> Duration {
+    let (hold, hold_of_dead) = holds(core, rotation);
+    match lease.holder {
+        Holder::Alive => hold.saturating_sub(stored.silent_for().unwrap_or_default()),
+        Holder::Dead => hold_of_dead.saturating_sub(stored.now.boot.since(lease.from)),
     }
 }
 
-/// A doubt of a server on which a retry may kill what lives. When its request was sent is not
-/// known any more, so it may still be queued somewhere.
-fn strict_doubt(held: &Held, retry_at: BootTime, budget: Duration, now: BootTime) -> Doubt {
-    let floor = retry_at.max(now.after(budget * 2));
-    Doubt { tries: 1, retry_at: held.late(floor, budget, now), floor, hurry: false }
+/// How long a silent process is waited for that may have sent a refresh: after its lease, and after
+/// its claim if it is dead. On a strict server its holder gets time to come back with the answer,
+/// or, where it is dead, what it sent the time to get through; elsewhere the server's grace would
+/// pass meanwhile.
+pub(super) fn holds(core: &Core, rotation: Rotation) -> (Duration, Duration) {
+    match rotation {
+        Rotation::Strict => (core.policy.hold, core.policy.attempt_budget * 2),
+        Rotation::Static
+        | Rotation::Idempotent(_)
+        | Rotation::Fork(_)
+        | Rotation::NewestOnly(_) => (Duration::ZERO, Duration::ZERO),
+    }
 }
 
-fn elsewhere(lease: &Lease) -> Trouble {
+fn claimed(left: Duration, now: Now) -> Trouble {
     let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
-    Trouble { tries: 1, retry_at: lease.until, error }
+    Trouble { tries: 1, retry_at: now.boot.after(left), error }
+}
+
+/// A failure that this process did not see, or has forgotten.
+fn earlier(wait: Duration, now: Now) -> Trouble {
+    let error = Error::new(ErrorKind::RetryLater).about("an earlier attempt failed");
+    Trouble { tries: 1, retry_at: now.boot.after(wait), error }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::{Access, PermissionToken, Tokens};
-
-    fn held(expires: Option<u64>) -> Held {
-        let access = Access { secret: "access".to_owned().into(), expires_at: None };
-        let token = PermissionToken::new(&access, None, (1, 1));
-        let refresh = Some(access.clone());
-        let tokens =
-            Tokens { access: Some(access), refresh, token_secret: None, attributes: "null".into() };
-        let credentials = Credentials { tokens, authority: "a".into(), client: "c".into() };
-        Held {
-            epoch: 1,
-            generation: 1,
-            credentials: Arc::new(credentials),
-            token: Some(token),
-            due: None,
-            expires: expires.map(at),
-            refresh_expires: None,
-            expiring: None,
-            saved: Saved::Yes,
-            suspect: false,
-            rejected: false,
-            foreign: false,
-            trouble: None,
-            unclassified: None,
-            damping: None,
-        }
-    }
-
-    fn at(seconds: u64) -> BootTime {
-        BootTime::new(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_doubt_of_a_strict_server_that_is_read_again_is_not_hurried() {
-        let budget = Duration::from_secs(10);
-        for (expires, recorded, retry) in [
-            (Some(4600), 1000, 4590),
-            (Some(1000), 1000, 1020),
-            (Some(1015), 1000, 1020),
-            (None, 1000, 1020),
-            (Some(1000), 1300, 1300),
-        ] {
-            let doubt = strict_doubt(&held(expires), at(recorded), budget, at(1000));
-            assert_eq!((doubt.retry_at, doubt.hurry), (at(retry), false), "{expires:?}");
-            assert_eq!(doubt.floor, at(recorded.max(1020)));
-        }
-    }
-}
+mod tests;

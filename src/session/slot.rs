@@ -1,6 +1,11 @@
 //! The small resident part of a session, which outlives its actor.
 
+mod changed;
+mod claims;
+mod owed;
+mod queue;
 mod renewal;
+mod request;
 mod snapshot;
 
 use std::collections::VecDeque;
@@ -12,19 +17,24 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use ractor::{ActorCell, ActorId};
 
+pub(crate) use self::changed::offset;
+use self::claims::Claims;
+pub(crate) use self::owed::Owed;
 pub(crate) use self::renewal::Renewal;
+use self::renewal::Renews;
+pub(crate) use self::request::{Reading, Request, Wants};
 use self::snapshot::Snapshot;
 use super::flight::{Flight, Landing, Pilot};
-use super::machine::{self, Answer, Effects, Input, Moment, Renewable, Rules, State};
+use super::machine::{self, Answer, Effects, Held, Input, Moment, Renewable, Rules, Start, State};
 use super::message::Job;
 use super::outcome::Invalidation;
 use crate::clock::{BootTime, Clock, Now};
-use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::DRIFT;
 pub(crate) use crate::provider::erased::Parcel;
 use crate::provider::site::Site;
-use crate::store::Commit;
+use crate::store::ClaimId;
 use crate::token::PermissionToken;
 
 /// A session's slot: what must survive the death of its actor and of the supervisor actor.
@@ -51,9 +61,16 @@ pub(crate) struct Slot {
 struct Inner {
     state: State,
     flight: Option<Flight>,
+    /// What the flight is for has begun: it is not only on its way to the actor.
+    begun: bool,
+    /// The reading that callers wait for.
+    reading: Option<Flight>,
+    /// What a step began that no caller waits for: a reading, or a restore.
+    unread: Option<Start>,
     queue: VecDeque<Job>,
     /// Credentials that are not saved: the only copy of a rotated token.
-    owed: Option<Arc<Commit>>,
+    owed: Option<Arc<Owed>>,
+    claims: Claims,
     /// The actor that serves this slot; its successor waits for its end.
     occupant: Option<ActorCell>,
     /// The session is set aside until then.
@@ -64,6 +81,8 @@ struct Inner {
     published: u64,
     /// The version of the client that the state was last seen with.
     client: u64,
+    /// What the provider was last asked of a renewal.
+    renews: Option<Renews>,
 }
 
 /// What a reader finds without asking anybody.
@@ -86,15 +105,20 @@ impl Slot {
             damped: AtomicBool::new(false),
             waiters: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
-                state: State::Unloaded { trouble: None },
+                state: State::default(),
                 flight: None,
+                begun: false,
+                reading: None,
+                unread: None,
                 queue: VecDeque::new(),
                 owed: None,
+                claims: Claims::default(),
                 occupant: None,
                 quarantine: None,
                 armed: None,
                 published: 0,
                 client: 0,
+                renews: None,
             }),
         }
     }
@@ -134,17 +158,11 @@ impl Slot {
     }
 
     /// Steps the machine, publishes what readers may see, and says what is to be started.
-    pub(crate) fn apply(&self, mut input: Input, at: &Moment) -> Effects {
-        if let Input::Need { above, .. } = &mut input {
-            // A report that came before the load is known here alone.
-            *above = (*above).max(self.rejected_through());
-        }
+    pub(crate) fn apply(&self, input: Input, at: &Moment) -> Effects {
         let forgotten = matches!(input, Input::Forgotten);
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
         if forgotten {
-            // Its successor counts from the beginning.
-            self.rejected_through.store(0, Ordering::Release);
             inner.forget();
         }
         let effects = inner.step(input, at);
@@ -152,55 +170,12 @@ impl Slot {
         effects
     }
 
-    /// Lets the state know, and readers, that the client was replaced. True if its credentials
-    /// are foreign to the new one and were not to the old one.
-    pub(crate) fn reconsider(&self, at: &Moment) -> bool {
-        let mut inner = self.inner.lock();
-        let is_foreign = |inner: &Inner| {
-            let rest = inner.state.rest();
-            rest.as_ref().and_then(|rest| rest.serving()).is_some_and(|held| held.foreign)
-        };
-        let was_foreign = is_foreign(&inner);
-        self.follow(&mut inner, at);
-        self.publish(&mut inner, at.now);
-        !was_foreign && is_foreign(&inner)
-    }
-
-    /// Lets the state know that the client was replaced, if it does not know yet. At every step,
-    /// and not only by whoever replaces it: so no slot is missed that an exchange is just writing.
-    fn follow(&self, inner: &mut Inner, at: &Moment) {
-        if self.site.version() == inner.client {
-            return;
-        }
-        let Some(client) = self.site.client() else { return };
-        inner.client = client.version;
-        let foreign = inner.state.rest().is_some_and(|rest| {
-            rest.credentials().is_some_and(|credentials| !client.issued(credentials))
-        });
-        inner.step(Input::Reconfigured { foreign }, at);
-    }
-
-    /// What a caller who wants a token above `above` gets.
-    pub(crate) fn answer(
-        &self,
-        above: u64,
-        renewable: Renewable,
-        at: &Moment,
-    ) -> (Answer, Option<Flight>) {
-        let now = at.now;
+    /// What those who wait for a token above `above` get when what runs has ended.
+    pub(crate) fn answer(&self, above: u64, renewable: Renewable, at: &Moment) -> Answer {
         let above = above.max(self.rejected_through());
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
-        // Also where the clocks moved against each other: deadlines are boot time, so they tell
-        // a suspend from a clock step by themselves.
-        self.publish(&mut inner, now);
-        let answer = machine::answer(&inner.state, above, renewable, now.boot);
-        let quarantined = inner.quarantine.filter(|until| now.boot < *until);
-        match (answer, quarantined) {
-            (Answer::Ask, Some(until)) => (Answer::Fail(set_aside(until.since(now.boot))), None),
-            (Answer::Wait, _) => (Answer::Wait, inner.flight.clone()),
-            (answer, _) => (answer, None),
-        }
+        machine::answer(&inner.state, above, renewable, at.now.boot)
     }
 
     /// As [`reject`](Self::reject), unless the last rejection brought this very token a moment ago:
@@ -226,8 +201,7 @@ impl Slot {
     /// has not reached is another session's: it would make every token up to it be refreshed.
     pub(crate) fn reject(&self, generation: u64, at: &Moment) {
         let inner = self.inner.lock();
-        let held = inner.state.rest().map_or(0, |rest| rest.counters().1);
-        let newest = inner.published.max(held);
+        let newest = inner.published.max(inner.state.counters().1);
         if generation > newest {
             return;
         }
@@ -238,71 +212,12 @@ impl Slot {
         self.apply(Input::Rejected { generation }, at);
     }
 
-    /// Forgets how far it had counted: another process deleted the record, and whatever comes after
-    /// begins at 1.
-    pub(crate) fn count_anew(&self) {
-        let mut inner = self.inner.lock();
-        if inner.state.is_unloaded() {
-            self.rejected_through.store(0, Ordering::Release);
-            inner.published = 0;
-        }
-    }
-
     fn rejected_through(&self) -> u64 {
         self.rejected_through.load(Ordering::Acquire)
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.inner.lock().state)
-    }
-
-    /// Makes room for one waiter more, until the place is dropped.
-    pub(crate) fn wait_place(self: &Arc<Self>, most: usize) -> Result<WaitPlace, Error> {
-        let place = WaitPlace(Arc::clone(self));
-        if self.waiters.fetch_add(1, Ordering::AcqRel) >= most {
-            return Err(full("too many callers wait"));
-        }
-        Ok(place)
-    }
-
-    pub(crate) fn enqueue(&self, job: Job, most: usize) -> Result<(), Error> {
-        let mut inner = self.inner.lock();
-        inner.queue.retain(|job| !job.is_abandoned());
-        if inner.queue.len() >= most {
-            return Err(full("too many grants are queued"));
-        }
-        inner.queue.push_back(job);
-        Ok(())
-    }
-
-    /// The first job whose caller has not gone.
-    pub(crate) fn next_job(&self) -> Option<Job> {
-        let mut inner = self.inner.lock();
-        inner.queue.retain(|job| !job.is_abandoned());
-        let job = inner.queue.pop_front();
-        if inner.queue.is_empty() {
-            // Grants are rare, and the room for them would stay with every session.
-            inner.queue = VecDeque::new();
-        }
-        job
-    }
-
-    /// Refuses the jobs that a shutdown leaves unbegun, of those that `which` is true for.
-    pub(crate) fn refuse(&self, which: impl Fn(&Job) -> bool) {
-        let mut inner = self.inner.lock();
-        let (refused, kept): (VecDeque<_>, _) = inner.queue.drain(..).partition(|job| which(job));
-        inner.queue = kept;
-        drop(inner);
-        refused.into_iter().for_each(|job| job.refuse(self.unbegun(ErrorKind::ShuttingDown)));
-    }
-
-    /// The error of what was asked for and has not begun.
-    pub(crate) fn unbegun(&self, kind: ErrorKind) -> Error {
-        Error::new(kind).with_outcome(ExchangeOutcome::NotSent).of_session(&self.id)
-    }
-
-    pub(crate) fn board(&self, flight: Flight) {
-        self.inner.lock().flight = Some(flight);
     }
 
     /// Ends a flight: first out of the slot, so that nobody joins it any more, then landed.
@@ -315,22 +230,38 @@ impl Slot {
         pilot.land(landing);
     }
 
-    pub(crate) fn owe(&self, commit: Option<Arc<Commit>>) {
-        self.inner.lock().owed = commit;
+    pub(crate) fn owe(&self, owed: Owed) {
+        self.inner.lock().owed = Some(Arc::new(owed));
     }
 
-    pub(crate) fn owed(&self) -> Option<Arc<Commit>> {
+    pub(crate) fn owed(&self) -> Option<Arc<Owed>> {
         self.inner.lock().owed.clone()
     }
 
+    /// The id of the next claim, the claim that it replaces, and when it was first asked for.
+    pub(crate) fn begin_claim(&self, now: Now) -> (ClaimId, Option<ClaimId>, Now) {
+        self.inner.lock().claims.begin(now)
+    }
+
+    /// Whether a claim was granted, as far as its answer says.
+    pub(crate) fn claim_answered(&self, claim: ClaimId, granted: bool) {
+        self.inner.lock().claims.answered(claim, granted);
+    }
+
+    /// A claim is no longer in the store.
+    pub(crate) fn claim_ended(&self, claim: ClaimId) {
+        self.inner.lock().claims.ended(claim);
+    }
+
     /// Forgets what was owed, if it is still this.
-    pub(crate) fn pay(&self, commit: &Arc<Commit>) -> bool {
+    pub(crate) fn pay(&self, paid: &Arc<Owed>) -> bool {
         let mut inner = self.inner.lock();
-        let paid = inner.owed.as_ref().is_some_and(|owed| Arc::ptr_eq(owed, commit));
-        if paid {
+        inner.claims.ended(paid.commit.attempt.claim);
+        let same = inner.owed.as_ref().is_some_and(|owed| Arc::ptr_eq(owed, paid));
+        if same {
             inner.owed = None;
         }
-        paid
+        same
     }
 
     pub(crate) fn occupant(&self) -> Option<ActorCell> {
@@ -380,13 +311,6 @@ impl Slot {
         self.inner.lock().armed = None;
     }
 
-    /// Whether there is a job that can be begun.
-    pub(crate) fn has_work(&self) -> bool {
-        let mut inner = self.inner.lock();
-        inner.queue.retain(|job| !job.is_abandoned());
-        !inner.queue.is_empty() && !inner.state.is_busy()
-    }
-
     /// Whether the schedule woke this slot for a refresh that nobody asked for.
     pub(crate) fn is_due_unasked(&self, rules: &Rules, now: BootTime) -> bool {
         self.look(|state| machine::next_wake(state, rules).is_some_and(|wake| wake <= now))
@@ -410,7 +334,13 @@ impl Slot {
         }
         let inner = self.inner.lock();
         let idle = inner.flight.is_none() && inner.queue.is_empty() && inner.owed.is_none();
-        idle && inner.occupant.is_none()
+        // What an API rejected is not handed out again, so it is not forgotten before the session
+        // has something newer.
+        let rejected = self.rejected_through() > inner.state.counters().1
+            || (inner.state.is_unread() && self.rejected_through() > 0);
+        idle && !rejected
+            && inner.claims.are_none()
+            && inner.occupant.is_none()
             && inner.quarantine.is_none()
             && inner.state.is_disposable()
     }
@@ -418,7 +348,7 @@ impl Slot {
     /// Publishes what the state serves. Never a lower generation than before: what is in memory
     /// may be behind another process's store for a moment, but never behind itself.
     fn publish(&self, inner: &mut Inner, now: Now) {
-        let serving = machine::serving(&inner.state, now.boot);
+        let serving: Option<&Held> = machine::serving(&inner.state, now.boot);
         let damping = serving.and_then(|held| held.damping.as_ref());
         self.damped.store(damping.is_some_and(|damping| !damping.accepted), Ordering::Release);
         let Some((held, token)) = serving.and_then(|held| Some((held, held.token.as_ref()?)))
@@ -443,32 +373,25 @@ impl Slot {
 
 impl Inner {
     fn step(&mut self, input: Input, at: &Moment) -> Effects {
-        let state = std::mem::replace(&mut self.state, State::Unloaded { trouble: None });
-        let (state, effects) = machine::step(state, input, at);
+        let state = std::mem::take(&mut self.state);
+        let (state, mut effects) = machine::step(state, input, at);
         self.state = state;
+        if let Some(read) = effects.start.take_if(|start| start.is_reading()) {
+            self.unread = Some(read);
+        }
         effects
+    }
+
+    fn quarantined(&self, now: BootTime) -> Option<BootTime> {
+        self.quarantine.filter(|until| now < *until)
     }
 
     /// Drops what belongs to a record that is deleted: what is owed, too, or it would be saved.
     fn forget(&mut self) {
         self.owed = None;
+        self.claims = Claims::default();
         self.quarantine = None;
-        self.published = 0;
     }
-}
-
-/// A waiter's place; given back when it is dropped.
-pub(crate) struct WaitPlace(Arc<Slot>);
-
-impl Drop for WaitPlace {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Nothing was sent: a grant that was turned away here is still good.
-fn full(what: &'static str) -> Error {
-    Error::new(ErrorKind::Capacity).about(what).with_outcome(ExchangeOutcome::NotSent)
 }
 
 pub(crate) fn set_aside(pause: Duration) -> Error {

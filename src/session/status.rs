@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::machine::{self, Rest};
+use super::machine::{self, Run, Settled};
+use super::restore;
 use super::slot::Slot;
 use crate::clock::{BootTime, Now};
 use crate::error::LostReason;
 use crate::key::SessionId;
-use crate::store::{Intent, Listed, Phase, Record};
+use crate::store::{Intent, Listed, Phase, Stored};
 
 /// A session as it was when it was looked at. Holds no secret.
 #[derive(Clone, Debug, Serialize)]
@@ -60,20 +61,20 @@ pub enum State {
 /// None before the session was loaded.
 pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
     slot.look(|state| {
-        let rest = state.rest()?;
-        let (epoch, generation) = rest.counters();
-        let credentials = rest.credentials().map(|credentials| credentials.tokens());
+        let settled = state.settled.as_ref()?;
+        let (epoch, generation) = settled.counters();
+        let credentials = settled.credentials().map(|credentials| credentials.tokens());
         let wall = |at: BootTime| now.wall_at(at);
         Some(SessionStatus {
             id: slot.id().clone(),
-            state: seen(state, &rest),
+            state: seen(state.running.as_ref(), settled),
             epoch,
             generation,
             access_expires_at: credentials.and_then(|tokens| tokens.access_expires_at()),
             refresh_expires_at: credentials.and_then(|tokens| tokens.refresh_expires_at()),
-            saved: !rest.serving().is_some_and(machine::Held::is_owed),
-            lost: rest.lost(),
-            retry_at: rest.retry_at().filter(|at| *at > now.boot).map(wall),
+            saved: !settled.serving().is_some_and(machine::Held::is_owed),
+            lost: settled.lost(),
+            retry_at: settled.retry_at().filter(|at| *at > now.boot).map(wall),
         })
     })
 }
@@ -81,14 +82,12 @@ pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
 /// A session that is not in memory, as its record says; none of one that a first grant has claimed
 /// and not made.
 pub(crate) fn of_record(listed: Listed, now: Now) -> Option<SessionStatus> {
-    let Listed { id, record } = listed;
-    let tokens = record.credentials.as_ref().map(|credentials| credentials.tokens());
-    let refresh_expires_at = tokens.and_then(|tokens| tokens.refresh_expires_at());
+    let Listed { id, stored } = listed;
+    let record = &stored.record;
     let mut lost = record.lost;
-    let mut state = stored(&record, now)?;
-    if matches!(state, State::Active | State::InDoubt)
-        && refresh_expires_at.is_some_and(|end| end <= now.wall)
-    {
+    let mut state = stored_state(&stored)?;
+    let ended = stored.refresh_left().is_some_and(|left| left.is_zero());
+    if matches!(state, State::Active | State::InDoubt) && ended {
         // What whoever reads it next will find.
         (state, lost) = (State::Lost, Some(LostReason::RefreshExpired));
     }
@@ -96,52 +95,40 @@ pub(crate) fn of_record(listed: Listed, now: Now) -> Option<SessionStatus> {
         state,
         epoch: record.epoch,
         generation: record.generation,
-        access_expires_at: tokens.and_then(|tokens| tokens.access_expires_at()),
-        refresh_expires_at,
+        access_expires_at: record.access_expires_at,
+        refresh_expires_at: record.refresh_expires_at,
         saved: true,
         lost,
-        retry_at: record.retry_at.filter(|at| *at > now.wall),
+        retry_at: stored.retry_in().and_then(|left| now.wall.checked_add(left)),
         id,
     })
 }
 
-fn stored(record: &Record, now: Now) -> Option<State> {
-    let phase = match record.lease {
-        Some(lease) if now.boot < lease.until => {
-            return Some(match lease.intent {
-                Intent::Establish => State::Establishing,
-                Intent::Refresh => State::Refreshing,
-            });
-        }
+fn stored_state(stored: &Stored<()>) -> Option<State> {
+    let record = &stored.record;
+    let silent = restore::lease_left(stored).is_zero();
+    match (record.lease.map(|lease| lease.intent), record.phase) {
+        (Some(Intent::Establish), _) if !silent => Some(State::Establishing),
+        (Some(Intent::Refresh), _) if !silent => Some(State::Refreshing),
         // Its holder fell silent.
-        Some(lease) if lease.intent == Intent::Refresh => Phase::InDoubt,
-        Some(lease) => lease.before,
-        None => record.phase,
-    };
-    match phase {
-        Phase::Vacant | Phase::Claimed => None,
-        Phase::Active => Some(State::Active),
-        Phase::InDoubt => Some(State::InDoubt),
-        Phase::Lost => Some(State::Lost),
-        Phase::Closed => Some(State::Closed),
+        (Some(Intent::Refresh), _) => Some(State::InDoubt),
+        (_, Phase::Vacant) => None,
+        (_, Phase::Active) => Some(State::Active),
+        (_, Phase::InDoubt) => Some(State::InDoubt),
+        (_, Phase::Lost) => Some(State::Lost),
+        (_, Phase::Closed) => Some(State::Closed),
     }
 }
 
-fn seen(state: &machine::State, rest: &Rest) -> State {
-    match state {
-        machine::State::Challenged { .. } => State::Challenged,
-        machine::State::Establishing { .. } => State::Establishing,
-        machine::State::Refreshing { overdue: true, .. } => State::InDoubt,
-        machine::State::Refreshing { .. } => State::Refreshing,
-        machine::State::Revoking { .. } => State::Closed,
-        machine::State::Unloaded { .. }
-        | machine::State::Rest(_)
-        | machine::State::Closing { .. } => match rest {
-            Rest::Vacant { .. } => State::Vacant,
-            Rest::Active(_) => State::Active,
-            Rest::InDoubt(..) => State::InDoubt,
-            Rest::Lost(_) => State::Lost,
-            Rest::Closed(_) => State::Closed,
-        },
+fn seen(running: Option<&Run>, settled: &Settled) -> State {
+    match (running, settled) {
+        (Some(Run::Challenge { .. }), _) => State::Challenged,
+        (Some(Run::Establish { .. }), _) => State::Establishing,
+        (Some(Run::Refresh { .. }), _) => State::Refreshing,
+        (Some(Run::Revoke), _) | (_, Settled::Closed(_)) => State::Closed,
+        (_, Settled::Vacant { .. }) => State::Vacant,
+        (_, Settled::Active(_)) => State::Active,
+        (_, Settled::InDoubt(..)) => State::InDoubt,
+        (_, Settled::Lost(_)) => State::Lost,
     }
 }

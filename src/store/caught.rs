@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record,
-    Resealed, Settle, Settled, Store, StoreError, StoreErrorKind, TakeOver,
+    Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, Stored,
 };
 use crate::key::SessionId;
 use crate::seal::KeyRing;
@@ -23,9 +23,9 @@ impl Caught {
         Self(store)
     }
 
-    /// As [`Store::sealed_with`], which cannot say that it panicked.
+    /// As [`Store::key_ring`], which cannot say that it panicked.
     pub(crate) fn ring(&self) -> Result<Option<KeyRing>, StoreError> {
-        catch_unwind(AssertUnwindSafe(|| self.0.sealed_with())).map_err(|_| panicked())
+        catch_unwind(AssertUnwindSafe(|| self.0.key_ring())).map_err(|_| panicked())
     }
 }
 
@@ -42,48 +42,40 @@ fn panicked() -> StoreError {
 
 #[async_trait]
 impl Store for Caught {
-    fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
-        let sealed = catch_unwind(AssertUnwindSafe(|| self.0.seal_with(keys)));
-        sealed.unwrap_or_else(|_| Err(panicked()))
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        let prepared = catch_unwind(AssertUnwindSafe(|| self.0.prepare(context)));
+        prepared.unwrap_or_else(|_| Err(panicked()))
     }
 
-    fn sealed_with(&self) -> Option<KeyRing> {
+    fn key_ring(&self) -> Option<KeyRing> {
         self.ring().unwrap_or_default()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        caught(async { self.0.presence(owner, presence).await }).await
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         caught(async { self.0.reseal(limit).await }).await
     }
 
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         caught(async { self.0.load(id).await }).await
     }
 
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
-        caught(async { self.0.claim(id, claim).await }).await
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        let read = caught(async { Ok(self.0.load_many(ids).await) }).await;
+        // A store that gives fewer than it was asked for has not read the others.
+        let mut read = read.unwrap_or_default();
+        read.resize_with(ids.len(), || Err(panicked()));
+        read
     }
 
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        caught(async { self.0.commit(id, commit).await }).await
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        caught(async { self.0.apply(id, statement).await }).await
     }
 
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        caught(async { self.0.settle(id, settle).await }).await
-    }
-
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        caught(async { self.0.take_over(id, take).await }).await
-    }
-
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        caught(async { self.0.close(id, close).await }).await
-    }
-
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        caught(async { self.0.outbox(id, generation).await }).await
-    }
-
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
         caught(async { self.0.due(after, limit).await }).await
     }
 
@@ -98,13 +90,9 @@ impl Store for Caught {
 
     async fn changes(
         &self,
-        since: Option<u64>,
+        since: Option<&Cursor>,
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
         caught(async { self.0.changes(since, limit).await }).await
-    }
-
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        caught(async { self.0.delete(id).await }).await
     }
 }

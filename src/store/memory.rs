@@ -1,31 +1,37 @@
-//! The store that is gone with its process.
+//! A store in memory. It ends with its process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use super::decide::{Decision, Found, Write, decide};
 use super::record::{
-    Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record, Settle, Settled,
-    TakeOver,
+    Changes, Cursor, Due, DuePage, Filter, Floor, Holder, Listed, News, Owner, Record, Stored,
 };
-use super::statement::{self, Change, Claiming, Closing, Fences};
-use super::{Store, StoreError};
+use super::statement::{Outcome, Statement};
+use super::{Presence, Store, StoreContext, StoreError};
+use crate::clock::{Clock, Now, SystemClock};
 use crate::key::SessionId;
-use crate::token::Credentials;
+use crate::policy::MEMORY_NEWS;
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
 /// again after a restart. Clones share their records, so a second supervisor can be started on
-/// what the first one left.
+/// what the first one left, or beside it.
 ///
-/// It speaks the whole protocol of [`Store`], claims and fences included, and shares the tokens'
-/// bytes with the sessions.
+/// It implements all of [`Store`] except sealing. It keeps changes only while two supervisors or
+/// more use it. The tokens' bytes are shared with the sessions, not copied. It uses the clock of
+/// the first supervisor that it is given to, or the system's if it is used before.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
+    clock: Arc<OnceLock<Arc<dyn Clock>>>,
+    told: Arc<Notify>,
 }
 
 /// The records, and the index by due time. Both change under one lock, one statement at a time.
@@ -33,7 +39,11 @@ pub struct MemoryStore {
 struct Tables {
     records: BTreeMap<SessionId, Record>,
     due: BTreeSet<Due>,
-    fences: Fences,
+    floor: Floor,
+    holders: BTreeSet<Owner>,
+    /// The newest changes. The last one has the number `newest`.
+    news: VecDeque<News>,
+    newest: u64,
 }
 
 impl MemoryStore {
@@ -54,6 +64,10 @@ impl MemoryStore {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn now(&self) -> Now {
+        self.clock.get_or_init(|| Arc::new(SystemClock::new())).now()
+    }
 }
 
 impl fmt::Debug for MemoryStore {
@@ -64,46 +78,37 @@ impl fmt::Debug for MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
-        Ok(self.tables.lock().records.get(id).cloned())
-    }
-
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
-        Ok(self.tables.lock().claim(id, &claim))
-    }
-
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        Ok(self.tables.lock().commit(id, &commit))
-    }
-
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        let mut tables = self.tables.lock();
-        let settled = statement::settle(tables.found(id), &settle);
-        Ok(tables.change(id, settled))
-    }
-
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        let mut tables = self.tables.lock();
-        let taken = statement::take_over(tables.found(id), &take);
-        Ok(tables.change(id, taken))
-    }
-
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        Ok(self.tables.lock().close(id, &close))
-    }
-
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        let mut tables = self.tables.lock();
-        if let Some(record) = statement::told(tables.found(id), generation) {
-            tables.put(id, record);
-        }
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        self.clock.get_or_init(|| Arc::clone(&context.clock));
         Ok(())
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        self.tables.lock().presence(owner, presence);
+        Ok(())
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+        let now = self.now();
+        let record = self.tables.lock().records.get(id).cloned();
+        Ok(record.map(|record| Stored { record, now }))
+    }
+
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        let now = self.now();
+        let (outcome, told) = self.tables.lock().apply(id, &statement, now);
+        if told {
+            self.told.notify_waiters();
+        }
+        Ok(outcome)
+    }
+
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
+        let now = self.now();
         let tables = self.tables.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        Ok(tables.due.range((from, Bound::Unbounded)).take(limit).cloned().collect())
+        let due = tables.due.range((from, Bound::Unbounded)).take(limit).cloned().collect();
+        Ok(DuePage { due, now })
     }
 
     async fn list(
@@ -112,19 +117,99 @@ impl Store for MemoryStore {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
-        Ok(self.tables.lock().list(filter, after, limit))
+        let now = self.now();
+        Ok(self.tables.lock().list(filter, after, limit, now))
     }
 
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        Ok(self.tables.lock().delete(id))
+    /// With a cursor, it answers only when there is something to tell.
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        loop {
+            // Registered before the look: a change that comes between the look and the wait wakes
+            // this too.
+            let mut told = pin!(self.told.notified());
+            told.as_mut().enable();
+            let changes = self.tables.lock().changes(since, limit);
+            let nothing = changes.news.as_ref().is_some_and(Vec::is_empty);
+            if since.is_none() || !nothing {
+                return Ok(Some(changes));
+            }
+            told.await;
+        }
     }
 }
 
 impl Tables {
-    /// One tenant's records of any provider: a range for each.
-    fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
+    /// The outcome, and whether there is news for others.
+    fn apply(&mut self, id: &SessionId, statement: &Statement, now: Now) -> (Outcome, bool) {
+        let found = Found { record: self.records.get(id).cloned(), floor: self.floor };
+        let Decision { outcome, write, news } = decide(found, statement, now);
+        match write {
+            Write::Nothing => {}
+            Write::Put(record) | Write::PutLease(record) => self.put(id, record),
+            Write::Remove(floor) => {
+                self.remove(id);
+                self.floor = self.floor.max(floor);
+            }
+        }
+        let news = news.filter(|_| self.holders.len() > 1);
+        if let Some(of) = news {
+            self.news.push_back(News { id: id.clone(), of });
+            self.newest += 1;
+            if self.news.len() > MEMORY_NEWS {
+                self.news.pop_front();
+            }
+        }
+        (outcome, news.is_some())
+    }
+
+    /// Marks the claims of an owner that retires as a dead holder's.
+    fn presence(&mut self, owner: Owner, presence: Presence) {
+        match presence {
+            Presence::Register => drop(self.holders.insert(owner)),
+            Presence::Renew => {}
+            Presence::Retire => {
+                self.holders.remove(&owner);
+                for lease in self.records.values_mut().filter_map(|record| record.lease.as_mut()) {
+                    if lease.owner == owner {
+                        lease.holder = Holder::Dead;
+                    }
+                }
+            }
+        }
+    }
+
+    fn changes(&self, since: Option<&Cursor>, limit: usize) -> Changes {
+        let cursor = |number: u64| Cursor(Arc::from(number.to_be_bytes()));
+        let Some(since) = since else {
+            return Changes { cursor: cursor(self.newest), news: Some(Vec::new()), more: false };
+        };
+        let kept = self.news.len() as u64;
+        let read = since.0.as_ref().try_into().map(u64::from_be_bytes).ok();
+        let missed = read.and_then(|read| self.newest.checked_sub(read));
+        let (Some(since), Some(missed)) = (read, missed.filter(|missed| *missed <= kept)) else {
+            return Changes { cursor: cursor(self.newest), news: None, more: false };
+        };
+        let skipped = usize::try_from(kept - missed).unwrap_or(usize::MAX);
+        let news: Vec<_> = self.news.iter().skip(skipped).take(limit).cloned().collect();
+        let read = since + news.len() as u64;
+        Changes { cursor: cursor(read), news: Some(news), more: read < self.newest }
+    }
+
+    /// Ids sort by provider first, so one tenant's records of all providers are one range for each
+    /// provider.
+    fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&SessionId>,
+        limit: usize,
+        now: Now,
+    ) -> Vec<Listed> {
         if filter.provider.is_some() || filter.tenant.is_none() {
-            return self.range(filter, after, limit);
+            return self.range(filter, after, limit, now);
         }
         let (mut from, mut listed) = (after.cloned(), Vec::new());
         while listed.len() < limit {
@@ -133,15 +218,21 @@ impl Tables {
             let Some(provider) = next.map(|(id, _)| id.provider().clone()) else { break };
             let end = SessionId::ceiling(&provider);
             let own = Filter { provider: Some(provider), ..filter.clone() };
-            listed.extend(self.range(&own, from.as_ref(), limit - listed.len()));
+            listed.extend(self.range(&own, from.as_ref(), limit - listed.len(), now));
             from = Some(end);
         }
         listed
     }
 
-    /// Ids sort by provider, then by tenant: what is asked of one provider, or of its one tenant,
-    /// is a range.
-    fn range(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> Vec<Listed> {
+    /// Lists by one range of ids. Ids sort by provider, then by tenant, so one provider's records
+    /// are a range, and so are those of one of its tenants.
+    fn range(
+        &self,
+        filter: &Filter,
+        after: Option<&SessionId>,
+        limit: usize,
+        now: Now,
+    ) -> Vec<Listed> {
         let tenant = filter.tenant.as_ref();
         let floor = filter.provider.as_ref().map(|provider| SessionId::floor(provider, tenant));
         let from = match (after, &floor) {
@@ -158,55 +249,11 @@ impl Tables {
         let range = self.records.range((from, Bound::Unbounded));
         let range = range.take_while(|(id, _)| within(id));
         let passing = range.filter(|(id, record)| filter.passes(id, record)).take(limit);
-        passing.map(|(id, record)| Listed { id: id.clone(), record: record.clone() }).collect()
-    }
-
-    fn claim(&mut self, id: &SessionId, claim: &Claim) -> Claimed {
-        match statement::claim(self.found(id), self.fences, claim) {
-            Claiming::Granted(record) => {
-                let fence = record.fence;
-                self.put(id, record);
-                Claimed::Granted { fence }
-            }
-            Claiming::Moved(found) => Claimed::Moved(found),
-            Claiming::Leased(record) => Claimed::Leased(record),
-        }
-    }
-
-    fn commit(&mut self, id: &SessionId, commit: &Commit) -> Committed {
-        let credentials = Arc::clone(&commit.credentials);
-        let found = self.found(id);
-        let (committed, record) = statement::commit(found, self.fences, commit, credentials);
-        if let Some(record) = record {
-            self.put(id, record);
-        }
-        committed
-    }
-
-    fn close(&mut self, id: &SessionId, close: &Close) -> Closed {
-        match statement::close(self.found(id), close) {
-            Closing::Done(record) => {
-                let generation = record.generation;
-                self.put(id, record);
-                Closed::Done { generation }
-            }
-            Closing::Already(generation) => Closed::Done { generation },
-            Closing::Moved(found) => Closed::Moved(found),
-        }
-    }
-
-    fn found(&self, id: &SessionId) -> Option<Record> {
-        self.records.get(id).cloned()
-    }
-
-    /// Writes what a statement decided.
-    fn change<T>(&mut self, id: &SessionId, (answer, change): (T, Change<Arc<Credentials>>)) -> T {
-        match change {
-            Change::Nothing => {}
-            Change::Put(record) => self.put(id, record),
-            Change::Remove => drop(self.remove(id)),
-        }
-        answer
+        let listed = |(id, record): (&SessionId, &Record)| {
+            let record = record.clone().with(None, None);
+            Listed { id: id.clone(), stored: Stored { record, now } }
+        };
+        passing.map(listed).collect()
     }
 
     fn put(&mut self, id: &SessionId, record: Record) {
@@ -220,19 +267,9 @@ impl Tables {
         }
     }
 
-    fn delete(&mut self, id: &SessionId) -> bool {
-        let removed = self.remove(id);
-        self.fences = self.fences.deleted(removed.unwrap_or_default());
-        removed.is_some()
-    }
-
-    /// The fence of the record that was there.
-    fn remove(&mut self, id: &SessionId) -> Option<u64> {
-        let Record { fence, due_at, .. } = self.records.remove(id)?;
-        self.fences = self.fences.removed(fence);
-        if let Some(at) = due_at {
+    fn remove(&mut self, id: &SessionId) {
+        if let Some(at) = self.records.remove(id).and_then(|former| former.due_at) {
             self.due.remove(&Due { at, id: id.clone() });
         }
-        Some(fence)
     }
 }

@@ -1,4 +1,10 @@
-//! The record of a session, and the statements on it.
+//! The record of a session, and what stores answer about records.
+
+#![expect(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "stores of other crates make and read all of it"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,318 +14,330 @@ use crate::error::LostReason;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::token::Credentials;
 
-/// What a store keeps of one session.
+/// What a store keeps of one session. All times are the store's own.
 ///
-/// `C` is what a store has in place of credentials while it works on the record: sealed bytes,
-/// say, which a claim need not open.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
+/// `C` stands for the credentials while a store works on the record: sealed bytes, for example,
+/// which a claim need not open. In a list it is `()`, because a list opens none.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Record<C = Arc<Credentials>> {
-    /// How many grants made this session.
+    /// Each write raises it. It never goes down, even if the record is deleted and made again. A
+    /// [`Restore`](super::Restore) may raise it by more than 1.
+    pub version: u64,
+    /// How many grants made this session. After a delete, the next session begins above all epochs
+    /// that were deleted (see [`Floor`]).
     pub epoch: u64,
-    /// How many times credentials were stored or closed. Never goes down.
+    /// How many times credentials were stored or closed. After a delete it begins above, as `epoch`
+    /// does.
     pub generation: u64,
-    /// The number of the newest claim. It is never given again to a claim on this session, not
-    /// even after the record was removed, because late statements name their claim by it.
+    /// The version that the newest claim wrote. Of two claims, the later one has the higher fence.
     pub fence: u64,
-    /// What is known of the session.
+    /// What is known of the session. A claim does not change it.
     pub phase: Phase,
-    /// Who has claimed it; some exactly in [`Phase::Claimed`].
+    /// The claim on the session, if there is one.
     pub lease: Option<Lease>,
     /// The newest credentials; none in [`Phase::Vacant`] and [`Phase::Closed`].
     pub credentials: Option<C>,
-    /// Which attempt produced them.
+    /// The attempt that produced the credentials, or those in the outbox.
     pub made_by: Option<Attempt>,
-    /// They may be dead: refresh before use.
+    /// When the access token ends, if that is known.
+    pub access_expires_at: Option<SystemTime>,
+    /// When the refresh token ends, if that is known.
+    pub refresh_expires_at: Option<SystemTime>,
+    /// The credentials may be dead: refresh before use.
     pub suspect: bool,
-    /// Why the session is lost; some exactly in [`Phase::Lost`], and while a grant is claimed on
-    /// it, or a refresh on what is lost as [`LostReason::Unclassified`].
+    /// Why the session is lost; `Some` exactly in [`Phase::Lost`].
     pub lost: Option<LostReason>,
-    /// What the server must still be told of a closed session; none once a grant replaced it.
+    /// The credentials of a closed session that must still be revoked at the server; `None` when
+    /// that is done or given up, or when a grant replaced the session.
     pub outbox: Option<C>,
-    /// Not to be tried again before.
+    /// Before this time no refresh and no owed revocation can be claimed. A grant can be, and so
+    /// can the refresh of a session that is lost provisionally.
     pub retry_at: Option<SystemTime>,
-    /// How many attempts failed since the last success.
+    /// How many claims were written since credentials were last stored, the present one included.
     pub tries: u32,
-    /// When somebody should look at it.
+    /// When a supervisor should look at the record, if ever.
     pub due_at: Option<SystemTime>,
 }
 
-impl Record {
-    /// Whether there is or was a session: not only a claim for a first grant.
+impl<C> Record<C> {
+    /// The record that a claim for a first grant makes, above what was deleted.
+    pub(super) fn vacant(floor: Floor) -> Self {
+        Self {
+            version: floor.version,
+            epoch: floor.epoch,
+            generation: floor.generation,
+            fence: 0,
+            phase: Phase::Vacant,
+            lease: None,
+            credentials: None,
+            made_by: None,
+            access_expires_at: None,
+            refresh_expires_at: None,
+            suspect: false,
+            lost: None,
+            outbox: None,
+            retry_at: None,
+            tries: 0,
+            due_at: None,
+        }
+    }
+
+    /// The same with other credentials.
+    pub fn with<D>(self, credentials: Option<D>, outbox: Option<D>) -> Record<D> {
+        Record {
+            version: self.version,
+            epoch: self.epoch,
+            generation: self.generation,
+            fence: self.fence,
+            phase: self.phase,
+            lease: self.lease,
+            credentials,
+            made_by: self.made_by,
+            access_expires_at: self.access_expires_at,
+            refresh_expires_at: self.refresh_expires_at,
+            suspect: self.suspect,
+            lost: self.lost,
+            outbox,
+            retry_at: self.retry_at,
+            tries: self.tries,
+            due_at: self.due_at,
+        }
+    }
+
+    /// Its counters: epoch and generation.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        (self.epoch, self.generation)
+    }
+
+    /// Whether there is or was a session, and not merely a claim for a first grant.
     pub(crate) fn was_established(&self) -> bool {
-        let phase = self.lease.map_or(self.phase, |lease| lease.before);
-        self.epoch > 0
-            || match phase {
-                Phase::Vacant | Phase::Claimed => false,
-                Phase::Active | Phase::InDoubt | Phase::Lost | Phase::Closed => true,
-            }
+        self.phase != Phase::Vacant
+    }
+
+    /// Whether the session is lost for a reason that a refresh may refute.
+    pub(super) fn is_lost_provisionally(&self) -> bool {
+        self.lost.is_some_and(LostReason::is_provisional)
+    }
+
+    /// Whether the session is lost for a reason that no refresh refutes.
+    pub(super) fn is_lost_for_good(&self) -> bool {
+        self.lost.is_some_and(|lost| !lost.is_provisional())
     }
 }
 
 /// What is known of a stored session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
 pub enum Phase {
-    /// A first grant was claimed and gave nothing yet.
+    /// A first grant was claimed and has brought no credentials yet.
     Vacant,
     /// It has credentials.
     Active,
-    /// An exchange may be out.
-    Claimed,
     /// A refresh's answer was lost.
     InDoubt,
-    /// Only a new grant helps.
+    /// Only a new grant helps; or, where the loss is provisional, a refresh that succeeds.
     Lost,
-    /// Revoked by us.
+    /// Closed by a supervisor. The server may not have been told yet.
     Closed,
 }
 
 /// A process's claim on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
 pub struct Lease {
-    /// Whose.
+    /// The claim's id.
+    pub claim: ClaimId,
+    /// The supervisor that claimed.
     pub owner: Owner,
-    /// For what.
+    /// What it claimed for.
     pub intent: Intent,
-    /// Until when the owner may be believed to be at work. If it is dead: when it claimed.
+    /// When it was claimed.
+    pub from: BootTime,
+    /// Until when other processes take the owner to be at work. A renewal moves it.
     pub until: BootTime,
-    /// What the store knows of the owner.
+    /// Whether the store knows that the owner has ended.
     pub holder: Holder,
-    /// The phase before the claim.
-    pub before: Phase,
 }
 
-/// What a store knows of whoever has claimed a session.
+/// What a store knows of the owner of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
 pub enum Holder {
-    /// Not that it is dead: it may work, hang, or be gone without a trace.
+    /// The store does not know that it has ended: it may work, hang, or be gone without a trace.
     Alive,
-    /// Its process has ended.
+    /// It has retired, or its process has ended.
     Dead,
 }
 
-/// One supervisor, told apart from all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "a plain number")]
+/// A number that names one supervisor and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(pub u64);
+
+/// A random number that names one claim: the same id is the same claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimId(pub u64);
+
+impl ClaimId {
+    pub(crate) fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
 
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
 pub enum Intent {
     /// A grant is about to be sent.
     Establish,
     /// A refresh token is about to be sent.
     Refresh,
+    /// A revocation of a closed session is about to be sent (RFC 7009).
+    Revoke,
 }
 
-/// The attempt that produced credentials: which generation it started from, under which fence.
+/// The attempt that produced credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
 pub struct Attempt {
-    /// The generation whose refresh token was sent.
+    /// The generation that the claim found; a refresh sends its refresh token.
     pub base: u64,
     /// The claim's fence.
     pub fence: u64,
+    /// The claim.
+    pub claim: ClaimId,
 }
 
-/// A claim to be written.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the store suite makes it")]
-pub struct Claim {
-    /// Who claims.
-    pub owner: Owner,
-    /// For what.
-    pub intent: Intent,
-    /// The epoch that the claimant knows; 0 if it knows none.
+/// What a store remembers of deleted records. New records begin at it, so that no statement and no
+/// news about a deleted session fits its successor. A store keeps one floor for all of its
+/// sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// The highest version.
+    pub version: u64,
+    /// The epoch of the next new record. Its first grant raises it by 1.
     pub epoch: u64,
-    /// The generation that it knows; a refresh must start from the newest. Ignored for an
-    /// establish, which replaces whatever is there.
+    /// The generation of the next new record. Its first credentials raise it by 1.
     pub generation: u64,
-    /// The time.
-    pub at: Now,
-    /// How long the claim holds.
-    pub lease: Duration,
 }
 
-/// What became of a claim.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates answer all of it")]
-pub enum Claimed {
-    /// It is written, under this fence.
-    Granted {
-        /// To be named in what follows.
-        fence: u64,
-    },
-    /// The record is not as the claimant knew it: here it is.
-    Moved(Option<Record>),
-    /// Another owner has it; here is the record with its lease.
-    Leased(Record),
+impl Floor {
+    /// The higher one, in each part.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            version: self.version.max(other.version),
+            epoch: self.epoch.max(other.epoch),
+            generation: self.generation.max(other.generation),
+        }
+    }
 }
 
-/// Credentials to be written.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the store suite makes it")]
-pub struct Commit {
-    /// What the claim was for.
-    pub intent: Intent,
-    /// The epoch that was claimed.
-    pub epoch: u64,
-    /// The attempt that produced the credentials.
-    pub attempt: Attempt,
-    /// The credentials.
-    pub credentials: Arc<Credentials>,
-    /// When somebody should look at the record.
-    pub due_at: Option<SystemTime>,
+/// A record as it was read, with the store's time at that moment. The record's times mean nothing
+/// by any other clock, so the methods give them as durations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored<C = Arc<Credentials>> {
+    /// The record.
+    pub record: Record<C>,
+    /// The store's time when it was read.
+    pub now: Now,
 }
 
-/// What became of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates answer all of it")]
-pub enum Committed {
-    /// It is written.
-    Stored {
-        /// The session's epoch now.
-        epoch: u64,
-        /// The generation that the credentials got.
-        generation: u64,
-        /// The session was declared lost meanwhile, so the credentials may be dead.
-        suspect: bool,
-    },
-    /// A newer claim on the same credentials is running: ask again when it has ended.
-    Busy,
-    /// Another grant, another's newer credentials or a close came first. The credentials are
-    /// not the session's.
-    Superseded,
+impl<C> Stored<C> {
+    /// How long the lease still holds; zero if it has ended, `None` without a claim.
+    #[must_use]
+    pub fn lease_left(&self) -> Option<Duration> {
+        self.record.lease.map(|lease| lease.until.since(self.now.boot))
+    }
+
+    /// How long ago the lease ended; zero if it still holds, `None` without a claim.
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.record.lease.map(|lease| self.now.boot.since(lease.until))
+    }
+
+    /// How long the session must not be tried again; `None` if it may be tried now.
+    #[must_use]
+    pub fn retry_in(&self) -> Option<Duration> {
+        self.left(self.record.retry_at).filter(|left| !left.is_zero())
+    }
+
+    /// How long the access token still lives, if that is known; zero if it has ended.
+    #[must_use]
+    pub fn access_left(&self) -> Option<Duration> {
+        self.left(self.record.access_expires_at)
+    }
+
+    /// How long the refresh token still lives, if that is known; zero if it has ended.
+    #[must_use]
+    pub fn refresh_left(&self) -> Option<Duration> {
+        self.left(self.record.refresh_expires_at)
+    }
+
+    /// How long until a supervisor should look at the record, if ever; zero if it is due.
+    #[must_use]
+    pub fn due_in(&self) -> Option<Duration> {
+        self.left(self.record.due_at)
+    }
+
+    fn left(&self, at: Option<SystemTime>) -> Option<Duration> {
+        at.map(|at| at.duration_since(self.now.wall).unwrap_or_default())
+    }
 }
 
-/// A claim to be ended without credentials.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the store suite makes it")]
-pub struct Settle {
-    /// The epoch that was claimed.
-    pub epoch: u64,
-    /// The attempt that failed.
-    pub attempt: Attempt,
-    /// What is known now.
-    pub to: SettleTo,
-    /// Not to be tried again before.
-    pub retry_at: Option<SystemTime>,
-}
-
-/// What a failed attempt leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
-pub enum SettleTo {
-    /// What was before the claim.
-    Before,
-    /// What was before the claim, perhaps dead: a grant's answer was lost.
-    BeforeSuspect,
-    /// A refresh token that may be spent.
-    InDoubt,
-    /// A session that only a new grant helps.
-    Lost(LostReason),
-}
-
-/// What became of a settle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates answer all of it")]
-pub enum Settled {
-    /// It is written.
-    Done,
-    /// The claim was no longer there. Where the attempt may have hurt what is there now, that is
-    /// marked suspect.
-    Moved,
-}
-
-/// A silent holder's claim to be ended.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the store suite makes it")]
-pub struct TakeOver {
-    /// The claim's fence.
-    pub fence: u64,
-    /// The time.
-    pub at: Now,
-    /// Not to be tried again before.
-    pub retry_at: Option<SystemTime>,
-}
-
-/// A session to be closed.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the store suite makes it")]
-pub struct Close {
-    /// The generation that the caller knows: of the credentials or of their tombstone, so that a
-    /// close can be sent twice.
-    pub generation: u64,
-    /// The time.
-    pub at: Now,
-}
-
-/// What became of a close.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates answer all of it")]
-pub enum Closed {
-    /// It is closed, as this generation.
-    Done {
-        /// The tombstone's generation.
-        generation: u64,
-    },
-    /// The record is not as the caller knew it: here it is.
-    Moved(Option<Record>),
-}
-
-/// A record by the time when somebody should look at it.
+/// A record that has a due time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
 pub struct Due {
-    /// When.
+    /// The record's `due_at`, by the store's clock.
     pub at: SystemTime,
-    /// Which.
+    /// The session.
     pub id: SessionId,
 }
 
-/// What others changed.
+/// A page of records that have a due time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
+pub struct DuePage {
+    /// The records, in the order of their times.
+    pub due: Vec<Due>,
+    /// The store's time when they were read.
+    pub now: Now,
+}
+
+/// How far a feed of changes was read. Only the store that made it knows what the bytes mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Arc<[u8]>);
+
+/// A page of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
-    /// To be named when asked the next time.
-    pub mark: u64,
-    /// Whose, in the order in which it came. `None` if that is not known any more: anything may have
-    /// changed.
-    pub of: Option<Vec<Changed>>,
+    /// What to pass as `since` the next time.
+    pub cursor: Cursor,
+    /// The changes, in the order in which they were made. `None` if the store does not know them
+    /// any more, or if it did not make the cursor: anything may have changed.
+    pub news: Option<Vec<News>>,
+    /// There are more changes, which can be read at once.
+    pub more: bool,
 }
 
-/// A record that somebody else changed.
+/// A change of one record. There is no news of a claim, of the renewal of a lease, or of a first
+/// grant that gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
-pub struct Changed {
-    /// Whose.
+pub struct News {
+    /// Which session.
     pub id: SessionId,
-    /// What became of it.
-    pub to: ChangedTo,
+    /// What the change made of the record.
+    pub of: Change,
 }
 
-/// What became of a record.
+/// What a change made of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates write all of it")]
-pub enum ChangedTo {
-    /// Credentials were stored or closed.
-    Stored {
-        /// The epoch since then.
-        epoch: u64,
-        /// The generation since then.
-        generation: u64,
-    },
-    /// It was deleted.
-    Deleted,
+pub struct Change {
+    /// The version that the change wrote.
+    pub version: u64,
+    /// The epoch after the change; of a deleted record, the last one.
+    pub epoch: u64,
+    /// The generation after the change; of a deleted record, the last one.
+    pub generation: u64,
+    /// The phase after the change; `None` if the record was deleted.
+    pub phase: Option<Phase>,
 }
 
-/// Which records to list. The default is all.
+/// Which records to list. The default lists all.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates read all of it")]
 pub struct Filter {
     /// Only this provider's.
     pub provider: Option<ProviderName>,
@@ -332,31 +350,30 @@ pub struct Filter {
 impl Filter {
     /// Whether a record passes.
     #[must_use]
-    pub fn passes(&self, id: &SessionId, record: &Record) -> bool {
+    pub fn passes<C>(&self, id: &SessionId, record: &Record<C>) -> bool {
         self.provider.as_ref().is_none_or(|provider| provider == id.provider())
             && self.tenant.as_ref().is_none_or(|tenant| tenant == id.key().tenant())
             && self.phase.is_none_or(|phase| phase == record.phase)
     }
 }
 
-/// What was sealed anew at once.
+/// What one call of [`reseal`](super::Store::reseal) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
 pub struct Resealed {
     /// How many records the key that seals now has taken over.
     pub done: usize,
-    /// How many were passed over and stay as they are: claimed, closed, or not to be opened.
+    /// How many were passed over and stay as they are: claimed, with a revocation still owed,
+    /// impossible to open, or changed meanwhile.
     pub passed_over: usize,
     /// The end was reached: the next call begins at the start.
     pub ended: bool,
 }
 
-/// A listed record.
+/// A listed record, without its credentials.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "stores of other crates make it")]
 pub struct Listed {
-    /// Which.
+    /// The session.
     pub id: SessionId,
-    /// The record.
-    pub record: Record,
+    /// The record, as it was read.
+    pub stored: Stored<()>,
 }

@@ -1,16 +1,19 @@
 //! Sealing of records: what a store writes to a disk in place of credentials.
 //!
 //! Credentials are written as bytes, padded, and sealed for their place: provider, tenant, token
-//! id, epoch, and the attempt that produced them. All of it is known before the commit, so sealing
-//! is done by whoever asks, and a store sees sealed bytes alone. The generation is not: it is known
-//! with the commit only.
+//! id, epoch, the attempt that produced them, the column that they stand in, and whether the
+//! session lives. All of it is known before a commit, so whoever asks seals, and a store sees
+//! sealed bytes alone; a close moves credentials to the outbox, and the store seals them for that
+//! place. What stays in clear is authenticated beside it, by a tag over the whole row.
 
 mod body;
+mod tags;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+pub(super) use self::tags::{MAC_BYTES, Tags};
 use super::record::{Attempt, Record};
 use super::{StoreError, StoreErrorKind};
 use crate::key::SessionId;
@@ -70,8 +73,8 @@ impl From<SealFault> for StoreError {
 /// Credentials as a store keeps them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sealed {
-    /// The attempt that produced them. A tombstone's outbox keeps it, which its record does not.
-    pub(super) made: Attempt,
+    /// The place that they open in.
+    pub(super) spot: Spot,
     pub(super) bytes: Arc<[u8]>,
 }
 
@@ -82,84 +85,87 @@ impl Sealed {
     }
 }
 
-/// Seals and opens for one store.
-pub(super) enum Vault {
-    /// With keys, once there are some.
-    Sealing(Keys),
-    /// Nothing is sealed.
-    Open,
+/// Where in its row a sealed text belongs: what is to be revoked is never served, and what is
+/// served is never taken for what is to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// Version 1 of a file sealed for the row alone.
+    Row,
+    /// The credentials of a session that lives.
+    Credentials,
+    /// The outbox of one that is closed.
+    Outbox,
 }
 
-/// The keys of a store.
-#[derive(Default)]
-pub(super) struct Keys {
-    /// The store's own, which the supervisor's do not replace.
-    own: Option<KeyRing>,
-    given: ArcSwapOption<KeyRing>,
+/// Seals and opens for one store.
+pub(super) enum Vault {
+    /// Nothing is sealed.
+    Open,
+    /// With the store's own keys, which the supervisor's do not replace.
+    Own(KeyRing),
+    /// With the supervisor's, once there are some.
+    Given(ArcSwapOption<KeyRing>),
 }
 
 impl Vault {
     pub(super) fn sealing(own: Option<KeyRing>) -> Self {
-        Self::Sealing(Keys { own, given: ArcSwapOption::empty() })
+        own.map_or_else(|| Self::Given(ArcSwapOption::empty()), Self::Own)
     }
 
     /// Takes the supervisor's keys.
     pub(super) fn give(&self, keys: &KeyRing) -> Result<(), SealFault> {
         match self {
-            Self::Sealing(Keys { own: Some(own), .. }) => lasting(own),
-            Self::Sealing(Keys { own: None, given }) => {
+            Self::Open => Ok(()),
+            Self::Own(own) => lasting(own),
+            Self::Given(given) => {
                 lasting(keys)?;
                 given.store(Some(Arc::new(keys.clone())));
                 Ok(())
             }
-            Self::Open => Ok(()),
         }
     }
 
     /// The ring; none where nothing is sealed.
     pub(super) fn ring(&self) -> Result<Option<KeyRing>, SealFault> {
         match self {
-            Self::Sealing(Keys { own: Some(own), .. }) => Ok(Some(own.clone())),
-            Self::Sealing(Keys { own: None, given }) => {
+            Self::Open => Ok(None),
+            Self::Own(own) => Ok(Some(own.clone())),
+            Self::Given(given) => {
                 let given = given.load();
                 given.as_deref().cloned().map(Some).ok_or(SealFault::NoKeys)
             }
-            Self::Open => Ok(None),
         }
     }
 
-    /// Seals what `attempt` produced for the session's grant number `epoch`.
+    /// Seals what the attempt `made` for the session's grant number `epoch`, for this place.
     pub(super) fn seal(
         &self,
         id: &SessionId,
         (epoch, made): (u64, Attempt),
+        spot: Spot,
         credentials: &Credentials,
     ) -> Result<Sealed, SealFault> {
         let plain = body::write(credentials).ok_or(SealFault::Malformed)?;
-        let bytes = match self.ring()? {
-            Some(ring) => {
-                // Also asked here because a ring can be changed for a generated one at any time.
-                lasting(&ring)?;
-                at(id, (epoch, made), |place| ring.seal(place, plain))
-                    .map_err(|_| SealFault::NoRandomBytes)?
-            }
+        let bytes = match self.lasting_ring()? {
+            Some(ring) => at(id, (epoch, made), spot, |place| ring.seal(place, plain))
+                .map_err(|_| SealFault::NoRandomBytes)?,
             None => plain.to_vec(),
         };
-        Ok(Sealed { made, bytes: bytes.into() })
+        Ok(Sealed { spot, bytes: bytes.into() })
     }
 
-    /// The credentials of a record of this epoch.
+    /// The credentials that the attempt `made` for this epoch.
     pub(super) fn open(
         &self,
         id: &SessionId,
-        epoch: u64,
+        (epoch, made): (u64, Attempt),
         sealed: &Sealed,
     ) -> Result<Arc<Credentials>, SealFault> {
         let credentials = match self.ring()? {
             None => body::read(&sealed.bytes),
             Some(ring) => {
-                let place = (epoch, sealed.made);
-                let plain = at(id, place, |place| ring.open(place, &sealed.bytes));
+                let open = |place: &Place<'_>| ring.open(place, &sealed.bytes);
+                let plain = at(id, (epoch, made), sealed.spot, open);
                 body::read(&plain.map_err(|fault| match fault {
                     OpenFault::UnknownKey(number) => SealFault::KeyMissing(number),
                     OpenFault::Altered => SealFault::Altered,
@@ -170,15 +176,16 @@ impl Vault {
         credentials.map(Arc::new).ok_or(SealFault::Malformed)
     }
 
-    /// The same under the key that seals now.
+    /// The same for this place, under the key that seals now.
     pub(super) fn reseal(
         &self,
         id: &SessionId,
-        epoch: u64,
+        made: (u64, Attempt),
+        spot: Spot,
         sealed: &Sealed,
     ) -> Result<Sealed, SealFault> {
-        let credentials = self.open(id, epoch, sealed)?;
-        self.seal(id, (epoch, sealed.made), &credentials)
+        let credentials = self.open(id, made, sealed)?;
+        self.seal(id, made, spot, &credentials)
     }
 
     /// The record with its credentials opened.
@@ -187,34 +194,40 @@ impl Vault {
         id: &SessionId,
         record: Record<Sealed>,
     ) -> Result<Record, SealFault> {
+        let (epoch, made) = (record.epoch, record.made_by);
         let open = |sealed: &Option<Sealed>| {
-            sealed.as_ref().map(|sealed| self.open(id, record.epoch, sealed)).transpose()
+            let Some(sealed) = sealed else { return Ok(None) };
+            self.open(id, (epoch, made.ok_or(SealFault::Malformed)?), sealed).map(Some)
         };
         let (credentials, outbox) = (open(&record.credentials)?, open(&record.outbox)?);
-        Ok(with(&record, credentials, outbox))
+        Ok(record.with(credentials, outbox))
     }
-}
 
-/// The record with these in place of what it has.
-pub(super) fn with<C, D>(
-    record: &Record<C>,
-    credentials: Option<D>,
-    outbox: Option<D>,
-) -> Record<D> {
-    Record {
-        epoch: record.epoch,
-        generation: record.generation,
-        fence: record.fence,
-        phase: record.phase,
-        lease: record.lease,
-        credentials,
-        made_by: record.made_by,
-        suspect: record.suspect,
-        lost: record.lost,
-        outbox,
-        retry_at: record.retry_at,
-        tries: record.tries,
-        due_at: record.due_at,
+    /// The record with all that it holds sealed for the column that it stands in: what a close
+    /// moved, and what version 1 of the file sealed, is sealed anew.
+    pub(super) fn placed(
+        &self,
+        id: &SessionId,
+        record: &Record<Sealed>,
+    ) -> Result<Record<Sealed>, SealFault> {
+        let place = |sealed: &Option<Sealed>, spot: Spot| match sealed {
+            Some(sealed) if sealed.spot != spot => {
+                let made = record.made_by.ok_or(SealFault::Malformed)?;
+                self.reseal(id, (record.epoch, made), spot, sealed).map(Some)
+            }
+            sealed => Ok(sealed.clone()),
+        };
+        let credentials = place(&record.credentials, Spot::Credentials)?;
+        let outbox = place(&record.outbox, Spot::Outbox)?;
+        Ok(record.clone().with(credentials, outbox))
+    }
+
+    /// The ring, which may seal what outlives the process. Asked at each write because a ring can
+    /// be changed for a generated one at any time.
+    pub(super) fn lasting_ring(&self) -> Result<Option<KeyRing>, SealFault> {
+        let ring = self.ring()?;
+        ring.as_ref().map_or(Ok(()), lasting)?;
+        Ok(ring)
     }
 }
 
@@ -230,103 +243,24 @@ fn lasting(ring: &KeyRing) -> Result<(), SealFault> {
 }
 
 /// What belongs to this session and came from this attempt opens nowhere else: not in another
-/// row, another tenant, or for another grant. Each tenant has a key of its own.
+/// row, column or tenant, or for another grant. Each tenant has a key of its own.
 fn at<T>(
     id: &SessionId,
-    (epoch, Attempt { base, fence }): (u64, Attempt),
+    (epoch, Attempt { base, fence, claim }): (u64, Attempt),
+    spot: Spot,
     with: impl FnOnce(&Place<'_>) -> T,
 ) -> T {
     let tenant = id.key().tenant().as_str().as_bytes();
-    with(&Place {
-        label: "record",
-        context: &[tenant],
-        bound: &[
-            id.provider().as_str().as_bytes(),
-            tenant,
-            id.key().token_id().as_bytes(),
-            &epoch.to_be_bytes(),
-            &base.to_be_bytes(),
-            &fence.to_be_bytes(),
-        ],
-    })
+    let (provider, token_id) = (id.provider().as_str().as_bytes(), id.key().token_id().as_bytes());
+    let [epoch, base, fence, claim] = [epoch, base, fence, claim.0].map(u64::to_be_bytes);
+    let (label, column): (_, &[&[u8]]) = match spot {
+        Spot::Row => ("record", &[]),
+        Spot::Credentials => ("session", &[&claim, b"credentials", b"live"]),
+        Spot::Outbox => ("session", &[&claim, b"outbox", b"closed"]),
+    };
+    let bound = [&[provider, tenant, token_id, &epoch, &base, &fence], column].concat();
+    with(&Place { label, context: &[tenant], bound: &bound })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::{ProviderName, SessionKey};
-    use crate::seal::MasterKey;
-    use crate::token::Tokens;
-
-    const MADE: Attempt = Attempt { base: 3, fence: 7 };
-
-    fn id(provider: &str, tenant: &str, token_id: &str) -> SessionId {
-        let key = SessionKey::new(tenant, token_id).unwrap();
-        SessionId::new(ProviderName::new(provider).unwrap(), key)
-    }
-
-    fn vault(number: u32) -> Vault {
-        Vault::sealing(Some(KeyRing::new(number, MasterKey::from([7; 32]))))
-    }
-
-    fn credentials() -> Credentials {
-        let tokens = Tokens::new(Arc::from("{}")).access("at", None).refresh("rt", None);
-        Credentials::new(tokens, "https://a", "c")
-    }
-
-    #[test]
-    fn a_record_opens_at_its_own_place_alone() {
-        let (vault, own) = (vault(1), id("p", "t", "d"));
-        let sealed = vault.seal(&own, (2, MADE), &credentials()).unwrap();
-        assert_eq!(vault.open(&own, 2, &sealed).unwrap().client(), "c");
-        for other in [id("q", "t", "d"), id("p", "u", "d"), id("p", "t", "e"), id("pt", "d", "d")] {
-            assert_eq!(vault.open(&other, 2, &sealed).unwrap_err(), SealFault::Altered, "{other}");
-        }
-        assert_eq!(vault.open(&own, 3, &sealed).unwrap_err(), SealFault::Altered);
-        for made in [Attempt { base: 4, ..MADE }, Attempt { fence: 8, ..MADE }] {
-            let moved = Sealed { made, bytes: Arc::clone(&sealed.bytes) };
-            assert_eq!(vault.open(&own, 2, &moved).unwrap_err(), SealFault::Altered);
-        }
-    }
-
-    #[test]
-    fn a_missing_key_is_told_by_its_number_and_not_as_damage() {
-        let own = id("p", "t", "d");
-        let sealed = vault(1).seal(&own, (2, MADE), &credentials()).unwrap();
-        assert_eq!(sealed.key(), Some(1));
-        let fault = vault(2).open(&own, 2, &sealed).unwrap_err();
-        assert_eq!(fault, SealFault::KeyMissing(1));
-        assert_eq!(StoreError::from(fault).kind(), StoreErrorKind::Sealed);
-    }
-
-    #[test]
-    fn generated_keys_seal_no_record_in_whatever_way_they_come() {
-        let (own, ring) = (id("p", "t", "d"), KeyRing::new(1, MasterKey::from([7; 32])));
-        let vault = Vault::sealing(None);
-        let seal = |vault: &Vault| vault.seal(&own, (2, MADE), &credentials()).map(|_| ());
-        assert_eq!(seal(&vault), Err(SealFault::NoKeys));
-        assert_eq!(vault.give(&KeyRing::generate().unwrap()), Err(SealFault::GeneratedKeys));
-        vault.give(&ring).unwrap();
-        seal(&vault).unwrap();
-        ring.reload(KeyRing::generate().unwrap());
-        assert_eq!(seal(&vault), Err(SealFault::GeneratedKeys));
-        let generated = Vault::sealing(Some(KeyRing::generate().unwrap()));
-        assert_eq!(generated.give(&ring), Err(SealFault::GeneratedKeys));
-    }
-
-    #[test]
-    fn a_key_of_zero_bytes_seals_no_record() {
-        let zero = KeyRing::new(1, MasterKey::from([0; 32]));
-        assert_eq!(Vault::sealing(None).give(&zero), Err(SealFault::WeakKey));
-        let vault = Vault::sealing(Some(zero));
-        let sealed = vault.seal(&id("p", "t", "d"), (2, MADE), &credentials());
-        assert_eq!(sealed.unwrap_err(), SealFault::WeakKey);
-    }
-
-    #[test]
-    fn a_stores_own_keys_are_not_replaced_by_the_supervisors() {
-        let (own, vault) = (id("p", "t", "d"), vault(5));
-        vault.give(&KeyRing::generate().unwrap()).unwrap();
-        assert_eq!(vault.seal(&own, (2, MADE), &credentials()).unwrap().key(), Some(5));
-    }
-}
+mod tests;

@@ -1,279 +1,308 @@
-//! The statements of the protocol, as functions on one record.
-//!
-//! The stores of this crate run these, so that a statement means the same in all of them. What a
-//! function gives back, its store writes in the same step in which it read what it gave in.
+//! The statements of the protocol, and their outcomes. All durations count from the store's time at
+//! which it does the statement.
 
-use super::record::{
-    Claim, Close, Commit, Committed, Holder, Intent, Lease, Phase, Record, Settle, SettleTo,
-    Settled, TakeOver,
-};
+#![expect(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "stores of other crates read and answer all of it"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::{Attempt, ClaimId, Intent, Owner, Phase, Record, Stored};
 use crate::error::LostReason;
+use crate::token::Credentials;
 
-/// What is remembered of records that are no longer there.
+/// A change of one record. A store does it as a whole or not at all.
+///
+/// `C` stands for the credentials, as in [`Record`].
+#[derive(Clone, Debug)]
+pub enum Statement<C = Arc<Credentials>> {
+    /// Writes down that an exchange is about to be sent.
+    Claim(Claim),
+    /// Lengthens the lease of a claim whose exchange is open.
+    Renew(Renew),
+    /// Writes the credentials that an exchange gave. It needs no lease: a holder whose claim was
+    /// taken over still commits, so that no rotated refresh token is thrown away.
+    Commit(Commit<C>),
+    /// Ends a claim whose exchange gave no credentials.
+    Settle(Settle),
+    /// Ends the claim of a holder that fell silent. After a refresh the session is in doubt; after
+    /// an establish it is as before, and its credentials are suspect; a revocation is still owed.
+    TakeOver(TakeOver),
+    /// Closes the session before its server is told. The credentials that must be revoked move to
+    /// the outbox, and the caller has the claim to tell the server.
+    Close(Close),
+    /// Marks a session as lost, because an API or an operation found it dead.
+    Lose(Lose),
+    /// Writes credentials again that the store had and lost, when it was restored from a backup or
+    /// failed over.
+    Restore(Restore<C>),
+    /// Deletes the record for good. The commit of a claim from before the delete does not bring it
+    /// back.
+    Delete,
+}
+
+impl<C> Statement<C> {
+    /// The same statement with other credentials. `change` gets the attempt that made them, the
+    /// epoch that they will have, and the credentials.
+    ///
+    /// # Errors
+    ///
+    /// The error of `change`.
+    pub fn try_map<D, E>(
+        self,
+        change: impl FnOnce(Attempt, u64, C) -> Result<D, E>,
+    ) -> Result<Statement<D>, E> {
+        Ok(match self {
+            Self::Claim(claim) => Statement::Claim(claim),
+            Self::Renew(renew) => Statement::Renew(renew),
+            Self::Commit(commit) => {
+                let Commit { intent, epoch, attempt, credentials, ends } = commit;
+                let credentials = change(attempt, commit.intent.epoch_of(epoch), credentials)?;
+                Statement::Commit(Commit { intent, epoch, attempt, credentials, ends })
+            }
+            Self::Settle(settle) => Statement::Settle(settle),
+            Self::TakeOver(take_over) => Statement::TakeOver(take_over),
+            Self::Close(close) => Statement::Close(close),
+            Self::Lose(lose) => Statement::Lose(lose),
+            Self::Restore(restore) => {
+                let Restore { version, epoch, generation, attempt, credentials, ends } = restore;
+                let credentials = change(attempt, epoch, credentials)?;
+                let restore = Restore { version, epoch, generation, attempt, credentials, ends };
+                Statement::Restore(restore)
+            }
+            Self::Delete => Statement::Delete,
+        })
+    }
+}
+
+/// A claim to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// The claim's random id. If the answer to a claim is lost, it is sent again under the same id.
+    pub id: ClaimId,
+    /// A claim that this one replaces if the same owner made it: its exchange has ended.
+    pub replaces: Option<ClaimId>,
+    /// Who claims.
+    pub owner: Owner,
+    /// For what.
+    pub intent: Intent,
+    /// The epoch that the claimant knows; `None` if it knows of no session.
+    pub epoch: Option<u64>,
+    /// The generation that the claimant knows. For a refresh and a revocation it must be the
+    /// record's; for an establish it is ignored, because a grant replaces whatever is there.
+    pub generation: u64,
+    /// How long the lease holds.
+    pub lease: Duration,
+}
+
+/// A claim whose lease is to be lengthened.
+#[derive(Clone, Copy, Debug)]
+pub struct Renew {
+    /// Which.
+    pub claim: ClaimId,
+    /// How long the lease holds from now. A lease that holds longer stays as it is.
+    pub lease: Duration,
+}
+
+/// Credentials to be written.
+#[derive(Clone, Debug)]
+pub struct Commit<C = Arc<Credentials>> {
+    /// What the claim was for.
+    pub intent: Intent,
+    /// The epoch that the claim found.
+    pub epoch: u64,
+    /// The attempt that produced the credentials.
+    pub attempt: Attempt,
+    /// The credentials.
+    pub credentials: C,
+    /// When the credentials end.
+    pub ends: Ends,
+}
+
+/// In how much time credentials end, and in how much time a supervisor should look at them; `None`
+/// for what is not known or not wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fences {
-    /// The highest fence of all records that were removed. New ones begin above it, so that a
-    /// late statement on a removed record never fits its successor.
-    pub(super) removed: u64,
-    /// The same of those that were deleted. A first grant's commit makes a record, because its
-    /// claim's record may have been removed when it was taken over; but never one that was deleted.
-    pub(super) deleted: u64,
+pub struct Ends {
+    /// The end of the access token.
+    pub access_in: Option<Duration>,
+    /// The end of the refresh token.
+    pub refresh_in: Option<Duration>,
+    /// When a supervisor should look at the record.
+    pub due_in: Option<Duration>,
 }
 
-impl Fences {
-    /// After a record of this fence was removed.
-    pub(super) fn removed(self, fence: u64) -> Self {
-        Self { removed: self.removed.max(fence), ..self }
-    }
-
-    /// After a record of this fence was deleted for good.
-    pub(super) fn deleted(self, fence: u64) -> Self {
-        Self { deleted: self.deleted.max(fence), ..self.removed(fence) }
+impl Ends {
+    /// The same ends, `passed` later.
+    pub(crate) fn after(self, passed: Duration) -> Self {
+        let later = |left: Option<Duration>| left.map(|left| left.saturating_sub(passed));
+        let Self { access_in, refresh_in, due_in } = self;
+        let (access_in, refresh_in) = (later(access_in), later(refresh_in));
+        Self { access_in, refresh_in, due_in: later(due_in) }
     }
 }
 
-/// What is to be written.
-#[derive(Debug)]
-pub(super) enum Change<C> {
-    Nothing,
-    Put(Record<C>),
-    Remove,
+/// A claim to be ended without credentials.
+#[derive(Clone, Copy, Debug)]
+pub struct Settle {
+    /// The epoch that the claim found.
+    pub epoch: u64,
+    /// The attempt that failed.
+    pub attempt: Attempt,
+    /// What the attempt leaves.
+    pub to: SettleTo,
+    /// For so long the session is not tried again. A back-off or doubt that a grant passed by, and
+    /// that lasts longer, stays.
+    pub retry_in: Option<Duration>,
 }
 
-/// What becomes of a claim.
-#[derive(Debug)]
-pub(super) enum Claiming<C> {
-    /// To be written; the fence is the record's.
-    Granted(Record<C>),
-    Moved(Option<Record<C>>),
-    Leased(Record<C>),
+/// What a failed attempt leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleTo {
+    /// The session as it was before the claim.
+    Before,
+    /// The session as it was before the claim, with suspect credentials: a grant's answer was lost.
+    BeforeSuspect,
+    /// A session in doubt: its refresh token may be spent.
+    InDoubt,
+    /// A lost session.
+    Lost(LostReason),
+    /// A closed session that owes nothing any more: its server was told, or cannot be told.
+    Revoked,
 }
 
-/// What becomes of a close.
-#[derive(Debug)]
-pub(super) enum Closing<C> {
-    /// To be written; the generation is the record's.
-    Done(Record<C>),
-    /// It was closed before, as this generation.
-    Already(u64),
-    Moved(Option<Record<C>>),
+/// A silent holder's claim that is to be ended.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeOver {
+    /// The claim.
+    pub claim: ClaimId,
+    /// How long after the end of the lease the claim stays, if its holder may live.
+    pub hold: Duration,
+    /// How long after the claim was written it stays, if its holder is known to be dead. Renewals
+    /// do not count.
+    pub hold_of_dead: Duration,
+    /// How long after the take-over no refresh can be claimed, if the claim was for one: its
+    /// request may still be on its way. Zero if the caller has waited that long already.
+    pub hold_back: Duration,
 }
 
-/// S0 and S1. What an owner itself left claimed is its own to claim again: it knows that its
-/// exchange has ended, because it runs one at a time.
-pub(super) fn claim<C>(found: Option<Record<C>>, fences: Fences, claim: &Claim) -> Claiming<C> {
-    let (epoch, generation) = found.as_ref().map_or((0, 0), |r| (r.epoch, r.generation));
-    let stale = claim.intent == Intent::Refresh && generation != claim.generation;
-    if epoch != claim.epoch || stale {
-        return Claiming::Moved(found);
-    }
-    let mut record = found.unwrap_or_else(|| vacant(fences.removed));
-    let before = match record.lease {
-        None => record.phase,
-        Some(lease) if lease.owner == claim.owner => lease.before,
-        Some(_) => return Claiming::Leased(record),
-    };
-    let provisional = before == Phase::Lost && is_provisional(&record);
-    let refreshable = matches!(before, Phase::Active | Phase::InDoubt) || provisional;
-    if claim.intent == Intent::Refresh && !refreshable {
-        return Claiming::Moved(Some(record));
-    }
-    record.fence += 1;
-    record.tries = record.tries.saturating_add(1);
-    record.phase = Phase::Claimed;
-    let until = claim.at.boot.after(claim.lease);
-    let Claim { owner, intent, .. } = *claim;
-    record.lease = Some(Lease { owner, intent, until, holder: Holder::Alive, before });
-    Claiming::Granted(record)
+/// A session to be closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Close {
+    /// The generation that the caller knows. On a closed record both the generation before the
+    /// close and the one after it fit, so that a close can be sent twice.
+    pub generation: u64,
+    /// The claim under which the caller tells the server, if there is anything to revoke.
+    pub claim: ClaimId,
+    /// The owner of that claim.
+    pub owner: Owner,
+    /// How long its lease holds.
+    pub lease: Duration,
 }
 
-/// S2 and S7. With a record if one is to be written; `credentials` are those of the commit in the
-/// store's own form.
-pub(super) fn commit<C>(
-    found: Option<Record<C>>,
-    fences: Fences,
-    commit: &Commit,
-    credentials: C,
-) -> (Committed, Option<Record<C>>) {
-    let claimed = found.as_ref().is_some_and(|record| record.fence == commit.attempt.fence);
-    let mut record = found.unwrap_or_else(|| vacant(fences.removed));
-    if record.made_by == Some(commit.attempt) && record.phase != Phase::Closed {
-        // The acknowledgement of this very commit was lost.
-        let Record { epoch, generation, suspect, .. } = record;
-        return (Committed::Stored { epoch, generation, suspect }, None);
-    }
-    let Commit { intent, epoch, attempt, due_at, .. } = *commit;
-    if record.epoch != epoch || (!claimed && attempt.fence <= fences.deleted && epoch == 0) {
-        return (Committed::Superseded, None);
-    }
-    match intent {
-        // A grant that succeeded stands even if the session was closed meanwhile by the
-        // caller that it was closed for: close moves the generation, not the epoch.
-        Intent::Establish => record.epoch += 1,
-        Intent::Refresh => {
-            // Two results for one base: the later claim wins. That also refuses an attempt
-            // from before a record was removed.
-            let newer = record.made_by.is_none_or(|made| made.fence < attempt.fence);
-            let sibling = record.made_by.is_some_and(|made| made.base == attempt.base);
-            let fits = newer && (record.generation == attempt.base || sibling);
-            if record.phase == Phase::Closed || !fits {
-                return (Committed::Superseded, None);
-            }
-            if record.generation != attempt.base && record.phase == Phase::Claimed {
-                return (Committed::Busy, None);
-            }
-        }
-    }
-    // Lost, perhaps with a grant claimed on it. What was lost provisionally was not rejected.
-    let lost = record.lost.is_some() && !is_provisional(&record);
-    let suspect = intent == Intent::Refresh && lost;
-    rest(&mut record);
-    record.generation += 1;
-    record.phase = Phase::Active;
-    record.suspect = suspect;
-    record.credentials = Some(credentials);
-    record.made_by = Some(attempt);
-    record.due_at = due_at;
-    record.lost = None;
-    record.outbox = None;
-    record.tries = 0;
-    let Record { epoch, generation, .. } = record;
-    (Committed::Stored { epoch, generation, suspect }, Some(record))
+/// A session that was found dead.
+#[derive(Clone, Copy, Debug)]
+pub struct Lose {
+    /// The epoch that was found dead.
+    pub epoch: u64,
+    /// The generation that was found dead.
+    pub generation: u64,
+    /// Why.
+    pub reason: LostReason,
 }
 
-/// S3, S4 and S5: fenced, all of them.
-pub(super) fn settle<C>(found: Option<Record<C>>, settle: &Settle) -> (Settled, Change<C>) {
-    let Some(mut record) = found else { return (Settled::Moved, Change::Nothing) };
-    let lease = record.lease.filter(|lease| {
-        record.epoch == settle.epoch
-            && record.fence == settle.attempt.fence
-            && (lease.intent == Intent::Establish || record.generation == settle.attempt.base)
-    });
-    let Some(lease) = lease else {
-        return (Settled::Moved, suspect(record, settle));
-    };
-    if lease.before == Phase::Vacant && !matches!(settle.to, SettleTo::Lost(_)) {
-        return (Settled::Done, Change::Remove);
-    }
-    rest(&mut record);
-    record.retry_at = settle.retry_at;
-    match settle.to {
-        SettleTo::Before => {
-            record.phase = lease.before;
-            if lease.before == Phase::Lost && is_provisional(&record) {
-                record.due_at = settle.retry_at;
+/// Credentials that the store had and lost.
+#[derive(Clone, Debug)]
+pub struct Restore<C = Arc<Credentials>> {
+    /// The version of the record that held them.
+    pub version: u64,
+    /// Their epoch.
+    pub epoch: u64,
+    /// Their generation.
+    pub generation: u64,
+    /// The attempt that is taken to have produced them.
+    pub attempt: Attempt,
+    /// The credentials.
+    pub credentials: C,
+    /// When the credentials end.
+    pub ends: Ends,
+}
+
+/// What became of a statement.
+#[derive(Clone, Debug)]
+pub enum Outcome<C = Arc<Credentials>> {
+    /// The statement is done, or this very statement was done before.
+    Done(Done),
+    /// The record, or `None` if there is none, is not what the statement expected. A settle, a
+    /// take-over or a delete that is sent twice gets this the second time, because nothing says who
+    /// ended the claim or deleted the record. Even with this outcome, a settle may mark the
+    /// record's credentials as suspect: its failed attempt may have hurt them.
+    Conflict(Option<Stored<C>>),
+    /// Another claim is on this record.
+    Leased(Stored<C>),
+    /// It is too early: the session is in doubt or in back-off, or the silent holder must be waited
+    /// for.
+    Wait {
+        /// How long it is still too early.
+        left: Duration,
+        /// The record.
+        found: Stored<C>,
+    },
+}
+
+impl<C> Outcome<C> {
+    /// Whether the record has this claim.
+    pub(crate) fn has_claim(&self, claim: ClaimId) -> bool {
+        match self {
+            Self::Done(_) => true,
+            Self::Conflict(None) => false,
+            Self::Conflict(Some(found)) | Self::Leased(found) | Self::Wait { found, .. } => {
+                found.record.lease.is_some_and(|lease| lease.claim == claim)
             }
         }
-        SettleTo::BeforeSuspect => {
-            record.phase = lease.before;
-            record.suspect = record.credentials.is_some();
-        }
-        SettleTo::InDoubt => {
-            record.phase = Phase::InDoubt;
-            record.lost = None;
-        }
-        SettleTo::Lost(reason) => {
-            record.phase = Phase::Lost;
-            record.lost = Some(reason);
-            // What is lost provisionally is tried again, also after a restart.
-            record.due_at = settle.retry_at.filter(|_| is_provisional(&record));
+    }
+}
+
+/// The record after the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Its version.
+    pub version: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its generation.
+    pub generation: u64,
+    /// Its newest claim's fence.
+    pub fence: u64,
+    /// What is known of the session. A claim does not change it.
+    pub phase: Phase,
+    /// Its credentials may be dead.
+    pub suspect: bool,
+}
+
+impl<C> From<&Record<C>> for Done {
+    fn from(record: &Record<C>) -> Self {
+        Self {
+            version: record.version,
+            epoch: record.epoch,
+            generation: record.generation,
+            fence: record.fence,
+            phase: record.phase,
+            suspect: record.suspect,
         }
     }
-    (Settled::Done, Change::Put(record))
 }
 
-/// S6.
-pub(super) fn take_over<C>(found: Option<Record<C>>, take: &TakeOver) -> (bool, Change<C>) {
-    let Some(mut record) = found else { return (false, Change::Nothing) };
-    let Some(lease) = record.lease else { return (false, Change::Nothing) };
-    if record.fence != take.fence || take.at.boot < lease.until {
-        return (false, Change::Nothing);
-    }
-    if lease.before == Phase::Vacant {
-        return (true, Change::Remove);
-    }
-    rest(&mut record);
-    record.fence += 1;
-    record.retry_at = take.retry_at;
-    match lease.intent {
-        Intent::Refresh => {
-            record.phase = Phase::InDoubt;
-            record.lost = None;
+impl Intent {
+    /// The epoch of the credentials that a claim for this intent brings, if the claim found the
+    /// epoch `claimed`.
+    #[must_use]
+    pub fn epoch_of(self, claimed: u64) -> u64 {
+        match self {
+            Self::Establish => claimed.saturating_add(1),
+            Self::Refresh | Self::Revoke => claimed,
         }
-        Intent::Establish => {
-            record.phase = lease.before;
-            record.suspect = record.credentials.is_some();
-        }
-    }
-    (true, Change::Put(record))
-}
-
-/// S8.
-pub(super) fn close<C>(found: Option<Record<C>>, close: &Close) -> Closing<C> {
-    if let Some(Record { phase: Phase::Closed, generation, .. }) = found {
-        // Closed already, perhaps by this very close, whose acknowledgement was lost.
-        if generation == close.generation || generation == close.generation.saturating_add(1) {
-            return Closing::Already(generation);
-        }
-    }
-    let mut record = match found {
-        Some(record) if record.generation == close.generation => record,
-        found => return Closing::Moved(found),
-    };
-    rest(&mut record);
-    record.lost = None;
-    record.generation += 1;
-    record.phase = Phase::Closed;
-    record.suspect = false;
-    record.made_by = None;
-    record.outbox = record.credentials.take().or(record.outbox);
-    record.due_at = record.outbox.is_some().then_some(close.at.wall);
-    Closing::Done(record)
-}
-
-/// The record without its outbox; none if that is not the generation's. The generation names the
-/// tombstone, also while a grant is claimed on it.
-pub(super) fn told<C>(found: Option<Record<C>>, generation: u64) -> Option<Record<C>> {
-    let record = found.filter(|record| record.generation == generation)?;
-    record.outbox.is_some().then_some(Record { outbox: None, due_at: None, ..record })
-}
-
-/// Somebody else rotated while this attempt was out: it may have tripped the server's reuse
-/// detection, so what is there now is looked at before it is used.
-fn suspect<C>(record: Record<C>, settle: &Settle) -> Change<C> {
-    let sibling = record.made_by.is_some_and(|made| made.base == settle.attempt.base);
-    let hurt = settle.to != SettleTo::Before
-        && record.epoch == settle.epoch
-        && sibling
-        && record.phase != Phase::Closed;
-    if hurt { Change::Put(Record { suspect: true, ..record }) } else { Change::Nothing }
-}
-
-fn is_provisional<C>(record: &Record<C>) -> bool {
-    record.lost.is_some_and(LostReason::is_provisional)
-}
-
-/// Without a claim and without its waiting time.
-fn rest<C>(record: &mut Record<C>) {
-    record.lease = None;
-    record.retry_at = None;
-}
-
-/// The record that a first claim makes.
-fn vacant<C>(fence: u64) -> Record<C> {
-    Record {
-        epoch: 0,
-        generation: 0,
-        fence,
-        phase: Phase::Vacant,
-        lease: None,
-        credentials: None,
-        made_by: None,
-        suspect: false,
-        lost: None,
-        outbox: None,
-        retry_at: None,
-        tries: 0,
-        due_at: None,
     }
 }

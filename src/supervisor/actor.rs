@@ -17,7 +17,7 @@ use crate::log::log_session;
 use crate::session::actor::{Duty, SessionActor};
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
-use crate::session::slot::{Slot, set_aside};
+use crate::session::slot::Slot;
 
 /// The handler of the supervisor actor.
 pub(crate) struct SupervisorActor;
@@ -102,7 +102,7 @@ impl Roster {
                 slot.disarm();
                 self.office.link.arm(slot.id(), until);
             }
-            message.refuse(set_aside(until.since(now)).of_session(slot.id()));
+            message.refuse();
             return;
         }
         let child = self.by_session.get(slot.id()).and_then(|id| self.on_duty.get_mut(id));

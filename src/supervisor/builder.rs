@@ -18,7 +18,8 @@ use crate::provider::registered::Registered;
 use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Counts, Host};
-use crate::store::{Caught, MemoryStore, Owner, Store};
+use crate::session::read::Readings;
+use crate::store::{Caught, MemoryStore, Owner, Store, StoreContext};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
@@ -168,8 +169,8 @@ impl SupervisorBuilder {
     ///
     /// `InvalidInput` for a name that cannot be used or is used twice, and for a transport that
     /// contradicts itself; `Misconfigured` for a policy, refresh policy or provider limits that do,
-    /// for numbers that are none, for a provider that panics when it is registered, for a store on a
-    /// disk without keys that outlive the process, and where there is no tokio runtime. The words
+    /// for numbers that are none, for a provider that panics when it is registered, for a store on
+    /// a disk without keys that outlive the process, and where there is no tokio runtime. The words
     /// name the field.
     ///
     /// # Cancel safety
@@ -182,7 +183,8 @@ impl SupervisorBuilder {
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
         let store = Caught::new(self.store);
-        let ring = store.seal_with(&keys).and_then(|()| store.ring());
+        let context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
+        let ring = store.prepare(&context).and_then(|()| store.ring());
         let ring = ring.map_err(|refused| {
             misconfigured("the store cannot seal records with these keys").with_source(refused)
         })?;
@@ -207,6 +209,7 @@ impl SupervisorBuilder {
             means,
             keys,
             host,
+            readings: Readings::default(),
             steps: self.steps,
         });
         if root::start(&core, &link, ring).await {

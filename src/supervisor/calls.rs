@@ -32,12 +32,12 @@ impl<P: Provider> Sessions<P> {
         let client = core.resolve(&site).await?;
         let provider = client.typed::<P>()?;
         let call = async {
-            let errand = Errand::begin(core, &site, &client, None).await?;
+            let mut errand = Errand::begin(core, &site, &client, None).await?;
             let answer = errand.send(operation.request(&provider)?).await?;
             operation.response(errand.wire(), &answer).map_err(|failed| errand.told(failed))
         };
         let call = Foreign::new(Box::pin(call));
-        match within(&*core.clock, core.policy.wait, call).await {
+        match within(&*core.clock, core.policy.call_timeout, call).await {
             Some(Some(answer)) => answer,
             Some(None) => Err(panicked()),
             None => Err(Error::new(ErrorKind::Deadline)),

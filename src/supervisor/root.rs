@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::actor::{Office, SupervisorActor};
 use super::link::Link;
 use super::message::Order;
-use super::{follow, reseal};
+use super::{follow, presence, reseal};
 use crate::clock::within;
 use crate::event::{Event, EventKind};
 use crate::log::log_session;
@@ -18,9 +18,12 @@ use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT, WAKES_AT_ONCE};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
+use crate::session::read;
+use crate::store::Presence;
 
 /// Starts the supervisor actor and keeps it alive. `ring` is what records are sealed with.
 pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>, ring: Option<KeyRing>) -> bool {
+    presence::say(core, Presence::Register).await;
     let Some((actor, ended)) = spawn(core, link).await else { return false };
     link.connect(Some(actor));
     let (keeper, kept) = (Arc::clone(core), Arc::clone(link));
@@ -33,6 +36,8 @@ pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>, ring: Option<KeyRi
         core.tasks.attend(reseal::attend(Arc::clone(core), ring));
     }
     core.tasks.attend(follow::follow(Arc::clone(core), Arc::clone(link)));
+    core.tasks.attend(read::attend(Arc::clone(core)));
+    core.tasks.attend(presence::attend(Arc::clone(core)));
     true
 }
 
@@ -47,8 +52,8 @@ async fn spawn(core: &Arc<Core>, link: &Arc<Link>) -> Option<(ActorRef<Order>, J
     }
 }
 
-/// Awaits the supervisor actor and starts another, until shutdown. A shutdown that falls between the
-/// two starts none, and jobs that have not begun are refused.
+/// Awaits the supervisor actor and starts another, until shutdown. A shutdown that falls between
+/// the two starts none, and jobs that have not begun are refused.
 async fn keep(core: Arc<Core>, link: Arc<Link>, ended: JoinHandle<()>) {
     restart(&core, &link, ended).await;
     link.refuse_all();
@@ -139,15 +144,16 @@ async fn scan(core: Arc<Core>, link: Arc<Link>) {
             continue;
         };
         let now = core.now();
-        for due in &page {
+        for due in &page.due {
             if link.provider(due.id.provider().as_str()).is_some() {
-                link.arm(&due.id, now.boot_at(due.at));
+                let left = due.at.duration_since(page.now.wall).unwrap_or_default();
+                link.arm(&due.id, now.boot.after(left));
             } else {
                 let kind = EventKind::ProviderUnknown(due.id.provider().clone());
                 core.events.publish(Event::of_session(&due.id, now.wall, 0, kind));
             }
         }
-        let Some(last) = page.last() else { return };
+        let Some(last) = page.due.last() else { return };
         after = Some(last.clone());
     }
 }

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::key::SessionId;
 use crate::seal::KeyRing;
 use crate::store::{
-    Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Listed, Record,
-    Resealed, Settle, Settled, Store, StoreError, StoreErrorKind, TakeOver,
+    Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, Stored,
 };
 
 /// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
@@ -20,7 +20,7 @@ use crate::store::{
 ///
 /// ```
 /// use session_warden::store::MemoryStore;
-/// use session_warden::testing::{FaultyStore, ScriptedProvider, Statement};
+/// use session_warden::testing::{FaultyStore, ScriptedProvider, StoreCall};
 /// use session_warden::{SessionKey, Supervisor};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -35,11 +35,11 @@ use crate::store::{
 ///     .session(SessionKey::new("tenant", "device")?);
 ///
 /// // New credentials that cannot be saved are served all the same, and saved later.
-/// faults.fail_next(Statement::Commit, 1);
+/// faults.fail_next(StoreCall::Commit, 1);
 /// let _ = session.establish(()).await?;
 /// assert!(!session.status().await?.saved);
 /// assert_eq!(session.permission_token().await?.expose_secret(), "access-1");
-/// assert_eq!(faults.count(Statement::Commit), 1);
+/// assert_eq!(faults.count(StoreCall::Commit), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -65,7 +65,7 @@ impl<S: Store> FaultyStore<S> {
 impl<S> FaultyStore<S> {
     async fn done<T>(
         &self,
-        statement: Statement,
+        statement: StoreCall,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.faults.before(statement).await?;
@@ -83,56 +83,81 @@ impl<S> fmt::Debug for FaultyStore<S> {
 
 /// What a store can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "one for each function of `Store`")]
-pub enum Statement {
-    /// [`Store::load`].
+#[expect(clippy::exhaustive_enums, reason = "one for each function and statement of `Store`")]
+pub enum StoreCall {
+    /// [`Store::load`], and each record of [`Store::load_many`].
     Load,
-    /// [`Store::claim`].
+    /// [`Store::apply`] with a claim.
     Claim,
-    /// [`Store::commit`].
+    /// With the renewal of a claim.
+    Renew,
+    /// With new credentials.
     Commit,
-    /// [`Store::settle`].
+    /// With the end of a claim that gave nothing.
     Settle,
-    /// [`Store::take_over`].
+    /// With the end of a silent holder's claim.
     TakeOver,
-    /// [`Store::close`].
+    /// With a close.
     Close,
-    /// [`Store::outbox`].
-    Outbox,
+    /// With a loss.
+    Lose,
+    /// With what a store had and lost.
+    Restore,
+    /// With a delete.
+    Delete,
     /// [`Store::due`].
     Due,
     /// [`Store::list`].
     List,
-    /// [`Store::delete`].
-    Delete,
     /// [`Store::reseal`].
     Reseal,
     /// [`Store::changes`].
     Changes,
-    /// [`Store::seal_with`], which is never held.
-    SealWith,
-    /// [`Store::sealed_with`], which is never held. One that fails has no ring.
-    SealedWith,
+    /// [`Store::presence`].
+    Presence,
+    /// [`Store::prepare`], which is never held.
+    Prepare,
+    /// [`Store::key_ring`], which is never held. One that fails has no ring.
+    KeyRing,
 }
 
-impl Statement {
+impl StoreCall {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Load,
         Self::Claim,
+        Self::Renew,
         Self::Commit,
         Self::Settle,
         Self::TakeOver,
         Self::Close,
-        Self::Outbox,
+        Self::Lose,
+        Self::Restore,
+        Self::Delete,
         Self::Due,
         Self::List,
-        Self::Delete,
         Self::Reseal,
         Self::Changes,
-        Self::SealWith,
-        Self::SealedWith,
+        Self::Presence,
+        Self::Prepare,
+        Self::KeyRing,
     ];
+}
+
+impl From<&Statement> for StoreCall {
+    fn from(statement: &Statement) -> Self {
+        match statement {
+            Statement::Claim(_) => Self::Claim,
+            Statement::Renew(_) => Self::Renew,
+            Statement::Commit(_) => Self::Commit,
+            Statement::Settle(_) => Self::Settle,
+            Statement::TakeOver(_) => Self::TakeOver,
+            Statement::Close(_) => Self::Close,
+            Statement::Lose(_) => Self::Lose,
+            Statement::Restore(_) => Self::Restore,
+            Statement::Delete => Self::Delete,
+        }
+    }
 }
 
 /// The faults of a [`FaultyStore`], and how often it was asked. Clones are the same faults, so a
@@ -144,10 +169,10 @@ impl Statement {
 pub struct Faults(Arc<Shared>);
 
 struct Shared {
-    plans: Mutex<[Plan; Statement::ALL.len()]>,
-    counts: watch::Sender<[Counts; Statement::ALL.len()]>,
+    plans: Mutex<[Plan; StoreCall::ALL.len()]>,
+    counts: watch::Sender<[Counts; StoreCall::ALL.len()]>,
     /// How often each was released.
-    released: watch::Sender<[u64; Statement::ALL.len()]>,
+    released: watch::Sender<[u64; StoreCall::ALL.len()]>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -176,38 +201,38 @@ impl Faults {
     }
 
     /// Fails the next `times`, undone. Replaces what was said before.
-    pub fn fail_next(&self, statement: Statement, times: u32) {
+    pub fn fail_next(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.fail_next = times);
     }
 
     /// Fails every time, undone, until this is said again with `false`.
-    pub fn fail_always(&self, statement: Statement, always: bool) {
+    pub fn fail_always(&self, statement: StoreCall, always: bool) {
         self.plan(statement, |plan| plan.fail_always = always);
     }
 
     /// Does what is asked the next `times` and fails all the same: the acknowledgement is lost.
     /// Replaces what was said before.
-    pub fn fail_after_writing(&self, statement: Statement, times: u32) {
+    pub fn fail_after_writing(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.fail_after_writing = times);
     }
 
     /// Panics the next `times`, undone. Replaces what was said before.
-    pub fn panic_next(&self, statement: Statement, times: u32) {
+    pub fn panic_next(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.panic_next = times);
     }
 
     /// Panics every time, undone, until this is said again with `false`.
-    pub fn panic_always(&self, statement: Statement, always: bool) {
+    pub fn panic_always(&self, statement: StoreCall, always: bool) {
         self.plan(statement, |plan| plan.panic_always = always);
     }
 
     /// Does not answer, nor does what is asked, until [`release`](Self::release).
-    pub fn hold(&self, statement: Statement) {
+    pub fn hold(&self, statement: StoreCall) {
         self.plan(statement, |plan| plan.hold = true);
     }
 
     /// Lets all that is held go on, and holds no more.
-    pub fn release(&self, statement: Statement) {
+    pub fn release(&self, statement: StoreCall) {
         self.plan(statement, |plan| plan.hold = false);
         self.0.released.send_modify(|released| released[statement as usize] += 1);
     }
@@ -217,7 +242,7 @@ impl Faults {
     /// # Cancel safety
     ///
     /// May be dropped at any time.
-    pub async fn held(&self, statement: Statement, count: u64) {
+    pub async fn held(&self, statement: StoreCall, count: u64) {
         let mut counts = self.0.counts.subscribe();
         // The sender is in here, so this cannot fail.
         drop(counts.wait_for(|counts| counts[statement as usize].held >= count).await);
@@ -225,11 +250,11 @@ impl Faults {
 
     /// How often this was asked, failed and held ones included.
     #[must_use]
-    pub fn count(&self, statement: Statement) -> u64 {
+    pub fn count(&self, statement: StoreCall) -> u64 {
         self.0.counts.borrow()[statement as usize].asked
     }
 
-    async fn before(&self, statement: Statement) -> Result<(), StoreError> {
+    async fn before(&self, statement: StoreCall) -> Result<(), StoreError> {
         self.asked(statement);
         let mut released = self.0.released.subscribe();
         let turn = released.borrow_and_update()[statement as usize];
@@ -240,20 +265,20 @@ impl Faults {
         self.at_once(statement)
     }
 
-    fn asked(&self, statement: Statement) {
+    fn asked(&self, statement: StoreCall) {
         self.0.counts.send_modify(|counts| counts[statement as usize].asked += 1);
     }
 
     /// What is done to a statement that is not held.
     #[expect(clippy::panic, reason = "the faults say so")]
-    fn at_once(&self, statement: Statement) -> Result<(), StoreError> {
+    fn at_once(&self, statement: StoreCall) -> Result<(), StoreError> {
         if self.plan(statement, |plan| plan.panic_always || once(&mut plan.panic_next)) {
             panic!("the faults say so");
         }
         self.fail_if(self.plan(statement, |plan| plan.fail_always || once(&mut plan.fail_next)))
     }
 
-    fn after(&self, statement: Statement) -> Result<(), StoreError> {
+    fn after(&self, statement: StoreCall) -> Result<(), StoreError> {
         self.fail_if(self.plan(statement, |plan| once(&mut plan.fail_after_writing)))
     }
 
@@ -262,14 +287,14 @@ impl Faults {
         if failed { Err(error()) } else { Ok(()) }
     }
 
-    fn plan<T>(&self, statement: Statement, plan: impl FnOnce(&mut Plan) -> T) -> T {
+    fn plan<T>(&self, statement: StoreCall, plan: impl FnOnce(&mut Plan) -> T) -> T {
         plan(&mut self.0.plans.lock()[statement as usize])
     }
 }
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let asked = Statement::ALL.map(|statement| (statement, self.count(statement)));
+        let asked = StoreCall::ALL.map(|statement| (statement, self.count(statement)));
         f.debug_map().entries(asked).finish()
     }
 }
@@ -283,55 +308,39 @@ fn once(times: &mut u32) -> bool {
 
 #[async_trait]
 impl<S: Store> Store for FaultyStore<S> {
-    fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
-        self.faults.asked(Statement::SealWith);
-        self.faults.at_once(Statement::SealWith)?;
-        self.inner.seal_with(keys)?;
-        self.faults.after(Statement::SealWith)
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        self.faults.asked(StoreCall::Prepare);
+        self.faults.at_once(StoreCall::Prepare)?;
+        self.inner.prepare(context)?;
+        self.faults.after(StoreCall::Prepare)
     }
 
-    fn sealed_with(&self) -> Option<KeyRing> {
-        self.faults.asked(Statement::SealedWith);
-        self.faults.at_once(Statement::SealedWith).ok()?;
-        let ring = self.inner.sealed_with();
-        self.faults.after(Statement::SealedWith).ok()?;
+    fn key_ring(&self) -> Option<KeyRing> {
+        self.faults.asked(StoreCall::KeyRing);
+        self.faults.at_once(StoreCall::KeyRing).ok()?;
+        let ring = self.inner.key_ring();
+        self.faults.after(StoreCall::KeyRing).ok()?;
         ring
     }
 
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        self.done(StoreCall::Presence, self.inner.presence(owner, presence)).await
+    }
+
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        self.done(Statement::Reseal, self.inner.reseal(limit)).await
+        self.done(StoreCall::Reseal, self.inner.reseal(limit)).await
     }
 
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
-        self.done(Statement::Load, self.inner.load(id)).await
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+        self.done(StoreCall::Load, self.inner.load(id)).await
     }
 
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
-        self.done(Statement::Claim, self.inner.claim(id, claim)).await
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        self.done(StoreCall::from(&statement), self.inner.apply(id, statement)).await
     }
 
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        self.done(Statement::Commit, self.inner.commit(id, commit)).await
-    }
-
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        self.done(Statement::Settle, self.inner.settle(id, settle)).await
-    }
-
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        self.done(Statement::TakeOver, self.inner.take_over(id, take)).await
-    }
-
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        self.done(Statement::Close, self.inner.close(id, close)).await
-    }
-
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        self.done(Statement::Outbox, self.inner.outbox(id, generation)).await
-    }
-
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
-        self.done(Statement::Due, self.inner.due(after, limit)).await
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
+        self.done(StoreCall::Due, self.inner.due(after, limit)).await
     }
 
     async fn list(
@@ -340,18 +349,14 @@ impl<S: Store> Store for FaultyStore<S> {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
-        self.done(Statement::List, self.inner.list(filter, after, limit)).await
+        self.done(StoreCall::List, self.inner.list(filter, after, limit)).await
     }
 
     async fn changes(
         &self,
-        since: Option<u64>,
+        since: Option<&Cursor>,
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
-        self.done(Statement::Changes, self.inner.changes(since, limit)).await
-    }
-
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        self.done(Statement::Delete, self.inner.delete(id)).await
+        self.done(StoreCall::Changes, self.inner.changes(since, limit)).await
     }
 }

@@ -1,5 +1,7 @@
 //! A provider without a server: its answers are written down beforehand.
 
+mod provider;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
@@ -12,12 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::error::Error;
-use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    Signing, UnattendedGrant, Wire,
-};
-use crate::token::{Placement, Tokens};
+use crate::provider::{ExchangeError, FailureClass, Issued, RevocationReach, Rotation, Wire};
+use crate::token::Tokens;
 
 /// A provider that answers what its [`Script`] says, and issues tokens where that says nothing.
 ///
@@ -54,6 +52,7 @@ pub struct ScriptedProvider<G = (), C = Infallible, A = ()> {
     client: String,
     rotation: Rotation,
     revocation_reach: RevocationReach,
+    ends_access_tokens: bool,
     lifetime: Option<Duration>,
     refresh_lifetime: Option<Duration>,
     renewal: Option<Renewal<G>>,
@@ -88,6 +87,7 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
             client: "scripted".to_owned(),
             rotation: Rotation::Strict,
             revocation_reach: RevocationReach::Unknown,
+            ends_access_tokens: false,
             lifetime: Some(Duration::from_secs(3600)),
             refresh_lifetime: None,
             renewal: None,
@@ -125,6 +125,13 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
     #[must_use]
     pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
         self.revocation_reach = reach;
+        self
+    }
+
+    /// Says whether a refresh ends the access tokens before it. Defaults to false.
+    #[must_use]
+    pub fn refresh_ends_access_tokens(mut self, ends: bool) -> Self {
+        self.ends_access_tokens = ends;
         self
     }
 
@@ -408,93 +415,5 @@ where
         Tokens::new(self.attributes.clone())
             .access(format!("access-{number}"), end(lifetime))
             .refresh(format!("refresh-{number}"), end(self.refresh_lifetime))
-    }
-}
-
-impl<C, A> UnattendedGrant<ScriptedProvider<(), C, A>> for ()
-where
-    C: Send + Sync + 'static,
-    A: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-}
-
-impl<G, C, A> Provider for ScriptedProvider<G, C, A>
-where
-    C: Send + Sync + 'static,
-    A: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
-    G: Send + 'static,
-{
-    type Grant = G;
-    type Challenge = C;
-    type Attributes = A;
-
-    fn dialect(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn authority(&self) -> &Url {
-        &self.authority
-    }
-
-    fn client(&self) -> &str {
-        &self.client
-    }
-
-    fn rotation(&self) -> Rotation {
-        self.rotation
-    }
-
-    fn revocation_reach(&self) -> RevocationReach {
-        self.revocation_reach
-    }
-
-    fn placement(&self) -> Option<Placement> {
-        Some(Placement::bearer())
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
-    }
-
-    async fn establish(&self, wire: &Wire<'_>, _: G) -> Result<Issued<Self>, ExchangeError> {
-        self.script.count(|counts| counts.establishes += 1);
-        let reply = self.script.line(|lines| &mut lines.establish);
-        self.play(wire, reply).await
-    }
-
-    async fn refresh(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Tokens<A>, ExchangeError> {
-        self.script.count(|counts| counts.refreshes += 1);
-        let reply = self.script.line(|lines| &mut lines.refresh);
-        match self.play(wire, reply).await? {
-            Issued::Tokens(tokens) => Ok(tokens),
-            Issued::Challenge(_) => Err(ExchangeError::new(FailureClass::Rejected)),
-        }
-    }
-
-    async fn revoke(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Revoked, ExchangeError> {
-        self.script.count(|counts| counts.revocations += 1);
-        let reply = self.script.0.lines.lock().revoke.pop_front().unwrap_or(Reply::Issue);
-        self.play(wire, reply).await.map(|_| Revoked::AtServer)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<A>>) -> Option<G> {
-        self.renewal.as_ref().map(|grant| grant())
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
-    }
-
-    fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
-        match response.status.as_u16() {
-            401 => Rejection::TokenDead,
-            403 => Rejection::NotOurs,
-            410 => Rejection::SessionDead,
-            _ => Rejection::None,
-        }
     }
 }

@@ -13,17 +13,35 @@
 //! The tests are `#[tokio::test]`, so the crate that they stand in needs tokio with `macros` and
 //! `rt`. Where another harness is wanted, [`run`] runs all cases and [`check`] one of them.
 //!
-//! The suite passes the time to the store and never waits, so it says nothing of a store's own
-//! clock. It cannot stop the process either: that what was answered is still there after a crash
-//! is each store's own to test.
+//! # What the suite asks for
+//!
+//! The store may have a clock of its own, which the suite neither sets nor waits for. What must be
+//! over is made with durations of zero, what must not be over with hours, and durations that come
+//! back are compared with a tolerance of some minutes. So the suite does not show that times are
+//! exact, nor that what was answered is still there after a crash. Test both for each store.
+//!
+//! The feed may wait with its answer until there is something to tell. So each reading ends with a
+//! change that the suite makes.
+//!
+//! [`Store::presence`] must be kept: a claim whose owner retired is shown with
+//! [`Holder::Dead`](crate::store::Holder::Dead).
+//!
+//! The cases of the feed register two owners first, because a store may tell nothing while one
+//! process uses it. A store whose [`Store::changes`] answers `None` has no feed, and **passes these
+//! cases without a check**. If yours has one, test that it answers `Some`. A cursor that is too old
+//! cannot be made without waiting, so the suite asks with a cursor that the store never made. Test
+//! the other with what makes your store forget.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a case fails by a panic, as tests do")]
 
-mod bed;
 mod claiming;
 mod closing;
 mod committing;
+mod fixture;
+mod following;
 mod listing;
+mod losing;
 mod reading;
+mod restoring;
 mod settling;
 mod taking_over;
 
@@ -69,7 +87,11 @@ macro_rules! store_suite_cases {
                 credentials_come_back_as_they_were_given,
                 two_providers_and_two_tenants_with_equal_token_ids_never_meet,
                 names_that_differ_by_little_stay_apart,
+                many_records_are_read_in_the_order_asked_as_each_is_alone,
+                the_ends_come_back_as_the_time_that_is_left,
+                the_version_rises_with_every_write_and_with_nothing_else,
                 a_deleted_session_is_gone_and_the_others_stay,
+                a_session_after_a_delete_begins_above_what_was_deleted,
                 an_attempt_from_before_a_delete_does_not_touch_the_successor,
                 a_first_grant_from_before_a_delete_brings_nothing_back,
                 a_delete_does_not_hurt_the_first_grant_of_another_session,
@@ -83,7 +105,13 @@ macro_rules! store_suite_cases {
                 a_claim_from_a_stale_epoch_gets_the_record,
                 a_claim_for_an_establish_does_not_ask_for_the_generation,
                 a_second_owner_is_told_of_the_lease,
-                an_owner_takes_its_own_left_behind_claim_again,
+                the_same_claim_id_is_the_same_claim,
+                a_claim_of_the_same_owner_is_refused_unless_it_names_the_one_it_replaces,
+                a_refresh_waits_while_its_session_is_in_doubt_or_in_back_off,
+                what_is_lost_provisionally_can_be_tried_at_any_time,
+                a_grant_is_held_back_by_neither_doubt_nor_back_off,
+                a_claim_tells_the_phase_that_it_found,
+                a_renewal_extends_its_own_claim_alone,
                 only_a_grant_can_be_claimed_on_what_is_lost_or_closed,
                 of_64_claims_at_once_exactly_one_is_granted,
                 statements_on_many_sessions_at_once_do_not_disturb_each_other,
@@ -103,6 +131,7 @@ macro_rules! store_suite_cases {
                 a_refresh_brings_a_lost_session_back_suspect_under_a_grant,
                 a_grant_brings_a_lost_session_back_clean,
                 of_two_first_grants_the_second_to_be_committed_is_superseded,
+                what_a_commit_says_of_the_next_look_replaces_what_was_said,
             }
             settling {
                 a_harmless_failure_leaves_what_was_before,
@@ -111,35 +140,68 @@ macro_rules! store_suite_cases {
                 a_harmless_failure_leaves_a_doubt_as_it_was,
                 a_rejected_refresh_leaves_a_lost_session,
                 a_refused_grant_leaves_a_lost_session_lost_for_its_reason,
-                a_settle_under_an_old_fence_changes_nothing,
+                a_settle_of_a_claim_that_was_ended_changes_nothing,
                 a_settle_that_is_sent_twice_changes_nothing_more,
-                a_fenced_out_rejection_makes_a_sibling_suspect,
-                a_fenced_out_failure_makes_nothing_else_suspect,
+                a_late_rejection_makes_a_sibling_suspect,
+                a_late_failure_makes_nothing_else_suspect,
                 what_is_lost_provisionally_is_due_and_can_be_claimed_for_a_refresh,
             }
             taking_over {
-                a_claim_is_not_taken_over_before_its_lease_ends,
+                a_claim_is_not_taken_over_before_its_lease_and_its_hold_have_ended,
+                a_dead_holder_is_waited_for_from_its_claim_on,
                 a_silent_refresh_is_in_doubt,
                 a_silent_refresh_of_what_is_lost_provisionally_is_in_doubt,
                 a_silent_establish_leaves_what_was_before_as_suspect,
                 a_silent_first_grant_leaves_nothing_behind,
+                a_silent_revocation_is_owed_again,
                 a_holder_that_comes_back_cannot_settle_but_its_commit_counts,
                 of_16_that_take_over_at_once_one_does,
             }
             closing {
                 a_close_keeps_what_the_server_must_be_told,
+                a_close_hands_its_claim_to_the_closer,
                 a_close_that_is_sent_twice_is_done_once,
                 a_close_of_a_stale_generation_gets_the_record,
                 a_close_ends_a_claim,
                 a_close_while_a_grant_runs_keeps_the_outbox,
-                the_outbox_is_emptied_for_the_named_generation_alone,
+                an_owed_revocation_is_claimed_by_one_alone,
+                a_revocation_that_was_told_is_not_owed_any_more,
+                a_revocation_that_could_not_be_told_is_due_when_it_may_be_tried,
+                the_outbox_is_emptied_under_its_claim_alone,
+                a_tombstone_stays_closed_however_a_claim_on_it_ends,
+            }
+            losing {
+                a_session_that_was_found_dead_is_lost,
+                a_loss_of_what_was_replaced_gets_the_record,
+                only_a_session_can_be_lost,
+                a_loss_leaves_a_running_claim_whose_commit_is_suspect,
+                what_was_lost_stays_so_however_a_running_claim_ends,
+                what_was_lost_stays_lost_for_its_reason,
+            }
+            restoring {
+                what_a_store_lost_is_written_again,
+                a_restore_that_is_sent_twice_is_done_once,
+                nothing_is_restored_over_what_is_newer_in_any_way,
+                nothing_is_restored_over_a_close,
+                nothing_is_restored_after_a_delete,
             }
             listing {
                 due_records_come_in_order_none_twice_and_none_missed,
                 a_record_is_due_when_its_newest_commit_says_so,
                 what_is_lost_or_closed_and_told_is_not_due,
                 a_list_filters_and_pages_in_the_order_of_ids,
+                a_list_shows_what_a_load_shows_but_credentials,
                 a_list_is_not_disturbed_by_changes_meanwhile,
+            }
+            following {
+                without_a_cursor_there_is_nothing_but_a_cursor,
+                what_a_statement_wrote_is_told,
+                what_was_restored_is_told,
+                what_a_late_failure_makes_suspect_is_told,
+                claims_and_renewals_are_no_news,
+                what_was_refused_is_no_news,
+                changes_come_in_their_order_none_twice_and_none_missed,
+                a_cursor_that_is_not_known_says_that_anything_may_have_changed,
             }
         }
     };
@@ -155,7 +217,7 @@ macro_rules! store_suite_names {
 macro_rules! store_suite_dispatch {
     ([$name:expr, $store:expr] $($room:ident { $($case:ident,)+ })+) => {
         match $name {
-            $($(stringify!($case) => $room::$case(bed::Bed::new($store)).await,)+)+
+            $($(stringify!($case) => $room::$case(fixture::Fixture::new($store)).await,)+)+
             other => panic!("there is no case {other}"),
         }
     };

@@ -5,6 +5,7 @@ use std::io;
 
 use super::MAX_BODY_BYTES;
 use super::address::Refused;
+use super::sending::Withheld;
 
 /// Why there is no answer. None of them holds a URL or a byte of a body.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +19,15 @@ pub(crate) enum Fault {
     /// No connection, because the server's certificate does not hold.
     #[error("the TLS handshake failed over the certificate")]
     Untrusted(#[source] reqwest::Error),
+    /// No byte of the request was given to a connection.
+    #[error("the request was not sent")]
+    Withheld(#[source] Withheld),
     /// There was a connection; how much of the request the server took is not known.
     #[error("the connection broke before the whole answer was there")]
     Ambiguous(#[source] reqwest::Error),
+    /// The request was sent, and the whole answer did not come in time.
+    #[error("the server did not answer in time")]
+    Unanswered,
     /// The server took the request, and its answer is longer than is read.
     #[error("the answer is longer than {MAX_BODY_BYTES} bytes")]
     TooLarge,
@@ -28,10 +35,14 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Redirects are off, so that "connect" in the error means this request's own connection.
-    pub(super) fn of_request(error: reqwest::Error) -> Self {
+    /// `withheld` if no byte of the request was given to a connection.
+    pub(super) fn of_request(error: reqwest::Error, withheld: Option<Withheld>) -> Self {
         let error = error.without_url();
-        if !error.is_connect() {
-            return Self::Ambiguous(error);
+        match withheld {
+            Some(Withheld::Failed) if !error.is_connect() => return Self::NotSent(error),
+            Some(Withheld::Failed) => {}
+            Some(why) => return Self::Withheld(why),
+            None => return Self::Ambiguous(error),
         }
         if let Some(refused) = find::<Refused>(&error) {
             return Self::Address(*refused);

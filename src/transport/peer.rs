@@ -1,9 +1,16 @@
 //! A loopback server for unit tests that answers as it is told, well-formed or not.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::{Fault, Sending, Times, Transport};
+use crate::clock::SystemClock;
 
 pub(crate) struct Peer {
     listener: TcpListener,
@@ -25,6 +32,15 @@ impl Peer {
         (stream, request)
     }
 
+    /// Takes one connection, and gives all that comes on it until the other end closes it.
+    pub(crate) async fn until_closed(&self) -> Vec<u8> {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let mut bytes = Vec::new();
+        // A connection that is reset has ended too.
+        let _ = stream.read_to_end(&mut bytes).await;
+        bytes
+    }
+
     /// Takes one connection, reads one request, sends `answer` as it stands, and closes. Gives
     /// the request.
     pub(crate) async fn answer(&self, answer: impl AsRef<[u8]>) -> String {
@@ -38,6 +54,16 @@ impl Peer {
     pub(crate) async fn json(&self, status: u16, body: &str) -> String {
         self.answer(json(status, body)).await
     }
+}
+
+/// Sends a request that nothing keeps back, and has as long as by default.
+pub(crate) async fn send(
+    transport: &Transport,
+    request: Request<Bytes>,
+) -> Result<Response<Bytes>, Fault> {
+    let sending = Sending::new(Arc::new(SystemClock::new()), None);
+    let (attempt, answer) = (Duration::from_secs(10), Duration::from_secs(60));
+    transport.send(request, &sending, Times { attempt, answer }, || {}).await
 }
 
 pub(crate) fn json(status: u16, body: &str) -> String {

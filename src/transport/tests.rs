@@ -8,10 +8,10 @@ use futures_util::future::join;
 use http::{Request, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
-use super::peer::{Peer, json};
+use super::peer::{Peer, json, send};
 use super::*;
 
-const LEFT: Duration = Duration::from_secs(10);
+mod timing;
 
 fn local() -> Transport {
     Transport::new(&TransportConfig::default().allow_loopback_http()).unwrap()
@@ -24,8 +24,7 @@ fn post(url: &str) -> Request<Bytes> {
 /// What the transport makes of an answer that is sent as it stands.
 async fn told(answer: impl AsRef<[u8]>) -> Result<Response<Bytes>, Fault> {
     let peer = Peer::start().await;
-    let (answer, _) =
-        join(local().send(post(&peer.url("/")), LEFT, || {}), peer.answer(answer)).await;
+    let (answer, _) = join(send(&local(), post(&peer.url("/"))), peer.answer(answer)).await;
     answer
 }
 
@@ -44,7 +43,7 @@ fn shown(fault: &Fault) -> String {
 async fn an_answer_comes_whole_with_its_status_and_headers_and_is_asked_for_as_json() {
     let peer = Peer::start().await;
     let (transport, request) = (local(), post(&peer.url("/token?tenant=a")));
-    let (answer, seen) = join(transport.send(request, LEFT, || {}), peer.json(400, "{}")).await;
+    let (answer, seen) = join(send(&transport, request), peer.json(400, "{}")).await;
     let answer = answer.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     assert_eq!(answer.headers()["content-type"], "application/json");
@@ -61,7 +60,7 @@ async fn an_answer_comes_whole_with_its_status_and_headers_and_is_asked_for_as_j
 async fn a_refused_port_and_an_unknown_name_are_not_sent() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for url in [format!("http://{free}/canary"), "https://canary.invalid/".to_owned()] {
-        let fault = local().send(post(&url), LEFT, || {}).await.unwrap_err();
+        let fault = send(&local(), post(&url)).await.unwrap_err();
         assert!(matches!(fault, Fault::NotSent(_)), "{fault:?}");
         assert!(!shown(&fault).contains("/canary"), "{}", shown(&fault));
     }
@@ -113,7 +112,7 @@ async fn a_body_of_the_longest_length_is_read_and_one_byte_more_is_not() {
                 // The reader may be gone before the end.
                 let _ = stream.write_all(answer.as_bytes()).await;
             };
-            let (answer, ()) = join(local().send(post(&peer.url("/")), LEFT, || {}), serve).await;
+            let (answer, ()) = join(send(&local(), post(&peer.url("/"))), serve).await;
             match answer {
                 Ok(answer) => assert!(fits && answer.body() == body.as_bytes(), "{length}"),
                 Err(fault) => {
@@ -136,25 +135,10 @@ async fn a_body_without_end_is_read_to_the_cap_and_no_further() {
         }
         written
     };
-    let (answer, written) = join(local().send(post(&peer.url("/")), LEFT, || {}), flood).await;
+    let (answer, written) = join(send(&local(), post(&peer.url("/"))), flood).await;
     assert!(matches!(answer, Err(Fault::TooLarge)));
     // What is beyond the cap lies in the two sockets' buffers.
     assert!(written < 64 * MAX_BODY_BYTES, "{written}");
-}
-
-#[tokio::test]
-async fn a_slow_body_ends_with_the_time_that_is_left() {
-    let peer = Peer::start().await;
-    let trickle = async {
-        let (mut stream, _) = peer.accept().await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nc").await.unwrap();
-        stream
-    };
-    let left = Duration::from_millis(200);
-    let (transport, request) = (local(), post(&peer.url("/")));
-    let (answer, _stream) = join(transport.send(request, left, || {}), trickle).await;
-    let fault = answer.unwrap_err();
-    assert!(matches!(&fault, Fault::Ambiguous(cause) if cause.is_timeout()), "{fault:?}");
 }
 
 #[tokio::test]
@@ -187,7 +171,7 @@ async fn an_address_that_is_refused_is_not_connected_to() {
         (&listed, format!("http://127.0.0.1:{port}/"), Refused::NotAllowed),
         (&strict, "/token".to_owned(), Refused::Malformed),
     ] {
-        let fault = transport.send(post(&url), LEFT, || {}).await.unwrap_err();
+        let fault = send(transport, post(&url)).await.unwrap_err();
         assert!(matches!(fault, Fault::Address(why) if why == refused), "{url} {fault:?}");
     }
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
@@ -197,7 +181,7 @@ async fn an_address_that_is_refused_is_not_connected_to() {
 async fn public_only_refuses_private_addresses_and_names_that_lead_to_them() {
     let public = Transport::new(&TransportConfig::default().public_addresses_only()).unwrap();
     for host in ["127.0.0.1:1", "10.0.0.1", "[::1]", "169.254.169.254", "localhost:1", "0x7f.1"] {
-        let fault = public.send(post(&format!("https://{host}/")), LEFT, || {}).await.unwrap_err();
+        let fault = send(&public, post(&format!("https://{host}/"))).await.unwrap_err();
         assert!(matches!(fault, Fault::Address(Refused::NotPublic)), "{host} {fault:?}");
     }
 }
@@ -232,14 +216,14 @@ async fn https_goes_through_the_proxys_tunnel_and_plain_http_to_this_machine_bes
     assert!(!format!("{config:?}").contains("canary"));
     let transport = Transport::new(&config).unwrap();
 
-    let tunnelled = transport.send(post("https://as.example/token"), LEFT, || {});
+    let tunnelled = send(&transport, post("https://as.example/token"));
     let denied = proxy.answer("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n");
     let (answer, seen) = join(tunnelled, denied).await;
     assert!(matches!(answer.unwrap_err(), Fault::NotSent(_)));
     assert!(seen.starts_with("CONNECT as.example:443 HTTP/1.1\r\n"), "{seen}");
     assert!(!seen.contains("canary") && seen.contains("Basic "), "{seen}");
 
-    let beside = transport.send(post(&server.url("/")), LEFT, || {});
+    let beside = send(&transport, post(&server.url("/")));
     let (answer, _) = join(beside, server.json(200, "{}")).await;
     assert_eq!(answer.unwrap().status(), StatusCode::OK);
 }
@@ -295,12 +279,12 @@ fn tls_server(connections: usize) -> (String, std::thread::JoinHandle<usize>) {
 async fn a_certificate_is_refused_until_its_root_is_trusted() {
     let (url, served) = tls_server(2);
     let strict = Transport::new(&TransportConfig::default()).unwrap();
-    let fault = strict.send(post(&url), LEFT, || {}).await.unwrap_err();
+    let fault = send(&strict, post(&url)).await.unwrap_err();
     assert!(matches!(fault, Fault::Untrusted(_)), "{fault:?}");
 
     let pem = format!("-----BEGIN CERTIFICATE-----\n{CERTIFICATE}\n-----END CERTIFICATE-----\n");
     let config = TransportConfig::default().root_certificate_pem(pem.as_bytes()).unwrap();
-    let answer = Transport::new(&config).unwrap().send(post(&url), LEFT, || {}).await.unwrap();
+    let answer = send(&Transport::new(&config).unwrap(), post(&url)).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(served.join().unwrap(), 1, "the first was refused before its request");
 }

@@ -10,7 +10,7 @@ use session_warden::provider::{FailureClass, Registration};
 use session_warden::session::{Adopt, Adopted, State};
 use session_warden::store::{MemoryStore, Phase, Store};
 use session_warden::testing::{
-    Chaos, Double, FakeAuthServer, ManualClock, Reply, ScriptedProvider, Statement,
+    Chaos, Double, FakeAuthServer, ManualClock, Reply, ScriptedProvider, StoreCall,
 };
 use session_warden::token::Tokens;
 use session_warden::{ErrorKind, Supervisor};
@@ -34,7 +34,7 @@ async fn adopted_tokens_are_a_session_without_a_word_to_the_server() {
     let token = world.session.permission_token().await.unwrap();
     assert_eq!((token.expose_secret(), token.epoch(), token.generation()), ("access-own", 1, 1));
     assert_eq!(token.header().unwrap().1, "Bearer access-own");
-    let record = world.store.load(world.session.id()).await.unwrap().unwrap();
+    let record = world.store.load(world.session.id()).await.unwrap().unwrap().record;
     assert_eq!((record.phase, record.lease), (Phase::Active, None));
     assert_eq!(record.credentials.unwrap().authority(), "https://scripted.invalid/");
     assert!(record.due_at.is_some(), "its refresh token's end is to be told");
@@ -129,7 +129,7 @@ async fn an_adoption_during_a_refresh_comes_after_it_and_stands() {
     assert_eq!(adopting.await.unwrap().unwrap(), Adopted::Yes);
     let token = world.session.permission_token().await.unwrap();
     assert_eq!((token.expose_secret(), token.epoch(), token.generation()), ("access-own", 2, 3));
-    let record = world.store.load(world.session.id()).await.unwrap().unwrap();
+    let record = world.store.load(world.session.id()).await.unwrap().unwrap().record;
     assert_eq!((record.epoch, record.generation), (2, 3));
 }
 
@@ -153,14 +153,14 @@ async fn an_adoption_whose_caller_left_before_its_turn_is_not_made() {
 #[tokio::test]
 async fn an_adoption_that_was_begun_ends_without_its_caller_and_its_actor() {
     let mut scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
-    scene.faults.hold(Statement::Claim);
+    scene.faults.hold(StoreCall::Claim);
     let (session, own) = (scene.session.clone(), tokens("own", wall(&scene)));
     let adopting = tokio::spawn(async move { session.adopt(own, Adopt::IfVacant).await });
-    scene.faults.held(Statement::Claim, 1).await;
+    scene.faults.held(StoreCall::Claim, 1).await;
     adopting.abort();
     assert!(Chaos::of(&scene.supervisor).kill_session(scene.session.id()));
     scene.clock.advance(SECOND).await;
-    scene.faults.release(Statement::Claim);
+    scene.faults.release(StoreCall::Claim);
     scene.clock.advance(SECOND).await;
     assert_eq!(scene.token().await.unwrap().expose_secret(), "access-own");
     assert!(scene.news().contains(&EventKind::Established));
@@ -169,7 +169,7 @@ async fn an_adoption_that_was_begun_ends_without_its_caller_and_its_actor() {
 #[tokio::test]
 async fn an_adoption_whose_save_fails_is_served_and_saved_later() {
     let mut scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
-    scene.faults.fail_next(Statement::Commit, 2);
+    scene.faults.fail_next(StoreCall::Commit, 2);
     let own = tokens("own", wall(&scene));
     assert_eq!(scene.session.adopt(own, Adopt::IfVacant).await.unwrap(), Adopted::Yes);
     assert_eq!(scene.token().await.unwrap().expose_secret(), "access-own");
@@ -183,7 +183,7 @@ async fn an_adoption_whose_save_fails_is_served_and_saved_later() {
 #[tokio::test]
 async fn an_adoption_that_cannot_be_claimed_leaves_all_as_it_was() {
     let scene = Scene::established().await;
-    scene.faults.fail_next(Statement::Claim, 1);
+    scene.faults.fail_next(StoreCall::Claim, 1);
     let own = tokens("own", wall(&scene));
     let failed = scene.session.adopt(own, Adopt::Replace).await.unwrap_err();
     assert_eq!((failed.kind(), failed.is_transient()), (ErrorKind::Store, true));
@@ -198,12 +198,12 @@ async fn an_adoption_that_cannot_be_claimed_leaves_all_as_it_was() {
 async fn an_adoption_if_vacant_yields_to_what_another_process_established_meanwhile() {
     let scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
     let other = Scene::start(&scene.store, &scene.clock).await;
-    scene.faults.hold(Statement::Claim);
+    scene.faults.hold(StoreCall::Claim);
     let (session, own) = (scene.session.clone(), tokens("own", wall(&scene)));
     let adopting = tokio::spawn(async move { session.adopt(own, Adopt::IfVacant).await });
-    scene.faults.held(Statement::Claim, 1).await;
+    scene.faults.held(StoreCall::Claim, 1).await;
     let _ = other.session.establish(()).await.unwrap();
-    scene.faults.release(Statement::Claim);
+    scene.faults.release(StoreCall::Claim);
     assert_eq!(adopting.await.unwrap().unwrap(), Adopted::AlreadyThere);
     assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
 }
@@ -233,7 +233,7 @@ async fn adopted_tokens_are_bound_to_the_server_and_refreshed_there_alone() {
     let token = moved.permission_token().await.unwrap();
     assert_eq!(token.expose_secret(), former.expose_secret());
     assert_ne!(moved.refresh().await.unwrap().expose_secret(), former.expose_secret());
-    let record = world.store.load(moved.id()).await.unwrap().unwrap();
+    let record = world.store.load(moved.id()).await.unwrap().unwrap().record;
     let authority = record.credentials.unwrap().authority().to_owned();
     assert_eq!(authority, format!("{}/token", server.url()));
 }
@@ -280,7 +280,7 @@ async fn only_what_is_there_is_exported_also_of_a_lost_session() {
     assert_eq!(closed.kind(), ErrorKind::NotEstablished);
     let scene = Scene::established().await;
     let later = Scene::start(&scene.store, &scene.clock).await;
-    later.faults.fail_always(Statement::Load, true);
+    later.faults.fail_always(StoreCall::Load, true);
     let failed = until(&later.clock, later.session.export_secrets()).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Store);
 }

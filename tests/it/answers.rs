@@ -130,7 +130,7 @@ impl Scene {
     }
 
     async fn stored_refresh_token(&self) -> Option<String> {
-        let record = self.world.store.load(self.world.session.id()).await.unwrap().unwrap();
+        let record = self.world.store.load(self.world.session.id()).await.unwrap().unwrap().record;
         let credentials = record.credentials.unwrap();
         credentials.tokens().refresh_token().map(|token| token.expose_secret().to_owned())
     }

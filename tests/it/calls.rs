@@ -223,7 +223,7 @@ async fn a_session_whose_refresh_token_a_call_ended_ends_with_its_access_token()
     assert_eq!((again.generation().await, again.lost().await), (1, Some(lost)));
     again.clock.advance(HOUR).await;
     assert_eq!(again.failure().await, ErrorKind::SignInAgain(lost));
-    let record = again.store.load(again.session.id()).await.unwrap().unwrap();
+    let record = again.store.load(again.session.id()).await.unwrap().unwrap().record;
     assert_eq!((record.phase, record.lost), (Phase::Lost, Some(lost)));
     assert_eq!(server.count(Endpoint::RefreshToken), 0, "what is known to be dead is not sent");
     let _ = again.sign_in().await.unwrap();
@@ -240,7 +240,7 @@ async fn a_session_that_a_call_ended_serves_no_token_any_more_also_after_a_resta
     let again = world.restarted(&server).await;
     assert_eq!(again.failure().await, ErrorKind::SignInAgain(lost));
     assert!(again.session.try_permission_token().is_none());
-    let record = again.store.load(again.session.id()).await.unwrap().unwrap();
+    let record = again.store.load(again.session.id()).await.unwrap().unwrap().record;
     assert_eq!((record.phase, record.lost), (Phase::Lost, Some(lost)));
     assert_eq!(server.count(Endpoint::RefreshToken), 0);
 }

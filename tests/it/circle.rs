@@ -66,7 +66,7 @@ impl World {
     }
 
     async fn stored(&self) -> std::sync::Arc<session_warden::token::Credentials> {
-        let record = self.store.load(self.session.id()).await.unwrap().unwrap();
+        let record = self.store.load(self.session.id()).await.unwrap().unwrap().record;
         record.credentials.unwrap()
     }
 

@@ -7,7 +7,7 @@ use session_warden::clock::{Clock, Coarse, Now, Sleep};
 use session_warden::policy::WAKES_AT_ONCE;
 use session_warden::session::Adopt;
 use session_warden::store::MemoryStore;
-use session_warden::testing::{ManualClock, ScriptedProvider, Statement};
+use session_warden::testing::{ManualClock, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 
 use crate::scene::Scene;
@@ -71,7 +71,7 @@ async fn a_caller_is_served_before_all_who_are_due_at_a_start_are_looked_at() {
     former.clock.advance(600 * SECOND).await;
 
     let scene = Scene::start(&former.store, &former.clock).await;
-    let looked_at = || scene.faults.count(Statement::Load);
+    let looked_at = || scene.faults.count(StoreCall::Load);
     for device in devices {
         while looked_at() < 10 {
             tokio::task::yield_now().await;

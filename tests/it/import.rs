@@ -7,9 +7,9 @@ use session_warden::clock::Clock;
 use session_warden::error::LostReason;
 use session_warden::event::EventKind;
 use session_warden::policy::{IMPORT_FAILURES, NAMED_REFUSALS, ROWS_AT_ONCE};
-use session_warden::store::{MemoryStore, Phase};
+use session_warden::store::MemoryStore;
 use session_warden::supervisor::ImportReport;
-use session_warden::testing::{Chaos, ManualClock, ScriptedProvider, Statement};
+use session_warden::testing::{Chaos, ManualClock, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 use session_warden::{Error, ErrorKind, Session, SessionKey, Sessions};
 use tokio::task::JoinHandle;
@@ -77,10 +77,10 @@ async fn imported_rows_are_sessions_that_do_not_stay_in_memory() {
     let session = session(&scene.supervisor, "device-0123");
     assert_eq!(access(&session).await, "access-of-device-0123");
     assert_eq!((scene.script.establishes(), scene.script.refreshes()), (0, 0));
-    let asked = scene.faults.count(Statement::Claim);
+    let asked = scene.faults.count(StoreCall::Claim);
     let again = import(&scene, rows(&scene, 500)).await.unwrap();
     assert_eq!(told(&again), (0, 500, 0, 0));
-    assert_eq!(scene.faults.count(Statement::Claim), asked, "nothing is written for them");
+    assert_eq!(scene.faults.count(StoreCall::Claim), asked, "nothing is written for them");
 }
 
 #[tokio::test]
@@ -137,13 +137,13 @@ async fn an_import_during_a_grant_waits_for_it_and_finds_it() {
 #[tokio::test]
 async fn a_grant_during_an_import_of_its_session_stands() {
     let scene = scene().await;
-    scene.faults.hold(Statement::Claim);
+    scene.faults.hold(StoreCall::Claim);
     let importing = importing(&scene, one(&scene));
-    scene.faults.held(Statement::Claim, 1).await;
+    scene.faults.held(StoreCall::Claim, 1).await;
     let granted = scene.session.clone();
     let granting = tokio::spawn(async move { granted.establish(()).await.map(drop) });
     scene.clock.advance(SECOND).await;
-    scene.faults.release(Statement::Claim);
+    scene.faults.release(StoreCall::Claim);
     granting.await.unwrap().unwrap();
     assert_eq!(told(&importing.await.unwrap().unwrap()), (1, 0, 0, 0));
     let token = scene.token().await.unwrap();
@@ -155,11 +155,11 @@ async fn a_grant_during_an_import_of_its_session_stands() {
 async fn an_import_yields_to_what_another_process_established_meanwhile() {
     let scene = scene().await;
     let other = Scene::start(&scene.store, &scene.clock).await;
-    scene.faults.hold(Statement::Claim);
+    scene.faults.hold(StoreCall::Claim);
     let importing = importing(&scene, one(&scene));
-    scene.faults.held(Statement::Claim, 1).await;
+    scene.faults.held(StoreCall::Claim, 1).await;
     let _ = other.session.establish(()).await.unwrap();
-    scene.faults.release(Statement::Claim);
+    scene.faults.release(StoreCall::Claim);
     assert_eq!(told(&importing.await.unwrap().unwrap()), (0, 1, 0, 0));
     assert_eq!(access(&scene.session).await, "access-1");
     // Nor does it take what another process is about to establish.
@@ -179,13 +179,13 @@ async fn whoever_believed_the_session_vacant_finds_the_imported_one() {
     let scene = scene().await;
     assert_eq!(kind(scene.token().await), ErrorKind::NotEstablished);
     // Its slot stays, because somebody waits in it.
-    scene.faults.hold(Statement::Claim);
+    scene.faults.hold(StoreCall::Claim);
     let importing = importing(&scene, one(&scene));
-    scene.faults.held(Statement::Claim, 1).await;
+    scene.faults.held(StoreCall::Claim, 1).await;
     let session = scene.session.clone();
     let waiting = tokio::spawn(async move { session.permission_token().await });
     scene.clock.advance(SECOND).await;
-    scene.faults.release(Statement::Claim);
+    scene.faults.release(StoreCall::Claim);
     assert_eq!(waiting.await.unwrap().unwrap().expose_secret(), "access-of-device");
     assert_eq!(told(&importing.await.unwrap().unwrap()), (1, 0, 0, 0));
 }
@@ -194,10 +194,10 @@ async fn whoever_believed_the_session_vacant_finds_the_imported_one() {
 async fn a_row_that_the_store_refuses_is_named_and_can_be_imported_again() {
     let scene = scene().await;
     for (failing, after) in [
-        (Statement::Load, false),
-        (Statement::Claim, false),
-        (Statement::Commit, false),
-        (Statement::Claim, true),
+        (StoreCall::Load, false),
+        (StoreCall::Claim, false),
+        (StoreCall::Commit, false),
+        (StoreCall::Claim, true),
     ] {
         match after {
             false => scene.faults.fail_next(failing, 1),
@@ -217,7 +217,7 @@ async fn a_row_that_the_store_refuses_is_named_and_can_be_imported_again() {
 #[tokio::test]
 async fn a_row_that_was_written_and_not_acknowledged_is_found_by_everybody() {
     let scene = scene().await;
-    scene.faults.fail_after_writing(Statement::Commit, 1);
+    scene.faults.fail_after_writing(StoreCall::Commit, 1);
     let report = import(&scene, one(&scene)).await.unwrap();
     assert_eq!(told(&report), (0, 0, 1, 0));
     assert_eq!(access(&scene.session).await, "access-of-device");
@@ -249,13 +249,13 @@ async fn one_row_twice_is_one_session() {
 #[tokio::test]
 async fn an_import_into_a_store_that_is_down_stops_early() {
     let scene = scene().await;
-    scene.faults.fail_always(Statement::Load, true);
+    scene.faults.fail_always(StoreCall::Load, true);
     let failed = import(&scene, rows(&scene, 10_000)).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Store);
     let most = u64::from(IMPORT_FAILURES) + ROWS_AT_ONCE as u64;
-    assert!(scene.faults.count(Statement::Load) <= most);
-    scene.faults.fail_always(Statement::Load, false);
-    scene.faults.fail_next(Statement::Load, IMPORT_FAILURES - 1);
+    assert!(scene.faults.count(StoreCall::Load) <= most);
+    scene.faults.fail_always(StoreCall::Load, false);
+    scene.faults.fail_next(StoreCall::Load, IMPORT_FAILURES - 1);
     let report = import(&scene, rows(&scene, 500)).await.unwrap();
     let failed = IMPORT_FAILURES as usize - 1;
     assert_eq!(told(&report), (500 - failed as u64, 0, failed, 0), "a short failure");
@@ -268,15 +268,15 @@ async fn an_import_that_is_dropped_leaves_what_was_imported_and_ends_what_was_be
     scene.clock.advance(SECOND).await;
     assert_eq!(scene.store.len(), 100);
     importing.abort();
-    scene.faults.hold(Statement::Claim);
+    scene.faults.hold(StoreCall::Claim);
     let wall = wall(&scene);
     let more = stream::iter(0..100).map(move |number| row(&format!("more-{number}"), wall));
     let importing = self::importing(&scene, more);
-    scene.faults.held(Statement::Claim, ROWS_AT_ONCE as u64).await;
+    scene.faults.held(StoreCall::Claim, ROWS_AT_ONCE as u64).await;
     importing.abort();
     assert!(Chaos::of(&scene.supervisor).kill_supervisor());
     scene.clock.advance(SECOND).await;
-    scene.faults.release(Statement::Claim);
+    scene.faults.release(StoreCall::Claim);
     scene.clock.advance(SECOND).await;
     assert_eq!(scene.store.len(), 100 + ROWS_AT_ONCE);
     let session = session(&scene.supervisor, "more-0");
@@ -295,10 +295,10 @@ async fn an_import_after_a_shutdown_is_told_so() {
 #[tokio::test]
 async fn an_import_that_was_cut_off_by_a_crash_is_made_good_after_the_lease() {
     let scene = scene().await;
-    scene.faults.hold(Statement::Commit);
+    scene.faults.hold(StoreCall::Commit);
     let importing = importing(&scene, one(&scene));
-    scene.faults.held(Statement::Commit, 1).await;
-    assert_eq!(scene.record().await.phase, Phase::Claimed);
+    scene.faults.held(StoreCall::Commit, 1).await;
+    assert!(scene.record().await.lease.is_some());
     let later = Scene::start(&scene.store, &scene.clock).await;
     let report = import(&later, one(&later)).await.unwrap();
     assert_eq!(report.refused[0].1.kind(), ErrorKind::RetryLater);

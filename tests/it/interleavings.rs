@@ -187,10 +187,10 @@ async fn a_close_that_races_the_answer_of_a_refresh_ends_closed() {
     assert_eq!((world.script.refreshes(), world.script.revocations()), (1, 1));
 }
 
-/// The provider's future never ends: waiters are let go at the budget and 5 s, nobody starts a
-/// second exchange beside it, and at 60 s it is dropped, as ambiguous.
+/// The provider's future never ends: callers wait as long as a call may, nobody starts a second
+/// exchange beside it, and at 70 s it is dropped, as ambiguous.
 #[tokio::test]
-async fn a_provider_future_that_never_ends_is_let_go_and_later_dropped() {
+async fn a_provider_future_that_never_ends_is_waited_for_and_later_dropped() {
     let mut world = established().await;
     world.script.refresh(Reply::Hang);
     let refreshing = world.session.clone();
@@ -198,37 +198,57 @@ async fn a_provider_future_that_never_ends_is_let_go_and_later_dropped() {
     world.script.held(1).await;
     let old = world.session.try_permission_token().unwrap();
     world.session.invalidate(&old);
-    world.clock.advance(14 * SECOND).await;
+    world.clock.advance(29 * SECOND).await;
     assert!(!refreshing.is_finished());
-    world.clock.advance(2 * SECOND).await;
+    world.clock.advance(SECOND).await;
     assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::RetryLater);
-    let error = world.session.permission_token().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RetryLater);
-    assert_eq!(world.session.status().await.unwrap().state, State::InDoubt);
+    let error = world.until(world.session.permission_token()).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::RetryLater, None));
+    assert_eq!(world.session.status().await.unwrap().state, State::Refreshing);
     assert_eq!(world.script.refreshes(), 1);
-    world.clock.advance(45 * SECOND).await;
+    world.clock.advance(10 * SECOND).await;
     assert!(world.happened().await.contains(&EventKind::InDoubt));
     world.clock.advance(30 * SECOND).await;
     assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
     assert_eq!(world.script.refreshes(), 2);
 }
 
-/// The same with a grant: its caller hears that the outcome is not known, and when the answer
-/// comes after all it stands.
+/// The same with a grant: its caller gets `Deadline`, and when the answer comes after all it
+/// stands.
 #[tokio::test]
-async fn a_caller_is_let_go_when_its_grant_is_overdue_and_the_late_answer_stands() {
+async fn the_caller_of_a_slow_grant_gets_a_deadline_and_the_late_answer_stands() {
     let world = world().await;
     world.script.establish(Reply::Hold);
     let establishing = world.session.clone();
     let establishing = tokio::spawn(async move { establishing.establish(()).await });
     world.script.held(1).await;
-    world.clock.advance(16 * SECOND).await;
+    world.clock.advance(30 * SECOND).await;
     let error = establishing.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RetryLater);
-    assert_eq!(error.outcome(), Some(ExchangeOutcome::Ambiguous));
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Deadline, None));
+    assert_eq!(world.session.status().await.unwrap().state, State::Establishing);
     world.script.release();
     world.clock.advance(SECOND).await;
     assert_eq!(world.session.permission_token().await.unwrap().epoch(), 1);
+    assert_eq!(world.script.establishes(), 1);
+}
+
+/// A caller whose time is over gets the token in hand while that lives. The exchange goes on for
+/// whoever asks later.
+#[tokio::test]
+async fn a_caller_whose_time_is_over_gets_the_token_in_hand_or_is_told_to_come_again() {
+    let world = established().await;
+    let refreshing = world.held_refresh().await;
+    world.clock.advance(30 * SECOND).await;
+    assert_eq!(refreshing.await.unwrap().unwrap().generation(), 1);
+    let old = world.session.try_permission_token().unwrap();
+    world.session.invalidate(&old);
+    let error = world.until(world.session.refresh()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert_eq!(error.session(), Some(world.session.id()));
+    world.script.release();
+    world.clock.advance(SECOND).await;
+    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!(world.script.refreshes(), 1);
 }
 
 /// An answer that is lost after the server's grace has passed: a retry at once would be reuse.
@@ -291,7 +311,7 @@ async fn a_lost_answer_to_a_grant_makes_the_former_session_suspect() {
 /// An actor that dies again and again is set aside, and the rest go on.
 #[tokio::test]
 async fn an_actor_that_keeps_dying_is_set_aside_until_its_user_signs_in() {
-    let policy = Policy { wait: Duration::from_secs(600), ..Policy::default() };
+    let policy = Policy { call_timeout: Duration::from_secs(600), ..Policy::default() };
     let provider = ScriptedProvider::new().lifetime(LIFE);
     let mut world = world_of(provider, policy).await;
     let _ = world.session.establish(()).await.unwrap();

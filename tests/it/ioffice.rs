@@ -14,7 +14,7 @@ use session_warden::session::{Revocation, State, Verdict};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{
     Endpoint, ExpiresIn, FakeAuthServer, FakeDialect, FakeLogin, Fault, Faults, FaultyStore,
-    ManualClock, Statement,
+    ManualClock, StoreCall,
 };
 use session_warden::transport::TransportConfig;
 use session_warden::{
@@ -149,13 +149,13 @@ async fn hazard_2_a_rejection_of_a_token_that_was_replaced_refreshes_nothing() {
 async fn hazard_6_a_rotated_refresh_token_is_saved_before_the_new_access_token_is_handed_out() {
     let office = Office::signed_in().await;
     office.clock.advance(HOUR + SECOND).await;
-    office.faults.hold(Statement::Commit);
+    office.faults.hold(StoreCall::Commit);
     let session = office.session.clone();
     let asking = tokio::spawn(async move { session.permission_token().await });
-    office.faults.held(Statement::Commit, 1).await;
+    office.faults.held(StoreCall::Commit, 1).await;
     office.clock.advance(SECOND).await;
     assert!(!asking.is_finished() && office.session.try_permission_token().is_none());
-    office.faults.release(Statement::Commit);
+    office.faults.release(StoreCall::Commit);
     let token = until(&office.clock, asking).await.unwrap().unwrap();
     assert_eq!((token.generation(), office.server.refreshes()), (2, 1));
 }

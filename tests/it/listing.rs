@@ -9,7 +9,7 @@ use session_warden::policy::{LIST_FAILURES, LIST_PAGE};
 use session_warden::provider::FailureClass;
 use session_warden::session::{Adopt, Filter, State};
 use session_warden::store::MemoryStore;
-use session_warden::testing::{ManualClock, Reply, ScriptedProvider, Statement};
+use session_warden::testing::{ManualClock, Reply, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 use session_warden::{Error, ErrorKind, SessionKey, Sessions, Supervisor};
 
@@ -123,7 +123,7 @@ async fn a_list_over_many_pages_is_not_disturbed_by_changes_meanwhile() {
 
 #[tokio::test]
 async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() {
-    let world = world().await;
+    let world = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
     let names = ["active", "closed", "doubt", "establishing", "lost", "refreshing"];
     for name in names {
         let session = session(&world.supervisor, name);
@@ -169,7 +169,8 @@ async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() 
         assert!(listed.next().await.is_none());
     }
     assert_eq!(later.supervisor.snapshot().sessions, 0);
-    // Their holder falls silent.
+    // Their holder falls silent: it does not reach the store.
+    world.faults.fail_always(StoreCall::Renew, true);
     later.clock.advance(21 * SECOND).await;
     let silent = states(&later.supervisor).await;
     assert_eq!((silent[3].1, silent[5].1), (State::Active, State::InDoubt));
@@ -219,12 +220,12 @@ async fn a_session_that_was_never_established_is_listed_only_while_its_grant_run
 #[tokio::test]
 async fn a_page_that_cannot_be_read_is_told_and_read_again_and_a_dead_store_ends_the_list() {
     let scene = Scene::established().await;
-    scene.faults.fail_next(Statement::List, 1);
+    scene.faults.fail_next(StoreCall::List, 1);
     let listed: Vec<_> =
         until(&scene.clock, scene.supervisor.list(Filter::default()).collect()).await;
     let [Err(failed), Ok(status)] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!((failed.kind(), &status.id), (ErrorKind::Store, scene.session.id()));
-    scene.faults.fail_always(Statement::List, true);
+    scene.faults.fail_always(StoreCall::List, true);
     let listed: Vec<_> =
         until(&scene.clock, scene.supervisor.list(Filter::default()).collect()).await;
     assert_eq!(listed.len(), LIST_FAILURES as usize);

@@ -7,9 +7,9 @@ use session_warden::event::{EventKind, Events};
 use session_warden::provider::RevocationReach;
 use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::session::{Adopt, Revocation};
-use session_warden::store::{MemoryStore, Phase, Store};
+use session_warden::store::{MemoryStore, Outcome, Phase, Statement, Store};
 use session_warden::testing::{
-    Endpoint, FakeAuthServer, Fault, Faults, FaultyStore, ManualClock, Reply, Statement,
+    Endpoint, FakeAuthServer, Fault, Faults, FaultyStore, ManualClock, Reply, StoreCall,
 };
 use session_warden::token::Tokens;
 use session_warden::transport::TransportConfig;
@@ -86,7 +86,7 @@ impl Two {
 
     /// The one has new tokens that it cannot save, and the other establishes the session anew.
     async fn owed_and_begun_anew(&mut self) -> PermissionToken {
-        self.one.faults.fail_always(Statement::Commit, true);
+        self.one.faults.fail_always(StoreCall::Commit, true);
         assert_eq!(self.one.session.refresh().await.unwrap().generation(), 2);
         self.anew(&self.other).await;
         assert_eq!((self.server.live_grants(), self.server.count(Endpoint::Revoke)), (2, 0));
@@ -106,7 +106,7 @@ impl Two {
 
     /// The one's tokens come to the store at last.
     async fn pays(&self) {
-        self.one.faults.fail_always(Statement::Commit, false);
+        self.one.faults.fail_always(StoreCall::Commit, false);
         while self.one.supervisor.snapshot().unsaved > 0 {
             self.clock.advance(SECOND).await;
         }
@@ -129,7 +129,7 @@ impl Two {
     }
 
     async fn phase(&self) -> (Phase, u64) {
-        let record = self.store.load(self.one.session.id()).await.unwrap().unwrap();
+        let record = self.store.load(self.one.session.id()).await.unwrap().unwrap().record;
         (record.phase, record.epoch)
     }
 }
@@ -187,7 +187,7 @@ async fn a_server_that_does_not_answer_holds_a_late_answers_callers_for_the_budg
 #[tokio::test]
 async fn tokens_that_were_owed_when_their_session_was_closed_are_revoked() {
     let two = Two::start(RevocationReach::Unknown).await;
-    two.one.faults.fail_always(Statement::Commit, true);
+    two.one.faults.fail_always(StoreCall::Commit, true);
     assert_eq!(two.one.session.refresh().await.unwrap().generation(), 2);
     let down = Fault::Status { code: 500, retry_after: None, body: None };
     two.server.fail_next(Endpoint::Revoke, down);
@@ -228,10 +228,10 @@ async fn tokens_of_a_former_grant_are_revoked_where_that_ends_them_alone_and_the
 #[tokio::test]
 async fn tokens_that_are_owed_before_a_grant_are_told_of_before_it_is_claimed() {
     let two = Two::start(RevocationReach::OneGrant).await;
-    two.one.faults.fail_always(Statement::Commit, true);
+    two.one.faults.fail_always(StoreCall::Commit, true);
     assert_eq!(two.one.session.refresh().await.unwrap().generation(), 2);
     two.anew(&two.other).await;
-    two.one.faults.fail_always(Statement::Commit, false);
+    two.one.faults.fail_always(StoreCall::Commit, false);
     two.server.fail_next(Endpoint::Revoke, Fault::HoldBeforeProcessing);
     let session = two.one.session.clone();
     let granted = tokio::spawn(async move { session.establish(Password::new("ada", "ok")).await });
@@ -251,7 +251,8 @@ async fn tokens_of_a_session_that_was_forgotten_meanwhile_are_reported_and_not_r
     let mut callers = scene.callers(1).await;
     scene.script.held(1).await;
     scene.news();
-    assert!(scene.store.delete(scene.session.id()).await.unwrap());
+    let deleted = scene.store.apply(scene.session.id(), Statement::Delete).await.unwrap();
+    assert!(matches!(deleted, Outcome::Done(_)));
     scene.script.release();
     until(&scene.clock, callers.join_next()).await.unwrap().unwrap().unwrap_err();
     assert_eq!((scene.news(), scene.script.revocations()), (vec![EventKind::Orphaned], 0));
@@ -260,14 +261,15 @@ async fn tokens_of_a_session_that_was_forgotten_meanwhile_are_reported_and_not_r
 #[tokio::test]
 async fn tokens_that_somebody_adopts_too_late_are_still_that_bodys_own() {
     let mut scene = Scene::established().await;
-    scene.faults.hold(Statement::Commit);
+    scene.faults.hold(StoreCall::Commit);
     let session = scene.session.clone();
     let tokens = Tokens::new(()).access("access", None).refresh("refresh", None);
     let adopting = tokio::spawn(async move { session.adopt(tokens, Adopt::Replace).await });
     scene.clock.advance(Duration::ZERO).await;
-    assert_eq!(scene.record().await.phase, Phase::Claimed);
-    assert!(scene.store.delete(scene.session.id()).await.unwrap());
-    scene.faults.release(Statement::Commit);
+    assert!(scene.record().await.lease.is_some());
+    let deleted = scene.store.apply(scene.session.id(), Statement::Delete).await.unwrap();
+    assert!(matches!(deleted, Outcome::Done(_)));
+    scene.faults.release(StoreCall::Commit);
     let late = until(&scene.clock, adopting).await.unwrap().unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Superseded);
     assert_eq!((scene.news(), scene.script.revocations()), (vec![], 0));

@@ -18,7 +18,7 @@ use session_warden::session::{Adopt, Filter, Revocation, Verdict};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{
     CrashPoint, CrashPoints, Fate, FaultyStore, ManualClock, Reply, Script, ScriptedProvider,
-    Statement,
+    StoreCall,
 };
 use session_warden::token::Tokens;
 use session_warden::{ErrorKind, Session, Sessions, Supervisor};
@@ -53,7 +53,7 @@ where
         let begun = self.clock.now().boot;
         let got = until(&self.clock, asked).await;
         let took = self.clock.now().boot.since(begun);
-        assert!(took <= Policy::default().wait + SECOND, "{call} took {took:?}");
+        assert!(took <= Policy::default().call_timeout + SECOND, "{call} took {took:?}");
         got
     }
 
@@ -195,7 +195,7 @@ async fn claimed(clock: &ManualClock) -> MemoryStore {
     let store = MemoryStore::new();
     let other = Scene::start(&store, clock).await;
     let _ = other.session.establish(()).await.unwrap();
-    for statement in [Statement::Settle, Statement::Commit] {
+    for statement in [StoreCall::Settle, StoreCall::Commit] {
         other.faults.fail_always(statement, true);
     }
     other.script.refresh(Reply::Hang);
@@ -207,8 +207,16 @@ async fn claimed(clock: &ManualClock) -> MemoryStore {
 
 #[tokio::test]
 async fn a_store_that_panics_in_any_statement_wedges_no_session() {
-    let of_start = [Statement::SealWith, Statement::SealedWith, Statement::Reseal];
-    for statement in Statement::ALL.into_iter().filter(|asked| !of_start.contains(asked)) {
+    // The first three are asked at the start, and the others in cases of their own.
+    let others = [
+        StoreCall::Prepare,
+        StoreCall::KeyRing,
+        StoreCall::Reseal,
+        StoreCall::Renew,
+        StoreCall::Lose,
+        StoreCall::Restore,
+    ];
+    for statement in StoreCall::ALL.into_iter().filter(|asked| !others.contains(asked)) {
         for often in Often::BOTH {
             let what = format!("{statement:?} panics {often:?}");
             let clock = ManualClock::new();
@@ -231,16 +239,47 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
             faults.panic_always(statement, false);
             script.clear();
             bench.is_well(&what).await;
-            if statement == Statement::Changes {
+            if statement == StoreCall::Changes {
                 assert!(faults.count(statement) > 1, "{what}: it is asked again");
             }
         }
     }
 }
 
+/// What a store is asked while a request is open, and when an API calls a session dead.
+#[tokio::test]
+async fn a_store_that_panics_when_a_claim_is_renewed_or_a_session_lost_costs_no_answer() {
+    let (clock, faulty) = (ManualClock::new(), FaultyStore::new(MemoryStore::new()));
+    let faults = faulty.faults();
+    let provider: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
+    let script = provider.script();
+    let builder = Supervisor::builder().clock(clock.clone()).store(faulty);
+    let supervisor = builder.provider("p", provider).start().await.unwrap();
+    let bench = Bench::<ScriptedProvider>::new(&clock, supervisor);
+    let _ = bench.session.establish(()).await.unwrap();
+    faults.panic_always(StoreCall::Renew, true);
+    faults.panic_always(StoreCall::Lose, true);
+    script.refresh(Reply::Hold);
+    let session = bench.session.clone();
+    let refreshing = tokio::spawn(async move { session.refresh().await });
+    script.held(1).await;
+    clock.advance(12 * SECOND).await;
+    assert!(faults.count(StoreCall::Renew) >= 2);
+    script.release();
+    let token = refreshing.await.unwrap().unwrap();
+    let (mut gone, ()) = http::Response::new(()).into_parts();
+    gone.status = http::StatusCode::GONE;
+    assert_eq!(bench.session.rejected(&token, &gone, b""), Verdict::Forward);
+    clock.advance(SECOND).await;
+    assert_eq!(faults.count(StoreCall::Lose), 1);
+    bench.session.permission_token().await.unwrap_err();
+    faults.panic_always(StoreCall::Renew, false);
+    bench.is_well("after both").await;
+}
+
 #[tokio::test]
 async fn a_store_that_panics_at_the_start_is_refused() {
-    for statement in [Statement::SealWith, Statement::SealedWith] {
+    for statement in [StoreCall::Prepare, StoreCall::KeyRing] {
         let faulty = FaultyStore::new(MemoryStore::new());
         let faults = faulty.faults();
         faults.panic_next(statement, 1);
@@ -253,7 +292,7 @@ async fn a_store_that_panics_at_the_start_is_refused() {
 
 #[tokio::test]
 async fn a_store_that_panics_in_a_background_look_is_looked_at_again() {
-    for statement in [Statement::Due, Statement::Changes] {
+    for statement in [StoreCall::Due, StoreCall::Changes] {
         let scene = Scene::start_with(&MemoryStore::new(), &ManualClock::new(), |faults| {
             faults.panic_always(statement, true);
         })

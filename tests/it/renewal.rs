@@ -77,7 +77,7 @@ async fn a_thousand_callers_who_ensure_a_session_share_one_grant_and_its_token()
     }
     assert_eq!(secret(world.session.permission_token().await), "access-1");
     assert_eq!((world.exchanged(), world.script.most_at_once()), ((1, 0), 1));
-    let record = world.store.load(world.session.id()).await.unwrap().unwrap();
+    let record = world.store.load(world.session.id()).await.unwrap().unwrap().record;
     assert_eq!((record.epoch, record.generation), (1, 1));
 }
 
@@ -205,7 +205,7 @@ async fn what_is_minted_for_a_caller_who_has_gone_is_kept() {
     world.script.release();
     world.clock.advance(Duration::ZERO).await;
     assert_eq!(world.session.try_permission_token().unwrap().expose_secret(), "access-1");
-    let record = world.store.load(world.session.id()).await.unwrap().unwrap();
+    let record = world.store.load(world.session.id()).await.unwrap().unwrap().record;
     assert_eq!((record.epoch, record.generation), (1, 1));
 }
 

@@ -6,7 +6,7 @@ use futures_util::{FutureExt, StreamExt};
 use session_warden::event::{EventKind, Events};
 use session_warden::store::{MemoryStore, Record, Store};
 use session_warden::testing::{
-    Faults, FaultyStore, ManualClock, Script, ScriptedProvider, Statement,
+    Faults, FaultyStore, ManualClock, Script, ScriptedProvider, StoreCall,
 };
 use session_warden::{Error, ErrorKind, PermissionToken, Session, Supervisor};
 use tokio::task::JoinSet;
@@ -65,7 +65,7 @@ impl Scene {
     /// With `access-2` served and not saved: no commit succeeds until the faults say so.
     pub async fn owed() -> Self {
         let mut scene = Self::expired().await;
-        scene.faults.fail_always(Statement::Commit, true);
+        scene.faults.fail_always(StoreCall::Commit, true);
         assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
         assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
         scene
@@ -87,7 +87,7 @@ impl Scene {
     }
 
     pub async fn record(&self) -> Record {
-        self.store.load(self.session.id()).await.unwrap().unwrap()
+        self.store.load(self.session.id()).await.unwrap().unwrap().record
     }
 
     /// Generation and refresh token in the store.

@@ -10,7 +10,7 @@ use session_warden::provider::Registration;
 use session_warden::session::{Adopt, Revocation};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{
-    Chaos, Faults, FaultyStore, ManualClock, Reply, Script, ScriptedProvider, Statement,
+    Chaos, Faults, FaultyStore, ManualClock, Reply, Script, ScriptedProvider, StoreCall,
 };
 use session_warden::token::Tokens;
 use session_warden::{Error, ErrorKind, Session, SessionKey, Supervisor};
@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::scene::Scene;
 use crate::support::{LIFE, SECOND, key, session, until};
 
-/// Far below [`Policy::wait`], and far above what telling at once takes.
+/// Far below [`Policy::call_timeout`], and far above what telling at once takes.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 type Told = Result<(), (ErrorKind, Option<ExchangeOutcome>)>;
@@ -78,7 +78,7 @@ async fn what_ends_a_session_and_is_queued_is_carried_out_while_a_shutdown_waits
     assert!(until(&scene.clock, stopping).await.unwrap().is_clean());
     assert_eq!(revoking.await.unwrap().unwrap(), Revocation::AtServer);
     assert_eq!(forgetting.await.unwrap(), Ok(()));
-    assert_eq!((scene.script.revocations(), scene.faults.count(Statement::Delete)), (1, 1));
+    assert_eq!((scene.script.revocations(), scene.faults.count(StoreCall::Delete)), (1, 1));
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn what_a_shutdown_did_not_get_to_is_refused_at_its_end() {
     assert_eq!(revoking.await.unwrap(), Err(unsent));
     scene.script.release();
     scene.clock.advance(60 * SECOND).await;
-    assert_eq!((scene.script.revocations(), scene.faults.count(Statement::Close)), (0, 0));
+    assert_eq!((scene.script.revocations(), scene.faults.count(StoreCall::Close)), (0, 0));
 }
 
 #[tokio::test]
@@ -196,9 +196,9 @@ impl Host {
             Runs::Refresh => script.refresh(Reply::Hang),
             Runs::Grant => script.establish(Reply::Hang),
             Runs::Revocation => script.revoke(Reply::Hang),
-            Runs::Close => self.faults.hold(Statement::Close),
-            Runs::Forget => self.faults.hold(Statement::Delete),
-            Runs::Adoption => self.faults.hold(Statement::Claim),
+            Runs::Close => self.faults.hold(StoreCall::Close),
+            Runs::Forget => self.faults.hold(StoreCall::Delete),
+            Runs::Adoption => self.faults.hold(StoreCall::Claim),
         }
         let outcome = elsewhere(move || async move {
             match runs {
@@ -213,9 +213,9 @@ impl Host {
         });
         self.runtime.block_on(async {
             match runs {
-                Runs::Close => self.faults.held(Statement::Close, 1).await,
-                Runs::Forget => self.faults.held(Statement::Delete, 1).await,
-                Runs::Adoption => self.faults.held(Statement::Claim, 1).await,
+                Runs::Close => self.faults.held(StoreCall::Close, 1).await,
+                Runs::Forget => self.faults.held(StoreCall::Delete, 1).await,
+                Runs::Adoption => self.faults.held(StoreCall::Claim, 1).await,
                 Runs::NothingYet
                 | Runs::Nothing
                 | Runs::Refresh

@@ -12,7 +12,7 @@ use session_warden::session::{Revocation, State, Verdict};
 use session_warden::store::{MemoryStore, Store};
 use session_warden::testing::{
     Endpoint, ExpiresIn, FakeAuthServer, FakeDialect, Fault, Faults, FaultyStore, ManualClock,
-    Statement,
+    StoreCall,
 };
 use session_warden::transport::TransportConfig;
 use session_warden::{ErrorKind, PermissionToken, Session, Sessions, Supervisor};
@@ -87,7 +87,7 @@ impl World {
 
     /// The refresh token in the store.
     async fn stored(&self) -> String {
-        let record = self.store.load(self.session.id()).await.unwrap().unwrap();
+        let record = self.store.load(self.session.id()).await.unwrap().unwrap().record;
         let credentials = record.credentials.unwrap();
         credentials.tokens().refresh_token().unwrap().expose_secret().to_owned()
     }
@@ -286,15 +286,15 @@ async fn hazard_2_a_late_401_for_a_token_that_was_replaced_makes_no_refresh() {
 async fn hazard_6_the_new_refresh_token_is_saved_before_the_new_token_is_handed_out() {
     let world = signed_in().await;
     let former = world.stored().await;
-    world.faults.hold(Statement::Commit);
+    world.faults.hold(StoreCall::Commit);
     let session = world.session.clone();
     let refreshing = tokio::spawn(async move { session.refresh().await });
-    world.faults.held(Statement::Commit, 1).await;
+    world.faults.held(StoreCall::Commit, 1).await;
     assert_eq!(world.server.refreshes(), 1);
     assert!(!refreshing.is_finished());
     assert_eq!(world.token().await.generation(), 1);
     assert_eq!(world.stored().await, former);
-    world.faults.release(Statement::Commit);
+    world.faults.release(StoreCall::Commit);
     assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
     assert!(world.server.is_active(&world.stored().await));
 }

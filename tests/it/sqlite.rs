@@ -1,12 +1,13 @@
 //! Sessions in a file.
 
-mod bed;
+pub mod bed;
 mod changes;
 mod damage;
 mod faults;
 mod model;
 mod resealing;
 mod restart;
+mod rewritten;
 mod sealing;
 mod sessions;
 mod shared;

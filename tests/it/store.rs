@@ -3,20 +3,23 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::task::{Context, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use session_warden::SessionKey;
-use session_warden::clock::{BootTime, Clock};
+use session_warden::clock::{Clock, Now};
+use session_warden::error::LostReason;
 use session_warden::key::{ProviderName, SessionId};
+use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
-    Attempt, Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent,
-    Listed, MemoryStore, Owner, Record, Resealed, Settle, SettleTo, Settled, Store, StoreError,
-    StoreErrorKind, TakeOver,
+    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Filter,
+    Intent, Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, Renew, Resealed, Restore,
+    Settle, SettleTo, Statement, Store, StoreContext, StoreError, StoreErrorKind, Stored, TakeOver,
 };
-use session_warden::testing::{FaultyStore, ManualClock, Statement, store_suite};
+use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
 use session_warden::token::{Credentials, Tokens};
 
 mod memory {
@@ -40,7 +43,7 @@ mod faulty_without_faults {
 #[tokio::test]
 async fn the_suite_runs_as_a_whole_under_any_harness() {
     store_suite::run(|| async { MemoryStore::new() }).await;
-    assert!(store_suite::NAMES.len() >= 59, "cases are not to be lost");
+    assert!(store_suite::NAMES.len() >= 101, "cases are not to be lost");
 }
 
 #[tokio::test]
@@ -50,116 +53,222 @@ async fn a_case_that_does_not_exist_is_not_passed() {
 }
 
 #[tokio::test]
-async fn every_statement_arrives_through_every_wrapper() {
+async fn every_call_arrives_through_every_wrapper() {
     let plain = Recording::default();
     ask_all(&plain, "plain").await;
     let shared = Arc::new(Recording::default());
     ask_all(&Arc::clone(&shared), "shared").await;
-    assert_eq!(shared.asked(), Statement::ALL);
+    assert_eq!(shared.asked(), StoreCall::ALL);
     let dynamic: Arc<dyn Store> = Arc::<Recording>::clone(&shared);
     ask_all(&dynamic, "dynamic").await;
-    assert_eq!(shared.asked(), [Statement::ALL, Statement::ALL].concat());
+    assert_eq!(shared.asked(), [StoreCall::ALL, StoreCall::ALL].concat());
     let inner = Arc::new(Recording::default());
     let faulty = FaultyStore::new(Arc::clone(&inner));
     ask_all(&faulty, "faulty").await;
-    assert_eq!(inner.asked(), Statement::ALL);
-    for statement in Statement::ALL {
-        assert_eq!(faulty.faults().count(statement), 1, "{statement:?}");
+    assert_eq!(inner.asked(), StoreCall::ALL);
+    for call in StoreCall::ALL {
+        assert_eq!(faulty.faults().count(call), 1, "{call:?}");
     }
 }
 
 #[tokio::test]
+async fn reading_many_arrives_as_one_call_but_at_a_store_with_faults() {
+    let ids = [id(), id(), id()];
+    let inner = Arc::new(Recording::default());
+    let dynamic: Arc<dyn Store> = Arc::<Recording>::clone(&inner);
+    // The recording reads many at once, and says so by failing.
+    let read = Arc::new(dynamic).load_many(&ids).await;
+    assert!(read.len() == 3 && read.iter().all(Result::is_err), "{read:?}");
+    assert!(inner.asked().is_empty());
+    // Each record may fail by itself.
+    let faulty = FaultyStore::new(Arc::clone(&inner));
+    faulty.faults().fail_next(StoreCall::Load, 1);
+    let read = faulty.load_many(&ids).await;
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(inner.asked(), [StoreCall::Load, StoreCall::Load]);
+}
+
+#[tokio::test]
 async fn a_fault_is_of_its_statement_alone_and_as_often_as_was_said() {
-    for failed in Statement::ALL {
+    for failed in StoreCall::ALL {
         let inner = Arc::new(Recording::default());
         let store = FaultyStore::new(Arc::clone(&inner));
         let faults = store.faults();
         faults.fail_next(failed, 2);
         for round in 0..3 {
-            for (statement, done) in ask(&store).await {
-                assert_eq!(done, statement != failed || round == 2, "{failed:?} {statement:?}");
+            for (call, done) in ask(&store).await {
+                assert_eq!(done, call != failed || round == 2, "{failed:?} {call:?}");
             }
         }
         faults.fail_always(failed, true);
         assert_eq!(ask(&store).await.iter().filter(|(_, done)| !done).count(), 1);
         faults.fail_always(failed, false);
         assert!(ask(&store).await.iter().all(|(_, done)| *done));
-        let undone = inner.asked().iter().filter(|statement| **statement == failed).count();
+        let undone = inner.asked().iter().filter(|call| **call == failed).count();
         assert_eq!((undone, faults.count(failed)), (2, 5), "{failed:?} is failed undone");
         faults.fail_after_writing(failed, 1);
         assert_eq!(ask(&store).await.iter().filter(|(_, done)| !done).count(), 1);
-        let done = inner.asked().iter().filter(|statement| **statement == failed).count();
+        let done = inner.asked().iter().filter(|call| **call == failed).count();
         assert_eq!(done, 3, "{failed:?} is done, and its answer lost");
         assert!(ask(&store).await.iter().all(|(_, done)| *done));
     }
 }
 
 #[tokio::test]
-async fn a_held_statement_is_neither_done_nor_answered_before_its_release() {
+async fn a_held_call_is_neither_done_nor_answered_before_its_release() {
     let inner = Arc::new(Recording::default());
     let store = FaultyStore::new(Arc::clone(&inner));
     let faults = store.faults();
-    faults.hold(Statement::Load);
+    faults.hold(StoreCall::Load);
     let id = id();
     let mut load = pin!(store.load(&id));
     assert!(poll(load.as_mut()).is_none());
-    faults.held(Statement::Load, 1).await;
-    assert!(store.delete(&id).await.unwrap(), "the others go on");
-    assert_eq!((inner.asked(), faults.count(Statement::Load)), (vec![Statement::Delete], 1));
-    faults.release(Statement::Load);
+    faults.held(StoreCall::Load, 1).await;
+    assert!(store.apply(&id, Statement::Delete).await.is_ok(), "the others go on");
+    assert_eq!((inner.asked(), faults.count(StoreCall::Load)), (vec![StoreCall::Delete], 1));
+    faults.release(StoreCall::Load);
     assert!(load.await.unwrap().is_none());
     assert!(store.load(&id).await.unwrap().is_none(), "it holds no more");
     // One that is dropped while it is held is not done.
-    faults.hold(Statement::Load);
+    faults.hold(StoreCall::Load);
     assert!(poll(pin!(store.load(&id)).as_mut()).is_none());
-    faults.release(Statement::Load);
-    assert_eq!(inner.asked(), [Statement::Delete, Statement::Load, Statement::Load]);
+    faults.release(StoreCall::Load);
+    assert_eq!(inner.asked(), [StoreCall::Delete, StoreCall::Load, StoreCall::Load]);
+}
+
+#[tokio::test]
+async fn a_store_in_memory_says_what_it_forgot_of_the_changes() {
+    let store = MemoryStore::new();
+    for owner in [1, 2] {
+        store.presence(Owner(owner), Presence::Register).await.unwrap();
+    }
+    grow(&store).await;
+    let old = cursor(&store).await;
+    for _ in 0..MEMORY_NEWS {
+        grow(&store).await;
+    }
+    let all = store.changes(Some(&old), MEMORY_NEWS * 2).await.unwrap().unwrap();
+    assert_eq!((all.news.map(|news| news.len()), all.more), (Some(MEMORY_NEWS), false));
+    grow(&store).await;
+    let forgotten = store.changes(Some(&old), MEMORY_NEWS * 2).await.unwrap().unwrap();
+    assert_eq!((forgotten.news, forgotten.more), (None, false));
+    assert_eq!(forgotten.cursor, cursor(&store).await, "it is read on from there");
+    // One of another store is not taken for one of this.
+    let other = MemoryStore::new();
+    let ahead = other.changes(Some(&forgotten.cursor), 10).await.unwrap().unwrap();
+    assert!(ahead.news.is_none());
+}
+
+#[tokio::test]
+async fn a_store_in_memory_answers_when_there_is_something_to_tell_to_another() {
+    let store = MemoryStore::new();
+    store.presence(Owner(1), Presence::Register).await.unwrap();
+    let first = cursor(&store).await;
+    let mut waiting = pin!(store.changes(Some(&first), 10));
+    grow(&store).await;
+    assert!(poll(waiting.as_mut()).is_none(), "nobody else is there to be told");
+    store.presence(Owner(2), Presence::Register).await.unwrap();
+    let told = grow(&store).await;
+    let changes = waiting.await.unwrap().unwrap();
+    let news: Vec<_> = changes.news.unwrap().iter().map(|news| news.of.version).collect();
+    assert_eq!(news, [told.version]);
+}
+
+async fn cursor(store: &MemoryStore) -> Cursor {
+    store.changes(None, 1).await.unwrap().unwrap().cursor
+}
+
+/// One more grant of the session.
+async fn grow(store: &MemoryStore) -> Done {
+    let found = store.load(&id()).await.unwrap();
+    let epoch = found.map(|found| found.record.epoch);
+    let claim = Claim { id: ClaimId(fastrand::u64(..)), epoch, ..claim() };
+    let claim = Claim { intent: Intent::Establish, ..claim };
+    let claimed = done(store.apply(&id(), Statement::Claim(claim)).await);
+    let attempt = Attempt { base: claimed.generation, fence: claimed.fence, claim: claim.id };
+    let commit = Commit { intent: claim.intent, epoch: claimed.epoch, attempt, ..commit() };
+    done(store.apply(&id(), Statement::Commit(commit)).await)
+}
+
+fn done(outcome: Result<Outcome, StoreError>) -> Done {
+    match outcome {
+        Ok(Outcome::Done(done)) => done,
+        other => panic!("it is not done: {other:?}"),
+    }
 }
 
 fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
-        std::task::Poll::Ready(done) => Some(done),
-        std::task::Poll::Pending => None,
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
     }
 }
 
 /// Asks everything once, and looks whether the answers are those of [`Recording`].
 async fn ask_all(store: &dyn Store, name: &str) {
-    for (statement, done) in ask(store).await {
-        assert!(done, "{name}: {statement:?} has another answer");
+    for (call, done) in ask(store).await {
+        assert!(done, "{name}: {call:?} has another answer");
     }
 }
 
-async fn ask(store: &dyn Store) -> Vec<(Statement, bool)> {
-    let (id, at) = (id(), ManualClock::new().now());
-    let attempt = Attempt { base: 1, fence: 2 };
-    let (owner, intent) = (Owner(1), Intent::Refresh);
-    let claim = Claim { owner, intent, epoch: 1, generation: 1, at, lease: Duration::ZERO };
-    let tokens = Tokens::new(Arc::from("null"));
-    let credentials = Arc::new(Credentials::new(tokens, "a", "c"));
-    let commit = Commit { intent, epoch: 1, attempt, credentials, due_at: None };
-    let settle = Settle { epoch: 1, attempt, to: SettleTo::Before, retry_at: None };
-    let take = TakeOver { fence: 2, at, retry_at: None };
-    let close = Close { generation: 1, at };
-    let due = Due { at: SystemTime::UNIX_EPOCH, id: id.clone() };
-    let filter = Filter::default();
-    let answers = [
-        matches!(store.load(&id).await, Ok(None)),
-        matches!(store.claim(&id, claim).await, Ok(Claimed::Granted { fence: 77 })),
-        matches!(store.commit(&id, commit).await, Ok(Committed::Busy)),
-        matches!(store.settle(&id, settle).await, Ok(Settled::Moved)),
-        matches!(store.take_over(&id, take).await, Ok(true)),
-        matches!(store.close(&id, close).await, Ok(Closed::Done { generation: 78 })),
-        matches!(store.outbox(&id, 1).await, Ok(())),
-        store.due(Some(&due), 3).await.is_ok_and(|found| found == [due.clone()]),
+async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
+    let id = id();
+    let due = Due { at: now().wall, id: id.clone() };
+    let (filter, cursor) = (Filter::default(), Cursor([4].as_slice().into()));
+    let mut answers = vec![matches!(store.load(&id).await, Ok(None))];
+    for (number, statement) in (0..).zip(statements()) {
+        let done = store.apply(&id, statement).await;
+        answers.push(matches!(done, Ok(Outcome::Done(Done { version, .. })) if version == number));
+    }
+    let context = StoreContext::new(ring(), Arc::new(ManualClock::new()));
+    answers.extend([
+        store.due(Some(&due), 3).await.is_ok_and(|page| page.due == [due.clone()]),
         store.list(&filter, Some(&id), 3).await.is_ok_and(|listed| listed.is_empty()),
-        matches!(store.delete(&id).await, Ok(true)),
         store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
-        matches!(store.changes(Some(4), 3).await, Ok(Some(Changes { mark: 79, of: None }))),
-        store.seal_with(&KeyRing::new(1, MasterKey::from([1; 32]))).is_ok(),
-        store.sealed_with().is_some(),
-    ];
-    Statement::ALL.into_iter().zip(answers).collect()
+        matches!(store.changes(Some(&cursor), 3).await, Ok(Some(Changes { more: true, .. }))),
+        store.presence(Owner(1), Presence::Renew).await.is_ok(),
+        store.prepare(&context).is_ok(),
+        store.key_ring().is_some(),
+    ]);
+    StoreCall::ALL.into_iter().zip(answers).collect()
+}
+
+/// One of each, in the order of [`StoreCall::ALL`].
+fn statements() -> [Statement; 9] {
+    let (epoch, generation, version) = (1, 1, 2);
+    let Commit { attempt, credentials, ends, .. } = commit();
+    let settle = Settle { epoch, attempt, to: SettleTo::Before, retry_in: None };
+    let (hold, hold_of_dead) = (SECOND, Duration::ZERO);
+    let close = Close { generation, claim: ClaimId(3), owner: Owner(1), lease: SECOND };
+    [
+        Statement::Claim(claim()),
+        Statement::Renew(Renew { claim: ClaimId(3), lease: SECOND }),
+        Statement::Commit(commit()),
+        Statement::Settle(settle),
+        Statement::TakeOver(TakeOver {
+            claim: ClaimId(3),
+            hold,
+            hold_of_dead,
+            hold_back: hold_of_dead,
+        }),
+        Statement::Close(close),
+        Statement::Lose(Lose { epoch, generation, reason: LostReason::Revoked }),
+        Statement::Restore(Restore { version, epoch, generation, attempt, credentials, ends }),
+        Statement::Delete,
+    ]
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn claim() -> Claim {
+    let (id, owner, intent) = (ClaimId(3), Owner(1), Intent::Refresh);
+    Claim { id, replaces: None, owner, intent, epoch: Some(1), generation: 1, lease: SECOND }
+}
+
+fn commit() -> Commit {
+    let attempt = Attempt { base: 1, fence: 2, claim: ClaimId(3) };
+    let credentials = Arc::new(Credentials::new(Tokens::new(Arc::from("null")), "a", "c"));
+    Commit { intent: Intent::Refresh, epoch: 1, attempt, credentials, ends: Ends::default() }
 }
 
 fn id() -> SessionId {
@@ -167,67 +276,72 @@ fn id() -> SessionId {
     SessionId::new(ProviderName::new("provider").unwrap(), key)
 }
 
+fn now() -> Now {
+    ManualClock::new().now()
+}
+
+fn ring() -> KeyRing {
+    KeyRing::new(1, MasterKey::from([1; 32]))
+}
+
 /// Writes down what it is asked. What it is asked with must be what [`ask`] asks with.
 #[derive(Default)]
-struct Recording(Mutex<Vec<Statement>>);
+struct Recording(Mutex<Vec<StoreCall>>);
 
 impl Recording {
-    fn asked(&self) -> Vec<Statement> {
+    fn asked(&self) -> Vec<StoreCall> {
         self.0.lock().unwrap().clone()
     }
 
-    fn answer<T>(&self, statement: Statement, expected: bool, answer: T) -> Result<T, StoreError> {
-        self.0.lock().unwrap().push(statement);
+    fn answer<T>(&self, call: StoreCall, expected: bool, answer: T) -> Result<T, StoreError> {
+        self.0.lock().unwrap().push(call);
         if expected { Ok(answer) } else { Err(StoreError::new(StoreErrorKind::Corrupt)) }
     }
 }
 
 #[async_trait]
 impl Store for Recording {
-    fn seal_with(&self, _: &KeyRing) -> Result<(), StoreError> {
-        self.answer(Statement::SealWith, true, ())
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        self.answer(StoreCall::Prepare, context.clock.now() == now(), ())
     }
 
-    fn sealed_with(&self) -> Option<KeyRing> {
-        let ring = KeyRing::new(1, MasterKey::from([1; 32]));
-        self.answer(Statement::SealedWith, true, ring).ok()
+    fn key_ring(&self) -> Option<KeyRing> {
+        self.answer(StoreCall::KeyRing, true, ring()).ok()
     }
 
-    async fn load(&self, asked: &SessionId) -> Result<Option<Record>, StoreError> {
-        self.answer(Statement::Load, *asked == id(), None)
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        let expected = (owner, presence) == (Owner(1), Presence::Renew);
+        self.answer(StoreCall::Presence, expected, ())
     }
 
-    async fn claim(&self, asked: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
-        let expected = *asked == id() && claim.owner == Owner(1);
-        self.answer(Statement::Claim, expected, Claimed::Granted { fence: 77 })
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        let page = Resealed { done: 1, passed_over: 2, ended: false };
+        self.answer(StoreCall::Reseal, limit == 3, page)
     }
 
-    async fn commit(&self, asked: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        let expected = *asked == id() && commit.attempt.fence == 2;
-        self.answer(Statement::Commit, expected, Committed::Busy)
+    async fn load(&self, asked: &SessionId) -> Result<Option<Stored>, StoreError> {
+        self.answer(StoreCall::Load, *asked == id(), None)
     }
 
-    async fn settle(&self, asked: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        let expected = *asked == id() && settle.to == SettleTo::Before;
-        self.answer(Statement::Settle, expected, Settled::Moved)
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        ids.iter().map(|_| Err(StoreError::new(StoreErrorKind::Full))).collect()
     }
 
-    async fn take_over(&self, asked: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        let expected = *asked == id() && take.at.boot == BootTime::new(ManualClock::START_BOOT);
-        self.answer(Statement::TakeOver, expected, true)
+    /// Each is done, and its version is its number.
+    async fn apply(&self, asked: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        let same = |(_, one): &(u64, Statement)| format!("{one:?}") == format!("{statement:?}");
+        let found = (0..).zip(statements()).find(same);
+        let version = found.as_ref().map_or(u64::MAX, |(number, _)| *number);
+        let (epoch, generation, fence) = (1, 1, 2);
+        let (phase, suspect) = (Phase::Active, false);
+        let done = Done { version, epoch, generation, fence, phase, suspect };
+        let expected = *asked == id() && found.is_some();
+        self.answer(StoreCall::from(&statement), expected, Outcome::Done(done))
     }
 
-    async fn close(&self, asked: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        let expected = *asked == id() && close.generation == 1;
-        self.answer(Statement::Close, expected, Closed::Done { generation: 78 })
-    }
-
-    async fn outbox(&self, asked: &SessionId, generation: u64) -> Result<(), StoreError> {
-        self.answer(Statement::Outbox, *asked == id() && generation == 1, ())
-    }
-
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
-        self.answer(Statement::Due, limit == 3, after.cloned().into_iter().collect())
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
+        let page = DuePage { due: after.cloned().into_iter().collect(), now: now() };
+        self.answer(StoreCall::Due, limit == 3, page)
     }
 
     async fn list(
@@ -237,24 +351,16 @@ impl Store for Recording {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
         let expected = filter.phase.is_none() && after == Some(&id()) && limit == 3;
-        self.answer(Statement::List, expected, Vec::new())
-    }
-
-    async fn delete(&self, asked: &SessionId) -> Result<bool, StoreError> {
-        self.answer(Statement::Delete, *asked == id(), true)
+        self.answer(StoreCall::List, expected, Vec::new())
     }
 
     async fn changes(
         &self,
-        since: Option<u64>,
+        since: Option<&Cursor>,
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
-        let changes = Changes { mark: 79, of: None };
-        self.answer(Statement::Changes, since == Some(4) && limit == 3, Some(changes))
-    }
-
-    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let page = Resealed { done: 1, passed_over: 2, ended: false };
-        self.answer(Statement::Reseal, limit == 3, page)
+        let expected = since.is_some_and(|since| *since.0 == [4]) && limit == 3;
+        let changes = Changes { cursor: Cursor([5].as_slice().into()), news: None, more: true };
+        self.answer(StoreCall::Changes, expected, Some(changes))
     }
 }

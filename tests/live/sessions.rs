@@ -64,8 +64,8 @@ async fn sign_in(session: &Session<OAuth2>) -> Result<(), Error> {
 
 /// The session's refresh token, which only its store has.
 async fn refresh_token(store: &MemoryStore, session: &Session<OAuth2>) -> String {
-    let record = store.load(session.id()).await.unwrap().expect("the session was established");
-    let credentials = record.credentials.expect("it has credentials");
+    let found = store.load(session.id()).await.unwrap().expect("the session was established");
+    let credentials = found.record.credentials.expect("it has credentials");
     credentials.tokens().refresh_token().expect("a refresh token").expose_secret().to_owned()
 }
 

@@ -11,11 +11,13 @@ use crate::error::Refusal;
 use crate::key::{ProviderName, SessionKey};
 use crate::provider::fixture::StillClock;
 
+mod slow;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limits() -> ProviderLimits {
-    let (turn, probe) = (25 * SECOND, 60 * SECOND);
-    ProviderLimits { exchanges: 2, turn, probe, longest_retry_after: 600 * SECOND }
+    let (turn, probe, longest_retry_after) = (25 * SECOND, 60 * SECOND, 600 * SECOND);
+    ProviderLimits { exchanges: 2, slow_requests: 3, turn, probe, longest_retry_after }
 }
 
 /// A gate, and the clock that it is asked by.

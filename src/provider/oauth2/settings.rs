@@ -142,6 +142,14 @@ impl OAuth2 {
         self
     }
 
+    /// A refresh ends the access tokens that the session got before (Ory Hydra and Atlassian do
+    /// that), so no process of yours hands out a former one when it hears of a refresh.
+    #[must_use]
+    pub fn refresh_ends_access_tokens(mut self) -> Self {
+        self.ends_access_tokens = true;
+        self
+    }
+
     /// Sessions mint themselves with the client's own right (RFC 6749 section 4.4), also when
     /// they were never established or are lost. The client needs a secret.
     #[must_use]

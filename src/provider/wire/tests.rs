@@ -151,6 +151,26 @@ async fn a_request_that_got_no_answer_counts_as_sent() {
     assert_eq!(wire.send(post(&peer)).await.unwrap_err().class(), FailureClass::NotSent);
 }
 
+#[tokio::test]
+async fn a_request_whose_connection_is_made_too_late_for_its_claim_is_not_sent() {
+    let (bench, peer) = (Bench::new(), Peer::start().await);
+    let now = bench.clock.now().boot;
+    for (until, sent) in [(now.after(SECOND), false), (now.after(4 * SECOND), true)] {
+        let wire = bench.wire().sending_until(until);
+        let (answer, seen) = join(wire.send(post(&peer)), async {
+            // Before the connection's own task has run.
+            bench.clock.advance(2 * SECOND);
+            if sent { peer.json(200, "{}").await.into_bytes() } else { peer.until_closed().await }
+        })
+        .await;
+        assert_eq!(
+            answer.err().map(|failed| failed.class()),
+            (!sent).then_some(FailureClass::NotSent)
+        );
+        assert_eq!(seen.is_empty(), !sent);
+    }
+}
+
 #[test]
 fn a_time_of_day_is_held_against_the_servers_own_clock() {
     let bench = Bench::new();

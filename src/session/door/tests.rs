@@ -4,35 +4,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::*;
-use crate::clock::{BootTime, SystemClock};
-use crate::crash::Steps;
-use crate::event::Publisher;
-use crate::key::{ProviderName, SessionKey, Tenant};
+use crate::clock::{BootTime, Clock, SystemClock};
+use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
-use crate::provider::Registration;
-use crate::provider::means::Means;
+use crate::provider::Rotation;
 use crate::provider::site::Site;
-use crate::seal::KeyRing;
-use crate::session::core::{Counts, Host};
-use crate::store::{MemoryStore, Owner};
-use crate::task::Tasks;
-use crate::testing::ScriptedProvider;
-use crate::ticket::Tickets;
-use crate::transport::{Transport, TransportConfig};
+use crate::session::core::Host;
+use crate::session::exchange::Work;
+use crate::session::machine::State;
+use crate::session::tests::core_and_slot;
+use crate::testing::ManualClock;
 
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Its sessions always have their callers ask again.
+/// Its actors drop what they are to begin, so that callers always have to ask again, or leave it
+/// lying.
 #[derive(Default)]
-struct Insistent(AtomicU64);
+struct Insistent {
+    asked: AtomicU64,
+    leaves: bool,
+    left: Mutex<Vec<Work>>,
+}
 
 impl Host for Insistent {
     fn send(&self, _: &Arc<Slot>, message: Message) -> bool {
-        if let Message::Need { reply, .. } = message {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            reply.send(Answered::Again).unwrap();
+        if let Message::Start(work) = message {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.leaves {
+                self.left.lock().push(*work);
+            }
         }
         true
     }
@@ -62,38 +65,24 @@ impl Host for Insistent {
     fn release(&self, _: Arc<Slot>) {}
 }
 
-fn bench() -> (Door, Arc<Slot>, Arc<Insistent>) {
-    let keys = KeyRing::generate().unwrap();
-    let transport = Transport::new(&TransportConfig::default()).unwrap().into();
-    let means = Arc::new(Means { transport, tickets: Tickets::new(keys.clone(), 8).into() });
-    let name = ProviderName::new("p").unwrap();
-    let provider: ScriptedProvider = ScriptedProvider::new();
-    let settings = Registration::new(provider).settings;
-    let site = Arc::new(Site::of_all(name.clone(), settings, Arc::clone(&means)));
-    let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
-    let host = Arc::new(Insistent::default());
+fn bench(clock: Arc<dyn Clock>, wait: Duration, leaves: bool) -> (Door, Arc<Slot>, Arc<Insistent>) {
+    let host = Arc::new(Insistent { leaves, ..Insistent::default() });
     let asked: Arc<dyn Host> = Arc::<Insistent>::clone(&host);
-    let core = Core {
-        clock: Arc::new(SystemClock::new()),
-        store: Arc::new(MemoryStore::new()),
-        tasks: Tasks::here().unwrap(),
-        events: Publisher::new(8),
-        policy: Policy { wait: WAIT, ..Policy::default() },
-        owner: Owner(1),
-        counts: Counts::default(),
-        means,
-        keys,
-        host: asked,
-        steps: Steps::default(),
-    };
-    (Door::new(Arc::new(core), Box::new(())), Arc::new(Slot::new(id, site)), host)
+    let policy = Policy { call_timeout: wait, ..Policy::default() };
+    let (core, slot) = core_and_slot(clock, asked, (policy, Rotation::Strict));
+    (Door::new(core, Box::new(())), slot, host)
+}
+
+/// A grant for a session that is not there, which has to be begun by an actor.
+fn grant() -> Parcel {
+    Box::new(())
 }
 
 /// On a runtime of one thread, on which a caller that spins would keep the clock from ending it.
 #[tokio::test]
 async fn a_caller_who_is_told_to_ask_again_and_again_lets_others_run_and_ends_by_its_deadline() {
-    let (door, slot, host) = bench();
-    let asking = door.token_above(&slot, 0, None);
+    let (door, slot, host) = bench(Arc::new(SystemClock::new()), WAIT, false);
+    let asking = door.token_above(&slot, 0, Some(&grant));
     let mut turns = 0_u64;
     let others = async {
         loop {
@@ -106,8 +95,43 @@ async fn a_caller_who_is_told_to_ask_again_and_again_lets_others_run_and_ends_by
         told = asking => told.unwrap_err(),
         () = others => unreachable!(),
     };
-    assert_eq!(error.kind(), ErrorKind::Deadline);
-    let asked = host.0.load(Ordering::SeqCst);
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    let asked = host.asked.load(Ordering::SeqCst);
     assert!((2..=30).contains(&asked), "{asked} times in {WAIT:?}");
     assert!(turns > asked, "others had {turns} turns");
+}
+
+#[tokio::test]
+async fn a_caller_reads_the_record_before_anything_is_asked_of_an_actor() {
+    let (door, slot, host) = bench(Arc::new(ManualClock::new()), WAIT, false);
+    let error = door.token_above(&slot, 0, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotEstablished);
+    assert!(!slot.look(State::is_unread));
+    assert_eq!(host.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_no_actor_begins_is_given_up_and_asked_for_again_and_does_not_begin_later() {
+    let clock = ManualClock::new();
+    let hour = Duration::from_secs(3600);
+    let (door, slot, host) = bench(Arc::new(clock.clone()), hour, true);
+    let caller = async { door.token_above(&slot, 0, Some(&grant)).await.map(drop) };
+    let world = async {
+        for round in 1..=3 {
+            clock.advance(Duration::from_secs(1)).await;
+            assert!(slot.is_busy());
+            assert_eq!(host.asked.load(Ordering::SeqCst), round);
+            clock.advance(REPLY_WAIT).await;
+        }
+        let first = host.left.lock().remove(0);
+        first.run().await;
+        assert!(slot.is_busy(), "it is another's turn");
+        host.left.lock().clear();
+        assert!(!slot.is_busy(), "what is dropped is given back at once");
+    };
+    tokio::select! {
+        biased;
+        told = caller => panic!("{told:?}"),
+        () = world => {}
+    }
 }

@@ -10,12 +10,13 @@ use crate::session::flight::Landing;
 use crate::session::machine::{Failure, Input};
 use crate::session::message::Text;
 use crate::session::restore;
-use crate::store::{Commit, Committed, Intent, SettleTo};
+use crate::store::{Commit, Intent, Outcome, SettleTo, Statement};
 
 impl Exchange {
     /// Takes tokens that exist already. Runs to its end, even if actors crash and callers are
     /// dropped.
     pub(crate) async fn adopt(mut self, tokens: Text, take: Take) {
+        self.guard.begin();
         match take {
             Take::Import => {
                 let outcome = self.import(tokens).await;
@@ -49,7 +50,7 @@ impl Exchange {
                 (self.issued(Intent::Establish, attempt, credentials, at).await, false)
             }
             Ok(None) => (End::Superseded { sent: false }, true),
-            Err(failed) => (End::Failed(failed), false),
+            Err(failed) => (self.fails(failed), false),
         }
     }
 
@@ -65,19 +66,20 @@ impl Exchange {
         let Turn { at: now, attempt, .. } = turn;
         let counters = (self.epoch + 1, self.base + 1);
         let held = restore::held(&self.client, credentials, counters, now);
-        let due_at = save::due_at(&held, now, core.rules(slot).ahead);
+        let ends = restore::ends(&held, now.boot, core.rules(slot).ahead);
         let (intent, epoch, credentials) = (Intent::Establish, self.epoch, held.credentials);
-        let commit = Commit { intent, epoch, attempt, credentials, due_at };
-        match self.stored(core.store.commit(slot.id(), commit)).await {
-            Ok(Committed::Stored { .. }) => {
+        let commit = Statement::Commit(Commit { intent, epoch, attempt, credentials, ends });
+        match self.stored(core.store.apply(slot.id(), commit)).await {
+            Ok(Outcome::Done(_)) => {
+                slot.claim_ended(attempt.claim);
                 // The end of its refresh token is reported although nobody calls.
-                if let Some(at) = due_at {
-                    core.host.arm(slot.id(), now.boot_at(at));
+                if let Some(left) = ends.due_in {
+                    core.host.arm(slot.id(), now.boot.after(left));
                 }
                 Ok(Adopted::Yes)
             }
-            Ok(Committed::Superseded) => Err(Error::new(ErrorKind::Superseded)),
-            Ok(Committed::Busy) => Err(Error::new(ErrorKind::RetryLater)),
+            Ok(Outcome::Conflict(_)) => Err(Error::new(ErrorKind::Superseded)),
+            Ok(Outcome::Leased(_) | Outcome::Wait { .. }) => Err(Error::new(ErrorKind::RetryLater)),
             Err(failed) => {
                 // It may be written all the same; then there is no claim any more to be settled.
                 self.settle(attempt, SettleTo::Before, None).await;
@@ -88,7 +90,7 @@ impl Exchange {
 
     /// Leaves the session to its record. Nobody goes on believing that it is vacant.
     fn leave(&mut self, outcome: Result<Adopted, Error>) {
-        self.core.apply(&self.slot, Input::Superseded);
+        self.core.apply(&self.slot, Input::Left);
         self.guard.answer(outcome);
         self.guard.end(Landing::Again);
     }
@@ -101,6 +103,6 @@ fn outcome(end: &End) -> Result<Adopted, Error> {
         End::Superseded { .. } | End::Orphaned(_) | End::Challenge(_) => {
             Err(Error::new(ErrorKind::Superseded))
         }
-        End::Failed(Failure { error, .. }) => Err(error.clone()),
+        End::Failed(Failure { error, .. }, _) => Err(error.clone()),
     }
 }

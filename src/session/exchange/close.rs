@@ -1,6 +1,7 @@
 //! Closing: durably first, then at the server, for as long as that takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::orphan::{self, Orphan};
 use super::{Guard, save, unstored};
@@ -12,10 +13,14 @@ use crate::provider::gate::Permit;
 use crate::provider::{ExchangeError, FailureClass, Revoked};
 use crate::session::core::Core;
 use crate::session::flight::Landing;
-use crate::session::machine::{Closed, Input, Start, Trouble};
-use crate::session::message::Ending;
+use crate::session::machine::{Closed, Input, Settled, Start, Trouble};
+use crate::session::outcome::Revocation;
 use crate::session::slot::Slot;
-use crate::store::{self, StoreError, StoreErrorKind};
+use crate::session::{read, restore};
+use crate::store::{
+    Attempt, Claim, Close, Done, Intent, Outcome, Settle, SettleTo, Statement, StoreError,
+    StoreErrorKind, Stored, TakeOver,
+};
 use crate::task::Foreign;
 use crate::token::Credentials;
 
@@ -25,13 +30,16 @@ const CLOSE_TRIES: u32 = 4;
 
 /// Closes a session for a caller, who hears how it ended.
 pub(crate) async fn close(mut guard: Guard) {
+    guard.begin();
     let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
     let mut orphan = None;
     let ending = match durably(&core, &slot, &mut orphan).await {
-        Ok(closed) => match core.apply(&slot, Input::ClosedDurably { closed }) {
-            Some(Start::Revoke) => Ok(tell(&core, &slot).await),
-            _ => Ok(Ending::LocalOnly),
-        },
+        Ok((closed, version, attempt)) => {
+            match core.apply(&slot, Input::ClosedDurably { version, closed }) {
+                Some(Start::Revoke) => Ok(tell(&core, &slot, attempt).await),
+                _ => Ok(Revocation::LocalOnly),
+            }
+        }
         Err(failed) => Err(failed),
     };
     guard.answer(ending);
@@ -41,17 +49,74 @@ pub(crate) async fn close(mut guard: Guard) {
     guard.end(Landing::Again);
 }
 
-/// Tells the server of a session that was closed before.
+/// Tells the server of a session that was closed before, unless another process does.
 pub(crate) async fn revoke(mut guard: Guard) {
-    tell(&guard.core, &guard.slot).await;
+    guard.begin();
+    let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
+    match claim(&core, &slot).await {
+        Ok(Ok(attempt)) => drop(tell(&core, &slot, attempt).await),
+        Ok(Err(found)) => {
+            let client = slot.site.client();
+            let found = client.map(|client| read::found(&core, &client, *found));
+            core.apply(&slot, Input::Conflict { found });
+        }
+        Err(failed) => {
+            if let Some(closed) = closed_of(&slot) {
+                untold(&core, &slot, &closed, failed);
+            }
+        }
+    }
     guard.end(Landing::Again);
+}
+
+/// The claim under which the server is told; or the record, where there is nothing to be told any
+/// more or another process tells it.
+async fn claim(core: &Core, slot: &Arc<Slot>) -> Result<Claimed, Error> {
+    let claimed = apply_claim(core, slot).await?;
+    let other = claimed.as_ref().err().and_then(|found| (**found).as_ref());
+    let silent = other.filter(|found| restore::lease_left(found).is_zero());
+    if let Some(lease) = silent.and_then(|found| found.record.lease) {
+        // To tell the server twice is harmless, so nobody is waited for who fell silent.
+        let (claim, hold) = (lease.claim, Duration::ZERO);
+        let take_over =
+            Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold });
+        stored(core, slot, take_over).await?;
+        return apply_claim(core, slot).await;
+    }
+    Ok(claimed)
+}
+
+/// The attempt, or the record where another process was faster.
+type Claimed = Result<Attempt, Box<Option<Stored>>>;
+
+async fn apply_claim(core: &Core, slot: &Arc<Slot>) -> Result<Claimed, Error> {
+    let (epoch, generation) = slot.look(|state| state.counters());
+    let (id, replaces, _) = slot.begin_claim(core.now());
+    let (owner, lease, intent) = (core.owner, core.policy.lease, Intent::Revoke);
+    let epoch = Some(epoch);
+    let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+    let outcome = stored(core, slot, Statement::Claim(claim)).await?;
+    slot.claim_answered(id, outcome.has_claim(id));
+    Ok(match outcome {
+        Outcome::Done(Done { version, fence, .. }) => {
+            core.apply(slot, Input::Wrote { version });
+            Ok(Attempt { base: generation, fence, claim: id })
+        }
+        Outcome::Conflict(found) => Err(Box::new(found)),
+        Outcome::Leased(found) | Outcome::Wait { found, .. } => Err(Box::new(Some(found))),
+    })
+}
+
+async fn stored(core: &Core, slot: &Slot, statement: Statement) -> Result<Outcome, Error> {
+    let outcome = core.store.apply(slot.id(), statement);
+    let outcome = within(&*core.clock, core.policy.store_wait, outcome).await;
+    outcome.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(unstored)
 }
 
 /// Tells the server what it is owed before a new grant takes the session's place: later it could
 /// hit the new one. Tried once; what cannot be told then is never told.
-pub(super) async fn tell_before(core: &Core, slot: &Slot) {
-    let closed = slot.look(|state| state.rest().and_then(|rest| rest.closed().cloned()));
-    let Some(credentials) = closed.and_then(|closed| closed.outbox) else { return };
+pub(super) async fn tell_before(core: &Core, slot: &Arc<Slot>) {
+    let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
     if let Err(untold) = ask(core, slot, &credentials).await {
         log_session!(warn, slot.id(), error = %untold, "a revocation is given up");
     }
@@ -59,65 +124,101 @@ pub(super) async fn tell_before(core: &Core, slot: &Slot) {
 
 /// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
 /// would bring it back, and its user was told that it is gone.
-async fn durably(core: &Core, slot: &Slot, orphan: &mut Option<Orphan>) -> Result<Closed, Error> {
-    let rest = slot.look(|state| state.rest().map(|rest| rest.into_owned()));
-    let (mut epoch, mut generation) = rest.as_ref().map_or((0, 0), |rest| rest.counters());
-    let mut outbox = rest.and_then(|rest| rest.credentials().cloned());
+async fn durably(
+    core: &Core,
+    slot: &Arc<Slot>,
+    orphan: &mut Option<Orphan>,
+) -> Result<(Closed, u64, Attempt), Error> {
+    let (mut epoch, mut generation) = slot.look(|state| state.counters());
+    let mut outbox = slot.look(|state| state.settled.as_ref()?.credentials().cloned());
+    let (claim, ..) = slot.begin_claim(core.now());
     for _ in 0..CLOSE_TRIES {
         let close = async {
             if let Some(late) = save::first(core, slot).await? {
                 *orphan = Some(late);
             }
-            core.store.close(slot.id(), store::Close { generation, at: core.now() }).await
+            let (owner, lease) = (core.owner, core.policy.lease);
+            let close = Close { generation, claim, owner, lease };
+            core.store.apply(slot.id(), Statement::Close(close)).await
         };
         let closed = within(&*core.clock, core.policy.store_wait, close).await;
         match closed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
-            Ok(store::Closed::Done { generation }) => {
-                return Ok(Closed { epoch, generation, outbox, trouble: None, unrenewed: None });
+            Ok(Outcome::Done(Done { version, generation, fence, .. })) => {
+                slot.claim_answered(claim, outbox.is_some());
+                let attempt = Attempt { base: generation, fence, claim };
+                let closed = Closed { epoch, generation, outbox, trouble: None, unrenewed: None };
+                return Ok((closed, version, attempt));
             }
             // Another process was faster, and what it got is to be closed as well.
-            Ok(store::Closed::Moved(Some(found))) => {
+            Ok(Outcome::Conflict(Some(found))) => {
+                let found = found.record;
                 (epoch, generation, outbox) = (found.epoch, found.generation, found.credentials);
             }
-            Ok(store::Closed::Moved(None)) => break,
+            Ok(Outcome::Conflict(None) | Outcome::Leased(_) | Outcome::Wait { .. }) => break,
             Err(failed) => {
                 core.apply(slot, Input::CloseFailed);
                 return Err(unstored(failed));
             }
         }
     }
-    core.apply(slot, Input::Superseded);
+    core.apply(slot, Input::Conflict { found: None });
     Err(Error::new(ErrorKind::Superseded))
 }
 
 /// Tells the server what the outbox holds; the schedule tries again if it cannot be told.
-async fn tell(core: &Core, slot: &Slot) -> Ending {
-    let closed = slot.look(|state| state.rest().and_then(|rest| rest.closed().cloned()));
-    let Some(closed) = closed else { return Ending::LocalOnly };
-    let Some(credentials) = &closed.outbox else { return Ending::LocalOnly };
+async fn tell(core: &Core, slot: &Arc<Slot>, attempt: Attempt) -> Revocation {
+    let Some(closed) = closed_of(slot) else { return Revocation::LocalOnly };
+    let Some(credentials) = &closed.outbox else { return Revocation::LocalOnly };
     let ending = match ask(core, slot, credentials).await {
-        Ok(Revoked::AtServer) => Ending::AtServer,
-        Ok(Revoked::NotSupported) => Ending::LocalOnly,
-        Err(failed) => return untold(core, slot, &closed, failed),
+        Ok(Revoked::AtServer) => Revocation::AtServer,
+        Ok(Revoked::NotSupported) => Revocation::LocalOnly,
+        Err(failed) => {
+            let ending = untold(core, slot, &closed, failed);
+            let retry_at = slot.look(|state| state.settled.as_ref()?.earliest_retry());
+            let retry_in = retry_at.map(|at| at.since(core.now().boot));
+            settle(core, slot, (closed.epoch, attempt), (SettleTo::Before, retry_in)).await;
+            return ending;
+        }
     };
     // Forgotten only now: a crash before this tells the server again, which is harmless.
-    let emptied = core.store.outbox(slot.id(), closed.generation);
-    let emptied = within(&*core.clock, core.policy.store_wait, emptied).await;
-    if let Some(Err(_)) | None = emptied {
-        log_session!(warn, slot.id(), "the outbox is not emptied");
-    }
+    settle(core, slot, (closed.epoch, attempt), (SettleTo::Revoked, None)).await;
     core.apply(slot, Input::Told);
     ending
 }
 
-/// Leaves it to the schedule to tell the server.
-pub(super) fn untold(core: &Core, slot: &Slot, closed: &Closed, failed: Error) -> Ending {
-    let trouble = Trouble::after(closed.trouble.as_ref(), failed, &core.moment(slot));
-    core.apply(slot, Input::Untold { trouble });
-    Ending::Queued
+fn closed_of(slot: &Slot) -> Option<Closed> {
+    slot.look(|state| state.settled.as_ref().and_then(Settled::closed).cloned())
 }
 
-async fn ask(core: &Core, slot: &Slot, credentials: &Credentials) -> Result<Revoked, Error> {
+async fn settle(
+    core: &Core,
+    slot: &Arc<Slot>,
+    (epoch, attempt): (u64, Attempt),
+    (to, retry_in): (SettleTo, Option<Duration>),
+) {
+    let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in });
+    let settled = core.store.apply(slot.id(), settle);
+    match within(&*core.clock, core.policy.store_wait, settled).await {
+        Some(Ok(settled)) => {
+            slot.claim_ended(attempt.claim);
+            if let Outcome::Done(Done { version, .. }) = settled {
+                core.apply(slot, Input::Wrote { version });
+            }
+        }
+        Some(Err(_)) | None => {
+            log_session!(warn, slot.id(), "the end of a revocation is not written");
+        }
+    }
+}
+
+/// Leaves it to the schedule to tell the server.
+pub(super) fn untold(core: &Core, slot: &Arc<Slot>, closed: &Closed, failed: Error) -> Revocation {
+    let trouble = Trouble::after(closed.trouble.as_ref(), failed, &core.moment(slot));
+    core.apply(slot, Input::Untold { trouble });
+    Revocation::Queued
+}
+
+async fn ask(core: &Core, slot: &Arc<Slot>, credentials: &Credentials) -> Result<Revoked, Error> {
     ready(core, slot, credentials).await?.ask(core, slot, credentials).await
 }
 
@@ -129,7 +230,7 @@ pub(super) struct Asking {
 
 pub(super) async fn ready(
     core: &Core,
-    slot: &Slot,
+    slot: &Arc<Slot>,
     credentials: &Credentials,
 ) -> Result<Asking, Error> {
     let Some(client) = slot.site.client() else {
@@ -147,11 +248,11 @@ impl Asking {
     pub(super) async fn ask(
         self,
         core: &Core,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         credentials: &Credentials,
     ) -> Result<Revoked, Error> {
         let Self { client, permit } = self;
-        let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
+        let wire = client.wire(&core.clock, Some(slot.id()), &core.policy);
         let provider = &*client.provider;
         let exchange = async {
             provider.prepare(&wire).await?;
@@ -159,7 +260,7 @@ impl Asking {
         };
         let exchange = Foreign::new(Box::pin(exchange));
         // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.
-        let ended = within(&*core.clock, core.policy.exchange_budget, exchange).await;
+        let ended = within(&*core.clock, core.policy.attempt_budget, exchange).await;
         drop(permit);
         match ended {
             Some(Some(answer)) => answer.map_err(ExchangeError::into_error),

@@ -1,20 +1,23 @@
 //! What is said to the server in an exchange.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::turn::Turn;
 use super::{Exchange, lost};
 use crate::clock::{Now, within};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::log::log_session;
+use crate::policy::LEASE_RENEWAL;
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::Exchanged;
 use crate::provider::{ExchangeError, FailureClass, Wire};
 use crate::session::machine::{Class, Failure, Input};
-use crate::session::message::Granted;
-use crate::session::slot::Parcel;
-use crate::store::Intent;
+use crate::session::slot::{Parcel, Renewal};
+use crate::store::{ClaimId, Intent, Outcome, Renew, Statement};
 use crate::task::Foreign;
 use crate::token::Credentials;
 
@@ -26,12 +29,12 @@ impl Exchange {
     /// looked for once more at its source, before the failure counts.
     pub(super) async fn converse(
         &self,
-        claimed_at: Now,
+        turn: &mut Turn,
         grant: Option<Parcel>,
         held: Option<Arc<Credentials>>,
     ) -> (Answer, Now) {
         let is_grant = grant.is_some();
-        let said = self.say(&self.client, claimed_at, grant, held.clone()).await;
+        let said = self.say(&self.client, turn, grant, held.clone()).await;
         let instead = match &said.0 {
             Err(failed) if failed.names_client() => {
                 let core = &self.core;
@@ -52,13 +55,27 @@ impl Exchange {
         if self.prepare(&client).await.is_err() {
             return (said.0.map_err(unprocessed), said.1);
         }
-        let said = self.say(&client, claimed_at, grant, held).await;
+        let said = self.say(&client, turn, grant, held).await;
         self.report(&client, said.0.as_ref().map(|_| ()));
         said
     }
 
+    /// The session's own grant: the provider's, or one from whoever was registered for sessions
+    /// that are lost.
+    pub(super) async fn own_grant(&self) -> Result<Parcel, Failure> {
+        match self.slot.renewal(&self.client) {
+            Some(Renewal::Grant(grant)) => Ok(grant),
+            Some(Renewal::AskFor(reason)) => self.asked_for(reason).await,
+            None => Err(Failure {
+                class: Class::Harmless,
+                error: Error::new(ErrorKind::NotEstablished).with_outcome(ExchangeOutcome::NotSent),
+                wait: Duration::ZERO,
+            }),
+        }
+    }
+
     /// A grant from whoever was registered for sessions that are lost.
-    pub(super) async fn asked_for(&self, reason: LostReason) -> Result<Parcel, Failure> {
+    async fn asked_for(&self, reason: LostReason) -> Result<Parcel, Failure> {
         let Self { core, slot, .. } = self;
         let failed = |error: Error| Failure {
             class: Class::Harmless,
@@ -84,24 +101,26 @@ impl Exchange {
     async fn say(
         &self,
         client: &Client,
-        claimed_at: Now,
+        turn: &mut Turn,
         grant: Option<Parcel>,
         held: Option<Arc<Credentials>>,
     ) -> (Answer, Now) {
         let Self { core, slot, .. } = self;
-        let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
-        let wire = wire.stepping(self.steps.clone());
-        let late = core.now().boot.since(claimed_at.boot);
-        let answer = if late > core.policy.lease.saturating_sub(core.policy.exchange_budget) {
-            // The send guard: with this little of the lease left, another process may take over
-            // while our request is out.
+        let wire = client.wire(&core.clock, Some(slot.id()), &core.policy);
+        // The send guard: with less of the lease left, another process may take over while our
+        // request is on its way.
+        let lease_ends = turn.at.boot.after(core.policy.lease);
+        let until = lease_ends.before(core.policy.send_margin());
+        let wire = wire.stepping(self.steps.clone()).sending_until(until);
+        let answer = if core.now().boot > until {
             Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
         } else {
             self.guard.sends(core.now());
             let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
-            of_the_same(client, known, self.drive(client, &wire, grant, held).await)
+            let answer = self.drive(client, &wire, grant, held);
+            of_the_same(client, known, self.while_open(turn, answer).await)
         };
         (answer, wire.sent())
     }
@@ -109,9 +128,9 @@ impl Exchange {
     /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
     pub(super) async fn prepare(&self, client: &Client) -> Result<(), Failure> {
         let Self { core, slot, .. } = self;
-        let wire = client.wire(&*core.clock, Some(slot.id()), &core.policy);
+        let wire = client.wire(&core.clock, Some(slot.id()), &core.policy);
         let prepared = Foreign::new(client.provider.prepare(&wire));
-        let prepared = within(&*core.clock, core.policy.exchange_budget, prepared).await;
+        let prepared = within(&*core.clock, core.policy.attempt_budget, prepared).await;
         let failed = match prepared {
             Some(Some(Ok(()))) => return Ok(()),
             Some(Some(Err(failed))) if failed.class() == FailureClass::Misconfigured => failed,
@@ -125,6 +144,46 @@ impl Exchange {
         let id = Some(self.slot.id());
         self.core.report(client, id, self.exchanged, Err(&failed));
         Err(self.failure(Intent::Refresh, failed, None))
+    }
+
+    /// Awaits the answer to a request that is open, and renews the claim meanwhile: a server that
+    /// is slow is no holder that fell silent.
+    async fn while_open(&self, turn: &mut Turn, answer: impl Future<Output = Answer>) -> Answer {
+        let Turn { at, attempt, permit } = turn;
+        let clock = &*self.core.clock;
+        let answer = async {
+            match permit {
+                Some(permit) => permit.while_open(clock, answer).await,
+                None => answer.await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            never = self.renew(attempt.claim, at) => match never {},
+        }
+    }
+
+    /// Renews a claim now and then. One that another process took over is not had back; what the
+    /// answer brings is taken all the same.
+    async fn renew(&self, claim: ClaimId, at: &mut Now) -> Infallible {
+        let Self { core, slot, .. } = self;
+        let lease = core.policy.lease;
+        loop {
+            core.clock.sleep(LEASE_RENEWAL.min(lease / 4)).await;
+            let now = core.now();
+            let renewed = core.store.apply(slot.id(), Statement::Renew(Renew { claim, lease }));
+            match self.stored(renewed).await {
+                Ok(Outcome::Done(done)) => {
+                    *at = now;
+                    core.apply(slot, Input::Wrote { version: done.version });
+                }
+                Ok(_) => log_session!(warn, slot.id(), "another process took the claim over"),
+                Err(failed) => {
+                    log_session!(warn, slot.id(), error = ?failed.error, "a claim is not renewed");
+                }
+            }
+        }
     }
 
     /// Awaits the provider. It is dropped only when it has run for so long that no transport of
@@ -144,32 +203,14 @@ impl Exchange {
                 (None, None) => Err(ExchangeError::new(FailureClass::NotSent)),
             }
         };
-        let mut exchange = Foreign::new(Box::pin(exchange));
+        let exchange = Foreign::new(Box::pin(exchange));
         let policy = &self.core.policy;
-        let overdue = policy.exchange_budget.saturating_add(policy.overdue_after);
-        let clock = &*self.core.clock;
-        let ended = match within(clock, overdue, &mut exchange).await {
-            Some(ended) => Some(ended),
-            None => {
-                self.overdue();
-                within(clock, policy.exchange_cut.saturating_sub(overdue), exchange).await
-            }
-        };
-        match ended {
+        let longest = policy.attempt_budget.saturating_add(policy.answer_timeout);
+        match within(&*self.core.clock, longest, exchange).await {
             Some(Some(answer)) => answer,
             Some(None) => Err(lost("the provider panicked")),
             None => Err(lost("the provider's future did not end")),
         }
-    }
-
-    /// Lets the waiters and the caller of a grant go. The exchange goes on, and nobody starts
-    /// another beside it.
-    fn overdue(&self) {
-        let Self { core, slot, guard, .. } = self;
-        log_session!(warn, slot.id(), "the provider's future is overdue");
-        core.apply(slot, Input::Overdue);
-        guard.answer::<Granted>(Err(lost("the provider does not answer").into_error()));
-        guard.land(self.landing());
     }
 }
 

@@ -7,15 +7,16 @@ use crate::clock::within;
 use crate::error::{Error, ErrorKind};
 use crate::session::flight::Landing;
 use crate::session::machine::Input;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Outcome, Statement, StoreError, StoreErrorKind};
 
 /// Deletes a session's record for a caller, who hears whether there was one.
 ///
 /// What is owed may be on its way to the store meanwhile. Before the delete it is deleted with the
 /// record; after it the store refuses it, because its claim is from before the delete.
 pub(crate) async fn forget(mut guard: Guard) {
+    guard.begin();
     let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
-    let delete = core.store.delete(slot.id());
+    let delete = core.store.apply(slot.id(), Statement::Delete);
     let deleted = within(&*core.clock, core.policy.store_wait, delete).await;
     let deleted = deleted.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)));
     let landing = match &deleted {
@@ -30,7 +31,8 @@ pub(crate) async fn forget(mut guard: Guard) {
             Landing::Again
         }
     };
-    guard.answer(deleted.map_err(unstored));
+    let was_there = deleted.map(|outcome| matches!(outcome, Outcome::Done(_)));
+    guard.answer(was_there.map_err(unstored));
     guard.end(landing);
     drop(guard);
     core.let_go(slot);

@@ -1,6 +1,7 @@
 //! The guard of a session's task: whatever happens to the task, its session goes on.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -12,9 +13,10 @@ use crate::log::log_session;
 use crate::provider::Rotation;
 use crate::session::core::Core;
 use crate::session::exchange::save;
-use crate::session::flight::{self, Landing, Pilot};
-use crate::session::machine::{Answer, Class, Failure, Input, Renewable, State};
-use crate::session::message::{Caller, Ending, Message, Outcome};
+use crate::session::flight::{Landing, Pilot};
+use crate::session::machine::{Answer, Class, Failure, Input, Renewable, Run, Settled};
+use crate::session::message::{Caller, Message, Outcome};
+use crate::session::outcome::Revocation;
 use crate::session::slot::Slot;
 use crate::task::Place;
 
@@ -32,6 +34,8 @@ pub(crate) struct Guard {
     task: Task,
     /// When the first request may have left.
     sent: OnceLock<Now>,
+    /// It is not only on its way to the actor any more.
+    begun: bool,
     ended: bool,
     _place: Place,
 }
@@ -53,17 +57,13 @@ pub(crate) enum Task {
 }
 
 impl Guard {
-    /// Makes the flight before the task starts, so that callers can wait for the task from its
-    /// first moment.
+    /// For what the slot has started under this flight.
     pub(crate) fn new(
-        core: &Arc<Core>,
-        slot: &Arc<Slot>,
+        (core, slot): (&Arc<Core>, &Arc<Slot>),
         task: Task,
         caller: Caller,
-        place: Place,
+        (pilot, place): (Pilot, Place),
     ) -> Self {
-        let (pilot, flight) = flight::depart();
-        slot.board(flight);
         Self {
             core: Arc::clone(core),
             slot: Arc::clone(slot),
@@ -71,9 +71,16 @@ impl Guard {
             caller: Mutex::new(caller),
             task,
             sent: OnceLock::new(),
+            begun: false,
             ended: false,
             _place: place,
         }
+    }
+
+    /// The task begins; false if it was given up while its message was on its way.
+    pub(crate) fn begin(&mut self) -> bool {
+        self.begun = self.slot.has_begun(&self.pilot);
+        self.begun
     }
 
     /// From now on a request may have left: an end without an answer is an answer that was lost.
@@ -103,12 +110,12 @@ impl Guard {
     /// The result for all callers that wait for a token above `base`; each gets the same.
     pub(super) fn landing(&self, base: u64, renewable: Renewable) -> Landing {
         let Self { core, slot, .. } = self;
-        match slot.answer(base, renewable, &core.moment(slot)).0 {
+        match slot.answer(base, renewable, &core.moment(slot)) {
             Answer::Token(token) => Landing::Token(token),
             // This flight was a grant that was refused; a waiter for a token asks again.
             Answer::Fail(error) if error.kind() == ErrorKind::NotEstablished => Landing::Again,
             Answer::Fail(error) => Landing::Failed(error.of_session(slot.id())),
-            Answer::Wait | Answer::Ask => Landing::Again,
+            Answer::Wait | Answer::Read | Answer::Ask => Landing::Again,
         }
     }
 
@@ -144,26 +151,21 @@ impl Guard {
             Task::Exchange { rotation, renewable, base } => {
                 let retry = sent.map(|sent| retry(core, rotation, sent));
                 let class = retry.map_or(Class::Harmless, Class::Ambiguous);
-                let wait = std::time::Duration::ZERO;
+                let wait = Duration::ZERO;
                 core.apply(slot, Input::Failed(Failure { class, error: error.clone(), wait }));
                 self.caller.lock().take().refuse(error.of_session(slot.id()));
                 return self.landing(base, renewable);
             }
             Task::Close | Task::Revocation => {
                 core.apply(slot, Input::CloseFailed);
-                let closed = slot.look(|state| match state {
-                    State::Revoking { closed } => Some(closed.clone()),
-                    State::Unloaded { .. }
-                    | State::Rest(_)
-                    | State::Challenged { .. }
-                    | State::Establishing { .. }
-                    | State::Refreshing { .. }
-                    | State::Closing { .. } => None,
+                let closed = slot.look(|state| {
+                    let closed = state.settled.as_ref().and_then(Settled::closed);
+                    closed.filter(|_| matches!(state.running, Some(Run::Revoke))).cloned()
                 });
                 match closed {
                     // It is closed durably, and the server is told later.
                     Some(closed) => self.answer(Ok(untold(core, slot, &closed, error))),
-                    None => self.answer::<Ending>(Err(error)),
+                    None => self.answer::<Revocation>(Err(error)),
                 }
             }
             Task::Forget => {
@@ -177,7 +179,11 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.begun {
+            // Nothing was done: the session is as it was, and those who wait ask again.
+            self.core.give_up(&self.slot, |flight| flight.is_of(&self.pilot));
+            self.pilot.land(Landing::Again);
+        } else if !self.ended {
             self.cut();
         }
     }

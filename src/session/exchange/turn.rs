@@ -1,6 +1,7 @@
 //! An exchange's turn: the permit, what has to be asked for first, and the claim. What another
 //! process has claimed is waited for, so that its refresh serves this process too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Exchange, elsewhere, orphan, save, shut_out};
@@ -9,12 +10,16 @@ use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::policy::{CLAIM_LOOK, CLAIM_LOOK_CAP};
 use crate::provider::gate::{Entrant, Exchanged, Lane, Permit};
-use crate::session::machine::{Class, Failure, State};
+use crate::session::machine::{Class, Failure, Input, News, State};
 use crate::session::restore;
-use crate::store::{Attempt, Claim, Claimed, Intent, Lease, Phase, Record, TakeOver};
+use crate::store::{
+    Attempt, Claim, ClaimId, Done, Intent, Lease, Outcome, Phase, Renew, Statement, Stored,
+    TakeOver,
+};
 
 /// A claim that is written, and the right to send.
 pub(super) struct Turn {
+    /// When the claim was first asked for: its lease began no earlier.
     pub(super) at: Now,
     pub(super) attempt: Attempt,
     pub(super) permit: Option<Permit>,
@@ -49,9 +54,9 @@ enum Waited {
 }
 
 impl Exchange {
-    /// Waits for the provider's gate, if its server is to be asked, and until no other process works
-    /// on the session; then writes the intent. None if the store has something else than was thought,
-    /// and that is what was wanted.
+    /// Waits for the provider's gate, if its server is to be asked, and until no other process
+    /// works on the session; then writes the intent. None if the store has something else than was
+    /// thought, and that is what was wanted.
     ///
     /// No permit is held while another process is waited for: it may hang, and others need the
     /// permits.
@@ -62,7 +67,7 @@ impl Exchange {
         wants: Wants,
     ) -> Result<Option<Turn>, Failure> {
         let patience = match wants {
-            Wants::Exchange | Wants::Adoption => self.core.policy.wait,
+            Wants::Exchange | Wants::Adoption => self.core.policy.call_timeout,
             Wants::Import => Duration::ZERO,
         };
         let last = self.core.now().boot.after(patience);
@@ -73,13 +78,15 @@ impl Exchange {
                 Wants::Exchange => Some(self.ready().await?),
                 Wants::Adoption | Wants::Import => None,
             };
-            let at = self.core.now();
-            match self.claim(intent, at).await? {
-                Claimed::Granted { fence } => {
-                    let attempt = Attempt { base: self.base, fence };
+            let (id, at, outcome) = self.claim(intent).await?;
+            match outcome {
+                Outcome::Done(Done { epoch, generation, fence, .. }) => {
+                    (self.epoch, self.base) = (epoch, generation);
+                    self.found = None;
+                    let attempt = Attempt { base: generation, fence, claim: id };
                     return Ok(Some(Turn { at, attempt, permit }));
                 }
-                refused @ (Claimed::Moved(_) | Claimed::Leased(_)) => {
+                refused @ (Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {
                     drop(permit);
                     if !self.goes_on(refused, (intent, moved), last).await? {
                         return Ok(None);
@@ -120,29 +127,59 @@ impl Exchange {
         }
     }
 
-    async fn claim(&self, intent: Intent, at: Now) -> Result<Claimed, Failure> {
+    /// Under the id of the last claim, if it is not known whether that one was written.
+    async fn claim(&self, intent: Intent) -> Result<(ClaimId, Now, Outcome), Failure> {
         let Self { core, slot, .. } = self;
+        let now = core.now();
+        let (id, replaces, asked) = slot.begin_claim(now);
         let (owner, lease) = (core.owner, core.policy.lease);
-        let claim = Claim { owner, intent, epoch: self.epoch, generation: self.base, at, lease };
-        self.stored(core.store.claim(slot.id(), claim)).await
+        let (epoch, generation) = (self.known, self.base);
+        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+        let mut outcome = self.written(Statement::Claim(claim)).await?;
+        if matches!(outcome, Outcome::Done(_)) && asked.boot < now.boot {
+            // Asked for before, and perhaps written then: its lease is counted from now again.
+            outcome = self.written(Statement::Renew(Renew { claim: id, lease })).await?;
+        }
+        slot.claim_answered(id, outcome.has_claim(id));
+        Ok((id, now, outcome))
+    }
+
+    async fn written(&self, statement: Statement) -> Result<Outcome, Failure> {
+        let Self { core, slot, .. } = self;
+        let outcome = self.stored(core.store.apply(slot.id(), statement)).await?;
+        if let Outcome::Done(Done { version, .. }) = outcome {
+            core.apply(slot, Input::Wrote { version });
+        }
+        Ok(outcome)
     }
 
     /// Whether to claim again after a claim that was not granted.
     async fn goes_on(
         &mut self,
-        refused: Claimed,
+        refused: Outcome,
         (intent, moved): (Intent, Moved),
         last: BootTime,
     ) -> Result<bool, Failure> {
         match (refused, moved) {
-            (Claimed::Moved(found), Moved::Follow) if self.core.now().boot < last => {
-                let counters = found.map(|found| (found.epoch, found.generation));
-                (self.epoch, self.base) = counters.unwrap_or_default();
-                self.outdated = true;
+            (Outcome::Conflict(found), Moved::Follow) if self.core.now().boot < last => {
+                let found = found.map(|found| found.record);
+                let found = found.filter(|record| record.was_established());
+                self.known = found.as_ref().map(|record| record.epoch);
+                self.base = found.map_or(0, |record| record.generation);
+                // Read when this has ended: what is in hand is not what is there.
+                self.core.apply(&self.slot, Input::News(News::UNKNOWN));
                 Ok(true)
             }
-            (Claimed::Granted { .. } | Claimed::Moved(_), _) => Ok(false),
-            (Claimed::Leased(record), _) => match self.outlast(record, intent, last).await? {
+            (Outcome::Conflict(found), _) => {
+                self.found = Some(found);
+                Ok(false)
+            }
+            (Outcome::Done(_), _) => Ok(false),
+            (Outcome::Wait { left, found }, _) => {
+                self.found = Some(Some(found));
+                Ok(self.is_over(left).await)
+            }
+            (Outcome::Leased(found), _) => match self.outlast(found, intent, last).await? {
                 Waited::Claim => Ok(true),
                 // Whoever follows finds it in the answer to its claim.
                 Waited::Read => Ok(moved == Moved::Follow),
@@ -150,44 +187,58 @@ impl Exchange {
         }
     }
 
+    /// Waits for a back-off that is as good as over: the store's clock may be a moment behind. Any
+    /// other is read with the record.
+    async fn is_over(&self, left: Duration) -> bool {
+        let soon = left <= CLAIM_LOOK_CAP;
+        if soon {
+            self.core.clock.sleep(left).await;
+        }
+        soon
+    }
+
     /// Waits until another process's claim has ended, or its holder is silent.
     async fn outlast(
-        &self,
-        mut record: Record,
+        &mut self,
+        mut found: Stored,
         intent: Intent,
         last: BootTime,
     ) -> Result<Waited, Failure> {
-        let Self { core, slot, .. } = self;
-        let fence = record.fence;
+        let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
+        let claim = found.record.lease.map(|lease| lease.claim);
         let mut pause = CLAIM_LOOK;
-        while let Some(lease) = record.lease.filter(|_| record.fence == fence) {
+        while let Some(lease) = found.record.lease.filter(|lease| Some(lease.claim) == claim) {
             let now = core.now();
-            if now.boot >= lease.until {
-                return self.silent((fence, lease), intent, now).await;
+            let left = restore::lease_left(&found);
+            if left.is_zero() {
+                let waited = self.silent(&found, lease, intent).await;
+                self.found = Some(Some(found));
+                return waited;
             }
             if now.boot >= last {
-                return Err(elsewhere(lease.until, now));
+                return Err(elsewhere(left));
             }
             core.clock.sleep(pause).await;
             pause = CLAIM_LOOK_CAP.min(pause * 2);
             match self.stored(core.store.load(slot.id())).await? {
-                Some(found) => record = found,
+                Some(again) => found = again,
                 None => return Ok(Waited::Read),
             }
         }
-        self.ended(&record)
+        let waited = self.ended(&found);
+        self.found = Some(Some(found));
+        waited
     }
 
     /// What another process's exchange left. A failure of a moment ago is this process's too: each
     /// would ask the server at once, one after the other.
-    fn ended(&self, record: &Record) -> Result<Waited, Failure> {
-        let same = (record.epoch, record.generation) == (self.epoch, self.base);
-        if !same || record.phase != Phase::Active {
+    fn ended(&self, found: &Stored) -> Result<Waited, Failure> {
+        let known = found.record.was_established().then_some(found.record.epoch);
+        let same = (known, found.record.generation) == (self.known, self.base);
+        if !same || found.record.phase != Phase::Active {
             return Ok(Waited::Read);
         }
-        let now = self.core.now();
-        let retry_at = record.retry_at.map(|at| now.boot_at(at));
-        match retry_at.map(|at| at.since(now.boot)).filter(|wait| *wait > Duration::ZERO) {
+        match found.retry_in() {
             Some(wait) => {
                 let error = Error::new(ErrorKind::RetryLater)
                     .about("another process tried and failed")
@@ -202,21 +253,30 @@ impl Exchange {
     /// held back for, which begins with reading the record: the session is then in doubt.
     async fn silent(
         &self,
-        (fence, lease): (u64, Lease),
+        found: &Stored,
+        lease: Lease,
         intent: Intent,
-        at: Now,
     ) -> Result<Waited, Failure> {
         let Self { core, slot, .. } = self;
-        if (intent, lease.intent) == (Intent::Refresh, Intent::Refresh) {
-            let in_doubt =
-                |state: &State| matches!(state, State::Refreshing { doubt: Some(_), .. });
-            let held_back = at.boot < restore::held_back(core, self.rotation, &lease);
-            if held_back || !slot.look(in_doubt) {
-                return Ok(Waited::Read);
-            }
+        let both_refresh = (intent, lease.intent) == (Intent::Refresh, Intent::Refresh);
+        if both_refresh && !slot.look(State::is_tried_in_doubt) {
+            return Ok(Waited::Read);
         }
-        self.stored(core.store.take_over(slot.id(), TakeOver { fence, at, retry_at: None }))
-            .await?;
-        Ok(Waited::Claim)
+        let (hold, hold_of_dead) = match lease.intent {
+            Intent::Refresh if both_refresh => restore::holds(core, self.rotation),
+            Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
+        };
+        // A grant is not held back, but a refresh that comes before its commit is.
+        let granting = lease.intent == Intent::Refresh && !both_refresh;
+        let hold_back = match granting {
+            true => restore::held_back(core, self.rotation, found, &lease),
+            false => Duration::ZERO,
+        };
+        let take_over = TakeOver { claim: lease.claim, hold, hold_of_dead, hold_back };
+        let take_over = core.store.apply(slot.id(), Statement::TakeOver(take_over));
+        match self.stored(take_over).await? {
+            Outcome::Wait { .. } => Ok(Waited::Read),
+            Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Leased(_) => Ok(Waited::Claim),
+        }
     }
 }

@@ -1,179 +1,135 @@
 //! How an exchange ends.
 
 use super::{
-    Class, Closed, Doubt, Effects, Failure, Held, Lost, Moment, Notice, Rest, Retry, Saved, Start,
-    State, Trouble, Unclassified, lose,
+    Class, Closed, Doubt, Effects, Failure, Held, Lost, Moment, Notice, Retry, Run, Saved, Settled,
+    Start, State, Trouble, Unclassified, external, lose,
 };
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
+use crate::policy::SHORTEST_LIFE;
 
-pub(super) fn issued(mut state: State, held: Held, now: BootTime) -> State {
-    match &mut state {
-        State::Establishing { answer, .. } => *answer = Some(held),
-        State::Refreshing { held: former, answer, .. } => {
-            *answer = Some(Held { damping: former.damping_of_next(now), ..held });
+pub(super) fn issued(state: &mut State, held: Held, at: &Moment) {
+    match &mut state.running {
+        Some(Run::Establish { answer, .. }) => *answer = Some(held),
+        Some(Run::Refresh { answer }) => {
+            let former = state.settled.as_mut().and_then(Settled::held_mut);
+            let former = former.as_deref();
+            let damping = former.and_then(|former| former.damping_of_next(at.now.boot));
+            let trouble = former.and_then(|former| kept_back_off(former, &held, at));
+            *answer = Some(Held { damping, trouble, ..held });
         }
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => {}
-    }
-    state
-}
-
-pub(super) fn challenged(state: State, at: &Moment) -> State {
-    match state {
-        State::Establishing { former, .. } => {
-            State::Challenged { former, until: at.now.boot.after(at.rules.challenge) }
-        }
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => state,
+        Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => {}
     }
 }
 
-pub(super) fn overdue(mut state: State) -> State {
-    match &mut state {
-        State::Establishing { overdue, .. } | State::Refreshing { overdue, .. } => *overdue = true,
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => {}
-    }
-    state
+/// The back-off that goes on after a success, if the new token has hardly any life left. Without it
+/// the next refresh would follow at once.
+fn kept_back_off(former: &Held, answer: &Held, at: &Moment) -> Option<Trouble> {
+    let now = at.now.boot;
+    let short = answer.expires.is_some_and(|end| end <= now.after(SHORTEST_LIFE));
+    let trouble = former.trouble.as_ref().filter(|trouble| short && trouble.tries > 0)?;
+    let wait = at.rules.backoff.wait(trouble.tries, at.dice);
+    Some(Trouble { retry_at: now.after(wait), ..trouble.clone() })
 }
 
+pub(super) fn challenged(state: &mut State, at: &Moment) {
+    if matches!(state.running, Some(Run::Establish { .. })) {
+        state.running = Some(Run::Challenge { until: at.now.boot.after(at.rules.challenge) });
+    }
+}
+
+/// The store has the answer of what runs, or what was owed. What was owed keeps what was learned of
+/// it meanwhile.
 pub(super) fn saved(
-    state: State,
-    counters: (u64, u64),
-    suspect: bool,
+    state: &mut State,
+    version: u64,
+    (counters, suspect): ((u64, u64), bool),
     effects: &mut Effects,
-) -> State {
-    let mut paid = |rest| paid(rest, counters, suspect, effects);
-    match state {
-        State::Establishing { answer: Some(held), .. } => {
-            effects.notices.push(Notice::Established);
-            State::Rest(Rest::Active(held.counted(counters, suspect)))
-        }
-        State::Refreshing { answer: Some(held), .. } => {
-            effects.notices.push(Notice::Refreshed);
-            State::Rest(Rest::Active(held.counted(counters, suspect)))
-        }
-        State::Rest(rest) => State::Rest(paid(rest)),
-        State::Challenged { former, until } => State::Challenged { former: paid(former), until },
-        State::Establishing { former, renewal, answer, overdue } => {
-            State::Establishing { former: paid(former), renewal, answer, overdue }
-        }
-        State::Closing { former } => State::Closing { former: paid(former) },
-        State::Unloaded { .. } | State::Refreshing { .. } | State::Revoking { .. } => state,
-    }
-}
-
-/// What was owed is saved. Later states of the same credentials keep what they learned.
-fn paid(mut rest: Rest, counters: (u64, u64), suspect: bool, effects: &mut Effects) -> Rest {
-    if let Some(held) = rest.held_mut().filter(|held| held.is_owed()) {
+) {
+    if let Some((held, notice)) = state.take_answer() {
+        effects.notices.push(notice);
+        state.settled = Some(Settled::Active(held.counted(counters, suspect)));
+    } else if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut)
+        && held.is_owed()
+    {
         *held = held.clone().counted(counters, suspect);
         effects.notices.push(Notice::Saved);
     }
-    rest
+    external::wrote(state, version);
 }
 
-pub(super) fn owed(state: State, effects: &mut Effects) -> State {
-    match state {
-        State::Establishing { answer: Some(held), .. } => {
-            effects.notices.extend([Notice::Established, Notice::SaveOwed]);
-            State::Rest(Rest::Active(Held { saved: Saved::Owed { attempts: 1 }, ..held }))
-        }
-        State::Refreshing { answer: Some(held), .. } => {
-            effects.notices.extend([Notice::Refreshed, Notice::SaveOwed]);
-            State::Rest(Rest::Active(Held { saved: Saved::Owed { attempts: 1 }, ..held }))
-        }
-        State::Rest(mut rest) => {
-            count(&mut rest);
-            State::Rest(rest)
-        }
-        State::Challenged { mut former, until } => {
-            count(&mut former);
-            State::Challenged { former, until }
-        }
-        State::Establishing { mut former, renewal, answer, overdue } => {
-            count(&mut former);
-            State::Establishing { former, renewal, answer, overdue }
-        }
-        State::Closing { mut former } => {
-            count(&mut former);
-            State::Closing { former }
-        }
-        State::Unloaded { .. } | State::Refreshing { .. } | State::Revoking { .. } => state,
-    }
-}
-
-fn count(rest: &mut Rest) {
-    if let Some(Held { saved: Saved::Owed { attempts }, .. }) = rest.held_mut() {
+pub(super) fn owed(state: &mut State, effects: &mut Effects) {
+    if let Some((held, notice)) = state.take_answer() {
+        effects.notices.extend([notice, Notice::SaveOwed]);
+        let held = Held { saved: Saved::Owed { attempts: 1 }, ..held };
+        state.settled = Some(Settled::Active(held));
+    } else if let Some(Held { saved: Saved::Owed { attempts }, .. }) =
+        state.settled.as_mut().and_then(Settled::held_mut)
+    {
         *attempts = attempts.saturating_add(1);
     }
 }
 
-pub(super) fn failed(state: State, failure: Failure, at: &Moment, effects: &mut Effects) -> State {
-    match state {
-        // The answer is here and only its keeper died: a successful exchange is never thrown
-        // away.
-        State::Establishing { answer: Some(_), .. } | State::Refreshing { answer: Some(_), .. } => {
-            owed(state, effects)
-        }
-        State::Establishing { former, renewal: false, .. } => {
-            State::Rest(refused(former, &failure))
-        }
-        State::Establishing { former, .. } => State::Rest(unrenewed(former, &failure, at)),
-        State::Refreshing { held, doubt, .. } => {
-            State::Rest(unrefreshed(held, doubt, &failure, at, effects))
-        }
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => state,
+impl State {
+    /// The answer of the exchange that runs, which ends with it.
+    fn take_answer(&mut self) -> Option<(Held, Notice)> {
+        let answer = match &mut self.running {
+            Some(Run::Establish { answer, .. }) => (answer.take()?, Notice::Established),
+            Some(Run::Refresh { answer }) => (answer.take()?, Notice::Refreshed),
+            Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => {
+                return None;
+            }
+        };
+        self.running = None;
+        Some(answer)
     }
 }
 
+pub(super) fn failed(state: &mut State, failure: Failure, at: &Moment, effects: &mut Effects) {
+    let (renewal, answered) = match &state.running {
+        Some(Run::Establish { renewal, answer }) => (Some(*renewal), answer.is_some()),
+        Some(Run::Refresh { answer }) => (None, answer.is_some()),
+        Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => return,
+    };
+    if answered {
+        // The answer is here and only its keeper died: a successful exchange is never thrown away.
+        return owed(state, effects);
+    }
+    state.running = None;
+    let Some(settled) = state.settled.take() else { return };
+    state.settled = Some(match renewal {
+        Some(false) => refused(settled, &failure),
+        Some(true) => unrenewed(settled, &failure, at),
+        None => unrefreshed(settled, &failure, at, effects),
+    });
+}
+
 /// A grant that failed leaves the former session as it was, suspect if it may have ended it.
-fn refused(mut former: Rest, failure: &Failure) -> Rest {
-    match failure.class {
-        Class::Ambiguous(_) => former.suspect(),
-        Class::Harmless
-        | Class::HeldBack
-        | Class::Unclassified { .. }
-        | Class::Misconfigured
-        | Class::Rejected
-        | Class::Refused => {}
+fn refused(mut former: Settled, failure: &Failure) -> Settled {
+    if matches!(failure.class, Class::Ambiguous(_)) {
+        former.suspect();
     }
     former
 }
 
-fn unrenewed(mut former: Rest, failure: &Failure, at: &Moment) -> Rest {
+fn unrenewed(mut former: Settled, failure: &Failure, at: &Moment) -> Settled {
     if let Some(trouble) = former.trouble_mut() {
         *trouble = Some(troubled(trouble.as_ref(), failure, at));
     }
     former
 }
 
-fn unrefreshed(
-    mut held: Held,
-    doubt: Option<Doubt>,
-    failure: &Failure,
-    at: &Moment,
-    effects: &mut Effects,
-) -> Rest {
+fn unrefreshed(settled: Settled, failure: &Failure, at: &Moment, effects: &mut Effects) -> Settled {
+    let (mut held, doubt) = match settled {
+        Settled::Active(held) | Settled::Lost(Lost { held: Some(held), .. }) => (held, None),
+        Settled::InDoubt(held, doubt) => (held, Some(doubt)),
+        other @ (Settled::Vacant { .. } | Settled::Lost(_) | Settled::Closed(_)) => return other,
+    };
     match failure.class {
         Class::Rejected | Class::Refused => {
             let reason =
                 if doubt.is_some() { LostReason::LostInDoubt } else { LostReason::Rejected };
-            lose(Rest::Active(held), reason, Some(failure.error.clone()), effects)
+            lost(held, reason, failure, effects)
         }
         Class::Ambiguous(retry) => {
             if doubt.is_none() {
@@ -186,7 +142,7 @@ fn unrefreshed(
             if let Some(unclassified) = &mut held.unclassified {
                 unclassified.lost = false;
             }
-            Rest::InDoubt(held, doubt)
+            Settled::InDoubt(held, doubt)
         }
         Class::Unclassified { healthy_at } => {
             let was_lost = held.is_lost_provisionally();
@@ -195,8 +151,7 @@ fn unrefreshed(
             if unclassified.lost && !was_lost {
                 // A refresh by hand need not wait for the last answer's back-off.
                 held.trouble = None;
-                let cause = Some(failure.error.clone());
-                return lose(Rest::Active(held), LostReason::Unclassified, cause, effects);
+                return lost(held, LostReason::Unclassified, failure, effects);
             }
             back_off(held, doubt, failure, at, effects)
         }
@@ -204,6 +159,12 @@ fn unrefreshed(
             back_off(held, doubt, failure, at, effects)
         }
     }
+}
+
+fn lost(held: Held, reason: LostReason, failure: &Failure, effects: &mut Effects) -> Settled {
+    let mut settled = Settled::Active(held);
+    lose(&mut settled, reason, Some(failure.error.clone()), effects);
+    settled
 }
 
 /// Counts one more unclassified answer. The session is lost only if another session of the client
@@ -229,7 +190,7 @@ fn back_off(
     failure: &Failure,
     at: &Moment,
     effects: &mut Effects,
-) -> Rest {
+) -> Settled {
     let trouble = troubled(held.trouble.as_ref(), failure, at);
     let retry_at = trouble.retry_at;
     if doubt.is_none() && tells_of_back_off(&held, failure) {
@@ -239,46 +200,31 @@ fn back_off(
     held.trouble = Some(trouble);
     match doubt {
         // Also the floor: a 401 must not make it hurry past what everybody was told.
-        Some(doubt) => Rest::InDoubt(held, Doubt { retry_at, floor: retry_at, ..doubt }),
+        Some(doubt) => Settled::InDoubt(held, Doubt { retry_at, floor: retry_at, ..doubt }),
         None if held.is_lost_provisionally() => {
-            let lost = Lost::new(Rest::Active(held), LostReason::Unclassified);
-            Rest::Lost(Lost { cause: Some(error), ..lost })
+            let mut settled = Settled::Active(held);
+            settled.lose(LostReason::Unclassified, Some(error));
+            settled
         }
-        None => Rest::Active(held),
+        None => Settled::Active(held),
     }
 }
 
 /// Whether to publish `BackingOff`: for the first failure after a success, unless retries are paced
 /// or the client is rejected.
 fn tells_of_back_off(held: &Held, failure: &Failure) -> bool {
-    match failure.class {
-        Class::Harmless | Class::Unclassified { .. } => {
-            let first = held.unclassified.as_ref().is_none_or(|counted| counted.answers == 1);
-            first && held.trouble.is_none()
-        }
-        Class::HeldBack
-        | Class::Misconfigured
-        | Class::Ambiguous(_)
-        | Class::Rejected
-        | Class::Refused => false,
-    }
+    let first = held.unclassified.as_ref().is_none_or(|counted| counted.answers == 1);
+    let told = matches!(failure.class, Class::Harmless | Class::Unclassified { .. });
+    told && first && held.trouble.is_none()
 }
 
 fn troubled(former: Option<&Trouble>, failure: &Failure, at: &Moment) -> Trouble {
-    let error = match (failure.class, former) {
-        (Class::HeldBack, Some(former)) => former.error.clone(),
-        (Class::Unclassified { .. }, _) => {
+    let error = match former.filter(|_| failure.class == Class::HeldBack) {
+        Some(former) => former.error.clone(),
+        None if matches!(failure.class, Class::Unclassified { .. }) => {
             Error::new(ErrorKind::RetryLater).caused_by(Some(&failure.error))
         }
-        (
-            Class::Harmless
-            | Class::HeldBack
-            | Class::Misconfigured
-            | Class::Ambiguous(_)
-            | Class::Rejected
-            | Class::Refused,
-            _,
-        ) => failure.error.clone(),
+        None => failure.error.clone(),
     };
     let mut trouble = Trouble::after(former, error, at);
     trouble.retry_at = trouble.retry_at.max(at.now.boot.after(failure.wait));
@@ -311,49 +257,39 @@ fn doubted(
     Doubt { tries, retry_at, floor, hurry: retry == Retry::AtOnce && former.is_none() }
 }
 
-pub(super) fn closed(state: State, closed: Closed, effects: &mut Effects) -> State {
-    match state {
-        State::Closing { .. } => {
-            effects.notices.push(Notice::Revoked);
-            if closed.outbox.is_some() {
-                effects.start = Some(Start::Revoke);
-                State::Revoking { closed }
-            } else {
-                State::Rest(Rest::Closed(closed))
-            }
-        }
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Revoking { .. } => state,
+pub(super) fn closed(state: &mut State, version: u64, closed: Closed, effects: &mut Effects) {
+    if !matches!(state.running, Some(Run::Close)) {
+        return;
+    }
+    effects.notices.push(Notice::Revoked);
+    let owes = closed.outbox.is_some();
+    state.running = owes.then_some(Run::Revoke);
+    effects.start = owes.then_some(Start::Revoke);
+    state.settled = Some(Settled::Closed(closed));
+    external::wrote(state, version);
+}
+
+/// The close or forget failed: the session goes on as it was. A session that was never read is read
+/// when somebody next asks for it.
+pub(super) fn not_ended(state: &mut State) {
+    state.running.take_if(|run| matches!(run, Run::Close | Run::Forget));
+}
+
+pub(super) fn forgotten(state: &mut State, effects: &mut Effects) {
+    if matches!(state.running, Some(Run::Forget)) {
+        effects.notices.push(Notice::Forgotten);
+        let settled = Some(Settled::Vacant { trouble: None });
+        *state = State { settled, read: state.read, ..State::default() };
     }
 }
 
-pub(super) fn close_failed(state: State) -> State {
-    match state {
-        State::Closing { former } => State::Rest(former),
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Revoking { .. } => state,
+pub(super) fn told(state: &mut State, trouble: Option<Trouble>) {
+    if !matches!(state.running, Some(Run::Revoke)) {
+        return;
     }
-}
-
-pub(super) fn told(state: State, trouble: Option<Trouble>) -> State {
-    match state {
-        State::Revoking { closed } => {
-            let outbox = if trouble.is_some() { closed.outbox } else { None };
-            State::Rest(Rest::Closed(Closed { outbox, trouble, ..closed }))
-        }
-        State::Unloaded { .. }
-        | State::Rest(_)
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. } => state,
+    state.running = None;
+    if let Some(Settled::Closed(closed)) = &mut state.settled {
+        closed.outbox.take_if(|_| trouble.is_none());
+        closed.trouble = trouble;
     }
 }

@@ -2,8 +2,10 @@
 
 mod damping;
 mod doubt;
+mod news;
 mod random;
 mod rules;
 mod sample;
 mod table;
 mod unclassified;
+mod world;

@@ -2,7 +2,8 @@
 
 use super::{Parcel, Slot};
 use crate::error::LostReason;
-use crate::session::machine::Renewable;
+use crate::provider::client::Client;
+use crate::session::machine::{Renewable, Settled};
 
 /// Where a renewal's grant comes from.
 pub(crate) enum Renewal {
@@ -11,20 +12,45 @@ pub(crate) enum Renewal {
     AskFor(LostReason),
 }
 
+/// Whether a provider has a renewal for these credentials.
+#[derive(Clone, Copy)]
+pub(super) struct Renews {
+    /// The version of the client that was asked.
+    client: u64,
+    counters: (u64, u64),
+    renews: bool,
+}
+
 impl Slot {
-    /// Whether the session has a renewal.
+    /// Whether the session has a renewal. The provider is asked once for each of its credentials.
     pub(crate) fn renewable(&self) -> Renewable {
-        if self.renewal().is_some() { Renewable::Itself } else { Renewable::No }
+        let Some(client) = self.site.client() else { return Renewable::No };
+        let (held, lost, counters, known) = {
+            let inner = self.inner.lock();
+            let settled = inner.state.settled.as_ref();
+            let held = settled.and_then(|settled| settled.credentials().cloned());
+            let counters = inner.state.counters();
+            let is_same =
+                |asked: &Renews| (asked.client, asked.counters) == (client.version, counters);
+            (held, settled.and_then(Settled::lost), counters, inner.renews.filter(is_same))
+        };
+        let renews = known.map(|known| known.renews).unwrap_or_else(|| {
+            // Outside the lock, because it is the provider's own code.
+            let renews = client.provider.renewal(held.as_deref()).is_some();
+            self.inner.lock().renews = Some(Renews { client: client.version, counters, renews });
+            renews
+        });
+        let asked_for = lost.is_some() && client.renew_with.is_some();
+        if renews || asked_for { Renewable::Itself } else { Renewable::No }
     }
 
     /// How the session can begin again without a user: the provider has a grant for it, or
     /// somebody was registered who may have one for what is lost.
-    pub(crate) fn renewal(&self) -> Option<Renewal> {
-        let client = self.site.client()?;
+    pub(crate) fn renewal(&self, client: &Client) -> Option<Renewal> {
         let (held, lost) = self.look(|state| {
-            let rest = state.rest();
-            let held = rest.as_ref().and_then(|rest| rest.credentials().cloned());
-            (held, rest.and_then(|rest| rest.lost()))
+            let settled = state.settled.as_ref();
+            let held = settled.and_then(|settled| settled.credentials().cloned());
+            (held, settled.and_then(Settled::lost))
         });
         match client.provider.renewal(held.as_deref()) {
             Some(grant) => Some(Renewal::Grant(grant)),

@@ -1,5 +1,7 @@
 #![cfg(feature = "testing")]
 
+mod requests;
+
 use tokio::sync::oneshot;
 
 use super::super::machine::Held;
@@ -10,7 +12,7 @@ use crate::provider::Registration;
 use crate::provider::means::Means;
 use crate::seal::KeyRing;
 use crate::session::flight;
-use crate::session::machine::{Doubt, Rest, Start};
+use crate::session::machine::{Doubt, News, Settled, Start};
 use crate::session::restore;
 use crate::task::Place;
 use crate::testing::{ManualClock, ScriptedProvider};
@@ -49,7 +51,7 @@ impl Bench {
     fn moment(&self) -> Moment {
         let policy = Policy::default();
         let (backoff, challenge, budget) =
-            (policy.backoff, policy.challenge, policy.exchange_budget);
+            (policy.backoff, policy.challenge, policy.attempt_budget);
         let rules = Rules {
             backoff,
             challenge,
@@ -90,18 +92,40 @@ impl Bench {
         self.apply(Input::Need { above, renewable: Renewable::No })
     }
 
-    /// Reads the record anew.
+    /// Reads the record anew: another process wrote its next version.
     fn load(&self, held: Held) {
-        self.apply(Input::Superseded);
-        self.apply(Input::Loaded(Rest::Active(held)));
+        self.read(Settled::Active(held));
+    }
+
+    fn read(&self, settled: Settled) {
+        let version = self.slot.look(|state| state.version) + 1;
+        self.answer_reading(self.begin_reading(), version, settled);
+    }
+
+    fn begin_reading(&self) -> u32 {
+        machine::read(&mut self.slot.inner.lock().state)
+    }
+
+    fn answer_reading(&self, read: u32, version: u64, settled: Settled) {
+        self.apply(Input::Loaded { read, version, settled });
+    }
+
+    /// As a record has it: its times are derived from the wall clock.
+    fn recorded(&self, generation: u64) -> Held {
+        let derived_at = Some(offset(self.clock.now()));
+        Held { derived_at, ..self.held(generation) }
+    }
+
+    fn request(&self, wants: Wants) -> Request {
+        self.slot.request(wants, Ok(()), &self.moment()).0
+    }
+
+    fn wants(&self, above: u64) -> Request {
+        self.request(Wants { above, renewable: Renewable::No, fresh: false })
     }
 
     fn glance(&self) -> (Glance, Option<u64>) {
         self.slot.glance(&self.clock, PermissionToken::generation)
-    }
-
-    fn asked(&self) -> Answer {
-        self.slot.answer(0, Renewable::No, &self.moment()).0
     }
 
     #[track_caller]
@@ -157,11 +181,11 @@ fn a_suspend_of_the_machine_ages_tokens() {
     let bench = Bench::with_token(1);
     bench.clock.suspend(600 * SECOND);
     bench.is_stale();
-    assert!(matches!(bench.asked(), Answer::Token(_)), "it lives for 300 s more");
+    assert!(matches!(bench.wants(0), Request::Ready(_)), "it lives for 300 s more");
     bench.is_fresh(1);
     bench.clock.suspend(300 * SECOND);
     bench.is_stale();
-    assert!(matches!(bench.asked(), Answer::Ask));
+    assert!(matches!(bench.wants(0), Request::Start(..)));
     bench.is_stale();
 }
 
@@ -169,7 +193,7 @@ fn a_suspend_of_the_machine_ages_tokens() {
 async fn what_a_suspend_left_of_a_tokens_life_passes_as_ever() {
     let bench = Bench::with_token(1);
     bench.clock.suspend(600 * SECOND);
-    assert!(matches!(bench.asked(), Answer::Token(_)));
+    assert!(matches!(bench.wants(0), Request::Ready(_)));
     bench.clock.advance(299 * SECOND).await;
     assert!(bench.glance().1.is_some());
     bench.clock.advance(SECOND).await;
@@ -182,13 +206,13 @@ async fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_token() {
         let bench = Bench::with_token(1);
         bench.clock.step_wall(step);
         bench.is_stale();
-        assert!(matches!(bench.asked(), Answer::Token(_)), "the slow path knows better");
+        assert!(matches!(bench.wants(0), Request::Ready(_)), "the slow path knows better");
         bench.is_fresh(1);
         bench.clock.advance(899 * SECOND).await;
         assert!(bench.glance().1.is_some(), "not ended by {step}");
         bench.clock.advance(SECOND).await;
         bench.is_stale();
-        assert!(matches!(bench.asked(), Answer::Ask), "not prolonged by {step}");
+        assert!(matches!(bench.wants(0), Request::Start(..)), "not prolonged by {step}");
     }
 }
 
@@ -206,7 +230,7 @@ fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
     bench.is_stale();
     bench.load(bench.held(3));
     bench.is_stale();
-    assert!(matches!(bench.asked(), Answer::Ask));
+    assert!(matches!(bench.wants(0), Request::Start(..)));
     bench.load(bench.held(4));
     bench.is_fresh(4);
 }
@@ -214,10 +238,10 @@ fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
 #[test]
 fn a_need_after_a_rejection_that_the_record_does_not_know_of_refreshes() {
     let bench = Bench::with_token(3);
-    bench.apply(Input::Superseded);
+    bench.apply(Input::Left);
     bench.slot.reject(3, &bench.moment());
-    bench.apply(Input::Loaded(Rest::Active(bench.held(3))));
-    assert_eq!(bench.need(0), Some(Start::Refresh));
+    bench.load(bench.held(3));
+    assert!(matches!(bench.wants(0), Request::Start(Start::Refresh, ..)));
 }
 
 #[test]
@@ -271,8 +295,7 @@ fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
     let bench = Bench::new();
     let slot = &bench.slot;
     assert!(slot.is_disposable(), "not loaded");
-    let (pilot, flight) = flight::depart();
-    slot.board(flight);
+    let pilot = slot.inner.lock().begin_flight();
     assert!(!slot.is_disposable(), "a flight");
     slot.land(&pilot, Landing::Again);
     assert!(slot.is_disposable());
@@ -284,7 +307,7 @@ fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
     slot.quarantine(Some(bench.clock.now().boot.after(SECOND)));
     assert!(!slot.is_disposable(), "a mark");
     slot.quarantine(None);
-    bench.apply(Input::Loaded(Rest::Vacant { trouble: None }));
+    bench.read(Settled::Vacant { trouble: None });
     assert!(slot.is_disposable(), "vacant");
     bench.load(bench.held(1));
     assert!(!slot.is_disposable(), "credentials");
@@ -293,14 +316,14 @@ fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
 #[test]
 fn a_landing_takes_only_its_own_flight_out_of_the_slot() {
     let bench = Bench::with_token(1);
-    let ((former, _), (pilot, flight)) = (flight::depart(), flight::depart());
-    bench.slot.board(flight);
-    assert_eq!(bench.need(1), Some(Start::Refresh));
+    let (former, _) = flight::depart();
+    let Request::Start(Start::Refresh, pilot, flight) = bench.wants(1) else { panic!() };
     bench.slot.land(&former, Landing::Again);
-    let joined = |bench: &Bench| bench.slot.answer(1, Renewable::No, &bench.moment()).1.is_some();
-    assert!(joined(&bench));
+    assert!(bench.slot.has_flight(&flight));
+    assert!(matches!(bench.wants(1), Request::Join(joined) if joined.is(&flight)));
     bench.slot.land(&pilot, Landing::Again);
-    assert!(!joined(&bench));
+    assert!(!bench.slot.has_flight(&flight));
+    assert!(!matches!(bench.wants(1), Request::Join(_)));
 }
 
 #[test]
@@ -362,29 +385,39 @@ fn the_schedule_is_told_once_of_each_earlier_time() {
 }
 
 #[test]
-fn a_quarantined_slot_serves_what_it_has_and_sends_nobody_to_its_actor() {
+fn a_quarantined_slot_serves_what_it_has_and_starts_and_reads_nothing() {
     let bench = Bench::with_token(1);
     let until = bench.clock.now().boot.after(60 * SECOND);
     bench.slot.quarantine(Some(until));
-    assert!(matches!(bench.asked(), Answer::Token(_)));
+    assert!(matches!(bench.wants(0), Request::Ready(_)));
     bench.slot.reject(1, &bench.moment());
-    let Answer::Fail(error) = bench.asked() else { panic!("it asks") };
-    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RetryLater, Some(60 * SECOND)));
+    let failed = |bench: &Bench| {
+        let Request::Failed(error) = bench.wants(0) else { panic!("it asks") };
+        (error.kind(), error.retry_after())
+    };
+    assert_eq!(failed(&bench), (ErrorKind::RetryLater, Some(60 * SECOND)));
+    bench.apply(Input::Left);
+    assert_eq!(failed(&bench), (ErrorKind::RetryLater, Some(60 * SECOND)));
     bench.clock.suspend(60 * SECOND);
-    assert!(matches!(bench.asked(), Answer::Ask));
+    assert!(matches!(bench.wants(0), Request::Read(_)));
+    bench.load(bench.held(1));
+    assert!(matches!(bench.wants(0), Request::Start(Start::Refresh, ..)));
 }
 
 #[test]
 fn only_the_debt_that_was_paid_is_forgotten() {
     let bench = Bench::new();
     let commit = || {
-        let attempt = crate::store::Attempt { base: 0, fence: 1 };
+        let attempt = crate::store::Attempt { base: 0, fence: 1, claim: ClaimId::random() };
         let credentials = Arc::clone(&bench.held(1).credentials);
         let intent = crate::store::Intent::Establish;
-        Arc::new(Commit { intent, epoch: 0, attempt, credentials, due_at: None })
+        let ends = crate::store::Ends::default();
+        let commit = crate::store::Commit { intent, epoch: 0, attempt, credentials, ends };
+        Owed::new(commit, bench.clock.now().boot)
     };
-    let (former, owed) = (commit(), commit());
-    bench.slot.owe(Some(Arc::clone(&owed)));
+    let former = Arc::new(commit());
+    bench.slot.owe(commit());
+    let owed = bench.slot.owed().unwrap();
     assert!(!bench.slot.is_disposable(), "a debt");
     assert!(!bench.slot.pay(&former) && bench.slot.owed().is_some());
     assert!(bench.slot.pay(&owed) && bench.slot.owed().is_none());
@@ -395,12 +428,12 @@ fn a_doubt_is_shown_as_due_only_when_it_may_be_tried_out() {
     let bench = Bench::new();
     let retry_at = bench.clock.now().boot.after(800 * SECOND);
     let doubt = Doubt { tries: 1, retry_at, floor: retry_at, hurry: false };
-    bench.apply(Input::Loaded(Rest::InDoubt(bench.held(1), doubt)));
+    bench.read(Settled::InDoubt(bench.held(1), doubt));
     // 790 s after the start the token is long due, but the doubt is not.
     bench.clock.suspend(790 * SECOND);
-    assert!(matches!(bench.asked(), Answer::Token(_)));
+    assert!(matches!(bench.wants(0), Request::Ready(_)));
     bench.is_fresh(1);
     bench.clock.suspend(10 * SECOND);
-    assert!(matches!(bench.asked(), Answer::Token(_)));
+    assert!(matches!(bench.wants(0), Request::Ready(_)));
     assert!(matches!(bench.glance().0, Glance::Due));
 }

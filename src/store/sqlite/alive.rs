@@ -6,8 +6,8 @@
 //! lease need not be waited for.
 //!
 //! Whoever can write the folder can put anything where a lock is looked for. So a lock is opened
-//! without waiting and through no link, and counts only if it is a regular file of the process's own
-//! user. Nobody else can open it, and so nobody else can lock it.
+//! without waiting and through no link, and counts only if it is a regular file of the process's
+//! own user. Nobody else can open it, and so nobody else can lock it.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) use self::shared::{Holder, SHARED};
@@ -80,13 +80,21 @@ mod shared {
         /// Whether another lives. The files of the dead are removed, and those of strangers are
         /// passed over. Where there are too many files to look at, another is taken to live.
         pub(in crate::store::sqlite) fn has_peers(&self) -> bool {
+            self.any_lives(LOCK)
+        }
+
+        /// Whether a process of version 0.1 lives, whose locks have names of their own.
+        pub(in crate::store::sqlite) fn has_older_peers(&self) -> bool {
+            self.any_lives(OLDER_LOCK)
+        }
+
+        fn any_lives(&self, kind: &str) -> bool {
             let own = path(&self.database, &self.name);
             let Some(Ok(entries)) = own.parent().map(fs::read_dir) else { return false };
-            let mut peers = false;
-            let mut seen = 0;
+            let (mut peers, mut seen) = (false, 0);
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                if own.file_name() == Some(&*name) || !is_lock(&self.database, &name) {
+                if own.file_name() == Some(&*name) || !is_lock(&self.database, kind, &name) {
                     continue;
                 }
                 if seen == OWNER_LOCKS {
@@ -117,17 +125,22 @@ mod shared {
     /// Its owner reads and writes it, and nobody else may do anything.
     const OWN: u32 = 0o600;
 
+    /// What stands between the names of a database and of a holder. Another name than version 0.1
+    /// gave its locks, so that its processes are told apart from this version's.
+    const LOCK: &str = ".holder-";
+    const OLDER_LOCK: &str = ".owner-";
+
     fn path(database: &Path, name: &Name) -> PathBuf {
         let mut path = database.as_os_str().to_owned();
-        path.push(".owner-");
+        path.push(LOCK);
         path.push(format!("{:032x}", u128::from_be_bytes(*name)));
         path.into()
     }
 
     /// Whether a file beside the database has the name of an owner's lock.
-    fn is_lock(database: &Path, name: &OsStr) -> bool {
+    fn is_lock(database: &Path, kind: &str, name: &OsStr) -> bool {
         let mut prefix = database.file_name().map(OsString::from).unwrap_or_default();
-        prefix.push(".owner-");
+        prefix.push(kind);
         let number = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
         number.is_some_and(|number| number.len() == 32 && number.iter().all(u8::is_ascii_hexdigit))
     }
@@ -169,7 +182,7 @@ mod shared {
         fs::symlink_metadata(path).is_ok_and(own)
     }
 
-    /// Version 0.1.0 let others read its locks, and so lock them.
+    /// Version 0.1.0 lets others read its locks, and so lock them.
     fn keep_for_oneself(file: &File, mode: u32) {
         if mode & 0o077 != 0 {
             drop(file.set_permissions(Permissions::from_mode(OWN)));
@@ -183,113 +196,7 @@ mod shared {
     }
 
     #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn a_holder_lives_until_it_is_dropped_or_the_machine_is_started_anew() {
-            let folder = crate::store::sqlite::folder::Folder::new();
-            let database = folder.path().join("a.db");
-            let new = || Holder::new(&database, false).unwrap();
-            let (one, two) = (new(), new());
-            assert!(!one.is_dead(&two.name, &two.boot) && !one.is_dead(&one.name, &one.boot));
-            assert!(one.is_dead(&two.name, "another boot"));
-            assert!(one.has_peers());
-            let (name, boot) = (two.name, two.boot.clone());
-            drop(two);
-            assert!(one.is_dead(&name, &boot));
-            assert!(!one.has_peers());
-        }
-
-        /// What a stranger can put where a lock is looked for.
-        fn strange() -> Vec<fn(&Path, &Path)> {
-            let mut ways: Vec<fn(&Path, &Path)> = vec![
-                |_, at| {
-                    let made = std::process::Command::new("mkfifo").arg(at).status().unwrap();
-                    assert!(made.success());
-                },
-                |folder, at| {
-                    let elsewhere = folder.join("elsewhere");
-                    fs::write(&elsewhere, "").unwrap();
-                    std::os::unix::fs::symlink(elsewhere, at).unwrap();
-                },
-                |_, at| std::os::unix::fs::symlink("/dev/zero", at).unwrap(),
-                |_, at| fs::create_dir(at).unwrap(),
-            ];
-            if geteuid().is_root() {
-                ways.push(|_, at| {
-                    fs::write(at, "").unwrap();
-                    std::os::unix::fs::chown(at, Some(65_534), None).unwrap();
-                });
-            }
-            ways
-        }
-
-        #[test]
-        fn what_a_stranger_puts_in_the_place_of_a_lock_is_no_peer_and_proves_no_death() {
-            let folder = crate::store::sqlite::folder::Folder::new();
-            let database = folder.path().join("a.db");
-            let one = Holder::new(&database, false).unwrap();
-            let at = path(&database, &[7; 16]);
-            for put in strange() {
-                put(folder.path(), &at);
-                assert_eq!(look(&at), Found::Strange);
-                assert!(!one.is_dead(&[7; 16], &one.boot) && !one.has_peers());
-                assert!(fs::symlink_metadata(&at).is_ok(), "it is left alone");
-                fs::remove_file(&at).or_else(|_| fs::remove_dir(&at)).unwrap();
-            }
-            fs::write(folder.path().join("a.db.owner-else"), "").unwrap();
-            assert!(!one.has_peers());
-        }
-
-        #[test]
-        fn a_reader_can_neither_open_a_lock_nor_pass_for_a_peer() {
-            let folder = crate::store::sqlite::folder::Folder::new();
-            let database = folder.path().join("a.db");
-            let one = Holder::new(&database, false).unwrap();
-            let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-            assert_eq!(mode(&path(&database, &one.name)), 0o600);
-            // What 0.1.0 left behind, and somebody who reads it.
-            let left = path(&database, &[7; 16]);
-            fs::write(&left, "").unwrap();
-            fs::set_permissions(&left, Permissions::from_mode(0o644)).unwrap();
-            let reader = File::open(&left).unwrap();
-            flock(&reader, FlockOperation::NonBlockingLockShared).unwrap();
-            assert!(one.is_dead(&[7; 16], &one.boot) && !one.has_peers());
-            assert!(!left.exists());
-            // One that lives is kept for its user from now on.
-            fs::write(&left, "").unwrap();
-            fs::set_permissions(&left, Permissions::from_mode(0o644)).unwrap();
-            let holder = File::open(&left).unwrap();
-            flock(&holder, FlockOperation::NonBlockingLockExclusive).unwrap();
-            assert!(one.has_peers());
-            assert_eq!(mode(&left), 0o600);
-        }
-
-        #[test]
-        fn a_folder_with_more_locks_than_are_looked_at_counts_as_shared() {
-            let folder = crate::store::sqlite::folder::Folder::new();
-            let database = folder.path().join("a.db");
-            let one = Holder::new(&database, false).unwrap();
-            for number in 0..=u128::try_from(OWNER_LOCKS).unwrap() {
-                let at = path(&database, &number.to_be_bytes());
-                std::os::unix::fs::symlink("nowhere", at).unwrap();
-            }
-            assert!(one.has_peers());
-        }
-
-        #[test]
-        fn what_a_killed_process_left_is_dead_and_cleared_up() {
-            let folder = crate::store::sqlite::folder::Folder::new();
-            let database = folder.path().join("a.db");
-            let one = Holder::new(&database, false).unwrap();
-            let left = path(&database, &[7; 16]);
-            drop(File::create_new(&left).unwrap());
-            assert!(one.is_dead(&[7; 16], &one.boot));
-            assert!(!one.has_peers());
-            assert!(!left.exists() && path(&database, &one.name).exists());
-        }
-    }
+    mod tests;
 }
 
 /// Elsewhere boot times of two processes cannot be compared, so a file is one process's at a time:
@@ -320,6 +227,10 @@ mod single {
         }
 
         pub(in crate::store::sqlite) fn has_peers(&self) -> bool {
+            false
+        }
+
+        pub(in crate::store::sqlite) fn has_older_peers(&self) -> bool {
             false
         }
     }

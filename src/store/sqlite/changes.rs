@@ -1,6 +1,7 @@
-//! What processes tell each other of what they wrote: each names it in the file, and the others look
-//! there now and then.
+//! What processes tell each other of what they wrote: each names it in the file, and the others
+//! look there now and then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
@@ -8,10 +9,11 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, param
 use super::alive::Holder;
 use super::code;
 use super::fault::Undone;
-use super::table::{Done, count, id, key, most};
+use super::row::id;
+use super::table::{Done, count, key, most};
 use crate::clock::BootTime;
 use crate::key::SessionId;
-use crate::store::{Changed, ChangedTo, Changes};
+use crate::store::{Change, Changes, Cursor, News};
 
 /// How long it is told what was changed. Defaults to 5 s: the others look several times a second,
 /// and one that did not for so long is told that anything may have changed. What names a deleted
@@ -27,6 +29,8 @@ pub(super) struct Log<'c> {
     conn: &'c Connection,
     holder: &'c Holder,
     note: Statement<'c>,
+    /// Which feed this is: another file's cursors mean nothing here.
+    feed: i64,
     /// When the present batch is written; none if there is nobody to be told.
     now: Option<BootTime>,
     removed_at: BootTime,
@@ -39,25 +43,17 @@ pub(super) struct Log<'c> {
 impl<'c> Log<'c> {
     pub(super) fn new(conn: &'c Connection, holder: &'c Holder) -> rusqlite::Result<Self> {
         let note = conn.prepare(
-            "INSERT INTO change (made_at, maker, provider, tenant, token_id, epoch, generation)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO change (made_at, maker, provider, tenant, token_id, version, epoch,
+                 generation, phase)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
+        let feed = conn.query_row("SELECT feed FROM store", [], |row| row.get(0))?;
         let (now, removed_at, read) = (None, BootTime::default(), None);
-        Ok(Self { conn, holder, note, now, removed_at, forgot: false, read })
+        Ok(Self { conn, holder, note, feed, now, removed_at, forgot: false, read })
     }
 
-    /// A batch begins.
     pub(super) fn begin(&mut self, now: Option<BootTime>) {
         self.now = now;
-    }
-
-    pub(super) fn stored(&mut self, id: &SessionId, epoch: u64, generation: u64) -> Done<()> {
-        self.note(id, Some((epoch, generation)))
-    }
-
-    pub(super) fn deleted(&mut self, id: &SessionId) -> Done<()> {
-        self.forgot = true;
-        self.note(id, None)
     }
 
     /// Whether something was forgotten since this was last asked.
@@ -65,21 +61,24 @@ impl<'c> Log<'c> {
         std::mem::take(&mut self.forgot)
     }
 
-    fn note(&mut self, id: &SessionId, counters: Option<(u64, u64)>) -> Done<()> {
+    /// What became of a record, for those who are to be told of it.
+    pub(super) fn note(&mut self, id: &SessionId, change: Change) -> Done<()> {
+        self.forgot |= change.phase.is_none();
         let Some(now) = self.now else { return Ok(()) };
         if now.since(self.removed_at) >= REMOVAL {
             self.remove(now)?;
         }
         let (provider, tenant, token_id) = key(id);
-        let (epoch, generation) = counters.unzip();
         self.note.execute(params![
             code::of_boot(now),
             self.holder.name,
             provider,
             tenant,
             token_id,
-            epoch.map(code::of_count),
-            generation.map(code::of_count),
+            code::of_count(change.version),
+            code::of_count(change.epoch),
+            code::of_count(change.generation),
+            change.phase.map(code::of_phase),
         ])?;
         Ok(())
     }
@@ -91,12 +90,13 @@ impl<'c> Log<'c> {
         Ok(())
     }
 
-    /// What others changed after `since`, and whether something is to be removed.
+    /// What others changed after `since`, or what `all` did, and whether something is to be
+    /// removed.
     pub(super) fn read(
         &mut self,
-        since: Option<u64>,
+        since: Option<&Cursor>,
         limit: usize,
-        now: BootTime,
+        (all, now): (bool, BootTime),
     ) -> Done<(Changes, bool)> {
         // One snapshot, or a change that comes between two of the reads would be passed over. In a
         // batch of writes there is one already.
@@ -107,15 +107,33 @@ impl<'c> Log<'c> {
         let oldest = "SELECT made_at FROM change ORDER BY number LIMIT 1";
         let oldest = self.conn.query_row(oldest, [], |row| row.get(0)).optional()?;
         let stale = oldest.is_some_and(|made: i64| now.since(code::boot(made)) >= TOLD_FOR);
-        let Some(since) = since.filter(|since| self.read != Some((version, *since))) else {
+        let (mark, news) = match since.map(|cursor| self.number(cursor)) {
+            None => (newest, Some(Vec::new())),
             // Whatever is new since is one's own.
-            self.read = Some((version, newest));
-            return Ok((Changes { mark: newest, of: Some(Vec::new()) }, stale));
+            Some(Some(since)) if !all && self.read == Some((version, since)) => {
+                (newest, Some(Vec::new()))
+            }
+            Some(Some(since)) if since <= newest => {
+                let own = (!all).then_some(&self.holder.name[..]);
+                after(self.conn, own, (since, newest), limit.max(1))?
+            }
+            // Of another file, or of this one before it was restored from a backup.
+            Some(_) => (newest, None),
         };
-        let changes = after(self.conn, &self.holder.name, (since, newest), limit)?;
-        self.read = Some((version, changes.mark)).filter(|_| changes.mark == newest);
+        self.read = Some((version, mark)).filter(|_| mark == newest);
         drop(begun);
-        Ok((changes, stale))
+        Ok((Changes { cursor: self.cursor(mark), news, more: mark < newest }, stale))
+    }
+
+    fn cursor(&self, number: u64) -> Cursor {
+        Cursor(Arc::from([self.feed.to_be_bytes(), number.to_be_bytes()].concat()))
+    }
+
+    /// The number of a cursor of this feed.
+    fn number(&self, cursor: &Cursor) -> Option<u64> {
+        let (feed, number) = cursor.0.split_first_chunk()?;
+        let number = number.try_into().ok().map(u64::from_be_bytes)?;
+        (i64::from_be_bytes(*feed) == self.feed).then_some(number)
     }
 }
 
@@ -124,7 +142,7 @@ impl<'c> Log<'c> {
 pub(super) fn remove(conn: &Connection, now: BootTime) -> rusqlite::Result<bool> {
     let (told, now) = (code::of_boot(now.before(TOLD_FOR)), code::of_boot(now));
     let names = "SELECT EXISTS (SELECT 1 FROM change
-        WHERE (made_at <= ?1 OR made_at > ?2) AND generation IS NULL)";
+        WHERE (made_at <= ?1 OR made_at > ?2) AND phase IS NULL)";
     let names = conn.query_row(names, [told, now], |row| row.get(0))?;
     conn.execute("DELETE FROM change WHERE made_at <= ?1 OR made_at > ?2", [told, now])?;
     Ok(names)
@@ -137,40 +155,39 @@ fn newest(conn: &Connection) -> Done<u64> {
     given.map_or(Ok(0), count)
 }
 
+/// Up to which number it was read, and what was changed until there by others than `own`; none if
+/// some of it is gone.
 fn after(
     conn: &Connection,
-    own: &[u8],
+    own: Option<&[u8]>,
     (since, newest): (u64, u64),
     limit: usize,
-) -> Done<Changes> {
+) -> Done<(u64, Option<Vec<News>>)> {
     let mut statement = conn.prepare(
-        "SELECT number, maker, provider, tenant, token_id, epoch, generation FROM change
-         WHERE number > ?1 ORDER BY number LIMIT ?2",
+        "SELECT number, maker, provider, tenant, token_id, version, epoch, generation, phase
+         FROM change WHERE number > ?1 ORDER BY number LIMIT ?2",
     )?;
     let mut rows = statement.query(params![code::of_count(since), most(limit)])?;
-    let (mut mark, mut changed) = (since, Vec::new());
+    let (mut mark, mut news) = (since, Vec::new());
     while let Some(row) = rows.next()? {
         let number = count(row.get(0)?)?;
         if number != mark + 1 {
             // What stood between was removed.
-            return Ok(Changes { mark: newest, of: None });
+            return Ok((newest, None));
         }
         mark = number;
-        if row.get_ref(1)?.as_blob().ok() != Some(own) {
-            changed.extend(read(row).ok());
+        if own.is_none() || row.get_ref(1)?.as_blob().ok() != own {
+            news.extend(read(row).ok());
         }
     }
     let lost = mark == since && newest > since;
-    Ok(Changes { mark: if lost { newest } else { mark }, of: (!lost).then_some(changed) })
+    Ok(if lost { (newest, None) } else { (mark, Some(news)) })
 }
 
-fn read(row: &Row<'_>) -> Done<Changed> {
-    let to = match (row.get::<_, Option<i64>>(5)?, row.get::<_, Option<i64>>(6)?) {
-        (Some(epoch), Some(generation)) => {
-            ChangedTo::Stored { epoch: count(epoch)?, generation: count(generation)? }
-        }
-        (None, None) => ChangedTo::Deleted,
-        (Some(_), None) | (None, Some(_)) => return Err(Undone::malformed()),
-    };
-    Ok(Changed { id: id(row, 2)?, to })
+fn read(row: &Row<'_>) -> Done<News> {
+    let phase: Option<i64> = row.get(8)?;
+    let phase = phase.map(|phase| code::phase(phase).ok_or_else(Undone::malformed)).transpose()?;
+    let (version, epoch, generation) = (row.get(5)?, row.get(6)?, row.get(7)?);
+    let (version, epoch, generation) = (count(version)?, count(epoch)?, count(generation)?);
+    Ok(News { id: id(row, 2)?, of: Change { version, epoch, generation, phase } })
 }

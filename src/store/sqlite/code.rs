@@ -6,11 +6,11 @@ use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::store::{Intent, Phase};
 
+/// 2 was that of a claimed session, in version 1.
 pub(super) fn of_phase(phase: Phase) -> i64 {
     match phase {
         Phase::Vacant => 0,
         Phase::Active => 1,
-        Phase::Claimed => 2,
         Phase::InDoubt => 3,
         Phase::Lost => 4,
         Phase::Closed => 5,
@@ -18,19 +18,21 @@ pub(super) fn of_phase(phase: Phase) -> i64 {
 }
 
 pub(super) fn phase(code: i64) -> Option<Phase> {
-    use Phase::{Active, Claimed, Closed, InDoubt, Lost, Vacant};
-    [Vacant, Active, Claimed, InDoubt, Lost, Closed].into_iter().find(|of| of_phase(*of) == code)
+    use Phase::{Active, Closed, InDoubt, Lost, Vacant};
+    [Vacant, Active, InDoubt, Lost, Closed].into_iter().find(|of| of_phase(*of) == code)
 }
 
 pub(super) fn of_intent(intent: Intent) -> i64 {
     match intent {
         Intent::Establish => 0,
         Intent::Refresh => 1,
+        Intent::Revoke => 2,
     }
 }
 
 pub(super) fn intent(code: i64) -> Option<Intent> {
-    [Intent::Establish, Intent::Refresh].into_iter().find(|of| of_intent(*of) == code)
+    let all = [Intent::Establish, Intent::Refresh, Intent::Revoke];
+    all.into_iter().find(|of| of_intent(*of) == code)
 }
 
 pub(super) fn of_lost(reason: LostReason) -> i64 {
@@ -47,19 +49,16 @@ pub(super) fn of_lost(reason: LostReason) -> i64 {
 }
 
 pub(super) fn lost(code: i64) -> Option<LostReason> {
-    use LostReason::{
-        KeyMissing, LostInDoubt, RefreshExpired, Rejected, Revoked, SessionDeleted, TokensDeleted,
-        Unclassified,
-    };
+    use LostReason as Reason;
     let all = [
-        RefreshExpired,
-        Rejected,
-        Revoked,
-        LostInDoubt,
-        TokensDeleted,
-        KeyMissing,
-        SessionDeleted,
-        Unclassified,
+        Reason::RefreshExpired,
+        Reason::Rejected,
+        Reason::Revoked,
+        Reason::LostInDoubt,
+        Reason::TokensDeleted,
+        Reason::KeyMissing,
+        Reason::SessionDeleted,
+        Reason::Unclassified,
     ];
     all.into_iter().find(|of| of_lost(*of) == code)
 }
@@ -103,33 +102,4 @@ fn nanos(duration: Duration) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_code_is_read_as_what_was_written_and_others_are_not_read() {
-        for code in -1..=8 {
-            assert_eq!(phase(code).map(of_phase), (0..=5).contains(&code).then_some(code));
-            assert_eq!(intent(code).map(of_intent), (0..=1).contains(&code).then_some(code));
-            assert_eq!(lost(code).map(of_lost), (0..=7).contains(&code).then_some(code));
-        }
-    }
-
-    #[test]
-    fn a_count_has_room_to_be_counted_on() {
-        for (number, good) in [(-1, false), (0, true), (i64::MAX / 2, true), (i64::MAX, false)] {
-            assert_eq!(is_count(number), good, "{number}");
-        }
-    }
-
-    #[test]
-    fn times_come_back_also_from_before_1970_and_beyond_what_has_room() {
-        for nanos in [i64::MIN + 1, -1, 0, 1, i64::MAX] {
-            assert_eq!(of_wall(wall(nanos)), nanos);
-        }
-        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
-        assert_eq!(of_wall(far), i64::MAX);
-        assert_eq!(of_boot(boot(17)), 17);
-        assert_eq!(boot(-1), BootTime::default());
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
 //! What can be wrong with a file, and what a statement says of it.
 
-use rusqlite::ErrorCode;
+use rusqlite::{Error, ErrorCode, ffi};
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{SealFault, StoreError, StoreErrorKind};
 
 /// What is wrong with a database file, or with a record in it. It is the cause,
 /// [`source`](std::error::Error::source), of a [`StoreError`], and holds no secret.
@@ -16,6 +16,25 @@ pub enum SqliteFault {
         found: i64,
         /// The newest that is known.
         known: i64,
+    },
+    /// A process of another version of this crate has the file open, for longer than an opening
+    /// waits. It was not touched.
+    #[error("a process of another version has the file open: end it, then start this one")]
+    OtherVersion,
+    /// A newer version of this crate wrote the record. It is left as it is.
+    #[error("the record is of form {found}, and this programme reads {known}: update it")]
+    NewerForm {
+        /// The form of the record.
+        found: i64,
+        /// The newest that is read.
+        known: i64,
+    },
+    /// A process that has the file open reads only records of forms that this version does not
+    /// write.
+    #[error("a process that has the file open reads forms up to {reads} only: update it")]
+    OlderReader {
+        /// The newest form that it reads.
+        reads: i64,
     },
     /// The file is another programme's database. It was not touched.
     #[error("the file is another programme's database: name another path")]
@@ -86,6 +105,9 @@ impl From<SqliteFault> for StoreError {
     fn from(fault: SqliteFault) -> Self {
         let kind = match &fault {
             SqliteFault::Newer { .. }
+            | SqliteFault::OtherVersion
+            | SqliteFault::NewerForm { .. }
+            | SqliteFault::OlderReader { .. }
             | SqliteFault::Foreign
             | SqliteFault::OtherSchema
             | SqliteFault::Exposed
@@ -99,9 +121,7 @@ impl From<SqliteFault> for StoreError {
             SqliteFault::Locked => StoreErrorKind::Slow,
             SqliteFault::Malformed | SqliteFault::TooLong => StoreErrorKind::Corrupt,
             SqliteFault::Failed { code, .. } => match code & 0xFF {
-                rusqlite::ffi::SQLITE_CORRUPT | rusqlite::ffi::SQLITE_NOTADB => {
-                    StoreErrorKind::Corrupt
-                }
+                ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => StoreErrorKind::Corrupt,
                 _ => StoreErrorKind::Unavailable,
             },
         };
@@ -109,30 +129,32 @@ impl From<SqliteFault> for StoreError {
     }
 }
 
-/// Why a statement was not done.
+/// Why an opening or a statement was not done.
 #[derive(Debug)]
 pub(super) enum Undone {
     /// SQLite failed, perhaps with the whole transaction.
-    Sql(rusqlite::Error),
-    /// This statement alone cannot be done, and wrote nothing.
+    Sql(Error),
+    /// This alone cannot be done, and wrote nothing.
     Told(StoreError),
+    /// It may be done in a moment, and is this fault if it is not.
+    Meanwhile(SqliteFault),
 }
 
 impl Undone {
     pub(super) fn malformed() -> Self {
-        Self::Told(SqliteFault::Malformed.into())
+        SqliteFault::Malformed.into()
     }
 }
 
-impl From<rusqlite::Error> for Undone {
+impl From<Error> for Undone {
     /// A column of another type than was written is damage of the record, not of the file.
-    fn from(error: rusqlite::Error) -> Self {
+    fn from(error: Error) -> Self {
         let damaged = matches!(
             error,
-            rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::Utf8Error(..)
+            Error::InvalidColumnType(..)
+                | Error::FromSqlConversionFailure(..)
+                | Error::IntegralValueOutOfRange(..)
+                | Error::Utf8Error(..)
         );
         if damaged { Self::malformed() } else { Self::Sql(error) }
     }
@@ -144,20 +166,33 @@ impl From<StoreError> for Undone {
     }
 }
 
+impl From<SqliteFault> for Undone {
+    fn from(fault: SqliteFault) -> Self {
+        Self::Told(fault.into())
+    }
+}
+
+impl From<SealFault> for Undone {
+    fn from(fault: SealFault) -> Self {
+        Self::Told(fault.into())
+    }
+}
+
 impl From<Undone> for StoreError {
     fn from(undone: Undone) -> Self {
         match undone {
             Undone::Sql(error) => fault(&error).into(),
             Undone::Told(told) => told,
+            Undone::Meanwhile(fault) => fault.into(),
         }
     }
 }
 
-pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+pub(super) fn is_busy(error: &Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
-pub(super) fn fault(error: &rusqlite::Error) -> SqliteFault {
+pub(super) fn fault(error: &Error) -> SqliteFault {
     let failure = error.sqlite_error();
     let is = |code| failure.is_some_and(|failure| failure.code == code);
     if is(ErrorCode::DatabaseBusy) || is(ErrorCode::DatabaseLocked) {
@@ -170,7 +205,7 @@ pub(super) fn fault(error: &rusqlite::Error) -> SqliteFault {
         SqliteFault::ReadOnly
     } else {
         // What SQLite says in words of its own may quote what it was given, so the code is told.
-        let code = failure.map_or(rusqlite::ffi::SQLITE_ERROR, |failure| failure.extended_code);
-        SqliteFault::Failed { code, words: rusqlite::ffi::code_to_str(code) }
+        let code = failure.map_or(ffi::SQLITE_ERROR, |failure| failure.extended_code);
+        SqliteFault::Failed { code, words: ffi::code_to_str(code) }
     }
 }

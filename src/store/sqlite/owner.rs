@@ -1,34 +1,28 @@
-//! The thread that owns the connection, and the way to it.
+//! The thread that owns the connection.
 //!
-//! Statements of all sessions come through one bounded queue. What is in it when the thread looks
+//! Statements of all sessions come through one queue. What is in it when the thread looks
 //! is one batch: one transaction, one write to the disk (group commit). If the batch fails, each
 //! of its members is done again alone, so that only those fail that must; an answer is given when
 //! the transaction has ended.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use rusqlite::{Connection, Statement};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::alive::Holder;
 use super::fault::{SqliteFault, Undone, is_busy};
+use super::queue::{Job, Message, Need};
 use super::room::Room;
-use super::schema::{self, Refused, lock_pause, patiently};
+use super::schema::{self, Opened, Opening, lock_pause, patiently};
 use super::steps::Steps;
-use super::table::{Done, Tables};
-use super::{SqliteBuilder, Synchronous, file};
+use super::table::Tables;
+use super::{Shared, SqliteBuilder, Synchronous, file};
 use crate::clock::{Clock, SystemClock};
 use crate::policy::FORGET_AGAIN;
 use crate::store::StoreError;
 use crate::task;
-
-/// How many statements wait at most; the next one's caller waits for a place. Defaults to 1,024, as
-/// many as are done in some 50 ms, so that what waits longer waits where it can be dropped.
-const QUEUE: usize = 1024;
 
 /// How many statements are done in one transaction. Defaults to 256: by then the write to the disk
 /// is shared by so many that more would only make the first of them wait.
@@ -43,169 +37,88 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const YIELD: Duration = Duration::from_millis(1);
 
 /// How long it is left to them at most, however long the batch took. Defaults to 100 ms, in which
-/// each that waits tries a hundred times; a process that was stopped in a batch would else do nothing
-/// for as long again.
+/// each that waits tries a hundred times; a process that was stopped in a batch would else do
+/// nothing for as long again.
 const LONGEST_YIELD: Duration = Duration::from_millis(100);
 
 /// How often is looked for other processes. Defaults to 250 ms, for which a new one may have to
 /// wait for a busy one.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What a statement needs of its transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Nothing: it only reads, and does not wait for those who write.
-    Read,
-    /// To be written, or given up after [`LOCK_WAIT`]. Survives the process.
-    Claim,
-    /// To be written. Survives the process.
-    Write,
-    /// To be written so that it survives a loss of power.
-    Firm,
-}
-
-/// The way to the thread. The thread ends with the last of them.
-pub(super) struct Queue {
-    sender: Sender<Message>,
-    places: Arc<Semaphore>,
-    ended: CancellationToken,
-}
-
-enum Message {
-    Do(Box<dyn Job>),
-    End,
-}
-
-impl Queue {
-    /// Opens the file on a thread of its own, and waits for that.
-    pub(super) fn open(with: SqliteBuilder) -> Result<Self, SqliteFault> {
-        let (sender, receiver) = channel();
-        let (opened, answer) = channel();
-        let ended = CancellationToken::new();
-        let end = ended.clone().drop_guard();
-        let body = move || {
-            own(&with, &receiver, &opened);
-            // Only now: whoever waits for the end may open the file again.
-            drop(end);
-        };
-        let system = |error: std::io::Error| SqliteFault::System(error.kind());
-        task::thread("session-store", body).map_err(system)?;
-        answer.recv().unwrap_or(Err(SqliteFault::Closed))?;
-        Ok(Self { sender, places: Arc::new(Semaphore::new(QUEUE)), ended })
-    }
-
-    /// Has `work` done, which may be done twice: whatever it wrote the first time is then undone.
-    pub(super) async fn ask<T: Send + 'static>(
-        &self,
-        need: Need,
-        work: impl FnMut(&mut Tables<'_>) -> Done<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let closed = || StoreError::from(SqliteFault::Closed);
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
-        let (reply, answer) = oneshot::channel();
-        let since = SystemClock::new().now().monotonic;
-        let ask = Ask { need, since, work, done: None, reply, _place: place };
-        self.sender.send(Message::Do(Box::new(ask))).map_err(|_| closed())?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
-    }
-
-    /// Ends the thread after what was asked before, and waits for that.
-    pub(super) async fn end(&self) {
-        // If the thread is gone, there is nothing to be ended.
-        drop(self.sender.send(Message::End));
-        self.ended.cancelled().await;
-    }
-}
-
-/// A statement in the queue.
-trait Job: Send {
-    fn need(&self) -> Need;
-    /// When it was asked, in monotonic time.
-    fn since(&self) -> Duration;
-    /// Nobody waits for it, and nobody needs what it would do.
-    fn is_abandoned(&self) -> bool;
-    /// Keeps the answer. Fails only if the transaction did.
-    fn work(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()>;
-    /// Answers, with this failure if there is one.
-    fn answer(self: Box<Self>, failed: Option<StoreError>);
-}
-
-struct Ask<T, F> {
-    need: Need,
-    since: Duration,
-    work: F,
-    done: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl<T: Send, F: FnMut(&mut Tables<'_>) -> Done<T> + Send> Job for Ask<T, F> {
-    fn need(&self) -> Need {
-        self.need
-    }
-
-    fn since(&self) -> Duration {
-        self.since
-    }
-
-    /// A commit is done also for those who are gone: rotated credentials are never thrown away.
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_closed() && matches!(self.need, Need::Read | Need::Claim)
-    }
-
-    fn work(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
-        self.done = match (self.work)(tables) {
-            Ok(done) => Some(Ok(done)),
-            Err(Undone::Told(told)) => Some(Err(told)),
-            Err(Undone::Sql(error)) => return Err(error),
-        };
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, failed: Option<StoreError>) {
-        let answer = match failed {
-            Some(failed) => Err(failed),
-            None => self.done.unwrap_or_else(|| Err(SqliteFault::Closed.into())),
-        };
-        // Whoever asked may be gone.
-        drop(self.reply.send(answer));
-    }
-}
-
 type Batch = Vec<Box<dyn Job>>;
 
-/// The life of the thread.
-fn own(with: &SqliteBuilder, queue: &Receiver<Message>, opened: &Sender<Result<(), SqliteFault>>) {
-    let (conn, steps, holder, folder) = match file(with) {
-        Ok(file) => file,
-        Err(fault) => return drop(opened.send(Err(fault))),
+pub(super) fn own(
+    (with, shared): (&SqliteBuilder, &Shared),
+    queue: &Receiver<Message>,
+    opened: &Sender<Result<bool, StoreError>>,
+) {
+    let (holder, folder, path) = match place(with) {
+        Ok(place) => place,
+        Err(fault) => return drop(opened.send(Err(fault.into()))),
     };
-    let tables = Room::new(&conn, &folder).and_then(|room| Tables::new(&conn, &holder, room));
-    match tables.and_then(|tables| Owner::new(&conn, steps, (&holder, tables), with.synchronous)) {
-        Ok(owner) => {
-            drop(opened.send(Ok(())));
-            owner.run(queue);
+    let opening = Opening { with, shared, holder: &holder };
+    // Dropped before the holder: whoever finds its lock free finds a whole file.
+    let Opened { mut conn, steps, waits_for_keys } = match schema::open(&path, opening) {
+        Ok(file) => file,
+        Err(refused) => return drop(opened.send(Err(refused))),
+    };
+    let mut first = None;
+    if waits_for_keys {
+        drop(opened.send(Ok(true)));
+        match wait_for_keys(queue, || schema::bring_forward(&mut conn, &steps, opening)) {
+            Some(job) => first = job,
+            None => return,
         }
-        Err(error) => drop(opened.send(Err(super::fault::fault(&error)))),
     }
-    // The connection is closed first: whoever finds the lock free finds a whole file.
-    drop(conn);
+    let tables = Room::new(&conn, &folder)
+        .and_then(|room| Tables::new(&conn, (&holder, shared), room))
+        .and_then(|tables| Owner::new(&conn, steps, (&holder, tables), with.synchronous));
+    match tables {
+        Ok(owner) => {
+            drop(opened.send(Ok(false)));
+            owner.run(first, queue);
+        }
+        Err(error) => drop(opened.send(Err(super::fault::fault(&error).into()))),
+    }
 }
 
-/// The open file, this process's place beside it, and its folder.
-fn file(with: &SqliteBuilder) -> Result<(Connection, Steps, Holder, PathBuf), SqliteFault> {
+/// Serves nothing until the file is brought forward; then gives the statement that did it, if it
+/// was one. None if the thread is to end.
+fn wait_for_keys(
+    queue: &Receiver<Message>,
+    mut bring_forward: impl FnMut() -> Result<(), StoreError>,
+) -> Option<Option<Box<dyn Job>>> {
+    loop {
+        match queue.recv() {
+            Ok(Message::Do(job)) => match bring_forward() {
+                Ok(()) => return Some(Some(job)),
+                Err(refused) => job.answer(Some(refused)),
+            },
+            Ok(Message::Forward(reply)) => {
+                let done = bring_forward();
+                let over = done.is_ok();
+                drop(reply.send(done));
+                if over {
+                    return Some(None);
+                }
+            }
+            Ok(Message::End) | Err(_) => return None,
+        }
+    }
+}
+
+/// This process's place beside the file, the file's folder, and its path.
+fn place(with: &SqliteBuilder) -> Result<(Holder, PathBuf, PathBuf), SqliteFault> {
     file::create(&with.path)?;
     // One name for all: who came by another path would look for the owners' locks elsewhere, and
     // take the living for dead.
     let system = |error: std::io::Error| SqliteFault::System(error.kind());
     let path = with.path.canonicalize().map_err(system)?;
     let holder = Holder::new(&path, with.exclusive).map_err(system)?;
-    let (conn, steps) = schema::open(&path, with)?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-    Ok((conn, steps, holder, folder))
+    Ok((holder, folder, path))
 }
 
-/// What the thread works with.
 struct Owner<'c> {
     conn: &'c Connection,
     steps: Steps,
@@ -215,8 +128,12 @@ struct Owner<'c> {
     /// What `synchronous` is set to, because to set it takes as long as a statement.
     level: &'static str,
     clock: SystemClock,
-    peers: Peers,
-    version: Statement<'c>,
+    /// Whether other processes have the file open.
+    shared: bool,
+    /// When that was last looked at.
+    looked: Option<Duration>,
+    /// The file's version at that time. Whoever opens the file writes to it.
+    version: Option<i64>,
     begin: Statement<'c>,
     commit: Statement<'c>,
     /// When the last batch had the lock.
@@ -226,16 +143,6 @@ struct Owner<'c> {
     uncut: Option<Duration>,
 }
 
-/// Whether other processes have the file open.
-#[derive(Default)]
-struct Peers {
-    there: bool,
-    /// When that was last looked at.
-    looked: Option<Duration>,
-    /// The file's version at that time. Whoever opens the file writes to it.
-    version: i64,
-}
-
 impl<'c> Owner<'c> {
     fn new(
         conn: &'c Connection,
@@ -243,29 +150,26 @@ impl<'c> Owner<'c> {
         (holder, tables): (&'c Holder, Tables<'c>),
         synchronous: Synchronous,
     ) -> rusqlite::Result<Self> {
-        let (clock, peers) = (SystemClock::new(), Peers::default());
-        let version = conn.prepare("PRAGMA data_version")?;
-        let (begin, commit) = (conn.prepare("BEGIN IMMEDIATE")?, conn.prepare("COMMIT")?);
-        let (level, locked) = ("", Duration::ZERO);
         Ok(Self {
             conn,
             steps,
             holder,
             tables,
             synchronous,
-            level,
-            clock,
-            peers,
-            version,
-            begin,
-            commit,
-            locked,
+            level: "",
+            clock: SystemClock::new(),
+            shared: false,
+            looked: None,
+            version: None,
+            begin: conn.prepare("BEGIN IMMEDIATE")?,
+            commit: conn.prepare("COMMIT")?,
+            locked: Duration::ZERO,
             uncut: Some(Duration::ZERO),
         })
     }
 
-    fn run(mut self, queue: &Receiver<Message>) {
-        while let Some(first) = self.next(queue) {
+    fn run(mut self, mut first: Option<Box<dyn Job>>, queue: &Receiver<Message>) {
+        while let Some(first) = first.take().or_else(|| self.next(queue)) {
             let mut batch = vec![first];
             let goes_on = fill(&mut batch, queue);
             let writes = batch.iter().any(|job| job.need() != Need::Read);
@@ -293,6 +197,7 @@ impl<'c> Owner<'c> {
             };
             match message {
                 Ok(Message::Do(first)) => return Some(first),
+                Ok(Message::Forward(reply)) => drop(reply.send(Ok(()))),
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -356,9 +261,7 @@ impl<'c> Owner<'c> {
         batch.retain(|job| !job.is_abandoned());
         self.tables.room.ask_again();
         self.tables.log.take_forgot();
-        let firm = batch.iter().any(|job| job.need() == Need::Firm);
-        let done = if firm { self.tell_peers() } else { Ok(()) };
-        let done = done.and_then(|()| {
+        let done = self.look_around().and_then(|()| {
             batch.iter_mut().try_for_each(|job| {
                 self.steps.begin();
                 job.work(&mut self.tables)
@@ -386,22 +289,27 @@ impl<'c> Owner<'c> {
         }
     }
 
-    /// Has what is stored now told to other processes, if there are any. Nobody opens the file
-    /// while this transaction runs, so one that comes later reads what it writes.
-    fn tell_peers(&mut self) -> rusqlite::Result<()> {
-        let version: i64 = self.version.query_row([], |row| row.get(0))?;
-        if !self.peers.there && version != self.peers.version {
-            self.look_for_peers(self.clock.now().monotonic);
-            self.peers.version = version;
+    /// Has what is written now told to other processes, if there are any, and written as all of
+    /// them read it. Nobody opens the file while this transaction runs, so one that comes later
+    /// reads what it writes.
+    fn look_around(&mut self) -> rusqlite::Result<()> {
+        let version = Some(self.tables.reader.holders.version()?);
+        let changed = version != self.version;
+        if changed || self.tables.reader.holders.is_held_back() {
+            self.tables.reader.holders.look()?;
         }
-        let now = self.peers.there.then(|| self.clock.now().boot);
-        self.tables.log.begin(now);
+        if changed && !self.shared {
+            self.look_for_peers(self.clock.now().monotonic);
+        }
+        self.version = version;
+        let heard = self.shared || self.tables.reader.holders.is_shared();
+        self.tables.log.begin(heard.then(|| self.clock.now().boot));
         Ok(())
     }
 
     fn look_for_peers(&mut self, now: Duration) {
-        self.peers.there = self.holder.has_peers();
-        self.peers.looked = Some(now);
+        self.shared = self.holder.has_peers();
+        self.looked = Some(now);
     }
 
     /// Reads need no transaction: each is one query.
@@ -412,9 +320,9 @@ impl<'c> Owner<'c> {
                     return Ok(());
                 }
                 self.steps.begin();
-                job.work(&mut self.tables).map_err(Refused::from)
+                job.work(&mut self.tables).map_err(Undone::Sql)
             });
-            job.answer(done.err().map(StoreError::from));
+            job.answer(done.err());
         }
     }
 
@@ -433,10 +341,10 @@ impl<'c> Owner<'c> {
     /// Others who wait for the lock try now and then; one who takes it again at once starves them.
     fn leave_the_lock(&mut self) {
         let now = self.clock.now().monotonic;
-        if self.peers.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK) {
+        if self.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK) {
             self.look_for_peers(now);
         }
-        if self.peers.there {
+        if self.shared {
             task::pause(now.saturating_sub(self.locked).clamp(YIELD, LONGEST_YIELD));
         }
     }
@@ -447,6 +355,7 @@ fn fill(batch: &mut Batch, queue: &Receiver<Message>) -> bool {
     while batch.len() < BATCH {
         match queue.try_recv() {
             Ok(Message::Do(job)) => batch.push(job),
+            Ok(Message::Forward(reply)) => drop(reply.send(Ok(()))),
             Ok(Message::End) => return false,
             // With the last sender gone, the thread ends when it next looks.
             Err(_) => return true,

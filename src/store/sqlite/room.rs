@@ -30,7 +30,6 @@ impl<'c> Room<'c> {
         Ok(Self { folder, pages, page: u64::try_from(page).unwrap_or(0), enough: None })
     }
 
-    /// Forgets the answer, because a batch begins.
     pub(super) fn ask_again(&mut self) {
         self.enough = None;
     }
@@ -41,7 +40,7 @@ impl<'c> Room<'c> {
             None => self.in_file()? >= ROOM && on_disk(self.folder) >= ROOM,
         };
         self.enough = Some(enough);
-        if enough { Ok(()) } else { Err(Undone::Told(SqliteFault::NoRoom.into())) }
+        if enough { Ok(()) } else { Err(SqliteFault::NoRoom.into()) }
     }
 
     fn in_file(&mut self) -> Result<u64, Undone> {

@@ -4,88 +4,56 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior};
 
-use super::fault::{SqliteFault, fault, is_busy};
+use super::alive::Holder;
+use super::fault::{SqliteFault, Undone, fault, is_busy};
+use super::migration::{self, VERSION_1, VERSION_2};
 use super::steps::Steps;
-use super::{SqliteBuilder, Synchronous, changes, code, file, shape};
+use super::table::Done;
+use super::{Shared, SqliteBuilder, Synchronous, changes, code, file, holders, shape};
 use crate::clock::{Clock, SystemClock};
 use crate::policy::SQLITE_STEPS;
+use crate::store::{SealFault, StoreError};
 use crate::task;
 
 /// Tells our files from other programmes': "SWRD".
 const APPLICATION: i64 = 0x5357_5244;
 
 /// What makes each version of the one before. A file's `user_version` says how many were done.
-const MIGRATIONS: &[&str] = &[VERSION_1];
-
-/// Names in the order of the primary key are the order of ids. Times are in nanoseconds: since 1970
-/// those of the day, since the start of the machine those of leases. Codes are in `code.rs`.
-const VERSION_1: &str = "
-    CREATE TABLE store (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        in_clear INTEGER NOT NULL,
-        removed INTEGER NOT NULL,
-        deleted INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE session (
-        provider TEXT NOT NULL,
-        tenant TEXT NOT NULL,
-        token_id TEXT NOT NULL,
-        epoch INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
-        fence INTEGER NOT NULL,
-        phase INTEGER NOT NULL,
-        lease_owner INTEGER,
-        lease_intent INTEGER,
-        lease_before INTEGER,
-        lease_from INTEGER,
-        lease_until INTEGER,
-        lease_holder BLOB,
-        lease_boot TEXT,
-        cred_base INTEGER,
-        cred_fence INTEGER,
-        sealed BLOB,
-        outbox BLOB,
-        key_id INTEGER,
-        suspect INTEGER NOT NULL,
-        lost INTEGER,
-        retry_at INTEGER,
-        tries INTEGER NOT NULL,
-        due_at INTEGER,
-        PRIMARY KEY (provider, tenant, token_id)
-    ) STRICT;
-    CREATE TABLE change (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        made_at INTEGER NOT NULL,
-        maker BLOB NOT NULL,
-        provider TEXT NOT NULL,
-        tenant TEXT NOT NULL,
-        token_id TEXT NOT NULL,
-        epoch INTEGER,
-        generation INTEGER
-    ) STRICT;
-    CREATE INDEX session_tenant ON session (tenant, provider, token_id);
-    CREATE INDEX session_due ON session (due_at, provider, tenant, token_id)
-        WHERE due_at IS NOT NULL;
-    CREATE INDEX session_key ON session (key_id) WHERE key_id IS NOT NULL;";
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// How long an opening waits for other processes that open or write. Defaults to 5 s, in which
 /// any of them has ended.
-const OPENING: Duration = Duration::from_secs(5);
+pub(super) const OPENING: Duration = Duration::from_secs(5);
 
-/// Between two tries for the file's lock. Defaults to 0.2 to 1 ms: SQLite's own waits grow to 100 ms,
-/// in which other processes get the lock again and again.
-pub(super) const LOCK_PAUSE: (Duration, Duration) =
-    (Duration::from_micros(200), Duration::from_millis(1));
+/// The pause between two tries for the file's lock. Defaults to 0.2 to 1 ms: SQLite's own pauses
+/// grow to 100 ms, in which other processes get the lock again and again.
+const LOCK_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(1));
 
 /// The log of changes is cut to this when it has been written back. Defaults to 64 MiB because
 /// SQLite writes back at 4 MB, and only a long read makes it longer.
 const WAL_BYTES: u64 = 64 * 1024 * 1024;
 
+/// What an opening is given beside the path.
+#[derive(Clone, Copy)]
+pub(super) struct Opening<'o> {
+    pub(super) with: &'o SqliteBuilder,
+    pub(super) shared: &'o Shared,
+    pub(super) holder: &'o Holder,
+}
+
+pub(super) struct Opened {
+    pub(super) conn: Connection,
+    pub(super) steps: Steps,
+    /// It is of an older version, and keys are needed to bring it forward.
+    pub(super) waits_for_keys: bool,
+}
+
 /// `path` has no links.
-pub(super) fn open(path: &Path, with: &SqliteBuilder) -> Result<(Connection, Steps), SqliteFault> {
-    file::check(path, with.by_group)?;
+pub(super) fn open(path: &Path, opening: Opening<'_>) -> Result<Opened, StoreError> {
+    let by_group = opening.with.by_group;
+    file::check(path, by_group)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -97,13 +65,14 @@ pub(super) fn open(path: &Path, with: &SqliteBuilder) -> Result<(Connection, Ste
     });
     let mut conn = opened.map_err(|error| fault(&error))?;
     let steps = Steps::bound(&conn, SQLITE_STEPS);
-    let prepared = patiently(OPENING, || {
+    let prepared = patiently(opening.with.opening, || {
         steps.begin();
-        prepare(&mut conn, with)
+        prepare(&mut conn, opening)
     });
     // Once more, now that the log is there: SQLite takes one that somebody made meanwhile.
-    match prepared.and_then(|()| file::check(path, with.by_group)) {
-        Ok(()) => Ok((conn, steps)),
+    match prepared.and_then(|waits| file::check(path, by_group).map(|()| waits).map_err(Into::into))
+    {
+        Ok(waits_for_keys) => Ok(Opened { conn, steps, waits_for_keys }),
         Err(refused) => {
             // A file that is refused is left as it is, its log included.
             drop(conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true));
@@ -112,54 +81,53 @@ pub(super) fn open(path: &Path, with: &SqliteBuilder) -> Result<(Connection, Ste
     }
 }
 
+/// Brings a file forward that waited for keys.
+pub(super) fn bring_forward(
+    conn: &mut Connection,
+    steps: &Steps,
+    opening: Opening<'_>,
+) -> Result<(), StoreError> {
+    opening.shared.vault.ring()?;
+    patiently(opening.with.opening, || {
+        steps.begin();
+        let version = recognized(conn, MIGRATIONS)?;
+        migrate(conn, version, MIGRATIONS, opening)?;
+        sound(conn).map(drop)
+    })
+}
+
 /// Does it again while another process is in the way, at most so long.
 pub(super) fn patiently<T>(
     within: Duration,
-    mut step: impl FnMut() -> Result<T, Refused>,
-) -> Result<T, SqliteFault> {
+    mut step: impl FnMut() -> Done<T>,
+) -> Result<T, StoreError> {
     let clock = SystemClock::new();
     let begun = clock.now().monotonic;
     loop {
-        match step() {
+        let late = match step() {
             Ok(done) => return Ok(done),
-            Err(Refused::Fault(fault)) => return Err(fault),
-            Err(Refused::Sql(error)) if !is_busy(&error) => return Err(fault(&error)),
-            Err(Refused::Sql(_)) => {}
-        }
+            Err(Undone::Told(told)) => return Err(told),
+            Err(Undone::Sql(error)) if !is_busy(&error) => return Err(fault(&error).into()),
+            Err(Undone::Sql(_)) => SqliteFault::Locked,
+            Err(Undone::Meanwhile(fault)) => fault,
+        };
         if clock.now().monotonic.saturating_sub(begun) >= within {
-            return Err(SqliteFault::Locked);
+            return Err(late.into());
         }
         task::pause(lock_pause());
     }
 }
 
-/// One wait for the file's lock.
 pub(super) fn lock_pause() -> Duration {
     let (least, most) = LOCK_PAUSE;
     least + (most - least).mul_f64(fastrand::f64())
 }
 
-/// Why an opening does not go on.
-pub(super) enum Refused {
-    Sql(rusqlite::Error),
-    Fault(SqliteFault),
-}
-
-impl From<rusqlite::Error> for Refused {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<SqliteFault> for Refused {
-    fn from(fault: SqliteFault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
+/// True if the file is of an older version and waits for keys.
+fn prepare(conn: &mut Connection, opening: Opening<'_>) -> Done<bool> {
+    let with = opening.with;
     // Before anything is written: also the kind of journal is a write.
-    let version = recognized(conn)?;
+    let version = recognized(conn, MIGRATIONS)?;
     if with.exclusive || !super::alive::SHARED {
         conn.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
     }
@@ -176,41 +144,51 @@ fn prepare(conn: &mut Connection, with: &SqliteBuilder) -> Result<(), Refused> {
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }
-    migrate(conn, version, MIGRATIONS, with.in_clear)?;
-    match (sound(conn)?, with.in_clear) {
-        (true, false) => Err(SqliteFault::InClear.into()),
-        (false, true) => Err(SqliteFault::Sealed.into()),
-        (true, true) | (false, false) => Ok(()),
+    if version > 0 {
+        kept_in_clear(conn, with.in_clear)?;
+    }
+    // The tags that the next version has need keys, and so does reading when tokens end.
+    let older = version > 0 && version < newest(MIGRATIONS);
+    if older && matches!(opening.shared.vault.ring(), Err(SealFault::NoKeys)) {
+        return Ok(true);
+    }
+    migrate(conn, version, MIGRATIONS, opening)?;
+    sound(conn)?;
+    kept_in_clear(conn, with.in_clear)?;
+    Ok(false)
+}
+
+/// Refuses a file that was made for sealed records to those who write in clear, and the other way
+/// round.
+fn kept_in_clear(conn: &Connection, in_clear: bool) -> Done<()> {
+    let kept = conn.query_row("SELECT in_clear FROM store", [], |row| row.get::<_, i64>(0));
+    match (kept.optional()?, in_clear) {
+        (Some(1), false) => Err(SqliteFault::InClear.into()),
+        (Some(0), true) => Err(SqliteFault::Sealed.into()),
+        (Some(0 | 1), _) => Ok(()),
+        (Some(_) | None, _) => Err(SqliteFault::Malformed.into()),
     }
 }
 
-/// Whether the file is for records in clear, if what it says of itself can be: what counts on
-/// without end would have no number left.
-fn sound(conn: &Connection) -> Result<bool, Refused> {
-    let malformed = || Refused::Fault(SqliteFault::Malformed);
+/// Refuses a file that cannot be what it says of itself: what counts on without end would have no
+/// number left.
+fn sound(conn: &Connection) -> Done<()> {
     let sql =
-        "SELECT in_clear, removed, deleted, (SELECT max(seq) FROM sqlite_sequence) FROM store";
-    let numbers = |row: &Row<'_>| Ok((0..4).map(|at| row.get::<_, Option<i64>>(at)).collect());
-    let read: Option<Vec<_>> = conn.query_row(sql, [], numbers).optional()?;
-    let read: Vec<Option<i64>> = read
-        .ok_or_else(malformed)?
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|_| malformed())?;
-    let in_bounds = |number: &Option<i64>| number.is_none_or(code::is_count);
-    match read.first() {
-        Some(Some(in_clear @ (0 | 1))) if read.iter().all(in_bounds) => Ok(*in_clear == 1),
-        Some(_) | None => Err(malformed()),
-    }
+        "SELECT version, epoch, generation, (SELECT max(seq) FROM sqlite_sequence) FROM store";
+    let numbers = |row: &Row<'_>| (0..4).map(|at| row.get(at)).collect();
+    let read: Option<Vec<Option<i64>>> = conn.query_row(sql, [], numbers).optional()?;
+    let in_bounds = |number: Option<i64>| number.is_none_or(code::is_count);
+    let sound = read.is_some_and(|numbers| numbers.into_iter().all(in_bounds));
+    if sound { Ok(()) } else { Err(SqliteFault::Malformed.into()) }
 }
 
 /// The file's version, if it is ours or empty. All of it is read in one transaction: a file that
 /// another process makes ours between two of the reads would look like a foreign one.
-fn recognized(conn: &mut Connection) -> Result<i64, Refused> {
+fn recognized(conn: &mut Connection, migrations: &[&str]) -> Done<i64> {
     let snapshot = conn.transaction()?;
     let read = |sql| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (version, application) = (read("PRAGMA user_version")?, read("PRAGMA application_id")?);
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = newest(migrations);
     if application != APPLICATION {
         let fresh = version == 0 && application == 0 && shape::is_empty(&snapshot)?;
         return if fresh { Ok(0) } else { Err(SqliteFault::Foreign.into()) };
@@ -218,8 +196,12 @@ fn recognized(conn: &mut Connection) -> Result<i64, Refused> {
     if version > known {
         return Err(SqliteFault::Newer { found: version, known }.into());
     }
-    shape::check(&snapshot, of_version(MIGRATIONS, version))?;
+    shape::check(&snapshot, of_version(migrations, version))?;
     Ok(version)
+}
+
+fn newest(migrations: &[&str]) -> i64 {
+    i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }
 
 /// Those that make a file of this version.
@@ -234,9 +216,10 @@ fn migrate(
     conn: &mut Connection,
     version: i64,
     migrations: &[&str],
-    in_clear: bool,
-) -> Result<(), Refused> {
-    let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    opening: Opening<'_>,
+) -> Done<()> {
+    let Opening { with, shared, holder } = opening;
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Read again under the lock: two processes may open a new file at once.
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found < version {
@@ -244,17 +227,29 @@ fn migrate(
     }
     let done = of_version(migrations, found);
     shape::check(&transaction, done)?;
+    // Under the lock as well: one that opens the file now finds the new version, and is refused.
+    let open_elsewhere = match found {
+        0 => false,
+        1 => holder.has_older_peers(),
+        found => found < newest(migrations) && holders::any_other(&transaction, holder)?,
+    };
+    if open_elsewhere {
+        return Err(Undone::Meanwhile(SqliteFault::OtherVersion));
+    }
     for migration in migrations.iter().skip(done.len()) {
         transaction.execute_batch(migration)?;
     }
-    if found == 0 {
-        transaction.execute("INSERT INTO store VALUES (1, ?1, 0, 0)", [in_clear])?;
+    match found {
+        0 => migration::begin(&transaction, with.in_clear)?,
+        1 => migration::secure(&transaction, &shared.vault)?,
+        _ => {}
     }
-    let newest = found.max(i64::try_from(migrations.len()).unwrap_or(i64::MAX));
+    let newest = found.max(newest(migrations));
     transaction.execute_batch(&format!(
         "PRAGMA user_version = {newest}; PRAGMA application_id = {APPLICATION}"
     ))?;
     changes::remove(&transaction, SystemClock::new().now().boot)?;
+    holders::enter(&transaction, holder, shared.form)?;
     transaction.commit()?;
     Ok(())
 }
@@ -270,41 +265,4 @@ pub(super) fn level(synchronous: Synchronous, firm: bool) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_of_an_older_version_is_brought_forward_and_keeps_what_it_has() {
-        let mut conn = Connection::open_in_memory().unwrap();
-        let second = "ALTER TABLE session ADD COLUMN more TEXT";
-        let version = |conn: &mut Connection| recognized(conn).map_err(|_| "refused").unwrap();
-        for (migrations, newest) in [(&[VERSION_1][..], 1), (&[VERSION_1, second][..], 2)] {
-            migrate(&mut conn, 0, migrations, true).map_err(|_| "refused").unwrap();
-            let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-            assert_eq!(found, newest);
-            let stores: i64 = conn
-                .query_row("SELECT count(*) FROM store WHERE in_clear", [], |row| row.get(0))
-                .unwrap();
-            assert_eq!(stores, 1);
-            if newest == 1 {
-                assert_eq!(version(&mut conn), 1);
-            }
-        }
-        conn.query_row("SELECT count(more) FROM session", [], |_| Ok(())).unwrap();
-        // Version 2 is not known to this programme.
-        assert!(matches!(
-            recognized(&mut conn),
-            Err(Refused::Fault(SqliteFault::Newer { found: 2, .. }))
-        ));
-    }
-
-    #[test]
-    fn a_migration_that_fails_leaves_the_version_before() {
-        let mut conn = Connection::open_in_memory().unwrap();
-        migrate(&mut conn, 0, &[VERSION_1], false).map_err(|_| "refused").unwrap();
-        let broken = [VERSION_1, "CREATE TABLE more (a); CREATE TABLE more (a)"];
-        assert!(migrate(&mut conn, 1, &broken, false).is_err());
-        assert_eq!(recognized(&mut conn).map_err(|_| "refused").unwrap(), 1);
-        conn.query_row("SELECT count(*) FROM more", [], |_| Ok(())).unwrap_err();
-    }
-}
+mod tests;

@@ -1,67 +1,35 @@
-//! Records as rows. Statements compare and decide as functions on a record; here is how they read
-//! and write it. All of this runs on the owner's thread, in its transaction.
+//! Records in the table of sessions. A statement is a function on a record; here is how it is read
+//! and written. All of this runs on the owner's thread, in its transaction.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, Statement, params, params_from_iter};
+use rusqlite::{
+    Connection, OptionalExtension, Row as SqlRow, Statement, ToSql, params, params_from_iter,
+};
 
+use super::Shared;
 use super::alive::Holder;
 use super::changes::Log;
 use super::code;
 use super::fault::{SqliteFault, Undone};
+use super::reader::{self, Kept, Reader};
 use super::room::Room;
-use crate::key::{ProviderName, SessionId, SessionKey};
+use super::row::{self, BESIDE, COLUMNS, Hold, ID, Row, WRITTEN};
+use crate::clock::Now;
+use crate::key::SessionId;
 use crate::policy::SEALED_BYTES;
 use crate::store::seal::Sealed;
-use crate::store::statement::Fences;
-use crate::store::{Attempt, Due, Filter, Holder as Life, Lease, Owner, Record};
+use crate::store::{Due, Filter, Floor, Record};
 
 /// What a statement gives, or why it was not done.
 pub(super) type Done<T> = Result<T, Undone>;
 
-/// Without the id, which is asked for or stands behind these.
-const COLUMNS: &str = "epoch, generation, fence, phase, lease_owner, lease_intent, lease_before,
-    lease_from, lease_until, lease_holder, lease_boot, cred_base, cred_fence, sealed, outbox,
-    suspect, lost, retry_at, tries, due_at, provider, tenant, token_id";
-
-const PUT: &str = "INSERT INTO session (provider, tenant, token_id, epoch, generation, fence,
-        phase, lease_owner, lease_intent, lease_before, lease_from, lease_until, lease_holder,
-        lease_boot, cred_base, cred_fence, sealed, outbox, key_id, suspect, lost, retry_at, tries,
-        due_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-        ?20, ?21, ?22, ?23, ?24)
-    ON CONFLICT DO UPDATE SET epoch = ?4, generation = ?5, fence = ?6, phase = ?7,
-        lease_owner = ?8, lease_intent = ?9, lease_before = ?10, lease_from = ?11,
-        lease_until = ?12, lease_holder = ?13, lease_boot = ?14, cred_base = ?15, cred_fence = ?16,
-        sealed = ?17, outbox = ?18, key_id = ?19, suspect = ?20, lost = ?21, retry_at = ?22,
-        tries = ?23, due_at = ?24";
-
 /// What a claim changes of a row that is there. Not all of it, because what stands in an index is
 /// written there again even if it is the same.
-const CLAIM: &str = "UPDATE session SET fence = ?4, phase = ?5, lease_owner = ?6,
-        lease_intent = ?7, lease_before = ?8, lease_from = ?9, lease_until = ?10,
-        lease_holder = ?11, lease_boot = ?12, tries = ?13
-    WHERE provider = ?1 AND tenant = ?2 AND token_id = ?3";
-
-/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
-const MOST_HOLDER: usize = 16;
-const MOST_BOOT: usize = 64;
+const PUT_LEASE: &str = "UPDATE session SET version = ?2, fence = ?3, tries = ?4, lease_claim = ?5,
+    lease_owner = ?6, lease_intent = ?7, lease_from = ?8, lease_until = ?9, lease_holder = ?10,
+    lease_boot = ?11, mac = ?12 WHERE rowid = ?1";
 
 const OF_ID: &str = "provider = ?1 AND tenant = ?2 AND token_id = ?3";
-
-/// A record, and what its row knows of the lease beside it.
-#[derive(Default)]
-pub(super) struct Stored {
-    pub(super) record: Option<Record<Sealed>>,
-    pub(super) hold: Option<Hold>,
-}
-
-/// Who holds a lease, and for how long, as the row says it.
-pub(super) struct Hold {
-    holder: Vec<u8>,
-    boot: String,
-    from: i64,
-    until: i64,
-}
 
 /// Records of one key.
 pub(super) struct Page {
@@ -78,143 +46,159 @@ pub(super) struct Tables<'c> {
     pub(super) conn: &'c Connection,
     pub(super) room: Room<'c>,
     pub(super) log: Log<'c>,
-    holder: &'c Holder,
+    pub(super) reader: Reader<'c>,
     find: Statement<'c>,
-    put: Statement<'c>,
-    claim: Statement<'c>,
+    insert: Statement<'c>,
+    update: Statement<'c>,
+    put_lease: Statement<'c>,
     remove: Statement<'c>,
-    fences: Statement<'c>,
-    set_fences: Statement<'c>,
+    floor: Statement<'c>,
+    set_floor: Statement<'c>,
 }
 
 impl<'c> Tables<'c> {
     pub(super) fn new(
         conn: &'c Connection,
-        holder: &'c Holder,
+        (holder, shared): (&'c Holder, &'c Shared),
         room: Room<'c>,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             conn,
             room,
             log: Log::new(conn, holder)?,
-            holder,
-            find: conn.prepare(&format!("SELECT {COLUMNS} FROM session WHERE {OF_ID}"))?,
-            put: conn.prepare(PUT)?,
-            claim: conn.prepare(CLAIM)?,
+            reader: Reader::new(conn, holder, shared)?,
+            find: conn.prepare(&format!("SELECT {COLUMNS}, rowid FROM session WHERE {OF_ID}"))?,
+            insert: conn.prepare(&format!(
+                "INSERT INTO session ({COLUMNS}) VALUES ({})",
+                vec!["?"; WRITTEN.len() + 3].join(", ")
+            ))?,
+            update: conn.prepare(&format!(
+                "UPDATE session SET {} = ? WHERE rowid = ?",
+                WRITTEN.join(" = ?, ")
+            ))?,
+            put_lease: conn.prepare(PUT_LEASE)?,
             remove: conn.prepare(&format!("DELETE FROM session WHERE {OF_ID}"))?,
-            fences: conn.prepare("SELECT removed, deleted FROM store")?,
-            set_fences: conn.prepare("UPDATE store SET removed = ?1, deleted = ?2")?,
+            floor: conn.prepare("SELECT version, epoch, generation FROM store")?,
+            set_floor: conn.prepare(
+                "UPDATE store SET version = max(version, ?1), epoch = max(epoch, ?2),
+                     generation = max(generation, ?3)",
+            )?,
         })
     }
 
-    pub(super) fn find(&mut self, id: &SessionId) -> Done<Stored> {
-        let holder = self.holder;
-        let found = self.find.query_row(key(id), |row| Ok(stored(row, holder))).optional()?;
-        found.unwrap_or_else(|| Ok(Stored::default()))
+    pub(super) fn now(&self) -> Now {
+        self.reader.shared.now()
     }
 
-    /// The lease that a claim began now.
-    pub(super) fn hold(&self, from: crate::clock::BootTime, record: &Record<Sealed>) -> Hold {
-        Hold {
-            holder: self.holder.name.to_vec(),
-            boot: self.holder.boot.clone(),
-            from: code::of_boot(from),
-            until: record.lease.map_or(0, |lease| code::of_boot(lease.until)),
-        }
+    /// The record, whose row is as this store wrote it.
+    pub(super) fn find(&mut self, id: &SessionId) -> Done<Option<(Record<Sealed>, Kept)>> {
+        let Self { find, reader, .. } = self;
+        let found = find.query_row(key(id), |row| Ok(reader.genuine(row, id)));
+        found.optional()?.transpose()
     }
 
-    /// Writes a record. `hold` is that of its lease, and is not written where it has none.
+    /// Writes a record in the place of what was `kept`.
     pub(super) fn put(
         &mut self,
         id: &SessionId,
         record: &Record<Sealed>,
-        hold: Option<&Hold>,
+        kept: Option<&Kept>,
     ) -> Done<()> {
-        let lease = record.lease.as_ref();
-        let hold = hold.filter(|_| lease.is_some());
-        let (provider, tenant, token_id) = key(id);
+        let record = self.reader.shared.vault.placed(id, record)?;
         let held = record.credentials.as_ref().or(record.outbox.as_ref());
         if held.is_some_and(|sealed| sealed.bytes.len() > SEALED_BYTES) {
-            return Err(Undone::Told(SqliteFault::TooLarge.into()));
+            return Err(SqliteFault::TooLarge.into());
         }
-        let bytes = |sealed: &Option<Sealed>| sealed.as_ref().map(|sealed| sealed.bytes.to_vec());
-        self.put.execute(params![
-            provider,
-            tenant,
-            token_id,
-            code::of_count(record.epoch),
-            code::of_count(record.generation),
-            code::of_count(record.fence),
-            code::of_phase(record.phase),
-            lease.map(|lease| lease.owner.0.cast_signed()),
-            lease.map(|lease| code::of_intent(lease.intent)),
-            lease.map(|lease| code::of_phase(lease.before)),
-            hold.map(|hold| hold.from),
-            hold.map(|hold| hold.until),
-            hold.map(|hold| &hold.holder),
-            hold.map(|hold| &hold.boot),
-            held.map(|sealed| code::of_count(sealed.made.base)),
-            held.map(|sealed| code::of_count(sealed.made.fence)),
-            bytes(&record.credentials),
-            bytes(&record.outbox),
-            held.and_then(Sealed::key),
-            record.suspect,
-            record.lost.map(code::of_lost),
-            record.retry_at.map(code::of_wall),
-            record.tries,
-            record.due_at.map(code::of_wall),
-        ])?;
-        Ok(())
+        let key_id = match held {
+            Some(sealed) => sealed.key(),
+            None => self.reader.shared.vault.ring()?.map(|ring| ring.sealing()),
+        };
+        let form = self.reader.holders.form_to_write()?;
+        let hold = self.hold(&record, kept);
+        let mut row = Row::of(&record, hold.as_ref(), (form, key_id));
+        let tag = self.reader.tag(id, key_id, &row)?;
+        row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
+        let (written, (provider, tenant, token_id)) = (row.written().into_iter(), key(id));
+        // The row is known by its number: to look it up again takes as long as to write it.
+        let done = match kept {
+            Some(kept) => {
+                let number: [&dyn ToSql; 1] = [&kept.row];
+                self.update.execute(params_from_iter(written.chain(number)))
+            }
+            None => {
+                let names: [&dyn ToSql; 3] = [&provider, &tenant, &token_id];
+                self.insert.execute(params_from_iter(written.chain(names)))
+            }
+        };
+        done.map(drop).map_err(Undone::from)
     }
 
     /// Writes what a claim changes of a record that is there.
-    pub(super) fn put_claim(
+    pub(super) fn put_lease(
         &mut self,
         id: &SessionId,
         record: &Record<Sealed>,
-        hold: &Hold,
+        kept: &Kept,
     ) -> Done<()> {
-        let (provider, tenant, token_id) = key(id);
-        let lease = record.lease.as_ref();
-        self.claim.execute(params![
-            provider,
-            tenant,
-            token_id,
-            code::of_count(record.fence),
-            code::of_phase(record.phase),
-            lease.map(|lease| lease.owner.0.cast_signed()),
-            lease.map(|lease| code::of_intent(lease.intent)),
-            lease.map(|lease| code::of_phase(lease.before)),
-            hold.from,
-            hold.until,
-            hold.holder,
-            hold.boot,
-            record.tries,
+        let hold = self.hold(record, Some(kept));
+        let mut row = Row::of(record, hold.as_ref(), (kept.form, kept.key_id));
+        let tag = self.reader.tag(id, kept.key_id, &row)?;
+        row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
+        self.put_lease.execute(params![
+            kept.row,
+            row.version,
+            row.fence,
+            row.tries,
+            row.lease_claim,
+            row.lease_owner,
+            row.lease_intent,
+            row.lease_from,
+            row.lease_until,
+            row.lease_holder,
+            row.lease_boot,
+            row.mac,
         ])?;
         Ok(())
     }
 
-    /// The fence of a record, whether the rest of it can be read or not.
-    pub(super) fn fence(&self, id: &SessionId) -> Done<Option<u64>> {
-        let sql = format!("SELECT fence FROM session WHERE {OF_ID}");
-        let fence = self.conn.query_row(&sql, key(id), |row| row.get(0)).optional()?;
-        fence.map(count).transpose()
+    /// What a row says of the record's lease: what it said before, or that it is this process's.
+    fn hold(&self, record: &Record<Sealed>, kept: Option<&Kept>) -> Option<Hold> {
+        let lease = record.lease.as_ref()?;
+        match kept {
+            Some(kept) if kept.lease.as_ref() == Some(lease) => kept.hold.clone(),
+            _ => Some(Hold {
+                holder: self.reader.holder.name.to_vec(),
+                boot: self.reader.holder.boot.clone(),
+                from: code::of_boot(lease.from),
+                until: code::of_boot(lease.until),
+            }),
+        }
     }
 
-    /// True if there was one.
-    pub(super) fn remove(&mut self, id: &SessionId) -> Done<bool> {
-        Ok(self.remove.execute(key(id))? > 0)
+    /// Version, epoch and generation of a row, whether it can be read or not.
+    pub(super) fn counters(&self, id: &SessionId) -> Done<Option<[i64; 3]>> {
+        let sql = format!("SELECT version, epoch, generation FROM session WHERE {OF_ID}");
+        let read = |row: &SqlRow<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?]);
+        Ok(self.conn.query_row(&sql, key(id), read).optional()?)
     }
 
-    pub(super) fn fences(&mut self) -> Done<Fences> {
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (removed, deleted) = self.fences.query_row([], read)?;
-        Ok(Fences { removed: count(removed)?, deleted: count(deleted)? })
+    pub(super) fn remove(&mut self, id: &SessionId) -> Done<()> {
+        self.remove.execute(key(id))?;
+        Ok(())
     }
 
-    pub(super) fn set_fences(&mut self, fences: Fences) -> Done<()> {
-        let Fences { removed, deleted } = fences;
-        self.set_fences.execute([code::of_count(removed), code::of_count(deleted)])?;
+    /// What is remembered of deleted records.
+    pub(super) fn floor(&mut self) -> Done<Floor> {
+        let read = |row: &SqlRow<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let (version, epoch, generation) = self.floor.query_row([], read)?;
+        let (version, epoch, generation) = (count(version)?, count(epoch)?, count(generation)?);
+        Ok(Floor { version, epoch, generation })
+    }
+
+    /// Raises it to this at least.
+    pub(super) fn raise(&mut self, floor: Floor) -> Done<()> {
+        let Floor { version, epoch, generation } = floor;
+        self.set_floor.execute([version, epoch, generation].map(code::of_count))?;
         Ok(())
     }
 
@@ -230,54 +214,48 @@ impl<'c> Tables<'c> {
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
             // One that cannot be named cannot be looked at either.
-            if let Ok(id) = id(row, 1) {
+            if let Ok(id) = row::id(row, 1) {
                 due.push(Due { at: code::wall(row.get(0)?), id });
             }
         }
         Ok(due)
     }
 
-    /// Records that cannot be read are passed over: to load them says why.
+    /// Opens no secret. A row that was changed is shown as lost for want of its key, so that it
+    /// does not hide the others, and can be found and deleted; its own `load` says what is wrong.
+    /// One whose key is not there cannot be told from a changed one, and is shown as it stands.
     pub(super) fn list(
-        &self,
+        &mut self,
         filter: &Filter,
         after: Option<&SessionId>,
         limit: usize,
-    ) -> Done<Vec<(SessionId, Record<Sealed>)>> {
-        let (first, second, third) = after.map_or(("", "", ""), key);
-        let mut given: Vec<Value> =
-            [first, second, third].map(|part| part.to_owned().into()).into();
-        let mut sql = format!("SELECT {COLUMNS} FROM session");
-        sql.push_str(" WHERE (provider, tenant, token_id) > (?, ?, ?)");
-        if let Some(provider) = &filter.provider {
-            sql.push_str(" AND provider = ?");
-            given.push(provider.as_str().to_owned().into());
-        }
-        if let Some(tenant) = &filter.tenant {
-            sql.push_str(" AND tenant = ?");
-            given.push(tenant.as_str().to_owned().into());
-        }
-        if let Some(phase) = filter.phase {
-            sql.push_str(" AND phase = ?");
-            given.push(code::of_phase(phase).into());
-        }
-        sql.push_str(" ORDER BY provider, tenant, token_id LIMIT ?");
-        given.push(most(limit).into());
+    ) -> Done<Vec<(SessionId, Record<()>)>> {
+        let (sql, given) = listing(filter, after, limit);
         let mut statement = self.conn.prepare(&sql)?;
         let mut rows = statement.query(params_from_iter(given))?;
         let mut listed = Vec::new();
-        while let Some(row) = rows.next()? {
-            let found = id(row, 20).and_then(|id| Ok((id, stored(row, self.holder)?.record)));
-            if let Ok((id, Some(record))) = found {
-                listed.push((id, record));
+        while let Some(sql_row) = rows.next()? {
+            // One that cannot be named cannot be asked for either.
+            let Ok(id) = row::id(sql_row, ID) else { continue };
+            match self.reader.listed(sql_row, &id) {
+                Ok(record) => listed.push((id, record)),
+                Err(Undone::Told(fault)) => {
+                    let (provider, tenant, token_id) = key(&id);
+                    let why = std::error::Error::source(&fault).map(ToString::to_string);
+                    tracing::warn!(provider, tenant, token_id, error = why, "damaged");
+                    if let Ok(shown) = reader::unreadable(sql_row) {
+                        listed.push((id, shown));
+                    }
+                }
+                Err(undone) => return Err(undone),
             }
         }
         Ok(listed)
     }
 
-    /// At most `limit` records that this key seals, of the rows after `after`. In the order of rows,
-    /// because that is the index's: a page costs what is in it, however large the file is.
-    pub(super) fn sealed_by(&self, key: u32, after: i64, limit: usize) -> Done<Page> {
+    /// At most `limit` records that this key seals, of the rows after `after`. In the order of
+    /// rows, because that is the index's: a page costs what is in it, however large the file is.
+    pub(super) fn sealed_by(&mut self, key: u32, after: i64, limit: usize) -> Done<Page> {
         let sql = format!(
             "SELECT {COLUMNS}, rowid FROM session WHERE key_id = ?1 AND rowid > ?2
              ORDER BY rowid LIMIT ?3"
@@ -286,11 +264,12 @@ impl<'c> Tables<'c> {
         let mut rows = statement.query(params![key, after, most(limit)])?;
         let mut page = Page { records: Vec::new(), rows: 0, last: after };
         while let Some(row) = rows.next()? {
-            (page.rows, page.last) = (page.rows + 1, row.get(23)?);
-            if let (Ok(id), Ok(Stored { record: Some(record), .. })) =
-                (id(row, 20), stored(row, self.holder))
-            {
-                page.records.push((id, record));
+            (page.rows, page.last) = (page.rows + 1, row.get(BESIDE)?);
+            let Ok(id) = row::id(row, ID) else { continue };
+            match self.reader.genuine(row, &id) {
+                Ok((record, _)) => page.records.push((id, record)),
+                Err(Undone::Told(_)) => {}
+                Err(undone) => return Err(undone),
             }
         }
         Ok(page)
@@ -302,12 +281,10 @@ impl<'c> Tables<'c> {
             "SELECT key_id, count(*) FROM session WHERE key_id IS NOT NULL
              GROUP BY key_id ORDER BY key_id",
         )?;
-        let mut rows = statement.query([])?;
-        let mut keys = Vec::new();
-        while let Some(row) = rows.next()? {
-            keys.push((row.get(0)?, count(row.get(1)?)?));
-        }
-        Ok(keys)
+        let read = |row: &SqlRow<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?));
+        let keys = statement.query_map([], read)?;
+        keys.map(|key| key.map_err(Undone::from).and_then(|(key, of)| Ok((key, count(of)?))))
+            .collect()
     }
 }
 
@@ -324,75 +301,25 @@ pub(super) fn count(number: i64) -> Done<u64> {
     counted.ok_or_else(Undone::malformed)
 }
 
-/// The id that stands in three columns from `at` on.
-pub(super) fn id(row: &Row<'_>, at: usize) -> Done<SessionId> {
-    let text = |at| row.get::<_, String>(at);
-    let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
-    let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;
-    Ok(SessionId::new(provider, key))
-}
-
-/// A row of [`COLUMNS`].
-fn stored(row: &Row<'_>, holder: &Holder) -> Done<Stored> {
-    let damaged = Undone::malformed;
-    let made = match (row.get::<_, Option<i64>>(11)?, row.get::<_, Option<i64>>(12)?) {
-        (Some(base), Some(fence)) => Some(Attempt { base: count(base)?, fence: count(fence)? }),
-        _ => None,
-    };
-    let sealed = |at| -> Done<Option<Sealed>> {
-        let Some(bytes) = row.get_ref(at)?.as_blob_or_null().map_err(|_| damaged())? else {
-            return Ok(None);
-        };
-        // Looked at before it is copied.
-        if bytes.len() > SEALED_BYTES {
-            return Err(damaged());
-        }
-        Ok(Some(Sealed { made: made.ok_or_else(damaged)?, bytes: bytes.into() }))
-    };
-    let (credentials, outbox) = (sealed(13)?, sealed(14)?);
-    let lost: Option<i64> = row.get(16)?;
-    let (lease, hold) = lease(row, holder)?.unzip();
-    let record = Record {
-        epoch: count(row.get(0)?)?,
-        generation: count(row.get(1)?)?,
-        fence: count(row.get(2)?)?,
-        phase: code::phase(row.get(3)?).ok_or_else(damaged)?,
-        lease,
-        made_by: credentials.as_ref().map(|sealed| sealed.made),
-        credentials,
-        suspect: row.get(15)?,
-        lost: lost.map(|lost| code::lost(lost).ok_or_else(damaged)).transpose()?,
-        outbox,
-        retry_at: row.get::<_, Option<i64>>(17)?.map(code::wall),
-        tries: row.get(18)?,
-        due_at: row.get::<_, Option<i64>>(19)?.map(code::wall),
-    };
-    Ok(Stored { record: Some(record), hold })
-}
-
-/// A lease whose holder is dead ends when it began, so that it need not be waited for. What the row
-/// says of it stays as it is.
-fn lease(row: &Row<'_>, holder: &Holder) -> Done<Option<(Lease, Hold)>> {
-    let Some(owner) = row.get::<_, Option<i64>>(4)? else { return Ok(None) };
-    let holder_name = row.get_ref(9)?.as_blob().map_err(|_| Undone::malformed())?;
-    let boot = row.get_ref(10)?.as_str().map_err(|_| Undone::malformed())?;
-    if holder_name.len() > MOST_HOLDER || boot.len() > MOST_BOOT {
-        return Err(Undone::malformed());
+/// The query of a list.
+fn listing(filter: &Filter, after: Option<&SessionId>, limit: usize) -> (String, Vec<Value>) {
+    let (first, second, third) = after.map_or(("", "", ""), key);
+    let mut given: Vec<Value> = [first, second, third].map(|part| part.to_owned().into()).into();
+    let mut sql = format!("SELECT {COLUMNS} FROM session");
+    sql.push_str(" WHERE (provider, tenant, token_id) > (?, ?, ?)");
+    if let Some(provider) = &filter.provider {
+        sql.push_str(" AND provider = ?");
+        given.push(provider.as_str().to_owned().into());
     }
-    let (boot, from, until) = (boot.to_owned(), row.get(7)?, row.get(8)?);
-    let hold = Hold { holder: holder_name.to_vec(), boot, from, until };
-    let (until, life) = if hold.boot != holder.boot {
-        // Counted by a clock that began again since.
-        (crate::clock::BootTime::default(), Life::Dead)
-    } else if holder.is_dead(&hold.holder, &hold.boot) {
-        (code::boot(hold.from), Life::Dead)
-    } else {
-        (code::boot(hold.until), Life::Alive)
-    };
-    let (intent, before) = (code::intent(row.get(5)?), code::phase(row.get(6)?));
-    let (Some(intent), Some(before)) = (intent, before) else {
-        return Err(Undone::malformed());
-    };
-    let owner = Owner(owner.cast_unsigned());
-    Ok(Some((Lease { owner, intent, until, holder: life, before }, hold)))
+    if let Some(tenant) = &filter.tenant {
+        sql.push_str(" AND tenant = ?");
+        given.push(tenant.as_str().to_owned().into());
+    }
+    if let Some(phase) = filter.phase {
+        sql.push_str(" AND phase = ?");
+        given.push(code::of_phase(phase).into());
+    }
+    sql.push_str(" ORDER BY provider, tenant, token_id LIMIT ?");
+    given.push(most(limit).into());
+    (sql, given)
 }

@@ -3,32 +3,46 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::bed::{ALICE, BOB, Bed, Grip, access, claim, gist, id, stored, wall};
+use super::fixture::{
+    ALICE, BOB, ENDS, Fixture, GrantedClaim, HOUR, access, claim, conflict, done, gist, id,
+    is_about, is_stored, wall,
+};
+use crate::error::LostReason;
 use crate::store::{
-    Attempt, Claimed, Closed, Commit, Committed, Filter, Intent, Phase, SettleTo, Settled,
+    Attempt, ClaimId, Commit, Ends, Filter, Intent, Lose, Phase, Renew, SettleTo, Statement,
 };
 use crate::token::{Credentials, Tokens};
 
-pub(super) async fn an_unknown_session_is_not_there(bed: Bed) {
-    bed.named("other").established().await;
-    let attempt = Attempt { base: 1, fence: 1 };
-    let grip = Grip { intent: Intent::Refresh, epoch: 1, attempt };
-    assert!(bed.load().await.is_none());
-    let claimed = bed.claim(claim(ALICE, Intent::Refresh, (0, 0))).await;
-    assert!(!matches!(claimed, Claimed::Granted { .. }), "there is nothing to refresh");
-    let claimed = bed.claim(claim(ALICE, Intent::Refresh, (1, 1))).await;
-    assert!(matches!(claimed, Claimed::Moved(None)), "{claimed:?}");
-    assert_eq!(bed.commit(grip, "late").await, Committed::Superseded);
-    assert_eq!(bed.settle(grip, SettleTo::InDoubt).await, Settled::Moved);
-    assert!(!bed.take_over(1, Duration::from_secs(3600)).await);
-    let closed = bed.close(1).await;
-    assert!(matches!(closed, Closed::Moved(None)), "{closed:?}");
-    bed.store.outbox(&bed.id, 1).await.unwrap();
-    assert!(!bed.store.delete(&bed.id).await.unwrap());
-    assert!(bed.load().await.is_none(), "no statement makes a record but a claim");
+pub(super) async fn an_unknown_session_is_not_there(unknown: Fixture) {
+    unknown.named("other").established().await;
+    let attempt = Attempt { base: 1, fence: 1, claim: ClaimId(7) };
+    let never = GrantedClaim { intent: Intent::Refresh, epoch: 1, attempt };
+    assert!(unknown.load().await.is_none());
+    for (intent, known) in [
+        (Intent::Refresh, None),
+        (Intent::Refresh, Some((1, 1))),
+        (Intent::Revoke, None),
+        (Intent::Establish, Some((1, 1))),
+    ] {
+        let found = conflict(unknown.claim(claim(ALICE, intent, known)).await);
+        assert!(found.is_none(), "{intent:?} {known:?}: {found:?}");
+    }
+    let lose = Lose { epoch: 1, generation: 1, reason: LostReason::Rejected };
+    for outcome in [
+        unknown.apply(Statement::Renew(Renew { claim: ClaimId(7), lease: HOUR })).await,
+        unknown.commit(never, "late").await,
+        unknown.settle(never, SettleTo::InDoubt).await,
+        unknown.take_over(ClaimId(7)).await,
+        unknown.close(1).await,
+        unknown.apply(Statement::Lose(lose)).await,
+        unknown.delete().await,
+    ] {
+        assert!(conflict(outcome).is_none());
+    }
+    assert!(unknown.load().await.is_none(), "only a claim for a grant makes a record");
 }
 
-pub(super) async fn credentials_come_back_as_they_were_given(bed: Bed) {
+pub(super) async fn credentials_come_back_as_they_were_given(fixture: Fixture) {
     let attributes = "{\"user\":\"J\u{f6}rg \u{1f511}\",\"quote\":\"'\\\"\",\"n\":[1,null]}";
     let full = Tokens::new(Arc::from(attributes))
         .access("access ' \" \\ \u{e9}", Some(wall(900)))
@@ -36,46 +50,49 @@ pub(super) async fn credentials_come_back_as_they_were_given(bed: Bed) {
         .token_secret("secret-1");
     let least = Tokens::new(Arc::from("null"));
     for (name, tokens) in [("full", full), ("least", least)] {
-        let bed = bed.named(name);
-        let grip = bed.grip(ALICE, Intent::Establish).await;
+        let fixture = fixture.named(name);
+        let grant = fixture.granted(ALICE, Intent::Establish).await;
         let given = Arc::new(Credentials::new(tokens, "https://login.example.com:8443", "c\u{e9}"));
         let commit = Commit {
-            intent: grip.intent,
-            epoch: grip.epoch,
-            attempt: grip.attempt,
+            intent: grant.intent,
+            epoch: grant.epoch,
+            attempt: grant.attempt,
             credentials: Arc::clone(&given),
-            due_at: None,
+            ends: Ends::default(),
         };
-        assert_eq!(bed.store.commit(&bed.id, commit).await.unwrap(), stored(1, 1));
-        let record = bed.record().await;
+        is_stored(fixture.apply(Statement::Commit(commit)).await, 1, 1);
+        let record = fixture.record().await;
         assert_eq!(record.credentials.as_deref().map(plain), Some(plain(&given)));
-        assert_eq!((record.made_by, record.due_at), (Some(grip.attempt), None));
+        assert_eq!((record.made_by, record.due_at), (Some(grant.attempt), None));
     }
 }
 
-pub(super) async fn two_providers_and_two_tenants_with_equal_token_ids_never_meet(bed: Bed) {
+pub(super) async fn two_providers_and_two_tenants_with_equal_token_ids_never_meet(
+    fixture: Fixture,
+) {
     let homes = [("p1", "t1"), ("p1", "t2"), ("p2", "t1"), ("p2", "t2")];
     for (provider, tenant) in homes {
-        let bed = bed.of(id(provider, tenant, "same"));
-        let grip = bed.grip(ALICE, Intent::Establish).await;
-        assert_eq!(bed.commit(grip, &format!("{provider}-{tenant}")).await, stored(1, 1));
+        let fixture = fixture.of(id(provider, tenant, "same"));
+        let grant = fixture.granted(ALICE, Intent::Establish).await;
+        is_stored(fixture.commit(grant, &format!("{provider}-{tenant}")).await, 1, 1);
     }
     // All that can happen to a record happens to the first.
-    let first = bed.of(id("p1", "t1", "same"));
-    let grip = first.grip(BOB, Intent::Refresh).await;
-    first.settle(grip, SettleTo::InDoubt).await;
-    let generation = first.closed().await;
-    first.store.outbox(&first.id, generation).await.unwrap();
-    assert!(first.store.delete(&first.id).await.unwrap());
+    let first = fixture.of(id("p1", "t1", "same"));
+    let refresh = first.granted(BOB, Intent::Refresh).await;
+    done(first.settle(refresh, SettleTo::InDoubt).await);
+    done(first.lose(LostReason::SessionDeleted).await);
+    let closed = first.closed().await;
+    done(first.settle(closed, SettleTo::Revoked).await);
+    done(first.delete().await);
     for (provider, tenant) in &homes[1..] {
-        let bed = bed.of(id(provider, tenant, "same"));
+        let fixture = fixture.of(id(provider, tenant, "same"));
         let expected = gist(1, 1, Phase::Active, &format!("{provider}-{tenant}"));
-        assert_eq!(bed.gist().await, expected);
-        assert!(bed.is_due().await);
+        assert_eq!(fixture.gist().await, expected);
+        assert!(fixture.is_due().await);
     }
 }
 
-pub(super) async fn names_that_differ_by_little_stay_apart(bed: Bed) {
+pub(super) async fn names_that_differ_by_little_stay_apart(fixture: Fixture) {
     let names = [
         ("ab", "c", "d"),
         ("a", "bc", "d"),
@@ -92,86 +109,181 @@ pub(super) async fn names_that_differ_by_little_stay_apart(bed: Bed) {
         ("a", "b", "e\u{301}"),
     ];
     for (number, (provider, tenant, name)) in names.into_iter().enumerate() {
-        let bed = bed.of(id(provider, tenant, name));
-        assert!(bed.load().await.is_none(), "{} is another's", bed.id);
-        let grip = bed.grip(ALICE, Intent::Establish).await;
-        assert_eq!(bed.commit(grip, &number.to_string()).await, stored(1, 1));
+        let fixture = fixture.of(id(provider, tenant, name));
+        assert!(fixture.load().await.is_none(), "{} is another's", fixture.id);
+        let grant = fixture.granted(ALICE, Intent::Establish).await;
+        is_stored(fixture.commit(grant, &number.to_string()).await, 1, 1);
     }
     for (number, (provider, tenant, name)) in names.into_iter().enumerate() {
-        let record = bed.of(id(provider, tenant, name)).record().await;
+        let record = fixture.of(id(provider, tenant, name)).record().await;
         assert_eq!(access(record.credentials.as_deref()), format!("access-{number}"));
     }
-    let listed = bed.store.list(&Filter::default(), None, 1000).await.unwrap();
+    let listed = fixture.store.list(&Filter::default(), None, 1000).await.unwrap();
     assert_eq!(listed.len(), names.len());
 }
 
-pub(super) async fn a_deleted_session_is_gone_and_the_others_stay(bed: Bed) {
-    let other = bed.named("other");
-    bed.established().await;
+pub(super) async fn many_records_are_read_in_the_order_asked_as_each_is_alone(fixture: Fixture) {
+    let names = ["a", "unknown", "c", "a", "unknown-too", "b"];
+    fixture.named("a").established().await;
+    fixture.named("b").refreshing().await;
+    fixture.named("c").untold().await;
+    let ids = names.map(|name| fixture.named(name).id);
+    let read = fixture.store.load_many(&ids).await;
+    assert_eq!(read.len(), ids.len(), "one answer for each, also for those that are not there");
+    for (id, read) in ids.iter().zip(read) {
+        let alone = fixture.of(id.clone()).load().await.map(|stored| stored.record);
+        let read = read.unwrap().map(|stored| stored.record);
+        assert_eq!(read.as_ref().map(|read| read.version), alone.as_ref().map(|one| one.version));
+        assert_eq!(read.map(|read| read.counters()), alone.map(|alone| alone.counters()), "{id}");
+    }
+    let fourth = fixture.store.load_many(&ids).await.swap_remove(3).unwrap().unwrap().record;
+    assert_eq!(access(fourth.credentials.as_deref()), "access-first");
+    assert!(fixture.store.load_many(&[]).await.is_empty());
+}
+
+pub(super) async fn the_ends_come_back_as_the_time_that_is_left(fixture: Fixture) {
+    let grant = fixture.granted(ALICE, Intent::Establish).await;
+    let (access_in, refresh_in, due_in) = (Some(HOUR), Some(24 * HOUR), Some(HOUR / 2));
+    done(fixture.commit_with(grant, "a", Ends { access_in, refresh_in, due_in }).await);
+    let stored = fixture.stored().await;
+    is_about(stored.access_left(), HOUR);
+    is_about(stored.refresh_left(), 24 * HOUR);
+    is_about(stored.due_in(), HOUR / 2);
+    // What is not known is not known then either, and what is over is over.
+    let refresh = fixture.granted(ALICE, Intent::Refresh).await;
+    let ends = Ends { access_in: Some(Duration::ZERO), ..Ends::default() };
+    done(fixture.commit_with(refresh, "b", ends).await);
+    let stored = fixture.stored().await;
+    assert_eq!(stored.access_left(), Some(Duration::ZERO));
+    assert_eq!((stored.refresh_left(), stored.due_in()), (None, None));
+    let closed = fixture.closed().await;
+    done(fixture.settle(closed, SettleTo::Revoked).await);
+    let stored = fixture.stored().await;
+    assert_eq!((stored.access_left(), stored.refresh_left(), stored.due_in()), (None, None, None));
+}
+
+pub(super) async fn the_version_rises_with_every_write_and_with_nothing_else(fixture: Fixture) {
+    let mut last = 0;
+    let mut rises = async |fixture: &Fixture, told: u64| {
+        assert!(told > last, "{told} after {last}");
+        if let Some(stored) = fixture.load().await {
+            assert_eq!(stored.record.version, told, "what is told is what is stored");
+        }
+        last = told;
+    };
+    for round in 0..2 {
+        let claim = fixture.next_claim(ALICE, Intent::Establish).await;
+        let granted = done(fixture.claim(claim).await);
+        rises(&fixture, granted.version).await;
+        assert_eq!(granted.fence, granted.version, "the fence is the version of the claim");
+        let renew = Renew { claim: claim.id, lease: 2 * HOUR };
+        rises(&fixture, done(fixture.apply(Statement::Renew(renew)).await).version).await;
+        let attempt = Attempt { base: granted.generation, fence: granted.fence, claim: claim.id };
+        let grant = GrantedClaim { intent: Intent::Establish, epoch: granted.epoch, attempt };
+        rises(&fixture, done(fixture.commit(grant, "a").await).version).await;
+        let refresh = fixture.silent(BOB, Intent::Refresh).await;
+        rises(&fixture, refresh.attempt.fence).await;
+        rises(&fixture, done(fixture.take_over(refresh.id()).await).version).await;
+        let refresh = fixture.granted(BOB, Intent::Refresh).await;
+        rises(&fixture, refresh.attempt.fence).await;
+        rises(&fixture, done(fixture.settle(refresh, SettleTo::Before).await).version).await;
+        rises(&fixture, done(fixture.lose(LostReason::Revoked).await).version).await;
+        rises(&fixture, fixture.closed().await.attempt.fence).await;
+        let version = fixture.record().await.version;
+        conflict(fixture.settle(refresh, SettleTo::InDoubt).await);
+        conflict(fixture.commit(refresh, "late").await);
+        conflict(fixture.close(0).await);
+        assert_eq!(fixture.record().await.version, version, "nothing was written");
+        rises(&fixture, done(fixture.delete().await).version).await;
+        assert!(fixture.load().await.is_none(), "round {round}");
+    }
+}
+
+pub(super) async fn a_deleted_session_is_gone_and_the_others_stay(fixture: Fixture) {
+    let other = fixture.named("other");
+    fixture.established().await;
     other.established().await;
-    assert!(bed.store.delete(&bed.id).await.unwrap());
-    assert!(bed.load().await.is_none());
-    assert!(!bed.is_due().await);
-    assert!(!bed.store.delete(&bed.id).await.unwrap());
-    let listed = bed.store.list(&Filter::default(), None, 10).await.unwrap();
+    done(fixture.delete().await);
+    assert!(fixture.load().await.is_none());
+    assert!(!fixture.is_due().await);
+    assert!(conflict(fixture.delete().await).is_none());
+    let listed = fixture.store.list(&Filter::default(), None, 10).await.unwrap();
     assert_eq!(listed.iter().map(|listed| &listed.id).collect::<Vec<_>>(), [&other.id]);
     assert!(other.is_due().await);
     assert_eq!(other.gist().await, gist(1, 1, Phase::Active, "first"));
-    bed.established().await;
+    fixture.established().await;
 }
 
-pub(super) async fn an_attempt_from_before_a_delete_does_not_touch_the_successor(bed: Bed) {
-    let former = bed.refreshing().await;
-    assert!(bed.store.delete(&bed.id).await.unwrap());
-    bed.established().await;
-    // Epoch and generation are the former's, so only the fence tells them apart.
-    assert_eq!(bed.commit(former, "former").await, Committed::Superseded);
-    assert_eq!(bed.settle(former, SettleTo::InDoubt).await, Settled::Moved);
-    assert_eq!(bed.gist().await, gist(1, 1, Phase::Active, "first"));
-    let successor = bed.grip(BOB, Intent::Refresh).await;
+pub(super) async fn a_session_after_a_delete_begins_above_what_was_deleted(fixture: Fixture) {
+    let refresh = fixture.refreshing().await;
+    is_stored(fixture.commit(refresh, "second").await, 1, 2);
+    let deleted = fixture.record().await;
+    done(fixture.delete().await);
+    for name in ["device", "never-there-before"] {
+        let fixture = fixture.named(name);
+        let grant = fixture.granted(BOB, Intent::Establish).await;
+        assert!(grant.attempt.fence > deleted.version, "{grant:?} {deleted:?}");
+        assert!(grant.epoch > deleted.epoch && grant.attempt.base > deleted.generation);
+        is_stored(fixture.commit(grant, "next").await, grant.epoch + 1, grant.attempt.base + 1);
+    }
+}
+
+pub(super) async fn an_attempt_from_before_a_delete_does_not_touch_the_successor(fixture: Fixture) {
+    let former = fixture.refreshing().await;
+    done(fixture.delete().await);
+    fixture.established().await;
+    let expected = fixture.gist().await;
+    conflict(fixture.commit(former, "former").await);
+    conflict(fixture.settle(former, SettleTo::InDoubt).await);
+    assert_eq!(fixture.gist().await, expected);
+    let successor = fixture.granted(BOB, Intent::Refresh).await;
     assert!(successor.attempt.fence > former.attempt.fence, "{successor:?} {former:?}");
-    assert_eq!(bed.settle(former, SettleTo::InDoubt).await, Settled::Moved);
-    assert!(!bed.take_over(former.attempt.fence, Duration::from_secs(3600)).await);
-    assert_eq!(bed.record().await.phase, Phase::Claimed);
+    conflict(fixture.settle(former, SettleTo::InDoubt).await);
+    conflict(fixture.take_over(former.id()).await);
+    conflict(fixture.close(former.attempt.base).await);
+    assert_eq!(fixture.gist().await, expected);
+    assert_eq!(fixture.claimed_by().await, Some(successor.id()));
 }
 
-pub(super) async fn a_first_grant_from_before_a_delete_brings_nothing_back(bed: Bed) {
+pub(super) async fn a_first_grant_from_before_a_delete_brings_nothing_back(fixture: Fixture) {
     for stored_before in [false, true] {
-        let former = bed.grip(ALICE, Intent::Establish).await;
+        let former = fixture.granted(ALICE, Intent::Establish).await;
         if stored_before {
             // Its acknowledgement is lost, so that it is sent again after the delete.
-            assert_eq!(bed.commit(former, "former").await, stored(1, 1));
+            done(fixture.commit(former, "former").await);
         }
-        assert!(bed.store.delete(&bed.id).await.unwrap());
-        assert_eq!(bed.commit(former, "former").await, Committed::Superseded);
-        assert!(bed.load().await.is_none(), "what was deleted is back");
+        done(fixture.delete().await);
+        conflict(fixture.commit(former, "former").await);
+        assert!(fixture.load().await.is_none(), "what was deleted is back");
         // Nor while its successor's first grant is claimed, which then stands.
-        let successor = bed.grip(BOB, Intent::Establish).await;
-        assert_eq!(bed.commit(former, "former").await, Committed::Superseded);
-        assert_eq!(bed.commit(successor, "successor").await, stored(1, 1));
-        assert_eq!(bed.gist().await, gist(1, 1, Phase::Active, "successor"));
-        assert!(bed.store.delete(&bed.id).await.unwrap());
+        let successor = fixture.granted(BOB, Intent::Establish).await;
+        conflict(fixture.commit(former, "former").await);
+        done(fixture.commit(successor, "successor").await);
+        let (epoch, generation) = (successor.epoch + 1, successor.attempt.base + 1);
+        let expected = gist(epoch, generation, Phase::Active, "successor");
+        assert_eq!(fixture.gist().await, expected);
+        done(fixture.delete().await);
     }
 }
 
-pub(super) async fn a_delete_does_not_hurt_the_first_grant_of_another_session(bed: Bed) {
-    let other = bed.named("other");
-    bed.established().await;
-    let grant = other.grip(ALICE, Intent::Establish).await;
+pub(super) async fn a_delete_does_not_hurt_the_first_grant_of_another_session(fixture: Fixture) {
+    let other = fixture.named("other");
+    fixture.established().await;
+    let grant = other.granted(ALICE, Intent::Establish).await;
     for name in ["second", "third", "fourth"] {
-        let grip = bed.grip(BOB, Intent::Refresh).await;
-        bed.commit(grip, name).await;
+        let refresh = fixture.granted(BOB, Intent::Refresh).await;
+        done(fixture.commit_with(refresh, name, ENDS).await);
     }
-    assert!(bed.store.delete(&bed.id).await.unwrap());
-    assert_eq!(other.commit(grant, "other").await, stored(1, 1));
-    assert_eq!(other.commit(grant, "other").await, stored(1, 1));
+    done(fixture.delete().await);
+    is_stored(other.commit(grant, "other").await, 1, 1);
+    is_stored(other.commit(grant, "other").await, 1, 1);
     assert_eq!(other.gist().await, gist(1, 1, Phase::Active, "other"));
 }
 
-type Ends = (Option<SystemTime>, Option<SystemTime>);
+type Times = (Option<SystemTime>, Option<SystemTime>);
 
 /// All that credentials hold.
-fn plain(credentials: &Credentials) -> ([Option<String>; 3], Ends, [String; 3]) {
+fn plain(credentials: &Credentials) -> ([Option<String>; 3], Times, [String; 3]) {
     let tokens = credentials.tokens();
     let secrets = [tokens.access_token(), tokens.refresh_token(), tokens.secret_of_token()];
     let ends = (tokens.access_expires_at(), tokens.refresh_expires_at());

@@ -2,104 +2,157 @@
 
 use std::time::Duration;
 
-use super::bed::{ALICE, BOB, Bed, LEASE, at_once, gist, stored, wall};
+use super::fixture::{
+    ALICE, BOB, Fixture, HOUR, LEASE, access, at_once, conflict, done, gist, is_about, is_stored,
+    too_early,
+};
 use crate::error::LostReason;
-use crate::store::{Intent, Phase, SettleTo, Settled};
+use crate::store::{ClaimId, Holder, Intent, Outcome, Phase, Presence, SettleTo};
 
-pub(super) async fn a_claim_is_not_taken_over_before_its_lease_ends(bed: Bed) {
-    let grip = bed.refreshing().await;
-    let fence = grip.attempt.fence;
-    let early = LEASE - Duration::from_millis(1);
-    assert!(!bed.take_over(fence, Duration::ZERO).await);
-    assert!(!bed.take_over(fence, early).await);
-    for unseen in [0, fence - 1, fence + 1] {
-        assert!(!bed.take_over(unseen, LEASE * 2).await, "that claim was not seen");
+pub(super) async fn a_claim_is_not_taken_over_before_its_lease_and_its_hold_have_ended(
+    fixture: Fixture,
+) {
+    let (held, silent) = (fixture.named("held"), fixture.named("silent"));
+    let working = held.refreshing().await;
+    let gone = silent.silently_refreshing().await;
+    for (fixture, claim, hold, expected) in [
+        (&held, working, Duration::ZERO, LEASE),
+        (&held, working, HOUR, LEASE + HOUR),
+        (&silent, gone, HOUR, HOUR),
+    ] {
+        let outcome = fixture.take_over_after(claim.id(), hold, Duration::ZERO).await;
+        let (left, found) = too_early(outcome);
+        is_about(Some(left), expected);
+        assert_eq!(found.version, claim.attempt.fence, "nothing is written");
+        assert_eq!(fixture.gist().await, gist(1, 1, Phase::Active, "first"));
+        assert_eq!(fixture.claimed_by().await, Some(claim.id()));
     }
-    assert_eq!(bed.gist().await, gist(1, 1, Phase::Claimed, "first"));
-    assert_eq!(bed.record().await.fence, fence);
-    assert_eq!(bed.settle(grip, SettleTo::Before).await, Settled::Done);
-    assert!(!bed.take_over(fence, LEASE * 2).await, "there is no claim any more");
-    assert_eq!(bed.gist().await, gist(1, 1, Phase::Active, "first"));
+    let unseen = silent.next_claim(ALICE, Intent::Refresh).await.id;
+    for unseen in [unseen, ClaimId(gone.attempt.fence)] {
+        assert!(conflict(silent.take_over(unseen).await).is_some(), "that claim is not there");
+    }
+    done(silent.take_over(gone.id()).await);
+    done(held.settle(working, SettleTo::Before).await);
+    conflict(held.take_over(working.id()).await);
+    assert_eq!(held.gist().await, gist(1, 1, Phase::Active, "first"));
 }
 
-pub(super) async fn a_silent_refresh_is_in_doubt(bed: Bed) {
-    let fence = bed.refreshing().await.attempt.fence;
-    assert!(bed.take_over(fence, LEASE).await);
-    assert_eq!(bed.gist().await, gist(1, 1, Phase::InDoubt, "first"));
-    let record = bed.record().await;
-    assert!(record.fence > fence);
-    assert_eq!((record.lease, record.retry_at), (None, Some(wall(44))));
-    assert!(bed.is_due().await);
-    assert!(!bed.take_over(fence, LEASE).await, "once");
+pub(super) async fn a_dead_holder_is_waited_for_from_its_claim_on(fixture: Fixture) {
+    for owner in [ALICE, BOB] {
+        fixture.store.presence(owner, Presence::Register).await.unwrap();
+    }
+    let other = fixture.named("other");
+    other.established().await;
+    let of_living = other.granted(BOB, Intent::Refresh).await;
+    let refresh = fixture.refreshing().await;
+    fixture.store.presence(ALICE, Presence::Retire).await.unwrap();
+    let lease = fixture.record().await.lease.unwrap();
+    assert_eq!((lease.claim, lease.holder), (refresh.id(), Holder::Dead));
+    // Neither the lease counts, nor the hold of those who may live.
+    let hold_of_dead = HOUR / 2;
+    let (left, _) = too_early(fixture.take_over_after(refresh.id(), HOUR, hold_of_dead).await);
+    is_about(Some(left), hold_of_dead);
+    done(fixture.take_over_after(refresh.id(), HOUR, Duration::ZERO).await);
+    assert_eq!(fixture.gist().await, gist(1, 1, Phase::InDoubt, "first"));
+    // Nobody else is dead.
+    let lease = other.record().await.lease.unwrap();
+    assert_eq!((lease.claim, lease.holder), (of_living.id(), Holder::Alive));
+    let (left, _) = too_early(other.take_over(of_living.id()).await);
+    is_about(Some(left), LEASE);
 }
 
-pub(super) async fn a_silent_refresh_of_what_is_lost_provisionally_is_in_doubt(bed: Bed) {
-    let grip = bed.refreshing().await;
-    bed.settle(grip, SettleTo::Lost(LostReason::Unclassified)).await;
-    let fence = bed.grip(BOB, Intent::Refresh).await.attempt.fence;
-    assert!(bed.take_over(fence, LEASE).await);
-    let record = bed.record().await;
+pub(super) async fn a_silent_refresh_is_in_doubt(fixture: Fixture) {
+    let refresh = fixture.silently_refreshing().await;
+    let taken = done(fixture.take_over(refresh.id()).await);
+    assert_eq!((taken.phase, taken.fence), (Phase::InDoubt, refresh.attempt.fence));
+    assert_eq!(fixture.gist().await, gist(1, 1, Phase::InDoubt, "first"));
+    let stored = fixture.stored().await;
+    assert_eq!((stored.record.lease, stored.retry_in()), (None, None));
+    assert!(stored.record.version > refresh.attempt.fence);
+    assert!(fixture.is_due().await);
+    conflict(fixture.take_over(refresh.id()).await);
+    assert_eq!(fixture.record().await.version, taken.version, "once");
+}
+
+pub(super) async fn a_silent_refresh_of_what_is_lost_provisionally_is_in_doubt(fixture: Fixture) {
+    let refresh = fixture.refreshing().await;
+    done(fixture.settle(refresh, SettleTo::Lost(LostReason::Unclassified)).await);
+    let silent = fixture.silent(BOB, Intent::Refresh).await;
+    done(fixture.take_over(silent.id()).await);
+    let record = fixture.record().await;
     assert_eq!((record.phase, record.lost), (Phase::InDoubt, None));
 }
 
-pub(super) async fn a_silent_establish_leaves_what_was_before_as_suspect(bed: Bed) {
-    let (active, doubtful, closed) = (bed.named("a"), bed.named("d"), bed.named("c"));
+pub(super) async fn a_silent_establish_leaves_what_was_before_as_suspect(fixture: Fixture) {
+    let (active, doubtful, closed) = (fixture.named("a"), fixture.named("d"), fixture.named("c"));
     active.established().await;
-    let grip = doubtful.refreshing().await;
-    doubtful.settle(grip, SettleTo::InDoubt).await;
-    closed.established().await;
-    closed.closed().await;
-    for (bed, phase) in
+    let refresh = doubtful.refreshing().await;
+    done(doubtful.settle(refresh, SettleTo::InDoubt).await);
+    closed.untold().await;
+    for (fixture, phase) in
         [(active, Phase::Active), (doubtful, Phase::InDoubt), (closed, Phase::Closed)]
     {
-        let grip = bed.grip(ALICE, Intent::Establish).await;
-        let credentials = bed.record().await.credentials.is_some();
-        assert!(bed.take_over(grip.attempt.fence, LEASE).await);
-        let record = bed.record().await;
+        let grant = fixture.silent(ALICE, Intent::Establish).await;
+        let credentials = fixture.record().await.credentials.is_some();
+        done(fixture.take_over(grant.id()).await);
+        let record = fixture.record().await;
         assert_eq!((record.phase, record.lease), (phase, None));
         assert_eq!(record.suspect, credentials, "{phase:?}");
         assert_eq!(record.credentials.is_some(), credentials, "{phase:?}");
-        assert!(record.fence > grip.attempt.fence);
-        assert_eq!(bed.settle(grip, SettleTo::Before).await, Settled::Moved);
+        assert!(record.version > grant.attempt.fence);
+        conflict(fixture.settle(grant, SettleTo::Before).await);
     }
 }
 
-pub(super) async fn a_silent_first_grant_leaves_nothing_behind(bed: Bed) {
-    let grip = bed.grip(ALICE, Intent::Establish).await;
-    assert!(!bed.take_over(grip.attempt.fence, Duration::ZERO).await);
-    assert!(bed.take_over(grip.attempt.fence, LEASE).await);
-    assert!(bed.load().await.is_none());
-    assert_eq!(bed.settle(grip, SettleTo::BeforeSuspect).await, Settled::Moved);
-    bed.established().await;
-    assert!(bed.record().await.fence > grip.attempt.fence);
+pub(super) async fn a_silent_first_grant_leaves_nothing_behind(fixture: Fixture) {
+    let grant = fixture.silent(ALICE, Intent::Establish).await;
+    too_early(fixture.take_over_after(grant.id(), HOUR, HOUR).await);
+    done(fixture.take_over(grant.id()).await);
+    assert!(fixture.load().await.is_none());
+    assert!(conflict(fixture.settle(grant, SettleTo::BeforeSuspect).await).is_none());
+    fixture.established().await;
+    assert!(fixture.record().await.fence > grant.attempt.fence);
 }
 
-pub(super) async fn a_holder_that_comes_back_cannot_settle_but_its_commit_counts(bed: Bed) {
-    let grip = bed.refreshing().await;
-    assert!(bed.take_over(grip.attempt.fence, LEASE).await);
-    assert_eq!(bed.settle(grip, SettleTo::Before).await, Settled::Moved);
-    assert_eq!(bed.gist().await, gist(1, 1, Phase::InDoubt, "first"));
-    assert_eq!(bed.commit(grip, "late").await, stored(1, 2));
-    assert_eq!(bed.gist().await, gist(1, 2, Phase::Active, "late"));
-    let record = bed.record().await;
+pub(super) async fn a_silent_revocation_is_owed_again(fixture: Fixture) {
+    fixture.untold().await;
+    let revoke = fixture.silent(ALICE, Intent::Revoke).await;
+    let taken = done(fixture.take_over(revoke.id()).await);
+    assert_eq!((taken.phase, taken.suspect), (Phase::Closed, false));
+    assert_eq!(access(fixture.record().await.outbox.as_deref()), "access-first");
+    assert!(fixture.is_due().await, "so that somebody tells the server");
+    fixture.granted(BOB, Intent::Revoke).await;
+}
+
+pub(super) async fn a_holder_that_comes_back_cannot_settle_but_its_commit_counts(fixture: Fixture) {
+    let late = fixture.silently_refreshing().await;
+    done(fixture.take_over(late.id()).await);
+    conflict(fixture.settle(late, SettleTo::Before).await);
+    assert_eq!(fixture.gist().await, gist(1, 1, Phase::InDoubt, "first"));
+    is_stored(fixture.commit(late, "late").await, 1, 2);
+    assert_eq!(fixture.gist().await, gist(1, 2, Phase::Active, "late"));
+    let record = fixture.record().await;
     assert_eq!((record.retry_at, record.suspect), (None, false));
     // Also while whoever took over sends the same refresh token again.
-    let old = bed.grip(ALICE, Intent::Refresh).await;
-    assert!(bed.take_over(old.attempt.fence, LEASE).await);
-    let new = bed.grip(BOB, Intent::Refresh).await;
-    assert_eq!(bed.commit(old, "old").await, stored(1, 3));
-    assert_eq!(bed.gist().await, gist(1, 3, Phase::Active, "old"));
-    assert_eq!(bed.settle(new, SettleTo::InDoubt).await, Settled::Moved);
-    assert!(bed.is_suspect().await);
+    let old = fixture.silent(ALICE, Intent::Refresh).await;
+    done(fixture.take_over(old.id()).await);
+    let new = fixture.granted(BOB, Intent::Refresh).await;
+    is_stored(fixture.commit(old, "old").await, 1, 3);
+    assert_eq!(fixture.gist().await, gist(1, 3, Phase::Active, "old"));
+    conflict(fixture.settle(new, SettleTo::InDoubt).await);
+    assert!(fixture.is_suspect().await);
 }
 
-pub(super) async fn of_16_that_take_over_at_once_one_does(bed: Bed) {
-    let fence = bed.refreshing().await.attempt.fence;
+pub(super) async fn of_16_that_take_over_at_once_one_does(fixture: Fixture) {
+    let claim = fixture.silently_refreshing().await.id();
     let takers = (0..16).map(|_| {
-        let bed = bed.clone();
-        async move { bed.take_over(fence, LEASE).await }
+        let fixture = fixture.clone();
+        async move { fixture.take_over(claim).await }
     });
-    let done = at_once(takers).await.into_iter().filter(|taken| *taken);
+    let taken = at_once(takers).await;
+    let done = taken.iter().filter(|outcome| matches!(outcome, Outcome::Done(_)));
     assert_eq!(done.count(), 1);
-    assert_eq!(bed.gist().await, gist(1, 1, Phase::InDoubt, "first"));
+    let late = taken.iter().filter(|outcome| matches!(outcome, Outcome::Conflict(Some(_))));
+    assert_eq!(late.count(), 15);
+    assert_eq!(fixture.gist().await, gist(1, 1, Phase::InDoubt, "first"));
 }

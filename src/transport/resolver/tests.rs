@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::clock::Clock;
+use crate::transport::peer::send;
 use crate::transport::{Fault, Transport, TransportConfig};
 
 /// A name server that has 127.0.0.1 for every name below `good.example`, says that no other name
@@ -175,15 +176,13 @@ fn four_tenants_with_silent_name_servers_keep_no_other_tenant_and_no_thread_wait
 
         let slow: Vec<_> =
             (0..256).map(|n| get(&format!("https://{}.slow.example/{n}", n / 64))).collect();
-        let slow = slow
-            .into_iter()
-            .map(|request| transport.send(request, std::time::Duration::from_secs(10), || {}));
+        let slow = slow.into_iter().map(|request| send(&transport, request));
         let healthy = async {
             // After all of the others.
             tokio::task::yield_now().await;
             let begun = clock.now().boot;
             let url = format!("https://good.example:{port}/");
-            let sent = transport.send(get(&url), std::time::Duration::from_secs(10), || {});
+            let sent = send(&transport, get(&url));
             let accepted = async { drop(listener.accept().await.unwrap()) };
             let (sent, ()) = futures_util::future::join(sent, accepted).await;
             assert!(matches!(sent, Err(Fault::NotSent(_))), "no TLS here: {sent:?}");
@@ -203,6 +202,6 @@ async fn the_addresses_of_a_name_are_judged_when_it_is_connected_to() {
     let config = TransportConfig::default().name_servers([names.address]).public_addresses_only();
     let transport = Transport::new(&config).unwrap();
     let request = get("https://good.example/");
-    let sent = transport.send(request, std::time::Duration::from_secs(10), || {}).await;
+    let sent = send(&transport, request).await;
     assert!(matches!(sent, Err(Fault::Address(super::super::Refused::NotPublic))), "{sent:?}");
 }

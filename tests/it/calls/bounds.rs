@@ -102,6 +102,11 @@ fn tenant() -> Tenant {
     Tenant::new("tenant").unwrap()
 }
 
+/// Calls wait longer than for an answer.
+fn patient() -> Policy {
+    Policy { call_timeout: 120 * SECOND, ..Policy::default() }
+}
+
 /// One exchange at a time, which waits for two seconds for its turn.
 fn narrow(server: &FakeAuthServer) -> Registration<OAuth2> {
     let limits = ProviderLimits { exchanges: 1, turn: 2 * SECOND, ..ProviderLimits::default() };
@@ -155,16 +160,16 @@ async fn a_caller_too_many_is_turned_away_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_call_that_takes_too_long_is_told_so_and_its_answer_is_lost_at_its_budget() {
-    let (server, world) = signed_in().await;
+async fn a_call_that_takes_too_long_is_told_so_and_its_answer_is_lost_at_the_answer_timeout() {
+    let (server, world) = signed_in_with(calling, patient()).await;
     let calling = world.held_call(&server).await;
-    world.clock.advance(Policy::default().exchange_budget).await;
+    world.clock.advance(Policy::default().answer_timeout).await;
     let error = calling.await.unwrap().unwrap_err();
     let seen = (error.kind(), error.outcome());
     assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::Ambiguous)));
     assert_eq!((world.generation().await, server.refreshes()), (1, 0));
 
-    let wait = Policy { wait: 2 * SECOND, ..Policy::default() };
+    let wait = Policy { call_timeout: 2 * SECOND, ..Policy::default() };
     let (server, world) = signed_in_with(super::calling, wait).await;
     let calling = world.held_call(&server).await;
     world.clock.advance(2 * SECOND).await;
@@ -243,12 +248,12 @@ async fn a_call_of_the_client_that_is_told_to_slow_down_slows_the_provider_down(
 
 #[tokio::test]
 async fn a_call_of_the_client_whose_answer_does_not_come_is_ambiguous() {
-    let (server, world) = signed_in().await;
+    let (server, world) = signed_in_with(calling, patient()).await;
     server.fail_next(Endpoint::Discovery, Fault::HoldUntilReleased);
     let (all, metadata) = (world.all(), Metadata::new(&server));
     let calling = tokio::spawn(async move { all.call(&tenant(), metadata).await });
     server.held(1).await;
-    world.clock.advance(Policy::default().exchange_budget).await;
+    world.clock.advance(Policy::default().answer_timeout).await;
     let error = calling.await.unwrap().unwrap_err();
     let seen = (error.kind(), error.outcome());
     assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::Ambiguous)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use session_warden::error::{ExchangeOutcome, Refusal};
 use session_warden::policy::ProviderLimits;
 use session_warden::provider::oauth2::Password;
-use session_warden::testing::{FakeLogin, Fault, Statement};
+use session_warden::testing::{FakeLogin, Fault, StoreCall};
 use session_warden::ticket::{Ticket, TicketFault};
 use session_warden::{Error, ErrorKind};
 
@@ -237,13 +237,13 @@ async fn a_login_is_over_when_its_provider_is_replaced_by_that_of_another_server
 #[tokio::test]
 async fn a_ticket_whose_code_was_not_sent_is_given_back() {
     let (house, login, back) = come_back().await;
-    house.faults.fail_next(Statement::Load, 1);
+    house.faults.fail_next(StoreCall::Load, 1);
     let error = house.finish(&login, &back).await.unwrap_err();
     let seen = (error.kind(), error.outcome());
     assert_eq!(seen, (ErrorKind::Store, Some(ExchangeOutcome::NotSent)));
     house.clock.advance(2 * SECOND).await;
 
-    house.faults.fail_next(Statement::Claim, 1);
+    house.faults.fail_next(StoreCall::Claim, 1);
     let error = house.finish(&login, &back).await.unwrap_err();
     let seen = (error.kind(), error.outcome());
     assert_eq!(seen, (ErrorKind::Store, Some(ExchangeOutcome::NotSent)));

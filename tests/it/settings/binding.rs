@@ -2,7 +2,9 @@
 
 use session_warden::clock::Clock;
 use session_warden::provider::oauth2::{RevokeAccessToken, UserInfo};
-use session_warden::store::{Attempt, Claim, Claimed, Commit, Intent, Owner, Store};
+use session_warden::store::{
+    Attempt, Claim, ClaimId, Commit, Ends, Intent, Outcome, Owner, Statement, Store,
+};
 use session_warden::token::{Credentials, Tokens};
 
 use super::*;
@@ -25,7 +27,7 @@ fn of(world: &OAuthWorld) -> Sessions<OAuth2> {
 }
 
 async fn recorded(world: &OAuthWorld) -> String {
-    let record = world.store.load(world.session.id()).await.unwrap().unwrap();
+    let record = world.store.load(world.session.id()).await.unwrap().unwrap().record;
     record.credentials.unwrap().authority().to_owned()
 }
 
@@ -101,22 +103,28 @@ async fn a_session_that_began_with_an_endpoint_elsewhere_uses_it_and_may_do_with
 /// What version 0.1.0 saved for the session of `world`: bound to an origin alone.
 async fn save_as_0_1_0_did(world: &OAuthWorld, origin: &str, refresh: &str) {
     let (store, id, now) = (&world.store, world.session.id(), world.clock.now());
-    let (epoch, generation) = match store.load(id).await.unwrap() {
-        Some(record) => (record.epoch, record.generation),
-        None => (0, 0),
-    };
-    let intent = Intent::Establish;
-    let claim = Claim { owner: Owner(9), intent, epoch, generation, at: now, lease: SECOND };
-    let Claimed::Granted { fence } = store.claim(id, claim).await.unwrap() else {
+    let epoch = store.load(id).await.unwrap().map(|found| found.record.epoch);
+    let (claim, intent) = (ClaimId(9), Intent::Establish);
+    let claimed = Statement::Claim(Claim {
+        id: claim,
+        replaces: None,
+        owner: Owner(9),
+        intent,
+        epoch,
+        generation: 0,
+        lease: SECOND,
+    });
+    let Outcome::Done(claimed) = store.apply(id, claimed).await.unwrap() else {
         panic!("the claim was not granted");
     };
     let attributes: Arc<str> = Arc::from("{}");
     let tokens = Tokens::new(attributes).access("of-0.1.0", Some(now.wall + LIFE));
     let tokens = tokens.refresh(refresh, None);
     let credentials = Arc::new(Credentials::new(tokens, origin, "client"));
-    let attempt = Attempt { base: generation, fence };
-    let commit = Commit { intent, epoch, attempt, credentials, due_at: None };
-    let _ = store.commit(id, commit).await.unwrap();
+    let attempt = Attempt { base: claimed.generation, fence: claimed.fence, claim };
+    let ends = Ends { access_in: Some(LIFE), ..Ends::default() };
+    let commit = Commit { intent, epoch: claimed.epoch, attempt, credentials, ends };
+    let _ = store.apply(id, Statement::Commit(commit)).await.unwrap();
 }
 
 #[tokio::test]
@@ -151,7 +159,9 @@ async fn a_session_of_0_1_0_at_another_origin_stays_where_it_is() {
         ErrorKind::Misconfigured
     );
     assert_eq!((server.counts().connections, elsewhere.counts().connections), (0, 0));
-    assert!(world.store.load(world.session.id()).await.unwrap().unwrap().credentials.is_some());
+    assert!(
+        world.store.load(world.session.id()).await.unwrap().unwrap().record.credentials.is_some()
+    );
 }
 
 /// Sites of the vendors' dialects, each with a path.

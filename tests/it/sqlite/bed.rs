@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use session_warden::clock::{BootTime, Now};
 use session_warden::event::Events;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::{SqliteBuilder, SqliteStore};
 use session_warden::store::{
-    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed, Owner,
-    Phase, Record, Settle, Settled, Store, StoreError, TakeOver,
+    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Filter,
+    Intent, Listed, Outcome, Owner, Presence, Record, Resealed, Statement, Store, StoreContext,
+    StoreError, Stored, TakeOver,
 };
 use session_warden::testing::{Faults, FaultyStore, ManualClock, Script, ScriptedProvider};
 use session_warden::token::{Credentials, Tokens};
@@ -22,23 +22,34 @@ use session_warden::{Session, SessionKey, Supervisor};
 
 use crate::support::{LIFE, session};
 
-/// A folder that goes with its test.
-pub struct Folder(PathBuf);
+/// How long the claims of these tests hold.
+pub const LEASE: Duration = Duration::from_secs(20);
+
+/// A folder that goes with its test, and the time of the stores in it.
+pub struct Folder {
+    path: PathBuf,
+    pub clock: ManualClock,
+}
 
 impl Folder {
     pub fn new() -> Self {
         let name = format!("session-warden-it-{:016x}", fastrand::u64(..));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
-        Self(path)
+        Self { path, clock: ManualClock::new() }
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Lets time go on for the stores in it.
+    pub fn later(&self, seconds: u64) {
+        self.clock.suspend(Duration::from_secs(seconds));
     }
 
     pub fn database(&self) -> PathBuf {
-        self.0.join("sessions.db")
+        self.path.join("sessions.db")
     }
 
     /// A store on its database, with key 1.
@@ -47,19 +58,19 @@ impl Folder {
     }
 
     pub fn builder(&self) -> SqliteBuilder {
-        SqliteStore::builder(self.database()).key_ring(ring(1))
+        SqliteStore::builder(self.database()).key_ring(ring(1)).clock(self.clock.clone())
     }
 
     /// What lies in it, the database, its log and whatever else.
     pub fn bytes(&self) -> Vec<u8> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
+        let entries = std::fs::read_dir(&self.path).unwrap();
         entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
+        drop(std::fs::remove_dir_all(&self.path));
     }
 }
 
@@ -108,9 +119,10 @@ impl Process {
         Self { supervisor, session, script, store, faults, events }
     }
 
-    pub async fn phase(&self) -> Phase {
+    /// The one record.
+    pub async fn record(&self) -> Record<()> {
         let listed = self.store.list(&Default::default(), None, 2).await.unwrap();
-        listed.first().unwrap().record.phase
+        listed.into_iter().next().unwrap().stored.record
     }
 
     /// As if it were killed: its file is let go of, and nothing that it holds in memory is written.
@@ -147,35 +159,38 @@ impl Shared {
 
 #[async_trait]
 impl Store for Shared {
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        self.handles.iter().try_for_each(|handle| handle.prepare(context))
+    }
+
+    fn key_ring(&self) -> Option<KeyRing> {
+        self.next().key_ring()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        for handle in &self.handles {
+            handle.presence(owner, presence).await?;
+        }
+        Ok(())
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        self.next().reseal(limit).await
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         self.next().load(id).await
     }
 
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
-        self.next().claim(id, claim).await
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        self.next().load_many(ids).await
     }
 
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        self.next().commit(id, commit).await
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        self.next().apply(id, statement).await
     }
 
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        self.next().settle(id, settle).await
-    }
-
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        self.next().take_over(id, take).await
-    }
-
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        self.next().close(id, close).await
-    }
-
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        self.next().outbox(id, generation).await
-    }
-
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
         self.next().due(after, limit).await
     }
 
@@ -188,8 +203,12 @@ impl Store for Shared {
         self.next().list(filter, after, limit).await
     }
 
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        self.next().delete(id).await
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        self.next().changes(since, limit).await
     }
 }
 
@@ -202,23 +221,21 @@ pub fn id_of(tenant: &str, name: &str) -> SessionId {
     SessionId::new(ProviderName::new("p").unwrap(), key)
 }
 
-pub fn wall(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
-}
-
-pub fn now(seconds: u64) -> Now {
-    let after = Duration::from_secs(seconds);
-    Now::new(wall(seconds), BootTime::new(Duration::from_secs(1000) + after), after)
-}
-
 pub fn credentials(name: &str) -> Arc<Credentials> {
     let attributes: Arc<str> = Arc::from(format!("{{\"name\":\"{name}\"}}"));
     let tokens = Tokens::new(attributes)
-        .access(format!("access-{name}"), Some(wall(900)))
+        .access(
+            format!("access-{name}"),
+            Some(SystemTime::UNIX_EPOCH + ManualClock::START_WALL + LIFE),
+        )
         .refresh(format!("refresh-{name}"), None)
         .token_secret(format!("secret-{name}"));
     Arc::new(Credentials::new(tokens, "https://login.example.com", "client"))
 }
+
+/// When they end, and when they are due.
+pub const ENDS: Ends =
+    Ends { access_in: Some(LIFE), refresh_in: None, due_in: Some(Duration::from_secs(700)) };
 
 /// The access token of a record.
 pub fn access(record: &Record) -> Option<&str> {
@@ -226,25 +243,71 @@ pub fn access(record: &Record) -> Option<&str> {
     credentials.tokens().access_token().map(|token| token.expose_secret())
 }
 
-pub fn claim(owner: Owner, intent: Intent, (epoch, generation): (u64, u64), at: Now) -> Claim {
-    Claim { owner, intent, epoch, generation, at, lease: Duration::from_secs(20) }
+/// What is stored of a session.
+pub async fn found(store: &impl Store, id: &SessionId) -> Record {
+    store.load(id).await.unwrap().unwrap().record
 }
 
-/// Claims and commits, as an exchange that succeeds does; how the record is counted then.
+pub fn claim(owner: Owner, intent: Intent, known: Option<(u64, u64)>) -> Claim {
+    let (id, replaces) = (ClaimId(fastrand::u64(..)), None);
+    let (epoch, generation) = (known.map(|known| known.0), known.map_or(0, |known| known.1));
+    Claim { id, replaces, owner, intent, epoch, generation, lease: LEASE }
+}
+
+/// The attempt under a claim that was granted.
+pub fn attempt(claim: &Claim, done: Done) -> Attempt {
+    Attempt { base: done.generation, fence: done.fence, claim: claim.id }
+}
+
+/// Claims what must be free.
+pub async fn granted(
+    store: &impl Store,
+    id: &SessionId,
+    claim: Claim,
+) -> Result<(u64, Attempt), StoreError> {
+    let done = done(Ok(store.apply(id, Statement::Claim(claim)).await?));
+    Ok((done.epoch, attempt(&claim, done)))
+}
+
+/// The commit of what an exchange under this claim brought.
+pub fn commit(intent: Intent, (epoch, attempt): (u64, Attempt), name: &str) -> Statement {
+    let credentials = credentials(name);
+    Statement::Commit(Commit { intent, epoch, attempt, credentials, ends: ENDS })
+}
+
+pub fn close(generation: u64) -> Statement {
+    let claim = ClaimId(fastrand::u64(..));
+    Statement::Close(Close { generation, claim, owner: Owner(1), lease: LEASE })
+}
+
+/// By somebody who waits for nothing but the end of the lease, or for the death of its holder.
+pub fn take_over(claim: ClaimId) -> Statement {
+    let (hold, hold_of_dead) = (Duration::ZERO, Duration::ZERO);
+    Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back: hold })
+}
+
+/// What was done.
+#[track_caller]
+pub fn done(outcome: Result<Outcome, StoreError>) -> Done {
+    match outcome {
+        Ok(Outcome::Done(done)) => done,
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+/// Claims and commits, as an exchange that succeeds does; what the record is then.
 pub async fn exchange(
     store: &impl Store,
     id: &SessionId,
     intent: Intent,
     name: &str,
-) -> Result<Committed, StoreError> {
-    let found = store.load(id).await?;
-    let counters = found.map_or((0, 0), |record| (record.epoch, record.generation));
-    let claim = claim(Owner(1), intent, counters, now(0));
-    let Claimed::Granted { fence } = store.claim(id, claim).await? else {
-        panic!("the claim was not granted");
-    };
-    let attempt = Attempt { base: counters.1, fence };
-    let (epoch, credentials) = (counters.0, credentials(name));
-    let commit = Commit { intent, epoch, attempt, credentials, due_at: Some(wall(700)) };
-    store.commit(id, commit).await
+) -> Result<Done, StoreError> {
+    let known = store.load(id).await?.map(|found| (found.record.epoch, found.record.generation));
+    let claim = granted(store, id, claim(Owner(1), intent, known)).await?;
+    Ok(done(Ok(store.apply(id, commit(intent, claim, name)).await?)))
+}
+
+/// Deletes what must be there.
+pub async fn delete(store: &impl Store, id: &SessionId) -> Done {
+    done(store.apply(id, Statement::Delete).await)
 }

@@ -8,14 +8,19 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_util::future::join;
+use session_warden::clock::Clock;
 use session_warden::store::sqlite::{SqliteFault, SqliteStore};
 use session_warden::store::{
-    Attempt, Claimed, Commit, Committed, Holder, Intent, Owner, Phase, Store, StoreError,
-    StoreErrorKind, TakeOver,
+    Claim, Commit, Ends, Holder, Intent, Outcome, Owner, Phase, Presence, Statement, Store,
+    StoreError, StoreErrorKind,
 };
+use session_warden::testing::ManualClock;
 use session_warden::token::{Credentials, Tokens};
 
-use super::bed::{Folder, access, claim, credentials, exchange, id, now, ring};
+use super::bed::{
+    Folder, access, claim, commit, credentials, delete, done, exchange, found, granted, id,
+    take_over,
+};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -37,9 +42,9 @@ async fn a_newer_version_is_refused_and_left_as_it_is() {
     let before = std::fs::read(folder.database()).unwrap();
     let refused = folder.builder().open().unwrap_err();
     assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
-    assert_eq!(fault(&refused), SqliteFault::Newer { found: 99, known: 1 });
+    assert_eq!(fault(&refused), SqliteFault::Newer { found: 99, known: 2 });
     assert!(std::fs::read(folder.database()).unwrap() == before, "it was touched");
-    sql(&folder, "PRAGMA user_version = 1");
+    sql(&folder, "PRAGMA user_version = 2");
     let store = folder.store();
     assert!(store.load(&id("a")).await.unwrap().is_some());
 }
@@ -96,10 +101,8 @@ async fn without_room_nothing_is_claimed_and_what_was_claimed_is_still_stored() 
     let folder = Folder::new();
     let small = folder.builder().max_bytes(4 * MIB + 128 * 1024).open().unwrap();
     exchange(&small, &id("first"), Intent::Establish, "first").await.unwrap();
-    let out = claim(Owner(1), Intent::Refresh, (1, 1), now(0));
-    let Claimed::Granted { fence } = small.claim(&id("first"), out).await.unwrap() else {
-        panic!("the first claim has room");
-    };
+    let out = claim(Owner(1), Intent::Refresh, Some((1, 1)));
+    let out = granted(&small, &id("first"), out).await.unwrap();
     let mut count = 0;
     let full = loop {
         let name = format!("more-{count}");
@@ -112,11 +115,8 @@ async fn without_room_nothing_is_claimed_and_what_was_claimed_is_still_stored() 
     assert_eq!((full.kind(), fault(&full)), (StoreErrorKind::Full, SqliteFault::NoRoom));
     assert!(count > 10, "it was full at once");
     // The answer of the refresh that was out has its place, and what is there is served.
-    let attempt = Attempt { base: 1, fence };
-    let (intent, credentials) = (Intent::Refresh, credentials("late"));
-    let commit = Commit { intent, epoch: 1, attempt, credentials, due_at: None };
-    let stored = small.commit(&id("first"), commit).await.unwrap();
-    assert_eq!(stored, Committed::Stored { epoch: 1, generation: 2, suspect: false });
+    let stored = done(small.apply(&id("first"), commit(Intent::Refresh, out, "late")).await);
+    assert_eq!((stored.epoch, stored.generation, stored.suspect), (1, 2, false));
     assert!(small.load(&id("more-0")).await.unwrap().is_some());
     small.shutdown().await;
     let larger = folder.builder().max_bytes(64 * MIB).open().unwrap();
@@ -128,33 +128,26 @@ async fn a_statement_that_has_no_room_fails_alone_and_can_be_asked_again() {
     let folder = Folder::new();
     let store = folder.builder().max_bytes(6 * MIB).open().unwrap();
     let grant = async |name: &str| {
-        let claim = claim(Owner(1), Intent::Establish, (0, 0), now(0));
-        let Claimed::Granted { fence } = store.claim(&id(name), claim).await.unwrap() else {
-            panic!("not granted");
-        };
-        Attempt { base: 0, fence }
+        let claim = claim(Owner(1), Intent::Establish, None);
+        granted(&store, &id(name), claim).await.unwrap()
     };
     let (big, small) = (grant("big").await, grant("small").await);
-    let commit = |attempt, credentials| Commit {
-        intent: Intent::Establish,
-        epoch: 0,
-        attempt,
-        credentials,
-        due_at: None,
+    let commit = |(epoch, attempt), credentials| {
+        let (intent, ends) = (Intent::Establish, Ends::default());
+        Statement::Commit(Commit { intent, epoch, attempt, credentials, ends })
     };
     let length = usize::try_from(7 * MIB).unwrap();
     let tokens = Tokens::new(Arc::from("{}")).access("x".repeat(length), None);
     let huge = Arc::new(Credentials::new(tokens, "a", "c"));
     let (one, two) = (id("big"), id("small"));
     let both = join(
-        store.commit(&one, commit(big, huge)),
-        store.commit(&two, commit(small, credentials("small"))),
+        store.apply(&one, commit(big, huge)),
+        store.apply(&two, commit(small, credentials("small"))),
     );
     let (failed, stored) = both.await;
     assert_eq!(failed.unwrap_err().kind(), StoreErrorKind::Full);
-    assert!(matches!(stored, Ok(Committed::Stored { .. })), "{stored:?}");
-    let again = store.commit(&one, commit(big, credentials("big"))).await;
-    assert!(matches!(again, Ok(Committed::Stored { .. })), "{again:?}");
+    done(stored);
+    done(store.apply(&one, commit(big, credentials("big"))).await);
 }
 
 /// Root may write whatever it likes, so this is asked by a thread that is not root.
@@ -197,22 +190,19 @@ async fn while_another_process_writes_reads_are_answered_and_a_commit_waits() {
     let folder = Folder::new();
     let store = folder.store();
     exchange(&store, &id("a"), Intent::Establish, "a").await.unwrap();
-    let out = claim(Owner(1), Intent::Refresh, (1, 1), now(0));
-    store.claim(&id("a"), out).await.unwrap();
+    let out = claim(Owner(1), Intent::Refresh, Some((1, 1)));
+    let out = granted(&store, &id("a"), out).await.unwrap();
     let other = rusqlite::Connection::open(folder.database()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let attempt = Attempt { base: 1, fence: 2 };
-    let (intent, credentials) = (Intent::Refresh, credentials("b"));
-    let commit = Commit { intent, epoch: 1, attempt, credentials, due_at: None };
     let of = id("a");
-    let mut committing = pin!(store.commit(&of, commit));
+    let mut committing = pin!(store.apply(&of, commit(Intent::Refresh, out, "b")));
     assert!(poll(committing.as_mut()).is_none());
     for _ in 0..20 {
-        assert_eq!(store.load(&of).await.unwrap().unwrap().generation, 1);
+        assert_eq!(found(&store, &of).await.generation, 1);
     }
     assert!(poll(committing.as_mut()).is_none(), "it must wait");
     other.execute_batch("COMMIT").unwrap();
-    assert!(matches!(committing.await, Ok(Committed::Stored { generation: 2, .. })));
+    assert_eq!(done(committing.await).generation, 2);
 }
 
 #[tokio::test]
@@ -220,15 +210,14 @@ async fn a_commit_is_done_whoever_drops_it() {
     let folder = Folder::new();
     let store = folder.store();
     exchange(&store, &id("a"), Intent::Establish, "a").await.unwrap();
-    store.claim(&id("a"), claim(Owner(1), Intent::Refresh, (1, 1), now(0))).await.unwrap();
-    let attempt = Attempt { base: 1, fence: 2 };
-    let (intent, credentials) = (Intent::Refresh, credentials("b"));
-    let commit = Commit { intent, epoch: 1, attempt, credentials, due_at: None };
+    let out = claim(Owner(1), Intent::Refresh, Some((1, 1)));
+    let out = granted(&store, &id("a"), out).await.unwrap();
+    let commit = commit(Intent::Refresh, out, "b");
     let other = rusqlite::Connection::open(folder.database()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(poll(pin!(store.commit(&id("a"), commit)).as_mut()).is_none(), "the lock is not free");
+    assert!(poll(pin!(store.apply(&id("a"), commit)).as_mut()).is_none(), "the lock is not free");
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(access(&store.load(&id("a")).await.unwrap().unwrap()), Some("access-b"));
+    assert_eq!(access(&found(&store, &id("a")).await), Some("access-b"));
 }
 
 fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
@@ -248,13 +237,14 @@ async fn a_store_that_was_shut_down_says_so() {
     store.shutdown().await;
 }
 
-/// A session whose refresh another store has claimed.
-async fn claimed(folder: &Folder) -> SqliteStore {
+/// A session whose refresh another store has claimed, 5 s after time began.
+async fn claimed(folder: &Folder) -> (SqliteStore, Claim) {
     let holder = folder.store();
     exchange(&holder, &id("a"), Intent::Establish, "a").await.unwrap();
-    let out = claim(Owner(7), Intent::Refresh, (1, 1), now(5));
-    assert!(matches!(holder.claim(&id("a"), out).await, Ok(Claimed::Granted { fence: 2 })));
-    holder
+    folder.later(5);
+    let out = claim(Owner(7), Intent::Refresh, Some((1, 1)));
+    granted(&holder, &id("a"), out).await.unwrap();
+    (holder, out)
 }
 
 /// Two ways round, at once because each waits for as long as the other process might take to end.
@@ -277,43 +267,42 @@ fn a_file_that_one_process_has_for_itself_is_nobody_elses() {
 async fn what_is_claimed_in_a_file_that_is_opened_for_oneself_is_a_dead_ones() {
     use rustix::fs::{FlockOperation, flock};
     let folder = Folder::new();
-    claimed(&folder).await.shutdown().await;
+    let (holder, out) = claimed(&folder).await;
+    holder.shutdown().await;
     // A lock of its name is left, as if it lived.
     let conn = rusqlite::Connection::open(folder.database()).unwrap();
     let name: String = conn
         .query_row("SELECT lower(hex(lease_holder)) FROM session", [], |row| row.get(0))
         .unwrap();
     drop(conn);
-    let lock = folder.path().join(format!("sessions.db.owner-{name}"));
+    let lock = folder.path().join(format!("sessions.db.holder-{name}"));
     let lock = std::fs::File::create(lock).unwrap();
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
-    let holder = async |store: &SqliteStore| {
-        store.load(&id("a")).await.unwrap().unwrap().lease.unwrap().holder
-    };
+    let holder = async |store: &SqliteStore| found(store, &id("a")).await.lease.unwrap().holder;
     let shared = folder.store();
     assert_eq!(holder(&shared).await, Holder::Alive);
     shared.shutdown().await;
     let alone = folder.builder().exclusive().open().unwrap();
     assert_eq!(holder(&alone).await, Holder::Dead);
-    let mine = claim(Owner(8), Intent::Refresh, (1, 1), now(6));
-    assert!(matches!(alone.claim(&id("a"), mine).await, Ok(Claimed::Leased(_))));
-    assert!(alone.take_over(&id("a"), take(6)).await.unwrap());
+    let mine = Statement::Claim(claim(Owner(8), Intent::Refresh, Some((1, 1))));
+    assert!(matches!(alone.apply(&id("a"), mine).await, Ok(Outcome::Leased(_))));
+    done(alone.apply(&id("a"), take_over(out.id)).await);
     exchange(&alone, &id("a"), Intent::Refresh, "b").await.unwrap();
-}
-
-fn take(seconds: u64) -> TakeOver {
-    TakeOver { fence: 2, at: now(seconds), retry_at: None }
 }
 
 #[tokio::test]
 async fn a_living_holders_claim_is_not_taken_over_before_its_lease_ends() {
     let folder = Folder::new();
-    let _holder = claimed(&folder).await;
+    let (_holder, out) = claimed(&folder).await;
     let other = folder.store();
-    let record = other.load(&id("a")).await.unwrap().unwrap();
-    assert_eq!(record.lease.unwrap().until, now(25).boot);
-    assert!(!other.take_over(&id("a"), take(24)).await.unwrap());
-    assert!(other.take_over(&id("a"), take(25)).await.unwrap());
+    let found = other.load(&id("a")).await.unwrap().unwrap();
+    assert_eq!(found.lease_left(), Some(Duration::from_secs(20)));
+    folder.later(19);
+    let early = other.apply(&id("a"), take_over(out.id)).await.unwrap();
+    let Outcome::Wait { left, .. } = early else { panic!("{early:?}") };
+    assert_eq!(left, Duration::from_secs(1));
+    folder.later(1);
+    done(other.apply(&id("a"), take_over(out.id)).await);
 }
 
 #[cfg(unix)]
@@ -322,37 +311,68 @@ async fn a_living_holder_lives_also_for_those_who_come_by_another_path() {
     let (folder, links) = (Folder::new(), Folder::new());
     let _holder = claimed(&folder).await;
     std::os::unix::fs::symlink(folder.database(), links.database()).unwrap();
-    let record = links.store().load(&id("a")).await.unwrap().unwrap();
-    assert_eq!(record.lease.unwrap().until, now(25).boot);
+    let lease = found(&links.store(), &id("a")).await.lease.unwrap();
+    assert_eq!(lease.holder, Holder::Alive);
+    assert_eq!(lease.until, ManualClock::new().now().boot.after(Duration::from_secs(25)));
 }
 
 #[tokio::test]
 async fn a_dead_holders_claim_is_taken_over_at_once_and_tells_when_it_was_made() {
     let folder = Folder::new();
-    claimed(&folder).await.shutdown().await;
+    let (holder, out) = claimed(&folder).await;
+    holder.shutdown().await;
     let other = folder.store();
-    let mine = claim(Owner(8), Intent::Refresh, (1, 1), now(6));
-    let Ok(Claimed::Leased(record)) = other.claim(&id("a"), mine).await else {
+    folder.later(1);
+    let mine = Statement::Claim(claim(Owner(8), Intent::Refresh, Some((1, 1))));
+    let Ok(Outcome::Leased(leased)) = other.apply(&id("a"), mine).await else {
         panic!("it is not free before it was taken over: its request may be out");
     };
-    assert_eq!(record.lease.unwrap().until, now(5).boot, "when it was claimed");
-    assert!(other.take_over(&id("a"), take(6)).await.unwrap());
-    assert_eq!(other.load(&id("a")).await.unwrap().unwrap().phase, Phase::InDoubt);
+    let lease = leased.record.lease.unwrap();
+    assert_eq!(lease.holder, Holder::Dead);
+    assert_eq!(leased.now.boot.since(lease.from), Duration::from_secs(1), "when it was claimed");
+    done(other.apply(&id("a"), take_over(out.id)).await);
+    assert_eq!(found(&other, &id("a")).await.phase, Phase::InDoubt);
 }
 
+/// In clear, because in a sealed file a row that somebody changed is damaged.
 #[tokio::test]
 async fn a_claim_from_before_the_machine_was_started_is_a_dead_ones() {
     let folder = Folder::new();
-    let holder = claimed(&folder).await;
+    let builder = SqliteStore::builder(folder.database()).tokens_in_clear();
+    let holder = builder.clock(folder.clock.clone()).open().unwrap();
+    exchange(&holder, &id("a"), Intent::Establish, "a").await.unwrap();
+    let out = claim(Owner(7), Intent::Refresh, Some((1, 1)));
+    granted(&holder, &id("a"), out).await.unwrap();
     sql(&folder, "UPDATE session SET lease_boot = 'another'");
-    let record = holder.load(&id("a")).await.unwrap().unwrap();
-    assert_eq!(record.lease.unwrap().until.since_boot(), Duration::ZERO);
+    let lease = found(&holder, &id("a")).await.lease.unwrap();
+    let times = (lease.from.since_boot(), lease.until.since_boot());
+    assert_eq!((times, lease.holder), ((Duration::ZERO, Duration::ZERO), Holder::Dead));
+}
+
+#[tokio::test]
+async fn what_a_supervisor_claimed_that_said_that_it_ended_is_a_dead_ones_for_all() {
+    let folder = Folder::new();
+    let (holder, _) = claimed(&folder).await;
+    let other = folder.store();
+    let lives = async |life| {
+        for store in [&holder, &other] {
+            assert_eq!(found(store, &id("a")).await.lease.unwrap().holder, life);
+        }
+    };
+    for owner in [Owner(7), Owner(8)] {
+        holder.presence(owner, Presence::Register).await.unwrap();
+        holder.presence(owner, Presence::Renew).await.unwrap();
+    }
+    holder.presence(Owner(8), Presence::Retire).await.unwrap();
+    lives(Holder::Alive).await;
+    holder.presence(Owner(7), Presence::Retire).await.unwrap();
+    lives(Holder::Dead).await;
 }
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_fails_alone() {
     let folder = Folder::new();
-    let store = SqliteStore::builder(folder.database()).key_ring(ring(1)).open().unwrap();
+    let store = SqliteStore::builder(folder.database()).tokens_in_clear().open().unwrap();
     for name in ["a", "b"] {
         exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
     }
@@ -361,6 +381,36 @@ async fn a_row_that_cannot_be_read_fails_alone() {
     let expected = (StoreErrorKind::Corrupt, SqliteFault::Malformed);
     assert_eq!((failed.kind(), fault(&failed)), expected);
     exchange(&store, &id("b"), Intent::Refresh, "b").await.unwrap();
-    assert!(store.delete(&id("a")).await.unwrap(), "which is the way to be rid of it");
-    exchange(&store, &id("a"), Intent::Establish, "a").await.unwrap();
+    let gone = delete(&store, &id("a")).await;
+    assert_eq!((gone.epoch, gone.generation), (1, 1), "which is the way to be rid of it");
+    let again = exchange(&store, &id("a"), Intent::Establish, "a").await.unwrap();
+    assert_eq!((again.epoch, again.generation), (3, 3), "above what was deleted");
+}
+
+#[tokio::test]
+async fn of_many_records_each_is_read_or_fails_by_itself() {
+    let folder = Folder::new();
+    let store = folder.store();
+    for name in ["a", "b", "c"] {
+        exchange(&store, &id(name), Intent::Establish, name).await.unwrap();
+    }
+    sql(&folder, "UPDATE session SET phase = 4, lost = 1 WHERE token_id = 'b'");
+    // More than are read in one turn.
+    let names = ["a", "none", "b", "c"].iter().cycle().take(1_000);
+    let ids: Vec<_> = names.map(|name| id(name)).collect();
+    let read = store.load_many(&ids).await;
+    assert_eq!(read.len(), ids.len());
+    for (id, read) in ids.iter().zip(read) {
+        match (id.key().token_id(), read) {
+            ("b", Err(failed)) => assert_eq!(failed.kind(), StoreErrorKind::Corrupt),
+            ("none", Ok(None)) => {}
+            (name, Ok(Some(found))) => {
+                assert_eq!(access(&found.record), Some(&*format!("access-{name}")));
+            }
+            (name, read) => panic!("{name}: {read:?}"),
+        }
+    }
+    store.shutdown().await;
+    let closed = store.load_many(&ids).await;
+    assert!(closed.len() == ids.len() && closed.iter().all(Result::is_err));
 }

@@ -3,56 +3,68 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::time::Duration;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use session_warden::error::LostReason;
 use session_warden::key::SessionId;
 use session_warden::store::{
-    Attempt, Claim, Claimed, Close, Closed, Commit, Committed, Filter, Intent, MemoryStore, Owner,
-    Phase, Record, Settle, SettleTo, Store, TakeOver,
+    Attempt, Claim, ClaimId, Done, Filter, Intent, Lose, MemoryStore, Outcome, Owner, Phase,
+    Record, Renew, Restore, Settle, SettleTo, Statement, Store, StoreContext, Stored, TakeOver,
 };
 
-use super::bed::{Folder, access, credentials, id, now, wall};
+use super::bed::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
+use crate::support::SECOND;
 
 /// What is asked. Counters are those of the record, less `stale`, so that most statements fit and
 /// some come late.
 #[derive(Clone, Debug)]
 enum Step {
-    Claim { intent: Intent, owner: u64, stale: u64 },
+    Claim { intent: Intent, owner: u64, stale: u64, own: bool },
+    Renew { attempt: usize },
     Commit { attempt: usize },
     Settle { attempt: usize, to: SettleTo },
-    TakeOver { stale: u64 },
+    TakeOver { attempt: usize },
     Close { stale: u64 },
-    Outbox { stale: u64 },
+    Lose { stale: u64, reason: LostReason },
+    Restore { ahead: u64 },
     Delete,
     Later(u64),
     Reopen,
 }
 
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
-    let intent = prop_oneof![Just(Intent::Establish), Just(Intent::Refresh)];
+    let intent = prop_oneof![
+        3 => Just(Intent::Establish), 3 => Just(Intent::Refresh), 1 => Just(Intent::Revoke)
+    ];
+    let reason = || {
+        prop_oneof![
+            Just(LostReason::Rejected),
+            Just(LostReason::Unclassified),
+            Just(LostReason::SessionDeleted),
+        ]
+    };
     let to = prop_oneof![
         Just(SettleTo::Before),
         Just(SettleTo::BeforeSuspect),
         Just(SettleTo::InDoubt),
-        Just(SettleTo::Lost(LostReason::Rejected)),
+        reason().prop_map(SettleTo::Lost),
+        Just(SettleTo::Revoked),
     ];
     // Which attempt, from the newest.
     let attempt = prop_oneof![8 => Just(0_usize), 2 => 0..4_usize];
     let stale = prop_oneof![8 => Just(0_u64), 2 => 0..3_u64];
-    let claim = (intent, 1..3_u64, stale.clone()).prop_map(|(intent, owner, stale)| Step::Claim {
-        intent,
-        owner,
-        stale,
-    });
+    let claim = (intent, 1..3_u64, stale.clone(), any::<bool>())
+        .prop_map(|(intent, owner, stale, own)| Step::Claim { intent, owner, stale, own });
     let step = prop_oneof![
         6 => claim,
+        2 => attempt.clone().prop_map(|attempt| Step::Renew { attempt }),
         5 => attempt.clone().prop_map(|attempt| Step::Commit { attempt }),
-        3 => (attempt, to).prop_map(|(attempt, to)| Step::Settle { attempt, to }),
-        2 => stale.clone().prop_map(|stale| Step::TakeOver { stale }),
+        3 => (attempt.clone(), to).prop_map(|(attempt, to)| Step::Settle { attempt, to }),
+        2 => attempt.prop_map(|attempt| Step::TakeOver { attempt }),
         1 => stale.clone().prop_map(|stale| Step::Close { stale }),
-        1 => stale.prop_map(|stale| Step::Outbox { stale }),
+        1 => (stale, reason()).prop_map(|(stale, reason)| Step::Lose { stale, reason }),
+        1 => (0..4_u64).prop_map(|ahead| Step::Restore { ahead }),
         1 => Just(Step::Delete),
         2 => (1..30_u64).prop_map(Step::Later),
         1 => Just(Step::Reopen),
@@ -76,37 +88,51 @@ struct Model {
     fences: HashSet<u64>,
     /// Credentials that were stored, by their generation: they stay until others come.
     stored: Option<(u64, String)>,
-    /// Since the last delete.
+    /// None of these goes down, also not by a delete.
+    version: u64,
+    epoch: u64,
     generation: u64,
 }
 
 impl Model {
-    fn granted(&mut self, claim: &Claim, base: u64, fence: u64) {
+    /// Notes what a statement did.
+    fn answered(&mut self, statement: &Statement, answer: &Outcome) {
+        let Outcome::Done(done) = answer else { return };
+        match statement {
+            Statement::Claim(claim) => self.granted(claim, done),
+            Statement::Commit(commit) => {
+                self.stored = Some((done.generation, commit.attempt.fence.to_string()));
+            }
+            Statement::Restore(_) | Statement::Delete => self.stored = None,
+            Statement::Renew(_)
+            | Statement::Settle(_)
+            | Statement::TakeOver(_)
+            | Statement::Close(_)
+            | Statement::Lose(_) => {}
+        }
+    }
+
+    fn granted(&mut self, claim: &Claim, done: &Done) {
         // An owner that takes its own claim again gets a new fence as well.
-        assert!(self.fences.insert(fence), "fence {fence} was given twice");
-        let (intent, epoch) = (claim.intent, claim.epoch);
-        self.grips.push(Grip { intent, epoch, attempt: Attempt { base, fence } });
+        assert!(self.fences.insert(done.fence), "fence {} was given twice", done.fence);
+        let attempt = Attempt { base: done.generation, fence: done.fence, claim: claim.id };
+        self.grips.push(Grip { intent: claim.intent, epoch: done.epoch, attempt });
     }
 
     fn grip(&self, from_newest: usize) -> Option<Grip> {
         self.grips.iter().rev().nth(from_newest).copied()
     }
 
-    fn committed(&mut self, name: String, answer: Committed) {
-        if let Committed::Stored { generation, .. } = answer {
-            assert!(generation >= self.generation);
-            self.generation = generation;
-            self.stored = Some((generation, name));
-        }
-    }
-
     /// What a store shows must be what it answered for.
     fn check(&mut self, record: Option<&Record>) {
         let Some(record) = record else { return };
+        assert!(record.version >= self.version, "a version went down");
+        assert!(record.epoch >= self.epoch, "an epoch went down");
         assert!(record.generation >= self.generation, "a generation went down");
+        (self.version, self.epoch) = (record.version, record.epoch);
         self.generation = record.generation;
-        assert_eq!(record.lease.is_some(), record.phase == Phase::Claimed);
-        assert_eq!(record.credentials.is_some(), record.made_by.is_some());
+        let held = record.credentials.is_some() || record.outbox.is_some();
+        assert!(!held || record.made_by.is_some());
         if let Some((_, name)) = self.stored.as_ref().filter(|(g, _)| *g == record.generation) {
             assert_eq!(access(record).unwrap(), format!("access-{name}"));
         }
@@ -121,6 +147,17 @@ fn shown(record: &Record) -> String {
     format!("{record:?} {:?} {outbox:?}", access(record))
 }
 
+/// What is shown of an outcome, with its record.
+fn told(outcome: &Outcome) -> String {
+    let record = match outcome {
+        Outcome::Done(_) | Outcome::Conflict(None) => None,
+        Outcome::Conflict(Some(found)) | Outcome::Leased(found) | Outcome::Wait { found, .. } => {
+            Some(shown(&found.record))
+        }
+    };
+    format!("{outcome:?} {record:?}")
+}
+
 fn same(file: &impl Debug, memory: &impl Debug, step: &Step) {
     assert_eq!(format!("{file:?}"), format!("{memory:?}"), "{step:?}");
 }
@@ -131,7 +168,6 @@ struct Run {
     files: [session_warden::store::sqlite::SqliteStore; 2],
     memory: MemoryStore,
     models: HashMap<SessionId, Model>,
-    seconds: u64,
     turn: usize,
 }
 
@@ -140,75 +176,104 @@ impl Run {
         let folder = Folder::new();
         let files = [folder.store(), folder.store()];
         let (memory, models) = (MemoryStore::new(), HashMap::new());
-        Self { folder, files, memory, models, seconds: 0, turn: 0 }
+        let clock = Arc::new(folder.clock.clone());
+        memory.prepare(&StoreContext::new(ring(1), clock)).unwrap();
+        Self { folder, files, memory, models, turn: 0 }
+    }
+
+    /// Asks both, which must answer alike.
+    async fn ask(&mut self, id: &SessionId, statement: Statement, step: &Step) -> Outcome {
+        self.turn += 1;
+        let file = self.files[self.turn % 2].apply(id, statement.clone()).await.unwrap();
+        let memory = self.memory.apply(id, statement).await.unwrap();
+        same(&told(&file), &told(&memory), step);
+        file
     }
 
     async fn step(&mut self, id: &SessionId, step: &Step) {
-        self.turn += 1;
-        let file = self.files[self.turn % 2].clone();
-        let found = self.memory.load(id).await.unwrap();
-        let at = found.as_ref().map_or((0, 0, 0), |r| (r.epoch, r.generation, r.fence));
         match step {
-            Step::Claim { intent, owner, stale } => {
-                let (owner, generation) = (Owner(*owner), at.1.saturating_sub(*stale));
-                let (at, lease, epoch) = (now(self.seconds), Duration::from_secs(20), at.0);
-                let claim = Claim { owner, intent: *intent, epoch, generation, at, lease };
-                let answers = (file.claim(id, claim).await, self.memory.claim(id, claim).await);
-                same(&answers.0, &answers.1, step);
-                if let Ok(Claimed::Granted { fence }) = answers.0 {
-                    self.model(id).granted(&claim, generation, fence);
-                }
+            Step::Later(seconds) => self.folder.later(*seconds),
+            Step::Reopen => self.reopen().await,
+            Step::Claim { .. }
+            | Step::Renew { .. }
+            | Step::Commit { .. }
+            | Step::Settle { .. }
+            | Step::TakeOver { .. }
+            | Step::Close { .. }
+            | Step::Lose { .. }
+            | Step::Restore { .. }
+            | Step::Delete => {
+                let found = self.memory.load(id).await.unwrap();
+                let found = found.map(|Stored { record, .. }| record);
+                let Some(statement) = self.statement(id, step, found) else { return };
+                let answer = self.ask(id, statement.clone(), step).await;
+                self.model(id).answered(&statement, &answer);
+            }
+        }
+    }
+
+    /// What a step asks of the stores; none if its attempt was never made.
+    fn statement(
+        &mut self,
+        id: &SessionId,
+        step: &Step,
+        found: Option<Record>,
+    ) -> Option<Statement> {
+        let (epoch, generation) = found.as_ref().map_or((0, 0), |r| (r.epoch, r.generation));
+        let mut grip = |attempt: &usize| self.model(id).grip(*attempt);
+        Some(match step {
+            Step::Claim { intent, owner, stale, own } => {
+                let (claim_id, owner) = (ClaimId(fastrand::u64(..)), Owner(*owner));
+                let replaces = found.as_ref().and_then(|r| r.lease).filter(|_| *own);
+                Statement::Claim(Claim {
+                    id: claim_id,
+                    replaces: replaces.map(|lease| lease.claim),
+                    owner,
+                    intent: *intent,
+                    epoch: found.as_ref().filter(|r| r.phase != Phase::Vacant).map(|r| r.epoch),
+                    generation: generation.saturating_sub(*stale),
+                    lease: LEASE,
+                })
+            }
+            Step::Renew { attempt } => {
+                Statement::Renew(Renew { claim: grip(attempt)?.attempt.claim, lease: LEASE })
             }
             Step::Commit { attempt } => {
-                let Some(grip) = self.model(id).grip(*attempt) else { return };
-                let Grip { intent, epoch, attempt } = grip;
+                let Grip { intent, epoch, attempt } = grip(attempt)?;
                 // One exchange has one answer, however often it is committed.
-                let name = format!("{}", attempt.fence);
-                let (credentials, due_at) = (credentials(&name), Some(wall(self.seconds + 9)));
-                let commit = Commit { intent, epoch, attempt, credentials, due_at };
-                let answer = file.commit(id, commit.clone()).await;
-                same(&answer, &self.memory.commit(id, commit).await, step);
-                self.model(id).committed(name, answer.unwrap());
+                commit(intent, (epoch, attempt), &attempt.fence.to_string())
             }
             Step::Settle { attempt, to } => {
-                let Some(Grip { epoch, attempt, .. }) = self.model(id).grip(*attempt) else {
-                    return;
-                };
-                let retry_at = Some(wall(self.seconds + 3));
-                let settle = Settle { epoch, attempt, to: *to, retry_at };
-                same(&file.settle(id, settle).await, &self.memory.settle(id, settle).await, step);
+                let (Grip { epoch, attempt, .. }, to) = (grip(attempt)?, *to);
+                Statement::Settle(Settle { epoch, attempt, to, retry_in: Some(SECOND * 3) })
             }
-            Step::TakeOver { stale } => {
-                let (fence, at) = (at.2.saturating_sub(*stale), now(self.seconds));
-                let take = TakeOver { fence, at, retry_at: None };
-                same(&file.take_over(id, take).await, &self.memory.take_over(id, take).await, step);
+            Step::TakeOver { attempt } => {
+                let (claim, hold) = (grip(attempt)?.attempt.claim, SECOND);
+                Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold })
             }
-            Step::Close { stale } => {
-                let (generation, at) = (at.1.saturating_sub(*stale), now(self.seconds));
-                let close = Close { generation, at };
-                let answer: Closed = Store::close(&file, id, close.clone()).await.unwrap();
-                same(&answer, &self.memory.close(id, close).await.unwrap(), step);
+            Step::Close { stale } => close(generation.saturating_sub(*stale)),
+            Step::Lose { stale, reason } => {
+                let (generation, reason) = (generation.saturating_sub(*stale), *reason);
+                Statement::Lose(Lose { epoch, generation, reason })
             }
-            Step::Outbox { stale } => {
-                let generation = at.1.saturating_sub(*stale);
-                file.outbox(id, generation).await.unwrap();
-                self.memory.outbox(id, generation).await.unwrap();
+            Step::Restore { ahead } => {
+                let version = found.map_or(0, |record| record.version) + ahead;
+                let generation = generation + ahead;
+                let attempt = Attempt { base: generation, fence: version, claim: ClaimId(7) };
+                let (credentials, ends) = (credentials("restored"), ENDS);
+                let restore = Restore { version, epoch, generation, attempt, credentials, ends };
+                Statement::Restore(restore)
             }
-            Step::Delete => {
-                same(&file.delete(id).await, &self.memory.delete(id).await, step);
-                let model = self.model(id);
-                (model.generation, model.stored) = (0, None);
-            }
-            Step::Later(seconds) => self.seconds += seconds,
-            Step::Reopen => self.reopen().await,
-        }
+            Step::Delete => Statement::Delete,
+            Step::Later(_) | Step::Reopen => return None,
+        })
     }
 
     /// One of two processes ends and another begins. The one that goes on is the holder of no
     /// lease then, or leases would end at once, which memory does not do.
     async fn reopen(&mut self) {
         let leased = self.memory.list(&Filter::default(), None, 9).await.unwrap();
-        if leased.iter().all(|listed| listed.record.lease.is_none()) {
+        if leased.iter().all(|listed| listed.stored.record.lease.is_none()) {
             self.files[0].shutdown().await;
             self.files[0] = self.folder.store();
         }
@@ -217,8 +282,9 @@ impl Run {
     async fn check(&mut self, id: &SessionId, step: &Step) {
         let memory = self.memory.load(id).await.unwrap();
         for file in self.files.clone() {
-            let found = file.load(id).await.unwrap();
-            same(&found.as_ref().map(shown), &memory.as_ref().map(shown), step);
+            let found = file.load(id).await.unwrap().map(|stored| stored.record);
+            let expected = memory.as_ref().map(|stored| shown(&stored.record));
+            same(&found.as_ref().map(shown), &expected, step);
             same(&file.due(None, 9).await, &self.memory.due(None, 9).await, step);
             self.model(id).check(found.as_ref());
         }

@@ -8,10 +8,10 @@ use session_warden::key::SessionId;
 use session_warden::policy::{RESEAL_AGAIN, RESEAL_PAGE, RESEAL_PAUSE};
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{Attempt, Intent, MemoryStore, Owner, Settle, SettleTo, Store};
-use session_warden::testing::{Faults, FaultyStore, ManualClock, ScriptedProvider, Statement};
+use session_warden::store::{Intent, MemoryStore, Owner, Settle, SettleTo, Statement, Store};
+use session_warden::testing::{Faults, FaultyStore, ManualClock, ScriptedProvider, StoreCall};
 
-use super::bed::{Folder, access, claim, exchange, id, now, ring};
+use super::bed::{Folder, access, claim, done, exchange, found, granted, id, ring};
 use super::sealing::{both, row, with_keys};
 use crate::support::{SECOND, until};
 
@@ -48,14 +48,14 @@ impl Keeper {
     /// test does not wait.
     async fn rest(&self) {
         loop {
-            let asked = self.faults.count(Statement::Reseal);
+            let asked = self.faults.count(StoreCall::Reseal);
             self.clock.advance(2 * RESEAL_PAUSE).await;
             // Statements are answered in their order, so those before these are.
             for _ in 0..3 {
                 self.stale().await;
                 self.clock.advance(Duration::ZERO).await;
             }
-            if self.faults.count(Statement::Reseal) == asked {
+            if self.faults.count(StoreCall::Reseal) == asked {
                 return;
             }
         }
@@ -83,7 +83,7 @@ async fn many(store: &SqliteStore) -> Vec<SessionId> {
 
 async fn assert_all_open(store: &SqliteStore, ids: &[SessionId]) {
     for id in ids {
-        let record = store.load(id).await.unwrap().unwrap();
+        let record = found(store, id).await;
         assert_eq!((access(&record), record.generation), (Some("access-x"), 1), "{id}");
     }
 }
@@ -96,7 +96,7 @@ async fn after_a_reload_all_is_sealed_anew_without_a_call_and_the_old_key_can_go
     keeper.rest().await;
     keeper.clock.advance(2 * RESEAL_AGAIN).await;
     keeper.rest().await;
-    assert_eq!(keeper.faults.count(Statement::Reseal), 1, "after the start, and there was nothing");
+    assert_eq!(keeper.faults.count(StoreCall::Reseal), 1, "after the start, and there was nothing");
     // As a rolling change does it: first the new key opens, then it seals, then the old one goes.
     let keys = keeper.supervisor.keys();
     keys.reload(ring(1).with_opening(2, MasterKey::from([2; 32])).unwrap());
@@ -115,9 +115,9 @@ async fn after_a_start_with_a_new_key_all_is_sealed_anew_in_spite_of_a_store_tha
     let ids = many(&store).await;
     store.shutdown().await;
     let keeper = Keeper::start(&folder, both()).await;
-    keeper.faults.fail_next(Statement::Reseal, 3);
+    keeper.faults.fail_next(StoreCall::Reseal, 3);
     keeper.until_left(&[]).await;
-    assert!(keeper.faults.count(Statement::Reseal) >= 5, "three that failed, and two pages");
+    assert!(keeper.faults.count(StoreCall::Reseal) >= 5, "three that failed, and two pages");
     assert_all_open(&keeper.store, &ids).await;
 }
 
@@ -149,14 +149,13 @@ async fn what_was_claimed_is_sealed_anew_when_it_rests_and_then_nothing_is_asked
     for name in ["claimed", "resting"] {
         exchange(&keeper.store, &id(name), Intent::Establish, name).await.unwrap();
     }
-    let out = claim(Owner(1), Intent::Refresh, (1, 1), now(0));
-    keeper.store.claim(&id("claimed"), out).await.unwrap();
+    let out = claim(Owner(1), Intent::Refresh, Some((1, 1)));
+    let (epoch, attempt) = granted(&keeper.store, &id("claimed"), out).await.unwrap();
     keeper.supervisor.keys().reload(both());
     keeper.until_left(&[(1, 1)]).await;
-    assert!(keeper.store.load(&id("claimed")).await.unwrap().unwrap().lease.is_some());
-    let attempt = Attempt { base: 1, fence: 2 };
-    let settle = Settle { epoch: 1, attempt, to: SettleTo::Before, retry_at: None };
-    keeper.store.settle(&id("claimed"), settle).await.unwrap();
+    assert!(found(&keeper.store, &id("claimed")).await.lease.is_some());
+    let settle = Settle { epoch, attempt, to: SettleTo::Before, retry_in: None };
+    done(keeper.store.apply(&id("claimed"), Statement::Settle(settle)).await);
     keeper.rest().await;
     keeper.clock.advance(RESEAL_AGAIN).await;
     keeper.until_left(&[]).await;
@@ -164,10 +163,10 @@ async fn what_was_claimed_is_sealed_anew_when_it_rests_and_then_nothing_is_asked
     keeper.rest().await;
     keeper.clock.advance(RESEAL_AGAIN).await;
     keeper.rest().await;
-    let asked = keeper.faults.count(Statement::Reseal);
+    let asked = keeper.faults.count(StoreCall::Reseal);
     keeper.clock.advance(2 * RESEAL_AGAIN).await;
     keeper.rest().await;
-    assert_eq!(keeper.faults.count(Statement::Reseal), asked);
+    assert_eq!(keeper.faults.count(StoreCall::Reseal), asked);
 }
 
 #[tokio::test]
@@ -176,19 +175,19 @@ async fn a_shutdown_in_the_midst_of_it_is_clean_and_the_next_process_goes_on() {
     let keeper = Keeper::start(&folder, ring(1)).await;
     let ids = many(&keeper.store).await;
     keeper.clock.advance(SECOND).await;
-    let (faults, asked) = (&keeper.faults, keeper.faults.count(Statement::Reseal));
-    faults.hold(Statement::Reseal);
+    let (faults, asked) = (&keeper.faults, keeper.faults.count(StoreCall::Reseal));
+    faults.hold(StoreCall::Reseal);
     keeper.supervisor.keys().reload(both());
-    until(&keeper.clock, faults.held(Statement::Reseal, 1)).await;
-    faults.release(Statement::Reseal);
+    until(&keeper.clock, faults.held(StoreCall::Reseal, 1)).await;
+    faults.release(StoreCall::Reseal);
     // The first page is done, the second one is not answered.
-    faults.hold(Statement::Reseal);
-    until(&keeper.clock, faults.held(Statement::Reseal, 2)).await;
+    faults.hold(StoreCall::Reseal);
+    until(&keeper.clock, faults.held(StoreCall::Reseal, 2)).await;
     assert_eq!(keeper.stale().await, [(1, 10)]);
     assert!(keeper.supervisor.shutdown(SECOND).await.is_clean());
-    faults.release(Statement::Reseal);
+    faults.release(StoreCall::Reseal);
     keeper.clock.advance(2 * RESEAL_AGAIN).await;
-    assert_eq!((keeper.stale().await, faults.count(Statement::Reseal)), (vec![(1, 10)], asked + 2));
+    assert_eq!((keeper.stale().await, faults.count(StoreCall::Reseal)), (vec![(1, 10)], asked + 2));
     keeper.store.shutdown().await;
 
     let next = Keeper::start(&folder, both()).await;
@@ -205,5 +204,5 @@ async fn a_store_that_keeps_nothing_on_a_disk_is_not_asked() {
     let supervisor = builder.start().await.unwrap();
     supervisor.keys().reload(both());
     clock.advance(2 * RESEAL_AGAIN).await;
-    assert_eq!(faults.count(Statement::Reseal), 0);
+    assert_eq!(faults.count(StoreCall::Reseal), 0);
 }

@@ -4,16 +4,17 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use base64::Engine;
-use session_warden::error::LostReason;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
-    Close, Filter, Intent, Owner, Phase, Resealed, SealFault, Store, StoreError, StoreErrorKind,
+    Filter, Intent, Owner, Phase, Resealed, SealFault, Statement, Store, StoreError, StoreErrorKind,
 };
 use session_warden::testing::{FaultyStore, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Supervisor};
 
-use super::bed::{Folder, access, claim, exchange, id, id_of, now, ring};
+use super::bed::{
+    Folder, access, claim, close, delete, done, exchange, found, granted, id, id_of, ring,
+};
 
 const CANARY: &str = "canary7f3a91";
 
@@ -37,8 +38,9 @@ async fn fill(store: &SqliteStore) {
         exchange(store, &id(name), Intent::Establish, &format!("{CANARY}-old")).await.unwrap();
         exchange(store, &id(name), Intent::Refresh, CANARY).await.unwrap();
     }
-    store.claim(&id("claimed"), claim(Owner(1), Intent::Refresh, (1, 2), now(0))).await.unwrap();
-    Store::close(store, &id("closed"), Close { generation: 2, at: now(0) }).await.unwrap();
+    let out = claim(Owner(1), Intent::Refresh, Some((1, 2)));
+    granted(store, &id("claimed"), out).await.unwrap();
+    done(store.apply(&id("closed"), close(2)).await);
 }
 
 /// The folder's files with a backup among them.
@@ -121,7 +123,7 @@ async fn a_new_key_takes_over_record_by_record_and_then_the_old_one_can_go() {
 
     let store = with_keys(&folder, ring(2));
     for name in names {
-        let record = store.load(&id(name)).await.unwrap().unwrap();
+        let record = found(&store, &id(name)).await;
         assert_eq!(access(&record).unwrap(), format!("access-{name}"));
         assert_eq!(record.generation, 1 + u64::from(name == "a"), "sealing anew is no change");
     }
@@ -137,7 +139,7 @@ async fn before_and_after_a_new_key_seals_each_process_reads_what_the_other_wrot
     exchange(&after, &id("by-2"), Intent::Establish, "by-2").await.unwrap();
     for store in [&before, &after] {
         for name in ["by-1", "by-2"] {
-            let record = store.load(&id(name)).await.unwrap().unwrap();
+            let record = found(store, &id(name)).await;
             assert_eq!(access(&record).unwrap(), format!("access-{name}"));
         }
     }
@@ -172,8 +174,8 @@ async fn what_is_claimed_closed_or_cannot_be_opened_is_not_sealed_anew_and_holds
     assert!(store.reseal(1).await.unwrap().ended);
     let stale = store.stale_keys().await.unwrap();
     assert_eq!(stale.iter().map(|key| key.records).sum::<u64>(), 3);
-    assert!(store.load(&id("claimed")).await.unwrap().unwrap().lease.is_some());
-    assert!(store.load(&id("closed")).await.unwrap().unwrap().outbox.is_some());
+    assert!(found(&store, &id("claimed")).await.lease.is_some());
+    assert!(found(&store, &id("closed")).await.outbox.is_some());
 }
 
 #[tokio::test]
@@ -187,24 +189,23 @@ async fn a_missing_key_fails_its_records_alone_and_with_the_key_they_are_as_they
     exchange(&store, &id("new"), Intent::Establish, "new").await.unwrap();
     let failed = store.load(&id("old")).await.unwrap_err();
     assert_eq!((failed.kind(), fault(&failed)), (StoreErrorKind::Sealed, SealFault::KeyMissing(1)));
-    assert_eq!(access(&store.load(&id("new")).await.unwrap().unwrap()), Some("access-new"));
-    let listed = store.list(&Filter::default(), None, 10).await.unwrap();
-    let listed: Vec<_> =
-        listed.iter().map(|l| (l.id.clone(), l.record.phase, l.record.lost)).collect();
-    let missing = Some(LostReason::KeyMissing);
-    let expected = [(id("new"), Phase::Active, None), (id("old"), Phase::Lost, missing)];
-    assert_eq!(listed, expected);
+    assert_eq!(access(&found(&store, &id("new")).await), Some("access-new"));
+    let listed = store.list(&Filter::default(), None, 10).await.unwrap().into_iter();
+    let listed: Vec<_> = listed.map(|it| (it.id, it.stored.record.phase)).collect();
+    let expected = [(id("new"), Phase::Active), (id("old"), Phase::Active)];
+    assert_eq!(listed, expected, "a list opens nothing");
     // A claim on what is not known fails as well, and changes nothing.
-    let claim = claim(Owner(2), Intent::Establish, (0, 0), now(0));
-    assert_eq!(store.claim(&id("old"), claim).await.unwrap_err().kind(), StoreErrorKind::Sealed);
+    let claim = Statement::Claim(claim(Owner(2), Intent::Establish, None));
+    let refused = store.apply(&id("old"), claim).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Sealed);
     assert_eq!(store.reseal(10).await.unwrap().done, 0);
     assert_eq!(store.stale_keys().await.unwrap()[0].number, 1);
     store.shutdown().await;
 
     let store = with_keys(&folder, both());
-    let record = store.load(&id("old")).await.unwrap().unwrap();
+    let record = found(&store, &id("old")).await;
     assert_eq!((access(&record), record.generation), (Some("access-old"), 1));
-    assert!(store.delete(&id("old")).await.unwrap());
+    delete(&store, &id("old")).await;
 }
 
 #[tokio::test]
@@ -214,9 +215,9 @@ async fn a_record_that_is_given_up_for_its_key_can_be_deleted_and_established_an
     exchange(&store, &id("old"), Intent::Establish, "old").await.unwrap();
     store.shutdown().await;
     let store = with_keys(&folder, ring(2));
-    assert!(store.delete(&id("old")).await.unwrap());
+    delete(&store, &id("old")).await;
     exchange(&store, &id("old"), Intent::Establish, "again").await.unwrap();
-    assert_eq!(access(&store.load(&id("old")).await.unwrap().unwrap()), Some("access-again"));
+    assert_eq!(access(&found(&store, &id("old")).await), Some("access-again"));
 }
 
 #[tokio::test]
@@ -233,7 +234,7 @@ async fn sealed_credentials_open_in_their_own_row_alone() {
         "sealed = (SELECT sealed FROM session WHERE token_id = 'b') WHERE token_id = 'a' AND tenant = 'tenant'",
         "sealed = (SELECT sealed FROM session WHERE tenant = 'other') WHERE token_id = 'a' AND tenant = 'tenant'",
         "epoch = epoch + 1 WHERE token_id = 'b'",
-        "cred_fence = cred_fence + 1 WHERE tenant = 'other'",
+        "made_fence = made_fence + 1 WHERE tenant = 'other'",
     ] {
         assert_eq!(file.execute(&format!("UPDATE session SET {swap}"), []).unwrap(), 1);
     }
@@ -281,8 +282,8 @@ async fn a_supervisor_does_not_start_on_a_file_with_keys_that_end_with_it() {
 async fn a_store_without_keys_claims_and_writes_nothing() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.database()).unwrap();
-    let claim = claim(Owner(1), Intent::Establish, (0, 0), now(0));
-    let refused = store.claim(&id("a"), claim).await.unwrap_err();
+    let claim = Statement::Claim(claim(Owner(1), Intent::Establish, None));
+    let refused = store.apply(&id("a"), claim).await.unwrap_err();
     assert_eq!((refused.kind(), fault(&refused)), (StoreErrorKind::Sealed, SealFault::NoKeys));
     assert!(store.load(&id("a")).await.unwrap().is_none());
 }
@@ -326,8 +327,9 @@ async fn what_changes_while_it_is_sealed_anew_stays_as_it_was_changed() {
         store.load(&id("resting")).await.unwrap();
         tokio::task::yield_now().await;
     }
+    // Meanwhile these are as if another process had written to them.
     let sql = "UPDATE session SET generation = 2 WHERE token_id = 'refreshed';
-        UPDATE session SET phase = 2, lease_owner = 1, lease_intent = 1, lease_before = 1,
+        UPDATE session SET version = version + 1, lease_owner = 1, lease_intent = 1, lease_claim = 1,
             lease_from = 0, lease_until = 0, lease_holder = x'00', lease_boot = ''
             WHERE token_id = 'claimed'; COMMIT";
     blocker.execute_batch(sql).unwrap();

@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use session_warden::clock::Clock;
 use session_warden::event::EventKind;
 use session_warden::provider::Rotation;
-use session_warden::store::{Phase, Store};
-use session_warden::testing::{ManualClock, Reply};
+use session_warden::store::Phase;
+use session_warden::testing::{ManualClock, Reply, StoreCall};
 use session_warden::{Error, ErrorKind, Establishment};
 use tokio::task::JoinHandle;
 
-use super::bed::{Folder, Process, access};
+use super::bed::{Folder, Process, access, found};
 use crate::support::{LIFE, SECOND, until};
 
 struct Two {
@@ -45,7 +45,7 @@ impl Two {
 
     /// Phase, epoch and access token, as they are in the file.
     async fn record(&self) -> (Phase, u64, Option<String>) {
-        let record = self.one.store.load(self.one.session.id()).await.unwrap().unwrap();
+        let record = found(&self.one.store, self.one.session.id()).await;
         (record.phase, record.epoch, access(&record).map(str::to_owned))
     }
 }
@@ -99,7 +99,9 @@ async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_
 #[tokio::test]
 async fn a_late_answer_to_a_refresh_of_the_former_grant_is_not_stored_over_the_new_one() {
     let (mut two, refreshing) = Two::refreshing().await;
-    // The one falls silent; when its lease is over, a user signs in at the other.
+    // The one does not reach the file to renew its claim; when its lease is over, a user signs in
+    // at the other.
+    two.one.faults.fail_always(StoreCall::Renew, true);
     let took = establish(&two, &two.other, "the-others").await;
     assert!(took >= 20 * SECOND, "not beside the refresh: {took:?}");
     two.one.script.release();

@@ -10,7 +10,7 @@ use session_warden::store::sqlite::SqliteFault;
 use session_warden::store::{Filter, Intent, Store, StoreErrorKind};
 use session_warden::testing::{ManualClock, ScriptedProvider};
 
-use super::bed::{Folder, Process, access, exchange, id};
+use super::bed::{Folder, Process, access, exchange, found, id};
 use super::faults::{fault, sql};
 
 /// A file with one session, which no process has open.
@@ -39,7 +39,7 @@ const UNDO: &str = "CREATE TRIGGER undo AFTER UPDATE ON session BEGIN
 async fn a_file_whose_schema_was_changed_is_refused_and_left_as_it_is() {
     let endless = "ALTER TABLE store RENAME TO hidden;
         CREATE VIEW store AS WITH RECURSIVE n(one) AS (SELECT 1 UNION ALL SELECT one FROM n)
-            SELECT one, 0 AS in_clear, 0 AS removed, count(*) AS deleted FROM n";
+            SELECT one, 0 AS in_clear, 0 AS version, count(*) AS epoch FROM n";
     let quietly = "PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, 'suspect INTEGER NOT NULL', 'suspect INTEGER')";
     for change in [
@@ -60,7 +60,7 @@ async fn a_file_whose_schema_was_changed_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_file_that_0_1_0_made_opens_and_keeps_what_it_has() {
+async fn what_an_operator_does_to_a_file_is_no_change_of_its_schema() {
     let folder = closed().await;
     let conn = rusqlite::Connection::open(folder.database()).unwrap();
     let text = "SELECT sql FROM sqlite_schema WHERE name = 'session_due'";
@@ -68,11 +68,10 @@ async fn a_file_that_0_1_0_made_opens_and_keeps_what_it_has() {
     let as_written = "CREATE INDEX session_due ON session (due_at, provider, tenant, token_id)\n        \
                       WHERE due_at IS NOT NULL";
     assert_eq!(text, as_written, "another text would refuse every file that there is");
-    // What an operator does to a file is no change of its schema.
     conn.execute_batch("VACUUM; REINDEX").unwrap();
     drop(conn);
     let store = folder.store();
-    assert_eq!(access(&store.load(&id("a")).await.unwrap().unwrap()), Some("access-a"));
+    assert_eq!(access(&found(&store, &id("a")).await), Some("access-a"));
 }
 
 #[tokio::test]
@@ -82,7 +81,7 @@ async fn a_trigger_that_comes_later_undoes_nothing_that_is_answered_as_stored() 
     exchange(&store, &id("a"), Intent::Establish, "a").await.unwrap();
     sql(&folder, UNDO);
     exchange(&store, &id("a"), Intent::Refresh, "b").await.unwrap();
-    let record = store.load(&id("a")).await.unwrap().unwrap();
+    let record = found(&store, &id("a")).await;
     assert_eq!((record.generation, access(&record)), (2, Some("access-b")));
 }
 
@@ -105,7 +104,7 @@ async fn a_view_that_comes_later_is_not_read() {
 #[tokio::test]
 async fn a_pipe_in_the_place_of_an_owner_lock_holds_nothing_up() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let pipe = folder.path().join(format!("sessions.db.owner-{}", "7".repeat(32)));
+    let pipe = folder.path().join(format!("sessions.db.holder-{}", "7".repeat(32)));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let process = Process::start(&folder, &clock, Rotation::Strict).await;
     let _ = process.session.establish(()).await.unwrap();
@@ -174,7 +173,7 @@ fn nobody_else_can_open_an_owner_lock() {
     let _store = folder.store();
     let entries = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
     let locks: Vec<_> =
-        entries.filter(|e| e.file_name().to_string_lossy().contains(".owner-")).collect();
+        entries.filter(|e| e.file_name().to_string_lossy().contains(".holder-")).collect();
     assert_eq!(locks.len(), 1);
     assert_eq!(locks[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }

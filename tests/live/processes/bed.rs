@@ -55,9 +55,9 @@ impl Bed {
         let store = SqliteStore::builder(&self.setup.database).key_ring(keys()).open().unwrap();
         let key = SessionKey::new(TENANT, KEY).unwrap();
         let id = SessionId::new(ProviderName::new(PROVIDER).unwrap(), key);
-        let record = store.load(&id).await.unwrap().expect("it was established");
+        let found = store.load(&id).await.unwrap().expect("it was established");
         store.shutdown().await;
-        record
+        found.record
     }
 
     pub fn history(&self) -> &History {

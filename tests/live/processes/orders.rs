@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use session_warden::key::SessionId;
-use session_warden::policy::{Backoff, Policy};
+use session_warden::policy::{Backoff, Policy, SAVE_MARGIN};
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{Phase, Record};
@@ -45,10 +45,11 @@ pub const USUAL: Waits = Waits { budget: BUDGET, lease: LEASE, hold: HOLD };
 
 pub fn policy(waits: Waits) -> Policy {
     Policy {
-        exchange_budget: waits.budget,
+        attempt_budget: waits.budget,
         repeat_floor: Duration::from_millis(200),
         lease: waits.lease,
         hold: waits.hold,
+        answer_timeout: waits.lease + waits.hold - SAVE_MARGIN,
         backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) },
         ..Policy::default()
     }
@@ -271,7 +272,7 @@ impl Seen {
             epoch: record.epoch,
             generation: record.generation,
             fence: record.fence,
-            claimed: record.phase == Phase::Claimed,
+            claimed: record.lease.is_some(),
             lost: record.phase == Phase::Lost,
             token: access.map(|access| hash(access.expose_secret())),
         }

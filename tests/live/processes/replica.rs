@@ -243,8 +243,6 @@ pub async fn pause(ms: u64) {
 }
 
 mod tests {
-    use session_warden::store::Phase;
-
     use super::*;
     use crate::processes::bed::{Bed, KEY, is_generation};
     use crate::processes::orders::Rotates;
@@ -274,22 +272,22 @@ mod tests {
         let bed = Bed::new(Server::ours(Rotates::Strict).await);
         let process = bed.established().await;
         let steps = [
-            (CrashPoint::BeforeClaim, Phase::Active, 0, 0),
-            (CrashPoint::Claimed, Phase::Claimed, 0, 0),
-            (CrashPoint::Sent, Phase::Claimed, 1, 0),
-            (CrashPoint::Received, Phase::Claimed, 1, 0),
-            (CrashPoint::Committed, Phase::Active, 1, 1),
-            (CrashPoint::Replied, Phase::Active, 1, 1),
+            (CrashPoint::BeforeClaim, false, 0, 0),
+            (CrashPoint::Claimed, true, 0, 0),
+            (CrashPoint::Sent, true, 1, 0),
+            (CrashPoint::Received, true, 1, 0),
+            (CrashPoint::Committed, false, 1, 1),
+            (CrashPoint::Replied, false, 1, 1),
         ];
-        for (generation, (point, phase, asked, stored)) in (1..).zip(steps) {
+        for (generation, (point, claimed, asked, stored)) in (1..).zip(steps) {
             let before = bed.seen().await.asked;
             process.arm(point, Fate::Stop).await;
             let mut refresh = process.order(Operation::Refresh, KEY);
             process.stopped().await;
             let record = bed.record().await;
             assert_eq!(
-                (record.phase, record.generation),
-                (phase, generation + stored),
+                (record.lease.is_some(), record.generation),
+                (claimed, generation + stored),
                 "{point:?}"
             );
             assert_eq!(bed.seen().await.asked, before + asked, "{point:?}");

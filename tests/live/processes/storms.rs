@@ -17,7 +17,7 @@ const TIME: Duration = Duration::from_secs(7);
 const WAITS: Waits = Waits {
     budget: Duration::from_millis(800),
     lease: Duration::from_millis(1200),
-    hold: Duration::from_millis(1500),
+    hold: Duration::from_millis(4300),
 };
 
 /// So that some are killed and stopped with a refresh on its way.

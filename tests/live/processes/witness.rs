@@ -8,8 +8,8 @@ use session_warden::key::SessionId;
 use session_warden::seal::KeyRing;
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
-    Changes, Claim, Claimed, Close, Closed, Commit, Committed, Due, Filter, Intent, Listed, Record,
-    Resealed, Settle, SettleTo, Settled, Store, StoreError, TakeOver,
+    Attempt, Changes, Cursor, Due, DuePage, Filter, Intent, Listed, Outcome, Owner, Presence,
+    Resealed, SettleTo, Statement, Store, StoreContext, StoreError, Stored,
 };
 
 use super::child::{DEED, write};
@@ -54,92 +54,131 @@ async fn measured<T>(statement: impl Future<Output = T>) -> (T, Span) {
     (answer, Span { from, until: boot_now() })
 }
 
-#[async_trait]
-impl Store for Witness {
-    fn seal_with(&self, keys: &KeyRing) -> Result<(), StoreError> {
-        self.inner.seal_with(keys)
+/// What a statement is, as far as it is said: it is gone when its outcome is there.
+enum Asked {
+    /// A claim for a refresh.
+    Refresh {
+        base: u64,
+    },
+    /// Credentials, of which `token` is the hash of the access token.
+    Credentials {
+        attempt: Attempt,
+        token: String,
+        grant: bool,
+    },
+    /// The end of an attempt, whatever becomes of the statement.
+    End {
+        attempt: Attempt,
+        in_doubt: bool,
+    },
+    Close,
+    Other,
+}
+
+impl Asked {
+    fn of(statement: &Statement) -> Self {
+        match statement {
+            Statement::Claim(claim) if claim.intent == Intent::Refresh => {
+                Self::Refresh { base: claim.generation }
+            }
+            Statement::Commit(commit) => {
+                let access = commit.credentials.tokens().access_token();
+                let token = access.map(|access| hash(access.expose_secret())).unwrap_or_default();
+                let grant = commit.intent == Intent::Establish;
+                Self::Credentials { attempt: commit.attempt, token, grant }
+            }
+            Statement::Settle(settle) => {
+                let in_doubt = matches!(settle.to, SettleTo::InDoubt | SettleTo::BeforeSuspect);
+                Self::End { attempt: settle.attempt, in_doubt }
+            }
+            Statement::Close(_) => Self::Close,
+            Statement::Claim(_)
+            | Statement::Renew(_)
+            | Statement::TakeOver(_)
+            | Statement::Lose(_)
+            | Statement::Restore(_)
+            | Statement::Delete => Self::Other,
+        }
     }
 
-    fn sealed_with(&self) -> Option<KeyRing> {
-        self.inner.sealed_with()
+    /// What is said of it.
+    fn deed(self, outcome: &Result<Outcome, StoreError>) -> Option<Did> {
+        match (self, outcome) {
+            (Self::End { attempt, in_doubt }, _) => {
+                Some(Did::Ended { fence: attempt.fence, in_doubt })
+            }
+            (Self::Refresh { base }, Ok(Outcome::Done(done))) => {
+                Some(Did::Claimed { base, fence: done.fence })
+            }
+            (Self::Credentials { attempt, token, grant }, Ok(Outcome::Done(done))) => {
+                let (epoch, generation, fence) = (done.epoch, done.generation, attempt.fence);
+                Some(Did::Stored { epoch, generation, token, grant, fence })
+            }
+            (Self::Credentials { attempt, .. }, Ok(Outcome::Conflict(_))) => {
+                Some(Did::Superseded { fence: attempt.fence })
+            }
+            (Self::Close, Ok(Outcome::Done(done))) => {
+                Some(Did::Closed { generation: done.generation })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Witness {
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        self.inner.prepare(context)
+    }
+
+    fn key_ring(&self) -> Option<KeyRing> {
+        self.inner.key_ring()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        self.write(self.inner.presence(owner, presence)).await
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         self.write(self.inner.reseal(limit)).await
     }
 
-    async fn load(&self, id: &SessionId) -> Result<Option<Record>, StoreError> {
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         let start = boot_now();
         let found = self.read(self.inner.load(id)).await;
-        if let Ok(Some(record)) = &found {
-            self.tell(start, name_of(id), Did::Saw(Seen::of(record)));
+        if let Ok(Some(found)) = &found {
+            self.tell(start, name_of(id), Did::Saw(Seen::of(&found.record)));
         }
         found
     }
 
-    async fn claim(&self, id: &SessionId, claim: Claim) -> Result<Claimed, StoreError> {
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
         let start = boot_now();
-        let claimed = self.write(self.inner.claim(id, claim)).await;
-        match &claimed {
-            Ok(Claimed::Granted { fence }) if claim.intent == Intent::Refresh => {
-                let granted = Did::Claimed { base: claim.generation, fence: *fence };
-                self.tell(start, name_of(id), granted);
+        let read = self.read(self.inner.load_many(ids)).await;
+        for (id, found) in ids.iter().zip(&read) {
+            if let Ok(Some(found)) = found {
+                self.tell(start, name_of(id), Did::Saw(Seen::of(&found.record)));
             }
-            Ok(Claimed::Moved(Some(record)) | Claimed::Leased(record)) => {
-                self.tell(start, name_of(id), Did::Saw(Seen::of(record)));
-            }
-            Ok(Claimed::Granted { .. } | Claimed::Moved(None)) | Err(_) => {}
         }
-        claimed
+        read
     }
 
-    async fn commit(&self, id: &SessionId, commit: Commit) -> Result<Committed, StoreError> {
-        let start = boot_now();
-        let access = commit.credentials.tokens().access_token();
-        let token = access.map(|access| hash(access.expose_secret())).unwrap_or_default();
-        let (fence, grant) = (commit.attempt.fence, commit.intent == Intent::Establish);
-        let committed = self.write(self.inner.commit(id, commit)).await;
-        match committed {
-            Ok(Committed::Stored { epoch, generation, .. }) => {
-                let stored = Did::Stored { epoch, generation, token, grant, fence };
-                self.tell(start, name_of(id), stored);
-            }
-            Ok(Committed::Superseded) => {
-                self.tell(start, name_of(id), Did::Superseded { fence });
-            }
-            Ok(Committed::Busy) | Err(_) => {}
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        let (start, asked) = (boot_now(), Asked::of(&statement));
+        let outcome = self.write(self.inner.apply(id, statement)).await;
+        if let Some(deed) = asked.deed(&outcome) {
+            self.tell(start, name_of(id), deed);
         }
-        committed
-    }
-
-    async fn settle(&self, id: &SessionId, settle: Settle) -> Result<Settled, StoreError> {
-        let start = boot_now();
-        let settled = self.write(self.inner.settle(id, settle)).await;
-        // Said whatever became of it: the attempt has ended so.
-        let in_doubt = matches!(settle.to, SettleTo::InDoubt | SettleTo::BeforeSuspect);
-        let fence = settle.attempt.fence;
-        self.tell(start, name_of(id), Did::Ended { fence, in_doubt });
-        settled
-    }
-
-    async fn take_over(&self, id: &SessionId, take: TakeOver) -> Result<bool, StoreError> {
-        self.write(self.inner.take_over(id, take)).await
-    }
-
-    async fn close(&self, id: &SessionId, close: Close) -> Result<Closed, StoreError> {
-        let start = boot_now();
-        let closed = self.write(self.inner.close(id, close)).await;
-        if let Ok(Closed::Done { generation }) = &closed {
-            self.tell(start, name_of(id), Did::Closed { generation: *generation });
+        if let Ok(
+            Outcome::Conflict(Some(found)) | Outcome::Leased(found) | Outcome::Wait { found, .. },
+        ) = &outcome
+        {
+            self.tell(start, name_of(id), Did::Saw(Seen::of(&found.record)));
         }
-        closed
+        outcome
     }
 
-    async fn outbox(&self, id: &SessionId, generation: u64) -> Result<(), StoreError> {
-        self.write(self.inner.outbox(id, generation)).await
-    }
-
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
         self.read(self.inner.due(after, limit)).await
     }
 
@@ -152,15 +191,12 @@ impl Store for Witness {
         self.read(self.inner.list(filter, after, limit)).await
     }
 
+    /// Not measured: a feed may wait until there is something to tell.
     async fn changes(
         &self,
-        since: Option<u64>,
+        since: Option<&Cursor>,
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
-        self.read(self.inner.changes(since, limit)).await
-    }
-
-    async fn delete(&self, id: &SessionId) -> Result<bool, StoreError> {
-        self.write(self.inner.delete(id)).await
+        self.inner.changes(since, limit).await
     }
 }

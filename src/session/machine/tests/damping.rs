@@ -9,7 +9,8 @@ fn refreshed(state: State, now: u64, generation: u64) -> State {
     let (state, effects) = step(state, above, &after(now));
     assert_eq!(effects.start, Some(Start::Refresh));
     let (state, _) = step(state, Input::Issued(held(NOW + now, (2, generation))), &after(now));
-    step(state, Input::Saved { epoch: 2, generation, suspect: false }, &after(now)).0
+    step(state, Input::Saved { version: V + 1, epoch: 2, generation, suspect: false }, &after(now))
+        .0
 }
 
 fn rejected(state: State, now: u64, generation: u64) -> State {

@@ -13,15 +13,9 @@ fn failed(state: State, class: Class, at: &Moment) -> State {
 
 #[track_caller]
 fn doubt_of(state: &State) -> Doubt {
-    match state {
-        State::Rest(Rest::InDoubt(_, doubt)) => *doubt,
-        State::Rest(_)
-        | State::Unloaded { .. }
-        | State::Challenged { .. }
-        | State::Establishing { .. }
-        | State::Refreshing { .. }
-        | State::Closing { .. }
-        | State::Revoking { .. } => panic!("not in doubt: {state:?}"),
+    match (&state.settled, &state.running) {
+        (Some(Settled::InDoubt(_, doubt)), None) => *doubt,
+        _ => panic!("not in doubt: {state:?}"),
     }
 }
 
@@ -101,7 +95,7 @@ fn a_rejection_in_doubt_is_a_lost_doubt_and_otherwise_a_rejection() {
         for class in [Class::Rejected, Class::Refused] {
             let input = Input::Failed(failure(class));
             let (state, effects) = step(refreshing(due(), doubt), input, &after(0));
-            assert_eq!(state.rest().and_then(|rest| rest.lost()), Some(reason));
+            assert_eq!(state.settled.as_ref().and_then(Settled::lost), Some(reason));
             assert_eq!(effects.notices, [Notice::Lost(reason)]);
             let Answer::Fail(error) = answer(&state, 0, Renewable::No, after(0).now.boot) else {
                 panic!("a lost session is answered from memory")
@@ -120,7 +114,7 @@ fn a_doubt_whose_retry_was_not_processed_stays_a_doubt_and_is_told_once() {
     let (state, effects) = step(state, Input::Failed(failure(Class::Harmless)), &after(0));
     assert_eq!(effects, Effects::default());
     assert_eq!(doubt_of(&state).retry_at, boot(NOW + 1));
-    let State::Rest(Rest::InDoubt(held, _)) = &state else { panic!("{state:?}") };
+    let Some(Settled::InDoubt(held, _)) = &state.settled else { panic!("{state:?}") };
     assert!(held.is_usable(after(0).now.boot));
 }
 

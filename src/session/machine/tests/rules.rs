@@ -26,7 +26,9 @@ fn run(state: State, inputs: impl IntoIterator<Item = Input>, at: &Moment) -> (S
 fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
     match answer(state, above, Renewable::No, boot(now)) {
         Answer::Fail(error) => error.kind(),
-        other @ (Answer::Token(_) | Answer::Wait | Answer::Ask) => panic!("{other:?}"),
+        other @ (Answer::Token(_) | Answer::Wait | Answer::Read | Answer::Ask) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -34,7 +36,9 @@ fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
 fn served(state: &State, now: u64) -> u64 {
     match answer(state, 0, Renewable::No, boot(now)) {
         Answer::Token(token) => token.generation(),
-        other @ (Answer::Fail(_) | Answer::Wait | Answer::Ask) => panic!("{other:?} of {state:?}"),
+        other @ (Answer::Fail(_) | Answer::Wait | Answer::Read | Answer::Ask) => {
+            panic!("{other:?} of {state:?}")
+        }
     }
 }
 
@@ -42,21 +46,26 @@ fn served(state: &State, now: u64) -> u64 {
 fn a_refused_or_challenged_grant_leaves_a_live_session_serving() {
     let unclassified = Class::Unclassified { healthy_at: None };
     for class in [Class::Refused, Class::Harmless, unclassified, Class::Misconfigured] {
-        let (state, effects) = run(active(fresh()), [Input::Establish, fail(class)], &after(0));
+        let (state, effects) =
+            run(active(fresh()), [Input::Begin(Start::Establish), fail(class)], &after(0));
         assert_eq!(effects.notices, []);
         assert_eq!(served(&state, NOW), G);
     }
-    let (state, _) = run(active(fresh()), [Input::Establish, Input::Challenged], &after(0));
+    let (state, _) =
+        run(active(fresh()), [Input::Begin(Start::Establish), Input::Challenged], &after(0));
     assert_eq!(served(&state, NOW), G);
     let (state, _) = step(state, Input::Tick, &after(600));
-    assert!(matches!(state, State::Rest(Rest::Active(_))), "the challenge has ended: {state:?}");
+    assert!(
+        matches!(state, State { settled: Some(Settled::Active(_)), running: None, .. }),
+        "the challenge has ended: {state:?}"
+    );
     assert_eq!(served(&state, NOW + 600), G);
 }
 
 #[test]
 fn a_grant_whose_answer_was_lost_leaves_the_former_session_to_be_refreshed_before_use() {
     for retry in [Retry::AtOnce, Retry::Late] {
-        let inputs = [Input::Establish, fail(Class::Ambiguous(retry))];
+        let inputs = [Input::Begin(Start::Establish), fail(Class::Ambiguous(retry))];
         let (state, _) = run(active(fresh()), inputs, &after(0));
         assert!(serving(&state, boot(NOW)).is_none());
         let (state, effects) = step(state, NEED, &after(0));
@@ -84,7 +93,7 @@ fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
         assert_eq!(due_at(&state, held), None, "nobody is sent to ask");
         assert!(next_wake(&state, &ahead(after(0)).rules) > Some(boot(NOW)));
     }
-    let saved = Input::Saved { epoch: 2, generation: G, suspect: false };
+    let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
     let (_, effects) = run(owed(due()), [saved, NEED], &after(0));
     assert_eq!(effects.start, Some(Start::Refresh));
     assert_eq!(effects.notices, [Notice::Saved]);
@@ -203,7 +212,7 @@ fn no_failure_of_the_network_or_of_the_client_loses_a_session() {
         let now = 400 * u64::try_from(round).unwrap();
         let (next, effects) = run(state, [NEED, fail(class)], &after(now));
         assert_eq!(effects.start, Some(Start::Refresh));
-        assert_eq!(next.rest().and_then(|rest| rest.lost()), None);
+        assert_eq!(next.settled.as_ref().and_then(Settled::lost), None);
         state = next;
     }
 }
@@ -224,6 +233,30 @@ fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
 }
 
 #[test]
+fn a_token_that_hardly_lives_keeps_the_back_off_of_a_session_in_trouble() {
+    let former = |tries| Held { trouble: Some(Trouble { tries, ..trouble(NOW) }), ..expired() };
+    let saved = Input::Saved { version: 0, epoch: 2, generation: G + 1, suspect: false };
+    for (tries, life, kept) in [(3, 1, Some(NOW + 4)), (3, 2, None), (0, 1, None)] {
+        let answer = Held { expires: Some(boot(NOW + life)), ..held(NOW, (2, G + 1)) };
+        let inputs = [Input::Issued(answer), saved.clone()];
+        let (state, _) = run(refreshing(former(tries), None), inputs, &after(0));
+        assert_eq!(served(&state, NOW), G + 1);
+        let rest = state.settled.as_ref().unwrap();
+        assert_eq!(rest.retry_at(), kept.map(boot), "{tries} failures, {life} s of life");
+        let starts = |seconds| step(state.clone(), NEED, &after(seconds)).1.start;
+        assert_eq!(starts(3), kept.is_none().then_some(Start::Refresh));
+        assert_eq!(starts(4), Some(Start::Refresh));
+    }
+    let answer = Held { expires: Some(boot(NOW + 1)), ..held(NOW, (2, G + 1)) };
+    let inputs = [Input::Issued(answer), saved];
+    let (state, _) = run(refreshing(expired(), None), inputs, &after(0));
+    assert!(
+        state.settled.as_ref().is_some_and(|settled| settled.retry_at().is_none()),
+        "there was no trouble"
+    );
+}
+
+#[test]
 fn an_answer_whose_keeper_died_is_served_as_owed() {
     for (begun, base) in [(refreshing(due(), None), 2), (establishing(vacant()), 1)] {
         let issued = Input::Issued(held(NOW, (base, G + 1)));
@@ -237,7 +270,7 @@ fn an_answer_whose_keeper_died_is_served_as_owed() {
 
 #[test]
 fn credentials_and_their_token_take_the_counters_that_the_store_gave_them() {
-    let saved = Input::Saved { epoch: 5, generation: G + 9, suspect: false };
+    let saved = Input::Saved { version: V + 1, epoch: 5, generation: G + 9, suspect: false };
     let begun = run(establishing(vacant()), [Input::Issued(fresh())], &after(0)).0;
     let owed = active(Held { saved: Saved::Owed { attempts: 3 }, ..fresh() });
     for state in [begun, owed] {
@@ -251,7 +284,7 @@ fn credentials_and_their_token_take_the_counters_that_the_store_gave_them() {
 
 #[test]
 fn credentials_that_were_saved_over_a_lost_session_are_refreshed_before_use() {
-    let saved = Input::Saved { epoch: 2, generation: G, suspect: true };
+    let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: true };
     let owed = active(Held { saved: Saved::Owed { attempts: 1 }, ..fresh() });
     let (state, _) = step(owed, saved, &after(0));
     assert!(serving(&state, boot(NOW)).is_none());
@@ -259,25 +292,27 @@ fn credentials_that_were_saved_over_a_lost_session_are_refreshed_before_use() {
 }
 
 #[test]
-fn what_a_payer_finds_outdated_is_read_again_unless_an_exchange_runs_that_finds_out_itself() {
+fn what_is_owed_and_not_the_sessions_any_more_is_read_again_and_not_served_meanwhile() {
     for (name, state) in states() {
-        let before = format!("{state:?}");
-        let (next, effects) = step(state.clone(), Input::Outdated, &after(0));
-        assert_eq!(effects, Effects::default());
-        if state.is_busy() {
-            assert_eq!(format!("{next:?}"), before, "{name}: no second exchange may begin");
-        } else {
-            assert!(next.is_unloaded(), "{name}");
-        }
+        let (next, effects) = step(state.clone(), Input::Orphaned { found: None }, &after(0));
+        assert_eq!(next.is_busy(), state.is_busy(), "{name}: no second exchange may begin");
+        assert!(serving(&next, boot(NOW)).is_none(), "{name}");
+        let cooling = state.unread.is_some();
+        let reads = !state.is_busy() && !state.is_unread() && !cooling;
+        let reads = reads && state.read.running.is_none();
+        let start = reads.then_some(Start::Read(next.read.number));
+        assert_eq!((effects.start, &effects.notices[..]), (start, &[][..]), "{name}");
+        let owed = next.settled.as_ref().is_some_and(Settled::is_owed);
+        assert!(!owed, "{name}: nobody pays it any more");
     }
 }
 
 #[test]
 fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
-    let outbox = Input::ClosedDurably { closed: closed(true) };
-    let (state, effects) = run(active(fresh()), [Input::Close, outbox], &after(0));
+    let outbox = Input::ClosedDurably { version: V + 1, closed: closed(true) };
+    let (state, effects) = run(active(fresh()), [Input::Begin(Start::Close), outbox], &after(0));
     assert_eq!((effects.start, &effects.notices[..]), (Some(Start::Close), &[Notice::Revoked][..]));
-    assert!(matches!(state, State::Revoking { .. }));
+    assert!(matches!(state.running, Some(Run::Revoke)));
     let (state, _) = step(state, Input::Untold { trouble: trouble(NOW + 5) }, &after(0));
     assert_eq!(kind_of(&state, 0, NOW), ErrorKind::NotEstablished);
     assert!(!state.is_disposable());
@@ -314,7 +349,7 @@ pub(super) fn woken(state: State, at: &Moment) -> State {
 }
 
 const ANSWERS: &[(&str, &str)] = &[
-    ("unloaded", "ask"),
+    ("unloaded", "read"),
     ("unloaded, cooling", "RetryLater"),
     ("vacant", "NotEstablished"),
     ("vacant, cooling", "NotEstablished"),
@@ -358,9 +393,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("grant over vacant, answered", "wait"),
     ("grant over fresh", "token"),
     ("grant over fresh, answered", "token"),
-    ("grant over fresh, overdue", "token"),
     ("renewal over vacant", "wait"),
-    ("renewal over vacant, overdue", "RetryLater"),
     ("renewal over fresh", "token"),
     ("renewal over fresh, answered", "token"),
     ("refreshing", "token"),
@@ -368,10 +401,20 @@ const ANSWERS: &[(&str, &str)] = &[
     ("refreshing, not understood", "wait"),
     ("refreshing, lost", "wait"),
     ("refreshing, answered", "token"),
-    ("refreshing, overdue", "token"),
     ("closing vacant", "wait"),
     ("closing fresh", "token"),
+    ("forgetting unloaded", "wait"),
+    ("forgetting fresh", "token"),
     ("revoking", "wait"),
+    ("due, read again", "token"),
+    ("due, ended elsewhere", "read"),
+    ("expired, read again", "read"),
+    ("doubt, ripe, read again", "token"),
+    ("lost provisionally, read again", "read"),
+    ("vacant, read again", "read"),
+    ("due, unreadable", "token"),
+    ("owed, unreadable", "token"),
+    ("refreshing, with news", "token"),
 ];
 
 #[test]
@@ -380,6 +423,7 @@ fn every_state_has_its_answer() {
         let answer = match answer(&state, 0, Renewable::No, boot(NOW)) {
             Answer::Token(_) => "token".to_owned(),
             Answer::Wait => "wait".to_owned(),
+            Answer::Read => "read".to_owned(),
             Answer::Ask => "ask".to_owned(),
             Answer::Fail(error) => format!("{:?}", error.kind()),
         };
@@ -392,11 +436,11 @@ fn every_state_has_its_answer() {
 #[test]
 fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
     let need = |renewable| Input::Need { above: 0, renewable };
-    let by_us = |reason| Rest::Lost(lost(expired(), reason));
-    let closed = Rest::Closed(closed(false));
+    let by_us = |reason| Settled::Lost(lost(expired(), reason));
+    let closed = Settled::Closed(closed(false));
     let ends = [by_us(LostReason::TokensDeleted), by_us(LostReason::SessionDeleted), closed];
     for ended in ends {
-        let state = State::Rest(ended);
+        let state = rest(ended);
         let start = |renewable| step(state.clone(), need(renewable), &after(0)).1.start;
         assert_eq!(start(Renewable::Itself), None, "{state:?}");
         assert_eq!(start(Renewable::Vouched), Some(Start::Renew), "{state:?}");
@@ -417,6 +461,11 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
     let forgotten = Some(boot(NOW + 305));
     let expected = |name: &str| match name {
         "unloaded, cooling" | "vacant, cooling" => (forgotten, None),
+        // Nothing but time before the record is read.
+        "due, read again" | "due, ended elsewhere" | "expired, read again" => (expiring, Some(now)),
+        "doubt, ripe, read again" => (expiring, Some(now)),
+        "due, unreadable" => (Some(boot(NOW + 5)), Some(now)),
+        "owed, unreadable" => (forgotten, None),
         "active, due" => (Some(now), Some(now)),
         "active, expired" | "active, ended, not understood" => (Some(now), Some(now)),
         "lost provisionally" => (Some(boot(NOW + 3600)), None),
@@ -449,7 +498,7 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
     };
     for (name, state) in states() {
         let wake = next_wake(&state, &ahead(after(0)).rules);
-        let held = state.rest().and_then(|rest| rest.serving().cloned());
+        let held = state.settled.as_ref().and_then(|settled| settled.serving().cloned());
         let due = held.and_then(|held| due_at(&state, &held));
         assert_eq!((wake, due), expected(name), "{name}");
     }
@@ -463,13 +512,4 @@ fn on_demand_a_due_token_is_no_reason_to_wake_and_a_hurried_doubt_is() {
     assert_eq!(next_wake(&in_doubt(fresh(), doubt(NOW)), &rules), expiring);
     let hurry = Doubt { hurry: true, ..doubt(NOW) };
     assert_eq!(next_wake(&in_doubt(fresh(), hurry), &rules), Some(boot(NOW)));
-}
-
-#[test]
-fn what_is_to_be_read_again_may_be_refreshed() {
-    assert!(State::Unloaded { trouble: None }.may_refresh());
-    assert!(active(fresh()).may_refresh());
-    for state in [active(single(fresh())), State::Rest(vacant())] {
-        assert!(!state.may_refresh(), "{state:?}");
-    }
 }

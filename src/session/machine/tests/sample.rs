@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::super::held::Damping;
+use super::super::settled::Damping;
 use super::super::*;
 use crate::error::ErrorKind;
 use crate::token::{Access, Credentials, PermissionToken, Tokens};
@@ -11,6 +11,8 @@ use crate::token::{Access, Credentials, PermissionToken, Tokens};
 pub(super) const NOW: u64 = 100_000;
 /// The generation of every sample that has one.
 pub(super) const G: u64 = 7;
+/// The version of the record of every sample that has read it.
+pub(super) const V: u64 = 20;
 /// How long a session's refresh token lives from [`NOW`].
 pub(super) const REFRESH_LIFE: u64 = 86_400;
 
@@ -71,6 +73,7 @@ pub(super) fn held(from: u64, counters: (u64, u64)) -> Held {
         suspect: false,
         rejected: false,
         foreign: false,
+        derived_at: None,
         trouble: None,
         unclassified: None,
         damping: None,
@@ -100,6 +103,10 @@ pub(super) fn trouble(retry_at: u64) -> Trouble {
     Trouble { tries: 1, retry_at: boot(retry_at), error }
 }
 
+pub(super) fn cooling() -> Option<Trouble> {
+    Some(trouble(NOW + 5))
+}
+
 fn refused() -> Trouble {
     Trouble { error: Error::new(ErrorKind::Misconfigured), ..trouble(NOW + 60) }
 }
@@ -108,12 +115,38 @@ pub(super) fn doubt(retry_at: u64) -> Doubt {
     Doubt { tries: 1, retry_at: boot(retry_at), floor: boot(NOW), hurry: false }
 }
 
+/// Where nothing runs.
+pub(super) fn rest(settled: Settled) -> State {
+    State { settled: Some(settled), version: V, ..State::default() }
+}
+
+pub(super) fn running(settled: Settled, run: Run) -> State {
+    State { running: Some(run), ..rest(settled) }
+}
+
+/// Not read yet: the first reading is under way, if no trouble is left of one.
+pub(super) fn unread(trouble: Option<Trouble>) -> State {
+    let running = trouble.is_none().then_some(None);
+    let read = Read { number: 1, running, restored: false };
+    State { read, unread: trouble, ..State::default() }
+}
+
+/// With reading number 1 under way, for this news.
+pub(super) fn reading(state: State, news: News) -> State {
+    State { read: Read { number: 1, running: Some(Some(news)), restored: false }, ..state }
+}
+
+/// What others wrote: the next version, if there is one.
+pub(super) fn news(ends: bool) -> News {
+    News { version: Some(V + 1), ends }
+}
+
 pub(super) fn active(held: Held) -> State {
-    State::Rest(Rest::Active(held))
+    rest(Settled::Active(held))
 }
 
 pub(super) fn in_doubt(held: Held, doubt: Doubt) -> State {
-    State::Rest(Rest::InDoubt(held, doubt))
+    rest(Settled::InDoubt(held, doubt))
 }
 
 pub(super) fn lost(held: Held, reason: LostReason) -> Lost {
@@ -145,16 +178,20 @@ pub(super) fn closed(outbox: bool) -> Closed {
     Closed { epoch: 2, generation: G, outbox, trouble: None, unrenewed: None }
 }
 
-pub(super) fn vacant() -> Rest {
-    Rest::Vacant { trouble: None }
+pub(super) fn vacant() -> Settled {
+    Settled::Vacant { trouble: None }
 }
 
-pub(super) fn establishing(former: Rest) -> State {
-    State::Establishing { former, renewal: false, answer: None, overdue: false }
+pub(super) fn establishing(former: Settled) -> State {
+    running(former, Run::Establish { renewal: false, answer: None })
 }
 
 pub(super) fn refreshing(held: Held, doubt: Option<Doubt>) -> State {
-    State::Refreshing { held, doubt, answer: None, overdue: false }
+    let former = match doubt {
+        Some(doubt) => Settled::InDoubt(held, doubt),
+        None => Settled::Active(held),
+    };
+    running(former, Run::Refresh { answer: None })
 }
 
 pub(super) fn failure(class: Class) -> Failure {
@@ -178,23 +215,22 @@ pub(super) fn states() -> Vec<(&'static str, State)> {
     let mut states = resting();
     states.extend(challenged());
     states.extend(busy());
+    states.extend(told());
     states
 }
 
 fn resting() -> Vec<(&'static str, State)> {
-    let cooling = || Some(trouble(NOW + 5));
     let early = || doubt(NOW + 60);
     let ripe = || doubt(NOW);
-    let rest = State::Rest;
     let expired_refresh = |held| Held { refresh_expires: Some(boot(NOW)), expiring: None, ..held };
-    let serving = || Rest::Lost(lost(expired_refresh(fresh()), LostReason::RefreshExpired));
+    let serving = || Settled::Lost(lost(expired_refresh(fresh()), LostReason::RefreshExpired));
     let dead = || lost(fresh(), LostReason::Rejected);
     let untold = || Closed { trouble: cooling(), ..closed(true) };
     vec![
-        ("unloaded", State::Unloaded { trouble: None }),
-        ("unloaded, cooling", State::Unloaded { trouble: cooling() }),
+        ("unloaded", unread(None)),
+        ("unloaded, cooling", unread(cooling())),
         ("vacant", rest(vacant())),
-        ("vacant, cooling", rest(Rest::Vacant { trouble: cooling() })),
+        ("vacant, cooling", rest(Settled::Vacant { trouble: cooling() })),
         ("active, fresh", active(fresh())),
         ("active, due", active(due())),
         ("active, expired", active(expired())),
@@ -217,96 +253,108 @@ fn resting() -> Vec<(&'static str, State)> {
         ("doubt, foreign", in_doubt(Held { foreign: true, ..fresh() }, ripe())),
         ("doubt, refresh token ended", in_doubt(expired_refresh(fresh()), ripe())),
         ("lost, serving", rest(serving())),
-        ("lost", rest(Rest::Lost(dead()))),
-        ("lost, cooling", rest(Rest::Lost(Lost { trouble: cooling(), ..dead() }))),
-        ("lost provisionally", rest(Rest::Lost(provisional(NOW + 3600)))),
-        ("lost provisionally, to be tried", rest(Rest::Lost(provisional(NOW)))),
-        ("closed", rest(Rest::Closed(closed(false)))),
+        ("lost", rest(Settled::Lost(dead()))),
+        ("lost, cooling", rest(Settled::Lost(Lost { trouble: cooling(), ..dead() }))),
+        ("lost provisionally", rest(Settled::Lost(provisional(NOW + 3600)))),
+        ("lost provisionally, to be tried", rest(Settled::Lost(provisional(NOW)))),
+        ("closed", rest(Settled::Closed(closed(false)))),
         (
             "lost by an operation",
-            rest(Rest::Lost(Lost { reason: LostReason::TokensDeleted, ..dead() })),
+            rest(Settled::Lost(Lost { reason: LostReason::TokensDeleted, ..dead() })),
         ),
         (
             "closed, not begun again",
-            rest(Rest::Closed(Closed { unrenewed: cooling(), ..closed(false) })),
+            rest(Settled::Closed(Closed { unrenewed: cooling(), ..closed(false) })),
         ),
-        ("closed, to be told", rest(Rest::Closed(closed(true)))),
-        ("closed, cooling", rest(Rest::Closed(untold()))),
+        ("closed, to be told", rest(Settled::Closed(closed(true)))),
+        ("closed, cooling", rest(Settled::Closed(untold()))),
     ]
 }
 
 fn challenged() -> Vec<(&'static str, State)> {
     let until = boot(NOW + 60);
-    let challenged = |former| State::Challenged { former, until };
+    let challenged = |former| running(former, Run::Challenge { until });
     vec![
         ("challenged over vacant", challenged(vacant())),
-        ("challenged over fresh", challenged(Rest::Active(fresh()))),
-        ("challenged over due", challenged(Rest::Active(due()))),
-        ("challenged over closed", challenged(Rest::Closed(closed(true)))),
+        ("challenged over fresh", challenged(Settled::Active(fresh()))),
+        ("challenged over due", challenged(Settled::Active(due()))),
+        ("challenged over closed", challenged(Settled::Closed(closed(true)))),
         (
             "challenged over fresh, ended",
-            State::Challenged { former: Rest::Active(fresh()), until: boot(NOW) },
+            running(Settled::Active(fresh()), Run::Challenge { until: boot(NOW) }),
         ),
     ]
 }
 
-fn tried() -> Held {
-    provisional(NOW).held.unwrap()
-}
-
 fn busy() -> Vec<(&'static str, State)> {
-    let over = |former: Rest, renewal, answered: bool, overdue| {
+    let over = |former, renewal, answered: bool| {
         let answer = answered.then(|| held(NOW, (3, G + 1)));
-        State::Establishing { former, renewal, answer, overdue }
+        running(former, Run::Establish { renewal, answer })
     };
-    let fresh = || Rest::Active(fresh());
-    let refreshed = || Some(held(NOW, (2, G + 1)));
+    let fresh = || Settled::Active(fresh());
+    let answered = Run::Refresh { answer: Some(held(NOW, (2, G + 1))) };
+    let tried = running(Settled::Lost(provisional(NOW)), Run::Refresh { answer: None });
     vec![
-        ("grant over vacant", over(vacant(), false, false, false)),
-        ("grant over vacant, answered", over(vacant(), false, true, false)),
-        ("grant over fresh", over(fresh(), false, false, false)),
-        ("grant over fresh, answered", over(fresh(), false, true, false)),
-        ("grant over fresh, overdue", over(fresh(), false, false, true)),
-        ("renewal over vacant", over(vacant(), true, false, false)),
-        ("renewal over vacant, overdue", over(vacant(), true, false, true)),
-        ("renewal over fresh", over(fresh(), true, false, false)),
-        ("renewal over fresh, answered", over(fresh(), true, true, false)),
+        ("grant over vacant", over(vacant(), false, false)),
+        ("grant over vacant, answered", over(vacant(), false, true)),
+        ("grant over fresh", over(fresh(), false, false)),
+        ("grant over fresh, answered", over(fresh(), false, true)),
+        ("renewal over vacant", over(vacant(), true, false)),
+        ("renewal over fresh", over(fresh(), true, false)),
+        ("renewal over fresh, answered", over(fresh(), true, true)),
         ("refreshing", refreshing(due(), None)),
         ("refreshing in doubt", refreshing(due(), Some(doubt(NOW)))),
         ("refreshing, not understood", refreshing(unclassified(expired(), 2, 600), None)),
-        ("refreshing, lost", refreshing(tried(), None)),
+        ("refreshing, lost", tried),
+        ("refreshing, answered", running(Settled::Active(due()), answered)),
+        ("closing vacant", running(vacant(), Run::Close)),
+        ("closing fresh", running(fresh(), Run::Close)),
+        ("forgetting unloaded", State { running: Some(Run::Forget), ..unread(cooling()) }),
+        ("forgetting fresh", running(fresh(), Run::Forget)),
+        ("revoking", running(Settled::Closed(closed(true)), Run::Revoke)),
+    ]
+}
+
+/// With news that is not read.
+fn told() -> Vec<(&'static str, State)> {
+    let owed = Held { saved: Saved::Owed { attempts: 1 }, ..due() };
+    let noted = |state| State { news: Some(news(false)), ..state };
+    vec![
+        ("due, read again", reading(active(due()), news(false))),
+        ("due, ended elsewhere", reading(active(due()), news(true))),
+        ("expired, read again", reading(active(expired()), news(false))),
+        ("doubt, ripe, read again", reading(in_doubt(fresh(), doubt(NOW)), news(false))),
         (
-            "refreshing, answered",
-            State::Refreshing { held: due(), doubt: None, answer: refreshed(), overdue: false },
+            "lost provisionally, read again",
+            reading(rest(Settled::Lost(provisional(NOW))), news(false)),
         ),
-        (
-            "refreshing, overdue",
-            State::Refreshing { held: due(), doubt: None, answer: None, overdue: true },
-        ),
-        ("closing vacant", State::Closing { former: vacant() }),
-        ("closing fresh", State::Closing { former: fresh() }),
-        ("revoking", State::Revoking { closed: closed(true) }),
+        ("vacant, read again", reading(rest(vacant()), news(false))),
+        ("due, unreadable", State { unread: cooling(), ..noted(active(due())) }),
+        ("owed, unreadable", State { unread: cooling(), ..noted(active(owed)) }),
+        ("refreshing, with news", noted(refreshing(due(), None))),
     ]
 }
 
 pub(super) fn inputs() -> Vec<(&'static str, Input)> {
     let need = |above, renewable| Input::Need { above, renewable };
     let failed = |class| Input::Failed(failure(class));
-    let saved = |suspect| Input::Saved { epoch: 2, generation: G + 1, suspect };
-    let written = |outbox| Closed { generation: G + 1, ..closed(outbox) };
-    let dead = |generation| Input::Dead { generation, reason: LostReason::Revoked };
-    vec![
-        ("loaded", Input::Loaded(Rest::Active(held(NOW, (4, 9))))),
-        ("load failed", Input::LoadFailed(Error::new(ErrorKind::Store))),
+    let version = V + 1;
+    let saved = |suspect| Input::Saved { version, epoch: 2, generation: G + 1, suspect };
+    let loaded = |version, settled| Input::Loaded { read: 1, version, settled };
+    let mut inputs = vec![
+        ("loaded", loaded(version, Settled::Active(held(NOW, (4, 9))))),
+        ("loaded older", loaded(V - 1, Settled::Active(held(NOW, (2, G - 1))))),
+        ("load failed", Input::LoadFailed { read: 1, error: Error::new(ErrorKind::Store) }),
         ("need", need(0, Renewable::No)),
         ("need renewable", need(0, Renewable::Itself)),
         ("need newer", need(G, Renewable::No)),
         ("need newer renewable", need(G, Renewable::Itself)),
         ("need vouched", need(0, Renewable::Vouched)),
-        ("establish", Input::Establish),
-        ("adopt", Input::Adopt),
-        ("close", Input::Close),
-        ("forget", Input::Forget),
+        ("establish", Input::Begin(Start::Establish)),
+        ("adopt", Input::Begin(Start::Adopt)),
+        ("close", Input::Begin(Start::Close)),
+        ("forget", Input::Begin(Start::Forget)),
+        ("not begun", Input::NotBegun),
         ("issued", Input::Issued(held(NOW, (2, G + 1)))),
         ("challenged", Input::Challenged),
         ("harmless", failed(Class::Harmless)),
@@ -318,17 +366,37 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("ambiguous late", failed(Class::Ambiguous(Retry::Late))),
         ("rejected", failed(Class::Rejected)),
         ("refused", failed(Class::Refused)),
-        ("overdue", Input::Overdue),
         ("saved", saved(false)),
         ("saved suspect", saved(true)),
         ("owed", Input::Owed),
-        ("superseded", Input::Superseded),
-        ("outdated", Input::Outdated),
-        ("elsewhere older", Input::Elsewhere { counters: Some((2, G)) }),
-        ("elsewhere newer", Input::Elsewhere { counters: Some((2, G + 1)) }),
-        ("elsewhere", Input::Elsewhere { counters: None }),
-        ("closed", Input::ClosedDurably { closed: written(false) }),
-        ("closed with outbox", Input::ClosedDurably { closed: written(true) }),
+    ];
+    inputs.extend(from_others());
+    inputs.extend(from_closes_and_callers());
+    inputs
+}
+
+fn from_others() -> Vec<(&'static str, Input)> {
+    let version = V + 1;
+    let told = |version, ends| Input::News(News { version, ends });
+    vec![
+        ("conflict", Input::Conflict { found: None }),
+        ("orphaned", Input::Orphaned { found: None }),
+        ("news older", told(Some(V), false)),
+        ("news newer", told(Some(version), false)),
+        ("news of an end", told(Some(version), true)),
+        ("news", told(None, false)),
+        ("wrote", Input::Wrote { version }),
+        ("left", Input::Left),
+    ]
+}
+
+fn from_closes_and_callers() -> Vec<(&'static str, Input)> {
+    let version = V + 1;
+    let written = |outbox| Closed { generation: G + 1, ..closed(outbox) };
+    let dead = |generation| Input::Dead { generation, reason: LostReason::Revoked };
+    vec![
+        ("closed", Input::ClosedDurably { version, closed: written(false) }),
+        ("closed with outbox", Input::ClosedDurably { version, closed: written(true) }),
         ("close failed", Input::CloseFailed),
         ("forgotten", Input::Forgotten),
         ("forget failed", Input::ForgetFailed),

@@ -9,7 +9,8 @@ use super::sample;
 ///
 /// Below each state stand inputs and, indented further, what they lead to. `active 2.7` has epoch
 /// 2 and generation 7; a failure is followed by the wait and the number of tries. What is `over
-/// [...]` goes on serving.
+/// [...]` goes on serving. After `; ` stand the version of the record, if it is not 20, the reading
+/// that is under way, and the news that is not read.
 const TABLE: &str = include_str!("golden.txt");
 
 #[test]
@@ -40,12 +41,13 @@ fn the_samples_have_every_variant_and_differ_in_name() {
     let of = |debugs: Vec<String>| {
         debugs.into_iter().map(variant).collect::<std::collections::BTreeSet<_>>()
     };
-    let kinds = of(states.iter().map(|(_, state)| format!("{state:?}")).collect());
-    assert_eq!(kinds.len(), 7, "{kinds:?}");
-    let rests = states.iter().filter_map(|(_, state)| state.rest().map(|rest| format!("{rest:?}")));
-    assert_eq!(of(rests.collect()).len(), 5);
+    let runs = states.iter().filter_map(|(_, state)| state.running.as_ref());
+    let kinds = of(runs.map(|run| format!("{run:?}")).collect());
+    assert_eq!(kinds.len(), 6, "{kinds:?}");
+    let settled = states.iter().filter_map(|(_, state)| state.settled.as_ref());
+    assert_eq!(of(settled.map(|settled| format!("{settled:?}")).collect()).len(), 5);
     let kinds = of(inputs.iter().map(|(_, input)| format!("{input:?}")).collect());
-    assert_eq!(kinds.len(), 28, "{kinds:?}");
+    assert_eq!(kinds.len(), 27, "{kinds:?}");
     let names: std::collections::BTreeSet<_> = states.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), states.len());
 }
@@ -80,35 +82,71 @@ fn outcome(state: &State, input: &Input) -> String {
 }
 
 fn describe(state: &State) -> String {
-    let flags = |renewal: &bool, answer: &Option<Held>, overdue: &bool| {
-        let answered = answer.as_ref().map(|held| format!(", answered {}", of_held(held)));
-        let overdue = if *overdue { ", overdue" } else { "" };
-        let renewal = if *renewal { ", renewal" } else { "" };
-        format!("{renewal}{}{overdue}", answered.unwrap_or_default())
+    let answered = |answer: &Option<Held>| {
+        answer.as_ref().map_or(String::new(), |held| format!(", answered {}", of_held(held)))
     };
-    match state {
-        State::Unloaded { trouble } => format!("unloaded{}", of_trouble(trouble)),
-        State::Rest(rest) => of_rest(rest),
-        State::Challenged { former, .. } => format!("challenged over [{}]", of_rest(former)),
-        State::Establishing { former, renewal, answer, overdue } => {
-            format!("establishing over [{}]{}", of_rest(former), flags(renewal, answer, overdue))
+    let settled = match &state.settled {
+        None => format!("unloaded{}", of_trouble(&state.unread)),
+        Some(settled) => of_settled(settled),
+    };
+    let running = match &state.running {
+        None => settled,
+        Some(Run::Challenge { .. }) => format!("challenged over [{settled}]"),
+        Some(Run::Establish { renewal, answer }) => {
+            let renewal = if *renewal { ", renewal" } else { "" };
+            format!("establishing over [{settled}]{renewal}{}", answered(answer))
         }
-        State::Refreshing { held, doubt, answer, overdue } => {
-            let doubt = doubt.map(|doubt| of_doubt(&doubt)).unwrap_or_default();
-            let flags = flags(&false, answer, overdue);
-            format!("refreshing [{}{doubt}]{flags}", of_held(held))
+        Some(Run::Refresh { answer }) => {
+            let settled = match &state.settled {
+                Some(Settled::Active(held) | Settled::Lost(Lost { held: Some(held), .. })) => {
+                    of_held(held)
+                }
+                Some(Settled::InDoubt(held, doubt)) => of_held(held) + &of_doubt(doubt),
+                _ => settled,
+            };
+            format!("refreshing [{settled}]{}", answered(answer))
         }
-        State::Closing { former } => format!("closing [{}]", of_rest(former)),
-        State::Revoking { closed } => format!("revoking {}", closed.generation),
-    }
+        Some(Run::Close) => format!("closing [{settled}]"),
+        Some(Run::Forget) => format!("forgetting [{settled}]"),
+        Some(Run::Revoke) => format!("revoking {}", state.counters().1),
+    };
+    running + &of_reading(state)
 }
 
-fn of_rest(rest: &Rest) -> String {
-    match rest {
-        Rest::Vacant { trouble } => format!("vacant{}", of_trouble(trouble)),
-        Rest::Active(held) => format!("active {}", of_held(held)),
-        Rest::InDoubt(held, doubt) => format!("in doubt {}{}", of_held(held), of_doubt(doubt)),
-        Rest::Lost(Lost { generation, reason, held, trouble, .. }) => {
+/// The version of the record, if it is another one than the samples have, and what is read of it.
+fn of_reading(state: &State) -> String {
+    let mut text = String::new();
+    if !state.is_unread() && state.version != sample::V {
+        text.push_str(&format!("; version {}", state.version));
+    }
+    if let Some(news) = state.read.running {
+        let news = news.map_or_else(String::new, |news| format!(" for {}", of_news(news)));
+        text.push_str(&format!("; read{news}"));
+    }
+    if let Some(news) = state.news {
+        text.push_str(&format!("; {}", of_news(news)));
+    }
+    if let Some(unread) = state.unread.as_ref().filter(|_| !state.is_unread()) {
+        text.push_str(&format!("; unreadable{}", of_trouble(&Some(unread.clone()))));
+    }
+    if state.read.restored {
+        text.push_str("; restored");
+    }
+    text
+}
+
+fn of_news(news: News) -> String {
+    let version = news.version.map_or_else(String::new, |version| format!(" {version}"));
+    let ends = if news.ends { " of an end" } else { "" };
+    format!("news{version}{ends}")
+}
+
+fn of_settled(settled: &Settled) -> String {
+    match settled {
+        Settled::Vacant { trouble } => format!("vacant{}", of_trouble(trouble)),
+        Settled::Active(held) => format!("active {}", of_held(held)),
+        Settled::InDoubt(held, doubt) => format!("in doubt {}{}", of_held(held), of_doubt(doubt)),
+        Settled::Lost(Lost { generation, reason, held, trouble, .. }) => {
             let rejected = held.as_ref().is_some_and(|held| held.rejected);
             let rejected = if rejected { ", rejected" } else { "" };
             let foreign = held.as_ref().is_some_and(|held| held.foreign);
@@ -117,7 +155,7 @@ fn of_rest(rest: &Rest) -> String {
             let held = held.map(|held| format!(" [{}]", of_held(held))).unwrap_or_default();
             format!("lost {generation} {reason:?}{rejected}{foreign}{held}{}", of_trouble(trouble))
         }
-        Rest::Closed(Closed { generation, outbox, trouble, unrenewed, .. }) => {
+        Settled::Closed(Closed { generation, outbox, trouble, unrenewed, .. }) => {
             let outbox = if outbox.is_some() { ", to be told" } else { "" };
             format!("closed {generation}{outbox}{}{}", of_trouble(trouble), of_trouble(unrenewed))
         }

@@ -15,14 +15,16 @@ fn tried(state: State, now: u64, healthy: Option<u64>) -> (State, Effects) {
 }
 
 fn lost_of(state: &State) -> Option<LostReason> {
-    state.rest().and_then(|rest| rest.lost())
+    state.settled.as_ref().and_then(Settled::lost)
 }
 
 #[track_caller]
 fn error_of(state: &State, now: u64) -> Error {
     match answer(state, 0, Renewable::No, boot(NOW + now)) {
         Answer::Fail(error) => error,
-        other @ (Answer::Token(_) | Answer::Wait | Answer::Ask) => panic!("{other:?}"),
+        other @ (Answer::Token(_) | Answer::Wait | Answer::Read | Answer::Ask) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -38,7 +40,10 @@ fn such_an_answer_leaves_the_session_in_no_doubt_and_its_token_served() {
     let (state, effects) = tried(active(due()), 0, Some(0));
     assert_eq!(effects.notices, [Notice::BackingOff { wait: seconds(1) }]);
     assert!(serving(&state, boot(NOW)).is_some());
-    assert!(matches!(state, State::Rest(Rest::Active(_))), "{state:?}");
+    assert!(
+        matches!(state, State { settled: Some(Settled::Active(_)), running: None, .. }),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -112,7 +117,7 @@ fn a_success_ends_their_row() {
     let (state, _) = step(state, NEED, &after(600));
     let issued = Input::Issued(held(NOW + 600, (2, G + 1)));
     let (state, _) = step(state, issued, &after(600));
-    let saved = Input::Saved { epoch: 2, generation: G + 1, suspect: false };
+    let saved = Input::Saved { version: V + 1, epoch: 2, generation: G + 1, suspect: false };
     let (state, _) = step(state, saved, &after(600));
     let (state, _) = tried(state, 1600, Some(1600));
     assert_eq!(lost_of(&state), None);
@@ -133,7 +138,9 @@ fn a_session_that_is_lost_so_is_tried_once_a_day_and_by_hand_with_a_back_off() {
         assert_eq!(asks, now == 701, "after a second it may be tried again by hand");
     }
     let held = Held { refresh_expires: None, ..provisional(NOW).held.unwrap() };
-    let later = step(refreshing(held, None), Input::Failed(failure(others_succeed())), &after(600));
+    let lost = Settled::Lost(Lost { held: Some(held), ..provisional(NOW) });
+    let tried = running(lost, Run::Refresh { answer: None });
+    let later = step(tried, Input::Failed(failure(others_succeed())), &after(600));
     assert_eq!(next_wake(&later.0, &after(600).rules), Some(day));
 }
 
@@ -144,7 +151,7 @@ fn a_session_that_is_lost_so_lives_again_after_a_success() {
     let (state, effects) = step(state, NEED, &after(700));
     assert_eq!(effects.start, Some(Start::Refresh));
     let (state, _) = step(state, Input::Issued(held(NOW + 700, (2, G + 1))), &after(700));
-    let saved = Input::Saved { epoch: 2, generation: G + 1, suspect: false };
+    let saved = Input::Saved { version: V + 1, epoch: 2, generation: G + 1, suspect: false };
     let (state, effects) = step(state, saved, &after(700));
     assert_eq!(effects.notices, [Notice::Refreshed]);
     assert!(serving(&state, boot(NOW + 700)).is_some());
@@ -152,7 +159,7 @@ fn a_session_that_is_lost_so_lives_again_after_a_success() {
 
 #[test]
 fn what_the_network_does_to_a_try_leaves_the_session_lost_so_and_due_to_be_tried() {
-    let state = State::Rest(Rest::Lost(provisional(NOW)));
+    let state = rest(Settled::Lost(provisional(NOW)));
     for class in [Class::Harmless, Class::HeldBack, Class::Misconfigured] {
         let (state, _) = step(state.clone(), NEED, &after(0));
         let (state, effects) = step(state, Input::Failed(failure(class)), &after(0));
@@ -163,14 +170,17 @@ fn what_the_network_does_to_a_try_leaves_the_session_lost_so_and_due_to_be_tried
 
 #[test]
 fn a_rejection_of_what_is_lost_so_is_final_and_a_lost_answer_a_doubt() {
-    let (state, _) = step(State::Rest(Rest::Lost(provisional(NOW))), NEED, &after(0));
+    let (state, _) = step(rest(Settled::Lost(provisional(NOW))), NEED, &after(0));
     let rejected = step(state.clone(), Input::Failed(failure(Class::Rejected)), &after(0));
     assert_eq!(lost_of(&rejected.0), Some(LostReason::Rejected));
     assert_eq!(next_wake(&rejected.0, &after(0).rules), None);
     let lost = Class::Ambiguous(Retry::Late);
     let (state, effects) = step(state, Input::Failed(failure(lost)), &after(0));
     assert_eq!(effects.notices, [Notice::InDoubt]);
-    assert!(matches!(state, State::Rest(Rest::InDoubt(..))), "{state:?}");
+    assert!(
+        matches!(state, State { settled: Some(Settled::InDoubt(..)), running: None, .. }),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -178,7 +188,10 @@ fn in_doubt_these_answers_count_as_well_and_a_rejected_client_never_does() {
     let mut state = in_doubt(expired(), doubt(NOW));
     for now in [0, 300] {
         (state, _) = tried(state, now, Some(now));
-        assert!(matches!(state, State::Rest(Rest::InDoubt(..))), "{state:?}");
+        assert!(
+            matches!(state, State { settled: Some(Settled::InDoubt(..)), running: None, .. }),
+            "{state:?}"
+        );
     }
     let (state, _) = tried(state, 600, Some(600));
     assert_eq!(lost_of(&state), Some(LostReason::Unclassified));
@@ -212,8 +225,8 @@ fn what_the_gate_holds_back_keeps_the_sessions_own_cause() {
 
 #[test]
 fn a_challenge_over_a_session_that_cannot_go_on_is_answered_at_once() {
-    for former in [Rest::Active(single(expired())), vacant()] {
-        let state = State::Challenged { former, until: boot(NOW + 60) };
+    for former in [Settled::Active(single(expired())), vacant()] {
+        let state = running(former, Run::Challenge { until: boot(NOW + 60) });
         for renewable in [Renewable::No, Renewable::Itself, Renewable::Vouched] {
             let Answer::Fail(error) = answer(&state, 0, renewable, boot(NOW)) else {
                 panic!("whoever asks would spin: {state:?}")
@@ -226,7 +239,7 @@ fn a_challenge_over_a_session_that_cannot_go_on_is_answered_at_once() {
 #[test]
 fn a_session_that_is_lost_so_is_tried_though_its_renewal_has_failed() {
     let lost = Lost { trouble: Some(trouble(NOW + 300)), ..provisional(NOW) };
-    let state = State::Rest(Rest::Lost(lost));
+    let state = rest(Settled::Lost(lost));
     assert!(matches!(answer(&state, 0, Renewable::Itself, boot(NOW)), Answer::Ask));
     let need = Input::Need { above: 0, renewable: Renewable::Itself };
     assert_eq!(step(state, need, &after(0)).1.start, Some(Start::Refresh));

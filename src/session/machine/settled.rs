@@ -1,4 +1,4 @@
-//! What a session has while no exchange runs.
+//! What a session has, whether an exchange runs or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,21 @@ use crate::error::{Error, LostReason};
 use crate::policy::{DAMPING, DAMPING_CAP};
 use crate::token::{Credentials, PermissionToken};
 
-/// Where a session rests.
+/// What is known of a session.
 #[derive(Clone, Debug)]
-pub(crate) enum Rest {
-    /// Never established, or not in this store. Left by establish, or by a renewal.
+pub(crate) enum Settled {
+    /// Never established, forgotten, or not in this store. An establish or a renewal leaves it.
     Vacant { trouble: Option<Trouble> },
-    /// It has credentials. Left by due, refresh, a 401 on this generation, establish, close.
+    /// It has credentials. A refresh whose answer is lost, a loss, a close or a forget leaves it.
     Active(Held),
-    /// The refresh token may be spent. Left by the one retry.
+    /// The refresh token may be spent. A retry that succeeds, a grant, a loss, a close or a forget
+    /// leaves it.
     InDoubt(Held, Doubt),
-    /// Only a new grant helps. Left by establish, or by a renewal.
+    /// Only a new grant helps; or, where the loss is provisional, a refresh that succeeds. An
+    /// establish, a renewal, such a refresh, a close or a forget leaves it.
     Lost(Lost),
-    /// Revoked by us. Left by establish.
+    /// Closed by a supervisor. An establish, a renewal with a caller's grant, or a forget leaves
+    /// it.
     Closed(Closed),
 }
 
@@ -35,15 +38,19 @@ pub(crate) struct Held {
     pub(crate) due: Option<BootTime>,
     pub(crate) expires: Option<BootTime>,
     pub(crate) refresh_expires: Option<BootTime>,
-    /// When the refresh token's end is to be told ahead; none once told.
+    /// When to tell that the refresh token's end is near; `None` once told.
     pub(crate) expiring: Option<BootTime>,
     pub(crate) saved: Saved,
-    /// Perhaps dead: refresh before use.
+    /// The credentials may be dead: refresh before use.
     pub(crate) suspect: bool,
     /// An API rejected this access token.
     pub(crate) rejected: bool,
     /// Issued by another authority or to another client than the configuration names.
     pub(crate) foreign: bool,
+    /// Wall minus boot time at the moment when its times were derived from a record; `None` if this
+    /// process got the credentials itself, because setting the wall clock does not move their
+    /// times.
+    pub(crate) derived_at: Option<Duration>,
     pub(crate) trouble: Option<Trouble>,
     /// The refreshes since the last success that got answers which are not understood.
     /// In boxes, this and the next: most sessions have neither.
@@ -126,7 +133,7 @@ pub(crate) struct Closed {
     pub(crate) unrenewed: Option<Trouble>,
 }
 
-impl Rest {
+impl Settled {
     /// The counters: how many grants, how many stored credentials.
     pub(crate) fn counters(&self) -> (u64, u64) {
         match self {
@@ -140,35 +147,27 @@ impl Rest {
     /// The credentials whose access token is served while it lives. Of a lost session only one
     /// whose refresh token merely ended, or was deleted by us: any other may be dead at the server.
     pub(crate) fn serving(&self) -> Option<&Held> {
+        use LostReason::{RefreshExpired, TokensDeleted};
+        let lives = self.lost().is_none_or(|lost| matches!(lost, RefreshExpired | TokensDeleted));
+        self.held().filter(|_| lives)
+    }
+
+    /// What it has, whether that is served or not.
+    pub(super) fn held(&self) -> Option<&Held> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
-            Self::Lost(lost) => match lost.reason {
-                LostReason::RefreshExpired | LostReason::TokensDeleted => lost.held.as_ref(),
-                LostReason::Rejected
-                | LostReason::Unclassified
-                | LostReason::Revoked
-                | LostReason::SessionDeleted
-                | LostReason::LostInDoubt
-                | LostReason::KeyMissing => None,
-            },
+            Self::Lost(lost) => lost.held.as_ref(),
             Self::Vacant { .. } | Self::Closed(_) => None,
         }
     }
 
     /// The credentials that a renewal reads.
     pub(crate) fn credentials(&self) -> Option<&Arc<Credentials>> {
-        match self {
-            Self::Active(held) | Self::InDoubt(held, _) => Some(&held.credentials),
-            Self::Lost(lost) => lost.held.as_ref().map(|held| &held.credentials),
-            Self::Vacant { .. } | Self::Closed(_) => None,
-        }
+        self.held().map(|held| &held.credentials)
     }
 
     pub(crate) fn lost(&self) -> Option<LostReason> {
-        match self {
-            Self::Lost(lost) => Some(lost.reason),
-            Self::Vacant { .. } | Self::Active(_) | Self::InDoubt(..) | Self::Closed(_) => None,
-        }
+        if let Self::Lost(lost) = self { Some(lost.reason) } else { None }
     }
 
     /// When the last failure lets it be tried again.
@@ -184,23 +183,26 @@ impl Rest {
         trouble.as_ref().map(|trouble| trouble.retry_at)
     }
 
-    /// Whether it serves, or a refresh may make it serve: at once, or when its back-off is over.
+    /// The earliest time at which a claim may be granted. In doubt that is not the late time of the
+    /// retry, but the time before which the server must not see the token again.
+    pub(crate) fn earliest_retry(&self) -> Option<BootTime> {
+        if let Self::InDoubt(_, doubt) = self { Some(doubt.floor) } else { self.retry_at() }
+    }
+
+    /// Whether it serves a token, or may after a refresh: now, or when its back-off is over.
     pub(super) fn may_go_on(&self, now: BootTime) -> bool {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => {
                 held.is_usable(now) || held.is_owed() || held.foreign || held.can_refresh(now)
             }
-            // It says itself that it is lost.
+            // The caller gets the loss.
             Self::Lost(_) => true,
             Self::Vacant { .. } | Self::Closed(_) => false,
         }
     }
 
     pub(crate) fn closed(&self) -> Option<&Closed> {
-        match self {
-            Self::Closed(closed) => Some(closed),
-            Self::Vacant { .. } | Self::Active(_) | Self::InDoubt(..) | Self::Lost(_) => None,
-        }
+        if let Self::Closed(closed) = self { Some(closed) } else { None }
     }
 
     /// Whether the last renewal failed.
@@ -213,14 +215,7 @@ impl Rest {
         }
     }
 
-    pub(super) fn refreshable_mut(&mut self) -> Option<&mut Held> {
-        match self {
-            Self::Active(held) | Self::InDoubt(held, _) => Some(held),
-            Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => None,
-        }
-    }
-
-    /// Also of a lost session: what it owes is still to be saved.
+    /// Also of a lost session, because what it owes must still be saved.
     pub(super) fn held_mut(&mut self) -> Option<&mut Held> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
@@ -231,34 +226,75 @@ impl Rest {
 
     /// Whether the store does not have its credentials yet.
     pub(super) fn is_owed(&self) -> bool {
-        match self {
-            Self::Active(held) | Self::InDoubt(held, _) => held.is_owed(),
-            Self::Lost(lost) => lost.held.as_ref().is_some_and(Held::is_owed),
-            Self::Vacant { .. } | Self::Closed(_) => false,
-        }
+        self.held().is_some_and(Held::is_owed)
     }
 
     pub(super) fn reject(&mut self, generation: u64) {
-        match self {
-            Self::Active(held) => held.reject(generation),
-            Self::InDoubt(held, doubt) => {
-                held.reject(generation);
-                if held.generation == generation {
-                    // Nothing is left to serve, so there is nothing left to wait for.
-                    doubt.retry_at = doubt.retry_at.min(doubt.floor);
-                }
-            }
-            Self::Lost(Lost { held: Some(held), .. }) => held.reject(generation),
-            Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => {}
+        if let Some(held) = self.held_mut() {
+            held.rejected |= held.generation == generation;
         }
+        if let Self::InDoubt(held, doubt) = self
+            && held.generation == generation
+        {
+            // Nothing is left to serve, so there is nothing left to wait for.
+            doubt.retry_at = doubt.retry_at.min(doubt.floor);
+        }
+    }
+
+    /// Whether its last refresh got an answer that is not understood.
+    pub(super) fn is_unclassified(&self) -> bool {
+        self.held().is_some_and(|held| held.unclassified.is_some())
+    }
+
+    /// Whether its credentials are newer than the other's: if the other replaced it, they would be
+    /// lost.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        let live = matches!(self, Self::Active(_) | Self::InDoubt(..));
+        let closed = matches!(other, Self::Closed(_));
+        live && !closed && self.counters() > other.counters()
+    }
+
+    /// What the record says, with what this process knows in addition about the same credentials.
+    pub(super) fn remembering(mut self, mut former: Self) -> Self {
+        if self.counters() != former.counters() {
+            return self;
+        }
+        if std::mem::discriminant(&self) == std::mem::discriminant(&former)
+            && let (Some(read @ None), Some(known)) = (self.trouble_mut(), former.trouble_mut())
+        {
+            // Otherwise a renewal that failed would be tried again at once after each reading.
+            *read = known.take();
+        }
+        let (cause, held) = match former {
+            Self::Active(held) | Self::InDoubt(held, _) => (None, Some(held)),
+            Self::Lost(lost) => (lost.cause, lost.held),
+            Self::Vacant { .. } | Self::Closed(_) => (None, None),
+        };
+        if let Self::Lost(lost) = &mut self {
+            lost.cause = lost.cause.take().or(cause);
+        }
+        if let (Some(read), Some(held)) = (self.held_mut(), held) {
+            read.remember(held);
+        }
+        self
+    }
+
+    /// Makes it lost, for this reason.
+    pub(super) fn lose(&mut self, reason: LostReason, cause: Option<Error>) {
+        let (epoch, generation) = self.counters();
+        let held = match std::mem::replace(self, Self::Vacant { trouble: None }) {
+            Self::Active(held) | Self::InDoubt(held, _) => Some(held),
+            Self::Lost(lost) => lost.held,
+            Self::Vacant { .. } | Self::Closed(_) => None,
+        };
+        *self = Self::Lost(Lost { epoch, generation, reason, held, trouble: None, cause });
     }
 
     /// Marks what is held as perhaps dead: a grant whose answer was lost may have ended it.
     pub(super) fn suspect(&mut self) {
-        match self {
-            Self::Active(held) => held.suspect = true,
-            // A doubt is tried out anyway.
-            Self::InDoubt(..) | Self::Vacant { .. } | Self::Lost(_) | Self::Closed(_) => {}
+        // A doubt is tried out in any case.
+        if let Self::Active(held) = self {
+            held.suspect = true;
         }
     }
 
@@ -299,13 +335,11 @@ impl Held {
     }
 
     pub(crate) fn is_owed(&self) -> bool {
-        match self.saved {
-            Saved::Yes => false,
-            Saved::Owed { .. } => true,
-        }
+        matches!(self.saved, Saved::Owed { .. })
     }
 
-    /// As late as a retry may begin that may kill the access token, and not before `floor`.
+    /// The latest useful time for a retry that may kill the access token: one `budget` before that
+    /// ends, but not before `floor`.
     pub(crate) fn late(&self, floor: BootTime, budget: Duration, now: BootTime) -> BootTime {
         match self.expires {
             Some(end) if self.is_usable(now) => floor.max(end.before(budget)),
@@ -342,30 +376,37 @@ impl Held {
         self.rejected.then(|| Box::new(Damping { since: now, span, accepted: false }))
     }
 
-    /// As the store counts it. The token too, because a 401 names the token's generation.
+    /// Takes over what only this process knows of the same credentials. If this process got them
+    /// itself, its times are more exact than those of the record, and stay.
+    fn remember(&mut self, former: Self) {
+        self.rejected |= former.rejected;
+        self.damping = former.damping;
+        self.unclassified = self.unclassified.take().or(former.unclassified);
+        self.trouble = match (self.trouble.take(), former.trouble) {
+            (Some(read), Some(former)) => {
+                Some(Trouble { retry_at: read.retry_at.max(former.retry_at), ..former })
+            }
+            (read, former) => read.or(former),
+        };
+        self.expiring = self.expiring.filter(|_| former.expiring.is_some());
+        if former.derived_at.is_none() {
+            (self.token, self.due) = (former.token, former.due);
+            (self.expires, self.refresh_expires) = (former.expires, former.refresh_expires);
+            (self.expiring, self.derived_at) = (former.expiring, None);
+        }
+    }
+
+    /// With the store's epoch and generation, in the token too, because a 401 names the token's
+    /// generation.
     pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
         self.token = self.token.map(|token| token.counted((epoch, generation)));
         self.suspect |= suspect;
         Self { epoch, generation, saved: Saved::Yes, ..self }
     }
-
-    pub(super) fn reject(&mut self, generation: u64) {
-        self.rejected |= self.generation == generation;
-    }
 }
 
 impl Lost {
-    pub(super) fn new(rest: Rest, reason: LostReason) -> Self {
-        let (epoch, generation) = rest.counters();
-        let held = match rest {
-            Rest::Active(held) | Rest::InDoubt(held, _) => Some(held),
-            Rest::Lost(lost) => lost.held,
-            Rest::Vacant { .. } | Rest::Closed(_) => None,
-        };
-        Self { epoch, generation, reason, held, trouble: None, cause: None }
-    }
-
-    /// When a session is tried again that is lost provisionally.
+    /// When a session that is lost provisionally is tried again.
     pub(super) fn tried_at(&self) -> Option<BootTime> {
         let held = self.held.as_ref().filter(|held| !held.foreign && !held.is_owed())?;
         if !self.reason.is_provisional() {
@@ -410,12 +451,13 @@ impl Trouble {
         trouble.is_some_and(|trouble| now < trouble.retry_at)
     }
 
-    /// What everybody gets meanwhile.
+    /// What every caller gets until then.
     pub(crate) fn told(&self, now: BootTime) -> Error {
         self.error.clone().with_retry_after(self.retry_at.since(now))
     }
 
-    /// Nobody asked for so long after it could be tried again that it is not remembered.
+    /// Whether nobody has asked for so long since it could be tried again that it need not be
+    /// remembered.
     pub(super) fn is_forgotten(&self, at: &Moment) -> bool {
         at.now.boot >= self.forgotten_at(at.rules.backoff.cap)
     }

@@ -1,7 +1,25 @@
-//! A folder for a test, gone with it.
+//! What the tests of this store share.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::SqliteBuilder;
+
+impl SqliteBuilder {
+    /// As a version of this crate does whose newest form is this.
+    pub(super) fn form(mut self, form: i64) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Waits for nobody.
+    pub(super) fn at_once(mut self) -> Self {
+        self.opening = Duration::ZERO;
+        self
+    }
+}
+
+/// A folder for a test, gone with it.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {

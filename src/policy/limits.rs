@@ -1,0 +1,39 @@
+//! The bounds of one provider.
+
+use std::time::Duration;
+
+/// The bounds of one provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct ProviderLimits {
+    /// The most exchanges in flight at once, not counting slow ones. Defaults to 64 because a
+    /// server that answers in 100 ms then gets 640 a second, and a slow server gets no pile of
+    /// half-done refreshes.
+    pub exchanges: usize,
+    /// How many requests may be open for longer than [`SLOW_AFTER`](super::SLOW_AFTER). While that
+    /// many are, the crate sends nothing new, and callers get `RetryLater`. Defaults to 256 because
+    /// each holds a connection and a session, and more requests do not help a server that is this
+    /// slow.
+    pub slow_requests: usize,
+    /// How long an exchange waits for its turn before it gives up, unsent. Defaults to 25 s, so
+    /// that it ends before its callers' [`Policy::call_timeout`](super::Policy::call_timeout).
+    pub turn: Duration,
+    /// How often a client that the server rejected (`invalid_client`) is tried again. Defaults to
+    /// 1 min: one probe a minute per client, not one a session.
+    pub probe: Duration,
+    /// The longest `Retry-After` that is obeyed. Defaults to 10 min because a server that asks
+    /// for ten years is wrong.
+    pub longest_retry_after: Duration,
+}
+
+impl Default for ProviderLimits {
+    fn default() -> Self {
+        Self {
+            exchanges: 64,
+            slow_requests: 256,
+            turn: Duration::from_secs(25),
+            probe: Duration::from_secs(60),
+            longest_retry_after: Duration::from_secs(600),
+        }
+    }
+}

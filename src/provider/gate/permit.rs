@@ -1,0 +1,71 @@
+//! The right to run one exchange, and what becomes of it when its request is slow.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::clock::Clock;
+use crate::policy::SLOW_AFTER;
+
+/// The right to run one exchange.
+pub(crate) struct Permit {
+    /// None once its request is slow.
+    exchange: Option<OwnedSemaphorePermit>,
+    _scheduled: Option<OwnedSemaphorePermit>,
+    slow: SlowRequests,
+}
+
+/// How many requests of one client are slow.
+#[derive(Clone, Default)]
+pub(super) struct SlowRequests(Arc<AtomicUsize>);
+
+impl SlowRequests {
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Permit {
+    pub(super) fn new(
+        exchange: OwnedSemaphorePermit,
+        scheduled: Option<OwnedSemaphorePermit>,
+        slow: &SlowRequests,
+    ) -> Self {
+        Self { exchange: Some(exchange), _scheduled: scheduled, slow: slow.clone() }
+    }
+
+    /// Awaits a request. If it is open for longer than [`SLOW_AFTER`], it lets another exchange in
+    /// and counts as slow until the permit is dropped.
+    pub(crate) async fn while_open<T>(
+        &mut self,
+        clock: &dyn Clock,
+        request: impl Future<Output = T>,
+    ) -> T {
+        let mut request = pin!(request);
+        tokio::select! {
+            biased;
+            done = &mut request => return done,
+            () = clock.sleep(SLOW_AFTER) => self.become_slow(),
+        }
+        request.await
+    }
+
+    fn become_slow(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            // Counted first: whoever gets the permit sees the count.
+            self.slow.0.fetch_add(1, Ordering::Relaxed);
+            drop(exchange);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.exchange.is_none() {
+            self.slow.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

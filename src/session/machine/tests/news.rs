@@ -1,0 +1,406 @@
+//! What others do to a record: it is noted, read at the next rest, and never costs what is known.
+
+use super::super::settled::Damping;
+use super::super::*;
+use super::sample::*;
+use crate::error::ErrorKind;
+
+const NEED: Input = Input::Need { above: 0, renewable: Renewable::No };
+
+fn others(ends: bool) -> Input {
+    Input::News(news(ends))
+}
+
+fn loaded(read: u32, version: u64, settled: Settled) -> Input {
+    Input::Loaded { read, version, settled }
+}
+
+fn unreadable(read: u32) -> Input {
+    Input::LoadFailed { read, error: Error::new(ErrorKind::Store) }
+}
+
+/// As a record has it, derived just now.
+fn recorded(held: Held) -> Settled {
+    Settled::Active(Held { derived_at: Some(seconds(1)), ..held })
+}
+
+fn apply(state: State, input: Input) -> (State, Option<Start>) {
+    let (state, effects) = step(state, input, &after(0));
+    (state, effects.start)
+}
+
+/// With news noted, and the reading that it started.
+fn told(state: State, ends: bool) -> (State, u32) {
+    let (state, start) = apply(state, others(ends));
+    let Some(Start::Read(number)) = start else { panic!("it does not read: {state:?}") };
+    (state, number)
+}
+
+fn owes(state: &State) -> bool {
+    state.settled.as_ref().is_some_and(Settled::is_owed)
+}
+
+/// The news that is not read, whether it is being read or not.
+fn unread_news(state: &State) -> Option<News> {
+    state.news.or(state.read.running.flatten())
+}
+
+fn served(state: &State) -> Option<u64> {
+    serving(state, boot(NOW)).map(|held| held.generation)
+}
+
+fn held_of(state: &State) -> &Held {
+    match &state.settled {
+        Some(Settled::Active(held) | Settled::InDoubt(held, _)) => held,
+        other => panic!("no credentials: {other:?}"),
+    }
+}
+
+#[test]
+fn news_is_noted_in_every_state_and_read_at_once_where_nothing_runs_or_is_owed() {
+    for (name, state) in states() {
+        let free = !state.is_busy() && !owes(&state) && state.unread.is_none();
+        let reads = free && !state.is_unread() && state.read.running.is_none();
+        let forgets_unread = state.is_unread() && state.read.running.is_none();
+        for ends in [false, true] {
+            let (next, effects) = step(state.clone(), others(ends), &after(0));
+            let number = state.read.number + 1;
+            assert_eq!(effects.start, reads.then_some(Start::Read(number)), "{name}");
+            assert_eq!(effects.notices, [], "{name}");
+            assert_eq!(unread_news(&next).is_some(), !forgets_unread, "{name}");
+            let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
+            assert_eq!(before, after, "{name}: what is settled stays");
+            assert_eq!(next.is_busy(), state.is_busy(), "{name}: what runs goes on");
+        }
+    }
+}
+
+#[test]
+fn news_that_is_known_already_is_none() {
+    for (name, state) in states() {
+        for version in [0, V - 1, V] {
+            let input = Input::News(News { version: Some(version), ends: true });
+            let (next, effects) = step(state.clone(), input, &after(0));
+            assert_eq!(effects, Effects::default(), "{name}");
+            if !state.is_unread() {
+                assert_eq!(format!("{next:?}"), format!("{state:?}"), "{name}");
+            }
+        }
+    }
+}
+
+/// Each way in which this can end, and whether it may write what the news is about.
+fn ends_of(run: &Run) -> Vec<Input> {
+    let failed = |class| Input::Failed(failure(class));
+    match run {
+        Run::Challenge { .. } => vec![],
+        Run::Establish { .. } | Run::Refresh { .. } => vec![
+            failed(Class::Harmless),
+            failed(Class::Misconfigured),
+            failed(Class::Rejected),
+            failed(Class::Refused),
+            failed(Class::Ambiguous(Retry::Late)),
+            failed(Class::Unclassified { healthy_at: None }),
+            Input::Challenged,
+            Input::NotBegun,
+            Input::Conflict { found: None },
+            Input::Saved { version: V + 1, epoch: 2, generation: G + 1, suspect: false },
+        ],
+        Run::Close => vec![
+            Input::CloseFailed,
+            Input::Conflict { found: None },
+            Input::ClosedDurably { version: V + 1, closed: closed(false) },
+        ],
+        Run::Forget => vec![Input::ForgetFailed],
+        Run::Revoke => vec![
+            Input::Told,
+            Input::Untold { trouble: trouble(NOW + 9) },
+            Input::Conflict { found: None },
+        ],
+    }
+}
+
+#[test]
+fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended() {
+    let two_later = News { version: Some(V + 2), ends: false };
+    for (name, state) in states() {
+        let Some(run) = state.running.clone().filter(|_| state.is_busy()) else { continue };
+        let (busy, start) = apply(state, Input::News(two_later));
+        assert_eq!(start, None, "{name}");
+        for end in ends_of(&run) {
+            let (next, start) = apply(busy.clone(), end.clone());
+            if next.is_busy() || next.is_unread() || owes(&next) {
+                assert_eq!(start, None, "{name}: {end:?}");
+                continue;
+            }
+            assert_eq!(start, Some(Start::Read(next.read.number)), "{name}: {end:?}");
+            assert!(next.news.is_none() && next.read.running.is_some(), "{name}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn news_of_what_is_owed_is_read_when_that_is_saved() {
+    let owed = active(Held { saved: Saved::Owed { attempts: 1 }, ..fresh() });
+    let (state, start) = apply(owed, Input::News(News::UNKNOWN));
+    assert_eq!((start, unread_news(&state)), (None, Some(News::UNKNOWN)));
+    let (state, start) = apply(state, Input::Owed);
+    assert_eq!(start, None);
+    let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
+    let (state, start) = apply(state, saved);
+    assert_eq!(start, Some(Start::Read(1)));
+    assert_eq!(served(&state), Some(G));
+}
+
+#[test]
+fn what_this_process_writes_itself_settles_news_that_it_shows_and_no_other() {
+    let busy =
+        running(Settled::Active(due()), Run::Refresh { answer: Some(held(NOW, (2, G + 1))) });
+    let closing = running(Settled::Active(due()), Run::Close);
+    for version in [V + 1, V + 2] {
+        let news = Input::News(News { version: Some(version), ends: true });
+        let saved = Input::Saved { version: V + 1, epoch: 2, generation: G + 1, suspect: false };
+        let closed = Input::ClosedDurably { version: V + 1, closed: closed(false) };
+        let ends = [
+            (refreshing(due(), None), Input::Wrote { version: V + 1 }),
+            (busy.clone(), saved),
+            (closing.clone(), closed),
+        ];
+        for (state, end) in ends {
+            let (state, _) = apply(state, news.clone());
+            let (state, _) = apply(state, end.clone());
+            assert_eq!(unread_news(&state).is_none(), version == V + 1, "{end:?}");
+            assert_eq!(state.version, V + 1);
+        }
+    }
+}
+
+#[test]
+fn what_another_process_ended_is_not_served_in_any_state_before_it_is_read() {
+    for (name, state) in states() {
+        let before = served(&state);
+        let (gentle, _) = apply(state.clone(), others(false));
+        assert_eq!(served(&gentle), before, "{name}: any other is served until it is read");
+        let (ended, start) = apply(state, others(true));
+        assert_eq!(served(&ended), None, "{name}");
+        let answer = answer(&ended, 0, Renewable::No, boot(NOW));
+        assert!(!matches!(answer, Answer::Token(_)), "{name}");
+        if let Some(Start::Read(number)) = start {
+            let (read, _) = apply(ended, loaded(number, V + 1, recorded(held(NOW, (2, G + 1)))));
+            assert_eq!(served(&read), Some(G + 1), "{name}: it is read");
+        }
+    }
+}
+
+#[test]
+fn a_reading_that_failed_is_done_again_after_its_back_off_and_ends_nothing() {
+    for ends in [false, true] {
+        let (state, number) = told(active(fresh()), ends);
+        let (state, start) = apply(state, unreadable(number));
+        assert_eq!(start, None);
+        assert_eq!(served(&state), (!ends).then_some(G));
+        let wake = next_wake(&state, &ahead(after(0)).rules);
+        assert_eq!(wake, Some(boot(NOW + 1)));
+        let (_, effects) =
+            step(state.clone(), Input::Tick, &at(Duration::from_millis(NOW * 1000 + 999)));
+        assert_eq!(effects.start, None);
+        let (state, effects) = step(state, Input::Tick, &after(1));
+        assert_eq!(effects.start, Some(Start::Read(number + 1)));
+        let (state, effects) = step(state, unreadable(number + 1), &after(1));
+        assert_eq!(effects.start, None);
+        assert_eq!(next_wake(&state, &after(1).rules), Some(boot(NOW + 3)), "it backs off");
+    }
+}
+
+#[test]
+fn whoever_needs_another_token_is_told_to_read_first_and_of_a_reading_that_failed() {
+    for held in [expired(), Held { rejected: true, ..fresh() }, Held { suspect: true, ..fresh() }] {
+        let (state, number) = told(active(held.clone()), false);
+        assert!(matches!(answer(&state, 0, Renewable::Itself, boot(NOW)), Answer::Read));
+        let (state, effects) = step(state, NEED, &after(0));
+        assert_eq!(effects, Effects::default(), "nothing is started before it");
+        let (failed, _) = apply(state.clone(), unreadable(number));
+        let Answer::Fail(error) = answer(&failed, 0, Renewable::Itself, boot(NOW)) else {
+            panic!("it cools down")
+        };
+        assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Store, Some(seconds(1))));
+        assert_eq!(step(failed, NEED, &after(0)).1.start, None);
+        let (state, _) = apply(state, loaded(number, V + 1, recorded(held)));
+        assert_eq!(step(state, NEED, &after(0)).1.start, Some(Start::Refresh));
+    }
+    let (state, _) = told(active(fresh()), false);
+    assert!(matches!(answer(&state, G, Renewable::No, boot(NOW)), Answer::Read), "a newer one");
+}
+
+#[test]
+fn a_reading_that_was_begun_before_something_ran_does_not_count() {
+    for what in [Start::Establish, Start::Adopt, Start::Close, Start::Forget] {
+        let (state, number) = told(active(fresh()), false);
+        let (state, start) = apply(state, Input::Begin(what));
+        assert_eq!(start, Some(what));
+        let late = [loaded(number, V + 1, recorded(held(NOW, (4, 9)))), unreadable(number)];
+        for late in late {
+            let (next, start) = apply(state.clone(), late);
+            assert_eq!(start, None);
+            assert_eq!(format!("{next:?}"), format!("{state:?}"), "{what:?}");
+        }
+        assert_eq!(unread_news(&state), Some(news(false)), "it is still to be read");
+    }
+}
+
+#[test]
+fn of_two_readings_only_the_newest_counts() {
+    let (mut state, former) = told(active(fresh()), true);
+    let newest = read(&mut state);
+    assert_eq!(newest, former + 1);
+    for late in [loaded(former, V + 1, recorded(held(NOW, (4, 9)))), unreadable(former)] {
+        let (next, _) = apply(state.clone(), late);
+        assert_eq!(format!("{next:?}"), format!("{state:?}"));
+        assert_eq!(served(&next), None, "the news is still not read");
+    }
+    let (state, _) = apply(state, loaded(newest, V + 1, recorded(held(NOW, (4, 9)))));
+    assert_eq!(served(&state), Some(9));
+    let (next, _) = apply(state.clone(), loaded(newest, V + 2, vacant()));
+    assert_eq!(format!("{next:?}"), format!("{state:?}"), "once");
+}
+
+#[test]
+fn a_reading_that_nobody_waits_for_any_more_leaves_its_news_to_the_next() {
+    let (mut state, number) = told(active(expired()), true);
+    leave_unread(&mut state, number + 1);
+    assert!(state.read.running.is_some(), "that was another reading");
+    leave_unread(&mut state, number);
+    assert_eq!((state.read.running, state.news), (None, Some(news(true))));
+    assert_eq!(next_wake(&state, &after(0).rules), Some(BootTime::default()), "at once");
+    let (state, start) = apply(state, Input::Tick);
+    assert_eq!(start, Some(Start::Read(number + 1)));
+    assert_eq!(served(&state), None);
+}
+
+#[test]
+fn news_that_came_during_a_reading_leads_to_another_unless_the_answer_shows_it() {
+    let shown = [(Some(V + 2), V + 2, true), (Some(V + 2), V + 3, true)];
+    let hidden = [(Some(V + 2), V + 1, false), (None, V + 9, false)];
+    for (version, answer, settles) in shown.into_iter().chain(hidden) {
+        for ends in [false, true] {
+            let (state, number) = told(active(fresh()), false);
+            let (state, start) = apply(state, Input::News(News { version, ends }));
+            assert_eq!(start, None, "one reading at a time");
+            let record = recorded(held(NOW, (2, G + 1)));
+            let (state, start) = apply(state, loaded(number, answer, record));
+            let again = (!settles).then_some(Start::Read(number + 1));
+            assert_eq!(start, again, "{version:?} in {answer}");
+            assert_eq!(served(&state).is_some(), settles || !ends);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_went_back_is_given_what_it_lost_and_then_counts_whatever_it_shows() {
+    let older = || recorded(held(NOW, (2, G - 1)));
+    for live in [active(fresh()), in_doubt(fresh(), doubt(NOW + 60))] {
+        let (state, number) = told(live, false);
+        let (state, start) = apply(state, loaded(number, V - 1, older()));
+        assert_eq!(start, Some(Start::Restore));
+        assert_eq!((served(&state), state.version), (Some(G), V), "what is held goes on");
+        let (restored, _) = apply(state.clone(), Input::Wrote { version: V + 1 });
+        assert!(!restored.read.restored, "the next that is older is restored again");
+        let (state, start) = apply(state, Input::News(News::UNKNOWN));
+        assert_eq!(start, Some(Start::Read(number + 1)));
+        let (state, start) = apply(state, loaded(number + 1, V - 1, older()));
+        assert_eq!((start, served(&state), state.version), (None, Some(G - 1), V - 1));
+    }
+}
+
+#[test]
+fn nothing_is_restored_that_the_record_does_not_lose() {
+    let as_new = || recorded(fresh());
+    let older = || recorded(held(NOW, (2, G - 1)));
+    let dead = || rest(Settled::Lost(lost(fresh(), LostReason::Rejected)));
+    let cases = [
+        (active(fresh()), V - 1, as_new()),
+        (active(fresh()), V + 1, older()),
+        (active(fresh()), V - 1, Settled::Closed(Closed { generation: G - 1, ..closed(false) })),
+        (dead(), V - 1, older()),
+    ];
+    for (state, version, settled) in cases {
+        let (state, number) = told(state, false);
+        let (state, start) = apply(state, loaded(number, version, settled.clone()));
+        assert_eq!((start, state.version), (None, version), "{settled:?}");
+        assert_eq!(state.counters(), settled.counters());
+    }
+}
+
+#[test]
+fn what_only_this_process_knows_survives_a_reading_of_the_same_credentials() {
+    let damping = Damping { since: boot(NOW - 1), span: seconds(10), accepted: false };
+    let known = Held {
+        rejected: true,
+        expiring: None,
+        trouble: Some(trouble(NOW + 50)),
+        damping: Some(Box::new(damping)),
+        ..unclassified(fresh(), 2, 600)
+    };
+    for trouble_of_record in [None, Some(trouble(NOW + 5)), Some(trouble(NOW + 90))] {
+        let record = recorded(Held { trouble: trouble_of_record.clone(), ..held(NOW + 1, (2, G)) });
+        let (state, number) = told(active(known.clone()), false);
+        let (state, _) = apply(state, loaded(number, V + 1, record));
+        let held = held_of(&state);
+        assert!(held.rejected);
+        assert_eq!(held.damping.as_deref(), Some(&damping));
+        assert_eq!(held.unclassified, known.unclassified);
+        assert_eq!(held.expiring, None, "it was told");
+        let retry_at =
+            trouble_of_record.map_or(boot(NOW + 50), |of| of.retry_at.max(boot(NOW + 50)));
+        assert_eq!(held.trouble.as_ref().map(|trouble| trouble.retry_at), Some(retry_at));
+    }
+}
+
+#[test]
+fn nothing_is_known_of_other_credentials() {
+    let known = Held { rejected: true, expiring: None, trouble: cooling(), ..fresh() };
+    for counters in [(2, G + 1), (3, G), (2, G - 1)] {
+        let (state, number) = told(active(known.clone()), false);
+        let (state, _) = apply(state, loaded(number, V + 1, recorded(held(NOW, counters))));
+        let held = held_of(&state);
+        assert!(!held.rejected && held.trouble.is_none() && held.expiring.is_some());
+    }
+}
+
+#[test]
+fn a_session_that_is_lost_keeps_what_led_to_it() {
+    let cause = Error::new(ErrorKind::RetryLater).about("of a sample");
+    let known = Lost { cause: Some(cause), ..lost(fresh(), LostReason::Rejected) };
+    let (state, number) = told(rest(Settled::Lost(known)), false);
+    let record = Settled::Lost(lost(fresh(), LostReason::Rejected));
+    let (state, _) = apply(state, loaded(number, V + 1, record));
+    assert!(state.cause().is_some());
+}
+
+#[test]
+fn times_that_this_process_asked_for_stay_and_those_of_a_record_are_derived_anew() {
+    let times = |held: &Held| (held.due, held.expires, held.refresh_expires, held.expiring);
+    let later = || Settled::Active(Held { derived_at: Some(seconds(9)), ..held(NOW + 7, (2, G)) });
+    let (state, number) = told(active(fresh()), false);
+    let (state, _) = apply(state, loaded(number, V + 1, later()));
+    assert_eq!(times(held_of(&state)), times(&fresh()));
+    assert_eq!(held_of(&state).derived_at, None, "no clock that is set moves them");
+    let of_record = Held { derived_at: Some(seconds(1)), ..fresh() };
+    let (state, number) = told(active(of_record), false);
+    let (state, _) = apply(state, loaded(number, V + 1, later()));
+    assert_eq!(times(held_of(&state)), times(&held(NOW + 7, (2, G))));
+    assert_eq!(held_of(&state).derived_at, Some(seconds(9)));
+}
+
+#[test]
+fn a_conflict_ends_what_runs_and_nothing_that_is_settled() {
+    for (name, state) in states() {
+        let (next, effects) = step(state.clone(), Input::Conflict { found: None }, &after(0));
+        assert!(!next.is_busy(), "{name}");
+        assert_eq!(effects.notices, [], "{name}");
+        let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
+        assert_eq!(before, after, "{name}");
+        let unknown = next.is_unread();
+        assert_eq!(unread_news(&next).is_some(), !unknown, "{name}");
+    }
+}

@@ -1,0 +1,471 @@
+//! One session with its actor, its exchange, its store and the other processes, as far as the
+//! machine sees them.
+
+use super::super::*;
+use super::random::{assert_answer_is_good, assert_lost_only_for_a_reason};
+use super::sample::{self, seconds};
+use crate::error::ErrorKind;
+
+/// What happens next. Numbers are dice: the world makes of them what can happen in it.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Pass(u64),
+    Wake,
+    Need {
+        newer: bool,
+        renewable: Renewable,
+    },
+    Begin(Start),
+    Unauthorized {
+        back: u64,
+    },
+    Dead {
+        back: u64,
+    },
+    Accepted,
+    ByHand,
+    /// Other settings, to which the credentials fit or not.
+    Settings {
+        foreign: bool,
+    },
+    /// Another process writes, perhaps, and this one hears of what was written, perhaps late.
+    Elsewhere {
+        writes: bool,
+        back: u64,
+        dice: u8,
+    },
+    /// The store goes back to an older state of the record.
+    Back,
+    /// The exchange that runs gets on, if one does.
+    Exchange(u8),
+    /// Somebody tries to save what is owed.
+    Pay(u8),
+    /// A caller reads the record, if that is what is needed.
+    Read,
+    /// A reading ends, or a restore.
+    Answered(u8),
+}
+
+pub(super) struct World {
+    state: State,
+    now: Moment,
+    /// What runs, and the generation of its answer, if that is here.
+    running: Option<(Start, Option<u64>)>,
+    /// What is not saved.
+    debt: Option<u64>,
+    /// The highest that was served.
+    served: (u64, u64),
+    /// The highest generation that anybody has made.
+    newest: u64,
+    /// The store's record, and its version.
+    record: (u64, Settled),
+    /// As it was before the last write.
+    former: (u64, Settled),
+    /// Another process wrote it after this one wrote or read it.
+    overtaken: bool,
+    /// The reading that was begun last, and the record as it was then.
+    reading: Option<(u32, (u64, Settled))>,
+    restoring: bool,
+    /// Each end of what is in hand by another process: how many readings had begun, and the version
+    /// that it wrote, if that is known.
+    ended: Vec<(u32, Option<u64>)>,
+    /// The highest generation that an API rejected.
+    rejected: u64,
+}
+
+impl World {
+    pub(super) fn new(ahead: bool) -> Self {
+        let now = sample::after(0);
+        Self {
+            state: State::default(),
+            now: if ahead { sample::ahead(now) } else { now },
+            running: None,
+            debt: None,
+            served: (0, 0),
+            newest: 0,
+            record: (0, sample::vacant()),
+            former: (0, sample::vacant()),
+            overtaken: false,
+            reading: None,
+            restoring: false,
+            ended: Vec::new(),
+            rejected: 0,
+        }
+    }
+
+    fn boot(&self) -> BootTime {
+        self.now.now.boot
+    }
+
+    /// Steps the machine and looks at what must always be so.
+    fn apply(&mut self, input: Input) -> Option<Start> {
+        let before = self.state.clone();
+        let (state, effects) = step(before.clone(), input.clone(), &self.now);
+        self.state = state;
+        match effects.start {
+            Some(Start::Read(number)) => self.reading = Some((number, self.record.clone())),
+            Some(Start::Restore) => self.restoring = true,
+            Some(start) => {
+                let revokes = start == Start::Revoke && self.running == Some((Start::Close, None));
+                assert!(self.running.is_none() || revokes, "two exchanges: {before:?} {input:?}");
+                self.running = Some((start, None));
+            }
+            None => {}
+        }
+        assert_lost_only_for_a_reason(&before, &input, &self.state, self.boot());
+        self.look();
+        effects.start
+    }
+
+    fn look(&mut self) {
+        if let Some(held) = serving(&self.state, self.boot()) {
+            let counters = (held.epoch, held.generation);
+            assert!(counters >= self.served, "{:?} after {:?}", counters, self.served);
+            assert!(self.ended.is_empty(), "it was ended elsewhere: {:?}", self.state);
+            assert!(held.generation > self.rejected, "it was rejected: {:?}", self.state);
+            self.served = counters;
+        }
+        for above in [0, self.newest] {
+            for renewable in [Renewable::No, Renewable::Itself, Renewable::Vouched] {
+                assert_answer_is_good(&self.state, above, renewable, &self.now);
+            }
+        }
+    }
+
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Pass(passed) => {
+                let later = sample::at(self.boot().since_boot() + seconds(passed));
+                self.now = Moment { now: later.now, ..self.now };
+                self.look();
+            }
+            Event::Wake => self.wake(),
+            Event::Need { newer, renewable } => {
+                let above = if newer { self.served.1 } else { 0 };
+                self.apply(Input::Need { above, renewable });
+            }
+            Event::Begin(Start::Close) if self.state.has_nothing_to_close() => {}
+            Event::Begin(start) => drop(self.apply(Input::Begin(start))),
+            Event::Unauthorized { back } => self.unauthorized(self.served.1.saturating_sub(back)),
+            Event::Dead { back } => {
+                let generation = self.served.1.saturating_sub(back);
+                self.apply(Input::Dead { generation, reason: LostReason::Revoked });
+            }
+            Event::Accepted => drop(self.apply(Input::Accepted { generation: self.served.1 })),
+            Event::ByHand => drop(self.apply(Input::RefreshByHand)),
+            Event::Settings { foreign } => drop(self.apply(Input::Reconfigured { foreign })),
+            Event::Elsewhere { writes, back, dice } => self.elsewhere(writes, back, dice),
+            Event::Back => self.go_back(),
+            Event::Exchange(dice) => self.exchange(dice),
+            Event::Pay(dice) => self.pay(dice),
+            Event::Read => self.read(),
+            Event::Answered(dice) => self.answered(dice),
+        }
+        assert_eq!(self.state.is_busy(), self.running.is_some(), "{:?}", self.state);
+    }
+
+    fn wake(&mut self) {
+        self.apply(Input::Tick);
+        let due = |world: &Self| {
+            next_wake(&world.state, &world.now.rules).is_some_and(|wake| wake <= world.boot())
+        };
+        if due(self) && self.running.is_none() {
+            self.apply(Input::Need { above: 0, renewable: Renewable::No });
+        }
+        assert!(self.running.is_some() || !due(self), "it spins in {:?}", self.state);
+    }
+
+    fn elsewhere(&mut self, writes: bool, back: u64, dice: u8) {
+        if writes {
+            self.newest += 1;
+            let (epoch, _) = self.record.1.counters();
+            let counters = (epoch.max(self.served.0) + u64::from(dice % 2), self.newest);
+            let held = self.recorded(counters);
+            self.wrote(match dice % 5 {
+                0 => Settled::Closed(Closed {
+                    epoch: counters.0,
+                    generation: counters.1,
+                    ..sample::closed(false)
+                }),
+                1 => {
+                    let lost = sample::lost(held, LostReason::Rejected);
+                    Settled::Lost(Lost { epoch: counters.0, generation: counters.1, ..lost })
+                }
+                _ => Settled::Active(held),
+            });
+            self.overtaken = true;
+        }
+        let ends = matches!(self.record.1, Settled::Closed(_) | Settled::Lost(_)) || dice > 200;
+        let version = (!dice.is_multiple_of(7)).then_some(self.record.0.saturating_sub(back));
+        let known = version.is_some_and(|version| version <= self.state.version);
+        let is_read = !self.state.is_unread() || self.state.read.running.is_some();
+        if ends && is_read && !known {
+            self.end_elsewhere(version);
+        }
+        let started = self.apply(Input::News(News { version, ends }));
+        assert!(started.is_none_or(|start| start.is_reading()));
+        assert!(started.is_none() || (is_read && self.debt.is_none() && self.running.is_none()));
+    }
+
+    fn end_elsewhere(&mut self, version: Option<u64>) {
+        self.ended.push((self.state.read.number, version));
+    }
+
+    /// One write more.
+    fn wrote(&mut self, record: Settled) -> u64 {
+        let next = (self.record.0 + 1, record);
+        self.former = std::mem::replace(&mut self.record, next);
+        self.overtaken = false;
+        self.ended.clear();
+        self.record.0
+    }
+
+    fn go_back(&mut self) {
+        if self.running.is_none() {
+            self.record = self.former.clone();
+            self.overtaken = true;
+        }
+    }
+
+    /// Invariant 6: a 401 matters only to the current generation.
+    fn unauthorized(&mut self, generation: u64) {
+        let before = format!("{:?}", self.state);
+        let current = self.state.counters().1;
+        let held = self.state.settled.as_ref().and_then(Settled::serving);
+        if held.is_some_and(|held| held.generation == generation) {
+            self.rejected = self.rejected.max(generation);
+        }
+        let started = self.apply(Input::Rejected { generation });
+        assert!(started.is_none_or(|start| start.is_reading()));
+        if current != generation && started.is_none() {
+            assert_eq!(format!("{:?}", self.state), before);
+        }
+    }
+
+    fn read(&mut self) {
+        let asked = answer(&self.state, 0, Renewable::No, self.boot());
+        if matches!(asked, Answer::Read) {
+            let number = read(&mut self.state);
+            self.reading = Some((number, self.record.clone()));
+        }
+    }
+
+    fn answered(&mut self, dice: u8) {
+        if std::mem::take(&mut self.restoring) {
+            return self.restored(dice);
+        }
+        let Some((number, former)) = self.reading.take() else { return };
+        let (version, settled) = if dice.is_multiple_of(2) { former } else { self.record.clone() };
+        match dice % 8 {
+            0 => drop(self.apply(Input::LoadFailed { read: number, error: unreadable() })),
+            1 => leave_unread(&mut self.state, number),
+            // An answer to a reading that another one has overtaken.
+            2 if number > 1 => {
+                let before = format!("{:?}", self.state.settled);
+                self.apply(Input::Loaded { read: number - 1, version, settled });
+                assert_eq!(format!("{:?}", self.state.settled), before);
+            }
+            _ => self.loaded(number, version, settled),
+        }
+    }
+
+    fn loaded(&mut self, number: u32, version: u64, settled: Settled) {
+        let counts = self.state.read.number == number && self.state.read.running.is_some();
+        if counts {
+            let shown = |news: Option<u64>| news.is_some_and(|news| news <= version);
+            self.ended.retain(|(begun, news)| *begun >= number && !shown(*news));
+            self.overtaken &= version != self.record.0;
+        }
+        let known = (self.served, self.rejected);
+        if counts && settled.counters() < self.state.counters().max(self.served) {
+            // What a store that went back must not bring back is the slot's to remember.
+            (self.served, self.rejected) = ((0, 0), 0);
+        }
+        let (before, reads) = (self.state.version, self.state.read.restored);
+        let older = version < before && settled.counters() < self.state.counters();
+        let started = self.apply(Input::Loaded { read: number, version, settled });
+        if started == Some(Start::Restore) {
+            assert!(counts && older && !reads);
+            (self.served, self.rejected) = known;
+            assert_eq!(self.state.version, before, "what is held goes on");
+        }
+    }
+
+    fn restored(&mut self, dice: u8) {
+        let held = self.state.settled.clone().filter(|_| self.running.is_none());
+        match held {
+            Some(settled @ Settled::Active(_)) if dice.is_multiple_of(2) && self.debt.is_none() => {
+                let version = self.wrote(settled);
+                self.apply(Input::Wrote { version });
+            }
+            _ => drop(self.apply(Input::News(News::UNKNOWN))),
+        }
+    }
+
+    fn issued(&self, counters: (u64, u64)) -> Held {
+        let held = sample::held(self.boot().since_boot().as_secs(), counters);
+        if counters.1.is_multiple_of(5) { sample::single(held) } else { held }
+    }
+
+    /// As a record has it.
+    fn recorded(&self, counters: (u64, u64)) -> Held {
+        Held { derived_at: Some(seconds(1)), ..self.issued(counters) }
+    }
+
+    fn exchange(&mut self, dice: u8) {
+        let Some((start, answer)) = self.running else { return };
+        match (start, answer) {
+            (Start::Close, _) => self.close(dice),
+            (Start::Forget, _) => self.forget(dice),
+            (Start::Revoke, _) if dice.is_multiple_of(2) => self.end(Input::Told),
+            (Start::Revoke, _) => {
+                let trouble = sample::trouble(self.boot().since_boot().as_secs() + 5);
+                self.end(Input::Untold { trouble });
+            }
+            (_, Some(generation)) => self.save(generation, dice),
+            (_, None) => self.answer(start, dice),
+        }
+    }
+
+    fn end(&mut self, input: Input) {
+        let (start, _) = self.running.take().unwrap();
+        assert!(!start.is_reading());
+        self.apply(input);
+    }
+
+    fn answer(&mut self, start: Start, dice: u8) {
+        let follows = matches!(start, Start::Establish | Start::Adopt);
+        if !follows && dice % 16 == 15 {
+            return self.end(Input::NotBegun);
+        }
+        if self.debt.is_some() {
+            // The claim comes after the debt.
+            self.pay(0);
+        }
+        match (self.overtaken, follows) {
+            (true, false) => return self.end(Input::Conflict { found: None }),
+            (true, true) => drop(self.apply(Input::News(News::UNKNOWN))),
+            (false, _) => {}
+        }
+        let retry = if dice.is_multiple_of(2) { Retry::AtOnce } else { Retry::Late };
+        let class = match dice % 16 {
+            0..=5 => return self.receive(start),
+            8 => return self.end(Input::Conflict { found: None }),
+            _ if start == Start::Adopt => Class::Harmless,
+            6 if start == Start::Establish => return self.end(Input::Challenged),
+            7 => {
+                let version = self.wrote(self.record.1.clone());
+                self.apply(Input::Wrote { version });
+                return;
+            }
+            9 => Class::Unclassified { healthy_at: Some(self.boot()) },
+            10 if dice > 100 => Class::HeldBack,
+            10 => Class::Misconfigured,
+            11 | 12 => Class::Ambiguous(retry),
+            13 => Class::Rejected,
+            14 => Class::Refused,
+            _ => Class::Harmless,
+        };
+        let failure = Failure { wait: seconds(u64::from(dice) % 40), ..sample::failure(class) };
+        self.end(Input::Failed(failure));
+    }
+
+    fn receive(&mut self, start: Start) {
+        let epoch = self.state.counters().0.max(self.record.1.counters().0);
+        let epoch = if start == Start::Refresh { epoch } else { epoch + 1 };
+        self.newest += 1;
+        self.apply(Input::Issued(self.issued((epoch, self.newest))));
+        self.running = Some((start, Some(self.newest)));
+    }
+
+    /// An answer that is here is never thrown away, unless another process was faster.
+    fn save(&mut self, generation: u64, dice: u8) {
+        let epoch = self.answered_epoch();
+        if self.overtaken && dice % 6 > 2 {
+            self.end_elsewhere(None);
+            self.apply(Input::Orphaned { found: None });
+            return self.end(Input::Conflict { found: None });
+        }
+        match dice % 6 {
+            0 => return self.end(Input::Conflict { found: None }),
+            1 => self.end(Input::Owed),
+            2 => {
+                let cut = sample::failure(Class::Ambiguous(Retry::Late));
+                self.end(Input::Failed(cut));
+            }
+            dice => {
+                // The store may have counted further.
+                self.newest += if dice == 3 { 2 } else { 0 };
+                let generation = if dice == 3 { self.newest } else { generation };
+                let version = self.wrote(Settled::Active(self.recorded((epoch, generation))));
+                self.end(Input::Saved { version, epoch, generation, suspect: dice == 4 });
+            }
+        }
+        let kept = self.state.counters();
+        assert!(kept >= (epoch, generation), "{generation} is lost in {:?}", self.state);
+        if (1..=2).contains(&(dice % 6)) {
+            self.debt = Some(generation);
+        }
+    }
+
+    fn answered_epoch(&self) -> u64 {
+        match &self.state.running {
+            Some(
+                Run::Establish { answer: Some(held), .. } | Run::Refresh { answer: Some(held) },
+            ) => held.epoch,
+            other => panic!("the answer is lost: {other:?}"),
+        }
+    }
+
+    fn pay(&mut self, dice: u8) {
+        let Some(generation) = self.debt else { return };
+        match dice % 4 {
+            2 => drop(self.apply(Input::Owed)),
+            _ if self.overtaken => {
+                self.debt = None;
+                self.end_elsewhere(None);
+                self.apply(Input::Orphaned { found: None });
+            }
+            _ => {
+                self.debt = None;
+                let epoch = self.state.counters().0;
+                let version = self.wrote(Settled::Active(self.recorded((epoch, generation))));
+                self.apply(Input::Saved { version, epoch, generation, suspect: false });
+            }
+        }
+    }
+
+    fn forget(&mut self, dice: u8) {
+        if dice.is_multiple_of(3) {
+            return self.end(Input::ForgetFailed);
+        }
+        (self.debt, self.newest, self.served) = (None, 0, (0, 0));
+        self.rejected = 0;
+        // Not even a store that goes back brings back what was before.
+        self.wrote(sample::vacant());
+        self.former = self.record.clone();
+        self.end(Input::Forgotten);
+        let gone = matches!(self.state.settled, Some(Settled::Vacant { trouble: None }));
+        assert!(gone && self.state.running.is_none(), "{:?} is left", self.state);
+    }
+
+    fn close(&mut self, dice: u8) {
+        match dice % 4 {
+            0 => self.end(Input::CloseFailed),
+            1 => self.end(Input::Conflict { found: None }),
+            dice => {
+                self.newest += 1;
+                let epoch = self.state.counters().0.max(self.record.1.counters().0);
+                let closed = Closed { epoch, generation: self.newest, ..sample::closed(dice == 2) };
+                let version = self.wrote(Settled::Closed(closed.clone()));
+                self.debt = None;
+                self.running = None;
+                self.apply(Input::ClosedDurably { version, closed });
+            }
+        }
+    }
+}
+
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Store)
+}

@@ -1,0 +1,24 @@
+//! Credentials that are still to be saved.
+
+use crate::clock::BootTime;
+use crate::session::core::Core;
+use crate::store::{Commit, Statement};
+
+/// The only copy of a rotated token, until the store has it.
+pub(crate) struct Owed {
+    pub(crate) commit: Commit,
+    /// When the commit's times were counted.
+    at: BootTime,
+}
+
+impl Owed {
+    pub(crate) fn new(commit: Commit, at: BootTime) -> Self {
+        Self { commit, at }
+    }
+
+    /// The commit as it is sent now: its times are shorter by what has passed.
+    pub(crate) fn statement(&self, core: &Core) -> Statement {
+        let ends = self.commit.ends.after(core.now().boot.since(self.at));
+        Statement::Commit(Commit { ends, ..self.commit.clone() })
+    }
+}

@@ -1,0 +1,93 @@
+//! What unit tests of sessions stand on.
+
+#![cfg(feature = "testing")]
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::core::{Core, Counts, Host};
+use super::message::Message;
+use super::read::Readings;
+use super::slot::Slot;
+use crate::clock::{BootTime, Clock};
+use crate::crash::Steps;
+use crate::error::{Error, ErrorKind};
+use crate::event::Publisher;
+use crate::key::{ProviderName, SessionId, SessionKey, Tenant};
+use crate::policy::Policy;
+use crate::provider::means::Means;
+use crate::provider::site::Site;
+use crate::provider::{Registration, Rotation};
+use crate::seal::KeyRing;
+use crate::store::{MemoryStore, Owner};
+use crate::task::Tasks;
+use crate::testing::ScriptedProvider;
+use crate::ticket::Tickets;
+use crate::transport::{Transport, TransportConfig};
+
+pub(super) const OWNER: Owner = Owner(1);
+
+/// No session has an actor.
+pub(super) struct Nobody;
+
+impl Host for Nobody {
+    fn send(&self, _: &Arc<Slot>, _: Message) -> bool {
+        false
+    }
+
+    fn connected(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn find(&self, _: &SessionId) -> Option<Arc<Slot>> {
+        None
+    }
+
+    fn slot(&self, _: &SessionId) -> Result<Arc<Slot>, Error> {
+        Err(Error::new(ErrorKind::Capacity))
+    }
+
+    fn unstored(&self, _: &ProviderName, _: &Tenant) -> Vec<SessionId> {
+        Vec::new()
+    }
+
+    fn arm(&self, _: &SessionId, _: BootTime) {}
+
+    fn resident(&self, _: &Arc<Site>) -> Vec<Arc<Slot>> {
+        Vec::new()
+    }
+
+    fn release(&self, _: Arc<Slot>) {}
+}
+
+/// A core with an empty store, and a session of a scripted provider.
+pub(super) fn core_and_slot(
+    clock: Arc<dyn Clock>,
+    host: Arc<dyn Host>,
+    (policy, rotation): (Policy, Rotation),
+) -> (Arc<Core>, Arc<Slot>) {
+    let keys = KeyRing::generate().unwrap();
+    let transport = Transport::new(&TransportConfig::default()).unwrap().into();
+    let means = Arc::new(Means { transport, tickets: Tickets::new(keys.clone(), 8).into() });
+    let name = ProviderName::new("p").unwrap();
+    let provider: ScriptedProvider = ScriptedProvider::new().rotation(rotation);
+    let settings = Registration::new(provider).settings;
+    let site = Arc::new(Site::of_all(name.clone(), settings, Arc::clone(&means)));
+    let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
+    let core = Core {
+        clock,
+        store: Arc::new(MemoryStore::new()),
+        tasks: Tasks::here().unwrap(),
+        events: Publisher::new(8),
+        policy,
+        owner: OWNER,
+        counts: Counts::default(),
+        means,
+        keys,
+        host,
+        readings: Readings::default(),
+        steps: Steps::default(),
+    };
+    (Arc::new(core), Arc::new(Slot::new(id, site)))
+}

@@ -1,0 +1,478 @@
+//! What a statement does to a record, said in one place for every store.
+//!
+//! A store reads the record, runs [`decide`], and writes what the [`Decision`] says. No other
+//! statement on the same session may come between.
+
+#![expect(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "stores of other crates make and read all of it"
+)]
+
+use std::time::{Duration, SystemTime};
+
+use super::record::{Attempt, Change, Floor, Holder, Intent, Lease, Phase, Record, Stored};
+use super::statement::{
+    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Restore, Settle, SettleTo, Statement,
+    TakeOver,
+};
+use crate::clock::Now;
+use crate::error::LostReason;
+
+/// What a store found of a session.
+#[derive(Clone, Debug)]
+pub struct Found<C> {
+    /// The record, if there is one.
+    pub record: Option<Record<C>>,
+    /// What the store remembers of deleted records. Read it after you have locked the session, or a
+    /// delete may come between. Where there is a record, `decide` does not look at it.
+    pub floor: Floor,
+}
+
+/// What a store must do with a statement.
+#[derive(Clone, Debug)]
+pub struct Decision<C> {
+    /// The answer to the statement.
+    pub outcome: Outcome<C>,
+    /// What the store must write before it answers.
+    pub write: Write<C>,
+    /// What the store's feed of changes must tell, written in the same step; `None` for no news.
+    pub news: Option<Change>,
+}
+
+/// What a store must write.
+#[derive(Clone, Debug)]
+pub enum Write<C> {
+    /// Nothing.
+    Nothing,
+    /// This record, as a whole.
+    Put(Record<C>),
+    /// This record, of which only version, fence, lease and tries have changed: a claim, or its
+    /// renewal.
+    PutLease(Record<C>),
+    /// Delete the record, and raise the floor to this at least ([`Floor::max`]).
+    Remove(Floor),
+}
+
+/// What this statement does to what the store found. `now` is the store's time.
+#[must_use]
+pub fn decide<C: Clone>(found: Found<C>, statement: &Statement<C>, now: Now) -> Decision<C> {
+    let Found { record, floor } = found;
+    match (statement, record) {
+        (Statement::Claim(claim), record) => claim_record(record, floor, claim, now),
+        (Statement::Commit(commit), record) => commit_credentials(record, floor, commit, now),
+        (Statement::Restore(restore), record) => restore_record(record, floor, restore, now),
+        (_, None) => conflict(None, now),
+        (Statement::Renew(renew), Some(record)) => renew_lease(record, renew, now),
+        (Statement::Settle(settle), Some(record)) => settle_claim(record, settle, now),
+        (Statement::TakeOver(silent), Some(record)) => end_silent_claim(record, silent, now),
+        (Statement::Close(close), Some(record)) => close_session(record, close, now),
+        (Statement::Lose(lose), Some(record)) => lose_session(record, lose, now),
+        (Statement::Delete, Some(record)) => delete(record),
+    }
+}
+
+/// Refuses the claim if the record is not as the claimant knows it, has another claim, is in doubt
+/// or is in back-off. Doubt and back-off do not hold a grant back, because it sends no refresh
+/// token.
+fn claim_record<C>(found: Option<Record<C>>, floor: Floor, claim: &Claim, now: Now) -> Decision<C> {
+    let mut record = match (found, claim.epoch) {
+        (Some(record), _) => record,
+        (None, None) if claim.intent == Intent::Establish => Record::vacant(floor),
+        (None, _) => return conflict(None, now),
+    };
+    let known = match claim.epoch {
+        Some(epoch) => epoch == record.epoch,
+        None => !record.was_established(),
+    };
+    let newest = claim.intent == Intent::Establish || claim.generation == record.generation;
+    let same = |lease: &Lease| lease.claim == claim.id;
+    let fits = known && newest;
+    if fits && record.lease.is_some_and(|lease| same(&lease) && lease.intent == claim.intent) {
+        return done(&record);
+    }
+    if !fits || !is_open_to(&record, claim.intent) {
+        return conflict(Some(record), now);
+    }
+    // The same id may come back with another intent. It is then written anew, so that others know
+    // what kind of request may be on its way.
+    let own = |lease: &Lease| {
+        same(lease) || (lease.owner == claim.owner && claim.replaces == Some(lease.claim))
+    };
+    if record.lease.is_some_and(|lease| !own(&lease)) {
+        return answer(Outcome::Leased(Stored { record, now }));
+    }
+    // A refresh by hand tries a provisional loss before its back-off is over.
+    let waits = record.phase != Phase::Lost && claim.intent != Intent::Establish;
+    let found = Stored { record, now };
+    if let (true, Some(left)) = (waits, found.retry_in()) {
+        return answer(Outcome::Wait { left, found });
+    }
+    record = found.record;
+    record.version += 1;
+    record.fence = record.version;
+    record.tries = record.tries.saturating_add(1);
+    record.lease = Some(Lease {
+        claim: claim.id,
+        owner: claim.owner,
+        intent: claim.intent,
+        from: now.boot,
+        until: now.boot.after(claim.lease),
+        holder: Holder::Alive,
+    });
+    put_lease(record)
+}
+
+/// Whether the session's phase allows a claim for this.
+fn is_open_to<C>(record: &Record<C>, intent: Intent) -> bool {
+    match intent {
+        Intent::Establish => true,
+        Intent::Refresh => {
+            let live = matches!(record.phase, Phase::Active | Phase::InDoubt);
+            live || (record.phase == Phase::Lost && record.is_lost_provisionally())
+        }
+        Intent::Revoke => record.phase == Phase::Closed && record.outbox.is_some(),
+    }
+}
+
+fn renew_lease<C>(mut record: Record<C>, renew: &Renew, now: Now) -> Decision<C> {
+    let Some(lease) = record.lease.as_mut().filter(|lease| lease.claim == renew.claim) else {
+        return conflict(Some(record), now);
+    };
+    let until = now.boot.after(renew.lease);
+    if until <= lease.until {
+        return done(&record);
+    }
+    lease.until = until;
+    record.version += 1;
+    put_lease(record)
+}
+
+fn commit_credentials<C: Clone>(
+    found: Option<Record<C>>,
+    floor: Floor,
+    commit: &Commit<C>,
+    now: Now,
+) -> Decision<C> {
+    let there = found.is_some();
+    let mut record = found.unwrap_or_else(|| Record::vacant(floor));
+    if record.made_by == Some(commit.attempt) && record.phase != Phase::Closed {
+        // This very commit was done, and its answer was lost.
+        return done(&record);
+    }
+    let Commit { intent, epoch, attempt, credentials, ends } = commit;
+    // This also refuses a commit from before a delete: the floor's epoch is above it.
+    if record.epoch != *epoch || *intent == Intent::Revoke {
+        return conflict(there.then_some(record), now);
+    }
+    match intent {
+        // A grant that succeeded stands even if the session was closed meanwhile: a close raises
+        // the generation, not the epoch.
+        Intent::Establish => record.epoch += 1,
+        Intent::Refresh | Intent::Revoke => {
+            // Two attempts sent the same refresh token: the later claim wins.
+            let newer = record.made_by.is_none_or(|made| made.fence < attempt.fence);
+            let sibling = record.made_by.is_some_and(|made| made.base == attempt.base);
+            let fits = newer && (record.generation == attempt.base || sibling);
+            if !there || record.phase == Phase::Closed || !fits {
+                return conflict(there.then_some(record), now);
+            }
+            if record.generation != attempt.base && record.lease.is_some() {
+                return answer(Outcome::Leased(Stored { record, now }));
+            }
+        }
+    }
+    // The session was found dead while this refresh was out, so the new tokens may be dead too. A
+    // provisional loss says nothing of the kind.
+    record.suspect = *intent == Intent::Refresh && record.is_lost_for_good();
+    record.generation += 1;
+    hold(&mut record, (*attempt, credentials.clone()), *ends, now);
+    put(record)
+}
+
+/// Puts these credentials into the record and ends its claim.
+fn hold<C>(record: &mut Record<C>, (attempt, credentials): (Attempt, C), ends: Ends, now: Now) {
+    end_claim(record);
+    // A store that was restored from a backup may be behind the claim's fence. Later claims must
+    // get a higher one, or their credentials would count as older.
+    record.version = record.version.max(attempt.fence) + 1;
+    record.fence = record.fence.max(attempt.fence);
+    record.phase = Phase::Active;
+    record.credentials = Some(credentials);
+    record.made_by = Some(attempt);
+    record.access_expires_at = ends.access_in.map(|left| at(now, left));
+    record.refresh_expires_at = ends.refresh_in.map(|left| at(now, left));
+    record.due_at = ends.due_in.map(|left| at(now, left));
+    record.lost = None;
+    record.outbox = None;
+    record.tries = 0;
+}
+
+fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> Decision<C> {
+    let Some(lease) = record.lease.filter(|lease| lease.claim == settle.attempt.claim) else {
+        return suspect_sibling(record, settle, now);
+    };
+    if record.phase == Phase::Vacant {
+        // A first grant that gave nothing leaves no record.
+        return remove_vacant(record);
+    }
+    let former = passed_by(&record, lease.intent);
+    end_claim(&mut record);
+    record.version += 1;
+    record.retry_at = former.max(settle.retry_in.map(|left| at(now, left)));
+    match left_by(&record, settle.to) {
+        SettleTo::Before => {
+            let waits = record.phase == Phase::Closed || record.is_lost_provisionally();
+            if waits && record.due_at.is_some() {
+                record.due_at = record.retry_at.or(record.due_at);
+            }
+        }
+        SettleTo::BeforeSuspect => record.suspect = record.credentials.is_some(),
+        SettleTo::InDoubt => {
+            record.phase = Phase::InDoubt;
+            record.lost = None;
+        }
+        SettleTo::Lost(reason) => {
+            record.phase = Phase::Lost;
+            record.lost = Some(reason);
+            // A provisional loss is tried again, also after a restart.
+            record.due_at = record.retry_at.filter(|_| reason.is_provisional());
+        }
+        SettleTo::Revoked => {
+            record.outbox = None;
+            record.made_by = None;
+            record.retry_at = None;
+            record.due_at = None;
+        }
+    }
+    put(record)
+}
+
+/// What the settle does to this record. Whatever became of the claim, a closed session stays
+/// closed, and a session lost for good stays lost.
+fn left_by<C>(record: &Record<C>, to: SettleTo) -> SettleTo {
+    let closed = record.phase == Phase::Closed;
+    match to {
+        SettleTo::Before => to,
+        SettleTo::BeforeSuspect if !closed => to,
+        SettleTo::InDoubt | SettleTo::Lost(_) if !closed && !record.is_lost_for_good() => to,
+        SettleTo::Revoked if closed => to,
+        SettleTo::BeforeSuspect | SettleTo::InDoubt | SettleTo::Lost(_) | SettleTo::Revoked => {
+            SettleTo::Before
+        }
+    }
+}
+
+/// The claim is over, and another attempt that sent the same refresh token has succeeded. This one
+/// may have triggered the server's reuse detection, so the credentials that are there now become
+/// suspect: they are refreshed before use.
+fn suspect_sibling<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> Decision<C> {
+    let sibling = record.made_by.is_some_and(|made| made.base == settle.attempt.base);
+    let hurt = !matches!(settle.to, SettleTo::Before | SettleTo::Revoked)
+        && record.epoch == settle.epoch
+        && sibling
+        && record.credentials.is_some()
+        && !record.suspect;
+    if !hurt {
+        return conflict(Some(record), now);
+    }
+    record.version += 1;
+    record.suspect = true;
+    let Decision { write, news, .. } = put(record.clone());
+    Decision { outcome: Outcome::Conflict(Some(Stored { record, now })), write, news }
+}
+
+fn end_silent_claim<C>(mut record: Record<C>, take_over: &TakeOver, now: Now) -> Decision<C> {
+    let Some(lease) = record.lease.filter(|lease| lease.claim == take_over.claim) else {
+        return conflict(Some(record), now);
+    };
+    let free = match lease.holder {
+        Holder::Alive => lease.until.after(take_over.hold),
+        Holder::Dead => lease.from.after(take_over.hold_of_dead),
+    };
+    if now.boot < free {
+        let (left, found) = (free.since(now.boot), Stored { record, now });
+        return answer(Outcome::Wait { left, found });
+    }
+    if record.phase == Phase::Vacant {
+        return remove_vacant(record);
+    }
+    let former = passed_by(&record, lease.intent);
+    end_claim(&mut record);
+    record.version += 1;
+    record.retry_at = former;
+    match lease.intent {
+        // The session was found dead while the refresh was out; it stays lost.
+        Intent::Refresh if record.is_lost_for_good() => {}
+        Intent::Refresh => {
+            record.phase = Phase::InDoubt;
+            record.lost = None;
+            let held_back = Some(take_over.hold_back).filter(|left| !left.is_zero());
+            record.retry_at = held_back.map(|left| at(now, left));
+        }
+        Intent::Establish => record.suspect = record.credentials.is_some(),
+        // The revocation is sent once more, which is harmless (RFC 7009 section 2.2).
+        Intent::Revoke => {}
+    }
+    put(record)
+}
+
+fn close_session<C>(mut record: Record<C>, close: &Close, now: Now) -> Decision<C> {
+    let again = record.phase == Phase::Closed
+        && (record.generation == close.generation
+            || record.generation == close.generation.saturating_add(1));
+    if again {
+        // Closed already, perhaps by this very close, whose answer was lost.
+        return done(&record);
+    }
+    if record.generation != close.generation {
+        return conflict(Some(record), now);
+    }
+    end_claim(&mut record);
+    record.version += 1;
+    record.generation += 1;
+    record.phase = Phase::Closed;
+    record.lost = None;
+    record.suspect = false;
+    record.access_expires_at = None;
+    record.refresh_expires_at = None;
+    record.outbox = record.credentials.take().or(record.outbox);
+    record.due_at = record.outbox.is_some().then_some(now.wall);
+    record.lease = record.outbox.is_some().then(|| Lease {
+        claim: close.claim,
+        owner: close.owner,
+        intent: Intent::Revoke,
+        from: now.boot,
+        until: now.boot.after(close.lease),
+        holder: Holder::Alive,
+    });
+    if record.lease.is_some() {
+        record.fence = record.version;
+    }
+    put(record)
+}
+
+/// Does not end a claim. The commit of a refresh that is out makes the session active and suspect;
+/// its settle leaves the session lost.
+fn lose_session<C>(mut record: Record<C>, lose: &Lose, now: Now) -> Decision<C> {
+    let there = (record.epoch, record.generation) == (lose.epoch, lose.generation);
+    let can_be = matches!(record.phase, Phase::Active | Phase::InDoubt | Phase::Lost);
+    if !there || !can_be {
+        return conflict(Some(record), now);
+    }
+    // A loss keeps its first reason, unless that is provisional, or the whole session is deleted
+    // after its tokens were: the access token that was still served is then dead too.
+    let stays = record.lost.is_some_and(|lost| {
+        let both = lost == LostReason::TokensDeleted && lose.reason == LostReason::SessionDeleted;
+        lost == lose.reason || (!both && !lost.is_provisional())
+    });
+    if stays {
+        return done(&record);
+    }
+    record.version += 1;
+    record.phase = Phase::Lost;
+    record.lost = Some(lose.reason);
+    record.retry_at = None;
+    record.due_at = None;
+    put(record)
+}
+
+/// Writes only over a record whose version and generation are both older: credentials that others
+/// stored since the store went back stay.
+fn restore_record<C: Clone>(
+    found: Option<Record<C>>,
+    floor: Floor,
+    restore: &Restore<C>,
+    now: Now,
+) -> Decision<C> {
+    let there = found.is_some();
+    let mut record = found.unwrap_or_else(|| Record::vacant(floor));
+    let counters = (restore.epoch, restore.generation);
+    if record.made_by == Some(restore.attempt)
+        && record.phase != Phase::Closed
+        && record.counters() == counters
+    {
+        return done(&record);
+    }
+    let older = record.version < restore.version && record.generation < restore.generation;
+    // If the session was deleted, the floor's epoch is above the restored one.
+    if !older || record.epoch > restore.epoch || record.phase == Phase::Closed {
+        return conflict(there.then_some(record), now);
+    }
+    record.version = restore.version;
+    record.epoch = restore.epoch;
+    record.generation = restore.generation;
+    record.suspect = false;
+    hold(&mut record, (restore.attempt, restore.credentials.clone()), restore.ends, now);
+    put(record)
+}
+
+/// Raises the floor above the record, so that no claim or commit from before the delete fits the
+/// next session.
+fn delete<C>(record: Record<C>) -> Decision<C> {
+    let (epoch, generation) = record.counters();
+    let version = record.version + 1;
+    let news = Some(Change { version, epoch, generation, phase: None });
+    let floor = Floor { version, epoch: epoch + 1, generation: generation + 1 };
+    Decision { news, ..remove(record, floor) }
+}
+
+fn end_claim<C>(record: &mut Record<C>) {
+    record.lease = None;
+    record.retry_at = None;
+}
+
+/// The back-off or doubt that a grant did not have to wait for. It goes on after the grant's claim
+/// has ended.
+fn passed_by<C>(record: &Record<C>, intent: Intent) -> Option<SystemTime> {
+    record.retry_at.filter(|_| intent == Intent::Establish)
+}
+
+fn at(now: Now, left: Duration) -> SystemTime {
+    now.wall.checked_add(left).unwrap_or(now.wall)
+}
+
+/// The statement was done before.
+fn done<C>(record: &Record<C>) -> Decision<C> {
+    answer(Outcome::Done(Done::from(record)))
+}
+
+fn answer<C>(outcome: Outcome<C>) -> Decision<C> {
+    Decision { outcome, write: Write::Nothing, news: None }
+}
+
+fn conflict<C>(found: Option<Record<C>>, now: Now) -> Decision<C> {
+    answer(Outcome::Conflict(found.map(|record| Stored { record, now })))
+}
+
+fn put<C>(record: Record<C>) -> Decision<C> {
+    let news = Change {
+        version: record.version,
+        epoch: record.epoch,
+        generation: record.generation,
+        phase: Some(record.phase),
+    };
+    let outcome = Outcome::Done(Done::from(&record));
+    Decision { outcome, write: Write::Put(record), news: Some(news) }
+}
+
+fn put_lease<C>(record: Record<C>) -> Decision<C> {
+    let outcome = Outcome::Done(Done::from(&record));
+    Decision { outcome, write: Write::PutLease(record), news: None }
+}
+
+/// Raises only the floor's version: nothing was granted, but no version and no fence is given
+/// twice.
+fn remove_vacant<C>(record: Record<C>) -> Decision<C> {
+    let version = record.version + 1;
+    remove(record, Floor { version, ..Floor::default() })
+}
+
+fn remove<C>(mut record: Record<C>, floor: Floor) -> Decision<C> {
+    record.version += 1;
+    let outcome = Outcome::Done(Done::from(&record));
+    Decision { outcome, write: Write::Remove(floor), news: None }
+}
+
+#[cfg(test)]
+mod tests;

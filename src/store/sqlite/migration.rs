@@ -1,0 +1,94 @@
+//! What makes each version of a file of the one before.
+
+use rusqlite::{Connection, params};
+
+use super::code;
+use super::row::{self, BESIDE, COLUMNS, ID, Row};
+use super::table::Done;
+use crate::key::SessionId;
+use crate::store::seal::{Sealed, Spot, Tags, Vault};
+
+/// How many rows are read at once. Defaults to 256, some 250 KB.
+const ROWS_AT_ONCE: usize = 256;
+
+/// A file's schema is compared to the letter, so what was released stays as it is, indents
+/// included.
+///
+/// Names in the order of the primary key are the order of ids. Times are in nanoseconds: since 1970
+/// those of the day, since the start of the machine those of leases. Codes are in `code.rs`.
+pub(super) const VERSION_1: &str = include_str!("migration/version_1.sql");
+
+/// Versions, claims and the ends of tokens get columns; a tag is over each row; deleted sessions
+/// leave a floor; changes say more; and who has the file open says so in it. A claimed session
+/// keeps the phase that it had before. Without names in the old tables that the new ones have too,
+/// so that the texts are those that are written here.
+///
+/// What fences say bounds the rest: each grant and refresh has one of its own, and between two of
+/// them a session is closed once at most.
+pub(super) const VERSION_2: &str = include_str!("migration/version_2.sql");
+
+pub(super) fn begin(conn: &Connection, in_clear: bool) -> rusqlite::Result<()> {
+    conn.execute("INSERT INTO store VALUES (1, ?1, 0, 0, 0, random())", [in_clear]).map(drop)
+}
+
+/// Gives each row of version 1 its tag, and the ends of its tokens where they can be read.
+///
+/// The tags are given here, in the transaction that makes the file one of version 2, and to rows
+/// whose sealed texts are of the first form too. So the rows without a tag are known for all time:
+/// there are none, and nobody can pass off a row as one of an older form.
+pub(super) fn secure(conn: &Connection, vault: &Vault) -> Done<()> {
+    let (mut last, mut tags) = (i64::MIN, Tags::default());
+    while let Some(reached) = secure_page(conn, (vault, &mut tags), last)? {
+        last = reached;
+    }
+    Ok(())
+}
+
+/// The number of the last row; none if there was none.
+fn secure_page(
+    conn: &Connection,
+    (vault, tags): (&Vault, &mut Tags),
+    after: i64,
+) -> Done<Option<i64>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, rowid FROM session WHERE rowid > ?1 ORDER BY rowid LIMIT {ROWS_AT_ONCE}"
+    );
+    let (mut page, mut set) = (conn.prepare(&sql)?, conn.prepare(
+        "UPDATE session SET access_expires_at = ?2, refresh_expires_at = ?3, key_id = ?4, mac = ?5
+         WHERE rowid = ?1",
+    )?);
+    let (mut rows, mut last) = (page.query([after])?, None);
+    while let Some(sql_row) = rows.next()? {
+        let number: i64 = sql_row.get(BESIDE)?;
+        last = Some(number);
+        // What cannot be named or read is left as it is, and is not read later either.
+        let named = row::id(sql_row, ID).and_then(|id| Ok((id, Row::read(sql_row)?)));
+        let Ok((id, mut row)) = named else { continue };
+        let ends = ends(vault, &id, &row);
+        (row.access_expires_at, row.refresh_expires_at) = ends.unwrap_or_default();
+        if let (None, Some(ring)) = (row.key_id, vault.ring()?) {
+            row.key_id = Some(ring.sealing().into());
+        }
+        let key_id = row.key_id.and_then(|number| u32::try_from(number).ok());
+        let mac = tags.tag(vault, &id, key_id, &row.data(&id))?;
+        let mac = mac.as_ref().map(<[u8; _]>::as_slice);
+        let ends = (row.access_expires_at, row.refresh_expires_at);
+        set.execute(params![number, ends.0, ends.1, row.key_id, mac])?;
+    }
+    Ok(last)
+}
+
+/// When the tokens of a live session end. None if they cannot be opened: to load them says why.
+fn ends(vault: &Vault, id: &SessionId, row: &Row<'_>) -> Option<(Option<i64>, Option<i64>)> {
+    let (made, bytes) = (row.made_by().ok()??, row.sealed?);
+    let epoch = u64::try_from(row.epoch).ok()?;
+    let sealed = Sealed { spot: Spot::Row, bytes: bytes.into() };
+    let credentials = vault.open(id, (epoch, made), &sealed).ok()?;
+    let tokens = credentials.tokens();
+    let ends = [tokens.access_expires_at(), tokens.refresh_expires_at()];
+    let [access, refresh] = ends.map(|end| end.map(code::of_wall));
+    Some((access, refresh))
+}
+
+#[cfg(test)]
+mod tests;

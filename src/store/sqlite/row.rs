@@ -1,0 +1,338 @@
+//! A record as a row, and the tag over it.
+
+use rusqlite::types::FromSql;
+use rusqlite::{Row as SqlRow, ToSql};
+
+use super::code;
+use super::fault::{SqliteFault, Undone};
+use super::table::{Done, count};
+use crate::clock::BootTime;
+use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::policy::SEALED_BYTES;
+use crate::store::seal::{MAC_BYTES, Sealed, Spot};
+use crate::store::{Attempt, ClaimId, Holder as Life, Lease, Owner, Phase, Record};
+
+/// The form of rows that a file of version 1 left: what is sealed names its row alone.
+pub(super) const FIRST_FORM: i64 = 1;
+
+/// The newest form that this version reads, and writes where every process on the file reads it.
+/// A form says what `extra` holds, and how what is sealed is bound and written.
+pub(super) const FORM: i64 = 2;
+
+/// Where the id stands in [`COLUMNS`].
+pub(super) const ID: usize = WRITTEN.len();
+
+/// Where what is asked beside [`COLUMNS`] stands.
+pub(super) const BESIDE: usize = ID + 3;
+
+/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
+const MOST_HOLDER: usize = 16;
+const MOST_BOOT: usize = 64;
+
+/// The last bytes of a sealed text, which are its own tag.
+const SEAL_TAG: usize = 16;
+
+/// Makes the struct of a row, whose columns are read and written in the order in which they stand
+/// here.
+macro_rules! columns {
+    ($(#[$of:meta])* pub(super) struct $row:ident<$r:lifetime> {
+        $($(#[$about:meta])* $column:ident: $kind:ty = $read:expr,)*
+    }) => {
+        $(#[$of])*
+        pub(super) struct $row<$r> {
+            $($(#[$about])* pub(super) $column: $kind,)*
+        }
+
+        /// What is written of a row beside its id.
+        pub(super) const WRITTEN: &[&str] = &[$(stringify!($column)),*];
+
+        /// The same with the id behind it.
+        pub(super) const COLUMNS: &str =
+            concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
+
+        impl<$r> $row<$r> {
+            /// From a query of [`COLUMNS`].
+            pub(super) fn read(row: &$r SqlRow<'_>) -> Done<Self> {
+                let mut next = 0;
+                Ok(Self { $($column: { next += 1; $read(row, next - 1)? },)* })
+            }
+
+            /// What stands in the columns of [`WRITTEN`].
+            pub(super) fn written(&self) -> [&dyn ToSql; WRITTEN.len()] {
+                [$(&self.$column),*]
+            }
+        }
+    };
+}
+
+columns! {
+    /// A row as it stands in the file.
+    #[derive(Clone, Copy)]
+    pub(super) struct Row<'r> {
+        version: i64 = get,
+        epoch: i64 = get,
+        generation: i64 = get,
+        fence: i64 = get,
+        phase: i64 = get,
+        lease_claim: Option<i64> = get,
+        lease_owner: Option<i64> = get,
+        lease_intent: Option<i64> = get,
+        lease_from: Option<i64> = get,
+        lease_until: Option<i64> = get,
+        lease_holder: Option<&'r [u8]> = bytes::<MOST_HOLDER>,
+        lease_boot: Option<&'r str> = text::<MOST_BOOT>,
+        made_base: Option<i64> = get,
+        made_fence: Option<i64> = get,
+        made_claim: Option<i64> = get,
+        access_expires_at: Option<i64> = get,
+        refresh_expires_at: Option<i64> = get,
+        suspect: i64 = get,
+        lost: Option<i64> = get,
+        retry_at: Option<i64> = get,
+        tries: i64 = get,
+        due_at: Option<i64> = get,
+        sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        /// The key that seals what is sealed, or else that of the tag.
+        key_id: Option<i64> = get,
+        form: i64 = get,
+        extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        mac: Option<&'r [u8]> = bytes::<MAC_BYTES>,
+    }
+}
+
+/// What a row says of its lease, as it stands there: a record shows it as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hold {
+    pub(super) holder: Vec<u8>,
+    pub(super) boot: String,
+    pub(super) from: i64,
+    pub(super) until: i64,
+}
+
+impl<'r> Row<'r> {
+    /// Of a record, without its tag. `hold` is that of its lease.
+    pub(super) fn of(
+        record: &'r Record<Sealed>,
+        hold: Option<&'r Hold>,
+        (form, key_id): (i64, Option<u32>),
+    ) -> Self {
+        let lease = record.lease.as_ref();
+        let hold = hold.filter(|_| lease.is_some());
+        let made = record.made_by.as_ref();
+        Self {
+            version: code::of_count(record.version),
+            epoch: code::of_count(record.epoch),
+            generation: code::of_count(record.generation),
+            fence: code::of_count(record.fence),
+            phase: code::of_phase(record.phase),
+            lease_claim: lease.map(|lease| lease.claim.0.cast_signed()),
+            lease_owner: lease.map(|lease| lease.owner.0.cast_signed()),
+            lease_intent: lease.map(|lease| code::of_intent(lease.intent)),
+            lease_from: hold.map(|hold| hold.from),
+            lease_until: hold.map(|hold| hold.until),
+            lease_holder: hold.map(|hold| &*hold.holder),
+            lease_boot: hold.map(|hold| &*hold.boot),
+            made_base: made.map(|made| code::of_count(made.base)),
+            made_fence: made.map(|made| code::of_count(made.fence)),
+            made_claim: made.map(|made| made.claim.0.cast_signed()),
+            access_expires_at: record.access_expires_at.map(code::of_wall),
+            refresh_expires_at: record.refresh_expires_at.map(code::of_wall),
+            suspect: record.suspect.into(),
+            lost: record.lost.map(code::of_lost),
+            retry_at: record.retry_at.map(code::of_wall),
+            tries: record.tries.into(),
+            due_at: record.due_at.map(code::of_wall),
+            sealed: record.credentials.as_ref().map(|sealed| &*sealed.bytes),
+            outbox: record.outbox.as_ref().map(|sealed| &*sealed.bytes),
+            key_id: key_id.map(i64::from),
+            form,
+            extra: None,
+            mac: None,
+        }
+    }
+
+    /// What the tag is over: the whole row and its place. A column that were left out could be
+    /// changed by whoever can write the file: a lease ended early lets two refreshes out at once, a
+    /// due time removed lets a session lapse. Of a sealed text its length and its own tag stand for
+    /// it, which hold for it alone.
+    pub(super) fn data(&self, id: &SessionId) -> Vec<u8> {
+        let mut data = Data(Vec::with_capacity(512));
+        for part in [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()] {
+            data.bytes(Some(part.as_bytes()));
+        }
+        for number in [
+            Some(self.version),
+            Some(self.epoch),
+            Some(self.generation),
+            Some(self.fence),
+            Some(self.phase),
+            self.lease_claim,
+            self.lease_owner,
+            self.lease_intent,
+            self.lease_from,
+            self.lease_until,
+            self.made_base,
+            self.made_fence,
+            self.made_claim,
+            self.access_expires_at,
+            self.refresh_expires_at,
+            Some(self.suspect),
+            self.lost,
+            self.retry_at,
+            Some(self.tries),
+            self.due_at,
+            self.key_id,
+            Some(self.form),
+        ] {
+            data.number(number);
+        }
+        data.bytes(self.lease_holder);
+        data.bytes(self.lease_boot.map(str::as_bytes));
+        data.bytes(self.extra);
+        for sealed in [self.sealed, self.outbox] {
+            data.number(sealed.map(|sealed| i64::try_from(sealed.len()).unwrap_or(i64::MAX)));
+            data.bytes(sealed.map(|sealed| sealed.last_chunk::<SEAL_TAG>().map_or(sealed, |t| t)));
+        }
+        data.0
+    }
+
+    /// The record with `lease`, and with what `sealed` makes of its sealed texts.
+    pub(super) fn record<C>(
+        &self,
+        lease: Option<Lease>,
+        sealed: impl Fn(Spot, &[u8]) -> Option<C>,
+    ) -> Done<Record<C>> {
+        let damaged = Undone::malformed;
+        let phase = code::phase(self.phase).ok_or_else(damaged)?;
+        let made_by = self.made_by()?;
+        let spot = |spot| if self.form == FIRST_FORM { Spot::Row } else { spot };
+        let held = self.sealed.is_some() || self.outbox.is_some();
+        let misplaced = match phase {
+            Phase::Active | Phase::InDoubt | Phase::Lost => self.outbox.is_some(),
+            Phase::Closed => self.sealed.is_some(),
+            Phase::Vacant => held,
+        };
+        if misplaced || (held && made_by.is_none()) || (phase == Phase::Lost) != self.lost.is_some()
+        {
+            return Err(damaged());
+        }
+        let lost = self.lost.map(|lost| code::lost(lost).ok_or_else(damaged)).transpose()?;
+        Ok(Record {
+            version: count(self.version)?,
+            epoch: count(self.epoch)?,
+            generation: count(self.generation)?,
+            fence: count(self.fence)?,
+            phase,
+            lease,
+            credentials: self.sealed.and_then(|it| sealed(spot(Spot::Credentials), it)),
+            made_by,
+            access_expires_at: self.access_expires_at.map(code::wall),
+            refresh_expires_at: self.refresh_expires_at.map(code::wall),
+            suspect: match self.suspect {
+                0 => false,
+                1 => true,
+                _ => return Err(damaged()),
+            },
+            lost,
+            outbox: self.outbox.and_then(|bytes| sealed(spot(Spot::Outbox), bytes)),
+            retry_at: self.retry_at.map(code::wall),
+            tries: u32::try_from(self.tries).map_err(|_| damaged())?,
+            due_at: self.due_at.map(code::wall),
+        })
+    }
+
+    /// Which attempt made what it holds.
+    pub(super) fn made_by(&self) -> Done<Option<Attempt>> {
+        match (self.made_base, self.made_fence, self.made_claim) {
+            (Some(base), Some(fence), Some(claim)) => {
+                let claim = ClaimId(claim.cast_unsigned());
+                Ok(Some(Attempt { base: count(base)?, fence: count(fence)?, claim }))
+            }
+            (None, None, None) => Ok(None),
+            _ => Err(Undone::malformed()),
+        }
+    }
+
+    /// What the row says of a lease.
+    pub(super) fn hold(&self) -> Done<Option<Hold>> {
+        let parts = (self.lease_holder, self.lease_boot, self.lease_from, self.lease_until);
+        match (self.lease_claim, parts) {
+            (None, (None, None, None, None)) => Ok(None),
+            (Some(_), (Some(holder), Some(boot), Some(from), Some(until))) => {
+                let (holder, boot) = (holder.to_owned(), boot.to_owned());
+                Ok(Some(Hold { holder, boot, from, until }))
+            }
+            _ => Err(Undone::malformed()),
+        }
+    }
+
+    /// The lease with these times, of a holder in this state.
+    pub(super) fn lease(
+        &self,
+        (from, until): (BootTime, BootTime),
+        holder: Life,
+    ) -> Done<Option<Lease>> {
+        let Some(claim) = self.lease_claim else { return Ok(None) };
+        let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(code::intent));
+        let (Some(owner), Some(intent)) = (owner, intent) else { return Err(Undone::malformed()) };
+        let (claim, owner) = (ClaimId(claim.cast_unsigned()), Owner(owner.cast_unsigned()));
+        Ok(Some(Lease { claim, owner, intent, from, until, holder }))
+    }
+
+    /// Refuses a form that this version does not read, and what this version's forms do not have.
+    pub(super) fn readable(&self, newest: i64) -> Done<()> {
+        match self.form {
+            form if form > newest => {
+                Err(SqliteFault::NewerForm { found: form, known: newest }.into())
+            }
+            form if form < FIRST_FORM || self.extra.is_some() => Err(Undone::malformed()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The id that stands in three columns from `at` on.
+pub(super) fn id(row: &SqlRow<'_>, at: usize) -> Done<SessionId> {
+    let text = |at| row.get::<_, String>(at);
+    let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
+    let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;
+    Ok(SessionId::new(provider, key))
+}
+
+/// The bytes of a tag's input: each part says whether it is there, and how long it is, so that no
+/// two rows are written alike.
+struct Data(Vec<u8>);
+
+impl Data {
+    fn number(&mut self, number: Option<i64>) {
+        self.0.push(number.is_some().into());
+        self.0.extend_from_slice(&number.unwrap_or(0).to_be_bytes());
+    }
+
+    fn bytes(&mut self, bytes: Option<&[u8]>) {
+        self.number(bytes.map(|bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
+        self.0.extend_from_slice(bytes.unwrap_or_default());
+    }
+}
+
+fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Done<T> {
+    Ok(row.get(at)?)
+}
+
+/// At most so many bytes, looked at before they are copied.
+fn bytes<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Done<Option<&'r [u8]>> {
+    let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| Undone::malformed())?;
+    if bytes.is_some_and(|bytes| bytes.len() > MOST) {
+        return Err(Undone::malformed());
+    }
+    Ok(bytes)
+}
+
+fn text<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Done<Option<&'r str>> {
+    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| Undone::malformed())?;
+    if text.is_some_and(|text| text.len() > MOST) {
+        return Err(Undone::malformed());
+    }
+    Ok(text)
+}

@@ -1,0 +1,42 @@
+//! What a supervisor says of itself to others on the same store.
+
+use std::sync::Arc;
+
+use crate::clock::within;
+use crate::policy::PRESENCE_RENEWAL;
+use crate::session::core::Core;
+use crate::store::Presence;
+
+/// Says now and then that the supervisor goes on, until shutdown. What the store did not hear is
+/// said from the beginning.
+pub(super) async fn attend(core: Arc<Core>) {
+    let closing = core.tasks.closing();
+    // Registered once already, by the start.
+    let mut presence = Presence::Renew;
+    loop {
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = core.clock.sleep(PRESENCE_RENEWAL) => {}
+        }
+        let heard = say(&core, presence).await;
+        presence = if heard { Presence::Renew } else { Presence::Register };
+    }
+}
+
+/// Says that the supervisor ends, so that nobody waits for what it has left claimed.
+pub(super) async fn retire(core: &Core) {
+    say(core, Presence::Retire).await;
+}
+
+/// True if the store heard it.
+pub(super) async fn say(core: &Core, presence: Presence) -> bool {
+    let said = core.store.presence(core.owner, presence);
+    let said = within(&*core.clock, core.policy.store_wait, said).await;
+    let heard = matches!(said, Some(Ok(())));
+    if !heard {
+        let error = said.and_then(Result::err);
+        tracing::warn!(?presence, ?error, "other processes do not hear of this one");
+    }
+    heard
+}
