@@ -2,6 +2,8 @@
 
 #![cfg(feature = "testing")]
 
+mod model;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;

@@ -1,0 +1,396 @@
+//! What may happen next, and what that does. The statements are decided by the product, and so are
+//! the machine's steps; what is here in between follows `session::exchange`, `read` and `slot`.
+
+use super::bench::{Bench, CALL, HOLD, LEASE, TICK, boot, instant};
+use super::world::{
+    Claiming, Exchange, Phase, Process, Reading, Reply, Request, Time, Tok, Work, World,
+};
+use super::{Limits, Mutation};
+use crate::error::LostReason;
+use crate::session::machine::{self, Answer, Input, News, Renewable, Run, Settled, Start, State};
+use crate::session::slot::offset;
+use crate::store::{
+    Decision, Floor, Found, Intent, Lose, Outcome, Renew, SettleTo, Statement, Write, decide,
+};
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A process goes on with this.
+    Do(usize, Part),
+    /// The same; its first statement is done and the process hears of a failure.
+    DoUnheard(usize, Part),
+    /// The server looks at a request.
+    Process(usize),
+    /// Its answer arrives.
+    Deliver(usize),
+    /// Its answer is lost.
+    Lose(usize),
+    /// A caller wants a token.
+    Demand(usize),
+    /// A caller wants a newer token.
+    Refresh(usize),
+    Establish(usize),
+    Revoke(usize),
+    Forget(usize),
+    /// An API rejects the token that this process shows.
+    Reject(usize),
+    /// The grant ended at the server, and an API tells this process.
+    Dead(usize),
+    Crash(usize),
+    Pause(usize),
+    Resume(usize),
+    /// A process's wall clock is set.
+    SetClock(usize),
+    Pass,
+}
+
+/// What a process has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Work,
+    Pay,
+    Read,
+    Hear,
+    /// Writes that the session is dead.
+    Lose,
+    /// The schedule wakes it.
+    Wake,
+}
+
+/// The model: the product's parts, and which line of it is broken.
+pub(super) struct Model {
+    pub(super) bench: Bench,
+    pub(super) limits: Limits,
+    mutation: Option<Mutation>,
+    /// The next statement's answer does not arrive.
+    pub(super) unheard: bool,
+}
+
+impl Model {
+    pub(super) fn new(mutation: Option<Mutation>, limits: &Limits) -> Self {
+        let hold = if mutation == Some(Mutation::TakeOverAtOnce) { 0 } else { HOLD };
+        Self { bench: Bench::new(hold), limits: *limits, mutation, unheard: false }
+    }
+
+    pub(super) fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// What the action leads to; none if it cannot be.
+    pub(super) fn act(&mut self, w: &World, action: Action) -> Option<World> {
+        let mut next = w.clone();
+        self.unheard = matches!(action, Action::DoUnheard(..));
+        self.perform(&mut next, action);
+        if std::mem::take(&mut self.unheard) {
+            return None;
+        }
+        for p in 0..next.processes.len() {
+            Self::tidy(&mut next, p);
+        }
+        next.next = super::order::comes_next(w, action, &next);
+        next.forget_old_sends();
+        Some(next)
+    }
+
+    fn perform(&mut self, w: &mut World, action: Action) {
+        match action {
+            Action::Do(p, part) => self.part(w, p, part),
+            Action::DoUnheard(p, part) => {
+                w.left.faults -= 1;
+                self.part(w, p, part);
+            }
+            Action::Process(r) => {
+                let Request { sent, owner, .. } = w.requests[r];
+                let reply = match sent {
+                    Some(sent) => {
+                        let reused = w.server.knows_newer(sent);
+                        if reused && w.left.faults == self.limits.left.faults {
+                            w.broken = Some(format!("{sent} is used again without any fault"));
+                        }
+                        w.server.refresh(sent)
+                    }
+                    None => Reply::Tokens(w.server.grant()),
+                };
+                w.requests[r].reply = Some(reply);
+                if owner.is_none() {
+                    w.requests.remove(r);
+                }
+            }
+            Action::Deliver(r) => self.deliver(w, r),
+            Action::Lose(r) => self.lose_answer(w, r),
+            Action::Demand(p) => self.request(w, p, 0),
+            Action::Refresh(p) => {
+                let newest = w.processes[p].state.counters().1;
+                self.request(w, p, newest);
+            }
+            Action::Establish(p) => {
+                w.left.establish -= 1;
+                self.begin(w, p, Start::Establish);
+            }
+            Action::Revoke(p) => {
+                w.left.revoke -= 1;
+                self.begin(w, p, Start::Close);
+            }
+            Action::Forget(p) => {
+                w.left.forget -= 1;
+                self.begin(w, p, Start::Forget);
+            }
+            Action::Reject(p) => self.reject(w, p),
+            Action::Dead(p) => self.dead(w, p),
+            Action::Crash(p) => Self::crash(w, p),
+            Action::Pause(p) => {
+                w.left.faults -= 1;
+                w.processes[p].paused = true;
+            }
+            Action::Resume(p) => w.processes[p].paused = false,
+            Action::SetClock(p) => {
+                w.left.faults -= 1;
+                w.processes[p].offset += 3600;
+            }
+            Action::Pass => self.pass(w),
+        }
+    }
+
+    fn part(&mut self, w: &mut World, p: usize, part: Part) {
+        match part {
+            Part::Work => self.work(w, p),
+            Part::Pay => drop(self.pay(w, p)),
+            Part::Read => self.read(w, p),
+            Part::Hear => self.hear(w, p),
+            Part::Lose => {
+                let Some((epoch, generation)) = w.processes[p].dead.take() else { return };
+                let reason = LostReason::Revoked;
+                let lose = Statement::Lose(Lose { epoch, generation, reason });
+                if let Some(Outcome::Done(done)) = self.store(w, lose) {
+                    self.apply(w, p, Input::Wrote { version: done.version });
+                }
+            }
+            Part::Wake => {
+                if self.apply(w, p, Input::Tick) == Some(Start::Revoke) {
+                    w.processes[p].work = Work::Revoke(Claiming::First);
+                }
+            }
+        }
+    }
+
+    /// Steps a process's machine and shows what readers may see. What is to be read is left to
+    /// those who read.
+    pub(super) fn apply(&self, w: &mut World, p: usize, input: Input) -> Option<Start> {
+        let now = w.now;
+        let process = &mut w.processes[p];
+        let moment = self.bench.moment(now, process.offset);
+        let forgotten = matches!(input, Input::Forgotten);
+        if let Some(news) = moved_clock(process, now) {
+            step(process, Input::News(news), &moment);
+        }
+        if forgotten {
+            (process.owed, process.asked, process.written) = (None, None, None);
+        }
+        let conflict = matches!(input, Input::Conflict { found: Some(_) });
+        if conflict && self.has(Mutation::RejectedAgain) {
+            process.state.settled = None;
+        }
+        let start = step(process, input, &moment);
+        publish(process, now);
+        start
+    }
+
+    /// Does a statement; none if the process hears of a failure.
+    pub(super) fn store(
+        &mut self,
+        w: &mut World,
+        statement: Statement<Tok>,
+    ) -> Option<Outcome<Tok>> {
+        let (mut record, mut floor) = (w.record.clone(), w.floor);
+        if self.has(Mutation::ClaimInDoubt) && matches!(statement, Statement::Claim(_)) {
+            record.as_mut().into_iter().for_each(|record| record.retry_at = None);
+        }
+        let revokes = matches!(&statement, Statement::Claim(c) if c.intent == Intent::Revoke);
+        if self.has(Mutation::RevokedUnclaimed) && revokes {
+            record.as_mut().into_iter().for_each(|record| record.lease = None);
+        }
+        if self.has(Mutation::FloorIgnored) {
+            floor = Floor::default();
+        }
+        let found = Found { record, floor };
+        let Decision { outcome, write, news } = decide(found, &statement, instant(w.now, 0));
+        match write {
+            Write::Nothing => {}
+            Write::Put(record) | Write::PutLease(record) => w.put(record),
+            Write::Remove(floor) => {
+                w.record = None;
+                w.floor = w.floor.max(floor);
+            }
+        }
+        let settles =
+            matches!(&statement, Statement::Settle(s) if matches!(s.to, SettleTo::Lost(_)));
+        let death = settles || matches!(&statement, Statement::Lose(_));
+        let tells = !(death && self.has(Mutation::DeathUntold));
+        if let Some(change) = news.filter(|_| tells) {
+            w.processes.iter_mut().for_each(|process| process.feed.push(change));
+        }
+        (!std::mem::take(&mut self.unheard)).then_some(outcome)
+    }
+
+    /// A caller's request: what runs, or what is to be started for it.
+    pub(super) fn request(&self, w: &mut World, p: usize, above: u64) {
+        match self.answer(w, p, above) {
+            Answer::Ask => {
+                let above = above.max(self.rejected_through(&w.processes[p]));
+                let need = Input::Need { above, renewable: Renewable::No };
+                if self.apply(w, p, need) == Some(Start::Refresh) {
+                    self.begin_exchange(w, p, Intent::Refresh);
+                }
+            }
+            Answer::Read => {
+                let process = &mut w.processes[p];
+                process.reading = Reading::Wanted(machine::read(&mut process.state));
+            }
+            Answer::Token(_) | Answer::Fail(_) | Answer::Wait => {}
+        }
+    }
+
+    /// Begins what came out of the queue.
+    fn begin(&self, w: &mut World, p: usize, what: Start) {
+        match self.apply(w, p, Input::Begin(what)) {
+            Some(Start::Establish) => {
+                let closed = w.processes[p].settled().and_then(Settled::closed);
+                if let Some(outbox) = closed.and_then(|closed| closed.outbox.clone()) {
+                    // Told before the grant, whoever else tells it.
+                    w.server.revoke(super::bench::tok_of(&outbox));
+                }
+                self.begin_exchange(w, p, Intent::Establish);
+            }
+            Some(Start::Close) => {
+                let state = &w.processes[p].state;
+                let generation = state.counters().1;
+                let outbox = state.settled.as_ref().and_then(Settled::credentials);
+                let outbox = outbox.map(|outbox| super::bench::tok_of(outbox));
+                let (claim, ..) = w.begin_claim(p);
+                w.processes[p].work = Work::Close { generation, claim, outbox, tries: 0 };
+            }
+            Some(Start::Forget) => w.processes[p].work = Work::Forget,
+            Some(_) | None => {}
+        }
+    }
+
+    fn begin_exchange(&self, w: &mut World, p: usize, intent: Intent) {
+        let state = &w.processes[p].state;
+        let (epoch, base) = state.counters();
+        let held = state.settled.as_ref().and_then(Settled::credentials);
+        let held = held.map(|held| super::bench::tok_of(held));
+        let (last, phase) = (w.now + CALL, Phase::Claim);
+        let known = (epoch > 0).then_some(epoch);
+        let exchange = Exchange { intent, known, epoch, base, held, last, phase };
+        w.processes[p].work = Work::Exchange(Box::new(exchange));
+    }
+
+    fn reject(&self, w: &mut World, p: usize) {
+        w.left.reject -= 1;
+        let process = &mut w.processes[p];
+        let Some(generation) = process.shown else { return };
+        process.rejected_through = process.rejected_through.max(generation);
+        process.dead_through = process.dead_through.max(generation);
+        self.apply(w, p, Input::Rejected { generation });
+    }
+
+    /// The user ended the grant at the server.
+    fn dead(&self, w: &mut World, p: usize) {
+        w.left.dead -= 1;
+        let Some(generation) = w.processes[p].shown else { return };
+        let settled = w.processes[p].settled().and_then(Settled::credentials);
+        if let Some(credentials) = settled {
+            w.server.revoke(super::bench::tok_of(credentials));
+        }
+        let process = &mut w.processes[p];
+        process.dead_through = process.dead_through.max(generation);
+        let reason = LostReason::Revoked;
+        self.apply(w, p, Input::Dead { generation, reason });
+        let State { settled, running, .. } = &w.processes[p].state;
+        let lost = settled.as_ref().and_then(Settled::lost);
+        let refreshing = matches!(running, Some(Run::Refresh { .. }));
+        let ended = lost == Some(reason) && !refreshing;
+        w.processes[p].dead = ended.then(|| w.processes[p].state.counters());
+    }
+
+    /// Another process begins in its place, and knows nothing.
+    fn crash(w: &mut World, p: usize) {
+        w.left.faults -= 1;
+        let owner = w.processes[p].owner;
+        w.requests.retain(|request| request.owner != Some(owner) || request.reply.is_none());
+        let of_it = w.requests.iter_mut().filter(|request| request.owner == Some(owner));
+        of_it.for_each(|request| request.owner = None);
+        w.ids += 1;
+        w.processes[p] = Process::new(w.ids, w.processes[p].refreshes);
+    }
+
+    /// Those who wait for an answer go on with their claims.
+    fn pass(&mut self, w: &mut World) {
+        w.now += TICK;
+        for p in 0..w.processes.len() {
+            let Work::Exchange(exchange) = &w.processes[p].work else { continue };
+            let Phase::Open(attempt) = exchange.phase else { continue };
+            if w.processes[p].paused || self.has(Mutation::NotRenewed) {
+                continue;
+            }
+            let renew = Renew { claim: attempt.claim, lease: super::seconds(LEASE) };
+            if let Some(Outcome::Done(done)) = self.store(w, Statement::Renew(renew)) {
+                let until = w.now + LEASE;
+                let sends = w.sends.iter_mut().filter(|sent| sent.claim == attempt.claim);
+                sends.for_each(|sent| sent.until = until);
+                self.apply(w, p, Input::Wrote { version: done.version });
+            }
+        }
+    }
+}
+
+fn step(process: &mut Process, input: Input, moment: &machine::Moment) -> Option<Start> {
+    let state = std::mem::take(&mut process.state);
+    let (state, effects) = machine::step(state, input, moment);
+    process.state = state;
+    match effects.start {
+        Some(Start::Read(number)) => process.reading = Reading::Wanted(number),
+        Some(Start::Restore) => process.reading = Reading::Restore,
+        start => return start,
+    }
+    None
+}
+
+/// As the slot does.
+fn moved_clock(process: &Process, now: Time) -> Option<News> {
+    let (Settled::Active(held) | Settled::InDoubt(held, _)) = process.settled()? else {
+        return None;
+    };
+    let apart = held.derived_at?.abs_diff(offset(instant(now, process.offset)));
+    let moved = apart > crate::policy::DRIFT && !process.state.is_busy();
+    moved.then_some(News::UNKNOWN)
+}
+
+/// As the slot does: never a lower generation than before.
+fn publish(process: &mut Process, now: Time) {
+    let Some(held) = machine::serving(&process.state, boot(now)) else {
+        process.shown = None;
+        return;
+    };
+    if held.generation >= process.published {
+        process.published = held.generation;
+        process.shown = Some(held.generation);
+    }
+}
+
+impl World {
+    pub(super) fn sleeps(&self, p: usize) -> bool {
+        self.processes[p].paused
+    }
+
+    fn put(&mut self, record: crate::store::Record<Tok>) {
+        if let Some(tok) = record.credentials.filter(|tok| *tok != self.newest.1) {
+            if record.generation <= self.newest.0 {
+                self.broken = Some(format!("generation {} begins again", record.generation));
+            }
+            self.newest = (record.generation, tok);
+        }
+        self.record = Some(record);
+    }
+}

@@ -1,0 +1,182 @@
+//! The product's own parts that the model stands on: a core and a client, for what records mean.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::world::{Process, Time, Tok};
+use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
+use crate::policy::{Backoff, Policy, UnclassifiedAnswers};
+use crate::provider::Rotation;
+use crate::provider::client::Client;
+use crate::session::core::Core;
+use crate::session::machine::{Held, Moment, Rules, Settled};
+use crate::session::{read, restore, tests};
+use crate::store::{Lease, Owner, Record, Stored};
+use crate::token::{Access, Credentials, Tokens};
+
+/// Time goes on by this.
+pub(super) const TICK: Time = 10;
+pub(super) const LEASE: Time = 20;
+/// Shorter than the product's default, as all is that is waited for: the order of times is the
+/// same.
+pub(super) const HOLD: Time = 20;
+pub(super) const BUDGET: Time = 10;
+pub(super) const CALL: Time = 30;
+
+/// Boot time at the model's beginning.
+const START: Time = 1_000_000;
+
+/// Shows the time of the process that looks.
+#[derive(Default)]
+struct Sundial {
+    now: AtomicU64,
+    offset: AtomicU64,
+}
+
+impl Clock for Sundial {
+    fn now(&self) -> Now {
+        instant(self.now.load(Ordering::Relaxed), self.offset.load(Ordering::Relaxed))
+    }
+
+    fn coarse(&self) -> Coarse {
+        let now = self.now();
+        Coarse::new(now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap(), now.monotonic)
+    }
+
+    fn sleep(&self, _: Duration) -> Sleep {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// The clocks' reading at a time of the model, with the wall clock set ahead by `offset`.
+pub(super) fn instant(now: Time, offset: Time) -> Now {
+    let boot = Duration::from_secs(START + now);
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + offset) + boot;
+    Now::new(wall, BootTime::new(boot), boot)
+}
+
+/// A time of the model, from a boot time.
+pub(super) fn time(at: BootTime) -> i64 {
+    i64::try_from(at.since_boot().as_secs()).unwrap() - START.cast_signed()
+}
+
+pub(super) fn boot(at: Time) -> BootTime {
+    instant(at, 0).boot
+}
+
+pub(super) struct Bench {
+    pub(super) core: Arc<Core>,
+    client: Arc<Client>,
+    clock: Arc<Sundial>,
+    credentials: Vec<Arc<Credentials>>,
+}
+
+impl Bench {
+    /// With tokens of a server that rotates strictly and says no ends.
+    pub(super) fn new(hold: Time) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _here = runtime.enter();
+        let clock = Arc::new(Sundial::default());
+        let seconds = Duration::from_secs;
+        let policy = Policy {
+            lease: seconds(LEASE),
+            hold: seconds(hold),
+            attempt_budget: seconds(BUDGET),
+            call_timeout: seconds(CALL),
+            backoff: Backoff { base: seconds(1), cap: seconds(300) },
+            ..Policy::default()
+        };
+        let shown = Arc::<Sundial>::clone(&clock);
+        let (core, slot) =
+            tests::core_and_slot(shown, Arc::new(tests::Nobody), (policy, Rotation::Strict));
+        let client = slot.site.client().unwrap();
+        let credentials = (0..64).map(|tok| Arc::new(credentials(tok, &client))).collect();
+        Self { core, client, clock, credentials }
+    }
+
+    pub(super) fn credentials(&self, tok: Tok) -> Arc<Credentials> {
+        Arc::clone(&self.credentials[usize::from(tok)])
+    }
+
+    /// What a process looks at its clock for.
+    fn look(&mut self, process: &Process, now: Time) {
+        self.clock.now.store(now, Ordering::Relaxed);
+        self.clock.offset.store(process.offset, Ordering::Relaxed);
+        Arc::get_mut(&mut self.core).unwrap().owner = Owner(process.owner);
+    }
+
+    /// What a record says to a process, and its version.
+    pub(super) fn found(
+        &mut self,
+        process: &Process,
+        now: Time,
+        stored: Option<Stored<Tok>>,
+    ) -> (u64, Settled) {
+        self.look(process, now);
+        let stored = stored.map(|Stored { record, now }| {
+            let credentials = record.credentials.map(|tok| self.credentials(tok));
+            let outbox = record.outbox.map(|tok| self.credentials(tok));
+            Stored { record: Record::with(record, credentials, outbox), now }
+        });
+        read::found(&self.core, &self.client, stored)
+    }
+
+    /// What an answer brings.
+    pub(super) fn held(
+        &mut self,
+        process: &Process,
+        now: Time,
+        (tok, counters): (Tok, (u64, u64)),
+    ) -> Held {
+        self.look(process, now);
+        let now = self.clock.now();
+        restore::held(&self.client, self.credentials(tok), counters, now)
+    }
+
+    pub(super) fn holds(&self) -> (Duration, Duration) {
+        restore::holds(&self.core, Rotation::Strict)
+    }
+
+    pub(super) fn held_back(&self, found: &Stored<Tok>, lease: &Lease) -> Duration {
+        restore::held_back(&self.core, Rotation::Strict, found, lease)
+    }
+
+    pub(super) fn refresh_ends_access_tokens(&self) -> bool {
+        self.client.provider.refresh_ends_access_tokens()
+    }
+
+    pub(super) fn moment(&self, now: Time, offset: Time) -> Moment {
+        let rules = Rules {
+            backoff: self.core.policy.backoff,
+            challenge: self.core.policy.challenge,
+            budget: self.core.policy.attempt_budget,
+            ahead: false,
+            unclassified: UnclassifiedAnswers::default(),
+        };
+        Moment { now: instant(now, offset), dice: 1.0, rules }
+    }
+}
+
+fn credentials(tok: Tok, client: &Client) -> Credentials {
+    let access = |text: String| Access { secret: text.into(), expires_at: None };
+    let tokens = Tokens {
+        access: Some(access(format!("a{tok}"))),
+        refresh: Some(access(format!("{tok}"))),
+        token_secret: None,
+        attributes: "null".into(),
+    };
+    let bound_to = client.bound_to().to_owned();
+    Credentials::new(tokens, bound_to, client.provider.client())
+}
+
+/// Which these are.
+pub(super) fn tok_of(credentials: &Credentials) -> Tok {
+    let refresh = credentials.tokens().refresh.as_ref().unwrap();
+    refresh.secret.expose_secret().parse().unwrap()
+}
+
+/// Wall minus boot time of a process.
+pub(super) fn offset_of(now: Time, offset: Time) -> Duration {
+    crate::session::slot::offset(instant(now, offset))
+}

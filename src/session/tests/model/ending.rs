@@ -1,0 +1,179 @@
+//! Closing, telling the server and forgetting, as `exchange::close` and `exchange::forget` do.
+
+use std::time::Duration;
+
+use super::act::Model;
+use super::bench::{LEASE, tok_of};
+use super::seconds;
+use super::world::{Claiming, Sent, Time, Tok, Work, World};
+use crate::error::{Error, ErrorKind};
+use crate::session::machine::{Closed, Input, Settled, Start, Trouble};
+use crate::session::restore;
+use crate::store::{
+    Attempt, Claim, ClaimId, Close, Intent, Outcome, Owner, Settle, SettleTo, Statement, TakeOver,
+};
+
+const CLOSE_TRIES: u8 = 4;
+
+impl Model {
+    pub(super) fn end_session(&mut self, w: &mut World, p: usize, work: Work) {
+        match work {
+            Work::Idle | Work::Exchange(_) => {}
+            Work::Close { generation, claim, outbox, tries } => {
+                self.close(w, p, (generation, claim), (outbox, tries));
+            }
+            Work::Revoke(how) => self.claim_revocation(w, p, how),
+            Work::Tell(attempt, until) => self.tell(w, p, (attempt, until)),
+            Work::Told(attempt, told) => self.told(w, p, attempt, told),
+            Work::Forget => match self.store(w, Statement::Delete) {
+                Some(_) => {
+                    let process = &mut w.processes[p];
+                    let generation = process.state.counters().1;
+                    process.dead_through = process.dead_through.max(generation);
+                    self.apply(w, p, Input::Forgotten);
+                }
+                None => drop(self.apply(w, p, Input::ForgetFailed)),
+            },
+        }
+    }
+
+    fn close(
+        &mut self,
+        w: &mut World,
+        p: usize,
+        (generation, claim): (u64, ClaimId),
+        (outbox, tries): (Option<Tok>, u8),
+    ) {
+        if w.processes[p].owed.is_some() {
+            match self.pay(w, p) {
+                true => w.processes[p].work = Work::Close { generation, claim, outbox, tries },
+                false => drop(self.apply(w, p, Input::CloseFailed)),
+            }
+            return;
+        }
+        let (owner, lease) = (Owner(w.processes[p].owner), seconds(LEASE));
+        let epoch = w.record.as_ref().map_or(0, |record| record.epoch);
+        let close = Statement::Close(Close { generation, claim, owner, lease });
+        match self.store(w, close) {
+            None => drop(self.apply(w, p, Input::CloseFailed)),
+            Some(Outcome::Done(done)) => {
+                w.claim_answered(p, claim, outbox.is_some());
+                let attempt = Attempt { base: done.generation, fence: done.fence, claim };
+                let outbox = outbox.map(|tok| self.bench.credentials(tok));
+                let generation = done.generation;
+                let closed = Closed { epoch, generation, outbox, trouble: None, unrenewed: None };
+                let version = done.version;
+                let process = &mut w.processes[p];
+                process.dead_through = process.dead_through.max(generation);
+                if self.apply(w, p, Input::ClosedDurably { version, closed }) == Some(Start::Revoke)
+                {
+                    w.processes[p].work = Work::Tell(attempt, w.lease_end());
+                }
+            }
+            Some(Outcome::Conflict(Some(found))) if tries + 1 < CLOSE_TRIES => {
+                let (generation, outbox) = (found.record.generation, found.record.credentials);
+                let tries = tries + 1;
+                w.processes[p].work = Work::Close { generation, claim, outbox, tries };
+            }
+            Some(_) => drop(self.apply(w, p, Input::Conflict { found: None })),
+        }
+    }
+
+    /// As `close::claim`, a statement at a time.
+    fn claim_revocation(&mut self, w: &mut World, p: usize, how: Claiming) {
+        if let Claiming::TakeOver(claim) = how {
+            let hold = Duration::ZERO;
+            let take_over = TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold };
+            match self.store(w, Statement::TakeOver(take_over)) {
+                Some(_) => w.processes[p].work = Work::Revoke(Claiming::Again),
+                None => self.untold(w, p),
+            }
+            return;
+        }
+        let (epoch, generation) = w.processes[p].state.counters();
+        let (id, replaces, _) = w.begin_claim(p);
+        let (owner, lease) = (Owner(w.processes[p].owner), seconds(LEASE));
+        let (epoch, intent) = (Some(epoch), Intent::Revoke);
+        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+        let Some(outcome) = self.store(w, Statement::Claim(claim)) else {
+            return self.untold(w, p);
+        };
+        w.claim_answered(p, id, outcome.has_claim(id));
+        let found = match outcome {
+            Outcome::Done(done) => {
+                self.apply(w, p, Input::Wrote { version: done.version });
+                let attempt = Attempt { base: generation, fence: done.fence, claim: id };
+                w.processes[p].work = Work::Tell(attempt, w.lease_end());
+                return;
+            }
+            Outcome::Conflict(found) => found,
+            Outcome::Leased(found) | Outcome::Wait { found, .. } => Some(found),
+        };
+        let silent = found.as_ref().filter(|found| restore::lease_left(found).is_zero());
+        match silent.and_then(|found| found.record.lease) {
+            Some(lease) if how == Claiming::First => {
+                w.processes[p].work = Work::Revoke(Claiming::TakeOver(lease.claim));
+            }
+            _ => drop(self.superseded(w, p, Some(found))),
+        }
+    }
+
+    fn untold(&self, w: &mut World, p: usize) {
+        let closed = w.processes[p].settled().and_then(Settled::closed);
+        let Some(closed) = closed else { return };
+        let moment = self.bench.moment(w.now, w.processes[p].offset);
+        let error = Error::new(ErrorKind::RetryLater);
+        let trouble = Trouble::after(closed.trouble.as_ref(), error, &moment);
+        self.apply(w, p, Input::Untold { trouble });
+    }
+
+    /// The server is told. If the answer is lost, it is told again later.
+    fn tell(&mut self, w: &mut World, p: usize, (attempt, until): (Attempt, Time)) {
+        let closed = w.processes[p].settled().and_then(Settled::closed);
+        let Some(outbox) = closed.and_then(|closed| closed.outbox.as_ref()) else { return };
+        let (tok, claim, now) = (tok_of(outbox), attempt.claim, w.now);
+        // One that was paused for longer than its lease cannot know who tells now, and to tell the
+        // server twice is harmless.
+        let again = w.sends.iter().any(|sent| sent.revokes && sent.tok == tok && now < sent.until);
+        if again && now < until {
+            w.broken = Some(format!("the server is told twice of {tok}"));
+        }
+        w.server.revoke(tok);
+        w.sends.push(Sent { claim, tok, revokes: true, until, lost: None });
+        let told = !std::mem::take(&mut self.unheard);
+        if !told {
+            self.untold(w, p);
+        }
+        w.processes[p].work = Work::Told(attempt, told);
+    }
+
+    fn told(&mut self, w: &mut World, p: usize, attempt: Attempt, told: bool) {
+        let settled = w.processes[p].settled();
+        let retry_at = settled.and_then(Settled::earliest_retry);
+        let epoch = w.processes[p].state.counters().0;
+        let now = super::bench::boot(w.now);
+        let (to, retry_in) = match told {
+            true => (SettleTo::Revoked, None),
+            false => (SettleTo::Before, retry_at.map(|at| at.since(now))),
+        };
+        let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in });
+        w.sends.retain(|sent| !(sent.revokes && sent.claim == attempt.claim));
+        if let Some(outcome) = self.store(w, settle) {
+            w.claim_ended(p, attempt.claim);
+            if let Outcome::Done(done) = outcome {
+                self.apply(w, p, Input::Wrote { version: done.version });
+            }
+        }
+        if told {
+            self.apply(w, p, Input::Told);
+        }
+    }
+}
+
+impl World {
+    /// When the claim on the record ends.
+    fn lease_end(&self) -> Time {
+        let lease = self.record.as_ref().and_then(|record| record.lease);
+        lease.map_or(self.now, |lease| super::bench::time(lease.until).unsigned_abs())
+    }
+}

@@ -1,0 +1,243 @@
+//! What may happen next in a world, and what need not be told apart.
+
+use super::Mutation;
+use super::act::{Action, Model, Part};
+use super::bench::{TICK, boot, instant};
+use super::world::{Exchange, Phase, Process, Reading, Request, Work, World};
+use crate::session::machine::{self, Answer, Renewable, Settled};
+use crate::store::{Found, Outcome, Statement, decide};
+
+const PARTS: [Part; 6] = [Part::Work, Part::Pay, Part::Read, Part::Hear, Part::Lose, Part::Wake];
+
+impl Model {
+    /// All that may happen next.
+    ///
+    /// What a process only decides for itself it does just before the next thing that others can
+    /// see, and a request is looked at by the server when it is sent: whatever comes between could
+    /// as well come before. Only a fault of that process's own comes between.
+    pub(super) fn actions(&self, w: &World) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(r) = w.requests.iter().position(|r| r.owner.is_some() && r.reply.is_none()) {
+            let owner = w.processes.iter().position(|p| Some(p.owner) == w.requests[r].owner);
+            actions.push(Action::Process(r));
+            if w.left.faults > 0 {
+                actions.push(Action::Lose(r));
+                actions.extend(owner.map(Action::Crash));
+            }
+            return actions;
+        }
+        if let Some((p, part)) = w.next {
+            actions.push(Action::Do(p, part));
+            if w.left.faults > 0 {
+                actions.extend((part == Part::Work).then_some(Action::DoUnheard(p, part)));
+                actions.extend([Action::Pause(p), Action::Crash(p)]);
+            }
+            return actions;
+        }
+        for p in 0..w.processes.len() {
+            self.actions_of(w, p, &mut actions);
+        }
+        for (r, request) in w.requests.iter().enumerate() {
+            match request.reply {
+                None => actions.push(Action::Process(r)),
+                Some(_) if self.hears(w, request) => actions.push(Action::Deliver(r)),
+                Some(_) => {}
+            }
+            if w.left.faults > 0 && self.hears(w, request) {
+                actions.push(Action::Lose(r));
+            }
+        }
+        if self.may_pass(w) {
+            actions.push(Action::Pass);
+        }
+        actions
+    }
+
+    fn actions_of(&self, w: &World, p: usize, actions: &mut Vec<Action>) {
+        let process = &w.processes[p];
+        let fault = w.left.faults > 0;
+        if process.paused {
+            actions.push(Action::Resume(p));
+        } else {
+            let parts = PARTS.into_iter().filter(|part| self.is_to_do(w, p, *part));
+            for part in parts {
+                actions.push(Action::Do(p, part));
+                if fault && !matches!(part, Part::Hear | Part::Wake) {
+                    actions.push(Action::DoUnheard(p, part));
+                }
+            }
+            self.calls(w, p, actions);
+            if fault && process.has_something_to_do() {
+                actions.push(Action::Pause(p));
+            }
+        }
+        if fault && !process.is_as_good_as_new() {
+            actions.push(Action::Crash(p));
+        }
+        if fault && process.settled().is_some() {
+            actions.push(Action::SetClock(p));
+        }
+    }
+
+    /// What callers may want of a process.
+    fn calls(&self, w: &World, p: usize, actions: &mut Vec<Action>) {
+        let (process, left) = (&w.processes[p], w.left);
+        let rests = process.is_idle() && !process.state.is_busy();
+        if !rests {
+            return;
+        }
+        if self.asks(w, p, 0) {
+            actions.push(Action::Demand(p));
+        }
+        let newest = process.state.counters().1;
+        if process.refreshes > 0 && newest > 0 && self.asks(w, p, newest) {
+            actions.push(Action::Refresh(p));
+        }
+        let read = !process.state.is_unread();
+        if left.establish > 0 && read {
+            actions.push(Action::Establish(p));
+        }
+        if left.revoke > 0 && read && !process.state.has_nothing_to_close() {
+            actions.push(Action::Revoke(p));
+        }
+        if left.forget > 0 {
+            actions.push(Action::Forget(p));
+        }
+        if let Some(shown) = process.shown.filter(|shown| *shown > process.rejected_through) {
+            let newest = shown == newest;
+            if left.reject > 0 {
+                actions.push(Action::Reject(p));
+            }
+            if left.dead > 0 && newest {
+                actions.push(Action::Dead(p));
+            }
+        }
+    }
+
+    /// Whether a caller who wants a token above this one starts something.
+    pub(super) fn asks(&self, w: &World, p: usize, above: u64) -> bool {
+        let process = &w.processes[p];
+        let reads = !matches!(process.reading, Reading::None);
+        match self.answer(w, p, above) {
+            Answer::Ask => true,
+            Answer::Read => !reads,
+            Answer::Token(_) | Answer::Fail(_) | Answer::Wait => false,
+        }
+    }
+
+    pub(super) fn answer(&self, w: &World, p: usize, above: u64) -> Answer {
+        let process = &w.processes[p];
+        let above = above.max(self.rejected_through(process));
+        machine::answer(&process.state, above, Renewable::No, boot(w.now))
+    }
+
+    pub(super) fn rejected_through(&self, process: &Process) -> u64 {
+        match self.has(Mutation::RejectedAgain) {
+            true => 0,
+            false => process.rejected_through,
+        }
+    }
+
+    /// Whether its sender is there to hear the answer.
+    fn hears(&self, w: &World, request: &Request) -> bool {
+        let owner = w.processes.iter().find(|process| Some(process.owner) == request.owner);
+        owner.is_some_and(|owner| !owner.paused)
+    }
+
+    /// Whether a process that is not paused has this to do before time passes.
+    pub(super) fn is_to_do(&self, w: &World, p: usize, part: Part) -> bool {
+        let process = &w.processes[p];
+        match part {
+            Part::Work => self.is_work_to_do(w, process),
+            Part::Pay => {
+                let about = |x: &Exchange| matches!(x.phase, Phase::Commit | Phase::Claim);
+                let by_work = matches!(&process.work, Work::Exchange(x) if about(x));
+                let owed = process.owed.as_ref().filter(|_| !by_work && !w.sleeps(p));
+                owed.is_some_and(|commit| {
+                    let found = Found { record: w.record.clone(), floor: w.floor };
+                    let commit = Statement::Commit(commit.clone());
+                    let outcome = decide(found, &commit, instant(w.now, 0)).outcome;
+                    !matches!(outcome, Outcome::Leased(_))
+                })
+            }
+            Part::Read => !matches!(process.reading, Reading::None),
+            Part::Hear => !process.feed.is_empty(),
+            Part::Lose => process.dead.is_some(),
+            Part::Wake => {
+                let rules = self.bench.moment(w.now, 0).rules;
+                let wake = machine::next_wake(&process.state, &rules);
+                let tells = process.settled().and_then(Settled::closed).is_some_and(|closed| {
+                    closed.outbox.is_some() && process.is_idle() && !process.state.is_busy()
+                });
+                tells && wake.is_some_and(|wake| wake <= boot(w.now))
+            }
+        }
+    }
+
+    fn is_work_to_do(&self, w: &World, process: &Process) -> bool {
+        let Work::Exchange(exchange) = &process.work else { return !process.is_idle() };
+        match exchange.phase {
+            Phase::Outlast(claim) => {
+                let lease = w.record.as_ref().and_then(|record| record.lease);
+                let lease = lease.filter(|lease| lease.claim == claim);
+                lease.is_none_or(|lease| lease.until <= boot(w.now)) || w.now >= exchange.last
+            }
+            Phase::Open(_) => false,
+            Phase::Claim | Phase::Send(..) | Phase::Commit | Phase::Settle(_) => true,
+        }
+    }
+
+    /// Time passes when all that are not paused have done what they have to do. A request reaches
+    /// its server within a budget; so long an answer may take, see [`Limits`].
+    fn may_pass(&self, w: &World) -> bool {
+        let busy = (0..w.processes.len()).any(|p| {
+            !w.processes[p].paused && PARTS.into_iter().any(|part| self.is_to_do(w, p, part))
+        });
+        let late = w.requests.iter().any(|request| match request.reply {
+            None => w.now >= request.at + TICK,
+            Some(_) => self.hears(w, request) && w.now >= request.at + self.limits.answer,
+        });
+        !busy && !late
+    }
+}
+
+/// What a process does next if it has decided something for itself in this: it writes, or reads.
+pub(super) fn comes_next(before: &World, action: Action, after: &World) -> Option<(usize, Part)> {
+    let writes = |p: &usize| !after.sleeps(*p) && after.processes[*p].is_about_to_write();
+    if let Some(p) = decided(before, action).filter(writes) {
+        return Some((p, Part::Work));
+    }
+    let wants = |w: &World, p: usize| matches!(w.processes[p].reading, Reading::Wanted(_));
+    let mut all = 0..after.processes.len();
+    let reads = all.find(|p| !after.sleeps(*p) && wants(after, *p) && !wants(before, *p));
+    reads.map(|p| (p, Part::Read))
+}
+
+fn decided(before: &World, action: Action) -> Option<usize> {
+    match action {
+        Action::Demand(p)
+        | Action::Refresh(p)
+        | Action::Establish(p)
+        | Action::Revoke(p)
+        | Action::Forget(p)
+        | Action::Do(p, Part::Wake) => Some(p),
+        Action::Do(p, Part::Work) => {
+            let Work::Exchange(exchange) = &before.processes[p].work else { return None };
+            matches!(exchange.phase, Phase::Send(..)).then_some(p)
+        }
+        Action::Deliver(r) | Action::Lose(r) => {
+            let owner = before.requests[r].owner;
+            before.processes.iter().position(|process| Some(process.owner) == owner)
+        }
+        Action::Do(..)
+        | Action::DoUnheard(..)
+        | Action::Process(_)
+        | Action::Reject(_)
+        | Action::Dead(_)
+        | Action::Crash(_)
+        | Action::Pause(_)
+        | Action::Resume(_)
+        | Action::SetClock(_)
+        | Action::Pass => None,
+    }
+}

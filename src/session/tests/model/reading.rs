@@ -1,0 +1,91 @@
+//! What a process hears and reads, as `Core::news`, `read::loaded` and `read::restore` have it.
+
+use super::Mutation;
+use super::act::Model;
+use super::bench::instant;
+use super::world::{Reading, World};
+use crate::session::machine::{Input, News, Settled};
+use crate::store::{Change, Outcome, Restore, Statement, Stored};
+
+impl Model {
+    /// Hears of all changes, as `Core::news` does of each.
+    pub(super) fn hear(&self, w: &mut World, p: usize) {
+        for change in std::mem::take(&mut w.processes[p].feed) {
+            self.hear_of(w, p, change);
+        }
+    }
+
+    fn hear_of(&self, w: &mut World, p: usize, change: Change) {
+        let Change { version, epoch, generation, phase } = change;
+        let ended =
+            matches!(phase, None | Some(crate::store::Phase::Lost | crate::store::Phase::Closed));
+        let process = &mut w.processes[p];
+        let newer = (epoch, generation) > process.state.counters();
+        let ends = ended || (newer && self.bench.refresh_ends_access_tokens());
+        let known = process.state.is_unread() && process.state.read.running.is_none();
+        let news = News { version: Some(version), ends };
+        if ended && !known && version > process.state.version {
+            process.dead_through = process.dead_through.max(generation);
+        }
+        if !(self.has(Mutation::NewsAtRestOnly) && process.state.is_busy()) {
+            self.apply(w, p, Input::News(news));
+        }
+    }
+
+    /// One step of a reading.
+    pub(super) fn read(&mut self, w: &mut World, p: usize) {
+        let now = instant(w.now, 0);
+        match std::mem::replace(&mut w.processes[p].reading, Reading::None) {
+            Reading::None => {}
+            Reading::Wanted(number) => {
+                let read = w.processes[p].state.read;
+                if read.number == number && read.running.is_some() {
+                    let found = w.record.clone().map(|record| Box::new(Stored { record, now }));
+                    w.processes[p].reading = Reading::Found(number, found);
+                }
+            }
+            Reading::Found(read, found) => {
+                let found = found.map(|found| *found);
+                let (version, settled) = self.bench.found(&w.processes[p], w.now, found);
+                self.apply(w, p, Input::Loaded { read, version, settled });
+            }
+            Reading::Restore => self.restore(w, p),
+        }
+    }
+
+    /// Writes again what the store had and lost.
+    fn restore(&mut self, w: &mut World, p: usize) {
+        let state = &w.processes[p].state;
+        let (Some(Settled::Active(held) | Settled::InDoubt(held, _)), version) =
+            (&state.settled, state.version)
+        else {
+            return;
+        };
+        let credentials = super::bench::tok_of(&held.credentials);
+        let (epoch, generation) = (held.epoch, held.generation);
+        w.ids += 1;
+        let claim = crate::store::ClaimId(w.ids);
+        let base = generation.saturating_sub(1);
+        let attempt = crate::store::Attempt { base, fence: version, claim };
+        let ends = crate::store::Ends::default();
+        let restore = Restore { version, epoch, generation, attempt, credentials, ends };
+        match self.store(w, Statement::Restore(restore)) {
+            Some(Outcome::Done(done)) => {
+                self.apply(w, p, Input::Wrote { version: done.version });
+            }
+            Some(_) | None => drop(self.apply(w, p, Input::News(News::UNKNOWN))),
+        }
+    }
+
+    /// What is known already is no news, and a clock that was set is noticed.
+    pub(super) fn tidy(w: &mut World, p: usize) {
+        let process = &mut w.processes[p];
+        let unread = process.state.is_unread() && process.state.read.running.is_none();
+        while let Some(change) = process.feed.first() {
+            if !unread && change.version > process.state.version {
+                break;
+            }
+            process.feed.remove(0);
+        }
+    }
+}
