@@ -2,11 +2,9 @@
 
 use super::Session;
 use super::message::Job;
-use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Provider, erased};
 use crate::secret::Secret;
-use crate::store::{StoreError, StoreErrorKind};
 use crate::token::Tokens;
 
 /// What to do where there is a session already.
@@ -116,9 +114,7 @@ impl<P: Provider> Session<P> {
     /// Whether the store has a session of this id.
     async fn is_stored(&self) -> Result<bool> {
         let core = &self.door.core;
-        let record = core.store.load(&self.id);
-        let record = within(&*core.clock, core.policy.store_wait, record).await;
-        match record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+        match core.await_store(core.store.load(&self.id)).await {
             Ok(found) => Ok(found.is_some_and(|found| found.record.was_established())),
             Err(failed) => Err(super::exchange::unstored(failed).of_session(&self.id)),
         }

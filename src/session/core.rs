@@ -1,5 +1,6 @@
 //! What all sessions of one supervisor share, and the one way in which a slot is stepped.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use super::machine::{Effects, Input, Moment, News, Notice, Rules, Start, State};
 use super::message::Message;
 use super::read::Readings;
 use super::slot::Slot;
-use crate::clock::{BootTime, Clock, Now};
+use crate::clock::{BootTime, Clock, Now, within};
 use crate::crash::Steps;
 use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
@@ -22,7 +23,7 @@ use crate::provider::means::Means;
 use crate::provider::site::{Site, Unresolved};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::seal::KeyRing;
-use crate::store::{Change, Owner, Phase, Store};
+use crate::store::{Change, Owner, Phase, Store, StoreError, StoreErrorKind};
 use crate::task::Tasks;
 
 /// What all sessions of one supervisor share.
@@ -83,6 +84,15 @@ pub(crate) struct Counts {
 impl Core {
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// Awaits an answer of the store for no longer than [`Policy::store_wait`].
+    pub(crate) async fn await_store<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = within(&*self.clock, self.policy.store_wait, answer).await;
+        answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)))
     }
 
     /// Steps a slot's machine, publishes what it tells and arms the schedule.

@@ -26,7 +26,7 @@ use super::machine::{self, Class, Failure, Held, Input, Moment, Renewable, Retry
 use super::message::{Granted, Outcome};
 use super::slot::{Owed, Parcel, Slot};
 use super::{read, restore};
-use crate::clock::{BootTime, Now, within};
+use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::log::log_session;
@@ -36,7 +36,7 @@ use crate::provider::gate::{Exchanged, Shut};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Commit, Done, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
-    StoreError, StoreErrorKind, Stored,
+    StoreError, Stored,
 };
 use crate::token::Credentials;
 
@@ -362,9 +362,10 @@ impl Exchange {
         &self,
         statement: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Failure> {
-        let answer = within(&*self.core.clock, self.core.policy.store_wait, statement).await;
-        answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(|failed| {
-            Failure { class: Class::Harmless, error: unstored(failed), wait: Duration::ZERO }
+        self.core.await_store(statement).await.map_err(|failed| Failure {
+            class: Class::Harmless,
+            error: unstored(failed),
+            wait: Duration::ZERO,
         })
     }
 

@@ -10,11 +10,10 @@ use super::core::Core;
 use super::door::Door;
 use super::exchange::unstored;
 use super::status::{self, SessionStatus, State};
-use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{LIST_FAILURES, LIST_PAGE};
-use crate::store::{self, Listed, StoreError, StoreErrorKind};
+use crate::store::{self, Listed};
 
 /// Which sessions to list. The default is all.
 ///
@@ -82,8 +81,7 @@ pub(crate) async fn page(
     after: Option<&SessionId>,
 ) -> Result<Vec<Listed>> {
     let page = core.store.list(filter, after, LIST_PAGE);
-    let page = within(&*core.clock, core.policy.store_wait, page).await;
-    page.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(unstored)
+    core.await_store(page).await.map_err(unstored)
 }
 
 /// A place in the list. What changes before or behind it does not move it.

@@ -82,8 +82,7 @@ pub(crate) async fn one(core: &Core, client: &Client, reading: Reading) {
     let after = Afterwards { core, slot: &slot };
     // Dropped before that, with this call.
     let reading = reading;
-    let record = within(&*core.clock, core.policy.store_wait, core.store.load(slot.id())).await;
-    let record = record.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)));
+    let record = core.await_store(core.store.load(slot.id())).await;
     loaded(core, client, (&slot, reading.number), record);
     reading.end(Landing::Again);
     drop(after);
@@ -177,11 +176,11 @@ async fn restore(core: &Core, slot: &Arc<Slot>) {
     let credentials = Arc::clone(credentials);
     let restore = Restore { version, epoch, generation, attempt, credentials, ends };
     let restored = core.store.apply(slot.id(), Statement::Restore(restore));
-    match within(&*core.clock, core.policy.store_wait, restored).await {
-        Some(Ok(Outcome::Done(done))) => {
+    match core.await_store(restored).await {
+        Ok(Outcome::Done(done)) => {
             core.apply(slot, Input::Wrote { version: done.version });
         }
         // What the store has counts then, whatever it is.
-        Some(Ok(_) | Err(_)) | None => drop(core.apply(slot, Input::News(News::UNKNOWN))),
+        Ok(_) | Err(_) => drop(core.apply(slot, Input::News(News::UNKNOWN))),
     }
 }

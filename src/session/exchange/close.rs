@@ -18,8 +18,7 @@ use crate::session::outcome::Revocation;
 use crate::session::slot::Slot;
 use crate::session::{read, restore};
 use crate::store::{
-    Attempt, Claim, Close, Done, Intent, Outcome, Settle, SettleTo, Statement, StoreError,
-    StoreErrorKind, Stored, TakeOver,
+    Attempt, Claim, Close, Done, Intent, Outcome, Settle, SettleTo, Statement, Stored, TakeOver,
 };
 use crate::task::Foreign;
 use crate::token::Credentials;
@@ -108,9 +107,7 @@ async fn apply_claim(core: &Core, slot: &Arc<Slot>) -> Result<Claimed, Error> {
 }
 
 async fn stored(core: &Core, slot: &Slot, statement: Statement) -> Result<Outcome, Error> {
-    let outcome = core.store.apply(slot.id(), statement);
-    let outcome = within(&*core.clock, core.policy.store_wait, outcome).await;
-    outcome.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))).map_err(unstored)
+    core.await_store(core.store.apply(slot.id(), statement)).await.map_err(unstored)
 }
 
 /// Tells the server what it is owed before a new grant takes the session's place: later it could
@@ -141,8 +138,7 @@ async fn durably(
             let close = Close { generation, claim, owner, lease };
             core.store.apply(slot.id(), Statement::Close(close)).await
         };
-        let closed = within(&*core.clock, core.policy.store_wait, close).await;
-        match closed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+        match core.await_store(close).await {
             Ok(Outcome::Done(Done { version, generation, fence, .. })) => {
                 slot.claim_answered(claim, outbox.is_some());
                 let attempt = Attempt { base: generation, fence, claim };
@@ -197,17 +193,14 @@ async fn settle(
     (to, retry_in): (SettleTo, Option<Duration>),
 ) {
     let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in });
-    let settled = core.store.apply(slot.id(), settle);
-    match within(&*core.clock, core.policy.store_wait, settled).await {
-        Some(Ok(settled)) => {
+    match stored(core, slot, settle).await {
+        Ok(settled) => {
             slot.claim_ended(attempt.claim);
             if let Outcome::Done(Done { version, .. }) = settled {
                 core.apply(slot, Input::Wrote { version });
             }
         }
-        Some(Err(_)) | None => {
-            log_session!(warn, slot.id(), "the end of a revocation is not written");
-        }
+        Err(_) => log_session!(warn, slot.id(), "the end of a revocation is not written"),
     }
 }
 

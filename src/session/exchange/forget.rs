@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::{Guard, unstored};
-use crate::clock::within;
 use crate::error::{Error, ErrorKind};
 use crate::session::flight::Landing;
 use crate::session::machine::Input;
-use crate::store::{Outcome, Statement, StoreError, StoreErrorKind};
+use crate::store::{Outcome, Statement};
 
 /// Deletes a session's record for a caller, who hears whether there was one.
 ///
@@ -17,8 +16,7 @@ pub(crate) async fn forget(mut guard: Guard) {
     guard.begin();
     let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
     let delete = core.store.apply(slot.id(), Statement::Delete);
-    let deleted = within(&*core.clock, core.policy.store_wait, delete).await;
-    let deleted = deleted.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)));
+    let deleted = core.await_store(delete).await;
     let landing = match &deleted {
         Ok(_) => {
             core.apply(&slot, Input::Forgotten);

@@ -59,8 +59,7 @@ pub(super) async fn pay(core: &Core, slot: &Arc<Slot>) {
             () = closing.cancelled(), if !pressed => pressed = true,
         }
         let commit = core.store.apply(slot.id(), owed.statement(core));
-        let committed = within(&*core.clock, core.policy.store_wait, commit).await;
-        match committed.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow))) {
+        match core.await_store(commit).await {
             Ok(committed) => {
                 if let Some(orphan) = settle(core, slot, &owed, committed) {
                     orphan::end(core, slot, &orphan).await;
