@@ -1,17 +1,24 @@
 //! The gate of one provider's client: how many exchanges run at once, and when none may.
 
+mod lanes;
 mod pace;
 mod permit;
 mod stop;
 #[cfg(test)]
 mod tests;
 
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use self::lanes::Drawn;
+use self::lanes::{Held, Lanes};
 use self::pace::Pace;
 pub(crate) use self::permit::Permit;
 use self::permit::SlowRequests;
@@ -25,13 +32,14 @@ use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
 /// What all sessions of one client share: its permits, the server's wish to be left alone, and what
 /// the server said of the client.
 pub(crate) struct Gate {
-    permits: Arc<Semaphore>,
+    lanes: Lanes,
     /// Held by a refresh of the schedule's while retries are paced.
     scheduled: Arc<Semaphore>,
     slow: SlowRequests,
     limits: ProviderLimits,
     state: Mutex<State>,
-    /// The client was accepted or rejected: whoever waits for that looks again.
+    /// The client was accepted or rejected, or a sign-in has stopped waiting for that: whoever
+    /// waits looks again.
     judged: Notify,
 }
 
@@ -61,6 +69,29 @@ pub(crate) enum Lane {
     /// A refresh or a renewal. `again`: since the last success, a refresh got an unclassified
     /// answer or a renewal failed. `scheduled`: no caller asked for it.
     Own { again: bool, scheduled: bool },
+}
+
+impl Entrant<'_> {
+    /// What a caller has joined is not the schedule's any more.
+    fn look(&mut self, joined: Pin<&mut impl Future<Output = ()>>) {
+        if self.lane.is_scheduled() && joined.now_or_never().is_some() {
+            self.lane = self.lane.of_caller();
+        }
+    }
+}
+
+impl Lane {
+    fn is_scheduled(self) -> bool {
+        matches!(self, Self::Own { scheduled: true, .. })
+    }
+
+    /// The same exchange, with a caller who waits for it.
+    fn of_caller(self) -> Self {
+        match self {
+            Self::SignIn => Self::SignIn,
+            Self::Own { again, .. } => Self::Own { again, scheduled: false },
+        }
+    }
 }
 
 /// Why an exchange may not run now, and when it may.
@@ -93,26 +124,40 @@ impl Gate {
     /// `former` is the gate that this one replaces: what its server said of too many requests
     /// still holds, what it said of the client does not.
     pub(crate) fn after(limits: ProviderLimits, former: Option<&Self>) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.exchanges.min(Semaphore::MAX_PERMITS)));
+        let lanes = Lanes::new(limits.exchanges);
         let throttled_until = former.map(|former| former.state.lock().throttled_until);
         let throttled_until = throttled_until.unwrap_or_default();
         let state = Mutex::new(State { throttled_until, ..State::default() });
         let scheduled = Arc::new(Semaphore::new(1));
         let (slow, judged) = (SlowRequests::default(), Notify::new());
-        Self { permits, scheduled, slow, limits, state, judged }
+        Self { lanes, scheduled, slow, limits, state, judged }
     }
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
+    ///
+    /// With `drawn`, there is no wait for a permit. A scheduled exchange without it waits in the
+    /// schedule's lane, without a deadline, until a caller has joined it: then it is a caller's.
     pub(crate) async fn enter(
         &self,
         clock: &dyn Clock,
-        entrant: Entrant<'_>,
+        mut entrant: Entrant<'_>,
+        drawn: Option<Drawn>,
+        joined: impl Future<Output = ()>,
     ) -> Result<Permit, Shut> {
         self.state.lock().stop.count_user(entrant.session.key().tenant());
         let last = clock.now().boot.after(self.limits.turn);
+        let mut drawn = drawn.filter(|drawn| self.lanes.gave(drawn));
+        let mut joined = pin!(joined);
         loop {
+            entrant.look(joined.as_mut());
             let _waiting = self.wait_for_client(clock, entrant, last).await?;
-            let permit = self.permit(clock).await?;
+            let mut held = match drawn.take() {
+                Some(Drawn(held)) => held,
+                None => self.turn(clock, &mut entrant, joined.as_mut()).await?,
+            };
+            if !entrant.lane.is_scheduled() {
+                held.leave_schedule();
+            }
             let now = clock.now().boot;
             // Again: much may have happened while this exchange queued.
             self.check_slow(now)?;
@@ -120,12 +165,41 @@ impl Gate {
             state.check_throttle(now)?;
             let scheduled = self.pace(&mut state, entrant, now)?;
             match state.stop.pass(entrant, now, self.limits.probe) {
-                Ok(()) => return Ok(Permit::new(permit, scheduled, &self.slow)),
+                Ok(()) => return Ok(Permit::new(held, scheduled, &self.slow)),
                 // Another sign-in became the probe: this one waits for its end.
                 Err(_) if entrant.lane == Lane::SignIn && now < last => {}
                 Err(shut) => return Err(shut),
             }
         }
+    }
+
+    /// Waits for a permit for a refresh of the schedule's, without a deadline. It keeps no caller
+    /// waiting who came before it got the permit.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time.
+    pub(crate) async fn draw(&self) -> Drawn {
+        self.lanes.draw().await
+    }
+
+    /// Until when no refresh of the schedule's gets in, whichever session's it is. None if the next
+    /// may try; it may still be shut out for what its session or its tenant did.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the schedule does not ask yet"))]
+    pub(crate) fn shut_to_schedule(&self, now: BootTime) -> Option<BootTime> {
+        let state = self.state.lock();
+        let lane = Lane::Own { again: false, scheduled: true };
+        let checks =
+            [self.check_slow(now), state.check_throttle(now), self.check_pace(&state, lane, now)];
+        let shut = checks.into_iter().filter_map(Result::err).map(|shut| shut.until);
+        shut.chain(state.stop.all_kept_out_until(now, self.limits.turn)).max()
+    }
+
+    /// Ends when what [`shut_to_schedule`](Self::shut_to_schedule) says of the client may have
+    /// changed since this was called. Call it before you ask.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the schedule does not ask yet"))]
+    pub(crate) fn judged(&self) -> Notified<'_> {
+        self.judged.notified()
     }
 
     /// Waits for a turn for a call that is not an exchange. Such a call is never the probe: its
@@ -205,7 +279,7 @@ impl Gate {
             let shut = {
                 let mut state = self.state.lock();
                 state.check_throttle(now)?;
-                self.check_pace(&state, entrant, now)?;
+                self.check_pace(&state, entrant.lane, now)?;
                 match state.stop.check(entrant, now, self.limits.probe) {
                     Ok(()) => return Ok(waiting),
                     Err(shut) => shut,
@@ -224,10 +298,26 @@ impl Gate {
         }
     }
 
-    async fn permit(&self, clock: &dyn Clock) -> Result<OwnedSemaphorePermit, Shut> {
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        let turn = within(clock, self.limits.turn, permit).await;
-        turn.and_then(Result::ok).ok_or_else(|| {
+    /// Waits for a permit in the lane of the exchange, which changes when a caller joins it.
+    async fn turn(
+        &self,
+        clock: &dyn Clock,
+        entrant: &mut Entrant<'_>,
+        joined: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Held, Shut> {
+        if entrant.lane.is_scheduled() {
+            tokio::select! {
+                biased;
+                () = joined => entrant.lane = entrant.lane.of_caller(),
+                Drawn(held) = self.draw() => return Ok(held),
+            }
+        }
+        self.permit(clock).await
+    }
+
+    async fn permit(&self, clock: &dyn Clock) -> Result<Held, Shut> {
+        let turn = within(clock, self.limits.turn, self.lanes.queue()).await;
+        turn.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")
                 .with_outcome(ExchangeOutcome::NotSent);
@@ -248,9 +338,9 @@ impl Gate {
         Err(Shut { error, until: now.after(SLOW_RETRY), paced: false })
     }
 
-    fn check_pace(&self, state: &State, entrant: Entrant<'_>, now: BootTime) -> Result<(), Shut> {
+    fn check_pace(&self, state: &State, lane: Lane, now: BootTime) -> Result<(), Shut> {
         let Some(next) = state.pace.next() else { return Ok(()) };
-        match entrant.lane {
+        match lane {
             Lane::SignIn | Lane::Own { again: false, scheduled: false } => Ok(()),
             Lane::Own { again: true, .. } if now < next => Err(paced(next)),
             Lane::Own { scheduled: true, .. } if self.scheduled.available_permits() == 0 => {
@@ -268,7 +358,7 @@ impl Gate {
         entrant: Entrant<'_>,
         now: BootTime,
     ) -> Result<Option<OwnedSemaphorePermit>, Shut> {
-        self.check_pace(state, entrant, now)?;
+        self.check_pace(state, entrant.lane, now)?;
         let (again, scheduled) = match entrant.lane {
             Lane::SignIn => return Ok(None),
             Lane::Own { again, scheduled } => (again, scheduled && state.pace.next().is_some()),
@@ -378,6 +468,7 @@ impl<'a> WaitingSignIn<'a> {
 impl Drop for WaitingSignIn<'_> {
     fn drop(&mut self) {
         self.0.state.lock().stop.waiting_sign_ins -= 1;
+        self.0.judged.notify_waiters();
     }
 }
 

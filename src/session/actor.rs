@@ -190,7 +190,7 @@ impl Duty {
         if slot.is_due_unasked(&core.rules(slot), core.now().boot) {
             // What is still due after that is a refresh that nobody asked for.
             let wants = Wants { above: 0, renewable: slot.renewable(), fresh: true };
-            let asked = (Asked::BySchedule, None);
+            let asked = (Asked::BySchedule(None), None);
             if let Requested::Start(work, _) = request(core, (slot, &client), wants, asked) {
                 self.start(work);
             }

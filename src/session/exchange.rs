@@ -25,6 +25,7 @@ use super::flight::Landing;
 use super::machine::{self, Class, Failure, Held, Input, Moment, Renewable, Retry, Settled, State};
 use super::message::{Granted, Outcome};
 use super::slot::{Owed, Parcel, Slot};
+use super::token_request::Asked;
 use super::{read, restore};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
@@ -32,7 +33,7 @@ use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::log::log_session;
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
-use crate::provider::gate::{Exchanged, Shut};
+use crate::provider::gate::{Drawn, Exchanged, Shut};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Commit, Done, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
@@ -42,8 +43,7 @@ use crate::token::Credentials;
 
 /// What an exchange sends.
 pub(crate) enum Cargo {
-    /// `scheduled`: no caller asked for it.
-    Refresh { scheduled: bool },
+    Refresh,
     /// A grant of a caller's, who gets its outcome.
     Grant(Parcel),
     /// A grant that needs no user: a caller's, or the session's own.
@@ -88,8 +88,10 @@ pub(crate) struct Exchange {
     held: Option<Arc<Credentials>>,
     /// The record that the store had in place of what was thought.
     found: Option<Option<Stored>>,
-    /// No caller asked for it.
+    /// No caller asked for it. The gate asks its flight whether one has joined it since.
     scheduled: bool,
+    /// The permit that the schedule has drawn for it.
+    drawn: Option<Drawn>,
     /// When another session of the client had last succeeded before this request was sent.
     healthy_at: Option<BootTime>,
 }
@@ -119,7 +121,6 @@ impl Exchange {
         });
         let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
         let steps = core.steps.of_exchange();
-        let (scheduled, healthy_at) = (false, None);
         Self {
             core,
             slot,
@@ -134,9 +135,18 @@ impl Exchange {
             steps,
             held,
             found: None,
-            scheduled,
-            healthy_at,
+            scheduled: false,
+            drawn: None,
+            healthy_at: None,
         }
+    }
+
+    /// As it was asked for.
+    pub(crate) fn asked(mut self, asked: Asked) -> Self {
+        if let Asked::BySchedule(drawn) = asked {
+            (self.scheduled, self.drawn) = (true, drawn);
+        }
+        self
     }
 
     /// Runs to its end, even if actors crash and callers are dropped.
@@ -161,12 +171,13 @@ impl Exchange {
     /// The grant to be sent; none for a refresh.
     async fn grant(&mut self, cargo: Cargo) -> Result<Option<Parcel>, Failure> {
         let grant = match cargo {
-            Cargo::Refresh { scheduled } => {
-                self.scheduled = scheduled;
-                return Ok(None);
-            }
+            Cargo::Refresh => return Ok(None),
             Cargo::Renewal(Some(grant)) => grant,
-            Cargo::Renewal(None) => self.own_grant().await?,
+            Cargo::Renewal(None) => {
+                // Others need the permit while the grant is made, which may take long.
+                self.drawn = None;
+                self.own_grant().await?
+            }
             Cargo::Grant(grant) => {
                 self.exchanged = Exchanged::Grant;
                 grant

@@ -10,13 +10,14 @@ use super::message::Caller;
 use super::slot::{Parcel, Reading, Request, Slot, Wants};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
+use crate::provider::gate::Drawn;
 use crate::token::PermissionToken;
 
 /// Who wants a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     ByCaller,
-    BySchedule,
+    /// With a permit, if the schedule has drawn one for this session.
+    BySchedule(Option<Drawn>),
 }
 
 /// What became of a request.
@@ -57,13 +58,12 @@ pub(crate) fn request(
             let (renewable, cargo) = if start == Start::Renew {
                 (wants.renewable, Cargo::Renewal(offer.map(|make| make())))
             } else {
-                let scheduled = asked == Asked::BySchedule;
-                (super::machine::Renewable::No, Cargo::Refresh { scheduled })
+                (super::machine::Renewable::No, Cargo::Refresh)
             };
             let base = slot.look(|state| state.counters().1);
             let task = Task::Exchange { rotation, renewable, base };
             let guard = Guard::new((core, slot), task, Caller::Nobody, (pilot, place));
-            let exchange = Exchange::new(guard, Arc::clone(client), renewable);
+            let exchange = Exchange::new(guard, Arc::clone(client), renewable).asked(asked);
             Requested::Start(Box::new(Work::new(exchange, cargo)), flight)
         }
         // Nothing is started without a place.

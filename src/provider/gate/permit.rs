@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::lanes::Held;
 use crate::clock::Clock;
 use crate::policy::SLOW_AFTER;
 
 /// The right to run one exchange.
 pub(crate) struct Permit {
     /// None once its request is slow.
-    exchange: Option<OwnedSemaphorePermit>,
+    exchange: Option<Held>,
     _scheduled: Option<OwnedSemaphorePermit>,
     slow: SlowRequests,
 }
@@ -30,7 +31,7 @@ impl SlowRequests {
 
 impl Permit {
     pub(super) fn new(
-        exchange: OwnedSemaphorePermit,
+        exchange: Held,
         scheduled: Option<OwnedSemaphorePermit>,
         slow: &SlowRequests,
     ) -> Self {

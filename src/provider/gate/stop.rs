@@ -104,6 +104,17 @@ impl Stop {
         Ok(())
     }
 
+    /// Until when no refresh of the schedule's is let through, whichever session's it is. A sign-in
+    /// waits no longer than `turn` for the probe that is left to it.
+    pub(super) fn all_kept_out_until(&self, now: BootTime, turn: Duration) -> Option<BootTime> {
+        let rejected = self.rejected.as_ref().filter(|rejected| self.stops_all(rejected))?;
+        if now < rejected.probe_at {
+            // Also while the probe is out, whose report is waited for.
+            return Some(rejected.probe_at);
+        }
+        (self.waiting_sign_ins > 0).then(|| now.after(turn))
+    }
+
     /// For what is never the probe.
     pub(super) fn check_beside(
         &self,

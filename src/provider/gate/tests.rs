@@ -1,6 +1,6 @@
 //! Who gets through, and what the server's answers come to.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
@@ -11,6 +11,7 @@ use crate::error::Refusal;
 use crate::key::{ProviderName, SessionKey};
 use crate::provider::fixture::StillClock;
 
+mod lanes;
 mod slow;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ impl Bench {
     }
 
     fn enter_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Shut> {
-        let mut entry = Box::pin(self.gate.enter(&self.clock, Entrant { session, lane }));
+        let mut entry = Box::pin(self.entry_as(session, lane));
         match entry.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(entered) => entered,
             Poll::Pending => panic!("it waits for its turn"),
@@ -46,7 +47,11 @@ impl Bench {
 
     /// Waits for its turn.
     async fn entry(&self) -> Result<Permit, Shut> {
-        self.gate.enter(&self.clock, Entrant { session: &device(0), lane: OWN }).await
+        self.entry_as(&device(0), OWN).await
+    }
+
+    async fn entry_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Shut> {
+        self.gate.enter(&self.clock, Entrant { session, lane }, None, pending()).await
     }
 
     fn shut(&self) -> Shut {
@@ -99,6 +104,10 @@ fn failed(class: FailureClass) -> ExchangeError {
 
 fn throttled(seconds: u64) -> ExchangeError {
     failed(FailureClass::Throttled).with_retry_after(Some(Duration::from_secs(seconds)))
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test]
@@ -357,7 +366,7 @@ async fn a_sign_in_that_waits_is_the_next_probe_and_the_others_wait_for_its_end(
     bench.enter_as(&device(5), Lane::SignIn).err().unwrap();
     bench.clock.advance(50 * SECOND);
     let (first, second) = (device(1), device(2));
-    let sign_in = |session| bench.gate.enter(&bench.clock, Entrant { session, lane: Lane::SignIn });
+    let sign_in = |session| bench.entry_as(session, Lane::SignIn);
     let (mut first, mut second) = (Box::pin(sign_in(&first)), Box::pin(sign_in(&second)));
     let mut context = Context::from_waker(Waker::noop());
     assert!(first.as_mut().poll(&mut context).is_pending());
@@ -381,9 +390,8 @@ async fn a_sign_in_waits_for_a_probe_no_longer_than_for_its_turn() {
     bench.clock.advance(60 * SECOND);
     let _probe = bench.enter().unwrap();
     let session = device(1);
-    let entrant = Entrant { session: &session, lane: Lane::SignIn };
     let late = async { bench.clock.advance(25 * SECOND) };
-    let (entered, ()) = join(bench.gate.enter(&bench.clock, entrant), late).await;
+    let (entered, ()) = join(bench.entry_as(&session, Lane::SignIn), late).await;
     assert_eq!(entered.err().unwrap().error.kind(), ErrorKind::Misconfigured);
     assert_eq!(bench.gate.state.lock().stop.waiting_sign_ins, 0);
 }

@@ -88,6 +88,11 @@ impl Guard {
         self.sent.get_or_init(|| now);
     }
 
+    /// Waits until a caller has joined.
+    pub(super) async fn joined(&self) {
+        self.pilot.joined().await;
+    }
+
     /// Answers the caller, once. If the caller was dropped, the session still keeps the outcome.
     pub(super) fn answer<T: Outcome>(&self, outcome: Result<T, Error>) {
         let caller = self.caller.lock().take();

@@ -106,9 +106,11 @@ impl Exchange {
         Ok(())
     }
 
-    async fn ready(&self) -> Result<Permit, Failure> {
+    async fn ready(&mut self) -> Result<Permit, Failure> {
+        let drawn = self.drawn.take();
+        let (gate, clock) = (&self.client.gate, &*self.core.clock);
         let entrant = Entrant { session: self.slot.id(), lane: self.lane() };
-        let permit = match self.client.gate.enter(&*self.core.clock, entrant).await {
+        let permit = match gate.enter(clock, entrant, drawn, self.guard.joined()).await {
             Ok(permit) => permit,
             Err(shut) => return Err(shut_out(shut, self.core.now())),
         };

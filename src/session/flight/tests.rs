@@ -63,3 +63,13 @@ fn a_flight_knows_its_own_pilot() {
     assert!(flight.is_of(&pilot) && flight.clone().is_of(&pilot));
     assert!(!flight.is_of(&other));
 }
+
+#[test]
+fn a_pilot_is_told_once_a_caller_has_joined() {
+    let (pilot, flight) = depart();
+    let mut joined = Box::pin(pilot.joined());
+    assert!(joined.as_mut().now_or_never().is_none());
+    flight.clone().join();
+    assert!(joined.now_or_never().is_some() && pilot.joined().now_or_never().is_some());
+    assert!(flight.is_flying(), "it has not landed");
+}

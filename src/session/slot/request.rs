@@ -210,7 +210,10 @@ impl Inner {
 
     fn joined(&self) -> Request {
         match &self.flight {
-            Some(flight) => Request::Join(flight.clone()),
+            Some(flight) => {
+                flight.join();
+                Request::Join(flight.clone())
+            }
             None => Request::Failed(Error::new(ErrorKind::RetryLater)),
         }
     }

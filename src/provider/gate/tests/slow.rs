@@ -1,13 +1,11 @@
 //! Requests that are open for long.
 
-use std::future::pending;
-
 use super::*;
 use crate::policy::{SLOW_AFTER, SLOW_RETRY};
 
 impl Bench {
     /// An exchange whose request is slow.
-    fn slow(&self) -> Permit {
+    pub(super) fn slow(&self) -> Permit {
         let mut permit = self.enter().unwrap();
         self.hold(&mut permit, SLOW_AFTER);
         permit
@@ -26,10 +24,6 @@ impl Bench {
         let entry = self.gate.enter_beside(&self.clock, Some(&session));
         entry.now_or_never().expect("it waits for its turn")
     }
-}
-
-fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a slot answers to the one question of a caller, and what it reads.
 
+use futures_util::FutureExt;
+
 use super::*;
 
 fn others(version: u64, ends: bool) -> Input {
@@ -20,7 +22,9 @@ fn a_request_is_answered_from_memory_or_says_what_is_to_be_done_first() {
     assert!(matches!(bench.wants(0), Request::Ready(token) if token.generation() == 1));
     let Request::Start(Start::Refresh, pilot, flight) = bench.wants(1) else { panic!() };
     assert!(matches!(bench.wants(0), Request::Ready(_)), "the token in hand is served meanwhile");
+    assert!(pilot.joined().now_or_never().is_none(), "nobody waits for it");
     assert!(matches!(bench.wants(1), Request::Join(joined) if joined.is(&flight)));
+    assert!(pilot.joined().now_or_never().is_some());
     let (class, error) = (machine::Class::Harmless, Error::new(ErrorKind::RetryLater));
     bench.apply(Input::Failed(machine::Failure { class, error, wait: 5 * SECOND }));
     bench.slot.land(&pilot, Landing::Again);

@@ -1,0 +1,365 @@
+//! The schedule's lane beside the callers', and when the schedule need not try.
+
+use std::future::ready;
+use std::pin::Pin;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::policy::{FAULT_PACE, SLOW_AFTER, SLOW_RETRY};
+
+type Entry<'a> = Pin<Box<dyn Future<Output = Result<Permit, Shut>> + 'a>>;
+
+impl Bench {
+    fn of(exchanges: usize) -> Self {
+        let limits = ProviderLimits { exchanges, ..limits() };
+        Self { gate: Gate::after(limits, None), clock: StillClock::new() }
+    }
+
+    /// Draws at once, if the schedule may.
+    fn drawn(&self) -> Option<Drawn> {
+        self.gate.draw().now_or_never()
+    }
+
+    /// A scheduled exchange, and whoever may join it.
+    fn scheduled(&self, drawn: Option<Drawn>) -> (oneshot::Sender<()>, Entry<'_>) {
+        let (join, joined) = oneshot::channel();
+        // Who can join no more has not joined.
+        let joined = async move {
+            if joined.await.is_err() {
+                pending::<()>().await;
+            }
+        };
+        let entry = async move {
+            let session = device(7);
+            let entrant = Entrant { session: &session, lane: SCHEDULED };
+            self.gate.enter(&self.clock, entrant, drawn, joined).await
+        };
+        (join, Box::pin(entry))
+    }
+
+    fn enter_drawn(&self, drawn: Drawn) -> Permit {
+        let (_join, entry) = self.scheduled(Some(drawn));
+        entry.now_or_never().expect("it waits for its turn").ok().unwrap()
+    }
+
+    /// Until when the schedule need not try, in seconds from now.
+    fn shut_for(&self) -> Option<u64> {
+        let now = self.clock.now().boot;
+        self.gate.shut_to_schedule(now).map(|until| until.since(now).as_secs())
+    }
+}
+
+#[test]
+fn the_schedule_has_half_of_the_permits_at_most_and_one_at_least() {
+    for (exchanges, most) in [(1, 1), (2, 1), (3, 1), (7, 3), (8, 4), (usize::MAX, 16)] {
+        let bench = Bench::of(exchanges);
+        let drawn: Vec<_> = std::iter::from_fn(|| bench.drawn()).take(16).collect();
+        assert_eq!(drawn.len(), most, "of {exchanges}");
+        let _callers: Vec<_> = (most..exchanges.min(8)).map(|_| bench.enter().unwrap()).collect();
+    }
+}
+
+#[test]
+fn with_one_permit_the_schedule_gets_it_only_while_no_caller_waits() {
+    let bench = Bench::of(1);
+    let caller = bench.enter().unwrap();
+    let mut waiting = Box::pin(bench.entry());
+    assert!(poll(&mut waiting).is_pending());
+    assert!(bench.drawn().is_none());
+    drop(caller);
+    assert!(bench.drawn().is_none(), "it is the waiting caller's before that one has noticed");
+    drop(waiting.now_or_never().unwrap().ok().unwrap());
+    assert!(bench.drawn().is_some());
+}
+
+#[test]
+fn a_caller_who_comes_while_the_schedule_waits_is_served_first() {
+    let bench = Bench::new();
+    let held = [bench.enter().unwrap(), bench.enter().unwrap()];
+    let mut draw = Box::pin(bench.gate.draw());
+    assert!(poll(&mut draw).is_pending());
+    let mut callers = [Box::pin(bench.entry()), Box::pin(bench.entry())];
+    for caller in &mut callers {
+        assert!(poll(caller).is_pending());
+    }
+    drop(held);
+    assert!(poll(&mut draw).is_pending());
+    let [first, second] = callers.map(|caller| caller.now_or_never().unwrap().ok().unwrap());
+    assert!(poll(&mut draw).is_pending());
+    drop(first);
+    assert!(poll(&mut draw).is_ready());
+    drop(second);
+}
+
+#[tokio::test]
+async fn permits_that_are_given_back_wake_all_of_the_schedules_that_wait() {
+    let bench = Bench::of(4);
+    let [first, second, _third, _fourth] = [(); 4].map(|()| bench.enter().unwrap());
+    // Nobody polls but who is woken.
+    let given_back = async { drop((first, second)) };
+    let draws = join(bench.gate.draw(), bench.gate.draw());
+    let (_drawn, ()) = join(draws, given_back).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_gives_up_with_a_permit_it_has_not_noticed_wakes_the_schedule() {
+    let bench = Bench::of(1);
+    let held = bench.enter().unwrap();
+    let mut caller = Box::pin(bench.entry());
+    assert!(poll(&mut caller).is_pending());
+    let mut draw = Box::pin(bench.gate.draw());
+    assert!(poll(&mut draw).is_pending());
+    drop(held);
+    assert!(poll(&mut draw).is_pending(), "it is the caller's");
+    let given_up = async { drop(caller) };
+    let (_drawn, ()) = join(draw, given_up).await;
+}
+
+#[tokio::test]
+async fn a_slow_request_of_the_schedules_gives_its_permit_and_its_place_back() {
+    let bench = Bench::new();
+    let mut slow = bench.enter_drawn(bench.drawn().unwrap());
+    assert!(bench.drawn().is_none());
+    let mut open = Box::pin(slow.while_open(&bench.clock, pending::<()>()));
+    assert!(poll(&mut open).is_pending());
+    bench.clock.advance(SLOW_AFTER);
+    assert!(poll(&mut open).is_pending());
+    let _drawn = bench.drawn().expect("its place is free");
+    let _caller = bench.enter().unwrap();
+    drop(open);
+    drop(slow);
+    let mut another = Box::pin(bench.entry());
+    assert!(poll(&mut another).is_pending(), "it has given nothing back twice");
+}
+
+#[tokio::test]
+async fn a_scheduled_exchange_that_lost_its_permit_waits_in_the_schedules_lane_without_a_deadline()
+{
+    let bench = Bench::new();
+    let held = [bench.enter().unwrap(), bench.enter().unwrap()];
+    let (_join, mut entry) = bench.scheduled(None);
+    assert!(poll(&mut entry).is_pending());
+    bench.clock.advance(100 * SECOND);
+    let mut caller = Box::pin(bench.entry());
+    assert!(poll(&mut entry).is_pending() && poll(&mut caller).is_pending());
+    let [first, second] = held;
+    drop(first);
+    assert!(poll(&mut entry).is_pending(), "the caller comes first");
+    let _caller = caller.now_or_never().unwrap().ok().unwrap();
+    drop(second);
+    let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("one is free") };
+    assert!(bench.drawn().is_none(), "it has the schedule's place");
+}
+
+#[tokio::test]
+async fn a_scheduled_exchange_that_a_caller_joins_moves_to_the_callers_lane() {
+    let bench = Bench::new();
+    let [first, second] = [bench.enter().unwrap(), bench.enter().unwrap()];
+    let (join, mut entry) = bench.scheduled(None);
+    assert!(poll(&mut entry).is_pending());
+    join.send(()).unwrap();
+    assert!(poll(&mut entry).is_pending());
+    let mut later = Box::pin(bench.entry());
+    assert!(poll(&mut later).is_pending());
+    let mut draw = Box::pin(bench.gate.draw());
+    assert!(poll(&mut draw).is_pending());
+    drop(first);
+    assert!(poll(&mut later).is_pending(), "the one that was joined came first");
+    let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("it is its turn") };
+    drop(later);
+    drop(second);
+    assert!(poll(&mut draw).is_ready(), "the schedule's place is free");
+}
+
+#[tokio::test]
+async fn one_that_a_caller_has_joined_waits_no_longer_than_a_caller() {
+    let bench = Bench::new();
+    let _held = (bench.enter().unwrap(), bench.enter().unwrap());
+    let (join, mut entry) = bench.scheduled(None);
+    assert!(poll(&mut entry).is_pending());
+    bench.clock.advance(100 * SECOND);
+    join.send(()).unwrap();
+    assert!(poll(&mut entry).is_pending());
+    bench.clock.advance(24 * SECOND);
+    assert!(poll(&mut entry).is_pending(), "its turn began when it was joined");
+    bench.clock.advance(SECOND);
+    let Poll::Ready(Err(shut)) = poll(&mut entry) else { panic!("it waits for ever") };
+    assert_eq!(shut.error.kind(), ErrorKind::Capacity);
+}
+
+#[test]
+fn one_that_was_joined_before_it_came_keeps_its_permit_and_leaves_the_schedules_lane() {
+    let bench = Bench::new();
+    bench.met(0..5, &failed(FailureClass::Unclassified));
+    let paced = bench.enter_drawn(bench.drawn().unwrap());
+    let session = device(8);
+    let enter = |drawn, joined| {
+        let entrant = Entrant { session: &session, lane: SCHEDULED };
+        let entry = bench.gate.enter(&bench.clock, entrant, drawn, joined);
+        entry.now_or_never().expect("it waits for its turn")
+    };
+    drop(enter(None, ready(())).expect("a caller's refresh is not the schedule's"));
+    drop(paced);
+    let _joined = enter(bench.drawn(), ready(())).ok().unwrap();
+    assert!(bench.drawn().is_some(), "its place is free, and one permit is");
+}
+
+#[test]
+fn one_that_is_joined_while_it_waits_is_not_paced_as_the_schedules() {
+    let bench = Bench::of(4);
+    bench.met(0..5, &failed(FailureClass::Unclassified));
+    let drawn = bench.drawn().unwrap();
+    let [first, _second, _third] = [(); 3].map(|()| bench.enter().unwrap());
+    let (join, mut entry) = bench.scheduled(None);
+    assert!(poll(&mut entry).is_pending());
+    let _paced = bench.enter_drawn(drawn);
+    join.send(()).unwrap();
+    assert!(poll(&mut entry).is_pending());
+    drop(first);
+    let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("it is a caller's") };
+}
+
+#[test]
+fn an_exchange_with_a_drawn_permit_is_checked_like_any_other() {
+    let bench = Bench::new();
+    let drawn = bench.drawn().unwrap();
+    bench.fail(Exchanged::Own, &throttled(30));
+    let (_join, entry) = bench.scheduled(Some(drawn));
+    let shut = entry.now_or_never().unwrap().err().unwrap();
+    assert_eq!(shut.until, BootTime::new(30 * SECOND));
+    assert!(bench.drawn().is_some(), "its permit is given back");
+}
+
+#[tokio::test]
+async fn an_exchange_with_a_drawn_permit_waits_for_no_other() {
+    let bench = Bench::new();
+    let drawn = bench.drawn().unwrap();
+    let _caller = bench.enter().unwrap();
+    let mut caller = Box::pin(bench.entry());
+    assert!(poll(&mut caller).is_pending());
+    let permit = bench.enter_drawn(drawn);
+    assert!(poll(&mut caller).is_pending());
+    drop(permit);
+    assert!(poll(&mut caller).is_ready());
+}
+
+#[test]
+fn a_permit_that_was_drawn_and_not_used_is_given_back() {
+    let bench = Bench::of(1);
+    let drawn = bench.drawn().unwrap();
+    assert!(bench.drawn().is_none());
+    drop(drawn);
+    let drawn = bench.drawn().unwrap();
+    let mut caller = Box::pin(bench.entry());
+    assert!(poll(&mut caller).is_pending());
+    drop(drawn);
+    assert!(poll(&mut caller).is_ready());
+}
+
+#[test]
+fn a_permit_of_the_gate_that_this_one_replaces_lets_nobody_in() {
+    let former = Bench::of(1);
+    let bench = Bench { gate: Gate::after(limits(), Some(&former.gate)), ..Bench::new() };
+    let _held = (bench.enter().unwrap(), bench.enter().unwrap());
+    let (_join, mut entry) = bench.scheduled(former.drawn());
+    assert!(poll(&mut entry).is_pending());
+    assert!(former.drawn().is_some());
+}
+
+#[test]
+fn the_schedule_need_not_try_while_the_server_wants_to_be_left_alone() {
+    let bench = Bench::new();
+    assert_eq!(bench.shut_for(), None);
+    bench.fail(Exchanged::Own, &throttled(30));
+    assert_eq!(bench.shut_for(), Some(30));
+    bench.clock.advance(30 * SECOND);
+    assert_eq!(bench.shut_for(), None);
+}
+
+#[test]
+fn the_schedule_tries_a_rejected_client_once_an_interval() {
+    let bench = Bench::new();
+    let rejected = failed(FailureClass::InvalidClient);
+    bench.enter().map(drop).unwrap();
+    bench.fail(Exchanged::Own, &rejected);
+    bench.fail(Exchanged::Own, &throttled(30));
+    assert_eq!(bench.shut_for(), Some(60), "the longer of the two");
+    bench.clock.advance(60 * SECOND);
+    assert_eq!(bench.shut_for(), None, "the next one is the probe");
+    let _probe = bench.enter_as(&device(1), SCHEDULED).unwrap();
+    assert_eq!(bench.shut_for(), Some(60), "it is out");
+    let mut judged = Box::pin(bench.gate.judged());
+    assert!(poll(&mut judged).is_pending());
+    bench.fail_as(&device(1), Exchanged::Own, &rejected);
+    assert!(poll(&mut judged).is_ready());
+    assert_eq!(bench.shut_for(), Some(60));
+    bench.succeed();
+    assert_eq!(bench.shut_for(), None);
+}
+
+#[test]
+fn the_schedule_leaves_the_probe_to_a_sign_in_that_waits_for_it() {
+    let bench = Bench::new();
+    bench.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    bench.clock.advance(50 * SECOND);
+    let session = device(1);
+    let mut sign_in = Box::pin(bench.entry_as(&session, Lane::SignIn));
+    assert!(poll(&mut sign_in).is_pending());
+    bench.clock.advance(10 * SECOND);
+    assert_eq!(bench.shut_for(), Some(25));
+    let mut judged = Box::pin(bench.gate.judged());
+    drop(sign_in);
+    assert!(poll(&mut judged).is_ready(), "it has given up");
+    assert_eq!(bench.shut_for(), None);
+}
+
+#[test]
+fn a_client_that_is_rejected_for_one_tenant_of_several_is_open_to_the_schedule() {
+    let bench = Bench::new();
+    let all = ["a", "b"].map(|tenant| session_of(tenant, 1));
+    for session in &all {
+        bench.enter_as(session, OWN).map(drop).unwrap();
+    }
+    bench.fail_as(&all[0], Exchanged::Own, &failed(FailureClass::InvalidClient));
+    assert_eq!(bench.shut_for(), None);
+    bench.fail_as(&all[1], Exchanged::Own, &failed(FailureClass::InvalidClient));
+    assert_eq!(bench.shut_for(), Some(60));
+}
+
+#[test]
+fn while_retries_are_paced_the_schedule_tries_when_its_one_place_is_free() {
+    let bench = Bench::of(8);
+    bench.met(0..5, &failed(FailureClass::Unclassified));
+    assert_eq!(bench.shut_for(), None);
+    let one = bench.enter_drawn(bench.drawn().unwrap());
+    assert_eq!(bench.shut_for(), Some(FAULT_PACE.as_secs()));
+    drop(one);
+    assert_eq!(bench.shut_for(), None);
+}
+
+#[tokio::test]
+async fn the_schedule_need_not_try_while_too_many_requests_are_slow() {
+    let bench = Bench::new();
+    let slow = [(); 3].map(|()| bench.slow());
+    assert_eq!(bench.shut_for(), Some(SLOW_RETRY.as_secs()));
+    drop(slow);
+    assert_eq!(bench.shut_for(), None);
+}
+
+#[test]
+fn no_permit_is_given_back_unnoticed_by_the_schedule() {
+    let bench = Bench::of(1);
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let [schedule, caller] = [runtime(), runtime()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20_000 {
+                drop(schedule.block_on(bench.gate.draw()));
+            }
+        });
+        for _ in 0..20_000 {
+            drop(caller.block_on(bench.entry()));
+        }
+    });
+}
