@@ -2,6 +2,8 @@
 
 use std::future::ready;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Wake;
 
 use tokio::sync::oneshot;
 
@@ -347,19 +349,60 @@ async fn the_schedule_need_not_try_while_too_many_requests_are_slow() {
     assert_eq!(bench.shut_for(), None);
 }
 
+/// Whether it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Waits until another thread has come as far as that.
+fn meet(step: &AtomicUsize, at: usize) {
+    for turn in 1_u32.. {
+        if step.load(Ordering::SeqCst) == at {
+            return;
+        }
+        if turn.is_multiple_of(1000) {
+            std::thread::yield_now();
+        }
+        std::hint::spin_loop();
+    }
+}
+
 #[test]
-fn no_permit_is_given_back_unnoticed_by_the_schedule() {
+fn a_permit_that_is_given_back_while_the_schedule_tries_is_noticed() {
+    const ROUNDS: usize = 40_000;
     let bench = Bench::of(1);
-    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let [schedule, caller] = [runtime(), runtime()];
+    let step = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..20_000 {
-                drop(schedule.block_on(bench.gate.draw()));
+            for round in 0..ROUNDS {
+                meet(&step, 4 * round);
+                let held = bench.enter().unwrap();
+                step.store(4 * round + 1, Ordering::SeqCst);
+                meet(&step, 4 * round + 2);
+                drop(held);
+                step.store(4 * round + 3, Ordering::SeqCst);
             }
         });
-        for _ in 0..20_000 {
-            drop(caller.block_on(bench.entry()));
+        let mut unnoticed = 0;
+        for round in 0..ROUNDS {
+            let woken = Arc::<Woken>::default();
+            let waker = Waker::from(Arc::clone(&woken));
+            let mut draw = Box::pin(bench.gate.draw());
+            meet(&step, 4 * round + 1);
+            step.store(4 * round + 2, Ordering::SeqCst);
+            // The one comes before the other by another time each time.
+            (0..round % 200).for_each(|_| std::hint::spin_loop());
+            let drawn = draw.as_mut().poll(&mut Context::from_waker(&waker));
+            meet(&step, 4 * round + 3);
+            unnoticed += u32::from(drawn.is_pending() && !woken.0.load(Ordering::SeqCst));
+            drop((draw, drawn));
+            step.store(4 * round + 4, Ordering::SeqCst);
         }
+        assert_eq!(unnoticed, 0);
     });
 }
