@@ -40,6 +40,7 @@ mod code;
 mod fault;
 mod file;
 mod holders;
+mod listing;
 mod migration;
 mod owner;
 mod queue;

@@ -5,6 +5,7 @@ mod changes;
 mod damage;
 mod faults;
 mod model;
+mod pages;
 mod resealing;
 mod restart;
 mod rewritten;

@@ -1,7 +1,6 @@
 //! Records in the table of sessions. A statement is a function on a record; here is how it is read
 //! and written. All of this runs on the owner's thread, in its transaction.
 
-use rusqlite::types::Value;
 use rusqlite::{
     Connection, OptionalExtension, Row as SqlRow, Statement, ToSql, params, params_from_iter,
 };
@@ -11,6 +10,7 @@ use super::alive::Holder;
 use super::changes::Log;
 use super::code;
 use super::fault::{SqliteFault, Undone};
+use super::listing;
 use super::reader::{self, Kept, Reader};
 use super::room::Room;
 use super::row::{self, BESIDE, COLUMNS, Hold, ID, Row, WRITTEN};
@@ -230,7 +230,7 @@ impl<'c> Tables<'c> {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Done<Vec<(SessionId, Record<()>)>> {
-        let (sql, given) = listing(filter, after, limit);
+        let (sql, given) = listing::query(filter, after, limit);
         let mut statement = self.conn.prepare(&sql)?;
         let mut rows = statement.query(params_from_iter(given))?;
         let mut listed = Vec::new();
@@ -299,27 +299,4 @@ pub(super) fn most(limit: usize) -> i64 {
 pub(super) fn count(number: i64) -> Done<u64> {
     let counted = u64::try_from(number).ok().filter(|_| code::is_count(number));
     counted.ok_or_else(Undone::malformed)
-}
-
-/// The query of a list.
-fn listing(filter: &Filter, after: Option<&SessionId>, limit: usize) -> (String, Vec<Value>) {
-    let (first, second, third) = after.map_or(("", "", ""), key);
-    let mut given: Vec<Value> = [first, second, third].map(|part| part.to_owned().into()).into();
-    let mut sql = format!("SELECT {COLUMNS} FROM session");
-    sql.push_str(" WHERE (provider, tenant, token_id) > (?, ?, ?)");
-    if let Some(provider) = &filter.provider {
-        sql.push_str(" AND provider = ?");
-        given.push(provider.as_str().to_owned().into());
-    }
-    if let Some(tenant) = &filter.tenant {
-        sql.push_str(" AND tenant = ?");
-        given.push(tenant.as_str().to_owned().into());
-    }
-    if let Some(phase) = filter.phase {
-        sql.push_str(" AND phase = ?");
-        given.push(code::of_phase(phase).into());
-    }
-    sql.push_str(" ORDER BY provider, tenant, token_id LIMIT ?");
-    given.push(most(limit).into());
-    (sql, given)
 }
