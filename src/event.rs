@@ -69,12 +69,15 @@ pub enum EventKind {
     Established,
     /// The session has new tokens.
     Refreshed,
-    /// The refresh token ends in `left`, and no refresh renewed it.
+    /// The refresh token ends in `left`, and no refresh renewed it. Of several processes on one
+    /// store, one publishes this, at most once for each refresh token. If that process dies
+    /// between its write and the event, nobody publishes it; the list shows the end even then.
     RefreshExpiring {
         /// How long it still lives.
         left: Duration,
     },
-    /// The session is lost; the user must sign in again.
+    /// The session is lost; the user must sign in again. When its refresh token ended, one of
+    /// several processes publishes this, as for `RefreshExpiring`.
     Lost(LostReason),
     /// The answer to a refresh was lost; the refresh token may be spent.
     InDoubt,
@@ -110,8 +113,8 @@ pub enum EventKind {
     /// The server rejects the client, or its certificate was refused. Said once for a provider
     /// until it works again.
     ProviderMisconfigured(ProviderName),
-    /// A stored session that wants to be looked at belongs to a provider that is not registered.
-    /// It is kept. Found when the supervisor starts.
+    /// The store has sessions of a provider that is not registered. They are kept. Found when the
+    /// supervisor starts.
     ProviderUnknown(ProviderName),
     /// The provider's source knows no provider for the session's tenant, or could not be asked.
     /// Said once for a tenant until it could.

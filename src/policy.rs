@@ -27,6 +27,12 @@ pub struct Policy {
     /// The most sessions resident in memory; the next one gets `Capacity`. Defaults to 4,000,000
     /// because that is some 8 GB of slots and tokens, more than a backend gives to this crate.
     pub max_sessions: usize,
+    /// When more sessions than this are in memory, idle ones that the store has in full leave, the
+    /// longest unused first, until a [sixteenth](EVICTED_PART) fewer than this are there. The next
+    /// call for such a session reads its record. Defaults to 1,000,000, some 2 GB. More may stay, up
+    /// to [`max_sessions`](Self::max_sessions), while exchanges run on them or the store lacks their
+    /// tokens. Counts as fifteen sixteenths of `max_sessions` at most.
+    pub max_resident: usize,
     /// The most sessions of one tenant in memory; the next one of this tenant gets `Capacity`.
     /// Defaults to 1,000,000, a quarter of [`max_sessions`](Self::max_sessions), so that no tenant
     /// takes the place of all others. With one tenant alone, set both alike.
@@ -102,6 +108,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             max_sessions: 4_000_000,
+            max_resident: 1_000_000,
             max_sessions_per_tenant: 1_000_000,
             max_waiters: 65_536,
             max_queued_grants: 16,
@@ -128,6 +135,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// With more sessions resident than this, some leave memory.
+    pub(crate) fn resident(&self) -> usize {
+        self.max_resident.min(self.max_sessions - self.max_sessions / EVICTED_PART)
+    }
+
     /// How much of a claim's lease must be left when a request is sent.
     pub(crate) fn send_margin(&self) -> Duration {
         SEND_MARGIN.min(self.lease / 2)
@@ -275,8 +287,8 @@ pub enum When {
     /// Callers: the first who asks for a due token starts its refresh. Nothing runs while idle,
     /// and on a server that rotates strictly each refresh is a small risk, so this is the default.
     OnDemand,
-    /// The schedule, whether anybody asks or not. It knows the sessions in memory, and refreshes
-    /// those that have a refresh token.
+    /// The schedule, whether anybody asks or not: all sessions of the store that have a refresh
+    /// token. Of several processes on one store, each refreshes its share.
     Ahead,
 }
 
@@ -309,6 +321,14 @@ pub const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// What `RetryLater` tells a caller to wait if nothing was sent because too many requests are slow.
 /// Defaults to 1 s because slow requests end at any moment, and asking again costs no request.
 pub const SLOW_RETRY: Duration = Duration::from_secs(1);
+
+/// Which part of [`Policy::max_resident`] one pass over the sessions frees. Defaults to a sixteenth,
+/// so that one pass makes room for many new sessions.
+pub const EVICTED_PART: usize = 16;
+
+/// The pause after sessions have left memory. Defaults to 250 ms, so that sessions that cannot leave
+/// are not looked through all the time.
+pub const EVICTION_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often a handle sends its message again when the actor that should answer died. Defaults to
 /// 3 because messages are idempotent, and a supervisor that dies more often is in back-off.
@@ -357,9 +377,36 @@ pub const DAMPING_CAP: Duration = Duration::from_secs(600);
 /// token that is due is noticed by its callers too.
 pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
 
-/// How many sessions the schedule wakes at once. Defaults to 64, which keeps a database busy that
-/// answers in milliseconds; a caller's message waits behind no more than these.
-pub const WAKES_AT_ONCE: usize = 64;
+/// How many sessions of one provider the schedule looks at at once. Defaults to 64, which keeps a
+/// database busy that answers in milliseconds; a caller's statement waits behind no more than these.
+pub const LOOKS_AT_ONCE: usize = 64;
+
+/// How often at once the schedule may ask one [`ProviderSource`](crate::provider::ProviderSource).
+/// Defaults to 16: sources are databases, and callers ask them too. Sessions whose tenant's provider
+/// is known do not wait for sources that hang.
+pub const DUE_SOURCES: usize = 16;
+
+/// How many due records of one provider the schedule takes from the store at once. Defaults to
+/// 4,096, some 500 KB: more than are looked at in a second.
+pub const DUE_AT_ONCE: usize = 4096;
+
+/// How many due sessions may wait for an exchange of one client, or for one source. Defaults to
+/// 1,024, as many as a server that answers 100 times a second takes in 10 s; the store keeps the
+/// others.
+pub const DUE_WAITING: usize = 1024;
+
+/// How many sessions of one provider that were looked at in vain are remembered, each with its
+/// pause. Defaults to 65,536, some 8 MB; those beyond are looked at again when the store names them
+/// again.
+pub const DUE_FAILED: usize = 65_536;
+
+/// The pause before records are read again that were passed over because too many sessions waited.
+/// Defaults to 250 ms, in which a client begins at most [`DUE_WAITING`] exchanges.
+pub const DUE_REFILL: Duration = Duration::from_millis(250);
+
+/// The supervisors on one store have an order for each due session: each waits this much longer than
+/// the one before it. Defaults to 5 s, because a look by a live supervisor takes less.
+pub const DUE_RANK: Duration = Duration::from_secs(5);
 
 /// How many records are read from the store at once for a list. Defaults to 256, some 250 KB with
 /// their tokens.

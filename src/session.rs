@@ -21,7 +21,7 @@ pub(crate) mod core;
 pub(crate) mod door;
 mod ending;
 pub(crate) mod errand;
-mod exchange;
+pub(crate) mod exchange;
 mod flight;
 pub(crate) mod forget;
 pub(crate) mod list;
@@ -219,12 +219,10 @@ impl<P> Session<P> {
     /// [`rejected`](Self::rejected)) resets the span to `DAMPING`; a refresh by age ends the
     /// damping.
     pub fn invalidate(&self, used: &PermissionToken) -> Invalidation {
-        match self.door.find(&self.id) {
-            Some(slot) => {
-                let core = &self.door.core;
-                slot.invalidate(used.generation(), &core.moment(&slot))
-            }
-            None => Invalidation::Refresh,
+        // If there is no room for the session, it has no token to be rejected either.
+        match self.obtain() {
+            Ok(slot) => self.door.core.invalidate(&slot, used.generation()),
+            Err(_) => Invalidation::Refresh,
         }
     }
 

@@ -22,6 +22,7 @@ mod statement;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -29,17 +30,17 @@ pub(crate) use self::caught::Caught;
 pub use self::decide::{Decision, Found, Write, decide};
 pub use self::memory::MemoryStore;
 pub use self::record::{
-    Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Filter, Floor, Holder, Intent, Lease,
-    Listed, News, Owner, Phase, Record, Resealed, Stored,
+    Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Failures, Filter, Floor, Holder,
+    Intent, Lease, Listed, News, Owner, Phase, Record, Resealed, Stored,
 };
 #[cfg(feature = "sqlite")]
 pub use self::seal::SealFault;
 pub use self::statement::{
-    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Restore, Settle, SettleTo, Statement,
-    TakeOver,
+    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Reschedule, Restore, Settle, SettleTo,
+    Statement, Suspect, TakeOver,
 };
 use crate::clock::Clock;
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 
 /// A store of sessions.
@@ -147,8 +148,13 @@ pub trait Store: Send + Sync + 'static {
     /// May be dropped and sent again.
     async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError>;
 
-    /// At most `limit` records that have a [`due_at`](Record::due_at), due or not yet, in the order
-    /// of [`Due`], beginning after `after`.
+    /// At most `limit` of this provider's records whose [`due_at`](Record::due_at) is over or will
+    /// be within `within`, in the order of [`Due`], beginning after `after`. Leaves out records
+    /// that are claimed and whose lease still holds: their holder is at work. A page with fewer
+    /// than `limit` records is the last one.
+    ///
+    /// A supervisor asks for each of its providers every [`DUE_LOOK`](crate::policy::DUE_LOOK),
+    /// page by page to the end, and then from the beginning.
     ///
     /// # Errors
     ///
@@ -157,7 +163,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// Reads only.
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError>;
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError>;
 
     /// At most `limit` records that pass `filter`, in the order of their ids, beginning after
     /// `after`. Opens no credentials.
@@ -269,8 +281,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).apply(id, statement).await
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        (**self).due(after, limit).await
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        (**self).due(provider, within, after, limit).await
     }
 
     async fn list(

@@ -3,6 +3,7 @@
 mod actor;
 mod builder;
 mod calls;
+mod eviction;
 mod follow;
 mod link;
 mod listing;
@@ -122,6 +123,7 @@ impl Supervisor {
             sessions: self.link.registry.len(),
             exchanging: 0,
             unsaved: 0,
+            scheduled: self.link.scheduled(),
             exchanges: read(&counts.exchanges),
             establishes: read(&counts.establishes),
             refreshes: read(&counts.refreshes),
@@ -218,6 +220,8 @@ pub struct Snapshot {
     pub exchanging: usize,
     /// Of these, those with credentials that are not saved.
     pub unsaved: usize,
+    /// Sessions, in memory or not, that the schedule is to look at in the next minutes.
+    pub scheduled: usize,
     /// Exchanges begun: grants, renewals and refreshes. Revocations are not counted.
     pub exchanges: u64,
     /// Grants that made a session, renewals included.

@@ -91,6 +91,15 @@ impl Tasks {
         drop(self.runtime.spawn(task));
     }
 
+    /// Has `work` done on a thread that may be busy for long; `None` if that is not possible any
+    /// more.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.runtime.spawn_blocking(work).await.ok()
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }

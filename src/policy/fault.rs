@@ -46,6 +46,7 @@ impl Policy {
     fn bound_fault(&self) -> Option<Fault> {
         first(&[
             (self.max_sessions == 0, "the policy's max_sessions is zero"),
+            (self.max_resident == 0, "the policy's max_resident is zero"),
             (self.max_sessions_per_tenant == 0, "the policy's max_sessions_per_tenant is zero"),
             (self.max_waiters == 0, "the policy's max_waiters is zero"),
             (self.max_queued_grants == 0, "the policy's max_queued_grants is zero"),

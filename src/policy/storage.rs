@@ -35,8 +35,17 @@ pub const MEMORY_NEWS: usize = 4096;
 /// with their tokens: a reading that a caller waits for has no more than that before it.
 pub const READ_PAGE: usize = 256;
 
-/// How many due records are read from the store at once. Defaults to 1,024, some 100 KB.
-pub const DUE_PAGE: usize = 1024;
+/// How many due records are read from the store at once. Defaults to 256, some 25 KB, so that a
+/// caller's statement waits behind no longer read than that.
+pub const DUE_PAGE: usize = 256;
+
+/// How often a supervisor asks the store for each provider's due records. Defaults to 30 s: a
+/// record that another process left is looked at no later than that.
+pub const DUE_LOOK: Duration = Duration::from_secs(30);
+
+/// The schedule keeps in memory what is due within this, and leaves the rest to the store. Defaults
+/// to 2 min, four times [`DUE_LOOK`], so that a store may fail for more than a minute.
+pub const DUE_WITHIN: Duration = Duration::from_secs(120);
 
 /// How many records are sealed anew at once after the ring's key was changed. Defaults to 128,
 /// which is one transaction of a few milliseconds: no refresh waits for longer.

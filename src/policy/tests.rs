@@ -20,6 +20,15 @@ fn the_defaults_are_what_their_reasons_say() {
 }
 
 #[test]
+fn sessions_leave_memory_before_the_hard_bound_is_reached() {
+    let resident = |max_resident, max_sessions| {
+        Policy { max_resident, max_sessions, ..Policy::default() }.resident()
+    };
+    assert_eq!(resident(50, 1600), 50);
+    assert_eq!(resident(5000, 1600), 1500);
+}
+
+#[test]
 fn a_request_needs_ten_seconds_of_the_lease_or_half_of_a_short_one() {
     let margin = |lease| Policy { lease, ..Policy::default() }.send_margin();
     assert_eq!(margin(20 * SECOND), 10 * SECOND);

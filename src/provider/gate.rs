@@ -185,7 +185,6 @@ impl Gate {
 
     /// Until when no refresh of the schedule's gets in, whichever session's it is. None if the next
     /// may try; it may still be shut out for what its session or its tenant did.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the schedule does not ask yet"))]
     pub(crate) fn shut_to_schedule(&self, now: BootTime) -> Option<BootTime> {
         let state = self.state.lock();
         let lane = Lane::Own { again: false, scheduled: true };
@@ -197,18 +196,19 @@ impl Gate {
 
     /// Ends when what [`shut_to_schedule`](Self::shut_to_schedule) says of the client may have
     /// changed since this was called. Call it before you ask.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the schedule does not ask yet"))]
     pub(crate) fn judged(&self) -> Notified<'_> {
         self.judged.notified()
     }
 
     /// Waits for a turn for a call that is not an exchange. Such a call is never the probe: its
     /// success is not reported, so the gate would not learn that the server accepts the client
-    /// again. `session` is `None` if the call belongs to no session.
+    /// again. `session` is `None` if the call belongs to no session. With `drawn`, there is no wait
+    /// for a permit.
     pub(crate) async fn enter_beside(
         &self,
         clock: &dyn Clock,
         session: Option<&SessionId>,
+        drawn: Option<Drawn>,
     ) -> Result<Permit, Shut> {
         let check = |now| {
             self.check_slow(now)?;
@@ -217,9 +217,12 @@ impl Gate {
             state.stop.check_beside(session, now)
         };
         check(clock.now().boot)?;
-        let permit = self.permit(clock).await?;
+        let held = match drawn.filter(|drawn| self.lanes.gave(drawn)) {
+            Some(Drawn(held)) => held,
+            None => self.permit(clock).await?,
+        };
         check(clock.now().boot)?;
-        Ok(Permit::new(permit, None, &self.slow))
+        Ok(Permit::new(held, None, &self.slow))
     }
 
     /// Learns from an exchange's end.

@@ -10,8 +10,8 @@ use super::adopt::{Adopted, Take};
 use super::core::Core;
 use super::exchange::{self, Cargo, Exchange, Guard, Task, Work};
 use super::flight::Pilot;
-use super::machine::{Renewable, Start, State};
-use super::message::{Caller, Job, Message, Text};
+use super::machine::{Due, Renewable, Start, State};
+use super::message::{Caller, DueExchange, Job, Message, Text};
 use super::outcome::Revocation;
 use super::read;
 use super::slot::{Parcel, Slot, Wants};
@@ -75,10 +75,7 @@ impl Duty {
                 self.work().await;
             }
             Message::Ended => self.work().await,
-            Message::Wake(turn) => {
-                self.wake().await;
-                drop(turn);
-            }
+            Message::Due(due) => self.due(*due).await,
         }
     }
 
@@ -175,25 +172,28 @@ impl Duty {
         Error::new(ErrorKind::Superseded).of_session(self.slot.id())
     }
 
-    async fn wake(&self) {
+    /// Begins what is due, under the schedule's permit. Where the session cannot be read, the
+    /// schedule hears nothing, and tries again.
+    async fn due(&self, due: DueExchange) {
         let Self { core, slot, .. } = self;
-        slot.disarm();
-        slot.end_quarantine(core.now().boot);
+        let DueExchange { permit, begun } = due;
         let (Ok(client), Some(place)) = (self.ready().await, core.tasks.enter()) else {
             return self.work().await;
         };
-        if let Some(pilot) = core.tick(slot) {
+        // Also where nothing is due any more.
+        let _ = begun.send(());
+        if slot.due(&core.rules(slot), core.now().boot) != Due::Exchange {
+            return self.work().await;
+        }
+        if let Some(pilot) = core.begin(slot, Start::Revoke) {
             let guard = Guard::new((core, slot), Task::Revocation, Caller::Nobody, (pilot, place));
-            core.tasks.run(exchange::revoke(guard));
+            core.tasks.run(exchange::revoke(guard, permit));
             return;
         }
-        if slot.is_due_unasked(&core.rules(slot), core.now().boot) {
-            // What is still due after that is a refresh that nobody asked for.
-            let wants = Wants { above: 0, renewable: slot.renewable(), fresh: true };
-            let asked = (Asked::BySchedule(None), None);
-            if let Requested::Start(work, _) = request(core, (slot, &client), wants, asked) {
-                self.start(work);
-            }
+        let wants = Wants { above: 0, renewable: slot.renewable(), fresh: true };
+        let asked = (Asked::BySchedule(Some(permit)), None);
+        if let Requested::Start(work, _) = request(core, (slot, &client), wants, asked) {
+            self.start(work);
         }
         // Also after the death of an actor, which may have had jobs before it.
         self.work().await;

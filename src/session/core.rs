@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use super::flight::{Flight, Pilot};
 use super::machine::{Effects, Input, Moment, News, Notice, Rules, Start, State};
 use super::message::Message;
+use super::outcome::Invalidation;
 use super::read::Readings;
 use super::slot::Slot;
 use crate::clock::{BootTime, Clock, Now, within};
@@ -60,15 +61,24 @@ pub(crate) trait Host: Send + Sync {
     /// A tenant's resident sessions of one provider that the store may not know.
     fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId>;
 
-    /// Wakes the session then.
-    fn arm(&self, id: &SessionId, at: BootTime);
+    /// Looks at the session then; `None`: not at all, as far as this process knows. Where several
+    /// processes know the same time, one of them looks first.
+    fn arm(&self, id: &SessionId, at: Option<BootTime>, known: Known);
 
-    /// The resident sessions at a site.
-    fn resident(&self, site: &Arc<Site>) -> Vec<Arc<Slot>>;
+    /// The resident sessions at these sites.
+    fn resident(&self, sites: &[Arc<Site>]) -> Vec<Arc<Slot>>;
 
     /// Ends a hold on the slot, and forgets it if that was the last one and nothing is lost with
     /// it.
     fn release(&self, slot: Arc<Slot>);
+}
+
+/// Who knows when a session is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Every process on the store: the time is in the record.
+    ToAll,
+    ToThisProcess,
 }
 
 /// What is counted.
@@ -119,12 +129,10 @@ impl Core {
         pilot
     }
 
-    /// Lets the time work; a flight if a revocation is owed and begins.
-    pub(crate) fn tick(&self, slot: &Arc<Slot>) -> Option<Pilot> {
-        let moment = self.moment(slot);
-        let (pilot, effects) = slot.tick(&moment);
-        self.follow_up(slot, effects, &moment);
-        pilot
+    /// Arms the schedule again: what it was told before is done.
+    pub(crate) fn rearm(&self, slot: &Arc<Slot>) {
+        slot.disarm();
+        self.arm(slot, &self.rules(slot));
     }
 
     /// Gives up what was started and has not begun.
@@ -224,8 +232,19 @@ impl Core {
     }
 
     /// Reports a rejected token.
-    pub(crate) fn reject(&self, slot: &Slot, generation: u64) {
-        slot.reject(generation, &self.moment(slot));
+    pub(crate) fn reject(&self, slot: &Arc<Slot>, generation: u64) {
+        let moment = self.moment(slot);
+        slot.reject(generation, &moment);
+        // A record that was not read yet is read now.
+        self.arm(slot, &moment.rules);
+    }
+
+    /// The same, unless the rejection is damped.
+    pub(crate) fn invalidate(&self, slot: &Arc<Slot>, generation: u64) -> Invalidation {
+        let moment = self.moment(slot);
+        let invalidation = slot.invalidate(generation, &moment);
+        self.arm(slot, &moment.rules);
+        invalidation
     }
 
     pub(crate) fn event(&self, slot: &Slot, kind: EventKind) {
@@ -298,8 +317,8 @@ impl Core {
         if let Some(read) = slot.unread() {
             self.readings.add(slot, read);
         }
-        if let Some(at) = slot.arm(rules) {
-            self.host.arm(slot.id(), at);
+        if let Some((at, known)) = slot.arm(rules, self.now().boot) {
+            self.host.arm(slot.id(), at, known);
         }
     }
 }

@@ -33,8 +33,11 @@ impl<'a> Errand<'a> {
         client: &'a Client,
         session: Option<&'a SessionId>,
     ) -> Result<Self> {
-        let permit =
-            client.gate.enter_beside(&*core.clock, session).await.map_err(|shut| shut.error)?;
+        let permit = client
+            .gate
+            .enter_beside(&*core.clock, session, None)
+            .await
+            .map_err(|shut| shut.error)?;
         let wire = client.wire(&core.clock, session, &core.policy);
         let errand = Self { core, site, client, session, wire, permit };
         let prepared = Foreign::new(client.provider.prepare(&errand.wire));

@@ -36,7 +36,7 @@ use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::{Drawn, Exchanged, Shut};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
-    Attempt, Commit, Done, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
+    Attempt, Commit, Done, Failures, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
     StoreError, Stored,
 };
 use crate::token::Credentials;
@@ -94,6 +94,14 @@ pub(crate) struct Exchange {
     drawn: Option<Drawn>,
     /// When another session of the client had last succeeded before this request was sent.
     healthy_at: Option<BootTime>,
+}
+
+/// What a claim leaves in the record that gave no credentials.
+struct Left {
+    to: SettleTo,
+    retry_in: Option<Duration>,
+    due_in: Option<Duration>,
+    failures: Option<Box<Failures>>,
 }
 
 /// How an exchange ended.
@@ -218,7 +226,8 @@ impl Exchange {
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
                 // A claim that gave a challenge gave no credentials.
-                self.settle(attempt, SettleTo::Before, None).await;
+                let left = self.left_as_before();
+                self.settle(attempt, left).await;
                 End::Challenge(challenge)
             }
             Err(failed) => self.failed(intent, attempt, failed, sent).await,
@@ -260,10 +269,10 @@ impl Exchange {
     ) -> End {
         let failure = self.failure(intent, failed, Some(sent));
         let at = self.core.moment(&self.slot);
-        let (to, retry_in) = self.settles_to(intent, &failure, &at);
+        let left = self.settles_to(intent, &failure, &at);
         // The row is looked at again before a session is declared lost: if it moved, our token
         // was stale, and it is the newer one that counts.
-        self.settle(attempt, to, retry_in).await;
+        self.settle(attempt, left).await;
         match self.found {
             Some(_) => End::Superseded { sent: true },
             None => End::Failed(failure, at),
@@ -276,12 +285,7 @@ impl Exchange {
 
     /// Where the machine will rest after this failure, and when it will try again. The record says
     /// it too, or the next process would try out a doubt at once.
-    fn settles_to(
-        &self,
-        intent: Intent,
-        failure: &Failure,
-        at: &Moment,
-    ) -> (SettleTo, Option<Duration>) {
+    fn settles_to(&self, intent: Intent, failure: &Failure, at: &Moment) -> Left {
         let state = self.slot.look(State::clone);
         let (state, _) = machine::step(state, Input::Failed(failure.clone()), at);
         let settled = state.settled.as_ref();
@@ -294,13 +298,27 @@ impl Exchange {
             (Intent::Refresh, _, Some(Settled::Lost(lost))) => SettleTo::Lost(lost.reason),
             (Intent::Establish | Intent::Refresh | Intent::Revoke, _, _) => SettleTo::Before,
         };
-        (to, retry_at.map(|retry_at| retry_at.since(at.now.boot)))
+        let left = |at_: Option<BootTime>| at_.map(|at_| at_.since(at.now.boot));
+        let due_at = settled.and_then(|settled| machine::record_wake(settled, &at.rules));
+        let failures = settled.and_then(restore::failures);
+        Left { to, retry_in: left(retry_at), due_in: left(due_at), failures }
+    }
+
+    /// What a claim leaves that changed nothing.
+    fn left_as_before(&self) -> Left {
+        let at = self.core.moment(&self.slot);
+        let state = self.slot.look(State::clone);
+        let due_at = state.settled.as_ref().and_then(|it| machine::record_wake(it, &at.rules));
+        let failures = state.settled.as_ref().and_then(restore::failures);
+        let due_in = due_at.map(|due_at| due_at.since(at.now.boot));
+        Left { to: SettleTo::Before, retry_in: None, due_in, failures }
     }
 
     /// Ends the claim; what there is in its place is noted as found.
-    async fn settle(&mut self, attempt: Attempt, to: SettleTo, retry_in: Option<Duration>) {
+    async fn settle(&mut self, attempt: Attempt, left: Left) {
         let Self { core, slot, epoch, .. } = &*self;
-        let settle = Statement::Settle(Settle { epoch: *epoch, attempt, to, retry_in });
+        let (epoch, Left { to, retry_in, due_in, failures }) = (*epoch, left);
+        let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in, due_in, failures });
         match self.stored(core.store.apply(slot.id(), settle)).await {
             Ok(outcome) => {
                 slot.claim_ended(attempt.claim);
@@ -423,7 +441,7 @@ fn retry(core: &Core, rotation: Rotation, sent: Now) -> Retry {
     }
 }
 
-pub(super) fn unstored(failed: StoreError) -> Error {
+pub(crate) fn unstored(failed: StoreError) -> Error {
     Error::new(ErrorKind::Store).with_outcome(ExchangeOutcome::NotSent).with_source(failed)
 }
 

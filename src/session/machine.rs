@@ -10,12 +10,14 @@ mod external;
 mod settled;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 use std::time::Duration;
 
-pub(crate) use self::answer::{Answer, answer, due_at, next_wake, serving};
+pub(crate) use self::answer::{Answer, answer, due_at, serving};
 pub(crate) use self::external::{News, is_damped, leave_unread, read};
 pub(crate) use self::settled::{Closed, Doubt, Held, Lost, Saved, Settled, Trouble, Unclassified};
+pub(crate) use self::wake::{Due, due_now, is_in_record, next_wake, record_wake};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, LostReason};
 use crate::policy::{Backoff, UnclassifiedAnswers};
@@ -125,7 +127,12 @@ impl State {
         !matches!(self.settled, None | Some(Settled::Vacant { .. }))
     }
 
-    /// Whether the store knows all that this state knows.
+    /// Whether the record says all that is to be known, credentials included.
+    pub(crate) fn is_in_store(&self) -> bool {
+        self.is_disposable() || (is_in_record(self) && self.read.running.is_none())
+    }
+
+    /// Whether the store knows all that this state knows, and there are no credentials.
     pub(crate) fn is_disposable(&self) -> bool {
         let known = match &self.settled {
             None => true,
@@ -146,7 +153,7 @@ pub(crate) enum Input {
     LoadFailed { read: u32, error: Error },
     /// Somebody wants a token above this generation, or the schedule wants a fresh one.
     Need { above: u64, renewable: Renewable },
-    /// This job is first in the queue.
+    /// This job is first in the queue, or this revocation is due.
     Begin(Start),
     /// What was started never began: its message was lost.
     NotBegun,
@@ -196,6 +203,12 @@ pub(crate) enum Input {
     Reconfigured { foreign: bool },
     /// Time has passed.
     Tick,
+    /// The store notes that the end of the refresh token is announced.
+    Announced { version: u64, left: Duration },
+    /// The store notes that the access token was rejected.
+    Suspected { version: u64 },
+    /// The store notes the loss that was found here.
+    LossRecorded { version: u64, reason: LostReason },
 }
 
 /// Whether there is a grant that needs no user.
@@ -333,7 +346,7 @@ pub(crate) fn step(mut state: State, input: Input, at: &Moment) -> (State, Effec
         Input::Loaded { read, version, settled } => external::loaded(to, read, version, settled, e),
         Input::LoadFailed { read, error } => external::load_failed(to, read, error, at),
         Input::Need { above, renewable } => begin::need(to, above, renewable, at, e),
-        Input::Begin(start) => begin::begin(to, start, e),
+        Input::Begin(start) => begin::begin(to, start, at.now.boot, e),
         Input::NotBegun => begin::not_begun(to),
         Input::Issued(held) => exchange::issued(to, held, at),
         Input::Challenged => exchange::challenged(to, at),
@@ -346,7 +359,7 @@ pub(crate) fn step(mut state: State, input: Input, at: &Moment) -> (State, Effec
         Input::Orphaned { found } => external::orphaned(to, found),
         Input::News(news) => external::note(to, news),
         Input::Wrote { version } => external::wrote(to, version),
-        Input::Left => *to = State { read: to.read, ..State::default() },
+        Input::Left => *to = State { read: to.read, version: to.version, ..State::default() },
         Input::ClosedDurably { version, closed } => exchange::closed(to, version, closed, e),
         Input::CloseFailed => exchange::not_ended(to),
         Input::Forgotten => exchange::forgotten(to, e),
@@ -358,13 +371,16 @@ pub(crate) fn step(mut state: State, input: Input, at: &Moment) -> (State, Effec
         Input::RefreshByHand => external::refresh_by_hand(to, at.now.boot),
         Input::Dead { generation, reason } => external::dead(to, generation, reason, e),
         Input::Reconfigured { foreign } => external::reconfigured(to, foreign, at.now.boot),
-        Input::Tick => tick(to, at, e),
+        Input::Tick => tick(to, at),
+        Input::Announced { version, left } => external::announced(to, version, left, e),
+        Input::Suspected { version } => external::suspected(to, version),
+        Input::LossRecorded { version, reason } => external::loss_recorded(to, version, reason, e),
     }
     external::read_news(to, at, e);
     (state, effects)
 }
 
-fn tick(state: &mut State, at: &Moment, effects: &mut Effects) {
+fn tick(state: &mut State, at: &Moment) {
     let now = at.now.boot;
     let to_be_read = state.has_unread_news();
     state.unread.take_if(|trouble| trouble.is_forgotten(at) && !to_be_read);
@@ -373,20 +389,13 @@ fn tick(state: &mut State, at: &Moment, effects: &mut Effects) {
         // What is due is looked at when the exchange has ended.
         return;
     }
-    let idle = state.running.is_none();
-    match &mut state.settled {
-        Some(Settled::Closed(closed)) if idle && closed.is_to_be_told(now) => {
-            effects.start = Some(Start::Revoke);
-            state.running = Some(Run::Revoke);
-        }
-        Some(settled) => age(settled, at, effects),
-        None => {}
+    if let Some(settled) = &mut state.settled {
+        age(settled, at);
     }
 }
 
-/// What passing time does: tells that a refresh token's end is near, and loses the session when it
-/// comes.
-fn age(settled: &mut Settled, at: &Moment, effects: &mut Effects) {
+/// What passing time does: a session is lost when its refresh token ends.
+fn age(settled: &mut Settled, at: &Moment) {
     let now = at.now.boot;
     match settled {
         Settled::Vacant { trouble } | Settled::Closed(Closed { unrenewed: trouble, .. }) => {
@@ -394,14 +403,20 @@ fn age(settled: &mut Settled, at: &Moment, effects: &mut Effects) {
         }
         Settled::Lost(lost) => lost.give_up_if_ended(now),
         Settled::Active(held) | Settled::InDoubt(held, _) => {
-            let Some(end) = held.refresh_expires else { return };
-            if now >= end {
-                lose(settled, LostReason::RefreshExpired, None, effects);
-            } else if held.expiring.is_some_and(|expiring| now >= expiring) {
-                held.expiring = None;
-                effects.notices.push(Notice::Expiring { left: end.since(now) });
+            if held.refresh_expires.is_some_and(|end| now >= end) {
+                lose_unrecorded(settled, LostReason::RefreshExpired);
             }
         }
+    }
+}
+
+/// Loses a session for what this process alone knows: that its time is over, or that there is
+/// nothing to refresh it with. The schedule writes it down and publishes it, so that of several
+/// processes one does.
+fn lose_unrecorded(settled: &mut Settled, reason: LostReason) {
+    settled.lose(reason, None);
+    if let Settled::Lost(lost) = settled {
+        lost.recorded = false;
     }
 }
 

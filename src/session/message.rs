@@ -1,12 +1,13 @@
 //! What a session actor is told, and how it answers.
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::adopt::{Adopted, Take};
 use super::exchange::Work;
 use super::outcome::Revocation;
 use super::slot::Parcel;
 use crate::error::Error;
+use crate::provider::gate::Drawn;
 use crate::task::Place;
 use crate::token::Tokens;
 
@@ -20,9 +21,15 @@ pub(crate) enum Message {
     Queued { reply: oneshot::Sender<()> },
     /// An exchange has ended.
     Ended,
-    /// The schedule says that it is time to look, and perhaps waits until that is done before it
-    /// wakes another one.
-    Wake(Option<OwnedSemaphorePermit>),
+    /// The schedule has a permit of the session's client for what is due.
+    Due(Box<DueExchange>),
+}
+
+/// An exchange that nobody has asked for.
+pub(crate) struct DueExchange {
+    pub(crate) permit: Drawn,
+    /// Hears that the exchange has begun, or that none is due. Dropped, it is tried again.
+    pub(crate) begun: oneshot::Sender<()>,
 }
 
 impl Message {
@@ -35,16 +42,13 @@ impl Message {
                 let _ = reply.send(());
             }
             Self::Start(work) => drop(work),
-            Self::Ended | Self::Wake(_) => {}
+            Self::Due(due) => drop(due),
+            Self::Ended => {}
         }
     }
 
     pub(crate) fn is_queued(&self) -> bool {
         matches!(self, Self::Queued { .. })
-    }
-
-    pub(crate) fn is_wake(&self) -> bool {
-        matches!(self, Self::Wake(_))
     }
 }
 

@@ -7,11 +7,11 @@ use super::core::Core;
 use super::machine::{Closed, Doubt, Held, Lost, Saved, Settled, Trouble, Unclassified};
 use super::slot::offset;
 use crate::clock::{BootTime, Now};
-use crate::error::{Error, ErrorKind, LostReason};
+use crate::error::{Error, ErrorKind, LostReason, ProviderCode};
 use crate::policy::{DRIFT, SHORTEST_LIFE, When};
 use crate::provider::Rotation;
 use crate::provider::client::Client;
-use crate::store::{Ends, Holder, Intent, Lease, Phase, Record, Stored};
+use crate::store::{Ends, Failures, Holder, Intent, Lease, Phase, Record, Stored};
 use crate::token::{Credentials, PermissionToken};
 
 /// The credentials of an answer that arrived at `now`, and from when their lifetimes count. An
@@ -71,13 +71,18 @@ pub(crate) fn settled(core: &Core, client: &Client, stored: Stored) -> Settled {
     // One's own claim is over: its exchange ended, or this would not be read.
     let lease = record.lease.filter(|lease| lease.owner != core.owner);
     let counters = record.counters();
-    // Counted from now, the end of a refresh token would be told later with each reading.
-    let ahead = client.refresh.when == When::Ahead;
-    let noted = stored.due_in().filter(|_| !ahead).map(|left| now.boot.after(left));
+    let expiring = stored.announce_in().map(|left| now.boot.after(left));
+    let unclassified = unclassified(&stored, now).map(Box::new);
+    // Counted from now, a refresh ahead would be due later with each reading.
+    let soonest = [stored.announce_in(), stored.refresh_left()].into_iter().flatten().min();
+    let ahead = stored.due_in().filter(|_| client.refresh.when == When::Ahead);
+    let ahead = ahead.filter(|due| soonest.is_none_or(|soonest| *due < soonest));
+    let ahead = ahead.map(|left| now.boot.after(left));
     let held = record.credentials.as_ref().map(|credentials| {
         let held = held(client, ending(credentials, &stored, now), counters, now);
-        let expiring = held.expiring.map(|at| noted.map_or(at, |noted| noted.min(at)));
-        Held { suspect: record.suspect, expiring, derived_at: Some(offset(now)), ..held }
+        let derived_at = Some(offset(now));
+        let due = held.due.map(|due| ahead.map_or(due, |ahead| ahead.min(due)));
+        Held { suspect: record.suspect, due, expiring, unclassified, derived_at, ..held }
     });
     let retry_at = now.boot.after(retry_in.unwrap_or_default());
     let provisional = record.lost.is_some_and(LostReason::is_provisional);
@@ -94,7 +99,10 @@ pub(crate) fn settled(core: &Core, client: &Client, stored: Stored) -> Settled {
             let (epoch, generation) = counters;
             let unclassified = provisional.then(|| Box::new(tried));
             let held = held.map(|held| Held { unclassified, ..held });
-            Settled::Lost(Lost { epoch, generation, reason, held, trouble: None, cause: None })
+            let failed = record.retry_at.filter(|_| !provisional);
+            let trouble = failed.map(|_| earlier(&stored, now));
+            let (cause, recorded) = (None, true);
+            Settled::Lost(Lost { epoch, generation, reason, held, trouble, cause, recorded })
         }
         (Phase::Active | Phase::InDoubt, Some(held)) => {
             with_credentials(core, client, &stored, held)
@@ -111,7 +119,24 @@ pub(super) fn ends(held: &Held, now: BootTime, ahead: bool) -> Ends {
     let due = [held.expiring, held.refresh_expires, refresh].into_iter().flatten().min();
     let left = |at: Option<BootTime>| at.map(|at| at.since(now));
     let (access_in, refresh_in) = (left(held.expires), left(held.refresh_expires));
-    Ends { access_in, refresh_in, due_in: left(due) }
+    Ends { access_in, refresh_in, due_in: left(due), announce_in: left(held.expiring) }
+}
+
+/// What the record says of failed attempts, for the process that reads it next.
+pub(super) fn failures(settled: &Settled) -> Option<Box<Failures>> {
+    let held = settled.held();
+    let trouble = match settled {
+        Settled::Lost(lost) => lost.trouble.as_ref(),
+        Settled::Active(_) | Settled::InDoubt(..) | Settled::Vacant { .. } | Settled::Closed(_) => {
+            held.and_then(|held| held.trouble.as_ref())
+        }
+    };
+    let unclassified = held.and_then(|held| held.unclassified.as_ref()).map_or(0, |it| it.answers);
+    let (status, code) = trouble.map_or((None, None), |trouble| {
+        (trouble.error.status(), trouble.error.provider_code().map(str::to_owned))
+    });
+    let says = unclassified > 0 || status.is_some() || code.is_some();
+    says.then(|| Box::new(Failures { unclassified, since: None, status, code }))
 }
 
 /// What is left of a claim; zero if its holder is dead.
@@ -145,7 +170,7 @@ fn ending(credentials: &Arc<Credentials>, stored: &Stored, now: Now) -> Arc<Cred
 fn closed(stored: &Stored, lease: Option<Lease>, now: Now) -> Closed {
     let Record { epoch, generation, ref outbox, .. } = stored.record;
     let told_elsewhere = lease.map(|_| claimed(lease_left(stored), now));
-    let trouble = told_elsewhere.or_else(|| stored.retry_in().map(|wait| earlier(wait, now)));
+    let trouble = told_elsewhere.or_else(|| stored.record.retry_at.map(|_| earlier(stored, now)));
     Closed { epoch, generation, outbox: outbox.clone(), trouble, unrenewed: None }
 }
 
@@ -155,7 +180,7 @@ fn with_credentials(core: &Core, client: &Client, stored: &Stored, held: Held) -
     let doubt = |floor: BootTime| {
         let budget = core.policy.attempt_budget;
         let retry_at = if hurry { floor } else { held.late(floor, budget, now.boot) };
-        Doubt { tries: 1, retry_at, floor, hurry }
+        Doubt { tries: stored.record.tries.max(1), retry_at, floor, hurry }
     };
     let lease = stored.record.lease.filter(|lease| lease.owner != core.owner);
     match lease {
@@ -172,7 +197,8 @@ fn with_credentials(core: &Core, client: &Client, stored: &Stored, held: Held) -
             Settled::InDoubt(held, doubt)
         }
         None => {
-            let trouble = stored.retry_in().map(|wait| earlier(wait, now));
+            // Also one whose pause is over: the next failure goes on from there.
+            let trouble = stored.record.retry_at.map(|_| earlier(stored, now));
             Settled::Active(Held { trouble, ..held })
         }
     }
@@ -212,9 +238,23 @@ fn claimed(left: Duration, now: Now) -> Trouble {
 }
 
 /// A failure that this process did not see, or has forgotten.
-fn earlier(wait: Duration, now: Now) -> Trouble {
-    let error = Error::new(ErrorKind::RetryLater).about("an earlier attempt failed");
-    Trouble { tries: 1, retry_at: now.boot.after(wait), error }
+fn earlier(stored: &Stored, now: Now) -> Trouble {
+    let failures = stored.record.failures.as_deref();
+    let code = failures.and_then(|failures| ProviderCode::new(failures.code.as_deref()?));
+    let error = Error::new(ErrorKind::RetryLater)
+        .about("an earlier attempt failed")
+        .with_status(failures.and_then(|failures| failures.status))
+        .with_code(code);
+    let retry_at = now.boot.after(stored.retry_in().unwrap_or_default());
+    Trouble { tries: stored.record.tries.max(1), retry_at, error }
+}
+
+/// The answers that were not understood, as the record counts them.
+fn unclassified(stored: &Stored, now: Now) -> Option<Unclassified> {
+    let failures = stored.record.failures.as_deref()?;
+    let lasted = stored.now.wall.duration_since(failures.since?).unwrap_or_default();
+    let since = now.boot.before(lasted);
+    Some(Unclassified { answers: failures.unclassified, since, lost: false, retry_at: now.boot })
 }
 
 #[cfg(test)]

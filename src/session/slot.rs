@@ -2,6 +2,7 @@
 
 mod changed;
 mod claims;
+mod eviction;
 mod owed;
 mod queue;
 mod renewal;
@@ -10,7 +11,7 @@ mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -19,19 +20,23 @@ use ractor::{ActorCell, ActorId};
 
 pub(crate) use self::changed::offset;
 use self::claims::Claims;
+pub(crate) use self::eviction::Leaves;
 pub(crate) use self::owed::Owed;
 pub(crate) use self::renewal::Renewal;
 use self::renewal::Renews;
 pub(crate) use self::request::{Reading, Request, Wants};
 use self::snapshot::Snapshot;
+use super::core::Known;
 use super::flight::{Flight, Landing, Pilot};
-use super::machine::{self, Answer, Effects, Held, Input, Moment, Renewable, Rules, Start, State};
+use super::machine::{
+    self, Answer, Due, Effects, Held, Input, Moment, Renewable, Rules, Start, State,
+};
 use super::message::Job;
 use super::outcome::Invalidation;
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
-use crate::policy::DRIFT;
+use crate::policy::{DRIFT, DUE_WITHIN};
 pub(crate) use crate::provider::erased::Parcel;
 use crate::provider::site::Site;
 use crate::store::ClaimId;
@@ -55,6 +60,8 @@ pub(crate) struct Slot {
     /// Rejections of the token are damped, and an API that accepts it changes that.
     damped: AtomicBool,
     waiters: AtomicUsize,
+    /// When it was last read or changed, in seconds of monotonic time.
+    used: AtomicU32,
     inner: Mutex<Inner>,
 }
 
@@ -75,10 +82,12 @@ struct Inner {
     occupant: Option<ActorCell>,
     /// The session is set aside until then.
     quarantine: Option<BootTime>,
-    /// The earliest time at which the schedule will wake this slot.
+    /// When the schedule will look at this slot, as it was told.
     armed: Option<BootTime>,
     /// The highest generation that was published.
     published: u64,
+    /// Reported as rejected before the record was read.
+    rejected_unread: u64,
     /// The version of the client that the state was last seen with.
     client: u64,
     /// What the provider was last asked of a renewal.
@@ -104,6 +113,7 @@ impl Slot {
             told_due: AtomicBool::new(false),
             damped: AtomicBool::new(false),
             waiters: AtomicUsize::new(0),
+            used: AtomicU32::new(0),
             inner: Mutex::new(Inner {
                 state: State::default(),
                 flight: None,
@@ -117,6 +127,7 @@ impl Slot {
                 quarantine: None,
                 armed: None,
                 published: 0,
+                rejected_unread: 0,
                 client: 0,
                 renews: None,
             }),
@@ -141,8 +152,17 @@ impl Slot {
         if rejected || coarse.monotonic >= seen.expires || offset.abs_diff(seen.offset) > DRIFT {
             return (Glance::Stale, None);
         }
+        self.touch(coarse.monotonic);
         let due = coarse.monotonic >= seen.due && self.is_to_be_told(seen, clock);
         (if due { Glance::Due } else { Glance::Fresh }, Some(read(&seen.token)))
+    }
+
+    /// Notes that it is used. Written once a second at most, because many readers share it.
+    fn touch(&self, now: Duration) {
+        let now = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        if self.used.load(Ordering::Relaxed) != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Whether a token that is due by the coarse clock is so by the true one too, which the actor
@@ -159,6 +179,7 @@ impl Slot {
 
     /// Steps the machine, publishes what readers may see, and says what is to be started.
     pub(crate) fn apply(&self, input: Input, at: &Moment) -> Effects {
+        self.touch(at.now.monotonic);
         let forgotten = matches!(input, Input::Forgotten);
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
@@ -166,8 +187,21 @@ impl Slot {
             inner.forget();
         }
         let effects = inner.step(input, at);
+        self.reject_as_reported(&mut inner, at);
         self.publish(&mut inner, at.now);
         effects
+    }
+
+    /// Rejects what was reported before the record was read.
+    fn reject_as_reported(&self, inner: &mut Inner, at: &Moment) {
+        if inner.rejected_unread == 0 || inner.state.is_unread() {
+            return;
+        }
+        let generation = std::mem::take(&mut inner.rejected_unread);
+        if generation <= inner.state.counters().1 {
+            self.rejected_through.fetch_max(generation, Ordering::AcqRel);
+            inner.step(Input::Rejected { generation }, at);
+        }
     }
 
     /// What those who wait for a token above `above` get when what runs has ended.
@@ -200,7 +234,14 @@ impl Slot {
     /// Never hands out tokens up to this generation again, from now on. One that this session
     /// has not reached is another session's: it would make every token up to it be refreshed.
     pub(crate) fn reject(&self, generation: u64, at: &Moment) {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        if inner.state.is_unread() && generation > inner.published {
+            // Applied when the record is read, which is done now.
+            inner.rejected_unread = inner.rejected_unread.max(generation);
+            let number = machine::read(&mut inner.state);
+            inner.unread = Some(Start::Read(number));
+            return;
+        }
         let newest = inner.published.max(inner.state.counters().1);
         if generation > newest {
             return;
@@ -295,25 +336,29 @@ impl Slot {
         self.inner.lock().quarantine.filter(|until| now < *until)
     }
 
-    /// When the schedule must be told to wake this slot, if earlier than it knows.
-    pub(crate) fn arm(&self, rules: &Rules) -> Option<BootTime> {
+    /// What to tell the schedule about this slot: the time of the next look, if any. `None` if the
+    /// schedule knows it. A time that the record has and that is not soon is left to the store.
+    pub(crate) fn arm(&self, rules: &Rules, now: BootTime) -> Option<(Option<BootTime>, Known)> {
         let mut inner = self.inner.lock();
-        let wake = machine::next_wake(&inner.state, rules)?;
-        if inner.armed.is_some_and(|armed| armed <= wake) {
+        let in_record = machine::is_in_record(&inner.state);
+        let wake = machine::next_wake(&inner.state, rules);
+        let wake = wake.filter(|at| !in_record || *at <= now.after(DUE_WITHIN));
+        if inner.armed == wake {
             return None;
         }
-        inner.armed = Some(wake);
-        Some(wake)
+        inner.armed = wake;
+        let known = if in_record { Known::ToAll } else { Known::ToThisProcess };
+        Some((wake, known))
     }
 
-    /// The schedule has woken this slot.
+    /// The schedule looks at this slot, and knows no later time.
     pub(crate) fn disarm(&self) {
         self.inner.lock().armed = None;
     }
 
-    /// Whether the schedule woke this slot for a refresh that nobody asked for.
-    pub(crate) fn is_due_unasked(&self, rules: &Rules, now: BootTime) -> bool {
-        self.look(|state| machine::next_wake(state, rules).is_some_and(|wake| wake <= now))
+    /// What the schedule has to do now.
+    pub(crate) fn due(&self, rules: &Rules, now: BootTime) -> Due {
+        self.look(|state| machine::due_now(state, rules, now))
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -333,16 +378,12 @@ impl Slot {
             return false;
         }
         let inner = self.inner.lock();
-        let idle = inner.flight.is_none() && inner.queue.is_empty() && inner.owed.is_none();
         // What an API rejected is not handed out again, so it is not forgotten before the session
         // has something newer.
         let rejected = self.rejected_through() > inner.state.counters().1
             || (inner.state.is_unread() && self.rejected_through() > 0);
-        idle && !rejected
-            && inner.claims.are_none()
-            && inner.occupant.is_none()
-            && inner.quarantine.is_none()
-            && inner.state.is_disposable()
+        let rejected = rejected || inner.rejected_unread > 0;
+        inner.rests() && !rejected && inner.state.is_disposable()
     }
 
     /// Publishes what the state serves. Never a lower generation than before: what is in memory
@@ -380,6 +421,17 @@ impl Inner {
             self.unread = Some(read);
         }
         effects
+    }
+
+    /// Whether nobody works on the session: no flight, reading, job, debt, claim, actor or mark.
+    fn rests(&self) -> bool {
+        self.flight.is_none()
+            && self.reading.is_none()
+            && self.queue.is_empty()
+            && self.owed.is_none()
+            && self.claims.are_none()
+            && self.occupant.is_none()
+            && self.quarantine.is_none()
     }
 
     fn quarantined(&self, now: BootTime) -> Option<BootTime> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::core::{Core, Counts, Host};
+use super::core::{Core, Counts, Host, Known};
 use super::message::Message;
 use super::read::Readings;
 use super::slot::Slot;
@@ -54,9 +54,9 @@ impl Host for Nobody {
         Vec::new()
     }
 
-    fn arm(&self, _: &SessionId, _: BootTime) {}
+    fn arm(&self, _: &SessionId, _: Option<BootTime>, _: Known) {}
 
-    fn resident(&self, _: &Arc<Site>) -> Vec<Arc<Slot>> {
+    fn resident(&self, _: &[Arc<Site>]) -> Vec<Arc<Slot>> {
         Vec::new()
     }
 

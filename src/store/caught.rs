@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -10,7 +11,7 @@ use super::{
     Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
     Store, StoreContext, StoreError, StoreErrorKind, Stored,
 };
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::task::Foreign;
 
@@ -75,8 +76,14 @@ impl Store for Caught {
         caught(async { self.0.apply(id, statement).await }).await
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        caught(async { self.0.due(after, limit).await }).await
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        caught(async { self.0.due(provider, within, after, limit).await }).await
     }
 
     async fn list(

@@ -9,15 +9,18 @@
     reason = "stores of other crates make and read all of it"
 )]
 
+mod unclaimed;
+
 use std::time::{Duration, SystemTime};
 
-use super::record::{Attempt, Change, Floor, Holder, Intent, Lease, Phase, Record, Stored};
+use self::unclaimed::{delete, lose_session, reschedule, restore_record, suspect_rejected};
+use super::record::{
+    Attempt, Change, Failures, Floor, Holder, Intent, Lease, Phase, Record, Stored,
+};
 use super::statement::{
-    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Restore, Settle, SettleTo, Statement,
-    TakeOver,
+    Claim, Close, Commit, Done, Ends, Outcome, Renew, Settle, SettleTo, Statement, TakeOver,
 };
 use crate::clock::Now;
-use crate::error::LostReason;
 
 /// What a store found of a session.
 #[derive(Clone, Debug)]
@@ -68,6 +71,8 @@ pub fn decide<C: Clone>(found: Found<C>, statement: &Statement<C>, now: Now) -> 
         (Statement::TakeOver(silent), Some(record)) => end_silent_claim(record, silent, now),
         (Statement::Close(close), Some(record)) => close_session(record, close, now),
         (Statement::Lose(lose), Some(record)) => lose_session(record, lose, now),
+        (Statement::Suspect(suspect), Some(record)) => suspect_rejected(record, suspect, now),
+        (Statement::Reschedule(change), Some(record)) => reschedule(record, change, now),
         (Statement::Delete, Some(record)) => delete(record),
     }
 }
@@ -203,9 +208,11 @@ fn hold<C>(record: &mut Record<C>, (attempt, credentials): (Attempt, C), ends: E
     record.access_expires_at = ends.access_in.map(|left| at(now, left));
     record.refresh_expires_at = ends.refresh_in.map(|left| at(now, left));
     record.due_at = ends.due_in.map(|left| at(now, left));
+    record.announce_at = ends.announce_in.map(|left| at(now, left));
     record.lost = None;
     record.outbox = None;
     record.tries = 0;
+    record.failures = None;
 }
 
 fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> Decision<C> {
@@ -220,13 +227,15 @@ fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> D
     end_claim(&mut record);
     record.version += 1;
     record.retry_at = former.max(settle.retry_in.map(|left| at(now, left)));
+    // Of a session that was closed or lost meanwhile, the claimant did not know when it is due.
+    let closed = record.phase == Phase::Closed;
+    if !record.is_lost_for_good() && closed == (lease.intent == Intent::Revoke) {
+        let due_at = settle.due_in.map(|left| at(now, left));
+        record.due_at = due_at.or(record.due_at.filter(|_| closed));
+        record.failures = failed(record.failures, settle.failures.clone(), now);
+    }
     match left_by(&record, settle.to) {
-        SettleTo::Before => {
-            let waits = record.phase == Phase::Closed || record.is_lost_provisionally();
-            if waits && record.due_at.is_some() {
-                record.due_at = record.retry_at.or(record.due_at);
-            }
-        }
+        SettleTo::Before => {}
         SettleTo::BeforeSuspect => record.suspect = record.credentials.is_some(),
         SettleTo::InDoubt => {
             record.phase = Phase::InDoubt;
@@ -235,8 +244,8 @@ fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> D
         SettleTo::Lost(reason) => {
             record.phase = Phase::Lost;
             record.lost = Some(reason);
-            // A provisional loss is tried again, also after a restart.
-            record.due_at = record.retry_at.filter(|_| reason.is_provisional());
+            record.due_at = record.due_at.filter(|_| reason.is_provisional());
+            record.announce_at = None;
         }
         SettleTo::Revoked => {
             record.outbox = None;
@@ -246,6 +255,18 @@ fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> D
         }
     }
     put(record)
+}
+
+/// What is remembered of failures: since when the answers are not understood, too.
+fn failed(
+    former: Option<Box<Failures>>,
+    failures: Option<Box<Failures>>,
+    now: Now,
+) -> Option<Box<Failures>> {
+    let mut failures = failures?;
+    let since = former.and_then(|former| former.since).unwrap_or(now.wall);
+    failures.since = (failures.unclassified > 0).then_some(since);
+    Some(failures)
 }
 
 /// What the settle does to this record. Whatever became of the claim, a closed session stays
@@ -336,6 +357,8 @@ fn close_session<C>(mut record: Record<C>, close: &Close, now: Now) -> Decision<
     record.suspect = false;
     record.access_expires_at = None;
     record.refresh_expires_at = None;
+    record.announce_at = None;
+    record.failures = None;
     record.outbox = record.credentials.take().or(record.outbox);
     record.due_at = record.outbox.is_some().then_some(now.wall);
     record.lease = record.outbox.is_some().then(|| Lease {
@@ -350,71 +373,6 @@ fn close_session<C>(mut record: Record<C>, close: &Close, now: Now) -> Decision<
         record.fence = record.version;
     }
     put(record)
-}
-
-/// Does not end a claim. The commit of a refresh that is out makes the session active and suspect;
-/// its settle leaves the session lost.
-fn lose_session<C>(mut record: Record<C>, lose: &Lose, now: Now) -> Decision<C> {
-    let there = (record.epoch, record.generation) == (lose.epoch, lose.generation);
-    let can_be = matches!(record.phase, Phase::Active | Phase::InDoubt | Phase::Lost);
-    if !there || !can_be {
-        return conflict(Some(record), now);
-    }
-    // A loss keeps its first reason, unless that is provisional, or the whole session is deleted
-    // after its tokens were: the access token that was still served is then dead too.
-    let stays = record.lost.is_some_and(|lost| {
-        let both = lost == LostReason::TokensDeleted && lose.reason == LostReason::SessionDeleted;
-        lost == lose.reason || (!both && !lost.is_provisional())
-    });
-    if stays {
-        return done(&record);
-    }
-    record.version += 1;
-    record.phase = Phase::Lost;
-    record.lost = Some(lose.reason);
-    record.retry_at = None;
-    record.due_at = None;
-    put(record)
-}
-
-/// Writes only over a record whose version and generation are both older: credentials that others
-/// stored since the store went back stay.
-fn restore_record<C: Clone>(
-    found: Option<Record<C>>,
-    floor: Floor,
-    restore: &Restore<C>,
-    now: Now,
-) -> Decision<C> {
-    let there = found.is_some();
-    let mut record = found.unwrap_or_else(|| Record::vacant(floor));
-    let counters = (restore.epoch, restore.generation);
-    if record.made_by == Some(restore.attempt)
-        && record.phase != Phase::Closed
-        && record.counters() == counters
-    {
-        return done(&record);
-    }
-    let older = record.version < restore.version && record.generation < restore.generation;
-    // If the session was deleted, the floor's epoch is above the restored one.
-    if !older || record.epoch > restore.epoch || record.phase == Phase::Closed {
-        return conflict(there.then_some(record), now);
-    }
-    record.version = restore.version;
-    record.epoch = restore.epoch;
-    record.generation = restore.generation;
-    record.suspect = false;
-    hold(&mut record, (restore.attempt, restore.credentials.clone()), restore.ends, now);
-    put(record)
-}
-
-/// Raises the floor above the record, so that no claim or commit from before the delete fits the
-/// next session.
-fn delete<C>(record: Record<C>) -> Decision<C> {
-    let (epoch, generation) = record.counters();
-    let version = record.version + 1;
-    let news = Some(Change { version, epoch, generation, phase: None });
-    let floor = Floor { version, epoch: epoch + 1, generation: generation + 1 };
-    Decision { news, ..remove(record, floor) }
 }
 
 fn end_claim<C>(record: &mut Record<C>) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use super::record::{
 use super::statement::{Outcome, Statement};
 use super::{Presence, Store, StoreContext, StoreError};
 use crate::clock::{Clock, Now, SystemClock};
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId};
 use crate::policy::MEMORY_NEWS;
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
@@ -34,11 +35,11 @@ pub struct MemoryStore {
     told: Arc<Notify>,
 }
 
-/// The records, and the index by due time. Both change under one lock, one statement at a time.
+/// The records, and each provider's index by due time. Both change under one lock, one statement at a time.
 #[derive(Default)]
 struct Tables {
     records: BTreeMap<SessionId, Record>,
-    due: BTreeSet<Due>,
+    due: BTreeMap<ProviderName, BTreeSet<Due>>,
     floor: Floor,
     holders: BTreeSet<Owner>,
     /// The newest changes. The last one has the number `newest`.
@@ -103,12 +104,22 @@ impl Store for MemoryStore {
         Ok(outcome)
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
         let now = self.now();
         let tables = self.tables.lock();
+        let last = now.wall.checked_add(within).unwrap_or(now.wall);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let due = tables.due.range((from, Bound::Unbounded)).take(limit).cloned().collect();
-        Ok(DuePage { due, now })
+        let theirs = tables.due.get(provider).into_iter();
+        let theirs = theirs.flat_map(|due| due.range((from, Bound::Unbounded)));
+        let due = theirs.take_while(|due| due.at <= last);
+        let due = due.filter(|due| !tables.is_leased(&due.id, now)).take(limit).cloned().collect();
+        Ok(DuePage { due, now, holders: tables.holders.iter().copied().collect() })
     }
 
     async fn list(
@@ -256,20 +267,32 @@ impl Tables {
         passing.map(listed).collect()
     }
 
+    fn is_leased(&self, id: &SessionId, now: Now) -> bool {
+        let lease = self.records.get(id).and_then(|record| record.lease);
+        lease.is_some_and(|lease| lease.holder == Holder::Alive && now.boot < lease.until)
+    }
+
     fn put(&mut self, id: &SessionId, record: Record) {
-        if let Some(at) = record.due_at {
-            self.due.insert(Due { at, id: id.clone() });
-        }
         let due_at = record.due_at;
         let former = self.records.insert(id.clone(), record).and_then(|former| former.due_at);
-        if let Some(at) = former.filter(|at| Some(*at) != due_at) {
-            self.due.remove(&Due { at, id: id.clone() });
-        }
+        self.move_due(id, former, due_at);
     }
 
     fn remove(&mut self, id: &SessionId) {
-        if let Some(at) = self.records.remove(id).and_then(|former| former.due_at) {
-            self.due.remove(&Due { at, id: id.clone() });
+        let former = self.records.remove(id).and_then(|former| former.due_at);
+        self.move_due(id, former, None);
+    }
+
+    fn move_due(&mut self, id: &SessionId, former: Option<SystemTime>, next: Option<SystemTime>) {
+        if former == next {
+            return;
+        }
+        let theirs = self.due.entry(id.provider().clone()).or_default();
+        if let Some(at) = former {
+            theirs.remove(&Due { at, id: id.clone() });
+        }
+        if let Some(at) = next {
+            theirs.insert(Due { at, id: id.clone() });
         }
     }
 }

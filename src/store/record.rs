@@ -57,6 +57,24 @@ pub struct Record<C = Arc<Credentials>> {
     pub tries: u32,
     /// When a supervisor should look at the record, if ever.
     pub due_at: Option<SystemTime>,
+    /// When the end of the refresh token is to be announced; `None` once that was done, and where
+    /// nothing is to be announced.
+    pub announce_at: Option<SystemTime>,
+    /// What the attempts since the last success left; `None` if there is nothing to say of them.
+    pub failures: Option<Box<Failures>>,
+}
+
+/// What failed attempts left, for the process that reads the record next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// How many answers since the last success were not understood.
+    pub unclassified: u32,
+    /// When the first of them came.
+    pub since: Option<SystemTime>,
+    /// The HTTP status of the last failure.
+    pub status: Option<u16>,
+    /// The error code of the last failure (RFC 6749 section 5.2), or the vendor's.
+    pub code: Option<String>,
 }
 
 impl<C> Record<C> {
@@ -79,6 +97,8 @@ impl<C> Record<C> {
             retry_at: None,
             tries: 0,
             due_at: None,
+            announce_at: None,
+            failures: None,
         }
     }
 
@@ -101,6 +121,8 @@ impl<C> Record<C> {
             retry_at: self.retry_at,
             tries: self.tries,
             due_at: self.due_at,
+            announce_at: self.announce_at,
+            failures: self.failures,
         }
     }
 
@@ -274,6 +296,12 @@ impl<C> Stored<C> {
         self.left(self.record.due_at)
     }
 
+    /// How long until the end of the refresh token is to be announced, if it is; zero if it is time.
+    #[must_use]
+    pub fn announce_in(&self) -> Option<Duration> {
+        self.left(self.record.announce_at)
+    }
+
     fn left(&self, at: Option<SystemTime>) -> Option<Duration> {
         at.map(|at| at.duration_since(self.now.wall).unwrap_or_default())
     }
@@ -295,6 +323,9 @@ pub struct DuePage {
     pub due: Vec<Due>,
     /// The store's time when they were read.
     pub now: Now,
+    /// The supervisors that the store takes to be alive. Each schedules its share of the records.
+    /// Empty if the store does not know.
+    pub holders: Vec<Owner>,
 }
 
 /// How far a feed of changes was read. Only the store that made it knows what the bytes mean.

@@ -57,6 +57,7 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -71,7 +72,7 @@ use super::{
     Statement, Store, StoreContext, StoreError, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId};
 use crate::seal::{KeyRing, Succession};
 
 /// How many records are read in one turn of the file's thread. Defaults to 256, which take some
@@ -356,11 +357,18 @@ impl Store for SqliteStore {
         self.outcome(id, outcome)
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        let after = after.cloned();
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        let (provider, after) = (provider.clone(), after.cloned());
         let work = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            Ok(DuePage { due: tables.due(after.as_ref(), limit)?, now })
+            let due = tables.due(&provider, (within, now), after.as_ref(), limit)?;
+            Ok(DuePage { due, now, holders: tables.reader.holders.living()? })
         };
         self.0.queue.ask(Need::Read, work).await
     }
@@ -405,7 +413,7 @@ impl Store for SqliteStore {
 fn need<C>(statement: &Statement<C>) -> Need {
     match statement {
         Statement::Claim(_) | Statement::Renew(_) | Statement::TakeOver(_) => Need::Claim,
-        Statement::Settle(_) => Need::Write,
+        Statement::Settle(_) | Statement::Suspect(_) | Statement::Reschedule(_) => Need::Write,
         Statement::Commit(_)
         | Statement::Close(_)
         | Statement::Lose(_)

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Attempt, ClaimId, Intent, Owner, Phase, Record, Stored};
+use super::record::{Attempt, ClaimId, Failures, Intent, Owner, Phase, Record, Stored};
 use crate::error::LostReason;
 use crate::token::Credentials;
 
@@ -36,6 +36,12 @@ pub enum Statement<C = Arc<Credentials>> {
     Close(Close),
     /// Marks a session as lost, because an API or an operation found it dead.
     Lose(Lose),
+    /// Marks the credentials as suspect: an API rejected the access token, and the process that
+    /// knows it is about to forget the session.
+    Suspect(Suspect),
+    /// Moves the time at which a supervisor should look at the record, and notes that the end of
+    /// its refresh token is announced.
+    Reschedule(Reschedule),
     /// Writes credentials again that the store had and lost, when it was restored from a backup or
     /// failed over.
     Restore(Restore<C>),
@@ -67,6 +73,8 @@ impl<C> Statement<C> {
             Self::TakeOver(take_over) => Statement::TakeOver(take_over),
             Self::Close(close) => Statement::Close(close),
             Self::Lose(lose) => Statement::Lose(lose),
+            Self::Suspect(suspect) => Statement::Suspect(suspect),
+            Self::Reschedule(reschedule) => Statement::Reschedule(reschedule),
             Self::Restore(restore) => {
                 let Restore { version, epoch, generation, attempt, credentials, ends } = restore;
                 let credentials = change(attempt, epoch, credentials)?;
@@ -132,20 +140,26 @@ pub struct Ends {
     pub refresh_in: Option<Duration>,
     /// When a supervisor should look at the record.
     pub due_in: Option<Duration>,
+    /// When the end of the refresh token is to be announced.
+    pub announce_in: Option<Duration>,
 }
 
 impl Ends {
     /// The same ends, `passed` later.
     pub(crate) fn after(self, passed: Duration) -> Self {
         let later = |left: Option<Duration>| left.map(|left| left.saturating_sub(passed));
-        let Self { access_in, refresh_in, due_in } = self;
-        let (access_in, refresh_in) = (later(access_in), later(refresh_in));
-        Self { access_in, refresh_in, due_in: later(due_in) }
+        let Self { access_in, refresh_in, due_in, announce_in } = self;
+        Self {
+            access_in: later(access_in),
+            refresh_in: later(refresh_in),
+            due_in: later(due_in),
+            announce_in: later(announce_in),
+        }
     }
 }
 
 /// A claim to be ended without credentials.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settle {
     /// The epoch that the claim found.
     pub epoch: u64,
@@ -156,6 +170,11 @@ pub struct Settle {
     /// For so long the session is not tried again. A back-off or doubt that a grant passed by, and
     /// that lasts longer, stays.
     pub retry_in: Option<Duration>,
+    /// When a supervisor should look at the record next, if ever. It does not count if the session
+    /// was closed or lost meanwhile.
+    pub due_in: Option<Duration>,
+    /// What is to be remembered of the failure. The store itself knows since when.
+    pub failures: Option<Box<Failures>>,
 }
 
 /// What a failed attempt leaves.
@@ -211,6 +230,27 @@ pub struct Lose {
     pub generation: u64,
     /// Why.
     pub reason: LostReason,
+}
+
+/// Credentials whose access token an API rejected.
+#[derive(Clone, Copy, Debug)]
+pub struct Suspect {
+    /// Their epoch.
+    pub epoch: u64,
+    /// Their generation.
+    pub generation: u64,
+}
+
+/// A record that is to be looked at another time.
+#[derive(Clone, Copy, Debug)]
+pub struct Reschedule {
+    /// The version that the caller knows. A record of another version is left alone, so that of
+    /// several processes only one announces an end.
+    pub version: u64,
+    /// The end of the refresh token is announced with this.
+    pub announced: bool,
+    /// When a supervisor should look at the record next, if ever.
+    pub due_in: Option<Duration>,
 }
 
 /// Credentials that the store had and lost.

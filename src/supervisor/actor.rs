@@ -15,7 +15,7 @@ use crate::event::EventKind;
 use crate::key::SessionId;
 use crate::log::log_session;
 use crate::session::actor::{Duty, SessionActor};
-use crate::session::core::{Core, Host};
+use crate::session::core::{Core, Host, Known};
 use crate::session::message::Message;
 use crate::session::slot::Slot;
 
@@ -97,11 +97,7 @@ impl Actor for SupervisorActor {
 impl Roster {
     async fn deliver(&mut self, myself: &ActorRef<Order>, slot: Arc<Slot>, message: Message) {
         let now = self.office.core.now().boot;
-        if let (Some(until), false) = (slot.quarantined(now), message.is_queued()) {
-            if message.is_wake() {
-                slot.disarm();
-                self.office.link.arm(slot.id(), until);
-            }
+        if slot.quarantined(now).is_some() && !message.is_queued() {
             message.refuse();
             return;
         }
@@ -182,14 +178,15 @@ impl Roster {
             Verdict::Restart { after } => {
                 core.counts.actor_restarts.fetch_add(1, Ordering::Relaxed);
                 core.event(slot, EventKind::ActorRestarted);
-                let order = Order::Deliver { slot: Arc::clone(slot), message: Message::Wake(None) };
+                let order = Order::Deliver { slot: Arc::clone(slot), message: Message::Ended };
                 send_after(core, after, myself.clone(), order);
             }
             Verdict::Quarantine { pause } => {
                 slot.quarantine(Some(now.boot.after(pause)));
                 core.event(slot, EventKind::Quarantined { pause });
                 // Looked at once more when it is over, so that nothing stays behind unnoticed.
-                self.office.link.arm(slot.id(), now.boot.after(pause));
+                let over = Some(now.boot.after(pause));
+                self.office.link.arm(slot.id(), over, Known::ToThisProcess);
             }
         }
     }

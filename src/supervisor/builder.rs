@@ -196,7 +196,8 @@ impl SupervisorBuilder {
         });
         let means = Arc::new(Means { transport, tickets });
         let providers = registered(self.providers, &means, &self.transport)?;
-        let link = Arc::new(Link::new(&self.policy, providers));
+        let owner = Owner(fastrand::u64(..));
+        let link = Arc::new(Link::new(&self.policy, owner, providers));
         let host: Arc<dyn Host> = Arc::<Link>::clone(&link);
         let core = Arc::new(Core {
             clock: self.clock,
@@ -204,7 +205,7 @@ impl SupervisorBuilder {
             tasks,
             events: Publisher::new(self.policy.events),
             policy: self.policy,
-            owner: Owner(fastrand::u64(..)),
+            owner,
             counts: Counts::default(),
             means,
             keys,

@@ -1,26 +1,27 @@
 //! The link between handles, sessions and whatever supervisor actor lives now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use ractor::{ActorRef, ActorStatus};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::message::Order;
 use super::registry::{Full, Registry};
-use super::schedule::Schedule;
+use super::schedule::{Holders, Schedule};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::Policy;
 use crate::provider::registered::Registered;
 use crate::provider::site::Site;
-use crate::session::core::Host;
+use crate::session::core::{Host, Known};
 use crate::session::message::Message;
-use crate::session::slot::Slot;
+use crate::session::slot::{Leaves, Slot};
+use crate::store::Owner;
 
 /// What survives the supervisor actor. It is reached through this link only, and looked up for
 /// each message: whoever kept its address would talk to a dead actor after a restart.
@@ -29,25 +30,61 @@ pub(crate) struct Link {
     /// No supervisor actor is to live any more.
     over: CancellationToken,
     pub(crate) registry: Registry<Slot>,
-    schedule: Mutex<Schedule>,
-    pub(crate) rearmed: Notify,
-    providers: HashMap<ProviderName, Arc<Registered>>,
+    pub(crate) holders: Holders,
+    /// Some sessions are to leave memory.
+    pub(crate) crowded: Notify,
+    providers: HashMap<ProviderName, (Arc<Registered>, Schedule)>,
 }
 
 impl Link {
-    pub(crate) fn new(policy: &Policy, providers: HashMap<ProviderName, Arc<Registered>>) -> Self {
+    pub(crate) fn new(
+        policy: &Policy,
+        owner: Owner,
+        providers: HashMap<ProviderName, Arc<Registered>>,
+    ) -> Self {
+        let scheduled = |(name, provider)| (name, (provider, Schedule::default()));
         Self {
             actor: watch::Sender::new(None),
             over: CancellationToken::new(),
             registry: Registry::new(policy.max_sessions, policy.max_sessions_per_tenant),
-            schedule: Mutex::default(),
-            rearmed: Notify::new(),
-            providers,
+            holders: Holders::new(owner),
+            crowded: Notify::new(),
+            providers: providers.into_iter().map(scheduled).collect(),
         }
     }
 
     pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Registered>> {
-        self.providers.get(name)
+        self.providers.get(name).map(|(provider, _)| provider)
+    }
+
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &Arc<Registered>> {
+        self.providers.values().map(|(provider, _)| provider)
+    }
+
+    /// What is due of this provider.
+    pub(crate) fn schedule(&self, name: &ProviderName) -> Option<&Schedule> {
+        self.providers.get(name.as_str()).map(|(_, schedule)| schedule)
+    }
+
+    /// How many sessions the schedules know.
+    pub(crate) fn scheduled(&self) -> usize {
+        self.providers.values().map(|(_, schedule)| schedule.len()).sum()
+    }
+
+    /// A session's slot for the schedule, and whether it was in memory before.
+    pub(crate) fn slot_to_look_at(&self, id: &SessionId) -> Result<(Arc<Slot>, bool), Error> {
+        match self.find(id) {
+            Some(slot) => Ok((slot, true)),
+            None => self.slot(id).map(|slot| (slot, false)),
+        }
+    }
+
+    /// Ends the schedule's hold. A session that was not in memory before leaves it again, unless it
+    /// knows more than its record by now.
+    pub(crate) fn leave(&self, slot: Arc<Slot>, was_there: bool) {
+        let id = slot.id().clone();
+        let leaves = |slot: &Slot| !was_there && slot.leaves() == Leaves::Yes;
+        self.registry.release(&id, slot, |slot| slot.is_disposable() || leaves(slot));
     }
 
     pub(crate) fn actor(&self) -> Option<ActorRef<Order>> {
@@ -79,14 +116,6 @@ impl Link {
             actor.stop(None);
         }
     }
-
-    pub(crate) fn next_wake(&self) -> Option<BootTime> {
-        self.schedule.lock().next()
-    }
-
-    pub(crate) fn take_due(&self, now: BootTime) -> Option<SessionId> {
-        self.schedule.lock().take_due(now)
-    }
 }
 
 impl Host for Link {
@@ -117,7 +146,11 @@ impl Host for Link {
                 .of_session(id));
         };
         let make = || Slot::new(id.clone(), provider.site(id.key().tenant()));
-        self.registry.obtain(id, make).map_err(|full| {
+        let obtained = self.registry.obtain(id, make);
+        if self.registry.is_crowded() {
+            self.crowded.notify_one();
+        }
+        obtained.map_err(|full| {
             let words = match full {
                 Full::ForAll => "too many sessions are in memory",
                 Full::ForTenant => "the tenant has too many sessions in memory",
@@ -138,20 +171,20 @@ impl Host for Link {
         ids
     }
 
-    fn arm(&self, id: &SessionId, at: BootTime) {
-        let mut schedule = self.schedule.lock();
-        let first = schedule.next().is_none_or(|next| at < next);
-        schedule.add(at, id.clone());
-        drop(schedule);
-        if first {
-            self.rearmed.notify_one();
-        }
+    fn arm(&self, id: &SessionId, at: Option<BootTime>, known: Known) {
+        let Some(schedule) = self.schedule(id.provider()) else { return };
+        let delay = match known {
+            Known::ToAll => self.holders.delay(id),
+            Known::ToThisProcess => Duration::ZERO,
+        };
+        schedule.arm(id, at.map(|at| at.after(delay)));
     }
 
-    fn resident(&self, site: &Arc<Site>) -> Vec<Arc<Slot>> {
+    fn resident(&self, sites: &[Arc<Site>]) -> Vec<Arc<Slot>> {
+        let sites: HashSet<_> = sites.iter().map(Arc::as_ptr).collect();
         let mut resident = Vec::new();
         self.registry.each(|slot| {
-            if Arc::ptr_eq(&slot.site, site) {
+            if sites.contains(&Arc::as_ptr(&slot.site)) {
                 resident.push(Arc::clone(slot));
             }
         });

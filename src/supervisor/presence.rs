@@ -1,14 +1,16 @@
 //! What a supervisor says of itself to others on the same store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::within;
 use crate::policy::PRESENCE_RENEWAL;
 use crate::session::core::Core;
 use crate::store::Presence;
 
-/// Says now and then that the supervisor goes on, until shutdown. What the store did not hear is
-/// said from the beginning.
+/// Says now and then that the supervisor goes on, until shutdown; registers it anew when the store
+/// did not hear. When the supervisor is dropped without a shutdown, says that it is gone once its
+/// exchanges have ended; otherwise other processes would wait for it.
 pub(super) async fn attend(core: Arc<Core>) {
     let closing = core.tasks.closing();
     // Registered once already, by the start.
@@ -16,12 +18,14 @@ pub(super) async fn attend(core: Arc<Core>) {
     loop {
         tokio::select! {
             biased;
-            () = closing.cancelled() => return,
+            () = closing.cancelled() => break,
             () = core.clock.sleep(PRESENCE_RENEWAL) => {}
         }
         let heard = say(&core, presence).await;
         presence = if heard { Presence::Renew } else { Presence::Register };
     }
+    core.tasks.wait(Duration::MAX, &*core.clock).await;
+    retire(&core).await;
 }
 
 /// Says that the supervisor ends, so that nobody waits for what it has left claimed.

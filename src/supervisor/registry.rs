@@ -16,6 +16,8 @@ pub(crate) struct Registry<T> {
     of_tenants: HashMap<Tenant, usize>,
     most: usize,
     most_per_tenant: usize,
+    /// With more than this, some are to leave.
+    crowded_at: AtomicUsize,
 }
 
 /// No room for one entry more.
@@ -28,7 +30,8 @@ pub(crate) enum Full {
 impl<T> Registry<T> {
     pub(crate) fn new(most: usize, most_per_tenant: usize) -> Self {
         let (entries, of_tenants) = (HashMap::new(), HashMap::new());
-        Self { entries, count: AtomicUsize::new(0), of_tenants, most, most_per_tenant }
+        let (count, crowded_at) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        Self { entries, count, of_tenants, most, most_per_tenant, crowded_at }
     }
 
     pub(crate) fn get(&self, id: &SessionId) -> Option<Arc<T>> {
@@ -92,6 +95,29 @@ impl<T> Registry<T> {
             self.give_place_back(id.key().tenant());
         }
         removed
+    }
+
+    /// Whether there are more than [`crowd_at`](Self::crowd_at) said.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.len() > self.crowded_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn crowd_at(&self, count: usize) {
+        self.crowded_at.store(count, Ordering::Relaxed);
+    }
+
+    /// Removes the entries that nobody holds and that may leave. `may_leave` is asked of each under
+    /// its bucket's lock, so that nobody takes hold of it meanwhile; with it comes whether somebody
+    /// holds it.
+    pub(crate) fn evict(&self, mut may_leave: impl FnMut(&Arc<T>, bool) -> bool) {
+        self.entries.retain_sync(|id, entry| {
+            let held = Arc::strong_count(entry) > 1;
+            let leaves = may_leave(entry, held) && !held;
+            if leaves {
+                self.give_place_back(id.key().tenant());
+            }
+            !leaves
+        });
     }
 
     pub(crate) fn len(&self) -> usize {

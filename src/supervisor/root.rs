@@ -1,20 +1,16 @@
-//! What runs beside and above the supervisor actor: its restarts, the schedule, and the due scan.
+//! What runs beside and above the supervisor actor, and how it is started again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ractor::{Actor, ActorRef};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::actor::{Office, SupervisorActor};
 use super::link::Link;
 use super::message::Order;
-use super::{follow, presence, reseal};
-use crate::clock::within;
+use super::{eviction, follow, presence, reseal, schedule};
 use crate::event::{Event, EventKind};
-use crate::log::log_session;
-use crate::policy::{DUE_PAGE, SCHEDULE_HEARTBEAT, WAKES_AT_ONCE};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Host};
 use crate::session::message::Message;
@@ -28,15 +24,19 @@ pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>, ring: Option<KeyRi
     link.connect(Some(actor));
     let (keeper, kept) = (Arc::clone(core), Arc::clone(link));
     core.tasks.attend(async move { keep(keeper, kept, ended).await });
-    let (driver, driven) = (Arc::clone(core), Arc::clone(link));
-    core.tasks.attend(async move { drive(driver, driven).await });
-    let (scanner, scanned) = (Arc::clone(core), Arc::clone(link));
-    core.tasks.attend(async move { scan(scanner, scanned).await });
+    for provider in link.providers() {
+        let shared = || (Arc::clone(core), Arc::clone(link), Arc::clone(provider));
+        let (poller, driver) = (shared(), shared());
+        core.tasks.attend(schedule::poll(poller.0, poller.1, poller.2));
+        core.tasks.attend(schedule::drive(driver.0, driver.1, driver.2));
+    }
+    core.tasks.attend(schedule::report_unknown(Arc::clone(core), Arc::clone(link)));
     if let Some(ring) = ring {
         core.tasks.attend(reseal::attend(Arc::clone(core), ring));
     }
     core.tasks.attend(follow::follow(Arc::clone(core), Arc::clone(link)));
     core.tasks.attend(read::attend(Arc::clone(core)));
+    core.tasks.attend(eviction::attend(Arc::clone(core), Arc::clone(link)));
     core.tasks.attend(presence::attend(Arc::clone(core)));
     true
 }
@@ -87,73 +87,13 @@ async fn restart(core: &Arc<Core>, link: &Arc<Link>, mut ended: JoinHandle<()>) 
         core.counts.supervisor_restarts.fetch_add(1, Ordering::Relaxed);
         let event = Event::of_none(core.now().wall, EventKind::SupervisorRestarted);
         core.events.publish(event);
-        // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again;
-        // jobs are in their slots, wakes are armed anew, and what is due is told again.
+        // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again, the
+        // schedule too; jobs are in their slots, and what is due is told again.
         link.registry.each(|slot| {
             slot.forget_told();
-            slot.disarm();
-            if let Some(at) = slot.arm(&core.rules(slot)) {
-                link.arm(slot.id(), at);
-            }
             if slot.has_work() {
-                link.send(slot, Message::Wake(None));
+                link.send(slot, Message::Ended);
             }
         });
-    }
-}
-
-/// Wakes sessions when they want to be woken. Not more than so many at once: after a long pause all
-/// of them are due, and callers' messages would queue behind theirs.
-async fn drive(core: Arc<Core>, link: Arc<Link>) {
-    let closing = core.tasks.closing();
-    let turns = Arc::new(Semaphore::new(WAKES_AT_ONCE));
-    loop {
-        let now = core.now().boot;
-        while let Some(id) = link.take_due(now) {
-            let turn = tokio::select! {
-                turn = Arc::clone(&turns).acquire_owned() => turn.ok(),
-                () = closing.cancelled() => return,
-            };
-            match link.slot(&id) {
-                Ok(slot) => {
-                    if !link.send(&slot, Message::Wake(turn)) {
-                        // No supervisor actor at present; nobody else would try again.
-                        link.arm(&id, now.after(core.policy.restarts.supervisor_backoff.cap));
-                    }
-                }
-                Err(failed) => log_session!(warn, &id, error = %failed, "not woken"),
-            }
-        }
-        let pause = link.next_wake().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));
-        tokio::select! {
-            () = core.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
-            () = link.rearmed.notified() => {}
-            () = closing.cancelled() => return,
-        }
-    }
-}
-
-/// Puts what the store wants looked at into the schedule.
-async fn scan(core: Arc<Core>, link: Arc<Link>) {
-    let mut after = None;
-    while !core.tasks.is_closing() {
-        let page = core.store.due(after.as_ref(), DUE_PAGE);
-        let Some(Ok(page)) = within(&*core.clock, core.policy.store_wait, page).await else {
-            tracing::warn!("due records are not read yet");
-            core.clock.sleep(core.policy.store_wait).await;
-            continue;
-        };
-        let now = core.now();
-        for due in &page.due {
-            if link.provider(due.id.provider().as_str()).is_some() {
-                let left = due.at.duration_since(page.now.wall).unwrap_or_default();
-                link.arm(&due.id, now.boot.after(left));
-            } else {
-                let kind = EventKind::ProviderUnknown(due.id.provider().clone());
-                core.events.publish(Event::of_session(&due.id, now.wall, 0, kind));
-            }
-        }
-        let Some(last) = page.due.last() else { return };
-        after = Some(last.clone());
     }
 }

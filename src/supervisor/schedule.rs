@@ -1,34 +1,99 @@
-//! One structure for all sessions that want to be woken.
+//! What is due for the sessions of one provider in the next minutes. All that is due later is in
+//! the store.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+mod entries;
+mod lanes;
+mod look;
+mod poll;
+mod rank;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use self::entries::{Entries, Lane, Looked};
+pub(crate) use self::look::drive;
+pub(crate) use self::poll::{poll, report_unknown};
+pub(crate) use self::rank::Holders;
 use crate::clock::BootTime;
 use crate::key::SessionId;
+use crate::policy::DUE_RANK;
 
-/// Who is to be woken when. A session may stand here more than once: it re-arms when it is
-/// woken, so an entry too many costs one look.
+/// One provider's entries, and what wakes those who work on them.
 #[derive(Default)]
-pub(crate) struct Schedule(BinaryHeap<Reverse<(BootTime, SessionId)>>);
+pub(crate) struct Schedule {
+    entries: Mutex<Entries>,
+    /// The first time has changed.
+    rearmed: Notify,
+    /// There is room again for a record that was read.
+    room: Notify,
+    /// Records were left to the store since this was last asked.
+    left_to_store: AtomicBool,
+}
 
 impl Schedule {
-    pub(crate) fn add(&mut self, at: BootTime, id: SessionId) {
-        self.0.push(Reverse((at, id)));
-    }
-
-    /// When the next is to be woken.
-    pub(crate) fn next(&self) -> Option<BootTime> {
-        self.0.peek().map(|Reverse((at, _))| *at)
-    }
-
-    /// The next that is to be woken by now.
-    pub(crate) fn take_due(&mut self, now: BootTime) -> Option<SessionId> {
-        if self.next()? > now {
-            return None;
+    /// As [`Entries::arm`].
+    pub(crate) fn arm(&self, id: &SessionId, at: Option<BootTime>) {
+        if self.entries.lock().arm(id, at) {
+            self.rearmed.notify_one();
         }
-        self.0.pop().map(|Reverse((_, id))| id)
+    }
+
+    /// As [`Entries::offer`].
+    fn offer(&self, id: &SessionId, at: BootTime) -> bool {
+        let taken = self.entries.lock().offer(id, at);
+        self.rearmed.notify_one();
+        taken
+    }
+
+    fn next(&self) -> Option<BootTime> {
+        self.entries.lock().next()
+    }
+
+    /// As [`Entries::take_due`].
+    fn take_due(&self, now: BootTime) -> Option<(SessionId, bool)> {
+        self.entries.lock().take_due(now)
+    }
+
+    /// As [`Entries::looked`].
+    fn looked(&self, id: &SessionId, looked: Looked, pause: impl FnOnce(u32) -> BootTime) {
+        self.entries.lock().looked(id, looked, pause);
+        if looked == Looked::LeftToStore {
+            self.left_to_store.store(true, Ordering::Relaxed);
+        }
+        self.room.notify_waiters();
+        self.rearmed.notify_one();
+    }
+
+    /// Whether records were left to the store since this was last asked.
+    fn take_left_to_store(&self) -> bool {
+        self.left_to_store.swap(false, Ordering::Relaxed)
+    }
+
+    /// As [`Entries::has_room`].
+    fn has_room(&self, lane: &Lane) -> bool {
+        self.entries.lock().has_room(lane)
+    }
+
+    /// As [`Entries::queue`].
+    fn queue(&self, lane: &Lane, id: &SessionId) -> bool {
+        self.entries.lock().queue(lane, id)
+    }
+
+    /// As [`Entries::take_queued`].
+    fn take_queued(&self, lane: &Lane) -> Option<SessionId> {
+        self.entries.lock().take_queued(lane)
+    }
+
+    /// How many sessions stand here.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().len()
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// How long after it is due a session is looked at by the holder of this rank.
+fn delay(rank: usize) -> Duration {
+    DUE_RANK.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
+}

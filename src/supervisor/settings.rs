@@ -52,7 +52,7 @@ impl<P: Provider> Sessions<P> {
             return Err(Error::new(ErrorKind::Misconfigured).about(fault));
         }
         site.replace(settings);
-        self.reconsider(site).await;
+        self.reconsider(std::slice::from_ref(site)).await;
         Ok(())
     }
 
@@ -80,29 +80,34 @@ impl<P: Provider> Sessions<P> {
         for site in &sites {
             site.expire();
         }
-        let mut reloaded = Ok(());
+        let (mut reloaded, mut renewed) = (Ok(()), Vec::with_capacity(sites.len()));
         for some in sites.chunks(SITES_AT_ONCE) {
             let asked = some.iter().map(|site| self.asked_anew(site));
-            for asked in futures_util::future::join_all(asked).await {
+            for (site, asked) in some.iter().zip(futures_util::future::join_all(asked).await) {
+                if asked.is_ok() {
+                    renewed.push(Arc::clone(site));
+                }
                 reloaded = reloaded.and(asked);
             }
         }
+        self.reconsider(&renewed).await;
         reloaded
     }
 
     async fn asked_anew(&self, site: &Arc<Site>) -> Result<()> {
         let core = &self.door.core;
         let asked = site.renew(&*core.clock, &core.policy).await;
-        asked.map_err(|unresolved| core.unresolved(unresolved))?;
-        self.reconsider(site).await;
-        Ok(())
+        asked.map(drop).map_err(|unresolved| core.unresolved(unresolved))
     }
 
-    /// Lets the site's sessions know. They would notice by themselves when they are next used; but
-    /// tokens that do not fit any more must not be handed out until then.
-    async fn reconsider(&self, site: &Arc<Site>) {
+    /// Lets the sites' sessions know, in one pass over all sessions. They would notice by themselves
+    /// when they are next used; but tokens that do not fit any more must not be handed out until
+    /// then.
+    async fn reconsider(&self, sites: &[Arc<Site>]) {
         let core = &self.door.core;
-        for (seen, slot) in core.host.resident(site).into_iter().enumerate() {
+        let (host, sites) = (Arc::clone(&core.host), sites.to_vec());
+        let resident = core.tasks.apart(move || host.resident(&sites)).await;
+        for (seen, slot) in resident.unwrap_or_default().into_iter().enumerate() {
             core.reconsider(&slot);
             core.let_go(slot);
             if seen % 1_000 == 999 {

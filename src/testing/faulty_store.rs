@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
     Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
@@ -101,6 +102,10 @@ pub enum StoreCall {
     Close,
     /// With a loss.
     Lose,
+    /// With a token that an API rejected.
+    Suspect,
+    /// With another time to be looked at.
+    Reschedule,
     /// With what a store had and lost.
     Restore,
     /// With a delete.
@@ -123,7 +128,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Load,
         Self::Claim,
         Self::Renew,
@@ -132,6 +137,8 @@ impl StoreCall {
         Self::TakeOver,
         Self::Close,
         Self::Lose,
+        Self::Suspect,
+        Self::Reschedule,
         Self::Restore,
         Self::Delete,
         Self::Due,
@@ -154,6 +161,8 @@ impl From<&Statement> for StoreCall {
             Statement::TakeOver(_) => Self::TakeOver,
             Statement::Close(_) => Self::Close,
             Statement::Lose(_) => Self::Lose,
+            Statement::Suspect(_) => Self::Suspect,
+            Statement::Reschedule(_) => Self::Reschedule,
             Statement::Restore(_) => Self::Restore,
             Statement::Delete => Self::Delete,
         }
@@ -339,8 +348,14 @@ impl<S: Store> Store for FaultyStore<S> {
         self.done(StoreCall::from(&statement), self.inner.apply(id, statement)).await
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        self.done(StoreCall::Due, self.inner.due(after, limit)).await
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.done(StoreCall::Due, self.inner.due(provider, within, after, limit)).await
     }
 
     async fn list(

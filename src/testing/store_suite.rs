@@ -144,6 +144,8 @@ macro_rules! store_suite_cases {
                 a_settle_that_is_sent_twice_changes_nothing_more,
                 a_late_rejection_makes_a_sibling_suspect,
                 a_late_failure_makes_nothing_else_suspect,
+                what_a_claimant_says_of_the_next_look_does_not_count_where_it_is_over,
+                what_failed_is_remembered_until_a_success,
                 what_is_lost_provisionally_is_due_and_can_be_claimed_for_a_refresh,
             }
             taking_over {
@@ -177,6 +179,7 @@ macro_rules! store_suite_cases {
                 a_loss_leaves_a_running_claim_whose_commit_is_suspect,
                 what_was_lost_stays_so_however_a_running_claim_ends,
                 what_was_lost_stays_lost_for_its_reason,
+                what_an_api_rejected_is_suspect_for_whoever_reads_it_next,
             }
             restoring {
                 what_a_store_lost_is_written_again,
@@ -188,6 +191,9 @@ macro_rules! store_suite_cases {
             listing {
                 due_records_come_in_order_none_twice_and_none_missed,
                 a_record_is_due_when_its_newest_commit_says_so,
+                only_what_is_due_in_time_at_its_provider_and_not_at_work_is_named,
+                of_several_that_announce_an_end_one_does,
+                the_supervisors_that_live_are_named,
                 what_is_lost_or_closed_and_told_is_not_due,
                 a_list_filters_and_pages_in_the_order_of_ids,
                 a_list_shows_what_a_load_shows_but_credentials,

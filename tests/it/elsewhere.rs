@@ -24,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use session_warden::error::LostReason;
-use session_warden::key::SessionId;
+use session_warden::key::{ProviderName, SessionId};
 use session_warden::policy::READ_PAGE;
 use session_warden::provider::{FailureClass, Rotation};
 use session_warden::session::{self, Revocation, State};
@@ -419,8 +419,14 @@ impl Store for Forgetful {
         self.inner.apply(id, statement).await
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        self.inner.due(after, limit).await
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.inner.due(provider, within, after, limit).await
     }
 
     async fn list(

@@ -236,6 +236,7 @@ async fn a_restart_does_not_put_off_the_report_that_a_refresh_token_will_end() {
     let tokens = Tokens::new(()).refresh("refresh", Some(end));
     former.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
     former.clock.advance(400 * SECOND).await;
+    assert!(former.supervisor.shutdown(SECOND).await.is_clean());
     let mut scene = Scene::start(&former.store, &former.clock).await;
     assert_eq!(scene.session.status().await.unwrap().state, State::Active);
     scene.clock.advance(99 * SECOND).await;

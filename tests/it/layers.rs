@@ -18,9 +18,24 @@ const LEAVES: &[&str] = &["clock", "crash", "error", "key", "policy", "secret", 
 
 /// What runs on inputs alone: besides their lines, they may not use [`RUNTIME`].
 const PURE: &[&str] =
-    &["session::machine", "supervisor::registry", "supervisor::restart", "supervisor::schedule"];
+    &["session::machine", "supervisor::registry", "supervisor::restart", SCHEDULE_ENTRIES];
 
 const RUNTIME: &[&str] = &["ractor", "reqwest", "tokio", "tokio_stream", "tokio_util", "tracing"];
+
+const SCHEDULE_ENTRIES: &str = "supervisor::schedule::entries";
+
+/// It has no ticket and no key: it reads, writes down, and asks for refreshes.
+const SCHEDULE: &[&str] = &[
+    SCHEDULE_ENTRIES,
+    "supervisor",
+    "session",
+    "session::machine",
+    "provider",
+    "store",
+    "event",
+    "log",
+    "leaves",
+];
 
 const TABLE: &[Room] = &[
     room("clock", &[]),
@@ -62,6 +77,7 @@ const TABLE: &[Room] = &[
             "supervisor::restart",
             "supervisor::schedule",
             "session",
+            "session::machine",
             "provider",
             "store",
             "ticket",
@@ -75,7 +91,8 @@ const TABLE: &[Room] = &[
     room("supervisor::builder", &["anything"]),
     room("supervisor::registry", &["leaves"]),
     room("supervisor::restart", &["leaves"]),
-    room("supervisor::schedule", &["leaves"]),
+    room("supervisor::schedule", SCHEDULE),
+    room(SCHEDULE_ENTRIES, &["leaves"]),
     room("request", &["session", "supervisor", "key", "secret", "error"]),
     room("testing", &["anything"]),
     room("guide", &["anything"]),

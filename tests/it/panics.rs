@@ -214,6 +214,8 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
         StoreCall::Reseal,
         StoreCall::Renew,
         StoreCall::Lose,
+        StoreCall::Suspect,
+        StoreCall::Reschedule,
         StoreCall::Restore,
     ];
     for statement in StoreCall::ALL.into_iter().filter(|asked| !others.contains(asked)) {

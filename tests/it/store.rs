@@ -16,8 +16,9 @@ use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
     Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Filter,
-    Intent, Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, Renew, Resealed, Restore,
-    Settle, SettleTo, Statement, Store, StoreContext, StoreError, StoreErrorKind, Stored, TakeOver,
+    Intent, Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, Renew, Reschedule,
+    Resealed, Restore, Settle, SettleTo, Statement, Store, StoreContext, StoreError,
+    StoreErrorKind, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
 use session_warden::token::{Credentials, Tokens};
@@ -222,7 +223,10 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
     }
     let context = StoreContext::new(ring(), Arc::new(ManualClock::new()));
     answers.extend([
-        store.due(Some(&due), 3).await.is_ok_and(|page| page.due == [due.clone()]),
+        store
+            .due(id.provider(), SECOND, Some(&due), 3)
+            .await
+            .is_ok_and(|page| page.due == [due.clone()] && page.holders == [Owner(5)]),
         store.list(&filter, Some(&id), 3).await.is_ok_and(|listed| listed.is_empty()),
         store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
         matches!(store.changes(Some(&cursor), 3).await, Ok(Some(Changes { more: true, .. }))),
@@ -234,10 +238,11 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
 }
 
 /// One of each, in the order of [`StoreCall::ALL`].
-fn statements() -> [Statement; 9] {
+fn statements() -> [Statement; 11] {
     let (epoch, generation, version) = (1, 1, 2);
     let Commit { attempt, credentials, ends, .. } = commit();
-    let settle = Settle { epoch, attempt, to: SettleTo::Before, retry_in: None };
+    let (to, retry_in, due_in) = (SettleTo::Before, None, None);
+    let settle = Settle { epoch, attempt, to, retry_in, due_in, failures: None };
     let (hold, hold_of_dead) = (SECOND, Duration::ZERO);
     let close = Close { generation, claim: ClaimId(3), owner: Owner(1), lease: SECOND };
     [
@@ -253,6 +258,8 @@ fn statements() -> [Statement; 9] {
         }),
         Statement::Close(close),
         Statement::Lose(Lose { epoch, generation, reason: LostReason::Revoked }),
+        Statement::Suspect(Suspect { epoch, generation }),
+        Statement::Reschedule(Reschedule { version, announced: true, due_in }),
         Statement::Restore(Restore { version, epoch, generation, attempt, credentials, ends }),
         Statement::Delete,
     ]
@@ -339,9 +346,16 @@ impl Store for Recording {
         self.answer(StoreCall::from(&statement), expected, Outcome::Done(done))
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        let page = DuePage { due: after.cloned().into_iter().collect(), now: now() };
-        self.answer(StoreCall::Due, limit == 3, page)
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        let (due, holders) = (after.cloned().into_iter().collect(), vec![Owner(5)]);
+        let expected = provider == id().provider() && within == SECOND && limit == 3;
+        self.answer(StoreCall::Due, expected, DuePage { due, now: now(), holders })
     }
 
     async fn list(

@@ -9,6 +9,7 @@
 )]
 
 mod extra_horizon;
+mod fleet;
 mod peer;
 mod processes;
 mod sessions;

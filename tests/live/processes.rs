@@ -1,7 +1,7 @@
 //! Several processes on one file: what is left of a session when one of them dies or stops at a step
 //! of an exchange, and what many do at once.
 
-mod bed;
+pub mod bed;
 mod child;
 mod crashes;
 mod crowd;

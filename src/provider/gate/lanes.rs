@@ -37,8 +37,8 @@ impl Lanes {
 
     /// A caller's permit, in the order in which they came.
     pub(super) async fn queue(&self) -> Option<Held> {
-        // Made before the wait, so that it is dropped after it: a caller who gives up may have
-        // got a permit without having noticed, which nobody else would tell the schedule of.
+        // Made before the wait, so that it is dropped after it. A caller who gives up may already
+        // have got a permit; only this drop then tells the schedule that the permit is free.
         let mut held = Held { permit: None, place: None, freed: Arc::clone(&self.freed) };
         held.permit = Some(Arc::clone(&self.permits).acquire_owned().await.ok()?);
         Some(held)
@@ -52,8 +52,8 @@ impl Lanes {
     pub(super) async fn draw(&self) -> Drawn {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
-            // Before the try: it is woken by what is given back between the two. All who wait are
-            // woken, because a notice to one would be kept once only, however many were due.
+            // Registered before the try, so that a permit given back between the two wakes it. The
+            // drop wakes all who wait: of several notices to one, `Notify` keeps only one.
             let freed = self.freed.notified();
             // This overtakes no caller: a permit that is given back goes to those who queue, and is
             // free for a try only if nobody does.

@@ -222,13 +222,13 @@ fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_take
 async fn what_is_no_exchange_waits_for_the_probe_like_all_and_does_not_take_it() {
     let bench = Bench::new();
     bench.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-    let shut = bench.gate.enter_beside(&bench.clock, Some(&device(0))).await.err().unwrap();
+    let shut = bench.gate.enter_beside(&bench.clock, Some(&device(0)), None).await.err().unwrap();
     assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
     bench.clock.advance(60 * SECOND);
-    drop(bench.gate.enter_beside(&bench.clock, Some(&device(0))).await.ok().unwrap());
+    drop(bench.gate.enter_beside(&bench.clock, Some(&device(0)), None).await.ok().unwrap());
     let _probe = bench.enter().unwrap();
     assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND));
-    bench.gate.enter_beside(&bench.clock, Some(&device(0))).await.err().unwrap();
+    bench.gate.enter_beside(&bench.clock, Some(&device(0)), None).await.err().unwrap();
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_client_that_a_second_tenant_is_told_of_is_stopped_for_all_until_any_success
     assert_eq!(bench.fail_as(&all[1], Exchanged::Grant, &rejected), News::None, "told once");
     for session in &all {
         bench.enter_as(session, OWN).err().unwrap();
-        let beside = bench.gate.enter_beside(&bench.clock, Some(session));
+        let beside = bench.gate.enter_beside(&bench.clock, Some(session), None);
         beside.now_or_never().unwrap().err().unwrap();
     }
     bench.succeed_as(&all[2]);

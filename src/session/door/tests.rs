@@ -12,7 +12,7 @@ use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
 use crate::provider::Rotation;
 use crate::provider::site::Site;
-use crate::session::core::Host;
+use crate::session::core::{Host, Known};
 use crate::session::exchange::Work;
 use crate::session::machine::State;
 use crate::session::tests::core_and_slot;
@@ -56,9 +56,9 @@ impl Host for Insistent {
         Vec::new()
     }
 
-    fn arm(&self, _: &SessionId, _: BootTime) {}
+    fn arm(&self, _: &SessionId, _: Option<BootTime>, _: Known) {}
 
-    fn resident(&self, _: &Arc<Site>) -> Vec<Arc<Slot>> {
+    fn resident(&self, _: &[Arc<Site>]) -> Vec<Arc<Slot>> {
         Vec::new()
     }
 

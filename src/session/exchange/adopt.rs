@@ -10,7 +10,7 @@ use crate::session::flight::Landing;
 use crate::session::machine::{Failure, Input};
 use crate::session::message::Text;
 use crate::session::restore;
-use crate::store::{Commit, Intent, Outcome, SettleTo, Statement};
+use crate::store::{Commit, Intent, Outcome, Statement};
 
 impl Exchange {
     /// Takes tokens that exist already. Runs to its end, even if actors crash and callers are
@@ -72,17 +72,14 @@ impl Exchange {
         match self.stored(core.store.apply(slot.id(), commit)).await {
             Ok(Outcome::Done(_)) => {
                 slot.claim_ended(attempt.claim);
-                // The end of its refresh token is reported although nobody calls.
-                if let Some(left) = ends.due_in {
-                    core.host.arm(slot.id(), now.boot.after(left));
-                }
                 Ok(Adopted::Yes)
             }
             Ok(Outcome::Conflict(_)) => Err(Error::new(ErrorKind::Superseded)),
             Ok(Outcome::Leased(_) | Outcome::Wait { .. }) => Err(Error::new(ErrorKind::RetryLater)),
             Err(failed) => {
                 // It may be written all the same; then there is no claim any more to be settled.
-                self.settle(attempt, SettleTo::Before, None).await;
+                let left = self.left_as_before();
+                self.settle(attempt, left).await;
                 Err(failed.error)
             }
         }

@@ -9,7 +9,7 @@ use crate::clock::within;
 use crate::error::{Error, ErrorKind};
 use crate::log::log_session;
 use crate::provider::client::Client;
-use crate::provider::gate::Permit;
+use crate::provider::gate::{Drawn, Permit};
 use crate::provider::{ExchangeError, FailureClass, Revoked};
 use crate::session::core::Core;
 use crate::session::flight::Landing;
@@ -35,7 +35,7 @@ pub(crate) async fn close(mut guard: Guard) {
     let ending = match durably(&core, &slot, &mut orphan).await {
         Ok((closed, version, attempt)) => {
             match core.apply(&slot, Input::ClosedDurably { version, closed }) {
-                Some(Start::Revoke) => Ok(tell(&core, &slot, attempt).await),
+                Some(Start::Revoke) => Ok(tell(&core, &slot, attempt, None).await),
                 _ => Ok(Revocation::LocalOnly),
             }
         }
@@ -49,11 +49,11 @@ pub(crate) async fn close(mut guard: Guard) {
 }
 
 /// Tells the server of a session that was closed before, unless another process does.
-pub(crate) async fn revoke(mut guard: Guard) {
+pub(crate) async fn revoke(mut guard: Guard, permit: Drawn) {
     guard.begin();
     let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
     match claim(&core, &slot).await {
-        Ok(Ok(attempt)) => drop(tell(&core, &slot, attempt).await),
+        Ok(Ok(attempt)) => drop(tell(&core, &slot, attempt, Some(permit)).await),
         Ok(Err(found)) => {
             let client = slot.site.client();
             let found = client.map(|client| read::found(&core, &client, *found));
@@ -114,7 +114,7 @@ async fn stored(core: &Core, slot: &Slot, statement: Statement) -> Result<Outcom
 /// hit the new one. Tried once; what cannot be told then is never told.
 pub(super) async fn tell_before(core: &Core, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
-    if let Err(untold) = ask(core, slot, &credentials).await {
+    if let Err(untold) = ask(core, slot, &credentials, None).await {
         log_session!(warn, slot.id(), error = %untold, "a revocation is given up");
     }
 }
@@ -162,10 +162,15 @@ async fn durably(
 }
 
 /// Tells the server what the outbox holds; the schedule tries again if it cannot be told.
-async fn tell(core: &Core, slot: &Arc<Slot>, attempt: Attempt) -> Revocation {
+async fn tell(
+    core: &Core,
+    slot: &Arc<Slot>,
+    attempt: Attempt,
+    permit: Option<Drawn>,
+) -> Revocation {
     let Some(closed) = closed_of(slot) else { return Revocation::LocalOnly };
     let Some(credentials) = &closed.outbox else { return Revocation::LocalOnly };
-    let ending = match ask(core, slot, credentials).await {
+    let ending = match ask(core, slot, credentials, permit).await {
         Ok(Revoked::AtServer) => Revocation::AtServer,
         Ok(Revoked::NotSupported) => Revocation::LocalOnly,
         Err(failed) => {
@@ -192,7 +197,9 @@ async fn settle(
     (epoch, attempt): (u64, Attempt),
     (to, retry_in): (SettleTo, Option<Duration>),
 ) {
-    let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in });
+    let (due_in, failures) = (retry_in, None);
+    let settle = Settle { epoch, attempt, to, retry_in, due_in, failures };
+    let settle = Statement::Settle(settle);
     match stored(core, slot, settle).await {
         Ok(settled) => {
             slot.claim_ended(attempt.claim);
@@ -211,8 +218,13 @@ pub(super) fn untold(core: &Core, slot: &Arc<Slot>, closed: &Closed, failed: Err
     Revocation::Queued
 }
 
-async fn ask(core: &Core, slot: &Arc<Slot>, credentials: &Credentials) -> Result<Revoked, Error> {
-    ready(core, slot, credentials).await?.ask(core, slot, credentials).await
+async fn ask(
+    core: &Core,
+    slot: &Arc<Slot>,
+    credentials: &Credentials,
+    permit: Option<Drawn>,
+) -> Result<Revoked, Error> {
+    ready(core, slot, credentials, permit).await?.ask(core, slot, credentials).await
 }
 
 /// A turn at the server, to tell it of an end.
@@ -225,6 +237,7 @@ pub(super) async fn ready(
     core: &Core,
     slot: &Arc<Slot>,
     credentials: &Credentials,
+    permit: Option<Drawn>,
 ) -> Result<Asking, Error> {
     let Some(client) = slot.site.client() else {
         return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
@@ -232,8 +245,8 @@ pub(super) async fn ready(
     if !client.issued(credentials) {
         return Err(super::foreign().error);
     }
-    let permit =
-        client.gate.enter_beside(&*core.clock, Some(slot.id())).await.map_err(|shut| shut.error)?;
+    let permit = client.gate.enter_beside(&*core.clock, Some(slot.id()), permit).await;
+    let permit = permit.map_err(|shut| shut.error)?;
     Ok(Asking { client, permit })
 }
 

@@ -67,7 +67,7 @@ async fn revoke(core: &Core, slot: &Arc<Slot>, orphan: &Orphan) -> Fate {
         return fate;
     }
     let credentials = &orphan.owed.commit.credentials;
-    let asking = match close::ready(core, slot, credentials).await {
+    let asking = match close::ready(core, slot, credentials, None).await {
         Ok(asking) => asking,
         Err(untold) => return report(slot, &untold),
     };

@@ -1,6 +1,8 @@
 //! What begins: what a need starts, and what comes out of the queue.
 
-use super::{Effects, Moment, Renewable, Run, Settled, Start, State, Trouble, age, lose};
+use super::{
+    Effects, Moment, Renewable, Run, Settled, Start, State, Trouble, age, lose_unrecorded,
+};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 
@@ -27,7 +29,7 @@ pub(super) fn need(
     }
     let Some(settled) = &mut state.settled else { return };
     // A refresh token that is known to have ended is not sent.
-    age(settled, at, effects);
+    age(settled, at);
     // A doubt is tried out when it is time, whatever its token is worth.
     let doubted = matches!(settled, Settled::InDoubt(..));
     if !doubted && settled.serving().is_some_and(|held| !held.is_wanted(above, now)) {
@@ -43,7 +45,7 @@ pub(super) fn need(
         Next::Renew => {
             start(state, Run::Establish { renewal: true, answer: None }, Start::Renew, effects);
         }
-        Next::Lose(reason) if !challenged => lose(settled, reason, None, effects),
+        Next::Lose(reason) if !challenged => lose_unrecorded(settled, reason),
         Next::Lose(_) | Next::Fail(_) => {}
     }
 }
@@ -51,16 +53,25 @@ pub(super) fn need(
 /// Begins a grant, an adoption, a close or a forget, unless an exchange runs: then it stays queued,
 /// because a grant is never coalesced with another one. Only a forget may begin before the record
 /// is read: otherwise a damaged record would stay for ever.
-pub(super) fn begin(state: &mut State, what: Start, effects: &mut Effects) {
+pub(super) fn begin(state: &mut State, what: Start, now: BootTime, effects: &mut Effects) {
     let run = match what {
         Start::Establish | Start::Adopt => Run::Establish { renewal: false, answer: None },
         Start::Close => Run::Close,
         Start::Forget => Run::Forget,
+        Start::Revoke if state.owes_revocation(now) => Run::Revoke,
         Start::Read(_) | Start::Restore | Start::Refresh | Start::Renew | Start::Revoke => return,
     };
     let unread = state.is_unread() && what != Start::Forget;
     if !state.is_busy() && !unread {
         start(state, run, what, effects);
+    }
+}
+
+impl State {
+    /// Whether the server is to be told now that the session was closed.
+    fn owes_revocation(&self, now: BootTime) -> bool {
+        let closed = self.settled.as_ref().and_then(Settled::closed);
+        self.running.is_none() && closed.is_some_and(|closed| closed.is_to_be_told(now))
     }
 }
 

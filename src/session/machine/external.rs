@@ -1,7 +1,11 @@
 //! What a session hears from outside: the store, other processes, APIs, and whoever changes
 //! settings.
 
-use super::{Effects, Held, Lost, Moment, Run, Saved, Settled, Start, State, Trouble, lose};
+use std::time::Duration;
+
+use super::{
+    Effects, Held, Lost, Moment, Notice, Run, Saved, Settled, Start, State, Trouble, lose,
+};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 
@@ -240,6 +244,37 @@ pub(super) fn dead(state: &mut State, generation: u64, reason: LostReason, effec
             settled.reject(generation);
         }
     }
+}
+
+/// One of several processes announces the end of a refresh token: the one that wrote it down.
+pub(super) fn announced(state: &mut State, version: u64, left: Duration, effects: &mut Effects) {
+    if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut) {
+        held.expiring = None;
+    }
+    effects.notices.push(Notice::Expiring { left });
+    wrote(state, version);
+}
+
+pub(super) fn suspected(state: &mut State, version: u64) {
+    if let Some(settled) = &mut state.settled {
+        settled.suspect();
+    }
+    wrote(state, version);
+}
+
+/// The same of a session that is lost. Published also where a reading has shown it meanwhile: that
+/// was this process's own write.
+pub(super) fn loss_recorded(
+    state: &mut State,
+    version: u64,
+    reason: LostReason,
+    effects: &mut Effects,
+) {
+    if let Some(Settled::Lost(lost)) = &mut state.settled {
+        lost.recorded = true;
+    }
+    effects.notices.push(Notice::Lost(reason));
+    wrote(state, version);
 }
 
 /// The settings were replaced. Forgets failures that the former settings caused, and marks the

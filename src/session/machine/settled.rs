@@ -38,7 +38,7 @@ pub(crate) struct Held {
     pub(crate) due: Option<BootTime>,
     pub(crate) expires: Option<BootTime>,
     pub(crate) refresh_expires: Option<BootTime>,
-    /// When to tell that the refresh token's end is near; `None` once told.
+    /// When to announce that the refresh token's end is near; `None` once that is done.
     pub(crate) expiring: Option<BootTime>,
     pub(crate) saved: Saved,
     /// The credentials may be dead: refresh before use.
@@ -118,6 +118,8 @@ pub(crate) struct Lost {
     pub(crate) trouble: Option<Trouble>,
     /// What led to the loss, if this process saw it.
     pub(crate) cause: Option<Error>,
+    /// The store knows of the loss, or is being told.
+    pub(crate) recorded: bool,
 }
 
 /// A session that was revoked by us.
@@ -153,7 +155,7 @@ impl Settled {
     }
 
     /// What it has, whether that is served or not.
-    pub(super) fn held(&self) -> Option<&Held> {
+    pub(crate) fn held(&self) -> Option<&Held> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
             Self::Lost(lost) => lost.held.as_ref(),
@@ -287,13 +289,14 @@ impl Settled {
             Self::Lost(lost) => lost.held,
             Self::Vacant { .. } | Self::Closed(_) => None,
         };
-        *self = Self::Lost(Lost { epoch, generation, reason, held, trouble: None, cause });
+        let (trouble, recorded) = (None, true);
+        *self = Self::Lost(Lost { epoch, generation, reason, held, trouble, cause, recorded });
     }
 
-    /// Marks what is held as perhaps dead: a grant whose answer was lost may have ended it.
+    /// Marks what is held as perhaps dead: a grant whose answer was lost may have ended it, or an
+    /// API rejected it. A doubt is tried out in any case.
     pub(super) fn suspect(&mut self) {
-        // A doubt is tried out in any case.
-        if let Self::Active(held) = self {
+        if let Some(held) = self.held_mut() {
             held.suspect = true;
         }
     }

@@ -58,6 +58,8 @@ impl Bench {
             retry_at: None,
             tries: 0,
             due_at: None,
+            announce_at: None,
+            failures: None,
         }
     }
 

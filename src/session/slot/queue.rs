@@ -25,6 +25,10 @@ impl Slot {
             return Err(full("too many grants are queued"));
         }
         inner.queue.push_back(job);
+        if let Some(flight) = &inner.flight {
+            // The job's caller waits for what runs, which must not wait behind other callers.
+            flight.join();
+        }
         Ok(())
     }
 

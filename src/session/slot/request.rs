@@ -149,17 +149,6 @@ impl Slot {
         self.launch(Input::Begin(what), at)
     }
 
-    /// Lets the time work, which may begin a revocation that is owed.
-    pub(crate) fn tick(&self, at: &Moment) -> (Option<Pilot>, Effects) {
-        let mut inner = self.inner.lock();
-        self.follow(&mut inner, at);
-        let effects = inner.step(Input::Tick, at);
-        self.publish(&mut inner, at.now);
-        let revokes = effects.start == Some(Start::Revoke);
-        let pilot = revokes.then(|| inner.begin_flight());
-        (pilot, effects)
-    }
-
     fn launch(&self, input: Input, at: &Moment) -> (Option<Pilot>, Vec<Notice>) {
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);

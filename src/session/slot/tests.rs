@@ -374,14 +374,18 @@ fn waiters_have_a_bound_and_give_their_places_back() {
 }
 
 #[test]
-fn the_schedule_is_told_once_of_each_earlier_time() {
+fn the_schedule_is_told_once_of_each_time_that_is_soon() {
     let bench = Bench::with_token(1);
     let rules = Rules { ahead: true, ..bench.moment().rules };
     let due = bench.clock.now().boot.after(720 * SECOND);
-    assert_eq!(bench.slot.arm(&rules), Some(due));
-    assert_eq!(bench.slot.arm(&rules), None);
+    let arm = |rules| bench.slot.arm(rules, bench.clock.now().boot);
+    assert_eq!(arm(&rules), None, "the store knows, and it is not soon");
+    bench.clock.suspend(700 * SECOND);
+    assert_eq!(arm(&rules), Some((Some(due), Known::ToAll)));
+    assert_eq!(arm(&rules), None);
     bench.slot.disarm();
-    assert_eq!(bench.slot.arm(&rules), Some(due));
+    assert_eq!(arm(&rules), Some((Some(due), Known::ToAll)));
+    assert_eq!(arm(&bench.moment().rules), Some((None, Known::ToAll)), "not any more");
 }
 
 #[test]

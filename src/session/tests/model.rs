@@ -43,10 +43,10 @@
 //! | establish, forget, revoke | 333,000 | 16 |
 //! | establish, a fault | 111,179 | 5 |
 //! | forget, a fault | 36,217 | 1.4 |
-//! | revoke, a fault | 76,592 | 4 |
+//! | revoke, a fault | 76,518 | 4 |
 //! | rejection, a fault | 37,802 | 1.7 |
-//! | death, a fault | 72,509 | 3.4 |
-//! | two faults | 146,121 | 7 |
+//! | death, a fault | 72,265 | 3.6 |
+//! | two faults | 149,974 | 7 |
 //! | establish, slow answers | 1,386 | 0.1 |
 //!
 //! | long walk | states | seconds (release profile) |

@@ -12,6 +12,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use self::world::{histories, run};
 use super::*;
 use crate::clock::BootTime;
+use crate::error::LostReason;
 use crate::store::record::{ClaimId, Owner};
 
 /// What a statement did to a session.
@@ -111,7 +112,10 @@ proptest! {
                 | Statement::Close(_)
                 | Statement::Restore(_)
                 | Statement::Delete => true,
-                Statement::Renew(_) | Statement::Lose(_) => false,
+                Statement::Renew(_)
+                | Statement::Lose(_)
+                | Statement::Suspect(_)
+                | Statement::Reschedule(_) => false,
             };
             prop_assert!(may, "{:?}", deed);
         }
@@ -286,9 +290,13 @@ proptest! {
             let Some(done) = deed.done() else { continue };
             match (&deed.statement, again.outcome) {
                 (_, Outcome::Done(again)) => prop_assert_eq!(again, done),
-                // Nothing in the record tells by whom they were ended.
+                // Nothing in the record tells who did it.
                 (
-                    Statement::Settle(_) | Statement::TakeOver(_) | Statement::Delete,
+                    Statement::Settle(_)
+                    | Statement::TakeOver(_)
+                    | Statement::Lose(_)
+                    | Statement::Reschedule(_)
+                    | Statement::Delete,
                     Outcome::Conflict(found),
                 ) => prop_assert_eq!(found.map(|found| found.record), deed.after.record),
                 (_, other) => prop_assert!(false, "{:?} again {:?}", deed, other),
@@ -431,16 +439,20 @@ fn random_histories_come_to_every_outcome_of_every_statement() {
         "Delete Conflict",
         "Delete Done written",
         "Lose Conflict",
-        "Lose Done",
         "Lose Done written",
         "Renew Conflict",
         "Renew Done",
         "Renew Done written",
+        "Reschedule Conflict",
+        "Reschedule Done written",
         "Restore Conflict",
         "Restore Done written",
         "Settle Conflict",
         "Settle Conflict written",
         "Settle Done written",
+        "Suspect Conflict",
+        "Suspect Done",
+        "Suspect Done written",
         "TakeOver Conflict",
         "TakeOver Done written",
         "TakeOver Wait",

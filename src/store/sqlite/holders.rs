@@ -82,6 +82,23 @@ impl<'c> Holders<'c> {
         Err(SqliteFault::OlderReader { reads: self.form }.into())
     }
 
+    /// The supervisors on the file that have not ended.
+    pub(super) fn living(&self) -> Done<Vec<Owner>> {
+        let mut statement = self.conn.prepare(
+            "SELECT name, boot, owner FROM holder WHERE NOT ended AND owner IS NOT NULL
+                 AND owner NOT IN (
+                 SELECT owner FROM holder WHERE ended AND owner IS NOT NULL)",
+        )?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let holders = statement.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        let lives = |name: &Vec<u8>, boot: &String| {
+            *name == self.holder.name || !self.holder.is_dead(name, boot)
+        };
+        let living = holders.into_iter().filter(|(name, boot, _)| lives(name, boot));
+        let living = living.map(|(.., owner): (_, _, i64)| Owner(owner.cast_unsigned()));
+        Ok(living.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
     pub(super) fn is_registered(&self, owner: Owner) -> Done<bool> {
         let there = "SELECT 1 FROM holder WHERE name = ?1 AND owner = ?2 AND NOT ended";
         let of = params![self.holder.name, owner.0.cast_signed()];

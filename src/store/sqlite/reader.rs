@@ -24,6 +24,8 @@ pub(super) struct Kept {
     pub(super) hold: Option<Hold>,
     pub(super) form: i64,
     pub(super) key_id: Option<u32>,
+    /// As it stands there, for a write that leaves it alone.
+    pub(super) extra: Option<Vec<u8>>,
 }
 
 /// What rows are read with.
@@ -66,7 +68,8 @@ impl<'c> Reader<'c> {
         let record = row.record(lease, |spot, bytes| Some(Sealed { spot, bytes: bytes.into() }))?;
         let key_id = row.key_id.map(u32::try_from).transpose().map_err(|_| Undone::malformed())?;
         let number = sql_row.get(BESIDE)?;
-        Ok((record, Kept { row: number, lease, hold, form: row.form, key_id }))
+        let extra = row.extra.map(<[u8]>::to_vec);
+        Ok((record, Kept { row: number, lease, hold, form: row.form, key_id, extra }))
     }
 
     /// The same without what it seals. A row whose key is missing is taken as it stands.

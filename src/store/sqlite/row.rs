@@ -1,7 +1,10 @@
 //! A record as a row, and the tag over it.
 
+use std::time::SystemTime;
+
 use rusqlite::types::FromSql;
 use rusqlite::{Row as SqlRow, ToSql};
+use serde::{Deserialize, Serialize};
 
 use super::code;
 use super::fault::{SqliteFault, Undone};
@@ -10,7 +13,7 @@ use crate::clock::BootTime;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::SEALED_BYTES;
 use crate::store::seal::{MAC_BYTES, Sealed, Spot};
-use crate::store::{Attempt, ClaimId, Holder as Life, Lease, Owner, Phase, Record};
+use crate::store::{Attempt, ClaimId, Failures, Holder as Life, Lease, Owner, Phase, Record};
 
 /// The form of rows that a file of version 1 left: what is sealed names its row alone.
 pub(super) const FIRST_FORM: i64 = 1;
@@ -116,6 +119,7 @@ impl<'r> Row<'r> {
         record: &'r Record<Sealed>,
         hold: Option<&'r Hold>,
         (form, key_id): (i64, Option<u32>),
+        extra: Option<&'r [u8]>,
     ) -> Self {
         let lease = record.lease.as_ref();
         let hold = hold.filter(|_| lease.is_some());
@@ -147,7 +151,7 @@ impl<'r> Row<'r> {
             outbox: record.outbox.as_ref().map(|sealed| &*sealed.bytes),
             key_id: key_id.map(i64::from),
             form,
-            extra: None,
+            extra,
             mac: None,
         }
     }
@@ -218,6 +222,7 @@ impl<'r> Row<'r> {
             return Err(damaged());
         }
         let lost = self.lost.map(|lost| code::lost(lost).ok_or_else(damaged)).transpose()?;
+        let (announce_at, failures) = self.extra()?;
         Ok(Record {
             version: count(self.version)?,
             epoch: count(self.epoch)?,
@@ -239,7 +244,25 @@ impl<'r> Row<'r> {
             retry_at: self.retry_at.map(code::wall),
             tries: u32::try_from(self.tries).map_err(|_| damaged())?,
             due_at: self.due_at.map(code::wall),
+            announce_at,
+            failures,
         })
+    }
+
+    /// What stands in `extra`. A row of the first form has none; it is due when the end of its
+    /// refresh token is to be announced.
+    fn extra(&self) -> Done<(Option<SystemTime>, Option<Box<Failures>>)> {
+        if self.form == FIRST_FORM {
+            let announced = self.refresh_expires_at.and(self.due_at);
+            return Ok((announced.map(code::wall), None));
+        }
+        let Some(bytes) = self.extra else { return Ok((None, None)) };
+        let extra: Extra = serde_json::from_slice(bytes).map_err(|_| Undone::malformed())?;
+        let failures = extra.failures.map(|failed| {
+            let Failed { unclassified, since, status, code } = failed;
+            Box::new(Failures { unclassified, since: since.map(code::wall), status, code })
+        });
+        Ok((extra.announce_at.map(code::wall), failures))
     }
 
     /// Which attempt made what it holds.
@@ -286,10 +309,40 @@ impl<'r> Row<'r> {
             form if form > newest => {
                 Err(SqliteFault::NewerForm { found: form, known: newest }.into())
             }
-            form if form < FIRST_FORM || self.extra.is_some() => Err(Undone::malformed()),
+            form if form < FIRST_FORM => Err(Undone::malformed()),
             _ => Ok(()),
         }
     }
+}
+
+/// What a record says that no query looks for, as JSON. Times as in the columns.
+#[derive(Deserialize, Serialize)]
+struct Extra {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    announce_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failures: Option<Failed>,
+}
+
+/// [`Failures`] as they are written.
+#[derive(Deserialize, Serialize)]
+struct Failed {
+    unclassified: u32,
+    since: Option<i64>,
+    status: Option<u16>,
+    code: Option<String>,
+}
+
+/// What is to be written in `extra` for a record; none if it says nothing there.
+pub(super) fn extra<C>(record: &Record<C>) -> Option<Vec<u8>> {
+    let failures = record.failures.as_deref().map(|failures| {
+        let Failures { unclassified, since, status, code } = failures.clone();
+        Failed { unclassified, since: since.map(code::of_wall), status, code }
+    });
+    let extra = Extra { announce_at: record.announce_at.map(code::of_wall), failures };
+    let says = extra.announce_at.is_some() || extra.failures.is_some();
+    // No map and no number that JSON lacks, so this cannot fail.
+    says.then(|| serde_json::to_vec(&extra).unwrap_or_default())
 }
 
 /// The id that stands in three columns from `at` on.

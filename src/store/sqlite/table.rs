@@ -1,6 +1,8 @@
 //! Records in the table of sessions. A statement is a function on a record; here is how it is read
 //! and written. All of this runs on the owner's thread, in its transaction.
 
+use std::time::Duration;
+
 use rusqlite::{
     Connection, OptionalExtension, Row as SqlRow, Statement, ToSql, params, params_from_iter,
 };
@@ -15,7 +17,7 @@ use super::reader::{self, Kept, Reader};
 use super::room::Room;
 use super::row::{self, BESIDE, COLUMNS, Hold, ID, Row, WRITTEN};
 use crate::clock::Now;
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId};
 use crate::policy::SEALED_BYTES;
 use crate::store::seal::Sealed;
 use crate::store::{Due, Filter, Floor, Record};
@@ -115,7 +117,8 @@ impl<'c> Tables<'c> {
         };
         let form = self.reader.holders.form_to_write()?;
         let hold = self.hold(&record, kept);
-        let mut row = Row::of(&record, hold.as_ref(), (form, key_id));
+        let extra = row::extra(&record);
+        let mut row = Row::of(&record, hold.as_ref(), (form, key_id), extra.as_deref());
         let tag = self.reader.tag(id, key_id, &row)?;
         row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
         let (written, (provider, tenant, token_id)) = (row.written().into_iter(), key(id));
@@ -141,7 +144,8 @@ impl<'c> Tables<'c> {
         kept: &Kept,
     ) -> Done<()> {
         let hold = self.hold(record, Some(kept));
-        let mut row = Row::of(record, hold.as_ref(), (kept.form, kept.key_id));
+        let (form, extra) = ((kept.form, kept.key_id), kept.extra.as_deref());
+        let mut row = Row::of(record, hold.as_ref(), form, extra);
         let tag = self.reader.tag(id, kept.key_id, &row)?;
         row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
         self.put_lease.execute(params![
@@ -202,15 +206,27 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    pub(super) fn due(&self, after: Option<&Due>, limit: usize) -> Done<Vec<Due>> {
+    /// The lease's columns stand in no index, so that a claim writes to none.
+    pub(super) fn due(
+        &self,
+        provider: &ProviderName,
+        (within, now): (Duration, Now),
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Done<Vec<Due>> {
         let mut statement = self.conn.prepare(
             "SELECT due_at, provider, tenant, token_id FROM session
-             WHERE due_at IS NOT NULL AND (due_at, provider, tenant, token_id) > (?1, ?2, ?3, ?4)
-             ORDER BY due_at, provider, tenant, token_id LIMIT ?5",
+             WHERE provider = ?1 AND due_at <= ?2 AND (due_at, tenant, token_id) > (?3, ?4, ?5)
+                 AND (lease_claim IS NULL OR lease_boot <> ?6 OR lease_until <= ?7)
+             ORDER BY due_at, tenant, token_id LIMIT ?8",
         )?;
+        let last = code::of_wall(now.wall.checked_add(within).unwrap_or(now.wall));
         let at = after.map_or(i64::MIN, |due| code::of_wall(due.at));
-        let (provider, tenant, token_id) = after.map_or(("", "", ""), |due| key(&due.id));
-        let mut rows = statement.query(params![at, provider, tenant, token_id, most(limit)])?;
+        let (_, tenant, token_id) = after.map_or(("", "", ""), |due| key(&due.id));
+        let (boot, leased) = (&self.reader.holder.boot, code::of_boot(now.boot));
+        let given =
+            params![provider.as_str(), last, at, tenant, token_id, boot, leased, most(limit)];
+        let mut rows = statement.query(given)?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
             // One that cannot be named cannot be looked at either.

@@ -43,7 +43,7 @@ pub(super) async fn a_claim_for_a_refresh_keeps_what_the_record_has(fixture: Fix
     assert_eq!((record.made_by, record.due_at), (Some(first.attempt), before.due_at));
     assert_eq!(record.access_expires_at, before.access_expires_at);
     assert_eq!((record.tries, record.suspect), (1, false));
-    assert!(fixture.is_due().await);
+    assert!(fixture.is_to_be_looked_at().await);
 }
 
 pub(super) async fn a_refused_first_grant_leaves_nothing_behind(fixture: Fixture) {

@@ -23,7 +23,7 @@ pub(super) async fn a_close_keeps_what_the_server_must_be_told(fixture: Fixture)
         assert!(record.credentials.is_none());
         assert_eq!(access(record.outbox.as_deref()), "access-first");
         assert_eq!((record.lost, record.suspect), (None, false));
-        assert!(fixture.is_due().await);
+        assert!(fixture.is_to_be_looked_at().await);
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn a_close_while_a_grant_runs_keeps_the_outbox(fixture: Fixture
     fixture.untold().await;
     let grant = fixture.granted(BOB, Intent::Establish).await;
     assert_eq!(access(fixture.record().await.outbox.as_deref()), "access-first");
-    assert!(fixture.is_due().await);
+    assert!(fixture.is_to_be_looked_at().await);
     // It is closed already: the grant goes on, and stands if it succeeds.
     assert_eq!(done(fixture.close(2).await).generation, 2);
     let record = fixture.record().await;
@@ -167,7 +167,7 @@ pub(super) async fn a_revocation_that_could_not_be_told_is_due_when_it_may_be_tr
     fixture.established().await;
     let closed = fixture.closed().await;
     done(fixture.settle_for(closed, SettleTo::Before, Some(Duration::ZERO)).await);
-    assert!(fixture.is_due().await);
+    assert!(fixture.is_to_be_looked_at().await);
     let revoke = fixture.granted(BOB, Intent::Revoke).await;
     assert_eq!(fixture.record().await.tries, 1);
     done(fixture.settle(revoke, SettleTo::Revoked).await);
@@ -181,7 +181,7 @@ pub(super) async fn the_outbox_is_emptied_under_its_claim_alone(fixture: Fixture
     // The closer's claim has ended.
     conflict(fixture.settle(closed, SettleTo::Revoked).await);
     assert_eq!(access(fixture.record().await.outbox.as_deref()), "access-first");
-    assert!(fixture.is_due().await);
+    assert!(fixture.is_to_be_looked_at().await);
     done(fixture.settle(revoke, SettleTo::Before).await);
     // The end of a grant's claim is not the end of a revocation.
     let grant = fixture.granted(ALICE, Intent::Establish).await;

@@ -26,7 +26,8 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const LEASE: Duration = HOUR;
 
 /// When credentials end, where a case does not say it.
-pub(super) const ENDS: Ends = Ends { access_in: Some(HOUR), refresh_in: None, due_in: Some(HOUR) };
+pub(super) const ENDS: Ends =
+    Ends { access_in: Some(HOUR), refresh_in: None, due_in: Some(HOUR), announce_in: None };
 
 /// How far a time may be from what was asked for: a case may be slow, and a store may round.
 const SLOW: Duration = Duration::from_secs(600);
@@ -132,8 +133,32 @@ impl Fixture {
         to: SettleTo,
         retry_in: Option<Duration>,
     ) -> Outcome {
+        let due_in = match to {
+            SettleTo::Lost(reason) if reason.is_provisional() => retry_in,
+            SettleTo::Before if self.is_lost_or_closed().await => retry_in,
+            SettleTo::Lost(_) => None,
+            SettleTo::Before | SettleTo::BeforeSuspect | SettleTo::InDoubt | SettleTo::Revoked => {
+                self.store.load(&self.id).await.unwrap().and_then(|stored| stored.due_in())
+            }
+        };
+        self.settle_until(claim, (to, retry_in), due_in).await
+    }
+
+    pub(super) async fn settle_until(
+        &self,
+        claim: GrantedClaim,
+        (to, retry_in): (SettleTo, Option<Duration>),
+        due_in: Option<Duration>,
+    ) -> Outcome {
         let GrantedClaim { epoch, attempt, .. } = claim;
-        self.apply(Statement::Settle(Settle { epoch, attempt, to, retry_in })).await
+        let settle = Settle { epoch, attempt, to, retry_in, due_in, failures: None };
+        self.apply(Statement::Settle(settle)).await
+    }
+
+    async fn is_lost_or_closed(&self) -> bool {
+        let stored = self.store.load(&self.id).await.unwrap();
+        let phase = stored.map(|stored| stored.record.phase);
+        matches!(phase, Some(Phase::Lost | Phase::Closed))
     }
 
     /// A take-over by somebody who waits for nothing but the end of the lease.
@@ -233,7 +258,12 @@ impl Fixture {
     }
 
     pub(super) async fn due(&self) -> DuePage {
-        self.store.due(None, 1000).await.unwrap()
+        self.store.due(self.id.provider(), 1000 * HOUR, None, 1000).await.unwrap()
+    }
+
+    /// Whether somebody is to look at it, now or later.
+    pub(super) async fn is_to_be_looked_at(&self) -> bool {
+        self.record().await.due_at.is_some()
     }
 
     pub(super) async fn is_due(&self) -> bool {

@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fixture::{ALICE, BOB, ENDS, Fixture, HOUR, done, gist, id, is_about, is_stored};
+use super::fixture::{
+    ALICE, BOB, ENDS, Fixture, HOUR, conflict, done, gist, id, is_about, is_stored,
+};
 use crate::error::LostReason;
 use crate::key::{ProviderName, SessionId, Tenant};
-use crate::store::{Due, DuePage, Ends, Filter, Intent, Listed, Phase, Record, SettleTo};
+use crate::store::{
+    Due, DuePage, Ends, Filter, Intent, Listed, Phase, Presence, Record, Reschedule, SettleTo,
+    Statement,
+};
 
 fn ends(due_in: Option<Duration>) -> Ends {
     Ends { due_in, ..ENDS }
@@ -28,8 +33,10 @@ pub(super) async fn due_records_come_in_order_none_twice_and_none_missed(fixture
     for limit in [1, 3, 7, 1000] {
         let mut seen: Vec<Due> = Vec::new();
         loop {
-            let DuePage { due, now } = fixture.store.due(seen.last(), limit).await.unwrap();
-            assert!(due.len() <= limit);
+            let page = fixture.store.due(fixture.id.provider(), 20 * HOUR, seen.last(), limit);
+            let DuePage { due, now, .. } = page.await.unwrap();
+            let is_last = seen.len() + due.len() == expected.len();
+            assert!(due.len() == limit || (is_last && due.len() < limit), "full but for the last");
             if due.is_empty() {
                 break;
             }
@@ -58,11 +65,80 @@ pub(super) async fn a_record_is_due_when_its_newest_commit_says_so(fixture: Fixt
         }
         claim = fixture.granted(ALICE, Intent::Refresh).await;
     }
-    // A claim and a harmless end of it move nothing.
-    let due = fixture.due().await.due;
+    done(fixture.settle_until(claim, (SettleTo::Before, None), Some(3 * HOUR)).await);
+    is_about(fixture.stored().await.due_in(), 3 * HOUR);
     assert!(fixture.is_due().await);
-    done(fixture.settle(claim, SettleTo::Before).await);
-    assert_eq!(fixture.due().await.due, due);
+}
+
+pub(super) async fn only_what_is_due_in_time_at_its_provider_and_not_at_work_is_named(
+    fixture: Fixture,
+) {
+    let names = |page: DuePage| {
+        Vec::from_iter(page.due.into_iter().map(|due| due.id.key().token_id().to_owned()))
+    };
+    for (name, hours) in [("soon", 1), ("later", 3)] {
+        let fixture = fixture.named(name);
+        let grant = fixture.granted(ALICE, Intent::Establish).await;
+        done(fixture.commit_with(grant, "any", ends(Some(hours * HOUR))).await);
+    }
+    let provider = fixture.id.provider().clone();
+    let due = |within| fixture.store.due(&provider, within, None, 10);
+    assert_eq!(names(due(Duration::ZERO).await.unwrap()), [""; 0]);
+    assert_eq!(names(due(2 * HOUR).await.unwrap()), ["soon"]);
+    assert_eq!(names(due(4 * HOUR).await.unwrap()), ["soon", "later"]);
+    let other = ProviderName::new("other").unwrap();
+    assert_eq!(names(fixture.store.due(&other, 4 * HOUR, None, 10).await.unwrap()), [""; 0]);
+    fixture.named("soon").granted(BOB, Intent::Refresh).await;
+    assert_eq!(names(due(4 * HOUR).await.unwrap()), ["later"], "its holder is at work");
+    fixture.named("later").silent(BOB, Intent::Refresh).await;
+    assert_eq!(names(due(4 * HOUR).await.unwrap()), ["later"], "its lease has ended");
+}
+
+pub(super) async fn of_several_that_announce_an_end_one_does(fixture: Fixture) {
+    let grant = fixture.granted(ALICE, Intent::Establish).await;
+    let ends = Ends { due_in: Some(HOUR), announce_in: Some(HOUR), ..ENDS };
+    done(fixture.commit_with(grant, "any", ends).await);
+    let stored = fixture.stored().await;
+    is_about(stored.announce_in(), HOUR);
+    let version = stored.record.version;
+    let announced = |announced, due_in| {
+        Statement::Reschedule(Reschedule { version, announced, due_in: Some(due_in) })
+    };
+    let one = done(fixture.apply(announced(true, 5 * HOUR)).await);
+    assert!(one.version > version);
+    let found = conflict(fixture.apply(announced(true, 7 * HOUR)).await).unwrap();
+    assert_eq!((found.version, found.announce_at), (one.version, None));
+    let stored = fixture.stored().await;
+    assert_eq!(stored.announce_in(), None);
+    is_about(stored.due_in(), 5 * HOUR);
+    // A look that is moved announces nothing, and a new token is to be announced again.
+    let refresh = fixture.granted(ALICE, Intent::Refresh).await;
+    done(fixture.commit_with(refresh, "any", ends).await);
+    let version = fixture.record().await.version;
+    let moved = Reschedule { version, announced: false, due_in: None };
+    done(fixture.apply(Statement::Reschedule(moved)).await);
+    let stored = fixture.stored().await;
+    assert_eq!(stored.due_in(), None);
+    is_about(stored.announce_in(), HOUR);
+    assert!(!fixture.is_due().await);
+}
+
+pub(super) async fn the_supervisors_that_live_are_named(fixture: Fixture) {
+    let holders = async |fixture: &Fixture| {
+        let known = fixture.due().await.holders;
+        let mut holders: Vec<_> =
+            known.into_iter().filter(|it| [ALICE, BOB].contains(it)).collect();
+        holders.sort_unstable();
+        holders
+    };
+    for owner in [ALICE, BOB] {
+        fixture.store.presence(owner, Presence::Register).await.unwrap();
+    }
+    let mut both = [ALICE, BOB];
+    both.sort_unstable();
+    assert_eq!(holders(&fixture).await, both);
+    fixture.store.presence(ALICE, Presence::Retire).await.unwrap();
+    assert_eq!(holders(&fixture).await, [BOB]);
 }
 
 pub(super) async fn what_is_lost_or_closed_and_told_is_not_due(fixture: Fixture) {
@@ -74,7 +150,10 @@ pub(super) async fn what_is_lost_or_closed_and_told_is_not_due(fixture: Fixture)
     let claim = closed.closed().await;
     let due = |page: DuePage| page.due.into_iter().map(|due| due.id).collect::<Vec<_>>();
     let both = [closed.id.clone(), active.id.clone()];
+    assert_eq!(due(fixture.due().await), both[1..], "whoever closed it tells the server");
+    done(closed.settle(claim, SettleTo::Before).await);
     assert_eq!(due(fixture.due().await), both, "the untold one first");
+    let claim = closed.granted(BOB, Intent::Revoke).await;
     done(closed.settle(claim, SettleTo::Revoked).await);
     assert_eq!(due(fixture.due().await), both[1..]);
 }

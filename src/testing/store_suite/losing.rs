@@ -2,7 +2,7 @@
 
 use super::fixture::{ALICE, BOB, Fixture, HOUR, conflict, done, gist, is_stored};
 use crate::error::LostReason;
-use crate::store::{Intent, Lose, Phase, SettleTo, Statement};
+use crate::store::{Intent, Lose, Phase, SettleTo, Statement, Suspect};
 
 pub(super) async fn a_session_that_was_found_dead_is_lost(fixture: Fixture) {
     let (active, doubtful) = (fixture.named("active"), fixture.named("doubtful"));
@@ -18,7 +18,8 @@ pub(super) async fn a_session_that_was_found_dead_is_lost(fixture: Fixture) {
         let record = fixture.record().await;
         assert_eq!((record.lost, record.retry_at), (Some(LostReason::Revoked), None));
         assert!(!fixture.is_due().await);
-        assert_eq!(done(fixture.lose(LostReason::Revoked).await), lost, "once");
+        let found = conflict(fixture.lose(LostReason::Revoked).await).unwrap();
+        assert_eq!(found.version, lost.version, "of two that find it, one does it");
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) async fn what_was_lost_stays_so_however_a_running_claim_ends(fixture:
 pub(super) async fn what_was_lost_stays_lost_for_its_reason(fixture: Fixture) {
     fixture.lost().await;
     let before = fixture.record().await;
-    done(fixture.lose(LostReason::SessionDeleted).await);
+    conflict(fixture.lose(LostReason::SessionDeleted).await);
     let record = fixture.record().await;
     assert_eq!((record.lost, record.version), (Some(LostReason::LostInDoubt), before.version));
     // With its refresh token gone, the access token was served on, which may be dead now too.
@@ -97,7 +98,7 @@ pub(super) async fn what_was_lost_stays_lost_for_its_reason(fixture: Fixture) {
         done(fixture.lose(reason).await);
         assert_eq!(fixture.record().await.lost, Some(reason));
     }
-    done(fixture.lose(LostReason::TokensDeleted).await);
+    conflict(fixture.lose(LostReason::TokensDeleted).await);
     assert_eq!(fixture.record().await.lost, Some(LostReason::SessionDeleted));
     // What was lost provisionally is lost for good now.
     let fixture = fixture.named("provisionally");
@@ -108,4 +109,20 @@ pub(super) async fn what_was_lost_stays_lost_for_its_reason(fixture: Fixture) {
     done(fixture.lose(LostReason::Revoked).await);
     assert_eq!(fixture.record().await.lost, Some(LostReason::Revoked));
     assert!(!fixture.is_due().await);
+}
+
+pub(super) async fn what_an_api_rejected_is_suspect_for_whoever_reads_it_next(fixture: Fixture) {
+    fixture.established().await;
+    let suspect = |generation| Statement::Suspect(Suspect { epoch: 1, generation });
+    conflict(fixture.apply(suspect(2)).await);
+    assert!(!fixture.is_suspect().await);
+    let marked = done(fixture.apply(suspect(1)).await);
+    assert!(marked.suspect);
+    assert_eq!(done(fixture.apply(suspect(1)).await), marked, "once");
+    let refresh = fixture.granted(ALICE, Intent::Refresh).await;
+    is_stored(fixture.commit(refresh, "second").await, 1, 2);
+    conflict(fixture.apply(suspect(1)).await);
+    assert!(!fixture.is_suspect().await);
+    fixture.closed().await;
+    conflict(fixture.apply(suspect(3)).await);
 }

@@ -144,7 +144,7 @@ pub(super) async fn many_records_are_read_in_the_order_asked_as_each_is_alone(fi
 pub(super) async fn the_ends_come_back_as_the_time_that_is_left(fixture: Fixture) {
     let grant = fixture.granted(ALICE, Intent::Establish).await;
     let (access_in, refresh_in, due_in) = (Some(HOUR), Some(24 * HOUR), Some(HOUR / 2));
-    done(fixture.commit_with(grant, "a", Ends { access_in, refresh_in, due_in }).await);
+    done(fixture.commit_with(grant, "a", Ends { access_in, refresh_in, due_in, ..ENDS }).await);
     let stored = fixture.stored().await;
     is_about(stored.access_left(), HOUR);
     is_about(stored.refresh_left(), 24 * HOUR);

@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use super::fixture::{ALICE, BOB, Fixture, HOUR, conflict, done, gist, is_about, is_stored};
+use super::fixture::{
+    ALICE, BOB, Fixture, GrantedClaim, HOUR, conflict, done, gist, is_about, is_stored,
+};
 use crate::error::LostReason;
-use crate::store::{Intent, Phase, SettleTo};
+use crate::store::{Failures, Intent, Phase, Settle, SettleTo, Statement};
 
 pub(super) async fn a_harmless_failure_leaves_what_was_before(fixture: Fixture) {
     fixture.established().await;
-    let due_at = fixture.record().await.due_at;
+    let due_in = fixture.stored().await.due_in().unwrap();
     for (intent, retry_in) in [(Intent::Refresh, Duration::ZERO), (Intent::Establish, HOUR)] {
         let claim = fixture.granted(ALICE, intent).await;
         done(fixture.settle_for(claim, SettleTo::Before, Some(retry_in)).await);
         assert_eq!(fixture.gist().await, gist(1, 1, Phase::Active, "first"));
         let stored = fixture.stored().await;
         is_about(Some(stored.retry_in().unwrap_or_default()), retry_in);
+        is_about(stored.due_in(), due_in);
         let record = stored.record;
-        assert_eq!((record.lease, record.suspect, record.due_at), (None, false, due_at));
+        assert_eq!((record.lease, record.suspect), (None, false));
         assert_eq!(record.fence, claim.attempt.fence);
     }
     assert_eq!(fixture.record().await.tries, 2);
@@ -164,6 +167,47 @@ pub(super) async fn a_late_failure_makes_nothing_else_suspect(fixture: Fixture) 
     conflict(fixture.settle(old, lost).await);
     let record = fixture.record().await;
     assert_eq!((record.phase, record.suspect), (Phase::Closed, false));
+}
+
+pub(super) async fn what_a_claimant_says_of_the_next_look_does_not_count_where_it_is_over(
+    fixture: Fixture,
+) {
+    let (lost, closed) = (fixture.named("lost"), fixture.named("closed"));
+    let refresh = lost.refreshing().await;
+    done(lost.lose(LostReason::Revoked).await);
+    done(lost.settle_until(refresh, (SettleTo::Before, None), Some(9 * HOUR)).await);
+    assert_eq!(lost.record().await.due_at, None);
+    closed.untold().await;
+    let due_at = closed.record().await.due_at;
+    let grant = closed.granted(ALICE, Intent::Establish).await;
+    done(closed.settle_until(grant, (SettleTo::Before, None), Some(9 * HOUR)).await);
+    assert_eq!(closed.record().await.due_at, due_at, "its revocation");
+}
+
+pub(super) async fn what_failed_is_remembered_until_a_success(fixture: Fixture) {
+    let mut refresh = fixture.refreshing().await;
+    let mut since = None;
+    for unclassified in [1, 2, 0] {
+        let failures = Failures {
+            unclassified,
+            since: None,
+            status: Some(503),
+            code: Some("server_error".into()),
+        };
+        let GrantedClaim { epoch, attempt, .. } = refresh;
+        let (to, retry_in, due_in) = (SettleTo::Before, None, None);
+        let failed = Some(Box::new(failures.clone()));
+        let settle = Settle { epoch, attempt, to, retry_in, due_in, failures: failed };
+        done(fixture.apply(Statement::Settle(settle)).await);
+        let found = *fixture.record().await.failures.unwrap();
+        assert_eq!(Failures { since: None, ..found.clone() }, failures);
+        assert_eq!(found.since.is_some(), unclassified > 0);
+        since = since.or(found.since);
+        assert!(unclassified == 0 || found.since == since, "since the first of them");
+        refresh = fixture.granted(ALICE, Intent::Refresh).await;
+    }
+    is_stored(fixture.commit(refresh, "second").await, 1, 2);
+    assert_eq!(fixture.record().await.failures, None);
 }
 
 pub(super) async fn what_is_lost_provisionally_is_due_and_can_be_claimed_for_a_refresh(

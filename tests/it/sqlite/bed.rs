@@ -190,8 +190,14 @@ impl Store for Shared {
         self.next().apply(id, statement).await
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        self.next().due(after, limit).await
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.next().due(provider, within, after, limit).await
     }
 
     async fn list(
@@ -234,8 +240,12 @@ pub fn credentials(name: &str) -> Arc<Credentials> {
 }
 
 /// When they end, and when they are due.
-pub const ENDS: Ends =
-    Ends { access_in: Some(LIFE), refresh_in: None, due_in: Some(Duration::from_secs(700)) };
+pub const ENDS: Ends = Ends {
+    access_in: Some(LIFE),
+    refresh_in: None,
+    due_in: Some(Duration::from_secs(700)),
+    announce_in: None,
+};
 
 /// The access token of a record.
 pub fn access(record: &Record) -> Option<&str> {

@@ -181,7 +181,14 @@ async fn settles_take_overs_and_told_servers_are_news_and_claims_and_renewals_ar
         news.map(|news| (news.of.version, news.of.phase)).collect::<Vec<_>>()
     };
     let settle = |epoch, attempt: Attempt, to| {
-        Statement::Settle(Settle { epoch, attempt, to, retry_in: None })
+        Statement::Settle(Settle {
+            epoch,
+            attempt,
+            to,
+            retry_in: None,
+            due_in: None,
+            failures: None,
+        })
     };
     let refresh = claim(Owner(1), Intent::Refresh, known);
     let (epoch, attempt) = granted(&there, &id("a"), refresh).await.unwrap();

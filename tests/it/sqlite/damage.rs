@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::path::Path;
+use std::time::Duration;
 
 use session_warden::key::SessionId;
 use session_warden::store::sqlite::{SqliteFault, SqliteStore};
@@ -146,7 +147,7 @@ async fn ask(store: &SqliteStore) {
     }
     let others = [
         store.list(&Filter::default(), None, 100).await.err(),
-        store.due(None, 100).await.err(),
+        store.due(id("a").provider(), Duration::ZERO, None, 100).await.err(),
         store.changes(Some(&Cursor([0; 16].into())), 100).await.err(),
         store.stale_keys().await.err(),
         claim_if_any(store, &id("a")).await.err(),

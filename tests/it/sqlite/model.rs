@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use session_warden::error::LostReason;
 use session_warden::key::SessionId;
 use session_warden::store::{
-    Attempt, Claim, ClaimId, Done, Filter, Intent, Lose, MemoryStore, Outcome, Owner, Phase,
-    Record, Renew, Restore, Settle, SettleTo, Statement, Store, StoreContext, Stored, TakeOver,
+    Attempt, Claim, ClaimId, Done, DuePage, Failures, Filter, Intent, Lose, MemoryStore, Outcome,
+    Owner, Phase, Record, Renew, Reschedule, Restore, Settle, SettleTo, Statement, Store,
+    StoreContext, Stored, Suspect, TakeOver,
 };
 
 use super::bed::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
@@ -27,6 +28,8 @@ enum Step {
     TakeOver { attempt: usize },
     Close { stale: u64 },
     Lose { stale: u64, reason: LostReason },
+    Suspect { stale: u64 },
+    Reschedule { stale: u64, announced: bool },
     Restore { ahead: u64 },
     Delete,
     Later(u64),
@@ -63,7 +66,10 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         3 => (attempt.clone(), to).prop_map(|(attempt, to)| Step::Settle { attempt, to }),
         2 => attempt.prop_map(|attempt| Step::TakeOver { attempt }),
         1 => stale.clone().prop_map(|stale| Step::Close { stale }),
-        1 => (stale, reason()).prop_map(|(stale, reason)| Step::Lose { stale, reason }),
+        1 => (stale.clone(), reason()).prop_map(|(stale, reason)| Step::Lose { stale, reason }),
+        1 => stale.clone().prop_map(|stale| Step::Suspect { stale }),
+        1 => (stale, any::<bool>())
+            .prop_map(|(stale, announced)| Step::Reschedule { stale, announced }),
         1 => (0..4_u64).prop_map(|ahead| Step::Restore { ahead }),
         1 => Just(Step::Delete),
         2 => (1..30_u64).prop_map(Step::Later),
@@ -108,7 +114,9 @@ impl Model {
             | Statement::Settle(_)
             | Statement::TakeOver(_)
             | Statement::Close(_)
-            | Statement::Lose(_) => {}
+            | Statement::Lose(_)
+            | Statement::Suspect(_)
+            | Statement::Reschedule(_) => {}
         }
     }
 
@@ -201,6 +209,8 @@ impl Run {
             | Step::TakeOver { .. }
             | Step::Close { .. }
             | Step::Lose { .. }
+            | Step::Suspect { .. }
+            | Step::Reschedule { .. }
             | Step::Restore { .. }
             | Step::Delete => {
                 let found = self.memory.load(id).await.unwrap();
@@ -245,7 +255,9 @@ impl Run {
             }
             Step::Settle { attempt, to } => {
                 let (Grip { epoch, attempt, .. }, to) = (grip(attempt)?, *to);
-                Statement::Settle(Settle { epoch, attempt, to, retry_in: Some(SECOND * 3) })
+                let (retry_in, due_in) = (Some(SECOND * 3), Some(SECOND * 4));
+                let failures = Some(Box::new(Failures { unclassified: 1, ..Failures::default() }));
+                Statement::Settle(Settle { epoch, attempt, to, retry_in, due_in, failures })
             }
             Step::TakeOver { attempt } => {
                 let (claim, hold) = (grip(attempt)?.attempt.claim, SECOND);
@@ -255,6 +267,15 @@ impl Run {
             Step::Lose { stale, reason } => {
                 let (generation, reason) = (generation.saturating_sub(*stale), *reason);
                 Statement::Lose(Lose { epoch, generation, reason })
+            }
+            Step::Suspect { stale } => {
+                let generation = generation.saturating_sub(*stale);
+                Statement::Suspect(Suspect { epoch, generation })
+            }
+            Step::Reschedule { stale, announced } => {
+                let version = found.map_or(0, |record| record.version).saturating_sub(*stale);
+                let (announced, due_in) = (*announced, Some(SECOND * 5));
+                Statement::Reschedule(Reschedule { version, announced, due_in })
             }
             Step::Restore { ahead } => {
                 let version = found.map_or(0, |record| record.version) + ahead;
@@ -285,7 +306,10 @@ impl Run {
             let found = file.load(id).await.unwrap().map(|stored| stored.record);
             let expected = memory.as_ref().map(|stored| shown(&stored.record));
             same(&found.as_ref().map(shown), &expected, step);
-            same(&file.due(None, 9).await, &self.memory.due(None, 9).await, step);
+            let (provider, within) = (id.provider(), 9 * SECOND);
+            let due = |page: DuePage| (page.due, page.now);
+            let in_file = file.due(provider, within, None, 9).await.map(due);
+            same(&in_file, &self.memory.due(provider, within, None, 9).await.map(due), step);
             self.model(id).check(found.as_ref());
         }
     }

@@ -46,7 +46,14 @@ async fn make(store: &impl Store, id: &SessionId, phase: Phase) {
             let (epoch, attempt) =
                 granted(store, id, claim(Owner(1), Intent::Refresh, known)).await.unwrap();
             let to = SettleTo::InDoubt;
-            Statement::Settle(Settle { epoch, attempt, to, retry_in: None })
+            Statement::Settle(Settle {
+                epoch,
+                attempt,
+                to,
+                retry_in: None,
+                due_in: None,
+                failures: None,
+            })
         }
         Phase::Lost => Statement::Lose(Lose { epoch, generation, reason }),
         Phase::Closed => close(generation),

@@ -154,7 +154,8 @@ async fn what_was_claimed_is_sealed_anew_when_it_rests_and_then_nothing_is_asked
     keeper.supervisor.keys().reload(both());
     keeper.until_left(&[(1, 1)]).await;
     assert!(found(&keeper.store, &id("claimed")).await.lease.is_some());
-    let settle = Settle { epoch, attempt, to: SettleTo::Before, retry_in: None };
+    let (to, retry_in, due_in) = (SettleTo::Before, None, None);
+    let settle = Settle { epoch, attempt, to, retry_in, due_in, failures: None };
     done(keeper.store.apply(&id("claimed"), Statement::Settle(settle)).await);
     keeper.rest().await;
     keeper.clock.advance(RESEAL_AGAIN).await;

@@ -26,7 +26,14 @@ async fn fill(store: &impl Store) {
     let (epoch, attempt) = granted(store, &id("doubtful"), out).await.unwrap();
     let to = session_warden::store::SettleTo::InDoubt;
     let retry_in = Some(std::time::Duration::from_secs(9));
-    let settle = session_warden::store::Settle { epoch, attempt, to, retry_in };
+    let settle = session_warden::store::Settle {
+        epoch,
+        attempt,
+        to,
+        retry_in,
+        due_in: None,
+        failures: None,
+    };
     done(store.apply(&id("doubtful"), Statement::Settle(settle)).await);
     let lose = Lose { epoch: 1, generation: 2, reason: LostReason::Rejected };
     done(store.apply(&id("lost"), Statement::Lose(lose)).await);

@@ -65,7 +65,7 @@ async fn what_an_operator_does_to_a_file_is_no_change_of_its_schema() {
     let conn = rusqlite::Connection::open(folder.database()).unwrap();
     let text = "SELECT sql FROM sqlite_schema WHERE name = 'session_due'";
     let text: String = conn.query_row(text, [], |row| row.get(0)).unwrap();
-    let as_written = "CREATE INDEX session_due ON session (due_at, provider, tenant, token_id)\n        \
+    let as_written = "CREATE INDEX session_due ON session (provider, due_at, tenant, token_id)\n        \
                       WHERE due_at IS NOT NULL";
     assert_eq!(text, as_written, "another text would refuse every file that there is");
     conn.execute_batch("VACUUM; REINDEX").unwrap();

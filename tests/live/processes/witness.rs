@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use session_warden::key::SessionId;
+use session_warden::key::{ProviderName, SessionId};
 use session_warden::seal::KeyRing;
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
@@ -96,6 +97,8 @@ impl Asked {
             | Statement::Renew(_)
             | Statement::TakeOver(_)
             | Statement::Lose(_)
+            | Statement::Suspect(_)
+            | Statement::Reschedule(_)
             | Statement::Restore(_)
             | Statement::Delete => Self::Other,
         }
@@ -178,8 +181,14 @@ impl Store for Witness {
         outcome
     }
 
-    async fn due(&self, after: Option<&Due>, limit: usize) -> Result<DuePage, StoreError> {
-        self.read(self.inner.due(after, limit)).await
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.read(self.inner.due(provider, within, after, limit)).await
     }
 
     async fn list(

@@ -21,7 +21,7 @@ impl Bench {
 
     fn beside(&self) -> Result<Permit, Shut> {
         let session = device(1);
-        let entry = self.gate.enter_beside(&self.clock, Some(&session));
+        let entry = self.gate.enter_beside(&self.clock, Some(&session), None);
         entry.now_or_never().expect("it waits for its turn")
     }
 }

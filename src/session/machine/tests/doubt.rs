@@ -173,7 +173,10 @@ fn a_refresh_token_that_is_known_to_have_ended_is_not_tried_out() {
     for (renewable, start) in [(Renewable::No, None), (Renewable::Itself, None)] {
         let (state, effects) = step(state.clone(), Input::Need { above: 0, renewable }, &after(0));
         assert_eq!(effects.start, start);
-        assert_eq!(effects.notices, [Notice::Lost(LostReason::RefreshExpired)]);
+        assert_eq!(effects.notices, [], "the schedule publishes it");
+        let rules = after(0).rules;
+        let lost = Due::Lost(LostReason::RefreshExpired);
+        assert_eq!(due_now(&state, &rules, boot(NOW)), lost);
         assert!(serving(&state, boot(NOW)).is_some(), "its access token lives on");
     }
     let (_, effects) =

@@ -126,6 +126,9 @@ pub(super) fn assert_lost_only_for_a_reason(
         | Input::Orphaned { .. }
         | Input::News(_)
         | Input::Wrote { .. }
+        | Input::Announced { .. }
+        | Input::LossRecorded { .. }
+        | Input::Suspected { .. }
         | Input::Left
         | Input::ClosedDurably { .. }
         | Input::CloseFailed

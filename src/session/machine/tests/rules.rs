@@ -143,17 +143,28 @@ fn a_401_during_a_refresh_ends_the_use_of_the_token_that_is_being_replaced() {
 
 #[test]
 fn the_refresh_tokens_end_is_told_once_ahead_and_when_it_comes() {
-    let told = |state: State, now| step(state, Input::Tick, &after(now));
-    let (state, effects) = told(active(fresh()), REFRESH_LIFE - 3601);
-    assert_eq!(effects.notices, []);
-    let (state, effects) = told(state, REFRESH_LIFE - 3600);
-    assert_eq!(effects.notices, [Notice::Expiring { left: seconds(3600) }]);
-    let (state, effects) = told(state, REFRESH_LIFE - 3599);
-    assert_eq!(effects.notices, [], "once");
-    let (state, effects) = told(state, REFRESH_LIFE);
-    assert_eq!(effects.notices, [Notice::Lost(LostReason::RefreshExpired)]);
-    let (_, effects) = told(state, REFRESH_LIFE + 1);
-    assert_eq!(effects.notices, []);
+    let look = |state: State, now| {
+        let at = after(now);
+        let (mut state, effects) = step(state, Input::Tick, &at);
+        assert_eq!(effects.notices, [], "not before the store has it");
+        let mut notices = Vec::new();
+        while let Some(input) = looked(&state, &at) {
+            let (next, effects) = step(state, input, &at);
+            state = next;
+            notices.extend(effects.notices);
+        }
+        (state, notices)
+    };
+    let (state, notices) = look(active(fresh()), REFRESH_LIFE - 3601);
+    assert_eq!(notices, []);
+    let (state, notices) = look(state, REFRESH_LIFE - 3600);
+    assert_eq!(notices, [Notice::Expiring { left: seconds(3600) }]);
+    let (state, notices) = look(state, REFRESH_LIFE - 3599);
+    assert_eq!(notices, [], "once");
+    let (state, notices) = look(state, REFRESH_LIFE);
+    assert_eq!(notices, [Notice::Lost(LostReason::RefreshExpired)]);
+    let (_, notices) = look(state, REFRESH_LIFE + 1);
+    assert_eq!(notices, []);
 }
 
 #[test]
@@ -317,15 +328,16 @@ fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
     assert_eq!(kind_of(&state, 0, NOW), ErrorKind::NotEstablished);
     assert!(!state.is_disposable());
     assert_eq!(next_wake(&state, &after(0).rules), Some(boot(NOW + 5)));
-    assert_eq!(step(state.clone(), Input::Tick, &after(4)).1.start, None);
-    let (state, effects) = step(state, Input::Tick, &after(5));
+    let revoke = Input::Begin(Start::Revoke);
+    assert_eq!(step(state.clone(), revoke.clone(), &after(4)).1.start, None);
+    let (state, effects) = step(state, revoke, &after(5));
     assert_eq!(effects.start, Some(Start::Revoke));
     let (state, _) = step(state, Input::Told, &after(5));
     assert!(state.is_disposable());
     assert_eq!(next_wake(&state, &after(5).rules), None);
 }
 
-/// The schedule wakes a slot with a tick, and with a need if it is due all the same.
+/// The schedule looks at a slot with a tick, and then at what is due.
 #[test]
 fn a_wake_makes_progress_so_that_the_schedule_never_spins() {
     for moment in [after(0), ahead(after(0))] {
@@ -343,9 +355,27 @@ fn a_wake_makes_progress_so_that_the_schedule_never_spins() {
 }
 
 pub(super) fn woken(state: State, at: &Moment) -> State {
-    let (state, effects) = step(state, Input::Tick, at);
-    let due = next_wake(&state, &at.rules).is_some_and(|wake| wake <= at.now.boot);
-    if due && effects.start.is_none() { step(state, NEED, at).0 } else { state }
+    let mut state = state;
+    for _ in 0..4 {
+        state = step(state, Input::Tick, at).0;
+        let Some(input) = looked(&state, at) else { return state };
+        state = step(state, input, at).0;
+    }
+    panic!("the schedule spins in {state:?}");
+}
+
+/// What the schedule does with what is due.
+pub(super) fn looked(state: &State, at: &Moment) -> Option<Input> {
+    let version = state.version + 1;
+    match due_now(state, &at.rules, at.now.boot) {
+        Due::Announce { left, .. } => Some(Input::Announced { version, left }),
+        Due::Lost(reason) => Some(Input::LossRecorded { version, reason }),
+        Due::Exchange if matches!(state.settled, Some(Settled::Closed(_))) => {
+            Some(Input::Begin(Start::Revoke))
+        }
+        Due::Exchange => Some(NEED),
+        Due::Nothing => None,
+    }
 }
 
 const ANSWERS: &[(&str, &str)] = &[
@@ -376,6 +406,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("doubt, refresh token ended", "token"),
     ("lost, serving", "token"),
     ("lost", "SignInAgain(Rejected)"),
+    ("lost, not written down", "SignInAgain(Rejected)"),
     ("lost, cooling", "SignInAgain(Rejected)"),
     ("lost provisionally", "SignInAgain(Unclassified)"),
     ("lost provisionally, to be tried", "ask"),
@@ -475,7 +506,8 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
             (Some(boot(NOW + 720)), Some(boot(NOW + 720)))
         }
         "active, foreign" => (expiring, Some(now)),
-        "active, owed" => (expiring, None),
+        "active, owed" => (Some(boot(NOW + REFRESH_LIFE)), None),
+        "lost, not written down" => (Some(BootTime::default()), None),
         "active, no refresh token" | "active, no refresh token, rejected" => {
             (None, Some(boot(NOW + 720)))
         }

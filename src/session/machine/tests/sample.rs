@@ -150,7 +150,8 @@ pub(super) fn in_doubt(held: Held, doubt: Doubt) -> State {
 }
 
 pub(super) fn lost(held: Held, reason: LostReason) -> Lost {
-    Lost { epoch: 2, generation: G, reason, held: Some(held), trouble: None, cause: None }
+    let (held, trouble, cause) = (Some(held), None, None);
+    Lost { epoch: 2, generation: G, reason, held, trouble, cause, recorded: true }
 }
 
 fn damping() -> Damping {
@@ -254,6 +255,7 @@ fn resting() -> Vec<(&'static str, State)> {
         ("doubt, refresh token ended", in_doubt(expired_refresh(fresh()), ripe())),
         ("lost, serving", rest(serving())),
         ("lost", rest(Settled::Lost(dead()))),
+        ("lost, not written down", rest(Settled::Lost(Lost { recorded: false, ..dead() }))),
         ("lost, cooling", rest(Settled::Lost(Lost { trouble: cooling(), ..dead() }))),
         ("lost provisionally", rest(Settled::Lost(provisional(NOW + 3600)))),
         ("lost provisionally, to be tried", rest(Settled::Lost(provisional(NOW)))),
@@ -411,5 +413,8 @@ fn from_closes_and_callers() -> Vec<(&'static str, Input)> {
         ("reconfigured", Input::Reconfigured { foreign: false }),
         ("reconfigured to another", Input::Reconfigured { foreign: true }),
         ("tick", Input::Tick),
+        ("announced", Input::Announced { version, left: seconds(3600) }),
+        ("loss written down", Input::LossRecorded { version, reason: LostReason::RefreshExpired }),
+        ("rejection written down", Input::Suspected { version }),
     ]
 }

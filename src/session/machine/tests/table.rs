@@ -47,7 +47,7 @@ fn the_samples_have_every_variant_and_differ_in_name() {
     let settled = states.iter().filter_map(|(_, state)| state.settled.as_ref());
     assert_eq!(of(settled.map(|settled| format!("{settled:?}")).collect()).len(), 5);
     let kinds = of(inputs.iter().map(|(_, input)| format!("{input:?}")).collect());
-    assert_eq!(kinds.len(), 27, "{kinds:?}");
+    assert_eq!(kinds.len(), 30, "{kinds:?}");
     let names: std::collections::BTreeSet<_> = states.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), states.len());
 }
@@ -146,14 +146,16 @@ fn of_settled(settled: &Settled) -> String {
         Settled::Vacant { trouble } => format!("vacant{}", of_trouble(trouble)),
         Settled::Active(held) => format!("active {}", of_held(held)),
         Settled::InDoubt(held, doubt) => format!("in doubt {}{}", of_held(held), of_doubt(doubt)),
-        Settled::Lost(Lost { generation, reason, held, trouble, .. }) => {
+        Settled::Lost(Lost { generation, reason, held, trouble, recorded, .. }) => {
             let rejected = held.as_ref().is_some_and(|held| held.rejected);
             let rejected = if rejected { ", rejected" } else { "" };
             let foreign = held.as_ref().is_some_and(|held| held.foreign);
             let foreign = if foreign { ", foreign" } else { "" };
             let held = held.as_ref().filter(|_| *reason == LostReason::Unclassified);
             let held = held.map(|held| format!(" [{}]", of_held(held))).unwrap_or_default();
-            format!("lost {generation} {reason:?}{rejected}{foreign}{held}{}", of_trouble(trouble))
+            let recorded = if *recorded { "" } else { ", not written down" };
+            let flags = format!("{rejected}{foreign}{recorded}");
+            format!("lost {generation} {reason:?}{flags}{held}{}", of_trouble(trouble))
         }
         Settled::Closed(Closed { generation, outbox, trouble, unrenewed, .. }) => {
             let outbox = if outbox.is_some() { ", to be told" } else { "" };

@@ -169,8 +169,28 @@ impl World {
         let due = |world: &Self| {
             next_wake(&world.state, &world.now.rules).is_some_and(|wake| wake <= world.boot())
         };
-        if due(self) && self.running.is_none() {
-            self.apply(Input::Need { above: 0, renewable: Renewable::No });
+        let is_known = self.record.0 == self.state.version;
+        match due_now(&self.state, &self.now.rules, self.boot()) {
+            Due::Nothing => {}
+            Due::Exchange => {
+                if self.apply(Input::Begin(Start::Revoke)).is_none() {
+                    self.apply(Input::Need { above: 0, renewable: Renewable::No });
+                }
+            }
+            Due::Announce { left, .. } if is_known => {
+                let version = self.wrote(self.record.1.clone());
+                self.apply(Input::Announced { version, left });
+            }
+            Due::Lost(reason) if is_known => {
+                let lost = self.state.settled.clone().unwrap();
+                let version = self.wrote(lost);
+                self.apply(Input::LossRecorded { version, reason });
+            }
+            Due::Announce { .. } | Due::Lost(_) => {
+                // Another process was faster. The schedule looks again.
+                self.apply(Input::News(News::UNKNOWN));
+                return;
+            }
         }
         assert!(self.running.is_some() || !due(self), "it spins in {:?}", self.state);
     }

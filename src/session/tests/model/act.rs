@@ -167,7 +167,8 @@ impl Model {
                 }
             }
             Part::Wake => {
-                if self.apply(w, p, Input::Tick) == Some(Start::Revoke) {
+                self.apply(w, p, Input::Tick);
+                if self.apply(w, p, Input::Begin(Start::Revoke)) == Some(Start::Revoke) {
                     w.processes[p].work = Work::Revoke(Claiming::First);
                 }
             }

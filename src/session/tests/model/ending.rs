@@ -156,7 +156,14 @@ impl Model {
             true => (SettleTo::Revoked, None),
             false => (SettleTo::Before, retry_at.map(|at| at.since(now))),
         };
-        let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in });
+        let settle = Statement::Settle(Settle {
+            epoch,
+            attempt,
+            to,
+            retry_in,
+            due_in: None,
+            failures: None,
+        });
         w.sends.retain(|sent| !(sent.revokes && sent.claim == attempt.claim));
         if let Some(outcome) = self.store(w, settle) {
             w.claim_ended(p, attempt.claim);

@@ -316,7 +316,14 @@ impl Model {
     fn settle(&mut self, w: &mut World, p: usize, x: &Exchange, ending: Ending) {
         let Ending { attempt, to, retry_in, failure, at } = ending;
         let retry_in = retry_in.map(seconds);
-        let settle = Statement::Settle(Settle { epoch: x.epoch, attempt, to, retry_in });
+        let settle = Statement::Settle(Settle {
+            epoch: x.epoch,
+            attempt,
+            to,
+            retry_in,
+            due_in: None,
+            failures: None,
+        });
         let outcome = self.store(w, settle);
         if outcome.is_some() {
             w.claim_ended(p, attempt.claim);

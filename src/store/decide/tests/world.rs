@@ -12,8 +12,8 @@ use crate::error::LostReason;
 use crate::store::decide::{Decision, Found, Write, decide};
 use crate::store::record::{Attempt, ClaimId, Floor, Holder, Intent, Owner};
 use crate::store::statement::{
-    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Restore, Settle, SettleTo, Statement,
-    TakeOver,
+    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Reschedule, Restore, Settle, SettleTo,
+    Statement, Suspect, TakeOver,
 };
 
 /// What happens next. A claim is named by how many were granted after it, a time is in seconds.
@@ -52,6 +52,13 @@ pub(super) enum Step {
     Lose {
         known: Known,
         reason: LostReason,
+    },
+    Suspect {
+        known: Known,
+    },
+    Reschedule {
+        back: u64,
+        announced: bool,
     },
     Restore {
         version: u64,
@@ -164,6 +171,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(claim, hold, hold_of_dead)| Step::TakeOver { claim, hold, hold_of_dead }),
         1 => (0_u64..3, known()).prop_map(|(owner, known)| Step::Close { owner, known }),
         1 => (known(), reasons()).prop_map(|(known, reason)| Step::Lose { known, reason }),
+        1 => known().prop_map(|known| Step::Suspect { known }),
+        1 => (0_u64..2, any::<bool>())
+            .prop_map(|(back, announced)| Step::Reschedule { back, announced }),
         1 => (0_u64..6, 0_u64..3, 0_u64..4).prop_map(|(version, epoch, generation)| {
             Step::Restore { version, epoch, generation }
         }),
@@ -288,6 +298,8 @@ impl World {
             | Statement::Settle(_)
             | Statement::TakeOver(_)
             | Statement::Lose(_)
+            | Statement::Suspect(_)
+            | Statement::Reschedule(_)
             | Statement::Restore(_)
             | Statement::Delete => return,
         };
@@ -330,8 +342,9 @@ impl World {
             }
             Step::Settle { claim, to, retry_in } => {
                 let Granted { epoch, attempt, .. } = self.granted(claim)?;
-                let retry_in = retry_in.map(seconds);
-                Statement::Settle(Settle { epoch, attempt, to, retry_in })
+                let (retry_in, failures) = (retry_in.map(seconds), None);
+                let due_in = retry_in;
+                Statement::Settle(Settle { epoch, attempt, to, retry_in, due_in, failures })
             }
             Step::TakeOver { claim, hold, hold_of_dead } => {
                 let claim = self.granted(claim)?.attempt.claim;
@@ -344,15 +357,44 @@ impl World {
                 let generation = self.counters(known).unwrap_or_default().1;
                 Statement::Close(Close { generation, claim, owner: Owner(owner), lease })
             }
-            Step::Lose { known, reason } => {
-                let (epoch, generation) = self.counters(known).unwrap_or_default();
-                Statement::Lose(Lose { epoch, generation, reason })
+            Step::Lose { .. } | Step::Suspect { .. } | Step::Reschedule { .. } => {
+                self.unclaimed(step)?
             }
             Step::Restore { version, epoch, generation } => {
                 self.restore(version, (epoch, generation))
             }
             Step::Delete => Statement::Delete,
         })
+    }
+
+    /// What is written without a claim.
+    fn unclaimed(&self, step: &Step) -> Option<Statement<Label>> {
+        match *step {
+            Step::Lose { known, reason } => {
+                let (epoch, generation) = self.counters(known).unwrap_or_default();
+                Some(Statement::Lose(Lose { epoch, generation, reason }))
+            }
+            Step::Suspect { known } => {
+                let (epoch, generation) = self.counters(known).unwrap_or_default();
+                Some(Statement::Suspect(Suspect { epoch, generation }))
+            }
+            Step::Reschedule { back, announced } => {
+                let version = self.found.record.as_ref()?.version.saturating_sub(back);
+                let due_in = self.found.record.as_ref()?.due_at.map(|_| Duration::from_secs(9));
+                Some(Statement::Reschedule(Reschedule { version, announced, due_in }))
+            }
+            Step::Pass(_)
+            | Step::Claim { .. }
+            | Step::Renew { .. }
+            | Step::Commit { .. }
+            | Step::Settle { .. }
+            | Step::TakeOver { .. }
+            | Step::Close { .. }
+            | Step::Restore { .. }
+            | Step::Delete
+            | Step::DeleteElsewhere(_)
+            | Step::Die(_) => None,
+        }
     }
 
     /// What is by so much above one below what is there.

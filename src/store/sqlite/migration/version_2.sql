@@ -80,6 +80,6 @@
     DROP TABLE store_1;
     DROP TABLE session_1;
     CREATE INDEX session_tenant ON session (tenant, provider, token_id);
-    CREATE INDEX session_due ON session (due_at, provider, tenant, token_id)
+    CREATE INDEX session_due ON session (provider, due_at, tenant, token_id)
         WHERE due_at IS NOT NULL;
     CREATE INDEX session_key ON session (key_id) WHERE key_id IS NOT NULL;

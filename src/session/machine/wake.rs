@@ -1,0 +1,157 @@
+//! When the schedule must look at a session although nobody calls, and what it has to do then.
+
+use std::time::Duration;
+
+use super::answer::later;
+use super::{Held, Rules, Run, Settled, State, Trouble};
+use crate::clock::BootTime;
+use crate::error::LostReason;
+
+/// What the schedule has to do for a session in which nothing runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Announce that the refresh token ends in `left`, and look again in `next`.
+    Announce {
+        left: Duration,
+        next: Option<Duration>,
+    },
+    /// Write down that the session is lost.
+    Lost(LostReason),
+    /// Ask the server: for a refresh, or to revoke what was closed.
+    Exchange,
+    Nothing,
+}
+
+/// What is due now.
+pub(crate) fn due_now(state: &State, rules: &Rules, now: BootTime) -> Due {
+    if state.is_busy() {
+        // Looked at again when the exchange has ended.
+        return Due::Nothing;
+    }
+    if let Some(Settled::Lost(lost)) = state.settled.as_ref()
+        && !lost.recorded
+    {
+        return Due::Lost(lost.reason);
+    }
+    let exchange = |settled: &Settled| exchange_of(settled, rules);
+    let held = match &state.settled {
+        Some(Settled::Active(held) | Settled::InDoubt(held, _)) if !held.is_owed() => Some(held),
+        _ => None,
+    };
+    if let Some(held) = held.filter(|held| held.expiring.is_some_and(|at| now >= at)) {
+        let left = |at: BootTime| at.since(now);
+        let next = earlier(held.refresh_expires, state.settled.as_ref().and_then(exchange));
+        let end = held.refresh_expires.map(left).unwrap_or_default();
+        return Due::Announce { left: end, next: next.map(left) };
+    }
+    // A refresh waits until the record is read, and a revocation for the challenge's end.
+    let ready = |settled: &&Settled| match settled.closed() {
+        Some(_) => state.running.is_none(),
+        None => !state.wants_reading(),
+    };
+    if state.settled.as_ref().filter(ready).and_then(exchange).is_some_and(|at| now >= at) {
+        Due::Exchange
+    } else {
+        Due::Nothing
+    }
+}
+
+/// When the schedule must look at the state although nobody calls.
+pub(crate) fn next_wake(state: &State, rules: &Rules) -> Option<BootTime> {
+    if state.is_busy() {
+        // Looked at again when the exchange has ended.
+        return None;
+    }
+    let until = match state.running {
+        Some(Run::Challenge { until }) => Some(until),
+        _ => None,
+    };
+    let unread = match &state.unread {
+        // The end of the reading that runs is an input of its own.
+        _ if state.read.running.is_some() => None,
+        Some(trouble) if state.has_unread_news() => Some(trouble.retry_at),
+        Some(trouble) => Some(trouble.forgotten_at(rules.backoff.cap)),
+        // The caller who read it has left: at once.
+        None => state.has_unread_news().then(BootTime::default),
+    };
+    let settled = match &state.settled {
+        // The revocation of a closed session waits for the challenge's end.
+        Some(Settled::Closed(_) | Settled::Vacant { .. }) if until.is_some() => None,
+        // No refresh begins before the record is read, but a refresh token's end is told in time.
+        Some(Settled::Active(held) | Settled::InDoubt(held, _)) if state.wants_reading() => {
+            end_of(held)
+        }
+        Some(Settled::Lost(_)) if state.wants_reading() => None,
+        Some(settled) => earlier(record_wake(settled, rules), forgotten_at(settled, rules)),
+        None => None,
+    };
+    [until, unread, settled].into_iter().flatten().min()
+}
+
+/// When the schedule must look at a session by what its record says: the record's due time.
+pub(crate) fn record_wake(settled: &Settled, rules: &Rules) -> Option<BootTime> {
+    match settled {
+        Settled::Active(held) | Settled::InDoubt(held, _) => {
+            earlier(end_of(held), exchange_of(settled, rules))
+        }
+        // At once.
+        Settled::Lost(lost) if !lost.recorded => Some(BootTime::default()),
+        Settled::Lost(_) | Settled::Closed(_) => exchange_of(settled, rules),
+        Settled::Vacant { .. } => None,
+    }
+}
+
+/// Whether the record says when the schedule must look at the session again.
+pub(crate) fn is_in_record(state: &State) -> bool {
+    let rests = state.running.is_none() && state.unread.is_none() && state.news.is_none();
+    rests
+        && match &state.settled {
+            Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_owed(),
+            Some(Settled::Lost(lost)) => lost.recorded && lost.trouble.is_none(),
+            Some(Settled::Closed(closed)) => closed.unrenewed.is_none(),
+            Some(Settled::Vacant { .. }) | None => false,
+        }
+}
+
+/// When the server is to be asked although nobody calls.
+fn exchange_of(settled: &Settled, rules: &Rules) -> Option<BootTime> {
+    match settled {
+        Settled::Active(held) => ahead(held, rules),
+        Settled::InDoubt(held, doubt) => {
+            let retried = (doubt.hurry || rules.ahead) && !held.foreign;
+            retried.then_some(doubt.retry_at)
+        }
+        Settled::Closed(closed) => {
+            let told = closed.trouble.as_ref().map_or(BootTime::default(), |t| t.retry_at);
+            closed.outbox.as_ref().map(|_| told)
+        }
+        Settled::Lost(lost) => lost.tried_at(),
+        Settled::Vacant { .. } => None,
+    }
+}
+
+/// When a failure that only this process knows need not be remembered any more.
+fn forgotten_at(settled: &Settled, rules: &Rules) -> Option<BootTime> {
+    let trouble: &Option<Trouble> = match settled {
+        Settled::Vacant { trouble } | Settled::Closed(super::Closed { unrenewed: trouble, .. }) => {
+            trouble
+        }
+        Settled::Active(_) | Settled::InDoubt(..) | Settled::Lost(_) => &None,
+    };
+    trouble.as_ref().map(|trouble| trouble.forgotten_at(rules.backoff.cap))
+}
+
+fn end_of(held: &Held) -> Option<BootTime> {
+    let expiring = held.expiring.filter(|_| !held.is_owed());
+    earlier(expiring, held.refresh_expires)
+}
+
+fn ahead(held: &Held, rules: &Rules) -> Option<BootTime> {
+    let refreshable = held.credentials.tokens.refresh.is_some() && !held.foreign;
+    let due = held.due.filter(|_| rules.ahead && refreshable && !held.is_owed())?;
+    Some(later(due, held.trouble.as_ref()))
+}
+
+fn earlier(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {
+    one.into_iter().chain(other).min()
+}

@@ -1,0 +1,51 @@
+//! How a session leaves memory when its record says all there is to know of it.
+
+use std::sync::atomic::Ordering;
+
+use super::Slot;
+use crate::session::machine::{Input, Moment, Settled};
+
+/// Whether a session can leave memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    Yes,
+    /// When the record says that the access token of this epoch and generation was rejected.
+    OnceSuspect(u64, u64),
+    No,
+}
+
+impl Slot {
+    /// When it was last used, in seconds of monotonic time.
+    pub(crate) fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has anything that can be read again.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.look(super::State::is_unread)
+    }
+
+    /// Whether the record says all that is to be known of the session.
+    pub(crate) fn leaves(&self) -> Leaves {
+        let inner = self.inner.lock();
+        if !inner.rests() || !inner.state.is_in_store() {
+            return Leaves::No;
+        }
+        let (epoch, generation) = inner.state.counters();
+        let rejected = self.rejected_through() >= generation && self.rejected_through() > 0;
+        let held = inner.state.settled.as_ref().and_then(Settled::held);
+        match held.filter(|_| rejected) {
+            None => Leaves::Yes,
+            Some(held) if held.suspect => Leaves::Yes,
+            Some(_) => Leaves::OnceSuspect(epoch, generation),
+        }
+    }
+
+    /// Empties it while a handle holds it. Its name, its record's version and what was rejected
+    /// stay.
+    pub(crate) fn empty(&self, at: &Moment) {
+        if self.leaves() == Leaves::Yes && self.is_full() {
+            self.apply(Input::Left, at);
+        }
+    }
+}

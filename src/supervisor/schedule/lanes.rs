@@ -1,0 +1,113 @@
+//! Those who wait in lanes: for permits of a client, and for a source.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::look::{Look, Taken};
+use super::{Lane, Looked};
+use crate::clock::within;
+use crate::key::SessionId;
+use crate::policy::{REPLY_WAIT, SCHEDULE_HEARTBEAT};
+use crate::provider::client::Client;
+use crate::provider::gate::Drawn;
+use crate::provider::registered::Registered;
+use crate::provider::site::Site;
+use crate::session::core::{Core, Host};
+use crate::session::message::{DueExchange, Message};
+use crate::supervisor::link::Link;
+
+/// Serves those who wait in a lane, until nobody does.
+pub(super) async fn serve(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registered>, lane: Lane) {
+    let server = Server { core, link, provider };
+    match &lane {
+        Lane::Source => server.ask_source().await,
+        Lane::Client => {
+            let Some(site) = server.provider.of_all() else { return };
+            server.begin_exchanges(&Arc::clone(site), &lane).await;
+        }
+        Lane::ClientOf(tenant) => {
+            let site = server.provider.site(tenant);
+            server.begin_exchanges(&site, &lane).await;
+        }
+    }
+}
+
+struct Server {
+    core: Arc<Core>,
+    link: Arc<Link>,
+    provider: Arc<Registered>,
+}
+
+impl Server {
+    /// Asks for the client of each, and looks at it then.
+    async fn ask_source(&self) {
+        let Self { core, link, provider } = self;
+        let Some(schedule) = link.schedule(&provider.name) else { return };
+        while let Some(id) = schedule.take_queued(&Lane::Source) {
+            if core.tasks.is_closing() {
+                return;
+            }
+            // It begins with the source.
+            if let Some(look) = Look::new((core, link, provider), id, true) {
+                look.look().await;
+            }
+        }
+    }
+
+    /// Begins the exchanges that wait for a client. Each has its permit before it has a task, so
+    /// that a long queue is a list of names.
+    async fn begin_exchanges(&self, site: &Arc<Site>, lane: &Lane) {
+        let Self { core, link, provider } = self;
+        let Some(schedule) = link.schedule(&provider.name) else { return };
+        loop {
+            // Where the client cannot be had, each of them fails, and is tried again after a pause.
+            let permit = match core.resolve(site).await {
+                Ok(client) => match permit(core, &client).await {
+                    Some(permit) => Some(permit),
+                    None if core.tasks.is_closing() => return,
+                    None => continue,
+                },
+                Err(_) => None,
+            };
+            let Some(id) = schedule.take_queued(lane) else { return };
+            let (keeper, linked) = (Arc::clone(core), Arc::clone(link));
+            core.tasks.attend(async move { begin(&keeper, &linked, &id, permit).await });
+        }
+    }
+}
+
+/// A permit of the schedule's own, or none after something has changed.
+async fn permit(core: &Core, client: &Client) -> Option<Drawn> {
+    let (closing, judged) = (core.tasks.closing(), client.gate.judged());
+    let now = core.now().boot;
+    if let Some(until) = client.gate.shut_to_schedule(now) {
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => {}
+            () = judged => {}
+            () = core.clock.sleep(until.since(now).min(SCHEDULE_HEARTBEAT)) => {}
+        }
+        return None;
+    }
+    tokio::select! {
+        biased;
+        () = closing.cancelled() => None,
+        permit = client.gate.draw() => Some(permit),
+    }
+}
+
+async fn begin(core: &Arc<Core>, link: &Arc<Link>, id: &SessionId, permit: Option<Drawn>) {
+    let Some(schedule) = link.schedule(id.provider()) else { return };
+    let taken = Taken::new(core, schedule, id);
+    let (Some(permit), Ok((slot, was_there))) = (permit, link.slot_to_look_at(id)) else { return };
+    let (begun, answer) = oneshot::channel();
+    let message = Message::Due(Box::new(DueExchange { permit, begun }));
+    let begun = link.send(&slot, message)
+        && matches!(within(&*core.clock, REPLY_WAIT, answer).await, Some(Ok(())));
+    core.rearm(&slot);
+    link.leave(slot, was_there);
+    if begun {
+        taken.end(Looked::Done);
+    }
+}

@@ -1,0 +1,257 @@
+//! Looking at sessions when they are due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::poll::lane;
+use super::{Lane, Looked, Schedule, lanes};
+use crate::error::{Error, ErrorKind, LostReason};
+use crate::key::SessionId;
+use crate::log::log_session;
+use crate::policy::{LOOKS_AT_ONCE, SCHEDULE_HEARTBEAT};
+use crate::provider::registered::Registered;
+use crate::session::core::Core;
+use crate::session::exchange::unstored;
+use crate::session::machine::{Due, Input, News, Settled, State, record_wake};
+use crate::session::read;
+use crate::session::slot::{Slot, set_aside};
+use crate::store::{Lose, Outcome, Reschedule, Statement, Stored};
+use crate::supervisor::link::Link;
+
+/// What a look finds to be done by others.
+enum Found {
+    Done,
+    /// The server is to be asked.
+    Exchange,
+}
+
+/// How often a session is looked at anew because another process has just changed its record.
+const LOOKS_AGAIN: u32 = 4;
+
+/// Looks at a provider's sessions when they are due, until shutdown.
+pub(crate) async fn drive(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registered>) {
+    let Some(schedule) = link.schedule(&provider.name) else { return };
+    let closing = core.tasks.closing();
+    let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
+    loop {
+        let rearmed = schedule.rearmed.notified();
+        while let Some((id, polled)) = schedule.take_due(core.now().boot) {
+            let place = tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                place = Arc::clone(&looks).acquire_owned() => place,
+            };
+            let (keeper, link, provider) =
+                (Arc::clone(&core), Arc::clone(&link), Arc::clone(&provider));
+            core.tasks.attend(async move {
+                if let Some(look) = Look::new((&keeper, &link, &provider), id, polled) {
+                    look.run().await;
+                }
+                drop(place);
+            });
+        }
+        // Read again: the looks may have taken long.
+        let now = core.now().boot;
+        let pause = schedule.next().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = rearmed => {}
+            () = core.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
+        }
+    }
+}
+
+/// An entry that is taken from the schedule. One that is dropped before its end has failed.
+pub(super) struct Taken<'a> {
+    core: &'a Core,
+    schedule: &'a Schedule,
+    id: &'a SessionId,
+    looked: Looked,
+}
+
+impl<'a> Taken<'a> {
+    pub(super) fn new(core: &'a Core, schedule: &'a Schedule, id: &'a SessionId) -> Self {
+        Self { core, schedule, id, looked: Looked::Failed }
+    }
+
+    pub(super) fn end(mut self, looked: Looked) {
+        self.looked = looked;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let Self { core, schedule, id, looked } = self;
+        let pause = |tries| core.now().boot.after(core.policy.backoff.wait(tries, fastrand::f64()));
+        schedule.looked(id, *looked, pause);
+    }
+}
+
+/// A look at one session.
+pub(super) struct Look<'a> {
+    core: &'a Arc<Core>,
+    link: &'a Arc<Link>,
+    provider: &'a Arc<Registered>,
+    schedule: &'a Schedule,
+    id: SessionId,
+    /// Its record was due in the store.
+    polled: bool,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(
+        (core, link, provider): (&'a Arc<Core>, &'a Arc<Link>, &'a Arc<Registered>),
+        id: SessionId,
+        polled: bool,
+    ) -> Option<Self> {
+        let schedule = link.schedule(&provider.name)?;
+        Some(Self { core, link, provider, schedule, id, polled })
+    }
+
+    /// Looks, or lets the session wait for the source that knows its client.
+    async fn run(&self) {
+        match lane(self.provider, &self.id) {
+            Lane::Source => self.wait_in(&Lane::Source, self.taken()),
+            Lane::Client | Lane::ClientOf(_) => self.look().await,
+        }
+    }
+
+    /// Looks. What needs the server waits for a permit after that.
+    pub(super) async fn look(&self) {
+        let taken = self.taken();
+        match self.do_due().await {
+            Ok(Found::Done) => taken.end(Looked::Done),
+            Ok(Found::Exchange) => self.wait_in(&lane(self.provider, &self.id), taken),
+            Err(error) => {
+                log_session!(debug, &self.id, %error, "looked at in vain");
+            }
+        }
+    }
+
+    fn taken(&self) -> Taken<'_> {
+        Taken::new(self.core, self.schedule, &self.id)
+    }
+
+    fn wait_in(&self, lane: &Lane, taken: Taken<'_>) {
+        if !self.schedule.has_room(lane) {
+            return taken.end(Looked::LeftToStore);
+        }
+        taken.end(Looked::Queued);
+        if self.schedule.queue(lane, &self.id) {
+            let Self { core, link, provider, .. } = self;
+            let (core, link, provider) = (Arc::clone(core), Arc::clone(link), Arc::clone(provider));
+            self.core.tasks.attend(lanes::serve(core, link, provider, lane.clone()));
+        }
+    }
+
+    /// What is due is done or written down, but for exchanges.
+    async fn do_due(&self) -> Result<Found, Error> {
+        let Self { core, link, id, .. } = self;
+        let (slot, was_there) = link.slot_to_look_at(id)?;
+        let found = self.look_at(&slot).await;
+        // It may want to be looked at at the same time as before.
+        core.rearm(&slot);
+        link.leave(slot, was_there);
+        found
+    }
+
+    async fn look_at(&self, slot: &Arc<Slot>) -> Result<Found, Error> {
+        let core = self.core;
+        core.apply(slot, Input::Tick);
+        if !self.polled && slot.is_disposable() {
+            // What only this process knew of it is forgotten.
+            return Ok(Found::Done);
+        }
+        let now = core.now().boot;
+        slot.end_quarantine(now);
+        if let Some(until) = slot.quarantined(now) {
+            return Err(set_aside(until.since(now)));
+        }
+        for _ in 0..LOOKS_AGAIN {
+            read::ready(core, slot).await?;
+            core.apply(slot, Input::Tick);
+            match slot.due(&core.rules(slot), core.now().boot) {
+                Due::Exchange => return Ok(Found::Exchange),
+                Due::Nothing => {
+                    self.reschedule(slot).await?;
+                    return Ok(Found::Done);
+                }
+                Due::Announce { left, next } => self.announce(slot, left, next).await?,
+                Due::Lost(reason) => self.record_loss(slot, reason).await?,
+            }
+        }
+        Err(Error::new(ErrorKind::RetryLater).about("other processes keep changing the record"))
+    }
+
+    /// Publishes that the refresh token ends soon, if no other process has.
+    async fn announce(
+        &self,
+        slot: &Arc<Slot>,
+        left: Duration,
+        due_in: Option<Duration>,
+    ) -> Result<(), Error> {
+        let version = slot.look(|state| state.version);
+        let announced = Reschedule { version, announced: true, due_in };
+        let done = self.write(slot, Statement::Reschedule(announced)).await?;
+        if let Some(version) = done {
+            self.core.apply(slot, Input::Announced { version, left });
+        }
+        Ok(())
+    }
+
+    /// Writes a loss down that was found here, and publishes it, if no other process has.
+    async fn record_loss(&self, slot: &Arc<Slot>, reason: LostReason) -> Result<(), Error> {
+        let (epoch, generation) = slot.look(|state| state.counters());
+        let lose = Statement::Lose(Lose { epoch, generation, reason });
+        if let Some(version) = self.write(slot, lose).await? {
+            self.core.apply(slot, Input::LossRecorded { version, reason });
+        }
+        Ok(())
+    }
+
+    /// Moves the due time of a record that says it is due although nothing is.
+    async fn reschedule(&self, slot: &Arc<Slot>) -> Result<(), Error> {
+        let core = self.core;
+        let foreign = |state: &State| {
+            let held = state.settled.as_ref().and_then(Settled::serving);
+            held.is_some_and(|held| held.foreign)
+        };
+        if !self.polled || slot.is_busy() || slot.look(foreign) {
+            // Credentials that fit no client now keep the due time that their record has.
+            return Ok(());
+        }
+        let found = core.await_store(core.store.load(slot.id())).await.map_err(unstored)?;
+        let (now, rules) = (core.now().boot, core.rules(slot));
+        let version = slot.look(|state| state.version);
+        let is_due = |found: &Stored| {
+            let free = found.record.version == version && found.record.lease.is_none();
+            free && found.due_in() == Some(Duration::ZERO)
+        };
+        if !found.as_ref().is_some_and(is_due) {
+            return Ok(());
+        }
+        let wake = slot.look(|state| record_wake(state.settled.as_ref()?, &rules));
+        let due_in = wake.map(|at| at.since(now));
+        let later = Reschedule { version, announced: false, due_in };
+        if let Some(version) = self.write(slot, Statement::Reschedule(later)).await? {
+            core.apply(slot, Input::Wrote { version });
+        }
+        Ok(())
+    }
+
+    /// The version that was written; none if another process was faster. What it left counts.
+    async fn write(&self, slot: &Arc<Slot>, statement: Statement) -> Result<Option<u64>, Error> {
+        let core = self.core;
+        let written = core.store.apply(slot.id(), statement);
+        match core.await_store(written).await.map_err(unstored)? {
+            Outcome::Done(done) => Ok(Some(done.version)),
+            Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. } => {
+                core.apply(slot, Input::News(News::UNKNOWN));
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading from the store what is due.
+
+use std::sync::Arc;
+
+use super::super::link::Link;
+use super::{Lane, Schedule};
+use crate::event::{Event, EventKind};
+use crate::key::SessionId;
+use crate::policy::{DUE_LOOK, DUE_PAGE, DUE_REFILL, DUE_WITHIN};
+use crate::provider::registered::Registered;
+use crate::session::core::Core;
+use crate::store::{Due, DuePage, Filter, StoreError};
+
+/// How a sweep ended.
+enum Swept {
+    All,
+    /// Some records were passed over: after this one, or, if `None`, from the first one on.
+    PassedOver(Option<Due>),
+    Failed,
+}
+
+/// What became of the records of a page.
+#[derive(Default)]
+struct Read {
+    taken: bool,
+    passed_over: bool,
+}
+
+/// Reads a provider's due records again and again, from the first to the last, until shutdown.
+///
+/// A record whose lane is full is passed over, so that it does not hold up the others. While there
+/// are such records, they are read again sooner than the rest.
+pub(crate) async fn poll(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registered>) {
+    let poller = Poller { core: &core, link: &link, provider: &provider };
+    let closing = core.tasks.closing();
+    let (mut whole_at, mut passed_over) = (core.now().boot, None);
+    loop {
+        let now = core.now().boot;
+        let whole = now >= whole_at;
+        if whole {
+            (whole_at, passed_over) = (now.after(DUE_LOOK), None);
+        }
+        let pause = match poller.sweep(passed_over.take(), whole).await {
+            Swept::All if !poller.left_any() => whole_at.since(core.now().boot),
+            Swept::All => whole_at.since(core.now().boot).min(DUE_REFILL),
+            Swept::PassedOver(after) => {
+                passed_over = after;
+                whole_at.since(core.now().boot).min(DUE_REFILL)
+            }
+            Swept::Failed => {
+                whole_at = now;
+                core.policy.store_wait
+            }
+        };
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = core.clock.sleep(pause) => {}
+        }
+    }
+}
+
+struct Poller<'a> {
+    core: &'a Core,
+    link: &'a Link,
+    provider: &'a Registered,
+}
+
+impl Poller<'_> {
+    /// Reads the records after this one: to the last, or to the first page without room.
+    async fn sweep(&self, mut after: Option<Due>, whole: bool) -> Swept {
+        let mut passed_over = None;
+        loop {
+            let page = match self.page(after.as_ref()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let provider = self.provider.name.as_str();
+                    tracing::warn!(provider, %error, "due records are not read");
+                    return Swept::Failed;
+                }
+            };
+            let Some(read) = self.take(&page).await else { return Swept::All };
+            if read.passed_over && passed_over.is_none() {
+                passed_over = Some(after);
+            }
+            let ends = page.due.len() < DUE_PAGE || (!whole && !read.taken);
+            if ends {
+                return passed_over.map_or(Swept::All, Swept::PassedOver);
+            }
+            after = page.due.last().cloned();
+        }
+    }
+
+    /// Whether sessions were left to the store after they had been taken.
+    fn left_any(&self) -> bool {
+        self.link.schedule(&self.provider.name).is_some_and(Schedule::take_left_to_store)
+    }
+
+    async fn page(&self, after: Option<&Due>) -> Result<DuePage, StoreError> {
+        let page = self.core.store.due(&self.provider.name, DUE_WITHIN, after, DUE_PAGE);
+        self.core.await_store(page).await
+    }
+
+    /// Puts the records of a page into the schedule, and waits for room where they are too many at
+    /// once. None if a shutdown begins meanwhile.
+    async fn take(&self, page: &DuePage) -> Option<Read> {
+        self.link.holders.set(&page.holders);
+        let schedule = self.link.schedule(&self.provider.name)?;
+        let (now, closing) = (self.core.now().boot, self.core.tasks.closing());
+        let mut read = Read::default();
+        for Due { at, id } in &page.due {
+            if !schedule.has_room(&lane(self.provider, id)) {
+                read.passed_over = true;
+                continue;
+            }
+            read.taken = true;
+            let left = at.duration_since(page.now.wall).unwrap_or_default();
+            let at = now.after(left).after(self.link.holders.delay(id));
+            loop {
+                let room = schedule.room.notified();
+                if schedule.offer(id, at) {
+                    break;
+                }
+                tokio::select! {
+                    biased;
+                    () = closing.cancelled() => return None,
+                    () = room => {}
+                }
+            }
+        }
+        Some(read)
+    }
+}
+
+/// Where the session waits if it has to.
+pub(super) fn lane(provider: &Registered, id: &SessionId) -> Lane {
+    let tenant = id.key().tenant();
+    if provider.of_all().is_some() {
+        Lane::Client
+    } else if provider.known(tenant).is_some_and(|site| site.client().is_some()) {
+        Lane::ClientOf(tenant.clone())
+    } else {
+        Lane::Source
+    }
+}
+
+/// Publishes each provider of the store that is not registered: nobody looks at its sessions.
+pub(crate) async fn report_unknown(core: Arc<Core>, link: Arc<Link>) {
+    let (all, mut after) = (Filter::default(), None);
+    while !core.tasks.is_closing() {
+        let first = core.store.list(&all, after.as_ref(), 1);
+        let listed = match core.await_store(first).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(%error, "the providers of the store's sessions are not read");
+                return;
+            }
+        };
+        let Some(listed) = listed.first() else { return };
+        let provider = listed.id.provider();
+        if link.provider(provider.as_str()).is_none() {
+            let kind = EventKind::ProviderUnknown(provider.clone());
+            core.events.publish(Event::of_none(core.now().wall, kind));
+        }
+        after = Some(SessionId::ceiling(provider));
+    }
+}
