@@ -11,7 +11,7 @@ mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -61,7 +61,7 @@ pub(crate) struct Slot {
     damped: AtomicBool,
     waiters: AtomicUsize,
     /// When it was last read or changed, in seconds of monotonic time.
-    used: AtomicU32,
+    used: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -113,7 +113,7 @@ impl Slot {
             told_due: AtomicBool::new(false),
             damped: AtomicBool::new(false),
             waiters: AtomicUsize::new(0),
-            used: AtomicU32::new(0),
+            used: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 state: State::default(),
                 flight: None,
@@ -158,11 +158,16 @@ impl Slot {
     }
 
     /// Notes that it is used. Written once a second at most, because many readers share it.
+    #[inline]
     fn touch(&self, now: Duration) {
-        let now = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
-        if self.used.load(Ordering::Relaxed) != now {
-            self.used.store(now, Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) != now.as_secs() {
+            self.set_used(now.as_secs());
         }
+    }
+
+    #[cold]
+    fn set_used(&self, now: u64) {
+        self.used.store(now, Ordering::Relaxed);
     }
 
     /// Whether a token that is due by the coarse clock is so by the true one too, which the actor

@@ -140,8 +140,8 @@ async fn churn_leaves_nothing_behind() {
     let time = Duration::from_secs(setting("FLEET_SECONDS", 600));
     let folder = Folder::new();
     let provider = || ScriptedProvider::new().lifetime(4 * SECOND).refresh_lifetime(3600 * SECOND);
-    let one = Process::start(&folder, provider(), When::Ahead, MOST).await;
-    let other = Process::start(&folder, provider(), When::Ahead, MOST).await;
+    let mut one = Process::start(&folder, provider(), When::Ahead, MOST).await;
+    let mut other = Process::start(&folder, provider(), When::Ahead, MOST).await;
     let begun = Instant::now();
     let (mut samples, mut number) = (Vec::new(), 0_u64);
     while begun.elapsed() < time {
@@ -157,6 +157,8 @@ async fn churn_leaves_nothing_behind() {
             drop(by.session(&former).revoke().await);
             drop(by.session(&former).forget().await);
         }
+        // Unread events are kept.
+        drop((one.news(), other.news()));
         let (a, b) = (one.supervisor.snapshot(), other.supervisor.snapshot());
         samples.push([resident(), a.sessions + b.sessions, a.scheduled + b.scheduled]);
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -16,7 +16,7 @@ pub(crate) enum Leaves {
 
 impl Slot {
     /// When it was last used, in seconds of monotonic time.
-    pub(crate) fn used(&self) -> u32 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
@@ -28,7 +28,8 @@ impl Slot {
     /// Whether the record says all that is to be known of the session.
     pub(crate) fn leaves(&self) -> Leaves {
         let inner = self.inner.lock();
-        if !inner.rests() || !inner.state.is_in_store() {
+        // A rejection that came before the record was read is known here alone.
+        if !inner.rests() || inner.rejected_unread > 0 || !inner.state.is_in_store() {
             return Leaves::No;
         }
         let (epoch, generation) = inner.state.counters();
