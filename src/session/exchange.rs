@@ -104,6 +104,20 @@ struct Left {
     failures: Option<Box<Failures>>,
 }
 
+impl Left {
+    /// With what the record then says of this state.
+    fn of(
+        settled: Option<&Settled>,
+        (to, retry_at): (SettleTo, Option<BootTime>),
+        at: &Moment,
+    ) -> Self {
+        let left = |time: Option<BootTime>| time.map(|time| time.since(at.now.boot));
+        let due_at = settled.and_then(|settled| machine::record_wake(settled, &at.rules));
+        let failures = settled.and_then(restore::failures);
+        Self { to, retry_in: left(retry_at), due_in: left(due_at), failures }
+    }
+}
+
 /// How an exchange ended.
 enum End {
     Active(Held),
@@ -298,20 +312,14 @@ impl Exchange {
             (Intent::Refresh, _, Some(Settled::Lost(lost))) => SettleTo::Lost(lost.reason),
             (Intent::Establish | Intent::Refresh | Intent::Revoke, _, _) => SettleTo::Before,
         };
-        let left = |at_: Option<BootTime>| at_.map(|at_| at_.since(at.now.boot));
-        let due_at = settled.and_then(|settled| machine::record_wake(settled, &at.rules));
-        let failures = settled.and_then(restore::failures);
-        Left { to, retry_in: left(retry_at), due_in: left(due_at), failures }
+        Left::of(settled, (to, retry_at), at)
     }
 
     /// What a claim leaves that changed nothing.
     fn left_as_before(&self) -> Left {
         let at = self.core.moment(&self.slot);
-        let state = self.slot.look(State::clone);
-        let due_at = state.settled.as_ref().and_then(|it| machine::record_wake(it, &at.rules));
-        let failures = state.settled.as_ref().and_then(restore::failures);
-        let due_in = due_at.map(|due_at| due_at.since(at.now.boot));
-        Left { to: SettleTo::Before, retry_in: None, due_in, failures }
+        let before = (SettleTo::Before, None);
+        self.slot.look(|state| Left::of(state.settled.as_ref(), before, &at))
     }
 
     /// Ends the claim; what there is in its place is noted as found.

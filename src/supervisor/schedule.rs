@@ -8,7 +8,6 @@ mod poll;
 mod rank;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -19,7 +18,6 @@ pub(crate) use self::poll::{poll, report_unknown};
 pub(crate) use self::rank::Holders;
 use crate::clock::BootTime;
 use crate::key::SessionId;
-use crate::policy::DUE_RANK;
 
 /// One provider's entries, and what wakes those who work on them.
 #[derive(Default)]
@@ -91,9 +89,4 @@ impl Schedule {
     pub(crate) fn len(&self) -> usize {
         self.entries.lock().len()
     }
-}
-
-/// How long after it is due a session is looked at by the holder of this rank.
-fn delay(rank: usize) -> Duration {
-    DUE_RANK.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
 }

@@ -146,13 +146,9 @@ impl Slot {
 
     /// Begins what came out of the queue, if nothing runs.
     pub(crate) fn begin(&self, what: Start, at: &Moment) -> (Option<Pilot>, Vec<Notice>) {
-        self.launch(Input::Begin(what), at)
-    }
-
-    fn launch(&self, input: Input, at: &Moment) -> (Option<Pilot>, Vec<Notice>) {
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
-        let Effects { start, notices } = inner.step(input, at);
+        let Effects { start, notices } = inner.step(Input::Begin(what), at);
         self.publish(&mut inner, at.now);
         (start.map(|_| inner.begin_flight()), notices)
     }

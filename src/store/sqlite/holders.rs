@@ -67,7 +67,7 @@ impl<'c> Holders<'c> {
         self.form = self.newest;
         while let Some(row) = rows.next()? {
             let (name, boot) = (row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_str()?);
-            if name == self.holder.name || !self.holder.is_dead(name, boot) {
+            if lives(self.holder, name, boot) {
                 self.form = self.form.min(row.get(2)?);
             }
         }
@@ -91,11 +91,10 @@ impl<'c> Holders<'c> {
         )?;
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let holders = statement.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
-        let lives = |name: &Vec<u8>, boot: &String| {
-            *name == self.holder.name || !self.holder.is_dead(name, boot)
+        let living = |(name, boot, owner): (Vec<u8>, String, i64)| {
+            lives(self.holder, &name, &boot).then(|| Owner(owner.cast_unsigned()))
         };
-        let living = holders.into_iter().filter(|(name, boot, _)| lives(name, boot));
-        let living = living.map(|(.., owner): (_, _, i64)| Owner(owner.cast_unsigned()));
+        let living = holders.into_iter().filter_map(living);
         Ok(living.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
@@ -152,7 +151,7 @@ impl<'c> Holders<'c> {
 /// what dead ones said.
 pub(super) fn enter(conn: &Connection, holder: &Holder, form: i64) -> rusqlite::Result<()> {
     for (number, name, boot) in all(conn)? {
-        if name != holder.name && holder.is_dead(&name, &boot) {
+        if !lives(holder, &name, &boot) {
             conn.execute("DELETE FROM holder WHERE number = ?1", [number])?;
         }
     }
@@ -165,8 +164,13 @@ pub(super) fn enter(conn: &Connection, holder: &Holder, form: i64) -> rusqlite::
 
 /// Whether another process lives that has the file open.
 pub(super) fn any_other(conn: &Connection, holder: &Holder) -> rusqlite::Result<bool> {
-    let lives = |name: &[u8], boot: &str| name != holder.name && !holder.is_dead(name, boot);
-    Ok(all(conn)?.iter().any(|(_, name, boot)| lives(name, boot)))
+    let another = |name: &[u8], boot: &str| name != holder.name && lives(holder, name, boot);
+    Ok(all(conn)?.iter().any(|(_, name, boot)| another(name, boot)))
+}
+
+/// Whether the process that entered under this name lives: this one does.
+fn lives(holder: &Holder, name: &[u8], boot: &str) -> bool {
+    name == holder.name || !holder.is_dead(name, boot)
 }
 
 fn all(conn: &Connection) -> rusqlite::Result<Vec<(i64, Vec<u8>, String)>> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::delay;
 use crate::key::SessionId;
+use crate::policy::DUE_RANK;
 use crate::store::Owner;
 
 /// The supervisors that the store takes to be alive.
@@ -37,7 +37,8 @@ impl Holders {
     pub(crate) fn delay(&self, id: &SessionId) -> Duration {
         let own = weight(self.own, id);
         let before = |holder: &&Owner| **holder != self.own && weight(**holder, id) > own;
-        delay(self.all.load().iter().filter(before).count())
+        let rank = self.all.load().iter().filter(before).count();
+        DUE_RANK.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
     }
 }
 
