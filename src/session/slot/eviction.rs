@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Slot;
+use super::{Inner, Slot};
 use crate::session::machine::{Input, Moment, Settled};
 
 /// Whether a session can leave memory.
@@ -27,7 +27,10 @@ impl Slot {
 
     /// Whether the record says all that is to be known of the session.
     pub(crate) fn leaves(&self) -> Leaves {
-        let inner = self.inner.lock();
+        self.leaves_as(&self.inner.lock())
+    }
+
+    fn leaves_as(&self, inner: &Inner) -> Leaves {
         // A rejection that came before the record was read is known here alone.
         if !inner.rests() || inner.rejected_unread > 0 || !inner.state.is_in_store() {
             return Leaves::No;
@@ -44,9 +47,14 @@ impl Slot {
 
     /// Empties it while a handle holds it. Its name, its record's version and what was rejected
     /// stay.
+    ///
+    /// Asked and done under one lock: a caller who holds the handle could begin an exchange between
+    /// the two, and the state would forget that it runs.
     pub(crate) fn empty(&self, at: &Moment) {
-        if self.leaves() == Leaves::Yes && self.is_full() {
-            self.apply(Input::Left, at);
+        let mut inner = self.inner.lock();
+        if self.leaves_as(&inner) == Leaves::Yes && !inner.state.is_unread() {
+            inner.step(Input::Left, at);
+            self.publish(&mut inner, at.now);
         }
     }
 }
