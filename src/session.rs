@@ -24,13 +24,18 @@ pub(crate) mod errand;
 pub(crate) mod exchange;
 mod flight;
 pub(crate) mod forget;
+pub(crate) mod job;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod machine;
+pub(crate) mod mailbox;
 pub(crate) mod message;
 mod outcome;
 pub(crate) mod read;
+pub(crate) mod readings;
+pub(crate) mod registry;
 mod restore;
+pub(crate) mod schedule;
 pub(crate) mod slot;
 mod status;
 #[cfg(test)]
@@ -43,13 +48,13 @@ use std::sync::{Arc, OnceLock};
 
 use http::{request, response};
 
-pub use self::adopt::{Adopt, Adopted};
 use self::door::{Door, SlotRef};
+use self::job::Job;
 pub use self::list::Filter;
 pub use self::login::Login;
 use self::machine::Input;
-use self::message::{Granted, Job};
-pub use self::outcome::{Establishment, Invalidation, Revocation, Verdict};
+use self::outcome::Granted;
+pub use self::outcome::{Adopt, Adopted, Establishment, Invalidation, Revocation, Verdict};
 use self::slot::{Glance, Parcel, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
@@ -135,7 +140,7 @@ impl<P> Session<P> {
             self.tell_if_due(slot, &glance);
             return read;
         }
-        let slot = self.door.core.host.find(&self.id)?;
+        let slot = self.door.core.registry.find(&self.id)?;
         let (glance, read) = slot.glance(clock, read);
         self.tell_if_due(&slot, &glance);
         if read.is_some() {

@@ -40,6 +40,7 @@ pub use self::statement::{
     Statement, Suspect, TakeOver,
 };
 use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 
@@ -335,6 +336,11 @@ impl StoreError {
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// What the caller gets: nothing was sent to the server.
+    pub(crate) fn into_error(self) -> Error {
+        Error::new(ErrorKind::Store).with_outcome(ExchangeOutcome::NotSent).with_source(self)
     }
 }
 

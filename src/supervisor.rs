@@ -10,11 +10,10 @@ mod listing;
 mod login;
 mod message;
 mod presence;
-mod registry;
 mod reseal;
 mod restart;
 mod root;
-mod schedule;
+mod scheduler;
 mod settings;
 
 use std::any::Any;
@@ -120,17 +119,17 @@ impl Supervisor {
         let counts = &self.door.core.counts;
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
-            sessions: self.link.registry.len(),
+            sessions: self.door.core.registry.slots.len(),
             exchanging: 0,
             unsaved: 0,
-            scheduled: self.link.scheduled(),
+            scheduled: self.door.core.registry.scheduled(),
             exchanges: read(&counts.exchanges),
             establishes: read(&counts.establishes),
             refreshes: read(&counts.refreshes),
             actor_restarts: read(&counts.actor_restarts),
             supervisor_restarts: read(&counts.supervisor_restarts),
         };
-        self.link.registry.each(|slot| {
+        self.door.core.registry.slots.each(|slot| {
             snapshot.exchanging += usize::from(slot.is_busy());
             snapshot.unsaved += usize::from(slot.owed().is_some());
         });
@@ -157,9 +156,10 @@ impl Supervisor {
         core.events.close();
         core.tasks.wait(within, &*core.clock).await;
         self.link.end();
+        core.registry.refuse_all();
         presence::retire(core).await;
         let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new() };
-        self.link.registry.each(|slot| {
+        self.door.core.registry.slots.each(|slot| {
             report.exchanges_cut += usize::from(slot.is_busy());
             if slot.owed().is_some() {
                 report.unsaved.push(slot.id().clone());
@@ -169,7 +169,7 @@ impl Supervisor {
     }
 
     fn registered(&self, provider: &str) -> Result<Arc<Registered>> {
-        self.link.provider(provider).cloned().ok_or_else(|| {
+        self.door.core.registry.provider(provider).cloned().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput).about("no provider of that name is registered")
         })
     }
@@ -177,7 +177,9 @@ impl Supervisor {
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor").field("sessions", &self.link.registry.len()).finish()
+        f.debug_struct("Supervisor")
+            .field("sessions", &self.door.core.registry.slots.len())
+            .finish()
     }
 }
 
@@ -265,6 +267,7 @@ impl Drop for Keeper {
         self.core.tasks.close();
         self.core.events.close();
         self.link.end();
+        self.core.registry.refuse_all();
     }
 }
 
@@ -273,8 +276,7 @@ impl Drop for Keeper {
 impl Supervisor {
     /// Kills a session's actor; false if none is resident.
     pub(crate) fn kill_session_actor(&self, id: &SessionId) -> bool {
-        use crate::session::core::Host;
-        let actor = self.link.find(id).and_then(|slot| slot.occupant());
+        let actor = self.door.core.registry.find(id).and_then(|slot| slot.occupant());
         actor.is_some_and(|actor| {
             actor.kill();
             true

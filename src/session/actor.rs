@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
-use super::adopt::{Adopted, Take};
 use super::core::Core;
-use super::exchange::{self, Cargo, Exchange, Guard, Task, Work};
+use super::exchange::{self, Asked, Cargo, Exchange, Guard, Task};
 use super::flight::Pilot;
+use super::job::{Caller, Job, Text};
 use super::machine::{Due, Renewable, Start, State};
-use super::message::{Caller, DueExchange, Job, Message, Text};
-use super::outcome::Revocation;
+use super::message::{DueExchange, Message, Work};
+use super::outcome::{Adopted, Revocation, Take};
 use super::read;
 use super::slot::{Parcel, Slot, Wants};
-use super::token_request::{Asked, Requested, request};
+use super::token_request::{Requested, request};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
 use crate::task::Place;
@@ -79,8 +79,8 @@ impl Duty {
         }
     }
 
-    fn start(&self, work: Box<Work>) {
-        self.core.tasks.run(work.run());
+    fn start(&self, work: Work) {
+        self.core.tasks.run(work);
     }
 
     /// Takes jobs off the queue until one runs. A job is taken and launched without an await

@@ -1,41 +1,12 @@
 //! Tokens that exist already: the way in and the way out.
 
 use super::Session;
-use super::message::Job;
+use super::job::Job;
+use super::outcome::{Adopt, Adopted, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Provider, erased};
 use crate::secret::Secret;
 use crate::token::Tokens;
-
-/// What to do where there is a session already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Adopt {
-    /// Leave it, also if it is lost or was revoked: an import that runs again brings nothing back.
-    IfVacant,
-    /// Put these tokens in its place. It counts as a new grant.
-    Replace,
-}
-
-/// What became of an adoption.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "tokens are taken or not")]
-pub enum Adopted {
-    /// The tokens are the session's.
-    Yes,
-    /// There is or was a session, and it is as it was.
-    AlreadyThere,
-}
-
-/// How tokens are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    IfVacant,
-    Replace,
-    /// If vacant; and the session is left to its record, because one of many rows is no reason to
-    /// stay in memory.
-    Import,
-}
 
 impl<P: Provider> Session<P> {
     /// Makes a session of tokens that the backend has already. Nothing is asked of the server.
@@ -116,7 +87,7 @@ impl<P: Provider> Session<P> {
         let core = &self.door.core;
         match core.await_store(core.store.load(&self.id)).await {
             Ok(found) => Ok(found.is_some_and(|found| found.record.was_established())),
-            Err(failed) => Err(super::exchange::unstored(failed).of_session(&self.id)),
+            Err(failed) => Err(failed.into_error().of_session(&self.id)),
         }
     }
 }

@@ -4,19 +4,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::future::BoxFuture;
-
 use super::flight::{Flight, Pilot};
 use super::machine::{Effects, Input, Moment, News, Notice, Rules, Start, State};
+use super::mailbox::Mailbox;
 use super::message::Message;
 use super::outcome::Invalidation;
-use super::read::Readings;
+use super::readings::Readings;
+use super::registry::Registry;
 use super::slot::Slot;
-use crate::clock::{BootTime, Clock, Now, within};
+use crate::clock::{Clock, Now, within};
 use crate::crash::Steps;
 use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
-use crate::key::{ProviderName, SessionId, Tenant};
+use crate::key::SessionId;
 use crate::policy::{Policy, When};
 use crate::provider::client::Client;
 use crate::provider::gate::{self, Exchanged};
@@ -38,47 +38,10 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) means: Arc<Means>,
     pub(crate) keys: KeyRing,
-    pub(crate) host: Arc<dyn Host>,
+    pub(crate) registry: Registry,
+    pub(crate) mailbox: Arc<dyn Mailbox>,
     pub(crate) readings: Readings,
     pub(crate) steps: Steps,
-}
-
-/// What a session needs of whoever runs its actor. It is asked, never waited for.
-pub(crate) trait Host: Send + Sync {
-    /// Brings a message to the session's actor, which is started for it. A message that cannot
-    /// be brought is dropped, and its reply with it; false if that is known at once.
-    fn send(&self, slot: &Arc<Slot>, message: Message) -> bool;
-
-    /// Waits until there is somebody who takes messages.
-    fn connected(&self) -> BoxFuture<'_, ()>;
-
-    /// The slot of a session, if it is resident.
-    fn find(&self, id: &SessionId) -> Option<Arc<Slot>>;
-
-    /// The slot of a session, made if there is none.
-    fn slot(&self, id: &SessionId) -> Result<Arc<Slot>, Error>;
-
-    /// A tenant's resident sessions of one provider that the store may not know.
-    fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId>;
-
-    /// Looks at the session then; `None`: not at all, as far as this process knows. Where several
-    /// processes know the same time, one of them looks first.
-    fn arm(&self, id: &SessionId, at: Option<BootTime>, known: Known);
-
-    /// The resident sessions at these sites.
-    fn resident(&self, sites: &[Arc<Site>]) -> Vec<Arc<Slot>>;
-
-    /// Ends a hold on the slot, and forgets it if that was the last one and nothing is lost with
-    /// it.
-    fn release(&self, slot: Arc<Slot>);
-}
-
-/// Who knows when a session is to be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// Every process on the store: the time is in the record.
-    ToAll,
-    ToThisProcess,
 }
 
 /// What is counted.
@@ -299,16 +262,16 @@ impl Core {
         }
     }
 
-    /// As [`Host::send`], where nobody waits. While there is no supervisor actor such messages
+    /// As [`Mailbox::send`], where nobody waits. While there is no supervisor actor such messages
     /// are dropped: the next one begins by looking at every slot that has work.
     pub(crate) fn deliver(&self, slot: &Arc<Slot>, message: Message) {
-        self.host.send(slot, message);
+        self.mailbox.send(slot, message);
     }
 
     /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
     pub(crate) fn let_go(&self, slot: Arc<Slot>) {
         if slot.is_disposable() {
-            self.host.release(slot);
+            self.registry.release(slot);
         }
     }
 
@@ -318,7 +281,7 @@ impl Core {
             self.readings.add(slot, read);
         }
         if let Some((at, known)) = slot.arm(rules, self.now().boot) {
-            self.host.arm(slot.id(), at, known);
+            self.registry.arm(slot.id(), at, known);
         }
     }
 }

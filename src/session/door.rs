@@ -9,12 +9,14 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::core::Core;
+use super::exchange::Asked;
 use super::flight::{Flight, Landing};
+use super::job::Job;
 use super::machine::{Renewable, State, serving};
-use super::message::{Job, Message};
+use super::message::Message;
 use super::read;
 use super::slot::{Parcel, Slot, Wants};
-use super::token_request::{Asked, Requested, request};
+use super::token_request::{Requested, request};
 use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
@@ -38,12 +40,12 @@ impl Door {
 
     /// The slot of a session, if it is resident.
     pub(crate) fn find(&self, id: &SessionId) -> Option<SlotRef<'_>> {
-        self.core.host.find(id).map(|slot| self.hold(slot))
+        self.core.registry.find(id).map(|slot| self.hold(slot))
     }
 
     /// The slot of a session, made if there is none.
     pub(crate) fn obtain(&self, id: &SessionId) -> Result<SlotRef<'_>> {
-        self.core.host.slot(id).map(|slot| self.hold(slot))
+        self.core.registry.obtain(id).map(|slot| self.hold(slot))
     }
 
     pub(crate) fn hold(&self, slot: Arc<Slot>) -> SlotRef<'_> {
@@ -124,7 +126,7 @@ impl Door {
                 Ok(Landing::Again)
             }
             Requested::Start(work, flight) => {
-                if !core.host.send(slot, Message::Start(work)) {
+                if !core.mailbox.send(slot, Message::Start(work)) {
                     self.connected(slot).await?;
                 }
                 Ok(self.landing(slot, flight).await)
@@ -253,7 +255,7 @@ impl Door {
         let mut sent = 0;
         while sent <= RESENDS {
             let (reply, answer) = oneshot::channel();
-            if self.core.host.send(slot, message(reply)) {
+            if self.core.mailbox.send(slot, message(reply)) {
                 sent += 1;
                 let answer = within(&*self.core.clock, REPLY_WAIT, answer).await;
                 if let Some(Ok(answer)) = answer {
@@ -276,7 +278,7 @@ impl Door {
             () = closing.cancelled() => {
                 Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()))
             }
-            () = self.core.host.connected() => Ok(()),
+            () = self.core.mailbox.connected() => Ok(()),
         }
     }
 

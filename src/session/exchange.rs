@@ -7,6 +7,7 @@ mod converse;
 mod forget;
 mod guard;
 mod orphan;
+mod revocation;
 mod save;
 mod turn;
 
@@ -15,18 +16,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub(crate) use self::close::{close, revoke};
+pub(crate) use self::close::close;
 pub(crate) use self::forget::forget;
 pub(crate) use self::guard::{Guard, Task};
 use self::orphan::Orphan;
+pub(crate) use self::revocation::revoke;
 use self::turn::{Moved, Turn, Wants};
 use super::core::Core;
 use super::flight::Landing;
+use super::job::Outcome;
 use super::machine::{self, Class, Failure, Held, Input, Moment, Renewable, Retry, Settled, State};
-use super::message::{Granted, Outcome};
+use super::outcome::Granted;
+use super::restore;
 use super::slot::{Owed, Parcel, Slot};
-use super::token_request::Asked;
-use super::{read, restore};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -48,23 +50,6 @@ pub(crate) enum Cargo {
     Grant(Parcel),
     /// A grant that needs no user: a caller's, or the session's own.
     Renewal(Option<Parcel>),
-}
-
-/// An exchange that was started for a caller, on its way to the session's actor.
-pub(crate) struct Work {
-    exchange: Exchange,
-    cargo: Cargo,
-}
-
-impl Work {
-    pub(crate) fn new(exchange: Exchange, cargo: Cargo) -> Self {
-        Self { exchange, cargo }
-    }
-
-    /// Runs to its end, even if actors crash and callers are dropped.
-    pub(crate) async fn run(self) {
-        self.exchange.run(self.cargo).await;
-    }
 }
 
 /// One exchange of one session.
@@ -116,6 +101,13 @@ impl Left {
         let failures = settled.and_then(restore::failures);
         Self { to, retry_in: left(retry_at), due_in: left(due_at), failures }
     }
+}
+
+/// Who asked for an exchange.
+pub(crate) enum Asked {
+    ByCaller,
+    /// With a permit, if the schedule has drawn one for this session.
+    BySchedule(Option<Drawn>),
 }
 
 /// How an exchange ended.
@@ -205,7 +197,7 @@ impl Exchange {
                 grant
             }
         };
-        close::tell_before(&self.core, &self.slot).await;
+        revocation::tell_before(&self.core, &self.slot).await;
         Ok(Some(grant))
     }
 
@@ -385,7 +377,7 @@ impl Exchange {
     fn superseded(&mut self) -> Error {
         log_session!(warn, self.slot.id(), "another process was faster");
         let found = self.found.take();
-        let found = found.map(|found| read::found(&self.core, &self.client, found));
+        let found = found.map(|found| restore::found(&self.core, &self.client, found));
         self.core.apply(&self.slot, Input::Conflict { found });
         Error::new(ErrorKind::Superseded)
     }
@@ -401,7 +393,7 @@ impl Exchange {
     ) -> Result<T, Failure> {
         self.core.await_store(statement).await.map_err(|failed| Failure {
             class: Class::Harmless,
-            error: unstored(failed),
+            error: failed.into_error(),
             wait: Duration::ZERO,
         })
     }
@@ -447,10 +439,6 @@ fn retry(core: &Core, rotation: Rotation, sent: Now) -> Retry {
         }
         Rotation::Strict => Retry::Late,
     }
-}
-
-pub(crate) fn unstored(failed: StoreError) -> Error {
-    Error::new(ErrorKind::Store).with_outcome(ExchangeOutcome::NotSent).with_source(failed)
 }
 
 fn lost(why: &'static str) -> ExchangeError {

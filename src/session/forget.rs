@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::door::Door;
-use super::message::Job;
+use super::job::Job;
 use crate::error::Result;
 use crate::key::SessionId;
 

@@ -8,12 +8,11 @@ use futures_util::stream;
 
 use super::core::Core;
 use super::door::Door;
-use super::exchange::unstored;
 use super::status::{self, SessionStatus, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{LIST_FAILURES, LIST_PAGE};
-use crate::store::{self, Listed};
+use crate::store::{self, Listed, StoreError};
 
 /// Which sessions to list. The default is all.
 ///
@@ -81,7 +80,7 @@ pub(crate) async fn page(
     after: Option<&SessionId>,
 ) -> Result<Vec<Listed>> {
     let page = core.store.list(filter, after, LIST_PAGE);
-    core.await_store(page).await.map_err(unstored)
+    core.await_store(page).await.map_err(StoreError::into_error)
 }
 
 /// A place in the list. What changes before or behind it does not move it.

@@ -1,8 +1,11 @@
 //! What calls on a session give.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::provider::Provider;
+use crate::provider::erased::Parcel;
+use crate::token::Credentials;
 
 /// What `establish` gave. It is not to be dropped unseen, or a challenge would be taken for a session:
 ///
@@ -78,4 +81,40 @@ pub enum Revocation {
     Queued,
     /// The server cannot be told, or there was nothing to tell.
     LocalOnly,
+}
+
+/// What to do where there is a session already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Adopt {
+    /// Leave it, also if it is lost or was revoked: an import that runs again brings nothing back.
+    IfVacant,
+    /// Put these tokens in its place. It counts as a new grant.
+    Replace,
+}
+
+/// What became of an adoption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "tokens are taken or not")]
+pub enum Adopted {
+    /// The tokens are the session's.
+    Yes,
+    /// There is or was a session, and it is as it was.
+    AlreadyThere,
+}
+
+/// How tokens are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    IfVacant,
+    Replace,
+    /// If vacant; and the session is left to its record, because one of many rows is no reason to
+    /// stay in memory.
+    Import,
+}
+
+/// What a grant's caller gets.
+pub(crate) enum Granted {
+    Active(Arc<Credentials>),
+    Challenge(Parcel),
 }

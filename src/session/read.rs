@@ -1,13 +1,8 @@
 //! Readings of records: one for a caller, many for what other processes changed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-
 use super::core::Core;
-use super::exchange::unstored;
 use super::flight::Landing;
 use super::machine::{Held, Input, News, Settled, Start};
 use super::restore;
@@ -16,32 +11,10 @@ use crate::clock::within;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::log::log_session;
-use crate::policy::READ_PAGE;
 use crate::provider::client::Client;
 use crate::store::{
     Attempt, ClaimId, Outcome, Restore, Statement, StoreError, StoreErrorKind, Stored,
 };
-
-/// The readings that nobody waits for, of what other processes changed. A session stands here once
-/// at most for each change, and is served meanwhile.
-#[derive(Default)]
-pub(crate) struct Readings {
-    queue: Mutex<VecDeque<(Arc<Slot>, Start)>>,
-    more: Notify,
-}
-
-impl Readings {
-    pub(crate) fn add(&self, slot: &Arc<Slot>, what: Start) {
-        self.queue.lock().push_back((Arc::clone(slot), what));
-        self.more.notify_one();
-    }
-
-    fn page(&self) -> Vec<(Arc<Slot>, Start)> {
-        let mut queue = self.queue.lock();
-        let some = READ_PAGE.min(queue.len());
-        queue.drain(..some).collect()
-    }
-}
 
 /// Reads what there is to be read, page by page, until shutdown.
 pub(crate) async fn attend(core: Arc<Core>) {
@@ -135,13 +108,6 @@ async fn many(core: &Core, page: Vec<(Arc<Slot>, Start)>) {
     }
 }
 
-/// What a record says, and its version.
-pub(super) fn found(core: &Core, client: &Client, stored: Option<Stored>) -> (u64, Settled) {
-    let version = stored.as_ref().map_or(0, |stored| stored.record.version);
-    let vacant = Settled::Vacant { trouble: None };
-    (version, stored.map_or(vacant, |stored| restore::settled(core, client, stored)))
-}
-
 fn loaded(
     core: &Core,
     client: &Client,
@@ -150,14 +116,16 @@ fn loaded(
 ) {
     match record {
         Ok(stored) => {
-            let (version, settled) = found(core, client, stored);
+            let (version, settled) = restore::found(core, client, stored);
             let foreign = settled.serving().is_some_and(|held| held.foreign);
             core.apply(slot, Input::Loaded { read, version, settled });
             if foreign {
                 core.event(slot, EventKind::ForeignAuthority);
             }
         }
-        Err(failed) => drop(core.apply(slot, Input::LoadFailed { read, error: unstored(failed) })),
+        Err(failed) => {
+            core.apply(slot, Input::LoadFailed { read, error: failed.into_error() });
+        }
     }
 }
 

@@ -113,6 +113,13 @@ pub(crate) fn settled(core: &Core, client: &Client, stored: Stored) -> Settled {
     }
 }
 
+/// What a record says, and its version.
+pub(super) fn found(core: &Core, client: &Client, stored: Option<Stored>) -> (u64, Settled) {
+    let version = stored.as_ref().map_or(0, |stored| stored.record.version);
+    let vacant = Settled::Vacant { trouble: None };
+    (version, stored.map_or(vacant, |stored| settled(core, client, stored)))
+}
+
 /// When these credentials end, and when somebody should look at them.
 pub(super) fn ends(held: &Held, now: BootTime, ahead: bool) -> Ends {
     let refresh = held.due.filter(|_| ahead);

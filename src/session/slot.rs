@@ -26,13 +26,13 @@ pub(crate) use self::renewal::Renewal;
 use self::renewal::Renews;
 pub(crate) use self::request::{Reading, Request, Wants};
 use self::snapshot::Snapshot;
-use super::core::Known;
 use super::flight::{Flight, Landing, Pilot};
+use super::job::Job;
 use super::machine::{
     self, Answer, Due, Effects, Held, Input, Moment, Renewable, Rules, Start, State,
 };
-use super::message::Job;
 use super::outcome::Invalidation;
+use super::schedule::Known;
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;

@@ -4,19 +4,21 @@
 
 mod model;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::core::{Core, Counts, Host, Known};
+use super::core::{Core, Counts};
+use super::mailbox::Mailbox;
 use super::message::Message;
-use super::read::Readings;
+use super::readings::Readings;
+use super::registry::Registry;
 use super::slot::Slot;
-use crate::clock::{BootTime, Clock};
+use crate::clock::Clock;
 use crate::crash::Steps;
-use crate::error::{Error, ErrorKind};
 use crate::event::Publisher;
-use crate::key::{ProviderName, SessionId, SessionKey, Tenant};
+use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::Policy;
 use crate::provider::means::Means;
 use crate::provider::site::Site;
@@ -33,7 +35,7 @@ pub(super) const OWNER: Owner = Owner(1);
 /// No session has an actor.
 pub(super) struct Nobody;
 
-impl Host for Nobody {
+impl Mailbox for Nobody {
     fn send(&self, _: &Arc<Slot>, _: Message) -> bool {
         false
     }
@@ -41,32 +43,12 @@ impl Host for Nobody {
     fn connected(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
-
-    fn find(&self, _: &SessionId) -> Option<Arc<Slot>> {
-        None
-    }
-
-    fn slot(&self, _: &SessionId) -> Result<Arc<Slot>, Error> {
-        Err(Error::new(ErrorKind::Capacity))
-    }
-
-    fn unstored(&self, _: &ProviderName, _: &Tenant) -> Vec<SessionId> {
-        Vec::new()
-    }
-
-    fn arm(&self, _: &SessionId, _: Option<BootTime>, _: Known) {}
-
-    fn resident(&self, _: &[Arc<Site>]) -> Vec<Arc<Slot>> {
-        Vec::new()
-    }
-
-    fn release(&self, _: Arc<Slot>) {}
 }
 
 /// A core with an empty store, and a session of a scripted provider.
 pub(super) fn core_and_slot(
     clock: Arc<dyn Clock>,
-    host: Arc<dyn Host>,
+    mailbox: Arc<dyn Mailbox>,
     (policy, rotation): (Policy, Rotation),
 ) -> (Arc<Core>, Arc<Slot>) {
     let keys = KeyRing::generate().unwrap();
@@ -77,6 +59,7 @@ pub(super) fn core_and_slot(
     let settings = Registration::new(provider).settings;
     let site = Arc::new(Site::of_all(name.clone(), settings, Arc::clone(&means)));
     let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
+    let registry = Registry::new(&policy, OWNER, HashMap::new());
     let core = Core {
         clock,
         store: Arc::new(MemoryStore::new()),
@@ -87,7 +70,8 @@ pub(super) fn core_and_slot(
         counts: Counts::default(),
         means,
         keys,
-        host,
+        registry,
+        mailbox,
         readings: Readings::default(),
         steps: Steps::default(),
     };

@@ -3,22 +3,15 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::exchange::{Cargo, Exchange, Guard, Task, Work};
+use super::exchange::{Asked, Cargo, Exchange, Guard, Task};
 use super::flight::Flight;
+use super::job::Caller;
 use super::machine::Start;
-use super::message::Caller;
+use super::message::Work;
 use super::slot::{Parcel, Reading, Request, Slot, Wants};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
-use crate::provider::gate::Drawn;
 use crate::token::PermissionToken;
-
-/// Who wants a token.
-pub(crate) enum Asked {
-    ByCaller,
-    /// With a permit, if the schedule has drawn one for this session.
-    BySchedule(Option<Drawn>),
-}
 
 /// What became of a request.
 pub(crate) enum Requested {
@@ -30,7 +23,7 @@ pub(crate) enum Requested {
     Read(Reading),
     /// For the session's actor to be begun. It is begun by nobody else, and gives the session back
     /// as it was if it is dropped before.
-    Start(Box<Work>, Flight),
+    Start(Work, Flight),
 }
 
 /// Asks a session, whose client is known, for a token. `offer` makes a grant if one is needed and
@@ -64,7 +57,7 @@ pub(crate) fn request(
             let task = Task::Exchange { rotation, renewable, base };
             let guard = Guard::new((core, slot), task, Caller::Nobody, (pilot, place));
             let exchange = Exchange::new(guard, Arc::clone(client), renewable).asked(asked);
-            Requested::Start(Box::new(Work::new(exchange, cargo)), flight)
+            Requested::Start(Box::pin(exchange.run(cargo)), flight)
         }
         // Nothing is started without a place.
         (Request::Start(_, pilot, _), None) => {

@@ -8,29 +8,23 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::link::Link;
 use super::message::Order;
 use super::restart::{Ledger, Verdict};
 use crate::event::EventKind;
 use crate::key::SessionId;
 use crate::log::log_session;
 use crate::session::actor::{Duty, SessionActor};
-use crate::session::core::{Core, Host, Known};
+use crate::session::core::Core;
 use crate::session::message::Message;
+use crate::session::schedule::Known;
 use crate::session::slot::Slot;
 
 /// The handler of the supervisor actor.
 pub(crate) struct SupervisorActor;
 
-/// What the supervisor actor is started with.
-pub(crate) struct Office {
-    pub(crate) core: Arc<Core>,
-    pub(crate) link: Arc<Link>,
-}
-
 /// What it knows: nothing that its successor cannot do without.
 pub(crate) struct Roster {
-    office: Office,
+    core: Arc<Core>,
     on_duty: HashMap<ActorId, Child>,
     by_session: HashMap<SessionId, ActorId>,
     ledger: Ledger<SessionId>,
@@ -47,15 +41,15 @@ struct Child {
 impl Actor for SupervisorActor {
     type Msg = Order;
     type State = Roster;
-    type Arguments = Office;
+    type Arguments = Arc<Core>;
 
     async fn pre_start(
         &self,
         _: ActorRef<Order>,
-        office: Office,
+        core: Arc<Core>,
     ) -> Result<Roster, ActorProcessingErr> {
-        let ledger = Ledger::new(office.core.policy.restarts.clone());
-        Ok(Roster { office, on_duty: HashMap::new(), by_session: HashMap::new(), ledger })
+        let ledger = Ledger::new(core.policy.restarts.clone());
+        Ok(Roster { core, on_duty: HashMap::new(), by_session: HashMap::new(), ledger })
     }
 
     async fn handle(
@@ -96,7 +90,7 @@ impl Actor for SupervisorActor {
 
 impl Roster {
     async fn deliver(&mut self, myself: &ActorRef<Order>, slot: Arc<Slot>, message: Message) {
-        let now = self.office.core.now().boot;
+        let now = self.core.now().boot;
         if slot.quarantined(now).is_some() && !message.is_queued() {
             message.refuse();
             return;
@@ -109,11 +103,11 @@ impl Roster {
                 // and whoever waits sends again.
                 drop(child.actor.send_message(message));
             }
-            Some(child) => later(&self.office, child.actor.get_cell(), slot, message),
+            Some(child) => later(&self.core, child.actor.get_cell(), slot, message),
             None => match slot.occupant() {
                 // The child of a supervisor actor that died. Two actors of one session never run
                 // side by side, so its successor waits for its end.
-                Some(former) => later(&self.office, former, slot, message),
+                Some(former) => later(&self.core, former, slot, message),
                 None => self.start(myself, slot, message).await,
             },
         }
@@ -139,7 +133,7 @@ impl Roster {
     fn duty(&self, myself: &ActorRef<Order>, slot: &Arc<Slot>) -> Duty {
         let (supervisor, idle) = (myself.clone(), Arc::clone(slot));
         Duty {
-            core: Arc::clone(&self.office.core),
+            core: Arc::clone(&self.core),
             slot: Arc::clone(slot),
             idle: Box::new(move |actor, seen| {
                 let order = Order::Idle { slot: Arc::clone(&idle), actor, seen };
@@ -167,11 +161,11 @@ impl Roster {
         if !dismissed {
             self.died(myself, &slot);
         }
-        self.office.link.release(slot);
+        self.core.registry.release(slot);
     }
 
     fn died(&mut self, myself: &ActorRef<Order>, slot: &Arc<Slot>) {
-        let core = &self.office.core;
+        let core = &self.core;
         let now = core.now();
         slot.forget_told();
         match self.ledger.note(slot.id().clone(), now.boot, fastrand::f64()) {
@@ -186,7 +180,7 @@ impl Roster {
                 core.event(slot, EventKind::Quarantined { pause });
                 // Looked at once more when it is over, so that nothing stays behind unnoticed.
                 let over = Some(now.boot.after(pause));
-                self.office.link.arm(slot.id(), over, Known::ToThisProcess);
+                self.core.registry.arm(slot.id(), over, Known::ToThisProcess);
             }
         }
     }
@@ -202,13 +196,13 @@ fn send_after(core: &Arc<Core>, pause: Duration, to: ActorRef<Order>, order: Ord
 
 /// Brings the message again when the former actor has ended. Ended actors are waited for, not
 /// assumed: after a kill the old one still runs for a moment.
-fn later(office: &Office, former: ActorCell, slot: Arc<Slot>, message: Message) {
-    let link = Arc::clone(&office.link);
-    office.core.tasks.attend(async move {
+fn later(core: &Arc<Core>, former: ActorCell, slot: Arc<Slot>, message: Message) {
+    let keeper = Arc::clone(core);
+    core.tasks.attend(async move {
         // Without a bound of its own: an actor that was told to end has no await that could
         // hold it but a store's load, which is bounded.
         drop(former.wait(None).await);
         slot.vacate(former.get_id());
-        link.send(&slot, message);
+        keeper.mailbox.send(&slot, message);
     });
 }

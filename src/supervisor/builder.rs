@@ -17,8 +17,10 @@ use crate::provider::means::Means;
 use crate::provider::registered::Registered;
 use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
-use crate::session::core::{Core, Counts, Host};
-use crate::session::read::Readings;
+use crate::session::core::{Core, Counts};
+use crate::session::mailbox::Mailbox;
+use crate::session::readings::Readings;
+use crate::session::registry::Registry;
 use crate::store::{Caught, MemoryStore, Owner, Store, StoreContext};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
@@ -197,8 +199,9 @@ impl SupervisorBuilder {
         let means = Arc::new(Means { transport, tickets });
         let providers = registered(self.providers, &means, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
-        let link = Arc::new(Link::new(&self.policy, owner, providers));
-        let host: Arc<dyn Host> = Arc::<Link>::clone(&link);
+        let registry = Registry::new(&self.policy, owner, providers);
+        let link = Arc::new(Link::new());
+        let mailbox: Arc<dyn Mailbox> = Arc::<Link>::clone(&link);
         let core = Arc::new(Core {
             clock: self.clock,
             store: Arc::new(store),
@@ -209,7 +212,8 @@ impl SupervisorBuilder {
             counts: Counts::default(),
             means,
             keys,
-            host,
+            registry,
+            mailbox,
             readings: Readings::default(),
             steps: self.steps,
         });

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::link::Link;
 use crate::log::log_session;
 use crate::policy::{EVICTED_PART, EVICTION_PAUSE};
 use crate::session::core::Core;
@@ -13,18 +12,18 @@ use crate::store::{Outcome, Statement, Suspect};
 /// Lets sessions leave memory while more are there than [`Policy::max_resident`], until shutdown.
 ///
 /// [`Policy::max_resident`]: crate::policy::Policy::max_resident
-pub(super) async fn attend(core: Arc<Core>, link: Arc<Link>) {
+pub(super) async fn attend(core: Arc<Core>) {
     let closing = core.tasks.closing();
-    link.registry.crowd_at(core.policy.resident());
+    core.registry.slots.crowd_at(core.policy.resident());
     loop {
         tokio::select! {
             biased;
             () = closing.cancelled() => return,
-            () = link.crowded.notified() => {}
+            () = core.registry.crowded.notified() => {}
         }
-        let (keeper, linked) = (Arc::clone(&core), Arc::clone(&link));
+        let keeper = Arc::clone(&core);
         // Apart, because going through millions of sessions takes long.
-        let rejected = core.tasks.apart(move || evict(&keeper, &linked)).await;
+        let rejected = core.tasks.apart(move || evict(&keeper)).await;
         for slot in rejected.unwrap_or_default() {
             suspect(&core, &slot).await;
             core.let_go(slot);
@@ -38,17 +37,17 @@ pub(super) async fn attend(core: Arc<Core>, link: Arc<Link>) {
 
 /// Makes the longest unused sessions leave. Returns those that could leave too if their records
 /// said that their access token was rejected.
-fn evict(core: &Core, link: &Link) -> Vec<Arc<Slot>> {
+fn evict(core: &Core) -> Vec<Arc<Slot>> {
     let most = core.policy.resident();
-    let mut ages = Vec::with_capacity(link.registry.len());
-    link.registry.each(|slot| {
+    let mut ages = Vec::with_capacity(core.registry.slots.len());
+    core.registry.slots.each(|slot| {
         if slot.is_full() {
             ages.push(slot.used());
         }
     });
     let goal = most - most / EVICTED_PART;
     let Some(surplus) = ages.len().checked_sub(goal).filter(|surplus| *surplus > 0) else {
-        set_crowd(core, link, ages.len());
+        set_crowd(core, ages.len());
         return Vec::new();
     };
     let (older, newest, _) = ages.select_nth_unstable(surplus - 1);
@@ -56,7 +55,7 @@ fn evict(core: &Core, link: &Link) -> Vec<Arc<Slot>> {
     // Of those that were last used in the same second, only some leave.
     let mut ties = surplus - older.iter().filter(|used| **used < newest).count();
     let (mut left, mut rejected) = (0, Vec::new());
-    link.registry.evict(|slot, held| {
+    core.registry.slots.evict(|slot, held| {
         let (full, is_tie) = (slot.is_full(), slot.used() == newest);
         if slot.used() > newest || (is_tie && full && ties == 0) {
             return false;
@@ -72,14 +71,14 @@ fn evict(core: &Core, link: &Link) -> Vec<Arc<Slot>> {
         ties = ties.saturating_sub(usize::from(leaves && full && is_tie));
         leaves
     });
-    set_crowd(core, link, ages.len().saturating_sub(left));
+    set_crowd(core, ages.len().saturating_sub(left));
     rejected
 }
 
 /// Handles may hold any number of empty slots: these do not count.
-fn set_crowd(core: &Core, link: &Link, full: usize) {
-    let empty = link.registry.len().saturating_sub(full);
-    link.registry.crowd_at(core.policy.resident().saturating_add(empty));
+fn set_crowd(core: &Core, full: usize) {
+    let empty = core.registry.slots.len().saturating_sub(full);
+    core.registry.slots.crowd_at(core.policy.resident().saturating_add(empty));
 }
 
 /// Writes down that an API rejected the access token, so that the session can leave.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::link::Link;
 use crate::policy::{CHANGES_LOOK, CHANGES_PAGE};
-use crate::session::core::{Core, Host};
+use crate::session::core::Core;
 use crate::store::News;
 
 /// Each failure in a row doubles the pause before the next look, up to so many: 2 s. Tokens that
@@ -12,7 +11,7 @@ use crate::store::News;
 const FAILURES_COUNTED: u32 = 3;
 
 /// Lets sessions know what others change, until shutdown.
-pub(super) async fn follow(core: Arc<Core>, link: Arc<Link>) {
+pub(super) async fn follow(core: Arc<Core>) {
     let closing = core.tasks.closing();
     let mut cursor = None;
     let mut failures = 0;
@@ -31,7 +30,7 @@ pub(super) async fn follow(core: Arc<Core>, link: Arc<Link>) {
                 failures = 0;
                 more = changes.more;
                 cursor = Some(changes.cursor);
-                read_again(&core, &link, changes.news);
+                read_again(&core, changes.news);
             }
             // Looked at once more, from the same place.
             Err(error) => {
@@ -50,15 +49,15 @@ pub(super) async fn follow(core: Arc<Core>, link: Arc<Link>) {
     }
 }
 
-fn read_again(core: &Core, link: &Link, news: Option<Vec<News>>) {
+fn read_again(core: &Core, news: Option<Vec<News>>) {
     let Some(news) = news else {
-        link.registry.each(|slot| core.news(slot, None));
+        core.registry.slots.each(|slot| core.news(slot, None));
         return;
     };
     for News { id, of } in news {
-        if let Some(slot) = link.find(&id) {
+        if let Some(slot) = core.registry.find(&id) {
             core.news(&slot, Some(of));
-            link.release(slot);
+            core.registry.release(slot);
         }
     }
 }

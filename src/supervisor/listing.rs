@@ -119,7 +119,7 @@ impl<P: Provider> Sessions<P> {
             count += self.forget_all(ids).await?;
         }
         // A challenge, say, which has no record.
-        let unstored = core.host.unstored(provider, tenant);
+        let unstored = core.registry.unstored(provider, tenant);
         Ok(count + self.forget_all(unstored).await?)
     }
 

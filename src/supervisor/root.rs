@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use ractor::{Actor, ActorRef};
 use tokio::task::JoinHandle;
 
-use super::actor::{Office, SupervisorActor};
+use super::actor::SupervisorActor;
 use super::link::Link;
 use super::message::Order;
-use super::{eviction, follow, presence, reseal, schedule};
+use super::{eviction, follow, presence, reseal, scheduler};
 use crate::event::{Event, EventKind};
 use crate::seal::KeyRing;
-use crate::session::core::{Core, Host};
+use crate::session::core::Core;
 use crate::session::message::Message;
 use crate::session::read;
 use crate::store::Presence;
@@ -20,30 +20,29 @@ use crate::store::Presence;
 /// Starts the supervisor actor and keeps it alive. `ring` is what records are sealed with.
 pub(crate) async fn start(core: &Arc<Core>, link: &Arc<Link>, ring: Option<KeyRing>) -> bool {
     presence::say(core, Presence::Register).await;
-    let Some((actor, ended)) = spawn(core, link).await else { return false };
+    let Some((actor, ended)) = spawn(core).await else { return false };
     link.connect(Some(actor));
     let (keeper, kept) = (Arc::clone(core), Arc::clone(link));
     core.tasks.attend(async move { keep(keeper, kept, ended).await });
-    for provider in link.providers() {
-        let shared = || (Arc::clone(core), Arc::clone(link), Arc::clone(provider));
+    for provider in core.registry.providers() {
+        let shared = || (Arc::clone(core), Arc::clone(provider));
         let (poller, driver) = (shared(), shared());
-        core.tasks.attend(schedule::poll(poller.0, poller.1, poller.2));
-        core.tasks.attend(schedule::drive(driver.0, driver.1, driver.2));
+        core.tasks.attend(scheduler::poll(poller.0, poller.1));
+        core.tasks.attend(scheduler::drive(driver.0, driver.1));
     }
-    core.tasks.attend(schedule::report_unknown(Arc::clone(core), Arc::clone(link)));
+    core.tasks.attend(scheduler::report_unknown(Arc::clone(core)));
     if let Some(ring) = ring {
         core.tasks.attend(reseal::attend(Arc::clone(core), ring));
     }
-    core.tasks.attend(follow::follow(Arc::clone(core), Arc::clone(link)));
+    core.tasks.attend(follow::follow(Arc::clone(core)));
     core.tasks.attend(read::attend(Arc::clone(core)));
-    core.tasks.attend(eviction::attend(Arc::clone(core), Arc::clone(link)));
+    core.tasks.attend(eviction::attend(Arc::clone(core)));
     core.tasks.attend(presence::attend(Arc::clone(core)));
     true
 }
 
-async fn spawn(core: &Arc<Core>, link: &Arc<Link>) -> Option<(ActorRef<Order>, JoinHandle<()>)> {
-    let office = Office { core: Arc::clone(core), link: Arc::clone(link) };
-    match Actor::spawn(None, SupervisorActor, office).await {
+async fn spawn(core: &Arc<Core>) -> Option<(ActorRef<Order>, JoinHandle<()>)> {
+    match Actor::spawn(None, SupervisorActor, Arc::clone(core)).await {
         Ok(spawned) => Some(spawned),
         Err(failed) => {
             tracing::error!(error = %failed, "no supervisor actor");
@@ -56,7 +55,7 @@ async fn spawn(core: &Arc<Core>, link: &Arc<Link>) -> Option<(ActorRef<Order>, J
 /// the two starts none, and jobs that have not begun are refused.
 async fn keep(core: Arc<Core>, link: Arc<Link>, ended: JoinHandle<()>) {
     restart(&core, &link, ended).await;
-    link.refuse_all();
+    core.registry.refuse_all();
 }
 
 async fn restart(core: &Arc<Core>, link: &Arc<Link>, mut ended: JoinHandle<()>) {
@@ -77,7 +76,7 @@ async fn restart(core: &Arc<Core>, link: &Arc<Link>, mut ended: JoinHandle<()>) 
                 () = closing.cancelled() => return,
                 () = core.clock.sleep(backoff.wait(tries, fastrand::f64())) => {}
             }
-            if let Some((actor, handle)) = spawn(core, link).await {
+            if let Some((actor, handle)) = spawn(core).await {
                 ended = handle;
                 link.connect(Some(actor));
                 break;
@@ -89,10 +88,10 @@ async fn restart(core: &Arc<Core>, link: &Arc<Link>, mut ended: JoinHandle<()>) 
         core.events.publish(event);
         // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again, the
         // schedule too; jobs are in their slots, and what is due is told again.
-        link.registry.each(|slot| {
+        core.registry.slots.each(|slot| {
             slot.forget_told();
             if slot.has_work() {
-                link.send(slot, Message::Ended);
+                core.mailbox.send(slot, Message::Ended);
             }
         });
     }

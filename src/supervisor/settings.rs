@@ -105,8 +105,8 @@ impl<P: Provider> Sessions<P> {
     /// then.
     async fn reconsider(&self, sites: &[Arc<Site>]) {
         let core = &self.door.core;
-        let (host, sites) = (Arc::clone(&core.host), sites.to_vec());
-        let resident = core.tasks.apart(move || host.resident(&sites)).await;
+        let (keeper, sites) = (Arc::clone(core), sites.to_vec());
+        let resident = core.tasks.apart(move || keeper.registry.resident(&sites)).await;
         for (seen, slot) in resident.unwrap_or_default().into_iter().enumerate() {
             core.reconsider(&slot);
             core.let_go(slot);

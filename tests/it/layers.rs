@@ -17,25 +17,13 @@ const fn room(name: &'static str, may_use: &'static [&'static str]) -> Room {
 const LEAVES: &[&str] = &["clock", "crash", "error", "key", "policy", "secret", "token"];
 
 /// What runs on inputs alone: besides their lines, they may not use [`RUNTIME`].
-const PURE: &[&str] =
-    &["session::machine", "supervisor::registry", "supervisor::restart", SCHEDULE_ENTRIES];
+const PURE: &[&str] = &["session::machine", BOUNDED_MAP, SCHEDULE_ENTRIES, "supervisor::restart"];
 
 const RUNTIME: &[&str] = &["ractor", "reqwest", "tokio", "tokio_stream", "tokio_util", "tracing"];
 
-const SCHEDULE_ENTRIES: &str = "supervisor::schedule::entries";
+const BOUNDED_MAP: &str = "session::registry::bounded_map";
 
-/// It has no ticket and no key: it reads, writes down, and asks for refreshes.
-const SCHEDULE: &[&str] = &[
-    SCHEDULE_ENTRIES,
-    "supervisor",
-    "session",
-    "session::machine",
-    "provider",
-    "store",
-    "event",
-    "log",
-    "leaves",
-];
+const SCHEDULE_ENTRIES: &str = "session::schedule::entries";
 
 const TABLE: &[Room] = &[
     room("clock", &[]),
@@ -58,6 +46,8 @@ const TABLE: &[Room] = &[
         "session",
         &[
             "session::machine",
+            BOUNDED_MAP,
+            SCHEDULE_ENTRIES,
             "provider",
             "store",
             "ticket",
@@ -69,13 +59,14 @@ const TABLE: &[Room] = &[
         ],
     ),
     room("session::machine", &["leaves"]),
+    room(BOUNDED_MAP, &["leaves"]),
+    room(SCHEDULE_ENTRIES, &["leaves"]),
     room(
         "supervisor",
         &[
             "supervisor::builder",
-            "supervisor::registry",
             "supervisor::restart",
-            "supervisor::schedule",
+            "supervisor::scheduler",
             "session",
             "session::machine",
             "provider",
@@ -89,10 +80,11 @@ const TABLE: &[Room] = &[
         ],
     ),
     room("supervisor::builder", &["anything"]),
-    room("supervisor::registry", &["leaves"]),
     room("supervisor::restart", &["leaves"]),
-    room("supervisor::schedule", SCHEDULE),
-    room(SCHEDULE_ENTRIES, &["leaves"]),
+    room(
+        "supervisor::scheduler",
+        &["session", "session::machine", "provider", "store", "event", "log", "leaves"],
+    ),
     room("request", &["session", "supervisor", "key", "secret", "error"]),
     room("testing", &["anything"]),
     room("guide", &["anything"]),

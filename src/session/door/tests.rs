@@ -7,14 +7,12 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::clock::{BootTime, Clock, SystemClock};
-use crate::key::{ProviderName, Tenant};
+use crate::clock::{Clock, SystemClock};
 use crate::policy::Policy;
 use crate::provider::Rotation;
-use crate::provider::site::Site;
-use crate::session::core::{Host, Known};
-use crate::session::exchange::Work;
 use crate::session::machine::State;
+use crate::session::mailbox::Mailbox;
+use crate::session::message::Work;
 use crate::session::tests::core_and_slot;
 use crate::testing::ManualClock;
 
@@ -29,12 +27,12 @@ struct Insistent {
     left: Mutex<Vec<Work>>,
 }
 
-impl Host for Insistent {
+impl Mailbox for Insistent {
     fn send(&self, _: &Arc<Slot>, message: Message) -> bool {
         if let Message::Start(work) = message {
             self.asked.fetch_add(1, Ordering::SeqCst);
             if self.leaves {
-                self.left.lock().push(*work);
+                self.left.lock().push(work);
             }
         }
         true
@@ -43,31 +41,11 @@ impl Host for Insistent {
     fn connected(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
-
-    fn find(&self, _: &SessionId) -> Option<Arc<Slot>> {
-        None
-    }
-
-    fn slot(&self, _: &SessionId) -> Result<Arc<Slot>> {
-        Err(Error::new(ErrorKind::Capacity))
-    }
-
-    fn unstored(&self, _: &ProviderName, _: &Tenant) -> Vec<SessionId> {
-        Vec::new()
-    }
-
-    fn arm(&self, _: &SessionId, _: Option<BootTime>, _: Known) {}
-
-    fn resident(&self, _: &[Arc<Site>]) -> Vec<Arc<Slot>> {
-        Vec::new()
-    }
-
-    fn release(&self, _: Arc<Slot>) {}
 }
 
 fn bench(clock: Arc<dyn Clock>, wait: Duration, leaves: bool) -> (Door, Arc<Slot>, Arc<Insistent>) {
     let host = Arc::new(Insistent { leaves, ..Insistent::default() });
-    let asked: Arc<dyn Host> = Arc::<Insistent>::clone(&host);
+    let asked: Arc<dyn Mailbox> = Arc::<Insistent>::clone(&host);
     let policy = Policy { call_timeout: wait, ..Policy::default() };
     let (core, slot) = core_and_slot(clock, asked, (policy, Rotation::Strict));
     (Door::new(core, Box::new(())), slot, host)
@@ -124,7 +102,7 @@ async fn what_no_actor_begins_is_given_up_and_asked_for_again_and_does_not_begin
             clock.advance(REPLY_WAIT).await;
         }
         let first = host.left.lock().remove(0);
-        first.run().await;
+        first.await;
         assert!(slot.is_busy(), "it is another's turn");
         host.left.lock().clear();
         assert!(!slot.is_busy(), "what is dropped is given back at once");

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::turn::{Moved, Turn, Wants};
-use super::{End, Exchange, close, save};
+use super::{End, Exchange, revocation, save};
 use crate::error::{Error, ErrorKind};
-use crate::session::adopt::{Adopted, Take};
 use crate::session::flight::Landing;
+use crate::session::job::Text;
 use crate::session::machine::{Failure, Input};
-use crate::session::message::Text;
+use crate::session::outcome::{Adopted, Take};
 use crate::session::restore;
 use crate::store::{Commit, Intent, Outcome, Statement};
 
@@ -23,7 +23,7 @@ impl Exchange {
                 self.leave(outcome);
             }
             Take::IfVacant | Take::Replace => {
-                close::tell_before(&self.core, &self.slot).await;
+                revocation::tell_before(&self.core, &self.slot).await;
                 let moved = match take {
                     Take::Replace => Moved::Follow,
                     Take::IfVacant | Take::Import => Moved::Yield,

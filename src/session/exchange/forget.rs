@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Guard, unstored};
+use super::Guard;
 use crate::error::{Error, ErrorKind};
 use crate::session::flight::Landing;
 use crate::session::machine::Input;
-use crate::store::{Outcome, Statement};
+use crate::store::{Outcome, Statement, StoreError};
 
 /// Deletes a session's record for a caller, who hears whether there was one.
 ///
@@ -30,7 +30,7 @@ pub(crate) async fn forget(mut guard: Guard) {
         }
     };
     let was_there = deleted.map(|outcome| matches!(outcome, Outcome::Done(_)));
-    guard.answer(was_there.map_err(unstored));
+    guard.answer(was_there.map_err(StoreError::into_error));
     guard.end(landing);
     drop(guard);
     core.let_go(slot);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::close::untold;
 use super::retry;
+use super::revocation::untold;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::log::log_session;
@@ -14,8 +14,9 @@ use crate::provider::Rotation;
 use crate::session::core::Core;
 use crate::session::exchange::save;
 use crate::session::flight::{Landing, Pilot};
+use crate::session::job::{Caller, Outcome};
 use crate::session::machine::{Answer, Class, Failure, Input, Renewable, Run, Settled};
-use crate::session::message::{Caller, Message, Outcome};
+use crate::session::message::Message;
 use crate::session::outcome::Revocation;
 use crate::session::slot::Slot;
 use crate::task::Place;

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::close;
+use super::revocation;
 use crate::clock::within;
 use crate::event::EventKind;
 use crate::log::log_session;
 use crate::provider::{RevocationReach, Revoked};
 use crate::session::core::Core;
 use crate::session::machine::Settled;
-use crate::session::read;
+use crate::session::restore;
 use crate::session::slot::Owed;
 use crate::session::slot::Slot;
 use crate::store::{Commit, Intent, Phase, Record, Stored};
@@ -35,7 +35,7 @@ impl Orphan {
     /// What the session has in their place; none if its provider is not known any more.
     pub(super) fn found(&self, core: &Core, slot: &Slot) -> Option<(u64, Settled)> {
         let client = slot.site.client()?;
-        Some(read::found(core, &client, self.found.clone()))
+        Some(restore::found(core, &client, self.found.clone()))
     }
 }
 
@@ -67,7 +67,7 @@ async fn revoke(core: &Core, slot: &Arc<Slot>, orphan: &Orphan) -> Fate {
         return fate;
     }
     let credentials = &orphan.owed.commit.credentials;
-    let asking = match close::ready(core, slot, credentials, None).await {
+    let asking = match revocation::ready(core, slot, credentials, None).await {
         Ok(asking) => asking,
         Err(untold) => return report(slot, &untold),
     };

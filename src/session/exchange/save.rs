@@ -18,7 +18,8 @@ use crate::store::{self, Outcome, StoreError, StoreErrorKind};
 /// any more.
 pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> Option<Orphan> {
     let owed = slot.owed()?;
-    let (store, id, save) = (Arc::clone(&core.store), slot.id().clone(), owed.statement(core));
+    let (store, id, save) =
+        (Arc::clone(&core.store), slot.id().clone(), owed.statement(core.now().boot));
     // In a task of its own, so that a slow statement is not dropped half-way. Whoever pays later
     // sends it again, and it finds its own attempt.
     let (done, answer) = oneshot::channel();
@@ -43,7 +44,7 @@ pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> Option<Orphan
 /// could not be compared. What is not the session's any more comes back.
 pub(super) async fn first(core: &Core, slot: &Arc<Slot>) -> Result<Option<Orphan>, StoreError> {
     let Some(owed) = slot.owed() else { return Ok(None) };
-    let committed = core.store.apply(slot.id(), owed.statement(core)).await?;
+    let committed = core.store.apply(slot.id(), owed.statement(core.now().boot)).await?;
     Ok(settle(core, slot, &owed, committed))
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn pay(core: &Core, slot: &Arc<Slot>) {
             () = core.clock.sleep(pause) => {}
             () = closing.cancelled(), if !pressed => pressed = true,
         }
-        let commit = core.store.apply(slot.id(), owed.statement(core));
+        let commit = core.store.apply(slot.id(), owed.statement(core.now().boot));
         match core.await_store(commit).await {
             Ok(committed) => {
                 if let Some(orphan) = settle(core, slot, &owed, committed) {

@@ -1,7 +1,6 @@
 //! Credentials that are still to be saved.
 
 use crate::clock::BootTime;
-use crate::session::core::Core;
 use crate::store::{Commit, Statement};
 
 /// The only copy of a rotated token, until the store has it.
@@ -17,8 +16,8 @@ impl Owed {
     }
 
     /// The commit as it is sent now: its times are shorter by what has passed.
-    pub(crate) fn statement(&self, core: &Core) -> Statement {
-        let ends = self.commit.ends.after(core.now().boot.since(self.at));
+    pub(crate) fn statement(&self, now: BootTime) -> Statement {
+        let ends = self.commit.ends.after(now.since(self.at));
         Statement::Commit(Commit { ends, ..self.commit.clone() })
     }
 }

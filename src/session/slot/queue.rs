@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Slot;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
-use crate::session::message::Job;
+use crate::session::job::Job;
 
 impl Slot {
     /// Makes room for one waiter more, until the place is dropped.

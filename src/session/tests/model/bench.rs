@@ -11,7 +11,7 @@ use crate::provider::Rotation;
 use crate::provider::client::Client;
 use crate::session::core::Core;
 use crate::session::machine::{Held, Moment, Rules, Settled};
-use crate::session::{read, restore, tests};
+use crate::session::{restore, tests};
 use crate::store::{Lease, Owner, Record, Stored};
 use crate::token::{Access, Credentials, Tokens};
 
@@ -119,7 +119,7 @@ impl Bench {
             let outbox = record.outbox.map(|tok| self.credentials(tok));
             Stored { record: Record::with(record, credentials, outbox), now }
         });
-        read::found(&self.core, &self.client, stored)
+        restore::found(&self.core, &self.client, stored)
     }
 
     /// What an answer brings.

@@ -2,9 +2,6 @@
 //! the store.
 
 mod entries;
-mod lanes;
-mod look;
-mod poll;
 mod rank;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,21 +9,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::entries::{Entries, Lane, Looked};
-pub(crate) use self::look::drive;
-pub(crate) use self::poll::{poll, report_unknown};
-pub(crate) use self::rank::Holders;
+use self::entries::Entries;
+pub(crate) use self::entries::{Lane, Looked};
+pub(crate) use self::rank::Ranks;
 use crate::clock::BootTime;
 use crate::key::SessionId;
+
+/// Who knows when a session is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Every process on the store: the time is in the record.
+    ToAll,
+    ToThisProcess,
+}
 
 /// One provider's entries, and what wakes those who work on them.
 #[derive(Default)]
 pub(crate) struct Schedule {
     entries: Mutex<Entries>,
     /// The first time has changed.
-    rearmed: Notify,
+    pub(crate) rearmed: Notify,
     /// There is room again for a record that was read.
-    room: Notify,
+    pub(crate) room: Notify,
     /// Records were left to the store since this was last asked.
     left_to_store: AtomicBool,
 }
@@ -40,23 +44,28 @@ impl Schedule {
     }
 
     /// As [`Entries::offer`].
-    fn offer(&self, id: &SessionId, at: BootTime) -> bool {
+    pub(crate) fn offer(&self, id: &SessionId, at: BootTime) -> bool {
         let taken = self.entries.lock().offer(id, at);
         self.rearmed.notify_one();
         taken
     }
 
-    fn next(&self) -> Option<BootTime> {
+    pub(crate) fn next(&self) -> Option<BootTime> {
         self.entries.lock().next()
     }
 
     /// As [`Entries::take_due`].
-    fn take_due(&self, now: BootTime) -> Option<(SessionId, bool)> {
+    pub(crate) fn take_due(&self, now: BootTime) -> Option<(SessionId, bool)> {
         self.entries.lock().take_due(now)
     }
 
     /// As [`Entries::looked`].
-    fn looked(&self, id: &SessionId, looked: Looked, pause: impl FnOnce(u32) -> BootTime) {
+    pub(crate) fn looked(
+        &self,
+        id: &SessionId,
+        looked: Looked,
+        pause: impl FnOnce(u32) -> BootTime,
+    ) {
         self.entries.lock().looked(id, looked, pause);
         if looked == Looked::LeftToStore {
             self.left_to_store.store(true, Ordering::Relaxed);
@@ -66,22 +75,22 @@ impl Schedule {
     }
 
     /// Whether records were left to the store since this was last asked.
-    fn take_left_to_store(&self) -> bool {
+    pub(crate) fn take_left_to_store(&self) -> bool {
         self.left_to_store.swap(false, Ordering::Relaxed)
     }
 
     /// As [`Entries::has_room`].
-    fn has_room(&self, lane: &Lane) -> bool {
+    pub(crate) fn has_room(&self, lane: &Lane) -> bool {
         self.entries.lock().has_room(lane)
     }
 
     /// As [`Entries::queue`].
-    fn queue(&self, lane: &Lane, id: &SessionId) -> bool {
+    pub(crate) fn queue(&self, lane: &Lane, id: &SessionId) -> bool {
         self.entries.lock().queue(lane, id)
     }
 
     /// As [`Entries::take_queued`].
-    fn take_queued(&self, lane: &Lane) -> Option<SessionId> {
+    pub(crate) fn take_queued(&self, lane: &Lane) -> Option<SessionId> {
         self.entries.lock().take_queued(lane)
     }
 

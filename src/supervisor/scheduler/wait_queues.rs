@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::look::{Look, Taken};
-use super::{Lane, Looked};
+use super::check::{Look, Taken};
 use crate::clock::within;
 use crate::key::SessionId;
 use crate::policy::{REPLY_WAIT, SCHEDULE_HEARTBEAT};
@@ -13,13 +12,17 @@ use crate::provider::client::Client;
 use crate::provider::gate::Drawn;
 use crate::provider::registered::Registered;
 use crate::provider::site::Site;
-use crate::session::core::{Core, Host};
+use crate::session::core::Core;
 use crate::session::message::{DueExchange, Message};
-use crate::supervisor::link::Link;
+use crate::session::schedule::{Lane, Looked};
 
-/// Serves those who wait in a lane, until nobody does.
-pub(super) async fn serve(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registered>, lane: Lane) {
-    let server = Server { core, link, provider };
+/// Serves those who wait in a lane, in a task of its own, until nobody does.
+pub(super) fn attend(core: &Arc<Core>, provider: &Arc<Registered>, lane: Lane) {
+    core.tasks.attend(serve(Arc::clone(core), Arc::clone(provider), lane));
+}
+
+async fn serve(core: Arc<Core>, provider: Arc<Registered>, lane: Lane) {
+    let server = Server { core, provider };
     match &lane {
         Lane::Source => server.ask_source().await,
         Lane::Client => {
@@ -35,22 +38,23 @@ pub(super) async fn serve(core: Arc<Core>, link: Arc<Link>, provider: Arc<Regist
 
 struct Server {
     core: Arc<Core>,
-    link: Arc<Link>,
     provider: Arc<Registered>,
 }
 
 impl Server {
     /// Asks for the client of each, and looks at it then.
     async fn ask_source(&self) {
-        let Self { core, link, provider } = self;
-        let Some(schedule) = link.schedule(&provider.name) else { return };
+        let Self { core, provider } = self;
+        let Some(schedule) = core.registry.schedule(&provider.name) else { return };
         while let Some(id) = schedule.take_queued(&Lane::Source) {
             if core.tasks.is_closing() {
                 return;
             }
             // It begins with the source.
-            if let Some(look) = Look::new((core, link, provider), id, true) {
-                look.look().await;
+            if let Some(look) = Look::new((core, provider), id, true)
+                && let Some(lane) = look.look().await
+            {
+                attend(core, provider, lane);
             }
         }
     }
@@ -58,8 +62,8 @@ impl Server {
     /// Begins the exchanges that wait for a client. Each has its permit before it has a task, so
     /// that a long queue is a list of names.
     async fn begin_exchanges(&self, site: &Arc<Site>, lane: &Lane) {
-        let Self { core, link, provider } = self;
-        let Some(schedule) = link.schedule(&provider.name) else { return };
+        let Self { core, provider } = self;
+        let Some(schedule) = core.registry.schedule(&provider.name) else { return };
         loop {
             // Where the client cannot be had, each of them fails, and is tried again after a pause.
             let permit = match core.resolve(site).await {
@@ -71,8 +75,8 @@ impl Server {
                 Err(_) => None,
             };
             let Some(id) = schedule.take_queued(lane) else { return };
-            let (keeper, linked) = (Arc::clone(core), Arc::clone(link));
-            core.tasks.attend(async move { begin(&keeper, &linked, &id, permit).await });
+            let keeper = Arc::clone(core);
+            core.tasks.attend(async move { begin(&keeper, &id, permit).await });
         }
     }
 }
@@ -97,16 +101,19 @@ async fn permit(core: &Core, client: &Client) -> Option<Drawn> {
     }
 }
 
-async fn begin(core: &Arc<Core>, link: &Arc<Link>, id: &SessionId, permit: Option<Drawn>) {
-    let Some(schedule) = link.schedule(id.provider()) else { return };
+async fn begin(core: &Arc<Core>, id: &SessionId, permit: Option<Drawn>) {
+    let Some(schedule) = core.registry.schedule(id.provider()) else { return };
     let taken = Taken::new(core, schedule, id);
-    let (Some(permit), Ok((slot, was_there))) = (permit, link.slot_to_look_at(id)) else { return };
+    let (Some(permit), Ok((slot, was_there))) = (permit, core.registry.obtain_for_schedule(id))
+    else {
+        return;
+    };
     let (begun, answer) = oneshot::channel();
     let message = Message::Due(Box::new(DueExchange { permit, begun }));
-    let begun = link.send(&slot, message)
+    let begun = core.mailbox.send(&slot, message)
         && matches!(within(&*core.clock, REPLY_WAIT, answer).await, Some(Ok(())));
     core.rearm(&slot);
-    link.leave(slot, was_there);
+    core.registry.release_for_schedule(slot, was_there);
     if begun {
         taken.end(Looked::Done);
     }

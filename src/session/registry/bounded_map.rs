@@ -9,7 +9,7 @@ use crate::key::{SessionId, Tenant};
 
 /// Entries by session. Everything that decides about an entry's life is decided under its
 /// bucket's lock.
-pub(crate) struct Registry<T> {
+pub(crate) struct BoundedMap<T> {
     entries: HashMap<SessionId, Arc<T>>,
     count: AtomicUsize,
     /// How many entries each tenant has that has any.
@@ -27,7 +27,7 @@ pub(crate) enum Full {
     ForTenant,
 }
 
-impl<T> Registry<T> {
+impl<T> BoundedMap<T> {
     pub(crate) fn new(most: usize, most_per_tenant: usize) -> Self {
         let (entries, of_tenants) = (HashMap::new(), HashMap::new());
         let (count, crowded_at) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));

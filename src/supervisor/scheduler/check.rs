@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
-use super::poll::lane;
-use super::{Lane, Looked, Schedule, lanes};
+use super::lane::lane;
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::key::SessionId;
 use crate::log::log_session;
-use crate::policy::{LOOKS_AT_ONCE, SCHEDULE_HEARTBEAT};
 use crate::provider::registered::Registered;
 use crate::session::core::Core;
-use crate::session::exchange::unstored;
 use crate::session::machine::{Due, Input, News, Settled, State, record_wake};
 use crate::session::read;
+use crate::session::schedule::{Lane, Looked, Schedule};
 use crate::session::slot::{Slot, set_aside};
-use crate::store::{Lose, Outcome, Reschedule, Statement, Stored};
-use crate::supervisor::link::Link;
+use crate::store::{Lose, Outcome, Reschedule, Statement, StoreError, Stored};
 
 /// What a look finds to be done by others.
 enum Found {
@@ -29,40 +24,6 @@ enum Found {
 
 /// How often a session is looked at anew because another process has just changed its record.
 const LOOKS_AGAIN: u32 = 4;
-
-/// Looks at a provider's sessions when they are due, until shutdown.
-pub(crate) async fn drive(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registered>) {
-    let Some(schedule) = link.schedule(&provider.name) else { return };
-    let closing = core.tasks.closing();
-    let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
-    loop {
-        let rearmed = schedule.rearmed.notified();
-        while let Some((id, polled)) = schedule.take_due(core.now().boot) {
-            let place = tokio::select! {
-                biased;
-                () = closing.cancelled() => return,
-                place = Arc::clone(&looks).acquire_owned() => place,
-            };
-            let (keeper, link, provider) =
-                (Arc::clone(&core), Arc::clone(&link), Arc::clone(&provider));
-            core.tasks.attend(async move {
-                if let Some(look) = Look::new((&keeper, &link, &provider), id, polled) {
-                    look.run().await;
-                }
-                drop(place);
-            });
-        }
-        // Read again: the looks may have taken long.
-        let now = core.now().boot;
-        let pause = schedule.next().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));
-        tokio::select! {
-            biased;
-            () = closing.cancelled() => return,
-            () = rearmed => {}
-            () = core.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
-        }
-    }
-}
 
 /// An entry that is taken from the schedule. One that is dropped before its end has failed.
 pub(super) struct Taken<'a> {
@@ -93,7 +54,6 @@ impl Drop for Taken<'_> {
 /// A look at one session.
 pub(super) struct Look<'a> {
     core: &'a Arc<Core>,
-    link: &'a Arc<Link>,
     provider: &'a Arc<Registered>,
     schedule: &'a Schedule,
     id: SessionId,
@@ -103,58 +63,57 @@ pub(super) struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub(super) fn new(
-        (core, link, provider): (&'a Arc<Core>, &'a Arc<Link>, &'a Arc<Registered>),
+        (core, provider): (&'a Arc<Core>, &'a Arc<Registered>),
         id: SessionId,
         polled: bool,
     ) -> Option<Self> {
-        let schedule = link.schedule(&provider.name)?;
-        Some(Self { core, link, provider, schedule, id, polled })
+        let schedule = core.registry.schedule(&provider.name)?;
+        Some(Self { core, provider, schedule, id, polled })
     }
 
-    /// Looks, or lets the session wait for the source that knows its client.
-    async fn run(&self) {
+    /// Looks, or lets the session wait for the source that knows its client. Gives the lane that
+    /// another task is to serve, if one is.
+    pub(super) async fn run(&self) -> Option<Lane> {
         match lane(self.provider, &self.id) {
-            Lane::Source => self.wait_in(&Lane::Source, self.taken()),
+            Lane::Source => self.wait_in(Lane::Source, self.taken()),
             Lane::Client | Lane::ClientOf(_) => self.look().await,
         }
     }
 
     /// Looks. What needs the server waits for a permit after that.
-    pub(super) async fn look(&self) {
+    pub(super) async fn look(&self) -> Option<Lane> {
         let taken = self.taken();
         match self.do_due().await {
             Ok(Found::Done) => taken.end(Looked::Done),
-            Ok(Found::Exchange) => self.wait_in(&lane(self.provider, &self.id), taken),
+            Ok(Found::Exchange) => return self.wait_in(lane(self.provider, &self.id), taken),
             Err(error) => {
                 log_session!(debug, &self.id, %error, "looked at in vain");
             }
         }
+        None
     }
 
     fn taken(&self) -> Taken<'_> {
         Taken::new(self.core, self.schedule, &self.id)
     }
 
-    fn wait_in(&self, lane: &Lane, taken: Taken<'_>) {
-        if !self.schedule.has_room(lane) {
-            return taken.end(Looked::LeftToStore);
+    fn wait_in(&self, lane: Lane, taken: Taken<'_>) -> Option<Lane> {
+        if !self.schedule.has_room(&lane) {
+            taken.end(Looked::LeftToStore);
+            return None;
         }
         taken.end(Looked::Queued);
-        if self.schedule.queue(lane, &self.id) {
-            let Self { core, link, provider, .. } = self;
-            let (core, link, provider) = (Arc::clone(core), Arc::clone(link), Arc::clone(provider));
-            self.core.tasks.attend(lanes::serve(core, link, provider, lane.clone()));
-        }
+        self.schedule.queue(&lane, &self.id).then_some(lane)
     }
 
     /// What is due is done or written down, but for exchanges.
     async fn do_due(&self) -> Result<Found, Error> {
-        let Self { core, link, id, .. } = self;
-        let (slot, was_there) = link.slot_to_look_at(id)?;
+        let Self { core, id, .. } = self;
+        let (slot, was_there) = core.registry.obtain_for_schedule(id)?;
         let found = self.look_at(&slot).await;
         // It may want to be looked at at the same time as before.
         core.rearm(&slot);
-        link.leave(slot, was_there);
+        core.registry.release_for_schedule(slot, was_there);
         found
     }
 
@@ -223,7 +182,8 @@ impl<'a> Look<'a> {
             // Credentials that fit no client now keep the due time that their record has.
             return Ok(());
         }
-        let found = core.await_store(core.store.load(slot.id())).await.map_err(unstored)?;
+        let found =
+            core.await_store(core.store.load(slot.id())).await.map_err(StoreError::into_error)?;
         let (now, rules) = (core.now().boot, core.rules(slot));
         let version = slot.look(|state| state.version);
         let is_due = |found: &Stored| {
@@ -246,7 +206,7 @@ impl<'a> Look<'a> {
     async fn write(&self, slot: &Arc<Slot>, statement: Statement) -> Result<Option<u64>, Error> {
         let core = self.core;
         let written = core.store.apply(slot.id(), statement);
-        match core.await_store(written).await.map_err(unstored)? {
+        match core.await_store(written).await.map_err(StoreError::into_error)? {
             Outcome::Done(done) => Ok(Some(done.version)),
             Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. } => {
                 core.apply(slot, Input::News(News::UNKNOWN));

@@ -12,7 +12,7 @@ fn of_tenant(tenant: &str, name: &str) -> SessionId {
 
 #[test]
 fn an_entry_that_somebody_else_holds_is_not_removed() {
-    let registry = Registry::new(8, 8);
+    let registry = BoundedMap::new(8, 8);
     let held = registry.obtain(&id("a"), || 1).unwrap();
     let other = registry.get(&id("a")).unwrap();
     assert!(!registry.release(&id("a"), Arc::clone(&held), |_| true));
@@ -34,7 +34,7 @@ fn an_entry_that_somebody_else_holds_is_not_removed() {
 
 #[test]
 fn the_bound_is_reached_and_room_is_given_back() {
-    let registry = Registry::new(2, 2);
+    let registry = BoundedMap::new(2, 2);
     let held = registry.obtain(&id("a"), || ()).unwrap();
     registry.obtain(&id("b"), || ()).unwrap();
     assert_eq!(registry.obtain(&id("c"), || ()).unwrap_err(), Full::ForAll);
@@ -48,7 +48,7 @@ fn the_bound_is_reached_and_room_is_given_back() {
 
 #[test]
 fn a_tenants_bound_is_reached_for_that_tenant_alone_and_no_tenant_without_entries_is_counted() {
-    let registry = Registry::new(8, 2);
+    let registry = BoundedMap::new(8, 2);
     let held = registry.obtain(&id("a"), || ()).unwrap();
     registry.obtain(&id("b"), || ()).unwrap();
     assert_eq!(registry.obtain(&id("c"), || ()).unwrap_err(), Full::ForTenant);

@@ -11,12 +11,12 @@ use crate::policy::DUE_RANK;
 use crate::store::Owner;
 
 /// The supervisors that the store takes to be alive.
-pub(crate) struct Holders {
+pub(crate) struct Ranks {
     own: Owner,
     all: ArcSwap<Vec<Owner>>,
 }
 
-impl Holders {
+impl Ranks {
     pub(crate) fn new(own: Owner) -> Self {
         Self { own, all: ArcSwap::default() }
     }
@@ -65,9 +65,9 @@ mod tests {
         for n in 0..300 {
             let mut delays: Vec<_> = Vec::new();
             for (at, own) in all.into_iter().enumerate() {
-                let holders = Holders::new(own);
-                holders.set(&all);
-                let delay = holders.delay(&id(n));
+                let ranks = Ranks::new(own);
+                ranks.set(&all);
+                let delay = ranks.delay(&id(n));
                 first[at] += usize::from(delay.is_zero());
                 delays.push(delay.as_secs());
             }
@@ -82,9 +82,9 @@ mod tests {
         let (mut moved, mut of_the_third) = (0, 0);
         for n in 0..300 {
             let is_first = |all: &[Owner], own| {
-                let holders = Holders::new(own);
-                holders.set(all);
-                holders.delay(&id(n)).is_zero()
+                let ranks = Ranks::new(own);
+                ranks.set(all);
+                ranks.delay(&id(n)).is_zero()
             };
             let (three, two) = ([Owner(1), Owner(2), Owner(3)], [Owner(1), Owner(2)]);
             of_the_third += usize::from(is_first(&three, Owner(3)));

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::super::link::Link;
-use super::{Lane, Schedule};
+use super::lane::lane;
 use crate::event::{Event, EventKind};
 use crate::key::SessionId;
 use crate::policy::{DUE_LOOK, DUE_PAGE, DUE_REFILL, DUE_WITHIN};
 use crate::provider::registered::Registered;
 use crate::session::core::Core;
+use crate::session::schedule::Schedule;
 use crate::store::{Due, DuePage, Filter, StoreError};
 
 /// How a sweep ended.
@@ -30,8 +30,8 @@ struct Read {
 ///
 /// A record whose lane is full is passed over, so that it does not hold up the others. While there
 /// are such records, they are read again sooner than the rest.
-pub(crate) async fn poll(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registered>) {
-    let poller = Poller { core: &core, link: &link, provider: &provider };
+pub(crate) async fn poll(core: Arc<Core>, provider: Arc<Registered>) {
+    let poller = Poller { core: &core, provider: &provider };
     let closing = core.tasks.closing();
     let (mut whole_at, mut passed_over) = (core.now().boot, None);
     loop {
@@ -62,7 +62,6 @@ pub(crate) async fn poll(core: Arc<Core>, link: Arc<Link>, provider: Arc<Registe
 
 struct Poller<'a> {
     core: &'a Core,
-    link: &'a Link,
     provider: &'a Registered,
 }
 
@@ -93,7 +92,7 @@ impl Poller<'_> {
 
     /// Whether sessions were left to the store after they had been taken.
     fn left_any(&self) -> bool {
-        self.link.schedule(&self.provider.name).is_some_and(Schedule::take_left_to_store)
+        self.core.registry.schedule(&self.provider.name).is_some_and(Schedule::take_left_to_store)
     }
 
     async fn page(&self, after: Option<&Due>) -> Result<DuePage, StoreError> {
@@ -104,8 +103,8 @@ impl Poller<'_> {
     /// Puts the records of a page into the schedule, and waits for room where they are too many at
     /// once. None if a shutdown begins meanwhile.
     async fn take(&self, page: &DuePage) -> Option<Read> {
-        self.link.holders.set(&page.holders);
-        let schedule = self.link.schedule(&self.provider.name)?;
+        self.core.registry.ranks.set(&page.holders);
+        let schedule = self.core.registry.schedule(&self.provider.name)?;
         let (now, closing) = (self.core.now().boot, self.core.tasks.closing());
         let mut read = Read::default();
         for Due { at, id } in &page.due {
@@ -115,7 +114,7 @@ impl Poller<'_> {
             }
             read.taken = true;
             let left = at.duration_since(page.now.wall).unwrap_or_default();
-            let at = now.after(left).after(self.link.holders.delay(id));
+            let at = now.after(left).after(self.core.registry.ranks.delay(id));
             loop {
                 let room = schedule.room.notified();
                 if schedule.offer(id, at) {
@@ -132,20 +131,8 @@ impl Poller<'_> {
     }
 }
 
-/// Where the session waits if it has to.
-pub(super) fn lane(provider: &Registered, id: &SessionId) -> Lane {
-    let tenant = id.key().tenant();
-    if provider.of_all().is_some() {
-        Lane::Client
-    } else if provider.known(tenant).is_some_and(|site| site.client().is_some()) {
-        Lane::ClientOf(tenant.clone())
-    } else {
-        Lane::Source
-    }
-}
-
 /// Publishes each provider of the store that is not registered: nobody looks at its sessions.
-pub(crate) async fn report_unknown(core: Arc<Core>, link: Arc<Link>) {
+pub(crate) async fn report_unknown(core: Arc<Core>) {
     let (all, mut after) = (Filter::default(), None);
     while !core.tasks.is_closing() {
         let first = core.store.list(&all, after.as_ref(), 1);
@@ -158,7 +145,7 @@ pub(crate) async fn report_unknown(core: Arc<Core>, link: Arc<Link>) {
         };
         let Some(listed) = listed.first() else { return };
         let provider = listed.id.provider();
-        if link.provider(provider.as_str()).is_none() {
+        if core.registry.provider(provider.as_str()).is_none() {
             let kind = EventKind::ProviderUnknown(provider.clone());
             core.events.publish(Event::of_none(core.now().wall, kind));
         }

@@ -1,0 +1,154 @@
+//! The sessions in memory, and what is due for them in the next minutes.
+
+mod bounded_map;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use self::bounded_map::{BoundedMap, Full};
+use super::schedule::{Known, Ranks, Schedule};
+use super::slot::{Leaves, Slot};
+use crate::clock::BootTime;
+use crate::error::{Error, ErrorKind};
+use crate::key::{ProviderName, SessionId, Tenant};
+use crate::policy::Policy;
+use crate::provider::registered::Registered;
+use crate::provider::site::Site;
+use crate::store::Owner;
+
+/// The slots of one supervisor's sessions, with its providers and their schedules. It outlives
+/// every actor.
+pub(crate) struct Registry {
+    pub(crate) slots: BoundedMap<Slot>,
+    pub(crate) ranks: Ranks,
+    /// Notified when some sessions are to leave memory.
+    pub(crate) crowded: Notify,
+    providers: HashMap<ProviderName, (Arc<Registered>, Schedule)>,
+}
+
+impl Registry {
+    pub(crate) fn new(
+        policy: &Policy,
+        owner: Owner,
+        providers: HashMap<ProviderName, Arc<Registered>>,
+    ) -> Self {
+        let scheduled = |(name, provider)| (name, (provider, Schedule::default()));
+        Self {
+            slots: BoundedMap::new(policy.max_sessions, policy.max_sessions_per_tenant),
+            ranks: Ranks::new(owner),
+            crowded: Notify::new(),
+            providers: providers.into_iter().map(scheduled).collect(),
+        }
+    }
+
+    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Registered>> {
+        self.providers.get(name).map(|(provider, _)| provider)
+    }
+
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &Arc<Registered>> {
+        self.providers.values().map(|(provider, _)| provider)
+    }
+
+    /// What is due of this provider.
+    pub(crate) fn schedule(&self, name: &ProviderName) -> Option<&Schedule> {
+        self.providers.get(name.as_str()).map(|(_, schedule)| schedule)
+    }
+
+    /// How many sessions the schedules know.
+    pub(crate) fn scheduled(&self) -> usize {
+        self.providers.values().map(|(_, schedule)| schedule.len()).sum()
+    }
+
+    /// The slot of a session, if it is in memory.
+    pub(crate) fn find(&self, id: &SessionId) -> Option<Arc<Slot>> {
+        self.slots.get(id)
+    }
+
+    /// The slot of a session, made if there is none.
+    pub(crate) fn obtain(&self, id: &SessionId) -> Result<Arc<Slot>, Error> {
+        let Some(provider) = self.provider(id.provider().as_str()) else {
+            return Err(Error::new(ErrorKind::Misconfigured)
+                .about("the session's provider is not registered")
+                .of_session(id));
+        };
+        let make = || Slot::new(id.clone(), provider.site(id.key().tenant()));
+        let obtained = self.slots.obtain(id, make);
+        if self.slots.is_crowded() {
+            self.crowded.notify_one();
+        }
+        obtained.map_err(|full| {
+            let words = match full {
+                Full::ForAll => "too many sessions are in memory",
+                Full::ForTenant => "the tenant has too many sessions in memory",
+            };
+            Error::new(ErrorKind::Capacity).about(words).of_session(id)
+        })
+    }
+
+    /// Ends a hold on the slot, and forgets it if that was the last one and nothing is lost with
+    /// it.
+    pub(crate) fn release(&self, slot: Arc<Slot>) {
+        let id = slot.id().clone();
+        self.slots.release(&id, slot, Slot::is_disposable);
+    }
+
+    /// A session's slot for the schedule, and whether it was in memory before.
+    pub(crate) fn obtain_for_schedule(&self, id: &SessionId) -> Result<(Arc<Slot>, bool), Error> {
+        match self.find(id) {
+            Some(slot) => Ok((slot, true)),
+            None => self.obtain(id).map(|slot| (slot, false)),
+        }
+    }
+
+    /// Ends the schedule's hold. A session that was not in memory before leaves it again, unless it
+    /// knows more than its record by now.
+    pub(crate) fn release_for_schedule(&self, slot: Arc<Slot>, was_in_memory: bool) {
+        let id = slot.id().clone();
+        let leaves = |slot: &Slot| !was_in_memory && slot.leaves() == Leaves::Yes;
+        self.slots.release(&id, slot, |slot| slot.is_disposable() || leaves(slot));
+    }
+
+    /// Has the schedule check the session then; `None`: not at all, as far as this process knows.
+    /// Where several processes know the same time, one of them checks first.
+    pub(crate) fn arm(&self, id: &SessionId, at: Option<BootTime>, known: Known) {
+        let Some(schedule) = self.schedule(id.provider()) else { return };
+        let delay = match known {
+            Known::ToAll => self.ranks.delay(id),
+            Known::ToThisProcess => Duration::ZERO,
+        };
+        schedule.arm(id, at.map(|at| at.after(delay)));
+    }
+
+    /// A tenant's sessions in memory, of one provider, that the store may not know.
+    pub(crate) fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId> {
+        let mut ids = Vec::new();
+        self.slots.each(|slot| {
+            let id = slot.id();
+            let theirs = id.provider() == provider && id.key().tenant() == tenant;
+            if theirs && slot.knows_more() {
+                ids.push(id.clone());
+            }
+        });
+        ids
+    }
+
+    /// The sessions in memory at these sites.
+    pub(crate) fn resident(&self, sites: &[Arc<Site>]) -> Vec<Arc<Slot>> {
+        let sites: HashSet<_> = sites.iter().map(Arc::as_ptr).collect();
+        let mut resident = Vec::new();
+        self.slots.each(|slot| {
+            if sites.contains(&Arc::as_ptr(&slot.site)) {
+                resident.push(Arc::clone(slot));
+            }
+        });
+        resident
+    }
+
+    /// Refuses all jobs that have not begun.
+    pub(crate) fn refuse_all(&self) {
+        self.slots.each(|slot| slot.refuse(|_| true));
+    }
+}
