@@ -37,7 +37,7 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// What a future gives, unless `wait` passes on the clock first.
-pub(crate) async fn within<T>(
+pub(crate) async fn timeout<T>(
     clock: &dyn Clock,
     wait: Duration,
     future: impl Future<Output = T>,

@@ -89,7 +89,7 @@ pub enum EventKind {
         retry_after: Duration,
     },
     /// New tokens could not be saved. They are served from memory and saved later.
-    SaveOwed,
+    Unsaved,
     /// What was owed is saved.
     Saved,
     /// The session was revoked by us.
@@ -100,7 +100,7 @@ pub enum EventKind {
     /// forgotten meanwhile. They are dropped here and live at the server until they end: to revoke
     /// them there could have ended newer ones
     /// ([`revocation_reach`](crate::provider::Provider::revocation_reach)), or failed.
-    Orphaned,
+    TokensSuperseded,
     /// The session's actor died and was started again.
     ActorRestarted,
     /// The supervisor actor died and was started again.
@@ -126,7 +126,7 @@ pub enum EventKind {
     },
     /// A stored session was issued by another authority or to another client than the provider's
     /// configuration names now. It is kept, and nothing is sent.
-    ForeignAuthority,
+    IssuerMismatch,
     /// This subscriber was too slow and missed so many events.
     Missed(u64),
 }
@@ -221,14 +221,14 @@ fn log(event: &Event) {
         }
         EventKind::Lost(_)
         | EventKind::InDoubt
-        | EventKind::SaveOwed
-        | EventKind::Orphaned
+        | EventKind::Unsaved
+        | EventKind::TokensSuperseded
         | EventKind::SupervisorRestarted
         | EventKind::Quarantined { .. }
         | EventKind::ProviderMisconfigured(_)
         | EventKind::ProviderUnknown(_)
         | EventKind::ProviderUnresolved { .. }
-        | EventKind::ForeignAuthority => tracing::warn!(provider, tenant, token_id, ?kind, cause),
+        | EventKind::IssuerMismatch => tracing::warn!(provider, tenant, token_id, ?kind, cause),
     }
 }
 

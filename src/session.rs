@@ -14,28 +14,28 @@
 //! there. A server that wants a second factor leads from Establishing to Challenged, and its answer
 //! back. The guide's [`semantics`](crate::guide::semantics) has the whole table.
 
-pub(crate) mod actor;
 mod adopt;
+pub(crate) mod api_call;
 mod call;
-pub(crate) mod core;
-pub(crate) mod door;
-mod ending;
-pub(crate) mod errand;
+pub(crate) mod context;
+pub(crate) mod dispatch;
 pub(crate) mod exchange;
-mod flight;
 pub(crate) mod forget;
+mod from_record;
 pub(crate) mod job;
 pub(crate) mod list;
+pub(crate) mod load;
+pub(crate) mod load_queue;
 pub(crate) mod login;
 pub(crate) mod machine;
 pub(crate) mod mailbox;
+mod mark_lost;
 pub(crate) mod message;
 mod outcome;
-pub(crate) mod read;
-pub(crate) mod readings;
 pub(crate) mod registry;
-mod restore;
 pub(crate) mod schedule;
+pub(crate) mod session_actor;
+mod single_flight;
 pub(crate) mod slot;
 mod status;
 #[cfg(test)]
@@ -48,14 +48,14 @@ use std::sync::{Arc, OnceLock};
 
 use http::{request, response};
 
-use self::door::{Door, SlotRef};
+use self::dispatch::{Dispatcher, SlotRef};
 use self::job::Job;
 pub use self::list::Filter;
 pub use self::login::Login;
 use self::machine::Input;
-use self::outcome::Granted;
+use self::outcome::EstablishReply;
 pub use self::outcome::{Adopt, Adopted, Establishment, Invalidation, Revocation, Verdict};
-use self::slot::{Glance, Parcel, Slot};
+use self::slot::{Parcel, Slot, SnapshotRead};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
@@ -80,7 +80,7 @@ pub enum Any {}
 /// Every call may be dropped at any time: an exchange that it waits for goes on to its end, and
 /// its result is kept.
 pub struct Session<P = Any> {
-    door: Arc<Door>,
+    dispatcher: Arc<Dispatcher>,
     provider: Arc<Registered>,
     id: SessionId,
     /// Kept once the session was seen to have a token. A handle for an unknown key keeps none.
@@ -89,8 +89,12 @@ pub struct Session<P = Any> {
 }
 
 impl<P> Session<P> {
-    pub(crate) fn new(door: Arc<Door>, provider: Arc<Registered>, id: SessionId) -> Self {
-        Self { door, provider, id, slot: OnceLock::new(), provides: PhantomData }
+    pub(crate) fn new(
+        dispatcher: Arc<Dispatcher>,
+        provider: Arc<Registered>,
+        id: SessionId,
+    ) -> Self {
+        Self { dispatcher, provider, id, slot: OnceLock::new(), provides: PhantomData }
     }
 
     /// Which session this is.
@@ -119,7 +123,7 @@ impl<P> Session<P> {
     pub async fn permission_token(&self) -> Result<PermissionToken> {
         match self.try_permission_token() {
             Some(token) => Ok(token),
-            None => self.door.token_above(&*self.obtain()?, 0, None).await,
+            None => self.dispatcher.token_newer_than(&*self.obtain()?, 0, None).await,
         }
     }
 
@@ -134,20 +138,20 @@ impl<P> Session<P> {
     /// The same for those who need it only for a moment: `read` gets the token by reference, so
     /// that not even a counter is touched.
     pub fn with_token<R>(&self, read: impl FnOnce(&PermissionToken) -> R) -> Option<R> {
-        let clock = &*self.door.core.clock;
+        let clock = &*self.dispatcher.context.clock;
         if let Some(slot) = self.slot.get() {
-            let (glance, read) = slot.glance(clock, read);
-            self.tell_if_due(slot, &glance);
+            let (read_snapshot, read) = slot.read_snapshot(clock, read);
+            self.tell_if_due(slot, &read_snapshot);
             return read;
         }
-        let slot = self.door.core.registry.find(&self.id)?;
-        let (glance, read) = slot.glance(clock, read);
-        self.tell_if_due(&slot, &glance);
+        let slot = self.dispatcher.context.registry.find(&self.id)?;
+        let (read_snapshot, read) = slot.read_snapshot(clock, read);
+        self.tell_if_due(&slot, &read_snapshot);
         if read.is_some() {
             // Another thread may have been faster, with the same slot.
             drop(self.slot.set(slot));
         } else {
-            self.door.core.let_go(slot);
+            self.dispatcher.context.let_go(slot);
         }
         read
     }
@@ -166,11 +170,11 @@ impl<P> Session<P> {
     /// is there.
     pub async fn authorize(&self, request: &mut request::Parts) -> Result<PermissionToken> {
         let token = self.permission_token().await?;
-        let secret = match self.door.find(&self.id) {
-            Some(slot) => slot.look(|state| state.token_secret(token.generation())),
+        let secret = match self.dispatcher.find(&self.id) {
+            Some(slot) => slot.with_state(|state| state.token_secret(token.generation())),
             None => None,
         };
-        let signing = Signing::new(&token, secret.as_ref(), self.door.core.now().wall);
+        let signing = Signing::new(&token, secret.as_ref(), self.dispatcher.context.now().wall);
         self.client()?.provider.authorize(&signing, request)?;
         Ok(token)
     }
@@ -197,11 +201,11 @@ impl<P> Session<P> {
                 Invalidation::Damped => Verdict::Forward,
             },
             Rejection::SessionDead => {
-                if let Some(slot) = self.door.find(&self.id) {
-                    let core = &self.door.core;
-                    core.reject(&slot, used.generation());
-                    let (dead, place) = (used.generation(), core.tasks.enter());
-                    ending::end(core, &slot, dead, LostReason::Revoked, place);
+                if let Some(slot) = self.dispatcher.find(&self.id) {
+                    let context = &self.dispatcher.context;
+                    context.reject(&slot, used.generation());
+                    let (dead, task_guard) = (used.generation(), context.tasks.enter());
+                    mark_lost::end(context, &slot, dead, LostReason::Revoked, task_guard);
                 }
                 Verdict::Forward
             }
@@ -226,17 +230,17 @@ impl<P> Session<P> {
     pub fn invalidate(&self, used: &PermissionToken) -> Invalidation {
         // If there is no room for the session, it has no token to be rejected either.
         match self.obtain() {
-            Ok(slot) => self.door.core.invalidate(&slot, used.generation()),
+            Ok(slot) => self.dispatcher.context.invalidate(&slot, used.generation()),
             Err(_) => Invalidation::Refresh,
         }
     }
 
     fn accept(&self, used: &PermissionToken) {
-        let core = &self.door.core;
+        let context = &self.dispatcher.context;
         if let Some(slot) = self.slot.get() {
-            slot.accept(used.generation(), || core.moment(slot));
-        } else if let Some(slot) = self.door.find(&self.id) {
-            slot.accept(used.generation(), || core.moment(&slot));
+            slot.accept(used.generation(), || context.step_context(slot));
+        } else if let Some(slot) = self.dispatcher.find(&self.id) {
+            slot.accept(used.generation(), || context.step_context(&slot));
         }
     }
 
@@ -259,10 +263,10 @@ impl<P> Session<P> {
     /// As [`permission_token`](Self::permission_token).
     pub async fn refresh(&self) -> Result<PermissionToken> {
         let slot = self.obtain()?;
-        self.door.look(&slot).await?;
-        self.door.core.apply(&slot, Input::RefreshByHand);
-        let held = slot.look(|state| state.counters().1);
-        self.door.token_above(&slot, held, None).await
+        self.dispatcher.ensure_loaded(&slot).await?;
+        self.dispatcher.context.apply(&slot, Input::RefreshByHand);
+        let held = slot.with_state(|state| state.counters().1);
+        self.dispatcher.token_newer_than(&slot, held, None).await
     }
 
     /// Ends the session: durably here first, then at the server. From then on no token of it is
@@ -282,7 +286,7 @@ impl<P> Session<P> {
     /// `NotSent`.
     pub async fn revoke(&self) -> Result<Revocation> {
         let slot = self.obtain()?;
-        self.door.queued(&slot, |reply, place| Job::Close { reply, place }).await
+        self.dispatcher.run_job(&slot, |reply, task_guard| Job::Close { reply, task_guard }).await
     }
 
     /// The session as it is now, read from the store if it is not in memory.
@@ -297,8 +301,8 @@ impl<P> Session<P> {
     /// Reads only.
     pub async fn status(&self) -> Result<SessionStatus> {
         let slot = self.obtain()?;
-        self.door.look(&slot).await?;
-        let status = status::status(&slot, self.door.core.now());
+        self.dispatcher.ensure_loaded(&slot).await?;
+        let status = status::status(&slot, self.dispatcher.context.now());
         status.ok_or_else(|| Error::new(ErrorKind::RetryLater).of_session(&self.id))
     }
 
@@ -309,9 +313,9 @@ impl<P> Session<P> {
     }
 
     fn retype<Q>(&self) -> Session<Q> {
-        let Self { door, provider, id, slot, .. } = self;
+        let Self { dispatcher, provider, id, slot, .. } = self;
         Session {
-            door: Arc::clone(door),
+            dispatcher: Arc::clone(dispatcher),
             provider: Arc::clone(provider),
             id: id.clone(),
             slot: slot.clone(),
@@ -330,15 +334,15 @@ impl<P> Session<P> {
 
     fn obtain(&self) -> Result<SlotRef<'_>> {
         match self.slot.get() {
-            Some(slot) => Ok(self.door.hold(Arc::clone(slot))),
-            None => self.door.obtain(&self.id),
+            Some(slot) => Ok(self.dispatcher.hold(Arc::clone(slot))),
+            None => self.dispatcher.obtain(&self.id),
         }
     }
 
-    fn tell_if_due(&self, slot: &Arc<Slot>, glance: &Glance) {
-        match glance {
-            Glance::Due => self.door.due(slot),
-            Glance::Fresh | Glance::Stale => {}
+    fn tell_if_due(&self, slot: &Arc<Slot>, read_snapshot: &SnapshotRead) {
+        match read_snapshot {
+            SnapshotRead::Due => self.dispatcher.due(slot),
+            SnapshotRead::Fresh | SnapshotRead::Stale => {}
         }
     }
 }
@@ -375,11 +379,11 @@ impl<P: Provider> Session<P> {
         let grant: P::Grant = grant.into();
         let slot = self.obtain()?;
         let job = |reply, _| Job::Establish { grant: Box::new(grant), reply };
-        match self.door.queued(&slot, job).await? {
-            Granted::Active(credentials) => {
+        match self.dispatcher.run_job(&slot, job).await? {
+            EstablishReply::Active(credentials) => {
                 self.typed(&credentials).map(|tokens| Establishment::Active(tokens.attributes))
             }
-            Granted::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
+            EstablishReply::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
                 Ok(challenge) => Ok(Establishment::Challenge(*challenge)),
                 Err(_) => Err(Error::new(ErrorKind::Misconfigured)
                     .about("the provider gave a challenge of another type")),
@@ -410,7 +414,7 @@ impl<P: Provider> Session<P> {
             let grant: P::Grant = grant.clone().into();
             Box::new(grant)
         };
-        self.door.token_above(&*self.obtain()?, 0, Some(&offer)).await
+        self.dispatcher.token_newer_than(&*self.obtain()?, 0, Some(&offer)).await
     }
 
     /// What the provider keeps beside the tokens.
@@ -430,8 +434,8 @@ impl<P: Provider> Session<P> {
     /// What the session has, read from the store if it is not in memory.
     async fn held(&self) -> Result<Tokens<P::Attributes>> {
         let slot = self.obtain()?;
-        self.door.look(&slot).await?;
-        let held = slot.look(|state| state.settled.as_ref()?.credentials().cloned());
+        self.dispatcher.ensure_loaded(&slot).await?;
+        let held = slot.with_state(|state| state.settled.as_ref()?.credentials().cloned());
         match held {
             Some(credentials) => self.typed(&credentials),
             None => Err(Error::new(ErrorKind::NotEstablished).of_session(&self.id)),
@@ -474,7 +478,7 @@ impl<P> Clone for Session<P> {
 impl<P> Drop for Session<P> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.door.core.let_go(slot);
+            self.dispatcher.context.let_go(slot);
         }
     }
 }

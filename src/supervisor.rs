@@ -1,20 +1,20 @@
 //! The supervisor: keeps all sessions, and the door to them.
 
-mod actor;
 mod builder;
-mod calls;
+mod bulk;
+mod change_feed;
+mod client_call;
 mod eviction;
-mod follow;
-mod link;
-mod listing;
 mod login;
-mod message;
 mod presence;
+mod reconfigure;
 mod reseal;
-mod restart;
-mod root;
+mod restart_tracker;
 mod scheduler;
-mod settings;
+mod startup;
+mod supervisor_actor;
+mod supervisor_link;
+mod supervisor_message;
 
 use std::any::Any;
 use std::fmt;
@@ -26,8 +26,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::builder::SupervisorBuilder;
-use self::link::Link;
-pub use self::listing::ImportReport;
+pub use self::bulk::ImportReport;
+use self::supervisor_link::SupervisorLink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Events;
 use crate::key::{SessionId, SessionKey};
@@ -35,8 +35,8 @@ use crate::provider::Provider;
 use crate::provider::registered::Registered;
 use crate::seal::KeyRing;
 use crate::session::Session;
-use crate::session::core::Core;
-use crate::session::door::Door;
+use crate::session::context::Context;
+use crate::session::dispatch::Dispatcher;
 
 /// Keeps sessions at the authorization servers of its providers.
 ///
@@ -60,8 +60,8 @@ use crate::session::door::Door;
 /// ```
 #[derive(Clone)]
 pub struct Supervisor {
-    door: Arc<Door>,
-    link: Arc<Link>,
+    dispatcher: Arc<Dispatcher>,
+    link: Arc<SupervisorLink>,
 }
 
 impl Supervisor {
@@ -70,10 +70,10 @@ impl Supervisor {
         SupervisorBuilder::new()
     }
 
-    fn new(core: Arc<Core>, link: Arc<Link>) -> Self {
-        let keeper = Keeper { core: Arc::clone(&core), link: Arc::clone(&link) };
-        let keeper: Box<dyn Any + Send + Sync> = Box::new(keeper);
-        Self { door: Arc::new(Door::new(core, keeper)), link }
+    fn new(context: Arc<Context>, link: Arc<SupervisorLink>) -> Self {
+        let task_context = ShutdownGuard { context: Arc::clone(&context), link: Arc::clone(&link) };
+        let task_context: Box<dyn Any + Send + Sync> = Box::new(task_context);
+        Self { dispatcher: Arc::new(Dispatcher::new(context, task_context)), link }
     }
 
     /// The sessions of one provider, by the name under which it was registered.
@@ -87,7 +87,11 @@ impl Supervisor {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("the provider of that name is of another type"));
         }
-        Ok(Sessions { door: Arc::clone(&self.door), provider: registered, provides: PhantomData })
+        Ok(Sessions {
+            dispatcher: Arc::clone(&self.dispatcher),
+            provider: registered,
+            provides: PhantomData,
+        })
     }
 
     /// One session of the provider of that name, without its type.
@@ -98,40 +102,40 @@ impl Supervisor {
     pub fn session(&self, provider: &str, key: SessionKey) -> Result<Session> {
         let registered = self.registered(provider)?;
         let id = SessionId::new(registered.name.clone(), key);
-        Ok(Session::new(Arc::clone(&self.door), registered, id))
+        Ok(Session::new(Arc::clone(&self.dispatcher), registered, id))
     }
 
     /// The keys that seal tickets. [`KeyRing::reload`] changes them while the supervisor runs.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
-        &self.door.core.keys
+        &self.dispatcher.context.keys
     }
 
     /// What happens from now on. Ends when the supervisor shuts down.
     #[must_use]
     pub fn subscribe(&self) -> Events {
-        self.door.core.events.subscribe()
+        self.dispatcher.context.events.subscribe()
     }
 
     /// What is resident, and what was done since the start. Visits every resident session.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let counts = &self.door.core.counts;
+        let counts = &self.dispatcher.context.counts;
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
-            sessions: self.door.core.registry.slots.len(),
+            sessions: self.dispatcher.context.registry.slots.len(),
             exchanging: 0,
             unsaved: 0,
-            scheduled: self.door.core.registry.scheduled(),
+            scheduled: self.dispatcher.context.registry.scheduled(),
             exchanges: read(&counts.exchanges),
             establishes: read(&counts.establishes),
             refreshes: read(&counts.refreshes),
             actor_restarts: read(&counts.actor_restarts),
             supervisor_restarts: read(&counts.supervisor_restarts),
         };
-        self.door.core.registry.slots.each(|slot| {
+        self.dispatcher.context.registry.slots.each(|slot| {
             snapshot.exchanging += usize::from(slot.is_busy());
-            snapshot.unsaved += usize::from(slot.owed().is_some());
+            snapshot.unsaved += usize::from(slot.unsaved().is_some());
         });
         snapshot
     }
@@ -151,17 +155,17 @@ impl Supervisor {
     ///
     /// May be dropped; the shutdown goes on, and another call waits for its end.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
-        let core = &self.door.core;
-        core.tasks.close();
-        core.events.close();
-        core.tasks.wait(within, &*core.clock).await;
+        let context = &self.dispatcher.context;
+        context.tasks.close();
+        context.events.close();
+        context.tasks.wait(within, &*context.clock).await;
         self.link.end();
-        core.registry.refuse_all();
-        presence::retire(core).await;
+        context.registry.refuse_all();
+        presence::retire(context).await;
         let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new() };
-        self.door.core.registry.slots.each(|slot| {
+        self.dispatcher.context.registry.slots.each(|slot| {
             report.exchanges_cut += usize::from(slot.is_busy());
-            if slot.owed().is_some() {
+            if slot.unsaved().is_some() {
                 report.unsaved.push(slot.id().clone());
             }
         });
@@ -169,7 +173,7 @@ impl Supervisor {
     }
 
     fn registered(&self, provider: &str) -> Result<Arc<Registered>> {
-        self.door.core.registry.provider(provider).cloned().ok_or_else(|| {
+        self.dispatcher.context.registry.provider(provider).cloned().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput).about("no provider of that name is registered")
         })
     }
@@ -178,14 +182,14 @@ impl Supervisor {
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervisor")
-            .field("sessions", &self.door.core.registry.slots.len())
+            .field("sessions", &self.dispatcher.context.registry.slots.len())
             .finish()
     }
 }
 
 /// The sessions of one provider: the typed door, for an application's state.
 pub struct Sessions<P> {
-    door: Arc<Door>,
+    dispatcher: Arc<Dispatcher>,
     provider: Arc<Registered>,
     provides: PhantomData<fn() -> P>,
 }
@@ -195,14 +199,18 @@ impl<P: Provider> Sessions<P> {
     #[must_use]
     pub fn session(&self, key: SessionKey) -> Session<P> {
         let id = SessionId::new(self.provider.name.clone(), key);
-        Session::new(Arc::clone(&self.door), Arc::clone(&self.provider), id)
+        Session::new(Arc::clone(&self.dispatcher), Arc::clone(&self.provider), id)
     }
 }
 
 impl<P> Clone for Sessions<P> {
     fn clone(&self) -> Self {
-        let Self { door, provider, provides } = self;
-        Self { door: Arc::clone(door), provider: Arc::clone(provider), provides: *provides }
+        let Self { dispatcher, provider, provides } = self;
+        Self {
+            dispatcher: Arc::clone(dispatcher),
+            provider: Arc::clone(provider),
+            provides: *provides,
+        }
     }
 }
 
@@ -257,17 +265,17 @@ impl ShutdownReport {
 }
 
 /// Ends the supervisor with the last handle.
-struct Keeper {
-    core: Arc<Core>,
-    link: Arc<Link>,
+struct ShutdownGuard {
+    context: Arc<Context>,
+    link: Arc<SupervisorLink>,
 }
 
-impl Drop for Keeper {
+impl Drop for ShutdownGuard {
     fn drop(&mut self) {
-        self.core.tasks.close();
-        self.core.events.close();
+        self.context.tasks.close();
+        self.context.events.close();
         self.link.end();
-        self.core.registry.refuse_all();
+        self.context.registry.refuse_all();
     }
 }
 
@@ -276,7 +284,7 @@ impl Drop for Keeper {
 impl Supervisor {
     /// Kills a session's actor; false if none is resident.
     pub(crate) fn kill_session_actor(&self, id: &SessionId) -> bool {
-        let actor = self.door.core.registry.find(id).and_then(|slot| slot.occupant());
+        let actor = self.dispatcher.context.registry.find(id).and_then(|slot| slot.actor());
         actor.is_some_and(|actor| {
             actor.kill();
             true

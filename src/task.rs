@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::clock::{Clock, within};
+use crate::clock::{Clock, timeout};
 
 /// The tasks of one supervisor. They run on the runtime that the supervisor was started on, so
 /// that a caller's short-lived runtime takes nothing with it.
@@ -42,12 +42,12 @@ impl Drop for Sentinel {
 /// A place among the tasks: shutdown waits for it. Who has one can have more, for what follows from
 /// what it does.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct TaskGuard {
     _token: TaskTrackerToken,
 }
 
 #[cfg(test)]
-impl Place {
+impl TaskGuard {
     pub(crate) fn of_nobody() -> Self {
         Self { _token: TaskTracker::new().token() }
     }
@@ -74,26 +74,26 @@ impl Tasks {
     ///
     /// The place is taken first and `closing` is read after it: the tracker takes spawns after it
     /// was closed, so the other order would let an exchange begin behind shutdown's back.
-    pub(crate) fn enter(&self) -> Option<Place> {
-        let place = Place { _token: self.tracker.token() };
-        (!self.is_closing()).then_some(place)
+    pub(crate) fn enter(&self) -> Option<TaskGuard> {
+        let task_guard = TaskGuard { _token: self.tracker.token() };
+        (!self.is_closing()).then_some(task_guard)
     }
 
     /// Runs `task` to its end, whoever dies meanwhile.
-    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The handle is dropped on purpose: the tracker owns the task.
         drop(self.tracker.spawn_on(task, &self.runtime));
     }
 
     /// Runs `task` until it ends or shutdown has ended everything else; shutdown does not wait
     /// for it.
-    pub(crate) fn attend(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(task));
     }
 
     /// Has `work` done on a thread that may be busy for long; `None` if that is not possible any
     /// more.
-    pub(crate) async fn apart<T: Send + 'static>(
+    pub(crate) async fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -110,17 +110,17 @@ impl Tasks {
     }
 
     /// Whether the runtime of these tasks is shut down: nothing runs on it any more.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub(crate) fn is_runtime_gone(&self) -> bool {
         self.gone.is_cancelled()
     }
 
     /// Ends when the runtime of these tasks is shut down.
-    pub(crate) fn gone(&self) -> CancellationToken {
+    pub(crate) fn runtime_gone(&self) -> CancellationToken {
         self.gone.clone()
     }
 
     /// Says that the runtime is shut down: for a task that sees it first, by being dropped.
-    pub(crate) fn lose(&self) {
+    pub(crate) fn mark_runtime_gone(&self) {
         self.closing.cancel();
         self.gone.cancel();
     }
@@ -135,7 +135,7 @@ impl Tasks {
 
     /// Waits for all tasks; false if `wait` passes before.
     pub(crate) async fn wait(&self, wait: Duration, clock: &dyn Clock) -> bool {
-        within(clock, wait, self.tracker.wait()).await.is_some()
+        timeout(clock, wait, self.tracker.wait()).await.is_some()
     }
 }
 
@@ -155,9 +155,9 @@ pub(crate) fn pause(duration: Duration) {
 }
 
 /// A future of somebody else's code. Its panics stay in it, also those of its drop: it gives None.
-pub(crate) struct Foreign<F>(Option<F>);
+pub(crate) struct CatchPanic<F>(Option<F>);
 
-impl<F> Foreign<F> {
+impl<F> CatchPanic<F> {
     pub(crate) fn new(future: F) -> Self {
         Self(Some(future))
     }
@@ -170,7 +170,7 @@ impl<F> Foreign<F> {
     }
 }
 
-impl<F: Future + Unpin> Future for Foreign<F> {
+impl<F: Future + Unpin> Future for CatchPanic<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -187,7 +187,7 @@ impl<F: Future + Unpin> Future for Foreign<F> {
     }
 }
 
-impl<F> Drop for Foreign<F> {
+impl<F> Drop for CatchPanic<F> {
     fn drop(&mut self) {
         self.clear();
     }

@@ -31,7 +31,7 @@ use self::public::Nat64;
 use self::resolver::{Lookups, Resolver};
 pub(crate) use self::sending::Sending;
 use self::sending::Withheld;
-use crate::clock::within;
+use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection may take, DNS and TLS included. 3 s because a server that is there is
@@ -316,7 +316,7 @@ impl Transport {
             }
         }
         let since = sending.sent().map_or(Duration::ZERO, |sent| clock.now().boot.since(sent.boot));
-        let answer = within(clock, times.answer.saturating_sub(since), answering).await;
+        let answer = timeout(clock, times.answer.saturating_sub(since), answering).await;
         answer.unwrap_or(Err(Fault::Unanswered))
     }
 

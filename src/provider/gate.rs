@@ -24,7 +24,7 @@ pub(crate) use self::permit::Permit;
 use self::permit::SlowRequests;
 use self::stop::Stop;
 use super::{ExchangeError, FailureClass};
-use crate::clock::{BootTime, Clock, within};
+use crate::clock::{BootTime, Clock, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
@@ -319,7 +319,7 @@ impl Gate {
     }
 
     async fn permit(&self, clock: &dyn Clock) -> Result<Held, Shut> {
-        let turn = within(clock, self.limits.turn, self.lanes.queue()).await;
+        let turn = timeout(clock, self.limits.turn, self.lanes.queue()).await;
         turn.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")

@@ -12,7 +12,7 @@ use super::Settings;
 use super::client::Client;
 use super::means::Means;
 use super::source::{Source, SourceError};
-use crate::clock::{BootTime, Clock, within};
+use crate::clock::{BootTime, Clock, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
@@ -190,7 +190,7 @@ impl Site {
         }
         // Not left set if this is dropped: then nothing was learned.
         let found = AssertUnwindSafe(asking.source.ask(asking.tenant.clone())).catch_unwind();
-        let found = match within(clock, policy.source_wait, found).await {
+        let found = match timeout(clock, policy.source_wait, found).await {
             Some(Ok(found)) => found,
             Some(Err(_)) => Err(unavailable("the source panicked")),
             None => Err(unavailable("the source did not answer in time")),

@@ -39,7 +39,7 @@ pub(super) use self::refusal::{Told, class_of_code};
 pub use self::time::rfc3339;
 use super::means::Means;
 use super::{ExchangeError, FailureClass};
-use crate::clock::{BootTime, Clock, Now, within};
+use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{EndpointPath, Error, ErrorKind};
 use crate::key::SessionId;
@@ -140,7 +140,7 @@ impl<'a> Wire<'a> {
         wait: Duration,
         future: impl Future<Output = T>,
     ) -> Option<T> {
-        within(&*self.clock, wait, future).await
+        timeout(&*self.clock, wait, future).await
     }
 
     /// Sends a request and reads the whole answer, whatever its status. The answer remembers the

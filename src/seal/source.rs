@@ -7,7 +7,7 @@ use std::future::Future;
 use tokio::runtime::Handle;
 
 use super::{KeyRing, RingKey};
-use crate::clock::{SystemClock, within};
+use crate::clock::{SystemClock, timeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::KEY_SOURCE_WAIT;
 
@@ -103,7 +103,7 @@ impl KeyRing {
             return Err(misconfigured.about("there is no tokio runtime here"));
         }
         // There is no supervisor yet whose clock this could be.
-        let asked = within(&SystemClock::new(), KEY_SOURCE_WAIT, source.keys()).await;
+        let asked = timeout(&SystemClock::new(), KEY_SOURCE_WAIT, source.keys()).await;
         let asked = asked.ok_or(KeySourceFault::Slow)?;
         Self::from_keys(asked.map_err(KeySourceFault::Failed)?)
     }

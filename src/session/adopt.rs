@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::job::Job;
-use super::outcome::{Adopt, Adopted, Take};
+use super::outcome::{Adopt, AdoptMode, Adopted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Provider, erased};
 use crate::secret::Secret;
@@ -32,8 +32,8 @@ impl<P: Provider> Session<P> {
     /// Dropped before its turn, the tokens are not taken. Dropped later, they are.
     pub async fn adopt(&self, tokens: Tokens<P::Attributes>, mode: Adopt) -> Result<Adopted> {
         let take = match mode {
-            Adopt::IfVacant => Take::IfVacant,
-            Adopt::Replace => Take::Replace,
+            Adopt::IfVacant => AdoptMode::IfVacant,
+            Adopt::Replace => AdoptMode::Replace,
         };
         self.take(tokens, take).await
     }
@@ -60,14 +60,14 @@ impl<P: Provider> Session<P> {
     /// One row of an import. A session that is not in memory and has a record is not brought into
     /// memory for that; any other has its turn in its own queue, so that it cannot meet a grant.
     pub(crate) async fn import(&self, tokens: Tokens<P::Attributes>) -> Result<Adopted> {
-        let resident = self.door.find(&self.id).is_some();
+        let resident = self.dispatcher.find(&self.id).is_some();
         if !resident && self.is_stored().await? {
             return Ok(Adopted::AlreadyThere);
         }
-        self.take(tokens, Take::Import).await
+        self.take(tokens, AdoptMode::Import).await
     }
 
-    async fn take(&self, tokens: Tokens<P::Attributes>, take: Take) -> Result<Adopted> {
+    async fn take(&self, tokens: Tokens<P::Attributes>, take: AdoptMode) -> Result<Adopted> {
         let invalid = |error: Error| error.of_session(&self.id);
         check(&tokens).map_err(invalid)?;
         let tokens = erased::untyped::<P>(tokens).map_err(|unwritable| {
@@ -79,13 +79,13 @@ impl<P: Provider> Session<P> {
         })?;
         let slot = self.obtain()?;
         let job = |reply, _| Job::Adopt { tokens: Box::new(tokens), take, reply };
-        self.door.queued(&slot, job).await
+        self.dispatcher.run_job(&slot, job).await
     }
 
     /// Whether the store has a session of this id.
     async fn is_stored(&self) -> Result<bool> {
-        let core = &self.door.core;
-        match core.await_store(core.store.load(&self.id)).await {
+        let context = &self.dispatcher.context;
+        match context.await_store(context.store.load(&self.id)).await {
             Ok(found) => Ok(found.is_some_and(|found| found.record.was_established())),
             Err(failed) => Err(failed.into_error().of_session(&self.id)),
         }

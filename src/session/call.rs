@@ -7,9 +7,9 @@ use http::{Request, Response};
 use tokio::sync::oneshot;
 
 use super::Session;
-use super::core::Core;
-use super::ending;
-use super::errand::{Errand, panicked};
+use super::api_call::{ApiCall, panicked};
+use super::context::Context;
+use super::mark_lost;
 use super::outcome::Invalidation;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, Result};
@@ -18,7 +18,7 @@ use crate::provider::{
     Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
     erased,
 };
-use crate::task::{Foreign, Place};
+use crate::task::{CatchPanic, TaskGuard};
 use crate::token::{Credentials, PermissionToken};
 
 impl<P: Provider> Session<P> {
@@ -41,28 +41,29 @@ impl<P: Provider> Session<P> {
     /// Dropped after it was sent, the call goes on, and its effect on the session is kept.
     pub async fn call<O: Operation<P>>(&self, operation: O) -> Result<O::Output> {
         let slot = self.obtain()?;
-        self.door.look(&slot).await?;
+        self.dispatcher.ensure_loaded(&slot).await?;
         let token = match operation.credential() {
             Credential::PermissionToken => Some(self.permission_token().await?),
             Credential::Own => None,
         };
         let client = self.client()?;
         let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
-        let core = &self.door.core;
-        let Some(place) = core.tasks.enter() else {
+        let context = &self.dispatcher.context;
+        let Some(task_guard) = context.tasks.enter() else {
             return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
         };
         let (session, slot_of_call) = (self.clone(), Arc::clone(&slot));
-        let call = Call { session, slot: slot_of_call, client, provider, operation, place };
+        let call = Call { session, slot: slot_of_call, client, provider, operation, task_guard };
         let (done, ended) = oneshot::channel();
-        core.tasks.run(async move {
-            let made = Foreign::new(Box::pin(call.make(token))).await;
+        context.tasks.spawn(async move {
+            let made = CatchPanic::new(Box::pin(call.make(token))).await;
             // Whoever gave up meanwhile leaves the effect behind all the same.
             drop(done.send(made.unwrap_or_else(|| Err(panicked()))));
         });
         // Dropped without an answer only with the runtime, and perhaps it was sent.
         let lost = || Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::Ambiguous);
-        let made = self.door.waiting(&slot, async { ended.await.unwrap_or_else(|_| Err(lost())) });
+        let made =
+            self.dispatcher.waiting(&slot, async { ended.await.unwrap_or_else(|_| Err(lost())) });
         made.await.map_err(|error| error.of_session(&self.id))
     }
 }
@@ -74,7 +75,7 @@ struct Call<P: Provider, O> {
     client: Arc<Client>,
     provider: Arc<P>,
     operation: O,
-    place: Place,
+    task_guard: TaskGuard,
 }
 
 impl<P: Provider, O: Operation<P>> Call<P, O> {
@@ -93,9 +94,9 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                     if again && self.session.invalidate(used) == Invalidation::Refresh =>
                 {
                     again = false;
-                    let door = &self.session.door;
-                    let above = used.generation();
-                    token = Some(door.token_above(&self.slot, above, None).await?);
+                    let dispatcher = &self.session.dispatcher;
+                    let newer_than = used.generation();
+                    token = Some(dispatcher.token_newer_than(&self.slot, newer_than, None).await?);
                 }
                 (Rejection::SessionDead, Some(used)) => {
                     let generation = used.generation();
@@ -121,8 +122,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 .about("the session was issued by another authority or to another client"));
         }
         let (site, id) = (&self.slot.site, Some(self.slot.id()));
-        let mut errand = Errand::begin(self.core(), site, &self.client, id).await?;
-        errand.send(self.request(token, held)?).await
+        let mut call = ApiCall::begin(self.context(), site, &self.client, id).await?;
+        call.send(self.request(token, held)?).await
     }
 
     fn request(
@@ -134,8 +135,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         let (mut parts, body) = self.operation.request(&self.provider, &tokens)?.into_parts();
         if let Some(token) = token {
             // Of this very token: a refresh may have come between the two.
-            let secret = self.slot.look(|state| state.token_secret(token.generation()));
-            let signing = Signing::new(token, secret.as_ref(), self.core().now().wall);
+            let secret = self.slot.with_state(|state| state.token_secret(token.generation()));
+            let signing = Signing::new(token, secret.as_ref(), self.context().now().wall);
             self.client.provider.authorize(&signing, &mut parts)?;
         }
         Ok(Request::from_parts(parts, body))
@@ -153,15 +154,15 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 failed
             })
         })?;
-        let (core, slot) = (self.core(), &self.slot);
+        let (context, slot) = (self.context(), &self.slot);
         match effect {
             Effect::None => {}
-            Effect::AccessTokenDead => core.reject(slot, generation),
+            Effect::AccessTokenDead => context.reject(slot, generation),
             Effect::RefreshTokenDead => {
                 self.end(generation, LostReason::TokensDeleted);
             }
             Effect::SessionDead => {
-                core.reject(slot, generation);
+                context.reject(slot, generation);
                 self.end(generation, LostReason::SessionDeleted);
             }
         }
@@ -170,16 +171,22 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
 
     /// Also while a shutdown waits for this call.
     fn end(&self, generation: u64, reason: LostReason) {
-        ending::end(self.core(), &self.slot, generation, reason, Some(self.place.clone()));
+        mark_lost::end(
+            self.context(),
+            &self.slot,
+            generation,
+            reason,
+            Some(self.task_guard.clone()),
+        );
     }
 
     fn failed(&self, failed: ExchangeError) -> Error {
-        self.core().failed_call(&self.slot.site, &self.client, Some(self.slot.id()), failed)
+        self.context().failed_call(&self.slot.site, &self.client, Some(self.slot.id()), failed)
     }
 
     fn held(&self) -> Result<Sent> {
         self.slot
-            .look(|state| {
+            .with_state(|state| {
                 let settled = state.settled.as_ref()?;
                 let credentials = Arc::clone(settled.credentials()?);
                 Some(Sent { credentials, generation: settled.counters().1 })
@@ -188,12 +195,12 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
     }
 
     fn wire(&self) -> Wire<'_> {
-        let core = self.core();
-        self.client.wire(&core.clock, Some(self.slot.id()), &core.policy)
+        let context = self.context();
+        self.client.wire(&context.clock, Some(self.slot.id()), &context.policy)
     }
 
-    fn core(&self) -> &Arc<Core> {
-        &self.session.door.core
+    fn context(&self) -> &Arc<Context> {
+        &self.session.dispatcher.context
     }
 }
 

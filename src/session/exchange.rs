@@ -1,34 +1,36 @@
 //! An exchange: permit, claim, the server, save, publish, land. It runs on the task tracker and
 //! belongs to nobody who can be dropped; a [`Guard`] ends it whatever happens to it.
 
-mod adopt;
+mod adoption;
+mod claim;
 mod close;
-mod converse;
-mod forget;
-mod guard;
-mod orphan;
+mod delete;
+mod exchange_guard;
 mod revocation;
 mod save;
-mod turn;
+mod send;
+mod superseded_tokens;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use self::claim::{ClaimPurpose, Claimed, OnConflict};
 pub(crate) use self::close::close;
-pub(crate) use self::forget::forget;
-pub(crate) use self::guard::{Guard, Task};
-use self::orphan::Orphan;
+pub(crate) use self::delete::forget;
+pub(crate) use self::exchange_guard::{Guard, Task};
 pub(crate) use self::revocation::revoke;
-use self::turn::{Moved, Turn, Wants};
-use super::core::Core;
-use super::flight::Landing;
+use self::superseded_tokens::SupersededTokens;
+use super::context::Context;
+use super::from_record;
 use super::job::Outcome;
-use super::machine::{self, Class, Failure, Held, Input, Moment, Renewable, Retry, Settled, State};
-use super::outcome::Granted;
-use super::restore;
-use super::slot::{Owed, Parcel, Slot};
+use super::machine::{
+    self, Class, CredentialState, Failure, Input, Renewable, Retry, Settled, State, StepContext,
+};
+use super::outcome::EstablishReply;
+use super::single_flight::FlightOutcome;
+use super::slot::{Parcel, Slot, Unsaved};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -44,7 +46,7 @@ use crate::store::{
 use crate::token::Credentials;
 
 /// What an exchange sends.
-pub(crate) enum Cargo {
+pub(crate) enum Payload {
     Refresh,
     /// A grant of a caller's, who gets its outcome.
     Grant(Parcel),
@@ -54,7 +56,7 @@ pub(crate) enum Cargo {
 
 /// One exchange of one session.
 pub(crate) struct Exchange {
-    core: Arc<Core>,
+    context: Arc<Context>,
     slot: Arc<Slot>,
     /// The client that it began with.
     client: Arc<Client>,
@@ -94,11 +96,11 @@ impl Left {
     fn of(
         settled: Option<&Settled>,
         (to, retry_at): (SettleTo, Option<BootTime>),
-        at: &Moment,
+        at: &StepContext,
     ) -> Self {
         let left = |time: Option<BootTime>| time.map(|time| time.since(at.now.boot));
-        let due_at = settled.and_then(|settled| machine::record_wake(settled, &at.rules));
-        let failures = settled.and_then(restore::failures);
+        let due_at = settled.and_then(|settled| machine::record_wake(settled, &at.policy));
+        let failures = settled.and_then(from_record::failures);
         Self { to, retry_in: left(retry_at), due_in: left(due_at), failures }
     }
 }
@@ -112,31 +114,31 @@ pub(crate) enum Asked {
 
 /// How an exchange ended.
 enum End {
-    Active(Held),
+    Active(CredentialState),
     Challenge(Parcel),
     /// When, so that memory and record have the same times.
-    Failed(Failure, Moment),
+    Failed(Failure, StepContext),
     /// The store has something else than was thought; nothing was sent, or it does not count.
     Superseded {
         sent: bool,
     },
     /// The same, with credentials that live at the server.
-    Orphaned(Orphan),
+    TokensSuperseded(SupersededTokens),
 }
 
 impl Exchange {
     /// With what the session has at the moment.
     pub(crate) fn new(guard: Guard, client: Arc<Client>, renewable: Renewable) -> Self {
-        let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
-        let (held, (epoch, base)) = slot.look(|state| {
+        let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
+        let (held, (epoch, base)) = slot.with_state(|state| {
             let settled = state.settled.as_ref();
             let held = settled.and_then(|settled| settled.credentials().cloned());
             (held, state.counters())
         });
         let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
-        let steps = core.steps.of_exchange();
+        let steps = context.steps.of_exchange();
         Self {
-            core,
+            context,
             slot,
             client,
             guard,
@@ -164,40 +166,40 @@ impl Exchange {
     }
 
     /// Runs to its end, even if actors crash and callers are dropped.
-    pub(crate) async fn run(mut self, cargo: Cargo) {
+    pub(crate) async fn run(mut self, payload: Payload) {
         if !self.guard.begin() {
             return;
         }
-        self.core.counts.exchanges.fetch_add(1, Ordering::Relaxed);
-        let end = match self.grant(cargo).await {
+        self.context.counts.exchanges.fetch_add(1, Ordering::Relaxed);
+        let end = match self.grant(payload).await {
             Ok(grant) => self.exchange(grant).await,
             Err(none) => self.fails(none),
         };
-        if let End::Orphaned(orphan) = &end {
-            // Before the landing: no grant of this process begins meanwhile.
-            orphan::end(&self.core, &self.slot, orphan).await;
+        if let End::TokensSuperseded(superseded) = &end {
+            // Before the flight ends: no grant of this process begins meanwhile.
+            superseded_tokens::end(&self.context, &self.slot, superseded).await;
         }
         let granted = self.step(end);
         self.finish(granted);
-        save::pay(&self.core, &self.slot).await;
+        save::until_saved(&self.context, &self.slot).await;
     }
 
     /// The grant to be sent; none for a refresh.
-    async fn grant(&mut self, cargo: Cargo) -> Result<Option<Parcel>, Failure> {
-        let grant = match cargo {
-            Cargo::Refresh => return Ok(None),
-            Cargo::Renewal(Some(grant)) => grant,
-            Cargo::Renewal(None) => {
+    async fn grant(&mut self, payload: Payload) -> Result<Option<Parcel>, Failure> {
+        let grant = match payload {
+            Payload::Refresh => return Ok(None),
+            Payload::Renewal(Some(grant)) => grant,
+            Payload::Renewal(None) => {
                 // Others need the permit while the grant is made, which may take long.
                 self.drawn = None;
                 self.own_grant().await?
             }
-            Cargo::Grant(grant) => {
+            Payload::Grant(grant) => {
                 self.exchanged = Exchanged::Grant;
                 grant
             }
         };
-        revocation::tell_before(&self.core, &self.slot).await;
+        revocation::tell_before(&self.context, &self.slot).await;
         Ok(Some(grant))
     }
 
@@ -205,15 +207,15 @@ impl Exchange {
         let held = self.held.clone();
         let sent = held.as_ref().filter(|_| grant.is_none());
         if sent.is_some_and(|held| !self.client.issued(held)) {
-            return self.fails(foreign());
+            return self.fails(issuer_mismatch());
         }
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
-        let moved = match self.exchanged {
-            Exchanged::Grant => Moved::Follow,
-            Exchanged::Own => Moved::Yield,
+        let on_conflict = match self.exchanged {
+            Exchanged::Grant => OnConflict::ClaimAgain,
+            Exchanged::Own => OnConflict::Yield,
         };
-        let mut turn = match self.turn(intent, moved, Wants::Exchange).await {
-            Ok(Some(turn)) => turn,
+        let mut claimed = match self.claim(intent, on_conflict, ClaimPurpose::Exchange).await {
+            Ok(Some(claimed)) => claimed,
             Ok(None) => return End::Superseded { sent: false },
             Err(failed) => return self.fails(failed),
         };
@@ -221,13 +223,14 @@ impl Exchange {
         // Asked before the request is sent: a success that comes while it is out may be the first
         // after an outage that this request still meets.
         self.healthy_at = self.client.gate.healthy_at(self.slot.id());
-        let (answer, sent) = self.converse(&mut turn, grant, held).await;
-        let Turn { attempt, permit, .. } = turn;
+        let (answer, sent) = self.send(&mut claimed, grant, held).await;
+        let Claimed { attempt, permit, .. } = claimed;
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
                 self.steps.at(CrashPoint::Received);
-                let (credentials, from) = restore::arrived(credentials, sent, self.core.now());
+                let (credentials, from) =
+                    from_record::arrived(credentials, sent, self.context.now());
                 self.issued(intent, attempt, credentials, from).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
@@ -249,20 +252,20 @@ impl Exchange {
         credentials: Credentials,
         from: Now,
     ) -> End {
-        let Self { core, slot, .. } = self;
+        let Self { context, slot, .. } = self;
         let epoch = if intent == Intent::Establish { self.epoch + 1 } else { self.epoch };
         let credentials = Arc::new(credentials);
         let counters = (epoch, self.base + 1);
-        let held = restore::held(&self.client, credentials, counters, from);
-        let now = core.now().boot;
-        let ends = restore::ends(&held, now, core.rules(slot).ahead);
+        let held = from_record::held(&self.client, credentials, counters, from);
+        let now = context.now().boot;
+        let ends = from_record::ends(&held, now, context.policy(slot).ahead);
         let credentials = Arc::clone(&held.credentials);
         let commit = Commit { intent, epoch: self.epoch, attempt, credentials, ends };
-        slot.owe(Owed::new(commit, now));
-        core.apply(slot, Input::Issued(held.clone()));
-        match save::in_time(core, slot).await {
+        slot.keep_unsaved(Unsaved::new(commit, now));
+        context.apply(slot, Input::Issued(held.clone()));
+        match save::in_time(context, slot).await {
             None => End::Active(held),
-            Some(orphan) => End::Orphaned(orphan),
+            Some(superseded) => End::TokensSuperseded(superseded),
         }
     }
 
@@ -274,7 +277,7 @@ impl Exchange {
         sent: Now,
     ) -> End {
         let failure = self.failure(intent, failed, Some(sent));
-        let at = self.core.moment(&self.slot);
+        let at = self.context.step_context(&self.slot);
         let left = self.settles_to(intent, &failure, &at);
         // The row is looked at again before a session is declared lost: if it moved, our token
         // was stale, and it is the newer one that counts.
@@ -286,13 +289,13 @@ impl Exchange {
     }
 
     fn fails(&self, failure: Failure) -> End {
-        End::Failed(failure, self.core.moment(&self.slot))
+        End::Failed(failure, self.context.step_context(&self.slot))
     }
 
     /// Where the machine will rest after this failure, and when it will try again. The record says
     /// it too, or the next process would try out a doubt at once.
-    fn settles_to(&self, intent: Intent, failure: &Failure, at: &Moment) -> Left {
-        let state = self.slot.look(State::clone);
+    fn settles_to(&self, intent: Intent, failure: &Failure, at: &StepContext) -> Left {
+        let state = self.slot.with_state(State::clone);
         let (state, _) = machine::step(state, Input::Failed(failure.clone()), at);
         let settled = state.settled.as_ref();
         // What the client is refused for is no matter of this session's: see the gate.
@@ -309,22 +312,22 @@ impl Exchange {
 
     /// What a claim leaves that changed nothing.
     fn left_as_before(&self) -> Left {
-        let at = self.core.moment(&self.slot);
+        let at = self.context.step_context(&self.slot);
         let before = (SettleTo::Before, None);
-        self.slot.look(|state| Left::of(state.settled.as_ref(), before, &at))
+        self.slot.with_state(|state| Left::of(state.settled.as_ref(), before, &at))
     }
 
     /// Ends the claim; what there is in its place is noted as found.
     async fn settle(&mut self, attempt: Attempt, left: Left) {
-        let Self { core, slot, epoch, .. } = &*self;
+        let Self { context, slot, epoch, .. } = &*self;
         let (epoch, Left { to, retry_in, due_in, failures }) = (*epoch, left);
         let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in, due_in, failures });
-        match self.stored(core.store.apply(slot.id(), settle)).await {
+        match self.stored(context.store.apply(slot.id(), settle)).await {
             Ok(outcome) => {
                 slot.claim_ended(attempt.claim);
                 match outcome {
                     StoreOutcome::Done(Done { version, .. }) => {
-                        core.apply(slot, Input::Wrote { version });
+                        context.apply(slot, Input::Wrote { version });
                     }
                     StoreOutcome::Conflict(found) => self.found = Some(found),
                     StoreOutcome::Leased(found) | StoreOutcome::Wait { found, .. } => {
@@ -340,25 +343,25 @@ impl Exchange {
     }
 
     /// Steps the machine, and says what the caller of a grant gets.
-    fn step(&mut self, end: End) -> Result<Granted, Error> {
-        let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
+    fn step(&mut self, end: End) -> Result<EstablishReply, Error> {
+        let (context, slot) = (Arc::clone(&self.context), Arc::clone(&self.slot));
         match end {
-            End::Active(held) => Ok(Granted::Active(held.credentials)),
+            End::Active(held) => Ok(EstablishReply::Active(held.credentials)),
             End::Challenge(challenge) => {
-                core.apply(&slot, Input::Challenged);
-                Ok(Granted::Challenge(challenge))
+                context.apply(&slot, Input::Challenged);
+                Ok(EstablishReply::Challenge(challenge))
             }
             End::Failed(failure, at) => {
                 let error = failure.error.clone();
-                core.apply_at(&slot, Input::Failed(failure), &at);
+                context.apply_at(&slot, Input::Failed(failure), &at);
                 Err(error)
             }
             End::Superseded { sent: false } => {
                 Err(self.superseded().with_outcome(ExchangeOutcome::NotSent))
             }
             End::Superseded { sent: true } => Err(self.superseded()),
-            End::Orphaned(orphan) => {
-                self.found = Some(orphan.into_found());
+            End::TokensSuperseded(superseded) => {
+                self.found = Some(superseded.into_found());
                 Err(self.superseded())
             }
         }
@@ -368,30 +371,30 @@ impl Exchange {
     /// hears of the end finds it published.
     fn finish<T: Outcome>(&mut self, outcome: Result<T, Error>) {
         // The provider is asked for a renewal while the guard still stands.
-        let landing = self.landing();
+        let flight_outcome = self.flight_outcome();
         self.guard.answer(outcome);
-        self.guard.end(landing);
+        self.guard.end(flight_outcome);
         self.steps.at(CrashPoint::Replied);
     }
 
     fn superseded(&mut self) -> Error {
         log_session!(warn, self.slot.id(), "another process was faster");
         let found = self.found.take();
-        let found = found.map(|found| restore::found(&self.core, &self.client, found));
-        self.core.apply(&self.slot, Input::Conflict { found });
+        let found = found.map(|found| from_record::found(&self.context, &self.client, found));
+        self.context.apply(&self.slot, Input::Conflict { found });
         Error::new(ErrorKind::Superseded)
     }
 
     /// What the waiters get: all the same.
-    fn landing(&self) -> Landing {
-        self.guard.landing(self.base, self.slot.renewable().max(self.renewable))
+    fn flight_outcome(&self) -> FlightOutcome {
+        self.guard.flight_outcome(self.base, self.slot.renewable().max(self.renewable))
     }
 
     async fn stored<T>(
         &self,
         statement: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Failure> {
-        self.core.await_store(statement).await.map_err(|failed| Failure {
+        self.context.await_store(statement).await.map_err(|failed| Failure {
             class: Class::Harmless,
             error: failed.into_error(),
             wait: Duration::ZERO,
@@ -423,18 +426,18 @@ impl Exchange {
     }
 
     fn retry(&self, sent: Now) -> Retry {
-        retry(&self.core, self.rotation, sent)
+        retry(&self.context, self.rotation, sent)
     }
 }
 
 /// When a lost answer may be asked for again, by what the server does to used tokens.
-fn retry(core: &Core, rotation: Rotation, sent: Now) -> Retry {
+fn retry(context: &Context, rotation: Rotation, sent: Now) -> Retry {
     match rotation {
         Rotation::Static => Retry::AtOnce,
         Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
             // The grace began after we sent, and the retry must arrive before it ends.
-            let spent = core.now().boot.since(sent.boot);
-            let margin = core.policy.repeat_floor;
+            let spent = context.now().boot.since(sent.boot);
+            let margin = context.policy.repeat_floor;
             if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
         }
         Rotation::Strict => Retry::Late,
@@ -458,7 +461,7 @@ fn shut_out(shut: Shut, now: Now) -> Failure {
 }
 
 /// Credentials are sent to nobody but who issued them.
-fn foreign() -> Failure {
+fn issuer_mismatch() -> Failure {
     let error = Error::new(ErrorKind::Misconfigured)
         .about("the session was issued by another authority or to another client")
         .with_outcome(ExchangeOutcome::NotSent);

@@ -1,7 +1,7 @@
 //! The end of a session here alone.
 
 use super::Session;
-use super::door::Door;
+use super::dispatch::Dispatcher;
 use super::job::Job;
 use crate::error::Result;
 use crate::key::SessionId;
@@ -29,12 +29,15 @@ impl<P> Session<P> {
     /// [`revoke`](Self::revoke).
     pub async fn forget(&self) -> Result<()> {
         let slot = self.obtain()?;
-        self.door.queued(&slot, |reply, place| Job::Forget { reply, place }).await.map(drop)
+        self.dispatcher
+            .run_job(&slot, |reply, task_guard| Job::Forget { reply, task_guard })
+            .await
+            .map(drop)
     }
 }
 
 /// Forgets a session that nobody has a handle of; true if there was a record.
-pub(crate) async fn forget(door: &Door, id: &SessionId) -> Result<bool> {
-    let slot = door.obtain(id)?;
-    door.queued(&slot, |reply, place| Job::Forget { reply, place }).await
+pub(crate) async fn forget(dispatcher: &Dispatcher, id: &SessionId) -> Result<bool> {
+    let slot = dispatcher.obtain(id)?;
+    dispatcher.run_job(&slot, |reply, task_guard| Job::Forget { reply, task_guard }).await
 }

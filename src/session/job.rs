@@ -4,32 +4,32 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::outcome::{Adopted, Granted, Revocation, Take};
+use super::outcome::{AdoptMode, Adopted, EstablishReply, Revocation};
 use crate::error::Error;
 use crate::provider::erased::Parcel;
-use crate::task::Place;
+use crate::task::TaskGuard;
 use crate::token::Tokens;
 
 /// What a session is asked for with one exchange of its own.
 pub(crate) enum Job {
     Establish {
         grant: Parcel,
-        reply: oneshot::Sender<Result<Granted, Error>>,
+        reply: oneshot::Sender<Result<EstablishReply, Error>>,
     },
     /// It has its place while it is still queued: a shutdown waits for it.
     Close {
         reply: oneshot::Sender<Result<Revocation, Error>>,
-        place: Place,
+        task_guard: TaskGuard,
     },
     Adopt {
         tokens: Text,
-        take: Take,
+        take: AdoptMode,
         reply: oneshot::Sender<Result<Adopted, Error>>,
     },
     /// Its caller hears whether there was a record. It has its place as a close has.
     Forget {
         reply: oneshot::Sender<Result<bool, Error>>,
-        place: Place,
+        task_guard: TaskGuard,
     },
 }
 
@@ -69,7 +69,7 @@ impl Job {
 /// Somebody who waits for the outcome of a task.
 pub(crate) enum Caller {
     Nobody,
-    Grant(oneshot::Sender<Result<Granted, Error>>),
+    Grant(oneshot::Sender<Result<EstablishReply, Error>>),
     Adoption(oneshot::Sender<Result<Adopted, Error>>),
     Close(oneshot::Sender<Result<Revocation, Error>>),
     Forget(oneshot::Sender<Result<bool, Error>>),
@@ -105,7 +105,7 @@ impl Caller {
     }
 }
 
-impl Outcome for Granted {
+impl Outcome for EstablishReply {
     fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
         if let Caller::Grant(reply) = caller { Some(reply) } else { None }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_core::Stream;
 use futures_util::stream;
 
-use super::core::Core;
-use super::door::Door;
+use super::context::Context;
+use super::dispatch::Dispatcher;
 use super::status::{self, SessionStatus, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId, Tenant};
@@ -65,27 +65,28 @@ impl Filter {
 
 /// The sessions that pass, in the order of their ids.
 pub(crate) fn list(
-    door: Arc<Door>,
+    dispatcher: Arc<Dispatcher>,
     filter: Filter,
 ) -> impl Stream<Item = Result<SessionStatus>> + Send + 'static {
     let records = filter.of_records();
-    let reader = Reader { door, filter, records, after: None, page: VecDeque::new(), failed: 0 };
+    let reader =
+        Reader { dispatcher, filter, records, after: None, page: VecDeque::new(), failed: 0 };
     stream::unfold(Some(reader), |reader| async move { reader?.next().await })
 }
 
 /// At most a page of records after `after`.
 pub(crate) async fn page(
-    core: &Core,
+    context: &Context,
     filter: &store::Filter,
     after: Option<&SessionId>,
 ) -> Result<Vec<Listed>> {
-    let page = core.store.list(filter, after, LIST_PAGE);
-    core.await_store(page).await.map_err(StoreError::into_error)
+    let page = context.store.list(filter, after, LIST_PAGE);
+    context.await_store(page).await.map_err(StoreError::into_error)
 }
 
 /// A place in the list. What changes before or behind it does not move it.
 struct Reader {
-    door: Arc<Door>,
+    dispatcher: Arc<Dispatcher>,
     filter: Filter,
     records: store::Filter,
     after: Option<SessionId>,
@@ -116,14 +117,17 @@ impl Reader {
 
     /// Reads the next page; false at the end.
     async fn turn(&mut self) -> Result<bool> {
-        let core = &self.door.core;
+        let context = &self.dispatcher.context;
         if self.is_closing() {
             return Err(Error::new(ErrorKind::ShuttingDown));
         }
         if self.failed > 0 {
-            core.clock.sleep(core.policy.save_backoff.wait(self.failed, fastrand::f64())).await;
+            context
+                .clock
+                .sleep(context.policy.save_backoff.wait(self.failed, fastrand::f64()))
+                .await;
         }
-        match page(core, &self.records, self.after.as_ref()).await {
+        match page(context, &self.records, self.after.as_ref()).await {
             Ok(page) => {
                 self.failed = 0;
                 self.after = page.last().map(|listed| listed.id.clone());
@@ -138,15 +142,15 @@ impl Reader {
     }
 
     fn is_closing(&self) -> bool {
-        self.door.core.tasks.is_closing()
+        self.dispatcher.context.tasks.is_closing()
     }
 
     /// What is known of a listed session, if it passes: what is in memory, unless the record is
     /// another process's and newer.
     fn look(&self, listed: Listed) -> Option<SessionStatus> {
-        let now = self.door.core.now();
+        let now = self.dispatcher.context.now();
         let counters = listed.stored.record.counters();
-        let slot = self.door.find(&listed.id);
+        let slot = self.dispatcher.find(&listed.id);
         let live = slot.and_then(|slot| status::status(&slot, now));
         let live = live.filter(|live| (live.epoch, live.generation) >= counters);
         let status = live.or_else(|| status::of_record(listed, now))?;

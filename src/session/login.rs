@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::door::Door;
-use super::errand::{Errand, caught};
+use super::api_call::{ApiCall, caught};
+use super::dispatch::Dispatcher;
 use super::{Establishment, Session};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
 use crate::provider::client::Client;
@@ -72,17 +72,17 @@ impl<P: RedirectLogin> Session<P> {
     ///
     /// May be dropped; nothing has begun then.
     pub async fn begin_login(&self, options: P::LoginOptions) -> Result<Login> {
-        let core = &self.door.core;
+        let context = &self.dispatcher.context;
         let (client, provider) = self.logs_in().await?;
         let (state, verifier) = (random()?, random()?);
         let request = LoginRequest::new(&state, &verifier);
         let url = caught(|| provider.login_url(&request, &options))?;
         client.check_shown(&url).map_err(|error| error.of_session(&self.id))?;
-        let expires_at = core.now().wall + core.policy.login;
+        let expires_at = context.now().wall + context.policy.login;
         let (authority, client) =
             (client.bound_to().to_owned(), client.provider.client().to_owned());
         let begun = Begun { state, verifier, authority, client, options };
-        let tickets = &core.means.tickets;
+        let tickets = &context.means.tickets;
         let ticket = tickets.issue(Purpose::Login, &self.id, expires_at, &begun)?;
         Ok(Login { url, ticket, expires_at })
     }
@@ -103,14 +103,14 @@ impl<P: RedirectLogin> Session<P> {
     ///
     /// As [`establish`](Self::establish).
     pub async fn finish_login(&self, ticket: &Ticket, redirect: &str) -> Result<Establishment<P>> {
-        let core = &self.door.core;
-        let opened = core.means.tickets.look(ticket, Purpose::Login, core.now().wall)?;
+        let context = &self.dispatcher.context;
+        let opened = context.means.tickets.look(ticket, Purpose::Login, context.now().wall)?;
         opened.for_session(&self.id)?;
         self.finish(opened, redirect).await
     }
 
     async fn finish(&self, opened: Opened<Unread>, redirect: &str) -> Result<Establishment<P>> {
-        let core = &self.door.core;
+        let context = &self.dispatcher.context;
         let opened = opened.read::<Begun<P::LoginOptions>>()?;
         let (client, provider) = self.logs_in().await?;
         let begun = &opened.payload;
@@ -120,9 +120,9 @@ impl<P: RedirectLogin> Session<P> {
         }
         let request = LoginRequest::new(&begun.state, &begun.verifier);
         let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
-        let tickets = &core.means.tickets;
+        let tickets = &context.means.tickets;
         // After the state was checked: a stranger's redirect does not use up the user's ticket.
-        tickets.spend(&opened, core.now().wall)?;
+        tickets.spend(&opened, context.now().wall)?;
         let established = self.establish(grant).await;
         if let Err(failed) = &established
             && failed.outcome() == Some(ExchangeOutcome::NotSent)
@@ -134,31 +134,32 @@ impl<P: RedirectLogin> Session<P> {
 
     /// The client that logins go to, with its endpoints known.
     async fn logs_in(&self) -> Result<(Arc<Client>, Arc<P>)> {
-        let core = &self.door.core;
-        if core.tasks.is_closing() {
+        let context = &self.dispatcher.context;
+        if context.tasks.is_closing() {
             return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
         }
         let site = self.provider.site(self.id.key().tenant());
-        let client = core.resolve(&site).await.map_err(|error| error.of_session(&self.id))?;
+        let client = context.resolve(&site).await.map_err(|error| error.of_session(&self.id))?;
         let provider = client.typed::<P>()?;
         // Only for what it prepares: the grant is an exchange, with a turn of its own.
-        let errand = Errand::begin(core, &site, &client, Some(&self.id)).await;
-        drop(errand.map_err(|error| error.of_session(&self.id))?);
+        let call = ApiCall::begin(context, &site, &client, Some(&self.id)).await;
+        drop(call.map_err(|error| error.of_session(&self.id))?);
         Ok((client, provider))
     }
 }
 
 /// Ends a login of whichever session its ticket names.
 pub(crate) async fn finish<P: RedirectLogin>(
-    door: &Arc<Door>,
+    dispatcher: &Arc<Dispatcher>,
     provider: &Arc<Registered>,
     ticket: &Ticket,
     redirect: &str,
 ) -> Result<(Session<P>, Establishment<P>)> {
-    let core = &door.core;
-    let opened = core.means.tickets.look(ticket, Purpose::Login, core.now().wall)?;
+    let context = &dispatcher.context;
+    let opened = context.means.tickets.look(ticket, Purpose::Login, context.now().wall)?;
     opened.for_provider(&provider.name)?;
-    let session = Session::new(Arc::clone(door), Arc::clone(provider), opened.session.clone());
+    let session =
+        Session::new(Arc::clone(dispatcher), Arc::clone(provider), opened.session.clone());
     let established = session.finish(opened, redirect).await?;
     Ok((session, established))
 }

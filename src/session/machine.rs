@@ -1,22 +1,24 @@
 //! The session's state machine: pure, and the only thing that decides.
 //!
 //! [`step`] takes a state and an input and gives the next state and what is to be started. It
-//! does no I/O, reads no clock and throws no dice. [`answer()`] says what a caller gets in a state.
+//! does no I/O, reads no clock and throws no dice. [`token_decision`] says what a caller gets in a state.
 
-mod answer;
-mod begin;
-mod exchange;
+mod decision;
+mod exchange_result;
 mod external;
 mod settled;
+mod start;
 #[cfg(test)]
 mod tests;
 mod wake;
 
 use std::time::Duration;
 
-pub(crate) use self::answer::{Answer, answer, due_at, serving};
-pub(crate) use self::external::{News, is_damped, leave_unread, read};
-pub(crate) use self::settled::{Closed, Doubt, Held, Lost, Saved, Settled, Trouble, Unclassified};
+pub(crate) use self::decision::{TokenDecision, due_at, serving, token_decision};
+pub(crate) use self::external::{News, abandon_load, is_damped, read};
+pub(crate) use self::settled::{
+    BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
+};
 pub(crate) use self::wake::{Due, due_now, is_in_record, next_wake, record_wake};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, LostReason};
@@ -36,7 +38,7 @@ pub(crate) struct State {
     pub(crate) read: Read,
     /// Why the last reading failed: an unreadable session is never taken for one that does not
     /// exist.
-    pub(crate) unread: Option<Trouble>,
+    pub(crate) unread: Option<BackoffState>,
 }
 
 /// What is being done. What is settled goes on serving meanwhile.
@@ -46,9 +48,9 @@ pub(crate) enum Run {
     /// refresh of what is settled, a close or a forget ends it.
     Challenge { until: BootTime },
     /// A grant is exchanged, or tokens are adopted.
-    Establish { renewal: bool, answer: Option<Held> },
+    Establish { renewal: bool, answer: Option<CredentialState> },
     /// A refresh token is exchanged.
-    Refresh { answer: Option<Held> },
+    Refresh { answer: Option<CredentialState> },
     /// A close is being written.
     Close,
     /// A forget is being written.
@@ -75,7 +77,7 @@ impl State {
         !matches!(self.running, None | Some(Run::Challenge { .. }))
     }
 
-    pub(crate) fn is_unread(&self) -> bool {
+    pub(crate) fn is_unloaded(&self) -> bool {
         self.settled.is_none()
     }
 
@@ -96,7 +98,7 @@ impl State {
         let Some(settled) = &self.settled else { return false };
         let refreshes = matches!(self.running, Some(Run::Refresh { .. }));
         let renews = matches!(self.running, Some(Run::Establish { renewal: true, .. }));
-        (refreshes && settled.is_unclassified()) || (renews && settled.is_in_trouble())
+        (refreshes && settled.is_unclassified()) || (renews && settled.is_backing_off())
     }
 
     /// Whether the refresh that runs tries out a doubt.
@@ -108,14 +110,14 @@ impl State {
     /// Whether a close would change nothing.
     pub(crate) fn has_nothing_to_close(&self) -> bool {
         let nothing = matches!(self.settled, Some(Settled::Vacant { .. } | Settled::Closed(_)));
-        nothing && self.running.is_none() && !self.wants_reading()
+        nothing && self.running.is_none() && !self.wants_load()
     }
 
     /// What led to this state: the error of the last refresh that failed, or of the session's loss.
     pub(crate) fn cause(&self) -> Option<Error> {
         match self.settled.as_ref()? {
             Settled::Active(held) | Settled::InDoubt(held, _) => {
-                held.trouble.as_ref().map(|trouble| trouble.error.clone())
+                held.backoff.as_ref().map(|backoff| backoff.error.clone())
             }
             Settled::Lost(lost) => lost.cause.clone(),
             Settled::Vacant { .. } | Settled::Closed(_) => None,
@@ -136,7 +138,7 @@ impl State {
     pub(crate) fn is_disposable(&self) -> bool {
         let known = match &self.settled {
             None => true,
-            Some(Settled::Vacant { trouble }) => trouble.is_none(),
+            Some(Settled::Vacant { backoff }) => backoff.is_none(),
             Some(Settled::Closed(closed)) => closed.outbox.is_none() && closed.unrenewed.is_none(),
             Some(Settled::Active(_) | Settled::InDoubt(..) | Settled::Lost(_)) => false,
         };
@@ -152,13 +154,13 @@ pub(crate) enum Input {
     /// The reading of this number failed.
     LoadFailed { read: u32, error: Error },
     /// Somebody wants a token above this generation, or the schedule wants a fresh one.
-    Need { above: u64, renewable: Renewable },
+    Need { newer_than: u64, renewable: Renewable },
     /// This job is first in the queue, or this revocation is due.
     Begin(Start),
     /// What was started never began: its message was lost.
     NotBegun,
     /// The exchange gave credentials. They are not saved yet.
-    Issued(Held),
+    Issued(CredentialState),
     /// The exchange gave a challenge.
     Challenged,
     /// The exchange gave nothing.
@@ -166,13 +168,13 @@ pub(crate) enum Input {
     /// The newest credentials are saved.
     Saved { version: u64, epoch: u64, generation: u64, suspect: bool },
     /// The newest credentials could not be saved, or not in time.
-    Owed,
+    Unsaved,
     /// What runs found another record in the store than it expected. `found` is that record, if it
     /// came with the answer.
     Conflict { found: Option<(u64, Settled)> },
     /// The credentials that were owed to the store are not the session's any more: another process
     /// closed it or began it anew.
-    Orphaned { found: Option<(u64, Settled)> },
+    TokensSuperseded { found: Option<(u64, Settled)> },
     /// Other processes changed the record, or may have.
     News(News),
     /// This process wrote this version of the record.
@@ -190,7 +192,7 @@ pub(crate) enum Input {
     /// The server was told, or cannot be.
     Told,
     /// The server could not be told; when to try again.
-    Untold { trouble: Trouble },
+    Untold { backoff: BackoffState },
     /// An API rejected the token of this generation.
     Rejected { generation: u64 },
     /// An API accepted the token of this generation.
@@ -200,7 +202,7 @@ pub(crate) enum Input {
     /// An API said that the session of this generation is dead.
     Dead { generation: u64, reason: LostReason },
     /// The provider's settings were replaced; whether they fit the credentials in hand.
-    Reconfigured { foreign: bool },
+    Reconfigured { issuer_mismatch: bool },
     /// Time has passed.
     Tick,
     /// The store notes that the end of the refresh token is announced.
@@ -274,15 +276,15 @@ pub(crate) enum Retry {
 
 /// What the machine needs to know of policies, and the moment's dice.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct StepContext {
     pub(crate) now: Now,
-    pub(crate) dice: f64,
-    pub(crate) rules: Rules,
+    pub(crate) jitter: f64,
+    pub(crate) policy: MachinePolicy,
 }
 
 /// The policies that the machine follows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct MachinePolicy {
     pub(crate) backoff: Backoff,
     pub(crate) challenge: Duration,
     /// An exchange's budget: a retry begins that much before its token ends.
@@ -297,14 +299,14 @@ pub(crate) struct Rules {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Effects {
     pub(crate) start: Option<Start>,
-    pub(crate) notices: Vec<Notice>,
+    pub(crate) notifications: Vec<Notification>,
 }
 
 /// What is to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     /// The reading of this number.
-    Read(u32),
+    Load(u32),
     /// The store has an older record than is held here: write the credentials again.
     Restore,
     Refresh,
@@ -319,58 +321,60 @@ pub(crate) enum Start {
 impl Start {
     /// Whether this only asks the store, so that `running` stays empty.
     pub(crate) fn is_reading(&self) -> bool {
-        matches!(self, Self::Read(_) | Self::Restore)
+        matches!(self, Self::Load(_) | Self::Restore)
     }
 }
 
 /// What is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub(crate) enum Notification {
     Established,
     Refreshed,
     Expiring { left: Duration },
     Lost(LostReason),
     InDoubt,
     BackingOff { wait: Duration },
-    SaveOwed,
+    Unsaved,
     Saved,
     Revoked,
     Forgotten,
 }
 
 /// The next state. Nothing else assigns one.
-pub(crate) fn step(mut state: State, input: Input, at: &Moment) -> (State, Effects) {
+pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, Effects) {
     let mut effects = Effects::default();
     let (to, e) = (&mut state, &mut effects);
     match input {
         Input::Loaded { read, version, settled } => external::loaded(to, read, version, settled, e),
         Input::LoadFailed { read, error } => external::load_failed(to, read, error, at),
-        Input::Need { above, renewable } => begin::need(to, above, renewable, at, e),
-        Input::Begin(start) => begin::begin(to, start, at.now.boot, e),
-        Input::NotBegun => begin::not_begun(to),
-        Input::Issued(held) => exchange::issued(to, held, at),
-        Input::Challenged => exchange::challenged(to, at),
-        Input::Failed(failure) => exchange::failed(to, failure, at, e),
+        Input::Need { newer_than, renewable } => start::need(to, newer_than, renewable, at, e),
+        Input::Begin(start) => start::begin(to, start, at.now.boot, e),
+        Input::NotBegun => start::not_begun(to),
+        Input::Issued(held) => exchange_result::issued(to, held, at),
+        Input::Challenged => exchange_result::challenged(to, at),
+        Input::Failed(failure) => exchange_result::failed(to, failure, at, e),
         Input::Saved { version, epoch, generation, suspect } => {
-            exchange::saved(to, version, ((epoch, generation), suspect), e);
+            exchange_result::saved(to, version, ((epoch, generation), suspect), e);
         }
-        Input::Owed => exchange::owed(to, e),
+        Input::Unsaved => exchange_result::unsaved(to, e),
         Input::Conflict { found } => external::conflict(to, found),
-        Input::Orphaned { found } => external::orphaned(to, found),
+        Input::TokensSuperseded { found } => external::orphaned(to, found),
         Input::News(news) => external::note(to, news),
         Input::Wrote { version } => external::wrote(to, version),
         Input::Left => *to = State { read: to.read, version: to.version, ..State::default() },
-        Input::ClosedDurably { version, closed } => exchange::closed(to, version, closed, e),
-        Input::CloseFailed => exchange::not_ended(to),
-        Input::Forgotten => exchange::forgotten(to, e),
-        Input::ForgetFailed => exchange::not_ended(to),
-        Input::Told => exchange::told(to, None),
-        Input::Untold { trouble } => exchange::told(to, Some(trouble)),
+        Input::ClosedDurably { version, closed } => exchange_result::closed(to, version, closed, e),
+        Input::CloseFailed => exchange_result::not_ended(to),
+        Input::Forgotten => exchange_result::forgotten(to, e),
+        Input::ForgetFailed => exchange_result::not_ended(to),
+        Input::Told => exchange_result::told(to, None),
+        Input::Untold { backoff } => exchange_result::told(to, Some(backoff)),
         Input::Rejected { generation } => external::rejected(to, generation),
         Input::Accepted { generation } => external::accepted(to, generation),
         Input::RefreshByHand => external::refresh_by_hand(to, at.now.boot),
         Input::Dead { generation, reason } => external::dead(to, generation, reason, e),
-        Input::Reconfigured { foreign } => external::reconfigured(to, foreign, at.now.boot),
+        Input::Reconfigured { issuer_mismatch } => {
+            external::reconfigured(to, issuer_mismatch, at.now.boot)
+        }
         Input::Tick => tick(to, at),
         Input::Announced { version, left } => external::announced(to, version, left, e),
         Input::Suspected { version } => external::suspected(to, version),
@@ -380,10 +384,10 @@ pub(crate) fn step(mut state: State, input: Input, at: &Moment) -> (State, Effec
     (state, effects)
 }
 
-fn tick(state: &mut State, at: &Moment) {
+fn tick(state: &mut State, at: &StepContext) {
     let now = at.now.boot;
     let to_be_read = state.has_unread_news();
-    state.unread.take_if(|trouble| trouble.is_forgotten(at) && !to_be_read);
+    state.unread.take_if(|backoff| backoff.is_forgotten(at) && !to_be_read);
     state.running.take_if(|run| matches!(run, Run::Challenge { until } if now >= *until));
     if state.is_busy() {
         // What is due is looked at when the exchange has ended.
@@ -395,11 +399,11 @@ fn tick(state: &mut State, at: &Moment) {
 }
 
 /// What passing time does: a session is lost when its refresh token ends.
-fn age(settled: &mut Settled, at: &Moment) {
+fn age(settled: &mut Settled, at: &StepContext) {
     let now = at.now.boot;
     match settled {
-        Settled::Vacant { trouble } | Settled::Closed(Closed { unrenewed: trouble, .. }) => {
-            trouble.take_if(|trouble| trouble.is_forgotten(at));
+        Settled::Vacant { backoff } | Settled::Closed(Closed { unrenewed: backoff, .. }) => {
+            backoff.take_if(|backoff| backoff.is_forgotten(at));
         }
         Settled::Lost(lost) => lost.give_up_if_ended(now),
         Settled::Active(held) | Settled::InDoubt(held, _) => {
@@ -421,6 +425,6 @@ fn lose_unrecorded(settled: &mut Settled, reason: LostReason) {
 }
 
 fn lose(settled: &mut Settled, reason: LostReason, cause: Option<Error>, effects: &mut Effects) {
-    effects.notices.push(Notice::Lost(reason));
+    effects.notifications.push(Notification::Lost(reason));
     settled.lose(reason, cause);
 }

@@ -105,7 +105,7 @@ pub enum Adopted {
 
 /// How tokens are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
+pub(crate) enum AdoptMode {
     IfVacant,
     Replace,
     /// If vacant; and the session is left to its record, because one of many rows is no reason to
@@ -114,7 +114,7 @@ pub(crate) enum Take {
 }
 
 /// What a grant's caller gets.
-pub(crate) enum Granted {
+pub(crate) enum EstablishReply {
     Active(Arc<Credentials>),
     Challenge(Parcel),
 }

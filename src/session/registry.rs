@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use self::bounded_map::{BoundedMap, Full};
-use super::schedule::{Known, Ranks, Schedule};
+use super::schedule::{KnownTo, Ranks, Schedule};
 use super::slot::{Leaves, Slot};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
@@ -113,11 +113,11 @@ impl Registry {
 
     /// Has the schedule check the session then; `None`: not at all, as far as this process knows.
     /// Where several processes know the same time, one of them checks first.
-    pub(crate) fn arm(&self, id: &SessionId, at: Option<BootTime>, known: Known) {
+    pub(crate) fn arm(&self, id: &SessionId, at: Option<BootTime>, known: KnownTo) {
         let Some(schedule) = self.schedule(id.provider()) else { return };
         let delay = match known {
-            Known::ToAll => self.ranks.delay(id),
-            Known::ToThisProcess => Duration::ZERO,
+            KnownTo::All => self.ranks.delay(id),
+            KnownTo::ThisProcess => Duration::ZERO,
         };
         schedule.arm(id, at.map(|at| at.after(delay)));
     }

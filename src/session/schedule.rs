@@ -2,7 +2,7 @@
 //! the store.
 
 mod entries;
-mod rank;
+mod process_rank;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,16 +11,16 @@ use tokio::sync::Notify;
 
 use self::entries::Entries;
 pub(crate) use self::entries::{Lane, Looked};
-pub(crate) use self::rank::Ranks;
+pub(crate) use self::process_rank::Ranks;
 use crate::clock::BootTime;
 use crate::key::SessionId;
 
 /// Who knows when a session is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum KnownTo {
     /// Every process on the store: the time is in the record.
-    ToAll,
-    ToThisProcess,
+    All,
+    ThisProcess,
 }
 
 /// One provider's entries, and what wakes those who work on them.

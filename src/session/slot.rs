@@ -1,13 +1,13 @@
 //! The small resident part of a session, which outlives its actor.
 
-mod changed;
 mod claims;
-mod eviction;
-mod owed;
-mod queue;
+mod client_and_clock;
+mod evictable;
+mod job_queue;
 mod renewal;
-mod request;
-mod snapshot;
+mod token_need;
+mod token_snapshot;
+mod unsaved;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,21 +18,22 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use ractor::{ActorCell, ActorId};
 
-pub(crate) use self::changed::offset;
 use self::claims::Claims;
-pub(crate) use self::eviction::Leaves;
-pub(crate) use self::owed::Owed;
+pub(crate) use self::client_and_clock::offset;
+pub(crate) use self::evictable::Leaves;
 pub(crate) use self::renewal::Renewal;
 use self::renewal::Renews;
-pub(crate) use self::request::{Reading, Request, Wants};
-use self::snapshot::Snapshot;
-use super::flight::{Flight, Landing, Pilot};
+pub(crate) use self::token_need::{PendingLoad, SlotReply, TokenRequest};
+use self::token_snapshot::TokenSnapshot;
+pub(crate) use self::unsaved::Unsaved;
 use super::job::Job;
 use super::machine::{
-    self, Answer, Due, Effects, Held, Input, Moment, Renewable, Rules, Start, State,
+    self, CredentialState, Due, Effects, Input, MachinePolicy, Renewable, Start, State,
+    StepContext, TokenDecision,
 };
 use super::outcome::Invalidation;
-use super::schedule::Known;
+use super::schedule::KnownTo;
+use super::single_flight::{Flight, FlightOutcome, FlightSender};
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
@@ -51,7 +52,7 @@ pub(crate) struct Slot {
     id: SessionId,
     pub(crate) site: Arc<Site>,
     /// What fresh reads are served from: no lock, no actor.
-    snapshot: ArcSwapOption<Snapshot>,
+    snapshot: ArcSwapOption<TokenSnapshot>,
     /// Tokens up to this generation are not handed out, whatever is published. Only ever raised,
     /// until the session is forgotten.
     rejected_through: AtomicU64,
@@ -76,10 +77,10 @@ struct Inner {
     unread: Option<Start>,
     queue: VecDeque<Job>,
     /// Credentials that are not saved: the only copy of a rotated token.
-    owed: Option<Arc<Owed>>,
+    unsaved: Option<Arc<Unsaved>>,
     claims: Claims,
     /// The actor that serves this slot; its successor waits for its end.
-    occupant: Option<ActorCell>,
+    actor: Option<ActorCell>,
     /// The session is set aside until then.
     quarantine: Option<BootTime>,
     /// When the schedule will look at this slot, as it was told.
@@ -96,7 +97,7 @@ struct Inner {
 
 /// What a reader finds without asking anybody.
 #[derive(Debug)]
-pub(crate) enum Glance {
+pub(crate) enum SnapshotRead {
     Fresh,
     /// Good, and this reader is the first to see that it is due.
     Due,
@@ -121,9 +122,9 @@ impl Slot {
                 reading: None,
                 unread: None,
                 queue: VecDeque::new(),
-                owed: None,
+                unsaved: None,
                 claims: Claims::default(),
-                occupant: None,
+                actor: None,
                 quarantine: None,
                 armed: None,
                 published: 0,
@@ -139,22 +140,22 @@ impl Slot {
     }
 
     /// The hot path: what `read` makes of the published token, if it is good.
-    pub(crate) fn glance<R>(
+    pub(crate) fn read_snapshot<R>(
         &self,
         clock: &dyn Clock,
         read: impl FnOnce(&PermissionToken) -> R,
-    ) -> (Glance, Option<R>) {
+    ) -> (SnapshotRead, Option<R>) {
         let snapshot = self.snapshot.load();
-        let Some(seen) = &*snapshot else { return (Glance::Stale, None) };
+        let Some(seen) = &*snapshot else { return (SnapshotRead::Stale, None) };
         let coarse = clock.coarse();
         let offset = coarse.wall.saturating_sub(coarse.monotonic);
         let rejected = seen.token.generation() <= self.rejected_through();
         if rejected || coarse.monotonic >= seen.expires || offset.abs_diff(seen.offset) > DRIFT {
-            return (Glance::Stale, None);
+            return (SnapshotRead::Stale, None);
         }
         self.touch(coarse.monotonic);
         let due = coarse.monotonic >= seen.due && self.is_to_be_told(seen, clock);
-        (if due { Glance::Due } else { Glance::Fresh }, Some(read(&seen.token)))
+        (if due { SnapshotRead::Due } else { SnapshotRead::Fresh }, Some(read(&seen.token)))
     }
 
     /// Notes that it is used. Written once a second at most, because many readers share it.
@@ -174,7 +175,7 @@ impl Slot {
     /// goes by, and nobody has said so yet. The coarse clock may be ahead: an actor that is told
     /// too early does nothing, and nobody would tell it again.
     #[cold]
-    fn is_to_be_told(&self, seen: &Snapshot, clock: &dyn Clock) -> bool {
+    fn is_to_be_told(&self, seen: &TokenSnapshot, clock: &dyn Clock) -> bool {
         if self.told_due.load(Ordering::Acquire) {
             return false;
         }
@@ -183,7 +184,7 @@ impl Slot {
     }
 
     /// Steps the machine, publishes what readers may see, and says what is to be started.
-    pub(crate) fn apply(&self, input: Input, at: &Moment) -> Effects {
+    pub(crate) fn apply(&self, input: Input, at: &StepContext) -> Effects {
         self.touch(at.now.monotonic);
         let forgotten = matches!(input, Input::Forgotten);
         let mut inner = self.inner.lock();
@@ -198,8 +199,8 @@ impl Slot {
     }
 
     /// Rejects what was reported before the record was read.
-    fn reject_as_reported(&self, inner: &mut Inner, at: &Moment) {
-        if inner.rejected_unread == 0 || inner.state.is_unread() {
+    fn reject_as_reported(&self, inner: &mut Inner, at: &StepContext) {
+        if inner.rejected_unread == 0 || inner.state.is_unloaded() {
             return;
         }
         let generation = std::mem::take(&mut inner.rejected_unread);
@@ -209,20 +210,25 @@ impl Slot {
         }
     }
 
-    /// What those who wait for a token above `above` get when what runs has ended.
-    pub(crate) fn answer(&self, above: u64, renewable: Renewable, at: &Moment) -> Answer {
-        let above = above.max(self.rejected_through());
+    /// What those who wait for a token above `newer_than` get when what runs has ended.
+    pub(crate) fn token_decision(
+        &self,
+        newer_than: u64,
+        renewable: Renewable,
+        at: &StepContext,
+    ) -> TokenDecision {
+        let newer_than = newer_than.max(self.rejected_through());
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
-        machine::answer(&inner.state, above, renewable, at.now.boot)
+        machine::token_decision(&inner.state, newer_than, renewable, at.now.boot)
     }
 
     /// As [`reject`](Self::reject), unless the last rejection brought this very token a moment ago:
     /// then the token goes on being handed out, because the next one would be no better.
-    pub(crate) fn invalidate(&self, generation: u64, at: &Moment) -> Invalidation {
+    pub(crate) fn invalidate(&self, generation: u64, at: &StepContext) -> Invalidation {
         // Looked at and rejected in two steps. A refresh between the two makes this a rejection of
         // a former token, which changes nothing.
-        if self.look(|state| machine::is_damped(state, generation, at.now.boot)) {
+        if self.with_state(|state| machine::is_damped(state, generation, at.now.boot)) {
             return Invalidation::Damped;
         }
         self.reject(generation, at);
@@ -230,7 +236,7 @@ impl Slot {
     }
 
     /// An API accepted the token of this generation. Looks at one flag, for that is the rule.
-    pub(crate) fn accept(&self, generation: u64, at: impl FnOnce() -> Moment) {
+    pub(crate) fn accept(&self, generation: u64, at: impl FnOnce() -> StepContext) {
         if self.damped.load(Ordering::Acquire) {
             self.apply(Input::Accepted { generation }, &at());
         }
@@ -238,13 +244,13 @@ impl Slot {
 
     /// Never hands out tokens up to this generation again, from now on. One that this session
     /// has not reached is another session's: it would make every token up to it be refreshed.
-    pub(crate) fn reject(&self, generation: u64, at: &Moment) {
+    pub(crate) fn reject(&self, generation: u64, at: &StepContext) {
         let mut inner = self.inner.lock();
-        if inner.state.is_unread() && generation > inner.published {
+        if inner.state.is_unloaded() && generation > inner.published {
             // Applied when the record is read, which is done now.
             inner.rejected_unread = inner.rejected_unread.max(generation);
             let number = machine::read(&mut inner.state);
-            inner.unread = Some(Start::Read(number));
+            inner.unread = Some(Start::Load(number));
             return;
         }
         let newest = inner.published.max(inner.state.counters().1);
@@ -262,26 +268,26 @@ impl Slot {
         self.rejected_through.load(Ordering::Acquire)
     }
 
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        look(&self.inner.lock().state)
+    pub(crate) fn with_state<R>(&self, read: impl FnOnce(&State) -> R) -> R {
+        read(&self.inner.lock().state)
     }
 
-    /// Ends a flight: first out of the slot, so that nobody joins it any more, then landed.
-    pub(crate) fn land(&self, pilot: &Pilot, landing: Landing) {
+    /// Ends a flight: first out of the slot, so that nobody joins it any more, then completed.
+    pub(crate) fn complete(&self, sender: &FlightSender, flight_outcome: FlightOutcome) {
         let mut inner = self.inner.lock();
-        if inner.flight.as_ref().is_some_and(|flight| flight.is_of(pilot)) {
+        if inner.flight.as_ref().is_some_and(|flight| flight.is_of(sender)) {
             inner.flight = None;
         }
         drop(inner);
-        pilot.land(landing);
+        sender.complete(flight_outcome);
     }
 
-    pub(crate) fn owe(&self, owed: Owed) {
-        self.inner.lock().owed = Some(Arc::new(owed));
+    pub(crate) fn keep_unsaved(&self, unsaved: Unsaved) {
+        self.inner.lock().unsaved = Some(Arc::new(unsaved));
     }
 
-    pub(crate) fn owed(&self) -> Option<Arc<Owed>> {
-        self.inner.lock().owed.clone()
+    pub(crate) fn unsaved(&self) -> Option<Arc<Unsaved>> {
+        self.inner.lock().unsaved.clone()
     }
 
     /// The id of the next claim, the claim that it replaces, and when it was first asked for.
@@ -300,26 +306,26 @@ impl Slot {
     }
 
     /// Forgets what was owed, if it is still this.
-    pub(crate) fn pay(&self, paid: &Arc<Owed>) -> bool {
+    pub(crate) fn clear_unsaved(&self, paid: &Arc<Unsaved>) -> bool {
         let mut inner = self.inner.lock();
         inner.claims.ended(paid.commit.attempt.claim);
-        let same = inner.owed.as_ref().is_some_and(|owed| Arc::ptr_eq(owed, paid));
+        let same = inner.unsaved.as_ref().is_some_and(|unsaved| Arc::ptr_eq(unsaved, paid));
         if same {
-            inner.owed = None;
+            inner.unsaved = None;
         }
         same
     }
 
-    pub(crate) fn occupant(&self) -> Option<ActorCell> {
-        self.inner.lock().occupant.clone()
+    pub(crate) fn actor(&self) -> Option<ActorCell> {
+        self.inner.lock().actor.clone()
     }
 
-    pub(crate) fn occupy(&self, actor: ActorCell) {
-        self.inner.lock().occupant = Some(actor);
+    pub(crate) fn set_actor(&self, actor: ActorCell) {
+        self.inner.lock().actor = Some(actor);
     }
 
-    pub(crate) fn vacate(&self, actor: ActorId) {
-        self.inner.lock().occupant.take_if(|occupant| occupant.get_id() == actor);
+    pub(crate) fn clear_actor(&self, actor: ActorId) {
+        self.inner.lock().actor.take_if(|current| current.get_id() == actor);
     }
 
     /// Lets the next reader say once more that the token is due: whoever was told may have died
@@ -343,16 +349,20 @@ impl Slot {
 
     /// What to tell the schedule about this slot: the time of the next look, if any. `None` if the
     /// schedule knows it. A time that the record has and that is not soon is left to the store.
-    pub(crate) fn arm(&self, rules: &Rules, now: BootTime) -> Option<(Option<BootTime>, Known)> {
+    pub(crate) fn arm(
+        &self,
+        policy: &MachinePolicy,
+        now: BootTime,
+    ) -> Option<(Option<BootTime>, KnownTo)> {
         let mut inner = self.inner.lock();
         let in_record = machine::is_in_record(&inner.state);
-        let wake = machine::next_wake(&inner.state, rules);
+        let wake = machine::next_wake(&inner.state, policy);
         let wake = wake.filter(|at| !in_record || *at <= now.after(DUE_WITHIN));
         if inner.armed == wake {
             return None;
         }
         inner.armed = wake;
-        let known = if in_record { Known::ToAll } else { Known::ToThisProcess };
+        let known = if in_record { KnownTo::All } else { KnownTo::ThisProcess };
         Some((wake, known))
     }
 
@@ -362,8 +372,8 @@ impl Slot {
     }
 
     /// What the schedule has to do now.
-    pub(crate) fn due(&self, rules: &Rules, now: BootTime) -> Due {
-        self.look(|state| machine::due_now(state, rules, now))
+    pub(crate) fn due(&self, policy: &MachinePolicy, now: BootTime) -> Due {
+        self.with_state(|state| machine::due_now(state, policy, now))
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -373,7 +383,7 @@ impl Slot {
     /// Whether it has what the store may not know.
     pub(crate) fn knows_more(&self) -> bool {
         let inner = self.inner.lock();
-        inner.owed.is_some() || !inner.queue.is_empty() || !inner.state.is_disposable()
+        inner.unsaved.is_some() || !inner.queue.is_empty() || !inner.state.is_disposable()
     }
 
     /// Whether nothing is lost with this slot: no credentials, challenge, flight, debt, actor or
@@ -386,7 +396,7 @@ impl Slot {
         // What an API rejected is not handed out again, so it is not forgotten before the session
         // has something newer.
         let rejected = self.rejected_through() > inner.state.counters().1
-            || (inner.state.is_unread() && self.rejected_through() > 0);
+            || (inner.state.is_unloaded() && self.rejected_through() > 0);
         let rejected = rejected || inner.rejected_unread > 0;
         inner.rests() && !rejected && inner.state.is_disposable()
     }
@@ -394,7 +404,7 @@ impl Slot {
     /// Publishes what the state serves. Never a lower generation than before: what is in memory
     /// may be behind another process's store for a moment, but never behind itself.
     fn publish(&self, inner: &mut Inner, now: Now) {
-        let serving: Option<&Held> = machine::serving(&inner.state, now.boot);
+        let serving: Option<&CredentialState> = machine::serving(&inner.state, now.boot);
         let damping = serving.and_then(|held| held.damping.as_ref());
         self.damped.store(damping.is_some_and(|damping| !damping.accepted), Ordering::Release);
         let Some((held, token)) = serving.and_then(|held| Some((held, held.token.as_ref()?)))
@@ -407,7 +417,7 @@ impl Slot {
         if held.generation < inner.published {
             return;
         }
-        let next = Snapshot::new(held, token, &inner.state, now);
+        let next = TokenSnapshot::new(held, token, &inner.state, now);
         if self.snapshot.load().as_ref().is_some_and(|seen| seen.is_like(&next)) {
             return;
         }
@@ -418,7 +428,7 @@ impl Slot {
 }
 
 impl Inner {
-    fn step(&mut self, input: Input, at: &Moment) -> Effects {
+    fn step(&mut self, input: Input, at: &StepContext) -> Effects {
         let state = std::mem::take(&mut self.state);
         let (state, mut effects) = machine::step(state, input, at);
         self.state = state;
@@ -433,9 +443,9 @@ impl Inner {
         self.flight.is_none()
             && self.reading.is_none()
             && self.queue.is_empty()
-            && self.owed.is_none()
+            && self.unsaved.is_none()
             && self.claims.are_none()
-            && self.occupant.is_none()
+            && self.actor.is_none()
             && self.quarantine.is_none()
     }
 
@@ -445,7 +455,7 @@ impl Inner {
 
     /// Drops what belongs to a record that is deleted: what is owed, too, or it would be saved.
     fn forget(&mut self) {
-        self.owed = None;
+        self.unsaved = None;
         self.claims = Claims::default();
         self.quarantine = None;
     }

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::from_record;
 use super::machine::{self, Run, Settled};
-use super::restore;
 use super::slot::Slot;
 use crate::clock::{BootTime, Now};
 use crate::error::LostReason;
@@ -60,7 +60,7 @@ pub enum State {
 
 /// None before the session was loaded.
 pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
-    slot.look(|state| {
+    slot.with_state(|state| {
         let settled = state.settled.as_ref()?;
         let (epoch, generation) = settled.counters();
         let credentials = settled.credentials().map(|credentials| credentials.tokens());
@@ -72,7 +72,7 @@ pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
             generation,
             access_expires_at: credentials.and_then(|tokens| tokens.access_expires_at()),
             refresh_expires_at: credentials.and_then(|tokens| tokens.refresh_expires_at()),
-            saved: !settled.serving().is_some_and(machine::Held::is_owed),
+            saved: !settled.serving().is_some_and(machine::CredentialState::is_unsaved),
             lost: settled.lost(),
             retry_at: settled.retry_at().filter(|at| *at > now.boot).map(wall),
         })
@@ -106,7 +106,7 @@ pub(crate) fn of_record(listed: Listed, now: Now) -> Option<SessionStatus> {
 
 fn stored_state(stored: &Stored<()>) -> Option<State> {
     let record = &stored.record;
-    let silent = restore::lease_left(stored).is_zero();
+    let silent = from_record::lease_left(stored).is_zero();
     match (record.lease.map(|lease| lease.intent), record.phase) {
         (Some(Intent::Establish), _) if !silent => Some(State::Establishing),
         (Some(Intent::Refresh), _) if !silent => Some(State::Refreshing),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::core::{Core, Counts};
+use super::context::{Context, Counts};
+use super::load_queue::LoadQueue;
 use super::mailbox::Mailbox;
 use super::message::Message;
-use super::readings::Readings;
 use super::registry::Registry;
 use super::slot::Slot;
 use crate::clock::Clock;
@@ -50,7 +50,7 @@ pub(super) fn core_and_slot(
     clock: Arc<dyn Clock>,
     mailbox: Arc<dyn Mailbox>,
     (policy, rotation): (Policy, Rotation),
-) -> (Arc<Core>, Arc<Slot>) {
+) -> (Arc<Context>, Arc<Slot>) {
     let keys = KeyRing::generate().unwrap();
     let transport = Transport::new(&TransportConfig::default()).unwrap().into();
     let means = Arc::new(Means { transport, tickets: Tickets::new(keys.clone(), 8).into() });
@@ -60,7 +60,7 @@ pub(super) fn core_and_slot(
     let site = Arc::new(Site::of_all(name.clone(), settings, Arc::clone(&means)));
     let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
     let registry = Registry::new(&policy, OWNER, HashMap::new());
-    let core = Core {
+    let context = Context {
         clock,
         store: Arc::new(MemoryStore::new()),
         tasks: Tasks::here().unwrap(),
@@ -72,8 +72,8 @@ pub(super) fn core_and_slot(
         keys,
         registry,
         mailbox,
-        readings: Readings::default(),
+        load_queue: LoadQueue::default(),
         steps: Steps::default(),
     };
-    (Arc::new(core), Arc::new(Slot::new(id, site)))
+    (Arc::new(context), Arc::new(Slot::new(id, site)))
 }

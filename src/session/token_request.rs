@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use super::core::Core;
-use super::exchange::{Asked, Cargo, Exchange, Guard, Task};
-use super::flight::Flight;
+use super::context::Context;
+use super::exchange::{Asked, Exchange, Guard, Payload, Task};
 use super::job::Caller;
 use super::machine::Start;
 use super::message::Work;
-use super::slot::{Parcel, Reading, Request, Slot, Wants};
+use super::single_flight::Flight;
+use super::slot::{Parcel, PendingLoad, Slot, SlotReply, TokenRequest};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
 use crate::token::PermissionToken;
 
 /// What became of a request.
-pub(crate) enum Requested {
+pub(crate) enum RequestOutcome {
     Ready(PermissionToken),
     Failed(Error),
     /// What runs already decides.
     Join(Flight),
     /// The record is to be read first, by whoever asked.
-    Read(Reading),
+    Load(PendingLoad),
     /// For the session's actor to be begun. It is begun by nobody else, and gives the session back
     /// as it was if it is dropped before.
     Start(Work, Flight),
@@ -29,40 +29,40 @@ pub(crate) enum Requested {
 /// Asks a session, whose client is known, for a token. `offer` makes a grant if one is needed and
 /// the caller has it.
 pub(crate) fn request(
-    core: &Arc<Core>,
+    context: &Arc<Context>,
     (slot, client): (&Arc<Slot>, &Arc<Client>),
-    wants: Wants,
+    need: TokenRequest,
     (asked, offer): (Asked, Option<&dyn Fn() -> Parcel>),
-) -> Requested {
+) -> RequestOutcome {
     // Before the question: a shutdown that begins after it waits for what is started.
-    let place = core.tasks.enter();
-    let may_start = if place.is_some() { Ok(()) } else { Err(ErrorKind::ShuttingDown) };
-    let at = core.moment(slot);
-    let (request, notices) = slot.request(wants, may_start, &at);
-    core.told(slot, notices, &at);
-    match (request, place) {
-        (Request::Ready(token), _) => Requested::Ready(token),
-        (Request::Failed(error), _) => Requested::Failed(error.of_session(slot.id())),
-        (Request::Join(flight), _) => Requested::Join(flight),
-        (Request::Read(reading), _) => Requested::Read(reading),
-        (Request::Start(start, pilot, flight), Some(place)) => {
+    let task_guard = context.tasks.enter();
+    let may_start = if task_guard.is_some() { Ok(()) } else { Err(ErrorKind::ShuttingDown) };
+    let at = context.step_context(slot);
+    let (request, notifications) = slot.request(need, may_start, &at);
+    context.told(slot, notifications, &at);
+    match (request, task_guard) {
+        (SlotReply::Ready(token), _) => RequestOutcome::Ready(token),
+        (SlotReply::Failed(error), _) => RequestOutcome::Failed(error.of_session(slot.id())),
+        (SlotReply::Join(flight), _) => RequestOutcome::Join(flight),
+        (SlotReply::Load(reading), _) => RequestOutcome::Load(reading),
+        (SlotReply::Start(start, sender, flight), Some(task_guard)) => {
             let rotation = client.provider.rotation();
             // A need of a token starts one of two exchanges.
-            let (renewable, cargo) = if start == Start::Renew {
-                (wants.renewable, Cargo::Renewal(offer.map(|make| make())))
+            let (renewable, payload) = if start == Start::Renew {
+                (need.renewable, Payload::Renewal(offer.map(|make| make())))
             } else {
-                (super::machine::Renewable::No, Cargo::Refresh)
+                (super::machine::Renewable::No, Payload::Refresh)
             };
-            let base = slot.look(|state| state.counters().1);
+            let base = slot.with_state(|state| state.counters().1);
             let task = Task::Exchange { rotation, renewable, base };
-            let guard = Guard::new((core, slot), task, Caller::Nobody, (pilot, place));
+            let guard = Guard::new((context, slot), task, Caller::Nobody, (sender, task_guard));
             let exchange = Exchange::new(guard, Arc::clone(client), renewable).asked(asked);
-            Requested::Start(Box::pin(exchange.run(cargo)), flight)
+            RequestOutcome::Start(Box::pin(exchange.run(payload)), flight)
         }
         // Nothing is started without a place.
-        (Request::Start(_, pilot, _), None) => {
-            core.give_up(slot, |flight| flight.is_of(&pilot));
-            Requested::Failed(slot.unbegun(ErrorKind::ShuttingDown))
+        (SlotReply::Start(_, sender, _), None) => {
+            context.give_up(slot, |flight| flight.is_of(&sender));
+            RequestOutcome::Failed(slot.unbegun(ErrorKind::ShuttingDown))
         }
     }
 }

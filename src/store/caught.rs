@@ -13,7 +13,7 @@ use super::{
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
-use crate::task::Foreign;
+use crate::task::CatchPanic;
 
 /// The store as the supervisor asks it. A statement that panics has failed: it may be done or not,
 /// as with any other failure. So no panic of a store reaches a task, an actor or a caller.
@@ -34,7 +34,7 @@ impl Caught {
 async fn caught<T>(
     statement: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    Foreign::new(Box::pin(statement)).await.unwrap_or_else(|| Err(panicked()))
+    CatchPanic::new(Box::pin(statement)).await.unwrap_or_else(|| Err(panicked()))
 }
 
 fn panicked() -> StoreError {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Supervisor;
-use super::link::Link;
-use super::root;
+use super::startup;
+use super::supervisor_link::SupervisorLink;
 use crate::clock::{Clock, SystemClock};
 use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,9 +17,9 @@ use crate::provider::means::Means;
 use crate::provider::registered::Registered;
 use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
-use crate::session::core::{Core, Counts};
+use crate::session::context::{Context, Counts};
+use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
-use crate::session::readings::Readings;
 use crate::session::registry::Registry;
 use crate::store::{Caught, MemoryStore, Owner, Store, StoreContext};
 use crate::task::Tasks;
@@ -185,8 +185,8 @@ impl SupervisorBuilder {
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
         let store = Caught::new(self.store);
-        let context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
-        let ring = store.prepare(&context).and_then(|()| store.ring());
+        let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
+        let ring = store.prepare(&store_context).and_then(|()| store.ring());
         let ring = ring.map_err(|refused| {
             misconfigured("the store cannot seal records with these keys").with_source(refused)
         })?;
@@ -200,9 +200,9 @@ impl SupervisorBuilder {
         let providers = registered(self.providers, &means, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
         let registry = Registry::new(&self.policy, owner, providers);
-        let link = Arc::new(Link::new());
-        let mailbox: Arc<dyn Mailbox> = Arc::<Link>::clone(&link);
-        let core = Arc::new(Core {
+        let link = Arc::new(SupervisorLink::new());
+        let mailbox: Arc<dyn Mailbox> = Arc::<SupervisorLink>::clone(&link);
+        let context = Arc::new(Context {
             clock: self.clock,
             store: Arc::new(store),
             tasks,
@@ -214,11 +214,11 @@ impl SupervisorBuilder {
             keys,
             registry,
             mailbox,
-            readings: Readings::default(),
+            load_queue: LoadQueue::default(),
             steps: self.steps,
         });
-        if root::start(&core, &link, ring).await {
-            Ok(Supervisor::new(core, link))
+        if startup::start(&context, &link, ring).await {
+            Ok(Supervisor::new(context, link))
         } else {
             Err(misconfigured("the supervisor actor did not start"))
         }

@@ -38,6 +38,6 @@ impl<P: RedirectLogin> Sessions<P> {
         ticket: &Ticket,
         redirect: &str,
     ) -> Result<(Session<P>, Establishment<P>)> {
-        login::finish(&self.door, &self.provider, ticket, redirect).await
+        login::finish(&self.dispatcher, &self.provider, ticket, redirect).await
     }
 }

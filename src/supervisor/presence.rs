@@ -3,40 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::within;
+use crate::clock::timeout;
 use crate::policy::PRESENCE_RENEWAL;
-use crate::session::core::Core;
+use crate::session::context::Context;
 use crate::store::Presence;
 
 /// Says now and then that the supervisor goes on, until shutdown; registers it anew when the store
 /// did not hear. When the supervisor is dropped without a shutdown, says that it is gone once its
 /// exchanges have ended; otherwise other processes would wait for it.
-pub(super) async fn attend(core: Arc<Core>) {
-    let closing = core.tasks.closing();
+pub(super) async fn run(context: Arc<Context>) {
+    let closing = context.tasks.closing();
     // Registered once already, by the start.
     let mut presence = Presence::Renew;
     loop {
         tokio::select! {
             biased;
             () = closing.cancelled() => break,
-            () = core.clock.sleep(PRESENCE_RENEWAL) => {}
+            () = context.clock.sleep(PRESENCE_RENEWAL) => {}
         }
-        let heard = say(&core, presence).await;
+        let heard = say(&context, presence).await;
         presence = if heard { Presence::Renew } else { Presence::Register };
     }
-    core.tasks.wait(Duration::MAX, &*core.clock).await;
-    retire(&core).await;
+    context.tasks.wait(Duration::MAX, &*context.clock).await;
+    retire(&context).await;
 }
 
 /// Says that the supervisor ends, so that nobody waits for what it has left claimed.
-pub(super) async fn retire(core: &Core) {
-    say(core, Presence::Retire).await;
+pub(super) async fn retire(context: &Context) {
+    say(context, Presence::Retire).await;
 }
 
 /// True if the store heard it.
-pub(super) async fn say(core: &Core, presence: Presence) -> bool {
-    let said = core.store.presence(core.owner, presence);
-    let said = within(&*core.clock, core.policy.store_wait, said).await;
+pub(super) async fn say(context: &Context, presence: Presence) -> bool {
+    let said = context.store.presence(context.owner, presence);
+    let said = timeout(&*context.clock, context.policy.store_wait, said).await;
     let heard = matches!(said, Some(Ok(())));
     if !heard {
         let error = said.and_then(Result::err);

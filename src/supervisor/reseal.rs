@@ -3,28 +3,28 @@
 use std::future;
 use std::sync::Arc;
 
-use crate::clock::within;
+use crate::clock::timeout;
 use crate::policy::{RESEAL_AGAIN, RESEAL_PAGE, RESEAL_PAUSE};
 use crate::seal::KeyRing;
-use crate::session::core::Core;
+use crate::session::context::Context;
 
 /// Goes through the store after the start and after every change of its keys, until shutdown.
-pub(super) async fn attend(core: Arc<Core>, ring: KeyRing) {
-    let closing = core.tasks.closing();
+pub(super) async fn run(context: Arc<Context>, ring: KeyRing) {
+    let closing = context.tasks.closing();
     tokio::select! {
         biased;
         () = closing.cancelled() => {}
-        () = follow(&core, &ring) => {}
+        () = follow(&context, &ring) => {}
     }
 }
 
-async fn follow(core: &Core, ring: &KeyRing) {
+async fn follow(context: &Context, ring: &KeyRing) {
     let mut reloads = ring.reloads();
     loop {
-        let met = go_through(core).await;
+        let met = go_through(context).await;
         // What was met may have been claimed, or be written by a process that has the old key still.
         let again = async {
-            if met { core.clock.sleep(RESEAL_AGAIN).await } else { future::pending().await }
+            if met { context.clock.sleep(RESEAL_AGAIN).await } else { future::pending().await }
         };
         tokio::select! {
             reloaded = reloads.next() => if !reloaded { return },
@@ -34,14 +34,14 @@ async fn follow(core: &Core, ring: &KeyRing) {
 }
 
 /// Whether older keys sealed anything.
-async fn go_through(core: &Core) -> bool {
+async fn go_through(context: &Context) -> bool {
     let (mut done, mut passed_over) = (0, 0);
     loop {
-        core.clock.sleep(RESEAL_PAUSE).await;
-        let page = core.store.reseal(RESEAL_PAGE);
-        let Some(Ok(page)) = within(&*core.clock, core.policy.store_wait, page).await else {
+        context.clock.sleep(RESEAL_PAUSE).await;
+        let page = context.store.reseal(RESEAL_PAGE);
+        let Some(Ok(page)) = timeout(&*context.clock, context.policy.store_wait, page).await else {
             tracing::warn!("records are not sealed anew yet");
-            core.clock.sleep(core.policy.store_wait).await;
+            context.clock.sleep(context.policy.store_wait).await;
             continue;
         };
         done += page.done;

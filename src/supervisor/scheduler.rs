@@ -14,39 +14,39 @@ use self::check::Look;
 pub(super) use self::poll::{poll, report_unknown};
 use crate::policy::{LOOKS_AT_ONCE, SCHEDULE_HEARTBEAT};
 use crate::provider::registered::Registered;
-use crate::session::core::Core;
+use crate::session::context::Context;
 
 /// Looks at a provider's sessions when they are due, until shutdown.
-pub(super) async fn drive(core: Arc<Core>, provider: Arc<Registered>) {
-    let Some(schedule) = core.registry.schedule(&provider.name) else { return };
-    let closing = core.tasks.closing();
+pub(super) async fn drive(context: Arc<Context>, provider: Arc<Registered>) {
+    let Some(schedule) = context.registry.schedule(&provider.name) else { return };
+    let closing = context.tasks.closing();
     let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
     loop {
         let rearmed = schedule.rearmed.notified();
-        while let Some((id, polled)) = schedule.take_due(core.now().boot) {
-            let place = tokio::select! {
+        while let Some((id, polled)) = schedule.take_due(context.now().boot) {
+            let permit = tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
-                place = Arc::clone(&looks).acquire_owned() => place,
+                permit = Arc::clone(&looks).acquire_owned() => permit,
             };
-            let (keeper, provider) = (Arc::clone(&core), Arc::clone(&provider));
-            core.tasks.attend(async move {
-                if let Some(look) = Look::new((&keeper, &provider), id, polled)
+            let (task_context, provider) = (Arc::clone(&context), Arc::clone(&provider));
+            context.tasks.spawn_detached(async move {
+                if let Some(look) = Look::new((&task_context, &provider), id, polled)
                     && let Some(lane) = look.run().await
                 {
-                    wait_queues::attend(&keeper, &provider, lane);
+                    wait_queues::serve(&task_context, &provider, lane);
                 }
-                drop(place);
+                drop(permit);
             });
         }
         // Read again: the looks may have taken long.
-        let now = core.now().boot;
+        let now = context.now().boot;
         let pause = schedule.next().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));
         tokio::select! {
             biased;
             () = closing.cancelled() => return,
             () = rearmed => {}
-            () = core.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
+            () = context.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
         }
     }
 }

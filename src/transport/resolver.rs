@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::Judge;
 use super::{LOOKUP_TIMEOUT, LOOKUP_TRY, LOOKUPS_AT_ONCE};
-use crate::clock::{SystemClock, within};
+use crate::clock::{SystemClock, timeout};
 
 /// What the connections of one transport resolve names with. The connection is made to the very
 /// addresses that were judged, so a second answer cannot replace them.
@@ -105,7 +105,7 @@ impl Lookups {
             tokio::select! {
                 biased;
                 () = given_up.cancelled() => Err(Unresolved::GivenUp),
-                answer = within(&clock, LOOKUP_TIMEOUT, asked) => {
+                answer = timeout(&clock, LOOKUP_TIMEOUT, asked) => {
                     answer.unwrap_or(Err(Unresolved::NoAnswer))
                 }
             }

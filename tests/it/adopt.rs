@@ -174,7 +174,7 @@ async fn an_adoption_whose_save_fails_is_served_and_saved_later() {
     assert_eq!(scene.session.adopt(own, Adopt::IfVacant).await.unwrap(), Adopted::Yes);
     assert_eq!(scene.token().await.unwrap().expose_secret(), "access-own");
     assert!(!scene.is_saved().await);
-    assert_eq!(scene.news(), [EventKind::Established, EventKind::SaveOwed]);
+    assert_eq!(scene.news(), [EventKind::Established, EventKind::Unsaved]);
     scene.clock.advance(30 * SECOND).await;
     assert_eq!(scene.stored().await, (1, "refresh-own".to_owned()));
     assert_eq!(scene.news(), [EventKind::Saved]);

@@ -176,7 +176,7 @@ async fn a_save_that_must_wait_for_a_newer_claim_ends_with_what_that_one_got() {
     former.script.held(2).await;
     scene.script.release();
     assert_eq!(callers.join_next().await.unwrap().unwrap().unwrap().generation(), 2);
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
+    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
     assert!(scene.record().await.lease.is_some() && scene.record().await.generation == 2);
     former.script.release();
     assert_eq!(refreshed.join_next().await.unwrap().unwrap().unwrap().generation(), 3);
@@ -187,7 +187,7 @@ async fn a_save_that_must_wait_for_a_newer_claim_ends_with_what_that_one_got() {
     assert_eq!((former.script.refreshes(), scene.script.refreshes()), (2, 1));
     // What could not be saved is of the grant that the session lives by.
     assert_eq!((former.script.revocations(), scene.script.revocations()), (0, 0));
-    assert!(!scene.news().contains(&EventKind::Orphaned));
+    assert!(!scene.news().contains(&EventKind::TokensSuperseded));
 }
 
 #[tokio::test]

@@ -221,7 +221,7 @@ async fn invariant_9_nothing_is_sent_to_an_authority_that_did_not_issue_the_cred
         ErrorKind::Misconfigured
     );
     assert_eq!(moved_to.count(Endpoint::Token), 0, "no byte left for the new site");
-    assert!(second.events.next().await.is_some_and(|e| e.kind == EventKind::ForeignAuthority));
+    assert!(second.events.next().await.is_some_and(|e| e.kind == EventKind::IssuerMismatch));
     // The record is kept: at the old site the session goes on, at the new one a user signs in.
     let third = second.at(&issuer).await;
     third.session.permission_token().await.unwrap();

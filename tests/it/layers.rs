@@ -260,7 +260,7 @@ mod tests {
         for text in [
             "use super::flight::Flight;",
             "use crate::{error::Error, session::{flight}};",
-            "fn f() { crate::session::flight::new(); }",
+            "fn f() { crate::session::single_flight::new(); }",
             "fn f(_: &super::Flight) {}",
             "mod inner { use super::super::slot; }",
         ] {

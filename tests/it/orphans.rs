@@ -164,7 +164,7 @@ async fn an_answer_that_the_server_cannot_be_told_of_is_tried_once_and_reported(
     two.server.release();
     assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::NotEstablished);
     assert_eq!(two.server.count(Endpoint::Revoke), 2);
-    assert_eq!(two.one.news(), [EventKind::Orphaned]);
+    assert_eq!(two.one.news(), [EventKind::TokensSuperseded]);
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_server_that_does_not_answer_holds_a_late_answers_callers_for_the_budg
     assert!(!refreshing.is_finished());
     two.clock.advance(10 * SECOND).await;
     assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::NotEstablished);
-    assert_eq!(two.one.news(), [EventKind::Orphaned]);
+    assert_eq!(two.one.news(), [EventKind::TokensSuperseded]);
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn tokens_of_a_former_grant_are_reported_where_a_revocation_may_end_the_ne
     let mut two = Two::start(RevocationReach::Unknown).await;
     let winner = two.owed_and_begun_anew().await;
     two.pays().await;
-    assert_eq!(two.one.news(), [EventKind::Orphaned]);
+    assert_eq!(two.one.news(), [EventKind::TokensSuperseded]);
     assert_eq!((two.server.live_grants(), two.server.count(Endpoint::Revoke)), (2, 0));
     assert!(two.server.is_active(winner.expose_secret()));
     assert_eq!(two.one.session.permission_token().await.unwrap().epoch(), 2);
@@ -255,7 +255,7 @@ async fn tokens_of_a_session_that_was_forgotten_meanwhile_are_reported_and_not_r
     assert!(matches!(deleted, Outcome::Done(_)));
     scene.script.release();
     until(&scene.clock, callers.join_next()).await.unwrap().unwrap().unwrap_err();
-    assert_eq!((scene.news(), scene.script.revocations()), (vec![EventKind::Orphaned], 0));
+    assert_eq!((scene.news(), scene.script.revocations()), (vec![EventKind::TokensSuperseded], 0));
 }
 
 #[tokio::test]

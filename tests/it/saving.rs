@@ -24,7 +24,7 @@ async fn a_refresh_whose_save_fails_is_served_reported_and_saved_later() {
     assert!(!scene.is_saved().await);
     assert_eq!(scene.supervisor.snapshot().unsaved, 1);
     assert_eq!(scene.stored().await, (1, "refresh-1".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
+    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
     scene.clock.advance(30 * SECOND).await;
     assert!(scene.is_saved().await);
     assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
@@ -40,7 +40,7 @@ async fn a_grant_whose_save_fails_is_a_session_all_the_same() {
     scene.faults.fail_next(StoreCall::Commit, 1);
     let _ = scene.session.establish(()).await.unwrap();
     assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
-    assert_eq!(scene.news(), [EventKind::Established, EventKind::SaveOwed]);
+    assert_eq!(scene.news(), [EventKind::Established, EventKind::Unsaved]);
     scene.clock.advance(30 * SECOND).await;
     assert_eq!(scene.stored().await, (1, "refresh-1".to_owned()));
     assert_eq!(scene.news(), [EventKind::Saved]);
@@ -60,7 +60,7 @@ async fn a_save_that_takes_longer_than_two_seconds_is_served_as_owed_and_settles
         assert_eq!(token.unwrap().unwrap().expose_secret(), "access-2");
     }
     assert!(!scene.is_saved().await);
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
+    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
     // The payer asks again and again, each time for as long as a store may take.
     scene.clock.advance(30 * SECOND).await;
     scene.faults.held(StoreCall::Commit, 2).await;
@@ -80,7 +80,7 @@ async fn a_lost_acknowledgement_of_a_commit_causes_no_second_refresh() {
     scene.faults.fail_after_writing(StoreCall::Commit, 2);
     assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
     assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
+    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
     scene.clock.advance(30 * SECOND).await;
     assert_eq!(scene.news(), [EventKind::Saved]);
     assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()), "it found its own attempt");

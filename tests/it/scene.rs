@@ -67,7 +67,7 @@ impl Scene {
         let mut scene = Self::expired().await;
         scene.faults.fail_always(StoreCall::Commit, true);
         assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-        assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::SaveOwed]);
+        assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
         scene
     }
 

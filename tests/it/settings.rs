@@ -71,7 +71,7 @@ async fn another_site_gets_nothing_of_the_former_ones_sessions_until_that_is_bac
     let other = scripted().authority(elsewhere);
     let script = other.script();
     sessions(&world).replace(other).await.unwrap();
-    assert_eq!(world.happened().await, [EventKind::ForeignAuthority]);
+    assert_eq!(world.happened().await, [EventKind::IssuerMismatch]);
     assert!(world.session.try_permission_token().is_none());
     let refused = world.session.permission_token().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Misconfigured);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::orphan::{self, Orphan};
+use super::superseded_tokens::{self, SupersededTokens};
 use super::{Guard, revocation, save};
 use crate::error::{Error, ErrorKind};
-use crate::session::core::Core;
-use crate::session::flight::Landing;
+use crate::session::context::Context;
 use crate::session::machine::{Closed, Input, Start};
 use crate::session::outcome::Revocation;
+use crate::session::single_flight::FlightOutcome;
 use crate::session::slot::Slot;
 use crate::store::{Attempt, Close, Done, Outcome, Statement};
 
@@ -19,48 +19,48 @@ const CLOSE_TRIES: u32 = 4;
 /// Closes a session for a caller, who hears how it ended.
 pub(crate) async fn close(mut guard: Guard) {
     guard.begin();
-    let (core, slot) = (Arc::clone(&guard.core), Arc::clone(&guard.slot));
-    let mut orphan = None;
-    let ending = match durably(&core, &slot, &mut orphan).await {
+    let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
+    let mut superseded = None;
+    let ending = match durably(&context, &slot, &mut superseded).await {
         Ok((closed, version, attempt)) => {
-            match core.apply(&slot, Input::ClosedDurably { version, closed }) {
-                Some(Start::Revoke) => Ok(revocation::tell(&core, &slot, attempt, None).await),
+            match context.apply(&slot, Input::ClosedDurably { version, closed }) {
+                Some(Start::Revoke) => Ok(revocation::tell(&context, &slot, attempt, None).await),
                 _ => Ok(Revocation::LocalOnly),
             }
         }
         Err(failed) => Err(failed),
     };
     guard.answer(ending);
-    if let Some(orphan) = &orphan {
-        orphan::end(&core, &slot, orphan).await;
+    if let Some(superseded) = &superseded {
+        superseded_tokens::end(&context, &slot, superseded).await;
     }
-    guard.end(Landing::Again);
+    guard.end(FlightOutcome::AskAgain);
 }
 
 /// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
 /// would bring it back, and its user was told that it is gone.
 async fn durably(
-    core: &Core,
+    context: &Context,
     slot: &Arc<Slot>,
-    orphan: &mut Option<Orphan>,
+    superseded: &mut Option<SupersededTokens>,
 ) -> Result<(Closed, u64, Attempt), Error> {
-    let (mut epoch, mut generation) = slot.look(|state| state.counters());
-    let mut outbox = slot.look(|state| state.settled.as_ref()?.credentials().cloned());
-    let (claim, ..) = slot.begin_claim(core.now());
+    let (mut epoch, mut generation) = slot.with_state(|state| state.counters());
+    let mut outbox = slot.with_state(|state| state.settled.as_ref()?.credentials().cloned());
+    let (claim, ..) = slot.begin_claim(context.now());
     for _ in 0..CLOSE_TRIES {
         let close = async {
-            if let Some(late) = save::first(core, slot).await? {
-                *orphan = Some(late);
+            if let Some(late) = save::before_claim(context, slot).await? {
+                *superseded = Some(late);
             }
-            let (owner, lease) = (core.owner, core.policy.lease);
+            let (owner, lease) = (context.owner, context.policy.lease);
             let close = Close { generation, claim, owner, lease };
-            core.store.apply(slot.id(), Statement::Close(close)).await
+            context.store.apply(slot.id(), Statement::Close(close)).await
         };
-        match core.await_store(close).await {
+        match context.await_store(close).await {
             Ok(Outcome::Done(Done { version, generation, fence, .. })) => {
                 slot.claim_answered(claim, outbox.is_some());
                 let attempt = Attempt { base: generation, fence, claim };
-                let closed = Closed { epoch, generation, outbox, trouble: None, unrenewed: None };
+                let closed = Closed { epoch, generation, outbox, backoff: None, unrenewed: None };
                 return Ok((closed, version, attempt));
             }
             // Another process was faster, and what it got is to be closed as well.
@@ -70,11 +70,11 @@ async fn durably(
             }
             Ok(Outcome::Conflict(None) | Outcome::Leased(_) | Outcome::Wait { .. }) => break,
             Err(failed) => {
-                core.apply(slot, Input::CloseFailed);
+                context.apply(slot, Input::CloseFailed);
                 return Err(failed.into_error());
             }
         }
     }
-    core.apply(slot, Input::Conflict { found: None });
+    context.apply(slot, Input::Conflict { found: None });
     Err(Error::new(ErrorKind::Superseded))
 }

@@ -4,106 +4,115 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::orphan::{self, Orphan};
-use crate::clock::within;
+use super::superseded_tokens::{self, SupersededTokens};
+use crate::clock::timeout;
 use crate::crash::CrashPoint;
 use crate::log::log_session;
-use crate::session::core::Core;
+use crate::session::context::Context;
 use crate::session::machine::Input;
-use crate::session::slot::{Owed, Slot};
+use crate::session::slot::{Slot, Unsaved};
 use crate::store::{self, Outcome, StoreError, StoreErrorKind};
 
-/// Saves what the slot owes within the time that callers are made to wait. Past it, the statement
-/// goes on and the credentials are served as owed. They come back if they are not the session's
-/// any more.
-pub(super) async fn in_time(core: &Arc<Core>, slot: &Arc<Slot>) -> Option<Orphan> {
-    let owed = slot.owed()?;
+/// Saves new credentials within the time that callers wait for that. After it the statement goes
+/// on, and the credentials are served unsaved. They come back if they are not the session's any
+/// more.
+pub(super) async fn in_time(context: &Arc<Context>, slot: &Arc<Slot>) -> Option<SupersededTokens> {
+    let unsaved = slot.unsaved()?;
     let (store, id, save) =
-        (Arc::clone(&core.store), slot.id().clone(), owed.statement(core.now().boot));
-    // In a task of its own, so that a slow statement is not dropped half-way. Whoever pays later
-    // sends it again, and it finds its own attempt.
+        (Arc::clone(&context.store), slot.id().clone(), unsaved.statement(context.now().boot));
+    // In a task of its own, so that a slow statement is not dropped half-way. A later try
+    // sends it again, and the store finds the same attempt.
     let (done, answer) = oneshot::channel();
-    core.tasks.run(async move { drop(done.send(store.apply(&id, save).await)) });
-    match within(&*core.clock, core.policy.save_wait, answer).await {
-        Some(Ok(Ok(committed))) => {
-            core.steps.at(CrashPoint::Committed);
-            settle(core, slot, &owed, committed)
+    context.tasks.spawn(async move { drop(done.send(store.apply(&id, save).await)) });
+    match timeout(&*context.clock, context.policy.save_wait, answer).await {
+        Some(Ok(Ok(outcome))) => {
+            context.steps.at(CrashPoint::Committed);
+            committed(context, slot, &unsaved, outcome)
         }
-        Some(Ok(Err(unsaved))) => {
-            owe(core, slot, &unsaved);
+        Some(Ok(Err(error))) => {
+            mark_unsaved(context, slot, &error);
             None
         }
         Some(Err(_)) | None => {
-            owe(core, slot, &StoreError::new(StoreErrorKind::Slow));
+            mark_unsaved(context, slot, &StoreError::new(StoreErrorKind::Slow));
             None
         }
     }
 }
 
-/// Saves what is owed before a claim or a close: a statement on what the store does not have
-/// could not be compared. What is not the session's any more comes back.
-pub(super) async fn first(core: &Core, slot: &Arc<Slot>) -> Result<Option<Orphan>, StoreError> {
-    let Some(owed) = slot.owed() else { return Ok(None) };
-    let committed = core.store.apply(slot.id(), owed.statement(core.now().boot)).await?;
-    Ok(settle(core, slot, &owed, committed))
+/// Saves what the store does not have yet, before a claim or a close: the store could not compare
+/// a statement on it. Credentials that are not the session's any more come back.
+pub(super) async fn before_claim(
+    context: &Context,
+    slot: &Arc<Slot>,
+) -> Result<Option<SupersededTokens>, StoreError> {
+    let Some(unsaved) = slot.unsaved() else { return Ok(None) };
+    let outcome = context.store.apply(slot.id(), unsaved.statement(context.now().boot)).await?;
+    Ok(committed(context, slot, &unsaved, outcome))
 }
 
-/// Pays what the slot owes, for as long as it takes. Shutdown presses for one attempt at once.
-pub(super) async fn pay(core: &Core, slot: &Arc<Slot>) {
-    let closing = core.tasks.closing();
+/// Saves what the store does not have yet, for as long as it takes. When a shutdown begins, it tries
+/// once more at once.
+pub(super) async fn until_saved(context: &Context, slot: &Arc<Slot>) {
+    let closing = context.tasks.closing();
     let mut pressed = false;
     for attempt in 1.. {
-        let Some(owed) = slot.owed() else { return };
-        let pause = core.policy.save_backoff.wait(attempt, fastrand::f64());
+        let Some(unsaved) = slot.unsaved() else { return };
+        let pause = context.policy.save_backoff.wait(attempt, fastrand::f64());
         tokio::select! {
-            () = core.clock.sleep(pause) => {}
+            () = context.clock.sleep(pause) => {}
             () = closing.cancelled(), if !pressed => pressed = true,
         }
-        let commit = core.store.apply(slot.id(), owed.statement(core.now().boot));
-        match core.await_store(commit).await {
-            Ok(committed) => {
-                if let Some(orphan) = settle(core, slot, &owed, committed) {
-                    orphan::end(core, slot, &orphan).await;
+        let commit = context.store.apply(slot.id(), unsaved.statement(context.now().boot));
+        match context.await_store(commit).await {
+            Ok(outcome) => {
+                if let Some(superseded) = committed(context, slot, &unsaved, outcome) {
+                    superseded_tokens::end(context, slot, &superseded).await;
                 }
             }
-            Err(unsaved) => owe(core, slot, &unsaved),
+            Err(error) => mark_unsaved(context, slot, &error),
         }
     }
 }
 
-/// Pays for an exchange whose own task died.
-pub(super) fn resume(core: &Arc<Core>, slot: &Arc<Slot>) {
-    let (payer, debtor) = (Arc::clone(core), Arc::clone(slot));
-    core.tasks.run(async move { pay(&payer, &debtor).await });
+/// Saves the credentials of an exchange whose own task died.
+pub(super) fn resume_saving(context: &Arc<Context>, slot: &Arc<Slot>) {
+    let (task_context, slot) = (Arc::clone(context), Arc::clone(slot));
+    context.tasks.spawn(async move { until_saved(&task_context, &slot).await });
 }
 
-/// The credentials come back if they are not the session's any more: to one of those who save
-/// them, whoever hears of it first.
-fn settle(core: &Core, slot: &Arc<Slot>, owed: &Arc<Owed>, committed: Outcome) -> Option<Orphan> {
-    match committed {
+/// Credentials come back if they are not the session's any more. If two tasks save them at once,
+/// the first to hear of it gets them.
+fn committed(
+    context: &Context,
+    slot: &Arc<Slot>,
+    unsaved: &Arc<Unsaved>,
+    outcome: Outcome,
+) -> Option<SupersededTokens> {
+    match outcome {
         Outcome::Done(done) => {
             // Not if another statement of the same commit was faster: then the slot may hold
             // newer credentials by now, and this is no news of them.
-            if slot.pay(owed) {
+            if slot.clear_unsaved(unsaved) {
                 let store::Done { version, epoch, generation, suspect, .. } = done;
-                core.apply(slot, Input::Saved { version, epoch, generation, suspect });
+                context.apply(slot, Input::Saved { version, epoch, generation, suspect });
             }
             None
         }
         // A newer claim on the same credentials is running.
         Outcome::Leased(_) | Outcome::Wait { .. } => {
-            core.apply(slot, Input::Owed);
+            context.apply(slot, Input::Unsaved);
             None
         }
-        Outcome::Conflict(found) => slot.pay(owed).then(|| {
-            let orphan = Orphan::new(owed, found);
-            core.apply(slot, Input::Orphaned { found: orphan.found(core, slot) });
-            orphan
+        Outcome::Conflict(found) => slot.clear_unsaved(unsaved).then(|| {
+            let superseded = SupersededTokens::new(unsaved, found);
+            context.apply(slot, Input::TokensSuperseded { found: superseded.found(context, slot) });
+            superseded
         }),
     }
 }
 
-fn owe(core: &Core, slot: &Arc<Slot>, unsaved: &StoreError) {
-    log_session!(warn, slot.id(), error = %unsaved, "new credentials are not saved yet");
-    core.apply(slot, Input::Owed);
+fn mark_unsaved(context: &Context, slot: &Arc<Slot>, error: &StoreError) {
+    log_session!(warn, slot.id(), %error, "new credentials are not saved yet");
+    context.apply(slot, Input::Unsaved);
 }

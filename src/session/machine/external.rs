@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Effects, Held, Lost, Moment, Notice, Run, Saved, Settled, Start, State, Trouble, lose,
+    BackoffState, CredentialState, Effects, Lost, Notification, Run, Saved, Settled, Start, State,
+    StepContext, lose,
 };
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
@@ -35,22 +36,22 @@ impl News {
 
 impl State {
     /// Whether the record is to be read before anything is begun.
-    pub(crate) fn wants_reading(&self) -> bool {
+    pub(crate) fn wants_load(&self) -> bool {
         let news = self.news.is_some() || matches!(self.read.running, Some(Some(_)));
-        news && !self.is_owed()
+        news && !self.is_unsaved()
     }
 
     /// Whether there is news that must be read as soon as nothing runs and no failed reading is in
     /// back-off.
     pub(super) fn has_unread_news(&self) -> bool {
-        let free = self.read.running.is_none() && !self.is_owed();
-        free && self.news.is_some() && !self.is_unread()
+        let free = self.read.running.is_none() && !self.is_unsaved();
+        free && self.news.is_some() && !self.is_unloaded()
     }
 
     /// Whether the store does not have the credentials in hand yet. The statement that saves them
     /// finds out what others did, so nothing is read before.
-    fn is_owed(&self) -> bool {
-        self.settled.as_ref().is_some_and(Settled::is_owed)
+    fn is_unsaved(&self) -> bool {
+        self.settled.as_ref().is_some_and(Settled::is_unsaved)
     }
 
     /// Whether another process has ended what is in hand.
@@ -76,12 +77,12 @@ impl State {
 }
 
 /// Begins to read what others did, if nothing runs.
-pub(super) fn read_news(state: &mut State, at: &Moment, effects: &mut Effects) {
+pub(super) fn read_news(state: &mut State, at: &StepContext, effects: &mut Effects) {
     let now = at.now.boot;
-    let cooling = Trouble::cooling(state.unread.as_ref(), now);
+    let cooling = BackoffState::cooling(state.unread.as_ref(), now);
     let free = effects.start.is_none() && !state.is_busy();
     if free && !cooling && state.has_unread_news() {
-        effects.start = Some(Start::Read(state.begin_reading()));
+        effects.start = Some(Start::Load(state.begin_reading()));
     }
 }
 
@@ -92,7 +93,7 @@ pub(crate) fn read(state: &mut State) -> u32 {
 
 /// Gives up a reading that nobody waits for any more. Whoever comes next reads the news that it was
 /// begun for.
-pub(crate) fn leave_unread(state: &mut State, number: u32) {
+pub(crate) fn abandon_load(state: &mut State, number: u32) {
     if state.read.number == number {
         state.stop_reading();
     }
@@ -124,10 +125,10 @@ pub(super) fn loaded(
     }
 }
 
-pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &Moment) {
+pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &StepContext) {
     if state.read.number == number && state.read.running.is_some() {
         state.stop_reading();
-        state.unread = Some(Trouble::after(state.unread.as_ref(), error, at));
+        state.unread = Some(BackoffState::after(state.unread.as_ref(), error, at));
     }
 }
 
@@ -135,7 +136,7 @@ pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &Mom
 /// never be read. A record that was not read yet needs no note, and a version that is known is no
 /// news.
 pub(super) fn note(state: &mut State, news: News) {
-    let known = state.is_unread() && state.read.running.is_none();
+    let known = state.is_unloaded() && state.read.running.is_none();
     if !known && !news.is_in(state.version) {
         state.news = Some(state.news.map_or(news, |noted| noted.and(news)));
     }
@@ -217,7 +218,7 @@ pub(super) fn refresh_by_hand(state: &mut State, now: BootTime) {
         return;
     }
     if let Some(Settled::Lost(Lost { held: Some(held), .. })) = &mut state.settled {
-        let cooling = Trouble::cooling(held.trouble.as_ref(), now);
+        let cooling = BackoffState::cooling(held.backoff.as_ref(), now);
         if let Some(unclassified) = held.unclassified.as_mut().filter(|_| !cooling) {
             unclassified.retry_at = unclassified.retry_at.min(now);
         }
@@ -251,7 +252,7 @@ pub(super) fn announced(state: &mut State, version: u64, left: Duration, effects
     if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut) {
         held.expiring = None;
     }
-    effects.notices.push(Notice::Expiring { left });
+    effects.notifications.push(Notification::Expiring { left });
     wrote(state, version);
 }
 
@@ -273,49 +274,49 @@ pub(super) fn loss_recorded(
     if let Some(Settled::Lost(lost)) = &mut state.settled {
         lost.recorded = true;
     }
-    effects.notices.push(Notice::Lost(reason));
+    effects.notifications.push(Notification::Lost(reason));
     wrote(state, version);
 }
 
 /// The settings were replaced. Forgets failures that the former settings caused, and marks the
 /// credentials as foreign if the authority and client that are named now did not issue them.
-pub(super) fn reconfigured(state: &mut State, foreign: bool, now: BootTime) {
+pub(super) fn reconfigured(state: &mut State, issuer_mismatch: bool, now: BootTime) {
     let refreshing = matches!(state.running, Some(Run::Refresh { .. }));
     match &mut state.settled {
         None => {}
-        Some(Settled::Vacant { trouble }) => pardon(trouble),
-        Some(Settled::Active(held)) => mark(held, foreign),
-        Some(Settled::InDoubt(held, doubt)) => {
-            let refused = held.trouble.as_ref().is_some_and(is_misconfigured);
-            mark(held, foreign);
+        Some(Settled::Vacant { backoff }) => pardon(backoff),
+        Some(Settled::Active(held)) => mark(held, issuer_mismatch),
+        Some(Settled::InDoubt(held, in_doubt)) => {
+            let refused = held.backoff.as_ref().is_some_and(is_misconfigured);
+            mark(held, issuer_mismatch);
             if refused && !refreshing {
                 // The server did not look at the refresh token, because it refused the client.
-                doubt.retry_at = doubt.retry_at.min(now);
-                doubt.floor = doubt.floor.min(now);
+                in_doubt.retry_at = in_doubt.retry_at.min(now);
+                in_doubt.floor = in_doubt.floor.min(now);
             }
         }
         Some(Settled::Lost(lost)) => {
-            pardon(&mut lost.trouble);
+            pardon(&mut lost.backoff);
             if let Some(held) = &mut lost.held {
-                mark(held, foreign);
+                mark(held, issuer_mismatch);
             }
         }
         Some(Settled::Closed(closed)) => {
-            pardon(&mut closed.trouble);
+            pardon(&mut closed.backoff);
             pardon(&mut closed.unrenewed);
         }
     }
 }
 
-fn mark(held: &mut Held, foreign: bool) {
-    held.foreign = foreign;
-    pardon(&mut held.trouble);
+fn mark(held: &mut CredentialState, issuer_mismatch: bool) {
+    held.issuer_mismatch = issuer_mismatch;
+    pardon(&mut held.backoff);
 }
 
-fn pardon(trouble: &mut Option<Trouble>) {
-    trouble.take_if(|trouble| is_misconfigured(trouble));
+fn pardon(backoff: &mut Option<BackoffState>) {
+    backoff.take_if(|backoff| is_misconfigured(backoff));
 }
 
-fn is_misconfigured(trouble: &Trouble) -> bool {
-    trouble.error.kind() == ErrorKind::Misconfigured
+fn is_misconfigured(backoff: &BackoffState) -> bool {
+    backoff.error.kind() == ErrorKind::Misconfigured
 }

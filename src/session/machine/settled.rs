@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Moment;
+use super::StepContext;
 use crate::clock::BootTime;
 use crate::error::{Error, LostReason};
 use crate::policy::{DAMPING, DAMPING_CAP};
@@ -13,12 +13,12 @@ use crate::token::{Credentials, PermissionToken};
 #[derive(Clone, Debug)]
 pub(crate) enum Settled {
     /// Never established, forgotten, or not in this store. An establish or a renewal leaves it.
-    Vacant { trouble: Option<Trouble> },
+    Vacant { backoff: Option<BackoffState> },
     /// It has credentials. A refresh whose answer is lost, a loss, a close or a forget leaves it.
-    Active(Held),
+    Active(CredentialState),
     /// The refresh token may be spent. A retry that succeeds, a grant, a loss, a close or a forget
     /// leaves it.
-    InDoubt(Held, Doubt),
+    InDoubt(CredentialState, InDoubt),
     /// Only a new grant helps; or, where the loss is provisional, a refresh that succeeds. An
     /// establish, a renewal, such a refresh, a close or a forget leaves it.
     Lost(Lost),
@@ -29,7 +29,7 @@ pub(crate) enum Settled {
 
 /// Credentials with their times.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct CredentialState {
     pub(crate) epoch: u64,
     pub(crate) generation: u64,
     pub(crate) credentials: Arc<Credentials>,
@@ -46,12 +46,12 @@ pub(crate) struct Held {
     /// An API rejected this access token.
     pub(crate) rejected: bool,
     /// Issued by another authority or to another client than the configuration names.
-    pub(crate) foreign: bool,
+    pub(crate) issuer_mismatch: bool,
     /// Wall minus boot time at the moment when its times were derived from a record; `None` if this
     /// process got the credentials itself, because setting the wall clock does not move their
     /// times.
     pub(crate) derived_at: Option<Duration>,
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) backoff: Option<BackoffState>,
     /// The refreshes since the last success that got answers which are not understood.
     /// In boxes, this and the next: most sessions have neither.
     pub(crate) unclassified: Option<Box<Unclassified>>,
@@ -84,12 +84,12 @@ pub(crate) struct Damping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Saved {
     Yes,
-    Owed { attempts: u32 },
+    Unsaved { attempts: u32 },
 }
 
 /// A failure that everybody gets until it is time to try again.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct BackoffState {
     pub(crate) tries: u32,
     pub(crate) retry_at: BootTime,
     pub(crate) error: Error,
@@ -97,14 +97,14 @@ pub(crate) struct Trouble {
 
 /// A refresh's answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Doubt {
+pub(crate) struct InDoubt {
     pub(crate) tries: u32,
     /// When it is tried out.
     pub(crate) retry_at: BootTime,
     /// The earliest time for that, if the access token dies before `retry_at`.
     pub(crate) floor: BootTime,
     /// The schedule tries it out, because the server's grace passes.
-    pub(crate) hurry: bool,
+    pub(crate) retry_early: bool,
 }
 
 /// A session that is lost.
@@ -114,8 +114,8 @@ pub(crate) struct Lost {
     pub(crate) generation: u64,
     pub(crate) reason: LostReason,
     /// What it had; a renewal reads its attributes.
-    pub(crate) held: Option<Held>,
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) held: Option<CredentialState>,
+    pub(crate) backoff: Option<BackoffState>,
     /// What led to the loss, if this process saw it.
     pub(crate) cause: Option<Error>,
     /// The store knows of the loss, or is being told.
@@ -130,9 +130,9 @@ pub(crate) struct Closed {
     /// What the server must still be told.
     pub(crate) outbox: Option<Arc<Credentials>>,
     /// Why it could not be told.
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) backoff: Option<BackoffState>,
     /// Why a caller's grant did not begin the session again.
-    pub(crate) unrenewed: Option<Trouble>,
+    pub(crate) unrenewed: Option<BackoffState>,
 }
 
 impl Settled {
@@ -148,14 +148,14 @@ impl Settled {
 
     /// The credentials whose access token is served while it lives. Of a lost session only one
     /// whose refresh token merely ended, or was deleted by us: any other may be dead at the server.
-    pub(crate) fn serving(&self) -> Option<&Held> {
+    pub(crate) fn serving(&self) -> Option<&CredentialState> {
         use LostReason::{RefreshExpired, TokensDeleted};
         let lives = self.lost().is_none_or(|lost| matches!(lost, RefreshExpired | TokensDeleted));
         self.held().filter(|_| lives)
     }
 
     /// What it has, whether that is served or not.
-    pub(crate) fn held(&self) -> Option<&Held> {
+    pub(crate) fn held(&self) -> Option<&CredentialState> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
             Self::Lost(lost) => lost.held.as_ref(),
@@ -174,28 +174,31 @@ impl Settled {
 
     /// When the last failure lets it be tried again.
     pub(crate) fn retry_at(&self) -> Option<BootTime> {
-        let trouble = match self {
-            Self::InDoubt(_, doubt) => return Some(doubt.retry_at),
+        let backoff = match self {
+            Self::InDoubt(_, in_doubt) => return Some(in_doubt.retry_at),
             Self::Lost(lost) if lost.tried_at().is_some() => return lost.tried_at(),
-            Self::Vacant { trouble } => trouble,
-            Self::Active(held) => &held.trouble,
-            Self::Lost(lost) => &lost.trouble,
-            Self::Closed(closed) => &closed.trouble,
+            Self::Vacant { backoff } => backoff,
+            Self::Active(held) => &held.backoff,
+            Self::Lost(lost) => &lost.backoff,
+            Self::Closed(closed) => &closed.backoff,
         };
-        trouble.as_ref().map(|trouble| trouble.retry_at)
+        backoff.as_ref().map(|backoff| backoff.retry_at)
     }
 
     /// The earliest time at which a claim may be granted. In doubt that is not the late time of the
     /// retry, but the time before which the server must not see the token again.
     pub(crate) fn earliest_retry(&self) -> Option<BootTime> {
-        if let Self::InDoubt(_, doubt) = self { Some(doubt.floor) } else { self.retry_at() }
+        if let Self::InDoubt(_, in_doubt) = self { Some(in_doubt.floor) } else { self.retry_at() }
     }
 
     /// Whether it serves a token, or may after a refresh: now, or when its back-off is over.
     pub(super) fn may_go_on(&self, now: BootTime) -> bool {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => {
-                held.is_usable(now) || held.is_owed() || held.foreign || held.can_refresh(now)
+                held.is_usable(now)
+                    || held.is_unsaved()
+                    || held.issuer_mismatch
+                    || held.can_refresh(now)
             }
             // The caller gets the loss.
             Self::Lost(_) => true,
@@ -208,17 +211,17 @@ impl Settled {
     }
 
     /// Whether the last renewal failed.
-    pub(super) fn is_in_trouble(&self) -> bool {
+    pub(super) fn is_backing_off(&self) -> bool {
         match self {
-            Self::Vacant { trouble } => trouble.is_some(),
-            Self::Active(held) | Self::InDoubt(held, _) => held.trouble.is_some(),
-            Self::Lost(lost) => lost.trouble.is_some(),
+            Self::Vacant { backoff } => backoff.is_some(),
+            Self::Active(held) | Self::InDoubt(held, _) => held.backoff.is_some(),
+            Self::Lost(lost) => lost.backoff.is_some(),
             Self::Closed(closed) => closed.unrenewed.is_some(),
         }
     }
 
     /// Also of a lost session, because what it owes must still be saved.
-    pub(super) fn held_mut(&mut self) -> Option<&mut Held> {
+    pub(super) fn held_mut(&mut self) -> Option<&mut CredentialState> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
             Self::Lost(lost) => lost.held.as_mut(),
@@ -227,19 +230,19 @@ impl Settled {
     }
 
     /// Whether the store does not have its credentials yet.
-    pub(super) fn is_owed(&self) -> bool {
-        self.held().is_some_and(Held::is_owed)
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.held().is_some_and(CredentialState::is_unsaved)
     }
 
     pub(super) fn reject(&mut self, generation: u64) {
         if let Some(held) = self.held_mut() {
             held.rejected |= held.generation == generation;
         }
-        if let Self::InDoubt(held, doubt) = self
+        if let Self::InDoubt(held, in_doubt) = self
             && held.generation == generation
         {
             // Nothing is left to serve, so there is nothing left to wait for.
-            doubt.retry_at = doubt.retry_at.min(doubt.floor);
+            in_doubt.retry_at = in_doubt.retry_at.min(in_doubt.floor);
         }
     }
 
@@ -262,7 +265,7 @@ impl Settled {
             return self;
         }
         if std::mem::discriminant(&self) == std::mem::discriminant(&former)
-            && let (Some(read @ None), Some(known)) = (self.trouble_mut(), former.trouble_mut())
+            && let (Some(read @ None), Some(known)) = (self.backoff_mut(), former.backoff_mut())
         {
             // Otherwise a renewal that failed would be tried again at once after each reading.
             *read = known.take();
@@ -284,13 +287,13 @@ impl Settled {
     /// Makes it lost, for this reason.
     pub(super) fn lose(&mut self, reason: LostReason, cause: Option<Error>) {
         let (epoch, generation) = self.counters();
-        let held = match std::mem::replace(self, Self::Vacant { trouble: None }) {
+        let held = match std::mem::replace(self, Self::Vacant { backoff: None }) {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
             Self::Lost(lost) => lost.held,
             Self::Vacant { .. } | Self::Closed(_) => None,
         };
-        let (trouble, recorded) = (None, true);
-        *self = Self::Lost(Lost { epoch, generation, reason, held, trouble, cause, recorded });
+        let (backoff, recorded) = (None, true);
+        *self = Self::Lost(Lost { epoch, generation, reason, held, backoff, cause, recorded });
     }
 
     /// Marks what is held as perhaps dead: a grant whose answer was lost may have ended it, or an
@@ -302,26 +305,30 @@ impl Settled {
     }
 
     /// Remembers a failure of a renewal.
-    pub(super) fn trouble_mut(&mut self) -> Option<&mut Option<Trouble>> {
+    pub(super) fn backoff_mut(&mut self) -> Option<&mut Option<BackoffState>> {
         match self {
-            Self::Vacant { trouble } => Some(trouble),
-            Self::Active(held) | Self::InDoubt(held, _) => Some(&mut held.trouble),
-            Self::Lost(lost) => Some(&mut lost.trouble),
+            Self::Vacant { backoff } => Some(backoff),
+            Self::Active(held) | Self::InDoubt(held, _) => Some(&mut held.backoff),
+            Self::Lost(lost) => Some(&mut lost.backoff),
             Self::Closed(closed) => Some(&mut closed.unrenewed),
         }
     }
 }
 
-impl Held {
+impl CredentialState {
     /// Whether callers may have the access token.
     pub(crate) fn is_usable(&self, now: BootTime) -> bool {
         let suspect = self.suspect && self.can_refresh(now);
-        self.token.is_some() && !suspect && !self.rejected && !self.foreign && !self.is_expired(now)
+        self.token.is_some()
+            && !suspect
+            && !self.rejected
+            && !self.issuer_mismatch
+            && !self.is_expired(now)
     }
 
-    /// Whether a need of a token above `above` asks for another one.
-    pub(super) fn is_wanted(&self, above: u64, now: BootTime) -> bool {
-        self.generation <= above || !self.is_usable(now) || self.is_due(now)
+    /// Whether a need of a token above `newer_than` asks for another one.
+    pub(super) fn is_wanted(&self, newer_than: u64, now: BootTime) -> bool {
+        self.generation <= newer_than || !self.is_usable(now) || self.is_due(now)
     }
 
     pub(crate) fn is_due(&self, now: BootTime) -> bool {
@@ -337,8 +344,8 @@ impl Held {
         alive && self.credentials.tokens.refresh.is_some()
     }
 
-    pub(crate) fn is_owed(&self) -> bool {
-        matches!(self.saved, Saved::Owed { .. })
+    pub(crate) fn is_unsaved(&self) -> bool {
+        matches!(self.saved, Saved::Unsaved { .. })
     }
 
     /// The latest useful time for a retry that may kill the access token: one `budget` before that
@@ -385,9 +392,9 @@ impl Held {
         self.rejected |= former.rejected;
         self.damping = former.damping;
         self.unclassified = self.unclassified.take().or(former.unclassified);
-        self.trouble = match (self.trouble.take(), former.trouble) {
+        self.backoff = match (self.backoff.take(), former.backoff) {
             (Some(read), Some(former)) => {
-                Some(Trouble { retry_at: read.retry_at.max(former.retry_at), ..former })
+                Some(BackoffState { retry_at: read.retry_at.max(former.retry_at), ..former })
             }
             (read, former) => read.or(former),
         };
@@ -411,13 +418,13 @@ impl Held {
 impl Lost {
     /// When a session that is lost provisionally is tried again.
     pub(super) fn tried_at(&self) -> Option<BootTime> {
-        let held = self.held.as_ref().filter(|held| !held.foreign && !held.is_owed())?;
+        let held = self.held.as_ref().filter(|held| !held.issuer_mismatch && !held.is_unsaved())?;
         if !self.reason.is_provisional() {
             return None;
         }
         let retry_at =
             held.unclassified.as_ref().filter(|unclassified| unclassified.lost)?.retry_at;
-        let free_at = held.trouble.as_ref().map_or(retry_at, |t| t.retry_at.max(retry_at));
+        let free_at = held.backoff.as_ref().map_or(retry_at, |t| t.retry_at.max(retry_at));
         held.can_refresh(free_at).then_some(free_at)
     }
 
@@ -429,7 +436,7 @@ impl Lost {
     }
 
     /// What a session that is lost provisionally is tried with, if it is time.
-    pub(super) fn to_be_tried(&self, now: BootTime) -> Option<&Held> {
+    pub(super) fn to_be_tried(&self, now: BootTime) -> Option<&CredentialState> {
         let due = self.tried_at().is_some_and(|at| now >= at);
         self.held.as_ref().filter(|held| due && held.can_refresh(now))
     }
@@ -437,21 +444,21 @@ impl Lost {
 
 impl Closed {
     pub(super) fn is_to_be_told(&self, now: BootTime) -> bool {
-        self.outbox.is_some() && !Trouble::cooling(self.trouble.as_ref(), now)
+        self.outbox.is_some() && !BackoffState::cooling(self.backoff.as_ref(), now)
     }
 }
 
-impl Trouble {
+impl BackoffState {
     /// One failure more, by the back-off.
-    pub(crate) fn after(former: Option<&Self>, error: Error, at: &Moment) -> Self {
+    pub(crate) fn after(former: Option<&Self>, error: Error, at: &StepContext) -> Self {
         let tries = former.map_or(0, |former| former.tries).saturating_add(1);
-        let wait = at.rules.backoff.wait(tries, at.dice);
+        let wait = at.policy.backoff.wait(tries, at.jitter);
         let wait = wait.max(error.retry_after().unwrap_or_default());
         Self { tries, retry_at: at.now.boot.after(wait), error }
     }
 
-    pub(crate) fn cooling(trouble: Option<&Self>, now: BootTime) -> bool {
-        trouble.is_some_and(|trouble| now < trouble.retry_at)
+    pub(crate) fn cooling(backoff: Option<&Self>, now: BootTime) -> bool {
+        backoff.is_some_and(|backoff| now < backoff.retry_at)
     }
 
     /// What every caller gets until then.
@@ -461,8 +468,8 @@ impl Trouble {
 
     /// Whether nobody has asked for so long since it could be tried again that it need not be
     /// remembered.
-    pub(super) fn is_forgotten(&self, at: &Moment) -> bool {
-        at.now.boot >= self.forgotten_at(at.rules.backoff.cap)
+    pub(super) fn is_forgotten(&self, at: &StepContext) -> bool {
+        at.now.boot >= self.forgotten_at(at.policy.backoff.cap)
     }
 
     pub(super) fn forgotten_at(&self, cap: Duration) -> BootTime {

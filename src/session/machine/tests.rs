@@ -1,7 +1,7 @@
 //! The machine, pair by pair, rule by rule, and at random.
 
 mod damping;
-mod doubt;
+mod in_doubt;
 mod news;
 mod random;
 mod rules;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::answer::later;
-use super::{Held, Rules, Run, Settled, State, Trouble};
+use super::decision::later;
+use super::{BackoffState, CredentialState, MachinePolicy, Run, Settled, State};
 use crate::clock::BootTime;
 use crate::error::LostReason;
 
@@ -23,7 +23,7 @@ pub(crate) enum Due {
 }
 
 /// What is due now.
-pub(crate) fn due_now(state: &State, rules: &Rules, now: BootTime) -> Due {
+pub(crate) fn due_now(state: &State, policy: &MachinePolicy, now: BootTime) -> Due {
     if state.is_busy() {
         // Looked at again when the exchange has ended.
         return Due::Nothing;
@@ -33,9 +33,9 @@ pub(crate) fn due_now(state: &State, rules: &Rules, now: BootTime) -> Due {
     {
         return Due::Lost(lost.reason);
     }
-    let exchange = |settled: &Settled| exchange_of(settled, rules);
+    let exchange = |settled: &Settled| exchange_of(settled, policy);
     let held = match &state.settled {
-        Some(Settled::Active(held) | Settled::InDoubt(held, _)) if !held.is_owed() => Some(held),
+        Some(Settled::Active(held) | Settled::InDoubt(held, _)) if !held.is_unsaved() => Some(held),
         _ => None,
     };
     if let Some(held) = held.filter(|held| held.expiring.is_some_and(|at| now >= at)) {
@@ -47,7 +47,7 @@ pub(crate) fn due_now(state: &State, rules: &Rules, now: BootTime) -> Due {
     // A refresh waits until the record is read, and a revocation for the challenge's end.
     let ready = |settled: &&Settled| match settled.closed() {
         Some(_) => state.running.is_none(),
-        None => !state.wants_reading(),
+        None => !state.wants_load(),
     };
     if state.settled.as_ref().filter(ready).and_then(exchange).is_some_and(|at| now >= at) {
         Due::Exchange
@@ -57,7 +57,7 @@ pub(crate) fn due_now(state: &State, rules: &Rules, now: BootTime) -> Due {
 }
 
 /// When the schedule must look at the state although nobody calls.
-pub(crate) fn next_wake(state: &State, rules: &Rules) -> Option<BootTime> {
+pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTime> {
     if state.is_busy() {
         // Looked at again when the exchange has ended.
         return None;
@@ -69,8 +69,8 @@ pub(crate) fn next_wake(state: &State, rules: &Rules) -> Option<BootTime> {
     let unread = match &state.unread {
         // The end of the reading that runs is an input of its own.
         _ if state.read.running.is_some() => None,
-        Some(trouble) if state.has_unread_news() => Some(trouble.retry_at),
-        Some(trouble) => Some(trouble.forgotten_at(rules.backoff.cap)),
+        Some(backoff) if state.has_unread_news() => Some(backoff.retry_at),
+        Some(backoff) => Some(backoff.forgotten_at(policy.backoff.cap)),
         // The caller who read it has left: at once.
         None => state.has_unread_news().then(BootTime::default),
     };
@@ -78,25 +78,25 @@ pub(crate) fn next_wake(state: &State, rules: &Rules) -> Option<BootTime> {
         // The revocation of a closed session waits for the challenge's end.
         Some(Settled::Closed(_) | Settled::Vacant { .. }) if until.is_some() => None,
         // No refresh begins before the record is read, but a refresh token's end is told in time.
-        Some(Settled::Active(held) | Settled::InDoubt(held, _)) if state.wants_reading() => {
+        Some(Settled::Active(held) | Settled::InDoubt(held, _)) if state.wants_load() => {
             end_of(held)
         }
-        Some(Settled::Lost(_)) if state.wants_reading() => None,
-        Some(settled) => earlier(record_wake(settled, rules), forgotten_at(settled, rules)),
+        Some(Settled::Lost(_)) if state.wants_load() => None,
+        Some(settled) => earlier(record_wake(settled, policy), forgotten_at(settled, policy)),
         None => None,
     };
     [until, unread, settled].into_iter().flatten().min()
 }
 
 /// When the schedule must look at a session by what its record says: the record's due time.
-pub(crate) fn record_wake(settled: &Settled, rules: &Rules) -> Option<BootTime> {
+pub(crate) fn record_wake(settled: &Settled, policy: &MachinePolicy) -> Option<BootTime> {
     match settled {
         Settled::Active(held) | Settled::InDoubt(held, _) => {
-            earlier(end_of(held), exchange_of(settled, rules))
+            earlier(end_of(held), exchange_of(settled, policy))
         }
         // At once.
         Settled::Lost(lost) if !lost.recorded => Some(BootTime::default()),
-        Settled::Lost(_) | Settled::Closed(_) => exchange_of(settled, rules),
+        Settled::Lost(_) | Settled::Closed(_) => exchange_of(settled, policy),
         Settled::Vacant { .. } => None,
     }
 }
@@ -106,23 +106,23 @@ pub(crate) fn is_in_record(state: &State) -> bool {
     let rests = state.running.is_none() && state.unread.is_none() && state.news.is_none();
     rests
         && match &state.settled {
-            Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_owed(),
-            Some(Settled::Lost(lost)) => lost.recorded && lost.trouble.is_none(),
+            Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_unsaved(),
+            Some(Settled::Lost(lost)) => lost.recorded && lost.backoff.is_none(),
             Some(Settled::Closed(closed)) => closed.unrenewed.is_none(),
             Some(Settled::Vacant { .. }) | None => false,
         }
 }
 
 /// When the server is to be asked although nobody calls.
-fn exchange_of(settled: &Settled, rules: &Rules) -> Option<BootTime> {
+fn exchange_of(settled: &Settled, policy: &MachinePolicy) -> Option<BootTime> {
     match settled {
-        Settled::Active(held) => ahead(held, rules),
-        Settled::InDoubt(held, doubt) => {
-            let retried = (doubt.hurry || rules.ahead) && !held.foreign;
-            retried.then_some(doubt.retry_at)
+        Settled::Active(held) => ahead(held, policy),
+        Settled::InDoubt(held, in_doubt) => {
+            let retried = (in_doubt.retry_early || policy.ahead) && !held.issuer_mismatch;
+            retried.then_some(in_doubt.retry_at)
         }
         Settled::Closed(closed) => {
-            let told = closed.trouble.as_ref().map_or(BootTime::default(), |t| t.retry_at);
+            let told = closed.backoff.as_ref().map_or(BootTime::default(), |t| t.retry_at);
             closed.outbox.as_ref().map(|_| told)
         }
         Settled::Lost(lost) => lost.tried_at(),
@@ -131,25 +131,25 @@ fn exchange_of(settled: &Settled, rules: &Rules) -> Option<BootTime> {
 }
 
 /// When a failure that only this process knows need not be remembered any more.
-fn forgotten_at(settled: &Settled, rules: &Rules) -> Option<BootTime> {
-    let trouble: &Option<Trouble> = match settled {
-        Settled::Vacant { trouble } | Settled::Closed(super::Closed { unrenewed: trouble, .. }) => {
-            trouble
+fn forgotten_at(settled: &Settled, policy: &MachinePolicy) -> Option<BootTime> {
+    let backoff: &Option<BackoffState> = match settled {
+        Settled::Vacant { backoff } | Settled::Closed(super::Closed { unrenewed: backoff, .. }) => {
+            backoff
         }
         Settled::Active(_) | Settled::InDoubt(..) | Settled::Lost(_) => &None,
     };
-    trouble.as_ref().map(|trouble| trouble.forgotten_at(rules.backoff.cap))
+    backoff.as_ref().map(|backoff| backoff.forgotten_at(policy.backoff.cap))
 }
 
-fn end_of(held: &Held) -> Option<BootTime> {
-    let expiring = held.expiring.filter(|_| !held.is_owed());
+fn end_of(held: &CredentialState) -> Option<BootTime> {
+    let expiring = held.expiring.filter(|_| !held.is_unsaved());
     earlier(expiring, held.refresh_expires)
 }
 
-fn ahead(held: &Held, rules: &Rules) -> Option<BootTime> {
-    let refreshable = held.credentials.tokens.refresh.is_some() && !held.foreign;
-    let due = held.due.filter(|_| rules.ahead && refreshable && !held.is_owed())?;
-    Some(later(due, held.trouble.as_ref()))
+fn ahead(held: &CredentialState, policy: &MachinePolicy) -> Option<BootTime> {
+    let refreshable = held.credentials.tokens.refresh.is_some() && !held.issuer_mismatch;
+    let due = held.due.filter(|_| policy.ahead && refreshable && !held.is_unsaved())?;
+    Some(later(due, held.backoff.as_ref()))
 }
 
 fn earlier(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {

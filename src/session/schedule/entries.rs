@@ -39,7 +39,7 @@ pub(super) struct Entries {
 }
 
 struct Entry {
-    place: Place,
+    state: EntryState,
     /// Where the session wants to be looked at next, if that changed while it was looked at.
     next: Option<BootTime>,
     /// Its record was due in the store.
@@ -48,7 +48,7 @@ struct Entry {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum EntryState {
     Waits(BootTime),
     Looked,
     InLane,
@@ -71,7 +71,7 @@ impl Entries {
     /// The session in memory wants to be looked at then. True if it is the first one now.
     pub(super) fn arm(&mut self, id: &SessionId, at: Option<BootTime>) -> bool {
         match (self.of.get_mut(id), at) {
-            (Some(Entry { place: Place::Looked | Place::InLane, next, .. }), at) => {
+            (Some(Entry { state: EntryState::Looked | EntryState::InLane, next, .. }), at) => {
                 *next = at;
                 false
             }
@@ -83,7 +83,10 @@ impl Entries {
             }
             (_, Some(at)) => {
                 let polled = self.remove(id).is_some_and(|former| former.polled);
-                self.insert(id, Entry { place: Place::Waits(at), next: None, polled, tries: 0 });
+                self.insert(
+                    id,
+                    Entry { state: EntryState::Waits(at), next: None, polled, tries: 0 },
+                );
                 self.times.first().is_some_and(|(first, _)| *first == at)
             }
         }
@@ -96,7 +99,10 @@ impl Entries {
         }
         let room = self.fresh < DUE_AT_ONCE;
         if room {
-            self.insert(id, Entry { place: Place::Waits(at), next: None, polled: true, tries: 0 });
+            self.insert(
+                id,
+                Entry { state: EntryState::Waits(at), next: None, polled: true, tries: 0 },
+            );
         }
         room
     }
@@ -123,19 +129,19 @@ impl Entries {
         let Some(entry) = self.remove(id) else { return };
         let next = match looked {
             Looked::Done => entry.next.map(|at| Entry {
-                place: Place::Waits(at),
+                state: EntryState::Waits(at),
                 next: None,
                 polled: false,
                 tries: 0,
             }),
             Looked::Failed => {
                 let tries = entry.tries.saturating_add(1);
-                let place = Place::Waits(pause(tries));
+                let state = EntryState::Waits(pause(tries));
                 // The store brings a record again. What only this process knows is never dropped.
                 let kept = self.failed < DUE_FAILED || !entry.polled;
-                kept.then_some(Entry { place, next: None, tries, ..entry })
+                kept.then_some(Entry { state, next: None, tries, ..entry })
             }
-            Looked::Queued => Some(Entry { place: Place::InLane, ..entry }),
+            Looked::Queued => Some(Entry { state: EntryState::InLane, ..entry }),
             Looked::LeftToStore => None,
         };
         if let Some(next) = next {
@@ -182,12 +188,12 @@ impl Entries {
     fn look(&mut self, id: &SessionId) -> Option<bool> {
         let entry = self.remove(id)?;
         let polled = entry.polled;
-        self.insert(id, Entry { place: Place::Looked, ..entry });
+        self.insert(id, Entry { state: EntryState::Looked, ..entry });
         Some(polled)
     }
 
     fn insert(&mut self, id: &SessionId, entry: Entry) {
-        if let Place::Waits(at) = entry.place {
+        if let EntryState::Waits(at) = entry.state {
             self.times.insert((at, id.clone()));
         }
         if let Some(count) = self.count_of(&entry) {
@@ -198,7 +204,7 @@ impl Entries {
 
     fn remove(&mut self, id: &SessionId) -> Option<Entry> {
         let entry = self.of.remove(id)?;
-        if let Place::Waits(at) = entry.place {
+        if let EntryState::Waits(at) = entry.state {
             self.times.remove(&(at, id.clone()));
         }
         if let Some(count) = self.count_of(&entry) {
@@ -209,7 +215,7 @@ impl Entries {
 
     fn count_of(&mut self, entry: &Entry) -> Option<&mut usize> {
         match entry {
-            Entry { place: Place::InLane, .. } => None,
+            Entry { state: EntryState::InLane, .. } => None,
             Entry { tries: 1.., .. } => Some(&mut self.failed),
             Entry { polled: true, .. } => Some(&mut self.fresh),
             Entry { .. } => None,

@@ -47,7 +47,7 @@ impl Slot {
     /// How the session can begin again without a user: the provider has a grant for it, or
     /// somebody was registered who may have one for what is lost.
     pub(crate) fn renewal(&self, client: &Client) -> Option<Renewal> {
-        let (held, lost) = self.look(|state| {
+        let (held, lost) = self.with_state(|state| {
             let settled = state.settled.as_ref();
             let held = settled.and_then(|settled| settled.credentials().cloned());
             (held, settled.and_then(Settled::lost))

@@ -4,17 +4,17 @@ mod requests;
 
 use tokio::sync::oneshot;
 
-use super::super::machine::Held;
+use super::super::machine::CredentialState;
 use super::*;
 use crate::key::{ProviderName, SessionKey};
 use crate::policy::{Policy, RefreshPolicy, UnclassifiedAnswers};
 use crate::provider::Registration;
 use crate::provider::means::Means;
 use crate::seal::KeyRing;
-use crate::session::flight;
-use crate::session::machine::{Doubt, News, Settled, Start};
-use crate::session::restore;
-use crate::task::Place;
+use crate::session::from_record;
+use crate::session::machine::{InDoubt, News, Settled, Start};
+use crate::session::single_flight;
+use crate::task::TaskGuard;
 use crate::testing::{ManualClock, ScriptedProvider};
 use crate::ticket::Tickets;
 use crate::token::{Access, Credentials, Tokens};
@@ -48,21 +48,21 @@ impl Bench {
         bench
     }
 
-    fn moment(&self) -> Moment {
+    fn step_context(&self) -> StepContext {
         let policy = Policy::default();
         let (backoff, challenge, budget) =
             (policy.backoff, policy.challenge, policy.attempt_budget);
-        let rules = Rules {
+        let policy = MachinePolicy {
             backoff,
             challenge,
             budget,
             ahead: false,
             unclassified: UnclassifiedAnswers::default(),
         };
-        Moment { now: self.clock.now(), dice: 1.0, rules }
+        StepContext { now: self.clock.now(), jitter: 1.0, policy }
     }
 
-    fn held(&self, generation: u64) -> Held {
+    fn held(&self, generation: u64) -> CredentialState {
         let now = self.clock.now();
         let access = |text: &str, life| Access {
             secret: text.to_owned().into(),
@@ -76,7 +76,7 @@ impl Bench {
         };
         let authority = "https://scripted.invalid".into();
         let credentials = Credentials { tokens, authority, client: "scripted".into() };
-        restore::held(
+        from_record::held(
             &self.slot.site.client().unwrap(),
             Arc::new(credentials),
             (1, generation),
@@ -85,20 +85,20 @@ impl Bench {
     }
 
     fn apply(&self, input: Input) -> Option<Start> {
-        self.slot.apply(input, &self.moment()).start
+        self.slot.apply(input, &self.step_context()).start
     }
 
-    fn need(&self, above: u64) -> Option<Start> {
-        self.apply(Input::Need { above, renewable: Renewable::No })
+    fn need(&self, newer_than: u64) -> Option<Start> {
+        self.apply(Input::Need { newer_than, renewable: Renewable::No })
     }
 
     /// Reads the record anew: another process wrote its next version.
-    fn load(&self, held: Held) {
+    fn load(&self, held: CredentialState) {
         self.read(Settled::Active(held));
     }
 
     fn read(&self, settled: Settled) {
-        let version = self.slot.look(|state| state.version) + 1;
+        let version = self.slot.with_state(|state| state.version) + 1;
         self.answer_reading(self.begin_reading(), version, settled);
     }
 
@@ -111,34 +111,34 @@ impl Bench {
     }
 
     /// As a record has it: its times are derived from the wall clock.
-    fn recorded(&self, generation: u64) -> Held {
+    fn recorded(&self, generation: u64) -> CredentialState {
         let derived_at = Some(offset(self.clock.now()));
-        Held { derived_at, ..self.held(generation) }
+        CredentialState { derived_at, ..self.held(generation) }
     }
 
-    fn request(&self, wants: Wants) -> Request {
-        self.slot.request(wants, Ok(()), &self.moment()).0
+    fn request(&self, need: TokenRequest) -> SlotReply {
+        self.slot.request(need, Ok(()), &self.step_context()).0
     }
 
-    fn wants(&self, above: u64) -> Request {
-        self.request(Wants { above, renewable: Renewable::No, fresh: false })
+    fn ask(&self, newer_than: u64) -> SlotReply {
+        self.request(TokenRequest { newer_than, renewable: Renewable::No, fresh: false })
     }
 
-    fn glance(&self) -> (Glance, Option<u64>) {
-        self.slot.glance(&self.clock, PermissionToken::generation)
+    fn read_snapshot(&self) -> (SnapshotRead, Option<u64>) {
+        self.slot.read_snapshot(&self.clock, PermissionToken::generation)
     }
 
     #[track_caller]
     fn is_fresh(&self, generation: u64) {
-        let (glance, read) = self.glance();
-        assert!(matches!(glance, Glance::Fresh), "{glance:?}");
+        let (read_snapshot, read) = self.read_snapshot();
+        assert!(matches!(read_snapshot, SnapshotRead::Fresh), "{read_snapshot:?}");
         assert_eq!(read, Some(generation));
     }
 
     #[track_caller]
     fn is_stale(&self) {
-        let (glance, read) = self.glance();
-        assert!(matches!(glance, Glance::Stale), "{glance:?}");
+        let (read_snapshot, read) = self.read_snapshot();
+        assert!(matches!(read_snapshot, SnapshotRead::Stale), "{read_snapshot:?}");
         assert_eq!(read, None);
     }
 }
@@ -152,8 +152,8 @@ async fn a_token_is_fresh_then_due_once_and_stale_at_its_end() {
     bench.clock.advance(719 * SECOND).await;
     bench.is_fresh(1);
     bench.clock.advance(SECOND).await;
-    let (glance, read) = bench.glance();
-    assert!(matches!((glance, read), (Glance::Due, Some(1))));
+    let (read_snapshot, read) = bench.read_snapshot();
+    assert!(matches!((read_snapshot, read), (SnapshotRead::Due, Some(1))));
     bench.is_fresh(1);
     bench.clock.advance(179 * SECOND).await;
     bench.is_fresh(1);
@@ -165,7 +165,7 @@ async fn a_token_is_fresh_then_due_once_and_stale_at_its_end() {
 async fn a_refresh_that_failed_lets_a_reader_say_so_again_when_it_may_be_tried_again() {
     let bench = Bench::with_token(1);
     bench.clock.advance(720 * SECOND).await;
-    assert!(matches!(bench.glance().0, Glance::Due));
+    assert!(matches!(bench.read_snapshot().0, SnapshotRead::Due));
     assert_eq!(bench.need(0), Some(Start::Refresh));
     bench.is_fresh(1);
     let error = Error::new(ErrorKind::RetryLater);
@@ -173,7 +173,7 @@ async fn a_refresh_that_failed_lets_a_reader_say_so_again_when_it_may_be_tried_a
     bench.apply(Input::Failed(machine::Failure { class, error, wait: 5 * SECOND }));
     bench.is_fresh(1);
     bench.clock.advance(5 * SECOND).await;
-    assert!(matches!(bench.glance().0, Glance::Due));
+    assert!(matches!(bench.read_snapshot().0, SnapshotRead::Due));
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn a_suspend_of_the_machine_ages_tokens() {
     let bench = Bench::with_token(1);
     bench.clock.suspend(600 * SECOND);
     bench.is_stale();
-    assert!(matches!(bench.wants(0), Request::Ready(_)), "it lives for 300 s more");
+    assert!(matches!(bench.ask(0), SlotReply::Ready(_)), "it lives for 300 s more");
     bench.is_fresh(1);
     bench.clock.suspend(300 * SECOND);
     bench.is_stale();
-    assert!(matches!(bench.wants(0), Request::Start(..)));
+    assert!(matches!(bench.ask(0), SlotReply::Start(..)));
     bench.is_stale();
 }
 
@@ -193,9 +193,9 @@ fn a_suspend_of_the_machine_ages_tokens() {
 async fn what_a_suspend_left_of_a_tokens_life_passes_as_ever() {
     let bench = Bench::with_token(1);
     bench.clock.suspend(600 * SECOND);
-    assert!(matches!(bench.wants(0), Request::Ready(_)));
+    assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
     bench.clock.advance(299 * SECOND).await;
-    assert!(bench.glance().1.is_some());
+    assert!(bench.read_snapshot().1.is_some());
     bench.clock.advance(SECOND).await;
     bench.is_stale();
 }
@@ -206,13 +206,13 @@ async fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_token() {
         let bench = Bench::with_token(1);
         bench.clock.step_wall(step);
         bench.is_stale();
-        assert!(matches!(bench.wants(0), Request::Ready(_)), "the slow path knows better");
+        assert!(matches!(bench.ask(0), SlotReply::Ready(_)), "the slow path knows better");
         bench.is_fresh(1);
         bench.clock.advance(899 * SECOND).await;
-        assert!(bench.glance().1.is_some(), "not ended by {step}");
+        assert!(bench.read_snapshot().1.is_some(), "not ended by {step}");
         bench.clock.advance(SECOND).await;
         bench.is_stale();
-        assert!(matches!(bench.wants(0), Request::Start(..)), "not prolonged by {step}");
+        assert!(matches!(bench.ask(0), SlotReply::Start(..)), "not prolonged by {step}");
     }
 }
 
@@ -226,11 +226,11 @@ fn a_clock_that_is_disciplined_disturbs_no_reader() {
 #[test]
 fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
     let bench = Bench::with_token(3);
-    bench.slot.reject(3, &bench.moment());
+    bench.slot.reject(3, &bench.step_context());
     bench.is_stale();
     bench.load(bench.held(3));
     bench.is_stale();
-    assert!(matches!(bench.wants(0), Request::Start(..)));
+    assert!(matches!(bench.ask(0), SlotReply::Start(..)));
     bench.load(bench.held(4));
     bench.is_fresh(4);
 }
@@ -239,16 +239,16 @@ fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
 fn a_need_after_a_rejection_that_the_record_does_not_know_of_refreshes() {
     let bench = Bench::with_token(3);
     bench.apply(Input::Left);
-    bench.slot.reject(3, &bench.moment());
+    bench.slot.reject(3, &bench.step_context());
     bench.load(bench.held(3));
-    assert!(matches!(bench.wants(0), Request::Start(Start::Refresh, ..)));
+    assert!(matches!(bench.ask(0), SlotReply::Start(Start::Refresh, ..)));
 }
 
 #[test]
 fn a_rejection_of_an_older_token_or_of_another_sessions_touches_nothing() {
     let bench = Bench::with_token(3);
     for generation in [0, 2, 4, 1000] {
-        bench.slot.reject(generation, &bench.moment());
+        bench.slot.reject(generation, &bench.step_context());
         bench.is_fresh(3);
         assert_eq!(bench.need(0), None);
     }
@@ -266,14 +266,14 @@ fn no_reader_sees_a_token_after_its_rejection_has_returned() {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
                     let floor = rejected.load(Ordering::Acquire);
-                    let (_, read) = bench.glance();
+                    let (_, read) = bench.read_snapshot();
                     assert!(read.is_none_or(|read| read > floor), "{read:?} after {floor}");
                 }
             });
         }
         for generation in 1..500 {
             bench.load(bench.held(generation));
-            bench.slot.reject(generation, &bench.moment());
+            bench.slot.reject(generation, &bench.step_context());
             rejected.store(generation, Ordering::Release);
             bench.load(bench.held(generation));
         }
@@ -285,7 +285,7 @@ fn no_reader_sees_a_token_after_its_rejection_has_returned() {
 fn what_is_published_never_goes_back() {
     let bench = Bench::with_token(5);
     bench.load(bench.held(4));
-    assert_ne!(bench.glance().1, Some(4));
+    assert_ne!(bench.read_snapshot().1, Some(4));
     bench.load(bench.held(6));
     bench.is_fresh(6);
 }
@@ -295,35 +295,35 @@ fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
     let bench = Bench::new();
     let slot = &bench.slot;
     assert!(slot.is_disposable(), "not loaded");
-    let pilot = slot.inner.lock().begin_flight();
+    let sender = slot.inner.lock().begin_flight();
     assert!(!slot.is_disposable(), "a flight");
-    slot.land(&pilot, Landing::Again);
+    slot.complete(&sender, FlightOutcome::AskAgain);
     assert!(slot.is_disposable());
     let (reply, caller) = oneshot::channel();
-    slot.enqueue(Job::Close { reply, place: Place::of_nobody() }, 1).unwrap();
+    slot.enqueue(Job::Close { reply, task_guard: TaskGuard::of_nobody() }, 1).unwrap();
     assert!(!slot.is_disposable(), "a job");
     drop((slot.next_job(), caller));
     assert!(slot.is_disposable());
     slot.quarantine(Some(bench.clock.now().boot.after(SECOND)));
     assert!(!slot.is_disposable(), "a mark");
     slot.quarantine(None);
-    bench.read(Settled::Vacant { trouble: None });
+    bench.read(Settled::Vacant { backoff: None });
     assert!(slot.is_disposable(), "vacant");
     bench.load(bench.held(1));
     assert!(!slot.is_disposable(), "credentials");
 }
 
 #[test]
-fn a_landing_takes_only_its_own_flight_out_of_the_slot() {
+fn a_completed_flight_takes_only_its_own_flight_out_of_the_slot() {
     let bench = Bench::with_token(1);
-    let (former, _) = flight::depart();
-    let Request::Start(Start::Refresh, pilot, flight) = bench.wants(1) else { panic!() };
-    bench.slot.land(&former, Landing::Again);
+    let (former, _) = single_flight::channel();
+    let SlotReply::Start(Start::Refresh, sender, flight) = bench.ask(1) else { panic!() };
+    bench.slot.complete(&former, FlightOutcome::AskAgain);
     assert!(bench.slot.has_flight(&flight));
-    assert!(matches!(bench.wants(1), Request::Join(joined) if joined.is(&flight)));
-    bench.slot.land(&pilot, Landing::Again);
+    assert!(matches!(bench.ask(1), SlotReply::Join(joined) if joined.is(&flight)));
+    bench.slot.complete(&sender, FlightOutcome::AskAgain);
     assert!(!bench.slot.has_flight(&flight));
-    assert!(!matches!(bench.wants(1), Request::Join(_)));
+    assert!(!matches!(bench.ask(1), SlotReply::Join(_)));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn the_queue_has_a_bound_and_those_who_gave_up_leave_their_places() {
 fn a_close_is_carried_out_though_its_caller_has_gone() {
     let bench = Bench::new();
     let (reply, caller) = oneshot::channel();
-    bench.slot.enqueue(Job::Close { reply, place: Place::of_nobody() }, 1).unwrap();
+    bench.slot.enqueue(Job::Close { reply, task_guard: TaskGuard::of_nobody() }, 1).unwrap();
     drop(caller);
     assert!(matches!(bench.slot.next_job(), Some(Job::Close { .. })));
 }
@@ -360,7 +360,7 @@ fn a_close_is_carried_out_though_its_caller_has_gone() {
 #[test]
 fn waiters_have_a_bound_and_give_their_places_back() {
     let bench = Bench::new();
-    let place = |most| bench.slot.wait_place(most);
+    let place = |most| bench.slot.waiter_permit(most);
     let (first, second) = (place(2).unwrap(), place(2).unwrap());
     for _ in 0..3 {
         let full = place(2).map(drop).unwrap_err();
@@ -376,16 +376,16 @@ fn waiters_have_a_bound_and_give_their_places_back() {
 #[test]
 fn the_schedule_is_told_once_of_each_time_that_is_soon() {
     let bench = Bench::with_token(1);
-    let rules = Rules { ahead: true, ..bench.moment().rules };
+    let policy = MachinePolicy { ahead: true, ..bench.step_context().policy };
     let due = bench.clock.now().boot.after(720 * SECOND);
-    let arm = |rules| bench.slot.arm(rules, bench.clock.now().boot);
-    assert_eq!(arm(&rules), None, "the store knows, and it is not soon");
+    let arm = |policy| bench.slot.arm(policy, bench.clock.now().boot);
+    assert_eq!(arm(&policy), None, "the store knows, and it is not soon");
     bench.clock.suspend(700 * SECOND);
-    assert_eq!(arm(&rules), Some((Some(due), Known::ToAll)));
-    assert_eq!(arm(&rules), None);
+    assert_eq!(arm(&policy), Some((Some(due), KnownTo::All)));
+    assert_eq!(arm(&policy), None);
     bench.slot.disarm();
-    assert_eq!(arm(&rules), Some((Some(due), Known::ToAll)));
-    assert_eq!(arm(&bench.moment().rules), Some((None, Known::ToAll)), "not any more");
+    assert_eq!(arm(&policy), Some((Some(due), KnownTo::All)));
+    assert_eq!(arm(&bench.step_context().policy), Some((None, KnownTo::All)), "not any more");
 }
 
 #[test]
@@ -393,19 +393,19 @@ fn a_quarantined_slot_serves_what_it_has_and_starts_and_reads_nothing() {
     let bench = Bench::with_token(1);
     let until = bench.clock.now().boot.after(60 * SECOND);
     bench.slot.quarantine(Some(until));
-    assert!(matches!(bench.wants(0), Request::Ready(_)));
-    bench.slot.reject(1, &bench.moment());
+    assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
+    bench.slot.reject(1, &bench.step_context());
     let failed = |bench: &Bench| {
-        let Request::Failed(error) = bench.wants(0) else { panic!("it asks") };
+        let SlotReply::Failed(error) = bench.ask(0) else { panic!("it asks") };
         (error.kind(), error.retry_after())
     };
     assert_eq!(failed(&bench), (ErrorKind::RetryLater, Some(60 * SECOND)));
     bench.apply(Input::Left);
     assert_eq!(failed(&bench), (ErrorKind::RetryLater, Some(60 * SECOND)));
     bench.clock.suspend(60 * SECOND);
-    assert!(matches!(bench.wants(0), Request::Read(_)));
+    assert!(matches!(bench.ask(0), SlotReply::Load(_)));
     bench.load(bench.held(1));
-    assert!(matches!(bench.wants(0), Request::Start(Start::Refresh, ..)));
+    assert!(matches!(bench.ask(0), SlotReply::Start(Start::Refresh, ..)));
 }
 
 #[test]
@@ -417,27 +417,27 @@ fn only_the_debt_that_was_paid_is_forgotten() {
         let intent = crate::store::Intent::Establish;
         let ends = crate::store::Ends::default();
         let commit = crate::store::Commit { intent, epoch: 0, attempt, credentials, ends };
-        Owed::new(commit, bench.clock.now().boot)
+        Unsaved::new(commit, bench.clock.now().boot)
     };
     let former = Arc::new(commit());
-    bench.slot.owe(commit());
-    let owed = bench.slot.owed().unwrap();
+    bench.slot.keep_unsaved(commit());
+    let unsaved = bench.slot.unsaved().unwrap();
     assert!(!bench.slot.is_disposable(), "a debt");
-    assert!(!bench.slot.pay(&former) && bench.slot.owed().is_some());
-    assert!(bench.slot.pay(&owed) && bench.slot.owed().is_none());
+    assert!(!bench.slot.clear_unsaved(&former) && bench.slot.unsaved().is_some());
+    assert!(bench.slot.clear_unsaved(&unsaved) && bench.slot.unsaved().is_none());
 }
 
 #[test]
 fn a_doubt_is_shown_as_due_only_when_it_may_be_tried_out() {
     let bench = Bench::new();
     let retry_at = bench.clock.now().boot.after(800 * SECOND);
-    let doubt = Doubt { tries: 1, retry_at, floor: retry_at, hurry: false };
-    bench.read(Settled::InDoubt(bench.held(1), doubt));
+    let in_doubt = InDoubt { tries: 1, retry_at, floor: retry_at, retry_early: false };
+    bench.read(Settled::InDoubt(bench.held(1), in_doubt));
     // 790 s after the start the token is long due, but the doubt is not.
     bench.clock.suspend(790 * SECOND);
-    assert!(matches!(bench.wants(0), Request::Ready(_)));
+    assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
     bench.is_fresh(1);
     bench.clock.suspend(10 * SECOND);
-    assert!(matches!(bench.wants(0), Request::Ready(_)));
-    assert!(matches!(bench.glance().0, Glance::Due));
+    assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
+    assert!(matches!(bench.read_snapshot().0, SnapshotRead::Due));
 }

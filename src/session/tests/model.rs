@@ -11,10 +11,10 @@
 //! lost, or a wall clock that is set one hour ahead.
 //!
 //! **What is the product's.** `decide` decides statements, `step` steps states, `answer` answers
-//! callers, `read::found` reads records, and `restore::held` reads the answers of the server. What
+//! callers, `load::found` reads records, and `from_record::held` reads the answers of the server. What
 //! lies between these is async in the product. The model copies it, one statement at a time:
-//! [`exchange`] mirrors `exchange::turn`, `converse` and `save`, [`ending`] mirrors
-//! `exchange::close` and `forget`, [`reading`] mirrors `read` and `Core::news`, [`act`] mirrors
+//! [`exchange`] mirrors `exchange::turn`, `send` and `save`, [`ending`] mirrors
+//! `exchange::close` and `forget`, [`reading`] mirrors `read` and `Context::news`, [`act`] mirrors
 //! `Slot::apply`, `session::ending` and the claims of a slot.
 //!
 //! **What must hold** in every state ([`check`], [`sends`]): a refresh token is not sent again
@@ -73,18 +73,18 @@
 //! | a delete leaves no floor | `decide.rs` `delete` | 1,191 | forget 0; establish 0: generation 1 begins again |
 //! | a revocation needs no claim | `decide.rs` `claim_record`: `own` | 11,719 | revoke 0, its answer at the server is lost; both wake after the back-off: told twice |
 //! | a death is not told | `decide.rs` `lose_session`: `news: None` | 8 | an API tells 0: 1 serves for ever |
-//! | a rejection is not remembered | `machine/settled.rs` `Held::remember` | 53 | a clock is set, an API tells 0, which reads: 0 serves for ever |
+//! | a rejection is not remembered | `machine/settled.rs` `CredentialState::remember` | 53 | a clock is set, an API tells 0, which reads: 0 serves for ever |
 //! | a renewal does not lengthen | `decide.rs` `renew_lease` | 17,660 | R0, s0 sends, 10 s, pause 0, 10 s; R1, 20 s, R1 takes over: sent too early |
 //! | a take-over does not hold | `decide.rs` `end_silent_claim`: `free` | 26,525 | R0's claim is written unheard, 20 s; R1 reads the doubt; R0 sends and is paused, 20 s; 1 takes over: sent too early |
 //! | `ClaimInDoubt` | as above | 563 | as above |
-//! | `NewsAtRestOnly` | `Core::news` | 39 | R0, s0 claims; revoke 1, 0 hears of it: 0 serves it |
+//! | `NewsAtRestOnly` | `Context::news` | 39 | R0, s0 claims; revoke 1, 0 hears of it: 0 serves it |
 //! | `FloorIgnored` | `Record::vacant`, `restore_record` | 332 | R0 ends; forget 0; 1 restores the session |
 //! | `RevokedUnclaimed` | `close::claim` | 11,782 | as above |
 //! | `RejectedAgain` | `Slot::answer`, a slot that goes at a conflict | 940 | R0's claim is written unheard; an API rejects 1's token; 1 reads: 1 serves it |
 //! | `DeathUntold` | `lose_session`, `settle_claim` | 4 | an API tells 0: 1 serves for ever |
-//! | `NoSendGuard` | `converse::say`: `now > until` | 2,105 | R0, s0 claims, pause 0, 40 s; R1 takes over and sends; resume 0, which sends: sent too early |
+//! | `NoSendGuard` | `send::say`: `now > until` | 2,105 | R0, s0 claims, pause 0, 40 s; R1 takes over and sends; resume 0, which sends: sent too early |
 //! | `TakeOverAtOnce` | `turn::silent`: `holds` | 1,570 | R0, s0 sends, pause 0, 20 s; R1 takes over: sent too early |
-//! | `NotRenewed` | `converse::renew` | 140 | R0 sends, the answer takes 50 s; R1 at 40 s: used again without any fault |
+//! | `NotRenewed` | `send::renew` | 140 | R0 sends, the answer takes 50 s; R1 at 40 s: used again without any fault |
 
 #![cfg(feature = "testing")]
 

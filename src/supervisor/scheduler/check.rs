@@ -8,9 +8,9 @@ use crate::error::{Error, ErrorKind, LostReason};
 use crate::key::SessionId;
 use crate::log::log_session;
 use crate::provider::registered::Registered;
-use crate::session::core::Core;
+use crate::session::context::Context;
+use crate::session::load;
 use crate::session::machine::{Due, Input, News, Settled, State, record_wake};
-use crate::session::read;
 use crate::session::schedule::{Lane, Looked, Schedule};
 use crate::session::slot::{Slot, set_aside};
 use crate::store::{Lose, Outcome, Reschedule, Statement, StoreError, Stored};
@@ -27,15 +27,15 @@ const LOOKS_AGAIN: u32 = 4;
 
 /// An entry that is taken from the schedule. One that is dropped before its end has failed.
 pub(super) struct Taken<'a> {
-    core: &'a Core,
+    context: &'a Context,
     schedule: &'a Schedule,
     id: &'a SessionId,
     looked: Looked,
 }
 
 impl<'a> Taken<'a> {
-    pub(super) fn new(core: &'a Core, schedule: &'a Schedule, id: &'a SessionId) -> Self {
-        Self { core, schedule, id, looked: Looked::Failed }
+    pub(super) fn new(context: &'a Context, schedule: &'a Schedule, id: &'a SessionId) -> Self {
+        Self { context, schedule, id, looked: Looked::Failed }
     }
 
     pub(super) fn end(mut self, looked: Looked) {
@@ -45,15 +45,16 @@ impl<'a> Taken<'a> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let Self { core, schedule, id, looked } = self;
-        let pause = |tries| core.now().boot.after(core.policy.backoff.wait(tries, fastrand::f64()));
+        let Self { context, schedule, id, looked } = self;
+        let pause =
+            |tries| context.now().boot.after(context.policy.backoff.wait(tries, fastrand::f64()));
         schedule.looked(id, *looked, pause);
     }
 }
 
 /// A look at one session.
 pub(super) struct Look<'a> {
-    core: &'a Arc<Core>,
+    context: &'a Arc<Context>,
     provider: &'a Arc<Registered>,
     schedule: &'a Schedule,
     id: SessionId,
@@ -63,12 +64,12 @@ pub(super) struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub(super) fn new(
-        (core, provider): (&'a Arc<Core>, &'a Arc<Registered>),
+        (context, provider): (&'a Arc<Context>, &'a Arc<Registered>),
         id: SessionId,
         polled: bool,
     ) -> Option<Self> {
-        let schedule = core.registry.schedule(&provider.name)?;
-        Some(Self { core, provider, schedule, id, polled })
+        let schedule = context.registry.schedule(&provider.name)?;
+        Some(Self { context, provider, schedule, id, polled })
     }
 
     /// Looks, or lets the session wait for the source that knows its client. Gives the lane that
@@ -94,7 +95,7 @@ impl<'a> Look<'a> {
     }
 
     fn taken(&self) -> Taken<'_> {
-        Taken::new(self.core, self.schedule, &self.id)
+        Taken::new(self.context, self.schedule, &self.id)
     }
 
     fn wait_in(&self, lane: Lane, taken: Taken<'_>) -> Option<Lane> {
@@ -108,31 +109,31 @@ impl<'a> Look<'a> {
 
     /// What is due is done or written down, but for exchanges.
     async fn do_due(&self) -> Result<Found, Error> {
-        let Self { core, id, .. } = self;
-        let (slot, was_there) = core.registry.obtain_for_schedule(id)?;
+        let Self { context, id, .. } = self;
+        let (slot, was_there) = context.registry.obtain_for_schedule(id)?;
         let found = self.look_at(&slot).await;
         // It may want to be looked at at the same time as before.
-        core.rearm(&slot);
-        core.registry.release_for_schedule(slot, was_there);
+        context.rearm(&slot);
+        context.registry.release_for_schedule(slot, was_there);
         found
     }
 
     async fn look_at(&self, slot: &Arc<Slot>) -> Result<Found, Error> {
-        let core = self.core;
-        core.apply(slot, Input::Tick);
+        let context = self.context;
+        context.apply(slot, Input::Tick);
         if !self.polled && slot.is_disposable() {
             // What only this process knew of it is forgotten.
             return Ok(Found::Done);
         }
-        let now = core.now().boot;
+        let now = context.now().boot;
         slot.end_quarantine(now);
         if let Some(until) = slot.quarantined(now) {
             return Err(set_aside(until.since(now)));
         }
         for _ in 0..LOOKS_AGAIN {
-            read::ready(core, slot).await?;
-            core.apply(slot, Input::Tick);
-            match slot.due(&core.rules(slot), core.now().boot) {
+            load::ready(context, slot).await?;
+            context.apply(slot, Input::Tick);
+            match slot.due(&context.policy(slot), context.now().boot) {
                 Due::Exchange => return Ok(Found::Exchange),
                 Due::Nothing => {
                     self.reschedule(slot).await?;
@@ -152,40 +153,42 @@ impl<'a> Look<'a> {
         left: Duration,
         due_in: Option<Duration>,
     ) -> Result<(), Error> {
-        let version = slot.look(|state| state.version);
+        let version = slot.with_state(|state| state.version);
         let announced = Reschedule { version, announced: true, due_in };
         let done = self.write(slot, Statement::Reschedule(announced)).await?;
         if let Some(version) = done {
-            self.core.apply(slot, Input::Announced { version, left });
+            self.context.apply(slot, Input::Announced { version, left });
         }
         Ok(())
     }
 
     /// Writes a loss down that was found here, and publishes it, if no other process has.
     async fn record_loss(&self, slot: &Arc<Slot>, reason: LostReason) -> Result<(), Error> {
-        let (epoch, generation) = slot.look(|state| state.counters());
+        let (epoch, generation) = slot.with_state(|state| state.counters());
         let lose = Statement::Lose(Lose { epoch, generation, reason });
         if let Some(version) = self.write(slot, lose).await? {
-            self.core.apply(slot, Input::LossRecorded { version, reason });
+            self.context.apply(slot, Input::LossRecorded { version, reason });
         }
         Ok(())
     }
 
     /// Moves the due time of a record that says it is due although nothing is.
     async fn reschedule(&self, slot: &Arc<Slot>) -> Result<(), Error> {
-        let core = self.core;
-        let foreign = |state: &State| {
+        let context = self.context;
+        let issuer_mismatch = |state: &State| {
             let held = state.settled.as_ref().and_then(Settled::serving);
-            held.is_some_and(|held| held.foreign)
+            held.is_some_and(|held| held.issuer_mismatch)
         };
-        if !self.polled || slot.is_busy() || slot.look(foreign) {
+        if !self.polled || slot.is_busy() || slot.with_state(issuer_mismatch) {
             // Credentials that fit no client now keep the due time that their record has.
             return Ok(());
         }
-        let found =
-            core.await_store(core.store.load(slot.id())).await.map_err(StoreError::into_error)?;
-        let (now, rules) = (core.now().boot, core.rules(slot));
-        let version = slot.look(|state| state.version);
+        let found = context
+            .await_store(context.store.load(slot.id()))
+            .await
+            .map_err(StoreError::into_error)?;
+        let (now, policy) = (context.now().boot, context.policy(slot));
+        let version = slot.with_state(|state| state.version);
         let is_due = |found: &Stored| {
             let free = found.record.version == version && found.record.lease.is_none();
             free && found.due_in() == Some(Duration::ZERO)
@@ -193,23 +196,23 @@ impl<'a> Look<'a> {
         if !found.as_ref().is_some_and(is_due) {
             return Ok(());
         }
-        let wake = slot.look(|state| record_wake(state.settled.as_ref()?, &rules));
+        let wake = slot.with_state(|state| record_wake(state.settled.as_ref()?, &policy));
         let due_in = wake.map(|at| at.since(now));
         let later = Reschedule { version, announced: false, due_in };
         if let Some(version) = self.write(slot, Statement::Reschedule(later)).await? {
-            core.apply(slot, Input::Wrote { version });
+            context.apply(slot, Input::Wrote { version });
         }
         Ok(())
     }
 
     /// The version that was written; none if another process was faster. What it left counts.
     async fn write(&self, slot: &Arc<Slot>, statement: Statement) -> Result<Option<u64>, Error> {
-        let core = self.core;
-        let written = core.store.apply(slot.id(), statement);
-        match core.await_store(written).await.map_err(StoreError::into_error)? {
+        let context = self.context;
+        let written = context.store.apply(slot.id(), statement);
+        match context.await_store(written).await.map_err(StoreError::into_error)? {
             Outcome::Done(done) => Ok(Some(done.version)),
             Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. } => {
-                core.apply(slot, Input::News(News::UNKNOWN));
+                context.apply(slot, Input::News(News::UNKNOWN));
                 Ok(None)
             }
         }

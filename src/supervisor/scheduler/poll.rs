@@ -1,4 +1,4 @@
-//! Reading from the store what is due.
+//! PendingLoad from the store what is due.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::event::{Event, EventKind};
 use crate::key::SessionId;
 use crate::policy::{DUE_LOOK, DUE_PAGE, DUE_REFILL, DUE_WITHIN};
 use crate::provider::registered::Registered;
-use crate::session::core::Core;
+use crate::session::context::Context;
 use crate::session::schedule::Schedule;
 use crate::store::{Due, DuePage, Filter, StoreError};
 
@@ -30,38 +30,38 @@ struct Read {
 ///
 /// A record whose lane is full is passed over, so that it does not hold up the others. While there
 /// are such records, they are read again sooner than the rest.
-pub(crate) async fn poll(core: Arc<Core>, provider: Arc<Registered>) {
-    let poller = Poller { core: &core, provider: &provider };
-    let closing = core.tasks.closing();
-    let (mut whole_at, mut passed_over) = (core.now().boot, None);
+pub(crate) async fn poll(context: Arc<Context>, provider: Arc<Registered>) {
+    let poller = Poller { context: &context, provider: &provider };
+    let closing = context.tasks.closing();
+    let (mut whole_at, mut passed_over) = (context.now().boot, None);
     loop {
-        let now = core.now().boot;
+        let now = context.now().boot;
         let whole = now >= whole_at;
         if whole {
             (whole_at, passed_over) = (now.after(DUE_LOOK), None);
         }
         let pause = match poller.sweep(passed_over.take(), whole).await {
-            Swept::All if !poller.left_any() => whole_at.since(core.now().boot),
-            Swept::All => whole_at.since(core.now().boot).min(DUE_REFILL),
+            Swept::All if !poller.left_any() => whole_at.since(context.now().boot),
+            Swept::All => whole_at.since(context.now().boot).min(DUE_REFILL),
             Swept::PassedOver(after) => {
                 passed_over = after;
-                whole_at.since(core.now().boot).min(DUE_REFILL)
+                whole_at.since(context.now().boot).min(DUE_REFILL)
             }
             Swept::Failed => {
                 whole_at = now;
-                core.policy.store_wait
+                context.policy.store_wait
             }
         };
         tokio::select! {
             biased;
             () = closing.cancelled() => return,
-            () = core.clock.sleep(pause) => {}
+            () = context.clock.sleep(pause) => {}
         }
     }
 }
 
 struct Poller<'a> {
-    core: &'a Core,
+    context: &'a Context,
     provider: &'a Registered,
 }
 
@@ -92,20 +92,23 @@ impl Poller<'_> {
 
     /// Whether sessions were left to the store after they had been taken.
     fn left_any(&self) -> bool {
-        self.core.registry.schedule(&self.provider.name).is_some_and(Schedule::take_left_to_store)
+        self.context
+            .registry
+            .schedule(&self.provider.name)
+            .is_some_and(Schedule::take_left_to_store)
     }
 
     async fn page(&self, after: Option<&Due>) -> Result<DuePage, StoreError> {
-        let page = self.core.store.due(&self.provider.name, DUE_WITHIN, after, DUE_PAGE);
-        self.core.await_store(page).await
+        let page = self.context.store.due(&self.provider.name, DUE_WITHIN, after, DUE_PAGE);
+        self.context.await_store(page).await
     }
 
     /// Puts the records of a page into the schedule, and waits for room where they are too many at
     /// once. None if a shutdown begins meanwhile.
     async fn take(&self, page: &DuePage) -> Option<Read> {
-        self.core.registry.ranks.set(&page.holders);
-        let schedule = self.core.registry.schedule(&self.provider.name)?;
-        let (now, closing) = (self.core.now().boot, self.core.tasks.closing());
+        self.context.registry.ranks.set(&page.holders);
+        let schedule = self.context.registry.schedule(&self.provider.name)?;
+        let (now, closing) = (self.context.now().boot, self.context.tasks.closing());
         let mut read = Read::default();
         for Due { at, id } in &page.due {
             if !schedule.has_room(&lane(self.provider, id)) {
@@ -114,7 +117,7 @@ impl Poller<'_> {
             }
             read.taken = true;
             let left = at.duration_since(page.now.wall).unwrap_or_default();
-            let at = now.after(left).after(self.core.registry.ranks.delay(id));
+            let at = now.after(left).after(self.context.registry.ranks.delay(id));
             loop {
                 let room = schedule.room.notified();
                 if schedule.offer(id, at) {
@@ -132,11 +135,11 @@ impl Poller<'_> {
 }
 
 /// Publishes each provider of the store that is not registered: nobody looks at its sessions.
-pub(crate) async fn report_unknown(core: Arc<Core>) {
+pub(crate) async fn report_unknown(context: Arc<Context>) {
     let (all, mut after) = (Filter::default(), None);
-    while !core.tasks.is_closing() {
-        let first = core.store.list(&all, after.as_ref(), 1);
-        let listed = match core.await_store(first).await {
+    while !context.tasks.is_closing() {
+        let first = context.store.list(&all, after.as_ref(), 1);
+        let listed = match context.await_store(first).await {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::warn!(%error, "the providers of the store's sessions are not read");
@@ -145,9 +148,9 @@ pub(crate) async fn report_unknown(core: Arc<Core>) {
         };
         let Some(listed) = listed.first() else { return };
         let provider = listed.id.provider();
-        if core.registry.provider(provider.as_str()).is_none() {
+        if context.registry.provider(provider.as_str()).is_none() {
             let kind = EventKind::ProviderUnknown(provider.clone());
-            core.events.publish(Event::of_none(core.now().wall, kind));
+            context.events.publish(Event::of_none(context.now().wall, kind));
         }
         after = Some(SessionId::ceiling(provider));
     }

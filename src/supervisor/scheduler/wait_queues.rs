@@ -5,24 +5,24 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::check::{Look, Taken};
-use crate::clock::within;
+use crate::clock::timeout;
 use crate::key::SessionId;
 use crate::policy::{REPLY_WAIT, SCHEDULE_HEARTBEAT};
 use crate::provider::client::Client;
 use crate::provider::gate::Drawn;
 use crate::provider::registered::Registered;
 use crate::provider::site::Site;
-use crate::session::core::Core;
+use crate::session::context::Context;
 use crate::session::message::{DueExchange, Message};
 use crate::session::schedule::{Lane, Looked};
 
 /// Serves those who wait in a lane, in a task of its own, until nobody does.
-pub(super) fn attend(core: &Arc<Core>, provider: &Arc<Registered>, lane: Lane) {
-    core.tasks.attend(serve(Arc::clone(core), Arc::clone(provider), lane));
+pub(super) fn serve(context: &Arc<Context>, provider: &Arc<Registered>, lane: Lane) {
+    context.tasks.spawn_detached(serve_all(Arc::clone(context), Arc::clone(provider), lane));
 }
 
-async fn serve(core: Arc<Core>, provider: Arc<Registered>, lane: Lane) {
-    let server = Server { core, provider };
+async fn serve_all(context: Arc<Context>, provider: Arc<Registered>, lane: Lane) {
+    let server = Server { context, provider };
     match &lane {
         Lane::Source => server.ask_source().await,
         Lane::Client => {
@@ -37,24 +37,24 @@ async fn serve(core: Arc<Core>, provider: Arc<Registered>, lane: Lane) {
 }
 
 struct Server {
-    core: Arc<Core>,
+    context: Arc<Context>,
     provider: Arc<Registered>,
 }
 
 impl Server {
     /// Asks for the client of each, and looks at it then.
     async fn ask_source(&self) {
-        let Self { core, provider } = self;
-        let Some(schedule) = core.registry.schedule(&provider.name) else { return };
+        let Self { context, provider } = self;
+        let Some(schedule) = context.registry.schedule(&provider.name) else { return };
         while let Some(id) = schedule.take_queued(&Lane::Source) {
-            if core.tasks.is_closing() {
+            if context.tasks.is_closing() {
                 return;
             }
             // It begins with the source.
-            if let Some(look) = Look::new((core, provider), id, true)
+            if let Some(look) = Look::new((context, provider), id, true)
                 && let Some(lane) = look.look().await
             {
-                attend(core, provider, lane);
+                serve(context, provider, lane);
             }
         }
     }
@@ -62,35 +62,35 @@ impl Server {
     /// Begins the exchanges that wait for a client. Each has its permit before it has a task, so
     /// that a long queue is a list of names.
     async fn begin_exchanges(&self, site: &Arc<Site>, lane: &Lane) {
-        let Self { core, provider } = self;
-        let Some(schedule) = core.registry.schedule(&provider.name) else { return };
+        let Self { context, provider } = self;
+        let Some(schedule) = context.registry.schedule(&provider.name) else { return };
         loop {
             // Where the client cannot be had, each of them fails, and is tried again after a pause.
-            let permit = match core.resolve(site).await {
-                Ok(client) => match permit(core, &client).await {
+            let permit = match context.resolve(site).await {
+                Ok(client) => match permit(context, &client).await {
                     Some(permit) => Some(permit),
-                    None if core.tasks.is_closing() => return,
+                    None if context.tasks.is_closing() => return,
                     None => continue,
                 },
                 Err(_) => None,
             };
             let Some(id) = schedule.take_queued(lane) else { return };
-            let keeper = Arc::clone(core);
-            core.tasks.attend(async move { begin(&keeper, &id, permit).await });
+            let task_context = Arc::clone(context);
+            context.tasks.spawn_detached(async move { begin(&task_context, &id, permit).await });
         }
     }
 }
 
 /// A permit of the schedule's own, or none after something has changed.
-async fn permit(core: &Core, client: &Client) -> Option<Drawn> {
-    let (closing, judged) = (core.tasks.closing(), client.gate.judged());
-    let now = core.now().boot;
+async fn permit(context: &Context, client: &Client) -> Option<Drawn> {
+    let (closing, judged) = (context.tasks.closing(), client.gate.judged());
+    let now = context.now().boot;
     if let Some(until) = client.gate.shut_to_schedule(now) {
         tokio::select! {
             biased;
             () = closing.cancelled() => {}
             () = judged => {}
-            () = core.clock.sleep(until.since(now).min(SCHEDULE_HEARTBEAT)) => {}
+            () = context.clock.sleep(until.since(now).min(SCHEDULE_HEARTBEAT)) => {}
         }
         return None;
     }
@@ -101,19 +101,19 @@ async fn permit(core: &Core, client: &Client) -> Option<Drawn> {
     }
 }
 
-async fn begin(core: &Arc<Core>, id: &SessionId, permit: Option<Drawn>) {
-    let Some(schedule) = core.registry.schedule(id.provider()) else { return };
-    let taken = Taken::new(core, schedule, id);
-    let (Some(permit), Ok((slot, was_there))) = (permit, core.registry.obtain_for_schedule(id))
+async fn begin(context: &Arc<Context>, id: &SessionId, permit: Option<Drawn>) {
+    let Some(schedule) = context.registry.schedule(id.provider()) else { return };
+    let taken = Taken::new(context, schedule, id);
+    let (Some(permit), Ok((slot, was_there))) = (permit, context.registry.obtain_for_schedule(id))
     else {
         return;
     };
     let (begun, answer) = oneshot::channel();
     let message = Message::Due(Box::new(DueExchange { permit, begun }));
-    let begun = core.mailbox.send(&slot, message)
-        && matches!(within(&*core.clock, REPLY_WAIT, answer).await, Some(Ok(())));
-    core.rearm(&slot);
-    core.registry.release_for_schedule(slot, was_there);
+    let begun = context.mailbox.send(&slot, message)
+        && matches!(timeout(&*context.clock, REPLY_WAIT, answer).await, Some(Ok(())));
+    context.rearm(&slot);
+    context.registry.release_for_schedule(slot, was_there);
     if begun {
         taken.end(Looked::Done);
     }

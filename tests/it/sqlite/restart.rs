@@ -99,7 +99,7 @@ async fn what_the_file_does_not_take_is_served_owed_and_saved_later() {
         use tokio_stream::StreamExt;
         while !kind(&events.next().await.unwrap().kind) {}
     };
-    seen(&mut process.events, |kind| matches!(kind, EventKind::SaveOwed)).await;
+    seen(&mut process.events, |kind| matches!(kind, EventKind::Unsaved)).await;
     assert!(process.supervisor.shutdown(60 * SECOND).await.is_clean(), "it waits for that");
     process.die().await;
     let second = Process::start(&folder, &clock, Rotation::Strict).await;

@@ -108,7 +108,7 @@ async fn a_late_answer_to_a_refresh_of_the_former_grant_is_not_stored_over_the_n
     drop(until(&two.clock, refreshing).await.unwrap());
     // The file answers in real time.
     let events = &mut two.one.events;
-    let told = async { while events.next().await.unwrap().kind != EventKind::Orphaned {} };
+    let told = async { while events.next().await.unwrap().kind != EventKind::TokensSuperseded {} };
     tokio::time::timeout(10 * SECOND, told).await.unwrap();
     two.clock.advance(SECOND).await;
     assert_eq!(two.record().await, (Phase::Active, 2, Some("the-others".to_owned())));

@@ -127,7 +127,7 @@ impl Process {
     fn say_owed(&self) {
         let mut events = self.events.lock().unwrap();
         while let Some(Some(event)) = events.next().now_or_never() {
-            if let (EventKind::SaveOwed, Some(id)) = (&event.kind, &event.session) {
+            if let (EventKind::Unsaved, Some(id)) = (&event.kind, &event.session) {
                 self.store.tell(boot_now(), name_of(id), Did::Owes);
             }
             assert!(!matches!(event.kind, EventKind::Missed(_)), "events are read in time");

@@ -5,8 +5,8 @@ use super::sample::*;
 
 /// The session after a refresh at `now` that brought `generation`.
 fn refreshed(state: State, now: u64, generation: u64) -> State {
-    let above = Input::Need { above: generation - 1, renewable: Renewable::No };
-    let (state, effects) = step(state, above, &after(now));
+    let newer_than = Input::Need { newer_than: generation - 1, renewable: Renewable::No };
+    let (state, effects) = step(state, newer_than, &after(now));
     assert_eq!(effects.start, Some(Start::Refresh));
     let (state, _) = step(state, Input::Issued(held(NOW + now, (2, generation))), &after(now));
     step(state, Input::Saved { version: V + 1, epoch: 2, generation, suspect: false }, &after(now))

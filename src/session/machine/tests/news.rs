@@ -5,7 +5,7 @@ use super::super::*;
 use super::sample::*;
 use crate::error::ErrorKind;
 
-const NEED: Input = Input::Need { above: 0, renewable: Renewable::No };
+const NEED: Input = Input::Need { newer_than: 0, renewable: Renewable::No };
 
 fn others(ends: bool) -> Input {
     Input::News(news(ends))
@@ -20,8 +20,8 @@ fn unreadable(read: u32) -> Input {
 }
 
 /// As a record has it, derived just now.
-fn recorded(held: Held) -> Settled {
-    Settled::Active(Held { derived_at: Some(seconds(1)), ..held })
+fn recorded(held: CredentialState) -> Settled {
+    Settled::Active(CredentialState { derived_at: Some(seconds(1)), ..held })
 }
 
 fn apply(state: State, input: Input) -> (State, Option<Start>) {
@@ -32,12 +32,12 @@ fn apply(state: State, input: Input) -> (State, Option<Start>) {
 /// With news noted, and the reading that it started.
 fn told(state: State, ends: bool) -> (State, u32) {
     let (state, start) = apply(state, others(ends));
-    let Some(Start::Read(number)) = start else { panic!("it does not read: {state:?}") };
+    let Some(Start::Load(number)) = start else { panic!("it does not read: {state:?}") };
     (state, number)
 }
 
 fn owes(state: &State) -> bool {
-    state.settled.as_ref().is_some_and(Settled::is_owed)
+    state.settled.as_ref().is_some_and(Settled::is_unsaved)
 }
 
 /// The news that is not read, whether it is being read or not.
@@ -49,7 +49,7 @@ fn served(state: &State) -> Option<u64> {
     serving(state, boot(NOW)).map(|held| held.generation)
 }
 
-fn held_of(state: &State) -> &Held {
+fn held_of(state: &State) -> &CredentialState {
     match &state.settled {
         Some(Settled::Active(held) | Settled::InDoubt(held, _)) => held,
         other => panic!("no credentials: {other:?}"),
@@ -60,13 +60,13 @@ fn held_of(state: &State) -> &Held {
 fn news_is_noted_in_every_state_and_read_at_once_where_nothing_runs_or_is_owed() {
     for (name, state) in states() {
         let free = !state.is_busy() && !owes(&state) && state.unread.is_none();
-        let reads = free && !state.is_unread() && state.read.running.is_none();
-        let forgets_unread = state.is_unread() && state.read.running.is_none();
+        let reads = free && !state.is_unloaded() && state.read.running.is_none();
+        let forgets_unread = state.is_unloaded() && state.read.running.is_none();
         for ends in [false, true] {
             let (next, effects) = step(state.clone(), others(ends), &after(0));
             let number = state.read.number + 1;
-            assert_eq!(effects.start, reads.then_some(Start::Read(number)), "{name}");
-            assert_eq!(effects.notices, [], "{name}");
+            assert_eq!(effects.start, reads.then_some(Start::Load(number)), "{name}");
+            assert_eq!(effects.notifications, [], "{name}");
             assert_eq!(unread_news(&next).is_some(), !forgets_unread, "{name}");
             let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
             assert_eq!(before, after, "{name}: what is settled stays");
@@ -82,7 +82,7 @@ fn news_that_is_known_already_is_none() {
             let input = Input::News(News { version: Some(version), ends: true });
             let (next, effects) = step(state.clone(), input, &after(0));
             assert_eq!(effects, Effects::default(), "{name}");
-            if !state.is_unread() {
+            if !state.is_unloaded() {
                 assert_eq!(format!("{next:?}"), format!("{state:?}"), "{name}");
             }
         }
@@ -114,7 +114,7 @@ fn ends_of(run: &Run) -> Vec<Input> {
         Run::Forget => vec![Input::ForgetFailed],
         Run::Revoke => vec![
             Input::Told,
-            Input::Untold { trouble: trouble(NOW + 9) },
+            Input::Untold { backoff: backoff(NOW + 9) },
             Input::Conflict { found: None },
         ],
     }
@@ -129,11 +129,11 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
         assert_eq!(start, None, "{name}");
         for end in ends_of(&run) {
             let (next, start) = apply(busy.clone(), end.clone());
-            if next.is_busy() || next.is_unread() || owes(&next) {
+            if next.is_busy() || next.is_unloaded() || owes(&next) {
                 assert_eq!(start, None, "{name}: {end:?}");
                 continue;
             }
-            assert_eq!(start, Some(Start::Read(next.read.number)), "{name}: {end:?}");
+            assert_eq!(start, Some(Start::Load(next.read.number)), "{name}: {end:?}");
             assert!(next.news.is_none() && next.read.running.is_some(), "{name}: {end:?}");
         }
     }
@@ -141,14 +141,14 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
 
 #[test]
 fn news_of_what_is_owed_is_read_when_that_is_saved() {
-    let owed = active(Held { saved: Saved::Owed { attempts: 1 }, ..fresh() });
-    let (state, start) = apply(owed, Input::News(News::UNKNOWN));
+    let unsaved = active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..fresh() });
+    let (state, start) = apply(unsaved, Input::News(News::UNKNOWN));
     assert_eq!((start, unread_news(&state)), (None, Some(News::UNKNOWN)));
-    let (state, start) = apply(state, Input::Owed);
+    let (state, start) = apply(state, Input::Unsaved);
     assert_eq!(start, None);
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
     let (state, start) = apply(state, saved);
-    assert_eq!(start, Some(Start::Read(1)));
+    assert_eq!(start, Some(Start::Load(1)));
     assert_eq!(served(&state), Some(G));
 }
 
@@ -183,9 +183,9 @@ fn what_another_process_ended_is_not_served_in_any_state_before_it_is_read() {
         assert_eq!(served(&gentle), before, "{name}: any other is served until it is read");
         let (ended, start) = apply(state, others(true));
         assert_eq!(served(&ended), None, "{name}");
-        let answer = answer(&ended, 0, Renewable::No, boot(NOW));
-        assert!(!matches!(answer, Answer::Token(_)), "{name}");
-        if let Some(Start::Read(number)) = start {
+        let answer = token_decision(&ended, 0, Renewable::No, boot(NOW));
+        assert!(!matches!(answer, TokenDecision::Token(_)), "{name}");
+        if let Some(Start::Load(number)) = start {
             let (read, _) = apply(ended, loaded(number, V + 1, recorded(held(NOW, (2, G + 1)))));
             assert_eq!(served(&read), Some(G + 1), "{name}: it is read");
         }
@@ -199,28 +199,36 @@ fn a_reading_that_failed_is_done_again_after_its_back_off_and_ends_nothing() {
         let (state, start) = apply(state, unreadable(number));
         assert_eq!(start, None);
         assert_eq!(served(&state), (!ends).then_some(G));
-        let wake = next_wake(&state, &ahead(after(0)).rules);
+        let wake = next_wake(&state, &ahead(after(0)).policy);
         assert_eq!(wake, Some(boot(NOW + 1)));
         let (_, effects) =
             step(state.clone(), Input::Tick, &at(Duration::from_millis(NOW * 1000 + 999)));
         assert_eq!(effects.start, None);
         let (state, effects) = step(state, Input::Tick, &after(1));
-        assert_eq!(effects.start, Some(Start::Read(number + 1)));
+        assert_eq!(effects.start, Some(Start::Load(number + 1)));
         let (state, effects) = step(state, unreadable(number + 1), &after(1));
         assert_eq!(effects.start, None);
-        assert_eq!(next_wake(&state, &after(1).rules), Some(boot(NOW + 3)), "it backs off");
+        assert_eq!(next_wake(&state, &after(1).policy), Some(boot(NOW + 3)), "it backs off");
     }
 }
 
 #[test]
 fn whoever_needs_another_token_is_told_to_read_first_and_of_a_reading_that_failed() {
-    for held in [expired(), Held { rejected: true, ..fresh() }, Held { suspect: true, ..fresh() }] {
+    for held in [
+        expired(),
+        CredentialState { rejected: true, ..fresh() },
+        CredentialState { suspect: true, ..fresh() },
+    ] {
         let (state, number) = told(active(held.clone()), false);
-        assert!(matches!(answer(&state, 0, Renewable::Itself, boot(NOW)), Answer::Read));
+        assert!(matches!(
+            token_decision(&state, 0, Renewable::Itself, boot(NOW)),
+            TokenDecision::Load
+        ));
         let (state, effects) = step(state, NEED, &after(0));
         assert_eq!(effects, Effects::default(), "nothing is started before it");
         let (failed, _) = apply(state.clone(), unreadable(number));
-        let Answer::Fail(error) = answer(&failed, 0, Renewable::Itself, boot(NOW)) else {
+        let TokenDecision::Fail(error) = token_decision(&failed, 0, Renewable::Itself, boot(NOW))
+        else {
             panic!("it cools down")
         };
         assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Store, Some(seconds(1))));
@@ -229,7 +237,10 @@ fn whoever_needs_another_token_is_told_to_read_first_and_of_a_reading_that_faile
         assert_eq!(step(state, NEED, &after(0)).1.start, Some(Start::Refresh));
     }
     let (state, _) = told(active(fresh()), false);
-    assert!(matches!(answer(&state, G, Renewable::No, boot(NOW)), Answer::Read), "a newer one");
+    assert!(
+        matches!(token_decision(&state, G, Renewable::No, boot(NOW)), TokenDecision::Load),
+        "a newer one"
+    );
 }
 
 #[test]
@@ -267,13 +278,13 @@ fn of_two_readings_only_the_newest_counts() {
 #[test]
 fn a_reading_that_nobody_waits_for_any_more_leaves_its_news_to_the_next() {
     let (mut state, number) = told(active(expired()), true);
-    leave_unread(&mut state, number + 1);
+    abandon_load(&mut state, number + 1);
     assert!(state.read.running.is_some(), "that was another reading");
-    leave_unread(&mut state, number);
+    abandon_load(&mut state, number);
     assert_eq!((state.read.running, state.news), (None, Some(news(true))));
-    assert_eq!(next_wake(&state, &after(0).rules), Some(BootTime::default()), "at once");
+    assert_eq!(next_wake(&state, &after(0).policy), Some(BootTime::default()), "at once");
     let (state, start) = apply(state, Input::Tick);
-    assert_eq!(start, Some(Start::Read(number + 1)));
+    assert_eq!(start, Some(Start::Load(number + 1)));
     assert_eq!(served(&state), None);
 }
 
@@ -288,7 +299,7 @@ fn news_that_came_during_a_reading_leads_to_another_unless_the_answer_shows_it()
             assert_eq!(start, None, "one reading at a time");
             let record = recorded(held(NOW, (2, G + 1)));
             let (state, start) = apply(state, loaded(number, answer, record));
-            let again = (!settles).then_some(Start::Read(number + 1));
+            let again = (!settles).then_some(Start::Load(number + 1));
             assert_eq!(start, again, "{version:?} in {answer}");
             assert_eq!(served(&state).is_some(), settles || !ends);
         }
@@ -298,7 +309,7 @@ fn news_that_came_during_a_reading_leads_to_another_unless_the_answer_shows_it()
 #[test]
 fn a_store_that_went_back_is_given_what_it_lost_and_then_counts_whatever_it_shows() {
     let older = || recorded(held(NOW, (2, G - 1)));
-    for live in [active(fresh()), in_doubt(fresh(), doubt(NOW + 60))] {
+    for live in [active(fresh()), in_doubt(fresh(), retry_from(NOW + 60))] {
         let (state, number) = told(live, false);
         let (state, start) = apply(state, loaded(number, V - 1, older()));
         assert_eq!(start, Some(Start::Restore));
@@ -306,7 +317,7 @@ fn a_store_that_went_back_is_given_what_it_lost_and_then_counts_whatever_it_show
         let (restored, _) = apply(state.clone(), Input::Wrote { version: V + 1 });
         assert!(!restored.read.restored, "the next that is older is restored again");
         let (state, start) = apply(state, Input::News(News::UNKNOWN));
-        assert_eq!(start, Some(Start::Read(number + 1)));
+        assert_eq!(start, Some(Start::Load(number + 1)));
         let (state, start) = apply(state, loaded(number + 1, V - 1, older()));
         assert_eq!((start, served(&state), state.version), (None, Some(G - 1), V - 1));
     }
@@ -334,15 +345,18 @@ fn nothing_is_restored_that_the_record_does_not_lose() {
 #[test]
 fn what_only_this_process_knows_survives_a_reading_of_the_same_credentials() {
     let damping = Damping { since: boot(NOW - 1), span: seconds(10), accepted: false };
-    let known = Held {
+    let known = CredentialState {
         rejected: true,
         expiring: None,
-        trouble: Some(trouble(NOW + 50)),
+        backoff: Some(backoff(NOW + 50)),
         damping: Some(Box::new(damping)),
         ..unclassified(fresh(), 2, 600)
     };
-    for trouble_of_record in [None, Some(trouble(NOW + 5)), Some(trouble(NOW + 90))] {
-        let record = recorded(Held { trouble: trouble_of_record.clone(), ..held(NOW + 1, (2, G)) });
+    for trouble_of_record in [None, Some(backoff(NOW + 5)), Some(backoff(NOW + 90))] {
+        let record = recorded(CredentialState {
+            backoff: trouble_of_record.clone(),
+            ..held(NOW + 1, (2, G))
+        });
         let (state, number) = told(active(known.clone()), false);
         let (state, _) = apply(state, loaded(number, V + 1, record));
         let held = held_of(&state);
@@ -352,18 +366,18 @@ fn what_only_this_process_knows_survives_a_reading_of_the_same_credentials() {
         assert_eq!(held.expiring, None, "it was told");
         let retry_at =
             trouble_of_record.map_or(boot(NOW + 50), |of| of.retry_at.max(boot(NOW + 50)));
-        assert_eq!(held.trouble.as_ref().map(|trouble| trouble.retry_at), Some(retry_at));
+        assert_eq!(held.backoff.as_ref().map(|backoff| backoff.retry_at), Some(retry_at));
     }
 }
 
 #[test]
 fn nothing_is_known_of_other_credentials() {
-    let known = Held { rejected: true, expiring: None, trouble: cooling(), ..fresh() };
+    let known = CredentialState { rejected: true, expiring: None, backoff: cooling(), ..fresh() };
     for counters in [(2, G + 1), (3, G), (2, G - 1)] {
         let (state, number) = told(active(known.clone()), false);
         let (state, _) = apply(state, loaded(number, V + 1, recorded(held(NOW, counters))));
         let held = held_of(&state);
-        assert!(!held.rejected && held.trouble.is_none() && held.expiring.is_some());
+        assert!(!held.rejected && held.backoff.is_none() && held.expiring.is_some());
     }
 }
 
@@ -379,13 +393,16 @@ fn a_session_that_is_lost_keeps_what_led_to_it() {
 
 #[test]
 fn times_that_this_process_asked_for_stay_and_those_of_a_record_are_derived_anew() {
-    let times = |held: &Held| (held.due, held.expires, held.refresh_expires, held.expiring);
-    let later = || Settled::Active(Held { derived_at: Some(seconds(9)), ..held(NOW + 7, (2, G)) });
+    let times =
+        |held: &CredentialState| (held.due, held.expires, held.refresh_expires, held.expiring);
+    let later = || {
+        Settled::Active(CredentialState { derived_at: Some(seconds(9)), ..held(NOW + 7, (2, G)) })
+    };
     let (state, number) = told(active(fresh()), false);
     let (state, _) = apply(state, loaded(number, V + 1, later()));
     assert_eq!(times(held_of(&state)), times(&fresh()));
     assert_eq!(held_of(&state).derived_at, None, "no clock that is set moves them");
-    let of_record = Held { derived_at: Some(seconds(1)), ..fresh() };
+    let of_record = CredentialState { derived_at: Some(seconds(1)), ..fresh() };
     let (state, number) = told(active(of_record), false);
     let (state, _) = apply(state, loaded(number, V + 1, later()));
     assert_eq!(times(held_of(&state)), times(&held(NOW + 7, (2, G))));
@@ -397,10 +414,10 @@ fn a_conflict_ends_what_runs_and_nothing_that_is_settled() {
     for (name, state) in states() {
         let (next, effects) = step(state.clone(), Input::Conflict { found: None }, &after(0));
         assert!(!next.is_busy(), "{name}");
-        assert_eq!(effects.notices, [], "{name}");
+        assert_eq!(effects.notifications, [], "{name}");
         let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
         assert_eq!(before, after, "{name}");
-        let unknown = next.is_unread();
+        let unknown = next.is_unloaded();
         assert_eq!(unread_news(&next).is_some(), !unknown, "{name}");
     }
 }

@@ -12,7 +12,7 @@ fn renewable() -> impl Strategy<Value = Renewable> {
     prop_oneof![Just(Renewable::No), Just(Renewable::Itself), Just(Renewable::Vouched)]
 }
 
-fn queued() -> impl Strategy<Value = Start> {
+fn run_job() -> impl Strategy<Value = Start> {
     prop_oneof![Just(Start::Establish), Just(Start::Adopt), Just(Start::Close), Just(Start::Forget)]
 }
 
@@ -24,14 +24,14 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (any::<bool>(), renewable()).prop_map(|(newer, renewable)| {
             Event::Need { newer, renewable }
         }),
-        4 => queued().prop_map(Event::Begin),
+        4 => run_job().prop_map(Event::Begin),
         1 => (0..3_u64).prop_map(|back| Event::Unauthorized { back }),
         1 => (0..20_u64).prop_map(|back| Event::Dead { back }),
         1 => Just(Event::Accepted),
         1 => Just(Event::ByHand),
-        1 => any::<bool>().prop_map(|foreign| Event::Settings { foreign }),
-        3 => (any::<bool>(), 0..3_u64, any::<u8>()).prop_map(|(writes, back, dice)| {
-            Event::Elsewhere { writes, back, dice }
+        1 => any::<bool>().prop_map(|issuer_mismatch| Event::Settings { issuer_mismatch }),
+        3 => (any::<bool>(), 0..3_u64, any::<u8>()).prop_map(|(writes, back, jitter)| {
+            Event::Elsewhere { writes, back, jitter }
         }),
         1 => Just(Event::Back),
         8 => any::<u8>().prop_map(Event::Exchange),
@@ -42,41 +42,48 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// Invariants 4 and 5, and that a caller is not told of an end that did not come.
-pub(super) fn assert_answer_is_good(state: &State, above: u64, renewable: Renewable, at: &Moment) {
+pub(super) fn assert_answer_is_good(
+    state: &State,
+    newer_than: u64,
+    renewable: Renewable,
+    at: &StepContext,
+) {
     let now = at.now.boot;
-    let need = || step(state.clone(), Input::Need { above, renewable }, at);
-    match answer(state, above, renewable, now) {
-        Answer::Token(token) => {
+    let need = || step(state.clone(), Input::Need { newer_than, renewable }, at);
+    match token_decision(state, newer_than, renewable, now) {
+        TokenDecision::Token(token) => {
             let held = serving(state, now).expect("a token that is not served");
-            assert!(token.generation() > above && token.generation() == held.generation);
+            assert!(token.generation() > newer_than && token.generation() == held.generation);
             assert!(held.expires.is_none_or(|end| now < end));
-            assert!(!held.rejected && !held.foreign);
+            assert!(!held.rejected && !held.issuer_mismatch);
             assert!(!(held.suspect && held.can_refresh(now)));
         }
-        Answer::Fail(error) => {
+        TokenDecision::Fail(error) => {
             let (next, effects) = need();
             let lost = |state: &State| state.settled.as_ref().and_then(Settled::lost);
             if lost(&next) != lost(state) {
                 return; // Its refresh token has ended, and no wake has said so yet.
             }
             assert_eq!(effects.start, None, "{error:?} is not kept in {state:?}");
-            let Answer::Fail(same) = answer(&next, above, renewable, now) else {
+            let TokenDecision::Fail(same) = token_decision(&next, newer_than, renewable, now)
+            else {
                 panic!("{error:?} is not kept in {next:?}")
             };
             assert_eq!(same.kind(), error.kind());
         }
-        Answer::Ask => {
+        TokenDecision::Ask => {
             let (next, effects) = need();
-            let none_left = |held: &Held| !held.can_refresh(now) && !held.is_owed();
+            let none_left = |held: &CredentialState| !held.can_refresh(now) && !held.is_unsaved();
             let ended = next.settled.as_ref().and_then(|settled| settled.serving().map(none_left));
-            let asks = matches!(answer(&next, above, renewable, now), Answer::Ask);
+            let asks =
+                matches!(token_decision(&next, newer_than, renewable, now), TokenDecision::Ask);
             assert!(effects.start.is_some() || !asks || ended == Some(true), "{next:?}");
         }
-        Answer::Read => {
+        TokenDecision::Load => {
             let (_, effects) = need();
             assert!(!state.is_busy() && effects.start.is_none_or(|start| start.is_reading()));
         }
-        Answer::Wait => assert!(state.is_busy()),
+        TokenDecision::Wait => assert!(state.is_busy()),
     }
 }
 
@@ -121,9 +128,9 @@ pub(super) fn assert_lost_only_for_a_reason(
         | Input::Issued(_)
         | Input::Challenged
         | Input::Saved { .. }
-        | Input::Owed
+        | Input::Unsaved
         | Input::Conflict { .. }
-        | Input::Orphaned { .. }
+        | Input::TokensSuperseded { .. }
         | Input::News(_)
         | Input::Wrote { .. }
         | Input::Announced { .. }
@@ -173,7 +180,7 @@ proptest! {
             let (next, Effects { start, .. }) = step(state, input, &at);
             match start {
                 None => {}
-                Some(Start::Read(number)) => {
+                Some(Start::Load(number)) => {
                     prop_assert!(!next.is_busy() && next.read.number == number, "{name}");
                     prop_assert!(next.read.running.is_some(), "{name}");
                 }
@@ -191,10 +198,10 @@ proptest! {
                 }
             }
             let after = woken(next.clone(), &at);
-            let wake = next_wake(&after, &at.rules);
+            let wake = next_wake(&after, &at.policy);
             let spins = wake.is_some_and(|wake| wake <= boot(NOW + passed));
             prop_assert!(after.is_busy() || !spins, "{name}: {after:?}");
-            if let Answer::Token(token) = answer(&next, sample::G, Renewable::Itself, at.now.boot) {
+            if let TokenDecision::Token(token) = token_decision(&next, sample::G, Renewable::Itself, at.now.boot) {
                 prop_assert!(token.generation() > sample::G);
             }
             state = next;

@@ -4,29 +4,36 @@ use super::super::*;
 use super::sample::*;
 use crate::error::ErrorKind;
 
-const NEED: Input = Input::Need { above: 0, renewable: Renewable::No };
+const NEED: Input = Input::Need { newer_than: 0, renewable: Renewable::No };
 
 fn fail(class: Class) -> Input {
     Input::Failed(failure(class))
 }
 
 /// The state after these inputs, with all effects.
-fn run(state: State, inputs: impl IntoIterator<Item = Input>, at: &Moment) -> (State, Effects) {
+fn run(
+    state: State,
+    inputs: impl IntoIterator<Item = Input>,
+    at: &StepContext,
+) -> (State, Effects) {
     let mut all = Effects::default();
     let state = inputs.into_iter().fold(state, |state, input| {
-        let (state, Effects { start, notices }) = step(state, input, at);
+        let (state, Effects { start, notifications }) = step(state, input, at);
         all.start = all.start.or(start);
-        all.notices.extend(notices);
+        all.notifications.extend(notifications);
         state
     });
     (state, all)
 }
 
 #[track_caller]
-fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
-    match answer(state, above, Renewable::No, boot(now)) {
-        Answer::Fail(error) => error.kind(),
-        other @ (Answer::Token(_) | Answer::Wait | Answer::Read | Answer::Ask) => {
+fn kind_of(state: &State, newer_than: u64, now: u64) -> ErrorKind {
+    match token_decision(state, newer_than, Renewable::No, boot(now)) {
+        TokenDecision::Fail(error) => error.kind(),
+        other @ (TokenDecision::Token(_)
+        | TokenDecision::Wait
+        | TokenDecision::Load
+        | TokenDecision::Ask) => {
             panic!("{other:?}")
         }
     }
@@ -34,9 +41,12 @@ fn kind_of(state: &State, above: u64, now: u64) -> ErrorKind {
 
 #[track_caller]
 fn served(state: &State, now: u64) -> u64 {
-    match answer(state, 0, Renewable::No, boot(now)) {
-        Answer::Token(token) => token.generation(),
-        other @ (Answer::Fail(_) | Answer::Wait | Answer::Read | Answer::Ask) => {
+    match token_decision(state, 0, Renewable::No, boot(now)) {
+        TokenDecision::Token(token) => token.generation(),
+        other @ (TokenDecision::Fail(_)
+        | TokenDecision::Wait
+        | TokenDecision::Load
+        | TokenDecision::Ask) => {
             panic!("{other:?} of {state:?}")
         }
     }
@@ -48,7 +58,7 @@ fn a_refused_or_challenged_grant_leaves_a_live_session_serving() {
     for class in [Class::Refused, Class::Harmless, unclassified, Class::Misconfigured] {
         let (state, effects) =
             run(active(fresh()), [Input::Begin(Start::Establish), fail(class)], &after(0));
-        assert_eq!(effects.notices, []);
+        assert_eq!(effects.notifications, []);
         assert_eq!(served(&state, NOW), G);
     }
     let (state, _) =
@@ -77,39 +87,39 @@ fn a_grant_whose_answer_was_lost_leaves_the_former_session_to_be_refreshed_befor
 
 #[test]
 fn a_suspect_token_that_cannot_be_refreshed_is_served() {
-    let state = active(Held { suspect: true, ..single(fresh()) });
+    let state = active(CredentialState { suspect: true, ..single(fresh()) });
     assert_eq!(served(&state, NOW), G);
 }
 
 #[test]
 fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
-    let owed = |held| active(Held { saved: Saved::Owed { attempts: 1 }, ..held });
-    assert_eq!(served(&owed(due()), NOW), G);
-    for above in [0, G] {
-        let need = Input::Need { above, renewable: Renewable::Itself };
-        let (state, effects) = step(owed(due()), need, &ahead(after(0)));
+    let unsaved = |held| active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..held });
+    assert_eq!(served(&unsaved(due()), NOW), G);
+    for newer_than in [0, G] {
+        let need = Input::Need { newer_than, renewable: Renewable::Itself };
+        let (state, effects) = step(unsaved(due()), need, &ahead(after(0)));
         assert_eq!(effects, Effects::default());
         let held = serving(&state, boot(NOW)).unwrap();
         assert_eq!(due_at(&state, held), None, "nobody is sent to ask");
-        assert!(next_wake(&state, &ahead(after(0)).rules) > Some(boot(NOW)));
+        assert!(next_wake(&state, &ahead(after(0)).policy) > Some(boot(NOW)));
     }
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
-    let (_, effects) = run(owed(due()), [saved, NEED], &after(0));
+    let (_, effects) = run(unsaved(due()), [saved, NEED], &after(0));
     assert_eq!(effects.start, Some(Start::Refresh));
-    assert_eq!(effects.notices, [Notice::Saved]);
+    assert_eq!(effects.notifications, [Notification::Saved]);
 }
 
 #[test]
 fn callers_who_cannot_be_served_what_is_owed_are_told_to_come_back() {
-    let owed = |held| Held { saved: Saved::Owed { attempts: 1 }, ..held };
+    let unsaved = |held| CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..held };
     let cases = [
-        (owed(fresh()), G),
-        (owed(expired()), 0),
-        (Held { rejected: true, ..owed(fresh()) }, 0),
-        (Held { rejected: true, ..owed(fresh()) }, G),
+        (unsaved(fresh()), G),
+        (unsaved(expired()), 0),
+        (CredentialState { rejected: true, ..unsaved(fresh()) }, 0),
+        (CredentialState { rejected: true, ..unsaved(fresh()) }, G),
     ];
-    for (held, above) in cases {
-        assert_eq!(kind_of(&active(held), above, NOW), ErrorKind::RetryLater);
+    for (held, newer_than) in cases {
+        assert_eq!(kind_of(&active(held), newer_than, NOW), ErrorKind::RetryLater);
     }
 }
 
@@ -130,7 +140,7 @@ fn a_401_on_the_current_generation_ends_its_use_and_lets_a_need_refresh_it() {
     assert!(serving(&state, boot(NOW)).is_none());
     let (state, effects) = step(state, NEED, &after(0));
     assert_eq!(effects.start, Some(Start::Refresh));
-    assert!(matches!(answer(&state, 0, Renewable::No, boot(NOW)), Answer::Wait));
+    assert!(matches!(token_decision(&state, 0, Renewable::No, boot(NOW)), TokenDecision::Wait));
 }
 
 #[test]
@@ -146,25 +156,25 @@ fn the_refresh_tokens_end_is_told_once_ahead_and_when_it_comes() {
     let look = |state: State, now| {
         let at = after(now);
         let (mut state, effects) = step(state, Input::Tick, &at);
-        assert_eq!(effects.notices, [], "not before the store has it");
-        let mut notices = Vec::new();
+        assert_eq!(effects.notifications, [], "not before the store has it");
+        let mut notifications = Vec::new();
         while let Some(input) = looked(&state, &at) {
             let (next, effects) = step(state, input, &at);
             state = next;
-            notices.extend(effects.notices);
+            notifications.extend(effects.notifications);
         }
-        (state, notices)
+        (state, notifications)
     };
-    let (state, notices) = look(active(fresh()), REFRESH_LIFE - 3601);
-    assert_eq!(notices, []);
-    let (state, notices) = look(state, REFRESH_LIFE - 3600);
-    assert_eq!(notices, [Notice::Expiring { left: seconds(3600) }]);
-    let (state, notices) = look(state, REFRESH_LIFE - 3599);
-    assert_eq!(notices, [], "once");
-    let (state, notices) = look(state, REFRESH_LIFE);
-    assert_eq!(notices, [Notice::Lost(LostReason::RefreshExpired)]);
-    let (_, notices) = look(state, REFRESH_LIFE + 1);
-    assert_eq!(notices, []);
+    let (state, notifications) = look(active(fresh()), REFRESH_LIFE - 3601);
+    assert_eq!(notifications, []);
+    let (state, notifications) = look(state, REFRESH_LIFE - 3600);
+    assert_eq!(notifications, [Notification::Expiring { left: seconds(3600) }]);
+    let (state, notifications) = look(state, REFRESH_LIFE - 3599);
+    assert_eq!(notifications, [], "once");
+    let (state, notifications) = look(state, REFRESH_LIFE);
+    assert_eq!(notifications, [Notification::Lost(LostReason::RefreshExpired)]);
+    let (_, notifications) = look(state, REFRESH_LIFE + 1);
+    assert_eq!(notifications, []);
 }
 
 #[test]
@@ -174,7 +184,7 @@ fn a_session_whose_refresh_token_ended_serves_its_access_token_to_the_end() {
     let gone = ErrorKind::SignInAgain(LostReason::RefreshExpired);
     assert_eq!(kind_of(&state, 0, NOW + 900), gone);
     assert_eq!(kind_of(&state, G, NOW + 10), gone);
-    let need = Input::Need { above: 0, renewable: Renewable::Itself };
+    let need = Input::Need { newer_than: 0, renewable: Renewable::Itself };
     let (_, effects) = step(state.clone(), need.clone(), &after(100));
     assert_eq!(effects, Effects::default(), "not renewed while it serves");
     let (_, effects) = step(state, need, &after(900));
@@ -188,12 +198,12 @@ fn a_401_ends_what_a_lost_session_still_serves_and_lets_it_be_renewed() {
     assert_eq!(served(&state, NOW + 10), G);
     let (state, _) = step(state, Input::Rejected { generation: G }, &after(10));
     assert!(serving(&state, boot(NOW + 10)).is_none());
-    let need = Input::Need { above: 0, renewable: Renewable::Itself };
+    let need = Input::Need { newer_than: 0, renewable: Renewable::Itself };
     assert_eq!(step(state, need, &after(10)).1.start, Some(Start::Renew));
 }
 
 fn lost_but_serving() -> (State, Effects) {
-    let held = Held { refresh_expires: Some(boot(NOW + 10)), ..fresh() };
+    let held = CredentialState { refresh_expires: Some(boot(NOW + 10)), ..fresh() };
     step(active(held), Input::Tick, &after(10))
 }
 
@@ -204,7 +214,7 @@ fn a_session_that_was_rejected_serves_nothing() {
     let dead = Input::Dead { generation: G, reason: LostReason::Revoked };
     let (state, effects) = step(active(fresh()), dead, &after(0));
     assert!(serving(&state, boot(NOW)).is_none());
-    assert_eq!(effects.notices, [Notice::Lost(LostReason::Revoked)]);
+    assert_eq!(effects.notifications, [Notification::Lost(LostReason::Revoked)]);
 }
 
 #[test]
@@ -235,7 +245,8 @@ fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
     for now in [0, 1, 29] {
         let (_, effects) = step(state.clone(), NEED, &after(now));
         assert_eq!(effects, Effects::default());
-        let Answer::Fail(error) = answer(&state, 0, Renewable::No, boot(NOW + now)) else {
+        let TokenDecision::Fail(error) = token_decision(&state, 0, Renewable::No, boot(NOW + now))
+        else {
             panic!("it asks again")
         };
         assert_eq!(error.retry_after(), Some(seconds(30 - now)));
@@ -245,10 +256,13 @@ fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
 
 #[test]
 fn a_token_that_hardly_lives_keeps_the_back_off_of_a_session_in_trouble() {
-    let former = |tries| Held { trouble: Some(Trouble { tries, ..trouble(NOW) }), ..expired() };
+    let former = |tries| CredentialState {
+        backoff: Some(BackoffState { tries, ..backoff(NOW) }),
+        ..expired()
+    };
     let saved = Input::Saved { version: 0, epoch: 2, generation: G + 1, suspect: false };
     for (tries, life, kept) in [(3, 1, Some(NOW + 4)), (3, 2, None), (0, 1, None)] {
-        let answer = Held { expires: Some(boot(NOW + life)), ..held(NOW, (2, G + 1)) };
+        let answer = CredentialState { expires: Some(boot(NOW + life)), ..held(NOW, (2, G + 1)) };
         let inputs = [Input::Issued(answer), saved.clone()];
         let (state, _) = run(refreshing(former(tries), None), inputs, &after(0));
         assert_eq!(served(&state, NOW), G + 1);
@@ -258,7 +272,7 @@ fn a_token_that_hardly_lives_keeps_the_back_off_of_a_session_in_trouble() {
         assert_eq!(starts(3), kept.is_none().then_some(Start::Refresh));
         assert_eq!(starts(4), Some(Start::Refresh));
     }
-    let answer = Held { expires: Some(boot(NOW + 1)), ..held(NOW, (2, G + 1)) };
+    let answer = CredentialState { expires: Some(boot(NOW + 1)), ..held(NOW, (2, G + 1)) };
     let inputs = [Input::Issued(answer), saved];
     let (state, _) = run(refreshing(expired(), None), inputs, &after(0));
     assert!(
@@ -274,8 +288,8 @@ fn an_answer_whose_keeper_died_is_served_as_owed() {
         let lost = fail(Class::Ambiguous(Retry::Late));
         let (state, effects) = run(begun, [issued, lost], &after(0));
         assert_eq!(served(&state, NOW), G + 1);
-        assert!(serving(&state, boot(NOW)).is_some_and(Held::is_owed));
-        assert!(effects.notices.contains(&Notice::SaveOwed));
+        assert!(serving(&state, boot(NOW)).is_some_and(CredentialState::is_unsaved));
+        assert!(effects.notifications.contains(&Notification::Unsaved));
     }
 }
 
@@ -283,8 +297,8 @@ fn an_answer_whose_keeper_died_is_served_as_owed() {
 fn credentials_and_their_token_take_the_counters_that_the_store_gave_them() {
     let saved = Input::Saved { version: V + 1, epoch: 5, generation: G + 9, suspect: false };
     let begun = run(establishing(vacant()), [Input::Issued(fresh())], &after(0)).0;
-    let owed = active(Held { saved: Saved::Owed { attempts: 3 }, ..fresh() });
-    for state in [begun, owed] {
+    let unsaved = active(CredentialState { saved: Saved::Unsaved { attempts: 3 }, ..fresh() });
+    for state in [begun, unsaved] {
         let (state, _) = step(state, saved.clone(), &after(0));
         let held = serving(&state, boot(NOW)).unwrap();
         let token = held.token.as_ref().unwrap();
@@ -296,8 +310,8 @@ fn credentials_and_their_token_take_the_counters_that_the_store_gave_them() {
 #[test]
 fn credentials_that_were_saved_over_a_lost_session_are_refreshed_before_use() {
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: true };
-    let owed = active(Held { saved: Saved::Owed { attempts: 1 }, ..fresh() });
-    let (state, _) = step(owed, saved, &after(0));
+    let unsaved = active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..fresh() });
+    let (state, _) = step(unsaved, saved, &after(0));
     assert!(serving(&state, boot(NOW)).is_none());
     assert_eq!(step(state, NEED, &after(0)).1.start, Some(Start::Refresh));
 }
@@ -305,16 +319,17 @@ fn credentials_that_were_saved_over_a_lost_session_are_refreshed_before_use() {
 #[test]
 fn what_is_owed_and_not_the_sessions_any_more_is_read_again_and_not_served_meanwhile() {
     for (name, state) in states() {
-        let (next, effects) = step(state.clone(), Input::Orphaned { found: None }, &after(0));
+        let (next, effects) =
+            step(state.clone(), Input::TokensSuperseded { found: None }, &after(0));
         assert_eq!(next.is_busy(), state.is_busy(), "{name}: no second exchange may begin");
         assert!(serving(&next, boot(NOW)).is_none(), "{name}");
         let cooling = state.unread.is_some();
-        let reads = !state.is_busy() && !state.is_unread() && !cooling;
+        let reads = !state.is_busy() && !state.is_unloaded() && !cooling;
         let reads = reads && state.read.running.is_none();
-        let start = reads.then_some(Start::Read(next.read.number));
-        assert_eq!((effects.start, &effects.notices[..]), (start, &[][..]), "{name}");
-        let owed = next.settled.as_ref().is_some_and(Settled::is_owed);
-        assert!(!owed, "{name}: nobody pays it any more");
+        let start = reads.then_some(Start::Load(next.read.number));
+        assert_eq!((effects.start, &effects.notifications[..]), (start, &[][..]), "{name}");
+        let unsaved = next.settled.as_ref().is_some_and(Settled::is_unsaved);
+        assert!(!unsaved, "{name}: nobody pays it any more");
     }
 }
 
@@ -322,39 +337,42 @@ fn what_is_owed_and_not_the_sessions_any_more_is_read_again_and_not_served_meanw
 fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
     let outbox = Input::ClosedDurably { version: V + 1, closed: closed(true) };
     let (state, effects) = run(active(fresh()), [Input::Begin(Start::Close), outbox], &after(0));
-    assert_eq!((effects.start, &effects.notices[..]), (Some(Start::Close), &[Notice::Revoked][..]));
+    assert_eq!(
+        (effects.start, &effects.notifications[..]),
+        (Some(Start::Close), &[Notification::Revoked][..])
+    );
     assert!(matches!(state.running, Some(Run::Revoke)));
-    let (state, _) = step(state, Input::Untold { trouble: trouble(NOW + 5) }, &after(0));
+    let (state, _) = step(state, Input::Untold { backoff: backoff(NOW + 5) }, &after(0));
     assert_eq!(kind_of(&state, 0, NOW), ErrorKind::NotEstablished);
     assert!(!state.is_disposable());
-    assert_eq!(next_wake(&state, &after(0).rules), Some(boot(NOW + 5)));
+    assert_eq!(next_wake(&state, &after(0).policy), Some(boot(NOW + 5)));
     let revoke = Input::Begin(Start::Revoke);
     assert_eq!(step(state.clone(), revoke.clone(), &after(4)).1.start, None);
     let (state, effects) = step(state, revoke, &after(5));
     assert_eq!(effects.start, Some(Start::Revoke));
     let (state, _) = step(state, Input::Told, &after(5));
     assert!(state.is_disposable());
-    assert_eq!(next_wake(&state, &after(5).rules), None);
+    assert_eq!(next_wake(&state, &after(5).policy), None);
 }
 
 /// The schedule looks at a slot with a tick, and then at what is due.
 #[test]
 fn a_wake_makes_progress_so_that_the_schedule_never_spins() {
-    for moment in [after(0), ahead(after(0))] {
-        for shift in [0, 60, 600, 900, REFRESH_LIFE, 2 * REFRESH_LIFE] {
-            let at = Moment { now: after(shift).now, ..moment };
+    for step_context in [after(0), ahead(after(0))] {
+        for actor_state in [0, 60, 600, 900, REFRESH_LIFE, 2 * REFRESH_LIFE] {
+            let at = StepContext { now: after(actor_state).now, ..step_context };
             for (name, state) in states() {
                 let state = woken(state, &at);
-                let wake = next_wake(&state, &at.rules);
+                let wake = next_wake(&state, &at.policy);
                 let settled = wake.is_none_or(|wake| wake > at.now.boot);
                 let progress = settled || state.is_busy();
-                assert!(progress, "{name} after {shift} s spins in {state:?}");
+                assert!(progress, "{name} after {actor_state} s spins in {state:?}");
             }
         }
     }
 }
 
-pub(super) fn woken(state: State, at: &Moment) -> State {
+pub(super) fn woken(state: State, at: &StepContext) -> State {
     let mut state = state;
     for _ in 0..4 {
         state = step(state, Input::Tick, at).0;
@@ -365,9 +383,9 @@ pub(super) fn woken(state: State, at: &Moment) -> State {
 }
 
 /// What the schedule does with what is due.
-pub(super) fn looked(state: &State, at: &Moment) -> Option<Input> {
+pub(super) fn looked(state: &State, at: &StepContext) -> Option<Input> {
     let version = state.version + 1;
-    match due_now(state, &at.rules, at.now.boot) {
+    match due_now(state, &at.policy, at.now.boot) {
         Due::Announce { left, .. } => Some(Input::Announced { version, left }),
         Due::Lost(reason) => Some(Input::LossRecorded { version, reason }),
         Due::Exchange if matches!(state.settled, Some(Settled::Closed(_))) => {
@@ -388,8 +406,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("active, expired", "ask"),
     ("active, suspect", "ask"),
     ("active, rejected", "ask"),
-    ("active, foreign", "Misconfigured"),
-    ("active, owed", "token"),
+    ("active, issuer mismatch", "Misconfigured"),
+    ("active, unsaved", "token"),
     ("active, cooling", "token"),
     ("active, ended, not understood", "ask"),
     ("active, misconfigured", "token"),
@@ -401,8 +419,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("doubt, early", "token"),
     ("doubt, misconfigured", "token"),
     ("doubt, ripe", "token"),
-    ("doubt, hurry", "token"),
-    ("doubt, foreign", "Misconfigured"),
+    ("doubt, retry early", "token"),
+    ("doubt, issuer mismatch", "Misconfigured"),
     ("doubt, refresh token ended", "token"),
     ("lost, serving", "token"),
     ("lost", "SignInAgain(Rejected)"),
@@ -451,12 +469,12 @@ const ANSWERS: &[(&str, &str)] = &[
 #[test]
 fn every_state_has_its_answer() {
     let actual = states().into_iter().map(|(name, state)| {
-        let answer = match answer(&state, 0, Renewable::No, boot(NOW)) {
-            Answer::Token(_) => "token".to_owned(),
-            Answer::Wait => "wait".to_owned(),
-            Answer::Read => "read".to_owned(),
-            Answer::Ask => "ask".to_owned(),
-            Answer::Fail(error) => format!("{:?}", error.kind()),
+        let answer = match token_decision(&state, 0, Renewable::No, boot(NOW)) {
+            TokenDecision::Token(_) => "token".to_owned(),
+            TokenDecision::Wait => "wait".to_owned(),
+            TokenDecision::Load => "read".to_owned(),
+            TokenDecision::Ask => "ask".to_owned(),
+            TokenDecision::Fail(error) => format!("{:?}", error.kind()),
         };
         (name, answer)
     });
@@ -466,7 +484,7 @@ fn every_state_has_its_answer() {
 
 #[test]
 fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
-    let need = |renewable| Input::Need { above: 0, renewable };
+    let need = |renewable| Input::Need { newer_than: 0, renewable };
     let by_us = |reason| Settled::Lost(lost(expired(), reason));
     let closed = Settled::Closed(closed(false));
     let ends = [by_us(LostReason::TokensDeleted), by_us(LostReason::SessionDeleted), closed];
@@ -475,12 +493,21 @@ fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
         let start = |renewable| step(state.clone(), need(renewable), &after(0)).1.start;
         assert_eq!(start(Renewable::Itself), None, "{state:?}");
         assert_eq!(start(Renewable::Vouched), Some(Start::Renew), "{state:?}");
-        assert!(matches!(answer(&state, 0, Renewable::Itself, boot(NOW)), Answer::Fail(_)));
-        assert!(matches!(answer(&state, 0, Renewable::Vouched, boot(NOW)), Answer::Ask));
+        assert!(matches!(
+            token_decision(&state, 0, Renewable::Itself, boot(NOW)),
+            TokenDecision::Fail(_)
+        ));
+        assert!(matches!(
+            token_decision(&state, 0, Renewable::Vouched, boot(NOW)),
+            TokenDecision::Ask
+        ));
         // One that failed is not tried again for each who comes.
         let (state, _) = step(state, need(Renewable::Vouched), &after(0));
         let (state, _) = step(state, Input::Failed(failure(Class::Refused)), &after(0));
-        assert!(matches!(answer(&state, 0, Renewable::Vouched, boot(NOW)), Answer::Fail(_)));
+        assert!(matches!(
+            token_decision(&state, 0, Renewable::Vouched, boot(NOW)),
+            TokenDecision::Fail(_)
+        ));
         assert_eq!(step(state, need(Renewable::Vouched), &after(0)).1.start, None);
     }
 }
@@ -505,8 +532,8 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
         "active, fresh" | "active, suspect" | "active, rejected" | "active, damped" => {
             (Some(boot(NOW + 720)), Some(boot(NOW + 720)))
         }
-        "active, foreign" => (expiring, Some(now)),
-        "active, owed" => (Some(boot(NOW + REFRESH_LIFE)), None),
+        "active, issuer mismatch" => (expiring, Some(now)),
+        "active, unsaved" => (Some(boot(NOW + REFRESH_LIFE)), None),
         "lost, not written down" => (Some(BootTime::default()), None),
         "active, no refresh token" | "active, no refresh token, rejected" => {
             (None, Some(boot(NOW + 720)))
@@ -516,8 +543,10 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
         "active, misconfigured" | "doubt, early" | "doubt, misconfigured" => {
             (Some(boot(NOW + 60)), Some(boot(NOW + 60)))
         }
-        "doubt, ripe" | "doubt, hurry" | "doubt, refresh token ended" => (Some(now), Some(now)),
-        "doubt, foreign" => (expiring, Some(now)),
+        "doubt, ripe" | "doubt, retry early" | "doubt, refresh token ended" => {
+            (Some(now), Some(now))
+        }
+        "doubt, issuer mismatch" => (expiring, Some(now)),
         "closed, not begun again" => (forgotten, None),
         "closed, to be told" => (Some(BootTime::default()), None),
         "closed, cooling" => (Some(boot(NOW + 5)), None),
@@ -529,7 +558,7 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
         _ => (None, None),
     };
     for (name, state) in states() {
-        let wake = next_wake(&state, &ahead(after(0)).rules);
+        let wake = next_wake(&state, &ahead(after(0)).policy);
         let held = state.settled.as_ref().and_then(|settled| settled.serving().cloned());
         let due = held.and_then(|held| due_at(&state, &held));
         assert_eq!((wake, due), expected(name), "{name}");
@@ -538,10 +567,10 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
 
 #[test]
 fn on_demand_a_due_token_is_no_reason_to_wake_and_a_hurried_doubt_is() {
-    let rules = after(0).rules;
+    let policy = after(0).policy;
     let expiring = Some(boot(NOW + REFRESH_LIFE - 3600));
-    assert_eq!(next_wake(&active(due()), &rules), expiring);
-    assert_eq!(next_wake(&in_doubt(fresh(), doubt(NOW)), &rules), expiring);
-    let hurry = Doubt { hurry: true, ..doubt(NOW) };
-    assert_eq!(next_wake(&in_doubt(fresh(), hurry), &rules), Some(boot(NOW)));
+    assert_eq!(next_wake(&active(due()), &policy), expiring);
+    assert_eq!(next_wake(&in_doubt(fresh(), retry_from(NOW)), &policy), expiring);
+    let retry_early = InDoubt { retry_early: true, ..retry_from(NOW) };
+    assert_eq!(next_wake(&in_doubt(fresh(), retry_early), &policy), Some(boot(NOW)));
 }

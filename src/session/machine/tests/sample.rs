@@ -25,24 +25,24 @@ pub(super) fn seconds(seconds: u64) -> Duration {
 }
 
 /// So many seconds after [`NOW`], with dice that make every wait the longest.
-pub(super) fn after(seconds: u64) -> Moment {
+pub(super) fn after(seconds: u64) -> StepContext {
     at(Duration::from_secs(NOW + seconds))
 }
 
-pub(super) fn at(boot: Duration) -> Moment {
+pub(super) fn at(boot: Duration) -> StepContext {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + boot;
-    let rules = Rules {
+    let policy = MachinePolicy {
         backoff: Backoff { base: seconds(1), cap: seconds(300) },
         challenge: seconds(600),
         budget: seconds(10),
         ahead: false,
         unclassified: UnclassifiedAnswers::default(),
     };
-    Moment { now: Now::new(wall, BootTime::new(boot), boot), dice: 1.0, rules }
+    StepContext { now: Now::new(wall, BootTime::new(boot), boot), jitter: 1.0, policy }
 }
 
-pub(super) fn ahead(moment: Moment) -> Moment {
-    Moment { rules: Rules { ahead: true, ..moment.rules }, ..moment }
+pub(super) fn ahead(step_context: StepContext) -> StepContext {
+    StepContext { policy: MachinePolicy { ahead: true, ..step_context.policy }, ..step_context }
 }
 
 pub(super) fn credentials(refresh: bool) -> Arc<Credentials> {
@@ -58,10 +58,10 @@ pub(super) fn credentials(refresh: bool) -> Arc<Credentials> {
 
 /// Issued at `from`: due after 720 s, ended after 900 s; its refresh token lives for a day and is
 /// told as expiring in the last hour.
-pub(super) fn held(from: u64, counters: (u64, u64)) -> Held {
+pub(super) fn held(from: u64, counters: (u64, u64)) -> CredentialState {
     let credentials = credentials(true);
     let access = credentials.tokens.access.as_ref().unwrap();
-    Held {
+    CredentialState {
         epoch: counters.0,
         generation: counters.1,
         token: Some(PermissionToken::new(access, None, counters)),
@@ -72,47 +72,52 @@ pub(super) fn held(from: u64, counters: (u64, u64)) -> Held {
         saved: Saved::Yes,
         suspect: false,
         rejected: false,
-        foreign: false,
+        issuer_mismatch: false,
         derived_at: None,
-        trouble: None,
+        backoff: None,
         unclassified: None,
         damping: None,
         credentials,
     }
 }
 
-pub(super) fn fresh() -> Held {
+pub(super) fn fresh() -> CredentialState {
     held(NOW, (2, G))
 }
 
-pub(super) fn due() -> Held {
-    Held { due: Some(boot(NOW)), ..fresh() }
+pub(super) fn due() -> CredentialState {
+    CredentialState { due: Some(boot(NOW)), ..fresh() }
 }
 
-pub(super) fn expired() -> Held {
-    Held { expires: Some(boot(NOW)), ..due() }
+pub(super) fn expired() -> CredentialState {
+    CredentialState { expires: Some(boot(NOW)), ..due() }
 }
 
 /// With an access token only.
-pub(super) fn single(held: Held) -> Held {
-    Held { credentials: credentials(false), refresh_expires: None, expiring: None, ..held }
+pub(super) fn single(held: CredentialState) -> CredentialState {
+    CredentialState {
+        credentials: credentials(false),
+        refresh_expires: None,
+        expiring: None,
+        ..held
+    }
 }
 
-pub(super) fn trouble(retry_at: u64) -> Trouble {
+pub(super) fn backoff(retry_at: u64) -> BackoffState {
     let error = Error::new(ErrorKind::RetryLater).about("of a sample");
-    Trouble { tries: 1, retry_at: boot(retry_at), error }
+    BackoffState { tries: 1, retry_at: boot(retry_at), error }
 }
 
-pub(super) fn cooling() -> Option<Trouble> {
-    Some(trouble(NOW + 5))
+pub(super) fn cooling() -> Option<BackoffState> {
+    Some(backoff(NOW + 5))
 }
 
-fn refused() -> Trouble {
-    Trouble { error: Error::new(ErrorKind::Misconfigured), ..trouble(NOW + 60) }
+fn refused() -> BackoffState {
+    BackoffState { error: Error::new(ErrorKind::Misconfigured), ..backoff(NOW + 60) }
 }
 
-pub(super) fn doubt(retry_at: u64) -> Doubt {
-    Doubt { tries: 1, retry_at: boot(retry_at), floor: boot(NOW), hurry: false }
+pub(super) fn retry_from(retry_at: u64) -> InDoubt {
+    InDoubt { tries: 1, retry_at: boot(retry_at), floor: boot(NOW), retry_early: false }
 }
 
 /// Where nothing runs.
@@ -125,10 +130,10 @@ pub(super) fn running(settled: Settled, run: Run) -> State {
 }
 
 /// Not read yet: the first reading is under way, if no trouble is left of one.
-pub(super) fn unread(trouble: Option<Trouble>) -> State {
-    let running = trouble.is_none().then_some(None);
+pub(super) fn unread(backoff: Option<BackoffState>) -> State {
+    let running = backoff.is_none().then_some(None);
     let read = Read { number: 1, running, restored: false };
-    State { read, unread: trouble, ..State::default() }
+    State { read, unread: backoff, ..State::default() }
 }
 
 /// With reading number 1 under way, for this news.
@@ -141,17 +146,17 @@ pub(super) fn news(ends: bool) -> News {
     News { version: Some(V + 1), ends }
 }
 
-pub(super) fn active(held: Held) -> State {
+pub(super) fn active(held: CredentialState) -> State {
     rest(Settled::Active(held))
 }
 
-pub(super) fn in_doubt(held: Held, doubt: Doubt) -> State {
-    rest(Settled::InDoubt(held, doubt))
+pub(super) fn in_doubt(held: CredentialState, in_doubt: InDoubt) -> State {
+    rest(Settled::InDoubt(held, in_doubt))
 }
 
-pub(super) fn lost(held: Held, reason: LostReason) -> Lost {
-    let (held, trouble, cause) = (Some(held), None, None);
-    Lost { epoch: 2, generation: G, reason, held, trouble, cause, recorded: true }
+pub(super) fn lost(held: CredentialState, reason: LostReason) -> Lost {
+    let (held, backoff, cause) = (Some(held), None, None);
+    Lost { epoch: 2, generation: G, reason, held, backoff, cause, recorded: true }
 }
 
 fn damping() -> Damping {
@@ -159,10 +164,10 @@ fn damping() -> Damping {
 }
 
 /// After so many answers that are not understood, the first of them so long ago.
-pub(super) fn unclassified(held: Held, answers: u32, ago: u64) -> Held {
+pub(super) fn unclassified(held: CredentialState, answers: u32, ago: u64) -> CredentialState {
     let since = boot(NOW - ago);
     let counted = Unclassified { answers, since, lost: false, retry_at: since };
-    Held { unclassified: Some(Box::new(counted)), ..held }
+    CredentialState { unclassified: Some(Box::new(counted)), ..held }
 }
 
 /// Lost provisionally, and tried again then.
@@ -176,20 +181,20 @@ pub(super) fn provisional(retry_at: u64) -> Lost {
 
 pub(super) fn closed(outbox: bool) -> Closed {
     let outbox = outbox.then(|| credentials(true));
-    Closed { epoch: 2, generation: G, outbox, trouble: None, unrenewed: None }
+    Closed { epoch: 2, generation: G, outbox, backoff: None, unrenewed: None }
 }
 
 pub(super) fn vacant() -> Settled {
-    Settled::Vacant { trouble: None }
+    Settled::Vacant { backoff: None }
 }
 
 pub(super) fn establishing(former: Settled) -> State {
     running(former, Run::Establish { renewal: false, answer: None })
 }
 
-pub(super) fn refreshing(held: Held, doubt: Option<Doubt>) -> State {
-    let former = match doubt {
-        Some(doubt) => Settled::InDoubt(held, doubt),
+pub(super) fn refreshing(held: CredentialState, in_doubt: Option<InDoubt>) -> State {
+    let former = match in_doubt {
+        Some(in_doubt) => Settled::InDoubt(held, in_doubt),
         None => Settled::Active(held),
     };
     running(former, Run::Refresh { answer: None })
@@ -213,50 +218,74 @@ pub(super) fn others_succeed() -> Class {
 }
 
 pub(super) fn states() -> Vec<(&'static str, State)> {
-    let mut states = resting();
+    let mut states = vacant_or_active();
+    states.extend(in_doubt_or_ended());
     states.extend(challenged());
     states.extend(busy());
     states.extend(told());
     states
 }
 
-fn resting() -> Vec<(&'static str, State)> {
-    let early = || doubt(NOW + 60);
-    let ripe = || doubt(NOW);
-    let expired_refresh = |held| Held { refresh_expires: Some(boot(NOW)), expiring: None, ..held };
-    let serving = || Settled::Lost(lost(expired_refresh(fresh()), LostReason::RefreshExpired));
-    let dead = || lost(fresh(), LostReason::Rejected);
-    let untold = || Closed { trouble: cooling(), ..closed(true) };
+fn expired_refresh(held: CredentialState) -> CredentialState {
+    CredentialState { refresh_expires: Some(boot(NOW)), expiring: None, ..held }
+}
+
+fn vacant_or_active() -> Vec<(&'static str, State)> {
     vec![
         ("unloaded", unread(None)),
         ("unloaded, cooling", unread(cooling())),
         ("vacant", rest(vacant())),
-        ("vacant, cooling", rest(Settled::Vacant { trouble: cooling() })),
+        ("vacant, cooling", rest(Settled::Vacant { backoff: cooling() })),
         ("active, fresh", active(fresh())),
         ("active, due", active(due())),
         ("active, expired", active(expired())),
-        ("active, suspect", active(Held { suspect: true, ..fresh() })),
-        ("active, rejected", active(Held { rejected: true, ..fresh() })),
-        ("active, foreign", active(Held { foreign: true, ..due() })),
-        ("active, owed", active(Held { saved: Saved::Owed { attempts: 1 }, ..due() })),
-        ("active, cooling", active(Held { trouble: cooling(), ..due() })),
+        ("active, suspect", active(CredentialState { suspect: true, ..fresh() })),
+        ("active, rejected", active(CredentialState { rejected: true, ..fresh() })),
+        ("active, issuer mismatch", active(CredentialState { issuer_mismatch: true, ..due() })),
+        (
+            "active, unsaved",
+            active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..due() }),
+        ),
+        ("active, cooling", active(CredentialState { backoff: cooling(), ..due() })),
         ("active, ended, not understood", active(unclassified(expired(), 2, 600))),
-        ("active, misconfigured", active(Held { trouble: Some(refused()), ..due() })),
-        ("active, damped", active(Held { damping: Some(Box::new(damping())), ..fresh() })),
+        ("active, misconfigured", active(CredentialState { backoff: Some(refused()), ..due() })),
+        (
+            "active, damped",
+            active(CredentialState { damping: Some(Box::new(damping())), ..fresh() }),
+        ),
         ("active, no refresh token", active(single(fresh()))),
-        ("active, no refresh token, rejected", active(Held { rejected: true, ..single(fresh()) })),
+        (
+            "active, no refresh token, rejected",
+            active(CredentialState { rejected: true, ..single(fresh()) }),
+        ),
         ("active, no refresh token, ended", active(single(expired()))),
         ("active, refresh token ended", active(expired_refresh(fresh()))),
+    ]
+}
+
+fn in_doubt_or_ended() -> Vec<(&'static str, State)> {
+    let early = || retry_from(NOW + 60);
+    let ripe = || retry_from(NOW);
+    let serving = || Settled::Lost(lost(expired_refresh(fresh()), LostReason::RefreshExpired));
+    let dead = || lost(fresh(), LostReason::Rejected);
+    let untold = || Closed { backoff: cooling(), ..closed(true) };
+    vec![
         ("doubt, early", in_doubt(fresh(), early())),
-        ("doubt, misconfigured", in_doubt(Held { trouble: Some(refused()), ..fresh() }, early())),
+        (
+            "doubt, misconfigured",
+            in_doubt(CredentialState { backoff: Some(refused()), ..fresh() }, early()),
+        ),
         ("doubt, ripe", in_doubt(fresh(), ripe())),
-        ("doubt, hurry", in_doubt(fresh(), Doubt { hurry: true, ..ripe() })),
-        ("doubt, foreign", in_doubt(Held { foreign: true, ..fresh() }, ripe())),
+        ("doubt, retry early", in_doubt(fresh(), InDoubt { retry_early: true, ..ripe() })),
+        (
+            "doubt, issuer mismatch",
+            in_doubt(CredentialState { issuer_mismatch: true, ..fresh() }, ripe()),
+        ),
         ("doubt, refresh token ended", in_doubt(expired_refresh(fresh()), ripe())),
         ("lost, serving", rest(serving())),
         ("lost", rest(Settled::Lost(dead()))),
         ("lost, not written down", rest(Settled::Lost(Lost { recorded: false, ..dead() }))),
-        ("lost, cooling", rest(Settled::Lost(Lost { trouble: cooling(), ..dead() }))),
+        ("lost, cooling", rest(Settled::Lost(Lost { backoff: cooling(), ..dead() }))),
         ("lost provisionally", rest(Settled::Lost(provisional(NOW + 3600)))),
         ("lost provisionally, to be tried", rest(Settled::Lost(provisional(NOW)))),
         ("closed", rest(Settled::Closed(closed(false)))),
@@ -305,7 +334,7 @@ fn busy() -> Vec<(&'static str, State)> {
         ("renewal over fresh", over(fresh(), true, false)),
         ("renewal over fresh, answered", over(fresh(), true, true)),
         ("refreshing", refreshing(due(), None)),
-        ("refreshing in doubt", refreshing(due(), Some(doubt(NOW)))),
+        ("refreshing in doubt", refreshing(due(), Some(retry_from(NOW)))),
         ("refreshing, not understood", refreshing(unclassified(expired(), 2, 600), None)),
         ("refreshing, lost", tried),
         ("refreshing, answered", running(Settled::Active(due()), answered)),
@@ -319,26 +348,26 @@ fn busy() -> Vec<(&'static str, State)> {
 
 /// With news that is not read.
 fn told() -> Vec<(&'static str, State)> {
-    let owed = Held { saved: Saved::Owed { attempts: 1 }, ..due() };
+    let unsaved = CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..due() };
     let noted = |state| State { news: Some(news(false)), ..state };
     vec![
         ("due, read again", reading(active(due()), news(false))),
         ("due, ended elsewhere", reading(active(due()), news(true))),
         ("expired, read again", reading(active(expired()), news(false))),
-        ("doubt, ripe, read again", reading(in_doubt(fresh(), doubt(NOW)), news(false))),
+        ("doubt, ripe, read again", reading(in_doubt(fresh(), retry_from(NOW)), news(false))),
         (
             "lost provisionally, read again",
             reading(rest(Settled::Lost(provisional(NOW))), news(false)),
         ),
         ("vacant, read again", reading(rest(vacant()), news(false))),
         ("due, unreadable", State { unread: cooling(), ..noted(active(due())) }),
-        ("owed, unreadable", State { unread: cooling(), ..noted(active(owed)) }),
+        ("owed, unreadable", State { unread: cooling(), ..noted(active(unsaved)) }),
         ("refreshing, with news", noted(refreshing(due(), None))),
     ]
 }
 
 pub(super) fn inputs() -> Vec<(&'static str, Input)> {
-    let need = |above, renewable| Input::Need { above, renewable };
+    let need = |newer_than, renewable| Input::Need { newer_than, renewable };
     let failed = |class| Input::Failed(failure(class));
     let version = V + 1;
     let saved = |suspect| Input::Saved { version, epoch: 2, generation: G + 1, suspect };
@@ -370,7 +399,7 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("refused", failed(Class::Refused)),
         ("saved", saved(false)),
         ("saved suspect", saved(true)),
-        ("owed", Input::Owed),
+        ("owed", Input::Unsaved),
     ];
     inputs.extend(from_others());
     inputs.extend(from_closes_and_callers());
@@ -382,7 +411,7 @@ fn from_others() -> Vec<(&'static str, Input)> {
     let told = |version, ends| Input::News(News { version, ends });
     vec![
         ("conflict", Input::Conflict { found: None }),
-        ("orphaned", Input::Orphaned { found: None }),
+        ("orphaned", Input::TokensSuperseded { found: None }),
         ("news older", told(Some(V), false)),
         ("news newer", told(Some(version), false)),
         ("news of an end", told(Some(version), true)),
@@ -403,15 +432,15 @@ fn from_closes_and_callers() -> Vec<(&'static str, Input)> {
         ("forgotten", Input::Forgotten),
         ("forget failed", Input::ForgetFailed),
         ("told", Input::Told),
-        ("untold", Input::Untold { trouble: trouble(NOW + 9) }),
+        ("untold", Input::Untold { backoff: backoff(NOW + 9) }),
         ("401 old", Input::Rejected { generation: G - 1 }),
         ("401", Input::Rejected { generation: G }),
         ("accepted", Input::Accepted { generation: G }),
         ("by hand", Input::RefreshByHand),
         ("dead old", dead(G - 1)),
         ("dead", dead(G)),
-        ("reconfigured", Input::Reconfigured { foreign: false }),
-        ("reconfigured to another", Input::Reconfigured { foreign: true }),
+        ("reconfigured", Input::Reconfigured { issuer_mismatch: false }),
+        ("reconfigured to another", Input::Reconfigured { issuer_mismatch: true }),
         ("tick", Input::Tick),
         ("announced", Input::Announced { version, left: seconds(3600) }),
         ("loss written down", Input::LossRecorded { version, reason: LostReason::RefreshExpired }),

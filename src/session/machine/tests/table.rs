@@ -69,20 +69,21 @@ fn outcomes(state: &State, inputs: &[(&'static str, Input)]) -> Vec<(Vec<&'stati
 
 fn outcome(state: &State, input: &Input) -> String {
     let before = format!("{state:?}");
-    let (next, Effects { start, notices }) = step(state.clone(), input.clone(), &sample::after(0));
+    let (next, Effects { start, notifications }) =
+        step(state.clone(), input.clone(), &sample::after(0));
     let stays = format!("{next:?}") == before;
     let mut outcome = if stays { STAYS.to_owned() } else { format!("-> {}", describe(&next)) };
     if let Some(start) = start {
         outcome.push_str(&format!("; starts {start:?}"));
     }
-    for notice in notices {
-        outcome.push_str(&format!("; tells {notice:?}"));
+    for notification in notifications {
+        outcome.push_str(&format!("; tells {notification:?}"));
     }
     outcome
 }
 
 fn describe(state: &State) -> String {
-    let answered = |answer: &Option<Held>| {
+    let answered = |answer: &Option<CredentialState>| {
         answer.as_ref().map_or(String::new(), |held| format!(", answered {}", of_held(held)))
     };
     let settled = match &state.settled {
@@ -101,7 +102,7 @@ fn describe(state: &State) -> String {
                 Some(Settled::Active(held) | Settled::Lost(Lost { held: Some(held), .. })) => {
                     of_held(held)
                 }
-                Some(Settled::InDoubt(held, doubt)) => of_held(held) + &of_doubt(doubt),
+                Some(Settled::InDoubt(held, in_doubt)) => of_held(held) + &of_doubt(in_doubt),
                 _ => settled,
             };
             format!("refreshing [{settled}]{}", answered(answer))
@@ -116,7 +117,7 @@ fn describe(state: &State) -> String {
 /// The version of the record, if it is another one than the samples have, and what is read of it.
 fn of_reading(state: &State) -> String {
     let mut text = String::new();
-    if !state.is_unread() && state.version != sample::V {
+    if !state.is_unloaded() && state.version != sample::V {
         text.push_str(&format!("; version {}", state.version));
     }
     if let Some(news) = state.read.running {
@@ -126,7 +127,7 @@ fn of_reading(state: &State) -> String {
     if let Some(news) = state.news {
         text.push_str(&format!("; {}", of_news(news)));
     }
-    if let Some(unread) = state.unread.as_ref().filter(|_| !state.is_unread()) {
+    if let Some(unread) = state.unread.as_ref().filter(|_| !state.is_unloaded()) {
         text.push_str(&format!("; unreadable{}", of_trouble(&Some(unread.clone()))));
     }
     if state.read.restored {
@@ -143,37 +144,39 @@ fn of_news(news: News) -> String {
 
 fn of_settled(settled: &Settled) -> String {
     match settled {
-        Settled::Vacant { trouble } => format!("vacant{}", of_trouble(trouble)),
+        Settled::Vacant { backoff } => format!("vacant{}", of_trouble(backoff)),
         Settled::Active(held) => format!("active {}", of_held(held)),
-        Settled::InDoubt(held, doubt) => format!("in doubt {}{}", of_held(held), of_doubt(doubt)),
-        Settled::Lost(Lost { generation, reason, held, trouble, recorded, .. }) => {
+        Settled::InDoubt(held, in_doubt) => {
+            format!("in doubt {}{}", of_held(held), of_doubt(in_doubt))
+        }
+        Settled::Lost(Lost { generation, reason, held, backoff, recorded, .. }) => {
             let rejected = held.as_ref().is_some_and(|held| held.rejected);
             let rejected = if rejected { ", rejected" } else { "" };
-            let foreign = held.as_ref().is_some_and(|held| held.foreign);
-            let foreign = if foreign { ", foreign" } else { "" };
+            let issuer_mismatch = held.as_ref().is_some_and(|held| held.issuer_mismatch);
+            let issuer_mismatch = if issuer_mismatch { ", foreign" } else { "" };
             let held = held.as_ref().filter(|_| *reason == LostReason::Unclassified);
             let held = held.map(|held| format!(" [{}]", of_held(held))).unwrap_or_default();
             let recorded = if *recorded { "" } else { ", not written down" };
-            let flags = format!("{rejected}{foreign}{recorded}");
-            format!("lost {generation} {reason:?}{flags}{held}{}", of_trouble(trouble))
+            let flags = format!("{rejected}{issuer_mismatch}{recorded}");
+            format!("lost {generation} {reason:?}{flags}{held}{}", of_trouble(backoff))
         }
-        Settled::Closed(Closed { generation, outbox, trouble, unrenewed, .. }) => {
+        Settled::Closed(Closed { generation, outbox, backoff, unrenewed, .. }) => {
             let outbox = if outbox.is_some() { ", to be told" } else { "" };
-            format!("closed {generation}{outbox}{}{}", of_trouble(trouble), of_trouble(unrenewed))
+            format!("closed {generation}{outbox}{}{}", of_trouble(backoff), of_trouble(unrenewed))
         }
     }
 }
 
-fn of_held(held: &Held) -> String {
+fn of_held(held: &CredentialState) -> String {
     let mut text = format!("{}.{}", held.epoch, held.generation);
     for (is, flag) in
-        [(held.suspect, "suspect"), (held.rejected, "rejected"), (held.foreign, "foreign")]
+        [(held.suspect, "suspect"), (held.rejected, "rejected"), (held.issuer_mismatch, "foreign")]
     {
         if is {
             text.push_str(&format!(", {flag}"));
         }
     }
-    if let Saved::Owed { attempts } = held.saved {
+    if let Saved::Unsaved { attempts } = held.saved {
         text.push_str(&format!(", owed {attempts}"));
     }
     if let Some(Unclassified { answers, lost, retry_at, .. }) =
@@ -189,12 +192,12 @@ fn of_held(held: &Held) -> String {
         let accepted = if damping.accepted { ", accepted" } else { "" };
         text.push_str(&format!(", damped {} s{accepted}", damping.span.as_secs()));
     }
-    text + &of_trouble(&held.trouble)
+    text + &of_trouble(&held.backoff)
 }
 
-fn of_trouble(trouble: &Option<Trouble>) -> String {
-    match trouble {
-        Some(Trouble { tries, retry_at, error, .. }) => {
+fn of_trouble(backoff: &Option<BackoffState>) -> String {
+    match backoff {
+        Some(BackoffState { tries, retry_at, error, .. }) => {
             let wait = retry_at.since(sample::boot(sample::NOW)).as_secs();
             format!(", {:?} for {wait} s after {tries}", error.kind())
         }
@@ -202,11 +205,12 @@ fn of_trouble(trouble: &Option<Trouble>) -> String {
     }
 }
 
-fn of_doubt(doubt: &Doubt) -> String {
+fn of_doubt(in_doubt: &InDoubt) -> String {
     let now = sample::boot(sample::NOW);
-    let hurry = if doubt.hurry { ", hurry" } else { "" };
-    let (wait, floor) = (doubt.retry_at.since(now).as_secs(), doubt.floor.since(now).as_secs());
-    format!(", retry in {wait} s (floor {floor} s) after {}{hurry}", doubt.tries)
+    let retry_early = if in_doubt.retry_early { ", hurry" } else { "" };
+    let (wait, floor) =
+        (in_doubt.retry_at.since(now).as_secs(), in_doubt.floor.since(now).as_secs());
+    format!(", retry in {wait} s (floor {floor} s) after {}{retry_early}", in_doubt.tries)
 }
 
 fn first_difference<'t>(is: &'t str, should: &'t str) -> Option<(usize, (&'t str, &'t str))> {

@@ -4,7 +4,7 @@ use super::super::*;
 use super::sample::*;
 use crate::error::ErrorKind;
 
-const NEED: Input = Input::Need { above: 0, renewable: Renewable::No };
+const NEED: Input = Input::Need { newer_than: 0, renewable: Renewable::No };
 
 /// A refresh at `now` whose answer is not understood. Another session succeeds at `healthy`.
 fn tried(state: State, now: u64, healthy: Option<u64>) -> (State, Effects) {
@@ -20,9 +20,12 @@ fn lost_of(state: &State) -> Option<LostReason> {
 
 #[track_caller]
 fn error_of(state: &State, now: u64) -> Error {
-    match answer(state, 0, Renewable::No, boot(NOW + now)) {
-        Answer::Fail(error) => error,
-        other @ (Answer::Token(_) | Answer::Wait | Answer::Read | Answer::Ask) => {
+    match token_decision(state, 0, Renewable::No, boot(NOW + now)) {
+        TokenDecision::Fail(error) => error,
+        other @ (TokenDecision::Token(_)
+        | TokenDecision::Wait
+        | TokenDecision::Load
+        | TokenDecision::Ask) => {
             panic!("{other:?}")
         }
     }
@@ -38,7 +41,7 @@ fn lost_at_600() -> (State, Effects) {
 #[test]
 fn such_an_answer_leaves_the_session_in_no_doubt_and_its_token_served() {
     let (state, effects) = tried(active(due()), 0, Some(0));
-    assert_eq!(effects.notices, [Notice::BackingOff { wait: seconds(1) }]);
+    assert_eq!(effects.notifications, [Notification::BackingOff { wait: seconds(1) }]);
     assert!(serving(&state, boot(NOW)).is_some());
     assert!(
         matches!(state, State { settled: Some(Settled::Active(_)), running: None, .. }),
@@ -57,7 +60,7 @@ fn callers_are_told_to_come_back_with_the_cause_until_the_session_is_lost() {
         now += 300;
     }
     let (state, effects) = tried(state, now, Some(now - 1));
-    assert_eq!(effects.notices, [Notice::Lost(LostReason::Unclassified)]);
+    assert_eq!(effects.notifications, [Notification::Lost(LostReason::Unclassified)]);
     let error = error_of(&state, now);
     assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Unclassified));
     assert!(std::error::Error::source(&error).is_some(), "it says what led there");
@@ -87,7 +90,7 @@ fn a_session_is_not_lost_while_its_access_token_lives() {
 
 #[test]
 fn a_session_is_not_lost_for_a_day_while_no_other_session_of_its_client_succeeds() {
-    let mut state = active(Held { refresh_expires: None, expiring: None, ..expired() });
+    let mut state = active(CredentialState { refresh_expires: None, expiring: None, ..expired() });
     // What succeeded before the first of these answers says nothing.
     for now in (0..86_400).step_by(400) {
         (state, _) = tried(state, now, Some(0));
@@ -127,21 +130,22 @@ fn a_success_ends_their_row() {
 fn a_session_that_is_lost_so_is_tried_once_a_day_and_by_hand_with_a_back_off() {
     let (state, _) = lost_at_600();
     let day = boot(NOW + 600).after(seconds(86_400));
-    assert_eq!(next_wake(&state, &after(600).rules), None, "its refresh token ends before");
+    assert_eq!(next_wake(&state, &after(600).policy), None, "its refresh token ends before");
     let (state, _) = step(state, Input::RefreshByHand, &after(700));
     let (state, effects) = tried(state, 700, Some(699));
-    assert_eq!(effects.notices, [], "it was told before");
+    assert_eq!(effects.notifications, [], "it was told before");
     assert_eq!(lost_of(&state), Some(LostReason::Unclassified));
     for now in [700, 701] {
         let (state, _) = step(state.clone(), Input::RefreshByHand, &after(now));
-        let asks = matches!(answer(&state, 0, Renewable::No, boot(NOW + now)), Answer::Ask);
+        let asks =
+            matches!(token_decision(&state, 0, Renewable::No, boot(NOW + now)), TokenDecision::Ask);
         assert_eq!(asks, now == 701, "after a second it may be tried again by hand");
     }
-    let held = Held { refresh_expires: None, ..provisional(NOW).held.unwrap() };
+    let held = CredentialState { refresh_expires: None, ..provisional(NOW).held.unwrap() };
     let lost = Settled::Lost(Lost { held: Some(held), ..provisional(NOW) });
     let tried = running(lost, Run::Refresh { answer: None });
     let later = step(tried, Input::Failed(failure(others_succeed())), &after(600));
-    assert_eq!(next_wake(&later.0, &after(600).rules), Some(day));
+    assert_eq!(next_wake(&later.0, &after(600).policy), Some(day));
 }
 
 #[test]
@@ -153,7 +157,7 @@ fn a_session_that_is_lost_so_lives_again_after_a_success() {
     let (state, _) = step(state, Input::Issued(held(NOW + 700, (2, G + 1))), &after(700));
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G + 1, suspect: false };
     let (state, effects) = step(state, saved, &after(700));
-    assert_eq!(effects.notices, [Notice::Refreshed]);
+    assert_eq!(effects.notifications, [Notification::Refreshed]);
     assert!(serving(&state, boot(NOW + 700)).is_some());
 }
 
@@ -163,8 +167,11 @@ fn what_the_network_does_to_a_try_leaves_the_session_lost_so_and_due_to_be_tried
     for class in [Class::Harmless, Class::HeldBack, Class::Misconfigured] {
         let (state, _) = step(state.clone(), NEED, &after(0));
         let (state, effects) = step(state, Input::Failed(failure(class)), &after(0));
-        assert_eq!((lost_of(&state), effects.notices), (Some(LostReason::Unclassified), vec![]));
-        assert_eq!(next_wake(&state, &after(0).rules), Some(boot(NOW + 1)), "{class:?}");
+        assert_eq!(
+            (lost_of(&state), effects.notifications),
+            (Some(LostReason::Unclassified), vec![])
+        );
+        assert_eq!(next_wake(&state, &after(0).policy), Some(boot(NOW + 1)), "{class:?}");
     }
 }
 
@@ -173,10 +180,10 @@ fn a_rejection_of_what_is_lost_so_is_final_and_a_lost_answer_a_doubt() {
     let (state, _) = step(rest(Settled::Lost(provisional(NOW))), NEED, &after(0));
     let rejected = step(state.clone(), Input::Failed(failure(Class::Rejected)), &after(0));
     assert_eq!(lost_of(&rejected.0), Some(LostReason::Rejected));
-    assert_eq!(next_wake(&rejected.0, &after(0).rules), None);
+    assert_eq!(next_wake(&rejected.0, &after(0).policy), None);
     let lost = Class::Ambiguous(Retry::Late);
     let (state, effects) = step(state, Input::Failed(failure(lost)), &after(0));
-    assert_eq!(effects.notices, [Notice::InDoubt]);
+    assert_eq!(effects.notifications, [Notification::InDoubt]);
     assert!(
         matches!(state, State { settled: Some(Settled::InDoubt(..)), running: None, .. }),
         "{state:?}"
@@ -185,7 +192,7 @@ fn a_rejection_of_what_is_lost_so_is_final_and_a_lost_answer_a_doubt() {
 
 #[test]
 fn in_doubt_these_answers_count_as_well_and_a_rejected_client_never_does() {
-    let mut state = in_doubt(expired(), doubt(NOW));
+    let mut state = in_doubt(expired(), retry_from(NOW));
     for now in [0, 300] {
         (state, _) = tried(state, now, Some(now));
         assert!(
@@ -195,7 +202,8 @@ fn in_doubt_these_answers_count_as_well_and_a_rejected_client_never_does() {
     }
     let (state, _) = tried(state, 600, Some(600));
     assert_eq!(lost_of(&state), Some(LostReason::Unclassified));
-    let mut state = in_doubt(Held { refresh_expires: None, ..expired() }, doubt(NOW));
+    let mut state =
+        in_doubt(CredentialState { refresh_expires: None, ..expired() }, retry_from(NOW));
     for now in (0..200_000).step_by(400) {
         state = step(state, NEED, &after(now)).0;
         state = step(state, Input::Failed(failure(Class::Misconfigured)), &after(now)).0;
@@ -228,7 +236,7 @@ fn a_challenge_over_a_session_that_cannot_go_on_is_answered_at_once() {
     for former in [Settled::Active(single(expired())), vacant()] {
         let state = running(former, Run::Challenge { until: boot(NOW + 60) });
         for renewable in [Renewable::No, Renewable::Itself, Renewable::Vouched] {
-            let Answer::Fail(error) = answer(&state, 0, renewable, boot(NOW)) else {
+            let TokenDecision::Fail(error) = token_decision(&state, 0, renewable, boot(NOW)) else {
                 panic!("whoever asks would spin: {state:?}")
             };
             assert_eq!(error.kind(), ErrorKind::NotEstablished);
@@ -238,9 +246,9 @@ fn a_challenge_over_a_session_that_cannot_go_on_is_answered_at_once() {
 
 #[test]
 fn a_session_that_is_lost_so_is_tried_though_its_renewal_has_failed() {
-    let lost = Lost { trouble: Some(trouble(NOW + 300)), ..provisional(NOW) };
+    let lost = Lost { backoff: Some(backoff(NOW + 300)), ..provisional(NOW) };
     let state = rest(Settled::Lost(lost));
-    assert!(matches!(answer(&state, 0, Renewable::Itself, boot(NOW)), Answer::Ask));
-    let need = Input::Need { above: 0, renewable: Renewable::Itself };
+    assert!(matches!(token_decision(&state, 0, Renewable::Itself, boot(NOW)), TokenDecision::Ask));
+    let need = Input::Need { newer_than: 0, renewable: Renewable::Itself };
     assert_eq!(step(state, need, &after(0)).1.start, Some(Start::Refresh));
 }

@@ -26,13 +26,13 @@ pub(super) enum Event {
     ByHand,
     /// Other settings, to which the credentials fit or not.
     Settings {
-        foreign: bool,
+        issuer_mismatch: bool,
     },
     /// Another process writes, perhaps, and this one hears of what was written, perhaps late.
     Elsewhere {
         writes: bool,
         back: u64,
-        dice: u8,
+        jitter: u8,
     },
     /// The store goes back to an older state of the record.
     Back,
@@ -48,7 +48,7 @@ pub(super) enum Event {
 
 pub(super) struct World {
     state: State,
-    now: Moment,
+    now: StepContext,
     /// What runs, and the generation of its answer, if that is here.
     running: Option<(Start, Option<u64>)>,
     /// What is not saved.
@@ -103,7 +103,7 @@ impl World {
         let (state, effects) = step(before.clone(), input.clone(), &self.now);
         self.state = state;
         match effects.start {
-            Some(Start::Read(number)) => self.reading = Some((number, self.record.clone())),
+            Some(Start::Load(number)) => self.reading = Some((number, self.record.clone())),
             Some(Start::Restore) => self.restoring = true,
             Some(start) => {
                 let revokes = start == Start::Revoke && self.running == Some((Start::Close, None));
@@ -125,9 +125,9 @@ impl World {
             assert!(held.generation > self.rejected, "it was rejected: {:?}", self.state);
             self.served = counters;
         }
-        for above in [0, self.newest] {
+        for newer_than in [0, self.newest] {
             for renewable in [Renewable::No, Renewable::Itself, Renewable::Vouched] {
-                assert_answer_is_good(&self.state, above, renewable, &self.now);
+                assert_answer_is_good(&self.state, newer_than, renewable, &self.now);
             }
         }
     }
@@ -136,13 +136,13 @@ impl World {
         match event {
             Event::Pass(passed) => {
                 let later = sample::at(self.boot().since_boot() + seconds(passed));
-                self.now = Moment { now: later.now, ..self.now };
+                self.now = StepContext { now: later.now, ..self.now };
                 self.look();
             }
             Event::Wake => self.wake(),
             Event::Need { newer, renewable } => {
-                let above = if newer { self.served.1 } else { 0 };
-                self.apply(Input::Need { above, renewable });
+                let newer_than = if newer { self.served.1 } else { 0 };
+                self.apply(Input::Need { newer_than, renewable });
             }
             Event::Begin(Start::Close) if self.state.has_nothing_to_close() => {}
             Event::Begin(start) => drop(self.apply(Input::Begin(start))),
@@ -153,13 +153,15 @@ impl World {
             }
             Event::Accepted => drop(self.apply(Input::Accepted { generation: self.served.1 })),
             Event::ByHand => drop(self.apply(Input::RefreshByHand)),
-            Event::Settings { foreign } => drop(self.apply(Input::Reconfigured { foreign })),
-            Event::Elsewhere { writes, back, dice } => self.elsewhere(writes, back, dice),
+            Event::Settings { issuer_mismatch } => {
+                self.apply(Input::Reconfigured { issuer_mismatch });
+            }
+            Event::Elsewhere { writes, back, jitter } => self.elsewhere(writes, back, jitter),
             Event::Back => self.go_back(),
-            Event::Exchange(dice) => self.exchange(dice),
-            Event::Pay(dice) => self.pay(dice),
+            Event::Exchange(jitter) => self.exchange(jitter),
+            Event::Pay(jitter) => self.pay(jitter),
             Event::Read => self.read(),
-            Event::Answered(dice) => self.answered(dice),
+            Event::Answered(jitter) => self.answered(jitter),
         }
         assert_eq!(self.state.is_busy(), self.running.is_some(), "{:?}", self.state);
     }
@@ -167,14 +169,14 @@ impl World {
     fn wake(&mut self) {
         self.apply(Input::Tick);
         let due = |world: &Self| {
-            next_wake(&world.state, &world.now.rules).is_some_and(|wake| wake <= world.boot())
+            next_wake(&world.state, &world.now.policy).is_some_and(|wake| wake <= world.boot())
         };
         let is_known = self.record.0 == self.state.version;
-        match due_now(&self.state, &self.now.rules, self.boot()) {
+        match due_now(&self.state, &self.now.policy, self.boot()) {
             Due::Nothing => {}
             Due::Exchange => {
                 if self.apply(Input::Begin(Start::Revoke)).is_none() {
-                    self.apply(Input::Need { above: 0, renewable: Renewable::No });
+                    self.apply(Input::Need { newer_than: 0, renewable: Renewable::No });
                 }
             }
             Due::Announce { left, .. } if is_known => {
@@ -195,13 +197,13 @@ impl World {
         assert!(self.running.is_some() || !due(self), "it spins in {:?}", self.state);
     }
 
-    fn elsewhere(&mut self, writes: bool, back: u64, dice: u8) {
+    fn elsewhere(&mut self, writes: bool, back: u64, jitter: u8) {
         if writes {
             self.newest += 1;
             let (epoch, _) = self.record.1.counters();
-            let counters = (epoch.max(self.served.0) + u64::from(dice % 2), self.newest);
+            let counters = (epoch.max(self.served.0) + u64::from(jitter % 2), self.newest);
             let held = self.recorded(counters);
-            self.wrote(match dice % 5 {
+            self.wrote(match jitter % 5 {
                 0 => Settled::Closed(Closed {
                     epoch: counters.0,
                     generation: counters.1,
@@ -215,10 +217,10 @@ impl World {
             });
             self.overtaken = true;
         }
-        let ends = matches!(self.record.1, Settled::Closed(_) | Settled::Lost(_)) || dice > 200;
-        let version = (!dice.is_multiple_of(7)).then_some(self.record.0.saturating_sub(back));
+        let ends = matches!(self.record.1, Settled::Closed(_) | Settled::Lost(_)) || jitter > 200;
+        let version = (!jitter.is_multiple_of(7)).then_some(self.record.0.saturating_sub(back));
         let known = version.is_some_and(|version| version <= self.state.version);
-        let is_read = !self.state.is_unread() || self.state.read.running.is_some();
+        let is_read = !self.state.is_unloaded() || self.state.read.running.is_some();
         if ends && is_read && !known {
             self.end_elsewhere(version);
         }
@@ -263,22 +265,23 @@ impl World {
     }
 
     fn read(&mut self) {
-        let asked = answer(&self.state, 0, Renewable::No, self.boot());
-        if matches!(asked, Answer::Read) {
+        let asked = token_decision(&self.state, 0, Renewable::No, self.boot());
+        if matches!(asked, TokenDecision::Load) {
             let number = read(&mut self.state);
             self.reading = Some((number, self.record.clone()));
         }
     }
 
-    fn answered(&mut self, dice: u8) {
+    fn answered(&mut self, jitter: u8) {
         if std::mem::take(&mut self.restoring) {
-            return self.restored(dice);
+            return self.restored(jitter);
         }
         let Some((number, former)) = self.reading.take() else { return };
-        let (version, settled) = if dice.is_multiple_of(2) { former } else { self.record.clone() };
-        match dice % 8 {
+        let (version, settled) =
+            if jitter.is_multiple_of(2) { former } else { self.record.clone() };
+        match jitter % 8 {
             0 => drop(self.apply(Input::LoadFailed { read: number, error: unreadable() })),
-            1 => leave_unread(&mut self.state, number),
+            1 => abandon_load(&mut self.state, number),
             // An answer to a reading that another one has overtaken.
             2 if number > 1 => {
                 let before = format!("{:?}", self.state.settled);
@@ -311,10 +314,12 @@ impl World {
         }
     }
 
-    fn restored(&mut self, dice: u8) {
+    fn restored(&mut self, jitter: u8) {
         let held = self.state.settled.clone().filter(|_| self.running.is_none());
         match held {
-            Some(settled @ Settled::Active(_)) if dice.is_multiple_of(2) && self.debt.is_none() => {
+            Some(settled @ Settled::Active(_))
+                if jitter.is_multiple_of(2) && self.debt.is_none() =>
+            {
                 let version = self.wrote(settled);
                 self.apply(Input::Wrote { version });
             }
@@ -322,28 +327,28 @@ impl World {
         }
     }
 
-    fn issued(&self, counters: (u64, u64)) -> Held {
+    fn issued(&self, counters: (u64, u64)) -> CredentialState {
         let held = sample::held(self.boot().since_boot().as_secs(), counters);
         if counters.1.is_multiple_of(5) { sample::single(held) } else { held }
     }
 
     /// As a record has it.
-    fn recorded(&self, counters: (u64, u64)) -> Held {
-        Held { derived_at: Some(seconds(1)), ..self.issued(counters) }
+    fn recorded(&self, counters: (u64, u64)) -> CredentialState {
+        CredentialState { derived_at: Some(seconds(1)), ..self.issued(counters) }
     }
 
-    fn exchange(&mut self, dice: u8) {
+    fn exchange(&mut self, jitter: u8) {
         let Some((start, answer)) = self.running else { return };
         match (start, answer) {
-            (Start::Close, _) => self.close(dice),
-            (Start::Forget, _) => self.forget(dice),
-            (Start::Revoke, _) if dice.is_multiple_of(2) => self.end(Input::Told),
+            (Start::Close, _) => self.close(jitter),
+            (Start::Forget, _) => self.forget(jitter),
+            (Start::Revoke, _) if jitter.is_multiple_of(2) => self.end(Input::Told),
             (Start::Revoke, _) => {
-                let trouble = sample::trouble(self.boot().since_boot().as_secs() + 5);
-                self.end(Input::Untold { trouble });
+                let backoff = sample::backoff(self.boot().since_boot().as_secs() + 5);
+                self.end(Input::Untold { backoff });
             }
-            (_, Some(generation)) => self.save(generation, dice),
-            (_, None) => self.answer(start, dice),
+            (_, Some(generation)) => self.save(generation, jitter),
+            (_, None) => self.answer(start, jitter),
         }
     }
 
@@ -353,9 +358,9 @@ impl World {
         self.apply(input);
     }
 
-    fn answer(&mut self, start: Start, dice: u8) {
+    fn answer(&mut self, start: Start, jitter: u8) {
         let follows = matches!(start, Start::Establish | Start::Adopt);
-        if !follows && dice % 16 == 15 {
+        if !follows && jitter % 16 == 15 {
             return self.end(Input::NotBegun);
         }
         if self.debt.is_some() {
@@ -367,8 +372,8 @@ impl World {
             (true, true) => drop(self.apply(Input::News(News::UNKNOWN))),
             (false, _) => {}
         }
-        let retry = if dice.is_multiple_of(2) { Retry::AtOnce } else { Retry::Late };
-        let class = match dice % 16 {
+        let retry = if jitter.is_multiple_of(2) { Retry::AtOnce } else { Retry::Late };
+        let class = match jitter % 16 {
             0..=5 => return self.receive(start),
             8 => return self.end(Input::Conflict { found: None }),
             _ if start == Start::Adopt => Class::Harmless,
@@ -379,14 +384,14 @@ impl World {
                 return;
             }
             9 => Class::Unclassified { healthy_at: Some(self.boot()) },
-            10 if dice > 100 => Class::HeldBack,
+            10 if jitter > 100 => Class::HeldBack,
             10 => Class::Misconfigured,
             11 | 12 => Class::Ambiguous(retry),
             13 => Class::Rejected,
             14 => Class::Refused,
             _ => Class::Harmless,
         };
-        let failure = Failure { wait: seconds(u64::from(dice) % 40), ..sample::failure(class) };
+        let failure = Failure { wait: seconds(u64::from(jitter) % 40), ..sample::failure(class) };
         self.end(Input::Failed(failure));
     }
 
@@ -399,31 +404,31 @@ impl World {
     }
 
     /// An answer that is here is never thrown away, unless another process was faster.
-    fn save(&mut self, generation: u64, dice: u8) {
+    fn save(&mut self, generation: u64, jitter: u8) {
         let epoch = self.answered_epoch();
-        if self.overtaken && dice % 6 > 2 {
+        if self.overtaken && jitter % 6 > 2 {
             self.end_elsewhere(None);
-            self.apply(Input::Orphaned { found: None });
+            self.apply(Input::TokensSuperseded { found: None });
             return self.end(Input::Conflict { found: None });
         }
-        match dice % 6 {
+        match jitter % 6 {
             0 => return self.end(Input::Conflict { found: None }),
-            1 => self.end(Input::Owed),
+            1 => self.end(Input::Unsaved),
             2 => {
                 let cut = sample::failure(Class::Ambiguous(Retry::Late));
                 self.end(Input::Failed(cut));
             }
-            dice => {
+            jitter => {
                 // The store may have counted further.
-                self.newest += if dice == 3 { 2 } else { 0 };
-                let generation = if dice == 3 { self.newest } else { generation };
+                self.newest += if jitter == 3 { 2 } else { 0 };
+                let generation = if jitter == 3 { self.newest } else { generation };
                 let version = self.wrote(Settled::Active(self.recorded((epoch, generation))));
-                self.end(Input::Saved { version, epoch, generation, suspect: dice == 4 });
+                self.end(Input::Saved { version, epoch, generation, suspect: jitter == 4 });
             }
         }
         let kept = self.state.counters();
         assert!(kept >= (epoch, generation), "{generation} is lost in {:?}", self.state);
-        if (1..=2).contains(&(dice % 6)) {
+        if (1..=2).contains(&(jitter % 6)) {
             self.debt = Some(generation);
         }
     }
@@ -437,14 +442,14 @@ impl World {
         }
     }
 
-    fn pay(&mut self, dice: u8) {
+    fn pay(&mut self, jitter: u8) {
         let Some(generation) = self.debt else { return };
-        match dice % 4 {
-            2 => drop(self.apply(Input::Owed)),
+        match jitter % 4 {
+            2 => drop(self.apply(Input::Unsaved)),
             _ if self.overtaken => {
                 self.debt = None;
                 self.end_elsewhere(None);
-                self.apply(Input::Orphaned { found: None });
+                self.apply(Input::TokensSuperseded { found: None });
             }
             _ => {
                 self.debt = None;
@@ -455,8 +460,8 @@ impl World {
         }
     }
 
-    fn forget(&mut self, dice: u8) {
-        if dice.is_multiple_of(3) {
+    fn forget(&mut self, jitter: u8) {
+        if jitter.is_multiple_of(3) {
             return self.end(Input::ForgetFailed);
         }
         (self.debt, self.newest, self.served) = (None, 0, (0, 0));
@@ -465,18 +470,19 @@ impl World {
         self.wrote(sample::vacant());
         self.former = self.record.clone();
         self.end(Input::Forgotten);
-        let gone = matches!(self.state.settled, Some(Settled::Vacant { trouble: None }));
+        let gone = matches!(self.state.settled, Some(Settled::Vacant { backoff: None }));
         assert!(gone && self.state.running.is_none(), "{:?} is left", self.state);
     }
 
-    fn close(&mut self, dice: u8) {
-        match dice % 4 {
+    fn close(&mut self, jitter: u8) {
+        match jitter % 4 {
             0 => self.end(Input::CloseFailed),
             1 => self.end(Input::Conflict { found: None }),
-            dice => {
+            jitter => {
                 self.newest += 1;
                 let epoch = self.state.counters().0.max(self.record.1.counters().0);
-                let closed = Closed { epoch, generation: self.newest, ..sample::closed(dice == 2) };
+                let closed =
+                    Closed { epoch, generation: self.newest, ..sample::closed(jitter == 2) };
                 let version = self.wrote(Settled::Closed(closed.clone()));
                 self.debt = None;
                 self.running = None;

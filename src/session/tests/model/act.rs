@@ -3,11 +3,13 @@
 
 use super::bench::{Bench, CALL, HOLD, LEASE, TICK, boot, instant};
 use super::world::{
-    Claiming, Exchange, Phase, Process, Reading, Reply, Request, Time, Tok, Work, World,
+    Claiming, Exchange, PendingLoad, Phase, Process, Reply, Request, Time, Tok, Work, World,
 };
 use super::{Limits, Mutation};
 use crate::error::LostReason;
-use crate::session::machine::{self, Answer, Input, News, Renewable, Run, Settled, Start, State};
+use crate::session::machine::{
+    self, Input, News, Renewable, Run, Settled, Start, State, TokenDecision,
+};
 use crate::session::slot::offset;
 use crate::store::{
     Decision, Floor, Found, Intent, Lose, Outcome, Renew, SettleTo, Statement, Write, decide,
@@ -180,19 +182,19 @@ impl Model {
     pub(super) fn apply(&self, w: &mut World, p: usize, input: Input) -> Option<Start> {
         let now = w.now;
         let process = &mut w.processes[p];
-        let moment = self.bench.moment(now, process.offset);
+        let step_context = self.bench.step_context(now, process.offset);
         let forgotten = matches!(input, Input::Forgotten);
         if let Some(news) = moved_clock(process, now) {
-            step(process, Input::News(news), &moment);
+            step(process, Input::News(news), &step_context);
         }
         if forgotten {
-            (process.owed, process.asked, process.written) = (None, None, None);
+            (process.unsaved, process.asked, process.written) = (None, None, None);
         }
         let conflict = matches!(input, Input::Conflict { found: Some(_) });
         if conflict && self.has(Mutation::RejectedAgain) {
             process.state.settled = None;
         }
-        let start = step(process, input, &moment);
+        let start = step(process, input, &step_context);
         publish(process, now);
         start
     }
@@ -235,20 +237,20 @@ impl Model {
     }
 
     /// A caller's request: what runs, or what is to be started for it.
-    pub(super) fn request(&self, w: &mut World, p: usize, above: u64) {
-        match self.answer(w, p, above) {
-            Answer::Ask => {
-                let above = above.max(self.rejected_through(&w.processes[p]));
-                let need = Input::Need { above, renewable: Renewable::No };
+    pub(super) fn request(&self, w: &mut World, p: usize, newer_than: u64) {
+        match self.answer(w, p, newer_than) {
+            TokenDecision::Ask => {
+                let newer_than = newer_than.max(self.rejected_through(&w.processes[p]));
+                let need = Input::Need { newer_than, renewable: Renewable::No };
                 if self.apply(w, p, need) == Some(Start::Refresh) {
                     self.begin_exchange(w, p, Intent::Refresh);
                 }
             }
-            Answer::Read => {
+            TokenDecision::Load => {
                 let process = &mut w.processes[p];
-                process.reading = Reading::Wanted(machine::read(&mut process.state));
+                process.reading = PendingLoad::Wanted(machine::read(&mut process.state));
             }
-            Answer::Token(_) | Answer::Fail(_) | Answer::Wait => {}
+            TokenDecision::Token(_) | TokenDecision::Fail(_) | TokenDecision::Wait => {}
         }
     }
 
@@ -346,13 +348,13 @@ impl Model {
     }
 }
 
-fn step(process: &mut Process, input: Input, moment: &machine::Moment) -> Option<Start> {
+fn step(process: &mut Process, input: Input, step_context: &machine::StepContext) -> Option<Start> {
     let state = std::mem::take(&mut process.state);
-    let (state, effects) = machine::step(state, input, moment);
+    let (state, effects) = machine::step(state, input, step_context);
     process.state = state;
     match effects.start {
-        Some(Start::Read(number)) => process.reading = Reading::Wanted(number),
-        Some(Start::Restore) => process.reading = Reading::Restore,
+        Some(Start::Load(number)) => process.reading = PendingLoad::Wanted(number),
+        Some(Start::Restore) => process.reading = PendingLoad::Restore,
         start => return start,
     }
     None

@@ -9,9 +9,9 @@ use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::policy::{Backoff, Policy, UnclassifiedAnswers};
 use crate::provider::Rotation;
 use crate::provider::client::Client;
-use crate::session::core::Core;
-use crate::session::machine::{Held, Moment, Rules, Settled};
-use crate::session::{restore, tests};
+use crate::session::context::Context;
+use crate::session::machine::{CredentialState, MachinePolicy, Settled, StepContext};
+use crate::session::{from_record, tests};
 use crate::store::{Lease, Owner, Record, Stored};
 use crate::token::{Access, Credentials, Tokens};
 
@@ -66,7 +66,7 @@ pub(super) fn boot(at: Time) -> BootTime {
 }
 
 pub(super) struct Bench {
-    pub(super) core: Arc<Core>,
+    pub(super) context: Arc<Context>,
     client: Arc<Client>,
     clock: Arc<Sundial>,
     credentials: Vec<Arc<Credentials>>,
@@ -88,11 +88,11 @@ impl Bench {
             ..Policy::default()
         };
         let shown = Arc::<Sundial>::clone(&clock);
-        let (core, slot) =
+        let (context, slot) =
             tests::core_and_slot(shown, Arc::new(tests::Nobody), (policy, Rotation::Strict));
         let client = slot.site.client().unwrap();
         let credentials = (0..64).map(|tok| Arc::new(credentials(tok, &client))).collect();
-        Self { core, client, clock, credentials }
+        Self { context, client, clock, credentials }
     }
 
     pub(super) fn credentials(&self, tok: Tok) -> Arc<Credentials> {
@@ -103,7 +103,7 @@ impl Bench {
     fn look(&mut self, process: &Process, now: Time) {
         self.clock.now.store(now, Ordering::Relaxed);
         self.clock.offset.store(process.offset, Ordering::Relaxed);
-        Arc::get_mut(&mut self.core).unwrap().owner = Owner(process.owner);
+        Arc::get_mut(&mut self.context).unwrap().owner = Owner(process.owner);
     }
 
     /// What a record says to a process, and its version.
@@ -119,7 +119,7 @@ impl Bench {
             let outbox = record.outbox.map(|tok| self.credentials(tok));
             Stored { record: Record::with(record, credentials, outbox), now }
         });
-        restore::found(&self.core, &self.client, stored)
+        from_record::found(&self.context, &self.client, stored)
     }
 
     /// What an answer brings.
@@ -128,33 +128,33 @@ impl Bench {
         process: &Process,
         now: Time,
         (tok, counters): (Tok, (u64, u64)),
-    ) -> Held {
+    ) -> CredentialState {
         self.look(process, now);
         let now = self.clock.now();
-        restore::held(&self.client, self.credentials(tok), counters, now)
+        from_record::held(&self.client, self.credentials(tok), counters, now)
     }
 
     pub(super) fn holds(&self) -> (Duration, Duration) {
-        restore::holds(&self.core, Rotation::Strict)
+        from_record::holds(&self.context, Rotation::Strict)
     }
 
     pub(super) fn held_back(&self, found: &Stored<Tok>, lease: &Lease) -> Duration {
-        restore::held_back(&self.core, Rotation::Strict, found, lease)
+        from_record::held_back(&self.context, Rotation::Strict, found, lease)
     }
 
     pub(super) fn refresh_ends_access_tokens(&self) -> bool {
         self.client.provider.refresh_ends_access_tokens()
     }
 
-    pub(super) fn moment(&self, now: Time, offset: Time) -> Moment {
-        let rules = Rules {
-            backoff: self.core.policy.backoff,
-            challenge: self.core.policy.challenge,
-            budget: self.core.policy.attempt_budget,
+    pub(super) fn step_context(&self, now: Time, offset: Time) -> StepContext {
+        let policy = MachinePolicy {
+            backoff: self.context.policy.backoff,
+            challenge: self.context.policy.challenge,
+            budget: self.context.policy.attempt_budget,
             ahead: false,
             unclassified: UnclassifiedAnswers::default(),
         };
-        Moment { now: instant(now, offset), dice: 1.0, rules }
+        StepContext { now: instant(now, offset), jitter: 1.0, policy }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::act::{Action, Model, Part};
-use super::world::{Process, Reading, World};
+use super::world::{PendingLoad, Process, World};
 use crate::error::ErrorKind;
-use crate::session::machine::{self, Answer, Settled};
+use crate::session::machine::{self, Settled, TokenDecision};
 use crate::store::Phase;
 
 /// So many steps without faults are taken before a world counts as stuck.
@@ -21,7 +21,7 @@ impl Model {
         }
         for (p, process) in w.processes.iter().enumerate() {
             let dead = process.dead_through;
-            if let Answer::Token(token) = self.answer(w, p, 0)
+            if let TokenDecision::Token(token) = self.answer(w, p, 0)
                 && token.generation() <= dead
             {
                 return Some(format!("{p} answers with {}, which is dead", token.generation()));
@@ -92,10 +92,10 @@ impl Model {
             && (0..w.processes.len()).all(|p| {
                 let process = &w.processes[p];
                 let quiet = process.is_idle()
-                    && process.owed.is_none()
+                    && process.unsaved.is_none()
                     && process.feed.is_empty()
                     && process.dead.is_none()
-                    && matches!(process.reading, Reading::None);
+                    && matches!(process.reading, PendingLoad::None);
                 quiet && self.answers_truly(w, p, process)
             })
     }
@@ -105,18 +105,18 @@ impl Model {
         let phase = record.map(|record| record.phase);
         let shown = process.shown.filter(|shown| *shown > self.rejected_through(process));
         match self.answer(w, p, 0) {
-            Answer::Token(token) => {
+            TokenDecision::Token(token) => {
                 let live = matches!(phase, Some(Phase::Active | Phase::InDoubt));
                 let newest = record.is_some_and(|r| r.generation == token.generation());
                 live && newest && shown == Some(token.generation())
             }
-            Answer::Fail(error) => {
+            TokenDecision::Fail(error) => {
                 let none = matches!(phase, None | Some(Phase::Closed | Phase::Vacant));
                 let lost = matches!(error.kind(), ErrorKind::SignInAgain(_));
                 let says_none = error.kind() == ErrorKind::NotEstablished;
                 shown.is_none() && (lost && phase == Some(Phase::Lost) || says_none && none)
             }
-            Answer::Wait | Answer::Read | Answer::Ask => false,
+            TokenDecision::Wait | TokenDecision::Load | TokenDecision::Ask => false,
         }
     }
 

@@ -7,8 +7,8 @@ use super::bench::{LEASE, tok_of};
 use super::seconds;
 use super::world::{Claiming, Sent, Time, Tok, Work, World};
 use crate::error::{Error, ErrorKind};
-use crate::session::machine::{Closed, Input, Settled, Start, Trouble};
-use crate::session::restore;
+use crate::session::from_record;
+use crate::session::machine::{BackoffState, Closed, Input, Settled, Start};
 use crate::store::{
     Attempt, Claim, ClaimId, Close, Intent, Outcome, Owner, Settle, SettleTo, Statement, TakeOver,
 };
@@ -44,7 +44,7 @@ impl Model {
         (generation, claim): (u64, ClaimId),
         (outbox, tries): (Option<Tok>, u8),
     ) {
-        if w.processes[p].owed.is_some() {
+        if w.processes[p].unsaved.is_some() {
             match self.pay(w, p) {
                 true => w.processes[p].work = Work::Close { generation, claim, outbox, tries },
                 false => drop(self.apply(w, p, Input::CloseFailed)),
@@ -61,7 +61,7 @@ impl Model {
                 let attempt = Attempt { base: done.generation, fence: done.fence, claim };
                 let outbox = outbox.map(|tok| self.bench.credentials(tok));
                 let generation = done.generation;
-                let closed = Closed { epoch, generation, outbox, trouble: None, unrenewed: None };
+                let closed = Closed { epoch, generation, outbox, backoff: None, unrenewed: None };
                 let version = done.version;
                 let process = &mut w.processes[p];
                 process.dead_through = process.dead_through.max(generation);
@@ -109,7 +109,7 @@ impl Model {
             Outcome::Conflict(found) => found,
             Outcome::Leased(found) | Outcome::Wait { found, .. } => Some(found),
         };
-        let silent = found.as_ref().filter(|found| restore::lease_left(found).is_zero());
+        let silent = found.as_ref().filter(|found| from_record::lease_left(found).is_zero());
         match silent.and_then(|found| found.record.lease) {
             Some(lease) if how == Claiming::First => {
                 w.processes[p].work = Work::Revoke(Claiming::TakeOver(lease.claim));
@@ -121,10 +121,10 @@ impl Model {
     fn untold(&self, w: &mut World, p: usize) {
         let closed = w.processes[p].settled().and_then(Settled::closed);
         let Some(closed) = closed else { return };
-        let moment = self.bench.moment(w.now, w.processes[p].offset);
+        let step_context = self.bench.step_context(w.now, w.processes[p].offset);
         let error = Error::new(ErrorKind::RetryLater);
-        let trouble = Trouble::after(closed.trouble.as_ref(), error, &moment);
-        self.apply(w, p, Input::Untold { trouble });
+        let backoff = BackoffState::after(closed.backoff.as_ref(), error, &step_context);
+        self.apply(w, p, Input::Untold { backoff });
     }
 
     /// The server is told. If the answer is lost, it is told again later.

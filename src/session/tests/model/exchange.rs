@@ -1,4 +1,4 @@
-//! An exchange, statement by statement, as `session::exchange` has it: `turn`, `converse`, `save`.
+//! An exchange, statement by statement, as `session::exchange` has it: `turn`, `send`, `save`.
 
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use super::world::{Ending, Exchange, Phase, Reply, Request, Sent, Time, Tok, Wor
 use super::{Mutation, seconds};
 use crate::error::{Error, ErrorKind};
 use crate::policy::CLAIM_LOOK_CAP;
-use crate::session::machine::{self, Class, Failure, Input, Moment, News, Retry, Settled, State};
-use crate::session::restore;
+use crate::session::from_record;
+use crate::session::machine::{
+    self, Class, Failure, Input, News, Retry, Settled, State, StepContext,
+};
 use crate::store::{
     self, Attempt, Claim, ClaimId, Commit, Ends, Intent, Lease, Outcome, Owner, Renew, Settle,
     SettleTo, Statement, Stored, TakeOver,
@@ -38,7 +40,7 @@ impl World {
 }
 
 /// What became of waiting for another process.
-enum Waited {
+enum NextStep {
     Claim,
     Read,
 }
@@ -60,8 +62,8 @@ impl Model {
                 let now = instant(w.now, 0);
                 let record = w.record.clone();
                 match record.map(|record| Stored { record, now }) {
-                    Some(found) => self.outlast(w, p, x, (found, Some(claim))),
-                    None => self.waited(w, p, x, (Waited::Read, None)),
+                    Some(found) => self.wait_for_lease(w, p, x, (found, Some(claim))),
+                    None => self.waited(w, p, x, (NextStep::Read, None)),
                 }
             }
             Phase::Send(attempt, at) => self.send(w, p, x, (attempt, at)),
@@ -78,7 +80,7 @@ impl Model {
     }
 
     fn claim(&mut self, w: &mut World, p: usize, x: &mut Exchange) -> bool {
-        if w.processes[p].owed.is_some() {
+        if w.processes[p].unsaved.is_some() {
             let paid = self.pay(w, p);
             if !paid {
                 self.fail(w, p, harmless(Duration::ZERO), w.now);
@@ -132,14 +134,14 @@ impl Model {
             }
             Outcome::Leased(found) => {
                 let claim = found.record.lease.map(|lease| lease.claim);
-                self.outlast(w, p, x, (found, claim))
+                self.wait_for_lease(w, p, x, (found, claim))
             }
             Outcome::Done(_) => false,
         }
     }
 
     /// Waits until another process's claim has ended, or its holder is silent.
-    fn outlast(
+    fn wait_for_lease(
         &mut self,
         w: &mut World,
         p: usize,
@@ -157,7 +159,7 @@ impl Model {
                 }
             };
         };
-        let left = restore::lease_left(&found);
+        let left = from_record::lease_left(&found);
         if left.is_zero() {
             return match self.silent(w, p, (&found, lease), x.intent) {
                 Some(waited) => self.waited(w, p, x, (waited, Some(found))),
@@ -180,22 +182,22 @@ impl Model {
         w: &mut World,
         p: usize,
         x: &mut Exchange,
-        (waited, found): (Waited, Option<Stored<Tok>>),
+        (waited, found): (NextStep, Option<Stored<Tok>>),
     ) -> bool {
-        if matches!(waited, Waited::Claim) || x.intent == Intent::Establish {
+        if matches!(waited, NextStep::Claim) || x.intent == Intent::Establish {
             x.phase = Phase::Claim;
             return true;
         }
         self.superseded(w, p, found.map(Some))
     }
 
-    fn ended(x: &Exchange, found: &Stored<Tok>) -> Result<Waited, Failure> {
+    fn ended(x: &Exchange, found: &Stored<Tok>) -> Result<NextStep, Failure> {
         let known = found.record.was_established().then_some(found.record.epoch);
         let same = (known, found.record.generation) == (x.known, x.base);
         if !same || found.record.phase != store::Phase::Active {
-            return Ok(Waited::Read);
+            return Ok(NextStep::Read);
         }
-        found.retry_in().map_or(Ok(Waited::Claim), |wait| Err(harmless(wait)))
+        found.retry_in().map_or(Ok(NextStep::Claim), |wait| Err(harmless(wait)))
     }
 
     fn silent(
@@ -204,10 +206,10 @@ impl Model {
         p: usize,
         (found, lease): (&Stored<Tok>, Lease),
         intent: Intent,
-    ) -> Option<Waited> {
+    ) -> Option<NextStep> {
         let both_refresh = (intent, lease.intent) == (Intent::Refresh, Intent::Refresh);
         if both_refresh && !w.processes[p].state.is_tried_in_doubt() {
-            return Some(Waited::Read);
+            return Some(NextStep::Read);
         }
         let (hold, hold_of_dead) = match lease.intent {
             Intent::Refresh if both_refresh => self.bench.holds(),
@@ -219,8 +221,8 @@ impl Model {
         };
         let take_over = TakeOver { claim: lease.claim, hold, hold_of_dead, hold_back };
         Some(match self.store(w, Statement::TakeOver(take_over))? {
-            Outcome::Wait { .. } => Waited::Read,
-            Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Leased(_) => Waited::Claim,
+            Outcome::Wait { .. } => NextStep::Read,
+            Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Leased(_) => NextStep::Claim,
         })
     }
 
@@ -294,7 +296,7 @@ impl Model {
         let held = self.bench.held(&w.processes[p], w.now, (tok, (epoch, x.base + 1)));
         let (intent, ends) = (x.intent, Ends::default());
         let commit = Commit { intent, epoch: x.epoch, attempt, credentials: tok, ends };
-        w.processes[p].owed = Some(commit);
+        w.processes[p].unsaved = Some(commit);
         self.apply(w, p, Input::Issued(held));
     }
 
@@ -306,9 +308,9 @@ impl Model {
         x: &mut Exchange,
         (attempt, failure): (Attempt, Failure),
     ) {
-        let moment = self.bench.moment(w.now, w.processes[p].offset);
+        let step_context = self.bench.step_context(w.now, w.processes[p].offset);
         let state = w.processes[p].state.clone();
-        let (to, retry_in) = settles_to(state, x.intent, &failure, &moment);
+        let (to, retry_in) = settles_to(state, x.intent, &failure, &step_context);
         let (retry_in, at) = (retry_in.map(|wait| wait.as_secs()), w.now);
         x.phase = Phase::Settle(Box::new(Ending { attempt, to, retry_in, failure, at }));
     }
@@ -371,15 +373,15 @@ impl Model {
 
     /// Saves what the exchange brought, in time.
     fn commit(&mut self, w: &mut World, p: usize) {
-        let Some(owed) = w.processes[p].owed.clone() else { return };
-        let claim = owed.attempt.claim;
-        match self.store(w, Statement::Commit(owed.clone())) {
+        let Some(unsaved) = w.processes[p].unsaved.clone() else { return };
+        let claim = unsaved.attempt.claim;
+        match self.store(w, Statement::Commit(unsaved.clone())) {
             None | Some(Outcome::Leased(_) | Outcome::Wait { .. }) => {
-                self.apply(w, p, Input::Owed);
+                self.apply(w, p, Input::Unsaved);
             }
             Some(outcome) => {
                 if let Some(found) = self.paid(w, p, claim, outcome) {
-                    self.end_orphan(w, &owed);
+                    self.end_orphan(w, &unsaved);
                     self.superseded(w, p, Some(found));
                 }
             }
@@ -388,16 +390,16 @@ impl Model {
 
     /// Saves what is owed; false if the store did not answer.
     pub(super) fn pay(&mut self, w: &mut World, p: usize) -> bool {
-        let Some(owed) = w.processes[p].owed.clone() else { return true };
-        let claim = owed.attempt.claim;
-        let Some(outcome) = self.store(w, Statement::Commit(owed.clone())) else {
-            self.apply(w, p, Input::Owed);
+        let Some(unsaved) = w.processes[p].unsaved.clone() else { return true };
+        let claim = unsaved.attempt.claim;
+        let Some(outcome) = self.store(w, Statement::Commit(unsaved.clone())) else {
+            self.apply(w, p, Input::Unsaved);
             return false;
         };
         if matches!(outcome, Outcome::Leased(_) | Outcome::Wait { .. }) {
-            self.apply(w, p, Input::Owed);
+            self.apply(w, p, Input::Unsaved);
         } else if self.paid(w, p, claim, outcome).is_some() {
-            self.end_orphan(w, &owed);
+            self.end_orphan(w, &unsaved);
         }
         true
     }
@@ -411,7 +413,7 @@ impl Model {
         outcome: Outcome<Tok>,
     ) -> Option<Option<Stored<Tok>>> {
         w.claim_ended(p, claim);
-        w.processes[p].owed = None;
+        w.processes[p].unsaved = None;
         match outcome {
             Outcome::Done(done) => {
                 w.spend(claim);
@@ -421,21 +423,21 @@ impl Model {
             }
             Outcome::Conflict(found) => {
                 let settled = self.bench.found(&w.processes[p], w.now, found.clone());
-                self.apply(w, p, Input::Orphaned { found: Some(settled) });
+                self.apply(w, p, Input::TokensSuperseded { found: Some(settled) });
                 Some(found)
             }
             Outcome::Leased(_) | Outcome::Wait { .. } => None,
         }
     }
 
-    /// As `orphan::end`, at a server whose revocation may reach more than one grant.
-    fn end_orphan(&self, w: &mut World, owed: &Commit<Tok>) {
+    /// As `superseded_tokens::end`, at a server whose revocation may reach more than one grant.
+    fn end_orphan(&self, w: &mut World, unsaved: &Commit<Tok>) {
         let ends = w.record.as_ref().is_some_and(|record| {
             let granting = record.lease.is_some_and(|lease| lease.intent == Intent::Establish);
             record.phase == store::Phase::Closed && !granting
         });
         if ends {
-            w.server.revoke(owed.credentials);
+            w.server.revoke(unsaved.credentials);
         }
     }
 }
@@ -445,7 +447,7 @@ fn settles_to(
     state: State,
     intent: Intent,
     failure: &Failure,
-    at: &Moment,
+    at: &StepContext,
 ) -> (SettleTo, Option<Duration>) {
     let (state, _) = machine::step(state, Input::Failed(failure.clone()), at);
     let settled = state.settled.as_ref();

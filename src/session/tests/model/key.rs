@@ -2,10 +2,10 @@
 
 use super::bench::{HOLD, LEASE, offset_of, time, tok_of};
 use super::world::{
-    Claiming, Ending, Exchange, Phase, Process, Reading, Reply, Time, Tok, Work, World,
+    Claiming, Ending, Exchange, PendingLoad, Phase, Process, Reply, Time, Tok, Work, World,
 };
 use crate::clock::BootTime;
-use crate::session::machine::{Held, News, Run, Settled, Trouble};
+use crate::session::machine::{BackoffState, CredentialState, News, Run, Settled};
 use crate::store::{Attempt, Change, ClaimId, Commit, Record, SettleTo};
 
 /// A world's parts as numbers.
@@ -60,8 +60,8 @@ impl World {
             let news = [process.state.news, process.state.read.running.flatten()];
             all.extend(news.into_iter().flatten().filter_map(|news| news.version));
             all.extend(process.feed.iter().map(|change| change.version));
-            all.extend(process.owed.iter().map(|owed| owed.attempt.fence));
-            if let Reading::Found(_, Some(found)) = &process.reading {
+            all.extend(process.unsaved.iter().map(|unsaved| unsaved.attempt.fence));
+            if let PendingLoad::Found(_, Some(found)) = &process.reading {
                 of_record(&found.record, &mut all);
             }
             match &process.work {
@@ -197,14 +197,14 @@ impl Writer<'_> {
         }
         self.flag(state.read.restored);
         self.run(state.running.as_ref(), process);
-        self.trouble(state.unread.as_ref());
+        self.backoff(state.unread.as_ref());
         self.reading(process);
         self.put(u64::from(process.paused) + 2 * u64::from(next));
-        let owed = process.owed.as_ref();
-        self.put(owed.map_or(0, |owed| 1 + u64::from(owed.credentials)));
-        owed.into_iter().for_each(|owed: &Commit<Tok>| {
-            self.put(owed.epoch);
-            self.attempt(owed.attempt);
+        let unsaved = process.unsaved.as_ref();
+        self.put(unsaved.map_or(0, |unsaved| 1 + u64::from(unsaved.credentials)));
+        unsaved.into_iter().for_each(|unsaved: &Commit<Tok>| {
+            self.put(unsaved.epoch);
+            self.attempt(unsaved.attempt);
         });
         match process.asked {
             None => self.put(0),
@@ -247,10 +247,10 @@ impl Writer<'_> {
     fn reading(&mut self, process: &Process) {
         let current = process.state.read.number;
         match &process.reading {
-            Reading::None => self.put(0),
-            Reading::Restore => self.put(1),
-            Reading::Wanted(number) => self.put(2 + u64::from(*number == current)),
-            Reading::Found(number, found) => {
+            PendingLoad::None => self.put(0),
+            PendingLoad::Restore => self.put(1),
+            PendingLoad::Wanted(number) => self.put(2 + u64::from(*number == current)),
+            PendingLoad::Found(number, found) => {
                 self.put(4 + u64::from(*number == current));
                 // What it says of times counts from when it was read.
                 let now = found.as_ref().map_or(self.now, |found| time(found.now.boot));
@@ -264,20 +264,20 @@ impl Writer<'_> {
     fn settled(&mut self, settled: Option<&Settled>, process: &Process) {
         match settled {
             None => self.put(0),
-            Some(Settled::Vacant { trouble }) => {
+            Some(Settled::Vacant { backoff }) => {
                 self.put(1);
-                self.trouble(trouble.as_ref());
+                self.backoff(backoff.as_ref());
             }
             Some(Settled::Active(held)) => {
                 self.put(2);
                 self.held(held, process);
             }
-            Some(Settled::InDoubt(held, doubt)) => {
+            Some(Settled::InDoubt(held, in_doubt)) => {
                 self.put(3);
                 self.held(held, process);
-                self.put(u64::from(doubt.tries.min(5)));
-                self.boot(Some(doubt.retry_at), 0);
-                self.boot(Some(doubt.floor), 0);
+                self.put(u64::from(in_doubt.tries.min(5)));
+                self.boot(Some(in_doubt.retry_at), 0);
+                self.boot(Some(in_doubt.floor), 0);
             }
             Some(Settled::Lost(lost)) => {
                 self.put(4 + lost.reason as u64);
@@ -290,28 +290,28 @@ impl Writer<'_> {
                 self.put(closed.epoch);
                 self.put(closed.generation);
                 self.put(closed.outbox.as_ref().map_or(0, |c| 1 + u64::from(tok_of(c))));
-                self.trouble(closed.trouble.as_ref());
+                self.backoff(closed.backoff.as_ref());
             }
         }
     }
 
-    fn held(&mut self, held: &Held, process: &Process) {
+    fn held(&mut self, held: &CredentialState, process: &Process) {
         self.put(held.epoch);
         self.put(held.generation);
         self.put(u64::from(tok_of(&held.credentials)));
-        self.flag(held.is_owed());
+        self.flag(held.is_unsaved());
         self.flag(held.suspect);
         self.flag(held.rejected);
         let moved = held.derived_at.map(|at| at == offset_of(self.world.now, process.offset));
         self.put(moved.map_or(0, |moved| 1 + u64::from(moved)));
-        self.trouble(held.trouble.as_ref());
+        self.backoff(held.backoff.as_ref());
         self.put(held.damping.as_ref().map_or(0, |damping| damping.span.as_secs()));
     }
 
-    fn trouble(&mut self, trouble: Option<&Trouble>) {
-        let Some(trouble) = trouble else { return self.put(0) };
-        self.put(1 + u64::from(trouble.tries.min(6)));
-        self.boot(Some(trouble.retry_at), 0);
+    fn backoff(&mut self, backoff: Option<&BackoffState>) {
+        let Some(backoff) = backoff else { return self.put(0) };
+        self.put(1 + u64::from(backoff.tries.min(6)));
+        self.boot(Some(backoff.retry_at), 0);
     }
 
     fn run(&mut self, run: Option<&Run>, process: &Process) {

@@ -3,8 +3,8 @@
 use super::Mutation;
 use super::act::{Action, Model, Part};
 use super::bench::{TICK, boot, instant};
-use super::world::{Exchange, Phase, Process, Reading, Request, Work, World};
-use crate::session::machine::{self, Answer, Renewable, Settled};
+use super::world::{Exchange, PendingLoad, Phase, Process, Request, Work, World};
+use crate::session::machine::{self, Renewable, Settled, TokenDecision};
 use crate::store::{Found, Outcome, Statement, decide};
 
 const PARTS: [Part; 6] = [Part::Work, Part::Pay, Part::Read, Part::Hear, Part::Lose, Part::Wake];
@@ -93,7 +93,7 @@ impl Model {
         if process.refreshes > 0 && newest > 0 && self.asks(w, p, newest) {
             actions.push(Action::Refresh(p));
         }
-        let read = !process.state.is_unread();
+        let read = !process.state.is_unloaded();
         if left.establish > 0 && read {
             actions.push(Action::Establish(p));
         }
@@ -115,20 +115,20 @@ impl Model {
     }
 
     /// Whether a caller who wants a token above this one starts something.
-    pub(super) fn asks(&self, w: &World, p: usize, above: u64) -> bool {
+    pub(super) fn asks(&self, w: &World, p: usize, newer_than: u64) -> bool {
         let process = &w.processes[p];
-        let reads = !matches!(process.reading, Reading::None);
-        match self.answer(w, p, above) {
-            Answer::Ask => true,
-            Answer::Read => !reads,
-            Answer::Token(_) | Answer::Fail(_) | Answer::Wait => false,
+        let reads = !matches!(process.reading, PendingLoad::None);
+        match self.answer(w, p, newer_than) {
+            TokenDecision::Ask => true,
+            TokenDecision::Load => !reads,
+            TokenDecision::Token(_) | TokenDecision::Fail(_) | TokenDecision::Wait => false,
         }
     }
 
-    pub(super) fn answer(&self, w: &World, p: usize, above: u64) -> Answer {
+    pub(super) fn answer(&self, w: &World, p: usize, newer_than: u64) -> TokenDecision {
         let process = &w.processes[p];
-        let above = above.max(self.rejected_through(process));
-        machine::answer(&process.state, above, Renewable::No, boot(w.now))
+        let newer_than = newer_than.max(self.rejected_through(process));
+        machine::token_decision(&process.state, newer_than, Renewable::No, boot(w.now))
     }
 
     pub(super) fn rejected_through(&self, process: &Process) -> u64 {
@@ -152,20 +152,20 @@ impl Model {
             Part::Pay => {
                 let about = |x: &Exchange| matches!(x.phase, Phase::Commit | Phase::Claim);
                 let by_work = matches!(&process.work, Work::Exchange(x) if about(x));
-                let owed = process.owed.as_ref().filter(|_| !by_work && !w.sleeps(p));
-                owed.is_some_and(|commit| {
+                let unsaved = process.unsaved.as_ref().filter(|_| !by_work && !w.sleeps(p));
+                unsaved.is_some_and(|commit| {
                     let found = Found { record: w.record.clone(), floor: w.floor };
                     let commit = Statement::Commit(commit.clone());
                     let outcome = decide(found, &commit, instant(w.now, 0)).outcome;
                     !matches!(outcome, Outcome::Leased(_))
                 })
             }
-            Part::Read => !matches!(process.reading, Reading::None),
+            Part::Read => !matches!(process.reading, PendingLoad::None),
             Part::Hear => !process.feed.is_empty(),
             Part::Lose => process.dead.is_some(),
             Part::Wake => {
-                let rules = self.bench.moment(w.now, 0).rules;
-                let wake = machine::next_wake(&process.state, &rules);
+                let policy = self.bench.step_context(w.now, 0).policy;
+                let wake = machine::next_wake(&process.state, &policy);
                 let tells = process.settled().and_then(Settled::closed).is_some_and(|closed| {
                     closed.outbox.is_some() && process.is_idle() && !process.state.is_busy()
                 });
@@ -207,9 +207,9 @@ pub(super) fn comes_next(before: &World, action: Action, after: &World) -> Optio
     if let Some(p) = decided(before, action).filter(writes) {
         return Some((p, Part::Work));
     }
-    let wants = |w: &World, p: usize| matches!(w.processes[p].reading, Reading::Wanted(_));
+    let need = |w: &World, p: usize| matches!(w.processes[p].reading, PendingLoad::Wanted(_));
     let mut all = 0..after.processes.len();
-    let reads = all.find(|p| !after.sleeps(*p) && wants(after, *p) && !wants(before, *p));
+    let reads = all.find(|p| !after.sleeps(*p) && need(after, *p) && !need(before, *p));
     reads.map(|p| (p, Part::Read))
 }
 

@@ -1,14 +1,14 @@
-//! What a process hears and reads, as `Core::news`, `read::loaded` and `read::restore` have it.
+//! What a process hears and reads, as `Context::news`, `read::loaded` and `read::restore` have it.
 
 use super::Mutation;
 use super::act::Model;
 use super::bench::instant;
-use super::world::{Reading, World};
+use super::world::{PendingLoad, World};
 use crate::session::machine::{Input, News, Settled};
 use crate::store::{Change, Outcome, Restore, Statement, Stored};
 
 impl Model {
-    /// Hears of all changes, as `Core::news` does of each.
+    /// Hears of all changes, as `Context::news` does of each.
     pub(super) fn hear(&self, w: &mut World, p: usize) {
         for change in std::mem::take(&mut w.processes[p].feed) {
             self.hear_of(w, p, change);
@@ -22,7 +22,7 @@ impl Model {
         let process = &mut w.processes[p];
         let newer = (epoch, generation) > process.state.counters();
         let ends = ended || (newer && self.bench.refresh_ends_access_tokens());
-        let known = process.state.is_unread() && process.state.read.running.is_none();
+        let known = process.state.is_unloaded() && process.state.read.running.is_none();
         let news = News { version: Some(version), ends };
         if ended && !known && version > process.state.version {
             process.dead_through = process.dead_through.max(generation);
@@ -35,21 +35,21 @@ impl Model {
     /// One step of a reading.
     pub(super) fn read(&mut self, w: &mut World, p: usize) {
         let now = instant(w.now, 0);
-        match std::mem::replace(&mut w.processes[p].reading, Reading::None) {
-            Reading::None => {}
-            Reading::Wanted(number) => {
+        match std::mem::replace(&mut w.processes[p].reading, PendingLoad::None) {
+            PendingLoad::None => {}
+            PendingLoad::Wanted(number) => {
                 let read = w.processes[p].state.read;
                 if read.number == number && read.running.is_some() {
                     let found = w.record.clone().map(|record| Box::new(Stored { record, now }));
-                    w.processes[p].reading = Reading::Found(number, found);
+                    w.processes[p].reading = PendingLoad::Found(number, found);
                 }
             }
-            Reading::Found(read, found) => {
+            PendingLoad::Found(read, found) => {
                 let found = found.map(|found| *found);
                 let (version, settled) = self.bench.found(&w.processes[p], w.now, found);
                 self.apply(w, p, Input::Loaded { read, version, settled });
             }
-            Reading::Restore => self.restore(w, p),
+            PendingLoad::Restore => self.restore(w, p),
         }
     }
 
@@ -80,7 +80,7 @@ impl Model {
     /// What is known already is no news, and a clock that was set is noticed.
     pub(super) fn tidy(w: &mut World, p: usize) {
         let process = &mut w.processes[p];
-        let unread = process.state.is_unread() && process.state.read.running.is_none();
+        let unread = process.state.is_unloaded() && process.state.read.running.is_none();
         while let Some(change) = process.feed.first() {
             if !unread && change.version > process.state.version {
                 break;

@@ -1,7 +1,7 @@
 //! Which refresh tokens were sent, and whether they may be sent again.
 
 use super::bench::{BUDGET, HOLD};
-use super::world::{Exchange, Reading, Reply, Sent, Time, Tok, Work, World};
+use super::world::{Exchange, PendingLoad, Reply, Sent, Time, Tok, Work, World};
 use crate::session::machine::{Run, Settled};
 use crate::store::{ClaimId, Stored};
 
@@ -73,11 +73,11 @@ impl World {
                     matches!(&process.work, Work::Close { outbox, .. } if *outbox == Some(tok));
                 let found = |found: &Stored<Tok>| of_record(&found.record);
                 let reads =
-                    matches!(&process.reading, Reading::Found(_, Some(stored)) if found(stored));
+                    matches!(&process.reading, PendingLoad::Found(_, Some(stored)) if found(stored));
                 is(process.settled().and_then(Settled::credentials))
                     || is(closed.and_then(|closed| closed.outbox.as_ref()))
                     || is(answer.map(|held| &held.credentials))
-                    || process.owed.as_ref().is_some_and(|owed| owed.credentials == tok)
+                    || process.unsaved.as_ref().is_some_and(|unsaved| unsaved.credentials == tok)
                     || works
                     || ends
                     || reads

@@ -125,11 +125,11 @@ pub(super) struct Process {
     pub(super) offset: Time,
     pub(super) paused: bool,
     pub(super) work: Work,
-    pub(super) owed: Option<Commit<Tok>>,
+    pub(super) unsaved: Option<Commit<Tok>>,
     /// As the slot's `Claims`.
     pub(super) asked: Option<(ClaimId, Time)>,
     pub(super) written: Option<ClaimId>,
-    pub(super) reading: Reading,
+    pub(super) reading: PendingLoad,
     /// What it has not heard of yet.
     pub(super) feed: Vec<Change>,
     /// As the slot's.
@@ -146,7 +146,7 @@ pub(super) struct Process {
 
 /// The reading that a process does beside its work.
 #[derive(Clone, Debug)]
-pub(super) enum Reading {
+pub(super) enum PendingLoad {
     None,
     Wanted(u32),
     Found(u32, Option<Box<Stored<Tok>>>),
@@ -223,10 +223,10 @@ impl Process {
             offset: 0,
             paused: false,
             work: Work::Idle,
-            owed: None,
+            unsaved: None,
             asked: None,
             written: None,
-            reading: Reading::None,
+            reading: PendingLoad::None,
             feed: Vec::new(),
             rejected_through: 0,
             published: 0,
@@ -255,19 +255,19 @@ impl Process {
 
     /// Whether it makes a difference to stop it now rather than later.
     pub(super) fn has_something_to_do(&self) -> bool {
-        let reads = !matches!(self.reading, Reading::None);
+        let reads = !matches!(self.reading, PendingLoad::None);
         !self.is_idle()
             || reads
             || !self.feed.is_empty()
-            || self.owed.is_some()
+            || self.unsaved.is_some()
             || self.dead.is_some()
     }
 
     /// Whether it knows no more than one that has just read the record, and nothing of it is out.
     pub(super) fn is_as_good_as_new(&self) -> bool {
         let plain = match self.settled() {
-            None | Some(Settled::Vacant { trouble: None }) => true,
-            Some(Settled::Active(held)) => held.trouble.is_none() && !held.rejected,
+            None | Some(Settled::Vacant { backoff: None }) => true,
+            Some(Settled::Active(held)) => held.backoff.is_none() && !held.rejected,
             Some(Settled::Closed(closed)) => closed.outbox.is_none(),
             Some(_) => false,
         };
@@ -275,9 +275,9 @@ impl Process {
         plain
             && !claims
             && !self.paused
-            && (self.feed.is_empty() || self.state.is_unread())
+            && (self.feed.is_empty() || self.state.is_unloaded())
             && self.is_idle()
-            && self.owed.is_none()
+            && self.unsaved.is_none()
             && self.dead.is_none()
     }
 

@@ -1,0 +1,82 @@
+//! What is asked of a server beside the exchanges: calls, and what a login needs to know first.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use super::context::Context;
+use crate::clock::timeout;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::SessionId;
+use crate::provider::client::Client;
+use crate::provider::gate::Permit;
+use crate::provider::site::Site;
+use crate::provider::{ExchangeError, FailureClass, Wire};
+use crate::task::CatchPanic;
+
+/// One errand. It has a turn at the provider, whose endpoints are known.
+pub(crate) struct ApiCall<'a> {
+    context: &'a Context,
+    site: &'a Site,
+    client: &'a Client,
+    session: Option<&'a SessionId>,
+    wire: Wire<'a>,
+    permit: Permit,
+}
+
+impl<'a> ApiCall<'a> {
+    /// Waits for a turn, and lets the provider prepare.
+    pub(crate) async fn begin(
+        context: &'a Context,
+        site: &'a Site,
+        client: &'a Client,
+        session: Option<&'a SessionId>,
+    ) -> Result<Self> {
+        let permit = client
+            .gate
+            .enter_beside(&*context.clock, session, None)
+            .await
+            .map_err(|shut| shut.error)?;
+        let wire = client.wire(&context.clock, session, &context.policy);
+        let call = Self { context, site, client, session, wire, permit };
+        let prepared = CatchPanic::new(client.provider.prepare(&call.wire));
+        let prepared = timeout(&*context.clock, context.policy.attempt_budget, prepared).await;
+        let prepared = match prepared {
+            Some(Some(prepared)) => prepared,
+            Some(None) => Err(ExchangeError::new(FailureClass::NotSent)
+                .with_source("the provider panicked when it prepared")),
+            None => Err(ExchangeError::new(FailureClass::NotSent)
+                .with_source("the provider did not prepare in time")),
+        };
+        prepared.map_err(|failed| call.told(failed))?;
+        Ok(call)
+    }
+
+    /// Sends the request, whatever answer that gets.
+    pub(crate) async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let Self { context, wire, permit, .. } = self;
+        let sent = permit.while_open(&*context.clock, wire.send(request)).await;
+        sent.map_err(|failed| self.told(failed))
+    }
+
+    /// The wire, to read answers by.
+    pub(crate) fn wire(&self) -> &Wire<'a> {
+        &self.wire
+    }
+
+    /// What the caller is told of a failure.
+    pub(crate) fn told(&self, failed: ExchangeError) -> Error {
+        self.context.failed_call(self.site, self.client, self.session, failed)
+    }
+}
+
+/// What the caller is told whose operation panicked.
+pub(crate) fn panicked() -> Error {
+    Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
+}
+
+/// What the provider's own code gives in its caller's task.
+pub(crate) fn caught<T>(ask: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(panicked()))
+}

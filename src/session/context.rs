@@ -1,0 +1,299 @@
+//! What all sessions of one supervisor share, and the one way in which a slot is stepped.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::load_queue::LoadQueue;
+use super::machine::{
+    Effects, Input, MachinePolicy, News, Notification, Start, State, StepContext,
+};
+use super::mailbox::Mailbox;
+use super::message::Message;
+use super::outcome::Invalidation;
+use super::registry::Registry;
+use super::single_flight::{Flight, FlightSender};
+use super::slot::Slot;
+use crate::clock::{Clock, Now, timeout};
+use crate::crash::Steps;
+use crate::error::Error;
+use crate::event::{Event, EventKind, Publisher};
+use crate::key::SessionId;
+use crate::policy::{Policy, When};
+use crate::provider::client::Client;
+use crate::provider::gate::{self, Exchanged};
+use crate::provider::means::Means;
+use crate::provider::site::{Site, Unresolved};
+use crate::provider::{ExchangeError, FailureClass};
+use crate::seal::KeyRing;
+use crate::store::{Change, Owner, Phase, Store, StoreError, StoreErrorKind};
+use crate::task::Tasks;
+
+/// What all sessions of one supervisor share.
+pub(crate) struct Context {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) tasks: Tasks,
+    pub(crate) events: Publisher,
+    pub(crate) policy: Policy,
+    pub(crate) owner: Owner,
+    pub(crate) counts: Counts,
+    pub(crate) means: Arc<Means>,
+    pub(crate) keys: KeyRing,
+    pub(crate) registry: Registry,
+    pub(crate) mailbox: Arc<dyn Mailbox>,
+    pub(crate) load_queue: LoadQueue,
+    pub(crate) steps: Steps,
+}
+
+/// What is counted.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) exchanges: AtomicU64,
+    pub(crate) refreshes: AtomicU64,
+    pub(crate) establishes: AtomicU64,
+    pub(crate) actor_restarts: AtomicU64,
+    pub(crate) supervisor_restarts: AtomicU64,
+}
+
+impl Context {
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Awaits an answer of the store for no longer than [`Policy::store_wait`].
+    pub(crate) async fn await_store<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = timeout(&*self.clock, self.policy.store_wait, answer).await;
+        answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)))
+    }
+
+    /// Steps a slot's machine, publishes what it tells and arms the schedule.
+    pub(crate) fn apply(&self, slot: &Arc<Slot>, input: Input) -> Option<Start> {
+        self.apply_at(slot, input, &self.step_context(slot))
+    }
+
+    /// The same at a moment that was taken before.
+    pub(crate) fn apply_at(
+        &self,
+        slot: &Arc<Slot>,
+        input: Input,
+        step_context: &StepContext,
+    ) -> Option<Start> {
+        let effects = slot.apply(input, step_context);
+        self.follow_up(slot, effects, step_context)
+    }
+
+    /// Begins what came out of the queue; none if something runs.
+    pub(crate) fn begin(&self, slot: &Arc<Slot>, what: Start) -> Option<FlightSender> {
+        let step_context = self.step_context(slot);
+        let (sender, notifications) = slot.begin(what, &step_context);
+        self.told(slot, notifications, &step_context);
+        sender
+    }
+
+    /// Arms the schedule again: what it was told before is done.
+    pub(crate) fn rearm(&self, slot: &Arc<Slot>) {
+        slot.disarm();
+        self.arm(slot, &self.policy(slot));
+    }
+
+    /// Gives up what was started and has not begun.
+    pub(crate) fn give_up(&self, slot: &Arc<Slot>, is: impl Fn(&Flight) -> bool) {
+        let step_context = self.step_context(slot);
+        slot.give_up(is, &step_context);
+        self.told(slot, Vec::new(), &step_context);
+    }
+
+    /// Tells what a step of the slot's machine told, and arms the schedule.
+    pub(crate) fn told(
+        &self,
+        slot: &Arc<Slot>,
+        notifications: Vec<Notification>,
+        step_context: &StepContext,
+    ) {
+        self.tell(slot, notifications, step_context.now);
+        self.arm(slot, &step_context.policy);
+    }
+
+    /// What is to be started is the caller's.
+    fn follow_up(
+        &self,
+        slot: &Arc<Slot>,
+        effects: Effects,
+        step_context: &StepContext,
+    ) -> Option<Start> {
+        let Effects { start, notifications } = effects;
+        self.told(slot, notifications, step_context);
+        start
+    }
+
+    /// Holds a session against settings that were replaced.
+    pub(crate) fn reconsider(&self, slot: &Arc<Slot>) {
+        let step_context = self.step_context(slot);
+        if slot.reconsider(&step_context) {
+            self.event(slot, EventKind::IssuerMismatch);
+        }
+        self.arm(slot, &step_context.policy);
+    }
+
+    /// Lets a session know what another process changed, or that nobody knows what.
+    pub(crate) fn news(&self, slot: &Arc<Slot>, change: Option<Change>) {
+        let news = change.map_or(News::UNKNOWN, |change| self.news_of(slot, change));
+        self.apply(slot, Input::News(news));
+    }
+
+    /// What a change means for the session in hand: it may be dead since.
+    pub(crate) fn news_of(&self, slot: &Slot, change: Change) -> News {
+        let ended = matches!(change.phase, None | Some(Phase::Lost | Phase::Closed));
+        let newer = slot.with_state(|state| (change.epoch, change.generation) > state.counters());
+        let kills = || {
+            let client = slot.site.client();
+            client.is_some_and(|client| client.provider.refresh_ends_access_tokens())
+        };
+        News { version: Some(change.version), ends: ended || (newer && kills()) }
+    }
+
+    /// Lets all sessions of a client know how an exchange ended.
+    pub(crate) fn report(
+        &self,
+        client: &Client,
+        session: Option<&SessionId>,
+        of: Exchanged,
+        result: Result<(), &ExchangeError>,
+    ) {
+        let now = self.now();
+        if client.gate.report(now.boot, of, session, result) == gate::News::Alarm {
+            let kind = EventKind::ProviderMisconfigured(client.name.clone());
+            // Where each tenant has its own client, the session says whose it is.
+            self.events.publish(match session {
+                Some(session) => Event::of_session(session, now.wall, 0, kind),
+                None => Event::of_none(now.wall, kind),
+            });
+        }
+    }
+
+    /// The client of a site, asked for if it is not known.
+    pub(crate) async fn resolve(&self, site: &Site) -> Result<Arc<Client>, Error> {
+        let resolved = site.resolve(&*self.clock, &self.policy).await;
+        resolved.map_err(|unresolved| self.unresolved(unresolved))
+    }
+
+    pub(crate) fn unresolved(&self, Unresolved { error, news }: Unresolved) -> Error {
+        if let Some((provider, tenant)) = news {
+            let kind = EventKind::ProviderUnresolved { provider, tenant };
+            self.events.publish(Event::of_none(self.now().wall, kind));
+        }
+        error
+    }
+
+    /// What the caller of an operation is told that failed. All sessions know of it only that the
+    /// server wants fewer requests, or calls the client invalid.
+    pub(crate) fn failed_call(
+        &self,
+        site: &Site,
+        client: &Client,
+        session: Option<&SessionId>,
+        failed: ExchangeError,
+    ) -> Error {
+        let doubted = failed.names_client() && site.doubt(client, self.now().boot);
+        let concerns_all = failed.class() == FailureClass::Throttled || failed.names_client();
+        if concerns_all && !doubted {
+            self.report(client, session, Exchanged::Grant, Err(&failed));
+        }
+        failed.into_error()
+    }
+
+    /// Reports a rejected token.
+    pub(crate) fn reject(&self, slot: &Arc<Slot>, generation: u64) {
+        let step_context = self.step_context(slot);
+        slot.reject(generation, &step_context);
+        // A record that was not read yet is read now.
+        self.arm(slot, &step_context.policy);
+    }
+
+    /// The same, unless the rejection is damped.
+    pub(crate) fn invalidate(&self, slot: &Arc<Slot>, generation: u64) -> Invalidation {
+        let step_context = self.step_context(slot);
+        let invalidation = slot.invalidate(generation, &step_context);
+        self.arm(slot, &step_context.policy);
+        invalidation
+    }
+
+    pub(crate) fn event(&self, slot: &Slot, kind: EventKind) {
+        let epoch = slot.with_state(|state| state.counters().0);
+        self.events.publish(Event::of_session(slot.id(), self.now().wall, epoch, kind));
+    }
+
+    pub(crate) fn step_context(&self, slot: &Slot) -> StepContext {
+        StepContext { now: self.now(), jitter: fastrand::f64(), policy: self.policy(slot) }
+    }
+
+    pub(crate) fn policy(&self, slot: &Slot) -> MachinePolicy {
+        let client = slot.site.client();
+        let refresh = client.as_ref().map(|client| &client.refresh);
+        MachinePolicy {
+            backoff: self.policy.backoff,
+            challenge: self.policy.challenge,
+            budget: self.policy.attempt_budget,
+            ahead: refresh.is_some_and(|refresh| refresh.when == When::Ahead),
+            unclassified: refresh.map(|refresh| refresh.unclassified).unwrap_or_default(),
+        }
+    }
+
+    fn tell(&self, slot: &Slot, notifications: Vec<Notification>, now: Now) {
+        for notification in notifications {
+            let kind = match notification {
+                Notification::Established => {
+                    self.counts.establishes.fetch_add(1, Ordering::Relaxed);
+                    EventKind::Established
+                }
+                Notification::Refreshed => {
+                    self.counts.refreshes.fetch_add(1, Ordering::Relaxed);
+                    EventKind::Refreshed
+                }
+                Notification::Expiring { left } => EventKind::RefreshExpiring { left },
+                Notification::Lost(reason) => EventKind::Lost(reason),
+                Notification::InDoubt => EventKind::InDoubt,
+                Notification::BackingOff { wait } => EventKind::BackingOff { retry_after: wait },
+                Notification::Unsaved => EventKind::Unsaved,
+                Notification::Saved => EventKind::Saved,
+                Notification::Revoked => EventKind::Revoked,
+                Notification::Forgotten => EventKind::Forgotten,
+            };
+            let failed = matches!(
+                kind,
+                EventKind::Lost(_) | EventKind::InDoubt | EventKind::BackingOff { .. }
+            );
+            let cause = if failed { slot.with_state(State::cause) } else { None };
+            let epoch = slot.with_state(|state| state.counters().0);
+            let event = Event::of_session(slot.id(), now.wall, epoch, kind);
+            self.events.publish(event.caused_by(cause));
+        }
+    }
+
+    /// As [`Mailbox::send`], where nobody waits. While there is no supervisor actor such messages
+    /// are dropped: the next one begins by looking at every slot that has work.
+    pub(crate) fn deliver(&self, slot: &Arc<Slot>, message: Message) {
+        self.mailbox.send(slot, message);
+    }
+
+    /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
+    pub(crate) fn let_go(&self, slot: Arc<Slot>) {
+        if slot.is_disposable() {
+            self.registry.release(slot);
+        }
+    }
+
+    /// Arms the schedule, and leaves readings to those who read.
+    fn arm(&self, slot: &Arc<Slot>, policy: &MachinePolicy) {
+        if let Some(read) = slot.unread() {
+            self.load_queue.add(slot, read);
+        }
+        if let Some((at, known)) = slot.arm(policy, self.now().boot) {
+            self.registry.arm(slot.id(), at, known);
+        }
+    }
+}

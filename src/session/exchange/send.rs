@@ -1,0 +1,238 @@
+//! What is said to the server in an exchange.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claim::Claimed;
+use super::{Exchange, lost};
+use crate::clock::{Now, timeout};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
+use crate::log::log_session;
+use crate::policy::LEASE_RENEWAL;
+use crate::provider::client::Client;
+use crate::provider::erased::ErasedIssued;
+use crate::provider::gate::Exchanged;
+use crate::provider::{ExchangeError, FailureClass, Wire};
+use crate::session::machine::{Class, Failure, Input};
+use crate::session::slot::{Parcel, Renewal};
+use crate::store::{ClaimId, Intent, Outcome, Renew, Statement};
+use crate::task::CatchPanic;
+use crate::token::Credentials;
+
+/// What came of a conversation.
+type ServerAnswer = Result<ErasedIssued, ExchangeError>;
+
+impl Exchange {
+    /// Sends what the exchange is for, and says when. A client that the server calls invalid is
+    /// looked for once more at its source, before the failure counts.
+    pub(super) async fn send(
+        &self,
+        claimed: &mut Claimed,
+        grant: Option<Parcel>,
+        held: Option<Arc<Credentials>>,
+    ) -> (ServerAnswer, Now) {
+        let is_grant = grant.is_some();
+        let said = self.say(&self.client, claimed, grant, held.clone()).await;
+        let instead = match &said.0 {
+            Err(failed) if failed.names_client() => {
+                let context = &self.context;
+                self.slot.site.instead_of(&self.client, &*context.clock, &context.policy).await
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let Some(client) = instead else {
+            self.report(&self.client, said.0.as_ref().map(|_| ()));
+            return said;
+        };
+        let again = match (is_grant, self.exchanged, &held) {
+            (false, _, Some(held)) => client.issued(held).then_some(None),
+            (true, Exchanged::Own, held) => client.provider.renewal(held.as_deref()).map(Some),
+            (false, _, None) | (true, Exchanged::Grant, _) => None,
+        };
+        let Some(grant) = again else { return (said.0.map_err(unprocessed), said.1) };
+        if self.prepare(&client).await.is_err() {
+            return (said.0.map_err(unprocessed), said.1);
+        }
+        let said = self.say(&client, claimed, grant, held).await;
+        self.report(&client, said.0.as_ref().map(|_| ()));
+        said
+    }
+
+    /// The session's own grant: the provider's, or one from whoever was registered for sessions
+    /// that are lost.
+    pub(super) async fn own_grant(&self) -> Result<Parcel, Failure> {
+        match self.slot.renewal(&self.client) {
+            Some(Renewal::Grant(grant)) => Ok(grant),
+            Some(Renewal::AskFor(reason)) => self.asked_for(reason).await,
+            None => Err(Failure {
+                class: Class::Harmless,
+                error: Error::new(ErrorKind::NotEstablished).with_outcome(ExchangeOutcome::NotSent),
+                wait: Duration::ZERO,
+            }),
+        }
+    }
+
+    /// A grant from whoever was registered for sessions that are lost.
+    async fn asked_for(&self, reason: LostReason) -> Result<Parcel, Failure> {
+        let Self { context, slot, .. } = self;
+        let failed = |error: Error| Failure {
+            class: Class::Harmless,
+            error: error.with_outcome(ExchangeOutcome::NotSent),
+            wait: Duration::ZERO,
+        };
+        let lost = || failed(Error::new(ErrorKind::SignInAgain(reason)));
+        let Some(grants) = &self.client.renew_with else { return Err(lost()) };
+        let asked = async { grants(slot.id().key().clone(), reason).await };
+        let asked = CatchPanic::new(Box::pin(asked));
+        match timeout(&*context.clock, context.policy.source_wait, asked).await {
+            Some(Some(grant)) => grant.ok_or_else(lost),
+            Some(None) | None => Err(failed(
+                Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
+            )),
+        }
+    }
+
+    fn report(&self, client: &Client, result: Result<(), &ExchangeError>) {
+        self.context.report(client, Some(self.slot.id()), self.exchanged, result);
+    }
+
+    async fn say(
+        &self,
+        client: &Client,
+        claimed: &mut Claimed,
+        grant: Option<Parcel>,
+        held: Option<Arc<Credentials>>,
+    ) -> (ServerAnswer, Now) {
+        let Self { context, slot, .. } = self;
+        let wire = client.wire(&context.clock, Some(slot.id()), &context.policy);
+        // The send guard: with less of the lease left, another process may take over while our
+        // request is on its way.
+        let lease_ends = claimed.at.boot.after(context.policy.lease);
+        let until = lease_ends.before(context.policy.send_margin());
+        let wire = wire.stepping(self.steps.clone()).sending_until(until);
+        let answer = if context.now().boot > until {
+            Err(ExchangeError::new(FailureClass::NotSent)
+                .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
+        } else {
+            self.guard.sends(context.now());
+            let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
+            let known = held.clone().filter(|held| is_own && client.issued(held));
+            let answer = self.drive(client, &wire, grant, held);
+            of_the_same(client, known, self.while_open(claimed, answer).await)
+        };
+        (answer, wire.sent())
+    }
+
+    /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
+    pub(super) async fn prepare(&self, client: &Client) -> Result<(), Failure> {
+        let Self { context, slot, .. } = self;
+        let wire = client.wire(&context.clock, Some(slot.id()), &context.policy);
+        let prepared = CatchPanic::new(client.provider.prepare(&wire));
+        let prepared = timeout(&*context.clock, context.policy.attempt_budget, prepared).await;
+        let failed = match prepared {
+            Some(Some(Ok(()))) => return Ok(()),
+            Some(Some(Err(failed))) if failed.class() == FailureClass::Misconfigured => failed,
+            Some(Some(Err(failed))) => {
+                let wait = failed.retry_after();
+                ExchangeError::new(FailureClass::NotSent).with_retry_after(wait).with_source(failed)
+            }
+            Some(None) | None => ExchangeError::new(FailureClass::NotSent)
+                .with_source("the provider did not prepare the exchange"),
+        };
+        let id = Some(self.slot.id());
+        self.context.report(client, id, self.exchanged, Err(&failed));
+        Err(self.failure(Intent::Refresh, failed, None))
+    }
+
+    /// Awaits the answer to a request that is open, and renews the claim meanwhile: a server that
+    /// is slow is no holder that fell silent.
+    async fn while_open(
+        &self,
+        claimed: &mut Claimed,
+        answer: impl Future<Output = ServerAnswer>,
+    ) -> ServerAnswer {
+        let Claimed { at, attempt, permit } = claimed;
+        let clock = &*self.context.clock;
+        let answer = async {
+            match permit {
+                Some(permit) => permit.while_open(clock, answer).await,
+                None => answer.await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            never = self.renew(attempt.claim, at) => match never {},
+        }
+    }
+
+    /// Renews a claim now and then. One that another process took over is not had back; what the
+    /// answer brings is taken all the same.
+    async fn renew(&self, claim: ClaimId, at: &mut Now) -> Infallible {
+        let Self { context, slot, .. } = self;
+        let lease = context.policy.lease;
+        loop {
+            context.clock.sleep(LEASE_RENEWAL.min(lease / 4)).await;
+            let now = context.now();
+            let renewed = context.store.apply(slot.id(), Statement::Renew(Renew { claim, lease }));
+            match self.stored(renewed).await {
+                Ok(Outcome::Done(done)) => {
+                    *at = now;
+                    context.apply(slot, Input::Wrote { version: done.version });
+                }
+                Ok(_) => log_session!(warn, slot.id(), "another process took the claim over"),
+                Err(failed) => {
+                    log_session!(warn, slot.id(), error = ?failed.error, "a claim is not renewed");
+                }
+            }
+        }
+    }
+
+    /// Awaits the provider. It is dropped only when it has run for so long that no transport of
+    /// ours can be what it waits for.
+    async fn drive(
+        &self,
+        client: &Client,
+        wire: &Wire<'_>,
+        grant: Option<Parcel>,
+        held: Option<Arc<Credentials>>,
+    ) -> ServerAnswer {
+        let provider = &*client.provider;
+        let exchange = async {
+            match (grant, &held) {
+                (Some(grant), _) => provider.establish(wire, grant).await,
+                (None, Some(held)) => provider.refresh(wire, held).await.map(ErasedIssued::Tokens),
+                (None, None) => Err(ExchangeError::new(FailureClass::NotSent)),
+            }
+        };
+        let exchange = CatchPanic::new(Box::pin(exchange));
+        let policy = &self.context.policy;
+        let longest = policy.attempt_budget.saturating_add(policy.answer_timeout);
+        match timeout(&*self.context.clock, longest, exchange).await {
+            Some(Some(answer)) => answer,
+            Some(None) => Err(lost("the provider panicked")),
+            None => Err(lost("the provider's future did not end")),
+        }
+    }
+}
+
+/// An answer that goes on with the session that is `known`, if it is for the same user.
+fn of_the_same(
+    client: &Client,
+    known: Option<Arc<Credentials>>,
+    answer: ServerAnswer,
+) -> ServerAnswer {
+    match (answer?, known) {
+        (ErasedIssued::Tokens(issued), Some(known)) => {
+            client.provider.continued(&known, issued).map(ErasedIssued::Tokens)
+        }
+        (issued, _) => Ok(issued),
+    }
+}
+
+/// A client that was called invalid had no grant of its looked at, and is not in use any more.
+fn unprocessed(failed: ExchangeError) -> ExchangeError {
+    ExchangeError::new(FailureClass::NotProcessed).with_source(failed)
+}

@@ -1,0 +1,275 @@
+//! From credentials and records to what the machine holds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::context::Context;
+use super::machine::{
+    BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
+};
+use super::slot::offset;
+use crate::clock::{BootTime, Now};
+use crate::error::{Error, ErrorKind, LostReason, ProviderCode};
+use crate::policy::{DRIFT, SHORTEST_LIFE, When};
+use crate::provider::Rotation;
+use crate::provider::client::Client;
+use crate::store::{Ends, Failures, Holder, Intent, Lease, Phase, Record, Stored};
+use crate::token::{Credentials, PermissionToken};
+
+/// The credentials of an answer that arrived at `now`, and from when their lifetimes count. An
+/// access token whose life is shorter than its answer took lives for [`SHORTEST_LIFE`] from now, so
+/// that it is used at least once.
+pub(super) fn arrived(mut credentials: Credentials, sent: Now, now: Now) -> (Credentials, Now) {
+    let expires_at = credentials.tokens.access.as_mut().and_then(|a| a.expires_at.as_mut());
+    let Some(expires_at) = expires_at else { return (credentials, sent) };
+    let life = expires_at.duration_since(sent.wall).unwrap_or_default();
+    if sent.boot.after(life) >= now.boot.after(SHORTEST_LIFE) {
+        return (credentials, sent);
+    }
+    *expires_at = now.wall + SHORTEST_LIFE;
+    (credentials, now)
+}
+
+/// Credentials whose lifetimes count from `from`, as the machine holds them.
+pub(crate) fn held(
+    client: &Client,
+    credentials: Arc<Credentials>,
+    counters: (u64, u64),
+    from: Now,
+) -> CredentialState {
+    let tokens = &credentials.tokens;
+    let life =
+        |end: Option<SystemTime>| end.map(|end| end.duration_since(from.wall).unwrap_or_default());
+    let access = life(tokens.access_expires_at());
+    let refresh = life(tokens.refresh_expires_at());
+    let place = client.provider.placement();
+    let token =
+        tokens.access.as_ref().map(|access| PermissionToken::new(access, place.as_ref(), counters));
+    let after = |wait| from.boot.after(wait);
+    CredentialState {
+        epoch: counters.0,
+        generation: counters.1,
+        token,
+        due: access.map(|life| after(client.refresh.due_after(life, fastrand::f64()))),
+        expires: access.map(after),
+        refresh_expires: refresh.map(after),
+        expiring: refresh.map(|life| after(client.refresh.expiring_after(life))),
+        saved: Saved::Yes,
+        suspect: false,
+        rejected: false,
+        issuer_mismatch: !client.issued(&credentials),
+        derived_at: None,
+        backoff: None,
+        unclassified: None,
+        damping: None,
+        credentials,
+    }
+}
+
+/// What a store's record says, as the machine holds it.
+pub(crate) fn settled(context: &Context, client: &Client, stored: Stored) -> Settled {
+    let now = context.now();
+    let (record, retry_in) = (&stored.record, stored.retry_in());
+    // One's own claim is over: its exchange ended, or this would not be read.
+    let lease = record.lease.filter(|lease| lease.owner != context.owner);
+    let counters = record.counters();
+    let expiring = stored.announce_in().map(|left| now.boot.after(left));
+    let unclassified = unclassified(&stored, now).map(Box::new);
+    // Counted from now, a refresh ahead would be due later with each reading.
+    let soonest = [stored.announce_in(), stored.refresh_left()].into_iter().flatten().min();
+    let ahead = stored.due_in().filter(|_| client.refresh.when == When::Ahead);
+    let ahead = ahead.filter(|due| soonest.is_none_or(|soonest| *due < soonest));
+    let ahead = ahead.map(|left| now.boot.after(left));
+    let held = record.credentials.as_ref().map(|credentials| {
+        let held = held(client, ending(credentials, &stored, now), counters, now);
+        let derived_at = Some(offset(now));
+        let due = held.due.map(|due| ahead.map_or(due, |ahead| ahead.min(due)));
+        CredentialState { suspect: record.suspect, due, expiring, unclassified, derived_at, ..held }
+    });
+    let retry_at = now.boot.after(retry_in.unwrap_or_default());
+    let provisional = record.lost.is_some_and(LostReason::is_provisional);
+    let answers = client.refresh.unclassified.count;
+    let tried = Unclassified { answers, since: now.boot, lost: true, retry_at };
+    match (record.phase, held) {
+        (Phase::Closed, _) => Settled::Closed(closed(&stored, lease, now)),
+        // Another process tries what was lost provisionally, or fell silent when it did.
+        (Phase::Lost, Some(held)) if provisional && lease.is_some() => {
+            with_credentials(context, client, &stored, held)
+        }
+        (Phase::Lost, held) => {
+            let reason = record.lost.unwrap_or(LostReason::Rejected);
+            let (epoch, generation) = counters;
+            let unclassified = provisional.then(|| Box::new(tried));
+            let held = held.map(|held| CredentialState { unclassified, ..held });
+            let failed = record.retry_at.filter(|_| !provisional);
+            let backoff = failed.map(|_| earlier(&stored, now));
+            let (cause, recorded) = (None, true);
+            Settled::Lost(Lost { epoch, generation, reason, held, backoff, cause, recorded })
+        }
+        (Phase::Active | Phase::InDoubt, Some(held)) => {
+            with_credentials(context, client, &stored, held)
+        }
+        (Phase::Vacant | Phase::Active | Phase::InDoubt, _) => {
+            Settled::Vacant { backoff: lease.map(|_| claimed(lease_left(&stored), now)) }
+        }
+    }
+}
+
+/// What a record says, and its version.
+pub(super) fn found(context: &Context, client: &Client, stored: Option<Stored>) -> (u64, Settled) {
+    let version = stored.as_ref().map_or(0, |stored| stored.record.version);
+    let vacant = Settled::Vacant { backoff: None };
+    (version, stored.map_or(vacant, |stored| settled(context, client, stored)))
+}
+
+/// When these credentials end, and when somebody should look at them.
+pub(super) fn ends(held: &CredentialState, now: BootTime, ahead: bool) -> Ends {
+    let refresh = held.due.filter(|_| ahead);
+    let due = [held.expiring, held.refresh_expires, refresh].into_iter().flatten().min();
+    let left = |at: Option<BootTime>| at.map(|at| at.since(now));
+    let (access_in, refresh_in) = (left(held.expires), left(held.refresh_expires));
+    Ends { access_in, refresh_in, due_in: left(due), announce_in: left(held.expiring) }
+}
+
+/// What the record says of failed attempts, for the process that reads it next.
+pub(super) fn failures(settled: &Settled) -> Option<Box<Failures>> {
+    let held = settled.held();
+    let backoff = match settled {
+        Settled::Lost(lost) => lost.backoff.as_ref(),
+        Settled::Active(_) | Settled::InDoubt(..) | Settled::Vacant { .. } | Settled::Closed(_) => {
+            held.and_then(|held| held.backoff.as_ref())
+        }
+    };
+    let unclassified = held.and_then(|held| held.unclassified.as_ref()).map_or(0, |it| it.answers);
+    let (status, code) = backoff.map_or((None, None), |backoff| {
+        (backoff.error.status(), backoff.error.provider_code().map(str::to_owned))
+    });
+    let says = unclassified > 0 || status.is_some() || code.is_some();
+    says.then(|| Box::new(Failures { unclassified, since: None, status, code }))
+}
+
+/// What is left of a claim; zero if its holder is dead.
+pub(super) fn lease_left<C>(stored: &Stored<C>) -> Duration {
+    match stored.record.lease {
+        Some(Lease { holder: Holder::Alive, .. }) => stored.lease_left().unwrap_or_default(),
+        Some(Lease { holder: Holder::Dead, .. }) | None => Duration::ZERO,
+    }
+}
+
+/// The credentials with their ends by this process's clock: the store's clock says how long they
+/// live on. What differs by no more than clock discipline moves is left as it is.
+fn ending(credentials: &Arc<Credentials>, stored: &Stored, now: Now) -> Arc<Credentials> {
+    let mut credentials = Arc::clone(credentials);
+    let ends = [stored.access_left(), stored.refresh_left()];
+    let known = [credentials.tokens.access_expires_at(), credentials.tokens.refresh_expires_at()];
+    let moved = known.into_iter().zip(ends).any(|(known, left)| match (known, left) {
+        (Some(known), Some(left)) => {
+            let end = now.wall.checked_add(left).unwrap_or(known);
+            let apart = known.duration_since(end).or_else(|_| end.duration_since(known));
+            apart.unwrap_or_default() > DRIFT && !(left.is_zero() && known <= now.wall)
+        }
+        (None, _) | (_, None) => false,
+    });
+    if moved {
+        Arc::make_mut(&mut credentials).end_in(now.wall, ends);
+    }
+    credentials
+}
+
+fn closed(stored: &Stored, lease: Option<Lease>, now: Now) -> Closed {
+    let Record { epoch, generation, ref outbox, .. } = stored.record;
+    let told_elsewhere = lease.map(|_| claimed(lease_left(stored), now));
+    let backoff = told_elsewhere.or_else(|| stored.record.retry_at.map(|_| earlier(stored, now)));
+    Closed { epoch, generation, outbox: outbox.clone(), backoff, unrenewed: None }
+}
+
+fn with_credentials(
+    context: &Context,
+    client: &Client,
+    stored: &Stored,
+    held: CredentialState,
+) -> Settled {
+    let (rotation, now) = (client.provider.rotation(), context.now());
+    let retry_early = rotation != Rotation::Strict;
+    let in_doubt = |floor: BootTime| {
+        let budget = context.policy.attempt_budget;
+        let retry_at = if retry_early { floor } else { held.late(floor, budget, now.boot) };
+        InDoubt { tries: stored.record.tries.max(1), retry_at, floor, retry_early }
+    };
+    let lease = stored.record.lease.filter(|lease| lease.owner != context.owner);
+    match lease {
+        // Somebody works on it. Whoever needs a newer token claims it too, and waits for them.
+        Some(_) if !lease_left(stored).is_zero() => Settled::Active(held),
+        Some(lease) if lease.intent == Intent::Refresh => {
+            let in_doubt = in_doubt(now.boot.after(held_back(context, rotation, stored, &lease)));
+            Settled::InDoubt(held, in_doubt)
+        }
+        // Whether their grant ended this one is not known.
+        Some(_) => Settled::Active(CredentialState { suspect: true, ..held }),
+        None if stored.record.phase == Phase::InDoubt => {
+            let in_doubt = in_doubt(now.boot.after(stored.retry_in().unwrap_or_default()));
+            Settled::InDoubt(held, in_doubt)
+        }
+        None => {
+            // Also one whose pause is over: the next failure goes on from there.
+            let backoff = stored.record.retry_at.map(|_| earlier(stored, now));
+            Settled::Active(CredentialState { backoff, ..held })
+        }
+    }
+}
+
+/// How much longer a refresh is held back that a silent process may have sent.
+pub(super) fn held_back<C>(
+    context: &Context,
+    rotation: Rotation,
+    stored: &Stored<C>,
+    lease: &Lease,
+) -> Duration {
+    let (hold, hold_of_dead) = holds(context, rotation);
+    match lease.holder {
+        Holder::Alive => hold.saturating_sub(stored.silent_for().unwrap_or_default()),
+        Holder::Dead => hold_of_dead.saturating_sub(stored.now.boot.since(lease.from)),
+    }
+}
+
+/// How long a silent process is waited for that may have sent a refresh: after its lease, and after
+/// its claim if it is dead. On a strict server its holder gets time to come back with the answer,
+/// or, where it is dead, what it sent the time to get through; elsewhere the server's grace would
+/// pass meanwhile.
+pub(super) fn holds(context: &Context, rotation: Rotation) -> (Duration, Duration) {
+    match rotation {
+        Rotation::Strict => (context.policy.hold, context.policy.attempt_budget * 2),
+        Rotation::Static
+        | Rotation::Idempotent(_)
+        | Rotation::Fork(_)
+        | Rotation::NewestOnly(_) => (Duration::ZERO, Duration::ZERO),
+    }
+}
+
+fn claimed(left: Duration, now: Now) -> BackoffState {
+    let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
+    BackoffState { tries: 1, retry_at: now.boot.after(left), error }
+}
+
+/// A failure that this process did not see, or has forgotten.
+fn earlier(stored: &Stored, now: Now) -> BackoffState {
+    let failures = stored.record.failures.as_deref();
+    let code = failures.and_then(|failures| ProviderCode::new(failures.code.as_deref()?));
+    let error = Error::new(ErrorKind::RetryLater)
+        .about("an earlier attempt failed")
+        .with_status(failures.and_then(|failures| failures.status))
+        .with_code(code);
+    let retry_at = now.boot.after(stored.retry_in().unwrap_or_default());
+    BackoffState { tries: stored.record.tries.max(1), retry_at, error }
+}
+
+/// The answers that were not understood, as the record counts them.
+fn unclassified(stored: &Stored, now: Now) -> Option<Unclassified> {
+    let failures = stored.record.failures.as_deref()?;
+    let lasted = stored.now.wall.duration_since(failures.since?).unwrap_or_default();
+    let since = now.boot.before(lasted);
+    Some(Unclassified { answers: failures.unclassified, since, lost: false, retry_at: now.boot })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! LoadQueue of records: one for a caller, many for what other processes changed.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::from_record;
+use super::machine::{CredentialState, Input, News, Settled, Start};
+use super::single_flight::FlightOutcome;
+use super::slot::{PendingLoad, Slot, SlotReply};
+use crate::clock::timeout;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::log::log_session;
+use crate::provider::client::Client;
+use crate::store::{
+    Attempt, ClaimId, Outcome, Restore, Statement, StoreError, StoreErrorKind, Stored,
+};
+
+/// Reads what there is to be read, page by page, until shutdown.
+pub(crate) async fn run(context: Arc<Context>) {
+    let closing = context.tasks.closing();
+    loop {
+        let page = context.load_queue.page();
+        if page.is_empty() {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                () = context.load_queue.more.notified() => {}
+            }
+        } else {
+            many(&context, page).await;
+        }
+    }
+}
+
+/// The session's client, once the record is read. One reading serves all who ask at the same time,
+/// and a failed one is told to all until it is time to try again.
+pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Client>, Error> {
+    loop {
+        let client =
+            context.resolve(&slot.site).await.map_err(|error| error.of_session(slot.id()))?;
+        match slot.first_read(&context.step_context(slot)) {
+            None => return Ok(client),
+            Some(SlotReply::Failed(error)) => return Err(error.of_session(slot.id())),
+            Some(SlotReply::Join(flight)) => drop(flight.outcome().await),
+            Some(SlotReply::Load(reading)) => one(context, &client, reading).await,
+            // A reading starts nothing and gives no token.
+            Some(SlotReply::Ready(_) | SlotReply::Start(..)) => return Ok(client),
+        }
+    }
+}
+
+/// One reading, for a caller and all who wait with it.
+pub(crate) async fn one(context: &Context, client: &Client, reading: PendingLoad) {
+    let slot = Arc::clone(reading.slot());
+    let after = Afterwards { context, slot: &slot };
+    // Dropped before that, with this call.
+    let reading = reading;
+    let record = context.await_store(context.store.load(slot.id())).await;
+    loaded(context, client, (&slot, reading.number), record);
+    reading.end(FlightOutcome::AskAgain);
+    drop(after);
+}
+
+/// Arms the schedule however a reading ends: of one that was dropped, it reads what is news.
+struct Afterwards<'a> {
+    context: &'a Context,
+    slot: &'a Arc<Slot>,
+}
+
+impl Drop for Afterwards<'_> {
+    fn drop(&mut self) {
+        let Self { context, slot } = self;
+        context.told(slot, Vec::new(), &context.step_context(slot));
+    }
+}
+
+async fn many(context: &Context, page: Vec<(Arc<Slot>, Start)>) {
+    let (mut slots, mut ids) = (Vec::new(), Vec::new());
+    for (slot, what) in page {
+        match what {
+            Start::Load(number) if slot.wants_read(number) => {
+                ids.push(slot.id().clone());
+                slots.push((slot, number));
+            }
+            Start::Restore => restore(context, &slot).await,
+            Start::Load(_)
+            | Start::Refresh
+            | Start::Renew
+            | Start::Establish
+            | Start::Adopt
+            | Start::Close
+            | Start::Forget
+            | Start::Revoke => context.let_go(slot),
+        }
+    }
+    let records = context.store.load_many(&ids);
+    let records =
+        timeout(&*context.clock, context.policy.store_wait, records).await.unwrap_or_default();
+    let slow = || Err(StoreError::new(StoreErrorKind::Slow));
+    let mut records = records.into_iter();
+    for (slot, number) in slots {
+        let record = records.next().unwrap_or_else(slow);
+        match slot.site.client() {
+            Some(client) => loaded(context, &client, (&slot, number), record),
+            // Its provider is not known any more: whoever asks for the session reads it.
+            None => drop(context.apply(&slot, Input::Left)),
+        }
+        context.let_go(slot);
+    }
+}
+
+fn loaded(
+    context: &Context,
+    client: &Client,
+    (slot, read): (&Arc<Slot>, u32),
+    record: Result<Option<Stored>, StoreError>,
+) {
+    match record {
+        Ok(stored) => {
+            let (version, settled) = from_record::found(context, client, stored);
+            let issuer_mismatch = settled.serving().is_some_and(|held| held.issuer_mismatch);
+            context.apply(slot, Input::Loaded { read, version, settled });
+            if issuer_mismatch {
+                context.event(slot, EventKind::IssuerMismatch);
+            }
+        }
+        Err(failed) => {
+            context.apply(slot, Input::LoadFailed { read, error: failed.into_error() });
+        }
+    }
+}
+
+/// Writes again what the store had and lost.
+async fn restore(context: &Context, slot: &Arc<Slot>) {
+    let held = slot.with_state(|state| match state.settled.as_ref()? {
+        Settled::Active(held) | Settled::InDoubt(held, _) => Some((held.clone(), state.version)),
+        Settled::Vacant { .. } | Settled::Lost(_) | Settled::Closed(_) => None,
+    });
+    let Some((held, version)) = held else { return };
+    let CredentialState { epoch, generation, ref credentials, .. } = held;
+    log_session!(warn, slot.id(), generation, "the store went back and is given what it lost");
+    let ends = from_record::ends(&held, context.now().boot, context.policy(slot).ahead);
+    let base = generation.saturating_sub(1);
+    let attempt = Attempt { base, fence: version, claim: ClaimId::random() };
+    let credentials = Arc::clone(credentials);
+    let restore = Restore { version, epoch, generation, attempt, credentials, ends };
+    let restored = context.store.apply(slot.id(), Statement::Restore(restore));
+    match context.await_store(restored).await {
+        Ok(Outcome::Done(done)) => {
+            context.apply(slot, Input::Wrote { version: done.version });
+        }
+        // What the store has counts then, whatever it is.
+        Ok(_) | Err(_) => drop(context.apply(slot, Input::News(News::UNKNOWN))),
+    }
+}

@@ -1,0 +1,164 @@
+//! What begins: what a need starts, and what comes out of the queue.
+
+use super::{
+    BackoffState, Effects, Renewable, Run, Settled, Start, State, StepContext, age, lose_unrecorded,
+};
+use crate::clock::BootTime;
+use crate::error::{Error, ErrorKind, LostReason};
+
+/// What a session in which nothing runs does for a caller who wants another token than is served.
+pub(super) enum Next {
+    Refresh,
+    Renew,
+    /// The session turns out to be lost.
+    Lose(LostReason),
+    /// Nothing: this stands in its way.
+    Fail(Error),
+}
+
+pub(super) fn need(
+    state: &mut State,
+    newer_than: u64,
+    renewable: Renewable,
+    at: &StepContext,
+    effects: &mut Effects,
+) {
+    let now = at.now.boot;
+    if state.is_busy() || state.wants_load() {
+        return;
+    }
+    let Some(settled) = &mut state.settled else { return };
+    // A refresh token that is known to have ended is not sent.
+    age(settled, at);
+    // A doubt is tried out when it is time, whatever its token is worth.
+    let doubted = matches!(settled, Settled::InDoubt(..));
+    if !doubted && settled.serving().is_some_and(|held| !held.is_wanted(newer_than, now)) {
+        return;
+    }
+    let challenged = state.running.is_some();
+    // A caller could only wait for the user, because a renewal does not replace a challenge.
+    let renewable = if challenged { Renewable::No } else { renewable };
+    match settled.next(newer_than, renewable, now) {
+        Next::Refresh => {
+            start(state, Run::Refresh { answer: None }, Start::Refresh, effects);
+        }
+        Next::Renew => {
+            start(state, Run::Establish { renewal: true, answer: None }, Start::Renew, effects);
+        }
+        Next::Lose(reason) if !challenged => lose_unrecorded(settled, reason),
+        Next::Lose(_) | Next::Fail(_) => {}
+    }
+}
+
+/// Begins a grant, an adoption, a close or a forget, unless an exchange runs: then it stays queued,
+/// because a grant is never coalesced with another one. Only a forget may begin before the record
+/// is read: otherwise a damaged record would stay for ever.
+pub(super) fn begin(state: &mut State, what: Start, now: BootTime, effects: &mut Effects) {
+    let run = match what {
+        Start::Establish | Start::Adopt => Run::Establish { renewal: false, answer: None },
+        Start::Close => Run::Close,
+        Start::Forget => Run::Forget,
+        Start::Revoke if state.owes_revocation(now) => Run::Revoke,
+        Start::Load(_) | Start::Restore | Start::Refresh | Start::Renew | Start::Revoke => return,
+    };
+    let unread = state.is_unloaded() && what != Start::Forget;
+    if !state.is_busy() && !unread {
+        start(state, run, what, effects);
+    }
+}
+
+impl State {
+    /// Whether the server is to be told now that the session was closed.
+    fn owes_revocation(&self, now: BootTime) -> bool {
+        let closed = self.settled.as_ref().and_then(Settled::closed);
+        self.running.is_none() && closed.is_some_and(|closed| closed.is_to_be_told(now))
+    }
+}
+
+/// Takes back what a need started and nobody began. Nothing was sent.
+pub(super) fn not_begun(state: &mut State) {
+    state.running.take_if(|run| {
+        use Run::{Establish, Refresh};
+        matches!(run, Refresh { answer: None } | Establish { renewal: true, answer: None })
+    });
+}
+
+fn start(state: &mut State, run: Run, what: Start, effects: &mut Effects) {
+    state.running = Some(run);
+    effects.start = Some(what);
+    // A reading that runs may show less than what begins now will write.
+    state.stop_reading();
+}
+
+impl Settled {
+    /// What a need of a token above `newer_than` leads to, where the token in hand is not enough.
+    pub(super) fn next(&self, newer_than: u64, renewable: Renewable, now: BootTime) -> Next {
+        match self {
+            Self::Vacant { backoff } if renewable > Renewable::No => {
+                unless(backoff, now, Next::Renew)
+            }
+            Self::Closed(closed) if renewable == Renewable::Vouched => {
+                unless(&closed.unrenewed, now, Next::Renew)
+            }
+            Self::Vacant { .. } | Self::Closed(_) => {
+                Next::Fail(Error::new(ErrorKind::NotEstablished))
+            }
+            Self::Lost(lost) => {
+                let tried = lost.to_be_tried(now).is_some();
+                let cooling = BackoffState::cooling(lost.backoff.as_ref(), now);
+                match renewable.brings_back(lost.reason) {
+                    true if !cooling => Next::Renew,
+                    // Also while a renewal cools down: otherwise the schedule would wake the
+                    // session in vain.
+                    _ if tried => Next::Refresh,
+                    true => unless(&lost.backoff, now, Next::Renew),
+                    false => {
+                        let error = Error::new(ErrorKind::SignInAgain(lost.reason));
+                        Next::Fail(error.caused_by(lost.cause.as_ref()))
+                    }
+                }
+            }
+            Self::InDoubt(held, _) | Self::Active(held) if held.issuer_mismatch => Next::Fail(
+                Error::new(ErrorKind::Misconfigured)
+                    .about("the session was issued by another authority or to another client"),
+            ),
+            Self::InDoubt(held, in_doubt) if now < in_doubt.retry_at => Next::Fail(
+                Error::new(ErrorKind::RetryLater)
+                    .about("the server may have used up the refresh token")
+                    .caused_by(held.backoff.as_ref().map(|backoff| &backoff.error))
+                    .with_retry_after(in_doubt.retry_at.since(now)),
+            ),
+            Self::InDoubt(..) => Next::Refresh,
+            // No exchange begins before the last refresh is saved: otherwise a crash would lose two
+            // refreshes, not one.
+            Self::Active(held) if held.is_unsaved() => Next::Fail(
+                Error::new(ErrorKind::RetryLater).about("the last refresh is not saved yet"),
+            ),
+            Self::Active(held) => {
+                let next = if held.can_refresh(now) {
+                    Next::Refresh
+                } else if renewable > Renewable::No {
+                    Next::Renew
+                } else if held.rejected {
+                    Next::Lose(LostReason::Rejected)
+                } else if held.is_expired(now) || (held.token.is_none() && newer_than == 0) {
+                    Next::Lose(LostReason::RefreshExpired)
+                } else {
+                    Next::Fail(
+                        Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
+                            .about("the session has no refresh token"),
+                    )
+                };
+                unless(&held.backoff, now, next)
+            }
+        }
+    }
+}
+
+/// `next`, or the last failure while its back-off goes on: every caller gets that.
+fn unless(backoff: &Option<BackoffState>, now: BootTime, next: Next) -> Next {
+    match backoff.as_ref().filter(|backoff| now < backoff.retry_at) {
+        Some(backoff) => Next::Fail(backoff.told(now)),
+        None => next,
+    }
+}

@@ -1,0 +1,225 @@
+//! The session actor: takes messages one by one, so that two exchanges can never start. It is
+//! resident only while there is work, and its state can be rebuilt: everything that must survive
+//! it is in the slot.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
+
+use super::context::Context;
+use super::exchange::{self, Asked, Exchange, Guard, Payload, Task};
+use super::job::{Caller, Job, Text};
+use super::load;
+use super::machine::{Due, Renewable, Start, State};
+use super::message::{DueExchange, Message, Work};
+use super::outcome::{AdoptMode, Adopted, Revocation};
+use super::single_flight::FlightSender;
+use super::slot::{Parcel, Slot, TokenRequest};
+use super::token_request::{RequestOutcome, request};
+use crate::error::{Error, ErrorKind};
+use crate::provider::client::Client;
+use crate::task::TaskGuard;
+
+/// The handler of all session actors.
+pub(crate) struct SessionActor;
+
+/// What a session actor is started with.
+pub(crate) struct SessionRunner {
+    pub(crate) context: Arc<Context>,
+    pub(crate) slot: Arc<Slot>,
+    /// Asks whoever forwards messages to let this actor go, having seen so many of them.
+    pub(crate) idle: Box<dyn Fn(ActorId, u64) + Send + Sync>,
+}
+
+/// What an actor knows beside its slot: how many messages it has seen.
+pub(crate) struct ActorState {
+    runner: SessionRunner,
+    seen: u64,
+}
+
+impl Actor for SessionActor {
+    type Msg = Message;
+    type State = ActorState;
+    type Arguments = SessionRunner;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        runner: SessionRunner,
+    ) -> Result<ActorState, ActorProcessingErr> {
+        Ok(ActorState { runner, seen: 0 })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        actor_state: &mut ActorState,
+    ) -> Result<(), ActorProcessingErr> {
+        actor_state.seen += 1;
+        actor_state.runner.take(message).await;
+        if !actor_state.runner.slot.is_busy() && !actor_state.runner.slot.has_work() {
+            (actor_state.runner.idle)(myself.get_id(), actor_state.seen);
+        }
+        Ok(())
+    }
+}
+
+impl SessionRunner {
+    async fn take(&self, message: Message) {
+        match message {
+            Message::Start(work) => self.start(work),
+            Message::Queued { reply } => {
+                // Whoever gave up meanwhile may have left its job behind.
+                let _ = reply.send(());
+                self.work().await;
+            }
+            Message::Ended => self.work().await,
+            Message::Due(due) => self.due(*due).await,
+        }
+    }
+
+    fn start(&self, work: Work) {
+        self.context.tasks.spawn(work);
+    }
+
+    /// Takes jobs off the queue until one runs. A job is taken and launched without an await
+    /// between the two, at which a kill could drop it. After the beginning of a shutdown only what
+    /// ends a session is begun.
+    async fn work(&self) {
+        let Self { slot, .. } = self;
+        while slot.has_work() {
+            let loaded = self.ready().await;
+            let Some(job) = slot.next_job() else { return };
+            match (loaded, job) {
+                // Also of a record that cannot be read, or of a tenant that is not known.
+                (_, Job::Forget { reply, task_guard }) => {
+                    self.forget(Caller::Forget(reply), task_guard)
+                }
+                (Err(failed), job) => job.refuse(failed),
+                (Ok(_), Job::Close { reply, task_guard }) => {
+                    self.close(Caller::Close(reply), task_guard)
+                }
+                (Ok(client), Job::Establish { grant, reply }) => {
+                    self.establish(client, grant, Caller::Grant(reply));
+                }
+                (Ok(client), Job::Adopt { tokens, take, reply }) => {
+                    self.adopt(client, tokens, take, Caller::Adoption(reply));
+                }
+            }
+        }
+    }
+
+    fn establish(&self, client: Arc<Client>, grant: Parcel, caller: Caller) {
+        let Self { context, slot, .. } = self;
+        let Some(task_guard) = context.tasks.enter() else {
+            return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
+        };
+        // A user who signs in again ends the quarantine.
+        slot.quarantine(None);
+        match context.begin(slot, Start::Establish) {
+            Some(sender) => {
+                let exchange = self.exchange(client, caller, (sender, task_guard));
+                context.tasks.spawn(exchange.run(Payload::Grant(grant)));
+            }
+            None => caller.refuse(slot.unbegun(ErrorKind::Superseded)),
+        }
+    }
+
+    fn adopt(&self, client: Arc<Client>, tokens: Text, take: AdoptMode, caller: Caller) {
+        let Self { context, slot, .. } = self;
+        let Some(task_guard) = context.tasks.enter() else {
+            return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
+        };
+        match take {
+            AdoptMode::IfVacant | AdoptMode::Import if slot.with_state(State::was_established) => {
+                return caller.answer(Ok(Adopted::AlreadyThere));
+            }
+            AdoptMode::IfVacant | AdoptMode::Import | AdoptMode::Replace => {}
+        }
+        slot.quarantine(None);
+        match context.begin(slot, Start::Adopt) {
+            Some(sender) => {
+                let exchange = self.exchange(client, caller, (sender, task_guard));
+                context.tasks.spawn(exchange.adopt(tokens, take));
+            }
+            None => caller.refuse(self.superseded()),
+        }
+    }
+
+    fn close(&self, caller: Caller, task_guard: TaskGuard) {
+        let Self { context, slot, .. } = self;
+        if slot.with_state(State::has_nothing_to_close) {
+            return caller.answer(Ok(Revocation::LocalOnly));
+        }
+        match context.begin(slot, Start::Close) {
+            Some(sender) => {
+                let guard = Guard::new((context, slot), Task::Close, caller, (sender, task_guard));
+                context.tasks.spawn(exchange::close(guard));
+            }
+            None => caller.refuse(self.superseded()),
+        }
+    }
+
+    fn forget(&self, caller: Caller, task_guard: TaskGuard) {
+        let Self { context, slot, .. } = self;
+        match context.begin(slot, Start::Forget) {
+            Some(sender) => {
+                let guard = Guard::new((context, slot), Task::Forget, caller, (sender, task_guard));
+                context.tasks.spawn(exchange::forget(guard));
+            }
+            None => caller.refuse(self.superseded()),
+        }
+    }
+
+    fn superseded(&self) -> Error {
+        Error::new(ErrorKind::Superseded).of_session(self.slot.id())
+    }
+
+    /// Begins what is due, under the schedule's permit. Where the session cannot be read, the
+    /// schedule hears nothing, and tries again.
+    async fn due(&self, due: DueExchange) {
+        let Self { context, slot, .. } = self;
+        let DueExchange { permit, begun } = due;
+        let (Ok(client), Some(task_guard)) = (self.ready().await, context.tasks.enter()) else {
+            return self.work().await;
+        };
+        // Also where nothing is due any more.
+        let _ = begun.send(());
+        if slot.due(&context.policy(slot), context.now().boot) != Due::Exchange {
+            return self.work().await;
+        }
+        if let Some(sender) = context.begin(slot, Start::Revoke) {
+            let guard =
+                Guard::new((context, slot), Task::Revocation, Caller::Nobody, (sender, task_guard));
+            context.tasks.spawn(exchange::revoke(guard, permit));
+            return;
+        }
+        let need = TokenRequest { newer_than: 0, renewable: slot.renewable(), fresh: true };
+        let asked = (Asked::BySchedule(Some(permit)), None);
+        if let RequestOutcome::Start(work, _) = request(context, (slot, &client), need, asked) {
+            self.start(work);
+        }
+        // Also after the death of an actor, which may have had jobs before it.
+        self.work().await;
+    }
+
+    /// The session's client, once its record is read.
+    async fn ready(&self) -> Result<Arc<Client>, Error> {
+        load::ready(&self.context, &self.slot).await
+    }
+
+    fn exchange(
+        &self,
+        client: Arc<Client>,
+        caller: Caller,
+        (sender, task_guard): (FlightSender, TaskGuard),
+    ) -> Exchange {
+        let Self { context, slot, .. } = self;
+        let base = slot.with_state(|state| state.counters().1);
+        let (rotation, renewable) = (client.provider.rotation(), Renewable::No);
+        let task = Task::Exchange { rotation, renewable, base };
+        let guard = Guard::new((context, slot), task, caller, (sender, task_guard));
+        Exchange::new(guard, client, renewable)
+    }
+}

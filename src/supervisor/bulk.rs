@@ -1,0 +1,164 @@
+//! Many sessions at once: listed, imported, forgotten.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use futures_util::stream::{self, StreamExt};
+
+use super::{Sessions, Supervisor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{SessionId, SessionKey, Tenant};
+use crate::policy::{IMPORT_FAILURES, NAMED_REFUSALS, ROWS_AT_ONCE};
+use crate::provider::Provider;
+use crate::session::{Adopted, Filter, SessionStatus, forget, list};
+use crate::store;
+use crate::token::Tokens;
+
+impl Supervisor {
+    /// The sessions that pass `filter`, in the order of their ids: those of the store, whether in
+    /// memory or not, and also of providers that are not registered. Those in memory are shown as
+    /// they are, the others as their records say.
+    ///
+    /// The list is read in [pages](crate::policy::LIST_PAGE). Changes meanwhile do not disturb it:
+    /// no session comes twice, and one that is there all the time comes once. A session that has
+    /// not been established yet comes only while its first grant is exchanged.
+    ///
+    /// A page that cannot be read is one `Store` error, and is read again when the next item is
+    /// asked for; after [`LIST_FAILURES`](crate::policy::LIST_FAILURES) in a row the list ends.
+    /// After a shutdown it is one `ShuttingDown`.
+    pub fn list(
+        &self,
+        filter: Filter,
+    ) -> impl Stream<Item = Result<SessionStatus>> + Send + 'static + use<> {
+        list::list(Arc::clone(&self.dispatcher), filter)
+    }
+}
+
+impl<P: Provider> Sessions<P> {
+    /// As [`Supervisor::list`], of this provider alone. A filter for another one lists nothing.
+    pub fn list(
+        &self,
+        filter: Filter,
+    ) -> impl Stream<Item = Result<SessionStatus>> + Send + 'static + use<P> {
+        let name = self.provider.name.clone();
+        let excluded = filter.excludes(&name);
+        let listed = list::list(Arc::clone(&self.dispatcher), filter.provider(name));
+        listed.take_while(move |_| std::future::ready(!excluded))
+    }
+
+    /// Makes sessions of tokens that the backend has already, a row each, as
+    /// [`adopt`](crate::Session::adopt) with [`Adopt::IfVacant`](crate::session::Adopt::IfVacant):
+    /// a session that is there, or was, is left alone. So an import can be run again, in part or as
+    /// a whole, while the backend is at work, and replaces nothing that is newer.
+    ///
+    /// Rows are taken [so many at once](crate::policy::ROWS_AT_ONCE), and imported sessions do not
+    /// stay in memory. They are not events; the report says what became of each row. A row that
+    /// cannot be saved is refused with `Store` and is not kept.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the store failed for [`IMPORT_FAILURES`] rows in a row, and `ShuttingDown`. What
+    /// was imported before stays.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: what was imported stays, and rows that were begun are ended.
+    pub async fn import(
+        &self,
+        rows: impl Stream<Item = (SessionKey, Tokens<P::Attributes>)> + Send,
+    ) -> Result<ImportReport> {
+        let imported = rows.map(|(key, tokens)| {
+            let session = self.session(key.clone());
+            async move { (key, session.import(tokens).await) }
+        });
+        let mut imported = pin!(imported.buffer_unordered(ROWS_AT_ONCE));
+        let mut report = ImportReport::default();
+        let mut failures = 0;
+        while let Some((key, outcome)) = imported.next().await {
+            let failed = outcome.as_ref().err().map(Error::kind);
+            failures = if failed == Some(ErrorKind::Store) { failures + 1 } else { 0 };
+            match outcome {
+                Err(error)
+                    if failures >= IMPORT_FAILURES || failed == Some(ErrorKind::ShuttingDown) =>
+                {
+                    return Err(error);
+                }
+                outcome => report.count(key, outcome),
+            }
+        }
+        Ok(report)
+    }
+
+    /// [Forgets](crate::Session::forget) all sessions of a tenant at this provider, in memory or
+    /// not; how many there were. The server is not told.
+    ///
+    /// Those that are established meanwhile may stay: let nobody sign in first.
+    ///
+    /// # Errors
+    ///
+    /// As [`forget`](crate::Session::forget), of the first session that could not be forgotten.
+    /// Those before it are; call it again for the rest.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: what was forgotten is, and what was begun is ended.
+    pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<u64> {
+        let (context, provider) = (&self.dispatcher.context, &self.provider.name);
+        let filter = store::Filter {
+            provider: Some(provider.clone()),
+            tenant: Some(tenant.clone()),
+            phase: None,
+        };
+        let (mut after, mut count) = (None, 0);
+        loop {
+            let page = list::page(context, &filter, after.as_ref()).await?;
+            let ids: Vec<_> = page.into_iter().map(|listed| listed.id).collect();
+            let Some(last) = ids.last() else { break };
+            after = Some(last.clone());
+            count += self.forget_all(ids).await?;
+        }
+        // A challenge, say, which has no record.
+        let unstored = context.registry.unstored(provider, tenant);
+        Ok(count + self.forget_all(unstored).await?)
+    }
+
+    async fn forget_all(&self, ids: Vec<SessionId>) -> Result<u64> {
+        let forgotten = stream::iter(ids).map(|id| {
+            let dispatcher = Arc::clone(&self.dispatcher);
+            async move { forget::forget(&dispatcher, &id).await }
+        });
+        let mut forgotten = pin!(forgotten.buffer_unordered(ROWS_AT_ONCE));
+        let mut count = 0;
+        while let Some(was_there) = forgotten.next().await {
+            count += u64::from(was_there?);
+        }
+        Ok(count)
+    }
+}
+
+/// What became of the rows of an import.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// Rows that made a session.
+    pub adopted: u64,
+    /// Rows whose session is or was there already.
+    pub already_there: u64,
+    /// Rows that made none, and why: the first [`NAMED_REFUSALS`]. Those whose error
+    /// [is transient](Error::is_transient) can be imported again.
+    pub refused: Vec<(SessionKey, Error)>,
+    /// How many more were refused.
+    pub refused_beyond: u64,
+}
+
+impl ImportReport {
+    fn count(&mut self, key: SessionKey, outcome: Result<Adopted>) {
+        match outcome {
+            Ok(Adopted::Yes) => self.adopted += 1,
+            Ok(Adopted::AlreadyThere) => self.already_there += 1,
+            Err(error) if self.refused.len() < NAMED_REFUSALS => self.refused.push((key, error)),
+            Err(_) => self.refused_beyond += 1,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Calls at the server that need no session.
+
+use super::Sessions;
+use crate::clock::timeout;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Tenant;
+use crate::provider::{ClientOperation, Provider};
+use crate::session::api_call::{ApiCall, panicked};
+use crate::task::CatchPanic;
+
+impl<P: Provider> Sessions<P> {
+    /// Calls the tenant's server for what comes before a session: a first factor, say.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` with what the server refused; `RetryLater` with [`outcome`](Error::outcome);
+    /// `Misconfigured`, `InvalidInput`, `Capacity`, `Deadline`, `ShuttingDown`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped after it was sent, the server may have processed it.
+    pub async fn call<O: ClientOperation<P>>(
+        &self,
+        tenant: &Tenant,
+        operation: O,
+    ) -> Result<O::Output> {
+        let context = &*self.dispatcher.context;
+        let Some(_task_guard) = context.tasks.enter() else {
+            return Err(Error::new(ErrorKind::ShuttingDown));
+        };
+        let site = self.provider.site(tenant);
+        let client = context.resolve(&site).await?;
+        let provider = client.typed::<P>()?;
+        let call = async {
+            let mut call = ApiCall::begin(context, &site, &client, None).await?;
+            let answer = call.send(operation.request(&provider)?).await?;
+            operation.response(call.wire(), &answer).map_err(|failed| call.told(failed))
+        };
+        let call = CatchPanic::new(Box::pin(call));
+        match timeout(&*context.clock, context.policy.call_timeout, call).await {
+            Some(Some(answer)) => answer,
+            Some(None) => Err(panicked()),
+            None => Err(Error::new(ErrorKind::Deadline)),
+        }
+    }
+}

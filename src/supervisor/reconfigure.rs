@@ -1,0 +1,120 @@
+//! Settings that change while sessions live.
+
+use std::sync::Arc;
+
+use super::Sessions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Tenant;
+use crate::policy::SITES_AT_ONCE;
+use crate::provider::site::Site;
+use crate::provider::{Provider, Registration};
+
+impl<P: Provider> Sessions<P> {
+    /// A tenant's provider as it is now.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured` if the source knows no such tenant, `RetryLater` if it could not be asked;
+    /// `InvalidInput` if another provider stands in for a `P`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reads only.
+    pub async fn provider(&self, tenant: &Tenant) -> Result<Arc<P>> {
+        self.dispatcher.context.resolve(&self.provider.site(tenant)).await?.typed()
+    }
+
+    /// Other settings for all tenants: a new client secret, another site. Exchanges that run end
+    /// with the former ones; the next one begins with these. What sessions were refused for as
+    /// misconfigured is forgotten.
+    ///
+    /// Credentials stay bound to the authority and client that issued them. Those that do not fit
+    /// the new settings are kept, are neither served nor sent, and fit again when the settings do.
+    /// Bounds of exchanges in flight are those of the new settings; a server that asked to be left
+    /// alone still is.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` where each tenant has its own: [`reload`](Self::reload) asks their source.
+    /// `Misconfigured` for settings that `start` would refuse; the former ones then stay in force.
+    ///
+    /// # Cancel safety
+    ///
+    /// The settings are in force at once. Dropped before its end, some sessions notice when they
+    /// are next used.
+    pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
+        let Some(site) = self.provider.of_all() else {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("each tenant has its own provider: reload it"));
+        };
+        let settings = provider.into().settings;
+        if let Some(fault) = settings.fault() {
+            return Err(Error::new(ErrorKind::Misconfigured).about(fault));
+        }
+        site.replace(settings);
+        self.reconsider(std::slice::from_ref(site)).await;
+        Ok(())
+    }
+
+    /// Asks the source anew: for the provider of one tenant, or of all tenants that were asked for
+    /// before. What [`replace`](Self::replace) says of sessions holds here too.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured` if the source knows no such tenant any more, `RetryLater` if it could not be
+    /// asked: the former provider then stays in force, and the source is asked again before its
+    /// next use. Of several the first. `InvalidInput` where there is one provider for all tenants.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, the source is asked before the next use.
+    pub async fn reload(&self, tenant: Option<&Tenant>) -> Result<()> {
+        if self.provider.of_all().is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("there is one provider for all tenants: replace it"));
+        }
+        let sites = match tenant {
+            Some(tenant) => self.provider.known(tenant).into_iter().collect(),
+            None => self.provider.all(),
+        };
+        for site in &sites {
+            site.expire();
+        }
+        let (mut reloaded, mut renewed) = (Ok(()), Vec::with_capacity(sites.len()));
+        for some in sites.chunks(SITES_AT_ONCE) {
+            let asked = some.iter().map(|site| self.asked_anew(site));
+            for (site, asked) in some.iter().zip(futures_util::future::join_all(asked).await) {
+                if asked.is_ok() {
+                    renewed.push(Arc::clone(site));
+                }
+                reloaded = reloaded.and(asked);
+            }
+        }
+        self.reconsider(&renewed).await;
+        reloaded
+    }
+
+    async fn asked_anew(&self, site: &Arc<Site>) -> Result<()> {
+        let context = &self.dispatcher.context;
+        let asked = site.renew(&*context.clock, &context.policy).await;
+        asked.map(drop).map_err(|unresolved| context.unresolved(unresolved))
+    }
+
+    /// Lets the sites' sessions know, in one pass over all sessions. They would notice by themselves
+    /// when they are next used; but tokens that do not fit any more must not be handed out until
+    /// then.
+    async fn reconsider(&self, sites: &[Arc<Site>]) {
+        let context = &self.dispatcher.context;
+        let (task_context, sites) = (Arc::clone(context), sites.to_vec());
+        let resident =
+            context.tasks.spawn_blocking(move || task_context.registry.resident(&sites)).await;
+        for (seen, slot) in resident.unwrap_or_default().into_iter().enumerate() {
+            context.reconsider(&slot);
+            context.let_go(slot);
+            if seen % 1_000 == 999 {
+                // There may be millions.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

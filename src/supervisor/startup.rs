@@ -1,0 +1,102 @@
+//! What runs beside and above the supervisor actor, and how it is started again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ractor::{Actor, ActorRef};
+use tokio::task::JoinHandle;
+
+use super::supervisor_actor::SupervisorActor;
+use super::supervisor_link::SupervisorLink;
+use super::supervisor_message::SupervisorMessage;
+use super::{change_feed, eviction, presence, reseal, scheduler};
+use crate::event::{Event, EventKind};
+use crate::seal::KeyRing;
+use crate::session::context::Context;
+use crate::session::load;
+use crate::session::message::Message;
+use crate::store::Presence;
+
+/// Starts the supervisor actor and keeps it alive. `ring` is what records are sealed with.
+pub(crate) async fn start(
+    context: &Arc<Context>,
+    link: &Arc<SupervisorLink>,
+    ring: Option<KeyRing>,
+) -> bool {
+    presence::say(context, Presence::Register).await;
+    let Some((actor, ended)) = spawn(context).await else { return false };
+    link.connect(Some(actor));
+    let (task_context, kept) = (Arc::clone(context), Arc::clone(link));
+    context.tasks.spawn_detached(async move { keep(task_context, kept, ended).await });
+    for provider in context.registry.providers() {
+        let shared = || (Arc::clone(context), Arc::clone(provider));
+        let (poller, driver) = (shared(), shared());
+        context.tasks.spawn_detached(scheduler::poll(poller.0, poller.1));
+        context.tasks.spawn_detached(scheduler::drive(driver.0, driver.1));
+    }
+    context.tasks.spawn_detached(scheduler::report_unknown(Arc::clone(context)));
+    if let Some(ring) = ring {
+        context.tasks.spawn_detached(reseal::run(Arc::clone(context), ring));
+    }
+    context.tasks.spawn_detached(change_feed::run(Arc::clone(context)));
+    context.tasks.spawn_detached(load::run(Arc::clone(context)));
+    context.tasks.spawn_detached(eviction::run(Arc::clone(context)));
+    context.tasks.spawn_detached(presence::run(Arc::clone(context)));
+    true
+}
+
+async fn spawn(context: &Arc<Context>) -> Option<(ActorRef<SupervisorMessage>, JoinHandle<()>)> {
+    match Actor::spawn(None, SupervisorActor, Arc::clone(context)).await {
+        Ok(spawned) => Some(spawned),
+        Err(failed) => {
+            tracing::error!(error = %failed, "no supervisor actor");
+            None
+        }
+    }
+}
+
+/// Awaits the supervisor actor and starts another, until shutdown. A shutdown that falls between
+/// the two starts none, and jobs that have not begun are refused.
+async fn keep(context: Arc<Context>, link: Arc<SupervisorLink>, ended: JoinHandle<()>) {
+    restart(&context, &link, ended).await;
+    context.registry.refuse_all();
+}
+
+async fn restart(context: &Arc<Context>, link: &Arc<SupervisorLink>, mut ended: JoinHandle<()>) {
+    let closing = context.tasks.closing();
+    let backoff = context.policy.restarts.supervisor_backoff;
+    let mut tries = 0;
+    loop {
+        // How it ended does not matter: it is not to end.
+        drop(ended.await);
+        link.connect(None);
+        if context.tasks.is_closing() {
+            return;
+        }
+        loop {
+            tries += 1;
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                () = context.clock.sleep(backoff.wait(tries, fastrand::f64())) => {}
+            }
+            if let Some((actor, handle)) = spawn(context).await {
+                ended = handle;
+                link.connect(Some(actor));
+                break;
+            }
+        }
+        tries = 0;
+        context.counts.supervisor_restarts.fetch_add(1, Ordering::Relaxed);
+        let event = Event::of_none(context.now().wall, EventKind::SupervisorRestarted);
+        context.events.publish(event);
+        // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again, the
+        // schedule too; jobs are in their slots, and what is due is told again.
+        context.registry.slots.each(|slot| {
+            slot.forget_told();
+            if slot.has_work() {
+                context.mailbox.send(slot, Message::Ended);
+            }
+        });
+    }
+}
