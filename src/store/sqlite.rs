@@ -37,9 +37,11 @@ mod apply;
 mod builder;
 mod changes;
 mod code;
+mod columns;
 mod fault;
 mod file;
 mod holders;
+mod job;
 mod listing;
 mod migration;
 mod owner;
@@ -63,9 +65,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 pub use self::builder::{SqliteBuilder, Synchronous};
+use self::fault::Result;
 pub use self::fault::SqliteFault;
-use self::queue::{Need, Queue};
-use self::table::{Done, Tables};
+use self::job::Need;
+use self::queue::Queue;
+use self::table::Tables;
 use super::seal::{Sealed, Spot, Vault};
 use super::{
     Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Record, Resealed,
@@ -216,7 +220,7 @@ impl SqliteStore {
         match self.0.shared.vault.reseal(&id, made, Spot::Credentials, old) {
             Ok(new) => Some((id, record, Some(new))),
             Err(fault) => {
-                let (provider, tenant, token_id) = table::key(&id);
+                let (provider, tenant, token_id) = columns::of_id(&id);
                 tracing::warn!(provider, tenant, token_id, error = %fault, "not sealed anew");
                 None
             }
@@ -243,7 +247,7 @@ impl SqliteStore {
 fn load(
     tables: &mut Tables<'_>,
     id: &SessionId,
-) -> Done<Result<Option<Stored<Sealed>>, StoreError>> {
+) -> Result<Result<Option<Stored<Sealed>>, StoreError>> {
     let now = tables.now();
     match tables.find(id) {
         Ok(found) => Ok(Ok(found.map(|(record, _)| Stored { record, now }))),
@@ -326,7 +330,7 @@ impl Store for SqliteStore {
         for ids in ids.chunks(LOADED_AT_ONCE) {
             let of = ids.to_vec();
             let read = move |tables: &mut Tables<'_>| {
-                of.iter().map(|id| load(tables, id)).collect::<Done<Vec<_>>>()
+                of.iter().map(|id| load(tables, id)).collect::<Result<Vec<_>>>()
             };
             match self.0.queue.ask(Need::Read, read).await {
                 Ok(read) => {

@@ -1,7 +1,7 @@
 //! Statements, as they are done on a file: find, decide, write, in one transaction.
 
-use super::fault::Undone;
-use super::table::{Done, Tables};
+use super::fault::{Result, Undone};
+use super::table::Tables;
 use crate::key::SessionId;
 use crate::store::decide::{Decision, Found, Write, decide};
 use crate::store::seal::Sealed;
@@ -16,7 +16,7 @@ pub(super) fn apply(
     tables: &mut Tables<'_>,
     id: &SessionId,
     statement: &Statement<Sealed>,
-) -> Done<Outcome<Sealed>> {
+) -> Result<Outcome<Sealed>> {
     let found = match tables.find(id) {
         // A row that cannot be read is deleted as well: that is the way to be rid of it.
         Err(Undone::Told(_)) if matches!(statement, Statement::Delete) => {
@@ -48,7 +48,7 @@ pub(super) fn apply(
 }
 
 /// Raises the floor by what the row says of itself, as far as that can be.
-fn delete_unread(tables: &mut Tables<'_>, id: &SessionId) -> Done<Outcome<Sealed>> {
+fn delete_unread(tables: &mut Tables<'_>, id: &SessionId) -> Result<Outcome<Sealed>> {
     let Some(said) = tables.counters(id)? else { return Ok(Outcome::Conflict(None)) };
     let said = said.map(|said| u64::try_from(said).unwrap_or(0));
     let [version, epoch, generation] = said.map(|said| if said < MOST_CREDIBLE { said } else { 0 });
@@ -65,13 +65,13 @@ pub(super) type Anew = (SessionId, Record<Sealed>, Option<Sealed>);
 
 /// The same record under another key, unless it changed since it was read. How many did not. Its
 /// version stays, because nothing is different for whoever reads it.
-pub(super) fn reseal(tables: &mut Tables<'_>, page: &[Anew]) -> Done<usize> {
+pub(super) fn reseal(tables: &mut Tables<'_>, page: &[Anew]) -> Result<usize> {
     // What is left is for what refreshes bring.
     tables.room.check()?;
     page.iter().try_fold(0, |done, anew| Ok(done + usize::from(reseal_one(tables, anew)?)))
 }
 
-fn reseal_one(tables: &mut Tables<'_>, (id, read, sealed): &Anew) -> Done<bool> {
+fn reseal_one(tables: &mut Tables<'_>, (id, read, sealed): &Anew) -> Result<bool> {
     let Some((record, kept)) = tables.find(id).or_else(passed_over)? else { return Ok(false) };
     let same = record.version == read.version && record.credentials == read.credentials;
     // Never under a claim, whose holder may be about to commit.
@@ -83,7 +83,7 @@ fn reseal_one(tables: &mut Tables<'_>, (id, read, sealed): &Anew) -> Done<bool> 
 }
 
 /// A record that cannot be read is left alone.
-fn passed_over<T>(undone: Undone) -> Done<Option<T>> {
+fn passed_over<T>(undone: Undone) -> Result<Option<T>> {
     match undone {
         Undone::Told(_) => Ok(None),
         undone @ (Undone::Sql(_) | Undone::Meanwhile(_)) => Err(undone),

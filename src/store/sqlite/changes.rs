@@ -8,9 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, param
 
 use super::alive::Holder;
 use super::code;
-use super::fault::Undone;
-use super::row::id;
-use super::table::{Done, count, key, most};
+use super::columns;
+use super::fault::{Result, Undone};
 use crate::clock::BootTime;
 use crate::key::SessionId;
 use crate::store::{Change, Changes, Cursor, News};
@@ -62,13 +61,13 @@ impl<'c> Log<'c> {
     }
 
     /// What became of a record, for those who are to be told of it.
-    pub(super) fn note(&mut self, id: &SessionId, change: Change) -> Done<()> {
+    pub(super) fn note(&mut self, id: &SessionId, change: Change) -> Result<()> {
         self.forgot |= change.phase.is_none();
         let Some(now) = self.now else { return Ok(()) };
         if now.since(self.removed_at) >= REMOVAL {
             self.remove(now)?;
         }
-        let (provider, tenant, token_id) = key(id);
+        let (provider, tenant, token_id) = columns::of_id(id);
         self.note.execute(params![
             code::of_boot(now),
             self.holder.name,
@@ -84,7 +83,7 @@ impl<'c> Log<'c> {
     }
 
     /// Removes what was told for long enough.
-    pub(super) fn remove(&mut self, now: BootTime) -> Done<()> {
+    pub(super) fn remove(&mut self, now: BootTime) -> Result<()> {
         self.forgot |= remove(self.conn, now)?;
         self.removed_at = now;
         Ok(())
@@ -97,7 +96,7 @@ impl<'c> Log<'c> {
         since: Option<&Cursor>,
         limit: usize,
         (all, now): (bool, BootTime),
-    ) -> Done<(Changes, bool)> {
+    ) -> Result<(Changes, bool)> {
         // One snapshot, or a change that comes between two of the reads would be passed over. In a
         // batch of writes there is one already.
         let begun: Option<Transaction<'_>> =
@@ -149,10 +148,10 @@ pub(super) fn remove(conn: &Connection, now: BootTime) -> rusqlite::Result<bool>
 }
 
 /// The highest number that was given.
-fn newest(conn: &Connection) -> Done<u64> {
+fn newest(conn: &Connection) -> Result<u64> {
     let given = "SELECT seq FROM sqlite_sequence WHERE name = 'change'";
     let given: Option<i64> = conn.query_row(given, [], |row| row.get(0)).optional()?;
-    given.map_or(Ok(0), count)
+    given.map_or(Ok(0), code::count)
 }
 
 /// Up to which number it was read, and what was changed until there by others than `own`; none if
@@ -162,15 +161,15 @@ fn after(
     own: Option<&[u8]>,
     (since, newest): (u64, u64),
     limit: usize,
-) -> Done<(u64, Option<Vec<News>>)> {
+) -> Result<(u64, Option<Vec<News>>)> {
     let mut statement = conn.prepare(
         "SELECT number, maker, provider, tenant, token_id, version, epoch, generation, phase
          FROM change WHERE number > ?1 ORDER BY number LIMIT ?2",
     )?;
-    let mut rows = statement.query(params![code::of_count(since), most(limit)])?;
+    let mut rows = statement.query(params![code::of_count(since), code::of_limit(limit)])?;
     let (mut mark, mut news) = (since, Vec::new());
     while let Some(row) = rows.next()? {
-        let number = count(row.get(0)?)?;
+        let number = code::count(row.get(0)?)?;
         if number != mark + 1 {
             // What stood between was removed.
             return Ok((newest, None));
@@ -184,10 +183,11 @@ fn after(
     Ok(if lost { (newest, None) } else { (mark, Some(news)) })
 }
 
-fn read(row: &Row<'_>) -> Done<News> {
+fn read(row: &Row<'_>) -> Result<News> {
     let phase: Option<i64> = row.get(8)?;
     let phase = phase.map(|phase| code::phase(phase).ok_or_else(Undone::malformed)).transpose()?;
     let (version, epoch, generation) = (row.get(5)?, row.get(6)?, row.get(7)?);
-    let (version, epoch, generation) = (count(version)?, count(epoch)?, count(generation)?);
-    Ok(News { id: id(row, 2)?, of: Change { version, epoch, generation, phase } })
+    let (version, epoch, generation) =
+        (code::count(version)?, code::count(epoch)?, code::count(generation)?);
+    Ok(News { id: columns::id(row, 2)?, of: Change { version, epoch, generation, phase } })
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::fault::{Result, Undone};
 use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::store::{Intent, Phase};
@@ -95,6 +96,17 @@ pub(super) fn is_count(number: i64) -> bool {
 /// A counter.
 pub(super) fn of_count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A counter that was read. One that no store can have written is damage.
+pub(super) fn count(number: i64) -> Result<u64> {
+    let counted = u64::try_from(number).ok().filter(|_| is_count(number));
+    counted.ok_or_else(Undone::malformed)
+}
+
+/// A number of rows, for a `LIMIT`.
+pub(super) fn of_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn nanos(duration: Duration) -> i64 {

@@ -129,6 +129,9 @@ impl From<SqliteFault> for StoreError {
     }
 }
 
+/// What an opening or a statement gives, or why it was not done.
+pub(super) type Result<T, E = Undone> = std::result::Result<T, E>;
+
 /// Why an opening or a statement was not done.
 #[derive(Debug)]
 pub(super) enum Undone {

@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use super::alive::Holder;
-use super::fault::SqliteFault;
+use super::fault::{Result, SqliteFault};
 use super::row::FORM;
-use super::table::Done;
 use crate::store::{Owner, Presence};
 
 /// How many ended supervisors of one open store are remembered. Defaults to 256 because what the
@@ -75,7 +74,7 @@ impl<'c> Holders<'c> {
     }
 
     /// The form that may be written.
-    pub(super) fn form_to_write(&self) -> Done<i64> {
+    pub(super) fn form_to_write(&self) -> Result<i64> {
         if self.form >= FORM {
             return Ok(self.form);
         }
@@ -83,7 +82,7 @@ impl<'c> Holders<'c> {
     }
 
     /// The supervisors on the file that have not ended.
-    pub(super) fn living(&self) -> Done<Vec<Owner>> {
+    pub(super) fn living(&self) -> Result<Vec<Owner>> {
         let mut statement = self.conn.prepare(
             "SELECT name, boot, owner FROM holder WHERE NOT ended AND owner IS NOT NULL
                  AND owner NOT IN (
@@ -98,14 +97,14 @@ impl<'c> Holders<'c> {
         Ok(living.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    pub(super) fn is_registered(&self, owner: Owner) -> Done<bool> {
+    pub(super) fn is_registered(&self, owner: Owner) -> Result<bool> {
         let there = "SELECT 1 FROM holder WHERE name = ?1 AND owner = ?2 AND NOT ended";
         let of = params![self.holder.name, owner.0.cast_signed()];
         Ok(self.conn.query_row(there, of, |_| Ok(())).optional()?.is_some())
     }
 
     /// Notes what a supervisor says of itself.
-    pub(super) fn presence(&mut self, owner: Owner, presence: Presence) -> Done<()> {
+    pub(super) fn presence(&mut self, owner: Owner, presence: Presence) -> Result<()> {
         let (name, owner) = (self.holder.name, owner.0.cast_signed());
         match presence {
             Presence::Register | Presence::Renew => drop(self.own.insert(owner)),

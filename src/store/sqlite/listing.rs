@@ -5,8 +5,7 @@ use std::cmp::Ordering;
 use rusqlite::types::Value;
 
 use super::code;
-use super::row::COLUMNS;
-use super::table::{key, most};
+use super::columns::{self, COLUMNS};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::store::Filter;
 
@@ -27,7 +26,7 @@ pub(super) fn query(
     let (provider, tenant) = (filter.provider.as_ref(), filter.tenant.as_ref());
     let given = [provider.map(ProviderName::as_str), tenant.map(Tenant::as_str), None];
     // No name is empty, so this is before all.
-    let (provider, tenant, token_id) = after.map_or(("", "", ""), key);
+    let (provider, tenant, token_id) = after.map_or(("", "", ""), columns::of_id);
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let (mut open, mut bounds) = (Vec::new(), Vec::new());
     let mut edge = None;
@@ -47,7 +46,7 @@ pub(super) fn query(
         conditions.push("phase = ?".to_owned());
         values.push(code::of_phase(phase).into());
     }
-    values.push(most(limit).into());
+    values.push(code::of_limit(limit).into());
     let sql = format!(
         "SELECT {COLUMNS} FROM session WHERE {} ORDER BY {} LIMIT ?",
         conditions.join(" AND "),

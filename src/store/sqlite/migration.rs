@@ -3,8 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::code;
-use super::row::{self, BESIDE, COLUMNS, ID, Row};
-use super::table::Done;
+use super::columns::{self, BESIDE, COLUMNS, ID, Row};
+use super::fault::Result;
 use crate::key::SessionId;
 use crate::store::seal::{Sealed, Spot, Tags, Vault};
 
@@ -36,7 +36,7 @@ pub(super) fn begin(conn: &Connection, in_clear: bool) -> rusqlite::Result<()> {
 /// The tags are given here, in the transaction that makes the file one of version 2, and to rows
 /// whose sealed texts are of the first form too. So the rows without a tag are known for all time:
 /// there are none, and nobody can pass off a row as one of an older form.
-pub(super) fn secure(conn: &Connection, vault: &Vault) -> Done<()> {
+pub(super) fn secure(conn: &Connection, vault: &Vault) -> Result<()> {
     let (mut last, mut tags) = (i64::MIN, Tags::default());
     while let Some(reached) = secure_page(conn, (vault, &mut tags), last)? {
         last = reached;
@@ -49,7 +49,7 @@ fn secure_page(
     conn: &Connection,
     (vault, tags): (&Vault, &mut Tags),
     after: i64,
-) -> Done<Option<i64>> {
+) -> Result<Option<i64>> {
     let sql = format!(
         "SELECT {COLUMNS}, rowid FROM session WHERE rowid > ?1 ORDER BY rowid LIMIT {ROWS_AT_ONCE}"
     );
@@ -62,7 +62,7 @@ fn secure_page(
         let number: i64 = sql_row.get(BESIDE)?;
         last = Some(number);
         // What cannot be named or read is left as it is, and is not read later either.
-        let named = row::id(sql_row, ID).and_then(|id| Ok((id, Row::read(sql_row)?)));
+        let named = columns::id(sql_row, ID).and_then(|id| Ok((id, Row::read(sql_row)?)));
         let Ok((id, mut row)) = named else { continue };
         let ends = ends(vault, &id, &row);
         (row.access_expires_at, row.refresh_expires_at) = ends.unwrap_or_default();

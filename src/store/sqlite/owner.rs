@@ -13,7 +13,7 @@ use rusqlite::{Connection, Statement};
 
 use super::alive::Holder;
 use super::fault::{SqliteFault, Undone, is_busy};
-use super::queue::{Job, Message, Need};
+use super::job::{Job, Message, Need};
 use super::room::Room;
 use super::schema::{self, Opened, Opening, lock_pause, patiently};
 use super::steps::Steps;

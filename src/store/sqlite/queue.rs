@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{SqliteFault, Undone};
+use super::fault::{Result, SqliteFault};
+use super::job::{Ask, Message, Need};
 use super::owner::own;
-use super::table::{Done, Tables};
+use super::table::Tables;
 use super::{Shared, SqliteBuilder};
 use crate::clock::{Clock, SystemClock};
 use crate::store::StoreError;
@@ -19,19 +19,6 @@ use crate::task;
 /// many as are done in some 50 ms, so that what waits longer waits where it can be dropped.
 const QUEUE: usize = 1024;
 
-/// What a statement needs of its transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Nothing: it only reads, and does not wait for those who write.
-    Read,
-    /// To be written, or given up after a while. Survives the process.
-    Claim,
-    /// To be written. Survives the process.
-    Write,
-    /// To be written so that it survives a loss of power.
-    Firm,
-}
-
 /// The way to the thread. The thread ends with the last of them.
 pub(super) struct Queue {
     sender: Sender<Message>,
@@ -40,13 +27,6 @@ pub(super) struct Queue {
     /// The file is of an older version, and is brought forward by the first statement after there
     /// are keys.
     waits_for_keys: bool,
-}
-
-pub(super) enum Message {
-    Do(Box<dyn Job>),
-    /// Bring the file forward, if it waits for that, and say what became of it.
-    Forward(Sender<Result<(), StoreError>>),
-    End,
 }
 
 impl Queue {
@@ -82,7 +62,7 @@ impl Queue {
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         need: Need,
-        work: impl FnMut(&mut Tables<'_>) -> Done<T> + Send + 'static,
+        work: impl FnMut(&mut Tables<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
@@ -102,58 +82,4 @@ impl Queue {
 
 fn closed() -> StoreError {
     SqliteFault::Closed.into()
-}
-
-/// A statement in the queue.
-pub(super) trait Job: Send {
-    fn need(&self) -> Need;
-    /// When it was asked, in monotonic time.
-    fn since(&self) -> Duration;
-    /// Nobody waits for it, and nobody needs what it would do.
-    fn is_abandoned(&self) -> bool;
-    /// Keeps the answer. Fails only if the transaction did.
-    fn work(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()>;
-    /// Answers, with this failure if there is one.
-    fn answer(self: Box<Self>, failed: Option<StoreError>);
-}
-
-struct Ask<T, F> {
-    need: Need,
-    since: Duration,
-    work: F,
-    done: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl<T: Send, F: FnMut(&mut Tables<'_>) -> Done<T> + Send> Job for Ask<T, F> {
-    fn need(&self) -> Need {
-        self.need
-    }
-
-    fn since(&self) -> Duration {
-        self.since
-    }
-
-    /// A commit is done also for those who are gone: rotated credentials are never thrown away.
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_closed() && matches!(self.need, Need::Read | Need::Claim)
-    }
-
-    fn work(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
-        match (self.work)(tables) {
-            Err(Undone::Sql(error)) => return Err(error),
-            done => self.done = Some(done.map_err(StoreError::from)),
-        }
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, failed: Option<StoreError>) {
-        let answer = match failed {
-            Some(failed) => Err(failed),
-            None => self.done.unwrap_or_else(|| Err(closed())),
-        };
-        // Whoever asked may be gone.
-        drop(self.reply.send(answer));
-    }
 }

@@ -5,10 +5,10 @@ use rusqlite::{Connection, Row as SqlRow};
 use super::Shared;
 use super::alive::Holder;
 use super::code;
-use super::fault::Undone;
+use super::columns::{BESIDE, Row};
+use super::fault::{Result, Undone};
 use super::holders::Holders;
-use super::row::{BESIDE, Hold, Row};
-use super::table::{Done, count};
+use super::row::Hold;
 use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::key::SessionId;
@@ -52,7 +52,7 @@ impl<'c> Reader<'c> {
         id: &SessionId,
         key_id: Option<u32>,
         row: &Row<'_>,
-    ) -> Done<Option<[u8; MAC_BYTES]>> {
+    ) -> Result<Option<[u8; MAC_BYTES]>> {
         Ok(self.tags.tag(&self.shared.vault, id, key_id, &row.data(id))?)
     }
 
@@ -61,7 +61,7 @@ impl<'c> Reader<'c> {
         &mut self,
         sql_row: &SqlRow<'_>,
         id: &SessionId,
-    ) -> Done<(Record<Sealed>, Kept)> {
+    ) -> Result<(Record<Sealed>, Kept)> {
         let row = Row::read(sql_row)?;
         self.tags.check(&self.shared.vault, id, &row.data(id), row.mac)?;
         let (hold, lease) = self.lease(&row)?;
@@ -73,7 +73,7 @@ impl<'c> Reader<'c> {
     }
 
     /// The same without what it seals. A row whose key is missing is taken as it stands.
-    pub(super) fn listed(&mut self, sql_row: &SqlRow<'_>, id: &SessionId) -> Done<Record<()>> {
+    pub(super) fn listed(&mut self, sql_row: &SqlRow<'_>, id: &SessionId) -> Result<Record<()>> {
         let row = Row::read(sql_row)?;
         match self.tags.check(&self.shared.vault, id, &row.data(id), row.mac) {
             Ok(()) | Err(SealFault::KeyMissing(_) | SealFault::NoKeys) => {}
@@ -85,7 +85,7 @@ impl<'c> Reader<'c> {
 
     /// What a row of a form that is read here says of its lease, and the lease as it is now. A
     /// holder that has ended is dead. The times of another start of the machine mean nothing now.
-    fn lease(&mut self, row: &Row<'_>) -> Done<(Option<Hold>, Option<Lease>)> {
+    fn lease(&mut self, row: &Row<'_>) -> Result<(Option<Hold>, Option<Lease>)> {
         row.readable(self.shared.form)?;
         let hold = row.hold()?;
         let mut times = (BootTime::default(), BootTime::default());
@@ -106,11 +106,11 @@ impl<'c> Reader<'c> {
 }
 
 /// How a row is listed that is not as it was written.
-pub(super) fn unreadable(row: &SqlRow<'_>) -> Done<Record<()>> {
+pub(super) fn unreadable(row: &SqlRow<'_>) -> Result<Record<()>> {
     let floor = Floor {
-        version: count(row.get(0)?)?,
-        epoch: count(row.get(1)?)?,
-        generation: count(row.get(2)?)?,
+        version: code::count(row.get(0)?)?,
+        epoch: code::count(row.get(1)?)?,
+        generation: code::count(row.get(2)?)?,
     };
     let (phase, lost) = (Phase::Lost, Some(LostReason::KeyMissing));
     Ok(Record { phase, lost, ..Record::vacant(floor) })

@@ -2,17 +2,14 @@
 
 use std::time::SystemTime;
 
-use rusqlite::types::FromSql;
-use rusqlite::{Row as SqlRow, ToSql};
 use serde::{Deserialize, Serialize};
 
 use super::code;
-use super::fault::{SqliteFault, Undone};
-use super::table::{Done, count};
+use super::columns::Row;
+use super::fault::{Result, SqliteFault, Undone};
 use crate::clock::BootTime;
-use crate::key::{ProviderName, SessionId, SessionKey};
-use crate::policy::SEALED_BYTES;
-use crate::store::seal::{MAC_BYTES, Sealed, Spot};
+use crate::key::SessionId;
+use crate::store::seal::{Sealed, Spot};
 use crate::store::{Attempt, ClaimId, Failures, Holder as Life, Lease, Owner, Phase, Record};
 
 /// The form of rows that a file of version 1 left: what is sealed names its row alone.
@@ -22,87 +19,8 @@ pub(super) const FIRST_FORM: i64 = 1;
 /// A form says what `extra` holds, and how what is sealed is bound and written.
 pub(super) const FORM: i64 = 2;
 
-/// Where the id stands in [`COLUMNS`].
-pub(super) const ID: usize = WRITTEN.len();
-
-/// Where what is asked beside [`COLUMNS`] stands.
-pub(super) const BESIDE: usize = ID + 3;
-
-/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
-const MOST_HOLDER: usize = 16;
-const MOST_BOOT: usize = 64;
-
 /// The last bytes of a sealed text, which are its own tag.
 const SEAL_TAG: usize = 16;
-
-/// Makes the struct of a row, whose columns are read and written in the order in which they stand
-/// here.
-macro_rules! columns {
-    ($(#[$of:meta])* pub(super) struct $row:ident<$r:lifetime> {
-        $($(#[$about:meta])* $column:ident: $kind:ty = $read:expr,)*
-    }) => {
-        $(#[$of])*
-        pub(super) struct $row<$r> {
-            $($(#[$about])* pub(super) $column: $kind,)*
-        }
-
-        /// What is written of a row beside its id.
-        pub(super) const WRITTEN: &[&str] = &[$(stringify!($column)),*];
-
-        /// The same with the id behind it.
-        pub(super) const COLUMNS: &str =
-            concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
-
-        impl<$r> $row<$r> {
-            /// From a query of [`COLUMNS`].
-            pub(super) fn read(row: &$r SqlRow<'_>) -> Done<Self> {
-                let mut next = 0;
-                Ok(Self { $($column: { next += 1; $read(row, next - 1)? },)* })
-            }
-
-            /// What stands in the columns of [`WRITTEN`].
-            pub(super) fn written(&self) -> [&dyn ToSql; WRITTEN.len()] {
-                [$(&self.$column),*]
-            }
-        }
-    };
-}
-
-columns! {
-    /// A row as it stands in the file.
-    #[derive(Clone, Copy)]
-    pub(super) struct Row<'r> {
-        version: i64 = get,
-        epoch: i64 = get,
-        generation: i64 = get,
-        fence: i64 = get,
-        phase: i64 = get,
-        lease_claim: Option<i64> = get,
-        lease_owner: Option<i64> = get,
-        lease_intent: Option<i64> = get,
-        lease_from: Option<i64> = get,
-        lease_until: Option<i64> = get,
-        lease_holder: Option<&'r [u8]> = bytes::<MOST_HOLDER>,
-        lease_boot: Option<&'r str> = text::<MOST_BOOT>,
-        made_base: Option<i64> = get,
-        made_fence: Option<i64> = get,
-        made_claim: Option<i64> = get,
-        access_expires_at: Option<i64> = get,
-        refresh_expires_at: Option<i64> = get,
-        suspect: i64 = get,
-        lost: Option<i64> = get,
-        retry_at: Option<i64> = get,
-        tries: i64 = get,
-        due_at: Option<i64> = get,
-        sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        /// The key that seals what is sealed, or else that of the tag.
-        key_id: Option<i64> = get,
-        form: i64 = get,
-        extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        mac: Option<&'r [u8]> = bytes::<MAC_BYTES>,
-    }
-}
 
 /// What a row says of its lease, as it stands there: a record shows it as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +124,7 @@ impl<'r> Row<'r> {
         &self,
         lease: Option<Lease>,
         sealed: impl Fn(Spot, &[u8]) -> Option<C>,
-    ) -> Done<Record<C>> {
+    ) -> Result<Record<C>> {
         let damaged = Undone::malformed;
         let phase = code::phase(self.phase).ok_or_else(damaged)?;
         let made_by = self.made_by()?;
@@ -224,10 +142,10 @@ impl<'r> Row<'r> {
         let lost = self.lost.map(|lost| code::lost(lost).ok_or_else(damaged)).transpose()?;
         let (announce_at, failures) = self.extra()?;
         Ok(Record {
-            version: count(self.version)?,
-            epoch: count(self.epoch)?,
-            generation: count(self.generation)?,
-            fence: count(self.fence)?,
+            version: code::count(self.version)?,
+            epoch: code::count(self.epoch)?,
+            generation: code::count(self.generation)?,
+            fence: code::count(self.fence)?,
             phase,
             lease,
             credentials: self.sealed.and_then(|it| sealed(spot(Spot::Credentials), it)),
@@ -251,7 +169,7 @@ impl<'r> Row<'r> {
 
     /// What stands in `extra`. A row of the first form has none; it is due when the end of its
     /// refresh token is to be announced.
-    fn extra(&self) -> Done<(Option<SystemTime>, Option<Box<Failures>>)> {
+    fn extra(&self) -> Result<(Option<SystemTime>, Option<Box<Failures>>)> {
         if self.form == FIRST_FORM {
             let announced = self.refresh_expires_at.and(self.due_at);
             return Ok((announced.map(code::wall), None));
@@ -266,11 +184,11 @@ impl<'r> Row<'r> {
     }
 
     /// Which attempt made what it holds.
-    pub(super) fn made_by(&self) -> Done<Option<Attempt>> {
+    pub(super) fn made_by(&self) -> Result<Option<Attempt>> {
         match (self.made_base, self.made_fence, self.made_claim) {
             (Some(base), Some(fence), Some(claim)) => {
                 let claim = ClaimId(claim.cast_unsigned());
-                Ok(Some(Attempt { base: count(base)?, fence: count(fence)?, claim }))
+                Ok(Some(Attempt { base: code::count(base)?, fence: code::count(fence)?, claim }))
             }
             (None, None, None) => Ok(None),
             _ => Err(Undone::malformed()),
@@ -278,7 +196,7 @@ impl<'r> Row<'r> {
     }
 
     /// What the row says of a lease.
-    pub(super) fn hold(&self) -> Done<Option<Hold>> {
+    pub(super) fn hold(&self) -> Result<Option<Hold>> {
         let parts = (self.lease_holder, self.lease_boot, self.lease_from, self.lease_until);
         match (self.lease_claim, parts) {
             (None, (None, None, None, None)) => Ok(None),
@@ -295,7 +213,7 @@ impl<'r> Row<'r> {
         &self,
         (from, until): (BootTime, BootTime),
         holder: Life,
-    ) -> Done<Option<Lease>> {
+    ) -> Result<Option<Lease>> {
         let Some(claim) = self.lease_claim else { return Ok(None) };
         let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(code::intent));
         let (Some(owner), Some(intent)) = (owner, intent) else { return Err(Undone::malformed()) };
@@ -304,7 +222,7 @@ impl<'r> Row<'r> {
     }
 
     /// Refuses a form that this version does not read, and what this version's forms do not have.
-    pub(super) fn readable(&self, newest: i64) -> Done<()> {
+    pub(super) fn readable(&self, newest: i64) -> Result<()> {
         match self.form {
             form if form > newest => {
                 Err(SqliteFault::NewerForm { found: form, known: newest }.into())
@@ -345,14 +263,6 @@ pub(super) fn extra<C>(record: &Record<C>) -> Option<Vec<u8>> {
     says.then(|| serde_json::to_vec(&extra).unwrap_or_default())
 }
 
-/// The id that stands in three columns from `at` on.
-pub(super) fn id(row: &SqlRow<'_>, at: usize) -> Done<SessionId> {
-    let text = |at| row.get::<_, String>(at);
-    let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
-    let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;
-    Ok(SessionId::new(provider, key))
-}
-
 /// The bytes of a tag's input: each part says whether it is there, and how long it is, so that no
 /// two rows are written alike.
 struct Data(Vec<u8>);
@@ -367,25 +277,4 @@ impl Data {
         self.number(bytes.map(|bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
         self.0.extend_from_slice(bytes.unwrap_or_default());
     }
-}
-
-fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Done<T> {
-    Ok(row.get(at)?)
-}
-
-/// At most so many bytes, looked at before they are copied.
-fn bytes<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Done<Option<&'r [u8]>> {
-    let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| Undone::malformed())?;
-    if bytes.is_some_and(|bytes| bytes.len() > MOST) {
-        return Err(Undone::malformed());
-    }
-    Ok(bytes)
-}
-
-fn text<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Done<Option<&'r str>> {
-    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| Undone::malformed())?;
-    if text.is_some_and(|text| text.len() > MOST) {
-        return Err(Undone::malformed());
-    }
-    Ok(text)
 }

@@ -7,10 +7,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior};
 
 use super::alive::Holder;
-use super::fault::{SqliteFault, Undone, fault, is_busy};
+use super::fault::{Result, SqliteFault, Undone, fault, is_busy};
 use super::migration::{self, VERSION_1, VERSION_2};
 use super::steps::Steps;
-use super::table::Done;
 use super::{Shared, SqliteBuilder, Synchronous, changes, code, file, holders, shape};
 use crate::clock::{Clock, SystemClock};
 use crate::policy::SQLITE_STEPS;
@@ -99,7 +98,7 @@ pub(super) fn bring_forward(
 /// Does it again while another process is in the way, at most so long.
 pub(super) fn patiently<T>(
     within: Duration,
-    mut step: impl FnMut() -> Done<T>,
+    mut step: impl FnMut() -> Result<T>,
 ) -> Result<T, StoreError> {
     let clock = SystemClock::new();
     let begun = clock.now().monotonic;
@@ -124,7 +123,7 @@ pub(super) fn lock_pause() -> Duration {
 }
 
 /// True if the file is of an older version and waits for keys.
-fn prepare(conn: &mut Connection, opening: Opening<'_>) -> Done<bool> {
+fn prepare(conn: &mut Connection, opening: Opening<'_>) -> Result<bool> {
     let with = opening.with;
     // Before anything is written: also the kind of journal is a write.
     let version = recognized(conn, MIGRATIONS)?;
@@ -160,7 +159,7 @@ fn prepare(conn: &mut Connection, opening: Opening<'_>) -> Done<bool> {
 
 /// Refuses a file that was made for sealed records to those who write in clear, and the other way
 /// round.
-fn kept_in_clear(conn: &Connection, in_clear: bool) -> Done<()> {
+fn kept_in_clear(conn: &Connection, in_clear: bool) -> Result<()> {
     let kept = conn.query_row("SELECT in_clear FROM store", [], |row| row.get::<_, i64>(0));
     match (kept.optional()?, in_clear) {
         (Some(1), false) => Err(SqliteFault::InClear.into()),
@@ -172,7 +171,7 @@ fn kept_in_clear(conn: &Connection, in_clear: bool) -> Done<()> {
 
 /// Refuses a file that cannot be what it says of itself: what counts on without end would have no
 /// number left.
-fn sound(conn: &Connection) -> Done<()> {
+fn sound(conn: &Connection) -> Result<()> {
     let sql =
         "SELECT version, epoch, generation, (SELECT max(seq) FROM sqlite_sequence) FROM store";
     let numbers = |row: &Row<'_>| (0..4).map(|at| row.get(at)).collect();
@@ -184,7 +183,7 @@ fn sound(conn: &Connection) -> Done<()> {
 
 /// The file's version, if it is ours or empty. All of it is read in one transaction: a file that
 /// another process makes ours between two of the reads would look like a foreign one.
-fn recognized(conn: &mut Connection, migrations: &[&str]) -> Done<i64> {
+fn recognized(conn: &mut Connection, migrations: &[&str]) -> Result<i64> {
     let snapshot = conn.transaction()?;
     let read = |sql| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (version, application) = (read("PRAGMA user_version")?, read("PRAGMA application_id")?);
@@ -217,7 +216,7 @@ fn migrate(
     version: i64,
     migrations: &[&str],
     opening: Opening<'_>,
-) -> Done<()> {
+) -> Result<()> {
     let Opening { with, shared, holder } = opening;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Read again under the lock: two processes may open a new file at once.

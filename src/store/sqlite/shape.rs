@@ -4,8 +4,7 @@
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Row};
 
-use super::fault::SqliteFault;
-use super::table::Done;
+use super::fault::{Result, SqliteFault};
 
 /// A row of `sqlite_schema`: type, name, table and text.
 type Object = (String, String, String, Option<String>);
@@ -30,7 +29,7 @@ pub(super) fn distrust(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Refuses a schema that is not what `migrations` make, to the letter.
-pub(super) fn check(conn: &Connection, migrations: &[&str]) -> Done<()> {
+pub(super) fn check(conn: &Connection, migrations: &[&str]) -> Result<()> {
     let own = Connection::open_in_memory()?;
     migrations.iter().try_for_each(|migration| own.execute_batch(migration))?;
     let expected = read(&own, usize::MAX)?;
@@ -39,11 +38,11 @@ pub(super) fn check(conn: &Connection, migrations: &[&str]) -> Done<()> {
     if found == expected { Ok(()) } else { Err(SqliteFault::OtherSchema.into()) }
 }
 
-pub(super) fn is_empty(conn: &Connection) -> Done<bool> {
+pub(super) fn is_empty(conn: &Connection) -> Result<bool> {
     Ok(read(conn, 1)?.is_empty())
 }
 
-fn read(conn: &Connection, most: usize) -> Done<Vec<Object>> {
+fn read(conn: &Connection, most: usize) -> Result<Vec<Object>> {
     let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name LIMIT ?1";
     let mut statement = conn.prepare(sql)?;
     let most = i64::try_from(most).unwrap_or(i64::MAX);

@@ -11,19 +11,17 @@ use super::Shared;
 use super::alive::Holder;
 use super::changes::Log;
 use super::code;
-use super::fault::{SqliteFault, Undone};
+use super::columns::{self, BESIDE, COLUMNS, ID, Row, WRITTEN};
+use super::fault::{Result, SqliteFault, Undone};
 use super::listing;
 use super::reader::{self, Kept, Reader};
 use super::room::Room;
-use super::row::{self, BESIDE, COLUMNS, Hold, ID, Row, WRITTEN};
+use super::row::{self, Hold};
 use crate::clock::Now;
 use crate::key::{ProviderName, SessionId};
 use crate::policy::SEALED_BYTES;
 use crate::store::seal::Sealed;
 use crate::store::{Due, Filter, Floor, Record};
-
-/// What a statement gives, or why it was not done.
-pub(super) type Done<T> = Result<T, Undone>;
 
 /// What a claim changes of a row that is there. Not all of it, because what stands in an index is
 /// written there again even if it is the same.
@@ -93,9 +91,9 @@ impl<'c> Tables<'c> {
     }
 
     /// The record, whose row is as this store wrote it.
-    pub(super) fn find(&mut self, id: &SessionId) -> Done<Option<(Record<Sealed>, Kept)>> {
+    pub(super) fn find(&mut self, id: &SessionId) -> Result<Option<(Record<Sealed>, Kept)>> {
         let Self { find, reader, .. } = self;
-        let found = find.query_row(key(id), |row| Ok(reader.genuine(row, id)));
+        let found = find.query_row(columns::of_id(id), |row| Ok(reader.genuine(row, id)));
         found.optional()?.transpose()
     }
 
@@ -105,7 +103,7 @@ impl<'c> Tables<'c> {
         id: &SessionId,
         record: &Record<Sealed>,
         kept: Option<&Kept>,
-    ) -> Done<()> {
+    ) -> Result<()> {
         let record = self.reader.shared.vault.placed(id, record)?;
         let held = record.credentials.as_ref().or(record.outbox.as_ref());
         if held.is_some_and(|sealed| sealed.bytes.len() > SEALED_BYTES) {
@@ -121,7 +119,8 @@ impl<'c> Tables<'c> {
         let mut row = Row::of(&record, hold.as_ref(), (form, key_id), extra.as_deref());
         let tag = self.reader.tag(id, key_id, &row)?;
         row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
-        let (written, (provider, tenant, token_id)) = (row.written().into_iter(), key(id));
+        let (written, (provider, tenant, token_id)) =
+            (row.written().into_iter(), columns::of_id(id));
         // The row is known by its number: to look it up again takes as long as to write it.
         let done = match kept {
             Some(kept) => {
@@ -142,7 +141,7 @@ impl<'c> Tables<'c> {
         id: &SessionId,
         record: &Record<Sealed>,
         kept: &Kept,
-    ) -> Done<()> {
+    ) -> Result<()> {
         let hold = self.hold(record, Some(kept));
         let (form, extra) = ((kept.form, kept.key_id), kept.extra.as_deref());
         let mut row = Row::of(record, hold.as_ref(), form, extra);
@@ -180,27 +179,28 @@ impl<'c> Tables<'c> {
     }
 
     /// Version, epoch and generation of a row, whether it can be read or not.
-    pub(super) fn counters(&self, id: &SessionId) -> Done<Option<[i64; 3]>> {
+    pub(super) fn counters(&self, id: &SessionId) -> Result<Option<[i64; 3]>> {
         let sql = format!("SELECT version, epoch, generation FROM session WHERE {OF_ID}");
         let read = |row: &SqlRow<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?]);
-        Ok(self.conn.query_row(&sql, key(id), read).optional()?)
+        Ok(self.conn.query_row(&sql, columns::of_id(id), read).optional()?)
     }
 
-    pub(super) fn remove(&mut self, id: &SessionId) -> Done<()> {
-        self.remove.execute(key(id))?;
+    pub(super) fn remove(&mut self, id: &SessionId) -> Result<()> {
+        self.remove.execute(columns::of_id(id))?;
         Ok(())
     }
 
     /// What is remembered of deleted records.
-    pub(super) fn floor(&mut self) -> Done<Floor> {
+    pub(super) fn floor(&mut self) -> Result<Floor> {
         let read = |row: &SqlRow<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let (version, epoch, generation) = self.floor.query_row([], read)?;
-        let (version, epoch, generation) = (count(version)?, count(epoch)?, count(generation)?);
+        let (version, epoch, generation) =
+            (code::count(version)?, code::count(epoch)?, code::count(generation)?);
         Ok(Floor { version, epoch, generation })
     }
 
     /// Raises it to this at least.
-    pub(super) fn raise(&mut self, floor: Floor) -> Done<()> {
+    pub(super) fn raise(&mut self, floor: Floor) -> Result<()> {
         let Floor { version, epoch, generation } = floor;
         self.set_floor.execute([version, epoch, generation].map(code::of_count))?;
         Ok(())
@@ -213,7 +213,7 @@ impl<'c> Tables<'c> {
         (within, now): (Duration, Now),
         after: Option<&Due>,
         limit: usize,
-    ) -> Done<Vec<Due>> {
+    ) -> Result<Vec<Due>> {
         let mut statement = self.conn.prepare(
             "SELECT due_at, provider, tenant, token_id FROM session
              WHERE provider = ?1 AND due_at <= ?2 AND (due_at, tenant, token_id) > (?3, ?4, ?5)
@@ -222,15 +222,23 @@ impl<'c> Tables<'c> {
         )?;
         let last = code::of_wall(now.wall.checked_add(within).unwrap_or(now.wall));
         let at = after.map_or(i64::MIN, |due| code::of_wall(due.at));
-        let (_, tenant, token_id) = after.map_or(("", "", ""), |due| key(&due.id));
+        let (_, tenant, token_id) = after.map_or(("", "", ""), |due| columns::of_id(&due.id));
         let (boot, leased) = (&self.reader.holder.boot, code::of_boot(now.boot));
-        let given =
-            params![provider.as_str(), last, at, tenant, token_id, boot, leased, most(limit)];
+        let given = params![
+            provider.as_str(),
+            last,
+            at,
+            tenant,
+            token_id,
+            boot,
+            leased,
+            code::of_limit(limit)
+        ];
         let mut rows = statement.query(given)?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
             // One that cannot be named cannot be looked at either.
-            if let Ok(id) = row::id(row, 1) {
+            if let Ok(id) = columns::id(row, 1) {
                 due.push(Due { at: code::wall(row.get(0)?), id });
             }
         }
@@ -245,18 +253,18 @@ impl<'c> Tables<'c> {
         filter: &Filter,
         after: Option<&SessionId>,
         limit: usize,
-    ) -> Done<Vec<(SessionId, Record<()>)>> {
+    ) -> Result<Vec<(SessionId, Record<()>)>> {
         let (sql, given) = listing::query(filter, after, limit);
         let mut statement = self.conn.prepare(&sql)?;
         let mut rows = statement.query(params_from_iter(given))?;
         let mut listed = Vec::new();
         while let Some(sql_row) = rows.next()? {
             // One that cannot be named cannot be asked for either.
-            let Ok(id) = row::id(sql_row, ID) else { continue };
+            let Ok(id) = columns::id(sql_row, ID) else { continue };
             match self.reader.listed(sql_row, &id) {
                 Ok(record) => listed.push((id, record)),
                 Err(Undone::Told(fault)) => {
-                    let (provider, tenant, token_id) = key(&id);
+                    let (provider, tenant, token_id) = columns::of_id(&id);
                     let why = std::error::Error::source(&fault).map(ToString::to_string);
                     tracing::warn!(provider, tenant, token_id, error = why, "damaged");
                     if let Ok(shown) = reader::unreadable(sql_row) {
@@ -271,17 +279,17 @@ impl<'c> Tables<'c> {
 
     /// At most `limit` records that this key seals, of the rows after `after`. In the order of
     /// rows, because that is the index's: a page costs what is in it, however large the file is.
-    pub(super) fn sealed_by(&mut self, key: u32, after: i64, limit: usize) -> Done<Page> {
+    pub(super) fn sealed_by(&mut self, key: u32, after: i64, limit: usize) -> Result<Page> {
         let sql = format!(
             "SELECT {COLUMNS}, rowid FROM session WHERE key_id = ?1 AND rowid > ?2
              ORDER BY rowid LIMIT ?3"
         );
         let mut statement = self.conn.prepare(&sql)?;
-        let mut rows = statement.query(params![key, after, most(limit)])?;
+        let mut rows = statement.query(params![key, after, code::of_limit(limit)])?;
         let mut page = Page { records: Vec::new(), rows: 0, last: after };
         while let Some(row) = rows.next()? {
             (page.rows, page.last) = (page.rows + 1, row.get(BESIDE)?);
-            let Ok(id) = row::id(row, ID) else { continue };
+            let Ok(id) = columns::id(row, ID) else { continue };
             match self.reader.genuine(row, &id) {
                 Ok((record, _)) => page.records.push((id, record)),
                 Err(Undone::Told(_)) => {}
@@ -292,27 +300,14 @@ impl<'c> Tables<'c> {
     }
 
     /// How many records each key seals.
-    pub(super) fn keys(&self) -> Done<Vec<(u32, u64)>> {
+    pub(super) fn keys(&self) -> Result<Vec<(u32, u64)>> {
         let mut statement = self.conn.prepare(
             "SELECT key_id, count(*) FROM session WHERE key_id IS NOT NULL
              GROUP BY key_id ORDER BY key_id",
         )?;
         let read = |row: &SqlRow<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?));
         let keys = statement.query_map([], read)?;
-        keys.map(|key| key.map_err(Undone::from).and_then(|(key, of)| Ok((key, count(of)?))))
+        keys.map(|key| key.map_err(Undone::from).and_then(|(key, of)| Ok((key, code::count(of)?))))
             .collect()
     }
-}
-
-pub(super) fn key(id: &SessionId) -> (&str, &str, &str) {
-    (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
-}
-
-pub(super) fn most(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-pub(super) fn count(number: i64) -> Done<u64> {
-    let counted = u64::try_from(number).ok().filter(|_| code::is_count(number));
-    counted.ok_or_else(Undone::malformed)
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::key::SessionKey;
 use crate::policy::LIST_PAGE;
+use crate::store::sqlite::columns::{self, WRITTEN};
 use crate::store::sqlite::migration::{VERSION_1, VERSION_2};
-use crate::store::sqlite::row::{self, WRITTEN};
 use crate::store::sqlite::tests::Folder;
 use crate::store::sqlite::{SqliteBuilder, SqliteStore};
 use crate::store::{
@@ -82,8 +82,8 @@ fn before_last(conn: &Connection, filter: &Filter, page: usize) -> SessionId {
          ORDER BY provider DESC, tenant DESC, token_id DESC LIMIT 1 OFFSET ?4";
     let provider = filter.provider.as_ref().map(ProviderName::as_str);
     let tenant = filter.tenant.as_ref().map(Tenant::as_str);
-    let given = params![provider, tenant, filter.phase.map(code::of_phase), most(page)];
-    conn.query_row(sql, given, |row| Ok(row::id(row, 0).ok().unwrap())).unwrap()
+    let given = params![provider, tenant, filter.phase.map(code::of_phase), code::of_limit(page)];
+    conn.query_row(sql, given, |row| Ok(columns::id(row, 0).ok().unwrap())).unwrap()
 }
 
 /// The steps that SQLite does for a page, and its records.

@@ -27,7 +27,7 @@ impl Bench {
         Holder::new(&self.folder.path().join("a.db"), false).unwrap()
     }
 
-    fn migrate(&mut self, holder: &Holder, migrations: &[&str]) -> Done<i64> {
+    fn migrate(&mut self, holder: &Holder, migrations: &[&str]) -> Result<i64> {
         let opening = Opening { with: &self.with, shared: &self.shared, holder };
         let version = recognized(&mut self.conn, migrations)?;
         migrate(&mut self.conn, version, migrations, opening)?;

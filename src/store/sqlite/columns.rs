@@ -1,0 +1,122 @@
+//! The columns of the table of sessions, and how they are read from a row.
+
+use rusqlite::types::FromSql;
+use rusqlite::{Row as SqlRow, ToSql};
+
+use super::fault::{Result, Undone};
+use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::policy::SEALED_BYTES;
+use crate::store::seal::MAC_BYTES;
+
+/// Where the id stands in [`COLUMNS`].
+pub(super) const ID: usize = WRITTEN.len();
+
+/// Where what is asked beside [`COLUMNS`] stands.
+pub(super) const BESIDE: usize = ID + 3;
+
+/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
+const MOST_HOLDER: usize = 16;
+const MOST_BOOT: usize = 64;
+
+/// Makes the struct of a row, whose columns are read and written in the order in which they stand
+/// here.
+macro_rules! columns {
+    ($(#[$of:meta])* pub(super) struct $row:ident<$r:lifetime> {
+        $($(#[$about:meta])* $column:ident: $kind:ty = $read:expr,)*
+    }) => {
+        $(#[$of])*
+        pub(super) struct $row<$r> {
+            $($(#[$about])* pub(super) $column: $kind,)*
+        }
+
+        /// What is written of a row beside its id.
+        pub(super) const WRITTEN: &[&str] = &[$(stringify!($column)),*];
+
+        /// The same with the id behind it.
+        pub(super) const COLUMNS: &str =
+            concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
+
+        impl<$r> $row<$r> {
+            /// From a query of [`COLUMNS`].
+            pub(super) fn read(row: &$r SqlRow<'_>) -> Result<Self> {
+                let mut next = 0;
+                Ok(Self { $($column: { next += 1; $read(row, next - 1)? },)* })
+            }
+
+            /// What stands in the columns of [`WRITTEN`].
+            pub(super) fn written(&self) -> [&dyn ToSql; WRITTEN.len()] {
+                [$(&self.$column),*]
+            }
+        }
+    };
+}
+
+columns! {
+    /// A row as it stands in the file.
+    #[derive(Clone, Copy)]
+    pub(super) struct Row<'r> {
+        version: i64 = get,
+        epoch: i64 = get,
+        generation: i64 = get,
+        fence: i64 = get,
+        phase: i64 = get,
+        lease_claim: Option<i64> = get,
+        lease_owner: Option<i64> = get,
+        lease_intent: Option<i64> = get,
+        lease_from: Option<i64> = get,
+        lease_until: Option<i64> = get,
+        lease_holder: Option<&'r [u8]> = bytes::<MOST_HOLDER>,
+        lease_boot: Option<&'r str> = text::<MOST_BOOT>,
+        made_base: Option<i64> = get,
+        made_fence: Option<i64> = get,
+        made_claim: Option<i64> = get,
+        access_expires_at: Option<i64> = get,
+        refresh_expires_at: Option<i64> = get,
+        suspect: i64 = get,
+        lost: Option<i64> = get,
+        retry_at: Option<i64> = get,
+        tries: i64 = get,
+        due_at: Option<i64> = get,
+        sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        /// The key that seals what is sealed, or else that of the tag.
+        key_id: Option<i64> = get,
+        form: i64 = get,
+        extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        mac: Option<&'r [u8]> = bytes::<MAC_BYTES>,
+    }
+}
+
+/// What stands in the three columns of an id.
+pub(super) fn of_id(id: &SessionId) -> (&str, &str, &str) {
+    (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
+}
+
+/// The id that stands in three columns from `at` on.
+pub(super) fn id(row: &SqlRow<'_>, at: usize) -> Result<SessionId> {
+    let text = |at| row.get::<_, String>(at);
+    let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
+    let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;
+    Ok(SessionId::new(provider, key))
+}
+
+fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Result<T> {
+    Ok(row.get(at)?)
+}
+
+/// At most so many bytes, looked at before they are copied.
+fn bytes<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r [u8]>> {
+    let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| Undone::malformed())?;
+    if bytes.is_some_and(|bytes| bytes.len() > MOST) {
+        return Err(Undone::malformed());
+    }
+    Ok(bytes)
+}
+
+fn text<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r str>> {
+    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| Undone::malformed())?;
+    if text.is_some_and(|text| text.len() > MOST) {
+        return Err(Undone::malformed());
+    }
+    Ok(text)
+}
