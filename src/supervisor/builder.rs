@@ -19,7 +19,7 @@ use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
 use crate::session::core::{Core, Counts, Host};
 use crate::session::read::Readings;
-use crate::store::{Caught, MemoryStore, Owner, Store, StoreContext};
+use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
@@ -182,7 +182,7 @@ impl SupervisorBuilder {
         }
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
-        let store = Caught::new(self.store);
+        let store = PanicSafeStore::new(self.store);
         let context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
         let ring = store.prepare(&context).and_then(|()| store.ring());
         let ring = ring.map_err(|refused| {

@@ -3,20 +3,20 @@
 use rusqlite::types::FromSql;
 use rusqlite::{Row as SqlRow, ToSql};
 
-use super::fault::{Result, Undone};
+use super::statement_error::{Result, StatementError};
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::SEALED_BYTES;
-use crate::store::seal::MAC_BYTES;
+use crate::store::record_cipher::ROW_TAG_BYTES;
 
-/// Where the id stands in [`COLUMNS`].
-pub(super) const ID: usize = WRITTEN.len();
+/// Where the id stands in [`ALL_COLUMNS`].
+pub(super) const ID_INDEX: usize = VALUE_COLUMNS.len();
 
-/// Where what is asked beside [`COLUMNS`] stands.
-pub(super) const BESIDE: usize = ID + 3;
+/// Where what is asked beside [`ALL_COLUMNS`] stands.
+pub(super) const ROWID_INDEX: usize = ID_INDEX + 3;
 
 /// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
-const MOST_HOLDER: usize = 16;
-const MOST_BOOT: usize = 64;
+const MAX_HOLDER_BYTES: usize = 16;
+const MAX_BOOT_BYTES: usize = 64;
 
 /// Makes the struct of a row, whose columns are read and written in the order in which they stand
 /// here.
@@ -30,21 +30,21 @@ macro_rules! columns {
         }
 
         /// What is written of a row beside its id.
-        pub(super) const WRITTEN: &[&str] = &[$(stringify!($column)),*];
+        pub(super) const VALUE_COLUMNS: &[&str] = &[$(stringify!($column)),*];
 
         /// The same with the id behind it.
-        pub(super) const COLUMNS: &str =
+        pub(super) const ALL_COLUMNS: &str =
             concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
 
         impl<$r> $row<$r> {
-            /// From a query of [`COLUMNS`].
+            /// From a query of [`ALL_COLUMNS`].
             pub(super) fn read(row: &$r SqlRow<'_>) -> Result<Self> {
                 let mut next = 0;
                 Ok(Self { $($column: { next += 1; $read(row, next - 1)? },)* })
             }
 
-            /// What stands in the columns of [`WRITTEN`].
-            pub(super) fn written(&self) -> [&dyn ToSql; WRITTEN.len()] {
+            /// What stands in the columns of [`VALUE_COLUMNS`].
+            pub(super) fn values(&self) -> [&dyn ToSql; VALUE_COLUMNS.len()] {
                 [$(&self.$column),*]
             }
         }
@@ -54,7 +54,7 @@ macro_rules! columns {
 columns! {
     /// A row as it stands in the file.
     #[derive(Clone, Copy)]
-    pub(super) struct Row<'r> {
+    pub(super) struct SessionRow<'r> {
         version: i64 = get,
         epoch: i64 = get,
         generation: i64 = get,
@@ -65,8 +65,8 @@ columns! {
         lease_intent: Option<i64> = get,
         lease_from: Option<i64> = get,
         lease_until: Option<i64> = get,
-        lease_holder: Option<&'r [u8]> = bytes::<MOST_HOLDER>,
-        lease_boot: Option<&'r str> = text::<MOST_BOOT>,
+        lease_holder: Option<&'r [u8]> = bytes::<MAX_HOLDER_BYTES>,
+        lease_boot: Option<&'r str> = text::<MAX_BOOT_BYTES>,
         made_base: Option<i64> = get,
         made_fence: Option<i64> = get,
         made_claim: Option<i64> = get,
@@ -83,20 +83,21 @@ columns! {
         key_id: Option<i64> = get,
         form: i64 = get,
         extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        mac: Option<&'r [u8]> = bytes::<MAC_BYTES>,
+        mac: Option<&'r [u8]> = bytes::<ROW_TAG_BYTES>,
     }
 }
 
 /// What stands in the three columns of an id.
-pub(super) fn of_id(id: &SessionId) -> (&str, &str, &str) {
+pub(super) fn id_columns(id: &SessionId) -> (&str, &str, &str) {
     (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
 }
 
 /// The id that stands in three columns from `at` on.
-pub(super) fn id(row: &SqlRow<'_>, at: usize) -> Result<SessionId> {
+pub(super) fn read_id(row: &SqlRow<'_>, at: usize) -> Result<SessionId> {
     let text = |at| row.get::<_, String>(at);
-    let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
-    let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;
+    let provider = ProviderName::new(text(at)?).map_err(|_| StatementError::malformed())?;
+    let key =
+        SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| StatementError::malformed())?;
     Ok(SessionId::new(provider, key))
 }
 
@@ -105,18 +106,18 @@ fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Result<T> {
 }
 
 /// At most so many bytes, looked at before they are copied.
-fn bytes<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r [u8]>> {
-    let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| Undone::malformed())?;
-    if bytes.is_some_and(|bytes| bytes.len() > MOST) {
-        return Err(Undone::malformed());
+fn bytes<'r, const MAX: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r [u8]>> {
+    let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| StatementError::malformed())?;
+    if bytes.is_some_and(|bytes| bytes.len() > MAX) {
+        return Err(StatementError::malformed());
     }
     Ok(bytes)
 }
 
-fn text<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r str>> {
-    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| Undone::malformed())?;
-    if text.is_some_and(|text| text.len() > MOST) {
-        return Err(Undone::malformed());
+fn text<'r, const MAX: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r str>> {
+    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| StatementError::malformed())?;
+    if text.is_some_and(|text| text.len() > MAX) {
+        return Err(StatementError::malformed());
     }
     Ok(text)
 }

@@ -1,86 +1,106 @@
-//! A statement in the queue of the thread that owns the connection.
+//! A job for the thread that owns the connection: a statement or a read, and its caller.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::fault::{Result, SqliteFault, Undone};
-use super::table::Tables;
+use super::database::Database;
+use super::sqlite_fault::SqliteFault;
+use super::statement_error::{Result, StatementError};
+use crate::clock::{Clock, SystemClock};
 use crate::store::StoreError;
 
-/// What a statement needs of its transaction.
+/// What a job needs of its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Nothing: it only reads, and does not wait for those who write.
+pub(super) enum JobKind {
+    /// Only reads. It needs no write lock, so it does not wait for processes that write.
     Read,
-    /// To be written, or given up after a while. Survives the process.
+    /// A write that fails if it cannot have the lock in time. Survives a killed process.
     Claim,
-    /// To be written. Survives the process.
+    /// A write that waits for the lock as long as it takes. Survives a killed process.
     Write,
-    /// To be written so that it survives a loss of power.
-    Firm,
+    /// As `Write`, and it survives a loss of power.
+    Durable,
 }
 
+/// What the thread takes from its queue.
 pub(super) enum Message {
-    Do(Box<dyn Job>),
-    /// Bring the file forward, if it waits for that, and say what became of it.
-    Forward(Sender<Result<(), StoreError>>),
-    End,
+    Run(Box<dyn Job>),
+    /// Migrate the file if it still waits for keys, and answer with the result.
+    Migrate(Sender<Result<(), StoreError>>),
+    Stop,
 }
 
-/// A statement in the queue.
+/// A job of any result type.
 pub(super) trait Job: Send {
-    fn need(&self) -> Need;
-    /// When it was asked, in monotonic time.
-    fn since(&self) -> Duration;
-    /// Nobody waits for it, and nobody needs what it would do.
+    fn kind(&self) -> JobKind;
+    /// When its caller asked for it, in monotonic time.
+    fn queued_at(&self) -> Duration;
+    /// Whether the caller is gone and nobody needs the effect.
     fn is_abandoned(&self) -> bool;
-    /// Keeps the answer. Fails only if the transaction did.
-    fn work(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()>;
-    /// Answers, with this failure if there is one.
-    fn answer(self: Box<Self>, failed: Option<StoreError>);
+    /// Does the work and keeps the result. Fails only if the transaction did; it may then run
+    /// again, and the later result counts.
+    fn run(&mut self, db: &mut Database<'_>) -> rusqlite::Result<()>;
+    /// Sends the kept result to the caller, or `failed` in its place.
+    fn finish(self: Box<Self>, failed: Option<StoreError>);
 }
 
-/// A statement with the way back to the caller that waits for it.
-pub(super) struct Ask<T, F> {
-    pub(super) need: Need,
-    pub(super) since: Duration,
-    pub(super) work: F,
-    pub(super) done: Option<Result<T, StoreError>>,
-    pub(super) reply: oneshot::Sender<Result<T, StoreError>>,
-    /// Given back with the answer, so that the queue stays bounded.
-    pub(super) _place: OwnedSemaphorePermit,
+/// A job whose caller waits for a `T`.
+pub(super) struct PendingJob<T, F> {
+    kind: JobKind,
+    queued_at: Duration,
+    work: F,
+    result: Option<Result<T, StoreError>>,
+    caller: oneshot::Sender<Result<T, StoreError>>,
+    /// Released with the answer, so that the queue stays bounded.
+    _permit: OwnedSemaphorePermit,
 }
 
-impl<T: Send, F: FnMut(&mut Tables<'_>) -> Result<T> + Send> Job for Ask<T, F> {
-    fn need(&self) -> Need {
-        self.need
+impl<T, F> PendingJob<T, F> {
+    pub(super) fn new(
+        kind: JobKind,
+        work: F,
+        caller: oneshot::Sender<Result<T, StoreError>>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let queued_at = SystemClock::new().now().monotonic;
+        Self { kind, queued_at, work, result: None, caller, _permit: permit }
+    }
+}
+
+impl<T: Send, F: FnMut(&mut Database<'_>) -> Result<T> + Send> Job for PendingJob<T, F> {
+    fn kind(&self) -> JobKind {
+        self.kind
     }
 
-    fn since(&self) -> Duration {
-        self.since
+    fn queued_at(&self) -> Duration {
+        self.queued_at
     }
 
-    /// A commit is done also for those who are gone: rotated credentials are never thrown away.
+    /// A commit runs even if its caller is gone: the server has rotated the refresh token already,
+    /// so the credentials that the commit carries are the only ones that still work.
     fn is_abandoned(&self) -> bool {
-        self.reply.is_closed() && matches!(self.need, Need::Read | Need::Claim)
+        self.caller.is_closed() && matches!(self.kind, JobKind::Read | JobKind::Claim)
     }
 
-    fn work(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
-        match (self.work)(tables) {
-            Err(Undone::Sql(error)) => return Err(error),
-            done => self.done = Some(done.map_err(StoreError::from)),
+    fn run(&mut self, db: &mut Database<'_>) -> rusqlite::Result<()> {
+        match (self.work)(db) {
+            // Not kept: the worker rolls the transaction back and decides whether the job runs
+            // again alone or fails.
+            Err(StatementError::Sql(error)) => return Err(error),
+            result => self.result = Some(result.map_err(StoreError::from)),
         }
         Ok(())
     }
 
-    fn answer(self: Box<Self>, failed: Option<StoreError>) {
+    fn finish(self: Box<Self>, failed: Option<StoreError>) {
+        // `failed` first: a job may have a result although the commit after it failed.
         let answer = match failed {
             Some(failed) => Err(failed),
-            None => self.done.unwrap_or_else(|| Err(SqliteFault::Closed.into())),
+            None => self.result.unwrap_or_else(|| Err(SqliteFault::Closed.into())),
         };
-        // Whoever asked may be gone.
-        drop(self.reply.send(answer));
+        // The caller may be gone.
+        drop(self.caller.send(answer));
     }
 }

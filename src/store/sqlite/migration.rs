@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::code;
-use super::columns::{self, BESIDE, COLUMNS, ID, Row};
-use super::fault::Result;
+use super::columns::{self, ALL_COLUMNS, ID_INDEX, ROWID_INDEX, SessionRow};
+use super::encoding::encode_wall_time;
+use super::statement_error::Result;
 use crate::key::SessionId;
-use crate::store::seal::{Sealed, Spot, Tags, Vault};
+use crate::store::record_cipher::{RecordCipher, RowTags, SealedColumn, SealedCredentials};
 
 /// How many rows are read at once. Defaults to 256, some 250 KB.
 const ROWS_AT_ONCE: usize = 256;
@@ -27,7 +27,7 @@ pub(super) const VERSION_1: &str = include_str!("migration/version_1.sql");
 /// them a session is closed once at most.
 pub(super) const VERSION_2: &str = include_str!("migration/version_2.sql");
 
-pub(super) fn begin(conn: &Connection, in_clear: bool) -> rusqlite::Result<()> {
+pub(super) fn initialize(conn: &Connection, in_clear: bool) -> rusqlite::Result<()> {
     conn.execute("INSERT INTO store VALUES (1, ?1, 0, 0, 0, random())", [in_clear]).map(drop)
 }
 
@@ -36,22 +36,22 @@ pub(super) fn begin(conn: &Connection, in_clear: bool) -> rusqlite::Result<()> {
 /// The tags are given here, in the transaction that makes the file one of version 2, and to rows
 /// whose sealed texts are of the first form too. So the rows without a tag are known for all time:
 /// there are none, and nobody can pass off a row as one of an older form.
-pub(super) fn secure(conn: &Connection, vault: &Vault) -> Result<()> {
-    let (mut last, mut tags) = (i64::MIN, Tags::default());
-    while let Some(reached) = secure_page(conn, (vault, &mut tags), last)? {
+pub(super) fn add_tags(conn: &Connection, cipher: &RecordCipher) -> Result<()> {
+    let (mut last, mut tags) = (i64::MIN, RowTags::default());
+    while let Some(reached) = add_tags_to_page(conn, (cipher, &mut tags), last)? {
         last = reached;
     }
     Ok(())
 }
 
 /// The number of the last row; none if there was none.
-fn secure_page(
+fn add_tags_to_page(
     conn: &Connection,
-    (vault, tags): (&Vault, &mut Tags),
+    (cipher, tags): (&RecordCipher, &mut RowTags),
     after: i64,
 ) -> Result<Option<i64>> {
     let sql = format!(
-        "SELECT {COLUMNS}, rowid FROM session WHERE rowid > ?1 ORDER BY rowid LIMIT {ROWS_AT_ONCE}"
+        "SELECT {ALL_COLUMNS}, rowid FROM session WHERE rowid > ?1 ORDER BY rowid LIMIT {ROWS_AT_ONCE}"
     );
     let (mut page, mut set) = (conn.prepare(&sql)?, conn.prepare(
         "UPDATE session SET access_expires_at = ?2, refresh_expires_at = ?3, key_id = ?4, mac = ?5
@@ -59,18 +59,19 @@ fn secure_page(
     )?);
     let (mut rows, mut last) = (page.query([after])?, None);
     while let Some(sql_row) = rows.next()? {
-        let number: i64 = sql_row.get(BESIDE)?;
+        let number: i64 = sql_row.get(ROWID_INDEX)?;
         last = Some(number);
         // What cannot be named or read is left as it is, and is not read later either.
-        let named = columns::id(sql_row, ID).and_then(|id| Ok((id, Row::read(sql_row)?)));
+        let named =
+            columns::read_id(sql_row, ID_INDEX).and_then(|id| Ok((id, SessionRow::read(sql_row)?)));
         let Ok((id, mut row)) = named else { continue };
-        let ends = ends(vault, &id, &row);
+        let ends = ends(cipher, &id, &row);
         (row.access_expires_at, row.refresh_expires_at) = ends.unwrap_or_default();
-        if let (None, Some(ring)) = (row.key_id, vault.ring()?) {
-            row.key_id = Some(ring.sealing().into());
+        if let (None, Some(ring)) = (row.key_id, cipher.ring()?) {
+            row.key_id = Some(ring.sealing_number().into());
         }
         let key_id = row.key_id.and_then(|number| u32::try_from(number).ok());
-        let mac = tags.tag(vault, &id, key_id, &row.data(&id))?;
+        let mac = tags.tag(cipher, &id, key_id, &row.tag_input(&id))?;
         let mac = mac.as_ref().map(<[u8; _]>::as_slice);
         let ends = (row.access_expires_at, row.refresh_expires_at);
         set.execute(params![number, ends.0, ends.1, row.key_id, mac])?;
@@ -79,14 +80,18 @@ fn secure_page(
 }
 
 /// When the tokens of a live session end. None if they cannot be opened: to load them says why.
-fn ends(vault: &Vault, id: &SessionId, row: &Row<'_>) -> Option<(Option<i64>, Option<i64>)> {
+fn ends(
+    cipher: &RecordCipher,
+    id: &SessionId,
+    row: &SessionRow<'_>,
+) -> Option<(Option<i64>, Option<i64>)> {
     let (made, bytes) = (row.made_by().ok()??, row.sealed?);
     let epoch = u64::try_from(row.epoch).ok()?;
-    let sealed = Sealed { spot: Spot::Row, bytes: bytes.into() };
-    let credentials = vault.open(id, (epoch, made), &sealed).ok()?;
+    let sealed = SealedCredentials { column: SealedColumn::Unnamed, bytes: bytes.into() };
+    let credentials = cipher.open(id, (epoch, made), &sealed).ok()?;
     let tokens = credentials.tokens();
     let ends = [tokens.access_expires_at(), tokens.refresh_expires_at()];
-    let [access, refresh] = ends.map(|end| end.map(code::of_wall));
+    let [access, refresh] = ends.map(|end| end.map(encode_wall_time));
     Some((access, refresh))
 }
 

@@ -1,0 +1,73 @@
+//! Whether there is room for what a refresh would bring, asked before it is sent.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Statement};
+
+use super::sqlite_fault::SqliteFault;
+use super::statement_error::StatementError;
+
+/// A claim is refused while less is free, in the file's own bound or on its disk. Defaults to 4 MiB
+/// because as many claims as one batch has can be out, each of which brings some 4 KiB, twice: in
+/// the log of changes, and then in the file.
+pub(super) const MIN_FREE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What is asked about room, with the answer for the present batch.
+pub(super) struct FreeSpace<'c> {
+    folder: &'c Path,
+    page_counts: [Statement<'c>; 3],
+    page_bytes: u64,
+    enough: Option<bool>,
+}
+
+impl<'c> FreeSpace<'c> {
+    pub(super) fn new(conn: &'c Connection, folder: &'c Path) -> rusqlite::Result<Self> {
+        let page_bytes: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let page_counts = [
+            conn.prepare("PRAGMA max_page_count")?,
+            conn.prepare("PRAGMA page_count")?,
+            conn.prepare("PRAGMA freelist_count")?,
+        ];
+        Ok(Self {
+            folder,
+            page_counts,
+            page_bytes: u64::try_from(page_bytes).unwrap_or(0),
+            enough: None,
+        })
+    }
+
+    pub(super) fn begin_batch(&mut self) {
+        self.enough = None;
+    }
+
+    pub(super) fn check(&mut self) -> Result<(), StatementError> {
+        let enough = match self.enough {
+            Some(enough) => enough,
+            None => self.in_file()? >= MIN_FREE_BYTES && on_disk(self.folder) >= MIN_FREE_BYTES,
+        };
+        self.enough = Some(enough);
+        if enough { Ok(()) } else { Err(SqliteFault::NoRoom.into()) }
+    }
+
+    fn in_file(&mut self) -> Result<u64, StatementError> {
+        let mut counts = [0_u64; 3];
+        for (count, pragma) in counts.iter_mut().zip(&mut self.page_counts) {
+            let pages: i64 = pragma.query_row([], |row| row.get(0))?;
+            *count = u64::try_from(pages).unwrap_or(0);
+        }
+        let [most, used, free] = counts;
+        Ok((most.saturating_sub(used) + free).saturating_mul(self.page_bytes))
+    }
+}
+
+/// Where it cannot be asked, a full disk is told by the write that fails.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn on_disk(folder: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(folder);
+    stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn on_disk(_: &Path) -> u64 {
+    u64::MAX
+}
