@@ -1,5 +1,5 @@
-//! What processes tell each other of what they wrote: each names it in the file, and the others
-//! look there now and then.
+//! The table `change`, by which processes learn of each other's writes: each enters its changes,
+//! and the others read them several times a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,28 +17,27 @@ use crate::clock::BootTime;
 use crate::key::SessionId;
 use crate::store::{Change, Changes, Cursor, News};
 
-/// How long it is told what was changed. Defaults to 5 s: the others look several times a second,
-/// and one that did not for so long is told that anything may have changed. What names a deleted
-/// session is then gone as well.
+/// How long an entry stays. Defaults to 5 s: the others read several times a second, and a process
+/// that has not read for so long learns that anything may have changed. The names of deleted
+/// sessions are then gone as well.
 pub(super) const RETENTION: Duration = Duration::from_secs(5);
 
-/// How often what was told for long enough is removed. Defaults to 1 s, so that it costs nothing
-/// beside the writes.
+/// How often old entries are removed. Defaults to 1 s, so that it costs nothing beside the writes.
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What this process says and hears.
+/// The change log of an open file.
 pub(super) struct ChangeLog<'c> {
     conn: &'c Connection,
     process_lock: &'c ProcessLock,
     insert: Statement<'c>,
-    /// Which feed this is: another file's cursors mean nothing here.
+    /// The file's random number, which tells its cursors from those of another file.
     feed: i64,
-    /// When the present batch is written; none if there is nobody to be told.
+    /// The time of the present batch; `None` if no other process or supervisor needs its changes.
     batch_time: Option<BootTime>,
     removed_at: BootTime,
-    /// Something was deleted that named a session, and lies in the log of the file still.
+    /// A row that named a session was deleted, so the name may still lie in SQLite's log.
     deleted_names: bool,
-    /// The file's version when it was last read, and up to which number.
+    /// The data version at the last read, and the number up to which it read.
     last_read: Option<(i64, u64)>,
 }
 
@@ -70,13 +69,15 @@ impl<'c> ChangeLog<'c> {
         self.batch_time = now;
     }
 
-    /// Whether something was forgotten since this was last asked.
+    /// Whether a row that named a session was deleted since the last call.
     pub(super) fn take_deleted_names(&mut self) -> bool {
         std::mem::take(&mut self.deleted_names)
     }
 
-    /// What became of a record, for those who are to be told of it.
+    /// Enters a change of a record, if another process or supervisor needs it.
     pub(super) fn append(&mut self, id: &SessionId, change: Change) -> Result<()> {
+        // Before the return: the deleted row leaves the name in SQLite's log, also of a file that
+        // no other process has open.
         self.deleted_names |= change.phase.is_none();
         let Some(now) = self.batch_time else { return Ok(()) };
         if now.since(self.removed_at) >= REMOVAL_INTERVAL {
@@ -97,23 +98,25 @@ impl<'c> ChangeLog<'c> {
         Ok(())
     }
 
-    /// Removes what was told for long enough.
+    /// Removes old entries.
     pub(super) fn remove_expired(&mut self, now: BootTime) -> Result<()> {
         self.deleted_names |= remove_expired(self.conn, now)?;
+        // Only after the removal, so that one that failed is tried again with the next entry.
         self.removed_at = now;
         Ok(())
     }
 
-    /// What others changed after `since`, or what `all` did, and whether something is to be
-    /// removed.
+    /// The changes after `since`, those of other processes only unless `all` is set, and whether
+    /// old entries must be removed.
     pub(super) fn read(
         &mut self,
         since: Option<&Cursor>,
         limit: usize,
         (all, now): (bool, BootTime),
     ) -> Result<(Changes, bool)> {
-        // One snapshot, or a change that comes between two of the reads would be passed over. In a
-        // batch of writes there is one already.
+        // One snapshot for all reads below. If a change were written between the reads of the data
+        // version and of the entries, the next call would take it for known and skip it. A batch of
+        // writes has its snapshot already.
         let begun: Option<Transaction<'_>> =
             self.conn.is_autocommit().then(|| self.conn.unchecked_transaction()).transpose()?;
         let version = self.conn.query_row("PRAGMA data_version", [], |row| row.get(0))?;
@@ -123,7 +126,7 @@ impl<'c> ChangeLog<'c> {
         let stale = oldest.is_some_and(|made: i64| now.since(decode_boot_time(made)) >= RETENTION);
         let (read_to, news) = match since.map(|cursor| self.number(cursor)) {
             None => (newest, Some(Vec::new())),
-            // Whatever is new since is one's own.
+            // No other connection has written since, so all newer entries are this process's own.
             Some(Some(since)) if !all && self.last_read == Some((version, since)) => {
                 (newest, Some(Vec::new()))
             }
@@ -131,9 +134,10 @@ impl<'c> ChangeLog<'c> {
                 let own = (!all).then_some(&self.process_lock.name[..]);
                 read_after(self.conn, own, (since, newest), limit.max(1))?
             }
-            // Of another file, or of this one before it was restored from a backup.
+            // A cursor of another file, or of this one before it was restored from a backup.
             Some(_) => (newest, None),
         };
+        // Only if all was read: the rest of a longer list would be skipped by the shortcut above.
         self.last_read = Some((version, read_to)).filter(|_| read_to == newest);
         drop(begun);
         Ok((Changes { cursor: self.cursor(read_to), news, more: read_to < newest }, stale))
@@ -151,26 +155,27 @@ impl<'c> ChangeLog<'c> {
     }
 }
 
-/// Removes what was told for long enough, and what was told before the machine was started. True
-/// if deleted sessions are named there.
+/// Removes old entries, and those from before the machine was started. True if some of them named
+/// deleted sessions.
 pub(super) fn remove_expired(conn: &Connection, now: BootTime) -> rusqlite::Result<bool> {
-    let (told, now) = (encode_boot_time(now.before(RETENTION)), encode_boot_time(now));
+    let (expired, now) = (encode_boot_time(now.before(RETENTION)), encode_boot_time(now));
     let names = "SELECT EXISTS (SELECT 1 FROM change
         WHERE (made_at <= ?1 OR made_at > ?2) AND phase IS NULL)";
-    let names = conn.query_row(names, [told, now], |row| row.get(0))?;
-    conn.execute("DELETE FROM change WHERE made_at <= ?1 OR made_at > ?2", [told, now])?;
+    // Before the DELETE, after which nothing says what the entries were.
+    let names = conn.query_row(names, [expired, now], |row| row.get(0))?;
+    conn.execute("DELETE FROM change WHERE made_at <= ?1 OR made_at > ?2", [expired, now])?;
     Ok(names)
 }
 
-/// The highest number that was given.
+/// The number of the newest entry, even if it was removed.
 fn newest_number(conn: &Connection) -> Result<u64> {
     let given = "SELECT seq FROM sqlite_sequence WHERE name = 'change'";
     let given: Option<i64> = conn.query_row(given, [], |row| row.get(0)).optional()?;
     given.map_or(Ok(0), decode_counter)
 }
 
-/// Up to which number it was read, and what was changed until there by others than `own`; none if
-/// some of it is gone.
+/// Reads the entries after `since`. Returns the number up to which it read, and the changes of all
+/// processes but `own`; `None` in their place if some of the entries are gone.
 fn read_after(
     conn: &Connection,
     own: Option<&[u8]>,
@@ -186,7 +191,7 @@ fn read_after(
     while let Some(row) = rows.next()? {
         let number = decode_counter(row.get(0)?)?;
         if number != read_to + 1 {
-            // What stood between was removed.
+            // Numbers have no gaps, so the entries between were removed.
             return Ok((newest, None));
         }
         read_to = number;

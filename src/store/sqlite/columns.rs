@@ -1,4 +1,4 @@
-//! The columns of the table of sessions, and how they are read from a row.
+//! The columns of the table `session`, and how they are read from a row.
 
 use rusqlite::types::FromSql;
 use rusqlite::{Row as SqlRow, ToSql};
@@ -8,18 +8,17 @@ use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::SEALED_BYTES;
 use crate::store::record_cipher::ROW_TAG_BYTES;
 
-/// Where the id stands in [`ALL_COLUMNS`].
+/// The index of the id's first column in [`ALL_COLUMNS`].
 pub(super) const ID_INDEX: usize = VALUE_COLUMNS.len();
 
-/// Where what is asked beside [`ALL_COLUMNS`] stands.
+/// The index of `rowid` in a query that asks for it after [`ALL_COLUMNS`].
 pub(super) const ROWID_INDEX: usize = ID_INDEX + 3;
 
-/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
+/// The most bytes of a holder's name, and of a boot id, which is a UUID as text.
 const MAX_HOLDER_BYTES: usize = 16;
 const MAX_BOOT_BYTES: usize = 64;
 
-/// Makes the struct of a row, whose columns are read and written in the order in which they stand
-/// here.
+/// Makes the struct of a row. Columns are read and written in the order of its fields.
 macro_rules! columns {
     ($(#[$of:meta])* pub(super) struct $row:ident<$r:lifetime> {
         $($(#[$about:meta])* $column:ident: $kind:ty = $read:expr,)*
@@ -29,10 +28,10 @@ macro_rules! columns {
             $($(#[$about])* pub(super) $column: $kind,)*
         }
 
-        /// What is written of a row beside its id.
+        /// The columns without those of the id.
         pub(super) const VALUE_COLUMNS: &[&str] = &[$(stringify!($column)),*];
 
-        /// The same with the id behind it.
+        /// All columns, those of the id last.
         pub(super) const ALL_COLUMNS: &str =
             concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
 
@@ -43,7 +42,7 @@ macro_rules! columns {
                 Ok(Self { $($column: { next += 1; $read(row, next - 1)? },)* })
             }
 
-            /// What stands in the columns of [`VALUE_COLUMNS`].
+            /// The values of [`VALUE_COLUMNS`], in their order.
             pub(super) fn values(&self) -> [&dyn ToSql; VALUE_COLUMNS.len()] {
                 [$(&self.$column),*]
             }
@@ -79,7 +78,7 @@ columns! {
         due_at: Option<i64> = get,
         sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
         outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        /// The key that seals what is sealed, or else that of the tag.
+        /// The key that seals the credentials, or made the tag if there are none.
         key_id: Option<i64> = get,
         form: i64 = get,
         extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
@@ -87,12 +86,12 @@ columns! {
     }
 }
 
-/// What stands in the three columns of an id.
+/// The values of the three columns of an id.
 pub(super) fn id_columns(id: &SessionId) -> (&str, &str, &str) {
     (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
 }
 
-/// The id that stands in three columns from `at` on.
+/// The id in the three columns from `at` on.
 pub(super) fn read_id(row: &SqlRow<'_>, at: usize) -> Result<SessionId> {
     let text = |at| row.get::<_, String>(at);
     let provider = ProviderName::new(text(at)?).map_err(|_| StatementError::malformed())?;
@@ -105,7 +104,7 @@ fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Result<T> {
     Ok(row.get(at)?)
 }
 
-/// At most so many bytes, looked at before they are copied.
+/// At most `MAX` bytes. The length is checked before anything is copied.
 fn bytes<'r, const MAX: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r [u8]>> {
     let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| StatementError::malformed())?;
     if bytes.is_some_and(|bytes| bytes.len() > MAX) {

@@ -1,5 +1,5 @@
-//! Records in the table of sessions. A statement is a function on a record; here is how it is read
-//! and written. All of this runs on the owner's thread, in its transaction.
+//! The tables of an open file: reads and writes of records, by prepared SQL statements. All of it
+//! runs on the worker's thread, in the worker's transaction.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use crate::policy::SEALED_BYTES;
 use crate::store::record_cipher::SealedCredentials;
 use crate::store::{Due, Filter, Floor, Record};
 
-/// What a claim changes of a row that is there. Not all of it, because what stands in an index is
-/// written there again even if it is the same.
+/// Writes the columns that a claim changes in an existing row, and no others: SQLite writes an
+/// indexed column to its index again even if the value is the same.
 const UPDATE_LEASE: &str =
     "UPDATE session SET version = ?2, fence = ?3, tries = ?4, lease_claim = ?5,
     lease_owner = ?6, lease_intent = ?7, lease_from = ?8, lease_until = ?9, lease_holder = ?10,
@@ -36,17 +36,17 @@ const UPDATE_LEASE: &str =
 
 const WHERE_ID: &str = "provider = ?1 AND tenant = ?2 AND token_id = ?3";
 
-/// Records of one key.
+/// A page of the records that one key seals.
 pub(super) struct KeyPage {
     pub(super) records: Vec<(SessionId, Record<SealedCredentials>)>,
-    /// With those that cannot be read.
+    /// How many rows the page has, with those that cannot be read.
     pub(super) rows: usize,
     /// The number of the last row.
     pub(super) last: i64,
 }
 
-/// The tables of an open file. Statements are prepared once, because that takes longer than most
-/// of them do.
+/// The tables of an open file. SQL statements are prepared once, because to prepare one takes
+/// longer than most of them run.
 pub(super) struct Database<'c> {
     pub(super) conn: &'c Connection,
     pub(super) free_space: FreeSpace<'c>,
@@ -96,7 +96,7 @@ impl<'c> Database<'c> {
         self.rows.shared.now()
     }
 
-    /// The record, whose row is as this store wrote it.
+    /// The record of this id, if its row is as a store wrote it.
     pub(super) fn find(
         &mut self,
         id: &SessionId,
@@ -106,7 +106,7 @@ impl<'c> Database<'c> {
         found.optional()?.transpose()
     }
 
-    /// Writes a record in the place of what was `existing`.
+    /// Writes a record over the existing row, or as a new one.
     pub(super) fn put(
         &mut self,
         id: &SessionId,
@@ -122,6 +122,7 @@ impl<'c> Database<'c> {
             Some(sealed) => sealed.key_number(),
             None => self.rows.shared.cipher.ring()?.map(|ring| ring.sealing_number()),
         };
+        // The last check. From here on a failure rolls the batch back.
         let form = self.rows.holder_table.form_to_write()?;
         let lease_columns = self.lease_columns(&record, existing);
         let extra = row::extra(&record);
@@ -131,11 +132,12 @@ impl<'c> Database<'c> {
             (form, key_id),
             extra.as_deref(),
         );
+        // After all other columns are set, because the tag covers them.
         let tag = self.rows.tag(id, key_id, &row)?;
         row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
         let (values, (provider, tenant, token_id)) =
             (row.values().into_iter(), columns::id_columns(id));
-        // The row is known by its number: to look it up again takes as long as to write it.
+        // By its number: to look the row up again takes as long as to write it.
         let done = match existing {
             Some(existing) => {
                 let rowid: [&dyn ToSql; 1] = [&existing.rowid];
@@ -149,7 +151,7 @@ impl<'c> Database<'c> {
         done.map(drop).map_err(StatementError::from)
     }
 
-    /// Writes what a claim changes of a record that is there.
+    /// Writes the columns that a claim changes in an existing row.
     pub(super) fn put_lease(
         &mut self,
         id: &SessionId,
@@ -157,6 +159,8 @@ impl<'c> Database<'c> {
         existing: &ExistingRow,
     ) -> Result<()> {
         let lease_columns = self.lease_columns(record, Some(existing));
+        // From the row and not from the record: these columns stay as they are, and the tag covers
+        // what stands in the file.
         let (form, extra) = ((existing.form, existing.key_id), existing.extra.as_deref());
         let mut row = SessionRow::from_record(record, lease_columns.as_ref(), form, extra);
         let tag = self.rows.tag(id, existing.key_id, &row)?;
@@ -178,7 +182,8 @@ impl<'c> Database<'c> {
         Ok(())
     }
 
-    /// What a row says of the record's lease: what it said before, or that it is this process's.
+    /// The columns of the record's lease: those of the existing row if the lease is unchanged, and
+    /// otherwise those of a lease that this process holds.
     fn lease_columns(
         &self,
         record: &Record<SealedCredentials>,
@@ -198,7 +203,7 @@ impl<'c> Database<'c> {
         }
     }
 
-    /// Version, epoch and generation of a row, whether it can be read or not.
+    /// Version, epoch and generation of a row, even of one that cannot be read.
     pub(super) fn counters(&self, id: &SessionId) -> Result<Option<[i64; 3]>> {
         let sql = format!("SELECT version, epoch, generation FROM session WHERE {WHERE_ID}");
         let read = |row: &SqlRow<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?]);
@@ -210,7 +215,7 @@ impl<'c> Database<'c> {
         Ok(())
     }
 
-    /// What is remembered of deleted records.
+    /// The floor that deleted records left.
     pub(super) fn floor(&mut self) -> Result<Floor> {
         let read = |row: &SqlRow<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let (version, epoch, generation) = self.read_floor.query_row([], read)?;
@@ -219,14 +224,14 @@ impl<'c> Database<'c> {
         Ok(Floor { version, epoch, generation })
     }
 
-    /// Raises it to this at least.
+    /// Raises the floor to this at least.
     pub(super) fn raise_floor(&mut self, floor: Floor) -> Result<()> {
         let Floor { version, epoch, generation } = floor;
         self.raise_floor.execute([version, epoch, generation].map(encode_counter))?;
         Ok(())
     }
 
-    /// The lease's columns stand in no index, so that a claim writes to none.
+    /// A page of due records. No column of a lease is in an index, so that a claim writes to none.
     pub(super) fn due(
         &self,
         provider: &ProviderName,
@@ -257,7 +262,7 @@ impl<'c> Database<'c> {
         let mut rows = statement.query(given)?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
-            // One that cannot be named cannot be looked at either.
+            // A row without a valid id cannot be loaded either.
             if let Ok(id) = columns::read_id(row, 1) {
                 due.push(Due { at: decode_wall_time(row.get(0)?), id });
             }
@@ -265,9 +270,10 @@ impl<'c> Database<'c> {
         Ok(due)
     }
 
-    /// Opens no secret. A row that was changed is shown as lost for want of its key, so that it
-    /// does not hide the others, and can be found and deleted; its own `load` says what is wrong.
-    /// One whose key is not there cannot be told from a changed one, and is shown as it stands.
+    /// A page of records, with no secret opened. A row that was altered is listed as lost with
+    /// `KeyMissing`: it does not hide the others, the caller can find and delete it, and `load`
+    /// says what is wrong with it. If the key of a row is missing, the store cannot know whether
+    /// the row was altered, and lists it as it stands.
     pub(super) fn list(
         &mut self,
         filter: &Filter,
@@ -279,7 +285,7 @@ impl<'c> Database<'c> {
         let mut rows = statement.query(params_from_iter(given))?;
         let mut listed = Vec::new();
         while let Some(sql_row) = rows.next()? {
-            // One that cannot be named cannot be asked for either.
+            // A row without a valid id cannot be loaded or deleted either.
             let Ok(id) = columns::read_id(sql_row, ID_INDEX) else { continue };
             match self.rows.read_listed(sql_row, &id) {
                 Ok(record) => listed.push((id, record)),
@@ -297,8 +303,8 @@ impl<'c> Database<'c> {
         Ok(listed)
     }
 
-    /// At most `limit` records that this key seals, of the rows after `after`. In the order of
-    /// rows, because that is the index's: a page costs what is in it, however large the file is.
+    /// At most `limit` records that this key seals, of the rows after `after`. In the order of row
+    /// numbers, which is the order of the index: a page costs the same however large the file is.
     pub(super) fn sealed_by(&mut self, key: u32, after: i64, limit: usize) -> Result<KeyPage> {
         let sql = format!(
             "SELECT {ALL_COLUMNS}, rowid FROM session WHERE key_id = ?1 AND rowid > ?2

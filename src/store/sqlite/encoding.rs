@@ -1,4 +1,4 @@
-//! How what a record says is written in columns. A code keeps its meaning for ever.
+//! How values are written in columns. A code keeps its meaning for ever.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::store::{Intent, Phase};
 
-/// 2 was that of a claimed session, in version 1.
+/// In version 1, 2 was the code of a claimed session.
 pub(super) fn encode_phase(phase: Phase) -> i64 {
     match phase {
         Phase::Vacant => 0,
@@ -64,7 +64,7 @@ pub(super) fn decode_lost_reason(code: i64) -> Option<LostReason> {
     all.into_iter().find(|of| encode_lost_reason(*of) == code)
 }
 
-/// Nanoseconds since 1970; times beyond the year 2262 or before 1677 are those.
+/// Nanoseconds since 1970. Times after the year 2262 or before 1677 become the nearest of these.
 pub(super) fn encode_wall_time(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => nanos(after),
@@ -87,8 +87,8 @@ pub(super) fn decode_boot_time(nanos: i64) -> BootTime {
     BootTime::new(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
-/// Whether a store can have counted so far and can count on: they begin at 0 and count by one, and
-/// half of all numbers are more than the age of the world has room for.
+/// Whether a store can have reached this number and can count further. Counters begin at 0 and grow
+/// by one, and no store ever uses up half of all numbers.
 pub(super) fn is_counter(number: i64) -> bool {
     (0..=i64::MAX / 2).contains(&number)
 }
@@ -98,7 +98,7 @@ pub(super) fn encode_counter(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A counter that was read. One that no store can have written is damage.
+/// A counter from a row. A number that no store can have reached means that the row is damaged.
 pub(super) fn decode_counter(number: i64) -> Result<u64> {
     let counted = u64::try_from(number).ok().filter(|_| is_counter(number));
     counted.ok_or_else(StatementError::malformed)

@@ -1,4 +1,5 @@
-//! The file on its disk: made for its user alone, and refused if others may have written it.
+//! The permissions of the file: it is created for its user only, and refused if other users can
+//! write it.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -7,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use super::sqlite_fault::SqliteFault;
 
-/// What SQLite puts beside a database and reads back as a part of it.
+/// The suffixes of the database and of the files beside it that SQLite reads as parts of it.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// Makes the file if there is none, for nobody but the process's own user: names of tenants and
-/// sessions are in clear in it. What SQLite puts beside it gets the same permissions.
+/// Creates the file if there is none, for the process's own user only, because names of tenants and
+/// sessions are in clear in it. SQLite gives the files beside it the same permissions.
 ///
-/// A file that is there is not opened: to close it would drop the locks that SQLite has on it in
-/// this process, because POSIX locks belong to the process.
+/// An existing file is not opened. POSIX locks belong to the process: closing the file would
+/// release the locks that SQLite may hold on it in this process.
 pub(super) fn create(path: &Path) -> Result<(), SqliteFault> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -27,8 +28,8 @@ pub(super) fn create(path: &Path) -> Result<(), SqliteFault> {
     }
 }
 
-/// Refuses a database, or what lies beside it, that others can write or own. `path` has no links.
-/// `by_group`: the file's group may write it.
+/// Refuses a database if other users can write or own it or a file beside it. `path` must have no
+/// links. With `by_group`, the group may write it.
 pub(super) fn check(path: &Path, by_group: bool) -> Result<(), SqliteFault> {
     SUFFIXES.into_iter().try_for_each(|suffix| {
         let mut name = OsString::from(path);
@@ -43,7 +44,7 @@ pub(super) fn check(path: &Path, by_group: bool) -> Result<(), SqliteFault> {
     })
 }
 
-/// Processes of several users do not share a file, because none of them can open another's lock.
+/// Processes of different users cannot share a file, because none can open another's lock file.
 #[cfg(unix)]
 fn is_exposed(file: &Metadata, by_group: bool) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,5 @@
-//! Whether there is room for what a refresh would bring, asked before it is sent.
+//! Whether the file and its disk have space for new credentials. The store checks it before a
+//! claim, so that no refresh is sent whose result could not be stored.
 
 use std::path::Path;
 
@@ -7,12 +8,12 @@ use rusqlite::{Connection, Statement};
 use super::sqlite_fault::SqliteFault;
 use super::statement_error::StatementError;
 
-/// A claim is refused while less is free, in the file's own bound or on its disk. Defaults to 4 MiB
-/// because as many claims as one batch has can be out, each of which brings some 4 KiB, twice: in
-/// the log of changes, and then in the file.
+/// The store refuses claims while less than this is free, within `max_bytes` or on the disk.
+/// Defaults to 4 MiB: as many claims as one batch has may be open, and each brings some 4 KiB
+/// twice, first in SQLite's log and then in the file.
 pub(super) const MIN_FREE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What is asked about room, with the answer for the present batch.
+/// The check, with its result for the present batch.
 pub(super) struct FreeSpace<'c> {
     folder: &'c Path,
     page_counts: [Statement<'c>; 3],
@@ -36,10 +37,12 @@ impl<'c> FreeSpace<'c> {
         })
     }
 
+    /// Drops the last result: between two batches other processes may have filled the disk.
     pub(super) fn begin_batch(&mut self) {
         self.enough = None;
     }
 
+    /// Fails if too little is free.
     pub(super) fn check(&mut self) -> Result<(), StatementError> {
         let enough = match self.enough {
             Some(enough) => enough,
@@ -60,7 +63,8 @@ impl<'c> FreeSpace<'c> {
     }
 }
 
-/// Where it cannot be asked, a full disk is told by the write that fails.
+/// The bytes that are free on the disk. Elsewhere the system is not asked, and a full disk shows
+/// when a write fails.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn on_disk(folder: &Path) -> u64 {
     let stat = rustix::fs::statvfs(folder);

@@ -1,6 +1,6 @@
-//! Who has the file open, as the file says it: which forms of rows each reads, and which
-//! supervisors have ended. That a process lives its lock says; a row without a living lock means
-//! nothing.
+//! The table `holder`: the processes that have the file open, the form of rows that each of them
+//! reads, and the supervisors that have ended. Only its lock says whether a process lives; a row
+//! whose process is dead counts for nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,24 @@ use super::sqlite_fault::SqliteFault;
 use super::statement_error::Result;
 use crate::store::{Owner, Presence};
 
-/// How many ended supervisors of one open store are remembered. Defaults to 256 because what the
-/// oldest of them had claimed is long over.
+/// How many ended supervisors of one open store are remembered. Defaults to 256 because the leases
+/// of the oldest of them are long over.
 const MAX_ENDED_OWNERS: i64 = 256;
 
-/// What is read of the rows, and when it was.
+/// The table, with what was read of it last.
 pub(super) struct HolderTable<'c> {
     conn: &'c Connection,
     process_lock: &'c ProcessLock,
     /// The newest form that this process writes.
     newest_form: i64,
-    /// The newest form that all living ones read, or this process's if none reads less.
+    /// The newest form that all living processes read, this one among them.
     form: i64,
     version: Statement<'c>,
-    /// What that was when the present batch of writes began.
+    /// The data version when the present batch of writes began.
     batch_version: i64,
     older_forms: Statement<'c>,
     ended: Statement<'c>,
-    /// The supervisors that have ended, and the file's version when that was read.
+    /// The supervisors that have ended, and the data version at which that was read.
     ended_owners: Option<(i64, Vec<i64>)>,
     /// The supervisors on this very store that have not ended.
     local_owners: BTreeSet<i64>,
@@ -59,22 +59,25 @@ impl<'c> HolderTable<'c> {
         })
     }
 
-    /// The version of the file, which another process's writes change.
+    /// The data version, which changes when another connection writes to the file.
     pub(super) fn read_version(&mut self) -> rusqlite::Result<i64> {
         self.batch_version = self.version.query_row([], |row| row.get(0))?;
         Ok(self.batch_version)
     }
 
-    /// Whether what others read was found to hold this process's writes back, which nobody tells
-    /// the end of.
+    /// Whether another process keeps this one from writing its newest form. The table must be read
+    /// again for it to end: a process that dies writes nothing, so the data version stays the same.
     pub(super) fn is_form_limited(&self) -> bool {
         self.form < self.newest_form
     }
 
-    /// Reads again which forms all living ones read, in the transaction that writes by it: whoever
-    /// opens the file later reads what it writes, or is refused.
+    /// Finds the newest form that all living processes read. Runs in the transaction that writes
+    /// rows of this form: no process can open the file before it ends, and a process that opens it
+    /// later either reads the form or is refused.
     pub(super) fn read_forms(&mut self) -> rusqlite::Result<()> {
         let mut rows = self.older_forms.query([self.newest_form])?;
+        // Before the loop. If a read fails, the batch is rolled back and nothing of this form is
+        // written; the next batch reads again.
         self.form = self.newest_form;
         while let Some(row) = rows.next()? {
             let (name, boot) = (row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_str()?);
@@ -115,14 +118,15 @@ impl<'c> HolderTable<'c> {
         Ok(self.conn.query_row(there, of, |_| Ok(())).optional()?.is_some())
     }
 
-    /// Notes what a supervisor says of itself.
+    /// Writes down that a supervisor begins, goes on or ends.
     pub(super) fn presence(&mut self, owner: Owner, presence: Presence) -> Result<()> {
         let (name, owner) = (self.process_lock.name, owner.0.cast_signed());
         match presence {
             Presence::Register | Presence::Renew => drop(self.local_owners.insert(owner)),
             Presence::Retire => drop(self.local_owners.remove(&owner)),
         }
-        // Read again next time, whether this transaction is committed or not.
+        // Whether the transaction is committed or not. The data version does not change with this
+        // connection's own writes, so the cached list would seem to be current.
         self.ended_owners = None;
         self.conn.execute(
             "INSERT INTO holder (name, boot, owner, form, ended) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -143,15 +147,15 @@ impl<'c> HolderTable<'c> {
         Ok(())
     }
 
-    /// Whether several supervisors are on this very store, which then hear of each other as those
-    /// of several processes do.
+    /// Whether several supervisors use this very store. Each must then see the others' changes, as
+    /// those of other processes.
     pub(super) fn has_several_owners(&self) -> bool {
         self.local_owners.len() > 1
     }
 
-    /// Whether this supervisor said that it has ended.
+    /// Whether this supervisor has ended, as the table says it.
     pub(super) fn has_ended(&mut self, owner: i64) -> rusqlite::Result<bool> {
-        // Nobody else writes while a batch of writes is done.
+        // Within a batch this process has the write lock, so the version cannot change.
         let version =
             if self.conn.is_autocommit() { self.read_version()? } else { self.batch_version };
         if let Some((_, owners)) = self.ended_owners.as_ref().filter(|(known, _)| *known == version)
@@ -166,8 +170,9 @@ impl<'c> HolderTable<'c> {
     }
 }
 
-/// Says in the file that this process has it open, in the transaction of its opening, and removes
-/// what dead ones said.
+/// Enters this process, and removes the rows of dead ones. Runs in the transaction that opens the
+/// file: every later batch of any process sees the row, and so writes nothing that this process
+/// does not read.
 pub(super) fn register(
     conn: &Connection,
     process_lock: &ProcessLock,
@@ -185,7 +190,7 @@ pub(super) fn register(
     Ok(())
 }
 
-/// Whether another process lives that has the file open.
+/// Whether another living process has the file open.
 pub(super) fn has_other_process(
     conn: &Connection,
     process_lock: &ProcessLock,
@@ -195,7 +200,7 @@ pub(super) fn has_other_process(
     Ok(read_all(conn)?.iter().any(|(_, name, boot)| another(name, boot)))
 }
 
-/// Whether the process that entered under this name lives: this one does.
+/// Whether the process of this name lives. This process does, and needs no look at its lock.
 fn is_alive(process_lock: &ProcessLock, name: &[u8], boot: &str) -> bool {
     name == process_lock.name || !process_lock.is_dead(name, boot)
 }

@@ -1,4 +1,4 @@
-//! The query of a list.
+//! Builds the query of a list.
 
 use std::cmp::Ordering;
 
@@ -9,15 +9,15 @@ use super::encoding::{encode_limit, encode_phase};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::store::Filter;
 
-/// An id's columns, in the order of lists.
+/// The columns of an id, in the order in which lists are sorted.
 const NAMES: [&str; 3] = ["provider", "tenant", "token_id"];
 
-/// The query of at most `limit` records after `after`, and what is bound to it.
+/// The query of at most `limit` records after `after`, and its parameters.
 ///
-/// A name that the filter gives is only equal, and the others are compared as one row value. Only
-/// so does SQLite take all of them as the beginning of one range of an index, and a page costs what
-/// is in it, however far it is. If a given name were compared as well, each page would read the
-/// list from its start.
+/// A name from the filter is compared for equality only, and the other names as one row value. Only
+/// then does SQLite seek to the start of the page in an index, so that every page costs the same.
+/// If a name from the filter were in the row value too, each page would read the list from its
+/// start.
 pub(super) fn query(
     filter: &Filter,
     after: Option<&SessionId>,
@@ -25,7 +25,7 @@ pub(super) fn query(
 ) -> (String, Vec<Value>) {
     let (provider, tenant) = (filter.provider.as_ref(), filter.tenant.as_ref());
     let given = [provider.map(ProviderName::as_str), tenant.map(Tenant::as_str), None];
-    // No name is empty, so this is before all.
+    // No name is empty, so the empty one is before all others.
     let (provider, tenant, token_id) = after.map_or(("", "", ""), columns::id_columns);
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let (mut open, mut bounds) = (Vec::new(), Vec::new());
@@ -55,11 +55,11 @@ pub(super) fn query(
     (sql, values)
 }
 
-/// What the names behind a given one are compared with, if it is not the name at which the last
-/// page ended: all of them come after that page, or none does.
+/// If a name from the filter differs from the one at which the last page ended, then all names
+/// behind it come after that page, or none does. Returns the value to compare them with.
 fn edge_of(given: Ordering) -> Option<Value> {
     match given {
-        // To SQLite any blob is greater than any text.
+        // SQLite sorts every blob after every text.
         Ordering::Less => Some(Value::Blob(Vec::new())),
         Ordering::Equal => None,
         Ordering::Greater => Some(Value::Text(String::new())),

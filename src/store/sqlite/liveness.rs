@@ -1,20 +1,20 @@
-//! Which of the processes on a file live.
+//! Which of the processes that opened a file are alive.
 //!
-//! Each opened store holds a lock on a file of its own beside the database, which the operating
-//! system drops when the process dies. Whoever finds a claim asks for its holder's lock: if it can
-//! be had, or the file is gone, or the machine was started since, the holder is dead, and its
-//! lease need not be waited for.
+//! Each opened store holds a lock on a lock file of its own beside the database. The operating
+//! system releases the lock when the process dies. A process that finds a claim tries the lock of
+//! the claim's holder. If it gets the lock, if the lock file is gone, or if the machine was started
+//! since, the holder is dead, and nobody needs to wait for its lease.
 //!
-//! Whoever can write the folder can put anything where a lock is looked for. So a lock is opened
-//! without waiting and through no link, and counts only if it is a regular file of the process's
-//! own user. Nobody else can open it, and so nobody else can lock it.
+//! Other users may be able to write to the folder and put anything in the place of a lock file. So
+//! a lock file is opened without blocking and without following links, and counts only if it is a
+//! regular file of the process's own user. No other user can open it, and so none can lock it.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) use self::shared::{MULTI_PROCESS, ProcessLock};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) use self::single::{MULTI_PROCESS, ProcessLock};
 
-/// Tells an opened store from all others.
+/// The random name of an opened store.
 pub(super) type Name = [u8; 16];
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -32,16 +32,17 @@ mod shared {
     use crate::policy::{OWNER_LOCK_TRIES, OWNER_LOCKS};
     use crate::seal::random;
 
-    /// Several processes may open one file: their boot times are of one clock.
+    /// Several processes may open one file, because their boot times come from one clock.
     pub(in crate::store::sqlite) const MULTI_PROCESS: bool = true;
 
-    /// This process's place among those on the file, until it is dropped.
+    /// This process's lock beside the file. While it is held, other processes take this one to be
+    /// alive.
     pub(in crate::store::sqlite) struct ProcessLock {
         pub(in crate::store::sqlite) name: Name,
-        /// Of the running kernel: another one means that the machine was started since.
+        /// The boot id of the running kernel. Another one means that the machine was started since.
         pub(in crate::store::sqlite) boot: String,
         database: PathBuf,
-        /// No other process has the file open: who has another name is dead.
+        /// No other process can have the file open, so every other name is of a dead process.
         exclusive: bool,
         _lock: File,
     }
@@ -54,8 +55,10 @@ mod shared {
                 let path = path(database, &name);
                 let mut options = OpenOptions::new();
                 let lock = options.write(true).create_new(true).mode(OWNER_ONLY).open(&path)?;
-                // Between its making and its locking, somebody who clears up may take it for a dead
-                // one's and remove it; then another is made.
+                // The link count is read after the lock is taken. Before that, a process that
+                // removes the files of dead ones may have removed this one. Its lock would then
+                // guard nothing that others can find, and they would take over claims of this
+                // living process.
                 let mine = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
                     && lock.metadata().is_ok_and(|file| file.nlink() > 0);
                 if mine {
@@ -66,7 +69,7 @@ mod shared {
             Err(io::ErrorKind::WouldBlock.into())
         }
 
-        /// Whether the holder of this name, which was started with this boot, lives no more.
+        /// Whether the process of this name, which ran under this boot id, is dead.
         pub(in crate::store::sqlite) fn is_dead(&self, name: &[u8], boot: &str) -> bool {
             if name == self.name {
                 return false;
@@ -77,13 +80,13 @@ mod shared {
                 || name.is_ok_and(|name| is_dead(&path(&self.database, &name)))
         }
 
-        /// Whether another lives. The files of the dead are removed, and those of strangers are
-        /// passed over. Where there are too many files to look at, another is taken to live.
+        /// Whether another process is alive. Removes the lock files of dead processes and skips
+        /// files of other users. True as well if there are too many files to look at.
         pub(in crate::store::sqlite) fn has_peers(&self) -> bool {
             self.any_alive(LOCK_INFIX)
         }
 
-        /// Whether a process of version 0.1 lives, whose locks have names of their own.
+        /// Whether a process of version 0.1 is alive, whose lock files have other names.
         pub(in crate::store::sqlite) fn has_older_peers(&self) -> bool {
             self.any_alive(OLDER_LOCK_INFIX)
         }
@@ -116,17 +119,17 @@ mod shared {
 
     impl Drop for ProcessLock {
         fn drop(&mut self) {
-            // While the lock is held, so that nobody finds it free with the name still there. What
-            // is left behind is cleared up by others.
+            // Before the lock is released, so that no process finds a free lock under a name that
+            // is still there. If this fails, the file is left for others to remove.
             drop(fs::remove_file(path(&self.database, &self.name)));
         }
     }
 
-    /// Its owner reads and writes it, and nobody else may do anything.
+    /// Only the owner may read and write the file.
     const OWNER_ONLY: u32 = 0o600;
 
-    /// What stands between the names of a database and of a holder. Another name than version 0.1
-    /// gave its locks, so that its processes are told apart from this version's.
+    /// Stands between the name of the database and that of the process. It differs from the one of
+    /// version 0.1, so that processes of that version can be told apart.
     const LOCK_INFIX: &str = ".holder-";
     const OLDER_LOCK_INFIX: &str = ".owner-";
 
@@ -137,7 +140,7 @@ mod shared {
         path.into()
     }
 
-    /// Whether a file beside the database has the name of an owner's lock.
+    /// Whether a file beside the database has the name of a lock file.
     fn is_lock(database: &Path, kind: &str, name: &OsStr) -> bool {
         let mut prefix = database.file_name().map(OsString::from).unwrap_or_default();
         prefix.push(kind);
@@ -145,18 +148,19 @@ mod shared {
         number.is_some_and(|number| number.len() == 32 && number.iter().all(u8::is_ascii_hexdigit))
     }
 
-    /// What stands where a lock is looked for.
+    /// What is found in the place of a lock file.
     #[derive(Debug, PartialEq, Eq)]
     enum LockFile {
         Missing,
-        /// Nobody of this user made it.
+        /// Another user made it, or it is no regular file.
         Foreign,
         Dead,
         Held,
     }
 
-    /// A shared lock, so that two who look at once do not take each other for the holder, whose own
-    /// is exclusive. One who holds it while its file is made has that one made anew.
+    /// Tries the lock with a shared lock. The holder's own is exclusive, so two processes that look
+    /// at once do not take each other for the holder. If a process looks between the creation of a
+    /// file and its lock, the creator fails to lock it and makes another file.
     fn inspect(path: &Path) -> LockFile {
         let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let flags = flags.bits().cast_signed();
@@ -167,6 +171,8 @@ mod shared {
         };
         match file.metadata() {
             Ok(metadata) if metadata.is_file() && metadata.uid() == geteuid().as_raw() => {
+                // Before the lock is tried. Otherwise another user could open the file in between
+                // and lock it, and a dead process would be taken to be alive from then on.
                 restrict_permissions(&file, metadata.mode());
                 let free = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
                 if free { LockFile::Dead } else { LockFile::Held }
@@ -176,21 +182,21 @@ mod shared {
         }
     }
 
-    /// Of one that cannot be opened.
+    /// Whether a file that cannot be opened belongs to this user.
     fn is_own(path: &Path) -> bool {
         let own = |file: fs::Metadata| file.is_file() && file.uid() == geteuid().as_raw();
         fs::symlink_metadata(path).is_ok_and(own)
     }
 
-    /// Version 0.1.0 lets others read its locks, and so lock them.
+    /// Version 0.1.0 let other users read its lock files, and so lock them.
     fn restrict_permissions(file: &File, mode: u32) {
         if mode & 0o077 != 0 {
             drop(file.set_permissions(Permissions::from_mode(OWNER_ONLY)));
         }
     }
 
-    /// A stranger's file in the place of a lock is no proof that its holder is dead, whose lease
-    /// then is waited for.
+    /// A file of another user proves nothing, so the process counts as alive, and others wait for
+    /// its lease.
     fn is_dead(path: &Path) -> bool {
         matches!(inspect(path), LockFile::Missing | LockFile::Dead)
     }
@@ -199,8 +205,9 @@ mod shared {
     mod tests;
 }
 
-/// Elsewhere boot times of two processes cannot be compared, so a file is one process's at a time:
-/// SQLite's own lock sees to that, and a claim of another name is a dead one's.
+/// On other systems the boot times of two processes cannot be compared, so only one process may
+/// have a file open. SQLite's own lock enforces it, so a claim under another name is of a dead
+/// process.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod single {
     use std::io;

@@ -1,4 +1,4 @@
-//! What makes each version of a file of the one before.
+//! The migrations of a file, each from one version to the next.
 
 use rusqlite::{Connection, params};
 
@@ -11,31 +11,31 @@ use crate::store::record_cipher::{RecordCipher, RowTags, SealedColumn, SealedCre
 /// How many rows are read at once. Defaults to 256, some 250 KB.
 const ROWS_AT_ONCE: usize = 256;
 
-/// A file's schema is compared to the letter, so what was released stays as it is, indents
-/// included.
+/// A file's schema is compared byte for byte, so the text of a released version never changes, not
+/// even its indents.
 ///
 /// Names in the order of the primary key are the order of ids. Times are in nanoseconds: since 1970
-/// those of the day, since the start of the machine those of leases. Codes are in `code.rs`.
+/// those of the day, since the start of the machine those of leases. Codes are in `encoding.rs`.
 pub(super) const VERSION_1: &str = include_str!("migration/version_1.sql");
 
-/// Versions, claims and the ends of tokens get columns; a tag is over each row; deleted sessions
-/// leave a floor; changes say more; and who has the file open says so in it. A claimed session
-/// keeps the phase that it had before. Without names in the old tables that the new ones have too,
-/// so that the texts are those that are written here.
+/// Adds columns for versions, claims and the expiry of tokens, a tag over each row, the floor of
+/// deleted sessions, more columns for changes, and a table of the processes that have the file
+/// open. A claimed session keeps the phase that it had before the claim. The old tables are renamed
+/// and their indexes dropped first, so that SQLite stores the new texts as they are written here.
 ///
-/// What fences say bounds the rest: each grant and refresh has one of its own, and between two of
-/// them a session is closed once at most.
+/// The floor is computed from fences: each grant and each refresh has a fence of its own, and
+/// between two of them a session is closed at most once.
 pub(super) const VERSION_2: &str = include_str!("migration/version_2.sql");
 
 pub(super) fn initialize(conn: &Connection, in_clear: bool) -> rusqlite::Result<()> {
     conn.execute("INSERT INTO store VALUES (1, ?1, 0, 0, 0, random())", [in_clear]).map(drop)
 }
 
-/// Gives each row of version 1 its tag, and the ends of its tokens where they can be read.
+/// Gives each row of version 1 its tag, and the expiry of its tokens if they can be opened.
 ///
-/// The tags are given here, in the transaction that makes the file one of version 2, and to rows
-/// whose sealed texts are of the first form too. So the rows without a tag are known for all time:
-/// there are none, and nobody can pass off a row as one of an older form.
+/// It runs in the transaction that makes the file one of version 2, and covers rows of the first
+/// form too. So no row of version 2 is without a tag, and nobody can pass a forged row off as an
+/// old one.
 pub(super) fn add_tags(conn: &Connection, cipher: &RecordCipher) -> Result<()> {
     let (mut last, mut tags) = (i64::MIN, RowTags::default());
     while let Some(reached) = add_tags_to_page(conn, (cipher, &mut tags), last)? {
@@ -44,7 +44,8 @@ pub(super) fn add_tags(conn: &Connection, cipher: &RecordCipher) -> Result<()> {
     Ok(())
 }
 
-/// The number of the last row; none if there was none.
+/// Does one page after this row. Returns the number of the page's last row, or `None` after the
+/// end.
 fn add_tags_to_page(
     conn: &Connection,
     (cipher, tags): (&RecordCipher, &mut RowTags),
@@ -61,7 +62,7 @@ fn add_tags_to_page(
     while let Some(sql_row) = rows.next()? {
         let number: i64 = sql_row.get(ROWID_INDEX)?;
         last = Some(number);
-        // What cannot be named or read is left as it is, and is not read later either.
+        // A row that cannot be read gets no tag. It stays unreadable, as it was.
         let named =
             columns::read_id(sql_row, ID_INDEX).and_then(|id| Ok((id, SessionRow::read(sql_row)?)));
         let Ok((id, mut row)) = named else { continue };
@@ -79,7 +80,7 @@ fn add_tags_to_page(
     Ok(last)
 }
 
-/// When the tokens of a live session end. None if they cannot be opened: to load them says why.
+/// When the tokens of a live session expire. `None` if they cannot be opened; a load says why.
 fn ends(
     cipher: &RecordCipher,
     id: &SessionId,

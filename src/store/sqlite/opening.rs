@@ -1,4 +1,4 @@
-//! Opening of a file: whose it is, of which version, and how it is written.
+//! Opens a file: checks whose it is, brings it to the newest version, and sets SQLite up.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,21 +18,22 @@ use crate::clock::{Clock, SystemClock};
 use crate::policy::SQLITE_STEPS;
 use crate::store::{SealFault, StoreError};
 
-/// Tells our files from other programmes': "SWRD".
+/// Marks the files of this crate, as SQLite's `application_id`: "SWRD".
 const APPLICATION_ID: i64 = 0x5357_5244;
 
-/// What makes each version of the one before. A file's `user_version` says how many were done.
+/// The migrations, each from one version to the next. A file's `user_version` says how many of them
+/// it has had.
 const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
-/// How long an opening waits for other processes that open or write. Defaults to 5 s, in which
-/// any of them has ended.
+/// How long an opening waits for other processes that open or write. Defaults to 5 s, in which each
+/// of them finishes.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The log of changes is cut to this when it has been written back. Defaults to 64 MiB because
-/// SQLite writes back at 4 MB, and only a long read makes it longer.
+/// SQLite truncates its log to this after a checkpoint. Defaults to 64 MiB because SQLite starts a
+/// checkpoint at 4 MB, and only a long read makes the log longer.
 const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What an opening is given beside the path.
+/// What an opening needs beside the path.
 #[derive(Clone, Copy)]
 pub(super) struct OpenContext<'o> {
     pub(super) options: &'o SqliteBuilder,
@@ -43,20 +44,22 @@ pub(super) struct OpenContext<'o> {
 pub(super) struct OpenedFile {
     pub(super) conn: Connection,
     pub(super) step_limit: StepLimit,
-    /// It is of an older version, and keys are needed to bring it forward.
+    /// It is of an older version, and its migration needs keys that the store does not have yet.
     pub(super) waits_for_keys: bool,
 }
 
-/// `path` has no links.
+/// Opens the file at `path`, which must have no links.
 pub(super) fn open(path: &Path, context: OpenContext<'_>) -> Result<OpenedFile, StoreError> {
     let by_group = context.options.by_group;
+    // Before SQLite opens anything: it would replay a log that another user put beside the file.
     file_permissions::check(path, by_group)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
-        // No waits of SQLite's: see `LOCK_PAUSE`.
+        // `retry_while_busy` waits instead, with shorter pauses than SQLite's.
         conn.busy_timeout(Duration::ZERO)?;
+        // Before the first read, because a prepared file attacks its reader.
         schema_check::harden(&conn)?;
         Ok(conn)
     });
@@ -66,25 +69,28 @@ pub(super) fn open(path: &Path, context: OpenContext<'_>) -> Result<OpenedFile, 
         step_limit.reset();
         prepare(&mut conn, context)
     });
-    // Once more, now that the log is there: SQLite takes one that somebody made meanwhile.
+    // Again, now that the log is there. Another user may have created one since the first check,
+    // and SQLite uses it.
     match prepared.and_then(|waits| {
         file_permissions::check(path, by_group).map(|()| waits).map_err(Into::into)
     }) {
         Ok(waits_for_keys) => Ok(OpenedFile { conn, step_limit, waits_for_keys }),
         Err(refused) => {
-            // A file that is refused is left as it is, its log included.
+            // Before the connection is dropped, which would write the log back: a file that is
+            // refused must stay as it is.
             drop(conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true));
             Err(refused)
         }
     }
 }
 
-/// Brings a file forward that waited for keys.
+/// Migrates a file that waited for keys.
 pub(super) fn migrate_waiting(
     conn: &mut Connection,
     step_limit: &StepLimit,
     context: OpenContext<'_>,
 ) -> Result<(), StoreError> {
+    // Outside the retries: missing keys do not come while this waits.
     context.shared.cipher.ring()?;
     retry_while_busy(context.options.open_timeout, || {
         step_limit.reset();
@@ -94,11 +100,14 @@ pub(super) fn migrate_waiting(
     })
 }
 
-/// True if the file is of an older version and waits for keys.
+/// Sets the connection up and migrates the file. True if the migration has to wait for keys.
 fn prepare(conn: &mut Connection, context: OpenContext<'_>) -> Result<bool> {
     let options = context.options;
-    // Before anything is written: also the kind of journal is a write.
+    // Before anything is written, so that another programme's file stays as it is. Even to change
+    // the journal mode is a write.
     let version = check_version(conn, MIGRATIONS)?;
+    // Before the first access in WAL mode. Set later, it would not keep other processes out from
+    // the start.
     if options.exclusive || !super::liveness::MULTI_PROCESS {
         conn.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
     }
@@ -115,22 +124,23 @@ fn prepare(conn: &mut Connection, context: OpenContext<'_>) -> Result<bool> {
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }
+    // Before the migration, which would change a file that this store then refuses.
     if version > 0 {
         check_in_clear(conn, options.in_clear)?;
     }
-    // The tags that the next version has need keys, and so does reading when tokens end.
+    // The migration makes tags and reads when tokens expire. Both need keys.
     let older = version > 0 && version < newest_version(MIGRATIONS);
     if older && matches!(context.shared.cipher.ring(), Err(SealFault::NoKeys)) {
         return Ok(true);
     }
     migrate(conn, version, MIGRATIONS, context)?;
     check_counters(conn)?;
+    // Again: another process may have made the file since `check_version`, for the other mode.
     check_in_clear(conn, options.in_clear)?;
     Ok(false)
 }
 
-/// Refuses a file that was made for sealed records to those who write in clear, and the other way
-/// round.
+/// Refuses a file for sealed records if this store writes in clear, and the other way round.
 fn check_in_clear(conn: &Connection, in_clear: bool) -> Result<()> {
     let existing = conn.query_row("SELECT in_clear FROM store", [], |row| row.get::<_, i64>(0));
     match (existing.optional()?, in_clear) {
@@ -141,8 +151,7 @@ fn check_in_clear(conn: &Connection, in_clear: bool) -> Result<()> {
     }
 }
 
-/// Refuses a file that cannot be what it says of itself: what counts on without end would have no
-/// number left.
+/// Refuses a file with counters that no store can have reached: the next ones would have no number.
 fn check_counters(conn: &Connection) -> Result<()> {
     let sql =
         "SELECT version, epoch, generation, (SELECT max(seq) FROM sqlite_sequence) FROM store";
@@ -153,8 +162,9 @@ fn check_counters(conn: &Connection) -> Result<()> {
     if sound { Ok(()) } else { Err(SqliteFault::Malformed.into()) }
 }
 
-/// The file's version, if it is ours or empty. All of it is read in one transaction: a file that
-/// another process makes ours between two of the reads would look like a foreign one.
+/// The version of a file that is this crate's; 0 if the file is empty. Reads all in one
+/// transaction: if another process made the file between two of the reads, it would look like a
+/// foreign one.
 fn check_version(conn: &mut Connection, migrations: &[&str]) -> Result<i64> {
     let snapshot = conn.transaction()?;
     let read = |sql| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0));
@@ -175,14 +185,14 @@ fn newest_version(migrations: &[&str]) -> i64 {
     i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }
 
-/// Those that make a file of this version.
+/// The migrations that a file of this version has had.
 fn migrations_of<'m, 's>(migrations: &'m [&'s str], version: i64) -> &'m [&'s str] {
     let done = usize::try_from(version).unwrap_or(0);
     migrations.get(..done).unwrap_or(migrations)
 }
 
-/// Brings the file to the newest version, all of it or nothing. This writes also where there is
-/// nothing to do: a file that cannot be written is refused now, not with the first claim.
+/// Brings the file to the newest version in one transaction, and enters this process in it. Because
+/// that is a write, a file that cannot be written is refused now and not with the first claim.
 fn migrate(
     conn: &mut Connection,
     version: i64,
@@ -191,14 +201,16 @@ fn migrate(
 ) -> Result<()> {
     let OpenContext { options, shared, process_lock } = context;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Read again under the lock: two processes may open a new file at once.
+    // Again, under the write lock: two processes may open a new file at once, and the second must
+    // not run the migrations of the first once more.
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found < version {
         return Err(SqliteFault::Foreign.into());
     }
     let done = migrations_of(migrations, found);
     schema_check::check(&transaction, done)?;
-    // Under the lock as well: one that opens the file now finds the new version, and is refused.
+    // Under the write lock as well. A process of the old version that opens the file during the
+    // check waits for the lock, then finds the new version, and refuses the file.
     let open_elsewhere = match found {
         0 => false,
         1 => process_lock.has_older_peers(),
@@ -218,11 +230,16 @@ fn migrate(
         1 => migration::add_tags(&transaction, &shared.cipher)?,
         _ => {}
     }
+    // After the migrations and in their transaction: a crash leaves either the old version as a
+    // whole or the new one.
     let newest = found.max(newest_version(migrations));
     transaction.execute_batch(&format!(
         "PRAGMA user_version = {newest}; PRAGMA application_id = {APPLICATION_ID}"
     ))?;
+    // What is left from before a start of the machine would seem to lie in the future.
     change_log::remove_expired(&transaction, SystemClock::new().now().boot)?;
+    // Before the commit that lets others write: from then on they write no form of rows that this
+    // process does not read.
     holder_table::register(&transaction, process_lock, shared.form)?;
     transaction.commit()?;
     Ok(())

@@ -1,4 +1,4 @@
-//! A record as a row, and the tag over it.
+//! Converts records to rows and back, and makes the input of the tag over a row.
 
 use std::time::SystemTime;
 
@@ -16,17 +16,18 @@ use crate::key::SessionId;
 use crate::store::record_cipher::{SealedColumn, SealedCredentials};
 use crate::store::{Attempt, ClaimId, Failures, Holder as Life, Lease, Owner, Phase, Record};
 
-/// The form of rows that a file of version 1 left: what is sealed names its row alone.
+/// The form of the rows of a file of version 1. Their sealed texts are bound to the row and not to
+/// a column.
 pub(super) const FIRST_FORM: i64 = 1;
 
-/// The newest form that this version reads, and writes where every process on the file reads it.
-/// A form says what `extra` holds, and how what is sealed is bound and written.
+/// The newest form that this version reads. It writes rows of this form if every process on the
+/// file reads it. The form says what `extra` holds and how sealed texts are bound and written.
 pub(super) const NEWEST_FORM: i64 = 2;
 
-/// The last bytes of a sealed text, which are its own tag.
+/// The bytes of the tag at the end of a sealed text.
 const SEAL_TAG: usize = 16;
 
-/// What a row says of its lease, as it stands there: a record shows it as it is now.
+/// The columns of a lease as they stand in the file. The record's lease shows them as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LeaseColumns {
     pub(super) holder: Vec<u8>,
@@ -36,7 +37,7 @@ pub(super) struct LeaseColumns {
 }
 
 impl<'r> SessionRow<'r> {
-    /// Of a record, without its tag. `lease_columns` is that of its lease.
+    /// The row of a record, without its tag. `lease_columns` are those of its lease.
     pub(super) fn from_record(
         record: &'r Record<SealedCredentials>,
         lease_columns: Option<&'r LeaseColumns>,
@@ -78,10 +79,10 @@ impl<'r> SessionRow<'r> {
         }
     }
 
-    /// What the tag is over: the whole row and its place. A column that were left out could be
-    /// changed by whoever can write the file: a lease ended early lets two refreshes out at once, a
-    /// due time removed lets a session lapse. Of a sealed text its length and its own tag stand for
-    /// it, which hold for it alone.
+    /// The input of the tag: the id and the whole row. A column that is left out could be changed
+    /// by anybody who can write the file. A lease that ends early lets two refreshes out at once,
+    /// and a due time that is gone lets a session expire. A sealed text is represented by its
+    /// length and its own tag, which belong to no other text.
     pub(super) fn tag_input(&self, id: &SessionId) -> Vec<u8> {
         let mut data = TagInput(Vec::with_capacity(512));
         for part in [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()] {
@@ -123,7 +124,7 @@ impl<'r> SessionRow<'r> {
         data.0
     }
 
-    /// The record with `lease`, and with what `sealed` makes of its sealed texts.
+    /// The record with this lease. `sealed` converts its sealed texts.
     pub(super) fn decode_record<C>(
         &self,
         lease: Option<Lease>,
@@ -172,8 +173,8 @@ impl<'r> SessionRow<'r> {
         })
     }
 
-    /// What stands in `extra`. A row of the first form has none; it is due when the end of its
-    /// refresh token is to be announced.
+    /// The content of `extra`. A row of the first form has none, and is due at the time at which
+    /// the expiry of its refresh token is announced.
     fn extra(&self) -> Result<(Option<SystemTime>, Option<Box<Failures>>)> {
         if self.form == FIRST_FORM {
             let announced = self.refresh_expires_at.and(self.due_at);
@@ -189,7 +190,7 @@ impl<'r> SessionRow<'r> {
         Ok((extra.announce_at.map(decode_wall_time), failures))
     }
 
-    /// Which attempt made what it holds.
+    /// The attempt that produced the credentials.
     pub(super) fn made_by(&self) -> Result<Option<Attempt>> {
         match (self.made_base, self.made_fence, self.made_claim) {
             (Some(base), Some(fence), Some(claim)) => {
@@ -205,7 +206,7 @@ impl<'r> SessionRow<'r> {
         }
     }
 
-    /// What the row says of a lease.
+    /// The columns of the lease.
     pub(super) fn lease_columns(&self) -> Result<Option<LeaseColumns>> {
         let parts = (self.lease_holder, self.lease_boot, self.lease_from, self.lease_until);
         match (self.lease_claim, parts) {
@@ -218,7 +219,7 @@ impl<'r> SessionRow<'r> {
         }
     }
 
-    /// The lease with these times, of a holder in this state.
+    /// The lease with these times and this state of its holder.
     pub(super) fn lease(
         &self,
         (from, until): (BootTime, BootTime),
@@ -233,7 +234,7 @@ impl<'r> SessionRow<'r> {
         Ok(Some(Lease { claim, owner, intent, from, until, holder }))
     }
 
-    /// Refuses a form that this version does not read, and what this version's forms do not have.
+    /// Refuses a form that this version does not read.
     pub(super) fn check_form(&self, newest: i64) -> Result<()> {
         match self.form {
             form if form > newest => {
@@ -245,7 +246,7 @@ impl<'r> SessionRow<'r> {
     }
 }
 
-/// What a record says that no query looks for, as JSON. Times as in the columns.
+/// The parts of a record that no query uses, as JSON. Times are written as in the columns.
 #[derive(Deserialize, Serialize)]
 struct ExtraJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,7 +264,7 @@ struct FailuresJson {
     code: Option<String>,
 }
 
-/// What is to be written in `extra` for a record; none if it says nothing there.
+/// The content of `extra` for a record; `None` if there is none.
 pub(super) fn extra<C>(record: &Record<C>) -> Option<Vec<u8>> {
     let failures = record.failures.as_deref().map(|failures| {
         let Failures { unclassified, since, status, code } = failures.clone();
@@ -275,8 +276,8 @@ pub(super) fn extra<C>(record: &Record<C>) -> Option<Vec<u8>> {
     says.then(|| serde_json::to_vec(&extra).unwrap_or_default())
 }
 
-/// The bytes of a tag's input: each part says whether it is there, and how long it is, so that no
-/// two rows are written alike.
+/// The bytes of a tag's input. Each part says whether it is present and how long it is, so that no
+/// two rows have the same input.
 struct TagInput(Vec<u8>);
 
 impl TagInput {

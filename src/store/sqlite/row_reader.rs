@@ -1,4 +1,4 @@
-//! Rows as records: only those that are as a store wrote them.
+//! Reads rows as records, and refuses rows that no store wrote.
 
 use rusqlite::{Connection, Row as SqlRow};
 
@@ -15,20 +15,20 @@ use crate::key::SessionId;
 use crate::store::record_cipher::{ROW_TAG_BYTES, RowTags, SealFault, SealedCredentials};
 use crate::store::{Floor, Holder as Life, Lease, Phase, Record};
 
-/// What a row says beside its record.
+/// What a later write needs of a row beside its record.
 pub(super) struct ExistingRow {
     /// The row's number.
     pub(super) rowid: i64,
-    /// As the record showed it.
+    /// The lease of the record. If the record still has it, its columns stay as they are.
     pub(super) lease: Option<Lease>,
     pub(super) lease_columns: Option<LeaseColumns>,
     pub(super) form: i64,
     pub(super) key_id: Option<u32>,
-    /// As it stands there, for a write that leaves it alone.
+    /// The column `extra`, for a write that leaves it alone.
     pub(super) extra: Option<Vec<u8>>,
 }
 
-/// What rows are read with.
+/// Reads rows: checks their tags and finds out which holders of leases live.
 pub(super) struct RowReader<'c> {
     pub(super) shared: &'c Shared,
     pub(super) process_lock: &'c ProcessLock,
@@ -46,7 +46,7 @@ impl<'c> RowReader<'c> {
         Ok(Self { shared, process_lock, holder_table, tags: RowTags::default() })
     }
 
-    /// The tag over a row, by this key if there is such a key.
+    /// The tag over a row, made with this key if the ring has it.
     pub(super) fn tag(
         &mut self,
         id: &SessionId,
@@ -56,13 +56,14 @@ impl<'c> RowReader<'c> {
         Ok(self.tags.tag(&self.shared.cipher, id, key_id, &row.tag_input(id))?)
     }
 
-    /// The record of a row with its number, if its tag says that it is as it was written.
+    /// The record of a row whose tag is right.
     pub(super) fn read_verified(
         &mut self,
         sql_row: &SqlRow<'_>,
         id: &SessionId,
     ) -> Result<(Record<SealedCredentials>, ExistingRow)> {
         let row = SessionRow::read(sql_row)?;
+        // Before any of it is decoded: whoever can write the file chooses what stands in a row.
         self.tags.check(&self.shared.cipher, id, &row.tag_input(id), row.mac)?;
         let (lease_columns, lease) = self.lease(&row)?;
         let record = row.decode_record(lease, |column, bytes| {
@@ -75,7 +76,8 @@ impl<'c> RowReader<'c> {
         Ok((record, ExistingRow { rowid, lease, lease_columns, form: row.form, key_id, extra }))
     }
 
-    /// The same without what it seals. A row whose key is missing is taken as it stands.
+    /// The record of a row without its credentials. If the row's key is missing, its tag cannot be
+    /// checked, and the row is taken as it stands.
     pub(super) fn read_listed(
         &mut self,
         sql_row: &SqlRow<'_>,
@@ -90,9 +92,11 @@ impl<'c> RowReader<'c> {
         row.decode_record(lease, |_, _| None)
     }
 
-    /// What a row of a form that is read here says of its lease, and the lease as it is now. A
-    /// holder that has ended is dead. The times of another start of the machine mean nothing now.
+    /// The columns of a row's lease, and the lease as it is now. The holder is dead if its process
+    /// or its supervisor has ended, or if the machine was started since; the lease's times then
+    /// mean nothing.
     fn lease(&mut self, row: &SessionRow<'_>) -> Result<(Option<LeaseColumns>, Option<Lease>)> {
+        // First: a newer form may give the columns below another meaning.
         row.check_form(self.shared.form)?;
         let lease_columns = row.lease_columns()?;
         let mut times = (BootTime::default(), BootTime::default());
@@ -114,7 +118,7 @@ impl<'c> RowReader<'c> {
     }
 }
 
-/// How a row is listed that is not as it was written.
+/// The record as which an altered row is listed.
 pub(super) fn listed_as_unreadable(row: &SqlRow<'_>) -> Result<Record<()>> {
     let floor = Floor {
         version: decode_counter(row.get(0)?)?,

@@ -1,5 +1,5 @@
-//! Whether a file's schema is the crate's own. A file is not taken on trust: a trigger could undo
-//! what a statement wrote, and a view in the place of a table could run for ever.
+//! Checks that a file has the schema of this crate. In a file that somebody changed, a trigger
+//! could undo what a statement wrote, and a view in the place of a table could run for ever.
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Row};
@@ -10,8 +10,8 @@ use super::statement_error::Result;
 /// A row of `sqlite_schema`: type, name, table and text.
 type Object = (String, String, String, Option<String>);
 
-/// Turns off what a file can bring along to be run, and what would write to its schema. Before
-/// anything is read.
+/// Turns off all that a file could make SQLite run, and all writes to its schema. Must come before
+/// the first read.
 pub(super) fn harden(conn: &Connection) -> rusqlite::Result<()> {
     let settings = [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -24,17 +24,17 @@ pub(super) fn harden(conn: &Connection) -> rusqlite::Result<()> {
     for (setting, value) in settings {
         conn.set_db_config(setting, value)?;
     }
-    // What a page says of its cells is checked when it is read; and no page is read past SQLite's
-    // own cache, where another process could change it meanwhile.
+    // SQLite checks the cells of a page when it reads it. Without memory mapping, another process
+    // cannot change a page after that check.
     conn.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0")
 }
 
-/// Refuses a schema that is not what `migrations` make, to the letter.
+/// Refuses a schema that differs in any byte from the one that `migrations` make.
 pub(super) fn check(conn: &Connection, migrations: &[&str]) -> Result<()> {
     let own = Connection::open_in_memory()?;
     migrations.iter().try_for_each(|migration| own.execute_batch(migration))?;
     let expected = read(&own, usize::MAX)?;
-    // One more than there should be is enough to know that there are too many.
+    // One more than expected is enough to know that there are too many.
     let found = read(conn, expected.len() + 1)?;
     if found == expected { Ok(()) } else { Err(SqliteFault::OtherSchema.into()) }
 }
@@ -50,7 +50,7 @@ fn read(conn: &Connection, most: usize) -> Result<Vec<Object>> {
     let mut rows = statement.query([most])?;
     let mut objects = Vec::new();
     while let Some(row) = rows.next()? {
-        // A column of another type is nothing that SQLite wrote.
+        // SQLite writes no other types into these columns.
         objects.push(object(row).map_err(|_| SqliteFault::OtherSchema)?);
     }
     Ok(objects)

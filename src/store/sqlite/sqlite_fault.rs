@@ -1,4 +1,4 @@
-//! What can be wrong with a file, and what a statement says of it.
+//! What can be wrong with a database file.
 
 use rusqlite::{Error, ErrorCode, ffi};
 

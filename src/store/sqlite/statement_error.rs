@@ -5,17 +5,17 @@ use rusqlite::Error;
 use super::sqlite_fault::{SqliteFault, fault};
 use crate::store::{SealFault, StoreError};
 
-/// What an opening or a statement gives, or why it was not done.
+/// The result of an opening or a statement.
 pub(super) type Result<T, E = StatementError> = std::result::Result<T, E>;
 
 /// Why an opening or a statement was not done.
 #[derive(Debug)]
 pub(super) enum StatementError {
-    /// SQLite failed, perhaps with the whole transaction.
+    /// SQLite failed. The whole transaction may have failed with it.
     Sql(Error),
-    /// This alone cannot be done, and wrote nothing.
+    /// Only this statement failed, and it wrote nothing.
     Rejected(StoreError),
-    /// It may be done in a moment, and is this fault if it is not.
+    /// It may succeed in a moment. If it does not, this is the fault.
     TryAgain(SqliteFault),
 }
 
@@ -26,7 +26,7 @@ impl StatementError {
 }
 
 impl From<Error> for StatementError {
-    /// A column of another type than was written is damage of the record, not of the file.
+    /// A column of the wrong type means that the record is damaged, not the file.
     fn from(error: Error) -> Self {
         let damaged = matches!(
             error,

@@ -1,22 +1,22 @@
-//! A bound on what SQLite does for a statement: a file that was made to be read for ever is not.
+//! A limit on SQLite's steps for one statement: a malicious file could make one run for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
-/// How many steps SQLite does between two looks at the bound. Defaults to 4,096, some 50
-/// microseconds: looking costs nothing beside them.
+/// How many steps of its virtual machine SQLite takes between two checks of the limit. Defaults to
+/// 4,096, some 50 microseconds, beside which a check costs nothing.
 const CHECK_INTERVAL: u16 = 4096;
 
-/// Counts the steps of a connection, and interrupts what takes too many.
+/// Counts the steps of a connection and interrupts a statement that takes too many.
 pub(super) struct StepLimit {
     max_steps: u64,
     left: Arc<AtomicU64>,
 }
 
 impl StepLimit {
-    /// At most so many from one [`begin`](Self::begin) to the next.
+    /// At most `max_steps` from one [`reset`](Self::reset) to the next.
     pub(super) fn install(conn: &Connection, max_steps: u64) -> Self {
         let left = Arc::new(AtomicU64::new(max_steps));
         let counted = Arc::clone(&left);
@@ -25,7 +25,8 @@ impl StepLimit {
             counted.store(before.saturating_sub(CHECK_INTERVAL.into()), Ordering::Relaxed);
             before == 0
         };
-        // Older versions of rusqlite answer nothing, and newer ones that the connection is open.
+        // Older versions of rusqlite return nothing, newer ones an error if the connection is
+        // closed.
         let _ = conn.progress_handler(CHECK_INTERVAL.into(), Some(too_many));
         Self { max_steps, left }
     }
