@@ -6,12 +6,12 @@
 //! (RFC 5869), for XChaCha20-Poly1305.
 
 mod cipher;
-mod source;
+mod key_ring_text;
+mod key_source;
 #[cfg(feature = "sqlite")]
-mod tag;
+mod mac;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::fmt;
 use std::io;
@@ -23,11 +23,11 @@ use tokio::sync::watch;
 use zeroize::{Zeroize, Zeroizing};
 
 #[cfg(feature = "sqlite")]
-pub(crate) use self::cipher::number_of;
-pub(crate) use self::cipher::{OVERHEAD, OpenFault, Place, random};
-pub use self::source::{KeySource, KeySourceFault};
+pub(crate) use self::cipher::key_number_of;
+pub(crate) use self::cipher::{AeadContext, OVERHEAD, OpenFault, random};
+pub use self::key_source::{KeySource, KeySourceFault};
 #[cfg(feature = "sqlite")]
-pub(crate) use self::tag::{Had, TAG_BYTES, TagKey};
+pub(crate) use self::mac::{KeysId, MacKey, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The master keys of a process, by number. All of them open; of those that do not
@@ -132,7 +132,7 @@ impl KeyRing {
         match std::env::var(variable).map(Zeroizing::new) {
             Ok(text) => Self::parse(&text),
             Err(std::env::VarError::NotPresent) => {
-                Err(KeyRingFault::Unset { variable: text::shown(variable) }.into())
+                Err(KeyRingFault::Unset { variable: key_ring_text::shown(variable) }.into())
             }
             Err(std::env::VarError::NotUnicode(_)) => Err(KeyRingFault::NotText.into()),
         }
@@ -148,7 +148,7 @@ impl KeyRing {
     /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the file cannot be read, is not safe
     /// from others, or is no ring. The path is not part of the error, because a key that was passed by mistake would be.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        let bytes = text::read(path.as_ref())?;
+        let bytes = key_ring_text::read(path.as_ref())?;
         Self::parse(std::str::from_utf8(&bytes).map_err(|_| KeyRingFault::NotText)?)
     }
 
@@ -158,7 +158,7 @@ impl KeyRing {
     ///
     /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] that says which entry is wrong and how.
     pub fn parse(text: &str) -> Result<Self> {
-        Ok(Self::of(text::keys(text)?))
+        Ok(Self::of(key_ring_text::keys(text)?))
     }
 
     /// Takes the keys of `other`, in all clones at once. What is being sealed or opened meanwhile
@@ -204,7 +204,7 @@ impl KeyRing {
     }
 
     /// The number of the key that seals.
-    pub(crate) fn sealing(&self) -> u32 {
+    pub(crate) fn sealing_number(&self) -> u32 {
         self.keys().sealing.0
     }
 

@@ -9,12 +9,12 @@
 //! The pure function [`decide()`], which every store runs, alone says what a statement does to a
 //! record.
 
-mod caught;
 mod decide;
 mod memory;
+mod panic_safe;
 mod record;
 #[cfg(feature = "sqlite")]
-mod seal;
+mod record_cipher;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;
@@ -26,15 +26,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub(crate) use self::caught::Caught;
 pub use self::decide::{Decision, Found, Write, decide};
 pub use self::memory::MemoryStore;
+pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{
     Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Failures, Filter, Floor, Holder,
     Intent, Lease, Listed, News, Owner, Phase, Record, Resealed, Stored,
 };
 #[cfg(feature = "sqlite")]
-pub use self::seal::SealFault;
+pub use self::record_cipher::SealFault;
 pub use self::statement::{
     Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Reschedule, Restore, Settle, SettleTo,
     Statement, Suspect, TakeOver,

@@ -3,12 +3,12 @@
 //! A ticket is sealed by the supervisor's [`KeyRing`] and holds all that the next request needs, so
 //! that no process has to remember it, and another one may go on.
 
-mod body;
-pub(crate) mod carried;
-mod fault;
-mod spent;
+pub(crate) mod serde_secret;
 #[cfg(test)]
 mod tests;
+mod ticket_codec;
+mod ticket_fault;
+mod used_tickets;
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,13 +21,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use self::body::Body;
-pub use self::fault::TicketFault;
-use self::spent::Spent;
+use self::ticket_codec::TicketContents;
+pub use self::ticket_fault::TicketFault;
+use self::used_tickets::UsedTickets;
 use crate::error::{Error, Result};
 use crate::key::{ProviderName, SessionId};
 use crate::policy::{MAX_COOKIE_BYTES, MAX_TICKET_BYTES};
-use crate::seal::{self, KeyRing, OpenFault, Place};
+use crate::seal::{self, AeadContext, KeyRing, OpenFault};
 use crate::secret::Secret;
 
 /// The opaque text that a login's next step needs: letters, digits, `-`, `_` and one full stop, so
@@ -125,13 +125,13 @@ pub(crate) type TicketId = [u8; 16];
 pub(crate) struct Tickets {
     ring: KeyRing,
     application: Option<String>,
-    spent: Mutex<Spent>,
+    used: Mutex<UsedTickets>,
 }
 
 impl Tickets {
-    /// `most_spent` used tickets are remembered at once.
-    pub(crate) fn new(ring: KeyRing, most_spent: usize) -> Self {
-        Self { ring, application: None, spent: Mutex::new(Spent::new(most_spent)) }
+    /// `max_used` used tickets are remembered at once.
+    pub(crate) fn new(ring: KeyRing, max_used: usize) -> Self {
+        Self { ring, application: None, used: Mutex::new(UsedTickets::new(max_used)) }
     }
 
     /// Tickets of this application: those of another one that has the same keys do not open, and
@@ -142,9 +142,13 @@ impl Tickets {
 
     /// A ring's key for the application and the purpose, so that a ticket for another of them does
     /// not open.
-    fn at<T>(&self, purpose: Purpose, with: impl FnOnce(&Place<'_>) -> T) -> T {
+    fn with_context<T>(&self, purpose: Purpose, with: impl FnOnce(&AeadContext<'_>) -> T) -> T {
         let application = self.application.as_ref().map(|name| name.as_bytes());
-        with(&Place { label: purpose.label(), context: application.as_slice(), bound: &[] })
+        with(&AeadContext {
+            label: purpose.label(),
+            key_context: application.as_slice(),
+            associated_data: &[],
+        })
     }
 
     /// A ticket that is good until `expires`, cut to whole milliseconds. Fails with `InvalidInput`
@@ -157,8 +161,9 @@ impl Tickets {
         payload: &impl Serialize,
     ) -> Result<Ticket> {
         let id: TicketId = seal::random()?;
-        let body = body::write(&id, millis(expires), session, payload)?;
-        let sealed = Zeroizing::new(self.at(purpose, |place| self.ring.seal(place, body))?);
+        let body = ticket_codec::encode(&id, millis(expires), session, payload)?;
+        let sealed =
+            Zeroizing::new(self.with_context(purpose, |context| self.ring.seal(context, body))?);
         // Both at their full length at once: growing would leave an unwiped copy behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(1 + sealed.len()));
         bytes.push(purpose.byte());
@@ -172,12 +177,12 @@ impl Tickets {
     /// What a ticket holds, if it is genuine, for `purpose`, and not expired at `now`.
     /// [`Opened::read`] reads its payload, when it is known whose it is: one of another type is
     /// malformed.
-    pub(crate) fn look(
+    pub(crate) fn verify(
         &self,
         ticket: &Ticket,
         purpose: Purpose,
         now: SystemTime,
-    ) -> Result<Opened<Unread>> {
+    ) -> Result<Opened<RawPayload>> {
         let opened = self.unseal(ticket, purpose)?;
         if opened.expires_at <= now {
             return Err(TicketFault::Expired.into());
@@ -186,32 +191,32 @@ impl Tickets {
     }
 
     /// Marks a ticket as used in this process. Fails with [`TicketFault::Used`] if it was.
-    pub(crate) fn spend<T>(&self, opened: &Opened<T>, now: SystemTime) -> Result<()> {
+    pub(crate) fn mark_used<T>(&self, opened: &Opened<T>, now: SystemTime) -> Result<()> {
         let (session, expires) = (&opened.session, millis(opened.expires_at));
-        self.spent.lock().add(opened.id, session, expires, millis(now))
+        self.used.lock().add(opened.id, session, expires, millis(now))
     }
 
     /// Gives a used ticket back, because what it was used for did not happen.
-    pub(crate) fn unspend(&self, id: &TicketId) {
-        self.spent.lock().remove(id);
+    pub(crate) fn unmark_used(&self, id: &TicketId) {
+        self.used.lock().remove(id);
     }
 
-    fn unseal(&self, ticket: &Ticket, purpose: Purpose) -> Result<Opened<Unread>, TicketFault> {
+    fn unseal(&self, ticket: &Ticket, purpose: Purpose) -> Result<Opened<RawPayload>, TicketFault> {
         let code = ticket.as_str().strip_prefix(PREFIX).ok_or(TicketFault::Malformed)?;
         // Strict: the bits that the last character has too many must be zero.
         let bytes = URL_SAFE_NO_PAD.decode(code).map_err(|_| TicketFault::Malformed)?;
         let bytes = Zeroizing::new(bytes);
         let (&byte, sealed) = bytes.split_first().ok_or(TicketFault::Malformed)?;
         let stated = Purpose::of(byte).ok_or(TicketFault::Malformed)?;
-        let plain = self.at(stated, |place| self.ring.open(place, sealed))?;
+        let plain = self.with_context(stated, |context| self.ring.open(context, sealed))?;
         // Only now is the stated purpose known to be the true one.
         if stated != purpose {
             return Err(TicketFault::OtherPurpose);
         }
-        let Body { id, expires, session, payload } =
-            body::read(&plain).ok_or(TicketFault::Malformed)?;
+        let TicketContents { id, expires, session, payload } =
+            ticket_codec::decode(&plain).ok_or(TicketFault::Malformed)?;
         let expires_at = time(expires).ok_or(TicketFault::Malformed)?;
-        let payload = Unread(Zeroizing::new(payload.to_vec()));
+        let payload = RawPayload(Zeroizing::new(payload.to_vec()));
         Ok(Opened { id, session, expires_at, payload })
     }
 }
@@ -225,7 +230,7 @@ pub(crate) struct Opened<T> {
 }
 
 /// A payload that was not read yet.
-pub(crate) struct Unread(Zeroizing<Vec<u8>>);
+pub(crate) struct RawPayload(Zeroizing<Vec<u8>>);
 
 impl<T> Opened<T> {
     /// Fails with [`TicketFault::OtherProvider`] if it was issued by another.
@@ -245,7 +250,7 @@ impl<T> Opened<T> {
     }
 }
 
-impl Opened<Unread> {
+impl Opened<RawPayload> {
     /// With its payload as a `T`. What the parser says is dropped, because it quotes.
     pub(crate) fn read<T: DeserializeOwned>(self) -> Result<Opened<T>> {
         let Self { id, session, expires_at, payload } = self;
@@ -300,7 +305,7 @@ impl From<OpenFault> for TicketFault {
 const PREFIX: &str = "sw1.";
 
 /// The most bytes that may be sealed so that a ticket is not too long.
-const MOST_SEALED: usize = (MAX_TICKET_BYTES - PREFIX.len()) / 4 * 3 - 1 - seal::OVERHEAD;
+const MAX_PLAINTEXT_BYTES: usize = (MAX_TICKET_BYTES - PREFIX.len()) / 4 * 3 - 1 - seal::OVERHEAD;
 
 /// Since the epoch; the epoch for what was before it.
 fn millis(at: SystemTime) -> u64 {

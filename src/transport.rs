@@ -1,14 +1,14 @@
 //! The one way to other machines: an HTTP client that is bounded, follows nothing and trusts
 //! little.
 
-mod address;
-mod fault;
+mod address_policy;
 #[cfg(test)]
 pub(crate) mod peer;
-mod public;
+mod public_address;
 mod resolver;
 mod roots;
-mod sending;
+mod send_error;
+mod send_state;
 #[cfg(test)]
 mod tests;
 
@@ -24,13 +24,13 @@ use http::{HeaderMap, HeaderValue, header};
 use url::Url;
 use zeroize::Zeroizing;
 
-use self::address::{HostPattern, Judge, Rules};
-pub(crate) use self::address::{Refused, check_endpoint};
-pub(crate) use self::fault::Fault;
-use self::public::Nat64;
+use self::address_policy::{AddressPolicy, HostPattern, Rules};
+pub(crate) use self::address_policy::{Refused, check_endpoint};
+use self::public_address::Nat64;
 use self::resolver::{Lookups, Resolver};
-pub(crate) use self::sending::Sending;
-use self::sending::Withheld;
+pub(crate) use self::send_error::SendError;
+pub(crate) use self::send_state::SendState;
+use self::send_state::Withheld;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -252,7 +252,7 @@ impl fmt::Debug for TransportConfig {
 /// The client that all exchanges of a supervisor share.
 pub(crate) struct Transport {
     client: reqwest::Client,
-    judge: Arc<Judge>,
+    address_policy: Arc<AddressPolicy>,
 }
 
 impl Transport {
@@ -273,67 +273,68 @@ impl Transport {
             let proxy = reqwest::Proxy::all(url.clone()).map_err(unusable)?;
             builder = builder.proxy(proxy.no_proxy(beside));
         }
-        let judge = Arc::new(Judge::new(config.rules.clone()));
+        let address_policy = Arc::new(AddressPolicy::new(config.rules.clone()));
         let lookups = Lookups::new(config.name_servers.clone());
-        let resolver = Resolver { lookups, judge: Arc::clone(&judge) };
+        let resolver = Resolver { lookups, address_policy: Arc::clone(&address_policy) };
         let client = builder.dns_resolver(resolver).build().map_err(unusable)?;
-        Ok(Self { client, judge })
+        Ok(Self { client, address_policy })
     }
 
     /// Whether the rules allow this URL. A name is not looked up: whoever goes there looks it up
     /// elsewhere.
     pub(crate) fn check(&self, url: &Url) -> Result<(), Refused> {
-        self.judge.url(url)
+        self.address_policy.url(url)
     }
 
-    /// Sends a request and reads the whole answer. `between` is called when the answer has begun and
+    /// Sends a request and reads the whole answer. `on_headers` is called when the answer has begun and
     /// none of its body is read.
     pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,
-        sending: &Arc<Sending>,
+        send_state: &Arc<SendState>,
         times: Times,
-        between: impl FnOnce(),
-    ) -> Result<http::Response<Bytes>, Fault> {
+        on_headers: impl FnOnce(),
+    ) -> Result<http::Response<Bytes>, SendError> {
         let (mut head, bytes) = request.into_parts();
-        let body = reqwest::Body::wrap(sending.body(bytes, &mut head.headers));
+        let body = reqwest::Body::wrap(send_state.body(bytes, &mut head.headers));
         let request = http::Request::from_parts(head, body);
         let request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
-        self.judge.url(request.url())?;
-        if sending.is_too_late(sending.clock().now()) {
-            return Err(Fault::Withheld(Withheld::ClaimEnds));
+        self.address_policy.url(request.url())?;
+        if send_state.is_too_late(send_state.clock().now()) {
+            return Err(SendError::Withheld(Withheld::ClaimEnds));
         }
-        let mut answering = pin!(self.answer(request, sending, between));
-        let clock = sending.clock();
+        let mut answering = pin!(self.answer(request, send_state, on_headers));
+        let clock = send_state.clock();
         tokio::select! {
             biased;
             answer = &mut answering => return answer,
-            () = sending.decided() => {}
+            () = send_state.decided() => {}
             () = clock.sleep(times.attempt) => {
-                if let Some(withheld) = sending.withhold(Withheld::TooLate) {
-                    return Err(Fault::Withheld(withheld));
+                if let Some(withheld) = send_state.withhold(Withheld::TooLate) {
+                    return Err(SendError::Withheld(withheld));
                 }
             }
         }
-        let since = sending.sent().map_or(Duration::ZERO, |sent| clock.now().boot.since(sent.boot));
+        let since =
+            send_state.sent().map_or(Duration::ZERO, |sent| clock.now().boot.since(sent.boot));
         let answer = timeout(clock, times.answer.saturating_sub(since), answering).await;
-        answer.unwrap_or(Err(Fault::Unanswered))
+        answer.unwrap_or(Err(SendError::Unanswered))
     }
 
     async fn answer(
         &self,
         request: reqwest::Request,
-        sending: &Sending,
-        between: impl FnOnce(),
-    ) -> Result<http::Response<Bytes>, Fault> {
+        send_state: &SendState,
+        on_headers: impl FnOnce(),
+    ) -> Result<http::Response<Bytes>, SendError> {
         let mut answer = match self.client.execute(request).await {
             Ok(answer) => answer,
             Err(error) => {
-                let withheld = sending.withhold(Withheld::Failed);
-                return Err(Fault::of_request(error, withheld));
+                let withheld = send_state.withhold(Withheld::Failed);
+                return Err(SendError::of_request(error, withheld));
             }
         };
-        between();
+        on_headers();
         let body = read(&mut answer).await?;
         let mut response = http::Response::new(body);
         *response.status_mut() = answer.status();
@@ -378,17 +379,17 @@ fn hardened() -> reqwest::ClientBuilder {
 }
 
 /// Reads the body into memory that is wiped when its last holder drops it.
-async fn read(answer: &mut reqwest::Response) -> Result<Bytes, Fault> {
+async fn read(answer: &mut reqwest::Response) -> Result<Bytes, SendError> {
     let announced = answer.content_length().map(|length| usize::try_from(length).ok());
-    let room = match announced {
+    let capacity = match announced {
         Some(Some(length)) if length <= MAX_BODY_BYTES => length,
-        Some(_) => return Err(Fault::TooLarge),
+        Some(_) => return Err(SendError::TooLarge),
         None => FIRST_BUFFER,
     };
-    let mut body = Zeroizing::new(Vec::with_capacity(room));
-    while let Some(chunk) = answer.chunk().await.map_err(Fault::of_body)? {
+    let mut body = Zeroizing::new(Vec::with_capacity(capacity));
+    while let Some(chunk) = answer.chunk().await.map_err(SendError::of_body)? {
         if body.len() + chunk.len() > MAX_BODY_BYTES {
-            return Err(Fault::TooLarge);
+            return Err(SendError::TooLarge);
         }
         append(&mut body, &chunk);
     }
@@ -399,8 +400,8 @@ async fn read(answer: &mut reqwest::Response) -> Result<Bytes, Fault> {
 fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     let needed = body.len() + chunk.len();
     if needed > body.capacity() {
-        let room = needed.max(body.capacity() * 2).min(MAX_BODY_BYTES);
-        let mut grown = Zeroizing::new(Vec::with_capacity(room));
+        let capacity = needed.max(body.capacity() * 2).min(MAX_BODY_BYTES);
+        let mut grown = Zeroizing::new(Vec::with_capacity(capacity));
         grown.extend_from_slice(body);
         *body = grown;
     }

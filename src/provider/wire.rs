@@ -47,7 +47,7 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::secret::Secret;
 use crate::ticket::{Purpose, Ticket};
 use crate::token::PermissionToken;
-use crate::transport::{self, Fault, Sending, Times};
+use crate::transport::{self, SendError, SendState, Times};
 
 /// The wire of one exchange: the way to the server, within the exchange's budget.
 pub struct Wire<'a> {
@@ -66,7 +66,7 @@ pub struct Wire<'a> {
 #[derive(Default)]
 struct Requests {
     /// The latest one that was about to be sent.
-    latest: Option<Arc<Sending>>,
+    latest: Option<Arc<SendState>>,
     /// When the one before it was sent that was sent last.
     sent: Option<Now>,
 }
@@ -181,8 +181,8 @@ impl<'a> Wire<'a> {
         }
     }
 
-    fn next_request(&self) -> Arc<Sending> {
-        let sending = Sending::new(Arc::clone(&self.clock), self.budget.send_until);
+    fn next_request(&self) -> Arc<SendState> {
+        let sending = SendState::new(Arc::clone(&self.clock), self.budget.send_until);
         let mut requests = self.requests.lock();
         requests.sent = requests.sent();
         requests.latest = Some(Arc::clone(&sending));
@@ -307,7 +307,7 @@ impl<'a> Wire<'a> {
     pub fn open<T: DeserializeOwned>(&self, ticket: &Ticket) -> Result<T, ExchangeError> {
         let session = self.session.ok_or_else(no_session)?;
         let now = self.clock.now().wall;
-        let opened = self.means.tickets.look(ticket, Purpose::Challenge, now)?;
+        let opened = self.means.tickets.verify(ticket, Purpose::Challenge, now)?;
         opened.for_session(session)?;
         let (authority, client) = self.issuer;
         let sealed = opened.read::<Unsealed<T>>()?.payload;
@@ -357,12 +357,16 @@ struct Unsealed<T> {
     payload: T,
 }
 
-impl From<Fault> for ExchangeError {
-    fn from(fault: Fault) -> Self {
+impl From<SendError> for ExchangeError {
+    fn from(fault: SendError) -> Self {
         let class = match &fault {
-            Fault::NotSent(_) | Fault::Address(_) | Fault::Withheld(_) => FailureClass::NotSent,
-            Fault::Untrusted(_) => FailureClass::Untrusted,
-            Fault::Ambiguous(_) | Fault::Unanswered | Fault::TooLarge => FailureClass::Ambiguous,
+            SendError::NotSent(_) | SendError::Address(_) | SendError::Withheld(_) => {
+                FailureClass::NotSent
+            }
+            SendError::Untrusted(_) => FailureClass::Untrusted,
+            SendError::Ambiguous(_) | SendError::Unanswered | SendError::TooLarge => {
+                FailureClass::Ambiguous
+            }
         };
         Self::new(class).with_source(fault)
     }

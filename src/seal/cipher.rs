@@ -26,13 +26,13 @@ pub(super) const SALT: &[u8] = b"session-warden seal 1";
 
 /// Where a sealed text belongs. It opens nowhere else.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct AeadContext<'a> {
     /// What for. Each use has keys of its own.
     pub(crate) label: &'static str,
     /// Whose: each context, a tenant say, has a key of its own.
-    pub(crate) context: &'a [&'a [u8]],
+    pub(crate) key_context: &'a [&'a [u8]],
     /// What else must be the same when it is opened.
-    pub(crate) bound: &'a [&'a [u8]],
+    pub(crate) associated_data: &'a [&'a [u8]],
 }
 
 /// Why a sealed text does not open.
@@ -51,18 +51,22 @@ pub(crate) enum OpenFault {
 
 impl KeyRing {
     /// Seals `plain` with the key that seals. It is encrypted where it lies.
-    pub(crate) fn seal(&self, place: &Place<'_>, mut plain: Zeroizing<Vec<u8>>) -> Result<Vec<u8>> {
+    pub(crate) fn seal(
+        &self,
+        context: &AeadContext<'_>,
+        mut plain: Zeroizing<Vec<u8>>,
+    ) -> Result<Vec<u8>> {
         let keys = self.keys();
         let (number, key) = &keys.sealing;
         if key.is_zero() {
             return Err(KeyRingFault::WeakKey { number: *number }.into());
         }
         let nonce: [u8; NONCE_BYTES] = random()?;
-        let tag = cipher(key, place)
+        let tag = cipher(key, context)
             .map_err(unsealable)?
             .encrypt_inout_detached(
                 (&nonce).into(),
-                &associated(*number, place),
+                &associated_data(*number, context),
                 plain.as_mut_slice().into(),
             )
             .map_err(unsealable)?;
@@ -78,7 +82,7 @@ impl KeyRing {
     /// Opens what was sealed for the same place.
     pub(crate) fn open(
         &self,
-        place: &Place<'_>,
+        context: &AeadContext<'_>,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, OpenFault> {
         let (number, nonce, text, tag) = parts(sealed).ok_or(OpenFault::Malformed)?;
@@ -87,11 +91,11 @@ impl KeyRing {
         let key = keys.get(number).filter(|key| !key.is_zero());
         let key = key.ok_or(OpenFault::UnknownKey(number))?;
         let mut plain = Zeroizing::new(text.to_vec());
-        cipher(key, place)
+        cipher(key, context)
             .map_err(|_| OpenFault::Altered)?
             .decrypt_inout_detached(
                 nonce.into(),
-                &associated(number, place),
+                &associated_data(number, context),
                 plain.as_mut_slice().into(),
                 tag.into(),
             )
@@ -102,7 +106,7 @@ impl KeyRing {
 
 /// The number of the key that sealed this; none if it is not sealed.
 #[cfg(feature = "sqlite")]
-pub(crate) fn number_of(sealed: &[u8]) -> Option<u32> {
+pub(crate) fn key_number_of(sealed: &[u8]) -> Option<u32> {
     parts(sealed).map(|(number, ..)| number)
 }
 
@@ -128,27 +132,27 @@ fn parts(sealed: &[u8]) -> Option<Parts<'_>> {
 }
 
 /// The cipher with the key of this use and context.
-fn cipher(key: &MasterKey, place: &Place<'_>) -> Result<XChaCha20Poly1305, InvalidLength> {
+fn cipher(key: &MasterKey, context: &AeadContext<'_>) -> Result<XChaCha20Poly1305, InvalidLength> {
     let (mut extracted, hkdf) = Hkdf::<Sha256>::extract(Some(SALT), key.expose());
     extracted.as_mut_slice().zeroize();
     let mut derived = Zeroizing::new([0; 32]);
-    hkdf.expand(&info(place), derived.as_mut_slice())?;
+    hkdf.expand(&hkdf_info(context), derived.as_mut_slice())?;
     Ok(XChaCha20Poly1305::new((&*derived).into()))
 }
 
 /// What a key is derived for: its use and whose it is.
-pub(super) fn info(place: &Place<'_>) -> Vec<u8> {
+pub(super) fn hkdf_info(context: &AeadContext<'_>) -> Vec<u8> {
     let mut info = Vec::new();
-    append(&mut info, place.label.as_bytes());
-    place.context.iter().for_each(|part| append(&mut info, part));
+    append(&mut info, context.label.as_bytes());
+    context.key_context.iter().for_each(|part| append(&mut info, part));
     info
 }
 
 /// What is authenticated beside the ciphertext. The nonce is part of the cipher's input anyway.
-fn associated(number: u32, place: &Place<'_>) -> Vec<u8> {
+fn associated_data(number: u32, context: &AeadContext<'_>) -> Vec<u8> {
     let mut data = vec![VERSION];
     data.extend_from_slice(&number.to_be_bytes());
-    place.bound.iter().for_each(|part| append(&mut data, part));
+    context.associated_data.iter().for_each(|part| append(&mut data, part));
     data
 }
 

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::MAX_KEY_RING_BYTES;
 
-const PLACE: Place<'_> = Place { label: "test", context: &[b"acme"], bound: &[b"a", b"bc"] };
+const CONTEXT: AeadContext<'_> =
+    AeadContext { label: "test", key_context: &[b"acme"], associated_data: &[b"a", b"bc"] };
 
 /// A key for each number, with bytes that differ.
 fn bytes(key: u8) -> [u8; 32] {
@@ -25,7 +26,7 @@ fn entry(number: u32, key: u8) -> String {
 }
 
 fn sealed(ring: &KeyRing, text: &[u8]) -> Vec<u8> {
-    ring.seal(&PLACE, Zeroizing::new(text.to_vec())).unwrap()
+    ring.seal(&CONTEXT, Zeroizing::new(text.to_vec())).unwrap()
 }
 
 #[track_caller]
@@ -177,11 +178,11 @@ fn keys_that_can_be_guessed_and_keys_that_are_the_same_are_refused() {
 #[test]
 fn a_key_of_zero_bytes_neither_seals_nor_opens() {
     let ring = KeyRing::new(1, MasterKey::from([0; 32]));
-    let refused = ring.seal(&PLACE, Zeroizing::new(b"text".to_vec())).unwrap_err();
+    let refused = ring.seal(&CONTEXT, Zeroizing::new(b"text".to_vec())).unwrap_err();
     let cause = refused.source().unwrap().downcast_ref::<KeyRingFault>().unwrap();
     assert_eq!(*cause, KeyRingFault::WeakKey { number: 1 });
     let text = sealed(&KeyRing::new(1, key(1)), b"text");
-    assert_eq!(ring.open(&PLACE, &text), Err(OpenFault::UnknownKey(1)));
+    assert_eq!(ring.open(&CONTEXT, &text), Err(OpenFault::UnknownKey(1)));
 }
 
 /// What a text looks like in memory, read from the outside.
@@ -241,8 +242,8 @@ mod memory {
         let held = text();
         assert!(copies() >= 1, "it is looked for in the right place");
         drop(held);
-        let sealed = ring.seal(&PLACE, text()).unwrap();
-        let opened = ring.open(&PLACE, &sealed).unwrap();
+        let sealed = ring.seal(&CONTEXT, text()).unwrap();
+        let opened = ring.open(&CONTEXT, &sealed).unwrap();
         assert!(*opened == *text() && copies() >= 1);
         drop(opened);
         assert_eq!(copies(), 0);
@@ -292,7 +293,7 @@ fn a_key_in_the_place_of_a_name_or_a_number_is_not_shown() {
         assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 93"), "{shown}");
     }
     let ring = KeyRing::parse(&format!("1:{key}")).unwrap();
-    let shown = format!("{ring:?} {ring:#?} {:?} {:#?}", ring.keys().sealing, PLACE);
+    let shown = format!("{ring:?} {ring:#?} {:?} {:#?}", ring.keys().sealing, CONTEXT);
     assert!(!shown.contains(&bare[..8]) && !shown.contains("90, 93"), "{shown}");
 }
 
@@ -306,11 +307,11 @@ fn the_highest_number_seals_and_all_open() {
         (by_old[1..5].to_vec(), by_new[1..5].to_vec()),
         (vec![0, 0, 0, 1], vec![0, 0, 0, 2])
     );
-    assert_eq!(&both.open(&PLACE, &by_old).unwrap()[..], b"text");
-    assert_eq!(&both.open(&PLACE, &by_new).unwrap()[..], b"text");
+    assert_eq!(&both.open(&CONTEXT, &by_old).unwrap()[..], b"text");
+    assert_eq!(&both.open(&CONTEXT, &by_new).unwrap()[..], b"text");
     // The clone that was there before has not got it, and a removed key opens nothing.
-    assert_eq!(old.open(&PLACE, &by_new), Err(OpenFault::UnknownKey(2)));
-    assert_eq!(KeyRing::new(2, key(2)).open(&PLACE, &by_old), Err(OpenFault::UnknownKey(1)));
+    assert_eq!(old.open(&CONTEXT, &by_new), Err(OpenFault::UnknownKey(2)));
+    assert_eq!(KeyRing::new(2, key(2)).open(&CONTEXT, &by_old), Err(OpenFault::UnknownKey(1)));
     let older = both.with(0, key(0)).unwrap();
     assert_eq!(sealed(&older, b"text")[1..5], [0, 0, 0, 2]);
     assert_eq!(fault(older.with(1, key(1))), KeyRingFault::DoubleNumber { number: 1 });
@@ -326,7 +327,7 @@ fn a_key_that_only_opens_does_not_seal_whatever_its_number() {
         assert_eq!(format!("{ring:?}"), "KeyRing { seals: 1, opens: [1, 2, 3] }");
         assert_eq!(sealed(&ring, b"text")[1..5], [0, 0, 0, 1]);
         let by_new = sealed(&KeyRing::new(3, key(3)), b"text");
-        assert_eq!(&ring.open(&PLACE, &by_new).unwrap()[..], b"text");
+        assert_eq!(&ring.open(&CONTEXT, &by_new).unwrap()[..], b"text");
         // One that may seal takes over from those below it, and from none above.
         let promoted = ring.with(4, key(4)).unwrap();
         assert_eq!(format!("{promoted:?}"), "KeyRing { seals: 4, opens: [1, 2, 3, 4] }");
@@ -357,7 +358,7 @@ fn a_reload_reaches_every_clone() {
     let clone = ring.clone();
     let before = sealed(&clone, b"text");
     ring.reload(KeyRing::new(2, key(2)));
-    assert_eq!(clone.open(&PLACE, &before), Err(OpenFault::UnknownKey(1)));
+    assert_eq!(clone.open(&CONTEXT, &before), Err(OpenFault::UnknownKey(1)));
     assert_eq!(sealed(&clone, b"text")[1..5], [0, 0, 0, 2]);
     // The two rings share their keys, not their fate.
     let other = KeyRing::new(3, key(3));
@@ -370,8 +371,8 @@ fn a_reload_reaches_every_clone() {
 fn generated_rings_do_not_open_each_other() {
     let (one, other) = (KeyRing::generate().unwrap(), KeyRing::generate().unwrap());
     let text = sealed(&one, b"text");
-    assert_eq!(&one.open(&PLACE, &text).unwrap()[..], b"text");
-    assert!(matches!(other.open(&PLACE, &text), Err(OpenFault::UnknownKey(_))));
+    assert_eq!(&one.open(&CONTEXT, &text).unwrap()[..], b"text");
+    assert!(matches!(other.open(&CONTEXT, &text), Err(OpenFault::UnknownKey(_))));
     assert_ne!(sealed(&one, b"text"), text, "each text has its own nonce");
 }
 
@@ -379,25 +380,25 @@ fn generated_rings_do_not_open_each_other() {
 fn a_sealed_text_opens_nowhere_else() {
     let ring = KeyRing::new(1, key(1));
     let text = sealed(&ring, b"text");
-    let places = [
-        Place { label: "tes", ..PLACE },
-        Place { label: "testacme", context: &[], ..PLACE },
-        Place { context: &[b"acm", b"e"], ..PLACE },
-        Place { context: &[b"acme", b""], ..PLACE },
-        Place { bound: &[b"ab", b"c"], ..PLACE },
-        Place { bound: &[b"abc"], ..PLACE },
-        Place { bound: &[b"a", b"bc", b""], ..PLACE },
-        Place { context: &[], bound: &[b"acme", b"a", b"bc"], ..PLACE },
+    let contexts = [
+        AeadContext { label: "tes", ..CONTEXT },
+        AeadContext { label: "testacme", key_context: &[], ..CONTEXT },
+        AeadContext { key_context: &[b"acm", b"e"], ..CONTEXT },
+        AeadContext { key_context: &[b"acme", b""], ..CONTEXT },
+        AeadContext { associated_data: &[b"ab", b"c"], ..CONTEXT },
+        AeadContext { associated_data: &[b"abc"], ..CONTEXT },
+        AeadContext { associated_data: &[b"a", b"bc", b""], ..CONTEXT },
+        AeadContext { key_context: &[], associated_data: &[b"acme", b"a", b"bc"], ..CONTEXT },
     ];
-    for place in places {
-        assert_eq!(ring.open(&place, &text), Err(OpenFault::Altered), "{place:?}");
+    for context in contexts {
+        assert_eq!(ring.open(&context, &text), Err(OpenFault::Altered), "{context:?}");
     }
-    assert_eq!(KeyRing::new(1, key(2)).open(&PLACE, &text), Err(OpenFault::Altered));
+    assert_eq!(KeyRing::new(1, key(2)).open(&CONTEXT, &text), Err(OpenFault::Altered));
     // A number that has the same key does not make another header a good one.
     let ring = KeyRing::new(2, key(1));
     let mut renumbered = text;
     renumbered[4] = 2;
-    assert_eq!(ring.open(&PLACE, &renumbered), Err(OpenFault::Altered));
+    assert_eq!(ring.open(&CONTEXT, &renumbered), Err(OpenFault::Altered));
 }
 
 #[test]
@@ -408,7 +409,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     for bit in 0..text.len() * 8 {
         let mut flipped = text.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let fault = ring.open(&PLACE, &flipped).unwrap_err();
+        let fault = ring.open(&CONTEXT, &flipped).unwrap_err();
         let expected = match bit / 8 {
             0 => matches!(fault, OpenFault::Malformed),
             1..5 => matches!(fault, OpenFault::UnknownKey(_)),
@@ -417,7 +418,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
         assert!(expected, "bit {bit}: {fault:?}");
     }
     for length in 0..text.len() {
-        let fault = ring.open(&PLACE, &text[..length]).unwrap_err();
+        let fault = ring.open(&CONTEXT, &text[..length]).unwrap_err();
         let expected = if length < OVERHEAD { OpenFault::Malformed } else { OpenFault::Altered };
         assert_eq!(fault, expected, "{length} bytes");
     }
@@ -431,9 +432,9 @@ fn what_another_implementation_sealed_opens() {
                 2e2mK2XULp7LVjofTrth7PyVj4lxnAg=";
     let text = STANDARD.decode(text).unwrap();
     let ring = KeyRing::new(258, MasterKey::from(std::array::from_fn(|at| at as u8)));
-    let bound: &[&[u8]] = &[b"device-17", b""];
-    let place = Place { label: "test: golden", context: &[b"acme"], bound };
-    let opened = ring.open(&place, &text).unwrap();
+    let associated_data: &[&[u8]] = &[b"device-17", b""];
+    let context = AeadContext { label: "test: golden", key_context: &[b"acme"], associated_data };
+    let opened = ring.open(&context, &text).unwrap();
     assert_eq!(&opened[..], b"what was sealed by another implementation");
 }
 
@@ -443,14 +444,18 @@ proptest! {
     #[test]
     fn whatever_is_sealed_opens_in_its_place(
         text in vec(any::<u8>(), 0..300),
-        context in vec(any::<u8>(), 0..20),
-        bound in vec(any::<u8>(), 0..20),
+        key_context in vec(any::<u8>(), 0..20),
+        associated_data in vec(any::<u8>(), 0..20),
     ) {
         let ring = KeyRing::new(1, key(1));
-        let (context, bound): ([&[u8]; 1], [&[u8]; 1]) = ([&context], [&bound]);
-        let place = Place { label: "test", context: &context, bound: &bound };
-        let sealed = ring.seal(&place, Zeroizing::new(text.clone())).unwrap();
-        prop_assert_eq!(&ring.open(&place, &sealed).unwrap()[..], &text[..]);
+        let (key_context, associated_data) = ([&key_context[..]], [&associated_data[..]]);
+        let context = AeadContext {
+            label: "test",
+            key_context: &key_context,
+            associated_data: &associated_data,
+        };
+        let sealed = ring.seal(&context, Zeroizing::new(text.clone())).unwrap();
+        prop_assert_eq!(&ring.open(&context, &sealed).unwrap()[..], &text[..]);
     }
 
     /// A changed text is refused, or it has the keys that it says.
@@ -463,7 +468,7 @@ proptest! {
         let changed = format!("{}{other}{}", &text[..at], &text[at + cut..]);
         if let Ok(ring) = KeyRing::parse(&changed) {
             let by_one = sealed(&KeyRing::new(1, key(1)), b"text");
-            let same = ring.open(&PLACE, &by_one).is_ok();
+            let same = ring.open(&CONTEXT, &by_one).is_ok();
             let reads_as_before = changed.split([',', ' ', '#']).any(|entry| {
                 let (number, key) = entry.split_once(':').unwrap_or_default();
                 let key = STANDARD_NO_PAD.decode(key.trim_end_matches('='));
@@ -476,6 +481,6 @@ proptest! {
     #[test]
     fn no_text_makes_a_ring_panic(text in "[0-9:A-Za-z+/=#,\n é]{0,80}", bytes in vec(any::<u8>(), 0..80)) {
         drop(KeyRing::parse(&text));
-        prop_assert!(KeyRing::new(1, key(1)).open(&PLACE, &bytes).is_err());
+        prop_assert!(KeyRing::new(1, key(1)).open(&CONTEXT, &bytes).is_err());
     }
 }

@@ -19,7 +19,7 @@ use crate::provider::registered::Registered;
 use crate::provider::{LoginRequest, RedirectLogin};
 use crate::seal;
 use crate::secret::Secret;
-use crate::ticket::{Opened, Purpose, Ticket, Unread};
+use crate::ticket::{Opened, Purpose, RawPayload, Ticket};
 
 /// A login that has begun.
 #[non_exhaustive]
@@ -45,9 +45,9 @@ impl fmt::Debug for Login {
 #[derive(Serialize, Deserialize)]
 #[serde(bound(serialize = "O: Serialize", deserialize = "O: DeserializeOwned"))]
 struct Begun<O> {
-    #[serde(with = "crate::ticket::carried")]
+    #[serde(with = "crate::ticket::serde_secret")]
     state: Secret,
-    #[serde(with = "crate::ticket::carried")]
+    #[serde(with = "crate::ticket::serde_secret")]
     verifier: Secret,
     /// Who the browser was sent to: the code of one server goes to no other (RFC 9700 section
     /// 4.4).
@@ -104,12 +104,12 @@ impl<P: RedirectLogin> Session<P> {
     /// As [`establish`](Self::establish).
     pub async fn finish_login(&self, ticket: &Ticket, redirect: &str) -> Result<Establishment<P>> {
         let context = &self.dispatcher.context;
-        let opened = context.means.tickets.look(ticket, Purpose::Login, context.now().wall)?;
+        let opened = context.means.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
         opened.for_session(&self.id)?;
         self.finish(opened, redirect).await
     }
 
-    async fn finish(&self, opened: Opened<Unread>, redirect: &str) -> Result<Establishment<P>> {
+    async fn finish(&self, opened: Opened<RawPayload>, redirect: &str) -> Result<Establishment<P>> {
         let context = &self.dispatcher.context;
         let opened = opened.read::<Begun<P::LoginOptions>>()?;
         let (client, provider) = self.logs_in().await?;
@@ -122,12 +122,12 @@ impl<P: RedirectLogin> Session<P> {
         let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
         let tickets = &context.means.tickets;
         // After the state was checked: a stranger's redirect does not use up the user's ticket.
-        tickets.spend(&opened, context.now().wall)?;
+        tickets.mark_used(&opened, context.now().wall)?;
         let established = self.establish(grant).await;
         if let Err(failed) = &established
             && failed.outcome() == Some(ExchangeOutcome::NotSent)
         {
-            tickets.unspend(&opened.id);
+            tickets.unmark_used(&opened.id);
         }
         established
     }
@@ -156,7 +156,7 @@ pub(crate) async fn finish<P: RedirectLogin>(
     redirect: &str,
 ) -> Result<(Session<P>, Establishment<P>)> {
     let context = &dispatcher.context;
-    let opened = context.means.tickets.look(ticket, Purpose::Login, context.now().wall)?;
+    let opened = context.means.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
     opened.for_provider(&provider.name)?;
     let session =
         Session::new(Arc::clone(dispatcher), Arc::clone(provider), opened.session.clone());

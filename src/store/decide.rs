@@ -9,11 +9,11 @@
     reason = "stores of other crates make and read all of it"
 )]
 
-mod unclaimed;
+mod without_claim;
 
 use std::time::{Duration, SystemTime};
 
-use self::unclaimed::{delete, lose_session, reschedule, restore_record, suspect_rejected};
+use self::without_claim::{delete, lose_session, reschedule, restore_record, suspect_rejected};
 use super::record::{
     Attempt, Change, Failures, Floor, Holder, Intent, Lease, Phase, Record, Stored,
 };
@@ -191,12 +191,17 @@ fn commit_credentials<C: Clone>(
     // provisional loss says nothing of the kind.
     record.suspect = *intent == Intent::Refresh && record.is_lost_for_good();
     record.generation += 1;
-    hold(&mut record, (*attempt, credentials.clone()), *ends, now);
+    store_credentials(&mut record, (*attempt, credentials.clone()), *ends, now);
     put(record)
 }
 
 /// Puts these credentials into the record and ends its claim.
-fn hold<C>(record: &mut Record<C>, (attempt, credentials): (Attempt, C), ends: Ends, now: Now) {
+fn store_credentials<C>(
+    record: &mut Record<C>,
+    (attempt, credentials): (Attempt, C),
+    ends: Ends,
+    now: Now,
+) {
     end_claim(record);
     // A store that was restored from a backup may be behind the claim's fence. Later claims must
     // get a higher one, or their credentials would count as older.
@@ -205,10 +210,10 @@ fn hold<C>(record: &mut Record<C>, (attempt, credentials): (Attempt, C), ends: E
     record.phase = Phase::Active;
     record.credentials = Some(credentials);
     record.made_by = Some(attempt);
-    record.access_expires_at = ends.access_in.map(|left| at(now, left));
-    record.refresh_expires_at = ends.refresh_in.map(|left| at(now, left));
-    record.due_at = ends.due_in.map(|left| at(now, left));
-    record.announce_at = ends.announce_in.map(|left| at(now, left));
+    record.access_expires_at = ends.access_in.map(|left| time_in(now, left));
+    record.refresh_expires_at = ends.refresh_in.map(|left| time_in(now, left));
+    record.due_at = ends.due_in.map(|left| time_in(now, left));
+    record.announce_at = ends.announce_in.map(|left| time_in(now, left));
     record.lost = None;
     record.outbox = None;
     record.tries = 0;
@@ -223,18 +228,18 @@ fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> D
         // A first grant that gave nothing leaves no record.
         return remove_vacant(record);
     }
-    let former = passed_by(&record, lease.intent);
+    let former = retry_at_after_grant(&record, lease.intent);
     end_claim(&mut record);
     record.version += 1;
-    record.retry_at = former.max(settle.retry_in.map(|left| at(now, left)));
+    record.retry_at = former.max(settle.retry_in.map(|left| time_in(now, left)));
     // Of a session that was closed or lost meanwhile, the claimant did not know when it is due.
     let closed = record.phase == Phase::Closed;
     if !record.is_lost_for_good() && closed == (lease.intent == Intent::Revoke) {
-        let due_at = settle.due_in.map(|left| at(now, left));
+        let due_at = settle.due_in.map(|left| time_in(now, left));
         record.due_at = due_at.or(record.due_at.filter(|_| closed));
         record.failures = failed(record.failures, settle.failures.clone(), now);
     }
-    match left_by(&record, settle.to) {
+    match effect_on(&record, settle.to) {
         SettleTo::Before => {}
         SettleTo::BeforeSuspect => record.suspect = record.credentials.is_some(),
         SettleTo::InDoubt => {
@@ -271,7 +276,7 @@ fn failed(
 
 /// What the settle does to this record. Whatever became of the claim, a closed session stays
 /// closed, and a session lost for good stays lost.
-fn left_by<C>(record: &Record<C>, to: SettleTo) -> SettleTo {
+fn effect_on<C>(record: &Record<C>, to: SettleTo) -> SettleTo {
     let closed = record.phase == Phase::Closed;
     match to {
         SettleTo::Before => to,
@@ -289,12 +294,12 @@ fn left_by<C>(record: &Record<C>, to: SettleTo) -> SettleTo {
 /// suspect: they are refreshed before use.
 fn suspect_sibling<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> Decision<C> {
     let sibling = record.made_by.is_some_and(|made| made.base == settle.attempt.base);
-    let hurt = !matches!(settle.to, SettleTo::Before | SettleTo::Revoked)
+    let may_be_revoked = !matches!(settle.to, SettleTo::Before | SettleTo::Revoked)
         && record.epoch == settle.epoch
         && sibling
         && record.credentials.is_some()
         && !record.suspect;
-    if !hurt {
+    if !may_be_revoked {
         return conflict(Some(record), now);
     }
     record.version += 1;
@@ -318,7 +323,7 @@ fn end_silent_claim<C>(mut record: Record<C>, take_over: &TakeOver, now: Now) ->
     if record.phase == Phase::Vacant {
         return remove_vacant(record);
     }
-    let former = passed_by(&record, lease.intent);
+    let former = retry_at_after_grant(&record, lease.intent);
     end_claim(&mut record);
     record.version += 1;
     record.retry_at = former;
@@ -329,7 +334,7 @@ fn end_silent_claim<C>(mut record: Record<C>, take_over: &TakeOver, now: Now) ->
             record.phase = Phase::InDoubt;
             record.lost = None;
             let held_back = Some(take_over.hold_back).filter(|left| !left.is_zero());
-            record.retry_at = held_back.map(|left| at(now, left));
+            record.retry_at = held_back.map(|left| time_in(now, left));
         }
         Intent::Establish => record.suspect = record.credentials.is_some(),
         // The revocation is sent once more, which is harmless (RFC 7009 section 2.2).
@@ -382,11 +387,11 @@ fn end_claim<C>(record: &mut Record<C>) {
 
 /// The back-off or doubt that a grant did not have to wait for. It goes on after the grant's claim
 /// has ended.
-fn passed_by<C>(record: &Record<C>, intent: Intent) -> Option<SystemTime> {
+fn retry_at_after_grant<C>(record: &Record<C>, intent: Intent) -> Option<SystemTime> {
     record.retry_at.filter(|_| intent == Intent::Establish)
 }
 
-fn at(now: Now, left: Duration) -> SystemTime {
+fn time_in(now: Now, left: Duration) -> SystemTime {
     now.wall.checked_add(left).unwrap_or(now.wall)
 }
 

@@ -35,8 +35,8 @@ pub struct MemoryStore {
     told: Arc<Notify>,
 }
 
-/// The records, and each provider's index by due time. Both change under one lock, one statement at a
-/// time.
+/// The records, and each provider's index by due time. Both change under one lock, one statement at
+/// a time.
 #[derive(Default)]
 struct Tables {
     records: BTreeMap<SessionId, Record>,

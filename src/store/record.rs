@@ -296,7 +296,8 @@ impl<C> Stored<C> {
         self.left(self.record.due_at)
     }
 
-    /// How long until the end of the refresh token is to be announced, if it is; zero if it is time.
+    /// How long until the end of the refresh token is to be announced, if it is; zero if it is
+    /// time.
     #[must_use]
     pub fn announce_in(&self) -> Option<Duration> {
         self.left(self.record.announce_at)

@@ -32,27 +32,31 @@
 //! a time, and a second gets [`SqliteFault::Locked`]. Never put the file on a network volume:
 //! SQLite's locks do not hold there.
 
-mod alive;
 mod apply;
-mod builder;
-mod changes;
-mod code;
-mod fault;
-mod file;
-mod holders;
-mod listing;
+mod busy_retry;
+mod change_log;
+mod columns;
+mod database;
+mod encoding;
+mod file_permissions;
+mod free_space;
+mod holder_table;
+mod job;
+mod list_query;
+mod liveness;
 mod migration;
-mod owner;
-mod queue;
-mod reader;
-mod room;
+mod open_options;
+mod opening;
 mod row;
-mod schema;
-mod shape;
-mod steps;
-mod table;
+mod row_reader;
+mod schema_check;
+mod sqlite_fault;
+mod statement_error;
+mod step_limit;
 #[cfg(test)]
 mod tests;
+mod worker;
+mod worker_handle;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -62,11 +66,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-pub use self::builder::{SqliteBuilder, Synchronous};
-pub use self::fault::SqliteFault;
-use self::queue::{Need, Queue};
-use self::table::{Done, Tables};
-use super::seal::{Sealed, Spot, Vault};
+use self::database::Database;
+use self::job::JobKind;
+pub use self::open_options::{SqliteBuilder, Synchronous};
+pub use self::sqlite_fault::SqliteFault;
+use self::statement_error::{Result, StatementError};
+use self::worker_handle::WorkerHandle;
+use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::{
     Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Record, Resealed,
     Statement, Store, StoreContext, StoreError, Stored,
@@ -85,15 +91,15 @@ pub struct SqliteStore(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    queue: Queue,
+    worker: WorkerHandle,
     shared: Arc<Shared>,
     /// Where the next page to be sealed anew begins; none if at the start.
-    walk: Mutex<Option<Walk>>,
+    reseal_position: Mutex<Option<ResealPosition>>,
 }
 
 /// What the file's thread needs beside the file.
 struct Shared {
-    vault: Vault,
+    cipher: RecordCipher,
     /// The store's own, or the first supervisor's.
     clock: OnceLock<Arc<dyn Clock>>,
     /// Before there is one.
@@ -147,31 +153,31 @@ impl SqliteStore {
     ///
     /// May be dropped: what was sealed anew stays so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let succession = self.0.shared.vault.ring()?.map(|ring| ring.succession());
-        let walk = self.0.walk.lock().clone();
+        let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
+        let position = self.0.reseal_position.lock().clone();
         let at = succession.and_then(|succession| {
-            let goes_on = walk.filter(|walk| walk.succession == succession);
-            goes_on.or_else(|| Walk::after(succession, None))
+            let goes_on = position.filter(|position| position.succession == succession);
+            goes_on.or_else(|| ResealPosition::after(succession, None))
         });
-        let Some(Walk { succession, key, row }) = at else {
+        let Some(ResealPosition { succession, key, row }) = at else {
             return Ok(Resealed { done: 0, passed_over: 0, ended: true });
         };
         let limit = limit.max(1);
-        let read = move |tables: &mut Tables<'_>| tables.sealed_by(key, row, limit);
-        let page = self.0.queue.ask(Need::Read, read).await?;
+        let read = move |db: &mut Database<'_>| db.sealed_by(key, row, limit);
+        let page = self.0.worker.call(JobKind::Read, read).await?;
         let (rows, last) = (page.rows, page.last);
         let anew: Vec<_> = page.records.into_iter().filter_map(|of| self.anew(of)).collect();
         let any = !anew.is_empty();
-        let write = move |tables: &mut Tables<'_>| apply::reseal(tables, &anew);
+        let write = move |db: &mut Database<'_>| apply::reseal(db, &anew);
         // Firm, because the old key may be thrown away when no record has it any more.
-        let done = if any { self.0.queue.ask(Need::Firm, write).await? } else { 0 };
+        let done = if any { self.0.worker.call(JobKind::Durable, write).await? } else { 0 };
         let next = if rows == limit {
-            Some(Walk { succession, key, row: last })
+            Some(ResealPosition { succession, key, row: last })
         } else {
-            Walk::after(succession, Some(key))
+            ResealPosition::after(succession, Some(key))
         };
         let ended = next.is_none();
-        *self.0.walk.lock() = next;
+        *self.0.reseal_position.lock() = next;
         Ok(Resealed { done, passed_over: rows - done, ended })
     }
 
@@ -187,8 +193,8 @@ impl SqliteStore {
     ///
     /// Reads only.
     pub async fn stale_keys(&self) -> Result<Vec<StaleKey>, StoreError> {
-        let keys = self.0.queue.ask(Need::Read, |tables| tables.keys()).await?;
-        let sealing = self.0.shared.vault.ring()?.map(|ring| ring.sealing());
+        let keys = self.0.worker.call(JobKind::Read, |db| db.keys()).await?;
+        let sealing = self.0.shared.cipher.ring()?.map(|ring| ring.sealing_number());
         let stale = keys.into_iter().filter(|(number, _)| Some(*number) != sealing);
         Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
     }
@@ -201,34 +207,45 @@ impl SqliteStore {
     ///
     /// May be dropped; the store ends all the same.
     pub async fn shutdown(&self) {
-        self.0.queue.end().await;
+        self.0.worker.stop().await;
     }
 
     /// The record with its credentials under the key that seals now; none if it is to be left
     /// alone.
-    fn anew(&self, (id, record): (SessionId, Record<Sealed>)) -> Option<apply::Anew> {
+    fn anew(
+        &self,
+        (id, record): (SessionId, Record<SealedCredentials>),
+    ) -> Option<apply::ResealedRecord> {
         // Never a tombstone's outbox, which is gone soon.
         if record.lease.is_some() || record.outbox.is_some() {
             return None;
         }
         let Some(old) = record.credentials.as_ref() else { return Some((id, record, None)) };
         let made = (record.epoch, record.made_by?);
-        match self.0.shared.vault.reseal(&id, made, Spot::Credentials, old) {
+        match self.0.shared.cipher.reseal(&id, made, SealedColumn::Credentials, old) {
             Ok(new) => Some((id, record, Some(new))),
             Err(fault) => {
-                let (provider, tenant, token_id) = table::key(&id);
+                let (provider, tenant, token_id) = columns::id_columns(&id);
                 tracing::warn!(provider, tenant, token_id, error = %fault, "not sealed anew");
                 None
             }
         }
     }
 
-    fn opened(&self, id: &SessionId, stored: Stored<Sealed>) -> Result<Stored, StoreError> {
+    fn opened(
+        &self,
+        id: &SessionId,
+        stored: Stored<SealedCredentials>,
+    ) -> Result<Stored, StoreError> {
         let Stored { record, now } = stored;
-        Ok(Stored { record: self.0.shared.vault.opened(id, record)?, now })
+        Ok(Stored { record: self.0.shared.cipher.open_record(id, record)?, now })
     }
 
-    fn outcome(&self, id: &SessionId, outcome: Outcome<Sealed>) -> Result<Outcome, StoreError> {
+    fn outcome(
+        &self,
+        id: &SessionId,
+        outcome: Outcome<SealedCredentials>,
+    ) -> Result<Outcome, StoreError> {
         let opened = |stored| self.opened(id, stored);
         Ok(match outcome {
             Outcome::Done(done) => Outcome::Done(done),
@@ -241,13 +258,13 @@ impl SqliteStore {
 
 /// The record, or why it alone could not be read.
 fn load(
-    tables: &mut Tables<'_>,
+    db: &mut Database<'_>,
     id: &SessionId,
-) -> Done<Result<Option<Stored<Sealed>>, StoreError>> {
-    let now = tables.now();
-    match tables.find(id) {
+) -> Result<Result<Option<Stored<SealedCredentials>>, StoreError>> {
+    let now = db.now();
+    match db.find(id) {
         Ok(found) => Ok(Ok(found.map(|(record, _)| Stored { record, now }))),
-        Err(fault::Undone::Told(told)) => Ok(Err(told)),
+        Err(StatementError::Rejected(told)) => Ok(Err(told)),
         Err(undone) => Err(undone),
     }
 }
@@ -270,7 +287,7 @@ pub struct StaleKey {
 
 /// Where the next page of records to be sealed anew begins.
 #[derive(Clone)]
-struct Walk {
+struct ResealPosition {
     succession: Succession,
     /// One of those that the succession is from.
     key: u32,
@@ -278,7 +295,7 @@ struct Walk {
     row: i64,
 }
 
-impl Walk {
+impl ResealPosition {
     /// The start of the next key, or of the first.
     fn after(succession: Succession, key: Option<u32>) -> Option<Self> {
         let key = *succession.from.iter().find(|next| key.is_none_or(|key| **next > key))?;
@@ -289,26 +306,26 @@ impl Walk {
 #[async_trait]
 impl Store for SqliteStore {
     fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
-        let Shared { vault, clock, .. } = &*self.0.shared;
-        vault.give(&context.keys)?;
+        let Shared { cipher, clock, .. } = &*self.0.shared;
+        cipher.set_supervisor_keys(&context.keys)?;
         clock.get_or_init(|| Arc::clone(&context.clock));
-        self.0.queue.has_keys()
+        self.0.worker.keys_available()
     }
 
     fn key_ring(&self) -> Option<KeyRing> {
-        self.0.shared.vault.ring().ok().flatten()
+        self.0.shared.cipher.ring().ok().flatten()
     }
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
         if presence == Presence::Renew {
             // Its process's lock says that it lives: nothing is written for that.
-            let there = move |tables: &mut Tables<'_>| tables.reader.holders.is_registered(owner);
-            if self.0.queue.ask(Need::Read, there).await? {
+            let there = move |db: &mut Database<'_>| db.rows.holder_table.is_registered(owner);
+            if self.0.worker.call(JobKind::Read, there).await? {
                 return Ok(());
             }
         }
-        let work = move |tables: &mut Tables<'_>| tables.reader.holders.presence(owner, presence);
-        self.0.queue.ask(Need::Claim, work).await
+        let work = move |db: &mut Database<'_>| db.rows.holder_table.presence(owner, presence);
+        self.0.worker.call(JobKind::Claim, work).await
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
@@ -317,7 +334,7 @@ impl Store for SqliteStore {
 
     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         let of = id.clone();
-        let found = self.0.queue.ask(Need::Read, move |tables| load(tables, &of)).await??;
+        let found = self.0.worker.call(JobKind::Read, move |db| load(db, &of)).await??;
         found.map(|stored| self.opened(id, stored)).transpose()
     }
 
@@ -325,10 +342,10 @@ impl Store for SqliteStore {
         let mut records = Vec::with_capacity(ids.len());
         for ids in ids.chunks(LOADED_AT_ONCE) {
             let of = ids.to_vec();
-            let read = move |tables: &mut Tables<'_>| {
-                of.iter().map(|id| load(tables, id)).collect::<Done<Vec<_>>>()
+            let read = move |db: &mut Database<'_>| {
+                of.iter().map(|id| load(db, id)).collect::<Result<Vec<_>>>()
             };
-            match self.0.queue.ask(Need::Read, read).await {
+            match self.0.worker.call(JobKind::Read, read).await {
                 Ok(read) => {
                     records.extend(ids.iter().zip(read).map(|(id, found)| {
                         found?.map(|stored| self.opened(id, stored)).transpose()
@@ -347,13 +364,13 @@ impl Store for SqliteStore {
     }
 
     async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
-        let (need, vault) = (need(&statement), &self.0.shared.vault);
+        let (kind, cipher) = (job_kind(&statement), &self.0.shared.cipher);
         let sealed = statement.try_map(|made, epoch, credentials| {
-            vault.seal(id, (epoch, made), Spot::Credentials, &credentials)
+            cipher.seal(id, (epoch, made), SealedColumn::Credentials, &credentials)
         })?;
         let of = id.clone();
-        let work = move |tables: &mut Tables<'_>| apply::apply(tables, &of, &sealed);
-        let outcome = self.0.queue.ask(need, work).await?;
+        let work = move |db: &mut Database<'_>| apply::apply(db, &of, &sealed);
+        let outcome = self.0.worker.call(kind, work).await?;
         self.outcome(id, outcome)
     }
 
@@ -365,12 +382,12 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<DuePage, StoreError> {
         let (provider, after) = (provider.clone(), after.cloned());
-        let work = move |tables: &mut Tables<'_>| {
-            let now = tables.now();
-            let due = tables.due(&provider, (within, now), after.as_ref(), limit)?;
-            Ok(DuePage { due, now, holders: tables.reader.holders.living()? })
+        let work = move |db: &mut Database<'_>| {
+            let now = db.now();
+            let due = db.due(&provider, (within, now), after.as_ref(), limit)?;
+            Ok(DuePage { due, now, holders: db.rows.holder_table.living_owners()? })
         };
-        self.0.queue.ask(Need::Read, work).await
+        self.0.worker.call(JobKind::Read, work).await
     }
 
     async fn list(
@@ -380,13 +397,13 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
         let (filter, after) = (filter.clone(), after.cloned());
-        let work = move |tables: &mut Tables<'_>| {
-            let now = tables.now();
-            let found = tables.list(&filter, after.as_ref(), limit)?.into_iter();
+        let work = move |db: &mut Database<'_>| {
+            let now = db.now();
+            let found = db.list(&filter, after.as_ref(), limit)?.into_iter();
             let listed = |(id, record)| Listed { id, stored: Stored { record, now } };
             Ok(found.map(listed).collect())
         };
-        self.0.queue.ask(Need::Read, work).await
+        self.0.worker.call(JobKind::Read, work).await
     }
 
     async fn changes(
@@ -395,14 +412,18 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
         let since = since.cloned();
-        let read = move |tables: &mut Tables<'_>| {
+        let read = move |db: &mut Database<'_>| {
             let now = SystemClock::new().now().boot;
-            tables.log.read(since.as_ref(), limit, (tables.reader.holders.is_shared(), now))
+            db.change_log.read(
+                since.as_ref(),
+                limit,
+                (db.rows.holder_table.has_several_owners(), now),
+            )
         };
-        let (changes, stale) = self.0.queue.ask(Need::Read, read).await?;
+        let (changes, stale) = self.0.worker.call(JobKind::Read, read).await?;
         if stale {
             let now = SystemClock::new().now().boot;
-            self.0.queue.ask(Need::Claim, move |tables| tables.log.remove(now)).await?;
+            self.0.worker.call(JobKind::Claim, move |db| db.change_log.remove_expired(now)).await?;
         }
         Ok(Some(changes))
     }
@@ -410,14 +431,14 @@ impl Store for SqliteStore {
 
 /// What a statement needs. What ends an exchange waits for as long as it takes. What a loss of
 /// power must not take along is what no server tells again.
-fn need<C>(statement: &Statement<C>) -> Need {
+fn job_kind<C>(statement: &Statement<C>) -> JobKind {
     match statement {
-        Statement::Claim(_) | Statement::Renew(_) | Statement::TakeOver(_) => Need::Claim,
-        Statement::Settle(_) | Statement::Suspect(_) | Statement::Reschedule(_) => Need::Write,
+        Statement::Claim(_) | Statement::Renew(_) | Statement::TakeOver(_) => JobKind::Claim,
+        Statement::Settle(_) | Statement::Suspect(_) | Statement::Reschedule(_) => JobKind::Write,
         Statement::Commit(_)
         | Statement::Close(_)
         | Statement::Lose(_)
         | Statement::Restore(_)
-        | Statement::Delete => Need::Firm,
+        | Statement::Delete => JobKind::Durable,
     }
 }

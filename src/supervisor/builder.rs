@@ -21,7 +21,7 @@ use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
 use crate::session::registry::Registry;
-use crate::store::{Caught, MemoryStore, Owner, Store, StoreContext};
+use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
@@ -184,7 +184,7 @@ impl SupervisorBuilder {
         }
         let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
-        let store = Caught::new(self.store);
+        let store = PanicSafeStore::new(self.store);
         let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
         let ring = store.prepare(&store_context).and_then(|()| store.ring());
         let ring = ring.map_err(|refused| {

@@ -19,7 +19,7 @@ impl Tickets {
         purpose: Purpose,
         now: SystemTime,
     ) -> Result<Opened<T>> {
-        self.look(ticket, purpose, now)?.read()
+        self.verify(ticket, purpose, now)?.read()
     }
 }
 
@@ -174,7 +174,7 @@ fn a_ticket_is_good_until_the_moment_it_expires() {
     assert_eq!(fault(at(end + MINUTE)), TicketFault::Expired);
     // What was open in time is not used too late.
     let open = opened(&tickets, &ticket).unwrap();
-    assert_eq!(fault(tickets.spend(&open, end)), TicketFault::Expired);
+    assert_eq!(fault(tickets.mark_used(&open, end)), TicketFault::Expired);
     let past = UNIX_EPOCH - MINUTE;
     let old = tickets.issue(Purpose::Login, &session("p", "d"), past, &"payload").unwrap();
     assert_eq!(fault(opened(&tickets, &old)), TicketFault::Expired);
@@ -184,7 +184,7 @@ fn a_ticket_is_good_until_the_moment_it_expires() {
 fn a_ticket_says_whose_it_is_before_its_payload_is_read() {
     let tickets = tickets(&ring(1, 1));
     let ticket = issued(&tickets, Purpose::Login);
-    let looked = tickets.look(&ticket, Purpose::Login, start()).unwrap();
+    let looked = tickets.verify(&ticket, Purpose::Login, start()).unwrap();
     looked.for_provider(&ProviderName::new("p").unwrap()).unwrap();
     let other = looked.for_provider(&ProviderName::new("q").unwrap());
     assert_eq!(fault(other), TicketFault::OtherProvider);
@@ -198,7 +198,7 @@ fn a_ticket_says_whose_it_is_before_its_payload_is_read() {
 fn a_payload_carries_secrets() {
     #[derive(Serialize, Deserialize)]
     struct Carrying {
-        #[serde(with = "carried")]
+        #[serde(with = "serde_secret")]
         verifier: Secret,
     }
     let tickets = tickets(&ring(1, 1));
@@ -215,15 +215,15 @@ fn a_ticket_is_used_once_unless_it_is_given_back() {
     let tickets = tickets(&ring(1, 1));
     let ticket = issued(&tickets, Purpose::Login);
     let (open, again) = (opened(&tickets, &ticket).unwrap(), opened(&tickets, &ticket).unwrap());
-    tickets.spend(&open, start()).unwrap();
-    assert_eq!(fault(tickets.spend(&open, start())), TicketFault::Used);
-    assert_eq!(fault(tickets.spend(&again, start())), TicketFault::Used);
+    tickets.mark_used(&open, start()).unwrap();
+    assert_eq!(fault(tickets.mark_used(&open, start())), TicketFault::Used);
+    assert_eq!(fault(tickets.mark_used(&again, start())), TicketFault::Used);
     let other = opened(&tickets, &issued(&tickets, Purpose::Login)).unwrap();
-    tickets.unspend(&other.id);
-    assert_eq!(fault(tickets.spend(&open, start())), TicketFault::Used);
-    tickets.unspend(&open.id);
-    tickets.spend(&again, start()).unwrap();
-    tickets.spend(&other, start()).unwrap();
+    tickets.unmark_used(&other.id);
+    assert_eq!(fault(tickets.mark_used(&open, start())), TicketFault::Used);
+    tickets.unmark_used(&open.id);
+    tickets.mark_used(&again, start()).unwrap();
+    tickets.mark_used(&other, start()).unwrap();
 }
 
 #[test]
@@ -231,15 +231,15 @@ fn used_tickets_are_remembered_until_they_expire() {
     let tickets = tickets(&ring(1, 1));
     let open = |minutes: u32| spendable(&tickets, &session("p", "d"), minutes * MINUTE);
     let (short, long) = (open(1), open(3));
-    tickets.spend(&long, start()).unwrap();
-    tickets.spend(&short, start()).unwrap();
-    assert_eq!(fault(tickets.spend(&short, start())), TicketFault::Used);
-    tickets.spend(&open(2), start() + MINUTE).unwrap();
-    assert_eq!(fault(tickets.spend(&long, start() + MINUTE)), TicketFault::Used);
+    tickets.mark_used(&long, start()).unwrap();
+    tickets.mark_used(&short, start()).unwrap();
+    assert_eq!(fault(tickets.mark_used(&short, start())), TicketFault::Used);
+    tickets.mark_used(&open(2), start() + MINUTE).unwrap();
+    assert_eq!(fault(tickets.mark_used(&long, start() + MINUTE)), TicketFault::Used);
     // The clock is set back: what was forgotten is not as good as new.
-    assert_eq!(fault(tickets.spend(&short, start())), TicketFault::Expired);
-    tickets.unspend(&long.id);
-    tickets.spend(&open(4), start()).unwrap();
+    assert_eq!(fault(tickets.mark_used(&short, start())), TicketFault::Expired);
+    tickets.unmark_used(&long.id);
+    tickets.mark_used(&open(4), start()).unwrap();
 }
 
 fn spendable(by: &Tickets, session: &SessionId, life: Duration) -> Opened<String> {
@@ -256,24 +256,24 @@ fn of_tenant(tenant: &str) -> SessionId {
 fn a_tenant_that_logs_in_without_end_has_only_its_own_tickets_forgotten() {
     let tickets = tickets(&ring(1, 1));
     let other = spendable(&tickets, &of_tenant("other"), MINUTE);
-    tickets.spend(&other, start()).unwrap();
+    tickets.mark_used(&other, start()).unwrap();
     let hostile = of_tenant("hostile");
     let ticket = |at: usize| {
         spendable(&tickets, &hostile, MINUTE + Duration::from_millis(at.try_into().unwrap()))
     };
     let (oldest, next) = (ticket(1), ticket(2));
-    tickets.spend(&oldest, start()).unwrap();
-    tickets.spend(&next, start()).unwrap();
+    tickets.mark_used(&oldest, start()).unwrap();
+    tickets.mark_used(&next, start()).unwrap();
     for at in 3..=SPENT_TICKETS_PER_TENANT {
-        tickets.spend(&ticket(at), start()).unwrap();
+        tickets.mark_used(&ticket(at), start()).unwrap();
     }
-    assert_eq!(fault(tickets.spend(&oldest, start())), TicketFault::Used, "up to the bound");
-    tickets.spend(&ticket(SPENT_TICKETS_PER_TENANT + 1), start()).unwrap();
-    assert_eq!(fault(tickets.spend(&next, start())), TicketFault::Used);
-    assert_eq!(fault(tickets.spend(&other, start())), TicketFault::Used);
-    tickets.spend(&oldest, start()).unwrap();
+    assert_eq!(fault(tickets.mark_used(&oldest, start())), TicketFault::Used, "up to the bound");
+    tickets.mark_used(&ticket(SPENT_TICKETS_PER_TENANT + 1), start()).unwrap();
+    assert_eq!(fault(tickets.mark_used(&next, start())), TicketFault::Used);
+    assert_eq!(fault(tickets.mark_used(&other, start())), TicketFault::Used);
+    tickets.mark_used(&oldest, start()).unwrap();
     let third = spendable(&tickets, &of_tenant("third"), MINUTE);
-    tickets.spend(&third, start()).unwrap();
+    tickets.mark_used(&third, start()).unwrap();
 }
 
 #[test]
@@ -281,18 +281,18 @@ fn when_all_tenants_fill_the_list_the_one_with_the_most_loses_its_oldest() {
     let tickets = Tickets::new(ring(1, 1), 4);
     let spend = |tenant: &str, minutes: u32| {
         let open = spendable(&tickets, &of_tenant(tenant), minutes * MINUTE);
-        tickets.spend(&open, start()).unwrap();
+        tickets.mark_used(&open, start()).unwrap();
         open
     };
     let small = spend("small", 1);
     let big = [2, 3, 4].map(|minutes| spend("big", minutes));
     spend("new", 5);
-    assert_eq!(fault(tickets.spend(&small, start())), TicketFault::Used);
+    assert_eq!(fault(tickets.mark_used(&small, start())), TicketFault::Used);
     for open in &big[1..] {
-        assert_eq!(fault(tickets.spend(open, start())), TicketFault::Used);
+        assert_eq!(fault(tickets.mark_used(open, start())), TicketFault::Used);
     }
-    tickets.unspend(&big[2].id);
-    tickets.spend(&big[0], start()).unwrap();
+    tickets.unmark_used(&big[2].id);
+    tickets.mark_used(&big[0], start()).unwrap();
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_ticket_says_whether_a_browser_keeps_it_in_a_cookie() {
 fn a_payload_fits_up_to_the_longest_ticket_and_no_further() {
     let tickets = tickets(&ring(1, 1));
     let names = 3 * 2 + "p".len() + "acme".len() + "d".len();
-    let most = MOST_SEALED - 16 - 8 - names - "\"\"".len();
+    let most = MAX_PLAINTEXT_BYTES - 16 - 8 - names - "\"\"".len();
     let issue = |bytes: usize| {
         tickets.issue(Purpose::Login, &session("p", "d"), start() + MINUTE, &"x".repeat(bytes))
     };
@@ -362,18 +362,18 @@ fn nothing_of_a_ticket_its_key_or_its_payload_is_ever_shown() {
     let open = tickets.open::<String>(&ticket, Purpose::Login, start()).unwrap();
     let mut shown = format!("{ring:?} {tickets:#?} {ticket:?} {open:#?}");
     let listen = |error: Error| format!("{error} {error:#?} {:?}", error.source());
-    let looked = || tickets.look(&ticket, Purpose::Login, start()).unwrap();
+    let looked = || tickets.verify(&ticket, Purpose::Login, start()).unwrap();
     let altered = format!("{}A", ticket.as_str());
-    tickets.spend(&open, start()).unwrap();
-    let used_twice = tickets.spend(&open, start());
+    tickets.mark_used(&open, start()).unwrap();
+    let used_twice = tickets.mark_used(&open, start());
     let errors = [
         listen(issue(&CANARY.repeat(2000)).unwrap_err()),
         listen(looked().read::<u64>().unwrap_err()),
         listen(looked().read::<Payload>().unwrap_err()),
         listen(looked().for_session(&session("p", "e")).unwrap_err()),
         listen(used_twice.unwrap_err()),
-        listen(tickets.look(&ticket, Purpose::Challenge, start()).unwrap_err()),
-        listen(tickets.look(&ticket, Purpose::Login, start() + MINUTE).unwrap_err()),
+        listen(tickets.verify(&ticket, Purpose::Challenge, start()).unwrap_err()),
+        listen(tickets.verify(&ticket, Purpose::Login, start() + MINUTE).unwrap_err()),
         listen(used(&tickets, &altered).unwrap_err()),
         listen(Ticket::parse(format!("{CANARY}{}", ticket.as_str())).unwrap_err()),
     ];
@@ -458,6 +458,6 @@ proptest! {
         for text in [any, format!("sw1.{code}"), format!("sw1.{known}")] {
             prop_assert!(used(&tickets, &text).is_err());
         }
-        prop_assert!(body::read(&sealed).is_none_or(|body| body.payload.len() <= sealed.len()));
+        prop_assert!(ticket_codec::decode(&sealed).is_none_or(|body| body.payload.len() <= sealed.len()));
     }
 }

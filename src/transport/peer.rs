@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Fault, Sending, Times, Transport};
+use super::{SendError, SendState, Times, Transport};
 use crate::clock::SystemClock;
 
 pub(crate) struct Peer {
@@ -60,10 +60,10 @@ impl Peer {
 pub(crate) async fn send(
     transport: &Transport,
     request: Request<Bytes>,
-) -> Result<Response<Bytes>, Fault> {
-    let sending = Sending::new(Arc::new(SystemClock::new()), None);
+) -> Result<Response<Bytes>, SendError> {
+    let send_state = SendState::new(Arc::new(SystemClock::new()), None);
     let (attempt, answer) = (Duration::from_secs(10), Duration::from_secs(60));
-    transport.send(request, &sending, Times { attempt, answer }, || {}).await
+    transport.send(request, &send_state, Times { attempt, answer }, || {}).await
 }
 
 pub(crate) fn json(status: u16, body: &str) -> String {

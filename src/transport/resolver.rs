@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Resolve, Resolving};
 use tokio_util::sync::CancellationToken;
 
-use super::address::Judge;
+use super::address_policy::AddressPolicy;
 use super::{LOOKUP_TIMEOUT, LOOKUP_TRY, LOOKUPS_AT_ONCE};
 use crate::clock::{SystemClock, timeout};
 
@@ -32,16 +32,17 @@ use crate::clock::{SystemClock, timeout};
 /// addresses that were judged, so a second answer cannot replace them.
 pub(super) struct Resolver {
     pub(super) lookups: Lookups,
-    pub(super) judge: Arc<Judge>,
+    pub(super) address_policy: Arc<AddressPolicy>,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
-        let (lookup, judge) = (self.lookups.look_up(name.as_str()), Arc::clone(&self.judge));
+        let (lookup, address_policy) =
+            (self.lookups.look_up(name.as_str()), Arc::clone(&self.address_policy));
         Box::pin(async move {
             let found = lookup.await?;
             for address in &*found {
-                judge.address(*address)?;
+                address_policy.address(*address)?;
             }
             let found: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -66,17 +67,17 @@ pub(super) type Lookup = Shared<BoxFuture<'static, Answer>>;
 /// The look-ups that run. Each belongs to the requests that wait for it: it is dropped with the
 /// last of them, so none outlives the permits of its requests.
 pub(super) struct Lookups {
-    asker: Asker,
+    name_servers: NameServers,
     running: Arc<Mutex<Running>>,
 }
 
 #[derive(Default)]
 struct Running {
     begun: u64,
-    by_name: HashMap<String, One>,
+    by_name: HashMap<String, RunningLookup>,
 }
 
-struct One {
+struct RunningLookup {
     number: u64,
     lookup: WeakShared<BoxFuture<'static, Answer>>,
     give_up: CancellationToken,
@@ -85,7 +86,7 @@ struct One {
 impl Lookups {
     /// `servers` are asked in place of the system's.
     pub(super) fn new(servers: Option<Vec<SocketAddr>>) -> Self {
-        Self { asker: Asker::new(servers), running: Arc::default() }
+        Self { name_servers: NameServers::new(servers), running: Arc::default() }
     }
 
     /// Joins the look-up of this name that runs, or begins one.
@@ -97,11 +98,12 @@ impl Lookups {
         }
         running.begun += 1;
         let number = running.begun;
-        let (give_up, asked) = (CancellationToken::new(), self.asker.ask(&name));
-        let ended = Ended { running: Arc::clone(&self.running), name: name.clone(), number };
+        let (give_up, asked) = (CancellationToken::new(), self.name_servers.look_up(&name));
+        let remove_on_drop =
+            RemoveOnDrop { running: Arc::clone(&self.running), name: name.clone(), number };
         let given_up = give_up.clone();
         let lookup = async move {
-            let (_ended, clock) = (ended, SystemClock::new());
+            let (_remove_on_drop, clock) = (remove_on_drop, SystemClock::new());
             tokio::select! {
                 biased;
                 () = given_up.cancelled() => Err(Unresolved::GivenUp),
@@ -111,9 +113,9 @@ impl Lookups {
             }
         };
         let lookup = lookup.boxed().shared();
-        let oldest = running.make_room();
+        let oldest = running.evict_oldest();
         if let Some(weak) = lookup.downgrade() {
-            running.by_name.insert(name, One { number, lookup: weak, give_up });
+            running.by_name.insert(name, RunningLookup { number, lookup: weak, give_up });
         }
         drop(running);
         if let Some(oldest) = oldest {
@@ -126,7 +128,7 @@ impl Lookups {
 impl Running {
     /// A name that resolves does so in milliseconds. Of so many the oldest is one whose name server
     /// is silent, so no tenant's silent names keep another tenant's name waiting.
-    fn make_room(&mut self) -> Option<CancellationToken> {
+    fn evict_oldest(&mut self) -> Option<CancellationToken> {
         if self.by_name.len() < LOOKUPS_AT_ONCE {
             return None;
         }
@@ -137,13 +139,13 @@ impl Running {
 }
 
 /// Takes a look-up off the list when it ends or is dropped.
-struct Ended {
+struct RemoveOnDrop {
     running: Arc<Mutex<Running>>,
     name: String,
     number: u64,
 }
 
-impl Drop for Ended {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let mut running = self.running.lock();
         if running.by_name.get(&self.name).is_some_and(|one| one.number == self.number) {
@@ -154,21 +156,21 @@ impl Drop for Ended {
 
 /// Asks name servers. Nothing is kept of what they answer, so a fail-over is seen at once, and no
 /// tenant fills a memory that others share.
-struct Asker {
+struct NameServers {
     servers: Option<Vec<SocketAddr>>,
-    current: Mutex<(Files, Option<TokioResolver>)>,
+    current: Mutex<(FileTimes, Option<TokioResolver>)>,
 }
 
 /// When the system's files were changed that a resolver is made of.
-type Files = [Option<SystemTime>; 2];
+type FileTimes = [Option<SystemTime>; 2];
 
-impl Asker {
+impl NameServers {
     fn new(servers: Option<Vec<SocketAddr>>) -> Self {
-        let current = Mutex::new((files(), resolver(servers.as_deref())));
+        let current = Mutex::new((file_times(), resolver(servers.as_deref())));
         Self { servers, current }
     }
 
-    fn ask(&self, name: &str) -> impl Future<Output = Answer> + Send + use<> {
+    fn look_up(&self, name: &str) -> impl Future<Output = Answer> + Send + use<> {
         let (resolver, name) = (self.current(), Name::from_ascii(name));
         async move {
             let resolver = resolver.ok_or(Unresolved::NoAnswer)?;
@@ -184,7 +186,7 @@ impl Asker {
     /// The resolver of the files as they are now, as glibc does it.
     fn current(&self) -> Option<TokioResolver> {
         let mut current = self.current.lock();
-        let now = files();
+        let now = file_times();
         if current.0 != now {
             *current = (now, resolver(self.servers.as_deref()));
         }
@@ -192,7 +194,7 @@ impl Asker {
     }
 }
 
-fn files() -> Files {
+fn file_times() -> FileTimes {
     ["/etc/resolv.conf", "/etc/hosts"].map(|path| fs::metadata(path).ok()?.modified().ok())
 }
 

@@ -22,14 +22,14 @@ fn post(url: &str) -> Request<Bytes> {
 }
 
 /// What the transport makes of an answer that is sent as it stands.
-async fn told(answer: impl AsRef<[u8]>) -> Result<Response<Bytes>, Fault> {
+async fn told(answer: impl AsRef<[u8]>) -> Result<Response<Bytes>, SendError> {
     let peer = Peer::start().await;
     let (answer, _) = join(send(&local(), post(&peer.url("/"))), peer.answer(answer)).await;
     answer
 }
 
 /// The error and all its causes, as a log would show them.
-fn shown(fault: &Fault) -> String {
+fn shown(fault: &SendError) -> String {
     let mut text = format!("{fault:?} {fault}");
     let mut next = fault.source();
     while let Some(cause) = next {
@@ -61,7 +61,7 @@ async fn a_refused_port_and_an_unknown_name_are_not_sent() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for url in [format!("http://{free}/canary"), "https://canary.invalid/".to_owned()] {
         let fault = send(&local(), post(&url)).await.unwrap_err();
-        assert!(matches!(fault, Fault::NotSent(_)), "{fault:?}");
+        assert!(matches!(fault, SendError::NotSent(_)), "{fault:?}");
         assert!(!shown(&fault).contains("/canary"), "{}", shown(&fault));
     }
 }
@@ -78,7 +78,7 @@ async fn an_answer_that_breaks_off_or_is_not_http_is_ambiguous() {
     ];
     for answer in broken {
         let fault = told(answer).await.unwrap_err();
-        assert!(matches!(fault, Fault::Ambiguous(_)), "{fault:?}");
+        assert!(matches!(fault, SendError::Ambiguous(_)), "{fault:?}");
         assert!(!shown(&fault).contains("canary"), "{}", shown(&fault));
     }
 }
@@ -89,7 +89,7 @@ async fn a_head_that_does_not_end_is_ambiguous() {
     for n in 0..200 {
         write!(head, "x-{n}: y\r\n").unwrap();
     }
-    assert!(matches!(told(head).await.unwrap_err(), Fault::Ambiguous(_)));
+    assert!(matches!(told(head).await.unwrap_err(), SendError::Ambiguous(_)));
 }
 
 /// A body in one chunk, and the chunk that ends it. An empty one is only that.
@@ -116,7 +116,7 @@ async fn a_body_of_the_longest_length_is_read_and_one_byte_more_is_not() {
             match answer {
                 Ok(answer) => assert!(fits && answer.body() == body.as_bytes(), "{length}"),
                 Err(fault) => {
-                    assert!(matches!(fault, Fault::TooLarge) && !fits, "{length} {fault:?}");
+                    assert!(matches!(fault, SendError::TooLarge) && !fits, "{length} {fault:?}");
                 }
             }
         }
@@ -136,7 +136,7 @@ async fn a_body_without_end_is_read_to_the_cap_and_no_further() {
         written
     };
     let (answer, written) = join(send(&local(), post(&peer.url("/"))), flood).await;
-    assert!(matches!(answer, Err(Fault::TooLarge)));
+    assert!(matches!(answer, Err(SendError::TooLarge)));
     // What is beyond the cap lies in the two sockets' buffers.
     assert!(written < 64 * MAX_BODY_BYTES, "{written}");
 }
@@ -172,7 +172,7 @@ async fn an_address_that_is_refused_is_not_connected_to() {
         (&strict, "/token".to_owned(), Refused::Malformed),
     ] {
         let fault = send(transport, post(&url)).await.unwrap_err();
-        assert!(matches!(fault, Fault::Address(why) if why == refused), "{url} {fault:?}");
+        assert!(matches!(fault, SendError::Address(why) if why == refused), "{url} {fault:?}");
     }
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
@@ -182,7 +182,7 @@ async fn public_only_refuses_private_addresses_and_names_that_lead_to_them() {
     let public = Transport::new(&TransportConfig::default().public_addresses_only()).unwrap();
     for host in ["127.0.0.1:1", "10.0.0.1", "[::1]", "169.254.169.254", "localhost:1", "0x7f.1"] {
         let fault = send(&public, post(&format!("https://{host}/"))).await.unwrap_err();
-        assert!(matches!(fault, Fault::Address(Refused::NotPublic)), "{host} {fault:?}");
+        assert!(matches!(fault, SendError::Address(Refused::NotPublic)), "{host} {fault:?}");
     }
 }
 
@@ -219,7 +219,7 @@ async fn https_goes_through_the_proxys_tunnel_and_plain_http_to_this_machine_bes
     let tunnelled = send(&transport, post("https://as.example/token"));
     let denied = proxy.answer("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n");
     let (answer, seen) = join(tunnelled, denied).await;
-    assert!(matches!(answer.unwrap_err(), Fault::NotSent(_)));
+    assert!(matches!(answer.unwrap_err(), SendError::NotSent(_)));
     assert!(seen.starts_with("CONNECT as.example:443 HTTP/1.1\r\n"), "{seen}");
     assert!(!seen.contains("canary") && seen.contains("Basic "), "{seen}");
 
@@ -280,7 +280,7 @@ async fn a_certificate_is_refused_until_its_root_is_trusted() {
     let (url, served) = tls_server(2);
     let strict = Transport::new(&TransportConfig::default()).unwrap();
     let fault = send(&strict, post(&url)).await.unwrap_err();
-    assert!(matches!(fault, Fault::Untrusted(_)), "{fault:?}");
+    assert!(matches!(fault, SendError::Untrusted(_)), "{fault:?}");
 
     let pem = format!("-----BEGIN CERTIFICATE-----\n{CERTIFICATE}\n-----END CERTIFICATE-----\n");
     let config = TransportConfig::default().root_certificate_pem(pem.as_bytes()).unwrap();

@@ -14,7 +14,7 @@ use crate::provider::wire::lenient::{number, secret, text};
 use crate::provider::wire::{self, Wire};
 use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
-use crate::ticket::{Ticket, carried};
+use crate::ticket::{Ticket, serde_secret};
 
 /// The server wants a second factor: answer with an [`MfaAnswer`](super::MfaAnswer).
 ///
@@ -118,7 +118,7 @@ pub(super) fn open(
 /// What a ticket carries: the token, and where alone it may go.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    #[serde(with = "carried")]
+    #[serde(with = "serde_secret")]
     token: Secret,
     authority: String,
     client: String,

@@ -1,6 +1,6 @@
 //! Rules that hold over every sequence of statements, whoever sends them.
 
-mod world;
+mod simulation;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use self::world::{histories, run};
+use self::simulation::{histories, run};
 use super::*;
 use crate::clock::BootTime;
 use crate::error::LostReason;
@@ -50,7 +50,7 @@ impl Deed {
 }
 
 proptest! {
-    #![proptest_config(world::config())]
+    #![proptest_config(simulation::config())]
 
     #[test]
     fn every_write_raises_the_version_above_all_that_were_given(steps in histories()) {
@@ -418,7 +418,7 @@ fn random_histories_come_to_every_outcome_of_every_statement() {
     let seen = Mutex::new(BTreeSet::new());
     // The same histories each time: what is rare must not come and go.
     let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let mut runner = TestRunner::new_with_rng(world::config(), random);
+    let mut runner = TestRunner::new_with_rng(simulation::config(), random);
     let all = runner.run(&histories(), |steps| {
         seen.lock().extend(run(&steps).iter().map(kind));
         Ok(())

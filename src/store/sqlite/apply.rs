@@ -1,91 +1,108 @@
-//! Statements, as they are done on a file: find, decide, write, in one transaction.
+//! Applies statements to the file: find, decide and write, in one transaction.
 
-use super::fault::Undone;
-use super::table::{Done, Tables};
+use super::database::Database;
+use super::statement_error::{Result, StatementError};
 use crate::key::SessionId;
 use crate::store::decide::{Decision, Found, Write, decide};
-use crate::store::seal::Sealed;
-use crate::store::{Change, Done as Answer, Floor, Outcome, Phase, Record, Statement};
+use crate::store::record_cipher::SealedCredentials;
+use crate::store::{Change, Done, Floor, Outcome, Phase, Record, Statement};
 
-/// Counters above this are not taken from a row that cannot be read: a store that counted a million
-/// writes a second would be there in nine years, and what somebody wrote there could use up all
-/// numbers.
-const MOST_CREDIBLE: u64 = 1 << 48;
+/// Counters above this are not taken from a row that cannot be read. A store that counts a million
+/// writes a second gets there in nine years, and a forged counter could use up all numbers.
+const MAX_CREDIBLE_COUNTER: u64 = 1 << 48;
 
+/// Applies one statement. A statement that is rejected does not roll back its batch, so all that
+/// can reject it comes before its first write.
 pub(super) fn apply(
-    tables: &mut Tables<'_>,
+    db: &mut Database<'_>,
     id: &SessionId,
-    statement: &Statement<Sealed>,
-) -> Done<Outcome<Sealed>> {
-    let found = match tables.find(id) {
-        // A row that cannot be read is deleted as well: that is the way to be rid of it.
-        Err(Undone::Told(_)) if matches!(statement, Statement::Delete) => {
-            return delete_unread(tables, id);
+    statement: &Statement<SealedCredentials>,
+) -> Result<Outcome<SealedCredentials>> {
+    let found = match db.find(id) {
+        // A delete must work on a row that cannot be read, or nobody could get rid of it.
+        Err(StatementError::Rejected(_)) if matches!(statement, Statement::Delete) => {
+            return delete_unreadable(db, id);
         }
         found => found?,
     };
-    let now = tables.now();
-    let (record, kept) = found.unzip();
-    let floor = if record.is_some() { Floor::default() } else { tables.floor()? };
+    let now = db.now();
+    let (record, existing) = found.unzip();
+    // Under the same write lock as the row. If another process could delete the session between
+    // the two reads, the new record would begin below the deleted one, and a late commit of the
+    // deleted session would fit it.
+    let floor = if record.is_some() { Floor::default() } else { db.floor()? };
     let Decision { outcome, write, news } = decide(Found { record, floor }, statement, now);
     if matches!(statement, Statement::Claim(_)) && !matches!(write, Write::Nothing) {
-        // Here and not with the commit: what has no room must not be sent for.
-        tables.room.check()?;
+        // Before the claim and not before the commit. Between the two the server rotates the
+        // refresh token; if the disk were found full only then, the new token would be lost.
+        db.free_space.check()?;
     }
-    match (write, kept.as_ref()) {
+    match (write, existing.as_ref()) {
         (Write::Nothing, _) => {}
-        (Write::PutLease(record), Some(kept)) => tables.put_lease(id, &record, kept)?,
-        (Write::Put(record) | Write::PutLease(record), kept) => tables.put(id, &record, kept)?,
+        (Write::PutLease(record), Some(existing)) => db.put_lease(id, &record, existing)?,
+        (Write::Put(record) | Write::PutLease(record), existing) => {
+            db.put(id, &record, existing)?
+        }
         (Write::Remove(floor), _) => {
-            tables.raise(floor)?;
-            tables.remove(id)?;
+            // The floor first. If only one of the two took effect, a floor that is too high would
+            // do no harm, while a removed record below the floor could be brought back by an old
+            // commit.
+            db.raise_floor(floor)?;
+            db.remove(id)?;
         }
     }
+    // In the transaction of the write. An entry that other processes see before the write makes
+    // them load the old record as if it were the new one; a write without its entry leaves them
+    // with a token that was replaced or revoked.
     if let Some(change) = news {
-        tables.log.note(id, change)?;
+        db.change_log.append(id, change)?;
     }
     Ok(outcome)
 }
 
-/// Raises the floor by what the row says of itself, as far as that can be.
-fn delete_unread(tables: &mut Tables<'_>, id: &SessionId) -> Done<Outcome<Sealed>> {
-    let Some(said) = tables.counters(id)? else { return Ok(Outcome::Conflict(None)) };
-    let said = said.map(|said| u64::try_from(said).unwrap_or(0));
-    let [version, epoch, generation] = said.map(|said| if said < MOST_CREDIBLE { said } else { 0 });
+/// Deletes a row that cannot be read, and raises the floor above its counters as far as they are
+/// credible.
+fn delete_unreadable(db: &mut Database<'_>, id: &SessionId) -> Result<Outcome<SealedCredentials>> {
+    let Some(stored) = db.counters(id)? else { return Ok(Outcome::Conflict(None)) };
+    let counters = stored.map(|counter| u64::try_from(counter).unwrap_or(0));
+    let [version, epoch, generation] =
+        counters.map(|counter| if counter < MAX_CREDIBLE_COUNTER { counter } else { 0 });
     let floor = Floor { version: version + 1, epoch: epoch + 1, generation: generation + 1 };
-    tables.raise(floor)?;
-    tables.remove(id)?;
-    tables.log.note(id, Change { version: floor.version, epoch, generation, phase: None })?;
+    db.raise_floor(floor)?;
+    db.remove(id)?;
+    db.change_log.append(id, Change { version: floor.version, epoch, generation, phase: None })?;
     let (version, phase) = (floor.version, Phase::Lost);
-    Ok(Outcome::Done(Answer { version, epoch, generation, fence: 0, phase, suspect: false }))
+    Ok(Outcome::Done(Done { version, epoch, generation, fence: 0, phase, suspect: false }))
 }
 
 /// A record as it was read, and its credentials under another key, if it has any.
-pub(super) type Anew = (SessionId, Record<Sealed>, Option<Sealed>);
+pub(super) type ResealedRecord = (SessionId, Record<SealedCredentials>, Option<SealedCredentials>);
 
-/// The same record under another key, unless it changed since it was read. How many did not. Its
-/// version stays, because nothing is different for whoever reads it.
-pub(super) fn reseal(tables: &mut Tables<'_>, page: &[Anew]) -> Done<usize> {
-    // What is left is for what refreshes bring.
-    tables.room.check()?;
-    page.iter().try_fold(0, |done, anew| Ok(done + usize::from(reseal_one(tables, anew)?)))
+/// Writes these records under their new key, except those that changed since they were read, and
+/// returns how many it wrote. Their versions stay, because nothing changes for their readers.
+pub(super) fn reseal(db: &mut Database<'_>, page: &[ResealedRecord]) -> Result<usize> {
+    // The last free space is for the credentials that refreshes bring.
+    db.free_space.check()?;
+    page.iter().try_fold(0, |done, resealed| Ok(done + usize::from(reseal_one(db, resealed)?)))
 }
 
-fn reseal_one(tables: &mut Tables<'_>, (id, read, sealed): &Anew) -> Done<bool> {
-    let Some((record, kept)) = tables.find(id).or_else(passed_over)? else { return Ok(false) };
+fn reseal_one(db: &mut Database<'_>, (id, read, sealed): &ResealedRecord) -> Result<bool> {
+    let Some((record, existing)) = db.find(id).or_else(skip_unreadable)? else { return Ok(false) };
+    // Read again under the write lock: between the read of the page and this write a commit may
+    // have stored newer credentials, and the old ones must not replace them.
     let same = record.version == read.version && record.credentials == read.credentials;
-    // Never under a claim, whose holder may be about to commit.
+    // Not under a claim: its holder may be about to commit newer credentials.
     let rests = record.lease.is_none();
     if same && rests {
-        tables.put(id, &Record { credentials: sealed.clone(), ..record }, Some(&kept))?;
+        db.put(id, &Record { credentials: sealed.clone(), ..record }, Some(&existing))?;
     }
     Ok(same && rests)
 }
 
-/// A record that cannot be read is left alone.
-fn passed_over<T>(undone: Undone) -> Done<Option<T>> {
-    match undone {
-        Undone::Told(_) => Ok(None),
-        undone @ (Undone::Sql(_) | Undone::Meanwhile(_)) => Err(undone),
+/// Takes a record that cannot be read for one that is not there.
+fn skip_unreadable<T>(failed: StatementError) -> Result<Option<T>> {
+    match failed {
+        StatementError::Rejected(_) => Ok(None),
+        failed @ (StatementError::Sql(_) | StatementError::TryAgain(_)) => Err(failed),
     }
 }

@@ -1,152 +1,75 @@
-//! A record as a row, and the tag over it.
+//! Converts records to rows and back, and makes the input of the tag over a row.
 
 use std::time::SystemTime;
 
-use rusqlite::types::FromSql;
-use rusqlite::{Row as SqlRow, ToSql};
 use serde::{Deserialize, Serialize};
 
-use super::code;
-use super::fault::{SqliteFault, Undone};
-use super::table::{Done, count};
+use super::columns::SessionRow;
+use super::encoding::{
+    decode_counter, decode_intent, decode_lost_reason, decode_phase, decode_wall_time,
+    encode_counter, encode_intent, encode_lost_reason, encode_phase, encode_wall_time,
+};
+use super::sqlite_fault::SqliteFault;
+use super::statement_error::{Result, StatementError};
 use crate::clock::BootTime;
-use crate::key::{ProviderName, SessionId, SessionKey};
-use crate::policy::SEALED_BYTES;
-use crate::store::seal::{MAC_BYTES, Sealed, Spot};
+use crate::key::SessionId;
+use crate::store::record_cipher::{SealedColumn, SealedCredentials};
 use crate::store::{Attempt, ClaimId, Failures, Holder as Life, Lease, Owner, Phase, Record};
 
-/// The form of rows that a file of version 1 left: what is sealed names its row alone.
+/// The form of the rows of a file of version 1. Their sealed texts are bound to the row and not to
+/// a column.
 pub(super) const FIRST_FORM: i64 = 1;
 
-/// The newest form that this version reads, and writes where every process on the file reads it.
-/// A form says what `extra` holds, and how what is sealed is bound and written.
-pub(super) const FORM: i64 = 2;
+/// The newest form that this version reads. It writes rows of this form if every process on the
+/// file reads it. The form says what `extra` holds and how sealed texts are bound and written.
+pub(super) const NEWEST_FORM: i64 = 2;
 
-/// Where the id stands in [`COLUMNS`].
-pub(super) const ID: usize = WRITTEN.len();
-
-/// Where what is asked beside [`COLUMNS`] stands.
-pub(super) const BESIDE: usize = ID + 3;
-
-/// The bytes of a holder's name, and of what names a start of a machine, which is a UUID as text.
-const MOST_HOLDER: usize = 16;
-const MOST_BOOT: usize = 64;
-
-/// The last bytes of a sealed text, which are its own tag.
+/// The bytes of the tag at the end of a sealed text.
 const SEAL_TAG: usize = 16;
 
-/// Makes the struct of a row, whose columns are read and written in the order in which they stand
-/// here.
-macro_rules! columns {
-    ($(#[$of:meta])* pub(super) struct $row:ident<$r:lifetime> {
-        $($(#[$about:meta])* $column:ident: $kind:ty = $read:expr,)*
-    }) => {
-        $(#[$of])*
-        pub(super) struct $row<$r> {
-            $($(#[$about])* pub(super) $column: $kind,)*
-        }
-
-        /// What is written of a row beside its id.
-        pub(super) const WRITTEN: &[&str] = &[$(stringify!($column)),*];
-
-        /// The same with the id behind it.
-        pub(super) const COLUMNS: &str =
-            concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
-
-        impl<$r> $row<$r> {
-            /// From a query of [`COLUMNS`].
-            pub(super) fn read(row: &$r SqlRow<'_>) -> Done<Self> {
-                let mut next = 0;
-                Ok(Self { $($column: { next += 1; $read(row, next - 1)? },)* })
-            }
-
-            /// What stands in the columns of [`WRITTEN`].
-            pub(super) fn written(&self) -> [&dyn ToSql; WRITTEN.len()] {
-                [$(&self.$column),*]
-            }
-        }
-    };
-}
-
-columns! {
-    /// A row as it stands in the file.
-    #[derive(Clone, Copy)]
-    pub(super) struct Row<'r> {
-        version: i64 = get,
-        epoch: i64 = get,
-        generation: i64 = get,
-        fence: i64 = get,
-        phase: i64 = get,
-        lease_claim: Option<i64> = get,
-        lease_owner: Option<i64> = get,
-        lease_intent: Option<i64> = get,
-        lease_from: Option<i64> = get,
-        lease_until: Option<i64> = get,
-        lease_holder: Option<&'r [u8]> = bytes::<MOST_HOLDER>,
-        lease_boot: Option<&'r str> = text::<MOST_BOOT>,
-        made_base: Option<i64> = get,
-        made_fence: Option<i64> = get,
-        made_claim: Option<i64> = get,
-        access_expires_at: Option<i64> = get,
-        refresh_expires_at: Option<i64> = get,
-        suspect: i64 = get,
-        lost: Option<i64> = get,
-        retry_at: Option<i64> = get,
-        tries: i64 = get,
-        due_at: Option<i64> = get,
-        sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        /// The key that seals what is sealed, or else that of the tag.
-        key_id: Option<i64> = get,
-        form: i64 = get,
-        extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
-        mac: Option<&'r [u8]> = bytes::<MAC_BYTES>,
-    }
-}
-
-/// What a row says of its lease, as it stands there: a record shows it as it is now.
+/// The columns of a lease as they stand in the file. The record's lease shows them as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hold {
+pub(super) struct LeaseColumns {
     pub(super) holder: Vec<u8>,
     pub(super) boot: String,
     pub(super) from: i64,
     pub(super) until: i64,
 }
 
-impl<'r> Row<'r> {
-    /// Of a record, without its tag. `hold` is that of its lease.
-    pub(super) fn of(
-        record: &'r Record<Sealed>,
-        hold: Option<&'r Hold>,
+impl<'r> SessionRow<'r> {
+    /// The row of a record, without its tag. `lease_columns` are those of its lease.
+    pub(super) fn from_record(
+        record: &'r Record<SealedCredentials>,
+        lease_columns: Option<&'r LeaseColumns>,
         (form, key_id): (i64, Option<u32>),
         extra: Option<&'r [u8]>,
     ) -> Self {
         let lease = record.lease.as_ref();
-        let hold = hold.filter(|_| lease.is_some());
+        let lease_columns = lease_columns.filter(|_| lease.is_some());
         let made = record.made_by.as_ref();
         Self {
-            version: code::of_count(record.version),
-            epoch: code::of_count(record.epoch),
-            generation: code::of_count(record.generation),
-            fence: code::of_count(record.fence),
-            phase: code::of_phase(record.phase),
+            version: encode_counter(record.version),
+            epoch: encode_counter(record.epoch),
+            generation: encode_counter(record.generation),
+            fence: encode_counter(record.fence),
+            phase: encode_phase(record.phase),
             lease_claim: lease.map(|lease| lease.claim.0.cast_signed()),
             lease_owner: lease.map(|lease| lease.owner.0.cast_signed()),
-            lease_intent: lease.map(|lease| code::of_intent(lease.intent)),
-            lease_from: hold.map(|hold| hold.from),
-            lease_until: hold.map(|hold| hold.until),
-            lease_holder: hold.map(|hold| &*hold.holder),
-            lease_boot: hold.map(|hold| &*hold.boot),
-            made_base: made.map(|made| code::of_count(made.base)),
-            made_fence: made.map(|made| code::of_count(made.fence)),
+            lease_intent: lease.map(|lease| encode_intent(lease.intent)),
+            lease_from: lease_columns.map(|lease_columns| lease_columns.from),
+            lease_until: lease_columns.map(|lease_columns| lease_columns.until),
+            lease_holder: lease_columns.map(|lease_columns| &*lease_columns.holder),
+            lease_boot: lease_columns.map(|lease_columns| &*lease_columns.boot),
+            made_base: made.map(|made| encode_counter(made.base)),
+            made_fence: made.map(|made| encode_counter(made.fence)),
             made_claim: made.map(|made| made.claim.0.cast_signed()),
-            access_expires_at: record.access_expires_at.map(code::of_wall),
-            refresh_expires_at: record.refresh_expires_at.map(code::of_wall),
+            access_expires_at: record.access_expires_at.map(encode_wall_time),
+            refresh_expires_at: record.refresh_expires_at.map(encode_wall_time),
             suspect: record.suspect.into(),
-            lost: record.lost.map(code::of_lost),
-            retry_at: record.retry_at.map(code::of_wall),
+            lost: record.lost.map(encode_lost_reason),
+            retry_at: record.retry_at.map(encode_wall_time),
             tries: record.tries.into(),
-            due_at: record.due_at.map(code::of_wall),
+            due_at: record.due_at.map(encode_wall_time),
             sealed: record.credentials.as_ref().map(|sealed| &*sealed.bytes),
             outbox: record.outbox.as_ref().map(|sealed| &*sealed.bytes),
             key_id: key_id.map(i64::from),
@@ -156,12 +79,12 @@ impl<'r> Row<'r> {
         }
     }
 
-    /// What the tag is over: the whole row and its place. A column that were left out could be
-    /// changed by whoever can write the file: a lease ended early lets two refreshes out at once, a
-    /// due time removed lets a session lapse. Of a sealed text its length and its own tag stand for
-    /// it, which hold for it alone.
-    pub(super) fn data(&self, id: &SessionId) -> Vec<u8> {
-        let mut data = Data(Vec::with_capacity(512));
+    /// The input of the tag: the id and the whole row. A column that is left out could be changed
+    /// by anybody who can write the file. A lease that ends early lets two refreshes out at once,
+    /// and a due time that is gone lets a session expire. A sealed text is represented by its
+    /// length and its own tag, which belong to no other text.
+    pub(super) fn tag_input(&self, id: &SessionId) -> Vec<u8> {
+        let mut data = TagInput(Vec::with_capacity(512));
         for part in [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()] {
             data.bytes(Some(part.as_bytes()));
         }
@@ -201,16 +124,16 @@ impl<'r> Row<'r> {
         data.0
     }
 
-    /// The record with `lease`, and with what `sealed` makes of its sealed texts.
-    pub(super) fn record<C>(
+    /// The record with this lease. `sealed` converts its sealed texts.
+    pub(super) fn decode_record<C>(
         &self,
         lease: Option<Lease>,
-        sealed: impl Fn(Spot, &[u8]) -> Option<C>,
-    ) -> Done<Record<C>> {
-        let damaged = Undone::malformed;
-        let phase = code::phase(self.phase).ok_or_else(damaged)?;
+        sealed: impl Fn(SealedColumn, &[u8]) -> Option<C>,
+    ) -> Result<Record<C>> {
+        let damaged = StatementError::malformed;
+        let phase = decode_phase(self.phase).ok_or_else(damaged)?;
         let made_by = self.made_by()?;
-        let spot = |spot| if self.form == FIRST_FORM { Spot::Row } else { spot };
+        let column = |column| if self.form == FIRST_FORM { SealedColumn::Unnamed } else { column };
         let held = self.sealed.is_some() || self.outbox.is_some();
         let misplaced = match phase {
             Phase::Active | Phase::InDoubt | Phase::Lost => self.outbox.is_some(),
@@ -221,143 +144,143 @@ impl<'r> Row<'r> {
         {
             return Err(damaged());
         }
-        let lost = self.lost.map(|lost| code::lost(lost).ok_or_else(damaged)).transpose()?;
+        let lost =
+            self.lost.map(|lost| decode_lost_reason(lost).ok_or_else(damaged)).transpose()?;
         let (announce_at, failures) = self.extra()?;
         Ok(Record {
-            version: count(self.version)?,
-            epoch: count(self.epoch)?,
-            generation: count(self.generation)?,
-            fence: count(self.fence)?,
+            version: decode_counter(self.version)?,
+            epoch: decode_counter(self.epoch)?,
+            generation: decode_counter(self.generation)?,
+            fence: decode_counter(self.fence)?,
             phase,
             lease,
-            credentials: self.sealed.and_then(|it| sealed(spot(Spot::Credentials), it)),
+            credentials: self.sealed.and_then(|it| sealed(column(SealedColumn::Credentials), it)),
             made_by,
-            access_expires_at: self.access_expires_at.map(code::wall),
-            refresh_expires_at: self.refresh_expires_at.map(code::wall),
+            access_expires_at: self.access_expires_at.map(decode_wall_time),
+            refresh_expires_at: self.refresh_expires_at.map(decode_wall_time),
             suspect: match self.suspect {
                 0 => false,
                 1 => true,
                 _ => return Err(damaged()),
             },
             lost,
-            outbox: self.outbox.and_then(|bytes| sealed(spot(Spot::Outbox), bytes)),
-            retry_at: self.retry_at.map(code::wall),
+            outbox: self.outbox.and_then(|bytes| sealed(column(SealedColumn::Outbox), bytes)),
+            retry_at: self.retry_at.map(decode_wall_time),
             tries: u32::try_from(self.tries).map_err(|_| damaged())?,
-            due_at: self.due_at.map(code::wall),
+            due_at: self.due_at.map(decode_wall_time),
             announce_at,
             failures,
         })
     }
 
-    /// What stands in `extra`. A row of the first form has none; it is due when the end of its
-    /// refresh token is to be announced.
-    fn extra(&self) -> Done<(Option<SystemTime>, Option<Box<Failures>>)> {
+    /// The content of `extra`. A row of the first form has none, and is due at the time at which
+    /// the expiry of its refresh token is announced.
+    fn extra(&self) -> Result<(Option<SystemTime>, Option<Box<Failures>>)> {
         if self.form == FIRST_FORM {
             let announced = self.refresh_expires_at.and(self.due_at);
-            return Ok((announced.map(code::wall), None));
+            return Ok((announced.map(decode_wall_time), None));
         }
         let Some(bytes) = self.extra else { return Ok((None, None)) };
-        let extra: Extra = serde_json::from_slice(bytes).map_err(|_| Undone::malformed())?;
+        let extra: ExtraJson =
+            serde_json::from_slice(bytes).map_err(|_| StatementError::malformed())?;
         let failures = extra.failures.map(|failed| {
-            let Failed { unclassified, since, status, code } = failed;
-            Box::new(Failures { unclassified, since: since.map(code::wall), status, code })
+            let FailuresJson { unclassified, since, status, code } = failed;
+            Box::new(Failures { unclassified, since: since.map(decode_wall_time), status, code })
         });
-        Ok((extra.announce_at.map(code::wall), failures))
+        Ok((extra.announce_at.map(decode_wall_time), failures))
     }
 
-    /// Which attempt made what it holds.
-    pub(super) fn made_by(&self) -> Done<Option<Attempt>> {
+    /// The attempt that produced the credentials.
+    pub(super) fn made_by(&self) -> Result<Option<Attempt>> {
         match (self.made_base, self.made_fence, self.made_claim) {
             (Some(base), Some(fence), Some(claim)) => {
                 let claim = ClaimId(claim.cast_unsigned());
-                Ok(Some(Attempt { base: count(base)?, fence: count(fence)?, claim }))
+                Ok(Some(Attempt {
+                    base: decode_counter(base)?,
+                    fence: decode_counter(fence)?,
+                    claim,
+                }))
             }
             (None, None, None) => Ok(None),
-            _ => Err(Undone::malformed()),
+            _ => Err(StatementError::malformed()),
         }
     }
 
-    /// What the row says of a lease.
-    pub(super) fn hold(&self) -> Done<Option<Hold>> {
+    /// The columns of the lease.
+    pub(super) fn lease_columns(&self) -> Result<Option<LeaseColumns>> {
         let parts = (self.lease_holder, self.lease_boot, self.lease_from, self.lease_until);
         match (self.lease_claim, parts) {
             (None, (None, None, None, None)) => Ok(None),
             (Some(_), (Some(holder), Some(boot), Some(from), Some(until))) => {
                 let (holder, boot) = (holder.to_owned(), boot.to_owned());
-                Ok(Some(Hold { holder, boot, from, until }))
+                Ok(Some(LeaseColumns { holder, boot, from, until }))
             }
-            _ => Err(Undone::malformed()),
+            _ => Err(StatementError::malformed()),
         }
     }
 
-    /// The lease with these times, of a holder in this state.
+    /// The lease with these times and this state of its holder.
     pub(super) fn lease(
         &self,
         (from, until): (BootTime, BootTime),
         holder: Life,
-    ) -> Done<Option<Lease>> {
+    ) -> Result<Option<Lease>> {
         let Some(claim) = self.lease_claim else { return Ok(None) };
-        let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(code::intent));
-        let (Some(owner), Some(intent)) = (owner, intent) else { return Err(Undone::malformed()) };
+        let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(decode_intent));
+        let (Some(owner), Some(intent)) = (owner, intent) else {
+            return Err(StatementError::malformed());
+        };
         let (claim, owner) = (ClaimId(claim.cast_unsigned()), Owner(owner.cast_unsigned()));
         Ok(Some(Lease { claim, owner, intent, from, until, holder }))
     }
 
-    /// Refuses a form that this version does not read, and what this version's forms do not have.
-    pub(super) fn readable(&self, newest: i64) -> Done<()> {
+    /// Refuses a form that this version does not read.
+    pub(super) fn check_form(&self, newest: i64) -> Result<()> {
         match self.form {
             form if form > newest => {
                 Err(SqliteFault::NewerForm { found: form, known: newest }.into())
             }
-            form if form < FIRST_FORM => Err(Undone::malformed()),
+            form if form < FIRST_FORM => Err(StatementError::malformed()),
             _ => Ok(()),
         }
     }
 }
 
-/// What a record says that no query looks for, as JSON. Times as in the columns.
+/// The parts of a record that no query uses, as JSON. Times are written as in the columns.
 #[derive(Deserialize, Serialize)]
-struct Extra {
+struct ExtraJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     announce_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    failures: Option<Failed>,
+    failures: Option<FailuresJson>,
 }
 
 /// [`Failures`] as they are written.
 #[derive(Deserialize, Serialize)]
-struct Failed {
+struct FailuresJson {
     unclassified: u32,
     since: Option<i64>,
     status: Option<u16>,
     code: Option<String>,
 }
 
-/// What is to be written in `extra` for a record; none if it says nothing there.
+/// The content of `extra` for a record; `None` if there is none.
 pub(super) fn extra<C>(record: &Record<C>) -> Option<Vec<u8>> {
     let failures = record.failures.as_deref().map(|failures| {
         let Failures { unclassified, since, status, code } = failures.clone();
-        Failed { unclassified, since: since.map(code::of_wall), status, code }
+        FailuresJson { unclassified, since: since.map(encode_wall_time), status, code }
     });
-    let extra = Extra { announce_at: record.announce_at.map(code::of_wall), failures };
+    let extra = ExtraJson { announce_at: record.announce_at.map(encode_wall_time), failures };
     let says = extra.announce_at.is_some() || extra.failures.is_some();
     // No map and no number that JSON lacks, so this cannot fail.
     says.then(|| serde_json::to_vec(&extra).unwrap_or_default())
 }
 
-/// The id that stands in three columns from `at` on.
-pub(super) fn id(row: &SqlRow<'_>, at: usize) -> Done<SessionId> {
-    let text = |at| row.get::<_, String>(at);
-    let provider = ProviderName::new(text(at)?).map_err(|_| Undone::malformed())?;
-    let key = SessionKey::new(text(at + 1)?, text(at + 2)?).map_err(|_| Undone::malformed())?;
-    Ok(SessionId::new(provider, key))
-}
+/// The bytes of a tag's input. Each part says whether it is present and how long it is, so that no
+/// two rows have the same input.
+struct TagInput(Vec<u8>);
 
-/// The bytes of a tag's input: each part says whether it is there, and how long it is, so that no
-/// two rows are written alike.
-struct Data(Vec<u8>);
-
-impl Data {
+impl TagInput {
     fn number(&mut self, number: Option<i64>) {
         self.0.push(number.is_some().into());
         self.0.extend_from_slice(&number.unwrap_or(0).to_be_bytes());
@@ -367,25 +290,4 @@ impl Data {
         self.number(bytes.map(|bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
         self.0.extend_from_slice(bytes.unwrap_or_default());
     }
-}
-
-fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Done<T> {
-    Ok(row.get(at)?)
-}
-
-/// At most so many bytes, looked at before they are copied.
-fn bytes<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Done<Option<&'r [u8]>> {
-    let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| Undone::malformed())?;
-    if bytes.is_some_and(|bytes| bytes.len() > MOST) {
-        return Err(Undone::malformed());
-    }
-    Ok(bytes)
-}
-
-fn text<'r, const MOST: usize>(row: &'r SqlRow<'_>, at: usize) -> Done<Option<&'r str>> {
-    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| Undone::malformed())?;
-    if text.is_some_and(|text| text.len() > MOST) {
-        return Err(Undone::malformed());
-    }
-    Ok(text)
 }

@@ -14,7 +14,7 @@ impl SqliteBuilder {
 
     /// Waits for nobody.
     pub(super) fn at_once(mut self) -> Self {
-        self.opening = Duration::ZERO;
+        self.open_timeout = Duration::ZERO;
         self
     }
 }

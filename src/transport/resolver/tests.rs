@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use super::*;
 use crate::clock::Clock;
 use crate::transport::peer::send;
-use crate::transport::{Fault, Transport, TransportConfig};
+use crate::transport::{SendError, Transport, TransportConfig};
 
 /// A name server that has 127.0.0.1 for every name below `good.example`, says that no other name
 /// of `example` is there but those below `slow.example`, and of those nothing at all.
@@ -149,9 +149,9 @@ async fn with_one_look_up_too_many_the_oldest_fails_and_no_other() {
         (0..LOOKUPS_AT_ONCE).map(|n| lookups.look_up(&format!("{n}.slow.example"))).collect();
     assert!(slow.iter().all(|lookup| lookup.clone().now_or_never().is_none()));
     lookups.look_up("good.example").await.unwrap();
-    let ended = |lookup: &Lookup| lookup.clone().now_or_never();
-    assert_eq!(ended(&slow[0]), Some(Err(Unresolved::GivenUp)));
-    assert!(slow[1..].iter().all(|lookup| ended(lookup).is_none()));
+    let remove_on_drop = |lookup: &Lookup| lookup.clone().now_or_never();
+    assert_eq!(remove_on_drop(&slow[0]), Some(Err(Unresolved::GivenUp)));
+    assert!(slow[1..].iter().all(|lookup| remove_on_drop(lookup).is_none()));
 }
 
 fn get(url: &str) -> http::Request<bytes::Bytes> {
@@ -185,14 +185,14 @@ fn four_tenants_with_silent_name_servers_keep_no_other_tenant_and_no_thread_wait
             let sent = send(&transport, get(&url));
             let accepted = async { drop(listener.accept().await.unwrap()) };
             let (sent, ()) = futures_util::future::join(sent, accepted).await;
-            assert!(matches!(sent, Err(Fault::NotSent(_))), "no TLS here: {sent:?}");
+            assert!(matches!(sent, Err(SendError::NotSent(_))), "no TLS here: {sent:?}");
             // The host's own blocking work goes on.
             tokio::task::spawn_blocking(|| ()).await.unwrap();
             clock.now().boot.since(begun)
         };
         let (failed, took) = futures_util::future::join(join_all(slow), healthy).await;
         assert!(took < LOOKUP_TRY, "{took:?}");
-        assert!(failed.iter().all(|failed| matches!(failed, Err(Fault::NotSent(_)))));
+        assert!(failed.iter().all(|failed| matches!(failed, Err(SendError::NotSent(_)))));
     });
 }
 
@@ -203,5 +203,5 @@ async fn the_addresses_of_a_name_are_judged_when_it_is_connected_to() {
     let transport = Transport::new(&config).unwrap();
     let request = get("https://good.example/");
     let sent = send(&transport, request).await;
-    assert!(matches!(sent, Err(Fault::Address(super::super::Refused::NotPublic))), "{sent:?}");
+    assert!(matches!(sent, Err(SendError::Address(super::super::Refused::NotPublic))), "{sent:?}");
 }

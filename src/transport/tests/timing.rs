@@ -10,13 +10,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const TIMES: Times = Times { attempt: Duration::from_secs(10), answer: Duration::from_secs(60) };
 
-fn sending(clock: &ManualClock) -> Arc<Sending> {
-    Sending::new(Arc::new(clock.clone()), None)
+fn send_state(clock: &ManualClock) -> Arc<SendState> {
+    SendState::new(Arc::new(clock.clone()), None)
 }
 
 /// One that may be sent for a second more.
-fn urgent(clock: &ManualClock) -> Arc<Sending> {
-    Sending::new(Arc::new(clock.clone()), Some(clock.now().boot.after(SECOND)))
+fn urgent(clock: &ManualClock) -> Arc<SendState> {
+    SendState::new(Arc::new(clock.clone()), Some(clock.now().boot.after(SECOND)))
 }
 
 fn empty(url: &str) -> Request<Bytes> {
@@ -36,12 +36,12 @@ async fn a_request_is_sent_when_the_connection_takes_it_and_keeps_its_length() {
         (empty, None),
     ] {
         let (peer, transport, clock) = (Peer::start().await, local(), ManualClock::new());
-        let sending = sending(&clock);
-        assert_eq!(sending.sent(), None);
-        let sent = transport.send(request(&peer.url("/")), &sending, TIMES, || {});
+        let send_state = send_state(&clock);
+        assert_eq!(send_state.sent(), None);
+        let sent = transport.send(request(&peer.url("/")), &send_state, TIMES, || {});
         let (answer, seen) = join(sent, peer.json(200, "{}")).await;
         assert_eq!(answer.unwrap().status(), StatusCode::OK);
-        assert_eq!(sending.sent(), Some(clock.now()));
+        assert_eq!(send_state.sent(), Some(clock.now()));
         match length {
             Some(length) => assert!(seen.contains(length), "{seen}"),
             None => assert!(!seen.contains("content-length"), "{seen}"),
@@ -55,8 +55,8 @@ async fn a_request_is_sent_when_the_connection_takes_it_and_keeps_its_length() {
 async fn of_a_request_that_may_not_be_sent_any_more_no_byte_is_sent() {
     for request in [post as fn(&str) -> _, stated, empty] {
         let (peer, transport, clock) = (Peer::start().await, local(), ManualClock::new());
-        let sending = urgent(&clock);
-        let sent = transport.send(request(&peer.url("/")), &sending, TIMES, || {});
+        let send_state = urgent(&clock);
+        let sent = transport.send(request(&peer.url("/")), &send_state, TIMES, || {});
         let connected = async {
             // Before the connection's own task has run.
             clock.suspend(2 * SECOND);
@@ -64,8 +64,8 @@ async fn of_a_request_that_may_not_be_sent_any_more_no_byte_is_sent() {
         };
         let (answer, seen) = join(sent, connected).await;
         let fault = answer.unwrap_err();
-        assert!(matches!(fault, Fault::Withheld(Withheld::ClaimEnds)), "{fault:?}");
-        assert_eq!((sending.sent(), String::from_utf8_lossy(&seen).as_ref()), (None, ""));
+        assert!(matches!(fault, SendError::Withheld(Withheld::ClaimEnds)), "{fault:?}");
+        assert_eq!((send_state.sent(), String::from_utf8_lossy(&seen).as_ref()), (None, ""));
     }
 }
 
@@ -74,10 +74,10 @@ async fn a_request_that_comes_too_late_makes_no_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let clock = ManualClock::new();
-    let sending = urgent(&clock);
+    let send_state = urgent(&clock);
     clock.suspend(2 * SECOND);
-    let fault = local().send(post(&url), &sending, TIMES, || {}).await.unwrap_err();
-    assert!(matches!(fault, Fault::Withheld(Withheld::ClaimEnds)), "{fault:?}");
+    let fault = local().send(post(&url), &send_state, TIMES, || {}).await.unwrap_err();
+    assert!(matches!(fault, SendError::Withheld(Withheld::ClaimEnds)), "{fault:?}");
     assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
 }
 
@@ -87,8 +87,8 @@ async fn a_connection_that_is_not_made_in_time_is_a_request_that_was_not_sent() 
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let (transport, clock) =
         (Transport::new(&TransportConfig::default()).unwrap(), ManualClock::new());
-    let sending = sending(&clock);
-    let sent = transport.send(post(&url), &sending, TIMES, || {});
+    let send_state = send_state(&clock);
+    let sent = transport.send(post(&url), &send_state, TIMES, || {});
     let passing = async {
         // The handshake goes on for as long as the connection is held.
         let held = listener.accept().await.unwrap();
@@ -97,16 +97,16 @@ async fn a_connection_that_is_not_made_in_time_is_a_request_that_was_not_sent() 
     };
     let (answer, _held) = join(sent, passing).await;
     let fault = answer.unwrap_err();
-    assert!(matches!(fault, Fault::Withheld(Withheld::TooLate)), "{fault:?}");
-    assert_eq!(sending.sent(), None);
+    assert!(matches!(fault, SendError::Withheld(Withheld::TooLate)), "{fault:?}");
+    assert_eq!(send_state.sent(), None);
 }
 
 #[tokio::test]
 async fn a_slow_answer_is_read_to_its_end_until_its_time_is_over() {
     for (pause, whole) in [(29 * SECOND, true), (31 * SECOND, false)] {
         let (peer, transport, clock) = (Peer::start().await, local(), ManualClock::new());
-        let sending = sending(&clock);
-        let sent = transport.send(post(&peer.url("/")), &sending, TIMES, || {});
+        let send_state = send_state(&clock);
+        let sent = transport.send(post(&peer.url("/")), &send_state, TIMES, || {});
         let trickle = async {
             let (mut stream, _) = peer.accept().await;
             clock.advance(pause).await;
@@ -118,7 +118,7 @@ async fn a_slow_answer_is_read_to_its_end_until_its_time_is_over() {
         let (answer, _stream) = join(sent, trickle).await;
         match answer {
             Ok(answer) => assert!(whole && &answer.body()[..] == b"{}", "{pause:?}"),
-            Err(fault) => assert!(matches!(fault, Fault::Unanswered) && !whole, "{fault:?}"),
+            Err(fault) => assert!(matches!(fault, SendError::Unanswered) && !whole, "{fault:?}"),
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::clock::SystemClock;
 use crate::error::LostReason;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::seal::{KeyRing, MasterKey};
-use crate::store::seal::{Spot, Vault};
+use crate::store::record_cipher::{RecordCipher, SealedColumn};
+use crate::store::sqlite::encoding::encode_wall_time;
 use crate::store::sqlite::tests::Folder;
 use crate::store::sqlite::{SqliteBuilder, SqliteFault, SqliteStore};
 use crate::store::{
@@ -43,21 +44,22 @@ fn credentials(name: &str) -> Credentials {
 struct Old {
     folder: Folder,
     conn: Connection,
-    vault: Vault,
+    cipher: RecordCipher,
 }
 
 impl Old {
     fn new(keys: Option<KeyRing>) -> Self {
         let folder = Folder::new();
-        let vault = keys.map_or(Vault::Open, |keys| Vault::sealing(Some(keys)));
+        let cipher =
+            keys.map_or(RecordCipher::Plaintext, |keys| RecordCipher::with_keys(Some(keys)));
         let database = folder.path().join("a.db");
-        drop(crate::store::sqlite::file::create(&database));
+        drop(crate::store::sqlite::file_permissions::create(&database));
         let conn = Connection::open(database).unwrap();
         conn.execute_batch(VERSION_1).unwrap();
         conn.execute_batch("PRAGMA user_version = 1; PRAGMA application_id = 0x53575244").unwrap();
-        let in_clear = matches!(vault, Vault::Open);
+        let in_clear = matches!(cipher, RecordCipher::Plaintext);
         conn.execute("INSERT INTO store VALUES (1, ?1, 6, 4)", [in_clear]).unwrap();
-        Self { folder, conn, vault }
+        Self { folder, conn, cipher }
     }
 
     /// All phases of version 1, claimed ones among them.
@@ -82,7 +84,8 @@ impl Old {
 
     fn insert(&self, name: &str, phase: i64, lease: Option<(i64, i64)>, lost: Option<i64>) {
         let of = id(name);
-        let seal = || self.vault.seal(&of, (1, MADE), Spot::Row, &credentials(name)).unwrap();
+        let seal =
+            || self.cipher.seal(&of, (1, MADE), SealedColumn::Unnamed, &credentials(name)).unwrap();
         let bytes = || seal().bytes.to_vec();
         let (sealed, outbox) = match (name, phase, lease) {
             ("told" | "vacant", ..) => (None, None),
@@ -90,9 +93,9 @@ impl Old {
             _ => (Some(bytes()), None),
         };
         let held = sealed.as_ref().or(outbox.as_ref());
-        let key_id = held.and_then(|bytes| crate::seal::number_of(bytes));
+        let key_id = held.and_then(|bytes| crate::seal::key_number_of(bytes));
         let made = held.map(|_| (1, 3)).unzip();
-        let due = held.map(|_| crate::store::sqlite::code::of_wall(wall(700)));
+        let due = held.map(|_| encode_wall_time(wall(700)));
         let (generation, fence) = if name == "vacant" { (0, 7) } else { (2, 3) };
         self.conn
             .execute(

@@ -1,0 +1,103 @@
+//! A store whose panics are failures.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, Stored,
+};
+use crate::key::{ProviderName, SessionId};
+use crate::seal::KeyRing;
+use crate::task::CatchPanic;
+
+/// The store as the supervisor asks it. A statement that panics has failed: it may be done or not,
+/// as with any other failure. So no panic of a store reaches a task, an actor or a caller.
+pub(crate) struct PanicSafeStore(Arc<dyn Store>);
+
+impl PanicSafeStore {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self(store)
+    }
+
+    /// As [`Store::key_ring`], which cannot say that it panicked.
+    pub(crate) fn ring(&self) -> Result<Option<KeyRing>, StoreError> {
+        catch_unwind(AssertUnwindSafe(|| self.0.key_ring())).map_err(|_| panicked())
+    }
+}
+
+/// The statement is also begun in here: what makes the future may panic too.
+async fn catch<T>(statement: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    CatchPanic::new(Box::pin(statement)).await.unwrap_or_else(|| Err(panicked()))
+}
+
+fn panicked() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable).with_source("the store panicked")
+}
+
+#[async_trait]
+impl Store for PanicSafeStore {
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        let prepared = catch_unwind(AssertUnwindSafe(|| self.0.prepare(context)));
+        prepared.unwrap_or_else(|_| Err(panicked()))
+    }
+
+    fn key_ring(&self) -> Option<KeyRing> {
+        self.ring().unwrap_or_default()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        catch(async { self.0.presence(owner, presence).await }).await
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        catch(async { self.0.reseal(limit).await }).await
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+        catch(async { self.0.load(id).await }).await
+    }
+
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        let read = catch(async { Ok(self.0.load_many(ids).await) }).await;
+        // A store that gives fewer than it was asked for has not read the others.
+        let mut read = read.unwrap_or_default();
+        read.resize_with(ids.len(), || Err(panicked()));
+        read
+    }
+
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        catch(async { self.0.apply(id, statement).await }).await
+    }
+
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        catch(async { self.0.due(provider, within, after, limit).await }).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        catch(async { self.0.list(filter, after, limit).await }).await
+    }
+
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Option<Changes>, StoreError> {
+        catch(async { self.0.changes(since, limit).await }).await
+    }
+}

@@ -1,0 +1,268 @@
+//! Sealing of records: what a store writes to a disk in place of credentials.
+//!
+//! Credentials are written as bytes, padded, and sealed for their place: provider, tenant, token
+//! id, epoch, the attempt that produced them, the column that they stand in, and whether the
+//! session lives. All of it is known before a commit, so whoever asks seals, and a store sees
+//! sealed bytes alone; a close moves credentials to the outbox, and the store seals them for that
+//! place. What stays in clear is authenticated beside it, by a tag over the whole row.
+
+mod credentials_codec;
+mod row_tags;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+pub(super) use self::row_tags::{ROW_TAG_BYTES, RowTags};
+use super::record::{Attempt, Record};
+use super::{StoreError, StoreErrorKind};
+use crate::key::SessionId;
+use crate::seal::{AeadContext, KeyRing, OpenFault, key_number_of};
+use crate::token::Credentials;
+
+/// Why a record cannot be sealed or opened. It is the cause, [`source`](std::error::Error::source),
+/// of a [`StoreError`], and holds no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealFault {
+    /// The store was given no keys.
+    #[error(
+        "there are no keys to seal records with: give the supervisor a key ring that outlives the \
+         process (KeyRing::from_file, KeyRing::from_env), or the store itself"
+    )]
+    NoKeys,
+    /// The keys are gone with the process, and what they sealed would be with them.
+    #[error(
+        "the key ring was generated and is gone with the process, so its records would be lost: \
+         give the supervisor one that outlives it (KeyRing::from_file, KeyRing::from_env)"
+    )]
+    GeneratedKeys,
+    /// The key that seals has zero bytes only.
+    #[error(
+        "the key that is to seal records has zero bytes only: make one with openssl rand -base64 32"
+    )]
+    WeakKey,
+    /// The ring has no key of this number.
+    #[error("key {0} seals the record and is not in the key ring: add it again")]
+    KeyMissing(u32),
+    /// It was changed, moved from another record, or sealed by another key of the same number.
+    #[error("the record was altered, belongs elsewhere, or another key has its key's number")]
+    Altered,
+    /// What was sealed is not what this version writes.
+    #[error("the record is not of a form that this version reads")]
+    Malformed,
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    NoRandomBytes,
+}
+
+impl From<SealFault> for StoreError {
+    fn from(fault: SealFault) -> Self {
+        let kind = match fault {
+            SealFault::NoKeys
+            | SealFault::GeneratedKeys
+            | SealFault::WeakKey
+            | SealFault::KeyMissing(_) => StoreErrorKind::Sealed,
+            SealFault::Altered | SealFault::Malformed => StoreErrorKind::Corrupt,
+            SealFault::NoRandomBytes => StoreErrorKind::Unavailable,
+        };
+        Self::new(kind).with_source(fault)
+    }
+}
+
+/// Credentials as a store keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SealedCredentials {
+    /// The place that they open in.
+    pub(super) column: SealedColumn,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+impl SealedCredentials {
+    /// The number of the key that seals them; none if they are in clear.
+    pub(super) fn key_number(&self) -> Option<u32> {
+        key_number_of(&self.bytes)
+    }
+}
+
+/// Where in its row a sealed text belongs: what is to be revoked is never served, and what is
+/// served is never taken for what is to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SealedColumn {
+    /// Version 1 of a file sealed for the row alone.
+    Unnamed,
+    /// The credentials of a session that lives.
+    Credentials,
+    /// The outbox of one that is closed.
+    Outbox,
+}
+
+/// Seals and opens for one store.
+pub(super) enum RecordCipher {
+    /// Nothing is sealed.
+    Plaintext,
+    /// With the store's own keys, which the supervisor's do not replace.
+    OwnKeys(KeyRing),
+    /// With the supervisor's, once there are some.
+    SupervisorKeys(ArcSwapOption<KeyRing>),
+}
+
+impl RecordCipher {
+    pub(super) fn with_keys(own: Option<KeyRing>) -> Self {
+        own.map_or_else(|| Self::SupervisorKeys(ArcSwapOption::empty()), Self::OwnKeys)
+    }
+
+    /// Takes the supervisor's keys.
+    pub(super) fn set_supervisor_keys(&self, keys: &KeyRing) -> Result<(), SealFault> {
+        match self {
+            Self::Plaintext => Ok(()),
+            Self::OwnKeys(own) => check_persistent(own),
+            Self::SupervisorKeys(current) => {
+                check_persistent(keys)?;
+                current.store(Some(Arc::new(keys.clone())));
+                Ok(())
+            }
+        }
+    }
+
+    /// The ring; none where nothing is sealed.
+    pub(super) fn ring(&self) -> Result<Option<KeyRing>, SealFault> {
+        match self {
+            Self::Plaintext => Ok(None),
+            Self::OwnKeys(own) => Ok(Some(own.clone())),
+            Self::SupervisorKeys(current) => {
+                let current = current.load();
+                current.as_deref().cloned().map(Some).ok_or(SealFault::NoKeys)
+            }
+        }
+    }
+
+    /// Seals what the attempt `made` for the session's grant number `epoch`, for this place.
+    pub(super) fn seal(
+        &self,
+        id: &SessionId,
+        (epoch, made): (u64, Attempt),
+        column: SealedColumn,
+        credentials: &Credentials,
+    ) -> Result<SealedCredentials, SealFault> {
+        let plain = credentials_codec::encode(credentials).ok_or(SealFault::Malformed)?;
+        let bytes = match self.persistent_ring()? {
+            Some(ring) => {
+                with_context(id, (epoch, made), column, |context| ring.seal(context, plain))
+                    .map_err(|_| SealFault::NoRandomBytes)?
+            }
+            None => plain.to_vec(),
+        };
+        Ok(SealedCredentials { column, bytes: bytes.into() })
+    }
+
+    /// The credentials that the attempt `made` for this epoch.
+    pub(super) fn open(
+        &self,
+        id: &SessionId,
+        (epoch, made): (u64, Attempt),
+        sealed: &SealedCredentials,
+    ) -> Result<Arc<Credentials>, SealFault> {
+        let credentials = match self.ring()? {
+            None => credentials_codec::decode(&sealed.bytes),
+            Some(ring) => {
+                let open = |context: &AeadContext<'_>| ring.open(context, &sealed.bytes);
+                let plain = with_context(id, (epoch, made), sealed.column, open);
+                credentials_codec::decode(&plain.map_err(|fault| match fault {
+                    OpenFault::UnknownKey(number) => SealFault::KeyMissing(number),
+                    OpenFault::Altered => SealFault::Altered,
+                    OpenFault::Malformed => SealFault::Malformed,
+                })?)
+            }
+        };
+        credentials.map(Arc::new).ok_or(SealFault::Malformed)
+    }
+
+    /// The same for this place, under the key that seals now.
+    pub(super) fn reseal(
+        &self,
+        id: &SessionId,
+        made: (u64, Attempt),
+        column: SealedColumn,
+        sealed: &SealedCredentials,
+    ) -> Result<SealedCredentials, SealFault> {
+        let credentials = self.open(id, made, sealed)?;
+        self.seal(id, made, column, &credentials)
+    }
+
+    /// The record with its credentials opened.
+    pub(super) fn open_record(
+        &self,
+        id: &SessionId,
+        record: Record<SealedCredentials>,
+    ) -> Result<Record, SealFault> {
+        let (epoch, made) = (record.epoch, record.made_by);
+        let open = |sealed: &Option<SealedCredentials>| {
+            let Some(sealed) = sealed else { return Ok(None) };
+            self.open(id, (epoch, made.ok_or(SealFault::Malformed)?), sealed).map(Some)
+        };
+        let (credentials, outbox) = (open(&record.credentials)?, open(&record.outbox)?);
+        Ok(record.with(credentials, outbox))
+    }
+
+    /// The record with all that it holds sealed for the column that it stands in: what a close
+    /// moved, and what version 1 of the file sealed, is sealed anew.
+    pub(super) fn seal_for_columns(
+        &self,
+        id: &SessionId,
+        record: &Record<SealedCredentials>,
+    ) -> Result<Record<SealedCredentials>, SealFault> {
+        let place = |sealed: &Option<SealedCredentials>, column: SealedColumn| match sealed {
+            Some(sealed) if sealed.column != column => {
+                let made = record.made_by.ok_or(SealFault::Malformed)?;
+                self.reseal(id, (record.epoch, made), column, sealed).map(Some)
+            }
+            sealed => Ok(sealed.clone()),
+        };
+        let credentials = place(&record.credentials, SealedColumn::Credentials)?;
+        let outbox = place(&record.outbox, SealedColumn::Outbox)?;
+        Ok(record.clone().with(credentials, outbox))
+    }
+
+    /// The ring, which may seal what outlives the process. Asked at each write because a ring can
+    /// be changed for a generated one at any time.
+    pub(super) fn persistent_ring(&self) -> Result<Option<KeyRing>, SealFault> {
+        let ring = self.ring()?;
+        ring.as_ref().map_or(Ok(()), check_persistent)?;
+        Ok(ring)
+    }
+}
+
+/// Whether the ring may seal what outlives the process.
+fn check_persistent(ring: &KeyRing) -> Result<(), SealFault> {
+    if ring.is_generated() {
+        Err(SealFault::GeneratedKeys)
+    } else if ring.is_weak() {
+        Err(SealFault::WeakKey)
+    } else {
+        Ok(())
+    }
+}
+
+/// What belongs to this session and came from this attempt opens nowhere else: not in another
+/// row, column or tenant, or for another grant. Each tenant has a key of its own.
+fn with_context<T>(
+    id: &SessionId,
+    (epoch, Attempt { base, fence, claim }): (u64, Attempt),
+    column: SealedColumn,
+    with: impl FnOnce(&AeadContext<'_>) -> T,
+) -> T {
+    let tenant = id.key().tenant().as_str().as_bytes();
+    let (provider, token_id) = (id.provider().as_str().as_bytes(), id.key().token_id().as_bytes());
+    let [epoch, base, fence, claim] = [epoch, base, fence, claim.0].map(u64::to_be_bytes);
+    let (label, column): (_, &[&[u8]]) = match column {
+        SealedColumn::Unnamed => ("record", &[]),
+        SealedColumn::Credentials => ("session", &[&claim, b"credentials", b"live"]),
+        SealedColumn::Outbox => ("session", &[&claim, b"outbox", b"closed"]),
+    };
+    let bound = [&[provider, tenant, token_id, &epoch, &base, &fence], column].concat();
+    with(&AeadContext { label, key_context: &[tenant], associated_data: &bound })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! What is sealed in a ticket: its id, when it expires, the session's three names, each with its
+//! length before it, and the payload as JSON. Numbers are big endian.
+//!
+//! Written by hand and not as one JSON object because a cookie has little room.
+
+use std::io;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{MAX_PLAINTEXT_BYTES, TicketId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{ProviderName, SessionId, SessionKey};
+
+pub(super) struct TicketContents<'a> {
+    pub(super) id: TicketId,
+    pub(super) expires: u64,
+    pub(super) session: SessionId,
+    pub(super) payload: &'a [u8],
+}
+
+pub(super) fn encode(
+    id: &TicketId,
+    expires: u64,
+    session: &SessionId,
+    payload: &impl Serialize,
+) -> Result<Zeroizing<Vec<u8>>> {
+    let mut bounded = Bounded::new();
+    let written = bounded.header(id, expires, session).map_err(serde_json::Error::io);
+    match written.and_then(|()| serde_json::to_writer(&mut bounded, payload)) {
+        Ok(()) => Ok(bounded.bytes),
+        Err(error) => {
+            // The cause is dropped: it is in the words of the payload's own code.
+            let why = if error.is_io() {
+                "what a login carries has no room in a ticket"
+            } else {
+                "what a login carries is not serializable"
+            };
+            Err(Error::new(ErrorKind::InvalidInput).about(why))
+        }
+    }
+}
+
+/// None if it is not what [`write`](fn@write) writes.
+pub(super) fn decode(plain: &[u8]) -> Option<TicketContents<'_>> {
+    let (id, rest) = plain.split_first_chunk()?;
+    let (expires, rest) = rest.split_first_chunk()?;
+    let (provider, rest) = name(rest)?;
+    let (tenant, rest) = name(rest)?;
+    let (token_id, payload) = name(rest)?;
+    let key = SessionKey::new(tenant, token_id).ok()?;
+    let session = SessionId::new(ProviderName::new(provider).ok()?, key);
+    Some(TicketContents { id: *id, expires: u64::from_be_bytes(*expires), session, payload })
+}
+
+fn name(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (name, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    Some((std::str::from_utf8(name).ok()?, rest))
+}
+
+/// A buffer that takes no more than a ticket can hold. It has that room from the first, because
+/// growing leaves an unwiped copy behind.
+struct Bounded {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Bounded {
+    fn new() -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(MAX_PLAINTEXT_BYTES)) }
+    }
+
+    fn header(&mut self, id: &TicketId, expires: u64, session: &SessionId) -> io::Result<()> {
+        use io::Write;
+        self.write_all(id)?;
+        self.write_all(&expires.to_be_bytes())?;
+        let key = session.key();
+        for name in [session.provider().as_str(), key.tenant().as_str(), key.token_id()] {
+            let length = u16::try_from(name.len()).map_err(|_| full())?;
+            self.write_all(&length.to_be_bytes())?;
+            self.write_all(name.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + more.len() > MAX_PLAINTEXT_BYTES {
+            return Err(full());
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}

@@ -1,0 +1,154 @@
+//! The moment of sending: whether a request may still be sent, and when its last byte was.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
+
+use crate::clock::{BootTime, Clock, Now};
+
+/// One request on its way out. The connection's own task, which takes the body, and the task that
+/// waits for the answer see the same.
+pub(crate) struct SendState {
+    clock: Arc<dyn Clock>,
+    /// After this it is not sent any more.
+    until: Option<BootTime>,
+    step: watch::Sender<Step>,
+}
+
+/// How far the request got. Each step but the first is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// No byte of it was given to a connection.
+    Waiting,
+    /// The connection took all of it.
+    Sent(Now),
+    /// No byte of it is given to a connection any more.
+    Withheld(Withheld),
+}
+
+/// Why a request was not sent although its server could be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Withheld {
+    #[error("too little is left of the session's claim")]
+    ClaimEnds,
+    #[error("no connection could be made in time")]
+    TooLate,
+    #[error("the attempt has failed")]
+    Failed,
+}
+
+impl SendState {
+    pub(crate) fn new(clock: Arc<dyn Clock>, until: Option<BootTime>) -> Arc<Self> {
+        Arc::new(Self { clock, until, step: watch::Sender::new(Step::Waiting) })
+    }
+
+    /// When the last byte was sent, if it was.
+    pub(crate) fn sent(&self) -> Option<Now> {
+        match *self.step.borrow() {
+            Step::Sent(at) => Some(at),
+            Step::Waiting | Step::Withheld(_) => None,
+        }
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Whether a request may not be sent any more that was not sent yet.
+    pub(super) fn is_too_late(&self, now: Now) -> bool {
+        self.until.is_some_and(|until| now.boot > until)
+    }
+
+    /// Waits until the request is sent, or is not sent any more.
+    pub(super) async fn decided(&self) {
+        // The sender lives as long as `self`, so that the wait does not fail.
+        let _ = self.step.subscribe().wait_for(|step| *step != Step::Waiting).await;
+    }
+
+    /// Sends the request no more, unless it is sent already. Whether it was not sent, and why.
+    pub(super) fn withhold(&self, why: Withheld) -> Option<Withheld> {
+        self.decide(Step::Withheld(why)).err()
+    }
+
+    /// The connection is about to take the whole request.
+    fn begin(&self) -> Result<Now, Withheld> {
+        let now = self.clock.now();
+        if self.is_too_late(now) {
+            self.decide(Step::Withheld(Withheld::ClaimEnds))
+        } else {
+            self.decide(Step::Sent(now))
+        }
+    }
+
+    /// Takes the step, unless one was taken, and gives the one that was.
+    fn decide(&self, to: Step) -> Result<Now, Withheld> {
+        self.step.send_if_modified(|step| {
+            let waiting = *step == Step::Waiting;
+            if waiting {
+                *step = to;
+            }
+            waiting
+        });
+        match *self.step.borrow() {
+            Step::Sent(at) => Ok(at),
+            Step::Withheld(why) => Err(why),
+            // A step was just taken.
+            Step::Waiting => Err(Withheld::Failed),
+        }
+    }
+
+    /// The body of the request, in one piece: when the connection takes it, it takes the last byte.
+    pub(super) fn body(self: &Arc<Self>, bytes: Bytes, headers: &mut HeaderMap) -> TimedBody {
+        let states_length = bytes.is_empty() && headers.remove(header::CONTENT_LENGTH).is_some();
+        TimedBody { bytes, states_length, send_state: Arc::clone(self) }
+    }
+}
+
+/// A body that knows when it is sent, and that fails if it may not be sent any more.
+///
+/// hyper takes the first piece in the same poll in which it has written the head to its buffer, and
+/// writes nothing to the connection before: a body that fails then has sent nothing, not even the
+/// head. An empty body has no piece. hyper asks once whether it is empty, immediately before the
+/// head, and that is the moment of sending. An empty one that may not be sent says that it has a
+/// byte, so that hyper asks for that and finds the failure.
+pub(super) struct TimedBody {
+    bytes: Bytes,
+    /// It is empty, and a header of the request said so.
+    states_length: bool,
+    send_state: Arc<SendState>,
+}
+
+impl Body for TimedBody {
+    type Data = Bytes;
+    type Error = Withheld;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Withheld>>> {
+        let this = self.get_mut();
+        Poll::Ready(match this.send_state.begin() {
+            Ok(_) => {
+                let bytes = mem::take(&mut this.bytes);
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+            }
+            Err(withheld) => Some(Err(withheld)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty() && self.send_state.begin().is_ok() && !self.states_length
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let withheld = matches!(*self.send_state.step.borrow(), Step::Withheld(_));
+        let length = if withheld { self.bytes.len().max(1) } else { self.bytes.len() };
+        SizeHint::with_exact(length as u64)
+    }
+}
