@@ -1,6 +1,6 @@
 //! A provider without a server: its answers are written down beforehand.
 
-mod provider;
+mod scripted_provider;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

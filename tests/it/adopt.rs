@@ -10,7 +10,7 @@ use session_warden::provider::{FailureClass, Registration};
 use session_warden::session::{Adopt, Adopted, State};
 use session_warden::store::{MemoryStore, Phase, Store};
 use session_warden::testing::{
-    Chaos, Double, FakeAuthServer, ManualClock, Reply, ScriptedProvider, StoreCall,
+    Chaos, FakeAuthServer, FakeProvider, ManualClock, Reply, ScriptedProvider, StoreCall,
 };
 use session_warden::token::Tokens;
 use session_warden::{ErrorKind, Supervisor};
@@ -239,9 +239,9 @@ async fn adopted_tokens_are_bound_to_the_server_and_refreshed_there_alone() {
 }
 
 #[tokio::test]
-async fn a_double_adopts_what_its_provider_would() {
-    let double: Registration<OAuth2> = Double::<OAuth2>::new(Attributes::default()).into();
-    let supervisor = Supervisor::builder().provider("acme", double).start().await.unwrap();
+async fn a_fake_provider_adopts_what_its_provider_would() {
+    let fake: Registration<OAuth2> = FakeProvider::<OAuth2>::new(Attributes::default()).into();
+    let supervisor = Supervisor::builder().provider("acme", fake).start().await.unwrap();
     let session = supervisor.sessions::<OAuth2>("acme").unwrap().session(key("device"));
     let tokens = Tokens::new(Attributes::default()).access("mine", None);
     assert_eq!(session.adopt(tokens, Adopt::IfVacant).await.unwrap(), Adopted::Yes);

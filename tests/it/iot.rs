@@ -11,7 +11,7 @@
 //! - Attributes may grow, so they are made by [`exh::Attributes::new`] and by `default`.
 //! - [`ListTokens`](exh::ListTokens) can have a filter, and so is not a unit; a token is deleted
 //!   [of its record](exh::DeleteToken::of), which tells the session that it was its own.
-//! - There is one fake server for all dialects; a [`Double`] is made with its attributes.
+//! - There is one fake server for all dialects; a [`FakeProvider`] is made with its attributes.
 //! - Handovers are an oAuth1 application's, which is a third provider.
 
 mod handlers;
@@ -33,7 +33,7 @@ use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::{SessionStatus, State};
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::ShutdownReport;
-use session_warden::testing::{Double, Endpoint, FakeAuthServer, FakeDialect, ManualClock};
+use session_warden::testing::{Endpoint, FakeAuthServer, FakeDialect, FakeProvider, ManualClock};
 use session_warden::token::Tokens;
 use session_warden::transport::TransportConfig;
 use session_warden::{Error, ErrorKind, Establishment, Session, SessionKey, Sessions, Supervisor};
@@ -431,9 +431,9 @@ async fn a_device_reads_again_after_its_token_expired() -> Result<(), Error> {
 /// The user's own test.
 #[tokio::test]
 async fn a_handler_without_http() -> Result<(), Error> {
-    let double = Double::<Spatium>::new(spatium::Attributes::default());
-    let double = double.issue("t", Duration::from_secs(60));
-    let sup = Supervisor::builder().provider("spatium", double).start().await?;
+    let fake = FakeProvider::<Spatium>::new(spatium::Attributes::default());
+    let fake = fake.issue("t", Duration::from_secs(60));
+    let sup = Supervisor::builder().provider("spatium", fake).start().await?;
     let s: Sessions<Spatium> = sup.sessions("spatium")?;
     spatium_login(s.clone(), key("acme"), "whatever".to_owned()).await?;
     let token = s.session(key("acme")).permission_token().await?;

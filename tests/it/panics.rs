@@ -1,7 +1,7 @@
 //! Whatever of a provider, a store or a source panics: no caller waits past its deadline, and no
 //! session is wedged.
 
-mod double;
+mod panicking;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use session_warden::testing::{
 use session_warden::token::Tokens;
 use session_warden::{ErrorKind, Session, Sessions, Supervisor};
 
-use self::double::{Method, Often, Panicky, Place, Plan};
+use self::panicking::{Method, Often, Panicky, Place, Plan};
 use crate::scene::Scene;
 use crate::support::{LIFE, SECOND, key, session, until};
 

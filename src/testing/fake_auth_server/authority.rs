@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::FakeRotation;
-use super::reply::Refusal;
+use super::error_code::ErrorCode;
+use super::fake_rotation::FakeRotation;
 use crate::clock::BootTime;
 
-mod code;
-mod refresh;
+mod authorization_code;
+mod refresh_token;
 
-pub(super) use code::{Code, Redemption};
+pub(super) use authorization_code::{Code, Redemption};
 
 /// Grants, and their tokens.
 pub(super) struct Authority {
@@ -50,14 +50,14 @@ pub(super) type Token = Arc<str>;
 
 /// What a token request is answered with.
 pub(super) struct Issued {
-    pub(super) pair: Pair,
+    pub(super) pair: TokenPair,
     pub(super) lifetime: Duration,
     pub(super) scope: Option<String>,
 }
 
 /// Tokens which were issued together.
 #[derive(Clone)]
-pub(super) struct Pair {
+pub(super) struct TokenPair {
     pub(super) access: Token,
     pub(super) refresh: Option<Token>,
 }
@@ -101,7 +101,7 @@ enum Standing {
     /// May be used. -> `Used` with the first refresh, if the server rotates; -> `Superseded`.
     Current,
     /// Has been used, first at `at`; the last answer was `successor`.
-    Used { at: BootTime, successor: Pair },
+    Used { at: BootTime, successor: TokenPair },
     /// A retry with its predecessor has brought another pair in its place.
     Superseded,
 }
@@ -129,12 +129,12 @@ impl Authority {
     }
 
     /// Ends the grant of a refresh token, or an access token alone (RFC 7009).
-    pub(super) fn revoke(&mut self, token: &str, client: &str) -> Result<(), Refusal> {
+    pub(super) fn revoke(&mut self, token: &str, client: &str) -> Result<(), ErrorCode> {
         let refresh = self.refresh.get(token).map(|refresh| refresh.grant);
         let access = self.access.get(token).map(|access| access.grant);
         let Some(grant) = refresh.or(access) else { return Ok(()) };
         if self.grants.get(grant).is_some_and(|grant| grant.holder.client != client) {
-            return Err(Refusal::UnauthorizedClient);
+            return Err(ErrorCode::UnauthorizedClient);
         }
         if refresh.is_some() {
             self.end_grant(grant);
@@ -217,7 +217,7 @@ impl Authority {
         (grant, Issued { pair, lifetime: self.policy.access_lifetime, scope })
     }
 
-    fn issue_pair(&mut self, grant: usize, with_refresh: bool, now: BootTime) -> Pair {
+    fn issue_pair(&mut self, grant: usize, with_refresh: bool, now: BootTime) -> TokenPair {
         let access = self.issue_access(grant, now);
         let refresh = with_refresh.then(|| {
             let token = self.new_token();
@@ -230,7 +230,7 @@ impl Authority {
             self.refresh.insert(Arc::clone(&token), record);
             token
         });
-        Pair { access, refresh }
+        TokenPair { access, refresh }
     }
 
     fn issue_access(&mut self, grant: usize, now: BootTime) -> Token {

@@ -211,11 +211,11 @@ impl Counts {
 
 /// How often each refresh token has arrived, foreign and dead ones included.
 #[derive(Default)]
-pub(super) struct Presented {
+pub(super) struct PresentedTokens {
     times: HashMap<String, u64>,
 }
 
-impl Presented {
+impl PresentedTokens {
     /// Notes an arrival, and gives how many there have been.
     pub(super) fn add(&mut self, refresh_token: &str) -> u64 {
         if let Some(times) = self.times.get_mut(refresh_token) {

@@ -8,7 +8,7 @@ use session_warden::error::{ExchangeOutcome, Result};
 use session_warden::key::Tenant;
 use session_warden::provider::ClientOperation;
 use session_warden::supervisor::Sessions;
-use session_warden::testing::{Double, Script};
+use session_warden::testing::{FakeProvider, Script};
 
 use super::*;
 
@@ -203,9 +203,9 @@ async fn a_shutdown_waits_for_calls_and_takes_no_more() {
 async fn what_stands_in_for_a_provider_has_none_of_its_calls() {
     let clock = ManualClock::new();
     let server = server(&clock).await;
-    let double = Double::<OAuth2>::new(Attributes::default());
-    let script: Script = double.script();
-    let world = start(double, &clock, &MemoryStore::new(), Policy::default()).await;
+    let fake = FakeProvider::<OAuth2>::new(Attributes::default());
+    let script: Script = fake.script();
+    let world = start(fake, &clock, &MemoryStore::new(), Policy::default()).await;
     let _ = world.sign_in().await.unwrap();
     let session: &Session<OAuth2> = &world.session;
     for visit in [Visit::new(&server, Effect::None), Visit::new(&server, Effect::None).own()] {

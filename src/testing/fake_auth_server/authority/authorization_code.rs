@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Authority, Holder, Issued};
 use crate::clock::BootTime;
-use crate::testing::fake_auth_server::reply::Refusal;
+use crate::testing::fake_auth_server::error_code::ErrorCode;
 
 /// An authorization code that has been minted.
 pub(in super::super) struct Code {
@@ -49,17 +49,17 @@ impl Authority {
         &mut self,
         redemption: &Redemption<'_>,
         now: BootTime,
-    ) -> Result<Issued, Refusal> {
-        let code = self.codes.get(redemption.code).ok_or(Refusal::InvalidGrant)?;
+    ) -> Result<Issued, ErrorCode> {
+        let code = self.codes.get(redemption.code).ok_or(ErrorCode::InvalidGrant)?;
         if let Some(grant) = code.redeemed {
             self.end_grant(grant);
-            return Err(Refusal::InvalidGrant);
+            return Err(ErrorCode::InvalidGrant);
         }
         if code.client.as_deref().is_some_and(|client| client != redemption.client)
             || redemption.redirect_uri != Some(code.redirect_uri.as_str())
             || !is_proof(redemption.verifier, code.challenge.as_deref())
         {
-            return Err(Refusal::InvalidGrant);
+            return Err(ErrorCode::InvalidGrant);
         }
         let holder = Holder {
             user: Some(code.user.clone()),
