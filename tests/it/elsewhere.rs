@@ -40,7 +40,7 @@ use session_warden::{Error, ErrorKind, PermissionToken, Session, Supervisor};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::sqlite::bed::Folder;
+use crate::sqlite::store_folder::Folder;
 use crate::support::{LIFE, SECOND, session as session_of, until};
 
 /// Where the processes of a case keep their sessions.

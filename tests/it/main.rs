@@ -12,7 +12,6 @@
 mod adopt;
 mod answers;
 mod calls;
-mod canary;
 mod challenges;
 mod circle;
 mod community;
@@ -46,6 +45,9 @@ mod renewal;
 mod saving;
 mod scene;
 mod schedule;
+mod secret_leaks;
+#[path = "../support/secret_scan.rs"]
+mod secret_scan;
 mod settings;
 mod shutdown;
 mod slow;

@@ -1,9 +1,11 @@
 //! A supervisor that shuts down, and one whose runtime is gone.
 
+use std::pin::pin;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use session_warden::error::ExchangeOutcome;
 use session_warden::policy::{Backoff, Policy, ProviderLimits, RefreshPolicy, Restarts};
 use session_warden::provider::Registration;
@@ -19,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::scene::Scene;
 use crate::support::{LIFE, SECOND, key, session, until};
 
-/// Far below [`Policy::call_timeout`], and far above what telling at once takes.
+/// Far below [`Policy::call_timeout`], and far above what an immediate answer takes.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 type Told = Result<(), (ErrorKind, Option<ExchangeOutcome>)>;
@@ -296,15 +298,22 @@ fn a_runtime_that_is_gone_is_told_at_once_whatever_ran_on_it() {
 }
 
 #[test]
-fn who_queues_when_the_runtime_goes_was_not_sent() {
+fn a_grant_that_is_queued_when_the_runtime_is_dropped_was_not_sent() {
     let host = Host::new(2, true);
     let refreshing = host.begin(Runs::Refresh);
-    let granting = host.session.clone();
-    let granting = elsewhere(move || async move { told(granting.establish(()).await) });
+    let (queued, is_queued) = mpsc::channel();
+    let session = host.session.clone();
+    let granting = elsewhere(move || async move {
+        let mut establishing = pin!(session.establish(()));
+        // The first poll puts the grant into the session's queue, behind the refresh.
+        assert!(establishing.as_mut().now_or_never().is_none());
+        queued.send(()).unwrap();
+        told(establishing.await)
+    });
+    is_queued.recv_timeout(AT_ONCE).unwrap();
     while host.supervisor.snapshot().exchanging == 0 || granting.try_recv().is_ok() {
         thread::yield_now();
     }
-    thread::sleep(Duration::from_millis(50));
     drop(host.runtime);
     let unsent = Err((ErrorKind::ShuttingDown, Some(ExchangeOutcome::NotSent)));
     assert_eq!(granting.recv_timeout(AT_ONCE).unwrap(), unsent);

@@ -1,6 +1,5 @@
 //! Sessions in a file.
 
-pub mod bed;
 mod changes;
 mod damage;
 mod faults;
@@ -12,10 +11,11 @@ mod rewritten;
 mod sealing;
 mod sessions;
 mod shared;
+pub mod store_folder;
 mod strangers;
 mod traces;
 
-use self::bed::Shared;
+use self::store_folder::Shared;
 
 mod one_handle {
     use super::Shared;

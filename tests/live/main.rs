@@ -12,4 +12,6 @@ mod extra_horizon;
 mod fleet;
 mod peer;
 mod processes;
+#[path = "../support/secret_scan.rs"]
+mod secret_scan;
 mod sessions;

@@ -16,7 +16,7 @@ use session_warden::store::{
 };
 use session_warden::testing::{ManualClock, StoreCall};
 
-use super::bed::{
+use super::store_folder::{
     Folder, Process, claim, close, delete, done, exchange, found, granted, id, take_over,
 };
 use crate::support::until;
@@ -192,7 +192,7 @@ async fn settles_take_overs_and_told_servers_are_news_and_claims_and_renewals_ar
     };
     let refresh = claim(Owner(1), Intent::Refresh, known);
     let (epoch, attempt) = granted(&there, &id("a"), refresh).await.unwrap();
-    let lease = super::bed::LEASE * 2;
+    let lease = super::store_folder::LEASE * 2;
     let renew = session_warden::store::Renew { claim: refresh.id, lease };
     assert_eq!(done(there.apply(&id("a"), Statement::Renew(renew)).await).version, 4);
     let none: Vec<(u64, Option<Phase>)> = Vec::new();

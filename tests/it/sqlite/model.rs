@@ -14,7 +14,7 @@ use session_warden::store::{
     StoreContext, Stored, Suspect, TakeOver,
 };
 
-use super::bed::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
+use super::store_folder::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
 use crate::support::SECOND;
 
 /// What is asked. Counters are those of the record, less `stale`, so that most statements fit and

@@ -9,7 +9,7 @@ use session_warden::session::State;
 use session_warden::store::Phase;
 use session_warden::testing::{ManualClock, Reply, StoreCall};
 
-use super::bed::{Folder, Process};
+use super::store_folder::{Folder, Process};
 use crate::support::{LIFE, SECOND, key};
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use session_warden::store::{Filter, Intent, Phase, SealFault, Store};
 use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Session};
 
-use super::bed::{Folder, Process, delete, exchange, found, id, ring};
+use super::store_folder::{Folder, Process, delete, exchange, found, id, ring};
 use crate::support::{LIFE, SECOND, callers, session, until};
 
 const MIB: u64 = 1024 * 1024;

@@ -11,7 +11,7 @@ use session_warden::testing::{ManualClock, Reply, StoreCall};
 use session_warden::{Error, ErrorKind, Establishment};
 use tokio::task::JoinHandle;
 
-use super::bed::{Folder, Process, access, found};
+use super::store_folder::{Folder, Process, access, found};
 use crate::support::{LIFE, SECOND, until};
 
 struct Two {

@@ -10,8 +10,8 @@ use session_warden::store::sqlite::SqliteFault;
 use session_warden::store::{Filter, Intent, Store, StoreErrorKind};
 use session_warden::testing::{ManualClock, ScriptedProvider};
 
-use super::bed::{Folder, Process, access, exchange, found, id};
 use super::faults::{fault, sql};
+use super::store_folder::{Folder, Process, access, exchange, found, id};
 
 /// A file with one session, which no process has open.
 async fn closed() -> Folder {

@@ -7,7 +7,7 @@ use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Intent, Store};
 use session_warden::testing::ManualClock;
 
-use super::bed::{Folder, Process, delete as forget, exchange, id_of};
+use super::store_folder::{Folder, Process, delete as forget, exchange, id_of};
 
 fn count(folder: &Folder, needle: &str) -> usize {
     let bytes = folder.bytes();

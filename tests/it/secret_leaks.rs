@@ -1,10 +1,9 @@
-//! A canary in every secret, and all that the crate says listened to.
+//! Looks for secrets in all that the crate logs, shows and reports.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use session_warden::provider::Provider;
@@ -20,18 +19,17 @@ use session_warden::transport::TransportConfig;
 use session_warden::{ErrorKind, Session, Supervisor};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::secret_scan::{SECRET, find_secret};
 use crate::support::{OAuthWorld, SECOND, oauth2_with, provider_of};
 
-const CANARY: &str = "canary7f3a";
-
-/// All that was logged, shown or told.
+/// All that was logged or shown.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<u8>>>);
+struct Output(Arc<Mutex<Vec<u8>>>);
 
-impl Heard {
-    /// Hears while the answer lives.
-    fn to_all_logs(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
-        // What uses the `log` crate is heard too.
+impl Output {
+    /// Captures all logs until the guards are dropped.
+    fn capture_logs(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+        // Crates that use the `log` crate are captured too.
         drop(tracing_log::LogTracer::init());
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -44,12 +42,12 @@ impl Heard {
         (tracing::subscriber::set_default(subscriber), second)
     }
 
-    fn listen(&self, what: impl std::fmt::Debug) {
-        self.0.lock().extend(format!("{what:?}\n{what:#?}\n").into_bytes());
+    fn add(&self, shown: impl std::fmt::Debug) {
+        self.0.lock().extend(format!("{shown:?}\n{shown:#?}\n").into_bytes());
     }
 
-    fn listen_to(&self, error: &session_warden::Error) {
-        self.listen(error);
+    fn add_error(&self, error: &session_warden::Error) {
+        self.add(error);
         let mut cause: Option<&dyn std::error::Error> = Some(error);
         while let Some(error) = cause {
             self.0.lock().extend(format!("{error}\n").into_bytes());
@@ -59,25 +57,16 @@ impl Heard {
 
     fn check(&self) {
         let text = String::from_utf8_lossy(&self.0.lock()).into_owned();
-        assert!(text.contains("session_warden"), "nothing was heard of the crate itself");
-        assert!(text.contains("hyper"), "nothing was heard of the transport");
-        // In base64 the canary looks different at each of three offsets; the ends vary with what
-        // stands around it.
-        let encoded = (0..3).map(|offset| {
-            let padded = format!("{}{CANARY}", "x".repeat(offset));
-            let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(padded);
-            encoded[4..encoded.len() - 2].to_owned()
-        });
-        let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
-        for form in encoded.chain([hex, CANARY.to_owned()]) {
-            if let Some(at) = text.find(&form) {
-                panic!("a secret was shown: ...{}", &text[at.saturating_sub(300)..at]);
-            }
+        assert!(text.contains("session_warden"), "the crate itself logged nothing");
+        assert!(text.contains("hyper"), "the transport logged nothing");
+        if let Some(form) = find_secret(text.as_bytes()) {
+            let at = text.find(&form).unwrap_or_default();
+            panic!("a secret was shown: ...{}", &text[at.saturating_sub(300)..at]);
         }
     }
 }
 
-impl io::Write for Heard {
+impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -88,7 +77,7 @@ impl io::Write for Heard {
     }
 }
 
-impl<'a> MakeWriter<'a> for Heard {
+impl<'a> MakeWriter<'a> for Output {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -97,40 +86,40 @@ impl<'a> MakeWriter<'a> for Heard {
 }
 
 /// Invariant 10 without a disk: tokens, passwords, codes, verifiers and client secrets carry a
-/// canary through successes and every fault, with all logs on, and it is nowhere.
+/// marker through successes and every fault, with all logs on, and it is nowhere.
 #[tokio::test]
 async fn invariant_10_no_secret_is_in_any_log_error_event_or_debug_output() {
-    let heard = Heard::default();
-    let _listening = heard.to_all_logs();
+    let output = Output::default();
+    let _guards = output.capture_logs();
     for rotation in [FakeRotation::Strict, FakeRotation::Fork(30 * SECOND)] {
         let clock = ManualClock::new();
         let server = FakeAuthServer::builder()
             .clock(clock.clone())
             .rotation(rotation)
-            .token_prefix(CANARY)
-            .client("client", CANARY)
-            .user("ada", CANARY)
+            .token_prefix(SECRET)
+            .client("client", SECRET)
+            .user("ada", SECRET)
             .start()
             .await
             .unwrap();
-        live(&server, &heard, clock).await;
+        live(&server, &output, clock).await;
     }
-    heard.check();
+    output.check();
 }
 
 /// The same where everything secret goes in headers.
 #[tokio::test]
 async fn invariant_10_no_secret_header_of_ioffice_is_in_any_log_error_event_or_debug_output() {
-    let heard = Heard::default();
-    let _listening = heard.to_all_logs();
+    let output = Output::default();
+    let _guards = output.capture_logs();
     let clock = ManualClock::new();
     let builder = FakeAuthServer::builder().dialect(FakeDialect::IOffice).clock(clock.clone());
-    let server = builder.token_prefix(CANARY).client("app", CANARY).user("ada", CANARY);
+    let server = builder.token_prefix(SECRET).client("app", SECRET).user("ada", SECRET);
     let server = server.start().await.unwrap();
     let name = http::HeaderName::from_static("x-client-secret");
     let provider = IOffice::new(server.url(), "app", "https://b.example/cb").unwrap();
-    let provider = provider.client_secret_header(name, CANARY).unwrap();
-    heard.listen(&provider);
+    let provider = provider.client_secret_header(name, SECRET).unwrap();
+    output.add(&provider);
     let supervisor = Supervisor::builder()
         .clock(clock.clone())
         .transport(TransportConfig::default().allow_loopback_http())
@@ -141,123 +130,123 @@ async fn invariant_10_no_secret_header_of_ioffice_is_in_any_log_error_event_or_d
     let session: Session<IOffice> =
         supervisor.sessions("ioffice").unwrap().session(crate::support::key("ada"));
     for fault in faults() {
-        let grant = ioffice::Password::new("ada", CANARY);
-        heard.listen(&grant);
-        heard.listen(crate::support::until(&clock, session.establish(grant)).await);
+        let grant = ioffice::Password::new("ada", SECRET);
+        output.add(&grant);
+        output.add(crate::support::until(&clock, session.establish(grant)).await);
         server.fail_next(Endpoint::SecurityFactor, fault.clone());
-        heard.listen(session.establish(ioffice::Password::new("ada", CANARY)).await);
+        output.add(session.establish(ioffice::Password::new("ada", SECRET)).await);
         server.fail_next(Endpoint::RefreshToken, fault);
-        look(&session, &heard).await;
-        heard.listen(session.call(ioffice::TokenInfo).await);
+        look(&session, &output).await;
+        output.add(session.call(ioffice::TokenInfo).await);
         clock.advance(Duration::from_secs(7200)).await;
     }
-    let unsendable = ioffice::Password::new("ada", format!("{CANARY}\n"));
-    heard.listen_to(&session.establish(unsendable).await.unwrap_err());
-    heard.listen_to(&session.establish(ioffice::Code::new(CANARY)).await.unwrap_err());
-    heard.listen(session.revoke().await);
-    heard.listen(supervisor.shutdown(SECOND).await);
-    heard.check();
+    let unsendable = ioffice::Password::new("ada", format!("{SECRET}\n"));
+    output.add_error(&session.establish(unsendable).await.unwrap_err());
+    output.add_error(&session.establish(ioffice::Code::new(SECRET)).await.unwrap_err());
+    output.add(session.revoke().await);
+    output.add(supervisor.shutdown(SECOND).await);
+    output.check();
 }
 
-async fn live(server: &FakeAuthServer, heard: &Heard, clock: ManualClock) {
-    let provider = provider_of(server).client_secret_basic(CANARY);
-    heard.listen(&provider);
+async fn live(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
+    let provider = provider_of(server).client_secret_basic(SECRET);
+    output.add(&provider);
     let mut world = oauth2_with(provider, clock, MemoryStore::new()).await;
     for fault in faults() {
-        let _ = sign_in(&world, heard).await;
+        let _ = sign_in(&world, output).await;
         server.fail_next(Endpoint::RefreshToken, fault);
-        look(&world.session, heard).await;
+        look(&world.session, output).await;
         world.clock.advance(Duration::from_secs(7200)).await;
-        look(&world.session, heard).await;
+        look(&world.session, output).await;
     }
     let code = server.authorization_code("ada", "https://b.example/cb", None);
     let code =
-        AuthorizationCode::new(code).redirect_uri("https://b.example/cb").code_verifier(CANARY);
-    heard.listen(&code);
-    drop(world.session.establish(code).await.map_err(|error| heard.listen_to(&error)));
-    let wrong = Password::new("ada", format!("{CANARY} wrong"));
+        AuthorizationCode::new(code).redirect_uri("https://b.example/cb").code_verifier(SECRET);
+    output.add(&code);
+    drop(world.session.establish(code).await.map_err(|error| output.add_error(&error)));
+    let wrong = Password::new("ada", format!("{SECRET} wrong"));
     let refused = world.session.establish(wrong).await.unwrap_err();
     assert!(matches!(refused.kind(), ErrorKind::Refused(_)));
-    heard.listen_to(&refused);
+    output.add_error(&refused);
     server.set_client_secret("client", "another");
-    look(&world.session, heard).await;
-    server.set_client_secret("client", CANARY);
-    heard.listen(world.session.revoke().await);
-    heard.listen(world.store.load(world.session.id()).await.unwrap());
-    heard.listen(world.supervisor.list(Filter::default()).collect::<Vec<_>>().await);
-    heard.listen(import(&world).await);
-    heard.listen(world.supervisor.snapshot());
+    look(&world.session, output).await;
+    server.set_client_secret("client", SECRET);
+    output.add(world.session.revoke().await);
+    output.add(world.store.load(world.session.id()).await.unwrap());
+    output.add(world.supervisor.list(Filter::default()).collect::<Vec<_>>().await);
+    output.add(import(&world).await);
+    output.add(world.supervisor.snapshot());
     for event in world.happened().await {
-        heard.listen(event);
+        output.add(event);
     }
-    heard.listen(world.supervisor.shutdown(SECOND).await);
-    by_post(server, heard, world.clock.clone()).await;
+    output.add(world.supervisor.shutdown(SECOND).await);
+    by_post(server, output, world.clock.clone()).await;
 }
 
 /// The same with the secret in the body, and a transport whose proxy has a password.
-async fn by_post(server: &FakeAuthServer, heard: &Heard, clock: ManualClock) {
+async fn by_post(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
     let transport = TransportConfig::default().allow_loopback_http();
     let proxied =
-        TransportConfig::default().proxy(&format!("http://u:{CANARY}@127.0.0.1:9")).unwrap();
-    heard.listen(&proxied);
-    let provider = provider_of(server).client_secret_post(CANARY);
+        TransportConfig::default().proxy(&format!("http://u:{SECRET}@127.0.0.1:9")).unwrap();
+    output.add(&proxied);
+    let provider = provider_of(server).client_secret_post(SECRET);
     let builder =
         Supervisor::builder().clock(clock).transport(transport).provider("post", provider);
-    heard.listen(&builder);
+    output.add(&builder);
     let supervisor = builder.start().await.unwrap();
     let key = crate::support::key("device");
     let session: Session<OAuth2> = supervisor.sessions("post").unwrap().session(key);
-    heard.listen(session.establish(Password::new("ada", CANARY)).await);
-    look(&session, heard).await;
+    output.add(session.establish(Password::new("ada", SECRET)).await);
+    look(&session, output).await;
 }
 
 async fn import(world: &OAuthWorld) -> impl std::fmt::Debug + use<> {
     let rows = ["imported", "refused"].map(|name| {
-        let refresh = if name == "refused" { "" } else { CANARY };
-        let tokens = Tokens::new(Attributes::default()).access(CANARY, None);
+        let refresh = if name == "refused" { "" } else { SECRET };
+        let tokens = Tokens::new(Attributes::default()).access(SECRET, None);
         (crate::support::key(name), tokens.refresh(refresh, None))
     });
     let sessions = world.supervisor.sessions::<OAuth2>("oauth2").unwrap();
     sessions.import(stream::iter(rows)).await
 }
 
-async fn sign_in(world: &OAuthWorld, heard: &Heard) -> Option<()> {
-    let grant = Password::new("ada", CANARY);
-    heard.listen(&grant);
+async fn sign_in(world: &OAuthWorld, output: &Output) -> Option<()> {
+    let grant = Password::new("ada", SECRET);
+    output.add(&grant);
     match world.until(world.session.establish(grant)).await {
         Ok(established) => {
-            heard.listen(established);
+            output.add(established);
             Some(())
         }
         Err(error) => {
-            heard.listen_to(&error);
+            output.add_error(&error);
             None
         }
     }
 }
 
-async fn look<P: Provider>(session: &Session<P>, heard: &Heard) {
+async fn look<P: Provider>(session: &Session<P>, output: &Output) {
     for got in [session.permission_token().await, session.refresh().await] {
         match got {
             Ok(token) => {
-                assert!(token.expose_secret().contains(CANARY), "the canary sings");
-                heard.listen((&token, token.header()));
+                assert!(token.expose_secret().contains(SECRET), "the token carries the marker");
+                output.add((&token, token.header()));
             }
-            Err(error) => heard.listen_to(&error),
+            Err(error) => output.add_error(&error),
         }
     }
-    heard.listen(session.status().await);
-    heard.listen(session.attributes().await);
+    output.add(session.status().await);
+    output.add(session.attributes().await);
     if let Ok(tokens) = session.export_secrets().await {
-        heard.listen(&tokens);
-        heard.listen(session.adopt(tokens, Adopt::IfVacant).await);
+        output.add(&tokens);
+        output.add(session.adopt(tokens, Adopt::IfVacant).await);
     }
-    heard.listen(session);
+    output.add(session);
 }
 
 fn faults() -> Vec<Fault> {
     let status =
-        |code| Fault::Status { code, retry_after: None, body: Some(format!("<p>{CANARY}</p>")) };
+        |code| Fault::Status { code, retry_after: None, body: Some(format!("<p>{SECRET}</p>")) };
     vec![
         Fault::DropAfterCommit,
         Fault::CloseBeforeProcessing,
@@ -267,9 +256,9 @@ fn faults() -> Vec<Fault> {
         Fault::NoAccessToken,
         Fault::TornBody,
         Fault::HugeBody,
-        Fault::BodyAfterCommit(format!("{{\"access_token\":[\"{CANARY}\"]}}").into_bytes()),
-        Fault::BodyAfterCommit(format!("{{\"{CANARY}\":1,\"{CANARY}\":2").into_bytes()),
-        Fault::RedirectTo(format!("http://127.0.0.1:9/?token={CANARY}")),
+        Fault::BodyAfterCommit(format!("{{\"access_token\":[\"{SECRET}\"]}}").into_bytes()),
+        Fault::BodyAfterCommit(format!("{{\"{SECRET}\":1,\"{SECRET}\":2").into_bytes()),
+        Fault::RedirectTo(format!("http://127.0.0.1:9/?token={SECRET}")),
         status(400),
         status(401),
         status(500),

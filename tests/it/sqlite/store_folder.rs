@@ -19,28 +19,26 @@ use session_warden::store::{
 use session_warden::testing::{Faults, FaultyStore, ManualClock, Script, ScriptedProvider};
 use session_warden::token::{Credentials, Tokens};
 use session_warden::{Session, SessionKey, Supervisor};
+use tempfile::TempDir;
 
 use crate::support::{LIFE, session};
 
 /// How long the claims of these tests hold.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// A folder that goes with its test, and the time of the stores in it.
+/// A folder that is deleted with its test, and the clock of the stores in it.
 pub struct Folder {
-    path: PathBuf,
+    dir: TempDir,
     pub clock: ManualClock,
 }
 
 impl Folder {
     pub fn new() -> Self {
-        let name = format!("session-warden-it-{:016x}", fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self { path, clock: ManualClock::new() }
+        Self { dir: tempfile::tempdir().unwrap(), clock: ManualClock::new() }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.dir.path()
     }
 
     /// Lets time go on for the stores in it.
@@ -49,7 +47,7 @@ impl Folder {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.path.join("sessions.db")
+        self.dir.path().join("sessions.db")
     }
 
     /// A store on its database, with key 1.
@@ -61,16 +59,10 @@ impl Folder {
         SqliteStore::builder(self.database()).key_ring(ring(1)).clock(self.clock.clone())
     }
 
-    /// What lies in it, the database, its log and whatever else.
+    /// The bytes of all its files: the database, its log and all others.
     pub fn bytes(&self) -> Vec<u8> {
-        let entries = std::fs::read_dir(&self.path).unwrap();
+        let entries = std::fs::read_dir(self.dir.path()).unwrap();
         entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.path));
     }
 }
 
