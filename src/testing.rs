@@ -2,9 +2,9 @@
 //!
 //! [`ManualClock`] makes time stand still until the test moves it. [`FakeAuthServer`] is an
 //! authorization server on the loopback interface which rotates refresh tokens as real ones do,
-//! and which loses, delays and mangles its answers when it is told to. [`ScriptedProvider`] needs
+//! and which loses, delays and mangles its answers on demand. [`ScriptedProvider`] needs
 //! no server at all, and a [`FakeProvider`] stands in for any other provider without changing a type.
-//! [`FaultyStore`] fails when it is told to, and [`store_suite`] is what every store must pass.
+//! [`FaultyStore`] fails on demand, and [`store_suite`] is what every store must pass.
 //! [`Chaos`] kills actors, and [`CrashPoints`] the whole process.
 //!
 //! The feature adds names and changes no behaviour.

@@ -19,8 +19,9 @@ use session_warden::transport::TransportConfig;
 use session_warden::{ErrorKind, Session, Supervisor};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::fixtures::{OAuth2Fixture, oauth2_fixture_with};
 use crate::secret_scan::{SECRET, find_secret};
-use crate::support::{OAuthWorld, SECOND, oauth2_with, provider_of};
+use crate::support::{SECOND, provider_of};
 
 /// All that was logged or shown.
 #[derive(Clone, Default)]
@@ -151,36 +152,36 @@ async fn invariant_10_no_secret_header_of_ioffice_is_in_any_log_error_event_or_d
 async fn live(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
     let provider = provider_of(server).client_secret_basic(SECRET);
     output.add(&provider);
-    let mut world = oauth2_with(provider, clock, MemoryStore::new()).await;
+    let mut fixture = oauth2_fixture_with(provider, clock, MemoryStore::new()).await;
     for fault in faults() {
-        let _ = sign_in(&world, output).await;
+        let _ = sign_in(&fixture, output).await;
         server.fail_next(Endpoint::RefreshToken, fault);
-        look(&world.session, output).await;
-        world.clock.advance(Duration::from_secs(7200)).await;
-        look(&world.session, output).await;
+        look(&fixture.session, output).await;
+        fixture.clock.advance(Duration::from_secs(7200)).await;
+        look(&fixture.session, output).await;
     }
     let code = server.authorization_code("ada", "https://b.example/cb", None);
     let code =
         AuthorizationCode::new(code).redirect_uri("https://b.example/cb").code_verifier(SECRET);
     output.add(&code);
-    drop(world.session.establish(code).await.map_err(|error| output.add_error(&error)));
+    drop(fixture.session.establish(code).await.map_err(|error| output.add_error(&error)));
     let wrong = Password::new("ada", format!("{SECRET} wrong"));
-    let refused = world.session.establish(wrong).await.unwrap_err();
+    let refused = fixture.session.establish(wrong).await.unwrap_err();
     assert!(matches!(refused.kind(), ErrorKind::Refused(_)));
     output.add_error(&refused);
     server.set_client_secret("client", "another");
-    look(&world.session, output).await;
+    look(&fixture.session, output).await;
     server.set_client_secret("client", SECRET);
-    output.add(world.session.revoke().await);
-    output.add(world.store.load(world.session.id()).await.unwrap());
-    output.add(world.supervisor.list(Filter::default()).collect::<Vec<_>>().await);
-    output.add(import(&world).await);
-    output.add(world.supervisor.snapshot());
-    for event in world.happened().await {
+    output.add(fixture.session.revoke().await);
+    output.add(fixture.store.load(fixture.session.id()).await.unwrap());
+    output.add(fixture.supervisor.list(Filter::default()).collect::<Vec<_>>().await);
+    output.add(import(&fixture).await);
+    output.add(fixture.supervisor.snapshot());
+    for event in fixture.happened().await {
         output.add(event);
     }
-    output.add(world.supervisor.shutdown(SECOND).await);
-    by_post(server, output, world.clock.clone()).await;
+    output.add(fixture.supervisor.shutdown(SECOND).await);
+    by_post(server, output, fixture.clock.clone()).await;
 }
 
 /// The same with the secret in the body, and a transport whose proxy has a password.
@@ -200,20 +201,20 @@ async fn by_post(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
     look(&session, output).await;
 }
 
-async fn import(world: &OAuthWorld) -> impl std::fmt::Debug + use<> {
+async fn import(fixture: &OAuth2Fixture) -> impl std::fmt::Debug + use<> {
     let rows = ["imported", "refused"].map(|name| {
         let refresh = if name == "refused" { "" } else { SECRET };
         let tokens = Tokens::new(Attributes::default()).access(SECRET, None);
         (crate::support::key(name), tokens.refresh(refresh, None))
     });
-    let sessions = world.supervisor.sessions::<OAuth2>("oauth2").unwrap();
+    let sessions = fixture.supervisor.sessions::<OAuth2>("oauth2").unwrap();
     sessions.import(stream::iter(rows)).await
 }
 
-async fn sign_in(world: &OAuthWorld, output: &Output) -> Option<()> {
+async fn sign_in(fixture: &OAuth2Fixture, output: &Output) -> Option<()> {
     let grant = Password::new("ada", SECRET);
     output.add(&grant);
-    match world.until(world.session.establish(grant)).await {
+    match fixture.until(fixture.session.establish(grant)).await {
         Ok(established) => {
             output.add(established);
             Some(())

@@ -1,4 +1,4 @@
-//! Who holds which token: the rules of the server, without any I/O.
+//! Grants and their tokens: the rules of the server, without any I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(super) struct Totals {
 
 pub(super) type Token = Arc<str>;
 
-/// What a token request is answered with.
+/// The tokens that answer a token request.
 pub(super) struct Issued {
     pub(super) pair: TokenPair,
     pub(super) lifetime: Duration,
@@ -62,7 +62,7 @@ pub(super) struct TokenPair {
     pub(super) refresh: Option<Token>,
 }
 
-/// For whom a grant is.
+/// The user and the client of a grant.
 pub(super) struct Holder {
     /// `None` if the client acts for itself.
     pub(super) user: Option<String>,
@@ -70,7 +70,7 @@ pub(super) struct Holder {
     pub(super) scope: Option<String>,
 }
 
-/// What introspection tells.
+/// What introspection shows.
 pub(super) struct Description<'a> {
     pub(super) holder: &'a Holder,
     pub(super) expires: Option<BootTime>,
@@ -155,7 +155,7 @@ impl Authority {
         Some(Description { holder, expires: refresh.expires, is_access: false })
     }
 
-    /// Whether there is such an access token, be it expired.
+    /// Whether there is such an access token, live or expired.
     pub(super) fn knows_access(&self, token: &str) -> bool {
         self.access.contains_key(token)
     }
@@ -171,16 +171,16 @@ impl Authority {
         self.refresh.remove(token);
     }
 
-    /// What `ask` gives while the server rotates like this.
+    /// Runs `call` while the server rotates like this.
     pub(super) fn rotating<T>(
         &mut self,
         rotation: FakeRotation,
-        ask: impl FnOnce(&mut Self) -> T,
+        call: impl FnOnce(&mut Self) -> T,
     ) -> T {
         let usual = std::mem::replace(&mut self.policy.rotation, rotation);
-        let given = ask(self);
+        let result = call(self);
         self.policy.rotation = usual;
-        given
+        result
     }
 
     /// Ends the grants which this picks.
@@ -238,7 +238,7 @@ impl Authority {
         let expires = now.after(self.policy.access_lifetime);
         self.access.insert(Arc::clone(&token), Access { grant, expires });
         if let Some(grant) = self.grants.get_mut(grant) {
-            // Forgotten here because nobody notices when they expire.
+            // Dropped here, because no event tells when they expire.
             let all = &mut self.access;
             grant.access.retain(|old| {
                 let live = all.get(old).is_some_and(|access| now < access.expires);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// What `expires_in` says in the answers of the token endpoint, or what a dialect has in its place.
+/// The value of `expires_in` in the answers of the token endpoint, or what a dialect has in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExpiresIn {

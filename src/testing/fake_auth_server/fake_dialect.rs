@@ -19,7 +19,7 @@ pub enum FakeDialect {
     /// that look like JWTs. Also below `/authorization/v1`.
     Spatium,
     /// Circle's headless authorization: tokens for members by an app token, and a refresh token
-    /// that serves for a month and is never replaced, whatever rotation is set.
+    /// that serves for a month and is never replaced, with any rotation.
     Circle,
     /// iOFFICE (Eptura Workplace): `/login.html`, `/external/api/oauth2/` with `auth`, `token`,
     /// `tokeninfo` ([`Introspect`](super::Endpoint::Introspect)) and `revoke`, and the API's

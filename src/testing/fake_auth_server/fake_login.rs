@@ -1,6 +1,6 @@
 //! A login in a browser, without a user who types.
 
-/// What becomes of a login at `GET /authorize`.
+/// How a login at `GET /authorize` ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FakeLogin {

@@ -136,7 +136,7 @@ impl FakeAuthServer {
         self.running.wait_until(|state| state.held >= requests).await;
     }
 
-    /// What `expires_in` says from now on.
+    /// What the server sends as `expires_in` from now on.
     pub fn set_expires_in(&self, expires_in: ExpiresIn) {
         self.running.update(|state| state.server.expires_in = expires_in);
     }
@@ -213,7 +213,7 @@ impl FakeAuthServer {
 
     /// Waits until so many requests have arrived, or more.
     ///
-    /// A request has arrived before it is processed: an answer says more.
+    /// A request has arrived before it is processed. Wait for its answer to know that it was processed.
     ///
     /// # Cancel safety
     ///
@@ -240,7 +240,7 @@ impl FakeAuthServer {
         self.running.read(|state| state.server.authority.totals.reuses_detected)
     }
 
-    /// Grants that have ended, for whatever reason but age.
+    /// Grants that have ended, for any reason but age.
     #[must_use]
     pub fn grants_revoked(&self) -> u64 {
         self.running.read(|state| state.server.authority.totals.grants_revoked)
@@ -253,13 +253,13 @@ impl FakeAuthServer {
         self.running.read(|state| state.server.authority.live_grants(now))
     }
 
-    /// Refresh tokens that arrived in more than one token request, whatever was answered.
+    /// Refresh tokens that arrived in more than one token request, granted or refused.
     #[must_use]
     pub fn presented_twice(&self) -> u64 {
         self.running.read(|state| state.counts.presented_twice)
     }
 
-    /// In how many token requests a refresh token has arrived, whatever was answered.
+    /// In how many token requests a refresh token has arrived, granted or refused.
     #[must_use]
     pub fn times_presented(&self, refresh_token: &str) -> u64 {
         self.running.read(|state| state.presented.times(refresh_token))

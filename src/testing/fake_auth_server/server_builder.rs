@@ -132,7 +132,7 @@ impl FakeAuthServerBuilder {
         self
     }
 
-    /// Somebody who may log in. As soon as one user is named, others are refused.
+    /// A user. As soon as one user is named, others are refused.
     ///
     /// Defaults to none named: anybody is let in with the password `ok`.
     pub fn user(mut self, name: &str, password: &str) -> Self {
@@ -142,7 +142,7 @@ impl FakeAuthServerBuilder {
 
     /// What becomes of logins at `GET /authorize`.
     ///
-    /// Defaults to [`FakeLogin::Approve`] for the user `alice`, be she named or not.
+    /// Defaults to [`FakeLogin::Approve`] for the user `alice`, whom the test need not name.
     pub fn login(mut self, login: FakeLogin) -> Self {
         self.login = login;
         self

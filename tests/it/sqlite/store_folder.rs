@@ -124,14 +124,14 @@ impl Process {
     }
 }
 
-/// Handles on one file, asked by turns.
-pub struct Shared {
+/// A store that uses several handles on one file in turn.
+pub struct AlternatingStore {
     handles: Vec<SqliteStore>,
     turn: AtomicUsize,
     _folder: Folder,
 }
 
-impl Shared {
+impl AlternatingStore {
     pub fn of(count: usize) -> Self {
         let folder = Folder::new();
         let handles = (0..count).map(|_| folder.store()).collect();
@@ -150,7 +150,7 @@ impl Shared {
 }
 
 #[async_trait]
-impl Store for Shared {
+impl Store for AlternatingStore {
     fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
         self.handles.iter().try_for_each(|handle| handle.prepare(context))
     }

@@ -1,4 +1,4 @@
-//! What becomes of a refresh token that is presented.
+//! What the server does with a refresh token that a client presents.
 
 use std::sync::Arc;
 

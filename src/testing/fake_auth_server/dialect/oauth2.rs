@@ -119,7 +119,7 @@ impl OAuth2Server {
         Ok(FakeResponse::ok(members([("user", user.map_or(Value::Null, Into::into))])))
     }
 
-    /// `OpenID` Connect Core 1.0 section 5.3, whatever the scope.
+    /// `OpenID` Connect Core 1.0 section 5.3, with any scope.
     fn userinfo(&mut self, context: &mut RequestContext<'_>) -> Outcome {
         let holder = bearer(context)?;
         let sub = holder.user.as_deref().unwrap_or(&holder.client);

@@ -1,4 +1,4 @@
-//! The authorization endpoint: a login that needs no user who types.
+//! The authorization endpoint: a login without a user who types.
 
 use url::Url;
 
