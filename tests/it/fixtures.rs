@@ -24,10 +24,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::support::{LIFE, SECOND, key, provider_of, until};
 
 /// A supervisor, its clock and store, and one session of it.
-pub struct Fixture<P: Provider> {
+pub struct Fixture<P: Provider, S = MemoryStore> {
     pub clock: ManualClock,
     /// What is stored, behind the faults.
-    pub store: MemoryStore,
+    pub store: S,
     pub faults: Faults,
     pub supervisor: Supervisor,
     pub session: Session<P>,
@@ -37,12 +37,12 @@ pub struct Fixture<P: Provider> {
 /// A fixture at a standard OAuth 2.0 server, which the test holds.
 pub type OAuth2Fixture = Fixture<OAuth2>;
 
-impl<P: Provider> Fixture<P> {
+impl<P: Provider, S: Store + Clone> Fixture<P, S> {
     /// One more process on this store, with a session that nobody establishes here.
     pub async fn start_at(
         name: &str,
         provider: impl Into<Registration<P>>,
-        store: &MemoryStore,
+        store: &S,
         clock: &ManualClock,
     ) -> Self {
         Self::start_at_with(name, provider, (store, clock), |builder, _| builder).await
@@ -52,7 +52,7 @@ impl<P: Provider> Fixture<P> {
     pub async fn start_at_with(
         name: &str,
         provider: impl Into<Registration<P>>,
-        (store, clock): (&MemoryStore, &ManualClock),
+        (store, clock): (&S, &ManualClock),
         set: impl FnOnce(SupervisorBuilder, &Faults) -> SupervisorBuilder,
     ) -> Self {
         let faulty = FaultyStore::new(store.clone());
@@ -122,8 +122,8 @@ impl<P: Provider> Fixture<P> {
 }
 
 /// A fixture whose provider plays a script.
-pub struct ScriptedFixture {
-    pub fixture: Fixture<ScriptedProvider>,
+pub struct ScriptedFixture<S = MemoryStore> {
+    pub fixture: Fixture<ScriptedProvider, S>,
     pub script: Script,
 }
 
@@ -223,15 +223,15 @@ impl ScriptedFixture {
     }
 }
 
-impl Deref for ScriptedFixture {
-    type Target = Fixture<ScriptedProvider>;
+impl<S> Deref for ScriptedFixture<S> {
+    type Target = Fixture<ScriptedProvider, S>;
 
     fn deref(&self) -> &Self::Target {
         &self.fixture
     }
 }
 
-impl DerefMut for ScriptedFixture {
+impl<S> DerefMut for ScriptedFixture<S> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.fixture
     }

@@ -24,8 +24,8 @@ use crate::support::until;
 /// Two processes with the session's first token in memory.
 async fn two() -> (Folder, ManualClock, Process, Process) {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let here = Process::start(&folder, &clock, Rotation::Strict).await;
-    let there = Process::start(&folder, &clock, Rotation::Strict).await;
+    let here = Process::open(&folder, &clock, Rotation::Strict).await;
+    let there = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = here.session.establish(()).await.unwrap();
     for process in [&here, &there] {
         assert_eq!(process.session.permission_token().await.unwrap().generation(), 1);
@@ -80,8 +80,8 @@ async fn a_session_that_another_process_forgot_and_began_again_is_the_new_one_he
 #[tokio::test]
 async fn a_session_that_another_process_established_is_there_for_those_who_had_none() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let here = Process::start(&folder, &clock, Rotation::Strict).await;
-    let there = Process::start(&folder, &clock, Rotation::Strict).await;
+    let here = Process::open(&folder, &clock, Rotation::Strict).await;
+    let there = Process::open(&folder, &clock, Rotation::Strict).await;
     let none = here.session.permission_token().await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotEstablished);
     let _ = there.session.establish(()).await.unwrap();

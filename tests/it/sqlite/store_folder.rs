@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use session_warden::event::Events;
+use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
@@ -16,12 +16,13 @@ use session_warden::store::{
     Intent, Listed, Outcome, Owner, Presence, Record, Resealed, Statement, Store, StoreContext,
     StoreError, Stored, TakeOver,
 };
-use session_warden::testing::{Faults, FaultyStore, ManualClock, Script, ScriptedProvider};
+use session_warden::supervisor::SupervisorBuilder;
+use session_warden::testing::{Faults, ManualClock, ScriptedProvider};
 use session_warden::token::{Credentials, Tokens};
-use session_warden::{Session, SessionKey, Supervisor};
 use tempfile::TempDir;
 
-use crate::support::{LIFE, session};
+use crate::fixtures::{Fixture, ScriptedFixture};
+use crate::support::LIFE;
 
 /// How long the claims of these tests hold.
 pub const LEASE: Duration = Duration::from_secs(20);
@@ -71,19 +72,12 @@ pub fn ring(number: u8) -> KeyRing {
     KeyRing::new(number.into(), MasterKey::from([number; 32]))
 }
 
-/// What ends with a process: a supervisor on a file, with one session.
-pub struct Process {
-    pub supervisor: Supervisor,
-    pub session: Session<ScriptedProvider>,
-    pub script: Script,
-    pub store: SqliteStore,
-    pub faults: Faults,
-    pub events: Events,
-}
+/// A process on a file, with one session. Time stands still until the test moves it, so that no wait
+/// for the disk counts.
+pub type Process = ScriptedFixture<SqliteStore>;
 
 impl Process {
-    /// Time stands still but for what the test says, so that no wait for the disk counts.
-    pub async fn start(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
+    pub async fn open(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
         let store = SqliteStore::open(folder.database()).unwrap();
         Self::on(store, ring(1), clock, rotation).await
     }
@@ -96,19 +90,9 @@ impl Process {
     ) -> Self {
         let provider = ScriptedProvider::new().lifetime(LIFE).rotation(rotation);
         let script = provider.script();
-        let faulty = FaultyStore::new(store.clone());
-        let faults = faulty.faults();
-        let supervisor = Supervisor::builder()
-            .clock(clock.clone())
-            .key_ring(keys)
-            .store(faulty)
-            .provider("p", provider)
-            .start()
-            .await
-            .unwrap();
-        let session = session(&supervisor, "device");
-        let events = supervisor.subscribe();
-        Self { supervisor, session, script, store, faults, events }
+        let set = |builder: SupervisorBuilder, _: &Faults| builder.key_ring(keys);
+        let fixture = Fixture::start_at_with("p", provider, (&store, clock), set).await;
+        Self { fixture, script }
     }
 
     /// The one record.
@@ -120,7 +104,7 @@ impl Process {
     /// As if it were killed: its file is let go of, and nothing that it holds in memory is written.
     pub async fn die(self) {
         self.store.shutdown().await;
-        drop(self.supervisor);
+        drop(self);
     }
 }
 

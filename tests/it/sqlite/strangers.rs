@@ -106,7 +106,7 @@ async fn a_pipe_in_the_place_of_an_owner_lock_holds_nothing_up() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let pipe = folder.path().join(format!("sessions.db.holder-{}", "7".repeat(32)));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let process = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = process.session.establish(()).await.unwrap();
     let refreshed = process.session.refresh().await.unwrap();
     assert_eq!(refreshed.generation(), 2);

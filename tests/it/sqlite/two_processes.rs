@@ -25,8 +25,8 @@ impl TwoProcesses {
     /// Each names its tokens, so that a record tells whose they are.
     async fn start() -> Self {
         let (folder, clock) = (Folder::new(), ManualClock::new());
-        let one = Process::start(&folder, &clock, Rotation::Strict).await;
-        let other = Process::start(&folder, &clock, Rotation::Strict).await;
+        let one = Process::open(&folder, &clock, Rotation::Strict).await;
+        let other = Process::open(&folder, &clock, Rotation::Strict).await;
         Self { _folder: folder, clock, one, other }
     }
 

@@ -198,12 +198,13 @@ fn pair(issued: &Issued, server: &ServerState, now: Now) -> Map<String, Value> {
     let tokens = [Some(access), refresh].into_iter().flatten();
     tokens
         .map(|(token, name)| {
-            (name.to_owned(), named(token, name, issued.scope.as_deref(), (server, now)))
+            (name.to_owned(), token_object(token, name, issued.scope.as_deref(), (server, now)))
         })
         .collect()
 }
 
-fn named(
+/// The object of one token: the token with its claims, and its end.
+fn token_object(
     token: &str,
     name: &str,
     permissions: Option<&str>,
