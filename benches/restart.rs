@@ -30,19 +30,17 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let folder = std::env::temp_dir().join(format!("session-warden-bench-{}", std::process::id()));
-    std::fs::create_dir(&folder).expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder");
     println!(
         "{:>14} {:>10} {:>10} {:>30}",
         "", "start", "all read", "a caller waits p50, p99, most"
     );
-    let file = folder.join("sessions.db");
+    let file = folder.path().join("sessions.db");
     runtime.block_on(fill(&file));
     runtime.block_on(restart(&file, false));
     let sql = "UPDATE session SET due_at = 1";
     Connection::open(&file).expect("the file").execute_batch(sql).expect("due at once");
     runtime.block_on(restart(&file, true));
-    std::fs::remove_dir_all(&folder).expect("the folder");
 }
 
 async fn start(file: &Path) -> (Supervisor, SqliteStore, Faults) {

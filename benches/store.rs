@@ -56,14 +56,12 @@ fn main() {
 
 /// Durable commits a second.
 fn run(who: &str, sessions: usize, each: usize) -> f64 {
-    let folder = std::env::temp_dir().join(format!("session-warden-bench-{}", std::process::id()));
-    std::fs::create_dir(&folder).expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder");
     let took = match who {
-        "ours" => ours(&folder.join("ours.db"), sessions, each),
-        "naive" => naive(&folder.join("naive.db"), sessions, each),
+        "ours" => ours(&folder.path().join("ours.db"), sessions, each),
+        "naive" => naive(&folder.path().join("naive.db"), sessions, each),
         other => panic!("there is no {other}"),
     };
-    std::fs::remove_dir_all(&folder).expect("the folder");
     f64::from(u32::try_from(sessions * each).expect("not so many")) / took.as_secs_f64()
 }
 

@@ -209,28 +209,28 @@ impl Faults {
         }))
     }
 
-    /// Fails the next `times`, undone. Replaces what was said before.
+    /// Fails the next `times`, undone. Replaces the previous setting.
     pub fn fail_next(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.fail_next = times);
     }
 
-    /// Fails every time, undone, until this is said again with `false`.
+    /// Fails every time, undone, until this is called again with `false`.
     pub fn fail_always(&self, statement: StoreCall, always: bool) {
         self.plan(statement, |plan| plan.fail_always = always);
     }
 
     /// Does what is asked the next `times` and fails all the same: the acknowledgement is lost.
-    /// Replaces what was said before.
+    /// Replaces the previous setting.
     pub fn fail_after_writing(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.fail_after_writing = times);
     }
 
-    /// Panics the next `times`, undone. Replaces what was said before.
+    /// Panics the next `times`, undone. Replaces the previous setting.
     pub fn panic_next(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.panic_next = times);
     }
 
-    /// Panics every time, undone, until this is said again with `false`.
+    /// Panics every time, undone, until this is called again with `false`.
     pub fn panic_always(&self, statement: StoreCall, always: bool) {
         self.plan(statement, |plan| plan.panic_always = always);
     }

@@ -14,9 +14,9 @@ use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 ///
 /// Clones show the same time.
 ///
-/// Sleepers wait for monotonic time, as tokio's timers do: whoever sets the wall clock
-/// ([`set_wall`](Self::set_wall), [`step_wall`](Self::step_wall)) or suspends the machine
-/// ([`suspend`](Self::suspend)) wakes nobody.
+/// Sleepers wait for monotonic time, as tokio's timers do: a change of the wall clock
+/// ([`set_wall`](Self::set_wall), [`step_wall`](Self::step_wall)) and a suspension of the machine
+/// ([`suspend`](Self::suspend)) wake no sleeper.
 ///
 /// The three readings start at different values, so that a test notices when they are mixed up.
 ///
@@ -73,7 +73,7 @@ impl ManualClock {
         Self { face: Arc::new(Mutex::new(face)) }
     }
 
-    /// Moves all three readings, and wakes whoever's time has come.
+    /// Moves all three readings, and wakes the sleepers whose time has come.
     ///
     /// Time stops at the deadline of each sleeper in turn, and the runtime gets the chance to run
     /// the woken tasks before it goes on; what these sleep then is counted from that deadline.
@@ -120,9 +120,9 @@ impl ManualClock {
 
     /// The machine sleeps: wall and boot time pass, monotonic time does not.
     ///
-    /// Nobody is woken. A sleeper that was due during the suspension sleeps on for the monotonic
-    /// time it had left, as it does with tokio's timers on Linux; whoever cares about boot time
-    /// must look at it on waking.
+    /// No sleeper wakes. A sleeper that was due during the suspension sleeps on for the monotonic
+    /// time it had left, as it does with tokio's timers on Linux. A task that needs boot time
+    /// must read it when it wakes.
     pub fn suspend(&self, duration: Duration) {
         let mut face = self.lock();
         face.wall = face.wall.saturating_add(duration);
@@ -183,7 +183,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// What the clock shows, and who waits for it. All times since the start of their own scale.
+/// What the clock shows, and the sleepers. All times since the start of their own scale.
 struct Face {
     wall: Duration,
     boot: Duration,

@@ -1,6 +1,6 @@
 //! A provider without a server: its answers are written down beforehand.
 
-mod provider;
+mod scripted_provider;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use url::Url;
 use crate::provider::{ExchangeError, FailureClass, Issued, RevocationReach, Rotation, Wire};
 use crate::token::Tokens;
 
-/// A provider that answers what its [`Script`] says, and issues tokens where that says nothing.
+/// A provider that plays its [`Script`], and issues tokens where the script has no reply.
 ///
 /// Tokens are `access-N` and `refresh-N`, where N counts all that were issued. Nothing is sent
 /// anywhere.
@@ -128,7 +128,7 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
         self
     }
 
-    /// Says whether a refresh ends the access tokens before it. Defaults to false.
+    /// Sets whether a refresh ends the access tokens before it. Defaults to false.
     #[must_use]
     pub fn refresh_ends_access_tokens(mut self, ends: bool) -> Self {
         self.ends_access_tokens = ends;

@@ -19,7 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::rows::{At, Expect, GRANTS, HTML, JSON, REFRESHES, Row, WAIT_FOR_SETTINGS};
-use crate::support::{OAuthWorld, key, oauth2_with};
+use crate::fixtures::{OAuth2Fixture, oauth2_fixture_with};
+use crate::support::key;
 
 fn every_row() -> impl Iterator<Item = &'static Row> {
     let waiting = WAIT_FOR_SETTINGS.iter().map(|(_, row)| row);
@@ -91,46 +92,47 @@ impl Server {
 }
 
 /// A server, the session that gets a row's answer, and another of the same client.
-struct Scene {
+struct AnswerFixture {
     server: Server,
-    world: OAuthWorld,
+    process: OAuth2Fixture,
     neighbour: Session<OAuth2>,
 }
 
-impl Scene {
+impl AnswerFixture {
     async fn new() -> Self {
         let (server, url) = Server::start().await;
         let client = OAuth2::new(&url, "client").unwrap().client_secret_basic("secret");
-        let world = oauth2_with(client, ManualClock::new(), MemoryStore::new()).await;
-        let neighbour = world.supervisor.sessions("oauth2").unwrap().session(key("neighbour"));
-        Self { server, world, neighbour }
+        let process = oauth2_fixture_with(client, ManualClock::new(), MemoryStore::new()).await;
+        let neighbour = process.supervisor.sessions("oauth2").unwrap().session(key("neighbour"));
+        Self { server, process, neighbour }
     }
 
     /// With both sessions established, and nothing else to report.
     async fn established() -> Self {
-        let mut scene = Self::new().await;
-        scene.server.will_grant("n1", "nr1");
-        let _ = scene.neighbour.establish(Password::new("eve", "ok")).await.unwrap();
-        scene.server.will_grant("a1", "r1");
-        let _ = scene.world.sign_in().await.unwrap();
-        scene.world.happened().await;
-        scene
+        let mut fixture = Self::new().await;
+        fixture.server.will_grant("n1", "nr1");
+        let _ = fixture.neighbour.establish(Password::new("eve", "ok")).await.unwrap();
+        fixture.server.will_grant("a1", "r1");
+        let _ = fixture.process.sign_in().await.unwrap();
+        fixture.process.happened().await;
+        fixture
     }
 
     /// What a refresh makes of the row.
     async fn refresh(&self, row: &Row) -> Result<PermissionToken, Error> {
         self.server.will_answer(row.status, row.kind, row.body);
-        let refreshed = self.world.session.refresh().await;
+        let refreshed = self.process.session.refresh().await;
         assert_eq!(self.server.asked(), 3, "{}", row.body);
         refreshed
     }
 
     async fn state(&self) -> State {
-        self.world.session.status().await.unwrap().state
+        self.process.session.status().await.unwrap().state
     }
 
     async fn stored_refresh_token(&self) -> Option<String> {
-        let record = self.world.store.load(self.world.session.id()).await.unwrap().unwrap().record;
+        let record =
+            self.process.store.load(self.process.session.id()).await.unwrap().unwrap().record;
         let credentials = record.credentials.unwrap();
         credentials.tokens().refresh_token().map(|token| token.expose_secret().to_owned())
     }
@@ -138,16 +140,16 @@ impl Scene {
     /// The token is served, has the life of the row, and is kept beside its refresh token.
     async fn has_tokens(&self, row: &Row) {
         let Expect::Tokens { access, refresh, seconds } = row.expect else { unreachable!() };
-        let token = self.world.session.permission_token().await.unwrap();
+        let token = self.process.session.permission_token().await.unwrap();
         assert_eq!(token.expose_secret(), access, "{}", row.body);
-        let ends = seconds.map(|seconds| self.world.wall() + Duration::from_secs(seconds));
+        let ends = seconds.map(|seconds| self.process.wall() + Duration::from_secs(seconds));
         assert_eq!(token.expires_at(), ends, "{}", row.body);
         assert_eq!(self.stored_refresh_token().await.as_deref(), refresh, "{}", row.body);
     }
 
     /// The session's access token is served although its refresh failed, and its refresh token kept.
     async fn serves_on(&self, row: &Row) {
-        let token = self.world.session.permission_token().await.unwrap();
+        let token = self.process.session.permission_token().await.unwrap();
         assert_eq!(token.expose_secret(), "a1", "{}", row.body);
         assert_eq!(self.state().await, State::Active, "{}", row.body);
         assert_eq!(self.stored_refresh_token().await.as_deref(), Some("r1"), "{}", row.body);
@@ -185,10 +187,10 @@ fn every_answer_is_expected_once() {
 #[tokio::test]
 async fn a_grants_answer_with_a_token_makes_a_session_however_it_is_written() {
     for row in rows(At::Establish, |expect| matches!(expect, Expect::Tokens { .. })) {
-        let scene = Scene::new().await;
-        scene.server.will_answer(row.status, row.kind, row.body);
-        let _ = scene.world.sign_in().await.unwrap();
-        scene.has_tokens(row).await;
+        let fixture = AnswerFixture::new().await;
+        fixture.server.will_answer(row.status, row.kind, row.body);
+        let _ = fixture.process.sign_in().await.unwrap();
+        fixture.has_tokens(row).await;
     }
 }
 
@@ -196,14 +198,14 @@ async fn a_grants_answer_with_a_token_makes_a_session_however_it_is_written() {
 async fn a_grants_answer_without_a_token_that_can_be_served_makes_no_session_and_says_why() {
     for row in rows(At::Establish, |expect| matches!(expect, Expect::NoToken(_))) {
         let Expect::NoToken(words) = row.expect else { unreachable!() };
-        let scene = Scene::new().await;
-        scene.server.will_answer(row.status, row.kind, row.body);
-        let error = scene.world.sign_in().await.unwrap_err();
+        let fixture = AnswerFixture::new().await;
+        fixture.server.will_answer(row.status, row.kind, row.body);
+        let error = fixture.process.sign_in().await.unwrap_err();
         let told = told(&error);
         assert!(told.contains(words), "{told}");
         assert!(!told.contains("expired by 23m") && !format!("{error:?}").contains("23m"));
         assert_eq!(error.status(), Some(200));
-        let error = scene.world.session.permission_token().await.unwrap_err();
+        let error = fixture.process.session.permission_token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotEstablished, "{}", row.body);
     }
 }
@@ -211,41 +213,41 @@ async fn a_grants_answer_without_a_token_that_can_be_served_makes_no_session_and
 #[tokio::test]
 async fn a_refreshs_answer_with_a_token_is_served_and_an_empty_refresh_token_keeps_the_old_one() {
     for row in rows(At::Refresh, |expect| matches!(expect, Expect::Tokens { .. })) {
-        let scene = Scene::established().await;
-        scene.refresh(row).await.unwrap();
-        scene.has_tokens(row).await;
-        scene.neighbour_is_not_touched(row).await;
+        let fixture = AnswerFixture::established().await;
+        fixture.refresh(row).await.unwrap();
+        fixture.has_tokens(row).await;
+        fixture.neighbour_is_not_touched(row).await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_rejects_the_refresh_token_ends_this_session_alone() {
     for row in rows(At::Refresh, |expect| *expect == Expect::SignInAgain) {
-        let mut scene = Scene::established().await;
-        let error = scene.refresh(row).await.unwrap_err();
+        let mut fixture = AnswerFixture::established().await;
+        let error = fixture.refresh(row).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Rejected), "{}", row.body);
-        assert_eq!(scene.state().await, State::Lost);
-        assert_eq!(scene.world.happened().await, [EventKind::Lost(LostReason::Rejected)]);
-        scene.neighbour_is_not_touched(row).await;
+        assert_eq!(fixture.state().await, State::Lost);
+        assert_eq!(fixture.process.happened().await, [EventKind::Lost(LostReason::Rejected)]);
+        fixture.neighbour_is_not_touched(row).await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_names_the_client_is_one_event_and_no_session_is_lost() {
     for row in rows(At::Refresh, |expect| *expect == Expect::Client) {
-        let mut scene = Scene::established().await;
-        let error = scene.refresh(row).await.unwrap_err();
+        let mut fixture = AnswerFixture::established().await;
+        let error = fixture.refresh(row).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert_eq!((error.status(), error.provider_code()), (Some(401), Some("invalid_client")));
         let told = error.to_string();
         assert!(told.contains("answered 401 at /oauth/token and rejected the client"), "{told}");
-        let kept_out = scene.neighbour.refresh().await.unwrap_err();
+        let kept_out = fixture.neighbour.refresh().await.unwrap_err();
         assert_eq!(kept_out.kind(), ErrorKind::Misconfigured);
-        assert_eq!(scene.server.asked(), 3, "the client is asked rarely");
-        let name = scene.world.session.id().provider().clone();
-        assert_eq!(scene.world.happened().await, [EventKind::ProviderMisconfigured(name)]);
-        scene.serves_on(row).await;
-        let other = scene.neighbour.permission_token().await.unwrap();
+        assert_eq!(fixture.server.asked(), 3, "the client is asked rarely");
+        let name = fixture.process.session.id().provider().clone();
+        assert_eq!(fixture.process.happened().await, [EventKind::ProviderMisconfigured(name)]);
+        fixture.serves_on(row).await;
+        let other = fixture.neighbour.permission_token().await.unwrap();
         assert_eq!(other.expose_secret(), "n1");
     }
 }
@@ -253,57 +255,57 @@ async fn an_answer_that_names_the_client_is_one_event_and_no_session_is_lost() {
 #[tokio::test]
 async fn an_answer_of_a_broken_server_puts_this_session_in_doubt_and_no_other() {
     for row in rows(At::Refresh, |expect| *expect == Expect::InDoubt) {
-        let mut scene = Scene::established().await;
-        let error = scene.refresh(row).await.unwrap_err();
+        let mut fixture = AnswerFixture::established().await;
+        let error = fixture.refresh(row).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RetryLater, "{}", row.body);
-        assert_eq!(scene.state().await, State::InDoubt);
-        assert_eq!(scene.world.happened().await, [EventKind::InDoubt]);
-        scene.neighbour_is_not_touched(row).await;
+        assert_eq!(fixture.state().await, State::InDoubt);
+        assert_eq!(fixture.process.happened().await, [EventKind::InDoubt]);
+        fixture.neighbour_is_not_touched(row).await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_asks_for_fewer_requests_leaves_the_session_as_it_was() {
     for row in rows(At::Refresh, |expect| *expect == Expect::Later) {
-        let mut scene = Scene::established().await;
-        let error = scene.refresh(row).await.unwrap_err();
+        let mut fixture = AnswerFixture::established().await;
+        let error = fixture.refresh(row).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RetryLater);
         assert_eq!(error.outcome(), Some(ExchangeOutcome::NotProcessed));
         assert_eq!(error.status(), Some(429));
-        scene.serves_on(row).await;
-        assert!(matches!(scene.world.happened().await[..], [EventKind::BackingOff { .. }]));
+        fixture.serves_on(row).await;
+        assert!(matches!(fixture.process.happened().await[..], [EventKind::BackingOff { .. }]));
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_is_not_understood_is_tried_again_later_and_concerns_no_other_session() {
     for row in rows(At::Refresh, |expect| *expect == Expect::Ladder) {
-        let mut scene = Scene::established().await;
-        let error = scene.refresh(row).await.unwrap_err();
+        let mut fixture = AnswerFixture::established().await;
+        let error = fixture.refresh(row).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RetryLater, "{} {}", row.status, row.body);
         assert_ne!(error.outcome(), Some(ExchangeOutcome::Ambiguous));
         assert!(!told(&error).contains("rejected the client"), "{error}");
-        scene.serves_on(row).await;
-        let happened = scene.world.happened().await;
+        fixture.serves_on(row).await;
+        let happened = fixture.process.happened().await;
         assert!(matches!(happened[..], [EventKind::BackingOff { .. }]), "{happened:?}");
-        scene.neighbour_is_not_touched(row).await;
+        fixture.neighbour_is_not_touched(row).await;
     }
 }
 
 #[tokio::test]
 async fn the_error_of_an_answer_that_is_not_understood_has_its_status() {
     for row in rows(At::Refresh, |expect| *expect == Expect::Ladder) {
-        let scene = Scene::established().await;
-        let error = scene.refresh(row).await.unwrap_err();
+        let fixture = AnswerFixture::established().await;
+        let error = fixture.refresh(row).await.unwrap_err();
         assert_eq!(error.status(), Some(row.status), "{}", row.body);
     }
 }
 
 #[tokio::test]
 async fn a_grants_answer_that_is_not_understood_names_the_endpoint() {
-    let scene = Scene::new().await;
-    scene.server.will_answer(404, HTML, "<html>canary</html>");
-    let error = scene.world.sign_in().await.unwrap_err();
+    let fixture = AnswerFixture::new().await;
+    fixture.server.will_answer(404, HTML, "<html>canary</html>");
+    let error = fixture.process.sign_in().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert_eq!(
         error.to_string(),

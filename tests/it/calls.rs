@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, header};
+use session_warden::ErrorKind;
 use session_warden::error::LostReason;
 use session_warden::event::EventKind;
 use session_warden::policy::{Policy, ProviderLimits};
@@ -17,12 +18,12 @@ use session_warden::provider::{
 };
 use session_warden::session::State;
 use session_warden::store::{MemoryStore, Phase, Store};
-use session_warden::testing::{Endpoint, FakeAuthServer, Fault, ManualClock};
+use session_warden::supervisor::SupervisorBuilder;
+use session_warden::testing::{Endpoint, FakeAuthServer, Fault, Faults, ManualClock};
 use session_warden::token::Tokens;
-use session_warden::transport::TransportConfig;
-use session_warden::{ErrorKind, Supervisor};
 
-use crate::support::{OAuthWorld, SECOND, key, provider_of};
+use crate::fixtures::OAuth2Fixture;
+use crate::support::{SECOND, key, provider_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -94,39 +95,28 @@ async fn start(
     clock: &ManualClock,
     store: &MemoryStore,
     policy: Policy,
-) -> OAuthWorld {
-    let supervisor = Supervisor::builder()
-        .clock(clock.clone())
-        .store(store.clone())
-        .policy(policy)
-        .transport(TransportConfig::default().allow_loopback_http())
-        .provider("oauth2", provider)
-        .start()
-        .await
-        .unwrap();
-    let session = supervisor.sessions("oauth2").unwrap().session(key("device"));
-    let events = supervisor.subscribe();
-    let (clock, store) = (clock.clone(), store.clone());
-    OAuthWorld { clock, supervisor, session, store, events }
+) -> OAuth2Fixture {
+    let set = |builder: SupervisorBuilder, _: &Faults| builder.policy(policy);
+    OAuth2Fixture::start_at_with("oauth2", provider, (store, clock), set).await
 }
 
 /// A server and a session that is signed in.
-async fn signed_in() -> (FakeAuthServer, OAuthWorld) {
+async fn signed_in() -> (FakeAuthServer, OAuth2Fixture) {
     signed_in_with(calling, Policy::default()).await
 }
 
 async fn signed_in_with<R: Into<Registration<OAuth2>>>(
     provider: impl Fn(&FakeAuthServer) -> R,
     policy: Policy,
-) -> (FakeAuthServer, OAuthWorld) {
+) -> (FakeAuthServer, OAuth2Fixture) {
     let clock = ManualClock::new();
     let server = server(&clock).await;
-    let world = start(provider(&server), &clock, &MemoryStore::new(), policy).await;
-    let _ = world.sign_in().await.unwrap();
-    (server, world)
+    let fixture = start(provider(&server), &clock, &MemoryStore::new(), policy).await;
+    let _ = fixture.sign_in().await.unwrap();
+    (server, fixture)
 }
 
-impl OAuthWorld {
+impl OAuth2Fixture {
     /// Another process on the same store, whose server is the same.
     async fn restarted(&self, server: &FakeAuthServer) -> Self {
         let report = self.until(self.supervisor.shutdown(10 * SECOND)).await;
@@ -149,42 +139,45 @@ impl OAuthWorld {
 
 #[tokio::test]
 async fn a_call_carries_a_token_that_is_good_and_gets_no_other_for_it() {
-    let (server, world) = signed_in().await;
-    assert_eq!(world.session.call(Visit::new(&server, Effect::None)).await.unwrap(), 200);
+    let (server, fixture) = signed_in().await;
+    assert_eq!(fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap(), 200);
     assert_eq!(server.refreshes(), 0);
-    world.clock.advance(HOUR).await;
-    assert_eq!(world.session.call(Visit::new(&server, Effect::None)).await.unwrap(), 200);
+    fixture.clock.advance(HOUR).await;
+    assert_eq!(fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap(), 200);
     let resource = server.counts().resource;
     assert_eq!((resource.requests, resource.granted, server.refreshes()), (2, 2, 1));
 }
 
 #[tokio::test]
 async fn a_token_that_the_server_killed_is_replaced_once_and_the_call_made_once_more() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     server.kill_access_tokens();
-    assert_eq!(world.session.call(Visit::new(&server, Effect::None)).await.unwrap(), 200);
+    assert_eq!(fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap(), 200);
     let resource = server.counts().resource;
     assert_eq!((resource.requests, resource.refused, server.refreshes()), (2, 1, 1));
-    assert_eq!(world.generation().await, 2);
+    assert_eq!(fixture.generation().await, 2);
 }
 
 #[tokio::test]
 async fn a_server_that_calls_every_token_dead_is_asked_twice_and_not_three_times() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     let dead = Fault::Status { code: 401, retry_after: None, body: None };
     server.fail_always(Endpoint::Resource, Some(dead));
-    let error = world.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
-    assert_eq!((error.kind(), error.session()), (ErrorKind::RetryLater, Some(world.session.id())));
+    let error = fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.session()),
+        (ErrorKind::RetryLater, Some(fixture.session.id()))
+    );
     assert_eq!((server.count(Endpoint::Resource), server.refreshes()), (2, 1));
 }
 
 #[tokio::test]
 async fn many_calls_that_find_the_same_token_dead_share_one_refresh() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     server.kill_access_tokens();
     let url = format!("{}/resource", server.url());
     let calls = crate::support::callers(50, || {
-        let (session, url) = (world.session.clone(), url.clone());
+        let (session, url) = (fixture.session.clone(), url.clone());
         let visit = Visit { url, effect: Effect::None, credential: Credential::PermissionToken };
         async move { session.call(visit).await.unwrap() }
     });
@@ -194,32 +187,32 @@ async fn many_calls_that_find_the_same_token_dead_share_one_refresh() {
 
 #[tokio::test]
 async fn a_call_without_an_effect_and_one_that_fails_change_nothing() {
-    let (server, mut world) = signed_in().await;
-    world.session.call(Visit::new(&server, Effect::None)).await.unwrap();
+    let (server, mut fixture) = signed_in().await;
+    fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap();
     let broken = Fault::Status { code: 500, retry_after: None, body: None };
     server.fail_next(Endpoint::Resource, broken);
-    world.session.call(Visit::new(&server, Effect::SessionDead)).await.unwrap_err();
-    assert_eq!((world.generation().await, server.refreshes()), (1, 0));
-    assert_eq!(world.happened().await, [EventKind::Established]);
+    fixture.session.call(Visit::new(&server, Effect::SessionDead)).await.unwrap_err();
+    assert_eq!((fixture.generation().await, server.refreshes()), (1, 0));
+    assert_eq!(fixture.happened().await, [EventKind::Established]);
 }
 
 #[tokio::test]
 async fn an_access_token_that_a_call_ended_is_not_handed_out_again() {
-    let (server, world) = signed_in().await;
-    world.session.call(Visit::new(&server, Effect::AccessTokenDead)).await.unwrap();
-    assert!(world.session.try_permission_token().is_none());
-    assert_eq!((world.generation().await, server.refreshes()), (2, 1));
-    assert_eq!(world.lost().await, None);
+    let (server, fixture) = signed_in().await;
+    fixture.session.call(Visit::new(&server, Effect::AccessTokenDead)).await.unwrap();
+    assert!(fixture.session.try_permission_token().is_none());
+    assert_eq!((fixture.generation().await, server.refreshes()), (2, 1));
+    assert_eq!(fixture.lost().await, None);
 }
 
 #[tokio::test]
 async fn a_session_whose_refresh_token_a_call_ended_ends_with_its_access_token() {
-    let (server, mut world) = signed_in().await;
-    world.session.call(Visit::new(&server, Effect::RefreshTokenDead)).await.unwrap();
+    let (server, mut fixture) = signed_in().await;
+    fixture.session.call(Visit::new(&server, Effect::RefreshTokenDead)).await.unwrap();
     let lost = LostReason::TokensDeleted;
-    assert_eq!((world.generation().await, world.lost().await), (1, Some(lost)));
-    assert_eq!(world.happened().await, [EventKind::Established, EventKind::Lost(lost)]);
-    let again = world.restarted(&server).await;
+    assert_eq!((fixture.generation().await, fixture.lost().await), (1, Some(lost)));
+    assert_eq!(fixture.happened().await, [EventKind::Established, EventKind::Lost(lost)]);
+    let again = fixture.restarted(&server).await;
     assert_eq!((again.generation().await, again.lost().await), (1, Some(lost)));
     again.clock.advance(HOUR).await;
     assert_eq!(again.failure().await, ErrorKind::SignInAgain(lost));
@@ -232,12 +225,12 @@ async fn a_session_whose_refresh_token_a_call_ended_ends_with_its_access_token()
 
 #[tokio::test]
 async fn a_session_that_a_call_ended_serves_no_token_any_more_also_after_a_restart() {
-    let (server, mut world) = signed_in().await;
-    world.session.call(Visit::new(&server, Effect::SessionDead)).await.unwrap();
+    let (server, mut fixture) = signed_in().await;
+    fixture.session.call(Visit::new(&server, Effect::SessionDead)).await.unwrap();
     let lost = LostReason::SessionDeleted;
-    assert_eq!(world.failure().await, ErrorKind::SignInAgain(lost));
-    assert_eq!(world.happened().await, [EventKind::Established, EventKind::Lost(lost)]);
-    let again = world.restarted(&server).await;
+    assert_eq!(fixture.failure().await, ErrorKind::SignInAgain(lost));
+    assert_eq!(fixture.happened().await, [EventKind::Established, EventKind::Lost(lost)]);
+    let again = fixture.restarted(&server).await;
     assert_eq!(again.failure().await, ErrorKind::SignInAgain(lost));
     assert!(again.session.try_permission_token().is_none());
     let record = again.store.load(again.session.id()).await.unwrap().unwrap().record;
@@ -249,13 +242,13 @@ async fn a_session_that_a_call_ended_serves_no_token_any_more_also_after_a_resta
 /// lost already.
 #[tokio::test]
 async fn a_session_that_ends_with_its_access_token_can_still_be_ended_at_once() {
-    let (server, world) = signed_in().await;
-    world.session.call(Visit::new(&server, Effect::RefreshTokenDead)).await.unwrap();
-    assert_eq!(world.generation().await, 1);
-    world.session.call(Visit::new(&server, Effect::SessionDead)).await.unwrap();
+    let (server, fixture) = signed_in().await;
+    fixture.session.call(Visit::new(&server, Effect::RefreshTokenDead)).await.unwrap();
+    assert_eq!(fixture.generation().await, 1);
+    fixture.session.call(Visit::new(&server, Effect::SessionDead)).await.unwrap();
     let lost = ErrorKind::SignInAgain(LostReason::SessionDeleted);
-    assert_eq!(world.failure().await, lost);
-    assert_eq!(world.restarted(&server).await.failure().await, lost);
+    assert_eq!(fixture.failure().await, lost);
+    assert_eq!(fixture.restarted(&server).await.failure().await, lost);
 }
 
 /// What we ended ourselves begins again only by who says so: not by the client's own right, nor by
@@ -264,28 +257,28 @@ async fn a_session_that_ends_with_its_access_token_can_still_be_ended_at_once() 
 async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
     let mints = |server: &FakeAuthServer| calling(server).client_credentials();
     for effect in [Effect::RefreshTokenDead, Effect::SessionDead] {
-        let (server, world) = signed_in_with(mints, Policy::default()).await;
-        world.session.call(Visit::new(&server, effect)).await.unwrap();
-        world.clock.advance(HOUR).await;
+        let (server, fixture) = signed_in_with(mints, Policy::default()).await;
+        fixture.session.call(Visit::new(&server, effect)).await.unwrap();
+        fixture.clock.advance(HOUR).await;
         for _ in 0..3 {
-            assert!(matches!(world.failure().await, ErrorKind::SignInAgain(_)), "{effect:?}");
+            assert!(matches!(fixture.failure().await, ErrorKind::SignInAgain(_)), "{effect:?}");
         }
         assert_eq!(server.count(Endpoint::Token), 1, "{effect:?}");
-        let token = world.session.ensure(ClientCredentials::new()).await.unwrap();
+        let token = fixture.session.ensure(ClientCredentials::new()).await.unwrap();
         assert_eq!((token.epoch(), server.count(Endpoint::ClientCredentials)), (2, 1));
         // From then on it is one of those that mint themselves.
-        world.clock.advance(HOUR).await;
-        assert_eq!(world.session.permission_token().await.unwrap().epoch(), 3);
+        fixture.clock.advance(HOUR).await;
+        assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 3);
     }
     for effect in [Effect::RefreshTokenDead, Effect::SessionDead] {
         let kept = |server: &FakeAuthServer| {
             let registration = Registration::new(calling(server));
             registration.renew_with(async |_, reason| panic!("asked for what is lost: {reason}"))
         };
-        let (server, world) = signed_in_with(kept, Policy::default()).await;
-        world.session.call(Visit::new(&server, effect)).await.unwrap();
-        world.clock.advance(HOUR).await;
-        assert!(matches!(world.failure().await, ErrorKind::SignInAgain(_)), "{effect:?}");
+        let (server, fixture) = signed_in_with(kept, Policy::default()).await;
+        fixture.session.call(Visit::new(&server, effect)).await.unwrap();
+        fixture.clock.advance(HOUR).await;
+        assert!(matches!(fixture.failure().await, ErrorKind::SignInAgain(_)), "{effect:?}");
     }
 }
 
@@ -297,18 +290,18 @@ async fn what_a_call_did_is_known_although_its_caller_has_gone() {
         (Effect::RefreshTokenDead, Some(LostReason::TokensDeleted)),
         (Effect::SessionDead, Some(LostReason::SessionDeleted)),
     ] {
-        let (server, world) = signed_in().await;
+        let (server, fixture) = signed_in().await;
         server.fail_next(Endpoint::Resource, Fault::HoldUntilReleased);
-        let (session, visit) = (world.session.clone(), Visit::new(&server, effect));
+        let (session, visit) = (fixture.session.clone(), Visit::new(&server, effect));
         let calling = tokio::spawn(async move { session.call(visit).await });
         server.held(1).await;
         calling.abort();
         assert!(calling.await.unwrap_err().is_cancelled());
         server.release();
         // The new process begins when the call of the old one has ended.
-        let again = world.restarted(&server).await;
+        let again = fixture.restarted(&server).await;
         assert_eq!(again.lost().await, lost);
-        let served = world.session.try_permission_token().is_some();
+        let served = fixture.session.try_permission_token().is_some();
         assert_eq!(served, effect == Effect::RefreshTokenDead, "{effect:?}");
     }
 }
@@ -318,51 +311,51 @@ async fn what_a_call_did_is_known_although_its_caller_has_gone() {
 #[tokio::test]
 async fn what_a_call_did_to_former_tokens_does_not_touch_their_successors() {
     for effect in [Effect::AccessTokenDead, Effect::RefreshTokenDead, Effect::SessionDead] {
-        let (server, world) = signed_in().await;
+        let (server, fixture) = signed_in().await;
         server.fail_next(Endpoint::Resource, Fault::HoldUntilReleased);
-        let (session, visit) = (world.session.clone(), Visit::new(&server, effect));
+        let (session, visit) = (fixture.session.clone(), Visit::new(&server, effect));
         let calling = tokio::spawn(async move { session.call(visit).await });
         server.held(1).await;
-        assert_eq!(world.session.refresh().await.unwrap().generation(), 2);
+        assert_eq!(fixture.session.refresh().await.unwrap().generation(), 2);
         server.release();
         assert_eq!(calling.await.unwrap().unwrap(), 200);
-        assert_eq!((world.generation().await, world.lost().await), (2, None), "{effect:?}");
+        assert_eq!((fixture.generation().await, fixture.lost().await), (2, None), "{effect:?}");
     }
 }
 
 #[tokio::test]
 async fn an_introspection_tells_of_the_token_and_one_that_is_dead_is_replaced() {
-    let (server, world) = signed_in().await;
-    let told = world.session.call(Introspect::access_token()).await.unwrap();
+    let (server, fixture) = signed_in().await;
+    let told = fixture.session.call(Introspect::access_token()).await.unwrap();
     assert_eq!((told.active, told.client_id.as_deref()), (true, Some("client")));
     assert_eq!(told.username.or(told.sub).as_deref(), Some("ada"));
-    assert!(world.session.call(Introspect::refresh_token()).await.unwrap().active);
-    assert_eq!(world.generation().await, 1);
+    assert!(fixture.session.call(Introspect::refresh_token()).await.unwrap().active);
+    assert_eq!(fixture.generation().await, 1);
     server.kill_access_tokens();
-    assert!(!world.session.call(Introspect::access_token()).await.unwrap().active);
-    assert_eq!((world.generation().await, server.refreshes()), (2, 1));
+    assert!(!fixture.session.call(Introspect::access_token()).await.unwrap().active);
+    assert_eq!((fixture.generation().await, server.refreshes()), (2, 1));
     server.kill_all_grants();
     // Whatever is said of the refresh token, the next refresh decides.
-    assert!(!world.session.call(Introspect::refresh_token()).await.unwrap().active);
-    assert_eq!((world.lost().await, server.count(Endpoint::Introspect)), (None, 4));
+    assert!(!fixture.session.call(Introspect::refresh_token()).await.unwrap().active);
+    assert_eq!((fixture.lost().await, server.count(Endpoint::Introspect)), (None, 4));
 }
 
 #[tokio::test]
 async fn user_info_is_the_users_and_is_asked_for_with_a_token_that_is_good() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     server.kill_access_tokens();
-    let claims = world.session.call(UserInfo).await.unwrap();
+    let claims = fixture.session.call(UserInfo).await.unwrap();
     assert_eq!(claims["sub"], "ada");
     assert_eq!((server.count(Endpoint::UserInfo), server.refreshes()), (2, 1));
 }
 
 #[tokio::test]
 async fn an_access_token_is_revoked_at_the_server_and_the_session_lives_on() {
-    let (server, world) = signed_in().await;
-    let used = world.session.permission_token().await.unwrap();
-    assert_eq!(world.session.call(RevokeAccessToken).await.unwrap(), Revoked::AtServer);
+    let (server, fixture) = signed_in().await;
+    let used = fixture.session.permission_token().await.unwrap();
+    assert_eq!(fixture.session.call(RevokeAccessToken).await.unwrap(), Revoked::AtServer);
     assert!(!server.is_active(used.expose_secret()));
-    let token = world.session.permission_token().await.unwrap();
+    let token = fixture.session.permission_token().await.unwrap();
     assert_eq!((token.epoch(), token.generation(), server.live_grants()), (1, 2, 1));
     assert!(server.is_active(token.expose_secret()));
 }
@@ -371,9 +364,9 @@ async fn an_access_token_is_revoked_at_the_server_and_the_session_lives_on() {
 async fn a_session_that_never_was_has_nothing_to_call_with() {
     let clock = ManualClock::new();
     let server = server(&clock).await;
-    let world = start(calling(&server), &clock, &MemoryStore::new(), Policy::default()).await;
+    let fixture = start(calling(&server), &clock, &MemoryStore::new(), Policy::default()).await;
     for visit in [Visit::new(&server, Effect::None), Visit::new(&server, Effect::None).own()] {
-        let error = world.session.call(visit).await.unwrap_err();
+        let error = fixture.session.call(visit).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotEstablished);
     }
     assert_eq!(server.count(Endpoint::Resource), 0);
@@ -381,9 +374,9 @@ async fn a_session_that_never_was_has_nothing_to_call_with() {
 
 #[tokio::test]
 async fn nothing_is_sent_of_a_session_that_another_authority_issued() {
-    let (_issuer, world) = signed_in().await;
-    let elsewhere = server(&world.clock).await;
-    let moved = start(calling(&elsewhere), &world.clock, &world.store, Policy::default()).await;
+    let (_issuer, fixture) = signed_in().await;
+    let elsewhere = server(&fixture.clock).await;
+    let moved = start(calling(&elsewhere), &fixture.clock, &fixture.store, Policy::default()).await;
     for visit in [Visit::new(&elsewhere, Effect::None), Visit::new(&elsewhere, Effect::None).own()]
     {
         let error = moved.session.call(visit).await.unwrap_err();
@@ -399,36 +392,36 @@ async fn nothing_is_sent_of_a_session_that_another_authority_issued() {
 /// What a call says of too many requests, all sessions of the provider heed.
 #[tokio::test]
 async fn a_call_that_is_told_to_slow_down_slows_the_provider_down() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     let busy = Fault::Status { code: 429, retry_after: Some("30".to_owned()), body: None };
     server.fail_next(Endpoint::Resource, busy);
-    let error = world.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
+    let error = fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
     assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RetryLater, Some(30 * SECOND)));
     let before = (server.count(Endpoint::Token), server.count(Endpoint::Resource));
     let other: session_warden::Session<OAuth2> =
-        world.supervisor.sessions("oauth2").unwrap().session(key("other"));
+        fixture.supervisor.sessions("oauth2").unwrap().session(key("other"));
     let password = session_warden::provider::oauth2::Password::new("bob", "ok");
     assert_eq!(other.establish(password).await.unwrap_err().kind(), ErrorKind::RetryLater);
-    world.session.refresh().await.unwrap_err();
-    world.session.call(UserInfo).await.unwrap_err();
+    fixture.session.refresh().await.unwrap_err();
+    fixture.session.call(UserInfo).await.unwrap_err();
     assert_eq!((server.count(Endpoint::Token), server.count(Endpoint::Resource)), before);
-    world.clock.advance(30 * SECOND).await;
-    world.session.refresh().await.unwrap();
-    world.session.call(Visit::new(&server, Effect::None)).await.unwrap();
+    fixture.clock.advance(30 * SECOND).await;
+    fixture.session.refresh().await.unwrap();
+    fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap();
 }
 
 /// A client that the server rejects is probed once a minute. A call that succeeds without the
 /// client's secret says nothing of it, and does not take the place of a probe.
 #[tokio::test]
 async fn calls_do_not_take_the_probe_of_a_client_that_the_server_takes_again() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     server.set_client_secret("client", "another");
-    assert_eq!(world.session.refresh().await.unwrap_err().kind(), ErrorKind::Misconfigured);
-    let shut = world.session.call(UserInfo).await.unwrap_err();
+    assert_eq!(fixture.session.refresh().await.unwrap_err().kind(), ErrorKind::Misconfigured);
+    let shut = fixture.session.call(UserInfo).await.unwrap_err();
     assert_eq!((shut.kind(), server.count(Endpoint::UserInfo)), (ErrorKind::Misconfigured, 0));
     server.set_client_secret("client", "secret");
-    world.clock.advance(ProviderLimits::default().probe).await;
-    world.session.call(UserInfo).await.unwrap();
-    assert_eq!(world.session.refresh().await.unwrap().generation(), 2);
-    assert_eq!(world.session.status().await.unwrap().state, State::Active);
+    fixture.clock.advance(ProviderLimits::default().probe).await;
+    fixture.session.call(UserInfo).await.unwrap();
+    assert_eq!(fixture.session.refresh().await.unwrap().generation(), 2);
+    assert_eq!(fixture.session.status().await.unwrap().state, State::Active);
 }

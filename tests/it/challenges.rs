@@ -178,7 +178,7 @@ impl Provider for Bank {
 }
 
 /// A process whose users have two factors.
-struct Branch {
+struct BankFixture {
     bank: Bank,
     clock: ManualClock,
     store: MemoryStore,
@@ -186,7 +186,7 @@ struct Branch {
     session: Session<Bank>,
 }
 
-impl Branch {
+impl BankFixture {
     async fn new() -> Self {
         Self::of(Bank::new()).await
     }
@@ -253,62 +253,62 @@ fn fault(error: &Error) -> Option<TicketFault> {
 
 #[tokio::test]
 async fn a_challenge_is_answered_in_another_request() {
-    let branch = Branch::new().await;
-    let ticket = branch.challenge().await;
-    assert_eq!(branch.state().await, State::Challenged);
-    let error = branch.session.permission_token().await.unwrap_err();
+    let fixture = BankFixture::new().await;
+    let ticket = fixture.challenge().await;
+    assert_eq!(fixture.state().await, State::Challenged);
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotEstablished);
-    branch.clock.advance(60 * SECOND).await;
-    let request = branch.all().session(key("device"));
+    fixture.clock.advance(60 * SECOND).await;
+    let request = fixture.all().session(key("device"));
     answer(&request, &ticket, CODE).await.unwrap();
-    assert_eq!(branch.state().await, State::Active);
+    assert_eq!(fixture.state().await, State::Active);
     assert_eq!(request.permission_token().await.unwrap().epoch(), 1);
-    assert_eq!(branch.bank.counts(), (1, 1));
+    assert_eq!(fixture.bank.counts(), (1, 1));
 }
 
 #[tokio::test]
 async fn a_challenge_outlives_its_actor_and_its_supervisor_actor() {
-    let branch = Branch::new().await;
-    let ticket = branch.challenge().await;
-    let chaos = Chaos::of(&branch.supervisor);
+    let fixture = BankFixture::new().await;
+    let ticket = fixture.challenge().await;
+    let chaos = Chaos::of(&fixture.supervisor);
     // A session that is not at work may have no actor.
-    let _ = chaos.kill_session(branch.session.id());
-    branch.clock.advance(2 * SECOND).await;
+    let _ = chaos.kill_session(fixture.session.id());
+    fixture.clock.advance(2 * SECOND).await;
     assert!(chaos.kill_supervisor());
-    branch.clock.advance(2 * SECOND).await;
-    assert_eq!(branch.state().await, State::Challenged);
-    until(&branch.clock, branch.answer(&ticket, CODE)).await.unwrap();
-    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 1);
-    assert_eq!(branch.bank.counts(), (1, 1));
+    fixture.clock.advance(2 * SECOND).await;
+    assert_eq!(fixture.state().await, State::Challenged);
+    until(&fixture.clock, fixture.answer(&ticket, CODE)).await.unwrap();
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 1);
+    assert_eq!(fixture.bank.counts(), (1, 1));
 }
 
 #[tokio::test]
 async fn a_challenge_is_answered_at_another_process_and_after_the_end_of_the_first() {
     for ends_first in [false, true] {
-        let branch = Branch::new().await;
-        let ticket = branch.challenge().await;
+        let fixture = BankFixture::new().await;
+        let ticket = fixture.challenge().await;
         if ends_first {
-            assert!(branch.supervisor.shutdown(SECOND).await.is_clean());
+            assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
         }
-        let beside = branch.beside().await;
+        let beside = fixture.beside().await;
         beside.answer(&ticket, CODE).await.unwrap();
         assert_eq!(beside.session.permission_token().await.unwrap().epoch(), 1);
-        assert_eq!(branch.bank.counts(), (1, 1));
+        assert_eq!(fixture.bank.counts(), (1, 1));
     }
 }
 
 #[tokio::test]
 async fn a_wrong_answer_leaves_the_ticket_good_however_often_it_is_given() {
-    let branch = Branch::new().await;
-    let ticket = branch.challenge().await;
+    let fixture = BankFixture::new().await;
+    let ticket = fixture.challenge().await;
     for _ in 0..10 {
-        let error = branch.answer(&ticket, "wrong").await.unwrap_err();
-        assert_eq!((error.kind(), error.session()), (WRONG_CODE, Some(branch.session.id())));
-        let error = branch.session.permission_token().await.unwrap_err();
+        let error = fixture.answer(&ticket, "wrong").await.unwrap_err();
+        assert_eq!((error.kind(), error.session()), (WRONG_CODE, Some(fixture.session.id())));
+        let error = fixture.session.permission_token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotEstablished);
     }
-    branch.answer(&ticket, CODE).await.unwrap();
-    assert_eq!(branch.bank.counts(), (1, 11));
+    fixture.answer(&ticket, CODE).await.unwrap();
+    assert_eq!(fixture.bank.counts(), (1, 11));
 }
 
 #[tokio::test]
@@ -317,114 +317,114 @@ async fn a_challenge_expires_by_the_policy_or_earlier_where_the_provider_says_so
     for (patience, life) in
         [(None, policy), (Some(90 * SECOND), 90 * SECOND), (Some(2 * policy), policy)]
     {
-        let branch = Branch::of(Bank { patience, ..Bank::new() }).await;
-        let ticket = branch.challenge().await;
-        branch.clock.advance(life - SECOND).await;
-        assert_eq!(branch.answer(&ticket, "wrong").await.unwrap_err().kind(), WRONG_CODE);
-        branch.clock.advance(SECOND).await;
-        let error = branch.answer(&ticket, CODE).await.unwrap_err();
+        let fixture = BankFixture::of(Bank { patience, ..Bank::new() }).await;
+        let ticket = fixture.challenge().await;
+        fixture.clock.advance(life - SECOND).await;
+        assert_eq!(fixture.answer(&ticket, "wrong").await.unwrap_err().kind(), WRONG_CODE);
+        fixture.clock.advance(SECOND).await;
+        let error = fixture.answer(&ticket, CODE).await.unwrap_err();
         assert_eq!((error.kind(), fault(&error)), (TOO_LATE, Some(TicketFault::Expired)));
-        assert_eq!((branch.bank.counts(), branch.state().await), ((1, 1), State::Vacant));
+        assert_eq!((fixture.bank.counts(), fixture.state().await), ((1, 1), State::Vacant));
         // A new password brings a new ticket.
-        let ticket = branch.challenge().await;
-        branch.answer(&ticket, CODE).await.unwrap();
+        let ticket = fixture.challenge().await;
+        fixture.answer(&ticket, CODE).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_ticket_of_another_session_or_from_another_ring_is_refused_and_nothing_is_asked() {
-    let branch = Branch::new().await;
-    let ticket = branch.challenge().await;
-    let others = branch.all().session(key("another"));
+    let fixture = BankFixture::new().await;
+    let ticket = fixture.challenge().await;
+    let others = fixture.all().session(key("another"));
     let error = answer(&others, &ticket, CODE).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(fault(&error), Some(TicketFault::OtherSession));
-    let (clock, store) = (&branch.clock, &branch.store);
-    let stranger = Branch::start(branch.bank.clone(), clock, store, 8).await;
+    let (clock, store) = (&fixture.clock, &fixture.store);
+    let stranger = BankFixture::start(fixture.bank.clone(), clock, store, 8).await;
     let error = stranger.answer(&ticket, CODE).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(fault(&error), Some(TicketFault::Altered));
-    assert_eq!(branch.bank.counts(), (1, 0));
-    branch.answer(&ticket, CODE).await.unwrap();
+    assert_eq!(fixture.bank.counts(), (1, 0));
+    fixture.answer(&ticket, CODE).await.unwrap();
 }
 
 /// The answer to one server's challenge goes to no other, nor to another client of it.
 #[tokio::test]
 async fn a_challenge_is_over_while_its_provider_is_replaced_by_another_server_or_client() {
-    let branch = Branch::new().await;
-    let ticket = branch.challenge().await;
-    let bank = || branch.bank.clone();
+    let fixture = BankFixture::new().await;
+    let ticket = fixture.challenge().await;
+    let bank = || fixture.bank.clone();
     let authority = Url::parse("https://elsewhere.example/").unwrap();
     for other in [Bank { authority, ..bank() }, Bank { client: "another", ..bank() }] {
-        branch.all().replace(other).await.unwrap();
-        let error = branch.answer(&ticket, CODE).await.unwrap_err();
+        fixture.all().replace(other).await.unwrap();
+        let error = fixture.answer(&ticket, CODE).await.unwrap_err();
         assert_eq!((error.kind(), fault(&error)), (ErrorKind::InvalidInput, None));
-        assert_eq!(branch.bank.counts(), (1, 0));
+        assert_eq!(fixture.bank.counts(), (1, 0));
     }
     // The ticket is not used up, and other settings of the same client change nothing for users.
-    branch.all().replace(Bank { patience: Some(SECOND), ..bank() }).await.unwrap();
-    branch.answer(&ticket, CODE).await.unwrap();
-    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 1);
+    fixture.all().replace(Bank { patience: Some(SECOND), ..bank() }).await.unwrap();
+    fixture.answer(&ticket, CODE).await.unwrap();
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 1);
 }
 
 #[tokio::test]
 async fn a_live_session_serves_and_is_refreshed_while_a_second_factor_is_awaited() {
-    let branch = Branch::new().await;
-    let _ = branch.session.establish(Step::Known).await.unwrap();
-    let ticket = branch.challenge().await;
-    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 1);
-    branch.clock.advance(60 * SECOND).await;
-    let token = branch.session.permission_token().await.unwrap();
+    let fixture = BankFixture::new().await;
+    let _ = fixture.session.establish(Step::Known).await.unwrap();
+    let ticket = fixture.challenge().await;
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 1);
+    fixture.clock.advance(60 * SECOND).await;
+    let token = fixture.session.permission_token().await.unwrap();
     assert_eq!((token.epoch(), token.generation()), (1, 2));
-    branch.answer(&ticket, "wrong").await.unwrap_err();
-    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 1);
-    branch.answer(&ticket, CODE).await.unwrap();
-    let token = branch.session.permission_token().await.unwrap();
+    fixture.answer(&ticket, "wrong").await.unwrap_err();
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 1);
+    fixture.answer(&ticket, CODE).await.unwrap();
+    let token = fixture.session.permission_token().await.unwrap();
     assert_eq!((token.epoch(), token.generation()), (2, 3));
 }
 
 #[tokio::test]
 async fn a_live_session_outlives_a_challenge_that_nobody_answers() {
-    let branch = Branch::new().await;
-    let _ = branch.session.establish(Step::Known).await.unwrap();
-    branch.challenge().await;
-    branch.clock.advance(Policy::default().challenge).await;
-    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 1);
-    assert_eq!(branch.state().await, State::Active);
+    let fixture = BankFixture::new().await;
+    let _ = fixture.session.establish(Step::Known).await.unwrap();
+    fixture.challenge().await;
+    fixture.clock.advance(Policy::default().challenge).await;
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 1);
+    assert_eq!(fixture.state().await, State::Active);
 }
 
 #[tokio::test]
 async fn a_lost_session_stays_lost_until_its_challenge_is_answered() {
-    let branch = Branch::new().await;
-    let _ = branch.session.establish(Step::Known).await.unwrap();
-    let used = branch.session.permission_token().await.unwrap();
+    let fixture = BankFixture::new().await;
+    let _ = fixture.session.establish(Step::Known).await.unwrap();
+    let used = fixture.session.permission_token().await.unwrap();
     let (gone, ()) = http::Response::builder().status(410).body(()).unwrap().into_parts();
-    let _ = branch.session.rejected(&used, &gone, b"");
-    let ticket = branch.challenge().await;
-    let error = branch.session.permission_token().await.unwrap_err();
+    let _ = fixture.session.rejected(&used, &gone, b"");
+    let ticket = fixture.challenge().await;
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Revoked));
-    branch.answer(&ticket, CODE).await.unwrap();
-    assert_eq!(branch.session.permission_token().await.unwrap().epoch(), 2);
+    fixture.answer(&ticket, CODE).await.unwrap();
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 2);
 }
 
 #[tokio::test]
 async fn nothing_secret_of_a_challenge_is_in_any_debug_output() {
-    let branch = Branch::new().await;
-    let established = branch.session.establish(Step::Password(PASSWORD.to_owned())).await.unwrap();
+    let fixture = BankFixture::new().await;
+    let established = fixture.session.establish(Step::Password(PASSWORD.to_owned())).await.unwrap();
     let mut shown = format!("{established:?} {established:#?}");
     let Establishment::Challenge(CodeWanted { ticket }) = established else {
         panic!("the bank asks for a code")
     };
-    let wrong = branch.answer(&ticket, "canary-wrong").await.unwrap_err();
-    let beside = Branch::start(branch.bank.clone(), &branch.clock, &branch.store, 8).await;
+    let wrong = fixture.answer(&ticket, "canary-wrong").await.unwrap_err();
+    let beside = BankFixture::start(fixture.bank.clone(), &fixture.clock, &fixture.store, 8).await;
     let altered = beside.answer(&ticket, CODE).await.unwrap_err();
-    branch.clock.advance(Policy::default().challenge).await;
-    let late = branch.answer(&ticket, CODE).await.unwrap_err();
+    fixture.clock.advance(Policy::default().challenge).await;
+    let late = fixture.answer(&ticket, CODE).await.unwrap_err();
     for error in [&wrong, &altered, &late] {
         shown += &format!("{error:?} {error} {:?}", error.source());
     }
-    shown += &format!("{ticket:?} {:?} {:?}", branch.supervisor, branch.supervisor.keys());
-    shown += &format!("{:?} {:?}", branch.session, branch.session.status().await.unwrap());
+    shown += &format!("{ticket:?} {:?} {:?}", fixture.supervisor, fixture.supervisor.keys());
+    shown += &format!("{:?} {:?}", fixture.session, fixture.session.status().await.unwrap());
     assert!(shown.contains("WrongCode") && shown.contains("Altered"), "{shown}");
     for secret in [CANARY, CODE, &ticket.as_str()[4..]] {
         assert!(!shown.contains(secret), "{shown}");

@@ -5,62 +5,45 @@ use std::time::Duration;
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
 use session_warden::provider::circle::{Circle, Member, RevokeAccessToken, RevokeRefreshToken};
 use session_warden::session::{Revocation, State, Verdict};
-use session_warden::store::{MemoryStore, Store};
+use session_warden::store::Store;
 use session_warden::testing::{
     Endpoint, ExpiresIn, FakeAuthServer, FakeDialect, Fault, ManualClock,
 };
-use session_warden::transport::TransportConfig;
-use session_warden::{ErrorKind, PermissionToken, Session, Supervisor};
+use session_warden::{ErrorKind, PermissionToken};
 
+use crate::fixtures::ServerFixture;
 use crate::support::{SECOND, callers, key, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-struct World {
-    clock: ManualClock,
-    server: FakeAuthServer,
-    session: Session<Circle>,
-    store: MemoryStore,
-    /// It ends when this goes.
-    _supervisor: Supervisor,
+async fn fixture() -> ServerFixture<Circle> {
+    fixture_with(|circle| circle).await
 }
 
-async fn world() -> World {
-    world_with(|circle| circle).await
-}
-
-async fn world_with(set: impl FnOnce(Circle) -> Circle) -> World {
+async fn fixture_with(set: impl FnOnce(Circle) -> Circle) -> ServerFixture<Circle> {
     let clock = ManualClock::new();
     let builder = FakeAuthServer::builder().dialect(FakeDialect::Circle).clock(clock.clone());
     let server = builder.start().await.unwrap();
     server.set_app_token("app-token");
     server.add_member(77, "ada@example.com", "sso-77");
     let circle = set(Circle::new("app-token").host(server.url()).unwrap());
-    let store = MemoryStore::new();
-    let supervisor = Supervisor::builder()
-        .clock(clock.clone())
-        .store(store.clone())
-        .transport(TransportConfig::default().allow_loopback_http())
-        .provider("circle", circle)
-        .start()
-        .await
-        .unwrap();
-    let session = supervisor.sessions("circle").unwrap().session(key("member-77"));
-    World { clock, server, session, store, _supervisor: supervisor }
+    let mut started = ServerFixture::start("circle", server, circle, &clock).await;
+    started.session = started.supervisor.sessions("circle").unwrap().session(key("member-77"));
+    started
 }
 
 fn ada() -> Member {
     Member::Email("ada@example.com".to_owned())
 }
 
-async fn minted() -> World {
-    let world = world().await;
-    world.session.ensure(ada()).await.unwrap();
-    world
+async fn minted() -> ServerFixture<Circle> {
+    let fixture = fixture().await;
+    fixture.session.ensure(ada()).await.unwrap();
+    fixture
 }
 
-impl World {
+impl ServerFixture<Circle> {
     async fn token(&self) -> PermissionToken {
         until(&self.clock, self.session.permission_token()).await.unwrap()
     }
@@ -78,10 +61,10 @@ impl World {
 #[tokio::test]
 async fn a_member_is_served_by_each_of_its_ids_and_known_by_its_number() {
     for member in [Member::Id(77), ada(), Member::SsoId("sso-77".to_owned())] {
-        let world = world().await;
-        let token = world.session.ensure(member.clone()).await.unwrap();
-        assert!(world.server.is_active(token.expose_secret()));
-        let attributes = world.session.attributes().await.unwrap();
+        let fixture = fixture().await;
+        let token = fixture.session.ensure(member.clone()).await.unwrap();
+        assert!(fixture.server.is_active(token.expose_secret()));
+        let attributes = fixture.session.attributes().await.unwrap();
         assert_eq!((attributes.community_member_id, attributes.community_id), (77, 5));
         assert_eq!(attributes.member, member);
     }
@@ -89,152 +72,152 @@ async fn a_member_is_served_by_each_of_its_ids_and_known_by_its_number() {
 
 #[tokio::test]
 async fn one_who_is_no_member_is_refused_and_never_made_one() {
-    let world = world().await;
-    let error = world.session.ensure(Member::Id(78)).await.unwrap_err();
+    let fixture = fixture().await;
+    let error = fixture.session.ensure(Member::Id(78)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::UnknownSubject));
-    assert_eq!(world.minted(), 0);
+    assert_eq!(fixture.minted(), 0);
 }
 
 #[tokio::test]
 async fn a_wrong_app_token_is_the_clients_fault_and_leaves_sessions_as_they_are() {
-    let world = minted().await;
-    world.server.set_app_token("another");
-    world.clock.advance(HOUR + SECOND).await;
-    let error = world.session.permission_token().await.unwrap_err();
+    let fixture = minted().await;
+    fixture.server.set_app_token("another");
+    fixture.clock.advance(HOUR + SECOND).await;
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
-    let stored = world.stored().await;
+    let stored = fixture.stored().await;
     let refresh = stored.tokens().refresh_token().unwrap().expose_secret();
-    assert!(world.server.is_active(refresh));
-    world.server.set_app_token("app-token");
-    world.clock.advance(HOUR).await;
-    assert_eq!(world.token().await.epoch(), 1);
+    assert!(fixture.server.is_active(refresh));
+    fixture.server.set_app_token("app-token");
+    fixture.clock.advance(HOUR).await;
+    assert_eq!(fixture.token().await.epoch(), 1);
 }
 
 #[tokio::test]
 async fn a_session_whose_refresh_token_is_over_is_minted_anew_for_the_same_member() {
-    let world = minted().await;
-    world.clock.advance(MONTH + SECOND).await;
-    assert_eq!(world.token().await.epoch(), 2);
-    assert_eq!(world.session.attributes().await.unwrap().member, ada());
+    let fixture = minted().await;
+    fixture.clock.advance(MONTH + SECOND).await;
+    assert_eq!(fixture.token().await.epoch(), 2);
+    assert_eq!(fixture.session.attributes().await.unwrap().member, ada());
     // Its end was known, so nobody was asked.
-    assert_eq!((world.minted(), world.server.count(Endpoint::RefreshToken)), (2, 0));
+    assert_eq!((fixture.minted(), fixture.server.count(Endpoint::RefreshToken)), (2, 0));
 }
 
 #[tokio::test]
 async fn a_session_whose_refresh_token_was_revoked_elsewhere_is_minted_anew() {
-    let world = minted().await;
-    world.server.kill_all_grants();
-    world.clock.advance(HOUR + SECOND).await;
-    assert_eq!(world.token().await.epoch(), 2);
-    assert_eq!((world.minted(), world.server.count(Endpoint::RefreshToken)), (2, 1));
+    let fixture = minted().await;
+    fixture.server.kill_all_grants();
+    fixture.clock.advance(HOUR + SECOND).await;
+    assert_eq!(fixture.token().await.epoch(), 2);
+    assert_eq!((fixture.minted(), fixture.server.count(Endpoint::RefreshToken)), (2, 1));
 }
 
 #[tokio::test]
 async fn who_switches_it_off_signs_in_again() {
-    let world = world_with(|circle| circle.remint(false)).await;
-    world.session.ensure(ada()).await.unwrap();
-    world.server.kill_all_grants();
-    world.clock.advance(HOUR + SECOND).await;
-    let error = world.session.permission_token().await.unwrap_err();
+    let fixture = fixture_with(|circle| circle.remint(false)).await;
+    fixture.session.ensure(ada()).await.unwrap();
+    fixture.server.kill_all_grants();
+    fixture.clock.advance(HOUR + SECOND).await;
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Rejected));
-    assert_eq!(world.minted(), 1);
-    assert_eq!(world.session.ensure(ada()).await.unwrap().epoch(), 2);
+    assert_eq!(fixture.minted(), 1);
+    assert_eq!(fixture.session.ensure(ada()).await.unwrap().epoch(), 2);
 }
 
 #[tokio::test]
 async fn what_the_backend_ended_is_not_minted_anew_on_its_own() {
-    let world = minted().await;
-    let token = world.token().await;
-    world.session.call(RevokeRefreshToken).await.unwrap();
-    assert!(world.server.is_active(token.expose_secret()), "it serves for the rest of its hour");
-    world.clock.advance(HOUR + SECOND).await;
-    let error = world.session.permission_token().await.unwrap_err();
+    let fixture = minted().await;
+    let token = fixture.token().await;
+    fixture.session.call(RevokeRefreshToken).await.unwrap();
+    assert!(fixture.server.is_active(token.expose_secret()), "it serves for the rest of its hour");
+    fixture.clock.advance(HOUR + SECOND).await;
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::TokensDeleted));
-    assert_eq!(world.session.ensure(ada()).await.unwrap().epoch(), 2);
+    assert_eq!(fixture.session.ensure(ada()).await.unwrap().epoch(), 2);
 
-    assert_eq!(world.session.revoke().await.unwrap(), Revocation::AtServer);
-    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::AtServer);
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotEstablished);
-    assert_eq!((world.minted(), world.server.count(Endpoint::Revoke)), (2, 2));
-    assert_eq!(world.server.grants_revoked(), 2);
+    assert_eq!((fixture.minted(), fixture.server.count(Endpoint::Revoke)), (2, 2));
+    assert_eq!(fixture.server.grants_revoked(), 2);
 }
 
 #[tokio::test]
 async fn an_access_token_is_revoked_alone_and_the_next_caller_gets_another() {
-    let world = minted().await;
-    let token = world.token().await;
-    world.session.call(RevokeAccessToken).await.unwrap();
-    assert!(!world.server.is_active(token.expose_secret()));
-    assert_eq!(world.token().await.generation(), 2);
-    assert_eq!((world.server.refreshes(), world.minted()), (1, 1));
+    let fixture = minted().await;
+    let token = fixture.token().await;
+    fixture.session.call(RevokeAccessToken).await.unwrap();
+    assert!(!fixture.server.is_active(token.expose_secret()));
+    assert_eq!(fixture.token().await.generation(), 2);
+    assert_eq!((fixture.server.refreshes(), fixture.minted()), (1, 1));
 }
 
 #[tokio::test]
 async fn to_revoke_what_is_gone_already_is_a_success() {
-    let world = minted().await;
-    world.server.kill_all_grants();
-    world.session.call(RevokeAccessToken).await.unwrap();
-    assert_eq!(world.session.revoke().await.unwrap(), Revocation::AtServer);
-    assert_eq!(world.server.counts().revoke.refused, 1);
+    let fixture = minted().await;
+    fixture.server.kill_all_grants();
+    fixture.session.call(RevokeAccessToken).await.unwrap();
+    assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::AtServer);
+    assert_eq!(fixture.server.counts().revoke.refused, 1);
 }
 
 #[tokio::test]
 async fn hazard_1_many_callers_at_once_make_one_mint_and_one_refresh() {
-    let world = world().await;
+    let fixture = fixture().await;
     for generation in 1..3 {
         let asking = callers(200, || {
-            let session = world.session.clone();
+            let session = fixture.session.clone();
             async move { session.ensure(ada()).await.unwrap().generation() }
         });
         assert!(asking.join_all().await.into_iter().all(|asked| asked == generation));
-        world.clock.advance(HOUR + SECOND).await;
+        fixture.clock.advance(HOUR + SECOND).await;
     }
-    assert_eq!((world.minted(), world.server.refreshes()), (1, 1));
+    assert_eq!((fixture.minted(), fixture.server.refreshes()), (1, 1));
 }
 
 #[tokio::test]
 async fn hazard_2_a_late_401_for_a_token_that_was_replaced_makes_no_refresh() {
-    let world = minted().await;
-    let used = world.token().await;
-    world.session.refresh().await.unwrap();
+    let fixture = minted().await;
+    let used = fixture.token().await;
+    fixture.session.refresh().await.unwrap();
     let unauthorized = http::Response::builder().status(401).body(()).unwrap().into_parts().0;
     let body = br#"{"success":false,"message":"The access token is expired."}"#;
-    assert_eq!(world.session.rejected(&used, &unauthorized, body), Verdict::Retry);
-    assert_eq!((world.token().await.generation(), world.server.refreshes()), (2, 1));
+    assert_eq!(fixture.session.rejected(&used, &unauthorized, body), Verdict::Retry);
+    assert_eq!((fixture.token().await.generation(), fixture.server.refreshes()), (2, 1));
 }
 
 /// The server gives the access token back that there is, until it ends. No caller waits for that
 /// more than once in a life, whoever asks how often.
 #[tokio::test]
 async fn hazard_4_a_refresh_that_gives_the_same_token_and_end_makes_no_loop() {
-    let world = minted().await;
-    world.server.keep_access_tokens(true);
-    let first = world.token().await;
-    let same = world.session.refresh().await.unwrap();
+    let fixture = minted().await;
+    fixture.server.keep_access_tokens(true);
+    let first = fixture.token().await;
+    let same = fixture.session.refresh().await.unwrap();
     assert_eq!(same.expose_secret(), first.expose_secret());
     assert_eq!((same.generation(), same.expires_at()), (2, first.expires_at()));
     for second in 0..3600 {
         for _ in 0..5 {
-            let token = world.session.permission_token().await.unwrap();
-            assert!(world.server.is_active(token.expose_secret()), "{second}");
+            let token = fixture.session.permission_token().await.unwrap();
+            assert!(fixture.server.is_active(token.expose_secret()), "{second}");
         }
-        world.clock.advance(SECOND).await;
+        fixture.clock.advance(SECOND).await;
     }
-    let refreshes = world.server.refreshes();
+    let refreshes = fixture.server.refreshes();
     assert!(refreshes <= 20, "{refreshes} refreshes in an hour");
-    assert_ne!(world.token().await.expose_secret(), first.expose_secret());
-    assert_eq!(world.minted(), 1);
+    assert_ne!(fixture.token().await.expose_secret(), first.expose_secret());
+    assert_eq!(fixture.minted(), 1);
 }
 
 #[tokio::test]
 async fn hazard_5_a_refresh_keeps_the_refresh_token_and_its_end() {
-    let world = minted().await;
-    let before = world.stored().await;
+    let fixture = minted().await;
+    let before = fixture.stored().await;
     for generation in 2..6 {
-        world.clock.advance(HOUR + SECOND).await;
-        assert_eq!(world.token().await.generation(), generation);
+        fixture.clock.advance(HOUR + SECOND).await;
+        assert_eq!(fixture.token().await.generation(), generation);
     }
-    let (before, after) = (before.tokens(), world.stored().await);
+    let (before, after) = (before.tokens(), fixture.stored().await);
     let after = after.tokens();
     let text = |tokens: &session_warden::token::Tokens<std::sync::Arc<str>>| {
         tokens.refresh_token().unwrap().expose_secret().to_owned()
@@ -256,30 +239,30 @@ async fn hazard_7_a_refresh_that_fails_keeps_the_tokens_and_is_tried_again() {
         Fault::TornBody,
         Fault::StatusAfterCommit(502),
     ] {
-        let world = minted().await;
-        world.server.fail_next(Endpoint::RefreshToken, fault.clone());
-        world.clock.advance(HOUR + SECOND).await;
+        let fixture = minted().await;
+        fixture.server.fail_next(Endpoint::RefreshToken, fault.clone());
+        fixture.clock.advance(HOUR + SECOND).await;
         if matches!(fault, Fault::OAuthError { .. }) {
             // An answer, so that nothing is in doubt and nothing is tried at once.
-            let told = until(&world.clock, world.session.permission_token()).await.unwrap_err();
+            let told = until(&fixture.clock, fixture.session.permission_token()).await.unwrap_err();
             assert_eq!(told.kind(), ErrorKind::RetryLater);
-            world.clock.advance(told.retry_after().unwrap()).await;
+            fixture.clock.advance(told.retry_after().unwrap()).await;
         }
-        let token = world.token().await;
+        let token = fixture.token().await;
         assert_eq!((token.generation(), token.epoch()), (2, 1), "{fault:?}");
-        assert_eq!(world.session.status().await.unwrap().state, State::Active, "{fault:?}");
-        assert_eq!(world.minted(), 1, "{fault:?}");
+        assert_eq!(fixture.session.status().await.unwrap().state, State::Active, "{fault:?}");
+        assert_eq!(fixture.minted(), 1, "{fault:?}");
     }
     // An answer, so not at once.
-    let world = minted().await;
+    let fixture = minted().await;
     let code = "The access token generation failed.".to_owned();
-    world.server.fail_next(Endpoint::RefreshToken, Fault::OAuthError { status: 422, code });
-    world.clock.advance(HOUR + SECOND).await;
-    let error = world.session.permission_token().await.unwrap_err();
+    fixture.server.fail_next(Endpoint::RefreshToken, Fault::OAuthError { status: 422, code });
+    fixture.clock.advance(HOUR + SECOND).await;
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RetryLater);
-    world.clock.advance(error.retry_after().unwrap()).await;
-    assert_eq!(world.token().await.generation(), 2);
-    assert_eq!(world.minted(), 1);
+    fixture.clock.advance(error.retry_after().unwrap()).await;
+    assert_eq!(fixture.token().await.generation(), 2);
+    assert_eq!(fixture.minted(), 1);
 }
 
 #[tokio::test]
@@ -292,9 +275,9 @@ async fn hazard_10_a_200_without_an_access_token_is_an_error() {
         (Fault::Empty200, ErrorKind::RetryLater),
         (Fault::Html, ErrorKind::RetryLater),
     ] {
-        let world = world().await;
-        world.server.fail_always(Endpoint::AuthToken, Some(fault.clone()));
-        let error = world.session.establish(ada()).await.unwrap_err();
+        let fixture = fixture().await;
+        fixture.server.fail_always(Endpoint::AuthToken, Some(fault.clone()));
+        let error = fixture.session.establish(ada()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{fault:?}");
         if kind == ErrorKind::RetryLater {
             assert_eq!(error.outcome(), Some(ExchangeOutcome::Ambiguous), "{fault:?}");
@@ -313,9 +296,9 @@ async fn hazard_11_ends_are_times_of_day_and_where_they_are_missing_those_of_the
         (ExpiresIn::json("\"1999-01-01T00:00:00Z\""), SECOND),
         (ExpiresIn::json("3600"), HOUR),
     ] {
-        let world = world().await;
-        world.server.set_expires_in(said.clone());
-        let token = world.session.ensure(ada()).await.unwrap();
+        let fixture = fixture().await;
+        fixture.server.set_expires_in(said.clone());
+        let token = fixture.session.ensure(ada()).await.unwrap();
         assert_eq!(token.expires_at(), Some(start + life), "{said:?}");
     }
 }
@@ -325,39 +308,39 @@ async fn hazard_11_ends_are_times_of_day_and_where_they_are_missing_those_of_the
 /// anew. 4. The app token is put right.
 #[tokio::test]
 async fn a_member_of_the_same_number_in_another_community_is_never_served_and_nothing_is_lost() {
-    let world = minted().await;
-    let first = world.token().await;
-    world.server.set_community(6);
-    let error = world.session.refresh().await.unwrap_err();
+    let fixture = minted().await;
+    let first = fixture.token().await;
+    fixture.server.set_community(6);
+    let error = fixture.session.refresh().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert!(error.to_string().contains("another community"), "{error}");
-    assert_eq!(world.token().await.expose_secret(), first.expose_secret());
-    assert_eq!(world.session.status().await.unwrap().state, State::Active);
+    assert_eq!(fixture.token().await.expose_secret(), first.expose_secret());
+    assert_eq!(fixture.session.status().await.unwrap().state, State::Active);
 
     // The refresh token is over, and the session would be minted anew.
-    world.clock.advance(MONTH + SECOND).await;
-    let error = until(&world.clock, world.session.permission_token()).await.unwrap_err();
+    fixture.clock.advance(MONTH + SECOND).await;
+    let error = until(&fixture.clock, fixture.session.permission_token()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert!(error.to_string().contains("another community"), "{error}");
-    let attributes = world.session.attributes().await.unwrap();
+    let attributes = fixture.session.attributes().await.unwrap();
     assert_eq!((attributes.community_id, attributes.community_member_id), (5, 77));
 
-    world.server.set_community(5);
-    world.clock.advance(HOUR).await;
-    assert_eq!(world.token().await.epoch(), 2);
-    assert_eq!(world.session.attributes().await.unwrap().community_id, 5);
+    fixture.server.set_community(5);
+    fixture.clock.advance(HOUR).await;
+    assert_eq!(fixture.token().await.epoch(), 2);
+    assert_eq!(fixture.session.attributes().await.unwrap().community_id, 5);
 }
 
 /// The address belongs to somebody else by now.
 #[tokio::test]
 async fn an_address_that_another_member_has_now_renews_no_session_and_a_callers_grant_may_use_it() {
-    let world = minted().await;
+    let fixture = minted().await;
     let other = Member::Email("ada@other.example".to_owned());
-    world.server.add_member(78, "ada@other.example", "sso-78");
-    world.clock.advance(MONTH + SECOND).await;
-    let error = until(&world.clock, world.session.ensure(other.clone())).await.unwrap_err();
+    fixture.server.add_member(78, "ada@other.example", "sso-78");
+    fixture.clock.advance(MONTH + SECOND).await;
+    let error = until(&fixture.clock, fixture.session.ensure(other.clone())).await.unwrap_err();
     assert!(error.to_string().contains("another member"), "{error}");
-    world.clock.advance(HOUR).await;
-    let _ = world.session.establish(other).await.unwrap();
-    assert_eq!(world.session.attributes().await.unwrap().community_member_id, 78);
+    fixture.clock.advance(HOUR).await;
+    let _ = fixture.session.establish(other).await.unwrap();
+    assert_eq!(fixture.session.attributes().await.unwrap().community_member_id, 78);
 }

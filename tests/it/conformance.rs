@@ -16,6 +16,7 @@ use session_warden::{
     ErrorKind, Establishment, PermissionToken, Session, SessionKey, Sessions, Supervisor,
 };
 
+use crate::fixtures::{ServerFixture, kind};
 use crate::support::{SECOND, callers, until};
 
 mod circle;
@@ -53,50 +54,25 @@ pub trait Refreshing: Dialect {
 /// How long the access tokens of a dialect's server live.
 pub const LIFE: Duration = Duration::from_secs(900);
 
-/// A session at a server of the dialect.
-pub struct Stage<D: Dialect> {
-    pub clock: ManualClock,
-    pub server: FakeAuthServer,
-    pub store: MemoryStore,
-    pub supervisor: Supervisor,
-    pub session: Session<D::Provider>,
+/// A session at a server of the dialect, which nobody has established.
+async fn vacant<D: Dialect>() -> ServerFixture<D::Provider> {
+    let clock = ManualClock::new();
+    let server = D::server().clock(clock.clone()).access_lifetime(LIFE).start().await.unwrap();
+    let provider = D::provider(&server);
+    ServerFixture::start("p", server, provider, &clock).await
 }
 
-impl<D: Dialect> Stage<D> {
-    async fn vacant() -> Self {
-        let clock = ManualClock::new();
-        let server = D::server().clock(clock.clone()).access_lifetime(LIFE).start().await.unwrap();
-        let store = MemoryStore::new();
-        let supervisor = supervisor::<D>(&server, &store, &clock).await;
-        let session = session::<D>(&supervisor);
-        Self { clock, server, store, supervisor, session }
-    }
+async fn established<D: Dialect>() -> ServerFixture<D::Provider> {
+    let fixture = vacant::<D>().await;
+    let granted = fixture.session.establish(D::grant(&fixture.server)).await.unwrap();
+    assert!(matches!(granted, Establishment::Active(_)));
+    fixture
+}
 
-    async fn established() -> Self {
-        let stage = Self::vacant().await;
-        let granted = stage.session.establish(D::grant(&stage.server)).await.unwrap();
-        assert!(matches!(granted, Establishment::Active(_)));
-        stage
-    }
-
-    async fn expired() -> Self {
-        let stage = Self::established().await;
-        stage.clock.advance(LIFE).await;
-        stage
-    }
-
-    /// A request to the server's API, as an application makes it.
-    async fn call(&self) -> Called {
-        call::<D>(&self.server, &self.session).await
-    }
-
-    async fn kind(&self) -> ErrorKind {
-        until(&self.clock, self.session.permission_token()).await.unwrap_err().kind()
-    }
-
-    async fn state(&self) -> State {
-        self.session.status().await.unwrap().state
-    }
+async fn expired<D: Dialect>() -> ServerFixture<D::Provider> {
+    let fixture = established::<D>().await;
+    fixture.clock.advance(LIFE).await;
+    fixture
 }
 
 async fn supervisor<D: Dialect>(
@@ -140,178 +116,178 @@ async fn call<D: Dialect>(server: &FakeAuthServer, session: &Session<D::Provider
 }
 
 pub async fn an_established_session_has_a_token_that_the_server_takes<D: Dialect>() {
-    let stage = Stage::<D>::established().await;
-    let token = stage.session.permission_token().await.unwrap();
-    assert!(stage.server.is_active(token.expose_secret()));
-    assert_eq!(stage.call().await.parts.status, 200);
-    assert_eq!(stage.state().await, State::Active);
-    assert_eq!(stage.session.id().key().tenant(), &Tenant::new("tenant").unwrap());
+    let fixture = established::<D>().await;
+    let token = fixture.session.permission_token().await.unwrap();
+    assert!(fixture.server.is_active(token.expose_secret()));
+    assert_eq!(call::<D>(&fixture.server, &fixture.session).await.parts.status, 200);
+    assert_eq!(fixture.state().await, State::Active);
+    assert_eq!(fixture.session.id().key().tenant(), &Tenant::new("tenant").unwrap());
 }
 
 pub async fn of_a_hundred_callers_at_expiry_one_refreshes_and_all_get_its_token<D: Refreshing>() {
-    let stage = Stage::<D>::expired().await;
-    let session = stage.session.clone();
+    let fixture = expired::<D>().await;
+    let session = fixture.session.clone();
     let asking = callers(100, || {
         let session = session.clone();
         async move { session.permission_token().await.unwrap().generation() }
     });
-    for generation in until(&stage.clock, asking.join_all()).await {
+    for generation in until(&fixture.clock, asking.join_all()).await {
         assert_eq!(generation, 2);
     }
-    assert_eq!(stage.server.refreshes(), 1);
+    assert_eq!(fixture.server.refreshes(), 1);
 }
 
 pub async fn the_newest_refresh_token_is_kept<D: Refreshing>() {
-    let stage = Stage::<D>::established().await;
+    let fixture = established::<D>().await;
     for generation in 2..6 {
-        stage.clock.advance(LIFE).await;
-        let token = until(&stage.clock, stage.session.permission_token()).await.unwrap();
+        fixture.clock.advance(LIFE).await;
+        let token = until(&fixture.clock, fixture.session.permission_token()).await.unwrap();
         assert_eq!(token.generation(), generation);
-        assert!(stage.server.is_active(token.expose_secret()));
+        assert!(fixture.server.is_active(token.expose_secret()));
     }
     let seen_again = if D::ROTATES { 0 } else { 1 };
-    assert_eq!((stage.server.refreshes(), stage.server.presented_twice()), (4, seen_again));
-    assert_eq!(stage.server.reuses_detected(), 0);
+    assert_eq!((fixture.server.refreshes(), fixture.server.presented_twice()), (4, seen_again));
+    assert_eq!(fixture.server.reuses_detected(), 0);
 }
 
 pub async fn an_answer_without_a_refresh_token_keeps_the_old_one<D: Refreshing>() {
-    let stage = Stage::<D>::expired().await;
+    let fixture = expired::<D>().await;
     let answer = D::WITHOUT_REFRESH_TOKEN.into();
-    stage.server.fail_next(Endpoint::RefreshToken, Fault::BodyAfterCommit(answer));
-    let token = until(&stage.clock, stage.session.permission_token()).await.unwrap();
+    fixture.server.fail_next(Endpoint::RefreshToken, Fault::BodyAfterCommit(answer));
+    let token = until(&fixture.clock, fixture.session.permission_token()).await.unwrap();
     assert_eq!(token.expose_secret(), "kept");
-    let _ = until(&stage.clock, stage.session.refresh()).await;
-    assert_eq!(stage.server.presented_twice(), 1, "the one that was there before");
+    let _ = until(&fixture.clock, fixture.session.refresh()).await;
+    assert_eq!(fixture.server.presented_twice(), 1, "the one that was there before");
 }
 
 pub async fn a_rejected_refresh_loses_the_session_with_one_request<D: Refreshing>() {
-    let stage = Stage::<D>::expired().await;
-    stage.server.kill_all_grants();
+    let fixture = expired::<D>().await;
+    fixture.server.kill_all_grants();
     let lost = ErrorKind::SignInAgain(LostReason::Rejected);
     for _ in 0..3 {
-        assert_eq!(stage.kind().await, lost);
+        assert_eq!(kind(fixture.token().await), lost);
     }
-    assert_eq!(stage.server.count(Endpoint::RefreshToken), 1);
-    assert_eq!(stage.state().await, State::Lost);
+    assert_eq!(fixture.server.count(Endpoint::RefreshToken), 1);
+    assert_eq!(fixture.state().await, State::Lost);
 }
 
 pub async fn a_server_that_fails_takes_no_living_token_away<D: Refreshing>() {
-    let stage = Stage::<D>::established().await;
-    stage.clock.advance(LIFE - 10 * SECOND).await;
+    let fixture = established::<D>().await;
+    fixture.clock.advance(LIFE - 10 * SECOND).await;
     let fault = Fault::Status { code: 500, retry_after: None, body: None };
-    stage.server.fail_always(Endpoint::RefreshToken, Some(fault));
-    let refreshed = until(&stage.clock, stage.session.refresh()).await;
+    fixture.server.fail_always(Endpoint::RefreshToken, Some(fault));
+    let refreshed = until(&fixture.clock, fixture.session.refresh()).await;
     assert_eq!(refreshed.unwrap_err().kind(), ErrorKind::RetryLater);
-    stage.session.permission_token().await.unwrap();
+    fixture.session.permission_token().await.unwrap();
 }
 
 pub async fn an_answer_that_is_nonsense_leaves_the_session_in_doubt<D: Refreshing>() {
     for fault in [Fault::Malformed, Fault::Html, Fault::Empty200, Fault::NoAccessToken] {
-        let stage = Stage::<D>::established().await;
-        stage.server.fail_always(Endpoint::RefreshToken, Some(fault.clone()));
-        let refreshed = until(&stage.clock, stage.session.refresh()).await;
+        let fixture = established::<D>().await;
+        fixture.server.fail_always(Endpoint::RefreshToken, Some(fault.clone()));
+        let refreshed = until(&fixture.clock, fixture.session.refresh()).await;
         assert_eq!(refreshed.unwrap_err().kind(), ErrorKind::RetryLater, "{fault:?}");
-        assert_eq!(stage.state().await, State::InDoubt, "{fault:?}");
-        stage.session.permission_token().await.unwrap();
+        assert_eq!(fixture.state().await, State::InDoubt, "{fault:?}");
+        fixture.session.permission_token().await.unwrap();
     }
 }
 
 pub async fn a_refresh_whose_answer_is_lost_is_repeated_only_where_that_is_safe<D: Refreshing>() {
-    let stage = Stage::<D>::established().await;
-    stage.server.fail_next(Endpoint::RefreshToken, Fault::DropAfterCommit);
-    let refreshed = until(&stage.clock, stage.session.refresh()).await;
+    let fixture = established::<D>().await;
+    fixture.server.fail_next(Endpoint::RefreshToken, Fault::DropAfterCommit);
+    let refreshed = until(&fixture.clock, fixture.session.refresh()).await;
     let (state, requests) = match refreshed {
         Ok(token) if D::REPEATS && token.generation() == 2 => (State::Active, 2),
         Err(error) if !D::REPEATS && error.kind() == ErrorKind::RetryLater => (State::InDoubt, 1),
         other => panic!("{other:?}"),
     };
-    assert_eq!(stage.state().await, state);
-    assert_eq!(stage.server.count(Endpoint::RefreshToken), requests);
-    assert_eq!(stage.server.reuses_detected(), 0);
+    assert_eq!(fixture.state().await, state);
+    assert_eq!(fixture.server.count(Endpoint::RefreshToken), requests);
+    assert_eq!(fixture.server.reuses_detected(), 0);
 }
 
 pub async fn a_revoked_session_is_over_here_and_at_the_server<D: Dialect>() {
-    let stage = Stage::<D>::established().await;
-    let ended = until(&stage.clock, stage.session.revoke()).await.unwrap();
+    let fixture = established::<D>().await;
+    let ended = until(&fixture.clock, fixture.session.revoke()).await.unwrap();
     let expected = if D::REVOKES { Revocation::AtServer } else { Revocation::LocalOnly };
     assert_eq!(ended, expected);
-    assert_eq!(stage.kind().await, ErrorKind::NotEstablished);
-    assert_eq!(stage.state().await, State::Closed);
+    assert_eq!(kind(fixture.token().await), ErrorKind::NotEstablished);
+    assert_eq!(fixture.state().await, State::Closed);
 }
 
 pub async fn a_refresh_outlives_its_actor_and_its_supervisor_actor<D: Refreshing>() {
-    let stage = Stage::<D>::expired().await;
-    stage.server.fail_next(Endpoint::RefreshToken, Fault::HoldUntilReleased);
-    let session = stage.session.clone();
+    let fixture = expired::<D>().await;
+    fixture.server.fail_next(Endpoint::RefreshToken, Fault::HoldUntilReleased);
+    let session = fixture.session.clone();
     let asking = tokio::spawn(async move { session.permission_token().await });
-    stage.server.held(1).await;
-    let chaos = Chaos::of(&stage.supervisor);
-    assert!(chaos.kill_session(stage.session.id()));
+    fixture.server.held(1).await;
+    let chaos = Chaos::of(&fixture.supervisor);
+    assert!(chaos.kill_session(fixture.session.id()));
     assert!(chaos.kill_supervisor());
-    stage.clock.advance(SECOND).await;
-    stage.server.release();
+    fixture.clock.advance(SECOND).await;
+    fixture.server.release();
     assert_eq!(asking.await.unwrap().unwrap().generation(), 2);
-    assert_eq!((stage.server.refreshes(), stage.server.reuses_detected()), (1, 0));
+    assert_eq!((fixture.server.refreshes(), fixture.server.reuses_detected()), (1, 0));
 }
 
 pub async fn a_restart_finds_the_session_and_goes_on_with_it<D: Refreshing>() {
-    let stage = Stage::<D>::established().await;
-    assert!(stage.supervisor.shutdown(SECOND).await.is_clean());
-    let supervisor = supervisor::<D>(&stage.server, &stage.store, &stage.clock).await;
+    let fixture = established::<D>().await;
+    assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
+    let supervisor = supervisor::<D>(&fixture.server, &fixture.store, &fixture.clock).await;
     let session = session::<D>(&supervisor);
     assert_eq!(session.permission_token().await.unwrap().generation(), 1);
-    let token = until(&stage.clock, session.refresh()).await.unwrap();
+    let token = until(&fixture.clock, session.refresh()).await.unwrap();
     assert_eq!(token.generation(), 2);
-    assert!(stage.server.is_active(token.expose_secret()));
+    assert!(fixture.server.is_active(token.expose_secret()));
 }
 
 pub async fn a_token_that_the_server_took_back_is_replaced_by_one_refresh<D: Refreshing>() {
-    let stage = Stage::<D>::established().await;
-    stage.server.kill_access_tokens();
-    let Called { token, parts, body } = stage.call().await;
+    let fixture = established::<D>().await;
+    fixture.server.kill_access_tokens();
+    let Called { token, parts, body } = call::<D>(&fixture.server, &fixture.session).await;
     assert_ne!(parts.status, 200);
     for _ in 0..3 {
-        assert_eq!(stage.session.rejected(&token, &parts, &body), Verdict::Retry);
-        let served = stage.call().await;
+        assert_eq!(fixture.session.rejected(&token, &parts, &body), Verdict::Retry);
+        let served = call::<D>(&fixture.server, &fixture.session).await;
         assert_eq!((served.parts.status.as_u16(), served.token.generation()), (200, 2));
     }
-    assert_eq!(stage.server.refreshes(), 1);
+    assert_eq!(fixture.server.refreshes(), 1);
 }
 
 pub async fn an_establish_outlives_its_actor_and_its_supervisor_actor<D: Dialect>() {
-    let stage = Stage::<D>::vacant().await;
-    stage.server.fail_next(Endpoint::Token, Fault::HoldUntilReleased);
-    let (session, grant) = (stage.session.clone(), D::grant(&stage.server));
+    let fixture = vacant::<D>().await;
+    fixture.server.fail_next(Endpoint::Token, Fault::HoldUntilReleased);
+    let (session, grant) = (fixture.session.clone(), D::grant(&fixture.server));
     let asking = tokio::spawn(async move { session.establish(grant).await });
-    stage.server.held(1).await;
-    let chaos = Chaos::of(&stage.supervisor);
-    assert!(chaos.kill_session(stage.session.id()));
+    fixture.server.held(1).await;
+    let chaos = Chaos::of(&fixture.supervisor);
+    assert!(chaos.kill_session(fixture.session.id()));
     assert!(chaos.kill_supervisor());
-    stage.clock.advance(SECOND).await;
-    stage.server.release();
+    fixture.clock.advance(SECOND).await;
+    fixture.server.release();
     assert!(matches!(asking.await.unwrap().unwrap(), Establishment::Active(_)));
-    assert_eq!(stage.call().await.parts.status, 200);
-    assert_eq!(stage.server.count(Endpoint::Token), 1);
+    assert_eq!(call::<D>(&fixture.server, &fixture.session).await.parts.status, 200);
+    assert_eq!(fixture.server.count(Endpoint::Token), 1);
 }
 
 pub async fn an_establish_that_fails_at_the_server_leaves_the_former_session<D: Dialect>() {
-    let stage = Stage::<D>::established().await;
+    let fixture = established::<D>().await;
     let fault = Fault::Status { code: 500, retry_after: None, body: None };
-    stage.server.fail_next(Endpoint::Token, fault);
-    let grant = D::grant(&stage.server);
-    let failed = until(&stage.clock, stage.session.establish(grant)).await;
+    fixture.server.fail_next(Endpoint::Token, fault);
+    let grant = D::grant(&fixture.server);
+    let failed = until(&fixture.clock, fixture.session.establish(grant)).await;
     assert_eq!(failed.unwrap_err().kind(), ErrorKind::RetryLater);
-    let served = stage.call().await;
+    let served = call::<D>(&fixture.server, &fixture.session).await;
     assert_eq!((served.parts.status.as_u16(), served.token.epoch()), (200, 1));
 }
 
 pub async fn a_restart_finds_the_session_as_it_was<D: Dialect>() {
-    let stage = Stage::<D>::established().await;
-    assert!(stage.supervisor.shutdown(SECOND).await.is_clean());
-    let supervisor = supervisor::<D>(&stage.server, &stage.store, &stage.clock).await;
-    let served = call::<D>(&stage.server, &session::<D>(&supervisor)).await;
+    let fixture = established::<D>().await;
+    assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
+    let supervisor = supervisor::<D>(&fixture.server, &fixture.store, &fixture.clock).await;
+    let served = call::<D>(&fixture.server, &session::<D>(&supervisor)).await;
     assert_eq!((served.parts.status.as_u16(), served.token.generation()), (200, 1));
-    assert_eq!(stage.server.count(Endpoint::Token), 1);
+    assert_eq!(fixture.server.count(Endpoint::Token), 1);
 }
 
 /// The whole suite for a dialect, a test each; or what of it needs no refresh; or these cases.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::source;
+use crate::source_text;
 
 #[test]
 fn every_public_async_function_says_what_dropping_it_does() {
-    let faults: Vec<_> = source::files()
+    let faults: Vec<_> = source_text::files()
         .iter()
         .flat_map(|file| {
             let silent = without_section(&file.text, "# Cancel safety");
@@ -29,7 +29,7 @@ fn the_readme_names_this_version() {
 fn every_bound_has_its_place_in_the_chapter_on_defaults() {
     let chapter = include_str!("../../src/guide/defaults.md");
     let rooms = ["src/policy.rs", "src/policy/storage.rs", "src/transport.rs", "src/key.rs"];
-    let files = source::files();
+    let files = source_text::files();
     let bounds: Vec<_> = files.iter().filter(|file| rooms.contains(&&*file.path)).collect();
     // What `policy` re-exports is named there.
     let named = |path: &str| path.replace("/storage.rs", ".rs");
@@ -93,10 +93,10 @@ fn read_below(folder: &Path, text: &mut String) {
 
 /// The paths of public constants, and of the public fields of structs.
 fn bounds_in(file: &str, text: &str) -> Vec<String> {
-    let module = source::module(file).join("::");
+    let module = source_text::module(file).join("::");
     let mut bounds = Vec::new();
     let mut of = String::new();
-    for line in source::blank(text).lines() {
+    for line in source_text::blank(text).lines() {
         if let Some(constant) = line.strip_prefix("pub const ") {
             bounds.extend(word(constant).map(|name| format!("crate::{module}::{name}")));
         } else if let Some(name) = line.strip_prefix("pub struct ").and_then(word) {
@@ -118,7 +118,7 @@ fn word(text: &str) -> Option<&str> {
 /// Line and name of the public functions that give a future and lack a section in their docs. In a
 /// public trait every function is public.
 fn without_section(text: &str, section: &str) -> Vec<(usize, String)> {
-    let blanked = source::blank(text);
+    let blanked = source_text::blank(text);
     let code: Vec<_> = blanked.lines().collect();
     let lines: Vec<_> = text.lines().collect();
     let mut silent = Vec::new();

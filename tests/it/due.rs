@@ -10,7 +10,7 @@ use session_warden::store::MemoryStore;
 use session_warden::testing::{ManualClock, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 
-use crate::scene::Scene;
+use crate::fixtures::ScriptedFixture;
 use crate::support::{SECOND, session};
 
 /// A clock whose coarse reading is ahead, as that of the operating system is.
@@ -55,7 +55,7 @@ async fn readers_who_see_a_due_token_early_have_it_refreshed_when_it_is_due() {
 
 #[tokio::test]
 async fn a_caller_is_served_before_all_who_are_due_at_a_start_are_looked_at() {
-    let former = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
+    let former = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
     let due = former.clock.now().wall + 1000 * SECOND;
     for number in 0..2_000 {
         let session = session(&former.supervisor, &format!("due-{number}"));
@@ -71,14 +71,14 @@ async fn a_caller_is_served_before_all_who_are_due_at_a_start_are_looked_at() {
     assert!(former.supervisor.shutdown(SECOND).await.is_clean());
     former.clock.advance(600 * SECOND).await;
 
-    let scene = Scene::start(&former.store, &former.clock).await;
-    let looked_at = || scene.faults.count(StoreCall::Load);
+    let fixture = ScriptedFixture::start(&former.store, &former.clock).await;
+    let looked_at = || fixture.faults.count(StoreCall::Load);
     for device in devices {
         while looked_at() < 10 {
             tokio::task::yield_now().await;
         }
         let before = looked_at();
-        session(&scene.supervisor, device).permission_token().await.unwrap();
+        session(&fixture.supervisor, device).permission_token().await.unwrap();
         let meanwhile = looked_at() - before;
         assert!(meanwhile <= 2 * LOOKS_AT_ONCE as u64, "{meanwhile}");
     }

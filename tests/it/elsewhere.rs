@@ -33,23 +33,22 @@ use session_warden::store::{
     Changes, Cursor, Due, DuePage, Filter, Listed, MemoryStore, Outcome, Statement, Store,
     StoreContext, StoreError, Stored,
 };
-use session_warden::testing::{
-    Faults, FaultyStore, ManualClock, Reply, Script, ScriptedProvider, StoreCall,
-};
+use session_warden::testing::{FaultyStore, ManualClock, Reply, ScriptedProvider, StoreCall};
 use session_warden::{Error, ErrorKind, PermissionToken, Session, Supervisor};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::sqlite::bed::Folder;
+use crate::fixtures::{Fixture, ScriptedFixture};
+use crate::sqlite::store_folder::Folder;
 use crate::support::{LIFE, SECOND, session as session_of, until};
 
 /// Where the processes of a case keep their sessions.
-enum Place {
+enum StoreLocation {
     Memory(MemoryStore),
     File(Folder),
 }
 
-impl Place {
+impl StoreLocation {
     /// One of each kind.
     fn all() -> [Self; 2] {
         [Self::Memory(MemoryStore::new()), Self::File(Folder::new())]
@@ -68,35 +67,22 @@ impl Place {
 }
 
 /// One process.
-struct Process {
-    clock: ManualClock,
-    faults: Faults,
-    script: Script,
-    supervisor: Supervisor,
-    session: Session<ScriptedProvider>,
-}
+type Process = ScriptedFixture<Arc<dyn Store>>;
 
 impl Process {
-    async fn start(place: &Place, clock: &ManualClock) -> Self {
-        Self::start_with(place, clock, |provider| provider).await
+    async fn open_in(location: &StoreLocation, clock: &ManualClock) -> Self {
+        Self::open_in_with(location, clock, |provider| provider).await
     }
 
-    async fn start_with(
-        place: &Place,
+    async fn open_in_with(
+        location: &StoreLocation,
         clock: &ManualClock,
         with: impl FnOnce(ScriptedProvider) -> ScriptedProvider,
     ) -> Self {
-        let faulty = FaultyStore::new(place.open());
         let provider = with(ScriptedProvider::new().lifetime(LIFE).rotation(Rotation::Strict));
-        let (faults, script) = (faulty.faults(), provider.script());
-        let builder = Supervisor::builder().clock(clock.clone()).store(faulty);
-        let supervisor = builder.provider("p", provider).start().await.unwrap();
-        let session = session_of(&supervisor, "device");
-        Self { clock: clock.clone(), faults, script, supervisor, session }
-    }
-
-    async fn token(&self) -> Result<PermissionToken, Error> {
-        until(&self.clock, self.session.permission_token()).await
+        let script = provider.script();
+        let fixture = Fixture::start_at("p", provider, &location.open(), clock).await;
+        Self { fixture, script }
     }
 
     async fn generation(&self) -> u64 {
@@ -132,9 +118,10 @@ impl Process {
 }
 
 /// Two processes with one session, which both serve.
-async fn two(place: &Place) -> (Process, Process) {
+async fn two(location: &StoreLocation) -> (Process, Process) {
     let clock = ManualClock::new();
-    let (one, other) = (Process::start(place, &clock).await, Process::start(place, &clock).await);
+    let (one, other) =
+        (Process::open_in(location, &clock).await, Process::open_in(location, &clock).await);
     let _ = until(&clock, one.session.establish(())).await.unwrap();
     assert_eq!((one.generation().await, other.generation().await), (1, 1));
     (one, other)
@@ -188,13 +175,13 @@ impl Doing {
 #[tokio::test]
 async fn a_session_that_another_process_revoked_is_served_no_longer_whatever_this_one_does_with_it()
 {
-    for place in Place::all() {
+    for location in StoreLocation::all() {
         for doing in Doing::ALL {
-            let place = match &place {
-                Place::Memory(_) => Place::Memory(MemoryStore::new()),
-                Place::File(..) => Place::all().into_iter().nth(1).unwrap(),
+            let location = match &location {
+                StoreLocation::Memory(_) => StoreLocation::Memory(MemoryStore::new()),
+                StoreLocation::File(..) => StoreLocation::all().into_iter().nth(1).unwrap(),
             };
-            let (one, other) = two(&place).await;
+            let (one, other) = two(&location).await;
             let tasks = doing.begin(&other).await;
             assert!(other.session.try_permission_token().is_some(), "{doing:?}");
             let revoked = until(&one.clock, one.session.revoke()).await.unwrap();
@@ -216,8 +203,8 @@ async fn a_session_that_another_process_revoked_is_served_no_longer_whatever_thi
 
 #[tokio::test]
 async fn a_doubt_and_a_back_off_of_one_process_are_kept_by_the_others_at_a_strict_server() {
-    for place in Place::all() {
-        let (one, other) = two(&place).await;
+    for location in StoreLocation::all() {
+        let (one, other) = two(&location).await;
         one.clock.advance(LIFE + SECOND).await;
         one.script.refresh(Reply::Fail(FailureClass::Ambiguous));
         assert_eq!(one.token().await.unwrap_err().kind(), ErrorKind::RetryLater);
@@ -237,8 +224,8 @@ async fn a_doubt_and_a_back_off_of_one_process_are_kept_by_the_others_at_a_stric
 
 #[tokio::test]
 async fn a_session_that_is_forgotten_and_begun_again_elsewhere_costs_no_refresh() {
-    for place in Place::all() {
-        let (one, other) = two(&place).await;
+    for location in StoreLocation::all() {
+        let (one, other) = two(&location).await;
         for _ in 0..40 {
             until(&one.clock, one.session.refresh()).await.unwrap();
         }
@@ -256,9 +243,9 @@ async fn a_session_that_is_forgotten_and_begun_again_elsewhere_costs_no_refresh(
 
 #[tokio::test]
 async fn a_revocation_that_is_owed_is_sent_by_one_process_of_three() {
-    for place in Place::all() {
-        let (one, other) = two(&place).await;
-        let third = Process::start(&place, &one.clock).await;
+    for location in StoreLocation::all() {
+        let (one, other) = two(&location).await;
+        let third = Process::open_in(&location, &one.clock).await;
         one.script.revoke(Reply::Fail(FailureClass::NotSent));
         let revoked = until(&one.clock, one.session.revoke()).await.unwrap();
         assert_eq!(revoked, Revocation::Queued);
@@ -274,8 +261,8 @@ async fn a_revocation_that_is_owed_is_sent_by_one_process_of_three() {
 
 #[tokio::test]
 async fn a_death_that_one_process_finds_is_told_to_the_others() {
-    for place in Place::all() {
-        let (one, other) = two(&place).await;
+    for location in StoreLocation::all() {
+        let (one, other) = two(&location).await;
         let token = one.token().await.unwrap();
         let (mut gone, ()) = http::Response::new(()).into_parts();
         gone.status = http::StatusCode::GONE;
@@ -291,8 +278,8 @@ async fn a_death_that_one_process_finds_is_told_to_the_others() {
 
 #[tokio::test]
 async fn a_rejected_token_is_not_handed_out_again_when_another_process_was_faster() {
-    for place in Place::all() {
-        let (one, other) = two(&place).await;
+    for location in StoreLocation::all() {
+        let (one, other) = two(&location).await;
         let rejected = other.token().await.unwrap();
         // The other hears of nothing, and finds out by its own claim.
         other.faults.fail_always(StoreCall::Changes, true);
@@ -310,10 +297,10 @@ async fn a_rejected_token_is_not_handed_out_again_when_another_process_was_faste
 /// session in memory.
 #[tokio::test]
 async fn a_rejected_token_is_not_handed_out_again_when_another_process_failed_to_replace_it() {
-    for place in Place::all() {
+    for location in StoreLocation::all() {
         let clock = ManualClock::new();
-        let one = Process::start(&place, &clock).await;
-        let other = Process::start(&place, &clock).await;
+        let one = Process::open_in(&location, &clock).await;
+        let other = Process::open_in(&location, &clock).await;
         let _ = until(&clock, one.session.establish(())).await.unwrap();
         let here = || -> Session<ScriptedProvider> { session_of(&other.supervisor, "device") };
         let rejected = until(&clock, here().permission_token()).await.unwrap();
@@ -333,16 +320,16 @@ async fn a_rejected_token_is_not_handed_out_again_when_another_process_failed_to
 #[tokio::test]
 async fn where_a_refresh_ends_former_tokens_they_are_served_no_longer_and_elsewhere_until_the_read()
 {
-    for place in Place::all() {
+    for location in StoreLocation::all() {
         for ends in [true, false] {
-            let place = match &place {
-                Place::Memory(_) => Place::Memory(MemoryStore::new()),
-                Place::File(..) => Place::all().into_iter().nth(1).unwrap(),
+            let location = match &location {
+                StoreLocation::Memory(_) => StoreLocation::Memory(MemoryStore::new()),
+                StoreLocation::File(..) => StoreLocation::all().into_iter().nth(1).unwrap(),
             };
             let clock = ManualClock::new();
             let kills = |provider: ScriptedProvider| provider.refresh_ends_access_tokens(ends);
-            let one = Process::start_with(&place, &clock, kills).await;
-            let other = Process::start_with(&place, &clock, kills).await;
+            let one = Process::open_in_with(&location, &clock, kills).await;
+            let other = Process::open_in_with(&location, &clock, kills).await;
             let _ = until(&clock, one.session.establish(())).await.unwrap();
             assert_eq!(other.generation().await, 1);
             other.faults.hold(StoreCall::Load);
@@ -368,8 +355,8 @@ async fn where_a_refresh_ends_former_tokens_they_are_served_no_longer_and_elsewh
 async fn a_slow_answer_at_a_strict_server_is_waited_for_by_all_and_no_token_is_sent_twice() {
     for seconds in [4, 6, 12, 45] {
         for partitioned in [false, true] {
-            for place in Place::all() {
-                let (one, other) = two(&place).await;
+            for location in StoreLocation::all() {
+                let (one, other) = two(&location).await;
                 one.clock.advance(LIFE + SECOND).await;
                 one.script.refresh(Reply::Hold);
                 let refreshing = one.refreshing();
@@ -486,11 +473,11 @@ async fn of_20_000_sessions_every_good_token_is_served_while_anything_may_have_c
 
 #[tokio::test]
 async fn times_that_were_read_by_a_wrong_clock_are_right_when_the_clock_is() {
-    for place in Place::all() {
-        let (one, _) = two(&place).await;
+    for location in StoreLocation::all() {
+        let (one, _) = two(&location).await;
         // A process whose machine believes that it is an hour later.
         one.clock.step_wall(-3600);
-        let other = Process::start(&place, &one.clock).await;
+        let other = Process::open_in(&location, &one.clock).await;
         let served = other.token().await.unwrap();
         assert_eq!(served.generation(), 1, "an hour more than it has");
         one.clock.step_wall(3600);
@@ -499,7 +486,7 @@ async fn times_that_were_read_by_a_wrong_clock_are_right_when_the_clock_is() {
         assert_eq!(token.generation(), 2, "the other one has ended");
         // And one that believed everything to be over.
         one.clock.step_wall(30 * 24 * 3600);
-        let third = Process::start(&place, &one.clock).await;
+        let third = Process::open_in(&location, &one.clock).await;
         drop(third.session.status().await);
         one.clock.step_wall(-30 * 24 * 3600);
         assert_eq!(third.token().await.unwrap().generation(), 2);

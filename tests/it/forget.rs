@@ -11,13 +11,14 @@ use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider, Store
 use session_warden::{Error, ErrorKind, PermissionToken, Session, SessionKey, Sessions};
 use tokio::task::JoinHandle;
 
-use crate::scene::{Scene, kind};
-use crate::support::{LIFE, SECOND, established, session, until, world};
+use crate::fixtures::{ScriptedFixture, kind};
+use crate::fixtures::{established, fixture};
+use crate::support::{LIFE, SECOND, session, until};
 
-async fn assert_gone(scene: &Scene) {
-    assert!(scene.store.load(scene.session.id()).await.unwrap().is_none(), "it is back");
-    assert_eq!(kind(scene.token().await), ErrorKind::NotEstablished);
-    assert_eq!(scene.supervisor.snapshot().unsaved, 0);
+async fn assert_gone(fixture: &ScriptedFixture) {
+    assert!(fixture.store.load(fixture.session.id()).await.unwrap().is_none(), "it is back");
+    assert_eq!(kind(fixture.token().await), ErrorKind::NotEstablished);
+    assert_eq!(fixture.supervisor.snapshot().unsaved, 0);
 }
 
 fn forgetting(session: &Session<ScriptedProvider>) -> JoinHandle<Result<(), Error>> {
@@ -31,195 +32,195 @@ fn generation(token: &Result<PermissionToken, Error>) -> u64 {
 
 #[tokio::test]
 async fn a_forgotten_session_is_gone_here_and_nobody_is_told_at_the_server() {
-    let mut world = established().await;
-    world.session.forget().await.unwrap();
-    assert!(world.session.try_permission_token().is_none());
-    assert_eq!(kind(world.session.permission_token().await), ErrorKind::NotEstablished);
-    assert_eq!(world.session.status().await.unwrap().state, State::Vacant);
-    assert!(world.store.is_empty());
-    assert_eq!(world.script.revocations(), 0);
-    assert_eq!(world.happened().await, [EventKind::Established, EventKind::Forgotten]);
-    world.session.forget().await.unwrap();
-    let id = world.session.id().clone();
-    drop(world.session);
-    world.clock.advance(SECOND).await;
-    assert_eq!(world.supervisor.snapshot().sessions, 0, "{id} is resident");
+    let ScriptedFixture { mut fixture, script } = established().await;
+    fixture.session.forget().await.unwrap();
+    assert!(fixture.session.try_permission_token().is_none());
+    assert_eq!(kind(fixture.session.permission_token().await), ErrorKind::NotEstablished);
+    assert_eq!(fixture.session.status().await.unwrap().state, State::Vacant);
+    assert!(fixture.store.is_empty());
+    assert_eq!(script.revocations(), 0);
+    assert_eq!(fixture.happened().await, [EventKind::Established, EventKind::Forgotten]);
+    fixture.session.forget().await.unwrap();
+    let id = fixture.session.id().clone();
+    drop(fixture.session);
+    fixture.clock.advance(SECOND).await;
+    assert_eq!(fixture.supervisor.snapshot().sessions, 0, "{id} is resident");
 }
 
 #[tokio::test]
 async fn a_session_that_is_established_after_a_forget_counts_on_above_what_was_forgotten() {
-    let world = established().await;
+    let fixture = established().await;
     for _ in 0..4 {
-        world.session.refresh().await.unwrap();
+        fixture.session.refresh().await.unwrap();
     }
-    let former = world.session.permission_token().await.unwrap();
-    world.session.invalidate(&former);
-    world.session.erase().forget().await.unwrap();
-    let _ = world.session.establish(()).await.unwrap();
-    let token = world.session.try_permission_token().unwrap();
+    let former = fixture.session.permission_token().await.unwrap();
+    fixture.session.invalidate(&former);
+    fixture.session.erase().forget().await.unwrap();
+    let _ = fixture.session.establish(()).await.unwrap();
+    let token = fixture.session.try_permission_token().unwrap();
     assert_eq!(token.expose_secret(), "access-6");
     assert!(token.epoch() > former.epoch() && token.generation() > former.generation());
-    assert_eq!(world.script.refreshes(), 4, "the former's rejection is not the successor's");
-    world.session.invalidate(&former);
-    assert_eq!(generation(&world.session.permission_token().await), token.generation());
+    assert_eq!(fixture.script.refreshes(), 4, "the former's rejection is not the successor's");
+    fixture.session.invalidate(&former);
+    assert_eq!(generation(&fixture.session.permission_token().await), token.generation());
 }
 
 /// 1. A refresh is out. 2. The session is to be forgotten. 3. The answer comes. It is saved, its
 /// waiters get it, and then it is forgotten with the rest.
 #[tokio::test]
 async fn a_forget_during_a_refresh_whose_answer_comes_later_forgets_the_answer_too() {
-    let scene = Scene::established().await;
-    scene.script.refresh(Reply::Hold);
-    let session = scene.session.clone();
+    let fixture = ScriptedFixture::established().await;
+    fixture.script.refresh(Reply::Hold);
+    let session = fixture.session.clone();
     let refreshing = tokio::spawn(async move { session.refresh().await });
-    scene.script.held(1).await;
-    let forgetting = forgetting(&scene.session);
-    scene.clock.advance(SECOND).await;
+    fixture.script.held(1).await;
+    let forgetting = forgetting(&fixture.session);
+    fixture.clock.advance(SECOND).await;
     assert!(!forgetting.is_finished());
-    scene.script.release();
+    fixture.script.release();
     assert_eq!(generation(&refreshing.await.unwrap()), 2);
     forgetting.await.unwrap().unwrap();
-    assert_gone(&scene).await;
+    assert_gone(&fixture).await;
 }
 
 #[tokio::test]
 async fn what_is_owed_is_dropped_with_the_session() {
-    let scene = Scene::owed().await;
-    assert_eq!(scene.supervisor.snapshot().unsaved, 1);
-    until(&scene.clock, scene.session.forget()).await.unwrap();
-    scene.faults.fail_always(StoreCall::Commit, false);
-    scene.clock.advance(300 * SECOND).await;
-    assert_gone(&scene).await;
-    assert!(scene.supervisor.shutdown(SECOND).await.is_clean());
+    let fixture = ScriptedFixture::unsaved().await;
+    assert_eq!(fixture.supervisor.snapshot().unsaved, 1);
+    until(&fixture.clock, fixture.session.forget()).await.unwrap();
+    fixture.faults.fail_always(StoreCall::Commit, false);
+    fixture.clock.advance(300 * SECOND).await;
+    assert_gone(&fixture).await;
+    assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
 }
 
 /// 1. A first grant's save takes too long and is owed; its statement goes on. 2. The session is
 /// forgotten. 3. The statement arrives.
 #[tokio::test]
 async fn a_save_of_a_first_grant_that_arrives_after_the_forget_brings_nothing_back() {
-    let scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
-    scene.faults.hold(StoreCall::Commit);
-    let _ = until(&scene.clock, scene.session.establish(())).await.unwrap();
-    assert!(!scene.is_saved().await);
-    until(&scene.clock, scene.session.forget()).await.unwrap();
-    scene.faults.release(StoreCall::Commit);
-    scene.clock.advance(60 * SECOND).await;
-    assert_gone(&scene).await;
+    let fixture = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
+    fixture.faults.hold(StoreCall::Commit);
+    let _ = until(&fixture.clock, fixture.session.establish(())).await.unwrap();
+    assert!(!fixture.is_saved().await);
+    until(&fixture.clock, fixture.session.forget()).await.unwrap();
+    fixture.faults.release(StoreCall::Commit);
+    fixture.clock.advance(60 * SECOND).await;
+    assert_gone(&fixture).await;
     // Nor does it stand in the way of the next one.
-    let _ = until(&scene.clock, scene.session.establish(())).await.unwrap();
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
+    let _ = until(&fixture.clock, fixture.session.establish(())).await.unwrap();
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
 }
 
 /// Another process's refresh is out while this one forgets.
 #[tokio::test]
 async fn an_answer_to_another_process_does_not_bring_a_forgotten_session_back() {
-    let other = Scene::expired().await;
+    let other = ScriptedFixture::expired().await;
     other.script.refresh(Reply::Hold);
     drop(other.callers(1).await);
     other.script.held(1).await;
-    let scene = Scene::start(&other.store, &other.clock).await;
-    scene.session.forget().await.unwrap();
+    let fixture = ScriptedFixture::start(&other.store, &other.clock).await;
+    fixture.session.forget().await.unwrap();
     other.script.release();
     other.clock.advance(SECOND).await;
-    assert_gone(&scene).await;
+    assert_gone(&fixture).await;
     assert_eq!(kind(other.token().await), ErrorKind::NotEstablished);
 }
 
 #[tokio::test]
 async fn a_forget_that_the_store_refuses_leaves_the_session_as_it_was() {
-    let scene = Scene::owed().await;
-    scene.faults.fail_next(StoreCall::Delete, 1);
-    let failed = until(&scene.clock, scene.session.forget()).await.unwrap_err();
-    assert_eq!((failed.kind(), failed.session()), (ErrorKind::Store, Some(scene.session.id())));
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!(scene.supervisor.snapshot().unsaved, 1, "what is owed is still owed");
-    scene.faults.fail_always(StoreCall::Commit, false);
-    scene.clock.advance(30 * SECOND).await;
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
+    let fixture = ScriptedFixture::unsaved().await;
+    fixture.faults.fail_next(StoreCall::Delete, 1);
+    let failed = until(&fixture.clock, fixture.session.forget()).await.unwrap_err();
+    assert_eq!((failed.kind(), failed.session()), (ErrorKind::Store, Some(fixture.session.id())));
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(fixture.supervisor.snapshot().unsaved, 1, "what is owed is still owed");
+    fixture.faults.fail_always(StoreCall::Commit, false);
+    fixture.clock.advance(30 * SECOND).await;
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
 }
 
 #[tokio::test]
 async fn a_forget_that_was_done_and_not_acknowledged_shows_at_the_next_exchange() {
-    let scene = Scene::established().await;
-    scene.faults.fail_after_writing(StoreCall::Delete, 1);
-    scene.session.forget().await.unwrap_err();
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
-    scene.clock.advance(LIFE + SECOND).await;
-    let _ = scene.token().await;
-    assert_gone(&scene).await;
-    assert_eq!(scene.script.refreshes(), 0);
+    let fixture = ScriptedFixture::established().await;
+    fixture.faults.fail_after_writing(StoreCall::Delete, 1);
+    fixture.session.forget().await.unwrap_err();
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-1");
+    fixture.clock.advance(LIFE + SECOND).await;
+    let _ = fixture.token().await;
+    assert_gone(&fixture).await;
+    assert_eq!(fixture.script.refreshes(), 0);
 }
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_can_be_forgotten() {
-    let former = Scene::established().await;
-    let scene = Scene::start(&former.store, &former.clock).await;
-    scene.faults.fail_always(StoreCall::Load, true);
-    assert_eq!(kind(scene.token().await), ErrorKind::Store);
-    scene.faults.fail_next(StoreCall::Delete, 1);
-    scene.session.forget().await.unwrap_err();
-    assert_eq!(kind(scene.token().await), ErrorKind::Store, "it is not taken for vacant");
-    scene.session.forget().await.unwrap();
-    scene.faults.fail_always(StoreCall::Load, false);
-    assert_gone(&scene).await;
+    let former = ScriptedFixture::established().await;
+    let fixture = ScriptedFixture::start(&former.store, &former.clock).await;
+    fixture.faults.fail_always(StoreCall::Load, true);
+    assert_eq!(kind(fixture.token().await), ErrorKind::Store);
+    fixture.faults.fail_next(StoreCall::Delete, 1);
+    fixture.session.forget().await.unwrap_err();
+    assert_eq!(kind(fixture.token().await), ErrorKind::Store, "it is not taken for vacant");
+    fixture.session.forget().await.unwrap();
+    fixture.faults.fail_always(StoreCall::Load, false);
+    assert_gone(&fixture).await;
 }
 
 #[tokio::test]
 async fn what_the_server_was_not_told_is_dropped_with_the_session() {
-    let world = established().await;
-    world.script.revoke(Reply::Fail(FailureClass::NotSent));
-    world.until(world.session.revoke()).await.unwrap();
-    world.session.forget().await.unwrap();
-    world.clock.advance(3600 * SECOND).await;
-    assert_eq!(world.script.revocations(), 1);
-    assert!(world.store.is_empty());
+    let fixture = established().await;
+    fixture.script.revoke(Reply::Fail(FailureClass::NotSent));
+    fixture.until(fixture.session.revoke()).await.unwrap();
+    fixture.session.forget().await.unwrap();
+    fixture.clock.advance(3600 * SECOND).await;
+    assert_eq!(fixture.script.revocations(), 1);
+    assert!(fixture.store.is_empty());
 }
 
 /// 1. The delete is out. 2. The caller goes and the actor is killed. 3. The delete is done.
 #[tokio::test]
 async fn a_forget_ends_without_its_caller_and_its_actor() {
-    let scene = Scene::established().await;
-    scene.faults.hold(StoreCall::Delete);
-    let forgetting = forgetting(&scene.session);
-    scene.faults.held(StoreCall::Delete, 1).await;
+    let fixture = ScriptedFixture::established().await;
+    fixture.faults.hold(StoreCall::Delete);
+    let forgetting = forgetting(&fixture.session);
+    fixture.faults.held(StoreCall::Delete, 1).await;
     forgetting.abort();
-    assert!(Chaos::of(&scene.supervisor).kill_session(scene.session.id()));
-    scene.clock.advance(SECOND).await;
-    scene.faults.release(StoreCall::Delete);
-    scene.clock.advance(SECOND).await;
-    assert_gone(&scene).await;
+    assert!(Chaos::of(&fixture.supervisor).kill_session(fixture.session.id()));
+    fixture.clock.advance(SECOND).await;
+    fixture.faults.release(StoreCall::Delete);
+    fixture.clock.advance(SECOND).await;
+    assert_gone(&fixture).await;
 }
 
 /// 1. The delete is out. 2. Somebody wants a newer token than the forgotten one. 3. A grant is
 /// queued behind the forget. Whoever waited does not make the successor count that far.
 #[tokio::test]
 async fn who_waits_for_a_newer_token_hears_that_the_session_is_forgotten() {
-    let scene = Scene::established().await;
+    let fixture = ScriptedFixture::established().await;
     for _ in 0..4 {
-        scene.session.refresh().await.unwrap();
+        fixture.session.refresh().await.unwrap();
     }
-    let former = generation(&scene.token().await);
-    scene.faults.hold(StoreCall::Delete);
-    let forgetting = forgetting(&scene.session);
-    scene.faults.held(StoreCall::Delete, 1).await;
-    let session = scene.session.clone();
+    let former = generation(&fixture.token().await);
+    fixture.faults.hold(StoreCall::Delete);
+    let forgetting = forgetting(&fixture.session);
+    fixture.faults.held(StoreCall::Delete, 1).await;
+    let session = fixture.session.clone();
     let waiting = tokio::spawn(async move { session.refresh().await });
-    let session = scene.session.clone();
+    let session = fixture.session.clone();
     let granting = tokio::spawn(async move { session.establish(()).await.map(drop) });
-    scene.clock.advance(Duration::ZERO).await;
-    scene.faults.release(StoreCall::Delete);
+    fixture.clock.advance(Duration::ZERO).await;
+    fixture.faults.release(StoreCall::Delete);
     assert_eq!(kind(waiting.await.unwrap()), ErrorKind::NotEstablished);
     forgetting.await.unwrap().unwrap();
     granting.await.unwrap().unwrap();
-    assert!(generation(&scene.token().await) > former);
-    assert_eq!(scene.script.refreshes(), 4);
+    assert!(generation(&fixture.token().await) > former);
+    assert_eq!(fixture.script.refreshes(), 4);
 }
 
 #[tokio::test]
 async fn a_tenants_sessions_are_forgotten_and_nobody_elses() {
-    let world = world().await;
-    let sessions: Sessions<ScriptedProvider> = world.supervisor.sessions("p").unwrap();
+    let fixture = fixture().await;
+    let sessions: Sessions<ScriptedProvider> = fixture.supervisor.sessions("p").unwrap();
     let of = |tenant: &str, name: &str| sessions.session(SessionKey::new(tenant, name).unwrap());
     for number in 0..600 {
         let _ = of("gone", &format!("device-{number}")).establish(()).await.unwrap();
@@ -227,14 +228,14 @@ async fn a_tenants_sessions_are_forgotten_and_nobody_elses() {
     let stays = of("stays", "device-1");
     let _ = stays.establish(()).await.unwrap();
     // Two that are not in memory: another supervisor forgets them.
-    let later = Scene::start(&world.store, &world.clock).await;
+    let later = ScriptedFixture::start(&fixture.store, &fixture.clock).await;
     let sessions: Sessions<ScriptedProvider> = later.supervisor.sessions("p").unwrap();
     let resident = session(&later.supervisor, "device");
     assert_eq!(kind(resident.permission_token().await), ErrorKind::NotEstablished);
     let gone = Tenant::new("gone").unwrap();
     assert_eq!(sessions.forget_tenant(&gone).await.unwrap(), 600);
     assert_eq!(sessions.forget_tenant(&gone).await.unwrap(), 0);
-    assert_eq!(world.store.len(), 1);
+    assert_eq!(fixture.store.len(), 1);
     drop(resident);
     later.clock.advance(SECOND).await;
     assert_eq!(later.supervisor.snapshot().sessions, 0);
@@ -243,14 +244,14 @@ async fn a_tenants_sessions_are_forgotten_and_nobody_elses() {
 
 #[tokio::test]
 async fn a_store_that_fails_while_a_tenant_is_forgotten_is_told_and_the_rest_can_be_forgotten() {
-    let scene = Scene::established().await;
-    let sessions: Sessions<ScriptedProvider> = scene.supervisor.sessions("p").unwrap();
-    let tenant = scene.session.id().key().tenant().clone();
+    let fixture = ScriptedFixture::established().await;
+    let sessions: Sessions<ScriptedProvider> = fixture.supervisor.sessions("p").unwrap();
+    let tenant = fixture.session.id().key().tenant().clone();
     for failing in [StoreCall::List, StoreCall::Delete] {
-        scene.faults.fail_next(failing, 1);
+        fixture.faults.fail_next(failing, 1);
         let failed = sessions.forget_tenant(&tenant).await.unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::Store, "{failing:?}");
     }
     assert_eq!(sessions.forget_tenant(&tenant).await.unwrap(), 1);
-    assert_gone(&scene).await;
+    assert_gone(&fixture).await;
 }

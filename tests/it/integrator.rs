@@ -155,7 +155,7 @@ fn code(error: Error) -> StatusCode {
 }
 
 /// The programme, its two customers, and a browser that follows nothing on its own.
-struct World {
+struct AppFixture {
     url: String,
     browser: reqwest::Client,
     app: App,
@@ -165,7 +165,7 @@ struct World {
     bolt: FakeAuthServer,
 }
 
-impl World {
+impl AppFixture {
     async fn start() -> Self {
         let clock = ManualClock::new();
         let site = || {
@@ -215,70 +215,76 @@ impl World {
 
 #[tokio::test]
 async fn each_customers_password_goes_to_the_customers_own_site() {
-    let world = World::start().await;
+    let fixture = AppFixture::start().await;
     let login = "user=svc&password=p+w";
-    assert_eq!(world.post("/acme/form", "", login).await, StatusCode::NO_CONTENT);
-    let sites = [&world.acme, &world.bolt];
+    assert_eq!(fixture.post("/acme/form", "", login).await, StatusCode::NO_CONTENT);
+    let sites = [&fixture.acme, &fixture.bolt];
     assert_eq!(sites.map(|site| site.count(Endpoint::SecurityFactor)), [1, 0]);
-    let wrong = world.post("/bolt/form", "", "user=svc&password=wrong").await;
+    let wrong = fixture.post("/bolt/form", "", "user=svc&password=wrong").await;
     assert_eq!(wrong, StatusCode::BAD_REQUEST);
-    let unknown = world.post("/nobody/form", "", login).await;
+    let unknown = fixture.post("/nobody/form", "", login).await;
     assert_eq!(unknown, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(sites.map(|site| site.count(Endpoint::SecurityFactor)), [1, 1]);
 }
 
 #[tokio::test]
 async fn a_browser_logs_in_by_the_relay_page_and_its_cookie() {
-    let world = World::start().await;
-    let (cookie, fragment) = world.log_in("acme").await;
-    let page = world.browser.get(format!("{}/callback", world.url)).send().await.unwrap();
+    let fixture = AppFixture::start().await;
+    let (cookie, fragment) = fixture.log_in("acme").await;
+    let page = fixture.browser.get(format!("{}/callback", fixture.url)).send().await.unwrap();
     assert_eq!(page.headers()["content-security-policy"], FRAGMENT_RELAY_CSP);
     assert!(page.text().await.unwrap().contains("action=\"callback/done\""));
     // Who has no ticket of this browser's gets nothing from the fragment.
-    assert_eq!(world.post("/callback/done", "login=", &fragment).await, StatusCode::BAD_REQUEST);
-    assert_eq!(world.post("/callback/done", "login=x.y", &fragment).await, StatusCode::BAD_REQUEST);
-    assert_eq!(world.post("/callback/done", &cookie, &fragment).await, StatusCode::SEE_OTHER);
-    assert_eq!(world.post("/callback/done", &cookie, &fragment).await, StatusCode::BAD_REQUEST);
-    assert_eq!(world.acme.counts().authorization_code.granted, 1);
-    assert_eq!(world.acme.count(Endpoint::Introspect), 1);
-    assert_eq!(world.bolt.counts().connections, 0);
+    assert_eq!(fixture.post("/callback/done", "login=", &fragment).await, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        fixture.post("/callback/done", "login=x.y", &fragment).await,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(fixture.post("/callback/done", &cookie, &fragment).await, StatusCode::SEE_OTHER);
+    assert_eq!(fixture.post("/callback/done", &cookie, &fragment).await, StatusCode::BAD_REQUEST);
+    assert_eq!(fixture.acme.counts().authorization_code.granted, 1);
+    assert_eq!(fixture.acme.count(Endpoint::Introspect), 1);
+    assert_eq!(fixture.bolt.counts().connections, 0);
 }
 
 #[tokio::test]
 async fn a_code_of_one_customers_site_is_no_login_at_anothers() {
-    let world = World::start().await;
-    let (cookie, _) = world.log_in("bolt").await;
-    let (_, fragment) = world.log_in("acme").await;
-    assert_eq!(world.post("/callback/done", &cookie, &fragment).await, StatusCode::BAD_REQUEST);
-    assert_eq!((world.acme.live_grants(), world.bolt.live_grants()), (0, 0));
+    let fixture = AppFixture::start().await;
+    let (cookie, _) = fixture.log_in("bolt").await;
+    let (_, fragment) = fixture.log_in("acme").await;
+    assert_eq!(fixture.post("/callback/done", &cookie, &fragment).await, StatusCode::BAD_REQUEST);
+    assert_eq!((fixture.acme.live_grants(), fixture.bolt.live_grants()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_service_account_that_is_lost_signs_in_again_with_the_password_that_is_on_file() {
-    let world = World::start().await;
-    assert_eq!(world.post("/acme/form", "", "user=svc&password=p+w").await, StatusCode::NO_CONTENT);
-    world.acme.kill_all_grants();
-    world.clock.advance(3601 * SECOND).await;
-    let session = world.app.ioffice.session(SessionKey::new("acme", "service").unwrap());
+    let fixture = AppFixture::start().await;
+    assert_eq!(
+        fixture.post("/acme/form", "", "user=svc&password=p+w").await,
+        StatusCode::NO_CONTENT
+    );
+    fixture.acme.kill_all_grants();
+    fixture.clock.advance(3601 * SECOND).await;
+    let session = fixture.app.ioffice.session(SessionKey::new("acme", "service").unwrap());
     let token = session.permission_token().await.unwrap();
-    assert!(world.acme.is_active(token.expose_secret()));
-    assert_eq!((token.epoch(), world.acme.count(Endpoint::SecurityFactor)), (2, 2));
+    assert!(fixture.acme.is_active(token.expose_secret()));
+    assert_eq!((token.epoch(), fixture.acme.count(Endpoint::SecurityFactor)), (2, 2));
 }
 
 #[tokio::test]
 async fn changed_settings_take_hold_without_a_restart() {
-    let world = World::start().await;
+    let fixture = AppFixture::start().await;
     let login = "user=svc&password=p+w";
-    assert_eq!(world.post("/acme/form", "", login).await, StatusCode::NO_CONTENT);
+    assert_eq!(fixture.post("/acme/form", "", login).await, StatusCode::NO_CONTENT);
     // The customer moves to another site.
-    if let Some(row) = world.db.0.lock().get_mut("acme") {
-        world.bolt.url().clone_into(&mut row.site);
+    if let Some(row) = fixture.db.0.lock().get_mut("acme") {
+        fixture.bolt.url().clone_into(&mut row.site);
     }
-    assert_eq!(world.post("/acme/settings", "", "").await, StatusCode::OK);
-    let session = world.app.ioffice.session(SessionKey::new("acme", "service").unwrap());
+    assert_eq!(fixture.post("/acme/settings", "", "").await, StatusCode::OK);
+    let session = fixture.app.ioffice.session(SessionKey::new("acme", "service").unwrap());
     let error = session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured, "its token belongs to the former site");
-    assert_eq!(world.post("/acme/form", "", login).await, StatusCode::NO_CONTENT);
+    assert_eq!(fixture.post("/acme/form", "", login).await, StatusCode::NO_CONTENT);
     session.permission_token().await.unwrap();
-    assert_eq!(world.bolt.count(Endpoint::SecurityFactor), 1);
+    assert_eq!(fixture.bolt.count(Endpoint::SecurityFactor), 1);
 }

@@ -1,62 +1,40 @@
 //! Sessions at an iOFFICE site, over real HTTP.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode};
-use session_warden::clock::Clock;
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
-use session_warden::event::{EventKind, Events};
+use session_warden::event::EventKind;
 use session_warden::policy::DAMPING;
 use session_warden::provider::ioffice::{
     Attributes, Code, IOffice, Password, RevokeAccessToken, TokenInfo,
 };
 use session_warden::session::{Revocation, State, Verdict};
-use session_warden::store::MemoryStore;
 use session_warden::testing::{
-    Endpoint, ExpiresIn, FakeAuthServer, FakeDialect, FakeLogin, Fault, Faults, FaultyStore,
-    ManualClock, StoreCall,
+    Endpoint, ExpiresIn, FakeAuthServer, FakeDialect, FakeLogin, Fault, ManualClock, StoreCall,
 };
 use session_warden::transport::TransportConfig;
-use session_warden::{
-    Error, ErrorKind, Establishment, PermissionToken, Session, Sessions, Supervisor,
-};
+use session_warden::{Error, ErrorKind, Establishment, PermissionToken, Sessions, Supervisor};
 
+use crate::fixtures::ServerFixture;
 use crate::support::{SECOND, callers, key, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CALLBACK: &str = "https://app.example/callback";
 
-/// A site, and a session at it.
-struct Office {
-    server: FakeAuthServer,
-    clock: ManualClock,
-    supervisor: Supervisor,
-    sessions: Sessions<IOffice>,
-    session: Session<IOffice>,
-    events: Events,
-    faults: Faults,
-}
-
-impl Office {
+impl ServerFixture<IOffice> {
     async fn open(set: impl FnOnce(IOffice) -> IOffice) -> Self {
         let clock = ManualClock::new();
         let server = FakeAuthServer::builder().dialect(FakeDialect::IOffice).clock(clock.clone());
         let server = server.user("ada", "pässword").start().await.unwrap();
         let provider = set(IOffice::new(server.url(), "app", CALLBACK).unwrap());
-        let store = FaultyStore::new(MemoryStore::new());
-        let faults = store.faults();
-        let supervisor = Supervisor::builder()
-            .clock(clock.clone())
-            .store(store)
-            .transport(TransportConfig::default().allow_loopback_http())
-            .provider("ioffice", provider)
-            .start()
-            .await
-            .unwrap();
-        let sessions = supervisor.sessions::<IOffice>("ioffice").unwrap();
-        let session = sessions.session(key("ada"));
-        let events = supervisor.subscribe();
-        Self { server, clock, supervisor, sessions, session, events, faults }
+        let mut started = Self::start("ioffice", server, provider, &clock).await;
+        started.session = started.sessions().session(key("ada"));
+        started
+    }
+
+    fn sessions(&self) -> Sessions<IOffice> {
+        self.supervisor.sessions("ioffice").unwrap()
     }
 
     async fn signed_in() -> Self {
@@ -77,10 +55,6 @@ impl Office {
         self.session.permission_token().await
     }
 
-    fn wall(&self) -> SystemTime {
-        self.clock.now().wall
-    }
-
     /// Asks the API, which judges the token; gives the session's verdict on that.
     async fn ask(&self, path: &str) -> (u16, Verdict, PermissionToken) {
         let uri = format!("{}/external/api/rest/v2/{path}", self.server.url());
@@ -99,17 +73,6 @@ impl Office {
         (status.as_u16(), self.session.rejected(used, &judged, b""))
     }
 
-    async fn happened(&mut self) -> Vec<EventKind> {
-        use futures_util::FutureExt;
-        use tokio_stream::StreamExt;
-        self.clock.advance(Duration::ZERO).await;
-        let mut kinds = Vec::new();
-        while let Some(Some(event)) = self.events.next().now_or_never() {
-            kinds.push(event.kind);
-        }
-        kinds
-    }
-
     /// A login as a browser does it: where it comes back to, with the fragment.
     async fn browse(&self, url: &str) -> String {
         let client = reqwest::Client::builder().no_proxy();
@@ -122,42 +85,42 @@ impl Office {
 
 #[tokio::test]
 async fn hazard_1_callers_who_find_the_token_expired_at_once_share_one_refresh() {
-    let office = Office::signed_in().await;
-    office.clock.advance(HOUR + SECOND).await;
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    fixture.clock.advance(HOUR + SECOND).await;
     let asking = callers(200, || {
-        let session = office.session.clone();
+        let session = fixture.session.clone();
         async move { session.permission_token().await.unwrap().generation() }
     });
     assert!(asking.join_all().await.into_iter().all(|generation| generation == 2));
-    assert_eq!((office.server.refreshes(), office.server.presented_twice()), (1, 0));
+    assert_eq!((fixture.server.refreshes(), fixture.server.presented_twice()), (1, 0));
 }
 
 #[tokio::test]
 async fn hazard_2_a_rejection_of_a_token_that_was_replaced_refreshes_nothing() {
-    let office = Office::signed_in().await;
-    let old = office.token().await.unwrap();
-    office.session.refresh().await.unwrap();
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    let old = fixture.token().await.unwrap();
+    fixture.session.refresh().await.unwrap();
     for status in [401, 403] {
         let (judged, ()) = http::Response::builder().status(status).body(()).unwrap().into_parts();
-        assert_eq!(office.session.rejected(&old, &judged, b""), Verdict::Retry);
+        assert_eq!(fixture.session.rejected(&old, &judged, b""), Verdict::Retry);
     }
-    assert_eq!(office.token().await.unwrap().generation(), 2);
-    assert_eq!(office.server.refreshes(), 1);
+    assert_eq!(fixture.token().await.unwrap().generation(), 2);
+    assert_eq!(fixture.server.refreshes(), 1);
 }
 
 #[tokio::test]
 async fn hazard_6_a_rotated_refresh_token_is_saved_before_the_new_access_token_is_handed_out() {
-    let office = Office::signed_in().await;
-    office.clock.advance(HOUR + SECOND).await;
-    office.faults.hold(StoreCall::Commit);
-    let session = office.session.clone();
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    fixture.clock.advance(HOUR + SECOND).await;
+    fixture.faults.hold(StoreCall::Commit);
+    let session = fixture.session.clone();
     let asking = tokio::spawn(async move { session.permission_token().await });
-    office.faults.held(StoreCall::Commit, 1).await;
-    office.clock.advance(SECOND).await;
-    assert!(!asking.is_finished() && office.session.try_permission_token().is_none());
-    office.faults.release(StoreCall::Commit);
-    let token = until(&office.clock, asking).await.unwrap().unwrap();
-    assert_eq!((token.generation(), office.server.refreshes()), (2, 1));
+    fixture.faults.held(StoreCall::Commit, 1).await;
+    fixture.clock.advance(SECOND).await;
+    assert!(!asking.is_finished() && fixture.session.try_permission_token().is_none());
+    fixture.faults.release(StoreCall::Commit);
+    let token = until(&fixture.clock, asking).await.unwrap().unwrap();
+    assert_eq!((token.generation(), fixture.server.refreshes()), (2, 1));
 }
 
 #[tokio::test]
@@ -171,38 +134,38 @@ async fn hazard_7_a_failure_that_says_nothing_of_the_token_keeps_it() {
         (status(503), State::Active),
         (status(429), State::Active),
     ] {
-        let office = Office::signed_in().await;
-        office.server.fail_next(Endpoint::RefreshToken, fault.clone());
-        let error = office.session.refresh().await.unwrap_err();
+        let fixture = ServerFixture::<IOffice>::signed_in().await;
+        fixture.server.fail_next(Endpoint::RefreshToken, fault.clone());
+        let error = fixture.session.refresh().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RetryLater, "{fault:?}");
-        assert_eq!(office.session.status().await.unwrap().state, state, "{fault:?}");
-        assert_eq!(office.token().await.unwrap().generation(), 1, "{fault:?}");
-        assert_eq!(office.server.count(Endpoint::RefreshToken), 1, "{fault:?}");
+        assert_eq!(fixture.session.status().await.unwrap().state, state, "{fault:?}");
+        assert_eq!(fixture.token().await.unwrap().generation(), 1, "{fault:?}");
+        assert_eq!(fixture.server.count(Endpoint::RefreshToken), 1, "{fault:?}");
     }
 }
 
 #[tokio::test]
 async fn hazard_9_a_403_refreshes_once_and_so_does_a_401_unless_it_is_set_otherwise() {
-    let office = Office::signed_in().await;
-    assert_eq!(office.ask("users/me").await.1, Verdict::Forward);
-    office.server.kill_access_tokens();
-    let (status, verdict, _) = office.ask("users/me").await;
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    assert_eq!(fixture.ask("users/me").await.1, Verdict::Forward);
+    fixture.server.kill_access_tokens();
+    let (status, verdict, _) = fixture.ask("users/me").await;
     assert_eq!((status, verdict), (403, Verdict::Retry));
-    let (status, verdict, used) = office.ask("users/me").await;
+    let (status, verdict, used) = fixture.ask("users/me").await;
     assert_eq!((status, verdict, used.generation()), (200, Verdict::Forward, 2));
     let unauthorized = Fault::Status { code: 401, retry_after: None, body: None };
-    office.clock.advance(DAMPING).await;
-    office.server.fail_next(Endpoint::Resource, unauthorized.clone());
-    assert_eq!(office.ask("users/me").await.1, Verdict::Retry);
-    assert_eq!(office.ask("users/me").await.2.generation(), 3);
+    fixture.clock.advance(DAMPING).await;
+    fixture.server.fail_next(Endpoint::Resource, unauthorized.clone());
+    assert_eq!(fixture.ask("users/me").await.1, Verdict::Retry);
+    assert_eq!(fixture.ask("users/me").await.2.generation(), 3);
 
     let only_401 = |provider: IOffice| provider.token_dead_on([StatusCode::UNAUTHORIZED]);
-    let office = Office::open(only_401).await.signing_in().await;
-    office.server.kill_access_tokens();
-    assert_eq!(office.ask("users/me").await.1, Verdict::Forward, "a permission that is missing");
-    assert_eq!(office.token().await.unwrap().generation(), 1);
-    office.server.fail_next(Endpoint::Resource, unauthorized);
-    assert_eq!(office.ask("users/me").await.1, Verdict::Retry);
+    let fixture = ServerFixture::<IOffice>::open(only_401).await.signing_in().await;
+    fixture.server.kill_access_tokens();
+    assert_eq!(fixture.ask("users/me").await.1, Verdict::Forward, "a permission that is missing");
+    assert_eq!(fixture.token().await.unwrap().generation(), 1);
+    fixture.server.fail_next(Endpoint::Resource, unauthorized);
+    assert_eq!(fixture.ask("users/me").await.1, Verdict::Retry);
 }
 
 #[tokio::test]
@@ -216,90 +179,90 @@ async fn hazard_10_a_success_without_an_access_token_is_an_answer_that_was_lost(
         Fault::TornBody,
         Fault::HugeBody,
     ] {
-        let mut office = Office::signed_in().await;
-        office.server.fail_next(Endpoint::RefreshToken, fault.clone());
-        let error = office.session.refresh().await.unwrap_err();
+        let mut fixture = ServerFixture::<IOffice>::signed_in().await;
+        fixture.server.fail_next(Endpoint::RefreshToken, fault.clone());
+        let error = fixture.session.refresh().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RetryLater, "{fault:?}");
-        assert_eq!(office.session.status().await.unwrap().state, State::InDoubt, "{fault:?}");
-        office.clock.advance(HOUR + SECOND).await;
-        let error = office.token().await.unwrap_err();
+        assert_eq!(fixture.session.status().await.unwrap().state, State::InDoubt, "{fault:?}");
+        fixture.clock.advance(HOUR + SECOND).await;
+        let error = fixture.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::LostInDoubt), "{fault:?}");
         let lost = EventKind::Lost(LostReason::LostInDoubt);
         let expected = [EventKind::Established, EventKind::InDoubt, lost];
-        assert_eq!(office.happened().await, expected, "{fault:?}");
-        assert_eq!(office.server.count(Endpoint::RefreshToken), 2, "{fault:?}");
+        assert_eq!(fixture.happened().await, expected, "{fault:?}");
+        assert_eq!(fixture.server.count(Endpoint::RefreshToken), 2, "{fault:?}");
     }
 }
 
 #[tokio::test]
 async fn hazard_11_milliseconds_and_seconds_are_not_taken_for_each_other() {
-    let office = Office::signed_in().await;
-    let in_an_hour = Some(office.wall() + HOUR);
-    assert_eq!(office.token().await.unwrap().expires_at(), in_an_hour);
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    let in_an_hour = Some(fixture.wall() + HOUR);
+    assert_eq!(fixture.token().await.unwrap().expires_at(), in_an_hour);
     // Seconds that are read as milliseconds: early, but used at least once, and no storm.
-    office.server.set_expires_in(ExpiresIn::json("3600"));
-    office.session.refresh().await.unwrap();
+    fixture.server.set_expires_in(ExpiresIn::json("3600"));
+    fixture.session.refresh().await.unwrap();
     for _ in 0..50 {
-        assert_eq!(office.token().await.unwrap().generation(), 2);
+        assert_eq!(fixture.token().await.unwrap().generation(), 2);
     }
-    let office = Office::open(IOffice::expires_in_seconds).await;
-    office.server.set_expires_in(ExpiresIn::json("3600"));
-    let office = office.signing_in().await;
-    assert_eq!(office.token().await.unwrap().expires_at(), Some(office.wall() + HOUR));
+    let fixture = ServerFixture::<IOffice>::open(IOffice::expires_in_seconds).await;
+    fixture.server.set_expires_in(ExpiresIn::json("3600"));
+    let fixture = fixture.signing_in().await;
+    assert_eq!(fixture.token().await.unwrap().expires_at(), Some(fixture.wall() + HOUR));
     // Milliseconds that are read as seconds: only a refused call shows the end, and that works.
-    office.server.set_expires_in(ExpiresIn::json("3600000"));
-    office.session.refresh().await.unwrap();
-    office.clock.advance(HOUR + SECOND).await;
-    assert_eq!(office.ask("users/me").await.1, Verdict::Retry);
-    assert_eq!(office.ask("users/me").await.0, 200);
-    assert_eq!(office.server.refreshes(), 2);
+    fixture.server.set_expires_in(ExpiresIn::json("3600000"));
+    fixture.session.refresh().await.unwrap();
+    fixture.clock.advance(HOUR + SECOND).await;
+    assert_eq!(fixture.ask("users/me").await.1, Verdict::Retry);
+    assert_eq!(fixture.ask("users/me").await.0, 200);
+    assert_eq!(fixture.server.refreshes(), 2);
 }
 
 #[tokio::test]
 async fn a_password_makes_a_session_by_two_requests_and_a_wrong_one_leaves_the_old() {
-    let office = Office::signed_in().await;
-    let counts = office.server.counts();
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    let counts = fixture.server.counts();
     assert_eq!(counts.of(Endpoint::SecurityFactor).granted, 1);
     assert_eq!(counts.of(Endpoint::AuthorizationCode).granted, 1);
-    let error = office.sign_in("wrong").await.unwrap_err();
+    let error = fixture.sign_in("wrong").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::WrongCredentials));
     assert_eq!(error.outcome(), Some(ExchangeOutcome::Rejected));
-    office.session.refresh().await.unwrap();
+    fixture.session.refresh().await.unwrap();
     // A word that no header carries is not sent.
-    let error = office.sign_in("a\nb").await.unwrap_err();
+    let error = fixture.sign_in("a\nb").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(error.outcome(), Some(ExchangeOutcome::NotSent));
-    assert_eq!(office.server.count(Endpoint::SecurityFactor), 2);
+    assert_eq!(fixture.server.count(Endpoint::SecurityFactor), 2);
 }
 
 /// The first answer of a sign-in can be lost without harm; the second may have been tokens.
 #[tokio::test]
 async fn a_sign_in_whose_answer_is_lost_leaves_the_former_session_and_may_be_repeated() {
-    let office = Office::signed_in().await;
-    office.server.fail_next(Endpoint::SecurityFactor, Fault::DropAfterCommit);
-    let error = office.sign_in("pässword").await.unwrap_err();
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    fixture.server.fail_next(Endpoint::SecurityFactor, Fault::DropAfterCommit);
+    let error = fixture.sign_in("pässword").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RetryLater);
     assert_eq!(error.outcome(), Some(ExchangeOutcome::NotProcessed));
-    assert_eq!(office.token().await.unwrap().generation(), 1);
-    assert_eq!(office.server.refreshes(), 0, "nothing casts doubt on the former session");
+    assert_eq!(fixture.token().await.unwrap().generation(), 1);
+    assert_eq!(fixture.server.refreshes(), 0, "nothing casts doubt on the former session");
 
-    office.server.fail_next(Endpoint::AuthorizationCode, Fault::DropAfterCommit);
-    let error = office.sign_in("pässword").await.unwrap_err();
+    fixture.server.fail_next(Endpoint::AuthorizationCode, Fault::DropAfterCommit);
+    let error = fixture.sign_in("pässword").await.unwrap_err();
     assert_eq!(error.outcome(), Some(ExchangeOutcome::Ambiguous));
-    office.token().await.unwrap();
-    assert_eq!(office.server.refreshes(), 1, "the former session is tried before its next use");
-    let _ = office.sign_in("pässword").await.unwrap();
-    assert_eq!(office.token().await.unwrap().epoch(), 2);
+    fixture.token().await.unwrap();
+    assert_eq!(fixture.server.refreshes(), 1, "the former session is tried before its next use");
+    let _ = fixture.sign_in("pässword").await.unwrap();
+    assert_eq!(fixture.token().await.unwrap().epoch(), 2);
 }
 
 #[tokio::test]
 async fn a_login_through_a_browser_comes_back_with_a_fragment_and_its_state() {
-    let office = Office::open(|provider| provider.scope("rooms").unwrap()).await;
-    let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
-    let back = office.browse(login.url.as_str()).await;
+    let fixture = ServerFixture::<IOffice>::open(|provider| provider.scope("rooms").unwrap()).await;
+    let login = fixture.sessions().begin_login(key("ada"), ()).await.unwrap();
+    let back = fixture.browse(login.url.as_str()).await;
     assert!(back.starts_with(&format!("{CALLBACK}#code=")) && back.contains("state="), "{back}");
     let (session, Establishment::Active(attributes)) =
-        office.sessions.finish_login(&login.ticket, &back).await.unwrap();
+        fixture.sessions().finish_login(&login.ticket, &back).await.unwrap();
     let Attributes { scope, app_code, .. } = attributes;
     assert_eq!((scope.as_deref(), app_code.as_deref()), (Some("rooms"), Some("fake-app")));
     assert_eq!(session.attributes().await.unwrap().app_code.as_deref(), Some("fake-app"));
@@ -307,12 +270,12 @@ async fn a_login_through_a_browser_comes_back_with_a_fragment_and_its_state() {
     assert_eq!(session.attributes().await.unwrap().app_code.as_deref(), Some("fake-app"));
 
     // The ticket serves once, and a deny is told.
-    let error = office.sessions.finish_login(&login.ticket, &back).await.unwrap_err();
+    let error = fixture.sessions().finish_login(&login.ticket, &back).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::ChallengeExpired));
-    office.server.set_login(FakeLogin::deny("access_denied"));
-    let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
-    let back = office.browse(login.url.as_str()).await;
-    let error = office.sessions.finish_login(&login.ticket, &back).await.unwrap_err();
+    fixture.server.set_login(FakeLogin::deny("access_denied"));
+    let login = fixture.sessions().begin_login(key("ada"), ()).await.unwrap();
+    let back = fixture.browse(login.url.as_str()).await;
+    let error = fixture.sessions().finish_login(&login.ticket, &back).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::NotPermitted));
 }
 
@@ -325,104 +288,106 @@ fn stateless(back: &str) -> String {
 /// address that the stranger's own came back to, with and without its state. 3. The user goes on.
 #[tokio::test]
 async fn a_strangers_code_does_not_end_a_users_login_and_the_ticket_stays_good() {
-    let office = Office::open(|provider| provider).await;
-    let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
-    let strangers = office.sessions.begin_login(key("eve"), ()).await.unwrap();
-    let forged = office.browse(strangers.url.as_str()).await;
+    let fixture = ServerFixture::<IOffice>::open(|provider| provider).await;
+    let login = fixture.sessions().begin_login(key("ada"), ()).await.unwrap();
+    let strangers = fixture.sessions().begin_login(key("eve"), ()).await.unwrap();
+    let forged = fixture.browse(strangers.url.as_str()).await;
     for forged in [stateless(&forged), format!("{}&state=", stateless(&forged)), forged] {
-        let error = office.sessions.finish_login(&login.ticket, &forged).await.unwrap_err();
+        let error = fixture.sessions().finish_login(&login.ticket, &forged).await.unwrap_err();
         let mismatch = ErrorKind::Refused(Refusal::LoginStateMismatch);
         assert_eq!(error.kind(), mismatch, "{forged}");
     }
-    assert_eq!(office.server.count(Endpoint::AuthorizationCode), 0);
-    let back = office.browse(login.url.as_str()).await;
-    office.sessions.finish_login(&login.ticket, &back).await.map(drop).unwrap();
+    assert_eq!(fixture.server.count(Endpoint::AuthorizationCode), 0);
+    let back = fixture.browse(login.url.as_str()).await;
+    fixture.sessions().finish_login(&login.ticket, &back).await.map(drop).unwrap();
 }
 
 #[tokio::test]
 async fn a_site_that_sends_no_state_back_needs_the_setting_that_names_the_price() {
-    let office = Office::open(IOffice::allow_login_csrf_where_state_is_missing).await;
-    let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
-    let back = stateless(&office.browse(login.url.as_str()).await);
-    office.sessions.finish_login(&login.ticket, &back).await.map(drop).unwrap();
+    let fixture =
+        ServerFixture::<IOffice>::open(IOffice::allow_login_csrf_where_state_is_missing).await;
+    let login = fixture.sessions().begin_login(key("ada"), ()).await.unwrap();
+    let back = stateless(&fixture.browse(login.url.as_str()).await);
+    fixture.sessions().finish_login(&login.ticket, &back).await.map(drop).unwrap();
 }
 
 #[tokio::test]
 async fn a_code_serves_once_and_for_five_minutes() {
-    let office = Office::open(|provider| provider).await;
-    let code = office.server.authorization_code("ada", CALLBACK, None);
-    let _ = office.session.establish(Code::new(code.clone()).app_code("a-1")).await.unwrap();
-    assert_eq!(office.session.attributes().await.unwrap().app_code.as_deref(), Some("a-1"));
-    let error = office.session.establish(Code::new(code)).await.unwrap_err();
+    let fixture = ServerFixture::<IOffice>::open(|provider| provider).await;
+    let code = fixture.server.authorization_code("ada", CALLBACK, None);
+    let _ = fixture.session.establish(Code::new(code.clone()).app_code("a-1")).await.unwrap();
+    assert_eq!(fixture.session.attributes().await.unwrap().app_code.as_deref(), Some("a-1"));
+    let error = fixture.session.establish(Code::new(code)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::GrantExpired));
-    let login = office.sessions.begin_login(key("ada"), ()).await.unwrap();
-    let back = office.browse(login.url.as_str()).await;
-    office.clock.advance(301 * SECOND).await;
-    let error = office.sessions.finish_login(&login.ticket, &back).await.unwrap_err();
+    let login = fixture.sessions().begin_login(key("ada"), ()).await.unwrap();
+    let back = fixture.browse(login.url.as_str()).await;
+    fixture.clock.advance(301 * SECOND).await;
+    let error = fixture.sessions().finish_login(&login.ticket, &back).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::GrantExpired));
 }
 
 #[tokio::test]
 async fn the_server_is_asked_about_the_token_and_can_be_told_to_end_it_alone() {
-    let office = Office::signed_in().await;
-    assert!(office.session.call(TokenInfo).await.unwrap());
-    office.server.kill_access_tokens();
-    assert!(!office.session.call(TokenInfo).await.unwrap());
-    let second = office.token().await.unwrap();
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    assert!(fixture.session.call(TokenInfo).await.unwrap());
+    fixture.server.kill_access_tokens();
+    assert!(!fixture.session.call(TokenInfo).await.unwrap());
+    let second = fixture.token().await.unwrap();
     assert_eq!(second.generation(), 2, "a token that does not serve is not handed out again");
-    office.session.call(RevokeAccessToken).await.unwrap();
-    assert!(!office.server.is_active(second.expose_secret()));
-    assert_eq!(office.token().await.unwrap().generation(), 3);
-    assert_eq!(office.server.count(Endpoint::Revoke), 1);
+    fixture.session.call(RevokeAccessToken).await.unwrap();
+    assert!(!fixture.server.is_active(second.expose_secret()));
+    assert_eq!(fixture.token().await.unwrap().generation(), 3);
+    assert_eq!(fixture.server.count(Endpoint::Revoke), 1);
 }
 
 #[tokio::test]
 async fn a_revocation_ends_both_tokens_now_or_later() {
-    let office = Office::signed_in().await;
-    let token = office.token().await.unwrap();
-    assert_eq!(office.session.revoke().await.unwrap(), Revocation::AtServer);
-    assert!(!office.server.is_active(token.expose_secret()) && office.server.live_grants() == 0);
-    assert_eq!(office.server.count(Endpoint::Revoke), 2);
-    assert_eq!(office.token().await.unwrap_err().kind(), ErrorKind::NotEstablished);
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    let token = fixture.token().await.unwrap();
+    assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::AtServer);
+    assert!(!fixture.server.is_active(token.expose_secret()) && fixture.server.live_grants() == 0);
+    assert_eq!(fixture.server.count(Endpoint::Revoke), 2);
+    assert_eq!(fixture.token().await.unwrap_err().kind(), ErrorKind::NotEstablished);
 
-    let office = office.signing_in().await;
+    let fixture = fixture.signing_in().await;
     let down = Fault::Status { code: 503, retry_after: Some("30".to_owned()), body: None };
-    office.server.fail_next(Endpoint::Revoke, down);
-    assert_eq!(office.session.revoke().await.unwrap(), Revocation::Queued);
-    office.clock.advance(31 * SECOND).await;
-    until(&office.clock, office.server.wait_for_count(Endpoint::Revoke, 5)).await;
-    assert_eq!(office.server.live_grants(), 0);
+    fixture.server.fail_next(Endpoint::Revoke, down);
+    assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::Queued);
+    fixture.clock.advance(31 * SECOND).await;
+    until(&fixture.clock, fixture.server.wait_for_count(Endpoint::Revoke, 5)).await;
+    assert_eq!(fixture.server.live_grants(), 0);
 }
 
 #[tokio::test]
 async fn another_method_of_revocation_is_what_is_sent() {
-    let office = Office::open(|provider| provider.revoke_method(Method::POST)).await;
-    let office = office.signing_in().await;
+    let fixture =
+        ServerFixture::<IOffice>::open(|provider| provider.revoke_method(Method::POST)).await;
+    let fixture = fixture.signing_in().await;
     // This server knows only GET.
-    let error = office.session.call(RevokeAccessToken).await.unwrap_err();
+    let error = fixture.session.call(RevokeAccessToken).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
-    assert_eq!(office.server.count(Endpoint::Revoke), 0);
+    assert_eq!(fixture.server.count(Endpoint::Revoke), 0);
 }
 
 #[tokio::test]
 async fn a_token_in_the_query_is_put_there_by_authorize_and_by_nothing_else() {
-    let office = Office::open(IOffice::token_in_query).await.signing_in().await;
-    let token = office.token().await.unwrap();
+    let fixture = ServerFixture::<IOffice>::open(IOffice::token_in_query).await.signing_in().await;
+    let token = fixture.token().await.unwrap();
     assert!(token.header().is_none());
-    let (status, verdict, _) = office.ask("users/me?fields=name").await;
+    let (status, verdict, _) = fixture.ask("users/me?fields=name").await;
     assert_eq!((status, verdict), (200, Verdict::Forward));
 }
 
 #[tokio::test]
 async fn a_rejected_refresh_token_is_final_and_costs_one_request() {
-    let office = Office::signed_in().await;
-    office.server.revoke_user("ada");
-    office.clock.advance(HOUR + SECOND).await;
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    fixture.server.revoke_user("ada");
+    fixture.clock.advance(HOUR + SECOND).await;
     for _ in 0..10 {
-        let error = office.token().await.unwrap_err();
+        let error = fixture.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Rejected));
     }
-    assert_eq!(office.server.count(Endpoint::RefreshToken), 1);
+    assert_eq!(fixture.server.count(Endpoint::RefreshToken), 1);
 }
 
 #[tokio::test]
@@ -452,6 +417,6 @@ async fn a_server_that_does_not_know_the_client_stops_it_and_loses_no_session() 
 
 #[tokio::test]
 async fn shutting_down_leaves_nothing_behind() {
-    let office = Office::signed_in().await;
-    assert!(office.supervisor.shutdown(SECOND).await.is_clean());
+    let fixture = ServerFixture::<IOffice>::signed_in().await;
+    assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
 }

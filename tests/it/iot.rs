@@ -11,7 +11,7 @@
 //! - Attributes may grow, so they are made by [`exh::Attributes::new`] and by `default`.
 //! - [`ListTokens`](exh::ListTokens) can have a filter, and so is not a unit; a token is deleted
 //!   [of its record](exh::DeleteToken::of), which tells the session that it was its own.
-//! - There is one fake server for all dialects; a [`Double`] is made with its attributes.
+//! - There is one fake server for all dialects; a [`FakeProvider`] is made with its attributes.
 //! - Handovers are an oAuth1 application's, which is a third provider.
 
 mod handlers;
@@ -33,7 +33,7 @@ use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::{SessionStatus, State};
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::ShutdownReport;
-use session_warden::testing::{Double, Endpoint, FakeAuthServer, FakeDialect, ManualClock};
+use session_warden::testing::{Endpoint, FakeAuthServer, FakeDialect, FakeProvider, ManualClock};
 use session_warden::token::Tokens;
 use session_warden::transport::TransportConfig;
 use session_warden::{Error, ErrorKind, Establishment, Session, SessionKey, Sessions, Supervisor};
@@ -184,7 +184,7 @@ impl Sites {
 }
 
 /// The programme while it runs, and its two servers.
-struct World {
+struct AppFixture {
     clock: ManualClock,
     sites: Sites,
     app: App,
@@ -200,7 +200,7 @@ fn key(tenant: &str) -> SessionKey {
     SessionKey::new(tenant, "device").unwrap()
 }
 
-impl World {
+impl AppFixture {
     async fn start() -> Self {
         let clock = ManualClock::new();
         let sites = Sites::start(&clock).await;
@@ -245,110 +245,110 @@ impl World {
 
 #[tokio::test]
 async fn a_user_logs_in_and_the_errors_are_the_handlers_own() {
-    let world = World::start().await;
-    let (status, body) = world.post("/acme/device/login", LOGIN).await;
+    let fixture = AppFixture::start().await;
+    let (status, body) = fixture.post("/acme/device/login", LOGIN).await;
     assert_eq!(status, StatusCode::OK);
     let told: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(told["user_id"].as_str().unwrap().len(), 24);
     let wrong = r#"{"user":"ada@example.com","password":"wrong"}"#;
-    assert_eq!(world.status("/acme/device/login", wrong).await, StatusCode::FORBIDDEN);
-    assert_eq!(world.status("/acme/a%0Ab/login", LOGIN).await, StatusCode::BAD_REQUEST);
-    world.sites.exh.set_second_factor("ada@example.com", Some("1"));
+    assert_eq!(fixture.status("/acme/device/login", wrong).await, StatusCode::FORBIDDEN);
+    assert_eq!(fixture.status("/acme/a%0Ab/login", LOGIN).await, StatusCode::BAD_REQUEST);
+    fixture.sites.exh.set_second_factor("ada@example.com", Some("1"));
     let other = json!({"ticket": "no ticket", "method": "m", "code": "1"}).to_string();
-    assert_eq!(world.status("/acme/device/mfa", other).await, StatusCode::BAD_REQUEST);
+    assert_eq!(fixture.status("/acme/device/mfa", other).await, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
 async fn a_second_factor_is_answered_in_another_request() {
-    let world = World::start().await;
-    world.sites.exh.set_second_factor("ada@example.com", Some("123456"));
-    let (status, body) = world.post("/acme/device/login", LOGIN).await;
+    let fixture = AppFixture::start().await;
+    fixture.sites.exh.set_second_factor("ada@example.com", Some("123456"));
+    let (status, body) = fixture.post("/acme/device/login", LOGIN).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     let told: Value = serde_json::from_str(&body).unwrap();
     let answer = |code: &str| {
         let method = &told["methods"][0]["id"];
         json!({"ticket": told["ticket"], "method": method, "code": code}).to_string()
     };
-    assert_eq!(world.status("/acme/device/mfa", answer("000000")).await, StatusCode::FORBIDDEN);
-    world.clock.advance(SECOND).await;
-    assert_eq!(world.status("/acme/other/mfa", answer("123456")).await, StatusCode::BAD_REQUEST);
-    assert_eq!(world.status("/acme/device/mfa", answer("123456")).await, StatusCode::NO_CONTENT);
-    let session = world.app.exh.session(key("acme"));
+    assert_eq!(fixture.status("/acme/device/mfa", answer("000000")).await, StatusCode::FORBIDDEN);
+    fixture.clock.advance(SECOND).await;
+    assert_eq!(fixture.status("/acme/other/mfa", answer("123456")).await, StatusCode::BAD_REQUEST);
+    assert_eq!(fixture.status("/acme/device/mfa", answer("123456")).await, StatusCode::NO_CONTENT);
+    let session = fixture.app.exh.session(key("acme"));
     assert_eq!(session.permission_token().await.unwrap().epoch(), 1);
 }
 
 #[tokio::test]
 async fn two_factors_make_one_session_at_spatium() {
-    let world = World::start().await;
-    let otp = world.sites.spatium.security_token("ada");
-    let (sessions, password) = (world.app.spatium.clone(), SecretString::from("ok"));
+    let fixture = AppFixture::start().await;
+    let otp = fixture.sites.spatium.security_token("ada");
+    let (sessions, password) = (fixture.app.spatium.clone(), SecretString::from("ok"));
     let made = spatium_two_factors(sessions, key("acme"), "ada".to_owned(), password, otp.clone());
     assert_eq!(made.await.unwrap(), ["read", "secret"]);
-    assert_eq!(world.status("/acme/device/read", "").await, StatusCode::OK);
-    let used = spatium_login(world.app.spatium.clone(), key("other"), otp).await.unwrap_err();
+    assert_eq!(fixture.status("/acme/device/read", "").await, StatusCode::OK);
+    let used = spatium_login(fixture.app.spatium.clone(), key("other"), otp).await.unwrap_err();
     assert!(matches!(used.kind(), ErrorKind::Refused(_)));
 }
 
 #[tokio::test]
 async fn a_read_whose_token_was_rejected_gets_another_the_next_time() {
-    let world = World::start().await;
-    assert_eq!(world.status("/acme/device/read", "").await, StatusCode::UNAUTHORIZED);
-    world.device("acme").await;
-    let (status, read) = world.post("/acme/device/read", "").await;
+    let fixture = AppFixture::start().await;
+    assert_eq!(fixture.status("/acme/device/read", "").await, StatusCode::UNAUTHORIZED);
+    fixture.device("acme").await;
+    let (status, read) = fixture.post("/acme/device/read", "").await;
     assert_eq!(status, StatusCode::OK);
-    world.sites.spatium.kill_access_tokens();
-    assert_ne!(world.post("/acme/device/read", "").await.1, read);
-    assert_eq!(world.sites.spatium.refreshes(), 0);
-    assert_eq!(world.post("/acme/device/read", "").await, (StatusCode::OK, read));
-    let spatium = &world.sites.spatium;
+    fixture.sites.spatium.kill_access_tokens();
+    assert_ne!(fixture.post("/acme/device/read", "").await.1, read);
+    assert_eq!(fixture.sites.spatium.refreshes(), 0);
+    assert_eq!(fixture.post("/acme/device/read", "").await, (StatusCode::OK, read));
+    let spatium = &fixture.sites.spatium;
     assert_eq!((spatium.refreshes(), spatium.counts().resource.refused), (1, 1));
 }
 
 #[tokio::test]
 async fn a_logout_ends_the_sessions_of_both_providers() {
-    let world = World::start().await;
-    world.device("acme").await;
-    world.device("bolt").await;
-    assert_eq!(world.status("/acme/device/login", LOGIN).await, StatusCode::OK);
-    assert_eq!(world.status("/acme/device/logout", "").await, StatusCode::NO_CONTENT);
+    let fixture = AppFixture::start().await;
+    fixture.device("acme").await;
+    fixture.device("bolt").await;
+    assert_eq!(fixture.status("/acme/device/login", LOGIN).await, StatusCode::OK);
+    assert_eq!(fixture.status("/acme/device/logout", "").await, StatusCode::NO_CONTENT);
     let key = key("acme");
     for provider in ["spatium", "exh"] {
-        let session = world.app.supervisor.session(provider, key.clone()).unwrap();
+        let session = fixture.app.supervisor.session(provider, key.clone()).unwrap();
         assert_eq!(session.status().await.unwrap().state, State::Closed, "{provider}");
         let error = session.permission_token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotEstablished, "{provider}");
     }
-    assert_eq!(world.status("/bolt/device/read", "").await, StatusCode::OK);
+    assert_eq!(fixture.status("/bolt/device/read", "").await, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn lost_sessions_are_reported_and_listed_for_their_tenant_alone() {
-    let world = World::start().await;
+    let fixture = AppFixture::start().await;
     for tenant in ["acme", "bolt"] {
-        world.device(tenant).await;
-        assert_eq!(world.status(&format!("/{tenant}/device/login"), LOGIN).await, StatusCode::OK);
+        fixture.device(tenant).await;
+        assert_eq!(fixture.status(&format!("/{tenant}/device/login"), LOGIN).await, StatusCode::OK);
     }
-    world.sites.spatium.kill_all_grants();
-    world.clock.advance(LIFE + SECOND).await;
+    fixture.sites.spatium.kill_all_grants();
+    fixture.clock.advance(LIFE + SECOND).await;
     for tenant in ["acme", "bolt"] {
-        let read = world.status(&format!("/{tenant}/device/read"), "").await;
+        let read = fixture.status(&format!("/{tenant}/device/read"), "").await;
         assert_eq!(read, StatusCode::UNAUTHORIZED);
     }
-    let (status, body) = world.post("/acme/sessions", "").await;
+    let (status, body) = fixture.post("/acme/sessions", "").await;
     assert_eq!(status, StatusCode::OK);
     let listed: Vec<Value> = serde_json::from_str(&body).unwrap();
     assert_eq!(listed.len(), 1, "{body}");
     assert!(body.contains("acme") && body.contains("spatium") && !body.contains("bolt"), "{body}");
-    world.stop.send(()).unwrap();
-    assert!(world.serving.await.unwrap().unwrap().is_clean());
-    let lost = ["acme", "bolt"].map(|tenant| world.app.spatium.session(key(tenant)).id().clone());
-    assert_eq!(*world.lost.lock(), lost);
+    fixture.stop.send(()).unwrap();
+    assert!(fixture.serving.await.unwrap().unwrap().is_clean());
+    let lost = ["acme", "bolt"].map(|tenant| fixture.app.spatium.session(key(tenant)).id().clone());
+    assert_eq!(*fixture.lost.lock(), lost);
 }
 
 #[tokio::test]
 async fn rows_of_a_former_programme_become_sessions_once() {
-    let world = World::start().await;
-    let former = supervise(&world.sites, world.clock.clone()).await.unwrap();
+    let fixture = AppFixture::start().await;
+    let former = supervise(&fixture.sites, fixture.clock.clone()).await.unwrap();
     let former: Session<Exh> = former.sessions("exh").unwrap().session(key("acme"));
     let password = exh::Password::new("ada@example.com", "ok");
     let Establishment::Active(_) = former.establish(password).await.unwrap() else { panic!() };
@@ -358,51 +358,51 @@ async fn rows_of_a_former_programme_become_sessions_once() {
     let row =
         |tenant: &str| (tenant.to_owned(), "device".to_owned(), refresh.clone(), user.clone());
     let rows = vec![row("acme"), row("no\ntenant")];
-    assert_eq!(migrate(world.app.exh.clone(), rows.clone()).await.unwrap(), (1, 0));
-    assert_eq!(migrate(world.app.exh.clone(), rows).await.unwrap(), (0, 1));
-    let session = world.app.exh.session(key("acme"));
+    assert_eq!(migrate(fixture.app.exh.clone(), rows.clone()).await.unwrap(), (1, 0));
+    assert_eq!(migrate(fixture.app.exh.clone(), rows).await.unwrap(), (0, 1));
+    let session = fixture.app.exh.session(key("acme"));
     let token = session.permission_token().await.unwrap();
-    assert!(world.sites.exh.is_active(token.expose_secret()));
+    assert!(fixture.sites.exh.is_active(token.expose_secret()));
     assert_eq!(session.attributes().await.unwrap().user_id, Some(user));
-    assert_eq!(world.sites.exh.refreshes(), 1);
+    assert_eq!(fixture.sites.exh.refreshes(), 1);
 }
 
 #[tokio::test]
 async fn all_tokens_of_a_user_are_listed_and_deleted() {
-    let world = World::start().await;
-    assert_eq!(world.status("/acme/device/login", LOGIN).await, StatusCode::OK);
-    let session = world.app.exh.session(key("acme"));
+    let fixture = AppFixture::start().await;
+    assert_eq!(fixture.status("/acme/device/login", LOGIN).await, StatusCode::OK);
+    let session = fixture.app.exh.session(key("acme"));
     let token = session.permission_token().await.unwrap();
     tokens_of(session.clone()).await.unwrap();
-    assert!(!world.sites.exh.is_active(token.expose_secret()));
+    assert!(!fixture.sites.exh.is_active(token.expose_secret()));
     let next = session.permission_token().await.unwrap();
-    assert_eq!((next.generation(), world.sites.exh.refreshes()), (2, 1));
+    assert_eq!((next.generation(), fixture.sites.exh.refreshes()), (2, 1));
 }
 
 #[tokio::test]
 async fn a_single_use_token_hands_a_user_over_to_another_session() {
-    let world = World::start().await;
-    let (from, to) = (world.one("acme"), world.one("bolt"));
+    let fixture = AppFixture::start().await;
+    let (from, to) = (fixture.one("acme"), fixture.one("bolt"));
     let missing = handover(from.clone(), to.clone()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotEstablished);
     let password = exh::Password::new("ada@example.com", "ok");
     let Establishment::Active(ada) = from.establish(password).await.unwrap() else { panic!() };
     handover(from, to.clone()).await.unwrap();
     assert_eq!(to.attributes().await.unwrap().user_id, ada.user_id);
-    assert_eq!(world.sites.exh.live_grants(), 0, "these are not tokens of oAuth2");
+    assert_eq!(fixture.sites.exh.live_grants(), 0, "these are not tokens of oAuth2");
     let _ = to.permission_token().await.unwrap();
 }
 
 #[tokio::test]
 async fn another_client_takes_hold_at_once_and_gets_nothing_of_the_formers_sessions() {
-    let world = World::start().await;
-    assert_eq!(world.status("/acme/device/login", LOGIN).await, StatusCode::OK);
-    rotate(world.app.exh.clone(), world.sites.exh.url()).await.unwrap();
-    let session = world.app.exh.session(key("acme"));
+    let fixture = AppFixture::start().await;
+    assert_eq!(fixture.status("/acme/device/login", LOGIN).await, StatusCode::OK);
+    rotate(fixture.app.exh.clone(), fixture.sites.exh.url()).await.unwrap();
+    let session = fixture.app.exh.session(key("acme"));
     let error = session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
-    assert_eq!(world.sites.exh.count(Endpoint::RefreshToken), 0);
-    assert_eq!(world.status("/acme/device/login", LOGIN).await, StatusCode::OK);
+    assert_eq!(fixture.sites.exh.count(Endpoint::RefreshToken), 0);
+    assert_eq!(fixture.status("/acme/device/login", LOGIN).await, StatusCode::OK);
     assert_eq!(session.permission_token().await.unwrap().epoch(), 2);
 }
 
@@ -431,9 +431,9 @@ async fn a_device_reads_again_after_its_token_expired() -> Result<(), Error> {
 /// The user's own test.
 #[tokio::test]
 async fn a_handler_without_http() -> Result<(), Error> {
-    let double = Double::<Spatium>::new(spatium::Attributes::default());
-    let double = double.issue("t", Duration::from_secs(60));
-    let sup = Supervisor::builder().provider("spatium", double).start().await?;
+    let fake = FakeProvider::<Spatium>::new(spatium::Attributes::default());
+    let fake = fake.issue("t", Duration::from_secs(60));
+    let sup = Supervisor::builder().provider("spatium", fake).start().await?;
     let s: Sessions<Spatium> = sup.sessions("spatium")?;
     spatium_login(s.clone(), key("acme"), "whatever".to_owned()).await?;
     let token = s.session(key("acme")).permission_token().await?;

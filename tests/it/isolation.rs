@@ -1,6 +1,6 @@
 //! One session's trouble is its own.
 
-mod fleet;
+mod tenant_fleet;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use session_warden::store::MemoryStore;
 use session_warden::testing::{ManualClock, Reply, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Establishment, PermissionToken, SessionKey, Supervisor};
 
-use self::fleet::{Answer, Fleet, Server, at_once};
-use crate::support::{LIFE, SECOND, established, key};
+use self::tenant_fleet::{Answer, Fleet, Server, at_once};
+use crate::fixtures::established;
+use crate::support::{LIFE, SECOND, key};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -229,20 +230,20 @@ async fn a_dead_session_is_lost_when_others_of_its_client_succeed_and_can_be_had
 /// Other sessions succeed all the time, also while the dead one's request is out.
 #[tokio::test]
 async fn a_dead_session_of_a_busy_client_is_lost_as_soon_as_one_of_a_quiet_client() {
-    let world = established().await;
-    let other = crate::support::session(&world.supervisor, "other");
+    let fixture = established().await;
+    let other = crate::support::session(&fixture.supervisor, "other");
     let _ = other.establish(()).await.unwrap();
-    world.clock.advance(LIFE).await;
+    fixture.clock.advance(LIFE).await;
     let mut kinds = Vec::new();
     for round in 1..=3 {
-        world.script.refresh(Reply::HoldThenFail(FailureClass::Unclassified));
-        let dead = world.session.clone();
+        fixture.script.refresh(Reply::HoldThenFail(FailureClass::Unclassified));
+        let dead = fixture.session.clone();
         let refreshing = tokio::spawn(async move { dead.permission_token().await });
-        world.script.held(round).await;
+        fixture.script.held(round).await;
         other.refresh().await.unwrap();
-        world.script.release();
+        fixture.script.release();
         kinds.push(refreshing.await.unwrap().unwrap_err().kind());
-        world.clock.advance(5 * MINUTE).await;
+        fixture.clock.advance(5 * MINUTE).await;
     }
     let lost = ErrorKind::SignInAgain(LostReason::Unclassified);
     assert_eq!(kinds, [ErrorKind::RetryLater, ErrorKind::RetryLater, lost]);
@@ -303,25 +304,25 @@ async fn where_tenants_have_clients_of_their_own_one_that_is_rejected_stops_no_o
 #[tokio::test]
 async fn an_api_that_rejects_every_token_costs_eight_refreshes_in_ten_minutes() {
     for second_api in [false, true] {
-        let world = established().await;
+        let fixture = established().await;
         let answered =
             |status: u16| http::Response::builder().status(status).body(()).unwrap().into_parts().0;
-        let (mut calls, begun) = (0, world.script.refreshes());
+        let (mut calls, begun) = (0, fixture.script.refreshes());
         for _ in 0..10_000 {
-            world.clock.advance(MINUTE / 1000).await;
+            fixture.clock.advance(MINUTE / 1000).await;
             for _ in 0..2 {
                 calls += 1;
-                let token = world.session.permission_token().await.unwrap();
-                if world.session.rejected(&token, &answered(401), b"") == Verdict::Forward {
+                let token = fixture.session.permission_token().await.unwrap();
+                if fixture.session.rejected(&token, &answered(401), b"") == Verdict::Forward {
                     break;
                 }
             }
             if second_api {
-                let token = world.session.permission_token().await.unwrap();
-                let _ = world.session.rejected(&token, &answered(200), b"");
+                let token = fixture.session.permission_token().await.unwrap();
+                let _ = fixture.session.rejected(&token, &answered(200), b"");
             }
         }
-        let refreshes = world.script.refreshes() - begun;
+        let refreshes = fixture.script.refreshes() - begun;
         println!("an API that rejects each of {calls} calls: {refreshes} refreshes");
         // One that accepts ends the doubling, not the ten seconds.
         assert!(refreshes <= if second_api { 61 } else { 8 }, "{refreshes}");

@@ -1,7 +1,7 @@
 //! Which module may use which, and where things may stand. The table is the architecture: a change
 //! of it is a decision, not a repair.
 
-use crate::source::{self, File, Found, Root};
+use crate::source_text::{self, File, Found, Root};
 
 /// A module with all that is below it, up to the next room.
 struct Room {
@@ -96,27 +96,27 @@ const MOST_LINES: usize = 500;
 
 #[test]
 fn modules_use_only_what_the_room_table_allows() {
-    nothing_of(source::files().iter().flat_map(|file| forbidden_edges(TABLE, file)));
+    nothing_of(source_text::files().iter().flat_map(|file| forbidden_edges(TABLE, file)));
 }
 
 #[test]
 fn pure_modules_use_no_runtime() {
-    nothing_of(source::files().iter().flat_map(runtime_uses));
+    nothing_of(source_text::files().iter().flat_map(runtime_uses));
 }
 
 #[test]
 fn only_the_task_module_and_test_doubles_spawn() {
-    nothing_of(source::files().iter().flat_map(bare_spawns));
+    nothing_of(source_text::files().iter().flat_map(bare_spawns));
 }
 
 #[test]
 fn no_state_is_global_to_the_process() {
-    nothing_of(source::files().iter().flat_map(global_state));
+    nothing_of(source_text::files().iter().flat_map(global_state));
 }
 
 #[test]
 fn files_are_short_and_none_is_called_mod() {
-    nothing_of(source::files().iter().flat_map(shape));
+    nothing_of(source_text::files().iter().flat_map(shape));
 }
 
 #[track_caller]
@@ -130,7 +130,7 @@ fn forbidden_edges(table: &[Room], file: &File) -> Vec<String> {
         let module = file.module.join("::");
         return vec![format!("{}: {module} has no line in the room table", file.path)];
     };
-    let within = source::paths(&file.module, &file.text);
+    let within = source_text::paths(&file.module, &file.text);
     let within = within.into_iter().filter(|found| found.root == Root::Crate);
     within.filter_map(|found| edge(table, from, file, &found)).collect()
 }
@@ -177,7 +177,7 @@ fn runtime_uses(file: &File) -> Vec<String> {
     if !PURE.contains(&file.module.join("::").as_str()) {
         return Vec::new();
     }
-    source::paths(&file.module, &file.text)
+    source_text::paths(&file.module, &file.text)
         .iter()
         .filter(|found| found.root == Root::Elsewhere)
         .filter(|found| found.path.first().is_some_and(|first| RUNTIME.contains(&first.as_str())))
@@ -198,7 +198,7 @@ fn bare_spawns(file: &File) -> Vec<String> {
         let elsewhere = found.root == Root::Elsewhere;
         elsewhere && matches!(path, ["spawn"] | ["task" | "thread", "spawn" | "spawn_blocking"])
     };
-    source::paths(&file.module, &file.text)
+    source_text::paths(&file.module, &file.text)
         .iter()
         .filter(spawns)
         .map(|found| format!("{}:{}: spawns; only src/task.rs may", file.path, found.line))
@@ -206,8 +206,8 @@ fn bare_spawns(file: &File) -> Vec<String> {
 }
 
 fn global_state(file: &File) -> Vec<String> {
-    let blanked = source::blank(&file.text);
-    let tokens = source::tokens(&blanked);
+    let blanked = source_text::blank(&file.text);
+    let tokens = source_text::tokens(&blanked);
     let shared = |text: &str| {
         ["Mutex", "RwLock", "OnceLock", "OnceCell", "LazyLock", "LazyCell"].contains(&text)
             || text.starts_with("Atomic")
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> File {
-        File { path: path.to_owned(), module: source::module(path), text: text.to_owned() }
+        File { path: path.to_owned(), module: source_text::module(path), text: text.to_owned() }
     }
 
     #[test]

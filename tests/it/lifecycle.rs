@@ -11,11 +11,12 @@ use session_warden::testing::{ManualClock, Reply, Script, ScriptedProvider};
 use session_warden::{ErrorKind, Establishment, Session, Supervisor};
 use tokio_stream::StreamExt;
 
-use crate::support::{LIFE, SECOND, callers, established, key, registered, session, until, world};
+use crate::fixtures::{established, fixture, registered};
+use crate::support::{LIFE, SECOND, callers, key, session, until};
 
 #[tokio::test]
 async fn two_supervisors_with_equal_keys_do_not_meet() {
-    let (one, other) = (established().await, world().await);
+    let (one, other) = (established().await, fixture().await);
     assert_eq!(one.session.id(), other.session.id());
     let error = other.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotEstablished);
@@ -26,48 +27,48 @@ async fn two_supervisors_with_equal_keys_do_not_meet() {
 
 #[tokio::test]
 async fn a_shutdown_waits_for_exchanges_and_then_only_fresh_tokens_are_served() {
-    let mut world = established().await;
-    let refreshing = world.held_refresh().await;
-    let supervisor = world.supervisor.clone();
+    let mut fixture = established().await;
+    let refreshing = fixture.held_refresh().await;
+    let supervisor = fixture.supervisor.clone();
     let stopping = tokio::spawn(async move { supervisor.shutdown(20 * SECOND).await });
-    world.clock.advance(SECOND).await;
+    fixture.clock.advance(SECOND).await;
     assert!(!stopping.is_finished());
-    let late = session(&world.supervisor, "late").establish(()).await.unwrap_err();
+    let late = session(&fixture.supervisor, "late").establish(()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::ShuttingDown);
-    world.script.release();
+    fixture.script.release();
     assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
     let report = stopping.await.unwrap();
     assert!(report.is_clean(), "{report:?}");
-    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
-    world.clock.advance(LIFE + SECOND).await;
-    let error = world.session.permission_token().await.unwrap_err();
+    assert_eq!(fixture.session.permission_token().await.unwrap().generation(), 2);
+    fixture.clock.advance(LIFE + SECOND).await;
+    let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShuttingDown);
-    while world.events.next().await.is_some() {}
+    while fixture.events.next().await.is_some() {}
 }
 
 #[tokio::test]
 async fn a_shutdown_says_which_exchanges_it_did_not_wait_for() {
-    let world = established().await;
-    world.script.refresh(Reply::Hang);
-    let refreshing = world.session.clone();
+    let fixture = established().await;
+    fixture.script.refresh(Reply::Hang);
+    let refreshing = fixture.session.clone();
     let refreshing = tokio::spawn(async move { refreshing.refresh().await });
-    world.script.held(1).await;
-    let report = world.until(world.supervisor.shutdown(2 * SECOND)).await;
+    fixture.script.held(1).await;
+    let report = fixture.until(fixture.supervisor.shutdown(2 * SECOND)).await;
     assert_eq!((report.exchanges_cut, report.is_clean()), (1, false));
     refreshing.abort();
 }
 
 #[tokio::test]
 async fn the_supervisor_goes_with_its_last_handle() {
-    let world = established().await;
-    let mut events = world.supervisor.subscribe();
-    drop(world.supervisor);
-    let last = world.session.clone();
-    drop(world.session);
+    let fixture = established().await.fixture;
+    let mut events = fixture.supervisor.subscribe();
+    drop(fixture.supervisor);
+    let last = fixture.session.clone();
+    drop(fixture.session);
     last.refresh().await.unwrap();
     drop(last);
     while events.next().await.is_some() {}
-    world.clock.advance(SECOND).await;
+    fixture.clock.advance(SECOND).await;
 }
 
 /// A caller's own runtime ends while the refresh that it started runs.
@@ -124,36 +125,36 @@ async fn ahead_means_that_sessions_are_refreshed_without_being_asked_for() {
     let script = provider.script();
     let ahead = RefreshPolicy { when: When::Ahead, ..RefreshPolicy::default() };
     let provider = Registration::new(provider).refresh(ahead);
-    let world = registered(provider, script, Policy::default()).await;
-    let _ = world.session.establish(()).await.unwrap();
+    let fixture = registered(provider, script, Policy::default()).await;
+    let _ = fixture.session.establish(()).await.unwrap();
     // Due between 630 s and 720 s of 900 s.
-    world.clock.advance(600 * SECOND).await;
-    assert_eq!(world.script.refreshes(), 0);
-    world.clock.advance(125 * SECOND).await;
-    assert_eq!(world.script.refreshes(), 1);
-    world.script.refresh(Reply::Fail(FailureClass::NotSent));
-    world.clock.advance(10 * LIFE).await;
-    let refreshed = world.script.refreshes();
+    fixture.clock.advance(600 * SECOND).await;
+    assert_eq!(fixture.script.refreshes(), 0);
+    fixture.clock.advance(125 * SECOND).await;
+    assert_eq!(fixture.script.refreshes(), 1);
+    fixture.script.refresh(Reply::Fail(FailureClass::NotSent));
+    fixture.clock.advance(10 * LIFE).await;
+    let refreshed = fixture.script.refreshes();
     assert!((12..=16).contains(&refreshed), "{refreshed} refreshes in 11 lives");
-    assert!(world.session.try_permission_token().is_some());
+    assert!(fixture.session.try_permission_token().is_some());
 }
 
 #[tokio::test]
 async fn a_due_token_is_served_while_its_first_reader_starts_its_refresh() {
-    let world = established().await;
-    world.clock.advance(725 * SECOND).await;
-    world.script.refresh(Reply::Hold);
+    let fixture = established().await;
+    fixture.clock.advance(725 * SECOND).await;
+    fixture.script.refresh(Reply::Hold);
     for _ in 0..100 {
-        assert_eq!(world.session.permission_token().await.unwrap().generation(), 1);
+        assert_eq!(fixture.session.permission_token().await.unwrap().generation(), 1);
     }
-    world.script.held(1).await;
+    fixture.script.held(1).await;
     for _ in 0..100 {
-        assert_eq!(world.session.permission_token().await.unwrap().generation(), 1);
+        assert_eq!(fixture.session.permission_token().await.unwrap().generation(), 1);
     }
-    world.script.release();
-    world.clock.advance(SECOND).await;
-    assert_eq!(world.session.permission_token().await.unwrap().generation(), 2);
-    assert_eq!(world.script.refreshes(), 1);
+    fixture.script.release();
+    fixture.clock.advance(SECOND).await;
+    assert_eq!(fixture.session.permission_token().await.unwrap().generation(), 2);
+    assert_eq!(fixture.script.refreshes(), 1);
 }
 
 /// A challenge is a provider's own; here it is its text.
@@ -208,37 +209,40 @@ async fn an_unanswered_challenge_expires() {
 async fn a_renewable_session_mints_itself_once_for_all_and_its_failure_is_shared() {
     let provider = ScriptedProvider::new().lifetime(LIFE).renewal(|| ());
     let script = provider.script();
-    let world = registered(provider.into(), script, Policy::default()).await;
-    world.script.establish(Reply::HoldThenFail(FailureClass::NotSent));
+    let fixture = registered(provider.into(), script, Policy::default()).await;
+    fixture.script.establish(Reply::HoldThenFail(FailureClass::NotSent));
     let ask = || {
-        let session = world.session.clone();
+        let session = fixture.session.clone();
         async move { session.permission_token().await }
     };
     let asking = callers(100, ask);
-    world.script.held(1).await;
-    world.script.release();
-    for got in world.until(asking.join_all()).await {
+    fixture.script.held(1).await;
+    fixture.script.release();
+    for got in fixture.until(asking.join_all()).await {
         assert_eq!(got.unwrap_err().kind(), ErrorKind::RetryLater);
     }
-    assert_eq!(world.script.establishes(), 1);
-    world.clock.advance(SECOND).await;
-    for got in world.until(callers(100, ask).join_all()).await {
+    assert_eq!(fixture.script.establishes(), 1);
+    fixture.clock.advance(SECOND).await;
+    for got in fixture.until(callers(100, ask).join_all()).await {
         assert_eq!(got.unwrap().generation(), 1);
     }
-    assert_eq!(world.script.establishes(), 2);
-    world.session.revoke().await.unwrap();
-    let revoked = world.session.permission_token().await.unwrap_err();
+    assert_eq!(fixture.script.establishes(), 2);
+    fixture.session.revoke().await.unwrap();
+    let revoked = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(revoked.kind(), ErrorKind::NotEstablished, "what we revoked does not mint itself");
 }
 
 #[tokio::test]
 async fn the_log_of_a_session_is_told_as_events_in_their_order() {
-    let mut world = established().await;
-    world.session.refresh().await.unwrap();
-    let _ = world.session.establish(()).await.unwrap();
-    world.session.revoke().await.unwrap();
-    let _ = world.session.establish(()).await.unwrap();
+    let mut fixture = established().await;
+    fixture.session.refresh().await.unwrap();
+    let _ = fixture.session.establish(()).await.unwrap();
+    fixture.session.revoke().await.unwrap();
+    let _ = fixture.session.establish(()).await.unwrap();
     use EventKind::{Established, Refreshed, Revoked};
-    assert_eq!(world.happened().await, [Established, Refreshed, Established, Revoked, Established]);
-    assert_eq!(world.session.permission_token().await.unwrap().epoch(), 3);
+    assert_eq!(
+        fixture.happened().await,
+        [Established, Refreshed, Established, Revoked, Established]
+    );
+    assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 3);
 }

@@ -13,8 +13,9 @@ use session_warden::testing::{ManualClock, Reply, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 use session_warden::{Error, ErrorKind, SessionKey, Sessions, Supervisor};
 
-use crate::scene::Scene;
-use crate::support::{LIFE, SECOND, established, session, until, world};
+use crate::fixtures::ScriptedFixture;
+use crate::fixtures::{established, fixture};
+use crate::support::{LIFE, SECOND, session, until};
 
 /// A supervisor with two providers.
 async fn supervisor(store: &MemoryStore, clock: &ManualClock) -> Supervisor {
@@ -89,7 +90,7 @@ async fn a_list_has_all_that_pass_in_the_order_of_ids_also_what_is_not_in_memory
 async fn sessions_of_a_provider_that_is_not_registered_are_listed() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());
     establish(&supervisor(&store, &clock).await, "q", "a", "1").await;
-    let later = Scene::start(&store, &clock).await;
+    let later = ScriptedFixture::start(&store, &clock).await;
     assert_eq!(ids(&later.supervisor, Filter::default()).await, ["q/a/1"]);
 }
 
@@ -123,33 +124,33 @@ async fn a_list_over_many_pages_is_not_disturbed_by_changes_meanwhile() {
 
 #[tokio::test]
 async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() {
-    let world = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
+    let fixture = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
     let names = ["active", "closed", "doubt", "establishing", "lost", "refreshing"];
     for name in names {
-        let session = session(&world.supervisor, name);
+        let session = session(&fixture.supervisor, name);
         let _ = session.establish(()).await.unwrap();
         match name {
             "closed" => drop(session.revoke().await.unwrap()),
             "doubt" => {
-                world.script.refresh(Reply::Fail(FailureClass::Ambiguous));
+                fixture.script.refresh(Reply::Fail(FailureClass::Ambiguous));
                 session.refresh().await.unwrap_err();
             }
             "lost" => {
-                world.script.refresh(Reply::Fail(FailureClass::Rejected));
+                fixture.script.refresh(Reply::Fail(FailureClass::Rejected));
                 session.refresh().await.unwrap_err();
             }
             _ => {}
         }
     }
-    world.script.refresh(Reply::Hold);
-    let refreshing = session(&world.supervisor, "refreshing");
+    fixture.script.refresh(Reply::Hold);
+    let refreshing = session(&fixture.supervisor, "refreshing");
     let refreshing = tokio::spawn(async move { refreshing.refresh().await.map(drop) });
-    world.script.held(1).await;
-    world.script.establish(Reply::Hold);
-    let establishing = session(&world.supervisor, "establishing");
+    fixture.script.held(1).await;
+    fixture.script.establish(Reply::Hold);
+    let establishing = session(&fixture.supervisor, "establishing");
     let establishing = tokio::spawn(async move { establishing.establish(()).await.map(drop) });
-    world.script.held(2).await;
-    let later = Scene::start(&world.store, &world.clock).await;
+    fixture.script.held(2).await;
+    let later = ScriptedFixture::start(&fixture.store, &fixture.clock).await;
     let expected = [
         ("active", State::Active),
         ("closed", State::Closed),
@@ -159,7 +160,7 @@ async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() 
         ("refreshing", State::Refreshing),
     ];
     let expected = expected.map(|(name, state)| (name.to_owned(), state));
-    assert_eq!(states(&world.supervisor).await, expected);
+    assert_eq!(states(&fixture.supervisor).await, expected);
     assert_eq!(states(&later.supervisor).await, expected, "from the records alone");
     for (name, state) in &expected {
         let mut listed = std::pin::pin!(later.supervisor.list(Filter::default().state(*state)));
@@ -170,7 +171,7 @@ async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() 
     }
     assert_eq!(later.supervisor.snapshot().sessions, 0);
     // Their holder falls silent: it does not reach the store.
-    world.faults.fail_always(StoreCall::Renew, true);
+    fixture.faults.fail_always(StoreCall::Renew, true);
     later.clock.advance(21 * SECOND).await;
     let silent = states(&later.supervisor).await;
     assert_eq!((silent[3].1, silent[5].1), (State::Active, State::InDoubt));
@@ -180,23 +181,23 @@ async fn sessions_in_memory_are_listed_as_they_are_and_the_others_as_recorded() 
 
 #[tokio::test]
 async fn what_is_owed_is_listed_as_it_is_in_memory() {
-    let scene = Scene::owed().await;
-    let listed: Vec<_> = scene.supervisor.list(Filter::default()).collect().await;
+    let fixture = ScriptedFixture::unsaved().await;
+    let listed: Vec<_> = fixture.supervisor.list(Filter::default()).collect().await;
     let [Ok(status)] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!((status.generation, status.saved), (2, false));
-    assert_eq!(scene.stored().await.0, 1);
+    assert_eq!(fixture.stored().await.0, 1);
 }
 
 #[tokio::test]
 async fn a_record_whose_refresh_token_has_ended_is_listed_as_lost() {
-    let world = world().await;
-    let tokens = Tokens::new(()).refresh("refresh", Some(world.clock.now().wall + LIFE));
-    world.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
-    let later = Scene::start(&world.store, &world.clock).await;
+    let fixture = fixture().await;
+    let tokens = Tokens::new(()).refresh("refresh", Some(fixture.clock.now().wall + LIFE));
+    fixture.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
+    let later = ScriptedFixture::start(&fixture.store, &fixture.clock).await;
     assert!(later.supervisor.shutdown(SECOND).await.is_clean());
-    let other = Scene::start(&world.store, &world.clock).await;
-    world.clock.advance(LIFE + SECOND).await;
-    for supervisor in [&world.supervisor, &other.supervisor] {
+    let other = ScriptedFixture::start(&fixture.store, &fixture.clock).await;
+    fixture.clock.advance(LIFE + SECOND).await;
+    for supervisor in [&fixture.supervisor, &other.supervisor] {
         let listed: Vec<_> = supervisor.list(Filter::default()).collect().await;
         let [Ok(status)] = &listed[..] else { panic!("{listed:?}") };
         assert_eq!(status.state, State::Lost);
@@ -206,40 +207,40 @@ async fn a_record_whose_refresh_token_has_ended_is_listed_as_lost() {
 
 #[tokio::test]
 async fn a_session_that_was_never_established_is_listed_only_while_its_grant_runs() {
-    let world = world().await;
-    world.script.establish(Reply::HoldThenFail(FailureClass::Rejected));
-    let session = world.session.clone();
+    let fixture = fixture().await;
+    fixture.script.establish(Reply::HoldThenFail(FailureClass::Rejected));
+    let session = fixture.session.clone();
     let granting = tokio::spawn(async move { session.establish(()).await.map(drop) });
-    world.script.held(1).await;
-    assert_eq!(states(&world.supervisor).await, [("device".to_owned(), State::Establishing)]);
-    world.script.release();
+    fixture.script.held(1).await;
+    assert_eq!(states(&fixture.supervisor).await, [("device".to_owned(), State::Establishing)]);
+    fixture.script.release();
     granting.await.unwrap().unwrap_err();
-    assert_eq!(states(&world.supervisor).await, []);
+    assert_eq!(states(&fixture.supervisor).await, []);
 }
 
 #[tokio::test]
 async fn a_page_that_cannot_be_read_is_told_and_read_again_and_a_dead_store_ends_the_list() {
-    let scene = Scene::established().await;
-    scene.faults.fail_next(StoreCall::List, 1);
+    let fixture = ScriptedFixture::established().await;
+    fixture.faults.fail_next(StoreCall::List, 1);
     let listed: Vec<_> =
-        until(&scene.clock, scene.supervisor.list(Filter::default()).collect()).await;
+        until(&fixture.clock, fixture.supervisor.list(Filter::default()).collect()).await;
     let [Err(failed), Ok(status)] = &listed[..] else { panic!("{listed:?}") };
-    assert_eq!((failed.kind(), &status.id), (ErrorKind::Store, scene.session.id()));
-    scene.faults.fail_always(StoreCall::List, true);
+    assert_eq!((failed.kind(), &status.id), (ErrorKind::Store, fixture.session.id()));
+    fixture.faults.fail_always(StoreCall::List, true);
     let listed: Vec<_> =
-        until(&scene.clock, scene.supervisor.list(Filter::default()).collect()).await;
+        until(&fixture.clock, fixture.supervisor.list(Filter::default()).collect()).await;
     assert_eq!(listed.len(), LIST_FAILURES as usize);
     assert!(listed.iter().all(|item| item.as_ref().is_err_and(Error::is_transient)));
 }
 
 #[tokio::test]
 async fn a_list_after_a_shutdown_says_so_and_one_that_runs_outlives_its_handle() {
-    let world = established().await;
-    let listed = world.supervisor.list(Filter::default());
+    let fixture = established().await;
+    let listed = fixture.supervisor.list(Filter::default());
     let listed = tokio::spawn(listed.count());
     assert_eq!(listed.await.unwrap(), 1);
-    assert!(world.supervisor.shutdown(SECOND).await.is_clean());
-    let listed: Vec<_> = world.supervisor.list(Filter::default()).collect().await;
+    assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
+    let listed: Vec<_> = fixture.supervisor.list(Filter::default()).collect().await;
     let [Err(failed)] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!(failed.kind(), ErrorKind::ShuttingDown);
 }

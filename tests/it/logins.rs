@@ -22,7 +22,7 @@ use crate::support::{key, provider_of};
 const BACK: &str = "https://app.example/back?from=login";
 
 /// A process whose users log in at `server`.
-struct House {
+struct LoginFixture {
     server: FakeAuthServer,
     clock: ManualClock,
     ring: KeyRing,
@@ -64,7 +64,7 @@ async fn process(
     (supervisor, faults)
 }
 
-impl House {
+impl LoginFixture {
     async fn new() -> Self {
         let (clock, ring, store) = (ManualClock::new(), ring(1, 7), MemoryStore::new());
         let server = FakeAuthServer::builder().clock(clock.clone()).client("client", "secret");
@@ -112,29 +112,29 @@ fn query(url: &str) -> HashMap<String, String> {
 
 #[tokio::test]
 async fn a_browser_that_is_sent_to_the_server_comes_back_with_a_session() {
-    let house = House::new().await;
+    let fixture = LoginFixture::new().await;
     let options = LoginOptions::new().scope("openid").prompt("consent").login_hint("ada");
-    let login = house.sessions.begin_login(key("device"), options).await.unwrap();
+    let login = fixture.sessions.begin_login(key("device"), options).await.unwrap();
     let asked = query(login.url.as_str());
     assert_eq!((asked["scope"].as_str(), asked["redirect_uri"].as_str()), ("openid", BACK));
     assert_eq!((asked["prompt"].as_str(), asked["login_hint"].as_str()), ("consent", "ada"));
-    assert_eq!(house.server.counts().connections, 0, "nothing is asked before the browser goes");
+    assert_eq!(fixture.server.counts().connections, 0, "nothing is asked before the browser goes");
 
     let back = follow(&login).await;
-    let (session, established) = house.sessions.finish_login(&login.ticket, &back).await.unwrap();
+    let (session, established) = fixture.sessions.finish_login(&login.ticket, &back).await.unwrap();
     let Establishment::Active(attributes) = established;
     assert_eq!(attributes.scope.as_deref(), Some("openid"));
     assert_eq!(session.id().key(), &key("device"));
     let token = session.permission_token().await.unwrap();
-    assert!(house.server.is_active(token.expose_secret()));
+    assert!(fixture.server.is_active(token.expose_secret()));
     assert_eq!(session.refresh().await.unwrap().generation(), 2);
-    assert_eq!((house.codes(), house.server.counts().authorization_code.granted), (1, 1));
+    assert_eq!((fixture.codes(), fixture.server.counts().authorization_code.granted), (1, 1));
 }
 
 #[tokio::test]
 async fn only_the_query_of_the_redirect_is_needed_and_the_session_may_finish_its_own() {
-    let house = House::new().await;
-    let session = house.sessions.session(key("device"));
+    let fixture = LoginFixture::new().await;
+    let session = fixture.sessions.session(key("device"));
     let login = session.begin_login(LoginOptions::new()).await.unwrap();
     let back = follow(&login).await;
     let (_, query) = back.split_once('?').unwrap();
@@ -144,36 +144,36 @@ async fn only_the_query_of_the_redirect_is_needed_and_the_session_may_finish_its
 
 #[tokio::test]
 async fn a_login_is_finished_by_another_process_with_the_same_key_ring() {
-    let house = House::new().await;
-    let login = house.begin("device").await;
+    let fixture = LoginFixture::new().await;
+    let login = fixture.begin("device").await;
     let back = follow(&login).await;
     // The cookie is text on its way.
     let ticket = login.ticket.as_str().parse().unwrap();
-    let beside = house.beside(&ring(1, 7)).await;
+    let beside = fixture.beside(&ring(1, 7)).await;
     let (session, _) = beside.finish_login(&ticket, &back).await.unwrap();
     let token = session.permission_token().await.unwrap();
-    let found = house.sessions.session(key("device")).permission_token().await.unwrap();
+    let found = fixture.sessions.session(key("device")).permission_token().await.unwrap();
     assert_eq!(token.expose_secret(), found.expose_secret());
-    assert_eq!(house.codes(), 1);
+    assert_eq!(fixture.codes(), 1);
 }
 
 #[tokio::test]
 async fn a_login_replaces_the_session_that_serves_until_then() {
-    let house = House::new().await;
-    let first = house.begin("device").await;
-    house.finish(&first, &follow(&first).await).await.unwrap();
-    let session = house.sessions.session(key("device"));
-    let second = house.begin("device").await;
+    let fixture = LoginFixture::new().await;
+    let first = fixture.begin("device").await;
+    fixture.finish(&first, &follow(&first).await).await.unwrap();
+    let session = fixture.sessions.session(key("device"));
+    let second = fixture.begin("device").await;
     let back = follow(&second).await;
     assert_eq!(session.permission_token().await.unwrap().epoch(), 1);
-    house.finish(&second, &back).await.unwrap();
+    fixture.finish(&second, &back).await.unwrap();
     assert_eq!(session.permission_token().await.unwrap().epoch(), 2);
 }
 
 #[tokio::test]
 async fn no_two_logins_have_a_state_a_verifier_or_a_ticket_in_common() {
-    let house = House::new().await;
-    let (one, other) = (house.begin("device").await, house.begin("device").await);
+    let fixture = LoginFixture::new().await;
+    let (one, other) = (fixture.begin("device").await, fixture.begin("device").await);
     let (one_asked, other_asked) = (query(one.url.as_str()), query(other.url.as_str()));
     for secret in ["state", "code_challenge"] {
         assert!(one_asked[secret].len() >= 43, "{secret}");
@@ -185,18 +185,18 @@ async fn no_two_logins_have_a_state_a_verifier_or_a_ticket_in_common() {
 
 #[tokio::test]
 async fn a_login_ends_when_its_policy_says_so_and_says_when_that_is() {
-    let house = House::new().await;
-    let login = house.begin("device").await;
-    let expected = session_warden::clock::Clock::now(&house.clock).wall + Policy::default().login;
+    let fixture = LoginFixture::new().await;
+    let login = fixture.begin("device").await;
+    let expected = session_warden::clock::Clock::now(&fixture.clock).wall + Policy::default().login;
     assert_eq!(login.expires_at, expected);
 }
 
 #[tokio::test]
 async fn nothing_of_a_login_that_is_secret_is_in_its_debug_output() {
-    let house = House::new().await;
-    let login = house.begin("device").await;
+    let fixture = LoginFixture::new().await;
+    let login = fixture.begin("device").await;
     let asked = query(login.url.as_str());
-    let shown = format!("{login:?} {:?} {:#?}", login.ticket, house.sessions);
+    let shown = format!("{login:?} {:?} {:#?}", login.ticket, fixture.sessions);
     for secret in [&asked["state"], &asked["code_challenge"], &login.ticket.as_str().to_owned()] {
         assert!(!shown.contains(secret.as_str()), "{shown}");
     }

@@ -2,74 +2,35 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
-use session_warden::event::{EventKind, Events};
+use session_warden::event::EventKind;
 use session_warden::provider::RevocationReach;
-use session_warden::provider::oauth2::{OAuth2, Password};
+use session_warden::provider::oauth2::Password;
 use session_warden::session::{Adopt, Revocation};
 use session_warden::store::{MemoryStore, Outcome, Phase, Statement, Store};
-use session_warden::testing::{
-    Endpoint, FakeAuthServer, Fault, Faults, FaultyStore, ManualClock, Reply, StoreCall,
-};
+use session_warden::testing::{Endpoint, FakeAuthServer, Fault, ManualClock, Reply, StoreCall};
 use session_warden::token::Tokens;
-use session_warden::transport::TransportConfig;
-use session_warden::{Error, ErrorKind, PermissionToken, Session, Supervisor};
+use session_warden::{Error, ErrorKind, PermissionToken};
 use tokio::task::JoinHandle;
 
-use crate::scene::Scene;
-use crate::support::{SECOND, key, provider_of, until};
-
-/// One of two processes.
-struct Side {
-    supervisor: Supervisor,
-    session: Session<OAuth2>,
-    faults: Faults,
-    events: Events,
-}
-
-impl Side {
-    async fn start(provider: OAuth2, store: &MemoryStore, clock: &ManualClock) -> Self {
-        let store = FaultyStore::new(store.clone());
-        let faults = store.faults();
-        let supervisor = Supervisor::builder()
-            .clock(clock.clone())
-            .store(store)
-            .transport(TransportConfig::default().allow_loopback_http())
-            .provider("oauth2", provider)
-            .start()
-            .await
-            .unwrap();
-        let session = supervisor.sessions("oauth2").unwrap().session(key("device"));
-        let events = supervisor.subscribe();
-        Self { supervisor, session, faults, events }
-    }
-
-    /// What was reported since the last look.
-    fn news(&mut self) -> Vec<EventKind> {
-        let mut news = Vec::new();
-        while let Some(Some(event)) = self.events.next().now_or_never() {
-            news.push(event.kind);
-        }
-        news
-    }
-}
+use crate::fixtures::{OAuth2Fixture, ScriptedFixture};
+use crate::support::{SECOND, provider_of, until};
 
 /// Two processes on one store, at one server, with a session that the one established.
-struct Two {
+struct TwoProcesses {
     server: FakeAuthServer,
     clock: ManualClock,
     store: MemoryStore,
-    one: Side,
-    other: Side,
+    one: OAuth2Fixture,
+    other: OAuth2Fixture,
 }
 
-impl Two {
+impl TwoProcesses {
     async fn start(reach: RevocationReach) -> Self {
         let (clock, store) = (ManualClock::new(), MemoryStore::new());
         let server = FakeAuthServer::builder().clock(clock.clone()).start().await.unwrap();
         let provider = provider_of(&server).revocation_reach(reach);
-        let one = Side::start(provider.clone(), &store, &clock).await;
-        let other = Side::start(provider, &store, &clock).await;
+        let one = OAuth2Fixture::start_at("oauth2", provider.clone(), &store, &clock).await;
+        let other = OAuth2Fixture::start_at("oauth2", provider, &store, &clock).await;
         let _ = one.session.establish(Password::new("ada", "ok")).await.unwrap();
         assert_eq!(other.session.permission_token().await.unwrap().generation(), 1);
         Self { server, clock, store, one, other }
@@ -95,7 +56,7 @@ impl Two {
     }
 
     /// Signs in, when the other side's lease has ended.
-    async fn anew(&self, side: &Side) {
+    async fn anew(&self, side: &OAuth2Fixture) {
         let session = side.session.clone();
         let signing_in =
             tokio::spawn(async move { session.establish(Password::new("ada", "ok")).await });
@@ -136,7 +97,7 @@ impl Two {
 
 #[tokio::test]
 async fn an_answer_for_a_session_that_was_closed_meanwhile_is_revoked_at_the_server() {
-    let mut two = Two::start(RevocationReach::Unknown).await;
+    let mut two = TwoProcesses::start(RevocationReach::Unknown).await;
     let refreshing = two.refreshing().await;
     // The server hears nothing of the close itself, or its grant would have ended already.
     let down = Fault::Status { code: 500, retry_after: None, body: None };
@@ -155,7 +116,7 @@ async fn an_answer_for_a_session_that_was_closed_meanwhile_is_revoked_at_the_ser
 
 #[tokio::test]
 async fn an_answer_that_the_server_cannot_be_told_of_is_tried_once_and_reported() {
-    let mut two = Two::start(RevocationReach::Unknown).await;
+    let mut two = TwoProcesses::start(RevocationReach::Unknown).await;
     let refreshing = two.refreshing().await;
     let down = Fault::Status { code: 500, retry_after: None, body: None };
     two.server.fail_next_n(Endpoint::Revoke, 2, down);
@@ -169,7 +130,7 @@ async fn an_answer_that_the_server_cannot_be_told_of_is_tried_once_and_reported(
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_holds_a_late_answers_callers_for_the_budget_alone() {
-    let mut two = Two::start(RevocationReach::Unknown).await;
+    let mut two = TwoProcesses::start(RevocationReach::Unknown).await;
     let refreshing = two.refreshing().await;
     let down = Fault::Status { code: 500, retry_after: None, body: None };
     two.server.fail_next(Endpoint::Revoke, down);
@@ -186,7 +147,7 @@ async fn a_server_that_does_not_answer_holds_a_late_answers_callers_for_the_budg
 
 #[tokio::test]
 async fn tokens_that_were_owed_when_their_session_was_closed_are_revoked() {
-    let two = Two::start(RevocationReach::Unknown).await;
+    let two = TwoProcesses::start(RevocationReach::Unknown).await;
     two.one.faults.fail_always(StoreCall::Commit, true);
     assert_eq!(two.one.session.refresh().await.unwrap().generation(), 2);
     let down = Fault::Status { code: 500, retry_after: None, body: None };
@@ -202,7 +163,7 @@ async fn tokens_that_were_owed_when_their_session_was_closed_are_revoked() {
 
 #[tokio::test]
 async fn tokens_of_a_former_grant_are_reported_where_a_revocation_may_end_the_new_one() {
-    let mut two = Two::start(RevocationReach::Unknown).await;
+    let mut two = TwoProcesses::start(RevocationReach::Unknown).await;
     let winner = two.owed_and_begun_anew().await;
     two.pays().await;
     assert_eq!(two.one.news(), [EventKind::TokensSuperseded]);
@@ -213,7 +174,7 @@ async fn tokens_of_a_former_grant_are_reported_where_a_revocation_may_end_the_ne
 
 #[tokio::test]
 async fn tokens_of_a_former_grant_are_revoked_where_that_ends_them_alone_and_the_new_ones_live() {
-    let mut two = Two::start(RevocationReach::OneGrant).await;
+    let mut two = TwoProcesses::start(RevocationReach::OneGrant).await;
     let winner = two.owed_and_begun_anew().await;
     two.pays().await;
     two.ended(1).await;
@@ -227,7 +188,7 @@ async fn tokens_of_a_former_grant_are_revoked_where_that_ends_them_alone_and_the
 
 #[tokio::test]
 async fn tokens_that_are_owed_before_a_grant_are_told_of_before_it_is_claimed() {
-    let two = Two::start(RevocationReach::OneGrant).await;
+    let two = TwoProcesses::start(RevocationReach::OneGrant).await;
     two.one.faults.fail_always(StoreCall::Commit, true);
     assert_eq!(two.one.session.refresh().await.unwrap().generation(), 2);
     two.anew(&two.other).await;
@@ -246,31 +207,34 @@ async fn tokens_that_are_owed_before_a_grant_are_told_of_before_it_is_claimed() 
 
 #[tokio::test]
 async fn tokens_of_a_session_that_was_forgotten_meanwhile_are_reported_and_not_revoked() {
-    let mut scene = Scene::expired().await;
-    scene.script.refresh(Reply::Hold);
-    let mut callers = scene.callers(1).await;
-    scene.script.held(1).await;
-    scene.news();
-    let deleted = scene.store.apply(scene.session.id(), Statement::Delete).await.unwrap();
+    let mut fixture = ScriptedFixture::expired().await;
+    fixture.script.refresh(Reply::Hold);
+    let mut callers = fixture.callers(1).await;
+    fixture.script.held(1).await;
+    fixture.news();
+    let deleted = fixture.store.apply(fixture.session.id(), Statement::Delete).await.unwrap();
     assert!(matches!(deleted, Outcome::Done(_)));
-    scene.script.release();
-    until(&scene.clock, callers.join_next()).await.unwrap().unwrap().unwrap_err();
-    assert_eq!((scene.news(), scene.script.revocations()), (vec![EventKind::TokensSuperseded], 0));
+    fixture.script.release();
+    until(&fixture.clock, callers.join_next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(
+        (fixture.news(), fixture.script.revocations()),
+        (vec![EventKind::TokensSuperseded], 0)
+    );
 }
 
 #[tokio::test]
 async fn tokens_that_somebody_adopts_too_late_are_still_that_bodys_own() {
-    let mut scene = Scene::established().await;
-    scene.faults.hold(StoreCall::Commit);
-    let session = scene.session.clone();
+    let mut fixture = ScriptedFixture::established().await;
+    fixture.faults.hold(StoreCall::Commit);
+    let session = fixture.session.clone();
     let tokens = Tokens::new(()).access("access", None).refresh("refresh", None);
     let adopting = tokio::spawn(async move { session.adopt(tokens, Adopt::Replace).await });
-    scene.clock.advance(Duration::ZERO).await;
-    assert!(scene.record().await.lease.is_some());
-    let deleted = scene.store.apply(scene.session.id(), Statement::Delete).await.unwrap();
+    fixture.clock.advance(Duration::ZERO).await;
+    assert!(fixture.record().await.lease.is_some());
+    let deleted = fixture.store.apply(fixture.session.id(), Statement::Delete).await.unwrap();
     assert!(matches!(deleted, Outcome::Done(_)));
-    scene.faults.release(StoreCall::Commit);
-    let late = until(&scene.clock, adopting).await.unwrap().unwrap_err();
+    fixture.faults.release(StoreCall::Commit);
+    let late = until(&fixture.clock, adopting).await.unwrap().unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Superseded);
-    assert_eq!((scene.news(), scene.script.revocations()), (vec![], 0));
+    assert_eq!((fixture.news(), fixture.script.revocations()), (vec![], 0));
 }

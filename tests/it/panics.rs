@@ -1,7 +1,7 @@
 //! Whatever of a provider, a store or a source panics: no caller waits past its deadline, and no
 //! session is wedged.
 
-mod double;
+mod panicking;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ use session_warden::testing::{
 use session_warden::token::Tokens;
 use session_warden::{ErrorKind, Session, Sessions, Supervisor};
 
-use self::double::{Method, Often, Panicky, Place, Plan};
-use crate::scene::Scene;
+use self::panicking::{Method, Often, Panicky, Place, Plan};
+use crate::fixtures::ScriptedFixture;
 use crate::support::{LIFE, SECOND, key, session, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A supervisor whose provider, store or source panics.
-struct Bench<P: Provider> {
+struct PanicFixture<P: Provider> {
     clock: ManualClock,
     supervisor: Supervisor,
     sessions: Sessions<P>,
     session: Session<P>,
 }
 
-impl<P> Bench<P>
+impl<P> PanicFixture<P>
 where
     P: Provider<Grant = (), Attributes = ()>,
     (): UnattendedGrant<P>,
@@ -113,11 +113,11 @@ where
     }
 }
 
-async fn panicky(plan: &Plan) -> Bench<Panicky> {
+async fn panicky(plan: &Plan) -> PanicFixture<Panicky> {
     let clock = ManualClock::new();
     let builder = Supervisor::builder().clock(clock.clone());
     let supervisor = builder.provider("p", Panicky::new(plan)).start().await.unwrap();
-    Bench::new(&clock, supervisor)
+    PanicFixture::new(&clock, supervisor)
 }
 
 #[tokio::test]
@@ -138,16 +138,16 @@ async fn a_provider_that_panics_in_any_of_its_methods_wedges_no_session() {
                 continue;
             }
             let plan = Plan::default();
-            let bench = panicky(&plan).await;
+            let fixture = panicky(&plan).await;
             if method == Method::Refresh {
-                let _ = bench.session.establish(()).await.unwrap();
+                let _ = fixture.session.establish(()).await.unwrap();
             }
             plan.panics(method, often, place);
-            bench.lives().await;
+            fixture.lives().await;
             let panicked = plan.panicked();
             assert!(if often == Often::Once { panicked == 1 } else { panicked > 1 }, "{what}");
             plan.stop();
-            bench.is_well(&what).await;
+            fixture.is_well(&what).await;
         }
     }
 }
@@ -160,13 +160,13 @@ async fn a_provider_that_panics_when_it_is_registered_is_refused_and_later_it_is
         plan.panics(method, Often::Once, Place::Call);
         let refused = Supervisor::builder().provider("p", Panicky::new(&plan)).start().await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Misconfigured, "{method:?}");
-        let bench = panicky(&plan).await;
+        let fixture = panicky(&plan).await;
         let asked = plan.calls(method);
         plan.panics(method, Often::Always, Place::Call);
-        let replaced = bench.sessions.replace(Panicky::new(&plan)).await;
+        let replaced = fixture.sessions.replace(Panicky::new(&plan)).await;
         assert_eq!(replaced.unwrap_err().kind(), ErrorKind::Misconfigured, "{method:?}");
-        bench.lives().await;
-        bench.is_well(&format!("{method:?} would panic")).await;
+        fixture.lives().await;
+        fixture.is_well(&format!("{method:?} would panic")).await;
         assert_eq!(plan.calls(method), asked + 1, "{method:?} is asked at registration alone");
     }
 }
@@ -174,26 +174,26 @@ async fn a_provider_that_panics_when_it_is_registered_is_refused_and_later_it_is
 #[tokio::test]
 async fn what_a_provider_panics_at_in_a_callers_task_is_an_error() {
     let plan = Plan::default();
-    let bench = panicky(&plan).await;
-    let _ = bench.session.establish(()).await.unwrap();
-    let token = bench.session.permission_token().await.unwrap();
+    let fixture = panicky(&plan).await;
+    let _ = fixture.session.establish(()).await.unwrap();
+    let token = fixture.session.permission_token().await.unwrap();
     for method in [Method::Authorize, Method::Rejection] {
         plan.panics(method, Often::Once, Place::Call);
     }
     let (mut request, ()) = http::Request::new(()).into_parts();
-    let unsigned = bench.session.authorize(&mut request).await.unwrap_err();
+    let unsigned = fixture.session.authorize(&mut request).await.unwrap_err();
     assert_eq!(unsigned.kind(), ErrorKind::Misconfigured);
     let (mut answer, ()) = http::Response::new(()).into_parts();
     answer.status = http::StatusCode::UNAUTHORIZED;
-    assert_eq!(bench.session.rejected(&token, &answer, b""), Verdict::Forward);
-    assert_eq!(bench.session.rejected(&token, &answer, b""), Verdict::Retry);
-    bench.session.authorize(&mut request).await.unwrap();
+    assert_eq!(fixture.session.rejected(&token, &answer, b""), Verdict::Forward);
+    assert_eq!(fixture.session.rejected(&token, &answer, b""), Verdict::Retry);
+    fixture.session.authorize(&mut request).await.unwrap();
 }
 
 /// A store with a session that another process has claimed and never ends.
 async fn claimed(clock: &ManualClock) -> MemoryStore {
     let store = MemoryStore::new();
-    let other = Scene::start(&store, clock).await;
+    let other = ScriptedFixture::start(&store, clock).await;
     let _ = other.session.establish(()).await.unwrap();
     for statement in [StoreCall::Settle, StoreCall::Commit] {
         other.faults.fail_always(statement, true);
@@ -232,15 +232,15 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
             let provider: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
             let script = provider.script();
             let supervisor = builder.provider("p", provider).start().await.unwrap();
-            let bench = Bench::<ScriptedProvider>::new(&clock, supervisor);
+            let fixture = PanicFixture::<ScriptedProvider>::new(&clock, supervisor);
             // What fails at the server is settled.
             script.refresh(Reply::Fail(session_warden::provider::FailureClass::Throttled));
-            bench.lives().await;
+            fixture.lives().await;
             let asked = faults.count(statement);
             assert!(asked >= 1, "{what}: it was never asked");
             faults.panic_always(statement, false);
             script.clear();
-            bench.is_well(&what).await;
+            fixture.is_well(&what).await;
             if statement == StoreCall::Changes {
                 assert!(faults.count(statement) > 1, "{what}: it is asked again");
             }
@@ -257,12 +257,12 @@ async fn a_store_that_panics_when_a_claim_is_renewed_or_a_session_lost_costs_no_
     let script = provider.script();
     let builder = Supervisor::builder().clock(clock.clone()).store(faulty);
     let supervisor = builder.provider("p", provider).start().await.unwrap();
-    let bench = Bench::<ScriptedProvider>::new(&clock, supervisor);
-    let _ = bench.session.establish(()).await.unwrap();
+    let fixture = PanicFixture::<ScriptedProvider>::new(&clock, supervisor);
+    let _ = fixture.session.establish(()).await.unwrap();
     faults.panic_always(StoreCall::Renew, true);
     faults.panic_always(StoreCall::Lose, true);
     script.refresh(Reply::Hold);
-    let session = bench.session.clone();
+    let session = fixture.session.clone();
     let refreshing = tokio::spawn(async move { session.refresh().await });
     script.held(1).await;
     clock.advance(12 * SECOND).await;
@@ -271,12 +271,12 @@ async fn a_store_that_panics_when_a_claim_is_renewed_or_a_session_lost_costs_no_
     let token = refreshing.await.unwrap().unwrap();
     let (mut gone, ()) = http::Response::new(()).into_parts();
     gone.status = http::StatusCode::GONE;
-    assert_eq!(bench.session.rejected(&token, &gone, b""), Verdict::Forward);
+    assert_eq!(fixture.session.rejected(&token, &gone, b""), Verdict::Forward);
     clock.advance(SECOND).await;
     assert_eq!(faults.count(StoreCall::Lose), 1);
-    bench.session.permission_token().await.unwrap_err();
+    fixture.session.permission_token().await.unwrap_err();
     faults.panic_always(StoreCall::Renew, false);
-    bench.is_well("after both").await;
+    fixture.is_well("after both").await;
 }
 
 #[tokio::test]
@@ -295,16 +295,17 @@ async fn a_store_that_panics_at_the_start_is_refused() {
 #[tokio::test]
 async fn a_store_that_panics_in_a_background_look_is_looked_at_again() {
     for statement in [StoreCall::Due, StoreCall::Changes] {
-        let scene = Scene::start_with(&MemoryStore::new(), &ManualClock::new(), |faults| {
-            faults.panic_always(statement, true);
-        })
-        .await;
-        scene.clock.advance(60 * SECOND).await;
-        let asked = scene.faults.count(statement);
+        let fixture =
+            ScriptedFixture::start_with(&MemoryStore::new(), &ManualClock::new(), |faults| {
+                faults.panic_always(statement, true);
+            })
+            .await;
+        fixture.clock.advance(60 * SECOND).await;
+        let asked = fixture.faults.count(statement);
         assert!((5..60).contains(&asked), "{statement:?} was asked {asked} times in a minute");
-        scene.faults.panic_always(statement, false);
-        scene.clock.advance(10 * SECOND).await;
-        assert!(scene.faults.count(statement) > asked, "{statement:?}");
+        fixture.faults.panic_always(statement, false);
+        fixture.clock.advance(10 * SECOND).await;
+        assert!(fixture.faults.count(statement) > asked, "{statement:?}");
     }
 }
 
@@ -336,14 +337,15 @@ async fn a_source_that_panics_wedges_no_session() {
             let clock = ManualClock::new();
             let builder = Supervisor::builder().clock(clock.clone());
             let builder = builder.provider_per_tenant::<ScriptedProvider>("p", source);
-            let bench = Bench::<ScriptedProvider>::new(&clock, builder.start().await.unwrap());
-            bench.lives().await;
+            let fixture =
+                PanicFixture::<ScriptedProvider>::new(&clock, builder.start().await.unwrap());
+            fixture.lives().await;
             assert_ne!(
                 left.load(Ordering::SeqCst),
                 if often == Often::Once { 1 } else { u64::MAX }
             );
             left.store(0, Ordering::SeqCst);
-            bench.is_well(&what).await;
+            fixture.is_well(&what).await;
         }
     }
 }
@@ -372,16 +374,16 @@ async fn a_task_that_panics_at_any_of_its_steps_ends_its_session_in_a_known_stat
     for point in points {
         for refreshes in [false, true] {
             let (clock, armed, script, supervisor) = scripted().await;
-            let bench = Bench::<ScriptedProvider>::new(&clock, supervisor);
+            let fixture = PanicFixture::<ScriptedProvider>::new(&clock, supervisor);
             if refreshes {
-                let _ = bench.session.establish(()).await.unwrap();
+                let _ = fixture.session.establish(()).await.unwrap();
             }
             armed.arm(point, Fate::Panic);
             let begun = clock.now().boot;
             let outcome = if refreshes {
-                until(&clock, bench.session.refresh()).await.map(drop)
+                until(&clock, fixture.session.refresh()).await.map(drop)
             } else {
-                until(&clock, bench.session.establish(())).await.map(drop)
+                until(&clock, fixture.session.establish(())).await.map(drop)
             };
             let took = clock.now().boot.since(begun);
             assert!(took < SECOND, "{point:?}: told after {took:?}");
@@ -394,7 +396,7 @@ async fn a_task_that_panics_at_any_of_its_steps_ends_its_session_in_a_known_stat
                 let told = failed.outcome().is_some_and(|told| told != ExchangeOutcome::NotSent);
                 assert!(refreshes || told == sent, "{point:?}: {failed:?}");
             }
-            bench.is_well(&format!("{point:?}, refresh: {refreshes}")).await;
+            fixture.is_well(&format!("{point:?}, refresh: {refreshes}")).await;
         }
     }
 }

@@ -12,265 +12,277 @@ use session_warden::testing::{FaultyStore, ManualClock, Reply, ScriptedProvider,
 use session_warden::{ErrorKind, Session, Supervisor};
 use tokio::task::JoinSet;
 
-use crate::scene::{Scene, kind};
+use crate::fixtures::{ScriptedFixture, kind};
 use crate::support::{LIFE, SECOND, session, until};
 
 #[tokio::test]
 async fn a_refresh_whose_save_fails_is_served_reported_and_saved_later() {
-    let mut scene = Scene::expired().await;
-    scene.faults.fail_next(StoreCall::Commit, 3);
-    let token = scene.session.permission_token().await.unwrap();
+    let mut fixture = ScriptedFixture::expired().await;
+    fixture.faults.fail_next(StoreCall::Commit, 3);
+    let token = fixture.session.permission_token().await.unwrap();
     assert_eq!((token.expose_secret(), token.generation()), ("access-2", 2));
-    assert!(!scene.is_saved().await);
-    assert_eq!(scene.supervisor.snapshot().unsaved, 1);
-    assert_eq!(scene.stored().await, (1, "refresh-1".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
-    scene.clock.advance(30 * SECOND).await;
-    assert!(scene.is_saved().await);
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Saved]);
-    assert_eq!(scene.supervisor.snapshot().unsaved, 0);
+    assert!(!fixture.is_saved().await);
+    assert_eq!(fixture.supervisor.snapshot().unsaved, 1);
+    assert_eq!(fixture.stored().await, (1, "refresh-1".to_owned()));
+    assert_eq!(fixture.news(), [EventKind::Refreshed, EventKind::Unsaved]);
+    fixture.clock.advance(30 * SECOND).await;
+    assert!(fixture.is_saved().await);
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
+    assert_eq!(fixture.news(), [EventKind::Saved]);
+    assert_eq!(fixture.supervisor.snapshot().unsaved, 0);
     // The grant's, three that failed, and the one that did not.
-    assert_eq!((scene.faults.count(StoreCall::Commit), scene.script.refreshes()), (5, 1));
+    assert_eq!((fixture.faults.count(StoreCall::Commit), fixture.script.refreshes()), (5, 1));
 }
 
 #[tokio::test]
 async fn a_grant_whose_save_fails_is_a_session_all_the_same() {
-    let mut scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
-    scene.faults.fail_next(StoreCall::Commit, 1);
-    let _ = scene.session.establish(()).await.unwrap();
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
-    assert_eq!(scene.news(), [EventKind::Established, EventKind::Unsaved]);
-    scene.clock.advance(30 * SECOND).await;
-    assert_eq!(scene.stored().await, (1, "refresh-1".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Saved]);
-    assert_eq!(scene.script.establishes(), 1);
+    let mut fixture = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
+    fixture.faults.fail_next(StoreCall::Commit, 1);
+    let _ = fixture.session.establish(()).await.unwrap();
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-1");
+    assert_eq!(fixture.news(), [EventKind::Established, EventKind::Unsaved]);
+    fixture.clock.advance(30 * SECOND).await;
+    assert_eq!(fixture.stored().await, (1, "refresh-1".to_owned()));
+    assert_eq!(fixture.news(), [EventKind::Saved]);
+    assert_eq!(fixture.script.establishes(), 1);
 }
 
 #[tokio::test]
 async fn a_save_that_takes_longer_than_two_seconds_is_served_as_owed_and_settles_once() {
-    let mut scene = Scene::expired().await;
-    scene.faults.hold(StoreCall::Commit);
-    let mut callers = scene.callers(10).await;
-    scene.faults.held(StoreCall::Commit, 1).await;
-    scene.clock.advance(2 * SECOND - Duration::from_millis(1)).await;
+    let mut fixture = ScriptedFixture::expired().await;
+    fixture.faults.hold(StoreCall::Commit);
+    let mut callers = fixture.callers(10).await;
+    fixture.faults.held(StoreCall::Commit, 1).await;
+    fixture.clock.advance(2 * SECOND - Duration::from_millis(1)).await;
     assert!(callers.try_join_next().is_none(), "nobody is served before");
-    scene.clock.advance(Duration::from_millis(1)).await;
+    fixture.clock.advance(Duration::from_millis(1)).await;
     while let Some(token) = callers.join_next().await {
         assert_eq!(token.unwrap().unwrap().expose_secret(), "access-2");
     }
-    assert!(!scene.is_saved().await);
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
+    assert!(!fixture.is_saved().await);
+    assert_eq!(fixture.news(), [EventKind::Refreshed, EventKind::Unsaved]);
     // The payer asks again and again, each time for as long as a store may take.
-    scene.clock.advance(30 * SECOND).await;
-    scene.faults.held(StoreCall::Commit, 2).await;
-    scene.faults.release(StoreCall::Commit);
-    scene.clock.advance(30 * SECOND).await;
-    assert!(scene.is_saved().await);
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Saved]);
-    let asked = scene.faults.count(StoreCall::Commit);
+    fixture.clock.advance(30 * SECOND).await;
+    fixture.faults.held(StoreCall::Commit, 2).await;
+    fixture.faults.release(StoreCall::Commit);
+    fixture.clock.advance(30 * SECOND).await;
+    assert!(fixture.is_saved().await);
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
+    assert_eq!(fixture.news(), [EventKind::Saved]);
+    let asked = fixture.faults.count(StoreCall::Commit);
     assert!((3..=9).contains(&asked), "{asked} commits in 30 s");
-    assert_eq!(scene.script.refreshes(), 1);
+    assert_eq!(fixture.script.refreshes(), 1);
 }
 
 #[tokio::test]
 async fn a_lost_acknowledgement_of_a_commit_causes_no_second_refresh() {
-    let mut scene = Scene::expired().await;
-    scene.faults.fail_after_writing(StoreCall::Commit, 2);
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
-    assert_eq!(scene.news(), [EventKind::Refreshed, EventKind::Unsaved]);
-    scene.clock.advance(30 * SECOND).await;
-    assert_eq!(scene.news(), [EventKind::Saved]);
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()), "it found its own attempt");
-    assert_eq!(scene.script.refreshes(), 1);
-    scene.clock.advance(LIFE).await;
-    assert_eq!(scene.token().await.unwrap().generation(), 3);
-    assert_eq!((scene.stored().await, scene.script.refreshes()), ((3, "refresh-3".to_owned()), 2));
+    let mut fixture = ScriptedFixture::expired().await;
+    fixture.faults.fail_after_writing(StoreCall::Commit, 2);
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
+    assert_eq!(fixture.news(), [EventKind::Refreshed, EventKind::Unsaved]);
+    fixture.clock.advance(30 * SECOND).await;
+    assert_eq!(fixture.news(), [EventKind::Saved]);
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()), "it found its own attempt");
+    assert_eq!(fixture.script.refreshes(), 1);
+    fixture.clock.advance(LIFE).await;
+    assert_eq!(fixture.token().await.unwrap().generation(), 3);
+    assert_eq!(
+        (fixture.stored().await, fixture.script.refreshes()),
+        ((3, "refresh-3".to_owned()), 2)
+    );
 }
 
 #[tokio::test]
 async fn a_lost_acknowledgement_of_a_claim_sends_nothing_and_heals() {
-    let scene = Scene::expired().await;
-    scene.faults.fail_after_writing(StoreCall::Claim, 1);
-    assert_eq!(kind(scene.token().await), ErrorKind::Store);
-    assert!(scene.record().await.lease.is_some());
-    assert_eq!(scene.script.refreshes(), 0);
-    scene.clock.advance(5 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!((scene.stored().await, scene.script.refreshes()), ((2, "refresh-2".to_owned()), 1));
+    let fixture = ScriptedFixture::expired().await;
+    fixture.faults.fail_after_writing(StoreCall::Claim, 1);
+    assert_eq!(kind(fixture.token().await), ErrorKind::Store);
+    assert!(fixture.record().await.lease.is_some());
+    assert_eq!(fixture.script.refreshes(), 0);
+    fixture.clock.advance(5 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(
+        (fixture.stored().await, fixture.script.refreshes()),
+        ((2, "refresh-2".to_owned()), 1)
+    );
 }
 
 #[tokio::test]
 async fn a_lost_acknowledgement_of_a_settle_leaves_the_session_usable() {
-    let scene = Scene::expired().await;
-    scene.script.refresh(Reply::Fail(FailureClass::NotSent));
-    scene.faults.fail_after_writing(StoreCall::Settle, 1);
-    assert_eq!(kind(scene.token().await), ErrorKind::RetryLater);
-    scene.script.refresh(Reply::Fail(FailureClass::NotSent));
-    scene.faults.fail_next(StoreCall::Settle, 1);
-    scene.clock.advance(5 * SECOND).await;
-    assert_eq!(kind(scene.token().await), ErrorKind::RetryLater);
-    assert!(scene.record().await.lease.is_some(), "the settle was not written");
-    scene.clock.advance(10 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!((scene.stored().await.0, scene.script.refreshes()), (2, 3));
+    let fixture = ScriptedFixture::expired().await;
+    fixture.script.refresh(Reply::Fail(FailureClass::NotSent));
+    fixture.faults.fail_after_writing(StoreCall::Settle, 1);
+    assert_eq!(kind(fixture.token().await), ErrorKind::RetryLater);
+    fixture.script.refresh(Reply::Fail(FailureClass::NotSent));
+    fixture.faults.fail_next(StoreCall::Settle, 1);
+    fixture.clock.advance(5 * SECOND).await;
+    assert_eq!(kind(fixture.token().await), ErrorKind::RetryLater);
+    assert!(fixture.record().await.lease.is_some(), "the settle was not written");
+    fixture.clock.advance(10 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!((fixture.stored().await.0, fixture.script.refreshes()), (2, 3));
 }
 
 #[tokio::test]
 async fn a_lost_acknowledgement_of_a_close_is_made_good_by_the_next_one() {
-    let scene = Scene::established().await;
-    scene.faults.fail_after_writing(StoreCall::Close, 1);
-    let failed = until(&scene.clock, scene.session.revoke()).await.unwrap_err();
-    assert_eq!((failed.kind(), scene.script.revocations()), (ErrorKind::Store, 0));
-    assert_eq!(scene.record().await.phase, Phase::Closed);
-    let revoked = until(&scene.clock, scene.session.revoke()).await.unwrap();
-    assert_eq!((revoked, scene.script.revocations()), (Revocation::AtServer, 1));
-    let record = scene.record().await;
+    let fixture = ScriptedFixture::established().await;
+    fixture.faults.fail_after_writing(StoreCall::Close, 1);
+    let failed = until(&fixture.clock, fixture.session.revoke()).await.unwrap_err();
+    assert_eq!((failed.kind(), fixture.script.revocations()), (ErrorKind::Store, 0));
+    assert_eq!(fixture.record().await.phase, Phase::Closed);
+    let revoked = until(&fixture.clock, fixture.session.revoke()).await.unwrap();
+    assert_eq!((revoked, fixture.script.revocations()), (Revocation::AtServer, 1));
+    let record = fixture.record().await;
     assert!(record.outbox.is_none() && record.due_at.is_none(), "{record:?}");
-    assert_eq!(kind(scene.token().await), ErrorKind::NotEstablished);
+    assert_eq!(kind(fixture.token().await), ErrorKind::NotEstablished);
 }
 
 #[tokio::test]
 async fn a_close_saves_what_is_owed_first() {
-    let scene = Scene::owed().await;
-    let failed = until(&scene.clock, scene.session.revoke()).await.unwrap_err();
+    let fixture = ScriptedFixture::unsaved().await;
+    let failed = until(&fixture.clock, fixture.session.revoke()).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Store);
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2", "it is as it was");
-    scene.faults.fail_always(StoreCall::Commit, false);
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2", "it is as it was");
+    fixture.faults.fail_always(StoreCall::Commit, false);
     // So that what the server must be told is still there to be looked at.
-    scene.script.revoke(Reply::Fail(FailureClass::NotSent));
-    let revoked = until(&scene.clock, scene.session.revoke()).await.unwrap();
+    fixture.script.revoke(Reply::Fail(FailureClass::NotSent));
+    let revoked = until(&fixture.clock, fixture.session.revoke()).await.unwrap();
     assert_eq!(revoked, Revocation::Queued);
-    let outbox = scene.record().await.outbox.unwrap();
+    let outbox = fixture.record().await.outbox.unwrap();
     assert_eq!(outbox.tokens().refresh_token().unwrap().expose_secret(), "refresh-2");
-    assert_eq!(scene.supervisor.snapshot().unsaved, 0);
+    assert_eq!(fixture.supervisor.snapshot().unsaved, 0);
 }
 
 #[tokio::test]
 async fn while_owed_and_due_no_exchange_is_started() {
-    let scene = Scene::owed().await;
-    scene.clock.advance(LIFE - 10 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2", "due, and still good");
-    scene.clock.advance(11 * SECOND).await;
-    assert_eq!(kind(scene.token().await), ErrorKind::RetryLater);
-    assert_eq!(scene.script.refreshes(), 1);
-    scene.faults.fail_always(StoreCall::Commit, false);
-    scene.clock.advance(30 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-3");
-    assert_eq!((scene.stored().await, scene.script.refreshes()), ((3, "refresh-3".to_owned()), 2));
+    let fixture = ScriptedFixture::unsaved().await;
+    fixture.clock.advance(LIFE - 10 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2", "due, and still good");
+    fixture.clock.advance(11 * SECOND).await;
+    assert_eq!(kind(fixture.token().await), ErrorKind::RetryLater);
+    assert_eq!(fixture.script.refreshes(), 1);
+    fixture.faults.fail_always(StoreCall::Commit, false);
+    fixture.clock.advance(30 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-3");
+    assert_eq!(
+        (fixture.stored().await, fixture.script.refreshes()),
+        ((3, "refresh-3".to_owned()), 2)
+    );
 }
 
 #[tokio::test]
 async fn who_wants_a_newer_token_while_one_is_owed_is_told_to_wait_and_not_to_sign_in() {
-    let scene = Scene::owed().await;
-    let refreshed = until(&scene.clock, scene.session.refresh()).await;
+    let fixture = ScriptedFixture::unsaved().await;
+    let refreshed = until(&fixture.clock, fixture.session.refresh()).await;
     assert_eq!(kind(refreshed), ErrorKind::RetryLater);
-    let token = scene.token().await.unwrap();
-    scene.session.invalidate(&token);
-    assert_eq!(kind(scene.token().await), ErrorKind::RetryLater);
-    assert_eq!(scene.script.refreshes(), 1);
-    scene.faults.fail_always(StoreCall::Commit, false);
-    scene.clock.advance(30 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-3");
+    let token = fixture.token().await.unwrap();
+    fixture.session.invalidate(&token);
+    assert_eq!(kind(fixture.token().await), ErrorKind::RetryLater);
+    assert_eq!(fixture.script.refreshes(), 1);
+    fixture.faults.fail_always(StoreCall::Commit, false);
+    fixture.clock.advance(30 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-3");
 }
 
 #[tokio::test]
 async fn a_shutdown_waits_for_an_owed_save_and_asks_at_once() {
-    let scene = Scene::owed().await;
+    let fixture = ScriptedFixture::unsaved().await;
     // Far into the payer's waiting times.
-    scene.clock.advance(300 * SECOND).await;
-    let before = scene.faults.count(StoreCall::Commit);
-    scene.faults.fail_always(StoreCall::Commit, false);
-    let report = scene.supervisor.shutdown(10 * SECOND).await;
+    fixture.clock.advance(300 * SECOND).await;
+    let before = fixture.faults.count(StoreCall::Commit);
+    fixture.faults.fail_always(StoreCall::Commit, false);
+    let report = fixture.supervisor.shutdown(10 * SECOND).await;
     assert!(report.is_clean(), "{report:?}");
-    assert_eq!(scene.faults.count(StoreCall::Commit), before + 1);
-    assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
+    assert_eq!(fixture.faults.count(StoreCall::Commit), before + 1);
+    assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
 }
 
 #[tokio::test]
 async fn a_shutdown_names_what_stays_unsaved() {
-    let scene = Scene::owed().await;
-    let report = until(&scene.clock, scene.supervisor.shutdown(10 * SECOND)).await;
-    assert_eq!((report.exchanges_cut, &report.unsaved[..]), (0, &[scene.session.id().clone()][..]));
+    let fixture = ScriptedFixture::unsaved().await;
+    let report = until(&fixture.clock, fixture.supervisor.shutdown(10 * SECOND)).await;
+    assert_eq!(
+        (report.exchanges_cut, &report.unsaved[..]),
+        (0, &[fixture.session.id().clone()][..])
+    );
     assert!(!report.is_clean());
-    assert_eq!(scene.stored().await, (1, "refresh-1".to_owned()));
+    assert_eq!(fixture.stored().await, (1, "refresh-1".to_owned()));
 }
 
 #[tokio::test]
 async fn callers_of_an_unreadable_session_cause_one_read_and_get_one_outcome() {
-    let former = Scene::established().await;
-    let scene = Scene::start(&former.store, &former.clock).await;
-    scene.faults.hold(StoreCall::Load);
-    let mut callers = scene.callers(1000).await;
-    scene.faults.held(StoreCall::Load, 1).await;
-    scene.faults.fail_next(StoreCall::Load, 1);
-    scene.faults.release(StoreCall::Load);
+    let former = ScriptedFixture::established().await;
+    let fixture = ScriptedFixture::start(&former.store, &former.clock).await;
+    fixture.faults.hold(StoreCall::Load);
+    let mut callers = fixture.callers(1000).await;
+    fixture.faults.held(StoreCall::Load, 1).await;
+    fixture.faults.fail_next(StoreCall::Load, 1);
+    fixture.faults.release(StoreCall::Load);
     while let Some(outcome) = callers.join_next().await {
         assert_eq!(kind(outcome.unwrap()), ErrorKind::Store);
     }
-    let failed = scene.session.permission_token().await.unwrap_err();
+    let failed = fixture.session.permission_token().await.unwrap_err();
     assert!(failed.is_transient() && failed.retry_after().is_some(), "{failed:?}");
-    assert_eq!(scene.session.status().await.unwrap_err().kind(), ErrorKind::Store);
-    assert_eq!(scene.faults.count(StoreCall::Load), 1, "nobody reads before it is time");
-    scene.clock.advance(2 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
-    assert_eq!((scene.faults.count(StoreCall::Load), scene.script.refreshes()), (2, 0));
+    assert_eq!(fixture.session.status().await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(fixture.faults.count(StoreCall::Load), 1, "nobody reads before it is time");
+    fixture.clock.advance(2 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-1");
+    assert_eq!((fixture.faults.count(StoreCall::Load), fixture.script.refreshes()), (2, 0));
 }
 
 #[tokio::test]
 async fn a_session_that_cannot_be_read_is_never_taken_for_one_that_does_not_exist() {
-    let former = Scene::established().await;
-    let scene = Scene::start(&former.store, &former.clock).await;
-    scene.faults.fail_always(StoreCall::Load, true);
+    let former = ScriptedFixture::established().await;
+    let fixture = ScriptedFixture::start(&former.store, &former.clock).await;
+    fixture.faults.fail_always(StoreCall::Load, true);
     for _ in 0..20 {
-        assert_eq!(kind(scene.token().await), ErrorKind::Store);
-        let granted = until(&scene.clock, scene.session.establish(())).await;
+        assert_eq!(kind(fixture.token().await), ErrorKind::Store);
+        let granted = until(&fixture.clock, fixture.session.establish(())).await;
         assert_eq!(granted.unwrap_err().kind(), ErrorKind::Store);
-        let revoked = until(&scene.clock, scene.session.revoke()).await;
+        let revoked = until(&fixture.clock, fixture.session.revoke()).await;
         assert_eq!(revoked.unwrap_err().kind(), ErrorKind::Store);
-        scene.clock.advance(10 * SECOND).await;
+        fixture.clock.advance(10 * SECOND).await;
     }
-    scene.faults.fail_always(StoreCall::Load, false);
-    scene.faults.hold(StoreCall::Load);
-    scene.clock.advance(300 * SECOND).await;
-    assert_eq!(kind(scene.token().await), ErrorKind::Store, "nor one that is slow");
-    scene.faults.release(StoreCall::Load);
-    scene.clock.advance(300 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
-    assert_eq!((scene.script.establishes(), scene.script.revocations()), (0, 0));
+    fixture.faults.fail_always(StoreCall::Load, false);
+    fixture.faults.hold(StoreCall::Load);
+    fixture.clock.advance(300 * SECOND).await;
+    assert_eq!(kind(fixture.token().await), ErrorKind::Store, "nor one that is slow");
+    fixture.faults.release(StoreCall::Load);
+    fixture.clock.advance(300 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-1");
+    assert_eq!((fixture.script.establishes(), fixture.script.revocations()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_claim_that_cannot_be_written_sends_nothing() {
-    let scene = Scene::established().await;
-    scene.faults.fail_always(StoreCall::Claim, true);
-    scene.clock.advance(LIFE - 10 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1", "due, and still good");
-    scene.clock.advance(11 * SECOND).await;
-    let failed = scene.token().await.unwrap_err();
+    let fixture = ScriptedFixture::established().await;
+    fixture.faults.fail_always(StoreCall::Claim, true);
+    fixture.clock.advance(LIFE - 10 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-1", "due, and still good");
+    fixture.clock.advance(11 * SECOND).await;
+    let failed = fixture.token().await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Store);
     assert_eq!(failed.outcome(), Some(ExchangeOutcome::NotSent));
-    assert!(scene.faults.count(StoreCall::Claim) >= 2);
-    assert_eq!((scene.script.refreshes(), scene.stored().await.0), (0, 1));
-    scene.faults.fail_always(StoreCall::Claim, false);
-    scene.clock.advance(10 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!(scene.script.refreshes(), 1);
+    assert!(fixture.faults.count(StoreCall::Claim) >= 2);
+    assert_eq!((fixture.script.refreshes(), fixture.stored().await.0), (0, 1));
+    fixture.faults.fail_always(StoreCall::Claim, false);
+    fixture.clock.advance(10 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(fixture.script.refreshes(), 1);
 }
 
 #[tokio::test]
 async fn a_claim_that_is_not_answered_sends_nothing() {
-    let scene = Scene::expired().await;
-    scene.faults.hold(StoreCall::Claim);
-    assert_eq!(kind(scene.token().await), ErrorKind::Store);
-    scene.faults.release(StoreCall::Claim);
-    scene.clock.advance(SECOND / 100).await;
-    assert_eq!(scene.script.refreshes(), 0);
-    scene.clock.advance(5 * SECOND).await;
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-2");
-    assert_eq!(scene.script.refreshes(), 1);
+    let fixture = ScriptedFixture::expired().await;
+    fixture.faults.hold(StoreCall::Claim);
+    assert_eq!(kind(fixture.token().await), ErrorKind::Store);
+    fixture.faults.release(StoreCall::Claim);
+    fixture.clock.advance(SECOND / 100).await;
+    assert_eq!(fixture.script.refreshes(), 0);
+    fixture.clock.advance(5 * SECOND).await;
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2");
+    assert_eq!(fixture.script.refreshes(), 1);
 }
 
 /// The lease is 20 s, of which 10 have to be left when a request is sent.
@@ -316,80 +328,83 @@ async fn an_exchange_claims_and_commits_once_and_renews_nothing_while_its_server
 
 #[tokio::test]
 async fn a_grant_whose_claim_cannot_be_written_is_not_sent() {
-    let scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
-    scene.faults.fail_next(StoreCall::Claim, 1);
-    let failed = until(&scene.clock, scene.session.establish(())).await.unwrap_err();
+    let fixture = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
+    fixture.faults.fail_next(StoreCall::Claim, 1);
+    let failed = until(&fixture.clock, fixture.session.establish(())).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Store);
-    assert_eq!((failed.outcome(), scene.script.establishes()), (Some(ExchangeOutcome::NotSent), 0));
-    assert_eq!(kind(scene.token().await), ErrorKind::NotEstablished);
-    let _ = until(&scene.clock, scene.session.establish(())).await.unwrap();
-    assert_eq!(scene.token().await.unwrap().expose_secret(), "access-1");
+    assert_eq!(
+        (failed.outcome(), fixture.script.establishes()),
+        (Some(ExchangeOutcome::NotSent), 0)
+    );
+    assert_eq!(kind(fixture.token().await), ErrorKind::NotEstablished);
+    let _ = until(&fixture.clock, fixture.session.establish(())).await.unwrap();
+    assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-1");
 }
 
 #[tokio::test]
 async fn credentials_are_saved_before_they_are_published() {
-    let mut scene = Scene::expired().await;
-    scene.faults.hold(StoreCall::Commit);
-    let mut callers = scene.callers(100).await;
-    scene.faults.held(StoreCall::Commit, 1).await;
-    scene.clock.advance(SECOND).await;
-    assert_eq!(scene.script.ended(), 2, "the answer is here");
+    let mut fixture = ScriptedFixture::expired().await;
+    fixture.faults.hold(StoreCall::Commit);
+    let mut callers = fixture.callers(100).await;
+    fixture.faults.held(StoreCall::Commit, 1).await;
+    fixture.clock.advance(SECOND).await;
+    assert_eq!(fixture.script.ended(), 2, "the answer is here");
     assert!(callers.try_join_next().is_none());
-    assert!(scene.session.try_permission_token().is_none());
-    assert_eq!((scene.stored().await.0, scene.news()), (1, vec![]));
-    scene.faults.release(StoreCall::Commit);
+    assert!(fixture.session.try_permission_token().is_none());
+    assert_eq!((fixture.stored().await.0, fixture.news()), (1, vec![]));
+    fixture.faults.release(StoreCall::Commit);
     while let Some(token) = callers.join_next().await {
         assert_eq!(token.unwrap().unwrap().expose_secret(), "access-2");
-        assert_eq!(scene.stored().await, (2, "refresh-2".to_owned()));
+        assert_eq!(fixture.stored().await, (2, "refresh-2".to_owned()));
     }
-    assert_eq!(scene.news(), [EventKind::Refreshed]);
+    assert_eq!(fixture.news(), [EventKind::Refreshed]);
 }
 
 #[tokio::test]
 async fn the_old_token_is_served_while_the_new_one_is_being_saved() {
-    let scene = Scene::established().await;
-    scene.clock.advance(LIFE - 10 * SECOND).await;
-    scene.faults.hold(StoreCall::Commit);
-    assert_eq!(scene.session.permission_token().await.unwrap().expose_secret(), "access-1");
-    scene.faults.held(StoreCall::Commit, 1).await;
-    assert_eq!(scene.session.permission_token().await.unwrap().expose_secret(), "access-1");
-    scene.faults.release(StoreCall::Commit);
-    scene.clock.advance(SECOND).await;
-    assert_eq!(scene.session.permission_token().await.unwrap().expose_secret(), "access-2");
+    let fixture = ScriptedFixture::established().await;
+    fixture.clock.advance(LIFE - 10 * SECOND).await;
+    fixture.faults.hold(StoreCall::Commit);
+    assert_eq!(fixture.session.permission_token().await.unwrap().expose_secret(), "access-1");
+    fixture.faults.held(StoreCall::Commit, 1).await;
+    assert_eq!(fixture.session.permission_token().await.unwrap().expose_secret(), "access-1");
+    fixture.faults.release(StoreCall::Commit);
+    fixture.clock.advance(SECOND).await;
+    assert_eq!(fixture.session.permission_token().await.unwrap().expose_secret(), "access-2");
 }
 
 #[tokio::test]
 async fn a_grant_is_saved_before_its_caller_hears_of_it() {
-    let scene = Scene::start(&MemoryStore::new(), &ManualClock::new()).await;
-    scene.faults.hold(StoreCall::Commit);
-    let session = scene.session.clone();
+    let fixture = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
+    fixture.faults.hold(StoreCall::Commit);
+    let session = fixture.session.clone();
     let mut granted = JoinSet::new();
     granted.spawn(async move { session.establish(()).await.map(drop) });
-    scene.faults.held(StoreCall::Commit, 1).await;
-    scene.clock.advance(SECOND).await;
+    fixture.faults.held(StoreCall::Commit, 1).await;
+    fixture.clock.advance(SECOND).await;
     assert!(granted.try_join_next().is_none());
-    assert!(scene.session.try_permission_token().is_none());
-    scene.faults.release(StoreCall::Commit);
+    assert!(fixture.session.try_permission_token().is_none());
+    fixture.faults.release(StoreCall::Commit);
     granted.join_next().await.unwrap().unwrap().unwrap();
-    assert_eq!(scene.stored().await, (1, "refresh-1".to_owned()));
+    assert_eq!(fixture.stored().await, (1, "refresh-1".to_owned()));
 }
 
 #[tokio::test]
 async fn a_store_that_fails_for_a_while_costs_no_refresh() {
-    let scene = Scene::established().await;
+    let fixture = ScriptedFixture::established().await;
     for round in 1..=20 {
-        scene.clock.advance(LIFE + SECOND).await;
+        fixture.clock.advance(LIFE + SECOND).await;
         let failing = StoreCall::ALL[round % StoreCall::ALL.len()];
-        scene.faults.fail_next(failing, 3);
-        scene.faults.fail_after_writing(StoreCall::Commit, u32::try_from(round % 3).unwrap());
+        fixture.faults.fail_next(failing, 3);
+        fixture.faults.fail_after_writing(StoreCall::Commit, u32::try_from(round % 3).unwrap());
         // Commits before claims: what one round owes is saved before the next one claims.
-        while scene.token().await.is_err() {
-            scene.clock.advance(10 * SECOND).await;
+        while fixture.token().await.is_err() {
+            fixture.clock.advance(10 * SECOND).await;
         }
-        scene.clock.advance(60 * SECOND).await;
-        scene.faults.fail_next(failing, 0);
+        fixture.clock.advance(60 * SECOND).await;
+        fixture.faults.fail_next(failing, 0);
     }
-    assert_eq!(scene.script.refreshes(), 20);
-    assert_eq!(scene.stored().await, (21, "refresh-21".to_owned()));
-    assert!(scene.is_saved().await);
+    assert_eq!(fixture.script.refreshes(), 20);
+    assert_eq!(fixture.stored().await, (21, "refresh-21".to_owned()));
+    assert!(fixture.is_saved().await);
 }

@@ -20,77 +20,78 @@ use session_warden::{ErrorKind, Session, SessionKey, Sessions, Supervisor};
 use tokio_stream::StreamExt;
 use url::Url;
 
-use crate::support::{LIFE, SECOND, World, callers, established, provider_of, until, world};
+use crate::fixtures::{ScriptedFixture, established, fixture};
+use crate::support::{LIFE, SECOND, callers, provider_of, until};
 
 fn scripted() -> ScriptedProvider {
     ScriptedProvider::new().lifetime(LIFE)
 }
 
-fn sessions(world: &World) -> Sessions<ScriptedProvider> {
-    world.supervisor.sessions("p").unwrap()
+fn sessions(fixture: &ScriptedFixture) -> Sessions<ScriptedProvider> {
+    fixture.supervisor.sessions("p").unwrap()
 }
 
 #[tokio::test]
 async fn another_secret_takes_effect_on_the_next_exchange_and_loses_no_session() {
-    let world = established().await;
-    world.clock.advance(LIFE).await;
-    world.script.refresh(Reply::Fail(FailureClass::InvalidClient));
-    let refused = world.session.permission_token().await.unwrap_err();
+    let fixture = established().await;
+    fixture.clock.advance(LIFE).await;
+    fixture.script.refresh(Reply::Fail(FailureClass::InvalidClient));
+    let refused = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Misconfigured);
     // The gate is shut, and the failure is remembered.
     assert_eq!(
-        world.session.permission_token().await.unwrap_err().kind(),
+        fixture.session.permission_token().await.unwrap_err().kind(),
         ErrorKind::Misconfigured
     );
     let renewed = scripted();
     let script = renewed.script();
-    sessions(&world).replace(renewed).await.unwrap();
-    let token = world.session.permission_token().await.unwrap();
+    sessions(&fixture).replace(renewed).await.unwrap();
+    let token = fixture.session.permission_token().await.unwrap();
     assert_eq!((token.epoch(), token.generation()), (1, 2));
-    assert_eq!((world.script.refreshes(), script.refreshes()), (1, 1));
+    assert_eq!((fixture.script.refreshes(), script.refreshes()), (1, 1));
 }
 
 #[tokio::test]
 async fn an_exchange_that_runs_ends_with_the_settings_that_it_began_with() {
-    let world = established().await;
-    let refreshing = world.held_refresh().await;
+    let fixture = established().await;
+    let refreshing = fixture.held_refresh().await;
     let renewed = scripted();
     let script = renewed.script();
-    sessions(&world).replace(renewed).await.unwrap();
-    world.script.release();
+    sessions(&fixture).replace(renewed).await.unwrap();
+    fixture.script.release();
     assert_eq!(refreshing.await.unwrap().unwrap().generation(), 2);
-    assert_eq!(world.session.refresh().await.unwrap().generation(), 3);
-    assert_eq!((world.script.refreshes(), script.refreshes()), (1, 1));
+    assert_eq!(fixture.session.refresh().await.unwrap().generation(), 3);
+    assert_eq!((fixture.script.refreshes(), script.refreshes()), (1, 1));
 }
 
 #[tokio::test]
 async fn another_site_gets_nothing_of_the_former_ones_sessions_until_that_is_back() {
-    let mut world = established().await;
-    assert_eq!(world.happened().await, [EventKind::Established]);
+    let mut fixture = established().await;
+    assert_eq!(fixture.happened().await, [EventKind::Established]);
     let elsewhere = Url::parse("https://elsewhere.invalid/").unwrap();
     let other = scripted().authority(elsewhere);
     let script = other.script();
-    sessions(&world).replace(other).await.unwrap();
-    assert_eq!(world.happened().await, [EventKind::IssuerMismatch]);
-    assert!(world.session.try_permission_token().is_none());
-    let refused = world.session.permission_token().await.unwrap_err();
+    sessions(&fixture).replace(other).await.unwrap();
+    assert_eq!(fixture.happened().await, [EventKind::IssuerMismatch]);
+    assert!(fixture.session.try_permission_token().is_none());
+    let refused = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Misconfigured);
-    assert_eq!(world.session.status().await.unwrap().state, State::Active);
+    assert_eq!(fixture.session.status().await.unwrap().state, State::Active);
     assert_eq!(script.refreshes(), 0);
-    sessions(&world).replace(scripted()).await.unwrap();
-    assert_eq!(world.session.permission_token().await.unwrap().generation(), 1);
+    sessions(&fixture).replace(scripted()).await.unwrap();
+    assert_eq!(fixture.session.permission_token().await.unwrap().generation(), 1);
 }
 
 #[tokio::test]
 async fn a_server_that_asked_to_be_left_alone_still_is_after_a_replace() {
-    let world = established().await;
-    world.clock.advance(LIFE).await;
-    world.script.refresh(Reply::FailFor(FailureClass::Throttled, 30 * SECOND));
-    assert_eq!(world.session.permission_token().await.unwrap_err().kind(), ErrorKind::RetryLater);
+    let fixture = established().await;
+    fixture.clock.advance(LIFE).await;
+    fixture.script.refresh(Reply::FailFor(FailureClass::Throttled, 30 * SECOND));
+    assert_eq!(fixture.session.permission_token().await.unwrap_err().kind(), ErrorKind::RetryLater);
     let renewed = scripted();
     let script = renewed.script();
-    sessions(&world).replace(renewed).await.unwrap();
-    let other = sessions(&world).session(SessionKey::new("tenant", "other").unwrap());
+    sessions(&fixture).replace(renewed).await.unwrap();
+    let other = sessions(&fixture).session(SessionKey::new("tenant", "other").unwrap());
     let shut = other.establish(()).await.unwrap_err();
     assert_eq!((shut.kind(), shut.retry_after()), (ErrorKind::RetryLater, Some(30 * SECOND)));
     assert_eq!(script.establishes(), 0);
@@ -98,11 +99,11 @@ async fn a_server_that_asked_to_be_left_alone_still_is_after_a_replace() {
 
 #[tokio::test]
 async fn one_provider_is_replaced_and_many_are_reloaded() {
-    let world = world().await;
-    let refused = sessions(&world).reload(None).await.unwrap_err();
+    let fixture = fixture().await;
+    let refused = sessions(&fixture).reload(None).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
-    let scene = Tenants::start(Policy::default()).await;
-    let refused = scene.sessions.replace(scripted()).await.unwrap_err();
+    let tenants = Tenants::start(Policy::default()).await;
+    let refused = tenants.sessions.replace(scripted()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
 }
 
@@ -189,96 +190,97 @@ fn tenant(name: &str) -> Tenant {
 
 #[tokio::test]
 async fn each_tenant_has_its_own_provider_and_its_source_is_asked_once() {
-    let scene = Tenants::start(Policy::default()).await;
+    let tenants = Tenants::start(Policy::default()).await;
     let (one, other) = (scripted(), scripted());
     let (script_of_one, script_of_other) = (one.script(), other.script());
-    scene.put("one", one);
-    scene.put("other", other);
+    tenants.put("one", one);
+    tenants.put("other", other);
     for name in ["one", "other"] {
-        let _ = scene.session(name).establish(()).await.unwrap();
-        scene.session(name).refresh().await.unwrap();
+        let _ = tenants.session(name).establish(()).await.unwrap();
+        tenants.session(name).refresh().await.unwrap();
     }
     assert_eq!((script_of_one.establishes(), script_of_other.establishes()), (1, 1));
     assert_eq!((script_of_one.refreshes(), script_of_other.refreshes()), (1, 1));
-    assert_eq!(scene.asked(), 2);
+    assert_eq!(tenants.asked(), 2);
 }
 
 #[tokio::test]
 async fn a_thousand_sessions_of_one_tenant_that_begin_at_once_ask_the_source_once() {
-    let scene = Tenants::start(Policy::default()).await;
-    scene.put("one", scripted());
-    let sessions = scene.sessions.clone();
+    let tenants = Tenants::start(Policy::default()).await;
+    tenants.put("one", scripted());
+    let sessions = tenants.sessions.clone();
     let number = AtomicU64::new(0);
     let beginning = callers(1_000, || {
         let device = number.fetch_add(1, Ordering::SeqCst).to_string();
         let session = sessions.session(SessionKey::new("one", device).unwrap());
         async move { session.establish(()).await.map(drop) }
     });
-    for begun in until(&scene.clock, beginning.join_all()).await {
+    for begun in until(&tenants.clock, beginning.join_all()).await {
         begun.unwrap();
     }
-    assert_eq!(scene.asked(), 1);
+    assert_eq!(tenants.asked(), 1);
 }
 
 #[tokio::test]
 async fn a_tenant_that_is_not_known_is_told_and_reported_and_others_go_on() {
-    let scene = Tenants::start(Policy::default()).await;
-    scene.put("one", scripted());
-    let mut events = scene.supervisor.subscribe();
-    assert_eq!(scene.kind("stranger").await, ErrorKind::Misconfigured);
-    assert_eq!(scene.kind("stranger").await, ErrorKind::Misconfigured);
-    assert_eq!(scene.asked(), 1, "not again before the back-off is over");
+    let tenants = Tenants::start(Policy::default()).await;
+    tenants.put("one", scripted());
+    let mut events = tenants.supervisor.subscribe();
+    assert_eq!(tenants.kind("stranger").await, ErrorKind::Misconfigured);
+    assert_eq!(tenants.kind("stranger").await, ErrorKind::Misconfigured);
+    assert_eq!(tenants.asked(), 1, "not again before the back-off is over");
     let event = events.next().await.unwrap();
     let provider = ProviderName::new("p").unwrap();
     let tenant = tenant("stranger");
     assert_eq!(event.kind, EventKind::ProviderUnresolved { provider, tenant });
-    let _ = scene.session("one").establish(()).await.unwrap();
+    let _ = tenants.session("one").establish(()).await.unwrap();
     // It moves in: the source is asked again when it is due, or when it is told to.
-    scene.put("stranger", scripted());
-    scene.clock.advance(SECOND).await;
-    let _ = scene.session("stranger").establish(()).await.unwrap();
+    tenants.put("stranger", scripted());
+    tenants.clock.advance(SECOND).await;
+    let _ = tenants.session("stranger").establish(()).await.unwrap();
     assert_eq!(events.next().await.unwrap().kind, EventKind::Established);
 }
 
 #[tokio::test]
 async fn a_source_that_fails_hangs_or_panics_is_retry_later_and_nothing_is_lost() {
-    let scene = Tenants::start(Policy::default()).await;
+    let tenants = Tenants::start(Policy::default()).await;
     for broken in [Entry::Down, Entry::Hangs, Entry::Panics] {
-        scene.put("one", broken);
-        let refused = until(&scene.clock, scene.session("one").establish(())).await.unwrap_err();
+        tenants.put("one", broken);
+        let refused =
+            until(&tenants.clock, tenants.session("one").establish(())).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::RetryLater);
         assert!(refused.retry_after().is_some_and(|wait| wait > Duration::ZERO));
-        scene.clock.advance(Duration::from_secs(300)).await;
+        tenants.clock.advance(Duration::from_secs(300)).await;
     }
-    scene.put("one", scripted());
-    let _ = scene.session("one").establish(()).await.unwrap();
+    tenants.put("one", scripted());
+    let _ = tenants.session("one").establish(()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_reload_takes_effect_and_one_that_fails_leaves_what_was_there() {
-    let scene = Tenants::start(Policy::default()).await;
+    let tenants = Tenants::start(Policy::default()).await;
     let (old, new) = (scripted(), scripted());
     let (script_of_old, script_of_new) = (old.script(), new.script());
-    scene.put("one", old);
-    let session = scene.session("one");
+    tenants.put("one", old);
+    let session = tenants.session("one");
     let _ = session.establish(()).await.unwrap();
-    scene.put("one", Entry::Down);
-    let failed = scene.sessions.reload(Some(&tenant("one"))).await.unwrap_err();
+    tenants.put("one", Entry::Down);
+    let failed = tenants.sessions.reload(Some(&tenant("one"))).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::RetryLater);
     session.refresh().await.unwrap();
     assert_eq!(script_of_old.refreshes(), 1);
-    scene.put("one", new);
-    scene.sessions.reload(None).await.unwrap();
+    tenants.put("one", new);
+    tenants.sessions.reload(None).await.unwrap();
     session.refresh().await.unwrap();
     assert_eq!((script_of_old.refreshes(), script_of_new.refreshes()), (1, 1));
     // Of a tenant that nobody asked for there is nothing to reload.
-    scene.sessions.reload(Some(&tenant("nobody"))).await.unwrap();
+    tenants.sessions.reload(Some(&tenant("nobody"))).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_restart_finds_the_sessions_of_each_tenant_at_its_own_provider() {
-    let world = world().await;
-    let store = world.store.clone();
+    let fixture = fixture().await;
+    let store = fixture.store.clone();
     let start = || async {
         let source = |tenant: Tenant| async move {
             let site = format!("https://{}.invalid/", tenant.as_str());
@@ -350,14 +352,14 @@ async fn a_client_that_is_called_invalid_is_asked_for_once_more_before_it_is_sto
 
 #[tokio::test]
 async fn the_bounds_of_a_replaced_provider_are_in_force_at_once() {
-    let world = established().await;
+    let fixture = established().await;
     let slow = scripted();
     let script = slow.script();
     let limits = ProviderLimits { exchanges: 1, ..ProviderLimits::default() };
-    sessions(&world).replace(Registration::new(slow).limits(limits)).await.unwrap();
+    sessions(&fixture).replace(Registration::new(slow).limits(limits)).await.unwrap();
     script.next(Reply::Hold);
     script.next(Reply::Hold);
-    let sessions = sessions(&world);
+    let sessions = sessions(&fixture);
     let number = AtomicU64::new(0);
     let beginning = callers(2, || {
         let device = number.fetch_add(1, Ordering::SeqCst).to_string();
@@ -365,10 +367,10 @@ async fn the_bounds_of_a_replaced_provider_are_in_force_at_once() {
         async move { session.establish(()).await.map(drop) }
     });
     script.held(1).await;
-    world.clock.advance(Duration::ZERO).await;
+    fixture.clock.advance(Duration::ZERO).await;
     assert_eq!(script.most_at_once(), 1);
     script.release();
-    world.clock.advance(Duration::ZERO).await;
+    fixture.clock.advance(Duration::ZERO).await;
     script.held(1).await;
     script.release();
     for begun in beginning.join_all().await {

@@ -1,9 +1,11 @@
 //! A supervisor that shuts down, and one whose runtime is gone.
 
+use std::pin::pin;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use session_warden::error::ExchangeOutcome;
 use session_warden::policy::{Backoff, Policy, ProviderLimits, RefreshPolicy, Restarts};
 use session_warden::provider::Registration;
@@ -16,15 +18,15 @@ use session_warden::token::Tokens;
 use session_warden::{Error, ErrorKind, Session, SessionKey, Supervisor};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::scene::Scene;
+use crate::fixtures::ScriptedFixture;
 use crate::support::{LIFE, SECOND, key, session, until};
 
-/// Far below [`Policy::call_timeout`], and far above what telling at once takes.
+/// Far below [`Policy::call_timeout`], and far above what an immediate answer takes.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-type Told = Result<(), (ErrorKind, Option<ExchangeOutcome>)>;
+type Outcome = Result<(), (ErrorKind, Option<ExchangeOutcome>)>;
 
-fn told<T>(outcome: Result<T, Error>) -> Told {
+fn outcome_of<T>(outcome: Result<T, Error>) -> Outcome {
     outcome.map(drop).map_err(|error| (error.kind(), error.outcome()))
 }
 
@@ -33,69 +35,69 @@ fn tokens() -> Tokens<()> {
 }
 
 /// A refresh is out, and others queue behind it.
-async fn busy() -> Scene {
-    let scene = Scene::expired().await;
-    scene.script.refresh(Reply::Hold);
-    drop(scene.callers(1).await);
-    scene.script.held(1).await;
-    scene
+async fn busy() -> ScriptedFixture {
+    let fixture = ScriptedFixture::expired().await;
+    fixture.script.refresh(Reply::Hold);
+    drop(fixture.callers(1).await);
+    fixture.script.held(1).await;
+    fixture
 }
 
 #[tokio::test]
 async fn what_makes_a_session_and_is_queued_is_refused_at_once_by_a_shutdown_as_not_sent() {
-    let scene = busy().await;
-    let (granting, adopting) = (scene.session.clone(), scene.session.clone());
-    let granting = tokio::spawn(async move { told(granting.establish(()).await) });
+    let fixture = busy().await;
+    let (granting, adopting) = (fixture.session.clone(), fixture.session.clone());
+    let granting = tokio::spawn(async move { outcome_of(granting.establish(()).await) });
     let adopting =
-        tokio::spawn(async move { told(adopting.adopt(tokens(), Adopt::Replace).await) });
-    scene.clock.advance(SECOND).await;
-    let supervisor = scene.supervisor.clone();
+        tokio::spawn(async move { outcome_of(adopting.adopt(tokens(), Adopt::Replace).await) });
+    fixture.clock.advance(SECOND).await;
+    let supervisor = fixture.supervisor.clone();
     let stopping = tokio::spawn(async move { supervisor.shutdown(20 * SECOND).await });
-    scene.clock.advance(Duration::ZERO).await;
+    fixture.clock.advance(Duration::ZERO).await;
     assert!(granting.is_finished() && adopting.is_finished(), "no time passes");
     let unsent = Err((ErrorKind::ShuttingDown, Some(ExchangeOutcome::NotSent)));
     assert_eq!((granting.await.unwrap(), adopting.await.unwrap()), (unsent, unsent));
-    assert_eq!(scene.script.establishes(), 1, "of the scene itself");
+    assert_eq!(fixture.script.establishes(), 1, "of the fixture itself");
     assert!(!stopping.is_finished(), "the refresh runs on");
-    scene.script.release();
-    assert!(until(&scene.clock, stopping).await.unwrap().is_clean());
-    assert_eq!(told(scene.session.establish(()).await), unsent, "after it, too");
+    fixture.script.release();
+    assert!(until(&fixture.clock, stopping).await.unwrap().is_clean());
+    assert_eq!(outcome_of(fixture.session.establish(()).await), unsent, "after it, too");
 }
 
 #[tokio::test]
 async fn what_ends_a_session_and_is_queued_is_carried_out_while_a_shutdown_waits() {
-    let scene = busy().await;
-    let (revoking, forgetting) = (scene.session.clone(), scene.session.clone());
+    let fixture = busy().await;
+    let (revoking, forgetting) = (fixture.session.clone(), fixture.session.clone());
     let revoking = tokio::spawn(async move { revoking.revoke().await });
-    scene.clock.advance(Duration::ZERO).await;
-    let forgetting = tokio::spawn(async move { told(forgetting.forget().await) });
-    scene.clock.advance(Duration::ZERO).await;
-    let supervisor = scene.supervisor.clone();
+    fixture.clock.advance(Duration::ZERO).await;
+    let forgetting = tokio::spawn(async move { outcome_of(forgetting.forget().await) });
+    fixture.clock.advance(Duration::ZERO).await;
+    let supervisor = fixture.supervisor.clone();
     let stopping = tokio::spawn(async move { supervisor.shutdown(20 * SECOND).await });
-    scene.clock.advance(SECOND).await;
+    fixture.clock.advance(SECOND).await;
     assert!(!revoking.is_finished() && !forgetting.is_finished());
-    scene.script.release();
-    assert!(until(&scene.clock, stopping).await.unwrap().is_clean());
+    fixture.script.release();
+    assert!(until(&fixture.clock, stopping).await.unwrap().is_clean());
     assert_eq!(revoking.await.unwrap().unwrap(), Revocation::AtServer);
     assert_eq!(forgetting.await.unwrap(), Ok(()));
-    assert_eq!((scene.script.revocations(), scene.faults.count(StoreCall::Delete)), (1, 1));
+    assert_eq!((fixture.script.revocations(), fixture.faults.count(StoreCall::Delete)), (1, 1));
 }
 
 #[tokio::test]
 async fn what_a_shutdown_did_not_get_to_is_refused_at_its_end() {
-    let scene = busy().await;
-    let revoking = scene.session.clone();
-    let revoking = tokio::spawn(async move { told(revoking.revoke().await) });
-    scene.clock.advance(Duration::ZERO).await;
-    let report = until(&scene.clock, scene.supervisor.shutdown(2 * SECOND)).await;
+    let fixture = busy().await;
+    let revoking = fixture.session.clone();
+    let revoking = tokio::spawn(async move { outcome_of(revoking.revoke().await) });
+    fixture.clock.advance(Duration::ZERO).await;
+    let report = until(&fixture.clock, fixture.supervisor.shutdown(2 * SECOND)).await;
     assert_eq!(report.exchanges_cut, 1);
-    scene.clock.advance(Duration::ZERO).await;
+    fixture.clock.advance(Duration::ZERO).await;
     assert!(revoking.is_finished(), "it does not wait for its deadline");
     let unsent = (ErrorKind::ShuttingDown, Some(ExchangeOutcome::NotSent));
     assert_eq!(revoking.await.unwrap(), Err(unsent));
-    scene.script.release();
-    scene.clock.advance(60 * SECOND).await;
-    assert_eq!((scene.script.revocations(), scene.faults.count(StoreCall::Close)), (0, 0));
+    fixture.script.release();
+    fixture.clock.advance(60 * SECOND).await;
+    assert_eq!((fixture.script.revocations(), fixture.faults.count(StoreCall::Close)), (0, 0));
 }
 
 #[tokio::test]
@@ -118,11 +120,11 @@ async fn a_shutdown_in_a_restart_of_the_supervisor_ends_the_restart_and_lets_all
     assert!(Chaos::of(&supervisor).kill_supervisor());
     clock.advance(Duration::ZERO).await;
     let calls = session.clone();
-    let asking = tokio::spawn(async move { told(calls.permission_token().await) });
+    let asking = tokio::spawn(async move { outcome_of(calls.permission_token().await) });
     let calls = session.clone();
-    let granting = tokio::spawn(async move { told(calls.establish(()).await) });
+    let granting = tokio::spawn(async move { outcome_of(calls.establish(()).await) });
     let calls = session.clone();
-    let revoking = tokio::spawn(async move { told(calls.revoke().await) });
+    let revoking = tokio::spawn(async move { outcome_of(calls.revoke().await) });
     clock.advance(Duration::from_millis(100)).await;
     let stopping = supervisor.clone();
     let stopping = tokio::spawn(async move { stopping.shutdown(SECOND).await });
@@ -152,7 +154,7 @@ enum Runs {
 }
 
 /// A supervisor on a runtime that will go.
-struct Host {
+struct RuntimeFixture {
     runtime: Runtime,
     supervisor: Supervisor,
     session: Session<ScriptedProvider>,
@@ -168,7 +170,7 @@ fn runtime(threads: usize) -> Runtime {
     builder.worker_threads(threads.max(1)).enable_all().build().unwrap()
 }
 
-impl Host {
+impl RuntimeFixture {
     fn new(threads: usize, established: bool) -> Self {
         let runtime = runtime(threads);
         let provider: ScriptedProvider = ScriptedProvider::new();
@@ -189,7 +191,7 @@ impl Host {
     }
 
     /// Has it run, and says what its caller hears, who lives on another runtime.
-    fn begin(&self, runs: Runs) -> mpsc::Receiver<Told> {
+    fn begin(&self, runs: Runs) -> mpsc::Receiver<Outcome> {
         let (session, script) = (self.session.clone(), self.script.clone());
         match runs {
             Runs::NothingYet | Runs::Nothing => return mpsc::channel().1,
@@ -203,12 +205,12 @@ impl Host {
         let outcome = elsewhere(move || async move {
             match runs {
                 Runs::NothingYet | Runs::Nothing | Runs::Refresh => {
-                    told(session.permission_token().await)
+                    outcome_of(session.permission_token().await)
                 }
-                Runs::Grant => told(session.establish(()).await),
-                Runs::Revocation | Runs::Close => told(session.revoke().await),
-                Runs::Forget => told(session.forget().await),
-                Runs::Adoption => told(session.adopt(tokens(), Adopt::Replace).await),
+                Runs::Grant => outcome_of(session.establish(()).await),
+                Runs::Revocation | Runs::Close => outcome_of(session.revoke().await),
+                Runs::Forget => outcome_of(session.forget().await),
+                Runs::Adoption => outcome_of(session.adopt(tokens(), Adopt::Replace).await),
             }
         });
         self.runtime.block_on(async {
@@ -228,9 +230,9 @@ impl Host {
 }
 
 /// What a caller hears on a runtime of its own.
-fn elsewhere<F>(call: impl FnOnce() -> F + Send + 'static) -> mpsc::Receiver<Told>
+fn elsewhere<F>(call: impl FnOnce() -> F + Send + 'static) -> mpsc::Receiver<Outcome>
 where
-    F: Future<Output = Told>,
+    F: Future<Output = Outcome>,
 {
     let (done, answer) = mpsc::channel();
     // The test may have given up meanwhile.
@@ -252,9 +254,9 @@ fn a_runtime_that_is_gone_is_told_at_once_whatever_ran_on_it() {
             Runs::Adoption,
         ] {
             let what = format!("{runs:?} on {threads} threads");
-            let host = Host::new(threads, runs != Runs::NothingYet);
-            let running = host.begin(runs);
-            let Host { runtime, supervisor, session, script, .. } = host;
+            let fixture = RuntimeFixture::new(threads, runs != Runs::NothingYet);
+            let running = fixture.begin(runs);
+            let RuntimeFixture { runtime, supervisor, session, script, .. } = fixture;
             let (establishes, refreshes) = (script.establishes(), script.refreshes());
             drop(runtime);
             let gone = |outcome| Err((ErrorKind::ShuttingDown, outcome));
@@ -275,12 +277,12 @@ fn a_runtime_that_is_gone_is_told_at_once_whatever_ran_on_it() {
             let later = session.clone();
             let late = elsewhere(move || async move {
                 for _ in 0..2 {
-                    let token = told(later.permission_token().await).unwrap_err();
+                    let token = outcome_of(later.permission_token().await).unwrap_err();
                     assert_eq!(token.0, ErrorKind::ShuttingDown);
-                    assert_eq!(told(later.refresh().await).unwrap_err().0, token.0);
-                    assert_eq!(told(later.revoke().await).unwrap_err().0, token.0);
+                    assert_eq!(outcome_of(later.refresh().await).unwrap_err().0, token.0);
+                    assert_eq!(outcome_of(later.revoke().await).unwrap_err().0, token.0);
                 }
-                told(later.establish(()).await)
+                outcome_of(later.establish(()).await)
             });
             let late = late.recv_timeout(AT_ONCE).expect(&what);
             assert_eq!(late, gone(Some(ExchangeOutcome::NotSent)), "{what}");
@@ -296,20 +298,27 @@ fn a_runtime_that_is_gone_is_told_at_once_whatever_ran_on_it() {
 }
 
 #[test]
-fn who_queues_when_the_runtime_goes_was_not_sent() {
-    let host = Host::new(2, true);
-    let refreshing = host.begin(Runs::Refresh);
-    let granting = host.session.clone();
-    let granting = elsewhere(move || async move { told(granting.establish(()).await) });
-    while host.supervisor.snapshot().exchanging == 0 || granting.try_recv().is_ok() {
+fn a_grant_that_is_queued_when_the_runtime_is_dropped_was_not_sent() {
+    let fixture = RuntimeFixture::new(2, true);
+    let refreshing = fixture.begin(Runs::Refresh);
+    let (queued, is_queued) = mpsc::channel();
+    let session = fixture.session.clone();
+    let granting = elsewhere(move || async move {
+        let mut establishing = pin!(session.establish(()));
+        // The first poll puts the grant into the session's queue, behind the refresh.
+        assert!(establishing.as_mut().now_or_never().is_none());
+        queued.send(()).unwrap();
+        outcome_of(establishing.await)
+    });
+    is_queued.recv_timeout(AT_ONCE).unwrap();
+    while fixture.supervisor.snapshot().exchanging == 0 || granting.try_recv().is_ok() {
         thread::yield_now();
     }
-    thread::sleep(Duration::from_millis(50));
-    drop(host.runtime);
+    drop(fixture.runtime);
     let unsent = Err((ErrorKind::ShuttingDown, Some(ExchangeOutcome::NotSent)));
     assert_eq!(granting.recv_timeout(AT_ONCE).unwrap(), unsent);
     assert_eq!(refreshing.recv_timeout(AT_ONCE).unwrap().unwrap_err().0, ErrorKind::ShuttingDown);
-    assert_eq!(host.script.establishes(), 1, "of the host itself");
+    assert_eq!(fixture.script.establishes(), 1, "of the fixture itself");
 }
 
 #[tokio::test]

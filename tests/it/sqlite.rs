@@ -1,6 +1,5 @@
 //! Sessions in a file.
 
-pub mod bed;
 mod changes;
 mod damage;
 mod faults;
@@ -11,27 +10,28 @@ mod restart;
 mod rewritten;
 mod sealing;
 mod sessions;
-mod shared;
+pub mod store_folder;
 mod strangers;
 mod traces;
+mod two_processes;
 
-use self::bed::Shared;
+use self::store_folder::AlternatingStore;
 
 mod one_handle {
-    use super::Shared;
+    use super::AlternatingStore;
 
-    session_warden::store_suite!(async { Shared::of(1) });
+    session_warden::store_suite!(async { AlternatingStore::of(1) });
 }
 
 /// Two handles have two threads, two connections and two owner locks, as two processes have.
 mod two_handles {
-    use super::Shared;
+    use super::AlternatingStore;
 
-    session_warden::store_suite!(async { Shared::of(2) });
+    session_warden::store_suite!(async { AlternatingStore::of(2) });
 }
 
 mod in_clear {
-    use super::Shared;
+    use super::AlternatingStore;
 
-    session_warden::store_suite!(async { Shared::in_clear() });
+    session_warden::store_suite!(async { AlternatingStore::in_clear() });
 }

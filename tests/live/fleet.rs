@@ -17,8 +17,7 @@ use session_warden::store::sqlite::SqliteStore;
 use session_warden::testing::{Faults, FaultyStore, Script, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 use session_warden::{Session, SessionKey, Supervisor};
-
-use crate::processes::bed::Folder;
+use tempfile::TempDir;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,9 +30,9 @@ struct Process {
 }
 
 impl Process {
-    async fn start(folder: &Folder, provider: ScriptedProvider, when: When, most: usize) -> Self {
+    async fn start(folder: &TempDir, provider: ScriptedProvider, when: When, most: usize) -> Self {
         let ring = KeyRing::new(1, MasterKey::from([1; 32]));
-        let store = SqliteStore::builder(folder.0.join("sessions.db")).key_ring(ring);
+        let store = SqliteStore::builder(folder.path().join("sessions.db")).key_ring(ring);
         let store = store.open().unwrap();
         let faulty = FaultyStore::new(store.clone());
         let (faults, script) = (faulty.faults(), provider.script());
@@ -84,7 +83,7 @@ const LIVE: u64 = 500;
 #[ignore = "long: see tests/long/fleet"]
 async fn a_start_with_a_million_due_records_keeps_no_caller_waiting() {
     let many: usize = setting("FLEET_RECORDS", 1_000_000);
-    let folder = Folder::new();
+    let folder = tempfile::tempdir().unwrap();
     let begun = Instant::now();
     let former = Process::start(&folder, ScriptedProvider::new(), When::OnDemand, 50_000).await;
     // They have ended when the next process starts.
@@ -113,10 +112,12 @@ async fn a_start_with_a_million_due_records_keeps_no_caller_waiting() {
         process.session(&format!("live-{number:04}")).permission_token().await.unwrap();
         waits.push(asked.elapsed());
         most = most.max(resident());
+        // Callers come one after the other, while the process works through what is due.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     while !process.is_done().await {
         most = most.max(resident());
+        // Between two samples of the memory: the process works on in real time.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     waits.sort_unstable();
@@ -138,7 +139,7 @@ fn is_end(kind: &EventKind) -> bool {
 #[ignore = "long: see tests/long/fleet"]
 async fn churn_leaves_nothing_behind() {
     let time = Duration::from_secs(setting("FLEET_SECONDS", 600));
-    let folder = Folder::new();
+    let folder = tempfile::tempdir().unwrap();
     let provider = || ScriptedProvider::new().lifetime(4 * SECOND).refresh_lifetime(3600 * SECOND);
     let mut one = Process::start(&folder, provider(), When::Ahead, MOST).await;
     let mut other = Process::start(&folder, provider(), When::Ahead, MOST).await;
@@ -161,6 +162,7 @@ async fn churn_leaves_nothing_behind() {
         drop((one.news(), other.news()));
         let (a, b) = (one.supervisor.snapshot(), other.supervisor.snapshot());
         samples.push([resident(), a.sessions + b.sessions, a.scheduled + b.scheduled]);
+        // The rate at which sessions come and go, so that both processes keep up with it.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let third = samples.len() / 3;
@@ -186,13 +188,13 @@ async fn churn_leaves_nothing_behind() {
 #[ignore = "long: see tests/long/fleet"]
 async fn three_processes_on_a_file_share_the_schedule() {
     let many: usize = setting("FLEET_SHARED", 3_000);
-    let folder = Folder::new();
+    let folder = tempfile::tempdir().unwrap();
     let provider = || ScriptedProvider::new().lifetime(40 * SECOND).refresh_lifetime(150 * SECOND);
     let mut all = Vec::new();
     for _ in 0..3 {
         all.push(Process::start(&folder, provider(), When::Ahead, 50_000).await);
     }
-    // Until each knows the others.
+    // The processes run by the system's clock. Until each knows the others.
     tokio::time::sleep(35 * SECOND).await;
     for number in 0..many {
         let _ = all[number % 3].session(&format!("device-{number}")).establish(()).await.unwrap();
@@ -201,6 +203,7 @@ async fn three_processes_on_a_file_share_the_schedule() {
         all.iter().map(|process| process.faults.count(StoreCall::Claim)).sum()
     };
     let before = claims(&all);
+    // The schedule refreshes by the system's clock: three lifetimes.
     tokio::time::sleep(120 * SECOND).await;
     let (claimed, refreshed) = (claims(&all) - before, refreshes(&all));
     let refused = claimed.saturating_sub(refreshed);
@@ -222,6 +225,7 @@ async fn three_processes_on_a_file_share_the_schedule() {
                 lost += usize::from(is_end(&kind));
             }
         }
+        // The ends come by the system's clock.
         tokio::time::sleep(SECOND).await;
     }
     println!("{announced} announced and {lost} ended, of {many}");

@@ -10,6 +10,8 @@
 
 mod extra_horizon;
 mod fleet;
-mod peer;
+mod oidc_peer;
 mod processes;
+#[path = "../support/secret_scan.rs"]
+mod secret_scan;
 mod sessions;

@@ -1,7 +1,6 @@
 //! Several processes on one file: what is left of a session when one of them dies or stops at a step
 //! of an exchange, and what many do at once.
 
-pub mod bed;
 mod child;
 mod crashes;
 mod crowd;
@@ -9,6 +8,7 @@ mod front;
 mod history;
 mod orders;
 mod pauses;
+pub mod process_fixture;
 mod pulse;
 mod replica;
 mod rules;

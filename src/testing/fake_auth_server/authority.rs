@@ -1,17 +1,17 @@
-//! Who holds which token: the rules of the server, without any I/O.
+//! Grants and their tokens: the rules of the server, without any I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::FakeRotation;
-use super::reply::Refusal;
+use super::error_code::ErrorCode;
+use super::fake_rotation::FakeRotation;
 use crate::clock::BootTime;
 
-mod code;
-mod refresh;
+mod authorization_code;
+mod refresh_token;
 
-pub(super) use code::{Code, Redemption};
+pub(super) use authorization_code::{Code, Redemption};
 
 /// Grants, and their tokens.
 pub(super) struct Authority {
@@ -48,21 +48,21 @@ pub(super) struct Totals {
 
 pub(super) type Token = Arc<str>;
 
-/// What a token request is answered with.
+/// The tokens that answer a token request.
 pub(super) struct Issued {
-    pub(super) pair: Pair,
+    pub(super) pair: TokenPair,
     pub(super) lifetime: Duration,
     pub(super) scope: Option<String>,
 }
 
 /// Tokens which were issued together.
 #[derive(Clone)]
-pub(super) struct Pair {
+pub(super) struct TokenPair {
     pub(super) access: Token,
     pub(super) refresh: Option<Token>,
 }
 
-/// For whom a grant is.
+/// The user and the client of a grant.
 pub(super) struct Holder {
     /// `None` if the client acts for itself.
     pub(super) user: Option<String>,
@@ -70,7 +70,7 @@ pub(super) struct Holder {
     pub(super) scope: Option<String>,
 }
 
-/// What introspection tells.
+/// What introspection shows.
 pub(super) struct Description<'a> {
     pub(super) holder: &'a Holder,
     pub(super) expires: Option<BootTime>,
@@ -101,7 +101,7 @@ enum Standing {
     /// May be used. -> `Used` with the first refresh, if the server rotates; -> `Superseded`.
     Current,
     /// Has been used, first at `at`; the last answer was `successor`.
-    Used { at: BootTime, successor: Pair },
+    Used { at: BootTime, successor: TokenPair },
     /// A retry with its predecessor has brought another pair in its place.
     Superseded,
 }
@@ -129,12 +129,12 @@ impl Authority {
     }
 
     /// Ends the grant of a refresh token, or an access token alone (RFC 7009).
-    pub(super) fn revoke(&mut self, token: &str, client: &str) -> Result<(), Refusal> {
+    pub(super) fn revoke(&mut self, token: &str, client: &str) -> Result<(), ErrorCode> {
         let refresh = self.refresh.get(token).map(|refresh| refresh.grant);
         let access = self.access.get(token).map(|access| access.grant);
         let Some(grant) = refresh.or(access) else { return Ok(()) };
         if self.grants.get(grant).is_some_and(|grant| grant.holder.client != client) {
-            return Err(Refusal::UnauthorizedClient);
+            return Err(ErrorCode::UnauthorizedClient);
         }
         if refresh.is_some() {
             self.end_grant(grant);
@@ -155,7 +155,7 @@ impl Authority {
         Some(Description { holder, expires: refresh.expires, is_access: false })
     }
 
-    /// Whether there is such an access token, be it expired.
+    /// Whether there is such an access token, live or expired.
     pub(super) fn knows_access(&self, token: &str) -> bool {
         self.access.contains_key(token)
     }
@@ -171,16 +171,16 @@ impl Authority {
         self.refresh.remove(token);
     }
 
-    /// What `ask` gives while the server rotates like this.
+    /// Runs `call` while the server rotates like this.
     pub(super) fn rotating<T>(
         &mut self,
         rotation: FakeRotation,
-        ask: impl FnOnce(&mut Self) -> T,
+        call: impl FnOnce(&mut Self) -> T,
     ) -> T {
         let usual = std::mem::replace(&mut self.policy.rotation, rotation);
-        let given = ask(self);
+        let result = call(self);
         self.policy.rotation = usual;
-        given
+        result
     }
 
     /// Ends the grants which this picks.
@@ -217,7 +217,7 @@ impl Authority {
         (grant, Issued { pair, lifetime: self.policy.access_lifetime, scope })
     }
 
-    fn issue_pair(&mut self, grant: usize, with_refresh: bool, now: BootTime) -> Pair {
+    fn issue_pair(&mut self, grant: usize, with_refresh: bool, now: BootTime) -> TokenPair {
         let access = self.issue_access(grant, now);
         let refresh = with_refresh.then(|| {
             let token = self.new_token();
@@ -230,7 +230,7 @@ impl Authority {
             self.refresh.insert(Arc::clone(&token), record);
             token
         });
-        Pair { access, refresh }
+        TokenPair { access, refresh }
     }
 
     fn issue_access(&mut self, grant: usize, now: BootTime) -> Token {
@@ -238,7 +238,7 @@ impl Authority {
         let expires = now.after(self.policy.access_lifetime);
         self.access.insert(Arc::clone(&token), Access { grant, expires });
         if let Some(grant) = self.grants.get_mut(grant) {
-            // Forgotten here because nobody notices when they expire.
+            // Dropped here, because no event tells when they expire.
             let all = &mut self.access;
             grant.access.retain(|old| {
                 let live = all.get(old).is_some_and(|access| now < access.expires);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Endpoint {
-    /// `POST /token`, whatever the grant type.
+    /// `POST /token` with any grant type.
     Token,
     /// `POST /token` with `grant_type=password`.
     Password,
@@ -105,7 +105,7 @@ pub struct Tally {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Token requests, whatever the grant type.
+    /// Token requests with any grant type.
     pub token: Tally,
     /// Token requests with a password.
     pub password: Tally,
@@ -135,9 +135,9 @@ pub struct Counts {
     pub grace_retries: u64,
     /// Refreshes refused because the token had been used before; each ended its grant.
     pub reuses_detected: u64,
-    /// Grants that have ended, for whatever reason but age.
+    /// Grants that have ended, for any reason but age.
     pub grants_revoked: u64,
-    /// Refresh tokens that arrived in more than one token request, whatever was answered.
+    /// Refresh tokens that arrived in more than one token request, granted or refused.
     pub presented_twice: u64,
     /// Requests of the endpoints that only dialects other than the standard one have.
     pub(super) others: BTreeMap<Endpoint, Tally>,
@@ -209,13 +209,13 @@ impl Counts {
     }
 }
 
-/// How often each refresh token has arrived, foreign and dead ones included.
+/// How often each refresh token has arrived, unknown and dead ones included.
 #[derive(Default)]
-pub(super) struct Presented {
+pub(super) struct PresentedTokens {
     times: HashMap<String, u64>,
 }
 
-impl Presented {
+impl PresentedTokens {
     /// Notes an arrival, and gives how many there have been.
     pub(super) fn add(&mut self, refresh_token: &str) -> u64 {
         if let Some(times) = self.times.get_mut(refresh_token) {

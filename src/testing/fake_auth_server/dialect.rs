@@ -1,97 +1,100 @@
-//! What the server speaks: each dialect turns a request into an endpoint and a reply. Faults,
-//! counters and time are the same for all.
+//! A dialect of the server: which requests it takes, and how it processes them.
+//!
+//! A dialect owns the state that only it needs. Faults, counts, time, grants and accounts are the
+//! same for all dialects, and know none of them by name.
+
+use std::any::Any;
 
 use http::StatusCode;
 use serde_json::Value;
 
+use super::authority::{Authority, Policy};
 use super::counts::Endpoint;
-use super::reply::Reply;
-use super::request::Call;
-use super::shared::State;
-use crate::clock::Now;
+use super::fake_response::FakeResponse;
+use super::incoming_request::IncomingRequest;
+use super::server_state::ServerState;
+use crate::clock::{BootTime, Now};
 
-mod circle;
-mod extra_horizon;
-mod ioffice;
-pub(super) mod jwt;
-mod oauth2;
-mod spatium;
+pub(super) mod circle;
+pub(super) mod extra_horizon;
+pub(super) mod ioffice;
+mod jwt_lookalike;
+pub(super) mod oauth2;
+pub(super) mod spatium;
 
-/// What the server speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FakeDialect {
-    /// OAuth 2.0 as the standard has it.
-    #[default]
-    OAuth2,
-    /// Spatium's authorization service: sessions by token id, of which a new one replaces the
-    /// former; [security tokens](super::FakeAuthServer::security_token) that serve once; tokens
-    /// that look like JWTs. Also below `/authorization/v1`.
-    Spatium,
-    /// Circle's headless authorization: tokens for members by an app token, and a refresh token
-    /// that serves for a month and is never replaced, whatever rotation is set.
-    Circle,
-    /// iOFFICE (Eptura Workplace): `/login.html`, `/external/api/oauth2/` with `auth`, `token`,
-    /// `tokeninfo` ([`Introspect`](Endpoint::Introspect)) and `revoke`, and the API's
-    /// `/external/api/rest/v2/users/me`. Codes end after five minutes; the redirect has no state.
-    IOffice,
-    /// Extra Horizon, both OAuth 1.0 and OAuth 2.0.
-    ExtraHorizon,
+/// What the server speaks, with the state of that.
+pub(super) trait Dialect: Any + Send {
+    /// The route of a request, or the status of a request that has none: 404 or 405.
+    fn route(&self, request: &IncomingRequest) -> Result<Route, StatusCode>;
+
+    /// The body of an error response with this code, in the form of the dialect.
+    fn error(&self, request: &IncomingRequest, code: &str) -> Value;
+
+    /// Changes the policy of the server to what the dialect fixes.
+    fn adjust_policy(&self, _policy: &mut Policy) {}
+
+    /// The body of a response whose members have wrong types.
+    fn wrong_types(&self, response: FakeResponse) -> String {
+        response.with_wrong_types().body()
+    }
+
+    /// Whether an access or refresh token serves.
+    fn is_active(&self, token: &str, authority: &Authority, now: BootTime) -> bool {
+        authority.describe(token, now).is_some()
+    }
+
+    /// Ends what the dialect itself keeps for the users that `ends` picks.
+    fn end_users(&mut self, _ends: &dyn Fn(&str) -> bool) {}
 }
 
-/// Where a request goes.
+/// A request, and what the dialect needs to process it.
+pub(super) struct RequestContext<'a> {
+    pub(super) server: &'a mut ServerState,
+    pub(super) request: &'a IncomingRequest,
+    pub(super) now: Now,
+}
+
+/// The endpoint of a request, and the handler of the dialect.
 pub(super) struct Route {
     pub(super) endpoint: Endpoint,
     /// The refresh token of a request to refresh.
     pub(super) refresh_token: Option<String>,
-    /// Processes the request.
-    pub(super) handle: Handle,
+    handler: Box<Handler>,
 }
 
-/// A reply that [is refused](Reply::refused) counts as such, and any other as granted.
-pub(super) type Handle = fn(&mut State, &Call, Now) -> Reply;
-
-/// What each dialect keeps beside grants and tokens.
-#[derive(Default)]
-pub(super) struct Sites {
-    pub(super) circle: circle::Site,
-    pub(super) extra_horizon: extra_horizon::Site,
-    pub(super) ioffice: ioffice::Site,
-    pub(super) spatium: spatium::Site,
-}
-
-impl FakeDialect {
-    /// Where a request goes, or the status that says that it goes nowhere: 404 or 405.
-    pub(super) fn route(self, call: &Call) -> Result<Route, StatusCode> {
-        match self {
-            Self::OAuth2 => oauth2::route(call),
-            Self::Spatium => spatium::route(call),
-            Self::Circle => circle::route(call),
-            Self::IOffice => ioffice::route(call),
-            Self::ExtraHorizon => extra_horizon::route(call),
-        }
-    }
-
-    /// The body of an error answer in the dialect's form, which says `code`.
-    pub(super) fn error(self, call: &Call, code: &str) -> Value {
-        match self {
-            Self::OAuth2 => oauth2::error(code),
-            Self::Spatium => spatium::error(call, code),
-            Self::Circle => circle::error(code),
-            Self::IOffice => ioffice::error(code),
-            Self::ExtraHorizon => extra_horizon::error(code),
-        }
-    }
-}
+type Handler =
+    dyn Fn(&mut dyn Dialect, &mut RequestContext<'_>) -> FakeResponse + Send + Sync + 'static;
 
 impl Route {
-    pub(super) fn to(endpoint: Endpoint, handle: Handle) -> Self {
-        Self { endpoint, refresh_token: None, handle }
+    /// A route to this handler of the dialect `D`.
+    pub(super) fn to<D: Dialect, R: Into<FakeResponse> + 'static>(
+        endpoint: Endpoint,
+        handler: fn(&mut D, &mut RequestContext<'_>) -> R,
+    ) -> Self {
+        let handler: Box<Handler> = Box::new(move |dialect, context| {
+            let dialect: &mut dyn Any = dialect;
+            match dialect.downcast_mut() {
+                Some(dialect) => handler(dialect, context).into(),
+                // The server passes a route to the dialect that made it.
+                None => FakeResponse::empty(StatusCode::INTERNAL_SERVER_ERROR),
+            }
+        });
+        Self { endpoint, refresh_token: None, handler }
     }
 
     /// The request presents this refresh token.
     pub(super) fn refreshing(mut self, refresh_token: Option<String>) -> Self {
         self.refresh_token = refresh_token;
         self
+    }
+
+    /// Processes the request. A response that [is refused](FakeResponse::refused) counts as such,
+    /// and every other one as granted.
+    pub(super) fn handle(
+        &self,
+        dialect: &mut dyn Dialect,
+        context: &mut RequestContext<'_>,
+    ) -> FakeResponse {
+        (self.handler)(dialect, context)
     }
 }

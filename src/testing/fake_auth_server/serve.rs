@@ -1,4 +1,4 @@
-//! The wire: connections, requests, and the ways to spoil an answer.
+//! Connections, requests, and the ways to spoil a response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,32 +20,32 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::dialect::{FakeDialect, Route};
-use super::fault::Fault;
-use super::reply::{Reply, json_headers};
-use super::request::Call;
-use super::shared::Shared;
+use super::dialect::Route;
+use super::fake_response::{FakeResponse, json_headers};
+use super::incoming_request::IncomingRequest;
+use super::injected_fault::Fault;
+use super::running::RunningServer;
 use crate::clock::{Clock as _, SystemClock};
 
 mod bodies;
 
 /// Serves until the server is stopped, and ends with the last connection.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let router = router(&shared);
+pub(super) async fn serve(listener: TcpListener, running: Arc<RunningServer>) {
+    let router = router(&running);
     // The connections are tasks of this set, and go when it goes.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    shared.update(|state| state.counts.connections += 1);
-                    connections.spawn(converse(stream, router.clone(), Arc::clone(&shared)));
+                    running.update(|state| state.counts.connections += 1);
+                    connections.spawn(serve_connection(stream, router.clone(), Arc::clone(&running)));
                 }
                 // Out of file descriptors, most likely: the next attempt fails at once too.
                 Err(_) => SystemClock::new().sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
-            () = shared.stopping() => break,
+            () = running.stopping() => break,
         }
     }
     drop(listener);
@@ -55,19 +55,19 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn router(shared: &Arc<Shared>) -> Router {
-    Router::new().fallback(receive).with_state(Arc::clone(shared))
+fn router(running: &Arc<RunningServer>) -> Router {
+    Router::new().fallback(receive).with_state(Arc::clone(running))
 }
 
-async fn converse(stream: TcpStream, router: Router, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, router: Router, running: Arc<RunningServer>) {
     // Bodies that come byte by byte would wait for acknowledgements otherwise. It is only slower
     // if it fails.
     drop(stream.set_nodelay(true));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = router.call(request);
+        let response = router.call(request);
         async move {
-            let Ok(response) = answer.await;
+            let Ok(response) = response.await;
             match response.extensions().get::<CloseConnection>() {
                 // hyper closes a connection whose service fails, and writes nothing.
                 Some(CloseConnection) => Err(ClosedOnPurpose),
@@ -83,54 +83,58 @@ async fn converse(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = shared.stopping() => connection.as_mut().graceful_shutdown(),
+        () = running.stopping() => connection.as_mut().graceful_shutdown(),
     }
     drop(connection.await);
 }
 
-async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
+async fn receive(State(running): State<Arc<RunningServer>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let call = Call::new(head, body);
-    let mut response = match shared.dialect.route(&call) {
-        Ok(route) => answer(&shared, &route, &call).await,
-        Err(nowhere) => nowhere.into_response(),
+    let request = IncomingRequest::new(head, body);
+    let mut response = match running.read(|state| state.dialect.route(&request)) {
+        Ok(route) => respond(&running, &route, &request).await,
+        Err(status) => status.into_response(),
     };
     // By the server's clock, where hyper would put the machine's.
-    let date = httpdate::fmt_http_date(shared.clock.now().wall);
+    let date = httpdate::fmt_http_date(running.clock.now().wall);
     response.headers_mut().extend(header(DATE, &date));
     response
 }
 
-async fn answer(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
-    let Some(fault) = shared.arrive(route) else {
-        return shared.process(route, call).into_response();
+async fn respond(
+    running: &Arc<RunningServer>,
+    route: &Route,
+    request: &IncomingRequest,
+) -> Response {
+    let Some(fault) = running.arrive(route) else {
+        return running.process(route, request).into_response();
     };
     match fault {
         Fault::CloseBeforeProcessing => close(),
         Fault::HoldBeforeProcessing => {
-            shared.hold().await;
-            shared.process(route, call).into_response()
+            running.hold().await;
+            running.process(route, request).into_response()
         }
         Fault::Status { code, retry_after, body } => status(code, retry_after, body),
         Fault::OAuthError { status, code } => {
-            let body = shared.dialect.error(call, &code).to_string();
+            let body = running.read(|state| state.dialect.error(request, &code)).to_string();
             (status_code(status), json_headers(), body).into_response()
         }
         Fault::RedirectTo(place) => {
             (StatusCode::TEMPORARY_REDIRECT, header(LOCATION, &place)).into_response()
         }
         Fault::Delay(duration) => {
-            let reply = shared.process(route, call);
-            shared.sleep(duration).await;
-            reply.into_response()
+            let response = running.process(route, request);
+            running.sleep(duration).await;
+            response.into_response()
         }
         Fault::HoldUntilReleased => {
-            let reply = shared.process(route, call);
-            shared.hold().await;
-            reply.into_response()
+            let response = running.process(route, request);
+            running.hold().await;
+            response.into_response()
         }
         Fault::DropAfterCommit
         | Fault::StatusAfterCommit(_)
@@ -142,42 +146,41 @@ async fn answer(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
         | Fault::NoAccessToken
         | Fault::TornBody
         | Fault::HugeBody
-        | Fault::SlowBody(_) => spoil(shared, shared.process(route, call), fault),
+        | Fault::SlowBody(_) => spoil(running, running.process(route, request), fault),
     }
 }
 
-/// What the client gets in place of the answer to what was processed.
-fn spoil(shared: &Arc<Shared>, reply: Reply, fault: Fault) -> Response {
+/// What the client gets in place of the response to a request that was processed.
+fn spoil(running: &Arc<RunningServer>, response: FakeResponse, fault: Fault) -> Response {
     let json = |body: Body| (json_headers(), body).into_response();
     match fault {
         Fault::DropAfterCommit => close(),
         Fault::StatusAfterCommit(code) => status_code(code).into_response(),
         Fault::BodyAfterCommit(body) => json(body.into()),
         Fault::Malformed => json(MALFORMED.into()),
-        Fault::WrongTypes if shared.dialect == FakeDialect::OAuth2 => json(WRONG_TYPES.into()),
-        Fault::WrongTypes => json(reply.with_wrong_types().body().into()),
+        Fault::WrongTypes => json(running.read(|state| state.dialect.wrong_types(response)).into()),
         Fault::Html => (header(CONTENT_TYPE, "text/html"), HTML).into_response(),
         Fault::Empty200 => json(Body::empty()),
-        Fault::NoAccessToken => reply.without_access_token().into_response(),
+        Fault::NoAccessToken => response.without_access_token().into_response(),
         Fault::TornBody => {
-            let whole = Bytes::from(reply.body());
+            let whole = Bytes::from(response.body());
             let length = header(CONTENT_LENGTH, &whole.len().to_string());
             let body = bodies::torn(whole.slice(..whole.len() / 2));
-            (reply.status, reply.headers(), length, body).into_response()
+            (response.status, response.headers(), length, body).into_response()
         }
         Fault::HugeBody => json(bodies::huge()),
         Fault::SlowBody(pause) => {
-            let body = bodies::slow(reply.body().into(), pause, Arc::clone(shared));
-            (reply.status, reply.headers(), body).into_response()
+            let body = bodies::slow(response.body().into(), pause, Arc::clone(running));
+            (response.status, response.headers(), body).into_response()
         }
-        // Those which `answer` has dealt with.
+        // `respond` handles these.
         Fault::CloseBeforeProcessing
         | Fault::HoldBeforeProcessing
         | Fault::Status { .. }
         | Fault::OAuthError { .. }
         | Fault::RedirectTo(_)
         | Fault::Delay(_)
-        | Fault::HoldUntilReleased => reply.into_response(),
+        | Fault::HoldUntilReleased => response.into_response(),
     }
 }
 
@@ -223,8 +226,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const BODY_LIMIT: usize = 1 << 20;
 
 const MALFORMED: &str = r#"{"access_token": "abc", "token_type" "Bearer""#;
-
-const WRONG_TYPES: &str = r#"{"access_token": 12345, "token_type": ["Bearer"], "expires_in": {}, "refresh_token": false}"#;
 
 const HTML: &str =
     "<!DOCTYPE html><title>Sign in</title><p>Please accept the terms of this network";

@@ -11,12 +11,13 @@ use url::form_urlencoded::Serializer;
 use super::*;
 use crate::testing::ManualClock;
 
-mod browser;
-mod control;
+mod administration;
+mod browser_login;
+
 mod dialects;
-mod faults;
+mod injected_faults;
 mod oauth2;
-mod requests;
+mod ordinary_requests;
 mod rotation;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Claims: who may send something, and what the record shows of it.
+//! Claims: which process may send a request, and what the record shows of it.
 
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ pub(super) async fn the_same_claim_id_is_the_same_claim(fixture: Fixture) {
     fixture.established().await;
     let claim = Claim { lease: Duration::ZERO, ..fixture.next_claim(BOB, Intent::Refresh).await };
     let first = done(fixture.claim(claim).await);
-    // Also when its lease has ended, as long as nobody took it over.
+    // Also when its lease has ended, as long as no other process took it over.
     assert_eq!(done(fixture.claim(claim).await), first);
     let record = fixture.record().await;
     assert_eq!((record.version, record.fence), (first.version, first.fence));
@@ -179,7 +179,7 @@ pub(super) async fn a_refresh_waits_while_its_session_is_in_doubt_or_in_back_off
             assert_eq!((found.phase, found.version), (phase, before.version));
         }
         assert_eq!((fixture.record().await.lease, fixture.record().await.tries), (None, 1));
-        // A claim that knows another generation hears of that, not of the wait.
+        // A claim that knows another generation gets a conflict, and no wait.
         let stale = claim(BOB, Intent::Refresh, Some((1, 0)));
         assert!(conflict(fixture.claim(stale).await).is_some());
         // When it is over, it is granted.
@@ -195,7 +195,7 @@ pub(super) async fn what_is_lost_provisionally_can_be_tried_at_any_time(fixture:
     let refresh = fixture.refreshing().await;
     let lost = SettleTo::Lost(LostReason::Unclassified);
     done(fixture.settle_for(refresh, lost, Some(HOUR)).await);
-    // The schedule comes when it is due, somebody who asks by hand before that.
+    // The schedule comes when it is due, a caller may come before that.
     is_about(fixture.stored().await.due_in(), HOUR);
     let refresh = fixture.granted(BOB, Intent::Refresh).await;
     is_stored(fixture.commit(refresh, "second").await, 1, 2);
@@ -230,9 +230,9 @@ pub(super) async fn a_claim_tells_the_phase_that_it_found(fixture: Fixture) {
     tells(&doubtful, Intent::Refresh, Phase::InDoubt).await;
     lost.lost().await;
     tells(&lost, Intent::Establish, Phase::Lost).await;
-    closed.untold().await;
+    closed.uninformed().await;
     tells(&closed, Intent::Establish, Phase::Closed).await;
-    untold.untold().await;
+    untold.uninformed().await;
     tells(&untold, Intent::Revoke, Phase::Closed).await;
 }
 
@@ -265,8 +265,8 @@ pub(super) async fn only_a_grant_can_be_claimed_on_what_is_lost_or_closed(fixtur
     let (lost, closed) = (fixture.named("lost"), fixture.named("closed"));
     lost.lost().await;
     closed.established().await;
-    let told = closed.closed().await;
-    done(closed.settle(told, SettleTo::Revoked).await);
+    let revocation = closed.closed().await;
+    done(closed.settle(revocation, SettleTo::Revoked).await);
     for (fixture, phase) in [(lost, Phase::Lost), (closed, Phase::Closed)] {
         let found = Some(fixture.record().await.counters());
         for intent in [Intent::Refresh, Intent::Revoke] {

@@ -1,4 +1,4 @@
-//! Closes, and what the server must still be told.
+//! Closes, and the revocations that the server must still get.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) async fn a_close_hands_its_claim_to_the_closer(fixture: Fixture) {
     let lease = stored.record.lease.unwrap();
     assert_eq!((lease.claim, lease.owner), (ClaimId(77), BOB));
     assert_eq!((lease.intent, lease.holder), (Intent::Revoke, Holder::Alive));
-    // Whoever closed need not claim, and nobody else can.
+    // The process that closed need not claim, and no other can.
     leased(fixture.claim(claim(ALICE, Intent::Revoke, Some((1, 2)))).await);
     conflict(fixture.settle(refresh, SettleTo::Before).await);
     assert_eq!(fixture.claimed_by().await, Some(ClaimId(77)));
@@ -62,7 +62,7 @@ pub(super) async fn a_close_that_is_sent_twice_is_done_once(fixture: Fixture) {
     done(fixture.settle(revoke, SettleTo::Revoked).await);
     let closed = done(fixture.close(1).await);
     assert_eq!((closed.generation, closed.phase), (2, Phase::Closed));
-    assert!(!fixture.is_due().await, "what was told is not told again");
+    assert!(!fixture.is_due().await, "the server got the revocation, and gets no other");
     assert_eq!(fixture.record().await.lease, None);
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn a_close_ends_a_claim(fixture: Fixture) {
 }
 
 pub(super) async fn a_close_while_a_grant_runs_keeps_the_outbox(fixture: Fixture) {
-    fixture.untold().await;
+    fixture.uninformed().await;
     let grant = fixture.granted(BOB, Intent::Establish).await;
     assert_eq!(access(fixture.record().await.outbox.as_deref()), "access-first");
     assert!(fixture.is_to_be_looked_at().await);
@@ -119,7 +119,7 @@ pub(super) async fn a_close_while_a_grant_runs_keeps_the_outbox(fixture: Fixture
 }
 
 pub(super) async fn an_owed_revocation_is_claimed_by_one_alone(fixture: Fixture) {
-    fixture.untold().await;
+    fixture.uninformed().await;
     let claims = (0..16).map(|owner| {
         let fixture = fixture.clone();
         let claim = claim(Owner(owner), Intent::Revoke, Some((1, 2)));
@@ -130,7 +130,7 @@ pub(super) async fn an_owed_revocation_is_claimed_by_one_alone(fixture: Fixture)
     assert_eq!(granted.count(), 1);
     let others = claimed.iter().filter(|outcome| matches!(outcome, Outcome::Leased(_)));
     assert_eq!(others.count(), 15);
-    // A generation that is not the tombstone's is nobody's to tell of.
+    // Under a generation that is not the tombstone's, no process may revoke.
     for generation in [1, 3] {
         conflict(fixture.claim(claim(BOB, Intent::Revoke, Some((1, generation)))).await);
     }
@@ -140,8 +140,8 @@ pub(super) async fn an_owed_revocation_is_claimed_by_one_alone(fixture: Fixture)
 pub(super) async fn a_revocation_that_was_told_is_not_owed_any_more(fixture: Fixture) {
     fixture.established().await;
     let closed = fixture.closed().await;
-    let told = done(fixture.settle(closed, SettleTo::Revoked).await);
-    assert_eq!((told.phase, told.generation), (Phase::Closed, 2));
+    let settled = done(fixture.settle(closed, SettleTo::Revoked).await);
+    assert_eq!((settled.phase, settled.generation), (Phase::Closed, 2));
     let record = fixture.record().await;
     assert!(record.outbox.is_none() && record.made_by.is_none(), "{record:?}");
     assert_eq!((record.lease, record.due_at, record.retry_at), (None, None, None));
@@ -200,7 +200,7 @@ pub(super) async fn the_outbox_is_emptied_under_its_claim_alone(fixture: Fixture
 }
 
 pub(super) async fn a_tombstone_stays_closed_however_a_claim_on_it_ends(fixture: Fixture) {
-    fixture.untold().await;
+    fixture.uninformed().await;
     for to in [SettleTo::InDoubt, SettleTo::Lost(LostReason::Rejected), SettleTo::BeforeSuspect] {
         for intent in [Intent::Revoke, Intent::Establish] {
             let claim = fixture.granted(ALICE, intent).await;

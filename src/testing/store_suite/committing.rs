@@ -54,7 +54,7 @@ pub(super) async fn a_commit_that_is_sent_twice_is_stored_once(fixture: Fixture)
     is_stored(fixture.commit(refresh, "second").await, 1, 2);
     assert_eq!(fixture.gist().await, gist(1, 2, Phase::Active, "second"));
     assert_eq!(fixture.record().await.version, version, "it is written once");
-    // Also when somebody else goes on from it, whose claim stays.
+    // Also when another process goes on from it, whose claim stays.
     let next = fixture.granted(BOB, Intent::Refresh).await;
     is_stored(fixture.commit(refresh, "second").await, 1, 2);
     assert_eq!(fixture.gist().await, gist(1, 2, Phase::Active, "second"));

@@ -1,4 +1,4 @@
-//! What the cases stand on: a store, a session in it, and short words for statements.
+//! What the cases use: a store, a session in it, and short words for statements.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -161,7 +161,7 @@ impl Fixture {
         matches!(phase, Some(Phase::Lost | Phase::Closed))
     }
 
-    /// A take-over by somebody who waits for nothing but the end of the lease.
+    /// A take-over that waits for nothing but the end of the lease.
     pub(super) async fn take_over(&self, claim: ClaimId) -> Outcome {
         self.take_over_after(claim, Duration::ZERO, Duration::ZERO).await
     }
@@ -183,7 +183,7 @@ impl Fixture {
         self.apply(Statement::Close(close)).await
     }
 
-    /// A close that must be done, with the claim under which the server is told.
+    /// A close that must be done, with the claim under which the server hears of it.
     pub(super) async fn closed(&self) -> GrantedClaim {
         let generation = self.record().await.generation;
         let claim = ClaimId::random();
@@ -198,8 +198,8 @@ impl Fixture {
         GrantedClaim { intent: Intent::Revoke, epoch, attempt }
     }
 
-    /// The session closed, and its server not told: nobody has claimed that.
-    pub(super) async fn untold(&self) {
+    /// The session closed, and its server not informed: no process has claimed that.
+    pub(super) async fn uninformed(&self) {
         self.established().await;
         let closed = self.closed().await;
         done(self.settle(closed, SettleTo::Before).await);
@@ -229,7 +229,7 @@ impl Fixture {
         self.granted(ALICE, Intent::Refresh).await
     }
 
-    /// The session after its first grant, with a refresh claimed by Alice, who fell silent.
+    /// The session after its first grant, with a refresh claimed by Alice, who no longer renews it.
     pub(super) async fn silently_refreshing(&self) -> GrantedClaim {
         self.established().await;
         self.silent(ALICE, Intent::Refresh).await
@@ -261,7 +261,7 @@ impl Fixture {
         self.store.due(self.id.provider(), 1000 * HOUR, None, 1000).await.unwrap()
     }
 
-    /// Whether somebody is to look at it, now or later.
+    /// Whether the schedule looks at it, now or later.
     pub(super) async fn is_to_be_looked_at(&self) -> bool {
         self.record().await.due_at.is_some()
     }
@@ -285,7 +285,7 @@ pub(super) async fn at_once<T: Send + 'static>(
     join_all(threads).await.into_iter().map(|ended| ended.unwrap()).collect()
 }
 
-/// A new claim by somebody who knows these counters, or no session.
+/// A new claim by a process that knows these counters, or no session.
 pub(super) fn claim(owner: Owner, intent: Intent, known: Option<(u64, u64)>) -> Claim {
     let (epoch, generation) = known.unzip();
     let (id, generation) = (ClaimId::random(), generation.unwrap_or_default());
@@ -365,7 +365,7 @@ pub(super) fn id(provider: &str, tenant: &str, name: &str) -> SessionId {
     SessionId::new(ProviderName::new(provider).unwrap(), key)
 }
 
-/// Credentials by which they can be told apart: `access-name` and `refresh-name`.
+/// Credentials that differ by name: `access-name` and `refresh-name`.
 pub(super) fn credentials(name: &str) -> Arc<Credentials> {
     let attributes: Arc<str> = Arc::from(format!("{{\"name\":\"{name}\"}}"));
     let tokens = Tokens::new(attributes)

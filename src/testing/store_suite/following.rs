@@ -10,7 +10,7 @@ use crate::store::{
     Restore, SettleTo, Statement,
 };
 
-/// What is told from a cursor on.
+/// The changes from a cursor on.
 struct Feed {
     fixture: Fixture,
     cursor: Cursor,
@@ -57,7 +57,7 @@ impl Feed {
         of
     }
 
-    /// What a statement wrote is told, and nothing else.
+    /// Reads the change that a statement made, and no other.
     async fn tells(&mut self, done: Done) {
         let Done { version, epoch, generation, phase, .. } = done;
         let expected = Change { version, epoch, generation, phase: Some(phase) };
@@ -167,18 +167,18 @@ pub(super) async fn changes_come_in_their_order_none_twice_and_none_missed(fixtu
             expected.push((fixture.id, version));
         }
     }
-    let told = |news: Vec<News>| -> Vec<_> {
+    let versions = |news: Vec<News>| -> Vec<_> {
         news.into_iter().map(|news| (news.id, news.of.version)).collect()
     };
     for limit in [1, 2, 4, 9, 100] {
         let mut feed = Feed { fixture: fixture.clone(), cursor: start.cursor.clone() };
-        assert_eq!(told(feed.read(limit).await), expected, "in pages of {limit}");
+        assert_eq!(versions(feed.read(limit).await), expected, "in pages of {limit}");
         feed.is_silent("all was read").await;
     }
     let some = changes(&fixture, Some(&start.cursor), 4).await.unwrap();
     assert_eq!((some.news.map(|news| news.len()), some.more), (Some(4), true), "five are left");
     let mut rest = Feed { fixture: fixture.clone(), cursor: some.cursor };
-    assert_eq!(told(rest.read(3).await), expected[4..]);
+    assert_eq!(versions(rest.read(3).await), expected[4..]);
 }
 
 pub(super) async fn a_cursor_that_is_not_known_says_that_anything_may_have_changed(
@@ -195,6 +195,6 @@ pub(super) async fn a_cursor_that_is_not_known_says_that_anything_may_have_chang
     feed.is_silent("the new cursor is known").await;
     let refresh = fixture.silently_refreshing().await;
     done(fixture.take_over_after(refresh.id(), Duration::ZERO, HOUR).await);
-    let told: Vec<_> = feed.read(100).await.into_iter().map(|news| news.of.phase).collect();
-    assert_eq!(told, [Some(Phase::Active), Some(Phase::InDoubt)]);
+    let phases: Vec<_> = feed.read(100).await.into_iter().map(|news| news.of.phase).collect();
+    assert_eq!(phases, [Some(Phase::Active), Some(Phase::InDoubt)]);
 }

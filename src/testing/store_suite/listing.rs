@@ -197,7 +197,7 @@ pub(super) async fn a_list_filters_and_pages_in_the_order_of_ids(fixture: Fixtur
 
 pub(super) async fn a_list_shows_what_a_load_shows_but_credentials(fixture: Fixture) {
     fixture.named("active").established().await;
-    fixture.named("closed").untold().await;
+    fixture.named("closed").uninformed().await;
     fixture.named("granting").granted(ALICE, Intent::Establish).await;
     fixture.named("lost").lost().await;
     let refresh = fixture.named("refreshing").refreshing().await;

@@ -38,7 +38,7 @@ pub(super) async fn a_loss_of_what_was_replaced_gets_the_record(fixture: Fixture
 pub(super) async fn only_a_session_can_be_lost(fixture: Fixture) {
     let (vacant, closed) = (fixture.named("vacant"), fixture.named("closed"));
     vacant.granted(ALICE, Intent::Establish).await;
-    closed.untold().await;
+    closed.uninformed().await;
     for (fixture, phase) in [(vacant, Phase::Vacant), (closed, Phase::Closed)] {
         let before = fixture.record().await.version;
         conflict(fixture.lose(LostReason::SessionDeleted).await);

@@ -126,7 +126,7 @@ pub(super) async fn many_records_are_read_in_the_order_asked_as_each_is_alone(fi
     let names = ["a", "unknown", "c", "a", "unknown-too", "b"];
     fixture.named("a").established().await;
     fixture.named("b").refreshing().await;
-    fixture.named("c").untold().await;
+    fixture.named("c").uninformed().await;
     let ids = names.map(|name| fixture.named(name).id);
     let read = fixture.store.load_many(&ids).await;
     assert_eq!(read.len(), ids.len(), "one answer for each, also for those that are not there");
@@ -164,12 +164,12 @@ pub(super) async fn the_ends_come_back_as_the_time_that_is_left(fixture: Fixture
 
 pub(super) async fn the_version_rises_with_every_write_and_with_nothing_else(fixture: Fixture) {
     let mut last = 0;
-    let mut rises = async |fixture: &Fixture, told: u64| {
-        assert!(told > last, "{told} after {last}");
+    let mut rises = async |fixture: &Fixture, version: u64| {
+        assert!(version > last, "{version} after {last}");
         if let Some(stored) = fixture.load().await {
-            assert_eq!(stored.record.version, told, "what is told is what is stored");
+            assert_eq!(stored.record.version, version, "the answer is what is stored");
         }
-        last = told;
+        last = version;
     };
     for round in 0..2 {
         let claim = fixture.next_claim(ALICE, Intent::Establish).await;

@@ -63,19 +63,19 @@ pub(super) async fn nothing_is_restored_over_what_is_newer_in_any_way(fixture: F
         restore(record.version - 1, 2, 5),
         restore(record.version + 50, 1, 5),
     ] {
-        let told = format!("{} {} {}", restore.version, restore.epoch, restore.generation);
+        let counters = format!("{} {} {}", restore.version, restore.epoch, restore.generation);
         let found = conflict(fixture.restore(restore).await).unwrap();
         assert_eq!(
             (found.version, found.epoch, found.generation),
             (record.version, 2, 2),
-            "{told}"
+            "{counters}"
         );
         assert_eq!(fixture.gist().await, gist(2, 2, Phase::Active, "second"));
     }
 }
 
 pub(super) async fn nothing_is_restored_over_a_close(fixture: Fixture) {
-    for (name, to) in [("untold", SettleTo::Before), ("told", SettleTo::Revoked)] {
+    for (name, to) in [("unrevoked", SettleTo::Before), ("revoked", SettleTo::Revoked)] {
         let fixture = fixture.named(name);
         fixture.established().await;
         let closed = fixture.closed().await;

@@ -177,7 +177,7 @@ pub(super) async fn what_a_claimant_says_of_the_next_look_does_not_count_where_i
     done(lost.lose(LostReason::Revoked).await);
     done(lost.settle_until(refresh, (SettleTo::Before, None), Some(9 * HOUR)).await);
     assert_eq!(lost.record().await.due_at, None);
-    closed.untold().await;
+    closed.uninformed().await;
     let due_at = closed.record().await.due_at;
     let grant = closed.granted(ALICE, Intent::Establish).await;
     done(closed.settle_until(grant, (SettleTo::Before, None), Some(9 * HOUR)).await);

@@ -48,13 +48,13 @@ pub(super) async fn a_dead_holder_is_waited_for_from_its_claim_on(fixture: Fixtu
     fixture.store.presence(ALICE, Presence::Retire).await.unwrap();
     let lease = fixture.record().await.lease.unwrap();
     assert_eq!((lease.claim, lease.holder), (refresh.id(), Holder::Dead));
-    // Neither the lease counts, nor the hold of those who may live.
+    // Neither the lease counts, nor the hold for owners that may live.
     let hold_of_dead = HOUR / 2;
     let (left, _) = too_early(fixture.take_over_after(refresh.id(), HOUR, hold_of_dead).await);
     is_about(Some(left), hold_of_dead);
     done(fixture.take_over_after(refresh.id(), HOUR, Duration::ZERO).await);
     assert_eq!(fixture.gist().await, gist(1, 1, Phase::InDoubt, "first"));
-    // Nobody else is dead.
+    // No other owner is dead.
     let lease = other.record().await.lease.unwrap();
     assert_eq!((lease.claim, lease.holder), (of_living.id(), Holder::Alive));
     let (left, _) = too_early(other.take_over(of_living.id()).await);
@@ -88,7 +88,7 @@ pub(super) async fn a_silent_establish_leaves_what_was_before_as_suspect(fixture
     active.established().await;
     let refresh = doubtful.refreshing().await;
     done(doubtful.settle(refresh, SettleTo::InDoubt).await);
-    closed.untold().await;
+    closed.uninformed().await;
     for (fixture, phase) in
         [(active, Phase::Active), (doubtful, Phase::InDoubt), (closed, Phase::Closed)]
     {
@@ -115,7 +115,7 @@ pub(super) async fn a_silent_first_grant_leaves_nothing_behind(fixture: Fixture)
 }
 
 pub(super) async fn a_silent_revocation_is_owed_again(fixture: Fixture) {
-    fixture.untold().await;
+    fixture.uninformed().await;
     let revoke = fixture.silent(ALICE, Intent::Revoke).await;
     let taken = done(fixture.take_over(revoke.id()).await);
     assert_eq!((taken.phase, taken.suspect), (Phase::Closed, false));
@@ -133,7 +133,7 @@ pub(super) async fn a_holder_that_comes_back_cannot_settle_but_its_commit_counts
     assert_eq!(fixture.gist().await, gist(1, 2, Phase::Active, "late"));
     let record = fixture.record().await;
     assert_eq!((record.retry_at, record.suspect), (None, false));
-    // Also while whoever took over sends the same refresh token again.
+    // Also while the process that took over sends the same refresh token again.
     let old = fixture.silent(ALICE, Intent::Refresh).await;
     done(fixture.take_over(old.id()).await);
     let new = fixture.granted(BOB, Intent::Refresh).await;

@@ -8,7 +8,7 @@ use session_warden::error::{ExchangeOutcome, Result};
 use session_warden::key::Tenant;
 use session_warden::provider::ClientOperation;
 use session_warden::supervisor::Sessions;
-use session_warden::testing::{Double, Script};
+use session_warden::testing::{FakeProvider, Script};
 
 use super::*;
 
@@ -80,7 +80,7 @@ impl ClientOperation<OAuth2> for Metadata {
     }
 }
 
-impl OAuthWorld {
+impl OAuth2Fixture {
     fn all(&self) -> Sessions<OAuth2> {
         self.supervisor.sessions("oauth2").unwrap()
     }
@@ -115,32 +115,32 @@ fn narrow(server: &FakeAuthServer) -> Registration<OAuth2> {
 
 #[tokio::test]
 async fn a_call_whose_own_code_panics_fails_and_holds_nothing_back() {
-    let (server, world) = signed_in_with(narrow, Policy::default()).await;
+    let (server, fixture) = signed_in_with(narrow, Policy::default()).await;
     for panics in [Panics::InRequest, Panics::InResponse] {
-        let error = world.session.call(panics).await.unwrap_err();
+        let error = fixture.session.call(panics).await.unwrap_err();
         let seen = (error.kind(), error.session());
-        assert_eq!(seen, (ErrorKind::Misconfigured, Some(world.session.id())));
+        assert_eq!(seen, (ErrorKind::Misconfigured, Some(fixture.session.id())));
     }
     assert_eq!(server.count(Endpoint::Introspect), 1);
     let panics = Metadata { panics: true, ..Metadata::new(&server) };
-    let error = world.all().call(&tenant(), panics).await.unwrap_err();
+    let error = fixture.all().call(&tenant(), panics).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     // There is one permit only, and it is free.
-    assert_eq!(world.session.refresh().await.unwrap().generation(), 2);
-    assert!(world.until(world.supervisor.shutdown(SECOND)).await.is_clean());
+    assert_eq!(fixture.session.refresh().await.unwrap().generation(), 2);
+    assert!(fixture.until(fixture.supervisor.shutdown(SECOND)).await.is_clean());
 }
 
 #[tokio::test]
 async fn calls_wait_for_their_turn_like_all_exchanges_and_no_longer() {
-    let (server, world) = signed_in_with(narrow, Policy::default()).await;
-    let calling = world.held_call(&server).await;
+    let (server, fixture) = signed_in_with(narrow, Policy::default()).await;
+    let calling = fixture.held_call(&server).await;
     for visit in [Visit::new(&server, Effect::None), Visit::new(&server, Effect::None).own()] {
-        let error = world.until(world.session.call(visit)).await.unwrap_err();
+        let error = fixture.until(fixture.session.call(visit)).await.unwrap_err();
         let seen = (error.kind(), error.outcome());
         assert_eq!(seen, (ErrorKind::Capacity, Some(ExchangeOutcome::NotSent)));
     }
     let metadata = Metadata::new(&server);
-    let error = world.until(world.all().call(&tenant(), metadata)).await.unwrap_err();
+    let error = fixture.until(fixture.all().call(&tenant(), metadata)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Capacity);
     assert_eq!((server.count(Endpoint::Resource), server.count(Endpoint::Discovery)), (1, 0));
     server.release();
@@ -150,10 +150,10 @@ async fn calls_wait_for_their_turn_like_all_exchanges_and_no_longer() {
 #[tokio::test]
 async fn a_caller_too_many_is_turned_away_before_anything_is_sent() {
     let policy = Policy { max_waiters: 1, ..Policy::default() };
-    let (server, world) = signed_in_with(calling, policy).await;
-    let calling = world.held_call(&server).await;
+    let (server, fixture) = signed_in_with(calling, policy).await;
+    let calling = fixture.held_call(&server).await;
     // The first one is out; the token is fresh, so that nothing but the call's own place is full.
-    let error = world.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
+    let error = fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Capacity);
     server.release();
     calling.await.unwrap().unwrap();
@@ -161,35 +161,35 @@ async fn a_caller_too_many_is_turned_away_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_told_so_and_its_answer_is_lost_at_the_answer_timeout() {
-    let (server, world) = signed_in_with(calling, patient()).await;
-    let calling = world.held_call(&server).await;
-    world.clock.advance(Policy::default().answer_timeout).await;
+    let (server, fixture) = signed_in_with(calling, patient()).await;
+    let calling = fixture.held_call(&server).await;
+    fixture.clock.advance(Policy::default().answer_timeout).await;
     let error = calling.await.unwrap().unwrap_err();
     let seen = (error.kind(), error.outcome());
     assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::Ambiguous)));
-    assert_eq!((world.generation().await, server.refreshes()), (1, 0));
+    assert_eq!((fixture.generation().await, server.refreshes()), (1, 0));
 
     let wait = Policy { call_timeout: 2 * SECOND, ..Policy::default() };
-    let (server, world) = signed_in_with(super::calling, wait).await;
-    let calling = world.held_call(&server).await;
-    world.clock.advance(2 * SECOND).await;
+    let (server, fixture) = signed_in_with(super::calling, wait).await;
+    let calling = fixture.held_call(&server).await;
+    fixture.clock.advance(2 * SECOND).await;
     assert_eq!(calling.await.unwrap().unwrap_err().kind(), ErrorKind::Deadline);
     // The call goes on, and its effect is kept.
     server.release();
-    assert!(world.until(world.supervisor.shutdown(SECOND)).await.is_clean());
-    assert!(world.session.try_permission_token().is_none());
+    assert!(fixture.until(fixture.supervisor.shutdown(SECOND)).await.is_clean());
+    assert!(fixture.session.try_permission_token().is_none());
 }
 
 #[tokio::test]
 async fn a_shutdown_waits_for_calls_and_takes_no_more() {
-    let (server, world) = signed_in().await;
-    let calling = world.held_call(&server).await;
-    let supervisor = world.supervisor.clone();
+    let (server, fixture) = signed_in().await;
+    let calling = fixture.held_call(&server).await;
+    let supervisor = fixture.supervisor.clone();
     let stopping = tokio::spawn(async move { supervisor.shutdown(10 * SECOND).await });
-    world.clock.advance(SECOND).await;
+    fixture.clock.advance(SECOND).await;
     assert!(!stopping.is_finished());
-    let (all, tenant) = (world.all(), tenant());
-    let late = world.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
+    let (all, tenant) = (fixture.all(), tenant());
+    let late = fixture.session.call(Visit::new(&server, Effect::None)).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::ShuttingDown);
     let late = all.call(&tenant, Metadata::new(&server)).await.unwrap_err();
     assert_eq!((late.kind(), server.count(Endpoint::Discovery)), (ErrorKind::ShuttingDown, 0));
@@ -203,17 +203,17 @@ async fn a_shutdown_waits_for_calls_and_takes_no_more() {
 async fn what_stands_in_for_a_provider_has_none_of_its_calls() {
     let clock = ManualClock::new();
     let server = server(&clock).await;
-    let double = Double::<OAuth2>::new(Attributes::default());
-    let script: Script = double.script();
-    let world = start(double, &clock, &MemoryStore::new(), Policy::default()).await;
-    let _ = world.sign_in().await.unwrap();
-    let session: &Session<OAuth2> = &world.session;
+    let fake = FakeProvider::<OAuth2>::new(Attributes::default());
+    let script: Script = fake.script();
+    let fixture = start(fake, &clock, &MemoryStore::new(), Policy::default()).await;
+    let _ = fixture.sign_in().await.unwrap();
+    let session: &Session<OAuth2> = &fixture.session;
     for visit in [Visit::new(&server, Effect::None), Visit::new(&server, Effect::None).own()] {
         assert_eq!(session.call(visit).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
     let metadata = Metadata::new(&server);
     let asked = Arc::clone(&metadata.asked);
-    let error = world.all().call(&tenant(), metadata).await.unwrap_err();
+    let error = fixture.all().call(&tenant(), metadata).await.unwrap_err();
     assert_eq!((error.kind(), asked.load(Ordering::Relaxed)), (ErrorKind::InvalidInput, false));
     assert_eq!((script.establishes(), script.refreshes()), (1, 0));
     assert_eq!(server.counts().connections, 0);
@@ -223,37 +223,37 @@ async fn what_stands_in_for_a_provider_has_none_of_its_calls() {
 async fn a_call_of_the_client_needs_no_session_and_leaves_none_behind() {
     let clock = ManualClock::new();
     let server = server(&clock).await;
-    let world = start(calling(&server), &clock, &MemoryStore::new(), Policy::default()).await;
-    let issuer = world.all().call(&tenant(), Metadata::new(&server)).await.unwrap();
+    let fixture = start(calling(&server), &clock, &MemoryStore::new(), Policy::default()).await;
+    let issuer = fixture.all().call(&tenant(), Metadata::new(&server)).await.unwrap();
     assert_eq!(issuer, server.issuer());
-    assert_eq!(world.supervisor.snapshot().sessions, 0);
+    assert_eq!(fixture.supervisor.snapshot().sessions, 0);
 }
 
 #[tokio::test]
 async fn a_call_of_the_client_that_is_told_to_slow_down_slows_the_provider_down() {
-    let (server, world) = signed_in().await;
+    let (server, fixture) = signed_in().await;
     let busy = Fault::Status { code: 429, retry_after: Some("30".to_owned()), body: None };
     server.fail_next(Endpoint::Discovery, busy);
-    let error = world.all().call(&tenant(), Metadata::new(&server)).await.unwrap_err();
+    let error = fixture.all().call(&tenant(), Metadata::new(&server)).await.unwrap_err();
     let seen = (error.kind(), error.outcome(), error.retry_after());
     let expected = (ErrorKind::RetryLater, Some(ExchangeOutcome::NotProcessed), Some(30 * SECOND));
     assert_eq!(seen, expected);
-    world.session.refresh().await.unwrap_err();
-    world.all().call(&tenant(), Metadata::new(&server)).await.unwrap_err();
+    fixture.session.refresh().await.unwrap_err();
+    fixture.all().call(&tenant(), Metadata::new(&server)).await.unwrap_err();
     assert_eq!((server.refreshes(), server.count(Endpoint::Discovery)), (0, 1));
-    world.clock.advance(30 * SECOND).await;
-    world.session.refresh().await.unwrap();
-    world.all().call(&tenant(), Metadata::new(&server)).await.unwrap();
+    fixture.clock.advance(30 * SECOND).await;
+    fixture.session.refresh().await.unwrap();
+    fixture.all().call(&tenant(), Metadata::new(&server)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_call_of_the_client_whose_answer_does_not_come_is_ambiguous() {
-    let (server, world) = signed_in_with(calling, patient()).await;
+    let (server, fixture) = signed_in_with(calling, patient()).await;
     server.fail_next(Endpoint::Discovery, Fault::HoldUntilReleased);
-    let (all, metadata) = (world.all(), Metadata::new(&server));
+    let (all, metadata) = (fixture.all(), Metadata::new(&server));
     let calling = tokio::spawn(async move { all.call(&tenant(), metadata).await });
     server.held(1).await;
-    world.clock.advance(Policy::default().answer_timeout).await;
+    fixture.clock.advance(Policy::default().answer_timeout).await;
     let error = calling.await.unwrap().unwrap_err();
     let seen = (error.kind(), error.outcome());
     assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::Ambiguous)));

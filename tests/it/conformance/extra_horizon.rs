@@ -5,7 +5,8 @@ use session_warden::provider::extra_horizon::{OAuth1, OAuth1Grant, OAuth2, OAuth
 use session_warden::session::{State, Verdict};
 use session_warden::testing::{FakeAuthServer, FakeAuthServerBuilder, FakeDialect};
 
-use super::{Called, Dialect, Refreshing, Stage, conformance};
+use super::{Called, Dialect, Refreshing, call, conformance, expired};
+use crate::fixtures::kind;
 
 const RESOURCE: &str = "/users/v1/me?eq(name,a%20b)&limit(5)";
 
@@ -116,13 +117,17 @@ mod oauth1 {
     /// The number 108.
     #[tokio::test]
     async fn a_token_that_the_server_took_back_loses_the_session() {
-        let stage = Stage::<Signed>::expired().await;
-        assert_eq!(stage.call().await.parts.status, 200, "it has no end");
-        stage.server.kill_all_grants();
-        let Called { token, parts, body } = stage.call().await;
+        let fixture = expired::<Signed>().await;
+        assert_eq!(
+            call::<Signed>(&fixture.server, &fixture.session).await.parts.status,
+            200,
+            "it has no end"
+        );
+        fixture.server.kill_all_grants();
+        let Called { token, parts, body } = call::<Signed>(&fixture.server, &fixture.session).await;
         assert!(body.starts_with(br#"{"code":108"#));
-        assert_eq!(stage.session.rejected(&token, &parts, &body), Verdict::Forward);
-        assert_eq!(stage.kind().await, ErrorKind::SignInAgain(LostReason::Revoked));
-        assert_eq!(stage.state().await, State::Lost);
+        assert_eq!(fixture.session.rejected(&token, &parts, &body), Verdict::Forward);
+        assert_eq!(kind(fixture.token().await), ErrorKind::SignInAgain(LostReason::Revoked));
+        assert_eq!(fixture.state().await, State::Lost);
     }
 }

@@ -8,7 +8,7 @@ use session_warden::store::{
 use session_warden::token::{Credentials, Tokens};
 
 use super::*;
-use crate::support::OAuthWorld;
+use crate::fixtures::OAuth2Fixture;
 
 async fn server(clock: &ManualClock) -> FakeAuthServer {
     let server = FakeAuthServer::builder().clock(clock.clone()).client("client", "secret");
@@ -16,18 +16,18 @@ async fn server(clock: &ManualClock) -> FakeAuthServer {
 }
 
 /// A session at `server`.
-async fn signed_in(server: &FakeAuthServer, clock: &ManualClock) -> OAuthWorld {
-    let world = crate::support::oauth2(server, clock.clone()).await;
-    let _ = world.sign_in().await.unwrap();
-    world
+async fn signed_in(server: &FakeAuthServer, clock: &ManualClock) -> OAuth2Fixture {
+    let fixture = crate::fixtures::oauth2_fixture(server, clock.clone()).await;
+    let _ = fixture.sign_in().await.unwrap();
+    fixture
 }
 
-fn of(world: &OAuthWorld) -> Sessions<OAuth2> {
-    world.supervisor.sessions("oauth2").unwrap()
+fn of(fixture: &OAuth2Fixture) -> Sessions<OAuth2> {
+    fixture.supervisor.sessions("oauth2").unwrap()
 }
 
-async fn recorded(world: &OAuthWorld) -> String {
-    let record = world.store.load(world.session.id()).await.unwrap().unwrap().record;
+async fn recorded(fixture: &OAuth2Fixture) -> String {
+    let record = fixture.store.load(fixture.session.id()).await.unwrap().unwrap().record;
     record.credentials.unwrap().authority().to_owned()
 }
 
@@ -36,20 +36,20 @@ async fn recorded(world: &OAuthWorld) -> String {
 async fn a_refresh_token_of_one_issuer_goes_to_no_other_issuer_of_its_host() {
     let clock = ManualClock::new();
     let server = server(&clock).await;
-    let world = signed_in(&server, &clock).await;
+    let fixture = signed_in(&server, &clock).await;
     let sent = server.counts().connections;
     for other in ["/b/token", "/token/b", "/token?realm=b", "/"] {
         let other = OAuth2::new(&format!("{}{other}", server.url()), "client").unwrap();
-        of(&world).replace(other).await.unwrap();
-        let refused = world.session.refresh().await.unwrap_err();
+        of(&fixture).replace(other).await.unwrap();
+        let refused = fixture.session.refresh().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Misconfigured);
     }
     let realm_a = OAuth2::discover(&format!("{}/a", server.url()), "client").unwrap();
-    of(&world).replace(realm_a).await.unwrap();
-    assert_eq!(world.session.refresh().await.unwrap_err().kind(), ErrorKind::Misconfigured);
+    of(&fixture).replace(realm_a).await.unwrap();
+    assert_eq!(fixture.session.refresh().await.unwrap_err().kind(), ErrorKind::Misconfigured);
     assert_eq!(server.counts().connections, sent);
-    of(&world).replace(provider_of(&server)).await.unwrap();
-    assert_eq!(world.session.refresh().await.unwrap().generation(), 2);
+    of(&fixture).replace(provider_of(&server)).await.unwrap();
+    assert_eq!(fixture.session.refresh().await.unwrap().generation(), 2);
 }
 
 /// A tenant changes where user info and revocations go, and nothing else.
@@ -57,7 +57,7 @@ async fn a_refresh_token_of_one_issuer_goes_to_no_other_issuer_of_its_host() {
 async fn a_stored_token_goes_to_no_endpoint_elsewhere_that_was_not_known_when_it_was_issued() {
     let clock = ManualClock::new();
     let (server, elsewhere) = (server(&clock).await, server(&clock).await);
-    let world = signed_in(&server, &clock).await;
+    let fixture = signed_in(&server, &clock).await;
     let at = |path: &str| format!("{}/{path}", elsewhere.url());
     let known = provider_of(&server);
     for moved in [
@@ -65,11 +65,11 @@ async fn a_stored_token_goes_to_no_endpoint_elsewhere_that_was_not_known_when_it
         known.clone().revocation_endpoint(&at("revoke")).unwrap(),
         known.clone().introspection_endpoint(&at("introspect")).unwrap(),
     ] {
-        of(&world).replace(moved).await.unwrap();
+        of(&fixture).replace(moved).await.unwrap();
         for refused in [
-            world.session.call(UserInfo).await.map(drop),
-            world.session.call(RevokeAccessToken).await.map(drop),
-            world.session.refresh().await.map(drop),
+            fixture.session.call(UserInfo).await.map(drop),
+            fixture.session.call(RevokeAccessToken).await.map(drop),
+            fixture.session.refresh().await.map(drop),
         ] {
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::Misconfigured);
         }
@@ -77,32 +77,32 @@ async fn a_stored_token_goes_to_no_endpoint_elsewhere_that_was_not_known_when_it
     assert_eq!(elsewhere.counts().connections, 0);
     // Beside the token endpoint it is the same server's.
     let more = known.userinfo_endpoint(&format!("{}/userinfo", server.url())).unwrap();
-    of(&world).replace(more).await.unwrap();
-    assert_eq!(world.session.call(UserInfo).await.unwrap()["sub"], "ada");
+    of(&fixture).replace(more).await.unwrap();
+    assert_eq!(fixture.session.call(UserInfo).await.unwrap()["sub"], "ada");
 }
 
 #[tokio::test]
 async fn a_session_that_began_with_an_endpoint_elsewhere_uses_it_and_may_do_without() {
     let clock = ManualClock::new();
     let (server, elsewhere) = (server(&clock).await, server(&clock).await);
-    let world = crate::support::oauth2(&server, clock.clone()).await;
+    let fixture = crate::fixtures::oauth2_fixture(&server, clock.clone()).await;
     let both = provider_of(&server);
     let both = both.userinfo_endpoint(&format!("{}/userinfo", elsewhere.url())).unwrap();
-    of(&world).replace(both).await.unwrap();
-    let _ = world.sign_in().await.unwrap();
+    of(&fixture).replace(both).await.unwrap();
+    let _ = fixture.sign_in().await.unwrap();
     let bound = format!("{0}/token {1}/userinfo", server.url(), elsewhere.url());
-    assert_eq!(recorded(&world).await, bound);
-    drop(world.session.call(UserInfo).await);
+    assert_eq!(recorded(&fixture).await, bound);
+    drop(fixture.session.call(UserInfo).await);
     assert!(elsewhere.counts().connections > 0);
-    of(&world).replace(provider_of(&server)).await.unwrap();
+    of(&fixture).replace(provider_of(&server)).await.unwrap();
     let refreshes = server.refreshes();
-    world.session.refresh().await.unwrap();
+    fixture.session.refresh().await.unwrap();
     assert_eq!(server.refreshes(), refreshes + 1);
 }
 
-/// What version 0.1.0 saved for the session of `world`: bound to an origin alone.
-async fn save_as_0_1_0_did(world: &OAuthWorld, origin: &str, refresh: &str) {
-    let (store, id, now) = (&world.store, world.session.id(), world.clock.now());
+/// What version 0.1.0 saved for the session of `fixture`: bound to an origin alone.
+async fn save_as_0_1_0_did(fixture: &OAuth2Fixture, origin: &str, refresh: &str) {
+    let (store, id, now) = (&fixture.store, fixture.session.id(), fixture.clock.now());
     let epoch = store.load(id).await.unwrap().map(|found| found.record.epoch);
     let (claim, intent) = (ClaimId(9), Intent::Establish);
     let claimed = Statement::Claim(Claim {
@@ -135,32 +135,40 @@ async fn a_session_of_0_1_0_goes_on_and_is_bound_to_the_whole_url_when_it_is_nex
     let exported = former.session.export_secrets().await.unwrap();
     let refresh = exported.refresh_token().unwrap().expose_secret().to_owned();
 
-    let world = crate::support::oauth2(&server, clock.clone()).await;
-    save_as_0_1_0_did(&world, server.url(), &refresh).await;
-    assert_eq!(world.session.permission_token().await.unwrap().expose_secret(), "of-0.1.0");
-    assert_eq!(recorded(&world).await, server.url());
-    world.session.refresh().await.unwrap();
+    let fixture = crate::fixtures::oauth2_fixture(&server, clock.clone()).await;
+    save_as_0_1_0_did(&fixture, server.url(), &refresh).await;
+    assert_eq!(fixture.session.permission_token().await.unwrap().expose_secret(), "of-0.1.0");
+    assert_eq!(recorded(&fixture).await, server.url());
+    fixture.session.refresh().await.unwrap();
     let token_endpoint = format!("{}/token", server.url());
-    assert_eq!(recorded(&world).await, token_endpoint);
+    assert_eq!(recorded(&fixture).await, token_endpoint);
     // Bound, it is as every other.
     let other = OAuth2::new(&format!("{}/b/token", server.url()), "client").unwrap();
-    of(&world).replace(other).await.unwrap();
-    assert_eq!(world.session.refresh().await.unwrap_err().kind(), ErrorKind::Misconfigured);
+    of(&fixture).replace(other).await.unwrap();
+    assert_eq!(fixture.session.refresh().await.unwrap_err().kind(), ErrorKind::Misconfigured);
 }
 
 #[tokio::test]
 async fn a_session_of_0_1_0_at_another_origin_stays_where_it_is() {
     let clock = ManualClock::new();
     let (server, elsewhere) = (server(&clock).await, server(&clock).await);
-    let world = crate::support::oauth2(&server, clock.clone()).await;
-    save_as_0_1_0_did(&world, elsewhere.url(), "rt").await;
+    let fixture = crate::fixtures::oauth2_fixture(&server, clock.clone()).await;
+    save_as_0_1_0_did(&fixture, elsewhere.url(), "rt").await;
     assert_eq!(
-        world.session.permission_token().await.unwrap_err().kind(),
+        fixture.session.permission_token().await.unwrap_err().kind(),
         ErrorKind::Misconfigured
     );
     assert_eq!((server.counts().connections, elsewhere.counts().connections), (0, 0));
     assert!(
-        world.store.load(world.session.id()).await.unwrap().unwrap().record.credentials.is_some()
+        fixture
+            .store
+            .load(fixture.session.id())
+            .await
+            .unwrap()
+            .unwrap()
+            .record
+            .credentials
+            .is_some()
     );
 }
 

@@ -41,7 +41,7 @@ enum Caller {
 }
 
 /// A source that knows one tenant, `one`, and gives the same settings each time.
-struct House {
+struct TenantFixture {
     clock: ManualClock,
     server: FakeAuthServer,
     /// It ends when this goes.
@@ -51,7 +51,7 @@ struct House {
     events: Events,
 }
 
-impl House {
+impl TenantFixture {
     async fn start() -> Self {
         let clock = ManualClock::new();
         let server = FakeAuthServer::builder().clock(clock.clone()).client("client", "secret");
@@ -117,66 +117,66 @@ impl House {
 #[tokio::test]
 async fn an_unknown_tenant_that_logs_in_first_or_calls_first_is_reported_once() {
     for logs_in in [true, false] {
-        let mut house = House::start().await;
+        let mut fixture = TenantFixture::start().await;
         for _ in 0..3 {
             let refused = if logs_in {
                 let key = SessionKey::new("stranger", "ada").unwrap();
-                house.sessions.begin_login(key, LoginOptions::new()).await.unwrap_err()
+                fixture.sessions.begin_login(key, LoginOptions::new()).await.unwrap_err()
             } else {
                 let tenant = tenant("stranger");
-                house.sessions.call(&tenant, house.metadata()).await.unwrap_err()
+                fixture.sessions.call(&tenant, fixture.metadata()).await.unwrap_err()
             };
             assert_eq!(refused.kind(), ErrorKind::Misconfigured);
         }
-        assert_eq!((house.asked(), house.server.counts().connections), (1, 0));
+        assert_eq!((fixture.asked(), fixture.server.counts().connections), (1, 0));
         let provider = ProviderName::new("p").unwrap();
         let tenant = tenant("stranger");
-        let event = house.next().unwrap();
+        let event = fixture.next().unwrap();
         assert_eq!(event.kind, EventKind::ProviderUnresolved { provider, tenant });
-        assert!(house.next().is_none(), "said once");
+        assert!(fixture.next().is_none(), "said once");
     }
 }
 
 #[tokio::test]
 async fn a_client_that_a_call_finds_invalid_is_asked_for_before_the_next_exchange() {
     for caller in [Caller::Session, Caller::Nobody] {
-        let mut house = House::start().await;
-        let session = house.session("one");
+        let mut fixture = TenantFixture::start().await;
+        let session = fixture.session("one");
         session.permission_token().await.unwrap();
-        assert_eq!(house.next().unwrap().kind, EventKind::Established);
-        assert_eq!(house.rejected(caller).await, ErrorKind::Misconfigured);
-        assert_eq!(house.asked(), 1, "{caller:?}: not by the call itself");
+        assert_eq!(fixture.next().unwrap().kind, EventKind::Established);
+        assert_eq!(fixture.rejected(caller).await, ErrorKind::Misconfigured);
+        assert_eq!(fixture.asked(), 1, "{caller:?}: not by the call itself");
         assert_eq!(session.refresh().await.unwrap().generation(), 2);
-        assert_eq!(house.asked(), 2, "{caller:?}");
+        assert_eq!(fixture.asked(), 2, "{caller:?}");
         // Nothing was wrong with the session, and there is no alarm.
-        assert!(!matches!(house.next().unwrap().kind, EventKind::ProviderMisconfigured(_)));
-        assert!(house.next().is_none());
+        assert!(!matches!(fixture.next().unwrap().kind, EventKind::ProviderMisconfigured(_)));
+        assert!(fixture.next().is_none());
         // So soon again, the source is not asked, and the client is stopped.
-        assert_eq!(house.rejected(caller).await, ErrorKind::Misconfigured);
+        assert_eq!(fixture.rejected(caller).await, ErrorKind::Misconfigured);
         let refused = session.refresh().await.unwrap_err();
-        assert_eq!((refused.kind(), house.asked()), (ErrorKind::Misconfigured, 2), "{caller:?}");
-        let event = house.next().unwrap();
+        assert_eq!((refused.kind(), fixture.asked()), (ErrorKind::Misconfigured, 2), "{caller:?}");
+        let event = fixture.next().unwrap();
         let name = ProviderName::new("p").unwrap();
         assert_eq!(event.kind, EventKind::ProviderMisconfigured(name));
         let met = (caller == Caller::Session).then(|| session.id().clone());
         assert_eq!(event.session, met, "{caller:?}");
         // When the client would be probed, a call may doubt it again.
-        house.clock.advance(ProviderLimits::default().probe).await;
-        assert_eq!(house.rejected(caller).await, ErrorKind::Misconfigured);
-        assert_eq!(house.asked(), 2);
+        fixture.clock.advance(ProviderLimits::default().probe).await;
+        assert_eq!(fixture.rejected(caller).await, ErrorKind::Misconfigured);
+        assert_eq!(fixture.asked(), 2);
         session.refresh().await.unwrap();
-        assert_eq!(house.asked(), 3, "{caller:?}");
+        assert_eq!(fixture.asked(), 3, "{caller:?}");
     }
 }
 
 #[tokio::test]
 async fn a_misconfiguration_is_reported_with_the_session_that_met_it() {
-    let mut world = established().await;
-    world.script.refresh(Reply::Fail(FailureClass::InvalidClient));
-    world.session.refresh().await.unwrap_err();
+    let mut fixture = established().await;
+    fixture.script.refresh(Reply::Fail(FailureClass::InvalidClient));
+    fixture.session.refresh().await.unwrap_err();
     let misconfigured = EventKind::ProviderMisconfigured(ProviderName::new("p").unwrap());
     for kind in [EventKind::Established, misconfigured] {
-        let event = world.events.next().await.unwrap();
-        assert_eq!((event.kind, event.session.as_ref()), (kind, Some(world.session.id())));
+        let event = fixture.events.next().await.unwrap();
+        assert_eq!((event.kind, event.session.as_ref()), (kind, Some(fixture.session.id())));
     }
 }

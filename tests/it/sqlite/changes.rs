@@ -16,7 +16,7 @@ use session_warden::store::{
 };
 use session_warden::testing::{ManualClock, StoreCall};
 
-use super::bed::{
+use super::store_folder::{
     Folder, Process, claim, close, delete, done, exchange, found, granted, id, take_over,
 };
 use crate::support::until;
@@ -24,8 +24,8 @@ use crate::support::until;
 /// Two processes with the session's first token in memory.
 async fn two() -> (Folder, ManualClock, Process, Process) {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let here = Process::start(&folder, &clock, Rotation::Strict).await;
-    let there = Process::start(&folder, &clock, Rotation::Strict).await;
+    let here = Process::open(&folder, &clock, Rotation::Strict).await;
+    let there = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = here.session.establish(()).await.unwrap();
     for process in [&here, &there] {
         assert_eq!(process.session.permission_token().await.unwrap().generation(), 1);
@@ -80,8 +80,8 @@ async fn a_session_that_another_process_forgot_and_began_again_is_the_new_one_he
 #[tokio::test]
 async fn a_session_that_another_process_established_is_there_for_those_who_had_none() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let here = Process::start(&folder, &clock, Rotation::Strict).await;
-    let there = Process::start(&folder, &clock, Rotation::Strict).await;
+    let here = Process::open(&folder, &clock, Rotation::Strict).await;
+    let there = Process::open(&folder, &clock, Rotation::Strict).await;
     let none = here.session.permission_token().await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotEstablished);
     let _ = there.session.establish(()).await.unwrap();
@@ -192,7 +192,7 @@ async fn settles_take_overs_and_told_servers_are_news_and_claims_and_renewals_ar
     };
     let refresh = claim(Owner(1), Intent::Refresh, known);
     let (epoch, attempt) = granted(&there, &id("a"), refresh).await.unwrap();
-    let lease = super::bed::LEASE * 2;
+    let lease = super::store_folder::LEASE * 2;
     let renew = session_warden::store::Renew { claim: refresh.id, lease };
     assert_eq!(done(there.apply(&id("a"), Statement::Renew(renew)).await).version, 4);
     let none: Vec<(u64, Option<Phase>)> = Vec::new();

@@ -11,8 +11,8 @@ use session_warden::store::{
     Cursor, Filter, Intent, Owner, Statement, Store, StoreError, StoreErrorKind,
 };
 
-use super::bed::{Folder, access, claim, exchange, id, ring};
 use super::faults::{fault, sql};
+use super::store_folder::{Folder, access, claim, exchange, id, ring};
 
 #[tokio::test]
 async fn a_counter_that_cannot_be_counted_on_fails_its_record_alone() {

@@ -17,7 +17,7 @@ use session_warden::store::{
 use session_warden::testing::ManualClock;
 use session_warden::token::{Credentials, Tokens};
 
-use super::bed::{
+use super::store_folder::{
     Folder, access, claim, commit, credentials, delete, done, exchange, found, granted, id,
     take_over,
 };

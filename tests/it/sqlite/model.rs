@@ -14,7 +14,7 @@ use session_warden::store::{
     StoreContext, Stored, Suspect, TakeOver,
 };
 
-use super::bed::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
+use super::store_folder::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
 use crate::support::SECOND;
 
 /// What is asked. Counters are those of the record, less `stale`, so that most statements fit and
@@ -80,7 +80,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
 
 /// A claim that was granted, as its holder remembers it.
 #[derive(Clone, Copy)]
-struct Grip {
+struct GrantedClaim {
     intent: Intent,
     epoch: u64,
     attempt: Attempt,
@@ -89,7 +89,7 @@ struct Grip {
 /// What callers rely on, of one session.
 #[derive(Default)]
 struct Model {
-    grips: Vec<Grip>,
+    claims: Vec<GrantedClaim>,
     /// No fence is given twice, whatever was removed.
     fences: HashSet<u64>,
     /// Credentials that were stored, by their generation: they stay until others come.
@@ -124,11 +124,11 @@ impl Model {
         // An owner that takes its own claim again gets a new fence as well.
         assert!(self.fences.insert(done.fence), "fence {} was given twice", done.fence);
         let attempt = Attempt { base: done.generation, fence: done.fence, claim: claim.id };
-        self.grips.push(Grip { intent: claim.intent, epoch: done.epoch, attempt });
+        self.claims.push(GrantedClaim { intent: claim.intent, epoch: done.epoch, attempt });
     }
 
-    fn grip(&self, from_newest: usize) -> Option<Grip> {
-        self.grips.iter().rev().nth(from_newest).copied()
+    fn claim(&self, from_newest: usize) -> Option<GrantedClaim> {
+        self.claims.iter().rev().nth(from_newest).copied()
     }
 
     /// What a store shows must be what it answered for.
@@ -230,7 +230,7 @@ impl Run {
         found: Option<Record>,
     ) -> Option<Statement> {
         let (epoch, generation) = found.as_ref().map_or((0, 0), |r| (r.epoch, r.generation));
-        let mut grip = |attempt: &usize| self.model(id).grip(*attempt);
+        let mut claim = |attempt: &usize| self.model(id).claim(*attempt);
         Some(match step {
             Step::Claim { intent, owner, stale, own } => {
                 let (claim_id, owner) = (ClaimId(fastrand::u64(..)), Owner(*owner));
@@ -246,21 +246,21 @@ impl Run {
                 })
             }
             Step::Renew { attempt } => {
-                Statement::Renew(Renew { claim: grip(attempt)?.attempt.claim, lease: LEASE })
+                Statement::Renew(Renew { claim: claim(attempt)?.attempt.claim, lease: LEASE })
             }
             Step::Commit { attempt } => {
-                let Grip { intent, epoch, attempt } = grip(attempt)?;
+                let GrantedClaim { intent, epoch, attempt } = claim(attempt)?;
                 // One exchange has one answer, however often it is committed.
                 commit(intent, (epoch, attempt), &attempt.fence.to_string())
             }
             Step::Settle { attempt, to } => {
-                let (Grip { epoch, attempt, .. }, to) = (grip(attempt)?, *to);
+                let (GrantedClaim { epoch, attempt, .. }, to) = (claim(attempt)?, *to);
                 let (retry_in, due_in) = (Some(SECOND * 3), Some(SECOND * 4));
                 let failures = Some(Box::new(Failures { unclassified: 1, ..Failures::default() }));
                 Statement::Settle(Settle { epoch, attempt, to, retry_in, due_in, failures })
             }
             Step::TakeOver { attempt } => {
-                let (claim, hold) = (grip(attempt)?.attempt.claim, SECOND);
+                let (claim, hold) = (claim(attempt)?.attempt.claim, SECOND);
                 Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold })
             }
             Step::Close { stale } => close(generation.saturating_sub(*stale)),

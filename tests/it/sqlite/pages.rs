@@ -7,7 +7,7 @@ use session_warden::store::{
     Filter, Intent, Listed, Lose, MemoryStore, Owner, Phase, Settle, SettleTo, Statement, Store,
 };
 
-use super::bed::{Folder, claim, close, done, exchange, found, granted};
+use super::store_folder::{Folder, claim, close, done, exchange, found, granted};
 
 // One of each has no session, and stands between others. Some begin as others do.
 const PROVIDERS: [&str; 4] = ["a", "a-2", "b", "\u{e9}"];

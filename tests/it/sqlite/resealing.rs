@@ -11,8 +11,8 @@ use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Intent, MemoryStore, Owner, Settle, SettleTo, Statement, Store};
 use session_warden::testing::{Faults, FaultyStore, ManualClock, ScriptedProvider, StoreCall};
 
-use super::bed::{Folder, access, claim, done, exchange, found, granted, id, ring};
 use super::sealing::{both, row, with_keys};
+use super::store_folder::{Folder, access, claim, done, exchange, found, granted, id, ring};
 use crate::support::{SECOND, until};
 
 /// A supervisor on a file, with its time in the test's hand.

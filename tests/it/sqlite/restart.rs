@@ -9,20 +9,20 @@ use session_warden::session::State;
 use session_warden::store::Phase;
 use session_warden::testing::{ManualClock, Reply, StoreCall};
 
-use super::bed::{Folder, Process};
+use super::store_folder::{Folder, Process};
 use crate::support::{LIFE, SECOND, key};
 
 #[tokio::test]
 async fn a_session_goes_on_after_a_restart_without_a_sign_in() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let first = Process::start(&folder, &clock, Rotation::Strict).await;
+    let first = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = first.session.establish(()).await.unwrap();
     clock.advance(LIFE).await;
     let token = first.session.refresh().await.unwrap();
     assert!(first.supervisor.shutdown(SECOND).await.is_clean());
     first.die().await;
 
-    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    let second = Process::open(&folder, &clock, Rotation::Strict).await;
     let found = second.session.permission_token().await.unwrap();
     assert_eq!(found.expose_secret(), token.expose_secret());
     assert_eq!((found.epoch(), found.generation()), (1, 2));
@@ -31,7 +31,7 @@ async fn a_session_goes_on_after_a_restart_without_a_sign_in() {
     second.session.revoke().await.unwrap();
     second.die().await;
 
-    let third = Process::start(&folder, &clock, Rotation::Strict).await;
+    let third = Process::open(&folder, &clock, Rotation::Strict).await;
     let closed = third.session.permission_token().await.unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::NotEstablished);
 }
@@ -39,7 +39,7 @@ async fn a_session_goes_on_after_a_restart_without_a_sign_in() {
 /// A process that dies while its refresh is at the server, and the next one.
 async fn killed_mid_refresh(rotation: Rotation) -> (Folder, ManualClock, Process) {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let first = Process::start(&folder, &clock, rotation).await;
+    let first = Process::open(&folder, &clock, rotation).await;
     let _ = first.session.establish(()).await.unwrap();
     clock.advance(LIFE).await;
     first.script.refresh(Reply::Hang);
@@ -49,7 +49,7 @@ async fn killed_mid_refresh(rotation: Rotation) -> (Folder, ManualClock, Process
     assert!(first.record().await.lease.is_some(), "the intent is on the disk before the request");
     refreshing.abort();
     first.die().await;
-    let second = Process::start(&folder, &clock, rotation).await;
+    let second = Process::open(&folder, &clock, rotation).await;
     (folder, clock, second)
 }
 
@@ -80,7 +80,7 @@ async fn a_refresh_that_a_killed_process_left_out_is_held_back_at_a_strict_serve
 #[tokio::test]
 async fn a_file_that_fails_before_a_refresh_stops_it_and_live_tokens_are_served() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let process = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = process.session.establish(()).await.unwrap();
     process.store.shutdown().await;
     assert_eq!(process.session.permission_token().await.unwrap().generation(), 1);
@@ -91,7 +91,7 @@ async fn a_file_that_fails_before_a_refresh_stops_it_and_live_tokens_are_served(
 #[tokio::test]
 async fn what_the_file_does_not_take_is_served_owed_and_saved_later() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let mut process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let mut process = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = process.session.establish(()).await.unwrap();
     process.faults.fail_next(StoreCall::Commit, 1);
     assert_eq!(process.session.refresh().await.unwrap().generation(), 2);
@@ -102,14 +102,14 @@ async fn what_the_file_does_not_take_is_served_owed_and_saved_later() {
     seen(&mut process.events, |kind| matches!(kind, EventKind::Unsaved)).await;
     assert!(process.supervisor.shutdown(60 * SECOND).await.is_clean(), "it waits for that");
     process.die().await;
-    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    let second = Process::open(&folder, &clock, Rotation::Strict).await;
     assert_eq!(second.session.permission_token().await.unwrap().generation(), 2);
 }
 
 #[tokio::test]
 async fn a_logout_whose_server_was_away_is_told_after_the_restart() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let first = Process::start(&folder, &clock, Rotation::Strict).await;
+    let first = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = first.session.establish(()).await.unwrap();
     first.script.revoke(Reply::Hang);
     let session = first.session.clone();
@@ -117,7 +117,7 @@ async fn a_logout_whose_server_was_away_is_told_after_the_restart() {
     first.script.held(1).await;
     revoking.abort();
     first.die().await;
-    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    let second = Process::open(&folder, &clock, Rotation::Strict).await;
     // The due scan finds the tombstone.
     for _ in 0..10_000 {
         if second.script.revocations() > 0 {

@@ -8,8 +8,10 @@ use session_warden::store::{
     Filter, Intent, Lose, Outcome, Owner, Phase, Statement, Store, StoreErrorKind,
 };
 
-use super::bed::{Folder, access, claim, close, delete, done, exchange, found, granted, id, id_of};
 use super::faults::sql;
+use super::store_folder::{
+    Folder, access, claim, close, delete, done, exchange, found, granted, id, id_of,
+};
 
 /// Sessions in each state, and others to take values from.
 const NAMES: [&str; 6] = ["live", "claimed", "doubtful", "lost", "closed", "other"];

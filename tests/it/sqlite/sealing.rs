@@ -3,7 +3,6 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use base64::Engine;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
@@ -12,31 +11,16 @@ use session_warden::store::{
 use session_warden::testing::{FaultyStore, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Supervisor};
 
-use super::bed::{
+use super::store_folder::{
     Folder, access, claim, close, delete, done, exchange, found, granted, id, id_of, ring,
 };
+use crate::secret_scan::{SECRET, find_secret};
 
-const CANARY: &str = "canary7f3a91";
-
-/// The first form in which the canary can be read in `bytes`.
-fn shown(bytes: &[u8]) -> Option<String> {
-    // In base64 the canary looks different at each of three offsets; the ends vary with what
-    // stands around it.
-    let encoded = (0..3).map(|offset| {
-        let padded = format!("{}{CANARY}", "x".repeat(offset));
-        let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(padded);
-        encoded[4..encoded.len() - 2].to_owned()
-    });
-    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut forms = encoded.chain([hex.to_uppercase(), hex, CANARY.to_owned()]);
-    forms.find(|form| bytes.windows(form.len()).any(|window| window == form.as_bytes()))
-}
-
-/// Sessions in all phases, with the canary in every secret.
+/// Sessions in all phases, with the marker in every secret.
 async fn fill(store: &SqliteStore) {
     for name in ["active", "claimed", "closed"] {
-        exchange(store, &id(name), Intent::Establish, &format!("{CANARY}-old")).await.unwrap();
-        exchange(store, &id(name), Intent::Refresh, CANARY).await.unwrap();
+        exchange(store, &id(name), Intent::Establish, &format!("{SECRET}-old")).await.unwrap();
+        exchange(store, &id(name), Intent::Refresh, SECRET).await.unwrap();
     }
     let out = claim(Owner(1), Intent::Refresh, Some((1, 2)));
     granted(store, &id("claimed"), out).await.unwrap();
@@ -57,9 +41,9 @@ async fn no_token_lies_on_the_disk_in_the_database_its_log_or_a_backup() {
     let folder = Folder::new();
     let store = folder.store();
     fill(&store).await;
-    assert_eq!(shown(&with_backup(&folder)), None);
+    assert_eq!(find_secret(&with_backup(&folder)), None);
     store.shutdown().await;
-    assert_eq!(shown(&folder.bytes()), None, "after the log was written back");
+    assert_eq!(find_secret(&folder.bytes()), None, "after the log was written back");
     // The others of a record are there: it is looked for in the right place.
     assert!(folder.bytes().windows(6).any(|window| window == b"tenant"));
 }
@@ -69,7 +53,7 @@ async fn only_a_store_that_was_told_so_writes_tokens_in_clear() {
     let folder = Folder::new();
     let store = SqliteStore::builder(folder.database()).tokens_in_clear().open().unwrap();
     fill(&store).await;
-    assert_eq!(shown(&with_backup(&folder)), Some(CANARY.to_owned()));
+    assert_eq!(find_secret(&with_backup(&folder)), Some(SECRET.to_owned()));
 }
 
 #[tokio::test]

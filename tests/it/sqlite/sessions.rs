@@ -17,13 +17,13 @@ use session_warden::store::{Filter, Intent, Phase, SealFault, Store};
 use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Session};
 
-use super::bed::{Folder, Process, delete, exchange, found, id, ring};
+use super::store_folder::{Folder, Process, delete, exchange, found, id, ring};
 use crate::support::{LIFE, SECOND, callers, session, until};
 
 const MIB: u64 = 1024 * 1024;
 
 async fn established(folder: &Folder, clock: &ManualClock) -> Process {
-    let process = Process::start(folder, clock, Rotation::Strict).await;
+    let process = Process::open(folder, clock, Rotation::Strict).await;
     let _ = process.session.establish(()).await.unwrap();
     process
 }
@@ -156,7 +156,7 @@ async fn on_a_disk_that_fails() {
     limit(None);
     assert!(until(&clock, process.supervisor.shutdown(60 * SECOND)).await.is_clean());
     process.die().await;
-    let next = Process::start(&folder, &clock, Rotation::Strict).await;
+    let next = Process::open(&folder, &clock, Rotation::Strict).await;
     assert_eq!(next.session.permission_token().await.unwrap().generation(), 3);
 }
 
@@ -172,7 +172,7 @@ fn row(folder: &Folder, tenant: &str, name: &str) -> String {
 #[tokio::test]
 async fn a_record_that_is_torn_swapped_or_anothers_fails_its_session_alone_and_stays() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let first = Process::start(&folder, &clock, Rotation::Strict).await;
+    let first = Process::open(&folder, &clock, Rotation::Strict).await;
     let names = ["torn", "flipped", "swapped", "moved", "rekeyed", "whole"];
     for name in names {
         let _ = session(&first.supervisor, name).establish(()).await.unwrap();
@@ -198,7 +198,7 @@ async fn a_record_that_is_torn_swapped_or_anothers_fails_its_session_alone_and_s
     }
     drop(file);
 
-    let second = Process::start(&folder, &clock, Rotation::Strict).await;
+    let second = Process::open(&folder, &clock, Rotation::Strict).await;
     for name in &names[..5] {
         let (before, session) = (row(&folder, "tenant", name), session(&second.supervisor, name));
         let expected = match *name {
@@ -313,7 +313,7 @@ async fn left_at_every_await<T, F: Future<Output = T>>(
 #[tokio::test]
 async fn a_caller_that_leaves_at_any_await_leaves_an_exchange_that_ends_and_is_stored() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let process = Process::open(&folder, &clock, Rotation::Strict).await;
     left_at_every_await(&process, &clock, |s| async move { s.permission_token().await }).await;
     left_at_every_await(&process, &clock, |s| async move { s.refresh().await }).await;
     left_at_every_await(&process, &clock, |s| async move { s.establish(()).await }).await;
@@ -346,6 +346,6 @@ async fn a_storm_of_dying_actors_does_not_repeat_a_refresh_that_is_out() {
     assert_eq!((process.script.refreshes(), process.script.most_at_once()), (1, 1));
     assert_eq!(process.session.status().await.unwrap().state, State::Active);
     process.die().await;
-    let next = Process::start(&folder, &clock, Rotation::Strict).await;
+    let next = Process::open(&folder, &clock, Rotation::Strict).await;
     assert_eq!(next.session.permission_token().await.unwrap().generation(), 2);
 }

@@ -10,8 +10,8 @@ use session_warden::store::sqlite::SqliteFault;
 use session_warden::store::{Filter, Intent, Store, StoreErrorKind};
 use session_warden::testing::{ManualClock, ScriptedProvider};
 
-use super::bed::{Folder, Process, access, exchange, found, id};
 use super::faults::{fault, sql};
+use super::store_folder::{Folder, Process, access, exchange, found, id};
 
 /// A file with one session, which no process has open.
 async fn closed() -> Folder {
@@ -106,7 +106,7 @@ async fn a_pipe_in_the_place_of_an_owner_lock_holds_nothing_up() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let pipe = folder.path().join(format!("sessions.db.holder-{}", "7".repeat(32)));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let process = Process::open(&folder, &clock, Rotation::Strict).await;
     let _ = process.session.establish(()).await.unwrap();
     let refreshed = process.session.refresh().await.unwrap();
     assert_eq!(refreshed.generation(), 2);

@@ -7,7 +7,7 @@ use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Intent, Store};
 use session_warden::testing::ManualClock;
 
-use super::bed::{Folder, Process, delete as forget, exchange, id_of};
+use super::store_folder::{Folder, Process, delete as forget, exchange, id_of};
 
 fn count(folder: &Folder, needle: &str) -> usize {
     let bytes = folder.bytes();
@@ -58,7 +58,7 @@ async fn of_deleted_sessions_no_token_and_no_name_is_left_in_the_file_or_its_log
 #[tokio::test]
 async fn of_a_forgotten_tenant_no_name_is_left_in_a_sealed_file_or_its_log() {
     let (folder, clock) = (Folder::new(), ManualClock::new());
-    let process = Process::start(&folder, &clock, Rotation::Strict).await;
+    let process = Process::open(&folder, &clock, Rotation::Strict).await;
     fill(&process.store, "canary-tenant", 90).await;
     assert!(count(&folder, "canary") > 90);
     let tenant = session_warden::key::Tenant::new("canary-tenant").unwrap();

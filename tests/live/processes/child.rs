@@ -24,7 +24,7 @@ use super::orders::{
     keys, name_of, policy,
 };
 use super::witness::Witness;
-use crate::peer::{CLIENT_ID, CLIENT_SECRET};
+use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET};
 
 /// The name of [`serve`] as the test programme knows it.
 pub const NAME: &str = "processes::child::serve";

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use session_warden::testing::{CrashPoint, Fate};
 
-use super::bed::{Bed, KEY, is_generation, is_lost, now};
 use super::orders::{BUDGET, Operation, Outcome, Rotates};
+use super::process_fixture::{KEY, ProcessFixture, is_generation, is_lost, now};
 use super::replica::Replica;
 use super::server::{Seen, Server, seen};
 
@@ -20,7 +20,7 @@ enum Second {
 
 /// What is left when the first of two processes has died at a step of its refresh.
 struct Left {
-    bed: Bed,
+    fixture: ProcessFixture,
     /// The second.
     process: Replica,
     /// A moment before the first process's claim.
@@ -28,10 +28,10 @@ struct Left {
 }
 
 async fn killed(server: Server, point: CrashPoint, second: Second) -> Left {
-    let bed = Bed::new(server);
-    let mut first = bed.established().await;
+    let fixture = ProcessFixture::new(server);
+    let mut first = fixture.established().await;
     let beside = match second {
-        Second::Beside => Some(bed.process().await),
+        Second::Beside => Some(fixture.process().await),
         Second::After => None,
     };
     if let Some(beside) = &beside {
@@ -45,9 +45,9 @@ async fn killed(server: Server, point: CrashPoint, second: Second) -> Left {
     assert!(answer.is_none() || point == CrashPoint::Replied, "{answer:?}");
     let process = match beside {
         Some(beside) => beside,
-        None => bed.process().await,
+        None => fixture.process().await,
     };
-    Left { bed, process, claimed }
+    Left { fixture, process, claimed }
 }
 
 impl Left {
@@ -66,7 +66,7 @@ impl Left {
     }
 
     async fn seen(&self) -> Seen {
-        self.bed.seen().await
+        self.fixture.seen().await
     }
 }
 
@@ -90,7 +90,7 @@ async fn unsent(point: CrashPoint, server: Server, second: Second) -> Left {
     let better = left.better().await;
     assert!(is_generation(&better, 2), "{second:?}: {better:?}");
     assert_eq!(left.seen().await, seen(1, 0), "{second:?}");
-    left.bed.is_good_at(&left.process, 2).await;
+    left.fixture.is_good_at(&left.process, 2).await;
     left
 }
 
@@ -135,7 +135,7 @@ async fn spent_at_a_strict_server(point: CrashPoint, server: Server, second: Sec
     left.was_held_back();
     assert!(is_lost(&better), "{second:?}: {better:?}");
     assert_eq!(left.seen().await, Seen { asked: 2, again: 1, grants_revoked: 1 }, "{second:?}");
-    left.bed.is_lost_in_doubt(&left.process).await;
+    left.fixture.is_lost_in_doubt(&left.process).await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn spent_within_the_grace(point: CrashPoint, server: Server, second: Secon
     let better = left.better().await;
     assert!(is_generation(&better, 2), "{second:?}: {better:?}");
     assert_eq!(left.seen().await, seen(2, 1), "{second:?}");
-    left.bed.is_good_at(&left.process, 2).await;
+    left.fixture.is_good_at(&left.process, 2).await;
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn saved(point: CrashPoint, server: Server, second: Second) {
         assert!(is_generation(&found, 2), "{found:?}");
     }
     assert_eq!(left.seen().await, seen(1, 0), "{second:?}");
-    left.bed.is_good_at(&left.process, 2).await;
+    left.fixture.is_good_at(&left.process, 2).await;
 }
 
 #[tokio::test]
@@ -206,15 +206,15 @@ async fn killed_when_all_are_told_at_a_server_with_grace_the_next_process_has_it
 /// Killed as soon as it has said what it got, time after time: what was said is on the disk.
 #[tokio::test]
 async fn what_a_process_handed_out_before_it_was_killed_its_successor_hands_out_too() {
-    let bed = Bed::new(Server::strict().await);
-    let mut process = bed.established().await;
+    let fixture = ProcessFixture::new(Server::strict().await);
+    let mut process = fixture.established().await;
     for generation in 2..6 {
         let told = process.token(Operation::Refresh, KEY).await;
         process.kill().await;
-        process = bed.process().await;
+        process = fixture.process().await;
         let found = process.token(Operation::Use, KEY).await;
         assert_eq!((found.generation, &found.hash), (generation, &told.hash));
-        assert_eq!(bed.seen().await, seen(generation - 1, 0));
+        assert_eq!(fixture.seen().await, seen(generation - 1, 0));
     }
-    bed.is_good_at(&process, 5).await;
+    fixture.is_good_at(&process, 5).await;
 }

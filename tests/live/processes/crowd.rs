@@ -9,17 +9,16 @@ use rusqlite::Connection;
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Filter, Store};
 use session_warden::testing::{FakeAuthServer, FakeRotation};
+use tempfile::TempDir;
 
-use super::bed::{Folder, now};
 use super::front::Front;
 use super::history::{Down, History, Reading};
 use super::orders::{
     GRACE, Operation, Outcome, Rotates, Seen, Setup, Took, Waits, boot_now, keys, name_of,
 };
+use super::process_fixture::now;
 use super::replica::{Replica, pause};
-
-/// What every token of the server begins with.
-pub const CANARY: &str = "canary7f3a91";
+use crate::secret_scan::SECRET;
 
 /// Token ids, which both tenants have.
 const IDS: usize = 8;
@@ -36,7 +35,7 @@ const LIFE: Duration = Duration::from_secs(1);
 pub struct Crowd {
     pub server: FakeAuthServer,
     pub history: History,
-    pub folder: Folder,
+    pub folder: TempDir,
     setup: Setup,
     places: Vec<Place>,
     reader: SqliteStore,
@@ -82,13 +81,13 @@ impl Crowd {
             Rotates::Fork => FakeRotation::Fork(GRACE),
         };
         let server = FakeAuthServer::builder().rotation(rotation).access_lifetime(LIFE);
-        let server = server.token_prefix(CANARY).start().await.expect("a port is free");
-        let (folder, history) = (Folder::new(), History::default());
+        let server = server.token_prefix(SECRET).start().await.expect("a port is free");
+        let (folder, history) = (tempfile::tempdir().unwrap(), History::default());
         let front = Front::start(server.url(), &history, way).await;
-        let logs = folder.0.join("logs");
+        let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
         let setup = Setup {
-            database: folder.0.join("sessions.db"),
+            database: folder.path().join("sessions.db"),
             issuer: front.url().to_owned(),
             api: format!("{}/resource", server.url()),
             rotation: rotates,
@@ -286,5 +285,6 @@ async fn calls(place: &Place, mut random: fastrand::Rng, until: Instant) {
 
 #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
 async fn rest(ms: u64) {
+    // The processes run by the system's clock, and are killed and stopped at random times.
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }

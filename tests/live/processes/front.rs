@@ -91,6 +91,7 @@ impl Desk {
 
     #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
     async fn goes(&self) {
+        // The way of a request takes real time, so that processes are killed and stopped on it.
         tokio::time::sleep(self.way.mul_f64(fastrand::f64())).await;
     }
 

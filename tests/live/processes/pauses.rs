@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use session_warden::testing::{CrashPoint, Fate};
 
-use super::bed::{Bed, KEY, is_generation, is_lost, now};
 use super::orders::{HOLD, LEASE, Operation, Outcome, Rotates};
+use super::process_fixture::{KEY, ProcessFixture, is_generation, is_lost, now};
 use super::replica::{Ordered, Replica, pause};
 use super::server::{Seen, Server, seen};
 
 /// Two processes that hold the first token, one of which has stopped at a step of its refresh.
 struct Paused {
-    bed: Bed,
+    fixture: ProcessFixture,
     stopped: Replica,
     /// What it was asked.
     refresh: Option<Ordered>,
@@ -22,15 +22,15 @@ struct Paused {
 
 impl Paused {
     async fn at(point: CrashPoint, server: Server) -> Self {
-        let bed = Bed::new(server);
-        let (stopped, other) = (bed.established().await, bed.process().await);
+        let fixture = ProcessFixture::new(server);
+        let (stopped, other) = (fixture.established().await, fixture.process().await);
         let token = other.token(Operation::Use, KEY).await;
         assert_eq!((token.generation, token.works), (1, Some(true)));
         stopped.arm(point, Fate::Stop).await;
         let before = now();
         let refresh = Some(stopped.order(Operation::Refresh, KEY));
         stopped.stopped().await;
-        Self { bed, stopped, refresh, other, claimed: (before, now()) }
+        Self { fixture, stopped, refresh, other, claimed: (before, now()) }
     }
 
     /// What the other process gets in the end, whose token is rejected meanwhile.
@@ -54,7 +54,7 @@ impl Paused {
     }
 
     async fn seen(&self) -> Seen {
-        self.bed.seen().await
+        self.fixture.seen().await
     }
 
     /// Both have the second generation, and it is good.
@@ -64,7 +64,7 @@ impl Paused {
             self.other.token(Operation::Use, KEY).await,
         );
         assert_eq!((one.generation, one), (2, other));
-        self.bed.is_good_at(&self.stopped, 2).await;
+        self.fixture.is_good_at(&self.stopped, 2).await;
     }
 }
 
@@ -132,14 +132,14 @@ async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_toke
     assert!(is_rejected(&own), "{own:?}");
     let tried = Seen { asked: 3, again: 1, grants_revoked: 1 };
     assert_eq!(paused.seen().await, tried);
-    for process in [&paused.stopped, &paused.other, &paused.bed.process().await] {
+    for process in [&paused.stopped, &paused.other, &paused.fixture.process().await] {
         for operation in [Operation::Use, Operation::Refresh] {
             let ended = process.ask(operation, KEY).await;
             assert!(is_lost(&ended) || is_rejected(&ended), "{ended:?}");
         }
     }
     assert_eq!(paused.seen().await, tried, "nobody tries again");
-    paused.bed.history().check();
+    paused.fixture.history().check();
 }
 
 #[tokio::test]
@@ -178,10 +178,10 @@ async fn stopped_after_the_save_a_process_holds_nobody_up() {
 #[tokio::test]
 async fn of_ten_processes_that_refresh_at_once_one_asks_and_all_get_the_same() {
     for server in [Server::strict().await, Server::ours(Rotates::Idempotent).await] {
-        let bed = Bed::new(server);
-        let mut processes = vec![bed.established().await];
+        let fixture = ProcessFixture::new(server);
+        let mut processes = vec![fixture.established().await];
         for _ in 1..10 {
-            processes.push(bed.process().await);
+            processes.push(fixture.process().await);
         }
         for process in &processes {
             assert_eq!(process.token(Operation::Use, KEY).await.generation, 1);
@@ -193,8 +193,8 @@ async fn of_ten_processes_that_refresh_at_once_one_asks_and_all_get_the_same() {
             assert!(is_generation(&ended, 2), "{ended:?}");
             assert_eq!(process.token(Operation::Use, KEY).await.works, Some(true));
         }
-        assert_eq!(bed.seen().await, seen(1, 0));
-        bed.history().check();
+        assert_eq!(fixture.seen().await, seen(1, 0));
+        fixture.history().check();
     }
 }
 

@@ -59,6 +59,7 @@ fn beats(mut file: &File, end: &AtomicBool) -> Vec<Span> {
     while !end.load(Ordering::Relaxed) {
         let from = boot_now();
         #[expect(clippy::disallowed_methods, reason = "it is a thread that may block")]
+        // The machine's own time is what is measured: how late a bare wake-up is.
         std::thread::sleep(REST);
         file.write_all(b"beat").unwrap();
         file.sync_data().unwrap();

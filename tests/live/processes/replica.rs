@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::child::{DEED, MARK, NAME, SETUP};
 use super::history::History;
 use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, Took, What};
-use crate::peer::in_time;
+use crate::oidc_peer::in_time;
 
 /// A process on the file. It is killed when this is dropped, and when its parent dies.
 pub struct Replica {
@@ -236,22 +236,23 @@ async fn read(stdout: ChildStdout, waiting: Waiting, history: History) {
     waiting.lock().unwrap().take();
 }
 
-/// Between two looks at what a process does.
+/// Waits between two calls to a process, or two looks at what it does.
 #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
 pub async fn pause(ms: u64) {
+    // Another process cannot wake this one, and runs by the system's clock.
     tokio::time::sleep(Duration::from_millis(ms.clamp(1, 200))).await;
 }
 
 mod tests {
     use super::*;
-    use crate::processes::bed::{Bed, KEY, is_generation};
     use crate::processes::orders::Rotates;
+    use crate::processes::process_fixture::{KEY, ProcessFixture, is_generation};
     use crate::processes::server::Server;
 
     #[tokio::test]
     async fn a_process_that_is_stopped_answers_when_it_goes_on_and_ends_when_it_is_told() {
-        let bed = Bed::new(Server::ours(Rotates::Strict).await);
-        let process = bed.established().await;
+        let fixture = ProcessFixture::new(Server::ours(Rotates::Strict).await);
+        let process = fixture.established().await;
         process.stop();
         process.stopped().await;
         let mut asked = process.order(Operation::Status, KEY);
@@ -269,8 +270,8 @@ mod tests {
     /// The next step is less than a millisecond away.
     #[tokio::test]
     async fn a_process_stops_at_a_step_and_not_one_further() {
-        let bed = Bed::new(Server::ours(Rotates::Strict).await);
-        let process = bed.established().await;
+        let fixture = ProcessFixture::new(Server::ours(Rotates::Strict).await);
+        let process = fixture.established().await;
         let steps = [
             (CrashPoint::BeforeClaim, false, 0, 0),
             (CrashPoint::Claimed, true, 0, 0),
@@ -280,36 +281,36 @@ mod tests {
             (CrashPoint::Replied, false, 1, 1),
         ];
         for (generation, (point, claimed, asked, stored)) in (1..).zip(steps) {
-            let before = bed.seen().await.asked;
+            let before = fixture.seen().await.asked;
             process.arm(point, Fate::Stop).await;
             let mut refresh = process.order(Operation::Refresh, KEY);
             process.stopped().await;
-            let record = bed.record().await;
+            let record = fixture.record().await;
             assert_eq!(
                 (record.lease.is_some(), record.generation),
                 (claimed, generation + stored),
                 "{point:?}"
             );
-            assert_eq!(bed.seen().await.asked, before + asked, "{point:?}");
+            assert_eq!(fixture.seen().await.asked, before + asked, "{point:?}");
             assert!(refresh.is_open() || point == CrashPoint::Replied, "{point:?}");
             process.go_on();
             let refreshed = refresh.answer().await.outcome;
             assert!(is_generation(&refreshed, generation + 1), "{point:?}: {refreshed:?}");
         }
-        bed.is_good_at(&process, 7).await;
+        fixture.is_good_at(&process, 7).await;
     }
 
     #[tokio::test]
     async fn orders_run_at_once_and_sessions_do_not_wait_for_each_other() {
-        let bed = Bed::new(Server::ours(Rotates::Strict).await);
-        let process = bed.process().await;
+        let fixture = ProcessFixture::new(Server::ours(Rotates::Strict).await);
+        let process = fixture.process().await;
         let keys: Vec<_> = (0..20).map(|n| format!("device-{n}")).collect();
         let orders: Vec<_> =
             keys.iter().map(|key| process.order(Operation::Establish, key)).collect();
         for order in orders {
             assert!(matches!(order.answer().await.outcome, Outcome::Token(_)));
         }
-        let all = bed.history().answers();
+        let all = fixture.history().answers();
         let overlap = |a: &Answer, b: &Answer| a.order < b.order && b.start < a.end;
         assert!(all.iter().any(|a| all.iter().any(|b| overlap(a, b))), "{all:?}");
     }

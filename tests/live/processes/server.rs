@@ -3,7 +3,7 @@
 use session_warden::testing::{FakeAuthServer, FakeRotation};
 
 use super::orders::{GRACE, Rotates};
-use crate::peer::{OidcPeer, Options};
+use crate::oidc_peer::{OidcPeer, Options};
 
 /// A server of another make, where refresh tokens serve once, and ours.
 pub enum Server {

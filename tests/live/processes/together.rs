@@ -55,7 +55,7 @@ fn share_fairly(counts: &[usize]) {
 async fn together(processes: usize, rotates: Rotates) {
     let mut crowd = Crowd::new(processes, rotates, (USUAL, Duration::ZERO), false).await;
     let pids = crowd.pids();
-    let pulse = Pulse::start(&crowd.folder.0);
+    let pulse = Pulse::start(crowd.folder.path());
     crowd.calls(TIME, 1).await;
     crowd.settles().await;
     let machine = pulse.ends().await;

@@ -9,7 +9,7 @@ use session_warden::store::MemoryStore;
 use session_warden::testing::ManualClock;
 
 use super::{SECOND, all, callers, client, event, handles, happened, session, sign_in, supervised};
-use crate::peer::{Counts, OidcPeer, Options};
+use crate::oidc_peer::{Counts, OidcPeer, Options};
 
 const LOST: ErrorKind = ErrorKind::SignInAgain(LostReason::LostInDoubt);
 

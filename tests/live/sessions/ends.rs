@@ -8,7 +8,7 @@ use session_warden::session::{Revocation, State, Verdict};
 use session_warden::store::MemoryStore;
 
 use super::{all, callers, client, handles, happened, refresh_token, session, sign_in, supervised};
-use crate::peer::{Counts, OidcPeer, Options};
+use crate::oidc_peer::{Counts, OidcPeer, Options};
 
 #[tokio::test]
 async fn a_revoked_session_is_dead_at_the_server_and_stays_closed() {

@@ -12,7 +12,7 @@ use session_warden::supervisor::Sessions;
 use session_warden::{ErrorKind, Establishment, SessionKey};
 
 use super::{PROVIDER, SECOND, all, callers, client, happened, sessions, sign_in, supervised};
-use crate::peer::{CLIENT_ID, OidcPeer, Options, REDIRECT_URI};
+use crate::oidc_peer::{CLIENT_ID, OidcPeer, Options, REDIRECT_URI};
 
 fn key() -> SessionKey {
     SessionKey::new("tenant", "device").unwrap()

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options, in_time};
+use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options, in_time};
 
 /// The binary of the example, which lies beside this test's own folder.
 fn quickstart() -> PathBuf {

@@ -9,7 +9,7 @@ use session_warden::{Session, Supervisor};
 use super::{
     OAuth2, SECOND, all, callers, client, event, handles, session, sessions, sign_in, supervised,
 };
-use crate::peer::{Counts, OidcPeer, Options};
+use crate::oidc_peer::{Counts, OidcPeer, Options};
 
 /// In real time. The token lives long enough for a machine that stands still for some seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

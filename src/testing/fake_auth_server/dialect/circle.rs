@@ -1,29 +1,31 @@
 //! Circle's headless authorization: tokens for members by an app token, and a refresh token that
 //! is never replaced. Statuses and messages are those of the vendor's `OpenAPI` document.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{Handle, Route, jwt};
+use super::{Dialect, RequestContext, Route, jwt_lookalike};
 use crate::clock::{BootTime, Now};
-use crate::testing::fake_auth_server::FakeAuthServer;
-use crate::testing::fake_auth_server::authority::Holder;
+use crate::testing::fake_auth_server::authority::{Authority, Holder, Policy};
 use crate::testing::fake_auth_server::counts::Endpoint;
-use crate::testing::fake_auth_server::reply::{Reply, members};
-use crate::testing::fake_auth_server::request::Call;
-use crate::testing::fake_auth_server::shared::State;
+use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
+use crate::testing::fake_auth_server::fake_rotation::FakeRotation;
+use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
+use crate::testing::fake_auth_server::server_state::ServerState;
 
-/// Who may ask, and for whom.
+mod control;
+
+/// The app token, and the members of its community.
 #[derive(Default)]
-pub(in super::super) struct Site {
-    /// None lets every app token in.
+pub(in super::super) struct CircleServer {
+    /// `None` accepts every app token.
     app_token: Option<String>,
-    /// None of them: anybody is a member.
+    /// If empty, everybody is a member.
     members: Vec<Member>,
     keeps_access_tokens: bool,
-    /// None is [`COMMUNITY`].
+    /// `None` stands for [`COMMUNITY`].
     community: Option<u64>,
 }
 
@@ -33,201 +35,175 @@ struct Member {
     sso_user_id: String,
 }
 
-/// Circle.
-impl FakeAuthServer {
-    /// The app token; others are refused from now on.
-    pub fn set_app_token(&self, token: &str) {
-        self.shared.update(|state| state.sites.circle.app_token = Some(token.to_owned()));
+impl Dialect for CircleServer {
+    fn route(&self, request: &IncomingRequest) -> Result<Route, StatusCode> {
+        let (method, route) = match request.path.as_str() {
+            "/api/v1/headless/auth_token" => {
+                (Method::POST, Route::to(Endpoint::AuthToken, Self::create))
+            }
+            "/api/v1/headless/access_token/refresh" => {
+                let presented = request.json().and_then(|json| text(&json, "refresh_token"));
+                let route = Route::to(Endpoint::RefreshToken, Self::refresh);
+                (Method::PATCH, route.refreshing(presented))
+            }
+            "/api/v1/headless/access_token/revoke" => {
+                (Method::POST, Route::to(Endpoint::RevokeAccessToken, Self::revoke_access))
+            }
+            "/api/v1/headless/refresh_token/revoke" => {
+                (Method::POST, Route::to(Endpoint::Revoke, Self::revoke_refresh))
+            }
+            path if path == "/resource" || path.starts_with("/api/headless/v1/") => {
+                (Method::GET, Route::to(Endpoint::Resource, Self::resource))
+            }
+            _ => return Err(StatusCode::NOT_FOUND),
+        };
+        if request.method == method { Ok(route) } else { Err(StatusCode::METHOD_NOT_ALLOWED) }
     }
 
-    /// The community that the app token is of, from now on.
-    pub fn set_community(&self, id: u64) {
-        self.shared.update(|state| state.sites.circle.community = Some(id));
+    fn error(&self, _: &IncomingRequest, message: &str) -> Value {
+        error_json(message).into()
     }
 
-    /// A member of the community. As soon as one is named, others are unknown.
-    pub fn add_member(&self, id: u64, email: &str, sso_user_id: &str) {
-        let (email, sso_user_id) = (email.to_owned(), sso_user_id.to_owned());
-        let member = Member { id, email, sso_user_id };
-        self.shared.update(|state| state.sites.circle.members.push(member));
+    /// Circle never replaces a refresh token.
+    fn adjust_policy(&self, policy: &mut Policy) {
+        policy.rotation = FakeRotation::None;
+        policy.refresh_lifetime.get_or_insert(A_MONTH);
     }
 
-    /// Whether a refresh answers with the access token that there is, and its end, as long as that
-    /// serves.
-    pub fn keep_access_tokens(&self, keep: bool) {
-        self.shared.update(|state| state.sites.circle.keeps_access_tokens = keep);
+    fn is_active(&self, token: &str, authority: &Authority, now: BootTime) -> bool {
+        jwt_lookalike::is_active(token, authority, now)
     }
-}
-
-pub(super) fn route(call: &Call) -> Result<Route, StatusCode> {
-    let (method, endpoint, handle): (_, _, Handle) = match call.path.as_str() {
-        "/api/v1/headless/auth_token" => (Method::POST, Endpoint::AuthToken, create),
-        "/api/v1/headless/access_token/refresh" => (Method::PATCH, Endpoint::RefreshToken, refresh),
-        "/api/v1/headless/access_token/revoke" => {
-            (Method::POST, Endpoint::RevokeAccessToken, revoke_access)
-        }
-        "/api/v1/headless/refresh_token/revoke" => (Method::POST, Endpoint::Revoke, revoke),
-        path if path == "/resource" || path.starts_with("/api/headless/v1/") => {
-            (Method::GET, Endpoint::Resource, resource)
-        }
-        _ => return Err(StatusCode::NOT_FOUND),
-    };
-    if call.method != method {
-        return Err(StatusCode::METHOD_NOT_ALLOWED);
-    }
-    let presented = || text(&call.json()?, "refresh_token");
-    let presented = (endpoint == Endpoint::RefreshToken).then(presented).flatten();
-    Ok(Route::to(endpoint, handle).refreshing(presented))
-}
-
-pub(super) fn error(message: &str) -> Value {
-    json!({ "success": false, "message": message, "error_details": null })
 }
 
 /// A success, or status and message.
-type Outcome = Result<Reply, (StatusCode, &'static str)>;
+type Outcome<T = FakeResponse> = Result<T, CircleError>;
 
-fn create(state: &mut State, call: &Call, now: Now) -> Reply {
-    reply(asked(state, call).and_then(|asked| state.create(&asked, now)))
-}
+/// A status, and a message.
+struct CircleError(StatusCode, &'static str);
 
-fn refresh(state: &mut State, call: &Call, now: Now) -> Reply {
-    reply(asked(state, call).and_then(|asked| state.renew_access(&asked, now)))
-}
-
-fn revoke_access(state: &mut State, call: &Call, now: Now) -> Reply {
-    reply(asked(state, call).and_then(|asked| state.revoke_access(&asked, now)))
-}
-
-fn revoke(state: &mut State, call: &Call, now: Now) -> Reply {
-    reply(asked(state, call).and_then(|asked| state.revoke_refresh(&asked, now)))
-}
-
-fn resource(state: &mut State, call: &Call, now: Now) -> Reply {
-    let token = jwt::unwrap(call.bearer().unwrap_or_default());
-    let described = state.authority.describe(token, now.boot).filter(|found| found.is_access);
-    let user = described.map(|found| Reply::ok(members([("user", json!(found.holder.user))])));
-    let message = match state.authority.is_expired_access(token, now.boot) {
-        true => "The access token is expired.",
-        false => "The access token is invalid.",
-    };
-    reply(user.ok_or((StatusCode::UNAUTHORIZED, message)))
-}
-
-fn reply(outcome: Outcome) -> Reply {
-    outcome.unwrap_or_else(|(status, message)| {
-        let body = members([
-            ("success", false.into()),
-            ("message", message.into()),
-            ("error_details", Value::Null),
-        ]);
-        Reply::refusal(status, message, body)
-    })
-}
-
-/// The members of a request with the right app token.
-fn asked(state: &State, call: &Call) -> Result<Map<String, Value>, (StatusCode, &'static str)> {
-    let expected = state.sites.circle.app_token.as_deref();
-    let known = call.bearer().is_some_and(|token| expected.is_none_or(|app| app == token));
-    if !known {
-        return Err((StatusCode::UNAUTHORIZED, "Your account could not be authenticated."));
-    }
-    call.json().ok_or(MISSING)
-}
-
-impl State {
-    fn create(&mut self, asked: &Map<String, Value>, now: Now) -> Outcome {
-        let unknown = "Community member not found. Please provide a valid SSO User ID, community \
-                       member ID, or email.";
-        let id = self.sites.circle.member(asked).ok_or((StatusCode::NOT_FOUND, unknown))?;
+impl CircleServer {
+    fn create(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let body = self.body(context)?;
+        let RequestContext { server, now, .. } = context;
+        let id = self.member(&body).ok_or(CircleError(StatusCode::NOT_FOUND, UNKNOWN_MEMBER))?;
         let holder = Holder { user: Some(id.to_string()), client: String::new(), scope: None };
-        let issued = self.authority.grant(holder, now.boot);
-        let mut body = self.access(&issued.pair.access, now);
+        let issued = server.authority.grant(holder, now.boot);
+        let mut body = self.access_members(&issued.pair.access, server, *now);
         if let Some(refresh) = issued.pair.refresh {
-            let ends = self.authority.describe(&refresh, now.boot).and_then(|found| found.expires);
-            let ends = ends.map(|end| time(now, end));
+            let described = server.authority.describe(&refresh, now.boot);
+            let ends = described.and_then(|found| found.expires).map(|end| time(*now, end));
             body.extend(ends.map(|end| ("refresh_token_expires_at".to_owned(), end.into())));
             body.insert("refresh_token".to_owned(), (&*refresh).into());
         }
         body.insert("community_member_id".to_owned(), id.into());
-        body.insert("community_id".to_owned(), self.sites.circle.community().into());
-        Ok(Reply::ok(body))
+        body.insert("community_id".to_owned(), self.community().into());
+        Ok(FakeResponse::ok(body))
     }
 
-    fn renew_access(&mut self, asked: &Map<String, Value>, now: Now) -> Outcome {
-        let token = text(asked, "refresh_token").ok_or(MISSING)?;
-        if self.authority.is_expired(&token, now.boot) {
+    fn refresh(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let body = self.body(context)?;
+        let RequestContext { server, now, .. } = context;
+        let token = text(&body, "refresh_token").ok_or(MISSING)?;
+        if server.authority.is_expired(&token, now.boot) {
             let message = "The refresh token is expired. Please generate/get new auth token.";
-            return Err((StatusCode::UNAUTHORIZED, message));
+            return Err(CircleError(StatusCode::UNAUTHORIZED, message));
         }
-        let unknown = |_| (StatusCode::NOT_FOUND, "Refresh token not found.");
-        let kept = self.authority.current_access(&token, now.boot);
-        let access = match kept.filter(|_| self.sites.circle.keeps_access_tokens) {
+        let kept = server.authority.current_access(&token, now.boot);
+        let access = match kept.filter(|_| self.keeps_access_tokens) {
             Some(access) => {
-                self.authority.totals.refreshes += 1;
+                server.authority.totals.refreshes += 1;
                 access
             }
             None => {
-                let issued = self.authority.refresh(&token, "", None, now.boot);
-                issued.map_err(unknown)?.pair.access
+                let issued = server.authority.refresh(&token, "", None, now.boot);
+                issued.map_err(|_| UNKNOWN_REFRESH_TOKEN)?.pair.access
             }
         };
-        Ok(Reply::ok(self.access(&access, now)))
+        Ok(FakeResponse::ok(self.access_members(&access, server, *now)))
     }
 
-    fn revoke_access(&mut self, asked: &Map<String, Value>, now: Now) -> Outcome {
-        let token = text(asked, "access_token").ok_or(MISSING)?;
-        let token = jwt::unwrap(&token);
-        let unknown = (StatusCode::UNPROCESSABLE_ENTITY, "The access token not found.");
-        if self.authority.describe(token, now.boot).is_none_or(|found| !found.is_access) {
-            return Err(unknown);
+    fn revoke_access(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let body = self.body(context)?;
+        let RequestContext { server, now, .. } = context;
+        let token = text(&body, "access_token").ok_or(MISSING)?;
+        let token = jwt_lookalike::unwrap(&token);
+        let unknown = "The access token not found.";
+        let unknown = || CircleError(StatusCode::UNPROCESSABLE_ENTITY, unknown);
+        if server.authority.describe(token, now.boot).is_none_or(|found| !found.is_access) {
+            return Err(unknown());
         }
-        self.authority.revoke(token, "").map_err(|_| unknown)?;
-        Ok(Reply::empty(StatusCode::NO_CONTENT))
+        server.authority.revoke(token, "").map_err(|_| unknown())?;
+        Ok(FakeResponse::empty(StatusCode::NO_CONTENT))
     }
 
-    fn revoke_refresh(&mut self, asked: &Map<String, Value>, now: Now) -> Outcome {
-        let token = text(asked, "refresh_token").ok_or(MISSING)?;
-        if self.authority.is_expired(&token, now.boot) {
-            return Err((StatusCode::UNAUTHORIZED, "The refresh token is expired."));
+    fn revoke_refresh(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let body = self.body(context)?;
+        let RequestContext { server, now, .. } = context;
+        let token = text(&body, "refresh_token").ok_or(MISSING)?;
+        if server.authority.is_expired(&token, now.boot) {
+            return Err(CircleError(StatusCode::UNAUTHORIZED, "The refresh token is expired."));
         }
-        if self.authority.describe(&token, now.boot).is_none_or(|found| found.is_access) {
-            return Err((StatusCode::NOT_FOUND, "Refresh token not found."));
+        if server.authority.describe(&token, now.boot).is_none_or(|found| found.is_access) {
+            return Err(UNKNOWN_REFRESH_TOKEN);
         }
-        self.authority.end_refresh(&token);
-        Ok(Reply::empty(StatusCode::NO_CONTENT))
+        server.authority.end_refresh(&token);
+        Ok(FakeResponse::empty(StatusCode::NO_CONTENT))
     }
 
-    /// The members of an answer that say of an access token.
-    fn access(&self, token: &str, now: Now) -> Map<String, Value> {
-        let described = self.authority.describe(token, now.boot);
+    fn resource(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let RequestContext { server, request, now } = context;
+        let token = jwt_lookalike::unwrap(request.bearer().unwrap_or_default());
+        let described = server.authority.describe(token, now.boot);
+        if let Some(found) = described.filter(|found| found.is_access) {
+            return Ok(FakeResponse::ok(members([("user", json!(found.holder.user))])));
+        }
+        let message = match server.authority.is_expired_access(token, now.boot) {
+            true => "The access token is expired.",
+            false => "The access token is invalid.",
+        };
+        Err(CircleError(StatusCode::UNAUTHORIZED, message))
+    }
+
+    /// The members of a request with the right app token.
+    fn body(&self, context: &RequestContext<'_>) -> Outcome<Map<String, Value>> {
+        let presented = context.request.bearer();
+        let expected = self.app_token.as_deref();
+        let is_right = presented.is_some_and(|token| expected.is_none_or(|app| app == token));
+        if !is_right {
+            let message = "Your account could not be authenticated.";
+            return Err(CircleError(StatusCode::UNAUTHORIZED, message));
+        }
+        context.request.json().ok_or(MISSING)
+    }
+
+    /// The members of a response that describe an access token.
+    fn access_members(&self, token: &str, server: &ServerState, now: Now) -> Map<String, Value> {
+        let described = server.authority.describe(token, now.boot);
         let member: Option<u64> = described
             .as_ref()
             .and_then(|found| found.holder.user.as_deref())
             .and_then(|id| id.parse().ok());
         let ends = described.and_then(|found| found.expires).unwrap_or(now.boot);
         let claims = json!({
-            "community_id": self.sites.circle.community(),
+            "community_id": self.community(),
             "community_member_id": member,
             "exp": unix(now, ends),
         });
-        let mut body = members([("access_token", jwt::wrap(token, &claims).into())]);
-        let said = self.expires_in.instead_of(time(now, ends).into());
-        body.extend(said.map(|end| ("access_token_expires_at".to_owned(), end)));
+        let mut body = members([("access_token", jwt_lookalike::wrap(token, &claims).into())]);
+        let shown = server.expires_in.instead_of(time(now, ends).into());
+        body.extend(shown.map(|end| ("access_token_expires_at".to_owned(), end)));
         body
     }
-}
 
-impl Site {
     fn community(&self) -> u64 {
         self.community.unwrap_or(COMMUNITY)
     }
 
-    /// The id of the member that is asked for. If more than one id is given, the first of these
-    /// counts.
-    fn member(&self, asked: &Map<String, Value>) -> Option<u64> {
-        let (sso, email) = (text(asked, "sso_user_id"), text(asked, "email"));
-        let id = asked.get("community_member_id").and_then(Value::as_u64);
+    /// The id of the member that the request names. If it names more than one id, the SSO user id
+    /// counts before the member id, and that before the email.
+    fn member(&self, body: &Map<String, Value>) -> Option<u64> {
+        let (sso, email) = (text(body, "sso_user_id"), text(body, "email"));
+        let id = body.get("community_member_id").and_then(Value::as_u64);
         if self.members.is_empty() {
             return sso.or(email).map(|_| ANYBODY).or(id);
         }
@@ -241,11 +217,25 @@ impl Site {
     }
 }
 
+impl From<CircleError> for FakeResponse {
+    fn from(CircleError(status, message): CircleError) -> Self {
+        Self::refusal(status, message, error_json(message))
+    }
+}
+
+fn error_json(message: &str) -> Map<String, Value> {
+    members([
+        ("success", false.into()),
+        ("message", message.into()),
+        ("error_details", Value::Null),
+    ])
+}
+
 fn text(members: &Map<String, Value>, name: &str) -> Option<String> {
     members.get(name)?.as_str().map(str::to_owned)
 }
 
-fn since_epoch(now: Now, at: BootTime) -> std::time::Duration {
+fn since_epoch(now: Now, at: BootTime) -> Duration {
     now.wall_at(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -266,7 +256,16 @@ fn time(now: Now, at: BootTime) -> String {
     format!("{year}-{month:02}-{day}T{clock}.{:03}Z", since.subsec_millis())
 }
 
-const MISSING: (StatusCode, &str) = (StatusCode::NOT_FOUND, "Oops! Missing parameter.");
+const MISSING: CircleError = CircleError(StatusCode::NOT_FOUND, "Oops! Missing parameter.");
+
+const UNKNOWN_REFRESH_TOKEN: CircleError =
+    CircleError(StatusCode::NOT_FOUND, "Refresh token not found.");
+
+const UNKNOWN_MEMBER: &str = "Community member not found. Please provide a valid SSO User ID, \
+                              community member ID, or email.";
+
+/// How long a refresh token serves.
+const A_MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const COMMUNITY: u64 = 5;
 

@@ -5,127 +5,116 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use url::form_urlencoded::Serializer;
 
-use super::Route;
-use crate::clock::{BootTime, Now};
+use super::{Dialect, RequestContext, Route};
+use crate::clock::BootTime;
 use crate::testing::fake_auth_server::authority::{Code, Holder, Issued, Redemption};
-use crate::testing::fake_auth_server::browser::FakeLogin;
 use crate::testing::fake_auth_server::counts::Endpoint;
-use crate::testing::fake_auth_server::reply::{ExpiresIn, Refusal, Reply, members};
-use crate::testing::fake_auth_server::request::{Call, Credentials, Form};
-use crate::testing::fake_auth_server::shared::State;
+use crate::testing::fake_auth_server::error_code::ErrorCode;
+use crate::testing::fake_auth_server::expires_in::ExpiresIn;
+use crate::testing::fake_auth_server::fake_login::FakeLogin;
+use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
+use crate::testing::fake_auth_server::incoming_request::{ClientAuth, Form, IncomingRequest};
 
 /// What is kept beside grants and tokens.
 #[derive(Default)]
-pub(in super::super) struct Site {
-    codes: HashMap<String, Minted>,
+pub(in super::super) struct IOfficeServer {
+    codes: HashMap<String, CodeRequest>,
 }
 
 /// How a code was asked for.
-struct Minted {
+struct CodeRequest {
     at: BootTime,
-    /// None without a browser, where neither is asked for.
+    /// `None` without a browser: the request for the code names neither then.
     redirect_uri_and_scope: Option<(String, String)>,
 }
 
-pub(super) fn route(call: &Call) -> Result<Route, StatusCode> {
-    let (method, route) = match call.path.as_str() {
-        "/login.html" => {
-            let login: super::Handle = |state, call, now| state.ioffice_login(call, now).into();
-            (Method::GET, Route::to(Endpoint::Authorize, login))
-        }
-        "/external/api/oauth2/auth" => (
-            Method::POST,
-            Route::to(Endpoint::SecurityFactor, |s, call, now| told(s.ioffice_auth(call, now))),
-        ),
-        "/external/api/oauth2/token" => (Method::POST, token_route(call)),
-        "/external/api/oauth2/tokeninfo" => (
-            Method::GET,
-            Route::to(Endpoint::Introspect, |s, call, now| told(s.ioffice_info(call, now))),
-        ),
-        "/external/api/oauth2/revoke" => (
-            Method::GET,
-            Route::to(Endpoint::Revoke, |s, call, now| told(s.ioffice_revoke(call, now))),
-        ),
-        "/external/api/rest/v2/users/me" => (
-            Method::GET,
-            Route::to(Endpoint::Resource, |s, call, now| s.ioffice_resource(call, now)),
-        ),
-        _ => return Err(StatusCode::NOT_FOUND),
-    };
-    if call.method == method { Ok(route) } else { Err(StatusCode::METHOD_NOT_ALLOWED) }
+impl Dialect for IOfficeServer {
+    fn route(&self, request: &IncomingRequest) -> Result<Route, StatusCode> {
+        let (method, route) = match request.path.as_str() {
+            "/login.html" => (Method::GET, Route::to(Endpoint::Authorize, Self::login)),
+            "/external/api/oauth2/auth" => {
+                (Method::POST, Route::to(Endpoint::SecurityFactor, Self::auth))
+            }
+            "/external/api/oauth2/token" => (Method::POST, token_route(request)),
+            "/external/api/oauth2/tokeninfo" => {
+                (Method::GET, Route::to(Endpoint::Introspect, Self::token_info))
+            }
+            "/external/api/oauth2/revoke" => {
+                (Method::GET, Route::to(Endpoint::Revoke, Self::revoke))
+            }
+            "/external/api/rest/v2/users/me" => {
+                (Method::GET, Route::to(Endpoint::Resource, Self::resource))
+            }
+            _ => return Err(StatusCode::NOT_FOUND),
+        };
+        if request.method == method { Ok(route) } else { Err(StatusCode::METHOD_NOT_ALLOWED) }
+    }
+
+    fn error(&self, _: &IncomingRequest, code: &str) -> Value {
+        error_json(code).into()
+    }
 }
 
-pub(super) fn error(code: &str) -> Value {
-    json!({ "error": code, "errorDescription": format!("the request failed: {code}") })
-}
+type Outcome<T = FakeResponse> = Result<T, IOfficeError>;
 
-fn token_route(call: &Call) -> Route {
-    let endpoint = match call.header("x-grant-type") {
-        Some("authorization_code") => Endpoint::AuthorizationCode,
-        Some("refresh_token") => Endpoint::RefreshToken,
-        _ => Endpoint::Token,
-    };
-    let presented = call.header("x-refresh-token").filter(|_| endpoint == Endpoint::RefreshToken);
-    Route::to(endpoint, |state, call, now| told(state.ioffice_token(call, now)))
-        .refreshing(presented.map(str::to_owned))
-}
+/// An error with its status, which is assumed, because no document names one.
+struct IOfficeError(StatusCode, &'static str);
 
-impl State {
+impl IOfficeServer {
     /// All five parameters are needed. The state comes back, although the document does not say
     /// so.
-    fn ioffice_login(&mut self, call: &Call, now: Now) -> Result<Reply, Refusal> {
-        let form = call.form()?;
+    fn login(&mut self, context: &mut RequestContext<'_>) -> Result<FakeResponse, ErrorCode> {
+        let form = context.request.form()?;
         let client = form.required("client_id")?;
-        if !self.registry.knows(client) {
-            return Err(Refusal::InvalidClient);
+        if !context.server.accounts.knows(client) {
+            return Err(ErrorCode::InvalidClient);
         }
         let state = form.required("state")?;
         let (redirect_uri, scope) = (form.required("redirect_uri")?, form.required("scope")?);
         if form.required("response_type")? != "code" {
-            return Err(Refusal::InvalidRequest);
+            return Err(ErrorCode::InvalidRequest);
         }
         let back = |fields: &[(&str, &str)]| {
             let fragment = Serializer::new(String::new()).extend_pairs(fields).finish();
             format!("{redirect_uri}#{fragment}")
         };
-        let user = match &self.login {
+        let user = match &context.server.login {
             FakeLogin::Approve(user) => user.clone(),
             FakeLogin::Deny(code) => {
-                return Ok(Reply::sent_back(
-                    back(&[("error", code), ("state", state)]),
-                    Some(code.clone()),
-                ));
+                let fields = [("error", code.as_str()), ("state", state)];
+                return Ok(FakeResponse::redirect(back(&fields), Some(code.clone())));
             }
         };
         let asked = Some((redirect_uri.to_owned(), scope.to_owned()));
-        let code = self.ioffice_code(user, client.to_owned(), asked, now);
+        let code = self.mint_code((user, client.to_owned()), asked, context);
         let fields = [("code", &*code), ("appCode", APP_CODE), ("state", state)];
-        Ok(Reply::sent_back(back(&fields), None))
+        Ok(FakeResponse::redirect(back(&fields), None))
     }
 
-    fn ioffice_auth(&mut self, call: &Call, now: Now) -> Result<Reply, Refused> {
-        check_form(call)?;
-        let client = self.ioffice_client(call)?;
-        let (user, password) = (text(call, "x-auth-username")?, text(call, "x-auth-password")?);
-        if !self.registry.is_password(&user, &password) {
-            return Err(Refused(StatusCode::UNAUTHORIZED, "invalid_credentials"));
+    fn auth(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let request = context.request;
+        check_form(request)?;
+        let client = authenticate(context)?;
+        let (user, password) =
+            (text(request, "x-auth-username")?, text(request, "x-auth-password")?);
+        if !context.server.accounts.is_password(&user, &password) {
+            return Err(IOfficeError(StatusCode::UNAUTHORIZED, "invalid_credentials"));
         }
-        let code = self.ioffice_code(user, client, None, now);
-        Ok(Reply::ok(members([("code", code.into())])).access_token_at(&["code"]))
+        let code = self.mint_code((user, client), None, context);
+        Ok(FakeResponse::ok(members([("code", code.into())])).access_token_at(&["code"]))
     }
 
-    fn ioffice_code(
+    fn mint_code(
         &mut self,
-        user: String,
-        client: String,
+        (user, client): (String, String),
         asked: Option<(String, String)>,
-        now: Now,
+        context: &mut RequestContext<'_>,
     ) -> String {
         let (redirect_uri, scope) = asked.clone().unzip();
-        let code = self.authority.mint_code(Code {
+        let code = context.server.authority.mint_code(Code {
             user,
             client: Some(client),
             redirect_uri: redirect_uri.unwrap_or_default(),
@@ -133,19 +122,20 @@ impl State {
             scope,
             redeemed: None,
         });
-        let minted = Minted { at: now.boot, redirect_uri_and_scope: asked };
-        self.sites.ioffice.codes.insert(code.clone(), minted);
+        let asked = CodeRequest { at: context.now.boot, redirect_uri_and_scope: asked };
+        self.codes.insert(code.clone(), asked);
         code
     }
 
-    fn ioffice_token(&mut self, call: &Call, now: Now) -> Result<Reply, Refused> {
-        check_form(call)?;
-        let kind = text(call, "x-grant-type")?;
-        let (redirect_uri, scope) = (text(call, "x-redirect-uri")?, text(call, "x-scope")?);
-        let client = self.ioffice_client(call)?;
-        let issued = match kind.as_str() {
+    fn token(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let request = context.request;
+        check_form(request)?;
+        let grant_type = text(request, "x-grant-type")?;
+        let (redirect_uri, scope) = (text(request, "x-redirect-uri")?, text(request, "x-scope")?);
+        let client = authenticate(context)?;
+        let issued = match grant_type.as_str() {
             "authorization_code" => {
-                let code = text(call, "x-auth-code")?;
+                let code = text(request, "x-auth-code")?;
                 let redemption = Redemption {
                     code: &code,
                     client: &client,
@@ -153,120 +143,132 @@ impl State {
                     verifier: None,
                     scope: Some(&scope),
                 };
-                self.ioffice_redeem(redemption, now.boot)?
+                self.redeem(redemption, context)?
             }
             "refresh_token" => {
-                let token = text(call, "x-refresh-token")?;
-                self.authority.refresh(&token, &client, Some(&scope), now.boot)?
+                let token = text(request, "x-refresh-token")?;
+                let now = context.now.boot;
+                context.server.authority.refresh(&token, &client, Some(&scope), now)?
             }
-            _ => return Err(Refusal::UnsupportedGrantType.into()),
+            _ => return Err(ErrorCode::UnsupportedGrantType.into()),
         };
-        let milliseconds = match &self.expires_in {
+        let milliseconds = match &context.server.expires_in {
             ExpiresIn::Honest => ExpiresIn::json(issued.lifetime.as_millis().to_string()),
             other @ (ExpiresIn::Missing | ExpiresIn::Json(_)) => other.clone(),
         };
-        Ok(Reply::tokens(issued, &milliseconds))
+        Ok(FakeResponse::tokens(issued, &milliseconds))
     }
 
-    fn ioffice_redeem(
-        &mut self,
+    fn redeem(
+        &self,
         mut redemption: Redemption<'_>,
-        now: BootTime,
-    ) -> Result<Issued, Refused> {
-        if let Some(minted) = self.sites.ioffice.codes.get(redemption.code) {
-            if now.since(minted.at) >= CODE_LIFETIME {
-                return Err(Refusal::InvalidGrant.into());
+        context: &mut RequestContext<'_>,
+    ) -> Outcome<Issued> {
+        let now = context.now.boot;
+        if let Some(asked) = self.codes.get(redemption.code) {
+            if now.since(asked.at) >= CODE_LIFETIME {
+                return Err(ErrorCode::InvalidGrant.into());
             }
-            match &minted.redirect_uri_and_scope {
-                Some((_, asked)) if redemption.scope != Some(asked) => {
-                    return Err(Refusal::InvalidScope.into());
+            match &asked.redirect_uri_and_scope {
+                Some((_, scope)) if redemption.scope != Some(scope) => {
+                    return Err(ErrorCode::InvalidScope.into());
                 }
                 Some(_) => {}
                 None => redemption.redirect_uri = Some(""),
             }
         }
-        Ok(self.authority.redeem(&redemption, now)?)
+        Ok(context.server.authority.redeem(&redemption, now)?)
     }
 
-    fn ioffice_info(&self, call: &Call, now: Now) -> Result<Reply, Refused> {
-        let holder = self.ioffice_access(&text(call, "x-token")?, now);
-        let user = holder.ok_or(Refusal::InvalidToken)?.user.as_deref();
-        Ok(Reply::ok(members([("user", user.into())])))
+    fn token_info(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let token = text(context.request, "x-token")?;
+        let holder = holder(context, &token).ok_or(ErrorCode::InvalidToken)?;
+        Ok(FakeResponse::ok(members([("user", holder.user.as_deref().into())])))
     }
 
-    /// One token, of either kind; with a refresh token goes its whole grant.
-    fn ioffice_revoke(&mut self, call: &Call, now: Now) -> Result<Reply, Refused> {
-        let token = text(call, "x-token")?;
-        let known = self.authority.describe(&token, now.boot);
-        let client = known.ok_or(Refusal::InvalidToken)?.holder.client.clone();
-        self.authority.revoke(&token, &client)?;
-        Ok(Reply::ok(members([])))
+    /// Ends one access token alone, and with a refresh token its whole grant.
+    fn revoke(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let RequestContext { server, request, now } = context;
+        let token = text(request, "x-token")?;
+        let known = server.authority.describe(&token, now.boot);
+        let client = known.ok_or(ErrorCode::InvalidToken)?.holder.client.clone();
+        server.authority.revoke(&token, &client)?;
+        Ok(FakeResponse::ok(members([])))
     }
 
     /// 403 to a dead token, and 401 to a request that has none.
-    fn ioffice_resource(&self, call: &Call, now: Now) -> Reply {
-        let query = Form::of(call.query.as_deref().unwrap_or_default().as_bytes()).ok();
+    fn resource(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let request = context.request;
+        let query = Form::of(request.query.as_deref().unwrap_or_default().as_bytes()).ok();
         let in_query = query.as_ref().and_then(|form| form.value("access_token"));
-        let token = call.header("x-access-token").or(in_query);
-        match token.map(|token| self.ioffice_access(token, now)) {
-            Some(Some(holder)) => Reply::ok(members([("user", holder.user.as_deref().into())])),
-            Some(None) => Refused(StatusCode::FORBIDDEN, "invalid_token").into(),
-            None => Refused(StatusCode::UNAUTHORIZED, "unauthorized").into(),
-        }
-    }
-
-    fn ioffice_access(&self, token: &str, now: Now) -> Option<&Holder> {
-        let found = self.authority.describe(token, now.boot)?;
-        found.is_access.then_some(found.holder)
-    }
-
-    fn ioffice_client(&self, call: &Call) -> Result<String, Refused> {
-        let secret = call.header("x-client-secret").map(str::to_owned);
-        let id = text(call, "x-client-id")?;
-        Ok(self.registry.authenticate(Credentials { id, secret })?)
+        let token = request.header("x-access-token").or(in_query);
+        let token = token.ok_or(IOfficeError(StatusCode::UNAUTHORIZED, "unauthorized"))?;
+        let holder = holder(context, token);
+        let holder = holder.ok_or(IOfficeError(StatusCode::FORBIDDEN, "invalid_token"))?;
+        Ok(FakeResponse::ok(members([("user", holder.user.as_deref().into())])))
     }
 }
 
-/// A refusal with the status that is assumed, for no document has one.
-struct Refused(StatusCode, &'static str);
+fn token_route(request: &IncomingRequest) -> Route {
+    let endpoint = match request.header("x-grant-type") {
+        Some("authorization_code") => Endpoint::AuthorizationCode,
+        Some("refresh_token") => Endpoint::RefreshToken,
+        _ => Endpoint::Token,
+    };
+    let presented = request.header("x-refresh-token");
+    let presented = presented.filter(|_| endpoint == Endpoint::RefreshToken);
+    Route::to(endpoint, IOfficeServer::token).refreshing(presented.map(str::to_owned))
+}
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let status = match refusal {
-            Refusal::InvalidClient => StatusCode::UNAUTHORIZED,
-            Refusal::InvalidRequest
-            | Refusal::InvalidGrant
-            | Refusal::InvalidScope
-            | Refusal::UnauthorizedClient
-            | Refusal::UnsupportedGrantType
-            | Refusal::InvalidToken => StatusCode::BAD_REQUEST,
+/// The holder of a live access token.
+fn holder<'a>(context: &'a RequestContext<'_>, token: &str) -> Option<&'a Holder> {
+    let found = context.server.authority.describe(token, context.now.boot)?;
+    found.is_access.then_some(found.holder)
+}
+
+fn authenticate(context: &RequestContext<'_>) -> Outcome<String> {
+    let secret = context.request.header("x-client-secret").map(str::to_owned);
+    let id = text(context.request, "x-client-id")?;
+    Ok(context.server.accounts.authenticate(ClientAuth { id, secret })?)
+}
+
+impl From<ErrorCode> for IOfficeError {
+    fn from(error: ErrorCode) -> Self {
+        let status = match error {
+            ErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
+            ErrorCode::InvalidRequest
+            | ErrorCode::InvalidGrant
+            | ErrorCode::InvalidScope
+            | ErrorCode::UnauthorizedClient
+            | ErrorCode::UnsupportedGrantType
+            | ErrorCode::InvalidToken => StatusCode::BAD_REQUEST,
         };
-        Self(status, refusal.code())
+        Self(status, error.text())
     }
 }
 
-impl From<Refused> for Reply {
-    fn from(Refused(status, code): Refused) -> Self {
-        let Value::Object(json) = error(code) else { return Self::empty(status) };
-        Self::refusal(status, code, json)
+impl From<IOfficeError> for FakeResponse {
+    fn from(IOfficeError(status, code): IOfficeError) -> Self {
+        Self::refusal(status, code, error_json(code))
     }
 }
 
-fn told(result: Result<Reply, Refused>) -> Reply {
-    result.unwrap_or_else(Reply::from)
+fn error_json(code: &str) -> Map<String, Value> {
+    let description = format!("the request failed: {code}");
+    members([("error", code.into()), ("errorDescription", description.into())])
 }
 
-/// What the document asks of a request for a code or a token: no body, and a name for it.
-fn check_form(call: &Call) -> Result<(), Refused> {
-    let named = call.header(CONTENT_TYPE.as_str()) == Some("application/json");
-    if named && call.body.is_empty() { Ok(()) } else { Err(Refusal::InvalidRequest.into()) }
+/// What the document demands of a request for a code or a token: no body, and yet a content type.
+fn check_form(request: &IncomingRequest) -> Outcome<()> {
+    let is_json = request.header(CONTENT_TYPE.as_str()) == Some("application/json");
+    if is_json && request.body.is_empty() { Ok(()) } else { Err(ErrorCode::InvalidRequest.into()) }
 }
 
 /// A header, read as servers read them: one character for each byte.
-fn text(call: &Call, name: &str) -> Result<String, Refusal> {
-    let value = call.headers.get(name).ok_or(Refusal::InvalidRequest)?;
+fn text(request: &IncomingRequest, name: &str) -> Result<String, ErrorCode> {
+    let value = request.headers.get(name).ok_or(ErrorCode::InvalidRequest)?;
     let text: String = value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-    if text.is_empty() { Err(Refusal::InvalidRequest) } else { Ok(text) }
+    if text.is_empty() { Err(ErrorCode::InvalidRequest) } else { Ok(text) }
 }
 
 const CODE_LIFETIME: Duration = Duration::from_secs(300);

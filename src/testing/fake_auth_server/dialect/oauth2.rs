@@ -3,122 +3,97 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::Route;
-use crate::clock::Now;
+use self::authorize::authorize;
+use super::{Dialect, RequestContext, Route};
 use crate::testing::fake_auth_server::authority::{Holder, Redemption};
 use crate::testing::fake_auth_server::counts::Endpoint;
-use crate::testing::fake_auth_server::reply::{Refusal, Reply, members};
-use crate::testing::fake_auth_server::request::{Call, Form};
-use crate::testing::fake_auth_server::shared::State;
+use crate::testing::fake_auth_server::error_code::ErrorCode;
+use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
+use crate::testing::fake_auth_server::incoming_request::{Form, IncomingRequest};
 
-pub(super) fn route(call: &Call) -> Result<Route, StatusCode> {
-    let (method, route) = match call.path.as_str() {
-        "/token" => (Method::POST, token_route(call)),
-        "/revoke" => {
-            (Method::POST, Route::to(Endpoint::Revoke, |state, call, _| state.revoke(call).into()))
-        }
-        "/introspect" => (
-            Method::POST,
-            Route::to(Endpoint::Introspect, |state, call, now| state.introspect(call, now).into()),
-        ),
-        "/resource" => (
-            Method::GET,
-            Route::to(Endpoint::Resource, |state, call, now| state.resource(call, now).into()),
-        ),
-        "/authorize" => (
-            Method::GET,
-            Route::to(Endpoint::Authorize, |state, call, _| state.authorize(call).into()),
-        ),
-        "/userinfo" => (
-            Method::GET,
-            Route::to(Endpoint::UserInfo, |state, call, now| state.userinfo(call, now).into()),
-        ),
-        "/.well-known/oauth-authorization-server" => {
-            let metadata: super::Handle = |state, _, _| metadata(&state.url, &state.issuer);
-            (Method::GET, Route::to(Endpoint::Discovery, metadata))
-        }
-        _ => return Err(StatusCode::NOT_FOUND),
-    };
-    if call.method == method { Ok(route) } else { Err(StatusCode::METHOD_NOT_ALLOWED) }
+mod authorize;
+
+/// A server that keeps nothing but what all dialects share.
+pub(in super::super) struct OAuth2Server;
+
+impl Dialect for OAuth2Server {
+    fn route(&self, request: &IncomingRequest) -> Result<Route, StatusCode> {
+        let (method, route) = match request.path.as_str() {
+            "/token" => (Method::POST, token_route(request)),
+            "/revoke" => (Method::POST, Route::to(Endpoint::Revoke, Self::revoke)),
+            "/introspect" => (Method::POST, Route::to(Endpoint::Introspect, Self::introspect)),
+            "/resource" => (Method::GET, Route::to(Endpoint::Resource, Self::resource)),
+            "/authorize" => (
+                Method::GET,
+                Route::to(Endpoint::Authorize, |_: &mut Self, context| authorize(context)),
+            ),
+            "/userinfo" => (Method::GET, Route::to(Endpoint::UserInfo, Self::userinfo)),
+            "/.well-known/oauth-authorization-server" => {
+                (Method::GET, Route::to(Endpoint::Discovery, Self::metadata))
+            }
+            _ => return Err(StatusCode::NOT_FOUND),
+        };
+        if request.method == method { Ok(route) } else { Err(StatusCode::METHOD_NOT_ALLOWED) }
+    }
+
+    fn error(&self, _: &IncomingRequest, code: &str) -> Value {
+        json!({ "error": code })
+    }
+
+    fn wrong_types(&self, _: FakeResponse) -> String {
+        WRONG_TYPES.to_owned()
+    }
 }
 
-pub(super) fn error(code: &str) -> Value {
-    json!({ "error": code })
-}
+type Outcome = Result<FakeResponse, ErrorCode>;
 
-/// A token request goes to the endpoint of its grant type, if that is known.
-fn token_route(call: &Call) -> Route {
-    let form = call.form().ok();
-    let value = |name| form.as_ref().and_then(|form| form.value(name));
-    let endpoint = match value("grant_type") {
-        Some("password") => Endpoint::Password,
-        Some("client_credentials") => Endpoint::ClientCredentials,
-        Some("authorization_code") => Endpoint::AuthorizationCode,
-        Some("refresh_token") => Endpoint::RefreshToken,
-        _ => Endpoint::Token,
-    };
-    let presented = value("refresh_token").filter(|_| endpoint == Endpoint::RefreshToken);
-    Route::to(endpoint, |state, call, now| state.token(call, now).into())
-        .refreshing(presented.map(str::to_owned))
-}
-
-impl State {
-    fn token(&mut self, call: &Call, now: Now) -> Result<Reply, Refusal> {
-        let form = call.form()?;
+impl OAuth2Server {
+    fn token(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let RequestContext { server, request, now } = context;
+        let form = request.form()?;
         let grant_type = form.required("grant_type")?;
-        let client = self.registry.authenticate(call.credentials()?)?;
+        let client = server.accounts.authenticate(request.client()?)?;
         let scope = form.value("scope");
         let now = now.boot;
         let issued = match grant_type {
             "password" => {
-                let user = Some(self.user(&form)?);
-                let scope = scope.map(str::to_owned);
-                self.authority.grant(Holder { user, client, scope }, now)
+                let (name, password) = (form.required("username")?, form.required("password")?);
+                if !server.accounts.is_password(name, password) {
+                    return Err(ErrorCode::InvalidGrant);
+                }
+                let (user, scope) = (Some(name.to_owned()), scope.map(str::to_owned));
+                server.authority.grant(Holder { user, client, scope }, now)
             }
             "client_credentials" => {
                 let scope = scope.map(str::to_owned);
-                self.authority.grant(Holder { user: None, client, scope }, now)
+                server.authority.grant(Holder { user: None, client, scope }, now)
             }
             "authorization_code" => {
-                let redemption = Redemption {
-                    code: form.required("code")?,
-                    client: &client,
-                    redirect_uri: form.value("redirect_uri"),
-                    verifier: form.value("code_verifier"),
-                    scope,
-                };
-                self.authority.redeem(&redemption, now)?
+                server.authority.redeem(&redemption(&form, &client, scope)?, now)?
             }
             "refresh_token" => {
-                self.authority.refresh(form.required("refresh_token")?, &client, scope, now)?
+                server.authority.refresh(form.required("refresh_token")?, &client, scope, now)?
             }
-            _ => return Err(Refusal::UnsupportedGrantType),
+            _ => return Err(ErrorCode::UnsupportedGrantType),
         };
-        Ok(Reply::tokens(issued, &self.expires_in))
+        Ok(FakeResponse::tokens(issued, &server.expires_in))
     }
 
-    fn user(&self, form: &Form) -> Result<String, Refusal> {
-        let (name, password) = (form.required("username")?, form.required("password")?);
-        if !self.registry.is_password(name, password) {
-            return Err(Refusal::InvalidGrant);
-        }
-        Ok(name.to_owned())
-    }
-
-    fn revoke(&mut self, call: &Call) -> Result<Reply, Refusal> {
-        let form = call.form()?;
+    fn revoke(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let form = context.request.form()?;
         let token = form.required("token")?;
-        let client = self.registry.authenticate(call.credentials()?)?;
-        self.authority.revoke(token, &client)?;
-        Ok(Reply::ok(members([])))
+        let client = context.server.accounts.authenticate(context.request.client()?)?;
+        context.server.authority.revoke(token, &client)?;
+        Ok(FakeResponse::ok(members([])))
     }
 
-    fn introspect(&self, call: &Call, now: Now) -> Result<Reply, Refusal> {
-        let form = call.form()?;
+    fn introspect(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let RequestContext { server, request, now } = context;
+        let form = request.form()?;
         let token = form.required("token")?;
-        self.registry.authenticate(call.credentials()?)?;
-        let Some(description) = self.authority.describe(token, now.boot) else {
-            return Ok(Reply::ok(members([("active", false.into())])));
+        server.accounts.authenticate(request.client()?)?;
+        let Some(description) = server.authority.describe(token, now.boot) else {
+            return Ok(FakeResponse::ok(members([("active", false.into())])));
         };
         let holder = description.holder;
         let mut json =
@@ -136,43 +111,81 @@ impl State {
         if description.is_access {
             json.insert("token_type".to_owned(), "Bearer".into());
         }
-        Ok(Reply::ok(json))
+        Ok(FakeResponse::ok(json))
     }
 
-    fn resource(&self, call: &Call, now: Now) -> Result<Reply, Refusal> {
-        let user = self.bearer(call, now)?.user.as_deref();
-        Ok(Reply::ok(members([("user", user.map_or(Value::Null, Into::into))])))
+    fn resource(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let user = bearer(context)?.user.as_deref();
+        Ok(FakeResponse::ok(members([("user", user.map_or(Value::Null, Into::into))])))
     }
 
-    /// Whose live access token it is.
-    pub(in super::super) fn bearer(&self, call: &Call, now: Now) -> Result<&Holder, Refusal> {
-        let token = call.bearer().ok_or(Refusal::InvalidToken)?;
-        let description = self.authority.describe(token, now.boot);
-        let description =
-            description.filter(|found| found.is_access).ok_or(Refusal::InvalidToken)?;
-        Ok(description.holder)
+    /// `OpenID` Connect Core 1.0 section 5.3, with any scope.
+    fn userinfo(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let holder = bearer(context)?;
+        let sub = holder.user.as_deref().unwrap_or(&holder.client);
+        Ok(FakeResponse::ok(members([("sub", sub.into())])))
+    }
+
+    /// RFC 8414 section 2.
+    fn metadata(&mut self, context: &mut RequestContext<'_>) -> FakeResponse {
+        let url = &context.server.url;
+        FakeResponse::ok(members([
+            ("issuer", context.server.issuer.as_str().into()),
+            ("token_endpoint", format!("{url}/token").into()),
+            ("revocation_endpoint", format!("{url}/revoke").into()),
+            ("introspection_endpoint", format!("{url}/introspect").into()),
+            ("authorization_endpoint", format!("{url}/authorize").into()),
+            ("authorization_response_iss_parameter_supported", true.into()),
+            ("userinfo_endpoint", format!("{url}/userinfo").into()),
+            ("response_types_supported", json!(["code"])),
+            (
+                "grant_types_supported",
+                json!(["password", "client_credentials", "authorization_code", "refresh_token"]),
+            ),
+            (
+                "token_endpoint_auth_methods_supported",
+                json!(["client_secret_basic", "client_secret_post", "none"]),
+            ),
+            ("code_challenge_methods_supported", json!(["S256"])),
+        ]))
     }
 }
 
-/// RFC 8414 section 2.
-fn metadata(url: &str, issuer: &str) -> Reply {
-    Reply::ok(members([
-        ("issuer", issuer.into()),
-        ("token_endpoint", format!("{url}/token").into()),
-        ("revocation_endpoint", format!("{url}/revoke").into()),
-        ("introspection_endpoint", format!("{url}/introspect").into()),
-        ("authorization_endpoint", format!("{url}/authorize").into()),
-        ("authorization_response_iss_parameter_supported", true.into()),
-        ("userinfo_endpoint", format!("{url}/userinfo").into()),
-        ("response_types_supported", json!(["code"])),
-        (
-            "grant_types_supported",
-            json!(["password", "client_credentials", "authorization_code", "refresh_token"]),
-        ),
-        (
-            "token_endpoint_auth_methods_supported",
-            json!(["client_secret_basic", "client_secret_post", "none"]),
-        ),
-        ("code_challenge_methods_supported", json!(["S256"])),
-    ]))
+/// The route of a token request: the endpoint of its grant type, if that is known.
+fn token_route(request: &IncomingRequest) -> Route {
+    let form = request.form().ok();
+    let value = |name| form.as_ref().and_then(|form| form.value(name));
+    let endpoint = match value("grant_type") {
+        Some("password") => Endpoint::Password,
+        Some("client_credentials") => Endpoint::ClientCredentials,
+        Some("authorization_code") => Endpoint::AuthorizationCode,
+        Some("refresh_token") => Endpoint::RefreshToken,
+        _ => Endpoint::Token,
+    };
+    let presented = value("refresh_token").filter(|_| endpoint == Endpoint::RefreshToken);
+    Route::to(endpoint, OAuth2Server::token).refreshing(presented.map(str::to_owned))
 }
+
+fn redemption<'a>(
+    form: &'a Form,
+    client: &'a str,
+    scope: Option<&'a str>,
+) -> Result<Redemption<'a>, ErrorCode> {
+    Ok(Redemption {
+        code: form.required("code")?,
+        client,
+        redirect_uri: form.value("redirect_uri"),
+        verifier: form.value("code_verifier"),
+        scope,
+    })
+}
+
+/// The holder of the live access token that the request presents.
+fn bearer<'a>(context: &'a RequestContext<'_>) -> Result<&'a Holder, ErrorCode> {
+    let token = context.request.bearer().ok_or(ErrorCode::InvalidToken)?;
+    let description = context.server.authority.describe(token, context.now.boot);
+    let description = description.filter(|found| found.is_access);
+    Ok(description.ok_or(ErrorCode::InvalidToken)?.holder)
+}
+
+const WRONG_TYPES: &str = r#"{"access_token": 12345, "token_type": ["Bearer"], "expires_in": {}, "refresh_token": false}"#;

@@ -8,7 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use crate::testing::fake_auth_server::shared::Shared;
+use crate::testing::fake_auth_server::running::RunningServer;
 
 /// Ends with an error after `sent`, at which hyper closes the connection.
 pub(super) fn torn(sent: Bytes) -> Body {
@@ -27,14 +27,14 @@ pub(super) fn huge() -> Body {
     Body::from_stream(start.chain(rest).map(io::Result::Ok))
 }
 
-pub(super) fn slow(body: Bytes, pause: Duration, shared: Arc<Shared>) -> Body {
+pub(super) fn slow(body: Bytes, pause: Duration, running: Arc<RunningServer>) -> Body {
     let length = body.len();
     Body::from_stream(stream::iter(0..length).then(move |index| {
         let byte = body.slice(index..=index);
-        let shared = Arc::clone(&shared);
+        let running = Arc::clone(&running);
         async move {
             if index > 0 {
-                shared.sleep(pause).await;
+                running.sleep(pause).await;
             }
             io::Result::Ok(byte)
         }

@@ -1,156 +1,99 @@
 //! oAuth1: tokens that live until they are deleted.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::login::Denied;
-use super::signature::Signed;
-use super::{SSO_LIFE, Site, Sso, Token, id_of, new_secret, records, refused, timestamp};
+use super::paging::page;
+use super::password_login::LoginError;
+use super::server_data::{ExtraHorizonServer, OAuth1Token, Sso};
+use super::service_error::service_error;
+use super::values::{id_of, new_secret, text, timestamp};
 use crate::clock::Now;
-use crate::testing::fake_auth_server::counts::Endpoint;
-use crate::testing::fake_auth_server::dialect::Route;
-use crate::testing::fake_auth_server::reply::{Reply, members};
-use crate::testing::fake_auth_server::request::Call;
-use crate::testing::fake_auth_server::shared::State;
+use crate::testing::fake_auth_server::dialect::RequestContext;
+use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
 
-pub(super) fn password() -> Route {
-    Route::to(Endpoint::Password, |state, call, now| state.exh_password(call, now).into_reply())
-}
+type Outcome = Result<FakeResponse, Box<FakeResponse>>;
 
-pub(super) fn second_factor() -> Route {
-    Route::to(Endpoint::SecondFactor, |state, call, now| state.exh_mfa(call, now).into_reply())
-}
-
-pub(super) fn generate_sso() -> Route {
-    Route::to(Endpoint::GenerateSso, |state, call, now| state.exh_generate(call, now).into_reply())
-}
-
-pub(super) fn consume_sso() -> Route {
-    Route::to(Endpoint::ConsumeSso, |state, call, now| state.exh_consume(call, now).into_reply())
-}
-
-pub(super) fn list() -> Route {
-    Route::to(Endpoint::ListTokens, |state, call, now| state.exh_list(call, now).into_reply())
-}
-
-pub(super) fn delete() -> Route {
-    Route::to(Endpoint::DeleteToken, |state, call, now| state.exh_delete(call, now).into_reply())
-}
-
-/// Either way it is a reply.
-trait IntoReply {
-    fn into_reply(self) -> Reply;
-}
-
-impl IntoReply for Result<Reply, Box<Reply>> {
-    fn into_reply(self) -> Reply {
-        self.unwrap_or_else(|refused| *refused)
-    }
-}
-
-impl State {
-    fn exh_password(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
-        let Signed { consumer, .. } = self.exh_signed(call, now.wall)?;
-        let body = call.json().unwrap_or_default();
+impl ExtraHorizonServer {
+    pub(super) fn oauth1_password(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let consumer = self.verify_signature(context)?.consumer;
+        let body = context.request.json().unwrap_or_default();
         let login = (text(&body, "email"), text(&body, "password"));
-        let user = self.exh_login(login, &consumer, now.boot).map_err(denied)?;
-        Ok(self.sites.extra_horizon.issue(user, consumer, now))
+        let user = self.login(login, &consumer, context).map_err(login_error)?;
+        Ok(self.issue(user, consumer, context.now))
     }
 
-    fn exh_mfa(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
-        let Signed { consumer, .. } = self.exh_signed(call, now.wall)?;
-        let body = call.json().unwrap_or_default();
+    pub(super) fn oauth1_second_factor(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let consumer = self.verify_signature(context)?.consumer;
+        let body = context.request.json().unwrap_or_default();
         let factor = (text(&body, "token"), text(&body, "methodId"), text(&body, "code"));
-        let user = self.exh_second_factor(factor, &consumer, now.boot).map_err(denied)?;
-        Ok(self.sites.extra_horizon.issue(user, consumer, now))
+        let user = self.second_factor(factor, &consumer, context.now.boot).map_err(login_error)?;
+        Ok(self.issue(user, consumer, context.now))
     }
 
-    fn exh_generate(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
-        let (user, consumer) = self.exh_user(call, now)?;
-        let (token, expires) = (new_secret(), now.boot.after(SSO_LIFE));
-        let site = &mut self.sites.extra_horizon;
-        site.sso.insert(token.clone(), Sso { user: user.clone(), expires });
-        Ok(Reply::ok(members([
-            ("id", site.new_id().into()),
+    pub(super) fn generate_sso(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let (user, consumer) = self.user_of_signature(context)?;
+        let (token, expires) = (new_secret(), context.now.boot.after(SSO_LIFE));
+        self.sso.insert(token.clone(), Sso { user: user.clone(), expires });
+        Ok(FakeResponse::ok(members([
+            ("id", self.new_id().into()),
             ("ssoToken", token.into()),
             ("userId", id_of(&user).into()),
             ("createdByApplicationId", id_of(&consumer).into()),
-            ("expiryTimestamp", timestamp(now.wall_at(expires)).into()),
-            ("creationTimestamp", timestamp(now.wall).into()),
-            ("updateTimestamp", timestamp(now.wall).into()),
+            ("expiryTimestamp", timestamp(context.now.wall_at(expires)).into()),
+            ("creationTimestamp", timestamp(context.now.wall).into()),
+            ("updateTimestamp", timestamp(context.now.wall).into()),
         ])))
     }
 
     /// A token of the application that consumes it; it serves once.
-    fn exh_consume(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
-        let Signed { consumer, .. } = self.exh_signed(call, now.wall)?;
-        let body = call.json().unwrap_or_default();
-        let site = &mut self.sites.extra_horizon;
-        match site.sso.remove(text(&body, "ssoToken")) {
-            Some(sso) if now.boot < sso.expires => Ok(site.issue(sso.user, consumer, now)),
-            Some(_) | None => Err(Box::new(refused(StatusCode::NOT_FOUND, 16))),
+    pub(super) fn consume_sso(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let consumer = self.verify_signature(context)?.consumer;
+        let body = context.request.json().unwrap_or_default();
+        match self.sso.remove(text(&body, "ssoToken")) {
+            Some(sso) if context.now.boot < sso.expires => {
+                Ok(self.issue(sso.user, consumer, context.now))
+            }
+            Some(_) | None => Err(Box::new(service_error(StatusCode::NOT_FOUND, 16))),
         }
     }
 
-    /// One's own, without their secrets.
-    fn exh_list(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
-        let (user, _) = self.exh_user(call, now)?;
-        let own = self.sites.extra_horizon.tokens.iter().filter(|token| token.user == user);
+    /// The tokens of the user who asks, without their secrets.
+    pub(super) fn list_oauth1_tokens(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let (user, _) = self.user_of_signature(context)?;
+        let own = self.tokens.iter().filter(|token| token.user == user);
         let own = own.map(|token| {
             let mut json = token.json();
             json.remove("tokenSecret");
             Value::Object(json)
         });
-        Ok(records::page(call, own.collect()))
+        Ok(page(context.request, own.collect()))
     }
 
-    fn exh_delete(&mut self, call: &Call, now: Now) -> Result<Reply, Box<Reply>> {
-        let (user, _) = self.exh_user(call, now)?;
-        let id = call.path.rsplit('/').next().unwrap_or_default();
-        let tokens = &mut self.sites.extra_horizon.tokens;
+    pub(super) fn delete_oauth1_token(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let (user, _) = self.user_of_signature(context)?;
+        let id = context.request.path.rsplit('/').next().unwrap_or_default();
+        let tokens = &mut self.tokens;
         let before = tokens.len();
         tokens.retain(|token| token.id != id || token.user != user);
-        Ok(Reply::ok(members([("affectedRecords", json!(before - tokens.len()))])))
-    }
-
-    /// Whose token signed, and for which application.
-    fn exh_user(&mut self, call: &Call, now: Now) -> Result<(String, String), Box<Reply>> {
-        let signed = self.exh_signed(call, now.wall)?;
-        let (user, _) =
-            signed.token.ok_or_else(|| Box::new(refused(StatusCode::UNAUTHORIZED, 104)))?;
-        Ok((user, signed.consumer))
-    }
-
-    /// The user service: an API that takes both dialects.
-    pub(super) fn exh_me(&mut self, call: &Call, now: Now) -> Reply {
-        let user = match call.bearer() {
-            Some(_) => self.exh_bearer(call, now),
-            None => self.exh_user(call, now).map(|(user, _)| user),
-        };
-        match user {
-            Ok(user) => Reply::ok(members([
-                ("id", id_of(&user).into()),
-                ("email", user.as_str().into()),
-                ("creationTimestamp", timestamp(now.wall).into()),
-                ("updateTimestamp", timestamp(now.wall).into()),
-            ])),
-            Err(refused) => *refused,
-        }
+        Ok(FakeResponse::ok(members([("affectedRecords", json!(before - tokens.len()))])))
     }
 }
 
-impl Site {
-    fn issue(&mut self, user: String, consumer: String, now: Now) -> Reply {
+impl ExtraHorizonServer {
+    fn issue(&mut self, user: String, consumer: String, now: Now) -> FakeResponse {
         let (created, last_used) = (now.wall, now.wall);
         let (id, token, secret) = (self.new_id(), new_secret(), new_secret());
-        let token = Token { id, user, consumer, token, secret, created, last_used };
-        let reply = Reply::ok(token.json()).access_token_at(&["token"]);
+        let token = OAuth1Token { id, user, consumer, token, secret, created, last_used };
+        let reply = FakeResponse::ok(token.json()).access_token_at(&["token"]);
         self.tokens.push(token);
         reply
     }
 }
 
-impl Token {
+impl OAuth1Token {
     fn json(&self) -> Map<String, Value> {
         members([
             ("id", self.id.as_str().into()),
@@ -166,17 +109,16 @@ impl Token {
 }
 
 /// Statuses of the API description, by number.
-fn denied(denied: Denied) -> Box<Reply> {
-    let status = match denied.number {
+fn login_error(error: LoginError) -> Box<FakeResponse> {
+    let status = match error.number {
         129 => StatusCode::FORBIDDEN,
         130 | 131 | 134 => StatusCode::BAD_REQUEST,
         16 => StatusCode::NOT_FOUND,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let number = denied.number.to_string();
-    Box::new(Reply::refusal(status, &number, denied.fault()))
+    let number = error.number.to_string();
+    Box::new(FakeResponse::refusal(status, &number, error.json()))
 }
 
-pub(super) fn text<'j>(json: &'j Map<String, Value>, name: &str) -> &'j str {
-    json.get(name).and_then(Value::as_str).unwrap_or_default()
-}
+/// How long a single-use token serves. The vendor does not publish it.
+const SSO_LIFE: Duration = Duration::from_secs(300);

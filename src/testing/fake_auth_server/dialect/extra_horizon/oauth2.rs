@@ -7,20 +7,21 @@ use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::login::Denied;
-use super::oauth1::text;
-use super::{id_of, refused, words};
-use crate::clock::Now;
-use crate::testing::fake_auth_server::FakeRotation;
+use super::password_login::LoginError;
+use super::server_data::ExtraHorizonServer;
+use super::service_error::{name_and_message, service_error};
+use super::values::{id_of, text};
 use crate::testing::fake_auth_server::authority::{Holder, Issued, Redemption};
 use crate::testing::fake_auth_server::counts::Endpoint;
-use crate::testing::fake_auth_server::dialect::Route;
-use crate::testing::fake_auth_server::reply::{Reply, members};
-use crate::testing::fake_auth_server::request::Call;
-use crate::testing::fake_auth_server::shared::State;
+use crate::testing::fake_auth_server::dialect::{RequestContext, Route};
+use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
+use crate::testing::fake_auth_server::fake_rotation::FakeRotation;
+use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
 
-pub(super) fn token(call: &Call) -> Route {
-    let body = call.json().unwrap_or_default();
+type Outcome = Result<FakeResponse, Box<FakeResponse>>;
+
+pub(super) fn token_route(request: &IncomingRequest) -> Route {
+    let body = request.json().unwrap_or_default();
     let endpoint = match text(&body, "grant_type") {
         "password" => Endpoint::Password,
         "authorization_code" => Endpoint::AuthorizationCode,
@@ -30,121 +31,54 @@ pub(super) fn token(call: &Call) -> Route {
     };
     let presented = text(&body, "refresh_token");
     let presented = (endpoint == Endpoint::RefreshToken).then(|| presented.to_owned());
-    Route::to(endpoint, |state, call, now| state.exh_token(call, now)).refreshing(presented)
+    Route::to(endpoint, ExtraHorizonServer::oauth2_token).refreshing(presented)
 }
 
-pub(super) fn oidc() -> Route {
-    Route::to(Endpoint::AuthorizationCode, |state, call, now| state.exh_oidc(call, now))
-}
-
-impl State {
-    fn exh_token(&mut self, call: &Call, now: Now) -> Reply {
-        let Some(body) = call.json() else { return oauth("invalid_request", None) };
-        let client = match self.exh_client(call, &body) {
-            Ok(client) => client,
-            Err(refused) => return *refused,
-        };
+impl ExtraHorizonServer {
+    fn oauth2_token(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let body = body(context)?;
+        let client = authenticate(context, &body)?;
         let issued = match text(&body, "grant_type") {
             "password" => {
                 let login = (text(&body, "username"), text(&body, "password"));
-                self.exh_login(login, &client, now.boot)
-                    .map(|user| self.exh_new(user, &client, now))
+                let user = self.login(login, &client, context);
+                user.map(|user| new_grant(user, &client, context))
             }
             "mfa" => {
                 let factor = (text(&body, "token"), text(&body, "method_id"), text(&body, "code"));
-                let user = self.exh_second_factor(factor, &client, now.boot);
-                user.map(|user| self.exh_new(user, &client, now))
+                let user = self.second_factor(factor, &client, context.now.boot);
+                user.map(|user| new_grant(user, &client, context))
             }
-            "authorization_code" => self.exh_code(&body, text(&body, "code"), &client, now),
-            "refresh_token" => self.exh_refresh(&body, &client, now),
-            _ => return oauth("unsupported_grant_type", Some(Denied::of(121))),
+            "authorization_code" => redeem(&body, text(&body, "code"), &client, context),
+            "refresh_token" => refresh(&body, &client, context),
+            _ => return Err(token_error("unsupported_grant_type", Some(LoginError::of(121)))),
         };
-        self.exh_answer(issued, &client, now)
+        let issued = issued.map_err(|error| match error.number {
+            129 => token_error("mfa_required", Some(error)),
+            _ => token_error("invalid_grant", Some(error)),
+        })?;
+        Ok(self.tokens(issued, &client, context))
     }
 
-    fn exh_oidc(&mut self, call: &Call, now: Now) -> Reply {
-        let Some(body) = call.json() else { return oauth("invalid_request", None) };
-        let client = match self.exh_client(call, &body) {
-            Ok(client) => client,
-            Err(refused) => return *refused,
-        };
-        match self.exh_code(&body, text(&body, "authorizationCode"), &client, now) {
-            Ok(issued) => self.exh_answer(Ok(issued), &client, now),
-            Err(_) => refused(StatusCode::BAD_REQUEST, 139),
-        }
+    pub(super) fn oidc_login(&mut self, context: &mut RequestContext<'_>) -> Outcome {
+        let body = body(context)?;
+        let client = authenticate(context, &body)?;
+        let issued = redeem(&body, text(&body, "authorizationCode"), &client, context);
+        let issued = issued.map_err(|_| Box::new(service_error(StatusCode::BAD_REQUEST, 139)))?;
+        Ok(self.tokens(issued, &client, context))
     }
 
-    /// A confidential client is refused that does not say its secret in header and body.
-    fn exh_client(&self, call: &Call, body: &Map<String, Value>) -> Result<String, Box<Reply>> {
-        let invalid = || Box::new(oauth("invalid_client", Some(Denied::of(124))));
-        let (id, secret) = (text(body, "client_id"), text(body, "client_secret"));
-        let known = self.registry.secret_of(id);
-        let expected = match known {
-            _ if id.is_empty() => return Err(invalid()),
-            _ if !self.registry.names_clients() => Some(secret).filter(|secret| !secret.is_empty()),
-            Some(expected) => expected,
-            None => return Err(invalid()),
-        };
-        let basic = call.authorization("basic").map(str::to_owned);
-        let wanted = expected.map(|expected| STANDARD.encode(format!("{id}:{expected}")));
-        if basic != wanted || expected.unwrap_or_default() != secret {
-            return Err(invalid());
-        }
-        Ok(id.to_owned())
-    }
-
-    fn exh_new(&mut self, user: String, client: &str, now: Now) -> Issued {
-        let holder = Holder { user: Some(user), client: client.to_owned(), scope: None };
-        self.authority.grant(holder, now.boot)
-    }
-
-    fn exh_code(
+    /// The response with these tokens, of which the server keeps records.
+    fn tokens(
         &mut self,
-        body: &Map<String, Value>,
-        code: &str,
+        issued: Issued,
         client: &str,
-        now: Now,
-    ) -> Result<Issued, Denied> {
-        let redirect_uri = self.authority.redirect_uri_of(code);
-        let told = Some(text(body, "redirect_uri")).filter(|uri| !uri.is_empty());
-        let verifier = Some(text(body, "code_verifier")).filter(|verifier| !verifier.is_empty());
-        let redirect_uri = told.or(redirect_uri.as_deref());
-        let redemption = Redemption { code, client, redirect_uri, verifier, scope: None };
-        self.authority.redeem(&redemption, now.boot).map_err(|_| Denied::of(115))
-    }
-
-    /// A public client's refresh token is consumed as the server's rotation says, a confidential
-    /// one's can be used again.
-    fn exh_refresh(
-        &mut self,
-        body: &Map<String, Value>,
-        client: &str,
-        now: Now,
-    ) -> Result<Issued, Denied> {
-        let token = text(body, "refresh_token");
-        if self.authority.is_expired_refresh(token, now.boot) {
-            return Err(Denied::of(120));
-        }
-        let confidential = !text(body, "client_secret").is_empty();
-        let issued = if confidential {
-            self.authority.rotating(FakeRotation::Fork(Duration::MAX), |authority| {
-                authority.refresh(token, client, None, now.boot)
-            })
-        } else {
-            self.authority.refresh(token, client, None, now.boot)
-        };
-        issued.map_err(|_| Denied::of(119))
-    }
-
-    fn exh_answer(&mut self, issued: Result<Issued, Denied>, client: &str, now: Now) -> Reply {
-        let issued = match issued {
-            Ok(issued) => issued,
-            Err(denied) if denied.number == 129 => return oauth("mfa_required", Some(denied)),
-            Err(denied) => return oauth("invalid_grant", Some(denied)),
-        };
-        let holder = self.authority.describe(&issued.pair.access, now.boot);
+        context: &RequestContext<'_>,
+    ) -> FakeResponse {
+        let RequestContext { server, now, .. } = context;
+        let holder = server.authority.describe(&issued.pair.access, now.boot);
         let user = holder.and_then(|found| found.holder.user.clone()).unwrap_or_default();
-        self.sites.extra_horizon.note(&issued, (&user, client), now);
+        self.add_records(&issued, (&user, client), *now);
         let mut json = members([
             ("access_token", (&*issued.pair.access).into()),
             ("token_type", "bearer".into()),
@@ -153,38 +87,96 @@ impl State {
         ]);
         // The vendor's own log has 299.999 where 300 is meant.
         let seconds = issued.lifetime.saturating_sub(Duration::from_millis(1)).as_secs_f64();
-        let told = self.expires_in.instead_of(json!(seconds));
-        json.extend(told.map(|told| ("expires_in".to_owned(), told)));
+        let shown = server.expires_in.instead_of(json!(seconds));
+        json.extend(shown.map(|seconds| ("expires_in".to_owned(), seconds)));
         let refresh = issued.pair.refresh;
         json.extend(refresh.map(|token| ("refresh_token".to_owned(), Value::from(&*token))));
-        Reply::ok(json)
-    }
-
-    /// Whose access token came with a request.
-    pub(super) fn exh_bearer(&self, call: &Call, now: Now) -> Result<String, Box<Reply>> {
-        let token = call.bearer().unwrap_or_default();
-        match self.authority.describe(token, now.boot).filter(|found| found.is_access) {
-            Some(found) => Ok(found.holder.user.clone().unwrap_or_default()),
-            None if self.authority.knows_access(token) => {
-                Err(Box::new(refused(StatusCode::UNAUTHORIZED, 118)))
-            }
-            None => Err(Box::new(refused(StatusCode::UNAUTHORIZED, 117))),
-        }
+        FakeResponse::ok(json)
     }
 }
 
+fn body(context: &RequestContext<'_>) -> Result<Map<String, Value>, Box<FakeResponse>> {
+    context.request.json().ok_or_else(|| token_error("invalid_request", None))
+}
+
+/// The id of the client. A confidential client must send its secret in the header and in the body.
+fn authenticate(
+    context: &RequestContext<'_>,
+    body: &Map<String, Value>,
+) -> Result<String, Box<FakeResponse>> {
+    let accounts = &context.server.accounts;
+    let invalid = || token_error("invalid_client", Some(LoginError::of(124)));
+    let (id, secret) = (text(body, "client_id"), text(body, "client_secret"));
+    let known = accounts.secret_of(id);
+    let expected = match known {
+        _ if id.is_empty() => return Err(invalid()),
+        _ if !accounts.names_clients() => Some(secret).filter(|secret| !secret.is_empty()),
+        Some(expected) => expected,
+        None => return Err(invalid()),
+    };
+    let basic = context.request.authorization("basic").map(str::to_owned);
+    let wanted = expected.map(|expected| STANDARD.encode(format!("{id}:{expected}")));
+    if basic != wanted || expected.unwrap_or_default() != secret {
+        return Err(invalid());
+    }
+    Ok(id.to_owned())
+}
+
+fn new_grant(user: String, client: &str, context: &mut RequestContext<'_>) -> Issued {
+    let holder = Holder { user: Some(user), client: client.to_owned(), scope: None };
+    context.server.authority.grant(holder, context.now.boot)
+}
+
+fn redeem(
+    body: &Map<String, Value>,
+    code: &str,
+    client: &str,
+    context: &mut RequestContext<'_>,
+) -> Result<Issued, LoginError> {
+    let authority = &mut context.server.authority;
+    let usual = authority.redirect_uri_of(code);
+    let presented = Some(text(body, "redirect_uri")).filter(|uri| !uri.is_empty());
+    let redirect_uri = presented.or(usual.as_deref());
+    let verifier = Some(text(body, "code_verifier")).filter(|verifier| !verifier.is_empty());
+    let redemption = Redemption { code, client, redirect_uri, verifier, scope: None };
+    authority.redeem(&redemption, context.now.boot).map_err(|_| LoginError::of(115))
+}
+
+/// The server's rotation consumes the refresh token of a public client. That of a confidential
+/// client can be used again.
+fn refresh(
+    body: &Map<String, Value>,
+    client: &str,
+    context: &mut RequestContext<'_>,
+) -> Result<Issued, LoginError> {
+    let (authority, now) = (&mut context.server.authority, context.now.boot);
+    let token = text(body, "refresh_token");
+    if authority.is_expired_refresh(token, now) {
+        return Err(LoginError::of(120));
+    }
+    let is_confidential = !text(body, "client_secret").is_empty();
+    let issued = if is_confidential {
+        authority.rotating(FakeRotation::Fork(Duration::MAX), |authority| {
+            authority.refresh(token, client, None, now)
+        })
+    } else {
+        authority.refresh(token, client, None, now)
+    };
+    issued.map_err(|_| LoginError::of(119))
+}
+
 /// An error of the token endpoint, with the service's own inside.
-fn oauth(error: &str, denied: Option<Denied>) -> Reply {
+fn token_error(error: &str, inner: Option<LoginError>) -> Box<FakeResponse> {
     let status =
         if error == "invalid_client" { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
     let mut json = members([("error", error.into())]);
-    let number = denied.as_ref().map(|denied| denied.number);
-    let (name, text) = words(number.unwrap_or_default());
-    json.insert("description".to_owned(), text.into());
-    if let (Some(denied), Some(number)) = (denied, number) {
-        let inner = json!({ "code": number, "name": name, "description": text });
-        json.insert("exh_error".to_owned(), inner);
-        denied.add_to(&mut json);
+    let number = inner.as_ref().map(|inner| inner.number);
+    let (name, message) = name_and_message(number.unwrap_or_default());
+    json.insert("description".to_owned(), message.into());
+    if let (Some(inner), Some(number)) = (inner, number) {
+        let own = json!({ "code": number, "name": name, "description": message });
+        json.insert("exh_error".to_owned(), own);
+        inner.add_to(&mut json);
     }
-    Reply::refusal(status, error, json)
+    Box::new(FakeResponse::refusal(status, error, json))
 }

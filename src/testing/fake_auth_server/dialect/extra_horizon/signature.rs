@@ -11,47 +11,47 @@ use serde_json::Value;
 use sha1::Sha1;
 use url::form_urlencoded;
 
-use super::{fault, refused};
-use crate::testing::fake_auth_server::reply::Reply;
-use crate::testing::fake_auth_server::request::Call;
-use crate::testing::fake_auth_server::shared::State;
+use super::server_data::ExtraHorizonServer;
+use super::service_error::{error_json, service_error};
+use crate::testing::fake_auth_server::dialect::RequestContext;
+use crate::testing::fake_auth_server::fake_response::FakeResponse;
+use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
 
-/// Who signed a request.
+/// A signature that is right.
 pub(super) struct Signed {
     pub(super) consumer: String,
-    /// Whose token, and its index among all, if there is one.
+    /// The user of the token, and the index of the token among all, if there is one.
     pub(super) token: Option<(String, usize)>,
 }
 
 /// How far a client's clock may be off. The vendor does not publish it.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// Of every consumer, as long as none is named.
+/// The secret of every consumer, as long as none is named.
 const ANYBODYS_SECRET: &str = "secret";
 
-impl State {
-    /// Who signed a request, with a token if it has one.
-    pub(super) fn exh_signed(
+impl ExtraHorizonServer {
+    /// The consumer that signed the request, and the token, if it has one.
+    pub(super) fn verify_signature(
         &mut self,
-        call: &Call,
-        wall: SystemTime,
-    ) -> Result<Signed, Box<Reply>> {
-        let unauthorized = |number| Box::new(refused(StatusCode::UNAUTHORIZED, number));
-        let header = call.authorization("oauth").and_then(fields);
+        context: &RequestContext<'_>,
+    ) -> Result<Signed, Box<FakeResponse>> {
+        let RequestContext { server, request, now } = context;
+        let unauthorized = |number| Box::new(service_error(StatusCode::UNAUTHORIZED, number));
+        let header = request.authorization("oauth").and_then(fields);
         let header = header.ok_or_else(|| unauthorized(101))?;
         let field = |name: &str| header.get(name).map(String::as_str).unwrap_or_default();
         let consumer = field("oauth_consumer_key");
-        let named = self.registry.secret_of(consumer);
+        let named = server.accounts.secret_of(consumer);
         let secret = match named {
-            _ if !self.registry.names_clients() => ANYBODYS_SECRET,
+            _ if !server.accounts.names_clients() => ANYBODYS_SECRET,
             Some(secret) => secret.unwrap_or_default(),
             None => return Err(unauthorized(107)),
         };
         let token = Some(field("oauth_token")).filter(|token| !token.is_empty());
-        let site = &self.sites.extra_horizon;
         let held = token.map(|token| {
-            let found = site.tokens.iter().position(|held| held.token == token);
-            found.and_then(|at| site.tokens.get(at).map(|held| (at, held)))
+            let found = self.tokens.iter().position(|held| held.token == token);
+            found.and_then(|at| self.tokens.get(at).map(|held| (at, held)))
         });
         let held = match held {
             Some(Some((at, held))) if held.consumer == consumer => Some((at, held)),
@@ -62,41 +62,40 @@ impl State {
             [secret, held.map_or("", |(_, held)| held.secret.as_str())].map(encoded).join("&");
         if field("oauth_signature_method") != "HMAC-SHA1"
             || !["", "1.0"].contains(&field("oauth_version"))
-            || field("oauth_signature") != signature(call, &header, &key)
+            || field("oauth_signature") != signature(request, &header, &key)
         {
             return Err(unauthorized(109));
         }
-        in_time(field("oauth_timestamp"), wall)?;
+        in_time(field("oauth_timestamp"), now.wall)?;
         let token = held.map(|(at, held)| (held.user.clone(), at));
         let once = ["oauth_consumer_key", "oauth_token", "oauth_timestamp", "oauth_nonce"];
         let once = once.map(|name| field(name).to_owned());
         let consumer = consumer.to_owned();
-        let site = &mut self.sites.extra_horizon;
-        if once.last().is_none_or(String::is_empty) || !site.seen.insert(once) {
+        if once.last().is_none_or(String::is_empty) || !self.seen.insert(once) {
             return Err(unauthorized(110));
         }
-        if let Some(held) = token.as_ref().and_then(|(_, at)| site.tokens.get_mut(*at)) {
-            held.last_used = wall;
+        if let Some(held) = token.as_ref().and_then(|(_, at)| self.tokens.get_mut(*at)) {
+            held.last_used = now.wall;
         }
         Ok(Signed { consumer, token })
     }
 }
 
-fn in_time(timestamp: &str, wall: SystemTime) -> Result<(), Box<Reply>> {
+fn in_time(timestamp: &str, wall: SystemTime) -> Result<(), Box<FakeResponse>> {
     let unauthorized = |message: &str| {
-        let mut json = fault(109);
+        let mut json = error_json(109);
         json.insert("message".to_owned(), Value::from(message));
-        Box::new(Reply::refusal(StatusCode::UNAUTHORIZED, "109", json))
+        Box::new(FakeResponse::refusal(StatusCode::UNAUTHORIZED, "109", json))
     };
     let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let Ok(told) = timestamp.parse().map(Duration::from_secs) else {
+    let Ok(signed_at) = timestamp.parse().map(Duration::from_secs) else {
         return Err(unauthorized("The oauth_timestamp is invalid"));
     };
-    if told + SKEW < now {
+    if signed_at + SKEW < now {
         let words = "The oauth_timestamp is too far in the past. Please correct your time";
         return Err(unauthorized(words));
     }
-    if told > now + SKEW {
+    if signed_at > now + SKEW {
         let words = "The oauth_timestamp is too far in the future. Please correct your time";
         return Err(unauthorized(words));
     }
@@ -119,10 +118,10 @@ fn fields(header: &str) -> Option<BTreeMap<String, String>> {
     Some(fields)
 }
 
-fn signature(call: &Call, header: &BTreeMap<String, String>, key: &str) -> String {
+fn signature(request: &IncomingRequest, header: &BTreeMap<String, String>, key: &str) -> String {
     let own = header.iter().filter(|(name, _)| *name != "oauth_signature" && *name != "realm");
     let own = own.map(|(name, value)| (name.clone(), value.clone()));
-    let query = call.query.as_deref().unwrap_or_default();
+    let query = request.query.as_deref().unwrap_or_default();
     let query = form_urlencoded::parse(query.as_bytes());
     // npm `qs`, which the server is said to use, takes the brackets away.
     let query =
@@ -131,8 +130,8 @@ fn signature(call: &Call, header: &BTreeMap<String, String>, key: &str) -> Strin
         own.chain(query).map(|(name, value)| (encoded(&name), encoded(&value))).collect();
     pairs.sort();
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let url = format!("http://{}{}", call.header("host").unwrap_or_default(), call.path);
-    let base = [call.method.as_str(), &encoded(&url), &encoded(&pairs.join("&"))].join("&");
+    let url = format!("http://{}{}", request.header("host").unwrap_or_default(), request.path);
+    let base = [request.method.as_str(), &encoded(&url), &encoded(&pairs.join("&"))].join("&");
     let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(key.as_bytes()) else {
         return String::new();
     };

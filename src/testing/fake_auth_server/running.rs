@@ -1,70 +1,86 @@
-//! What the handle, the connections and the waiting tests share.
+//! The running server: what the handle, the connections and the waiting tests share.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::authority::Authority;
-use super::browser::FakeLogin;
-use super::counts::{Counts, Presented};
-use super::dialect::{FakeDialect, Route, Sites};
-use super::fault::{Fault, Faults};
-use super::registry::Registry;
-use super::reply::{ExpiresIn, Reply};
-use super::request::Call;
+use super::counts::{Counts, PresentedTokens};
+use super::dialect::{Dialect, RequestContext, Route};
+use super::fake_response::FakeResponse;
+use super::incoming_request::IncomingRequest;
+use super::injected_fault::{Fault, Faults};
+use super::server_state::ServerState;
 use crate::clock::Clock;
 
-/// The shared cell, and the bells that ring when something in it has changed.
-pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Rings at every change.
+/// The state behind its lock, and the channels that announce its changes.
+pub(super) struct RunningServer {
+    state: Mutex<RunningState>,
+    /// Sends at every change.
     changed: watch::Sender<()>,
     /// Turns true once. Apart from `changed`, for which every connection would wake at every
     /// change.
     stopping: watch::Sender<bool>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) dialect: FakeDialect,
 }
 
 /// The whole state of the server.
-pub(super) struct State {
-    pub(super) authority: Authority,
-    /// What the dialects keep beside it.
-    pub(super) sites: Sites,
-    pub(super) registry: Registry,
-    pub(super) login: FakeLogin,
+pub(super) struct RunningState {
+    pub(super) server: ServerState,
+    pub(super) dialect: Box<dyn Dialect>,
     pub(super) faults: Faults,
-    pub(super) presented: Presented,
+    pub(super) presented: PresentedTokens,
     pub(super) counts: Counts,
-    pub(super) expires_in: ExpiresIn,
-    pub(super) url: String,
-    pub(super) issuer: String,
     /// Requests that wait for a release.
     pub(super) held: usize,
     /// How often held requests have been released.
     pub(super) releases: u64,
 }
 
-impl Shared {
-    pub(super) fn new(state: State, clock: Arc<dyn Clock>, dialect: FakeDialect) -> Self {
+impl RunningServer {
+    pub(super) fn new(
+        server: ServerState,
+        dialect: Box<dyn Dialect>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let state = RunningState {
+            server,
+            dialect,
+            faults: Faults::default(),
+            presented: PresentedTokens::default(),
+            counts: Counts::default(),
+            held: 0,
+            releases: 0,
+        };
         let (changed, stopping) = (watch::Sender::new(()), watch::Sender::new(false));
-        Self { state: Mutex::new(state), changed, stopping, clock, dialect }
+        Self { state: Mutex::new(state), changed, stopping, clock }
     }
 
-    pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&RunningState) -> T) -> T {
         read(&self.lock())
     }
 
-    pub(super) fn update<T>(&self, update: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn update<T>(&self, update: impl FnOnce(&mut RunningState) -> T) -> T {
         let result = update(&mut self.lock());
-        // After the lock is released, so that the woken do not run into it.
+        // After the lock is released, so that the tasks that wake do not wait for it.
         self.changed.send_replace(());
         result
     }
 
+    /// Changes the state of the dialect `D`; `None` if the server speaks another one.
+    pub(super) fn update_dialect<D: Dialect, T>(
+        &self,
+        update: impl FnOnce(&mut D) -> T,
+    ) -> Option<T> {
+        self.update(|state| {
+            let dialect: &mut dyn Any = &mut *state.dialect;
+            dialect.downcast_mut().map(update)
+        })
+    }
+
     /// Waits for the predicate and not for a change, which may have come before or mean nothing.
-    pub(super) async fn wait_until(&self, predicate: impl Fn(&State) -> bool) {
+    pub(super) async fn wait_until(&self, predicate: impl Fn(&RunningState) -> bool) {
         let mut changed = self.changed.subscribe();
         while !self.read(&predicate) {
             // The sender is a part of `self`, so this never fails.
@@ -74,7 +90,7 @@ impl Shared {
         }
     }
 
-    /// Counts the request, and says what shall happen to it.
+    /// Counts the request, and takes the fault that it meets, if any.
     pub(super) fn arrive(&self, route: &Route) -> Option<Fault> {
         self.update(|state| {
             state.counts.add(route.endpoint, |tally| tally.requests += 1);
@@ -87,18 +103,19 @@ impl Shared {
         })
     }
 
-    pub(super) fn process(&self, route: &Route, call: &Call) -> Reply {
+    pub(super) fn process(&self, route: &Route, request: &IncomingRequest) -> FakeResponse {
         let now = self.clock.now();
         self.update(|state| {
-            let reply = (route.handle)(state, call, now);
-            match reply.refused() {
+            let mut context = RequestContext { server: &mut state.server, request, now };
+            let response = route.handle(&mut *state.dialect, &mut context);
+            match response.refused() {
                 None => state.counts.add(route.endpoint, |tally| tally.granted += 1),
                 Some(code) => {
                     state.counts.add(route.endpoint, |tally| tally.refused += 1);
                     *state.counts.errors.entry(code.to_owned()).or_default() += 1;
                 }
             }
-            reply
+            response
         })
     }
 
@@ -115,7 +132,7 @@ impl Shared {
         }
     }
 
-    /// Sleeps on the server's clock. One who stops the server does not wait for that.
+    /// Sleeps on the server's clock, until the server is stopped at the latest.
     pub(super) async fn sleep(&self, duration: Duration) {
         tokio::select! {
             () = self.clock.sleep(duration) => {}
@@ -134,15 +151,15 @@ impl Shared {
         drop(stopping.wait_for(|stopping| *stopping).await);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RunningState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// The counts, with those that are kept elsewhere.
+impl RunningState {
+    /// The counts, with those of the authority.
     pub(super) fn counts(&self) -> Counts {
-        let totals = self.authority.totals;
+        let totals = self.server.authority.totals;
         Counts {
             refreshes: totals.refreshes,
             grace_retries: totals.grace_retries,
@@ -153,8 +170,9 @@ impl State {
     }
 }
 
-/// One request that is held; no longer when it goes, be it because its connection has gone.
-struct Held<'a>(&'a Shared);
+/// One request that is held. It is dropped when the request goes on, and also when its connection
+/// is closed.
+struct Held<'a>(&'a RunningServer);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {

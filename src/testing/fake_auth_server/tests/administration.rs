@@ -1,5 +1,7 @@
 //! Counts, waiting, the administrator, and the end.
 
+use std::sync::Arc;
+
 use super::*;
 
 #[tokio::test]
@@ -117,9 +119,9 @@ async fn dropping_the_handle_closes_idle_connections_and_the_port() {
     let peer = Peer::new(&server);
     peer.login().await;
     let http = peer.http;
-    let shared = Arc::downgrade(&server.shared);
+    let running = Arc::downgrade(&server.running);
     drop(server);
-    while shared.strong_count() > 0 {
+    while running.strong_count() > 0 {
         tokio::task::yield_now().await;
     }
     http.get(url).send().await.unwrap_err();
@@ -130,10 +132,10 @@ async fn a_connection_that_its_client_has_closed_leaves_nothing_behind() {
     let server = FakeAuthServer::start().await.unwrap();
     let stays = Peer::new(&server);
     stays.login().await;
-    // Every connection has its own handles of the shared cell.
-    let before = Arc::strong_count(&server.shared);
+    // Every connection has its own handles of the running server.
+    let before = Arc::strong_count(&server.running);
     Peer::new(&server).login().await;
-    while Arc::strong_count(&server.shared) > before {
+    while Arc::strong_count(&server.running) > before {
         tokio::task::yield_now().await;
     }
     stays.login().await;

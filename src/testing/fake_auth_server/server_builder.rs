@@ -1,4 +1,4 @@
-//! How a server is to be.
+//! How a server is set up and started.
 
 use std::fmt;
 use std::io;
@@ -7,37 +7,39 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::FakeAuthServer;
+use super::accounts::Accounts;
 use super::authority::{Authority, Policy};
-use super::browser::FakeLogin;
-use super::counts::{Counts, Presented};
-use super::dialect::{FakeDialect, Sites};
-use super::fault::Faults;
-use super::registry::Registry;
-use super::reply::ExpiresIn;
-use super::shared::{Shared, State};
+use super::expires_in::ExpiresIn;
+use super::fake_dialect::FakeDialect;
+use super::fake_login::FakeLogin;
+use super::fake_rotation::FakeRotation;
+use super::handle::FakeAuthServer;
+use super::running::RunningServer;
+use super::server_state::ServerState;
 use crate::clock::{Clock, SystemClock};
 
-/// What the server does with refresh tokens.
-///
-/// Whenever a token comes that has been used before, and no grace time excuses it, the server
-/// cannot tell a thief from its client: it ends the grant, with all refresh and access tokens,
-/// and answers `invalid_grant`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FakeRotation {
-    /// One refresh token serves for ever, and no refresh answers with another.
-    None,
-    /// A refresh token serves once.
-    Strict,
-    /// A retry within the grace time gets the same pair as the first attempt, as long as that
-    /// pair's refresh token has not been used.
-    Idempotent(Duration),
-    /// A retry within the grace time gets a new pair; all the pairs live side by side.
-    Fork(Duration),
-    /// A retry within the grace time gets a new pair, and the previous pair dies. It has to come
-    /// before the previous pair's refresh token has been used.
-    NewestOnly(Duration),
+impl FakeAuthServer {
+    /// A server with all defaults: strict rotation, any client, any user with the password `ok`.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system gives no port.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime which has I/O and time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no server runs.
+    pub async fn start() -> io::Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Builds a server with other settings.
+    pub fn builder() -> FakeAuthServerBuilder {
+        FakeAuthServerBuilder::new()
+    }
 }
 
 /// Builds a [`FakeAuthServer`].
@@ -45,7 +47,7 @@ pub enum FakeRotation {
 pub struct FakeAuthServerBuilder {
     clock: Arc<dyn Clock>,
     policy: Policy,
-    registry: Registry,
+    accounts: Accounts,
     login: FakeLogin,
     issuer: Option<String>,
     dialect: FakeDialect,
@@ -61,9 +63,9 @@ impl FakeAuthServerBuilder {
             token_prefix: String::new(),
         };
         let clock = Arc::new(SystemClock::new());
-        let (registry, login) = (Registry::default(), FakeLogin::default());
+        let (accounts, login) = (Accounts::default(), FakeLogin::default());
         let dialect = FakeDialect::default();
-        Self { clock, policy, registry, login, issuer: None, dialect }
+        Self { clock, policy, accounts, login, issuer: None, dialect }
     }
 
     /// What the server speaks. Faults, counters and clock are the same for all dialects.
@@ -84,7 +86,7 @@ impl FakeAuthServerBuilder {
 
     /// What happens to refresh tokens.
     ///
-    /// Defaults to [`FakeRotation::Strict`] because who survives that survives the others.
+    /// Defaults to [`FakeRotation::Strict`], because a client that survives it survives the others.
     pub fn rotation(mut self, rotation: FakeRotation) -> Self {
         self.policy.rotation = rotation;
         self
@@ -118,7 +120,7 @@ impl FakeAuthServerBuilder {
     ///
     /// Defaults to none named: any client is let in, with any secret or none.
     pub fn client(mut self, id: &str, secret: &str) -> Self {
-        self.registry.set_client(id, Some(secret));
+        self.accounts.set_client(id, Some(secret));
         self
     }
 
@@ -126,21 +128,21 @@ impl FakeAuthServerBuilder {
     ///
     /// Defaults to none named: any client is let in, with any secret or none.
     pub fn public_client(mut self, id: &str) -> Self {
-        self.registry.set_client(id, None);
+        self.accounts.set_client(id, None);
         self
     }
 
-    /// Somebody who may log in. As soon as one user is named, others are refused.
+    /// A user. As soon as one user is named, others are refused.
     ///
     /// Defaults to none named: anybody is let in with the password `ok`.
     pub fn user(mut self, name: &str, password: &str) -> Self {
-        self.registry.set_user(name, password);
+        self.accounts.set_user(name, password);
         self
     }
 
     /// What becomes of logins at `GET /authorize`.
     ///
-    /// Defaults to [`FakeLogin::Approve`] for the user `alice`, be she named or not.
+    /// Defaults to [`FakeLogin::Approve`] for the user `alice`, whom the test need not name.
     pub fn login(mut self, login: FakeLogin) -> Self {
         self.login = login;
         self
@@ -177,28 +179,20 @@ impl FakeAuthServerBuilder {
     ///
     /// If the future is dropped, no server runs.
     pub async fn start(mut self) -> io::Result<FakeAuthServer> {
-        if self.dialect == FakeDialect::Circle {
-            self.policy.rotation = FakeRotation::None;
-            self.policy.refresh_lifetime.get_or_insert(A_MONTH);
-        }
+        let dialect = self.dialect.open();
+        dialect.adjust_policy(&mut self.policy);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let state = State {
+        let state = ServerState {
             authority: Authority::new(self.policy),
-            sites: Sites::default(),
-            registry: self.registry,
+            accounts: self.accounts,
             login: self.login,
-            faults: Faults::default(),
-            presented: Presented::default(),
-            counts: Counts::default(),
             expires_in: ExpiresIn::default(),
             issuer: self.issuer.unwrap_or_else(|| url.clone()),
             url: url.clone(),
-            held: 0,
-            releases: 0,
         };
-        let shared = Arc::new(Shared::new(state, self.clock, self.dialect));
-        Ok(FakeAuthServer::spawn(listener, shared, url))
+        let running = Arc::new(RunningServer::new(state, dialect, self.clock));
+        Ok(FakeAuthServer::spawn(listener, running, url))
     }
 }
 
@@ -215,6 +209,3 @@ impl fmt::Debug for FakeAuthServerBuilder {
 }
 
 const ACCESS_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// Of Circle's refresh tokens.
-const A_MONTH: Duration = Duration::from_secs(30 * 24 * 3600);

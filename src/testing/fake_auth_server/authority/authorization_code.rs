@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Authority, Holder, Issued};
 use crate::clock::BootTime;
-use crate::testing::fake_auth_server::reply::Refusal;
+use crate::testing::fake_auth_server::error_code::ErrorCode;
 
 /// An authorization code that has been minted.
 pub(in super::super) struct Code {
@@ -18,7 +18,7 @@ pub(in super::super) struct Code {
     pub(in super::super) challenge: Option<String>,
     /// What the authorization request asked for.
     pub(in super::super) scope: Option<String>,
-    /// The grant it was redeemed for.
+    /// The grant for which it was redeemed.
     pub(in super::super) redeemed: Option<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Authority {
         text
     }
 
-    /// Where the browser of a code came back to.
+    /// The redirect URI to which the browser brought this code back.
     pub(in super::super) fn redirect_uri_of(&self, code: &str) -> Option<String> {
         self.codes.get(code).map(|code| code.redirect_uri.clone())
     }
@@ -49,17 +49,17 @@ impl Authority {
         &mut self,
         redemption: &Redemption<'_>,
         now: BootTime,
-    ) -> Result<Issued, Refusal> {
-        let code = self.codes.get(redemption.code).ok_or(Refusal::InvalidGrant)?;
+    ) -> Result<Issued, ErrorCode> {
+        let code = self.codes.get(redemption.code).ok_or(ErrorCode::InvalidGrant)?;
         if let Some(grant) = code.redeemed {
             self.end_grant(grant);
-            return Err(Refusal::InvalidGrant);
+            return Err(ErrorCode::InvalidGrant);
         }
         if code.client.as_deref().is_some_and(|client| client != redemption.client)
             || redemption.redirect_uri != Some(code.redirect_uri.as_str())
             || !is_proof(redemption.verifier, code.challenge.as_deref())
         {
-            return Err(Refusal::InvalidGrant);
+            return Err(ErrorCode::InvalidGrant);
         }
         let holder = Holder {
             user: Some(code.user.clone()),
@@ -74,7 +74,7 @@ impl Authority {
     }
 }
 
-/// A verifier without a challenge is refused too: somebody took the challenge away (RFC 9700
+/// A verifier without a challenge is refused too: the challenge was taken away (RFC 9700
 /// section 2.1.1).
 fn is_proof(verifier: Option<&str>, challenge: Option<&str>) -> bool {
     let hashed = verifier.map(|verifier| URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)));

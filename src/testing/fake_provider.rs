@@ -1,4 +1,4 @@
-//! A double that stands in for a provider without changing a type.
+//! A fake that stands in for a provider without changing a type.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::provider::{Provider, Registration};
 /// ```
 /// use std::time::Duration;
 /// use session_warden::provider::oauth2::{Attributes, OAuth2, Password};
-/// use session_warden::testing::Double;
+/// use session_warden::testing::FakeProvider;
 /// use session_warden::{Session, SessionKey, Supervisor};
 ///
 /// // The code under test names the real provider.
@@ -24,21 +24,21 @@ use crate::provider::{Provider, Registration};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), session_warden::Error> {
-/// let double = Double::<OAuth2>::new(Attributes::default())
+/// let fake = FakeProvider::<OAuth2>::new(Attributes::default())
 ///     .issue("first", Duration::from_secs(60))
 ///     .issue("second", Duration::from_secs(60));
-/// let supervisor = Supervisor::builder().provider("acme", double).start().await?;
+/// let supervisor = Supervisor::builder().provider("acme", fake).start().await?;
 /// let session = supervisor.sessions("acme")?.session(SessionKey::new("tenant", "device")?);
 /// assert_eq!(sign_in(&session).await?, "first");
 /// assert_eq!(sign_in(&session).await?, "second");
 /// # Ok(())
 /// # }
 /// ```
-pub struct Double<P: Provider> {
+pub struct FakeProvider<P: Provider> {
     scripted: ScriptedProvider<P::Grant, P::Challenge, P::Attributes>,
 }
 
-impl<P: Provider> Double<P> {
+impl<P: Provider> FakeProvider<P> {
     /// Issues tokens with these attributes.
     #[must_use]
     pub fn new(attributes: P::Attributes) -> Self {
@@ -61,14 +61,14 @@ impl<P: Provider> Double<P> {
     }
 }
 
-impl<P: Provider> From<Double<P>> for Registration<P> {
-    fn from(double: Double<P>) -> Self {
-        Self::standing_in(double.scripted)
+impl<P: Provider> From<FakeProvider<P>> for Registration<P> {
+    fn from(fake: FakeProvider<P>) -> Self {
+        Self::standing_in(fake.scripted)
     }
 }
 
-impl<P: Provider> fmt::Debug for Double<P> {
+impl<P: Provider> fmt::Debug for FakeProvider<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Double").finish_non_exhaustive()
+        f.debug_struct("FakeProvider").finish_non_exhaustive()
     }
 }

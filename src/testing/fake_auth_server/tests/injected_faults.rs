@@ -190,7 +190,7 @@ async fn a_held_request_is_processed_even_if_its_client_has_gone() {
     ManualClock::new().advance(SECOND).await;
     assert_eq!(server.refreshes(), 0);
     server.release();
-    server.shared.wait_until(|state| state.held == 0 && state.counts().refreshes == 1).await;
+    server.running.wait_until(|state| state.held == 0 && state.counts().refreshes == 1).await;
     assert_processed(&server, &token, true).await;
 }
 

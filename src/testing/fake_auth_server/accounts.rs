@@ -1,19 +1,19 @@
-//! Which clients and users there are.
+//! The clients and users that the server knows.
 
 use std::collections::HashMap;
 
-use super::reply::Refusal;
-use super::request::Credentials;
+use super::error_code::ErrorCode;
+use super::incoming_request::ClientAuth;
 
-/// Everybody who may ask. An empty half lets everybody in.
+/// The clients and the users. Where none is named, the server accepts all.
 #[derive(Clone, Default)]
-pub(super) struct Registry {
+pub(super) struct Accounts {
     /// Without a secret: a public client.
     clients: HashMap<String, Option<String>>,
     users: HashMap<String, String>,
 }
 
-impl Registry {
+impl Accounts {
     pub(super) fn set_client(&mut self, id: &str, secret: Option<&str>) {
         self.clients.insert(id.to_owned(), secret.map(str::to_owned));
     }
@@ -22,12 +22,12 @@ impl Registry {
         self.users.insert(name.to_owned(), password.to_owned());
     }
 
-    /// Whether there is such a client, whoever says so.
+    /// Whether the server accepts this client; the secret is not checked.
     pub(super) fn knows(&self, client: &str) -> bool {
         self.clients.is_empty() || self.clients.contains_key(client)
     }
 
-    /// A client's secret, where clients are named; outer `None` if there is no such client.
+    /// The secret of a named client; the outer `None` if no such client is named.
     pub(super) fn secret_of(&self, client: &str) -> Option<Option<&str>> {
         self.clients.get(client).map(Option::as_deref)
     }
@@ -37,15 +37,15 @@ impl Registry {
         !self.clients.is_empty()
     }
 
-    /// The id of the client, if it is who it says.
-    pub(super) fn authenticate(&self, credentials: Credentials) -> Result<String, Refusal> {
-        let known = self.clients.get(&credentials.id);
-        // A secret that a public client sends is refused too: its owner believes in a check
-        // which does not take place.
-        if self.clients.is_empty() || known == Some(&credentials.secret) {
-            return Ok(credentials.id);
+    /// The id of the client, if its secret is right.
+    pub(super) fn authenticate(&self, client: ClientAuth) -> Result<String, ErrorCode> {
+        let known = self.clients.get(&client.id);
+        // A public client that sends a secret is refused too: its owner relies on a check that
+        // the server does not make.
+        if self.clients.is_empty() || known == Some(&client.secret) {
+            return Ok(client.id);
         }
-        Err(Refusal::InvalidClient)
+        Err(ErrorCode::InvalidClient)
     }
 
     pub(super) fn is_password(&self, name: &str, password: &str) -> bool {
@@ -56,5 +56,5 @@ impl Registry {
     }
 }
 
-/// Of all users, as long as none is named.
+/// The password of every user, as long as no user is named.
 const ANYBODYS_PASSWORD: &str = "ok";

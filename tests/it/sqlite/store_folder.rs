@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use session_warden::event::Events;
+use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
@@ -16,31 +16,30 @@ use session_warden::store::{
     Intent, Listed, Outcome, Owner, Presence, Record, Resealed, Statement, Store, StoreContext,
     StoreError, Stored, TakeOver,
 };
-use session_warden::testing::{Faults, FaultyStore, ManualClock, Script, ScriptedProvider};
+use session_warden::supervisor::SupervisorBuilder;
+use session_warden::testing::{Faults, ManualClock, ScriptedProvider};
 use session_warden::token::{Credentials, Tokens};
-use session_warden::{Session, SessionKey, Supervisor};
+use tempfile::TempDir;
 
-use crate::support::{LIFE, session};
+use crate::fixtures::{Fixture, ScriptedFixture};
+use crate::support::LIFE;
 
 /// How long the claims of these tests hold.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// A folder that goes with its test, and the time of the stores in it.
+/// A folder that is deleted with its test, and the clock of the stores in it.
 pub struct Folder {
-    path: PathBuf,
+    dir: TempDir,
     pub clock: ManualClock,
 }
 
 impl Folder {
     pub fn new() -> Self {
-        let name = format!("session-warden-it-{:016x}", fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self { path, clock: ManualClock::new() }
+        Self { dir: tempfile::tempdir().unwrap(), clock: ManualClock::new() }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.dir.path()
     }
 
     /// Lets time go on for the stores in it.
@@ -49,7 +48,7 @@ impl Folder {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.path.join("sessions.db")
+        self.dir.path().join("sessions.db")
     }
 
     /// A store on its database, with key 1.
@@ -61,16 +60,10 @@ impl Folder {
         SqliteStore::builder(self.database()).key_ring(ring(1)).clock(self.clock.clone())
     }
 
-    /// What lies in it, the database, its log and whatever else.
+    /// The bytes of all its files: the database, its log and all others.
     pub fn bytes(&self) -> Vec<u8> {
-        let entries = std::fs::read_dir(&self.path).unwrap();
+        let entries = std::fs::read_dir(self.dir.path()).unwrap();
         entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.path));
     }
 }
 
@@ -79,19 +72,12 @@ pub fn ring(number: u8) -> KeyRing {
     KeyRing::new(number.into(), MasterKey::from([number; 32]))
 }
 
-/// What ends with a process: a supervisor on a file, with one session.
-pub struct Process {
-    pub supervisor: Supervisor,
-    pub session: Session<ScriptedProvider>,
-    pub script: Script,
-    pub store: SqliteStore,
-    pub faults: Faults,
-    pub events: Events,
-}
+/// A process on a file, with one session. Time stands still until the test moves it, so that no wait
+/// for the disk counts.
+pub type Process = ScriptedFixture<SqliteStore>;
 
 impl Process {
-    /// Time stands still but for what the test says, so that no wait for the disk counts.
-    pub async fn start(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
+    pub async fn open(folder: &Folder, clock: &ManualClock, rotation: Rotation) -> Self {
         let store = SqliteStore::open(folder.database()).unwrap();
         Self::on(store, ring(1), clock, rotation).await
     }
@@ -104,19 +90,9 @@ impl Process {
     ) -> Self {
         let provider = ScriptedProvider::new().lifetime(LIFE).rotation(rotation);
         let script = provider.script();
-        let faulty = FaultyStore::new(store.clone());
-        let faults = faulty.faults();
-        let supervisor = Supervisor::builder()
-            .clock(clock.clone())
-            .key_ring(keys)
-            .store(faulty)
-            .provider("p", provider)
-            .start()
-            .await
-            .unwrap();
-        let session = session(&supervisor, "device");
-        let events = supervisor.subscribe();
-        Self { supervisor, session, script, store, faults, events }
+        let set = |builder: SupervisorBuilder, _: &Faults| builder.key_ring(keys);
+        let fixture = Fixture::start_at_with("p", provider, (&store, clock), set).await;
+        Self { fixture, script }
     }
 
     /// The one record.
@@ -128,18 +104,18 @@ impl Process {
     /// As if it were killed: its file is let go of, and nothing that it holds in memory is written.
     pub async fn die(self) {
         self.store.shutdown().await;
-        drop(self.supervisor);
+        drop(self);
     }
 }
 
-/// Handles on one file, asked by turns.
-pub struct Shared {
+/// A store that uses several handles on one file in turn.
+pub struct AlternatingStore {
     handles: Vec<SqliteStore>,
     turn: AtomicUsize,
     _folder: Folder,
 }
 
-impl Shared {
+impl AlternatingStore {
     pub fn of(count: usize) -> Self {
         let folder = Folder::new();
         let handles = (0..count).map(|_| folder.store()).collect();
@@ -158,7 +134,7 @@ impl Shared {
 }
 
 #[async_trait]
-impl Store for Shared {
+impl Store for AlternatingStore {
     fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
         self.handles.iter().try_for_each(|handle| handle.prepare(context))
     }

@@ -1,4 +1,4 @@
-//! Answers, as they should be.
+//! Responses, as they should be.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -7,101 +7,24 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::authority::Issued;
+use super::error_code::ErrorCode;
+use super::expires_in::ExpiresIn;
 
-/// What `expires_in` says in the answers of the token endpoint, or what a dialect has in its place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ExpiresIn {
-    /// The seconds that are left, rounded down.
-    #[default]
-    Honest,
-    /// There is no such member.
-    Missing,
-    /// This JSON text, as it is: `0`, `-1`, `299.999`, `"3600"`, `1e400`.
-    Json(String),
-}
-
-impl ExpiresIn {
-    /// What stands in the place of `honest`, in dialects that say the time of the end. A text that
-    /// is no JSON is a string there.
-    pub(super) fn instead_of(&self, honest: Value) -> Option<Value> {
-        match self {
-            Self::Honest => Some(honest),
-            Self::Missing => None,
-            Self::Json(text) => {
-                Some(serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
-            }
-        }
-    }
-
-    /// This JSON text, as it is.
-    pub fn json(text: impl Into<String>) -> Self {
-        Self::Json(text.into())
-    }
-}
-
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    InvalidRequest,
-    InvalidClient,
-    InvalidGrant,
-    InvalidScope,
-    UnauthorizedClient,
-    UnsupportedGrantType,
-    /// No access token, or a dead one, at the protected resource.
-    InvalidToken,
-}
-
-impl Refusal {
-    /// The value of `error`.
-    pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::InvalidClient => "invalid_client",
-            Self::InvalidGrant => "invalid_grant",
-            Self::InvalidScope => "invalid_scope",
-            Self::UnauthorizedClient => "unauthorized_client",
-            Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::InvalidToken => "invalid_token",
-        }
-    }
-
-    fn reply(self) -> Reply {
-        let (status, challenge) = match self {
-            // RFC 6749 section 5.2 wants the header after an attempt by header, RFC 9110 with
-            // every 401.
-            Self::InvalidClient => (StatusCode::UNAUTHORIZED, Some(r#"Basic realm="fake""#)),
-            Self::InvalidToken => {
-                (StatusCode::UNAUTHORIZED, Some(r#"Bearer error="invalid_token""#))
-            }
-            Self::InvalidRequest
-            | Self::InvalidGrant
-            | Self::InvalidScope
-            | Self::UnauthorizedClient
-            | Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, None),
-        };
-        let json = members([("error", self.code().into())]);
-        let refused = Some(self.code().to_owned());
-        Reply { status, challenge, refused, ..Reply::ok(json) }
-    }
-}
-
-/// An answer that has not been written yet, so that faults can still spoil it.
-pub(super) struct Reply {
+/// A response that is not written yet, so that faults can still spoil it.
+pub(super) struct FakeResponse {
     pub(super) status: StatusCode,
     challenge: Option<&'static str>,
     json: Map<String, Value>,
     /// JSON text, because not all that we want to send is a [`Value`].
     expires_in: Option<String>,
     location: Option<String>,
-    /// Why it is a refusal, if it is one, as it is counted.
+    /// The error under which the server counts the response, if it refuses the request.
     refused: Option<String>,
-    /// Where the access token is.
+    /// The names of the members on the way to the access token.
     access_token: &'static [&'static str],
 }
 
-impl Reply {
+impl FakeResponse {
     pub(super) fn ok(json: Map<String, Value>) -> Self {
         let status = StatusCode::OK;
         Self {
@@ -115,7 +38,7 @@ impl Reply {
         }
     }
 
-    /// An answer without a body.
+    /// A response without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
         Self { status, ..Self::ok(Map::new()) }
     }
@@ -125,14 +48,14 @@ impl Reply {
         Self { status, refused: Some(code.to_owned()), ..Self::ok(json) }
     }
 
-    /// With an access token that is not the member `access_token`: the names on the way to it.
+    /// The access token is not the member `access_token`, but at the end of this path.
     pub(super) fn access_token_at(mut self, path: &'static [&'static str]) -> Self {
         self.access_token = path;
         self
     }
 
-    /// A browser that goes back to its client, with an error or without.
-    pub(super) fn sent_back(location: String, refused: Option<String>) -> Self {
+    /// A redirect of the browser back to the client, with an error or without.
+    pub(super) fn redirect(location: String, refused: Option<String>) -> Self {
         let (status, location) = (StatusCode::FOUND, Some(location));
         Self { status, location, refused, ..Self::ok(Map::new()) }
     }
@@ -206,19 +129,40 @@ impl Reply {
     }
 }
 
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
-        refusal.reply()
+impl From<ErrorCode> for FakeResponse {
+    fn from(error: ErrorCode) -> Self {
+        let (status, challenge) = match error {
+            // RFC 6749 section 5.2 wants the header after an attempt by header, RFC 9110 with
+            // every 401.
+            ErrorCode::InvalidClient => (StatusCode::UNAUTHORIZED, Some(r#"Basic realm="fake""#)),
+            ErrorCode::InvalidToken => {
+                (StatusCode::UNAUTHORIZED, Some(r#"Bearer error="invalid_token""#))
+            }
+            ErrorCode::InvalidRequest
+            | ErrorCode::InvalidGrant
+            | ErrorCode::InvalidScope
+            | ErrorCode::UnauthorizedClient
+            | ErrorCode::UnsupportedGrantType => (StatusCode::BAD_REQUEST, None),
+        };
+        let json = members([("error", error.text().into())]);
+        let refused = Some(error.text().to_owned());
+        Self { status, challenge, refused, ..Self::ok(json) }
     }
 }
 
-impl From<Result<Self, Refusal>> for Reply {
-    fn from(result: Result<Self, Refusal>) -> Self {
-        result.unwrap_or_else(Self::from)
+impl From<Box<Self>> for FakeResponse {
+    fn from(boxed: Box<Self>) -> Self {
+        *boxed
     }
 }
 
-impl IntoResponse for Reply {
+impl<E: Into<Self>> From<Result<Self, E>> for FakeResponse {
+    fn from(result: Result<Self, E>) -> Self {
+        result.unwrap_or_else(Into::into)
+    }
+}
+
+impl IntoResponse for FakeResponse {
     fn into_response(self) -> Response {
         (self.status, self.headers(), Body::from(self.body())).into_response()
     }

@@ -1,12 +1,12 @@
 //! A server, a file, and processes on it.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Record, Store};
+use tempfile::TempDir;
 
 use super::history::History;
 use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, USUAL, keys};
@@ -16,18 +16,18 @@ use super::server::{Seen, Server};
 /// The session that most tests are about.
 pub const KEY: &str = "device";
 
-pub struct Bed {
+pub struct ProcessFixture {
     server: Server,
     setup: Setup,
     history: History,
-    _folder: Folder,
+    _folder: TempDir,
 }
 
-impl Bed {
+impl ProcessFixture {
     pub fn new(server: Server) -> Self {
-        let folder = Folder::new();
+        let folder = tempfile::tempdir().unwrap();
         let setup = Setup {
-            database: folder.0.join("sessions.db"),
+            database: folder.path().join("sessions.db"),
             issuer: server.issuer(),
             api: server.api(),
             rotation: server.rotates(),
@@ -118,22 +118,4 @@ pub fn is_generation(outcome: &Outcome, generation: u64) -> bool {
 #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
 pub fn now() -> Instant {
     Instant::now()
-}
-
-/// Goes with its test.
-pub struct Folder(pub PathBuf);
-
-impl Folder {
-    pub fn new() -> Self {
-        let name = format!("session-warden-live-{:016x}", fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("a folder can be made");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }

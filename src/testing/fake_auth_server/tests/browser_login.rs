@@ -1,4 +1,4 @@
-//! Logins by a browser, and who the user is.
+//! Logins by a browser, and the user info after them.
 
 use serde_json::json;
 use url::Url;

@@ -1,4 +1,4 @@
-//! What the clients ask, and who they say they are.
+//! Requests of clients, and the credentials in them.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::reply::Refusal;
+use super::error_code::ErrorCode;
 
 /// A request that has arrived whole.
-pub(super) struct Call {
+pub(super) struct IncomingRequest {
     pub(super) method: Method,
     /// As it was sent, escapes and all.
     pub(super) path: String,
@@ -22,22 +22,22 @@ pub(super) struct Call {
     pub(super) body: Bytes,
 }
 
-impl Call {
+impl IncomingRequest {
     pub(super) fn new(head: http::request::Parts, body: Bytes) -> Self {
         let http::request::Parts { method, uri, headers, .. } = head;
         let (path, query) = (uri.path().to_owned(), uri.query().map(str::to_owned));
         Self { method, path, query, headers, body }
     }
 
-    /// Of the body, or of the query where there is none; refused if it is not a form.
-    pub(super) fn form(&self) -> Result<Form, Refusal> {
+    /// The form in the body, or that in the query of a `GET`.
+    pub(super) fn form(&self) -> Result<Form, ErrorCode> {
         match self.method {
             Method::GET => Form::of(self.query.as_deref().unwrap_or_default().as_bytes()),
             _ => Form::parse(&self.headers, &self.body),
         }
     }
 
-    /// The members of a body that is a JSON object and is called so.
+    /// The members of a JSON object in the body, if the `Content-Type` says JSON.
     pub(super) fn json(&self) -> Option<Map<String, Value>> {
         let is_json = essence(&self.headers).eq_ignore_ascii_case("application/json");
         serde_json::from_slice(&self.body).ok().filter(|_| is_json)
@@ -53,18 +53,19 @@ impl Call {
         self.authorization("bearer")
     }
 
-    /// Who asks, by the header or by the body (RFC 6749 section 2.3.1), but not by both.
-    pub(super) fn credentials(&self) -> Result<Credentials, Refusal> {
+    /// The client's id and secret, from the header or from the body (RFC 6749 section 2.3.1), but
+    /// not from both.
+    pub(super) fn client(&self) -> Result<ClientAuth, ErrorCode> {
         let form = self.form()?;
         let id = form.value("client_id");
         let secret = form.value("client_secret");
         let Some(basic) = self.authorization("basic") else {
             let id = id.unwrap_or_default().to_owned();
-            return Ok(Credentials { id, secret: secret.map(str::to_owned) });
+            return Ok(ClientAuth { id, secret: secret.map(str::to_owned) });
         };
-        let credentials = Credentials::from_basic(basic).ok_or(Refusal::InvalidClient)?;
+        let credentials = ClientAuth::from_basic(basic).ok_or(ErrorCode::InvalidClient)?;
         if secret.is_some() || id.is_some_and(|id| id != credentials.id) {
-            return Err(Refusal::InvalidRequest);
+            return Err(ErrorCode::InvalidRequest);
         }
         Ok(credentials)
     }
@@ -88,37 +89,37 @@ impl Form {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.value(name).ok_or(Refusal::InvalidRequest)
+    pub(super) fn required(&self, name: &str) -> Result<&str, ErrorCode> {
+        self.value(name).ok_or(ErrorCode::InvalidRequest)
     }
 
-    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, ErrorCode> {
         if !essence(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Err(Refusal::InvalidRequest);
+            return Err(ErrorCode::InvalidRequest);
         }
         Self::of(body)
     }
 
     /// Refuses a parameter that comes twice (RFC 6749 sections 3.1 and 3.2).
-    pub(super) fn of(text: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn of(text: &[u8]) -> Result<Self, ErrorCode> {
         let mut values = HashMap::new();
         for (name, value) in form_urlencoded::parse(text) {
             if values.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(Refusal::InvalidRequest);
+                return Err(ErrorCode::InvalidRequest);
             }
         }
         Ok(Self { values })
     }
 }
 
-/// Who a client says it is.
-pub(super) struct Credentials {
-    /// Empty if it does not say.
+/// The id and secret that a client presents.
+pub(super) struct ClientAuth {
+    /// Empty if the client presents none.
     pub(super) id: String,
     pub(super) secret: Option<String>,
 }
 
-impl Credentials {
+impl ClientAuth {
     /// Both parts are form-urlencoded inside the Base64.
     fn from_basic(basic: &str) -> Option<Self> {
         let text = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
@@ -128,7 +129,7 @@ impl Credentials {
     }
 }
 
-/// What a body is called, without its parameters.
+/// The media type of the body, without its parameters.
 fn essence(headers: &HeaderMap) -> &str {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim()

@@ -1,11 +1,11 @@
-//! What becomes of a refresh token that is presented.
+//! What the server does with a refresh token that a client presents.
 
 use std::sync::Arc;
 
-use super::{Authority, Issued, Pair, Refresh, Standing, Token};
+use super::{Authority, Issued, Refresh, Standing, Token, TokenPair};
 use crate::clock::BootTime;
-use crate::testing::fake_auth_server::FakeRotation;
-use crate::testing::fake_auth_server::reply::Refusal;
+use crate::testing::fake_auth_server::error_code::ErrorCode;
+use crate::testing::fake_auth_server::fake_rotation::FakeRotation;
 
 impl Authority {
     /// New tokens for a refresh token, of the scope that is asked for.
@@ -15,19 +15,19 @@ impl Authority {
         client: &str,
         scope: Option<&str>,
         now: BootTime,
-    ) -> Result<Issued, Refusal> {
+    ) -> Result<Issued, ErrorCode> {
         let (token, refresh) =
-            self.refresh.get_key_value(presented).ok_or(Refusal::InvalidGrant)?;
-        let grant = self.grants.get(refresh.grant).ok_or(Refusal::InvalidGrant)?;
+            self.refresh.get_key_value(presented).ok_or(ErrorCode::InvalidGrant)?;
+        let grant = self.grants.get(refresh.grant).ok_or(ErrorCode::InvalidGrant)?;
         if grant.revoked
             || grant.holder.client != client
             || refresh.expires.is_some_and(|expires| expires <= now)
         {
-            return Err(Refusal::InvalidGrant);
+            return Err(ErrorCode::InvalidGrant);
         }
         let granted = grant.holder.scope.as_deref();
         if scope.is_some_and(|scope| !is_within(scope, granted)) {
-            return Err(Refusal::InvalidScope);
+            return Err(ErrorCode::InvalidScope);
         }
         let scope = scope.or(granted).map(str::to_owned);
         let token = Arc::clone(token);
@@ -39,11 +39,11 @@ impl Authority {
                 pair
             }
             Decision::Fork { superseded } => self.fork(&token, superseded, now),
-            Decision::Stale => return Err(Refusal::InvalidGrant),
+            Decision::Stale => return Err(ErrorCode::InvalidGrant),
             Decision::Reuse(grant) => {
                 self.totals.reuses_detected += 1;
                 self.end_grant(grant);
-                return Err(Refusal::InvalidGrant);
+                return Err(ErrorCode::InvalidGrant);
             }
         };
         let expires = self.access.get(&pair.access).map(|access| access.expires);
@@ -77,17 +77,17 @@ impl Authority {
     }
 
     /// A new access token; the refresh token stays, and none is in the answer.
-    fn renew(&mut self, token: &Token, now: BootTime) -> Pair {
+    fn renew(&mut self, token: &Token, now: BootTime) -> TokenPair {
         self.totals.refreshes += 1;
         let grant = self.retire_access(token);
         let access = self.issue_access(grant, now);
         if let Some(refresh) = self.refresh.get_mut(token) {
             refresh.access = Arc::clone(&access);
         }
-        Pair { access, refresh: None }
+        TokenPair { access, refresh: None }
     }
 
-    fn rotate(&mut self, token: &Token, now: BootTime) -> Pair {
+    fn rotate(&mut self, token: &Token, now: BootTime) -> TokenPair {
         self.totals.refreshes += 1;
         let grant = self.retire_access(token);
         let pair = self.issue_pair(grant, true, now);
@@ -97,7 +97,7 @@ impl Authority {
         pair
     }
 
-    fn fork(&mut self, token: &Token, superseded: Option<Pair>, now: BootTime) -> Pair {
+    fn fork(&mut self, token: &Token, superseded: Option<TokenPair>, now: BootTime) -> TokenPair {
         self.totals.grace_retries += 1;
         if let Some(pair) = superseded {
             self.access.remove(&pair.access);
@@ -132,7 +132,7 @@ impl Authority {
         self.refresh.get(token).map_or(usize::MAX, |refresh| refresh.grant)
     }
 
-    fn is_unused(&self, pair: &Pair) -> bool {
+    fn is_unused(&self, pair: &TokenPair) -> bool {
         let refresh = pair.refresh.as_ref().and_then(|token| self.refresh.get(token));
         refresh.is_some_and(|refresh| matches!(refresh.standing, Standing::Current))
     }
@@ -144,9 +144,9 @@ enum Decision {
     /// First use.
     Rotate,
     /// Again what was answered first.
-    Repeat(Pair),
+    Repeat(TokenPair),
     /// Another pair beside that which was answered first, or in its place.
-    Fork { superseded: Option<Pair> },
+    Fork { superseded: Option<TokenPair> },
     /// Refused, and nothing else happens.
     Stale,
     /// Refused, and the grant ends.

@@ -1,4 +1,4 @@
-//! Two processes on one file, at one session.
+//! TwoProcesses processes on one file, at one session.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use session_warden::testing::{ManualClock, Reply, StoreCall};
 use session_warden::{Error, ErrorKind, Establishment};
 use tokio::task::JoinHandle;
 
-use super::bed::{Folder, Process, access, found};
+use super::store_folder::{Folder, Process, access, found};
 use crate::support::{LIFE, SECOND, until};
 
-struct Two {
+struct TwoProcesses {
     _folder: Folder,
     clock: ManualClock,
     one: Process,
     other: Process,
 }
 
-impl Two {
+impl TwoProcesses {
     /// Each names its tokens, so that a record tells whose they are.
     async fn start() -> Self {
         let (folder, clock) = (Folder::new(), ManualClock::new());
-        let one = Process::start(&folder, &clock, Rotation::Strict).await;
-        let other = Process::start(&folder, &clock, Rotation::Strict).await;
+        let one = Process::open(&folder, &clock, Rotation::Strict).await;
+        let other = Process::open(&folder, &clock, Rotation::Strict).await;
         Self { _folder: folder, clock, one, other }
     }
 
@@ -51,7 +51,7 @@ impl Two {
 }
 
 /// Establishes with tokens of this name, in its turn; how long that took.
-async fn establish(two: &Two, process: &Process, token: &str) -> Duration {
+async fn establish(two: &TwoProcesses, process: &Process, token: &str) -> Duration {
     let begun = two.clock.now().boot;
     process.script.establish(Reply::IssueAs(token.to_owned(), Some(LIFE)));
     let Establishment::Active(()) = until(&two.clock, process.session.establish(())).await.unwrap();
@@ -60,7 +60,7 @@ async fn establish(two: &Two, process: &Process, token: &str) -> Duration {
 
 #[tokio::test]
 async fn grants_of_two_processes_run_one_after_the_other_and_the_last_one_stands() {
-    let two = Two::start().await;
+    let two = TwoProcesses::start().await;
     two.one.script.establish(Reply::Hold);
     let first = tokio::spawn({
         let session = two.one.session.clone();
@@ -81,7 +81,7 @@ async fn grants_of_two_processes_run_one_after_the_other_and_the_last_one_stands
 
 #[tokio::test]
 async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_for_it() {
-    let (two, refreshing) = Two::refreshing().await;
+    let (two, refreshing) = TwoProcesses::refreshing().await;
     let _ = until(&two.clock, two.other.session.revoke()).await.unwrap();
     assert_eq!(two.record().await, (Phase::Closed, 1, None));
     two.one.script.release();
@@ -98,7 +98,7 @@ async fn a_session_that_one_process_closed_stays_closed_whatever_the_other_gets_
 
 #[tokio::test]
 async fn a_late_answer_to_a_refresh_of_the_former_grant_is_not_stored_over_the_new_one() {
-    let (mut two, refreshing) = Two::refreshing().await;
+    let (mut two, refreshing) = TwoProcesses::refreshing().await;
     // The one does not reach the file to renew its claim; when its lease is over, a user signs in
     // at the other.
     two.one.faults.fail_always(StoreCall::Renew, true);

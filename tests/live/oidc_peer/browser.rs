@@ -68,7 +68,7 @@ mod tests {
     use session_warden::transport::TransportConfig;
     use url::Url;
 
-    use crate::peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options, REDIRECT_URI};
+    use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options, REDIRECT_URI};
 
     /// The example of RFC 7636, appendix B.
     const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Attempts, Challenge, METHOD, MFA_LIFE, fault, new_secret};
+use super::server_data::{Attempts, Challenge, ExtraHorizonServer};
+use super::service_error::error_json;
+use super::values::new_secret;
 use crate::clock::BootTime;
-use crate::testing::fake_auth_server::shared::State;
+use crate::testing::fake_auth_server::dialect::RequestContext;
 
-/// Why a login is refused: a number, with what else the body has.
-pub(super) struct Denied {
+/// The error of a login: a number, and what else the body has.
+pub(super) struct LoginError {
     pub(super) number: u16,
     more: Option<(&'static str, Value)>,
 }
 
-impl Denied {
+impl LoginError {
     pub(super) fn of(number: u16) -> Self {
         Self { number, more: None }
     }
@@ -24,25 +26,25 @@ impl Denied {
         json.extend(self.more.map(|(name, value)| (name.to_owned(), value)));
     }
 
-    pub(super) fn fault(self) -> Map<String, Value> {
-        let mut json = fault(self.number);
+    pub(super) fn json(self) -> Map<String, Value> {
+        let mut json = error_json(self.number);
         self.add_to(&mut json);
         json
     }
 }
 
-impl State {
-    /// The user of this password, if no second factor is asked for.
-    pub(super) fn exh_login(
+impl ExtraHorizonServer {
+    /// The user of this password, if the server asks for no second factor.
+    pub(super) fn login(
         &mut self,
         (user, password): (&str, &str),
         client: &str,
-        now: BootTime,
-    ) -> Result<String, Denied> {
-        let right = self.registry.is_password(user, password);
-        let site = &mut self.sites.extra_horizon;
-        site.attempts.entry(user.to_owned()).or_default().judge(right, now)?;
-        if !site.factors.contains_key(user) {
+        context: &RequestContext<'_>,
+    ) -> Result<String, LoginError> {
+        let now = context.now.boot;
+        let right = context.server.accounts.is_password(user, password);
+        self.attempts.entry(user.to_owned()).or_default().judge(right, now)?;
+        if !self.factors.contains_key(user) {
             return Ok(user.to_owned());
         }
         let token = new_secret();
@@ -53,54 +55,53 @@ impl State {
             failures: 0,
             not_before: now,
         };
-        site.challenges.insert(token.clone(), challenge);
+        self.challenges.insert(token.clone(), challenge);
         let method =
             json!({ "id": METHOD, "type": "totp", "name": "Phone app", "tags": ["selected"] });
         let millis = u64::try_from(MFA_LIFE.as_millis()).unwrap_or(u64::MAX);
         let mfa = json!({ "token": token, "tokenExpiresIn": millis, "methods": [method] });
-        Err(Denied { number: 129, more: Some(("mfa", mfa)) })
+        Err(LoginError { number: 129, more: Some(("mfa", mfa)) })
     }
 
-    /// The user of this second factor. A token serves until it has led to a login, or is over.
-    pub(super) fn exh_second_factor(
+    /// The user of this second factor. A token serves until it has led to a login or has expired.
+    pub(super) fn second_factor(
         &mut self,
         (token, method, code): (&str, &str, &str),
         client: &str,
         now: BootTime,
-    ) -> Result<String, Denied> {
-        let site = &mut self.sites.extra_horizon;
-        let challenge = site.challenges.get_mut(token);
+    ) -> Result<String, LoginError> {
+        let challenge = self.challenges.get_mut(token);
         let live =
             |challenge: &&mut Challenge| now < challenge.expires && challenge.client == client;
-        let challenge = challenge.filter(live).ok_or(Denied::of(131))?;
+        let challenge = challenge.filter(live).ok_or(LoginError::of(131))?;
         if method != METHOD {
-            return Err(Denied::of(16));
+            return Err(LoginError::of(16));
         }
         let left = challenge.not_before.since(now);
         if !left.is_zero() {
             let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            return Err(Denied { number: 134, more: Some(("remainingDelay", millis.into())) });
+            return Err(LoginError { number: 134, more: Some(("remainingDelay", millis.into())) });
         }
-        if site.factors.get(&challenge.user).is_none_or(|right| right != code) {
+        if self.factors.get(&challenge.user).is_none_or(|right| right != code) {
             let delay = Duration::from_secs(1 << challenge.failures.min(10));
             challenge.failures += 1;
             challenge.not_before = now.after(delay);
-            return Err(Denied::of(130));
+            return Err(LoginError::of(130));
         }
         let user = challenge.user.clone();
-        site.challenges.remove(token);
+        self.challenges.remove(token);
         Ok(user)
     }
 }
 
 impl Attempts {
     /// Every tenth failure freezes for 60 s, and fifty lock.
-    fn judge(&mut self, right: bool, now: BootTime) -> Result<(), Denied> {
+    fn judge(&mut self, right: bool, now: BootTime) -> Result<(), LoginError> {
         if self.failures >= 50 {
-            return Err(Denied::of(213));
+            return Err(LoginError::of(213));
         }
         if self.frozen_until.is_some_and(|until| now < until) {
-            return Err(Denied::of(212));
+            return Err(LoginError::of(212));
         }
         if right {
             *self = Self::default();
@@ -110,6 +111,13 @@ impl Attempts {
         if self.failures.is_multiple_of(10) {
             self.frozen_until = Some(now.after(Duration::from_secs(60)));
         }
-        Err(Denied::of(106))
+        Err(LoginError::of(106))
     }
 }
+
+/// How long a login waits for its second factor. The vendor does not publish it; this is between the
+/// values of its samples.
+const MFA_LIFE: Duration = Duration::from_secs(600);
+
+/// The id of every user's method.
+const METHOD: &str = "5ec0ndfac70r5ec0ndfac70r";
