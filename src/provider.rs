@@ -45,6 +45,7 @@ pub use self::wire::{Signing, Wire};
 use crate::error::{Error, LostReason};
 use crate::key::SessionKey;
 use crate::policy::{ProviderLimits, RefreshPolicy};
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of one authorization server.
@@ -61,14 +62,15 @@ use crate::token::{Placement, Tokens};
 /// did not process the request and asked for another at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
-/// the provider is replaced: [`dialect`](Self::dialect), [`authority`](Self::authority),
-/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client`](Self::client),
-/// [`rotation`](Self::rotation), [`placement`](Self::placement),
-/// [`revocation_reach`](Self::revocation_reach). If one of them panics, the registration is
-/// refused.
+/// the provider is replaced: [`authority_url`](Self::authority_url),
+/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client_id`](Self::client_id),
+/// [`refresh_token_rotation`](Self::refresh_token_rotation), [`placement`](Self::placement),
+/// [`reach_of_revocation`](Self::reach_of_revocation),
+/// [`access_tokens_end_at_refresh`](Self::access_tokens_end_at_refresh). If one of them panics, the
+/// registration is refused.
 ///
 /// These panics change no session. After a panic in [`prepare`](Self::prepare) the exchange counts
-/// as not sent; in [`renewal`](Self::renewal), as if it gave `None`; in
+/// as not sent; in [`renewal_grant`](Self::renewal_grant), as if it gave `None`; in
 /// [`authorize`](Self::authorize) the caller gets `Misconfigured`; in
 /// [`rejection`](Self::rejection) the response counts as [`Rejection::None`].
 pub trait Provider: Send + Sync + Sized + 'static {
@@ -80,13 +82,10 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// What the provider keeps beside the tokens: ids, scopes. Not secret.
     type Attributes: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// The name of the wire format, for logs: `oauth2`, say.
-    fn dialect(&self) -> &'static str;
-
     /// The server that issues the credentials: its issuer identifier, its token endpoint, or the
     /// URL below which all of its endpoints are. Credentials are bound to this whole URL: what
     /// another one issued is not handed to this provider.
-    fn authority(&self) -> &Url;
+    fn authority_url(&self) -> &Url;
 
     /// Endpoints elsewhere, to which this provider sends tokens of a session too. Credentials are
     /// bound to them as well: those that were issued before an endpoint was named here are not
@@ -96,25 +95,29 @@ pub trait Provider: Send + Sync + Sized + 'static {
     }
 
     /// The client's id at that server. Credentials are bound to it.
-    fn client(&self) -> &str;
+    fn client_id(&self) -> &str;
 
     /// What the server does to a refresh token that was used.
-    fn rotation(&self) -> Rotation;
+    fn refresh_token_rotation(&self) -> Rotation;
 
     /// The fixed header that carries a permission token; None where there is none.
     fn placement(&self) -> Option<Placement>;
 
-    /// Whatever must be known before an exchange, discovery for one. It comes before the claim,
-    /// so that a slow answer holds no session.
+    /// Gets what the provider must know before an exchange, by discovery for example. The crate
+    /// calls it before it claims the session, so that a slow response does not hold the session.
+    /// Defaults to nothing. A wrapper calls the inner provider's.
     ///
     /// # Errors
     ///
-    /// Why it could not be had. No credentials are at stake.
+    /// Why the provider could not get it. No credentials are at stake.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and called again.
-    fn prepare(&self, wire: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send;
+    fn prepare(&self, wire: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+        let _ = wire;
+        std::future::ready(Ok(()))
+    }
 
     /// Exchanges a grant for tokens or a challenge.
     ///
@@ -132,8 +135,10 @@ pub trait Provider: Send + Sync + Sized + 'static {
         grant: Self::Grant,
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send;
 
-    /// Exchanges the refresh token of `held` for new tokens. An answer without a refresh token
-    /// keeps the old one (RFC 6749 section 6).
+    /// Exchanges the refresh token for new tokens. `held` is all that the session has;
+    /// `refresh_token` is the one in it. If the response has no refresh token, the session keeps
+    /// the old one (RFC 6749 section 6). The crate does not call this for a session without a
+    /// refresh token.
     ///
     /// # Errors
     ///
@@ -146,6 +151,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn refresh(
         &self,
         wire: &Wire<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Tokens<Self::Attributes>, ExchangeError>> + Send;
 
@@ -169,7 +175,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// tokens that came too late, when another process had established the session anew: they are
     /// revoked only with [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`]
     /// because a token that lives on until its end costs less than a session.
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::Unknown
     }
 
@@ -177,7 +183,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// Atlassian do. If it does, a process that hears of another one's refresh hands out no former
     /// token from then on. Defaults to false because most servers let those tokens live until they
     /// expire.
-    fn refresh_ends_access_tokens(&self) -> bool {
+    fn access_tokens_end_at_refresh(&self) -> bool {
         false
     }
 
@@ -193,7 +199,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// [`IdentityChanged`] if the answer is for somebody else. The caller gets `Misconfigured`, the
     /// answer is thrown away, and the session keeps what it has.
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Self::Attributes,
         issued: Self::Attributes,
@@ -202,11 +208,16 @@ pub trait Provider: Send + Sync + Sized + 'static {
         Ok(issued)
     }
 
-    /// A grant that needs no user, with which a session that was never established, or is lost,
-    /// mints itself; None where there is none.
-    fn renewal(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant>;
+    /// A grant that needs no user. With it, a session that was never established, or is lost,
+    /// obtains new tokens automatically. `held` is what the session has or had. Defaults to None:
+    /// there is no such grant. A wrapper passes on what the inner provider says.
+    fn renewal_grant(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant> {
+        let _ = held;
+        None
+    }
 
-    /// Puts the token on a request.
+    /// Puts the token on a request. Defaults to the header that
+    /// [`placement`](Self::placement) describes. A wrapper calls the inner provider's.
     ///
     /// # Errors
     ///
@@ -215,7 +226,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
         &self,
         signing: &Signing<'_>,
         request: &mut http::request::Parts,
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        signing.put_header(request)
+    }
 
     /// Reads a response of an API that was called with a token.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
@@ -390,7 +403,6 @@ impl<P: Provider> From<P> for Registration<P> {
 impl<P: Provider> fmt::Debug for Registration<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
-            .field("dialect", &self.settings.provider.dialect())
             .field("authority", &self.settings.provider.authority())
             .field("refresh", &self.settings.refresh)
             .field("limits", &self.settings.limits)

@@ -21,7 +21,7 @@ use self::answer::Call;
 pub use self::operation::{RevokeAccessToken, RevokeRefreshToken};
 use super::wire::Members;
 use super::{
-    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Signing,
+    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
     UnattendedGrant, Wire, wire,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -208,30 +208,22 @@ impl Provider for Circle {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "circle"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
     /// The same for all: a community is known by its app token alone, which may be replaced.
-    fn client(&self) -> &'static str {
+    fn client_id(&self) -> &'static str {
         "headless"
     }
 
     /// A refresh token serves until its end ("the API": a refresh answers with none).
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
 
     fn placement(&self) -> Option<Placement> {
         Some(Placement::bearer())
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
     }
 
     /// `POST /api/v1/headless/auth_token`.
@@ -257,12 +249,10 @@ impl Provider for Circle {
     async fn refresh(
         &self,
         wire: &Wire<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
-        };
-        let body = wire::json(&Members(&[("refresh_token", token.expose_secret())]))?;
+        let body = wire::json(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
         let request = self.request(Method::PATCH, "access_token/refresh", body)?;
         let answer = wire.send(request).await?;
         self.tokens(wire, &answer, held.attributes().clone(), Call::Refresh)
@@ -274,15 +264,15 @@ impl Provider for Circle {
         wire: &Wire<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
-        if held.refresh_token().is_none() {
+        let Some(refresh_token) = held.refresh_token() else {
             return Ok(Revoked::NotSupported);
-        }
-        let answer = wire.send(operation::revocation(self, held)?).await?;
+        };
+        let answer = wire.send(self.revocation(refresh_token)?).await?;
         answer::refresh_revoked(wire, &answer).map(|()| Revoked::AtServer)
     }
 
     /// A member's number says something in its community alone.
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -303,17 +293,9 @@ impl Provider for Circle {
         })
     }
 
-    fn renewal(&self, held: Option<&Tokens<Attributes>>) -> Option<Member> {
+    fn renewal_grant(&self, held: Option<&Tokens<Attributes>>) -> Option<Member> {
         let held = held.filter(|_| self.remint)?;
         Some(held.attributes().member.clone())
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

@@ -29,7 +29,6 @@ pub(crate) trait Erased: Send + Sync {
     fn itself(&self) -> Arc<dyn Any + Send + Sync>;
     /// What is wrong with the provider, if it cannot be used.
     fn fault(&self) -> Option<&'static str>;
-    fn dialect(&self) -> &'static str;
     fn authority(&self) -> &str;
     /// What credentials are bound to.
     fn binding(&self) -> &Binding;
@@ -83,7 +82,6 @@ pub(crate) struct Adapter<P> {
 /// What a provider says of itself.
 #[derive(Default)]
 struct About {
-    dialect: &'static str,
     authority: String,
     binding: Binding,
     client: Arc<str>,
@@ -95,15 +93,14 @@ struct About {
 
 impl About {
     fn of<P: Provider>(provider: &P) -> Self {
-        let authority = provider.authority();
+        let authority = provider.authority_url();
         Self {
-            dialect: provider.dialect(),
             authority: authority.as_str().to_owned(),
             binding: Binding::of(authority, provider.endpoints_elsewhere()),
-            client: provider.client().into(),
-            rotation: Some(provider.rotation()),
-            reach: provider.revocation_reach(),
-            ends_access_tokens: provider.refresh_ends_access_tokens(),
+            client: provider.client_id().into(),
+            rotation: Some(provider.refresh_token_rotation()),
+            reach: provider.reach_of_revocation(),
+            ends_access_tokens: provider.access_tokens_end_at_refresh(),
             placement: provider.placement(),
         }
     }
@@ -116,10 +113,6 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn fault(&self) -> Option<&'static str> {
         self.fault
-    }
-
-    fn dialect(&self) -> &'static str {
-        self.about.dialect
     }
 
     fn authority(&self) -> &str {
@@ -179,7 +172,10 @@ impl<P: Provider> Erased for Adapter<P> {
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
         Box::pin(async move {
             let held = typed::<P>(held)?;
-            let mut issued = self.provider.refresh(wire, &held).await?;
+            let Some(token) = held.refresh_token() else {
+                return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
+            };
+            let mut issued = self.provider.refresh(wire, token, &held).await?;
             // RFC 6749 section 6: no refresh token in the answer, the old one stays.
             issued.refresh = issued.refresh.or(held.refresh);
             self.erase(issued)
@@ -204,7 +200,7 @@ impl<P: Provider> Erased for Adapter<P> {
         let both = read(&held.tokens.attributes).zip(read(&issued.tokens.attributes));
         let Some((known, said)) = both else { return Ok(issued) };
         // What panics has compared nothing, and new tokens are never thrown away for that.
-        let compared = caught("continued", || self.provider.continued(&known, said));
+        let compared = caught("merge_attributes", || self.provider.merge_attributes(&known, said));
         let Some(attributes) = compared.transpose()? else { return Ok(issued) };
         if let Ok(text) = serde_json::to_string(&attributes) {
             issued.tokens.attributes = text.into();
@@ -222,9 +218,9 @@ impl<P: Provider> Erased for Adapter<P> {
     }
 
     fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
-        let asked = caught("renewal", || {
+        let asked = caught("renewal_grant", || {
             let held = held.and_then(|held| typed::<P>(held).ok());
-            self.provider.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+            self.provider.renewal_grant(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
         });
         asked.flatten()
     }
@@ -261,6 +257,18 @@ impl<P: Provider> Adapter<P> {
         let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
         let attributes = attributes.into();
         Ok(self.bind(Tokens { access, refresh, token_secret, attributes }))
+    }
+}
+
+#[cfg(test)]
+impl<P: Provider> Adapter<P> {
+    /// A refresh as a session asks for it, of tokens with the provider's attributes.
+    pub(super) async fn refresh_typed(
+        &self,
+        wire: &Wire<'_>,
+        held: Tokens<P::Attributes>,
+    ) -> Result<Credentials, ExchangeError> {
+        self.refresh(wire, &self.erase(held)?).await
     }
 }
 

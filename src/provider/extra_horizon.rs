@@ -35,7 +35,7 @@ pub use self::oauth2::OAuth2;
 pub use self::operation::{
     DeleteRefreshToken, DeleteToken, GenerateSsoToken, ListRefreshTokens, ListTokens,
 };
-pub use self::record::{TokenPage, TokenRecord};
+pub use self::record::{Own, TokenPage, TokenRecord};
 use crate::error::{Error, ErrorKind};
 use crate::provider::{ExchangeError, FailureClass};
 

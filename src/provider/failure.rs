@@ -130,6 +130,23 @@ impl ExchangeError {
         self
     }
 
+    /// The same for a request that has changed nothing of the session, even if the server processed
+    /// it and the response was lost: then nothing is in doubt, and the request may be sent again.
+    pub(super) fn nothing_in_doubt(self) -> Self {
+        match self.class {
+            FailureClass::Ambiguous => Self { class: FailureClass::NotProcessed, ..self },
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled
+            | FailureClass::Rejected
+            | FailureClass::Refused(_)
+            | FailureClass::InvalidClient
+            | FailureClass::Unclassified
+            | FailureClass::Misconfigured => self,
+        }
+    }
+
     /// With the time that the server wants to be left alone.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {

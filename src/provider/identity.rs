@@ -6,7 +6,7 @@ use super::{ExchangeError, FailureClass};
 use crate::error::{Error, ErrorKind};
 
 /// An answer is for somebody else than the session's own user. What
-/// [`Provider::continued`](super::Provider::continued) fails with.
+/// [`Provider::merge_attributes`](super::Provider::merge_attributes) fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityChanged {
     what: &'static str,

@@ -224,24 +224,11 @@ impl IOffice {
     /// session is touched by it, so that no failure of this request is ambiguous.
     async fn code(&self, wire: &Wire<'_>, grant: &Password) -> Result<Secret, ExchangeError> {
         let request = self.code_request(grant)?;
-        let told = match wire.send(request).await {
+        let code = match wire.send(request).await {
             Ok(answer) => answer::code(wire, &answer),
             Err(failed) => Err(failed),
         };
-        told.map_err(|failed| match failed.class {
-            FailureClass::Ambiguous => {
-                ExchangeError { class: FailureClass::NotProcessed, ..failed }
-            }
-            FailureClass::NotSent
-            | FailureClass::Untrusted
-            | FailureClass::NotProcessed
-            | FailureClass::Throttled
-            | FailureClass::Rejected
-            | FailureClass::Refused(_)
-            | FailureClass::InvalidClient
-            | FailureClass::Unclassified
-            | FailureClass::Misconfigured => failed,
-        })
+        code.map_err(ExchangeError::nothing_in_doubt)
     }
 }
 
@@ -275,30 +262,22 @@ impl Provider for IOffice {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "ioffice"
-    }
-
     /// The site.
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
     /// `x-access-token`; None with [`token_in_query`](Self::token_in_query).
     fn placement(&self) -> Option<Placement> {
         (!self.in_query).then(|| Placement::header(request::ACCESS_TOKEN))
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
     }
 
     /// A password takes two requests: one for a code, one for its tokens. Only the second can be
@@ -327,15 +306,13 @@ impl Provider for IOffice {
     async fn refresh(
         &self,
         wire: &Wire<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
-        };
         let attributes = held.attributes().clone();
         let scope = attributes.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("refresh_token", "x-refresh-token");
-        let answer = wire.send(self.token_request(grant, token, scope)?).await?;
+        let answer = wire.send(self.token_request(grant, refresh_token, scope)?).await?;
         answer::tokens(wire, &answer, self.unit, attributes, FailureClass::Rejected)
     }
 
@@ -353,10 +330,6 @@ impl Provider for IOffice {
             told = Revoked::AtServer;
         }
         Ok(told)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
-        None
     }
 
     fn authorize(

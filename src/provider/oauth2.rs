@@ -32,9 +32,10 @@ use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 use super::{
     ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, RevocationReach,
-    Revoked, Rotation, Signing, Wire, bearer, wire,
+    Revoked, Rotation, Wire, bearer, wire,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of a server that speaks OAuth 2.0 as the standard has it.
@@ -242,12 +243,8 @@ impl Provider for OAuth2 {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "oauth2"
-    }
-
     /// The token endpoint, or the issuer with [`discover`](Self::discover).
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
@@ -267,19 +264,19 @@ impl Provider for OAuth2 {
         self.optional.given_tokens().filter(is_elsewhere).cloned().collect()
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
-    fn refresh_ends_access_tokens(&self) -> bool {
+    fn access_tokens_end_at_refresh(&self) -> bool {
         self.ends_access_tokens
     }
 
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         self.revocation_reach
     }
 
@@ -315,14 +312,12 @@ impl Provider for OAuth2 {
     async fn refresh(
         &self,
         wire: &Wire<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(unsent(Error::new(ErrorKind::InvalidInput).about("no refresh token")));
-        };
         let endpoints = self.endpoints(wire).await?;
         let fields =
-            vec![("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
+            vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
         let answer = wire.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
         let scope = held.attributes().scope.as_deref();
         self.tokens(wire, &answer, scope, FailureClass::Rejected)
@@ -352,7 +347,7 @@ impl Provider for OAuth2 {
     }
 
     /// `OpenID` Connect Core 1.0 section 12.2: a refresh brings the same `sub`.
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -361,16 +356,8 @@ impl Provider for OAuth2 {
         Ok(Attributes { subject, scope: issued.scope })
     }
 
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
+    fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
         self.mints_itself.then(|| ClientCredentials::new().into())
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {

@@ -28,10 +28,11 @@ pub use self::settings::TokenIds;
 use self::settings::{Names, Paths};
 use super::wire::Members;
 use super::{
-    ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
-    Signing, Wire, bearer, wire,
+    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Wire, bearer,
+    wire,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of Spatium's authorization service.
@@ -182,20 +183,7 @@ impl Spatium {
         let asked = self.ask(wire, &self.paths.credentials, body).await;
         let token = asked.and_then(|answer| operation::security_token(wire, &answer));
         // Nothing was asked of the session yet, whatever became of this answer.
-        let token = token.map_err(|failed| match failed.class() {
-            FailureClass::Ambiguous => {
-                ExchangeError { class: FailureClass::NotProcessed, ..failed }
-            }
-            FailureClass::NotSent
-            | FailureClass::Untrusted
-            | FailureClass::NotProcessed
-            | FailureClass::Throttled
-            | FailureClass::Rejected
-            | FailureClass::Refused(_)
-            | FailureClass::InvalidClient
-            | FailureClass::Unclassified
-            | FailureClass::Misconfigured => failed,
-        })?;
+        let token = token.map_err(ExchangeError::nothing_in_doubt)?;
         let factors = SecurityTokens::new(token);
         self.by_factors(wire, &factors, credentials.permissions.as_deref()).await
     }
@@ -239,30 +227,22 @@ impl Provider for Spatium {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "spatium"
-    }
-
     /// The service's URL.
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
     /// The path of the service, for it knows no client ids.
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
     fn placement(&self) -> Option<Placement> {
         Some(Placement::bearer())
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
     }
 
     async fn establish(
@@ -286,13 +266,12 @@ impl Provider for Spatium {
     async fn refresh(
         &self,
         wire: &Wire<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
-        };
         let token_id = self.refresh_names_session.then(|| self.token_id(wire)).transpose()?;
-        let mut members = vec![(&*self.names.refresh_token, Part::Text(token.expose_secret()))];
+        let mut members =
+            vec![(&*self.names.refresh_token, Part::Text(refresh_token.expose_secret()))];
         members.extend(token_id.as_deref().map(|id| (&*self.names.token_id, Part::Text(id))));
         let body = wire::json(&Members(&members))?;
         let answer = self.ask(wire, &self.paths.refresh, body).await?;
@@ -307,7 +286,7 @@ impl Provider for Spatium {
         Ok(Revoked::NotSupported)
     }
 
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -320,16 +299,8 @@ impl Provider for Spatium {
         })
     }
 
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
+    fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
         self.key.clone().map(Grant::MerchantKey)
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     /// 401 is taken for a dead token, 403 for a missing permission: nothing is documented.

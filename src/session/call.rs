@@ -82,7 +82,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         let mut again = token.is_some();
         loop {
             let held = self.held()?;
-            let answer = self.ask(token.as_ref(), &held.credentials).await?;
+            let (answer, context) = self.ask(token.as_ref(), &held.credentials).await?;
             let (parts, body) = answer.into_parts();
             let rejection = match &token {
                 Some(_) => self.client.provider.rejection(&parts, &body),
@@ -105,7 +105,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 (rejection, _) => {
                     let generation = token.map_or(held.generation, |token| token.generation());
                     let dead = rejection == Rejection::TokenDead;
-                    return self.read(&Response::from_parts(parts, body), generation, dead);
+                    let answer = Response::from_parts(parts, body);
+                    return self.read(context, &answer, generation, dead);
                 }
             }
         }
@@ -115,36 +116,44 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         &self,
         token: Option<&PermissionToken>,
         held: &Credentials,
-    ) -> Result<Response<Bytes>> {
+    ) -> Result<(Response<Bytes>, O::Context)> {
         if !self.client.issued(held) {
             return Err(Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"));
         }
         let (site, id) = (&self.slot.site, Some(self.slot.id()));
         let mut errand = Errand::begin(self.core(), site, &self.client, id).await?;
-        errand.send(self.request(token, held)?).await
+        let (request, context) = self.request(token, held)?;
+        Ok((errand.send(request).await?, context))
     }
 
     fn request(
         &self,
         token: Option<&PermissionToken>,
         held: &Credentials,
-    ) -> Result<Request<Bytes>> {
+    ) -> Result<(Request<Bytes>, O::Context)> {
         let tokens = erased::typed::<P>(held).map_err(ExchangeError::into_error)?;
-        let (mut parts, body) = self.operation.request(&self.provider, &tokens)?.into_parts();
+        let (request, context) = self.operation.request(&self.provider, &tokens)?;
+        let (mut parts, body) = request.into_parts();
         if let Some(token) = token {
             // Of this very token: a refresh may have come between the two.
             let secret = self.slot.look(|state| state.token_secret(token.generation()));
             let signing = Signing::new(token, secret.as_ref(), self.core().now().wall);
             self.client.provider.authorize(&signing, &mut parts)?;
         }
-        Ok(Request::from_parts(parts, body))
+        Ok((Request::from_parts(parts, body), context))
     }
 
     /// Reads the answer, and does to the session what the call did to it. `dead` is whether it
     /// calls the access token dead: then it was not processed, whatever else it says.
-    fn read(&self, answer: &Response<Bytes>, generation: u64, dead: bool) -> Result<O::Output> {
-        let told = self.operation.response(&self.wire(), answer);
+    fn read(
+        &self,
+        context: O::Context,
+        answer: &Response<Bytes>,
+        generation: u64,
+        dead: bool,
+    ) -> Result<O::Output> {
+        let told = self.operation.response(&self.wire(), context, answer);
         let (output, effect) = told.map_err(|failed| {
             let unclassified = failed.class() == FailureClass::Unclassified;
             self.failed(if dead && unclassified {

@@ -33,8 +33,10 @@ impl<P: Provider> Sessions<P> {
         let provider = client.typed::<P>()?;
         let call = async {
             let mut errand = Errand::begin(core, &site, &client, None).await?;
-            let answer = errand.send(operation.request(&provider)?).await?;
-            operation.response(errand.wire(), &answer).map_err(|failed| errand.told(failed))
+            let (request, context) = operation.request(&provider)?;
+            let answer = errand.send(request).await?;
+            let read = operation.response(errand.wire(), context, &answer);
+            read.map_err(|failed| errand.told(failed))
         };
         let call = Foreign::new(Box::pin(call));
         match within(&*core.clock, core.policy.call_timeout, call).await {

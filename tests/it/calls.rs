@@ -47,6 +47,7 @@ impl Visit {
 
 impl Operation<OAuth2> for Visit {
     type Output = u16;
+    type Context = ();
 
     fn credential(&self) -> Credential {
         self.credential
@@ -56,18 +57,19 @@ impl Operation<OAuth2> for Visit {
         &self,
         _: &OAuth2,
         held: &Tokens<Attributes>,
-    ) -> session_warden::error::Result<Request<Bytes>> {
+    ) -> session_warden::error::Result<(Request<Bytes>, ())> {
         let mut request = Request::get(&self.url);
         if self.credential == Credential::Own {
             let token = held.access_token().unwrap().expose_secret();
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        Ok(request.body(Bytes::new()).unwrap())
+        Ok((request.body(Bytes::new()).unwrap(), ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(u16, Effect), ExchangeError> {
         if answer.status().is_success() {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{request, response};
+use http::response;
 use serde::{Deserialize, Serialize};
 use session_warden::error::{LostReason, Refusal, Result};
 use session_warden::policy::Policy;
 use session_warden::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Wire,
 };
 use session_warden::seal::{KeyRing, MasterKey};
+use session_warden::secret::Secret;
 use session_warden::session::State;
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::Sessions;
@@ -95,28 +96,20 @@ impl Provider for Bank {
     type Challenge = CodeWanted;
     type Attributes = ();
 
-    fn dialect(&self) -> &'static str {
-        "bank"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         self.client
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
 
     fn placement(&self) -> Option<Placement> {
         Some(Placement::bearer())
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> std::result::Result<(), ExchangeError> {
-        Ok(())
     }
 
     async fn establish(
@@ -150,6 +143,7 @@ impl Provider for Bank {
     async fn refresh(
         &self,
         wire: &Wire<'_>,
+        _: &Secret,
         _: &Tokens<()>,
     ) -> std::result::Result<Tokens<()>, ExchangeError> {
         self.refreshes.fetch_add(1, Ordering::Relaxed);
@@ -162,14 +156,6 @@ impl Provider for Bank {
         _: &Tokens<()>,
     ) -> std::result::Result<Revoked, ExchangeError> {
         Ok(Revoked::AtServer)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<()>>) -> Option<Step> {
-        None
-    }
-
-    fn authorize(&self, signing: &Signing<'_>, request: &mut request::Parts) -> Result<()> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &response::Parts, _: &[u8]) -> Rejection {

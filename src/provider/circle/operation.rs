@@ -7,6 +7,7 @@ use super::{Attributes, Circle, answer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::wire::{self, Members};
 use crate::provider::{Credential, Effect, ExchangeError, Operation, Wire};
+use crate::secret::Secret;
 use crate::token::Tokens;
 
 /// Revokes the session's access token alone
@@ -27,21 +28,27 @@ pub struct RevokeRefreshToken;
 
 impl Operation<Circle> for RevokeAccessToken {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &Circle,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         let missing = || Error::new(ErrorKind::InvalidInput).about("there is no access token");
         let token = held.access_token().ok_or_else(missing)?;
         let body = wire::json(&Members(&[("access_token", token.expose_secret())]))?;
-        provider.request(Method::POST, "access_token/revoke", body)
+        Ok((provider.request(Method::POST, "access_token/revoke", body)?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
         answer::access_revoked(wire, answer)?;
@@ -51,18 +58,26 @@ impl Operation<Circle> for RevokeAccessToken {
 
 impl Operation<Circle> for RevokeRefreshToken {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        revocation(provider, held)
+    fn request(
+        &self,
+        provider: &Circle,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        let missing = || Error::new(ErrorKind::InvalidInput).about("there is no refresh token");
+        let token = held.refresh_token().ok_or_else(missing)?;
+        Ok((provider.revocation(token)?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
         answer::refresh_revoked(wire, answer)?;
@@ -70,10 +85,10 @@ impl Operation<Circle> for RevokeRefreshToken {
     }
 }
 
-/// The request that ends the refresh token.
-pub(super) fn revocation(provider: &Circle, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-    let missing = || Error::new(ErrorKind::InvalidInput).about("there is no refresh token");
-    let token = held.refresh_token().ok_or_else(missing)?;
-    let body = wire::json(&Members(&[("refresh_token", token.expose_secret())]))?;
-    provider.request(Method::POST, "refresh_token/revoke", body)
+impl Circle {
+    /// The request that revokes the refresh token.
+    pub(super) fn revocation(&self, refresh_token: &Secret) -> Result<Request<Bytes>> {
+        let body = wire::json(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
+        self.request(Method::POST, "refresh_token/revoke", body)
+    }
 }

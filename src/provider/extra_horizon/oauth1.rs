@@ -15,8 +15,8 @@ use super::{Attributes, DeadStatuses, answer, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::wire::Members;
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    Signing, Wire, wire,
+    ExchangeError, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation, Signing, Wire,
+    wire,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -149,36 +149,28 @@ impl Provider for OAuth1 {
     type Challenge = MfaChallenge;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "extra_horizon_oauth1"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         self.site.authority()
     }
 
     /// The consumer key.
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.consumer_key
     }
 
     /// There is no refresh token that could rotate.
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
 
-    /// None: requests are signed one by one.
     /// A revocation deletes one token by its record's id.
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::OneGrant
     }
 
+    /// None: requests are signed one by one.
     fn placement(&self) -> Option<Placement> {
         None
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
     }
 
     async fn establish(
@@ -196,14 +188,15 @@ impl Provider for OAuth1 {
         answer::issued::<Self, answer::OAuth1Token>(wire, &answer, sent, from)
     }
 
-    /// Not called: there are no refresh tokens.
+    /// The server issues no refresh tokens, so this refuses one that was adopted.
     async fn refresh(
         &self,
         _: &Wire<'_>,
+        _: &Secret,
         _: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
-        Err(ExchangeError::new(FailureClass::NotSent).with_source(none))
+        Err(none.into())
     }
 
     /// Deletes the token by its record's id, where that is known: of every token that was issued
@@ -228,10 +221,6 @@ impl Provider for OAuth1 {
         signer.sign(&mut parts, wire.now()).map_err(unsent)?;
         let answer = wire.send(Request::from_parts(parts, body)).await?;
         deleted(wire, &answer)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth1Grant> {
-        None
     }
 
     /// Signs the request (RFC 5849 section 3).

@@ -18,8 +18,7 @@ use super::{Attributes, DeadStatuses, answer, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::wire::Members;
 use crate::provider::{
-    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
-    wire,
+    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Wire, wire,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -200,30 +199,22 @@ impl Provider for OAuth2 {
     type Challenge = MfaChallenge;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "extra_horizon_oauth2"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         self.site.authority()
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client_id
     }
 
     /// A public application's refresh token is consumed on use, a confidential one's is reusable
     /// (the vendor's "Set up OAuth in your backend").
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         if self.secret.is_some() { Rotation::Static } else { Rotation::Strict }
     }
 
     fn placement(&self) -> Option<Placement> {
         Some(Placement::bearer())
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
     }
 
     async fn establish(
@@ -244,13 +235,11 @@ impl Provider for OAuth2 {
     async fn refresh(
         &self,
         wire: &Wire<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            let none = Error::new(ErrorKind::InvalidInput).about("no refresh token");
-            return Err(unsent(none));
-        };
-        let members = [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
+        let members =
+            [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
         let request = self.request(self.site.url(TOKENS), members).map_err(unsent)?;
         let answer = wire.send(request).await?;
         let tokens = answer::tokens::<answer::OAuth2Token>(wire, &answer, Sent::Refresh)?;
@@ -263,7 +252,7 @@ impl Provider for OAuth2 {
         Ok(Revoked::NotSupported)
     }
 
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -271,18 +260,6 @@ impl Provider for OAuth2 {
         let user = issued.user_id.clone();
         let user_id = IdentityChanged::unless_same("user", &known.user_id, user)?;
         Ok(Attributes { user_id, ..issued.or(known) })
-    }
-
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth2Grant> {
-        None
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

@@ -1,10 +1,7 @@
 //! Calls at the authentication service beside the session's own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use url::Url;
 
@@ -22,11 +19,10 @@ use crate::token::Tokens;
 /// Lists the user's tokens: the oAuth1 tokens at [`OAuth1`], the access tokens at [`OAuth2`].
 /// One's own need no permission (oAuth2: since version 2.3.0 of the service), those of others
 /// `VIEW_AUTHORIZATIONS`.
-#[derive(Default)]
+#[derive(Debug, Default)]
 #[doc(alias = "getTokens")]
 pub struct ListTokens {
     filter: Option<String>,
-    own: Mutex<Own>,
 }
 
 /// Lists the user's refresh tokens. None of them is known as the session's own.
@@ -46,8 +42,6 @@ pub struct ListRefreshTokens {
 pub struct DeleteToken {
     id: String,
     mark: Option<Mark>,
-    /// Whether it is the session's, as it was when the request was made.
-    own: AtomicBool,
 }
 
 /// Deletes a refresh token by the id of its record. The output is how many records were deleted;
@@ -59,7 +53,6 @@ pub struct DeleteToken {
 pub struct DeleteRefreshToken {
     id: String,
     mark: Option<Mark>,
-    own: AtomicBool,
 }
 
 /// Makes a single-use token with which another application continues as the same user: its
@@ -83,12 +76,6 @@ impl ListTokens {
     }
 }
 
-impl std::fmt::Debug for ListTokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListTokens").field("filter", &self.filter).finish_non_exhaustive()
-    }
-}
-
 impl ListRefreshTokens {
     /// The first 20.
     #[must_use]
@@ -108,7 +95,7 @@ impl DeleteToken {
     /// The token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: None, own: AtomicBool::new(false) }
+        Self { id: id.into(), mark: None }
     }
 
     /// The token of this record.
@@ -122,7 +109,7 @@ impl DeleteRefreshToken {
     /// The refresh token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: None, own: AtomicBool::new(false) }
+        Self { id: id.into(), mark: None }
     }
 
     /// The refresh token that came with the access token of this record; None if it had none.
@@ -135,48 +122,64 @@ impl DeleteRefreshToken {
 
 impl Operation<OAuth1> for ListTokens {
     type Output = TokenPage;
+    /// By what the record of the session's own token is known.
+    type Context = Own;
 
-    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        *self.own.lock() = Own { id: held.attributes().token_id.clone(), token: None };
-        list(provider.site(), oauth1::TOKENS, self.filter.as_deref())
+    fn request(
+        &self,
+        provider: &OAuth1,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, Own)> {
+        let own = Own { id: held.attributes().token_id.clone(), token: None };
+        Ok((list(provider.site(), oauth1::TOKENS, self.filter.as_deref())?, own))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        own: Own,
         answer: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &self.own.lock())
+        listed(wire, answer, &own)
     }
 }
 
 impl Operation<OAuth2> for ListTokens {
     type Output = TokenPage;
+    /// By what the record of the session's own token is known.
+    type Context = Own;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        *self.own.lock() = Own { id: None, token: held.access_token().map(Mark::of) };
-        list(provider.site(), oauth2::TOKENS, self.filter.as_deref())
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, Own)> {
+        let own = Own { id: None, token: held.access_token().map(Mark::of) };
+        Ok((list(provider.site(), oauth2::TOKENS, self.filter.as_deref())?, own))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        own: Own,
         answer: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &self.own.lock())
+        listed(wire, answer, &own)
     }
 }
 
 impl Operation<OAuth2> for ListRefreshTokens {
     type Output = TokenPage;
+    type Context = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        list(provider.site(), REFRESH_TOKENS, self.filter.as_deref())
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+        Ok((list(provider.site(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
         listed(wire, answer, &Own::default())
@@ -185,72 +188,91 @@ impl Operation<OAuth2> for ListRefreshTokens {
 
 impl Operation<OAuth1> for DeleteToken {
     type Output = u64;
+    /// Whether the token is the session's, as it was when the request was made.
+    type Context = bool;
 
-    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth1,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, bool)> {
         let own = held.attributes().token_id.as_deref() == Some(self.id.as_str());
-        self.own.store(own, Ordering::Relaxed);
-        delete(provider.site(), oauth1::TOKENS, &self.id)
+        Ok((delete(provider.site(), oauth1::TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        own: bool,
         answer: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        let own = self.own.load(Ordering::Relaxed);
         deleted(wire, answer, own.then_some(Effect::SessionDead))
     }
 }
 
 impl Operation<OAuth2> for DeleteToken {
     type Output = u64;
+    /// Whether the token is the session's, as it was when the request was made.
+    type Context = bool;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        self.own.store(is_own(self.mark, held), Ordering::Relaxed);
-        delete(provider.site(), oauth2::TOKENS, &self.id)
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, bool)> {
+        let own = is_own(self.mark, held);
+        Ok((delete(provider.site(), oauth2::TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        own: bool,
         answer: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        let own = self.own.load(Ordering::Relaxed);
         deleted(wire, answer, own.then_some(Effect::AccessTokenDead))
     }
 }
 
 impl Operation<OAuth2> for DeleteRefreshToken {
     type Output = u64;
+    /// Whether the token is the session's, as it was when the request was made.
+    type Context = bool;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        self.own.store(is_own(self.mark, held), Ordering::Relaxed);
-        delete(provider.site(), REFRESH_TOKENS, &self.id)
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, bool)> {
+        let own = is_own(self.mark, held);
+        Ok((delete(provider.site(), REFRESH_TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        own: bool,
         answer: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        let own = self.own.load(Ordering::Relaxed);
         deleted(wire, answer, own.then_some(Effect::RefreshTokenDead))
     }
 }
 
 impl Operation<OAuth1> for GenerateSsoToken {
     type Output = SsoToken;
+    type Context = ();
 
-    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        Request::post(provider.site().url("/auth/v2/oauth1/ssoTokens/generate"))
+    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+        let request = Request::post(provider.site().url("/auth/v2/oauth1/ssoTokens/generate"))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Bytes::from_static(b"{}"))
-            .map_err(unusable)
+            .body(Bytes::from_static(b"{}"));
+        Ok((request.map_err(unusable)?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(SsoToken, Effect), ExchangeError> {
         if !answer.status().is_success() {

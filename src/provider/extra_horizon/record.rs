@@ -78,9 +78,10 @@ impl IntoIterator for TokenPage {
     }
 }
 
-/// By what a session knows its own token's record.
-#[derive(Default)]
-pub(super) struct Own {
+/// What the record of the session's own token is recognized by: the
+/// [`Context`](crate::provider::Operation::Context) of [`ListTokens`](super::ListTokens).
+#[derive(Debug, Default)]
+pub struct Own {
     pub(super) id: Option<String>,
     pub(super) token: Option<Mark>,
 }

@@ -28,18 +28,24 @@ pub struct RevokeAccessToken;
 
 impl Operation<IOffice> for TokenInfo {
     type Output = bool;
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        provider.about_token(Method::GET, "tokeninfo", access_token(held)?)
+    fn request(
+        &self,
+        provider: &IOffice,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        Ok((provider.about_token(Method::GET, "tokeninfo", access_token(held)?)?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(bool, Effect), ExchangeError> {
         let live = is_live(wire, answer)?;
@@ -49,18 +55,25 @@ impl Operation<IOffice> for TokenInfo {
 
 impl Operation<IOffice> for RevokeAccessToken {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        provider.about_token(provider.revoke_method.clone(), "revoke", access_token(held)?)
+    fn request(
+        &self,
+        provider: &IOffice,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        let method = provider.revoke_method.clone();
+        Ok((provider.about_token(method, "revoke", access_token(held)?)?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
         revoked(wire, answer)?;

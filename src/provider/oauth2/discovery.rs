@@ -167,14 +167,12 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
 
 /// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
 fn harmless(failed: ExchangeError) -> ExchangeError {
-    let class = if failed.class == FailureClass::Ambiguous {
-        FailureClass::NotProcessed
-    } else if failed.class == FailureClass::Unclassified {
-        FailureClass::Misconfigured
-    } else {
-        return failed;
-    };
-    ExchangeError { class, ..failed }
+    match failed.nothing_in_doubt() {
+        failed if failed.class == FailureClass::Unclassified => {
+            ExchangeError { class: FailureClass::Misconfigured, ..failed }
+        }
+        failed => failed,
+    }
 }
 
 const METADATA: &str = "usable metadata of the server";
@@ -231,7 +229,7 @@ mod tests {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let issuer = peer.url("/realm");
         let client = OAuth2::discover(&issuer, "c").unwrap();
-        assert_eq!(client.authority().as_str(), issuer);
+        assert_eq!(client.authority_url().as_str(), issuer);
         let wire = bench.wire();
         let serve = async {
             let first = peer.json(404, "").await;
@@ -247,7 +245,11 @@ mod tests {
 
         let held = Tokens::new(Attributes::default()).refresh("rt-0", None);
         let issued = r#"{"access_token":"at-1"}"#;
-        let (_, seen) = join(client.refresh(&wire, &held), peer.json(200, issued)).await;
+        let (_, seen) = join(
+            client.refresh(&wire, held.refresh_token().unwrap(), &held),
+            peer.json(200, issued),
+        )
+        .await;
         assert!(seen.starts_with("POST /realm/t "), "{seen}");
         let (revoked, seen) = join(client.revoke(&wire, &held), peer.json(200, "")).await;
         assert_eq!(revoked.unwrap(), Revoked::AtServer);

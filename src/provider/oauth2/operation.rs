@@ -96,23 +96,29 @@ impl Introspect {
 
 impl Operation<OAuth2> for Introspect {
     type Output = Introspection;
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         let words = "introspection needs introspection_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
         let fields = self.token.fields(held)?;
         let mut request = provider.request(&endpoint, fields)?;
         wants_json(request.headers_mut());
-        Ok(request)
+        Ok((request, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(Introspection, Effect), ExchangeError> {
         let told = Introspection::read(members(wire, answer)?, answer)?;
@@ -132,19 +138,21 @@ impl Operation<OAuth2> for Introspect {
 
 impl Operation<OAuth2> for UserInfo {
     type Output = Map<String, Value>;
+    type Context = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
         let words = "user info needs userinfo_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
         let request = Request::get(endpoint.as_str()).body(Bytes::new());
         let mut request = request.map_err(unusable)?;
         wants_json(request.headers_mut());
-        Ok(request)
+        Ok((request, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(Self::Output, Effect), ExchangeError> {
         if answer.status().is_success() && is_jwt(answer.headers()) {
@@ -158,20 +166,26 @@ impl Operation<OAuth2> for UserInfo {
 
 impl Operation<OAuth2> for RevokeAccessToken {
     type Output = Revoked;
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         let words = "revocation needs revocation_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
-        provider.request(&endpoint, Kind::Access.fields(held)?)
+        Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(Revoked, Effect), ExchangeError> {
         let done = revoked(wire, answer)?;

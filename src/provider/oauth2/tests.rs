@@ -16,7 +16,6 @@ use super::FailureClass::{
 };
 use super::*;
 use crate::provider::fixture::Bench;
-use crate::secret::Secret;
 use crate::transport::peer::Peer;
 
 const TOKEN_ENDPOINT: &str = "https://as.example/token";

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::answer::{self, Envelope};
@@ -20,34 +19,34 @@ use crate::secret::Secret;
 #[doc(alias = "security-factor")]
 pub struct CredentialsFactor {
     credentials: Credentials,
-    /// The id of the latest request, which its answer repeats.
-    asked: Mutex<Uuid>,
 }
 
 impl CredentialsFactor {
     /// This user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
-        let credentials = Credentials::new(username, password);
-        Self { credentials, asked: Mutex::new(Uuid::nil()) }
+        Self { credentials: Credentials::new(username, password) }
     }
 }
 
 impl ClientOperation<Spatium> for CredentialsFactor {
     type Output = SecurityToken;
+    /// The id of the request, which the response to it repeats.
+    type Context = Uuid;
 
-    fn request(&self, provider: &Spatium) -> Result<Request<Bytes>> {
+    fn request(&self, provider: &Spatium) -> Result<(Request<Bytes>, Uuid)> {
         let id = Uuid::new_v4();
-        *self.asked.lock() = id;
-        provider.request(&provider.paths.credentials, id, self.credentials.body()?)
+        let body = self.credentials.body()?;
+        Ok((provider.request(&provider.paths.credentials, id, body)?, id))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        id: Uuid,
         answer: &Response<Bytes>,
     ) -> Result<SecurityToken, ExchangeError> {
-        Envelope::check(answer, *self.asked.lock())?;
+        Envelope::check(answer, id)?;
         security_token(wire, answer)
     }
 }

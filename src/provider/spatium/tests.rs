@@ -10,8 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join;
 use serde_json::{Value, json};
 
-use super::FailureClass::{Ambiguous, NotProcessed, Refused, Rejected, Throttled, Unclassified};
 use super::*;
+use crate::provider::FailureClass::{
+    Ambiguous, NotProcessed, Refused, Rejected, Throttled, Unclassified,
+};
 use crate::provider::fixture::Bench;
 use crate::transport::peer::Peer;
 

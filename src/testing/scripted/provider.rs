@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::{Reply, ScriptedProvider};
-use crate::error::Error;
 use crate::provider::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    Signing, UnattendedGrant, Wire,
+    UnattendedGrant, Wire,
 };
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 impl<C, A> UnattendedGrant<ScriptedProvider<(), C, A>> for ()
@@ -31,36 +31,28 @@ where
     type Challenge = C;
     type Attributes = A;
 
-    fn dialect(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
-    fn refresh_ends_access_tokens(&self) -> bool {
+    fn access_tokens_end_at_refresh(&self) -> bool {
         self.ends_access_tokens
     }
 
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         self.revocation_reach
     }
 
     fn placement(&self) -> Option<Placement> {
         Some(Placement::bearer())
-    }
-
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
     }
 
     async fn establish(&self, wire: &Wire<'_>, _: G) -> Result<Issued<Self>, ExchangeError> {
@@ -69,7 +61,12 @@ where
         self.play(wire, reply).await
     }
 
-    async fn refresh(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Tokens<A>, ExchangeError> {
+    async fn refresh(
+        &self,
+        wire: &Wire<'_>,
+        _: &Secret,
+        _: &Tokens<A>,
+    ) -> Result<Tokens<A>, ExchangeError> {
         self.script.count(|counts| counts.refreshes += 1);
         let reply = self.script.line(|lines| &mut lines.refresh);
         match self.play(wire, reply).await? {
@@ -84,16 +81,8 @@ where
         self.play(wire, reply).await.map(|_| Revoked::AtServer)
     }
 
-    fn renewal(&self, _: Option<&Tokens<A>>) -> Option<G> {
+    fn renewal_grant(&self, _: Option<&Tokens<A>>) -> Option<G> {
         self.renewal.as_ref().map(|grant| grant())
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {

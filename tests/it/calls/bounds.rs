@@ -21,12 +21,17 @@ enum Panics {
 
 impl Operation<OAuth2> for Panics {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
         Credential::Own
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         match self {
             Self::InRequest => panic!("the request panics"),
             Self::InResponse => Introspect::access_token().request(provider, held),
@@ -36,6 +41,7 @@ impl Operation<OAuth2> for Panics {
     fn response(
         &self,
         _: &Wire<'_>,
+        (): (),
         _: &Response<Bytes>,
     ) -> std::result::Result<((), Effect), ExchangeError> {
         panic!("the response panics")
@@ -59,16 +65,18 @@ impl Metadata {
 
 impl ClientOperation<OAuth2> for Metadata {
     type Output = String;
+    type Context = ();
 
-    fn request(&self, _: &OAuth2) -> Result<Request<Bytes>> {
+    fn request(&self, _: &OAuth2) -> Result<(Request<Bytes>, ())> {
         self.asked.store(true, Ordering::Relaxed);
         assert!(!self.panics, "the request panics");
-        Ok(Request::get(&self.url).body(Bytes::new()).unwrap())
+        Ok((Request::get(&self.url).body(Bytes::new()).unwrap(), ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> std::result::Result<String, ExchangeError> {
         assert!(wire.session().is_none());

@@ -12,6 +12,7 @@ use session_warden::provider::{
     ExchangeError, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation, Signing,
     UnattendedGrant, Wire,
 };
+use session_warden::secret::Secret;
 use session_warden::token::{Placement, Tokens};
 use url::Url;
 
@@ -20,7 +21,6 @@ use crate::support::LIFE;
 /// One for each method of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Method {
-    Dialect,
     Authority,
     Client,
     Rotation,
@@ -37,14 +37,8 @@ pub(super) enum Method {
 
 impl Method {
     /// Those that are asked when the provider is registered, and not again.
-    pub(super) const OF_REGISTRATION: [Self; 6] = [
-        Self::Dialect,
-        Self::Authority,
-        Self::Client,
-        Self::Rotation,
-        Self::RevocationReach,
-        Self::Placement,
-    ];
+    pub(super) const OF_REGISTRATION: [Self; 5] =
+        [Self::Authority, Self::Client, Self::Rotation, Self::RevocationReach, Self::Placement];
 
     pub(super) const OF_SESSIONS: [Self; 7] = [
         Self::Prepare,
@@ -161,27 +155,22 @@ impl Provider for Panicky {
     type Challenge = Infallible;
     type Attributes = ();
 
-    fn dialect(&self) -> &'static str {
-        self.plan.at(Method::Dialect, Place::Call);
-        "panicky"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         self.plan.at(Method::Authority, Place::Call);
         &self.authority
     }
 
-    fn client(&self) -> &'static str {
+    fn client_id(&self) -> &'static str {
         self.plan.at(Method::Client, Place::Call);
         "client"
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.plan.at(Method::Rotation, Place::Call);
         Rotation::Static
     }
 
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         self.plan.at(Method::RevocationReach, Place::Call);
         RevocationReach::OneGrant
     }
@@ -206,6 +195,7 @@ impl Provider for Panicky {
     fn refresh(
         &self,
         wire: &Wire<'_>,
+        _: &Secret,
         _: &Tokens<()>,
     ) -> impl Future<Output = Result<Tokens<()>, ExchangeError>> + Send {
         self.answer(Method::Refresh, || self.issue(wire))
@@ -219,7 +209,7 @@ impl Provider for Panicky {
         self.answer(Method::Revoke, || Revoked::AtServer)
     }
 
-    fn renewal(&self, _: Option<&Tokens<()>>) -> Option<()> {
+    fn renewal_grant(&self, _: Option<&Tokens<()>>) -> Option<()> {
         self.plan.at(Method::Renewal, Place::Call);
         Some(())
     }

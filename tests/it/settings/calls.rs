@@ -16,14 +16,16 @@ struct Metadata(String);
 
 impl ClientOperation<OAuth2> for Metadata {
     type Output = ();
+    type Context = ();
 
-    fn request(&self, _: &OAuth2) -> Result<Request<Bytes>> {
-        Ok(Request::get(&self.0).body(Bytes::new()).unwrap())
+    fn request(&self, _: &OAuth2) -> Result<(Request<Bytes>, ())> {
+        Ok((Request::get(&self.0).body(Bytes::new()).unwrap(), ()))
     }
 
     fn response(
         &self,
         wire: &Wire<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> std::result::Result<(), ExchangeError> {
         match answer.status().is_success() {

@@ -45,7 +45,9 @@ async fn a_refresh_is_a_patch_with_the_app_token() {
     let circle = circle().host(&peer.url("")).unwrap();
     let (wire, held) = (bench.wire(), held());
     let body = r#"{"access_token":"a2","access_token_expires_at":"2027-01-15T08:01:00Z"}"#;
-    let (tokens, request) = join(circle.refresh(&wire, &held), peer.json(200, body)).await;
+    let (tokens, request) =
+        join(circle.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, body))
+            .await;
     let (line, body) = seen(&request);
     assert_eq!(line, "PATCH /api/v1/headless/access_token/refresh HTTP/1.1");
     assert_eq!(body, json!({ "refresh_token": "r\"t" }));
@@ -73,18 +75,18 @@ async fn the_end_of_a_session_is_that_of_its_refresh_token() {
 fn operations_carry_the_app_token_and_name_what_they_end() {
     let bench = Bench::new();
     let circle = circle().host("community.example.com").unwrap();
-    let access = RevokeAccessToken.request(&circle, &held()).unwrap();
+    let access = RevokeAccessToken.request(&circle, &held()).unwrap().0;
     assert_eq!(access.uri(), "https://community.example.com/api/v1/headless/access_token/revoke");
     assert_eq!(&access.body()[..], br#"{"access_token":"a\"t"}"#);
     assert!(access.headers()["authorization"].is_sensitive());
-    let refresh = RevokeRefreshToken.request(&circle, &held()).unwrap();
+    let refresh = RevokeRefreshToken.request(&circle, &held()).unwrap().0;
     assert_eq!(&refresh.body()[..], br#"{"refresh_token":"r\"t"}"#);
     assert_eq!(RevokeAccessToken.credential(), Credential::Own);
     assert_eq!(RevokeRefreshToken.credential(), Credential::Own);
     let gone = answer(204, "");
     let wire = bench.wire();
-    assert_eq!(RevokeAccessToken.response(&wire, &gone).unwrap().1, Effect::AccessTokenDead);
-    assert_eq!(RevokeRefreshToken.response(&wire, &gone).unwrap().1, Effect::RefreshTokenDead);
+    assert_eq!(RevokeAccessToken.response(&wire, (), &gone).unwrap().1, Effect::AccessTokenDead);
+    assert_eq!(RevokeRefreshToken.response(&wire, (), &gone).unwrap().1, Effect::RefreshTokenDead);
     let none = Tokens::new(known());
     assert_eq!(
         RevokeAccessToken.request(&circle, &none).unwrap_err().kind(),
@@ -98,9 +100,9 @@ fn operations_carry_the_app_token_and_name_what_they_end() {
 
 #[test]
 fn a_host_is_a_name_or_an_origin_and_nothing_more() {
-    assert_eq!(circle().authority().as_str(), "https://app.circle.so/");
+    assert_eq!(circle().authority_url().as_str(), "https://app.circle.so/");
     let own = circle().host("community.example.com").unwrap();
-    assert_eq!(own.authority().as_str(), "https://community.example.com/");
+    assert_eq!(own.authority_url().as_str(), "https://community.example.com/");
     circle().host("https://community.example.com/").unwrap();
     for host in ["", "http://community.example.com", "a b", "x/y", "https://x/y", "x?y", "u@x"] {
         assert_eq!(circle().host(host).unwrap_err().kind(), ErrorKind::InvalidInput, "{host}");
@@ -120,7 +122,7 @@ async fn an_app_token_that_no_header_can_carry_is_a_wrong_configuration() {
 
 #[test]
 fn only_what_was_ours_is_minted_anew_and_only_if_that_is_wanted() {
-    assert_eq!(circle().renewal(Some(&held())), Some(known().member));
-    assert_eq!(circle().renewal(None), None);
-    assert_eq!(circle().remint(false).renewal(Some(&held())), None);
+    assert_eq!(circle().renewal_grant(Some(&held())), Some(known().member));
+    assert_eq!(circle().renewal_grant(None), None);
+    assert_eq!(circle().remint(false).renewal_grant(Some(&held())), None);
 }

@@ -75,9 +75,9 @@ async fn a_confidential_client_says_its_secret_in_header_and_body() {
     let pair = STANDARD.encode("app:s:é");
     assert!(head.contains(&format!("authorization: Basic {pair}")), "{head}");
     assert_eq!((&body["client_id"], &body["client_secret"]), (&json!("app"), &json!("s:é")));
-    assert_eq!(client(HOST).rotation(), Rotation::Static);
-    assert_eq!(oauth2().rotation(), Rotation::Strict);
-    assert_eq!(oauth1().rotation(), Rotation::Static);
+    assert_eq!(client(HOST).refresh_token_rotation(), Rotation::Static);
+    assert_eq!(oauth2().refresh_token_rotation(), Rotation::Strict);
+    assert_eq!(oauth1().refresh_token_rotation(), Rotation::Static);
     assert!(!format!("{:?}", client(HOST)).contains("s:é"));
 }
 
@@ -91,7 +91,9 @@ async fn a_refresh_without_a_refresh_token_in_its_answer_keeps_what_is_known() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let (client, wire, held) = (public(&peer.url("")), bench.wire(), held());
     let bare = r#"{"access_token":"new","application_id":"app-2"}"#;
-    let (tokens, seen) = join(client.refresh(&wire, &held), peer.json(200, bare)).await;
+    let (tokens, seen) =
+        join(client.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, bare))
+            .await;
     let tokens = tokens.unwrap();
     assert!(tokens.refresh_token().is_none());
     assert_eq!(tokens.attributes().user_id.as_deref(), Some("user"));
@@ -143,7 +145,7 @@ fn a_record_id_that_would_lead_to_another_path_is_refused_before_it_is_signed() 
         }
     }
     let request = Operation::<OAuth1>::request(&DeleteToken::new("../.."), &one(HOST), &held());
-    assert_eq!(request.unwrap().uri().path(), "/auth/v2/oauth1/tokens/..%2F..");
+    assert_eq!(request.unwrap().0.uri().path(), "/auth/v2/oauth1/tokens/..%2F..");
 }
 
 #[tokio::test]
@@ -162,16 +164,16 @@ fn line(request: &Request<Bytes>) -> String {
 fn a_filter_is_the_query_and_an_id_stays_in_its_place() {
     let base = "https://api.dev.acme.extrahorizon.io/auth/v2";
     let filter = "?eq(name,a b)&limit(5)";
-    let request = Operation::<OAuth1>::request(&ListTokens::new(), &oauth1(), &held()).unwrap();
+    let request = Operation::<OAuth1>::request(&ListTokens::new(), &oauth1(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("GET {base}/oauth1/tokens"));
     let list = ListTokens::new().filter(filter);
-    let request = Operation::<OAuth2>::request(&list, &oauth2(), &held()).unwrap();
+    let request = Operation::<OAuth2>::request(&list, &oauth2(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("GET {base}/oauth2/tokens?eq(name,a%20b)&limit(5)"));
-    let request = ListRefreshTokens::new().filter("x").request(&oauth2(), &held()).unwrap();
+    let request = ListRefreshTokens::new().filter("x").request(&oauth2(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("GET {base}/oauth2/refreshTokens?x"));
-    let request = DeleteRefreshToken::new("../x").request(&oauth2(), &held()).unwrap();
+    let request = DeleteRefreshToken::new("../x").request(&oauth2(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("DELETE {base}/oauth2/refreshTokens/..%2Fx"));
-    let request = GenerateSsoToken.request(&oauth1(), &held()).unwrap();
+    let request = GenerateSsoToken.request(&oauth1(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("POST {base}/oauth1/ssoTokens/generate"));
     assert_eq!(request.headers()[header::CONTENT_TYPE], "application/json");
     let empty = Operation::<OAuth1>::request(&DeleteToken::new(""), &oauth1(), &held());
@@ -183,8 +185,8 @@ fn told<P: Provider<Attributes = Attributes>, O: Operation<P>>(
     provider: &P,
     (status, body): (u16, &str),
 ) -> Result<(O::Output, Effect), ExchangeError> {
-    operation.request(provider, &held()).unwrap();
-    operation.response(&Bench::new().wire(), &answer(status, body))
+    let (_, context) = operation.request(provider, &held()).unwrap();
+    operation.response(&Bench::new().wire(), context, &answer(status, body))
 }
 
 #[test]

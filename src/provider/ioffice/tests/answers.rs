@@ -191,8 +191,9 @@ async fn the_code_is_not_sent_when_too_little_of_the_budget_is_left() {
 
 #[test]
 fn a_token_is_live_dead_or_not_judged() {
-    let told =
-        |status, body: &str| TokenInfo.response(&Bench::new().wire(), &answer(status, &[], body));
+    let told = |status, body: &str| {
+        TokenInfo.response(&Bench::new().wire(), (), &answer(status, &[], body))
+    };
     assert_eq!(told(200, "").unwrap(), (true, Effect::None));
     assert_eq!(told(204, "<html>").unwrap(), (true, Effect::None));
     for (status, body) in [(400, DENIED), (401, ""), (403, ""), (404, DENIED)] {
@@ -210,7 +211,7 @@ fn a_token_is_live_dead_or_not_judged() {
         assert!(!shown(&failed).contains("canary"));
     }
     let revoking = |status, body: &str| {
-        RevokeAccessToken.response(&Bench::new().wire(), &answer(status, &[], body))
+        RevokeAccessToken.response(&Bench::new().wire(), (), &answer(status, &[], body))
     };
     assert_eq!(revoking(200, "").unwrap().1, Effect::AccessTokenDead);
     assert_eq!(revoking(400, DENIED).unwrap().1, Effect::AccessTokenDead);

@@ -3,6 +3,7 @@
 use http::Request;
 
 use super::*;
+use crate::provider::erased::Adapter;
 use crate::provider::{Credential, Operation};
 
 #[tokio::test]
@@ -45,7 +46,9 @@ async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_a
     let client = at(&peer).scope("new").unwrap();
     let name = HeaderName::from_static("x-client-secret");
     let client = client.client_secret_header(name, "s-1").unwrap();
-    let (tokens, seen) = join(client.refresh(&wire, &held), peer.json(200, GOOD)).await;
+    let (tokens, seen) =
+        join(client.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
+            .await;
     Seen::new(&seen).check(
         "POST /external/api/oauth2/token",
         &[
@@ -59,7 +62,11 @@ async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_a
     );
     assert_eq!(tokens.unwrap().attributes(), held.attributes());
     let adopted = Tokens::new(Attributes::default()).refresh("rt", None);
-    let (_, seen) = join(client.refresh(&wire, &adopted), peer.json(200, GOOD)).await;
+    let (_, seen) = join(
+        client.refresh(&wire, adopted.refresh_token().unwrap(), &adopted),
+        peer.json(200, GOOD),
+    )
+    .await;
     assert!(Seen::new(&seen).headers.contains(&("x-scope".to_owned(), "new".to_owned())));
 }
 
@@ -113,7 +120,8 @@ async fn what_no_header_carries_as_it_is_is_refused_before_anything_is_sent() {
     for refresh in [None, Some("can\nary")] {
         let held = Tokens::new(Attributes::default());
         let held = refresh.map_or(held.clone(), |token| held.refresh(token, None));
-        let failed = client.refresh(&bench.wire(), &held).await.unwrap_err();
+        let adapter = Adapter::new(client.clone());
+        let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
         assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     }
 }
@@ -171,7 +179,7 @@ fn settings_that_cannot_serve_are_refused_where_they_are_made() {
 #[test]
 fn a_site_may_be_below_a_path_and_is_the_authority_with_it() {
     let client = client();
-    assert_eq!(client.authority().as_str(), "https://acme.example/office");
+    assert_eq!(client.authority_url().as_str(), "https://acme.example/office");
     let request = client.token_request(("refresh_token", "x-refresh-token"), &"t".into(), "s");
     let uri = request.unwrap().uri().to_string();
     assert_eq!(uri, "https://acme.example/office/external/api/oauth2/token");
@@ -250,8 +258,8 @@ fn the_statuses_of_a_dead_token_are_a_setting() {
 #[test]
 fn operations_are_about_the_access_token_alone() {
     let (client, held) = (client().revoke_method(Method::DELETE), held());
-    let info = TokenInfo.request(&client, &held).unwrap();
-    let revoke = RevokeAccessToken.request(&client, &held).unwrap();
+    let info = TokenInfo.request(&client, &held).unwrap().0;
+    let revoke = RevokeAccessToken.request(&client, &held).unwrap().0;
     assert_eq!(Operation::<IOffice>::credential(&TokenInfo), Credential::Own);
     assert_eq!(Operation::<IOffice>::credential(&RevokeAccessToken), Credential::Own);
     for (request, method, name) in [(info, "GET", "tokeninfo"), (revoke, "DELETE", "revoke")] {

@@ -21,12 +21,12 @@ fn form(request: &Request<Bytes>, path: &str) -> Vec<(String, String)> {
     url::form_urlencoded::parse(request.body()).into_owned().collect()
 }
 
-fn told<O: Operation<OAuth2>>(
+fn told<O: Operation<OAuth2, Context = ()>>(
     operation: O,
     status: u16,
     body: &str,
 ) -> Result<(O::Output, Effect), ExchangeError> {
-    operation.response(&Bench::new().wire(), &answer(status, &[], body))
+    operation.response(&Bench::new().wire(), (), &answer(status, &[], body))
 }
 
 fn tokenform(token: &str, hint: &str) -> Vec<(String, String)> {
@@ -43,12 +43,12 @@ fn an_introspection_names_the_token_and_the_client_that_asks() {
         (Introspect::refresh_token(), "r+/=é", "refresh_token"),
     ] {
         assert_eq!(operation.credential(), Credential::Own);
-        let request = operation.request(&client, &held).unwrap();
+        let request = operation.request(&client, &held).unwrap().0;
         assert_eq!(form(&request, "/introspect"), tokenform(token, hint));
         assert_eq!(request.headers()[header::ACCEPT], "application/json");
     }
     let basic = calling().client_secret_basic("s");
-    let request = Introspect::access_token().request(&basic, &held).unwrap();
+    let request = Introspect::access_token().request(&basic, &held).unwrap().0;
     assert!(request.headers()[header::AUTHORIZATION].is_sensitive());
     assert_eq!(form(&request, "/introspect").len(), 2);
 }
@@ -134,9 +134,9 @@ fn every_operation_tells_its_failures_apart() {
     ] {
         let answer = answer(status, headers, &body);
         let failures = [
-            Introspect::access_token().response(&wire, &answer).map(drop).unwrap_err(),
-            UserInfo.response(&wire, &answer).map(drop).unwrap_err(),
-            RevokeAccessToken.response(&wire, &answer).map(drop).unwrap_err(),
+            Introspect::access_token().response(&wire, (), &answer).map(drop).unwrap_err(),
+            UserInfo.response(&wire, (), &answer).map(drop).unwrap_err(),
+            RevokeAccessToken.response(&wire, (), &answer).map(drop).unwrap_err(),
         ];
         for failed in failures {
             assert_eq!(failed.class(), class, "{status} {body}");
@@ -149,7 +149,7 @@ fn every_operation_tells_its_failures_apart() {
 #[test]
 fn user_info_is_asked_for_with_the_permission_token_and_has_no_other_credential() {
     assert_eq!(Operation::<OAuth2>::credential(&UserInfo), Credential::PermissionToken);
-    let request = UserInfo.request(&calling(), &held()).unwrap();
+    let request = UserInfo.request(&calling(), &held()).unwrap().0;
     assert_eq!((request.method().as_str(), request.body().len()), ("GET", 0));
     assert_eq!(request.uri(), "https://as.example/me?a=b");
     assert_eq!(request.headers().len(), 1);
@@ -170,7 +170,7 @@ fn user_info_that_is_signed_is_a_wrong_configuration() {
     let wire = Bench::new();
     for kind in ["application/jwt", "Application/JWT; charset=utf-8"] {
         let answer = answer(200, &[("content-type", kind)], "eyJhbGciOiJub25lIn0.canary.");
-        let failed = UserInfo.response(&wire.wire(), &answer).unwrap_err();
+        let failed = UserInfo.response(&wire.wire(), (), &answer).unwrap_err();
         assert_eq!(failed.class(), Unclassified);
         let shown = shown(&failed);
         assert!(shown.contains("signed JWT") && !shown.contains("canary"), "{shown}");
@@ -181,7 +181,7 @@ fn user_info_that_is_signed_is_a_wrong_configuration() {
 fn the_code_of_a_bearer_challenge_is_told() {
     let bench = Bench::new();
     let challenge = [("www-authenticate", "Bearer error=\"insufficient_scope\"")];
-    let failed = UserInfo.response(&bench.wire(), &answer(403, &challenge, "")).unwrap_err();
+    let failed = UserInfo.response(&bench.wire(), (), &answer(403, &challenge, "")).unwrap_err();
     let error = failed.into_error();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert_eq!(error.provider_code(), Some("insufficient_scope"));
@@ -190,7 +190,7 @@ fn the_code_of_a_bearer_challenge_is_told() {
 #[test]
 fn the_access_token_is_revoked_alone() {
     assert_eq!(Operation::<OAuth2>::credential(&RevokeAccessToken), Credential::Own);
-    let request = RevokeAccessToken.request(&calling(), &held()).unwrap();
+    let request = RevokeAccessToken.request(&calling(), &held()).unwrap().0;
     assert_eq!(form(&request, "/revoke"), tokenform("a&b", "access_token"));
     let done = told(RevokeAccessToken, 200, "").unwrap();
     assert_eq!(done, (Revoked::AtServer, Effect::AccessTokenDead));
@@ -236,10 +236,10 @@ async fn the_metadata_says_where_to_ask_unless_it_is_set() {
     let wire = bench.wire();
     join(client.prepare(&wire), peer.json(200, &metadata.to_string())).await.0.unwrap();
     let held = held();
-    form(&Introspect::access_token().request(&client, &held).unwrap(), "/i");
-    form(&RevokeAccessToken.request(&client, &held).unwrap(), "/r");
-    assert_eq!(UserInfo.request(&client, &held).unwrap().uri().path(), "/u");
+    form(&Introspect::access_token().request(&client, &held).unwrap().0, "/i");
+    form(&RevokeAccessToken.request(&client, &held).unwrap().0, "/r");
+    assert_eq!(UserInfo.request(&client, &held).unwrap().0.uri().path(), "/u");
     let set = client.introspection_endpoint("https://as.example/set").unwrap();
-    let request = Introspect::access_token().request(&set, &held).unwrap();
+    let request = Introspect::access_token().request(&set, &held).unwrap().0;
     assert_eq!(request.uri(), "https://as.example/set");
 }

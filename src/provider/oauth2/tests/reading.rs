@@ -175,7 +175,9 @@ async fn said_of(held: &Tokens<Attributes>, body: &str) -> Attributes {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = OAuth2::new(&peer.url("/token"), "app").unwrap();
     let wire = bench.wire();
-    let (tokens, _) = join(client.refresh(&wire, held), peer.json(200, body)).await;
+    let (tokens, _) =
+        join(client.refresh(&wire, held.refresh_token().unwrap(), held), peer.json(200, body))
+            .await;
     tokens.unwrap().attributes().clone()
 }
 
@@ -184,14 +186,14 @@ async fn a_refresh_whose_id_token_names_another_subject_does_not_go_on_with_the_
     let ada = Attributes { subject: Some("ada".to_owned()), ..Attributes::default() };
     let (client, held) = (client(), Tokens::new(ada.clone()).refresh("rt", None));
     let other = said_of(&held, &for_subject("\"eve\"")).await;
-    assert_eq!(client.continued(&ada, other).unwrap_err(), IdentityChanged::new("subject"));
+    assert_eq!(client.merge_attributes(&ada, other).unwrap_err(), IdentityChanged::new("subject"));
     for silent in [for_subject("\"ada\""), for_subject("7"), for_subject("\"\""), GOOD.to_owned()] {
         let issued = said_of(&held, &silent).await;
-        let went_on = client.continued(&ada, issued).unwrap();
+        let went_on = client.merge_attributes(&ada, issued).unwrap();
         assert_eq!(went_on.subject.as_deref(), Some("ada"), "{silent}");
     }
     let first = said_of(&held, &for_subject("\"eve\"")).await;
-    let learnt = client.continued(&Attributes::default(), first).unwrap();
+    let learnt = client.merge_attributes(&Attributes::default(), first).unwrap();
     assert_eq!(learnt.subject.as_deref(), Some("eve"));
 }
 

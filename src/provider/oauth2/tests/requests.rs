@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::provider::erased::Adapter;
 
 /// What is sent to establish a session with this grant.
 async fn granting(set: impl FnOnce(OAuth2) -> OAuth2, grant: impl Into<Grant>) -> Seen {
@@ -22,7 +23,9 @@ async fn a_secret_in_the_header_is_escaped_before_it_is_encoded() {
     let client = OAuth2::new(&peer.url("/token"), "a:b c").unwrap().client_secret_basic(secret);
     assert!(!format!("{client:?}").contains(secret));
     let (wire, held) = (bench.wire(), held());
-    let (answer, seen) = join(client.refresh(&wire, &held), peer.json(200, GOOD)).await;
+    let (answer, seen) =
+        join(client.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
+            .await;
     answer.unwrap();
     let seen = Seen::new(&seen);
     let encoded = seen.authorization.as_deref().unwrap().strip_prefix("Basic ").unwrap();
@@ -91,6 +94,7 @@ async fn a_grants_own_scope_goes_before_the_providers() {
 async fn a_refresh_without_a_refresh_token_is_not_sent() {
     let bench = Bench::new();
     let held = Tokens::new(Attributes::default()).access("a", None);
-    let failed = client().refresh(&bench.wire(), &held).await.unwrap_err();
+    let adapter = Adapter::new(client());
+    let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
 }

@@ -143,7 +143,8 @@ fn a_refused_grant_says_what_the_caller_can_do() {
         (307, "", Unclassified),
     ] {
         let factor = CredentialsFactor::new("ada", "canary");
-        let failed = factor.response(&bench.wire(), &answer(status, body)).unwrap_err();
+        let failed =
+            factor.response(&bench.wire(), Uuid::nil(), &answer(status, body)).unwrap_err();
         assert_eq!(failed.class(), class, "{status} {body}");
         assert!(!shown(&failed).contains("canary"));
     }
@@ -155,15 +156,15 @@ fn a_security_token_is_read_as_an_object_or_a_text() {
     let spatium = spatium();
     for token in [json!("canary"), json!({ "securityToken": "canary", "expiresAt": 5 })] {
         let factor = CredentialsFactor::new("ada", "pw");
-        let asked = factor.request(&spatium).unwrap();
+        let (asked, context) = factor.request(&spatium).unwrap();
         let id = asked.headers()["request-id"].to_str().unwrap();
         let body = json!({ "requestId": id, "data": { "securityToken": token } }).to_string();
-        let token = factor.response(&bench.wire(), &answer(200, &body)).unwrap();
+        let token = factor.response(&bench.wire(), context, &answer(200, &body)).unwrap();
         assert!(!format!("{token:?}").contains("canary"));
-        assert_eq!(crate::secret::Secret::from(token).expose_secret(), "canary");
+        assert_eq!(Secret::from(token).expose_secret(), "canary");
         // The same answer is not that to the next request.
-        factor.request(&spatium).unwrap();
-        factor.response(&bench.wire(), &answer(200, &body)).unwrap_err();
+        let (_, next) = factor.request(&spatium).unwrap();
+        factor.response(&bench.wire(), next, &answer(200, &body)).unwrap_err();
     }
 }
 

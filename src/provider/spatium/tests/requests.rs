@@ -3,6 +3,8 @@
 use super::*;
 use crate::key::SessionKey;
 use crate::provider::ClientOperation as _;
+use crate::provider::FailureClass;
+use crate::provider::erased::Adapter;
 
 /// A request as the service saw it.
 struct Seen {
@@ -93,7 +95,11 @@ async fn a_refresh_sends_its_token_and_the_sessions_id_if_that_is_wanted() {
         let spatium = Spatium::new(&peer.url("")).unwrap().refresh_names_session(set);
         let (wire, held) = (bench.wire(), held());
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
-        let (tokens, seen) = join(spatium.refresh(&wire, &held), peer.json(200, &body)).await;
+        let (tokens, seen) = join(
+            spatium.refresh(&wire, held.refresh_token().unwrap(), &held),
+            peer.json(200, &body),
+        )
+        .await;
         assert_eq!(tokens.unwrap().attributes().permissions, ["read"]);
         let seen = Seen::new(&seen);
         assert_eq!(seen.line, "POST /api/permission/refresh HTTP/1.1");
@@ -121,10 +127,12 @@ async fn paths_and_names_are_those_that_are_configured() {
     let spatium = spatium.refresh_path("/r").unwrap().credentials_path("/c").unwrap();
     let (wire, held) = (bench.wire(), held());
     let body = json!({ "data": { "permissionToken": "t" } }).to_string();
-    let (_, seen) = join(spatium.refresh(&wire, &held), peer.json(200, &body)).await;
+    let (_, seen) =
+        join(spatium.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, &body))
+            .await;
     let seen = Seen::new(&seen);
     assert_eq!((&*seen.line, seen.body), ("POST /r HTTP/1.1", json!({ "token": "r\"canary" })));
-    let asked = CredentialsFactor::new("ada", "pw").request(&spatium).unwrap();
+    let (asked, _) = CredentialsFactor::new("ada", "pw").request(&spatium).unwrap();
     assert_eq!(asked.uri().path(), "/c");
 }
 
@@ -152,7 +160,8 @@ async fn what_cannot_be_asked_is_not_sent() {
     assert_eq!(failed.class(), FailureClass::NotSent);
     assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     let held = Tokens::new(Attributes::default()).access("a", None);
-    let failed = spatium().refresh(&bench.wire(), &held).await.unwrap_err();
+    let adapter = Adapter::new(spatium());
+    let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
 }
 

@@ -1,7 +1,5 @@
 //! The provider `oauth2` at this server: its logins and operations, without a session.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::error::{ErrorKind, Refusal};
 use crate::provider::fixture::Bench;
@@ -52,13 +50,13 @@ async fn call<O: Operation<OAuth2>>(
     wire: &Wire<'_>,
     held: &crate::token::Tokens<Attributes>,
 ) -> (O::Output, Effect) {
-    let mut request: http::Request<Bytes> = operation.request(client, held).unwrap();
+    let (mut request, context) = operation.request(client, held).unwrap();
     if operation.credential() == Credential::PermissionToken {
         let token = held.access_token().unwrap().expose_secret();
         request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
     }
     let answer = wire.send(request).await.unwrap();
-    operation.response(wire, &answer).unwrap()
+    operation.response(wire, context, &answer).unwrap()
 }
 
 #[tokio::test]
@@ -115,7 +113,7 @@ async fn the_operations_tell_of_the_tokens_and_of_the_user_and_end_the_access_to
     assert_eq!(done, (Revoked::AtServer, Effect::AccessTokenDead));
     let (told, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
     assert_eq!((told.active, effect), (false, Effect::AccessTokenDead));
-    let renewed = client.refresh(&wire, &held).await.unwrap();
+    let renewed = client.refresh(&wire, held.refresh_token().unwrap(), &held).await.unwrap();
     assert!(server.is_active(renewed.access_token().unwrap().expose_secret()));
     let counts = server.counts();
     assert_eq!(
