@@ -8,22 +8,24 @@ pub(crate) mod binding;
 pub mod circle;
 pub(crate) mod client;
 pub(crate) mod erased;
+mod exchange_error;
 pub mod extra_horizon;
-mod failure;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gate;
+pub mod http_message;
+pub(crate) mod http_sender;
 mod identity;
 pub mod ioffice;
-mod login;
 pub(crate) mod means;
 pub mod oauth2;
 mod operation;
+mod redirect_login;
 pub(crate) mod registered;
+mod signing;
 pub(crate) mod site;
 mod source;
 pub mod spatium;
-pub mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -36,12 +38,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-pub use self::failure::{ExchangeError, FailureClass};
+pub use self::exchange_error::{ExchangeError, FailureClass};
+pub use self::http_sender::HttpSender;
 pub use self::identity::IdentityChanged;
-pub use self::login::{LoginRequest, RedirectLogin};
 pub use self::operation::{ClientOperation, Credential, Effect, Operation};
+pub use self::redirect_login::{LoginRequest, RedirectLogin};
+pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
-pub use self::wire::{Signing, Wire};
 use crate::error::{Error, LostReason};
 use crate::key::SessionKey;
 use crate::policy::{ProviderLimits, RefreshPolicy};
@@ -57,7 +60,7 @@ use crate::token::{Placement, Tokens};
 /// each session, and drops the future only when it has run for
 /// [`Policy::attempt_budget`](crate::policy::Policy::attempt_budget) and
 /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together. The crate takes
-/// that, and a panic, as [`FailureClass::Ambiguous`]. All traffic goes through the [`Wire`] that is
+/// that, and a panic, as [`FailureClass::Ambiguous`]. All traffic goes through the [`HttpSender`] that is
 /// handed in. An implementation repeats nothing on its own, except where the server said that it
 /// did not process the request and asked for another at once.
 ///
@@ -114,8 +117,11 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// # Cancel safety
     ///
     /// May be dropped and called again.
-    fn prepare(&self, wire: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send {
-        let _ = wire;
+    fn prepare(
+        &self,
+        sender: &HttpSender<'_>,
+    ) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+        let _ = sender;
         std::future::ready(Ok(()))
     }
 
@@ -131,7 +137,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together have passed.
     fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Self::Grant,
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send;
 
@@ -150,7 +156,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// As [`establish`](Self::establish).
     fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Tokens<Self::Attributes>, ExchangeError>> + Send;
@@ -167,7 +173,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// As [`establish`](Self::establish).
     fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send;
 
@@ -188,8 +194,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     }
 
     /// What is kept beside the tokens after a refresh, or after a grant that needed no user: what
-    /// the answer says, and for the rest what is known. It is asked before anything of such an
-    /// answer is saved or served.
+    /// the response says, and for the rest what is known. It is asked before anything of such an
+    /// response is saved or served.
     ///
     /// Compare what the session has learnt of whom it serves, an id of the user or of the
     /// community. A caller's own grant may be for anybody and is not compared. Defaults to
@@ -197,8 +203,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`IdentityChanged`] if the answer is for somebody else. The caller gets `Misconfigured`, the
-    /// answer is thrown away, and the session keeps what it has.
+    /// [`IdentityChanged`] if the response is for somebody else. The caller gets `Misconfigured`, the
+    /// response is thrown away, and the session keeps what it has.
     fn merge_attributes(
         &self,
         known: &Self::Attributes,
@@ -285,10 +291,10 @@ pub enum Rejection {
     /// The session is dead; only a new grant helps.
     SessionDead,
     /// It was refused for a reason that no refresh mends, a missing permission for one.
-    NotOurs,
+    OtherReason,
 }
 
-/// What a server does to a refresh token that was used. It decides what is done when an answer
+/// What a server does to a refresh token that was used. It decides what is done when a response
 /// was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -333,8 +339,9 @@ impl Settings {
 }
 
 /// Who gives a grant for a session that is lost.
-pub(crate) type RenewWith =
-    Arc<dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::Parcel>> + Send + Sync>;
+pub(crate) type RenewWith = Arc<
+    dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::ErasedValue>> + Send + Sync,
+>;
 
 impl<P: Provider> Registration<P> {
     /// This provider with default settings.
@@ -388,7 +395,7 @@ impl<P: Provider> Registration<P> {
     {
         self.settings.renew_with = Some(Arc::new(move |key, reason| {
             let grant = grants(key, reason);
-            Box::pin(async move { grant.await.map(|grant| Box::new(grant) as erased::Parcel) })
+            Box::pin(async move { grant.await.map(|grant| Box::new(grant) as erased::ErasedValue) })
         }));
         self
     }

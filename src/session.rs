@@ -50,7 +50,7 @@ pub use self::login::Login;
 use self::machine::Input;
 use self::message::{Granted, Job};
 pub use self::outcome::{Establishment, Invalidation, Revocation, Verdict};
-use self::slot::{Glance, Parcel, Slot};
+use self::slot::{ErasedValue, Glance, Slot};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
@@ -204,7 +204,7 @@ impl<P> Session<P> {
                 self.accept(used);
                 Verdict::Forward
             }
-            Rejection::None | Rejection::NotOurs => Verdict::Forward,
+            Rejection::None | Rejection::OtherReason => Verdict::Forward,
         }
     }
 
@@ -401,7 +401,7 @@ impl<P: Provider> Session<P> {
         if let Some(token) = self.try_permission_token() {
             return Ok(token);
         }
-        let offer = || -> Parcel {
+        let offer = || -> ErasedValue {
             let grant: P::Grant = grant.clone().into();
             Box::new(grant)
         };

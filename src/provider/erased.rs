@@ -10,23 +10,23 @@ use super::binding::Binding;
 use super::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
 };
-use super::{Signing, Wire};
+use super::{HttpSender, Signing};
 use crate::error::{Error, ErrorKind};
 use crate::token::{Credentials, Placement, Tokens};
 
 /// A grant or a challenge whose type only the typed handle knows.
-pub(crate) type Parcel = Box<dyn Any + Send>;
+pub(crate) type ErasedValue = Box<dyn Any + Send>;
 
 /// What an establish gave, without its types.
 pub(crate) enum ErasedIssued {
     Tokens(Credentials),
-    Challenge(Parcel),
+    Challenge(ErasedValue),
 }
 
 /// [`Provider`] for any of its types.
 pub(crate) trait Erased: Send + Sync {
     /// The provider itself, for who knows its type.
-    fn itself(&self) -> Arc<dyn Any + Send + Sync>;
+    fn as_any(&self) -> Arc<dyn Any + Send + Sync>;
     /// What is wrong with the provider, if it cannot be used.
     fn fault(&self) -> Option<&'static str>;
     fn authority(&self) -> &str;
@@ -37,20 +37,23 @@ pub(crate) trait Erased: Send + Sync {
     fn revocation_reach(&self) -> RevocationReach;
     fn refresh_ends_access_tokens(&self) -> bool;
     fn placement(&self) -> Option<Placement>;
-    fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>>;
+    fn prepare<'a>(
+        &'a self,
+        sender: &'a HttpSender<'a>,
+    ) -> BoxFuture<'a, Result<(), ExchangeError>>;
     fn establish<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
-        grant: Parcel,
+        sender: &'a HttpSender<'a>,
+        grant: ErasedValue,
     ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>>;
     fn refresh<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>>;
     fn revoke<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
     /// What was issued for a session that has `held`, with what is known of its user; a failure if
@@ -62,7 +65,7 @@ pub(crate) trait Erased: Send + Sync {
     ) -> Result<Credentials, ExchangeError>;
     /// Tokens with their attributes as text, bound to this provider's authority and client.
     fn bind(&self, tokens: Tokens<Arc<str>>) -> Credentials;
-    fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel>;
+    fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue>;
     fn authorize(
         &self,
         signing: &Signing<'_>,
@@ -75,13 +78,13 @@ pub(crate) trait Erased: Send + Sync {
 /// panics then cannot be used, and nothing of it can panic later in an actor or a drop.
 pub(crate) struct Adapter<P> {
     provider: Arc<P>,
-    about: About,
+    properties: Properties,
     fault: Option<&'static str>,
 }
 
 /// What a provider says of itself.
 #[derive(Default)]
-struct About {
+struct Properties {
     authority: String,
     binding: Binding,
     client: Arc<str>,
@@ -91,7 +94,7 @@ struct About {
     placement: Option<Placement>,
 }
 
-impl About {
+impl Properties {
     fn of<P: Provider>(provider: &P) -> Self {
         let authority = provider.authority_url();
         Self {
@@ -107,7 +110,7 @@ impl About {
 }
 
 impl<P: Provider> Erased for Adapter<P> {
-    fn itself(&self) -> Arc<dyn Any + Send + Sync> {
+    fn as_any(&self) -> Arc<dyn Any + Send + Sync> {
         Arc::<P>::clone(&self.provider)
     }
 
@@ -116,41 +119,44 @@ impl<P: Provider> Erased for Adapter<P> {
     }
 
     fn authority(&self) -> &str {
-        &self.about.authority
+        &self.properties.authority
     }
 
     fn binding(&self) -> &Binding {
-        &self.about.binding
+        &self.properties.binding
     }
 
     fn client(&self) -> &str {
-        &self.about.client
+        &self.properties.client
     }
 
     fn rotation(&self) -> Rotation {
-        self.about.rotation.unwrap_or(Rotation::Strict)
+        self.properties.rotation.unwrap_or(Rotation::Strict)
     }
 
     fn revocation_reach(&self) -> RevocationReach {
-        self.about.reach
+        self.properties.reach
     }
 
     fn refresh_ends_access_tokens(&self) -> bool {
-        self.about.ends_access_tokens
+        self.properties.ends_access_tokens
     }
 
     fn placement(&self) -> Option<Placement> {
-        self.about.placement.clone()
+        self.properties.placement.clone()
     }
 
-    fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>> {
-        Box::pin(async move { self.provider.prepare(wire).await })
+    fn prepare<'a>(
+        &'a self,
+        sender: &'a HttpSender<'a>,
+    ) -> BoxFuture<'a, Result<(), ExchangeError>> {
+        Box::pin(async move { self.provider.prepare(sender).await })
     }
 
     fn establish<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
-        grant: Parcel,
+        sender: &'a HttpSender<'a>,
+        grant: ErasedValue,
     ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>> {
         Box::pin(async move {
             let Ok(grant) = grant.downcast::<P::Grant>() else {
@@ -158,7 +164,7 @@ impl<P: Provider> Erased for Adapter<P> {
                     Error::new(ErrorKind::InvalidInput).about("a grant of another provider");
                 return Err(ExchangeError::new(FailureClass::NotSent).with_source(other));
             };
-            match self.provider.establish(wire, *grant).await? {
+            match self.provider.establish(sender, *grant).await? {
                 Issued::Tokens(tokens) => self.erase(tokens).map(ErasedIssued::Tokens),
                 Issued::Challenge(challenge) => Ok(ErasedIssued::Challenge(Box::new(challenge))),
             }
@@ -167,7 +173,7 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn refresh<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
         Box::pin(async move {
@@ -175,8 +181,8 @@ impl<P: Provider> Erased for Adapter<P> {
             let Some(token) = held.refresh_token() else {
                 return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
             };
-            let mut issued = self.provider.refresh(wire, token, &held).await?;
-            // RFC 6749 section 6: no refresh token in the answer, the old one stays.
+            let mut issued = self.provider.refresh(sender, token, &held).await?;
+            // RFC 6749 section 6: no refresh token in the response, the old one stays.
             issued.refresh = issued.refresh.or(held.refresh);
             self.erase(issued)
         })
@@ -184,10 +190,10 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn revoke<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>> {
-        Box::pin(async move { self.provider.revoke(wire, &typed::<P>(held)?).await })
+        Box::pin(async move { self.provider.revoke(sender, &typed::<P>(held)?).await })
     }
 
     fn continued(
@@ -209,18 +215,18 @@ impl<P: Provider> Erased for Adapter<P> {
     }
 
     fn bind(&self, mut tokens: Tokens<Arc<str>>) -> Credentials {
-        if let (Some(access), Some(place)) = (&mut tokens.access, &self.about.placement) {
+        if let (Some(access), Some(place)) = (&mut tokens.access, &self.properties.placement) {
             access.secret = access.secret.prefixed(place.prefix());
         }
-        let About { binding, client, .. } = &self.about;
+        let Properties { binding, client, .. } = &self.properties;
         let (authority, client) = (Arc::clone(binding.text()), Arc::clone(client));
         Credentials { tokens, authority, client }
     }
 
-    fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
+    fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue> {
         let asked = caught("renewal_grant", || {
             let held = held.and_then(|held| typed::<P>(held).ok());
-            self.provider.renewal_grant(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+            self.provider.renewal_grant(held.as_ref()).map(|grant| Box::new(grant) as ErasedValue)
         });
         asked.flatten()
     }
@@ -245,9 +251,9 @@ impl<P: Provider> Erased for Adapter<P> {
 
 impl<P: Provider> Adapter<P> {
     pub(crate) fn new(provider: P) -> Self {
-        let about = caught("getters", || About::of(&provider));
-        let fault = about.is_none().then_some("the provider panicked when it was registered");
-        Self { provider: Arc::new(provider), about: about.unwrap_or_default(), fault }
+        let properties = caught("getters", || Properties::of(&provider));
+        let fault = properties.is_none().then_some("the provider panicked when it was registered");
+        Self { provider: Arc::new(provider), properties: properties.unwrap_or_default(), fault }
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
@@ -265,10 +271,10 @@ impl<P: Provider> Adapter<P> {
     /// A refresh as a session asks for it, of tokens with the provider's attributes.
     pub(super) async fn refresh_typed(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: Tokens<P::Attributes>,
     ) -> Result<Credentials, ExchangeError> {
-        self.refresh(wire, &self.erase(held)?).await
+        self.refresh(sender, &self.erase(held)?).await
     }
 }
 

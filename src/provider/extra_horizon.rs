@@ -11,18 +11,19 @@
 //!
 //! [`Error::provider_code`]: crate::Error::provider_code
 
-mod answer;
-mod fault;
 mod grant;
+mod host;
 mod mfa;
 mod oauth1;
 mod oauth2;
 mod operation;
-mod record;
-mod sign;
-mod site;
+mod request_signature;
+mod response;
+mod service_error;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod token_record;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ pub use self::oauth2::OAuth2;
 pub use self::operation::{
     DeleteRefreshToken, DeleteToken, GenerateSsoToken, ListRefreshTokens, ListTokens,
 };
-pub use self::record::{Own, TokenPage, TokenRecord};
+pub use self::token_record::{OwnToken, TokenPage, TokenRecord};
 use crate::error::{Error, ErrorKind};
 use crate::provider::{ExchangeError, FailureClass};
 
@@ -70,37 +71,13 @@ impl Attributes {
         self
     }
 
-    /// What an answer says, and for the rest what is known.
-    fn or(self, known: &Self) -> Self {
+    /// What a response says, and for the rest what is known.
+    fn or_known(self, known: &Self) -> Self {
         Self {
             user_id: self.user_id.or_else(|| known.user_id.clone()),
             application_id: self.application_id.or_else(|| known.application_id.clone()),
             token_id: self.token_id.or_else(|| known.token_id.clone()),
         }
-    }
-}
-
-/// Whether the service's number says that the token is unknown or has expired, and statuses under
-/// which it is believed: by default 400, 401 and 403, as the SDK does. Only 401 is documented.
-#[derive(Clone, Debug)]
-struct DeadStatuses(Vec<http::StatusCode>);
-
-impl Default for DeadStatuses {
-    fn default() -> Self {
-        use http::StatusCode;
-        Self(vec![StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN])
-    }
-}
-
-impl DeadStatuses {
-    /// Numbers that are no status are left out: no answer has them.
-    fn new(statuses: impl IntoIterator<Item = u16>) -> Self {
-        let statuses = statuses.into_iter();
-        Self(statuses.filter_map(|status| http::StatusCode::from_u16(status).ok()).collect())
-    }
-
-    fn take(&self, status: http::StatusCode) -> bool {
-        self.0.contains(&status)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{ExchangeError, FailureClass};
 use crate::error::{Error, ErrorKind};
 
-/// An answer is for somebody else than the session's own user. What
+/// A response is for somebody else than the session's own user. What
 /// [`Provider::merge_attributes`](super::Provider::merge_attributes) fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityChanged {

@@ -5,12 +5,13 @@
 //! `AngularJS` client does ("the client", 2015). Where both are silent or disagree there is a
 //! setting.
 
-mod answer;
 mod grant;
-mod login;
 mod operation;
+mod redirect_login;
 mod relay;
 mod request;
+mod response;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -21,14 +22,14 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use self::answer::{Unit, revoked};
 pub use self::grant::{Code, Grant, Password};
 pub use self::operation::{RevokeAccessToken, TokenInfo};
 pub use self::relay::{FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, fragment_relay_html};
-use self::request::{Encoding, fixed, secret};
+use self::request::{Encoding, fixed};
+use self::response::{Unit, revoked};
 use super::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
-    wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked, Rotation,
+    Signing, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
@@ -75,14 +76,14 @@ impl IOffice {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if the site is no such URL or has a query; if the redirect URI
-    /// is no URL, has a fragment, or a parameter that is one of the answer (`code`, `appCode`,
+    /// is no URL, has a fragment, or a parameter that is one of the response (`code`, `appCode`,
     /// `state`, `error`) or is there twice; if one of the three is empty or not plain ASCII.
     pub fn new(site: &str, client_id: &str, redirect_uri: &str) -> Result<Self> {
-        let site = wire::endpoint(site)?;
+        let site = http_message::endpoint(site)?;
         if site.query().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the site's URL has a query"));
         }
-        wire::check_redirect_uri(redirect_uri, login::ANSWER)?;
+        http_message::check_redirect_uri(redirect_uri, redirect_login::RESPONSE_PARAMETERS)?;
         fixed(client_id, "the client id is empty or has characters that no header can carry")?;
         fixed(redirect_uri, "the redirect URI has characters that no header can carry")?;
         let mut authority = site.clone();
@@ -104,128 +105,18 @@ impl IOffice {
         })
     }
 
-    /// Asks for this scope. Defaults to `email`, as the document advises while scopes restrict
-    /// nothing.
-    ///
-    /// The same scope has to go with the code, its exchange and every refresh: a session keeps the
-    /// one that it began with.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if it is empty (a login needs all five parameters) or not plain
-    /// ASCII.
-    #[doc(alias = "x-scope")]
-    pub fn scope(mut self, scope: &str) -> Result<Self> {
-        fixed(scope, "the scope is empty or has characters that no header can carry")?;
-        scope.clone_into(&mut self.scope);
-        Ok(self)
-    }
-
-    /// Reads `expires_in` as seconds. Defaults to milliseconds.
-    ///
-    /// The document (2019) says milliseconds, the client (2015) adds it to the clock as seconds;
-    /// the other times of the API are milliseconds. Nothing is guessed: 3600 seconds that are read
-    /// as milliseconds are a token that looks dead after 3.6 s, and seconds that are milliseconds a
-    /// token whose end only a refused call shows.
-    #[must_use]
-    pub fn expires_in_seconds(mut self) -> Self {
-        self.unit = Unit::Seconds;
-        self
-    }
-
-    /// Which statuses of an API mean that the access token is dead. Defaults to 401 and 403.
-    ///
-    /// The client refreshes at 403, and takes 401 for credentials that are not known; what today's
-    /// servers send is not documented. A 403 may also mean that the user may not do something,
-    /// which no refresh mends: where that is frequent and dead tokens are known to be 401, leave it
-    /// out.
-    #[must_use]
-    pub fn token_dead_on(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.dead_on = statuses.into_iter().collect();
-        self
-    }
-
-    /// With which method tokens are revoked. Defaults to GET: the document names none, and the
-    /// client uses that.
-    #[must_use]
-    #[doc(alias = "oauth2/revoke")]
-    pub fn revoke_method(mut self, method: Method) -> Self {
-        self.revoke_method = method;
-        self
-    }
-
-    /// Carries the access token in the query, as `access_token`. Defaults to the header
-    /// `x-access-token`; the document has both.
-    ///
-    /// A URL is written into logs by many who see it, and a header by few. There is no fixed header
-    /// then: requests go through [`Session::authorize`](crate::session::Session::authorize).
-    #[must_use]
-    #[doc(alias = "access_token")]
-    pub fn token_in_query(mut self) -> Self {
-        self.in_query = true;
-        self
-    }
-
-    /// Sends the client's secret in the header `name`, with every request for a code or a token.
-    /// Defaults to none: the document says that a secret "may not be required", and names no
-    /// header. `x-client-secret` would be of a piece with the others.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if the secret is empty or not plain ASCII.
-    pub fn client_secret_header(
-        mut self,
-        name: HeaderName,
-        client_secret: impl Into<Secret>,
-    ) -> Result<Self> {
-        let words = "the client secret is empty or has characters that no header can carry";
-        let client_secret = client_secret.into();
-        fixed(client_secret.expose_secret(), words)?;
-        self.client_secret = Some((name, secret(&client_secret, words)?));
-        Ok(self)
-    }
-
-    /// Accepts a login whose redirect has no `state`. By default such a login is refused as
-    /// `Refused(LoginStateMismatch)`.
-    ///
-    /// The price is login CSRF (RFC 6749 section 10.12): whoever makes a user's browser open a link
-    /// with a code of their own, while that user's login is under way, puts themselves in the user's
-    /// place, and the user's session then acts for them. The ticket does not prevent that.
-    ///
-    /// Use it only for a site that sends no state back. The redirect in the document,
-    /// `#code=..&appCode=..`, has none. A state that comes back is checked in any case.
-    #[must_use]
-    pub fn allow_login_csrf_where_state_is_missing(mut self) -> Self {
-        self.state_may_be_missing = true;
-        self
-    }
-
-    /// Sends user names and passwords that are not ASCII as UTF-8. Defaults to ISO-8859-1, which
-    /// is what a browser sends for the client and what servers take headers for (RFC 9110 section
-    /// 5.5); the document does not say. What has other characters is refused unsent then.
-    #[must_use]
-    pub fn utf8_credentials(mut self) -> Self {
-        self.encoding = Encoding::Utf8;
-        self
-    }
-
-    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
-    /// every refresh gives another refresh token, and whether the old one lives on is not
-    /// documented.
-    #[must_use]
-    pub fn rotation(mut self, rotation: Rotation) -> Self {
-        self.rotation = rotation;
-        self
-    }
-
     /// A code for a user name and a password, without a browser.
     ///
     /// What can be lost on the way is a code that nobody has and that ends in five minutes. No
     /// session is touched by it, so that no failure of this request is ambiguous.
-    async fn code(&self, wire: &Wire<'_>, grant: &Password) -> Result<Secret, ExchangeError> {
+    async fn code(
+        &self,
+        sender: &HttpSender<'_>,
+        grant: &Password,
+    ) -> Result<Secret, ExchangeError> {
         let request = self.code_request(grant)?;
-        let code = match wire.send(request).await {
-            Ok(answer) => answer::code(wire, &answer),
+        let code = match sender.send(request).await {
+            Ok(response) => response::code(sender, &response),
             Err(failed) => Err(failed),
         };
         code.map_err(ExchangeError::nothing_in_doubt)
@@ -284,12 +175,12 @@ impl Provider for IOffice {
     /// lost in a way that matters. The password itself is not used up by either.
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
         let (code, refused) = match grant {
             Grant::Password(grant) => {
-                let code = Code::new(self.code(wire, &grant).await?);
+                let code = Code::new(self.code(sender, &grant).await?);
                 // The server gave the code a moment ago, so it is not the password that is wrong.
                 (code, Refusal::Other)
             }
@@ -297,39 +188,39 @@ impl Provider for IOffice {
         };
         let scope = code.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("authorization_code", "x-auth-code");
-        let answer = wire.send(self.token_request(grant, &code.code, scope)?).await?;
+        let response = sender.send(self.token_request(grant, &code.code, scope)?).await?;
         let attributes = Attributes { scope: Some(scope.to_owned()), app_code: code.app_code };
         let refused = FailureClass::Refused(refused);
-        answer::tokens(wire, &answer, self.unit, attributes, refused).map(Issued::Tokens)
+        response::tokens(sender, &response, self.unit, attributes, refused).map(Issued::Tokens)
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let attributes = held.attributes().clone();
         let scope = attributes.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("refresh_token", "x-refresh-token");
-        let answer = wire.send(self.token_request(grant, refresh_token, scope)?).await?;
-        answer::tokens(wire, &answer, self.unit, attributes, FailureClass::Rejected)
+        let response = sender.send(self.token_request(grant, refresh_token, scope)?).await?;
+        response::tokens(sender, &response, self.unit, attributes, FailureClass::Rejected)
     }
 
     /// Revokes both tokens: the document does not say which of them "the token" is, nor that one
     /// takes the other with it. A token that the server does not know is as good as revoked.
     async fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
-        let mut told = Revoked::NotSupported;
+        let mut outcome = Revoked::NotSupported;
         for token in [held.refresh_token(), held.access_token()].into_iter().flatten() {
-            let request = self.about_token(self.revoke_method.clone(), "revoke", token)?;
-            revoked(wire, &wire.send(request).await?)?;
-            told = Revoked::AtServer;
+            let request = self.request_with_token(self.revoke_method.clone(), "revoke", token)?;
+            revoked(sender, &sender.send(request).await?)?;
+            outcome = Revoked::AtServer;
         }
-        Ok(told)
+        Ok(outcome)
     }
 
     fn authorize(
@@ -346,7 +237,7 @@ impl Provider for IOffice {
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         match response.status {
             status if self.dead_on.contains(&status) => Rejection::TokenDead,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Rejection::NotOurs,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Rejection::OtherReason,
             _ => Rejection::None,
         }
     }

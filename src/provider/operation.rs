@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::{ExchangeError, Provider, Wire};
+use super::{ExchangeError, HttpSender, Provider};
 use crate::error::Result;
 use crate::token::Tokens;
 
@@ -49,7 +49,7 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
     /// The failure's class. The caller gets it, and the session stays as it is.
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         context: Self::Context,
         response: &Response<Bytes>,
     ) -> Result<(Self::Output, Effect), ExchangeError>;
@@ -79,7 +79,7 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
     /// The failure's class.
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         context: Self::Context,
         response: &Response<Bytes>,
     ) -> Result<Self::Output, ExchangeError>;
@@ -93,7 +93,7 @@ pub enum Credential {
     /// [`Provider::authorize`] puts it on the request.
     PermissionToken,
     /// The request has it already: the client's secret, or a token in its body.
-    Own,
+    InRequest,
 }
 
 /// What a call that succeeded did to the session.

@@ -5,9 +5,10 @@
 //! "cloud-services/authorization-service/examples" and "signer-client". Path and body of a refresh
 //! and all errors are nowhere published: they can be configured.
 
-mod answer;
 mod grant;
 mod operation;
+mod request;
+mod response;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -15,21 +16,19 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use uuid::Uuid;
 
-use self::answer::Envelope;
 pub use self::grant::{Credentials, Grant, MerchantKey, SecurityToken, SecurityTokens};
 pub use self::operation::CredentialsFactor;
+use self::request::MemberValue;
 pub use self::settings::TokenIds;
 use self::settings::{Names, Paths};
-use super::wire::Members;
+use super::http_message::Members;
 use super::{
-    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Wire, bearer,
-    wire,
+    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    bearer, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
@@ -76,7 +75,7 @@ impl Spatium {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
     pub fn new(url: &str) -> Result<Self> {
-        let url = wire::endpoint(url)?;
+        let url = http_message::endpoint(url)?;
         if url.query().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the service's URL has a query"));
         }
@@ -99,36 +98,9 @@ impl Spatium {
         })
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    /// A request with this id, whose answer repeats it ("examples").
-    fn request(&self, path: &str, id: Uuid, body: Bytes) -> Result<Request<Bytes>> {
-        Request::post(self.url(path))
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("request-id", id.hyphenated().to_string())
-            .body(body)
-            .map_err(|cause| Error::new(ErrorKind::Misconfigured).with_source(cause))
-    }
-
-    /// Sends a request, and gives its answer if it is the answer to that.
-    async fn ask(
-        &self,
-        wire: &Wire<'_>,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Response<Bytes>, ExchangeError> {
-        let id = Uuid::new_v4();
-        let answer = wire.send(self.request(path, id, body)?).await?;
-        Envelope::check(&answer, id)?;
-        Ok(answer)
-    }
-
     /// The id by which the service knows the session.
-    fn token_id(&self, wire: &Wire<'_>) -> Result<String, ExchangeError> {
-        let Some(session) = wire.session() else {
+    fn token_id(&self, sender: &HttpSender<'_>) -> Result<String, ExchangeError> {
+        let Some(session) = sender.session() else {
             return Err(Error::new(ErrorKind::InvalidInput).about("no session to name").into());
         };
         Ok(self.token_ids.of(session.key()))
@@ -137,30 +109,31 @@ impl Spatium {
     /// Tokens for whatever proves the right to them: security tokens, or a key.
     async fn issue(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         path: &str,
-        proof: (&str, Part<'_>),
+        proof: (&str, MemberValue<'_>),
         permissions: Option<&[String]>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let token_id = self.token_id(wire)?;
+        let token_id = self.token_id(sender)?;
         let wanted = permissions.unwrap_or(&self.permissions);
         let members = [
-            (&*self.names.token_id, Part::Text(&token_id)),
-            (&*self.names.permissions, Part::List(wanted)),
+            (&*self.names.token_id, MemberValue::Text(&token_id)),
+            (&*self.names.permissions, MemberValue::List(wanted)),
             proof,
         ];
-        let answer = self.ask(wire, path, wire::json(&Members(&members))?).await?;
-        if !answer.status().is_success() {
-            return Err(settings::refused(wire, &answer, Refusal::Other));
+        let response =
+            self.send_checked(sender, path, http_message::json_body(&Members(&members))?).await?;
+        if !response.status().is_success() {
+            return Err(settings::grant_failure(sender, &response, Refusal::Other));
         }
         let former = Attributes { permissions: wanted.to_vec(), ..Attributes::default() };
-        answer::tokens(wire, &answer, &former)
+        response::tokens(sender, &response, &former)
     }
 
     /// `POST {url}/api/permission/issue-by-factors`.
     async fn by_factors(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         factors: &SecurityTokens,
         permissions: Option<&[String]>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
@@ -169,23 +142,23 @@ impl Spatium {
             let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
             return Err(none.into());
         }
-        let proof = (&*self.names.security_tokens, Part::Secrets(&tokens));
-        self.issue(wire, &self.paths.establish, proof, permissions).await
+        let proof = (&*self.names.security_tokens, MemberValue::Secrets(&tokens));
+        self.issue(sender, &self.paths.establish, proof, permissions).await
     }
 
     /// The first factor, and tokens for it.
     async fn by_credentials(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         credentials: &Credentials,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let body = credentials.body()?;
-        let asked = self.ask(wire, &self.paths.credentials, body).await;
-        let token = asked.and_then(|answer| operation::security_token(wire, &answer));
-        // Nothing was asked of the session yet, whatever became of this answer.
+        let asked = self.send_checked(sender, &self.paths.credentials, body).await;
+        let token = asked.and_then(|response| operation::security_token(sender, &response));
+        // Nothing was asked of the session yet, whatever became of this response.
         let token = token.map_err(ExchangeError::nothing_in_doubt)?;
         let factors = SecurityTokens::new(token);
-        self.by_factors(wire, &factors, credentials.permissions.as_deref()).await
+        self.by_factors(sender, &factors, credentials.permissions.as_deref()).await
     }
 }
 
@@ -213,15 +186,6 @@ pub struct Attributes {
     pub merchant_id: Option<String>,
 }
 
-/// A member of a request.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Part<'p> {
-    Text(&'p str),
-    List(&'p [String]),
-    Secrets(&'p [&'p str]),
-}
-
 impl Provider for Spatium {
     type Grant = Grant;
     type Challenge = Infallible;
@@ -247,17 +211,17 @@ impl Provider for Spatium {
 
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
         let tokens = match &grant {
             Grant::SecurityTokens(factors) => {
-                self.by_factors(wire, factors, factors.permissions.as_deref()).await
+                self.by_factors(sender, factors, factors.permissions.as_deref()).await
             }
-            Grant::Credentials(credentials) => self.by_credentials(wire, credentials).await,
+            Grant::Credentials(credentials) => self.by_credentials(sender, credentials).await,
             Grant::MerchantKey(MerchantKey { key, permissions }) => {
-                let proof = (&*self.names.merchant_key, Part::Text(key.expose_secret()));
-                self.issue(wire, &self.paths.issue_by_key, proof, permissions.as_deref()).await
+                let proof = (&*self.names.merchant_key, MemberValue::Text(key.expose_secret()));
+                self.issue(sender, &self.paths.issue_by_key, proof, permissions.as_deref()).await
             }
         };
         tokens.map(Issued::Tokens)
@@ -265,24 +229,29 @@ impl Provider for Spatium {
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let token_id = self.refresh_names_session.then(|| self.token_id(wire)).transpose()?;
+        let token_id = self.refresh_names_session.then(|| self.token_id(sender)).transpose()?;
         let mut members =
-            vec![(&*self.names.refresh_token, Part::Text(refresh_token.expose_secret()))];
-        members.extend(token_id.as_deref().map(|id| (&*self.names.token_id, Part::Text(id))));
-        let body = wire::json(&Members(&members))?;
-        let answer = self.ask(wire, &self.paths.refresh, body).await?;
-        if !answer.status().is_success() {
-            return Err(self.unrefreshed(wire, &answer));
+            vec![(&*self.names.refresh_token, MemberValue::Text(refresh_token.expose_secret()))];
+        members
+            .extend(token_id.as_deref().map(|id| (&*self.names.token_id, MemberValue::Text(id))));
+        let body = http_message::json_body(&Members(&members))?;
+        let response = self.send_checked(sender, &self.paths.refresh, body).await?;
+        if !response.status().is_success() {
+            return Err(self.refresh_failure(sender, &response));
         }
-        answer::tokens(wire, &answer, held.attributes())
+        response::tokens(sender, &response, held.attributes())
     }
 
     /// The service has no documented way to be told.
-    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(
+        &self,
+        _: &HttpSender<'_>,
+        _: &Tokens<Attributes>,
+    ) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::NotSupported)
     }
 

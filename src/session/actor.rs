@@ -14,7 +14,7 @@ use super::machine::{Due, Renewable, Start, State};
 use super::message::{Caller, DueExchange, Job, Message, Text};
 use super::outcome::Revocation;
 use super::read;
-use super::slot::{Parcel, Slot, Wants};
+use super::slot::{ErasedValue, Slot, Wants};
 use super::token_request::{Asked, Requested, request};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
@@ -106,7 +106,7 @@ impl Duty {
         }
     }
 
-    fn establish(&self, client: Arc<Client>, grant: Parcel, caller: Caller) {
+    fn establish(&self, client: Arc<Client>, grant: ErasedValue, caller: Caller) {
         let Self { core, slot, .. } = self;
         let Some(place) = core.tasks.enter() else {
             return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));

@@ -15,8 +15,8 @@ use super::slot::Slot;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, Result};
 use crate::provider::client::Client;
 use crate::provider::{
-    Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
-    erased,
+    Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Provider, Rejection,
+    Signing, erased,
 };
 use crate::task::{Foreign, Place};
 use crate::token::{Credentials, PermissionToken};
@@ -44,7 +44,7 @@ impl<P: Provider> Session<P> {
         self.door.look(&slot).await?;
         let token = match operation.credential() {
             Credential::PermissionToken => Some(self.permission_token().await?),
-            Credential::Own => None,
+            Credential::InRequest => None,
         };
         let client = self.client()?;
         let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
@@ -196,7 +196,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
             .ok_or_else(|| Error::new(ErrorKind::NotEstablished))
     }
 
-    fn wire(&self) -> Wire<'_> {
+    fn wire(&self) -> HttpSender<'_> {
         let core = self.core();
         self.client.wire(&core.clock, Some(self.slot.id()), &core.policy)
     }

@@ -13,7 +13,7 @@ use super::flight::{Flight, Landing};
 use super::machine::{Renewable, State, serving};
 use super::message::{Job, Message};
 use super::read;
-use super::slot::{Parcel, Slot, Wants};
+use super::slot::{ErasedValue, Slot, Wants};
 use super::token_request::{Asked, Requested, request};
 use crate::clock::within;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +23,7 @@ use crate::task::Place;
 use crate::token::PermissionToken;
 
 /// Makes a grant that needs no user.
-pub(crate) type Offer<'a> = &'a (dyn Fn() -> Parcel + Send + Sync);
+pub(crate) type Offer<'a> = &'a (dyn Fn() -> ErasedValue + Send + Sync);
 
 /// What every handle of one supervisor holds. The supervisor goes when the last handle does.
 pub(crate) struct Door {
@@ -110,7 +110,7 @@ impl Door {
         let client = core.resolve(&slot.site).await.map_err(|error| error.of_session(slot.id()))?;
         let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
         let wants = Wants { above, renewable, fresh: false };
-        let make = offer.map(|make| make as &dyn Fn() -> Parcel);
+        let make = offer.map(|make| make as &dyn Fn() -> ErasedValue);
         match request(core, (slot, &client), wants, (Asked::ByCaller, make)) {
             Requested::Ready(token) => Ok(Landing::Token(token)),
             // What turned out to be lost just now may have a renewal that it did not have before.

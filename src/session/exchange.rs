@@ -24,7 +24,7 @@ use super::core::Core;
 use super::flight::Landing;
 use super::machine::{self, Class, Failure, Held, Input, Moment, Renewable, Retry, Settled, State};
 use super::message::{Granted, Outcome};
-use super::slot::{Owed, Parcel, Slot};
+use super::slot::{ErasedValue, Owed, Slot};
 use super::token_request::Asked;
 use super::{read, restore};
 use crate::clock::{BootTime, Now};
@@ -45,9 +45,9 @@ use crate::token::Credentials;
 pub(crate) enum Cargo {
     Refresh,
     /// A grant of a caller's, who gets its outcome.
-    Grant(Parcel),
+    Grant(ErasedValue),
     /// A grant that needs no user: a caller's, or the session's own.
-    Renewal(Option<Parcel>),
+    Renewal(Option<ErasedValue>),
 }
 
 /// An exchange that was started for a caller, on its way to the session's actor.
@@ -121,7 +121,7 @@ impl Left {
 /// How an exchange ended.
 enum End {
     Active(Held),
-    Challenge(Parcel),
+    Challenge(ErasedValue),
     /// When, so that memory and record have the same times.
     Failed(Failure, Moment),
     /// The store has something else than was thought; nothing was sent, or it does not count.
@@ -191,7 +191,7 @@ impl Exchange {
     }
 
     /// The grant to be sent; none for a refresh.
-    async fn grant(&mut self, cargo: Cargo) -> Result<Option<Parcel>, Failure> {
+    async fn grant(&mut self, cargo: Cargo) -> Result<Option<ErasedValue>, Failure> {
         let grant = match cargo {
             Cargo::Refresh => return Ok(None),
             Cargo::Renewal(Some(grant)) => grant,
@@ -209,7 +209,7 @@ impl Exchange {
         Ok(Some(grant))
     }
 
-    async fn exchange(&mut self, grant: Option<Parcel>) -> End {
+    async fn exchange(&mut self, grant: Option<ErasedValue>) -> End {
         let held = self.held.clone();
         let sent = held.as_ref().filter(|_| grant.is_none());
         if sent.is_some_and(|held| !self.client.issued(held)) {

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::adopt::{Adopted, Take};
 use super::exchange::Work;
 use super::outcome::Revocation;
-use super::slot::Parcel;
+use super::slot::ErasedValue;
 use crate::error::Error;
 use crate::provider::gate::Drawn;
 use crate::task::Place;
@@ -55,7 +55,7 @@ impl Message {
 /// What a session is asked for with one exchange of its own.
 pub(crate) enum Job {
     Establish {
-        grant: Parcel,
+        grant: ErasedValue,
         reply: oneshot::Sender<Result<Granted, Error>>,
     },
     /// It has its place while it is still queued: a shutdown waits for it.
@@ -174,5 +174,5 @@ impl Outcome for bool {
 /// What a grant's caller gets.
 pub(crate) enum Granted {
     Active(std::sync::Arc<crate::token::Credentials>),
-    Challenge(Parcel),
+    Challenge(ErasedValue),
 }

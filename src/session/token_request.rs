@@ -7,7 +7,7 @@ use super::exchange::{Cargo, Exchange, Guard, Task, Work};
 use super::flight::Flight;
 use super::machine::Start;
 use super::message::Caller;
-use super::slot::{Parcel, Reading, Request, Slot, Wants};
+use super::slot::{ErasedValue, Reading, Request, Slot, Wants};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
 use crate::provider::gate::Drawn;
@@ -39,7 +39,7 @@ pub(crate) fn request(
     core: &Arc<Core>,
     (slot, client): (&Arc<Slot>, &Arc<Client>),
     wants: Wants,
-    (asked, offer): (Asked, Option<&dyn Fn() -> Parcel>),
+    (asked, offer): (Asked, Option<&dyn Fn() -> ErasedValue>),
 ) -> Requested {
     // Before the question: a shutdown that begins after it waits for what is started.
     let place = core.tasks.enter();

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::provider::{ExchangeError, FailureClass, Issued, RevocationReach, Rotation, Wire};
+use crate::provider::{ExchangeError, FailureClass, HttpSender, Issued, RevocationReach, Rotation};
 use crate::token::Tokens;
 
 /// A provider that answers what its [`Script`] says, and issues tokens where that says nothing.
@@ -367,18 +367,22 @@ where
     G: Send + 'static,
 {
     #[expect(clippy::panic, reason = "the script says so")]
-    async fn play(&self, wire: &Wire<'_>, reply: Reply<C>) -> Result<Issued<Self>, ExchangeError> {
+    async fn play(
+        &self,
+        sender: &HttpSender<'_>,
+        reply: Reply<C>,
+    ) -> Result<Issued<Self>, ExchangeError> {
         let _running = self.script.run();
         let played = match reply {
-            Reply::Issue => Ok(Issued::Tokens(self.issue(wire, self.lifetime))),
-            Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(wire, lifetime))),
+            Reply::Issue => Ok(Issued::Tokens(self.issue(sender, self.lifetime))),
+            Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(sender, lifetime))),
             Reply::IssueAs(access, lifetime) => {
-                let tokens = self.issue(wire, None);
-                let end = lifetime.map(|life| wire.expires_in(life.as_secs_f64()));
+                let tokens = self.issue(sender, None);
+                let end = lifetime.map(|life| sender.expires_in(life.as_secs_f64()));
                 Ok(Issued::Tokens(tokens.access(access, end)))
             }
             Reply::IssueAccessOnly => {
-                let mut tokens = self.issue(wire, self.lifetime);
+                let mut tokens = self.issue(sender, self.lifetime);
                 tokens.refresh = None;
                 Ok(Issued::Tokens(tokens))
             }
@@ -389,7 +393,7 @@ where
             }
             Reply::Hold => {
                 self.script.hold().await;
-                Ok(Issued::Tokens(self.issue(wire, self.lifetime)))
+                Ok(Issued::Tokens(self.issue(sender, self.lifetime)))
             }
             Reply::HoldThenFail(class) => {
                 self.script.hold().await;
@@ -405,13 +409,13 @@ where
         played
     }
 
-    fn issue(&self, wire: &Wire<'_>, lifetime: Option<Duration>) -> Tokens<A> {
+    fn issue(&self, sender: &HttpSender<'_>, lifetime: Option<Duration>) -> Tokens<A> {
         let mut number = 0;
         self.script.count(|counts| {
             counts.issued += 1;
             number = counts.issued;
         });
-        let end = |life: Option<Duration>| life.map(|life| wire.expires_in(life.as_secs_f64()));
+        let end = |life: Option<Duration>| life.map(|life| sender.expires_in(life.as_secs_f64()));
         Tokens::new(self.attributes.clone())
             .access(format!("access-{number}"), end(lifetime))
             .refresh(format!("refresh-{number}"), end(self.refresh_lifetime))

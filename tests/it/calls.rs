@@ -13,7 +13,7 @@ use session_warden::provider::oauth2::{
     Attributes, ClientCredentials, Introspect, OAuth2, RevokeAccessToken, UserInfo,
 };
 use session_warden::provider::{
-    Credential, Effect, ExchangeError, Operation, Registration, Revoked, Wire,
+    Credential, Effect, ExchangeError, HttpSender, Operation, Registration, Revoked,
 };
 use session_warden::session::State;
 use session_warden::store::{MemoryStore, Phase, Store};
@@ -41,7 +41,7 @@ impl Visit {
 
     /// With the token that the session has, be it good or not.
     fn own(self) -> Self {
-        Self { credential: Credential::Own, ..self }
+        Self { credential: Credential::InRequest, ..self }
     }
 }
 
@@ -59,7 +59,7 @@ impl Operation<OAuth2> for Visit {
         held: &Tokens<Attributes>,
     ) -> session_warden::error::Result<(Request<Bytes>, ())> {
         let mut request = Request::get(&self.url);
-        if self.credential == Credential::Own {
+        if self.credential == Credential::InRequest {
             let token = held.access_token().unwrap().expose_secret();
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -68,14 +68,14 @@ impl Operation<OAuth2> for Visit {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
         answer: &Response<Bytes>,
     ) -> Result<(u16, Effect), ExchangeError> {
         if answer.status().is_success() {
             Ok((answer.status().as_u16(), self.effect))
         } else {
-            Err(wire.unsuccessful(answer))
+            Err(sender.status_error(answer))
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use session_warden::error::{LostReason, Refusal, Result};
 use session_warden::policy::Policy;
 use session_warden::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked, Rotation,
 };
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::secret::Secret;
@@ -80,9 +80,9 @@ impl Bank {
         (self.passwords.load(Ordering::Relaxed), self.answers.load(Ordering::Relaxed))
     }
 
-    fn tokens(&self, wire: &Wire<'_>) -> Tokens<()> {
+    fn tokens(&self, sender: &HttpSender<'_>) -> Tokens<()> {
         let access = format!("{CANARY}-access-{}", self.refreshes.load(Ordering::Relaxed));
-        let tokens = Tokens::new(()).access(access, Some(wire.expires_in(60.0)));
+        let tokens = Tokens::new(()).access(access, Some(sender.expires_in(60.0)));
         tokens.refresh(format!("{CANARY}-refresh"), None)
     }
 }
@@ -114,45 +114,45 @@ impl Provider for Bank {
 
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Step,
     ) -> std::result::Result<Issued<Self>, ExchangeError> {
         match grant {
-            Step::Known => Ok(Issued::Tokens(self.tokens(wire))),
+            Step::Known => Ok(Issued::Tokens(self.tokens(sender))),
             Step::Password(password) => {
                 let before = self.passwords.fetch_add(1, Ordering::Relaxed);
                 if password != PASSWORD {
                     return Err(refused(Refusal::WrongCredentials));
                 }
                 let sealed = Sealed { transaction: format!("{CANARY}-{before}") };
-                let ticket = wire.seal(&sealed, self.patience)?;
+                let ticket = sender.seal(&sealed, self.patience)?;
                 Ok(Issued::Challenge(CodeWanted { ticket }))
             }
             Step::Answer { ticket, code } => {
-                let sealed: Sealed = wire.open(&ticket)?;
+                let sealed: Sealed = sender.open(&ticket)?;
                 assert!(sealed.transaction.starts_with(CANARY));
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 if code != CODE {
                     return Err(refused(Refusal::WrongCode));
                 }
-                Ok(Issued::Tokens(self.tokens(wire)))
+                Ok(Issued::Tokens(self.tokens(sender)))
             }
         }
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<()>,
     ) -> std::result::Result<Tokens<()>, ExchangeError> {
         self.refreshes.fetch_add(1, Ordering::Relaxed);
-        Ok(self.tokens(wire))
+        Ok(self.tokens(sender))
     }
 
     async fn revoke(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
         _: &Tokens<()>,
     ) -> std::result::Result<Revoked, ExchangeError> {
         Ok(Revoked::AtServer)

@@ -131,7 +131,7 @@ async fn a_session_whose_refresh_token_was_revoked_elsewhere_is_minted_anew() {
 
 #[tokio::test]
 async fn who_switches_it_off_signs_in_again() {
-    let world = world_with(|circle| circle.remint(false)).await;
+    let world = world_with(|circle| circle.auto_renew(false)).await;
     world.session.ensure(ada()).await.unwrap();
     world.server.kill_all_grants();
     world.clock.advance(HOUR + SECOND).await;

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use http::{Method, Request, Response};
 
-use super::{Attributes, Circle, answer};
+use super::{Attributes, Circle, response};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::{self, Members};
-use crate::provider::{Credential, Effect, ExchangeError, Operation, Wire};
-use crate::secret::Secret;
+use crate::provider::http_message::{self, Members};
+use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::token::Tokens;
 
 /// Revokes the session's access token alone
@@ -31,7 +30,7 @@ impl Operation<Circle> for RevokeAccessToken {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -41,17 +40,17 @@ impl Operation<Circle> for RevokeAccessToken {
     ) -> Result<(Request<Bytes>, ())> {
         let missing = || Error::new(ErrorKind::InvalidInput).about("there is no access token");
         let token = held.access_token().ok_or_else(missing)?;
-        let body = wire::json(&Members(&[("access_token", token.expose_secret())]))?;
+        let body = http_message::json_body(&Members(&[("access_token", token.expose_secret())]))?;
         Ok((provider.request(Method::POST, "access_token/revoke", body)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
-        answer::access_revoked(wire, answer)?;
+        response::access_revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }
 }
@@ -61,7 +60,7 @@ impl Operation<Circle> for RevokeRefreshToken {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -76,19 +75,11 @@ impl Operation<Circle> for RevokeRefreshToken {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
-        answer::refresh_revoked(wire, answer)?;
+        response::refresh_revoked(sender, response)?;
         Ok(((), Effect::RefreshTokenDead))
-    }
-}
-
-impl Circle {
-    /// The request that revokes the refresh token.
-    pub(super) fn revocation(&self, refresh_token: &Secret) -> Result<Request<Bytes>> {
-        let body = wire::json(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
-        self.request(Method::POST, "refresh_token/revoke", body)
     }
 }

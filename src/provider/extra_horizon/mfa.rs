@@ -8,10 +8,11 @@ use http::Response;
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::site::Site;
+use super::host::Host;
 use crate::error::{Error, ErrorKind};
-use crate::provider::wire::lenient::{number, secret, text};
-use crate::provider::wire::{self, Wire};
+use crate::provider::http_message;
+use crate::provider::http_message::lenient::{number, secret, text};
+use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 use crate::ticket::{Ticket, carried};
@@ -65,26 +66,26 @@ impl MfaChallenge {
 
     /// The challenge in an answer that asks for a second factor.
     pub(super) fn read(
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
-        site: &Site,
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
+        host: &Host,
         client: &str,
     ) -> Result<Self, ExchangeError> {
-        let Members { mfa: Some(mfa) } = wire::object(answer)? else {
-            return Err(wire::unusable(
-                answer,
+        let Members { mfa: Some(mfa) } = http_message::json_object(response)? else {
+            return Err(http_message::unusable(
+                response,
                 "the answer does not say what the second factor is",
             ));
         };
         let Some(token) = mfa.token else {
-            return Err(wire::unusable(answer, "the second factor has no token"));
+            return Err(http_message::unusable(response, "the second factor has no token"));
         };
         let millis = mfa.token_expires_in.filter(|millis| *millis > 0.0);
         let life = millis.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
-        let expires_at = wire.challenge_ends(life);
+        let expires_at = sender.challenge_ends(life);
         let sealed =
-            Sealed { token, authority: site.authority().to_string(), client: client.to_owned() };
-        let ticket = wire.seal(&sealed, life)?;
+            Sealed { token, authority: host.authority().to_string(), client: client.to_owned() };
+        let ticket = sender.seal(&sealed, life)?;
         let methods = mfa.methods.into_iter().filter_map(Method::usable).collect();
         Ok(Self { methods, ticket, expires_at })
     }
@@ -101,13 +102,13 @@ impl fmt::Debug for MfaChallenge {
 
 /// The MFA token in a ticket of a challenge.
 pub(super) fn open(
-    wire: &Wire<'_>,
+    sender: &HttpSender<'_>,
     ticket: &Ticket,
-    site: &Site,
+    host: &Host,
     client: &str,
 ) -> Result<Secret, ExchangeError> {
-    let sealed: Sealed = wire.open(ticket)?;
-    if sealed.authority != site.authority().as_str() || sealed.client != client {
+    let sealed: Sealed = sender.open(ticket)?;
+    if sealed.authority != host.authority().as_str() || sealed.client != client {
         let error = Error::new(ErrorKind::Misconfigured)
             .about("the challenge is of another cluster or another application");
         return Err(ExchangeError::new(FailureClass::NotSent).with_source(error));

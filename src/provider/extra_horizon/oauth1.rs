@@ -6,17 +6,18 @@ use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use url::Url;
 
-use super::fault::{self, Fault, Sent};
 use super::grant::OAuth1Grant;
+use super::host::Host;
 use super::mfa::{self, MfaChallenge};
-use super::sign::Signer;
-use super::site::Site;
-use super::{Attributes, DeadStatuses, answer, unsent, unusable};
+use super::request_signature::Signer;
+use super::service_error::{self, RequestKind, ServiceError};
+use super::settings::DeadStatuses;
+use super::{Attributes, response, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::Members;
+use crate::provider::http_message::Members;
 use crate::provider::{
-    ExchangeError, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation, Signing, Wire,
-    wire,
+    ExchangeError, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, http_message,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -44,7 +45,7 @@ use crate::token::{Placement, Tokens};
 #[derive(Clone)]
 #[doc(alias = "createOAuth1Client")]
 pub struct OAuth1 {
-    site: Site,
+    host: Host,
     consumer_key: String,
     consumer_secret: Secret,
     dead: DeadStatuses,
@@ -69,7 +70,7 @@ impl OAuth1 {
             return Err(Error::new(ErrorKind::InvalidInput).about("the consumer key is empty"));
         }
         Ok(Self {
-            site: Site::new(host)?,
+            host: Host::new(host)?,
             consumer_key,
             consumer_secret: consumer_secret.into(),
             dead: DeadStatuses::default(),
@@ -84,8 +85,8 @@ impl OAuth1 {
         self
     }
 
-    pub(super) fn site(&self) -> &Site {
-        &self.site
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     fn signer<'s>(&'s self, token: Option<(&'s str, &'s str)>) -> Signer<'s> {
@@ -94,42 +95,43 @@ impl OAuth1 {
     }
 
     /// A request that only the application signs.
-    fn request(&self, wire: &Wire<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
-        let request = Request::post(self.site.url(path))
+    fn request(&self, sender: &HttpSender<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
+        let request = Request::post(self.host.url(path))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(unusable)?;
         let (mut parts, body) = request.into_parts();
-        self.signer(None).sign(&mut parts, wire.now())?;
+        self.signer(None).sign(&mut parts, sender.now())?;
         Ok(Request::from_parts(parts, body))
     }
 
-    fn granting(
+    fn grant_request(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: &OAuth1Grant,
     ) -> Result<Request<Bytes>, ExchangeError> {
         let (path, body) = match grant {
             OAuth1Grant::Password(grant) => {
                 let password = grant.password.expose_secret();
                 let members = [("email", grant.email.as_str()), ("password", password)];
-                (TOKENS, wire::json(&Members(&members)))
+                (TOKENS, http_message::json_body(&Members(&members)))
             }
             OAuth1Grant::Mfa(grant) => {
-                let token = mfa::open(wire, &grant.ticket, &self.site, &self.consumer_key)?;
+                let token = mfa::open(sender, &grant.ticket, &self.host, &self.consumer_key)?;
                 let members = [
                     ("token", token.expose_secret()),
                     ("code", grant.code.expose_secret()),
                     ("methodId", grant.method_id.as_str()),
                 ];
-                ("/auth/v2/oauth1/tokens/mfa", wire::json(&Members(&members)))
+                ("/auth/v2/oauth1/tokens/mfa", http_message::json_body(&Members(&members)))
             }
             OAuth1Grant::Sso(grant) => {
-                let body = wire::json(&Members(&[("ssoToken", grant.token.expose_secret())]));
+                let body =
+                    http_message::json_body(&Members(&[("ssoToken", grant.token.expose_secret())]));
                 ("/auth/v2/oauth1/ssoTokens/consume", body)
             }
         };
-        self.request(wire, path, body?).map_err(unsent)
+        self.request(sender, path, body?).map_err(unsent)
     }
 }
 
@@ -138,7 +140,7 @@ pub(super) const TOKENS: &str = "/auth/v2/oauth1/tokens";
 impl fmt::Debug for OAuth1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth1")
-            .field("host", &self.site.authority().as_str())
+            .field("host", &self.host.authority().as_str())
             .field("consumer_key", &self.consumer_key)
             .finish_non_exhaustive()
     }
@@ -150,7 +152,7 @@ impl Provider for OAuth1 {
     type Attributes = Attributes;
 
     fn authority_url(&self) -> &Url {
-        self.site.authority()
+        self.host.authority()
     }
 
     /// The consumer key.
@@ -175,23 +177,23 @@ impl Provider for OAuth1 {
 
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: OAuth1Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
-        let sent = match &grant {
-            OAuth1Grant::Password(_) => Sent::Password,
-            OAuth1Grant::Mfa(_) => Sent::Mfa,
-            OAuth1Grant::Sso(_) => Sent::OneUse,
+        let request_kind = match &grant {
+            OAuth1Grant::Password(_) => RequestKind::Password,
+            OAuth1Grant::Mfa(_) => RequestKind::Mfa,
+            OAuth1Grant::Sso(_) => RequestKind::OneUse,
         };
-        let answer = wire.send(self.granting(wire, &grant)?).await?;
-        let from = (&self.site, self.consumer_key.as_str());
-        answer::issued::<Self, answer::OAuth1Token>(wire, &answer, sent, from)
+        let response = sender.send(self.grant_request(sender, &grant)?).await?;
+        let from = (&self.host, self.consumer_key.as_str());
+        response::issued::<Self, response::OAuth1Token>(sender, &response, request_kind, from)
     }
 
     /// The server issues no refresh tokens, so this refuses one that was adopted.
     async fn refresh(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
@@ -203,7 +205,7 @@ impl Provider for OAuth1 {
     /// here, and of one that was adopted with [`Attributes::token_id`].
     async fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
         let (Some(id), Some(token), Some(secret)) =
@@ -212,15 +214,15 @@ impl Provider for OAuth1 {
             return Ok(Revoked::NotSupported);
         };
         // By such an id no token can be deleted, now or later.
-        let Ok(url) = self.site.url_below(TOKENS, id) else {
+        let Ok(url) = self.host.url_below(TOKENS, id) else {
             return Ok(Revoked::NotSupported);
         };
         let request = Request::builder().method(Method::DELETE).uri(url).body(Bytes::new());
         let (mut parts, body) = request.map_err(unusable).map_err(unsent)?.into_parts();
         let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));
-        signer.sign(&mut parts, wire.now()).map_err(unsent)?;
-        let answer = wire.send(Request::from_parts(parts, body)).await?;
-        deleted(wire, &answer)
+        signer.sign(&mut parts, sender.now()).map_err(unsent)?;
+        let response = sender.send(Request::from_parts(parts, body)).await?;
+        deleted(sender, &response)
     }
 
     /// Signs the request (RFC 5849 section 3).
@@ -241,25 +243,31 @@ impl Provider for OAuth1 {
         if response.status.is_success() {
             return Rejection::None;
         }
-        match fault::number_in(body_prefix) {
-            Some(fault::OAUTH_TOKEN) if self.dead.take(response.status) => Rejection::SessionDead,
-            Some(_) | None if refuses(response.status) => Rejection::NotOurs,
+        match service_error::number_in(body_prefix) {
+            Some(service_error::OAUTH_TOKEN) if self.dead.contains(response.status) => {
+                Rejection::SessionDead
+            }
+            Some(_) | None if is_auth_failure(response.status) => Rejection::OtherReason,
             Some(_) | None => Rejection::None,
         }
     }
 }
 
 /// Whether the status is about who asks.
-pub(super) fn refuses(status: http::StatusCode) -> bool {
+pub(super) fn is_auth_failure(status: http::StatusCode) -> bool {
     [http::StatusCode::UNAUTHORIZED, http::StatusCode::FORBIDDEN].contains(&status)
 }
 
-/// What the answer to the deletion of one's own token means. A token that is unknown is deleted.
-fn deleted(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
-    let gone = |fault: Fault| fault.is(fault::OAUTH_TOKEN) || fault.is(fault::RESOURCE_UNKNOWN);
-    let client_error = answer.status().is_client_error();
-    if answer.status().is_success() || (client_error && Fault::read(answer).is_some_and(gone)) {
+/// What the response to the deletion of one's own token means. A token that is unknown is deleted.
+fn deleted(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+    let gone = |fault: ServiceError| {
+        fault.is(service_error::OAUTH_TOKEN) || fault.is(service_error::RESOURCE_UNKNOWN)
+    };
+    let client_error = response.status().is_client_error();
+    if response.status().is_success()
+        || (client_error && ServiceError::read(response).is_some_and(gone))
+    {
         return Ok(Revoked::AtServer);
     }
-    Err(fault::failure(wire, answer, Sent::Call))
+    Err(service_error::failure(sender, response, RequestKind::Call))
 }

@@ -5,20 +5,22 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{Request, header};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::fault::{self, Sent};
 use super::grant::OAuth2Grant;
+use super::host::Host;
 use super::mfa::{self, MfaChallenge};
-use super::oauth1::refuses;
-use super::site::Site;
-use super::{Attributes, DeadStatuses, answer, unsent, unusable};
+use super::oauth1::is_auth_failure;
+use super::service_error::{self, RequestKind};
+use super::settings::DeadStatuses;
+use super::{Attributes, response, unsent, unusable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::Members;
+use crate::provider::http_message::Members;
 use crate::provider::{
-    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Wire, wire,
+    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    http_message,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -27,7 +29,7 @@ use crate::token::{Placement, Tokens};
 ///
 /// Whether it is public or confidential is decided when it is registered. A public application's
 /// refresh token dies when it is used ([`Rotation::Strict`]); a confidential one's may be used
-/// again ([`Rotation::Static`]), although each answer brings another. The server does not say how
+/// again ([`Rotation::Static`]), although each response brings another. The server does not say how
 /// long a refresh token lives.
 ///
 /// An API says with the numbers 117 and 118 that the access token is dead: hand the body of an
@@ -54,7 +56,7 @@ use crate::token::{Placement, Tokens};
 #[derive(Clone)]
 #[doc(alias = "createOAuth2Client")]
 pub struct OAuth2 {
-    site: Site,
+    host: Host,
     client_id: String,
     /// The secret, and the value of the `Authorization` header that has it too.
     secret: Option<(Secret, Secret)>,
@@ -73,8 +75,8 @@ impl OAuth2 {
         if client_id.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
         }
-        let site = Site::new(host)?;
-        Ok(Self { site, client_id, secret: None, dead: DeadStatuses::default() })
+        let host = Host::new(host)?;
+        Ok(Self { host, client_id, secret: None, dead: DeadStatuses::default() })
     }
 
     /// A confidential application. It says its secret in the header and in the body, as the SDK
@@ -102,8 +104,8 @@ impl OAuth2 {
         self
     }
 
-    pub(super) fn site(&self) -> &Site {
-        &self.site
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     fn request<'v>(
@@ -116,18 +118,16 @@ impl OAuth2 {
         let client = client.chain(secret.map(|secret| ("client_secret", secret)));
         let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
         if let Some((_, value)) = &self.secret {
-            let value = HeaderValue::from_maybe_shared(value.shared_bytes());
-            let mut value = value.map_err(unusable)?;
-            value.set_sensitive(true);
+            let value = http_message::secret_header(value).map_err(unusable)?;
             request = request.header(header::AUTHORIZATION, value);
         }
         let members: Vec<_> = client.chain(members).collect();
-        request.body(wire::json(&Members(&members))?).map_err(unusable)
+        request.body(http_message::json_body(&Members(&members))?).map_err(unusable)
     }
 
-    fn granting(
+    fn grant_request(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: &OAuth2Grant,
     ) -> Result<Request<Bytes>, ExchangeError> {
         let request = match grant {
@@ -137,17 +137,17 @@ impl OAuth2 {
                     ("username", grant.email.as_str()),
                     ("password", grant.password.expose_secret()),
                 ];
-                self.request(self.site.url(TOKENS), members)
+                self.request(self.host.url(TOKENS), members)
             }
             OAuth2Grant::Mfa(grant) => {
-                let token = mfa::open(wire, &grant.ticket, &self.site, &self.client_id)?;
+                let token = mfa::open(sender, &grant.ticket, &self.host, &self.client_id)?;
                 let members = [
                     ("grant_type", "mfa"),
                     ("token", token.expose_secret()),
                     ("code", grant.code.expose_secret()),
                     ("method_id", grant.method_id.as_str()),
                 ];
-                return self.request(self.site.url(TOKENS), members).map_err(unsent);
+                return self.request(self.host.url(TOKENS), members).map_err(unsent);
             }
             OAuth2Grant::Code(grant) => {
                 let code = grant.code.expose_secret();
@@ -155,10 +155,10 @@ impl OAuth2 {
                 let redirect = grant.redirect_uri.as_deref().map(|uri| ("redirect_uri", uri));
                 let verifier = grant.verifier.as_ref().map(Secret::expose_secret);
                 let verifier = verifier.map(|verifier| ("code_verifier", verifier));
-                self.request(self.site.url(TOKENS), members.chain(redirect).chain(verifier))
+                self.request(self.host.url(TOKENS), members.chain(redirect).chain(verifier))
             }
             OAuth2Grant::Oidc(grant) => {
-                let url = self.site.url_below("/auth/v2/oidc/providers", &grant.provider)?;
+                let url = self.host.url_below("/auth/v2/oidc/providers", &grant.provider)?;
                 let code = grant.code.expose_secret();
                 self.request(format!("{url}/oAuth2Login"), [("authorizationCode", code)])
             }
@@ -187,7 +187,7 @@ fn basic(client_id: &str, secret: &Secret) -> Secret {
 impl fmt::Debug for OAuth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth2")
-            .field("host", &self.site.authority().as_str())
+            .field("host", &self.host.authority().as_str())
             .field("client_id", &self.client_id)
             .field("confidential", &self.secret.is_some())
             .finish_non_exhaustive()
@@ -200,7 +200,7 @@ impl Provider for OAuth2 {
     type Attributes = Attributes;
 
     fn authority_url(&self) -> &Url {
-        self.site.authority()
+        self.host.authority()
     }
 
     fn client_id(&self) -> &str {
@@ -219,36 +219,41 @@ impl Provider for OAuth2 {
 
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: OAuth2Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
-        let sent = match &grant {
-            OAuth2Grant::Password(_) => Sent::Password,
-            OAuth2Grant::Mfa(_) => Sent::Mfa,
-            OAuth2Grant::Code(_) | OAuth2Grant::Oidc(_) => Sent::OneUse,
+        let request_kind = match &grant {
+            OAuth2Grant::Password(_) => RequestKind::Password,
+            OAuth2Grant::Mfa(_) => RequestKind::Mfa,
+            OAuth2Grant::Code(_) | OAuth2Grant::Oidc(_) => RequestKind::OneUse,
         };
-        let answer = wire.send(self.granting(wire, &grant)?).await?;
-        let from = (&self.site, self.client_id.as_str());
-        answer::issued::<Self, answer::OAuth2Token>(wire, &answer, sent, from)
+        let response = sender.send(self.grant_request(sender, &grant)?).await?;
+        let from = (&self.host, self.client_id.as_str());
+        response::issued::<Self, response::OAuth2Token>(sender, &response, request_kind, from)
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let members =
             [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let request = self.request(self.site.url(TOKENS), members).map_err(unsent)?;
-        let answer = wire.send(request).await?;
-        let tokens = answer::tokens::<answer::OAuth2Token>(wire, &answer, Sent::Refresh)?;
-        let attributes = tokens.attributes().clone().or(held.attributes());
+        let request = self.request(self.host.url(TOKENS), members).map_err(unsent)?;
+        let response = sender.send(request).await?;
+        let tokens =
+            response::tokens::<response::OAuth2Token>(sender, &response, RequestKind::Refresh)?;
+        let attributes = tokens.attributes().clone().or_known(held.attributes());
         Ok(Tokens { attributes, ..tokens })
     }
 
     /// Does nothing: see [`OAuth2`].
-    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(
+        &self,
+        _: &HttpSender<'_>,
+        _: &Tokens<Attributes>,
+    ) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::NotSupported)
     }
 
@@ -259,20 +264,20 @@ impl Provider for OAuth2 {
     ) -> Result<Attributes, IdentityChanged> {
         let user = issued.user_id.clone();
         let user_id = IdentityChanged::unless_same("user", &known.user_id, user)?;
-        Ok(Attributes { user_id, ..issued.or(known) })
+        Ok(Attributes { user_id, ..issued.or_known(known) })
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
         if response.status.is_success() {
             return Rejection::None;
         }
-        match fault::number_in(body_prefix) {
-            Some(fault::ACCESS_TOKEN_UNKNOWN | fault::ACCESS_TOKEN_EXPIRED)
-                if self.dead.take(response.status) =>
+        match service_error::number_in(body_prefix) {
+            Some(service_error::ACCESS_TOKEN_UNKNOWN | service_error::ACCESS_TOKEN_EXPIRED)
+                if self.dead.contains(response.status) =>
             {
                 Rejection::TokenDead
             }
-            Some(_) | None if refuses(response.status) => Rejection::NotOurs,
+            Some(_) | None if is_auth_failure(response.status) => Rejection::OtherReason,
             Some(_) | None => Rejection::None,
         }
     }

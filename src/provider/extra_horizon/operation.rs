@@ -5,14 +5,14 @@ use http::{Method, Request, Response, header};
 use serde::Deserialize;
 use url::Url;
 
-use super::fault::{self, Fault, Sent};
-use super::record::{self, Mark, Own, TokenPage, TokenRecord};
-use super::site::Site;
+use super::host::Host;
+use super::service_error::{self, RequestKind, ServiceError};
+use super::token_record::{self, OwnToken, TokenDigest, TokenPage, TokenRecord};
 use super::{Attributes, OAuth1, OAuth2, SsoToken, oauth1, oauth2, unusable};
 use crate::error::Result;
-use crate::provider::wire::lenient::{secret, text};
-use crate::provider::wire::{self, rfc3339};
-use crate::provider::{Effect, ExchangeError, Operation, Wire};
+use crate::provider::http_message::lenient::{secret, text};
+use crate::provider::http_message::{self, rfc3339};
+use crate::provider::{Effect, ExchangeError, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -41,7 +41,7 @@ pub struct ListRefreshTokens {
 #[doc(alias = "removeToken")]
 pub struct DeleteToken {
     id: String,
-    mark: Option<Mark>,
+    token_digest: Option<TokenDigest>,
 }
 
 /// Deletes a refresh token by the id of its record. The output is how many records were deleted;
@@ -52,7 +52,7 @@ pub struct DeleteToken {
 #[derive(Debug)]
 pub struct DeleteRefreshToken {
     id: String,
-    mark: Option<Mark>,
+    token_digest: Option<TokenDigest>,
 }
 
 /// Makes a single-use token with which another application continues as the same user: its
@@ -95,13 +95,13 @@ impl DeleteToken {
     /// The token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: None }
+        Self { id: id.into(), token_digest: None }
     }
 
     /// The token of this record.
     #[must_use]
     pub fn of(record: &TokenRecord) -> Self {
-        Self { mark: record.mark, ..Self::new(record.id.clone()) }
+        Self { token_digest: record.token_digest, ..Self::new(record.id.clone()) }
     }
 }
 
@@ -109,62 +109,62 @@ impl DeleteRefreshToken {
     /// The refresh token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: None }
+        Self { id: id.into(), token_digest: None }
     }
 
     /// The refresh token that came with the access token of this record; None if it had none.
     #[must_use]
     pub fn of(access_token: &TokenRecord) -> Option<Self> {
         let id = access_token.refresh_token_id.clone()?;
-        Some(Self { mark: access_token.mark, ..Self::new(id) })
+        Some(Self { token_digest: access_token.token_digest, ..Self::new(id) })
     }
 }
 
 impl Operation<OAuth1> for ListTokens {
     type Output = TokenPage;
     /// By what the record of the session's own token is known.
-    type Context = Own;
+    type Context = OwnToken;
 
     fn request(
         &self,
         provider: &OAuth1,
         held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, Own)> {
-        let own = Own { id: held.attributes().token_id.clone(), token: None };
-        Ok((list(provider.site(), oauth1::TOKENS, self.filter.as_deref())?, own))
+    ) -> Result<(Request<Bytes>, OwnToken)> {
+        let own = OwnToken { id: held.attributes().token_id.clone(), token: None };
+        Ok((list(provider.host(), oauth1::TOKENS, self.filter.as_deref())?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        own: Own,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: OwnToken,
+        response: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &own)
+        listed(sender, response, &own)
     }
 }
 
 impl Operation<OAuth2> for ListTokens {
     type Output = TokenPage;
     /// By what the record of the session's own token is known.
-    type Context = Own;
+    type Context = OwnToken;
 
     fn request(
         &self,
         provider: &OAuth2,
         held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, Own)> {
-        let own = Own { id: None, token: held.access_token().map(Mark::of) };
-        Ok((list(provider.site(), oauth2::TOKENS, self.filter.as_deref())?, own))
+    ) -> Result<(Request<Bytes>, OwnToken)> {
+        let own = OwnToken { id: None, token: held.access_token().map(TokenDigest::of) };
+        Ok((list(provider.host(), oauth2::TOKENS, self.filter.as_deref())?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        own: Own,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: OwnToken,
+        response: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &own)
+        listed(sender, response, &own)
     }
 }
 
@@ -173,16 +173,16 @@ impl Operation<OAuth2> for ListRefreshTokens {
     type Context = ();
 
     fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
-        Ok((list(provider.site(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
+        Ok((list(provider.host(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &Own::default())
+        listed(sender, response, &OwnToken::default())
     }
 }
 
@@ -197,16 +197,16 @@ impl Operation<OAuth1> for DeleteToken {
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, bool)> {
         let own = held.attributes().token_id.as_deref() == Some(self.id.as_str());
-        Ok((delete(provider.site(), oauth1::TOKENS, &self.id)?, own))
+        Ok((delete(provider.host(), oauth1::TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         own: bool,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        deleted(wire, answer, own.then_some(Effect::SessionDead))
+        deleted(sender, response, own.then_some(Effect::SessionDead))
     }
 }
 
@@ -220,17 +220,17 @@ impl Operation<OAuth2> for DeleteToken {
         provider: &OAuth2,
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, bool)> {
-        let own = is_own(self.mark, held);
-        Ok((delete(provider.site(), oauth2::TOKENS, &self.id)?, own))
+        let own = is_own(self.token_digest, held);
+        Ok((delete(provider.host(), oauth2::TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         own: bool,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        deleted(wire, answer, own.then_some(Effect::AccessTokenDead))
+        deleted(sender, response, own.then_some(Effect::AccessTokenDead))
     }
 }
 
@@ -244,17 +244,17 @@ impl Operation<OAuth2> for DeleteRefreshToken {
         provider: &OAuth2,
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, bool)> {
-        let own = is_own(self.mark, held);
-        Ok((delete(provider.site(), REFRESH_TOKENS, &self.id)?, own))
+        let own = is_own(self.token_digest, held);
+        Ok((delete(provider.host(), REFRESH_TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         own: bool,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        deleted(wire, answer, own.then_some(Effect::RefreshTokenDead))
+        deleted(sender, response, own.then_some(Effect::RefreshTokenDead))
     }
 }
 
@@ -263,7 +263,7 @@ impl Operation<OAuth1> for GenerateSsoToken {
     type Context = ();
 
     fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
-        let request = Request::post(provider.site().url("/auth/v2/oauth1/ssoTokens/generate"))
+        let request = Request::post(provider.host().url("/auth/v2/oauth1/ssoTokens/generate"))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Bytes::from_static(b"{}"));
         Ok((request.map_err(unusable)?, ()))
@@ -271,19 +271,19 @@ impl Operation<OAuth1> for GenerateSsoToken {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(SsoToken, Effect), ExchangeError> {
-        if !answer.status().is_success() {
-            return Err(fault::failure(wire, answer, Sent::Call));
+        if !response.status().is_success() {
+            return Err(service_error::failure(sender, response, RequestKind::Call));
         }
-        let told: Generated = wire::object(answer)?;
-        let Some(token) = told.sso_token else {
-            return Err(wire::unusable(answer, "the answer has no SSO token"));
+        let body: Generated = http_message::json_object(response)?;
+        let Some(token) = body.sso_token else {
+            return Err(http_message::unusable(response, "the answer has no SSO token"));
         };
-        let expires_at = told.expiry_timestamp.as_deref().and_then(rfc3339);
-        let sso = SsoToken { token, id: told.id, user_id: told.user_id, expires_at };
+        let expires_at = body.expiry_timestamp.as_deref().and_then(rfc3339);
+        let sso = SsoToken { token, id: body.id, user_id: body.user_id, expires_at };
         Ok((sso, Effect::None))
     }
 }
@@ -304,47 +304,47 @@ struct Generated {
     expiry_timestamp: Option<String>,
 }
 
-fn list(site: &Site, path: &str, filter: Option<&str>) -> Result<Request<Bytes>> {
-    let mut url = Url::parse(&site.url(path)).map_err(unusable)?;
+fn list(host: &Host, path: &str, filter: Option<&str>) -> Result<Request<Bytes>> {
+    let mut url = Url::parse(&host.url(path)).map_err(unusable)?;
     let filter = filter.map(|rql| rql.strip_prefix('?').unwrap_or(rql));
     url.set_query(filter.filter(|rql| !rql.is_empty()));
     Request::get(url.as_str()).body(Bytes::new()).map_err(unusable)
 }
 
 fn listed(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
-    own: &Own,
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
+    own: &OwnToken,
 ) -> Result<(TokenPage, Effect), ExchangeError> {
-    if !answer.status().is_success() {
-        return Err(fault::failure(wire, answer, Sent::Call));
+    if !response.status().is_success() {
+        return Err(service_error::failure(sender, response, RequestKind::Call));
     }
-    Ok((TokenPage::read(answer, own)?, Effect::None))
+    Ok((TokenPage::read(response, own)?, Effect::None))
 }
 
 /// Whether the record that was listed is that of the token that the session still has.
-fn is_own(mark: Option<Mark>, held: &Tokens<Attributes>) -> bool {
-    mark.is_some() && mark == held.access_token().map(Mark::of)
+fn is_own(token_digest: Option<TokenDigest>, held: &Tokens<Attributes>) -> bool {
+    token_digest.is_some() && token_digest == held.access_token().map(TokenDigest::of)
 }
 
-fn delete(site: &Site, path: &str, id: &str) -> Result<Request<Bytes>> {
-    let request = Request::builder().method(Method::DELETE).uri(site.url_below(path, id)?);
+fn delete(host: &Host, path: &str, id: &str) -> Result<Request<Bytes>> {
+    let request = Request::builder().method(Method::DELETE).uri(host.url_below(path, id)?);
     request.body(Bytes::new()).map_err(unusable)
 }
 
 /// `own` is what it does to the session if something was deleted.
 fn deleted(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
     own: Option<Effect>,
 ) -> Result<(u64, Effect), ExchangeError> {
-    if answer.status().is_success() {
-        let count = record::affected(answer)?;
+    if response.status().is_success() {
+        let count = token_record::deleted_count(response)?;
         return Ok((count, own.filter(|_| count > 0).unwrap_or(Effect::None)));
     }
-    let unknown = |fault: Fault| fault.is(fault::RESOURCE_UNKNOWN);
-    if answer.status().is_client_error() && Fault::read(answer).is_some_and(unknown) {
+    let unknown = |fault: ServiceError| fault.is(service_error::RESOURCE_UNKNOWN);
+    if response.status().is_client_error() && ServiceError::read(response).is_some_and(unknown) {
         return Ok((0, Effect::None));
     }
-    Err(fault::failure(wire, answer, Sent::Call))
+    Err(service_error::failure(sender, response, RequestKind::Call))
 }

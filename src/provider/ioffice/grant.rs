@@ -15,7 +15,7 @@ pub enum Grant {
 /// A user name and a password, for a session without a browser (in the document, "alternate
 /// authorization code request").
 ///
-/// They buy a code, and the code tokens, in one `establish`. A server that loses the first answer
+/// They buy a code, and the code tokens, in one `establish`. A server that loses the first response
 /// leaves nothing behind, so that the failure is `RetryLater` with the outcome `NotProcessed`; one
 /// that loses the second may have issued tokens that nobody has: `Ambiguous`, and a former session
 /// is refreshed before its next use. Neither uses up the password: it may be tried again.

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::{Method, Request, Response};
 
-use super::answer::{is_live, revoked};
+use super::response::{is_valid, revoked};
 use super::{Attributes, IOffice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{Credential, Effect, ExchangeError, Operation, Wire};
+use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -31,7 +31,7 @@ impl Operation<IOffice> for TokenInfo {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -39,17 +39,17 @@ impl Operation<IOffice> for TokenInfo {
         provider: &IOffice,
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, ())> {
-        Ok((provider.about_token(Method::GET, "tokeninfo", access_token(held)?)?, ()))
+        Ok((provider.request_with_token(Method::GET, "tokeninfo", access_token(held)?)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(bool, Effect), ExchangeError> {
-        let live = is_live(wire, answer)?;
-        Ok((live, if live { Effect::None } else { Effect::AccessTokenDead }))
+        let valid = is_valid(sender, response)?;
+        Ok((valid, if valid { Effect::None } else { Effect::AccessTokenDead }))
     }
 }
 
@@ -58,7 +58,7 @@ impl Operation<IOffice> for RevokeAccessToken {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -67,16 +67,16 @@ impl Operation<IOffice> for RevokeAccessToken {
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, ())> {
         let method = provider.revoke_method.clone();
-        Ok((provider.about_token(method, "revoke", access_token(held)?)?, ()))
+        Ok((provider.request_with_token(method, "revoke", access_token(held)?)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
-        revoked(wire, answer)?;
+        revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{IOffice, Password};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire;
+use crate::provider::http_message;
 use crate::secret::Secret;
 use crate::token::PermissionToken;
 
@@ -60,7 +60,7 @@ impl IOffice {
     }
 
     /// A request about a token, which needs no other header.
-    pub(super) fn about_token(
+    pub(super) fn request_with_token(
         &self,
         method: Method,
         path: &str,
@@ -124,7 +124,10 @@ impl Encoding {
                 for character in plain.chars() {
                     bytes.push(u8::try_from(character).map_err(|_| refused())?);
                 }
-                sensitive(Bytes::from_owner(bytes)).ok_or_else(refused)
+                let value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes));
+                let mut value = value.map_err(|_| refused())?;
+                value.set_sensitive(true);
+                Ok(value)
             }
         }
     }
@@ -142,14 +145,7 @@ pub(super) fn fixed(text: &str, words: &'static str) -> Result<HeaderValue> {
 
 /// A secret as a header, marked sensitive, without a copy of it.
 pub(super) fn secret(text: &Secret, words: &'static str) -> Result<HeaderValue> {
-    let refused = || Error::new(ErrorKind::InvalidInput).about(words);
-    sensitive(text.shared_bytes()).ok_or_else(refused)
-}
-
-fn sensitive(bytes: Bytes) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    http_message::secret_header(text).map_err(|_| Error::new(ErrorKind::InvalidInput).about(words))
 }
 
 /// Puts the token into the query, in place of one that is there.
@@ -160,7 +156,7 @@ pub(super) fn put_in_query(token: &PermissionToken, request: &mut request::Parts
     let token = token.expose_secret();
     let others = before.query().unwrap_or_default().split('&').filter(|pair| !is_token(pair));
     // Room for all of it, so that the text never moves and leaves a copy behind.
-    let room = before.as_str().len() + NAME.len() + wire::escaped_room(token) + 3;
+    let room = before.as_str().len() + NAME.len() + http_message::escaped_room(token) + 3;
     let mut text = Zeroizing::new(String::with_capacity(room));
     text.push_str(before.path());
     text.push('?');
@@ -170,7 +166,7 @@ pub(super) fn put_in_query(token: &PermissionToken, request: &mut request::Parts
     }
     text.push_str(NAME);
     text.push('=');
-    wire::escape(token, &mut text);
+    http_message::escape(token, &mut text);
     let text = PathAndQuery::from_maybe_shared(Bytes::from_owner(text)).map_err(|_| refused())?;
     parts.path_and_query = Some(text);
     request.uri = Uri::from_parts(parts).map_err(|_| refused())?;

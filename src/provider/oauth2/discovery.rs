@@ -1,7 +1,7 @@
 //! Where a server's endpoints are: told by its metadata (RFC 8414, OpenID Connect Discovery).
 
 #[cfg(test)]
-mod hostile;
+mod arbitrary_metadata;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -9,15 +9,16 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::{self, Wire};
+use crate::provider::http_message;
+use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 
 /// The endpoints that this provider uses.
 #[derive(Clone, PartialEq)]
 pub(super) struct Endpoints {
     pub(super) token: Url,
-    pub(super) optional: Optional,
-    /// Whether every answer of the authorization endpoint names the issuer (RFC 9207 section 3).
+    pub(super) optional: OptionalEndpoints,
+    /// Whether every response of the authorization endpoint names the issuer (RFC 9207 section 3).
     pub(super) names_issuer: bool,
 }
 
@@ -31,22 +32,22 @@ impl Endpoints {
 
     fn all(&self) -> impl Iterator<Item = &Url> {
         let browsers = self.optional.authorization.iter();
-        browsers.chain(self.optional.given_tokens()).chain([&self.token])
+        browsers.chain(self.optional.receiving_tokens()).chain([&self.token])
     }
 }
 
 /// Endpoints that a server may do without.
 #[derive(Clone, Default, PartialEq)]
-pub(super) struct Optional {
+pub(super) struct OptionalEndpoints {
     pub(super) authorization: Option<Url>,
     pub(super) introspection: Option<Url>,
     pub(super) revocation: Option<Url>,
     pub(super) userinfo: Option<Url>,
 }
 
-impl Optional {
+impl OptionalEndpoints {
     /// Those that get a session's tokens.
-    pub(super) fn given_tokens(&self) -> impl Iterator<Item = &Url> {
+    pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
         let Self { authorization: _, introspection, revocation, userinfo } = self;
         [introspection, revocation, userinfo].into_iter().flatten()
     }
@@ -62,7 +63,7 @@ pub(super) struct Issuer {
 
 impl Issuer {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let url = wire::endpoint(name)?;
+        let url = http_message::endpoint(name)?;
         if url.query().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the issuer has a query"));
         }
@@ -74,31 +75,34 @@ impl Issuer {
     }
 
     /// Compared as it stands (RFC 9207 section 2.4).
-    pub(super) fn is(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         self.name == name
     }
 
     /// Asks for the metadata where RFC 8414 has it, and where `OpenID` Connect has it if there is
     /// none.
-    pub(super) async fn discover(&self, wire: &Wire<'_>) -> Result<Endpoints, ExchangeError> {
-        let mut answer = wire.send(get(&self.oauth())?).await.map_err(harmless)?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            answer = wire.send(get(&self.openid())?).await.map_err(harmless)?;
+    pub(super) async fn discover(
+        &self,
+        sender: &HttpSender<'_>,
+    ) -> Result<Endpoints, ExchangeError> {
+        let mut response = sender.send(get(&self.oauth())?).await.map_err(metadata_failure)?;
+        if response.status() == StatusCode::NOT_FOUND {
+            response = sender.send(get(&self.openid())?).await.map_err(metadata_failure)?;
         }
-        if answer.status() != StatusCode::OK {
-            return Err(harmless(wire.unsuccessful(&answer)).expecting(METADATA));
+        if response.status() != StatusCode::OK {
+            return Err(metadata_failure(sender.status_error(&response)).expecting(METADATA));
         }
-        self.read(&answer)
+        self.read(&response)
     }
 
-    /// The endpoints in an answer with metadata.
-    fn read(&self, answer: &Response<Bytes>) -> Result<Endpoints, ExchangeError> {
-        let metadata: Metadata = wire::object(answer).map_err(|malformed| {
+    /// The endpoints in a response with metadata.
+    fn read(&self, response: &Response<Bytes>) -> Result<Endpoints, ExchangeError> {
+        let metadata: Metadata = http_message::json_object(response).map_err(|malformed| {
             let class = FailureClass::Misconfigured;
             ExchangeError { class, ..malformed }.expecting(METADATA)
         })?;
         metadata.endpoints(self).map_err(|fault| {
-            let failed = ExchangeError::of_answer(FailureClass::Misconfigured, answer);
+            let failed = ExchangeError::of_response(FailureClass::Misconfigured, response);
             failed.with_source(fault).expecting(METADATA)
         })
     }
@@ -140,22 +144,28 @@ struct Metadata {
 impl Metadata {
     /// RFC 8414 section 3.3: metadata of another issuer must not be used.
     fn endpoints(self, issuer: &Issuer) -> Result<Endpoints> {
-        if !issuer.is(&self.issuer) {
+        if !issuer.matches(&self.issuer) {
             let words = "the metadata names another issuer";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
-        let revocation = self.revocation_endpoint.as_deref().map(wire::endpoint).transpose()?;
+        let revocation =
+            self.revocation_endpoint.as_deref().map(http_message::endpoint).transpose()?;
         // Who logs in without a browser is not to fail for these. Who needs one that cannot be
         // used is told that there is none.
-        let usable = |name: Option<String>| name.and_then(|name| wire::endpoint(&name).ok());
-        let optional = Optional {
+        let usable =
+            |name: Option<String>| name.and_then(|name| http_message::endpoint(&name).ok());
+        let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
             introspection: usable(self.introspection_endpoint),
             revocation,
             userinfo: usable(self.userinfo_endpoint),
         };
         let names_issuer = self.authorization_response_iss_parameter_supported == Some(true);
-        Ok(Endpoints { token: wire::endpoint(&self.token_endpoint)?, optional, names_issuer })
+        Ok(Endpoints {
+            token: http_message::endpoint(&self.token_endpoint)?,
+            optional,
+            names_issuer,
+        })
     }
 }
 
@@ -166,7 +176,7 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
 }
 
 /// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
-fn harmless(failed: ExchangeError) -> ExchangeError {
+fn metadata_failure(failed: ExchangeError) -> ExchangeError {
     match failed.nothing_in_doubt() {
         failed if failed.class == FailureClass::Unclassified => {
             ExchangeError { class: FailureClass::Misconfigured, ..failed }
@@ -230,7 +240,7 @@ mod tests {
         let issuer = peer.url("/realm");
         let client = OAuth2::discover(&issuer, "c").unwrap();
         assert_eq!(client.authority_url().as_str(), issuer);
-        let wire = bench.wire();
+        let sender = bench.wire();
         let serve = async {
             let first = peer.json(404, "").await;
             assert!(
@@ -240,18 +250,18 @@ mod tests {
             let second = peer.json(200, &metadata(&issuer)).await;
             assert!(second.starts_with("GET /realm/.well-known/openid-configuration "), "{second}");
         };
-        join(client.prepare(&wire), serve).await.0.unwrap();
-        client.prepare(&wire).await.unwrap();
+        join(client.prepare(&sender), serve).await.0.unwrap();
+        client.prepare(&sender).await.unwrap();
 
         let held = Tokens::new(Attributes::default()).refresh("rt-0", None);
         let issued = r#"{"access_token":"at-1"}"#;
         let (_, seen) = join(
-            client.refresh(&wire, held.refresh_token().unwrap(), &held),
+            client.refresh(&sender, held.refresh_token().unwrap(), &held),
             peer.json(200, issued),
         )
         .await;
         assert!(seen.starts_with("POST /realm/t "), "{seen}");
-        let (revoked, seen) = join(client.revoke(&wire, &held), peer.json(200, "")).await;
+        let (revoked, seen) = join(client.revoke(&sender, &held), peer.json(200, "")).await;
         assert_eq!(revoked.unwrap(), Revoked::AtServer);
         assert!(seen.starts_with("POST /realm/r "), "{seen}");
     }
@@ -275,21 +285,21 @@ mod tests {
             (429, String::new(), Class::Throttled),
             (500, String::new(), Class::NotProcessed),
         ] {
-            let wire = bench.wire();
-            let (prepared, _) = join(client.prepare(&wire), peer.json(status, &body)).await;
+            let sender = bench.wire();
+            let (prepared, _) = join(client.prepare(&sender), peer.json(status, &body)).await;
             let failed = prepared.unwrap_err();
             assert_eq!(failed.class(), class, "{status} {body}");
             let path = "/.well-known/oauth-authorization-server";
             assert_eq!((failed.status(), failed.path()), (Some(status), Some(path)));
             assert!(!format!("{failed:?}").contains("canary"));
             let named = format!("the server answered {status} at {path}, where usable metadata");
-            let told = failed.into_error().to_string();
-            assert_eq!(told.contains(&named), class == Class::Misconfigured, "{told}");
+            let text = failed.into_error().to_string();
+            assert_eq!(text.contains(&named), class == Class::Misconfigured, "{text}");
         }
-        let wire = bench.wire();
-        let (prepared, _) = join(client.prepare(&wire), peer.answer("HTTP/1.1 20")).await;
+        let sender = bench.wire();
+        let (prepared, _) = join(client.prepare(&sender), peer.answer("HTTP/1.1 20")).await;
         assert_eq!(prepared.unwrap_err().class(), Class::NotProcessed);
-        let wire = bench.wire();
-        join(client.prepare(&wire), peer.json(200, &good)).await.0.unwrap();
+        let sender = bench.wire();
+        join(client.prepare(&sender), peer.json(200, &good)).await.0.unwrap();
     }
 }

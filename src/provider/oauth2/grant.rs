@@ -41,7 +41,7 @@ pub struct AuthorizationCode {
     /// What the authorization request asked for, where that is known.
     scope: Option<String>,
     /// The redirect named no issuer, and it was not known yet whether it had to.
-    unnamed: bool,
+    without_issuer: bool,
 }
 
 impl Password {
@@ -80,7 +80,13 @@ impl AuthorizationCode {
     /// This code, as the redirect brought it.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
-        Self { code: code.into(), redirect_uri: None, verifier: None, scope: None, unnamed: false }
+        Self {
+            code: code.into(),
+            redirect_uri: None,
+            verifier: None,
+            scope: None,
+            without_issuer: false,
+        }
     }
 
     /// The redirect URI of the authorization request; it must be given again if it was in that.
@@ -97,13 +103,13 @@ impl AuthorizationCode {
         self
     }
 
-    pub(super) fn asked_for(mut self, scope: Option<&str>) -> Self {
+    pub(super) fn requested_scope(mut self, scope: Option<&str>) -> Self {
         self.scope = scope.map(str::to_owned);
         self
     }
 
-    pub(super) fn unnamed(mut self, unnamed: bool) -> Self {
-        self.unnamed = unnamed;
+    pub(super) fn without_issuer(mut self, without_issuer: bool) -> Self {
+        self.without_issuer = without_issuer;
         self
     }
 }
@@ -138,7 +144,7 @@ impl Grant {
     }
 
     /// What a server means that says nothing of the scope (RFC 6749 section 5.1).
-    pub(super) fn asked_for<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
+    pub(super) fn requested_scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => self.scope(general),
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
@@ -147,10 +153,10 @@ impl Grant {
 
     /// Whether it comes from a redirect without the issuer's name. A server that promises to name
     /// itself has not sent such a redirect (RFC 9207 section 2.4).
-    pub(super) fn is_unnamed(&self) -> bool {
+    pub(super) fn lacks_issuer(&self) -> bool {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => false,
-            Self::AuthorizationCode(grant) => grant.unnamed,
+            Self::AuthorizationCode(grant) => grant.without_issuer,
         }
     }
 
@@ -177,7 +183,7 @@ impl Grant {
     }
 
     /// What `invalid_grant` says of it.
-    pub(super) fn invalid(&self) -> FailureClass {
+    pub(super) fn invalid_grant_class(&self) -> FailureClass {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,
             Self::AuthorizationCode(_) => Refusal::GrantExpired,

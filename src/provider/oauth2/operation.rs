@@ -8,11 +8,13 @@ use http::{HeaderMap, Request, Response, header};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::discovery::Optional;
-use super::{Attributes, OAuth2, revoked, unusable};
+use super::discovery::OptionalEndpoints;
+use super::request::unusable;
+use super::{Attributes, OAuth2, revoked};
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::provider::{
-    Credential, Effect, ExchangeError, FailureClass, Operation, Revoked, Wire, bearer, wire,
+    Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Revoked, bearer,
+    http_message,
 };
 use crate::secret::Secret;
 use crate::token::Tokens;
@@ -35,7 +37,7 @@ enum Kind {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Introspection {
-    /// Whether the token serves. `false` is also the answer to a client that may not know.
+    /// Whether the token serves. `false` is also the response to a client that may not know.
     pub active: bool,
     /// What it is good for, names with spaces between them.
     pub scope: Option<String>,
@@ -64,7 +66,7 @@ pub struct Introspection {
 /// Asks the server who the user is (`OpenID` Connect Core 1.0 section 5.3), with the session's
 /// access token, whose scope has to have `openid` at most servers.
 ///
-/// The output is the claims as the server says them, `sub` for one. An answer that is a signed JWT
+/// The output is the claims as the server says them, `sub` for one. A response that is a signed JWT
 /// is not read: the call fails as `Misconfigured`, for the client is registered for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
@@ -87,7 +89,7 @@ impl Introspect {
         Self { token: Kind::Access }
     }
 
-    /// Of the refresh token. Whatever the answer, the session stays as it is.
+    /// Of the refresh token. Whatever the response, the session stays as it is.
     #[must_use]
     pub fn refresh_token() -> Self {
         Self { token: Kind::Refresh }
@@ -99,7 +101,7 @@ impl Operation<OAuth2> for Introspect {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -117,22 +119,22 @@ impl Operation<OAuth2> for Introspect {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(Introspection, Effect), ExchangeError> {
-        let told = Introspection::read(members(wire, answer)?, answer)?;
+        let introspection = Introspection::read(members(sender, response)?, response)?;
         let effect = match self.token {
             // The server's word counts as much as an API's 401. If it only means that this client
             // may not know (RFC 7662 section 2.2), the price is one refresh.
-            Kind::Access if !told.active => Effect::AccessTokenDead,
+            Kind::Access if !introspection.active => Effect::AccessTokenDead,
             // `RefreshTokenDead` would end a session for good, and many servers say "not active" of
             // every refresh token because they introspect none; nor is the token that was asked
             // about the session's any more if it was refreshed meanwhile. The next refresh knows
             // for sure, and nothing is lost by waiting for it.
             Kind::Access | Kind::Refresh => Effect::None,
         };
-        Ok((told, effect))
+        Ok((introspection, effect))
     }
 }
 
@@ -151,16 +153,16 @@ impl Operation<OAuth2> for UserInfo {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(Self::Output, Effect), ExchangeError> {
-        if answer.status().is_success() && is_jwt(answer.headers()) {
+        if response.status().is_success() && is_jwt(response.headers()) {
             let words = "the user info is a signed JWT, which is not read here";
             let class = FailureClass::Unclassified;
-            return Err(ExchangeError { class, ..wire::unusable(answer, words) });
+            return Err(ExchangeError { class, ..http_message::unusable(response, words) });
         }
-        Ok((members(wire, answer)?, Effect::None))
+        Ok((members(sender, response)?, Effect::None))
     }
 }
 
@@ -169,7 +171,7 @@ impl Operation<OAuth2> for RevokeAccessToken {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -184,11 +186,11 @@ impl Operation<OAuth2> for RevokeAccessToken {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<(Revoked, Effect), ExchangeError> {
-        let done = revoked(wire, answer)?;
+        let done = revoked(sender, response)?;
         let effect = match done {
             Revoked::AtServer => Effect::AccessTokenDead,
             Revoked::NotSupported => Effect::None,
@@ -198,7 +200,11 @@ impl Operation<OAuth2> for RevokeAccessToken {
 }
 
 impl OAuth2 {
-    fn needed(&self, pick: fn(&Optional) -> Option<&Url>, missing: &'static str) -> Result<Url> {
+    fn needed(
+        &self,
+        pick: fn(&OptionalEndpoints) -> Option<&Url>,
+        missing: &'static str,
+    ) -> Result<Url> {
         self.optional(pick).ok_or_else(|| Error::new(ErrorKind::Misconfigured).about(missing))
     }
 }
@@ -223,10 +229,13 @@ impl Kind {
 impl Introspection {
     fn read(
         mut members: Map<String, Value>,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<Self, ExchangeError> {
         let Some(Value::Bool(active)) = members.remove("active") else {
-            return Err(wire::unusable(answer, "the answer does not say whether it is active"));
+            return Err(http_message::unusable(
+                response,
+                "the answer does not say whether it is active",
+            ));
         };
         Ok(Self {
             active,
@@ -245,14 +254,17 @@ impl Introspection {
     }
 }
 
-/// The members of an answer that is a success, or what it means that it is none.
-fn members(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Map<String, Value>, ExchangeError> {
-    if answer.status().is_success() {
-        return wire::object(answer);
+/// The members of a response that is a success, or what it means that it is none.
+fn members(
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
+) -> Result<Map<String, Value>, ExchangeError> {
+    if response.status().is_success() {
+        return http_message::json_object(response);
     }
     // No grant was sent that could be invalid.
-    let failed = wire.refusal(answer, FailureClass::Refused(Refusal::Other));
-    match bearer::error(answer.headers()) {
+    let failed = sender.oauth_error(response, FailureClass::Refused(Refusal::Other));
+    match bearer::error(response.headers()) {
         // RFC 6750 section 3.1: with a bearer token the code is not in the body.
         Some(code) if failed.code.is_none() => Err(failed.with_code(&code)),
         Some(_) | None => Err(failed),
@@ -265,7 +277,7 @@ fn wants_json(headers: &mut HeaderMap) {
 
 /// `OpenID` Connect Core 1.0 section 5.3.2.
 fn is_jwt(headers: &HeaderMap) -> bool {
-    wire::is_of_type(headers, "application/jwt")
+    http_message::is_of_type(headers, "application/jwt")
 }
 
 fn text(members: &mut Map<String, Value>, name: &str) -> Option<String> {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::authentication::Authentication;
 use super::discovery::Issuer;
-use super::{OAuth2, Server, login};
+use super::{OAuth2, Server, redirect_login};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{RevocationReach, Rotation, wire};
+use crate::provider::{RevocationReach, Rotation, http_message};
 use crate::secret::Secret;
 
 impl OAuth2 {
@@ -26,10 +26,10 @@ impl OAuth2 {
     }
 
     /// What the server calls itself (RFC 8414 section 2), exactly as it writes it. The `iss` in
-    /// the answer to a login (RFC 9207) is compared with it. With [`discover`](Self::discover) it
+    /// the response to a login (RFC 9207) is compared with it. With [`discover`](Self::discover) it
     /// is set already.
     ///
-    /// Without it, an answer that has an `iss` is refused as `Misconfigured`, because nobody can
+    /// Without it, a response that has an `iss` is refused as `Misconfigured`, because nobody can
     /// tell whether it comes from this server.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl OAuth2 {
     /// a query, or is not the issuer that was given to [`discover`](Self::discover).
     pub fn issuer(mut self, issuer: &str) -> Result<Self> {
         let named = Issuer::new(issuer)?;
-        if matches!(&self.server, Server::Discovered(known) if !known.issuer().is(issuer)) {
+        if matches!(&self.server, Server::Discovered(known) if !known.issuer().matches(issuer)) {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("the metadata is asked for of another issuer"));
         }
@@ -46,10 +46,10 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// Refuses the answer to a login that does not name its issuer, also where the metadata do not
+    /// Refuses the response to a login that does not name its issuer, also where the metadata do not
     /// promise that it does. Needs [`issuer`](Self::issuer) or [`discover`](Self::discover).
     ///
-    /// Without this, such an answer is accepted if the browser came to the
+    /// Without this, such a response is accepted if the browser came to the
     /// [`redirect_uri`](Self::redirect_uri). That is enough where no two providers share one.
     #[must_use]
     pub fn require_issuer(mut self) -> Self {
@@ -71,7 +71,7 @@ impl OAuth2 {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
     pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.revocation = Some(wire::endpoint(url)?);
+        self.optional.revocation = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
@@ -82,7 +82,7 @@ impl OAuth2 {
     ///
     /// As [`revocation_endpoint`](Self::revocation_endpoint).
     pub fn authorization_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.authorization = Some(wire::endpoint(url)?);
+        self.optional.authorization = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
@@ -90,15 +90,15 @@ impl OAuth2 {
     /// server. Logins through a browser need it.
     ///
     /// Give each provider, and each tenant, a redirect URI of its own. Where a server does not
-    /// name itself in its answers, that is what tells its answers from another server's (RFC 9700
+    /// name itself in its responses, that is what tells its responses from another server's (RFC 9700
     /// section 4.4).
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has a parameter in its query
-    /// that is one of the answer (`code`, `state`, `iss`, `error`) or is there twice.
+    /// that is one of the response (`code`, `state`, `iss`, `error`) or is there twice.
     pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
-        login::check_redirect_uri(uri)?;
+        redirect_login::check_redirect_uri(uri)?;
         self.redirect_uri = Some(uri.to_owned());
         Ok(self)
     }
@@ -110,7 +110,7 @@ impl OAuth2 {
     ///
     /// As [`revocation_endpoint`](Self::revocation_endpoint).
     pub fn introspection_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.introspection = Some(wire::endpoint(url)?);
+        self.optional.introspection = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
@@ -121,7 +121,7 @@ impl OAuth2 {
     ///
     /// As [`revocation_endpoint`](Self::revocation_endpoint).
     pub fn userinfo_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.userinfo = Some(wire::endpoint(url)?);
+        self.optional.userinfo = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
@@ -154,7 +154,7 @@ impl OAuth2 {
     /// they were never established or are lost. The client needs a secret.
     #[must_use]
     pub fn client_credentials(mut self) -> Self {
-        self.mints_itself = true;
+        self.auto_renew = true;
         self
     }
 

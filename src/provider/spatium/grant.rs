@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Spatium;
 use crate::error::Result;
 use crate::provider::UnattendedGrant;
-use crate::provider::wire::{self, Members};
+use crate::provider::http_message::{self, Members};
 use crate::secret::Secret;
 
 /// What [`Spatium`] takes to establish a session.
@@ -124,7 +124,7 @@ impl Credentials {
     /// The body of the credentials factor.
     pub(super) fn body(&self) -> Result<Bytes> {
         let members = [("username", &*self.username), ("password", self.password.expose_secret())];
-        wire::json(&Members(&members))
+        http_message::json_body(&Members(&members))
     }
 }
 

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use uuid::Uuid;
 
-use super::answer::{self, Envelope};
 use super::grant::{Credentials, SecurityToken};
+use super::response::{self, Envelope};
 use super::{Spatium, settings};
 use crate::error::{Refusal, Result};
-use crate::provider::{ClientOperation, ExchangeError, Wire};
+use crate::provider::{ClientOperation, ExchangeError, HttpSender};
 use crate::secret::Secret;
 
 /// Asks for a security token for a user name and a password
@@ -42,22 +42,22 @@ impl ClientOperation<Spatium> for CredentialsFactor {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         id: Uuid,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<SecurityToken, ExchangeError> {
-        Envelope::check(answer, id)?;
-        security_token(wire, answer)
+        Envelope::check(response, id)?;
+        security_token(sender, response)
     }
 }
 
-/// The security token in an answer, or why there is none.
+/// The security token in a response, or why there is none.
 pub(super) fn security_token(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
 ) -> Result<SecurityToken, ExchangeError> {
-    if !answer.status().is_success() {
-        return Err(settings::refused(wire, answer, Refusal::UnknownSubject));
+    if !response.status().is_success() {
+        return Err(settings::grant_failure(sender, response, Refusal::UnknownSubject));
     }
-    answer::security_token(answer)
+    response::security_token(response)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{MerchantKey, Spatium};
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::key::SessionKey;
-use crate::provider::{ExchangeError, FailureClass, Rotation, Wire};
+use crate::provider::{ExchangeError, FailureClass, HttpSender, Rotation};
 
 /// How the service's `tokenId` is made of a session's key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Spatium {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no path, which begins with a slash.
     pub fn refresh_path(mut self, path: &str) -> Result<Self> {
-        self.paths.refresh = checked(path)?;
+        self.paths.refresh = checked_path(path)?;
         Ok(self)
     }
 
@@ -142,7 +142,7 @@ impl Spatium {
     ///
     /// As [`refresh_path`](Self::refresh_path).
     pub fn establish_path(mut self, path: &str) -> Result<Self> {
-        self.paths.establish = checked(path)?;
+        self.paths.establish = checked_path(path)?;
         Ok(self)
     }
 
@@ -153,7 +153,7 @@ impl Spatium {
     ///
     /// As [`refresh_path`](Self::refresh_path).
     pub fn issue_by_key_path(mut self, path: &str) -> Result<Self> {
-        self.paths.issue_by_key = checked(path)?;
+        self.paths.issue_by_key = checked_path(path)?;
         Ok(self)
     }
 
@@ -164,12 +164,12 @@ impl Spatium {
     ///
     /// As [`refresh_path`](Self::refresh_path).
     pub fn credentials_path(mut self, path: &str) -> Result<Self> {
-        self.paths.credentials = checked(path)?;
+        self.paths.credentials = checked_path(path)?;
         Ok(self)
     }
 
     /// What the refresh token is called in a refresh. Defaults to `permissionRefreshToken`, its
-    /// name in answers: that of requests is not documented.
+    /// name in responses: that of requests is not documented.
     #[must_use]
     pub fn refresh_token_field(mut self, name: impl Into<String>) -> Self {
         self.names.refresh_token = name.into();
@@ -225,7 +225,7 @@ impl Spatium {
     pub fn terminal_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Result<Self> {
         let read = |status| {
             let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
-            status.filter(|status| !HARMLESS.contains(status))
+            status.filter(|status| !NOT_PROCESSED.contains(status))
         };
         let statuses: Option<Vec<_>> = statuses.into_iter().map(read).collect();
         self.terminal = statuses.ok_or_else(|| {
@@ -234,50 +234,54 @@ impl Spatium {
         Ok(self)
     }
 
-    /// What an unsuccessful answer says of the refresh token.
-    pub(super) fn unrefreshed(&self, wire: &Wire<'_>, answer: &Response<Bytes>) -> ExchangeError {
-        let failed = wire.unsuccessful(answer).expecting("a token answer");
-        if self.terminal.contains(&answer.status()) && speaks(answer) {
+    /// What an unsuccessful response says of the refresh token.
+    pub(super) fn refresh_failure(
+        &self,
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
+    ) -> ExchangeError {
+        let failed = sender.status_error(response).expecting("a token answer");
+        if self.terminal.contains(&response.status()) && is_from_service(response) {
             return ExchangeError { class: FailureClass::Rejected, ..failed };
         }
         failed
     }
 }
 
-/// What an unsuccessful answer says of a grant. `unknown` is what a 404 says.
-pub(super) fn refused(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
+/// What an unsuccessful response says of a grant. `unknown` is what a 404 says.
+pub(super) fn grant_failure(
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
     unknown: Refusal,
 ) -> ExchangeError {
-    let failed = wire.unsuccessful(answer).expecting("a token answer");
-    let refusal = match answer.status() {
+    let failed = sender.status_error(response).expecting("a token answer");
+    let refusal = match response.status() {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Refusal::WrongCredentials,
         StatusCode::FORBIDDEN => Refusal::NotPermitted,
         StatusCode::NOT_FOUND => unknown,
         _ => return failed,
     };
-    match speaks(answer) {
+    match is_from_service(response) {
         true => ExchangeError { class: FailureClass::Refused(refusal), ..failed },
         false => failed,
     }
 }
 
 /// Whether it is the service that says so, as far as one can tell.
-fn speaks(answer: &Response<Bytes>) -> bool {
-    !GATEWAYS.contains(&answer.status())
-        || answer.body().trim_ascii_start().first() == Some(&b'{')
-            && serde_json::from_slice::<serde::de::IgnoredAny>(answer.body()).is_ok()
+fn is_from_service(response: &Response<Bytes>) -> bool {
+    !GATEWAYS.contains(&response.status())
+        || response.body().trim_ascii_start().first() == Some(&b'{')
+            && serde_json::from_slice::<serde::de::IgnoredAny>(response.body()).is_ok()
 }
 
 /// What a gateway says, or a server without such a path.
 const GATEWAYS: [StatusCode; 3] =
     [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
-const HARMLESS: [StatusCode; 3] =
+const NOT_PROCESSED: [StatusCode; 3] =
     [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
 
-fn checked(path: &str) -> Result<String> {
+fn checked_path(path: &str) -> Result<String> {
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte));
     if path.starts_with('/') && plain {
         return Ok(path.to_owned());

@@ -74,7 +74,7 @@ fn bench(clock: Arc<dyn Clock>, wait: Duration, leaves: bool) -> (Door, Arc<Slot
 }
 
 /// A grant for a session that is not there, which has to be begun by an actor.
-fn grant() -> Parcel {
+fn grant() -> ErasedValue {
     Box::new(())
 }
 

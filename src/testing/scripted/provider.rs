@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{Reply, ScriptedProvider};
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    UnattendedGrant, Wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked,
+    Rotation, UnattendedGrant,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -55,30 +55,38 @@ where
         Some(Placement::bearer())
     }
 
-    async fn establish(&self, wire: &Wire<'_>, _: G) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(
+        &self,
+        sender: &HttpSender<'_>,
+        _: G,
+    ) -> Result<Issued<Self>, ExchangeError> {
         self.script.count(|counts| counts.establishes += 1);
         let reply = self.script.line(|lines| &mut lines.establish);
-        self.play(wire, reply).await
+        self.play(sender, reply).await
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<A>,
     ) -> Result<Tokens<A>, ExchangeError> {
         self.script.count(|counts| counts.refreshes += 1);
         let reply = self.script.line(|lines| &mut lines.refresh);
-        match self.play(wire, reply).await? {
+        match self.play(sender, reply).await? {
             Issued::Tokens(tokens) => Ok(tokens),
             Issued::Challenge(_) => Err(ExchangeError::new(FailureClass::Rejected)),
         }
     }
 
-    async fn revoke(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(
+        &self,
+        sender: &HttpSender<'_>,
+        _: &Tokens<A>,
+    ) -> Result<Revoked, ExchangeError> {
         self.script.count(|counts| counts.revocations += 1);
         let reply = self.script.0.lines.lock().revoke.pop_front().unwrap_or(Reply::Issue);
-        self.play(wire, reply).await.map(|_| Revoked::AtServer)
+        self.play(sender, reply).await.map(|_| Revoked::AtServer)
     }
 
     fn renewal_grant(&self, _: Option<&Tokens<A>>) -> Option<G> {
@@ -88,7 +96,7 @@ where
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         match response.status.as_u16() {
             401 => Rejection::TokenDead,
-            403 => Rejection::NotOurs,
+            403 => Rejection::OtherReason,
             410 => Rejection::SessionDead,
             _ => Rejection::None,
         }

@@ -24,7 +24,7 @@ impl Operation<OAuth2> for Panics {
     type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
     fn request(
@@ -40,7 +40,7 @@ impl Operation<OAuth2> for Panics {
 
     fn response(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
         (): (),
         _: &Response<Bytes>,
     ) -> std::result::Result<((), Effect), ExchangeError> {
@@ -75,15 +75,16 @@ impl ClientOperation<OAuth2> for Metadata {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
         answer: &Response<Bytes>,
     ) -> std::result::Result<String, ExchangeError> {
-        assert!(wire.session().is_none());
+        assert!(sender.session().is_none());
         if !answer.status().is_success() {
-            return Err(wire.unsuccessful(answer));
+            return Err(sender.status_error(answer));
         }
-        let members: serde_json::Value = session_warden::provider::wire::object(answer)?;
+        let members: serde_json::Value =
+            session_warden::provider::http_message::json_object(answer)?;
         Ok(members["issuer"].as_str().unwrap().to_owned())
     }
 }

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use session_warden::key::SessionId;
 use session_warden::policy::Policy;
 use session_warden::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Registration, Rejection, Revoked, Rotation, Wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Registration, Rejection, Revoked,
+    Rotation,
 };
 use session_warden::secret::Secret;
 use session_warden::store::MemoryStore;
@@ -75,8 +76,12 @@ impl Server {
         self.0.requests.lock().get(session).copied().unwrap_or_default()
     }
 
-    fn answer(&self, wire: &Wire<'_>, answer: Option<Answer>) -> Result<Tokens<()>, ExchangeError> {
-        let session = wire.session().unwrap().clone();
+    fn answer(
+        &self,
+        sender: &HttpSender<'_>,
+        answer: Option<Answer>,
+    ) -> Result<Tokens<()>, ExchangeError> {
+        let session = sender.session().unwrap().clone();
         let mut requests = self.0.requests.lock();
         let number = requests.entry(session).or_default();
         *number += 1;
@@ -85,7 +90,7 @@ impl Server {
                 ExchangeError::new(class).with_status(StatusCode::from_u16(status).unwrap());
             return Err(code.into_iter().fold(failed, ExchangeError::with_code));
         }
-        let end = wire.expires_in(self.0.life.as_secs_f64());
+        let end = sender.expires_in(self.0.life.as_secs_f64());
         let tokens = Tokens::new(()).access(format!("access-{number}"), Some(end));
         Ok(tokens.refresh(format!("refresh-{number}"), None))
     }
@@ -118,21 +123,25 @@ impl Provider for Server {
         Some(Placement::bearer())
     }
 
-    async fn establish(&self, wire: &Wire<'_>, (): ()) -> Result<Issued<Self>, ExchangeError> {
-        self.answer(wire, None).map(Issued::Tokens)
+    async fn establish(
+        &self,
+        sender: &HttpSender<'_>,
+        (): (),
+    ) -> Result<Issued<Self>, ExchangeError> {
+        self.answer(sender, None).map(Issued::Tokens)
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<()>,
     ) -> Result<Tokens<()>, ExchangeError> {
-        let answer = (*self.0.refuse.lock())(wire.session().unwrap());
-        self.answer(wire, answer)
+        let answer = (*self.0.refuse.lock())(sender.session().unwrap());
+        self.answer(sender, answer)
     }
 
-    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<()>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(&self, _: &HttpSender<'_>, _: &Tokens<()>) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::AtServer)
     }
 

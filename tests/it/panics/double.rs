@@ -9,8 +9,8 @@ use http::{request, response};
 use parking_lot::Mutex;
 use session_warden::Error;
 use session_warden::provider::{
-    ExchangeError, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation, Signing,
-    UnattendedGrant, Wire,
+    ExchangeError, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, UnattendedGrant,
 };
 use session_warden::secret::Secret;
 use session_warden::token::{Placement, Tokens};
@@ -125,11 +125,11 @@ impl Panicky {
         Self { plan: plan.clone(), authority }
     }
 
-    fn issue(&self, wire: &Wire<'_>) -> Tokens<()> {
+    fn issue(&self, sender: &HttpSender<'_>) -> Tokens<()> {
         let mut state = self.plan.0.lock();
         state.issued += 1;
         let number = state.issued;
-        let end = wire.expires_in(LIFE.as_secs_f64());
+        let end = sender.expires_in(LIFE.as_secs_f64());
         Tokens::new(())
             .access(format!("access-{number}"), Some(end))
             .refresh(format!("refresh-{number}"), None)
@@ -180,30 +180,33 @@ impl Provider for Panicky {
         Some(Placement::bearer())
     }
 
-    fn prepare(&self, _: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+    fn prepare(
+        &self,
+        _: &HttpSender<'_>,
+    ) -> impl Future<Output = Result<(), ExchangeError>> + Send {
         self.answer(Method::Prepare, || ())
     }
 
     fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send {
-        self.answer(Method::Establish, || Issued::Tokens(self.issue(wire)))
+        self.answer(Method::Establish, || Issued::Tokens(self.issue(sender)))
     }
 
     fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<()>,
     ) -> impl Future<Output = Result<Tokens<()>, ExchangeError>> + Send {
-        self.answer(Method::Refresh, || self.issue(wire))
+        self.answer(Method::Refresh, || self.issue(sender))
     }
 
     fn revoke(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
         _: &Tokens<()>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send {
         self.answer(Method::Revoke, || Revoked::AtServer)

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use session_warden::error::Result;
 use session_warden::event::{Event, Events};
 use session_warden::provider::oauth2::{Introspect, LoginOptions};
-use session_warden::provider::{ClientOperation, ExchangeError, Wire};
+use session_warden::provider::{ClientOperation, ExchangeError, HttpSender};
 use session_warden::testing::Fault;
 
 use super::*;
@@ -24,13 +24,13 @@ impl ClientOperation<OAuth2> for Metadata {
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
         answer: &Response<Bytes>,
     ) -> std::result::Result<(), ExchangeError> {
         match answer.status().is_success() {
             true => Ok(()),
-            false => Err(wire.refusal(answer, FailureClass::Rejected)),
+            false => Err(sender.oauth_error(answer, FailureClass::Rejected)),
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::provider::erased::Adapter;
 async fn granting(set: impl FnOnce(OAuth2) -> OAuth2, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = set(OAuth2::new(&peer.url("/token"), "app").unwrap());
-    let wire = bench.wire();
-    let (issued, seen) = join(client.establish(&wire, grant.into()), peer.json(200, GOOD)).await;
+    let sender = bench.wire();
+    let (issued, seen) = join(client.establish(&sender, grant.into()), peer.json(200, GOOD)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     Seen::new(&seen)
 }
@@ -22,11 +22,11 @@ async fn a_secret_in_the_header_is_escaped_before_it_is_encoded() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = OAuth2::new(&peer.url("/token"), "a:b c").unwrap().client_secret_basic(secret);
     assert!(!format!("{client:?}").contains(secret));
-    let (wire, held) = (bench.wire(), held());
-    let (answer, seen) =
-        join(client.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
+    let (sender, held) = (bench.wire(), held());
+    let (response, seen) =
+        join(client.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
             .await;
-    answer.unwrap();
+    response.unwrap();
     let seen = Seen::new(&seen);
     let encoded = seen.authorization.as_deref().unwrap().strip_prefix("Basic ").unwrap();
     let pair = String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap();

@@ -32,8 +32,9 @@ impl Seen {
 async fn granting(set: impl FnOnce(Spatium) -> Spatium, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = set(Spatium::new(&peer.url("/auth/v1/")).unwrap().permissions(["read"]));
-    let (wire, body) = (bench.wire(), json!({ "data": { "permissionToken": "t" } }).to_string());
-    let (issued, seen) = join(spatium.establish(&wire, grant.into()), peer.json(200, &body)).await;
+    let (sender, body) = (bench.wire(), json!({ "data": { "permissionToken": "t" } }).to_string());
+    let (issued, seen) =
+        join(spatium.establish(&sender, grant.into()), peer.json(200, &body)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     Seen::new(&seen)
 }
@@ -68,15 +69,15 @@ async fn a_key_goes_with_the_sessions_id_and_its_permissions() {
 async fn credentials_are_two_requests_with_an_id_each() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap();
-    let wire = bench.wire();
-    let told = async {
+    let sender = bench.wire();
+    let server = async {
         let body = json!({ "data": { "securityToken": { "securityToken": "s1" } } }).to_string();
         let first = Seen::new(&peer.json(200, &body).await);
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
         (first, Seen::new(&peer.json(200, &body).await))
     };
     let grant = Credentials::new("ada", "p\"w").permissions(["all"]);
-    let (issued, (first, second)) = join(spatium.establish(&wire, grant.into()), told).await;
+    let (issued, (first, second)) = join(spatium.establish(&sender, grant.into()), server).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     assert_eq!(first.line, "POST /api/security-factor/credentials HTTP/1.1");
     assert_eq!(first.body, json!({ "username": "ada", "password": "p\"w" }));
@@ -93,10 +94,10 @@ async fn a_refresh_sends_its_token_and_the_sessions_id_if_that_is_wanted() {
     ] {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let spatium = Spatium::new(&peer.url("")).unwrap().refresh_names_session(set);
-        let (wire, held) = (bench.wire(), held());
+        let (sender, held) = (bench.wire(), held());
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
         let (tokens, seen) = join(
-            spatium.refresh(&wire, held.refresh_token().unwrap(), &held),
+            spatium.refresh(&sender, held.refresh_token().unwrap(), &held),
             peer.json(200, &body),
         )
         .await;
@@ -125,10 +126,10 @@ async fn paths_and_names_are_those_that_are_configured() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap().refresh_token_field("token");
     let spatium = spatium.refresh_path("/r").unwrap().credentials_path("/c").unwrap();
-    let (wire, held) = (bench.wire(), held());
+    let (sender, held) = (bench.wire(), held());
     let body = json!({ "data": { "permissionToken": "t" } }).to_string();
     let (_, seen) =
-        join(spatium.refresh(&wire, held.refresh_token().unwrap(), &held), peer.json(200, &body))
+        join(spatium.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, &body))
             .await;
     let seen = Seen::new(&seen);
     assert_eq!((&*seen.line, seen.body), ("POST /r HTTP/1.1", json!({ "token": "r\"canary" })));
