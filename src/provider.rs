@@ -1,7 +1,8 @@
-//! Providers: clients of one authorization server each, and how they say what happened.
+//! Providers: each is a client of one authorization server and says what a request to it led to.
 //!
-//! A provider is a wire format and nothing else: no retry, no clock, no lock. The session machine
-//! sees the [`FailureClass`] of a failure, never a status or a text.
+//! A provider knows the format of requests and responses and nothing else: it has no retry, no
+//! clock and no lock. The session machine sees the [`FailureClass`] of a failure, never a status or
+//! a text.
 
 mod bearer;
 pub(crate) mod binding;
@@ -60,9 +61,9 @@ use crate::token::{Placement, Tokens};
 /// each session, and drops the future only when it has run for
 /// [`Policy::attempt_budget`](crate::policy::Policy::attempt_budget) and
 /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together. The crate takes
-/// that, and a panic, as [`FailureClass::Ambiguous`]. All traffic goes through the [`HttpSender`] that is
-/// handed in. An implementation repeats nothing on its own, except where the server said that it
-/// did not process the request and asked for another at once.
+/// that, and a panic, as [`FailureClass::Ambiguous`]. An implementation sends every request through
+/// the [`HttpSender`] that it gets. It repeats no request on its own, unless the server said that
+/// it did not process the request and asked for another at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
 /// the provider is replaced: [`authority_url`](Self::authority_url),
@@ -86,24 +87,24 @@ pub trait Provider: Send + Sync + Sized + 'static {
     type Attributes: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// The server that issues the credentials: its issuer identifier, its token endpoint, or the
-    /// URL below which all of its endpoints are. Credentials are bound to this whole URL: what
-    /// another one issued is not handed to this provider.
+    /// URL below which all of its endpoints are. Credentials are bound to this whole URL: the crate
+    /// never gives this provider the credentials that another URL issued.
     fn authority_url(&self) -> &Url;
 
-    /// Endpoints elsewhere, to which this provider sends tokens of a session too. Credentials are
-    /// bound to them as well: those that were issued before an endpoint was named here are not
-    /// handed to this provider. Defaults to none. A wrapper passes on what the inner provider says.
+    /// Endpoints elsewhere to which this provider sends tokens of a session too. Credentials are
+    /// bound to them as well: the crate does not give this provider credentials that were issued
+    /// before an endpoint was named here. Defaults to none. A wrapper calls the inner provider's.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         Vec::new()
     }
 
-    /// The client's id at that server. Credentials are bound to it.
+    /// The client's id at that server. Credentials are bound to it too.
     fn client_id(&self) -> &str;
 
     /// What the server does to a refresh token that was used.
     fn refresh_token_rotation(&self) -> Rotation;
 
-    /// The fixed header that carries a permission token; None where there is none.
+    /// The fixed header that carries a permission token; None if requests carry it in another way.
     fn placement(&self) -> Option<Placement>;
 
     /// Gets what the provider must know before an exchange, by discovery for example. The crate
@@ -161,8 +162,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Tokens<Self::Attributes>, ExchangeError>> + Send;
 
-    /// Ends the session at the server. It is repeated until it succeeds, so "unknown token" is
-    /// success (RFC 7009 section 2.2).
+    /// Ends the session at the server. The crate repeats it until it succeeds, so treat "unknown
+    /// token" as a success (RFC 7009 section 2.2).
     ///
     /// # Errors
     ///
@@ -177,34 +178,35 @@ pub trait Provider: Send + Sync + Sized + 'static {
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send;
 
-    /// What a revocation of these credentials ends at the server. By it is decided what becomes of
-    /// tokens that came too late, when another process had established the session anew: they are
-    /// revoked only with [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`]
-    /// because a token that lives on until its end costs less than a session.
+    /// What a revocation ends at the server. If tokens come too late, because another process has
+    /// established the session anew, the crate revokes them only with
+    /// [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`] because a token that
+    /// stays valid until it expires costs less than a lost session. A wrapper calls the inner
+    /// provider's.
     fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::Unknown
     }
 
     /// Whether a refresh ends the access tokens that the session got before, as Ory Hydra and
-    /// Atlassian do. If it does, a process that hears of another one's refresh hands out no former
-    /// token from then on. Defaults to false because most servers let those tokens live until they
-    /// expire.
+    /// Atlassian do. If it does, a process that learns of a refresh by another process stops
+    /// serving the former token. Defaults to false because most servers let those tokens live until
+    /// they expire. A wrapper calls the inner provider's.
     fn access_tokens_end_at_refresh(&self) -> bool {
         false
     }
 
-    /// What is kept beside the tokens after a refresh, or after a grant that needed no user: what
-    /// the response says, and for the rest what is known. It is asked before anything of such an
-    /// response is saved or served.
+    /// The attributes to keep after a refresh, or after a grant that needed no user: those in the
+    /// response, and for the rest the known ones. The crate calls it before it saves or serves
+    /// anything of such a response.
     ///
-    /// Compare what the session has learnt of whom it serves, an id of the user or of the
-    /// community. A caller's own grant may be for anybody and is not compared. Defaults to
-    /// `issued`. A wrapper passes the question on.
+    /// Compare what identifies the session's user: an id of the user or of the community. The crate
+    /// does not call it for a caller's own grant, which may be for anybody. Defaults to `issued`. A
+    /// wrapper calls the inner provider's.
     ///
     /// # Errors
     ///
-    /// [`IdentityChanged`] if the response is for somebody else. The caller gets `Misconfigured`, the
-    /// response is thrown away, and the session keeps what it has.
+    /// [`IdentityChanged`] if the response is for somebody else. The caller gets `Misconfigured`,
+    /// the crate discards the response, and the session keeps what it has.
     fn merge_attributes(
         &self,
         known: &Self::Attributes,
@@ -216,7 +218,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// A grant that needs no user. With it, a session that was never established, or is lost,
     /// obtains new tokens automatically. `held` is what the session has or had. Defaults to None:
-    /// there is no such grant. A wrapper passes on what the inner provider says.
+    /// there is no such grant. A wrapper calls the inner provider's.
     fn renewal_grant(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant> {
         let _ = held;
         None
@@ -236,12 +238,13 @@ pub trait Provider: Send + Sync + Sized + 'static {
         signing.put_header(request)
     }
 
-    /// Reads a response of an API that was called with a token.
+    /// What the response of an API says of the token that the request carried. `body_prefix` is as
+    /// much of the body as the caller has.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
-/// A grant of a `P` that needs no user, so that it can be made again at any time: a member's id
-/// that the application vouches for, a key, the client's own right. What
+/// A grant of a `P` that needs no user, so that the crate can use it again at any time: a member's
+/// id that the application vouches for, a key, client credentials. It is what
 /// [`Session::ensure`](crate::session::Session::ensure) takes.
 pub trait UnattendedGrant<P: Provider>: Into<P::Grant> + Clone + Send + Sync + 'static {}
 
@@ -261,21 +264,22 @@ pub enum Issued<P: Provider> {
 pub enum Revoked {
     /// The server knows that the session has ended.
     AtServer,
-    /// The server has no way to be told.
+    /// The server offers no revocation.
     NotSupported,
 }
 
 /// What a [`Provider::revoke`] ends at the server.
 ///
-/// RFC 7009 section 2.1 has it end the tokens of "the same authorization grant". Whether two
-/// sign-ins of one user at one client are two grants there, each server says for itself.
+/// RFC 7009 section 2.1 has it end the tokens of "the same authorization grant". Servers differ in
+/// whether two sign-ins of one user at one client are two grants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RevocationReach {
-    /// What came of one establish, and nothing that came of another one, also for the same user and
-    /// client. Not where the backend adopts tokens of a grant that the session has already.
+    /// The tokens of one establish, and none of another establish, even for the same user and
+    /// client. Do not use it where the backend adopts tokens of a grant that the session has
+    /// already.
     OneGrant,
-    /// Perhaps more: what is not known is taken for this.
+    /// Perhaps more. Use it if you do not know.
     #[default]
     Unknown,
 }
@@ -284,32 +288,33 @@ pub enum RevocationReach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing: the token was taken.
+    /// Nothing: the API accepted the token.
     None,
-    /// The access token is dead; a refresh may help.
+    /// The access token is no longer valid; a refresh may help.
     TokenDead,
-    /// The session is dead; only a new grant helps.
+    /// The session is no longer valid; only a new grant helps.
     SessionDead,
-    /// It was refused for a reason that no refresh mends, a missing permission for one.
+    /// The API refused the request for another reason, which no refresh removes: a missing
+    /// permission for example.
     OtherReason,
 }
 
-/// What a server does to a refresh token that was used. It decides what is done when a response
-/// was lost.
+/// What a server does to a refresh token that was used. It decides what the crate does after a
+/// response was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rotation {
-    /// The same refresh token for ever (Google, Entra ID): a retry is always safe.
+    /// The refresh token stays the same (Google, Entra ID): a retry is always safe.
     Static,
     /// For this long a retry with the old token gets the same new pair (django-oauth-toolkit).
     Idempotent(Duration),
     /// For this long a retry with the old token gets another new pair (Ory Hydra, Auth0, Okta,
     /// Cognito).
     Fork(Duration),
-    /// For this long a retry gets a new pair, and only the newest pair is good (Airlock).
+    /// For this long a retry gets a new pair, and only the newest pair is valid (Airlock).
     NewestOnly(Duration),
-    /// The old token dies at once, and its reuse kills the whole grant (RFC 9700 section 4.14.2).
-    /// What is not known is taken for this.
+    /// The server invalidates the old token at once, and revokes the whole grant if it is used
+    /// again (RFC 9700 section 4.14.2). Use it if you do not know.
     Strict,
 }
 
@@ -331,14 +336,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What keeps these settings from being used, if anything does.
+    /// Why these settings cannot be used; None if they can.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let Self { provider, refresh, limits, .. } = self;
         provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault())
     }
 }
 
-/// Who gives a grant for a session that is lost.
+/// Gives a grant for a session that is lost.
 pub(crate) type RenewWith = Arc<
     dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::ErasedValue>> + Send + Sync,
 >;
@@ -379,14 +384,15 @@ impl<P: Provider> Registration<P> {
         self
     }
 
-    /// Asks `grants` for a grant when a session is lost, and a caller wants a token: for service
-    /// accounts, whose password or key the backend keeps. None means that there is none, and the
-    /// session stays lost.
+    /// Calls `grants` for a grant when a session is lost and a caller wants a token: for service
+    /// accounts, whose password or key the backend keeps. None means that there is no grant, and
+    /// the session stays lost.
     ///
-    /// It is asked once for all who wait, not again before the back-off is over, and dropped when
-    /// it takes longer than [`Policy::source_wait`](crate::policy::Policy::source_wait). A
-    /// session that was never established, was revoked here, or whose tokens were deleted by an
-    /// operation of ours is not renewed.
+    /// The crate calls it once for all waiting callers, not again before the back-off is over, and
+    /// drops the future when it takes longer than
+    /// [`Policy::source_wait`](crate::policy::Policy::source_wait). It does not call it for a
+    /// session that was never established, that this backend revoked, or whose tokens an operation
+    /// of this backend deleted.
     #[must_use]
     pub fn renew_with<F, Asked>(mut self, grants: F) -> Self
     where

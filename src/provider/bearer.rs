@@ -20,8 +20,8 @@ pub(crate) fn rejection(response: &http::response::Parts) -> Rejection {
     }
 }
 
-/// The `error` of the Bearer challenge, wherever it stands among other challenges (RFC 9110
-/// section 11.6.1).
+/// The `error` of the Bearer challenge, at any position among other challenges (RFC 9110 section
+/// 11.6.1).
 pub(crate) fn error(headers: &HeaderMap) -> Option<String> {
     let mut pieces = values(headers).flat_map(pieces);
     let is_error = |piece: &Piece<'_>| {

@@ -33,9 +33,9 @@ use crate::token::{Placement, Tokens};
 
 /// A client of Circle's headless authorization, with a community's app token.
 ///
-/// A refresh gives another access token and never another refresh token, which lives for a month
-/// from the day it was made. When that is over the session makes itself anew for the same member,
-/// with the app token: no user is needed.
+/// A refresh gives another access token and never another refresh token. The refresh token is valid
+/// for a month after its issue. Then the session obtains new tokens automatically for the same
+/// member with the app token: no user is needed.
 ///
 /// ```
 /// use session_warden::provider::circle::Circle;
@@ -82,7 +82,7 @@ impl fmt::Debug for Circle {
     }
 }
 
-/// What is kept beside the tokens.
+/// The attributes of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attributes {
@@ -92,7 +92,7 @@ pub struct Attributes {
     /// The member's id at Circle; 0 if the server did not say.
     #[serde(default)]
     pub community_member_id: u64,
-    /// For whom the session was made, and is made anew.
+    /// The member that the session is for. The session obtains new tokens for the same member.
     pub member: Member,
 }
 
@@ -105,12 +105,13 @@ impl Provider for Circle {
         &self.authority
     }
 
-    /// The same for all: a community is known by its app token alone, which may be replaced.
+    /// The same for all communities: a community is identified by its app token alone, which may be
+    /// replaced.
     fn client_id(&self) -> &'static str {
         "headless"
     }
 
-    /// A refresh token serves until its end ("the API": a refresh answers with none).
+    /// A refresh token is valid until it expires ("the API": a refresh gives none).
     fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
@@ -137,8 +138,8 @@ impl Provider for Circle {
         self.tokens(sender, &response, known, RequestKind::Create).map(Issued::Tokens)
     }
 
-    /// `PATCH /api/v1/headless/access_token/refresh`. The same access token with the same end may
-    /// come back, as long as it serves.
+    /// `PATCH /api/v1/headless/access_token/refresh`. The server may send the same access token
+    /// with the same expiry, as long as it is valid.
     async fn refresh(
         &self,
         sender: &HttpSender<'_>,
@@ -152,7 +153,7 @@ impl Provider for Circle {
         self.tokens(sender, &response, held.attributes().clone(), RequestKind::Refresh)
     }
 
-    /// Revokes the refresh token. The access token serves on, for an hour at most.
+    /// Revokes the refresh token. The access token stays valid for an hour at most.
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,
@@ -165,7 +166,7 @@ impl Provider for Circle {
         response::refresh_revoked(sender, &response).map(|()| Revoked::AtServer)
     }
 
-    /// A member's number says something in its community alone.
+    /// A member's number identifies it only within its community.
     fn merge_attributes(
         &self,
         known: &Attributes,

@@ -1,4 +1,4 @@
-//! A provider without its types, as sessions of several providers share it.
+//! A provider without its types, so that sessions of several providers can share one form of it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,9 +25,9 @@ pub(crate) enum ErasedIssued {
 
 /// [`Provider`] for any of its types.
 pub(crate) trait Erased: Send + Sync {
-    /// The provider itself, for who knows its type.
+    /// The provider with its type erased, for a caller that knows the type.
     fn as_any(&self) -> Arc<dyn Any + Send + Sync>;
-    /// What is wrong with the provider, if it cannot be used.
+    /// Why the provider cannot be used; None if it can.
     fn fault(&self) -> Option<&'static str>;
     fn authority(&self) -> &str;
     /// What credentials are bound to.
@@ -56,8 +56,8 @@ pub(crate) trait Erased: Send + Sync {
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
-    /// What was issued for a session that has `held`, with what is known of its user; a failure if
-    /// it was issued for somebody else.
+    /// The issued credentials with attributes merged from those of `held`; a failure if they were
+    /// issued for somebody else.
     fn continued(
         &self,
         held: &Credentials,
@@ -74,15 +74,15 @@ pub(crate) trait Erased: Send + Sync {
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
-/// A provider, and what it says of itself. It is asked for that once, when it is registered: what
-/// panics then cannot be used, and nothing of it can panic later in an actor or a drop.
+/// A provider and its properties. The properties are read once, when the provider is registered. If
+/// that panics, the provider cannot be used; so no property can panic later in an actor or a drop.
 pub(crate) struct Adapter<P> {
     provider: Arc<P>,
     properties: Properties,
     fault: Option<&'static str>,
 }
 
-/// What a provider says of itself.
+/// The properties of a provider, as it gives them.
 #[derive(Default)]
 struct Properties {
     authority: String,
@@ -182,7 +182,7 @@ impl<P: Provider> Erased for Adapter<P> {
                 return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
             };
             let mut issued = self.provider.refresh(sender, token, &held).await?;
-            // RFC 6749 section 6: no refresh token in the response, the old one stays.
+            // RFC 6749 section 6: if the response has no refresh token, the old one stays valid.
             issued.refresh = issued.refresh.or(held.refresh);
             self.erase(issued)
         })
@@ -202,10 +202,10 @@ impl<P: Provider> Erased for Adapter<P> {
         mut issued: Credentials,
     ) -> Result<Credentials, ExchangeError> {
         let read = |text: &str| serde_json::from_str::<P::Attributes>(text).ok();
-        // Attributes that cannot be read say nothing of anybody.
+        // Attributes that cannot be read identify nobody.
         let both = read(&held.tokens.attributes).zip(read(&issued.tokens.attributes));
         let Some((known, said)) = both else { return Ok(issued) };
-        // What panics has compared nothing, and new tokens are never thrown away for that.
+        // A panic has compared nothing, so the new tokens are kept.
         let compared = caught("merge_attributes", || self.provider.merge_attributes(&known, said));
         let Some(attributes) = compared.transpose()? else { return Ok(issued) };
         if let Ok(text) = serde_json::to_string(&attributes) {
@@ -258,8 +258,8 @@ impl<P: Provider> Adapter<P> {
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
         let Tokens { access, refresh, token_secret, attributes } = tokens;
-        // The exchange succeeded, so credentials are never refused for their attributes: what
-        // cannot be written as JSON is kept as `null` and reported when it is asked for.
+        // The exchange succeeded, so credentials are never refused for their attributes: those that
+        // cannot be written as JSON are kept as `null`, and reading them reports the error.
         let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
         let attributes = attributes.into();
         Ok(self.bind(Tokens { access, refresh, token_secret, attributes }))
@@ -278,7 +278,7 @@ impl<P: Provider> Adapter<P> {
     }
 }
 
-/// What the provider's own code gives; none if it panics.
+/// The result of the provider's own code; None if it panics.
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
     let asked = catch_unwind(AssertUnwindSafe(ask)).ok();
     if asked.is_none() {

@@ -10,8 +10,8 @@ use http::Response;
 use crate::error::{Answered, EndpointPath, Error, ErrorKind, ExchangeOutcome};
 use crate::error::{ProviderCode, Refusal};
 
-/// An exchange that failed: its class, and what is safe to say of it. Never a body, a URL's query
-/// or a description.
+/// Why an exchange failed: the class, and what is safe to show. It never holds a body, a URL's
+/// query or a description.
 #[derive(Debug, thiserror::Error)]
 #[error("{class}")]
 pub struct ExchangeError {
@@ -51,10 +51,10 @@ pub enum FailureClass {
     /// client once in each [`probe`](crate::policy::ProviderLimits::probe) until the server accepts
     /// it again.
     InvalidClient,
-    /// The server answered, and the response has no meaning that is known here: a 3xx or 4xx, or a
-    /// 2xx that says that it failed. The request was not processed, so nothing is in doubt. It
-    /// concerns this session alone. See
-    /// [`UnclassifiedAnswers`](crate::policy::UnclassifiedAnswers) for what follows.
+    /// The server sent a response that this crate does not understand: a 3xx or 4xx, or a 2xx that
+    /// reports a failure. The server did not process the request, so nothing is in doubt. It
+    /// concerns this session alone. See [`UnclassifiedAnswers`](crate::policy::UnclassifiedAnswers)
+    /// for what follows.
     Unclassified,
     /// The provider's settings or its metadata are wrong. No credentials were sent.
     Misconfigured,
@@ -92,13 +92,14 @@ impl ExchangeError {
         }
     }
 
-    /// A failure of this class, with the response's status and the path of the endpoint that gave it.
+    /// A failure of this class, with the response's status and the path of the endpoint that gave
+    /// it.
     pub(super) fn of_response(class: FailureClass, response: &Response<Bytes>) -> Self {
         let path = response.extensions().get().cloned();
         Self { path, ..Self::new(class).with_status(response.status()) }
     }
 
-    /// With the server's error code; what is not safe to log is cut off.
+    /// With the server's error code, without characters that are not safe to log.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         self.code = ProviderCode::new(code);
@@ -112,8 +113,8 @@ impl ExchangeError {
         self
     }
 
-    /// With the path of the endpoint that was asked. What cannot be in a path is dropped, its query
-    /// too, and a long one is cut.
+    /// With the path of the request's endpoint. The query and characters that cannot be in a path
+    /// are removed, and a long path is cut.
     #[must_use]
     pub fn with_path(self, path: &str) -> Self {
         self.at(Some(EndpointPath::new(path)))
@@ -124,7 +125,7 @@ impl ExchangeError {
         self
     }
 
-    /// With words for what the answer should have been: "a token answer".
+    /// With words for what the response should have been: "a token answer".
     pub(super) fn expecting(mut self, expected: &'static str) -> Self {
         self.expected = expected;
         self
@@ -147,7 +148,7 @@ impl ExchangeError {
         }
     }
 
-    /// With the time that the server wants to be left alone.
+    /// With the time that the server asks the client to wait.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
@@ -173,25 +174,25 @@ impl ExchangeError {
         self.status
     }
 
-    /// The path of the endpoint that was asked, where it is known: never its query.
+    /// The path of the request's endpoint, if it is known, without the query.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.path.as_ref().map(EndpointPath::as_str)
     }
 
-    /// How long the server wants to be left alone.
+    /// How long the server asks the client to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Whether the server names the client as what is wrong (RFC 6749 section 5.2).
+    /// Whether the server says that the client is invalid (RFC 6749 section 5.2).
     pub(crate) fn names_client(&self) -> bool {
         self.class == FailureClass::InvalidClient
     }
 
-    /// What this crate itself said and the caller can act on: before anything was sent, or of
-    /// settings that no single response shows to be wrong.
+    /// The crate's own error, if the caller can act on it: one from before anything was sent, or
+    /// one about settings that does not come from a single response.
     fn own(&self) -> Option<&Error> {
         let own = self.source.as_ref()?.downcast_ref::<Error>()?;
         let actionable = match own.kind() {
@@ -210,7 +211,7 @@ impl ExchangeError {
         (actionable && (unsent || of_settings)).then_some(own)
     }
 
-    /// What the caller reads of a response that blames the settings, or is not understood.
+    /// What the caller's error says of a response that means wrong settings, or is not understood.
     fn answered(&self) -> Option<Answered> {
         let expected = match self.class {
             FailureClass::InvalidClient => None,
@@ -226,7 +227,7 @@ impl ExchangeError {
         Some(Answered { status: self.status?, path: self.path.clone(), expected })
     }
 
-    /// The same, as callers get it.
+    /// The error that callers get.
     pub(crate) fn into_error(self) -> Error {
         if let Some(own) = self.own() {
             let unsent = self.class == FailureClass::NotSent;
@@ -261,7 +262,7 @@ impl ExchangeError {
     }
 }
 
-/// What was wrong before anything was sent. The caller gets the same kind of error.
+/// An error from before anything was sent. The caller gets the same kind of error.
 impl From<Error> for ExchangeError {
     fn from(own: Error) -> Self {
         Self::new(FailureClass::NotSent).with_source(own)

@@ -1,13 +1,13 @@
 //! Extra Horizon: its oAuth1 (RFC 5849 signatures) and its oAuth2, both with a second factor.
 //!
-//! Which of the two an application speaks is decided when it is registered at the vendor's: an
-//! oAuth1 application has a consumer key and a consumer secret, and its tokens never expire; an
-//! oAuth2 application has a client id, and its access tokens live for minutes. Facts are from the
+//! The vendor decides when an application is registered which of the two it uses: an oAuth1
+//! application has a consumer key and a consumer secret, and its tokens never expire; an oAuth2
+//! application has a client id, and its access tokens live for minutes. The facts here are from the
 //! vendor's documentation (docs.extrahorizon.com, "Authentication Service" API 2.0.4) and from what
 //! its SDK, npm `@extrahorizon/javascript-sdk` 8.14.1, sends.
 //!
-//! Errors are told apart by the service's own numbers: [`Error::provider_code`] is `"106"`, say, or
-//! the code of RFC 6749 where the service gives no number.
+//! The service identifies errors by numbers: [`Error::provider_code`] is `"106"` for example, or
+//! the code of RFC 6749 if the service gives no number.
 //!
 //! [`Error::provider_code`]: crate::Error::provider_code
 
@@ -40,7 +40,7 @@ pub use self::token_record::{OwnToken, TokenPage, TokenRecord};
 use crate::error::{Error, ErrorKind};
 use crate::provider::{ExchangeError, FailureClass};
 
-/// What is kept beside the tokens.
+/// The attributes of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -51,14 +51,14 @@ pub struct Attributes {
     /// The id of the application that the tokens are for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_id: Option<String>,
-    /// The id of the token's record, by which it is listed and deleted. The server says it in
-    /// oAuth1 only.
+    /// The id of the token's record, by which the token is listed and deleted. The server sends it
+    /// in oAuth1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
 }
 
 impl Attributes {
-    /// Those of this user, for tokens that are adopted.
+    /// The attributes of this user, for tokens that are adopted.
     #[must_use]
     pub fn new(user_id: impl Into<String>) -> Self {
         Self { user_id: Some(user_id.into()), ..Self::default() }
@@ -71,7 +71,7 @@ impl Attributes {
         self
     }
 
-    /// What a response says, and for the rest what is known.
+    /// These attributes of a response, with the known ones where the response has none.
     fn or_known(self, known: &Self) -> Self {
         Self {
             user_id: self.user_id.or_else(|| known.user_id.clone()),
@@ -81,12 +81,12 @@ impl Attributes {
     }
 }
 
-/// The settings or the arguments make no request.
+/// The settings or the arguments do not make a valid request.
 fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::InvalidInput).about("no request can be made of it").with_source(cause)
 }
 
-/// The request could not even be made.
+/// The request could not be built.
 fn unsent(error: Error) -> ExchangeError {
     ExchangeError::new(FailureClass::NotSent).with_source(error)
 }

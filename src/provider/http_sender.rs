@@ -25,7 +25,7 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::ticket::{Purpose, Ticket};
 use crate::transport::{Fault, Sending, Times};
 
-/// The wire of one exchange: the way to the server, within the exchange's budget.
+/// Sends the requests of one exchange to the server, within the time that the exchange has.
 pub struct HttpSender<'a> {
     means: &'a Means,
     clock: Arc<dyn Clock>,
@@ -38,34 +38,34 @@ pub struct HttpSender<'a> {
     steps: Steps,
 }
 
-/// The requests of one wire.
+/// The requests that one sender has sent.
 #[derive(Default)]
 struct Requests {
-    /// The latest one that was about to be sent.
+    /// The latest request; it may not have been sent yet.
     latest: Option<Arc<Sending>>,
-    /// When the one before it was sent that was sent last.
+    /// When the last request before it was sent.
     sent: Option<Now>,
 }
 
 impl Requests {
-    /// When the latest request was sent: lifetimes count from there, not from the response.
+    /// When the latest request was sent. Lifetimes count from then and not from the response.
     fn sent(&self) -> Option<Now> {
         self.latest.as_ref().and_then(|sending| sending.sent()).or(self.sent)
     }
 }
 
-/// How long an exchange may take.
+/// The time limits of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
-    /// Until then every request must be sent.
+    /// Every request must be sent before this.
     pub(crate) ends: BootTime,
-    /// After this nothing is sent any more, because the session's claim ends.
+    /// No request may be sent after this, because the session's claim ends.
     pub(crate) send_until: Option<BootTime>,
-    /// How long the response to a request may take from its sending.
+    /// How long the response may take after the request was sent.
     pub(crate) answer: Duration,
     pub(crate) repeat_floor: Duration,
     pub(crate) longest_retry_after: Duration,
-    /// How long a challenge may be answered.
+    /// How long a caller may take to answer a challenge.
     pub(crate) challenge: Duration,
 }
 
@@ -82,18 +82,19 @@ impl<'a> HttpSender<'a> {
         Self { means, clock, session, issuer, budget, begun, requests, steps }
     }
 
-    /// The wire of an exchange's credentials, not of what is asked for before it.
+    /// Stops at the crash points of `steps`. It is for the requests with the session's credentials,
+    /// and not for those of [`Provider::prepare`](super::Provider::prepare).
     pub(crate) fn stepping(self, steps: Steps) -> Self {
         Self { steps, ..self }
     }
 
-    /// The wire of an exchange under a claim: nothing is sent after `until`.
+    /// Sends nothing after `until`, when the session's claim ends.
     pub(crate) fn sending_until(mut self, until: BootTime) -> Self {
         self.budget.send_until = Some(until);
         self
     }
 
-    /// The session that the exchange is for; none in a call that needs no session.
+    /// The session that the exchange is for; None in a call that needs no session.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.session
@@ -105,13 +106,13 @@ impl<'a> HttpSender<'a> {
         self.clock.now().wall
     }
 
-    /// The time that goes on in a suspend.
-    pub(super) fn boot(&self) -> BootTime {
+    /// The time since boot, which also counts while the machine is suspended.
+    pub(super) fn boot_time(&self) -> BootTime {
         self.clock.now().boot
     }
 
-    /// What a future gives, unless `wait` passes first.
-    pub(super) async fn within<T>(
+    /// The output of `future`; None if `wait` passes first.
+    pub(super) async fn timeout<T>(
         &self,
         wait: Duration,
         future: impl Future<Output = T>,
@@ -119,23 +120,23 @@ impl<'a> HttpSender<'a> {
         within(&*self.clock, wait, future).await
     }
 
-    /// Sends a request and reads the whole response, whatever its status. The response remembers the
-    /// request's path, which the errors name that are made of it.
+    /// Sends a request and reads the whole response, with any status. The response keeps the
+    /// request's path, so that an error made from it can name the path.
     ///
-    /// Redirects are not followed. The second and every later request of an exchange is sent only
-    /// while the budget has [`Policy::repeat_floor`](crate::policy::Policy::repeat_floor) left. The
-    /// response is waited for as long as
-    /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) says, from when the last
-    /// byte of the request was sent.
+    /// It follows no redirects. It sends the second and every later request of an exchange only
+    /// while the exchange has [`Policy::repeat_floor`](crate::policy::Policy::repeat_floor) left.
+    /// It waits for the response for
+    /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) after the last byte of the
+    /// request was sent.
     ///
     /// # Errors
     ///
     /// [`FailureClass::NotSent`], [`FailureClass::Untrusted`] or [`FailureClass::Ambiguous`],
-    /// by how far the request got.
+    /// depending on how far the request got.
     ///
     /// # Cancel safety
     ///
-    /// A dropped request may have been processed.
+    /// If the future is dropped, the server may have processed the request.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
         let now = self.clock.now();
         let left = self.budget.ends.since(now.boot);
@@ -165,8 +166,8 @@ impl<'a> HttpSender<'a> {
         sending
     }
 
-    /// When a token ends that was issued in the response to the latest request and lives for so
-    /// many seconds. Cut to between [`SHORTEST_LIFE`] and [`LONGEST_LIFE`].
+    /// When a token expires that the response to the latest request issued with this lifetime in
+    /// seconds. The lifetime is limited to between [`SHORTEST_LIFE`] and [`LONGEST_LIFE`].
     #[must_use]
     pub fn expires_in(&self, seconds: f64) -> SystemTime {
         let life = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE);
@@ -174,9 +175,10 @@ impl<'a> HttpSender<'a> {
         sent.checked_add(life.clamp(SHORTEST_LIFE, LONGEST_LIFE)).unwrap_or(sent)
     }
 
-    /// When a token ends whose end the server says as a time of day. It is held against the
-    /// response's `Date` (RFC 9110 section 6.6.1), the same clock's word, so that it does no harm if
-    /// server and backend do not agree on the time. Cut as by [`expires_in`](Self::expires_in).
+    /// When a token expires for which the server gives a time of day. The lifetime is the
+    /// difference to the response's `Date` (RFC 9110 section 6.6.1), which comes from the same
+    /// clock, so server and backend need not agree on the time. Limited as by
+    /// [`expires_in`](Self::expires_in).
     #[must_use]
     pub fn expires_at(&self, response: &Response<Bytes>, at: SystemTime) -> SystemTime {
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
@@ -185,13 +187,14 @@ impl<'a> HttpSender<'a> {
         self.expires_in(left.unwrap_or_default().as_secs_f64())
     }
 
-    /// When the last byte of the latest request was sent; when the exchange began, if none was.
+    /// When the last byte of the latest request was sent; if none was sent, when the exchange
+    /// began.
     pub(crate) fn sent(&self) -> Now {
         self.requests.lock().sent().unwrap_or(self.begun)
     }
 
-    /// What a status other than 2xx means where the body says nothing better. `Retry-After` is
-    /// read here (RFC 9110 section 10.2.3).
+    /// The failure that a status other than 2xx means if the body does not say more. It has the
+    /// response's `Retry-After` (RFC 9110 section 10.2.3).
     #[must_use]
     pub fn status_error(&self, response: &Response<Bytes>) -> ExchangeError {
         let wait = self.retry_after(response);
@@ -208,14 +211,14 @@ impl<'a> HttpSender<'a> {
         ExchangeError::of_response(class, response).with_retry_after(wait)
     }
 
-    /// What a response means that brings no token, by its OAuth 2.0 error code (RFC 6749 section
-    /// 5.2) where that says something, and else by its status. `invalid_grant` is what that code
-    /// says of what was sent: of a refresh token [`FailureClass::Rejected`], of a grant
-    /// [`FailureClass::Refused`].
+    /// The failure that a response without a token means: by its OAuth 2.0 error code (RFC 6749
+    /// section 5.2) if that is known, else by its status. `invalid_grant` is the class for that
+    /// code: [`FailureClass::Rejected`] if the request had a refresh token,
+    /// [`FailureClass::Refused`] if it had a grant.
     ///
-    /// The code is the member `error` of a JSON object, of a form where the content type allows
-    /// one, or the whole body of a 4xx. A 2xx with that member, or with `"ok": false`, says that
-    /// the request failed, as a 4xx does.
+    /// The code is the member `error` of a JSON object, or of a form if the content type allows
+    /// one, or the whole body of a 4xx. A 2xx with that member, or with `"ok": false`, means a
+    /// failed request, as a 4xx does.
     #[must_use]
     pub fn oauth_error(
         &self,
@@ -238,8 +241,8 @@ impl<'a> HttpSender<'a> {
         }
     }
 
-    /// What a response means that brings nothing, where `named` is what the dialect's own code in
-    /// the body says of it. A status that is final, or of a gateway, speaks louder.
+    /// The failure that a response means. `named` is the class for the dialect's own code in the
+    /// body. A status that is final, or that a gateway sends, takes precedence over it.
     pub(super) fn classified(
         &self,
         response: &Response<Bytes>,
@@ -250,8 +253,8 @@ impl<'a> HttpSender<'a> {
         ExchangeError { class, ..failed }
     }
 
-    /// When a challenge ends that the latest response brought, and that lives for `lifetime`: no
-    /// later than [`Policy::challenge`](crate::policy::Policy::challenge) says.
+    /// When a challenge in the latest response expires: after `lifetime`, and no later than
+    /// [`Policy::challenge`](crate::policy::Policy::challenge) allows.
     #[must_use]
     pub fn challenge_ends(&self, lifetime: Option<Duration>) -> SystemTime {
         let most = self.budget.challenge;
@@ -259,12 +262,12 @@ impl<'a> HttpSender<'a> {
     }
 
     /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
-    /// [`Policy::challenge`](crate::policy::Policy::challenge) is over. The answer may come in
-    /// another request, after a restart, and at another process with the same key ring.
+    /// [`Policy::challenge`](crate::policy::Policy::challenge) is over. The caller may answer in
+    /// another request, after a restart, or at another process with the same key ring.
     ///
     /// # Errors
     ///
-    /// [`FailureClass::NotSent`] if it is too much for a ticket, or there is no session.
+    /// [`FailureClass::NotSent`] if `payload` is too large for a ticket, or there is no session.
     pub fn seal<T: Serialize>(
         &self,
         payload: &T,
@@ -277,13 +280,13 @@ impl<'a> HttpSender<'a> {
         Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
     }
 
-    /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use it up: how
-    /// often one may be wrong is the server's business.
+    /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use the ticket up,
+    /// because only the server can count the attempts.
     ///
     /// # Errors
     ///
-    /// The caller is told `Refused(ChallengeExpired)` if the ticket's time is over, and
-    /// `InvalidInput` if it is not this session's, or not genuine.
+    /// The caller gets `Refused(ChallengeExpired)` if the ticket has expired, and `InvalidInput` if
+    /// it belongs to another session or is not genuine.
     pub fn open<T: DeserializeOwned>(&self, ticket: &Ticket) -> Result<T, ExchangeError> {
         let session = self.session.ok_or_else(no_session)?;
         let now = self.clock.now().wall;
@@ -299,8 +302,8 @@ impl<'a> HttpSender<'a> {
         Ok(sealed.payload)
     }
 
-    /// How long the server wants to be left alone: seconds or a date; garbage is nothing, and no
-    /// wait is longer than the provider's limits allow.
+    /// How long the server asks the client to wait: `Retry-After` in seconds or as a date. None if
+    /// it cannot be read. No wait is longer than the provider's limits allow.
     #[must_use]
     pub fn retry_after(&self, response: &Response<Bytes>) -> Option<Duration> {
         let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
@@ -321,7 +324,8 @@ impl fmt::Debug for HttpSender<'_> {
     }
 }
 
-/// What a challenge's ticket holds. The answer to one server's challenge goes to no other.
+/// What a challenge's ticket holds. Authority and client are in it, so that the answer to one
+/// server's challenge never goes to another server.
 #[derive(Serialize)]
 struct Sealed<'p, T> {
     authority: &'p str,

@@ -1,9 +1,8 @@
 //! iOFFICE, now Eptura Workplace: OAuth 2.0 with all parameters in headers and empty bodies.
 //!
-//! What is said here of the server is in "Using OAuth 2.0 to Access the API"
-//! (support.iofficecorp.com, 2019), called "the document" below, or in what the vendor's own
-//! `AngularJS` client does ("the client", 2015). Where both are silent or disagree there is a
-//! setting.
+//! The facts here are from "Using OAuth 2.0 to Access the API" (support.iofficecorp.com, 2019),
+//! called "the document" below, or from what the vendor's own `AngularJS` client does ("the
+//! client", 2015). Where neither says something, or they disagree, there is a setting.
 
 mod grant;
 mod operation;
@@ -35,7 +34,7 @@ use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
-/// A client of one iOFFICE site. Every customer has its own, so that this mostly comes from
+/// A client of one iOFFICE site. Every customer has a site of its own, so use
 /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant).
 ///
 /// ```
@@ -70,8 +69,8 @@ pub struct IOffice {
 impl IOffice {
     /// The client `client_id` of the site, `https://<name>.iofficeconnect.com`, or an `http` URL of
     /// a loopback address for transports that allow it. `redirect_uri` is where browsers come back
-    /// to, exactly as it was given to iOFFICE; it goes with every token request, also where no
-    /// browser is used.
+    /// to, exactly as it is registered at iOFFICE. Every token request has it, also without a
+    /// browser.
     ///
     /// # Errors
     ///
@@ -107,8 +106,8 @@ impl IOffice {
 
     /// A code for a user name and a password, without a browser.
     ///
-    /// What can be lost on the way is a code that nobody has and that ends in five minutes. No
-    /// session is touched by it, so that no failure of this request is ambiguous.
+    /// If the response is lost, there is a code that nobody has and that expires in five minutes.
+    /// It does not affect the session, so no failure of this request is ambiguous.
     async fn code(
         &self,
         sender: &HttpSender<'_>,
@@ -135,13 +134,13 @@ impl fmt::Debug for IOffice {
     }
 }
 
-/// What is kept beside the tokens.
+/// The attributes of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// The scope that the session began with, and that every refresh repeats; None for tokens
-    /// from elsewhere, which are refreshed with the provider's.
+    /// The scope that the session was established with, and that every refresh repeats; None for
+    /// adopted tokens, which are refreshed with the provider's scope.
     pub scope: Option<String>,
     /// The `appCode` that came with the browser, if one came. The document does not say what it is.
     #[doc(alias = "appCode")]
@@ -172,7 +171,7 @@ impl Provider for IOffice {
     }
 
     /// A password takes two requests: one for a code, one for its tokens. Only the second can be
-    /// lost in a way that matters. The password itself is not used up by either.
+    /// ambiguous. Neither uses up the password.
     async fn establish(
         &self,
         sender: &HttpSender<'_>,
@@ -181,7 +180,7 @@ impl Provider for IOffice {
         let (code, refused) = match grant {
             Grant::Password(grant) => {
                 let code = Code::new(self.code(sender, &grant).await?);
-                // The server gave the code a moment ago, so it is not the password that is wrong.
+                // The server issued the code a moment ago, so the password is not wrong.
                 (code, Refusal::Other)
             }
             Grant::Code(code) => (code, Refusal::GrantExpired),
@@ -207,8 +206,9 @@ impl Provider for IOffice {
         response::tokens(sender, &response, self.unit, attributes, FailureClass::Rejected)
     }
 
-    /// Revokes both tokens: the document does not say which of them "the token" is, nor that one
-    /// takes the other with it. A token that the server does not know is as good as revoked.
+    /// Revokes both tokens, because the document does not say which of them "the token" is, nor
+    /// that revoking one revokes the other. A token that the server does not know counts as
+    /// revoked.
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,

@@ -40,13 +40,13 @@ use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
-/// A client of a server that speaks OAuth 2.0 as the standard has it.
+/// A client of a server that implements OAuth 2.0 as the standard describes it.
 ///
-/// Without any further setting it is a public client (RFC 6749 section 2.1) of a server that
-/// rotates strictly, which is the careful assumption.
+/// Without any further setting it is a public client (RFC 6749 section 2.1) of a server with strict
+/// rotation, which is the safe assumption.
 ///
-/// Token responses are read leniently: as JSON or as a form, and with a token of every type but DPoP,
-/// mac and N_A as a bearer token. A token that no header can carry is never served.
+/// It reads token responses leniently: as JSON or as a form, and with a token of every type except
+/// DPoP, mac and N_A as a bearer token. It never serves a token that no header can carry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,11 +74,12 @@ pub struct OAuth2 {
     authority: Url,
     client_id: String,
     authentication: Authentication,
-    /// What the server calls itself, where that is known.
+    /// The server's issuer identifier, if it is known.
     issuer: Option<Issuer>,
-    /// The response to a login has to name the issuer, whatever the metadata say.
+    /// Whether the response to a login has to name the issuer, even if the metadata does not
+    /// promise that.
     issuer_is_required: bool,
-    /// As configured. They go before those that the metadata names.
+    /// The configured endpoints. They take precedence over those in the metadata.
     optional: OptionalEndpoints,
     redirect_uri: Option<String>,
     scope: Option<String>,
@@ -111,12 +112,12 @@ impl OAuth2 {
     }
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
-    /// server writes it. Its metadata is asked for before the first exchange, and again when it is
-    /// older than [`METADATA_AGE`](crate::policy::METADATA_AGE): at
-    /// `/.well-known/oauth-authorization-server`, or where that is not found, at
+    /// server writes it. The client requests its metadata before the first exchange, and again when
+    /// it is older than [`METADATA_AGE`](crate::policy::METADATA_AGE): at
+    /// `/.well-known/oauth-authorization-server`, or if that is not found, at
     /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
-    /// `Misconfigured`. Credentials are bound to the issuer, while the endpoints are where its
-    /// metadata says.
+    /// `Misconfigured`. Credentials are bound to the issuer and not to the endpoints that its
+    /// metadata names.
     ///
     /// # Errors
     ///
@@ -166,14 +167,14 @@ impl OAuth2 {
         }
     }
 
-    /// The endpoint that is configured, or else the one in the metadata, if that is known.
+    /// The configured endpoint, or else the one in the metadata, if that is known.
     fn optional(&self, pick: fn(&OptionalEndpoints) -> Option<&Url>) -> Option<Url> {
         let set = pick(&self.optional).cloned();
         set.or_else(|| self.known().and_then(|known| pick(&known.optional).cloned()))
     }
 
-    /// The tokens in a response, or what it means that there are none. `scope` is what was asked
-    /// for or held: a server that says none means that (RFC 6749 section 5.1).
+    /// The tokens in a response, or the failure that it means. `scope` is the requested or former
+    /// scope: it applies if the server names none (RFC 6749 section 5.1).
     fn tokens(
         &self,
         sender: &HttpSender<'_>,
@@ -211,17 +212,17 @@ impl fmt::Debug for OAuth2 {
     }
 }
 
-/// What is kept beside the tokens.
+/// The attributes of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// What the tokens are good for, names with spaces between them (RFC 6749 section 3.3), as
-    /// the server granted it; None if nobody named any.
+    /// The scope that the server granted, names with spaces between them (RFC 6749 section 3.3);
+    /// None if neither the request nor the server named one.
     pub scope: Option<String>,
-    /// Whose they are: the `sub` of the ID token that came with them (`OpenID` Connect Core 1.0
-    /// section 2), if one came. The ID token's signature is not verified: `subject` serves to
-    /// notice that a later response is for somebody else, and proves nothing to you.
+    /// The user: the `sub` of the ID token that came with the tokens (`OpenID` Connect Core 1.0
+    /// section 2), if one came. The ID token's signature is not verified: the crate uses `subject`
+    /// to notice that a later response is for somebody else. It proves nothing to you.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
@@ -236,9 +237,10 @@ impl Provider for OAuth2 {
         &self.authority
     }
 
-    /// Those of revocation, introspection and user info that are configured and are not beside the
-    /// token endpoint, in the same folder or below it; with [`discover`](Self::discover), that are
-    /// not below the issuer's path. The endpoints in the metadata are the issuer's own word.
+    /// The configured endpoints of revocation, introspection and user info that are not in the
+    /// token endpoint's folder or below it; with [`discover`](Self::discover), those that are not
+    /// below the issuer's path. The endpoints in the metadata are not among them, because the
+    /// issuer itself names them.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         let folder = match &self.server {
             Server::Known(_) => self.authority.path().rsplit_once('/').map_or("", |(it, _)| it),
@@ -312,7 +314,7 @@ impl Provider for OAuth2 {
     }
 
     /// Revokes the refresh token, with which a server ends the whole session (RFC 7009 section
-    /// 2.1), or the access token where there is no other.
+    /// 2.1). If there is none, it revokes the access token.
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,
@@ -353,7 +355,7 @@ impl Provider for OAuth2 {
     }
 }
 
-/// What the response of a revocation endpoint means (RFC 7009 section 2.2).
+/// The result that a revocation endpoint's response means (RFC 7009 section 2.2).
 fn revoked(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
     if response.status().is_success() {
         return Ok(Revoked::AtServer);
@@ -363,7 +365,7 @@ fn revoked(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoke
         Some("unsupported_token_type") if response.status().is_client_error() => {
             Ok(Revoked::NotSupported)
         }
-        // The standard wants a 200 for an unknown token; Google for one says this.
+        // The standard requires a 200 for an unknown token, but Google, for example, sends this.
         Some("invalid_token" | "invalid_grant") if response.status().is_client_error() => {
             Ok(Revoked::AtServer)
         }

@@ -41,7 +41,7 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
     /// What the response says, and what the call did to the session. `context` is that of the
     /// request which this is the response to.
     ///
-    /// The crate does not call it for a response that says that the permission token is dead: it
+    /// The crate does not call it for a response that says that the permission token is no longer valid: it
     /// replaces the token and sends another request, once.
     ///
     /// # Errors
@@ -89,10 +89,10 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
-    /// The session's permission token: a valid one is got first, and
+    /// By the session's permission token: the crate gets a valid one first, and
     /// [`Provider::authorize`] puts it on the request.
     PermissionToken,
-    /// The request has it already: the client's secret, or a token in its body.
+    /// The request has its own credentials already: the client's secret, or a token in its body.
     InRequest,
 }
 
@@ -102,10 +102,10 @@ pub enum Credential {
 pub enum Effect {
     /// Nothing.
     None,
-    /// The access token is dead: it is not handed out again.
+    /// The access token is no longer valid: the crate does not serve it again.
     AccessTokenDead,
-    /// The refresh token is dead: the session ends with its access token.
+    /// The refresh token is no longer valid: the session ends when its access token expires.
     RefreshTokenDead,
-    /// Both are dead.
+    /// Neither token is valid any longer.
     SessionDead,
 }

@@ -14,29 +14,30 @@ use super::Provider;
 use crate::error::Result;
 use crate::secret::Secret;
 
-/// A provider whose users log in through a browser that is sent to the server and comes back
-/// (RFC 6749 section 4.1, or what a vendor made of it).
+/// A provider whose users log in through a browser: the backend sends it to the server, and it
+/// comes back with a code (RFC 6749 section 4.1, or a vendor's variant of it).
 ///
-/// [`Sessions::begin_login`](crate::supervisor::Sessions) makes state and verifier and seals
-/// them into the ticket; an implementation only writes and reads URLs.
+/// [`Sessions::begin_login`](crate::supervisor::Sessions) creates state and verifier and seals them
+/// into the ticket. An implementation only writes and reads URLs.
 pub trait RedirectLogin: Provider {
-    /// What may differ from login to login. It travels in the ticket.
+    /// The options that can differ from login to login. They are stored in the ticket.
     type LoginOptions: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// Where the browser is sent. It is called after [`Provider::prepare`].
+    /// The URL to send the browser to. The crate calls it after [`Provider::prepare`].
     ///
     /// # Errors
     ///
     /// `Misconfigured` or `InvalidInput` if there is no such URL.
     fn login_url(&self, login: &LoginRequest<'_>, options: &Self::LoginOptions) -> Result<Url>;
 
-    /// The grant in what the browser came back with: a URL, its query, or its fragment.
+    /// The grant in `redirect`, with which the browser came back: a URL, its query, or its
+    /// fragment.
     ///
     /// # Errors
     ///
-    /// `Refused` with what the server or the user said; with
+    /// `Refused` with the reason that the server or the user gave; with
     /// [`LoginStateMismatch`](crate::error::Refusal::LoginStateMismatch) if it is the response to
-    /// another login; `InvalidInput` if it is no response at all.
+    /// another login; `InvalidInput` if it is not a response to a login.
     fn login_grant(
         &self,
         redirect: &str,
@@ -45,7 +46,7 @@ pub trait RedirectLogin: Provider {
     ) -> Result<Self::Grant>;
 }
 
-/// What binds a login's response to its beginning.
+/// What ties the response to a login to the request that began it.
 #[derive(Debug)]
 pub struct LoginRequest<'a> {
     state: &'a Secret,
@@ -57,13 +58,14 @@ impl<'a> LoginRequest<'a> {
         Self { state, verifier }
     }
 
-    /// The state that goes with the browser and must come back (RFC 6749 section 10.12).
+    /// The state, which the browser takes to the server and must bring back (RFC 6749 section
+    /// 10.12).
     #[must_use]
     pub fn state(&self) -> &Secret {
         self.state
     }
 
-    /// The code verifier (RFC 7636 section 4.1), which goes with the code and not before.
+    /// The code verifier (RFC 7636 section 4.1). It is sent with the code and not before.
     #[must_use]
     pub fn code_verifier(&self) -> &Secret {
         self.verifier

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::secret::Secret;
 use crate::token::PermissionToken;
 
-/// What a provider is handed to put a token on a request.
+/// A token, and what else a provider needs to put it on a request.
 pub struct Signing<'a> {
     token: &'a PermissionToken,
     token_secret: Option<&'a Secret>,
@@ -45,7 +45,7 @@ impl<'a> Signing<'a> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the token has no header, because it has characters that none can carry.
+    /// `InvalidInput` if no header can carry the token's characters.
     pub fn put_header(&self, request: &mut http::request::Parts) -> Result<(), Error> {
         let Some((name, value)) = self.token.header() else {
             return Err(Error::new(ErrorKind::InvalidInput)

@@ -3,7 +3,7 @@
 //! Sources: the vendor's class `AuthorizationSession` of `@spatium/sdk` ("the seed" below), and
 //! <https://docs.spatium.net>, pages "getting-started/authorization",
 //! "cloud-services/authorization-service/examples" and "signer-client". Path and body of a refresh
-//! and all errors are nowhere published: they can be configured.
+//! and all errors are not documented anywhere, so they can be configured.
 
 mod grant;
 mod operation;
@@ -36,8 +36,8 @@ use crate::token::{Placement, Tokens};
 
 /// A client of Spatium's authorization service.
 ///
-/// The session's token id is the service's `tokenId`, and tells parallel sessions apart
-/// ([`TokenIds`]). To establish a session again replaces it at the service and ends its former
+/// The session's token id is the service's `tokenId`, which distinguishes parallel sessions
+/// ([`TokenIds`]). Establishing a session again replaces it at the service and ends its former
 /// refresh token.
 ///
 /// ```
@@ -68,8 +68,9 @@ pub struct Spatium {
 }
 
 impl Spatium {
-    /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for one:
-    /// an `https` URL, or an `http` one to a loopback address for transports that allow it.
+    /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for
+    /// example: an `https` URL, or an `http` one to a loopback address for transports that allow
+    /// it.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl Spatium {
         Ok(self.token_ids.of(session.key()))
     }
 
-    /// Tokens for whatever proves the right to them: security tokens, or a key.
+    /// Tokens in exchange for `proof`: security tokens, or a key.
     async fn issue(
         &self,
         sender: &HttpSender<'_>,
@@ -146,7 +147,7 @@ impl Spatium {
         self.issue(sender, &self.paths.establish, proof, permissions).await
     }
 
-    /// The first factor, and tokens for it.
+    /// Gets the security token of the first factor, and exchanges it for tokens.
     async fn by_credentials(
         &self,
         sender: &HttpSender<'_>,
@@ -155,7 +156,7 @@ impl Spatium {
         let body = credentials.body()?;
         let asked = self.send_checked(sender, &self.paths.credentials, body).await;
         let token = asked.and_then(|response| operation::security_token(sender, &response));
-        // Nothing was asked of the session yet, whatever became of this response.
+        // This request does not touch the session, even if its response is lost.
         let token = token.map_err(ExchangeError::nothing_in_doubt)?;
         let factors = SecurityTokens::new(token);
         self.by_factors(sender, &factors, credentials.permissions.as_deref()).await
@@ -173,14 +174,14 @@ impl fmt::Debug for Spatium {
     }
 }
 
-/// What is kept beside the tokens: what the permission token says ("examples").
+/// The attributes of a session, from the permission token ("examples").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// What the token is good for; what was asked for, where the token does not say.
+    /// The token's permissions; the requested ones, if the token names none.
     pub permissions: Vec<String>,
-    /// The user's account. There is none in a token that was issued for a key.
+    /// The user's account. A token that was issued for a key has none.
     pub account_id: Option<String>,
     /// The merchant.
     pub merchant_id: Option<String>,
@@ -196,7 +197,7 @@ impl Provider for Spatium {
         &self.authority
     }
 
-    /// The path of the service, for it knows no client ids.
+    /// The path of the service, because it has no client ids.
     fn client_id(&self) -> &str {
         &self.client
     }
@@ -246,7 +247,7 @@ impl Provider for Spatium {
         response::tokens(sender, &response, held.attributes())
     }
 
-    /// The service has no documented way to be told.
+    /// Does nothing, because no revocation is documented.
     async fn revoke(
         &self,
         _: &HttpSender<'_>,
@@ -272,7 +273,7 @@ impl Provider for Spatium {
         self.key.clone().map(Grant::MerchantKey)
     }
 
-    /// 401 is taken for a dead token, 403 for a missing permission: nothing is documented.
+    /// 401 is read as an invalid token, 403 as a missing permission, because nothing is documented.
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         bearer::rejection(response)
     }

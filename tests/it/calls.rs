@@ -264,9 +264,9 @@ async fn a_session_that_ends_with_its_access_token_can_still_be_ended_at_once() 
 /// who is registered for lost sessions.
 #[tokio::test]
 async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
-    let mints = |server: &FakeAuthServer| calling(server).client_credentials();
+    let renewing = |server: &FakeAuthServer| calling(server).client_credentials();
     for effect in [Effect::RefreshTokenDead, Effect::SessionDead] {
-        let (server, world) = signed_in_with(mints, Policy::default()).await;
+        let (server, world) = signed_in_with(renewing, Policy::default()).await;
         world.session.call(Visit::new(&server, effect)).await.unwrap();
         world.clock.advance(HOUR).await;
         for _ in 0..3 {
@@ -275,7 +275,7 @@ async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
         assert_eq!(server.count(Endpoint::Token), 1, "{effect:?}");
         let token = world.session.ensure(ClientCredentials::new()).await.unwrap();
         assert_eq!((token.epoch(), server.count(Endpoint::ClientCredentials)), (2, 1));
-        // From then on it is one of those that mint themselves.
+        // From then on it is one of those that obtain new tokens automatically.
         world.clock.advance(HOUR).await;
         assert_eq!(world.session.permission_token().await.unwrap().epoch(), 3);
     }

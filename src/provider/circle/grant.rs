@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Circle;
 use crate::provider::UnattendedGrant;
 
-/// A member of the community, by whichever id the application knows. Members are never created.
+/// A member of the community, by an id that the application knows. The crate never creates members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "the API has these three")]
 pub enum Member {

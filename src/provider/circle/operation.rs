@@ -9,17 +9,16 @@ use crate::provider::http_message::{self, Members};
 use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::token::Tokens;
 
-/// Revokes the session's access token alone
-/// (`POST /api/v1/headless/access_token/revoke`, the API). The next who asks gets another one. That
-/// the token is gone already is a success.
+/// Revokes the session's access token alone (`POST /api/v1/headless/access_token/revoke`, the API).
+/// The next caller gets another token. If the token is gone already, the call succeeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeMemberAPIToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct RevokeAccessToken;
 
 /// Revokes the session's refresh token (`POST /api/v1/headless/refresh_token/revoke`, the API): the
-/// session ends with its access token, which serves on for an hour at most. It is not made anew on
-/// its own. That the token is gone already is a success.
+/// session ends when its access token expires, an hour later at most. It does not obtain new tokens
+/// automatically. If the token is gone already, the call succeeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeRefreshToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]

@@ -15,14 +15,15 @@ use crate::provider::{ExchangeError, FailureClass, Rejection};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// What was asked.
+/// The kind of request.
 #[derive(Clone, Copy)]
 pub(super) enum RequestKind {
     Create,
     Refresh,
 }
 
-/// Six fields of a new session, two of them of a refresh. It has no `Debug`: it is full of secrets.
+/// A new session has these six fields, a refresh two of them. It has no `Debug`, because it holds
+/// secrets.
 #[derive(Deserialize)]
 struct TokenResponse {
     #[serde(default, deserialize_with = "secret")]
@@ -39,7 +40,7 @@ struct TokenResponse {
     community_member_id: Option<f64>,
 }
 
-/// What an access token says of itself.
+/// The claims of an access token.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Claims {
@@ -52,8 +53,8 @@ struct Claims {
 }
 
 impl Circle {
-    /// The tokens in a response, or why there are none. `known` is what holds where the response says
-    /// nothing.
+    /// The tokens in a response, or the failure that it means. `known` has the attributes to use
+    /// where the response has none.
     pub(super) fn tokens(
         &self,
         sender: &HttpSender<'_>,
@@ -96,7 +97,7 @@ impl Circle {
     }
 }
 
-/// Whether a refresh token is gone, or why that is not known.
+/// Succeeds if the refresh token is gone; else why that is not known.
 pub(super) fn refresh_revoked(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -111,7 +112,7 @@ pub(super) fn refresh_revoked(
     if gone { Ok(()) } else { Err(revocation_failure(sender, response)) }
 }
 
-/// Whether an access token is gone, or why that is not known.
+/// Succeeds if the access token is gone; else why that is not known.
 pub(super) fn access_revoked(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -119,7 +120,7 @@ pub(super) fn access_revoked(
     let message = Message::of(response);
     let gone = match response.status() {
         status if status.is_success() => !message.unauthorized,
-        // The token, or its member or community, is not there any more.
+        // The token, its member or its community no longer exists.
         StatusCode::UNPROCESSABLE_ENTITY => {
             ["is expired", "not found", "is invalid"].iter().any(|text| message.has(text))
         }
@@ -142,9 +143,9 @@ pub(super) fn rejection(response: &http::response::Parts, body_prefix: &[u8]) ->
     let text = String::from_utf8_lossy(body_prefix).to_lowercase();
     let message = Message { text, unauthorized: false };
     match response.status {
-        // The community's plan.
+        // The community's plan does not include the API.
         StatusCode::UNAUTHORIZED if message.has("eligible") => Rejection::OtherReason,
-        // A community or a member that has gone.
+        // The community or the member no longer exists.
         StatusCode::UNAUTHORIZED if message.has("community") && message.has("not found") => {
             Rejection::SessionDead
         }
@@ -155,7 +156,7 @@ pub(super) fn rejection(response: &http::response::Parts, body_prefix: &[u8]) ->
 }
 
 impl Texts {
-    /// What a response means that is no success; `status` is what it should have been.
+    /// The failure that a response means. `status` is the one that the server should have sent.
     fn failure(
         &self,
         sender: &HttpSender<'_>,
@@ -190,8 +191,8 @@ impl Texts {
         ExchangeError { class, ..failed }
     }
 
-    /// A success without a token. Circle's older API says 200 to wrong credentials, and
-    /// `"status":"unauthorized"` in the body.
+    /// The failure that a 2xx without a token means. Circle's older API sends 200 for wrong
+    /// credentials, with `"status":"unauthorized"` in the body.
     fn without_token(
         &self,
         sender: &HttpSender<'_>,
@@ -209,7 +210,7 @@ impl Texts {
 struct Message {
     /// In lower case.
     text: String,
-    /// Whether there is a member `status` that says so.
+    /// Whether a member `status` says "unauthorized".
     unauthorized: bool,
 }
 
@@ -233,12 +234,12 @@ impl Message {
     }
 }
 
-/// As for a 401, whatever the status.
+/// The failure that a 401 means, for a response with any status.
 fn app_token_rejected(response: &Response<Bytes>) -> ExchangeError {
     ExchangeError::of_response(FailureClass::InvalidClient, response)
 }
 
-/// A server that throttles names no time; the vendor's "usage and limits" says one minute.
+/// A 429 of this server has no `Retry-After`; the vendor's "usage and limits" says one minute.
 fn with_default_retry_after(failed: ExchangeError) -> ExchangeError {
     let throttled = failed.class == FailureClass::Throttled && failed.retry_after.is_none();
     if throttled { failed.with_retry_after(Some(A_MINUTE)) } else { failed }

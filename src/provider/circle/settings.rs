@@ -10,8 +10,8 @@ impl Circle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is neither a host name nor an `https` URL (or an `http` one
-    /// to a loopback address) without path and query.
+    /// [`ErrorKind::InvalidInput`] if it is neither a host name nor an `https` URL (or an `http`
+    /// one to a loopback address) without path and query.
     pub fn host(mut self, host: &str) -> Result<Self> {
         let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         let url = http_message::endpoint(&url)?;
@@ -22,43 +22,43 @@ impl Circle {
         Ok(self)
     }
 
-    /// What the member's id of the single sign-on is called. Defaults to `sso_user_id`, as in the
-    /// API; the vendor's quick start says `sso_id`.
+    /// The name of the field with the member's id of the single sign-on. Defaults to `sso_user_id`,
+    /// as in the API; the vendor's quick start says `sso_id`.
     #[must_use]
     pub fn sso_field(mut self, name: impl Into<String>) -> Self {
         self.sso_field = name.into();
         self
     }
 
-    /// Whether a session whose refresh token has died makes itself anew for the same member.
-    /// Defaults to `true`, because the app token is all that it takes. What the backend itself
-    /// ended, by [`revoke`](crate::session::Session::revoke) or [`RevokeRefreshToken`], stays
-    /// ended.
+    /// Whether a session whose refresh token has expired obtains new tokens automatically for the
+    /// same member. Defaults to `true`, because that needs only the app token. A session that the
+    /// backend itself ended, by [`revoke`](crate::session::Session::revoke) or
+    /// [`RevokeRefreshToken`](super::RevokeRefreshToken), stays ended.
     #[must_use]
     pub fn auto_renew(mut self, auto_renew: bool) -> Self {
         self.auto_renew = auto_renew;
         self
     }
 
-    /// What a message has in it that says that the refresh token has expired; any other 401 blames
-    /// the app token. Upper and lower case are the same. Defaults to `refresh token is expired`, as
-    /// in the API.
+    /// A text that the message of a 401 contains if the refresh token has expired; any other 401
+    /// means that the app token is invalid. The comparison ignores case. Defaults to `refresh token
+    /// is expired`, as in the API.
     #[must_use]
     pub fn refresh_token_expired_text(mut self, text: &str) -> Self {
         self.texts.refresh_token_expired = text.to_lowercase();
         self
     }
 
-    /// What a message has in it that says that there is no such refresh token; any other 404 blames
-    /// the host. Defaults to `refresh token not found`, as in the API.
+    /// A text that the message of a 404 contains if there is no such refresh token; any other 404
+    /// means that the host is wrong. Defaults to `refresh token not found`, as in the API.
     #[must_use]
     pub fn refresh_token_unknown_text(mut self, text: &str) -> Self {
         self.texts.refresh_token_unknown = text.to_lowercase();
         self
     }
 
-    /// What a message has in it that says that there is no such member. Defaults to `member not
-    /// found`, as in the API.
+    /// A text that a message contains if there is no such member. Defaults to `member not found`,
+    /// as in the API.
     #[must_use]
     pub fn member_unknown_text(mut self, text: &str) -> Self {
         self.texts.member_unknown = text.to_lowercase();
@@ -66,7 +66,7 @@ impl Circle {
     }
 }
 
-/// What the server's messages say, in lower case: there are no codes.
+/// Texts in the server's messages, in lower case. The server sends no error codes.
 #[derive(Clone)]
 pub(super) struct Texts {
     pub(super) refresh_token_expired: String,

@@ -1,4 +1,4 @@
-//! Where a cluster is.
+//! The host of a cluster, and its URLs.
 
 use url::Url;
 
@@ -14,9 +14,9 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// The host as people write it, made what the SDK makes of it: one slash at the end, the
-    /// scheme, `api.` and `apx.` are cut off, and `https://api.` is put before it. What names
-    /// `localhost`, or is plain http to a loopback address, stays as it is.
+    /// Takes a host in any form that the SDK accepts, and changes it as the SDK does: it removes
+    /// one slash at the end, the scheme, `api.` and `apx.`, and puts `https://api.` before the
+    /// rest. A host with `localhost`, or plain http to a loopback address, stays as it is.
     pub(super) fn new(host: &str) -> Result<Self> {
         let host = host.strip_suffix('/').unwrap_or(host);
         let base = if host.contains("localhost") || is_loopback_http(host) {
@@ -86,7 +86,7 @@ mod tests {
             assert_eq!(host.url("/auth/v2"), format!("{api}/auth/v2"), "{text}");
             assert_eq!(host.authority().as_str(), format!("{api}/"), "{text}");
         }
-        // The SDK cuts them off in this order and once, and so do we.
+        // The SDK removes each prefix once and in this order, and so does this crate.
         let twice = Host::new("apx.api.x.io").unwrap();
         assert_eq!(twice.url(""), "https://api.api.x.io");
     }

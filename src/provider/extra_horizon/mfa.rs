@@ -19,8 +19,8 @@ use crate::ticket::{Ticket, carried};
 
 /// The server wants a second factor: answer with an [`MfaAnswer`](super::MfaAnswer).
 ///
-/// The answer may come in another request, after a restart, and at another process with the same
-/// key ring: all that it needs is in the [`ticket`](Self::ticket).
+/// The caller may answer in another request, after a restart, or at another process with the same
+/// key ring, because the [`ticket`](Self::ticket) holds all that the answer needs.
 #[doc(alias = "MfaRequiredError")]
 pub struct MfaChallenge {
     methods: Vec<MfaMethod>,
@@ -39,7 +39,7 @@ pub struct MfaMethod {
     /// `totp` or `recoveryCodes`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The vendor's own marks, `selected` for one.
+    /// The vendor's own tags, `selected` for example.
     pub tags: Vec<String>,
 }
 
@@ -50,21 +50,21 @@ impl MfaChallenge {
         &self.methods
     }
 
-    /// What the answer needs. It is a secret of the browser that began.
+    /// The ticket that the answer needs. Give it only to the browser that began the login.
     #[must_use]
     pub fn ticket(&self) -> &Ticket {
         &self.ticket
     }
 
-    /// When it can no longer be answered, by the wall clock: when the server says
-    /// (`tokenExpiresIn`, milliseconds), but no later than
+    /// When the challenge expires, by the wall clock: after the time that the server gives
+    /// (`tokenExpiresIn`, milliseconds), and no later than
     /// [`Policy::challenge`](crate::policy::Policy::challenge) allows.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// The challenge in an answer that asks for a second factor.
+    /// The challenge in a response that asks for a second factor.
     pub(super) fn read(
         sender: &HttpSender<'_>,
         response: &Response<Bytes>,
@@ -116,7 +116,7 @@ pub(super) fn open(
     Ok(sealed.token)
 }
 
-/// What a ticket carries: the token, and where alone it may go.
+/// What a ticket holds: the token, and the only cluster and application that it may be sent to.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     #[serde(with = "carried")]
@@ -134,7 +134,7 @@ struct Members {
 struct Mfa {
     #[serde(default, deserialize_with = "secret")]
     token: Option<Secret>,
-    // The vendor's API description has it once without the typing error, and once with it.
+    // The vendor's API description has this name once with a typing error and once without.
     #[serde(
         default,
         rename = "tokenExpiresIn",
@@ -159,7 +159,7 @@ struct Method {
 }
 
 impl Method {
-    /// One without an id cannot be named in an answer.
+    /// None for a method without an id, because no answer can name it.
     fn usable(self) -> Option<MfaMethod> {
         Some(MfaMethod {
             id: self.id?,
@@ -170,7 +170,7 @@ impl Method {
     }
 }
 
-/// A list of texts; what is none is empty.
+/// A list of texts; empty if the value is anything else.
 fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

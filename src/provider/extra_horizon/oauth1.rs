@@ -24,16 +24,17 @@ use crate::token::{Placement, Tokens};
 
 /// An oAuth1 application of an Extra Horizon cluster.
 ///
-/// Tokens have no end: they serve until they are deleted, or the user's password is reset, which
-/// an API says with 401 and the number 108. The session then ends, and only a new grant helps.
+/// Tokens do not expire: they are valid until they are deleted or the user's password is reset. An
+/// API then answers 401 with the number 108, the session ends, and only a new grant helps.
 ///
-/// No header carries the token: each request is signed anew, also when it is repeated, by
-/// [`Session::authorize`](crate::Session::authorize). What is signed is the request's whole URL
-/// with its query, and never a JSON body. Put the whole query into the URL first. Do without
-/// brackets in the names of query parameters: `a[]=1` is signed as RFC 5849 says, and the server
-/// is said to read it as `a=1`.
+/// No header carries the token: [`Session::authorize`](crate::Session::authorize) signs each
+/// request, and a repeated request needs another signature. The signature covers the request's
+/// whole URL with its query, and never a JSON body, so complete the query before you sign. Do not
+/// use brackets in the names of query parameters: `a[]=1` is signed as RFC 5849 says, but the
+/// server is reported to read it as `a=1`.
 ///
-/// Hand the body of an error to [`Session::rejected`](crate::Session::rejected): 108 is there.
+/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected), because the number
+/// 108 is there.
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::OAuth1;
@@ -53,8 +54,8 @@ pub struct OAuth1 {
 
 impl OAuth1 {
     /// This application at the cluster with this host, `dev.acme.extrahorizon.io`. The host is
-    /// taken as the SDK takes it: a scheme, `api.`, `apx.` and a slash at the end are cut off, and
-    /// `https://api.` is put before it. What names `localhost` is used as it is written, and so is
+    /// changed as the SDK does it: a scheme, `api.`, `apx.` and a slash at the end are removed, and
+    /// `https://api.` is put before the rest. A host with `localhost` is used as it is, and so is
     /// `http` to a loopback address, for transports that allow it.
     ///
     /// # Errors
@@ -77,8 +78,8 @@ impl OAuth1 {
         })
     }
 
-    /// Under which statuses the number 108 of an API ends the session. Defaults to 400, 401 and
-    /// 403: 401 is documented, and the SDK does not look at the status at all.
+    /// The statuses under which the number 108 of an API ends the session. Defaults to 400, 401 and
+    /// 403: 401 is documented, and the SDK ignores the status.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);
@@ -94,7 +95,7 @@ impl OAuth1 {
         Signer { consumer_key: &self.consumer_key, consumer_secret, token }
     }
 
-    /// A request that only the application signs.
+    /// A request that is signed without a token.
     fn request(&self, sender: &HttpSender<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
         let request = Request::post(self.host.url(path))
             .header(header::CONTENT_TYPE, "application/json")
@@ -170,7 +171,7 @@ impl Provider for OAuth1 {
         RevocationReach::OneGrant
     }
 
-    /// None: requests are signed one by one.
+    /// None, because each request is signed.
     fn placement(&self) -> Option<Placement> {
         None
     }
@@ -201,8 +202,8 @@ impl Provider for OAuth1 {
         Err(none.into())
     }
 
-    /// Deletes the token by its record's id, where that is known: of every token that was issued
-    /// here, and of one that was adopted with [`Attributes::token_id`].
+    /// Deletes the token by its record's id, if that is known: the server sends it with every token
+    /// that it issues, and [`Attributes::token_id`] gives it for adopted tokens.
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,
@@ -213,7 +214,7 @@ impl Provider for OAuth1 {
         else {
             return Ok(Revoked::NotSupported);
         };
-        // By such an id no token can be deleted, now or later.
+        // No token can be deleted by such an id, so a retry would not help.
         let Ok(url) = self.host.url_below(TOKENS, id) else {
             return Ok(Revoked::NotSupported);
         };
@@ -253,12 +254,13 @@ impl Provider for OAuth1 {
     }
 }
 
-/// Whether the status is about who asks.
+/// Whether the status means that the request was not authorized.
 pub(super) fn is_auth_failure(status: http::StatusCode) -> bool {
     [http::StatusCode::UNAUTHORIZED, http::StatusCode::FORBIDDEN].contains(&status)
 }
 
-/// What the response to the deletion of one's own token means. A token that is unknown is deleted.
+/// The result of deleting the session's own token. A token that the server does not know is
+/// deleted.
 fn deleted(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
     let gone = |fault: ServiceError| {
         fault.is(service_error::OAUTH_TOKEN) || fault.is(service_error::RESOURCE_UNKNOWN)

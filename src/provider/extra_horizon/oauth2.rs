@@ -27,23 +27,23 @@ use crate::token::{Placement, Tokens};
 
 /// An oAuth2 application of an Extra Horizon cluster.
 ///
-/// Whether it is public or confidential is decided when it is registered. A public application's
-/// refresh token dies when it is used ([`Rotation::Strict`]); a confidential one's may be used
-/// again ([`Rotation::Static`]), although each response brings another. The server does not say how
-/// long a refresh token lives.
+/// The vendor decides when an application is registered whether it is public or confidential. A
+/// public application can use a refresh token once ([`Rotation::Strict`]), a confidential one
+/// repeatedly ([`Rotation::Static`]), although each response has another one. The server does not
+/// say when a refresh token expires.
 ///
-/// An API says with the numbers 117 and 118 that the access token is dead: hand the body of an
-/// error to [`Session::rejected`](crate::Session::rejected). No status alone says so: 401 is also
-/// a missing permission.
+/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected): the numbers 117
+/// and 118 say that the access token is no longer valid. No status alone says so, because 401 may
+/// also be a missing permission.
 ///
-/// The server has no way to end a session whose records' ids are not known, and it does not tell
-/// them: [`Session::revoke`](crate::Session::revoke) is local. [`ListTokens`](super::ListTokens),
-/// [`DeleteToken`](super::DeleteToken) and [`DeleteRefreshToken`](super::DeleteRefreshToken)
-/// delete at the server.
+/// The server deletes tokens only by the ids of their records, and it does not send the ids with
+/// the tokens. So [`Session::revoke`](crate::Session::revoke) is local.
+/// [`ListTokens`](super::ListTokens), [`DeleteToken`](super::DeleteToken) and
+/// [`DeleteRefreshToken`](super::DeleteRefreshToken) delete tokens at the server.
 ///
-/// A token is due 10 s before its end or earlier, as
-/// [`RefreshPolicy::at_least`](crate::policy::RefreshPolicy::at_least) has it by default; the SDK's
-/// margin is 10 s too.
+/// A token is refreshed 10 s before it expires or earlier, which is the default of
+/// [`RefreshPolicy::at_least`](crate::policy::RefreshPolicy::at_least). The SDK's margin is 10 s
+/// too.
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::OAuth2;
@@ -58,13 +58,13 @@ use crate::token::{Placement, Tokens};
 pub struct OAuth2 {
     host: Host,
     client_id: String,
-    /// The secret, and the value of the `Authorization` header that has it too.
+    /// The secret, and the value of the `Authorization` header made of it.
     secret: Option<(Secret, Secret)>,
     dead: DeadStatuses,
 }
 
 impl OAuth2 {
-    /// A public application at the cluster with this host, which is taken as by
+    /// A public application at the cluster with this host, which is read as by
     /// [`OAuth1::new`](super::OAuth1::new).
     ///
     /// # Errors
@@ -79,8 +79,8 @@ impl OAuth2 {
         Ok(Self { host, client_id, secret: None, dead: DeadStatuses::default() })
     }
 
-    /// A confidential application. It says its secret in the header and in the body, as the SDK
-    /// does: whether one of them would do is not documented.
+    /// A confidential application. It sends its secret in the header and in the body, as the SDK
+    /// does: the documentation does not say whether one of them is enough.
     ///
     /// # Errors
     ///
@@ -96,8 +96,8 @@ impl OAuth2 {
         Ok(Self { secret: Some((secret, header)), ..public })
     }
 
-    /// Under which statuses the numbers 117 and 118 of an API mean that the access token is dead.
-    /// Defaults to 400, 401 and 403, as in the SDK; 401 is documented.
+    /// The statuses under which the numbers 117 and 118 of an API mean that the access token is no
+    /// longer valid. Defaults to 400, 401 and 403, as in the SDK; 401 is documented.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);
@@ -169,7 +169,7 @@ impl OAuth2 {
 
 pub(super) const TOKENS: &str = "/auth/v2/oauth2/tokens";
 
-/// RFC 7617: as the SDK has it, without the escapes of RFC 6749 section 2.3.1.
+/// RFC 7617, without the escapes of RFC 6749 section 2.3.1, as the SDK does it.
 fn basic(client_id: &str, secret: &Secret) -> Secret {
     const SCHEME: &str = "Basic ";
     let secret = secret.expose_secret();

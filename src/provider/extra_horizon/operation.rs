@@ -16,27 +16,27 @@ use crate::provider::{Effect, ExchangeError, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Lists the user's tokens: the oAuth1 tokens at [`OAuth1`], the access tokens at [`OAuth2`].
-/// One's own need no permission (oAuth2: since version 2.3.0 of the service), those of others
-/// `VIEW_AUTHORIZATIONS`.
+/// Lists the user's tokens: the oAuth1 tokens at [`OAuth1`], the access tokens at [`OAuth2`]. The
+/// user's own tokens need no permission (oAuth2: since version 2.3.0 of the service), other users'
+/// tokens need `VIEW_AUTHORIZATIONS`.
 #[derive(Debug, Default)]
 #[doc(alias = "getTokens")]
 pub struct ListTokens {
     filter: Option<String>,
 }
 
-/// Lists the user's refresh tokens. None of them is known as the session's own.
+/// Lists the user's refresh tokens. The server does not show which one is the session's own.
 #[derive(Debug, Default)]
 pub struct ListRefreshTokens {
     filter: Option<String>,
 }
 
 /// Deletes a token by the id of its record: an oAuth1 token at [`OAuth1`], an access token at
-/// [`OAuth2`]. The output is how many records were deleted; an unknown one is none.
+/// [`OAuth2`]. The output is the number of deleted records: 0 if the id is unknown.
 ///
-/// An oAuth1 session whose own token it is ends. An oAuth2 session hands its access token out no
-/// longer, if the record was known as [`is_own`](TokenRecord::is_own); if not, the next call that
-/// is rejected shows it, and the session refreshes.
+/// If the token is an oAuth1 session's own, the session ends. If the record was listed as an oAuth2
+/// session's own ([`is_own`](TokenRecord::is_own)), the crate stops serving the access token; if
+/// not, the next rejected call shows it, and the session refreshes.
 #[derive(Debug)]
 #[doc(alias = "removeToken")]
 pub struct DeleteToken {
@@ -44,19 +44,19 @@ pub struct DeleteToken {
     token_digest: Option<TokenDigest>,
 }
 
-/// Deletes a refresh token by the id of its record. The output is how many records were deleted;
-/// an unknown one is none.
+/// Deletes a refresh token by the id of its record. The output is the number of deleted records: 0
+/// if the id is unknown.
 ///
-/// A session that knows it for its own, because it was made [of](Self::of) the record of its own
-/// access token, ends with its access token. If not, the next refresh is rejected.
+/// If it was made [of](Self::of) the record of the session's own access token, the session ends
+/// when that token expires. If not, the server rejects the next refresh.
 #[derive(Debug)]
 pub struct DeleteRefreshToken {
     id: String,
     token_digest: Option<TokenDigest>,
 }
 
-/// Makes a single-use token with which another application continues as the same user: its
-/// session is established with it.
+/// Creates a single-use token with which another application establishes a session of the same
+/// user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct GenerateSsoToken;
@@ -68,7 +68,8 @@ impl ListTokens {
         Self::default()
     }
 
-    /// Those that this RQL expression picks: `gt(creationTimestamp,2025-01-01)&limit(50,20)`.
+    /// The records that this RQL expression selects:
+    /// `gt(creationTimestamp,2025-01-01)&limit(50,20)`.
     #[must_use]
     pub fn filter(mut self, rql: impl Into<String>) -> Self {
         self.filter = Some(rql.into());
@@ -112,7 +113,8 @@ impl DeleteRefreshToken {
         Self { id: id.into(), token_digest: None }
     }
 
-    /// The refresh token that came with the access token of this record; None if it had none.
+    /// The refresh token that was issued with the access token of this record; None if there was
+    /// none.
     #[must_use]
     pub fn of(access_token: &TokenRecord) -> Option<Self> {
         let id = access_token.refresh_token_id.clone()?;
@@ -122,7 +124,7 @@ impl DeleteRefreshToken {
 
 impl Operation<OAuth1> for ListTokens {
     type Output = TokenPage;
-    /// By what the record of the session's own token is known.
+    /// What the record of the session's own token is recognized by.
     type Context = OwnToken;
 
     fn request(
@@ -146,7 +148,7 @@ impl Operation<OAuth1> for ListTokens {
 
 impl Operation<OAuth2> for ListTokens {
     type Output = TokenPage;
-    /// By what the record of the session's own token is known.
+    /// What the record of the session's own token is recognized by.
     type Context = OwnToken;
 
     fn request(
@@ -322,7 +324,7 @@ fn listed(
     Ok((TokenPage::read(response, own)?, Effect::None))
 }
 
-/// Whether the record that was listed is that of the token that the session still has.
+/// Whether the listed record belongs to the token that the session still has.
 fn is_own(token_digest: Option<TokenDigest>, held: &Tokens<Attributes>) -> bool {
     token_digest.is_some() && token_digest == held.access_token().map(TokenDigest::of)
 }
@@ -332,7 +334,8 @@ fn delete(host: &Host, path: &str, id: &str) -> Result<Request<Bytes>> {
     request.body(Bytes::new()).map_err(unusable)
 }
 
-/// `own` is what it does to the session if something was deleted.
+/// `own` is the effect on the session if a record was deleted; None if the token is not the
+/// session's.
 fn deleted(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,

@@ -1,7 +1,7 @@
 //! Signatures of requests (RFC 5849 section 3) with HMAC-SHA1, in the `Authorization` header.
 //!
-//! What is signed is method, URL and query as they are sent. A JSON body is not signed: there is no
-//! `oauth_body_hash` here, and RFC 5849 section 3.4.1.3.1 takes only forms.
+//! The signature covers method, URL and query as they are sent. It does not cover a JSON body:
+//! there is no `oauth_body_hash` here, and RFC 5849 section 3.4.1.3.1 includes only forms.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,15 +16,15 @@ use crate::provider::http_message::{self, percent};
 use crate::seal;
 use crate::secret::Secret;
 
-/// Who signs.
+/// The application, and the token that it signs with.
 pub(super) struct Signer<'a> {
     pub(super) consumer_key: &'a str,
     pub(super) consumer_secret: &'a str,
-    /// Token and token secret; none before there are any.
+    /// Token and token secret; None before the session has a token.
     pub(super) token: Option<(&'a str, &'a str)>,
 }
 
-/// What makes one signature unlike all others.
+/// The values that make each signature unique.
 pub(super) struct NonceAndTime<'a> {
     pub(super) nonce: &'a str,
     /// In whole seconds since 1970.
@@ -32,9 +32,9 @@ pub(super) struct NonceAndTime<'a> {
 }
 
 impl Signer<'_> {
-    /// Signs `request` with a nonce of its own, in place of any signature that it has.
+    /// Signs `request` with a new nonce. It replaces a signature that the request has.
     ///
-    /// Its URL becomes what an HTTP client makes of it, so that what is signed is what is sent.
+    /// It normalizes the URL as an HTTP client does, so that the signed URL is the sent one.
     pub(super) fn sign(
         &self,
         request: &mut request::Parts,
@@ -96,7 +96,7 @@ impl Signer<'_> {
         STANDARD.encode(mac.finalize().into_bytes())
     }
 
-    /// The key; its ampersand stays where there is no token (RFC 5849 section 3.4.2).
+    /// The key. It has its ampersand also without a token (RFC 5849 section 3.4.2).
     fn key(&self) -> Zeroizing<String> {
         let secret = self.token.map_or("", |(_, secret)| secret);
         let room = 3 * (self.consumer_secret.len() + secret.len()) + 1;
@@ -176,20 +176,20 @@ fn wiped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 fn keyed(key: &str) -> Hmac<Sha1> {
-    // HMAC takes a key of any length; a key of no length stands for the error that never is.
+    // HMAC accepts a key of any length, so this error never occurs.
     match Hmac::new_from_slice(key.as_bytes()) {
         Ok(mac) => mac,
         Err(_) => Hmac::new(&hmac::digest::Key::<Hmac<Sha1>>::default()),
     }
 }
 
-/// 32 letters and digits, as the vendor's SDK makes them.
+/// 32 letters and digits, as in the vendor's SDK.
 fn nonce() -> Result<String> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut nonce = String::with_capacity(32);
     while nonce.len() < 32 {
         let random: [u8; 48] = seal::random()?;
-        // What is above the last multiple of 62 would favour some characters.
+        // Bytes above the last multiple of 62 would make some characters more likely.
         let fair = random.iter().filter(|byte| **byte < 248);
         let letters = fair.filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
         nonce.extend(letters.map(|letter| char::from(*letter)).take(32 - nonce.len()));

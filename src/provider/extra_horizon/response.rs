@@ -1,4 +1,4 @@
-//! Responses that bring tokens.
+//! Responses with tokens.
 
 use bytes::Bytes;
 use http::Response;
@@ -15,7 +15,7 @@ use crate::provider::{ExchangeError, Issued, Provider};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// What a response to a grant brings, whichever the dialect is.
+/// The tokens or the challenge in a response to a grant, of oAuth1 or oAuth2.
 pub(super) fn issued<P, T>(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -34,7 +34,7 @@ where
     tokens::<T>(sender, response, request_kind).map(Issued::Tokens)
 }
 
-/// The tokens in a response, or what it means that there are none.
+/// The tokens in a response, or the failure that it means.
 pub(super) fn tokens<T: TokenBody>(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -48,7 +48,7 @@ pub(super) fn tokens<T: TokenBody>(
     let brought = http_message::json_object::<T>(response).map(|members| members.tokens(sender));
     match brought {
         Ok(Ok(tokens)) => Ok(tokens),
-        // A 200 without a token is a lost response, unless it says what is wrong.
+        // A 200 without a token counts as a lost response, unless it has an error.
         Ok(Err(_)) | Err(_) if ServiceError::read(response).is_some() => {
             Err(service_error::failure(sender, response, request_kind))
         }
@@ -63,7 +63,7 @@ pub(super) trait TokenBody: for<'b> Deserialize<'b> {
     fn tokens(self, sender: &HttpSender<'_>) -> Result<Tokens<Attributes>, &'static str>;
 }
 
-/// `OAuth1Token` of the API description. It has no expiry: oAuth1 tokens live until they are
+/// `OAuth1Token` of the API description. It has no expiry: oAuth1 tokens are valid until they are
 /// deleted.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

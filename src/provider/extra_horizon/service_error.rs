@@ -19,7 +19,7 @@ use crate::provider::http_message::lenient::{number, text};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 
-/// The service's numbers that are asked for by name.
+/// The service's numbers that are used by name.
 pub(super) const NO_PERMISSION: u16 = 10;
 pub(super) const RESOURCE_UNKNOWN: u16 = 16;
 pub(super) const OAUTH_TOKEN: u16 = 108;
@@ -27,7 +27,7 @@ pub(super) const ACCESS_TOKEN_UNKNOWN: u16 = 117;
 pub(super) const ACCESS_TOKEN_EXPIRED: u16 = 118;
 const MFA_REQUIRED: u16 = 129;
 
-/// What the failed request was about.
+/// The kind of the request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Password,
@@ -50,7 +50,7 @@ pub(super) struct ServiceError {
 }
 
 impl ServiceError {
-    /// What a response says is wrong; nothing if it says nothing of the kind.
+    /// The error in a response; None if the response has none.
     pub(super) fn read(response: &Response<Bytes>) -> Option<Self> {
         let members: Members = http_message::json_object(response).ok()?;
         let inner = members.exh_error.unwrap_or_default();
@@ -82,7 +82,7 @@ impl ServiceError {
         self.number == Some(number)
     }
 
-    /// What it means for what was sent.
+    /// The failure that it means for this kind of request.
     fn class(&self, request_kind: RequestKind) -> Option<FailureClass> {
         let known = self.number.and_then(|number| self.by_number(number, request_kind));
         known.or_else(|| by_error(self.error.as_deref()?, request_kind))
@@ -106,8 +106,8 @@ impl ServiceError {
             OAUTH_TOKEN => refused(Refusal::GrantExpired),
             109 if self.skewed => refused(Refusal::ClockSkew),
             109 => FailureClass::InvalidClient,
-            // "A request with identical parameters was already received": somebody sent ours
-            // twice, and what became of the first is not known.
+            // "A request with identical parameters was already received": the request reached the
+            // service twice, and the result of the first is not known.
             110 => FailureClass::Ambiguous,
             115 | 116 | 122 | 139 => refused(Refusal::GrantExpired),
             119 | 120 if request_kind == RequestKind::Refresh => FailureClass::Rejected,
@@ -127,12 +127,12 @@ impl ServiceError {
         })
     }
 
-    /// How long to wait. `remainingDelay` has no documented unit; it is taken for milliseconds, as
-    /// `tokenExpiresIn` beside it is: if that is wrong, the next response is another 134, while
-    /// seconds taken for milliseconds would lock a user out for hours.
+    /// How long to wait. The unit of `remainingDelay` is not documented. It is read as
+    /// milliseconds, like `tokenExpiresIn` beside it: if that is wrong, the next response is
+    /// another 134, while milliseconds that are read as seconds would lock a user out for hours.
     fn wait(&self) -> Option<Duration> {
         match self.number {
-            // "Login attempt too fast": one a second.
+            // "Login attempt too fast": one attempt a second is allowed.
             Some(211) => Some(Duration::from_secs(1)),
             // After every tenth failure.
             Some(212) => Some(Duration::from_secs(60)),
@@ -142,7 +142,7 @@ impl ServiceError {
     }
 }
 
-/// What a response means that brings nothing.
+/// The failure that a response means.
 pub(super) fn failure(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -151,7 +151,7 @@ pub(super) fn failure(
     let Some(error) = ServiceError::read(response) else {
         return sender.classified(response, None);
     };
-    // A 200 with an `error` says that the request failed, as a 400 does.
+    // A 200 with an `error` means that the request failed, as a 400 does.
     let unknown = response.status().is_success() && error.error.is_some();
     let named = error.class(request_kind).or(unknown.then_some(FailureClass::Unclassified));
     let failed = sender.classified(response, named);
@@ -184,8 +184,8 @@ fn by_error(error: &str, request_kind: RequestKind) -> Option<FailureClass> {
     })
 }
 
-/// The number that a text of the token endpoint stands for, where the number itself is not sent:
-/// the API description lists the texts, and not the numbers.
+/// The number for a text of the token endpoint, which does not send the number itself: the API
+/// description lists only the texts.
 fn number_of(words: &str) -> Option<u16> {
     Some(match words.trim_end_matches('.') {
         "client does not exist" => 123,
@@ -209,18 +209,18 @@ fn number_of(words: &str) -> Option<u16> {
     })
 }
 
-/// The number of a service error, of whose body only the beginning may be at hand.
+/// The number of a service error. `body_prefix` may be only the beginning of the body.
 pub(super) fn number_in(body_prefix: &[u8]) -> Option<u16> {
     if body_prefix.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     let found = Cell::new(None);
-    // It fails where the body is cut, and what was whole by then is kept.
+    // Parsing fails where the body is cut; the number is kept if it was complete by then.
     drop(FindCode(&found).deserialize(&mut serde_json::Deserializer::from_slice(body_prefix)));
     found.get()
 }
 
-/// Finds `code` at the top of an object.
+/// Finds the member `code` of an object.
 struct FindCode<'f>(&'f Cell<Option<u16>>);
 
 impl<'de> DeserializeSeed<'de> for FindCode<'_> {
@@ -239,7 +239,7 @@ impl<'de> Visitor<'de> for FindCode<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        // A number is whole only when something follows it.
+        // A number is complete only if something follows it.
         let mut seen = None;
         while let Some(name) = members.next_key::<Cow<'de, str>>()? {
             self.0.set(self.0.get().or(seen));
@@ -285,7 +285,7 @@ struct Inner {
     message: Option<String>,
 }
 
-/// A number that one of the service's can be.
+/// The number, if it can be one of the service's.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
 fn as_number(number: f64) -> Option<u16> {
     let fits = number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number);

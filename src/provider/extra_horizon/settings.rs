@@ -1,9 +1,9 @@
-//! What can be set of an application, oAuth1 or oAuth2.
+//! Settings that oAuth1 and oAuth2 applications share.
 
 use http::StatusCode;
 
-/// Whether the service's number says that the token is unknown or has expired, and statuses under
-/// which it is believed: by default 400, 401 and 403, as the SDK does. Only 401 is documented.
+/// The statuses under which the service's number for an unknown or expired token counts: by default
+/// 400, 401 and 403, as in the SDK. Only 401 is documented.
 #[derive(Clone, Debug)]
 pub(super) struct DeadStatuses(Vec<StatusCode>);
 
@@ -14,7 +14,7 @@ impl Default for DeadStatuses {
 }
 
 impl DeadStatuses {
-    /// Numbers that are no status are left out: no response has them.
+    /// Numbers that are not a status are left out, because no response has them.
     pub(super) fn new(statuses: impl IntoIterator<Item = u16>) -> Self {
         let statuses = statuses.into_iter();
         Self(statuses.filter_map(|status| StatusCode::from_u16(status).ok()).collect())

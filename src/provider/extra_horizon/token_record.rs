@@ -1,4 +1,4 @@
-//! What the server has on its tokens.
+//! The server's records of its tokens.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -13,35 +13,36 @@ use crate::provider::http_message::lenient::{number, secret, text};
 use crate::provider::http_message::{self, rfc3339};
 use crate::secret::Secret;
 
-/// The record of a token. The tokens themselves, which older servers list too, are not kept.
+/// The record of a token. Older servers also list the tokens themselves; they are not kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TokenRecord {
-    /// By which it is deleted.
+    /// The id, by which the token is deleted.
     pub id: String,
-    /// Whether it is the very token that the session asked with, as far as the server lets one see
-    /// it: by its id in oAuth1, by the token itself in oAuth2, which newer servers do not list.
+    /// Whether it is the session's own token, as far as the server shows it: by its id in oAuth1,
+    /// by the token itself in oAuth2, which newer servers do not list.
     pub is_own: bool,
-    /// Whose it is.
+    /// The user that it belongs to.
     pub user_id: Option<String>,
-    /// The application that it is for.
+    /// The application that it was issued to.
     pub application_id: Option<String>,
-    /// The record of the refresh token that it came with; oAuth2 access tokens only.
+    /// The id of the record of the refresh token that was issued with it; oAuth2 access tokens
+    /// only.
     pub refresh_token_id: Option<String>,
-    /// When it ends; oAuth2 only.
+    /// When it expires; oAuth2 only.
     pub expires_at: Option<SystemTime>,
     /// When it was last used; oAuth1 only.
     pub last_used_at: Option<SystemTime>,
     /// When it was changed.
     pub updated_at: Option<SystemTime>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<SystemTime>,
-    /// The oAuth2 access token that it is the record of, if that is the session's.
+    /// The digest of the oAuth2 access token that the record belongs to, if it is the session's.
     #[serde(skip)]
     pub(super) token_digest: Option<TokenDigest>,
 }
 
-/// By what an access token is known again: its hash.
+/// The SHA-256 digest of an access token, by which the token is recognized.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct TokenDigest([u8; 32]);
 
@@ -57,15 +58,15 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// A page of records. The server gives 20 at once unless the filter says `limit(50)`, say.
+/// A page of records. The server sends 20 at once, unless the filter has `limit(50)` for example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TokenPage {
     /// The records, in the server's order.
     pub records: Vec<TokenRecord>,
-    /// How many there are in all, where the server says it.
+    /// How many records there are in all, if the server sends it.
     pub total: Option<u64>,
-    /// How many come before these, where the server says it.
+    /// How many records come before these, if the server sends it.
     pub offset: Option<u64>,
 }
 
@@ -101,7 +102,7 @@ impl TokenPage {
     }
 }
 
-/// How many records a response says were deleted.
+/// The number of deleted records in a response.
 pub(super) fn deleted_count(response: &Response<Bytes>) -> Result<u64, ExchangeError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -159,7 +160,7 @@ struct Record {
 }
 
 impl Record {
-    /// One without an id is none.
+    /// None for a record without an id.
     fn of(self, own_token: &OwnToken) -> Option<TokenRecord> {
         let id = self.id?;
         let token_digest = self

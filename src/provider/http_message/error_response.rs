@@ -1,4 +1,5 @@
-//! What responses without a token mean: OAuth 2.0 error codes, and which statuses overrule them.
+//! The failures that responses without a token mean: by OAuth 2.0 error codes, and by the statuses
+//! that take precedence over them.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use super::read_json::{members, without_byte_order_mark};
 use crate::error::Refusal;
 use crate::provider::FailureClass;
 
-/// What the body of a response without a token says went wrong.
+/// The error in the body of a response without a token.
 pub(in crate::provider) struct ErrorResponse {
     /// The code of an OAuth 2.0 error response (RFC 6749 section 5.2), if there is one.
     pub(in crate::provider) code: Option<String>,
@@ -31,7 +32,7 @@ impl ErrorResponse {
         Self { failed: code.is_some(), code }
     }
 
-    /// What the code says at this status; nothing if it is not known here.
+    /// The class of the code under this status; None if the code is not known here.
     pub(in crate::provider) fn class(
         &self,
         status: StatusCode,
@@ -43,12 +44,13 @@ impl ErrorResponse {
 
 fn class_at(code: &str, status: StatusCode, invalid_grant: FailureClass) -> Option<FailureClass> {
     let named = match code {
-        // RFC 6750 section 3.1 says it of access tokens, and some servers of a refresh token.
+        // RFC 6750 section 3.1 defines it for access tokens; some servers use it for a refresh
+        // token.
         "invalid_token" if status == StatusCode::UNAUTHORIZED => Some(invalid_grant),
         code => class_of_code(code, invalid_grant),
     };
     match named {
-        // `server_error`, which a server that answers below 500 says of a request that failed.
+        // `server_error`: with a status below 500 the server means a request that failed.
         Some(FailureClass::Ambiguous) if !status.is_server_error() => {
             Some(FailureClass::NotProcessed)
         }
@@ -56,7 +58,7 @@ fn class_at(code: &str, status: StatusCode, invalid_grant: FailureClass) -> Opti
     }
 }
 
-/// Whether a member `error` says that there is one: not if it is null, false, zero or empty.
+/// Whether a member `error` reports an error: not if it is null, false, zero or empty.
 fn is_error(error: &Scalar) -> bool {
     match error {
         Scalar::Text(text) => !text.is_empty(),
@@ -75,7 +77,8 @@ fn form_code(response: &Response<Bytes>) -> Option<String> {
     (!code.is_empty()).then(|| code.to_string())
 }
 
-/// The code that is the whole body of a 4xx. It must be a known one: any text may stand there.
+/// The code that is the whole body of a 4xx. Only a known code counts, because a body may be any
+/// text.
 fn whole_code(response: &Response<Bytes>) -> Option<String> {
     let status = response.status();
     let code = std::str::from_utf8(without_byte_order_mark(response.body())).ok()?.trim();
@@ -83,7 +86,7 @@ fn whole_code(response: &Response<Bytes>) -> Option<String> {
     (status.is_client_error() && known).then(|| code.to_owned())
 }
 
-/// Members of whatever type they are. Of a member that is there twice, the last counts.
+/// Members of any type. If a member is there twice, the last one counts.
 struct Members {
     error: Scalar,
     ok: Scalar,
@@ -126,23 +129,23 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// What a code says by itself; nothing if it is not known here.
+/// The class of a code by itself; None if the code is not known here.
 pub(in crate::provider) fn class_of_code(
     code: &str,
     invalid_grant: FailureClass,
 ) -> Option<FailureClass> {
     Some(match code {
-        // The second and third are GitHub's words for it.
+        // GitHub sends the second and the third.
         "invalid_grant" | "bad_refresh_token" | "bad_verification_code" => invalid_grant,
         "access_denied" => FailureClass::Refused(Refusal::NotPermitted),
-        // The second is GitHub's word for it.
+        // GitHub sends the second.
         "invalid_client" | "incorrect_client_credentials" => FailureClass::InvalidClient,
         "invalid_request"
         | "unauthorized_client"
         | "invalid_scope"
         | "invalid_target"
         | "unsupported_grant_type"
-        // RFC 9449 is not spoken here.
+        // This crate does not implement RFC 9449.
         | "use_dpop_nonce"
         | "invalid_dpop_proof" => FailureClass::Unclassified,
         // OpenID Connect Core 1.0 section 3.1.2.6: the user has to be asked.
@@ -159,7 +162,7 @@ pub(in crate::provider) fn class_of_code(
     })
 }
 
-/// Which of the two is believed.
+/// The class to use, of the code's class and the status's class.
 pub(in crate::provider) fn by_code_or_status(
     status: StatusCode,
     code: Option<FailureClass>,
@@ -170,7 +173,7 @@ pub(in crate::provider) fn by_code_or_status(
             .contains(&status);
     match code {
         _ if final_status => by_status,
-        // What a broken gateway says of a grant is no verdict on it: a response may exist.
+        // A gateway's error is no verdict on the grant: the server may have sent a response.
         Some(class) if status.is_server_error() && class != FailureClass::NotProcessed => by_status,
         Some(class) => class,
         None => by_status,

@@ -13,7 +13,8 @@ pub(in crate::provider) const FORM: &str = "application/x-www-form-urlencoded";
 /// An `application/x-www-form-urlencoded` body that is wiped when the request is done.
 #[must_use]
 pub fn form_body<'v>(fields: impl IntoIterator<Item = (&'static str, &'v str)>) -> Bytes {
-    // Room for every byte to be escaped, so that the text never moves and leaves a copy behind.
+    // There is room for every byte to be escaped. So the text never moves to other memory, which
+    // would leave a copy of the secret behind.
     let fields: Vec<_> = fields.into_iter().collect();
     let room = fields.iter().map(|(name, value)| name.len() + escaped_room(value) + 2).sum();
     let mut body = Zeroizing::new(String::with_capacity(room));
@@ -38,13 +39,13 @@ pub(crate) fn escaped_room(text: &str) -> usize {
     3 * text.len()
 }
 
-/// Whether the body may be a form by its content type: some servers call one plain text.
+/// Whether the content type allows a form. Some servers send a form as plain text.
 pub(in crate::provider) fn is_form(headers: &HeaderMap) -> bool {
     is_of_type(headers, FORM) || is_of_type(headers, "text/plain")
 }
 
-/// The fields of a form, decoded. Each value is wiped when it is dropped; one that is no UTF-8 is
-/// left out.
+/// The fields of a form, decoded. Each value is wiped when it is dropped. A field that is not UTF-8
+/// is left out.
 pub(in crate::provider) fn fields(
     body: &[u8],
 ) -> impl Iterator<Item = (Zeroizing<String>, Zeroizing<String>)> {
@@ -55,7 +56,7 @@ pub(in crate::provider) fn fields(
     })
 }
 
-/// A name or a value as the URL standard decodes it; none if it is no UTF-8.
+/// A name or a value, decoded as the URL standard says; None if it is not UTF-8.
 fn decoded(text: &[u8]) -> Option<Zeroizing<String>> {
     let bytes = percent::decoded(text);
     let text = std::str::from_utf8(&bytes).ok()?;

@@ -1,5 +1,5 @@
-//! What a JSON Web Token says of itself (RFC 7519). Nothing is verified: it came from the server that
-//! issued it, and only that server's own word is read.
+//! The claims of a JSON Web Token (RFC 7519). The signature is not verified: the token comes from
+//! the server that issued it, and the claims are used only as that server's statement.
 
 use base64::Engine;
 use base64::alphabet;
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// The claims of a token, if it is a JWT with such claims. Have nothing secret read into them.
+/// The claims of a token, if it is a JWT with such claims. `T` must have no secret members.
 pub(in crate::provider) fn claims<T: DeserializeOwned>(token: &Secret) -> Option<T> {
     let mut parts = token.expose_secret().split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
@@ -23,7 +23,7 @@ pub(in crate::provider) fn claims<T: DeserializeOwned>(token: &Secret) -> Option
     serde_json::from_slice(&claims).ok()
 }
 
-/// The standard has no padding (RFC 7515 section 2); some have it.
+/// The standard has no padding (RFC 7515 section 2), but some servers add it.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

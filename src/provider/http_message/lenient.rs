@@ -1,4 +1,5 @@
-//! Members of responses, read leniently where servers differ: `#[serde(default, deserialize_with)]`.
+//! Lenient reading of the members of responses, because servers differ. The functions are for
+//! `deserialize_with` of serde.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::secret::Secret;
 
-/// A string, or null for none; an empty one is none. Anything else is an error.
+/// A string; None for null or an empty string. Anything else is an error.
 pub(in crate::provider) fn secret<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Secret>, D::Error> {
@@ -22,8 +23,8 @@ impl Visitor<'_> for SecretVisitor {
         f.write_str("a string")
     }
 
-    /// The text is borrowed from the body, which is wiped. Where it has an escape (`\/`), it is
-    /// borrowed from the parser's buffer, which is not.
+    /// The text is borrowed from the body, which is wiped. If it has an escape (`\/`), it is
+    /// borrowed from the parser's buffer, which is not wiped.
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         Ok((!text.is_empty()).then(|| Secret::from(text)))
     }
@@ -33,21 +34,21 @@ impl Visitor<'_> for SecretVisitor {
     }
 }
 
-/// A text; what is none, or is empty, is None.
+/// A text; None if it is empty or of another type.
 pub(in crate::provider) fn text<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<String>, D::Error> {
     from.deserialize_any(ScalarVisitor).map(Scalar::text)
 }
 
-/// A number, or a string that holds one; what is none is None.
+/// A number, or a string that holds one; None for anything else.
 pub(in crate::provider) fn number<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<f64>, D::Error> {
     from.deserialize_any(ScalarVisitor).map(|scalar| scalar.number())
 }
 
-/// Any JSON value, as far as a lenient member needs it. Have nothing secret read into it.
+/// Any JSON value, as far as a lenient member needs it. Do not use it for a secret member.
 pub(in crate::provider) enum Scalar {
     Text(String),
     Number(f64),
@@ -57,7 +58,7 @@ pub(in crate::provider) enum Scalar {
 }
 
 impl Scalar {
-    /// The text; what is none, or is empty, is None.
+    /// The text; None if it is empty or of another type.
     pub(in crate::provider) fn text(self) -> Option<String> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(text),
@@ -128,7 +129,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// A list of texts; what is none is None, and so is what is no text in it.
+/// A list of texts, without items that are not texts; None if it is not a list.
 pub(in crate::provider) fn texts<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Vec<String>>, D::Error> {

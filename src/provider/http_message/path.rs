@@ -5,8 +5,8 @@ use url::Url;
 use super::percent;
 use crate::error::{Error, ErrorKind};
 
-/// The URL `base` with one more path segment, which is escaped: an id that somebody else chose.
-/// `base` has no slash at its end, no query and no fragment.
+/// The URL `base` with one more path segment, which is escaped. It is for ids that somebody else
+/// chose. `base` has no slash at its end, no query and no fragment.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Reading responses: JSON without a trace of it in errors.
+//! Reading JSON responses, without any of their text in errors.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::provider::{ExchangeError, FailureClass};
 
 /// Reads the JSON object in a response's body.
 ///
-/// Give `T` no `Debug` if it holds secrets, and have them read into a
-/// [`Secret`](crate::secret::Secret), whose text is copied from the body to memory that is wiped.
+/// If `T` holds secrets, give it no `Debug`, and use [`Secret`](crate::secret::Secret) for them: it
+/// copies the text from the body to memory that is wiped.
 ///
 /// # Errors
 ///
-/// [`FailureClass::Ambiguous`] if the body is anything else: the server may have done what it was
-/// asked. With a 3xx or 4xx it is [`FailureClass::Unclassified`]: it has not. The cause is the
-/// place of the fault and never the text.
+/// [`FailureClass::Ambiguous`] if the body is anything else, because the server may have processed
+/// the request. With a 3xx or 4xx [`FailureClass::Unclassified`], because it has not. The cause is
+/// the position of the fault and never the text.
 pub fn json_object<'b, T: Deserialize<'b>>(
     response: &'b Response<Bytes>,
 ) -> Result<T, ExchangeError> {
     members(response.body()).map_err(|unusable| unusable_body(response, unusable))
 }
 
-/// A response that cannot be used for a reason of its content. It may have been a success if its
-/// status does not deny it.
+/// The failure of a response whose content cannot be used. The request may have succeeded, unless
+/// the status says otherwise.
 pub(in crate::provider) fn unusable(
     response: &Response<Bytes>,
     words: &'static str,
@@ -48,26 +48,26 @@ pub(in crate::provider) fn is_of_type(headers: &HeaderMap, name: &str) -> bool {
     stated.trim().eq_ignore_ascii_case(name)
 }
 
-/// A body without the byte order mark that some servers begin it with.
+/// The body without the byte order mark that some servers send at its beginning.
 pub(in crate::provider) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 pub(super) fn members<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, UnusableBody> {
     let body = without_byte_order_mark(body);
-    // Derived code takes an array for an object whose names were left out.
+    // Derived code would accept an array as an object without names.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(UnusableBody { words: "the answer is no JSON object", line: 0, column: 0 });
     }
     serde_json::from_slice(body).map_err(|error| UnusableBody::from(&error))
 }
 
-/// What is wrong with a body, and where. A parser's own message quotes what it read, and that may
-/// be a token.
+/// What is wrong with a body, and where. The parser's own message is not used, because it quotes
+/// the text, which may be a token.
 #[derive(Debug)]
 pub(super) struct UnusableBody {
     words: &'static str,
-    /// Zero where the fault has no place.
+    /// Zero if the fault has no position.
     line: usize,
     column: usize,
 }

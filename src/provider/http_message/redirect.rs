@@ -1,4 +1,4 @@
-//! Reading what a browser brings back from a server.
+//! Reading the redirect with which a browser comes back from a server.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,31 +11,31 @@ use crate::error::{Error, ErrorKind, Refusal};
 use crate::provider::LoginRequest;
 use crate::secret::Secret;
 
-/// The parameters of a redirect. All of them are kept as secrets: a code is among them, or a token.
+/// The parameters of a redirect. All of them are kept as secrets, because one is a code or a token.
 pub struct RedirectFields(BTreeMap<String, Secret>);
 
 impl RedirectFields {
-    /// A parameter; one without a value counts as missing (RFC 6749 section 3.1).
+    /// A parameter; None if it has no value (RFC 6749 section 3.1).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Secret> {
         self.0.get(name).filter(|value| !value.expose_secret().is_empty())
     }
 
-    /// Whether a parameter is there, be it without a value.
+    /// Whether a parameter is there, even without a value.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Checks that this is the response to `login` (RFC 6749 section 10.12). How long it takes says
-    /// nothing of the state.
+    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The time that it takes
+    /// does not depend on the state.
     ///
     /// # Errors
     ///
     /// `Refused` with [`LoginStateMismatch`](Refusal::LoginStateMismatch) if `state` is missing or
-    /// another one.
+    /// differs.
     pub fn check_state(&self, login: &LoginRequest<'_>) -> Result<(), Error> {
-        // What a comparison of hashes tells by its time is of no use.
+        // Comparing hashes leaks nothing of the state through timing.
         let hash = |state: &Secret| Sha256::digest(state.expose_secret());
         if self.get("state").map(hash) == Some(hash(login.state())) {
             return Ok(());
@@ -46,15 +46,14 @@ impl RedirectFields {
 
 impl fmt::Debug for RedirectFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without names: in a text that is no redirect a name may be the secret.
+        // Names are not shown: in a text that is not a redirect, a name may be the secret.
         f.debug_struct("RedirectFields").finish_non_exhaustive()
     }
 }
 
 /// The parameters of a redirect (RFC 6749 sections 4.1.2 and 4.2.2): of a URL or its path and
-/// query, of a query with or without its `?`, or of a fragment with its `#`. Those of query and
-/// fragment are taken together. A body that was posted (`response_mode=form_post`) reads as a
-/// query.
+/// query, of a query with or without its `?`, or of a fragment with its `#`. Query and fragment are
+/// read together. A posted body (`response_mode=form_post`) is read as a query.
 ///
 /// # Errors
 ///
@@ -81,8 +80,8 @@ pub fn redirect_fields(redirect: &str) -> Result<RedirectFields, Error> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has one of the parameters in its
-/// query, or any twice.
+/// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, has one of the parameters in its
+/// query, or has any parameter twice.
 pub(in crate::provider) fn check_redirect_uri(uri: &str, response: &[&str]) -> Result<(), Error> {
     let invalid = || Error::new(ErrorKind::InvalidInput).about("the redirect URI");
     let url = Url::parse(uri).map_err(|cause| invalid().with_source(cause))?;
@@ -90,7 +89,7 @@ pub(in crate::provider) fn check_redirect_uri(uri: &str, response: &[&str]) -> R
     if url.fragment().is_some() {
         return Err(invalid().with_source("it has a fragment"));
     }
-    // What is in its query comes back with the response.
+    // The parameters of its query come back with the response.
     let query = redirect_fields(uri).map_err(|cause| invalid().with_source(cause))?;
     if response.iter().any(|name| query.contains(name)) {
         return Err(invalid().with_source("its query has a parameter of the answer"));
@@ -101,8 +100,8 @@ pub(in crate::provider) fn check_redirect_uri(uri: &str, response: &[&str]) -> R
 /// Whether the browser came to the redirect URI `uri` with `redirect`: None if `redirect` does not
 /// say where it came to, because it is a query, a fragment or a form.
 ///
-/// Of a URL, all but query and fragment is compared, of a path, the path. What is in the query of
-/// `uri` must be in `fields` too (RFC 6749 section 3.1.2).
+/// A URL is compared without query and fragment, a path alone. The parameters in the query of `uri`
+/// must be in `fields` too (RFC 6749 section 3.1.2).
 pub(in crate::provider) fn reached_redirect_uri(
     uri: &str,
     redirect: &str,
@@ -112,7 +111,7 @@ pub(in crate::provider) fn reached_redirect_uri(
     let own = Url::parse(uri).ok()?;
     let is_whole =
         place.find([':', '/', '=', '&']).is_some_and(|at| place.split_at(at).1.starts_with(':'));
-    // URL parsers mend these, each in its own way.
+    // URL parsers accept these and correct them, each in its own way.
     let mended = place.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\')
         || is_whole && own.has_host() && !place.contains("://");
     if mended {
@@ -136,7 +135,7 @@ pub(in crate::provider) fn reached_redirect_uri(
     Some(kept && place.map(bare) == Some(bare(own)))
 }
 
-/// Twice what common servers and browsers take.
+/// Twice the length that common servers and browsers accept.
 const LONGEST: usize = 32 * 1024;
 
 /// Query and fragment.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// A time as RFC 3339 section 5.6 writes it, `2025-02-03T04:05:06.789Z`; None if it is none, or
-/// lies before 1970.
+/// A time in the format of RFC 3339 section 5.6, `2025-02-03T04:05:06.789Z`; None for any other
+/// text, or a time before 1970.
 #[must_use]
 pub fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_once(['T', 't', ' '])?;
@@ -47,7 +47,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=long).contains(&day) {
         return None;
     }
-    // The year begins with March, so that the odd day is its last.
+    // The year begins with March, so that the leap day is its last day.
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
     let before = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
@@ -66,7 +66,7 @@ fn offset(zone: &str) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// Digits after the point; what is finer than a nanosecond is cut.
+/// The digits after the point. Those below a nanosecond are dropped.
 fn nanos(fraction: &str) -> Option<u32> {
     if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

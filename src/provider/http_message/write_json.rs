@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// [`ErrorKind::InvalidInput`] if `value` cannot be JSON.
 pub fn json_body<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
     let invalid = |_| Error::new(ErrorKind::InvalidInput).about("it cannot be written as JSON");
-    // Measured first, so that the text never moves and leaves a copy behind.
+    // The length is measured first, so that the text never moves to other memory, which would leave
+    // a copy behind.
     let mut length = Length(0);
     serde_json::to_writer(&mut length, value).map_err(invalid)?;
     let mut body = Zeroizing::new(Vec::with_capacity(length.0));

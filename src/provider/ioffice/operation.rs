@@ -1,4 +1,4 @@
-//! Calls at the server beside the session's own: what it thinks of a token, and the end of one.
+//! Calls at the server beside the session's own: whether a token is valid, and its revocation.
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -10,16 +10,16 @@ use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Asks the server whether the session's access token serves, as the client does. The output says
-/// so; a token that does not serve is not handed out again.
+/// Asks the server whether the session's access token is valid, as the client does. The output says
+/// so. If it is not, the crate does not serve the token again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/tokeninfo")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct TokenInfo;
 
-/// Revokes the session's access token and not the session: the next who asks gets another token.
+/// Revokes the session's access token and not the session: the next caller gets another token.
 ///
-/// The document does not say whether the refresh token outlives it; the next refresh shows that.
+/// The document does not say whether the refresh token stays valid; the next refresh shows that.
 /// [`Session::revoke`](crate::session::Session::revoke) ends both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/revoke")]

@@ -23,8 +23,8 @@ impl RedirectLogin for IOffice {
         Ok(url)
     }
 
-    /// The fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form that
-    /// [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
+    /// The fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form
+    /// that [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
     fn login_grant(&self, redirect: &str, login: &LoginRequest<'_>, (): &()) -> Result<Grant> {
         let fields = http_message::redirect_fields(redirect)?;
         if ["state", "code", "error"].iter().all(|name| fields.get(name).is_none()) {
@@ -34,7 +34,7 @@ impl RedirectLogin for IOffice {
         if !self.state_may_be_missing || fields.contains("state") {
             fields.check_state(login)?;
         }
-        // The server names itself nowhere. Where the browser came to is known of a whole URL only.
+        // The server never names itself. Only a whole URL shows where the browser came to.
         if http_message::reached_redirect_uri(&self.redirect_uri, redirect, &fields) == Some(false)
         {
             let words = "the browser did not come to the redirect URI";
@@ -55,8 +55,8 @@ impl RedirectLogin for IOffice {
     }
 }
 
-/// What an error means that a browser brings. The document knows none; these are the standard's
-/// (RFC 6749 section 4.1.2.1).
+/// The error that a redirect with `error` means. The document has no codes; these are the
+/// standard's (RFC 6749 section 4.1.2.1).
 fn refused(code: &str) -> Error {
     let kind = match code {
         "access_denied" => ErrorKind::Refused(Refusal::NotPermitted),

@@ -1,4 +1,4 @@
-//! Responses: codes, tokens, and what it means that there are none.
+//! Responses: codes, tokens, and the failures that they mean.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -13,7 +13,7 @@ use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// What `expires_in` counts.
+/// The unit of `expires_in`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Milliseconds,
@@ -31,7 +31,7 @@ pub(super) fn code(
             members.code.filter(fits_header)
         });
     code.map_err(|failed| match (failed.class, response.status()) {
-        // No body is needed to say that the credentials are not recognised.
+        // A 401 without a body means that the credentials are not recognised.
         (FailureClass::Unclassified, StatusCode::UNAUTHORIZED) if failed.code.is_none() => {
             ExchangeError { class: wrong, ..failed }
         }
@@ -39,7 +39,7 @@ pub(super) fn code(
     })
 }
 
-/// The tokens in a response. `denied` is what the server's refusal says of what was sent.
+/// The tokens in a response. `refusal_class` is the class of the server's refusal of this request.
 pub(super) fn tokens(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -63,7 +63,7 @@ pub(super) fn tokens(
     })
 }
 
-/// What a response says of a token: whether it serves. Not a response that has another meaning.
+/// Whether the response says that a token is valid; an error if it says neither.
 pub(super) fn is_valid(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -72,13 +72,13 @@ pub(super) fn is_valid(
         return Ok(true);
     }
     let failed = failure(sender, response, FailureClass::Rejected);
-    // As an API says it.
+    // A response like that of an API to an invalid token.
     let bare = response.body().is_empty()
         && [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&response.status());
     if bare || failed.class == FailureClass::Rejected { Ok(false) } else { Err(failed) }
 }
 
-/// What the response to a revocation means. A token that the server does not know is dead.
+/// The result of a revocation. A token that the server does not know counts as revoked.
 pub(super) fn revoked(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -95,14 +95,14 @@ impl Unit {
     }
 }
 
-/// No `Debug`: it is a secret. So is the next.
+/// It and the next have no `Debug`, because they hold secrets.
 #[derive(Deserialize)]
 struct CodeMembers {
     #[serde(default, deserialize_with = "secret")]
     code: Option<Secret>,
 }
 
-/// `token_type` is not looked at: no header says it again.
+/// `token_type` is not read, because no header of a request repeats it.
 #[derive(Deserialize)]
 struct TokenMembers {
     #[serde(default, deserialize_with = "secret")]
@@ -123,8 +123,8 @@ struct ErrorMembers {
     standard_description: Option<String>,
 }
 
-/// The one place where a response becomes what was asked for or a failure. What `pick` does not
-/// find in a success is a response that was lost.
+/// Reads the value that `pick` finds, or a failure. A 2xx in which `pick` finds nothing counts as a
+/// lost response.
 fn read<'b, T: Deserialize<'b>, Out>(
     sender: &HttpSender<'_>,
     response: &'b Response<Bytes>,
@@ -141,15 +141,15 @@ fn read<'b, T: Deserialize<'b>, Out>(
     } else {
         None
     };
-    // A 200 may say in its body what happened.
+    // A 200 may have an error in its body.
     let failed = failure(sender, response, refusal_class);
     let silent = failed.class == FailureClass::Ambiguous;
     Err(unusable.filter(|_| silent).unwrap_or(failed).expecting("a token answer"))
 }
 
-/// What a response means that brings nothing: by the standard's codes where it says one, else by
-/// the vendor's form of an error, which at a 4xx is the server's refusal of what was sent, else by
-/// its status. So the client has it: an error without a body keeps the tokens.
+/// The failure that a response means: by the standard's code if it has one; else by the vendor's
+/// form of an error, which with a 4xx is the server's refusal of the request; else by its status.
+/// As in the client, an error without a body keeps the tokens.
 fn failure(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -175,13 +175,13 @@ fn failure(
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
             false
         }
-        // Many frameworks say `{"error":"Not Found"}` of a path that they do not have.
+        // Many frameworks send `{"error":"Not Found"}` for a path that they do not have.
         status => status.is_client_error() && body.error.is_some() && described,
     };
     if refuses { ExchangeError { class: refusal_class, ..failed } } else { failed }
 }
 
-/// Whether a header carries it, as everything goes in headers here.
+/// Whether a header can carry the token, because everything is sent in headers here.
 fn fits_header(token: &Secret) -> bool {
     token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -10,11 +10,11 @@ use crate::provider::Rotation;
 use crate::secret::Secret;
 
 impl IOffice {
-    /// Asks for this scope. Defaults to `email`, as the document advises while scopes restrict
-    /// nothing.
+    /// Requests this scope. Defaults to `email`, as the document advises while scopes have no
+    /// effect.
     ///
-    /// The same scope has to go with the code, its exchange and every refresh: a session keeps the
-    /// one that it began with.
+    /// The code, its exchange and every refresh must have the same scope: a session keeps the scope
+    /// that it was established with.
     ///
     /// # Errors
     ///
@@ -30,29 +30,29 @@ impl IOffice {
     /// Reads `expires_in` as seconds. Defaults to milliseconds.
     ///
     /// The document (2019) says milliseconds, the client (2015) adds it to the clock as seconds;
-    /// the other times of the API are milliseconds. Nothing is guessed: 3600 seconds that are read
-    /// as milliseconds are a token that looks dead after 3.6 s, and seconds that are milliseconds a
-    /// token whose end only a refused call shows.
+    /// the other times of the API are milliseconds. The crate does not guess: 3600 seconds read as
+    /// milliseconds are a token that seems to expire after 3.6 s, and milliseconds read as seconds
+    /// are a token whose expiry only a refused call shows.
     #[must_use]
     pub fn expires_in_seconds(mut self) -> Self {
         self.unit = Unit::Seconds;
         self
     }
 
-    /// Which statuses of an API mean that the access token is dead. Defaults to 401 and 403.
+    /// The statuses of an API that mean that the access token is no longer valid. Defaults to 401
+    /// and 403.
     ///
-    /// The client refreshes at 403, and takes 401 for credentials that are not known; what today's
-    /// servers send is not documented. A 403 may also mean that the user may not do something,
-    /// which no refresh mends: where that is frequent and dead tokens are known to be 401, leave it
-    /// out.
+    /// The client refreshes after 403, and reads 401 as unknown credentials; what today's servers
+    /// send is not documented. A 403 may also mean a missing permission, for which no refresh
+    /// helps: if that is frequent and invalid tokens are known to give 401, leave 403 out.
     #[must_use]
     pub fn token_dead_on(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.dead_on = statuses.into_iter().collect();
         self
     }
 
-    /// With which method tokens are revoked. Defaults to GET: the document names none, and the
-    /// client uses that.
+    /// The method of a revocation. Defaults to GET: the document names none, and the client uses
+    /// GET.
     #[must_use]
     #[doc(alias = "oauth2/revoke")]
     pub fn revoke_method(mut self, method: Method) -> Self {
@@ -63,8 +63,8 @@ impl IOffice {
     /// Carries the access token in the query, as `access_token`. Defaults to the header
     /// `x-access-token`; the document has both.
     ///
-    /// A URL is written into logs by many who see it, and a header by few. There is no fixed header
-    /// then: requests go through [`Session::authorize`](crate::session::Session::authorize).
+    /// Proxies and servers log URLs much more often than headers. There is no fixed header then:
+    /// requests need [`Session::authorize`](crate::session::Session::authorize).
     #[must_use]
     #[doc(alias = "access_token")]
     pub fn token_in_query(mut self) -> Self {
@@ -74,7 +74,7 @@ impl IOffice {
 
     /// Sends the client's secret in the header `name`, with every request for a code or a token.
     /// Defaults to none: the document says that a secret "may not be required", and names no
-    /// header. `x-client-secret` would be of a piece with the others.
+    /// header. `x-client-secret` would match the other headers.
     ///
     /// # Errors
     ///
@@ -94,12 +94,12 @@ impl IOffice {
     /// Accepts a login whose redirect has no `state`. By default such a login is refused as
     /// `Refused(LoginStateMismatch)`.
     ///
-    /// The price is login CSRF (RFC 6749 section 10.12): whoever makes a user's browser open a link
-    /// with a code of their own, while that user's login is under way, puts themselves in the user's
-    /// place, and the user's session then acts for them. The ticket does not prevent that.
+    /// This allows login CSRF (RFC 6749 section 10.12): an attacker who makes a user's browser open
+    /// a link with the attacker's code, while that user logs in, gets the user's session logged in
+    /// as the attacker. The ticket does not prevent that.
     ///
     /// Use it only for a site that sends no state back. The redirect in the document,
-    /// `#code=..&appCode=..`, has none. A state that comes back is checked in any case.
+    /// `#code=..&appCode=..`, has none. The client always checks a state that comes back.
     #[must_use]
     pub fn allow_login_csrf_where_state_is_missing(mut self) -> Self {
         self.state_may_be_missing = true;
@@ -107,8 +107,9 @@ impl IOffice {
     }
 
     /// Sends user names and passwords that are not ASCII as UTF-8. Defaults to ISO-8859-1, which
-    /// is what a browser sends for the client and what servers take headers for (RFC 9110 section
-    /// 5.5); the document does not say. What has other characters is refused unsent then.
+    /// browsers send for the client and servers expect in headers (RFC 9110 section 5.5); the
+    /// document does not say. With ISO-8859-1, a text with other characters is refused and not
+    /// sent.
     #[must_use]
     pub fn utf8_credentials(mut self) -> Self {
         self.encoding = Encoding::Utf8;
@@ -116,8 +117,8 @@ impl IOffice {
     }
 
     /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
-    /// every refresh gives another refresh token, and whether the old one lives on is not
-    /// documented.
+    /// every refresh gives another refresh token, and the document does not say whether the old one
+    /// stays valid.
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;

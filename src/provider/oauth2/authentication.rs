@@ -1,4 +1,4 @@
-//! How a client says who it is (RFC 6749 section 2.3).
+//! How a client authenticates (RFC 6749 section 2.3).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -36,7 +36,7 @@ impl Authentication {
         Self::Basic(Secret::from(value.as_str()))
     }
 
-    /// What it puts into the body. A public client, too, names itself (RFC 6749 section 3.2.1).
+    /// The fields for the body. A public client also sends its id (RFC 6749 section 3.2.1).
     pub(super) fn fields<'f>(&'f self, client_id: &'f str) -> Vec<(&'static str, &'f str)> {
         match self {
             Self::Public => vec![("client_id", client_id)],

@@ -1,4 +1,4 @@
-//! Where a server's endpoints are: told by its metadata (RFC 8414, OpenID Connect Discovery).
+//! A server's endpoints, from its metadata (RFC 8414, OpenID Connect Discovery).
 
 #[cfg(test)]
 mod arbitrary_metadata;
@@ -36,7 +36,7 @@ impl Endpoints {
     }
 }
 
-/// Endpoints that a server may do without.
+/// Endpoints that a server need not have.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct OptionalEndpoints {
     pub(super) authorization: Option<Url>,
@@ -46,17 +46,17 @@ pub(super) struct OptionalEndpoints {
 }
 
 impl OptionalEndpoints {
-    /// Those that get a session's tokens.
+    /// The endpoints that receive a session's tokens.
     pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
         let Self { authorization: _, introspection, revocation, userinfo } = self;
         [introspection, revocation, userinfo].into_iter().flatten()
     }
 }
 
-/// A server's name for itself, under which it publishes its metadata.
+/// A server's issuer identifier, under which it publishes its metadata.
 #[derive(Clone)]
 pub(super) struct Issuer {
-    /// As it was given: the metadata must say the very same.
+    /// As it was configured: the metadata must name exactly the same.
     name: String,
     url: Url,
 }
@@ -74,13 +74,13 @@ impl Issuer {
         &self.url
     }
 
-    /// Compared as it stands (RFC 9207 section 2.4).
+    /// Compared character by character (RFC 9207 section 2.4).
     pub(super) fn matches(&self, name: &str) -> bool {
         self.name == name
     }
 
-    /// Asks for the metadata where RFC 8414 has it, and where `OpenID` Connect has it if there is
-    /// none.
+    /// Requests the metadata at the URL of RFC 8414, and if it is not found, at the URL of `OpenID`
+    /// Connect.
     pub(super) async fn discover(
         &self,
         sender: &HttpSender<'_>,
@@ -107,12 +107,12 @@ impl Issuer {
         })
     }
 
-    /// RFC 8414 section 3.1: before the issuer's path.
+    /// RFC 8414 section 3.1: the well-known path is before the issuer's path.
     fn oauth(&self) -> Url {
         self.at(format!("/.well-known/oauth-authorization-server{}", self.path()))
     }
 
-    /// `OpenID` Connect Discovery 1.0 section 4: behind the issuer's path.
+    /// `OpenID` Connect Discovery 1.0 section 4: the well-known path is after the issuer's path.
     fn openid(&self) -> Url {
         self.at(format!("{}/.well-known/openid-configuration", self.path()))
     }
@@ -150,8 +150,8 @@ impl Metadata {
         }
         let revocation =
             self.revocation_endpoint.as_deref().map(http_message::endpoint).transpose()?;
-        // Who logs in without a browser is not to fail for these. Who needs one that cannot be
-        // used is told that there is none.
+        // An unusable endpoint here must not fail a login without a browser. A caller that needs it
+        // gets the error that there is none.
         let usable =
             |name: Option<String>| name.and_then(|name| http_message::endpoint(&name).ok());
         let optional = OptionalEndpoints {
@@ -175,7 +175,7 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
         .map_err(|cause| ExchangeError::new(FailureClass::Misconfigured).with_source(cause))
 }
 
-/// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
+/// A request for metadata carries no credentials, so no failure of it puts a session in doubt.
 fn metadata_failure(failed: ExchangeError) -> ExchangeError {
     match failed.nothing_in_doubt() {
         failed if failed.class == FailureClass::Unclassified => {

@@ -1,4 +1,4 @@
-//! The grants of RFC 6749 that end at the token endpoint.
+//! The grants of RFC 6749 that are exchanged at the token endpoint.
 
 use super::{FailureClass, OAuth2};
 use crate::error::Refusal;
@@ -11,13 +11,13 @@ use crate::secret::Secret;
 pub enum Grant {
     /// A user name and a password (RFC 6749 section 4.3).
     Password(Password),
-    /// The client's own right (RFC 6749 section 4.4).
+    /// Client credentials (RFC 6749 section 4.4).
     ClientCredentials(ClientCredentials),
     /// A code from a redirect (RFC 6749 section 4.1).
     AuthorizationCode(AuthorizationCode),
 }
 
-/// A user name and a password (RFC 6749 section 4.3). Newer servers take it no longer (RFC 9700
+/// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept it (RFC 9700
 /// section 2.4).
 #[derive(Clone, Debug)]
 pub struct Password {
@@ -26,7 +26,7 @@ pub struct Password {
     scope: Option<String>,
 }
 
-/// The client's own right (RFC 6749 section 4.4). The client needs a secret.
+/// Client credentials (RFC 6749 section 4.4). The client needs a secret.
 #[derive(Clone, Debug, Default)]
 pub struct ClientCredentials {
     scope: Option<String>,
@@ -38,9 +38,9 @@ pub struct AuthorizationCode {
     code: Secret,
     redirect_uri: Option<String>,
     verifier: Option<Secret>,
-    /// What the authorization request asked for, where that is known.
+    /// The scope of the authorization request, if it is known.
     scope: Option<String>,
-    /// The redirect named no issuer, and it was not known yet whether it had to.
+    /// Whether the redirect named no issuer, at a time when it was not known whether it must.
     without_issuer: bool,
 }
 
@@ -51,7 +51,7 @@ impl Password {
         Self { username: username.into(), password: password.into(), scope: None }
     }
 
-    /// Asks for this scope, names with spaces between them, in place of the provider's.
+    /// Requests this scope, names with spaces between them, in place of the provider's.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
@@ -68,7 +68,7 @@ impl ClientCredentials {
         Self::default()
     }
 
-    /// Asks for this scope, names with spaces between them, in place of the provider's.
+    /// Requests this scope, names with spaces between them, in place of the provider's.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
@@ -77,7 +77,7 @@ impl ClientCredentials {
 }
 
 impl AuthorizationCode {
-    /// This code, as the redirect brought it.
+    /// This code, from the redirect.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl AuthorizationCode {
         }
     }
 
-    /// The redirect URI of the authorization request; it must be given again if it was in that.
+    /// The redirect URI of the authorization request. It is required if that request had one.
     #[must_use]
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
         self.redirect_uri = Some(uri.into());
@@ -133,8 +133,8 @@ impl From<AuthorizationCode> for Grant {
 }
 
 impl Grant {
-    /// The scope to ask for; `general` is the provider's. A code has the scope of the request
-    /// that it came from.
+    /// The scope to request; `general` is the provider's. None for a code, which has the scope of
+    /// its authorization request.
     pub(super) fn scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
         match self {
             Self::Password(grant) => grant.scope.as_deref().or(general),
@@ -143,7 +143,7 @@ impl Grant {
         }
     }
 
-    /// What a server means that says nothing of the scope (RFC 6749 section 5.1).
+    /// The scope that applies if the server's response names none (RFC 6749 section 5.1).
     pub(super) fn requested_scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => self.scope(general),
@@ -151,8 +151,8 @@ impl Grant {
         }
     }
 
-    /// Whether it comes from a redirect without the issuer's name. A server that promises to name
-    /// itself has not sent such a redirect (RFC 9207 section 2.4).
+    /// Whether it comes from a redirect without an issuer. A server whose metadata promises one has
+    /// not sent such a redirect (RFC 9207 section 2.4).
     pub(super) fn lacks_issuer(&self) -> bool {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => false,
@@ -182,7 +182,7 @@ impl Grant {
         }
     }
 
-    /// What `invalid_grant` says of it.
+    /// The failure that `invalid_grant` means for this grant.
     pub(super) fn invalid_grant_class(&self) -> FailureClass {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,

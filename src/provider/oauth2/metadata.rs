@@ -1,4 +1,4 @@
-//! What is known of a server by its metadata: asked for before it is needed, kept, and read again.
+//! A server's metadata: requested before it is needed, kept, and read again.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::policy::{METADATA_AGE, METADATA_RETRY, METADATA_WAIT};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 
-/// A server's metadata. A first failure is not kept.
+/// A server's metadata. A failure of the first request is not kept.
 pub(super) struct Metadata {
     issuer: Issuer,
     known: RwLock<Option<Known>>,
-    /// Held while the server is asked: by one at a time.
+    /// Held during a request for metadata, so that there is one at a time.
     request_lock: Mutex<()>,
 }
 
@@ -24,11 +24,11 @@ pub(super) struct Metadata {
 struct Known {
     endpoints: Arc<Endpoints>,
     read_again_at: BootTime,
-    /// What was refused since these endpoints were read, so that it is reported once.
+    /// The document that was refused since these endpoints were read, so that it is reported once.
     refused: Option<Refused>,
 }
 
-/// A document that does not take the place of the former one.
+/// Why a document does not replace the former one.
 #[derive(Clone, PartialEq)]
 enum Refused {
     /// It names other hosts.
@@ -58,7 +58,7 @@ impl Metadata {
         self.known.read().as_ref().map(|known| Arc::clone(&known.endpoints))
     }
 
-    /// The endpoints. The server is asked if they are not known.
+    /// The endpoints. Requests the metadata if they are not known.
     pub(super) async fn endpoints(
         &self,
         sender: &HttpSender<'_>,
@@ -67,7 +67,7 @@ impl Metadata {
             return Ok(known);
         }
         let _request_lock = self.request_lock.lock().await;
-        // Whoever asked meanwhile has the response.
+        // Another caller may have read the metadata while this one waited for the lock.
         if let Some(known) = self.known() {
             return Ok(known);
         }
@@ -76,17 +76,17 @@ impl Metadata {
         Ok(endpoints)
     }
 
-    /// Has endpoints known, and reads them again if they are older than [`METADATA_AGE`]. The former
-    /// ones stay in use while the server does not answer, and if its document is refused; that
-    /// fails once.
+    /// Reads the endpoints if they are not known, and again if they are older than
+    /// [`METADATA_AGE`]. The former endpoints stay in use while the server does not answer, and if
+    /// its document is refused. A refused document fails one call.
     pub(super) async fn refresh(&self, sender: &HttpSender<'_>) -> Result<(), ExchangeError> {
         if self.known.read().is_none() {
             return self.endpoints(sender).await.map(drop);
         }
-        // The others go on with what is known.
+        // The other callers use the known endpoints.
         let Ok(_request_lock) = self.request_lock.try_lock() else { return Ok(()) };
         let Some(former) = self.is_old(sender) else { return Ok(()) };
-        match sender.within(METADATA_WAIT, self.issuer.discover(sender)).await {
+        match sender.timeout(METADATA_WAIT, self.issuer.discover(sender)).await {
             Some(Ok(new)) if new.has_moved_from(&former) => {
                 let moved = Error::new(ErrorKind::Misconfigured).about(
                     "the metadata names other hosts than before, and the former endpoints stay in \
@@ -105,10 +105,10 @@ impl Metadata {
         }
     }
 
-    /// The endpoints, if it is time to read them again. Should this reading be dropped, the next
-    /// one waits all the same.
+    /// The endpoints, if it is time to read them again. It sets the time of the next reading first,
+    /// so that a dropped reading is not repeated at once.
     fn is_old(&self, sender: &HttpSender<'_>) -> Option<Arc<Endpoints>> {
-        let now = sender.boot();
+        let now = sender.boot_time();
         let mut known = self.known.write();
         let known = known.as_mut().filter(|known| now >= known.read_again_at)?;
         known.read_again_at = now.after(METADATA_RETRY);
@@ -116,7 +116,7 @@ impl Metadata {
     }
 
     fn keep(&self, endpoints: Arc<Endpoints>, sender: &HttpSender<'_>) {
-        let read_again_at = sender.boot().after(METADATA_AGE);
+        let read_again_at = sender.boot_time().after(METADATA_AGE);
         *self.known.write() = Some(Known { endpoints, read_again_at, refused: None });
     }
 
@@ -132,7 +132,7 @@ impl Metadata {
     }
 }
 
-/// Whether the server answered with a document, and that cannot be used.
+/// Whether the server sent a document that cannot be used.
 fn is_refused(failed: &ExchangeError) -> bool {
     failed.class() == FailureClass::Misconfigured && failed.status() == Some(200)
 }

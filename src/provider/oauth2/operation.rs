@@ -19,8 +19,8 @@ use crate::provider::{
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Asks the server what it thinks of one of the session's tokens (RFC 7662). The client has to be
-/// allowed to ask, and most servers want it to have a secret.
+/// Introspects one of the session's tokens (RFC 7662). The server must allow that to the client,
+/// and most servers require that the client has a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introspect {
     token: Kind,
@@ -32,14 +32,15 @@ enum Kind {
     Refresh,
 }
 
-/// What the server thinks of a token (RFC 7662 section 2.2). Of one that is not active servers say
-/// nothing more.
+/// The result of an introspection (RFC 7662 section 2.2). Servers give no other member for a token
+/// that is not active.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Introspection {
-    /// Whether the token serves. `false` is also the response to a client that may not know.
+    /// Whether the token is valid. Servers also say `false` to a client that is not allowed to
+    /// introspect the token.
     pub active: bool,
-    /// What it is good for, names with spaces between them.
+    /// The token's scope, names with spaces between them.
     pub scope: Option<String>,
     /// The client that it was issued to.
     pub client_id: Option<String>,
@@ -53,43 +54,44 @@ pub struct Introspection {
     pub expires_at: Option<SystemTime>,
     /// When it was issued.
     pub issued_at: Option<SystemTime>,
-    /// Before when it does not serve.
+    /// The time before which the token is not valid.
     pub not_before: Option<SystemTime>,
     /// The server that issued it.
     pub iss: Option<String>,
     /// The APIs that it is for.
     pub aud: Vec<String>,
-    /// All other members, and those above that are not of the type that the standard says.
+    /// All other members, and those of the above that do not have the type of the standard.
     pub more: Map<String, Value>,
 }
 
 /// Asks the server who the user is (`OpenID` Connect Core 1.0 section 5.3), with the session's
 /// access token, whose scope has to have `openid` at most servers.
 ///
-/// The output is the claims as the server says them, `sub` for one. A response that is a signed JWT
-/// is not read: the call fails as `Misconfigured`, for the client is registered for that.
+/// The output is the claims as the server sends them, `sub` for example. A response that is a
+/// signed JWT is not read: the call fails as `Misconfigured`, because the client is registered for
+/// signed responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct UserInfo;
 
-/// Revokes the session's access token and not the session (RFC 7009). The next who asks gets
-/// another token.
+/// Revokes the session's access token and not the session (RFC 7009). The next caller gets another
+/// token.
 ///
-/// A server may end the whole session for it (RFC 7009 section 2.1), as oidc-provider does: the
-/// next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
-/// access tokens; nothing has changed then.
+/// A server may end the whole session because of it (RFC 7009 section 2.1), as oidc-provider does:
+/// the next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
+/// access tokens; then nothing has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct RevokeAccessToken;
 
 impl Introspect {
-    /// Of the access token. If it is not active, it is not handed out again.
+    /// Introspects the access token. If it is not active, the crate does not serve it again.
     #[must_use]
     pub fn access_token() -> Self {
         Self { token: Kind::Access }
     }
 
-    /// Of the refresh token. Whatever the response, the session stays as it is.
+    /// Introspects the refresh token. The session stays as it is, with any result.
     #[must_use]
     pub fn refresh_token() -> Self {
         Self { token: Kind::Refresh }
@@ -125,13 +127,14 @@ impl Operation<OAuth2> for Introspect {
     ) -> Result<(Introspection, Effect), ExchangeError> {
         let introspection = Introspection::read(members(sender, response)?, response)?;
         let effect = match self.token {
-            // The server's word counts as much as an API's 401. If it only means that this client
-            // may not know (RFC 7662 section 2.2), the price is one refresh.
+            // The server's statement counts as much as an API's 401. If it only means that this
+            // client is not allowed to introspect the token (RFC 7662 section 2.2), it costs one
+            // refresh.
             Kind::Access if !introspection.active => Effect::AccessTokenDead,
-            // `RefreshTokenDead` would end a session for good, and many servers say "not active" of
-            // every refresh token because they introspect none; nor is the token that was asked
-            // about the session's any more if it was refreshed meanwhile. The next refresh knows
-            // for sure, and nothing is lost by waiting for it.
+            // `RefreshTokenDead` would end the session finally. But many servers say "not active"
+            // of every refresh token because they introspect none, and the session may have been
+            // refreshed meanwhile, so that the token is no longer its own. The next refresh shows
+            // it for certain.
             Kind::Access | Kind::Refresh => Effect::None,
         };
         Ok((introspection, effect))
@@ -254,7 +257,7 @@ impl Introspection {
     }
 }
 
-/// The members of a response that is a success, or what it means that it is none.
+/// The members of a successful response, or the failure that it means.
 fn members(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -262,7 +265,7 @@ fn members(
     if response.status().is_success() {
         return http_message::json_object(response);
     }
-    // No grant was sent that could be invalid.
+    // The request had no grant that could be invalid.
     let failed = sender.oauth_error(response, FailureClass::Refused(Refusal::Other));
     match bearer::error(response.headers()) {
         // RFC 6750 section 3.1: with a bearer token the code is not in the body.

@@ -1,4 +1,5 @@
-//! Which responses without a token mean something else to this client than their status says.
+//! Responses without a token that mean another failure for this client than their status and code
+//! alone.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -10,8 +11,8 @@ use crate::provider::http_message::ErrorResponse;
 use crate::provider::{ExchangeError, FailureClass, bearer};
 
 impl OAuth2 {
-    /// `failed` is what the response says by itself, and `invalid_grant` what that code says of what
-    /// was sent.
+    /// `failed` is the failure by status and code alone, and `invalid_grant` the class of that code
+    /// for this request.
     pub(super) fn reclassified(
         &self,
         response: &Response<Bytes>,
@@ -32,8 +33,8 @@ impl OAuth2 {
         ExchangeError { class, ..failed }
     }
 
-    /// A 401 asks for what the client has sent already (RFC 6749 section 5.2), and no code says
-    /// better. Without a challenge it may be about anything.
+    /// Whether a 401 asks for the credentials that the client has sent already (RFC 6749 section
+    /// 5.2), and no known code gives another reason. Without a challenge a 401 may have any reason.
     fn rejects_client(
         &self,
         response: &Response<Bytes>,
@@ -47,7 +48,8 @@ impl OAuth2 {
     }
 }
 
-/// Authlib says `invalid_request` to a wrong password, and others 403 without a code.
+/// Whether the server refused the password: Authlib sends `invalid_request` for a wrong one, other
+/// servers send 403 without a code.
 fn rejects_password(
     status: StatusCode,
     error: &ErrorResponse,

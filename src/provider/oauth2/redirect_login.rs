@@ -36,7 +36,7 @@ impl LoginOptions {
         Self::default()
     }
 
-    /// Asks for this scope, names with spaces between them (RFC 6749 section 3.3), in place of the
+    /// Requests this scope, names with spaces between them (RFC 6749 section 3.3), in place of the
     /// provider's.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
@@ -44,26 +44,26 @@ impl LoginOptions {
         self
     }
 
-    /// Whether the user is asked: `none`, `login`, `consent`, `select_account` (`OpenID` Connect
-    /// Core 1.0 section 3.1.2.1).
+    /// Whether the server asks the user: `none`, `login`, `consent`, `select_account` (`OpenID`
+    /// Connect Core 1.0 section 3.1.2.1).
     #[must_use]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
         self.prompt = Some(prompt.into());
         self
     }
 
-    /// Who is expected to log in (`OpenID` Connect Core 1.0 section 3.1.2.1).
+    /// The user that is expected to log in (`OpenID` Connect Core 1.0 section 3.1.2.1).
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
         self.login_hint = Some(hint.into());
         self
     }
 
-    /// Another parameter of the authorization request, in place of one of that name. It is not
-    /// secret: it stands in the browser's address bar. One without a value is left out.
+    /// Another parameter of the authorization request; it replaces one of that name. It is not
+    /// secret, because the browser's address bar shows it. A parameter without a value is left out.
     ///
-    /// What this type or the provider sets cannot be set here, nor what would replace it
-    /// (`request`, `request_uri`): such a login is refused as `InvalidInput`.
+    /// A parameter that this type or the provider sets cannot be set here, nor one that would
+    /// replace it (`request`, `request_uri`): such a login is refused as `InvalidInput`.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
@@ -110,8 +110,8 @@ impl RedirectLogin for OAuth2 {
         Ok(url)
     }
 
-    /// The response of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says. A response that
-    /// names no issuer must be a URL or a path, and that of the redirect URI (RFC 9700 section
+    /// The response of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says. A response
+    /// that names no issuer must be a URL or a path, and match the redirect URI (RFC 9700 section
     /// 4.4.2).
     fn login_grant(
         &self,
@@ -151,7 +151,7 @@ impl OAuth2 {
         self.redirect_uri.as_deref().ok_or_else(missing)
     }
 
-    /// Whether the response names no issuer, and it is not known yet whether it should.
+    /// Whether the response names no issuer at a time when it is not known whether it must.
     fn check_issuer(&self, redirect: &str, fields: &RedirectFields) -> Result<bool> {
         match (fields.get("iss"), &self.issuer) {
             (Some(named), Some(issuer)) if issuer.matches(named.expose_secret()) => Ok(false),
@@ -166,7 +166,7 @@ impl OAuth2 {
         }
     }
 
-    /// Nothing but the place to which the browser came says which server sent it there.
+    /// Without an issuer, only the URL to which the browser came shows which server sent it.
     fn check_place(&self, redirect: &str, fields: &RedirectFields) -> Result<()> {
         match http_message::reached_redirect_uri(self.login_redirect_uri()?, redirect, fields) {
             Some(true) => Ok(()),
@@ -176,14 +176,15 @@ impl OAuth2 {
         }
     }
 
-    /// Of a response without the issuer's name: refused if the name is required, true if that is
-    /// not known yet.
+    /// For a response without an issuer: an error if the issuer is required, true if that is not
+    /// known yet.
     fn issuer_may_be_missing(&self) -> Result<bool> {
         match self.known().map(|known| known.names_issuer) {
             _ if self.issuer_is_required => Err(of_another_server()),
             Some(true) => Err(of_another_server()),
             Some(false) => Ok(false),
-            // Another process may have begun the login. `establish` knows and asks again.
+            // Another process may have begun the login. `establish` knows the metadata and checks
+            // again.
             None => Ok(true),
         }
     }
@@ -199,12 +200,12 @@ pub(super) fn check_redirect_uri(uri: &str) -> Result<()> {
     http_message::check_redirect_uri(uri, RESPONSE_PARAMETERS)
 }
 
-/// What an error response means (RFC 6749 section 4.1.2.1, `OpenID` Connect Core 1.0 section
-/// 3.1.2.6).
+/// The error that an error response means (RFC 6749 section 4.1.2.1, `OpenID` Connect Core 1.0
+/// section 3.1.2.6).
 fn refused(code: &str) -> Error {
     let kind = match code {
         "access_denied" => ErrorKind::Refused(Refusal::NotPermitted),
-        // What `prompt=none` may bring: the user has to be asked.
+        // Possible results of `prompt=none`: the server must ask the user.
         "login_required"
         | "interaction_required"
         | "consent_required"

@@ -25,12 +25,12 @@ impl OAuth2 {
     }
 }
 
-/// The settings make no request.
+/// The settings do not make a valid request.
 pub(super) fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Misconfigured).with_source(cause)
 }
 
-/// The request could not even be made.
+/// The request could not be built.
 pub(super) fn unsent(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
     ExchangeError::new(FailureClass::NotSent).with_source(cause)
 }

@@ -13,7 +13,7 @@ use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 
-/// A token that was issued.
+/// The tokens that were issued.
 pub(super) struct TokenResponse {
     pub(super) access_token: Secret,
     pub(super) expires: Option<Expires>,
@@ -34,8 +34,8 @@ pub(super) enum Expires {
 }
 
 impl TokenResponse {
-    /// The one place where a response becomes a token or a failure. `invalid_grant` is what that
-    /// code says of the grant that was sent.
+    /// Reads a token or a failure. `invalid_grant` is the class of that code for the grant in the
+    /// request.
     pub(super) fn read(
         sender: &HttpSender<'_>,
         response: &Response<Bytes>,
@@ -44,7 +44,8 @@ impl TokenResponse {
         let unusable = if response.status().is_success() {
             match Members::read(response) {
                 Ok(members) => {
-                    // What was issued is not thrown away, and may be spent for what is not.
+                    // If the response has a token, the grant may be used up, so an error code must
+                    // not overrule it.
                     let issued = members.has_token();
                     match members.token() {
                         Ok(token) => return Ok(token),
@@ -59,7 +60,7 @@ impl TokenResponse {
         } else {
             None
         };
-        // Some servers say 200 to everything, and what happened in an `error` member.
+        // Some servers always send 200, and report failures in a member `error`.
         let refused = sender.oauth_error(response, invalid_grant);
         let silent = refused.class() == FailureClass::Ambiguous;
         Err(unusable.filter(|_| silent).unwrap_or(refused))
@@ -67,8 +68,8 @@ impl TokenResponse {
 }
 
 impl Members {
-    /// Whether a refresh token or an access token is in it that a header can carry: the grant that
-    /// was sent is then spent.
+    /// Whether it has a refresh token, or an access token that a header can carry: then the grant
+    /// is used up.
     fn has_token(&self) -> bool {
         let carried = |token: &Secret| is_plain(token);
         matches!(&self.access_token, Found::Text(token) if carried(token))
@@ -108,8 +109,8 @@ impl Members {
     }
 }
 
-/// Whom an ID token names; none if that is no text, is empty, or is longer than the standard allows
-/// (`OpenID` Connect Core 1.0 section 2).
+/// The subject of an ID token; None if it is not a text, is empty, or is longer than the standard
+/// allows (`OpenID` Connect Core 1.0 section 2).
 fn subject(id_token: &Secret) -> Option<String> {
     const LONGEST: usize = 255;
 
@@ -121,8 +122,8 @@ fn subject(id_token: &Secret) -> Option<String> {
     (1..=LONGEST).contains(&sub.len()).then_some(sub)
 }
 
-/// Why a token of this type is not served as a bearer token. Others are: the standard wants this
-/// member (RFC 6749 section 7.1), but servers write into it what they like.
+/// Why a token of this type is not served as a bearer token; None if it is. The standard requires
+/// this member (RFC 6749 section 7.1), but servers send any text in it.
 fn refused_type(kind: &str) -> Option<&'static str> {
     const REFUSED: [(&str, &str); 3] = [
         ("dpop", "the token_type is DPoP, which needs a key that this client does not have"),
@@ -134,7 +135,7 @@ fn refused_type(kind: &str) -> Option<&'static str> {
     refused.map(|(_, words)| *words)
 }
 
-/// Whether a header carries it as it is.
+/// Whether a header can carry the token unchanged.
 fn is_plain(token: &Secret) -> bool {
     token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,5 +1,5 @@
-//! Redirects that strangers write: whatever they are, nothing panics, and nothing is accepted but
-//! the response to the login.
+//! Redirects that strangers write: none of them causes a panic, and none is accepted except the
+//! response to the login.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

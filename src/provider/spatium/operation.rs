@@ -11,10 +11,10 @@ use crate::error::{Refusal, Result};
 use crate::provider::{ClientOperation, ExchangeError, HttpSender};
 use crate::secret::Secret;
 
-/// Asks for a security token for a user name and a password
-/// (`POST {url}/api/security-factor/credentials`, the seed). With those of other factors it
-/// establishes a session; where it is enough alone, the grant
-/// [`Credentials`] does both in one go.
+/// Gets a security token for a user name and a password (`POST
+/// {url}/api/security-factor/credentials`, the seed). It establishes a session together with the
+/// security tokens of other factors. If it is enough alone, the grant [`Credentials`] does both in
+/// one step.
 #[derive(Debug)]
 #[doc(alias = "security-factor")]
 pub struct CredentialsFactor {

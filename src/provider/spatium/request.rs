@@ -25,7 +25,7 @@ impl Spatium {
         format!("{}{path}", self.base)
     }
 
-    /// A request with this id, whose response repeats it ("examples").
+    /// A request with this id, which the response repeats ("examples").
     pub(super) fn request(&self, path: &str, id: Uuid, body: Bytes) -> Result<Request<Bytes>> {
         Request::post(self.url(path))
             .header(header::ACCEPT, "application/json")
@@ -35,7 +35,7 @@ impl Spatium {
             .map_err(|cause| Error::new(ErrorKind::Misconfigured).with_source(cause))
     }
 
-    /// Sends a request, and gives its response if it is the response to that.
+    /// Sends a request, and checks that the response belongs to it.
     pub(super) async fn send_checked(
         &self,
         sender: &HttpSender<'_>,

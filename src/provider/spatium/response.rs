@@ -19,13 +19,13 @@ use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// What every response is wrapped in.
+/// The envelope of every response.
 pub(super) struct Envelope;
 
 impl Envelope {
-    /// Refuses the response to another request, which some cache or proxy has sent: what is in it
-    /// may be another user's. What became of ours is then not known, so it is a response that was
-    /// lost. One that names no request is taken for ours.
+    /// Refuses the response to another request, which a cache or proxy may send: its content may be
+    /// another user's. The result of this request is then not known, so its response counts as
+    /// lost. A response that names no request is accepted.
     pub(super) fn check(response: &Response<Bytes>, id: Uuid) -> Result<(), ExchangeError> {
         #[derive(Deserialize)]
         struct Members {
@@ -35,18 +35,18 @@ impl Envelope {
         match http_message::json_object::<Members>(response) {
             Ok(Members { request_id: Some(Id(other)) }) if other != Some(id) => {
                 let words = "it is the answer to another request";
-                // Whatever its status says, it does not say it of ours.
+                // The status belongs to the other request, so it does not count.
                 let class = FailureClass::Ambiguous;
                 Err(ExchangeError { class, ..http_message::unusable(response, words) })
             }
             Err(malformed) if response.status().is_success() => Err(malformed),
-            // What is no envelope is judged by its status.
+            // A body that is not an envelope is judged by its status.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
-/// An id that is there; None if it is no UUID.
+/// The id in a response; None if it is not a UUID.
 struct Id(Option<Uuid>);
 
 impl<'de> Deserialize<'de> for Id {
@@ -56,7 +56,8 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// The token pair in a successful response. `former` is what holds where the token says nothing.
+/// The token pair in a successful response. `former` has the attributes to use where the token has
+/// none.
 pub(super) fn tokens(
     sender: &HttpSender<'_>,
     response: &Response<Bytes>,
@@ -109,7 +110,7 @@ pub(super) fn security_token(response: &Response<Bytes>) -> Result<SecurityToken
     }
 }
 
-/// It has no `Debug`, as all here: it is full of secrets.
+/// It has no `Debug`, like all types here, because it holds secrets.
 #[derive(Deserialize)]
 struct Data<T> {
     #[serde(default = "none")]
@@ -120,7 +121,7 @@ fn none<T>() -> Option<T> {
     None
 }
 
-/// Derived code takes an array for an object whose names were left out.
+/// Derived code would accept an array as an object without names.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -143,7 +144,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// What a permission token says ("examples"). Nothing in it decides anything at the service.
+/// The claims of a permission token ("examples").
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Claims {
@@ -163,7 +164,7 @@ struct Issued {
     expires_at: Option<f64>,
 }
 
-/// A token as a text, or as an object that has it under its own name, with its end.
+/// A token: a text, or an object that has the token under its own name, and its expiry.
 #[derive(Default)]
 struct Token {
     secret: Option<Secret>,
@@ -237,7 +238,7 @@ struct Text(#[serde(deserialize_with = "secret")] Option<Secret>);
 #[derive(Deserialize)]
 struct Seconds(#[serde(deserialize_with = "seconds")] Option<f64>);
 
-/// Seconds since 1970; what is before, or beyond all calendars, is not known.
+/// The time from seconds since 1970; None if it is before 1970 or too large.
 fn unix(seconds: f64) -> Option<SystemTime> {
     let since = Duration::try_from_secs_f64(seconds).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since)

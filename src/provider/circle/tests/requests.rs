@@ -125,7 +125,7 @@ async fn an_app_token_that_no_header_can_carry_is_a_wrong_configuration() {
 }
 
 #[test]
-fn only_what_was_ours_is_minted_anew_and_only_if_that_is_wanted() {
+fn only_a_session_that_was_established_gets_new_tokens_and_only_if_auto_renew_is_on() {
     assert_eq!(circle().renewal_grant(Some(&held())), Some(known().member));
     assert_eq!(circle().renewal_grant(None), None);
     assert_eq!(circle().auto_renew(false).renewal_grant(Some(&held())), None);

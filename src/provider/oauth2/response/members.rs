@@ -14,8 +14,8 @@ use crate::provider::http_message::lenient::Scalar;
 use crate::provider::http_message::{self, form, rfc3339, without_byte_order_mark};
 use crate::secret::Secret;
 
-/// Read leniently, because servers differ: of a member that is there twice, the last counts. It
-/// has no `Debug`: it is full of secrets.
+/// Read leniently, because servers differ: if a member is there twice, the last one counts. It has
+/// no `Debug`, because it holds secrets.
 #[derive(Default)]
 pub(super) struct Members {
     pub(super) access_token: Found,
@@ -35,11 +35,11 @@ pub(super) struct Members {
 /// A member that should be a secret.
 #[derive(Default)]
 pub(super) enum Found {
-    /// It is not there, null or empty.
+    /// The member is missing, null or empty.
     #[default]
     Nothing,
     Text(Secret),
-    /// It is no text.
+    /// The member is not a text.
     Wrong,
 }
 
@@ -109,7 +109,8 @@ impl Name {
     }
 }
 
-/// A time of day: seconds or milliseconds since 1970, or as RFC 3339 writes it. Zero is no time.
+/// A time of day: seconds or milliseconds since 1970, or in the format of RFC 3339. Zero is not a
+/// time.
 fn time(value: &Scalar) -> Option<SystemTime> {
     /// As seconds it is the year 5138, as milliseconds 1973.
     const FIRST_MILLISECOND: f64 = 1e11;
@@ -179,8 +180,8 @@ impl<'de> Visitor<'de> for FoundVisitor {
         f.write_str("any value")
     }
 
-    /// The text is borrowed from the body, which is wiped. Where it has an escape (`\/`), it is
-    /// borrowed from the parser's buffer, which is not.
+    /// The text is borrowed from the body, which is wiped. If it has an escape (`\/`), it is
+    /// borrowed from the parser's buffer, which is not wiped.
     fn visit_str<E: Error>(self, text: &str) -> Result<Found, E> {
         Ok(Found::of(text))
     }

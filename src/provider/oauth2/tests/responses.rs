@@ -19,8 +19,8 @@ fn invalid_grants() -> Vec<FailureClass> {
     invalid_grants
 }
 
-/// Holds every invalid_grant's view of a response against `expected`, where [`Rejected`] stands for what the
-/// invalid_grant makes of `invalid_grant`. Nothing of the body shows.
+/// Holds every invalid_grant's view of a response against `expected`, where [`Rejected`] stands for
+/// what the invalid_grant makes of `invalid_grant`. Nothing of the body shows.
 pub(super) fn check(bench: &Bench, response: &Response<Bytes>, expected: FailureClass) {
     check_each(
         bench,

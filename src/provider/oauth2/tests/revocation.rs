@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is sent to revoke `held`, and what is made of the response.
+/// What is sent to revoke `held`, and the result of the response.
 async fn revoking(
     held: &Tokens<Attributes>,
     status: u16,
