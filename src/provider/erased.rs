@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::binding::Binding;
+use super::operation::refresh_token;
 use super::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
 };
@@ -178,9 +179,7 @@ impl<P: Provider> Erased for Adapter<P> {
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
         Box::pin(async move {
             let held = typed::<P>(held)?;
-            let Some(token) = held.refresh_token() else {
-                return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
-            };
+            let token = refresh_token(&held)?;
             let mut issued = self.provider.refresh(sender, token, &held).await?;
             // RFC 6749 section 6: if the response has no refresh token, the old one stays valid.
             issued.refresh = issued.refresh.or(held.refresh);

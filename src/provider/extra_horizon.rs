@@ -38,7 +38,6 @@ pub use self::operation::{
 };
 pub use self::token_record::{OwnToken, TokenPage, TokenRecord};
 use crate::error::{Error, ErrorKind};
-use crate::provider::{ExchangeError, FailureClass};
 
 /// The attributes of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,9 +83,4 @@ impl Attributes {
 /// The settings or the arguments do not make a valid request.
 fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::InvalidInput).about("no request can be made of it").with_source(cause)
-}
-
-/// The request could not be built.
-fn unsent(error: Error) -> ExchangeError {
-    ExchangeError::new(FailureClass::NotSent).with_source(error)
 }

@@ -30,7 +30,6 @@ pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 pub use self::redirect_login::LoginOptions;
-use self::request::unsent;
 use self::response::{Expires, TokenResponse};
 use super::{
     ExchangeError, FailureClass, HttpSender, IdentityChanged, Issued, Provider, Rejection,
@@ -294,7 +293,7 @@ impl Provider for OAuth2 {
         let scope = grant.scope(self.scope.as_deref());
         let mut fields = grant.fields();
         fields.extend(scope.map(|scope| ("scope", scope)));
-        let response = sender.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
+        let response = sender.send(self.request(&endpoints.token, fields)?).await?;
         let scope = grant.requested_scope(self.scope.as_deref());
         self.tokens(sender, &response, scope, grant.invalid_grant_class()).map(Issued::Tokens)
     }
@@ -308,7 +307,7 @@ impl Provider for OAuth2 {
         let endpoints = self.endpoints(sender).await?;
         let fields =
             vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let response = sender.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
+        let response = sender.send(self.request(&endpoints.token, fields)?).await?;
         let scope = held.attributes().scope.as_deref();
         self.tokens(sender, &response, scope, FailureClass::Rejected)
     }
@@ -331,7 +330,7 @@ impl Provider for OAuth2 {
             return Ok(Revoked::NotSupported);
         };
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
-        let response = sender.send(self.request(&endpoint, fields).map_err(unsent)?).await?;
+        let response = sender.send(self.request(&endpoint, fields)?).await?;
         revoked(sender, &response)
             .map_err(|failed| self.reclassified(&response, failed, FailureClass::Rejected))
     }

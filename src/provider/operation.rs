@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use super::{ExchangeError, HttpSender, Provider};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::Secret;
 use crate::token::Tokens;
 
 /// A call that needs a session: what [`Session::call`](crate::session::Session) takes.
@@ -108,4 +109,16 @@ pub enum Effect {
     RefreshTokenDead,
     /// Neither token is valid any longer.
     SessionDead,
+}
+
+/// The session's access token, for a request that has it in its body or in a header of its own.
+pub(super) fn access_token<A>(held: &Tokens<A>) -> Result<&Secret> {
+    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no access token");
+    held.access_token().ok_or_else(missing)
+}
+
+/// The session's refresh token, for a request that exchanges or revokes it.
+pub(super) fn refresh_token<A>(held: &Tokens<A>) -> Result<&Secret> {
+    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no refresh token");
+    held.refresh_token().ok_or_else(missing)
 }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 
 use super::{Attributes, Circle, response};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::provider::http_message::{self, Members};
+use crate::provider::operation::{access_token, refresh_token};
 use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::token::Tokens;
 
@@ -37,8 +38,7 @@ impl Operation<Circle> for RevokeAccessToken {
         provider: &Circle,
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, ())> {
-        let missing = || Error::new(ErrorKind::InvalidInput).about("there is no access token");
-        let token = held.access_token().ok_or_else(missing)?;
+        let token = access_token(held)?;
         let body = http_message::json_body(&Members(&[("access_token", token.expose_secret())]))?;
         Ok((provider.request(Method::POST, "access_token/revoke", body)?, ()))
     }
@@ -67,9 +67,7 @@ impl Operation<Circle> for RevokeRefreshToken {
         provider: &Circle,
         held: &Tokens<Attributes>,
     ) -> Result<(Request<Bytes>, ())> {
-        let missing = || Error::new(ErrorKind::InvalidInput).about("there is no refresh token");
-        let token = held.refresh_token().ok_or_else(missing)?;
-        Ok((provider.revocation(token)?, ()))
+        Ok((provider.revocation(refresh_token(held)?)?, ()))
     }
 
     fn response(

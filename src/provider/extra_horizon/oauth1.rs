@@ -12,7 +12,7 @@ use super::mfa::{self, MfaChallenge};
 use super::request_signature::Signer;
 use super::service_error::{self, RequestKind, ServiceError};
 use super::settings::DeadStatuses;
-use super::{Attributes, response, unsent, unusable};
+use super::{Attributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message::Members;
 use crate::provider::{
@@ -132,7 +132,7 @@ impl OAuth1 {
                 ("/auth/v2/oauth1/ssoTokens/consume", body)
             }
         };
-        self.request(sender, path, body?).map_err(unsent)
+        Ok(self.request(sender, path, body?)?)
     }
 }
 
@@ -219,9 +219,9 @@ impl Provider for OAuth1 {
             return Ok(Revoked::NotSupported);
         };
         let request = Request::builder().method(Method::DELETE).uri(url).body(Bytes::new());
-        let (mut parts, body) = request.map_err(unusable).map_err(unsent)?.into_parts();
+        let (mut parts, body) = request.map_err(unusable)?.into_parts();
         let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));
-        signer.sign(&mut parts, sender.now()).map_err(unsent)?;
+        signer.sign(&mut parts, sender.now())?;
         let response = sender.send(Request::from_parts(parts, body)).await?;
         deleted(sender, &response)
     }

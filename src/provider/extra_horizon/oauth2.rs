@@ -15,7 +15,7 @@ use super::mfa::{self, MfaChallenge};
 use super::oauth1::is_auth_failure;
 use super::service_error::{self, RequestKind};
 use super::settings::DeadStatuses;
-use super::{Attributes, response, unsent, unusable};
+use super::{Attributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message::Members;
 use crate::provider::{
@@ -147,7 +147,7 @@ impl OAuth2 {
                     ("code", grant.code.expose_secret()),
                     ("method_id", grant.method_id.as_str()),
                 ];
-                return self.request(self.host.url(TOKENS), members).map_err(unsent);
+                return Ok(self.request(self.host.url(TOKENS), members)?);
             }
             OAuth2Grant::Code(grant) => {
                 let code = grant.code.expose_secret();
@@ -163,7 +163,7 @@ impl OAuth2 {
                 self.request(format!("{url}/oAuth2Login"), [("authorizationCode", code)])
             }
         };
-        request.map_err(unsent)
+        Ok(request?)
     }
 }
 
@@ -240,7 +240,7 @@ impl Provider for OAuth2 {
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let members =
             [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let request = self.request(self.host.url(TOKENS), members).map_err(unsent)?;
+        let request = self.request(self.host.url(TOKENS), members)?;
         let response = sender.send(request).await?;
         let tokens =
             response::tokens::<response::OAuth2Token>(sender, &response, RequestKind::Refresh)?;

@@ -11,6 +11,7 @@ use http::Response;
 
 use super::service_error::RequestKind;
 use super::*;
+use crate::provider::ExchangeError;
 use crate::provider::FailureClass::{self, *};
 use crate::provider::fixture::Bench;
 

@@ -5,9 +5,9 @@ use http::{Method, Request, Response};
 
 use super::response::{is_valid, revoked};
 use super::{Attributes, IOffice};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::provider::operation::access_token;
 use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
-use crate::secret::Secret;
 use crate::token::Tokens;
 
 /// Asks the server whether the session's access token is valid, as the client does. The output says
@@ -79,9 +79,4 @@ impl Operation<IOffice> for RevokeAccessToken {
         revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }
-}
-
-fn access_token(held: &Tokens<Attributes>) -> Result<&Secret> {
-    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no access token");
-    held.access_token().ok_or_else(missing)
 }

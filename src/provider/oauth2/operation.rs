@@ -12,11 +12,11 @@ use super::discovery::OptionalEndpoints;
 use super::request::unusable;
 use super::{Attributes, OAuth2, revoked};
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::provider::operation::{access_token, refresh_token};
 use crate::provider::{
     Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Revoked, bearer,
     http_message,
 };
-use crate::secret::Secret;
 use crate::token::Tokens;
 
 /// Introspects one of the session's tokens (RFC 7662). The server must allow that to the client,
@@ -215,17 +215,11 @@ impl OAuth2 {
 impl Kind {
     /// RFC 7662 section 2.1, and RFC 7009 section 2.1.
     fn fields(self, held: &Tokens<Attributes>) -> Result<Vec<(&'static str, &str)>> {
-        let (token, hint, missing) = match self {
-            Self::Access => {
-                (held.access_token(), "access_token", "the session has no access token")
-            }
-            Self::Refresh => {
-                (held.refresh_token(), "refresh_token", "the session has no refresh token")
-            }
+        let (token, hint) = match self {
+            Self::Access => (access_token(held)?, "access_token"),
+            Self::Refresh => (refresh_token(held)?, "refresh_token"),
         };
-        let token = token.map(Secret::expose_secret);
-        let token = token.ok_or_else(|| Error::new(ErrorKind::InvalidInput).about(missing))?;
-        Ok(vec![("token", token), ("token_type_hint", hint)])
+        Ok(vec![("token", token.expose_secret()), ("token_type_hint", hint)])
     }
 }
 

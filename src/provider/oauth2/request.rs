@@ -6,7 +6,7 @@ use url::Url;
 
 use super::OAuth2;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{ExchangeError, FailureClass, http_message};
+use crate::provider::http_message;
 
 impl OAuth2 {
     /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
@@ -28,9 +28,4 @@ impl OAuth2 {
 /// The settings do not make a valid request.
 pub(super) fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Misconfigured).with_source(cause)
-}
-
-/// The request could not be built.
-pub(super) fn unsent(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
-    ExchangeError::new(FailureClass::NotSent).with_source(cause)
 }
