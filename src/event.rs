@@ -99,7 +99,7 @@ pub enum EventKind {
     /// Tokens came too late for the session, which another process had closed, begun anew or
     /// forgotten meanwhile. They are dropped here and live at the server until they end: to revoke
     /// them there could have ended newer ones
-    /// ([`revocation_reach`](crate::provider::Provider::revocation_reach)), or failed.
+    /// ([`reach_of_revocation`](crate::provider::Provider::reach_of_revocation)), or failed.
     TokensSuperseded,
     /// The session's actor died and was started again.
     ActorRestarted,

@@ -1,29 +1,32 @@
-//! Providers: clients of one authorization server each, and how they say what happened.
+//! Providers: each is a client of one authorization server and says what a request to it led to.
 //!
-//! A provider is a wire format and nothing else: no retry, no clock, no lock. The session machine
-//! sees the [`FailureClass`] of a failure, never a status or a text.
+//! A provider knows the format of requests and responses and nothing else: it has no retry, no
+//! clock and no lock. The session machine sees the [`FailureClass`] of a failure, never a status or
+//! a text.
 
 mod bearer;
 pub(crate) mod binding;
 pub mod circle;
 pub(crate) mod client;
 pub(crate) mod erased;
+mod exchange_error;
 pub mod extra_horizon;
-mod failure;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gate;
+pub mod http_message;
+pub(crate) mod http_sender;
 mod identity;
 pub mod ioffice;
-mod login;
 pub(crate) mod means;
 pub mod oauth2;
 mod operation;
+mod redirect_login;
 pub(crate) mod registered;
+mod signing;
 pub(crate) mod site;
 mod source;
 pub mod spatium;
-pub mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -36,15 +39,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-pub use self::failure::{ExchangeError, FailureClass};
+pub use self::exchange_error::{ExchangeError, FailureClass};
+pub use self::http_sender::HttpSender;
 pub use self::identity::IdentityChanged;
-pub use self::login::{LoginRequest, RedirectLogin};
 pub use self::operation::{ClientOperation, Credential, Effect, Operation};
+pub use self::redirect_login::{LoginRequest, RedirectLogin};
+pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
-pub use self::wire::{Signing, Wire};
 use crate::error::{Error, LostReason};
 use crate::key::SessionKey;
 use crate::policy::{ProviderLimits, RefreshPolicy};
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of one authorization server.
@@ -56,19 +61,20 @@ use crate::token::{Placement, Tokens};
 /// each session, and drops the future only when it has run for
 /// [`Policy::attempt_budget`](crate::policy::Policy::attempt_budget) and
 /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together. The crate takes
-/// that, and a panic, as [`FailureClass::Ambiguous`]. All traffic goes through the [`Wire`] that is
-/// handed in. An implementation repeats nothing on its own, except where the server said that it
-/// did not process the request and asked for another at once.
+/// that, and a panic, as [`FailureClass::Ambiguous`]. An implementation sends every request through
+/// the [`HttpSender`] that it gets. It repeats no request on its own, unless the server said that
+/// it did not process the request and asked for another at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
-/// the provider is replaced: [`dialect`](Self::dialect), [`authority`](Self::authority),
-/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client`](Self::client),
-/// [`rotation`](Self::rotation), [`placement`](Self::placement),
-/// [`revocation_reach`](Self::revocation_reach). If one of them panics, the registration is
-/// refused.
+/// the provider is replaced: [`authority_url`](Self::authority_url),
+/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client_id`](Self::client_id),
+/// [`refresh_token_rotation`](Self::refresh_token_rotation), [`placement`](Self::placement),
+/// [`reach_of_revocation`](Self::reach_of_revocation),
+/// [`access_tokens_end_at_refresh`](Self::access_tokens_end_at_refresh). If one of them panics, the
+/// registration is refused.
 ///
 /// These panics change no session. After a panic in [`prepare`](Self::prepare) the exchange counts
-/// as not sent; in [`renewal`](Self::renewal), as if it gave `None`; in
+/// as not sent; in [`renewal_grant`](Self::renewal_grant), as if it gave `None`; in
 /// [`authorize`](Self::authorize) the caller gets `Misconfigured`; in
 /// [`rejection`](Self::rejection) the response counts as [`Rejection::None`].
 pub trait Provider: Send + Sync + Sized + 'static {
@@ -80,41 +86,45 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// What the provider keeps beside the tokens: ids, scopes. Not secret.
     type Attributes: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// The name of the wire format, for logs: `oauth2`, say.
-    fn dialect(&self) -> &'static str;
-
     /// The server that issues the credentials: its issuer identifier, its token endpoint, or the
-    /// URL below which all of its endpoints are. Credentials are bound to this whole URL: what
-    /// another one issued is not handed to this provider.
-    fn authority(&self) -> &Url;
+    /// URL below which all of its endpoints are. Credentials are bound to this whole URL: the crate
+    /// never gives this provider the credentials that another URL issued.
+    fn authority_url(&self) -> &Url;
 
-    /// Endpoints elsewhere, to which this provider sends tokens of a session too. Credentials are
-    /// bound to them as well: those that were issued before an endpoint was named here are not
-    /// handed to this provider. Defaults to none. A wrapper passes on what the inner provider says.
+    /// Endpoints elsewhere to which this provider sends tokens of a session too. Credentials are
+    /// bound to them as well: the crate does not give this provider credentials that were issued
+    /// before an endpoint was named here. Defaults to none. A wrapper calls the inner provider's.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         Vec::new()
     }
 
-    /// The client's id at that server. Credentials are bound to it.
-    fn client(&self) -> &str;
+    /// The client's id at that server. Credentials are bound to it too.
+    fn client_id(&self) -> &str;
 
     /// What the server does to a refresh token that was used.
-    fn rotation(&self) -> Rotation;
+    fn refresh_token_rotation(&self) -> Rotation;
 
-    /// The fixed header that carries a permission token; None where there is none.
+    /// The fixed header that carries a permission token; None if requests carry it in another way.
     fn placement(&self) -> Option<Placement>;
 
-    /// Whatever must be known before an exchange, discovery for one. It comes before the claim,
-    /// so that a slow answer holds no session.
+    /// Gets what the provider must know before an exchange, by discovery for example. The crate
+    /// calls it before it claims the session, so that a slow response does not hold the session.
+    /// Defaults to nothing. A wrapper calls the inner provider's.
     ///
     /// # Errors
     ///
-    /// Why it could not be had. No credentials are at stake.
+    /// Why the provider could not get it. No credentials are at stake.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and called again.
-    fn prepare(&self, wire: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send;
+    fn prepare(
+        &self,
+        sender: &HttpSender<'_>,
+    ) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+        let _ = sender;
+        std::future::ready(Ok(()))
+    }
 
     /// Exchanges a grant for tokens or a challenge.
     ///
@@ -128,12 +138,14 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together have passed.
     fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Self::Grant,
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send;
 
-    /// Exchanges the refresh token of `held` for new tokens. An answer without a refresh token
-    /// keeps the old one (RFC 6749 section 6).
+    /// Exchanges the refresh token for new tokens. `held` is all that the session has;
+    /// `refresh_token` is the one in it. If the response has no refresh token, the session keeps
+    /// the old one (RFC 6749 section 6). The crate does not call this for a session without a
+    /// refresh token.
     ///
     /// # Errors
     ///
@@ -145,12 +157,13 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// As [`establish`](Self::establish).
     fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Tokens<Self::Attributes>, ExchangeError>> + Send;
 
-    /// Ends the session at the server. It is repeated until it succeeds, so "unknown token" is
-    /// success (RFC 7009 section 2.2).
+    /// Ends the session at the server. The crate repeats it until it succeeds, so treat "unknown
+    /// token" as a success (RFC 7009 section 2.2).
     ///
     /// # Errors
     ///
@@ -161,39 +174,40 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// As [`establish`](Self::establish).
     fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send;
 
-    /// What a revocation of these credentials ends at the server. By it is decided what becomes of
-    /// tokens that came too late, when another process had established the session anew: they are
-    /// revoked only with [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`]
-    /// because a token that lives on until its end costs less than a session.
-    fn revocation_reach(&self) -> RevocationReach {
+    /// What a revocation ends at the server. If tokens come too late, because another process has
+    /// established the session anew, the crate revokes them only with
+    /// [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`] because a token that
+    /// stays valid until it expires costs less than a lost session. A wrapper calls the inner
+    /// provider's.
+    fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::Unknown
     }
 
     /// Whether a refresh ends the access tokens that the session got before, as Ory Hydra and
-    /// Atlassian do. If it does, a process that hears of another one's refresh hands out no former
-    /// token from then on. Defaults to false because most servers let those tokens live until they
-    /// expire.
-    fn refresh_ends_access_tokens(&self) -> bool {
+    /// Atlassian do. If it does, a process that learns of a refresh by another process stops
+    /// serving the former token. Defaults to false because most servers let those tokens live until
+    /// they expire. A wrapper calls the inner provider's.
+    fn access_tokens_end_at_refresh(&self) -> bool {
         false
     }
 
-    /// What is kept beside the tokens after a refresh, or after a grant that needed no user: what
-    /// the answer says, and for the rest what is known. It is asked before anything of such an
-    /// answer is saved or served.
+    /// The attributes to keep after a refresh, or after a grant that needed no user: those in the
+    /// response, and for the rest the known ones. The crate calls it before it saves or serves
+    /// anything of such a response.
     ///
-    /// Compare what the session has learnt of whom it serves, an id of the user or of the
-    /// community. A caller's own grant may be for anybody and is not compared. Defaults to
-    /// `issued`. A wrapper passes the question on.
+    /// Compare what identifies the session's user: an id of the user or of the community. The crate
+    /// does not call it for a caller's own grant, which may be for anybody. Defaults to `issued`. A
+    /// wrapper calls the inner provider's.
     ///
     /// # Errors
     ///
-    /// [`IdentityChanged`] if the answer is for somebody else. The caller gets `Misconfigured`, the
-    /// answer is thrown away, and the session keeps what it has.
-    fn continued(
+    /// [`IdentityChanged`] if the response is for somebody else. The caller gets `Misconfigured`,
+    /// the crate discards the response, and the session keeps what it has.
+    fn merge_attributes(
         &self,
         known: &Self::Attributes,
         issued: Self::Attributes,
@@ -202,11 +216,16 @@ pub trait Provider: Send + Sync + Sized + 'static {
         Ok(issued)
     }
 
-    /// A grant that needs no user, with which a session that was never established, or is lost,
-    /// mints itself; None where there is none.
-    fn renewal(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant>;
+    /// A grant that needs no user. With it, a session that was never established, or is lost,
+    /// obtains new tokens automatically. `held` is what the session has or had. Defaults to None:
+    /// there is no such grant. A wrapper calls the inner provider's.
+    fn renewal_grant(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant> {
+        let _ = held;
+        None
+    }
 
-    /// Puts the token on a request.
+    /// Puts the token on a request. Defaults to the header that
+    /// [`placement`](Self::placement) describes. A wrapper calls the inner provider's.
     ///
     /// # Errors
     ///
@@ -215,14 +234,17 @@ pub trait Provider: Send + Sync + Sized + 'static {
         &self,
         signing: &Signing<'_>,
         request: &mut http::request::Parts,
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        signing.put_header(request)
+    }
 
-    /// Reads a response of an API that was called with a token.
+    /// What the response of an API says of the token that the request carried. `body_prefix` is as
+    /// much of the body as the caller has.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
-/// A grant of a `P` that needs no user, so that it can be made again at any time: a member's id
-/// that the application vouches for, a key, the client's own right. What
+/// A grant of a `P` that needs no user, so that the crate can use it again at any time: a member's
+/// id that the application vouches for, a key, client credentials. It is what
 /// [`Session::ensure`](crate::session::Session::ensure) takes.
 pub trait UnattendedGrant<P: Provider>: Into<P::Grant> + Clone + Send + Sync + 'static {}
 
@@ -242,21 +264,22 @@ pub enum Issued<P: Provider> {
 pub enum Revoked {
     /// The server knows that the session has ended.
     AtServer,
-    /// The server has no way to be told.
+    /// The server offers no revocation.
     NotSupported,
 }
 
 /// What a [`Provider::revoke`] ends at the server.
 ///
-/// RFC 7009 section 2.1 has it end the tokens of "the same authorization grant". Whether two
-/// sign-ins of one user at one client are two grants there, each server says for itself.
+/// RFC 7009 section 2.1 has it end the tokens of "the same authorization grant". Servers differ in
+/// whether two sign-ins of one user at one client are two grants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RevocationReach {
-    /// What came of one establish, and nothing that came of another one, also for the same user and
-    /// client. Not where the backend adopts tokens of a grant that the session has already.
+    /// The tokens of one establish, and none of another establish, even for the same user and
+    /// client. Do not use it where the backend adopts tokens of a grant that the session has
+    /// already.
     OneGrant,
-    /// Perhaps more: what is not known is taken for this.
+    /// Perhaps more. Use it if you do not know.
     #[default]
     Unknown,
 }
@@ -265,32 +288,33 @@ pub enum RevocationReach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing: the token was taken.
+    /// Nothing: the API accepted the token.
     None,
-    /// The access token is dead; a refresh may help.
+    /// The access token is no longer valid; a refresh may help.
     TokenDead,
-    /// The session is dead; only a new grant helps.
+    /// The session is no longer valid; only a new grant helps.
     SessionDead,
-    /// It was refused for a reason that no refresh mends, a missing permission for one.
-    NotOurs,
+    /// The API refused the request for another reason, which no refresh removes: a missing
+    /// permission for example.
+    OtherReason,
 }
 
-/// What a server does to a refresh token that was used. It decides what is done when an answer
-/// was lost.
+/// What a server does to a refresh token that was used. It decides what the crate does after a
+/// response was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rotation {
-    /// The same refresh token for ever (Google, Entra ID): a retry is always safe.
+    /// The refresh token stays the same (Google, Entra ID): a retry is always safe.
     Static,
     /// For this long a retry with the old token gets the same new pair (django-oauth-toolkit).
     Idempotent(Duration),
     /// For this long a retry with the old token gets another new pair (Ory Hydra, Auth0, Okta,
     /// Cognito).
     Fork(Duration),
-    /// For this long a retry gets a new pair, and only the newest pair is good (Airlock).
+    /// For this long a retry gets a new pair, and only the newest pair is valid (Airlock).
     NewestOnly(Duration),
-    /// The old token dies at once, and its reuse kills the whole grant (RFC 9700 section 4.14.2).
-    /// What is not known is taken for this.
+    /// The server invalidates the old token at once, and revokes the whole grant if it is used
+    /// again (RFC 9700 section 4.14.2). Use it if you do not know.
     Strict,
 }
 
@@ -312,16 +336,17 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What keeps these settings from being used, if anything does.
+    /// Why these settings cannot be used; None if they can.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let Self { provider, refresh, limits, .. } = self;
         provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault())
     }
 }
 
-/// Who gives a grant for a session that is lost.
-pub(crate) type RenewWith =
-    Arc<dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::Parcel>> + Send + Sync>;
+/// Gives a grant for a session that is lost.
+pub(crate) type RenewWith = Arc<
+    dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::ErasedValue>> + Send + Sync,
+>;
 
 impl<P: Provider> Registration<P> {
     /// This provider with default settings.
@@ -359,14 +384,15 @@ impl<P: Provider> Registration<P> {
         self
     }
 
-    /// Asks `grants` for a grant when a session is lost, and a caller wants a token: for service
-    /// accounts, whose password or key the backend keeps. None means that there is none, and the
-    /// session stays lost.
+    /// Calls `grants` for a grant when a session is lost and a caller wants a token: for service
+    /// accounts, whose password or key the backend keeps. None means that there is no grant, and
+    /// the session stays lost.
     ///
-    /// It is asked once for all who wait, not again before the back-off is over, and dropped when
-    /// it takes longer than [`Policy::source_wait`](crate::policy::Policy::source_wait). A
-    /// session that was never established, was revoked here, or whose tokens were deleted by an
-    /// operation of ours is not renewed.
+    /// The crate calls it once for all waiting callers, not again before the back-off is over, and
+    /// drops the future when it takes longer than
+    /// [`Policy::source_wait`](crate::policy::Policy::source_wait). It does not call it for a
+    /// session that was never established, that this backend revoked, or whose tokens an operation
+    /// of this backend deleted.
     #[must_use]
     pub fn renew_with<F, Asked>(mut self, grants: F) -> Self
     where
@@ -375,7 +401,7 @@ impl<P: Provider> Registration<P> {
     {
         self.settings.renew_with = Some(Arc::new(move |key, reason| {
             let grant = grants(key, reason);
-            Box::pin(async move { grant.await.map(|grant| Box::new(grant) as erased::Parcel) })
+            Box::pin(async move { grant.await.map(|grant| Box::new(grant) as erased::ErasedValue) })
         }));
         self
     }
@@ -390,7 +416,6 @@ impl<P: Provider> From<P> for Registration<P> {
 impl<P: Provider> fmt::Debug for Registration<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
-            .field("dialect", &self.settings.provider.dialect())
             .field("authority", &self.settings.provider.authority())
             .field("refresh", &self.settings.refresh)
             .field("limits", &self.settings.limits)

@@ -55,7 +55,7 @@ pub use self::login::Login;
 use self::machine::Input;
 use self::outcome::EstablishReply;
 pub use self::outcome::{Adopt, Adopted, Establishment, Invalidation, Revocation, Verdict};
-use self::slot::{Parcel, Slot, SnapshotRead};
+use self::slot::{ErasedValue, Slot, SnapshotRead};
 pub use self::status::{SessionStatus, State};
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
@@ -213,7 +213,7 @@ impl<P> Session<P> {
                 self.accept(used);
                 Verdict::Forward
             }
-            Rejection::None | Rejection::NotOurs => Verdict::Forward,
+            Rejection::None | Rejection::OtherReason => Verdict::Forward,
         }
     }
 
@@ -410,7 +410,7 @@ impl<P: Provider> Session<P> {
         if let Some(token) = self.try_permission_token() {
             return Ok(token);
         }
-        let offer = || -> Parcel {
+        let offer = || -> ErasedValue {
             let grant: P::Grant = grant.clone().into();
             Box::new(grant)
         };

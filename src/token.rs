@@ -251,7 +251,7 @@ impl Credentials {
         Self { tokens, authority: authority.into(), client: client.into() }
     }
 
-    /// What they are bound to: the [`authority`](crate::provider::Provider::authority) of the
+    /// What they are bound to: the [`authority_url`](crate::provider::Provider::authority_url) of the
     /// provider that got them, and after spaces its
     /// [`endpoints_elsewhere`](crate::provider::Provider::endpoints_elsewhere). Their tokens are
     /// sent nowhere else. What version 0.1.0 saved has an origin without a path.

@@ -9,17 +9,19 @@ pub(crate) fn rejection(response: &http::response::Parts) -> Rejection {
     let code = error(&response.headers);
     match response.status {
         StatusCode::UNAUTHORIZED => match code.as_deref() {
-            Some("insufficient_scope" | "invalid_request") => Rejection::NotOurs,
+            Some("insufficient_scope" | "invalid_request") => Rejection::OtherReason,
             _ => Rejection::TokenDead,
         },
-        StatusCode::FORBIDDEN => Rejection::NotOurs,
-        StatusCode::BAD_REQUEST if code.as_deref() == Some("invalid_request") => Rejection::NotOurs,
+        StatusCode::FORBIDDEN => Rejection::OtherReason,
+        StatusCode::BAD_REQUEST if code.as_deref() == Some("invalid_request") => {
+            Rejection::OtherReason
+        }
         _ => Rejection::None,
     }
 }
 
-/// The `error` of the Bearer challenge, wherever it stands among other challenges (RFC 9110
-/// section 11.6.1).
+/// The `error` of the Bearer challenge, at any position among other challenges (RFC 9110 section
+/// 11.6.1).
 pub(crate) fn error(headers: &HeaderMap) -> Option<String> {
     let mut pieces = values(headers).flat_map(pieces);
     let is_error = |piece: &Piece<'_>| {
@@ -111,7 +113,7 @@ mod tests {
             &["Basic realm=\"x, y\", Bearer error=insufficient_scope"],
             &["Bearer error=\"invalid_request\""],
         ] {
-            assert_eq!(judged(401, other), Rejection::NotOurs, "{other:?}");
+            assert_eq!(judged(401, other), Rejection::OtherReason, "{other:?}");
         }
     }
 
@@ -149,9 +151,9 @@ mod tests {
 
     #[test]
     fn no_other_status_kills_a_token() {
-        assert_eq!(judged(403, &["Bearer error=\"insufficient_scope\""]), Rejection::NotOurs);
-        assert_eq!(judged(403, &[]), Rejection::NotOurs);
-        assert_eq!(judged(400, &["Bearer error=\"invalid_request\""]), Rejection::NotOurs);
+        assert_eq!(judged(403, &["Bearer error=\"insufficient_scope\""]), Rejection::OtherReason);
+        assert_eq!(judged(403, &[]), Rejection::OtherReason);
+        assert_eq!(judged(400, &["Bearer error=\"invalid_request\""]), Rejection::OtherReason);
         for status in [200, 204, 302, 400, 404, 429, 500, 503] {
             assert_eq!(judged(status, &[]), Rejection::None, "{status}");
         }

@@ -1,16 +1,16 @@
-//! What credentials are bound to: the places that their tokens may be sent to.
+//! What credentials are bound to: the URLs that their tokens may be sent to.
 
 use std::sync::Arc;
 
 use url::{Origin, Url};
 
-/// A provider's authority, and the further places to which it sends stored tokens.
+/// A provider's authority, and the other URLs to which it sends stored tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Binding {
-    /// As it is recorded with credentials: URLs with spaces between them, the authority first. All
-    /// sessions of the provider share it.
+    /// The form that is stored with credentials: URLs with spaces between them, the authority
+    /// first. All sessions of the provider share it.
     text: Arc<str>,
-    /// What version 0.1.0 recorded: the authority's origin alone.
+    /// The form that version 0.1.0 stored: the authority's origin alone.
     former: Option<Box<str>>,
 }
 
@@ -33,11 +33,12 @@ impl Binding {
         &self.text
     }
 
-    /// Whether credentials with this binding may be used by the provider: the authority is the
-    /// same, and the provider has no other places than those that were known when they were issued.
+    /// Whether the provider may use credentials with the binding `recorded`: the authority is the
+    /// same, and the provider sends tokens to no URL that was not known when the credentials were
+    /// issued.
     ///
-    /// An origin without a path was recorded by version 0.1.0. It is accepted, and replaced by
-    /// what is saved next.
+    /// Version 0.1.0 recorded an origin without a path. It is accepted, and the next save replaces
+    /// it.
     pub(crate) fn covers(&self, recorded: &str) -> bool {
         if *self.text == *recorded || self.former.as_deref() == Some(recorded) {
             return true;

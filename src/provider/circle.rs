@@ -4,35 +4,38 @@
 //! (<https://api-headless.circle.so/api/headless_auth/swagger.yaml>, "the API" below), that of the
 //! "Headless Member API V1", and <https://api.circle.so/apis/headless>.
 
-mod answer;
+mod grant;
 mod operation;
+mod request;
+mod response;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::fmt;
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header};
+use http::Method;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use self::answer::Call;
+pub use self::grant::Member;
 pub use self::operation::{RevokeAccessToken, RevokeRefreshToken};
-use super::wire::Members;
+use self::response::RequestKind;
+use self::settings::Texts;
+use super::http_message::Members;
 use super::{
-    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Signing,
-    UnattendedGrant, Wire, wire,
+    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    http_message,
 };
-use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of Circle's headless authorization, with a community's app token.
 ///
-/// A refresh gives another access token and never another refresh token, which lives for a month
-/// from the day it was made. When that is over the session makes itself anew for the same member,
-/// with the app token: no user is needed.
+/// A refresh gives another access token and never another refresh token. The refresh token is valid
+/// for a month after its issue. Then the session obtains new tokens automatically for the same
+/// member with the app token: no user is needed.
 ///
 /// ```
 /// use session_warden::provider::circle::Circle;
@@ -40,7 +43,7 @@ use crate::token::{Placement, Tokens};
 /// let circle = Circle::new("canary");
 /// assert!(!format!("{circle:?}").contains("canary"));
 ///
-/// let own = Circle::new("canary").host("community.example.com")?.remint(false);
+/// let own = Circle::new("canary").host("community.example.com")?.auto_renew(false);
 /// # Ok::<(), session_warden::Error>(())
 /// ```
 #[derive(Clone)]
@@ -51,16 +54,8 @@ pub struct Circle {
     /// The whole value of the `Authorization` header.
     app_token: Secret,
     sso_field: String,
-    remint: bool,
+    auto_renew: bool,
     texts: Texts,
-}
-
-/// What the server's messages say, in lower case: there are no codes.
-#[derive(Clone)]
-struct Texts {
-    refresh_token_expired: String,
-    refresh_token_unknown: String,
-    member_unknown: String,
 }
 
 impl Circle {
@@ -68,95 +63,12 @@ impl Circle {
     #[must_use]
     pub fn new(app_token: impl Into<Secret>) -> Self {
         Self {
-            authority: default_site(),
+            authority: default_authority(),
             app_token: app_token.into().prefixed("Bearer "),
             sso_field: "sso_user_id".to_owned(),
-            remint: true,
-            texts: Texts {
-                refresh_token_expired: "refresh token is expired".to_owned(),
-                refresh_token_unknown: "refresh token not found".to_owned(),
-                member_unknown: "member not found".to_owned(),
-            },
+            auto_renew: true,
+            texts: Texts::default(),
         }
-    }
-
-    /// The server's host, or the origin of its URL. Defaults to `app.circle.so`, as in the API; a
-    /// community's own domain is in use too.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if it is neither a host name nor an `https` URL (or an `http` one
-    /// to a loopback address) without path and query.
-    pub fn host(mut self, host: &str) -> Result<Self> {
-        let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
-        let url = wire::endpoint(&url)?;
-        if url.path() != "/" || url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the host has more to it"));
-        }
-        self.authority = url;
-        Ok(self)
-    }
-
-    /// What the member's id of the single sign-on is called. Defaults to `sso_user_id`, as in the
-    /// API; the vendor's quick start says `sso_id`.
-    #[must_use]
-    pub fn sso_field(mut self, name: impl Into<String>) -> Self {
-        self.sso_field = name.into();
-        self
-    }
-
-    /// Whether a session whose refresh token has died makes itself anew for the same member.
-    /// Defaults to `true`, because the app token is all that it takes. What the backend itself
-    /// ended, by [`revoke`](crate::session::Session::revoke) or [`RevokeRefreshToken`], stays
-    /// ended.
-    #[must_use]
-    pub fn remint(mut self, remint: bool) -> Self {
-        self.remint = remint;
-        self
-    }
-
-    /// What a message has in it that says that the refresh token has expired; any other 401 blames
-    /// the app token. Upper and lower case are the same. Defaults to `refresh token is expired`, as
-    /// in the API.
-    #[must_use]
-    pub fn refresh_token_expired_text(mut self, text: &str) -> Self {
-        self.texts.refresh_token_expired = text.to_lowercase();
-        self
-    }
-
-    /// What a message has in it that says that there is no such refresh token; any other 404 blames
-    /// the host. Defaults to `refresh token not found`, as in the API.
-    #[must_use]
-    pub fn refresh_token_unknown_text(mut self, text: &str) -> Self {
-        self.texts.refresh_token_unknown = text.to_lowercase();
-        self
-    }
-
-    /// What a message has in it that says that there is no such member. Defaults to `member not
-    /// found`, as in the API.
-    #[must_use]
-    pub fn member_unknown_text(mut self, text: &str) -> Self {
-        self.texts.member_unknown = text.to_lowercase();
-        self
-    }
-
-    /// A request with the app token, to a path below `/api/v1/headless`.
-    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>> {
-        let unusable = || {
-            Error::new(ErrorKind::Misconfigured)
-                .about("the app token has characters that no header can carry")
-        };
-        let mut bearer = HeaderValue::from_maybe_shared(self.app_token.shared_bytes())
-            .map_err(|_| unusable())?;
-        bearer.set_sensitive(true);
-        Request::builder()
-            .method(method)
-            .uri(format!("{}api/v1/headless/{path}", self.authority))
-            .header(header::AUTHORIZATION, bearer)
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|cause| Error::new(ErrorKind::Misconfigured).with_source(cause))
     }
 }
 
@@ -165,31 +77,12 @@ impl fmt::Debug for Circle {
         f.debug_struct("Circle")
             .field("authority", &self.authority.as_str())
             .field("sso_field", &self.sso_field)
-            .field("remint", &self.remint)
+            .field("auto_renew", &self.auto_renew)
             .finish_non_exhaustive()
     }
 }
 
-/// A member of the community, by whichever id the application knows. Members are never created.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[expect(clippy::exhaustive_enums, reason = "the API has these three")]
-pub enum Member {
-    /// By Circle's own id.
-    #[doc(alias = "community_member_id")]
-    #[doc(alias = "getMemberAPITokenFromCommunityMemberId")]
-    Id(u64),
-    /// By e-mail address.
-    #[doc(alias = "getMemberAPITokenFromEmail")]
-    Email(String),
-    /// By the id of the single sign-on.
-    #[doc(alias = "sso_user_id")]
-    #[doc(alias = "getMemberAPITokenFromSSOId")]
-    SsoId(String),
-}
-
-impl UnattendedGrant<Circle> for Member {}
-
-/// What is kept beside the tokens.
+/// The attributes of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attributes {
@@ -199,7 +92,7 @@ pub struct Attributes {
     /// The member's id at Circle; 0 if the server did not say.
     #[serde(default)]
     pub community_member_id: u64,
-    /// For whom the session was made, and is made anew.
+    /// The member that the session is for. The session obtains new tokens for the same member.
     pub member: Member,
 }
 
@@ -208,21 +101,18 @@ impl Provider for Circle {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "circle"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    /// The same for all: a community is known by its app token alone, which may be replaced.
-    fn client(&self) -> &'static str {
+    /// The same for all communities: a community is identified by its app token alone, which may be
+    /// replaced.
+    fn client_id(&self) -> &'static str {
         "headless"
     }
 
-    /// A refresh token serves until its end ("the API": a refresh answers with none).
-    fn rotation(&self) -> Rotation {
+    /// A refresh token is valid until it expires ("the API": a refresh gives none).
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
 
@@ -230,59 +120,54 @@ impl Provider for Circle {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
-    }
-
     /// `POST /api/v1/headless/auth_token`.
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Member,
     ) -> Result<Issued<Self>, ExchangeError> {
         let body = match &grant {
-            Member::Id(id) => wire::json(&Members(&[("community_member_id", id)])),
-            Member::Email(address) => wire::json(&Members(&[("email", address)])),
-            Member::SsoId(id) => wire::json(&Members(&[(&*self.sso_field, id)])),
+            Member::Id(id) => http_message::json_body(&Members(&[("community_member_id", id)])),
+            Member::Email(address) => http_message::json_body(&Members(&[("email", address)])),
+            Member::SsoId(id) => http_message::json_body(&Members(&[(&*self.sso_field, id)])),
         };
         let request = self.request(Method::POST, "auth_token", body?)?;
-        let answer = wire.send(request).await?;
+        let response = sender.send(request).await?;
         let (community_id, community_member_id) = (0, 0);
         let known = Attributes { community_id, community_member_id, member: grant };
-        self.tokens(wire, &answer, known, Call::Create).map(Issued::Tokens)
+        self.tokens(sender, &response, known, RequestKind::Create).map(Issued::Tokens)
     }
 
-    /// `PATCH /api/v1/headless/access_token/refresh`. The same access token with the same end may
-    /// come back, as long as it serves.
+    /// `PATCH /api/v1/headless/access_token/refresh`. The server may send the same access token
+    /// with the same expiry, as long as it is valid.
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
-        };
-        let body = wire::json(&Members(&[("refresh_token", token.expose_secret())]))?;
+        let body =
+            http_message::json_body(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
         let request = self.request(Method::PATCH, "access_token/refresh", body)?;
-        let answer = wire.send(request).await?;
-        self.tokens(wire, &answer, held.attributes().clone(), Call::Refresh)
+        let response = sender.send(request).await?;
+        self.tokens(sender, &response, held.attributes().clone(), RequestKind::Refresh)
     }
 
-    /// Revokes the refresh token. The access token serves on, for an hour at most.
+    /// Revokes the refresh token. The access token stays valid for an hour at most.
     async fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
-        if held.refresh_token().is_none() {
+        let Some(refresh_token) = held.refresh_token() else {
             return Ok(Revoked::NotSupported);
-        }
-        let answer = wire.send(operation::revocation(self, held)?).await?;
-        answer::refresh_revoked(wire, &answer).map(|()| Revoked::AtServer)
+        };
+        let response = sender.send(self.revocation(refresh_token)?).await?;
+        response::refresh_revoked(sender, &response).map(|()| Revoked::AtServer)
     }
 
-    /// A member's number says something in its community alone.
-    fn continued(
+    /// A member's number identifies it only within its community.
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -303,25 +188,17 @@ impl Provider for Circle {
         })
     }
 
-    fn renewal(&self, held: Option<&Tokens<Attributes>>) -> Option<Member> {
-        let held = held.filter(|_| self.remint)?;
+    fn renewal_grant(&self, held: Option<&Tokens<Attributes>>) -> Option<Member> {
+        let held = held.filter(|_| self.auto_renew)?;
         Some(held.attributes().member.clone())
     }
 
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
-    }
-
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
-        answer::rejection(response, body_prefix)
+        response::rejection(response, body_prefix)
     }
 }
 
 #[expect(clippy::expect_used, reason = "the address is a constant")]
-fn default_site() -> Url {
+fn default_authority() -> Url {
     Url::parse("https://app.circle.so/").expect("a URL")
 }

@@ -7,8 +7,8 @@ use url::Url;
 
 use super::erased::Erased;
 use super::gate::Gate;
+use super::http_sender::{Budget, HttpSender};
 use super::means::Means;
-use super::wire::{Budget, Wire};
 use super::{Provider, RenewWith, Settings};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +50,7 @@ impl Client {
         clock: &Arc<dyn Clock>,
         session: Option<&'a SessionId>,
         policy: &Policy,
-    ) -> Wire<'a> {
+    ) -> HttpSender<'a> {
         let budget = Budget {
             ends: clock.now().boot.after(policy.attempt_budget),
             send_until: None,
@@ -60,7 +60,7 @@ impl Client {
             challenge: policy.challenge,
         };
         let issuer = (self.bound_to(), self.provider.client());
-        Wire::new(&self.means, Arc::clone(clock), session, issuer, budget)
+        HttpSender::new(&self.means, Arc::clone(clock), session, issuer, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,
@@ -77,7 +77,7 @@ impl Client {
 
     /// The provider with its type. `InvalidInput` where another stands in for it.
     pub(crate) fn typed<P: Provider>(&self) -> Result<Arc<P>> {
-        self.provider.itself().downcast().map_err(|_| {
+        self.provider.as_any().downcast().map_err(|_| {
             Error::new(ErrorKind::InvalidInput)
                 .about("another provider stands in for this one, and has no logins and no calls")
         })

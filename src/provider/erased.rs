@@ -1,4 +1,4 @@
-//! A provider without its types, as sessions of several providers share it.
+//! A provider without its types, so that sessions of several providers can share one form of it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,29 +7,29 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::binding::Binding;
+use super::operation::refresh_token;
 use super::{
     ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
 };
-use super::{Signing, Wire};
+use super::{HttpSender, Signing};
 use crate::error::{Error, ErrorKind};
 use crate::token::{Credentials, Placement, Tokens};
 
 /// A grant or a challenge whose type only the typed handle knows.
-pub(crate) type Parcel = Box<dyn Any + Send>;
+pub(crate) type ErasedValue = Box<dyn Any + Send>;
 
 /// What an establish gave, without its types.
 pub(crate) enum ErasedIssued {
     Tokens(Credentials),
-    Challenge(Parcel),
+    Challenge(ErasedValue),
 }
 
 /// [`Provider`] for any of its types.
 pub(crate) trait Erased: Send + Sync {
-    /// The provider itself, for who knows its type.
-    fn itself(&self) -> Arc<dyn Any + Send + Sync>;
-    /// What is wrong with the provider, if it cannot be used.
+    /// The provider with its type erased, for a caller that knows the type.
+    fn as_any(&self) -> Arc<dyn Any + Send + Sync>;
+    /// Why the provider cannot be used; None if it can.
     fn fault(&self) -> Option<&'static str>;
-    fn dialect(&self) -> &'static str;
     fn authority(&self) -> &str;
     /// What credentials are bound to.
     fn binding(&self) -> &Binding;
@@ -38,24 +38,27 @@ pub(crate) trait Erased: Send + Sync {
     fn revocation_reach(&self) -> RevocationReach;
     fn refresh_ends_access_tokens(&self) -> bool;
     fn placement(&self) -> Option<Placement>;
-    fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>>;
+    fn prepare<'a>(
+        &'a self,
+        sender: &'a HttpSender<'a>,
+    ) -> BoxFuture<'a, Result<(), ExchangeError>>;
     fn establish<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
-        grant: Parcel,
+        sender: &'a HttpSender<'a>,
+        grant: ErasedValue,
     ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>>;
     fn refresh<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>>;
     fn revoke<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
-    /// What was issued for a session that has `held`, with what is known of its user; a failure if
-    /// it was issued for somebody else.
+    /// The issued credentials with attributes merged from those of `held`; a failure if they were
+    /// issued for somebody else.
     fn continued(
         &self,
         held: &Credentials,
@@ -63,7 +66,7 @@ pub(crate) trait Erased: Send + Sync {
     ) -> Result<Credentials, ExchangeError>;
     /// Tokens with their attributes as text, bound to this provider's authority and client.
     fn bind(&self, tokens: Tokens<Arc<str>>) -> Credentials;
-    fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel>;
+    fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue>;
     fn authorize(
         &self,
         signing: &Signing<'_>,
@@ -72,18 +75,17 @@ pub(crate) trait Erased: Send + Sync {
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
-/// A provider, and what it says of itself. It is asked for that once, when it is registered: what
-/// panics then cannot be used, and nothing of it can panic later in an actor or a drop.
+/// A provider and its properties. The properties are read once, when the provider is registered. If
+/// that panics, the provider cannot be used; so no property can panic later in an actor or a drop.
 pub(crate) struct Adapter<P> {
     provider: Arc<P>,
-    about: About,
+    properties: Properties,
     fault: Option<&'static str>,
 }
 
-/// What a provider says of itself.
+/// The properties of a provider, as it gives them.
 #[derive(Default)]
-struct About {
-    dialect: &'static str,
+struct Properties {
     authority: String,
     binding: Binding,
     client: Arc<str>,
@@ -93,24 +95,23 @@ struct About {
     placement: Option<Placement>,
 }
 
-impl About {
+impl Properties {
     fn of<P: Provider>(provider: &P) -> Self {
-        let authority = provider.authority();
+        let authority = provider.authority_url();
         Self {
-            dialect: provider.dialect(),
             authority: authority.as_str().to_owned(),
             binding: Binding::of(authority, provider.endpoints_elsewhere()),
-            client: provider.client().into(),
-            rotation: Some(provider.rotation()),
-            reach: provider.revocation_reach(),
-            ends_access_tokens: provider.refresh_ends_access_tokens(),
+            client: provider.client_id().into(),
+            rotation: Some(provider.refresh_token_rotation()),
+            reach: provider.reach_of_revocation(),
+            ends_access_tokens: provider.access_tokens_end_at_refresh(),
             placement: provider.placement(),
         }
     }
 }
 
 impl<P: Provider> Erased for Adapter<P> {
-    fn itself(&self) -> Arc<dyn Any + Send + Sync> {
+    fn as_any(&self) -> Arc<dyn Any + Send + Sync> {
         Arc::<P>::clone(&self.provider)
     }
 
@@ -118,46 +119,45 @@ impl<P: Provider> Erased for Adapter<P> {
         self.fault
     }
 
-    fn dialect(&self) -> &'static str {
-        self.about.dialect
-    }
-
     fn authority(&self) -> &str {
-        &self.about.authority
+        &self.properties.authority
     }
 
     fn binding(&self) -> &Binding {
-        &self.about.binding
+        &self.properties.binding
     }
 
     fn client(&self) -> &str {
-        &self.about.client
+        &self.properties.client
     }
 
     fn rotation(&self) -> Rotation {
-        self.about.rotation.unwrap_or(Rotation::Strict)
+        self.properties.rotation.unwrap_or(Rotation::Strict)
     }
 
     fn revocation_reach(&self) -> RevocationReach {
-        self.about.reach
+        self.properties.reach
     }
 
     fn refresh_ends_access_tokens(&self) -> bool {
-        self.about.ends_access_tokens
+        self.properties.ends_access_tokens
     }
 
     fn placement(&self) -> Option<Placement> {
-        self.about.placement.clone()
+        self.properties.placement.clone()
     }
 
-    fn prepare<'a>(&'a self, wire: &'a Wire<'a>) -> BoxFuture<'a, Result<(), ExchangeError>> {
-        Box::pin(async move { self.provider.prepare(wire).await })
+    fn prepare<'a>(
+        &'a self,
+        sender: &'a HttpSender<'a>,
+    ) -> BoxFuture<'a, Result<(), ExchangeError>> {
+        Box::pin(async move { self.provider.prepare(sender).await })
     }
 
     fn establish<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
-        grant: Parcel,
+        sender: &'a HttpSender<'a>,
+        grant: ErasedValue,
     ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>> {
         Box::pin(async move {
             let Ok(grant) = grant.downcast::<P::Grant>() else {
@@ -165,7 +165,7 @@ impl<P: Provider> Erased for Adapter<P> {
                     Error::new(ErrorKind::InvalidInput).about("a grant of another provider");
                 return Err(ExchangeError::new(FailureClass::NotSent).with_source(other));
             };
-            match self.provider.establish(wire, *grant).await? {
+            match self.provider.establish(sender, *grant).await? {
                 Issued::Tokens(tokens) => self.erase(tokens).map(ErasedIssued::Tokens),
                 Issued::Challenge(challenge) => Ok(ErasedIssued::Challenge(Box::new(challenge))),
             }
@@ -174,13 +174,14 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn refresh<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
         Box::pin(async move {
             let held = typed::<P>(held)?;
-            let mut issued = self.provider.refresh(wire, &held).await?;
-            // RFC 6749 section 6: no refresh token in the answer, the old one stays.
+            let token = refresh_token(&held)?;
+            let mut issued = self.provider.refresh(sender, token, &held).await?;
+            // RFC 6749 section 6: if the response has no refresh token, the old one stays valid.
             issued.refresh = issued.refresh.or(held.refresh);
             self.erase(issued)
         })
@@ -188,10 +189,10 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn revoke<'a>(
         &'a self,
-        wire: &'a Wire<'a>,
+        sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> BoxFuture<'a, Result<Revoked, ExchangeError>> {
-        Box::pin(async move { self.provider.revoke(wire, &typed::<P>(held)?).await })
+        Box::pin(async move { self.provider.revoke(sender, &typed::<P>(held)?).await })
     }
 
     fn continued(
@@ -200,11 +201,11 @@ impl<P: Provider> Erased for Adapter<P> {
         mut issued: Credentials,
     ) -> Result<Credentials, ExchangeError> {
         let read = |text: &str| serde_json::from_str::<P::Attributes>(text).ok();
-        // Attributes that cannot be read say nothing of anybody.
+        // Attributes that cannot be read identify nobody.
         let both = read(&held.tokens.attributes).zip(read(&issued.tokens.attributes));
         let Some((known, said)) = both else { return Ok(issued) };
-        // What panics has compared nothing, and new tokens are never thrown away for that.
-        let compared = caught("continued", || self.provider.continued(&known, said));
+        // A panic has compared nothing, so the new tokens are kept.
+        let compared = caught("merge_attributes", || self.provider.merge_attributes(&known, said));
         let Some(attributes) = compared.transpose()? else { return Ok(issued) };
         if let Ok(text) = serde_json::to_string(&attributes) {
             issued.tokens.attributes = text.into();
@@ -213,18 +214,18 @@ impl<P: Provider> Erased for Adapter<P> {
     }
 
     fn bind(&self, mut tokens: Tokens<Arc<str>>) -> Credentials {
-        if let (Some(access), Some(place)) = (&mut tokens.access, &self.about.placement) {
+        if let (Some(access), Some(place)) = (&mut tokens.access, &self.properties.placement) {
             access.secret = access.secret.prefixed(place.prefix());
         }
-        let About { binding, client, .. } = &self.about;
+        let Properties { binding, client, .. } = &self.properties;
         let (authority, client) = (Arc::clone(binding.text()), Arc::clone(client));
         Credentials { tokens, authority, client }
     }
 
-    fn renewal(&self, held: Option<&Credentials>) -> Option<Parcel> {
-        let asked = caught("renewal", || {
+    fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue> {
+        let asked = caught("renewal_grant", || {
             let held = held.and_then(|held| typed::<P>(held).ok());
-            self.provider.renewal(held.as_ref()).map(|grant| Box::new(grant) as Parcel)
+            self.provider.renewal_grant(held.as_ref()).map(|grant| Box::new(grant) as ErasedValue)
         });
         asked.flatten()
     }
@@ -249,22 +250,34 @@ impl<P: Provider> Erased for Adapter<P> {
 
 impl<P: Provider> Adapter<P> {
     pub(crate) fn new(provider: P) -> Self {
-        let about = caught("getters", || About::of(&provider));
-        let fault = about.is_none().then_some("the provider panicked when it was registered");
-        Self { provider: Arc::new(provider), about: about.unwrap_or_default(), fault }
+        let properties = caught("getters", || Properties::of(&provider));
+        let fault = properties.is_none().then_some("the provider panicked when it was registered");
+        Self { provider: Arc::new(provider), properties: properties.unwrap_or_default(), fault }
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
         let Tokens { access, refresh, token_secret, attributes } = tokens;
-        // The exchange succeeded, so credentials are never refused for their attributes: what
-        // cannot be written as JSON is kept as `null` and reported when it is asked for.
+        // The exchange succeeded, so credentials are never refused for their attributes: those that
+        // cannot be written as JSON are kept as `null`, and reading them reports the error.
         let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
         let attributes = attributes.into();
         Ok(self.bind(Tokens { access, refresh, token_secret, attributes }))
     }
 }
 
-/// What the provider's own code gives; none if it panics.
+#[cfg(test)]
+impl<P: Provider> Adapter<P> {
+    /// A refresh as a session asks for it, of tokens with the provider's attributes.
+    pub(super) async fn refresh_typed(
+        &self,
+        sender: &HttpSender<'_>,
+        held: Tokens<P::Attributes>,
+    ) -> Result<Credentials, ExchangeError> {
+        self.refresh(sender, &self.erase(held)?).await
+    }
+}
+
+/// The result of the provider's own code; None if it panics.
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
     let asked = catch_unwind(AssertUnwindSafe(ask)).ok();
     if asked.is_none() {

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::Wire;
+use super::HttpSender;
+use super::http_sender::Budget;
 use super::means::Means;
-use super::wire::Budget;
 use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::seal::KeyRing;
@@ -72,7 +72,7 @@ impl Bench {
     }
 
     /// A wire with a budget of 10 s, 5 s of them kept from repeats.
-    pub(crate) fn wire(&self) -> Wire<'_> {
+    pub(crate) fn wire(&self) -> HttpSender<'_> {
         let budget = Budget {
             ends: self.clock.now().boot.after(Duration::from_secs(10)),
             send_until: None,
@@ -83,7 +83,7 @@ impl Bench {
         };
         let clock: Arc<dyn Clock> = Arc::<StillClock>::clone(&self.clock);
         let issuer = ("https://provider.invalid", "client");
-        Wire::new(&self.means, clock, Some(&self.session), issuer, budget)
+        HttpSender::new(&self.means, clock, Some(&self.session), issuer, budget)
     }
 
     /// A wall clock time, so many seconds after the start.

@@ -1,26 +1,27 @@
-//! Whom a session serves: what it has learnt of that may not change while it goes on.
+//! The identity of a session's user. What the session knows of it must not change while the session
+//! lasts.
 
 use std::fmt;
 
 use super::{ExchangeError, FailureClass};
 use crate::error::{Error, ErrorKind};
 
-/// An answer is for somebody else than the session's own user. What
-/// [`Provider::continued`](super::Provider::continued) fails with.
+/// The error of [`Provider::merge_attributes`](super::Provider::merge_attributes): a response is
+/// for somebody else than the session's user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityChanged {
     what: &'static str,
 }
 
 impl IdentityChanged {
-    /// `what` is another one: `"community"`, say. It is in the error's cause; it must not be the
-    /// id itself.
+    /// `what` names the part of the identity that differs, `"community"` for example. It is shown
+    /// in the error's cause, so it must not be the id itself.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self { what }
     }
 
-    /// The same if both are known and differ; else what is known.
+    /// An error if both values are known and differ; else the value that is known.
     pub(super) fn unless_same<T: PartialEq + Clone>(
         what: &'static str,
         known: &Option<T>,
@@ -42,7 +43,7 @@ impl fmt::Display for IdentityChanged {
 
 impl std::error::Error for IdentityChanged {}
 
-/// The session is kept: its own tokens may still be good, and the settings can be mended.
+/// The session is kept: its own tokens may still be valid, and the settings can be corrected.
 impl From<IdentityChanged> for ExchangeError {
     fn from(changed: IdentityChanged) -> Self {
         let words = match changed.what {

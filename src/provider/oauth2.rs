@@ -1,14 +1,15 @@
 //! The standard: OAuth 2.0 (RFC 6749) with bearer tokens (RFC 6750), PKCE (RFC 7636), revocation
 //! (RFC 7009), introspection (RFC 7662), discovery (RFC 8414) and `OpenID` Connect's user info.
 
-mod answer;
 mod authentication;
-mod blame;
 mod discovery;
 mod grant;
-mod login;
 mod metadata;
 mod operation;
+mod reclassify;
+mod redirect_login;
+mod request;
+mod response;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -19,31 +20,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use self::answer::{Expires, TokenAnswer};
 use self::authentication::Authentication;
-use self::discovery::{Endpoints, Issuer, Optional};
+use self::discovery::{Endpoints, Issuer, OptionalEndpoints};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
-pub use self::login::LoginOptions;
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
+pub use self::redirect_login::LoginOptions;
+use self::response::{Expires, TokenResponse};
 use super::{
-    ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, RevocationReach,
-    Revoked, Rotation, Signing, Wire, bearer, wire,
+    ExchangeError, FailureClass, HttpSender, IdentityChanged, Issued, Provider, Rejection,
+    RevocationReach, Revoked, Rotation, bearer, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
-/// A client of a server that speaks OAuth 2.0 as the standard has it.
+/// A client of a server that implements OAuth 2.0 as the standard describes it.
 ///
-/// Without any further setting it is a public client (RFC 6749 section 2.1) of a server that
-/// rotates strictly, which is the careful assumption.
+/// Without any further setting it is a public client (RFC 6749 section 2.1) of a server with strict
+/// rotation, which is the safe assumption.
 ///
-/// Token answers are read leniently: as JSON or as a form, and with a token of every type but DPoP,
-/// mac and N_A as a bearer token. A token that no header can carry is never served.
+/// It reads token responses leniently: as JSON or as a form, and with a token of every type except
+/// DPoP, mac and N_A as a bearer token. It never serves a token that no header can carry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,18 +73,19 @@ pub struct OAuth2 {
     authority: Url,
     client_id: String,
     authentication: Authentication,
-    /// What the server calls itself, where that is known.
+    /// The server's issuer identifier, if it is known.
     issuer: Option<Issuer>,
-    /// The answer to a login has to name the issuer, whatever the metadata say.
+    /// Whether the response to a login has to name the issuer, even if the metadata does not
+    /// promise that.
     issuer_is_required: bool,
-    /// As configured. They go before those that the metadata names.
-    optional: Optional,
+    /// The configured endpoints. They take precedence over those in the metadata.
+    optional: OptionalEndpoints,
     redirect_uri: Option<String>,
     scope: Option<String>,
     rotation: Rotation,
     revocation_reach: RevocationReach,
     ends_access_tokens: bool,
-    mints_itself: bool,
+    auto_renew: bool,
     refresh_lifetime: Option<Duration>,
 }
 
@@ -100,19 +103,20 @@ impl OAuth2 {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL, or the client id is empty.
     pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
-        let token = wire::endpoint(token_endpoint)?;
+        let token = http_message::endpoint(token_endpoint)?;
         let authority = token.clone();
-        let endpoints = Endpoints { token, optional: Optional::default(), names_issuer: false };
+        let endpoints =
+            Endpoints { token, optional: OptionalEndpoints::default(), names_issuer: false };
         Self::at(Server::Known(Arc::new(endpoints)), authority, client_id)
     }
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
-    /// server writes it. Its metadata is asked for before the first exchange, and again when it is
-    /// older than [`METADATA_AGE`](crate::policy::METADATA_AGE): at
-    /// `/.well-known/oauth-authorization-server`, or where that is not found, at
+    /// server writes it. The client requests its metadata before the first exchange, and again when
+    /// it is older than [`METADATA_AGE`](crate::policy::METADATA_AGE): at
+    /// `/.well-known/oauth-authorization-server`, or if that is not found, at
     /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
-    /// `Misconfigured`. Credentials are bound to the issuer, while the endpoints are where its
-    /// metadata says.
+    /// `Misconfigured`. Credentials are bound to the issuer and not to the endpoints that its
+    /// metadata names.
     ///
     /// # Errors
     ///
@@ -137,21 +141,21 @@ impl OAuth2 {
             authentication: Authentication::Public,
             issuer: None,
             issuer_is_required: false,
-            optional: Optional::default(),
+            optional: OptionalEndpoints::default(),
             redirect_uri: None,
             scope: None,
             rotation: Rotation::Strict,
             revocation_reach: RevocationReach::Unknown,
             ends_access_tokens: false,
-            mints_itself: false,
+            auto_renew: false,
             refresh_lifetime: None,
         })
     }
 
-    async fn endpoints(&self, wire: &Wire<'_>) -> Result<Arc<Endpoints>, ExchangeError> {
+    async fn endpoints(&self, sender: &HttpSender<'_>) -> Result<Arc<Endpoints>, ExchangeError> {
         match &self.server {
             Server::Known(endpoints) => Ok(Arc::clone(endpoints)),
-            Server::Discovered(metadata) => metadata.endpoints(wire).await,
+            Server::Discovered(metadata) => metadata.endpoints(sender).await,
         }
     }
 
@@ -162,43 +166,28 @@ impl OAuth2 {
         }
     }
 
-    /// The endpoint that is configured, or else the one in the metadata, if that is known.
-    fn optional(&self, pick: fn(&Optional) -> Option<&Url>) -> Option<Url> {
+    /// The configured endpoint, or else the one in the metadata, if that is known.
+    fn optional(&self, pick: fn(&OptionalEndpoints) -> Option<&Url>) -> Option<Url> {
         let set = pick(&self.optional).cloned();
         set.or_else(|| self.known().and_then(|known| pick(&known.optional).cloned()))
     }
 
-    /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
-    fn request<'f>(
-        &'f self,
-        endpoint: &Url,
-        mut fields: Vec<(&'static str, &'f str)>,
-    ) -> Result<Request<Bytes>> {
-        fields.extend(self.authentication.fields(&self.client_id));
-        let mut request =
-            Request::post(endpoint.as_str()).header(header::CONTENT_TYPE, wire::form::FORM);
-        if let Some(value) = self.authentication.header().map_err(unusable)? {
-            request = request.header(header::AUTHORIZATION, value);
-        }
-        request.body(wire::form(fields)).map_err(unusable)
-    }
-
-    /// The tokens in an answer, or what it means that there are none. `scope` is what was asked
-    /// for or held: a server that says none means that (RFC 6749 section 5.1).
+    /// The tokens in a response, or the failure that it means. `scope` is the requested or former
+    /// scope: it applies if the server names none (RFC 6749 section 5.1).
     fn tokens(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
         scope: Option<&str>,
         invalid_grant: FailureClass,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let issued = TokenAnswer::read(wire, answer, invalid_grant).map_err(|failed| {
-            self.blamed(answer, failed, invalid_grant).expecting("a token answer")
+        let issued = TokenResponse::read(sender, response, invalid_grant).map_err(|failed| {
+            self.reclassified(response, failed, invalid_grant).expecting("a token answer")
         })?;
         let scope = issued.scope.or_else(|| scope.map(str::to_owned));
         let expires_at = issued.expires.map(|expires| match expires {
-            Expires::In(seconds) => wire.expires_in(seconds),
-            Expires::At(time) => wire.expires_at(answer, time),
+            Expires::In(seconds) => sender.expires_in(seconds),
+            Expires::At(time) => sender.expires_at(response, time),
         });
         let attributes = Attributes { scope, subject: issued.subject };
         let tokens = Tokens::new(attributes).access(issued.access_token, expires_at);
@@ -206,7 +195,7 @@ impl OAuth2 {
             return Ok(tokens);
         };
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
-        let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| wire.expires_in(seconds));
+        let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
         Ok(tokens.refresh(refresh, ends))
     }
 }
@@ -222,17 +211,17 @@ impl fmt::Debug for OAuth2 {
     }
 }
 
-/// What is kept beside the tokens.
+/// The attributes of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// What the tokens are good for, names with spaces between them (RFC 6749 section 3.3), as
-    /// the server granted it; None if nobody named any.
+    /// The scope that the server granted, names with spaces between them (RFC 6749 section 3.3);
+    /// None if neither the request nor the server named one.
     pub scope: Option<String>,
-    /// Whose they are: the `sub` of the ID token that came with them (`OpenID` Connect Core 1.0
-    /// section 2), if one came. The ID token's signature is not verified: `subject` serves to
-    /// notice that a later answer is for somebody else, and proves nothing to you.
+    /// The user: the `sub` of the ID token that came with the tokens (`OpenID` Connect Core 1.0
+    /// section 2), if one came. The ID token's signature is not verified: the crate uses `subject`
+    /// to notice that a later response is for somebody else. It proves nothing to you.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
@@ -242,18 +231,15 @@ impl Provider for OAuth2 {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "oauth2"
-    }
-
     /// The token endpoint, or the issuer with [`discover`](Self::discover).
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    /// Those of revocation, introspection and user info that are configured and are not beside the
-    /// token endpoint, in the same folder or below it; with [`discover`](Self::discover), that are
-    /// not below the issuer's path. The endpoints in the metadata are the issuer's own word.
+    /// The configured endpoints of revocation, introspection and user info that are not in the
+    /// token endpoint's folder or below it; with [`discover`](Self::discover), those that are not
+    /// below the issuer's path. The endpoints in the metadata are not among them, because the
+    /// issuer itself names them.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         let folder = match &self.server {
             Server::Known(_) => self.authority.path().rsplit_once('/').map_or("", |(it, _)| it),
@@ -264,22 +250,22 @@ impl Provider for OAuth2 {
             let below = rest.is_some_and(|rest| rest.starts_with('/'));
             url.origin() != self.authority.origin() || !below
         };
-        self.optional.given_tokens().filter(is_elsewhere).cloned().collect()
+        self.optional.receiving_tokens().filter(is_elsewhere).cloned().collect()
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
-    fn refresh_ends_access_tokens(&self) -> bool {
+    fn access_tokens_end_at_refresh(&self) -> bool {
         self.ends_access_tokens
     }
 
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         self.revocation_reach
     }
 
@@ -287,55 +273,53 @@ impl Provider for OAuth2 {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, wire: &Wire<'_>) -> Result<(), ExchangeError> {
+    async fn prepare(&self, sender: &HttpSender<'_>) -> Result<(), ExchangeError> {
         match &self.server {
             Server::Known(_) => Ok(()),
-            Server::Discovered(metadata) => metadata.refresh(wire).await,
+            Server::Discovered(metadata) => metadata.refresh(sender).await,
         }
     }
 
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
-        let endpoints = self.endpoints(wire).await?;
-        if endpoints.names_issuer && grant.is_unnamed() {
+        let endpoints = self.endpoints(sender).await?;
+        if endpoints.names_issuer && grant.lacks_issuer() {
             let refused = FailureClass::Refused(Refusal::LoginStateMismatch);
             return Err(ExchangeError::new(refused));
         }
         let scope = grant.scope(self.scope.as_deref());
         let mut fields = grant.fields();
         fields.extend(scope.map(|scope| ("scope", scope)));
-        let answer = wire.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
-        let scope = grant.asked_for(self.scope.as_deref());
-        self.tokens(wire, &answer, scope, grant.invalid()).map(Issued::Tokens)
+        let response = sender.send(self.request(&endpoints.token, fields)?).await?;
+        let scope = grant.requested_scope(self.scope.as_deref());
+        self.tokens(sender, &response, scope, grant.invalid_grant_class()).map(Issued::Tokens)
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(unsent(Error::new(ErrorKind::InvalidInput).about("no refresh token")));
-        };
-        let endpoints = self.endpoints(wire).await?;
+        let endpoints = self.endpoints(sender).await?;
         let fields =
-            vec![("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
-        let answer = wire.send(self.request(&endpoints.token, fields).map_err(unsent)?).await?;
+            vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
+        let response = sender.send(self.request(&endpoints.token, fields)?).await?;
         let scope = held.attributes().scope.as_deref();
-        self.tokens(wire, &answer, scope, FailureClass::Rejected)
+        self.tokens(sender, &response, scope, FailureClass::Rejected)
     }
 
     /// Revokes the refresh token, with which a server ends the whole session (RFC 7009 section
-    /// 2.1), or the access token where there is no other.
+    /// 2.1). If there is none, it revokes the access token.
     async fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
-        self.endpoints(wire).await?;
+        self.endpoints(sender).await?;
         let endpoint = self.optional(|known| known.revocation.as_ref());
         let (token, hint) = match (held.refresh_token(), held.access_token()) {
             (Some(refresh), _) => (refresh, "refresh_token"),
@@ -346,13 +330,13 @@ impl Provider for OAuth2 {
             return Ok(Revoked::NotSupported);
         };
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
-        let answer = wire.send(self.request(&endpoint, fields).map_err(unsent)?).await?;
-        revoked(wire, &answer)
-            .map_err(|failed| self.blamed(&answer, failed, FailureClass::Rejected))
+        let response = sender.send(self.request(&endpoint, fields)?).await?;
+        revoked(sender, &response)
+            .map_err(|failed| self.reclassified(&response, failed, FailureClass::Rejected))
     }
 
     /// `OpenID` Connect Core 1.0 section 12.2: a refresh brings the same `sub`.
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -361,16 +345,8 @@ impl Provider for OAuth2 {
         Ok(Attributes { subject, scope: issued.scope })
     }
 
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
-        self.mints_itself.then(|| ClientCredentials::new().into())
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
+    fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
+        self.auto_renew.then(|| ClientCredentials::new().into())
     }
 
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
@@ -378,34 +354,24 @@ impl Provider for OAuth2 {
     }
 }
 
-/// What the answer of a revocation endpoint means (RFC 7009 section 2.2).
-fn revoked(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
-    if answer.status().is_success() {
+/// The result that a revocation endpoint's response means (RFC 7009 section 2.2).
+fn revoked(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+    if response.status().is_success() {
         return Ok(Revoked::AtServer);
     }
-    let failed = wire.refusal(answer, FailureClass::Rejected);
+    let failed = sender.oauth_error(response, FailureClass::Rejected);
     match failed.code.as_ref().map(|code| code.as_str()) {
-        Some("unsupported_token_type") if answer.status().is_client_error() => {
+        Some("unsupported_token_type") if response.status().is_client_error() => {
             Ok(Revoked::NotSupported)
         }
-        // The standard wants a 200 for an unknown token; Google for one says this.
-        Some("invalid_token" | "invalid_grant") if answer.status().is_client_error() => {
+        // The standard requires a 200 for an unknown token, but Google, for example, sends this.
+        Some("invalid_token" | "invalid_grant") if response.status().is_client_error() => {
             Ok(Revoked::AtServer)
         }
         // RFC 7009 section 2.2.1: the token still exists.
-        _ if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+        _ if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
             Err(ExchangeError { class: FailureClass::NotProcessed, ..failed })
         }
         _ => Err(failed),
     }
-}
-
-/// The settings make no request.
-fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Misconfigured).with_source(cause)
-}
-
-/// The request could not even be made.
-fn unsent(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
-    ExchangeError::new(FailureClass::NotSent).with_source(cause)
 }

@@ -3,44 +3,56 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::{ExchangeError, Provider, Wire};
-use crate::error::Result;
+use super::{ExchangeError, HttpSender, Provider};
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::Secret;
 use crate::token::Tokens;
 
 /// A call that needs a session: what [`Session::call`](crate::session::Session) takes.
 ///
-/// It is one request and the reading of its answer; the crate sends it over the same transport,
-/// within the same bounds and with the same errors as the session's own exchanges.
+/// It builds one request and reads the response to it. The crate sends the request over the same
+/// transport, within the same bounds and with the same errors as the session's own exchanges.
 pub trait Operation<P: Provider>: Send + Sync + 'static {
     /// What the caller gets.
     type Output: Send + 'static;
 
-    /// By what the server knows who asks.
+    /// What [`response`](Self::response) must know of the request that it reads the response to,
+    /// an id for example; `()` where that is nothing.
+    type Context: Send + 'static;
+
+    /// How the server authenticates the request.
     fn credential(&self) -> Credential {
         Credential::PermissionToken
     }
 
-    /// The request. `held` is what the session has at the moment.
+    /// The request, and what is needed to read the response to it. `held` is what the session has
+    /// at the moment.
     ///
-    /// It is called after [`Provider::prepare`], once for every request that is sent.
+    /// The crate calls it after [`Provider::prepare`], once for every request that it sends.
     ///
     /// # Errors
     ///
     /// `InvalidInput` or `Misconfigured` if there is no such request.
-    fn request(&self, provider: &P, held: &Tokens<P::Attributes>) -> Result<Request<Bytes>>;
+    fn request(
+        &self,
+        provider: &P,
+        held: &Tokens<P::Attributes>,
+    ) -> Result<(Request<Bytes>, Self::Context)>;
 
-    /// What the answer says, and what the call did to the session.
+    /// What the response says, and what the call did to the session. `context` is that of the
+    /// request which this is the response to.
     ///
-    /// An answer that says that the permission token is dead does not come here: it is replaced
-    /// and the request made anew, once.
+    /// The crate does not call it for a response that says that the permission token is no longer valid: it
+    /// replaces the token and sends another request, once.
     ///
     /// # Errors
     ///
-    /// The failure's class. It is told to the caller and changes nothing.
+    /// The failure's class. The caller gets it, and the session stays as it is.
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        context: Self::Context,
+        response: &Response<Bytes>,
     ) -> Result<(Self::Output, Effect), ExchangeError>;
 }
 
@@ -50,34 +62,39 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
     /// What the caller gets.
     type Output: Send + 'static;
 
-    /// The request, with whatever says who asks. It is called after [`Provider::prepare`].
+    /// As [`Operation::Context`].
+    type Context: Send + 'static;
+
+    /// The request with the credentials that it needs, and what is needed to read the response to
+    /// it. The crate calls it after [`Provider::prepare`].
     ///
     /// # Errors
     ///
     /// `InvalidInput` or `Misconfigured` if there is no such request.
-    fn request(&self, provider: &P) -> Result<Request<Bytes>>;
+    fn request(&self, provider: &P) -> Result<(Request<Bytes>, Self::Context)>;
 
-    /// What the answer says.
+    /// What the response says. `context` is that of the request which this is the response to.
     ///
     /// # Errors
     ///
     /// The failure's class.
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        context: Self::Context,
+        response: &Response<Bytes>,
     ) -> Result<Self::Output, ExchangeError>;
 }
 
-/// By what a server knows who asks.
+/// How a server authenticates the request of an [`Operation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
-    /// The session's permission token: a valid one is got first, and
+    /// By the session's permission token: the crate gets a valid one first, and
     /// [`Provider::authorize`] puts it on the request.
     PermissionToken,
-    /// The request has it already: the client's secret, or a token in its body.
-    Own,
+    /// The request has its own credentials already: the client's secret, or a token in its body.
+    InRequest,
 }
 
 /// What a call that succeeded did to the session.
@@ -86,10 +103,22 @@ pub enum Credential {
 pub enum Effect {
     /// Nothing.
     None,
-    /// The access token is dead: it is not handed out again.
+    /// The access token is no longer valid: the crate does not serve it again.
     AccessTokenDead,
-    /// The refresh token is dead: the session ends with its access token.
+    /// The refresh token is no longer valid: the session ends when its access token expires.
     RefreshTokenDead,
-    /// Both are dead.
+    /// Neither token is valid any longer.
     SessionDead,
+}
+
+/// The session's access token, for a request that has it in its body or in a header of its own.
+pub(super) fn access_token<A>(held: &Tokens<A>) -> Result<&Secret> {
+    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no access token");
+    held.access_token().ok_or_else(missing)
+}
+
+/// The session's refresh token, for a request that exchanges or revokes it.
+pub(super) fn refresh_token<A>(held: &Tokens<A>) -> Result<&Secret> {
+    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no refresh token");
+    held.refresh_token().ok_or_else(missing)
 }

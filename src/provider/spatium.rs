@@ -3,11 +3,12 @@
 //! Sources: the vendor's class `AuthorizationSession` of `@spatium/sdk` ("the seed" below), and
 //! <https://docs.spatium.net>, pages "getting-started/authorization",
 //! "cloud-services/authorization-service/examples" and "signer-client". Path and body of a refresh
-//! and all errors are nowhere published: they can be configured.
+//! and all errors are not documented anywhere, so they can be configured.
 
-mod answer;
 mod grant;
 mod operation;
+mod request;
+mod response;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -15,29 +16,28 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use uuid::Uuid;
 
-use self::answer::Envelope;
 pub use self::grant::{Credentials, Grant, MerchantKey, SecurityToken, SecurityTokens};
 pub use self::operation::CredentialsFactor;
+use self::request::MemberValue;
 pub use self::settings::TokenIds;
 use self::settings::{Names, Paths};
-use super::wire::Members;
+use super::http_message::Members;
 use super::{
-    ExchangeError, FailureClass, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
-    Signing, Wire, bearer, wire,
+    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    bearer, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of Spatium's authorization service.
 ///
-/// The session's token id is the service's `tokenId`, and tells parallel sessions apart
-/// ([`TokenIds`]). To establish a session again replaces it at the service and ends its former
+/// The session's token id is the service's `tokenId`, which distinguishes parallel sessions
+/// ([`TokenIds`]). Establishing a session again replaces it at the service and ends its former
 /// refresh token.
 ///
 /// ```
@@ -68,14 +68,15 @@ pub struct Spatium {
 }
 
 impl Spatium {
-    /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for one:
-    /// an `https` URL, or an `http` one to a loopback address for transports that allow it.
+    /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for
+    /// example: an `https` URL, or an `http` one to a loopback address for transports that allow
+    /// it.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
     pub fn new(url: &str) -> Result<Self> {
-        let url = wire::endpoint(url)?;
+        let url = http_message::endpoint(url)?;
         if url.query().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the service's URL has a query"));
         }
@@ -98,68 +99,42 @@ impl Spatium {
         })
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    /// A request with this id, whose answer repeats it ("examples").
-    fn request(&self, path: &str, id: Uuid, body: Bytes) -> Result<Request<Bytes>> {
-        Request::post(self.url(path))
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("request-id", id.hyphenated().to_string())
-            .body(body)
-            .map_err(|cause| Error::new(ErrorKind::Misconfigured).with_source(cause))
-    }
-
-    /// Sends a request, and gives its answer if it is the answer to that.
-    async fn ask(
-        &self,
-        wire: &Wire<'_>,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Response<Bytes>, ExchangeError> {
-        let id = Uuid::new_v4();
-        let answer = wire.send(self.request(path, id, body)?).await?;
-        Envelope::check(&answer, id)?;
-        Ok(answer)
-    }
-
     /// The id by which the service knows the session.
-    fn token_id(&self, wire: &Wire<'_>) -> Result<String, ExchangeError> {
-        let Some(session) = wire.session() else {
+    fn token_id(&self, sender: &HttpSender<'_>) -> Result<String, ExchangeError> {
+        let Some(session) = sender.session() else {
             return Err(Error::new(ErrorKind::InvalidInput).about("no session to name").into());
         };
         Ok(self.token_ids.of(session.key()))
     }
 
-    /// Tokens for whatever proves the right to them: security tokens, or a key.
+    /// Tokens in exchange for `proof`: security tokens, or a key.
     async fn issue(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         path: &str,
-        proof: (&str, Part<'_>),
+        proof: (&str, MemberValue<'_>),
         permissions: Option<&[String]>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let token_id = self.token_id(wire)?;
+        let token_id = self.token_id(sender)?;
         let wanted = permissions.unwrap_or(&self.permissions);
         let members = [
-            (&*self.names.token_id, Part::Text(&token_id)),
-            (&*self.names.permissions, Part::List(wanted)),
+            (&*self.names.token_id, MemberValue::Text(&token_id)),
+            (&*self.names.permissions, MemberValue::List(wanted)),
             proof,
         ];
-        let answer = self.ask(wire, path, wire::json(&Members(&members))?).await?;
-        if !answer.status().is_success() {
-            return Err(settings::refused(wire, &answer, Refusal::Other));
+        let response =
+            self.send_checked(sender, path, http_message::json_body(&Members(&members))?).await?;
+        if !response.status().is_success() {
+            return Err(settings::grant_failure(sender, &response, Refusal::Other));
         }
         let former = Attributes { permissions: wanted.to_vec(), ..Attributes::default() };
-        answer::tokens(wire, &answer, &former)
+        response::tokens(sender, &response, &former)
     }
 
     /// `POST {url}/api/permission/issue-by-factors`.
     async fn by_factors(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         factors: &SecurityTokens,
         permissions: Option<&[String]>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
@@ -168,36 +143,23 @@ impl Spatium {
             let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
             return Err(none.into());
         }
-        let proof = (&*self.names.security_tokens, Part::Secrets(&tokens));
-        self.issue(wire, &self.paths.establish, proof, permissions).await
+        let proof = (&*self.names.security_tokens, MemberValue::Secrets(&tokens));
+        self.issue(sender, &self.paths.establish, proof, permissions).await
     }
 
-    /// The first factor, and tokens for it.
+    /// Gets the security token of the first factor, and exchanges it for tokens.
     async fn by_credentials(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         credentials: &Credentials,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let body = credentials.body()?;
-        let asked = self.ask(wire, &self.paths.credentials, body).await;
-        let token = asked.and_then(|answer| operation::security_token(wire, &answer));
-        // Nothing was asked of the session yet, whatever became of this answer.
-        let token = token.map_err(|failed| match failed.class() {
-            FailureClass::Ambiguous => {
-                ExchangeError { class: FailureClass::NotProcessed, ..failed }
-            }
-            FailureClass::NotSent
-            | FailureClass::Untrusted
-            | FailureClass::NotProcessed
-            | FailureClass::Throttled
-            | FailureClass::Rejected
-            | FailureClass::Refused(_)
-            | FailureClass::InvalidClient
-            | FailureClass::Unclassified
-            | FailureClass::Misconfigured => failed,
-        })?;
+        let asked = self.send_checked(sender, &self.paths.credentials, body).await;
+        let token = asked.and_then(|response| operation::security_token(sender, &response));
+        // This request does not touch the session, even if its response is lost.
+        let token = token.map_err(ExchangeError::nothing_in_doubt)?;
         let factors = SecurityTokens::new(token);
-        self.by_factors(wire, &factors, credentials.permissions.as_deref()).await
+        self.by_factors(sender, &factors, credentials.permissions.as_deref()).await
     }
 }
 
@@ -212,26 +174,17 @@ impl fmt::Debug for Spatium {
     }
 }
 
-/// What is kept beside the tokens: what the permission token says ("examples").
+/// The attributes of a session, from the permission token ("examples").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// What the token is good for; what was asked for, where the token does not say.
+    /// The token's permissions; the requested ones, if the token names none.
     pub permissions: Vec<String>,
-    /// The user's account. There is none in a token that was issued for a key.
+    /// The user's account. A token that was issued for a key has none.
     pub account_id: Option<String>,
     /// The merchant.
     pub merchant_id: Option<String>,
-}
-
-/// A member of a request.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Part<'p> {
-    Text(&'p str),
-    List(&'p [String]),
-    Secrets(&'p [&'p str]),
 }
 
 impl Provider for Spatium {
@@ -239,21 +192,17 @@ impl Provider for Spatium {
     type Challenge = Infallible;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "spatium"
-    }
-
     /// The service's URL.
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    /// The path of the service, for it knows no client ids.
-    fn client(&self) -> &str {
+    /// The path of the service, because it has no client ids.
+    fn client_id(&self) -> &str {
         &self.client
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
@@ -261,23 +210,19 @@ impl Provider for Spatium {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
-    }
-
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
         let tokens = match &grant {
             Grant::SecurityTokens(factors) => {
-                self.by_factors(wire, factors, factors.permissions.as_deref()).await
+                self.by_factors(sender, factors, factors.permissions.as_deref()).await
             }
-            Grant::Credentials(credentials) => self.by_credentials(wire, credentials).await,
+            Grant::Credentials(credentials) => self.by_credentials(sender, credentials).await,
             Grant::MerchantKey(MerchantKey { key, permissions }) => {
-                let proof = (&*self.names.merchant_key, Part::Text(key.expose_secret()));
-                self.issue(wire, &self.paths.issue_by_key, proof, permissions.as_deref()).await
+                let proof = (&*self.names.merchant_key, MemberValue::Text(key.expose_secret()));
+                self.issue(sender, &self.paths.issue_by_key, proof, permissions.as_deref()).await
             }
         };
         tokens.map(Issued::Tokens)
@@ -285,29 +230,33 @@ impl Provider for Spatium {
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no refresh token").into());
-        };
-        let token_id = self.refresh_names_session.then(|| self.token_id(wire)).transpose()?;
-        let mut members = vec![(&*self.names.refresh_token, Part::Text(token.expose_secret()))];
-        members.extend(token_id.as_deref().map(|id| (&*self.names.token_id, Part::Text(id))));
-        let body = wire::json(&Members(&members))?;
-        let answer = self.ask(wire, &self.paths.refresh, body).await?;
-        if !answer.status().is_success() {
-            return Err(self.unrefreshed(wire, &answer));
+        let token_id = self.refresh_names_session.then(|| self.token_id(sender)).transpose()?;
+        let mut members =
+            vec![(&*self.names.refresh_token, MemberValue::Text(refresh_token.expose_secret()))];
+        members
+            .extend(token_id.as_deref().map(|id| (&*self.names.token_id, MemberValue::Text(id))));
+        let body = http_message::json_body(&Members(&members))?;
+        let response = self.send_checked(sender, &self.paths.refresh, body).await?;
+        if !response.status().is_success() {
+            return Err(self.refresh_failure(sender, &response));
         }
-        answer::tokens(wire, &answer, held.attributes())
+        response::tokens(sender, &response, held.attributes())
     }
 
-    /// The service has no documented way to be told.
-    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
+    /// Does nothing, because no revocation is documented.
+    async fn revoke(
+        &self,
+        _: &HttpSender<'_>,
+        _: &Tokens<Attributes>,
+    ) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::NotSupported)
     }
 
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
@@ -320,19 +269,11 @@ impl Provider for Spatium {
         })
     }
 
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
+    fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
         self.key.clone().map(Grant::MerchantKey)
     }
 
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
-    }
-
-    /// 401 is taken for a dead token, 403 for a missing permission: nothing is documented.
+    /// 401 is read as an invalid token, 403 as a missing permission, because nothing is documented.
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         bearer::rejection(response)
     }

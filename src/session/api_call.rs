@@ -12,7 +12,7 @@ use crate::key::SessionId;
 use crate::provider::client::Client;
 use crate::provider::gate::Permit;
 use crate::provider::site::Site;
-use crate::provider::{ExchangeError, FailureClass, Wire};
+use crate::provider::{ExchangeError, FailureClass, HttpSender};
 use crate::task::CatchPanic;
 
 /// One errand. It has a turn at the provider, whose endpoints are known.
@@ -21,7 +21,7 @@ pub(crate) struct ApiCall<'a> {
     site: &'a Site,
     client: &'a Client,
     session: Option<&'a SessionId>,
-    wire: Wire<'a>,
+    wire: HttpSender<'a>,
     permit: Permit,
 }
 
@@ -61,7 +61,7 @@ impl<'a> ApiCall<'a> {
     }
 
     /// The wire, to read answers by.
-    pub(crate) fn wire(&self) -> &Wire<'a> {
+    pub(crate) fn wire(&self) -> &HttpSender<'a> {
         &self.wire
     }
 

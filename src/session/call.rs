@@ -15,8 +15,8 @@ use super::slot::Slot;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, Result};
 use crate::provider::client::Client;
 use crate::provider::{
-    Credential, Effect, ExchangeError, FailureClass, Operation, Provider, Rejection, Signing, Wire,
-    erased,
+    Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Provider, Rejection,
+    Signing, erased,
 };
 use crate::task::{CatchPanic, TaskGuard};
 use crate::token::{Credentials, PermissionToken};
@@ -44,7 +44,7 @@ impl<P: Provider> Session<P> {
         self.dispatcher.ensure_loaded(&slot).await?;
         let token = match operation.credential() {
             Credential::PermissionToken => Some(self.permission_token().await?),
-            Credential::Own => None,
+            Credential::InRequest => None,
         };
         let client = self.client()?;
         let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
@@ -83,7 +83,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         let mut again = token.is_some();
         loop {
             let held = self.held()?;
-            let answer = self.ask(token.as_ref(), &held.credentials).await?;
+            let (answer, context) = self.ask(token.as_ref(), &held.credentials).await?;
             let (parts, body) = answer.into_parts();
             let rejection = match &token {
                 Some(_) => self.client.provider.rejection(&parts, &body),
@@ -106,7 +106,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                 (rejection, _) => {
                     let generation = token.map_or(held.generation, |token| token.generation());
                     let dead = rejection == Rejection::TokenDead;
-                    return self.read(&Response::from_parts(parts, body), generation, dead);
+                    let answer = Response::from_parts(parts, body);
+                    return self.read(context, &answer, generation, dead);
                 }
             }
         }
@@ -116,36 +117,44 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         &self,
         token: Option<&PermissionToken>,
         held: &Credentials,
-    ) -> Result<Response<Bytes>> {
+    ) -> Result<(Response<Bytes>, O::Context)> {
         if !self.client.issued(held) {
             return Err(Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"));
         }
         let (site, id) = (&self.slot.site, Some(self.slot.id()));
         let mut call = ApiCall::begin(self.context(), site, &self.client, id).await?;
-        call.send(self.request(token, held)?).await
+        let (request, read_with) = self.request(token, held)?;
+        Ok((call.send(request).await?, read_with))
     }
 
     fn request(
         &self,
         token: Option<&PermissionToken>,
         held: &Credentials,
-    ) -> Result<Request<Bytes>> {
+    ) -> Result<(Request<Bytes>, O::Context)> {
         let tokens = erased::typed::<P>(held).map_err(ExchangeError::into_error)?;
-        let (mut parts, body) = self.operation.request(&self.provider, &tokens)?.into_parts();
+        let (request, context) = self.operation.request(&self.provider, &tokens)?;
+        let (mut parts, body) = request.into_parts();
         if let Some(token) = token {
             // Of this very token: a refresh may have come between the two.
             let secret = self.slot.with_state(|state| state.token_secret(token.generation()));
             let signing = Signing::new(token, secret.as_ref(), self.context().now().wall);
             self.client.provider.authorize(&signing, &mut parts)?;
         }
-        Ok(Request::from_parts(parts, body))
+        Ok((Request::from_parts(parts, body), context))
     }
 
     /// Reads the answer, and does to the session what the call did to it. `dead` is whether it
     /// calls the access token dead: then it was not processed, whatever else it says.
-    fn read(&self, answer: &Response<Bytes>, generation: u64, dead: bool) -> Result<O::Output> {
-        let told = self.operation.response(&self.wire(), answer);
+    fn read(
+        &self,
+        context: O::Context,
+        answer: &Response<Bytes>,
+        generation: u64,
+        dead: bool,
+    ) -> Result<O::Output> {
+        let told = self.operation.response(&self.wire(), context, answer);
         let (output, effect) = told.map_err(|failed| {
             let unclassified = failed.class() == FailureClass::Unclassified;
             self.failed(if dead && unclassified {
@@ -194,7 +203,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
             .ok_or_else(|| Error::new(ErrorKind::NotEstablished))
     }
 
-    fn wire(&self) -> Wire<'_> {
+    fn wire(&self) -> HttpSender<'_> {
         let context = self.context();
         self.client.wire(&context.clock, Some(self.slot.id()), &context.policy)
     }

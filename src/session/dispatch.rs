@@ -15,7 +15,7 @@ use super::load;
 use super::machine::{Renewable, State, serving};
 use super::message::Message;
 use super::single_flight::{Flight, FlightOutcome};
-use super::slot::{Parcel, Slot, TokenRequest};
+use super::slot::{ErasedValue, Slot, TokenRequest};
 use super::token_request::{RequestOutcome, request};
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,7 +25,7 @@ use crate::task::TaskGuard;
 use crate::token::PermissionToken;
 
 /// Makes a grant that needs no user.
-pub(crate) type Offer<'a> = &'a (dyn Fn() -> Parcel + Send + Sync);
+pub(crate) type Offer<'a> = &'a (dyn Fn() -> ErasedValue + Send + Sync);
 
 /// What every handle of one supervisor holds. The supervisor goes when the last handle does.
 pub(crate) struct Dispatcher {
@@ -113,7 +113,7 @@ impl Dispatcher {
             context.resolve(&slot.site).await.map_err(|error| error.of_session(slot.id()))?;
         let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
         let need = TokenRequest { newer_than, renewable, fresh: false };
-        let make = offer.map(|make| make as &dyn Fn() -> Parcel);
+        let make = offer.map(|make| make as &dyn Fn() -> ErasedValue);
         match request(context, (slot, &client), need, (Asked::ByCaller, make)) {
             RequestOutcome::Ready(token) => Ok(FlightOutcome::Token(token)),
             // What turned out to be lost just now may have a renewal that it did not have before.

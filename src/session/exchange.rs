@@ -30,7 +30,7 @@ use super::machine::{
 };
 use super::outcome::EstablishReply;
 use super::single_flight::FlightOutcome;
-use super::slot::{Parcel, Slot, Unsaved};
+use super::slot::{ErasedValue, Slot, Unsaved};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -49,9 +49,9 @@ use crate::token::Credentials;
 pub(crate) enum Payload {
     Refresh,
     /// A grant of a caller's, who gets its outcome.
-    Grant(Parcel),
+    Grant(ErasedValue),
     /// A grant that needs no user: a caller's, or the session's own.
-    Renewal(Option<Parcel>),
+    Renewal(Option<ErasedValue>),
 }
 
 /// One exchange of one session.
@@ -115,7 +115,7 @@ pub(crate) enum Asked {
 /// How an exchange ended.
 enum End {
     Active(CredentialState),
-    Challenge(Parcel),
+    Challenge(ErasedValue),
     /// When, so that memory and record have the same times.
     Failed(Failure, StepContext),
     /// The store has something else than was thought; nothing was sent, or it does not count.
@@ -185,7 +185,7 @@ impl Exchange {
     }
 
     /// The grant to be sent; none for a refresh.
-    async fn grant(&mut self, payload: Payload) -> Result<Option<Parcel>, Failure> {
+    async fn grant(&mut self, payload: Payload) -> Result<Option<ErasedValue>, Failure> {
         let grant = match payload {
             Payload::Refresh => return Ok(None),
             Payload::Renewal(Some(grant)) => grant,
@@ -203,7 +203,7 @@ impl Exchange {
         Ok(Some(grant))
     }
 
-    async fn exchange(&mut self, grant: Option<Parcel>) -> End {
+    async fn exchange(&mut self, grant: Option<ErasedValue>) -> End {
         let held = self.held.clone();
         let sent = held.as_ref().filter(|_| grant.is_none());
         if sent.is_some_and(|held| !self.client.issued(held)) {

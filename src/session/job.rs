@@ -6,14 +6,14 @@ use tokio::sync::oneshot;
 
 use super::outcome::{AdoptMode, Adopted, EstablishReply, Revocation};
 use crate::error::Error;
-use crate::provider::erased::Parcel;
+use crate::provider::erased::ErasedValue;
 use crate::task::TaskGuard;
 use crate::token::Tokens;
 
 /// What a session is asked for with one exchange of its own.
 pub(crate) enum Job {
     Establish {
-        grant: Parcel,
+        grant: ErasedValue,
         reply: oneshot::Sender<Result<EstablishReply, Error>>,
     },
     /// It has its place while it is still queued: a shutdown waits for it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::provider::Provider;
-use crate::provider::erased::Parcel;
+use crate::provider::erased::ErasedValue;
 use crate::token::Credentials;
 
 /// What `establish` gave. It is not to be dropped unseen, or a challenge would be taken for a session:
@@ -116,5 +116,5 @@ pub(crate) enum AdoptMode {
 /// What a grant's caller gets.
 pub(crate) enum EstablishReply {
     Active(Arc<Credentials>),
-    Challenge(Parcel),
+    Challenge(ErasedValue),
 }

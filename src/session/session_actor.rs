@@ -14,7 +14,7 @@ use super::machine::{Due, Renewable, Start, State};
 use super::message::{DueExchange, Message, Work};
 use super::outcome::{AdoptMode, Adopted, Revocation};
 use super::single_flight::FlightSender;
-use super::slot::{Parcel, Slot, TokenRequest};
+use super::slot::{ErasedValue, Slot, TokenRequest};
 use super::token_request::{RequestOutcome, request};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
@@ -110,7 +110,7 @@ impl SessionRunner {
         }
     }
 
-    fn establish(&self, client: Arc<Client>, grant: Parcel, caller: Caller) {
+    fn establish(&self, client: Arc<Client>, grant: ErasedValue, caller: Caller) {
         let Self { context, slot, .. } = self;
         let Some(task_guard) = context.tasks.enter() else {
             return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));

@@ -38,7 +38,7 @@ use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{DRIFT, DUE_WITHIN};
-pub(crate) use crate::provider::erased::Parcel;
+pub(crate) use crate::provider::erased::ErasedValue;
 use crate::provider::site::Site;
 use crate::store::ClaimId;
 use crate::token::PermissionToken;

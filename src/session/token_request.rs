@@ -8,7 +8,7 @@ use super::job::Caller;
 use super::machine::Start;
 use super::message::Work;
 use super::single_flight::Flight;
-use super::slot::{Parcel, PendingLoad, Slot, SlotReply, TokenRequest};
+use super::slot::{ErasedValue, PendingLoad, Slot, SlotReply, TokenRequest};
 use crate::error::{Error, ErrorKind};
 use crate::provider::client::Client;
 use crate::token::PermissionToken;
@@ -32,7 +32,7 @@ pub(crate) fn request(
     context: &Arc<Context>,
     (slot, client): (&Arc<Slot>, &Arc<Client>),
     need: TokenRequest,
-    (asked, offer): (Asked, Option<&dyn Fn() -> Parcel>),
+    (asked, offer): (Asked, Option<&dyn Fn() -> ErasedValue>),
 ) -> RequestOutcome {
     // Before the question: a shutdown that begins after it waits for what is started.
     let task_guard = context.tasks.enter();

@@ -33,8 +33,10 @@ impl<P: Provider> Sessions<P> {
         let provider = client.typed::<P>()?;
         let call = async {
             let mut call = ApiCall::begin(context, &site, &client, None).await?;
-            let answer = call.send(operation.request(&provider)?).await?;
-            operation.response(call.wire(), &answer).map_err(|failed| call.told(failed))
+            let (request, read_with) = operation.request(&provider)?;
+            let answer = call.send(request).await?;
+            let read = operation.response(call.wire(), read_with, &answer);
+            read.map_err(|failed| call.told(failed))
         };
         let call = CatchPanic::new(Box::pin(call));
         match timeout(&*context.clock, context.policy.call_timeout, call).await {

@@ -1,4 +1,4 @@
-//! A provider without a server: its answers are written down beforehand.
+//! A provider without a server: a script gives its replies.
 
 mod scripted_provider;
 
@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::provider::{ExchangeError, FailureClass, Issued, RevocationReach, Rotation, Wire};
+use crate::provider::{ExchangeError, FailureClass, HttpSender, Issued, RevocationReach, Rotation};
 use crate::token::Tokens;
 
-/// A provider that plays its [`Script`], and issues tokens where the script has no reply.
+/// A provider that gives the replies of its [`Script`], and issues tokens where the script has
+/// none.
 ///
 /// Tokens are `access-N` and `refresh-N`, where N counts all that were issued. Nothing is sent
 /// anywhere.
@@ -114,42 +115,42 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
         self
     }
 
-    /// Is of this kind of rotation.
+    /// Declares this kind of rotation.
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
         self
     }
 
-    /// Declares that a revocation ends so much.
+    /// Declares this reach of a revocation.
     #[must_use]
     pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
         self.revocation_reach = reach;
         self
     }
 
-    /// Sets whether a refresh ends the access tokens before it. Defaults to false.
+    /// Declares whether a refresh ends the former access tokens. Defaults to false.
     #[must_use]
     pub fn refresh_ends_access_tokens(mut self, ends: bool) -> Self {
         self.ends_access_tokens = ends;
         self
     }
 
-    /// Belongs to this authority.
+    /// With this authority.
     #[must_use]
     pub fn authority(mut self, authority: Url) -> Self {
         self.authority = authority;
         self
     }
 
-    /// Is this client.
+    /// With this client id.
     #[must_use]
     pub fn client(mut self, client: impl Into<String>) -> Self {
         self.client = client.into();
         self
     }
 
-    /// Can mint a session without a user, by this grant.
+    /// Sessions obtain new tokens automatically with this grant.
     #[must_use]
     pub fn renewal(mut self, grant: impl Fn() -> G + Send + Sync + 'static) -> Self {
         self.renewal = Some(Arc::new(grant));
@@ -163,7 +164,7 @@ impl<G, C, A> fmt::Debug for ScriptedProvider<G, C, A> {
     }
 }
 
-/// What a [`ScriptedProvider`] answers, and how often it was asked. Clones are one script.
+/// The replies of a [`ScriptedProvider`], and the counts of its exchanges. Clones are one script.
 pub struct Script<C = Infallible>(Arc<Shared<C>>);
 
 struct Shared<C> {
@@ -192,7 +193,7 @@ struct Counts {
     most_at_once: u64,
 }
 
-/// One answer of a script.
+/// One reply of a script.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reply<C = Infallible> {
@@ -206,13 +207,13 @@ pub enum Reply<C = Infallible> {
     IssueAccessOnly,
     /// Asks for a second factor.
     Challenge(C),
-    /// Fails so.
+    /// Fails with this class.
     Fail(FailureClass),
-    /// Fails so, and wants to be left alone for so long.
+    /// Fails with this class, and asks the client to wait for so long.
     FailFor(FailureClass, Duration),
     /// Waits for [`Script::release`], then issues tokens.
     Hold,
-    /// Waits for [`Script::release`], then fails so.
+    /// Waits for [`Script::release`], then fails with this class.
     HoldThenFail(FailureClass),
     /// Never ends.
     Hang,
@@ -240,27 +241,27 @@ impl<C> Script<C> {
         }))
     }
 
-    /// Answers the next establish that has no answer yet with `reply`.
+    /// Adds a reply for the next establish that has none yet.
     pub fn establish(&self, reply: Reply<C>) {
         self.0.lines.lock().establish.push_back(reply);
     }
 
-    /// Answers the next refresh that has no answer yet with `reply`.
+    /// Adds a reply for the next refresh that has none yet.
     pub fn refresh(&self, reply: Reply<C>) {
         self.0.lines.lock().refresh.push_back(reply);
     }
 
-    /// Answers the next revocation that has no answer yet with `reply`.
+    /// Adds a reply for the next revocation that has none yet.
     pub fn revoke(&self, reply: Reply<C>) {
         self.0.lines.lock().revoke.push_back(reply);
     }
 
-    /// Answers the next establish or refresh that has no answer of its own with `reply`.
+    /// Adds a reply for the next establish or refresh that has none of its own.
     pub fn next(&self, reply: Reply<C>) {
         self.0.lines.lock().next.push_back(reply);
     }
 
-    /// Forgets the replies that were not used yet.
+    /// Removes the replies that were not used yet.
     pub fn clear(&self) {
         *self.0.lines.lock() = Lines::default();
     }
@@ -295,7 +296,7 @@ impl<C> Script<C> {
         self.0.counts.borrow().ended
     }
 
-    /// Lets all that is held go on.
+    /// Releases all exchanges that are held.
     pub fn release(&self) {
         self.0.released.send_modify(|turn| *turn += 1);
     }
@@ -335,7 +336,7 @@ impl<C> Script<C> {
     }
 }
 
-/// An exchange that runs; also one that is dropped ends.
+/// A running exchange. Its drop counts as its end too.
 struct Running<C>(Script<C>);
 
 impl<C> Drop for Running<C> {
@@ -367,18 +368,22 @@ where
     G: Send + 'static,
 {
     #[expect(clippy::panic, reason = "the script says so")]
-    async fn play(&self, wire: &Wire<'_>, reply: Reply<C>) -> Result<Issued<Self>, ExchangeError> {
+    async fn play(
+        &self,
+        sender: &HttpSender<'_>,
+        reply: Reply<C>,
+    ) -> Result<Issued<Self>, ExchangeError> {
         let _running = self.script.run();
         let played = match reply {
-            Reply::Issue => Ok(Issued::Tokens(self.issue(wire, self.lifetime))),
-            Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(wire, lifetime))),
+            Reply::Issue => Ok(Issued::Tokens(self.issue(sender, self.lifetime))),
+            Reply::IssueFor(lifetime) => Ok(Issued::Tokens(self.issue(sender, lifetime))),
             Reply::IssueAs(access, lifetime) => {
-                let tokens = self.issue(wire, None);
-                let end = lifetime.map(|life| wire.expires_in(life.as_secs_f64()));
+                let tokens = self.issue(sender, None);
+                let end = lifetime.map(|life| sender.expires_in(life.as_secs_f64()));
                 Ok(Issued::Tokens(tokens.access(access, end)))
             }
             Reply::IssueAccessOnly => {
-                let mut tokens = self.issue(wire, self.lifetime);
+                let mut tokens = self.issue(sender, self.lifetime);
                 tokens.refresh = None;
                 Ok(Issued::Tokens(tokens))
             }
@@ -389,7 +394,7 @@ where
             }
             Reply::Hold => {
                 self.script.hold().await;
-                Ok(Issued::Tokens(self.issue(wire, self.lifetime)))
+                Ok(Issued::Tokens(self.issue(sender, self.lifetime)))
             }
             Reply::HoldThenFail(class) => {
                 self.script.hold().await;
@@ -405,13 +410,13 @@ where
         played
     }
 
-    fn issue(&self, wire: &Wire<'_>, lifetime: Option<Duration>) -> Tokens<A> {
+    fn issue(&self, sender: &HttpSender<'_>, lifetime: Option<Duration>) -> Tokens<A> {
         let mut number = 0;
         self.script.count(|counts| {
             counts.issued += 1;
             number = counts.issued;
         });
-        let end = |life: Option<Duration>| life.map(|life| wire.expires_in(life.as_secs_f64()));
+        let end = |life: Option<Duration>| life.map(|life| sender.expires_in(life.as_secs_f64()));
         Tokens::new(self.attributes.clone())
             .access(format!("access-{number}"), end(lifetime))
             .refresh(format!("refresh-{number}"), end(self.refresh_lifetime))

@@ -14,7 +14,7 @@ use session_warden::provider::oauth2::{
     Attributes, ClientCredentials, Introspect, OAuth2, RevokeAccessToken, UserInfo,
 };
 use session_warden::provider::{
-    Credential, Effect, ExchangeError, Operation, Registration, Revoked, Wire,
+    Credential, Effect, ExchangeError, HttpSender, Operation, Registration, Revoked,
 };
 use session_warden::session::State;
 use session_warden::store::{MemoryStore, Phase, Store};
@@ -42,12 +42,13 @@ impl Visit {
 
     /// With the token that the session has, be it good or not.
     fn own(self) -> Self {
-        Self { credential: Credential::Own, ..self }
+        Self { credential: Credential::InRequest, ..self }
     }
 }
 
 impl Operation<OAuth2> for Visit {
     type Output = u16;
+    type Context = ();
 
     fn credential(&self) -> Credential {
         self.credential
@@ -57,24 +58,25 @@ impl Operation<OAuth2> for Visit {
         &self,
         _: &OAuth2,
         held: &Tokens<Attributes>,
-    ) -> session_warden::error::Result<Request<Bytes>> {
+    ) -> session_warden::error::Result<(Request<Bytes>, ())> {
         let mut request = Request::get(&self.url);
-        if self.credential == Credential::Own {
+        if self.credential == Credential::InRequest {
             let token = held.access_token().unwrap().expose_secret();
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        Ok(request.body(Bytes::new()).unwrap())
+        Ok((request.body(Bytes::new()).unwrap(), ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> Result<(u16, Effect), ExchangeError> {
         if answer.status().is_success() {
             Ok((answer.status().as_u16(), self.effect))
         } else {
-            Err(wire.unsuccessful(answer))
+            Err(sender.status_error(answer))
         }
     }
 }
@@ -255,9 +257,9 @@ async fn a_session_that_ends_with_its_access_token_can_still_be_ended_at_once() 
 /// who is registered for lost sessions.
 #[tokio::test]
 async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
-    let mints = |server: &FakeAuthServer| calling(server).client_credentials();
+    let renewing = |server: &FakeAuthServer| calling(server).client_credentials();
     for effect in [Effect::RefreshTokenDead, Effect::SessionDead] {
-        let (server, fixture) = signed_in_with(mints, Policy::default()).await;
+        let (server, fixture) = signed_in_with(renewing, Policy::default()).await;
         fixture.session.call(Visit::new(&server, effect)).await.unwrap();
         fixture.clock.advance(HOUR).await;
         for _ in 0..3 {
@@ -266,7 +268,7 @@ async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
         assert_eq!(server.count(Endpoint::Token), 1, "{effect:?}");
         let token = fixture.session.ensure(ClientCredentials::new()).await.unwrap();
         assert_eq!((token.epoch(), server.count(Endpoint::ClientCredentials)), (2, 1));
-        // From then on it is one of those that mint themselves.
+        // From then on it is one of those that obtain new tokens automatically.
         fixture.clock.advance(HOUR).await;
         assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 3);
     }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{request, response};
+use http::response;
 use serde::{Deserialize, Serialize};
 use session_warden::error::{LostReason, Refusal, Result};
 use session_warden::policy::Policy;
 use session_warden::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked, Rotation,
 };
 use session_warden::seal::{KeyRing, MasterKey};
+use session_warden::secret::Secret;
 use session_warden::session::State;
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::Sessions;
@@ -79,9 +80,9 @@ impl Bank {
         (self.passwords.load(Ordering::Relaxed), self.answers.load(Ordering::Relaxed))
     }
 
-    fn tokens(&self, wire: &Wire<'_>) -> Tokens<()> {
+    fn tokens(&self, sender: &HttpSender<'_>) -> Tokens<()> {
         let access = format!("{CANARY}-access-{}", self.refreshes.load(Ordering::Relaxed));
-        let tokens = Tokens::new(()).access(access, Some(wire.expires_in(60.0)));
+        let tokens = Tokens::new(()).access(access, Some(sender.expires_in(60.0)));
         tokens.refresh(format!("{CANARY}-refresh"), None)
     }
 }
@@ -95,19 +96,15 @@ impl Provider for Bank {
     type Challenge = CodeWanted;
     type Attributes = ();
 
-    fn dialect(&self) -> &'static str {
-        "bank"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         self.client
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
 
@@ -115,61 +112,50 @@ impl Provider for Bank {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> std::result::Result<(), ExchangeError> {
-        Ok(())
-    }
-
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: Step,
     ) -> std::result::Result<Issued<Self>, ExchangeError> {
         match grant {
-            Step::Known => Ok(Issued::Tokens(self.tokens(wire))),
+            Step::Known => Ok(Issued::Tokens(self.tokens(sender))),
             Step::Password(password) => {
                 let before = self.passwords.fetch_add(1, Ordering::Relaxed);
                 if password != PASSWORD {
                     return Err(refused(Refusal::WrongCredentials));
                 }
                 let sealed = Sealed { transaction: format!("{CANARY}-{before}") };
-                let ticket = wire.seal(&sealed, self.patience)?;
+                let ticket = sender.seal(&sealed, self.patience)?;
                 Ok(Issued::Challenge(CodeWanted { ticket }))
             }
             Step::Answer { ticket, code } => {
-                let sealed: Sealed = wire.open(&ticket)?;
+                let sealed: Sealed = sender.open(&ticket)?;
                 assert!(sealed.transaction.starts_with(CANARY));
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 if code != CODE {
                     return Err(refused(Refusal::WrongCode));
                 }
-                Ok(Issued::Tokens(self.tokens(wire)))
+                Ok(Issued::Tokens(self.tokens(sender)))
             }
         }
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        _: &Secret,
         _: &Tokens<()>,
     ) -> std::result::Result<Tokens<()>, ExchangeError> {
         self.refreshes.fetch_add(1, Ordering::Relaxed);
-        Ok(self.tokens(wire))
+        Ok(self.tokens(sender))
     }
 
     async fn revoke(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
         _: &Tokens<()>,
     ) -> std::result::Result<Revoked, ExchangeError> {
         Ok(Revoked::AtServer)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<()>>) -> Option<Step> {
-        None
-    }
-
-    fn authorize(&self, signing: &Signing<'_>, request: &mut request::Parts) -> Result<()> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &response::Parts, _: &[u8]) -> Rejection {

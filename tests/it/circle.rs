@@ -37,7 +37,7 @@ fn ada() -> Member {
     Member::Email("ada@example.com".to_owned())
 }
 
-async fn minted() -> ServerFixture<Circle> {
+async fn established() -> ServerFixture<Circle> {
     let fixture = fixture().await;
     fixture.session.ensure(ada()).await.unwrap();
     fixture
@@ -53,7 +53,7 @@ impl ServerFixture<Circle> {
         record.credentials.unwrap()
     }
 
-    fn minted(&self) -> u64 {
+    fn grants(&self) -> u64 {
         self.server.counts().of(Endpoint::AuthToken).granted
     }
 }
@@ -75,12 +75,12 @@ async fn one_who_is_no_member_is_refused_and_never_made_one() {
     let fixture = fixture().await;
     let error = fixture.session.ensure(Member::Id(78)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::UnknownSubject));
-    assert_eq!(fixture.minted(), 0);
+    assert_eq!(fixture.grants(), 0);
 }
 
 #[tokio::test]
 async fn a_wrong_app_token_is_the_clients_fault_and_leaves_sessions_as_they_are() {
-    let fixture = minted().await;
+    let fixture = established().await;
     fixture.server.set_app_token("another");
     fixture.clock.advance(HOUR + SECOND).await;
     let error = fixture.session.permission_token().await.unwrap_err();
@@ -94,39 +94,39 @@ async fn a_wrong_app_token_is_the_clients_fault_and_leaves_sessions_as_they_are(
 }
 
 #[tokio::test]
-async fn a_session_whose_refresh_token_is_over_is_minted_anew_for_the_same_member() {
-    let fixture = minted().await;
+async fn a_session_whose_refresh_token_is_over_gets_new_tokens_for_the_same_member() {
+    let fixture = established().await;
     fixture.clock.advance(MONTH + SECOND).await;
     assert_eq!(fixture.token().await.epoch(), 2);
     assert_eq!(fixture.session.attributes().await.unwrap().member, ada());
     // Its end was known, so nobody was asked.
-    assert_eq!((fixture.minted(), fixture.server.count(Endpoint::RefreshToken)), (2, 0));
+    assert_eq!((fixture.grants(), fixture.server.count(Endpoint::RefreshToken)), (2, 0));
 }
 
 #[tokio::test]
-async fn a_session_whose_refresh_token_was_revoked_elsewhere_is_minted_anew() {
-    let fixture = minted().await;
+async fn a_session_whose_refresh_token_was_revoked_elsewhere_gets_new_tokens() {
+    let fixture = established().await;
     fixture.server.kill_all_grants();
     fixture.clock.advance(HOUR + SECOND).await;
     assert_eq!(fixture.token().await.epoch(), 2);
-    assert_eq!((fixture.minted(), fixture.server.count(Endpoint::RefreshToken)), (2, 1));
+    assert_eq!((fixture.grants(), fixture.server.count(Endpoint::RefreshToken)), (2, 1));
 }
 
 #[tokio::test]
 async fn who_switches_it_off_signs_in_again() {
-    let fixture = fixture_with(|circle| circle.remint(false)).await;
+    let fixture = fixture_with(|circle| circle.auto_renew(false)).await;
     fixture.session.ensure(ada()).await.unwrap();
     fixture.server.kill_all_grants();
     fixture.clock.advance(HOUR + SECOND).await;
     let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Rejected));
-    assert_eq!(fixture.minted(), 1);
+    assert_eq!(fixture.grants(), 1);
     assert_eq!(fixture.session.ensure(ada()).await.unwrap().epoch(), 2);
 }
 
 #[tokio::test]
-async fn what_the_backend_ended_is_not_minted_anew_on_its_own() {
-    let fixture = minted().await;
+async fn what_the_backend_ended_gets_no_new_tokens_automatically() {
+    let fixture = established().await;
     let token = fixture.token().await;
     fixture.session.call(RevokeRefreshToken).await.unwrap();
     assert!(fixture.server.is_active(token.expose_secret()), "it serves for the rest of its hour");
@@ -138,23 +138,23 @@ async fn what_the_backend_ended_is_not_minted_anew_on_its_own() {
     assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::AtServer);
     let error = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotEstablished);
-    assert_eq!((fixture.minted(), fixture.server.count(Endpoint::Revoke)), (2, 2));
+    assert_eq!((fixture.grants(), fixture.server.count(Endpoint::Revoke)), (2, 2));
     assert_eq!(fixture.server.grants_revoked(), 2);
 }
 
 #[tokio::test]
 async fn an_access_token_is_revoked_alone_and_the_next_caller_gets_another() {
-    let fixture = minted().await;
+    let fixture = established().await;
     let token = fixture.token().await;
     fixture.session.call(RevokeAccessToken).await.unwrap();
     assert!(!fixture.server.is_active(token.expose_secret()));
     assert_eq!(fixture.token().await.generation(), 2);
-    assert_eq!((fixture.server.refreshes(), fixture.minted()), (1, 1));
+    assert_eq!((fixture.server.refreshes(), fixture.grants()), (1, 1));
 }
 
 #[tokio::test]
 async fn to_revoke_what_is_gone_already_is_a_success() {
-    let fixture = minted().await;
+    let fixture = established().await;
     fixture.server.kill_all_grants();
     fixture.session.call(RevokeAccessToken).await.unwrap();
     assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::AtServer);
@@ -162,7 +162,7 @@ async fn to_revoke_what_is_gone_already_is_a_success() {
 }
 
 #[tokio::test]
-async fn hazard_1_many_callers_at_once_make_one_mint_and_one_refresh() {
+async fn hazard_1_many_callers_at_once_make_one_grant_and_one_refresh() {
     let fixture = fixture().await;
     for generation in 1..3 {
         let asking = callers(200, || {
@@ -172,12 +172,12 @@ async fn hazard_1_many_callers_at_once_make_one_mint_and_one_refresh() {
         assert!(asking.join_all().await.into_iter().all(|asked| asked == generation));
         fixture.clock.advance(HOUR + SECOND).await;
     }
-    assert_eq!((fixture.minted(), fixture.server.refreshes()), (1, 1));
+    assert_eq!((fixture.grants(), fixture.server.refreshes()), (1, 1));
 }
 
 #[tokio::test]
 async fn hazard_2_a_late_401_for_a_token_that_was_replaced_makes_no_refresh() {
-    let fixture = minted().await;
+    let fixture = established().await;
     let used = fixture.token().await;
     fixture.session.refresh().await.unwrap();
     let unauthorized = http::Response::builder().status(401).body(()).unwrap().into_parts().0;
@@ -190,7 +190,7 @@ async fn hazard_2_a_late_401_for_a_token_that_was_replaced_makes_no_refresh() {
 /// more than once in a life, whoever asks how often.
 #[tokio::test]
 async fn hazard_4_a_refresh_that_gives_the_same_token_and_end_makes_no_loop() {
-    let fixture = minted().await;
+    let fixture = established().await;
     fixture.server.keep_access_tokens(true);
     let first = fixture.token().await;
     let same = fixture.session.refresh().await.unwrap();
@@ -206,12 +206,12 @@ async fn hazard_4_a_refresh_that_gives_the_same_token_and_end_makes_no_loop() {
     let refreshes = fixture.server.refreshes();
     assert!(refreshes <= 20, "{refreshes} refreshes in an hour");
     assert_ne!(fixture.token().await.expose_secret(), first.expose_secret());
-    assert_eq!(fixture.minted(), 1);
+    assert_eq!(fixture.grants(), 1);
 }
 
 #[tokio::test]
 async fn hazard_5_a_refresh_keeps_the_refresh_token_and_its_end() {
-    let fixture = minted().await;
+    let fixture = established().await;
     let before = fixture.stored().await;
     for generation in 2..6 {
         fixture.clock.advance(HOUR + SECOND).await;
@@ -239,7 +239,7 @@ async fn hazard_7_a_refresh_that_fails_keeps_the_tokens_and_is_tried_again() {
         Fault::TornBody,
         Fault::StatusAfterCommit(502),
     ] {
-        let fixture = minted().await;
+        let fixture = established().await;
         fixture.server.fail_next(Endpoint::RefreshToken, fault.clone());
         fixture.clock.advance(HOUR + SECOND).await;
         if matches!(fault, Fault::OAuthError { .. }) {
@@ -251,10 +251,10 @@ async fn hazard_7_a_refresh_that_fails_keeps_the_tokens_and_is_tried_again() {
         let token = fixture.token().await;
         assert_eq!((token.generation(), token.epoch()), (2, 1), "{fault:?}");
         assert_eq!(fixture.session.status().await.unwrap().state, State::Active, "{fault:?}");
-        assert_eq!(fixture.minted(), 1, "{fault:?}");
+        assert_eq!(fixture.grants(), 1, "{fault:?}");
     }
     // An answer, so not at once.
-    let fixture = minted().await;
+    let fixture = established().await;
     let code = "The access token generation failed.".to_owned();
     fixture.server.fail_next(Endpoint::RefreshToken, Fault::OAuthError { status: 422, code });
     fixture.clock.advance(HOUR + SECOND).await;
@@ -262,7 +262,7 @@ async fn hazard_7_a_refresh_that_fails_keeps_the_tokens_and_is_tried_again() {
     assert_eq!(error.kind(), ErrorKind::RetryLater);
     fixture.clock.advance(error.retry_after().unwrap()).await;
     assert_eq!(fixture.token().await.generation(), 2);
-    assert_eq!(fixture.minted(), 1);
+    assert_eq!(fixture.grants(), 1);
 }
 
 #[tokio::test]
@@ -304,11 +304,11 @@ async fn hazard_11_ends_are_times_of_day_and_where_they_are_missing_those_of_the
 }
 
 /// 1. A session is made for a member. 2. The app token becomes that of another community, which
-/// has a member of the same number and address. 3. The session is refreshed, and later minted
+/// has a member of the same number and address. 3. The session is refreshed, and later renewed
 /// anew. 4. The app token is put right.
 #[tokio::test]
 async fn a_member_of_the_same_number_in_another_community_is_never_served_and_nothing_is_lost() {
-    let fixture = minted().await;
+    let fixture = established().await;
     let first = fixture.token().await;
     fixture.server.set_community(6);
     let error = fixture.session.refresh().await.unwrap_err();
@@ -317,7 +317,7 @@ async fn a_member_of_the_same_number_in_another_community_is_never_served_and_no
     assert_eq!(fixture.token().await.expose_secret(), first.expose_secret());
     assert_eq!(fixture.session.status().await.unwrap().state, State::Active);
 
-    // The refresh token is over, and the session would be minted anew.
+    // The refresh token is over, and the session would obtain new tokens.
     fixture.clock.advance(MONTH + SECOND).await;
     let error = until(&fixture.clock, fixture.session.permission_token()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
@@ -334,7 +334,7 @@ async fn a_member_of_the_same_number_in_another_community_is_never_served_and_no
 /// The address belongs to somebody else by now.
 #[tokio::test]
 async fn an_address_that_another_member_has_now_renews_no_session_and_a_callers_grant_may_use_it() {
-    let fixture = minted().await;
+    let fixture = established().await;
     let other = Member::Email("ada@other.example".to_owned());
     fixture.server.add_member(78, "ada@other.example", "sso-78");
     fixture.clock.advance(MONTH + SECOND).await;

@@ -229,7 +229,11 @@ async fn a_renewable_session_mints_itself_once_for_all_and_its_failure_is_shared
     assert_eq!(fixture.script.establishes(), 2);
     fixture.session.revoke().await.unwrap();
     let revoked = fixture.session.permission_token().await.unwrap_err();
-    assert_eq!(revoked.kind(), ErrorKind::NotEstablished, "what we revoked does not mint itself");
+    assert_eq!(
+        revoked.kind(),
+        ErrorKind::NotEstablished,
+        "a session that we revoked obtains no tokens automatically"
+    );
 }
 
 #[tokio::test]

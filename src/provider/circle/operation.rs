@@ -3,23 +3,23 @@
 use bytes::Bytes;
 use http::{Method, Request, Response};
 
-use super::{Attributes, Circle, answer};
-use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::{self, Members};
-use crate::provider::{Credential, Effect, ExchangeError, Operation, Wire};
+use super::{Attributes, Circle, response};
+use crate::error::Result;
+use crate::provider::http_message::{self, Members};
+use crate::provider::operation::{access_token, refresh_token};
+use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::token::Tokens;
 
-/// Revokes the session's access token alone
-/// (`POST /api/v1/headless/access_token/revoke`, the API). The next who asks gets another one. That
-/// the token is gone already is a success.
+/// Revokes the session's access token alone (`POST /api/v1/headless/access_token/revoke`, the API).
+/// The next caller gets another token. If the token is gone already, the call succeeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeMemberAPIToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct RevokeAccessToken;
 
 /// Revokes the session's refresh token (`POST /api/v1/headless/refresh_token/revoke`, the API): the
-/// session ends with its access token, which serves on for an hour at most. It is not made anew on
-/// its own. That the token is gone already is a success.
+/// session ends when its access token expires, an hour later at most. It does not obtain new tokens
+/// automatically. If the token is gone already, the call succeeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeRefreshToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
@@ -27,53 +27,56 @@ pub struct RevokeRefreshToken;
 
 impl Operation<Circle> for RevokeAccessToken {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        let missing = || Error::new(ErrorKind::InvalidInput).about("there is no access token");
-        let token = held.access_token().ok_or_else(missing)?;
-        let body = wire::json(&Members(&[("access_token", token.expose_secret())]))?;
-        provider.request(Method::POST, "access_token/revoke", body)
+    fn request(
+        &self,
+        provider: &Circle,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        let token = access_token(held)?;
+        let body = http_message::json_body(&Members(&[("access_token", token.expose_secret())]))?;
+        Ok((provider.request(Method::POST, "access_token/revoke", body)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
-        answer::access_revoked(wire, answer)?;
+        response::access_revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }
 }
 
 impl Operation<Circle> for RevokeRefreshToken {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        revocation(provider, held)
+    fn request(
+        &self,
+        provider: &Circle,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        Ok((provider.revocation(refresh_token(held)?)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
-        answer::refresh_revoked(wire, answer)?;
+        response::refresh_revoked(sender, response)?;
         Ok(((), Effect::RefreshTokenDead))
     }
-}
-
-/// The request that ends the refresh token.
-pub(super) fn revocation(provider: &Circle, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-    let missing = || Error::new(ErrorKind::InvalidInput).about("there is no refresh token");
-    let token = held.refresh_token().ok_or_else(missing)?;
-    let body = wire::json(&Members(&[("refresh_token", token.expose_secret())]))?;
-    provider.request(Method::POST, "refresh_token/revoke", body)
 }

@@ -1,11 +1,13 @@
-//! What goes to the server and what is made of its answers.
+//! What goes to the server and what is made of its responses.
 
-mod answers;
 mod requests;
+mod responses;
 
 use std::error::Error as StdError;
 
-use super::answer::Call::{Create, Refresh};
+use bytes::Bytes;
+
+use super::response::RequestKind::{Create, Refresh};
 use super::*;
 use crate::provider::FailureClass::{
     Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
@@ -16,9 +18,9 @@ fn circle() -> Circle {
     Circle::new("canary-app")
 }
 
-fn answer(status: u16, body: impl AsRef<[u8]>) -> http::Response<Bytes> {
-    let answer = http::Response::builder().status(status);
-    answer.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
+fn response(status: u16, body: impl AsRef<[u8]>) -> http::Response<Bytes> {
+    let response = http::Response::builder().status(status);
+    response.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
 }
 
 fn says(message: &str) -> String {

@@ -3,8 +3,8 @@
 use crate::secret::Secret;
 use crate::ticket::Ticket;
 
-/// What [`OAuth1`](super::OAuth1) takes to establish a session. A token and token secret that
-/// exist already are adopted and need no grant.
+/// What [`OAuth1`](super::OAuth1) takes to establish a session. A token and a token secret that
+/// exist already need no grant: adopt them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OAuth1Grant {
@@ -26,7 +26,7 @@ pub enum OAuth2Grant {
     Mfa(MfaAnswer),
     /// A code (RFC 6749 section 4.1).
     Code(AuthorizationCode),
-    /// What an `OpenID` Connect provider of the cluster gave.
+    /// A code of an `OpenID` Connect provider of the cluster.
     Oidc(OidcLogin),
 }
 
@@ -40,9 +40,9 @@ pub struct Password {
 
 /// The answer to an [`MfaChallenge`](super::MfaChallenge), the vendor's "MFA grant".
 ///
-/// A wrong code is `Refused(WrongCode)`, one that comes too soon after a wrong one
-/// `Refused(CodeTooSoon)` with [`retry_after`](crate::Error::retry_after): in both cases the same
-/// ticket can be answered again. `Refused(ChallengeExpired)` means to start over with the password.
+/// For a wrong code the caller gets `Refused(WrongCode)`, for a code too soon after a wrong one
+/// `Refused(CodeTooSoon)` with [`retry_after`](crate::Error::retry_after). In both cases use the
+/// same ticket again. After `Refused(ChallengeExpired)` begin again with the password.
 #[derive(Clone, Debug)]
 #[doc(alias = "confirmMfa")]
 pub struct MfaAnswer {
@@ -51,9 +51,9 @@ pub struct MfaAnswer {
     pub(super) code: Secret,
 }
 
-/// A single-use token of another session, the vendor's "SSO token grant": what
-/// [`GenerateSsoToken`](super::GenerateSsoToken) gives, and another application consumes. The
-/// session goes on with the token that the server gives for it, of the consuming application.
+/// A single-use token of another session, the vendor's "SSO token grant":
+/// [`GenerateSsoToken`](super::GenerateSsoToken) gives it, and another application consumes it. The
+/// session's token is then the one that the server issues to the consuming application.
 #[derive(Clone, Debug)]
 #[doc(alias = "consumeSsoToken")]
 pub struct SsoToken {
@@ -102,25 +102,25 @@ impl SsoToken {
         Self { token: token.into(), id: None, user_id: None, expires_at: None }
     }
 
-    /// The token itself, to be handed to the other application.
+    /// The token itself. Give it to the other application.
     #[must_use]
     pub fn token(&self) -> &Secret {
         &self.token
     }
 
-    /// The id of its record, where the server said it.
+    /// The id of its record, if the server sent it.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Whom it logs in, where the server said it.
+    /// The user that it logs in, if the server sent it.
     #[must_use]
     pub fn user_id(&self) -> Option<&str> {
         self.user_id.as_deref()
     }
 
-    /// When it ends, by the server's clock, where the server said it.
+    /// When it expires, by the server's clock, if the server sent it.
     #[must_use]
     pub fn expires_at(&self) -> Option<std::time::SystemTime> {
         self.expires_at
@@ -134,8 +134,8 @@ impl AuthorizationCode {
         Self { code: code.into(), redirect_uri: None, verifier: None }
     }
 
-    /// The redirect URI that the code was made for. The API description wants it, the SDK does not
-    /// send it; by default it is not sent.
+    /// The redirect URI that the code was made for. The API description requires it, but the SDK
+    /// does not send it. By default this client does not send it either.
     #[must_use]
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
         self.redirect_uri = Some(uri.into());

@@ -8,18 +8,19 @@ use http::Response;
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::site::Site;
+use super::host::Host;
 use crate::error::{Error, ErrorKind};
-use crate::provider::wire::lenient::{number, secret, text};
-use crate::provider::wire::{self, Wire};
+use crate::provider::http_message;
+use crate::provider::http_message::lenient::{number, secret, text};
+use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 use crate::secret::Secret;
 use crate::ticket::{Ticket, serde_secret};
 
 /// The server wants a second factor: answer with an [`MfaAnswer`](super::MfaAnswer).
 ///
-/// The answer may come in another request, after a restart, and at another process with the same
-/// key ring: all that it needs is in the [`ticket`](Self::ticket).
+/// The caller may answer in another request, after a restart, or at another process with the same
+/// key ring, because the [`ticket`](Self::ticket) holds all that the answer needs.
 #[doc(alias = "MfaRequiredError")]
 pub struct MfaChallenge {
     methods: Vec<MfaMethod>,
@@ -38,7 +39,7 @@ pub struct MfaMethod {
     /// `totp` or `recoveryCodes`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The vendor's own marks, `selected` for one.
+    /// The vendor's own tags, `selected` for example.
     pub tags: Vec<String>,
 }
 
@@ -49,42 +50,42 @@ impl MfaChallenge {
         &self.methods
     }
 
-    /// What the answer needs. It is a secret of the browser that began.
+    /// The ticket that the answer needs. Give it only to the browser that began the login.
     #[must_use]
     pub fn ticket(&self) -> &Ticket {
         &self.ticket
     }
 
-    /// When it can no longer be answered, by the wall clock: when the server says
-    /// (`tokenExpiresIn`, milliseconds), but no later than
+    /// When the challenge expires, by the wall clock: after the time that the server gives
+    /// (`tokenExpiresIn`, milliseconds), and no later than
     /// [`Policy::challenge`](crate::policy::Policy::challenge) allows.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// The challenge in an answer that asks for a second factor.
+    /// The challenge in a response that asks for a second factor.
     pub(super) fn read(
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
-        site: &Site,
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
+        host: &Host,
         client: &str,
     ) -> Result<Self, ExchangeError> {
-        let Members { mfa: Some(mfa) } = wire::object(answer)? else {
-            return Err(wire::unusable(
-                answer,
+        let Members { mfa: Some(mfa) } = http_message::json_object(response)? else {
+            return Err(http_message::unusable(
+                response,
                 "the answer does not say what the second factor is",
             ));
         };
         let Some(token) = mfa.token else {
-            return Err(wire::unusable(answer, "the second factor has no token"));
+            return Err(http_message::unusable(response, "the second factor has no token"));
         };
         let millis = mfa.token_expires_in.filter(|millis| *millis > 0.0);
         let life = millis.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
-        let expires_at = wire.challenge_ends(life);
+        let expires_at = sender.challenge_ends(life);
         let sealed =
-            Sealed { token, authority: site.authority().to_string(), client: client.to_owned() };
-        let ticket = wire.seal(&sealed, life)?;
+            Sealed { token, authority: host.authority().to_string(), client: client.to_owned() };
+        let ticket = sender.seal(&sealed, life)?;
         let methods = mfa.methods.into_iter().filter_map(Method::usable).collect();
         Ok(Self { methods, ticket, expires_at })
     }
@@ -101,13 +102,13 @@ impl fmt::Debug for MfaChallenge {
 
 /// The MFA token in a ticket of a challenge.
 pub(super) fn open(
-    wire: &Wire<'_>,
+    sender: &HttpSender<'_>,
     ticket: &Ticket,
-    site: &Site,
+    host: &Host,
     client: &str,
 ) -> Result<Secret, ExchangeError> {
-    let sealed: Sealed = wire.open(ticket)?;
-    if sealed.authority != site.authority().as_str() || sealed.client != client {
+    let sealed: Sealed = sender.open(ticket)?;
+    if sealed.authority != host.authority().as_str() || sealed.client != client {
         let error = Error::new(ErrorKind::Misconfigured)
             .about("the challenge is of another cluster or another application");
         return Err(ExchangeError::new(FailureClass::NotSent).with_source(error));
@@ -115,7 +116,7 @@ pub(super) fn open(
     Ok(sealed.token)
 }
 
-/// What a ticket carries: the token, and where alone it may go.
+/// What a ticket holds: the token, and the only cluster and application that it may be sent to.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     #[serde(with = "serde_secret")]
@@ -133,7 +134,7 @@ struct Members {
 struct Mfa {
     #[serde(default, deserialize_with = "secret")]
     token: Option<Secret>,
-    // The vendor's API description has it once without the typing error, and once with it.
+    // The vendor's API description has this name once with a typing error and once without.
     #[serde(
         default,
         rename = "tokenExpiresIn",
@@ -158,7 +159,7 @@ struct Method {
 }
 
 impl Method {
-    /// One without an id cannot be named in an answer.
+    /// None for a method without an id, because no answer can name it.
     fn usable(self) -> Option<MfaMethod> {
         Some(MfaMethod {
             id: self.id?,
@@ -169,7 +170,7 @@ impl Method {
     }
 }
 
-/// A list of texts; what is none is empty.
+/// A list of texts; empty if the value is anything else.
 fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

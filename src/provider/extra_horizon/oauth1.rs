@@ -6,33 +6,35 @@ use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use url::Url;
 
-use super::fault::{self, Fault, Sent};
 use super::grant::OAuth1Grant;
+use super::host::Host;
 use super::mfa::{self, MfaChallenge};
-use super::sign::Signer;
-use super::site::Site;
-use super::{Attributes, DeadStatuses, answer, unsent, unusable};
+use super::request_signature::Signer;
+use super::service_error::{self, RequestKind, ServiceError};
+use super::settings::DeadStatuses;
+use super::{Attributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::Members;
+use crate::provider::http_message::Members;
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    Signing, Wire, wire,
+    ExchangeError, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, http_message,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// An oAuth1 application of an Extra Horizon cluster.
 ///
-/// Tokens have no end: they serve until they are deleted, or the user's password is reset, which
-/// an API says with 401 and the number 108. The session then ends, and only a new grant helps.
+/// Tokens do not expire: they are valid until they are deleted or the user's password is reset. An
+/// API then answers 401 with the number 108, the session ends, and only a new grant helps.
 ///
-/// No header carries the token: each request is signed anew, also when it is repeated, by
-/// [`Session::authorize`](crate::Session::authorize). What is signed is the request's whole URL
-/// with its query, and never a JSON body. Put the whole query into the URL first. Do without
-/// brackets in the names of query parameters: `a[]=1` is signed as RFC 5849 says, and the server
-/// is said to read it as `a=1`.
+/// No header carries the token: [`Session::authorize`](crate::Session::authorize) signs each
+/// request, and a repeated request needs another signature. The signature covers the request's
+/// whole URL with its query, and never a JSON body, so complete the query before you sign. Do not
+/// use brackets in the names of query parameters: `a[]=1` is signed as RFC 5849 says, but the
+/// server is reported to read it as `a=1`.
 ///
-/// Hand the body of an error to [`Session::rejected`](crate::Session::rejected): 108 is there.
+/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected), because the number
+/// 108 is there.
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::OAuth1;
@@ -44,7 +46,7 @@ use crate::token::{Placement, Tokens};
 #[derive(Clone)]
 #[doc(alias = "createOAuth1Client")]
 pub struct OAuth1 {
-    site: Site,
+    host: Host,
     consumer_key: String,
     consumer_secret: Secret,
     dead: DeadStatuses,
@@ -52,8 +54,8 @@ pub struct OAuth1 {
 
 impl OAuth1 {
     /// This application at the cluster with this host, `dev.acme.extrahorizon.io`. The host is
-    /// taken as the SDK takes it: a scheme, `api.`, `apx.` and a slash at the end are cut off, and
-    /// `https://api.` is put before it. What names `localhost` is used as it is written, and so is
+    /// changed as the SDK does it: a scheme, `api.`, `apx.` and a slash at the end are removed, and
+    /// `https://api.` is put before the rest. A host with `localhost` is used as it is, and so is
     /// `http` to a loopback address, for transports that allow it.
     ///
     /// # Errors
@@ -69,23 +71,23 @@ impl OAuth1 {
             return Err(Error::new(ErrorKind::InvalidInput).about("the consumer key is empty"));
         }
         Ok(Self {
-            site: Site::new(host)?,
+            host: Host::new(host)?,
             consumer_key,
             consumer_secret: consumer_secret.into(),
             dead: DeadStatuses::default(),
         })
     }
 
-    /// Under which statuses the number 108 of an API ends the session. Defaults to 400, 401 and
-    /// 403: 401 is documented, and the SDK does not look at the status at all.
+    /// The statuses under which the number 108 of an API ends the session. Defaults to 400, 401 and
+    /// 403: 401 is documented, and the SDK ignores the status.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);
         self
     }
 
-    pub(super) fn site(&self) -> &Site {
-        &self.site
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     fn signer<'s>(&'s self, token: Option<(&'s str, &'s str)>) -> Signer<'s> {
@@ -93,43 +95,44 @@ impl OAuth1 {
         Signer { consumer_key: &self.consumer_key, consumer_secret, token }
     }
 
-    /// A request that only the application signs.
-    fn request(&self, wire: &Wire<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
-        let request = Request::post(self.site.url(path))
+    /// A request that is signed without a token.
+    fn request(&self, sender: &HttpSender<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
+        let request = Request::post(self.host.url(path))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(unusable)?;
         let (mut parts, body) = request.into_parts();
-        self.signer(None).sign(&mut parts, wire.now())?;
+        self.signer(None).sign(&mut parts, sender.now())?;
         Ok(Request::from_parts(parts, body))
     }
 
-    fn granting(
+    fn grant_request(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: &OAuth1Grant,
     ) -> Result<Request<Bytes>, ExchangeError> {
         let (path, body) = match grant {
             OAuth1Grant::Password(grant) => {
                 let password = grant.password.expose_secret();
                 let members = [("email", grant.email.as_str()), ("password", password)];
-                (TOKENS, wire::json(&Members(&members)))
+                (TOKENS, http_message::json_body(&Members(&members)))
             }
             OAuth1Grant::Mfa(grant) => {
-                let token = mfa::open(wire, &grant.ticket, &self.site, &self.consumer_key)?;
+                let token = mfa::open(sender, &grant.ticket, &self.host, &self.consumer_key)?;
                 let members = [
                     ("token", token.expose_secret()),
                     ("code", grant.code.expose_secret()),
                     ("methodId", grant.method_id.as_str()),
                 ];
-                ("/auth/v2/oauth1/tokens/mfa", wire::json(&Members(&members)))
+                ("/auth/v2/oauth1/tokens/mfa", http_message::json_body(&Members(&members)))
             }
             OAuth1Grant::Sso(grant) => {
-                let body = wire::json(&Members(&[("ssoToken", grant.token.expose_secret())]));
+                let body =
+                    http_message::json_body(&Members(&[("ssoToken", grant.token.expose_secret())]));
                 ("/auth/v2/oauth1/ssoTokens/consume", body)
             }
         };
-        self.request(wire, path, body?).map_err(unsent)
+        Ok(self.request(sender, path, body?)?)
     }
 }
 
@@ -138,7 +141,7 @@ pub(super) const TOKENS: &str = "/auth/v2/oauth1/tokens";
 impl fmt::Debug for OAuth1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth1")
-            .field("host", &self.site.authority().as_str())
+            .field("host", &self.host.authority().as_str())
             .field("consumer_key", &self.consumer_key)
             .finish_non_exhaustive()
     }
@@ -149,68 +152,61 @@ impl Provider for OAuth1 {
     type Challenge = MfaChallenge;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "extra_horizon_oauth1"
-    }
-
-    fn authority(&self) -> &Url {
-        self.site.authority()
+    fn authority_url(&self) -> &Url {
+        self.host.authority()
     }
 
     /// The consumer key.
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.consumer_key
     }
 
     /// There is no refresh token that could rotate.
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Static
     }
 
-    /// None: requests are signed one by one.
     /// A revocation deletes one token by its record's id.
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::OneGrant
     }
 
+    /// None, because each request is signed.
     fn placement(&self) -> Option<Placement> {
         None
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
-    }
-
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: OAuth1Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
-        let sent = match &grant {
-            OAuth1Grant::Password(_) => Sent::Password,
-            OAuth1Grant::Mfa(_) => Sent::Mfa,
-            OAuth1Grant::Sso(_) => Sent::OneUse,
+        let request_kind = match &grant {
+            OAuth1Grant::Password(_) => RequestKind::Password,
+            OAuth1Grant::Mfa(_) => RequestKind::Mfa,
+            OAuth1Grant::Sso(_) => RequestKind::OneUse,
         };
-        let answer = wire.send(self.granting(wire, &grant)?).await?;
-        let from = (&self.site, self.consumer_key.as_str());
-        answer::issued::<Self, answer::OAuth1Token>(wire, &answer, sent, from)
+        let response = sender.send(self.grant_request(sender, &grant)?).await?;
+        let from = (&self.host, self.consumer_key.as_str());
+        response::issued::<Self, response::OAuth1Token>(sender, &response, request_kind, from)
     }
 
-    /// Not called: there are no refresh tokens.
+    /// The server issues no refresh tokens, so this refuses one that was adopted.
     async fn refresh(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
+        _: &Secret,
         _: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
         let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
-        Err(ExchangeError::new(FailureClass::NotSent).with_source(none))
+        Err(none.into())
     }
 
-    /// Deletes the token by its record's id, where that is known: of every token that was issued
-    /// here, and of one that was adopted with [`Attributes::token_id`].
+    /// Deletes the token by its record's id, if that is known: the server sends it with every token
+    /// that it issues, and [`Attributes::token_id`] gives it for adopted tokens.
     async fn revoke(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
         let (Some(id), Some(token), Some(secret)) =
@@ -218,20 +214,16 @@ impl Provider for OAuth1 {
         else {
             return Ok(Revoked::NotSupported);
         };
-        // By such an id no token can be deleted, now or later.
-        let Ok(url) = self.site.url_below(TOKENS, id) else {
+        // No token can be deleted by such an id, so a retry would not help.
+        let Ok(url) = self.host.url_below(TOKENS, id) else {
             return Ok(Revoked::NotSupported);
         };
         let request = Request::builder().method(Method::DELETE).uri(url).body(Bytes::new());
-        let (mut parts, body) = request.map_err(unusable).map_err(unsent)?.into_parts();
+        let (mut parts, body) = request.map_err(unusable)?.into_parts();
         let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));
-        signer.sign(&mut parts, wire.now()).map_err(unsent)?;
-        let answer = wire.send(Request::from_parts(parts, body)).await?;
-        deleted(wire, &answer)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth1Grant> {
-        None
+        signer.sign(&mut parts, sender.now())?;
+        let response = sender.send(Request::from_parts(parts, body)).await?;
+        deleted(sender, &response)
     }
 
     /// Signs the request (RFC 5849 section 3).
@@ -252,25 +244,32 @@ impl Provider for OAuth1 {
         if response.status.is_success() {
             return Rejection::None;
         }
-        match fault::number_in(body_prefix) {
-            Some(fault::OAUTH_TOKEN) if self.dead.take(response.status) => Rejection::SessionDead,
-            Some(_) | None if refuses(response.status) => Rejection::NotOurs,
+        match service_error::number_in(body_prefix) {
+            Some(service_error::OAUTH_TOKEN) if self.dead.contains(response.status) => {
+                Rejection::SessionDead
+            }
+            Some(_) | None if is_auth_failure(response.status) => Rejection::OtherReason,
             Some(_) | None => Rejection::None,
         }
     }
 }
 
-/// Whether the status is about who asks.
-pub(super) fn refuses(status: http::StatusCode) -> bool {
+/// Whether the status means that the request was not authorized.
+pub(super) fn is_auth_failure(status: http::StatusCode) -> bool {
     [http::StatusCode::UNAUTHORIZED, http::StatusCode::FORBIDDEN].contains(&status)
 }
 
-/// What the answer to the deletion of one's own token means. A token that is unknown is deleted.
-fn deleted(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
-    let gone = |fault: Fault| fault.is(fault::OAUTH_TOKEN) || fault.is(fault::RESOURCE_UNKNOWN);
-    let client_error = answer.status().is_client_error();
-    if answer.status().is_success() || (client_error && Fault::read(answer).is_some_and(gone)) {
+/// The result of deleting the session's own token. A token that the server does not know is
+/// deleted.
+fn deleted(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+    let gone = |fault: ServiceError| {
+        fault.is(service_error::OAUTH_TOKEN) || fault.is(service_error::RESOURCE_UNKNOWN)
+    };
+    let client_error = response.status().is_client_error();
+    if response.status().is_success()
+        || (client_error && ServiceError::read(response).is_some_and(gone))
+    {
         return Ok(Revoked::AtServer);
     }
-    Err(fault::failure(wire, answer, Sent::Call))
+    Err(service_error::failure(sender, response, RequestKind::Call))
 }

@@ -5,44 +5,45 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{Request, header};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::fault::{self, Sent};
 use super::grant::OAuth2Grant;
+use super::host::Host;
 use super::mfa::{self, MfaChallenge};
-use super::oauth1::refuses;
-use super::site::Site;
-use super::{Attributes, DeadStatuses, answer, unsent, unusable};
+use super::oauth1::is_auth_failure;
+use super::service_error::{self, RequestKind};
+use super::settings::DeadStatuses;
+use super::{Attributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::Members;
+use crate::provider::http_message::Members;
 use crate::provider::{
-    ExchangeError, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation, Signing, Wire,
-    wire,
+    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    http_message,
 };
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// An oAuth2 application of an Extra Horizon cluster.
 ///
-/// Whether it is public or confidential is decided when it is registered. A public application's
-/// refresh token dies when it is used ([`Rotation::Strict`]); a confidential one's may be used
-/// again ([`Rotation::Static`]), although each answer brings another. The server does not say how
-/// long a refresh token lives.
+/// The vendor decides when an application is registered whether it is public or confidential. A
+/// public application can use a refresh token once ([`Rotation::Strict`]), a confidential one
+/// repeatedly ([`Rotation::Static`]), although each response has another one. The server does not
+/// say when a refresh token expires.
 ///
-/// An API says with the numbers 117 and 118 that the access token is dead: hand the body of an
-/// error to [`Session::rejected`](crate::Session::rejected). No status alone says so: 401 is also
-/// a missing permission.
+/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected): the numbers 117
+/// and 118 say that the access token is no longer valid. No status alone says so, because 401 may
+/// also be a missing permission.
 ///
-/// The server has no way to end a session whose records' ids are not known, and it does not tell
-/// them: [`Session::revoke`](crate::Session::revoke) is local. [`ListTokens`](super::ListTokens),
-/// [`DeleteToken`](super::DeleteToken) and [`DeleteRefreshToken`](super::DeleteRefreshToken)
-/// delete at the server.
+/// The server deletes tokens only by the ids of their records, and it does not send the ids with
+/// the tokens. So [`Session::revoke`](crate::Session::revoke) is local.
+/// [`ListTokens`](super::ListTokens), [`DeleteToken`](super::DeleteToken) and
+/// [`DeleteRefreshToken`](super::DeleteRefreshToken) delete tokens at the server.
 ///
-/// A token is due 10 s before its end or earlier, as
-/// [`RefreshPolicy::at_least`](crate::policy::RefreshPolicy::at_least) has it by default; the SDK's
-/// margin is 10 s too.
+/// A token is refreshed 10 s before it expires or earlier, which is the default of
+/// [`RefreshPolicy::at_least`](crate::policy::RefreshPolicy::at_least). The SDK's margin is 10 s
+/// too.
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::OAuth2;
@@ -55,15 +56,15 @@ use crate::token::{Placement, Tokens};
 #[derive(Clone)]
 #[doc(alias = "createOAuth2Client")]
 pub struct OAuth2 {
-    site: Site,
+    host: Host,
     client_id: String,
-    /// The secret, and the value of the `Authorization` header that has it too.
+    /// The secret, and the value of the `Authorization` header made of it.
     secret: Option<(Secret, Secret)>,
     dead: DeadStatuses,
 }
 
 impl OAuth2 {
-    /// A public application at the cluster with this host, which is taken as by
+    /// A public application at the cluster with this host, which is read as by
     /// [`OAuth1::new`](super::OAuth1::new).
     ///
     /// # Errors
@@ -74,12 +75,12 @@ impl OAuth2 {
         if client_id.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
         }
-        let site = Site::new(host)?;
-        Ok(Self { site, client_id, secret: None, dead: DeadStatuses::default() })
+        let host = Host::new(host)?;
+        Ok(Self { host, client_id, secret: None, dead: DeadStatuses::default() })
     }
 
-    /// A confidential application. It says its secret in the header and in the body, as the SDK
-    /// does: whether one of them would do is not documented.
+    /// A confidential application. It sends its secret in the header and in the body, as the SDK
+    /// does: the documentation does not say whether one of them is enough.
     ///
     /// # Errors
     ///
@@ -95,16 +96,16 @@ impl OAuth2 {
         Ok(Self { secret: Some((secret, header)), ..public })
     }
 
-    /// Under which statuses the numbers 117 and 118 of an API mean that the access token is dead.
-    /// Defaults to 400, 401 and 403, as in the SDK; 401 is documented.
+    /// The statuses under which the numbers 117 and 118 of an API mean that the access token is no
+    /// longer valid. Defaults to 400, 401 and 403, as in the SDK; 401 is documented.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);
         self
     }
 
-    pub(super) fn site(&self) -> &Site {
-        &self.site
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     fn request<'v>(
@@ -117,18 +118,16 @@ impl OAuth2 {
         let client = client.chain(secret.map(|secret| ("client_secret", secret)));
         let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
         if let Some((_, value)) = &self.secret {
-            let value = HeaderValue::from_maybe_shared(value.shared_bytes());
-            let mut value = value.map_err(unusable)?;
-            value.set_sensitive(true);
+            let value = http_message::secret_header(value).map_err(unusable)?;
             request = request.header(header::AUTHORIZATION, value);
         }
         let members: Vec<_> = client.chain(members).collect();
-        request.body(wire::json(&Members(&members))?).map_err(unusable)
+        request.body(http_message::json_body(&Members(&members))?).map_err(unusable)
     }
 
-    fn granting(
+    fn grant_request(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: &OAuth2Grant,
     ) -> Result<Request<Bytes>, ExchangeError> {
         let request = match grant {
@@ -138,17 +137,17 @@ impl OAuth2 {
                     ("username", grant.email.as_str()),
                     ("password", grant.password.expose_secret()),
                 ];
-                self.request(self.site.url(TOKENS), members)
+                self.request(self.host.url(TOKENS), members)
             }
             OAuth2Grant::Mfa(grant) => {
-                let token = mfa::open(wire, &grant.ticket, &self.site, &self.client_id)?;
+                let token = mfa::open(sender, &grant.ticket, &self.host, &self.client_id)?;
                 let members = [
                     ("grant_type", "mfa"),
                     ("token", token.expose_secret()),
                     ("code", grant.code.expose_secret()),
                     ("method_id", grant.method_id.as_str()),
                 ];
-                return self.request(self.site.url(TOKENS), members).map_err(unsent);
+                return Ok(self.request(self.host.url(TOKENS), members)?);
             }
             OAuth2Grant::Code(grant) => {
                 let code = grant.code.expose_secret();
@@ -156,21 +155,21 @@ impl OAuth2 {
                 let redirect = grant.redirect_uri.as_deref().map(|uri| ("redirect_uri", uri));
                 let verifier = grant.verifier.as_ref().map(Secret::expose_secret);
                 let verifier = verifier.map(|verifier| ("code_verifier", verifier));
-                self.request(self.site.url(TOKENS), members.chain(redirect).chain(verifier))
+                self.request(self.host.url(TOKENS), members.chain(redirect).chain(verifier))
             }
             OAuth2Grant::Oidc(grant) => {
-                let url = self.site.url_below("/auth/v2/oidc/providers", &grant.provider)?;
+                let url = self.host.url_below("/auth/v2/oidc/providers", &grant.provider)?;
                 let code = grant.code.expose_secret();
                 self.request(format!("{url}/oAuth2Login"), [("authorizationCode", code)])
             }
         };
-        request.map_err(unsent)
+        Ok(request?)
     }
 }
 
 pub(super) const TOKENS: &str = "/auth/v2/oauth2/tokens";
 
-/// RFC 7617: as the SDK has it, without the escapes of RFC 6749 section 2.3.1.
+/// RFC 7617, without the escapes of RFC 6749 section 2.3.1, as the SDK does it.
 fn basic(client_id: &str, secret: &Secret) -> Secret {
     const SCHEME: &str = "Basic ";
     let secret = secret.expose_secret();
@@ -188,7 +187,7 @@ fn basic(client_id: &str, secret: &Secret) -> Secret {
 impl fmt::Debug for OAuth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth2")
-            .field("host", &self.site.authority().as_str())
+            .field("host", &self.host.authority().as_str())
             .field("client_id", &self.client_id)
             .field("confidential", &self.secret.is_some())
             .finish_non_exhaustive()
@@ -200,21 +199,17 @@ impl Provider for OAuth2 {
     type Challenge = MfaChallenge;
     type Attributes = Attributes;
 
-    fn dialect(&self) -> &'static str {
-        "extra_horizon_oauth2"
+    fn authority_url(&self) -> &Url {
+        self.host.authority()
     }
 
-    fn authority(&self) -> &Url {
-        self.site.authority()
-    }
-
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client_id
     }
 
     /// A public application's refresh token is consumed on use, a confidential one's is reusable
     /// (the vendor's "Set up OAuth in your backend").
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         if self.secret.is_some() { Rotation::Static } else { Rotation::Strict }
     }
 
@@ -222,80 +217,67 @@ impl Provider for OAuth2 {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
-    }
-
     async fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         grant: OAuth2Grant,
     ) -> Result<Issued<Self>, ExchangeError> {
-        let sent = match &grant {
-            OAuth2Grant::Password(_) => Sent::Password,
-            OAuth2Grant::Mfa(_) => Sent::Mfa,
-            OAuth2Grant::Code(_) | OAuth2Grant::Oidc(_) => Sent::OneUse,
+        let request_kind = match &grant {
+            OAuth2Grant::Password(_) => RequestKind::Password,
+            OAuth2Grant::Mfa(_) => RequestKind::Mfa,
+            OAuth2Grant::Code(_) | OAuth2Grant::Oidc(_) => RequestKind::OneUse,
         };
-        let answer = wire.send(self.granting(wire, &grant)?).await?;
-        let from = (&self.site, self.client_id.as_str());
-        answer::issued::<Self, answer::OAuth2Token>(wire, &answer, sent, from)
+        let response = sender.send(self.grant_request(sender, &grant)?).await?;
+        let from = (&self.host, self.client_id.as_str());
+        response::issued::<Self, response::OAuth2Token>(sender, &response, request_kind, from)
     }
 
     async fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        refresh_token: &Secret,
         held: &Tokens<Attributes>,
     ) -> Result<Tokens<Attributes>, ExchangeError> {
-        let Some(token) = held.refresh_token() else {
-            let none = Error::new(ErrorKind::InvalidInput).about("no refresh token");
-            return Err(unsent(none));
-        };
-        let members = [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
-        let request = self.request(self.site.url(TOKENS), members).map_err(unsent)?;
-        let answer = wire.send(request).await?;
-        let tokens = answer::tokens::<answer::OAuth2Token>(wire, &answer, Sent::Refresh)?;
-        let attributes = tokens.attributes().clone().or(held.attributes());
+        let members =
+            [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
+        let request = self.request(self.host.url(TOKENS), members)?;
+        let response = sender.send(request).await?;
+        let tokens =
+            response::tokens::<response::OAuth2Token>(sender, &response, RequestKind::Refresh)?;
+        let attributes = tokens.attributes().clone().or_known(held.attributes());
         Ok(Tokens { attributes, ..tokens })
     }
 
     /// Does nothing: see [`OAuth2`].
-    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<Attributes>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(
+        &self,
+        _: &HttpSender<'_>,
+        _: &Tokens<Attributes>,
+    ) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::NotSupported)
     }
 
-    fn continued(
+    fn merge_attributes(
         &self,
         known: &Attributes,
         issued: Attributes,
     ) -> Result<Attributes, IdentityChanged> {
         let user = issued.user_id.clone();
         let user_id = IdentityChanged::unless_same("user", &known.user_id, user)?;
-        Ok(Attributes { user_id, ..issued.or(known) })
-    }
-
-    fn renewal(&self, _: Option<&Tokens<Attributes>>) -> Option<OAuth2Grant> {
-        None
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
+        Ok(Attributes { user_id, ..issued.or_known(known) })
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
         if response.status.is_success() {
             return Rejection::None;
         }
-        match fault::number_in(body_prefix) {
-            Some(fault::ACCESS_TOKEN_UNKNOWN | fault::ACCESS_TOKEN_EXPIRED)
-                if self.dead.take(response.status) =>
+        match service_error::number_in(body_prefix) {
+            Some(service_error::ACCESS_TOKEN_UNKNOWN | service_error::ACCESS_TOKEN_EXPIRED)
+                if self.dead.contains(response.status) =>
             {
                 Rejection::TokenDead
             }
-            Some(_) | None if refuses(response.status) => Rejection::NotOurs,
+            Some(_) | None if is_auth_failure(response.status) => Rejection::OtherReason,
             Some(_) | None => Rejection::None,
         }
     }

@@ -1,69 +1,62 @@
 //! Calls at the authentication service beside the session's own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use url::Url;
 
-use super::fault::{self, Fault, Sent};
-use super::record::{self, Mark, Own, TokenPage, TokenRecord};
-use super::site::Site;
+use super::host::Host;
+use super::service_error::{self, RequestKind, ServiceError};
+use super::token_record::{self, OwnToken, TokenDigest, TokenPage, TokenRecord};
 use super::{Attributes, OAuth1, OAuth2, SsoToken, oauth1, oauth2, unusable};
 use crate::error::Result;
-use crate::provider::wire::lenient::{secret, text};
-use crate::provider::wire::{self, rfc3339};
-use crate::provider::{Effect, ExchangeError, Operation, Wire};
+use crate::provider::http_message::lenient::{secret, text};
+use crate::provider::http_message::{self, rfc3339};
+use crate::provider::{Effect, ExchangeError, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Lists the user's tokens: the oAuth1 tokens at [`OAuth1`], the access tokens at [`OAuth2`].
-/// One's own need no permission (oAuth2: since version 2.3.0 of the service), those of others
-/// `VIEW_AUTHORIZATIONS`.
-#[derive(Default)]
+/// Lists the user's tokens: the oAuth1 tokens at [`OAuth1`], the access tokens at [`OAuth2`]. The
+/// user's own tokens need no permission (oAuth2: since version 2.3.0 of the service), other users'
+/// tokens need `VIEW_AUTHORIZATIONS`.
+#[derive(Debug, Default)]
 #[doc(alias = "getTokens")]
 pub struct ListTokens {
     filter: Option<String>,
-    own: Mutex<Own>,
 }
 
-/// Lists the user's refresh tokens. None of them is known as the session's own.
+/// Lists the user's refresh tokens. The server does not show which one is the session's own.
 #[derive(Debug, Default)]
 pub struct ListRefreshTokens {
     filter: Option<String>,
 }
 
 /// Deletes a token by the id of its record: an oAuth1 token at [`OAuth1`], an access token at
-/// [`OAuth2`]. The output is how many records were deleted; an unknown one is none.
+/// [`OAuth2`]. The output is the number of deleted records: 0 if the id is unknown.
 ///
-/// An oAuth1 session whose own token it is ends. An oAuth2 session hands its access token out no
-/// longer, if the record was known as [`is_own`](TokenRecord::is_own); if not, the next call that
-/// is rejected shows it, and the session refreshes.
+/// If the token is an oAuth1 session's own, the session ends. If the record was listed as an oAuth2
+/// session's own ([`is_own`](TokenRecord::is_own)), the crate stops serving the access token; if
+/// not, the next rejected call shows it, and the session refreshes.
 #[derive(Debug)]
 #[doc(alias = "removeToken")]
 pub struct DeleteToken {
     id: String,
-    mark: Option<Mark>,
-    /// Whether it is the session's, as it was when the request was made.
-    own: AtomicBool,
+    token_digest: Option<TokenDigest>,
 }
 
-/// Deletes a refresh token by the id of its record. The output is how many records were deleted;
-/// an unknown one is none.
+/// Deletes a refresh token by the id of its record. The output is the number of deleted records: 0
+/// if the id is unknown.
 ///
-/// A session that knows it for its own, because it was made [of](Self::of) the record of its own
-/// access token, ends with its access token. If not, the next refresh is rejected.
+/// If it was made [of](Self::of) the record of the session's own access token, the session ends
+/// when that token expires. If not, the server rejects the next refresh.
 #[derive(Debug)]
 pub struct DeleteRefreshToken {
     id: String,
-    mark: Option<Mark>,
-    own: AtomicBool,
+    token_digest: Option<TokenDigest>,
 }
 
-/// Makes a single-use token with which another application continues as the same user: its
-/// session is established with it.
+/// Creates a single-use token with which another application establishes a session of the same
+/// user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct GenerateSsoToken;
@@ -75,17 +68,12 @@ impl ListTokens {
         Self::default()
     }
 
-    /// Those that this RQL expression picks: `gt(creationTimestamp,2025-01-01)&limit(50,20)`.
+    /// The records that this RQL expression selects:
+    /// `gt(creationTimestamp,2025-01-01)&limit(50,20)`.
     #[must_use]
     pub fn filter(mut self, rql: impl Into<String>) -> Self {
         self.filter = Some(rql.into());
         self
-    }
-}
-
-impl std::fmt::Debug for ListTokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListTokens").field("filter", &self.filter).finish_non_exhaustive()
     }
 }
 
@@ -108,13 +96,13 @@ impl DeleteToken {
     /// The token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: None, own: AtomicBool::new(false) }
+        Self { id: id.into(), token_digest: None }
     }
 
     /// The token of this record.
     #[must_use]
     pub fn of(record: &TokenRecord) -> Self {
-        Self { mark: record.mark, ..Self::new(record.id.clone()) }
+        Self { token_digest: record.token_digest, ..Self::new(record.id.clone()) }
     }
 }
 
@@ -122,146 +110,182 @@ impl DeleteRefreshToken {
     /// The refresh token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: None, own: AtomicBool::new(false) }
+        Self { id: id.into(), token_digest: None }
     }
 
-    /// The refresh token that came with the access token of this record; None if it had none.
+    /// The refresh token that was issued with the access token of this record; None if there was
+    /// none.
     #[must_use]
     pub fn of(access_token: &TokenRecord) -> Option<Self> {
         let id = access_token.refresh_token_id.clone()?;
-        Some(Self { mark: access_token.mark, ..Self::new(id) })
+        Some(Self { token_digest: access_token.token_digest, ..Self::new(id) })
     }
 }
 
 impl Operation<OAuth1> for ListTokens {
     type Output = TokenPage;
+    /// What the record of the session's own token is recognized by.
+    type Context = OwnToken;
 
-    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        *self.own.lock() = Own { id: held.attributes().token_id.clone(), token: None };
-        list(provider.site(), oauth1::TOKENS, self.filter.as_deref())
+    fn request(
+        &self,
+        provider: &OAuth1,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, OwnToken)> {
+        let own = OwnToken { id: held.attributes().token_id.clone(), token: None };
+        Ok((list(provider.host(), oauth1::TOKENS, self.filter.as_deref())?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: OwnToken,
+        response: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &self.own.lock())
+        listed(sender, response, &own)
     }
 }
 
 impl Operation<OAuth2> for ListTokens {
     type Output = TokenPage;
+    /// What the record of the session's own token is recognized by.
+    type Context = OwnToken;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        *self.own.lock() = Own { id: None, token: held.access_token().map(Mark::of) };
-        list(provider.site(), oauth2::TOKENS, self.filter.as_deref())
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, OwnToken)> {
+        let own = OwnToken { id: None, token: held.access_token().map(TokenDigest::of) };
+        Ok((list(provider.host(), oauth2::TOKENS, self.filter.as_deref())?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: OwnToken,
+        response: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &self.own.lock())
+        listed(sender, response, &own)
     }
 }
 
 impl Operation<OAuth2> for ListRefreshTokens {
     type Output = TokenPage;
+    type Context = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        list(provider.site(), REFRESH_TOKENS, self.filter.as_deref())
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+        Ok((list(provider.host(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<(TokenPage, Effect), ExchangeError> {
-        listed(wire, answer, &Own::default())
+        listed(sender, response, &OwnToken::default())
     }
 }
 
 impl Operation<OAuth1> for DeleteToken {
     type Output = u64;
+    /// Whether the token is the session's, as it was when the request was made.
+    type Context = bool;
 
-    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth1,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, bool)> {
         let own = held.attributes().token_id.as_deref() == Some(self.id.as_str());
-        self.own.store(own, Ordering::Relaxed);
-        delete(provider.site(), oauth1::TOKENS, &self.id)
+        Ok((delete(provider.host(), oauth1::TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: bool,
+        response: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        let own = self.own.load(Ordering::Relaxed);
-        deleted(wire, answer, own.then_some(Effect::SessionDead))
+        deleted(sender, response, own.then_some(Effect::SessionDead))
     }
 }
 
 impl Operation<OAuth2> for DeleteToken {
     type Output = u64;
+    /// Whether the token is the session's, as it was when the request was made.
+    type Context = bool;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        self.own.store(is_own(self.mark, held), Ordering::Relaxed);
-        delete(provider.site(), oauth2::TOKENS, &self.id)
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, bool)> {
+        let own = is_own(self.token_digest, held);
+        Ok((delete(provider.host(), oauth2::TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: bool,
+        response: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        let own = self.own.load(Ordering::Relaxed);
-        deleted(wire, answer, own.then_some(Effect::AccessTokenDead))
+        deleted(sender, response, own.then_some(Effect::AccessTokenDead))
     }
 }
 
 impl Operation<OAuth2> for DeleteRefreshToken {
     type Output = u64;
+    /// Whether the token is the session's, as it was when the request was made.
+    type Context = bool;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        self.own.store(is_own(self.mark, held), Ordering::Relaxed);
-        delete(provider.site(), REFRESH_TOKENS, &self.id)
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, bool)> {
+        let own = is_own(self.token_digest, held);
+        Ok((delete(provider.host(), REFRESH_TOKENS, &self.id)?, own))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        own: bool,
+        response: &Response<Bytes>,
     ) -> Result<(u64, Effect), ExchangeError> {
-        let own = self.own.load(Ordering::Relaxed);
-        deleted(wire, answer, own.then_some(Effect::RefreshTokenDead))
+        deleted(sender, response, own.then_some(Effect::RefreshTokenDead))
     }
 }
 
 impl Operation<OAuth1> for GenerateSsoToken {
     type Output = SsoToken;
+    type Context = ();
 
-    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        Request::post(provider.site().url("/auth/v2/oauth1/ssoTokens/generate"))
+    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+        let request = Request::post(provider.host().url("/auth/v2/oauth1/ssoTokens/generate"))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Bytes::from_static(b"{}"))
-            .map_err(unusable)
+            .body(Bytes::from_static(b"{}"));
+        Ok((request.map_err(unusable)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<(SsoToken, Effect), ExchangeError> {
-        if !answer.status().is_success() {
-            return Err(fault::failure(wire, answer, Sent::Call));
+        if !response.status().is_success() {
+            return Err(service_error::failure(sender, response, RequestKind::Call));
         }
-        let told: Generated = wire::object(answer)?;
-        let Some(token) = told.sso_token else {
-            return Err(wire::unusable(answer, "the answer has no SSO token"));
+        let body: Generated = http_message::json_object(response)?;
+        let Some(token) = body.sso_token else {
+            return Err(http_message::unusable(response, "the answer has no SSO token"));
         };
-        let expires_at = told.expiry_timestamp.as_deref().and_then(rfc3339);
-        let sso = SsoToken { token, id: told.id, user_id: told.user_id, expires_at };
+        let expires_at = body.expiry_timestamp.as_deref().and_then(rfc3339);
+        let sso = SsoToken { token, id: body.id, user_id: body.user_id, expires_at };
         Ok((sso, Effect::None))
     }
 }
@@ -282,47 +306,48 @@ struct Generated {
     expiry_timestamp: Option<String>,
 }
 
-fn list(site: &Site, path: &str, filter: Option<&str>) -> Result<Request<Bytes>> {
-    let mut url = Url::parse(&site.url(path)).map_err(unusable)?;
+fn list(host: &Host, path: &str, filter: Option<&str>) -> Result<Request<Bytes>> {
+    let mut url = Url::parse(&host.url(path)).map_err(unusable)?;
     let filter = filter.map(|rql| rql.strip_prefix('?').unwrap_or(rql));
     url.set_query(filter.filter(|rql| !rql.is_empty()));
     Request::get(url.as_str()).body(Bytes::new()).map_err(unusable)
 }
 
 fn listed(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
-    own: &Own,
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
+    own: &OwnToken,
 ) -> Result<(TokenPage, Effect), ExchangeError> {
-    if !answer.status().is_success() {
-        return Err(fault::failure(wire, answer, Sent::Call));
+    if !response.status().is_success() {
+        return Err(service_error::failure(sender, response, RequestKind::Call));
     }
-    Ok((TokenPage::read(answer, own)?, Effect::None))
+    Ok((TokenPage::read(response, own)?, Effect::None))
 }
 
-/// Whether the record that was listed is that of the token that the session still has.
-fn is_own(mark: Option<Mark>, held: &Tokens<Attributes>) -> bool {
-    mark.is_some() && mark == held.access_token().map(Mark::of)
+/// Whether the listed record belongs to the token that the session still has.
+fn is_own(token_digest: Option<TokenDigest>, held: &Tokens<Attributes>) -> bool {
+    token_digest.is_some() && token_digest == held.access_token().map(TokenDigest::of)
 }
 
-fn delete(site: &Site, path: &str, id: &str) -> Result<Request<Bytes>> {
-    let request = Request::builder().method(Method::DELETE).uri(site.url_below(path, id)?);
+fn delete(host: &Host, path: &str, id: &str) -> Result<Request<Bytes>> {
+    let request = Request::builder().method(Method::DELETE).uri(host.url_below(path, id)?);
     request.body(Bytes::new()).map_err(unusable)
 }
 
-/// `own` is what it does to the session if something was deleted.
+/// `own` is the effect on the session if a record was deleted; None if the token is not the
+/// session's.
 fn deleted(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
     own: Option<Effect>,
 ) -> Result<(u64, Effect), ExchangeError> {
-    if answer.status().is_success() {
-        let count = record::affected(answer)?;
+    if response.status().is_success() {
+        let count = token_record::deleted_count(response)?;
         return Ok((count, own.filter(|_| count > 0).unwrap_or(Effect::None)));
     }
-    let unknown = |fault: Fault| fault.is(fault::RESOURCE_UNKNOWN);
-    if answer.status().is_client_error() && Fault::read(answer).is_some_and(unknown) {
+    let unknown = |fault: ServiceError| fault.is(service_error::RESOURCE_UNKNOWN);
+    if response.status().is_client_error() && ServiceError::read(response).is_some_and(unknown) {
         return Ok((0, Effect::None));
     }
-    Err(fault::failure(wire, answer, Sent::Call))
+    Err(service_error::failure(sender, response, RequestKind::Call))
 }

@@ -1,7 +1,7 @@
-//! What goes to the server and what is made of its answers.
+//! What goes to the server and what is made of its responses.
 
-mod answers;
 mod operations;
+mod responses;
 mod signatures;
 
 use std::error::Error as StdError;
@@ -9,8 +9,9 @@ use std::error::Error as StdError;
 use bytes::Bytes;
 use http::Response;
 
-use super::fault::Sent;
+use super::service_error::RequestKind;
 use super::*;
+use crate::provider::ExchangeError;
 use crate::provider::FailureClass::{self, *};
 use crate::provider::fixture::Bench;
 
@@ -24,7 +25,7 @@ fn oauth2() -> OAuth2 {
     OAuth2::public(HOST, "app").unwrap()
 }
 
-fn answer(status: u16, body: impl AsRef<[u8]>) -> Response<Bytes> {
+fn response(status: u16, body: impl AsRef<[u8]>) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::copy_from_slice(body.as_ref())).unwrap()
 }
 

@@ -8,20 +8,22 @@ use crate::secret::Secret;
 pub enum Grant {
     /// A user name and a password.
     Password(Password),
-    /// A code that a browser brought.
+    /// A code from a browser.
     Code(Code),
 }
 
 /// A user name and a password, for a session without a browser (in the document, "alternate
 /// authorization code request").
 ///
-/// They buy a code, and the code tokens, in one `establish`. A server that loses the first answer
-/// leaves nothing behind, so that the failure is `RetryLater` with the outcome `NotProcessed`; one
-/// that loses the second may have issued tokens that nobody has: `Ambiguous`, and a former session
-/// is refreshed before its next use. Neither uses up the password: it may be tried again.
+/// One `establish` exchanges them for a code, and the code for tokens. If the first response is
+/// lost, nothing has changed, and the failure is `RetryLater` with the outcome `NotProcessed`. If
+/// the second is lost, the server may have issued tokens that nobody has: the outcome is
+/// `Ambiguous`, and a former session is refreshed before its next use. Neither uses up the
+/// password: the caller may try again.
 ///
-/// Both go in headers. What begins or ends with a space, or has control characters, is refused as
-/// `InvalidInput` before anything is sent, because no header carries it as it is.
+/// Both are sent in headers. If one begins or ends with a space, or has control characters, the
+/// grant is refused as `InvalidInput` before anything is sent, because no header can carry it
+/// unchanged.
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-username")]
 #[doc(alias = "x-auth-password")]
@@ -30,7 +32,7 @@ pub struct Password {
     pub(super) password: Secret,
 }
 
-/// A code from a browser. It serves once, and for five minutes.
+/// A code from a browser. It is valid once and for five minutes.
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-code")]
 pub struct Code {
@@ -48,7 +50,7 @@ impl Password {
 }
 
 impl Code {
-    /// This code, as the redirect brought it.
+    /// This code, from the redirect.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
         Self { code: code.into(), app_code: None, scope: None }
@@ -62,7 +64,7 @@ impl Code {
         self
     }
 
-    /// The scope that it was asked for with, if that was not the provider's.
+    /// The scope of the login, if it was not the provider's.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());

@@ -1,25 +1,25 @@
-//! Calls at the server beside the session's own: what it thinks of a token, and the end of one.
+//! Calls at the server beside the session's own: whether a token is valid, and its revocation.
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 
-use super::answer::{is_live, revoked};
+use super::response::{is_valid, revoked};
 use super::{Attributes, IOffice};
-use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{Credential, Effect, ExchangeError, Operation, Wire};
-use crate::secret::Secret;
+use crate::error::Result;
+use crate::provider::operation::access_token;
+use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
 use crate::token::Tokens;
 
-/// Asks the server whether the session's access token serves, as the client does. The output says
-/// so; a token that does not serve is not handed out again.
+/// Asks the server whether the session's access token is valid, as the client does. The output says
+/// so. If it is not, the crate does not serve the token again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/tokeninfo")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct TokenInfo;
 
-/// Revokes the session's access token and not the session: the next who asks gets another token.
+/// Revokes the session's access token and not the session: the next caller gets another token.
 ///
-/// The document does not say whether the refresh token outlives it; the next refresh shows that.
+/// The document does not say whether the refresh token stays valid; the next refresh shows that.
 /// [`Session::revoke`](crate::session::Session::revoke) ends both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/revoke")]
@@ -28,47 +28,55 @@ pub struct RevokeAccessToken;
 
 impl Operation<IOffice> for TokenInfo {
     type Output = bool;
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        provider.about_token(Method::GET, "tokeninfo", access_token(held)?)
+    fn request(
+        &self,
+        provider: &IOffice,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        Ok((provider.request_with_token(Method::GET, "tokeninfo", access_token(held)?)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<(bool, Effect), ExchangeError> {
-        let live = is_live(wire, answer)?;
-        Ok((live, if live { Effect::None } else { Effect::AccessTokenDead }))
+        let valid = is_valid(sender, response)?;
+        Ok((valid, if valid { Effect::None } else { Effect::AccessTokenDead }))
     }
 }
 
 impl Operation<IOffice> for RevokeAccessToken {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
-        provider.about_token(provider.revoke_method.clone(), "revoke", access_token(held)?)
+    fn request(
+        &self,
+        provider: &IOffice,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
+        let method = provider.revoke_method.clone();
+        Ok((provider.request_with_token(method, "revoke", access_token(held)?)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<((), Effect), ExchangeError> {
-        revoked(wire, answer)?;
+        revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }
-}
-
-fn access_token(held: &Tokens<Attributes>) -> Result<&Secret> {
-    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no access token");
-    held.access_token().ok_or_else(missing)
 }

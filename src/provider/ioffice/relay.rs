@@ -4,29 +4,28 @@
 /// `callback/done`, as a form whose body is what
 /// [`finish_login`](crate::session::Session::finish_login) takes.
 ///
-/// A fragment never reaches a server, so a page has to bring it. This one needs nothing but
-/// itself, writes nothing of the fragment as HTML, and takes it out of the address bar and the
-/// history before it is sent. It is the same for every login and holds no secret, and may be
-/// cached. The path is relative: on `/callback` it is `/callback/done`. Another is set by
-/// [`fragment_relay_html`], and [`FRAGMENT_RELAY_CSP`] is a policy under which it runs.
+/// A browser never sends a fragment to a server, so a page has to post it. This page loads nothing
+/// else, writes nothing of the fragment as HTML, and removes it from the address bar and the
+/// history before it posts it. It is the same for every login, holds no secret, and may be cached.
+/// The path is relative: on `/callback` it is `/callback/done`. [`fragment_relay_html`] sets
+/// another one, and [`FRAGMENT_RELAY_CSP`] is a policy under which the page runs.
 ///
 /// The ticket of the login has to come with the form, from a cookie that is `HttpOnly`, `Secure`
 /// and `SameSite=Lax`: the form is posted by a page of the backend's own site.
 pub const FRAGMENT_RELAY_HTML: &str = include_str!("relay.html");
 
-/// A `Content-Security-Policy` for the page, as strict as there is: nothing is loaded, nothing
-/// frames it, the form goes to the page's own origin, and only this very script runs, by its hash,
-/// so that neither `unsafe-inline` nor a nonce is needed.
+/// A strict `Content-Security-Policy` for the page: it loads nothing, no page can frame it, the
+/// form goes to the page's own origin, and only this script runs, by its hash, so that neither
+/// `unsafe-inline` nor a nonce is needed.
 ///
-/// In a policy of your own the `script-src` of this one has to be there, and `form-action` has to
-/// allow the form's target, in some browsers also where that redirects to.
+/// In a policy of your own keep the `script-src` of this one, and let `form-action` allow the
+/// form's target. Some browsers also require the URL that the target redirects to.
 pub const FRAGMENT_RELAY_CSP: &str = "default-src 'none'; \
     script-src 'sha256-Z0pTmU2ld2KamzETXB2Szip/NyxDU3A8xBU+AMhMi0Q='; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// [`FRAGMENT_RELAY_HTML`] with another target for its form: a path, or a URL, from your own
-/// configuration and not from a request. It is escaped, so that whatever it is, it stays the form's
-/// target.
+/// configuration and not from a request. It is escaped, so that any text stays the form's target.
 #[must_use]
 pub fn fragment_relay_html(action: &str) -> String {
     let mut escaped = String::with_capacity(action.len());

@@ -7,18 +7,18 @@ use zeroize::Zeroizing;
 
 use super::{IOffice, Password};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire;
+use crate::provider::http_message;
 use crate::secret::Secret;
 use crate::token::PermissionToken;
 
-/// What carries the access token to an API.
+/// The header that carries the access token to an API.
 pub(super) const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 
-/// The length of no content. RFC 9110 section 8.6 wants it where a method may have some, and there
-/// are servers that answer 411 without it.
+/// The length of an empty body. RFC 9110 section 8.6 requires it for methods that may have a body,
+/// and some servers send 411 without it.
 const NOTHING: HeaderValue = HeaderValue::from_static("0");
 
-/// How user names and passwords become bytes.
+/// How user names and passwords are encoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Encoding {
     Latin1,
@@ -39,7 +39,7 @@ impl IOffice {
         Ok(request)
     }
 
-    /// A grant is its type, the header that carries it, and what that says.
+    /// A token request. The pair is the grant type, and the header that carries `credential`.
     pub(super) fn token_request(
         &self,
         (kind, carrier): (&'static str, &'static str),
@@ -59,8 +59,8 @@ impl IOffice {
         Ok(request)
     }
 
-    /// A request about a token, which needs no other header.
-    pub(super) fn about_token(
+    /// A request with a token in its header, and no other.
+    pub(super) fn request_with_token(
         &self,
         method: Method,
         path: &str,
@@ -77,7 +77,7 @@ impl IOffice {
     }
 
     fn post(&self, path: &str) -> Result<Request<Bytes>> {
-        // The document asks for the content type, although there is no content.
+        // The document requires the content type, although there is no content.
         let mut request = Request::post(self.endpoint(path))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONTENT_LENGTH, NOTHING)
@@ -102,9 +102,9 @@ impl IOffice {
 }
 
 impl Encoding {
-    /// A text of a user's as a header. The `InvalidInput` says `words` if none can carry it as it
-    /// is: with control characters; with spaces at its ends, which are cut off on the way (RFC 9110
-    /// section 5.5); with characters that the encoding does not have.
+    /// A user's text as a header. `InvalidInput` with `words` if no header can carry it unchanged:
+    /// it has control characters, spaces at its ends, which are removed on the way (RFC 9110
+    /// section 5.5), or characters that the encoding does not have.
     fn value(self, text: &Secret, words: &'static str) -> Result<HeaderValue> {
         let refused = || Error::new(ErrorKind::InvalidInput).about(words);
         let plain = text.expose_secret();
@@ -124,7 +124,10 @@ impl Encoding {
                 for character in plain.chars() {
                     bytes.push(u8::try_from(character).map_err(|_| refused())?);
                 }
-                sensitive(Bytes::from_owner(bytes)).ok_or_else(refused)
+                let value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes));
+                let mut value = value.map_err(|_| refused())?;
+                value.set_sensitive(true);
+                Ok(value)
             }
         }
     }
@@ -142,25 +145,19 @@ pub(super) fn fixed(text: &str, words: &'static str) -> Result<HeaderValue> {
 
 /// A secret as a header, marked sensitive, without a copy of it.
 pub(super) fn secret(text: &Secret, words: &'static str) -> Result<HeaderValue> {
-    let refused = || Error::new(ErrorKind::InvalidInput).about(words);
-    sensitive(text.shared_bytes()).ok_or_else(refused)
+    http_message::secret_header(text).map_err(|_| Error::new(ErrorKind::InvalidInput).about(words))
 }
 
-fn sensitive(bytes: Bytes) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Puts the token into the query, in place of one that is there.
+/// Puts the token into the query. It replaces a token that is there.
 pub(super) fn put_in_query(token: &PermissionToken, request: &mut request::Parts) -> Result<()> {
     let refused = || Error::new(ErrorKind::InvalidInput).about("the request's URI has no path");
     let mut parts = request.uri.clone().into_parts();
     let before = parts.path_and_query.take().ok_or_else(refused)?;
     let token = token.expose_secret();
     let others = before.query().unwrap_or_default().split('&').filter(|pair| !is_token(pair));
-    // Room for all of it, so that the text never moves and leaves a copy behind.
-    let room = before.as_str().len() + NAME.len() + wire::escaped_room(token) + 3;
+    // There is room for all of it, so that the text never moves to other memory, which would leave
+    // a copy behind.
+    let room = before.as_str().len() + NAME.len() + http_message::escaped_room(token) + 3;
     let mut text = Zeroizing::new(String::with_capacity(room));
     text.push_str(before.path());
     text.push('?');
@@ -170,7 +167,7 @@ pub(super) fn put_in_query(token: &PermissionToken, request: &mut request::Parts
     }
     text.push_str(NAME);
     text.push('=');
-    wire::escape(token, &mut text);
+    http_message::escape(token, &mut text);
     let text = PathAndQuery::from_maybe_shared(Bytes::from_owner(text)).map_err(|_| refused())?;
     parts.path_and_query = Some(text);
     request.uri = Uri::from_parts(parts).map_err(|_| refused())?;
@@ -179,12 +176,12 @@ pub(super) fn put_in_query(token: &PermissionToken, request: &mut request::Parts
 
 const NAME: &str = "access_token";
 
-/// Whether a pair of a query is the access token, however its name is written.
+/// Whether a pair of a query is the access token, also with an escaped name.
 fn is_token(pair: &str) -> bool {
     url::form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == NAME)
 }
 
-/// The settings make no request.
+/// The settings do not make a valid request.
 fn unusable(cause: http::Error) -> Error {
     Error::new(ErrorKind::Misconfigured).with_source(cause)
 }

@@ -1,8 +1,8 @@
-//! What goes to the server and what is made of its answers.
+//! What goes to the server and what is made of its responses.
 
-mod answers;
-mod login;
+mod redirect_login;
 mod requests;
+mod responses;
 
 use std::error::Error as StdError;
 
@@ -32,12 +32,12 @@ fn held() -> Tokens<Attributes> {
 const GOOD: &str = r#"{"token_type":"bearer","access_token":"canary-access","expires_in":60000,
     "refresh_token":"canary-refresh"}"#;
 
-fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Response<Bytes> {
-    let mut answer = Response::builder().status(status);
+fn response(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Response<Bytes> {
+    let mut response = Response::builder().status(status);
     for (name, value) in headers {
-        answer = answer.header(*name, *value);
+        response = response.header(*name, *value);
     }
-    answer.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
+    response.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
 }
 
 /// The error and all its causes, as a log would show them.

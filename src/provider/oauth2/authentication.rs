@@ -1,4 +1,4 @@
-//! How a client says who it is (RFC 6749 section 2.3).
+//! How a client authenticates (RFC 6749 section 2.3).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 use zeroize::Zeroizing;
 
-use crate::provider::wire;
+use crate::provider::http_message;
 use crate::secret::Secret;
 
 #[derive(Clone)]
@@ -25,18 +25,18 @@ impl Authentication {
     pub(super) fn basic(client_id: &str, secret: &Secret) -> Self {
         const SCHEME: &str = "Basic ";
         let secret = secret.expose_secret();
-        let room = wire::escaped_room(client_id) + 1 + wire::escaped_room(secret);
+        let room = http_message::escaped_room(client_id) + 1 + http_message::escaped_room(secret);
         let mut pair = Zeroizing::new(String::with_capacity(room));
-        wire::escape(client_id, &mut pair);
+        http_message::escape(client_id, &mut pair);
         pair.push(':');
-        wire::escape(secret, &mut pair);
+        http_message::escape(secret, &mut pair);
         let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + room.div_ceil(3) * 4));
         value.push_str(SCHEME);
         STANDARD.encode_string(pair.as_bytes(), &mut value);
         Self::Basic(Secret::from(value.as_str()))
     }
 
-    /// What it puts into the body. A public client, too, names itself (RFC 6749 section 3.2.1).
+    /// The fields for the body. A public client also sends its id (RFC 6749 section 3.2.1).
     pub(super) fn fields<'f>(&'f self, client_id: &'f str) -> Vec<(&'static str, &'f str)> {
         match self {
             Self::Public => vec![("client_id", client_id)],
@@ -52,8 +52,6 @@ impl Authentication {
         let Self::Basic(value) = self else {
             return Ok(None);
         };
-        let mut value = HeaderValue::from_maybe_shared(value.shared_bytes())?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        http_message::secret_header(value).map(Some)
     }
 }

@@ -1,7 +1,7 @@
-//! Where a server's endpoints are: told by its metadata (RFC 8414, OpenID Connect Discovery).
+//! A server's endpoints, from its metadata (RFC 8414, OpenID Connect Discovery).
 
 #[cfg(test)]
-mod hostile;
+mod arbitrary_metadata;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -9,15 +9,16 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::wire::{self, Wire};
+use crate::provider::http_message;
+use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 
 /// The endpoints that this provider uses.
 #[derive(Clone, PartialEq)]
 pub(super) struct Endpoints {
     pub(super) token: Url,
-    pub(super) optional: Optional,
-    /// Whether every answer of the authorization endpoint names the issuer (RFC 9207 section 3).
+    pub(super) optional: OptionalEndpoints,
+    /// Whether every response of the authorization endpoint names the issuer (RFC 9207 section 3).
     pub(super) names_issuer: bool,
 }
 
@@ -31,38 +32,38 @@ impl Endpoints {
 
     fn all(&self) -> impl Iterator<Item = &Url> {
         let browsers = self.optional.authorization.iter();
-        browsers.chain(self.optional.given_tokens()).chain([&self.token])
+        browsers.chain(self.optional.receiving_tokens()).chain([&self.token])
     }
 }
 
-/// Endpoints that a server may do without.
+/// Endpoints that a server need not have.
 #[derive(Clone, Default, PartialEq)]
-pub(super) struct Optional {
+pub(super) struct OptionalEndpoints {
     pub(super) authorization: Option<Url>,
     pub(super) introspection: Option<Url>,
     pub(super) revocation: Option<Url>,
     pub(super) userinfo: Option<Url>,
 }
 
-impl Optional {
-    /// Those that get a session's tokens.
-    pub(super) fn given_tokens(&self) -> impl Iterator<Item = &Url> {
+impl OptionalEndpoints {
+    /// The endpoints that receive a session's tokens.
+    pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
         let Self { authorization: _, introspection, revocation, userinfo } = self;
         [introspection, revocation, userinfo].into_iter().flatten()
     }
 }
 
-/// A server's name for itself, under which it publishes its metadata.
+/// A server's issuer identifier, under which it publishes its metadata.
 #[derive(Clone)]
 pub(super) struct Issuer {
-    /// As it was given: the metadata must say the very same.
+    /// As it was configured: the metadata must name exactly the same.
     name: String,
     url: Url,
 }
 
 impl Issuer {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let url = wire::endpoint(name)?;
+        let url = http_message::endpoint(name)?;
         if url.query().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput).about("the issuer has a query"));
         }
@@ -73,42 +74,45 @@ impl Issuer {
         &self.url
     }
 
-    /// Compared as it stands (RFC 9207 section 2.4).
-    pub(super) fn is(&self, name: &str) -> bool {
+    /// Compared character by character (RFC 9207 section 2.4).
+    pub(super) fn matches(&self, name: &str) -> bool {
         self.name == name
     }
 
-    /// Asks for the metadata where RFC 8414 has it, and where `OpenID` Connect has it if there is
-    /// none.
-    pub(super) async fn discover(&self, wire: &Wire<'_>) -> Result<Endpoints, ExchangeError> {
-        let mut answer = wire.send(get(&self.oauth())?).await.map_err(harmless)?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            answer = wire.send(get(&self.openid())?).await.map_err(harmless)?;
+    /// Requests the metadata at the URL of RFC 8414, and if it is not found, at the URL of `OpenID`
+    /// Connect.
+    pub(super) async fn discover(
+        &self,
+        sender: &HttpSender<'_>,
+    ) -> Result<Endpoints, ExchangeError> {
+        let mut response = sender.send(get(&self.oauth())?).await.map_err(metadata_failure)?;
+        if response.status() == StatusCode::NOT_FOUND {
+            response = sender.send(get(&self.openid())?).await.map_err(metadata_failure)?;
         }
-        if answer.status() != StatusCode::OK {
-            return Err(harmless(wire.unsuccessful(&answer)).expecting(METADATA));
+        if response.status() != StatusCode::OK {
+            return Err(metadata_failure(sender.status_error(&response)).expecting(METADATA));
         }
-        self.read(&answer)
+        self.read(&response)
     }
 
-    /// The endpoints in an answer with metadata.
-    fn read(&self, answer: &Response<Bytes>) -> Result<Endpoints, ExchangeError> {
-        let metadata: Metadata = wire::object(answer).map_err(|malformed| {
+    /// The endpoints in a response with metadata.
+    fn read(&self, response: &Response<Bytes>) -> Result<Endpoints, ExchangeError> {
+        let metadata: Metadata = http_message::json_object(response).map_err(|malformed| {
             let class = FailureClass::Misconfigured;
             ExchangeError { class, ..malformed }.expecting(METADATA)
         })?;
         metadata.endpoints(self).map_err(|fault| {
-            let failed = ExchangeError::of_answer(FailureClass::Misconfigured, answer);
+            let failed = ExchangeError::of_response(FailureClass::Misconfigured, response);
             failed.with_source(fault).expecting(METADATA)
         })
     }
 
-    /// RFC 8414 section 3.1: before the issuer's path.
+    /// RFC 8414 section 3.1: the well-known path is before the issuer's path.
     fn oauth(&self) -> Url {
         self.at(format!("/.well-known/oauth-authorization-server{}", self.path()))
     }
 
-    /// `OpenID` Connect Discovery 1.0 section 4: behind the issuer's path.
+    /// `OpenID` Connect Discovery 1.0 section 4: the well-known path is after the issuer's path.
     fn openid(&self) -> Url {
         self.at(format!("{}/.well-known/openid-configuration", self.path()))
     }
@@ -140,22 +144,28 @@ struct Metadata {
 impl Metadata {
     /// RFC 8414 section 3.3: metadata of another issuer must not be used.
     fn endpoints(self, issuer: &Issuer) -> Result<Endpoints> {
-        if !issuer.is(&self.issuer) {
+        if !issuer.matches(&self.issuer) {
             let words = "the metadata names another issuer";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
-        let revocation = self.revocation_endpoint.as_deref().map(wire::endpoint).transpose()?;
-        // Who logs in without a browser is not to fail for these. Who needs one that cannot be
-        // used is told that there is none.
-        let usable = |name: Option<String>| name.and_then(|name| wire::endpoint(&name).ok());
-        let optional = Optional {
+        let revocation =
+            self.revocation_endpoint.as_deref().map(http_message::endpoint).transpose()?;
+        // An unusable endpoint here must not fail a login without a browser. A caller that needs it
+        // gets the error that there is none.
+        let usable =
+            |name: Option<String>| name.and_then(|name| http_message::endpoint(&name).ok());
+        let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
             introspection: usable(self.introspection_endpoint),
             revocation,
             userinfo: usable(self.userinfo_endpoint),
         };
         let names_issuer = self.authorization_response_iss_parameter_supported == Some(true);
-        Ok(Endpoints { token: wire::endpoint(&self.token_endpoint)?, optional, names_issuer })
+        Ok(Endpoints {
+            token: http_message::endpoint(&self.token_endpoint)?,
+            optional,
+            names_issuer,
+        })
     }
 }
 
@@ -165,16 +175,14 @@ fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
         .map_err(|cause| ExchangeError::new(FailureClass::Misconfigured).with_source(cause))
 }
 
-/// Nothing is at stake in asking for metadata, so no failure of it puts a session in doubt.
-fn harmless(failed: ExchangeError) -> ExchangeError {
-    let class = if failed.class == FailureClass::Ambiguous {
-        FailureClass::NotProcessed
-    } else if failed.class == FailureClass::Unclassified {
-        FailureClass::Misconfigured
-    } else {
-        return failed;
-    };
-    ExchangeError { class, ..failed }
+/// A request for metadata carries no credentials, so no failure of it puts a session in doubt.
+fn metadata_failure(failed: ExchangeError) -> ExchangeError {
+    match failed.nothing_in_doubt() {
+        failed if failed.class == FailureClass::Unclassified => {
+            ExchangeError { class: FailureClass::Misconfigured, ..failed }
+        }
+        failed => failed,
+    }
 }
 
 const METADATA: &str = "usable metadata of the server";
@@ -231,8 +239,8 @@ mod tests {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let issuer = peer.url("/realm");
         let client = OAuth2::discover(&issuer, "c").unwrap();
-        assert_eq!(client.authority().as_str(), issuer);
-        let wire = bench.wire();
+        assert_eq!(client.authority_url().as_str(), issuer);
+        let sender = bench.wire();
         let serve = async {
             let first = peer.json(404, "").await;
             assert!(
@@ -242,14 +250,18 @@ mod tests {
             let second = peer.json(200, &metadata(&issuer)).await;
             assert!(second.starts_with("GET /realm/.well-known/openid-configuration "), "{second}");
         };
-        join(client.prepare(&wire), serve).await.0.unwrap();
-        client.prepare(&wire).await.unwrap();
+        join(client.prepare(&sender), serve).await.0.unwrap();
+        client.prepare(&sender).await.unwrap();
 
         let held = Tokens::new(Attributes::default()).refresh("rt-0", None);
         let issued = r#"{"access_token":"at-1"}"#;
-        let (_, seen) = join(client.refresh(&wire, &held), peer.json(200, issued)).await;
+        let (_, seen) = join(
+            client.refresh(&sender, held.refresh_token().unwrap(), &held),
+            peer.json(200, issued),
+        )
+        .await;
         assert!(seen.starts_with("POST /realm/t "), "{seen}");
-        let (revoked, seen) = join(client.revoke(&wire, &held), peer.json(200, "")).await;
+        let (revoked, seen) = join(client.revoke(&sender, &held), peer.json(200, "")).await;
         assert_eq!(revoked.unwrap(), Revoked::AtServer);
         assert!(seen.starts_with("POST /realm/r "), "{seen}");
     }
@@ -273,21 +285,21 @@ mod tests {
             (429, String::new(), Class::Throttled),
             (500, String::new(), Class::NotProcessed),
         ] {
-            let wire = bench.wire();
-            let (prepared, _) = join(client.prepare(&wire), peer.json(status, &body)).await;
+            let sender = bench.wire();
+            let (prepared, _) = join(client.prepare(&sender), peer.json(status, &body)).await;
             let failed = prepared.unwrap_err();
             assert_eq!(failed.class(), class, "{status} {body}");
             let path = "/.well-known/oauth-authorization-server";
             assert_eq!((failed.status(), failed.path()), (Some(status), Some(path)));
             assert!(!format!("{failed:?}").contains("canary"));
             let named = format!("the server answered {status} at {path}, where usable metadata");
-            let told = failed.into_error().to_string();
-            assert_eq!(told.contains(&named), class == Class::Misconfigured, "{told}");
+            let text = failed.into_error().to_string();
+            assert_eq!(text.contains(&named), class == Class::Misconfigured, "{text}");
         }
-        let wire = bench.wire();
-        let (prepared, _) = join(client.prepare(&wire), peer.answer("HTTP/1.1 20")).await;
+        let sender = bench.wire();
+        let (prepared, _) = join(client.prepare(&sender), peer.answer("HTTP/1.1 20")).await;
         assert_eq!(prepared.unwrap_err().class(), Class::NotProcessed);
-        let wire = bench.wire();
-        join(client.prepare(&wire), peer.json(200, &good)).await.0.unwrap();
+        let sender = bench.wire();
+        join(client.prepare(&sender), peer.json(200, &good)).await.0.unwrap();
     }
 }

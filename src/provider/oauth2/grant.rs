@@ -1,4 +1,4 @@
-//! The grants of RFC 6749 that end at the token endpoint.
+//! The grants of RFC 6749 that are exchanged at the token endpoint.
 
 use super::{FailureClass, OAuth2};
 use crate::error::Refusal;
@@ -11,13 +11,13 @@ use crate::secret::Secret;
 pub enum Grant {
     /// A user name and a password (RFC 6749 section 4.3).
     Password(Password),
-    /// The client's own right (RFC 6749 section 4.4).
+    /// Client credentials (RFC 6749 section 4.4).
     ClientCredentials(ClientCredentials),
     /// A code from a redirect (RFC 6749 section 4.1).
     AuthorizationCode(AuthorizationCode),
 }
 
-/// A user name and a password (RFC 6749 section 4.3). Newer servers take it no longer (RFC 9700
+/// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept it (RFC 9700
 /// section 2.4).
 #[derive(Clone, Debug)]
 pub struct Password {
@@ -26,7 +26,7 @@ pub struct Password {
     scope: Option<String>,
 }
 
-/// The client's own right (RFC 6749 section 4.4). The client needs a secret.
+/// Client credentials (RFC 6749 section 4.4). The client needs a secret.
 #[derive(Clone, Debug, Default)]
 pub struct ClientCredentials {
     scope: Option<String>,
@@ -38,10 +38,10 @@ pub struct AuthorizationCode {
     code: Secret,
     redirect_uri: Option<String>,
     verifier: Option<Secret>,
-    /// What the authorization request asked for, where that is known.
+    /// The scope of the authorization request, if it is known.
     scope: Option<String>,
-    /// The redirect named no issuer, and it was not known yet whether it had to.
-    unnamed: bool,
+    /// Whether the redirect named no issuer, at a time when it was not known whether it must.
+    without_issuer: bool,
 }
 
 impl Password {
@@ -51,7 +51,7 @@ impl Password {
         Self { username: username.into(), password: password.into(), scope: None }
     }
 
-    /// Asks for this scope, names with spaces between them, in place of the provider's.
+    /// Requests this scope, names with spaces between them, in place of the provider's.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
@@ -68,7 +68,7 @@ impl ClientCredentials {
         Self::default()
     }
 
-    /// Asks for this scope, names with spaces between them, in place of the provider's.
+    /// Requests this scope, names with spaces between them, in place of the provider's.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
@@ -77,13 +77,19 @@ impl ClientCredentials {
 }
 
 impl AuthorizationCode {
-    /// This code, as the redirect brought it.
+    /// This code, from the redirect.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
-        Self { code: code.into(), redirect_uri: None, verifier: None, scope: None, unnamed: false }
+        Self {
+            code: code.into(),
+            redirect_uri: None,
+            verifier: None,
+            scope: None,
+            without_issuer: false,
+        }
     }
 
-    /// The redirect URI of the authorization request; it must be given again if it was in that.
+    /// The redirect URI of the authorization request. It is required if that request had one.
     #[must_use]
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
         self.redirect_uri = Some(uri.into());
@@ -97,13 +103,13 @@ impl AuthorizationCode {
         self
     }
 
-    pub(super) fn asked_for(mut self, scope: Option<&str>) -> Self {
+    pub(super) fn requested_scope(mut self, scope: Option<&str>) -> Self {
         self.scope = scope.map(str::to_owned);
         self
     }
 
-    pub(super) fn unnamed(mut self, unnamed: bool) -> Self {
-        self.unnamed = unnamed;
+    pub(super) fn without_issuer(mut self, without_issuer: bool) -> Self {
+        self.without_issuer = without_issuer;
         self
     }
 }
@@ -127,8 +133,8 @@ impl From<AuthorizationCode> for Grant {
 }
 
 impl Grant {
-    /// The scope to ask for; `general` is the provider's. A code has the scope of the request
-    /// that it came from.
+    /// The scope to request; `general` is the provider's. None for a code, which has the scope of
+    /// its authorization request.
     pub(super) fn scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
         match self {
             Self::Password(grant) => grant.scope.as_deref().or(general),
@@ -137,20 +143,20 @@ impl Grant {
         }
     }
 
-    /// What a server means that says nothing of the scope (RFC 6749 section 5.1).
-    pub(super) fn asked_for<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
+    /// The scope that applies if the server's response names none (RFC 6749 section 5.1).
+    pub(super) fn requested_scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => self.scope(general),
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
         }
     }
 
-    /// Whether it comes from a redirect without the issuer's name. A server that promises to name
-    /// itself has not sent such a redirect (RFC 9207 section 2.4).
-    pub(super) fn is_unnamed(&self) -> bool {
+    /// Whether it comes from a redirect without an issuer. A server whose metadata promises one has
+    /// not sent such a redirect (RFC 9207 section 2.4).
+    pub(super) fn lacks_issuer(&self) -> bool {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => false,
-            Self::AuthorizationCode(grant) => grant.unnamed,
+            Self::AuthorizationCode(grant) => grant.without_issuer,
         }
     }
 
@@ -176,8 +182,8 @@ impl Grant {
         }
     }
 
-    /// What `invalid_grant` says of it.
-    pub(super) fn invalid(&self) -> FailureClass {
+    /// The failure that `invalid_grant` means for this grant.
+    pub(super) fn invalid_grant_class(&self) -> FailureClass {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,
             Self::AuthorizationCode(_) => Refusal::GrantExpired,

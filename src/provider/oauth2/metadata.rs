@@ -1,4 +1,4 @@
-//! What is known of a server by its metadata: asked for before it is needed, kept, and read again.
+//! A server's metadata: requested before it is needed, kept, and read again.
 
 use std::sync::Arc;
 
@@ -9,44 +9,44 @@ use super::discovery::{Endpoints, Issuer};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::policy::{METADATA_AGE, METADATA_RETRY, METADATA_WAIT};
-use crate::provider::wire::Wire;
+use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
 
-/// A server's metadata. A first failure is not kept.
+/// A server's metadata. A failure of the first request is not kept.
 pub(super) struct Metadata {
     issuer: Issuer,
     known: RwLock<Option<Known>>,
-    /// Held while the server is asked: by one at a time.
-    asking: Mutex<()>,
+    /// Held during a request for metadata, so that there is one at a time.
+    request_lock: Mutex<()>,
 }
 
 #[derive(Clone)]
 struct Known {
     endpoints: Arc<Endpoints>,
     read_again_at: BootTime,
-    /// What was refused since these endpoints were read, so that it is reported once.
+    /// The document that was refused since these endpoints were read, so that it is reported once.
     refused: Option<Refused>,
 }
 
-/// A document that does not take the place of the former one.
+/// Why a document does not replace the former one.
 #[derive(Clone, PartialEq)]
 enum Refused {
     /// It names other hosts.
     Moved(Box<Endpoints>),
     /// It names another issuer, or is no metadata.
-    Unusable,
+    UnusableBody,
 }
 
 impl Clone for Metadata {
     fn clone(&self) -> Self {
         let known = RwLock::new(self.known.read().clone());
-        Self { issuer: self.issuer.clone(), known, asking: Mutex::default() }
+        Self { issuer: self.issuer.clone(), known, request_lock: Mutex::default() }
     }
 }
 
 impl Metadata {
     pub(super) fn new(issuer: Issuer) -> Self {
-        Self { issuer, known: RwLock::default(), asking: Mutex::default() }
+        Self { issuer, known: RwLock::default(), request_lock: Mutex::default() }
     }
 
     pub(super) fn issuer(&self) -> &Issuer {
@@ -58,32 +58,35 @@ impl Metadata {
         self.known.read().as_ref().map(|known| Arc::clone(&known.endpoints))
     }
 
-    /// The endpoints. The server is asked if they are not known.
-    pub(super) async fn endpoints(&self, wire: &Wire<'_>) -> Result<Arc<Endpoints>, ExchangeError> {
+    /// The endpoints. Requests the metadata if they are not known.
+    pub(super) async fn endpoints(
+        &self,
+        sender: &HttpSender<'_>,
+    ) -> Result<Arc<Endpoints>, ExchangeError> {
         if let Some(known) = self.known() {
             return Ok(known);
         }
-        let _asking = self.asking.lock().await;
-        // Whoever asked meanwhile has the answer.
+        let _request_lock = self.request_lock.lock().await;
+        // Another caller may have read the metadata while this one waited for the lock.
         if let Some(known) = self.known() {
             return Ok(known);
         }
-        let endpoints = Arc::new(self.issuer.discover(wire).await?);
-        self.keep(Arc::clone(&endpoints), wire);
+        let endpoints = Arc::new(self.issuer.discover(sender).await?);
+        self.keep(Arc::clone(&endpoints), sender);
         Ok(endpoints)
     }
 
-    /// Has endpoints known, and reads them again if they are older than [`METADATA_AGE`]. The former
-    /// ones stay in use while the server does not answer, and if its document is refused; that
-    /// fails once.
-    pub(super) async fn refresh(&self, wire: &Wire<'_>) -> Result<(), ExchangeError> {
+    /// Reads the endpoints if they are not known, and again if they are older than
+    /// [`METADATA_AGE`]. The former endpoints stay in use while the server does not answer, and if
+    /// its document is refused. A refused document fails one call.
+    pub(super) async fn refresh(&self, sender: &HttpSender<'_>) -> Result<(), ExchangeError> {
         if self.known.read().is_none() {
-            return self.endpoints(wire).await.map(drop);
+            return self.endpoints(sender).await.map(drop);
         }
-        // The others go on with what is known.
-        let Ok(_asking) = self.asking.try_lock() else { return Ok(()) };
-        let Some(former) = self.is_old(wire) else { return Ok(()) };
-        match wire.within(METADATA_WAIT, self.issuer.discover(wire)).await {
+        // The other callers use the known endpoints.
+        let Ok(_request_lock) = self.request_lock.try_lock() else { return Ok(()) };
+        let Some(former) = self.is_old(sender) else { return Ok(()) };
+        match sender.timeout(METADATA_WAIT, self.issuer.discover(sender)).await {
             Some(Ok(new)) if new.has_moved_from(&former) => {
                 let moved = Error::new(ErrorKind::Misconfigured).about(
                     "the metadata names other hosts than before, and the former endpoints stay in \
@@ -93,27 +96,27 @@ impl Metadata {
                 self.refuse(Refused::Moved(Box::new(new)), failed)
             }
             Some(Ok(new)) => {
-                self.keep(Arc::new(new), wire);
+                self.keep(Arc::new(new), sender);
                 Ok(())
             }
-            Some(Err(failed)) if is_refused(&failed) => self.refuse(Refused::Unusable, failed),
+            Some(Err(failed)) if is_refused(&failed) => self.refuse(Refused::UnusableBody, failed),
             // It could not be read.
             Some(Err(_)) | None => Ok(()),
         }
     }
 
-    /// The endpoints, if it is time to read them again. Should this reading be dropped, the next
-    /// one waits all the same.
-    fn is_old(&self, wire: &Wire<'_>) -> Option<Arc<Endpoints>> {
-        let now = wire.boot();
+    /// The endpoints, if it is time to read them again. It sets the time of the next reading first,
+    /// so that a dropped reading is not repeated at once.
+    fn is_old(&self, sender: &HttpSender<'_>) -> Option<Arc<Endpoints>> {
+        let now = sender.boot_time();
         let mut known = self.known.write();
         let known = known.as_mut().filter(|known| now >= known.read_again_at)?;
         known.read_again_at = now.after(METADATA_RETRY);
         Some(Arc::clone(&known.endpoints))
     }
 
-    fn keep(&self, endpoints: Arc<Endpoints>, wire: &Wire<'_>) {
-        let read_again_at = wire.boot().after(METADATA_AGE);
+    fn keep(&self, endpoints: Arc<Endpoints>, sender: &HttpSender<'_>) {
+        let read_again_at = sender.boot_time().after(METADATA_AGE);
         *self.known.write() = Some(Known { endpoints, read_again_at, refused: None });
     }
 
@@ -129,7 +132,7 @@ impl Metadata {
     }
 }
 
-/// Whether the server answered with a document, and that cannot be used.
+/// Whether the server sent a document that cannot be used.
 fn is_refused(failed: &ExchangeError) -> bool {
     failed.class() == FailureClass::Misconfigured && failed.status() == Some(200)
 }
@@ -231,12 +234,12 @@ mod tests {
             bench.clock.advance(METADATA_RETRY);
         }
         // It does not answer.
-        let wire = bench.wire();
+        let sender = bench.wire();
         let waiting = async {
             tokio::task::yield_now().await;
             bench.clock.advance(METADATA_WAIT);
         };
-        join(client.prepare(&wire), waiting).await.0.unwrap();
+        join(client.prepare(&sender), waiting).await.0.unwrap();
         assert_eq!(token_endpoint(&client), peer.url("/old/t"));
     }
 }

@@ -8,17 +8,19 @@ use http::{HeaderMap, Request, Response, header};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::discovery::Optional;
-use super::{Attributes, OAuth2, revoked, unusable};
+use super::discovery::OptionalEndpoints;
+use super::request::unusable;
+use super::{Attributes, OAuth2, revoked};
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::provider::operation::{access_token, refresh_token};
 use crate::provider::{
-    Credential, Effect, ExchangeError, FailureClass, Operation, Revoked, Wire, bearer, wire,
+    Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Revoked, bearer,
+    http_message,
 };
-use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Asks the server what it thinks of one of the session's tokens (RFC 7662). The client has to be
-/// allowed to ask, and most servers want it to have a secret.
+/// Introspects one of the session's tokens (RFC 7662). The server must allow that to the client,
+/// and most servers require that the client has a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introspect {
     token: Kind,
@@ -30,14 +32,15 @@ enum Kind {
     Refresh,
 }
 
-/// What the server thinks of a token (RFC 7662 section 2.2). Of one that is not active servers say
-/// nothing more.
+/// The result of an introspection (RFC 7662 section 2.2). Servers give no other member for a token
+/// that is not active.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Introspection {
-    /// Whether the token serves. `false` is also the answer to a client that may not know.
+    /// Whether the token is valid. Servers also say `false` to a client that is not allowed to
+    /// introspect the token.
     pub active: bool,
-    /// What it is good for, names with spaces between them.
+    /// The token's scope, names with spaces between them.
     pub scope: Option<String>,
     /// The client that it was issued to.
     pub client_id: Option<String>,
@@ -51,43 +54,44 @@ pub struct Introspection {
     pub expires_at: Option<SystemTime>,
     /// When it was issued.
     pub issued_at: Option<SystemTime>,
-    /// Before when it does not serve.
+    /// The time before which the token is not valid.
     pub not_before: Option<SystemTime>,
     /// The server that issued it.
     pub iss: Option<String>,
     /// The APIs that it is for.
     pub aud: Vec<String>,
-    /// All other members, and those above that are not of the type that the standard says.
+    /// All other members, and those of the above that do not have the type of the standard.
     pub more: Map<String, Value>,
 }
 
 /// Asks the server who the user is (`OpenID` Connect Core 1.0 section 5.3), with the session's
 /// access token, whose scope has to have `openid` at most servers.
 ///
-/// The output is the claims as the server says them, `sub` for one. An answer that is a signed JWT
-/// is not read: the call fails as `Misconfigured`, for the client is registered for that.
+/// The output is the claims as the server sends them, `sub` for example. A response that is a
+/// signed JWT is not read: the call fails as `Misconfigured`, because the client is registered for
+/// signed responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct UserInfo;
 
-/// Revokes the session's access token and not the session (RFC 7009). The next who asks gets
-/// another token.
+/// Revokes the session's access token and not the session (RFC 7009). The next caller gets another
+/// token.
 ///
-/// A server may end the whole session for it (RFC 7009 section 2.1), as oidc-provider does: the
-/// next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
-/// access tokens; nothing has changed then.
+/// A server may end the whole session because of it (RFC 7009 section 2.1), as oidc-provider does:
+/// the next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
+/// access tokens; then nothing has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct RevokeAccessToken;
 
 impl Introspect {
-    /// Of the access token. If it is not active, it is not handed out again.
+    /// Introspects the access token. If it is not active, the crate does not serve it again.
     #[must_use]
     pub fn access_token() -> Self {
         Self { token: Kind::Access }
     }
 
-    /// Of the refresh token. Whatever the answer, the session stays as it is.
+    /// Introspects the refresh token. The session stays as it is, with any result.
     #[must_use]
     pub fn refresh_token() -> Self {
         Self { token: Kind::Refresh }
@@ -96,85 +100,100 @@ impl Introspect {
 
 impl Operation<OAuth2> for Introspect {
     type Output = Introspection;
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         let words = "introspection needs introspection_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
         let fields = self.token.fields(held)?;
         let mut request = provider.request(&endpoint, fields)?;
         wants_json(request.headers_mut());
-        Ok(request)
+        Ok((request, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<(Introspection, Effect), ExchangeError> {
-        let told = Introspection::read(members(wire, answer)?, answer)?;
+        let introspection = Introspection::read(members(sender, response)?, response)?;
         let effect = match self.token {
-            // The server's word counts as much as an API's 401. If it only means that this client
-            // may not know (RFC 7662 section 2.2), the price is one refresh.
-            Kind::Access if !told.active => Effect::AccessTokenDead,
-            // `RefreshTokenDead` would end a session for good, and many servers say "not active" of
-            // every refresh token because they introspect none; nor is the token that was asked
-            // about the session's any more if it was refreshed meanwhile. The next refresh knows
-            // for sure, and nothing is lost by waiting for it.
+            // The server's statement counts as much as an API's 401. If it only means that this
+            // client is not allowed to introspect the token (RFC 7662 section 2.2), it costs one
+            // refresh.
+            Kind::Access if !introspection.active => Effect::AccessTokenDead,
+            // `RefreshTokenDead` would end the session finally. But many servers say "not active"
+            // of every refresh token because they introspect none, and the session may have been
+            // refreshed meanwhile, so that the token is no longer its own. The next refresh shows
+            // it for certain.
             Kind::Access | Kind::Refresh => Effect::None,
         };
-        Ok((told, effect))
+        Ok((introspection, effect))
     }
 }
 
 impl Operation<OAuth2> for UserInfo {
     type Output = Map<String, Value>;
+    type Context = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
         let words = "user info needs userinfo_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
         let request = Request::get(endpoint.as_str()).body(Bytes::new());
         let mut request = request.map_err(unusable)?;
         wants_json(request.headers_mut());
-        Ok(request)
+        Ok((request, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<(Self::Output, Effect), ExchangeError> {
-        if answer.status().is_success() && is_jwt(answer.headers()) {
+        if response.status().is_success() && is_jwt(response.headers()) {
             let words = "the user info is a signed JWT, which is not read here";
             let class = FailureClass::Unclassified;
-            return Err(ExchangeError { class, ..wire::unusable(answer, words) });
+            return Err(ExchangeError { class, ..http_message::unusable(response, words) });
         }
-        Ok((members(wire, answer)?, Effect::None))
+        Ok((members(sender, response)?, Effect::None))
     }
 }
 
 impl Operation<OAuth2> for RevokeAccessToken {
     type Output = Revoked;
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         let words = "revocation needs revocation_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
-        provider.request(&endpoint, Kind::Access.fields(held)?)
+        Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        (): (),
+        response: &Response<Bytes>,
     ) -> Result<(Revoked, Effect), ExchangeError> {
-        let done = revoked(wire, answer)?;
+        let done = revoked(sender, response)?;
         let effect = match done {
             Revoked::AtServer => Effect::AccessTokenDead,
             Revoked::NotSupported => Effect::None,
@@ -184,7 +203,11 @@ impl Operation<OAuth2> for RevokeAccessToken {
 }
 
 impl OAuth2 {
-    fn needed(&self, pick: fn(&Optional) -> Option<&Url>, missing: &'static str) -> Result<Url> {
+    fn needed(
+        &self,
+        pick: fn(&OptionalEndpoints) -> Option<&Url>,
+        missing: &'static str,
+    ) -> Result<Url> {
         self.optional(pick).ok_or_else(|| Error::new(ErrorKind::Misconfigured).about(missing))
     }
 }
@@ -192,27 +215,24 @@ impl OAuth2 {
 impl Kind {
     /// RFC 7662 section 2.1, and RFC 7009 section 2.1.
     fn fields(self, held: &Tokens<Attributes>) -> Result<Vec<(&'static str, &str)>> {
-        let (token, hint, missing) = match self {
-            Self::Access => {
-                (held.access_token(), "access_token", "the session has no access token")
-            }
-            Self::Refresh => {
-                (held.refresh_token(), "refresh_token", "the session has no refresh token")
-            }
+        let (token, hint) = match self {
+            Self::Access => (access_token(held)?, "access_token"),
+            Self::Refresh => (refresh_token(held)?, "refresh_token"),
         };
-        let token = token.map(Secret::expose_secret);
-        let token = token.ok_or_else(|| Error::new(ErrorKind::InvalidInput).about(missing))?;
-        Ok(vec![("token", token), ("token_type_hint", hint)])
+        Ok(vec![("token", token.expose_secret()), ("token_type_hint", hint)])
     }
 }
 
 impl Introspection {
     fn read(
         mut members: Map<String, Value>,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
     ) -> Result<Self, ExchangeError> {
         let Some(Value::Bool(active)) = members.remove("active") else {
-            return Err(wire::unusable(answer, "the answer does not say whether it is active"));
+            return Err(http_message::unusable(
+                response,
+                "the answer does not say whether it is active",
+            ));
         };
         Ok(Self {
             active,
@@ -231,14 +251,17 @@ impl Introspection {
     }
 }
 
-/// The members of an answer that is a success, or what it means that it is none.
-fn members(wire: &Wire<'_>, answer: &Response<Bytes>) -> Result<Map<String, Value>, ExchangeError> {
-    if answer.status().is_success() {
-        return wire::object(answer);
+/// The members of a successful response, or the failure that it means.
+fn members(
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
+) -> Result<Map<String, Value>, ExchangeError> {
+    if response.status().is_success() {
+        return http_message::json_object(response);
     }
-    // No grant was sent that could be invalid.
-    let failed = wire.refusal(answer, FailureClass::Refused(Refusal::Other));
-    match bearer::error(answer.headers()) {
+    // The request had no grant that could be invalid.
+    let failed = sender.oauth_error(response, FailureClass::Refused(Refusal::Other));
+    match bearer::error(response.headers()) {
         // RFC 6750 section 3.1: with a bearer token the code is not in the body.
         Some(code) if failed.code.is_none() => Err(failed.with_code(&code)),
         Some(_) | None => Err(failed),
@@ -251,7 +274,7 @@ fn wants_json(headers: &mut HeaderMap) {
 
 /// `OpenID` Connect Core 1.0 section 5.3.2.
 fn is_jwt(headers: &HeaderMap) -> bool {
-    wire::is_of_type(headers, "application/jwt")
+    http_message::is_of_type(headers, "application/jwt")
 }
 
 fn text(members: &mut Map<String, Value>, name: &str) -> Option<String> {

@@ -4,33 +4,33 @@ use std::time::Duration;
 
 use super::authentication::Authentication;
 use super::discovery::Issuer;
-use super::{OAuth2, Server, login};
+use super::{OAuth2, Server, redirect_login};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{RevocationReach, Rotation, wire};
+use crate::provider::{RevocationReach, Rotation, http_message};
 use crate::secret::Secret;
 
 impl OAuth2 {
-    /// Says who it is in the `Authorization` header (RFC 6749 section 2.3.1, which every server
-    /// must understand). In place of a public client, or of another secret.
+    /// Sends id and secret in the `Authorization` header (RFC 6749 section 2.3.1, which every
+    /// server must support). It replaces another secret.
     #[must_use]
     pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
         self.authentication = Authentication::basic(&self.client_id, &secret.into());
         self
     }
 
-    /// Says who it is in the body (RFC 6749 section 2.3.1), for servers that want it there.
+    /// Sends id and secret in the body (RFC 6749 section 2.3.1), for servers that require that.
     #[must_use]
     pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
         self.authentication = Authentication::Post(secret.into());
         self
     }
 
-    /// What the server calls itself (RFC 8414 section 2), exactly as it writes it. The `iss` in
-    /// the answer to a login (RFC 9207) is compared with it. With [`discover`](Self::discover) it
-    /// is set already.
+    /// The server's issuer identifier (RFC 8414 section 2), exactly as the server writes it. The
+    /// client compares the `iss` in the response to a login (RFC 9207) with it. With
+    /// [`discover`](Self::discover) it is set already.
     ///
-    /// Without it, an answer that has an `iss` is refused as `Misconfigured`, because nobody can
-    /// tell whether it comes from this server.
+    /// Without it, a response that has an `iss` is refused as `Misconfigured`, because the client
+    /// cannot know whether this server sent it.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl OAuth2 {
     /// a query, or is not the issuer that was given to [`discover`](Self::discover).
     pub fn issuer(mut self, issuer: &str) -> Result<Self> {
         let named = Issuer::new(issuer)?;
-        if matches!(&self.server, Server::Discovered(known) if !known.issuer().is(issuer)) {
+        if matches!(&self.server, Server::Discovered(known) if !known.issuer().matches(issuer)) {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("the metadata is asked for of another issuer"));
         }
@@ -46,87 +46,87 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// Refuses the answer to a login that does not name its issuer, also where the metadata do not
-    /// promise that it does. Needs [`issuer`](Self::issuer) or [`discover`](Self::discover).
+    /// Refuses the response to a login that does not name its issuer, even if the metadata does not
+    /// promise an issuer. Needs [`issuer`](Self::issuer) or [`discover`](Self::discover).
     ///
-    /// Without this, such an answer is accepted if the browser came to the
-    /// [`redirect_uri`](Self::redirect_uri). That is enough where no two providers share one.
+    /// Without this, such a response is accepted if the browser came to the
+    /// [`redirect_uri`](Self::redirect_uri). That is safe if no two providers share a redirect URI.
     #[must_use]
     pub fn require_issuer(mut self) -> Self {
         self.issuer_is_required = true;
         self
     }
 
-    /// Asks for this scope, names with spaces between them (RFC 6749 section 3.3), with every
-    /// grant that names none. A refresh does not repeat it, which means: the same as before.
+    /// Requests this scope, names with spaces between them (RFC 6749 section 3.3), with every grant
+    /// that names none. A refresh names no scope, which means the same scope as before.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// Where tokens are revoked (RFC 7009 section 2), in place of what the metadata says.
+    /// The revocation endpoint (RFC 7009 section 2), in place of the one in the metadata.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
     pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.revocation = Some(wire::endpoint(url)?);
+        self.optional.revocation = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
-    /// Where browsers are sent to log in (RFC 6749 section 3.1), in place of what the metadata
-    /// says. A query of its own is kept.
+    /// The authorization endpoint, where browsers log in (RFC 6749 section 3.1), in place of the
+    /// one in the metadata. The client keeps its query.
     ///
     /// # Errors
     ///
     /// As [`revocation_endpoint`](Self::revocation_endpoint).
     pub fn authorization_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.authorization = Some(wire::endpoint(url)?);
+        self.optional.authorization = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
-    /// Where browsers come back to (RFC 6749 section 3.1.2), exactly as it is registered at the
-    /// server. Logins through a browser need it.
+    /// The redirect URI, where browsers come back to (RFC 6749 section 3.1.2), exactly as it is
+    /// registered at the server. Logins through a browser need it.
     ///
-    /// Give each provider, and each tenant, a redirect URI of its own. Where a server does not
-    /// name itself in its answers, that is what tells its answers from another server's (RFC 9700
-    /// section 4.4).
+    /// Give each provider, and each tenant, a redirect URI of its own. If a server does not name
+    /// itself in its responses, the redirect URI is the only difference between its responses and
+    /// another server's (RFC 9700 section 4.4).
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has a parameter in its query
-    /// that is one of the answer (`code`, `state`, `iss`, `error`) or is there twice.
+    /// that is one of the response (`code`, `state`, `iss`, `error`) or is there twice.
     pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
-        login::check_redirect_uri(uri)?;
+        redirect_login::check_redirect_uri(uri)?;
         self.redirect_uri = Some(uri.to_owned());
         Ok(self)
     }
 
-    /// Where the server tells what it thinks of a token (RFC 7662 section 2), in place of what the
-    /// metadata says. [`Introspect`](super::Introspect) needs it.
+    /// The introspection endpoint (RFC 7662 section 2), in place of the one in the metadata.
+    /// [`Introspect`](super::Introspect) needs it.
     ///
     /// # Errors
     ///
     /// As [`revocation_endpoint`](Self::revocation_endpoint).
     pub fn introspection_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.introspection = Some(wire::endpoint(url)?);
+        self.optional.introspection = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
-    /// Where the server tells who the user is (`OpenID` Connect Core 1.0 section 5.3), in place of
-    /// what the metadata says. [`UserInfo`](super::UserInfo) needs it.
+    /// The user info endpoint (`OpenID` Connect Core 1.0 section 5.3), in place of the one in the
+    /// metadata. [`UserInfo`](super::UserInfo) needs it.
     ///
     /// # Errors
     ///
     /// As [`revocation_endpoint`](Self::revocation_endpoint).
     pub fn userinfo_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.userinfo = Some(wire::endpoint(url)?);
+        self.optional.userinfo = Some(http_message::endpoint(url)?);
         Ok(self)
     }
 
-    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
-    /// what is not known is taken for that.
+    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`],
+    /// which is safe if the kind is not known.
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
@@ -142,24 +142,25 @@ impl OAuth2 {
         self
     }
 
-    /// A refresh ends the access tokens that the session got before (Ory Hydra and Atlassian do
-    /// that), so no process of yours hands out a former one when it hears of a refresh.
+    /// Declares that a refresh ends the access tokens that the session got before (Ory Hydra and
+    /// Atlassian do that). Then no process of yours serves a former token once it learns of a
+    /// refresh.
     #[must_use]
     pub fn refresh_ends_access_tokens(mut self) -> Self {
         self.ends_access_tokens = true;
         self
     }
 
-    /// Sessions mint themselves with the client's own right (RFC 6749 section 4.4), also when
-    /// they were never established or are lost. The client needs a secret.
+    /// Sessions obtain new tokens automatically with client credentials (RFC 6749 section 4.4),
+    /// also if they were never established or are lost. The client needs a secret.
     #[must_use]
     pub fn client_credentials(mut self) -> Self {
-        self.mints_itself = true;
+        self.auto_renew = true;
         self
     }
 
-    /// How long a refresh token lives from its issue, for servers that do not say it in
-    /// `refresh_token_expires_in` or `refresh_expires_in`, so that its end is known ahead.
+    /// How long a refresh token is valid after its issue. Set it for servers that do not send
+    /// `refresh_token_expires_in` or `refresh_expires_in`, so that the crate knows when it expires.
     #[must_use]
     pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
         self.refresh_lifetime = Some(lifetime);

@@ -1,11 +1,11 @@
-//! What goes to the server and what is made of its answers.
+//! What goes to the server and what is made of its responses.
 
-mod answers;
-mod login;
 mod operations;
-mod reading;
+mod redirect_login;
 mod requests;
+mod responses;
 mod revocation;
+mod token_responses;
 
 use std::error::Error as StdError;
 
@@ -16,7 +16,6 @@ use super::FailureClass::{
 };
 use super::*;
 use crate::provider::fixture::Bench;
-use crate::secret::Secret;
 use crate::transport::peer::Peer;
 
 const TOKEN_ENDPOINT: &str = "https://as.example/token";
@@ -25,12 +24,12 @@ fn client() -> OAuth2 {
     OAuth2::new(TOKEN_ENDPOINT, "app").unwrap()
 }
 
-fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Response<Bytes> {
-    let mut answer = Response::builder().status(status);
+fn response(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Response<Bytes> {
+    let mut response = Response::builder().status(status);
     for (name, value) in headers {
-        answer = answer.header(*name, *value);
+        response = response.header(*name, *value);
     }
-    answer.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
+    response.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
 }
 
 fn refusing(code: &str) -> String {

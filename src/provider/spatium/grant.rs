@@ -1,4 +1,4 @@
-//! What gives a session.
+//! What a session can be established with.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::Spatium;
 use crate::error::Result;
 use crate::provider::UnattendedGrant;
-use crate::provider::wire::{self, Members};
+use crate::provider::http_message::{self, Members};
 use crate::secret::Secret;
 
 /// What [`Spatium`] takes to establish a session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Grant {
-    /// Security tokens that were gathered before.
+    /// Security tokens that the caller has got before.
     SecurityTokens(SecurityTokens),
     /// A user name and a password.
     Credentials(Credentials),
@@ -35,7 +35,7 @@ pub struct SecurityTokens {
     pub(super) permissions: Option<Vec<String>>,
 }
 
-/// A user name and a password: the credentials factor and the session in one go, where no other
+/// A user name and a password: the credentials factor and the session in one step, if no other
 /// factor is needed.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -86,14 +86,14 @@ impl SecurityTokens {
         Self { tokens: vec![token], permissions: None }
     }
 
-    /// And one of another factor.
+    /// Adds a security token of another factor.
     #[must_use]
     pub fn and(mut self, token: SecurityToken) -> Self {
         self.tokens.push(token);
         self
     }
 
-    /// Asks for these permissions in place of the provider's.
+    /// Requests these permissions in place of the provider's.
     #[must_use]
     pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.permissions = Some(names.into_iter().map(Into::into).collect());
@@ -114,7 +114,7 @@ impl Credentials {
         Self { username: username.into(), password: password.into(), permissions: None }
     }
 
-    /// Asks for these permissions in place of the provider's.
+    /// Requests these permissions in place of the provider's.
     #[must_use]
     pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.permissions = Some(names.into_iter().map(Into::into).collect());
@@ -124,7 +124,7 @@ impl Credentials {
     /// The body of the credentials factor.
     pub(super) fn body(&self) -> Result<Bytes> {
         let members = [("username", &*self.username), ("password", self.password.expose_secret())];
-        wire::json(&Members(&members))
+        http_message::json_body(&Members(&members))
     }
 }
 
@@ -135,7 +135,7 @@ impl MerchantKey {
         Self { key: key.into(), permissions: None }
     }
 
-    /// Asks for these permissions in place of the provider's.
+    /// Requests these permissions in place of the provider's.
     #[must_use]
     pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.permissions = Some(names.into_iter().map(Into::into).collect());

@@ -2,63 +2,62 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::answer::{self, Envelope};
 use super::grant::{Credentials, SecurityToken};
+use super::response::{self, Envelope};
 use super::{Spatium, settings};
 use crate::error::{Refusal, Result};
-use crate::provider::{ClientOperation, ExchangeError, Wire};
+use crate::provider::{ClientOperation, ExchangeError, HttpSender};
 use crate::secret::Secret;
 
-/// Asks for a security token for a user name and a password
-/// (`POST {url}/api/security-factor/credentials`, the seed). With those of other factors it
-/// establishes a session; where it is enough alone, the grant
-/// [`Credentials`] does both in one go.
+/// Gets a security token for a user name and a password (`POST
+/// {url}/api/security-factor/credentials`, the seed). It establishes a session together with the
+/// security tokens of other factors. If it is enough alone, the grant [`Credentials`] does both in
+/// one step.
 #[derive(Debug)]
 #[doc(alias = "security-factor")]
 pub struct CredentialsFactor {
     credentials: Credentials,
-    /// The id of the latest request, which its answer repeats.
-    asked: Mutex<Uuid>,
 }
 
 impl CredentialsFactor {
     /// This user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
-        let credentials = Credentials::new(username, password);
-        Self { credentials, asked: Mutex::new(Uuid::nil()) }
+        Self { credentials: Credentials::new(username, password) }
     }
 }
 
 impl ClientOperation<Spatium> for CredentialsFactor {
     type Output = SecurityToken;
+    /// The id of the request, which the response to it repeats.
+    type Context = Uuid;
 
-    fn request(&self, provider: &Spatium) -> Result<Request<Bytes>> {
+    fn request(&self, provider: &Spatium) -> Result<(Request<Bytes>, Uuid)> {
         let id = Uuid::new_v4();
-        *self.asked.lock() = id;
-        provider.request(&provider.paths.credentials, id, self.credentials.body()?)
+        let body = self.credentials.body()?;
+        Ok((provider.request(&provider.paths.credentials, id, body)?, id))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
-        answer: &Response<Bytes>,
+        sender: &HttpSender<'_>,
+        id: Uuid,
+        response: &Response<Bytes>,
     ) -> Result<SecurityToken, ExchangeError> {
-        Envelope::check(answer, *self.asked.lock())?;
-        security_token(wire, answer)
+        Envelope::check(response, id)?;
+        security_token(sender, response)
     }
 }
 
-/// The security token in an answer, or why there is none.
+/// The security token in a response, or why there is none.
 pub(super) fn security_token(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
 ) -> Result<SecurityToken, ExchangeError> {
-    if !answer.status().is_success() {
-        return Err(settings::refused(wire, answer, Refusal::UnknownSubject));
+    if !response.status().is_success() {
+        return Err(settings::grant_failure(sender, response, Refusal::UnknownSubject));
     }
-    answer::security_token(answer)
+    response::security_token(response)
 }

@@ -1,4 +1,4 @@
-//! What can be configured because the vendor's documents are silent.
+//! What can be configured because the vendor's documents do not say it.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -7,19 +7,20 @@ use uuid::Uuid;
 use super::{MerchantKey, Spatium};
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::key::SessionKey;
-use crate::provider::{ExchangeError, FailureClass, Rotation, Wire};
+use crate::provider::{ExchangeError, FailureClass, HttpSender, Rotation};
 
-/// How the service's `tokenId` is made of a session's key.
+/// How the service's `tokenId` is derived from a session's key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenIds {
-    /// It is the session's token id. Sessions of two tenants that have the same token id are one
-    /// session for the service if it has both under one account: then name them apart.
+    /// The `tokenId` is the session's token id. If two tenants share an account at the service,
+    /// their sessions with the same token id are one session there: then give them different token
+    /// ids.
     #[default]
     Verbatim,
-    /// A UUID of version 5 (RFC 9562 section 5.5) made of tenant and token id, always the same
-    /// for the same session: for token ids that are no UUIDs, which all ids in the vendor's
-    /// samples are, and for tenants that share an account.
+    /// The `tokenId` is a UUID of version 5 (RFC 9562 section 5.5) of tenant and token id, always
+    /// the same for the same session. Use it if your token ids are not UUIDs, which all ids in the
+    /// vendor's samples are, or if tenants share an account.
     UuidV5,
 }
 
@@ -28,7 +29,7 @@ impl TokenIds {
         match self {
             Self::Verbatim => key.token_id().to_owned(),
             Self::UuidV5 => {
-                // No part of a key has a control character, so no two keys make the same name.
+                // No part of a key has a control character, so no two keys give the same name.
                 let name = format!("{}\0{}", key.tenant().as_str(), key.token_id());
                 Uuid::new_v5(&NAMESPACE, name.as_bytes()).hyphenated().to_string()
             }
@@ -36,7 +37,7 @@ impl TokenIds {
     }
 }
 
-/// Ours, made once at random. It must not change: sessions would change their names.
+/// A random UUID of this crate. It must not change, because the ids of all sessions would change.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5a1c_7d0e_93b4_4f6a_8e21_c05f_77d9_3b46);
 
 /// The statuses that end a session at refresh, unless others are configured.
@@ -90,26 +91,27 @@ impl Default for Names {
 }
 
 impl Spatium {
-    /// Asks for these permissions with every grant that names none, as the constructor of the
-    /// vendor's class does. Defaults to none.
+    /// Requests these permissions with every grant that names none, like the constructor of the
+    /// vendor's class. Defaults to none.
     #[must_use]
     pub fn permissions<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.permissions = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// How the service's `tokenId` is made of a session's key. Defaults to
-    /// [`TokenIds::Verbatim`]: it is what the vendor's class does with the id it is given.
+    /// How the service's `tokenId` is derived from a session's key. Defaults to
+    /// [`TokenIds::Verbatim`], as in the vendor's class.
     ///
-    /// Settle it before there are sessions: under another name a session is another session.
+    /// Choose it before there are sessions: with another id a session is another session at the
+    /// service.
     #[must_use]
     pub fn token_ids(mut self, token_ids: TokenIds) -> Self {
         self.token_ids = token_ids;
         self
     }
 
-    /// Sessions mint themselves with this key, also when they were never established or are lost.
-    /// Defaults to no key.
+    /// Sessions obtain new tokens automatically with this key, also if they were never established
+    /// or are lost. Defaults to no key.
     #[must_use]
     pub fn merchant_key(mut self, key: MerchantKey) -> Self {
         self.key = Some(key);
@@ -129,9 +131,9 @@ impl Spatium {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no path, which begins with a slash.
+    /// [`ErrorKind::InvalidInput`] if it is not a path that begins with a slash.
     pub fn refresh_path(mut self, path: &str) -> Result<Self> {
-        self.paths.refresh = checked(path)?;
+        self.paths.refresh = checked_path(path)?;
         Ok(self)
     }
 
@@ -142,7 +144,7 @@ impl Spatium {
     ///
     /// As [`refresh_path`](Self::refresh_path).
     pub fn establish_path(mut self, path: &str) -> Result<Self> {
-        self.paths.establish = checked(path)?;
+        self.paths.establish = checked_path(path)?;
         Ok(self)
     }
 
@@ -153,7 +155,7 @@ impl Spatium {
     ///
     /// As [`refresh_path`](Self::refresh_path).
     pub fn issue_by_key_path(mut self, path: &str) -> Result<Self> {
-        self.paths.issue_by_key = checked(path)?;
+        self.paths.issue_by_key = checked_path(path)?;
         Ok(self)
     }
 
@@ -164,12 +166,12 @@ impl Spatium {
     ///
     /// As [`refresh_path`](Self::refresh_path).
     pub fn credentials_path(mut self, path: &str) -> Result<Self> {
-        self.paths.credentials = checked(path)?;
+        self.paths.credentials = checked_path(path)?;
         Ok(self)
     }
 
     /// What the refresh token is called in a refresh. Defaults to `permissionRefreshToken`, its
-    /// name in answers: that of requests is not documented.
+    /// name in responses: that of requests is not documented.
     #[must_use]
     pub fn refresh_token_field(mut self, name: impl Into<String>) -> Self {
         self.names.refresh_token = name.into();
@@ -214,9 +216,10 @@ impl Spatium {
         self
     }
 
-    /// The statuses with which the service says that a refresh token is dead. Defaults to 400,
-    /// 401, 403 and 404, because none is documented. A 403, 404 or 405 counts only with a JSON
-    /// object as its body: gateways answer so, and a wrong path is not the session's end.
+    /// The statuses with which the service says that a refresh token is no longer valid. Defaults
+    /// to 400, 401, 403 and 404, because none is documented. A 403, 404 or 405 counts only with a
+    /// JSON object as its body: gateways send these statuses too, and a wrong path must not end the
+    /// session.
     ///
     /// # Errors
     ///
@@ -225,7 +228,7 @@ impl Spatium {
     pub fn terminal_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Result<Self> {
         let read = |status| {
             let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
-            status.filter(|status| !HARMLESS.contains(status))
+            status.filter(|status| !NOT_PROCESSED.contains(status))
         };
         let statuses: Option<Vec<_>> = statuses.into_iter().map(read).collect();
         self.terminal = statuses.ok_or_else(|| {
@@ -234,50 +237,54 @@ impl Spatium {
         Ok(self)
     }
 
-    /// What an unsuccessful answer says of the refresh token.
-    pub(super) fn unrefreshed(&self, wire: &Wire<'_>, answer: &Response<Bytes>) -> ExchangeError {
-        let failed = wire.unsuccessful(answer).expecting("a token answer");
-        if self.terminal.contains(&answer.status()) && speaks(answer) {
+    /// The failure that an unsuccessful response to a refresh means.
+    pub(super) fn refresh_failure(
+        &self,
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
+    ) -> ExchangeError {
+        let failed = sender.status_error(response).expecting("a token answer");
+        if self.terminal.contains(&response.status()) && is_from_service(response) {
             return ExchangeError { class: FailureClass::Rejected, ..failed };
         }
         failed
     }
 }
 
-/// What an unsuccessful answer says of a grant. `unknown` is what a 404 says.
-pub(super) fn refused(
-    wire: &Wire<'_>,
-    answer: &Response<Bytes>,
+/// The failure that an unsuccessful response to a grant means. `unknown` is for a 404.
+pub(super) fn grant_failure(
+    sender: &HttpSender<'_>,
+    response: &Response<Bytes>,
     unknown: Refusal,
 ) -> ExchangeError {
-    let failed = wire.unsuccessful(answer).expecting("a token answer");
-    let refusal = match answer.status() {
+    let failed = sender.status_error(response).expecting("a token answer");
+    let refusal = match response.status() {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Refusal::WrongCredentials,
         StatusCode::FORBIDDEN => Refusal::NotPermitted,
         StatusCode::NOT_FOUND => unknown,
         _ => return failed,
     };
-    match speaks(answer) {
+    match is_from_service(response) {
         true => ExchangeError { class: FailureClass::Refused(refusal), ..failed },
         false => failed,
     }
 }
 
-/// Whether it is the service that says so, as far as one can tell.
-fn speaks(answer: &Response<Bytes>) -> bool {
-    !GATEWAYS.contains(&answer.status())
-        || answer.body().trim_ascii_start().first() == Some(&b'{')
-            && serde_json::from_slice::<serde::de::IgnoredAny>(answer.body()).is_ok()
+/// Whether the response seems to come from the service and not from a gateway.
+fn is_from_service(response: &Response<Bytes>) -> bool {
+    !GATEWAYS.contains(&response.status())
+        || response.body().trim_ascii_start().first() == Some(&b'{')
+            && serde_json::from_slice::<serde::de::IgnoredAny>(response.body()).is_ok()
 }
 
-/// What a gateway says, or a server without such a path.
+/// Statuses that a gateway sends, or a server without such a path.
 const GATEWAYS: [StatusCode; 3] =
     [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
-const HARMLESS: [StatusCode; 3] =
+const NOT_PROCESSED: [StatusCode; 3] =
     [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
 
-fn checked(path: &str) -> Result<String> {
+fn checked_path(path: &str) -> Result<String> {
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte));
     if path.starts_with('/') && plain {
         return Ok(path.to_owned());

@@ -1,17 +1,23 @@
-//! What goes to the service and what is made of its answers.
+//! What goes to the service and what is made of its responses.
 
-mod answers;
 mod requests;
+mod responses;
 
 use std::error::Error as StdError;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use futures_util::future::join;
+use http::Response;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::FailureClass::{Ambiguous, NotProcessed, Refused, Rejected, Throttled, Unclassified};
+use super::response::Envelope;
 use super::*;
+use crate::provider::FailureClass::{
+    Ambiguous, NotProcessed, Refused, Rejected, Throttled, Unclassified,
+};
 use crate::provider::fixture::Bench;
 use crate::transport::peer::Peer;
 
@@ -19,9 +25,9 @@ fn spatium() -> Spatium {
     Spatium::new("https://cloud.example/authorization/v1").unwrap().permissions(["read"])
 }
 
-fn answer(status: u16, body: impl AsRef<[u8]>) -> Response<Bytes> {
-    let answer = Response::builder().status(status);
-    answer.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
+fn response(status: u16, body: impl AsRef<[u8]>) -> Response<Bytes> {
+    let response = Response::builder().status(status);
+    response.body(Bytes::copy_from_slice(body.as_ref())).unwrap()
 }
 
 fn jwt(claims: &Value) -> String {

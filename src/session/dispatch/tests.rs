@@ -56,7 +56,7 @@ fn bench(
 }
 
 /// A grant for a session that is not there, which has to be begun by an actor.
-fn grant() -> Parcel {
+fn grant() -> ErasedValue {
     Box::new(())
 }
 

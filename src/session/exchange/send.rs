@@ -14,9 +14,9 @@ use crate::policy::LEASE_RENEWAL;
 use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::gate::Exchanged;
-use crate::provider::{ExchangeError, FailureClass, Wire};
+use crate::provider::{ExchangeError, FailureClass, HttpSender};
 use crate::session::machine::{Class, Failure, Input};
-use crate::session::slot::{Parcel, Renewal};
+use crate::session::slot::{ErasedValue, Renewal};
 use crate::store::{ClaimId, Intent, Outcome, Renew, Statement};
 use crate::task::CatchPanic;
 use crate::token::Credentials;
@@ -30,7 +30,7 @@ impl Exchange {
     pub(super) async fn send(
         &self,
         claimed: &mut Claimed,
-        grant: Option<Parcel>,
+        grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
     ) -> (ServerAnswer, Now) {
         let is_grant = grant.is_some();
@@ -62,7 +62,7 @@ impl Exchange {
 
     /// The session's own grant: the provider's, or one from whoever was registered for sessions
     /// that are lost.
-    pub(super) async fn own_grant(&self) -> Result<Parcel, Failure> {
+    pub(super) async fn own_grant(&self) -> Result<ErasedValue, Failure> {
         match self.slot.renewal(&self.client) {
             Some(Renewal::Grant(grant)) => Ok(grant),
             Some(Renewal::AskFor(reason)) => self.asked_for(reason).await,
@@ -75,7 +75,7 @@ impl Exchange {
     }
 
     /// A grant from whoever was registered for sessions that are lost.
-    async fn asked_for(&self, reason: LostReason) -> Result<Parcel, Failure> {
+    async fn asked_for(&self, reason: LostReason) -> Result<ErasedValue, Failure> {
         let Self { context, slot, .. } = self;
         let failed = |error: Error| Failure {
             class: Class::Harmless,
@@ -102,7 +102,7 @@ impl Exchange {
         &self,
         client: &Client,
         claimed: &mut Claimed,
-        grant: Option<Parcel>,
+        grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
     ) -> (ServerAnswer, Now) {
         let Self { context, slot, .. } = self;
@@ -195,8 +195,8 @@ impl Exchange {
     async fn drive(
         &self,
         client: &Client,
-        wire: &Wire<'_>,
-        grant: Option<Parcel>,
+        wire: &HttpSender<'_>,
+        grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
     ) -> ServerAnswer {
         let provider = &*client.provider;

@@ -1,13 +1,13 @@
 //! How a session begins again without a user.
 
-use super::{Parcel, Slot};
+use super::{ErasedValue, Slot};
 use crate::error::LostReason;
 use crate::provider::client::Client;
 use crate::session::machine::{Renewable, Settled};
 
 /// Where a renewal's grant comes from.
 pub(crate) enum Renewal {
-    Grant(Parcel),
+    Grant(ErasedValue),
     /// Whoever was registered for it is asked, for a session that is lost for this reason.
     AskFor(LostReason),
 }

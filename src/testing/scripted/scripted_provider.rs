@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::{Reply, ScriptedProvider};
-use crate::error::Error;
 use crate::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
-    Signing, UnattendedGrant, Wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked,
+    Rotation, UnattendedGrant,
 };
+use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 impl<C, A> UnattendedGrant<ScriptedProvider<(), C, A>> for ()
@@ -31,27 +31,23 @@ where
     type Challenge = C;
     type Attributes = A;
 
-    fn dialect(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.authority
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         &self.client
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.rotation
     }
 
-    fn refresh_ends_access_tokens(&self) -> bool {
+    fn access_tokens_end_at_refresh(&self) -> bool {
         self.ends_access_tokens
     }
 
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         self.revocation_reach
     }
 
@@ -59,47 +55,48 @@ where
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
-    }
-
-    async fn establish(&self, wire: &Wire<'_>, _: G) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(
+        &self,
+        sender: &HttpSender<'_>,
+        _: G,
+    ) -> Result<Issued<Self>, ExchangeError> {
         self.script.count(|counts| counts.establishes += 1);
         let reply = self.script.line(|lines| &mut lines.establish);
-        self.play(wire, reply).await
+        self.play(sender, reply).await
     }
 
-    async fn refresh(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Tokens<A>, ExchangeError> {
+    async fn refresh(
+        &self,
+        sender: &HttpSender<'_>,
+        _: &Secret,
+        _: &Tokens<A>,
+    ) -> Result<Tokens<A>, ExchangeError> {
         self.script.count(|counts| counts.refreshes += 1);
         let reply = self.script.line(|lines| &mut lines.refresh);
-        match self.play(wire, reply).await? {
+        match self.play(sender, reply).await? {
             Issued::Tokens(tokens) => Ok(tokens),
             Issued::Challenge(_) => Err(ExchangeError::new(FailureClass::Rejected)),
         }
     }
 
-    async fn revoke(&self, wire: &Wire<'_>, _: &Tokens<A>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(
+        &self,
+        sender: &HttpSender<'_>,
+        _: &Tokens<A>,
+    ) -> Result<Revoked, ExchangeError> {
         self.script.count(|counts| counts.revocations += 1);
         let reply = self.script.0.lines.lock().revoke.pop_front().unwrap_or(Reply::Issue);
-        self.play(wire, reply).await.map(|_| Revoked::AtServer)
+        self.play(sender, reply).await.map(|_| Revoked::AtServer)
     }
 
-    fn renewal(&self, _: Option<&Tokens<A>>) -> Option<G> {
+    fn renewal_grant(&self, _: Option<&Tokens<A>>) -> Option<G> {
         self.renewal.as_ref().map(|grant| grant())
-    }
-
-    fn authorize(
-        &self,
-        signing: &Signing<'_>,
-        request: &mut http::request::Parts,
-    ) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         match response.status.as_u16() {
             401 => Rejection::TokenDead,
-            403 => Rejection::NotOurs,
+            403 => Rejection::OtherReason,
             410 => Rejection::SessionDead,
             _ => Rejection::None,
         }

@@ -21,12 +21,17 @@ enum Panics {
 
 impl Operation<OAuth2> for Panics {
     type Output = ();
+    type Context = ();
 
     fn credential(&self) -> Credential {
-        Credential::Own
+        Credential::InRequest
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Result<Request<Bytes>> {
+    fn request(
+        &self,
+        provider: &OAuth2,
+        held: &Tokens<Attributes>,
+    ) -> Result<(Request<Bytes>, ())> {
         match self {
             Self::InRequest => panic!("the request panics"),
             Self::InResponse => Introspect::access_token().request(provider, held),
@@ -35,7 +40,8 @@ impl Operation<OAuth2> for Panics {
 
     fn response(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
+        (): (),
         _: &Response<Bytes>,
     ) -> std::result::Result<((), Effect), ExchangeError> {
         panic!("the response panics")
@@ -59,23 +65,26 @@ impl Metadata {
 
 impl ClientOperation<OAuth2> for Metadata {
     type Output = String;
+    type Context = ();
 
-    fn request(&self, _: &OAuth2) -> Result<Request<Bytes>> {
+    fn request(&self, _: &OAuth2) -> Result<(Request<Bytes>, ())> {
         self.asked.store(true, Ordering::Relaxed);
         assert!(!self.panics, "the request panics");
-        Ok(Request::get(&self.url).body(Bytes::new()).unwrap())
+        Ok((Request::get(&self.url).body(Bytes::new()).unwrap(), ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> std::result::Result<String, ExchangeError> {
-        assert!(wire.session().is_none());
+        assert!(sender.session().is_none());
         if !answer.status().is_success() {
-            return Err(wire.unsuccessful(answer));
+            return Err(sender.status_error(answer));
         }
-        let members: serde_json::Value = session_warden::provider::wire::object(answer)?;
+        let members: serde_json::Value =
+            session_warden::provider::http_message::json_object(answer)?;
         Ok(members["issuer"].as_str().unwrap().to_owned())
     }
 }

@@ -15,7 +15,7 @@ impl Dialect for Headless {
 
     /// A session that makes itself anew is never lost, and what loses it would not be seen.
     fn provider(server: &FakeAuthServer) -> Registration<Circle> {
-        Circle::new("app-token").host(server.url()).unwrap().remint(false).into()
+        Circle::new("app-token").host(server.url()).unwrap().auto_renew(false).into()
     }
 
     fn grant(_: &FakeAuthServer) -> Member {

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{StatusCode, request, response};
+use http::{StatusCode, response};
 use parking_lot::Mutex;
 use session_warden::key::SessionId;
 use session_warden::policy::Policy;
 use session_warden::provider::{
-    ExchangeError, FailureClass, Issued, Provider, Registration, Rejection, Revoked, Rotation,
-    Signing, Wire,
+    ExchangeError, FailureClass, HttpSender, Issued, Provider, Registration, Rejection, Revoked,
+    Rotation,
 };
+use session_warden::secret::Secret;
 use session_warden::store::MemoryStore;
 use session_warden::testing::ManualClock;
 use session_warden::token::{Placement, Tokens};
-use session_warden::{Error, Session, SessionKey, Supervisor};
+use session_warden::{Session, SessionKey, Supervisor};
 use url::Url;
 
 /// A provider whose refreshes fail as the rule says. Clones are one server.
@@ -75,8 +76,12 @@ impl Server {
         self.0.requests.lock().get(session).copied().unwrap_or_default()
     }
 
-    fn answer(&self, wire: &Wire<'_>, answer: Option<Answer>) -> Result<Tokens<()>, ExchangeError> {
-        let session = wire.session().unwrap().clone();
+    fn answer(
+        &self,
+        sender: &HttpSender<'_>,
+        answer: Option<Answer>,
+    ) -> Result<Tokens<()>, ExchangeError> {
+        let session = sender.session().unwrap().clone();
         let mut requests = self.0.requests.lock();
         let number = requests.entry(session).or_default();
         *number += 1;
@@ -85,7 +90,7 @@ impl Server {
                 ExchangeError::new(class).with_status(StatusCode::from_u16(status).unwrap());
             return Err(code.into_iter().fold(failed, ExchangeError::with_code));
         }
-        let end = wire.expires_in(self.0.life.as_secs_f64());
+        let end = sender.expires_in(self.0.life.as_secs_f64());
         let tokens = Tokens::new(()).access(format!("access-{number}"), Some(end));
         Ok(tokens.refresh(format!("refresh-{number}"), None))
     }
@@ -102,19 +107,15 @@ impl Provider for Server {
     type Challenge = ();
     type Attributes = ();
 
-    fn dialect(&self) -> &'static str {
-        "fleet"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         &self.0.authority
     }
 
-    fn client(&self) -> &str {
+    fn client_id(&self) -> &str {
         "fleet"
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         Rotation::Strict
     }
 
@@ -122,29 +123,26 @@ impl Provider for Server {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, _: &Wire<'_>) -> Result<(), ExchangeError> {
-        Ok(())
+    async fn establish(
+        &self,
+        sender: &HttpSender<'_>,
+        (): (),
+    ) -> Result<Issued<Self>, ExchangeError> {
+        self.answer(sender, None).map(Issued::Tokens)
     }
 
-    async fn establish(&self, wire: &Wire<'_>, (): ()) -> Result<Issued<Self>, ExchangeError> {
-        self.answer(wire, None).map(Issued::Tokens)
+    async fn refresh(
+        &self,
+        sender: &HttpSender<'_>,
+        _: &Secret,
+        _: &Tokens<()>,
+    ) -> Result<Tokens<()>, ExchangeError> {
+        let answer = (*self.0.refuse.lock())(sender.session().unwrap());
+        self.answer(sender, answer)
     }
 
-    async fn refresh(&self, wire: &Wire<'_>, _: &Tokens<()>) -> Result<Tokens<()>, ExchangeError> {
-        let answer = (*self.0.refuse.lock())(wire.session().unwrap());
-        self.answer(wire, answer)
-    }
-
-    async fn revoke(&self, _: &Wire<'_>, _: &Tokens<()>) -> Result<Revoked, ExchangeError> {
+    async fn revoke(&self, _: &HttpSender<'_>, _: &Tokens<()>) -> Result<Revoked, ExchangeError> {
         Ok(Revoked::AtServer)
-    }
-
-    fn renewal(&self, _: Option<&Tokens<()>>) -> Option<()> {
-        None
-    }
-
-    fn authorize(&self, signing: &Signing<'_>, request: &mut request::Parts) -> Result<(), Error> {
-        signing.put_header(request)
     }
 
     fn rejection(&self, _: &response::Parts, _: &[u8]) -> Rejection {

@@ -9,9 +9,10 @@ use http::{request, response};
 use parking_lot::Mutex;
 use session_warden::Error;
 use session_warden::provider::{
-    ExchangeError, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation, Signing,
-    UnattendedGrant, Wire,
+    ExchangeError, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Signing, UnattendedGrant,
 };
+use session_warden::secret::Secret;
 use session_warden::token::{Placement, Tokens};
 use url::Url;
 
@@ -20,7 +21,6 @@ use crate::support::LIFE;
 /// One for each method of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Method {
-    Dialect,
     Authority,
     Client,
     Rotation,
@@ -37,14 +37,8 @@ pub(super) enum Method {
 
 impl Method {
     /// Those that are asked when the provider is registered, and not again.
-    pub(super) const OF_REGISTRATION: [Self; 6] = [
-        Self::Dialect,
-        Self::Authority,
-        Self::Client,
-        Self::Rotation,
-        Self::RevocationReach,
-        Self::Placement,
-    ];
+    pub(super) const OF_REGISTRATION: [Self; 5] =
+        [Self::Authority, Self::Client, Self::Rotation, Self::RevocationReach, Self::Placement];
 
     pub(super) const OF_SESSIONS: [Self; 7] = [
         Self::Prepare,
@@ -131,11 +125,11 @@ impl Panicky {
         Self { plan: plan.clone(), authority }
     }
 
-    fn issue(&self, wire: &Wire<'_>) -> Tokens<()> {
+    fn issue(&self, sender: &HttpSender<'_>) -> Tokens<()> {
         let mut state = self.plan.0.lock();
         state.issued += 1;
         let number = state.issued;
-        let end = wire.expires_in(LIFE.as_secs_f64());
+        let end = sender.expires_in(LIFE.as_secs_f64());
         Tokens::new(())
             .access(format!("access-{number}"), Some(end))
             .refresh(format!("refresh-{number}"), None)
@@ -161,27 +155,22 @@ impl Provider for Panicky {
     type Challenge = Infallible;
     type Attributes = ();
 
-    fn dialect(&self) -> &'static str {
-        self.plan.at(Method::Dialect, Place::Call);
-        "panicky"
-    }
-
-    fn authority(&self) -> &Url {
+    fn authority_url(&self) -> &Url {
         self.plan.at(Method::Authority, Place::Call);
         &self.authority
     }
 
-    fn client(&self) -> &'static str {
+    fn client_id(&self) -> &'static str {
         self.plan.at(Method::Client, Place::Call);
         "client"
     }
 
-    fn rotation(&self) -> Rotation {
+    fn refresh_token_rotation(&self) -> Rotation {
         self.plan.at(Method::Rotation, Place::Call);
         Rotation::Static
     }
 
-    fn revocation_reach(&self) -> RevocationReach {
+    fn reach_of_revocation(&self) -> RevocationReach {
         self.plan.at(Method::RevocationReach, Place::Call);
         RevocationReach::OneGrant
     }
@@ -191,35 +180,39 @@ impl Provider for Panicky {
         Some(Placement::bearer())
     }
 
-    fn prepare(&self, _: &Wire<'_>) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+    fn prepare(
+        &self,
+        _: &HttpSender<'_>,
+    ) -> impl Future<Output = Result<(), ExchangeError>> + Send {
         self.answer(Method::Prepare, || ())
     }
 
     fn establish(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
         (): (),
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send {
-        self.answer(Method::Establish, || Issued::Tokens(self.issue(wire)))
+        self.answer(Method::Establish, || Issued::Tokens(self.issue(sender)))
     }
 
     fn refresh(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        _: &Secret,
         _: &Tokens<()>,
     ) -> impl Future<Output = Result<Tokens<()>, ExchangeError>> + Send {
-        self.answer(Method::Refresh, || self.issue(wire))
+        self.answer(Method::Refresh, || self.issue(sender))
     }
 
     fn revoke(
         &self,
-        _: &Wire<'_>,
+        _: &HttpSender<'_>,
         _: &Tokens<()>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send {
         self.answer(Method::Revoke, || Revoked::AtServer)
     }
 
-    fn renewal(&self, _: Option<&Tokens<()>>) -> Option<()> {
+    fn renewal_grant(&self, _: Option<&Tokens<()>>) -> Option<()> {
         self.plan.at(Method::Renewal, Place::Call);
         Some(())
     }

@@ -181,14 +181,14 @@ fn the_other_dialects_are_bound_to_their_site_with_its_path() {
         let site = format!("https://localhost{path}{end}");
         let bound = format!("https://localhost{path}");
         let office = ioffice::IOffice::new(&site, "c", "https://app.example/cb").unwrap();
-        assert_eq!(office.authority().as_str(), bound);
-        assert_eq!(spatium::Spatium::new(&site).unwrap().authority().as_str(), bound);
+        assert_eq!(office.authority_url().as_str(), bound);
+        assert_eq!(spatium::Spatium::new(&site).unwrap().authority_url().as_str(), bound);
         let one = extra_horizon::OAuth1::new(&site, "c", "s").unwrap();
-        assert_eq!(one.authority().as_str(), bound);
+        assert_eq!(one.authority_url().as_str(), bound);
         let two = extra_horizon::OAuth2::public(&site, "c").unwrap();
-        assert_eq!(two.authority().as_str(), bound);
+        assert_eq!(two.authority_url().as_str(), bound);
     }
     let circle = circle::Circle::new("t").host("community.example").unwrap();
-    assert_eq!(circle.authority().as_str(), "https://community.example/");
+    assert_eq!(circle.authority_url().as_str(), "https://community.example/");
     circle.host("https://community.example/a").unwrap_err();
 }

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use session_warden::error::Result;
 use session_warden::event::{Event, Events};
 use session_warden::provider::oauth2::{Introspect, LoginOptions};
-use session_warden::provider::{ClientOperation, ExchangeError, Wire};
+use session_warden::provider::{ClientOperation, ExchangeError, HttpSender};
 use session_warden::testing::Fault;
 
 use super::*;
@@ -16,19 +16,21 @@ struct Metadata(String);
 
 impl ClientOperation<OAuth2> for Metadata {
     type Output = ();
+    type Context = ();
 
-    fn request(&self, _: &OAuth2) -> Result<Request<Bytes>> {
-        Ok(Request::get(&self.0).body(Bytes::new()).unwrap())
+    fn request(&self, _: &OAuth2) -> Result<(Request<Bytes>, ())> {
+        Ok((Request::get(&self.0).body(Bytes::new()).unwrap(), ()))
     }
 
     fn response(
         &self,
-        wire: &Wire<'_>,
+        sender: &HttpSender<'_>,
+        (): (),
         answer: &Response<Bytes>,
     ) -> std::result::Result<(), ExchangeError> {
         match answer.status().is_success() {
             true => Ok(()),
-            false => Err(wire.refusal(answer, FailureClass::Rejected)),
+            false => Err(sender.oauth_error(answer, FailureClass::Rejected)),
         }
     }
 }

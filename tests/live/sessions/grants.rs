@@ -64,7 +64,7 @@ async fn the_server_takes_a_client_that_says_who_it_is_in_the_body_and_a_public_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_of_client_credentials_mints_itself_once_for_all_callers_and_when_it_expires() {
+async fn a_session_of_client_credentials_gets_tokens_once_for_all_callers_and_when_they_expire() {
     let peer = OidcPeer::start(Options { access_ttl_s: 4, ..Options::default() }).await;
     let client = client(&peer).client_credentials();
     let supervisor = supervised(&MemoryStore::new(), client).start().await.unwrap();

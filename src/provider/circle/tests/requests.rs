@@ -4,6 +4,7 @@ use futures_util::future::join;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::provider::{Credential, Effect, Operation};
 use crate::transport::peer::Peer;
 
@@ -18,8 +19,8 @@ fn seen(request: &str) -> (String, Value) {
 async fn creating(set: impl FnOnce(Circle) -> Circle, member: Member) -> Value {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let circle = set(circle().host(&peer.url("")).unwrap());
-    let wire = bench.wire();
-    let (issued, request) = join(circle.establish(&wire, member), peer.json(200, GOOD)).await;
+    let sender = bench.wire();
+    let (issued, request) = join(circle.establish(&sender, member), peer.json(200, GOOD)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     let (line, body) = seen(&request);
     assert_eq!(line, "POST /api/v1/headless/auth_token HTTP/1.1");
@@ -43,9 +44,11 @@ async fn a_member_is_named_by_the_one_id_that_is_known() {
 async fn a_refresh_is_a_patch_with_the_app_token() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let circle = circle().host(&peer.url("")).unwrap();
-    let (wire, held) = (bench.wire(), held());
+    let (sender, held) = (bench.wire(), held());
     let body = r#"{"access_token":"a2","access_token_expires_at":"2027-01-15T08:01:00Z"}"#;
-    let (tokens, request) = join(circle.refresh(&wire, &held), peer.json(200, body)).await;
+    let (tokens, request) =
+        join(circle.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, body))
+            .await;
     let (line, body) = seen(&request);
     assert_eq!(line, "PATCH /api/v1/headless/access_token/refresh HTTP/1.1");
     assert_eq!(body, json!({ "refresh_token": "r\"t" }));
@@ -59,32 +62,35 @@ async fn a_refresh_is_a_patch_with_the_app_token() {
 async fn the_end_of_a_session_is_that_of_its_refresh_token() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let circle = circle().host(&peer.url("")).unwrap();
-    let (wire, held) = (bench.wire(), held());
-    let (revoked, request) = join(circle.revoke(&wire, &held), peer.json(204, "")).await;
+    let (sender, held) = (bench.wire(), held());
+    let (revoked, request) = join(circle.revoke(&sender, &held), peer.json(204, "")).await;
     assert_eq!(revoked.unwrap(), Revoked::AtServer);
     let (line, body) = seen(&request);
     assert_eq!(line, "POST /api/v1/headless/refresh_token/revoke HTTP/1.1");
     assert_eq!(body, json!({ "refresh_token": "r\"t" }));
     let none = Tokens::new(known()).access("a", None);
-    assert_eq!(circle.revoke(&wire, &none).await.unwrap(), Revoked::NotSupported);
+    assert_eq!(circle.revoke(&sender, &none).await.unwrap(), Revoked::NotSupported);
 }
 
 #[test]
 fn operations_carry_the_app_token_and_name_what_they_end() {
     let bench = Bench::new();
     let circle = circle().host("community.example.com").unwrap();
-    let access = RevokeAccessToken.request(&circle, &held()).unwrap();
+    let access = RevokeAccessToken.request(&circle, &held()).unwrap().0;
     assert_eq!(access.uri(), "https://community.example.com/api/v1/headless/access_token/revoke");
     assert_eq!(&access.body()[..], br#"{"access_token":"a\"t"}"#);
     assert!(access.headers()["authorization"].is_sensitive());
-    let refresh = RevokeRefreshToken.request(&circle, &held()).unwrap();
+    let refresh = RevokeRefreshToken.request(&circle, &held()).unwrap().0;
     assert_eq!(&refresh.body()[..], br#"{"refresh_token":"r\"t"}"#);
-    assert_eq!(RevokeAccessToken.credential(), Credential::Own);
-    assert_eq!(RevokeRefreshToken.credential(), Credential::Own);
-    let gone = answer(204, "");
-    let wire = bench.wire();
-    assert_eq!(RevokeAccessToken.response(&wire, &gone).unwrap().1, Effect::AccessTokenDead);
-    assert_eq!(RevokeRefreshToken.response(&wire, &gone).unwrap().1, Effect::RefreshTokenDead);
+    assert_eq!(RevokeAccessToken.credential(), Credential::InRequest);
+    assert_eq!(RevokeRefreshToken.credential(), Credential::InRequest);
+    let gone = response(204, "");
+    let sender = bench.wire();
+    assert_eq!(RevokeAccessToken.response(&sender, (), &gone).unwrap().1, Effect::AccessTokenDead);
+    assert_eq!(
+        RevokeRefreshToken.response(&sender, (), &gone).unwrap().1,
+        Effect::RefreshTokenDead
+    );
     let none = Tokens::new(known());
     assert_eq!(
         RevokeAccessToken.request(&circle, &none).unwrap_err().kind(),
@@ -98,9 +104,9 @@ fn operations_carry_the_app_token_and_name_what_they_end() {
 
 #[test]
 fn a_host_is_a_name_or_an_origin_and_nothing_more() {
-    assert_eq!(circle().authority().as_str(), "https://app.circle.so/");
+    assert_eq!(circle().authority_url().as_str(), "https://app.circle.so/");
     let own = circle().host("community.example.com").unwrap();
-    assert_eq!(own.authority().as_str(), "https://community.example.com/");
+    assert_eq!(own.authority_url().as_str(), "https://community.example.com/");
     circle().host("https://community.example.com/").unwrap();
     for host in ["", "http://community.example.com", "a b", "x/y", "https://x/y", "x?y", "u@x"] {
         assert_eq!(circle().host(host).unwrap_err().kind(), ErrorKind::InvalidInput, "{host}");
@@ -119,8 +125,8 @@ async fn an_app_token_that_no_header_can_carry_is_a_wrong_configuration() {
 }
 
 #[test]
-fn only_what_was_ours_is_minted_anew_and_only_if_that_is_wanted() {
-    assert_eq!(circle().renewal(Some(&held())), Some(known().member));
-    assert_eq!(circle().renewal(None), None);
-    assert_eq!(circle().remint(false).renewal(Some(&held())), None);
+fn only_a_session_that_was_established_gets_new_tokens_and_only_if_auto_renew_is_on() {
+    assert_eq!(circle().renewal_grant(Some(&held())), Some(known().member));
+    assert_eq!(circle().renewal_grant(None), None);
+    assert_eq!(circle().auto_renew(false).renewal_grant(Some(&held())), None);
 }

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use url::Url;
 
 use super::*;
-use crate::provider::extra_horizon::sign::{Once, Signer, base_string, encode};
+use crate::provider::extra_horizon::request_signature::{
+    NonceAndTime, Signer, base_string, encode,
+};
 use crate::provider::{Provider, Signing};
 use crate::secret::Secret;
 use crate::token::{Access, PermissionToken};
@@ -16,7 +18,7 @@ const NONCE: &str = "0123456789abcdefghijklmnopqrstuv";
 
 fn signed(method: &str, url: &str, token: Option<(&str, &str)>) -> String {
     let signer = Signer { consumer_key: "ck-demo", consumer_secret: "cs demo&secret", token };
-    let once = Once { nonce: NONCE, timestamp: 1_700_000_000 };
+    let once = NonceAndTime { nonce: NONCE, timestamp: 1_700_000_000 };
     let url = Url::parse(url).unwrap();
     signer.header(&method.parse().unwrap(), &url, &once).expose_secret().to_owned()
 }

@@ -3,18 +3,19 @@
 use http::Request;
 
 use super::*;
+use crate::provider::erased::Adapter;
 use crate::provider::{Credential, Operation};
 
 #[tokio::test]
 async fn a_password_buys_a_code_and_the_code_tokens() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (wire, client) = (bench.wire(), at(&peer));
+    let (sender, client) = (bench.wire(), at(&peer));
     let server = async {
         let first = peer.json(200, r#"{"code":"c-1"}"#).await;
         (first, peer.json(200, GOOD).await)
     };
     let grant = Password::new("ada@example.com", "p w").into();
-    let (issued, (first, second)) = join(client.establish(&wire, grant), server).await;
+    let (issued, (first, second)) = join(client.establish(&sender, grant), server).await;
     Seen::new(&first).check(
         "POST /external/api/oauth2/auth",
         &[
@@ -41,11 +42,13 @@ async fn a_password_buys_a_code_and_the_code_tokens() {
 #[tokio::test]
 async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_attributes() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (wire, held) = (bench.wire(), held());
+    let (sender, held) = (bench.wire(), held());
     let client = at(&peer).scope("new").unwrap();
     let name = HeaderName::from_static("x-client-secret");
     let client = client.client_secret_header(name, "s-1").unwrap();
-    let (tokens, seen) = join(client.refresh(&wire, &held), peer.json(200, GOOD)).await;
+    let (tokens, seen) =
+        join(client.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
+            .await;
     Seen::new(&seen).check(
         "POST /external/api/oauth2/token",
         &[
@@ -59,20 +62,24 @@ async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_a
     );
     assert_eq!(tokens.unwrap().attributes(), held.attributes());
     let adopted = Tokens::new(Attributes::default()).refresh("rt", None);
-    let (_, seen) = join(client.refresh(&wire, &adopted), peer.json(200, GOOD)).await;
+    let (_, seen) = join(
+        client.refresh(&sender, adopted.refresh_token().unwrap(), &adopted),
+        peer.json(200, GOOD),
+    )
+    .await;
     assert!(Seen::new(&seen).headers.contains(&("x-scope".to_owned(), "new".to_owned())));
 }
 
 #[tokio::test]
 async fn both_tokens_are_revoked_and_one_that_the_server_does_not_know_is_done() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (wire, held) = (bench.wire(), held());
+    let (sender, held) = (bench.wire(), held());
     for (method, client) in [("GET", at(&peer)), ("POST", at(&peer).revoke_method(Method::POST))] {
         let server = async {
             let first = peer.json(400, r#"{"error":"gone","errorDescription":"canary"}"#).await;
             (first, peer.json(204, "").await)
         };
-        let (revoked, (first, second)) = join(client.revoke(&wire, &held), server).await;
+        let (revoked, (first, second)) = join(client.revoke(&sender, &held), server).await;
         assert_eq!(revoked.unwrap(), Revoked::AtServer);
         for (seen, token) in [(first, "rt/+="), (second, "at/+=")] {
             let line = format!("{method} /external/api/oauth2/revoke HTTP/1.1\r\n");
@@ -81,7 +88,7 @@ async fn both_tokens_are_revoked_and_one_that_the_server_does_not_know_is_done()
         }
     }
     let nothing = Tokens::new(Attributes::default());
-    let revoked = client().revoke(&wire, &nothing).await.unwrap();
+    let revoked = client().revoke(&sender, &nothing).await.unwrap();
     assert_eq!(revoked, Revoked::NotSupported);
 }
 
@@ -113,7 +120,8 @@ async fn what_no_header_carries_as_it_is_is_refused_before_anything_is_sent() {
     for refresh in [None, Some("can\nary")] {
         let held = Tokens::new(Attributes::default());
         let held = refresh.map_or(held.clone(), |token| held.refresh(token, None));
-        let failed = client.refresh(&bench.wire(), &held).await.unwrap_err();
+        let adapter = Adapter::new(client.clone());
+        let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
         assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     }
 }
@@ -171,7 +179,7 @@ fn settings_that_cannot_serve_are_refused_where_they_are_made() {
 #[test]
 fn a_site_may_be_below_a_path_and_is_the_authority_with_it() {
     let client = client();
-    assert_eq!(client.authority().as_str(), "https://acme.example/office");
+    assert_eq!(client.authority_url().as_str(), "https://acme.example/office");
     let request = client.token_request(("refresh_token", "x-refresh-token"), &"t".into(), "s");
     let uri = request.unwrap().uri().to_string();
     assert_eq!(uri, "https://acme.example/office/external/api/oauth2/token");
@@ -185,7 +193,7 @@ fn nothing_secret_is_shown() {
         [Password::new("canary", "canary").into(), Code::new("canary").app_code("a").into()];
     let request = client.code_request(&Password::new("canary", "canary")).unwrap();
     let token = client.token_request(("x", "x-auth-code"), &"canary".into(), "s").unwrap();
-    let about = client.about_token(Method::GET, "revoke", &"canary".into()).unwrap();
+    let about = client.request_with_token(Method::GET, "revoke", &"canary".into()).unwrap();
     let shown = format!("{client:?} {grants:?} {request:?} {token:?} {about:?}");
     assert!(!shown.contains("canary"), "{shown}");
 }
@@ -242,18 +250,18 @@ fn the_statuses_of_a_dead_token_are_a_setting() {
     }
     let only = client().token_dead_on([StatusCode::UNAUTHORIZED]);
     assert_eq!(judged(&only, 401), Rejection::TokenDead);
-    assert_eq!(judged(&only, 403), Rejection::NotOurs);
+    assert_eq!(judged(&only, 403), Rejection::OtherReason);
     let only = client().token_dead_on([StatusCode::FORBIDDEN]);
-    assert_eq!(judged(&only, 401), Rejection::NotOurs);
+    assert_eq!(judged(&only, 401), Rejection::OtherReason);
 }
 
 #[test]
 fn operations_are_about_the_access_token_alone() {
     let (client, held) = (client().revoke_method(Method::DELETE), held());
-    let info = TokenInfo.request(&client, &held).unwrap();
-    let revoke = RevokeAccessToken.request(&client, &held).unwrap();
-    assert_eq!(Operation::<IOffice>::credential(&TokenInfo), Credential::Own);
-    assert_eq!(Operation::<IOffice>::credential(&RevokeAccessToken), Credential::Own);
+    let info = TokenInfo.request(&client, &held).unwrap().0;
+    let revoke = RevokeAccessToken.request(&client, &held).unwrap().0;
+    assert_eq!(Operation::<IOffice>::credential(&TokenInfo), Credential::InRequest);
+    assert_eq!(Operation::<IOffice>::credential(&RevokeAccessToken), Credential::InRequest);
     for (request, method, name) in [(info, "GET", "tokeninfo"), (revoke, "DELETE", "revoke")] {
         assert_eq!(request.method(), method);
         assert!(request.uri().path().ends_with(&format!("/oauth2/{name}")));

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use http::{Request, header};
 use serde_json::json;
 
 use super::*;
@@ -21,12 +22,12 @@ fn form(request: &Request<Bytes>, path: &str) -> Vec<(String, String)> {
     url::form_urlencoded::parse(request.body()).into_owned().collect()
 }
 
-fn told<O: Operation<OAuth2>>(
+fn read_response<O: Operation<OAuth2, Context = ()>>(
     operation: O,
     status: u16,
     body: &str,
 ) -> Result<(O::Output, Effect), ExchangeError> {
-    operation.response(&Bench::new().wire(), &answer(status, &[], body))
+    operation.response(&Bench::new().wire(), (), &response(status, &[], body))
 }
 
 fn tokenform(token: &str, hint: &str) -> Vec<(String, String)> {
@@ -42,13 +43,13 @@ fn an_introspection_names_the_token_and_the_client_that_asks() {
         (Introspect::access_token(), "a&b", "access_token"),
         (Introspect::refresh_token(), "r+/=é", "refresh_token"),
     ] {
-        assert_eq!(operation.credential(), Credential::Own);
-        let request = operation.request(&client, &held).unwrap();
+        assert_eq!(operation.credential(), Credential::InRequest);
+        let request = operation.request(&client, &held).unwrap().0;
         assert_eq!(form(&request, "/introspect"), tokenform(token, hint));
         assert_eq!(request.headers()[header::ACCEPT], "application/json");
     }
     let basic = calling().client_secret_basic("s");
-    let request = Introspect::access_token().request(&basic, &held).unwrap();
+    let request = Introspect::access_token().request(&basic, &held).unwrap().0;
     assert!(request.headers()[header::AUTHORIZATION].is_sensitive());
     assert_eq!(form(&request, "/introspect").len(), 2);
 }
@@ -60,7 +61,8 @@ fn an_introspection_is_read_as_the_standard_has_it_and_all_else_is_kept_aside() 
         "sub": "u-1", "aud": "api", "iss": "https://as.example", "exp": 1_800_000_060,
         "iat": 1_800_000_000.5, "nbf": 0, "token_type": "Bearer", "extension": {"a": [1]},
     });
-    let (told, effect) = told(Introspect::access_token(), 200, &body.to_string()).unwrap();
+    let (introspection, effect) =
+        read_response(Introspect::access_token(), 200, &body.to_string()).unwrap();
     assert_eq!(effect, Effect::None);
     let mut expected = Introspection { active: true, ..Introspection::default() };
     expected.scope = Some("read write".to_owned());
@@ -74,7 +76,7 @@ fn an_introspection_is_read_as_the_standard_has_it_and_all_else_is_kept_aside() 
     expected.issued_at = Some(Bench::at(0) + Duration::from_millis(500));
     expected.not_before = Some(SystemTime::UNIX_EPOCH);
     expected.more.insert("extension".to_owned(), json!({"a": [1]}));
-    assert_eq!(told, expected);
+    assert_eq!(introspection, expected);
 }
 
 #[test]
@@ -82,19 +84,20 @@ fn members_of_another_type_are_kept_as_they_are() {
     let odd = json!({"scope": ["a"], "exp": -1, "iat": "soon", "nbf": 1e300, "aud": ["a", 1]});
     let mut body = odd.clone();
     body["active"] = true.into();
-    let (told, _) = told(Introspect::access_token(), 200, &body.to_string()).unwrap();
+    let (introspection, _) =
+        read_response(Introspect::access_token(), 200, &body.to_string()).unwrap();
     let mut expected = Introspection { active: true, ..Introspection::default() };
     expected.more = odd.as_object().unwrap().clone();
-    assert_eq!(told, expected);
+    assert_eq!(introspection, expected);
 }
 
 #[test]
 fn an_access_token_that_is_not_active_is_dead_and_a_refresh_token_is_left_to_the_next_refresh() {
     let inactive = r#"{"active":false}"#;
-    let (told_access, effect) = told(Introspect::access_token(), 200, inactive).unwrap();
-    assert_eq!((told_access.active, effect), (false, Effect::AccessTokenDead));
-    let (told_refresh, effect) = told(Introspect::refresh_token(), 200, inactive).unwrap();
-    assert_eq!((told_refresh.active, effect), (false, Effect::None));
+    let (access, effect) = read_response(Introspect::access_token(), 200, inactive).unwrap();
+    assert_eq!((access.active, effect), (false, Effect::AccessTokenDead));
+    let (refresh, effect) = read_response(Introspect::refresh_token(), 200, inactive).unwrap();
+    assert_eq!((refresh.active, effect), (false, Effect::None));
 }
 
 #[test]
@@ -109,7 +112,7 @@ fn an_answer_that_does_not_say_whether_the_token_is_active_says_nothing() {
         r#"{"active":1}"#,
         "eyJhbGciOiJub25lIn0.canary.",
     ] {
-        let failed = told(Introspect::access_token(), 200, body).unwrap_err();
+        let failed = read_response(Introspect::access_token(), 200, body).unwrap_err();
         assert_eq!(failed.class(), Ambiguous, "{body}");
         assert!(!shown(&failed).contains("canary"));
     }
@@ -118,7 +121,7 @@ fn an_answer_that_does_not_say_whether_the_token_is_active_says_nothing() {
 #[test]
 fn every_operation_tells_its_failures_apart() {
     let bench = Bench::new();
-    let wire = bench.wire();
+    let sender = bench.wire();
     for (status, headers, body, class) in [
         (401, &[][..], refusing("invalid_client"), InvalidClient),
         (401, &[], String::new(), Unclassified),
@@ -132,11 +135,11 @@ fn every_operation_tells_its_failures_apart() {
         (503, &[("retry-after", "7")], String::new(), NotProcessed),
         (500, &[], refusing("server_error"), Ambiguous),
     ] {
-        let answer = answer(status, headers, &body);
+        let response = response(status, headers, &body);
         let failures = [
-            Introspect::access_token().response(&wire, &answer).map(drop).unwrap_err(),
-            UserInfo.response(&wire, &answer).map(drop).unwrap_err(),
-            RevokeAccessToken.response(&wire, &answer).map(drop).unwrap_err(),
+            Introspect::access_token().response(&sender, (), &response).map(drop).unwrap_err(),
+            UserInfo.response(&sender, (), &response).map(drop).unwrap_err(),
+            RevokeAccessToken.response(&sender, (), &response).map(drop).unwrap_err(),
         ];
         for failed in failures {
             assert_eq!(failed.class(), class, "{status} {body}");
@@ -149,7 +152,7 @@ fn every_operation_tells_its_failures_apart() {
 #[test]
 fn user_info_is_asked_for_with_the_permission_token_and_has_no_other_credential() {
     assert_eq!(Operation::<OAuth2>::credential(&UserInfo), Credential::PermissionToken);
-    let request = UserInfo.request(&calling(), &held()).unwrap();
+    let request = UserInfo.request(&calling(), &held()).unwrap().0;
     assert_eq!((request.method().as_str(), request.body().len()), ("GET", 0));
     assert_eq!(request.uri(), "https://as.example/me?a=b");
     assert_eq!(request.headers().len(), 1);
@@ -158,19 +161,20 @@ fn user_info_is_asked_for_with_the_permission_token_and_has_no_other_credential(
 
 #[test]
 fn user_info_is_what_the_server_says_of_the_user() {
-    let (claims, effect) = told(UserInfo, 200, r#"{"sub":"u-1","email_verified":true}"#).unwrap();
+    let (claims, effect) =
+        read_response(UserInfo, 200, r#"{"sub":"u-1","email_verified":true}"#).unwrap();
     assert_eq!(effect, Effect::None);
     assert_eq!(Some(&claims), json!({"sub": "u-1", "email_verified": true}).as_object());
-    let failed = told(UserInfo, 200, "<html>canary").unwrap_err();
+    let failed = read_response(UserInfo, 200, "<html>canary").unwrap_err();
     assert_eq!(failed.class(), Ambiguous);
 }
 
 #[test]
 fn user_info_that_is_signed_is_a_wrong_configuration() {
-    let wire = Bench::new();
+    let sender = Bench::new();
     for kind in ["application/jwt", "Application/JWT; charset=utf-8"] {
-        let answer = answer(200, &[("content-type", kind)], "eyJhbGciOiJub25lIn0.canary.");
-        let failed = UserInfo.response(&wire.wire(), &answer).unwrap_err();
+        let response = response(200, &[("content-type", kind)], "eyJhbGciOiJub25lIn0.canary.");
+        let failed = UserInfo.response(&sender.wire(), (), &response).unwrap_err();
         assert_eq!(failed.class(), Unclassified);
         let shown = shown(&failed);
         assert!(shown.contains("signed JWT") && !shown.contains("canary"), "{shown}");
@@ -181,7 +185,7 @@ fn user_info_that_is_signed_is_a_wrong_configuration() {
 fn the_code_of_a_bearer_challenge_is_told() {
     let bench = Bench::new();
     let challenge = [("www-authenticate", "Bearer error=\"insufficient_scope\"")];
-    let failed = UserInfo.response(&bench.wire(), &answer(403, &challenge, "")).unwrap_err();
+    let failed = UserInfo.response(&bench.wire(), (), &response(403, &challenge, "")).unwrap_err();
     let error = failed.into_error();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert_eq!(error.provider_code(), Some("insufficient_scope"));
@@ -189,14 +193,15 @@ fn the_code_of_a_bearer_challenge_is_told() {
 
 #[test]
 fn the_access_token_is_revoked_alone() {
-    assert_eq!(Operation::<OAuth2>::credential(&RevokeAccessToken), Credential::Own);
-    let request = RevokeAccessToken.request(&calling(), &held()).unwrap();
+    assert_eq!(Operation::<OAuth2>::credential(&RevokeAccessToken), Credential::InRequest);
+    let request = RevokeAccessToken.request(&calling(), &held()).unwrap().0;
     assert_eq!(form(&request, "/revoke"), tokenform("a&b", "access_token"));
-    let done = told(RevokeAccessToken, 200, "").unwrap();
+    let done = read_response(RevokeAccessToken, 200, "").unwrap();
     assert_eq!(done, (Revoked::AtServer, Effect::AccessTokenDead));
-    let unknown = told(RevokeAccessToken, 400, &refusing("invalid_token")).unwrap();
+    let unknown = read_response(RevokeAccessToken, 400, &refusing("invalid_token")).unwrap();
     assert_eq!(unknown, (Revoked::AtServer, Effect::AccessTokenDead));
-    let cannot = told(RevokeAccessToken, 400, &refusing("unsupported_token_type")).unwrap();
+    let cannot =
+        read_response(RevokeAccessToken, 400, &refusing("unsupported_token_type")).unwrap();
     assert_eq!(cannot, (Revoked::NotSupported, Effect::None));
 }
 
@@ -233,13 +238,13 @@ async fn the_metadata_says_where_to_ask_unless_it_is_set() {
         "revocation_endpoint": format!("{issuer}/r"),
     });
     let client = OAuth2::discover(&issuer, "app").unwrap();
-    let wire = bench.wire();
-    join(client.prepare(&wire), peer.json(200, &metadata.to_string())).await.0.unwrap();
+    let sender = bench.wire();
+    join(client.prepare(&sender), peer.json(200, &metadata.to_string())).await.0.unwrap();
     let held = held();
-    form(&Introspect::access_token().request(&client, &held).unwrap(), "/i");
-    form(&RevokeAccessToken.request(&client, &held).unwrap(), "/r");
-    assert_eq!(UserInfo.request(&client, &held).unwrap().uri().path(), "/u");
+    form(&Introspect::access_token().request(&client, &held).unwrap().0, "/i");
+    form(&RevokeAccessToken.request(&client, &held).unwrap().0, "/r");
+    assert_eq!(UserInfo.request(&client, &held).unwrap().0.uri().path(), "/u");
     let set = client.introspection_endpoint("https://as.example/set").unwrap();
-    let request = Introspect::access_token().request(&set, &held).unwrap();
+    let request = Introspect::access_token().request(&set, &held).unwrap().0;
     assert_eq!(request.uri(), "https://as.example/set");
 }

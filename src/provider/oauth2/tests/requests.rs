@@ -4,13 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::provider::erased::Adapter;
 
 /// What is sent to establish a session with this grant.
 async fn granting(set: impl FnOnce(OAuth2) -> OAuth2, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = set(OAuth2::new(&peer.url("/token"), "app").unwrap());
-    let wire = bench.wire();
-    let (issued, seen) = join(client.establish(&wire, grant.into()), peer.json(200, GOOD)).await;
+    let sender = bench.wire();
+    let (issued, seen) = join(client.establish(&sender, grant.into()), peer.json(200, GOOD)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     Seen::new(&seen)
 }
@@ -21,9 +22,11 @@ async fn a_secret_in_the_header_is_escaped_before_it_is_encoded() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = OAuth2::new(&peer.url("/token"), "a:b c").unwrap().client_secret_basic(secret);
     assert!(!format!("{client:?}").contains(secret));
-    let (wire, held) = (bench.wire(), held());
-    let (answer, seen) = join(client.refresh(&wire, &held), peer.json(200, GOOD)).await;
-    answer.unwrap();
+    let (sender, held) = (bench.wire(), held());
+    let (response, seen) =
+        join(client.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
+            .await;
+    response.unwrap();
     let seen = Seen::new(&seen);
     let encoded = seen.authorization.as_deref().unwrap().strip_prefix("Basic ").unwrap();
     let pair = String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap();
@@ -91,6 +94,7 @@ async fn a_grants_own_scope_goes_before_the_providers() {
 async fn a_refresh_without_a_refresh_token_is_not_sent() {
     let bench = Bench::new();
     let held = Tokens::new(Attributes::default()).access("a", None);
-    let failed = client().refresh(&bench.wire(), &held).await.unwrap_err();
+    let adapter = Adapter::new(client());
+    let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
 }

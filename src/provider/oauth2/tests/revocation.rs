@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is sent to revoke `held`, and what is made of the answer.
+/// What is sent to revoke `held`, and the result of the response.
 async fn revoking(
     held: &Tokens<Attributes>,
     status: u16,
@@ -10,8 +10,8 @@ async fn revoking(
 ) -> (Result<Revoked, ExchangeError>, Seen) {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = client().revocation_endpoint(&peer.url("/revoke")).unwrap();
-    let wire = bench.wire();
-    let (revoked, seen) = join(client.revoke(&wire, held), peer.json(status, body)).await;
+    let sender = bench.wire();
+    let (revoked, seen) = join(client.revoke(&sender, held), peer.json(status, body)).await;
     (revoked, Seen::new(&seen))
 }
 
@@ -47,12 +47,12 @@ async fn without_an_endpoint_or_a_token_there_is_nothing_to_revoke() {
 #[test]
 fn a_revocation_is_done_when_the_server_does_not_know_the_token() {
     let bench = Bench::new();
-    let wire = bench.wire();
-    let revoked = |status, code: &str| revoked(&wire, &answer(status, &[], refusing(code)));
+    let sender = bench.wire();
+    let revoked = |status, code: &str| revoked(&sender, &response(status, &[], refusing(code)));
     assert_eq!(revoked(400, "invalid_token").unwrap(), Revoked::AtServer);
     assert_eq!(revoked(400, "invalid_grant").unwrap(), Revoked::AtServer);
     assert_eq!(revoked(400, "unsupported_token_type").unwrap(), Revoked::NotSupported);
-    for (status, code, told) in [
+    for (status, code, expected) in [
         (401, "invalid_client", InvalidClient),
         (403, "", Unclassified),
         (307, "invalid_token", Unclassified),
@@ -61,6 +61,6 @@ fn a_revocation_is_done_when_the_server_does_not_know_the_token() {
         (503, "", NotProcessed),
         (503, "invalid_token", NotProcessed),
     ] {
-        assert_eq!(revoked(status, code).unwrap_err().class(), told, "{status} {code}");
+        assert_eq!(revoked(status, code).unwrap_err().class(), expected, "{status} {code}");
     }
 }

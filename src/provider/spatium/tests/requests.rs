@@ -3,6 +3,8 @@
 use super::*;
 use crate::key::SessionKey;
 use crate::provider::ClientOperation as _;
+use crate::provider::FailureClass;
+use crate::provider::erased::Adapter;
 
 /// A request as the service saw it.
 struct Seen {
@@ -30,8 +32,9 @@ impl Seen {
 async fn granting(set: impl FnOnce(Spatium) -> Spatium, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = set(Spatium::new(&peer.url("/auth/v1/")).unwrap().permissions(["read"]));
-    let (wire, body) = (bench.wire(), json!({ "data": { "permissionToken": "t" } }).to_string());
-    let (issued, seen) = join(spatium.establish(&wire, grant.into()), peer.json(200, &body)).await;
+    let (sender, body) = (bench.wire(), json!({ "data": { "permissionToken": "t" } }).to_string());
+    let (issued, seen) =
+        join(spatium.establish(&sender, grant.into()), peer.json(200, &body)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     Seen::new(&seen)
 }
@@ -66,15 +69,15 @@ async fn a_key_goes_with_the_sessions_id_and_its_permissions() {
 async fn credentials_are_two_requests_with_an_id_each() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap();
-    let wire = bench.wire();
-    let told = async {
+    let sender = bench.wire();
+    let server = async {
         let body = json!({ "data": { "securityToken": { "securityToken": "s1" } } }).to_string();
         let first = Seen::new(&peer.json(200, &body).await);
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
         (first, Seen::new(&peer.json(200, &body).await))
     };
     let grant = Credentials::new("ada", "p\"w").permissions(["all"]);
-    let (issued, (first, second)) = join(spatium.establish(&wire, grant.into()), told).await;
+    let (issued, (first, second)) = join(spatium.establish(&sender, grant.into()), server).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     assert_eq!(first.line, "POST /api/security-factor/credentials HTTP/1.1");
     assert_eq!(first.body, json!({ "username": "ada", "password": "p\"w" }));
@@ -91,9 +94,13 @@ async fn a_refresh_sends_its_token_and_the_sessions_id_if_that_is_wanted() {
     ] {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let spatium = Spatium::new(&peer.url("")).unwrap().refresh_names_session(set);
-        let (wire, held) = (bench.wire(), held());
+        let (sender, held) = (bench.wire(), held());
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
-        let (tokens, seen) = join(spatium.refresh(&wire, &held), peer.json(200, &body)).await;
+        let (tokens, seen) = join(
+            spatium.refresh(&sender, held.refresh_token().unwrap(), &held),
+            peer.json(200, &body),
+        )
+        .await;
         assert_eq!(tokens.unwrap().attributes().permissions, ["read"]);
         let seen = Seen::new(&seen);
         assert_eq!(seen.line, "POST /api/permission/refresh HTTP/1.1");
@@ -119,12 +126,14 @@ async fn paths_and_names_are_those_that_are_configured() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap().refresh_token_field("token");
     let spatium = spatium.refresh_path("/r").unwrap().credentials_path("/c").unwrap();
-    let (wire, held) = (bench.wire(), held());
+    let (sender, held) = (bench.wire(), held());
     let body = json!({ "data": { "permissionToken": "t" } }).to_string();
-    let (_, seen) = join(spatium.refresh(&wire, &held), peer.json(200, &body)).await;
+    let (_, seen) =
+        join(spatium.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, &body))
+            .await;
     let seen = Seen::new(&seen);
     assert_eq!((&*seen.line, seen.body), ("POST /r HTTP/1.1", json!({ "token": "r\"canary" })));
-    let asked = CredentialsFactor::new("ada", "pw").request(&spatium).unwrap();
+    let (asked, _) = CredentialsFactor::new("ada", "pw").request(&spatium).unwrap();
     assert_eq!(asked.uri().path(), "/c");
 }
 
@@ -152,7 +161,8 @@ async fn what_cannot_be_asked_is_not_sent() {
     assert_eq!(failed.class(), FailureClass::NotSent);
     assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     let held = Tokens::new(Attributes::default()).access("a", None);
-    let failed = spatium().refresh(&bench.wire(), &held).await.unwrap_err();
+    let adapter = Adapter::new(spatium());
+    let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
 }
 

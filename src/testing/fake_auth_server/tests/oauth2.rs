@@ -1,7 +1,5 @@
 //! The provider `oauth2` at this server: its logins and operations, without a session.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::error::{ErrorKind, Refusal};
 use crate::provider::fixture::Bench;
@@ -9,7 +7,8 @@ use crate::provider::oauth2::{
     Attributes, Grant, Introspect, LoginOptions, OAuth2, RevokeAccessToken, UserInfo,
 };
 use crate::provider::{
-    Credential, Effect, Issued, LoginRequest, Operation, Provider, RedirectLogin, Revoked, Wire,
+    Credential, Effect, HttpSender, Issued, LoginRequest, Operation, Provider, RedirectLogin,
+    Revoked,
 };
 use crate::secret::Secret;
 
@@ -36,10 +35,10 @@ async fn log_in(client: &OAuth2, peer: &Peer<'_>) -> crate::error::Result<Grant>
 
 async fn establish(
     client: &OAuth2,
-    wire: &Wire<'_>,
+    sender: &HttpSender<'_>,
     grant: Grant,
 ) -> crate::token::Tokens<Attributes> {
-    match client.establish(wire, grant).await.unwrap() {
+    match client.establish(sender, grant).await.unwrap() {
         Issued::Tokens(tokens) => tokens,
         Issued::Challenge(never) => match never {},
     }
@@ -49,26 +48,26 @@ async fn establish(
 async fn call<O: Operation<OAuth2>>(
     operation: O,
     client: &OAuth2,
-    wire: &Wire<'_>,
+    sender: &HttpSender<'_>,
     held: &crate::token::Tokens<Attributes>,
 ) -> (O::Output, Effect) {
-    let mut request: http::Request<Bytes> = operation.request(client, held).unwrap();
+    let (mut request, context) = operation.request(client, held).unwrap();
     if operation.credential() == Credential::PermissionToken {
         let token = held.access_token().unwrap().expose_secret();
         request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
     }
-    let answer = wire.send(request).await.unwrap();
-    operation.response(wire, &answer).unwrap()
+    let answer = sender.send(request).await.unwrap();
+    operation.response(sender, context, &answer).unwrap()
 }
 
 #[tokio::test]
 async fn a_login_through_a_browser_gives_tokens_of_its_scope() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
-    let wire = bench.wire();
-    client.prepare(&wire).await.unwrap();
+    let sender = bench.wire();
+    client.prepare(&sender).await.unwrap();
     let grant = log_in(&client, &peer).await.unwrap();
-    let tokens = establish(&client, &wire, grant).await;
+    let tokens = establish(&client, &sender, grant).await;
     assert_eq!(tokens.attributes().scope.as_deref(), Some("openid read"));
     assert!(server.is_active(tokens.refresh_token().unwrap().expose_secret()));
     let counts = server.counts();
@@ -96,26 +95,26 @@ async fn a_user_who_says_no_is_told_apart_from_a_server_that_is_busy() {
 async fn the_operations_tell_of_the_tokens_and_of_the_user_and_end_the_access_token_alone() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
-    let wire = bench.wire();
-    client.prepare(&wire).await.unwrap();
-    let held = establish(&client, &wire, log_in(&client, &peer).await.unwrap()).await;
+    let sender = bench.wire();
+    client.prepare(&sender).await.unwrap();
+    let held = establish(&client, &sender, log_in(&client, &peer).await.unwrap()).await;
 
-    let (told, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
-    assert_eq!((told.active, effect), (true, Effect::None));
-    assert_eq!(told.client_id.as_deref(), Some("app"));
-    assert_eq!(told.username.as_deref(), Some("alice"));
-    assert_eq!(told.scope.as_deref(), Some("openid read"));
-    assert!(told.expires_at.is_some() && told.more.is_empty());
-    let (told, _) = call(Introspect::refresh_token(), &client, &wire, &held).await;
-    assert!(told.active && told.token_type.is_none());
-    let (claims, effect) = call(UserInfo, &client, &wire, &held).await;
+    let (introspection, effect) = call(Introspect::access_token(), &client, &sender, &held).await;
+    assert_eq!((introspection.active, effect), (true, Effect::None));
+    assert_eq!(introspection.client_id.as_deref(), Some("app"));
+    assert_eq!(introspection.username.as_deref(), Some("alice"));
+    assert_eq!(introspection.scope.as_deref(), Some("openid read"));
+    assert!(introspection.expires_at.is_some() && introspection.more.is_empty());
+    let (introspection, _) = call(Introspect::refresh_token(), &client, &sender, &held).await;
+    assert!(introspection.active && introspection.token_type.is_none());
+    let (claims, effect) = call(UserInfo, &client, &sender, &held).await;
     assert_eq!((claims["sub"].as_str(), effect), (Some("alice"), Effect::None));
 
-    let done = call(RevokeAccessToken, &client, &wire, &held).await;
+    let done = call(RevokeAccessToken, &client, &sender, &held).await;
     assert_eq!(done, (Revoked::AtServer, Effect::AccessTokenDead));
-    let (told, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
-    assert_eq!((told.active, effect), (false, Effect::AccessTokenDead));
-    let renewed = client.refresh(&wire, &held).await.unwrap();
+    let (introspection, effect) = call(Introspect::access_token(), &client, &sender, &held).await;
+    assert_eq!((introspection.active, effect), (false, Effect::AccessTokenDead));
+    let renewed = client.refresh(&sender, held.refresh_token().unwrap(), &held).await.unwrap();
     assert!(server.is_active(renewed.access_token().unwrap().expose_secret()));
     let counts = server.counts();
     assert_eq!(

@@ -1,0 +1,360 @@
+//! How a provider says what went wrong.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::error::{Answered, EndpointPath, Error, ErrorKind, ExchangeOutcome};
+use crate::error::{ProviderCode, Refusal};
+
+/// Why an exchange failed: the class, and what is safe to show. It never holds a body, a URL's
+/// query or a description.
+#[derive(Debug, thiserror::Error)]
+#[error("{class}")]
+pub struct ExchangeError {
+    pub(super) class: FailureClass,
+    pub(super) code: Option<ProviderCode>,
+    pub(super) status: Option<u16>,
+    pub(super) path: Option<EndpointPath>,
+    /// What the response should have been.
+    pub(super) expected: &'static str,
+    pub(super) retry_after: Option<Duration>,
+    #[source]
+    pub(super) source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a failed exchange means for the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureClass {
+    /// No byte of the request reached the server. Nothing is lost.
+    NotSent,
+    /// As `NotSent`, because the server's certificate was refused: a wrong configuration or an
+    /// attack.
+    Untrusted,
+    /// The server says that it did not process the request (408, 425, 503 with Retry-After).
+    NotProcessed,
+    /// As `NotProcessed`, because of too many requests (429): the whole provider slows down.
+    Throttled,
+    /// The request may have been processed and the response is lost.
+    Ambiguous,
+    /// The server rejected the refresh token: the session is lost.
+    Rejected,
+    /// The server refused the grant.
+    Refused(Refusal),
+    /// The server rejected the client itself (RFC 6749 section 5.2 `invalid_client`). Do not use
+    /// this class for a fault of one session: it stops the refreshes of the tenant, and of all
+    /// tenants if the server rejects a second one. The crate publishes one event, and tries the
+    /// client once in each [`probe`](crate::policy::ProviderLimits::probe) until the server accepts
+    /// it again.
+    InvalidClient,
+    /// The server sent a response that this crate does not understand: a 3xx or 4xx, or a 2xx that
+    /// reports a failure. The server did not process the request, so nothing is in doubt. It
+    /// concerns this session alone. See [`UnclassifiedAnswers`](crate::policy::UnclassifiedAnswers)
+    /// for what follows.
+    Unclassified,
+    /// The provider's settings or its metadata are wrong. No credentials were sent.
+    Misconfigured,
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent => f.write_str("the request did not reach the server"),
+            Self::Untrusted => f.write_str("the server's certificate was refused"),
+            Self::NotProcessed => f.write_str("the server did not process the request"),
+            Self::Throttled => f.write_str("the server wants fewer requests"),
+            Self::Ambiguous => f.write_str("the answer was lost"),
+            Self::Rejected => f.write_str("the server did not accept the refresh token"),
+            Self::Refused(refusal) => write!(f, "the server refused the grant, {refusal}"),
+            Self::InvalidClient => f.write_str("the server rejected the client"),
+            Self::Unclassified => f.write_str("the server gave an answer that is not understood"),
+            Self::Misconfigured => f.write_str("the provider's settings or its metadata are wrong"),
+        }
+    }
+}
+
+impl ExchangeError {
+    /// A failure of this class.
+    #[must_use]
+    pub fn new(class: FailureClass) -> Self {
+        Self {
+            class,
+            code: None,
+            status: None,
+            path: None,
+            expected: "another answer",
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// A failure of this class, with the response's status and the path of the endpoint that gave
+    /// it.
+    pub(super) fn of_response(class: FailureClass, response: &Response<Bytes>) -> Self {
+        let path = response.extensions().get().cloned();
+        Self { path, ..Self::new(class).with_status(response.status()) }
+    }
+
+    /// With the server's error code, without characters that are not safe to log.
+    #[must_use]
+    pub fn with_code(mut self, code: &str) -> Self {
+        self.code = ProviderCode::new(code);
+        self
+    }
+
+    /// With the HTTP status.
+    #[must_use]
+    pub fn with_status(mut self, status: http::StatusCode) -> Self {
+        self.status = Some(status.as_u16());
+        self
+    }
+
+    /// With the path of the request's endpoint. The query and characters that cannot be in a path
+    /// are removed, and a long path is cut.
+    #[must_use]
+    pub fn with_path(self, path: &str) -> Self {
+        self.at(Some(EndpointPath::new(path)))
+    }
+
+    pub(super) fn at(mut self, path: Option<EndpointPath>) -> Self {
+        self.path = path;
+        self
+    }
+
+    /// With words for what the response should have been: "a token answer".
+    pub(super) fn expecting(mut self, expected: &'static str) -> Self {
+        self.expected = expected;
+        self
+    }
+
+    /// The same for a request that has changed nothing of the session, even if the server processed
+    /// it and the response was lost: then nothing is in doubt, and the request may be sent again.
+    pub(super) fn nothing_in_doubt(self) -> Self {
+        match self.class {
+            FailureClass::Ambiguous => Self { class: FailureClass::NotProcessed, ..self },
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled
+            | FailureClass::Rejected
+            | FailureClass::Refused(_)
+            | FailureClass::InvalidClient
+            | FailureClass::Unclassified
+            | FailureClass::Misconfigured => self,
+        }
+    }
+
+    /// With the time that the server asks the client to wait.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// With its cause, which must hold no secret.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What it means for the session.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        self.class
+    }
+
+    /// The HTTP status, if there was a response.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// The path of the request's endpoint, if it is known, without the query.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_ref().map(EndpointPath::as_str)
+    }
+
+    /// How long the server asks the client to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Whether the server says that the client is invalid (RFC 6749 section 5.2).
+    pub(crate) fn names_client(&self) -> bool {
+        self.class == FailureClass::InvalidClient
+    }
+
+    /// The crate's own error, if the caller can act on it: one from before anything was sent, or
+    /// one about settings that does not come from a single response.
+    fn own(&self) -> Option<&Error> {
+        let own = self.source.as_ref()?.downcast_ref::<Error>()?;
+        let actionable = match own.kind() {
+            ErrorKind::InvalidInput | ErrorKind::Misconfigured | ErrorKind::Refused(_) => true,
+            ErrorKind::NotEstablished
+            | ErrorKind::SignInAgain(_)
+            | ErrorKind::RetryLater
+            | ErrorKind::Superseded
+            | ErrorKind::Capacity
+            | ErrorKind::Store
+            | ErrorKind::Deadline
+            | ErrorKind::ShuttingDown => false,
+        };
+        let unsent = self.class == FailureClass::NotSent;
+        let of_settings = self.class == FailureClass::Misconfigured && self.status.is_none();
+        (actionable && (unsent || of_settings)).then_some(own)
+    }
+
+    /// What the caller's error says of a response that means wrong settings, or is not understood.
+    fn answered(&self) -> Option<Answered> {
+        let expected = match self.class {
+            FailureClass::InvalidClient => None,
+            FailureClass::Unclassified | FailureClass::Misconfigured => Some(self.expected),
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled
+            | FailureClass::Ambiguous
+            | FailureClass::Rejected
+            | FailureClass::Refused(_) => return None,
+        };
+        Some(Answered { status: self.status?, path: self.path.clone(), expected })
+    }
+
+    /// The error that callers get.
+    pub(crate) fn into_error(self) -> Error {
+        if let Some(own) = self.own() {
+            let unsent = self.class == FailureClass::NotSent;
+            let outcome = if unsent { ExchangeOutcome::NotSent } else { ExchangeOutcome::Rejected };
+            return own.clone().with_outcome(outcome);
+        }
+        let (kind, outcome) = match self.class {
+            FailureClass::NotSent | FailureClass::Untrusted => {
+                (ErrorKind::RetryLater, ExchangeOutcome::NotSent)
+            }
+            FailureClass::NotProcessed | FailureClass::Throttled => {
+                (ErrorKind::RetryLater, ExchangeOutcome::NotProcessed)
+            }
+            FailureClass::Ambiguous => (ErrorKind::RetryLater, ExchangeOutcome::Ambiguous),
+            FailureClass::Rejected => {
+                (ErrorKind::Refused(Refusal::GrantExpired), ExchangeOutcome::Rejected)
+            }
+            FailureClass::Refused(refusal) => {
+                (ErrorKind::Refused(refusal), ExchangeOutcome::Rejected)
+            }
+            FailureClass::InvalidClient
+            | FailureClass::Unclassified
+            | FailureClass::Misconfigured => (ErrorKind::Misconfigured, ExchangeOutcome::Rejected),
+        };
+        let error = Error::new(kind).with_outcome(outcome).with_code(self.code.clone());
+        let error = error.with_status(self.status).with_answered(self.answered());
+        let error = match self.retry_after {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        };
+        error.with_source(self)
+    }
+}
+
+/// An error from before anything was sent. The caller gets the same kind of error.
+impl From<Error> for ExchangeError {
+    fn from(own: Error) -> Self {
+        Self::new(FailureClass::NotSent).with_source(own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_error_says_its_outcome_and_keeps_its_cause_apart() {
+        let failed = ExchangeError::new(FailureClass::Throttled)
+            .with_code("slow_down")
+            .with_status(http::StatusCode::TOO_MANY_REQUESTS)
+            .with_retry_after(Some(Duration::from_secs(7)));
+        let error = failed.into_error();
+        assert_eq!(error.kind(), ErrorKind::RetryLater);
+        assert_eq!(error.outcome(), Some(ExchangeOutcome::NotProcessed));
+        assert_eq!(error.provider_code(), Some("slow_down"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(error.status(), Some(429));
+        assert_eq!(error.to_string(), "no token at present, retry later");
+        assert_eq!(
+            StdError::source(&error).unwrap().to_string(),
+            "the server wants fewer requests"
+        );
+    }
+
+    fn misconfigured(class: FailureClass, path: &str) -> Error {
+        let failed = ExchangeError::new(class).with_status(http::StatusCode::NOT_FOUND);
+        failed.with_path(path).expecting("a token answer").into_error()
+    }
+
+    #[test]
+    fn a_wrong_configuration_names_the_status_the_path_and_what_was_expected() {
+        for class in [FailureClass::Unclassified, FailureClass::Misconfigured] {
+            let error = misconfigured(class, "/oauth/token?code=canary#canary");
+            assert_eq!(
+                error.to_string(),
+                "the provider's configuration is wrong: the server answered 404 at /oauth/token, \
+                 where a token answer was expected"
+            );
+            assert_eq!(error.status(), Some(404));
+            let cause = StdError::source(&error).unwrap();
+            assert_eq!(cause.to_string(), class.to_string());
+            assert!(!error.to_string().contains(&cause.to_string()));
+            assert!(!format!("{error:?} {error} {cause:?} {cause}").contains("canary"));
+        }
+        let nowhere = ExchangeError::new(FailureClass::Unclassified);
+        let nowhere = nowhere.with_status(http::StatusCode::CONFLICT).into_error();
+        assert_eq!(
+            nowhere.to_string(),
+            "the provider's configuration is wrong: the server answered 409, where another answer \
+             was expected"
+        );
+        let silent = ExchangeError::new(FailureClass::Misconfigured).into_error();
+        assert_eq!(silent.to_string(), "the provider's configuration is wrong");
+        assert_eq!(silent.status(), None);
+    }
+
+    #[test]
+    fn only_of_an_answer_that_names_the_client_it_is_said_that_the_client_was_rejected() {
+        let error = misconfigured(FailureClass::InvalidClient, "/token");
+        assert_eq!(
+            error.to_string(),
+            "the provider's configuration is wrong: the server answered 404 at /token and rejected \
+             the client"
+        );
+        for class in [
+            FailureClass::NotSent,
+            FailureClass::Untrusted,
+            FailureClass::NotProcessed,
+            FailureClass::Throttled,
+            FailureClass::Ambiguous,
+            FailureClass::Rejected,
+            FailureClass::Refused(Refusal::Other),
+            FailureClass::Unclassified,
+            FailureClass::Misconfigured,
+        ] {
+            let other = misconfigured(class, "/token");
+            let text = format!("{other} {}", StdError::source(&other).unwrap());
+            assert!(!text.contains("rejected the client"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_cut_and_nothing_in_it_moves_the_cursor() {
+        let path = |path: &str| ExchangeError::new(FailureClass::Unclassified).with_path(path);
+        let wild = path("/a\r\n\u{1b}[31m b\u{202e}\u{9b}/c?d");
+        assert_eq!(wild.path(), Some("/a[31mb/c"));
+        let long = path(&format!("/{}", "x".repeat(5000)));
+        assert_eq!(long.path().unwrap().len(), EndpointPath::MAX_BYTES);
+    }
+}

@@ -1,0 +1,50 @@
+//! HTTP messages: what dialects share in building requests and reading responses.
+
+mod error_response;
+pub(super) mod form;
+pub(super) mod jwt_claims;
+pub(super) mod lenient;
+mod path;
+pub(super) mod percent;
+mod read_json;
+mod redirect;
+mod time;
+mod write_json;
+
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use url::Url;
+
+pub(super) use self::error_response::{ErrorResponse, by_code_or_status, class_of_code};
+pub use self::form::form_body;
+pub(crate) use self::form::{escape, escaped_room};
+pub use self::path::url_below;
+pub use self::read_json::json_object;
+pub(super) use self::read_json::{is_of_type, unusable, without_byte_order_mark};
+pub use self::redirect::{RedirectFields, redirect_fields};
+pub(super) use self::redirect::{check_redirect_uri, reached_redirect_uri};
+pub use self::time::rfc3339;
+pub(super) use self::write_json::Members;
+pub use self::write_json::json_body;
+use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
+use crate::transport;
+
+/// A URL to which credentials may be sent: `https`, or `http` to a loopback address, which the
+/// transport must allow; no user name in it and no fragment.
+pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
+    let invalid = || Error::new(ErrorKind::InvalidInput).about("the endpoint's URL");
+    let url = Url::parse(text).map_err(|cause| invalid().with_source(cause))?;
+    transport::check_endpoint(&url).map_err(|refused| invalid().with_source(refused))?;
+    match url.fragment() {
+        Some(_) => Err(invalid().with_source("it has a fragment")),
+        None => Ok(url),
+    }
+}
+
+/// A secret as the value of a header: marked sensitive, and without a copy of the secret.
+pub(super) fn secret_header(secret: &Secret) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(secret.shared_bytes())?;
+    value.set_sensitive(true);
+    Ok(value)
+}

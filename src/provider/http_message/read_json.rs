@@ -1,0 +1,96 @@
+//! Reading JSON responses, without any of their text in errors.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, header};
+use serde::Deserialize;
+use serde_json::error::Category;
+
+use crate::provider::{ExchangeError, FailureClass};
+
+/// Reads the JSON object in a response's body.
+///
+/// If `T` holds secrets, give it no `Debug`, and use [`Secret`](crate::secret::Secret) for them: it
+/// copies the text from the body to memory that is wiped.
+///
+/// # Errors
+///
+/// [`FailureClass::Ambiguous`] if the body is anything else, because the server may have processed
+/// the request. With a 3xx or 4xx [`FailureClass::Unclassified`], because it has not. The cause is
+/// the position of the fault and never the text.
+pub fn json_object<'b, T: Deserialize<'b>>(
+    response: &'b Response<Bytes>,
+) -> Result<T, ExchangeError> {
+    members(response.body()).map_err(|unusable| unusable_body(response, unusable))
+}
+
+/// The failure of a response whose content cannot be used. The request may have succeeded, unless
+/// the status says otherwise.
+pub(in crate::provider) fn unusable(
+    response: &Response<Bytes>,
+    words: &'static str,
+) -> ExchangeError {
+    unusable_body(response, UnusableBody { words, line: 0, column: 0 })
+}
+
+fn unusable_body(response: &Response<Bytes>, unusable: UnusableBody) -> ExchangeError {
+    let status = response.status();
+    let denied = status.is_redirection() || status.is_client_error();
+    let class = if denied { FailureClass::Unclassified } else { FailureClass::Ambiguous };
+    ExchangeError::of_response(class, response).with_source(unusable)
+}
+
+/// Whether this is the content type, without its parameters (RFC 9110 section 8.3.1).
+pub(in crate::provider) fn is_of_type(headers: &HeaderMap, name: &str) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let stated = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    stated.trim().eq_ignore_ascii_case(name)
+}
+
+/// The body without the byte order mark that some servers send at its beginning.
+pub(in crate::provider) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+pub(super) fn members<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, UnusableBody> {
+    let body = without_byte_order_mark(body);
+    // Derived code would accept an array as an object without names.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(UnusableBody { words: "the answer is no JSON object", line: 0, column: 0 });
+    }
+    serde_json::from_slice(body).map_err(|error| UnusableBody::from(&error))
+}
+
+/// What is wrong with a body, and where. The parser's own message is not used, because it quotes
+/// the text, which may be a token.
+#[derive(Debug)]
+pub(super) struct UnusableBody {
+    words: &'static str,
+    /// Zero if the fault has no position.
+    line: usize,
+    column: usize,
+}
+
+impl From<&serde_json::Error> for UnusableBody {
+    fn from(error: &serde_json::Error) -> Self {
+        let words = match error.classify() {
+            Category::Syntax | Category::Io => "the answer is no JSON",
+            Category::Eof => "the answer is cut short",
+            Category::Data => "the answer has members that cannot be used",
+        };
+        Self { words, line: error.line(), column: error.column() }
+    }
+}
+
+impl fmt::Display for UnusableBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words)?;
+        match self.line {
+            0 => Ok(()),
+            line => write!(f, " (line {line}, column {})", self.column),
+        }
+    }
+}
+
+impl std::error::Error for UnusableBody {}

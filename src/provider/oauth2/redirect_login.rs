@@ -1,0 +1,238 @@
+//! Logins through a browser: the authorization request and its response (RFC 6749 section 4.1).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{AuthorizationCode, Grant, OAuth2};
+use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result};
+use crate::provider::http_message::{self, RedirectFields};
+use crate::provider::{LoginRequest, RedirectLogin};
+
+/// What may differ from login to login.
+///
+/// ```
+/// use session_warden::provider::oauth2::LoginOptions;
+///
+/// let options = LoginOptions::new()
+///     .scope("openid offline_access")
+///     .prompt("consent")
+///     .parameter("ui_locales", "de");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoginOptions {
+    scope: Option<String>,
+    prompt: Option<String>,
+    login_hint: Option<String>,
+    parameters: BTreeMap<String, String>,
+}
+
+impl LoginOptions {
+    /// With the provider's scope, and nothing else.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Requests this scope, names with spaces between them (RFC 6749 section 3.3), in place of the
+    /// provider's.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Whether the server asks the user: `none`, `login`, `consent`, `select_account` (`OpenID`
+    /// Connect Core 1.0 section 3.1.2.1).
+    #[must_use]
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.prompt = Some(prompt.into());
+        self
+    }
+
+    /// The user that is expected to log in (`OpenID` Connect Core 1.0 section 3.1.2.1).
+    #[must_use]
+    pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
+        self.login_hint = Some(hint.into());
+        self
+    }
+
+    /// Another parameter of the authorization request; it replaces one of that name. It is not
+    /// secret, because the browser's address bar shows it. A parameter without a value is left out.
+    ///
+    /// A parameter that this type or the provider sets cannot be set here, nor one that would
+    /// replace it (`request`, `request_uri`): such a login is refused as `InvalidInput`.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl RedirectLogin for OAuth2 {
+    type LoginOptions = LoginOptions;
+
+    /// The request of RFC 6749 section 4.1.1, always with a challenge of the method `S256` (RFC
+    /// 7636 section 4.3).
+    fn login_url(&self, login: &LoginRequest<'_>, options: &LoginOptions) -> Result<Url> {
+        let Some(endpoint) = self.optional(|known| known.authorization.as_ref()) else {
+            let words = "a login needs authorization_endpoint, and the metadata names none";
+            return Err(Error::new(ErrorKind::Misconfigured).about(words));
+        };
+        let parameters = || options.parameters.iter();
+        if parameters().any(|(name, _)| name.is_empty() || RESERVED.contains(&name.as_str())) {
+            let words = "a parameter of the login is reserved or has no name";
+            return Err(Error::new(ErrorKind::InvalidInput).about(words));
+        }
+        let challenge = login.code_challenge();
+        let mut fields = vec![
+            ("response_type", "code"),
+            ("client_id", &self.client_id),
+            ("redirect_uri", self.login_redirect_uri()?),
+            ("scope", self.login_scope(options).unwrap_or_default()),
+            ("state", login.state().expose_secret()),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+            ("prompt", options.prompt.as_deref().unwrap_or_default()),
+            ("login_hint", options.login_hint.as_deref().unwrap_or_default()),
+        ];
+        fields.extend(parameters().map(|(name, value)| (name.as_str(), value.as_str())));
+        fields.retain(|(_, value)| !value.is_empty());
+        // RFC 6749 section 3.1: the endpoint's query is kept, and no parameter is there twice.
+        if endpoint.query_pairs().any(|(own, _)| fields.iter().any(|(name, _)| own == *name)) {
+            let words = "the authorization endpoint's own query has a parameter of the request";
+            return Err(Error::new(ErrorKind::Misconfigured).about(words));
+        }
+        let mut url = endpoint;
+        url.query_pairs_mut().extend_pairs(fields);
+        Ok(url)
+    }
+
+    /// The response of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says. A response
+    /// that names no issuer must be a URL or a path, and match the redirect URI (RFC 9700 section
+    /// 4.4.2).
+    fn login_grant(
+        &self,
+        redirect: &str,
+        login: &LoginRequest<'_>,
+        options: &LoginOptions,
+    ) -> Result<Grant> {
+        let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
+        let fields = http_message::redirect_fields(redirect)?;
+        if ["state", "code", "error"].iter().all(|name| fields.get(name).is_none()) {
+            return Err(invalid("the redirect is no answer to a login"));
+        }
+        fields.check_state(login)?;
+        let without_issuer = self.check_issuer(redirect, &fields)?;
+        if let Some(code) = fields.get("error") {
+            return Err(refused(code.expose_secret()));
+        }
+        let Some(code) = fields.get("code") else {
+            return Err(invalid("the redirect has no code"));
+        };
+        let grant = AuthorizationCode::new(code.clone())
+            .redirect_uri(self.login_redirect_uri()?)
+            .code_verifier(login.code_verifier().clone())
+            .requested_scope(self.login_scope(options))
+            .without_issuer(without_issuer);
+        Ok(grant.into())
+    }
+}
+
+impl OAuth2 {
+    fn login_scope<'s>(&'s self, options: &'s LoginOptions) -> Option<&'s str> {
+        options.scope.as_deref().or(self.scope.as_deref()).filter(|scope| !scope.is_empty())
+    }
+
+    fn login_redirect_uri(&self) -> Result<&str> {
+        let missing = || Error::new(ErrorKind::Misconfigured).about("a login needs redirect_uri");
+        self.redirect_uri.as_deref().ok_or_else(missing)
+    }
+
+    /// Whether the response names no issuer at a time when it is not known whether it must.
+    fn check_issuer(&self, redirect: &str, fields: &RedirectFields) -> Result<bool> {
+        match (fields.get("iss"), &self.issuer) {
+            (Some(named), Some(issuer)) if issuer.matches(named.expose_secret()) => Ok(false),
+            (Some(_), Some(_)) => Err(of_another_server()),
+            (Some(_), None) => Err(Error::new(ErrorKind::Misconfigured).about(
+                "the answer names its issuer, and there is none to compare: set OAuth2::issuer",
+            )),
+            (None, _) => {
+                self.check_place(redirect, fields)?;
+                self.issuer_may_be_missing()
+            }
+        }
+    }
+
+    /// Without an issuer, only the URL to which the browser came shows which server sent it.
+    fn check_place(&self, redirect: &str, fields: &RedirectFields) -> Result<()> {
+        match http_message::reached_redirect_uri(self.login_redirect_uri()?, redirect, fields) {
+            Some(true) => Ok(()),
+            Some(false) => Err(of_another_server()),
+            None => Err(Error::new(ErrorKind::InvalidInput)
+                .about("the answer names no issuer: give the whole URL that the browser came to")),
+        }
+    }
+
+    /// For a response without an issuer: an error if the issuer is required, true if that is not
+    /// known yet.
+    fn issuer_may_be_missing(&self) -> Result<bool> {
+        match self.known().map(|known| known.names_issuer) {
+            _ if self.issuer_is_required => Err(of_another_server()),
+            Some(true) => Err(of_another_server()),
+            Some(false) => Ok(false),
+            // Another process may have begun the login. `establish` knows the metadata and checks
+            // again.
+            None => Ok(true),
+        }
+    }
+}
+
+fn of_another_server() -> Error {
+    let words = "the answer is not from the server that was asked";
+    Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)).about(words)
+}
+
+/// Checks a URI to which browsers come back.
+pub(super) fn check_redirect_uri(uri: &str) -> Result<()> {
+    http_message::check_redirect_uri(uri, RESPONSE_PARAMETERS)
+}
+
+/// The error that an error response means (RFC 6749 section 4.1.2.1, `OpenID` Connect Core 1.0
+/// section 3.1.2.6).
+fn refused(code: &str) -> Error {
+    let kind = match code {
+        "access_denied" => ErrorKind::Refused(Refusal::NotPermitted),
+        // Possible results of `prompt=none`: the server must ask the user.
+        "login_required"
+        | "interaction_required"
+        | "consent_required"
+        | "account_selection_required" => ErrorKind::Refused(Refusal::Other),
+        "temporarily_unavailable" | "server_error" => ErrorKind::RetryLater,
+        _ => ErrorKind::Misconfigured,
+    };
+    Error::new(kind).with_code(ProviderCode::new(code)).about("the login was refused")
+}
+
+/// Parameters of the response.
+const RESPONSE_PARAMETERS: &[&str] = &["code", "state", "iss", "error"];
+
+/// Parameters of the request that are set elsewhere, that replace others (RFC 9101 section 5), or
+/// that have no place in a browser.
+const RESERVED: &[&str] = &[
+    "response_type",
+    "client_id",
+    "client_secret",
+    "redirect_uri",
+    "scope",
+    "state",
+    "code_challenge",
+    "code_challenge_method",
+    "code_verifier",
+    "prompt",
+    "login_hint",
+    "request",
+    "request_uri",
+];

@@ -1,0 +1,141 @@
+//! The response of a token endpoint (RFC 6749 section 5.1).
+
+mod members;
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Response;
+
+use self::members::{Found, Members};
+use crate::provider::http_message::{self, jwt_claims};
+use crate::provider::http_sender::HttpSender;
+use crate::provider::{ExchangeError, FailureClass};
+use crate::secret::Secret;
+
+/// The tokens that were issued.
+pub(super) struct TokenResponse {
+    pub(super) access_token: Secret,
+    pub(super) expires: Option<Expires>,
+    pub(super) refresh_token: Option<Secret>,
+    /// In seconds. Zero means "no end" (Keycloak's offline tokens) and is None.
+    pub(super) refresh_expires_in: Option<f64>,
+    pub(super) scope: Option<String>,
+    /// The `sub` of an ID token that came along.
+    pub(super) subject: Option<String>,
+}
+
+/// When an access token ends, as the server says it.
+#[derive(Clone, Copy)]
+pub(super) enum Expires {
+    /// In so many seconds.
+    In(f64),
+    At(SystemTime),
+}
+
+impl TokenResponse {
+    /// Reads a token or a failure. `invalid_grant` is the class of that code for the grant in the
+    /// request.
+    pub(super) fn read(
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
+        invalid_grant: FailureClass,
+    ) -> Result<Self, ExchangeError> {
+        let unusable = if response.status().is_success() {
+            match Members::read(response) {
+                Ok(members) => {
+                    // If the response has a token, the grant may be used up, so an error code must
+                    // not overrule it.
+                    let issued = members.has_token();
+                    match members.token() {
+                        Ok(token) => return Ok(token),
+                        Err(words) if issued => {
+                            return Err(http_message::unusable(response, words));
+                        }
+                        Err(words) => Some(http_message::unusable(response, words)),
+                    }
+                }
+                Err(malformed) => Some(malformed),
+            }
+        } else {
+            None
+        };
+        // Some servers always send 200, and report failures in a member `error`.
+        let refused = sender.oauth_error(response, invalid_grant);
+        let silent = refused.class() == FailureClass::Ambiguous;
+        Err(unusable.filter(|_| silent).unwrap_or(refused))
+    }
+}
+
+impl Members {
+    /// Whether it has a refresh token, or an access token that a header can carry: then the grant
+    /// is used up.
+    fn has_token(&self) -> bool {
+        let carried = |token: &Secret| is_plain(token);
+        matches!(&self.access_token, Found::Text(token) if carried(token))
+            || matches!(self.refresh_token, Found::Text(_))
+    }
+
+    /// The token, or which member is missing or wrong.
+    fn token(self) -> Result<TokenResponse, &'static str> {
+        let access_token = match self.access_token {
+            Found::Text(token) if is_plain(&token) => token,
+            Found::Text(_) => {
+                return Err("the access_token has characters that no header can carry");
+            }
+            Found::Wrong => return Err("the access_token is no text"),
+            Found::Nothing => return Err("the answer has no access_token"),
+        };
+        let refresh_token = match self.refresh_token {
+            Found::Text(token) => Some(token),
+            Found::Wrong => return Err("the refresh_token is no text"),
+            Found::Nothing => None,
+        };
+        if let Some(refused) = self.token_type.as_deref().and_then(refused_type) {
+            return Err(refused);
+        }
+        let refresh_expires_in = self.refresh_token_expires_in.or(self.refresh_expires_in);
+        Ok(TokenResponse {
+            access_token,
+            expires: self.expires_in.map(Expires::In).or(self.expires_at.map(Expires::At)),
+            refresh_token,
+            refresh_expires_in: refresh_expires_in.filter(|seconds| *seconds > 0.0),
+            scope: self.scope,
+            subject: match &self.id_token {
+                Found::Text(token) => subject(token),
+                Found::Nothing | Found::Wrong => None,
+            },
+        })
+    }
+}
+
+/// The subject of an ID token; None if it is not a text, is empty, or is longer than the standard
+/// allows (`OpenID` Connect Core 1.0 section 2).
+fn subject(id_token: &Secret) -> Option<String> {
+    const LONGEST: usize = 255;
+
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let Claims { sub } = jwt_claims::claims(id_token)?;
+    (1..=LONGEST).contains(&sub.len()).then_some(sub)
+}
+
+/// Why a token of this type is not served as a bearer token; None if it is. The standard requires
+/// this member (RFC 6749 section 7.1), but servers send any text in it.
+fn refused_type(kind: &str) -> Option<&'static str> {
+    const REFUSED: [(&str, &str); 3] = [
+        ("dpop", "the token_type is DPoP, which needs a key that this client does not have"),
+        ("mac", "the token_type is mac, which this client does not speak"),
+        ("n_a", "the token_type is N_A, which is no access token"),
+    ];
+    let kind = kind.trim();
+    let refused = REFUSED.iter().find(|(refused, _)| kind.eq_ignore_ascii_case(refused));
+    refused.map(|(_, words)| *words)
+}
+
+/// Whether a header can carry the token unchanged.
+fn is_plain(token: &Secret) -> bool {
+    token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
+}

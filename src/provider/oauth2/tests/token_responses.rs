@@ -1,0 +1,206 @@
+//! How token responses are read.
+
+use std::time::SystemTime;
+
+use super::*;
+
+/// The tokens of a refresh of a token with the scope `held`.
+fn refreshed(bench: &Bench, client: &OAuth2, body: &str) -> Tokens<Attributes> {
+    let response = response(200, &[], body);
+    client.tokens(&bench.wire(), &response, Some("held"), Rejected).unwrap()
+}
+
+#[test]
+fn an_answer_without_a_scope_means_the_one_that_was_asked_for() {
+    let bench = Bench::new();
+    let scope = |body| refreshed(&bench, &client(), body).attributes().scope.clone();
+    assert_eq!(scope(r#"{"access_token":"a"}"#).as_deref(), Some("held"));
+    assert_eq!(scope(r#"{"access_token":"a","scope":""}"#).as_deref(), Some("held"));
+    assert_eq!(scope(r#"{"access_token":"a","scope":"less"}"#).as_deref(), Some("less"));
+}
+
+#[test]
+fn the_end_of_a_refresh_token_is_the_servers_word_or_the_clients_setting() {
+    let bench = Bench::new();
+    let ends = |client: &OAuth2, more: &str| -> Option<SystemTime> {
+        let body = format!(r#"{{"access_token":"a","refresh_token":"r"{more}}}"#);
+        refreshed(&bench, client, &body).refresh_expires_at()
+    };
+    let (plain, set) = (client(), client().refresh_lifetime(Duration::from_secs(90)));
+    assert_eq!(ends(&plain, ""), None);
+    assert_eq!(ends(&set, ""), Some(Bench::at(90)));
+    for (more, seconds) in [
+        (r#","refresh_expires_in":30"#, 30),
+        (r#","refresh_token_expires_in":"40""#, 40),
+        (r#","refresh_expires_in":30,"refresh_token_expires_in":40"#, 40),
+    ] {
+        assert_eq!(ends(&plain, more), Some(Bench::at(seconds)), "{more}");
+        assert_eq!(ends(&set, more), Some(Bench::at(seconds)), "{more}");
+    }
+    assert_eq!(ends(&plain, r#","refresh_expires_in":0"#), None, "an offline token");
+    let kept = refreshed(&bench, &set, r#"{"access_token":"a"}"#);
+    assert!(kept.refresh_token().is_none() && kept.refresh_expires_at().is_none());
+}
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+
+/// The tokens in a 200.
+fn read(bench: &Bench, header: (&str, &str), body: &str) -> Result<Tokens<Attributes>> {
+    let response = response(200, &[header], body);
+    let read = client().tokens(&bench.wire(), &response, None, Rejected);
+    read.map_err(ExchangeError::into_error)
+}
+
+fn texts(tokens: &Tokens<Attributes>) -> (&str, Option<&str>) {
+    let access = tokens.access_token().unwrap().expose_secret();
+    (access, tokens.refresh_token().map(Secret::expose_secret))
+}
+
+#[test]
+fn a_form_is_read_as_an_object_is() {
+    let bench = Bench::new();
+    let body = "access_token=a%2B1&expires_in=60&refresh_token=r%3D%C3%A9&scope=read+write&\
+                refresh_token_expires_in=90&token_type=bearer\r\n";
+    for header in [FORM, TEXT] {
+        let tokens = read(&bench, header, body).unwrap();
+        assert_eq!(texts(&tokens), ("a+1", Some("r=é")));
+        assert_eq!(tokens.access_expires_at(), Some(Bench::at(60)));
+        assert_eq!(tokens.refresh_expires_at(), Some(Bench::at(90)));
+        assert_eq!(tokens.attributes().scope.as_deref(), Some("read write"));
+    }
+    let plain = read(&bench, TEXT, "access_token=a1&expires=5183999&refresh_token=").unwrap();
+    assert_eq!((texts(&plain), plain.access_expires_at()), (("a1", None), None));
+    let last = read(&bench, FORM, "access_token=a1&access_token=a2").unwrap();
+    assert_eq!(texts(&last), ("a2", None));
+    // JSON is read whatever it is called.
+    for header in [FORM, TEXT, ("content-type", "text/html")] {
+        let tokens = read(&bench, header, "\u{feff} {\"access_token\":\"a1\"}").unwrap();
+        assert_eq!(texts(&tokens), ("a1", None));
+    }
+}
+
+#[test]
+fn of_a_member_that_is_there_twice_the_last_counts() {
+    let bench = Bench::new();
+    let body = r#"{"access_token":7,"access_token":"a1","access_token":"a2","refresh_token":"r1",
+        "refresh_token":"r2","expires_in":1,"expires_in":60,"token_type":"mac","token_type":"x"}"#;
+    let tokens = read(&bench, FORM, body).unwrap();
+    assert_eq!(texts(&tokens), ("a2", Some("r2")));
+    assert_eq!(tokens.access_expires_at(), Some(Bench::at(60)));
+}
+
+#[test]
+fn an_end_as_a_time_of_day_counts_where_no_lifetime_is_said() {
+    let bench = Bench::new();
+    for (said, seconds) in [
+        ("1800000060", Some(60)),
+        ("\"1800000060\"", Some(60)),
+        ("1800000060000", Some(60)),
+        ("\"1800000060000\"", Some(60)),
+        ("\"2027-01-15T08:01:00Z\"", Some(60)),
+        ("\" 2027-01-15T09:01:00.000+01:00 \"", Some(60)),
+        ("1000", Some(1)),
+        ("0", None),
+        ("-5", None),
+        ("1e300", None),
+        ("\"soon\"", None),
+        ("null", None),
+        ("[1800000060]", None),
+    ] {
+        let body = format!(r#"{{"access_token":"a","expires_at":{said}}}"#);
+        let tokens = read(&bench, FORM, &body).unwrap();
+        assert_eq!(tokens.access_expires_at(), seconds.map(Bench::at), "{said}");
+        let both = format!(r#"{{"access_token":"a","expires_at":{said},"expires_in":"30"}}"#);
+        let tokens = read(&bench, FORM, &both).unwrap();
+        assert_eq!(tokens.access_expires_at(), Some(Bench::at(30)), "{said}");
+    }
+    let form = read(&bench, FORM, "access_token=a&expires_at=2027-01-15T08%3A01%3A00Z").unwrap();
+    assert_eq!(form.access_expires_at(), Some(Bench::at(60)));
+}
+
+/// What the causes of an unusable response say.
+fn reason(header: (&str, &str), body: &str) -> String {
+    let error = read(&Bench::new(), header, body).unwrap_err();
+    let cause = error.source().and_then(|cause| cause.source()).unwrap();
+    let shown = format!("{error:?} {error} {cause:?}");
+    assert!(!shown.contains("canary"), "{shown}");
+    cause.to_string()
+}
+
+#[test]
+fn an_answer_that_cannot_be_used_says_which_member_is_wrong_and_never_its_value() {
+    for (header, body, words) in [
+        (FORM, "refresh_token=canary", "the answer has no access_token"),
+        (FORM, "canary", "the answer has no access_token"),
+        (FORM, "access_token=can+ary", "the access_token has characters that no header can carry"),
+        (TEXT, r#"{"refresh_token":"canary"}"#, "the answer has no access_token"),
+        (TEXT, r#"{"access_token":["canary"]}"#, "the access_token is no text"),
+        (
+            TEXT,
+            r#"{"access_token":"error: canary","refresh_token":"","expires_in":0}"#,
+            "the access_token has characters that no header can carry",
+        ),
+        (TEXT, r#"{"access_token":"canary","refresh_token":7}"#, "the refresh_token is no text"),
+        (TEXT, r#"{"access_token":"canary"#, "the answer is cut short (line 1, column 23)"),
+    ] {
+        assert_eq!(reason(header, body), words, "{body}");
+    }
+}
+
+#[test]
+fn every_token_type_is_served_as_bearer_but_those_that_are_refused_by_name() {
+    let bench = Bench::new();
+    let body = |kind: &str| format!(r#"{{"access_token":"canary","token_type":"{kind}"}}"#);
+    for kind in ["", "BEARER", "BearerToken", "Something", "bearer ", "macaroon", "canary"] {
+        assert_eq!(texts(&read(&bench, FORM, &body(kind)).unwrap()), ("canary", None), "{kind}");
+    }
+    for (kind, name) in
+        [("DPoP", "DPoP"), ("dpop", "DPoP"), (" MAC ", "mac"), ("N_A", "N_A"), ("n_a", "N_A")]
+    {
+        let text = reason(FORM, &body(kind));
+        assert!(text.starts_with(&format!("the token_type is {name}, ")), "{text}");
+    }
+}
+
+/// A token response with an ID token for this subject.
+fn for_subject(sub: &str) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{sub}}}"#));
+    format!(r#"{{"access_token":"at","id_token":"e30.{claims}.sig"}}"#)
+}
+
+async fn said_of(held: &Tokens<Attributes>, body: &str) -> Attributes {
+    let (bench, peer) = (Bench::new(), Peer::start().await);
+    let client = OAuth2::new(&peer.url("/token"), "app").unwrap();
+    let sender = bench.wire();
+    let (tokens, _) =
+        join(client.refresh(&sender, held.refresh_token().unwrap(), held), peer.json(200, body))
+            .await;
+    tokens.unwrap().attributes().clone()
+}
+
+#[tokio::test]
+async fn a_refresh_whose_id_token_names_another_subject_does_not_go_on_with_the_session() {
+    let ada = Attributes { subject: Some("ada".to_owned()), ..Attributes::default() };
+    let (client, held) = (client(), Tokens::new(ada.clone()).refresh("rt", None));
+    let other = said_of(&held, &for_subject("\"eve\"")).await;
+    assert_eq!(client.merge_attributes(&ada, other).unwrap_err(), IdentityChanged::new("subject"));
+    for silent in [for_subject("\"ada\""), for_subject("7"), for_subject("\"\""), GOOD.to_owned()] {
+        let issued = said_of(&held, &silent).await;
+        let went_on = client.merge_attributes(&ada, issued).unwrap();
+        assert_eq!(went_on.subject.as_deref(), Some("ada"), "{silent}");
+    }
+    let first = said_of(&held, &for_subject("\"eve\"")).await;
+    let learnt = client.merge_attributes(&Attributes::default(), first).unwrap();
+    assert_eq!(learnt.subject.as_deref(), Some("eve"));
+}
+
+#[tokio::test]
+async fn what_an_id_token_says_beyond_reason_is_not_kept() {
+    let held = Tokens::new(Attributes::default()).refresh("rt", None);
+    let long = format!("\"{}\"", "x".repeat(256));
+    assert_eq!(said_of(&held, &for_subject(&long)).await.subject, None);
+    assert_eq!(serde_json::to_string(&Attributes::default()).unwrap(), r#"{"scope":null}"#);
+}
