@@ -6,6 +6,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(clippy::disallowed_methods)]
 
+mod client;
 pub mod clock;
 mod crash;
 pub mod error;

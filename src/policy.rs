@@ -435,11 +435,11 @@ pub const REMEMBERED_DEATHS: usize = 10_000;
 
 /// So many tenants' providers are kept although no session uses them. Defaults to 1,024 because
 /// one costs about 1 KB, and asking for it again a row of a database.
-pub const IDLE_SITES: usize = 1_024;
+pub const IDLE_TENANT_CLIENTS: usize = 1_024;
 
 /// How many tenants' providers are asked for at once when all are reloaded. Defaults to 8 because
 /// their source is a database, which others use too.
-pub const SITES_AT_ONCE: usize = 8;
+pub const TENANT_CLIENTS_AT_ONCE: usize = 8;
 
 /// How far wall and monotonic time may move against each other before a token's age is looked at
 /// anew. Defaults to 2 s: clock discipline moves by less, suspends and clock steps by more.

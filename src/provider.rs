@@ -7,25 +7,21 @@
 mod bearer;
 pub(crate) mod binding;
 pub mod circle;
-pub(crate) mod client;
 pub(crate) mod erased;
 mod exchange_error;
 pub mod extra_horizon;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub(crate) mod gate;
 pub mod http_message;
 pub(crate) mod http_sender;
 mod identity;
 pub mod ioffice;
-pub(crate) mod means;
 pub mod oauth2;
 mod operation;
 mod redirect_login;
-pub(crate) mod registered;
+pub(crate) mod resources;
 mod signing;
-pub(crate) mod site;
-mod source;
+pub(crate) mod source;
 pub mod spatium;
 
 use std::fmt;
@@ -329,10 +325,10 @@ pub struct Registration<P: Provider> {
 /// A registration without its provider's type.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    provider: Arc<dyn erased::Erased>,
-    refresh: RefreshPolicy,
-    limits: ProviderLimits,
-    renew_with: Option<RenewWith>,
+    pub(crate) provider: Arc<dyn erased::Erased>,
+    pub(crate) refresh: RefreshPolicy,
+    pub(crate) limits: ProviderLimits,
+    pub(crate) renew_with: Option<RenewWith>,
 }
 
 impl Settings {

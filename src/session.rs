@@ -57,10 +57,10 @@ use self::outcome::EstablishReply;
 pub use self::outcome::{Adopt, Adopted, Establishment, Invalidation, Revocation, Verdict};
 use self::slot::{ErasedValue, Slot, SnapshotRead};
 pub use self::status::{SessionStatus, State};
+use crate::client::Client;
+use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::SessionId;
-use crate::provider::client::Client;
-use crate::provider::registered::Registered;
 use crate::provider::{Provider, Rejection, Signing, UnattendedGrant, erased};
 use crate::token::{Credentials, PermissionToken, Tokens};
 
@@ -81,7 +81,7 @@ pub enum Any {}
 /// its result is kept.
 pub struct Session<P = Any> {
     dispatcher: Arc<Dispatcher>,
-    provider: Arc<Registered>,
+    provider: Arc<ProviderEntry>,
     id: SessionId,
     /// Kept once the session was seen to have a token. A handle for an unknown key keeps none.
     slot: OnceLock<Arc<Slot>>,
@@ -91,7 +91,7 @@ pub struct Session<P = Any> {
 impl<P> Session<P> {
     pub(crate) fn new(
         dispatcher: Arc<Dispatcher>,
-        provider: Arc<Registered>,
+        provider: Arc<ProviderEntry>,
         id: SessionId,
     ) -> Self {
         Self { dispatcher, provider, id, slot: OnceLock::new(), provides: PhantomData }
@@ -324,8 +324,8 @@ impl<P> Session<P> {
     }
 
     fn client(&self) -> Result<Arc<Client>> {
-        let site = self.provider.known(self.id.key().tenant());
-        site.and_then(|site| site.client()).ok_or_else(|| {
+        let tenant_client = self.provider.known(self.id.key().tenant());
+        tenant_client.and_then(|tenant_client| tenant_client.client()).ok_or_else(|| {
             Error::new(ErrorKind::RetryLater)
                 .about("the session's provider is not known yet")
                 .of_session(&self.id)

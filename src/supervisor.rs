@@ -28,11 +28,11 @@ use serde::Serialize;
 pub use self::builder::SupervisorBuilder;
 pub use self::bulk::ImportReport;
 use self::supervisor_link::SupervisorLink;
+use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Events;
 use crate::key::{SessionId, SessionKey};
 use crate::provider::Provider;
-use crate::provider::registered::Registered;
 use crate::seal::KeyRing;
 use crate::session::Session;
 use crate::session::context::Context;
@@ -172,7 +172,7 @@ impl Supervisor {
         report
     }
 
-    fn registered(&self, provider: &str) -> Result<Arc<Registered>> {
+    fn registered(&self, provider: &str) -> Result<Arc<ProviderEntry>> {
         self.dispatcher.context.registry.provider(provider).cloned().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput).about("no provider of that name is registered")
         })
@@ -190,7 +190,7 @@ impl fmt::Debug for Supervisor {
 /// The sessions of one provider: the typed door, for an application's state.
 pub struct Sessions<P> {
     dispatcher: Arc<Dispatcher>,
-    provider: Arc<Registered>,
+    provider: Arc<ProviderEntry>,
     provides: PhantomData<fn() -> P>,
 }
 

@@ -16,8 +16,8 @@ use crate::error::{ProviderCode, Refusal};
 #[error("{class}")]
 pub struct ExchangeError {
     pub(super) class: FailureClass,
-    pub(super) code: Option<ProviderCode>,
-    pub(super) status: Option<u16>,
+    pub(crate) code: Option<ProviderCode>,
+    pub(crate) status: Option<u16>,
     pub(super) path: Option<EndpointPath>,
     /// What the response should have been.
     pub(super) expected: &'static str,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::HttpSender;
 use super::http_sender::Budget;
-use super::means::Means;
+use super::resources::Resources;
 use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::seal::KeyRing;
@@ -53,7 +53,7 @@ impl Clock for StillClock {
 /// All that a wire borrows.
 pub(crate) struct Bench {
     pub(crate) clock: Arc<StillClock>,
-    means: Means,
+    resources: Resources,
     session: SessionId,
 }
 
@@ -63,7 +63,7 @@ impl Bench {
         let key = SessionKey::new("tenant", "device").unwrap();
         Self {
             clock: Arc::new(StillClock::new()),
-            means: Means {
+            resources: Resources {
                 transport: Transport::new(&config).unwrap().into(),
                 tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
             },
@@ -83,7 +83,7 @@ impl Bench {
         };
         let clock: Arc<dyn Clock> = Arc::<StillClock>::clone(&self.clock);
         let issuer = ("https://provider.invalid", "client");
-        HttpSender::new(&self.means, clock, Some(&self.session), issuer, budget)
+        HttpSender::new(&self.resources, clock, Some(&self.session), issuer, budget)
     }
 
     /// A wall clock time, so many seconds after the start.

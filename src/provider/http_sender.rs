@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::http_message::{ErrorResponse, by_code_or_status};
-use super::means::Means;
+use super::resources::Resources;
 use super::{ExchangeError, FailureClass};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::crash::{CrashPoint, Steps};
@@ -27,7 +27,7 @@ use crate::transport::{SendError, SendState, Times};
 
 /// Sends the requests of one exchange to the server, within the time that the exchange has.
 pub struct HttpSender<'a> {
-    means: &'a Means,
+    resources: &'a Resources,
     clock: Arc<dyn Clock>,
     session: Option<&'a SessionId>,
     /// What credentials are bound to, and the client's id there.
@@ -71,7 +71,7 @@ pub(crate) struct Budget {
 
 impl<'a> HttpSender<'a> {
     pub(crate) fn new(
-        means: &'a Means,
+        resources: &'a Resources,
         clock: Arc<dyn Clock>,
         session: Option<&'a SessionId>,
         issuer: (&'a str, &'a str),
@@ -79,7 +79,7 @@ impl<'a> HttpSender<'a> {
     ) -> Self {
         let begun = clock.now();
         let (requests, steps) = (Mutex::default(), Steps::default());
-        Self { means, clock, session, issuer, budget, begun, requests, steps }
+        Self { resources, clock, session, issuer, budget, begun, requests, steps }
     }
 
     /// Stops at the crash points of `steps`. It is for the requests with the session's credentials,
@@ -149,7 +149,7 @@ impl<'a> HttpSender<'a> {
         let path = EndpointPath::new(request.uri().path());
         let between = || self.steps.at(CrashPoint::Sent);
         let times = Times { attempt: left, answer: self.budget.answer };
-        match self.means.transport.send(request, &sending, times, between).await {
+        match self.resources.transport.send(request, &sending, times, between).await {
             Ok(mut response) => {
                 response.extensions_mut().insert(path);
                 Ok(response)
@@ -277,7 +277,7 @@ impl<'a> HttpSender<'a> {
         let expires = self.challenge_ends(lifetime);
         let (authority, client) = self.issuer;
         let sealed = Sealed { authority, client, payload };
-        Ok(self.means.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
+        Ok(self.resources.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
     }
 
     /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use the ticket up,
@@ -290,7 +290,7 @@ impl<'a> HttpSender<'a> {
     pub fn open<T: DeserializeOwned>(&self, ticket: &Ticket) -> Result<T, ExchangeError> {
         let session = self.session.ok_or_else(no_session)?;
         let now = self.clock.now().wall;
-        let opened = self.means.tickets.verify(ticket, Purpose::Challenge, now)?;
+        let opened = self.resources.tickets.verify(ticket, Purpose::Challenge, now)?;
         opened.for_session(session)?;
         let (authority, client) = self.issuer;
         let sealed = opened.read::<Unsealed<T>>()?.payload;

@@ -6,19 +6,19 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use super::context::Context;
+use crate::client::Client;
+use crate::client::admission::Permit;
+use crate::client::tenant_client::TenantClient;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
-use crate::provider::client::Client;
-use crate::provider::gate::Permit;
-use crate::provider::site::Site;
 use crate::provider::{ExchangeError, FailureClass, HttpSender};
 use crate::task::CatchPanic;
 
 /// One errand. It has a turn at the provider, whose endpoints are known.
 pub(crate) struct ApiCall<'a> {
     context: &'a Context,
-    site: &'a Site,
+    tenant_client: &'a TenantClient,
     client: &'a Client,
     session: Option<&'a SessionId>,
     wire: HttpSender<'a>,
@@ -29,17 +29,17 @@ impl<'a> ApiCall<'a> {
     /// Waits for a turn, and lets the provider prepare.
     pub(crate) async fn begin(
         context: &'a Context,
-        site: &'a Site,
+        tenant_client: &'a TenantClient,
         client: &'a Client,
         session: Option<&'a SessionId>,
     ) -> Result<Self> {
         let permit = client
-            .gate
-            .enter_beside(&*context.clock, session, None)
+            .admission
+            .enter_untracked(&*context.clock, session, None)
             .await
-            .map_err(|shut| shut.error)?;
+            .map_err(|rejected| rejected.error)?;
         let wire = client.wire(&context.clock, session, &context.policy);
-        let call = Self { context, site, client, session, wire, permit };
+        let call = Self { context, tenant_client, client, session, wire, permit };
         let prepared = CatchPanic::new(client.provider.prepare(&call.wire));
         let prepared = timeout(&*context.clock, context.policy.attempt_budget, prepared).await;
         let prepared = match prepared {
@@ -67,7 +67,7 @@ impl<'a> ApiCall<'a> {
 
     /// What the caller is told of a failure.
     pub(crate) fn told(&self, failed: ExchangeError) -> Error {
-        self.context.failed_call(self.site, self.client, self.session, failed)
+        self.context.failed_call(self.tenant_client, self.client, self.session, failed)
     }
 }
 

@@ -12,8 +12,8 @@ use super::context::Context;
 use super::mark_lost;
 use super::outcome::Invalidation;
 use super::slot::Slot;
+use crate::client::Client;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason, Result};
-use crate::provider::client::Client;
 use crate::provider::{
     Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Provider, Rejection,
     Signing, erased,
@@ -122,8 +122,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
             return Err(Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"));
         }
-        let (site, id) = (&self.slot.site, Some(self.slot.id()));
-        let mut call = ApiCall::begin(self.context(), site, &self.client, id).await?;
+        let (tenant_client, id) = (&self.slot.tenant_client, Some(self.slot.id()));
+        let mut call = ApiCall::begin(self.context(), tenant_client, &self.client, id).await?;
         let (request, read_with) = self.request(token, held)?;
         Ok((call.send(request).await?, read_with))
     }
@@ -190,7 +190,12 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
     }
 
     fn failed(&self, failed: ExchangeError) -> Error {
-        self.context().failed_call(&self.slot.site, &self.client, Some(self.slot.id()), failed)
+        self.context().failed_call(
+            &self.slot.tenant_client,
+            &self.client,
+            Some(self.slot.id()),
+            failed,
+        )
     }
 
     fn held(&self) -> Result<Sent> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::load_queue::LoadQueue;
 use super::machine::{
-    Effects, Input, MachinePolicy, News, Notification, Start, State, StepContext,
+    Effects, ExternalChange, Input, MachinePolicy, Notification, Start, State, StepContext,
 };
 use super::mailbox::Mailbox;
 use super::message::Message;
@@ -14,16 +14,16 @@ use super::outcome::Invalidation;
 use super::registry::Registry;
 use super::single_flight::{Flight, FlightSender};
 use super::slot::Slot;
+use crate::client::Client;
+use crate::client::admission::{Alarm, Exchanged};
+use crate::client::tenant_client::{TenantClient, Unresolved};
 use crate::clock::{Clock, Now, timeout};
 use crate::crash::Steps;
 use crate::error::Error;
 use crate::event::{Event, EventKind, Publisher};
 use crate::key::SessionId;
 use crate::policy::{Policy, When};
-use crate::provider::client::Client;
-use crate::provider::gate::{self, Exchanged};
-use crate::provider::means::Means;
-use crate::provider::site::{Site, Unresolved};
+use crate::provider::resources::Resources;
 use crate::provider::{ExchangeError, FailureClass};
 use crate::seal::KeyRing;
 use crate::store::{Change, Owner, Phase, Store, StoreError, StoreErrorKind};
@@ -38,7 +38,7 @@ pub(crate) struct Context {
     pub(crate) policy: Policy,
     pub(crate) owner: Owner,
     pub(crate) counts: Counts,
-    pub(crate) means: Arc<Means>,
+    pub(crate) resources: Arc<Resources>,
     pub(crate) keys: KeyRing,
     pub(crate) registry: Registry,
     pub(crate) mailbox: Arc<dyn Mailbox>,
@@ -141,19 +141,19 @@ impl Context {
 
     /// Lets a session know what another process changed, or that nobody knows what.
     pub(crate) fn news(&self, slot: &Arc<Slot>, change: Option<Change>) {
-        let news = change.map_or(News::UNKNOWN, |change| self.news_of(slot, change));
-        self.apply(slot, Input::News(news));
+        let news = change.map_or(ExternalChange::UNKNOWN, |change| self.news_of(slot, change));
+        self.apply(slot, Input::ExternalChange(news));
     }
 
     /// What a change means for the session in hand: it may be dead since.
-    pub(crate) fn news_of(&self, slot: &Slot, change: Change) -> News {
+    pub(crate) fn news_of(&self, slot: &Slot, change: Change) -> ExternalChange {
         let ended = matches!(change.phase, None | Some(Phase::Lost | Phase::Closed));
         let newer = slot.with_state(|state| (change.epoch, change.generation) > state.counters());
         let kills = || {
-            let client = slot.site.client();
+            let client = slot.tenant_client.client();
             client.is_some_and(|client| client.provider.refresh_ends_access_tokens())
         };
-        News { version: Some(change.version), ends: ended || (newer && kills()) }
+        ExternalChange { version: Some(change.version), ends: ended || (newer && kills()) }
     }
 
     /// Lets all sessions of a client know how an exchange ended.
@@ -165,7 +165,7 @@ impl Context {
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
-        if client.gate.report(now.boot, of, session, result) == gate::News::Alarm {
+        if client.admission.report(now.boot, of, session, result) == Alarm::Raise {
             let kind = EventKind::ProviderMisconfigured(client.name.clone());
             // Where each tenant has its own client, the session says whose it is.
             self.events.publish(match session {
@@ -176,8 +176,8 @@ impl Context {
     }
 
     /// The client of a site, asked for if it is not known.
-    pub(crate) async fn resolve(&self, site: &Site) -> Result<Arc<Client>, Error> {
-        let resolved = site.resolve(&*self.clock, &self.policy).await;
+    pub(crate) async fn resolve(&self, tenant_client: &TenantClient) -> Result<Arc<Client>, Error> {
+        let resolved = tenant_client.resolve(&*self.clock, &self.policy).await;
         resolved.map_err(|unresolved| self.unresolved(unresolved))
     }
 
@@ -193,12 +193,12 @@ impl Context {
     /// server wants fewer requests, or calls the client invalid.
     pub(crate) fn failed_call(
         &self,
-        site: &Site,
+        tenant_client: &TenantClient,
         client: &Client,
         session: Option<&SessionId>,
         failed: ExchangeError,
     ) -> Error {
-        let doubted = failed.names_client() && site.doubt(client, self.now().boot);
+        let doubted = failed.names_client() && tenant_client.doubt(client, self.now().boot);
         let concerns_all = failed.class() == FailureClass::Throttled || failed.names_client();
         if concerns_all && !doubted {
             self.report(client, session, Exchanged::Grant, Err(&failed));
@@ -232,7 +232,7 @@ impl Context {
     }
 
     pub(crate) fn policy(&self, slot: &Slot) -> MachinePolicy {
-        let client = slot.site.client();
+        let client = slot.tenant_client.client();
         let refresh = client.as_ref().map(|client| &client.refresh);
         MachinePolicy {
             backoff: self.policy.backoff,

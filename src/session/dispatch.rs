@@ -109,8 +109,10 @@ impl Dispatcher {
         offer: Option<Offer<'_>>,
     ) -> Result<FlightOutcome> {
         let context = &self.context;
-        let client =
-            context.resolve(&slot.site).await.map_err(|error| error.of_session(slot.id()))?;
+        let client = context
+            .resolve(&slot.tenant_client)
+            .await
+            .map_err(|error| error.of_session(slot.id()))?;
         let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
         let need = TokenRequest { newer_than, renewable, fresh: false };
         let make = offer.map(|make| make as &dyn Fn() -> ErasedValue);
@@ -155,7 +157,7 @@ impl Dispatcher {
     pub(crate) fn due(&self, slot: &Arc<Slot>) {
         let context = &self.context;
         // Without a client nothing was handed out that could be due.
-        let Some(client) = slot.site.client() else { return };
+        let Some(client) = slot.tenant_client.client() else { return };
         let need = TokenRequest { newer_than: 0, renewable: slot.renewable(), fresh: true };
         if let RequestOutcome::Start(work, _) =
             request(context, (slot, &client), need, (Asked::ByCaller, None))
@@ -164,7 +166,7 @@ impl Dispatcher {
         }
     }
 
-    /// Asking again always lets others run, the clock that ends the caller's wait among them. Who
+    /// SourceState again always lets others run, the clock that ends the caller's wait among them. Who
     /// is told to ask again and again waits a little in between.
     async fn before_asking_again(&self, rounds: u32) {
         if rounds > ASKED_AGAIN_AT_ONCE {

@@ -31,13 +31,13 @@ use super::machine::{
 use super::outcome::EstablishReply;
 use super::single_flight::FlightOutcome;
 use super::slot::{ErasedValue, Slot, Unsaved};
+use crate::client::Client;
+use crate::client::admission::{Exchanged, Rejected, ScheduledPermit};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::log::log_session;
-use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
-use crate::provider::gate::{Drawn, Exchanged, Shut};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::store::{
     Attempt, Commit, Done, Failures, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
@@ -78,9 +78,9 @@ pub(crate) struct Exchange {
     /// No caller asked for it. The gate asks its flight whether one has joined it since.
     scheduled: bool,
     /// The permit that the schedule has drawn for it.
-    drawn: Option<Drawn>,
+    scheduled_permit: Option<ScheduledPermit>,
     /// When another session of the client had last succeeded before this request was sent.
-    healthy_at: Option<BootTime>,
+    other_success_at: Option<BootTime>,
 }
 
 /// What a claim leaves in the record that gave no credentials.
@@ -109,7 +109,7 @@ impl Left {
 pub(crate) enum Asked {
     ByCaller,
     /// With a permit, if the schedule has drawn one for this session.
-    BySchedule(Option<Drawn>),
+    BySchedule(Option<ScheduledPermit>),
 }
 
 /// How an exchange ended.
@@ -152,15 +152,15 @@ impl Exchange {
             held,
             found: None,
             scheduled: false,
-            drawn: None,
-            healthy_at: None,
+            scheduled_permit: None,
+            other_success_at: None,
         }
     }
 
     /// As it was asked for.
     pub(crate) fn asked(mut self, asked: Asked) -> Self {
-        if let Asked::BySchedule(drawn) = asked {
-            (self.scheduled, self.drawn) = (true, drawn);
+        if let Asked::BySchedule(scheduled_permit) = asked {
+            (self.scheduled, self.scheduled_permit) = (true, scheduled_permit);
         }
         self
     }
@@ -191,7 +191,7 @@ impl Exchange {
             Payload::Renewal(Some(grant)) => grant,
             Payload::Renewal(None) => {
                 // Others need the permit while the grant is made, which may take long.
-                self.drawn = None;
+                self.scheduled_permit = None;
                 self.own_grant().await?
             }
             Payload::Grant(grant) => {
@@ -222,7 +222,7 @@ impl Exchange {
         self.steps.at(CrashPoint::Claimed);
         // Asked before the request is sent: a success that comes while it is out may be the first
         // after an outage that this request still meets.
-        self.healthy_at = self.client.gate.healthy_at(self.slot.id());
+        self.other_success_at = self.client.admission.other_success_at(self.slot.id());
         let (answer, sent) = self.send(&mut claimed, grant, held).await;
         let Claimed { attempt, permit, .. } = claimed;
         drop(permit);
@@ -404,7 +404,7 @@ impl Exchange {
     /// `sent` is when the request left, if one may have.
     fn failure(&self, intent: Intent, failed: ExchangeError, sent: Option<Now>) -> Failure {
         let wait = failed.retry_after().unwrap_or_default();
-        let limits = self.client.gate.limits();
+        let limits = self.client.admission.limits();
         let (class, wait) = match failed.class() {
             FailureClass::NotSent
             | FailureClass::Untrusted
@@ -417,7 +417,7 @@ impl Exchange {
             FailureClass::Rejected if intent == Intent::Refresh => (Class::Rejected, wait),
             FailureClass::Rejected | FailureClass::Refused(_) => (Class::Refused, wait),
             FailureClass::Unclassified => {
-                (Class::Unclassified { healthy_at: self.healthy_at }, wait)
+                (Class::Unclassified { other_success_at: self.other_success_at }, wait)
             }
             FailureClass::InvalidClient => (Class::Misconfigured, wait.max(limits.probe)),
             FailureClass::Misconfigured => (Class::Harmless, wait),
@@ -448,8 +448,8 @@ fn lost(why: &'static str) -> ExchangeError {
     ExchangeError::new(FailureClass::Ambiguous).with_source(why)
 }
 
-fn shut_out(shut: Shut, now: Now) -> Failure {
-    let Shut { error, until, paced } = shut;
+fn shut_out(rejected: Rejected, now: Now) -> Failure {
+    let Rejected { error, until, paced } = rejected;
     let class = if error.kind() == ErrorKind::Misconfigured {
         Class::Misconfigured
     } else if paced {

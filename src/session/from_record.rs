@@ -8,11 +8,11 @@ use super::machine::{
     BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
 };
 use super::slot::offset;
+use crate::client::Client;
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, ErrorKind, LostReason, ProviderCode};
 use crate::policy::{DRIFT, SHORTEST_LIFE, When};
 use crate::provider::Rotation;
-use crate::provider::client::Client;
 use crate::store::{Ends, Failures, Holder, Intent, Lease, Phase, Record, Stored};
 use crate::token::{Credentials, PermissionToken};
 

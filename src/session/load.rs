@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::from_record;
-use super::machine::{CredentialState, Input, News, Settled, Start};
+use super::machine::{CredentialState, ExternalChange, Input, Settled, Start};
 use super::single_flight::FlightOutcome;
 use super::slot::{PendingLoad, Slot, SlotReply};
+use crate::client::Client;
 use crate::clock::timeout;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::log::log_session;
-use crate::provider::client::Client;
 use crate::store::{
     Attempt, ClaimId, Outcome, Restore, Statement, StoreError, StoreErrorKind, Stored,
 };
@@ -37,8 +37,10 @@ pub(crate) async fn run(context: Arc<Context>) {
 /// and a failed one is told to all until it is time to try again.
 pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Client>, Error> {
     loop {
-        let client =
-            context.resolve(&slot.site).await.map_err(|error| error.of_session(slot.id()))?;
+        let client = context
+            .resolve(&slot.tenant_client)
+            .await
+            .map_err(|error| error.of_session(slot.id()))?;
         match slot.first_read(&context.step_context(slot)) {
             None => return Ok(client),
             Some(SlotReply::Failed(error)) => return Err(error.of_session(slot.id())),
@@ -101,7 +103,7 @@ async fn many(context: &Context, page: Vec<(Arc<Slot>, Start)>) {
     let mut records = records.into_iter();
     for (slot, number) in slots {
         let record = records.next().unwrap_or_else(slow);
-        match slot.site.client() {
+        match slot.tenant_client.client() {
             Some(client) => loaded(context, &client, (&slot, number), record),
             // Its provider is not known any more: whoever asks for the session reads it.
             None => drop(context.apply(&slot, Input::Left)),
@@ -151,6 +153,6 @@ async fn restore(context: &Context, slot: &Arc<Slot>) {
             context.apply(slot, Input::Wrote { version: done.version });
         }
         // What the store has counts then, whatever it is.
-        Ok(_) | Err(_) => drop(context.apply(slot, Input::News(News::UNKNOWN))),
+        Ok(_) | Err(_) => drop(context.apply(slot, Input::ExternalChange(ExternalChange::UNKNOWN))),
     }
 }

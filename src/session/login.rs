@@ -13,9 +13,9 @@ use url::Url;
 use super::api_call::{ApiCall, caught};
 use super::dispatch::Dispatcher;
 use super::{Establishment, Session};
+use crate::client::Client;
+use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
-use crate::provider::client::Client;
-use crate::provider::registered::Registered;
 use crate::provider::{LoginRequest, RedirectLogin};
 use crate::seal;
 use crate::secret::Secret;
@@ -82,7 +82,7 @@ impl<P: RedirectLogin> Session<P> {
         let (authority, client) =
             (client.bound_to().to_owned(), client.provider.client().to_owned());
         let begun = Begun { state, verifier, authority, client, options };
-        let tickets = &context.means.tickets;
+        let tickets = &context.resources.tickets;
         let ticket = tickets.issue(Purpose::Login, &self.id, expires_at, &begun)?;
         Ok(Login { url, ticket, expires_at })
     }
@@ -104,7 +104,8 @@ impl<P: RedirectLogin> Session<P> {
     /// As [`establish`](Self::establish).
     pub async fn finish_login(&self, ticket: &Ticket, redirect: &str) -> Result<Establishment<P>> {
         let context = &self.dispatcher.context;
-        let opened = context.means.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
+        let opened =
+            context.resources.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
         opened.for_session(&self.id)?;
         self.finish(opened, redirect).await
     }
@@ -120,7 +121,7 @@ impl<P: RedirectLogin> Session<P> {
         }
         let request = LoginRequest::new(&begun.state, &begun.verifier);
         let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
-        let tickets = &context.means.tickets;
+        let tickets = &context.resources.tickets;
         // After the state was checked: a stranger's redirect does not use up the user's ticket.
         tickets.mark_used(&opened, context.now().wall)?;
         let established = self.establish(grant).await;
@@ -138,11 +139,12 @@ impl<P: RedirectLogin> Session<P> {
         if context.tasks.is_closing() {
             return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
         }
-        let site = self.provider.site(self.id.key().tenant());
-        let client = context.resolve(&site).await.map_err(|error| error.of_session(&self.id))?;
+        let tenant_client = self.provider.tenant_client(self.id.key().tenant());
+        let client =
+            context.resolve(&tenant_client).await.map_err(|error| error.of_session(&self.id))?;
         let provider = client.typed::<P>()?;
         // Only for what it prepares: the grant is an exchange, with a turn of its own.
-        let call = ApiCall::begin(context, &site, &client, Some(&self.id)).await;
+        let call = ApiCall::begin(context, &tenant_client, &client, Some(&self.id)).await;
         drop(call.map_err(|error| error.of_session(&self.id))?);
         Ok((client, provider))
     }
@@ -151,12 +153,12 @@ impl<P: RedirectLogin> Session<P> {
 /// Ends a login of whichever session its ticket names.
 pub(crate) async fn finish<P: RedirectLogin>(
     dispatcher: &Arc<Dispatcher>,
-    provider: &Arc<Registered>,
+    provider: &Arc<ProviderEntry>,
     ticket: &Ticket,
     redirect: &str,
 ) -> Result<(Session<P>, Establishment<P>)> {
     let context = &dispatcher.context;
-    let opened = context.means.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
+    let opened = context.resources.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
     opened.for_provider(&provider.name)?;
     let session =
         Session::new(Arc::clone(dispatcher), Arc::clone(provider), opened.session.clone());

@@ -5,7 +5,7 @@
 
 mod decision;
 mod exchange_result;
-mod external;
+mod external_change;
 mod settled;
 mod start;
 #[cfg(test)]
@@ -15,7 +15,7 @@ mod wake;
 use std::time::Duration;
 
 pub(crate) use self::decision::{TokenDecision, due_at, serving, token_decision};
-pub(crate) use self::external::{News, abandon_load, is_damped, read};
+pub(crate) use self::external_change::{ExternalChange, abandon_load, is_damped, read};
 pub(crate) use self::settled::{
     BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
 };
@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub(crate) version: u64,
     pub(crate) running: Option<Run>,
     /// What other processes did that was not read yet. It is read when nothing runs.
-    pub(crate) news: Option<News>,
+    pub(crate) external_change: Option<ExternalChange>,
     pub(crate) read: Read,
     /// Why the last reading failed: an unreadable session is never taken for one that does not
     /// exist.
@@ -66,7 +66,7 @@ pub(crate) struct Read {
     /// exchange began after it, because it may show less than that exchange wrote.
     pub(crate) number: u32,
     /// `Some` while a reading runs, with the news that it was begun for, if any.
-    pub(crate) running: Option<Option<News>>,
+    pub(crate) running: Option<Option<ExternalChange>>,
     /// The store was asked to restore what it lost: the next answer counts, whatever it shows.
     pub(crate) restored: bool,
 }
@@ -176,7 +176,7 @@ pub(crate) enum Input {
     /// closed it or began it anew.
     TokensSuperseded { found: Option<(u64, Settled)> },
     /// Other processes changed the record, or may have.
-    News(News),
+    ExternalChange(ExternalChange),
     /// This process wrote this version of the record.
     Wrote { version: u64 },
     /// The state is dropped, and the record is read when somebody asks.
@@ -252,9 +252,9 @@ pub(crate) enum Class {
     Harmless,
     /// Not sent, because the provider's gate paces retries. The session's own failure stands.
     HeldBack,
-    /// The server's answer is not understood. `healthy_at` is when another session of the client
+    /// The server's answer is not understood. `other_success_at` is when another session of the client
     /// last succeeded before this request was sent.
-    Unclassified { healthy_at: Option<BootTime> },
+    Unclassified { other_success_at: Option<BootTime> },
     /// The client is rejected.
     Misconfigured,
     /// The answer was lost.
@@ -345,8 +345,10 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
     let mut effects = Effects::default();
     let (to, e) = (&mut state, &mut effects);
     match input {
-        Input::Loaded { read, version, settled } => external::loaded(to, read, version, settled, e),
-        Input::LoadFailed { read, error } => external::load_failed(to, read, error, at),
+        Input::Loaded { read, version, settled } => {
+            external_change::loaded(to, read, version, settled, e)
+        }
+        Input::LoadFailed { read, error } => external_change::load_failed(to, read, error, at),
         Input::Need { newer_than, renewable } => start::need(to, newer_than, renewable, at, e),
         Input::Begin(start) => start::begin(to, start, at.now.boot, e),
         Input::NotBegun => start::not_begun(to),
@@ -357,10 +359,10 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
             exchange_result::saved(to, version, ((epoch, generation), suspect), e);
         }
         Input::Unsaved => exchange_result::unsaved(to, e),
-        Input::Conflict { found } => external::conflict(to, found),
-        Input::TokensSuperseded { found } => external::orphaned(to, found),
-        Input::News(news) => external::note(to, news),
-        Input::Wrote { version } => external::wrote(to, version),
+        Input::Conflict { found } => external_change::conflict(to, found),
+        Input::TokensSuperseded { found } => external_change::orphaned(to, found),
+        Input::ExternalChange(external_change) => external_change::note(to, external_change),
+        Input::Wrote { version } => external_change::wrote(to, version),
         Input::Left => *to = State { read: to.read, version: to.version, ..State::default() },
         Input::ClosedDurably { version, closed } => exchange_result::closed(to, version, closed, e),
         Input::CloseFailed => exchange_result::not_ended(to),
@@ -368,25 +370,27 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
         Input::ForgetFailed => exchange_result::not_ended(to),
         Input::Told => exchange_result::told(to, None),
         Input::Untold { backoff } => exchange_result::told(to, Some(backoff)),
-        Input::Rejected { generation } => external::rejected(to, generation),
-        Input::Accepted { generation } => external::accepted(to, generation),
-        Input::RefreshByHand => external::refresh_by_hand(to, at.now.boot),
-        Input::Dead { generation, reason } => external::dead(to, generation, reason, e),
+        Input::Rejected { generation } => external_change::rejected(to, generation),
+        Input::Accepted { generation } => external_change::accepted(to, generation),
+        Input::RefreshByHand => external_change::refresh_by_hand(to, at.now.boot),
+        Input::Dead { generation, reason } => external_change::dead(to, generation, reason, e),
         Input::Reconfigured { issuer_mismatch } => {
-            external::reconfigured(to, issuer_mismatch, at.now.boot)
+            external_change::reconfigured(to, issuer_mismatch, at.now.boot)
         }
         Input::Tick => tick(to, at),
-        Input::Announced { version, left } => external::announced(to, version, left, e),
-        Input::Suspected { version } => external::suspected(to, version),
-        Input::LossRecorded { version, reason } => external::loss_recorded(to, version, reason, e),
+        Input::Announced { version, left } => external_change::announced(to, version, left, e),
+        Input::Suspected { version } => external_change::suspected(to, version),
+        Input::LossRecorded { version, reason } => {
+            external_change::loss_recorded(to, version, reason, e)
+        }
     }
-    external::read_news(to, at, e);
+    external_change::load_change(to, at, e);
     (state, effects)
 }
 
 fn tick(state: &mut State, at: &StepContext) {
     let now = at.now.boot;
-    let to_be_read = state.has_unread_news();
+    let to_be_read = state.has_unloaded_change();
     state.unread.take_if(|backoff| backoff.is_forgotten(at) && !to_be_read);
     state.running.take_if(|run| matches!(run, Run::Challenge { until } if now >= *until));
     if state.is_busy() {

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use crate::provider::gate::Drawn;
+use crate::client::admission::ScheduledPermit;
 
 /// An exchange that was started for a caller: it runs when it is polled, and gives the session
 /// back as it was if it is dropped before.
@@ -25,7 +25,7 @@ pub(crate) enum Message {
 
 /// An exchange that nobody has asked for.
 pub(crate) struct DueExchange {
-    pub(crate) permit: Drawn,
+    pub(crate) permit: ScheduledPermit,
     /// Hears that the exchange has begun, or that none is due. Dropped, it is tried again.
     pub(crate) begun: oneshot::Sender<()>,
 }

@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 use self::bounded_map::{BoundedMap, Full};
 use super::schedule::{KnownTo, Ranks, Schedule};
 use super::slot::{Leaves, Slot};
+use crate::client::provider_entry::ProviderEntry;
+use crate::client::tenant_client::TenantClient;
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::Policy;
-use crate::provider::registered::Registered;
-use crate::provider::site::Site;
 use crate::store::Owner;
 
 /// The slots of one supervisor's sessions, with its providers and their schedules. It outlives
@@ -26,14 +26,14 @@ pub(crate) struct Registry {
     pub(crate) ranks: Ranks,
     /// Notified when some sessions are to leave memory.
     pub(crate) crowded: Notify,
-    providers: HashMap<ProviderName, (Arc<Registered>, Schedule)>,
+    providers: HashMap<ProviderName, (Arc<ProviderEntry>, Schedule)>,
 }
 
 impl Registry {
     pub(crate) fn new(
         policy: &Policy,
         owner: Owner,
-        providers: HashMap<ProviderName, Arc<Registered>>,
+        providers: HashMap<ProviderName, Arc<ProviderEntry>>,
     ) -> Self {
         let scheduled = |(name, provider)| (name, (provider, Schedule::default()));
         Self {
@@ -44,11 +44,11 @@ impl Registry {
         }
     }
 
-    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Registered>> {
+    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<ProviderEntry>> {
         self.providers.get(name).map(|(provider, _)| provider)
     }
 
-    pub(crate) fn providers(&self) -> impl Iterator<Item = &Arc<Registered>> {
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &Arc<ProviderEntry>> {
         self.providers.values().map(|(provider, _)| provider)
     }
 
@@ -74,7 +74,7 @@ impl Registry {
                 .about("the session's provider is not registered")
                 .of_session(id));
         };
-        let make = || Slot::new(id.clone(), provider.site(id.key().tenant()));
+        let make = || Slot::new(id.clone(), provider.tenant_client(id.key().tenant()));
         let obtained = self.slots.obtain(id, make);
         if self.slots.is_crowded() {
             self.crowded.notify_one();
@@ -136,11 +136,11 @@ impl Registry {
     }
 
     /// The sessions in memory at these sites.
-    pub(crate) fn resident(&self, sites: &[Arc<Site>]) -> Vec<Arc<Slot>> {
-        let sites: HashSet<_> = sites.iter().map(Arc::as_ptr).collect();
+    pub(crate) fn resident(&self, tenant_clients: &[Arc<TenantClient>]) -> Vec<Arc<Slot>> {
+        let tenant_clients: HashSet<_> = tenant_clients.iter().map(Arc::as_ptr).collect();
         let mut resident = Vec::new();
         self.slots.each(|slot| {
-            if sites.contains(&Arc::as_ptr(&slot.site)) {
+            if tenant_clients.contains(&Arc::as_ptr(&slot.tenant_client)) {
                 resident.push(Arc::clone(slot));
             }
         });

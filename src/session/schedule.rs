@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::entries::Entries;
-pub(crate) use self::entries::{Lane, Looked};
+pub(crate) use self::entries::{CheckResult, WaitQueue};
 pub(crate) use self::process_rank::Ranks;
 use crate::clock::BootTime;
 use crate::key::SessionId;
@@ -59,15 +59,15 @@ impl Schedule {
         self.entries.lock().take_due(now)
     }
 
-    /// As [`Entries::looked`].
-    pub(crate) fn looked(
+    /// As [`Entries::checked`].
+    pub(crate) fn checked(
         &self,
         id: &SessionId,
-        looked: Looked,
+        checked: CheckResult,
         pause: impl FnOnce(u32) -> BootTime,
     ) {
-        self.entries.lock().looked(id, looked, pause);
-        if looked == Looked::LeftToStore {
+        self.entries.lock().checked(id, checked, pause);
+        if checked == CheckResult::LeftToStore {
             self.left_to_store.store(true, Ordering::Relaxed);
         }
         self.room.notify_waiters();
@@ -80,18 +80,18 @@ impl Schedule {
     }
 
     /// As [`Entries::has_room`].
-    pub(crate) fn has_room(&self, lane: &Lane) -> bool {
-        self.entries.lock().has_room(lane)
+    pub(crate) fn has_room(&self, wait_queue: &WaitQueue) -> bool {
+        self.entries.lock().has_room(wait_queue)
     }
 
     /// As [`Entries::queue`].
-    pub(crate) fn queue(&self, lane: &Lane, id: &SessionId) -> bool {
-        self.entries.lock().queue(lane, id)
+    pub(crate) fn queue(&self, wait_queue: &WaitQueue, id: &SessionId) -> bool {
+        self.entries.lock().queue(wait_queue, id)
     }
 
     /// As [`Entries::take_queued`].
-    pub(crate) fn take_queued(&self, lane: &Lane) -> Option<SessionId> {
-        self.entries.lock().take_queued(lane)
+    pub(crate) fn take_queued(&self, wait_queue: &WaitQueue) -> Option<SessionId> {
+        self.entries.lock().take_queued(wait_queue)
     }
 
     /// How many sessions stand here.

@@ -16,8 +16,8 @@ use super::outcome::{AdoptMode, Adopted, Revocation};
 use super::single_flight::FlightSender;
 use super::slot::{ErasedValue, Slot, TokenRequest};
 use super::token_request::{RequestOutcome, request};
+use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use crate::provider::client::Client;
 use crate::task::TaskGuard;
 
 /// The handler of all session actors.

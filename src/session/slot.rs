@@ -34,12 +34,12 @@ use super::machine::{
 use super::outcome::Invalidation;
 use super::schedule::KnownTo;
 use super::single_flight::{Flight, FlightOutcome, FlightSender};
+use crate::client::tenant_client::TenantClient;
 use crate::clock::{BootTime, Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{DRIFT, DUE_WITHIN};
 pub(crate) use crate::provider::erased::ErasedValue;
-use crate::provider::site::Site;
 use crate::store::ClaimId;
 use crate::token::PermissionToken;
 
@@ -50,7 +50,7 @@ use crate::token::PermissionToken;
 /// published under the same lock, so it never goes back.
 pub(crate) struct Slot {
     id: SessionId,
-    pub(crate) site: Arc<Site>,
+    pub(crate) tenant_client: Arc<TenantClient>,
     /// What fresh reads are served from: no lock, no actor.
     snapshot: ArcSwapOption<TokenSnapshot>,
     /// Tokens up to this generation are not handed out, whatever is published. Only ever raised,
@@ -105,10 +105,10 @@ pub(crate) enum SnapshotRead {
 }
 
 impl Slot {
-    pub(crate) fn new(id: SessionId, site: Arc<Site>) -> Self {
+    pub(crate) fn new(id: SessionId, tenant_client: Arc<TenantClient>) -> Self {
         Self {
             id,
-            site,
+            tenant_client,
             snapshot: ArcSwapOption::empty(),
             rejected_through: AtomicU64::new(0),
             told_due: AtomicBool::new(false),

@@ -15,13 +15,13 @@ use super::mailbox::Mailbox;
 use super::message::Message;
 use super::registry::Registry;
 use super::slot::Slot;
+use crate::client::tenant_client::TenantClient;
 use crate::clock::Clock;
 use crate::crash::Steps;
 use crate::event::Publisher;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::Policy;
-use crate::provider::means::Means;
-use crate::provider::site::Site;
+use crate::provider::resources::Resources;
 use crate::provider::{Registration, Rotation};
 use crate::seal::KeyRing;
 use crate::store::{MemoryStore, Owner};
@@ -53,11 +53,13 @@ pub(super) fn core_and_slot(
 ) -> (Arc<Context>, Arc<Slot>) {
     let keys = KeyRing::generate().unwrap();
     let transport = Transport::new(&TransportConfig::default()).unwrap().into();
-    let means = Arc::new(Means { transport, tickets: Tickets::new(keys.clone(), 8).into() });
+    let resources =
+        Arc::new(Resources { transport, tickets: Tickets::new(keys.clone(), 8).into() });
     let name = ProviderName::new("p").unwrap();
     let provider: ScriptedProvider = ScriptedProvider::new().rotation(rotation);
     let settings = Registration::new(provider).settings;
-    let site = Arc::new(Site::of_all(name.clone(), settings, Arc::clone(&means)));
+    let tenant_client =
+        Arc::new(TenantClient::of_all(name.clone(), settings, Arc::clone(&resources)));
     let id = SessionId::new(name, SessionKey::new("t", "d").unwrap());
     let registry = Registry::new(&policy, OWNER, HashMap::new());
     let context = Context {
@@ -68,12 +70,12 @@ pub(super) fn core_and_slot(
         policy,
         owner: OWNER,
         counts: Counts::default(),
-        means,
+        resources,
         keys,
         registry,
         mailbox,
         load_queue: LoadQueue::default(),
         steps: Steps::default(),
     };
-    (Arc::new(context), Arc::new(Slot::new(id, site)))
+    (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

@@ -9,8 +9,8 @@ use super::machine::Start;
 use super::message::Work;
 use super::single_flight::Flight;
 use super::slot::{ErasedValue, PendingLoad, Slot, SlotReply, TokenRequest};
+use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use crate::provider::client::Client;
 use crate::token::PermissionToken;
 
 /// What became of a request.

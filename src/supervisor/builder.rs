@@ -7,14 +7,14 @@ use std::sync::Arc;
 use super::Supervisor;
 use super::startup;
 use super::supervisor_link::SupervisorLink;
+use crate::client::provider_entry::ProviderEntry;
 use crate::clock::{Clock, SystemClock};
 use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Publisher;
 use crate::key::ProviderName;
 use crate::policy::{Policy, SPENT_TICKETS};
-use crate::provider::means::Means;
-use crate::provider::registered::Registered;
+use crate::provider::resources::Resources;
 use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
 use crate::session::context::{Context, Counts};
@@ -40,7 +40,7 @@ pub struct SupervisorBuilder {
 }
 
 /// A registration that waits for what [`SupervisorBuilder::start`] makes.
-type Register = Box<dyn FnOnce(ProviderName, Arc<Means>) -> Result<Registered> + Send>;
+type Register = Box<dyn FnOnce(ProviderName, Arc<Resources>) -> Result<ProviderEntry> + Send>;
 
 /// Whose word a provider's URLs are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,10 +111,11 @@ impl SupervisorBuilder {
         provider: impl Into<Registration<P>>,
     ) -> Self {
         let registration: Registration<P> = provider.into();
-        let register: Register = Box::new(move |name, means| match registration.settings.fault() {
-            None => Ok(Registered::new(name, registration, means)),
-            Some(fault) => Err(misconfigured(fault)),
-        });
+        let register: Register =
+            Box::new(move |name, resources| match registration.settings.fault() {
+                None => Ok(ProviderEntry::new(name, registration, resources)),
+                Some(fault) => Err(misconfigured(fault)),
+            });
         self.providers.push((name.to_owned(), Owns::Us, register));
         self
     }
@@ -153,7 +154,7 @@ impl SupervisorBuilder {
         source: impl ProviderSource<P>,
     ) -> Self {
         let register: Register =
-            Box::new(move |name, means| Ok(Registered::per_tenant(name, source, means)));
+            Box::new(move |name, resources| Ok(ProviderEntry::per_tenant(name, source, resources)));
         self.providers.push((name.to_owned(), Owns::Tenants, register));
         self
     }
@@ -196,8 +197,8 @@ impl SupervisorBuilder {
             Some(name) => tickets.of_application(name),
             None => tickets,
         });
-        let means = Arc::new(Means { transport, tickets });
-        let providers = registered(self.providers, &means, &self.transport)?;
+        let resources = Arc::new(Resources { transport, tickets });
+        let providers = registered(self.providers, &resources, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
         let registry = Registry::new(&self.policy, owner, providers);
         let link = Arc::new(SupervisorLink::new());
@@ -210,7 +211,7 @@ impl SupervisorBuilder {
             policy: self.policy,
             owner,
             counts: Counts::default(),
-            means,
+            resources,
             keys,
             registry,
             mailbox,
@@ -228,22 +229,22 @@ impl SupervisorBuilder {
 /// The providers under their names. Those of tenants go out by stricter rules.
 fn registered(
     registrations: Vec<(String, Owns, Register)>,
-    means: &Arc<Means>,
+    resources: &Arc<Resources>,
     transport: &TransportConfig,
-) -> Result<HashMap<ProviderName, Arc<Registered>>> {
+) -> Result<HashMap<ProviderName, Arc<ProviderEntry>>> {
     let of_tenants = registrations.iter().any(|(_, owns, _)| *owns == Owns::Tenants);
     let strict = match transport.for_tenants().filter(|_| of_tenants) {
         Some(strict) => {
             let transport = Arc::new(Transport::new(&strict)?);
-            Arc::new(Means { transport, tickets: Arc::clone(&means.tickets) })
+            Arc::new(Resources { transport, tickets: Arc::clone(&resources.tickets) })
         }
-        None => Arc::clone(means),
+        None => Arc::clone(resources),
     };
     let mut providers = HashMap::new();
     for (name, owns, register) in registrations {
         let name = ProviderName::new(name)?;
-        let means = if owns == Owns::Tenants { &strict } else { means };
-        let registered = Arc::new(register(name.clone(), Arc::clone(means))?);
+        let resources = if owns == Owns::Tenants { &strict } else { resources };
+        let registered = Arc::new(register(name.clone(), Arc::clone(resources))?);
         if providers.insert(name, registered).is_some() {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("two providers are registered under one name"));

@@ -28,11 +28,11 @@ impl<P: Provider> Sessions<P> {
         let Some(_task_guard) = context.tasks.enter() else {
             return Err(Error::new(ErrorKind::ShuttingDown));
         };
-        let site = self.provider.site(tenant);
-        let client = context.resolve(&site).await?;
+        let tenant_client = self.provider.tenant_client(tenant);
+        let client = context.resolve(&tenant_client).await?;
         let provider = client.typed::<P>()?;
         let call = async {
-            let mut call = ApiCall::begin(context, &site, &client, None).await?;
+            let mut call = ApiCall::begin(context, &tenant_client, &client, None).await?;
             let (request, read_with) = operation.request(&provider)?;
             let answer = call.send(request).await?;
             let read = operation.response(call.wire(), read_with, &answer);

@@ -13,7 +13,7 @@ use crate::store::Presence;
 /// exchanges have ended; otherwise other processes would wait for it.
 pub(super) async fn run(context: Arc<Context>) {
     let closing = context.tasks.closing();
-    // Registered once already, by the start.
+    // ProviderEntry once already, by the start.
     let mut presence = Presence::Renew;
     loop {
         tokio::select! {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Sessions;
+use crate::client::tenant_client::TenantClient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Tenant;
-use crate::policy::SITES_AT_ONCE;
-use crate::provider::site::Site;
+use crate::policy::TENANT_CLIENTS_AT_ONCE;
 use crate::provider::{Provider, Registration};
 
 impl<P: Provider> Sessions<P> {
@@ -21,7 +21,7 @@ impl<P: Provider> Sessions<P> {
     ///
     /// Reads only.
     pub async fn provider(&self, tenant: &Tenant) -> Result<Arc<P>> {
-        self.dispatcher.context.resolve(&self.provider.site(tenant)).await?.typed()
+        self.dispatcher.context.resolve(&self.provider.tenant_client(tenant)).await?.typed()
     }
 
     /// Other settings for all tenants: a new client secret, another site. Exchanges that run end
@@ -43,7 +43,7 @@ impl<P: Provider> Sessions<P> {
     /// The settings are in force at once. Dropped before its end, some sessions notice when they
     /// are next used.
     pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
-        let Some(site) = self.provider.of_all() else {
+        let Some(tenant_client) = self.provider.of_all() else {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("each tenant has its own provider: reload it"));
         };
@@ -51,8 +51,8 @@ impl<P: Provider> Sessions<P> {
         if let Some(fault) = settings.fault() {
             return Err(Error::new(ErrorKind::Misconfigured).about(fault));
         }
-        site.replace(settings);
-        self.reconsider(std::slice::from_ref(site)).await;
+        tenant_client.replace(settings);
+        self.reconsider(std::slice::from_ref(tenant_client)).await;
         Ok(())
     }
 
@@ -73,19 +73,21 @@ impl<P: Provider> Sessions<P> {
             return Err(Error::new(ErrorKind::InvalidInput)
                 .about("there is one provider for all tenants: replace it"));
         }
-        let sites = match tenant {
+        let tenant_clients = match tenant {
             Some(tenant) => self.provider.known(tenant).into_iter().collect(),
             None => self.provider.all(),
         };
-        for site in &sites {
-            site.expire();
+        for tenant_client in &tenant_clients {
+            tenant_client.expire();
         }
-        let (mut reloaded, mut renewed) = (Ok(()), Vec::with_capacity(sites.len()));
-        for some in sites.chunks(SITES_AT_ONCE) {
-            let asked = some.iter().map(|site| self.asked_anew(site));
-            for (site, asked) in some.iter().zip(futures_util::future::join_all(asked).await) {
+        let (mut reloaded, mut renewed) = (Ok(()), Vec::with_capacity(tenant_clients.len()));
+        for some in tenant_clients.chunks(TENANT_CLIENTS_AT_ONCE) {
+            let asked = some.iter().map(|tenant_client| self.asked_anew(tenant_client));
+            for (tenant_client, asked) in
+                some.iter().zip(futures_util::future::join_all(asked).await)
+            {
                 if asked.is_ok() {
-                    renewed.push(Arc::clone(site));
+                    renewed.push(Arc::clone(tenant_client));
                 }
                 reloaded = reloaded.and(asked);
             }
@@ -94,20 +96,22 @@ impl<P: Provider> Sessions<P> {
         reloaded
     }
 
-    async fn asked_anew(&self, site: &Arc<Site>) -> Result<()> {
+    async fn asked_anew(&self, tenant_client: &Arc<TenantClient>) -> Result<()> {
         let context = &self.dispatcher.context;
-        let asked = site.renew(&*context.clock, &context.policy).await;
+        let asked = tenant_client.renew(&*context.clock, &context.policy).await;
         asked.map(drop).map_err(|unresolved| context.unresolved(unresolved))
     }
 
     /// Lets the sites' sessions know, in one pass over all sessions. They would notice by themselves
     /// when they are next used; but tokens that do not fit any more must not be handed out until
     /// then.
-    async fn reconsider(&self, sites: &[Arc<Site>]) {
+    async fn reconsider(&self, tenant_clients: &[Arc<TenantClient>]) {
         let context = &self.dispatcher.context;
-        let (task_context, sites) = (Arc::clone(context), sites.to_vec());
-        let resident =
-            context.tasks.spawn_blocking(move || task_context.registry.resident(&sites)).await;
+        let (task_context, tenant_clients) = (Arc::clone(context), tenant_clients.to_vec());
+        let resident = context
+            .tasks
+            .spawn_blocking(move || task_context.registry.resident(&tenant_clients))
+            .await;
         for (seen, slot) in resident.unwrap_or_default().into_iter().enumerate() {
             context.reconsider(&slot);
             context.let_go(slot);

@@ -2,39 +2,39 @@
 //! comes, and begin exchanges as the provider's gate permits.
 
 mod check;
-mod lane;
 mod poll;
+mod wait_queue;
 mod wait_queues;
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use self::check::Look;
+use self::check::Check;
 pub(super) use self::poll::{poll, report_unknown};
+use crate::client::provider_entry::ProviderEntry;
 use crate::policy::{LOOKS_AT_ONCE, SCHEDULE_HEARTBEAT};
-use crate::provider::registered::Registered;
 use crate::session::context::Context;
 
 /// Looks at a provider's sessions when they are due, until shutdown.
-pub(super) async fn drive(context: Arc<Context>, provider: Arc<Registered>) {
+pub(super) async fn drive(context: Arc<Context>, provider: Arc<ProviderEntry>) {
     let Some(schedule) = context.registry.schedule(&provider.name) else { return };
     let closing = context.tasks.closing();
-    let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
+    let checks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
     loop {
         let rearmed = schedule.rearmed.notified();
         while let Some((id, polled)) = schedule.take_due(context.now().boot) {
             let permit = tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
-                permit = Arc::clone(&looks).acquire_owned() => permit,
+                permit = Arc::clone(&checks).acquire_owned() => permit,
             };
             let (task_context, provider) = (Arc::clone(&context), Arc::clone(&provider));
             context.tasks.spawn_detached(async move {
-                if let Some(look) = Look::new((&task_context, &provider), id, polled)
-                    && let Some(lane) = look.run().await
+                if let Some(check) = Check::new((&task_context, &provider), id, polled)
+                    && let Some(wait_queue) = check.run().await
                 {
-                    wait_queues::serve(&task_context, &provider, lane);
+                    wait_queues::serve(&task_context, &provider, wait_queue);
                 }
                 drop(permit);
             });

@@ -39,6 +39,7 @@ const TABLE: &[Room] = &[
     room("seal", &["leaves"]),
     room("ticket", &["seal", "leaves"]),
     room("provider", &["transport", "ticket", "seal", "leaves"]),
+    room("client", &["provider", "leaves"]),
     // `task` because a database file is worked on by a thread, and only `task` makes one.
     room("store", &["seal", "task", "leaves"]),
     room("event", &["key", "token", "error"]),
@@ -48,6 +49,7 @@ const TABLE: &[Room] = &[
             "session::machine",
             BOUNDED_MAP,
             SCHEDULE_ENTRIES,
+            "client",
             "provider",
             "store",
             "ticket",
@@ -69,6 +71,7 @@ const TABLE: &[Room] = &[
             "supervisor::scheduler",
             "session",
             "session::machine",
+            "client",
             "provider",
             "store",
             "ticket",
@@ -83,7 +86,7 @@ const TABLE: &[Room] = &[
     room("supervisor::restart", &["leaves"]),
     room(
         "supervisor::scheduler",
-        &["session", "session::machine", "provider", "store", "event", "log", "leaves"],
+        &["session", "session::machine", "client", "provider", "store", "event", "log", "leaves"],
     ),
     room("request", &["session", "supervisor", "key", "secret", "error"]),
     room("testing", &["anything"]),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Exchange, elsewhere, save, shut_out, superseded_tokens};
+use crate::client::admission::{Entrant, Exchanged, Lane, Permit};
 use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::policy::{CLAIM_LOOK, CLAIM_LOOK_CAP};
-use crate::provider::gate::{Entrant, Exchanged, Lane, Permit};
 use crate::session::from_record;
-use crate::session::machine::{Class, Failure, Input, News, State};
+use crate::session::machine::{Class, ExternalChange, Failure, Input, State};
 use crate::store::{
     Attempt, Claim, ClaimId, Done, Intent, Lease, Outcome, Phase, Renew, Statement, Stored,
     TakeOver,
@@ -107,13 +107,14 @@ impl Exchange {
     }
 
     async fn admit(&mut self) -> Result<Permit, Failure> {
-        let drawn = self.drawn.take();
-        let (gate, clock) = (&self.client.gate, &*self.context.clock);
+        let scheduled_permit = self.scheduled_permit.take();
+        let (admission, clock) = (&self.client.admission, &*self.context.clock);
         let entrant = Entrant { session: self.slot.id(), lane: self.lane() };
-        let permit = match gate.enter(clock, entrant, drawn, self.guard.joined()).await {
-            Ok(permit) => permit,
-            Err(shut) => return Err(shut_out(shut, self.context.now())),
-        };
+        let permit =
+            match admission.enter(clock, entrant, scheduled_permit, self.guard.joined()).await {
+                Ok(permit) => permit,
+                Err(rejected) => return Err(shut_out(rejected, self.context.now())),
+            };
         self.prepare(&self.client).await?;
         self.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)
@@ -171,7 +172,7 @@ impl Exchange {
                 self.known = found.as_ref().map(|record| record.epoch);
                 self.base = found.map_or(0, |record| record.generation);
                 // Read when this has ended: what is in hand is not what is there.
-                self.context.apply(&self.slot, Input::News(News::UNKNOWN));
+                self.context.apply(&self.slot, Input::ExternalChange(ExternalChange::UNKNOWN));
                 Ok(true)
             }
             (Outcome::Conflict(found), _) => {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Guard;
+use crate::client::Client;
+use crate::client::admission::{Permit, ScheduledPermit};
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind};
 use crate::log::log_session;
-use crate::provider::client::Client;
-use crate::provider::gate::{Drawn, Permit};
 use crate::provider::{ExchangeError, FailureClass, Revoked};
 use crate::session::context::Context;
 use crate::session::from_record;
@@ -24,13 +24,13 @@ use crate::task::CatchPanic;
 use crate::token::Credentials;
 
 /// Tells the server of a session that was closed before, unless another process does.
-pub(crate) async fn revoke(mut guard: Guard, permit: Drawn) {
+pub(crate) async fn revoke(mut guard: Guard, permit: ScheduledPermit) {
     guard.begin();
     let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
     match claim(&context, &slot).await {
         Ok(Ok(attempt)) => drop(tell(&context, &slot, attempt, Some(permit)).await),
         Ok(Err(found)) => {
-            let client = slot.site.client();
+            let client = slot.tenant_client.client();
             let found = client.map(|client| from_record::found(&context, &client, *found));
             context.apply(&slot, Input::Conflict { found });
         }
@@ -102,7 +102,7 @@ pub(super) async fn tell(
     context: &Context,
     slot: &Arc<Slot>,
     attempt: Attempt,
-    permit: Option<Drawn>,
+    permit: Option<ScheduledPermit>,
 ) -> Revocation {
     let Some(closed) = closed_of(slot) else { return Revocation::LocalOnly };
     let Some(credentials) = &closed.outbox else { return Revocation::LocalOnly };
@@ -163,13 +163,13 @@ async fn ask(
     context: &Context,
     slot: &Arc<Slot>,
     credentials: &Credentials,
-    permit: Option<Drawn>,
+    permit: Option<ScheduledPermit>,
 ) -> Result<Revoked, Error> {
     ready(context, slot, credentials, permit).await?.ask(context, slot, credentials).await
 }
 
 /// A turn at the server, to tell it of an end.
-pub(super) struct Asking {
+pub(super) struct SourceState {
     client: Arc<Client>,
     permit: Permit,
 }
@@ -178,20 +178,20 @@ pub(super) async fn ready(
     context: &Context,
     slot: &Arc<Slot>,
     credentials: &Credentials,
-    permit: Option<Drawn>,
-) -> Result<Asking, Error> {
-    let Some(client) = slot.site.client() else {
+    permit: Option<ScheduledPermit>,
+) -> Result<SourceState, Error> {
+    let Some(client) = slot.tenant_client.client() else {
         return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
     };
     if !client.issued(credentials) {
         return Err(super::issuer_mismatch().error);
     }
-    let permit = client.gate.enter_beside(&*context.clock, Some(slot.id()), permit).await;
-    let permit = permit.map_err(|shut| shut.error)?;
-    Ok(Asking { client, permit })
+    let permit = client.admission.enter_untracked(&*context.clock, Some(slot.id()), permit).await;
+    let permit = permit.map_err(|rejected| rejected.error)?;
+    Ok(SourceState { client, permit })
 }
 
-impl Asking {
+impl SourceState {
     pub(super) async fn ask(
         self,
         context: &Context,

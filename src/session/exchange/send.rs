@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::claim::Claimed;
 use super::{Exchange, lost};
+use crate::client::Client;
+use crate::client::admission::Exchanged;
 use crate::clock::{Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::log::log_session;
 use crate::policy::LEASE_RENEWAL;
-use crate::provider::client::Client;
 use crate::provider::erased::ErasedIssued;
-use crate::provider::gate::Exchanged;
 use crate::provider::{ExchangeError, FailureClass, HttpSender};
 use crate::session::machine::{Class, Failure, Input};
 use crate::session::slot::{ErasedValue, Renewal};
@@ -38,7 +38,10 @@ impl Exchange {
         let instead = match &said.0 {
             Err(failed) if failed.names_client() => {
                 let context = &self.context;
-                self.slot.site.instead_of(&self.client, &*context.clock, &context.policy).await
+                self.slot
+                    .tenant_client
+                    .replacement_for(&self.client, &*context.clock, &context.policy)
+                    .await
             }
             Ok(_) | Err(_) => None,
         };

@@ -34,7 +34,7 @@ impl SupersededTokens {
 
     /// What the session has in their place; none if its provider is not known any more.
     pub(super) fn found(&self, context: &Context, slot: &Slot) -> Option<(u64, Settled)> {
-        let client = slot.site.client()?;
+        let client = slot.tenant_client.client()?;
         Some(from_record::found(context, &client, self.found.clone()))
     }
 }
@@ -67,8 +67,8 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
         return fate;
     }
     let credentials = &superseded.unsaved.commit.credentials;
-    let asking = match revocation::ready(context, slot, credentials, None).await {
-        Ok(asking) => asking,
+    let source_state = match revocation::ready(context, slot, credentials, None).await {
+        Ok(source_state) => source_state,
         Err(untold) => return report(slot, &untold),
     };
     // Again: a grant may have begun while this one waited for its turn.
@@ -76,7 +76,7 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
     if fate != Disposition::Revoke {
         return fate;
     }
-    match asking.ask(context, slot, credentials).await {
+    match source_state.ask(context, slot, credentials).await {
         Ok(Revoked::AtServer) => Disposition::Revoke,
         Ok(Revoked::NotSupported) => Disposition::Report,
         Err(untold) => report(slot, &untold),
@@ -89,7 +89,7 @@ fn report(slot: &Arc<Slot>, untold: &crate::error::Error) -> Disposition {
 }
 
 async fn look(context: &Context, slot: &Arc<Slot>, superseded: &SupersededTokens) -> Disposition {
-    let client = slot.site.client();
+    let client = slot.tenant_client.client();
     let reach =
         client.map_or(RevocationReach::Unknown, |client| client.provider.revocation_reach());
     match context.store.load(slot.id()).await {

@@ -64,7 +64,7 @@ impl Bench {
     }
 
     fn settled(&self, record: Record) -> Settled {
-        let client = self.slot.site.client().unwrap();
+        let client = self.slot.tenant_client.client().unwrap();
         settled(&self.context, &client, Stored { record, now: self.clock.now() })
     }
 
@@ -171,7 +171,7 @@ async fn what_another_process_works_on_is_served_and_what_it_left_of_a_grant_is_
 async fn times_of_a_record_count_by_the_stores_clock_and_say_by_which_offset() {
     let bench = Bench::new(Rotation::Strict);
     let record = bench.record(Phase::Active, Some(900));
-    let client = bench.slot.site.client().unwrap();
+    let client = bench.slot.tenant_client.client().unwrap();
     for (ahead, left) in [(0, 900), (1, 900), (300, 600), (1200, 0)] {
         let now = bench.clock.now();
         // The store's clock is ahead of this process's.

@@ -2,7 +2,7 @@
 
 use super::{
     BackoffState, Class, Closed, CredentialState, Effects, Failure, InDoubt, Lost, Notification,
-    Retry, Run, Saved, Settled, Start, State, StepContext, Unclassified, external, lose,
+    Retry, Run, Saved, Settled, Start, State, StepContext, Unclassified, external_change, lose,
 };
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
@@ -59,7 +59,7 @@ pub(super) fn saved(
         *held = held.clone().counted(counters, suspect);
         effects.notifications.push(Notification::Saved);
     }
-    external::wrote(state, version);
+    external_change::wrote(state, version);
 }
 
 pub(super) fn unsaved(state: &mut State, effects: &mut Effects) {
@@ -153,9 +153,9 @@ fn unrefreshed(
             }
             Settled::InDoubt(held, in_doubt)
         }
-        Class::Unclassified { healthy_at } => {
+        Class::Unclassified { other_success_at } => {
             let was_lost = held.is_lost_provisionally();
-            let unclassified = count_unclassified(&held, healthy_at, at);
+            let unclassified = count_unclassified(&held, other_success_at, at);
             held.unclassified = Some(Box::new(unclassified));
             if unclassified.lost && !was_lost {
                 // A refresh by hand need not wait for the last answer's back-off.
@@ -185,7 +185,7 @@ fn lost(
 /// succeeded meanwhile, or if the answers have lasted for `alone`.
 fn count_unclassified(
     held: &CredentialState,
-    healthy_at: Option<BootTime>,
+    other_success_at: Option<BootTime>,
     at: &StepContext,
 ) -> Unclassified {
     let (now, policy) = (at.now.boot, &at.policy.unclassified);
@@ -193,7 +193,7 @@ fn count_unclassified(
     let former = held.unclassified.as_deref().copied().unwrap_or(first);
     let answers = former.answers.saturating_add(1);
     let lasted = now.since(former.since);
-    let alone = healthy_at.is_none_or(|healthy_at| healthy_at <= former.since);
+    let alone = other_success_at.is_none_or(|other_success_at| other_success_at <= former.since);
     let enough = answers >= policy.count && lasted >= policy.span && held.is_spent(now);
     let lost = former.lost || enough && (!alone || lasted >= policy.alone);
     // Spread, so that sessions that were lost in one outage do not come back in one moment.
@@ -284,7 +284,7 @@ pub(super) fn closed(state: &mut State, version: u64, closed: Closed, effects: &
     state.running = owes.then_some(Run::Revoke);
     effects.start = owes.then_some(Start::Revoke);
     state.settled = Some(Settled::Closed(closed));
-    external::wrote(state, version);
+    external_change::wrote(state, version);
 }
 
 /// The close or forget failed: the session goes on as it was. A session that was never read is read

@@ -1,8 +1,8 @@
 //! The machine, pair by pair, rule by rule, and at random.
 
 mod damping;
+mod external_change;
 mod in_doubt;
-mod news;
 mod random;
 mod rules;
 mod sample;

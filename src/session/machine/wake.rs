@@ -69,10 +69,10 @@ pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTim
     let unread = match &state.unread {
         // The end of the reading that runs is an input of its own.
         _ if state.read.running.is_some() => None,
-        Some(backoff) if state.has_unread_news() => Some(backoff.retry_at),
+        Some(backoff) if state.has_unloaded_change() => Some(backoff.retry_at),
         Some(backoff) => Some(backoff.forgotten_at(policy.backoff.cap)),
         // The caller who read it has left: at once.
-        None => state.has_unread_news().then(BootTime::default),
+        None => state.has_unloaded_change().then(BootTime::default),
     };
     let settled = match &state.settled {
         // The revocation of a closed session waits for the challenge's end.
@@ -103,7 +103,8 @@ pub(crate) fn record_wake(settled: &Settled, policy: &MachinePolicy) -> Option<B
 
 /// Whether the record says when the schedule must look at the session again.
 pub(crate) fn is_in_record(state: &State) -> bool {
-    let rests = state.running.is_none() && state.unread.is_none() && state.news.is_none();
+    let rests =
+        state.running.is_none() && state.unread.is_none() && state.external_change.is_none();
     rests
         && match &state.settled {
             Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_unsaved(),

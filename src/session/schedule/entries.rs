@@ -8,7 +8,7 @@ use crate::policy::{DUE_AT_ONCE, DUE_FAILED, DUE_SOURCES, DUE_WAITING};
 
 /// What sessions wait for in turn.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Lane {
+pub(crate) enum WaitQueue {
     /// A permit of the client of all tenants.
     Client,
     /// A permit of the client of this tenant.
@@ -31,7 +31,7 @@ pub(super) struct Entries {
     of: HashMap<SessionId, Entry>,
     /// Those that wait for their time.
     times: BTreeSet<(BootTime, SessionId)>,
-    lanes: HashMap<Lane, Queue>,
+    queues: HashMap<WaitQueue, Queue>,
     /// How many come from the store and have not failed yet.
     fresh: usize,
     /// How many have failed and wait for their next try.
@@ -50,13 +50,13 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EntryState {
     Waits(BootTime),
-    Looked,
-    InLane,
+    Checking,
+    InQueue,
 }
 
 /// What became of an entry that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looked {
+pub(crate) enum CheckResult {
     /// What was due is done, or begun: its end tells the schedule by itself.
     Done,
     /// It is tried again after a pause.
@@ -71,7 +71,7 @@ impl Entries {
     /// The session in memory wants to be looked at then. True if it is the first one now.
     pub(super) fn arm(&mut self, id: &SessionId, at: Option<BootTime>) -> bool {
         match (self.of.get_mut(id), at) {
-            (Some(Entry { state: EntryState::Looked | EntryState::InLane, next, .. }), at) => {
+            (Some(Entry { state: EntryState::Checking | EntryState::InQueue, next, .. }), at) => {
                 *next = at;
                 false
             }
@@ -112,37 +112,37 @@ impl Entries {
     }
 
     /// The next that is due, and whether its record was. It stays here until
-    /// [`looked`](Self::looked) says what became of it.
+    /// [`checked`](Self::looked) says what became of it.
     pub(super) fn take_due(&mut self, now: BootTime) -> Option<(SessionId, bool)> {
         let (_, id) = self.times.first().filter(|(at, _)| *at <= now)?.clone();
-        let polled = self.look(&id)?;
+        let polled = self.check(&id)?;
         Some((id, polled))
     }
 
     /// What became of it. `pause` says until when it is left alone after so many failures.
-    pub(super) fn looked(
+    pub(super) fn checked(
         &mut self,
         id: &SessionId,
-        looked: Looked,
+        checked: CheckResult,
         pause: impl FnOnce(u32) -> BootTime,
     ) {
         let Some(entry) = self.remove(id) else { return };
-        let next = match looked {
-            Looked::Done => entry.next.map(|at| Entry {
+        let next = match checked {
+            CheckResult::Done => entry.next.map(|at| Entry {
                 state: EntryState::Waits(at),
                 next: None,
                 polled: false,
                 tries: 0,
             }),
-            Looked::Failed => {
+            CheckResult::Failed => {
                 let tries = entry.tries.saturating_add(1);
                 let state = EntryState::Waits(pause(tries));
                 // The store brings a record again. What only this process knows is never dropped.
                 let kept = self.failed < DUE_FAILED || !entry.polled;
                 kept.then_some(Entry { state, next: None, tries, ..entry })
             }
-            Looked::Queued => Some(Entry { state: EntryState::InLane, ..entry }),
-            Looked::LeftToStore => None,
+            CheckResult::Queued => Some(Entry { state: EntryState::InQueue, ..entry }),
+            CheckResult::LeftToStore => None,
         };
         if let Some(next) = next {
             self.insert(id, next);
@@ -150,14 +150,14 @@ impl Entries {
     }
 
     /// Whether another session may wait there.
-    pub(super) fn has_room(&self, lane: &Lane) -> bool {
-        self.lanes.get(lane).is_none_or(|queue| queue.waiting.len() < DUE_WAITING)
+    pub(super) fn has_room(&self, wait_queue: &WaitQueue) -> bool {
+        self.queues.get(wait_queue).is_none_or(|queue| queue.waiting.len() < DUE_WAITING)
     }
 
     /// Lets the session wait. True if another task is to take sessions from there.
-    pub(super) fn queue(&mut self, lane: &Lane, id: &SessionId) -> bool {
-        let most = if *lane == Lane::Source { DUE_SOURCES } else { 1 };
-        let queue = self.lanes.entry(lane.clone()).or_default();
+    pub(super) fn queue(&mut self, wait_queue: &WaitQueue, id: &SessionId) -> bool {
+        let most = if *wait_queue == WaitQueue::Source { DUE_SOURCES } else { 1 };
+        let queue = self.queues.entry(wait_queue.clone()).or_default();
         queue.waiting.push_back(id.clone());
         let more = queue.tasks < most;
         queue.tasks += usize::from(more);
@@ -165,15 +165,15 @@ impl Entries {
     }
 
     /// The next session that waits there, for one of the lane's tasks. At `None` that task ends.
-    pub(super) fn take_queued(&mut self, lane: &Lane) -> Option<SessionId> {
-        let queue = self.lanes.get_mut(lane)?;
+    pub(super) fn take_queued(&mut self, wait_queue: &WaitQueue) -> Option<SessionId> {
+        let queue = self.queues.get_mut(wait_queue)?;
         let next = queue.waiting.pop_front();
         match &next {
-            Some(id) => drop(self.look(id)),
+            Some(id) => drop(self.check(id)),
             None => {
                 queue.tasks -= 1;
                 if queue.tasks == 0 {
-                    self.lanes.remove(lane);
+                    self.queues.remove(wait_queue);
                 }
             }
         }
@@ -185,10 +185,10 @@ impl Entries {
     }
 
     /// It is looked at from now on; whether its record was due.
-    fn look(&mut self, id: &SessionId) -> Option<bool> {
+    fn check(&mut self, id: &SessionId) -> Option<bool> {
         let entry = self.remove(id)?;
         let polled = entry.polled;
-        self.insert(id, Entry { state: EntryState::Looked, ..entry });
+        self.insert(id, Entry { state: EntryState::Checking, ..entry });
         Some(polled)
     }
 
@@ -215,7 +215,7 @@ impl Entries {
 
     fn count_of(&mut self, entry: &Entry) -> Option<&mut usize> {
         match entry {
-            Entry { state: EntryState::InLane, .. } => None,
+            Entry { state: EntryState::InQueue, .. } => None,
             Entry { tries: 1.., .. } => Some(&mut self.failed),
             Entry { polled: true, .. } => Some(&mut self.fresh),
             Entry { .. } => None,

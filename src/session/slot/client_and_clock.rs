@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{Inner, Slot};
 use crate::clock::Now;
 use crate::policy::DRIFT;
-use crate::session::machine::{Input, News, Settled, StepContext};
+use crate::session::machine::{ExternalChange, Input, Settled, StepContext};
 
 impl Slot {
     /// Lets the state know, and readers, that the client was replaced. True if its credentials
@@ -26,13 +26,13 @@ impl Slot {
     /// clock was set. At every step, and not only by whoever replaces a client: so no slot is
     /// missed that an exchange is just writing.
     pub(super) fn follow(&self, inner: &mut Inner, at: &StepContext) {
-        if let Some(news) = inner.moved_clock(at.now) {
-            inner.step(Input::News(news), at);
+        if let Some(external_change) = inner.moved_clock(at.now) {
+            inner.step(Input::ExternalChange(external_change), at);
         }
-        if self.site.version() == inner.client {
+        if self.tenant_client.version() == inner.client {
             return;
         }
-        let Some(client) = self.site.client() else { return };
+        let Some(client) = self.tenant_client.client() else { return };
         inner.client = client.version;
         let issuer_mismatch = inner.state.settled.as_ref().is_some_and(|settled| {
             settled.credentials().is_some_and(|credentials| !client.issued(credentials))
@@ -44,7 +44,7 @@ impl Slot {
 impl Inner {
     /// News if a clock was set since times were derived from a record: they are derived anew. What
     /// would have ended by the new clock is not served meanwhile.
-    fn moved_clock(&self, now: Now) -> Option<News> {
+    fn moved_clock(&self, now: Now) -> Option<ExternalChange> {
         let held = match self.state.settled.as_ref()? {
             Settled::Active(held) | Settled::InDoubt(held, _) => held,
             Settled::Lost(lost) => lost.held.as_ref()?,
@@ -57,7 +57,7 @@ impl Inner {
         let ahead = now_is.saturating_sub(then);
         let ends = held.expires.is_some_and(|end| end.before(ahead) <= now.boot);
         let known = self.state.wants_load() && (!ends || self.state.is_ended_elsewhere());
-        (!known).then_some(News { version: None, ends })
+        (!known).then_some(ExternalChange { version: None, ends })
     }
 }
 

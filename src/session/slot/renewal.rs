@@ -1,8 +1,8 @@
 //! How a session begins again without a user.
 
 use super::{ErasedValue, Slot};
+use crate::client::Client;
 use crate::error::LostReason;
-use crate::provider::client::Client;
 use crate::session::machine::{Renewable, Settled};
 
 /// Where a renewal's grant comes from.
@@ -24,7 +24,7 @@ pub(super) struct Renews {
 impl Slot {
     /// Whether the session has a renewal. The provider is asked once for each of its credentials.
     pub(crate) fn renewable(&self) -> Renewable {
-        let Some(client) = self.site.client() else { return Renewable::No };
+        let Some(client) = self.tenant_client.client() else { return Renewable::No };
         let (held, lost, counters, known) = {
             let inner = self.inner.lock();
             let settled = inner.state.settled.as_ref();

@@ -9,10 +9,10 @@ use super::*;
 use crate::key::{ProviderName, SessionKey};
 use crate::policy::{Policy, RefreshPolicy, UnclassifiedAnswers};
 use crate::provider::Registration;
-use crate::provider::means::Means;
+use crate::provider::resources::Resources;
 use crate::seal::KeyRing;
 use crate::session::from_record;
-use crate::session::machine::{InDoubt, News, Settled, Start};
+use crate::session::machine::{ExternalChange, InDoubt, Settled, Start};
 use crate::session::single_flight;
 use crate::task::TaskGuard;
 use crate::testing::{ManualClock, ScriptedProvider};
@@ -35,11 +35,11 @@ impl Bench {
         let registration = Registration::new(provider).refresh(refresh);
         let transport = Transport::new(&TransportConfig::default()).unwrap().into();
         let tickets = Tickets::new(KeyRing::generate().unwrap(), 8).into();
-        let means = Arc::new(Means { transport, tickets });
+        let resources = Arc::new(Resources { transport, tickets });
         let name = ProviderName::new("p").unwrap();
         let id = SessionId::new(name.clone(), SessionKey::new("t", "d").unwrap());
-        let site = Arc::new(Site::of_all(name, registration.settings, means));
-        Self { clock: ManualClock::new(), slot: Arc::new(Slot::new(id, site)) }
+        let tenant_client = Arc::new(TenantClient::of_all(name, registration.settings, resources));
+        Self { clock: ManualClock::new(), slot: Arc::new(Slot::new(id, tenant_client)) }
     }
 
     fn with_token(generation: u64) -> Self {
@@ -77,7 +77,7 @@ impl Bench {
         let authority = "https://scripted.invalid".into();
         let credentials = Credentials { tokens, authority, client: "scripted".into() };
         from_record::held(
-            &self.slot.site.client().unwrap(),
+            &self.slot.tenant_client.client().unwrap(),
             Arc::new(credentials),
             (1, generation),
             now,

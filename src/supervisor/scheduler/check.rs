@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::lane;
+use super::wait_queue::wait_queue;
+use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::key::SessionId;
 use crate::log::log_session;
-use crate::provider::registered::Registered;
 use crate::session::context::Context;
 use crate::session::load;
-use crate::session::machine::{Due, Input, News, Settled, State, record_wake};
-use crate::session::schedule::{Lane, Looked, Schedule};
+use crate::session::machine::{Due, ExternalChange, Input, Settled, State, record_wake};
+use crate::session::schedule::{CheckResult, Schedule, WaitQueue};
 use crate::session::slot::{Slot, set_aside};
 use crate::store::{Lose, Outcome, Reschedule, Statement, StoreError, Stored};
 
@@ -23,48 +23,48 @@ enum Found {
 }
 
 /// How often a session is looked at anew because another process has just changed its record.
-const LOOKS_AGAIN: u32 = 4;
+const CHECKS_AGAIN: u32 = 4;
 
 /// An entry that is taken from the schedule. One that is dropped before its end has failed.
-pub(super) struct Taken<'a> {
+pub(super) struct TakenEntry<'a> {
     context: &'a Context,
     schedule: &'a Schedule,
     id: &'a SessionId,
-    looked: Looked,
+    checked: CheckResult,
 }
 
-impl<'a> Taken<'a> {
+impl<'a> TakenEntry<'a> {
     pub(super) fn new(context: &'a Context, schedule: &'a Schedule, id: &'a SessionId) -> Self {
-        Self { context, schedule, id, looked: Looked::Failed }
+        Self { context, schedule, id, checked: CheckResult::Failed }
     }
 
-    pub(super) fn end(mut self, looked: Looked) {
-        self.looked = looked;
+    pub(super) fn end(mut self, checked: CheckResult) {
+        self.checked = checked;
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for TakenEntry<'_> {
     fn drop(&mut self) {
-        let Self { context, schedule, id, looked } = self;
+        let Self { context, schedule, id, checked } = self;
         let pause =
             |tries| context.now().boot.after(context.policy.backoff.wait(tries, fastrand::f64()));
-        schedule.looked(id, *looked, pause);
+        schedule.checked(id, *checked, pause);
     }
 }
 
 /// A look at one session.
-pub(super) struct Look<'a> {
+pub(super) struct Check<'a> {
     context: &'a Arc<Context>,
-    provider: &'a Arc<Registered>,
+    provider: &'a Arc<ProviderEntry>,
     schedule: &'a Schedule,
     id: SessionId,
     /// Its record was due in the store.
     polled: bool,
 }
 
-impl<'a> Look<'a> {
+impl<'a> Check<'a> {
     pub(super) fn new(
-        (context, provider): (&'a Arc<Context>, &'a Arc<Registered>),
+        (context, provider): (&'a Arc<Context>, &'a Arc<ProviderEntry>),
         id: SessionId,
         polled: bool,
     ) -> Option<Self> {
@@ -74,19 +74,19 @@ impl<'a> Look<'a> {
 
     /// Looks, or lets the session wait for the source that knows its client. Gives the lane that
     /// another task is to serve, if one is.
-    pub(super) async fn run(&self) -> Option<Lane> {
-        match lane(self.provider, &self.id) {
-            Lane::Source => self.wait_in(Lane::Source, self.taken()),
-            Lane::Client | Lane::ClientOf(_) => self.look().await,
+    pub(super) async fn run(&self) -> Option<WaitQueue> {
+        match wait_queue(self.provider, &self.id) {
+            WaitQueue::Source => self.wait_in(WaitQueue::Source, self.taken()),
+            WaitQueue::Client | WaitQueue::ClientOf(_) => self.check().await,
         }
     }
 
     /// Looks. What needs the server waits for a permit after that.
-    pub(super) async fn look(&self) -> Option<Lane> {
+    pub(super) async fn check(&self) -> Option<WaitQueue> {
         let taken = self.taken();
         match self.do_due().await {
-            Ok(Found::Done) => taken.end(Looked::Done),
-            Ok(Found::Exchange) => return self.wait_in(lane(self.provider, &self.id), taken),
+            Ok(Found::Done) => taken.end(CheckResult::Done),
+            Ok(Found::Exchange) => return self.wait_in(wait_queue(self.provider, &self.id), taken),
             Err(error) => {
                 log_session!(debug, &self.id, %error, "looked at in vain");
             }
@@ -94,31 +94,31 @@ impl<'a> Look<'a> {
         None
     }
 
-    fn taken(&self) -> Taken<'_> {
-        Taken::new(self.context, self.schedule, &self.id)
+    fn taken(&self) -> TakenEntry<'_> {
+        TakenEntry::new(self.context, self.schedule, &self.id)
     }
 
-    fn wait_in(&self, lane: Lane, taken: Taken<'_>) -> Option<Lane> {
-        if !self.schedule.has_room(&lane) {
-            taken.end(Looked::LeftToStore);
+    fn wait_in(&self, wait_queue: WaitQueue, taken: TakenEntry<'_>) -> Option<WaitQueue> {
+        if !self.schedule.has_room(&wait_queue) {
+            taken.end(CheckResult::LeftToStore);
             return None;
         }
-        taken.end(Looked::Queued);
-        self.schedule.queue(&lane, &self.id).then_some(lane)
+        taken.end(CheckResult::Queued);
+        self.schedule.queue(&wait_queue, &self.id).then_some(wait_queue)
     }
 
     /// What is due is done or written down, but for exchanges.
     async fn do_due(&self) -> Result<Found, Error> {
         let Self { context, id, .. } = self;
         let (slot, was_there) = context.registry.obtain_for_schedule(id)?;
-        let found = self.look_at(&slot).await;
+        let found = self.check_slot(&slot).await;
         // It may want to be looked at at the same time as before.
         context.rearm(&slot);
         context.registry.release_for_schedule(slot, was_there);
         found
     }
 
-    async fn look_at(&self, slot: &Arc<Slot>) -> Result<Found, Error> {
+    async fn check_slot(&self, slot: &Arc<Slot>) -> Result<Found, Error> {
         let context = self.context;
         context.apply(slot, Input::Tick);
         if !self.polled && slot.is_disposable() {
@@ -130,7 +130,7 @@ impl<'a> Look<'a> {
         if let Some(until) = slot.quarantined(now) {
             return Err(set_aside(until.since(now)));
         }
-        for _ in 0..LOOKS_AGAIN {
+        for _ in 0..CHECKS_AGAIN {
             load::ready(context, slot).await?;
             context.apply(slot, Input::Tick);
             match slot.due(&context.policy(slot), context.now().boot) {
@@ -212,7 +212,7 @@ impl<'a> Look<'a> {
         match context.await_store(written).await.map_err(StoreError::into_error)? {
             Outcome::Done(done) => Ok(Some(done.version)),
             Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. } => {
-                context.apply(slot, Input::News(News::UNKNOWN));
+                context.apply(slot, Input::ExternalChange(ExternalChange::UNKNOWN));
                 Ok(None)
             }
         }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::lane::lane;
+use super::wait_queue::wait_queue;
+use crate::client::provider_entry::ProviderEntry;
 use crate::event::{Event, EventKind};
 use crate::key::SessionId;
 use crate::policy::{DUE_LOOK, DUE_PAGE, DUE_REFILL, DUE_WITHIN};
-use crate::provider::registered::Registered;
 use crate::session::context::Context;
 use crate::session::schedule::Schedule;
 use crate::store::{Due, DuePage, Filter, StoreError};
@@ -30,7 +30,7 @@ struct Read {
 ///
 /// A record whose lane is full is passed over, so that it does not hold up the others. While there
 /// are such records, they are read again sooner than the rest.
-pub(crate) async fn poll(context: Arc<Context>, provider: Arc<Registered>) {
+pub(crate) async fn poll(context: Arc<Context>, provider: Arc<ProviderEntry>) {
     let poller = Poller { context: &context, provider: &provider };
     let closing = context.tasks.closing();
     let (mut whole_at, mut passed_over) = (context.now().boot, None);
@@ -62,7 +62,7 @@ pub(crate) async fn poll(context: Arc<Context>, provider: Arc<Registered>) {
 
 struct Poller<'a> {
     context: &'a Context,
-    provider: &'a Registered,
+    provider: &'a ProviderEntry,
 }
 
 impl Poller<'_> {
@@ -111,7 +111,7 @@ impl Poller<'_> {
         let (now, closing) = (self.context.now().boot, self.context.tasks.closing());
         let mut read = Read::default();
         for Due { at, id } in &page.due {
-            if !schedule.has_room(&lane(self.provider, id)) {
+            if !schedule.has_room(&wait_queue(self.provider, id)) {
                 read.passed_over = true;
                 continue;
             }

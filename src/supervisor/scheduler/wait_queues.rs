@@ -4,41 +4,41 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::check::{Look, Taken};
+use super::check::{Check, TakenEntry};
+use crate::client::Client;
+use crate::client::admission::ScheduledPermit;
+use crate::client::provider_entry::ProviderEntry;
+use crate::client::tenant_client::TenantClient;
 use crate::clock::timeout;
 use crate::key::SessionId;
 use crate::policy::{REPLY_WAIT, SCHEDULE_HEARTBEAT};
-use crate::provider::client::Client;
-use crate::provider::gate::Drawn;
-use crate::provider::registered::Registered;
-use crate::provider::site::Site;
 use crate::session::context::Context;
 use crate::session::message::{DueExchange, Message};
-use crate::session::schedule::{Lane, Looked};
+use crate::session::schedule::{CheckResult, WaitQueue};
 
 /// Serves those who wait in a lane, in a task of its own, until nobody does.
-pub(super) fn serve(context: &Arc<Context>, provider: &Arc<Registered>, lane: Lane) {
-    context.tasks.spawn_detached(serve_all(Arc::clone(context), Arc::clone(provider), lane));
+pub(super) fn serve(context: &Arc<Context>, provider: &Arc<ProviderEntry>, wait_queue: WaitQueue) {
+    context.tasks.spawn_detached(serve_all(Arc::clone(context), Arc::clone(provider), wait_queue));
 }
 
-async fn serve_all(context: Arc<Context>, provider: Arc<Registered>, lane: Lane) {
+async fn serve_all(context: Arc<Context>, provider: Arc<ProviderEntry>, wait_queue: WaitQueue) {
     let server = Server { context, provider };
-    match &lane {
-        Lane::Source => server.ask_source().await,
-        Lane::Client => {
-            let Some(site) = server.provider.of_all() else { return };
-            server.begin_exchanges(&Arc::clone(site), &lane).await;
+    match &wait_queue {
+        WaitQueue::Source => server.ask_source().await,
+        WaitQueue::Client => {
+            let Some(tenant_client) = server.provider.of_all() else { return };
+            server.begin_exchanges(&Arc::clone(tenant_client), &wait_queue).await;
         }
-        Lane::ClientOf(tenant) => {
-            let site = server.provider.site(tenant);
-            server.begin_exchanges(&site, &lane).await;
+        WaitQueue::ClientOf(tenant) => {
+            let tenant_client = server.provider.tenant_client(tenant);
+            server.begin_exchanges(&tenant_client, &wait_queue).await;
         }
     }
 }
 
 struct Server {
     context: Arc<Context>,
-    provider: Arc<Registered>,
+    provider: Arc<ProviderEntry>,
 }
 
 impl Server {
@@ -46,27 +46,27 @@ impl Server {
     async fn ask_source(&self) {
         let Self { context, provider } = self;
         let Some(schedule) = context.registry.schedule(&provider.name) else { return };
-        while let Some(id) = schedule.take_queued(&Lane::Source) {
+        while let Some(id) = schedule.take_queued(&WaitQueue::Source) {
             if context.tasks.is_closing() {
                 return;
             }
             // It begins with the source.
-            if let Some(look) = Look::new((context, provider), id, true)
-                && let Some(lane) = look.look().await
+            if let Some(check) = Check::new((context, provider), id, true)
+                && let Some(wait_queue) = check.check().await
             {
-                serve(context, provider, lane);
+                serve(context, provider, wait_queue);
             }
         }
     }
 
     /// Begins the exchanges that wait for a client. Each has its permit before it has a task, so
     /// that a long queue is a list of names.
-    async fn begin_exchanges(&self, site: &Arc<Site>, lane: &Lane) {
+    async fn begin_exchanges(&self, tenant_client: &Arc<TenantClient>, wait_queue: &WaitQueue) {
         let Self { context, provider } = self;
         let Some(schedule) = context.registry.schedule(&provider.name) else { return };
         loop {
             // Where the client cannot be had, each of them fails, and is tried again after a pause.
-            let permit = match context.resolve(site).await {
+            let permit = match context.resolve(tenant_client).await {
                 Ok(client) => match permit(context, &client).await {
                     Some(permit) => Some(permit),
                     None if context.tasks.is_closing() => return,
@@ -74,7 +74,7 @@ impl Server {
                 },
                 Err(_) => None,
             };
-            let Some(id) = schedule.take_queued(lane) else { return };
+            let Some(id) = schedule.take_queued(wait_queue) else { return };
             let task_context = Arc::clone(context);
             context.tasks.spawn_detached(async move { begin(&task_context, &id, permit).await });
         }
@@ -82,10 +82,10 @@ impl Server {
 }
 
 /// A permit of the schedule's own, or none after something has changed.
-async fn permit(context: &Context, client: &Client) -> Option<Drawn> {
-    let (closing, judged) = (context.tasks.closing(), client.gate.judged());
+async fn permit(context: &Context, client: &Client) -> Option<ScheduledPermit> {
+    let (closing, judged) = (context.tasks.closing(), client.admission.judged());
     let now = context.now().boot;
-    if let Some(until) = client.gate.shut_to_schedule(now) {
+    if let Some(until) = client.admission.closed_to_schedule_until(now) {
         tokio::select! {
             biased;
             () = closing.cancelled() => {}
@@ -97,13 +97,13 @@ async fn permit(context: &Context, client: &Client) -> Option<Drawn> {
     tokio::select! {
         biased;
         () = closing.cancelled() => None,
-        permit = client.gate.draw() => Some(permit),
+        permit = client.admission.acquire_for_schedule() => Some(permit),
     }
 }
 
-async fn begin(context: &Arc<Context>, id: &SessionId, permit: Option<Drawn>) {
+async fn begin(context: &Arc<Context>, id: &SessionId, permit: Option<ScheduledPermit>) {
     let Some(schedule) = context.registry.schedule(id.provider()) else { return };
-    let taken = Taken::new(context, schedule, id);
+    let taken = TakenEntry::new(context, schedule, id);
     let (Some(permit), Ok((slot, was_there))) = (permit, context.registry.obtain_for_schedule(id))
     else {
         return;
@@ -115,6 +115,6 @@ async fn begin(context: &Arc<Context>, id: &SessionId, permit: Option<Drawn>) {
     context.rearm(&slot);
     context.registry.release_for_schedule(slot, was_there);
     if begun {
-        taken.end(Looked::Done);
+        taken.end(CheckResult::Done);
     }
 }

@@ -23,7 +23,7 @@ impl ExpiresIn {
 
     /// What a dialect sends in the place of `honest`, if it sends something. A text that is not
     /// JSON is sent as a string.
-    pub(super) fn instead_of(&self, honest: Value) -> Option<Value> {
+    pub(super) fn replacement_for(&self, honest: Value) -> Option<Value> {
         match self {
             Self::Honest => Some(honest),
             Self::Missing => None,

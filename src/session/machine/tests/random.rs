@@ -131,7 +131,7 @@ pub(super) fn assert_lost_only_for_a_reason(
         | Input::Unsaved
         | Input::Conflict { .. }
         | Input::TokensSuperseded { .. }
-        | Input::News(_)
+        | Input::ExternalChange(_)
         | Input::Wrote { .. }
         | Input::Announced { .. }
         | Input::LossRecorded { .. }

@@ -54,7 +54,7 @@ fn served(state: &State, now: u64) -> u64 {
 
 #[test]
 fn a_refused_or_challenged_grant_leaves_a_live_session_serving() {
-    let unclassified = Class::Unclassified { healthy_at: None };
+    let unclassified = Class::Unclassified { other_success_at: None };
     for class in [Class::Refused, Class::Harmless, unclassified, Class::Misconfigured] {
         let (state, effects) =
             run(active(fresh()), [Input::Begin(Start::Establish), fail(class)], &after(0));
@@ -222,7 +222,7 @@ fn no_failure_of_the_network_or_of_the_client_loses_a_session() {
     let harmless = [
         Class::Harmless,
         Class::HeldBack,
-        Class::Unclassified { healthy_at: None },
+        Class::Unclassified { other_success_at: None },
         Class::Misconfigured,
         Class::Ambiguous(Retry::AtOnce),
         Class::Ambiguous(Retry::Late),

@@ -137,13 +137,16 @@ pub(super) fn unread(backoff: Option<BackoffState>) -> State {
 }
 
 /// With reading number 1 under way, for this news.
-pub(super) fn reading(state: State, news: News) -> State {
-    State { read: Read { number: 1, running: Some(Some(news)), restored: false }, ..state }
+pub(super) fn reading(state: State, external_change: ExternalChange) -> State {
+    State {
+        read: Read { number: 1, running: Some(Some(external_change)), restored: false },
+        ..state
+    }
 }
 
 /// What others wrote: the next version, if there is one.
-pub(super) fn news(ends: bool) -> News {
-    News { version: Some(V + 1), ends }
+pub(super) fn external_change(ends: bool) -> ExternalChange {
+    ExternalChange { version: Some(V + 1), ends }
 }
 
 pub(super) fn active(held: CredentialState) -> State {
@@ -214,7 +217,7 @@ pub(super) fn failure(class: Class) -> Failure {
 
 /// An answer that is not understood, while another session succeeds.
 pub(super) fn others_succeed() -> Class {
-    Class::Unclassified { healthy_at: Some(boot(NOW - 1)) }
+    Class::Unclassified { other_success_at: Some(boot(NOW - 1)) }
 }
 
 pub(super) fn states() -> Vec<(&'static str, State)> {
@@ -349,17 +352,20 @@ fn busy() -> Vec<(&'static str, State)> {
 /// With news that is not read.
 fn told() -> Vec<(&'static str, State)> {
     let unsaved = CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..due() };
-    let noted = |state| State { news: Some(news(false)), ..state };
+    let noted = |state| State { external_change: Some(external_change(false)), ..state };
     vec![
-        ("due, read again", reading(active(due()), news(false))),
-        ("due, ended elsewhere", reading(active(due()), news(true))),
-        ("expired, read again", reading(active(expired()), news(false))),
-        ("doubt, ripe, read again", reading(in_doubt(fresh(), retry_from(NOW)), news(false))),
+        ("due, read again", reading(active(due()), external_change(false))),
+        ("due, ended elsewhere", reading(active(due()), external_change(true))),
+        ("expired, read again", reading(active(expired()), external_change(false))),
+        (
+            "doubt, ripe, read again",
+            reading(in_doubt(fresh(), retry_from(NOW)), external_change(false)),
+        ),
         (
             "lost provisionally, read again",
-            reading(rest(Settled::Lost(provisional(NOW))), news(false)),
+            reading(rest(Settled::Lost(provisional(NOW))), external_change(false)),
         ),
-        ("vacant, read again", reading(rest(vacant()), news(false))),
+        ("vacant, read again", reading(rest(vacant()), external_change(false))),
         ("due, unreadable", State { unread: cooling(), ..noted(active(due())) }),
         ("owed, unreadable", State { unread: cooling(), ..noted(active(unsaved)) }),
         ("refreshing, with news", noted(refreshing(due(), None))),
@@ -390,7 +396,7 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("challenged", Input::Challenged),
         ("harmless", failed(Class::Harmless)),
         ("held back", failed(Class::HeldBack)),
-        ("unclassified", failed(Class::Unclassified { healthy_at: None })),
+        ("unclassified", failed(Class::Unclassified { other_success_at: None })),
         ("unclassified, others succeed", failed(others_succeed())),
         ("misconfigured", failed(Class::Misconfigured)),
         ("ambiguous now", failed(Class::Ambiguous(Retry::AtOnce))),
@@ -408,7 +414,7 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
 
 fn from_others() -> Vec<(&'static str, Input)> {
     let version = V + 1;
-    let told = |version, ends| Input::News(News { version, ends });
+    let told = |version, ends| Input::ExternalChange(ExternalChange { version, ends });
     vec![
         ("conflict", Input::Conflict { found: None }),
         ("orphaned", Input::TokensSuperseded { found: None }),

@@ -120,12 +120,14 @@ fn of_reading(state: &State) -> String {
     if !state.is_unloaded() && state.version != sample::V {
         text.push_str(&format!("; version {}", state.version));
     }
-    if let Some(news) = state.read.running {
-        let news = news.map_or_else(String::new, |news| format!(" for {}", of_news(news)));
-        text.push_str(&format!("; read{news}"));
+    if let Some(external_change) = state.read.running {
+        let external_change = external_change.map_or_else(String::new, |external_change| {
+            format!(" for {}", of_news(external_change))
+        });
+        text.push_str(&format!("; read{external_change}"));
     }
-    if let Some(news) = state.news {
-        text.push_str(&format!("; {}", of_news(news)));
+    if let Some(external_change) = state.external_change {
+        text.push_str(&format!("; {}", of_news(external_change)));
     }
     if let Some(unread) = state.unread.as_ref().filter(|_| !state.is_unloaded()) {
         text.push_str(&format!("; unreadable{}", of_trouble(&Some(unread.clone()))));
@@ -136,9 +138,9 @@ fn of_reading(state: &State) -> String {
     text
 }
 
-fn of_news(news: News) -> String {
-    let version = news.version.map_or_else(String::new, |version| format!(" {version}"));
-    let ends = if news.ends { " of an end" } else { "" };
+fn of_news(external_change: ExternalChange) -> String {
+    let version = external_change.version.map_or_else(String::new, |version| format!(" {version}"));
+    let ends = if external_change.ends { " of an end" } else { "" };
     format!("news{version}{ends}")
 }
 

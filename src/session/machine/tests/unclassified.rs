@@ -10,8 +10,8 @@ const NEED: Input = Input::Need { newer_than: 0, renewable: Renewable::No };
 fn tried(state: State, now: u64, healthy: Option<u64>) -> (State, Effects) {
     let (state, effects) = step(state, NEED, &after(now));
     assert_eq!(effects.start, Some(Start::Refresh), "{state:?}");
-    let healthy_at = healthy.map(|healthy| boot(NOW + healthy));
-    step(state, Input::Failed(failure(Class::Unclassified { healthy_at })), &after(now))
+    let other_success_at = healthy.map(|healthy| boot(NOW + healthy));
+    step(state, Input::Failed(failure(Class::Unclassified { other_success_at })), &after(now))
 }
 
 fn lost_of(state: &State) -> Option<LostReason> {

@@ -190,7 +190,7 @@ impl World {
             }
             Due::Announce { .. } | Due::Lost(_) => {
                 // Another process was faster. The schedule looks again.
-                self.apply(Input::News(News::UNKNOWN));
+                self.apply(Input::ExternalChange(ExternalChange::UNKNOWN));
                 return;
             }
         }
@@ -224,7 +224,7 @@ impl World {
         if ends && is_read && !known {
             self.end_elsewhere(version);
         }
-        let started = self.apply(Input::News(News { version, ends }));
+        let started = self.apply(Input::ExternalChange(ExternalChange { version, ends }));
         assert!(started.is_none_or(|start| start.is_reading()));
         assert!(started.is_none() || (is_read && self.debt.is_none() && self.running.is_none()));
     }
@@ -295,8 +295,11 @@ impl World {
     fn loaded(&mut self, number: u32, version: u64, settled: Settled) {
         let counts = self.state.read.number == number && self.state.read.running.is_some();
         if counts {
-            let shown = |news: Option<u64>| news.is_some_and(|news| news <= version);
-            self.ended.retain(|(begun, news)| *begun >= number && !shown(*news));
+            let shown = |external_change: Option<u64>| {
+                external_change.is_some_and(|external_change| external_change <= version)
+            };
+            self.ended
+                .retain(|(begun, external_change)| *begun >= number && !shown(*external_change));
             self.overtaken &= version != self.record.0;
         }
         let known = (self.served, self.rejected);
@@ -323,7 +326,7 @@ impl World {
                 let version = self.wrote(settled);
                 self.apply(Input::Wrote { version });
             }
-            _ => drop(self.apply(Input::News(News::UNKNOWN))),
+            _ => drop(self.apply(Input::ExternalChange(ExternalChange::UNKNOWN))),
         }
     }
 
@@ -369,7 +372,7 @@ impl World {
         }
         match (self.overtaken, follows) {
             (true, false) => return self.end(Input::Conflict { found: None }),
-            (true, true) => drop(self.apply(Input::News(News::UNKNOWN))),
+            (true, true) => drop(self.apply(Input::ExternalChange(ExternalChange::UNKNOWN))),
             (false, _) => {}
         }
         let retry = if jitter.is_multiple_of(2) { Retry::AtOnce } else { Retry::Late };
@@ -383,7 +386,7 @@ impl World {
                 self.apply(Input::Wrote { version });
                 return;
             }
-            9 => Class::Unclassified { healthy_at: Some(self.boot()) },
+            9 => Class::Unclassified { other_success_at: Some(self.boot()) },
             10 if jitter > 100 => Class::HeldBack,
             10 => Class::Misconfigured,
             11 | 12 => Class::Ambiguous(retry),

@@ -15,8 +15,8 @@ fn take(schedule: &mut Entries, now: u64) -> Option<SessionId> {
     schedule.take_due(at(now)).map(|(id, _)| id)
 }
 
-fn end(schedule: &mut Entries, name: &str, looked: Looked) {
-    schedule.looked(&id(name), looked, |tries| at(1000 + u64::from(tries)));
+fn end(schedule: &mut Entries, name: &str, checked: CheckResult) {
+    schedule.checked(&id(name), checked, |tries| at(1000 + u64::from(tries)));
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn what_is_looked_at_stays_until_it_is_done_and_keeps_what_it_is_told_meanwhile(
     assert_eq!(take(&mut schedule, 10), Some(id("a")));
     schedule.arm(&id("a"), Some(at(11)));
     assert_eq!(take(&mut schedule, 50), None, "one look at a time");
-    end(&mut schedule, "a", Looked::Done);
+    end(&mut schedule, "a", CheckResult::Done);
     assert_eq!(take(&mut schedule, 50), Some(id("a")));
-    end(&mut schedule, "a", Looked::Done);
+    end(&mut schedule, "a", CheckResult::Done);
     assert_eq!(schedule.len(), 0);
 }
 
@@ -64,12 +64,12 @@ fn what_failed_is_tried_again_after_a_pause_that_nothing_shortens() {
     schedule.arm(&id("a"), Some(at(10)));
     for tries in 1..4 {
         assert_eq!(take(&mut schedule, 2000), Some(id("a")));
-        end(&mut schedule, "a", Looked::Failed);
+        end(&mut schedule, "a", CheckResult::Failed);
         schedule.arm(&id("a"), Some(at(10)));
         assert_eq!(schedule.next(), Some(at(1000 + tries)));
     }
     assert_eq!(take(&mut schedule, 2000), Some(id("a")));
-    end(&mut schedule, "a", Looked::Done);
+    end(&mut schedule, "a", CheckResult::Done);
     schedule.arm(&id("a"), Some(at(10)));
     assert_eq!(schedule.next(), Some(at(10)), "a success ends that");
 }
@@ -86,26 +86,26 @@ fn records_that_failed_take_no_room_from_others_and_have_a_bound() {
         assert_eq!(fill(&mut schedule, next, DUE_AT_ONCE), DUE_AT_ONCE);
         assert_eq!(fill(&mut schedule, next + DUE_AT_ONCE, 1), 0, "no room");
         while let Some(failing) = take(&mut schedule, 1) {
-            end(&mut schedule, failing.key().token_id(), Looked::Failed);
+            end(&mut schedule, failing.key().token_id(), CheckResult::Failed);
         }
         next += DUE_AT_ONCE;
     }
     assert_eq!(schedule.len(), DUE_FAILED);
     assert_eq!(fill(&mut schedule, next, 1), 1);
     assert_eq!(take(&mut schedule, 1), Some(id(&name(next))));
-    end(&mut schedule, &name(next), Looked::Failed);
+    end(&mut schedule, &name(next), CheckResult::Failed);
     assert_eq!(schedule.len(), DUE_FAILED, "the store brings it again");
 }
 
 #[test]
 fn sessions_wait_in_their_lanes_which_have_a_bound() {
     let mut schedule = Entries::default();
-    let (one, other) = (Lane::Client, Lane::ClientOf(Tenant::new("t").unwrap()));
-    let queue = |schedule: &mut Entries, lane: &Lane, name: &str| {
+    let (one, other) = (WaitQueue::Client, WaitQueue::ClientOf(Tenant::new("t").unwrap()));
+    let queue = |schedule: &mut Entries, wait_queue: &WaitQueue, name: &str| {
         assert!(schedule.offer(&id(name), at(1)));
         assert_eq!(take(schedule, 1), Some(id(name)));
-        end(schedule, name, Looked::Queued);
-        schedule.queue(lane, &id(name))
+        end(schedule, name, CheckResult::Queued);
+        schedule.queue(wait_queue, &id(name))
     };
     assert!(
         queue(&mut schedule, &one, "a")
@@ -115,7 +115,7 @@ fn sessions_wait_in_their_lanes_which_have_a_bound() {
     schedule.arm(&id("a"), Some(at(1)));
     assert_eq!((take(&mut schedule, 50), schedule.len()), (None, 3), "it waits already");
     assert_eq!(schedule.take_queued(&one), Some(id("a")));
-    end(&mut schedule, "a", Looked::LeftToStore);
+    end(&mut schedule, "a", CheckResult::LeftToStore);
     assert_eq!(schedule.take_queued(&one), Some(id("b")));
     assert_eq!(schedule.take_queued(&one), None);
     assert!(queue(&mut schedule, &one, "d"), "the lane was left, so somebody must serve it again");
@@ -131,14 +131,14 @@ fn a_source_is_asked_so_often_at_once() {
     let mut schedule = Entries::default();
     let mut tasks = 0;
     for number in 0..DUE_SOURCES + 5 {
-        tasks += usize::from(schedule.queue(&Lane::Source, &id(&number.to_string())));
+        tasks += usize::from(schedule.queue(&WaitQueue::Source, &id(&number.to_string())));
     }
     assert_eq!(tasks, DUE_SOURCES);
     let mut taken = 0;
-    while schedule.take_queued(&Lane::Source).is_some() {
+    while schedule.take_queued(&WaitQueue::Source).is_some() {
         taken += 1;
     }
     assert_eq!(taken, DUE_SOURCES + 5);
-    assert!(schedule.queue(&Lane::Source, &id("next")), "one task has ended");
-    assert!(!schedule.queue(&Lane::Source, &id("after")), "the others have not");
+    assert!(schedule.queue(&WaitQueue::Source, &id("next")), "one task has ended");
+    assert!(!schedule.queue(&WaitQueue::Source, &id("after")), "the others have not");
 }

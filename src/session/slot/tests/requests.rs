@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use super::*;
 
 fn others(version: u64, ends: bool) -> Input {
-    Input::News(News { version: Some(version), ends })
+    Input::ExternalChange(ExternalChange { version: Some(version), ends })
 }
 
 fn any(newer_than: u64) -> TokenRequest {
@@ -36,8 +36,8 @@ fn a_request_is_answered_from_memory_or_says_what_is_to_be_done_first() {
 fn a_session_that_may_not_start_anything_says_so_and_goes_on_serving() {
     let bench = Bench::with_token(1);
     let request = |newer_than| {
-        let shut = Err(ErrorKind::ShuttingDown);
-        bench.slot.request(any(newer_than), shut, &bench.step_context()).0
+        let rejected = Err(ErrorKind::ShuttingDown);
+        bench.slot.request(any(newer_than), rejected, &bench.step_context()).0
     };
     assert!(matches!(request(0), SlotReply::Ready(_)));
     let SlotReply::Failed(error) = request(1) else { panic!("it starts") };

@@ -8,7 +8,7 @@ use super::world::{
 use super::{Limits, Mutation};
 use crate::error::LostReason;
 use crate::session::machine::{
-    self, Input, News, Renewable, Run, Settled, Start, State, TokenDecision,
+    self, ExternalChange, Input, Renewable, Run, Settled, Start, State, TokenDecision,
 };
 use crate::session::slot::offset;
 use crate::store::{
@@ -185,7 +185,7 @@ impl Model {
         let step_context = self.bench.step_context(now, process.offset);
         let forgotten = matches!(input, Input::Forgotten);
         if let Some(news) = moved_clock(process, now) {
-            step(process, Input::News(news), &step_context);
+            step(process, Input::ExternalChange(news), &step_context);
         }
         if forgotten {
             (process.unsaved, process.asked, process.written) = (None, None, None);
@@ -361,13 +361,13 @@ fn step(process: &mut Process, input: Input, step_context: &machine::StepContext
 }
 
 /// As the slot does.
-fn moved_clock(process: &Process, now: Time) -> Option<News> {
+fn moved_clock(process: &Process, now: Time) -> Option<ExternalChange> {
     let (Settled::Active(held) | Settled::InDoubt(held, _)) = process.settled()? else {
         return None;
     };
     let apart = held.derived_at?.abs_diff(offset(instant(now, process.offset)));
     let moved = apart > crate::policy::DRIFT && !process.state.is_busy();
-    moved.then_some(News::UNKNOWN)
+    moved.then_some(ExternalChange::UNKNOWN)
 }
 
 /// As the slot does: never a lower generation than before.

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::world::{Process, Time, Tok};
+use crate::client::Client;
 use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::policy::{Backoff, Policy, UnclassifiedAnswers};
 use crate::provider::Rotation;
-use crate::provider::client::Client;
 use crate::session::context::Context;
 use crate::session::machine::{CredentialState, MachinePolicy, Settled, StepContext};
 use crate::session::{from_record, tests};
@@ -90,7 +90,7 @@ impl Bench {
         let shown = Arc::<Sundial>::clone(&clock);
         let (context, slot) =
             tests::core_and_slot(shown, Arc::new(tests::Nobody), (policy, Rotation::Strict));
-        let client = slot.site.client().unwrap();
+        let client = slot.tenant_client.client().unwrap();
         let credentials = (0..64).map(|tok| Arc::new(credentials(tok, &client))).collect();
         Self { context, client, clock, credentials }
     }

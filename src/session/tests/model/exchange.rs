@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::policy::CLAIM_LOOK_CAP;
 use crate::session::from_record;
 use crate::session::machine::{
-    self, Class, Failure, Input, News, Retry, Settled, State, StepContext,
+    self, Class, ExternalChange, Failure, Input, Retry, Settled, State, StepContext,
 };
 use crate::store::{
     self, Attempt, Claim, ClaimId, Commit, Ends, Intent, Lease, Outcome, Owner, Renew, Settle,
@@ -124,7 +124,7 @@ impl Model {
                 let found = found.filter(store::Record::was_established);
                 x.known = found.as_ref().map(|record| record.epoch);
                 x.base = found.map_or(0, |record| record.generation);
-                self.apply(w, p, Input::News(News::UNKNOWN));
+                self.apply(w, p, Input::ExternalChange(ExternalChange::UNKNOWN));
                 true
             }
             Outcome::Conflict(found) => self.superseded(w, p, Some(found)),

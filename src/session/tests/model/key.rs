@@ -5,7 +5,7 @@ use super::world::{
     Claiming, Ending, Exchange, PendingLoad, Phase, Process, Reply, Time, Tok, Work, World,
 };
 use crate::clock::BootTime;
-use crate::session::machine::{BackoffState, CredentialState, News, Run, Settled};
+use crate::session::machine::{BackoffState, CredentialState, ExternalChange, Run, Settled};
 use crate::store::{Attempt, Change, ClaimId, Commit, Record, SettleTo};
 
 /// A world's parts as numbers.
@@ -57,7 +57,7 @@ impl World {
         self.record.iter().for_each(|record| of_record(record, &mut all));
         for process in &self.processes {
             all.push(process.state.version);
-            let news = [process.state.news, process.state.read.running.flatten()];
+            let news = [process.state.external_change, process.state.read.running.flatten()];
             all.extend(news.into_iter().flatten().filter_map(|news| news.version));
             all.extend(process.feed.iter().map(|change| change.version));
             all.extend(process.unsaved.iter().map(|unsaved| unsaved.attempt.fence));
@@ -187,7 +187,7 @@ impl Writer<'_> {
         self.settled(process.settled(), process);
         let state = &process.state;
         self.version(state.version);
-        self.news(state.news);
+        self.news(state.external_change);
         match state.read.running {
             None => self.put(0),
             Some(news) => {
@@ -235,8 +235,8 @@ impl Writer<'_> {
         self.put(change.phase.map_or(0, |phase| 1 + phase as u64));
     }
 
-    fn news(&mut self, news: Option<News>) {
-        let Some(News { version, ends }) = news else { return self.put(0) };
+    fn news(&mut self, news: Option<ExternalChange>) {
+        let Some(ExternalChange { version, ends }) = news else { return self.put(0) };
         self.put(1 + u64::from(ends));
         match version {
             None => self.put(u64::MAX),

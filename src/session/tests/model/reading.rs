@@ -4,7 +4,7 @@ use super::Mutation;
 use super::act::Model;
 use super::bench::instant;
 use super::world::{PendingLoad, World};
-use crate::session::machine::{Input, News, Settled};
+use crate::session::machine::{ExternalChange, Input, Settled};
 use crate::store::{Change, Outcome, Restore, Statement, Stored};
 
 impl Model {
@@ -23,12 +23,12 @@ impl Model {
         let newer = (epoch, generation) > process.state.counters();
         let ends = ended || (newer && self.bench.refresh_ends_access_tokens());
         let known = process.state.is_unloaded() && process.state.read.running.is_none();
-        let news = News { version: Some(version), ends };
+        let news = ExternalChange { version: Some(version), ends };
         if ended && !known && version > process.state.version {
             process.dead_through = process.dead_through.max(generation);
         }
         if !(self.has(Mutation::NewsAtRestOnly) && process.state.is_busy()) {
-            self.apply(w, p, Input::News(news));
+            self.apply(w, p, Input::ExternalChange(news));
         }
     }
 
@@ -73,7 +73,9 @@ impl Model {
             Some(Outcome::Done(done)) => {
                 self.apply(w, p, Input::Wrote { version: done.version });
             }
-            Some(_) | None => drop(self.apply(w, p, Input::News(News::UNKNOWN))),
+            Some(_) | None => {
+                self.apply(w, p, Input::ExternalChange(ExternalChange::UNKNOWN));
+            }
         }
     }
 

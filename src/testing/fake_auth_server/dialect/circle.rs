@@ -190,7 +190,7 @@ impl CircleServer {
             "exp": unix(now, ends),
         });
         let mut body = members([("access_token", jwt_lookalike::wrap(token, &claims).into())]);
-        let shown = server.expires_in.instead_of(time(now, ends).into());
+        let shown = server.expires_in.replacement_for(time(now, ends).into());
         body.extend(shown.map(|end| ("access_token_expires_at".to_owned(), end)));
         body
     }

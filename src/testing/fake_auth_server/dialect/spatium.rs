@@ -224,7 +224,7 @@ fn token_object(
         "iat": unix(now, now.boot),
         "iss": "authorization-service",
     });
-    let shown = expires.and_then(|end| server.expires_in.instead_of(end.into()));
+    let shown = expires.and_then(|end| server.expires_in.replacement_for(end.into()));
     if let (Some(end), Some(claims)) = (expires, claims.as_object_mut()) {
         claims.insert("exp".to_owned(), end.into());
     }

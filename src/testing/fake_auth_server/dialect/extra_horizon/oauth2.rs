@@ -87,7 +87,7 @@ impl ExtraHorizonServer {
         ]);
         // The vendor's own log has 299.999 where 300 is meant.
         let seconds = issued.lifetime.saturating_sub(Duration::from_millis(1)).as_secs_f64();
-        let shown = server.expires_in.instead_of(json!(seconds));
+        let shown = server.expires_in.replacement_for(json!(seconds));
         json.extend(shown.map(|seconds| ("expires_in".to_owned(), seconds)));
         let refresh = issued.pair.refresh;
         json.extend(refresh.map(|token| ("refresh_token".to_owned(), Value::from(&*token))));

@@ -6,7 +6,7 @@ use crate::ticket::Tickets;
 use crate::transport::Transport;
 
 /// The way to servers, and what challenges are sealed with.
-pub(crate) struct Means {
+pub(crate) struct Resources {
     pub(crate) transport: Arc<Transport>,
     pub(crate) tickets: Arc<Tickets>,
 }

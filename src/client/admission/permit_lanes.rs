@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The permits, and the places of the schedule's lane.
-pub(super) struct Lanes {
+pub(super) struct PermitLanes {
     permits: Arc<Semaphore>,
     /// At most so many of the schedule's exchanges have a permit, or try to get one.
     places: Arc<Semaphore>,
@@ -15,7 +15,7 @@ pub(super) struct Lanes {
 }
 
 /// A permit of the schedule's lane that no exchange uses yet. Dropped, it is given back.
-pub(crate) struct Drawn(pub(super) Held);
+pub(crate) struct ScheduledPermit(pub(super) Held);
 
 /// A permit that is held. Dropped, it is given back, and the schedule's lane looks again.
 pub(super) struct Held {
@@ -26,7 +26,7 @@ pub(super) struct Held {
     freed: Arc<Notify>,
 }
 
-impl Lanes {
+impl PermitLanes {
     /// The schedule has half of the permits at most, and one at least.
     pub(super) fn new(permits: usize) -> Self {
         let permits = permits.min(Semaphore::MAX_PERMITS);
@@ -49,25 +49,25 @@ impl Lanes {
     /// # Cancel safety
     ///
     /// Nothing is lost but the place among those of the schedule's who wait.
-    pub(super) async fn draw(&self) -> Drawn {
+    pub(super) async fn acquire_for_schedule(&self) -> ScheduledPermit {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
-            // Registered before the try, so that a permit given back between the two wakes it. The
+            // ProviderEntry before the try, so that a permit given back between the two wakes it. The
             // drop wakes all who wait: of several notices to one, `Notify` keeps only one.
             let freed = self.freed.notified();
             // This overtakes no caller: a permit that is given back goes to those who queue, and is
             // free for a try only if nobody does.
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
                 let freed = Arc::clone(&self.freed);
-                return Drawn(Held { permit: Some(permit), place, freed });
+                return ScheduledPermit(Held { permit: Some(permit), place, freed });
             }
             freed.await;
         }
     }
 
     /// Whether this is a permit of this client's, and not of one that it replaces.
-    pub(super) fn gave(&self, drawn: &Drawn) -> bool {
-        Arc::ptr_eq(&self.freed, &drawn.0.freed)
+    pub(super) fn gave(&self, scheduled_permit: &ScheduledPermit) -> bool {
+        Arc::ptr_eq(&self.freed, &scheduled_permit.0.freed)
     }
 }
 

@@ -1,19 +1,23 @@
 //! A provider as sessions use it: with a gate, a policy and a way to its server.
 
+pub(crate) mod admission;
+pub(crate) mod provider_entry;
+pub(crate) mod tenant_client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
-use super::erased::Erased;
-use super::gate::Gate;
-use super::http_sender::{Budget, HttpSender};
-use super::means::Means;
-use super::{Provider, RenewWith, Settings};
+use self::admission::Admission;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId};
 use crate::policy::{Policy, RefreshPolicy};
+use crate::provider::erased::Erased;
+use crate::provider::http_sender::{Budget, HttpSender};
+use crate::provider::resources::Resources;
+use crate::provider::{Provider, RenewWith, Settings};
 use crate::token::Credentials;
 
 /// What all sessions at one site share until its settings change. An exchange keeps the one that
@@ -23,10 +27,10 @@ pub(crate) struct Client {
     pub(crate) provider: Arc<dyn Erased>,
     pub(crate) refresh: RefreshPolicy,
     pub(crate) renew_with: Option<RenewWith>,
-    pub(crate) gate: Gate,
+    pub(crate) admission: Admission,
     /// Counts the site's clients, from 1.
     pub(crate) version: u64,
-    means: Arc<Means>,
+    resources: Arc<Resources>,
 }
 
 impl Client {
@@ -35,13 +39,13 @@ impl Client {
     pub(crate) fn new(
         name: ProviderName,
         settings: Settings,
-        means: Arc<Means>,
+        resources: Arc<Resources>,
         former: Option<&Self>,
     ) -> Self {
         let Settings { provider, refresh, limits, renew_with } = settings;
-        let gate = Gate::after(limits, former.map(|former| &former.gate));
+        let admission = Admission::after(limits, former.map(|former| &former.admission));
         let version = former.map_or(0, |former| former.version) + 1;
-        Self { name, provider, refresh, renew_with, gate, version, means }
+        Self { name, provider, refresh, renew_with, admission, version, resources }
     }
 
     /// The wire of one exchange that begins now.
@@ -60,7 +64,7 @@ impl Client {
             challenge: policy.challenge,
         };
         let issuer = (self.bound_to(), self.provider.client());
-        HttpSender::new(&self.means, Arc::clone(clock), session, issuer, budget)
+        HttpSender::new(&self.resources, Arc::clone(clock), session, issuer, budget)
     }
 
     /// Whether this provider's server and client are those that issued the credentials. If not,
@@ -86,7 +90,7 @@ impl Client {
     /// Holds a URL that is given to a user against the rules of this provider's transport: a
     /// server's metadata names it, and sends the user's browser there.
     pub(crate) fn check_shown(&self, url: &Url) -> Result<()> {
-        self.means.transport.check(url).map_err(|refused| {
+        self.resources.transport.check(url).map_err(|refused| {
             Error::new(ErrorKind::Misconfigured)
                 .about("the transport's rules refuse the URL that the browser is to be sent to")
                 .with_source(refused)
@@ -94,6 +98,6 @@ impl Client {
     }
 
     pub(crate) fn longest_retry_after(&self) -> Duration {
-        self.gate.limits().longest_retry_after
+        self.admission.limits().longest_retry_after
     }
 }

@@ -1,9 +1,9 @@
 //! The gate of one provider's client: how many exchanges run at once, and when none may.
 
-mod lanes;
-mod pace;
+mod client_stop;
 mod permit;
-mod stop;
+mod permit_lanes;
+mod retry_pace;
 #[cfg(test)]
 mod tests;
 
@@ -17,22 +17,22 @@ use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use self::lanes::Drawn;
-use self::lanes::{Held, Lanes};
-use self::pace::Pace;
+use self::client_stop::ClientStop;
 pub(crate) use self::permit::Permit;
 use self::permit::SlowRequests;
-use self::stop::Stop;
-use super::{ExchangeError, FailureClass};
+pub(crate) use self::permit_lanes::ScheduledPermit;
+use self::permit_lanes::{Held, PermitLanes};
+use self::retry_pace::RetryPace;
 use crate::clock::{BootTime, Clock, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
+use crate::provider::{ExchangeError, FailureClass};
 
 /// What all sessions of one client share: its permits, the server's wish to be left alone, and what
 /// the server said of the client.
-pub(crate) struct Gate {
-    lanes: Lanes,
+pub(crate) struct Admission {
+    lanes: PermitLanes,
     /// Held by a refresh of the schedule's while retries are paced.
     scheduled: Arc<Semaphore>,
     slow: SlowRequests,
@@ -47,8 +47,8 @@ pub(crate) struct Gate {
 struct State {
     /// The server wants to be left alone until then, whatever it answers meanwhile.
     throttled_until: BootTime,
-    stop: Stop,
-    pace: Pace,
+    stop: ClientStop,
+    pace: RetryPace,
     successes: Successes,
     /// The alarm was raised; not again until the client is accepted.
     alarmed: bool,
@@ -96,7 +96,7 @@ impl Lane {
 
 /// Why an exchange may not run now, and when it may.
 #[derive(Debug)]
-pub(crate) struct Shut {
+pub(crate) struct Rejected {
     pub(crate) error: Error,
     pub(crate) until: BootTime,
     /// The gate paces retries and scheduled refreshes. The session keeps its own former failure as
@@ -106,9 +106,9 @@ pub(crate) struct Shut {
 
 /// Whether a report is news that deserves an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Alarm {
     None,
-    Alarm,
+    Raise,
 }
 
 /// What was exchanged.
@@ -120,11 +120,11 @@ pub(crate) enum Exchanged {
     Own,
 }
 
-impl Gate {
+impl Admission {
     /// `former` is the gate that this one replaces: what its server said of too many requests
     /// still holds, what it said of the client does not.
     pub(crate) fn after(limits: ProviderLimits, former: Option<&Self>) -> Self {
-        let lanes = Lanes::new(limits.exchanges);
+        let lanes = PermitLanes::new(limits.exchanges);
         let throttled_until = former.map(|former| former.state.lock().throttled_until);
         let throttled_until = throttled_until.unwrap_or_default();
         let state = Mutex::new(State { throttled_until, ..State::default() });
@@ -135,24 +135,25 @@ impl Gate {
 
     /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
     ///
-    /// With `drawn`, there is no wait for a permit. A scheduled exchange without it waits in the
+    /// With `scheduled_permit`, there is no wait for a permit. A scheduled exchange without it waits in the
     /// schedule's lane, without a deadline, until a caller has joined it: then it is a caller's.
     pub(crate) async fn enter(
         &self,
         clock: &dyn Clock,
         mut entrant: Entrant<'_>,
-        drawn: Option<Drawn>,
+        scheduled_permit: Option<ScheduledPermit>,
         joined: impl Future<Output = ()>,
-    ) -> Result<Permit, Shut> {
+    ) -> Result<Permit, Rejected> {
         self.state.lock().stop.count_user(entrant.session.key().tenant());
         let last = clock.now().boot.after(self.limits.turn);
-        let mut drawn = drawn.filter(|drawn| self.lanes.gave(drawn));
+        let mut scheduled_permit =
+            scheduled_permit.filter(|scheduled_permit| self.lanes.gave(scheduled_permit));
         let mut joined = pin!(joined);
         loop {
             entrant.look(joined.as_mut());
             let _waiting = self.wait_for_client(clock, entrant, last).await?;
-            let mut held = match drawn.take() {
-                Some(Drawn(held)) => held,
+            let mut held = match scheduled_permit.take() {
+                Some(ScheduledPermit(held)) => held,
                 None => self.turn(clock, &mut entrant, joined.as_mut()).await?,
             };
             if !entrant.lane.is_scheduled() {
@@ -168,7 +169,7 @@ impl Gate {
                 Ok(()) => return Ok(Permit::new(held, scheduled, &self.slow)),
                 // Another sign-in became the probe: this one waits for its end.
                 Err(_) if entrant.lane == Lane::SignIn && now < last => {}
-                Err(shut) => return Err(shut),
+                Err(rejected) => return Err(rejected),
             }
         }
     }
@@ -179,22 +180,22 @@ impl Gate {
     /// # Cancel safety
     ///
     /// The future may be dropped at any time.
-    pub(crate) async fn draw(&self) -> Drawn {
-        self.lanes.draw().await
+    pub(crate) async fn acquire_for_schedule(&self) -> ScheduledPermit {
+        self.lanes.acquire_for_schedule().await
     }
 
     /// Until when no refresh of the schedule's gets in, whichever session's it is. None if the next
     /// may try; it may still be shut out for what its session or its tenant did.
-    pub(crate) fn shut_to_schedule(&self, now: BootTime) -> Option<BootTime> {
+    pub(crate) fn closed_to_schedule_until(&self, now: BootTime) -> Option<BootTime> {
         let state = self.state.lock();
         let lane = Lane::Own { again: false, scheduled: true };
         let checks =
             [self.check_slow(now), state.check_throttle(now), self.check_pace(&state, lane, now)];
-        let shut = checks.into_iter().filter_map(Result::err).map(|shut| shut.until);
-        shut.chain(state.stop.all_kept_out_until(now, self.limits.turn)).max()
+        let rejected = checks.into_iter().filter_map(Result::err).map(|rejected| rejected.until);
+        rejected.chain(state.stop.all_kept_out_until(now, self.limits.turn)).max()
     }
 
-    /// Ends when what [`shut_to_schedule`](Self::shut_to_schedule) says of the client may have
+    /// Ends when what [`closed_to_schedule_until`](Self::closed_to_schedule_until) says of the client may have
     /// changed since this was called. Call it before you ask.
     pub(crate) fn judged(&self) -> Notified<'_> {
         self.judged.notified()
@@ -202,25 +203,26 @@ impl Gate {
 
     /// Waits for a turn for a call that is not an exchange. Such a call is never the probe: its
     /// success is not reported, so the gate would not learn that the server accepts the client
-    /// again. `session` is `None` if the call belongs to no session. With `drawn`, there is no wait
+    /// again. `session` is `None` if the call belongs to no session. With `scheduled_permit`, there is no wait
     /// for a permit.
-    pub(crate) async fn enter_beside(
+    pub(crate) async fn enter_untracked(
         &self,
         clock: &dyn Clock,
         session: Option<&SessionId>,
-        drawn: Option<Drawn>,
-    ) -> Result<Permit, Shut> {
+        scheduled_permit: Option<ScheduledPermit>,
+    ) -> Result<Permit, Rejected> {
         let check = |now| {
             self.check_slow(now)?;
             let state = self.state.lock();
             state.check_throttle(now)?;
-            state.stop.check_beside(session, now)
+            state.stop.check_untracked(session, now)
         };
         check(clock.now().boot)?;
-        let held = match drawn.filter(|drawn| self.lanes.gave(drawn)) {
-            Some(Drawn(held)) => held,
-            None => self.permit(clock).await?,
-        };
+        let held =
+            match scheduled_permit.filter(|scheduled_permit| self.lanes.gave(scheduled_permit)) {
+                Some(ScheduledPermit(held)) => held,
+                None => self.permit(clock).await?,
+            };
         check(clock.now().boot)?;
         Ok(Permit::new(held, None, &self.slow))
     }
@@ -232,7 +234,7 @@ impl Gate {
         of: Exchanged,
         session: Option<&SessionId>,
         result: Result<(), &ExchangeError>,
-    ) -> News {
+    ) -> Alarm {
         let mut state = self.state.lock();
         state.stop.ended(session);
         let news = match result {
@@ -240,9 +242,9 @@ impl Gate {
                 if let Some(session) = session {
                     state.successes.note(session, now);
                 }
-                state.pace = Pace::default();
+                state.pace = RetryPace::default();
                 state.accept(session);
-                News::None
+                Alarm::None
             }
             Err(failed) => {
                 if let (Exchanged::Own, Some(session)) = (of, session) {
@@ -258,7 +260,7 @@ impl Gate {
     }
 
     /// When a session other than this one last succeeded.
-    pub(crate) fn healthy_at(&self, session: &SessionId) -> Option<BootTime> {
+    pub(crate) fn other_success_at(&self, session: &SessionId) -> Option<BootTime> {
         self.state.lock().successes.of_another(session)
     }
 
@@ -273,30 +275,31 @@ impl Gate {
         clock: &dyn Clock,
         entrant: Entrant<'_>,
         last: BootTime,
-    ) -> Result<Option<WaitingSignIn<'_>>, Shut> {
+    ) -> Result<Option<WaitingSignIn<'_>>, Rejected> {
         let mut waiting = None;
         loop {
             let judged = self.judged.notified();
             let now = clock.now().boot;
             self.check_slow(now)?;
-            let shut = {
+            let rejected = {
                 let mut state = self.state.lock();
                 state.check_throttle(now)?;
                 self.check_pace(&state, entrant.lane, now)?;
                 match state.stop.check(entrant, now, self.limits.probe) {
                     Ok(()) => return Ok(waiting),
-                    Err(shut) => shut,
+                    Err(rejected) => rejected,
                 }
             };
-            let near = now < last && (shut.until <= last || self.state.lock().stop.is_probing());
+            let near =
+                now < last && (rejected.until <= last || self.state.lock().stop.is_probing());
             if entrant.lane != Lane::SignIn || !near {
-                return Err(shut);
+                return Err(rejected);
             }
             waiting.get_or_insert_with(|| WaitingSignIn::new(self));
             tokio::select! {
                 biased;
                 () = judged => {}
-                () = clock.sleep(shut.until.min(last).since(now)) => {}
+                () = clock.sleep(rejected.until.min(last).since(now)) => {}
             }
         }
     }
@@ -307,30 +310,30 @@ impl Gate {
         clock: &dyn Clock,
         entrant: &mut Entrant<'_>,
         joined: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Held, Shut> {
+    ) -> Result<Held, Rejected> {
         if entrant.lane.is_scheduled() {
             tokio::select! {
                 biased;
                 () = joined => entrant.lane = entrant.lane.of_caller(),
-                Drawn(held) = self.draw() => return Ok(held),
+                ScheduledPermit(held) = self.acquire_for_schedule() => return Ok(held),
             }
         }
         self.permit(clock).await
     }
 
-    async fn permit(&self, clock: &dyn Clock) -> Result<Held, Shut> {
+    async fn permit(&self, clock: &dyn Clock) -> Result<Held, Rejected> {
         let turn = timeout(clock, self.limits.turn, self.lanes.queue()).await;
         turn.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")
                 .with_outcome(ExchangeOutcome::NotSent);
             let until = clock.now().boot.after(Duration::from_secs(1));
-            Shut { error, until, paced: false }
+            Rejected { error, until, paced: false }
         })
     }
 
     /// A server that lets so many requests wait gets no more of them.
-    fn check_slow(&self, now: BootTime) -> Result<(), Shut> {
+    fn check_slow(&self, now: BootTime) -> Result<(), Rejected> {
         if self.slow.count() < self.limits.slow_requests {
             return Ok(());
         }
@@ -338,10 +341,10 @@ impl Gate {
             .about("too many requests wait for the server's answer")
             .with_outcome(ExchangeOutcome::NotSent)
             .with_retry_after(SLOW_RETRY);
-        Err(Shut { error, until: now.after(SLOW_RETRY), paced: false })
+        Err(Rejected { error, until: now.after(SLOW_RETRY), paced: false })
     }
 
-    fn check_pace(&self, state: &State, lane: Lane, now: BootTime) -> Result<(), Shut> {
+    fn check_pace(&self, state: &State, lane: Lane, now: BootTime) -> Result<(), Rejected> {
         let Some(next) = state.pace.next() else { return Ok(()) };
         match lane {
             Lane::SignIn | Lane::Own { again: false, scheduled: false } => Ok(()),
@@ -360,7 +363,7 @@ impl Gate {
         state: &mut State,
         entrant: Entrant<'_>,
         now: BootTime,
-    ) -> Result<Option<OwnedSemaphorePermit>, Shut> {
+    ) -> Result<Option<OwnedSemaphorePermit>, Rejected> {
         self.check_pace(state, entrant.lane, now)?;
         let (again, scheduled) = match entrant.lane {
             Lane::SignIn => return Ok(None),
@@ -382,13 +385,13 @@ impl Gate {
         now: BootTime,
         session: Option<&SessionId>,
         failed: &ExchangeError,
-    ) -> News {
+    ) -> Alarm {
         match failed.class() {
             FailureClass::Throttled => {
                 let wait = failed.retry_after().unwrap_or(Duration::from_secs(1));
                 let until = now.after(wait.min(self.limits.longest_retry_after));
                 state.throttled_until = state.throttled_until.max(until);
-                News::None
+                Alarm::None
             }
             FailureClass::InvalidClient => {
                 let tenant = session.map(|session| session.key().tenant());
@@ -401,19 +404,19 @@ impl Gate {
                     // The server judged a grant, so it accepted the client.
                     state.accept(session);
                 }
-                News::None
+                Alarm::None
             }
             FailureClass::Unclassified
             | FailureClass::Misconfigured
             | FailureClass::NotSent
             | FailureClass::NotProcessed
-            | FailureClass::Ambiguous => News::None,
+            | FailureClass::Ambiguous => Alarm::None,
         }
     }
 }
 
 impl State {
-    fn check_throttle(&self, now: BootTime) -> Result<(), Shut> {
+    fn check_throttle(&self, now: BootTime) -> Result<(), Rejected> {
         if now >= self.throttled_until {
             return Ok(());
         }
@@ -421,7 +424,7 @@ impl State {
             .about("the server asked for fewer requests")
             .with_outcome(ExchangeOutcome::NotSent)
             .with_retry_after(self.throttled_until.since(now));
-        Err(Shut { error, until: self.throttled_until, paced: false })
+        Err(Rejected { error, until: self.throttled_until, paced: false })
     }
 
     /// The server accepted the client. What it said before of too many requests still holds: this
@@ -459,12 +462,12 @@ impl Successes {
 }
 
 /// A user's sign-in that waits for the client; refreshes leave the next probe to it.
-struct WaitingSignIn<'a>(&'a Gate);
+struct WaitingSignIn<'a>(&'a Admission);
 
 impl<'a> WaitingSignIn<'a> {
-    fn new(gate: &'a Gate) -> Self {
-        gate.state.lock().stop.waiting_sign_ins += 1;
-        Self(gate)
+    fn new(admission: &'a Admission) -> Self {
+        admission.state.lock().stop.waiting_sign_ins += 1;
+        Self(admission)
     }
 }
 
@@ -475,13 +478,13 @@ impl Drop for WaitingSignIn<'_> {
     }
 }
 
-fn raise(state: &mut State) -> News {
-    if std::mem::replace(&mut state.alarmed, true) { News::None } else { News::Alarm }
+fn raise(state: &mut State) -> Alarm {
+    if std::mem::replace(&mut state.alarmed, true) { Alarm::None } else { Alarm::Raise }
 }
 
-fn paced(until: BootTime) -> Shut {
+fn paced(until: BootTime) -> Rejected {
     let error = Error::new(ErrorKind::RetryLater)
         .about("many sessions get an answer that is not understood, so retries are paced")
         .with_outcome(ExchangeOutcome::NotSent);
-    Shut { error, until, paced: true }
+    Rejected { error, until, paced: true }
 }

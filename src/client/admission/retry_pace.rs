@@ -8,20 +8,20 @@ use crate::provider::{ExchangeError, FailureClass};
 
 /// The answers since the last success that name nobody. A success forgets them all.
 #[derive(Default)]
-pub(super) struct Pace {
-    faults: Vec<Fault>,
+pub(super) struct RetryPace {
+    kinds: Vec<AnswerKind>,
     /// When the next retry may go out; none while retries are not paced.
     next: Option<BootTime>,
 }
 
 /// One kind of answer, and the sessions that got it lately.
-struct Fault {
+struct AnswerKind {
     status: Option<u16>,
     code: Option<ProviderCode>,
-    met: Vec<(SessionId, BootTime)>,
+    sessions: Vec<(SessionId, BootTime)>,
 }
 
-impl Pace {
+impl RetryPace {
     /// When the next retry may go out, if retries are paced.
     pub(super) fn next(&self) -> Option<BootTime> {
         self.next
@@ -38,31 +38,31 @@ impl Pace {
         if !matches!(failed.class(), FailureClass::Unclassified | FailureClass::Misconfigured) {
             return;
         }
-        let fault = self.fault(failed);
-        fault.met.retain(|(met, at)| met != session && now.since(*at) < FAULT_SPAN);
-        fault.met.push((session.clone(), now));
-        if fault.met.len() >= FAULT_SESSIONS {
+        let kind = self.kind(failed);
+        kind.sessions.retain(|(sessions, at)| sessions != session && now.since(*at) < FAULT_SPAN);
+        kind.sessions.push((session.clone(), now));
+        if kind.sessions.len() >= FAULT_SESSIONS {
             // Enough to pace by; more need not be remembered.
-            fault.met.remove(0);
+            kind.sessions.remove(0);
             self.next.get_or_insert(now.after(FAULT_PACE));
         }
     }
 
     #[cfg(test)]
     pub(super) fn kinds(&self) -> usize {
-        self.faults.len()
+        self.kinds.len()
     }
 
-    fn fault(&mut self, failed: &ExchangeError) -> &mut Fault {
-        let same = |fault: &Fault| (fault.status, &fault.code) == (failed.status, &failed.code);
-        let place = self.faults.iter().position(same).unwrap_or_else(|| {
-            if self.faults.len() >= FAULT_KINDS {
-                self.faults.remove(0);
+    fn kind(&mut self, failed: &ExchangeError) -> &mut AnswerKind {
+        let same = |kind: &AnswerKind| (kind.status, &kind.code) == (failed.status, &failed.code);
+        let place = self.kinds.iter().position(same).unwrap_or_else(|| {
+            if self.kinds.len() >= FAULT_KINDS {
+                self.kinds.remove(0);
             }
             let (status, code) = (failed.status, failed.code.clone());
-            self.faults.push(Fault { status, code, met: Vec::new() });
-            self.faults.len() - 1
+            self.kinds.push(AnswerKind { status, code, sessions: Vec::new() });
+            self.kinds.len() - 1
         });
-        &mut self.faults[place]
+        &mut self.kinds[place]
     }
 }

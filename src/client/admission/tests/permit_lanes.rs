@@ -10,21 +10,24 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::policy::{FAULT_PACE, SLOW_AFTER, SLOW_RETRY};
 
-type Entry<'a> = Pin<Box<dyn Future<Output = Result<Permit, Shut>> + 'a>>;
+type Entry<'a> = Pin<Box<dyn Future<Output = Result<Permit, Rejected>> + 'a>>;
 
 impl Bench {
     fn of(exchanges: usize) -> Self {
         let limits = ProviderLimits { exchanges, ..limits() };
-        Self { gate: Gate::after(limits, None), clock: StillClock::new() }
+        Self { admission: Admission::after(limits, None), clock: StillClock::new() }
     }
 
     /// Draws at once, if the schedule may.
-    fn drawn(&self) -> Option<Drawn> {
-        self.gate.draw().now_or_never()
+    fn scheduled_permit(&self) -> Option<ScheduledPermit> {
+        self.admission.acquire_for_schedule().now_or_never()
     }
 
     /// A scheduled exchange, and whoever may join it.
-    fn scheduled(&self, drawn: Option<Drawn>) -> (oneshot::Sender<()>, Entry<'_>) {
+    fn scheduled(
+        &self,
+        scheduled_permit: Option<ScheduledPermit>,
+    ) -> (oneshot::Sender<()>, Entry<'_>) {
         let (join, joined) = oneshot::channel();
         // Who can join no more has not joined.
         let joined = async move {
@@ -35,20 +38,20 @@ impl Bench {
         let entry = async move {
             let session = device(7);
             let entrant = Entrant { session: &session, lane: SCHEDULED };
-            self.gate.enter(&self.clock, entrant, drawn, joined).await
+            self.admission.enter(&self.clock, entrant, scheduled_permit, joined).await
         };
         (join, Box::pin(entry))
     }
 
-    fn enter_drawn(&self, drawn: Drawn) -> Permit {
-        let (_join, entry) = self.scheduled(Some(drawn));
+    fn enter_drawn(&self, scheduled_permit: ScheduledPermit) -> Permit {
+        let (_join, entry) = self.scheduled(Some(scheduled_permit));
         entry.now_or_never().expect("it waits for its turn").ok().unwrap()
     }
 
     /// Until when the schedule need not try, in seconds from now.
     fn shut_for(&self) -> Option<u64> {
         let now = self.clock.now().boot;
-        self.gate.shut_to_schedule(now).map(|until| until.since(now).as_secs())
+        self.admission.closed_to_schedule_until(now).map(|until| until.since(now).as_secs())
     }
 }
 
@@ -56,8 +59,9 @@ impl Bench {
 fn the_schedule_has_half_of_the_permits_at_most_and_one_at_least() {
     for (exchanges, most) in [(1, 1), (2, 1), (3, 1), (7, 3), (8, 4), (usize::MAX, 16)] {
         let bench = Bench::of(exchanges);
-        let drawn: Vec<_> = std::iter::from_fn(|| bench.drawn()).take(16).collect();
-        assert_eq!(drawn.len(), most, "of {exchanges}");
+        let scheduled_permit: Vec<_> =
+            std::iter::from_fn(|| bench.scheduled_permit()).take(16).collect();
+        assert_eq!(scheduled_permit.len(), most, "of {exchanges}");
         let _callers: Vec<_> = (most..exchanges.min(8)).map(|_| bench.enter().unwrap()).collect();
     }
 }
@@ -68,29 +72,32 @@ fn with_one_permit_the_schedule_gets_it_only_while_no_caller_waits() {
     let caller = bench.enter().unwrap();
     let mut waiting = Box::pin(bench.entry());
     assert!(poll(&mut waiting).is_pending());
-    assert!(bench.drawn().is_none());
+    assert!(bench.scheduled_permit().is_none());
     drop(caller);
-    assert!(bench.drawn().is_none(), "it is the waiting caller's before that one has noticed");
+    assert!(
+        bench.scheduled_permit().is_none(),
+        "it is the waiting caller's before that one has noticed"
+    );
     drop(waiting.now_or_never().unwrap().ok().unwrap());
-    assert!(bench.drawn().is_some());
+    assert!(bench.scheduled_permit().is_some());
 }
 
 #[test]
 fn a_caller_who_comes_while_the_schedule_waits_is_served_first() {
     let bench = Bench::new();
     let held = [bench.enter().unwrap(), bench.enter().unwrap()];
-    let mut draw = Box::pin(bench.gate.draw());
-    assert!(poll(&mut draw).is_pending());
+    let mut acquire_for_schedule = Box::pin(bench.admission.acquire_for_schedule());
+    assert!(poll(&mut acquire_for_schedule).is_pending());
     let mut callers = [Box::pin(bench.entry()), Box::pin(bench.entry())];
     for caller in &mut callers {
         assert!(poll(caller).is_pending());
     }
     drop(held);
-    assert!(poll(&mut draw).is_pending());
+    assert!(poll(&mut acquire_for_schedule).is_pending());
     let [first, second] = callers.map(|caller| caller.now_or_never().unwrap().ok().unwrap());
-    assert!(poll(&mut draw).is_pending());
+    assert!(poll(&mut acquire_for_schedule).is_pending());
     drop(first);
-    assert!(poll(&mut draw).is_ready());
+    assert!(poll(&mut acquire_for_schedule).is_ready());
     drop(second);
 }
 
@@ -100,7 +107,8 @@ async fn permits_that_are_given_back_wake_all_of_the_schedules_that_wait() {
     let [first, second, _third, _fourth] = [(); 4].map(|()| bench.enter().unwrap());
     // Nobody polls but who is woken.
     let given_back = async { drop((first, second)) };
-    let draws = join(bench.gate.draw(), bench.gate.draw());
+    let draws =
+        join(bench.admission.acquire_for_schedule(), bench.admission.acquire_for_schedule());
     let (_drawn, ()) = join(draws, given_back).await;
 }
 
@@ -110,24 +118,24 @@ async fn a_caller_who_gives_up_with_a_permit_it_has_not_noticed_wakes_the_schedu
     let held = bench.enter().unwrap();
     let mut caller = Box::pin(bench.entry());
     assert!(poll(&mut caller).is_pending());
-    let mut draw = Box::pin(bench.gate.draw());
-    assert!(poll(&mut draw).is_pending());
+    let mut acquire_for_schedule = Box::pin(bench.admission.acquire_for_schedule());
+    assert!(poll(&mut acquire_for_schedule).is_pending());
     drop(held);
-    assert!(poll(&mut draw).is_pending(), "it is the caller's");
+    assert!(poll(&mut acquire_for_schedule).is_pending(), "it is the caller's");
     let given_up = async { drop(caller) };
-    let (_drawn, ()) = join(draw, given_up).await;
+    let (_drawn, ()) = join(acquire_for_schedule, given_up).await;
 }
 
 #[tokio::test]
 async fn a_slow_request_of_the_schedules_gives_its_permit_and_its_place_back() {
     let bench = Bench::new();
-    let mut slow = bench.enter_drawn(bench.drawn().unwrap());
-    assert!(bench.drawn().is_none());
+    let mut slow = bench.enter_drawn(bench.scheduled_permit().unwrap());
+    assert!(bench.scheduled_permit().is_none());
     let mut open = Box::pin(slow.while_open(&bench.clock, pending::<()>()));
     assert!(poll(&mut open).is_pending());
     bench.clock.advance(SLOW_AFTER);
     assert!(poll(&mut open).is_pending());
-    let _drawn = bench.drawn().expect("its place is free");
+    let _drawn = bench.scheduled_permit().expect("its place is free");
     let _caller = bench.enter().unwrap();
     drop(open);
     drop(slow);
@@ -151,7 +159,7 @@ async fn a_scheduled_exchange_that_lost_its_permit_waits_in_the_schedules_lane_w
     let _caller = caller.now_or_never().unwrap().ok().unwrap();
     drop(second);
     let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("one is free") };
-    assert!(bench.drawn().is_none(), "it has the schedule's place");
+    assert!(bench.scheduled_permit().is_none(), "it has the schedule's place");
 }
 
 #[tokio::test]
@@ -164,14 +172,14 @@ async fn a_scheduled_exchange_that_a_caller_joins_moves_to_the_callers_lane() {
     assert!(poll(&mut entry).is_pending());
     let mut later = Box::pin(bench.entry());
     assert!(poll(&mut later).is_pending());
-    let mut draw = Box::pin(bench.gate.draw());
-    assert!(poll(&mut draw).is_pending());
+    let mut acquire_for_schedule = Box::pin(bench.admission.acquire_for_schedule());
+    assert!(poll(&mut acquire_for_schedule).is_pending());
     drop(first);
     assert!(poll(&mut later).is_pending(), "the one that was joined came first");
     let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("it is its turn") };
     drop(later);
     drop(second);
-    assert!(poll(&mut draw).is_ready(), "the schedule's place is free");
+    assert!(poll(&mut acquire_for_schedule).is_ready(), "the schedule's place is free");
 }
 
 #[tokio::test]
@@ -186,36 +194,36 @@ async fn one_that_a_caller_has_joined_waits_no_longer_than_a_caller() {
     bench.clock.advance(24 * SECOND);
     assert!(poll(&mut entry).is_pending(), "its turn began when it was joined");
     bench.clock.advance(SECOND);
-    let Poll::Ready(Err(shut)) = poll(&mut entry) else { panic!("it waits for ever") };
-    assert_eq!(shut.error.kind(), ErrorKind::Capacity);
+    let Poll::Ready(Err(rejected)) = poll(&mut entry) else { panic!("it waits for ever") };
+    assert_eq!(rejected.error.kind(), ErrorKind::Capacity);
 }
 
 #[test]
 fn one_that_was_joined_before_it_came_keeps_its_permit_and_leaves_the_schedules_lane() {
     let bench = Bench::new();
     bench.met(0..5, &failed(FailureClass::Unclassified));
-    let paced = bench.enter_drawn(bench.drawn().unwrap());
+    let paced = bench.enter_drawn(bench.scheduled_permit().unwrap());
     let session = device(8);
-    let enter = |drawn, joined| {
+    let enter = |scheduled_permit, joined| {
         let entrant = Entrant { session: &session, lane: SCHEDULED };
-        let entry = bench.gate.enter(&bench.clock, entrant, drawn, joined);
+        let entry = bench.admission.enter(&bench.clock, entrant, scheduled_permit, joined);
         entry.now_or_never().expect("it waits for its turn")
     };
     drop(enter(None, ready(())).expect("a caller's refresh is not the schedule's"));
     drop(paced);
-    let _joined = enter(bench.drawn(), ready(())).ok().unwrap();
-    assert!(bench.drawn().is_some(), "its place is free, and one permit is");
+    let _joined = enter(bench.scheduled_permit(), ready(())).ok().unwrap();
+    assert!(bench.scheduled_permit().is_some(), "its place is free, and one permit is");
 }
 
 #[test]
 fn one_that_is_joined_while_it_waits_is_not_paced_as_the_schedules() {
     let bench = Bench::of(4);
     bench.met(0..5, &failed(FailureClass::Unclassified));
-    let drawn = bench.drawn().unwrap();
+    let scheduled_permit = bench.scheduled_permit().unwrap();
     let [first, _second, _third] = [(); 3].map(|()| bench.enter().unwrap());
     let (join, mut entry) = bench.scheduled(None);
     assert!(poll(&mut entry).is_pending());
-    let _paced = bench.enter_drawn(drawn);
+    let _paced = bench.enter_drawn(scheduled_permit);
     join.send(()).unwrap();
     assert!(poll(&mut entry).is_pending());
     drop(first);
@@ -225,22 +233,22 @@ fn one_that_is_joined_while_it_waits_is_not_paced_as_the_schedules() {
 #[test]
 fn an_exchange_with_a_drawn_permit_is_checked_like_any_other() {
     let bench = Bench::new();
-    let drawn = bench.drawn().unwrap();
+    let scheduled_permit = bench.scheduled_permit().unwrap();
     bench.fail(Exchanged::Own, &throttled(30));
-    let (_join, entry) = bench.scheduled(Some(drawn));
-    let shut = entry.now_or_never().unwrap().err().unwrap();
-    assert_eq!(shut.until, BootTime::new(30 * SECOND));
-    assert!(bench.drawn().is_some(), "its permit is given back");
+    let (_join, entry) = bench.scheduled(Some(scheduled_permit));
+    let rejected = entry.now_or_never().unwrap().err().unwrap();
+    assert_eq!(rejected.until, BootTime::new(30 * SECOND));
+    assert!(bench.scheduled_permit().is_some(), "its permit is given back");
 }
 
 #[tokio::test]
 async fn an_exchange_with_a_drawn_permit_waits_for_no_other() {
     let bench = Bench::new();
-    let drawn = bench.drawn().unwrap();
+    let scheduled_permit = bench.scheduled_permit().unwrap();
     let _caller = bench.enter().unwrap();
     let mut caller = Box::pin(bench.entry());
     assert!(poll(&mut caller).is_pending());
-    let permit = bench.enter_drawn(drawn);
+    let permit = bench.enter_drawn(scheduled_permit);
     assert!(poll(&mut caller).is_pending());
     drop(permit);
     assert!(poll(&mut caller).is_ready());
@@ -249,24 +257,25 @@ async fn an_exchange_with_a_drawn_permit_waits_for_no_other() {
 #[test]
 fn a_permit_that_was_drawn_and_not_used_is_given_back() {
     let bench = Bench::of(1);
-    let drawn = bench.drawn().unwrap();
-    assert!(bench.drawn().is_none());
-    drop(drawn);
-    let drawn = bench.drawn().unwrap();
+    let scheduled_permit = bench.scheduled_permit().unwrap();
+    assert!(bench.scheduled_permit().is_none());
+    drop(scheduled_permit);
+    let scheduled_permit = bench.scheduled_permit().unwrap();
     let mut caller = Box::pin(bench.entry());
     assert!(poll(&mut caller).is_pending());
-    drop(drawn);
+    drop(scheduled_permit);
     assert!(poll(&mut caller).is_ready());
 }
 
 #[test]
 fn a_permit_of_the_gate_that_this_one_replaces_lets_nobody_in() {
     let former = Bench::of(1);
-    let bench = Bench { gate: Gate::after(limits(), Some(&former.gate)), ..Bench::new() };
+    let bench =
+        Bench { admission: Admission::after(limits(), Some(&former.admission)), ..Bench::new() };
     let _held = (bench.enter().unwrap(), bench.enter().unwrap());
-    let (_join, mut entry) = bench.scheduled(former.drawn());
+    let (_join, mut entry) = bench.scheduled(former.scheduled_permit());
     assert!(poll(&mut entry).is_pending());
-    assert!(former.drawn().is_some());
+    assert!(former.scheduled_permit().is_some());
 }
 
 #[test]
@@ -291,7 +300,7 @@ fn the_schedule_tries_a_rejected_client_once_an_interval() {
     assert_eq!(bench.shut_for(), None, "the next one is the probe");
     let _probe = bench.enter_as(&device(1), SCHEDULED).unwrap();
     assert_eq!(bench.shut_for(), Some(60), "it is out");
-    let mut judged = Box::pin(bench.gate.judged());
+    let mut judged = Box::pin(bench.admission.judged());
     assert!(poll(&mut judged).is_pending());
     bench.fail_as(&device(1), Exchanged::Own, &rejected);
     assert!(poll(&mut judged).is_ready());
@@ -310,7 +319,7 @@ fn the_schedule_leaves_the_probe_to_a_sign_in_that_waits_for_it() {
     assert!(poll(&mut sign_in).is_pending());
     bench.clock.advance(10 * SECOND);
     assert_eq!(bench.shut_for(), Some(25));
-    let mut judged = Box::pin(bench.gate.judged());
+    let mut judged = Box::pin(bench.admission.judged());
     drop(sign_in);
     assert!(poll(&mut judged).is_ready(), "it has given up");
     assert_eq!(bench.shut_for(), None);
@@ -334,7 +343,7 @@ fn while_retries_are_paced_the_schedule_tries_when_its_one_place_is_free() {
     let bench = Bench::of(8);
     bench.met(0..5, &failed(FailureClass::Unclassified));
     assert_eq!(bench.shut_for(), None);
-    let one = bench.enter_drawn(bench.drawn().unwrap());
+    let one = bench.enter_drawn(bench.scheduled_permit().unwrap());
     assert_eq!(bench.shut_for(), Some(FAULT_PACE.as_secs()));
     drop(one);
     assert_eq!(bench.shut_for(), None);
@@ -392,15 +401,17 @@ fn a_permit_that_is_given_back_while_the_schedule_tries_is_noticed() {
         for round in 0..ROUNDS {
             let woken = Arc::<Woken>::default();
             let waker = Waker::from(Arc::clone(&woken));
-            let mut draw = Box::pin(bench.gate.draw());
+            let mut acquire_for_schedule = Box::pin(bench.admission.acquire_for_schedule());
             meet(&step, 4 * round + 1);
             step.store(4 * round + 2, Ordering::SeqCst);
             // The one comes before the other by another time each time.
             (0..round % 200).for_each(|_| std::hint::spin_loop());
-            let drawn = draw.as_mut().poll(&mut Context::from_waker(&waker));
+            let scheduled_permit =
+                acquire_for_schedule.as_mut().poll(&mut Context::from_waker(&waker));
             meet(&step, 4 * round + 3);
-            unnoticed += u32::from(drawn.is_pending() && !woken.0.load(Ordering::SeqCst));
-            drop((draw, drawn));
+            unnoticed +=
+                u32::from(scheduled_permit.is_pending() && !woken.0.load(Ordering::SeqCst));
+            drop((acquire_for_schedule, scheduled_permit));
             step.store(4 * round + 4, Ordering::SeqCst);
         }
         assert_eq!(unnoticed, 0);

@@ -12,14 +12,14 @@ use crate::error::{Error, ErrorKind, LostReason};
 
 /// What other processes did to the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct News {
+pub(crate) struct ExternalChange {
     /// The version that they wrote; `None` if it is not known whether they wrote anything.
     pub(crate) version: Option<u64>,
     /// The token in hand must not be served any more.
     pub(crate) ends: bool,
 }
 
-impl News {
+impl ExternalChange {
     /// It is not known what was changed.
     pub(crate) const UNKNOWN: Self = Self { version: None, ends: false };
 
@@ -30,22 +30,23 @@ impl News {
 
     /// Whether a record of this version includes it.
     fn is_in(&self, version: u64) -> bool {
-        self.version.is_some_and(|news| news <= version)
+        self.version.is_some_and(|external_change| external_change <= version)
     }
 }
 
 impl State {
     /// Whether the record is to be read before anything is begun.
     pub(crate) fn wants_load(&self) -> bool {
-        let news = self.news.is_some() || matches!(self.read.running, Some(Some(_)));
-        news && !self.is_unsaved()
+        let external_change =
+            self.external_change.is_some() || matches!(self.read.running, Some(Some(_)));
+        external_change && !self.is_unsaved()
     }
 
     /// Whether there is news that must be read as soon as nothing runs and no failed reading is in
     /// back-off.
-    pub(super) fn has_unread_news(&self) -> bool {
+    pub(super) fn has_unloaded_change(&self) -> bool {
         let free = self.read.running.is_none() && !self.is_unsaved();
-        free && self.news.is_some() && !self.is_unloaded()
+        free && self.external_change.is_some() && !self.is_unloaded()
     }
 
     /// Whether the store does not have the credentials in hand yet. The statement that saves them
@@ -57,31 +58,33 @@ impl State {
     /// Whether another process has ended what is in hand.
     pub(crate) fn is_ended_elsewhere(&self) -> bool {
         let read_for = self.read.running.flatten();
-        self.news.into_iter().chain(read_for).any(|news| news.ends)
+        self.external_change.into_iter().chain(read_for).any(|external_change| external_change.ends)
     }
 
     /// Makes the answer of the reading that runs not count. The news that it was begun for is noted
     /// again.
     pub(super) fn stop_reading(&mut self) {
-        if let Some(Some(news)) = self.read.running.take() {
-            self.news = Some(self.news.map_or(news, |noted| noted.and(news)));
+        if let Some(Some(external_change)) = self.read.running.take() {
+            self.external_change = Some(
+                self.external_change.map_or(external_change, |noted| noted.and(external_change)),
+            );
         }
     }
 
     fn begin_reading(&mut self) -> u32 {
         self.stop_reading();
         self.read.number = self.read.number.wrapping_add(1);
-        self.read.running = Some(self.news.take());
+        self.read.running = Some(self.external_change.take());
         self.read.number
     }
 }
 
 /// Begins to read what others did, if nothing runs.
-pub(super) fn read_news(state: &mut State, at: &StepContext, effects: &mut Effects) {
+pub(super) fn load_change(state: &mut State, at: &StepContext, effects: &mut Effects) {
     let now = at.now.boot;
     let cooling = BackoffState::cooling(state.unread.as_ref(), now);
     let free = effects.start.is_none() && !state.is_busy();
-    if free && !cooling && state.has_unread_news() {
+    if free && !cooling && state.has_unloaded_change() {
         effects.start = Some(Start::Load(state.begin_reading()));
     }
 }
@@ -113,8 +116,8 @@ pub(super) fn loaded(
     }
     let Some(read_for) = state.read.running.take() else { return };
     // Another process deleted it, and the store has not gone back.
-    let deleted =
-        read_for.is_some_and(|news| news.ends) && matches!(settled, Settled::Vacant { .. });
+    let deleted = read_for.is_some_and(|external_change| external_change.ends)
+        && matches!(settled, Settled::Vacant { .. });
     let older = |held: &Settled| version < state.version && held.is_newer_than(&settled);
     if !deleted && !state.read.restored && state.settled.as_ref().is_some_and(older) {
         state.unread = None;
@@ -135,10 +138,11 @@ pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &Ste
 /// Notes what others did, also while an exchange runs: if the news were dropped then, it would
 /// never be read. A record that was not read yet needs no note, and a version that is known is no
 /// news.
-pub(super) fn note(state: &mut State, news: News) {
+pub(super) fn note(state: &mut State, external_change: ExternalChange) {
     let known = state.is_unloaded() && state.read.running.is_none();
-    if !known && !news.is_in(state.version) {
-        state.news = Some(state.news.map_or(news, |noted| noted.and(news)));
+    if !known && !external_change.is_in(state.version) {
+        state.external_change =
+            Some(state.external_change.map_or(external_change, |noted| noted.and(external_change)));
     }
 }
 
@@ -149,7 +153,7 @@ pub(super) fn conflict(state: &mut State, found: Option<(u64, Settled)>) {
     state.stop_reading();
     match found {
         Some((version, settled)) => settle(state, version, settled),
-        None => note(state, News::UNKNOWN),
+        None => note(state, ExternalChange::UNKNOWN),
     }
 }
 
@@ -157,7 +161,7 @@ pub(super) fn conflict(state: &mut State, found: Option<(u64, Settled)>) {
 fn settle(state: &mut State, version: u64, settled: Settled) {
     state.unread = None;
     state.read.restored = false;
-    state.news.take_if(|news| news.is_in(version));
+    state.external_change.take_if(|external_change| external_change.is_in(version));
     state.version = version;
     state.settled = Some(match state.settled.take() {
         Some(held) => settled.remembering(held),
@@ -173,7 +177,7 @@ pub(super) fn orphaned(state: &mut State, found: Option<(u64, Settled)>) {
     }
     match found.filter(|_| !state.is_busy()) {
         Some((version, settled)) => settle(state, version, settled),
-        None => note(state, News { version: None, ends: true }),
+        None => note(state, ExternalChange { version: None, ends: true }),
     }
 }
 
@@ -184,10 +188,10 @@ pub(super) fn wrote(state: &mut State, version: u64) {
     // A reading that runs may have begun before the write.
     state.stop_reading();
     if version > state.version.saturating_add(1) {
-        return note(state, News { version: Some(version), ends: false });
+        return note(state, ExternalChange { version: Some(version), ends: false });
     }
     state.version = state.version.max(version);
-    state.news.take_if(|news| news.is_in(version));
+    state.external_change.take_if(|external_change| external_change.is_in(version));
 }
 
 pub(super) fn rejected(state: &mut State, generation: u64) {

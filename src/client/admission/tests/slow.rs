@@ -19,9 +19,9 @@ impl Bench {
         assert!(poll(&mut open).is_pending());
     }
 
-    fn beside(&self) -> Result<Permit, Shut> {
+    fn beside(&self) -> Result<Permit, Rejected> {
         let session = device(1);
-        let entry = self.gate.enter_beside(&self.clock, Some(&session), None);
+        let entry = self.admission.enter_untracked(&self.clock, Some(&session), None);
         entry.now_or_never().expect("it waits for its turn")
     }
 }
@@ -49,11 +49,11 @@ async fn an_answer_within_the_time_gives_the_permit_back_with_it_alone() {
     let bench = Bench::new();
     let mut permit = bench.enter().unwrap();
     assert_eq!(permit.while_open(&bench.clock, async { 7 }).await, 7);
-    assert_eq!(bench.gate.slow.count(), 0);
+    assert_eq!(bench.admission.slow.count(), 0);
     bench.hold(&mut permit, SLOW_AFTER);
-    assert_eq!(bench.gate.slow.count(), 1);
+    assert_eq!(bench.admission.slow.count(), 1);
     drop(permit);
-    assert_eq!(bench.gate.slow.count(), 0);
+    assert_eq!(bench.admission.slow.count(), 0);
 }
 
 #[tokio::test]
@@ -61,12 +61,12 @@ async fn while_too_many_requests_are_slow_nothing_new_is_sent() {
     let bench = Bench::new();
     let slow = [bench.slow(), bench.slow(), bench.slow()];
     let sign_in = bench.enter_as(&device(2), Lane::SignIn);
-    for shut in [bench.enter(), sign_in, bench.beside()] {
-        let shut = shut.err().unwrap();
-        let told = (shut.error.kind(), shut.error.outcome(), shut.error.retry_after());
+    for rejected in [bench.enter(), sign_in, bench.beside()] {
+        let rejected = rejected.err().unwrap();
+        let told = (rejected.error.kind(), rejected.error.outcome(), rejected.error.retry_after());
         let expected = (ErrorKind::RetryLater, Some(ExchangeOutcome::NotSent), Some(SLOW_RETRY));
-        assert_eq!((told, shut.paced), (expected, false));
-        assert_eq!(shut.until, bench.clock.now().boot.after(SLOW_RETRY));
+        assert_eq!((told, rejected.paced), (expected, false));
+        assert_eq!(rejected.until, bench.clock.now().boot.after(SLOW_RETRY));
     }
     let [first, ..] = slow;
     drop(first);
@@ -82,6 +82,6 @@ async fn one_that_queued_before_the_bound_was_reached_is_not_sent_either() {
     let mut queued = Box::pin(bench.entry());
     assert!(poll(&mut queued).is_pending());
     bench.hold(&mut first, SLOW_AFTER);
-    let shut = queued.now_or_never().unwrap().err().unwrap();
-    assert_eq!(shut.error.kind(), ErrorKind::RetryLater);
+    let rejected = queued.now_or_never().unwrap().err().unwrap();
+    assert_eq!(rejected.error.kind(), ErrorKind::RetryLater);
 }

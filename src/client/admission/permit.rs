@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::lanes::Held;
+use super::permit_lanes::Held;
 use crate::clock::Clock;
 use crate::policy::SLOW_AFTER;
 

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 const NEED: Input = Input::Need { newer_than: 0, renewable: Renewable::No };
 
 fn others(ends: bool) -> Input {
-    Input::News(news(ends))
+    Input::ExternalChange(external_change(ends))
 }
 
 fn loaded(read: u32, version: u64, settled: Settled) -> Input {
@@ -41,8 +41,8 @@ fn owes(state: &State) -> bool {
 }
 
 /// The news that is not read, whether it is being read or not.
-fn unread_news(state: &State) -> Option<News> {
-    state.news.or(state.read.running.flatten())
+fn unread_news(state: &State) -> Option<ExternalChange> {
+    state.external_change.or(state.read.running.flatten())
 }
 
 fn served(state: &State) -> Option<u64> {
@@ -79,7 +79,8 @@ fn news_is_noted_in_every_state_and_read_at_once_where_nothing_runs_or_is_owed()
 fn news_that_is_known_already_is_none() {
     for (name, state) in states() {
         for version in [0, V - 1, V] {
-            let input = Input::News(News { version: Some(version), ends: true });
+            let input =
+                Input::ExternalChange(ExternalChange { version: Some(version), ends: true });
             let (next, effects) = step(state.clone(), input, &after(0));
             assert_eq!(effects, Effects::default(), "{name}");
             if !state.is_unloaded() {
@@ -100,7 +101,7 @@ fn ends_of(run: &Run) -> Vec<Input> {
             failed(Class::Rejected),
             failed(Class::Refused),
             failed(Class::Ambiguous(Retry::Late)),
-            failed(Class::Unclassified { healthy_at: None }),
+            failed(Class::Unclassified { other_success_at: None }),
             Input::Challenged,
             Input::NotBegun,
             Input::Conflict { found: None },
@@ -122,10 +123,10 @@ fn ends_of(run: &Run) -> Vec<Input> {
 
 #[test]
 fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended() {
-    let two_later = News { version: Some(V + 2), ends: false };
+    let two_later = ExternalChange { version: Some(V + 2), ends: false };
     for (name, state) in states() {
         let Some(run) = state.running.clone().filter(|_| state.is_busy()) else { continue };
-        let (busy, start) = apply(state, Input::News(two_later));
+        let (busy, start) = apply(state, Input::ExternalChange(two_later));
         assert_eq!(start, None, "{name}");
         for end in ends_of(&run) {
             let (next, start) = apply(busy.clone(), end.clone());
@@ -134,7 +135,10 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
                 continue;
             }
             assert_eq!(start, Some(Start::Load(next.read.number)), "{name}: {end:?}");
-            assert!(next.news.is_none() && next.read.running.is_some(), "{name}: {end:?}");
+            assert!(
+                next.external_change.is_none() && next.read.running.is_some(),
+                "{name}: {end:?}"
+            );
         }
     }
 }
@@ -142,8 +146,8 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
 #[test]
 fn news_of_what_is_owed_is_read_when_that_is_saved() {
     let unsaved = active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..fresh() });
-    let (state, start) = apply(unsaved, Input::News(News::UNKNOWN));
-    assert_eq!((start, unread_news(&state)), (None, Some(News::UNKNOWN)));
+    let (state, start) = apply(unsaved, Input::ExternalChange(ExternalChange::UNKNOWN));
+    assert_eq!((start, unread_news(&state)), (None, Some(ExternalChange::UNKNOWN)));
     let (state, start) = apply(state, Input::Unsaved);
     assert_eq!(start, None);
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
@@ -158,7 +162,8 @@ fn what_this_process_writes_itself_settles_news_that_it_shows_and_no_other() {
         running(Settled::Active(due()), Run::Refresh { answer: Some(held(NOW, (2, G + 1))) });
     let closing = running(Settled::Active(due()), Run::Close);
     for version in [V + 1, V + 2] {
-        let news = Input::News(News { version: Some(version), ends: true });
+        let external_change =
+            Input::ExternalChange(ExternalChange { version: Some(version), ends: true });
         let saved = Input::Saved { version: V + 1, epoch: 2, generation: G + 1, suspect: false };
         let closed = Input::ClosedDurably { version: V + 1, closed: closed(false) };
         let ends = [
@@ -167,7 +172,7 @@ fn what_this_process_writes_itself_settles_news_that_it_shows_and_no_other() {
             (closing.clone(), closed),
         ];
         for (state, end) in ends {
-            let (state, _) = apply(state, news.clone());
+            let (state, _) = apply(state, external_change.clone());
             let (state, _) = apply(state, end.clone());
             assert_eq!(unread_news(&state).is_none(), version == V + 1, "{end:?}");
             assert_eq!(state.version, V + 1);
@@ -255,7 +260,7 @@ fn a_reading_that_was_begun_before_something_ran_does_not_count() {
             assert_eq!(start, None);
             assert_eq!(format!("{next:?}"), format!("{state:?}"), "{what:?}");
         }
-        assert_eq!(unread_news(&state), Some(news(false)), "it is still to be read");
+        assert_eq!(unread_news(&state), Some(external_change(false)), "it is still to be read");
     }
 }
 
@@ -281,7 +286,7 @@ fn a_reading_that_nobody_waits_for_any_more_leaves_its_news_to_the_next() {
     abandon_load(&mut state, number + 1);
     assert!(state.read.running.is_some(), "that was another reading");
     abandon_load(&mut state, number);
-    assert_eq!((state.read.running, state.news), (None, Some(news(true))));
+    assert_eq!((state.read.running, state.external_change), (None, Some(external_change(true))));
     assert_eq!(next_wake(&state, &after(0).policy), Some(BootTime::default()), "at once");
     let (state, start) = apply(state, Input::Tick);
     assert_eq!(start, Some(Start::Load(number + 1)));
@@ -295,7 +300,8 @@ fn news_that_came_during_a_reading_leads_to_another_unless_the_answer_shows_it()
     for (version, answer, settles) in shown.into_iter().chain(hidden) {
         for ends in [false, true] {
             let (state, number) = told(active(fresh()), false);
-            let (state, start) = apply(state, Input::News(News { version, ends }));
+            let (state, start) =
+                apply(state, Input::ExternalChange(ExternalChange { version, ends }));
             assert_eq!(start, None, "one reading at a time");
             let record = recorded(held(NOW, (2, G + 1)));
             let (state, start) = apply(state, loaded(number, answer, record));
@@ -316,7 +322,7 @@ fn a_store_that_went_back_is_given_what_it_lost_and_then_counts_whatever_it_show
         assert_eq!((served(&state), state.version), (Some(G), V), "what is held goes on");
         let (restored, _) = apply(state.clone(), Input::Wrote { version: V + 1 });
         assert!(!restored.read.restored, "the next that is older is restored again");
-        let (state, start) = apply(state, Input::News(News::UNKNOWN));
+        let (state, start) = apply(state, Input::ExternalChange(ExternalChange::UNKNOWN));
         assert_eq!(start, Some(Start::Load(number + 1)));
         let (state, start) = apply(state, loaded(number + 1, V - 1, older()));
         assert_eq!((start, served(&state), state.version), (None, Some(G - 1), V - 1));

@@ -8,34 +8,34 @@ use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use super::Settings;
-use super::client::Client;
-use super::means::Means;
-use super::source::{Source, SourceError};
+use super::Client;
 use crate::clock::{BootTime, Clock, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
+use crate::provider::Settings;
+use crate::provider::resources::Resources;
+use crate::provider::source::{Source, SourceError};
 
 /// The place of a client: of one tenant where each has its own, else of all.
-pub(crate) struct Site {
+pub(crate) struct TenantClient {
     client: ArcSwapOption<Client>,
     /// Held while one client is put in the place of another.
     replacing: Mutex<()>,
     name: ProviderName,
-    means: Arc<Means>,
-    asking: Option<Asking>,
+    resources: Arc<Resources>,
+    source_state: Option<SourceState>,
 }
 
 /// How a tenant's client is got.
-struct Asking {
+struct SourceState {
     tenant: Tenant,
     source: Source,
     /// Held while the source is asked, so that it is asked once for all who wait.
     turn: tokio::sync::Mutex<()>,
     failed: Mutex<Option<Failed>>,
     /// When it was asked because the server called the client invalid.
-    doubted_at: Mutex<Option<BootTime>>,
+    last_asked_at: Mutex<Option<BootTime>>,
     /// The source is to be asked again before the next use.
     stale: AtomicBool,
 }
@@ -54,12 +54,16 @@ pub(crate) struct Unresolved {
     pub(crate) news: Option<(ProviderName, Tenant)>,
 }
 
-impl Site {
+impl TenantClient {
     /// The site of all tenants.
-    pub(crate) fn of_all(name: ProviderName, settings: Settings, means: Arc<Means>) -> Self {
-        let client = Client::new(name.clone(), settings, Arc::clone(&means), None);
+    pub(crate) fn of_all(
+        name: ProviderName,
+        settings: Settings,
+        resources: Arc<Resources>,
+    ) -> Self {
+        let client = Client::new(name.clone(), settings, Arc::clone(&resources), None);
         let client = ArcSwapOption::from_pointee(client);
-        Self { client, replacing: Mutex::default(), name, means, asking: None }
+        Self { client, replacing: Mutex::default(), name, resources, source_state: None }
     }
 
     /// The site of one tenant, whose client the source knows.
@@ -67,18 +71,18 @@ impl Site {
         name: ProviderName,
         tenant: Tenant,
         source: Source,
-        means: Arc<Means>,
+        resources: Arc<Resources>,
     ) -> Self {
-        let asking = Asking {
+        let source_state = SourceState {
             tenant,
             source,
             turn: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
-            doubted_at: Mutex::default(),
+            last_asked_at: Mutex::default(),
             stale: AtomicBool::new(false),
         };
-        let (client, asking) = (ArcSwapOption::empty(), Some(asking));
-        Self { client, replacing: Mutex::default(), name, means, asking }
+        let (client, source_state) = (ArcSwapOption::empty(), Some(source_state));
+        Self { client, replacing: Mutex::default(), name, resources, source_state }
     }
 
     /// The client, if it is known already.
@@ -96,8 +100,8 @@ impl Site {
         // One at a time, so that no version is given twice.
         let _replacing = self.replacing.lock();
         let former = self.client();
-        let (name, means) = (self.name.clone(), Arc::clone(&self.means));
-        let client = Arc::new(Client::new(name, settings, means, former.as_deref()));
+        let (name, resources) = (self.name.clone(), Arc::clone(&self.resources));
+        let client = Arc::new(Client::new(name, settings, resources, former.as_deref()));
         self.client.store(Some(Arc::clone(&client)));
         client
     }
@@ -109,16 +113,16 @@ impl Site {
         policy: &Policy,
     ) -> Result<Arc<Client>, Unresolved> {
         let known = self.client();
-        let to_be_asked = |asking: &&Asking| known.is_none() || asking.is_stale();
-        let Some(asking) = self.asking.as_ref().filter(to_be_asked) else {
+        let to_be_asked = |source_state: &&SourceState| known.is_none() || source_state.is_stale();
+        let Some(source_state) = self.source_state.as_ref().filter(to_be_asked) else {
             return known.ok_or_else(Unresolved::unknown);
         };
-        let _turn = asking.turn.lock().await;
+        let _turn = source_state.turn.lock().await;
         // Somebody may have been faster.
-        if let Some(client) = self.client().filter(|_| !asking.is_stale()) {
+        if let Some(client) = self.client().filter(|_| !source_state.is_stale()) {
             return Ok(client);
         }
-        let asked = self.ask(asking, clock, policy).await;
+        let asked = self.ask(source_state, clock, policy).await;
         // What was known before goes on: a source that is down takes no session with it.
         asked.or_else(|unresolved| known.ok_or(unresolved))
     }
@@ -129,47 +133,49 @@ impl Site {
         clock: &dyn Clock,
         policy: &Policy,
     ) -> Result<Arc<Client>, Unresolved> {
-        let Some(asking) = &self.asking else { return self.resolve(clock, policy).await };
-        let _turn = asking.turn.lock().await;
-        match self.client().filter(|_| !asking.is_stale()) {
+        let Some(source_state) = &self.source_state else {
+            return self.resolve(clock, policy).await;
+        };
+        let _turn = source_state.turn.lock().await;
+        match self.client().filter(|_| !source_state.is_stale()) {
             Some(renewed) => Ok(renewed),
-            None => self.ask(asking, clock, policy).await,
+            None => self.ask(source_state, clock, policy).await,
         }
     }
 
     /// The source is asked before the next use.
     pub(crate) fn expire(&self) {
-        if let Some(asking) = &self.asking {
-            asking.stale.store(true, Ordering::Release);
-            *asking.failed.lock() = None;
+        if let Some(source_state) = &self.source_state {
+            source_state.stale.store(true, Ordering::Release);
+            *source_state.failed.lock() = None;
         }
     }
 
     /// Another client in place of one that the server called invalid, if the source has one: it is
     /// asked once for this, and not again before the client would be probed.
-    pub(crate) async fn instead_of(
+    pub(crate) async fn replacement_for(
         &self,
         invalid: &Arc<Client>,
         clock: &dyn Clock,
         policy: &Policy,
     ) -> Option<Arc<Client>> {
-        let asking = self.asking.as_ref()?;
-        let _turn = asking.turn.lock().await;
+        let source_state = self.source_state.as_ref()?;
+        let _turn = source_state.turn.lock().await;
         let known = self.client()?;
         if known.version != invalid.version {
             return Some(known);
         }
-        if !asking.may_doubt(invalid, clock.now().boot) {
+        if !source_state.may_ask_again(invalid, clock.now().boot) {
             return None;
         }
-        self.ask(asking, clock, policy).await.ok()
+        self.ask(source_state, clock, policy).await.ok()
     }
 
     /// The server called this client invalid in a call beside the exchanges. True if the source is
-    /// asked before the next use, by the same rule as [`instead_of`](Self::instead_of).
+    /// asked before the next use, by the same rule as [`replacement_for`](Self::replacement_for).
     pub(crate) fn doubt(&self, invalid: &Client, now: BootTime) -> bool {
-        let Some(asking) = &self.asking else { return false };
-        let doubted = self.version() != invalid.version || asking.may_doubt(invalid, now);
+        let Some(source_state) = &self.source_state else { return false };
+        let doubted = self.version() != invalid.version || source_state.may_ask_again(invalid, now);
         if doubted && self.version() == invalid.version {
             self.expire();
         }
@@ -178,18 +184,21 @@ impl Site {
 
     async fn ask(
         &self,
-        asking: &Asking,
+        source_state: &SourceState,
         clock: &dyn Clock,
         policy: &Policy,
     ) -> Result<Arc<Client>, Unresolved> {
         let now = clock.now().boot;
-        if let Some(failed) = asking.failed.lock().as_ref().filter(|failed| now < failed.retry_at) {
+        if let Some(failed) =
+            source_state.failed.lock().as_ref().filter(|failed| now < failed.retry_at)
+        {
             let wait = failed.retry_at.since(now);
             let error = failed.error.clone().with_retry_after(wait);
             return Err(Unresolved { error, news: None });
         }
         // Not left set if this is dropped: then nothing was learned.
-        let found = AssertUnwindSafe(asking.source.ask(asking.tenant.clone())).catch_unwind();
+        let found =
+            AssertUnwindSafe(source_state.source.ask(source_state.tenant.clone())).catch_unwind();
         let found = match timeout(clock, policy.source_wait, found).await {
             Some(Ok(found)) => found,
             Some(Err(_)) => Err(unavailable("the source panicked")),
@@ -198,27 +207,27 @@ impl Site {
         let found = found.map_err(SourceError::into_error).and_then(usable);
         match found {
             Ok(settings) => {
-                asking.stale.store(false, Ordering::Release);
-                *asking.failed.lock() = None;
+                source_state.stale.store(false, Ordering::Release);
+                *source_state.failed.lock() = None;
                 Ok(self.replace(settings))
             }
             Err(failed) => {
-                let (error, is_news) = asking.fail(failed, clock.now().boot, policy);
-                let whose = (self.name.clone(), asking.tenant.clone());
+                let (error, is_news) = source_state.fail(failed, clock.now().boot, policy);
+                let whose = (self.name.clone(), source_state.tenant.clone());
                 Err(Unresolved { error, news: is_news.then_some(whose) })
             }
         }
     }
 }
 
-impl Asking {
+impl SourceState {
     /// Whether the source is asked because of this client, and not so soon again.
-    fn may_doubt(&self, invalid: &Client, now: BootTime) -> bool {
-        let mut doubted_at = self.doubted_at.lock();
-        let probe = invalid.gate.limits().probe;
-        let may = doubted_at.is_none_or(|at| now.since(at) >= probe);
+    fn may_ask_again(&self, invalid: &Client, now: BootTime) -> bool {
+        let mut last_asked_at = self.last_asked_at.lock();
+        let probe = invalid.admission.limits().probe;
+        let may = last_asked_at.is_none_or(|at| now.since(at) >= probe);
         if may {
-            *doubted_at = Some(now);
+            *last_asked_at = Some(now);
         }
         may
     }

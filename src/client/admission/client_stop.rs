@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Entrant, Lane, Shut};
+use super::{Entrant, Lane, Rejected};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{SessionId, Tenant};
@@ -15,14 +15,14 @@ use crate::provider::ExchangeError;
 /// or only one tenant uses the client, the client is stopped for all tenants. In each interval, one
 /// exchange is let through as the probe.
 #[derive(Default)]
-pub(super) struct Stop {
-    rejected: Option<Rejected>,
+pub(super) struct ClientStop {
+    rejected: Option<RejectedClient>,
     users: Users,
     /// How many sign-ins wait for the probe's time or end.
     pub(super) waiting_sign_ins: usize,
 }
 
-struct Rejected {
+struct RejectedClient {
     /// The tenant whose request was rejected; `None` if there were several, or the call belonged to
     /// no session.
     tenant: Option<Tenant>,
@@ -44,7 +44,7 @@ enum Users {
     Several,
 }
 
-impl Stop {
+impl ClientStop {
     pub(super) fn is_on(&self) -> bool {
         self.rejected.is_some()
     }
@@ -67,7 +67,7 @@ impl Stop {
         entrant: Entrant<'_>,
         now: BootTime,
         interval: Duration,
-    ) -> Result<(), Shut> {
+    ) -> Result<(), Rejected> {
         let waiting = self.waiting_sign_ins > 0;
         let Some(rejected) = self.stopped(entrant) else { return Ok(()) };
         let sign_in = entrant.lane == Lane::SignIn;
@@ -75,12 +75,12 @@ impl Stop {
         let again_at = rejected.probe_at.after(interval);
         if now < rejected.probe_at {
             rejected.others_kept_out |= !same;
-            Err(rejected.shut(rejected.probe_at, now))
+            Err(rejected.rejected(rejected.probe_at, now))
         } else if same && rejected.others_kept_out && now < again_at {
             // Let another session probe: if this one is dead, its probes never succeed.
-            Err(rejected.shut(again_at, now))
+            Err(rejected.rejected(again_at, now))
         } else if waiting && !sign_in {
-            Err(rejected.shut(now.after(interval), now))
+            Err(rejected.rejected(now.after(interval), now))
         } else {
             Ok(())
         }
@@ -92,7 +92,7 @@ impl Stop {
         entrant: Entrant<'_>,
         now: BootTime,
         interval: Duration,
-    ) -> Result<(), Shut> {
+    ) -> Result<(), Rejected> {
         self.check(entrant, now, interval)?;
         if let Some(rejected) = self.stopped(entrant) {
             // The others wait for its report.
@@ -116,16 +116,16 @@ impl Stop {
     }
 
     /// For what is never the probe.
-    pub(super) fn check_beside(
+    pub(super) fn check_untracked(
         &self,
         session: Option<&SessionId>,
         now: BootTime,
-    ) -> Result<(), Shut> {
+    ) -> Result<(), Rejected> {
         let Some(rejected) = &self.rejected else { return Ok(()) };
         let tenant = session.map(|session| session.key().tenant());
         let concerned = self.stops_all(rejected) || rejected.tenant.as_ref() == tenant;
         if concerned && now < rejected.probe_at {
-            return Err(rejected.shut(rejected.probe_at, now));
+            return Err(rejected.rejected(rejected.probe_at, now));
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Stop {
         }
         let Some(former) = &mut self.rejected else {
             let (tenant, error) = (tenant.cloned(), failed.rejected_client());
-            self.rejected = Some(Rejected {
+            self.rejected = Some(RejectedClient {
                 tenant,
                 error,
                 probe_at,
@@ -177,25 +177,25 @@ impl Stop {
         }
     }
 
-    fn stops_all(&self, rejected: &Rejected) -> bool {
+    fn stops_all(&self, rejected: &RejectedClient) -> bool {
         rejected.tenant.is_none() || !matches!(self.users, Users::Several)
     }
 
     /// What keeps this exchange out unless it is the probe.
-    fn stopped(&mut self, entrant: Entrant<'_>) -> Option<&mut Rejected> {
+    fn stopped(&mut self, entrant: Entrant<'_>) -> Option<&mut RejectedClient> {
         let all = self.rejected.as_ref().is_some_and(|rejected| self.stops_all(rejected));
         let tenant = Some(entrant.session.key().tenant());
-        let theirs = |rejected: &Rejected| {
+        let theirs = |rejected: &RejectedClient| {
             entrant.lane != Lane::SignIn && rejected.tenant.as_ref() == tenant
         };
         self.rejected.as_mut().filter(|rejected| all || theirs(rejected))
     }
 }
 
-impl Rejected {
-    fn shut(&self, until: BootTime, now: BootTime) -> Shut {
+impl RejectedClient {
+    fn rejected(&self, until: BootTime, now: BootTime) -> Rejected {
         let error = self.error.clone().with_retry_after(until.since(now));
-        Shut { error, until, paced: false }
+        Rejected { error, until, paced: false }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Refusal;
 use crate::key::{ProviderName, SessionKey};
 use crate::provider::fixture::StillClock;
 
-mod lanes;
+mod permit_lanes;
 mod slow;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,21 +23,21 @@ fn limits() -> ProviderLimits {
 
 /// A gate, and the clock that it is asked by.
 struct Bench {
-    gate: Gate,
+    admission: Admission,
     clock: StillClock,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { gate: Gate::after(limits(), None), clock: StillClock::new() }
+        Self { admission: Admission::after(limits(), None), clock: StillClock::new() }
     }
 
     /// Enters at once, or is shut out at once.
-    fn enter(&self) -> Result<Permit, Shut> {
+    fn enter(&self) -> Result<Permit, Rejected> {
         self.enter_as(&device(0), OWN)
     }
 
-    fn enter_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Shut> {
+    fn enter_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Rejected> {
         let mut entry = Box::pin(self.entry_as(session, lane));
         match entry.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(entered) => entered,
@@ -46,24 +46,24 @@ impl Bench {
     }
 
     /// Waits for its turn.
-    async fn entry(&self) -> Result<Permit, Shut> {
+    async fn entry(&self) -> Result<Permit, Rejected> {
         self.entry_as(&device(0), OWN).await
     }
 
-    async fn entry_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Shut> {
-        self.gate.enter(&self.clock, Entrant { session, lane }, None, pending()).await
+    async fn entry_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Rejected> {
+        self.admission.enter(&self.clock, Entrant { session, lane }, None, pending()).await
     }
 
-    fn shut(&self) -> Shut {
+    fn rejected(&self) -> Rejected {
         self.enter().err().unwrap()
     }
 
-    fn fail(&self, of: Exchanged, failed: &ExchangeError) -> News {
+    fn fail(&self, of: Exchanged, failed: &ExchangeError) -> Alarm {
         self.fail_as(&device(0), of, failed)
     }
 
-    fn fail_as(&self, session: &SessionId, of: Exchanged, failed: &ExchangeError) -> News {
-        self.gate.report(self.clock.now().boot, of, Some(session), Err(failed))
+    fn fail_as(&self, session: &SessionId, of: Exchanged, failed: &ExchangeError) -> Alarm {
+        self.admission.report(self.clock.now().boot, of, Some(session), Err(failed))
     }
 
     fn succeed(&self) {
@@ -72,8 +72,8 @@ impl Bench {
 
     fn succeed_as(&self, session: &SessionId) {
         let now = self.clock.now().boot;
-        let news = self.gate.report(now, Exchanged::Own, Some(session), Ok(()));
-        assert_eq!(news, News::None);
+        let news = self.admission.report(now, Exchanged::Own, Some(session), Ok(()));
+        assert_eq!(news, Alarm::None);
     }
 
     /// So many sessions got this answer at their refresh, one a second.
@@ -130,10 +130,10 @@ async fn who_waits_longer_than_its_turn_gives_up_unsent() {
     let _held = (bench.enter().unwrap(), bench.enter().unwrap());
     let late = async { bench.clock.advance(25 * SECOND) };
     let (entered, ()) = join(bench.entry(), late).await;
-    let shut = entered.err().unwrap();
-    assert_eq!(shut.error.kind(), ErrorKind::Capacity);
-    assert_eq!(shut.error.outcome(), Some(ExchangeOutcome::NotSent));
-    assert_eq!(shut.until, BootTime::new(26 * SECOND));
+    let rejected = entered.err().unwrap();
+    assert_eq!(rejected.error.kind(), ErrorKind::Capacity);
+    assert_eq!(rejected.error.outcome(), Some(ExchangeOutcome::NotSent));
+    assert_eq!(rejected.until, BootTime::new(26 * SECOND));
 }
 
 #[tokio::test]
@@ -150,16 +150,16 @@ async fn who_gave_up_waiting_holds_no_permit() {
 #[test]
 fn a_throttled_gate_is_shut_for_as_long_as_the_server_asked() {
     let bench = Bench::new();
-    assert_eq!(bench.fail(Exchanged::Grant, &throttled(30)), News::None);
+    assert_eq!(bench.fail(Exchanged::Grant, &throttled(30)), Alarm::None);
     // A shorter wait does not cut the longer one.
     bench.fail(Exchanged::Own, &throttled(5));
-    let shut = bench.shut();
-    assert_eq!(shut.until, BootTime::new(30 * SECOND));
-    assert_eq!(shut.error.kind(), ErrorKind::RetryLater);
-    assert_eq!(shut.error.outcome(), Some(ExchangeOutcome::NotSent));
-    assert_eq!(shut.error.retry_after(), Some(30 * SECOND));
+    let rejected = bench.rejected();
+    assert_eq!(rejected.until, BootTime::new(30 * SECOND));
+    assert_eq!(rejected.error.kind(), ErrorKind::RetryLater);
+    assert_eq!(rejected.error.outcome(), Some(ExchangeOutcome::NotSent));
+    assert_eq!(rejected.error.retry_after(), Some(30 * SECOND));
     bench.clock.advance(29 * SECOND);
-    assert_eq!(bench.shut().error.retry_after(), Some(SECOND));
+    assert_eq!(bench.rejected().error.retry_after(), Some(SECOND));
     bench.clock.advance(SECOND);
     let _all = (bench.enter().unwrap(), bench.enter().unwrap());
 }
@@ -168,9 +168,9 @@ fn a_throttled_gate_is_shut_for_as_long_as_the_server_asked() {
 fn no_wait_is_obeyed_that_is_longer_than_the_limit_and_none_is_a_second() {
     let bench = Bench::new();
     bench.fail(Exchanged::Own, &failed(FailureClass::Throttled));
-    assert_eq!(bench.shut().until, BootTime::new(SECOND));
+    assert_eq!(bench.rejected().until, BootTime::new(SECOND));
     bench.fail(Exchanged::Own, &throttled(u64::MAX));
-    assert_eq!(bench.shut().until, BootTime::new(600 * SECOND));
+    assert_eq!(bench.rejected().until, BootTime::new(600 * SECOND));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn an_answer_to_an_earlier_request_does_not_end_the_servers_wish_to_be_left_alon
     bench.fail(Exchanged::Own, &throttled(30));
     bench.succeed();
     bench.fail(Exchanged::Own, &failed(FailureClass::Rejected));
-    assert_eq!(bench.shut().until, BootTime::new(30 * SECOND));
+    assert_eq!(bench.rejected().until, BootTime::new(30 * SECOND));
 }
 
 #[tokio::test]
@@ -197,38 +197,39 @@ async fn who_queued_while_the_gate_shut_is_shut_out() {
 #[test]
 fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_taken() {
     let bench = Bench::new();
-    let rejected = failed(FailureClass::InvalidClient);
-    assert_eq!(bench.fail(Exchanged::Own, &rejected), News::Alarm);
-    assert_eq!(bench.fail(Exchanged::Own, &rejected), News::None);
+    let failure = failed(FailureClass::InvalidClient);
+    assert_eq!(bench.fail(Exchanged::Own, &failure), Alarm::Raise);
+    assert_eq!(bench.fail(Exchanged::Own, &failure), Alarm::None);
     for _ in 0..3 {
-        let shut = bench.shut();
-        assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
-        assert_eq!(shut.error.outcome(), Some(ExchangeOutcome::NotSent));
-        assert_eq!(shut.error.retry_after(), Some(60 * SECOND));
+        let rejected = bench.rejected();
+        assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
+        assert_eq!(rejected.error.outcome(), Some(ExchangeOutcome::NotSent));
+        assert_eq!(rejected.error.retry_after(), Some(60 * SECOND));
         bench.clock.advance(60 * SECOND);
         let _probe = bench.enter().unwrap();
-        assert_eq!(bench.shut().error.kind(), ErrorKind::Misconfigured);
-        assert_eq!(bench.fail(Exchanged::Own, &rejected), News::None);
+        assert_eq!(bench.rejected().error.kind(), ErrorKind::Misconfigured);
+        assert_eq!(bench.fail(Exchanged::Own, &failure), Alarm::None);
     }
     bench.clock.advance(60 * SECOND);
     let probe = bench.enter().unwrap();
     bench.succeed();
     drop(probe);
     let _all = (bench.enter().unwrap(), bench.enter().unwrap());
-    assert_eq!(bench.fail(Exchanged::Own, &rejected), News::Alarm, "it is news again");
+    assert_eq!(bench.fail(Exchanged::Own, &failure), Alarm::Raise, "it is news again");
 }
 
 #[tokio::test]
 async fn what_is_no_exchange_waits_for_the_probe_like_all_and_does_not_take_it() {
     let bench = Bench::new();
     bench.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-    let shut = bench.gate.enter_beside(&bench.clock, Some(&device(0)), None).await.err().unwrap();
-    assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
+    let rejected =
+        bench.admission.enter_untracked(&bench.clock, Some(&device(0)), None).await.err().unwrap();
+    assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
     bench.clock.advance(60 * SECOND);
-    drop(bench.gate.enter_beside(&bench.clock, Some(&device(0)), None).await.ok().unwrap());
+    drop(bench.admission.enter_untracked(&bench.clock, Some(&device(0)), None).await.ok().unwrap());
     let _probe = bench.enter().unwrap();
-    assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND));
-    bench.gate.enter_beside(&bench.clock, Some(&device(0)), None).await.err().unwrap();
+    assert_eq!(bench.rejected().error.retry_after(), Some(60 * SECOND));
+    bench.admission.enter_untracked(&bench.clock, Some(&device(0)), None).await.err().unwrap();
 }
 
 #[test]
@@ -243,8 +244,8 @@ fn a_probe_that_says_nothing_of_the_client_leaves_the_gate_to_the_next_probe() {
     ] {
         bench.clock.advance(60 * SECOND);
         let _probe = bench.enter().unwrap();
-        assert_eq!(bench.fail(Exchanged::Own, &failed(class)), News::None);
-        assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND), "{class:?}");
+        assert_eq!(bench.fail(Exchanged::Own, &failed(class)), Alarm::None);
+        assert_eq!(bench.rejected().error.retry_after(), Some(60 * SECOND), "{class:?}");
     }
 }
 
@@ -253,7 +254,7 @@ fn a_server_that_judges_what_it_was_sent_took_the_client() {
     for class in [FailureClass::Rejected, FailureClass::Refused(Refusal::WrongCredentials)] {
         let bench = Bench::new();
         bench.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-        assert_eq!(bench.fail(Exchanged::Grant, &failed(class)), News::None);
+        assert_eq!(bench.fail(Exchanged::Grant, &failed(class)), Alarm::None);
         bench.enter().map(drop).unwrap();
     }
 }
@@ -262,11 +263,11 @@ fn a_server_that_judges_what_it_was_sent_took_the_client() {
 fn a_refused_certificate_alarms_once_and_shuts_nothing() {
     let bench = Bench::new();
     let untrusted = failed(FailureClass::Untrusted);
-    assert_eq!(bench.fail(Exchanged::Grant, &untrusted), News::Alarm);
-    assert_eq!(bench.fail(Exchanged::Own, &untrusted), News::None);
+    assert_eq!(bench.fail(Exchanged::Grant, &untrusted), Alarm::Raise);
+    assert_eq!(bench.fail(Exchanged::Own, &untrusted), Alarm::None);
     bench.enter().map(drop).unwrap();
     bench.succeed();
-    assert_eq!(bench.fail(Exchanged::Own, &untrusted), News::Alarm);
+    assert_eq!(bench.fail(Exchanged::Own, &untrusted), Alarm::Raise);
 }
 
 #[test]
@@ -274,7 +275,7 @@ fn the_longer_of_two_waits_holds() {
     let bench = Bench::new();
     bench.fail(Exchanged::Own, &throttled(300));
     bench.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-    assert_eq!(bench.shut().until, BootTime::new(300 * SECOND));
+    assert_eq!(bench.rejected().until, BootTime::new(300 * SECOND));
 }
 
 #[test]
@@ -282,7 +283,7 @@ fn an_answer_that_names_nobody_stops_nobody() {
     let bench = Bench::new();
     for class in [FailureClass::Unclassified, FailureClass::Misconfigured] {
         for of in [Exchanged::Own, Exchanged::Grant] {
-            assert_eq!(bench.fail(of, &failed(class)), News::None);
+            assert_eq!(bench.fail(of, &failed(class)), Alarm::None);
             for lane in [OWN, AGAIN, SCHEDULED, Lane::SignIn] {
                 bench.enter_as(&device(1), lane).map(drop).unwrap();
             }
@@ -297,10 +298,10 @@ fn a_rejected_client_stops_the_refreshes_of_the_tenant_that_was_told_so_and_noth
     bench.enter_as(&told, OWN).map(drop).unwrap();
     bench.enter_as(&other, OWN).map(drop).unwrap();
     let rejected = failed(FailureClass::InvalidClient);
-    assert_eq!(bench.fail_as(&told, Exchanged::Own, &rejected), News::Alarm);
+    assert_eq!(bench.fail_as(&told, Exchanged::Own, &rejected), Alarm::Raise);
     for n in 1..3 {
-        let shut = bench.enter_as(&session_of("told", n), OWN).err().unwrap();
-        assert_eq!(shut.error.kind(), ErrorKind::Misconfigured);
+        let rejected = bench.enter_as(&session_of("told", n), OWN).err().unwrap();
+        assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
     }
     bench.enter_as(&told, Lane::SignIn).map(drop).unwrap();
     bench.enter_as(&other, OWN).map(drop).unwrap();
@@ -322,10 +323,10 @@ fn a_client_that_a_second_tenant_is_told_of_is_stopped_for_all_until_any_success
     bench.fail_as(&all[0], Exchanged::Own, &rejected);
     bench.fail_as(&all[0], Exchanged::Own, &rejected);
     bench.enter_as(&all[2], OWN).map(drop).unwrap();
-    assert_eq!(bench.fail_as(&all[1], Exchanged::Grant, &rejected), News::None, "told once");
+    assert_eq!(bench.fail_as(&all[1], Exchanged::Grant, &rejected), Alarm::None, "told once");
     for session in &all {
         bench.enter_as(session, OWN).err().unwrap();
-        let beside = bench.gate.enter_beside(&bench.clock, Some(session), None);
+        let beside = bench.admission.enter_untracked(&bench.clock, Some(session), None);
         beside.now_or_never().unwrap().err().unwrap();
     }
     bench.succeed_as(&all[2]);
@@ -345,7 +346,7 @@ fn no_session_is_the_probe_twice_in_a_row_while_others_are_kept_out() {
     bench.fail(Exchanged::Own, &rejected);
     bench.enter_as(&device(1), OWN).err().unwrap();
     bench.clock.advance(60 * SECOND);
-    assert_eq!(bench.shut().error.retry_after(), Some(60 * SECOND), "the other one goes first");
+    assert_eq!(bench.rejected().error.retry_after(), Some(60 * SECOND), "the other one goes first");
     bench.enter_as(&device(1), OWN).map(drop).unwrap();
     bench.fail_as(&device(1), Exchanged::Own, &rejected);
     bench.clock.advance(60 * SECOND);
@@ -393,7 +394,7 @@ async fn a_sign_in_waits_for_a_probe_no_longer_than_for_its_turn() {
     let late = async { bench.clock.advance(25 * SECOND) };
     let (entered, ()) = join(bench.entry_as(&session, Lane::SignIn), late).await;
     assert_eq!(entered.err().unwrap().error.kind(), ErrorKind::Misconfigured);
-    assert_eq!(bench.gate.state.lock().stop.waiting_sign_ins, 0);
+    assert_eq!(bench.admission.state.lock().stop.waiting_sign_ins, 0);
 }
 
 #[test]
@@ -444,8 +445,8 @@ fn while_retries_are_paced_the_schedule_has_one_refresh_in_flight() {
     let bench = Bench::new();
     bench.met(0..5, &failed(FailureClass::Unclassified));
     let first = bench.enter_as(&device(7), SCHEDULED).unwrap();
-    let shut = bench.enter_as(&device(8), SCHEDULED).err().unwrap();
-    assert!(shut.paced && shut.error.kind() == ErrorKind::RetryLater);
+    let rejected = bench.enter_as(&device(8), SCHEDULED).err().unwrap();
+    assert!(rejected.paced && rejected.error.kind() == ErrorKind::RetryLater);
     bench.enter_as(&device(8), OWN).map(drop).unwrap();
     drop(first);
     bench.enter_as(&device(8), SCHEDULED).map(drop).unwrap();
@@ -458,13 +459,13 @@ fn answers_that_name_nobody_are_told_apart_up_to_a_bound() {
         let code = format!("vendor_{n}");
         bench.fail(Exchanged::Own, &failed(FailureClass::Unclassified).with_code(&code));
     }
-    assert_eq!(bench.gate.state.lock().pace.kinds(), crate::policy::FAULT_KINDS);
+    assert_eq!(bench.admission.state.lock().pace.kinds(), crate::policy::FAULT_KINDS);
 }
 
 #[test]
 fn a_session_asks_when_another_one_last_succeeded() {
     let bench = Bench::new();
-    let healthy = |n| bench.gate.healthy_at(&device(n));
+    let healthy = |n| bench.admission.other_success_at(&device(n));
     assert_eq!(healthy(1), None);
     bench.succeed_as(&device(1));
     assert_eq!((healthy(1), healthy(2)), (None, Some(BootTime::default())));
@@ -480,13 +481,13 @@ fn a_call_for_no_session_stops_no_tenant_where_several_use_the_client() {
     let rejected = failed(FailureClass::InvalidClient);
     let told = || {
         let now = bench.clock.now().boot;
-        bench.gate.report(now, Exchanged::Grant, None, Err(&rejected))
+        bench.admission.report(now, Exchanged::Grant, None, Err(&rejected))
     };
     let all = ["a", "b"].map(|tenant| session_of(tenant, 1));
     for session in &all {
         bench.enter_as(session, OWN).map(drop).unwrap();
     }
-    assert_eq!((told(), told()), (News::Alarm, News::None));
+    assert_eq!((told(), told()), (Alarm::Raise, Alarm::None));
     for session in &all {
         bench.enter_as(session, OWN).map(drop).unwrap();
     }
