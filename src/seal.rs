@@ -30,8 +30,8 @@ pub use self::key_source::{KeySource, KeySourceFault};
 pub(crate) use self::mac::{KeysId, MacKey, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The numbered master keys of a process. All of them open. The key with the highest number seals,
-/// except keys that [only open](RingKey::opens_only).
+/// The numbered master keys of a process. All of them open. The sealing key is the one with the
+/// highest number, apart from keys that [only open](RingKey::opens_only).
 ///
 /// Clones share one set of keys: [`reload`](Self::reload) changes it for all of them. Give the same
 /// keys to every process that serves the same users. To change the key of several processes, first

@@ -185,13 +185,13 @@ impl TransportConfig {
     }
 
     /// Lets the providers of
-    /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) reach
-    /// all that your own providers reach. Without it, their URLs lead to public addresses only, as
-    /// with [`public_addresses_only`](Self::public_addresses_only), to port 443 or
-    /// [others that you name](Self::allow_ports), and never over plain HTTP.
+    /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) reach all
+    /// that your own providers reach. Without it, their URLs lead to public addresses only, as with
+    /// [`public_addresses_only`](Self::public_addresses_only), to port 443 or [others that you
+    /// name](Self::allow_ports), and never over plain HTTP.
     ///
-    /// The price: whoever can set a tenant's URL can have this machine send requests into your own
-    /// network. It suits a table of customers that only you can write, tests, and a
+    /// The price: anybody who can set a tenant's URL can make this machine send requests into your
+    /// own network. It suits a table of customers that only you can write, tests, and a
     /// [`proxy`](Self::proxy) that refuses internal addresses itself.
     #[must_use]
     pub fn tenants_reach_internal_addresses(mut self) -> Self {
@@ -286,8 +286,7 @@ impl Transport {
         self.address_policy.url(url)
     }
 
-    /// Sends a request and reads the whole answer. `on_headers` is called when the answer has begun
-    /// and none of its body is read.
+    /// Sends a request and reads the whole answer. Calls `on_headers` before it reads the body.
     pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,

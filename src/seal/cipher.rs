@@ -50,7 +50,7 @@ pub(crate) enum OpenFault {
 }
 
 impl KeyRing {
-    /// Seals `plain` with the newest key. It is encrypted in place.
+    /// Seals `plain` with the sealing key. It is encrypted in place.
     pub(crate) fn seal(
         &self,
         context: &AeadContext<'_>,

@@ -178,7 +178,7 @@ impl RecordCipher {
         credentials.map(Arc::new).ok_or(SealFault::Malformed)
     }
 
-    /// Seals the same credentials for this column, with the newest key.
+    /// Seals the same credentials for this column, with the sealing key.
     pub(super) fn reseal(
         &self,
         id: &SessionId,
@@ -233,7 +233,7 @@ impl RecordCipher {
     }
 }
 
-/// Fails if the keys of the ring do not outlive the process, or if the newest one is known to all.
+/// Fails if the keys of the ring do not outlive the process, or if the sealing key is known to all.
 fn check_persistent(ring: &KeyRing) -> Result<(), SealFault> {
     if ring.is_generated() {
         Err(SealFault::GeneratedKeys)

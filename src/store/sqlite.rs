@@ -136,9 +136,9 @@ impl SqliteStore {
         SqliteBuilder::new(path.as_ref().to_owned())
     }
 
-    /// Seals at most `limit` records with the newest key that older keys of the ring still seal,
-    /// and continues where the last call ended. A supervisor does this by itself when the keys
-    /// change; without a supervisor, call it repeatedly with a pause until
+    /// Seals at most `limit` records again, with the ring's sealing key, that older keys of the
+    /// ring still seal. Continues where the last call ended. A supervisor does this by itself when
+    /// the keys change; without a supervisor, call it repeatedly with a pause until
     /// [`ended`](Resealed::ended). It skips records that are claimed, that hold credentials which
     /// must still be revoked, or that cannot be opened. Keep a key in the ring as long as
     /// [`stale_keys`](Self::stale_keys) names it or a backup has records of it.
@@ -150,7 +150,7 @@ impl SqliteStore {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped. Records that were sealed with the newest key stay so.
+    /// May be dropped. Records that are resealed by then stay so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
         let position = self.0.reseal_position.lock().clone();
@@ -182,7 +182,7 @@ impl SqliteStore {
         Ok(Resealed { done, passed_over: rows - done, ended })
     }
 
-    /// The keys other than the newest one that still seal records, with the number of records.
+    /// The keys other than the sealing key that still seal records, with the number of records.
     /// Closed sessions whose credentials must still be revoked count too. Do not remove a key that
     /// is named here, and add it again if the ring does not have it: its records are lost
     /// otherwise.
@@ -211,7 +211,7 @@ impl SqliteStore {
         self.0.worker.stop().await;
     }
 
-    /// The record with its credentials under the newest key; `None` if it must stay as it is.
+    /// The record with its credentials under the sealing key; `None` if it must stay as it is.
     fn anew(
         &self,
         (id, record): (SessionId, Record<SealedCredentials>),
@@ -264,7 +264,7 @@ fn load(
     let now = db.now();
     match db.find(id) {
         Ok(found) => Ok(Ok(found.map(|(record, _)| Stored { record, now }))),
-        Err(StatementError::Rejected(told)) => Ok(Err(told)),
+        Err(StatementError::Rejected(error)) => Ok(Err(error)),
         Err(undone) => Err(undone),
     }
 }
@@ -275,7 +275,7 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// A key that still seals records although a newer key of the ring has taken over.
+/// A key that still seals records although another key is the ring's sealing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StaleKey {

@@ -26,7 +26,7 @@ pub(crate) struct RowTags {
 
 impl RowTags {
     /// The tag over this session's row, after the number of its key. Made with the key `number`, or
-    /// with the newest key if the ring has no such key. `None` if nothing is sealed.
+    /// with the sealing key if the ring has no such key. `None` if nothing is sealed.
     pub(crate) fn tag(
         &mut self,
         cipher: &RecordCipher,

@@ -63,7 +63,8 @@ impl<'c> RowReader<'c> {
         id: &SessionId,
     ) -> Result<(Record<SealedCredentials>, ExistingRow)> {
         let row = SessionRow::read(sql_row)?;
-        // Before any of it is decoded: whoever can write the file chooses what stands in a row.
+        // Before any of it is decoded: somebody who can write the file chooses what stands in a
+        // row.
         self.tags.check(&self.shared.cipher, id, &row.tag_input(id), row.mac)?;
         let (lease_columns, lease) = self.lease(&row)?;
         let record = row.decode_record(lease, |column, bytes| {
