@@ -13,7 +13,7 @@ use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::store::record_cipher::{ROW_TAG_BYTES, RowTags, SealFault, SealedCredentials};
-use crate::store::{Floor, Holder as Life, Lease, Phase, Record};
+use crate::store::{Floor, Holder, Lease, Phase, Record};
 
 /// What a later write needs of a row beside its record.
 pub(super) struct ExistingRow {
@@ -101,20 +101,20 @@ impl<'c> RowReader<'c> {
         row.check_form(self.shared.form)?;
         let lease_columns = row.lease_columns()?;
         let mut times = (BootTime::default(), BootTime::default());
-        let mut life = Life::Alive;
+        let mut state = Holder::Alive;
         if let (Some(lease_columns), Some(owner)) = (&lease_columns, row.lease_owner) {
-            let now = lease_columns.boot == self.process_lock.boot;
-            if now {
+            let this_boot = lease_columns.boot == self.process_lock.boot;
+            if this_boot {
                 times =
                     (decode_boot_time(lease_columns.from), decode_boot_time(lease_columns.until));
             }
             let gone =
-                !now || self.process_lock.is_dead(&lease_columns.holder, &lease_columns.boot);
+                !this_boot || self.process_lock.is_dead(&lease_columns.holder, &lease_columns.boot);
             if gone || self.holder_table.has_ended(owner)? {
-                life = Life::Dead;
+                state = Holder::Dead;
             }
         }
-        let lease = row.lease(times, life)?;
+        let lease = row.lease(times, state)?;
         Ok((lease_columns, lease))
     }
 }
