@@ -1,4 +1,4 @@
-//! Sealing: what leaves the process is encrypted, and opens only where it belongs.
+//! Key rings, and the encryption of tickets and stored records.
 //!
 //! A [`KeyRing`] holds numbered master keys. All of them open, and one of them seals: the highest
 //! number of those that are not marked to open only. So keys change without anything being lost. No
@@ -30,18 +30,20 @@ pub use self::key_source::{KeySource, KeySourceFault};
 pub(crate) use self::mac::{KeysId, MacKey, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The master keys of a process, by number. All of them open; of those that do not
-/// [only open](RingKey::opens_only), the highest number seals.
+/// The numbered master keys of a process. All of them open. The sealing key is the one with the
+/// highest number, apart from keys that [only open](RingKey::opens_only).
 ///
-/// Clones share one set of keys: [`reload`](Self::reload) changes it for all of them. Give every
-/// process that serves the same users the same keys. To change the key of several processes, add
-/// one with a higher number that only opens everywhere, then let it seal everywhere, and remove the
-/// old one when nothing that it sealed is needed any more: tickets live for minutes, stored records
-/// until they are sealed anew. The guide has [the steps](crate::guide::operations#changing-keys).
+/// Clones share one set of keys: [`reload`](Self::reload) changes it for all of them. Give the same
+/// keys to every process that serves the same users. To change the key of several processes, first
+/// add a key with a higher number that only opens to all of them, then let it seal in all of them.
+/// Remove the old key when nothing that it sealed is needed any more: tickets live for minutes, and
+/// stored records are sealed with the new key in time. The guide has [the
+/// steps](crate::guide::operations#changing-keys).
 ///
 /// As text a ring is a list of entries `number:key`, where a key is 32 random bytes in base64, as
-/// `openssl rand -base64 32` prints them. One that only opens is written `opens:number:key`. Commas,
-/// spaces or line ends stand between entries, and `#` begins a comment that ends with its line.
+/// `openssl rand -base64 32` prints them. A key that only opens is written `opens:number:key`.
+/// Commas, spaces or line ends separate entries, and `#` begins a comment up to the end of the
+/// line.
 ///
 /// ```
 /// use session_warden::seal::KeyRing;
@@ -64,9 +66,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct KeyRing(watch::Sender<Arc<Keys>>);
 
 impl KeyRing {
-    /// A ring of one random key, which is gone with the process: what it sealed opens in this
-    /// process only. The number is random too, so that a ticket of another process is told apart
-    /// from one that was altered.
+    /// A ring of one random key that exists only in this process, so that nothing it seals opens in
+    /// another. The number is random too, so that a ticket of another process can be told apart
+    /// from an altered one.
     ///
     /// # Errors
     ///
@@ -83,19 +85,19 @@ impl KeyRing {
         Self::of(Keys { sealing: (number, key), opening: Vec::new(), generated: false })
     }
 
-    /// A ring of these keys, in whatever order they come.
+    /// A ring of these keys, in any order.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::NoKey`] or [`KeyRingFault::NoSealingKey`]
-    /// if none of them seals, with [`KeyRingFault::DoubleNumber`] if two have one number, with
+    /// if none of them seals, with [`KeyRingFault::DoubleNumber`] if two have the same number, with
     /// [`KeyRingFault::EqualKeys`] if two are the same, with [`KeyRingFault::WeakKey`] if one has
     /// zero bytes only.
     pub fn from_keys(keys: impl IntoIterator<Item = RingKey>) -> Result<Self> {
         Ok(Self::of(Keys::of(keys.into_iter().collect())?))
     }
 
-    /// The same keys and one more, which seals if its number is the highest of those that do.
+    /// Adds a key, which seals if its number is the highest of the keys that may seal.
     /// Clones that were made before do not get it.
     ///
     /// # Errors
@@ -107,7 +109,7 @@ impl KeyRing {
         self.and(RingKey::new(number, key))
     }
 
-    /// The same keys and one more that only opens, whatever its number. Clones that were made before
+    /// Adds a key that only opens, even if its number is the highest. Clones that were made before
     /// do not get it.
     ///
     /// # Errors
@@ -119,13 +121,12 @@ impl KeyRing {
         self.and(RingKey::new(number, key).opens_only())
     }
 
-    /// The ring in the environment variable of this name. Other programmes of the same user may
-    /// be able to read a process's environment; prefer [`from_file`](Self::from_file) where you
-    /// can.
+    /// Reads a ring from the environment variable of this name. Other programmes of the same user
+    /// may be able to read a process's environment, so prefer [`from_file`](Self::from_file).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the variable is not set or is no
+    /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the variable is not set or holds no
     /// ring.
     #[expect(clippy::disallowed_methods, reason = "the caller names the variable")]
     pub fn from_env(variable: &str) -> Result<Self> {
@@ -138,21 +139,22 @@ impl KeyRing {
         }
     }
 
-    /// The ring in this file, which nobody but the process's own user should be able to read. It
-    /// is read at once, so call it at the start or from a thread that may block.
+    /// Reads a ring from this file, which only the process's own user should be able to read. This
+    /// blocks while it reads, so call it at the start or from a thread that may block.
     ///
     /// On Unix the file must belong to the process's user or to root, and nobody else may write it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the file cannot be read, is not safe
-    /// from others, or is no ring. The path is not part of the error, because a key that was passed by mistake would be.
+    /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] if the file cannot be read, if other
+    /// users can write it, or if it holds no ring. The error does not contain the path, because it
+    /// may be a key that was passed by mistake.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let bytes = key_ring_text::read(path.as_ref())?;
         Self::parse(std::str::from_utf8(&bytes).map_err(|_| KeyRingFault::NotText)?)
     }
 
-    /// The ring in this text. Its own buffer is the caller's to wipe.
+    /// Parses a ring from this text. The caller should wipe the text's own buffer.
     ///
     /// # Errors
     ///
@@ -161,16 +163,15 @@ impl KeyRing {
         Ok(Self::of(key_ring_text::keys(text)?))
     }
 
-    /// Takes the keys of `other`, in all clones at once. What is being sealed or opened meanwhile
-    /// is finished with the keys that were there before. A supervisor has what older keys sealed in
-    /// its store sealed anew.
+    /// Replaces the keys by those of `other`, in all clones at once. Operations that are running
+    /// finish with the old keys. A supervisor then seals the records of its store with the new key.
     pub fn reload(&self, other: Self) {
         // Read before the lock is taken: the two may be one ring.
         let keys = other.keys();
         drop(self.0.send_replace(keys));
     }
 
-    /// Tells of every [`reload`](Self::reload) from now on.
+    /// Waits for every [`reload`](Self::reload) from now on.
     pub(crate) fn reloads(&self) -> Reloads {
         Reloads(self.0.subscribe())
     }
@@ -190,15 +191,15 @@ impl KeyRing {
     }
 }
 
-/// What a store on a disk asks.
+/// For stores that write to a disk.
 #[cfg(feature = "sqlite")]
 impl KeyRing {
-    /// Whether it has a key that is gone with the process.
+    /// Whether its key exists only in this process.
     pub(crate) fn is_generated(&self) -> bool {
         self.keys().generated
     }
 
-    /// Whether the key that seals is one that everybody knows.
+    /// Whether everybody knows the key that seals, because it has only zero bytes.
     pub(crate) fn is_weak(&self) -> bool {
         self.keys().sealing.1.is_zero()
     }
@@ -208,9 +209,9 @@ impl KeyRing {
         self.keys().sealing.0
     }
 
-    /// The numbers of the keys that the one that seals takes over from, in their order. Not those
-    /// above it: they are to seal soon and do so elsewhere already, and two processes would seal
-    /// each other's records anew without end.
+    /// The key that seals, and the numbers below it, in order. Keys with higher numbers are left
+    /// out: they may seal in other processes already, and two processes would reseal each other's
+    /// records without end.
     pub(crate) fn succession(&self) -> Succession {
         let keys = self.keys();
         let (to, numbers) = (keys.sealing.0, keys.opening.iter().map(|(number, _)| *number));
@@ -220,7 +221,7 @@ impl KeyRing {
     }
 }
 
-/// Which keys' work which key goes on with.
+/// The keys whose records are sealed again, and the key that takes over.
 #[cfg(feature = "sqlite")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Succession {
@@ -228,11 +229,11 @@ pub(crate) struct Succession {
     pub(crate) to: u32,
 }
 
-/// Tells of a ring's reloads, for as long as somebody has the ring.
+/// The reloads of a ring, for as long as a clone of it exists.
 pub(crate) struct Reloads(watch::Receiver<Arc<Keys>>);
 
 impl Reloads {
-    /// Waits for one that was not told yet; false if there will be none. May be dropped.
+    /// Waits for the next reload; false if there can be none. May be dropped.
     pub(crate) async fn next(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
@@ -252,8 +253,8 @@ impl fmt::Debug for KeyRing {
 /// 32 random bytes from which the keys of all uses are derived.
 ///
 /// Clones share one allocation, which is overwritten when the last of them is dropped. `Debug`
-/// prints `[redacted]`, and there is no way back to the bytes. An array that it was made from is
-/// the caller's to wipe.
+/// prints `[redacted]`, and no method returns the bytes. The caller should wipe the array from
+/// which the key was made.
 ///
 /// ```
 /// use session_warden::seal::{KeyRing, MasterKey};
@@ -275,7 +276,7 @@ impl MasterKey {
         self.0.expose_secret()
     }
 
-    /// What a buffer holds that no key was read into.
+    /// Whether it has only zero bytes, as a buffer into which no key was read.
     fn is_zero(&self) -> bool {
         self.expose().iter().all(|byte| *byte == 0)
     }
@@ -315,20 +316,20 @@ pub struct RingKey {
 }
 
 impl RingKey {
-    /// One that seals, if its number is the highest of those that do.
+    /// A key that seals if its number is the highest of the keys that may seal.
     #[must_use]
     pub fn new(number: u32, key: MasterKey) -> Self {
         Self { number, key, seals: true }
     }
 
-    /// The same, but it only opens: it was brought to this process before all others have it.
+    /// Makes it a key that only opens, until all processes have it.
     #[must_use]
     pub fn opens_only(self) -> Self {
         Self { seals: false, ..self }
     }
 }
 
-/// Why a text is no key ring. Nothing of a key is in it.
+/// Why a text is not a key ring. It contains nothing of a key.
 ///
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -390,7 +391,7 @@ pub enum KeyRingFault {
         /// The number.
         number: u32,
     },
-    /// Two numbers have one key, so the change from one to the other would change nothing.
+    /// Two numbers have the same key, so that a change from one to the other would have no effect.
     #[error(
         "keys {number} and {other} of the key ring are the same: make a new one with openssl rand \
          -base64 32"

@@ -62,8 +62,8 @@ use crate::seal::KeyRing;
 /// Every implementation must pass `testing::store_suite`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Takes what a store may need of its supervisor. The supervisor calls it before any other
-    /// method. A wrapper must pass the call on.
+    /// Gives the store the parts of its supervisor that it may need. The supervisor calls it before
+    /// any other method. A wrapper must pass the call on.
     ///
     /// # Errors
     ///
@@ -80,9 +80,9 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Notes that a supervisor begins, goes on or ends. A store can then show [`Holder::Dead`] in
-    /// the claims of an owner that has ended, so that other processes wait less for them. A wrapper
-    /// must pass the call on.
+    /// Notes that a supervisor starts, is still running, or shuts down. A store can then show
+    /// [`Holder::Dead`] in the claims of an owner that has ended, so that other processes wait less
+    /// for them. A wrapper must pass the call on.
     ///
     /// # Errors
     ///
@@ -95,10 +95,10 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Looks at no more than `limit` records that other keys of the ring still seal, and seals them
-    /// with the key that seals now. Each call goes on where the last one ended; after a change of
-    /// the ring it begins at the start. It passes over records that are claimed, that hold a
-    /// revocation still owed, or that cannot be opened. A wrapper must pass the call on.
+    /// Reads at most `limit` records that other keys of the ring still seal, and seals them with
+    /// the sealing key. Each call continues where the last one ended; after a change of the ring it
+    /// begins at the start. It skips records that are claimed, that hold credentials which must
+    /// still be revoked, or that cannot be opened. A wrapper must pass the call on.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped: what was sealed anew stays so.
+    /// May be dropped. Records that are resealed by then stay so.
     async fn reseal(&self, _limit: usize) -> Result<Resealed, StoreError> {
         Ok(Resealed { done: 0, passed_over: 0, ended: true })
     }
@@ -216,7 +216,7 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// What a store may need of its supervisor.
+/// The parts of a supervisor that a store may need.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoreContext {
@@ -240,15 +240,15 @@ impl fmt::Debug for StoreContext {
     }
 }
 
-/// What a supervisor tells the store about itself.
+/// The state that a supervisor reports to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores of other crates read all of it")]
 pub enum Presence {
-    /// It begins.
+    /// It has started.
     Register,
-    /// It goes on.
+    /// It is still running.
     Renew,
-    /// It ends, in good order.
+    /// It is shutting down in good order.
     Retire,
 }
 

@@ -1,7 +1,7 @@
-//! Tickets: what a login that takes more than one request leaves with the browser.
+//! Tickets: the state of a login that takes several requests, kept by the browser.
 //!
-//! A ticket is sealed by the supervisor's [`KeyRing`] and holds all that the next request needs, so
-//! that no process has to remember it, and another one may go on.
+//! The supervisor seals a ticket with its [`KeyRing`]. The ticket holds all that the next request
+//! needs, so no process has to remember it, and another process may continue the login.
 
 pub(crate) mod serde_secret;
 #[cfg(test)]
@@ -30,22 +30,22 @@ use crate::policy::{MAX_COOKIE_BYTES, MAX_TICKET_BYTES};
 use crate::seal::{self, AeadContext, KeyRing, OpenFault};
 use crate::secret::Secret;
 
-/// The opaque text that a login's next step needs: letters, digits, `-`, `_` and one full stop, so
-/// that it can stand in a cookie, a form field or a URL without being encoded.
+/// The opaque text that the next step of a login needs: letters, digits, `-`, `_` and one full
+/// stop. It needs no encoding in a cookie, a form field or a URL.
 ///
-/// Keep it with the browser that began the login and nobody else, and hand it back as it was. It
-/// is a secret: there is no `Display` and no `Serialize`, `Debug` prints nothing of it, and it is
-/// wiped when its last clone is dropped.
+/// Give it only to the browser that began the login, and pass it back unchanged. It is a secret:
+/// there is no `Display` and no `Serialize`, `Debug` prints nothing of it, and it is wiped when its
+/// last clone is dropped.
 ///
 /// ```
 /// use session_warden::ticket::Ticket;
 ///
-/// // What the browser sent back in the cookie that it was given.
+/// // The cookie that the browser sent back.
 /// let ticket: Ticket = "sw1.AQEAAAABbm90IGEgcmVhbCBvbmU".parse()?;
 /// assert_eq!(ticket.as_str(), "sw1.AQEAAAABbm90IGEgcmVhbCBvbmU");
 /// assert_eq!(format!("{ticket:?}"), "Ticket([redacted])");
 ///
-/// // Text of another kind is refused at once; a forged ticket is when the login goes on.
+/// // Text of another form is refused at once, a forged ticket when the login continues.
 /// assert!(Ticket::parse("sw1.<script>").is_err());
 /// # Ok::<(), session_warden::Error>(())
 /// ```
@@ -53,7 +53,7 @@ use crate::secret::Secret;
 pub struct Ticket(Secret);
 
 impl Ticket {
-    /// The ticket with this text. Whether it is genuine shows when it is used.
+    /// The ticket with this text. It is verified only when it is used.
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl Ticket {
         Ok(Self(Secret::from(text.as_str())))
     }
 
-    /// The text, for a cookie or a form field. Whoever has it and can log in at the server can
-    /// end the login.
+    /// The text, for a cookie or a form field. Anybody who has it and can log in at the server can
+    /// complete the login.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.expose_secret()
@@ -79,7 +79,7 @@ impl Ticket {
 
     /// Whether browsers keep it in a cookie: its text has at most [`MAX_COOKIE_BYTES`]. If not,
     /// put it in a hidden form field, or begin the login with shorter options and names. A browser
-    /// drops a cookie that is too long without a word.
+    /// drops a cookie that is too long without an error.
     ///
     /// ```
     /// use session_warden::ticket::Ticket;
@@ -108,19 +108,19 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// What a ticket is for. One that is for one thing is of no use for the other.
+/// The step that a ticket is for. It opens for no other step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To come back from a login page.
+    /// The return from a login page.
     Login,
-    /// To answer a challenge.
+    /// The answer to a challenge.
     Challenge,
 }
 
-/// Tells a ticket from all others.
+/// The random id of a ticket.
 pub(crate) type TicketId = [u8; 16];
 
-/// Issues a supervisor's tickets, opens them, and knows which were used in this process.
+/// Issues and opens a supervisor's tickets, and remembers which of them were used in this process.
 #[derive(Debug)]
 pub(crate) struct Tickets {
     ring: KeyRing,
@@ -129,19 +129,18 @@ pub(crate) struct Tickets {
 }
 
 impl Tickets {
-    /// `max_used` used tickets are remembered at once.
+    /// Remembers at most `max_used` used tickets.
     pub(crate) fn new(ring: KeyRing, max_used: usize) -> Self {
         Self { ring, application: None, used: Mutex::new(UsedTickets::new(max_used)) }
     }
 
-    /// Tickets of this application: those of another one that has the same keys do not open, and
-    /// neither do those without an application.
+    /// Binds tickets to this application. Tickets of another application with the same keys do not
+    /// open, and neither do tickets without an application.
     pub(crate) fn of_application(self, name: String) -> Self {
         Self { application: Some(name), ..self }
     }
 
-    /// A ring's key for the application and the purpose, so that a ticket for another of them does
-    /// not open.
+    /// The context of the application and the purpose, so that tickets of others do not open.
     fn with_context<T>(&self, purpose: Purpose, with: impl FnOnce(&AeadContext<'_>) -> T) -> T {
         let application = self.application.as_ref().map(|name| name.as_bytes());
         with(&AeadContext {
@@ -164,7 +163,8 @@ impl Tickets {
         let body = ticket_codec::encode(&id, millis(expires), session, payload)?;
         let sealed =
             Zeroizing::new(self.with_context(purpose, |context| self.ring.seal(context, body))?);
-        // Both at their full length at once: growing would leave an unwiped copy behind.
+        // Both allocated at their full size, because a buffer that grows leaves an unwiped copy
+        // behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(1 + sealed.len()));
         bytes.push(purpose.byte());
         bytes.extend_from_slice(&sealed);
@@ -174,9 +174,8 @@ impl Tickets {
         Ok(Ticket(Secret::from(text.as_str())))
     }
 
-    /// What a ticket holds, if it is genuine, for `purpose`, and not expired at `now`.
-    /// [`Opened::read`] reads its payload, when it is known whose it is: one of another type is
-    /// malformed.
+    /// Opens a ticket that is genuine, for `purpose`, and not expired at `now`. Its payload is read
+    /// later, by [`Opened::read`], because only its provider knows the type.
     pub(crate) fn verify(
         &self,
         ticket: &Ticket,
@@ -190,26 +189,28 @@ impl Tickets {
         Ok(opened)
     }
 
-    /// Marks a ticket as used in this process. Fails with [`TicketFault::Used`] if it was.
+    /// Marks a ticket as used in this process. Fails with [`TicketFault::Used`] if it was used
+    /// before.
     pub(crate) fn mark_used<T>(&self, opened: &Opened<T>, now: SystemTime) -> Result<()> {
         let (session, expires) = (&opened.session, millis(opened.expires_at));
         self.used.lock().add(opened.id, session, expires, millis(now))
     }
 
-    /// Gives a used ticket back, because what it was used for did not happen.
+    /// Makes a used ticket usable again, because the login did not get as far as the server.
     pub(crate) fn unmark_used(&self, id: &TicketId) {
         self.used.lock().remove(id);
     }
 
     fn unseal(&self, ticket: &Ticket, purpose: Purpose) -> Result<Opened<RawPayload>, TicketFault> {
         let code = ticket.as_str().strip_prefix(PREFIX).ok_or(TicketFault::Malformed)?;
-        // Strict: the bits that the last character has too many must be zero.
+        // Strict: the spare bits of the last character must be zero.
         let bytes = URL_SAFE_NO_PAD.decode(code).map_err(|_| TicketFault::Malformed)?;
         let bytes = Zeroizing::new(bytes);
         let (&byte, sealed) = bytes.split_first().ok_or(TicketFault::Malformed)?;
         let stated = Purpose::of(byte).ok_or(TicketFault::Malformed)?;
         let plain = self.with_context(stated, |context| self.ring.open(context, sealed))?;
-        // Only now is the stated purpose known to be the true one.
+        // After the text is opened. The purpose in clear is authentic only then, and a forged one
+        // must be reported as an altered ticket.
         if stated != purpose {
             return Err(TicketFault::OtherPurpose);
         }
@@ -221,7 +222,7 @@ impl Tickets {
     }
 }
 
-/// What a genuine ticket holds.
+/// The content of a genuine ticket.
 pub(crate) struct Opened<T> {
     pub(crate) id: TicketId,
     pub(crate) session: SessionId,
@@ -229,11 +230,11 @@ pub(crate) struct Opened<T> {
     pub(crate) payload: T,
 }
 
-/// A payload that was not read yet.
+/// A payload that is not parsed yet.
 pub(crate) struct RawPayload(Zeroizing<Vec<u8>>);
 
 impl<T> Opened<T> {
-    /// Fails with [`TicketFault::OtherProvider`] if it was issued by another.
+    /// Fails with [`TicketFault::OtherProvider`] if another provider issued it.
     pub(crate) fn for_provider(&self, name: &ProviderName) -> Result<()> {
         if self.session.provider() == name {
             Ok(())
@@ -242,8 +243,8 @@ impl<T> Opened<T> {
         }
     }
 
-    /// Fails with [`TicketFault::OtherSession`], or with [`TicketFault::OtherProvider`], if it was
-    /// issued for another.
+    /// Fails with [`TicketFault::OtherSession`] or [`TicketFault::OtherProvider`] if it was issued
+    /// for another session or by another provider.
     pub(crate) fn for_session(&self, id: &SessionId) -> Result<()> {
         self.for_provider(id.provider())?;
         if self.session == *id { Ok(()) } else { Err(TicketFault::OtherSession.into()) }
@@ -251,7 +252,7 @@ impl<T> Opened<T> {
 }
 
 impl Opened<RawPayload> {
-    /// With its payload as a `T`. What the parser says is dropped, because it quotes.
+    /// Parses the payload. The parser's error is dropped, because it quotes the payload.
     pub(crate) fn read<T: DeserializeOwned>(self) -> Result<Opened<T>> {
         let Self { id, session, expires_at, payload } = self;
         let payload = serde_json::from_slice(&payload.0).map_err(|_| TicketFault::Malformed)?;
@@ -269,7 +270,7 @@ impl<T> fmt::Debug for Opened<T> {
 }
 
 impl Purpose {
-    /// It stands before what is sealed, in clear, so that a ticket in the wrong place is told
+    /// Stands in clear before the sealed text, so that a ticket for the wrong step can be told
     /// apart from an altered one.
     fn byte(self) -> u8 {
         match self {
@@ -282,7 +283,7 @@ impl Purpose {
         [Self::Login, Self::Challenge].into_iter().find(|purpose| purpose.byte() == byte)
     }
 
-    /// The two differ in their keys.
+    /// Gives each purpose a key of its own.
     fn label(self) -> &'static str {
         match self {
             Self::Login => "ticket: login",
@@ -301,13 +302,13 @@ impl From<OpenFault> for TicketFault {
     }
 }
 
-/// What every ticket of this version begins with.
+/// The beginning of every ticket of this version.
 const PREFIX: &str = "sw1.";
 
-/// The most bytes that may be sealed so that a ticket is not too long.
+/// The most bytes of plaintext with which a ticket is not too long.
 const MAX_PLAINTEXT_BYTES: usize = (MAX_TICKET_BYTES - PREFIX.len()) / 4 * 3 - 1 - seal::OVERHEAD;
 
-/// Since the epoch; the epoch for what was before it.
+/// Milliseconds since the Unix epoch; 0 for earlier times.
 fn millis(at: SystemTime) -> u64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -1,5 +1,5 @@
-//! The one way to other machines: an HTTP client that is bounded, follows nothing and trusts
-//! little.
+//! The HTTP client for all requests to other machines. It bounds time and size, follows no
+//! redirect, and trusts little.
 
 mod address_policy;
 #[cfg(test)]
@@ -39,7 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// nothing but this time.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a look-up of a name may take. 2 s because name servers answer in milliseconds, and a
+/// How long the look-up of a name may take. 2 s because name servers answer in milliseconds, and a
 /// second of [`CONNECT_TIMEOUT`] is left for the connection.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -47,12 +47,12 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// again within [`LOOKUP_TIMEOUT`].
 pub const LOOKUP_TRY: Duration = Duration::from_millis(900);
 
-/// How many names are looked up at once; with one more, the oldest look-up fails. 256 because each
-/// holds two sockets, and a backend that begins anew has no more hosts than that at once. Callers
-/// that ask for the same name share one look-up.
+/// How many names are looked up at the same time; with one more, the oldest look-up fails. 256
+/// because each holds two sockets, and a backend that has just started looks up no more hosts at
+/// once. Callers of the same name share one look-up.
 pub const LOOKUPS_AT_ONCE: usize = 256;
 
-/// How long the addresses of this machine are remembered. 10 s because an interface is brought up
+/// How long the addresses of this machine are cached. 10 s because an interface is brought up
 /// by hand or by a container's start, and reading them costs a system call.
 pub const OWN_ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 
@@ -62,8 +62,8 @@ pub const OWN_ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 /// shares its handshakes.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The longest body that is read. 256 KiB because a token answer has a few, and the metadata of a
-/// large server some tens of KiB. It is counted while the body arrives: `Content-Length` may lie.
+/// The longest body that is read. 256 KiB because a token response has a few KiB, and the metadata
+/// of a large server some tens. Bytes are counted as they arrive, because `Content-Length` may lie.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// The port of `https`.
@@ -72,11 +72,11 @@ const HTTPS: u16 = 443;
 /// The first buffer for a body whose length the server does not say; most answers fit.
 const FIRST_BUFFER: usize = 4 * 1024;
 
-/// How requests get to authorization servers.
+/// Configures how requests reach authorization servers.
 ///
 /// Without any setting: `https` only with TLS 1.2 or later, the operating system's root
 /// certificates, HTTP/1.1, no proxy, no redirect followed, nothing sent twice, and the bounds of
-/// this module. The environment has no say: neither `HTTPS_PROXY` nor `SSL_CERT_FILE` and
+/// this module. The environment changes nothing: neither `HTTPS_PROXY` nor `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR`.
 ///
 /// ```
@@ -123,7 +123,7 @@ impl TransportConfig {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL.
     pub fn proxy(mut self, url: &str) -> Result<Self> {
-        // The parser's error is not kept: what it says of a URL may show the password in it.
+        // The parser's error is dropped, because it may quote the password in the URL.
         let url = Url::parse(url).map_err(|_| invalid("the proxy's URL cannot be read"))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(invalid("the proxy's URL is not http or https"));
@@ -153,7 +153,7 @@ impl TransportConfig {
         self
     }
 
-    /// Judges the addresses under this prefix by the IPv4 address that they hold, as those under
+    /// Checks the addresses under this prefix by the IPv4 address that they hold, as those under
     /// `64:ff9b::/96` are: `2001:db8:64::/96`, where the network has a NAT64 gateway of its own
     /// (RFC 6052). May be called again for more.
     ///
@@ -176,8 +176,8 @@ impl TransportConfig {
         self
     }
 
-    /// Refuses every port of an `https` URL but these. May be called again for more. Without it, the
-    /// URLs of tenants have port 443 alone, and all others have any.
+    /// Refuses every port of an `https` URL but these. May be called again for more. Without it,
+    /// the URLs of tenants have port 443 alone, and all others have any.
     #[must_use]
     pub fn allow_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.rules.ports.get_or_insert_default().extend(ports);
@@ -185,13 +185,13 @@ impl TransportConfig {
     }
 
     /// Lets the providers of
-    /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) reach
-    /// all that your own providers reach. Without it, their URLs lead to public addresses only, as
-    /// with [`public_addresses_only`](Self::public_addresses_only), to port 443 or
-    /// [others that you name](Self::allow_ports), and never over plain HTTP.
+    /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) reach all
+    /// that your own providers reach. Without it, their URLs lead to public addresses only, as with
+    /// [`public_addresses_only`](Self::public_addresses_only), to port 443 or [others that you
+    /// name](Self::allow_ports), and never over plain HTTP.
     ///
-    /// The price: whoever can set a tenant's URL can have this machine send requests into your own
-    /// network. It suits a table of customers that only you can write, tests, and a
+    /// The price: anybody who can set a tenant's URL can make this machine send requests into your
+    /// own network. It suits a table of customers that only you can write, tests, and a
     /// [`proxy`](Self::proxy) that refuses internal addresses itself.
     #[must_use]
     pub fn tenants_reach_internal_addresses(mut self) -> Self {
@@ -199,7 +199,7 @@ impl TransportConfig {
         self
     }
 
-    /// What holds for the providers of tenants, if that differs.
+    /// The configuration for the providers of tenants, if it differs.
     pub(crate) fn for_tenants(&self) -> Option<Self> {
         if self.internal_tenants {
             return None;
@@ -249,7 +249,7 @@ impl fmt::Debug for TransportConfig {
     }
 }
 
-/// The client that all exchanges of a supervisor share.
+/// The HTTP client that all exchanges of a supervisor share.
 pub(crate) struct Transport {
     client: reqwest::Client,
     address_policy: Arc<AddressPolicy>,
@@ -280,14 +280,13 @@ impl Transport {
         Ok(Self { client, address_policy })
     }
 
-    /// Whether the rules allow this URL. A name is not looked up: whoever goes there looks it up
-    /// elsewhere.
+    /// Fails if the rules refuse this URL. Its name is not looked up, because the browser that goes
+    /// there looks it up itself.
     pub(crate) fn check(&self, url: &Url) -> Result<(), Refused> {
         self.address_policy.url(url)
     }
 
-    /// Sends a request and reads the whole answer. `on_headers` is called when the answer has begun and
-    /// none of its body is read.
+    /// Sends a request and reads the whole answer. Calls `on_headers` before it reads the body.
     pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,
@@ -306,10 +305,13 @@ impl Transport {
         let mut answering = pin!(self.answer(request, send_state, on_headers));
         let clock = send_state.clock();
         tokio::select! {
+            // The answer first: if it is there, neither the step nor the timeout matters.
             biased;
             answer = &mut answering => return answer,
             () = send_state.decided() => {}
             () = clock.sleep(times.attempt) => {
+                // Decides against the connection's task. If that was faster, the request is sent,
+                // and its answer must be waited for.
                 if let Some(withheld) = send_state.withhold(Withheld::TooLate) {
                     return Err(SendError::Withheld(withheld));
                 }
@@ -353,7 +355,7 @@ pub(crate) struct Times {
     pub(crate) answer: Duration,
 }
 
-/// What holds for every request, whatever features other crates turn on in reqwest.
+/// The settings of every request, independent of the features that other crates enable in reqwest.
 fn hardened() -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));

@@ -1,7 +1,7 @@
-//! Sealing and opening.
+//! Encrypts and decrypts (AEAD).
 //!
 //! A sealed text is a version, the number of the master key (big endian), a nonce, and the
-//! ciphertext with its tag. All of it is authenticated, and so is the place that it was sealed for.
+//! ciphertext with its tag. All of it is authenticated, and so is its context.
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
@@ -12,26 +12,26 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{KeyRing, KeyRingFault, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many bytes a sealed text is longer than what it holds.
+/// How many bytes longer a sealed text is than its plaintext.
 pub(crate) const OVERHEAD: usize = 1 + NUMBER_BYTES + NONCE_BYTES + TAG_BYTES;
 
 const VERSION: u8 = 1;
 const NUMBER_BYTES: usize = 4;
-/// So long that random ones never meet, with no counter to keep.
+/// So long that random nonces never repeat and no counter is needed.
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// Keys of this crate are of no use to another programme that has the same master key.
+/// Makes the keys of this crate differ from those of another programme with the same master key.
 pub(super) const SALT: &[u8] = b"session-warden seal 1";
 
-/// Where a sealed text belongs. It opens nowhere else.
+/// The context that a sealed text is bound to. It opens in no other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AeadContext<'a> {
-    /// What for. Each use has keys of its own.
+    /// The use. Each use has keys of its own.
     pub(crate) label: &'static str,
-    /// Whose: each context, a tenant say, has a key of its own.
+    /// The owner, such as a tenant. Each has a key of its own.
     pub(crate) key_context: &'a [&'a [u8]],
-    /// What else must be the same when it is opened.
+    /// Authenticated with the text: it must be the same when the text is opened.
     pub(crate) associated_data: &'a [&'a [u8]],
 }
 
@@ -44,13 +44,13 @@ pub(crate) enum OpenFault {
     /// The ring has no key of this number.
     #[error("key {0} is not in the key ring")]
     UnknownKey(u32),
-    /// It was changed, sealed for another place, or sealed by another key of the same number.
+    /// It was changed, sealed in another context, or sealed by another key of the same number.
     #[error("it was altered, or belongs elsewhere")]
     Altered,
 }
 
 impl KeyRing {
-    /// Seals `plain` with the key that seals. It is encrypted where it lies.
+    /// Seals `plain` with the sealing key. It is encrypted in place.
     pub(crate) fn seal(
         &self,
         context: &AeadContext<'_>,
@@ -79,7 +79,7 @@ impl KeyRing {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for the same place.
+    /// Opens a text that was sealed in the same context.
     pub(crate) fn open(
         &self,
         context: &AeadContext<'_>,
@@ -87,7 +87,7 @@ impl KeyRing {
     ) -> Result<Zeroizing<Vec<u8>>, OpenFault> {
         let (number, nonce, text, tag) = parts(sealed).ok_or(OpenFault::Malformed)?;
         let keys = self.keys();
-        // What a key of zero bytes seals, everybody can.
+        // Anybody can seal with a key of zero bytes.
         let key = keys.get(number).filter(|key| !key.is_zero());
         let key = key.ok_or(OpenFault::UnknownKey(number))?;
         let mut plain = Zeroizing::new(text.to_vec());
@@ -104,13 +104,13 @@ impl KeyRing {
     }
 }
 
-/// The number of the key that sealed this; none if it is not sealed.
+/// The number of the key that sealed this; `None` if it is not sealed.
 #[cfg(feature = "sqlite")]
 pub(crate) fn key_number_of(sealed: &[u8]) -> Option<u32> {
     parts(sealed).map(|(number, ..)| number)
 }
 
-/// Bytes from the operating system that nobody can foretell.
+/// Random bytes from the operating system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
@@ -140,7 +140,7 @@ fn cipher(key: &MasterKey, context: &AeadContext<'_>) -> Result<XChaCha20Poly130
     Ok(XChaCha20Poly1305::new((&*derived).into()))
 }
 
-/// What a key is derived for: its use and whose it is.
+/// HKDF's `info`: the use and the owner of a key.
 pub(super) fn hkdf_info(context: &AeadContext<'_>) -> Vec<u8> {
     let mut info = Vec::new();
     append(&mut info, context.label.as_bytes());
@@ -148,7 +148,7 @@ pub(super) fn hkdf_info(context: &AeadContext<'_>) -> Vec<u8> {
     info
 }
 
-/// What is authenticated beside the ciphertext. The nonce is part of the cipher's input anyway.
+/// The associated data (AAD). The nonce is part of the cipher's input anyway.
 fn associated_data(number: u32, context: &AeadContext<'_>) -> Vec<u8> {
     let mut data = vec![VERSION];
     data.extend_from_slice(&number.to_be_bytes());
@@ -156,7 +156,7 @@ fn associated_data(number: u32, context: &AeadContext<'_>) -> Vec<u8> {
     data
 }
 
-/// With its length before it, so that no two lists of parts are written alike.
+/// Appends a part after its length, so that two different lists never give the same bytes.
 fn append(data: &mut Vec<u8>, part: &[u8]) {
     let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
     data.extend_from_slice(&length.to_be_bytes());

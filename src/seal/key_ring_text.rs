@@ -16,13 +16,14 @@ use crate::policy::MAX_KEY_RING_BYTES;
 /// Stands before an entry whose key does not seal yet.
 const OPENS: &str = "opens:";
 
-/// Tools differ in whether they pad, and either way there is one key in it.
+/// Some tools pad and some do not; both are accepted.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The file's bytes, in a buffer that never grew, because growing leaves a copy behind.
+/// The file's bytes. The buffer never grows, because a buffer that grows leaves an unwiped copy
+/// behind.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyRingFault> {
     // With less room to spare than this, reading to the end may go through other buffers.
     const SPARE: usize = 1024;
@@ -41,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyRingFault> {
     Ok(bytes)
 }
 
-/// Without waiting for somebody to write, where the path names a pipe.
+/// Does not block if the path names a pipe that nobody writes to.
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -53,7 +54,7 @@ fn open(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// Whether somebody other than the process's user and root can have written it.
+/// Whether a user other than the process's own and root can have written it.
 #[cfg(unix)]
 fn is_exposed(file: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -77,8 +78,8 @@ pub(super) fn keys(text: &str) -> Result<Keys, KeyRingFault> {
     Keys::of(keys.collect::<Result<_, _>>()?)
 }
 
-/// The name of a variable as it may be shown. A key that was passed in its place by mistake has
-/// 43 characters or more.
+/// The name of a variable, if it is safe to show. A key that was passed by mistake has 43
+/// characters or more.
 pub(super) fn shown(variable: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     (variable.len() <= 40 && variable.chars().all(plain)).then(|| variable.to_owned())
@@ -106,8 +107,8 @@ fn entry(at: usize, entry: &str) -> Result<RingKey, KeyRingFault> {
     Ok(if opening.is_some() { key.opens_only() } else { key })
 }
 
-/// Whether the bytes are those of a placeholder. Of 32 random bytes, fewer than 8 different ones
-/// come up once in 10^38 keys.
+/// Whether the bytes look like a placeholder. Of 32 random bytes, fewer than 8 are different in one
+/// of 10^38 keys.
 fn is_weak(key: &[u8; 32]) -> bool {
     const LEAST: usize = 8;
     let first_seen = |(at, byte): (usize, &u8)| !key.iter().take(at).any(|before| before == byte);

@@ -1,4 +1,4 @@
-//! Key rings whose keys somebody else keeps.
+//! Loads key rings from a key management service.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,12 +11,12 @@ use crate::clock::{SystemClock, timeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::KEY_SOURCE_WAIT;
 
-/// Gives the keys of a ring: a key management service, a vault, a table of wrapped data keys. What
-/// [`KeyRing::from_source`] takes.
+/// A source of keys for [`KeyRing::from_source`]: a key management service, a vault, or a table of
+/// wrapped data keys.
 ///
-/// It is asked at the start and at every [`reload_from`](KeyRing::reload_from), never in between:
-/// keys are in memory, so a service that is away stops no session. A closure
-/// `Fn() -> impl Future` is a source.
+/// The ring asks it at the start and at every [`reload_from`](KeyRing::reload_from), and never in
+/// between. The keys stay in memory, so an unreachable service stops no session. A closure
+/// `Fn() -> impl Future` is a source too.
 ///
 /// ```
 /// use session_warden::seal::{KeyRing, KeySource, MasterKey, RingKey};
@@ -61,11 +61,11 @@ use crate::policy::KEY_SOURCE_WAIT;
 /// # }
 /// ```
 pub trait KeySource: Send + Sync + 'static {
-    /// All keys, those that only open among them.
+    /// All keys, including those that only open.
     ///
     /// # Errors
     ///
-    /// Why they cannot be had. It must hold no secret.
+    /// The reason why the source has no keys. It must contain no secret.
     ///
     /// # Cancel safety
     ///
@@ -86,17 +86,17 @@ where
 }
 
 impl KeyRing {
-    /// The ring of the keys that `source` gives. Needs a tokio runtime.
+    /// A ring of the keys that `source` returns. Needs a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::RetryLater`] with a [`KeySourceFault`] if the source failed or took longer than
-    /// [`KEY_SOURCE_WAIT`]; `InvalidInput` as [`from_keys`](Self::from_keys) if its keys are no ring;
-    /// `Misconfigured` where there is no tokio runtime.
+    /// [`KEY_SOURCE_WAIT`]; `InvalidInput` as [`from_keys`](Self::from_keys) if its keys are no
+    /// ring; `Misconfigured` where there is no tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, nothing was made.
+    /// May be dropped; nothing is made then.
     pub async fn from_source(source: &impl KeySource) -> Result<Self> {
         if Handle::try_current().is_err() {
             let misconfigured = Error::new(ErrorKind::Misconfigured);
@@ -108,7 +108,7 @@ impl KeyRing {
         Self::from_keys(asked.map_err(KeySourceFault::Failed)?)
     }
 
-    /// Takes the keys that `source` gives now, in all clones at once.
+    /// Replaces the keys by those that `source` returns now, in all clones at once.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl KeyRing {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the ring keeps the keys that it had.
+    /// May be dropped; the ring keeps the keys that it had.
     pub async fn reload_from(&self, source: &impl KeySource) -> Result<()> {
         self.reload(Self::from_source(source).await?);
         Ok(())
@@ -125,8 +125,8 @@ impl KeyRing {
 
 /// Why a source gave no keys.
 ///
-/// It is the cause, [`source`](StdError::source), of an [`Error`], and has what the source said as
-/// its own cause. `Debug` leaves that out.
+/// It is the cause, [`source`](StdError::source), of an [`Error`]. Its own cause is the error of
+/// the source, which `Debug` leaves out.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum KeySourceFault {

@@ -1,4 +1,4 @@
-//! Authentication of what stays in clear.
+//! Authenticates data that stays in clear (HMAC-SHA256).
 
 use std::sync::{Arc, Weak};
 
@@ -13,24 +13,25 @@ use super::{KeyRing, Keys, MasterKey};
 /// The bytes of a tag.
 pub(crate) const TAG_BYTES: usize = 32;
 
-/// The key of one use and context, derived as a sealing key is, under a label of its own.
+/// The key of one use and owner, derived as a sealing key is, under a label of its own.
 #[derive(Clone)]
 pub(crate) struct MacKey(Hmac<Sha256>);
 
-/// Which keys a ring had. Keeps none of them.
+/// Identifies the keys that a ring had, without keeping them in memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeysId(Weak<Keys>);
 
 impl KeyRing {
-    /// Which keys it has now.
+    /// Identifies the keys that it has now.
     pub(crate) fn keys_id(&self) -> KeysId {
         KeysId(Arc::downgrade(&self.keys()))
     }
 
-    /// The key number `number` of this place's label and context; none if the ring has no such key.
+    /// The key of this context, derived from the master key `number`; `None` if the ring has no
+    /// such key.
     pub(crate) fn mac_key(&self, number: u32, context: &AeadContext<'_>) -> Option<MacKey> {
         let keys = self.keys();
-        // What a key of zero bytes authenticates, everybody can.
+        // Anybody can make tags with a key of zero bytes.
         let key = keys.get(number).filter(|key| !key.is_zero())?;
         derive(key, context)
     }
@@ -38,7 +39,7 @@ impl KeyRing {
 
 impl PartialEq for KeysId {
     fn eq(&self, other: &Self) -> bool {
-        // While one of them is kept, nothing else is in its place.
+        // A weak reference keeps its allocation, so no other keys can get the same address.
         Weak::ptr_eq(&self.0, &other.0)
     }
 }
@@ -48,7 +49,7 @@ impl MacKey {
         self.0.clone().chain_update(data).finalize().into_bytes().into()
     }
 
-    /// Takes as long for a wrong tag as for the right one.
+    /// Compares in constant time.
     pub(crate) fn verify(&self, data: &[u8], tag: &[u8]) -> bool {
         self.0.clone().chain_update(data).verify_slice(tag).is_ok()
     }

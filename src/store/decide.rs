@@ -1,4 +1,4 @@
-//! What a statement does to a record, said in one place for every store.
+//! Decides what a statement does to a record. Every store uses this one function.
 //!
 //! A store reads the record, runs [`decide`], and writes what the [`Decision`] says. No other
 //! statement on the same session may come between.
@@ -22,7 +22,7 @@ use super::statement::{
 };
 use crate::clock::Now;
 
-/// What a store found of a session.
+/// What a store found for a session id.
 #[derive(Clone, Debug)]
 pub struct Found<C> {
     /// The record, if there is one.
@@ -57,7 +57,7 @@ pub enum Write<C> {
     Remove(Floor),
 }
 
-/// What this statement does to what the store found. `now` is the store's time.
+/// Decides what this statement does to the record that the store found. `now` is the store's time.
 #[must_use]
 pub fn decide<C: Clone>(found: Found<C>, statement: &Statement<C>, now: Now) -> Decision<C> {
     let Found { record, floor } = found;
@@ -195,7 +195,7 @@ fn commit_credentials<C: Clone>(
     put(record)
 }
 
-/// Puts these credentials into the record and ends its claim.
+/// Stores these credentials in the record and ends its claim.
 fn store_credentials<C>(
     record: &mut Record<C>,
     (attempt, credentials): (Attempt, C),
@@ -262,7 +262,7 @@ fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> D
     put(record)
 }
 
-/// What is remembered of failures: since when the answers are not understood, too.
+/// The failures to remember, with the time since which the answers are not understood.
 fn failed(
     former: Option<Box<Failures>>,
     failures: Option<Box<Failures>>,
@@ -274,8 +274,8 @@ fn failed(
     Some(failures)
 }
 
-/// What the settle does to this record. Whatever became of the claim, a closed session stays
-/// closed, and a session lost for good stays lost.
+/// The effect of the settle on this record. In every case a closed session stays closed, and a
+/// session that is lost for good stays lost.
 fn effect_on<C>(record: &Record<C>, to: SettleTo) -> SettleTo {
     let closed = record.phase == Phase::Closed;
     match to {
@@ -385,8 +385,8 @@ fn end_claim<C>(record: &mut Record<C>) {
     record.retry_at = None;
 }
 
-/// The back-off or doubt that a grant did not have to wait for. It goes on after the grant's claim
-/// has ended.
+/// The end of the back-off or doubt that a grant was allowed to skip. It continues after the
+/// grant's claim has ended.
 fn retry_at_after_grant<C>(record: &Record<C>, intent: Intent) -> Option<SystemTime> {
     record.retry_at.filter(|_| intent == Intent::Establish)
 }
@@ -395,7 +395,7 @@ fn time_in(now: Now, left: Duration) -> SystemTime {
     now.wall.checked_add(left).unwrap_or(now.wall)
 }
 
-/// The statement was done before.
+/// The outcome of a statement that was done before.
 fn done<C>(record: &Record<C>) -> Decision<C> {
     answer(Outcome::Done(Done::from(record)))
 }

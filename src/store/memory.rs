@@ -1,4 +1,4 @@
-//! A store in memory. It ends with its process.
+//! A store in memory. Its sessions end with the process.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -22,8 +22,8 @@ use crate::key::{ProviderName, SessionId};
 use crate::policy::MEMORY_NEWS;
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
-/// again after a restart. Clones share their records, so a second supervisor can be started on
-/// what the first one left, or beside it.
+/// again after a restart. Clones share their records, so a second supervisor can start on the
+/// records of the first one, after it or beside it.
 ///
 /// It implements all of [`Store`] except sealing. It keeps changes only while two supervisors or
 /// more use it. The tokens' bytes are shared with the sessions, not copied. It uses the clock of
@@ -32,7 +32,7 @@ use crate::policy::MEMORY_NEWS;
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
     clock: Arc<OnceLock<Arc<dyn Clock>>>,
-    told: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 /// The records, and each provider's index by due time. Both change under one lock, one statement at
@@ -98,9 +98,10 @@ impl Store for MemoryStore {
 
     async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
         let now = self.now();
-        let (outcome, told) = self.tables.lock().apply(id, &statement, now);
-        if told {
-            self.told.notify_waiters();
+        let (outcome, has_news) = self.tables.lock().apply(id, &statement, now);
+        // After the write and after the lock is released: a reader that wakes must find the change.
+        if has_news {
+            self.changed.notify_waiters();
         }
         Ok(outcome)
     }
@@ -140,16 +141,17 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
         loop {
-            // Registered before the look: a change that comes between the look and the wait wakes
-            // this too.
-            let mut told = pin!(self.told.notified());
-            told.as_mut().enable();
+            // Registered before the log is read. A change that comes between the read and the wait
+            // would otherwise wake nobody, and this process would serve a revoked token until the
+            // next change.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
             let changes = self.tables.lock().changes(since, limit);
             let nothing = changes.news.as_ref().is_some_and(Vec::is_empty);
             if since.is_none() || !nothing {
                 return Ok(Some(changes));
             }
-            told.await;
+            changed.await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A store whose panics are failures.
+//! A wrapper that turns the panics of a store into errors.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +15,9 @@ use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::task::CatchPanic;
 
-/// The store as the supervisor asks it. A statement that panics has failed: it may be done or not,
-/// as with any other failure. So no panic of a store reaches a task, an actor or a caller.
+/// The store as the supervisor uses it. If a statement panics, the caller gets an error, and as
+/// with any other error the statement may be done or not. So no panic of a store reaches a task, an
+/// actor or a caller.
 pub(crate) struct PanicSafeStore(Arc<dyn Store>);
 
 impl PanicSafeStore {
@@ -24,13 +25,14 @@ impl PanicSafeStore {
         Self(store)
     }
 
-    /// As [`Store::key_ring`], which cannot say that it panicked.
+    /// As [`Store::key_ring`], with an error if it panicked.
     pub(crate) fn ring(&self) -> Result<Option<KeyRing>, StoreError> {
         catch_unwind(AssertUnwindSafe(|| self.0.key_ring())).map_err(|_| panicked())
     }
 }
 
-/// The statement is also begun in here: what makes the future may panic too.
+/// The callers pass a block and not the store's own future, because the call that makes the future
+/// may panic too.
 async fn catch<T>(statement: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     CatchPanic::new(Box::pin(statement)).await.unwrap_or_else(|| Err(panicked()))
 }
@@ -64,7 +66,7 @@ impl Store for PanicSafeStore {
 
     async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
         let read = catch(async { Ok(self.0.load_many(ids).await) }).await;
-        // A store that gives fewer than it was asked for has not read the others.
+        // If the store returns too few results, the others were not read.
         let mut read = read.unwrap_or_default();
         read.resize_with(ids.len(), || Err(panicked()));
         read

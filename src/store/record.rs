@@ -158,7 +158,7 @@ pub enum Phase {
     InDoubt,
     /// Only a new grant helps; or, where the loss is provisional, a refresh that succeeds.
     Lost,
-    /// Closed by a supervisor. The server may not have been told yet.
+    /// Closed by a supervisor. The server may not have revoked its tokens yet.
     Closed,
 }
 
@@ -349,7 +349,7 @@ pub struct Changes {
 /// grant that gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    /// Which session.
+    /// The session.
     pub id: SessionId,
     /// What the change made of the record.
     pub of: Change,

@@ -1,10 +1,10 @@
-//! Sealing of records: what a store writes to a disk in place of credentials.
+//! Encrypts the credentials of records for stores that write to a disk.
 //!
-//! Credentials are written as bytes, padded, and sealed for their place: provider, tenant, token
-//! id, epoch, the attempt that produced them, the column that they stand in, and whether the
-//! session lives. All of it is known before a commit, so whoever asks seals, and a store sees
-//! sealed bytes alone; a close moves credentials to the outbox, and the store seals them for that
-//! place. What stays in clear is authenticated beside it, by a tag over the whole row.
+//! Credentials are encoded as bytes, padded, and sealed. The ciphertext is bound to provider,
+//! tenant, token id, epoch, the attempt that produced the credentials, the column, and whether the
+//! session is live. All of it is known before a commit, so the caller's task seals, and the store's
+//! thread sees only sealed bytes. A close moves credentials to the outbox, and the store seals them
+//! again for that column. The columns in clear are authenticated by a tag over the whole row.
 
 mod credentials_codec;
 mod row_tags;
@@ -31,7 +31,7 @@ pub enum SealFault {
          process (KeyRing::from_file, KeyRing::from_env), or the store itself"
     )]
     NoKeys,
-    /// The keys are gone with the process, and what they sealed would be with them.
+    /// The keys exist only in this process, so its records could not be opened after it.
     #[error(
         "the key ring was generated and is gone with the process, so its records would be lost: \
          give the supervisor one that outlives it (KeyRing::from_file, KeyRing::from_env)"
@@ -45,10 +45,10 @@ pub enum SealFault {
     /// The ring has no key of this number.
     #[error("key {0} seals the record and is not in the key ring: add it again")]
     KeyMissing(u32),
-    /// It was changed, moved from another record, or sealed by another key of the same number.
+    /// The record was changed or moved, or another key of the same number sealed it.
     #[error("the record was altered, belongs elsewhere, or another key has its key's number")]
     Altered,
-    /// What was sealed is not what this version writes.
+    /// The sealed content is of a form that this version does not read.
     #[error("the record is not of a form that this version reads")]
     Malformed,
     /// The operating system gave no random bytes.
@@ -70,40 +70,40 @@ impl From<SealFault> for StoreError {
     }
 }
 
-/// Credentials as a store keeps them.
+/// Credentials as a store writes them: sealed, or in clear if the store seals nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SealedCredentials {
-    /// The place that they open in.
+    /// The column that they are bound to.
     pub(super) column: SealedColumn,
     pub(super) bytes: Arc<[u8]>,
 }
 
 impl SealedCredentials {
-    /// The number of the key that seals them; none if they are in clear.
+    /// The number of the key that seals them; `None` if they are in clear.
     pub(super) fn key_number(&self) -> Option<u32> {
         key_number_of(&self.bytes)
     }
 }
 
-/// Where in its row a sealed text belongs: what is to be revoked is never served, and what is
-/// served is never taken for what is to be revoked.
+/// The column that sealed credentials are bound to. So nobody who can write the file can have
+/// revoked credentials served, or live ones revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SealedColumn {
-    /// Version 1 of a file sealed for the row alone.
+    /// Bound to the row only, as in a file of version 1.
     Unnamed,
-    /// The credentials of a session that lives.
+    /// The credentials of a live session.
     Credentials,
-    /// The outbox of one that is closed.
+    /// The outbox of a closed session.
     Outbox,
 }
 
-/// Seals and opens for one store.
+/// Seals and opens the credentials of one store.
 pub(super) enum RecordCipher {
     /// Nothing is sealed.
     Plaintext,
-    /// With the store's own keys, which the supervisor's do not replace.
+    /// Seals with the store's own keys. Those of a supervisor do not replace them.
     OwnKeys(KeyRing),
-    /// With the supervisor's, once there are some.
+    /// Seals with the supervisor's keys, once they are set.
     SupervisorKeys(ArcSwapOption<KeyRing>),
 }
 
@@ -125,7 +125,7 @@ impl RecordCipher {
         }
     }
 
-    /// The ring; none where nothing is sealed.
+    /// The ring; `None` if nothing is sealed.
     pub(super) fn ring(&self) -> Result<Option<KeyRing>, SealFault> {
         match self {
             Self::Plaintext => Ok(None),
@@ -137,7 +137,7 @@ impl RecordCipher {
         }
     }
 
-    /// Seals what the attempt `made` for the session's grant number `epoch`, for this place.
+    /// Seals the credentials that the attempt `made` for this epoch, for this column.
     pub(super) fn seal(
         &self,
         id: &SessionId,
@@ -178,7 +178,7 @@ impl RecordCipher {
         credentials.map(Arc::new).ok_or(SealFault::Malformed)
     }
 
-    /// The same for this place, under the key that seals now.
+    /// Seals the same credentials for this column, with the sealing key.
     pub(super) fn reseal(
         &self,
         id: &SessionId,
@@ -205,8 +205,8 @@ impl RecordCipher {
         Ok(record.with(credentials, outbox))
     }
 
-    /// The record with all that it holds sealed for the column that it stands in: what a close
-    /// moved, and what version 1 of the file sealed, is sealed anew.
+    /// The record with its credentials and outbox sealed for their columns. Those that a close has
+    /// moved, or that version 1 of the file sealed, are sealed again.
     pub(super) fn seal_for_columns(
         &self,
         id: &SessionId,
@@ -224,8 +224,8 @@ impl RecordCipher {
         Ok(record.clone().with(credentials, outbox))
     }
 
-    /// The ring, which may seal what outlives the process. Asked at each write because a ring can
-    /// be changed for a generated one at any time.
+    /// The ring, if its keys outlive the process. Checked at each write, because a reload can
+    /// replace the keys by generated ones at any time.
     pub(super) fn persistent_ring(&self) -> Result<Option<KeyRing>, SealFault> {
         let ring = self.ring()?;
         ring.as_ref().map_or(Ok(()), check_persistent)?;
@@ -233,7 +233,7 @@ impl RecordCipher {
     }
 }
 
-/// Whether the ring may seal what outlives the process.
+/// Fails if the keys of the ring do not outlive the process, or if the sealing key is known to all.
 fn check_persistent(ring: &KeyRing) -> Result<(), SealFault> {
     if ring.is_generated() {
         Err(SealFault::GeneratedKeys)
@@ -244,8 +244,8 @@ fn check_persistent(ring: &KeyRing) -> Result<(), SealFault> {
     }
 }
 
-/// What belongs to this session and came from this attempt opens nowhere else: not in another
-/// row, column or tenant, or for another grant. Each tenant has a key of its own.
+/// Binds credentials to their session, grant, attempt and column, so that they open nowhere else.
+/// Each tenant has a key of its own.
 fn with_context<T>(
     id: &SessionId,
     (epoch, Attempt { base, fence, claim }): (u64, Attempt),

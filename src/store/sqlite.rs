@@ -1,6 +1,6 @@
-//! The store in a file: sessions that survive the process, and a loss of power.
+//! The store in an SQLite file. Its sessions survive the process and a loss of power.
 //!
-//! [`SqliteStore::open`] is all that most programmes need:
+//! Most programmes need only [`SqliteStore::open`]:
 //!
 //! ```no_run
 //! use session_warden::Supervisor;
@@ -17,20 +17,20 @@
 //! # }
 //! ```
 //!
-//! # What survives what
+//! # Crash behaviour
 //!
 //! A claim, the written intent to refresh, survives a killed process. New credentials, a close and
-//! a delete survive a loss of power as well: they are answered when the disk has them. Statements
-//! of sessions that run at once share one write to the disk.
+//! a delete survive a loss of power as well: the store answers them when the disk has them.
+//! Statements of several sessions that run at the same time share one write to the disk.
 //!
 //! # Several processes
 //!
-//! On Linux and Android several processes of one machine may open one file. Each claims what it
-//! refreshes, and the others wait for what it gets; a claim whose holder has died is found by its
-//! lock, which the system drops, and one whose holder hangs by its lease. What one stores the
-//! others find within a second, while it is named in the file. Elsewhere a file is one process's at
-//! a time, and a second gets [`SqliteFault::Locked`]. Never put the file on a network volume:
-//! SQLite's locks do not hold there.
+//! On Linux and Android several processes of one machine may open one file. Each process claims a
+//! session before it refreshes it, and the others wait for the result. If the holder of a claim has
+//! died, the others see it by its lock, which the operating system has released; if it hangs, by
+//! its lease. Each process finds the changes of the others within a second. On other systems one
+//! process at a time may open a file, and a second one gets [`SqliteFault::Locked`]. Never put the
+//! file on a network volume: SQLite's locks do not work there.
 
 mod apply;
 mod busy_retry;
@@ -81,11 +81,11 @@ use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
 use crate::seal::{KeyRing, Succession};
 
-/// How many records are read in one turn of the file's thread. Defaults to 256, which take some
-/// milliseconds, so that nobody waits for longer behind them.
+/// How many records the worker's thread reads in one job. Defaults to 256, which take some
+/// milliseconds, so that no other job waits longer behind them.
 const LOADED_AT_ONCE: usize = 256;
 
-/// Keeps sessions in an SQLite file, their credentials sealed. Clones are one store.
+/// Keeps sessions in an SQLite file and seals their credentials. Clones share one store.
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
 
@@ -93,16 +93,16 @@ struct Inner {
     path: PathBuf,
     worker: WorkerHandle,
     shared: Arc<Shared>,
-    /// Where the next page to be sealed anew begins; none if at the start.
+    /// Where the next page of [`reseal`](SqliteStore::reseal) begins; `None` for the start.
     reseal_position: Mutex<Option<ResealPosition>>,
 }
 
-/// What the file's thread needs beside the file.
+/// What the store shares with the worker's thread.
 struct Shared {
     cipher: RecordCipher,
-    /// The store's own, or the first supervisor's.
+    /// The store's own clock, or that of the first supervisor.
     clock: OnceLock<Arc<dyn Clock>>,
-    /// Before there is one.
+    /// Used until `clock` is set.
     system: SystemClock,
     /// The newest form of records that this store reads.
     form: i64,
@@ -115,43 +115,42 @@ impl Shared {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, for sealed records. The keys are the supervisor's
+    /// Opens or creates the file, for sealed records. The keys come from the supervisor
     /// ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not start
-    /// without. Reads and writes at once, so call it at the start.
+    /// without them. This blocks while it reads and writes the file, so call it at the start.
     ///
-    /// A file of version 0.1 is brought forward, when there are keys: here if the store has its
-    /// own, or when a supervisor is started on it. No process of that version may have it open
-    /// then.
+    /// A file of version 0.1 is migrated as soon as the store has keys: here if it has its own, and
+    /// otherwise when a supervisor starts on it. No process of version 0.1 may have it open then.
     ///
     /// # Errors
     ///
     /// [`StoreError`] with a [`SqliteFault`] as its cause: the file cannot be opened or written, a
-    /// newer version wrote it or has it open, it is not this crate's or was changed, or others can
-    /// write or own it.
+    /// newer version wrote it or has it open, it is not this crate's or was changed, or other users
+    /// can write or own it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::builder(path).open()
     }
 
-    /// A store to be configured.
+    /// A builder with the settings of a store.
     pub fn builder(path: impl AsRef<Path>) -> SqliteBuilder {
         SqliteBuilder::new(path.as_ref().to_owned())
     }
 
-    /// Seals at most `limit` records anew that older keys of the ring still seal, and goes on where
-    /// the last call ended. A supervisor does it by itself when the key changes; without one, call
-    /// it again and again with a pause until [`ended`](Resealed::ended). Records that are claimed,
-    /// that a server must still be told of, or that cannot be opened are passed over and stay as
-    /// they are: as long as [`stale_keys`](Self::stale_keys) names a key, or a backup has records
-    /// of it, it must stay.
+    /// Seals at most `limit` records again, with the ring's sealing key, that older keys of the
+    /// ring still seal. Continues where the last call ended. A supervisor does this by itself when
+    /// the keys change; without a supervisor, call it repeatedly with a pause until
+    /// [`ended`](Resealed::ended). It skips records that are claimed, that hold credentials which
+    /// must still be revoked, or that cannot be opened. Keep a key in the ring as long as
+    /// [`stale_keys`](Self::stale_keys) names it or a backup has records of it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the file could not be read or written, or has no room: the next call tries
-    /// the same records again.
+    /// [`StoreError`] if the file could not be read or written, or is full: the next call tries the
+    /// same records again.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped: what was sealed anew stays so.
+    /// May be dropped. Records that are resealed by then stay so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
         let position = self.0.reseal_position.lock().clone();
@@ -169,21 +168,24 @@ impl SqliteStore {
         let anew: Vec<_> = page.records.into_iter().filter_map(|of| self.anew(of)).collect();
         let any = !anew.is_empty();
         let write = move |db: &mut Database<'_>| apply::reseal(db, &anew);
-        // Firm, because the old key may be thrown away when no record has it any more.
+        // Durable, because the user may throw the old key away once no record needs it. A loss of
+        // power would then bring back records that nobody can open.
         let done = if any { self.0.worker.call(JobKind::Durable, write).await? } else { 0 };
         let next = if rows == limit {
             Some(ResealPosition { succession, key, row: last })
         } else {
             ResealPosition::after(succession, Some(key))
         };
+        // Only after the write: if it failed, the next call tries the same page again.
         let ended = next.is_none();
         *self.0.reseal_position.lock() = next;
         Ok(Resealed { done, passed_over: rows - done, ended })
     }
 
-    /// The keys other than the one that seals here that still seal records, closed ones that the
-    /// server must be told of among them, and how many. None that is named here can be removed
-    /// without loss, and one that the ring does not have must be added again.
+    /// The keys other than the sealing key that still seal records, with the number of records.
+    /// Closed sessions whose credentials must still be revoked count too. Do not remove a key that
+    /// is named here, and add it again if the ring does not have it: its records are lost
+    /// otherwise.
     ///
     /// # Errors
     ///
@@ -199,24 +201,22 @@ impl SqliteStore {
         Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
     }
 
-    /// Ends the store after what was asked before, and lets go of the file. Later statements fail,
-    /// also those of clones. Without it, the file is let go of soon after the last clone is
-    /// dropped.
+    /// Closes the file after all statements that were sent before. Later statements fail, also
+    /// those of clones. Without this call, the file is closed soon after the last clone is dropped.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; the store ends all the same.
+    /// May be dropped; the file is closed all the same.
     pub async fn shutdown(&self) {
         self.0.worker.stop().await;
     }
 
-    /// The record with its credentials under the key that seals now; none if it is to be left
-    /// alone.
+    /// The record with its credentials under the sealing key; `None` if it must stay as it is.
     fn anew(
         &self,
         (id, record): (SessionId, Record<SealedCredentials>),
     ) -> Option<apply::ResealedRecord> {
-        // Never a tombstone's outbox, which is gone soon.
+        // Not the outbox of a closed session, which is gone soon.
         if record.lease.is_some() || record.outbox.is_some() {
             return None;
         }
@@ -256,7 +256,7 @@ impl SqliteStore {
     }
 }
 
-/// The record, or why it alone could not be read.
+/// Loads a record. The inner error is one of this record alone.
 fn load(
     db: &mut Database<'_>,
     id: &SessionId,
@@ -264,7 +264,7 @@ fn load(
     let now = db.now();
     match db.find(id) {
         Ok(found) => Ok(Ok(found.map(|(record, _)| Stored { record, now }))),
-        Err(StatementError::Rejected(told)) => Ok(Err(told)),
+        Err(StatementError::Rejected(error)) => Ok(Err(error)),
         Err(undone) => Err(undone),
     }
 }
@@ -275,7 +275,7 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// A key that is not the one that seals, and what it still seals.
+/// A key that still seals records although another key is the ring's sealing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StaleKey {
@@ -285,7 +285,7 @@ pub struct StaleKey {
     pub records: u64,
 }
 
-/// Where the next page of records to be sealed anew begins.
+/// Where the next page of [`SqliteStore::reseal`] begins.
 #[derive(Clone)]
 struct ResealPosition {
     succession: Succession,
@@ -307,6 +307,8 @@ impl ResealPosition {
 impl Store for SqliteStore {
     fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
         let Shared { cipher, clock, .. } = &*self.0.shared;
+        // Both before the worker learns of it: the migration seals with these keys, and nothing may
+        // be written by another clock than later statements.
         cipher.set_supervisor_keys(&context.keys)?;
         clock.get_or_init(|| Arc::clone(&context.clock));
         self.0.worker.keys_available()
@@ -318,7 +320,7 @@ impl Store for SqliteStore {
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
         if presence == Presence::Renew {
-            // Its process's lock says that it lives: nothing is written for that.
+            // The lock of its process shows that it is alive, so nothing needs to be written.
             let there = move |db: &mut Database<'_>| db.rows.holder_table.is_registered(owner);
             if self.0.worker.call(JobKind::Read, there).await? {
                 return Ok(());
@@ -351,7 +353,7 @@ impl Store for SqliteStore {
                         found?.map(|stored| self.opened(id, stored)).transpose()
                     }))
                 }
-                // As a whole, so that each is told the same.
+                // The read failed as a whole, so each record has the same kind of error.
                 Err(failed) => {
                     let kind = failed.kind();
                     records.push(Err(failed));
@@ -429,8 +431,8 @@ impl Store for SqliteStore {
     }
 }
 
-/// What a statement needs. What ends an exchange waits for as long as it takes. What a loss of
-/// power must not take along is what no server tells again.
+/// How a statement is written. Those that end an exchange wait for the lock as long as it takes.
+/// Those whose content no server would give again are durable.
 fn job_kind<C>(statement: &Statement<C>) -> JobKind {
     match statement {
         Statement::Claim(_) | Statement::Renew(_) | Statement::TakeOver(_) => JobKind::Claim,

@@ -31,8 +31,8 @@ pub enum Statement<C = Arc<Credentials>> {
     /// Ends the claim of a holder that fell silent. After a refresh the session is in doubt; after
     /// an establish it is as before, and its credentials are suspect; a revocation is still owed.
     TakeOver(TakeOver),
-    /// Closes the session before its server is told. The credentials that must be revoked move to
-    /// the outbox, and the caller has the claim to tell the server.
+    /// Closes the session before its tokens are revoked at the server. The credentials that must be
+    /// revoked move to the outbox, and the caller gets the claim for the revocation.
     Close(Close),
     /// Marks a session as lost, because an API or an operation found it dead.
     Lose(Lose),
@@ -93,14 +93,14 @@ pub struct Claim {
     pub id: ClaimId,
     /// A claim that this one replaces if the same owner made it: its exchange has ended.
     pub replaces: Option<ClaimId>,
-    /// Who claims.
+    /// The owner that claims.
     pub owner: Owner,
-    /// For what.
+    /// What the claim is for.
     pub intent: Intent,
     /// The epoch that the claimant knows; `None` if it knows of no session.
     pub epoch: Option<u64>,
     /// The generation that the claimant knows. For a refresh and a revocation it must be the
-    /// record's; for an establish it is ignored, because a grant replaces whatever is there.
+    /// record's; for an establish it is ignored, because a grant replaces any record.
     pub generation: u64,
     /// How long the lease holds.
     pub lease: Duration,
@@ -109,7 +109,7 @@ pub struct Claim {
 /// A claim whose lease is to be lengthened.
 #[derive(Clone, Copy, Debug)]
 pub struct Renew {
-    /// Which.
+    /// The claim's id.
     pub claim: ClaimId,
     /// How long the lease holds from now. A lease that holds longer stays as it is.
     pub lease: Duration,
@@ -188,7 +188,8 @@ pub enum SettleTo {
     InDoubt,
     /// A lost session.
     Lost(LostReason),
-    /// A closed session that owes nothing any more: its server was told, or cannot be told.
+    /// A closed session with nothing left to revoke: the server has revoked its tokens, or the
+    /// revocation was given up.
     Revoked,
 }
 
@@ -213,7 +214,7 @@ pub struct Close {
     /// The generation that the caller knows. On a closed record both the generation before the
     /// close and the one after it fit, so that a close can be sent twice.
     pub generation: u64,
-    /// The claim under which the caller tells the server, if there is anything to revoke.
+    /// The claim for the revocation at the server, if there is anything to revoke.
     pub claim: ClaimId,
     /// The owner of that claim.
     pub owner: Owner,

@@ -1,7 +1,7 @@
-//! How a payload carries a secret: `#[serde(with = "crate::ticket::serde_secret")]` on a field of it.
+//! Serializes a secret in a ticket's payload: `#[serde(with = "crate::ticket::serde_secret")]`.
 //!
-//! [`Secret`] itself has no `Serialize`, so that it gets into no text by accident. A ticket is
-//! sealed, and its buffers are wiped.
+//! [`Secret`] itself has no `Serialize`, so that nobody writes it into a text by accident. A ticket
+//! is sealed, and its buffers are wiped.
 
 use serde::{Deserialize, Deserializer, Serializer};
 
@@ -12,6 +12,6 @@ pub(crate) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, 
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-    // Wiped when it becomes a secret.
+    // The conversion wipes the `String`.
     String::deserialize(from).map(Secret::from)
 }

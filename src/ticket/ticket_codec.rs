@@ -1,7 +1,7 @@
-//! What is sealed in a ticket: its id, when it expires, the session's three names, each with its
-//! length before it, and the payload as JSON. Numbers are big endian.
+//! The plaintext of a ticket as bytes: its id, its expiry, the session's three names, each after
+//! its length, and the payload as JSON. Numbers are big endian.
 //!
-//! Written by hand and not as one JSON object because a cookie has little room.
+//! Not one JSON object, because a cookie has little space.
 
 use std::io;
 
@@ -30,7 +30,7 @@ pub(super) fn encode(
     match written.and_then(|()| serde_json::to_writer(&mut bounded, payload)) {
         Ok(()) => Ok(bounded.bytes),
         Err(error) => {
-            // The cause is dropped: it is in the words of the payload's own code.
+            // The cause is dropped, because the payload's own code may quote a secret in it.
             let why = if error.is_io() {
                 "what a login carries has no room in a ticket"
             } else {
@@ -41,7 +41,7 @@ pub(super) fn encode(
     }
 }
 
-/// None if it is not what [`write`](fn@write) writes.
+/// `None` if [`encode`](fn@encode) did not write it.
 pub(super) fn decode(plain: &[u8]) -> Option<TicketContents<'_>> {
     let (id, rest) = plain.split_first_chunk()?;
     let (expires, rest) = rest.split_first_chunk()?;
@@ -59,8 +59,8 @@ fn name(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(name).ok()?, rest))
 }
 
-/// A buffer that takes no more than a ticket can hold. It has that room from the first, because
-/// growing leaves an unwiped copy behind.
+/// A buffer that takes no more than a ticket can hold. It is allocated at its full size, because a
+/// buffer that grows leaves an unwiped copy behind.
 struct Bounded {
     bytes: Zeroizing<Vec<u8>>,
 }

@@ -2,14 +2,14 @@
 
 use crate::error::{Error, ErrorKind, Refusal};
 
-/// Why a ticket is refused. Nothing of the ticket is in it.
+/// Why a ticket is refused. It contains nothing of the ticket.
 ///
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`]: of the kind
-/// `Refused(ChallengeExpired)` where the user came too late or twice, and else `InvalidInput`.
+/// `Refused(ChallengeExpired)` if the user came too late or twice, and otherwise `InvalidInput`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketFault {
-    /// It is no ticket, or one that another version made.
+    /// It is not a ticket, or another version made it.
     #[error("this is no ticket of this version: begin the login again")]
     Malformed,
     /// Its key is not in the key ring: it was removed, or another process made the ticket.
@@ -18,17 +18,17 @@ pub enum TicketFault {
          the same key ring"
     )]
     UnknownKey,
-    /// It was changed, it is another application's, or another key of the same number sealed it.
+    /// It was changed, another application made it, or another key of the same number sealed it.
     #[error(
         "the ticket was altered, is of another application, or was sealed by another key of the \
          same number: begin the login again, and give every process of the application the same \
          key ring and the same application name"
     )]
     Altered,
-    /// Its time is over.
+    /// It has expired.
     #[error("the ticket has expired: begin the login again")]
     Expired,
-    /// It is a login's where a challenge's is needed, or the other way round.
+    /// It is for a login where a ticket for a challenge is needed, or the other way round.
     #[error("the ticket is for another step: use a login's and a challenge's each for its own")]
     OtherPurpose,
     /// Another provider issued it.

@@ -1,9 +1,9 @@
-//! Which tickets were used.
+//! The tickets that were used in this process.
 //!
-//! The list is a second line of defence: the server takes a login's code once (RFC 6749 section
-//! 4.1.2). So no login is ever refused because the list is full. Each tenant of a provider has a
-//! quota, and at a bound the oldest ticket is forgotten: that of the tenant itself, or of the one
-//! that has the most.
+//! The list is a second line of defence, because the server accepts a login's code only once (RFC
+//! 6749 section 4.1.2). So a full list never refuses a login: it drops the oldest ticket instead.
+//! Each tenant of a provider has a quota. If a tenant has reached it, its own oldest ticket is
+//! dropped; if the whole list is full, the oldest of the tenant that has the most.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -13,19 +13,19 @@ use crate::error::Result;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::SPENT_TICKETS_PER_TENANT;
 
-/// Whose tickets count together.
+/// The tickets of one tenant at one provider count together.
 type TenantOfProvider = (ProviderName, Tenant);
 
-/// The used tickets that have not expired, at most so many. Times are milliseconds.
+/// The used tickets that have not expired, at most `max`. Times are in milliseconds.
 pub(super) struct UsedTickets {
     max: usize,
     by_id: HashMap<TicketId, (u64, TenantOfProvider)>,
     by_expiry: BTreeSet<(u64, TicketId)>,
     by_tenant: HashMap<TenantOfProvider, BTreeSet<(u64, TicketId)>>,
-    /// How many each owner has, to find the one with the most.
+    /// How many tickets each tenant has, to find the one with the most.
     sizes: BTreeSet<(usize, TenantOfProvider)>,
-    /// The latest expiry of those that were forgotten because they expired. A ticket that expires
-    /// no later may be one of them, should the clock be set back.
+    /// The latest expiry of the tickets that were dropped because they expired. If the clock is set
+    /// back, a ticket that expires no later may be one of them.
     expired_until: u64,
 }
 
@@ -51,17 +51,17 @@ impl UsedTickets {
         if self.by_id.contains_key(&id) {
             return Err(TicketFault::Used.into());
         }
-        self.forget_expired(now);
+        self.drop_expired(now);
         if expires <= now || expires <= self.expired_until {
             return Err(TicketFault::Expired.into());
         }
         let tenant = (session.provider().clone(), session.key().tenant().clone());
         if self.count(&tenant) >= SPENT_TICKETS_PER_TENANT {
-            self.forget_oldest(&tenant);
+            self.drop_oldest(&tenant);
         } else if self.by_id.len() >= self.max
             && let Some((_, most)) = self.sizes.last().cloned()
         {
-            self.forget_oldest(&most);
+            self.drop_oldest(&most);
         }
         let count = self.count(&tenant);
         self.by_tenant.entry(tenant.clone()).or_default().insert((expires, id));
@@ -96,15 +96,15 @@ impl UsedTickets {
         }
     }
 
-    /// Forgets the ticket that expires first of those that this owner has.
-    fn forget_oldest(&mut self, tenant: &TenantOfProvider) {
+    /// Drops the ticket of this tenant that expires first.
+    fn drop_oldest(&mut self, tenant: &TenantOfProvider) {
         let oldest = self.by_tenant.get(tenant).and_then(BTreeSet::first);
         if let Some((_, id)) = oldest.copied() {
             self.remove(&id);
         }
     }
 
-    fn forget_expired(&mut self, now: u64) {
+    fn drop_expired(&mut self, now: u64) {
         while let Some(&(expires, id)) = self.by_expiry.first()
             && expires <= now
         {

@@ -1,4 +1,4 @@
-//! Where requests may go.
+//! Decides where requests may go.
 
 use std::net::IpAddr;
 
@@ -23,21 +23,21 @@ pub(crate) enum Refused {
     NotPublic,
 }
 
-/// Which addresses a transport takes.
+/// The rules of a transport's configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     pub(super) public_only: bool,
     pub(super) loopback_http: bool,
-    /// None: all hosts.
+    /// `None` allows all hosts.
     pub(super) hosts: Option<Vec<HostPattern>>,
-    /// None: all ports. They bind https alone.
+    /// `None` allows all ports. Applies to https only.
     pub(super) ports: Option<Vec<u16>>,
     pub(super) nat64: Vec<Nat64>,
 }
 
 impl Rules {
-    /// Judges the URL as it was parsed for the connection, so that no second parser can see
-    /// another host in it. Names are judged by the resolver, when their addresses are known.
+    /// Checks the URL as it was parsed for the connection, so that no second parser can see another
+    /// host in it. The resolver checks the addresses of names when it knows them.
     fn check(&self, url: &Url) -> Result<(), Refused> {
         check_form(url, self.loopback_http)?;
         let host = url.host().ok_or(Refused::Malformed)?;
@@ -57,7 +57,7 @@ impl Rules {
     }
 }
 
-/// The rules of one transport, held against this machine.
+/// The rules of one transport, together with this machine's addresses.
 pub(super) struct AddressPolicy {
     rules: Rules,
     own: OwnAddresses,
@@ -68,14 +68,14 @@ impl AddressPolicy {
         Self { rules, own: OwnAddresses::of_machine() }
     }
 
-    /// Whether a request, or a browser, may be sent there.
+    /// Fails if neither a request nor a browser may be sent to this URL.
     pub(super) fn url(&self, url: &Url) -> Result<(), Refused> {
         let literal = url.host().and_then(|host| address(&host));
         literal.map_or(Ok(()), |literal| self.address(literal))?;
         self.rules.check(url)
     }
 
-    /// Whether a connection may go there.
+    /// Fails if no connection may go to this address.
     pub(super) fn address(&self, address: IpAddr) -> Result<(), Refused> {
         let allowed = !self.rules.public_only
             || (is_public(address, &self.rules.nat64) && !self.own.has(address));
@@ -83,7 +83,8 @@ impl AddressPolicy {
     }
 }
 
-/// Whether some transport takes this URL: https, or plain http to a loopback address.
+/// Fails if no transport could allow this URL. It must be https, or plain http to a loopback
+/// address.
 pub(crate) fn check_endpoint(url: &Url) -> Result<(), Refused> {
     check_form(url, true)
 }
@@ -109,10 +110,10 @@ fn address(host: &Host<&str>) -> Option<IpAddr> {
     }
 }
 
-/// A host, or `*.` and the name above it.
+/// A host, or `*.` and a domain.
 #[derive(Clone, Debug)]
 pub(super) struct HostPattern {
-    /// In the form that a URL has it: lower case, punycode.
+    /// In the form of a URL's host: lower case, punycode.
     name: String,
     below: bool,
 }
@@ -125,7 +126,7 @@ impl HostPattern {
         };
         let name = match Host::parse(without_dot(name)) {
             Ok(host) => host.to_string(),
-            // No URL has such a host, so it matches none.
+            // Not a valid host, so it matches no URL.
             Err(_) => name.to_owned(),
         };
         Self { name, below }

@@ -1,4 +1,4 @@
-//! Which addresses belong to the public internet, and which of those are this machine's own.
+//! Tells public addresses from internal ones, and knows this machine's own addresses.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::OWN_ADDRESSES_KEPT;
 use crate::clock::{BootTime, Clock, SystemClock};
 
-/// A prefix under which a NAT64 gateway has the IPv4 addresses (RFC 6052 section 2.2).
+/// The prefix of a NAT64 gateway, under which it reaches IPv4 addresses (RFC 6052 section 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nat64 {
     prefix: u128,
@@ -30,7 +30,7 @@ impl Nat64 {
         if bits & !(u128::MAX >> self.bits) != self.prefix {
             return None;
         }
-        // The ninth octet is none of the address's.
+        // The ninth octet is not part of the IPv4 address.
         let behind = address.octets().into_iter().enumerate().skip(usize::from(self.bits / 8));
         let mut octets = behind.filter(|(at, _)| *at != 8).map(|(_, octet)| octet);
         let mut next = || octets.next();
@@ -50,8 +50,8 @@ pub(super) fn is_public(address: IpAddr, nat64: &[Nat64]) -> bool {
     }
 }
 
-/// The addresses of this machine's interfaces: a server that listens on all of them trusts who
-/// connects from here. They are remembered for [`OWN_ADDRESSES_KEPT`].
+/// The addresses of this machine's interfaces, cached for [`OWN_ADDRESSES_KEPT`]. A server that
+/// listens on all interfaces may trust connections from the machine itself.
 pub(super) struct OwnAddresses {
     read: fn() -> io::Result<Vec<IpAddr>>,
     clock: Arc<dyn Clock>,
@@ -71,7 +71,7 @@ impl OwnAddresses {
         Self { read, clock, kept: Mutex::default() }
     }
 
-    /// Addresses that cannot be read could be any.
+    /// Whether the address is one of them; true as well if they cannot be read.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         let now = self.clock.now().boot;
         let mut kept = self.kept.lock();

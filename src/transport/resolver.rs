@@ -1,5 +1,5 @@
-//! Names to addresses without a blocked thread: the system's `getaddrinfo` holds one for as long
-//! as a name server is silent, and cannot be cancelled.
+//! Resolves names without blocking a thread. The system's `getaddrinfo` blocks one for as long as a
+//! name server is silent, and cannot be cancelled.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -28,8 +28,8 @@ use super::address_policy::AddressPolicy;
 use super::{LOOKUP_TIMEOUT, LOOKUP_TRY, LOOKUPS_AT_ONCE};
 use crate::clock::{SystemClock, timeout};
 
-/// What the connections of one transport resolve names with. The connection is made to the very
-/// addresses that were judged, so a second answer cannot replace them.
+/// The resolver of one transport. Connections go to the very addresses that were checked, so that a
+/// second answer of the name server cannot replace them.
 pub(super) struct Resolver {
     pub(super) lookups: Lookups,
     pub(super) address_policy: Arc<AddressPolicy>,
@@ -50,7 +50,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Why a name has no address. It holds nothing that a name server said.
+/// Why a name has no address. It contains nothing of a name server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unresolved {
     #[error("the host's name has no address")]
@@ -64,8 +64,8 @@ pub(super) enum Unresolved {
 type Answer = Result<Arc<[IpAddr]>, Unresolved>;
 pub(super) type Lookup = Shared<BoxFuture<'static, Answer>>;
 
-/// The look-ups that run. Each belongs to the requests that wait for it: it is dropped with the
-/// last of them, so none outlives the permits of its requests.
+/// The running look-ups. A look-up is dropped with the last request that waits for it, so that none
+/// outlives the permits of its requests.
 pub(super) struct Lookups {
     name_servers: NameServers,
     running: Arc<Mutex<Running>>,
@@ -84,12 +84,12 @@ struct RunningLookup {
 }
 
 impl Lookups {
-    /// `servers` are asked in place of the system's.
+    /// Asks `servers`, or the system's name servers if there are none.
     pub(super) fn new(servers: Option<Vec<SocketAddr>>) -> Self {
         Self { name_servers: NameServers::new(servers), running: Arc::default() }
     }
 
-    /// Joins the look-up of this name that runs, or begins one.
+    /// Joins a running look-up of this name, or starts one.
     pub(super) fn look_up(&self, name: &str) -> Lookup {
         let name = name.to_ascii_lowercase();
         let mut running = self.running.lock();
@@ -117,6 +117,7 @@ impl Lookups {
         if let Some(weak) = lookup.downgrade() {
             running.by_name.insert(name, RunningLookup { number, lookup: weak, give_up });
         }
+        // Before the cancel, which wakes tasks that lock the list.
         drop(running);
         if let Some(oldest) = oldest {
             oldest.cancel();
@@ -126,8 +127,9 @@ impl Lookups {
 }
 
 impl Running {
-    /// A name that resolves does so in milliseconds. Of so many the oldest is one whose name server
-    /// is silent, so no tenant's silent names keep another tenant's name waiting.
+    /// Takes the oldest look-up off the list if the list is full. Name servers answer in
+    /// milliseconds, so the oldest of so many waits for one that is silent. The silent names of a
+    /// tenant must not keep other tenants' names waiting.
     fn evict_oldest(&mut self) -> Option<CancellationToken> {
         if self.by_name.len() < LOOKUPS_AT_ONCE {
             return None;
@@ -138,7 +140,7 @@ impl Running {
     }
 }
 
-/// Takes a look-up off the list when it ends or is dropped.
+/// Takes a look-up off the list when it ends or is dropped, unless another has its name by then.
 struct RemoveOnDrop {
     running: Arc<Mutex<Running>>,
     name: String,
@@ -154,14 +156,14 @@ impl Drop for RemoveOnDrop {
     }
 }
 
-/// Asks name servers. Nothing is kept of what they answer, so a fail-over is seen at once, and no
-/// tenant fills a memory that others share.
+/// Asks name servers. It caches no answers, so that a fail-over is seen at once, and no tenant can
+/// fill a cache that others share.
 struct NameServers {
     servers: Option<Vec<SocketAddr>>,
     current: Mutex<(FileTimes, Option<TokioResolver>)>,
 }
 
-/// When the system's files were changed that a resolver is made of.
+/// When the system's files from which a resolver is built were changed last.
 type FileTimes = [Option<SystemTime>; 2];
 
 impl NameServers {
@@ -183,7 +185,7 @@ impl NameServers {
         }
     }
 
-    /// The resolver of the files as they are now, as glibc does it.
+    /// The resolver for the present files. As in glibc, a changed file takes effect at once.
     fn current(&self) -> Option<TokioResolver> {
         let mut current = self.current.lock();
         let now = file_times();
@@ -204,7 +206,7 @@ fn resolver(servers: Option<&[SocketAddr]>) -> Option<TokioResolver> {
             let servers = servers.iter().map(name_server).collect();
             (ResolverConfig::from_parts(None, Vec::new(), servers), ResolverOpts::default())
         }
-        // Names in the file of hosts are found without any name server.
+        // Without any name server, names in the hosts file are still found.
         None => read_system_conf().unwrap_or_else(|_| {
             let none = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
             (none, ResolverOpts::default())

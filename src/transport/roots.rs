@@ -1,16 +1,16 @@
-//! The root certificates by which servers are trusted.
+//! The root certificates that the transport trusts.
 
 use reqwest::{Certificate, ClientBuilder};
 
-/// Trusts the operating system's roots and these. On Windows and Apple's systems its own verifier
-/// knows them.
+/// Trusts the operating system's roots and these. On Windows and Apple's systems the system's own
+/// verifier knows its roots.
 #[cfg(not(all(unix, not(target_vendor = "apple"), not(target_os = "android"))))]
 pub(super) fn trust(builder: ClientBuilder, added: &[Certificate]) -> Option<ClientBuilder> {
     Some(builder.tls_certs_merge(added.iter().cloned()))
 }
 
-/// Trusts the operating system's roots and these, and nothing that `SSL_CERT_FILE` or
-/// `SSL_CERT_DIR` names: whoever sets a variable would read all tokens. None if there are no roots.
+/// Trusts the operating system's roots and these, and none that `SSL_CERT_FILE` or `SSL_CERT_DIR`
+/// names: anybody who can set a variable could read all tokens. `None` if there are no roots.
 #[cfg(all(unix, not(target_vendor = "apple"), not(target_os = "android")))]
 pub(super) fn trust(builder: ClientBuilder, added: &[Certificate]) -> Option<ClientBuilder> {
     let mut roots = system::roots();
@@ -27,7 +27,8 @@ mod system {
     use rustls::RootCertStore;
     use rustls_native_certs::load_certs_from_paths;
 
-    /// What is there is read, as OpenSSL does. Certificates that no verifier can read are left out.
+    /// Reads the files that exist, as OpenSSL does, and skips certificates that no verifier can
+    /// read.
     pub(super) fn roots() -> Vec<Certificate> {
         let file = FILES.iter().map(Path::new).find(|file| file.exists());
         let file = file.map(|file| load_certs_from_paths(Some(file), None).certs);
@@ -38,7 +39,7 @@ mod system {
         usable.filter_map(|der| Certificate::from_der(der).ok()).collect()
     }
 
-    /// The first that is there.
+    /// The first existing file is read.
     const FILES: &[&str] = &[
         "/etc/ssl/certs/ca-certificates.crt", // Debian, Gentoo, NixOS
         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
@@ -53,7 +54,7 @@ mod system {
         "/etc/certs/ca-certificates.crt",     // illumos, Solaris
     ];
 
-    /// All that are there.
+    /// All existing directories are read.
     const DIRECTORIES: &[&str] = &[
         "/etc/ssl/certs",
         "/etc/pki/tls/certs",

@@ -1,4 +1,4 @@
-//! How far a request got before it failed.
+//! Why a request failed, and how far it got.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,7 +7,7 @@ use super::MAX_BODY_BYTES;
 use super::address_policy::Refused;
 use super::send_state::Withheld;
 
-/// Why there is no answer. None of them holds a URL or a byte of a body.
+/// Why there is no answer. No variant holds a URL or a byte of a body.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     /// No connection, so no byte of the request left: name, address, TLS handshake or proxy.
@@ -16,26 +16,26 @@ pub(crate) enum SendError {
     /// The request may not go there.
     #[error("the address is refused")]
     Address(#[from] Refused),
-    /// No connection, because the server's certificate does not hold.
+    /// No connection, because the server's certificate is not valid.
     #[error("the TLS handshake failed over the certificate")]
     Untrusted(#[source] reqwest::Error),
-    /// No byte of the request was given to a connection.
+    /// No connection took a byte of the request.
     #[error("the request was not sent")]
     Withheld(#[source] Withheld),
-    /// There was a connection; how much of the request the server took is not known.
+    /// There was a connection. It is not known how much of the request the server took.
     #[error("the connection broke before the whole answer was there")]
     Ambiguous(#[source] reqwest::Error),
     /// The request was sent, and the whole answer did not come in time.
     #[error("the server did not answer in time")]
     Unanswered,
-    /// The server took the request, and its answer is longer than is read.
+    /// The server took the request, and its answer is longer than the limit.
     #[error("the answer is longer than {MAX_BODY_BYTES} bytes")]
     TooLarge,
 }
 
 impl SendError {
     /// Redirects are off, so that "connect" in the error means this request's own connection.
-    /// `withheld` if no byte of the request was given to a connection.
+    /// `withheld` is set if no connection took a byte of the request.
     pub(super) fn of_request(error: reqwest::Error, withheld: Option<Withheld>) -> Self {
         let error = error.without_url();
         match withheld {
@@ -70,7 +70,7 @@ fn find<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Optio
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        // The `source` of an `io::Error` is the source of what it wraps, not that itself.
+        // The `source` of an `io::Error` skips the error that it wraps, so that is looked at first.
         next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),

@@ -1,4 +1,4 @@
-//! The moment of sending: whether a request may still be sent, and when its last byte was.
+//! Tracks whether a request may still be sent, and when its last byte was sent.
 
 use std::mem;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use tokio::sync::watch;
 
 use crate::clock::{BootTime, Clock, Now};
 
-/// One request on its way out. The connection's own task, which takes the body, and the task that
-/// waits for the answer see the same.
+/// The state of one request. Shared by the connection's own task, which takes the body, and the
+/// task that waits for the answer.
 pub(crate) struct SendState {
     clock: Arc<dyn Clock>,
-    /// After this it is not sent any more.
+    /// The time after which the request must not be sent.
     until: Option<BootTime>,
     step: watch::Sender<Step>,
 }
@@ -24,11 +24,11 @@ pub(crate) struct SendState {
 /// How far the request got. Each step but the first is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// No byte of it was given to a connection.
+    /// No connection has taken a byte of it yet.
     Waiting,
     /// The connection took all of it.
     Sent(Now),
-    /// No byte of it is given to a connection any more.
+    /// No connection will take a byte of it.
     Withheld(Withheld),
 }
 
@@ -60,23 +60,25 @@ impl SendState {
         &*self.clock
     }
 
-    /// Whether a request may not be sent any more that was not sent yet.
+    /// Whether it is too late to send the request.
     pub(super) fn is_too_late(&self, now: Now) -> bool {
         self.until.is_some_and(|until| now.boot > until)
     }
 
-    /// Waits until the request is sent, or is not sent any more.
+    /// Waits until the request is sent or withheld.
     pub(super) async fn decided(&self) {
-        // The sender lives as long as `self`, so that the wait does not fail.
+        // Cannot fail, because the sender lives as long as `self`.
         let _ = self.step.subscribe().wait_for(|step| *step != Step::Waiting).await;
     }
 
-    /// Sends the request no more, unless it is sent already. Whether it was not sent, and why.
+    /// Withholds the request unless it is sent already. Returns why it is withheld, or `None` if it
+    /// was sent.
     pub(super) fn withhold(&self, why: Withheld) -> Option<Withheld> {
         self.decide(Step::Withheld(why)).err()
     }
 
-    /// The connection is about to take the whole request.
+    /// Called when the connection is about to take the whole request. Checks the time and takes the
+    /// step at once, so that no request is sent after its claim has ended.
     fn begin(&self) -> Result<Now, Withheld> {
         let now = self.clock.now();
         if self.is_too_late(now) {
@@ -86,7 +88,9 @@ impl SendState {
         }
     }
 
-    /// Takes the step, unless one was taken, and gives the one that was.
+    /// Takes the step if none was taken, and returns the step that stands. Compare and set are one
+    /// operation: the connection may send while the other task withholds, and only one of them may
+    /// win. A sent request that is taken for withheld would be sent again.
     fn decide(&self, to: Step) -> Result<Now, Withheld> {
         self.step.send_if_modified(|step| {
             let waiting = *step == Step::Waiting;
@@ -98,28 +102,29 @@ impl SendState {
         match *self.step.borrow() {
             Step::Sent(at) => Ok(at),
             Step::Withheld(why) => Err(why),
-            // A step was just taken.
+            // Cannot happen, because a step was just taken.
             Step::Waiting => Err(Withheld::Failed),
         }
     }
 
-    /// The body of the request, in one piece: when the connection takes it, it takes the last byte.
+    /// The body of the request in one piece, so that the connection takes the last byte with the
+    /// first.
     pub(super) fn body(self: &Arc<Self>, bytes: Bytes, headers: &mut HeaderMap) -> TimedBody {
         let states_length = bytes.is_empty() && headers.remove(header::CONTENT_LENGTH).is_some();
         TimedBody { bytes, states_length, send_state: Arc::clone(self) }
     }
 }
 
-/// A body that knows when it is sent, and that fails if it may not be sent any more.
+/// A body that notes when it is sent, and fails if it must not be sent any more.
 ///
-/// hyper takes the first piece in the same poll in which it has written the head to its buffer, and
-/// writes nothing to the connection before: a body that fails then has sent nothing, not even the
-/// head. An empty body has no piece. hyper asks once whether it is empty, immediately before the
-/// head, and that is the moment of sending. An empty one that may not be sent says that it has a
-/// byte, so that hyper asks for that and finds the failure.
+/// hyper takes the first piece in the same poll in which it writes the head to its buffer, and
+/// writes nothing to the connection before that. If the body fails then, nothing is sent, not even
+/// the head. An empty body has no piece. hyper asks once whether the body is empty, immediately
+/// before it writes the head, and that is the moment of sending. An empty body that must not be
+/// sent claims to have one byte, so that hyper asks for the byte and gets the failure.
 pub(super) struct TimedBody {
     bytes: Bytes,
-    /// It is empty, and a header of the request said so.
+    /// The body is empty, and a header of the request said so.
     states_length: bool,
     send_state: Arc<SendState>,
 }

@@ -1,4 +1,4 @@
-//! What is written without a claim, whoever works on the session.
+//! The statements that need no claim. They take effect even while another owner holds one.
 
 use super::{Decision, conflict, done, put, remove, store_credentials, time_in};
 use crate::clock::Now;

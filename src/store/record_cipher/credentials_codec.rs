@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 use crate::token::{Access, Credentials, Tokens};
 
-/// Sealed records differ in length by this, in bytes: a token's length tells its server, and
-/// often its kind.
+/// Credentials are padded to a multiple of this, because the length of a token can reveal its
+/// server and its kind.
 const PADDING: usize = 256;
 
 const VERSION: u8 = 1;
 
-/// None if a part has 4 GB.
+/// `None` if a part has 4 GB.
 pub(super) fn encode(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
     let tokens = &credentials.tokens;
-    // All of it at once, because growing leaves an unwiped copy behind.
+    // Allocated at its full size, because a buffer that grows leaves an unwiped copy behind.
     let mut out = Zeroizing::new(Vec::with_capacity(max_bytes(credentials)));
     out.push(VERSION);
     for access in [&tokens.access, &tokens.refresh].map(Option::as_ref) {
@@ -36,7 +36,7 @@ pub(super) fn encode(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
     Some(out)
 }
 
-/// None if it is not what [`encode()`] writes.
+/// `None` if [`encode()`] did not write it.
 pub(super) fn decode(plain: &[u8]) -> Option<Credentials> {
     let mut rest = plain.strip_prefix(&[VERSION])?;
     let (access, refresh) = (take_access(&mut rest)?, take_access(&mut rest)?);

@@ -1,4 +1,4 @@
-//! Tags over what stays in clear of a record.
+//! The tags that authenticate rows.
 
 use std::collections::HashMap;
 
@@ -6,28 +6,27 @@ use super::{RecordCipher, SealFault};
 use crate::key::{SessionId, Tenant};
 use crate::seal::{AeadContext, KeyRing, KeysId, MacKey, TAG_BYTES};
 
-/// The bytes of a tag with the number of its key.
+/// The length of a tag with the number of its key.
 pub(crate) const ROW_TAG_BYTES: usize = NUMBER_BYTES + TAG_BYTES;
 
 const NUMBER_BYTES: usize = 4;
 
-/// How many tenants' keys are remembered. Defaults to 1,024, some 300 KB: to derive one takes
-/// longer than to use it.
+/// How many tenants' keys are cached. Defaults to 1,024, some 300 KB: to derive a key takes longer
+/// than to use it.
 const MAX_CACHED_KEYS: usize = 1024;
 
-/// Gives tags and checks them, with a key for each tenant.
+/// Makes and checks tags, with a key for each tenant.
 #[derive(Default)]
 pub(crate) struct RowTags {
-    /// Which ring the keys are of.
+    /// The keys of the ring from which the cached keys were derived.
     cached_for: KeysId,
-    /// The number of the master key, and what was derived of it.
+    /// The number of the master key, and the key that was derived from it.
     keys: HashMap<Tenant, (u32, MacKey)>,
 }
 
 impl RowTags {
-    /// A tag for what stays in clear of this session: the number of its key, and the tag. By the
-    /// key `number`, or by the one that seals where the ring has no such key. None where nothing is
-    /// sealed.
+    /// The tag over this session's row, after the number of its key. Made with the key `number`, or
+    /// with the sealing key if the ring has no such key. `None` if nothing is sealed.
     pub(crate) fn tag(
         &mut self,
         cipher: &RecordCipher,
@@ -49,7 +48,7 @@ impl RowTags {
         Err(SealFault::NoKeys)
     }
 
-    /// Refuses what has another tag than [`tag`](Self::tag) gave.
+    /// Fails if the tag is not the one that [`tag`](Self::tag) makes.
     pub(crate) fn check(
         &mut self,
         cipher: &RecordCipher,
@@ -64,7 +63,7 @@ impl RowTags {
         if key.verify(data, tag) { Ok(()) } else { Err(SealFault::Altered) }
     }
 
-    /// Each tenant has a key of its own.
+    /// The key of the session's tenant.
     fn key(&mut self, ring: &KeyRing, number: u32, id: &SessionId) -> Option<&MacKey> {
         let current = ring.keys_id();
         if self.cached_for != current {

@@ -114,9 +114,9 @@ impl<'c> ChangeLog<'c> {
         limit: usize,
         (all, now): (bool, BootTime),
     ) -> Result<(Changes, bool)> {
-        // One snapshot for all reads below. If a change were written between the reads of the data
-        // version and of the entries, the next call would take it for known and skip it. A batch of
-        // writes has its snapshot already.
+        // One snapshot for all reads below. If a change were written after the read of the data
+        // version and before that of the newest number, the shortcut below would find the version
+        // unchanged and move the cursor past the change. A batch of writes has a snapshot already.
         let begun: Option<Transaction<'_>> =
             self.conn.is_autocommit().then(|| self.conn.unchecked_transaction()).transpose()?;
         let version = self.conn.query_row("PRAGMA data_version", [], |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! How a file is opened.
+//! The options with which a file is opened.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::seal::KeyRing;
 use crate::store::StoreError;
 use crate::store::record_cipher::RecordCipher;
 
-/// A store to be opened.
+/// The settings of a store that is not open yet.
 #[derive(Clone)]
 #[must_use = "nothing is opened before `open`"]
 pub struct SqliteBuilder {
@@ -24,7 +24,7 @@ pub struct SqliteBuilder {
     pub(super) keys: Option<KeyRing>,
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) form: i64,
-    /// How long an opening waits for other processes.
+    /// How long `open` waits for other processes.
     pub(super) open_timeout: Duration,
     pub(super) in_clear: bool,
     pub(super) synchronous: Synchronous,
@@ -49,60 +49,59 @@ impl SqliteBuilder {
         }
     }
 
-    /// Seals records with these keys, whatever the supervisor's are.
+    /// Seals records with these keys instead of the supervisor's.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
     }
 
-    /// Takes all time from this clock. Defaults to that of the first supervisor that uses the
-    /// store. Processes that share a file must have clocks that agree.
+    /// Uses this clock for all times. Defaults to the clock of the first supervisor that uses the
+    /// store. The clocks of processes that share a file must agree.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Writes tokens to the disk as they are, for whoever can read the file or a backup of it. A
-    /// file is made for one or the other and keeps to it.
+    /// Writes tokens to the disk unencrypted. Anybody who can read the file or a backup of it can
+    /// use them. A file is created for one or the other and cannot be changed later.
     pub fn tokens_in_clear(mut self) -> Self {
         self.in_clear = true;
         self
     }
 
-    /// What waits for the disk. Defaults to [`Synchronous::Commits`].
+    /// Which writes wait for the disk. Defaults to [`Synchronous::Commits`].
     pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// Lets the file grow to this and no further; its log is not counted. When less than 4 MiB of
-    /// it are left, or of the disk, no refresh is begun any more. Defaults to what SQLite allows,
-    /// 16 TB.
+    /// Limits the size of the file, without its log. When less than 4 MiB are left within this
+    /// limit or on the disk, no refresh is started any more. Defaults to SQLite's own limit, 16 TB.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self
     }
 
-    /// Keeps every other process from the file for as long as this one has it, and whatever another
-    /// one has claimed counts as a dead one's at once. Opening waits 5 s for a process that has it,
-    /// and then fails with [`SqliteFault::Locked`](super::SqliteFault::Locked). For a backend that
-    /// never runs twice on purpose: a second one started by mistake does not start, in place of
-    /// sharing the sessions.
+    /// Lets no other process open the file while this one has it. Claims of other processes then
+    /// count as those of dead ones at once. `open` waits 5 s for a process that has the file, and
+    /// then fails with [`SqliteFault::Locked`](super::SqliteFault::Locked). Use it for a backend
+    /// that never runs twice on purpose: a second process that is started by mistake then fails,
+    /// instead of sharing the sessions.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
     }
 
-    /// Takes a file that its group may write. Without it, such a file is refused as
-    /// [`SqliteFault::Exposed`](super::SqliteFault::Exposed), as one that all others may write or
-    /// that another user owns always is. Kubernetes lets a group write the files of a volume
-    /// (`fsGroup`); who is in that group can then change the file.
+    /// Accepts a file that its group may write. Without this setting, `open` refuses such a file
+    /// with [`SqliteFault::Exposed`](super::SqliteFault::Exposed). It always refuses a file that
+    /// all users may write or that another user owns. Kubernetes lets a group write the files of a
+    /// volume (`fsGroup`); every member of that group can then change the file.
     pub fn writable_by_group(mut self) -> Self {
         self.by_group = true;
         self
     }
 
-    /// Opens the file, or makes it.
+    /// Opens or creates the file.
     ///
     /// # Errors
     ///
@@ -138,14 +137,14 @@ impl fmt::Debug for SqliteBuilder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Synchronous {
-    /// New credentials, closes and deletes: they survive a loss of power. Claims survive a killed
-    /// process, and reach the disk with the next commit.
+    /// New credentials, closes and deletes, which then survive a loss of power. Claims survive a
+    /// killed process, and reach the disk with the next commit.
     Commits,
-    /// All of them. A claim that a loss of power takes along costs no more than the reason why a
-    /// refresh is in doubt, so this is seldom worth twice the writes.
+    /// All of them. If a loss of power deletes a claim, only the reason why a refresh is in doubt
+    /// is lost, so this is seldom worth twice the writes.
     Everything,
-    /// None: a loss of power takes along what was written last, and the users of these sessions
-    /// must sign in again. A killed process still loses nothing.
+    /// None. A loss of power deletes the last writes, and the users of these sessions must sign in
+    /// again. A killed process still loses nothing.
     Nothing,
 }
 

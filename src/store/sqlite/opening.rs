@@ -59,7 +59,7 @@ pub(super) fn open(path: &Path, context: OpenContext<'_>) -> Result<OpenedFile, 
     let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
         // `retry_while_busy` waits instead, with shorter pauses than SQLite's.
         conn.busy_timeout(Duration::ZERO)?;
-        // Before the first read, because a prepared file attacks its reader.
+        // Before the first read: a trigger or a view that somebody put into the file must not run.
         schema_check::harden(&conn)?;
         Ok(conn)
     });

@@ -14,7 +14,7 @@ use super::statement_error::{Result, StatementError};
 use crate::clock::BootTime;
 use crate::key::SessionId;
 use crate::store::record_cipher::{SealedColumn, SealedCredentials};
-use crate::store::{Attempt, ClaimId, Failures, Holder as Life, Lease, Owner, Phase, Record};
+use crate::store::{Attempt, ClaimId, Failures, Holder, Lease, Owner, Phase, Record};
 
 /// The form of the rows of a file of version 1. Their sealed texts are bound to the row and not to
 /// a column.
@@ -223,7 +223,7 @@ impl<'r> SessionRow<'r> {
     pub(super) fn lease(
         &self,
         (from, until): (BootTime, BootTime),
-        holder: Life,
+        holder: Holder,
     ) -> Result<Option<Lease>> {
         let Some(claim) = self.lease_claim else { return Ok(None) };
         let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(decode_intent));

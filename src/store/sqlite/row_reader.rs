@@ -13,7 +13,7 @@ use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::store::record_cipher::{ROW_TAG_BYTES, RowTags, SealFault, SealedCredentials};
-use crate::store::{Floor, Holder as Life, Lease, Phase, Record};
+use crate::store::{Floor, Holder, Lease, Phase, Record};
 
 /// What a later write needs of a row beside its record.
 pub(super) struct ExistingRow {
@@ -63,7 +63,8 @@ impl<'c> RowReader<'c> {
         id: &SessionId,
     ) -> Result<(Record<SealedCredentials>, ExistingRow)> {
         let row = SessionRow::read(sql_row)?;
-        // Before any of it is decoded: whoever can write the file chooses what stands in a row.
+        // Before any of it is decoded: somebody who can write the file chooses what stands in a
+        // row.
         self.tags.check(&self.shared.cipher, id, &row.tag_input(id), row.mac)?;
         let (lease_columns, lease) = self.lease(&row)?;
         let record = row.decode_record(lease, |column, bytes| {
@@ -100,20 +101,20 @@ impl<'c> RowReader<'c> {
         row.check_form(self.shared.form)?;
         let lease_columns = row.lease_columns()?;
         let mut times = (BootTime::default(), BootTime::default());
-        let mut life = Life::Alive;
+        let mut state = Holder::Alive;
         if let (Some(lease_columns), Some(owner)) = (&lease_columns, row.lease_owner) {
-            let now = lease_columns.boot == self.process_lock.boot;
-            if now {
+            let this_boot = lease_columns.boot == self.process_lock.boot;
+            if this_boot {
                 times =
                     (decode_boot_time(lease_columns.from), decode_boot_time(lease_columns.until));
             }
             let gone =
-                !now || self.process_lock.is_dead(&lease_columns.holder, &lease_columns.boot);
+                !this_boot || self.process_lock.is_dead(&lease_columns.holder, &lease_columns.boot);
             if gone || self.holder_table.has_ended(owner)? {
-                life = Life::Dead;
+                state = Holder::Dead;
             }
         }
-        let lease = row.lease(times, life)?;
+        let lease = row.lease(times, state)?;
         Ok((lease_columns, lease))
     }
 }

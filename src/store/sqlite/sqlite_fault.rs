@@ -9,24 +9,24 @@ use crate::store::{StoreError, StoreErrorKind};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqliteFault {
-    /// A newer version of this crate wrote the file. It was not touched.
+    /// A newer version of this crate wrote the file. The file is unchanged.
     #[error("the file is of version {found}, and this programme knows {known}: update it")]
     Newer {
         /// The version of the file.
         found: i64,
-        /// The newest that is known.
+        /// The newest version that this programme knows.
         known: i64,
     },
-    /// A process of another version of this crate has the file open, for longer than an opening
-    /// waits. It was not touched.
+    /// A process of another version of this crate has the file open, for longer than `open` waits.
+    /// The file is unchanged.
     #[error("a process of another version has the file open: end it, then start this one")]
     OtherVersion,
-    /// A newer version of this crate wrote the record. It is left as it is.
+    /// A newer version of this crate wrote the record. The record is unchanged.
     #[error("the record is of form {found}, and this programme reads {known}: update it")]
     NewerForm {
         /// The form of the record.
         found: i64,
-        /// The newest that is read.
+        /// The newest form that this programme reads.
         known: i64,
     },
     /// A process that has the file open reads only records of forms that this version does not
@@ -36,24 +36,24 @@ pub enum SqliteFault {
         /// The newest form that it reads.
         reads: i64,
     },
-    /// The file is another programme's database. It was not touched.
+    /// The file is another programme's database. The file is unchanged.
     #[error("the file is another programme's database: name another path")]
     Foreign,
-    /// The file's schema is not this crate's to the letter: somebody added to it or changed it. It
-    /// was not touched.
+    /// The file's schema differs from this crate's: somebody added to it or changed it. The file is
+    /// unchanged.
     #[error(
         "the file's schema was changed: remove what was added (triggers, views, tables, indexes), \
          or restore a backup"
     )]
     OtherSchema,
-    /// Somebody else can write the file, or what lies beside it, or owns it.
+    /// Another user can write or owns the file, or a file of SQLite's beside it.
     #[error(
         "others can write or own the file or its log, so they may have changed it: if they have \
          not, give both to the process's user (chown) and take the right to write from others \
          (chmod go-w)"
     )]
     Exposed,
-    /// The path names no regular file.
+    /// The path does not name a regular file.
     #[error(
         "the path, or one beside it that SQLite uses, names no regular file: name another path"
     )]
@@ -71,7 +71,7 @@ pub enum SqliteFault {
     /// The file or its folder cannot be written.
     #[error("the file cannot be written: check its permissions and its disk")]
     ReadOnly,
-    /// There is too little room for what a refresh would bring.
+    /// Too little space is free for new credentials.
     #[error(
         "there is no room for new credentials: make some on the file's disk, or raise max_bytes"
     )]
@@ -88,10 +88,10 @@ pub enum SqliteFault {
     /// The store was closed, or its thread is gone.
     #[error("the store is closed")]
     Closed,
-    /// The operating system refused what the store needs beside the file.
+    /// The operating system refused the lock file or the thread that the store needs.
     #[error("the file's owner lock or thread cannot be had, {0}: check its folder's permissions")]
     System(std::io::ErrorKind),
-    /// SQLite failed otherwise.
+    /// SQLite failed for another reason.
     #[error("SQLite failed with code {code}, {words}")]
     Failed {
         /// Its extended result code.
@@ -145,7 +145,7 @@ pub(super) fn fault(error: &Error) -> SqliteFault {
     } else if is(ErrorCode::ReadOnly) {
         SqliteFault::ReadOnly
     } else {
-        // What SQLite says in words of its own may quote what it was given, so the code is told.
+        // SQLite's own message may quote values, so only the code is shown.
         let code = failure.map_or(ffi::SQLITE_ERROR, |failure| failure.extended_code);
         SqliteFault::Failed { code, words: ffi::code_to_str(code) }
     }

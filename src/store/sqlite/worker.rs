@@ -175,8 +175,9 @@ impl<'c> Worker<'c> {
             has_peers: false,
             peers_checked_at: None,
             data_version: None,
-            // IMMEDIATE takes the write lock before the first read. With a deferred transaction two
-            // processes could both read a session as free, and both would send its refresh token.
+            // IMMEDIATE takes the write lock before the first read, so that each statement decides
+            // on the very row that it replaces. A deferred transaction takes the lock with its
+            // first write, and fails there if another process has written since it read.
             begin: conn.prepare("BEGIN IMMEDIATE")?,
             commit: conn.prepare("COMMIT")?,
             locked_at: Duration::ZERO,
@@ -268,7 +269,7 @@ impl<'c> Worker<'c> {
     }
 
     fn begin_transaction(&mut self, batch: &Batch) -> rusqlite::Result<()> {
-        // Before BEGIN, because SQLite ignores the pragma within a transaction. A batch with one
+        // Before BEGIN, because SQLite refuses the pragma within a transaction. A batch with one
         // durable job is durable as a whole. A claim alone needs no write to the disk of its own:
         // the log keeps its order, so the commit that follows the claim brings both to the disk.
         let durable = batch.iter().any(|job| job.kind() == JobKind::Durable);
