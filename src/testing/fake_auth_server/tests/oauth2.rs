@@ -76,7 +76,7 @@ async fn a_login_through_a_browser_gives_tokens_of_its_scope() {
 }
 
 #[tokio::test]
-async fn a_user_who_says_no_is_told_apart_from_a_server_that_is_busy() {
+async fn a_user_who_denies_is_distinguished_from_a_server_that_is_busy() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
     client.prepare(&bench.wire()).await.unwrap();
@@ -100,21 +100,21 @@ async fn the_operations_tell_of_the_tokens_and_of_the_user_and_end_the_access_to
     client.prepare(&wire).await.unwrap();
     let held = establish(&client, &wire, log_in(&client, &peer).await.unwrap()).await;
 
-    let (told, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
-    assert_eq!((told.active, effect), (true, Effect::None));
-    assert_eq!(told.client_id.as_deref(), Some("app"));
-    assert_eq!(told.username.as_deref(), Some("alice"));
-    assert_eq!(told.scope.as_deref(), Some("openid read"));
-    assert!(told.expires_at.is_some() && told.more.is_empty());
-    let (told, _) = call(Introspect::refresh_token(), &client, &wire, &held).await;
-    assert!(told.active && told.token_type.is_none());
+    let (introspected, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
+    assert_eq!((introspected.active, effect), (true, Effect::None));
+    assert_eq!(introspected.client_id.as_deref(), Some("app"));
+    assert_eq!(introspected.username.as_deref(), Some("alice"));
+    assert_eq!(introspected.scope.as_deref(), Some("openid read"));
+    assert!(introspected.expires_at.is_some() && introspected.more.is_empty());
+    let (introspected, _) = call(Introspect::refresh_token(), &client, &wire, &held).await;
+    assert!(introspected.active && introspected.token_type.is_none());
     let (claims, effect) = call(UserInfo, &client, &wire, &held).await;
     assert_eq!((claims["sub"].as_str(), effect), (Some("alice"), Effect::None));
 
     let done = call(RevokeAccessToken, &client, &wire, &held).await;
     assert_eq!(done, (Revoked::AtServer, Effect::AccessTokenDead));
-    let (told, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
-    assert_eq!((told.active, effect), (false, Effect::AccessTokenDead));
+    let (introspected, effect) = call(Introspect::access_token(), &client, &wire, &held).await;
+    assert_eq!((introspected.active, effect), (false, Effect::AccessTokenDead));
     let renewed = client.refresh(&wire, &held).await.unwrap();
     assert!(server.is_active(renewed.access_token().unwrap().expose_secret()));
     let counts = server.counts();
