@@ -175,11 +175,11 @@ impl From<&Statement> for StoreCall {
 /// A statement that is asked is counted, then held if it is to be held, then it panics if it is to
 /// panic, then it is failed if it is to be failed, and only then done.
 #[derive(Clone)]
-pub struct Faults(Arc<Shared>);
+pub struct Faults(Arc<FaultState>);
 
-struct Shared {
+struct FaultState {
     plans: Mutex<[Plan; StoreCall::ALL.len()]>,
-    counts: watch::Sender<[Counts; StoreCall::ALL.len()]>,
+    counts: watch::Sender<[CallCounts; StoreCall::ALL.len()]>,
     /// How often each was released.
     released: watch::Sender<[u64; StoreCall::ALL.len()]>,
 }
@@ -195,14 +195,14 @@ struct Plan {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Counts {
+struct CallCounts {
     asked: u64,
     held: u64,
 }
 
 impl Faults {
     fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(FaultState {
             plans: Mutex::default(),
             counts: watch::Sender::default(),
             released: watch::Sender::default(),

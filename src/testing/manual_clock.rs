@@ -47,7 +47,7 @@ use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 /// ```
 #[derive(Clone)]
 pub struct ManualClock {
-    face: Arc<Mutex<Face>>,
+    state: Arc<Mutex<ClockState>>,
 }
 
 impl ManualClock {
@@ -63,14 +63,14 @@ impl ManualClock {
     /// A clock at its start.
     #[must_use]
     pub fn new() -> Self {
-        let face = Face {
+        let state = ClockState {
             wall: Self::START_WALL,
             boot: Self::START_BOOT,
             monotonic: Self::START_MONOTONIC,
             sleepers: BTreeMap::new(),
             next_sleeper: 0,
         };
-        Self { face: Arc::new(Mutex::new(face)) }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Moves all three readings, and wakes the sleepers whose time has come.
@@ -109,12 +109,12 @@ impl ManualClock {
     ///
     /// A time before 1970 reads as 1970.
     pub fn step_wall(&self, seconds: i64) {
-        let mut face = self.lock();
+        let mut state = self.lock();
         let step = Duration::from_secs(seconds.unsigned_abs());
-        face.wall = if seconds < 0 {
-            face.wall.saturating_sub(step)
+        state.wall = if seconds < 0 {
+            state.wall.saturating_sub(step)
         } else {
-            face.wall.saturating_add(step)
+            state.wall.saturating_add(step)
         };
     }
 
@@ -124,9 +124,9 @@ impl ManualClock {
     /// time it had left, as it does with tokio's timers on Linux. A task that needs boot time
     /// must read it when it wakes.
     pub fn suspend(&self, duration: Duration) {
-        let mut face = self.lock();
-        face.wall = face.wall.saturating_add(duration);
-        face.boot = face.boot.saturating_add(duration);
+        let mut state = self.lock();
+        state.wall = state.wall.saturating_add(duration);
+        state.boot = state.boot.saturating_add(duration);
     }
 
     /// How many sleeps have begun and neither ended nor been dropped.
@@ -135,9 +135,9 @@ impl ManualClock {
         self.lock().sleepers.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Face> {
-        // No code of others runs under the lock, so a poisoned face is a whole one.
-        self.face.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ClockState> {
+        // No code of others runs under the lock, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,42 +149,42 @@ impl Default for ManualClock {
 
 impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let face = self.lock();
+        let state = self.lock();
         f.debug_struct("ManualClock")
-            .field("wall", &face.wall)
-            .field("boot", &face.boot)
-            .field("monotonic", &face.monotonic)
-            .field("sleepers", &face.sleepers.len())
+            .field("wall", &state.wall)
+            .field("boot", &state.boot)
+            .field("monotonic", &state.monotonic)
+            .field("sleepers", &state.sleepers.len())
             .finish()
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Now {
-        let face = self.lock();
-        let wall = SystemTime::UNIX_EPOCH.checked_add(face.wall);
-        Now::new(wall.unwrap_or(SystemTime::UNIX_EPOCH), BootTime::new(face.boot), face.monotonic)
+        let state = self.lock();
+        let wall = SystemTime::UNIX_EPOCH.checked_add(state.wall);
+        Now::new(wall.unwrap_or(SystemTime::UNIX_EPOCH), BootTime::new(state.boot), state.monotonic)
     }
 
     fn coarse(&self) -> Coarse {
-        let face = self.lock();
-        Coarse::new(face.wall, face.monotonic)
+        let state = self.lock();
+        Coarse::new(state.wall, state.monotonic)
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {
-        let mut face = self.lock();
-        let deadline = face.monotonic.saturating_add(duration);
-        let key = (deadline, face.next_sleeper);
+        let mut state = self.lock();
+        let deadline = state.monotonic.saturating_add(duration);
+        let key = (deadline, state.next_sleeper);
         if !duration.is_zero() {
-            face.next_sleeper += 1;
-            face.sleepers.insert(key, None);
+            state.next_sleeper += 1;
+            state.sleepers.insert(key, None);
         }
         Box::pin(ManualSleep { clock: self.clone(), key })
     }
 }
 
 /// What the clock shows, and the sleepers. All times since the start of their own scale.
-struct Face {
+struct ClockState {
     wall: Duration,
     boot: Duration,
     monotonic: Duration,
@@ -193,7 +193,7 @@ struct Face {
     next_sleeper: u64,
 }
 
-impl Face {
+impl ClockState {
     /// Goes to the next deadline, or to `target` if none comes before it (then `true`).
     fn step_towards(&mut self, target: Duration) -> (Vec<Waker>, bool) {
         let next = self.sleepers.keys().next().map_or(target, |(deadline, _)| *deadline);
@@ -223,11 +223,11 @@ impl Future for ManualSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut face = self.clock.lock();
-        if face.monotonic >= self.key.0 {
+        let mut state = self.clock.lock();
+        if state.monotonic >= self.key.0 {
             return Poll::Ready(());
         }
-        face.sleepers.insert(self.key, Some(context.waker().clone()));
+        state.sleepers.insert(self.key, Some(context.waker().clone()));
         Poll::Pending
     }
 }

@@ -165,11 +165,11 @@ impl<G, C, A> fmt::Debug for ScriptedProvider<G, C, A> {
 }
 
 /// The replies of a [`ScriptedProvider`], and the counts of its exchanges. Clones are one script.
-pub struct Script<C = Infallible>(Arc<Shared<C>>);
+pub struct Script<C = Infallible>(Arc<ScriptState<C>>);
 
-struct Shared<C> {
+struct ScriptState<C> {
     lines: Mutex<Lines<C>>,
-    counts: watch::Sender<Counts>,
+    counts: watch::Sender<ScriptCounts>,
     released: watch::Sender<u64>,
 }
 
@@ -182,7 +182,7 @@ struct Lines<C> {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Counts {
+struct ScriptCounts {
     establishes: u64,
     refreshes: u64,
     revocations: u64,
@@ -234,7 +234,7 @@ impl<C> Default for Lines<C> {
 
 impl<C> Script<C> {
     fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ScriptState {
             lines: Mutex::default(),
             counts: watch::Sender::default(),
             released: watch::Sender::default(),
@@ -319,7 +319,7 @@ impl<C> Script<C> {
         Running(self.clone())
     }
 
-    fn count(&self, count: impl FnOnce(&mut Counts)) {
+    fn count(&self, count: impl FnOnce(&mut ScriptCounts)) {
         self.0.counts.send_modify(count);
     }
 

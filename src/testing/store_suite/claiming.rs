@@ -102,7 +102,7 @@ pub(super) async fn a_claim_for_an_establish_does_not_ask_for_the_generation(fix
     done(fixture.claim(claim(ALICE, Intent::Establish, Some((1, 7)))).await);
 }
 
-pub(super) async fn a_second_owner_is_told_of_the_lease(fixture: Fixture) {
+pub(super) async fn a_second_owner_gets_the_lease(fixture: Fixture) {
     let (held, silent) = (fixture.named("held"), fixture.named("silent"));
     held.refreshing().await;
     silent.silently_refreshing().await;

@@ -9,7 +9,7 @@ use super::fixture::{
 use crate::error::LostReason;
 use crate::store::{ClaimId, Close, Holder, Intent, Outcome, Owner, Phase, SettleTo, Statement};
 
-pub(super) async fn a_close_keeps_what_the_server_must_be_told(fixture: Fixture) {
+pub(super) async fn a_close_keeps_the_tokens_that_must_be_revoked(fixture: Fixture) {
     let (active, lost) = (fixture.named("active"), fixture.named("lost"));
     active.established().await;
     lost.lost().await;
@@ -137,7 +137,7 @@ pub(super) async fn an_owed_revocation_is_claimed_by_one_alone(fixture: Fixture)
     assert_eq!(access(fixture.record().await.outbox.as_deref()), "access-first");
 }
 
-pub(super) async fn a_revocation_that_was_told_is_not_owed_any_more(fixture: Fixture) {
+pub(super) async fn a_revocation_that_was_sent_is_not_due_any_more(fixture: Fixture) {
     fixture.established().await;
     let closed = fixture.closed().await;
     let settled = done(fixture.settle(closed, SettleTo::Revoked).await);
@@ -152,9 +152,7 @@ pub(super) async fn a_revocation_that_was_told_is_not_owed_any_more(fixture: Fix
     is_stored(fixture.commit(grant, "second").await, 2, 3);
 }
 
-pub(super) async fn a_revocation_that_could_not_be_told_is_due_when_it_may_be_tried(
-    fixture: Fixture,
-) {
+pub(super) async fn a_revocation_that_failed_is_due_when_it_may_be_tried(fixture: Fixture) {
     fixture.established().await;
     let closed = fixture.closed().await;
     done(fixture.settle_for(closed, SettleTo::Before, Some(HOUR)).await);

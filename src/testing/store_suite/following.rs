@@ -85,7 +85,7 @@ pub(super) async fn without_a_cursor_there_is_nothing_but_a_cursor(fixture: Fixt
     feed.is_silent("that was before").await;
 }
 
-pub(super) async fn what_a_statement_wrote_is_told(fixture: Fixture) {
+pub(super) async fn the_write_of_a_statement_is_reported(fixture: Fixture) {
     let Some(mut feed) = Feed::of(&fixture).await else { return };
     let grant = fixture.granted(ALICE, Intent::Establish).await;
     feed.tells(done(fixture.commit(grant, "first").await)).await;
@@ -110,7 +110,7 @@ pub(super) async fn what_a_statement_wrote_is_told(fixture: Fixture) {
     assert_eq!((change.epoch, change.generation), (deleted.epoch, deleted.generation));
 }
 
-pub(super) async fn what_was_restored_is_told(fixture: Fixture) {
+pub(super) async fn a_restore_is_reported(fixture: Fixture) {
     let Some(mut feed) = Feed::of(&fixture).await else { return };
     let attempt = Attempt { base: 4, fence: 49, claim: ClaimId(77) };
     let (credentials, ends) = (super::fixture::credentials("restored"), super::fixture::ENDS);
@@ -118,7 +118,7 @@ pub(super) async fn what_was_restored_is_told(fixture: Fixture) {
     feed.tells(done(fixture.apply(Statement::Restore(restore)).await)).await;
 }
 
-pub(super) async fn what_a_late_failure_makes_suspect_is_told(fixture: Fixture) {
+pub(super) async fn what_a_late_failure_makes_suspect_is_reported(fixture: Fixture) {
     let Some(mut feed) = Feed::of(&fixture).await else { return };
     let old = fixture.silently_refreshing().await;
     done(fixture.take_over(old.id()).await);

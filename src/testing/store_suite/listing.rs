@@ -141,7 +141,7 @@ pub(super) async fn the_supervisors_that_live_are_named(fixture: Fixture) {
     assert_eq!(holders(&fixture).await, [BOB]);
 }
 
-pub(super) async fn what_is_lost_or_closed_and_told_is_not_due(fixture: Fixture) {
+pub(super) async fn what_is_lost_or_closed_and_revoked_is_not_due(fixture: Fixture) {
     let (lost, closed, active) =
         (fixture.named("lost"), fixture.named("closed"), fixture.named("active"));
     lost.lost().await;

@@ -120,8 +120,8 @@ async fn a_wrong_request_goes_back_with_an_error_if_it_is_known_where() {
         (with("code_challenge", ""), "invalid_request"),
     ] {
         let (status, back) = peer.browse(&request).await;
-        let error_told = field(&back.unwrap(), "error");
-        assert_eq!((status, error_told.as_deref()), (302, Some(error)), "{request:?}");
+        let error_shown = field(&back.unwrap(), "error");
+        assert_eq!((status, error_shown.as_deref()), (302, Some(error)), "{request:?}");
     }
     for (request, status) in [
         (with("client_id", "other"), 401),

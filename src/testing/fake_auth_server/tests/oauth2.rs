@@ -75,7 +75,7 @@ async fn a_login_through_a_browser_gives_tokens_of_its_scope() {
 }
 
 #[tokio::test]
-async fn a_user_who_says_no_is_told_apart_from_a_server_that_is_busy() {
+async fn a_user_who_denies_is_distinguished_from_a_server_that_is_busy() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
     client.prepare(&bench.wire()).await.unwrap();
