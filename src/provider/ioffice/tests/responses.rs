@@ -33,9 +33,9 @@ fn hazard_11_the_unit_of_expires_in_is_milliseconds_or_seconds_as_set_and_never_
         (Unit::Seconds, "59.5", 59),
     ] {
         let body = format!(r#"{{"access_token":"a","expires_in":{said}}}"#);
-        let sender = Bench::new();
+        let bench = Bench::new();
         let issued = response::tokens(
-            &sender.wire(),
+            &bench.wire(),
             &response(200, &[], body),
             unit,
             Attributes::default(),
