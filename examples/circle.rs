@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let members: Sessions<Circle> = supervisor.sessions("circle")?;
     let session = members.session(SessionKey::new("community", "member-77")?);
 
-    // Mints, refreshes, and mints again when the month is over.
+    // Obtains tokens, refreshes them, and obtains new ones when the month is over.
     let token = session.ensure(Member::Email("ada@example.com".into())).await?;
     let spaces = reqwest::Client::new()
         .get(format!("{}/api/headless/v1/spaces", server.url()))

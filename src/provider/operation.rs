@@ -42,8 +42,8 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
     /// What the response says, and what the call did to the session. `context` is that of the
     /// request which this is the response to.
     ///
-    /// The crate does not call it for a response that says that the permission token is no longer valid: it
-    /// replaces the token and sends another request, once.
+    /// The crate does not call it for a response that says that the permission token is no longer
+    /// valid: it replaces the token and sends another request, once.
     ///
     /// # Errors
     ///

@@ -107,7 +107,7 @@ async fn a_lifetime_counts_from_when_the_latest_request_was_sent() {
 async fn a_second_request_is_sent_only_while_there_is_time_for_its_answer() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let sender = bench.wire();
-    // The first may be late; the floor is for repeats.
+    // The first request may be late; the floor is for repeats.
     bench.clock.advance(5 * SECOND);
     for _ in 0..2 {
         let (response, _) = join(sender.send(post(&peer)), peer.json(200, "{}")).await;

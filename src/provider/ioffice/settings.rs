@@ -18,8 +18,8 @@ impl IOffice {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is empty (a login needs all five parameters) or not plain
-    /// ASCII.
+    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if it is empty (a login needs all
+    /// five parameters) or not plain ASCII.
     #[doc(alias = "x-scope")]
     pub fn scope(mut self, scope: &str) -> Result<Self> {
         fixed(scope, "the scope is empty or has characters that no header can carry")?;
@@ -78,7 +78,8 @@ impl IOffice {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if the secret is empty or not plain ASCII.
+    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if the secret is empty or not plain
+    /// ASCII.
     pub fn client_secret_header(
         mut self,
         name: HeaderName,

@@ -40,7 +40,8 @@ fn the_end_of_an_access_token_may_be_in_itself_alone() {
     assert_eq!((tokens.access_expires_at(), tokens.attributes()), (None, &known()));
 }
 
-/// Every status and message of the vendor's document, as create and as refresh see it.
+/// Every status and message of the vendor's document, and the failure that it means at creation and
+/// at refresh.
 const REFUSALS: &[(u16, &str, FailureClass, FailureClass)] = &[
     (401, "Your account could not be authenticated.", InvalidClient, InvalidClient),
     (

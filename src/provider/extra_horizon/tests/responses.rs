@@ -28,7 +28,7 @@ fn code(number: u16) -> String {
     json!({"code": number, "name": "SOME_EXCEPTION", "message": "canary"}).to_string()
 }
 
-/// As the token endpoint of oAuth2 says it.
+/// A body as the token endpoint of oAuth2 sends it.
 fn inner(error: &str, number: Option<u16>, description: &str) -> String {
     let mut body = json!({"error": error, "description": description});
     if let Some(number) = number {
@@ -90,7 +90,7 @@ fn a_200_without_a_token_is_a_lost_answer_unless_it_says_what_is_wrong() {
     assert_eq!(failure.class(), Refused(WrongCredentials));
 }
 
-/// What each number means under the status that is documented for it.
+/// The failure that each number means under its documented status.
 const NUMBERS: &[(u16, u16, RequestKind, FailureClass)] = &[
     (401, 10, RequestKind::Call, Refused(NotPermitted)),
     (404, 16, RequestKind::OneUse, Refused(GrantExpired)),

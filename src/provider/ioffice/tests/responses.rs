@@ -1,4 +1,4 @@
-//! What is made of responses.
+//! The results of responses.
 
 use proptest::collection::vec as many;
 use proptest::prelude::*;
@@ -33,9 +33,9 @@ fn hazard_11_the_unit_of_expires_in_is_milliseconds_or_seconds_as_set_and_never_
         (Unit::Seconds, "59.5", 59),
     ] {
         let body = format!(r#"{{"access_token":"a","expires_in":{said}}}"#);
-        let sender = Bench::new();
+        let bench = Bench::new();
         let issued = response::tokens(
-            &sender.wire(),
+            &bench.wire(),
             &response(200, &[], body),
             unit,
             Attributes::default(),
@@ -148,7 +148,7 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
     assert_eq!(issued.unwrap_err().class(), NotProcessed);
 }
 
-/// What is made of this response to the exchange of the code.
+/// The result of this response to the exchange of the code.
 async fn exchanged(grant: Grant, status: u16, body: &str) -> FailureClass {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let (sender, client) = (bench.wire(), at(&peer));
@@ -218,7 +218,7 @@ fn a_token_is_live_dead_or_not_judged() {
     assert_eq!(revoking(405, "").unwrap_err().class(), Unclassified);
 }
 
-/// No panic, and no trace of what was read; a success has a token that a header carries.
+/// Nothing panics, no error shows the body, and a success has a token that a header can carry.
 fn check(bench: &Bench, status: u16, body: &[u8]) -> Result<(), TestCaseError> {
     let (sender, response) = (bench.wire(), response(status, &[], body));
     let attributes = Attributes::default();

@@ -1,4 +1,4 @@
-//! Metadata that a hostile server, or anybody on the way, has made or changed.
+//! Metadata that an attacker has made or changed, at the server or on the way.
 
 use bytes::Bytes;
 use http::Response;

@@ -171,10 +171,10 @@ fn user_info_is_what_the_server_says_of_the_user() {
 
 #[test]
 fn user_info_that_is_signed_is_a_wrong_configuration() {
-    let sender = Bench::new();
+    let bench = Bench::new();
     for kind in ["application/jwt", "Application/JWT; charset=utf-8"] {
         let response = response(200, &[("content-type", kind)], "eyJhbGciOiJub25lIn0.canary.");
-        let failed = UserInfo.response(&sender.wire(), (), &response).unwrap_err();
+        let failed = UserInfo.response(&bench.wire(), (), &response).unwrap_err();
         assert_eq!(failed.class(), Unclassified);
         let shown = shown(&failed);
         assert!(shown.contains("signed JWT") && !shown.contains("canary"), "{shown}");

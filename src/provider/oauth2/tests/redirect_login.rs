@@ -210,7 +210,7 @@ fn every_answer_that_brings_no_code_says_why_and_shows_nothing_of_itself() {
         ("code=canary", MISMATCH),
         ("error=access_denied", MISMATCH),
         ("code=canary&state=canary", MISMATCH),
-        // The state goes before all that another may have written.
+        // The state is checked before everything that an attacker may have written.
         ("error=server_error&state=canary", MISMATCH),
         ("error=access_denied&state=s-1%26", refused(Refusal::NotPermitted)),
         ("error=access_denied&state=s-1%26&code=canary", refused(Refusal::NotPermitted)),
@@ -241,7 +241,7 @@ fn discovering(peer: &Peer) -> OAuth2 {
     OAuth2::discover(&peer.url(""), "app").unwrap().redirect_uri(CALLBACK).unwrap()
 }
 
-/// Has the client discover that server, whose metadata has these members too.
+/// Lets the client discover that server, whose metadata has these members too.
 async fn discover(client: &OAuth2, peer: &Peer, more: &str) {
     let issuer = peer.url("");
     let metadata = format!(r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/t"{more}}}"#);
@@ -316,7 +316,7 @@ async fn a_name_whose_promise_was_not_known_yet_is_missed_before_the_code_is_sen
     }
 }
 
-/// A client whose server is known by its token endpoint, which is another one for each tenant.
+/// A client with a token endpoint of its own for each tenant.
 fn named(issuer: &str) -> OAuth2 {
     browsing().issuer(issuer).unwrap()
 }

@@ -31,7 +31,8 @@ async fn a_secret_in_the_header_is_escaped_before_it_is_encoded() {
     let encoded = seen.authorization.as_deref().unwrap().strip_prefix("Basic ").unwrap();
     let pair = String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap();
     assert_eq!(pair, "a%3Ab+c:p%3Aw%2B+d%2F%25%C3%A9%26%3D");
-    // Neither the client, which the header names, nor a scope, which means the same as before.
+    // There is no client id, because the header has it, and no scope, which means the same scope as
+    // before.
     seen.assert_fields(&[("grant_type", "refresh_token"), ("refresh_token", "r+/=é")]);
     assert!(seen.head.starts_with("POST /token HTTP/1.1\r\n"), "{}", seen.head);
 }

@@ -7,7 +7,7 @@ use super::*;
 
 type Headers = &'static [(&'static str, &'static str)];
 
-/// What was sent, by what `invalid_grant` says of it: a refresh token and every grant.
+/// The classes of `invalid_grant`: for each grant, and for a refresh token.
 fn invalid_grants() -> Vec<FailureClass> {
     let grants: [Grant; 3] = [
         Password::new("user", "canary").into(),
@@ -19,8 +19,8 @@ fn invalid_grants() -> Vec<FailureClass> {
     invalid_grants
 }
 
-/// Holds every invalid_grant's view of a response against `expected`, where [`Rejected`] stands for
-/// what the invalid_grant makes of `invalid_grant`. Nothing of the body shows.
+/// Checks the failure that a response means, for each class of `invalid_grant`. [`Rejected`] in
+/// `expected` stands for that class. No error shows the body.
 pub(super) fn check(bench: &Bench, response: &Response<Bytes>, expected: FailureClass) {
     check_each(
         bench,
@@ -47,7 +47,7 @@ fn check_each(
     }
 }
 
-/// What each code means below 500, where it is the only thing that speaks.
+/// The failure that each code means with a status below 500 that says nothing itself.
 const CODES: &[(&str, FailureClass)] = &[
     ("invalid_grant", Rejected),
     ("bad_refresh_token", Rejected),
@@ -72,10 +72,10 @@ const CODES: &[(&str, FailureClass)] = &[
     ("something_else", Unclassified),
 ];
 
-/// What a code says that is believed.
+/// The failure that a known code means.
 fn check_code(bench: &Bench, response: &Response<Bytes>, code: &str, expected: FailureClass) {
     check_each(bench, response, |invalid_grant| match code {
-        // The user has to be asked.
+        // The server must ask the user.
         _ if code.ends_with("_required") && invalid_grant == Rejected => Rejected,
         "invalid_request" if invalid_grant == WRONG_PASSWORD => invalid_grant,
         _ if expected == Rejected => invalid_grant,
@@ -187,7 +187,7 @@ fn a_wrong_password_may_be_an_invalid_request_or_a_403_without_a_code() {
     assert_eq!((error.provider_code(), error.status()), (Some("invalid_request"), Some(400)));
 }
 
-/// Statuses that speak for themselves: with no body, with a page, and with any code.
+/// Statuses that decide alone: without a body, with a page, and with any code.
 const FINAL: &[(u16, Headers, FailureClass)] = &[
     (301, &[("location", "https://canary.example/")], Unclassified),
     (302, &[], Unclassified),
@@ -214,7 +214,7 @@ fn some_statuses_are_final_whatever_the_body_says() {
     }
 }
 
-/// Statuses that speak where the body has no code that is known.
+/// Statuses that decide if the body has no known code.
 const SILENT: &[(u16, Headers, FailureClass)] = &[
     (400, &[], Unclassified),
     (402, &[], Unclassified),
@@ -273,7 +273,7 @@ fn a_broken_gateway_is_not_believed_when_it_condemns_what_was_sent() {
 #[test]
 fn a_code_goes_before_the_status() {
     let bench = Bench::new();
-    // Auth0 says of a dead refresh token 403 and `invalid_grant`.
+    // Auth0 sends 403 and `invalid_grant` for an invalid refresh token.
     check(&bench, &response(403, &[], refusing("invalid_grant")), Rejected);
     check(&bench, &response(404, &[], refusing("invalid_client")), InvalidClient);
     // A description in Latin-1 does not hide the code.
@@ -362,7 +362,7 @@ fn an_answer_with_an_access_token_is_a_success_whatever_else_it_has() {
         r#","expires_in":{"seconds":60},"refresh_expires_in":"soon","id_token":7"#.to_owned(),
         r#","error":null,"error_description":"""#.to_owned(),
         r#","error":"","x":1,"x":2"#.to_owned(),
-        // A token that was issued is never thrown away.
+        // A token that was issued is never discarded.
         r#","error":"invalid_grant""#.to_owned(),
         format!(r#","x":{deep}"#),
         format!(r#","scope":{deep},"expires_in":{deep}"#),

@@ -73,7 +73,7 @@ fn a_form_is_read_as_an_object_is() {
     assert_eq!((texts(&plain), plain.access_expires_at()), (("a1", None), None));
     let last = read(&bench, FORM, "access_token=a1&access_token=a2").unwrap();
     assert_eq!(texts(&last), ("a2", None));
-    // JSON is read whatever it is called.
+    // JSON is read with any content type.
     for header in [FORM, TEXT, ("content-type", "text/html")] {
         let tokens = read(&bench, header, "\u{feff} {\"access_token\":\"a1\"}").unwrap();
         assert_eq!(texts(&tokens), ("a1", None));

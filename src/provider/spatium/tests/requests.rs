@@ -28,7 +28,7 @@ impl Seen {
     }
 }
 
-/// What is sent to establish a session with this grant, where one request does it.
+/// The request that establishes a session with this grant.
 async fn granting(set: impl FnOnce(Spatium) -> Spatium, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = set(Spatium::new(&peer.url("/auth/v1/")).unwrap().permissions(["read"]));
@@ -142,7 +142,7 @@ fn a_uuid_of_a_session_is_always_the_same_and_no_two_sessions_share_one() {
     let id = |tenant: &str, token_id: &str| {
         TokenIds::UuidV5.of(&SessionKey::new(tenant, token_id).unwrap())
     };
-    // It is on the wire and at the server: it must never change.
+    // The server stores it, so it must never change.
     assert_eq!(id("tenant", "device"), "b89ee082-8c8a-5dc0-a92c-5bb685d32c54");
     assert_eq!(Uuid::try_parse(&id("tenant", "device")).unwrap().get_version_num(), 5);
     let others = [("tenant", "device2"), ("tenant2", "device"), ("tenantd", "evice")];

@@ -162,7 +162,7 @@ fn a_security_token_is_read_as_an_object_or_a_text() {
         let token = factor.response(&bench.wire(), context, &response(200, &body)).unwrap();
         assert!(!format!("{token:?}").contains("canary"));
         assert_eq!(Secret::from(token).expose_secret(), "canary");
-        // The same response is not that to the next request.
+        // The same response does not belong to the next request.
         let (_, next) = factor.request(&spatium).unwrap();
         factor.response(&bench.wire(), next, &response(200, &body)).unwrap_err();
     }
