@@ -70,8 +70,11 @@ fn rows() -> impl futures_util::Stream<Item = (SessionKey, Tokens)> + Send {
         let (tenant, device) = (number % TENANTS, number / TENANTS);
         let key = SessionKey::new(format!("tenant-{tenant}"), format!("device-{device}"));
         let tokens = Tokens::new(())
-            .access(format!("access-{number:032}"), Some(end))
-            .refresh(format!("refresh-{number:032}"), Some(end + Duration::from_secs(86_400)));
+            .with_access_token(format!("access-{number:032}"), Some(end))
+            .with_refresh_token(
+                format!("refresh-{number:032}"),
+                Some(end + Duration::from_secs(86_400)),
+            );
         (key.expect("a key"), tokens)
     })
 }

@@ -59,8 +59,11 @@ async fn fill(file: &Path) {
     let end = SystemTime::now() + Duration::from_secs(3600);
     let rows = stream::iter(0..ALL).map(move |number| {
         let tokens = Tokens::new(())
-            .access(format!("access-{number:032}"), Some(end))
-            .refresh(format!("refresh-{number:032}"), Some(end + Duration::from_secs(864_000)));
+            .with_access_token(format!("access-{number:032}"), Some(end))
+            .with_refresh_token(
+                format!("refresh-{number:032}"),
+                Some(end + Duration::from_secs(864_000)),
+            );
         (key(number), tokens)
     });
     let report = sessions.import(rows).await.expect("an import");

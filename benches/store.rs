@@ -120,8 +120,8 @@ async fn exchange(
         panic!("no claim: {claimed:?}")
     };
     let tokens = Tokens::new(Arc::from("{}"));
-    let tokens = tokens.access("a".repeat(300), Some(SystemClock::new().now().wall));
-    let tokens = tokens.refresh("r".repeat(200), None);
+    let tokens = tokens.with_access_token("a".repeat(300), Some(SystemClock::new().now().wall));
+    let tokens = tokens.with_refresh_token("r".repeat(200), None);
     let credentials = Arc::new(Credentials::new(tokens, "https://login.example.com", "client"));
     let attempt = Attempt { base: generation, fence, claim: claim.id };
     let hour = Some(Duration::from_secs(3600));

@@ -22,7 +22,7 @@ fn row(line: &str) -> anyhow::Result<(SessionKey, Tokens<Attributes>)> {
         anyhow::bail!("a line of the table is not tenant,user,refresh");
     };
     // Without an access token, the first who asks refreshes.
-    let tokens = Tokens::new(Attributes::default()).refresh(refresh, None);
+    let tokens = Tokens::new(Attributes::default()).with_refresh_token(refresh, None);
     Ok((SessionKey::new(tenant, user)?, tokens))
 }
 

@@ -49,7 +49,7 @@ impl Client {
     }
 
     /// The wire of one exchange that begins now.
-    pub(crate) fn wire<'a>(
+    pub(crate) fn sender<'a>(
         &'a self,
         clock: &Arc<dyn Clock>,
         session: Option<&'a SessionId>,
@@ -59,9 +59,9 @@ impl Client {
             ends: clock.now().boot.after(policy.attempt_budget),
             send_until: None,
             answer: policy.answer_timeout,
-            repeat_floor: policy.repeat_floor,
+            min_repeat_time: policy.min_repeat_time,
             longest_retry_after: self.longest_retry_after(),
-            challenge: policy.challenge,
+            challenge: policy.challenge_ttl,
         };
         let issuer = (self.bound_to(), self.provider.client());
         HttpSender::new(&self.resources, Arc::clone(clock), session, issuer, budget)

@@ -1,9 +1,9 @@
 //! Every bound and every waiting time, with its default and the reason for it.
 
 mod due;
-mod fault;
 mod limits;
 mod storage;
+mod validation;
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub struct Policy {
     /// An exchange sends no repeat with less than this left of its budget. A server's grace for
     /// used tokens that is not longer than this counts as none. Defaults to 5 s because a repeat
     /// needs time to be sent, and its server may queue it.
-    pub repeat_floor: Duration,
+    pub min_repeat_time: Duration,
     /// How long the whole answer may take, from when the last byte of the request was sent. After
     /// that the answer counts as lost, and the outcome is ambiguous. The crate drops a provider's
     /// future this long after the end of its [`attempt_budget`](Self::attempt_budget). Defaults to
@@ -68,14 +68,14 @@ pub struct Policy {
     pub answer_timeout: Duration,
     /// How long credentials may take to be saved before they are served all the same, as owed.
     /// Defaults to 2 s because callers wait, and the tokens are good.
-    pub save_wait: Duration,
+    pub save_timeout: Duration,
     /// How long a store may take to load or claim before the call gets `Store`. Defaults to 5 s
     /// because a database that fails over takes that long, and nothing is at stake yet.
-    pub store_wait: Duration,
+    pub store_timeout: Duration,
     /// How long a [`ProviderSource`](crate::provider::ProviderSource) may take, and whoever is
     /// asked for a grant by [`renew_with`](crate::provider::Registration::renew_with). Defaults to
     /// 5 s because that is a row of a database, and callers wait.
-    pub source_wait: Duration,
+    pub source_timeout: Duration,
     /// How long a claim keeps other processes from a session, unless it is renewed. Defaults to 20
     /// s: 10 s until the request is sent, and [`SEND_MARGIN`].
     pub lease: Duration,
@@ -84,13 +84,13 @@ pub struct Policy {
     /// to 45 s, so that lease and hold together are 5 s ([`SAVE_MARGIN`]) longer than
     /// [`answer_timeout`](Self::answer_timeout): an answer that can still come is waited for and
     /// saved. A policy with less than that is refused.
-    pub hold: Duration,
+    pub takeover_grace: Duration,
     /// How long a second factor is waited for. Defaults to 10 min because vendors' challenges
     /// live for 10 to 15 min.
-    pub challenge: Duration,
+    pub challenge_ttl: Duration,
     /// How long a login through a browser may take. Defaults to 10 min because people look for
     /// passwords and phones, and a code lives for no longer (RFC 6749 section 4.1.2).
-    pub login: Duration,
+    pub login_ttl: Duration,
     /// Waiting times after failed exchanges. Defaults to 1 s doubling to 5 min, with full jitter.
     pub backoff: Backoff,
     /// Waiting times after failed saves. Defaults to 100 ms doubling to 10 s, with full jitter,
@@ -114,15 +114,15 @@ impl Default for Policy {
             max_queued_grants: 16,
             call_timeout: Duration::from_secs(30),
             attempt_budget: Duration::from_secs(10),
-            repeat_floor: Duration::from_secs(5),
+            min_repeat_time: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(60),
-            save_wait: Duration::from_secs(2),
-            store_wait: Duration::from_secs(5),
-            source_wait: Duration::from_secs(5),
+            save_timeout: Duration::from_secs(2),
+            store_timeout: Duration::from_secs(5),
+            source_timeout: Duration::from_secs(5),
             lease: Duration::from_secs(20),
-            hold: Duration::from_secs(45),
-            challenge: Duration::from_secs(600),
-            login: Duration::from_secs(600),
+            takeover_grace: Duration::from_secs(45),
+            challenge_ttl: Duration::from_secs(600),
+            login_ttl: Duration::from_secs(600),
             backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) },
             save_backoff: Backoff {
                 base: Duration::from_millis(100),
@@ -289,7 +289,7 @@ pub enum When {
     OnDemand,
     /// The schedule, whether anybody asks or not: all sessions of the store that have a refresh
     /// token. Of several processes on one store, each refreshes its share.
-    Ahead,
+    Proactive,
 }
 
 /// A token whose stated lifetime is shorter than this is taken to live this long: servers send 0,
@@ -308,9 +308,9 @@ pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// process can claim the session.
 pub const SEND_MARGIN: Duration = Duration::from_secs(10);
 
-/// [`Policy::lease`] and [`Policy::hold`] together are at least this much longer than
+/// [`Policy::lease`] and [`Policy::takeover_grace`] together are at least this much longer than
 /// [`Policy::answer_timeout`]. Defaults to 5 s because the save of an answer that comes at the last
-/// moment may take [`Policy::store_wait`].
+/// moment may take [`Policy::store_timeout`].
 pub const SAVE_MARGIN: Duration = Duration::from_secs(5);
 
 /// A request that is open for longer than this is slow: it gives its place to another exchange of
@@ -336,7 +336,7 @@ pub const RESENDS: u32 = 3;
 
 /// How long a handle waits for an actor to reply to its message, or to begin an exchange. Then it
 /// sends the message again, or takes the start back and asks the session again. Defaults to 10 s
-/// because an actor may first read the record, for up to [`Policy::store_wait`].
+/// because an actor may first read the record, for up to [`Policy::store_timeout`].
 pub const REPLY_WAIT: Duration = Duration::from_secs(10);
 
 /// A caller whose awaited exchange brought no token asks the session again. This many times it asks

@@ -10,8 +10,6 @@ pub mod circle;
 pub(crate) mod erased;
 mod exchange_error;
 pub mod extra_horizon;
-#[cfg(test)]
-pub(crate) mod fixture;
 pub mod http_message;
 pub(crate) mod http_sender;
 mod identity;
@@ -23,6 +21,8 @@ pub(crate) mod resources;
 mod signing;
 pub(crate) mod source;
 pub mod spatium;
+#[cfg(test)]
+pub(crate) mod test_bench;
 
 use std::fmt;
 use std::future::Future;
@@ -386,7 +386,7 @@ impl<P: Provider> Registration<P> {
     ///
     /// The crate calls it once for all waiting callers, not again before the back-off is over, and
     /// drops the future when it takes longer than
-    /// [`Policy::source_wait`](crate::policy::Policy::source_wait). It does not call it for a
+    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout). It does not call it for a
     /// session that was never established, that this backend revoked, or whose tokens an operation
     /// of this backend deleted.
     #[must_use]

@@ -67,7 +67,7 @@ use crate::token::{Credentials, PermissionToken, Tokens};
 /// A session of any provider: what [`Session`] is without a type.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "has no value")]
-pub enum Any {}
+pub enum AnyProvider {}
 
 /// A handle to one session. Cheap to make and to clone, and does no I/O of its own; many handles
 /// may name one session.
@@ -79,7 +79,7 @@ pub enum Any {}
 ///
 /// Every call may be dropped at any time: an exchange that it waits for goes on to its end, and
 /// its result is kept.
-pub struct Session<P = Any> {
+pub struct Session<P = AnyProvider> {
     dispatcher: Arc<Dispatcher>,
     provider: Arc<ProviderEntry>,
     id: SessionId,

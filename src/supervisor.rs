@@ -5,7 +5,7 @@ mod bulk;
 mod change_feed;
 mod client_call;
 mod eviction;
-mod login;
+mod login_by_ticket;
 mod presence;
 mod reconfigure;
 mod reseal;

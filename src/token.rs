@@ -122,7 +122,7 @@ impl Placement {
 /// ```
 /// use session_warden::token::Tokens;
 ///
-/// let tokens = Tokens::new(()).access("at-1", None).refresh("rt-1", None);
+/// let tokens = Tokens::new(()).with_access_token("at-1", None).with_refresh_token("rt-1", None);
 /// assert_eq!(tokens.refresh_token().unwrap().expose_secret(), "rt-1");
 /// assert!(!format!("{tokens:?}").contains("rt-1"));
 /// ```
@@ -150,21 +150,29 @@ impl<A> Tokens<A> {
 
     /// With this access token, which ends at `expires_at` (None: not known).
     #[must_use]
-    pub fn access(mut self, token: impl Into<Secret>, expires_at: Option<SystemTime>) -> Self {
+    pub fn with_access_token(
+        mut self,
+        token: impl Into<Secret>,
+        expires_at: Option<SystemTime>,
+    ) -> Self {
         self.access = Some(Access { secret: token.into(), expires_at });
         self
     }
 
     /// With this refresh token, which ends at `expires_at` (None: not known).
     #[must_use]
-    pub fn refresh(mut self, token: impl Into<Secret>, expires_at: Option<SystemTime>) -> Self {
+    pub fn with_refresh_token(
+        mut self,
+        token: impl Into<Secret>,
+        expires_at: Option<SystemTime>,
+    ) -> Self {
         self.refresh = Some(Access { secret: token.into(), expires_at });
         self
     }
 
     /// With this token secret (RFC 5849 section 1.1).
     #[must_use]
-    pub fn token_secret(mut self, secret: impl Into<Secret>) -> Self {
+    pub fn with_token_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.token_secret = Some(secret.into());
         self
     }
@@ -195,7 +203,7 @@ impl<A> Tokens<A> {
 
     /// The token secret, if there is one.
     #[must_use]
-    pub fn secret_of_token(&self) -> Option<&Secret> {
+    pub fn token_secret(&self) -> Option<&Secret> {
         self.token_secret.as_ref()
     }
 
@@ -237,7 +245,7 @@ impl Credentials {
     /// use session_warden::token::{Credentials, Tokens};
     ///
     /// let attributes: Arc<str> = Arc::from("{}");
-    /// let tokens = Tokens::new(attributes).access("at-1", None).refresh("rt-1", None);
+    /// let tokens = Tokens::new(attributes).with_access_token("at-1", None).with_refresh_token("rt-1", None);
     /// let credentials = Credentials::new(tokens, "https://login.example.com", "my-client");
     /// assert_eq!(credentials.authority(), "https://login.example.com");
     /// assert_eq!(credentials.tokens().refresh_token().unwrap().expose_secret(), "rt-1");

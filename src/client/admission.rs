@@ -145,7 +145,7 @@ impl Admission {
         joined: impl Future<Output = ()>,
     ) -> Result<Permit, Rejected> {
         self.state.lock().stop.count_user(entrant.session.key().tenant());
-        let last = clock.now().boot.after(self.limits.turn);
+        let last = clock.now().boot.after(self.limits.admission_timeout);
         let mut scheduled_permit =
             scheduled_permit.filter(|scheduled_permit| self.lanes.gave(scheduled_permit));
         let mut joined = pin!(joined);
@@ -192,7 +192,7 @@ impl Admission {
         let checks =
             [self.check_slow(now), state.check_throttle(now), self.check_pace(&state, lane, now)];
         let rejected = checks.into_iter().filter_map(Result::err).map(|rejected| rejected.until);
-        rejected.chain(state.stop.all_kept_out_until(now, self.limits.turn)).max()
+        rejected.chain(state.stop.all_kept_out_until(now, self.limits.admission_timeout)).max()
     }
 
     /// Ends when what [`closed_to_schedule_until`](Self::closed_to_schedule_until) says of the client may have
@@ -322,7 +322,7 @@ impl Admission {
     }
 
     async fn permit(&self, clock: &dyn Clock) -> Result<Held, Rejected> {
-        let turn = timeout(clock, self.limits.turn, self.lanes.queue()).await;
+        let turn = timeout(clock, self.limits.admission_timeout, self.lanes.queue()).await;
         turn.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")

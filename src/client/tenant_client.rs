@@ -199,7 +199,7 @@ impl TenantClient {
         // Not left set if this is dropped: then nothing was learned.
         let found =
             AssertUnwindSafe(source_state.source.ask(source_state.tenant.clone())).catch_unwind();
-        let found = match timeout(clock, policy.source_wait, found).await {
+        let found = match timeout(clock, policy.source_timeout, found).await {
             Some(Ok(found)) => found,
             Some(Err(_)) => Err(unavailable("the source panicked")),
             None => Err(unavailable("the source did not answer in time")),

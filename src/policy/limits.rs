@@ -17,7 +17,7 @@ pub struct ProviderLimits {
     pub slow_requests: usize,
     /// How long an exchange waits for its turn before it gives up, unsent. Defaults to 25 s, so
     /// that it ends before its callers' [`Policy::call_timeout`](super::Policy::call_timeout).
-    pub turn: Duration,
+    pub admission_timeout: Duration,
     /// How often a client that the server rejected (`invalid_client`) is tried again. Defaults to
     /// 1 min: one probe a minute per client, not one a session.
     pub probe: Duration,
@@ -31,7 +31,7 @@ impl Default for ProviderLimits {
         Self {
             exchanges: 64,
             slow_requests: 256,
-            turn: Duration::from_secs(25),
+            admission_timeout: Duration::from_secs(25),
             probe: Duration::from_secs(60),
             longest_retry_after: Duration::from_secs(600),
         }

@@ -9,14 +9,14 @@ fn the_defaults_are_what_their_reasons_say() {
     let policy = Policy::default();
     assert_eq!(policy.fault(), None);
     assert_eq!(policy.lease, policy.attempt_budget + SEND_MARGIN);
-    assert_eq!(policy.lease + policy.hold, policy.answer_timeout + SAVE_MARGIN);
-    assert!(SAVE_MARGIN >= policy.store_wait);
+    assert_eq!(policy.lease + policy.takeover_grace, policy.answer_timeout + SAVE_MARGIN);
+    assert!(SAVE_MARGIN >= policy.store_timeout);
     assert_eq!((policy.max_waiters, policy.max_queued_grants, policy.events), (65_536, 16, 1024));
-    assert_eq!((policy.call_timeout, policy.save_wait), (30 * SECOND, 2 * SECOND));
-    assert_eq!((policy.challenge, policy.hold), (600 * SECOND, 45 * SECOND));
+    assert_eq!((policy.call_timeout, policy.save_timeout), (30 * SECOND, 2 * SECOND));
+    assert_eq!((policy.challenge_ttl, policy.takeover_grace), (600 * SECOND, 45 * SECOND));
     assert_eq!(Restarts::default().intensity, 5);
     assert_eq!(ProviderLimits::default().exchanges, 64);
-    assert!(ProviderLimits::default().turn < policy.call_timeout);
+    assert!(ProviderLimits::default().admission_timeout < policy.call_timeout);
 }
 
 #[test]

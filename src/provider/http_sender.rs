@@ -63,7 +63,7 @@ pub(crate) struct Budget {
     pub(crate) send_until: Option<BootTime>,
     /// How long the response may take after the request was sent.
     pub(crate) answer: Duration,
-    pub(crate) repeat_floor: Duration,
+    pub(crate) min_repeat_time: Duration,
     pub(crate) longest_retry_after: Duration,
     /// How long a caller may take to answer a challenge.
     pub(crate) challenge: Duration,
@@ -124,7 +124,7 @@ impl<'a> HttpSender<'a> {
     /// request's path, so that an error made from it can name the path.
     ///
     /// It follows no redirects. It sends the second and every later request of an exchange only
-    /// while the exchange has [`Policy::repeat_floor`](crate::policy::Policy::repeat_floor) left.
+    /// while the exchange has [`Policy::min_repeat_time`](crate::policy::Policy::min_repeat_time) left.
     /// It waits for the response for
     /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) after the last byte of the
     /// request was sent.
@@ -141,7 +141,7 @@ impl<'a> HttpSender<'a> {
         let now = self.clock.now();
         let left = self.budget.ends.since(now.boot);
         let repeat = self.requests.lock().latest.is_some();
-        if left.is_zero() || (repeat && left < self.budget.repeat_floor) {
+        if left.is_zero() || (repeat && left < self.budget.min_repeat_time) {
             let late = Error::new(ErrorKind::RetryLater).about("no time left in the budget");
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
@@ -254,7 +254,7 @@ impl<'a> HttpSender<'a> {
     }
 
     /// When a challenge in the latest response expires: after `lifetime`, and no later than
-    /// [`Policy::challenge`](crate::policy::Policy::challenge) allows.
+    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl) allows.
     #[must_use]
     pub fn challenge_ends(&self, lifetime: Option<Duration>) -> SystemTime {
         let most = self.budget.challenge;
@@ -262,7 +262,7 @@ impl<'a> HttpSender<'a> {
     }
 
     /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
-    /// [`Policy::challenge`](crate::policy::Policy::challenge) is over. The caller may answer in
+    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl) is over. The caller may answer in
     /// another request, after a restart, or at another process with the same key ring.
     ///
     /// # Errors

@@ -190,13 +190,13 @@ impl OAuth2 {
             Expires::At(time) => sender.expires_at(response, time),
         });
         let attributes = Attributes { scope, subject: issued.subject };
-        let tokens = Tokens::new(attributes).access(issued.access_token, expires_at);
+        let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else {
             return Ok(tokens);
         };
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
-        Ok(tokens.refresh(refresh, ends))
+        Ok(tokens.with_refresh_token(refresh, ends))
     }
 }
 

@@ -18,7 +18,7 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
 
     /// What [`response`](Self::response) must know of the request that it reads the response to,
     /// an id for example; `()` where that is nothing.
-    type Context: Send + 'static;
+    type RequestInfo: Send + 'static;
 
     /// How the server authenticates the request.
     fn credential(&self) -> Credential {
@@ -37,9 +37,9 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
         &self,
         provider: &P,
         held: &Tokens<P::Attributes>,
-    ) -> Result<(Request<Bytes>, Self::Context)>;
+    ) -> Result<(Request<Bytes>, Self::RequestInfo)>;
 
-    /// What the response says, and what the call did to the session. `context` is that of the
+    /// What the response says, and what the call did to the session. `request_info` is that of the
     /// request which this is the response to.
     ///
     /// The crate does not call it for a response that says that the permission token is no longer
@@ -51,7 +51,7 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
     fn response(
         &self,
         sender: &HttpSender<'_>,
-        context: Self::Context,
+        request_info: Self::RequestInfo,
         response: &Response<Bytes>,
     ) -> Result<(Self::Output, Effect), ExchangeError>;
 }
@@ -62,8 +62,8 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
     /// What the caller gets.
     type Output: Send + 'static;
 
-    /// As [`Operation::Context`].
-    type Context: Send + 'static;
+    /// As [`Operation::RequestInfo`].
+    type RequestInfo: Send + 'static;
 
     /// The request with the credentials that it needs, and what is needed to read the response to
     /// it. The crate calls it after [`Provider::prepare`].
@@ -71,9 +71,9 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
     /// # Errors
     ///
     /// `InvalidInput` or `Misconfigured` if there is no such request.
-    fn request(&self, provider: &P) -> Result<(Request<Bytes>, Self::Context)>;
+    fn request(&self, provider: &P) -> Result<(Request<Bytes>, Self::RequestInfo)>;
 
-    /// What the response says. `context` is that of the request which this is the response to.
+    /// What the response says. `request_info` is that of the request which this is the response to.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
     fn response(
         &self,
         sender: &HttpSender<'_>,
-        context: Self::Context,
+        request_info: Self::RequestInfo,
         response: &Response<Bytes>,
     ) -> Result<Self::Output, ExchangeError>;
 }

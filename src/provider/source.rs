@@ -26,7 +26,7 @@ pub trait ProviderSource<P: Provider>: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Dropped when it takes longer than [`Policy::source_wait`](crate::policy::Policy::source_wait),
+    /// Dropped when it takes longer than [`Policy::source_timeout`](crate::policy::Policy::source_timeout),
     /// and asked again later.
     fn resolve(
         &self,

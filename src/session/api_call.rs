@@ -21,7 +21,7 @@ pub(crate) struct ApiCall<'a> {
     tenant_client: &'a TenantClient,
     client: &'a Client,
     session: Option<&'a SessionId>,
-    wire: HttpSender<'a>,
+    sender: HttpSender<'a>,
     permit: Permit,
 }
 
@@ -38,9 +38,9 @@ impl<'a> ApiCall<'a> {
             .enter_untracked(&*context.clock, session, None)
             .await
             .map_err(|rejected| rejected.error)?;
-        let wire = client.wire(&context.clock, session, &context.policy);
-        let call = Self { context, tenant_client, client, session, wire, permit };
-        let prepared = CatchPanic::new(client.provider.prepare(&call.wire));
+        let sender = client.sender(&context.clock, session, &context.policy);
+        let call = Self { context, tenant_client, client, session, sender, permit };
+        let prepared = CatchPanic::new(client.provider.prepare(&call.sender));
         let prepared = timeout(&*context.clock, context.policy.attempt_budget, prepared).await;
         let prepared = match prepared {
             Some(Some(prepared)) => prepared,
@@ -55,14 +55,14 @@ impl<'a> ApiCall<'a> {
 
     /// Sends the request, whatever answer that gets.
     pub(crate) async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>> {
-        let Self { context, wire, permit, .. } = self;
-        let sent = permit.while_open(&*context.clock, wire.send(request)).await;
+        let Self { context, sender, permit, .. } = self;
+        let sent = permit.while_open(&*context.clock, sender.send(request)).await;
         sent.map_err(|failed| self.told(failed))
     }
 
     /// The wire, to read answers by.
-    pub(crate) fn wire(&self) -> &HttpSender<'a> {
-        &self.wire
+    pub(crate) fn sender(&self) -> &HttpSender<'a> {
+        &self.sender
     }
 
     /// What the caller is told of a failure.

@@ -117,7 +117,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         &self,
         token: Option<&PermissionToken>,
         held: &Credentials,
-    ) -> Result<(Response<Bytes>, O::Context)> {
+    ) -> Result<(Response<Bytes>, O::RequestInfo)> {
         if !self.client.issued(held) {
             return Err(Error::new(ErrorKind::Misconfigured)
                 .about("the session was issued by another authority or to another client"));
@@ -132,7 +132,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         &self,
         token: Option<&PermissionToken>,
         held: &Credentials,
-    ) -> Result<(Request<Bytes>, O::Context)> {
+    ) -> Result<(Request<Bytes>, O::RequestInfo)> {
         let tokens = erased::typed::<P>(held).map_err(ExchangeError::into_error)?;
         let (request, context) = self.operation.request(&self.provider, &tokens)?;
         let (mut parts, body) = request.into_parts();
@@ -149,12 +149,12 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
     /// calls the access token dead: then it was not processed, whatever else it says.
     fn read(
         &self,
-        context: O::Context,
+        context: O::RequestInfo,
         answer: &Response<Bytes>,
         generation: u64,
         dead: bool,
     ) -> Result<O::Output> {
-        let told = self.operation.response(&self.wire(), context, answer);
+        let told = self.operation.response(&self.sender(), context, answer);
         let (output, effect) = told.map_err(|failed| {
             let unclassified = failed.class() == FailureClass::Unclassified;
             self.failed(if dead && unclassified {
@@ -208,9 +208,9 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
             .ok_or_else(|| Error::new(ErrorKind::NotEstablished))
     }
 
-    fn wire(&self) -> HttpSender<'_> {
+    fn sender(&self) -> HttpSender<'_> {
         let context = self.context();
-        self.client.wire(&context.clock, Some(self.slot.id()), &context.policy)
+        self.client.sender(&context.clock, Some(self.slot.id()), &context.policy)
     }
 
     fn context(&self) -> &Arc<Context> {

@@ -61,12 +61,12 @@ impl Context {
         self.clock.now()
     }
 
-    /// Awaits an answer of the store for no longer than [`Policy::store_wait`].
+    /// Awaits an answer of the store for no longer than [`Policy::store_timeout`].
     pub(crate) async fn await_store<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let answer = timeout(&*self.clock, self.policy.store_wait, answer).await;
+        let answer = timeout(&*self.clock, self.policy.store_timeout, answer).await;
         answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)))
     }
 
@@ -236,9 +236,9 @@ impl Context {
         let refresh = client.as_ref().map(|client| &client.refresh);
         MachinePolicy {
             backoff: self.policy.backoff,
-            challenge: self.policy.challenge,
+            challenge: self.policy.challenge_ttl,
             budget: self.policy.attempt_budget,
-            ahead: refresh.is_some_and(|refresh| refresh.when == When::Ahead),
+            ahead: refresh.is_some_and(|refresh| refresh.when == When::Proactive),
             unclassified: refresh.map(|refresh| refresh.unclassified).unwrap_or_default(),
         }
     }

@@ -437,7 +437,7 @@ fn retry(context: &Context, rotation: Rotation, sent: Now) -> Retry {
         Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
             // The grace began after we sent, and the retry must arrive before it ends.
             let spent = context.now().boot.since(sent.boot);
-            let margin = context.policy.repeat_floor;
+            let margin = context.policy.min_repeat_time;
             if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
         }
         Rotation::Strict => Retry::Late,

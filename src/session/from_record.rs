@@ -77,7 +77,7 @@ pub(crate) fn settled(context: &Context, client: &Client, stored: Stored) -> Set
     let unclassified = unclassified(&stored, now).map(Box::new);
     // Counted from now, a refresh ahead would be due later with each reading.
     let soonest = [stored.announce_in(), stored.refresh_left()].into_iter().flatten().min();
-    let ahead = stored.due_in().filter(|_| client.refresh.when == When::Ahead);
+    let ahead = stored.due_in().filter(|_| client.refresh.when == When::Proactive);
     let ahead = ahead.filter(|due| soonest.is_none_or(|soonest| *due < soonest));
     let ahead = ahead.map(|left| now.boot.after(left));
     let held = record.credentials.as_ref().map(|credentials| {
@@ -238,7 +238,7 @@ pub(super) fn held_back<C>(
 /// pass meanwhile.
 pub(super) fn holds(context: &Context, rotation: Rotation) -> (Duration, Duration) {
     match rotation {
-        Rotation::Strict => (context.policy.hold, context.policy.attempt_budget * 2),
+        Rotation::Strict => (context.policy.takeover_grace, context.policy.attempt_budget * 2),
         Rotation::Static
         | Rotation::Idempotent(_)
         | Rotation::Fork(_)

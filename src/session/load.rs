@@ -98,7 +98,7 @@ async fn many(context: &Context, page: Vec<(Arc<Slot>, Start)>) {
     }
     let records = context.store.load_many(&ids);
     let records =
-        timeout(&*context.clock, context.policy.store_wait, records).await.unwrap_or_default();
+        timeout(&*context.clock, context.policy.store_timeout, records).await.unwrap_or_default();
     let slow = || Err(StoreError::new(StoreErrorKind::Slow));
     let mut records = records.into_iter();
     for (slot, number) in slots {

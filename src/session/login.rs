@@ -78,7 +78,7 @@ impl<P: RedirectLogin> Session<P> {
         let request = LoginRequest::new(&state, &verifier);
         let url = caught(|| provider.login_url(&request, &options))?;
         client.check_shown(&url).map_err(|error| error.of_session(&self.id))?;
-        let expires_at = context.now().wall + context.policy.login;
+        let expires_at = context.now().wall + context.policy.login_ttl;
         let (authority, client) =
             (client.bound_to().to_owned(), client.provider.client().to_owned());
         let begun = Begun { state, verifier, authority, client, options };

@@ -90,7 +90,7 @@ impl State {
     pub(crate) fn token_secret(&self, generation: u64) -> Option<Secret> {
         let serving = self.settled.as_ref()?.serving();
         let held = serving.filter(|held| held.generation == generation)?;
-        held.credentials.tokens().secret_of_token().cloned()
+        held.credentials.tokens().token_secret().cloned()
     }
 
     /// Whether the exchange that runs is another try after an answer that is not understood.

@@ -32,7 +32,7 @@ pub(crate) fn end(
     context.tasks.spawn(async move {
         let written = write(&task_context, &ended, counters, reason);
         if let Some(Err(unwritten)) =
-            timeout(&*task_context.clock, task_context.policy.store_wait, written).await
+            timeout(&*task_context.clock, task_context.policy.store_timeout, written).await
         {
             // A restart finds out again, from the server.
             log_session!(warn, ended.id(), error = %unwritten, "its end is not written");

@@ -41,7 +41,6 @@ mod encoding;
 mod file_permissions;
 mod free_space;
 mod holder_table;
-mod job;
 mod list_query;
 mod liveness;
 mod migration;
@@ -57,6 +56,7 @@ mod step_limit;
 mod tests;
 mod worker;
 mod worker_handle;
+mod worker_job;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -67,11 +67,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use self::database::Database;
-use self::job::JobKind;
 pub use self::open_options::{SqliteBuilder, Synchronous};
 pub use self::sqlite_fault::SqliteFault;
 use self::statement_error::{Result, StatementError};
 use self::worker_handle::WorkerHandle;
+use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::{
     Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Record, Resealed,

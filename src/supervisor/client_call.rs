@@ -35,7 +35,7 @@ impl<P: Provider> Sessions<P> {
             let mut call = ApiCall::begin(context, &tenant_client, &client, None).await?;
             let (request, read_with) = operation.request(&provider)?;
             let answer = call.send(request).await?;
-            let read = operation.response(call.wire(), read_with, &answer);
+            let read = operation.response(call.sender(), read_with, &answer);
             read.map_err(|failed| call.told(failed))
         };
         let call = CatchPanic::new(Box::pin(call));

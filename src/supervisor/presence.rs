@@ -36,7 +36,7 @@ pub(super) async fn retire(context: &Context) {
 /// True if the store heard it.
 pub(super) async fn say(context: &Context, presence: Presence) -> bool {
     let said = context.store.presence(context.owner, presence);
-    let said = timeout(&*context.clock, context.policy.store_wait, said).await;
+    let said = timeout(&*context.clock, context.policy.store_timeout, said).await;
     let heard = matches!(said, Some(Ok(())));
     if !heard {
         let error = said.and_then(Result::err);

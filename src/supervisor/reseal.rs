@@ -39,9 +39,10 @@ async fn go_through(context: &Context) -> bool {
     loop {
         context.clock.sleep(RESEAL_PAUSE).await;
         let page = context.store.reseal(RESEAL_PAGE);
-        let Some(Ok(page)) = timeout(&*context.clock, context.policy.store_wait, page).await else {
+        let Some(Ok(page)) = timeout(&*context.clock, context.policy.store_timeout, page).await
+        else {
             tracing::warn!("records are not sealed anew yet");
-            context.clock.sleep(context.policy.store_wait).await;
+            context.clock.sleep(context.policy.store_timeout).await;
             continue;
         };
         done += page.done;

@@ -380,7 +380,7 @@ where
             Reply::IssueAs(access, lifetime) => {
                 let tokens = self.issue(sender, None);
                 let end = lifetime.map(|life| sender.expires_in(life.as_secs_f64()));
-                Ok(Issued::Tokens(tokens.access(access, end)))
+                Ok(Issued::Tokens(tokens.with_access_token(access, end)))
             }
             Reply::IssueAccessOnly => {
                 let mut tokens = self.issue(sender, self.lifetime);
@@ -418,7 +418,7 @@ where
         });
         let end = |life: Option<Duration>| life.map(|life| sender.expires_in(life.as_secs_f64()));
         Tokens::new(self.attributes.clone())
-            .access(format!("access-{number}"), end(lifetime))
-            .refresh(format!("refresh-{number}"), end(self.refresh_lifetime))
+            .with_access_token(format!("access-{number}"), end(lifetime))
+            .with_refresh_token(format!("refresh-{number}"), end(self.refresh_lifetime))
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::provider::fixture::StillClock;
+    use crate::provider::test_bench::StillClock;
 
     fn public(address: &str) -> bool {
         is_public(address.parse().unwrap(), &[])

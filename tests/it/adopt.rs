@@ -21,8 +21,8 @@ use crate::support::{LIFE, SECOND, key, until};
 
 fn tokens(name: &str, wall: SystemTime) -> Tokens {
     Tokens::new(())
-        .access(format!("access-{name}"), Some(wall + LIFE))
-        .refresh(format!("refresh-{name}"), Some(wall + 100 * LIFE))
+        .with_access_token(format!("access-{name}"), Some(wall + LIFE))
+        .with_refresh_token(format!("refresh-{name}"), Some(wall + 100 * LIFE))
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn adopted_tokens_are_a_session_without_a_word_to_the_server() {
 #[tokio::test]
 async fn tokens_without_an_access_token_are_refreshed_by_the_first_call() {
     let fixture = fixture().await;
-    let tokens = Tokens::new(()).refresh("refresh-own", None);
+    let tokens = Tokens::new(()).with_refresh_token("refresh-own", None);
     assert_eq!(fixture.session.adopt(tokens, Adopt::IfVacant).await.unwrap(), Adopted::Yes);
     assert_eq!(fixture.session.status().await.unwrap().state, State::Active);
     assert!(fixture.session.try_permission_token().is_none());
@@ -62,9 +62,9 @@ async fn tokens_that_are_none_cannot_be_adopted() {
     let fixture = fixture().await;
     let nothing = [
         Tokens::new(()),
-        Tokens::new(()).token_secret("secret"),
-        Tokens::new(()).access("", None),
-        Tokens::new(()).access("access", None).refresh("", None),
+        Tokens::new(()).with_token_secret("secret"),
+        Tokens::new(()).with_access_token("", None),
+        Tokens::new(()).with_access_token("access", None).with_refresh_token("", None),
     ];
     for tokens in nothing {
         let failed = fixture.session.adopt(tokens, Adopt::Replace).await.unwrap_err();
@@ -212,8 +212,8 @@ async fn an_adoption_if_vacant_yields_to_what_another_process_established_meanwh
 #[tokio::test]
 async fn an_adopted_refresh_token_that_has_ended_is_reported_as_lost() {
     let mut fixture = fixture().await;
-    let tokens =
-        Tokens::new(()).refresh("refresh-own", Some(fixture.wall() - Duration::from_secs(1)));
+    let tokens = Tokens::new(())
+        .with_refresh_token("refresh-own", Some(fixture.wall() - Duration::from_secs(1)));
     fixture.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
     fixture.clock.advance(SECOND).await;
     let lost = EventKind::Lost(LostReason::RefreshExpired);
@@ -244,7 +244,7 @@ async fn a_fake_provider_adopts_what_its_provider_would() {
     let fake: Registration<OAuth2> = FakeProvider::<OAuth2>::new(Attributes::default()).into();
     let supervisor = Supervisor::builder().provider("acme", fake).start().await.unwrap();
     let session = supervisor.sessions::<OAuth2>("acme").unwrap().session(key("device"));
-    let tokens = Tokens::new(Attributes::default()).access("mine", None);
+    let tokens = Tokens::new(Attributes::default()).with_access_token("mine", None);
     assert_eq!(session.adopt(tokens, Adopt::IfVacant).await.unwrap(), Adopted::Yes);
     assert_eq!(session.permission_token().await.unwrap().expose_secret(), "mine");
 }
@@ -252,14 +252,14 @@ async fn a_fake_provider_adopts_what_its_provider_would() {
 #[tokio::test]
 async fn what_was_adopted_is_exported_again_from_memory_and_from_the_store() {
     let former = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
-    let own = tokens("own", wall(&former)).token_secret("secret-own");
+    let own = tokens("own", wall(&former)).with_token_secret("secret-own");
     former.session.adopt(own, Adopt::IfVacant).await.unwrap();
     let later = ScriptedFixture::start(&former.store, &former.clock).await;
     for fixture in [&former, &later] {
         let tokens = fixture.session.export_secrets().await.unwrap();
         assert_eq!(tokens.access_token().unwrap().expose_secret(), "access-own");
         assert_eq!(tokens.refresh_token().unwrap().expose_secret(), "refresh-own");
-        assert_eq!(tokens.secret_of_token().unwrap().expose_secret(), "secret-own");
+        assert_eq!(tokens.token_secret().unwrap().expose_secret(), "secret-own");
         assert_eq!(tokens.access_expires_at(), Some(wall(fixture) + LIFE));
         assert!(!format!("{tokens:?}").contains("own"));
     }

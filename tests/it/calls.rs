@@ -48,7 +48,7 @@ impl Visit {
 
 impl Operation<OAuth2> for Visit {
     type Output = u16;
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         self.credential

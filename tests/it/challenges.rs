@@ -82,8 +82,8 @@ impl Bank {
 
     fn tokens(&self, sender: &HttpSender<'_>) -> Tokens<()> {
         let access = format!("{CANARY}-access-{}", self.refreshes.load(Ordering::Relaxed));
-        let tokens = Tokens::new(()).access(access, Some(sender.expires_in(60.0)));
-        tokens.refresh(format!("{CANARY}-refresh"), None)
+        let tokens = Tokens::new(()).with_access_token(access, Some(sender.expires_in(60.0)));
+        tokens.with_refresh_token(format!("{CANARY}-refresh"), None)
     }
 }
 
@@ -299,7 +299,7 @@ async fn a_wrong_answer_leaves_the_ticket_good_however_often_it_is_given() {
 
 #[tokio::test]
 async fn a_challenge_expires_by_the_policy_or_earlier_where_the_provider_says_so() {
-    let policy = Policy::default().challenge;
+    let policy = Policy::default().challenge_ttl;
     for (patience, life) in
         [(None, policy), (Some(90 * SECOND), 90 * SECOND), (Some(2 * policy), policy)]
     {
@@ -374,7 +374,7 @@ async fn a_live_session_outlives_a_challenge_that_nobody_answers() {
     let fixture = BankFixture::new().await;
     let _ = fixture.session.establish(Step::Known).await.unwrap();
     fixture.challenge().await;
-    fixture.clock.advance(Policy::default().challenge).await;
+    fixture.clock.advance(Policy::default().challenge_ttl).await;
     assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 1);
     assert_eq!(fixture.state().await, State::Active);
 }
@@ -404,7 +404,7 @@ async fn nothing_secret_of_a_challenge_is_in_any_debug_output() {
     let wrong = fixture.answer(&ticket, "canary-wrong").await.unwrap_err();
     let beside = BankFixture::start(fixture.bank.clone(), &fixture.clock, &fixture.store, 8).await;
     let altered = beside.answer(&ticket, CODE).await.unwrap_err();
-    fixture.clock.advance(Policy::default().challenge).await;
+    fixture.clock.advance(Policy::default().challenge_ttl).await;
     let late = fixture.answer(&ticket, CODE).await.unwrap_err();
     for error in [&wrong, &altered, &late] {
         shown += &format!("{error:?} {error} {:?}", error.source());

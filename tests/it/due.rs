@@ -60,7 +60,7 @@ async fn a_caller_is_served_before_all_who_are_due_at_a_start_are_looked_at() {
     for number in 0..2_000 {
         let session = session(&former.supervisor, &format!("due-{number}"));
         session
-            .adopt(Tokens::new(()).refresh("refresh", Some(due)), Adopt::IfVacant)
+            .adopt(Tokens::new(()).with_refresh_token("refresh", Some(due)), Adopt::IfVacant)
             .await
             .unwrap();
     }

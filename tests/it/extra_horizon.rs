@@ -120,10 +120,10 @@ async fn an_oauth1_token_that_exists_already_is_adopted_and_signs() {
     let mut fixture = exh(one).await;
     let Establishment::Active(had) = sign_in(&fixture).await.unwrap() else { panic!() };
     let former = fixture.session.export_secrets().await.unwrap();
-    let (token, secret) = (former.access_token().unwrap(), former.secret_of_token().unwrap());
+    let (token, secret) = (former.access_token().unwrap(), former.token_secret().unwrap());
     let attributes = Attributes::new(had.user_id.unwrap()).token_id(had.token_id.unwrap());
-    let adopting = Tokens::new(attributes.clone()).access(token.clone(), None);
-    let adopting = adopting.token_secret(secret.clone());
+    let adopting = Tokens::new(attributes.clone()).with_access_token(token.clone(), None);
+    let adopting = adopting.with_token_secret(secret.clone());
     fixture.session = fixture.supervisor.sessions("exh").unwrap().session(key("adopted"));
     assert_eq!(fixture.session.adopt(adopting, Adopt::IfVacant).await.unwrap(), Adopted::Yes);
     let (_, parts, body) = call_api(&fixture).await;

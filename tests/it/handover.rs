@@ -233,7 +233,7 @@ async fn an_owed_save_that_finds_its_session_lost_is_not_trusted() {
 async fn a_restart_does_not_put_off_the_report_that_a_refresh_token_will_end() {
     let former = ScriptedFixture::start(&MemoryStore::new(), &ManualClock::new()).await;
     let end = former.clock.now().wall + 1000 * SECOND;
-    let tokens = Tokens::new(()).refresh("refresh", Some(end));
+    let tokens = Tokens::new(()).with_refresh_token("refresh", Some(end));
     former.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
     former.clock.advance(400 * SECOND).await;
     assert!(former.supervisor.shutdown(SECOND).await.is_clean());

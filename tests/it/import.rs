@@ -27,8 +27,8 @@ fn wall(fixture: &ScriptedFixture) -> SystemTime {
 
 fn row(name: &str, wall: SystemTime) -> (SessionKey, Tokens) {
     let tokens = Tokens::new(())
-        .access(format!("access-of-{name}"), Some(wall + LIFE))
-        .refresh(format!("refresh-of-{name}"), Some(wall + 100 * LIFE));
+        .with_access_token(format!("access-of-{name}"), Some(wall + LIFE))
+        .with_refresh_token(format!("refresh-of-{name}"), Some(wall + 100 * LIFE));
     (key(name), tokens)
 }
 
@@ -109,7 +109,8 @@ async fn an_import_that_runs_again_replaces_and_brings_back_nothing() {
 #[tokio::test]
 async fn the_end_of_an_imported_refresh_token_is_reported_although_nobody_calls() {
     let mut fixture = fixture().await;
-    let tokens = Tokens::new(()).refresh("refresh-own", Some(wall(&fixture) + 10 * LIFE));
+    let tokens =
+        Tokens::new(()).with_refresh_token("refresh-own", Some(wall(&fixture) + 10 * LIFE));
     import(&fixture, stream::iter([(key("device"), tokens)])).await.unwrap();
     assert!(fixture.record().await.due_at.is_some());
     fixture.clock.advance(5 * LIFE + SECOND).await;

@@ -237,7 +237,8 @@ async fn invariant_11_each_bound_is_reached_and_told_as_such() {
         call_timeout: 3 * SECOND,
         ..Policy::default()
     };
-    let limits = ProviderLimits { exchanges: 1, turn: 2 * SECOND, ..ProviderLimits::default() };
+    let limits =
+        ProviderLimits { exchanges: 1, admission_timeout: 2 * SECOND, ..ProviderLimits::default() };
     let provider = ScriptedProvider::new().lifetime(LIFE);
     let script = provider.script();
     let fixture = registered(Registration::new(provider).limits(limits), script, small).await;

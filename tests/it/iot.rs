@@ -140,7 +140,7 @@ type Row = (String, String, String, String);
 
 async fn migrate(exh: Sessions<Exh>, rows: Vec<Row>) -> Result<(u64, u64), Error> {
     let rows = rows.into_iter().filter_map(|(tenant, device, refresh, user)| {
-        let tokens = Tokens::new(exh::Attributes::new(user)).refresh(refresh, None);
+        let tokens = Tokens::new(exh::Attributes::new(user)).with_refresh_token(refresh, None);
         Some((SessionKey::new(tenant, device).ok()?, tokens))
     });
     let report = exh.import(futures_util::stream::iter(rows)).await?;

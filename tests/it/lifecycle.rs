@@ -123,7 +123,7 @@ async fn a_supervisor_that_cannot_be_started_says_why() {
 async fn ahead_means_that_sessions_are_refreshed_without_being_asked_for() {
     let provider = ScriptedProvider::new().lifetime(LIFE);
     let script = provider.script();
-    let ahead = RefreshPolicy { when: When::Ahead, ..RefreshPolicy::default() };
+    let ahead = RefreshPolicy { when: When::Proactive, ..RefreshPolicy::default() };
     let provider = Registration::new(provider).refresh(ahead);
     let fixture = registered(provider, script, Policy::default()).await;
     let _ = fixture.session.establish(()).await.unwrap();

@@ -34,7 +34,7 @@ async fn import(supervisor: &Supervisor, provider: &str, tenant: &str, many: usi
     let sessions: Sessions<ScriptedProvider> = supervisor.sessions(provider).unwrap();
     let row = |number| {
         let key = SessionKey::new(tenant, format!("device-{number:05}")).unwrap();
-        (key, Tokens::new(()).refresh("refresh", None))
+        (key, Tokens::new(()).with_refresh_token("refresh", None))
     };
     let rows: Vec<_> = (0..many).map(row).collect();
     assert_eq!(sessions.import(stream::iter(rows)).await.unwrap().adopted, many as u64);
@@ -191,7 +191,8 @@ async fn what_is_owed_is_listed_as_it_is_in_memory() {
 #[tokio::test]
 async fn a_record_whose_refresh_token_has_ended_is_listed_as_lost() {
     let fixture = fixture().await;
-    let tokens = Tokens::new(()).refresh("refresh", Some(fixture.clock.now().wall + LIFE));
+    let tokens =
+        Tokens::new(()).with_refresh_token("refresh", Some(fixture.clock.now().wall + LIFE));
     fixture.session.adopt(tokens, Adopt::IfVacant).await.unwrap();
     let later = ScriptedFixture::start(&fixture.store, &fixture.clock).await;
     assert!(later.supervisor.shutdown(SECOND).await.is_clean());

@@ -187,7 +187,8 @@ async fn no_two_logins_have_a_state_a_verifier_or_a_ticket_in_common() {
 async fn a_login_ends_when_its_policy_says_so_and_says_when_that_is() {
     let fixture = LoginFixture::new().await;
     let login = fixture.begin("device").await;
-    let expected = session_warden::clock::Clock::now(&fixture.clock).wall + Policy::default().login;
+    let expected =
+        session_warden::clock::Clock::now(&fixture.clock).wall + Policy::default().login_ttl;
     assert_eq!(login.expires_at, expected);
 }
 

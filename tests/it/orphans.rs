@@ -227,7 +227,8 @@ async fn tokens_that_somebody_adopts_too_late_are_still_that_bodys_own() {
     let mut fixture = ScriptedFixture::established().await;
     fixture.faults.hold(StoreCall::Commit);
     let session = fixture.session.clone();
-    let tokens = Tokens::new(()).access("access", None).refresh("refresh", None);
+    let tokens =
+        Tokens::new(()).with_access_token("access", None).with_refresh_token("refresh", None);
     let adopting = tokio::spawn(async move { session.adopt(tokens, Adopt::Replace).await });
     fixture.clock.advance(Duration::ZERO).await;
     assert!(fixture.record().await.lease.is_some());

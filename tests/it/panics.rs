@@ -75,14 +75,14 @@ where
             }
             self.clock.advance(LIFE + SECOND).await;
             drop(self.bounded("an expired token", session.permission_token()).await);
-            let tokens = Tokens::new(()).access("a", None).refresh("r", None);
+            let tokens = Tokens::new(()).with_access_token("a", None).with_refresh_token("r", None);
             drop(self.bounded("adopt", session.adopt(tokens, Adopt::Replace)).await);
             drop(self.bounded("status", session.status()).await);
             let listed = self.supervisor.list(Filter::default()).take(4).collect::<Vec<_>>();
             drop(self.bounded("list", listed).await);
             drop(self.bounded("revoke", session.revoke()).await);
             drop(self.bounded("forget", session.forget()).await);
-            let row = Tokens::new(()).refresh("r", None);
+            let row = Tokens::new(()).with_refresh_token("r", None);
             let rows = futures_util::stream::iter([(key("row"), row)]);
             drop(self.bounded("import", self.sessions.import(rows)).await);
         }

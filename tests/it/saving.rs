@@ -291,7 +291,7 @@ async fn a_claim_that_is_answered_when_hardly_any_of_its_lease_is_left_sends_not
     let (clock, faulty) = (ManualClock::new(), FaultyStore::new(MemoryStore::new()));
     let provider: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
     let (faults, script) = (faulty.faults(), provider.script());
-    let policy = Policy { store_wait: 30 * SECOND, ..Policy::default() };
+    let policy = Policy { store_timeout: 30 * SECOND, ..Policy::default() };
     let builder = Supervisor::builder().clock(clock.clone()).policy(policy).store(faulty);
     let supervisor = builder.provider("p", provider).start().await.unwrap();
     let session = session(&supervisor, "device");

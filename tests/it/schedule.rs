@@ -159,9 +159,9 @@ async fn a_source_or_a_store_that_fails_for_a_moment_puts_off_what_is_due_by_a_m
         (When::OnDemand, Some(StoreCall::Reschedule)),
         (When::OnDemand, Some(StoreCall::Lose)),
         (When::OnDemand, Some(StoreCall::Due)),
-        (When::Ahead, None),
-        (When::Ahead, Some(StoreCall::Load)),
-        (When::Ahead, Some(StoreCall::Claim)),
+        (When::Proactive, None),
+        (When::Proactive, Some(StoreCall::Load)),
+        (When::Proactive, Some(StoreCall::Claim)),
     ] {
         let what = format!("{when:?}, {call:?}");
         let (store, clock) = (MemoryStore::new(), ManualClock::new());
@@ -176,7 +176,7 @@ async fn a_source_or_a_store_that_fails_for_a_moment_puts_off_what_is_due_by_a_m
         }
         clock.advance(HOUR / 2 + 20 * SECOND).await;
         let refreshed = process.supervisor.snapshot().refreshes;
-        if when == When::Ahead {
+        if when == When::Proactive {
             assert!(refreshed >= 2, "{what}: {refreshed}");
         } else {
             assert_eq!(announced(&process.news()), 1, "{what}");
@@ -244,11 +244,11 @@ async fn sources_that_hang_hold_up_no_other_provider_and_no_tenant_that_is_known
         supervisor.sessions("crm").unwrap().session(key)
     };
     for number in 0..640 {
-        let tokens = Tokens::new(()).refresh("refresh", Some(end));
+        let tokens = Tokens::new(()).with_refresh_token("refresh", Some(end));
         let one = of(&former, &format!("tenant-{number}"));
         until(&clock, one.adopt(tokens, Adopt::IfVacant)).await.unwrap();
     }
-    let later = || Tokens::new(()).refresh("refresh", Some(end + 4 * SECOND));
+    let later = || Tokens::new(()).with_refresh_token("refresh", Some(end + 4 * SECOND));
     until(&clock, session(&former, "device").adopt(later(), Adopt::IfVacant)).await.unwrap();
     until(&clock, of(&former, "known").adopt(later(), Adopt::IfVacant)).await.unwrap();
     assert!(until(&clock, former.shutdown(SECOND)).await.is_clean());
@@ -287,7 +287,7 @@ async fn records_that_nobody_can_serve_do_not_hold_up_those_behind_them() {
     let sessions = former.sessions::<ScriptedProvider>("p").unwrap();
     let row = |tenant: String, device: String, end| {
         let key = SessionKey::new(tenant, device).unwrap();
-        (key, Tokens::new(()).refresh("refresh", Some(end)))
+        (key, Tokens::new(()).with_refresh_token("refresh", Some(end)))
     };
     let gone = (0..10_000).map(|n| row(format!("gone-{}", n % 100), format!("d-{n}"), end));
     let good = (0..100).map(|n| row("good".into(), format!("d-{n}"), end + 2 * SECOND));
@@ -309,7 +309,7 @@ async fn records_that_nobody_can_serve_do_not_hold_up_those_behind_them() {
 #[tokio::test]
 async fn the_schedule_keeps_no_entry_of_what_is_gone_or_not_due_for_long() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());
-    let process = Process::start_with(&store, &clock, When::Ahead, Policy::default()).await;
+    let process = Process::start_with(&store, &clock, When::Proactive, Policy::default()).await;
     for number in 0..200 {
         let one = session(&process.supervisor, &format!("login-{number}"));
         let _ = one.establish(()).await.unwrap();
@@ -326,7 +326,7 @@ async fn the_schedule_keeps_no_entry_of_what_is_gone_or_not_due_for_long() {
 
 #[tokio::test]
 async fn what_another_process_leaves_is_taken_up_by_those_that_started_before() {
-    for when in [When::OnDemand, When::Ahead] {
+    for when in [When::OnDemand, When::Proactive] {
         let (store, clock) = (MemoryStore::new(), ManualClock::new());
         let mut stays = Process::start_with(&store, &clock, when, Policy::default()).await;
         let goes = Process::start_with(&store, &clock, when, Policy::default()).await;
@@ -334,7 +334,7 @@ async fn what_another_process_leaves_is_taken_up_by_those_that_started_before() 
         goes.establish(0..20).await;
         goes.shut_down(&clock).await;
         clock.advance(HOUR / 2 + DUE_LOOK).await;
-        if when == When::Ahead {
+        if when == When::Proactive {
             assert!(stays.script.refreshes() >= 40, "{}", stays.script.refreshes());
         } else {
             assert_eq!(announced(&stays.news()), 20);
@@ -347,7 +347,7 @@ async fn of_three_processes_one_announces_each_end_and_hardly_any_claim_is_refus
     let (store, clock) = (MemoryStore::new(), ManualClock::new());
     let mut all = Vec::new();
     for _ in 0..3 {
-        all.push(Process::start_with(&store, &clock, When::Ahead, Policy::default()).await);
+        all.push(Process::start_with(&store, &clock, When::Proactive, Policy::default()).await);
     }
     clock.advance(2 * DUE_LOOK).await;
     for (number, process) in all.iter().enumerate() {
@@ -411,7 +411,7 @@ async fn where_no_process_knows_the_others_each_end_is_still_told_once() {
 #[tokio::test]
 async fn a_look_that_dies_with_an_actor_comes_again() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());
-    let process = Process::start_with(&store, &clock, When::Ahead, Policy::default()).await;
+    let process = Process::start_with(&store, &clock, When::Proactive, Policy::default()).await;
     process.establish(0..20).await;
     let chaos = Chaos::of(&process.supervisor);
     process.faults.hold(StoreCall::Claim);
@@ -428,7 +428,7 @@ async fn a_look_that_dies_with_an_actor_comes_again() {
 #[tokio::test]
 async fn while_a_client_is_rejected_its_probe_is_the_only_exchange() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());
-    let process = Process::start_with(&store, &clock, When::Ahead, Policy::default()).await;
+    let process = Process::start_with(&store, &clock, When::Proactive, Policy::default()).await;
     process.establish(0..2_000).await;
     for _ in 0..100 {
         process.script.refresh(Reply::Fail(FailureClass::InvalidClient));
@@ -451,11 +451,11 @@ async fn while_a_client_is_rejected_its_probe_is_the_only_exchange() {
 #[tokio::test]
 async fn a_caller_does_not_wait_behind_sessions_that_nobody_calls_for() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());
-    let former = Process::start_with(&store, &clock, When::Ahead, Policy::default()).await;
+    let former = Process::start_with(&store, &clock, When::Proactive, Policy::default()).await;
     former.establish(0..4_000).await;
     former.shut_down(&clock).await;
     clock.advance(LIFE + SECOND).await;
-    let process = Process::start_with(&store, &clock, When::Ahead, Policy::default()).await;
+    let process = Process::start_with(&store, &clock, When::Proactive, Policy::default()).await;
     for _ in 0..3 {
         process.script.refresh(Reply::Hold);
     }

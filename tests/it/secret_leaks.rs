@@ -204,8 +204,8 @@ async fn by_post(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
 async fn import(fixture: &OAuth2Fixture) -> impl std::fmt::Debug + use<> {
     let rows = ["imported", "refused"].map(|name| {
         let refresh = if name == "refused" { "" } else { SECRET };
-        let tokens = Tokens::new(Attributes::default()).access(SECRET, None);
-        (crate::support::key(name), tokens.refresh(refresh, None))
+        let tokens = Tokens::new(Attributes::default()).with_access_token(SECRET, None);
+        (crate::support::key(name), tokens.with_refresh_token(refresh, None))
     });
     let sessions = fixture.supervisor.sessions::<OAuth2>("oauth2").unwrap();
     sessions.import(stream::iter(rows)).await

@@ -31,7 +31,7 @@ fn outcome_of<T>(outcome: Result<T, Error>) -> Outcome {
 }
 
 fn tokens() -> Tokens<()> {
-    Tokens::new(()).access("adopted", None).refresh("adopted", None)
+    Tokens::new(()).with_access_token("adopted", None).with_refresh_token("adopted", None)
 }
 
 /// A refresh is out, and others queue behind it.

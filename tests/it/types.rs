@@ -9,7 +9,7 @@ use session_warden::provider::{
     Provider, ProviderSource, Registration, RevocationReach, Rotation, SourceError,
 };
 use session_warden::seal::KeyRing;
-use session_warden::session::{Any, Login};
+use session_warden::session::{AnyProvider, Login};
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::{Sessions, SupervisorBuilder};
 use session_warden::testing::{FakeAuthServer, ManualClock, ScriptedProvider};
@@ -30,7 +30,7 @@ const fn are_handles<P: Provider>() {
 const _: () = {
     is_a_handle::<Supervisor>();
     is_a_handle::<Session>();
-    is_a_handle::<Session<Any>>();
+    is_a_handle::<Session<AnyProvider>>();
     are_handles::<OAuth2>();
     are_handles::<ScriptedProvider>();
     is_a_handle::<Error>();

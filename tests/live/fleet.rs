@@ -92,7 +92,12 @@ async fn a_start_with_a_million_due_records_keeps_no_caller_waiting() {
         let key = SessionKey::new("tenant", name).unwrap();
         let access = format!("access-{:0>900}", 1);
         let later = SystemTime::now() + 3600 * SECOND;
-        (key, Tokens::new(()).access(access, Some(later)).refresh("refresh", Some(end)))
+        (
+            key,
+            Tokens::new(())
+                .with_access_token(access, Some(later))
+                .with_refresh_token("refresh", Some(end)),
+        )
     };
     let due = (0..many).map(|n| row(format!("idle-{n:07}"), soon));
     let live = (0..2_000).map(|n| row(format!("live-{n:04}"), soon + 86_400 * SECOND));
@@ -141,8 +146,8 @@ async fn churn_leaves_nothing_behind() {
     let time = Duration::from_secs(setting("FLEET_SECONDS", 600));
     let folder = tempfile::tempdir().unwrap();
     let provider = || ScriptedProvider::new().lifetime(4 * SECOND).refresh_lifetime(3600 * SECOND);
-    let mut one = Process::start(&folder, provider(), When::Ahead, MOST).await;
-    let mut other = Process::start(&folder, provider(), When::Ahead, MOST).await;
+    let mut one = Process::start(&folder, provider(), When::Proactive, MOST).await;
+    let mut other = Process::start(&folder, provider(), When::Proactive, MOST).await;
     let begun = Instant::now();
     let (mut samples, mut number) = (Vec::new(), 0_u64);
     while begun.elapsed() < time {
@@ -192,7 +197,7 @@ async fn three_processes_on_a_file_share_the_schedule() {
     let provider = || ScriptedProvider::new().lifetime(40 * SECOND).refresh_lifetime(150 * SECOND);
     let mut all = Vec::new();
     for _ in 0..3 {
-        all.push(Process::start(&folder, provider(), When::Ahead, 50_000).await);
+        all.push(Process::start(&folder, provider(), When::Proactive, 50_000).await);
     }
     // The processes run by the system's clock. Until each knows the others.
     tokio::time::sleep(35 * SECOND).await;

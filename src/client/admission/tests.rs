@@ -9,7 +9,7 @@ use futures_util::future::join;
 use super::*;
 use crate::error::Refusal;
 use crate::key::{ProviderName, SessionKey};
-use crate::provider::fixture::StillClock;
+use crate::provider::test_bench::StillClock;
 
 mod permit_lanes;
 mod slow;
@@ -17,8 +17,8 @@ mod slow;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limits() -> ProviderLimits {
-    let (turn, probe, longest_retry_after) = (25 * SECOND, 60 * SECOND, 600 * SECOND);
-    ProviderLimits { exchanges: 2, slow_requests: 3, turn, probe, longest_retry_after }
+    let (admission_timeout, probe, longest_retry_after) = (25 * SECOND, 60 * SECOND, 600 * SECOND);
+    ProviderLimits { exchanges: 2, slow_requests: 3, admission_timeout, probe, longest_retry_after }
 }
 
 /// A gate, and the clock that it is asked by.

@@ -27,7 +27,7 @@ pub struct RevokeRefreshToken;
 
 impl Operation<Circle> for RevokeAccessToken {
     type Output = ();
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest
@@ -56,7 +56,7 @@ impl Operation<Circle> for RevokeAccessToken {
 
 impl Operation<Circle> for RevokeRefreshToken {
     type Output = ();
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest

@@ -86,11 +86,11 @@ impl Circle {
         let stated = issued.access_token_expires_at.as_deref().and_then(rfc3339);
         let ends = stated.or_else(|| claims.exp.and_then(unix_time));
         let ends = ends.map(|end| sender.expires_at(response, end));
-        let tokens = Tokens::new(attributes).access(access_token, ends);
+        let tokens = Tokens::new(attributes).with_access_token(access_token, ends);
         Ok(match issued.refresh_token {
             Some(refresh) => {
                 let ends = issued.refresh_token_expires_at.as_deref().and_then(rfc3339);
-                tokens.refresh(refresh, ends.map(|end| sender.expires_at(response, end)))
+                tokens.with_refresh_token(refresh, ends.map(|end| sender.expires_at(response, end)))
             }
             None => tokens,
         })

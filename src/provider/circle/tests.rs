@@ -12,7 +12,7 @@ use super::*;
 use crate::provider::FailureClass::{
     Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
-use crate::provider::fixture::Bench;
+use crate::provider::test_bench::Bench;
 
 fn circle() -> Circle {
     Circle::new("canary-app")
@@ -47,7 +47,7 @@ fn known() -> Attributes {
 }
 
 fn held() -> Tokens<Attributes> {
-    Tokens::new(known()).access("a\"t", None).refresh("r\"t", None)
+    Tokens::new(known()).with_access_token("a\"t", None).with_refresh_token("r\"t", None)
 }
 
 const GOOD: &str = r#"{"access_token":"canary-access","refresh_token":"canary-refresh",

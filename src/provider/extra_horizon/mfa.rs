@@ -58,7 +58,7 @@ impl MfaChallenge {
 
     /// When the challenge expires, by the wall clock: after the time that the server gives
     /// (`tokenExpiresIn`, milliseconds), and no later than
-    /// [`Policy::challenge`](crate::policy::Policy::challenge) allows.
+    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl) allows.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at

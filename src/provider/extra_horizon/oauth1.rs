@@ -210,7 +210,7 @@ impl Provider for OAuth1 {
         held: &Tokens<Attributes>,
     ) -> Result<Revoked, ExchangeError> {
         let (Some(id), Some(token), Some(secret)) =
-            (&held.attributes().token_id, held.access_token(), held.secret_of_token())
+            (&held.attributes().token_id, held.access_token(), held.token_secret())
         else {
             return Ok(Revoked::NotSupported);
         };

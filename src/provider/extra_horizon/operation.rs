@@ -125,7 +125,7 @@ impl DeleteRefreshToken {
 impl Operation<OAuth1> for ListTokens {
     type Output = TokenPage;
     /// What the record of the session's own token is recognized by.
-    type Context = OwnToken;
+    type RequestInfo = OwnToken;
 
     fn request(
         &self,
@@ -149,7 +149,7 @@ impl Operation<OAuth1> for ListTokens {
 impl Operation<OAuth2> for ListTokens {
     type Output = TokenPage;
     /// What the record of the session's own token is recognized by.
-    type Context = OwnToken;
+    type RequestInfo = OwnToken;
 
     fn request(
         &self,
@@ -172,7 +172,7 @@ impl Operation<OAuth2> for ListTokens {
 
 impl Operation<OAuth2> for ListRefreshTokens {
     type Output = TokenPage;
-    type Context = ();
+    type RequestInfo = ();
 
     fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
         Ok((list(provider.host(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
@@ -191,7 +191,7 @@ impl Operation<OAuth2> for ListRefreshTokens {
 impl Operation<OAuth1> for DeleteToken {
     type Output = u64;
     /// Whether the token is the session's, as it was when the request was made.
-    type Context = bool;
+    type RequestInfo = bool;
 
     fn request(
         &self,
@@ -215,7 +215,7 @@ impl Operation<OAuth1> for DeleteToken {
 impl Operation<OAuth2> for DeleteToken {
     type Output = u64;
     /// Whether the token is the session's, as it was when the request was made.
-    type Context = bool;
+    type RequestInfo = bool;
 
     fn request(
         &self,
@@ -239,7 +239,7 @@ impl Operation<OAuth2> for DeleteToken {
 impl Operation<OAuth2> for DeleteRefreshToken {
     type Output = u64;
     /// Whether the token is the session's, as it was when the request was made.
-    type Context = bool;
+    type RequestInfo = bool;
 
     fn request(
         &self,
@@ -262,7 +262,7 @@ impl Operation<OAuth2> for DeleteRefreshToken {
 
 impl Operation<OAuth1> for GenerateSsoToken {
     type Output = SsoToken;
-    type Context = ();
+    type RequestInfo = ();
 
     fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
         let request = Request::post(provider.host().url("/auth/v2/oauth1/ssoTokens/generate"))

@@ -89,7 +89,7 @@ impl TokenBody for OAuth1Token {
             application_id: self.application_id,
             token_id: self.id,
         };
-        Ok(Tokens::new(attributes).access(token, None).token_secret(secret))
+        Ok(Tokens::new(attributes).with_access_token(token, None).with_token_secret(secret))
     }
 }
 
@@ -123,9 +123,9 @@ impl TokenBody for OAuth2Token {
             token_id: None,
         };
         let ends = self.expires_in.map(|seconds| sender.expires_in(seconds));
-        let tokens = Tokens::new(attributes).access(access, ends);
+        let tokens = Tokens::new(attributes).with_access_token(access, ends);
         Ok(match self.refresh_token {
-            Some(refresh) => tokens.refresh(refresh, None),
+            Some(refresh) => tokens.with_refresh_token(refresh, None),
             None => tokens,
         })
     }

@@ -13,7 +13,7 @@ use super::service_error::RequestKind;
 use super::*;
 use crate::provider::ExchangeError;
 use crate::provider::FailureClass::{self, *};
-use crate::provider::fixture::Bench;
+use crate::provider::test_bench::Bench;
 
 const HOST: &str = "dev.acme.extrahorizon.io";
 

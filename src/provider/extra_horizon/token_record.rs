@@ -80,7 +80,7 @@ impl IntoIterator for TokenPage {
 }
 
 /// What the record of the session's own token is recognized by: the
-/// [`Context`](crate::provider::Operation::Context) of [`ListTokens`](super::ListTokens).
+/// [`RequestInfo`](crate::provider::Operation::RequestInfo) of [`ListTokens`](super::ListTokens).
 #[derive(Debug, Default)]
 pub struct OwnToken {
     pub(super) id: Option<String>,

@@ -1,7 +1,7 @@
 use futures_util::future::join;
 
 use super::*;
-use crate::provider::fixture::{Bench, START};
+use crate::provider::test_bench::{Bench, START};
 use crate::transport::peer::Peer;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,20 +43,20 @@ fn a_wait_is_seconds_or_a_date_and_no_longer_than_is_obeyed() {
         ("7 s", None),
         ("Fri, 32 Jan 2027 08:00:30 GMT", None),
     ] {
-        let wait = bench.wire().retry_after(&waiting(text));
+        let wait = bench.sender().retry_after(&waiting(text));
         assert_eq!(wait, seconds.map(Duration::from_secs), "{text}");
     }
-    assert_eq!(bench.wire().retry_after(&Response::new(Bytes::new())), None);
+    assert_eq!(bench.sender().retry_after(&Response::new(Bytes::new())), None);
     let mut bytes = waiting("7");
     let text = http::HeaderValue::from_bytes(b"7\xff").unwrap();
     bytes.headers_mut().insert(header::RETRY_AFTER, text);
-    assert_eq!(bench.wire().retry_after(&bytes), None);
+    assert_eq!(bench.sender().retry_after(&bytes), None);
 }
 
 #[test]
 fn a_date_is_held_against_the_time_of_the_answer() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     bench.clock.advance(10 * SECOND);
     let response = waiting(&httpdate::fmt_http_date(Bench::at(30)));
     assert_eq!(sender.retry_after(&response), Some(20 * SECOND));
@@ -81,14 +81,14 @@ fn a_stated_lifetime_is_kept_between_the_shortest_and_the_longest() {
         (f64::MAX, LONGEST_LIFE),
         (f64::INFINITY, LONGEST_LIFE),
     ] {
-        assert_eq!(bench.wire().expires_in(seconds), start + life, "{seconds}");
+        assert_eq!(bench.sender().expires_in(seconds), start + life, "{seconds}");
     }
 }
 
 #[tokio::test]
 async fn a_lifetime_counts_from_when_the_latest_request_was_sent() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let sender = bench.wire();
+    let sender = bench.sender();
     bench.clock.advance(SECOND);
     assert_eq!(sender.expires_in(60.0), Bench::at(60), "nothing was sent yet");
     for sent in [1, 3] {
@@ -106,7 +106,7 @@ async fn a_lifetime_counts_from_when_the_latest_request_was_sent() {
 #[tokio::test]
 async fn a_second_request_is_sent_only_while_there_is_time_for_its_answer() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let sender = bench.wire();
+    let sender = bench.sender();
     // The first request may be late; the floor is for repeats.
     bench.clock.advance(5 * SECOND);
     for _ in 0..2 {
@@ -123,7 +123,7 @@ async fn a_second_request_is_sent_only_while_there_is_time_for_its_answer() {
 #[tokio::test]
 async fn a_first_request_is_sent_within_the_budget_and_not_after_it() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, late) = (bench.wire(), bench.wire());
+    let (sender, late) = (bench.sender(), bench.sender());
     bench.clock.advance(9 * SECOND);
     let (response, _) = join(sender.send(post(&peer)), peer.json(200, "{}")).await;
     response.unwrap();
@@ -135,7 +135,7 @@ async fn a_first_request_is_sent_within_the_budget_and_not_after_it() {
 #[tokio::test]
 async fn a_request_that_got_no_answer_counts_as_sent() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let sender = bench.wire();
+    let sender = bench.sender();
     bench.clock.advance(2 * SECOND);
     let (response, _) = join(sender.send(post(&peer)), peer.answer("HTTP/1.1 20")).await;
     assert_eq!(response.unwrap_err().class(), FailureClass::Ambiguous);
@@ -149,7 +149,7 @@ async fn a_request_whose_connection_is_made_too_late_for_its_claim_is_not_sent()
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let now = bench.clock.now().boot;
     for (until, sent) in [(now.after(SECOND), false), (now.after(4 * SECOND), true)] {
-        let sender = bench.wire().sending_until(until);
+        let sender = bench.sender().sending_until(until);
         let (response, seen) = join(sender.send(post(&peer)), async {
             // Before the connection's own task has run.
             bench.clock.advance(2 * SECOND);
@@ -167,7 +167,7 @@ async fn a_request_whose_connection_is_made_too_late_for_its_claim_is_not_sent()
 #[test]
 fn a_time_of_day_is_held_against_the_servers_own_clock() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let dated = |seconds| {
         let date = httpdate::fmt_http_date(Bench::at(seconds));
         Response::builder().header("date", date).body(Bytes::new()).unwrap()

@@ -28,7 +28,7 @@ pub struct RevokeAccessToken;
 
 impl Operation<IOffice> for TokenInfo {
     type Output = bool;
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest
@@ -55,7 +55,7 @@ impl Operation<IOffice> for TokenInfo {
 
 impl Operation<IOffice> for RevokeAccessToken {
     type Output = ();
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest

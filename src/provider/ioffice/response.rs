@@ -56,9 +56,9 @@ pub(super) fn tokens(
     });
     let (access_token, refresh_token, expires_in) = issued?;
     let expires_at = expires_in.map(|life| sender.expires_in(unit.seconds(life)));
-    let tokens = Tokens::new(attributes).access(access_token, expires_at);
+    let tokens = Tokens::new(attributes).with_access_token(access_token, expires_at);
     Ok(match refresh_token {
-        Some(refresh_token) => tokens.refresh(refresh_token, None),
+        Some(refresh_token) => tokens.with_refresh_token(refresh_token, None),
         None => tokens,
     })
 }

@@ -11,7 +11,7 @@ use futures_util::future::join;
 use http::Response;
 
 use super::*;
-use crate::provider::fixture::Bench;
+use crate::provider::test_bench::Bench;
 use crate::transport::peer::Peer;
 
 const CALLBACK: &str = "https://app.example/callback?x=1";
@@ -26,7 +26,7 @@ fn at(peer: &Peer) -> IOffice {
 
 fn held() -> Tokens<Attributes> {
     let attributes = Attributes { scope: Some("old".to_owned()), app_code: Some("a-1".to_owned()) };
-    Tokens::new(attributes).access("at/+=", None).refresh("rt/+=", None)
+    Tokens::new(attributes).with_access_token("at/+=", None).with_refresh_token("rt/+=", None)
 }
 
 const GOOD: &str = r#"{"token_type":"bearer","access_token":"canary-access","expires_in":60000,

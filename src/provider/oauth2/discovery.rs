@@ -193,8 +193,8 @@ mod tests {
     use futures_util::future::join;
 
     use super::*;
-    use crate::provider::fixture::Bench;
     use crate::provider::oauth2::{Attributes, OAuth2};
+    use crate::provider::test_bench::Bench;
     use crate::provider::{Provider, Revoked};
     use crate::token::Tokens;
     use crate::transport::peer::Peer;
@@ -240,7 +240,7 @@ mod tests {
         let issuer = peer.url("/realm");
         let client = OAuth2::discover(&issuer, "c").unwrap();
         assert_eq!(client.authority_url().as_str(), issuer);
-        let sender = bench.wire();
+        let sender = bench.sender();
         let serve = async {
             let first = peer.json(404, "").await;
             assert!(
@@ -253,7 +253,7 @@ mod tests {
         join(client.prepare(&sender), serve).await.0.unwrap();
         client.prepare(&sender).await.unwrap();
 
-        let held = Tokens::new(Attributes::default()).refresh("rt-0", None);
+        let held = Tokens::new(Attributes::default()).with_refresh_token("rt-0", None);
         let issued = r#"{"access_token":"at-1"}"#;
         let (_, seen) = join(
             client.refresh(&sender, held.refresh_token().unwrap(), &held),
@@ -285,7 +285,7 @@ mod tests {
             (429, String::new(), Class::Throttled),
             (500, String::new(), Class::NotProcessed),
         ] {
-            let sender = bench.wire();
+            let sender = bench.sender();
             let (prepared, _) = join(client.prepare(&sender), peer.json(status, &body)).await;
             let failed = prepared.unwrap_err();
             assert_eq!(failed.class(), class, "{status} {body}");
@@ -296,10 +296,10 @@ mod tests {
             let text = failed.into_error().to_string();
             assert_eq!(text.contains(&named), class == Class::Misconfigured, "{text}");
         }
-        let sender = bench.wire();
+        let sender = bench.sender();
         let (prepared, _) = join(client.prepare(&sender), peer.answer("HTTP/1.1 20")).await;
         assert_eq!(prepared.unwrap_err().class(), Class::NotProcessed);
-        let sender = bench.wire();
+        let sender = bench.sender();
         join(client.prepare(&sender), peer.json(200, &good)).await.0.unwrap();
     }
 }

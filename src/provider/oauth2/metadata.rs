@@ -145,8 +145,8 @@ mod tests {
 
     use super::*;
     use crate::provider::Provider;
-    use crate::provider::fixture::Bench;
     use crate::provider::oauth2::OAuth2;
+    use crate::provider::test_bench::Bench;
     use crate::transport::peer::Peer;
 
     /// A client that has read the metadata of the server at `peer`, whose endpoints are below
@@ -175,7 +175,7 @@ mod tests {
         status: u16,
         body: &str,
     ) -> Result<(), ExchangeError> {
-        join(client.prepare(&bench.wire()), peer.json(status, body)).await.0
+        join(client.prepare(&bench.sender()), peer.json(status, body)).await.0
     }
 
     fn token_endpoint(client: &OAuth2) -> String {
@@ -187,12 +187,12 @@ mod tests {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let client = discovered(&bench, &peer).await;
         bench.clock.advance(METADATA_AGE - Duration::from_secs(1));
-        client.prepare(&bench.wire()).await.unwrap();
+        client.prepare(&bench.sender()).await.unwrap();
         bench.clock.advance(Duration::from_secs(1));
         let new = at(&peer.url(""), "/new");
         answered(&bench, &client, &peer, 200, &new).await.unwrap();
         assert_eq!(token_endpoint(&client), peer.url("/new/t"));
-        client.prepare(&bench.wire()).await.unwrap();
+        client.prepare(&bench.sender()).await.unwrap();
     }
 
     #[tokio::test]
@@ -212,7 +212,7 @@ mod tests {
                 assert_eq!(class, is_first.then_some(FailureClass::Misconfigured), "{refused}");
                 assert_eq!(token_endpoint(&client), peer.url("/old/t"));
                 // It is not asked for again at once.
-                client.prepare(&bench.wire()).await.unwrap();
+                client.prepare(&bench.sender()).await.unwrap();
                 bench.clock.advance(METADATA_RETRY);
             }
         }
@@ -234,7 +234,7 @@ mod tests {
             bench.clock.advance(METADATA_RETRY);
         }
         // It does not answer.
-        let sender = bench.wire();
+        let sender = bench.sender();
         let waiting = async {
             tokio::task::yield_now().await;
             bench.clock.advance(METADATA_WAIT);

@@ -100,7 +100,7 @@ impl Introspect {
 
 impl Operation<OAuth2> for Introspect {
     type Output = Introspection;
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest
@@ -143,7 +143,7 @@ impl Operation<OAuth2> for Introspect {
 
 impl Operation<OAuth2> for UserInfo {
     type Output = Map<String, Value>;
-    type Context = ();
+    type RequestInfo = ();
 
     fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
         let words = "user info needs userinfo_endpoint, and the metadata names none";
@@ -171,7 +171,7 @@ impl Operation<OAuth2> for UserInfo {
 
 impl Operation<OAuth2> for RevokeAccessToken {
     type Output = Revoked;
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest

@@ -15,7 +15,7 @@ use super::FailureClass::{
     Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
 use super::*;
-use crate::provider::fixture::Bench;
+use crate::provider::test_bench::Bench;
 use crate::transport::peer::Peer;
 
 const TOKEN_ENDPOINT: &str = "https://as.example/token";
@@ -78,5 +78,5 @@ impl Seen {
 
 fn held() -> Tokens<Attributes> {
     let scope = Attributes { scope: Some("read".to_owned()), ..Attributes::default() };
-    Tokens::new(scope).access("a&b", None).refresh("r+/=é", None)
+    Tokens::new(scope).with_access_token("a&b", None).with_refresh_token("r+/=é", None)
 }

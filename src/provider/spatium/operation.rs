@@ -32,7 +32,7 @@ impl CredentialsFactor {
 impl ClientOperation<Spatium> for CredentialsFactor {
     type Output = SecurityToken;
     /// The id of the request, which the response to it repeats.
-    type Context = Uuid;
+    type RequestInfo = Uuid;
 
     fn request(&self, provider: &Spatium) -> Result<(Request<Bytes>, Uuid)> {
         let id = Uuid::new_v4();

@@ -84,12 +84,12 @@ pub(super) fn tokens(
         let end = said.and_then(unix).or_else(|| exp.and_then(unix));
         end.map(|end| sender.expires_at(response, end))
     };
-    let tokens =
-        Tokens::new(attributes).access(permission.secret, ends(permission.expires_at, claims.exp));
+    let tokens = Tokens::new(attributes)
+        .with_access_token(permission.secret, ends(permission.expires_at, claims.exp));
     Ok(match refresh.and_then(Token::present) {
         Some(Issued { secret, expires_at }) => {
             let exp = jwt_claims::claims::<Claims>(&secret).and_then(|claims| claims.exp);
-            tokens.refresh(secret, ends(expires_at, exp))
+            tokens.with_refresh_token(secret, ends(expires_at, exp))
         }
         None => tokens,
     })

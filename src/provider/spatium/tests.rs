@@ -18,7 +18,7 @@ use super::*;
 use crate::provider::FailureClass::{
     Ambiguous, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
-use crate::provider::fixture::Bench;
+use crate::provider::test_bench::Bench;
 use crate::transport::peer::Peer;
 
 fn spatium() -> Spatium {
@@ -36,7 +36,7 @@ fn jwt(claims: &Value) -> String {
 
 /// The pair as the vendor's example has it, each token ending so many seconds after the start.
 fn pair(id: &str, access: u64, refresh: u64) -> String {
-    let ends = |seconds| crate::provider::fixture::START.as_secs() + seconds;
+    let ends = |seconds| crate::provider::test_bench::START.as_secs() + seconds;
     let token = |name: &str, token: String, end| json!({ name: token, "issuer": "authorization-service", "expiresAt": end });
     let claims = json!({
         "accountId": "account-1", "merchantId": "merchant-1", "permissions": ["read", "secret"],
@@ -62,5 +62,5 @@ fn shown(error: &ExchangeError) -> String {
 
 fn held() -> Tokens<Attributes> {
     let attributes = Attributes { permissions: vec!["read".to_owned()], ..Attributes::default() };
-    Tokens::new(attributes).access("a", None).refresh("r\"canary", None)
+    Tokens::new(attributes).with_access_token("a", None).with_refresh_token("r\"canary", None)
 }

@@ -199,11 +199,11 @@ impl SourceState {
         credentials: &Credentials,
     ) -> Result<Revoked, Error> {
         let Self { client, permit } = self;
-        let wire = client.wire(&context.clock, Some(slot.id()), &context.policy);
+        let sender = client.sender(&context.clock, Some(slot.id()), &context.policy);
         let provider = &*client.provider;
         let exchange = async {
-            provider.prepare(&wire).await?;
-            provider.revoke(&wire, credentials).await
+            provider.prepare(&sender).await?;
+            provider.revoke(&sender, credentials).await
         };
         let exchange = CatchPanic::new(Box::pin(exchange));
         // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.

@@ -24,7 +24,7 @@ pub(super) async fn in_time(context: &Arc<Context>, slot: &Arc<Slot>) -> Option<
     // sends it again, and the store finds the same attempt.
     let (done, answer) = oneshot::channel();
     context.tasks.spawn(async move { drop(done.send(store.apply(&id, save).await)) });
-    match timeout(&*context.clock, context.policy.save_wait, answer).await {
+    match timeout(&*context.clock, context.policy.save_timeout, answer).await {
         Some(Ok(Ok(outcome))) => {
             context.steps.at(CrashPoint::Committed);
             committed(context, slot, &unsaved, outcome)

@@ -1,4 +1,4 @@
-//! What is said to the server in an exchange.
+//! What is attempted to the server in an exchange.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -34,8 +34,8 @@ impl Exchange {
         held: Option<Arc<Credentials>>,
     ) -> (ServerAnswer, Now) {
         let is_grant = grant.is_some();
-        let said = self.say(&self.client, claimed, grant, held.clone()).await;
-        let instead = match &said.0 {
+        let attempted = self.attempt(&self.client, claimed, grant, held.clone()).await;
+        let instead = match &attempted.0 {
             Err(failed) if failed.names_client() => {
                 let context = &self.context;
                 self.slot
@@ -46,21 +46,21 @@ impl Exchange {
             Ok(_) | Err(_) => None,
         };
         let Some(client) = instead else {
-            self.report(&self.client, said.0.as_ref().map(|_| ()));
-            return said;
+            self.report(&self.client, attempted.0.as_ref().map(|_| ()));
+            return attempted;
         };
         let again = match (is_grant, self.exchanged, &held) {
             (false, _, Some(held)) => client.issued(held).then_some(None),
             (true, Exchanged::Own, held) => client.provider.renewal(held.as_deref()).map(Some),
             (false, _, None) | (true, Exchanged::Grant, _) => None,
         };
-        let Some(grant) = again else { return (said.0.map_err(unprocessed), said.1) };
+        let Some(grant) = again else { return (attempted.0.map_err(unprocessed), attempted.1) };
         if self.prepare(&client).await.is_err() {
-            return (said.0.map_err(unprocessed), said.1);
+            return (attempted.0.map_err(unprocessed), attempted.1);
         }
-        let said = self.say(&client, claimed, grant, held).await;
-        self.report(&client, said.0.as_ref().map(|_| ()));
-        said
+        let attempted = self.attempt(&client, claimed, grant, held).await;
+        self.report(&client, attempted.0.as_ref().map(|_| ()));
+        attempted
     }
 
     /// The session's own grant: the provider's, or one from whoever was registered for sessions
@@ -89,7 +89,7 @@ impl Exchange {
         let Some(grants) = &self.client.renew_with else { return Err(lost()) };
         let asked = async { grants(slot.id().key().clone(), reason).await };
         let asked = CatchPanic::new(Box::pin(asked));
-        match timeout(&*context.clock, context.policy.source_wait, asked).await {
+        match timeout(&*context.clock, context.policy.source_timeout, asked).await {
             Some(Some(grant)) => grant.ok_or_else(lost),
             Some(None) | None => Err(failed(
                 Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
@@ -101,7 +101,7 @@ impl Exchange {
         self.context.report(client, Some(self.slot.id()), self.exchanged, result);
     }
 
-    async fn say(
+    async fn attempt(
         &self,
         client: &Client,
         claimed: &mut Claimed,
@@ -109,12 +109,12 @@ impl Exchange {
         held: Option<Arc<Credentials>>,
     ) -> (ServerAnswer, Now) {
         let Self { context, slot, .. } = self;
-        let wire = client.wire(&context.clock, Some(slot.id()), &context.policy);
+        let sender = client.sender(&context.clock, Some(slot.id()), &context.policy);
         // The send guard: with less of the lease left, another process may take over while our
         // request is on its way.
         let lease_ends = claimed.at.boot.after(context.policy.lease);
         let until = lease_ends.before(context.policy.send_margin());
-        let wire = wire.stepping(self.steps.clone()).sending_until(until);
+        let sender = sender.stepping(self.steps.clone()).sending_until(until);
         let answer = if context.now().boot > until {
             Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
@@ -122,17 +122,17 @@ impl Exchange {
             self.guard.sends(context.now());
             let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
-            let answer = self.drive(client, &wire, grant, held);
+            let answer = self.run_provider(client, &sender, grant, held);
             of_the_same(client, known, self.while_open(claimed, answer).await)
         };
-        (answer, wire.sent())
+        (answer, sender.sent())
     }
 
     /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
     pub(super) async fn prepare(&self, client: &Client) -> Result<(), Failure> {
         let Self { context, slot, .. } = self;
-        let wire = client.wire(&context.clock, Some(slot.id()), &context.policy);
-        let prepared = CatchPanic::new(client.provider.prepare(&wire));
+        let sender = client.sender(&context.clock, Some(slot.id()), &context.policy);
+        let prepared = CatchPanic::new(client.provider.prepare(&sender));
         let prepared = timeout(&*context.clock, context.policy.attempt_budget, prepared).await;
         let failed = match prepared {
             Some(Some(Ok(()))) => return Ok(()),
@@ -195,18 +195,20 @@ impl Exchange {
 
     /// Awaits the provider. It is dropped only when it has run for so long that no transport of
     /// ours can be what it waits for.
-    async fn drive(
+    async fn run_provider(
         &self,
         client: &Client,
-        wire: &HttpSender<'_>,
+        sender: &HttpSender<'_>,
         grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
     ) -> ServerAnswer {
         let provider = &*client.provider;
         let exchange = async {
             match (grant, &held) {
-                (Some(grant), _) => provider.establish(wire, grant).await,
-                (None, Some(held)) => provider.refresh(wire, held).await.map(ErasedIssued::Tokens),
+                (Some(grant), _) => provider.establish(sender, grant).await,
+                (None, Some(held)) => {
+                    provider.refresh(sender, held).await.map(ErasedIssued::Tokens)
+                }
                 (None, None) => Err(ExchangeError::new(FailureClass::NotSent)),
             }
         };

@@ -21,8 +21,11 @@ struct Bench {
 impl Bench {
     fn new(rotation: Rotation) -> Self {
         let clock = ManualClock::new();
-        let policy =
-            Policy { attempt_budget: seconds(BUDGET), hold: seconds(HOLD), ..Policy::default() };
+        let policy = Policy {
+            attempt_budget: seconds(BUDGET),
+            takeover_grace: seconds(HOLD),
+            ..Policy::default()
+        };
         let host = Arc::new(Nobody);
         let (context, slot) = core_and_slot(Arc::new(clock.clone()), host, (policy, rotation));
         Self { clock, context, slot }

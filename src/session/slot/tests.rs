@@ -51,7 +51,7 @@ impl Bench {
     fn step_context(&self) -> StepContext {
         let policy = Policy::default();
         let (backoff, challenge, budget) =
-            (policy.backoff, policy.challenge, policy.attempt_budget);
+            (policy.backoff, policy.challenge_ttl, policy.attempt_budget);
         let policy = MachinePolicy {
             backoff,
             challenge,

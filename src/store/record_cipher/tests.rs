@@ -17,7 +17,8 @@ fn cipher(number: u32) -> RecordCipher {
 }
 
 fn credentials() -> Credentials {
-    let tokens = Tokens::new(Arc::from("{}")).access("at", None).refresh("rt", None);
+    let tokens =
+        Tokens::new(Arc::from("{}")).with_access_token("at", None).with_refresh_token("rt", None);
     Credentials::new(tokens, "https://a", "c")
 }
 

@@ -7,9 +7,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
-use super::job::{JobKind, Message, PendingJob};
 use super::sqlite_fault::SqliteFault;
 use super::statement_error::Result;
+use super::worker_job::{JobKind, Message, PendingJob};
 use super::{Shared, SqliteBuilder, worker};
 use crate::store::StoreError;
 use crate::task;

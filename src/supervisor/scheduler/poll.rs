@@ -49,7 +49,7 @@ pub(crate) async fn poll(context: Arc<Context>, provider: Arc<ProviderEntry>) {
             }
             Swept::Failed => {
                 whole_at = now;
-                context.policy.store_wait
+                context.policy.store_timeout
             }
         };
         tokio::select! {

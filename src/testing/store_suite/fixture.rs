@@ -369,8 +369,8 @@ pub(super) fn id(provider: &str, tenant: &str, name: &str) -> SessionId {
 pub(super) fn credentials(name: &str) -> Arc<Credentials> {
     let attributes: Arc<str> = Arc::from(format!("{{\"name\":\"{name}\"}}"));
     let tokens = Tokens::new(attributes)
-        .access(format!("access-{name}"), Some(wall(900)))
-        .refresh(format!("refresh-{name}"), None);
+        .with_access_token(format!("access-{name}"), Some(wall(900)))
+        .with_refresh_token(format!("refresh-{name}"), None);
     Arc::new(Credentials::new(tokens, "https://login.example.com", "client"))
 }
 

@@ -45,9 +45,9 @@ pub(super) async fn an_unknown_session_is_not_there(unknown: Fixture) {
 pub(super) async fn credentials_come_back_as_they_were_given(fixture: Fixture) {
     let attributes = "{\"user\":\"J\u{f6}rg \u{1f511}\",\"quote\":\"'\\\"\",\"n\":[1,null]}";
     let full = Tokens::new(Arc::from(attributes))
-        .access("access ' \" \\ \u{e9}", Some(wall(900)))
-        .refresh("refresh-1".repeat(1000), Some(wall(90_000)))
-        .token_secret("secret-1");
+        .with_access_token("access ' \" \\ \u{e9}", Some(wall(900)))
+        .with_refresh_token("refresh-1".repeat(1000), Some(wall(90_000)))
+        .with_token_secret("secret-1");
     let least = Tokens::new(Arc::from("null"));
     for (name, tokens) in [("full", full), ("least", least)] {
         let fixture = fixture.named(name);
@@ -285,7 +285,7 @@ type Times = (Option<SystemTime>, Option<SystemTime>);
 /// All that credentials hold.
 fn plain(credentials: &Credentials) -> ([Option<String>; 3], Times, [String; 3]) {
     let tokens = credentials.tokens();
-    let secrets = [tokens.access_token(), tokens.refresh_token(), tokens.secret_of_token()];
+    let secrets = [tokens.access_token(), tokens.refresh_token(), tokens.token_secret()];
     let ends = (tokens.access_expires_at(), tokens.refresh_expires_at());
     let texts = [tokens.attributes(), credentials.authority(), credentials.client()];
     let secrets = secrets.map(|secret| secret.map(|secret| secret.expose_secret().to_owned()));

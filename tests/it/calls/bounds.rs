@@ -21,7 +21,7 @@ enum Panics {
 
 impl Operation<OAuth2> for Panics {
     type Output = ();
-    type Context = ();
+    type RequestInfo = ();
 
     fn credential(&self) -> Credential {
         Credential::InRequest
@@ -65,7 +65,7 @@ impl Metadata {
 
 impl ClientOperation<OAuth2> for Metadata {
     type Output = String;
-    type Context = ();
+    type RequestInfo = ();
 
     fn request(&self, _: &OAuth2) -> Result<(Request<Bytes>, ())> {
         self.asked.store(true, Ordering::Relaxed);
@@ -118,7 +118,8 @@ fn patient() -> Policy {
 
 /// One exchange at a time, which waits for two seconds for its turn.
 fn narrow(server: &FakeAuthServer) -> Registration<OAuth2> {
-    let limits = ProviderLimits { exchanges: 1, turn: 2 * SECOND, ..ProviderLimits::default() };
+    let limits =
+        ProviderLimits { exchanges: 1, admission_timeout: 2 * SECOND, ..ProviderLimits::default() };
     Registration::new(calling(server)).limits(limits)
 }
 

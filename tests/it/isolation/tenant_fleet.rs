@@ -91,8 +91,8 @@ impl Server {
             return Err(code.into_iter().fold(failed, ExchangeError::with_code));
         }
         let end = sender.expires_in(self.0.life.as_secs_f64());
-        let tokens = Tokens::new(()).access(format!("access-{number}"), Some(end));
-        Ok(tokens.refresh(format!("refresh-{number}"), None))
+        let tokens = Tokens::new(()).with_access_token(format!("access-{number}"), Some(end));
+        Ok(tokens.with_refresh_token(format!("refresh-{number}"), None))
     }
 }
 

@@ -54,7 +54,7 @@ async fn an_altered_ticket_is_refused_whatever_was_altered() {
 async fn a_ticket_serves_until_it_expires_and_not_at_that_moment() {
     for (left, good) in [(SECOND, true), (Duration::ZERO, false)] {
         let (fixture, login, back) = come_back().await;
-        fixture.clock.advance(Policy::default().login - left).await;
+        fixture.clock.advance(Policy::default().login_ttl - left).await;
         let finished = fixture.finish(&login, &back).await;
         if good {
             finished.unwrap();

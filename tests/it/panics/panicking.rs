@@ -131,8 +131,8 @@ impl Panicky {
         let number = state.issued;
         let end = sender.expires_in(LIFE.as_secs_f64());
         Tokens::new(())
-            .access(format!("access-{number}"), Some(end))
-            .refresh(format!("refresh-{number}"), None)
+            .with_access_token(format!("access-{number}"), Some(end))
+            .with_refresh_token(format!("refresh-{number}"), None)
     }
 
     fn answer<T: Send>(

@@ -118,8 +118,8 @@ async fn save_as_0_1_0_did(fixture: &OAuth2Fixture, origin: &str, refresh: &str)
         panic!("the claim was not granted");
     };
     let attributes: Arc<str> = Arc::from("{}");
-    let tokens = Tokens::new(attributes).access("of-0.1.0", Some(now.wall + LIFE));
-    let tokens = tokens.refresh(refresh, None);
+    let tokens = Tokens::new(attributes).with_access_token("of-0.1.0", Some(now.wall + LIFE));
+    let tokens = tokens.with_refresh_token(refresh, None);
     let credentials = Arc::new(Credentials::new(tokens, origin, "client"));
     let attempt = Attempt { base: claimed.generation, fence: claimed.fence, claim };
     let ends = Ends { access_in: Some(LIFE), ..Ends::default() };

@@ -16,7 +16,7 @@ struct Metadata(String);
 
 impl ClientOperation<OAuth2> for Metadata {
     type Output = ();
-    type Context = ();
+    type RequestInfo = ();
 
     fn request(&self, _: &OAuth2) -> Result<(Request<Bytes>, ())> {
         Ok((Request::get(&self.0).body(Bytes::new()).unwrap(), ()))

@@ -137,7 +137,7 @@ async fn a_statement_that_has_no_room_fails_alone_and_can_be_asked_again() {
         Statement::Commit(Commit { intent, epoch, attempt, credentials, ends })
     };
     let length = usize::try_from(7 * MIB).unwrap();
-    let tokens = Tokens::new(Arc::from("{}")).access("x".repeat(length), None);
+    let tokens = Tokens::new(Arc::from("{}")).with_access_token("x".repeat(length), None);
     let huge = Arc::new(Credentials::new(tokens, "a", "c"));
     let (one, two) = (id("big"), id("small"));
     let both = join(

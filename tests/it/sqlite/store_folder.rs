@@ -206,12 +206,12 @@ pub fn id_of(tenant: &str, name: &str) -> SessionId {
 pub fn credentials(name: &str) -> Arc<Credentials> {
     let attributes: Arc<str> = Arc::from(format!("{{\"name\":\"{name}\"}}"));
     let tokens = Tokens::new(attributes)
-        .access(
+        .with_access_token(
             format!("access-{name}"),
             Some(SystemTime::UNIX_EPOCH + ManualClock::START_WALL + LIFE),
         )
-        .refresh(format!("refresh-{name}"), None)
-        .token_secret(format!("secret-{name}"));
+        .with_refresh_token(format!("refresh-{name}"), None)
+        .with_token_secret(format!("secret-{name}"));
     Arc::new(Credentials::new(tokens, "https://login.example.com", "client"))
 }
 

@@ -46,9 +46,9 @@ pub const USUAL: Waits = Waits { budget: BUDGET, lease: LEASE, hold: HOLD };
 pub fn policy(waits: Waits) -> Policy {
     Policy {
         attempt_budget: waits.budget,
-        repeat_floor: Duration::from_millis(200),
+        min_repeat_time: Duration::from_millis(200),
         lease: waits.lease,
-        hold: waits.hold,
+        takeover_grace: waits.hold,
         answer_timeout: waits.lease + waits.hold - SAVE_MARGIN,
         backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) },
         ..Policy::default()

@@ -19,7 +19,7 @@ fn seen(request: &str) -> (String, Value) {
 async fn creating(set: impl FnOnce(Circle) -> Circle, member: Member) -> Value {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let circle = set(circle().host(&peer.url("")).unwrap());
-    let sender = bench.wire();
+    let sender = bench.sender();
     let (issued, request) = join(circle.establish(&sender, member), peer.json(200, GOOD)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     let (line, body) = seen(&request);
@@ -44,7 +44,7 @@ async fn a_member_is_named_by_the_one_id_that_is_known() {
 async fn a_refresh_is_a_patch_with_the_app_token() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let circle = circle().host(&peer.url("")).unwrap();
-    let (sender, held) = (bench.wire(), held());
+    let (sender, held) = (bench.sender(), held());
     let body = r#"{"access_token":"a2","access_token_expires_at":"2027-01-15T08:01:00Z"}"#;
     let (tokens, request) =
         join(circle.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, body))
@@ -62,13 +62,13 @@ async fn a_refresh_is_a_patch_with_the_app_token() {
 async fn the_end_of_a_session_is_that_of_its_refresh_token() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let circle = circle().host(&peer.url("")).unwrap();
-    let (sender, held) = (bench.wire(), held());
+    let (sender, held) = (bench.sender(), held());
     let (revoked, request) = join(circle.revoke(&sender, &held), peer.json(204, "")).await;
     assert_eq!(revoked.unwrap(), Revoked::AtServer);
     let (line, body) = seen(&request);
     assert_eq!(line, "POST /api/v1/headless/refresh_token/revoke HTTP/1.1");
     assert_eq!(body, json!({ "refresh_token": "r\"t" }));
-    let none = Tokens::new(known()).access("a", None);
+    let none = Tokens::new(known()).with_access_token("a", None);
     assert_eq!(circle.revoke(&sender, &none).await.unwrap(), Revoked::NotSupported);
 }
 
@@ -85,7 +85,7 @@ fn operations_carry_the_app_token_and_name_what_they_end() {
     assert_eq!(RevokeAccessToken.credential(), Credential::InRequest);
     assert_eq!(RevokeRefreshToken.credential(), Credential::InRequest);
     let gone = response(204, "");
-    let sender = bench.wire();
+    let sender = bench.sender();
     assert_eq!(RevokeAccessToken.response(&sender, (), &gone).unwrap().1, Effect::AccessTokenDead);
     assert_eq!(
         RevokeRefreshToken.response(&sender, (), &gone).unwrap().1,
@@ -117,7 +117,7 @@ fn a_host_is_a_name_or_an_origin_and_nothing_more() {
 async fn an_app_token_that_no_header_can_carry_is_a_wrong_configuration() {
     let bench = Bench::new();
     let circle = Circle::new("canary\n");
-    let failed = circle.establish(&bench.wire(), Member::Id(1)).await.unwrap_err();
+    let failed = circle.establish(&bench.sender(), Member::Id(1)).await.unwrap_err();
     assert_eq!(failed.class(), crate::provider::FailureClass::NotSent);
     assert!(!shown(&failed).contains("canary"));
     assert_eq!(failed.into_error().kind(), ErrorKind::Misconfigured);

@@ -13,7 +13,7 @@ use crate::provider::FailureClass;
 #[test]
 fn a_new_session_has_its_ends_in_times_of_day_and_knows_its_member() {
     let bench = Bench::new();
-    let tokens = circle().tokens(&bench.wire(), &response(200, GOOD), known(), Create).unwrap();
+    let tokens = circle().tokens(&bench.sender(), &response(200, GOOD), known(), Create).unwrap();
     let ends = Bench::at(3600) + Duration::from_millis(500);
     assert_eq!(tokens.access_expires_at(), Some(ends));
     assert_eq!(tokens.refresh_expires_at(), Some(Bench::at(31 * 24 * 3600)));
@@ -29,14 +29,15 @@ fn the_end_of_an_access_token_may_be_in_itself_alone() {
         "e30.eyJjb21tdW5pdHlfaWQiOjksImNvbW11bml0eV9tZW1iZXJfaWQiOiI4IiwiZXhwIjoxODAwMDAwMDYwfQ.s";
     for more in ["", r#","access_token_expires_at":"soon""#, r#","access_token_expires_at":null"#] {
         let body = format!(r#"{{"access_token":"{jwt}"{more}}}"#);
-        let tokens = circle().tokens(&bench.wire(), &response(200, body), known(), Create).unwrap();
+        let tokens =
+            circle().tokens(&bench.sender(), &response(200, body), known(), Create).unwrap();
         assert_eq!(tokens.access_expires_at(), Some(Bench::at(60)));
         let expected = Attributes { community_id: 9, community_member_id: 8, ..known() };
         assert_eq!(tokens.attributes(), &expected);
     }
     let opaque =
         response(200, r#"{"access_token":"a","community_id":-1,"community_member_id":1.5}"#);
-    let tokens = circle().tokens(&bench.wire(), &opaque, known(), Create).unwrap();
+    let tokens = circle().tokens(&bench.sender(), &opaque, known(), Create).unwrap();
     assert_eq!((tokens.access_expires_at(), tokens.attributes()), (None, &known()));
 }
 
@@ -85,7 +86,7 @@ fn refusals_are_told_apart_by_status_and_message() {
     for (status, message, create, refresh) in REFUSALS {
         let response = response(*status, says(message));
         for (call, class) in [(Create, create), (Refresh, refresh)] {
-            let failed = circle.tokens(&bench.wire(), &response, known(), call).unwrap_err();
+            let failed = circle.tokens(&bench.sender(), &response, known(), call).unwrap_err();
             assert_eq!(failed.class(), *class, "{status} {message}");
             assert_eq!(failed.status(), Some(*status));
             assert!(!shown(&failed).contains("canary"));
@@ -102,7 +103,7 @@ fn the_messages_that_decide_can_be_others() {
         .member_unknown_text("nobody");
     let class = |status, message: &str, call| {
         let response = response(status, says(message));
-        other.tokens(&bench.wire(), &response, known(), call).unwrap_err().class()
+        other.tokens(&bench.sender(), &response, known(), call).unwrap_err().class()
     };
     assert_eq!(class(401, "Your token too old!", Refresh), Rejected);
     assert_eq!(class(401, "The refresh token is expired.", Refresh), InvalidClient);
@@ -113,11 +114,12 @@ fn the_messages_that_decide_can_be_others() {
 #[test]
 fn a_server_that_throttles_without_a_time_is_left_alone_for_a_minute() {
     let bench = Bench::new();
-    let failed = circle().tokens(&bench.wire(), &response(429, ""), known(), Refresh).unwrap_err();
+    let failed =
+        circle().tokens(&bench.sender(), &response(429, ""), known(), Refresh).unwrap_err();
     assert_eq!(failed.retry_after(), Some(Duration::from_secs(60)));
     let mut throttled = response(429, "");
     throttled.headers_mut().insert("retry-after", http::HeaderValue::from_static("7"));
-    let failed = circle().tokens(&bench.wire(), &throttled, known(), Refresh).unwrap_err();
+    let failed = circle().tokens(&bench.sender(), &throttled, known(), Refresh).unwrap_err();
     assert_eq!(failed.retry_after(), Some(Duration::from_secs(7)));
 }
 
@@ -141,7 +143,7 @@ fn hazard_10_a_200_without_an_access_token_is_an_error() {
     ] {
         for (call, class) in [(Create, create), (Refresh, refresh)] {
             let failed =
-                circle.tokens(&bench.wire(), &response(200, body), known(), call).unwrap_err();
+                circle.tokens(&bench.sender(), &response(200, body), known(), call).unwrap_err();
             assert_eq!(failed.class(), class, "{body}");
             assert!(!shown(&failed).contains("canary"));
         }
@@ -151,7 +153,7 @@ fn hazard_10_a_200_without_an_access_token_is_an_error() {
 #[test]
 fn a_token_that_is_gone_already_is_revoked() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     for (status, message) in [
         (422, "The access token is invalid."),
         (422, "The access token is expired."),
@@ -176,7 +178,7 @@ fn a_token_that_is_gone_already_is_revoked() {
 #[test]
 fn a_revocation_that_fails_says_why() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let unauthorized = r#"{"status":"unauthorized","message":"canary"}"#.to_owned();
     for (status, body, class) in [
         (200, unauthorized, InvalidClient),
@@ -262,7 +264,7 @@ fn no_answer_panics_or_shows_itself_and_none_succeeds_without_a_token() {
     let (bench, circle) = (Bench::new(), circle());
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(status in prop_oneof![Just(200), 100_u16..1000], body in bodies())| {
-        let (sender, response) = (bench.wire(), response(status, body));
+        let (sender, response) = (bench.sender(), response(status, body));
         let mut failures = Vec::new();
         for call in [Create, Refresh] {
             match circle.tokens(&sender, &response, known(), call) {

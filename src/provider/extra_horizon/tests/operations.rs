@@ -19,7 +19,7 @@ async fn grant_request<P: Provider>(
     grant: impl Into<P::Grant>,
 ) -> (String, Value) {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (client, sender) = (client(&peer.url("")), bench.wire());
+    let (client, sender) = (client(&peer.url("")), bench.sender());
     let (issued, seen) =
         join(client.establish(&sender, grant.into()), peer.json(200, TOKENS)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
@@ -84,13 +84,16 @@ async fn a_confidential_client_says_its_secret_in_header_and_body() {
 
 fn held() -> Tokens<Attributes> {
     let attributes = Attributes::new("user").token_id("own/1");
-    Tokens::new(attributes).access("acc", None).refresh("ref", None).token_secret("sec")
+    Tokens::new(attributes)
+        .with_access_token("acc", None)
+        .with_refresh_token("ref", None)
+        .with_token_secret("sec")
 }
 
 #[tokio::test]
 async fn a_refresh_without_a_refresh_token_in_its_answer_keeps_what_is_known() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (client, sender, held) = (public(&peer.url("")), bench.wire(), held());
+    let (client, sender, held) = (public(&peer.url("")), bench.sender(), held());
     let bare = r#"{"access_token":"new","application_id":"app-2"}"#;
     let (tokens, seen) =
         join(client.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, bare))
@@ -114,22 +117,24 @@ async fn revoking_deletes_the_token_by_its_id_where_that_is_known() {
     ];
     for (status, body) in gone {
         let (bench, peer) = (Bench::new(), Peer::start().await);
-        let (client, sender, held) = (one(&peer.url("")), bench.wire(), held());
+        let (client, sender, held) = (one(&peer.url("")), bench.sender(), held());
         let (revoked, seen) = join(client.revoke(&sender, &held), peer.json(status, body)).await;
         assert_eq!(revoked.unwrap(), Revoked::AtServer, "{status} {body}");
         assert!(seen.starts_with("DELETE /auth/v2/oauth1/tokens/own%2F1 HTTP/1.1"), "{seen}");
         assert!(seen.contains("oauth_token=\"acc\""), "{seen}");
     }
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (client, sender, held) = (one(&peer.url("")), bench.wire(), held());
+    let (client, sender, held) = (one(&peer.url("")), bench.sender(), held());
     let (failed, _) = join(client.revoke(&sender, &held), peer.json(500, "{}")).await;
     assert_eq!(failed.unwrap_err().class(), Ambiguous);
-    let unknown = Tokens::new(Attributes::new("user")).access("a", None).token_secret("s");
+    let unknown =
+        Tokens::new(Attributes::new("user")).with_access_token("a", None).with_token_secret("s");
     assert_eq!(client.revoke(&sender, &unknown).await.unwrap(), Revoked::NotSupported);
     assert_eq!(oauth2().revoke(&sender, &held).await.unwrap(), Revoked::NotSupported);
     // Signed, and at another path than that of the token.
-    let elsewhere = Tokens::new(Attributes::new("user").token_id("..")).access("acc", None);
-    let elsewhere = elsewhere.token_secret("sec");
+    let elsewhere =
+        Tokens::new(Attributes::new("user").token_id("..")).with_access_token("acc", None);
+    let elsewhere = elsewhere.with_token_secret("sec");
     assert_eq!(client.revoke(&sender, &elsewhere).await.unwrap(), Revoked::NotSupported);
 }
 
@@ -153,7 +158,7 @@ fn a_record_id_that_would_lead_to_another_path_is_refused_before_it_is_signed() 
 async fn the_name_of_an_openid_provider_stays_in_its_place_too() {
     let bench = Bench::new();
     let grant = OidcLogin::new("..", "code").into();
-    let failed = public(HOST).establish(&bench.wire(), grant).await.unwrap_err();
+    let failed = public(HOST).establish(&bench.sender(), grant).await.unwrap_err();
     assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
 }
 
@@ -187,7 +192,7 @@ fn outcome<P: Provider<Attributes = Attributes>, O: Operation<P>>(
     (status, body): (u16, &str),
 ) -> Result<(O::Output, Effect), ExchangeError> {
     let (_, context) = operation.request(provider, &held()).unwrap();
-    operation.response(&Bench::new().wire(), context, &response(status, body))
+    operation.response(&Bench::new().sender(), context, &response(status, body))
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn inner(error: &str, number: Option<u16>, description: &str) -> String {
 
 fn failed(status: u16, body: &str, request_kind: RequestKind) -> ExchangeError {
     let (bench, response) = (Bench::new(), response(status, body));
-    let failed = service_error::failure(&bench.wire(), &response, request_kind);
+    let failed = service_error::failure(&bench.sender(), &response, request_kind);
     assert_eq!(failed.status(), Some(status));
     let shown = shown(&failed);
     assert!(!shown.contains("canary"), "{shown}");
@@ -50,10 +50,10 @@ fn failed(status: u16, body: &str, request_kind: RequestKind) -> ExchangeError {
 fn an_oauth1_token_has_its_secret_and_no_end() {
     let bench = Bench::new();
     let tokens =
-        read::tokens::<OAuth1Token>(&bench.wire(), &response(200, ONE), RequestKind::Password)
+        read::tokens::<OAuth1Token>(&bench.sender(), &response(200, ONE), RequestKind::Password)
             .unwrap();
     assert_eq!(tokens.access_token().unwrap().expose_secret(), "canary-token");
-    assert_eq!(tokens.secret_of_token().unwrap().expose_secret(), "canary-secret");
+    assert_eq!(tokens.token_secret().unwrap().expose_secret(), "canary-secret");
     assert!(tokens.access_expires_at().is_none() && tokens.refresh_token().is_none());
     assert_eq!(tokens.attributes().token_id.as_deref(), Some("65f0c0ffee0000000000aa01"));
     assert_eq!(tokens.attributes().user_id.as_deref(), Some("65f0c0ffee0000000000aa02"));
@@ -63,7 +63,7 @@ fn an_oauth1_token_has_its_secret_and_no_end() {
 fn a_lifetime_of_299_999_seconds_is_read_as_such() {
     let bench = Bench::new();
     let tokens =
-        read::tokens::<OAuth2Token>(&bench.wire(), &response(200, TWO), RequestKind::Password)
+        read::tokens::<OAuth2Token>(&bench.sender(), &response(200, TWO), RequestKind::Password)
             .unwrap();
     let ends = Bench::at(0) + Duration::from_millis(299_999);
     assert_eq!(tokens.access_expires_at(), Some(ends));
@@ -74,7 +74,7 @@ fn a_lifetime_of_299_999_seconds_is_read_as_such() {
 #[test]
 fn a_200_without_a_token_is_a_lost_answer_unless_it_says_what_is_wrong() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     for body in ["", "{}", "[]", "null", "canary", r#"{"token":"canary"}"#, r#"{"token":""}"#] {
         let response = response(200, body);
         let one =
@@ -230,7 +230,7 @@ fn waits_are_those_of_the_number_and_a_status_that_is_final_speaks_louder() {
 
 fn challenge(status: u16, body: &str) -> Result<MfaChallenge, ExchangeError> {
     let bench = Bench::new();
-    let (client, sender) = (oauth1(), bench.wire());
+    let (client, sender) = (oauth1(), bench.sender());
     let from = (client.host(), "ck-demo");
     let issued = read::issued::<OAuth1, OAuth1Token>(
         &sender,
@@ -361,7 +361,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn no_answer_panics_none_succeeds_without_a_token_and_no_error_shows_one() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let host = oauth1();
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     let statuses = prop_oneof![Just(200), Just(400), Just(401), Just(403), 200_u16..600];

@@ -9,7 +9,7 @@ use crate::provider::{Credential, Operation};
 #[tokio::test]
 async fn a_password_buys_a_code_and_the_code_tokens() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, client) = (bench.wire(), at(&peer));
+    let (sender, client) = (bench.sender(), at(&peer));
     let server = async {
         let first = peer.json(200, r#"{"code":"c-1"}"#).await;
         (first, peer.json(200, GOOD).await)
@@ -42,7 +42,7 @@ async fn a_password_buys_a_code_and_the_code_tokens() {
 #[tokio::test]
 async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_attributes() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, held) = (bench.wire(), held());
+    let (sender, held) = (bench.sender(), held());
     let client = at(&peer).scope("new").unwrap();
     let name = HeaderName::from_static("x-client-secret");
     let client = client.client_secret_header(name, "s-1").unwrap();
@@ -61,7 +61,7 @@ async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_a
         ],
     );
     assert_eq!(tokens.unwrap().attributes(), held.attributes());
-    let adopted = Tokens::new(Attributes::default()).refresh("rt", None);
+    let adopted = Tokens::new(Attributes::default()).with_refresh_token("rt", None);
     let (_, seen) = join(
         client.refresh(&sender, adopted.refresh_token().unwrap(), &adopted),
         peer.json(200, GOOD),
@@ -73,7 +73,7 @@ async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_a
 #[tokio::test]
 async fn both_tokens_are_revoked_and_one_that_the_server_does_not_know_is_done() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, held) = (bench.wire(), held());
+    let (sender, held) = (bench.sender(), held());
     for (method, client) in [("GET", at(&peer)), ("POST", at(&peer).revoke_method(Method::POST))] {
         let server = async {
             let first = peer.json(400, r#"{"error":"gone","errorDescription":"canary"}"#).await;
@@ -112,16 +112,16 @@ async fn what_no_header_carries_as_it_is_is_refused_before_anything_is_sent() {
     let scoped: [Grant; 1] = [Code::new("c").scope("can\nary").into()];
     let grants = passwords.into_iter().chain(names).chain(codes).chain(scoped);
     for grant in grants {
-        let failed = client.establish(&bench.wire(), grant).await.unwrap_err();
+        let failed = client.establish(&bench.sender(), grant).await.unwrap_err();
         assert_eq!(failed.class(), FailureClass::NotSent);
         assert!(!shown(&failed).contains("canary"));
         assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     }
     for refresh in [None, Some("can\nary")] {
         let held = Tokens::new(Attributes::default());
-        let held = refresh.map_or(held.clone(), |token| held.refresh(token, None));
+        let held = refresh.map_or(held.clone(), |token| held.with_refresh_token(token, None));
         let adapter = Adapter::new(client.clone());
-        let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
+        let failed = adapter.refresh_typed(&bench.sender(), held).await.unwrap_err();
         assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     }
 }
@@ -268,6 +268,6 @@ fn operations_are_about_the_access_token_alone() {
         assert_eq!(request.headers()["x-token"], "at/+=");
         assert_eq!(request.headers().len(), 1);
     }
-    let none = Tokens::new(Attributes::default()).refresh("rt", None);
+    let none = Tokens::new(Attributes::default()).with_refresh_token("rt", None);
     assert_eq!(TokenInfo.request(&client, &none).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -11,7 +11,7 @@ use crate::provider::{Effect, Operation};
 
 fn refresh(response: &Response<Bytes>) -> Result<Tokens<Attributes>, ExchangeError> {
     let attributes = Attributes::default();
-    response::tokens(&Bench::new().wire(), response, Unit::Milliseconds, attributes, Rejected)
+    response::tokens(&Bench::new().sender(), response, Unit::Milliseconds, attributes, Rejected)
 }
 
 fn class(status: u16, headers: &[(&str, &str)], body: &str) -> FailureClass {
@@ -35,7 +35,7 @@ fn hazard_11_the_unit_of_expires_in_is_milliseconds_or_seconds_as_set_and_never_
         let body = format!(r#"{{"access_token":"a","expires_in":{said}}}"#);
         let bench = Bench::new();
         let issued = response::tokens(
-            &bench.wire(),
+            &bench.sender(),
             &response(200, &[], body),
             unit,
             Attributes::default(),
@@ -134,7 +134,7 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
         (200, r#"{"code":"a b"}"#, NotProcessed),
     ] {
         let (bench, peer) = (Bench::new(), Peer::start().await);
-        let (sender, client) = (bench.wire(), at(&peer));
+        let (sender, client) = (bench.sender(), at(&peer));
         let grant = Password::new("ada", "canary").into();
         let (issued, _) = join(client.establish(&sender, grant), peer.json(status, body)).await;
         let failed = issued.unwrap_err();
@@ -142,7 +142,7 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
         assert!(!shown(&failed).contains("canary"));
     }
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, client) = (bench.wire(), at(&peer));
+    let (sender, client) = (bench.sender(), at(&peer));
     let cut = async { drop(peer.accept().await) };
     let (issued, ()) = join(client.establish(&sender, Password::new("a", "b").into()), cut).await;
     assert_eq!(issued.unwrap_err().class(), NotProcessed);
@@ -151,7 +151,7 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
 /// The result of this response to the exchange of the code.
 async fn exchanged(grant: Grant, status: u16, body: &str) -> FailureClass {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, client) = (bench.wire(), at(&peer));
+    let (sender, client) = (bench.sender(), at(&peer));
     let is_password = matches!(grant, Grant::Password(_));
     let server = async {
         if is_password {
@@ -178,7 +178,7 @@ async fn the_exchange_of_a_code_is_ambiguous_where_its_answer_is_lost() {
 #[tokio::test]
 async fn the_code_is_not_sent_when_too_little_of_the_budget_is_left() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
-    let (sender, client) = (bench.wire(), at(&peer));
+    let (sender, client) = (bench.sender(), at(&peer));
     let slow = async {
         let (mut stream, _) = peer.accept().await;
         bench.clock.advance(std::time::Duration::from_secs(6));
@@ -192,7 +192,7 @@ async fn the_code_is_not_sent_when_too_little_of_the_budget_is_left() {
 #[test]
 fn a_token_is_live_dead_or_not_judged() {
     let token_info = |status, body: &str| {
-        TokenInfo.response(&Bench::new().wire(), (), &response(status, &[], body))
+        TokenInfo.response(&Bench::new().sender(), (), &response(status, &[], body))
     };
     assert_eq!(token_info(200, "").unwrap(), (true, Effect::None));
     assert_eq!(token_info(204, "<html>").unwrap(), (true, Effect::None));
@@ -211,7 +211,7 @@ fn a_token_is_live_dead_or_not_judged() {
         assert!(!shown(&failed).contains("canary"));
     }
     let revoking = |status, body: &str| {
-        RevokeAccessToken.response(&Bench::new().wire(), (), &response(status, &[], body))
+        RevokeAccessToken.response(&Bench::new().sender(), (), &response(status, &[], body))
     };
     assert_eq!(revoking(200, "").unwrap().1, Effect::AccessTokenDead);
     assert_eq!(revoking(400, DENIED).unwrap().1, Effect::AccessTokenDead);
@@ -220,7 +220,7 @@ fn a_token_is_live_dead_or_not_judged() {
 
 /// Nothing panics, no error shows the body, and a success has a token that a header can carry.
 fn check(bench: &Bench, status: u16, body: &[u8]) -> Result<(), TestCaseError> {
-    let (sender, response) = (bench.wire(), response(status, &[], body));
+    let (sender, response) = (bench.sender(), response(status, &[], body));
     let attributes = Attributes::default();
     match response::tokens(&sender, &response, Unit::Milliseconds, attributes, Rejected) {
         Ok(tokens) => {

@@ -22,12 +22,12 @@ fn form(request: &Request<Bytes>, path: &str) -> Vec<(String, String)> {
     url::form_urlencoded::parse(request.body()).into_owned().collect()
 }
 
-fn read_response<O: Operation<OAuth2, Context = ()>>(
+fn read_response<O: Operation<OAuth2, RequestInfo = ()>>(
     operation: O,
     status: u16,
     body: &str,
 ) -> Result<(O::Output, Effect), ExchangeError> {
-    operation.response(&Bench::new().wire(), (), &response(status, &[], body))
+    operation.response(&Bench::new().sender(), (), &response(status, &[], body))
 }
 
 fn tokenform(token: &str, hint: &str) -> Vec<(String, String)> {
@@ -121,7 +121,7 @@ fn an_answer_that_does_not_say_whether_the_token_is_active_says_nothing() {
 #[test]
 fn every_operation_tells_its_failures_apart() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     for (status, headers, body, class) in [
         (401, &[][..], refusing("invalid_client"), InvalidClient),
         (401, &[], String::new(), Unclassified),
@@ -174,7 +174,7 @@ fn user_info_that_is_signed_is_a_wrong_configuration() {
     let bench = Bench::new();
     for kind in ["application/jwt", "Application/JWT; charset=utf-8"] {
         let response = response(200, &[("content-type", kind)], "eyJhbGciOiJub25lIn0.canary.");
-        let failed = UserInfo.response(&bench.wire(), (), &response).unwrap_err();
+        let failed = UserInfo.response(&bench.sender(), (), &response).unwrap_err();
         assert_eq!(failed.class(), Unclassified);
         let shown = shown(&failed);
         assert!(shown.contains("signed JWT") && !shown.contains("canary"), "{shown}");
@@ -185,7 +185,8 @@ fn user_info_that_is_signed_is_a_wrong_configuration() {
 fn the_code_of_a_bearer_challenge_is_told() {
     let bench = Bench::new();
     let challenge = [("www-authenticate", "Bearer error=\"insufficient_scope\"")];
-    let failed = UserInfo.response(&bench.wire(), (), &response(403, &challenge, "")).unwrap_err();
+    let failed =
+        UserInfo.response(&bench.sender(), (), &response(403, &challenge, "")).unwrap_err();
     let error = failed.into_error();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert_eq!(error.provider_code(), Some("insufficient_scope"));
@@ -238,7 +239,7 @@ async fn the_metadata_says_where_to_ask_unless_it_is_set() {
         "revocation_endpoint": format!("{issuer}/r"),
     });
     let client = OAuth2::discover(&issuer, "app").unwrap();
-    let sender = bench.wire();
+    let sender = bench.sender();
     join(client.prepare(&sender), peer.json(200, &metadata.to_string())).await.0.unwrap();
     let held = held();
     form(&Introspect::access_token().request(&client, &held).unwrap().0, "/i");

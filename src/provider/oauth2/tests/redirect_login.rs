@@ -246,7 +246,7 @@ async fn discover(client: &OAuth2, peer: &Peer, more: &str) {
     let issuer = peer.url("");
     let metadata = format!(r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/t"{more}}}"#);
     let bench = Bench::new();
-    join(client.prepare(&bench.wire()), peer.json(200, &metadata)).await.0.unwrap();
+    join(client.prepare(&bench.sender()), peer.json(200, &metadata)).await.0.unwrap();
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn a_name_whose_promise_was_not_known_yet_is_missed_before_the_code_is_sen
         let grant = login_grant(&client, &redirect).unwrap();
         discover(&client, &peer, metadata).await;
         let bench = Bench::new();
-        let sender = bench.wire();
+        let sender = bench.sender();
         if sent {
             join(client.establish(&sender, grant), peer.json(200, GOOD)).await.0.map(drop).unwrap();
         } else {

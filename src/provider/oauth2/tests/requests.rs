@@ -10,7 +10,7 @@ use crate::provider::erased::Adapter;
 async fn granting(set: impl FnOnce(OAuth2) -> OAuth2, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = set(OAuth2::new(&peer.url("/token"), "app").unwrap());
-    let sender = bench.wire();
+    let sender = bench.sender();
     let (issued, seen) = join(client.establish(&sender, grant.into()), peer.json(200, GOOD)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     Seen::new(&seen)
@@ -22,7 +22,7 @@ async fn a_secret_in_the_header_is_escaped_before_it_is_encoded() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = OAuth2::new(&peer.url("/token"), "a:b c").unwrap().client_secret_basic(secret);
     assert!(!format!("{client:?}").contains(secret));
-    let (sender, held) = (bench.wire(), held());
+    let (sender, held) = (bench.sender(), held());
     let (response, seen) =
         join(client.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, GOOD))
             .await;
@@ -94,8 +94,8 @@ async fn a_grants_own_scope_goes_before_the_providers() {
 #[tokio::test]
 async fn a_refresh_without_a_refresh_token_is_not_sent() {
     let bench = Bench::new();
-    let held = Tokens::new(Attributes::default()).access("a", None);
+    let held = Tokens::new(Attributes::default()).with_access_token("a", None);
     let adapter = Adapter::new(client());
-    let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
+    let failed = adapter.refresh_typed(&bench.sender(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
 }

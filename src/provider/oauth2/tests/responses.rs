@@ -35,7 +35,7 @@ fn check_each(
     expected: impl Fn(FailureClass) -> FailureClass,
 ) {
     let client = client();
-    let sender = bench.wire();
+    let sender = bench.sender();
     for invalid_grant in invalid_grants() {
         let failed = client.tokens(&sender, response, None, invalid_grant).unwrap_err();
         assert_eq!(failed.class(), expected(invalid_grant), "{invalid_grant:?} {response:?}");
@@ -135,7 +135,7 @@ fn a_bare_401_is_not_understood_and_a_token_that_is_invalid_there_is_rejected() 
 #[test]
 fn a_401_that_asks_for_basic_rejects_a_client_that_authenticated_so_unless_a_code_says_better() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let class = |client: &OAuth2, challenge: &str, body: &str| {
         let response = response(401, &[("www-authenticate", challenge)], body);
         client.tokens(&sender, &response, None, Rejected).unwrap_err().class()
@@ -177,7 +177,7 @@ fn a_wrong_password_may_be_an_invalid_request_or_a_403_without_a_code() {
     check(&bench, &response(403, &[], refusing("something_else")), Unclassified);
     check(&bench, &response(403, &[], refusing("invalid_scope")), Unclassified);
     let failed = client().tokens(
-        &bench.wire(),
+        &bench.sender(),
         &response(400, &[], refusing("invalid_request")),
         None,
         WRONG_PASSWORD,
@@ -368,7 +368,7 @@ fn an_answer_with_an_access_token_is_a_success_whatever_else_it_has() {
         format!(r#","scope":{deep},"expires_in":{deep}"#),
     ];
     let (bench, client) = (Bench::new(), client());
-    let sender = bench.wire();
+    let sender = bench.sender();
     for more in more {
         for status in [200, 201] {
             let response =
@@ -387,7 +387,7 @@ fn no_server_code_is_shown_longer_or_wilder_than_is_safe() {
     let bench = Bench::new();
     let code = format!("e\\u001b[31m {}", "x".repeat(500));
     let response = response(400, &[], refusing(&code));
-    let failed = client().tokens(&bench.wire(), &response, None, Rejected).unwrap_err();
+    let failed = client().tokens(&bench.sender(), &response, None, Rejected).unwrap_err();
     let code = failed.code.as_ref().unwrap().as_str();
     assert!(code.starts_with("e31mxxx") && code.len() == 64, "{code}");
 }
@@ -432,7 +432,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn no_answer_panics_and_none_succeeds_without_an_access_token() {
     let (bench, client) = (Bench::new(), client());
-    let sender = bench.wire();
+    let sender = bench.sender();
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(status in prop_oneof![Just(200), 100_u16..1000], body in bodies())| {
         let kind = if status % 2 == 0 { "text/plain" } else { "application/json" };

@@ -10,7 +10,7 @@ async fn revoking(
 ) -> (Result<Revoked, ExchangeError>, Seen) {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = client().revocation_endpoint(&peer.url("/revoke")).unwrap();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let (revoked, seen) = join(client.revoke(&sender, held), peer.json(status, body)).await;
     (revoked, Seen::new(&seen))
 }
@@ -23,7 +23,7 @@ async fn the_refresh_token_is_revoked_or_the_access_token_where_there_is_no_othe
     let hint = ("token_type_hint", "refresh_token");
     seen.assert_fields(&[("token", "r+/=é"), hint, ("client_id", "app")]);
 
-    let access = Tokens::new(Attributes::default()).access("a&b", None);
+    let access = Tokens::new(Attributes::default()).with_access_token("a&b", None);
     let (revoked, seen) = revoking(&access, 200, "<html>").await;
     assert_eq!(revoked.unwrap(), Revoked::AtServer);
     seen.assert_fields(&[
@@ -39,7 +39,7 @@ async fn without_an_endpoint_or_a_token_there_is_nothing_to_revoke() {
     let nothing = Tokens::new(Attributes::default());
     let with_endpoint = client().revocation_endpoint("https://as.example/revoke").unwrap();
     for (client, held) in [(client(), held()), (with_endpoint, nothing)] {
-        let revoked = client.revoke(&bench.wire(), &held).await.unwrap();
+        let revoked = client.revoke(&bench.sender(), &held).await.unwrap();
         assert_eq!(revoked, Revoked::NotSupported);
     }
 }
@@ -47,7 +47,7 @@ async fn without_an_endpoint_or_a_token_there_is_nothing_to_revoke() {
 #[test]
 fn a_revocation_is_done_when_the_server_does_not_know_the_token() {
     let bench = Bench::new();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let revoked = |status, code: &str| revoked(&sender, &response(status, &[], refusing(code)));
     assert_eq!(revoked(400, "invalid_token").unwrap(), Revoked::AtServer);
     assert_eq!(revoked(400, "invalid_grant").unwrap(), Revoked::AtServer);

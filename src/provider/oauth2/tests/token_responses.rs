@@ -7,7 +7,7 @@ use super::*;
 /// The tokens of a refresh of a token with the scope `held`.
 fn refreshed(bench: &Bench, client: &OAuth2, body: &str) -> Tokens<Attributes> {
     let response = response(200, &[], body);
-    client.tokens(&bench.wire(), &response, Some("held"), Rejected).unwrap()
+    client.tokens(&bench.sender(), &response, Some("held"), Rejected).unwrap()
 }
 
 #[test]
@@ -48,7 +48,7 @@ const TEXT: (&str, &str) = ("content-type", "text/plain");
 /// The tokens in a 200.
 fn read(bench: &Bench, header: (&str, &str), body: &str) -> Result<Tokens<Attributes>> {
     let response = response(200, &[header], body);
-    let read = client().tokens(&bench.wire(), &response, None, Rejected);
+    let read = client().tokens(&bench.sender(), &response, None, Rejected);
     read.map_err(ExchangeError::into_error)
 }
 
@@ -174,7 +174,7 @@ fn for_subject(sub: &str) -> String {
 async fn said_of(held: &Tokens<Attributes>, body: &str) -> Attributes {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let client = OAuth2::new(&peer.url("/token"), "app").unwrap();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let (tokens, _) =
         join(client.refresh(&sender, held.refresh_token().unwrap(), held), peer.json(200, body))
             .await;
@@ -184,7 +184,7 @@ async fn said_of(held: &Tokens<Attributes>, body: &str) -> Attributes {
 #[tokio::test]
 async fn a_refresh_whose_id_token_names_another_subject_does_not_go_on_with_the_session() {
     let ada = Attributes { subject: Some("ada".to_owned()), ..Attributes::default() };
-    let (client, held) = (client(), Tokens::new(ada.clone()).refresh("rt", None));
+    let (client, held) = (client(), Tokens::new(ada.clone()).with_refresh_token("rt", None));
     let other = said_of(&held, &for_subject("\"eve\"")).await;
     assert_eq!(client.merge_attributes(&ada, other).unwrap_err(), IdentityChanged::new("subject"));
     for silent in [for_subject("\"ada\""), for_subject("7"), for_subject("\"\""), GOOD.to_owned()] {
@@ -199,7 +199,7 @@ async fn a_refresh_whose_id_token_names_another_subject_does_not_go_on_with_the_
 
 #[tokio::test]
 async fn what_an_id_token_says_beyond_reason_is_not_kept() {
-    let held = Tokens::new(Attributes::default()).refresh("rt", None);
+    let held = Tokens::new(Attributes::default()).with_refresh_token("rt", None);
     let long = format!("\"{}\"", "x".repeat(256));
     assert_eq!(said_of(&held, &for_subject(&long)).await.subject, None);
     assert_eq!(serde_json::to_string(&Attributes::default()).unwrap(), r#"{"scope":null}"#);

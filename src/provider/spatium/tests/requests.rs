@@ -32,7 +32,8 @@ impl Seen {
 async fn granting(set: impl FnOnce(Spatium) -> Spatium, grant: impl Into<Grant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = set(Spatium::new(&peer.url("/auth/v1/")).unwrap().permissions(["read"]));
-    let (sender, body) = (bench.wire(), json!({ "data": { "permissionToken": "t" } }).to_string());
+    let (sender, body) =
+        (bench.sender(), json!({ "data": { "permissionToken": "t" } }).to_string());
     let (issued, seen) =
         join(spatium.establish(&sender, grant.into()), peer.json(200, &body)).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
@@ -69,7 +70,7 @@ async fn a_key_goes_with_the_sessions_id_and_its_permissions() {
 async fn credentials_are_two_requests_with_an_id_each() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let server = async {
         let body = json!({ "data": { "securityToken": { "securityToken": "s1" } } }).to_string();
         let first = Seen::new(&peer.json(200, &body).await);
@@ -94,7 +95,7 @@ async fn a_refresh_sends_its_token_and_the_sessions_id_if_that_is_wanted() {
     ] {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let spatium = Spatium::new(&peer.url("")).unwrap().refresh_names_session(set);
-        let (sender, held) = (bench.wire(), held());
+        let (sender, held) = (bench.sender(), held());
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
         let (tokens, seen) = join(
             spatium.refresh(&sender, held.refresh_token().unwrap(), &held),
@@ -126,7 +127,7 @@ async fn paths_and_names_are_those_that_are_configured() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap().refresh_token_field("token");
     let spatium = spatium.refresh_path("/r").unwrap().credentials_path("/c").unwrap();
-    let (sender, held) = (bench.wire(), held());
+    let (sender, held) = (bench.sender(), held());
     let body = json!({ "data": { "permissionToken": "t" } }).to_string();
     let (_, seen) =
         join(spatium.refresh(&sender, held.refresh_token().unwrap(), &held), peer.json(200, &body))
@@ -157,12 +158,12 @@ fn a_uuid_of_a_session_is_always_the_same_and_no_two_sessions_share_one() {
 async fn what_cannot_be_asked_is_not_sent() {
     let bench = Bench::new();
     let none: SecurityTokens = [].into_iter().collect();
-    let failed = spatium().establish(&bench.wire(), none.into()).await.unwrap_err();
+    let failed = spatium().establish(&bench.sender(), none.into()).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
     assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
-    let held = Tokens::new(Attributes::default()).access("a", None);
+    let held = Tokens::new(Attributes::default()).with_access_token("a", None);
     let adapter = Adapter::new(spatium());
-    let failed = adapter.refresh_typed(&bench.wire(), held).await.unwrap_err();
+    let failed = adapter.refresh_typed(&bench.sender(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::provider::ClientOperation;
 
 fn read(bench: &Bench, body: &str) -> Result<Tokens<Attributes>, ExchangeError> {
-    response::tokens(&bench.wire(), &response(200, body), held().attributes())
+    response::tokens(&bench.sender(), &response(200, body), held().attributes())
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_pair_is_read_with_ends_in_unix_seconds_and_with_what_the_token_says() {
 #[test]
 fn a_token_is_an_object_or_a_text_and_its_end_may_be_in_itself_alone() {
     let bench = Bench::new();
-    let exp = crate::provider::fixture::START.as_secs() + 60;
+    let exp = crate::provider::test_bench::START.as_secs() + 60;
     let (token, refresh) = (jwt(&json!({ "exp": exp })), jwt(&json!({ "exp": exp + 60 })));
     for data in [
         json!({ "permissionToken": token, "permissionRefreshToken": refresh }),
@@ -108,7 +108,7 @@ fn at_refresh_the_configured_statuses_end_the_session_and_a_gateways_word_does_n
     let json = r#"{"requestId":null,"error":"canary"}"#;
     let classes = |spatium: &Spatium, body: &str| {
         let class = |status: u16| {
-            let failed = spatium.refresh_failure(&bench.wire(), &response(status, body));
+            let failed = spatium.refresh_failure(&bench.sender(), &response(status, body));
             assert!(!shown(&failed).contains("canary"));
             failed.class()
         };
@@ -144,7 +144,7 @@ fn a_refused_grant_says_what_the_caller_can_do() {
     ] {
         let factor = CredentialsFactor::new("ada", "canary");
         let failed =
-            factor.response(&bench.wire(), Uuid::nil(), &response(status, body)).unwrap_err();
+            factor.response(&bench.sender(), Uuid::nil(), &response(status, body)).unwrap_err();
         assert_eq!(failed.class(), class, "{status} {body}");
         assert!(!shown(&failed).contains("canary"));
     }
@@ -159,12 +159,12 @@ fn a_security_token_is_read_as_an_object_or_a_text() {
         let (asked, context) = factor.request(&spatium).unwrap();
         let id = asked.headers()["request-id"].to_str().unwrap();
         let body = json!({ "requestId": id, "data": { "securityToken": token } }).to_string();
-        let token = factor.response(&bench.wire(), context, &response(200, &body)).unwrap();
+        let token = factor.response(&bench.sender(), context, &response(200, &body)).unwrap();
         assert!(!format!("{token:?}").contains("canary"));
         assert_eq!(Secret::from(token).expose_secret(), "canary");
         // The same response does not belong to the next request.
         let (_, next) = factor.request(&spatium).unwrap();
-        factor.response(&bench.wire(), next, &response(200, &body)).unwrap_err();
+        factor.response(&bench.sender(), next, &response(200, &body)).unwrap_err();
     }
 }
 
@@ -172,7 +172,7 @@ fn a_security_token_is_read_as_an_object_or_a_text() {
 async fn a_first_factor_whose_answer_is_lost_leaves_the_session_as_it_was() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap();
-    let sender = bench.wire();
+    let sender = bench.sender();
     let grant = Credentials::new("ada", "canary").into();
     let (issued, _) = join(spatium.establish(&sender, grant), peer.json(200, "{}")).await;
     assert_eq!(issued.unwrap_err().class(), NotProcessed);
@@ -222,7 +222,7 @@ fn no_answer_panics_or_shows_itself_and_none_succeeds_without_a_token() {
     let spatium = spatium();
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(status in prop_oneof![Just(200), 100_u16..1000], body in bodies())| {
-        let sender = bench.wire();
+        let sender = bench.sender();
         let response = response(status, body);
         let mut failures = vec![spatium.refresh_failure(&sender, &response)];
         failures.extend(Envelope::check(&response, id).err());

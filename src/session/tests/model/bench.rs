@@ -81,7 +81,7 @@ impl Bench {
         let seconds = Duration::from_secs;
         let policy = Policy {
             lease: seconds(LEASE),
-            hold: seconds(hold),
+            takeover_grace: seconds(hold),
             attempt_budget: seconds(BUDGET),
             call_timeout: seconds(CALL),
             backoff: Backoff { base: seconds(1), cap: seconds(300) },
@@ -149,7 +149,7 @@ impl Bench {
     pub(super) fn step_context(&self, now: Time, offset: Time) -> StepContext {
         let policy = MachinePolicy {
             backoff: self.context.policy.backoff,
-            challenge: self.context.policy.challenge,
+            challenge: self.context.policy.challenge_ttl,
             budget: self.context.policy.attempt_budget,
             ahead: false,
             unclassified: UnclassifiedAnswers::default(),

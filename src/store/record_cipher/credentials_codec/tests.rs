@@ -35,7 +35,7 @@ fn parts(credentials: &Credentials) -> Vec<(Option<String>, Option<SystemTime>)>
     vec![
         (tokens.access_token().map(shown), tokens.access_expires_at()),
         (tokens.refresh_token().map(shown), tokens.refresh_expires_at()),
-        (tokens.secret_of_token().map(shown), None),
+        (tokens.token_secret().map(shown), None),
         text(&tokens.attributes),
         text(&credentials.authority),
         text(&credentials.client),

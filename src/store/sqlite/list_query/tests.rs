@@ -150,8 +150,8 @@ async fn with_one(builder: &SqliteBuilder) {
     };
     let claimed = store.apply(&only, Statement::Claim(claim)).await.unwrap();
     let Outcome::Done(done) = claimed else { panic!("{claimed:?}") };
-    let tokens = Tokens::new(Arc::from("{}")).access("a".repeat(300), None);
-    let tokens = tokens.refresh("r".repeat(200), None);
+    let tokens = Tokens::new(Arc::from("{}")).with_access_token("a".repeat(300), None);
+    let tokens = tokens.with_refresh_token("r".repeat(200), None);
     let commit = Commit {
         intent: Intent::Establish,
         epoch: done.epoch,

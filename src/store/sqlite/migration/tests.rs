@@ -36,8 +36,9 @@ fn wall(seconds: u64) -> SystemTime {
 }
 
 fn credentials(name: &str) -> Credentials {
-    let tokens = Tokens::new(Arc::from("{}")).access(format!("access-{name}"), Some(wall(900)));
-    Credentials::new(tokens.refresh("refresh", Some(wall(9000))), "https://a", "c")
+    let tokens =
+        Tokens::new(Arc::from("{}")).with_access_token(format!("access-{name}"), Some(wall(900)));
+    Credentials::new(tokens.with_refresh_token("refresh", Some(wall(9000))), "https://a", "c")
 }
 
 /// A file as version 0.1 made it.

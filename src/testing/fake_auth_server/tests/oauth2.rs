@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::error::{ErrorKind, Refusal};
-use crate::provider::fixture::Bench;
 use crate::provider::oauth2::{
     Attributes, Grant, Introspect, LoginOptions, OAuth2, RevokeAccessToken, UserInfo,
 };
+use crate::provider::test_bench::Bench;
 use crate::provider::{
     Credential, Effect, HttpSender, Issued, LoginRequest, Operation, Provider, RedirectLogin,
     Revoked,
@@ -64,7 +64,7 @@ async fn call<O: Operation<OAuth2>>(
 async fn a_login_through_a_browser_gives_tokens_of_its_scope() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
-    let sender = bench.wire();
+    let sender = bench.sender();
     client.prepare(&sender).await.unwrap();
     let grant = log_in(&client, &peer).await.unwrap();
     let tokens = establish(&client, &sender, grant).await;
@@ -78,7 +78,7 @@ async fn a_login_through_a_browser_gives_tokens_of_its_scope() {
 async fn a_user_who_denies_is_distinguished_from_a_server_that_is_busy() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
-    client.prepare(&bench.wire()).await.unwrap();
+    client.prepare(&bench.sender()).await.unwrap();
     for (code, kind) in [
         ("access_denied", ErrorKind::Refused(Refusal::NotPermitted)),
         ("login_required", ErrorKind::Refused(Refusal::Other)),
@@ -95,7 +95,7 @@ async fn a_user_who_denies_is_distinguished_from_a_server_that_is_busy() {
 async fn the_operations_tell_of_the_tokens_and_of_the_user_and_end_the_access_token_alone() {
     let server = server().await;
     let (bench, client, peer) = (Bench::new(), client(&server), Peer::new(&server));
-    let sender = bench.wire();
+    let sender = bench.sender();
     client.prepare(&sender).await.unwrap();
     let held = establish(&client, &sender, log_in(&client, &peer).await.unwrap()).await;
 

@@ -72,12 +72,12 @@ impl Bench {
     }
 
     /// A wire with a budget of 10 s, 5 s of them kept from repeats.
-    pub(crate) fn wire(&self) -> HttpSender<'_> {
+    pub(crate) fn sender(&self) -> HttpSender<'_> {
         let budget = Budget {
             ends: self.clock.now().boot.after(Duration::from_secs(10)),
             send_until: None,
             answer: Duration::from_secs(60),
-            repeat_floor: Duration::from_secs(5),
+            min_repeat_time: Duration::from_secs(5),
             longest_retry_after: Duration::from_secs(600),
             challenge: Duration::from_secs(600),
         };

@@ -59,11 +59,11 @@ impl Policy {
             (self.call_timeout.is_zero(), "the policy's call_timeout is zero"),
             (self.attempt_budget.is_zero(), "the policy's attempt_budget is zero"),
             (self.answer_timeout.is_zero(), "the policy's answer_timeout is zero"),
-            (self.save_wait.is_zero(), "the policy's save_wait is zero"),
-            (self.store_wait.is_zero(), "the policy's store_wait is zero"),
-            (self.source_wait.is_zero(), "the policy's source_wait is zero"),
-            (self.challenge.is_zero(), "the policy's challenge is zero"),
-            (self.login.is_zero(), "the policy's login is zero"),
+            (self.save_timeout.is_zero(), "the policy's save_timeout is zero"),
+            (self.store_timeout.is_zero(), "the policy's store_timeout is zero"),
+            (self.source_timeout.is_zero(), "the policy's source_timeout is zero"),
+            (self.challenge_ttl.is_zero(), "the policy's challenge_ttl is zero"),
+            (self.login_ttl.is_zero(), "the policy's login_ttl is zero"),
         ])
     }
 
@@ -72,27 +72,27 @@ impl Policy {
             (endless(self.call_timeout), "the policy's call_timeout is longer than ten years"),
             (endless(self.attempt_budget), "the policy's attempt_budget is longer than ten years"),
             (endless(self.answer_timeout), "the policy's answer_timeout is longer than ten years"),
-            (endless(self.save_wait), "the policy's save_wait is longer than ten years"),
-            (endless(self.store_wait), "the policy's store_wait is longer than ten years"),
-            (endless(self.source_wait), "the policy's source_wait is longer than ten years"),
+            (endless(self.save_timeout), "the policy's save_timeout is longer than ten years"),
+            (endless(self.store_timeout), "the policy's store_timeout is longer than ten years"),
+            (endless(self.source_timeout), "the policy's source_timeout is longer than ten years"),
             (endless(self.lease), "the policy's lease is longer than ten years"),
-            (endless(self.hold), "the policy's hold is longer than ten years"),
-            (endless(self.challenge), "the policy's challenge is longer than ten years"),
-            (endless(self.login), "the policy's login is longer than ten years"),
+            (endless(self.takeover_grace), "the policy's takeover_grace is longer than ten years"),
+            (endless(self.challenge_ttl), "the policy's challenge_ttl is longer than ten years"),
+            (endless(self.login_ttl), "the policy's login_ttl is longer than ten years"),
         ])
     }
 
     fn exchange_fault(&self) -> Option<Fault> {
-        let Self { attempt_budget, answer_timeout, lease, hold, .. } = self;
+        let Self { attempt_budget, answer_timeout, lease, takeover_grace, .. } = self;
         first(&[
             (
-                *attempt_budget < self.repeat_floor,
-                "the policy's attempt_budget is below its repeat_floor",
+                *attempt_budget < self.min_repeat_time,
+                "the policy's attempt_budget is below its min_repeat_time",
             ),
             (lease.is_zero(), "the policy's lease is zero"),
             (
-                lease.saturating_add(*hold) < answer_timeout.saturating_add(SAVE_MARGIN),
-                "the policy's lease and hold are together less than its answer_timeout plus 5 s",
+                lease.saturating_add(*takeover_grace) < answer_timeout.saturating_add(SAVE_MARGIN),
+                "the policy's lease and takeover_grace are together less than its answer_timeout plus 5 s",
             ),
         ])
     }
@@ -156,7 +156,7 @@ impl ProviderLimits {
         first(&[
             (self.exchanges == 0, "the provider limits' exchanges is zero"),
             (self.slow_requests == 0, "the provider limits' slow_requests is zero"),
-            (self.turn.is_zero(), "the provider limits' turn is zero"),
+            (self.admission_timeout.is_zero(), "the provider limits' admission_timeout is zero"),
             (self.probe.is_zero(), "the provider limits' probe is zero"),
         ])
     }
@@ -185,27 +185,27 @@ mod tests {
             ("events", Policy { events: 0, ..base() }),
             ("call_timeout", Policy { call_timeout: ZERO, ..base() }),
             ("call_timeout", Policy { call_timeout: ENDLESS, ..base() }),
-            ("save_wait", Policy { save_wait: ZERO, ..base() }),
-            ("save_wait", Policy { save_wait: ENDLESS, ..base() }),
-            ("store_wait", Policy { store_wait: ZERO, ..base() }),
-            ("store_wait", Policy { store_wait: ENDLESS, ..base() }),
-            ("source_wait", Policy { source_wait: ZERO, ..base() }),
-            ("source_wait", Policy { source_wait: ENDLESS, ..base() }),
-            ("challenge", Policy { challenge: ZERO, ..base() }),
-            ("challenge", Policy { challenge: ENDLESS, ..base() }),
-            ("login", Policy { login: ZERO, ..base() }),
-            ("login", Policy { login: ENDLESS, ..base() }),
+            ("save_timeout", Policy { save_timeout: ZERO, ..base() }),
+            ("save_timeout", Policy { save_timeout: ENDLESS, ..base() }),
+            ("store_timeout", Policy { store_timeout: ZERO, ..base() }),
+            ("store_timeout", Policy { store_timeout: ENDLESS, ..base() }),
+            ("source_timeout", Policy { source_timeout: ZERO, ..base() }),
+            ("source_timeout", Policy { source_timeout: ENDLESS, ..base() }),
+            ("challenge_ttl", Policy { challenge_ttl: ZERO, ..base() }),
+            ("challenge_ttl", Policy { challenge_ttl: ENDLESS, ..base() }),
+            ("login_ttl", Policy { login_ttl: ZERO, ..base() }),
+            ("login_ttl", Policy { login_ttl: ENDLESS, ..base() }),
             ("attempt_budget", Policy { attempt_budget: ZERO, ..base() }),
             ("attempt_budget", Policy { attempt_budget: ENDLESS, ..base() }),
             ("answer_timeout", Policy { answer_timeout: ZERO, ..base() }),
             ("answer_timeout", Policy { answer_timeout: ENDLESS, ..base() }),
             ("lease", Policy { lease: ENDLESS, ..base() }),
-            ("hold", Policy { hold: ENDLESS, ..base() }),
-            ("lease", Policy { lease: ZERO, hold: 65 * SECOND, ..base() }),
+            ("takeover_grace", Policy { takeover_grace: ENDLESS, ..base() }),
+            ("lease", Policy { lease: ZERO, takeover_grace: 65 * SECOND, ..base() }),
             ("lease", Policy { lease: 19 * SECOND, ..base() }),
-            ("hold", Policy { hold: 44 * SECOND, ..base() }),
+            ("takeover_grace", Policy { takeover_grace: 44 * SECOND, ..base() }),
             ("answer_timeout", Policy { answer_timeout: 61 * SECOND, ..base() }),
-            ("repeat_floor", Policy { attempt_budget: SECOND, ..base() }),
+            ("min_repeat_time", Policy { attempt_budget: SECOND, ..base() }),
             ("backoff", Policy { backoff: crossed, ..base() }),
             ("backoff", Policy { backoff: Backoff { base: ZERO, cap: SECOND }, ..base() }),
             ("save_backoff", Policy { save_backoff: crossed, ..base() }),
@@ -258,7 +258,7 @@ mod tests {
         for (field, limits) in [
             ("exchanges", ProviderLimits { exchanges: 0, ..base() }),
             ("slow_requests", ProviderLimits { slow_requests: 0, ..base() }),
-            ("turn", ProviderLimits { turn: ZERO, ..base() }),
+            ("admission_timeout", ProviderLimits { admission_timeout: ZERO, ..base() }),
             ("probe", ProviderLimits { probe: ZERO, ..base() }),
         ] {
             assert!(limits.fault().is_some_and(|fault| fault.contains(field)), "{field}");
