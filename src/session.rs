@@ -141,12 +141,12 @@ impl<P> Session<P> {
         let clock = &*self.dispatcher.context.clock;
         if let Some(slot) = self.slot.get() {
             let (read_snapshot, read) = slot.read_snapshot(clock, read);
-            self.tell_if_due(slot, &read_snapshot);
+            self.start_if_due(slot, &read_snapshot);
             return read;
         }
         let slot = self.dispatcher.context.registry.find(&self.id)?;
         let (read_snapshot, read) = slot.read_snapshot(clock, read);
-        self.tell_if_due(&slot, &read_snapshot);
+        self.start_if_due(&slot, &read_snapshot);
         if read.is_some() {
             // Another thread may have been faster, with the same slot.
             drop(self.slot.set(slot));
@@ -339,7 +339,7 @@ impl<P> Session<P> {
         }
     }
 
-    fn tell_if_due(&self, slot: &Arc<Slot>, read_snapshot: &SnapshotRead) {
+    fn start_if_due(&self, slot: &Arc<Slot>, read_snapshot: &SnapshotRead) {
         match read_snapshot {
             SnapshotRead::Due => self.dispatcher.due(slot),
             SnapshotRead::Fresh | SnapshotRead::Stale => {}

@@ -49,7 +49,7 @@ impl<'a> ApiCall<'a> {
             None => Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source("the provider did not prepare in time")),
         };
-        prepared.map_err(|failed| call.told(failed))?;
+        prepared.map_err(|failed| call.error_for_caller(failed))?;
         Ok(call)
     }
 
@@ -57,7 +57,7 @@ impl<'a> ApiCall<'a> {
     pub(crate) async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>> {
         let Self { context, sender, permit, .. } = self;
         let sent = permit.while_open(&*context.clock, sender.send(request)).await;
-        sent.map_err(|failed| self.told(failed))
+        sent.map_err(|failed| self.error_for_caller(failed))
     }
 
     /// The wire, to read answers by.
@@ -66,7 +66,7 @@ impl<'a> ApiCall<'a> {
     }
 
     /// What the caller is told of a failure.
-    pub(crate) fn told(&self, failed: ExchangeError) -> Error {
+    pub(crate) fn error_for_caller(&self, failed: ExchangeError) -> Error {
         self.context.failed_call(self.tenant_client, self.client, self.session, failed)
     }
 }

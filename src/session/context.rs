@@ -90,7 +90,7 @@ impl Context {
     pub(crate) fn begin(&self, slot: &Arc<Slot>, what: Start) -> Option<FlightSender> {
         let step_context = self.step_context(slot);
         let (sender, notifications) = slot.begin(what, &step_context);
-        self.told(slot, notifications, &step_context);
+        self.publish_and_arm(slot, notifications, &step_context);
         sender
     }
 
@@ -104,17 +104,17 @@ impl Context {
     pub(crate) fn give_up(&self, slot: &Arc<Slot>, is: impl Fn(&Flight) -> bool) {
         let step_context = self.step_context(slot);
         slot.give_up(is, &step_context);
-        self.told(slot, Vec::new(), &step_context);
+        self.publish_and_arm(slot, Vec::new(), &step_context);
     }
 
     /// Tells what a step of the slot's machine told, and arms the schedule.
-    pub(crate) fn told(
+    pub(crate) fn publish_and_arm(
         &self,
         slot: &Arc<Slot>,
         notifications: Vec<Notification>,
         step_context: &StepContext,
     ) {
-        self.tell(slot, notifications, step_context.now);
+        self.publish(slot, notifications, step_context.now);
         self.arm(slot, &step_context.policy);
     }
 
@@ -126,7 +126,7 @@ impl Context {
         step_context: &StepContext,
     ) -> Option<Start> {
         let Effects { start, notifications } = effects;
-        self.told(slot, notifications, step_context);
+        self.publish_and_arm(slot, notifications, step_context);
         start
     }
 
@@ -243,7 +243,7 @@ impl Context {
         }
     }
 
-    fn tell(&self, slot: &Slot, notifications: Vec<Notification>, now: Now) {
+    fn publish(&self, slot: &Slot, notifications: Vec<Notification>, now: Now) {
         for notification in notifications {
             let kind = match notification {
                 Notification::Established => {
@@ -289,7 +289,7 @@ impl Context {
 
     /// Arms the schedule, and leaves readings to those who read.
     fn arm(&self, slot: &Arc<Slot>, policy: &MachinePolicy) {
-        if let Some(read) = slot.unread() {
+        if let Some(read) = slot.take_background_start() {
             self.load_queue.add(slot, read);
         }
         if let Some((at, known)) = slot.arm(policy, self.now().boot) {

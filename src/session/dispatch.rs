@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::context::Context;
-use super::exchange::Asked;
+use super::exchange::RequestedBy;
 use super::job::Job;
 use super::load;
 use super::machine::{Renewable, State, serving};
@@ -116,7 +116,7 @@ impl Dispatcher {
         let renewable = offer.map_or_else(|| slot.renewable(), |_| Renewable::Vouched);
         let need = TokenRequest { newer_than, renewable, fresh: false };
         let make = offer.map(|make| make as &dyn Fn() -> ErasedValue);
-        match request(context, (slot, &client), need, (Asked::ByCaller, make)) {
+        match request(context, (slot, &client), need, (RequestedBy::ByCaller, make)) {
             RequestOutcome::Ready(token) => Ok(FlightOutcome::Token(token)),
             // What turned out to be lost just now may have a renewal that it did not have before.
             RequestOutcome::Failed(error) if is_lost(&error) && slot.renewable() > renewable => {
@@ -160,13 +160,13 @@ impl Dispatcher {
         let Some(client) = slot.tenant_client.client() else { return };
         let need = TokenRequest { newer_than: 0, renewable: slot.renewable(), fresh: true };
         if let RequestOutcome::Start(work, _) =
-            request(context, (slot, &client), need, (Asked::ByCaller, None))
+            request(context, (slot, &client), need, (RequestedBy::ByCaller, None))
         {
             context.deliver(slot, Message::Start(work));
         }
     }
 
-    /// SourceState again always lets others run, the clock that ends the caller's wait among them. Who
+    /// Asking again always lets others run, the clock that ends the caller's wait among them. Who
     /// is told to ask again and again waits a little in between.
     async fn before_asking_again(&self, rounds: u32) {
         if rounds > ASKED_AGAIN_AT_ONCE {

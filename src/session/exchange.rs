@@ -106,7 +106,7 @@ impl Left {
 }
 
 /// Who asked for an exchange.
-pub(crate) enum Asked {
+pub(crate) enum RequestedBy {
     ByCaller,
     /// With a permit, if the schedule has drawn one for this session.
     BySchedule(Option<ScheduledPermit>),
@@ -158,8 +158,8 @@ impl Exchange {
     }
 
     /// As it was asked for.
-    pub(crate) fn asked(mut self, asked: Asked) -> Self {
-        if let Asked::BySchedule(scheduled_permit) = asked {
+    pub(crate) fn asked(mut self, asked: RequestedBy) -> Self {
+        if let RequestedBy::BySchedule(scheduled_permit) = asked {
             (self.scheduled, self.scheduled_permit) = (true, scheduled_permit);
         }
         self
@@ -177,7 +177,7 @@ impl Exchange {
         };
         if let End::TokensSuperseded(superseded) = &end {
             // Before the flight ends: no grant of this process begins meanwhile.
-            superseded_tokens::end(&self.context, &self.slot, superseded).await;
+            superseded_tokens::revoke_or_report(&self.context, &self.slot, superseded).await;
         }
         let granted = self.step(end);
         self.finish(granted);
@@ -199,7 +199,7 @@ impl Exchange {
                 grant
             }
         };
-        revocation::tell_before(&self.context, &self.slot).await;
+        revocation::revoke_before_grant(&self.context, &self.slot).await;
         Ok(Some(grant))
     }
 

@@ -178,8 +178,9 @@ fn ending(credentials: &Arc<Credentials>, stored: &Stored, now: Now) -> Arc<Cred
 
 fn closed(stored: &Stored, lease: Option<Lease>, now: Now) -> Closed {
     let Record { epoch, generation, ref outbox, .. } = stored.record;
-    let told_elsewhere = lease.map(|_| claimed(lease_left(stored), now));
-    let backoff = told_elsewhere.or_else(|| stored.record.retry_at.map(|_| earlier(stored, now)));
+    let claimed_elsewhere = lease.map(|_| claimed(lease_left(stored), now));
+    let backoff =
+        claimed_elsewhere.or_else(|| stored.record.retry_at.map(|_| earlier(stored, now)));
     Closed { epoch, generation, outbox: outbox.clone(), backoff, unrenewed: None }
 }
 

@@ -73,7 +73,7 @@ struct Afterwards<'a> {
 impl Drop for Afterwards<'_> {
     fn drop(&mut self) {
         let Self { context, slot } = self;
-        context.told(slot, Vec::new(), &context.step_context(slot));
+        context.publish_and_arm(slot, Vec::new(), &context.step_context(slot));
     }
 }
 

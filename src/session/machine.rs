@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) read: Read,
     /// Why the last reading failed: an unreadable session is never taken for one that does not
     /// exist.
-    pub(crate) unread: Option<BackoffState>,
+    pub(crate) load_backoff: Option<BackoffState>,
 }
 
 /// What is being done. What is settled goes on serving meanwhile.
@@ -142,7 +142,7 @@ impl State {
             Some(Settled::Closed(closed)) => closed.outbox.is_none() && closed.unrenewed.is_none(),
             Some(Settled::Active(_) | Settled::InDoubt(..) | Settled::Lost(_)) => false,
         };
-        known && self.running.is_none() && self.unread.is_none()
+        known && self.running.is_none() && self.load_backoff.is_none()
     }
 }
 
@@ -190,9 +190,9 @@ pub(crate) enum Input {
     /// The record could not be deleted.
     ForgetFailed,
     /// The server was told, or cannot be.
-    Told,
+    Revoked,
     /// The server could not be told; when to try again.
-    Untold { backoff: BackoffState },
+    RevocationFailed { backoff: BackoffState },
     /// An API rejected the token of this generation.
     Rejected { generation: u64 },
     /// An API accepted the token of this generation.
@@ -320,7 +320,7 @@ pub(crate) enum Start {
 
 impl Start {
     /// Whether this only asks the store, so that `running` stays empty.
-    pub(crate) fn is_reading(&self) -> bool {
+    pub(crate) fn is_load(&self) -> bool {
         matches!(self, Self::Load(_) | Self::Restore)
     }
 }
@@ -368,8 +368,8 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
         Input::CloseFailed => exchange_result::not_ended(to),
         Input::Forgotten => exchange_result::forgotten(to, e),
         Input::ForgetFailed => exchange_result::not_ended(to),
-        Input::Told => exchange_result::told(to, None),
-        Input::Untold { backoff } => exchange_result::told(to, Some(backoff)),
+        Input::Revoked => exchange_result::told(to, None),
+        Input::RevocationFailed { backoff } => exchange_result::told(to, Some(backoff)),
         Input::Rejected { generation } => external_change::rejected(to, generation),
         Input::Accepted { generation } => external_change::accepted(to, generation),
         Input::RefreshByHand => external_change::refresh_by_hand(to, at.now.boot),
@@ -391,7 +391,7 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
 fn tick(state: &mut State, at: &StepContext) {
     let now = at.now.boot;
     let to_be_read = state.has_unloaded_change();
-    state.unread.take_if(|backoff| backoff.is_forgotten(at) && !to_be_read);
+    state.load_backoff.take_if(|backoff| backoff.is_forgotten(at) && !to_be_read);
     state.running.take_if(|run| matches!(run, Run::Challenge { until } if now >= *until));
     if state.is_busy() {
         // What is due is looked at when the exchange has ended.

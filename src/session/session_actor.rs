@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
 use super::context::Context;
-use super::exchange::{self, Asked, Exchange, Guard, Payload, Task};
+use super::exchange::{self, Exchange, Guard, Payload, RequestedBy, Task};
 use super::job::{Caller, Job, Text};
 use super::load;
 use super::machine::{Due, Renewable, Start, State};
@@ -196,7 +196,7 @@ impl SessionRunner {
             return;
         }
         let need = TokenRequest { newer_than: 0, renewable: slot.renewable(), fresh: true };
-        let asked = (Asked::BySchedule(Some(permit)), None);
+        let asked = (RequestedBy::BySchedule(Some(permit)), None);
         if let RequestOutcome::Start(work, _) = request(context, (slot, &client), need, asked) {
             self.start(work);
         }

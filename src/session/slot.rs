@@ -57,7 +57,7 @@ pub(crate) struct Slot {
     /// until the session is forgotten.
     rejected_through: AtomicU64,
     /// A reader has told the actor that the token is due.
-    told_due: AtomicBool,
+    due_was_sent: AtomicBool,
     /// Rejections of the token are damped, and an API that accepts it changes that.
     damped: AtomicBool,
     waiters: AtomicUsize,
@@ -74,7 +74,7 @@ struct Inner {
     /// The reading that callers wait for.
     reading: Option<Flight>,
     /// What a step began that no caller waits for: a reading, or a restore.
-    unread: Option<Start>,
+    background_start: Option<Start>,
     queue: VecDeque<Job>,
     /// Credentials that are not saved: the only copy of a rotated token.
     unsaved: Option<Arc<Unsaved>>,
@@ -88,7 +88,7 @@ struct Inner {
     /// The highest generation that was published.
     published: u64,
     /// Reported as rejected before the record was read.
-    rejected_unread: u64,
+    rejected_before_load: u64,
     /// The version of the client that the state was last seen with.
     client: u64,
     /// What the provider was last asked of a renewal.
@@ -111,7 +111,7 @@ impl Slot {
             tenant_client,
             snapshot: ArcSwapOption::empty(),
             rejected_through: AtomicU64::new(0),
-            told_due: AtomicBool::new(false),
+            due_was_sent: AtomicBool::new(false),
             damped: AtomicBool::new(false),
             waiters: AtomicUsize::new(0),
             used: AtomicU64::new(0),
@@ -120,7 +120,7 @@ impl Slot {
                 flight: None,
                 begun: false,
                 reading: None,
-                unread: None,
+                background_start: None,
                 queue: VecDeque::new(),
                 unsaved: None,
                 claims: Claims::default(),
@@ -128,7 +128,7 @@ impl Slot {
                 quarantine: None,
                 armed: None,
                 published: 0,
-                rejected_unread: 0,
+                rejected_before_load: 0,
                 client: 0,
                 renews: None,
             }),
@@ -154,7 +154,7 @@ impl Slot {
             return (SnapshotRead::Stale, None);
         }
         self.touch(coarse.monotonic);
-        let due = coarse.monotonic >= seen.due && self.is_to_be_told(seen, clock);
+        let due = coarse.monotonic >= seen.due && self.must_send_due(seen, clock);
         (if due { SnapshotRead::Due } else { SnapshotRead::Fresh }, Some(read(&seen.token)))
     }
 
@@ -175,12 +175,12 @@ impl Slot {
     /// goes by, and nobody has said so yet. The coarse clock may be ahead: an actor that is told
     /// too early does nothing, and nobody would tell it again.
     #[cold]
-    fn is_to_be_told(&self, seen: &TokenSnapshot, clock: &dyn Clock) -> bool {
-        if self.told_due.load(Ordering::Acquire) {
+    fn must_send_due(&self, seen: &TokenSnapshot, clock: &dyn Clock) -> bool {
+        if self.due_was_sent.load(Ordering::Acquire) {
             return false;
         }
         let due = seen.due_at.is_some_and(|due| clock.now().boot >= due);
-        due && !self.told_due.swap(true, Ordering::AcqRel)
+        due && !self.due_was_sent.swap(true, Ordering::AcqRel)
     }
 
     /// Steps the machine, publishes what readers may see, and says what is to be started.
@@ -200,10 +200,10 @@ impl Slot {
 
     /// Rejects what was reported before the record was read.
     fn reject_as_reported(&self, inner: &mut Inner, at: &StepContext) {
-        if inner.rejected_unread == 0 || inner.state.is_unloaded() {
+        if inner.rejected_before_load == 0 || inner.state.is_unloaded() {
             return;
         }
-        let generation = std::mem::take(&mut inner.rejected_unread);
+        let generation = std::mem::take(&mut inner.rejected_before_load);
         if generation <= inner.state.counters().1 {
             self.rejected_through.fetch_max(generation, Ordering::AcqRel);
             inner.step(Input::Rejected { generation }, at);
@@ -248,9 +248,9 @@ impl Slot {
         let mut inner = self.inner.lock();
         if inner.state.is_unloaded() && generation > inner.published {
             // Applied when the record is read, which is done now.
-            inner.rejected_unread = inner.rejected_unread.max(generation);
+            inner.rejected_before_load = inner.rejected_before_load.max(generation);
             let number = machine::read(&mut inner.state);
-            inner.unread = Some(Start::Load(number));
+            inner.background_start = Some(Start::Load(number));
             return;
         }
         let newest = inner.published.max(inner.state.counters().1);
@@ -330,8 +330,8 @@ impl Slot {
 
     /// Lets the next reader say once more that the token is due: whoever was told may have died
     /// with the message in its mailbox.
-    pub(crate) fn forget_told(&self) {
-        self.told_due.store(false, Ordering::Release);
+    pub(crate) fn reset_due(&self) {
+        self.due_was_sent.store(false, Ordering::Release);
     }
 
     pub(crate) fn quarantine(&self, until: Option<BootTime>) {
@@ -397,7 +397,7 @@ impl Slot {
         // has something newer.
         let rejected = self.rejected_through() > inner.state.counters().1
             || (inner.state.is_unloaded() && self.rejected_through() > 0);
-        let rejected = rejected || inner.rejected_unread > 0;
+        let rejected = rejected || inner.rejected_before_load > 0;
         inner.rests() && !rejected && inner.state.is_disposable()
     }
 
@@ -423,7 +423,7 @@ impl Slot {
         }
         inner.published = held.generation;
         self.snapshot.store(Some(Arc::new(next)));
-        self.told_due.store(false, Ordering::Release);
+        self.due_was_sent.store(false, Ordering::Release);
     }
 }
 
@@ -432,8 +432,8 @@ impl Inner {
         let state = std::mem::take(&mut self.state);
         let (state, mut effects) = machine::step(state, input, at);
         self.state = state;
-        if let Some(read) = effects.start.take_if(|start| start.is_reading()) {
-            self.unread = Some(read);
+        if let Some(read) = effects.start.take_if(|start| start.is_load()) {
+            self.background_start = Some(read);
         }
         effects
     }

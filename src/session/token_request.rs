@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
-use super::exchange::{Asked, Exchange, Guard, Payload, Task};
+use super::exchange::{Exchange, Guard, Payload, RequestedBy, Task};
 use super::job::Caller;
 use super::machine::Start;
 use super::message::Work;
@@ -32,14 +32,14 @@ pub(crate) fn request(
     context: &Arc<Context>,
     (slot, client): (&Arc<Slot>, &Arc<Client>),
     need: TokenRequest,
-    (asked, offer): (Asked, Option<&dyn Fn() -> ErasedValue>),
+    (asked, offer): (RequestedBy, Option<&dyn Fn() -> ErasedValue>),
 ) -> RequestOutcome {
     // Before the question: a shutdown that begins after it waits for what is started.
     let task_guard = context.tasks.enter();
     let may_start = if task_guard.is_some() { Ok(()) } else { Err(ErrorKind::ShuttingDown) };
     let at = context.step_context(slot);
     let (request, notifications) = slot.request(need, may_start, &at);
-    context.told(slot, notifications, &at);
+    context.publish_and_arm(slot, notifications, &at);
     match (request, task_guard) {
         (SlotReply::Ready(token), _) => RequestOutcome::Ready(token),
         (SlotReply::Failed(error), _) => RequestOutcome::Failed(error.of_session(slot.id())),

@@ -36,7 +36,7 @@ impl<P: Provider> Sessions<P> {
             let (request, read_with) = operation.request(&provider)?;
             let answer = call.send(request).await?;
             let read = operation.response(call.sender(), read_with, &answer);
-            read.map_err(|failed| call.told(failed))
+            read.map_err(|failed| call.error_for_caller(failed))
         };
         let call = CatchPanic::new(Box::pin(call));
         match timeout(&*context.clock, context.policy.call_timeout, call).await {

@@ -82,7 +82,7 @@ impl<P: Provider> Sessions<P> {
         }
         let (mut reloaded, mut renewed) = (Ok(()), Vec::with_capacity(tenant_clients.len()));
         for some in tenant_clients.chunks(TENANT_CLIENTS_AT_ONCE) {
-            let asked = some.iter().map(|tenant_client| self.asked_anew(tenant_client));
+            let asked = some.iter().map(|tenant_client| self.ask_source_again(tenant_client));
             for (tenant_client, asked) in
                 some.iter().zip(futures_util::future::join_all(asked).await)
             {
@@ -96,7 +96,7 @@ impl<P: Provider> Sessions<P> {
         reloaded
     }
 
-    async fn asked_anew(&self, tenant_client: &Arc<TenantClient>) -> Result<()> {
+    async fn ask_source_again(&self, tenant_client: &Arc<TenantClient>) -> Result<()> {
         let context = &self.dispatcher.context;
         let asked = tenant_client.renew(&*context.clock, &context.policy).await;
         asked.map(drop).map_err(|unresolved| context.unresolved(unresolved))

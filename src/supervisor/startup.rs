@@ -93,7 +93,7 @@ async fn restart(context: &Arc<Context>, link: &Arc<SupervisorLink>, mut ended: 
         // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again, the
         // schedule too; jobs are in their slots, and what is due is told again.
         context.registry.slots.each(|slot| {
-            slot.forget_told();
+            slot.reset_due();
             if slot.has_work() {
                 context.mailbox.send(slot, Message::Ended);
             }

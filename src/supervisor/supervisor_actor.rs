@@ -186,7 +186,7 @@ impl SupervisorState {
     fn died(&mut self, myself: &ActorRef<SupervisorMessage>, slot: &Arc<Slot>) {
         let context = &self.context;
         let now = context.now();
-        slot.forget_told();
+        slot.reset_due();
         match self.restarts.note(slot.id().clone(), now.boot, fastrand::f64()) {
             Verdict::Restart { after } => {
                 context.counts.actor_restarts.fetch_add(1, Ordering::Relaxed);

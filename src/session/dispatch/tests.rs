@@ -64,7 +64,7 @@ fn grant() -> ErasedValue {
 #[tokio::test]
 async fn a_caller_who_is_told_to_ask_again_and_again_lets_others_run_and_ends_by_its_deadline() {
     let (dispatcher, slot, host) = bench(Arc::new(SystemClock::new()), WAIT, false);
-    let source_state = dispatcher.token_newer_than(&slot, 0, Some(&grant));
+    let asking = dispatcher.token_newer_than(&slot, 0, Some(&grant));
     let mut turns = 0_u64;
     let others = async {
         loop {
@@ -74,7 +74,7 @@ async fn a_caller_who_is_told_to_ask_again_and_again_lets_others_run_and_ends_by
     };
     let error = tokio::select! {
         biased;
-        told = source_state => told.unwrap_err(),
+        told = asking => told.unwrap_err(),
         () = others => unreachable!(),
     };
     assert_eq!(error.kind(), ErrorKind::RetryLater);

@@ -23,7 +23,7 @@ impl Exchange {
                 self.leave(outcome);
             }
             AdoptMode::IfVacant | AdoptMode::Replace => {
-                revocation::tell_before(&self.context, &self.slot).await;
+                revocation::revoke_before_grant(&self.context, &self.slot).await;
                 let on_conflict = match take {
                     AdoptMode::Replace => OnConflict::ClaimAgain,
                     AdoptMode::IfVacant | AdoptMode::Import => OnConflict::Yield,

@@ -101,7 +101,7 @@ impl Exchange {
     async fn save_unsaved(&self) -> Result<(), Failure> {
         let Self { context, slot, .. } = self;
         if let Some(late) = self.stored(save::before_claim(context, slot)).await? {
-            superseded_tokens::end(context, slot, &late).await;
+            superseded_tokens::revoke_or_report(context, slot, &late).await;
         }
         Ok(())
     }

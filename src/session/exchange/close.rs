@@ -24,7 +24,9 @@ pub(crate) async fn close(mut guard: Guard) {
     let ending = match durably(&context, &slot, &mut superseded).await {
         Ok((closed, version, attempt)) => {
             match context.apply(&slot, Input::ClosedDurably { version, closed }) {
-                Some(Start::Revoke) => Ok(revocation::tell(&context, &slot, attempt, None).await),
+                Some(Start::Revoke) => {
+                    Ok(revocation::revoke_at_server(&context, &slot, attempt, None).await)
+                }
                 _ => Ok(Revocation::LocalOnly),
             }
         }
@@ -32,7 +34,7 @@ pub(crate) async fn close(mut guard: Guard) {
     };
     guard.answer(ending);
     if let Some(superseded) = &superseded {
-        superseded_tokens::end(&context, &slot, superseded).await;
+        superseded_tokens::revoke_or_report(&context, &slot, superseded).await;
     }
     guard.end(FlightOutcome::AskAgain);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::retry;
-use super::revocation::untold;
+use super::revocation::revocation_failed;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::log::log_session;
@@ -53,7 +53,7 @@ pub(crate) enum Task {
     },
     Close,
     Forget,
-    /// The server is told of a session that was closed before.
+    /// The server is error of a session that was closed before.
     Revocation,
 }
 
@@ -144,8 +144,8 @@ impl Guard {
         let sent = self.sent.get().copied();
         let outcome =
             if sent.is_some() { ExchangeOutcome::Ambiguous } else { ExchangeOutcome::NotSent };
-        let told = error.clone().with_outcome(outcome);
-        let flight_outcome = self.step(told, sent);
+        let with_outcome = error.clone().with_outcome(outcome);
+        let flight_outcome = self.step(with_outcome, sent);
         let flight_outcome = if gone {
             FlightOutcome::Failed(error.of_session(self.slot.id()))
         } else {
@@ -176,8 +176,10 @@ impl Guard {
                     closed.filter(|_| matches!(state.running, Some(Run::Revoke))).cloned()
                 });
                 match closed {
-                    // It is closed durably, and the server is told later.
-                    Some(closed) => self.answer(Ok(untold(context, slot, &closed, error))),
+                    // It is closed durably, and the server is error later.
+                    Some(closed) => {
+                        self.answer(Ok(revocation_failed(context, slot, &closed, error)))
+                    }
                     None => self.answer::<Revocation>(Err(error)),
                 }
             }

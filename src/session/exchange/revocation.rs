@@ -28,7 +28,7 @@ pub(crate) async fn revoke(mut guard: Guard, permit: ScheduledPermit) {
     guard.begin();
     let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
     match claim(&context, &slot).await {
-        Ok(Ok(attempt)) => drop(tell(&context, &slot, attempt, Some(permit)).await),
+        Ok(Ok(attempt)) => drop(revoke_at_server(&context, &slot, attempt, Some(permit)).await),
         Ok(Err(found)) => {
             let client = slot.tenant_client.client();
             let found = client.map(|client| from_record::found(&context, &client, *found));
@@ -36,7 +36,7 @@ pub(crate) async fn revoke(mut guard: Guard, permit: ScheduledPermit) {
         }
         Err(failed) => {
             if let Some(closed) = closed_of(&slot) {
-                untold(&context, &slot, &closed, failed);
+                revocation_failed(&context, &slot, &closed, failed);
             }
         }
     }
@@ -90,15 +90,15 @@ async fn stored(context: &Context, slot: &Slot, statement: Statement) -> Result<
 
 /// Tells the server what it is owed before a new grant takes the session's place: later it could
 /// hit the new one. Tried once; what cannot be told then is never told.
-pub(super) async fn tell_before(context: &Context, slot: &Arc<Slot>) {
+pub(super) async fn revoke_before_grant(context: &Context, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
-    if let Err(untold) = ask(context, slot, &credentials, None).await {
-        log_session!(warn, slot.id(), error = %untold, "a revocation is given up");
+    if let Err(error) = send_revocation(context, slot, &credentials, None).await {
+        log_session!(warn, slot.id(), %error, "a revocation is given up");
     }
 }
 
 /// Tells the server what the outbox holds; the schedule tries again if it cannot be told.
-pub(super) async fn tell(
+pub(super) async fn revoke_at_server(
     context: &Context,
     slot: &Arc<Slot>,
     attempt: Attempt,
@@ -106,11 +106,11 @@ pub(super) async fn tell(
 ) -> Revocation {
     let Some(closed) = closed_of(slot) else { return Revocation::LocalOnly };
     let Some(credentials) = &closed.outbox else { return Revocation::LocalOnly };
-    let ending = match ask(context, slot, credentials, permit).await {
+    let ending = match send_revocation(context, slot, credentials, permit).await {
         Ok(Revoked::AtServer) => Revocation::AtServer,
         Ok(Revoked::NotSupported) => Revocation::LocalOnly,
         Err(failed) => {
-            let ending = untold(context, slot, &closed, failed);
+            let ending = revocation_failed(context, slot, &closed, failed);
             let retry_at = slot.with_state(|state| state.settled.as_ref()?.earliest_retry());
             let retry_in = retry_at.map(|at| at.since(context.now().boot));
             settle(context, slot, (closed.epoch, attempt), (SettleTo::Before, retry_in)).await;
@@ -119,7 +119,7 @@ pub(super) async fn tell(
     };
     // Forgotten only now: a crash before this tells the server again, which is harmless.
     settle(context, slot, (closed.epoch, attempt), (SettleTo::Revoked, None)).await;
-    context.apply(slot, Input::Told);
+    context.apply(slot, Input::Revoked);
     ending
 }
 
@@ -148,38 +148,38 @@ async fn settle(
 }
 
 /// Leaves it to the schedule to tell the server.
-pub(super) fn untold(
+pub(super) fn revocation_failed(
     context: &Context,
     slot: &Arc<Slot>,
     closed: &Closed,
     failed: Error,
 ) -> Revocation {
     let backoff = BackoffState::after(closed.backoff.as_ref(), failed, &context.step_context(slot));
-    context.apply(slot, Input::Untold { backoff });
+    context.apply(slot, Input::RevocationFailed { backoff });
     Revocation::Queued
 }
 
-async fn ask(
+async fn send_revocation(
     context: &Context,
     slot: &Arc<Slot>,
     credentials: &Credentials,
     permit: Option<ScheduledPermit>,
 ) -> Result<Revoked, Error> {
-    ready(context, slot, credentials, permit).await?.ask(context, slot, credentials).await
+    admit(context, slot, credentials, permit).await?.send(context, slot, credentials).await
 }
 
 /// A turn at the server, to tell it of an end.
-pub(super) struct SourceState {
+pub(super) struct RevocationRequest {
     client: Arc<Client>,
     permit: Permit,
 }
 
-pub(super) async fn ready(
+pub(super) async fn admit(
     context: &Context,
     slot: &Arc<Slot>,
     credentials: &Credentials,
     permit: Option<ScheduledPermit>,
-) -> Result<SourceState, Error> {
+) -> Result<RevocationRequest, Error> {
     let Some(client) = slot.tenant_client.client() else {
         return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
     };
@@ -188,11 +188,11 @@ pub(super) async fn ready(
     }
     let permit = client.admission.enter_untracked(&*context.clock, Some(slot.id()), permit).await;
     let permit = permit.map_err(|rejected| rejected.error)?;
-    Ok(SourceState { client, permit })
+    Ok(RevocationRequest { client, permit })
 }
 
-impl SourceState {
-    pub(super) async fn ask(
+impl RevocationRequest {
+    pub(super) async fn send(
         self,
         context: &Context,
         slot: &Arc<Slot>,

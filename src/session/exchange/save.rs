@@ -67,7 +67,7 @@ pub(super) async fn until_saved(context: &Context, slot: &Arc<Slot>) {
         match context.await_store(commit).await {
             Ok(outcome) => {
                 if let Some(superseded) = committed(context, slot, &unsaved, outcome) {
-                    superseded_tokens::end(context, slot, &superseded).await;
+                    superseded_tokens::revoke_or_report(context, slot, &superseded).await;
                 }
             }
             Err(error) => mark_unsaved(context, slot, &error),

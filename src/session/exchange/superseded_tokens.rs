@@ -52,7 +52,11 @@ enum Disposition {
 
 /// Ends an orphan at the server, where that cannot hurt whoever has the session now, or tells that
 /// it lives there. Tried once: later it could hit a grant that is still to come.
-pub(super) async fn end(context: &Context, slot: &Arc<Slot>, superseded: &SupersededTokens) {
+pub(super) async fn revoke_or_report(
+    context: &Context,
+    slot: &Arc<Slot>,
+    superseded: &SupersededTokens,
+) {
     let ended = revoke(context, slot, superseded);
     match timeout(&*context.clock, context.policy.attempt_budget, ended).await {
         Some(Disposition::Drop | Disposition::Revoke) => {}
@@ -62,33 +66,37 @@ pub(super) async fn end(context: &Context, slot: &Arc<Slot>, superseded: &Supers
 
 /// What became of it.
 async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededTokens) -> Disposition {
-    let fate = look(context, slot, superseded).await;
+    let fate = disposition_now(context, slot, superseded).await;
     if fate != Disposition::Revoke {
         return fate;
     }
     let credentials = &superseded.unsaved.commit.credentials;
-    let source_state = match revocation::ready(context, slot, credentials, None).await {
-        Ok(source_state) => source_state,
-        Err(untold) => return report(slot, &untold),
+    let request = match revocation::admit(context, slot, credentials, None).await {
+        Ok(request) => request,
+        Err(error) => return report(slot, &error),
     };
     // Again: a grant may have begun while this one waited for its turn.
-    let fate = look(context, slot, superseded).await;
+    let fate = disposition_now(context, slot, superseded).await;
     if fate != Disposition::Revoke {
         return fate;
     }
-    match source_state.ask(context, slot, credentials).await {
+    match request.send(context, slot, credentials).await {
         Ok(Revoked::AtServer) => Disposition::Revoke,
         Ok(Revoked::NotSupported) => Disposition::Report,
-        Err(untold) => report(slot, &untold),
+        Err(error) => report(slot, &error),
     }
 }
 
-fn report(slot: &Arc<Slot>, untold: &crate::error::Error) -> Disposition {
-    log_session!(warn, slot.id(), error = %untold, "a late answer is not revoked");
+fn report(slot: &Arc<Slot>, error: &crate::error::Error) -> Disposition {
+    log_session!(warn, slot.id(), %error, "a late answer is not revoked");
     Disposition::Report
 }
 
-async fn look(context: &Context, slot: &Arc<Slot>, superseded: &SupersededTokens) -> Disposition {
+async fn disposition_now(
+    context: &Context,
+    slot: &Arc<Slot>,
+    superseded: &SupersededTokens,
+) -> Disposition {
     let client = slot.tenant_client.client();
     let reach =
         client.map_or(RevocationReach::Unknown, |client| client.provider.revocation_reach());
@@ -96,8 +104,8 @@ async fn look(context: &Context, slot: &Arc<Slot>, superseded: &SupersededTokens
         Ok(Some(found)) => fate(&found.record, &superseded.unsaved.commit, reach),
         // Forgotten, and of what is forgotten the server is not told.
         Ok(None) => Disposition::Report,
-        Err(unread) => {
-            log_session!(warn, slot.id(), error = %unread, "a late answer's record");
+        Err(error) => {
+            log_session!(warn, slot.id(), error = %error, "a late answer's record");
             Disposition::Report
         }
     }

@@ -36,7 +36,7 @@ pub(crate) fn token_decision(
     let settled = match &state.settled {
         Some(settled) if !state.wants_load() => settled,
         _ => {
-            let cooling = state.unread.as_ref().filter(|backoff| now < backoff.retry_at);
+            let cooling = state.load_backoff.as_ref().filter(|backoff| now < backoff.retry_at);
             return cooling
                 .map_or(TokenDecision::Load, |backoff| TokenDecision::Fail(backoff.told(now)));
         }

@@ -15,7 +15,7 @@ pub(super) fn issued(state: &mut State, held: CredentialState, at: &StepContext)
             let former = state.settled.as_mut().and_then(Settled::held_mut);
             let former = former.as_deref();
             let damping = former.and_then(|former| former.damping_of_next(at.now.boot));
-            let backoff = former.and_then(|former| kept_back_off(former, &held, at));
+            let backoff = former.and_then(|former| remaining_backoff(former, &held, at));
             *answer = Some(CredentialState { damping, backoff, ..held });
         }
         Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => {}
@@ -24,7 +24,7 @@ pub(super) fn issued(state: &mut State, held: CredentialState, at: &StepContext)
 
 /// The back-off that goes on after a success, if the new token has hardly any life left. Without it
 /// the next refresh would follow at once.
-fn kept_back_off(
+fn remaining_backoff(
     former: &CredentialState,
     answer: &CredentialState,
     at: &StepContext,
@@ -211,7 +211,7 @@ fn back_off(
 ) -> Settled {
     let backoff = troubled(held.backoff.as_ref(), failure, at);
     let retry_at = backoff.retry_at;
-    if in_doubt.is_none() && tells_of_back_off(&held, failure) {
+    if in_doubt.is_none() && announces_backoff(&held, failure) {
         effects.notifications.push(Notification::BackingOff { wait: retry_at.since(at.now.boot) });
     }
     let error = backoff.error.clone();
@@ -230,7 +230,7 @@ fn back_off(
 
 /// Whether to publish `BackingOff`: for the first failure after a success, unless retries are paced
 /// or the client is rejected.
-fn tells_of_back_off(held: &CredentialState, failure: &Failure) -> bool {
+fn announces_backoff(held: &CredentialState, failure: &Failure) -> bool {
     let first = held.unclassified.as_ref().is_none_or(|counted| counted.answers == 1);
     let told = matches!(failure.class, Class::Harmless | Class::Unclassified { .. });
     told && first && held.backoff.is_none()

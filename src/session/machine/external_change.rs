@@ -63,7 +63,7 @@ impl State {
 
     /// Makes the answer of the reading that runs not count. The news that it was begun for is noted
     /// again.
-    pub(super) fn stop_reading(&mut self) {
+    pub(super) fn stop_load(&mut self) {
         if let Some(Some(external_change)) = self.read.running.take() {
             self.external_change = Some(
                 self.external_change.map_or(external_change, |noted| noted.and(external_change)),
@@ -71,8 +71,8 @@ impl State {
         }
     }
 
-    fn begin_reading(&mut self) -> u32 {
-        self.stop_reading();
+    fn begin_load(&mut self) -> u32 {
+        self.stop_load();
         self.read.number = self.read.number.wrapping_add(1);
         self.read.running = Some(self.external_change.take());
         self.read.number
@@ -82,23 +82,23 @@ impl State {
 /// Begins to read what others did, if nothing runs.
 pub(super) fn load_change(state: &mut State, at: &StepContext, effects: &mut Effects) {
     let now = at.now.boot;
-    let cooling = BackoffState::cooling(state.unread.as_ref(), now);
+    let cooling = BackoffState::cooling(state.load_backoff.as_ref(), now);
     let free = effects.start.is_none() && !state.is_busy();
     if free && !cooling && state.has_unloaded_change() {
-        effects.start = Some(Start::Load(state.begin_reading()));
+        effects.start = Some(Start::Load(state.begin_load()));
     }
 }
 
 /// Begins a reading that somebody waits for, and gives its number.
 pub(crate) fn read(state: &mut State) -> u32 {
-    state.begin_reading()
+    state.begin_load()
 }
 
 /// Gives up a reading that nobody waits for any more. Whoever comes next reads the news that it was
 /// begun for.
 pub(crate) fn abandon_load(state: &mut State, number: u32) {
     if state.read.number == number {
-        state.stop_reading();
+        state.stop_load();
     }
 }
 
@@ -120,7 +120,7 @@ pub(super) fn loaded(
         && matches!(settled, Settled::Vacant { .. });
     let older = |held: &Settled| version < state.version && held.is_newer_than(&settled);
     if !deleted && !state.read.restored && state.settled.as_ref().is_some_and(older) {
-        state.unread = None;
+        state.load_backoff = None;
         state.read.restored = true;
         effects.start = Some(Start::Restore);
     } else {
@@ -130,8 +130,8 @@ pub(super) fn loaded(
 
 pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &StepContext) {
     if state.read.number == number && state.read.running.is_some() {
-        state.stop_reading();
-        state.unread = Some(BackoffState::after(state.unread.as_ref(), error, at));
+        state.stop_load();
+        state.load_backoff = Some(BackoffState::after(state.load_backoff.as_ref(), error, at));
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn note(state: &mut State, external_change: ExternalChange) {
 /// read anew.
 pub(super) fn conflict(state: &mut State, found: Option<(u64, Settled)>) {
     state.running.take_if(|run| !matches!(run, Run::Challenge { .. }));
-    state.stop_reading();
+    state.stop_load();
     match found {
         Some((version, settled)) => settle(state, version, settled),
         None => note(state, ExternalChange::UNKNOWN),
@@ -159,7 +159,7 @@ pub(super) fn conflict(state: &mut State, found: Option<(u64, Settled)>) {
 
 /// Takes this record as the session's.
 fn settle(state: &mut State, version: u64, settled: Settled) {
-    state.unread = None;
+    state.load_backoff = None;
     state.read.restored = false;
     state.external_change.take_if(|external_change| external_change.is_in(version));
     state.version = version;
@@ -186,7 +186,7 @@ pub(super) fn orphaned(state: &mut State, found: Option<(u64, Settled)>) {
 pub(super) fn wrote(state: &mut State, version: u64) {
     state.read.restored = false;
     // A reading that runs may have begun before the write.
-    state.stop_reading();
+    state.stop_load();
     if version > state.version.saturating_add(1) {
         return note(state, ExternalChange { version: Some(version), ends: false });
     }

@@ -443,7 +443,7 @@ impl Lost {
 }
 
 impl Closed {
-    pub(super) fn is_to_be_told(&self, now: BootTime) -> bool {
+    pub(super) fn is_revocation_due(&self, now: BootTime) -> bool {
         self.outbox.is_some() && !BackoffState::cooling(self.backoff.as_ref(), now)
     }
 }

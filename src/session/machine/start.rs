@@ -58,20 +58,20 @@ pub(super) fn begin(state: &mut State, what: Start, now: BootTime, effects: &mut
         Start::Establish | Start::Adopt => Run::Establish { renewal: false, answer: None },
         Start::Close => Run::Close,
         Start::Forget => Run::Forget,
-        Start::Revoke if state.owes_revocation(now) => Run::Revoke,
+        Start::Revoke if state.may_revoke(now) => Run::Revoke,
         Start::Load(_) | Start::Restore | Start::Refresh | Start::Renew | Start::Revoke => return,
     };
-    let unread = state.is_unloaded() && what != Start::Forget;
-    if !state.is_busy() && !unread {
+    let load_backoff = state.is_unloaded() && what != Start::Forget;
+    if !state.is_busy() && !load_backoff {
         start(state, run, what, effects);
     }
 }
 
 impl State {
     /// Whether the server is to be told now that the session was closed.
-    fn owes_revocation(&self, now: BootTime) -> bool {
+    fn may_revoke(&self, now: BootTime) -> bool {
         let closed = self.settled.as_ref().and_then(Settled::closed);
-        self.running.is_none() && closed.is_some_and(|closed| closed.is_to_be_told(now))
+        self.running.is_none() && closed.is_some_and(|closed| closed.is_revocation_due(now))
     }
 }
 
@@ -87,7 +87,7 @@ fn start(state: &mut State, run: Run, what: Start, effects: &mut Effects) {
     state.running = Some(run);
     effects.start = Some(what);
     // A reading that runs may show less than what begins now will write.
-    state.stop_reading();
+    state.stop_load();
 }
 
 impl Settled {

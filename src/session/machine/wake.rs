@@ -66,7 +66,7 @@ pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTim
         Some(Run::Challenge { until }) => Some(until),
         _ => None,
     };
-    let unread = match &state.unread {
+    let load_backoff = match &state.load_backoff {
         // The end of the reading that runs is an input of its own.
         _ if state.read.running.is_some() => None,
         Some(backoff) if state.has_unloaded_change() => Some(backoff.retry_at),
@@ -85,7 +85,7 @@ pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTim
         Some(settled) => earlier(record_wake(settled, policy), forgotten_at(settled, policy)),
         None => None,
     };
-    [until, unread, settled].into_iter().flatten().min()
+    [until, load_backoff, settled].into_iter().flatten().min()
 }
 
 /// When the schedule must look at a session by what its record says: the record's due time.
@@ -104,7 +104,7 @@ pub(crate) fn record_wake(settled: &Settled, policy: &MachinePolicy) -> Option<B
 /// Whether the record says when the schedule must look at the session again.
 pub(crate) fn is_in_record(state: &State) -> bool {
     let rests =
-        state.running.is_none() && state.unread.is_none() && state.external_change.is_none();
+        state.running.is_none() && state.load_backoff.is_none() && state.external_change.is_none();
     rests
         && match &state.settled {
             Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_unsaved(),

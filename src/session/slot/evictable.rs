@@ -32,7 +32,7 @@ impl Slot {
 
     fn leaves_as(&self, inner: &Inner) -> Leaves {
         // A rejection that came before the record was read is known here alone.
-        if !inner.rests() || inner.rejected_unread > 0 || !inner.state.is_in_store() {
+        if !inner.rests() || inner.rejected_before_load > 0 || !inner.state.is_in_store() {
             return Leaves::No;
         }
         let (epoch, generation) = inner.state.counters();

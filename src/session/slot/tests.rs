@@ -99,14 +99,14 @@ impl Bench {
 
     fn read(&self, settled: Settled) {
         let version = self.slot.with_state(|state| state.version) + 1;
-        self.answer_reading(self.begin_reading(), version, settled);
+        self.answer_load(self.begin_load(), version, settled);
     }
 
-    fn begin_reading(&self) -> u32 {
+    fn begin_load(&self) -> u32 {
         machine::read(&mut self.slot.inner.lock().state)
     }
 
-    fn answer_reading(&self, read: u32, version: u64, settled: Settled) {
+    fn answer_load(&self, read: u32, version: u64, settled: Settled) {
         self.apply(Input::Loaded { read, version, settled });
     }
 

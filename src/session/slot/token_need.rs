@@ -141,8 +141,8 @@ impl Slot {
 
     /// The reading that a step began and nobody waits for, for whoever reads many. Whoever steps
     /// the slot asks for it afterwards.
-    pub(crate) fn unread(&self) -> Option<Start> {
-        self.inner.lock().unread.take()
+    pub(crate) fn take_background_start(&self) -> Option<Start> {
+        self.inner.lock().background_start.take()
     }
 
     /// Whether the reading of this number is still wanted.

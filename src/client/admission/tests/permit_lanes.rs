@@ -43,7 +43,7 @@ impl Bench {
         (join, Box::pin(entry))
     }
 
-    fn enter_drawn(&self, scheduled_permit: ScheduledPermit) -> Permit {
+    fn enter_with_permit(&self, scheduled_permit: ScheduledPermit) -> Permit {
         let (_join, entry) = self.scheduled(Some(scheduled_permit));
         entry.now_or_never().expect("it waits for its turn").ok().unwrap()
     }
@@ -129,7 +129,7 @@ async fn a_caller_who_gives_up_with_a_permit_it_has_not_noticed_wakes_the_schedu
 #[tokio::test]
 async fn a_slow_request_of_the_schedules_gives_its_permit_and_its_place_back() {
     let bench = Bench::new();
-    let mut slow = bench.enter_drawn(bench.scheduled_permit().unwrap());
+    let mut slow = bench.enter_with_permit(bench.scheduled_permit().unwrap());
     assert!(bench.scheduled_permit().is_none());
     let mut open = Box::pin(slow.while_open(&bench.clock, pending::<()>()));
     assert!(poll(&mut open).is_pending());
@@ -202,7 +202,7 @@ async fn one_that_a_caller_has_joined_waits_no_longer_than_a_caller() {
 fn one_that_was_joined_before_it_came_keeps_its_permit_and_leaves_the_schedules_lane() {
     let bench = Bench::new();
     bench.met(0..5, &failed(FailureClass::Unclassified));
-    let paced = bench.enter_drawn(bench.scheduled_permit().unwrap());
+    let paced = bench.enter_with_permit(bench.scheduled_permit().unwrap());
     let session = device(8);
     let enter = |scheduled_permit, joined| {
         let entrant = Entrant { session: &session, lane: SCHEDULED };
@@ -223,7 +223,7 @@ fn one_that_is_joined_while_it_waits_is_not_paced_as_the_schedules() {
     let [first, _second, _third] = [(); 3].map(|()| bench.enter().unwrap());
     let (join, mut entry) = bench.scheduled(None);
     assert!(poll(&mut entry).is_pending());
-    let _paced = bench.enter_drawn(scheduled_permit);
+    let _paced = bench.enter_with_permit(scheduled_permit);
     join.send(()).unwrap();
     assert!(poll(&mut entry).is_pending());
     drop(first);
@@ -248,7 +248,7 @@ async fn an_exchange_with_a_drawn_permit_waits_for_no_other() {
     let _caller = bench.enter().unwrap();
     let mut caller = Box::pin(bench.entry());
     assert!(poll(&mut caller).is_pending());
-    let permit = bench.enter_drawn(scheduled_permit);
+    let permit = bench.enter_with_permit(scheduled_permit);
     assert!(poll(&mut caller).is_pending());
     drop(permit);
     assert!(poll(&mut caller).is_ready());
@@ -343,7 +343,7 @@ fn while_retries_are_paced_the_schedule_tries_when_its_one_place_is_free() {
     let bench = Bench::of(8);
     bench.met(0..5, &failed(FailureClass::Unclassified));
     assert_eq!(bench.shut_for(), None);
-    let one = bench.enter_drawn(bench.scheduled_permit().unwrap());
+    let one = bench.enter_with_permit(bench.scheduled_permit().unwrap());
     assert_eq!(bench.shut_for(), Some(FAULT_PACE.as_secs()));
     drop(one);
     assert_eq!(bench.shut_for(), None);

@@ -41,7 +41,7 @@ fn owes(state: &State) -> bool {
 }
 
 /// The news that is not read, whether it is being read or not.
-fn unread_news(state: &State) -> Option<ExternalChange> {
+fn unloaded_change(state: &State) -> Option<ExternalChange> {
     state.external_change.or(state.read.running.flatten())
 }
 
@@ -59,15 +59,15 @@ fn held_of(state: &State) -> &CredentialState {
 #[test]
 fn news_is_noted_in_every_state_and_read_at_once_where_nothing_runs_or_is_owed() {
     for (name, state) in states() {
-        let free = !state.is_busy() && !owes(&state) && state.unread.is_none();
+        let free = !state.is_busy() && !owes(&state) && state.load_backoff.is_none();
         let reads = free && !state.is_unloaded() && state.read.running.is_none();
-        let forgets_unread = state.is_unloaded() && state.read.running.is_none();
+        let forgets_unloaded = state.is_unloaded() && state.read.running.is_none();
         for ends in [false, true] {
             let (next, effects) = step(state.clone(), others(ends), &after(0));
             let number = state.read.number + 1;
             assert_eq!(effects.start, reads.then_some(Start::Load(number)), "{name}");
             assert_eq!(effects.notifications, [], "{name}");
-            assert_eq!(unread_news(&next).is_some(), !forgets_unread, "{name}");
+            assert_eq!(unloaded_change(&next).is_some(), !forgets_unloaded, "{name}");
             let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
             assert_eq!(before, after, "{name}: what is settled stays");
             assert_eq!(next.is_busy(), state.is_busy(), "{name}: what runs goes on");
@@ -114,8 +114,8 @@ fn ends_of(run: &Run) -> Vec<Input> {
         ],
         Run::Forget => vec![Input::ForgetFailed],
         Run::Revoke => vec![
-            Input::Told,
-            Input::Untold { backoff: backoff(NOW + 9) },
+            Input::Revoked,
+            Input::RevocationFailed { backoff: backoff(NOW + 9) },
             Input::Conflict { found: None },
         ],
     }
@@ -147,7 +147,7 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
 fn news_of_what_is_owed_is_read_when_that_is_saved() {
     let unsaved = active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..fresh() });
     let (state, start) = apply(unsaved, Input::ExternalChange(ExternalChange::UNKNOWN));
-    assert_eq!((start, unread_news(&state)), (None, Some(ExternalChange::UNKNOWN)));
+    assert_eq!((start, unloaded_change(&state)), (None, Some(ExternalChange::UNKNOWN)));
     let (state, start) = apply(state, Input::Unsaved);
     assert_eq!(start, None);
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
@@ -174,7 +174,7 @@ fn what_this_process_writes_itself_settles_news_that_it_shows_and_no_other() {
         for (state, end) in ends {
             let (state, _) = apply(state, external_change.clone());
             let (state, _) = apply(state, end.clone());
-            assert_eq!(unread_news(&state).is_none(), version == V + 1, "{end:?}");
+            assert_eq!(unloaded_change(&state).is_none(), version == V + 1, "{end:?}");
             assert_eq!(state.version, V + 1);
         }
     }
@@ -260,7 +260,7 @@ fn a_reading_that_was_begun_before_something_ran_does_not_count() {
             assert_eq!(start, None);
             assert_eq!(format!("{next:?}"), format!("{state:?}"), "{what:?}");
         }
-        assert_eq!(unread_news(&state), Some(external_change(false)), "it is still to be read");
+        assert_eq!(unloaded_change(&state), Some(external_change(false)), "it is still to be read");
     }
 }
 
@@ -424,6 +424,6 @@ fn a_conflict_ends_what_runs_and_nothing_that_is_settled() {
         let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
         assert_eq!(before, after, "{name}");
         let unknown = next.is_unloaded();
-        assert_eq!(unread_news(&next).is_some(), !unknown, "{name}");
+        assert_eq!(unloaded_change(&next).is_some(), !unknown, "{name}");
     }
 }

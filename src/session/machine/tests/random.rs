@@ -81,7 +81,7 @@ pub(super) fn assert_answer_is_good(
         }
         TokenDecision::Load => {
             let (_, effects) = need();
-            assert!(!state.is_busy() && effects.start.is_none_or(|start| start.is_reading()));
+            assert!(!state.is_busy() && effects.start.is_none_or(|start| start.is_load()));
         }
         TokenDecision::Wait => assert!(state.is_busy()),
     }
@@ -139,8 +139,8 @@ pub(super) fn assert_lost_only_for_a_reason(
         | Input::Left
         | Input::ClosedDurably { .. }
         | Input::CloseFailed
-        | Input::Told
-        | Input::Untold { .. }
+        | Input::Revoked
+        | Input::RevocationFailed { .. }
         | Input::Rejected { .. }
         | Input::Accepted { .. }
         | Input::RefreshByHand

@@ -323,7 +323,7 @@ fn what_is_owed_and_not_the_sessions_any_more_is_read_again_and_not_served_meanw
             step(state.clone(), Input::TokensSuperseded { found: None }, &after(0));
         assert_eq!(next.is_busy(), state.is_busy(), "{name}: no second exchange may begin");
         assert!(serving(&next, boot(NOW)).is_none(), "{name}");
-        let cooling = state.unread.is_some();
+        let cooling = state.load_backoff.is_some();
         let reads = !state.is_busy() && !state.is_unloaded() && !cooling;
         let reads = reads && state.read.running.is_none();
         let start = reads.then_some(Start::Load(next.read.number));
@@ -342,7 +342,7 @@ fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
         (Some(Start::Close), &[Notification::Revoked][..])
     );
     assert!(matches!(state.running, Some(Run::Revoke)));
-    let (state, _) = step(state, Input::Untold { backoff: backoff(NOW + 5) }, &after(0));
+    let (state, _) = step(state, Input::RevocationFailed { backoff: backoff(NOW + 5) }, &after(0));
     assert_eq!(kind_of(&state, 0, NOW), ErrorKind::NotEstablished);
     assert!(!state.is_disposable());
     assert_eq!(next_wake(&state, &after(0).policy), Some(boot(NOW + 5)));
@@ -350,7 +350,7 @@ fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
     assert_eq!(step(state.clone(), revoke.clone(), &after(4)).1.start, None);
     let (state, effects) = step(state, revoke, &after(5));
     assert_eq!(effects.start, Some(Start::Revoke));
-    let (state, _) = step(state, Input::Told, &after(5));
+    let (state, _) = step(state, Input::Revoked, &after(5));
     assert!(state.is_disposable());
     assert_eq!(next_wake(&state, &after(5).policy), None);
 }

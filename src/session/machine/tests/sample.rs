@@ -130,10 +130,10 @@ pub(super) fn running(settled: Settled, run: Run) -> State {
 }
 
 /// Not read yet: the first reading is under way, if no trouble is left of one.
-pub(super) fn unread(backoff: Option<BackoffState>) -> State {
+pub(super) fn load_backoff(backoff: Option<BackoffState>) -> State {
     let running = backoff.is_none().then_some(None);
     let read = Read { number: 1, running, restored: false };
-    State { read, unread: backoff, ..State::default() }
+    State { read, load_backoff: backoff, ..State::default() }
 }
 
 /// With reading number 1 under way, for this news.
@@ -235,8 +235,8 @@ fn expired_refresh(held: CredentialState) -> CredentialState {
 
 fn vacant_or_active() -> Vec<(&'static str, State)> {
     vec![
-        ("unloaded", unread(None)),
-        ("unloaded, cooling", unread(cooling())),
+        ("unloaded", load_backoff(None)),
+        ("unloaded, cooling", load_backoff(cooling())),
         ("vacant", rest(vacant())),
         ("vacant, cooling", rest(Settled::Vacant { backoff: cooling() })),
         ("active, fresh", active(fresh())),
@@ -343,7 +343,7 @@ fn busy() -> Vec<(&'static str, State)> {
         ("refreshing, answered", running(Settled::Active(due()), answered)),
         ("closing vacant", running(vacant(), Run::Close)),
         ("closing fresh", running(fresh(), Run::Close)),
-        ("forgetting unloaded", State { running: Some(Run::Forget), ..unread(cooling()) }),
+        ("forgetting unloaded", State { running: Some(Run::Forget), ..load_backoff(cooling()) }),
         ("forgetting fresh", running(fresh(), Run::Forget)),
         ("revoking", running(Settled::Closed(closed(true)), Run::Revoke)),
     ]
@@ -366,8 +366,8 @@ fn told() -> Vec<(&'static str, State)> {
             reading(rest(Settled::Lost(provisional(NOW))), external_change(false)),
         ),
         ("vacant, read again", reading(rest(vacant()), external_change(false))),
-        ("due, unreadable", State { unread: cooling(), ..noted(active(due())) }),
-        ("owed, unreadable", State { unread: cooling(), ..noted(active(unsaved)) }),
+        ("due, unreadable", State { load_backoff: cooling(), ..noted(active(due())) }),
+        ("owed, unreadable", State { load_backoff: cooling(), ..noted(active(unsaved)) }),
         ("refreshing, with news", noted(refreshing(due(), None))),
     ]
 }
@@ -437,8 +437,8 @@ fn from_closes_and_callers() -> Vec<(&'static str, Input)> {
         ("close failed", Input::CloseFailed),
         ("forgotten", Input::Forgotten),
         ("forget failed", Input::ForgetFailed),
-        ("told", Input::Told),
-        ("untold", Input::Untold { backoff: backoff(NOW + 9) }),
+        ("told", Input::Revoked),
+        ("untold", Input::RevocationFailed { backoff: backoff(NOW + 9) }),
         ("401 old", Input::Rejected { generation: G - 1 }),
         ("401", Input::Rejected { generation: G }),
         ("accepted", Input::Accepted { generation: G }),

@@ -87,7 +87,7 @@ fn describe(state: &State) -> String {
         answer.as_ref().map_or(String::new(), |held| format!(", answered {}", of_held(held)))
     };
     let settled = match &state.settled {
-        None => format!("unloaded{}", of_trouble(&state.unread)),
+        None => format!("unloaded{}", of_trouble(&state.load_backoff)),
         Some(settled) => of_settled(settled),
     };
     let running = match &state.running {
@@ -129,8 +129,8 @@ fn of_reading(state: &State) -> String {
     if let Some(external_change) = state.external_change {
         text.push_str(&format!("; {}", of_news(external_change)));
     }
-    if let Some(unread) = state.unread.as_ref().filter(|_| !state.is_unloaded()) {
-        text.push_str(&format!("; unreadable{}", of_trouble(&Some(unread.clone()))));
+    if let Some(load_backoff) = state.load_backoff.as_ref().filter(|_| !state.is_unloaded()) {
+        text.push_str(&format!("; unreadable{}", of_trouble(&Some(load_backoff.clone()))));
     }
     if state.read.restored {
         text.push_str("; restored");

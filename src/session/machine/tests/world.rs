@@ -225,7 +225,7 @@ impl World {
             self.end_elsewhere(version);
         }
         let started = self.apply(Input::ExternalChange(ExternalChange { version, ends }));
-        assert!(started.is_none_or(|start| start.is_reading()));
+        assert!(started.is_none_or(|start| start.is_load()));
         assert!(started.is_none() || (is_read && self.debt.is_none() && self.running.is_none()));
     }
 
@@ -258,7 +258,7 @@ impl World {
             self.rejected = self.rejected.max(generation);
         }
         let started = self.apply(Input::Rejected { generation });
-        assert!(started.is_none_or(|start| start.is_reading()));
+        assert!(started.is_none_or(|start| start.is_load()));
         if current != generation && started.is_none() {
             assert_eq!(format!("{:?}", self.state), before);
         }
@@ -345,10 +345,10 @@ impl World {
         match (start, answer) {
             (Start::Close, _) => self.close(jitter),
             (Start::Forget, _) => self.forget(jitter),
-            (Start::Revoke, _) if jitter.is_multiple_of(2) => self.end(Input::Told),
+            (Start::Revoke, _) if jitter.is_multiple_of(2) => self.end(Input::Revoked),
             (Start::Revoke, _) => {
                 let backoff = sample::backoff(self.boot().since_boot().as_secs() + 5);
-                self.end(Input::Untold { backoff });
+                self.end(Input::RevocationFailed { backoff });
             }
             (_, Some(generation)) => self.save(generation, jitter),
             (_, None) => self.answer(start, jitter),
@@ -357,7 +357,7 @@ impl World {
 
     fn end(&mut self, input: Input) {
         let (start, _) = self.running.take().unwrap();
-        assert!(!start.is_reading());
+        assert!(!start.is_load());
         self.apply(input);
     }
 

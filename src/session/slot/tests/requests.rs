@@ -17,7 +17,7 @@ fn a_request_is_answered_from_memory_or_says_what_is_to_be_done_first() {
     let bench = Bench::new();
     let SlotReply::Load(reading) = bench.ask(0) else { panic!("it is not read yet") };
     assert!(matches!(bench.ask(0), SlotReply::Join(_)), "one reading for all");
-    bench.answer_reading(reading.number, 1, Settled::Active(bench.held(1)));
+    bench.answer_load(reading.number, 1, Settled::Active(bench.held(1)));
     reading.end(FlightOutcome::AskAgain);
     assert!(matches!(bench.ask(0), SlotReply::Ready(token) if token.generation() == 1));
     let SlotReply::Start(Start::Refresh, sender, flight) = bench.ask(1) else { panic!() };
@@ -100,7 +100,7 @@ fn a_reading_that_is_dropped_lets_the_next_caller_read() {
     let first = bench.slot.first_read(&bench.step_context());
     let Some(SlotReply::Load(reading)) = first else { panic!("nobody reads") };
     assert!(matches!(bench.slot.first_read(&bench.step_context()), Some(SlotReply::Join(_))));
-    bench.answer_reading(reading.number, 1, Settled::Vacant { backoff: None });
+    bench.answer_load(reading.number, 1, Settled::Vacant { backoff: None });
     reading.end(FlightOutcome::AskAgain);
     assert!(bench.slot.first_read(&bench.step_context()).is_none(), "it is read");
 }
@@ -124,14 +124,16 @@ fn a_reading_that_failed_is_told_to_all_who_ask_until_it_may_be_tried_again() {
 fn news_is_read_once_by_whoever_reads_many_or_by_a_caller_who_cannot_wait() {
     let bench = Bench::with_token(1);
     bench.apply(others(2, false));
-    let Some(Start::Load(number)) = bench.slot.unread() else { panic!("nobody reads") };
-    assert!(bench.slot.unread().is_none(), "once");
+    let Some(Start::Load(number)) = bench.slot.take_background_start() else {
+        panic!("nobody reads")
+    };
+    assert!(bench.slot.take_background_start().is_none(), "once");
     assert!(bench.slot.wants_read(number));
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)), "the token in hand is good");
     bench.is_fresh(1);
     let SlotReply::Load(reading) = bench.ask(1) else { panic!("it starts without reading") };
     assert!(!bench.slot.wants_read(number), "the caller was faster");
-    bench.answer_reading(reading.number, 2, Settled::Active(bench.held(2)));
+    bench.answer_load(reading.number, 2, Settled::Active(bench.held(2)));
     reading.end(FlightOutcome::AskAgain);
     assert!(matches!(bench.ask(1), SlotReply::Ready(token) if token.generation() == 2));
 }
@@ -151,9 +153,9 @@ fn news_that_came_while_a_start_was_on_its_way_is_read_when_that_is_given_up() {
     let bench = Bench::with_token(1);
     let SlotReply::Start(_, sender, _) = bench.ask(1) else { panic!("nothing starts") };
     bench.apply(others(2, false));
-    assert_eq!(bench.slot.unread(), None);
+    assert_eq!(bench.slot.take_background_start(), None);
     bench.slot.give_up(|flight| flight.is_of(&sender), &bench.step_context());
-    assert!(matches!(bench.slot.unread(), Some(Start::Load(_))));
+    assert!(matches!(bench.slot.take_background_start(), Some(Start::Load(_))));
 }
 
 #[test]
@@ -191,13 +193,15 @@ fn a_wall_clock_that_is_set_makes_what_a_record_said_be_read_again_once() {
         bench.load(bench.recorded(2));
         bench.clock.step_wall(step);
         bench.apply(Input::Tick);
-        let Some(Start::Load(number)) = bench.slot.unread() else { panic!("it is not read") };
+        let Some(Start::Load(number)) = bench.slot.take_background_start() else {
+            panic!("it is not read")
+        };
         for _ in 0..3 {
             bench.apply(Input::Tick);
-            assert_eq!(bench.slot.unread(), None);
+            assert_eq!(bench.slot.take_background_start(), None);
         }
-        bench.answer_reading(number, 2, Settled::Active(bench.recorded(2)));
-        assert_eq!(bench.slot.unread(), None, "it is derived anew");
+        bench.answer_load(number, 2, Settled::Active(bench.recorded(2)));
+        assert_eq!(bench.slot.take_background_start(), None, "it is derived anew");
         assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
     }
 }
@@ -220,7 +224,7 @@ fn a_clock_that_is_set_or_a_suspend_moves_nothing_that_this_process_asked_for_it
     let bench = Bench::with_token(1);
     bench.clock.step_wall(3600);
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
-    assert_eq!(bench.slot.unread(), None);
+    assert_eq!(bench.slot.take_background_start(), None);
     let bench = Bench::new();
     bench.load(bench.recorded(1));
     for disturb in
@@ -228,7 +232,7 @@ fn a_clock_that_is_set_or_a_suspend_moves_nothing_that_this_process_asked_for_it
     {
         disturb(&bench.clock);
         assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
-        assert_eq!(bench.slot.unread(), None, "the wall clock was not set");
+        assert_eq!(bench.slot.take_background_start(), None, "the wall clock was not set");
     }
 }
 

@@ -294,7 +294,7 @@ impl Model {
         let process = &mut w.processes[p];
         let Some(generation) = process.shown else { return };
         process.rejected_through = process.rejected_through.max(generation);
-        process.dead_through = process.dead_through.max(generation);
+        process.dead_up_to = process.dead_up_to.max(generation);
         self.apply(w, p, Input::Rejected { generation });
     }
 
@@ -307,7 +307,7 @@ impl Model {
             w.server.revoke(super::bench::tok_of(credentials));
         }
         let process = &mut w.processes[p];
-        process.dead_through = process.dead_through.max(generation);
+        process.dead_up_to = process.dead_up_to.max(generation);
         let reason = LostReason::Revoked;
         self.apply(w, p, Input::Dead { generation, reason });
         let State { settled, running, .. } = &w.processes[p].state;

@@ -20,7 +20,7 @@ impl Model {
             return w.broken.clone();
         }
         for (p, process) in w.processes.iter().enumerate() {
-            let dead = process.dead_through;
+            let dead = process.dead_up_to;
             if let TokenDecision::Token(token) = self.answer(w, p, 0)
                 && token.generation() <= dead
             {

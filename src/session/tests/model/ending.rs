@@ -24,12 +24,12 @@ impl Model {
             }
             Work::Revoke(how) => self.claim_revocation(w, p, how),
             Work::Tell(attempt, until) => self.tell(w, p, (attempt, until)),
-            Work::Told(attempt, told) => self.told(w, p, attempt, told),
+            Work::Revoked(attempt, told) => self.told(w, p, attempt, told),
             Work::Forget => match self.store(w, Statement::Delete) {
                 Some(_) => {
                     let process = &mut w.processes[p];
                     let generation = process.state.counters().1;
-                    process.dead_through = process.dead_through.max(generation);
+                    process.dead_up_to = process.dead_up_to.max(generation);
                     self.apply(w, p, Input::Forgotten);
                 }
                 None => drop(self.apply(w, p, Input::ForgetFailed)),
@@ -64,7 +64,7 @@ impl Model {
                 let closed = Closed { epoch, generation, outbox, backoff: None, unrenewed: None };
                 let version = done.version;
                 let process = &mut w.processes[p];
-                process.dead_through = process.dead_through.max(generation);
+                process.dead_up_to = process.dead_up_to.max(generation);
                 if self.apply(w, p, Input::ClosedDurably { version, closed }) == Some(Start::Revoke)
                 {
                     w.processes[p].work = Work::Tell(attempt, w.lease_end());
@@ -124,7 +124,7 @@ impl Model {
         let step_context = self.bench.step_context(w.now, w.processes[p].offset);
         let error = Error::new(ErrorKind::RetryLater);
         let backoff = BackoffState::after(closed.backoff.as_ref(), error, &step_context);
-        self.apply(w, p, Input::Untold { backoff });
+        self.apply(w, p, Input::RevocationFailed { backoff });
     }
 
     /// The server is told. If the answer is lost, it is told again later.
@@ -144,7 +144,7 @@ impl Model {
         if !told {
             self.untold(w, p);
         }
-        w.processes[p].work = Work::Told(attempt, told);
+        w.processes[p].work = Work::Revoked(attempt, told);
     }
 
     fn told(&mut self, w: &mut World, p: usize, attempt: Attempt, told: bool) {
@@ -172,7 +172,7 @@ impl Model {
             }
         }
         if told {
-            self.apply(w, p, Input::Told);
+            self.apply(w, p, Input::Revoked);
         }
     }
 }

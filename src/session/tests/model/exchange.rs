@@ -240,7 +240,7 @@ impl Model {
         }
         let sent = x.held.filter(|_| x.intent == Intent::Refresh);
         if let Some(tok) = sent {
-            w.look_at_send(tok);
+            w.inspect_send(tok);
             let refreshes = &mut w.processes[p].refreshes;
             *refreshes = refreshes.saturating_sub(1);
             let claim = attempt.claim;
@@ -355,7 +355,7 @@ impl Model {
         w.now = now;
         let process = &mut w.processes[p];
         if rejected && process.settled().is_some_and(|settled| settled.lost().is_some()) {
-            process.dead_through = process.dead_through.max(process.state.counters().1);
+            process.dead_up_to = process.dead_up_to.max(process.state.counters().1);
         }
     }
 
@@ -381,7 +381,7 @@ impl Model {
             }
             Some(outcome) => {
                 if let Some(found) = self.paid(w, p, claim, outcome) {
-                    self.end_orphan(w, &unsaved);
+                    self.end_superseded(w, &unsaved);
                     self.superseded(w, p, Some(found));
                 }
             }
@@ -399,7 +399,7 @@ impl Model {
         if matches!(outcome, Outcome::Leased(_) | Outcome::Wait { .. }) {
             self.apply(w, p, Input::Unsaved);
         } else if self.paid(w, p, claim, outcome).is_some() {
-            self.end_orphan(w, &unsaved);
+            self.end_superseded(w, &unsaved);
         }
         true
     }
@@ -431,7 +431,7 @@ impl Model {
     }
 
     /// As `superseded_tokens::end`, at a server whose revocation may reach more than one grant.
-    fn end_orphan(&self, w: &mut World, unsaved: &Commit<Tok>) {
+    fn end_superseded(&self, w: &mut World, unsaved: &Commit<Tok>) {
         let ends = w.record.as_ref().is_some_and(|record| {
             let granting = record.lease.is_some_and(|lease| lease.intent == Intent::Establish);
             record.phase == store::Phase::Closed && !granting

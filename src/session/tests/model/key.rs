@@ -70,7 +70,7 @@ impl World {
                     Phase::Settle(ending) => all.push(ending.attempt.fence),
                     Phase::Claim | Phase::Outlast(_) | Phase::Commit => {}
                 },
-                Work::Tell(attempt, _) | Work::Told(attempt, _) => all.push(attempt.fence),
+                Work::Tell(attempt, _) | Work::Revoked(attempt, _) => all.push(attempt.fence),
                 Work::Idle | Work::Close { .. } | Work::Revoke(_) | Work::Forget => {}
             }
         }
@@ -197,7 +197,7 @@ impl Writer<'_> {
         }
         self.flag(state.read.restored);
         self.run(state.running.as_ref(), process);
-        self.backoff(state.unread.as_ref());
+        self.backoff(state.load_backoff.as_ref());
         self.reading(process);
         self.put(u64::from(process.paused) + 2 * u64::from(next));
         let unsaved = process.unsaved.as_ref();
@@ -222,7 +222,7 @@ impl Writer<'_> {
         self.put(matters(process.rejected_through));
         self.put(matters(process.published));
         self.put(process.shown.unwrap_or(0));
-        self.put(matters(process.dead_through));
+        self.put(matters(process.dead_up_to));
         self.put(u64::from(process.refreshes));
         self.put(process.dead.map_or(0, |(epoch, generation)| 1 + epoch * 64 + generation));
         self.work(&process.work);
@@ -353,7 +353,7 @@ impl Writer<'_> {
                 self.time(*until, 0);
                 self.attempt(*attempt);
             }
-            Work::Told(attempt, told) => {
+            Work::Revoked(attempt, told) => {
                 self.put(5 + u64::from(*told));
                 self.attempt(*attempt);
             }

@@ -25,7 +25,7 @@ impl Model {
         let known = process.state.is_unloaded() && process.state.read.running.is_none();
         let news = ExternalChange { version: Some(version), ends };
         if ended && !known && version > process.state.version {
-            process.dead_through = process.dead_through.max(generation);
+            process.dead_up_to = process.dead_up_to.max(generation);
         }
         if !(self.has(Mutation::NewsAtRestOnly) && process.state.is_busy()) {
             self.apply(w, p, Input::ExternalChange(news));

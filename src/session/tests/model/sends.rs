@@ -7,7 +7,7 @@ use crate::store::{ClaimId, Stored};
 
 impl World {
     /// No refresh token is sent twice, unless the first send is over by rule.
-    pub(super) fn look_at_send(&mut self, tok: Tok) {
+    pub(super) fn inspect_send(&mut self, tok: Tok) {
         let former = self.sends.iter().filter(|sent| sent.tok == tok && !sent.revokes);
         let on_its_way = |claim| {
             self.requests.iter().any(|request| request.claim == claim && request.reply.is_none())

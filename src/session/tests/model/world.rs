@@ -139,7 +139,7 @@ pub(super) struct Process {
     /// A death that an API told and the store does not know yet.
     pub(super) dead: Option<(u64, u64)>,
     /// Up to this generation it was told that tokens are dead.
-    pub(super) dead_through: u64,
+    pub(super) dead_up_to: u64,
     /// How many refreshes by hand are left.
     pub(super) refreshes: u8,
 }
@@ -169,7 +169,7 @@ pub(super) enum Work {
     /// The server is to be told, under a lease that ends then.
     Tell(Attempt, Time),
     /// How that ended is to be written: the next try's time, if it was not told.
-    Told(Attempt, bool),
+    Revoked(Attempt, bool),
     Forget,
 }
 
@@ -232,7 +232,7 @@ impl Process {
             published: 0,
             shown: None,
             dead: None,
-            dead_through: 0,
+            dead_up_to: 0,
             refreshes,
         }
     }
@@ -249,7 +249,7 @@ impl Process {
                 matches!(exchange.phase, Phase::Claim | Phase::Commit | Phase::Settle(_))
             }
             Work::Close { .. } | Work::Revoke(_) | Work::Forget => true,
-            Work::Idle | Work::Tell(..) | Work::Told(..) => false,
+            Work::Idle | Work::Tell(..) | Work::Revoked(..) => false,
         }
     }
 
