@@ -114,6 +114,25 @@ impl Shared {
     }
 }
 
+impl SqliteBuilder {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`]; also if its records are sealed and this opens them in clear, or
+    /// the other way round.
+    pub fn open(mut self) -> Result<SqliteStore, StoreError> {
+        let keys = self.keys.take();
+        let cipher =
+            if self.in_clear { RecordCipher::Plaintext } else { RecordCipher::with_keys(keys) };
+        let clock = self.clock.take().map_or_else(OnceLock::new, OnceLock::from);
+        let shared = Shared { cipher, clock, system: SystemClock::new(), form: self.form };
+        let (path, shared) = (self.path.clone(), Arc::new(shared));
+        let worker = WorkerHandle::open(self, Arc::clone(&shared))?;
+        Ok(SqliteStore(Arc::new(Inner { path, worker, shared, reseal_position: Mutex::default() })))
+    }
+}
+
 impl SqliteStore {
     /// Opens or creates the file, for sealed records. The keys come from the supervisor
     /// ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not start

@@ -2,19 +2,16 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::opening::OPEN_TIMEOUT;
 use super::row::NEWEST_FORM;
-use super::worker_handle::WorkerHandle;
-use super::{Inner, Shared, SqliteStore};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::seal::KeyRing;
-use crate::store::StoreError;
-use crate::store::record_cipher::RecordCipher;
+
+/// How long an opening waits for other processes that open or write. Defaults to 5 s, in which each
+/// of them finishes.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings of a store that is not open yet.
 #[derive(Clone)]
@@ -99,23 +96,6 @@ impl SqliteBuilder {
     pub fn writable_by_group(mut self) -> Self {
         self.by_group = true;
         self
-    }
-
-    /// Opens or creates the file.
-    ///
-    /// # Errors
-    ///
-    /// As [`SqliteStore::open`]; also if its records are sealed and this opens them in clear, or
-    /// the other way round.
-    pub fn open(mut self) -> Result<SqliteStore, StoreError> {
-        let keys = self.keys.take();
-        let cipher =
-            if self.in_clear { RecordCipher::Plaintext } else { RecordCipher::with_keys(keys) };
-        let clock = self.clock.take().map_or_else(OnceLock::new, OnceLock::from);
-        let shared = Shared { cipher, clock, system: SystemClock::new(), form: self.form };
-        let (path, shared) = (self.path.clone(), Arc::new(shared));
-        let worker = WorkerHandle::open(self, Arc::clone(&shared))?;
-        Ok(SqliteStore(Arc::new(Inner { path, worker, shared, reseal_position: Mutex::default() })))
     }
 }
 

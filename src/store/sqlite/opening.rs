@@ -25,10 +25,6 @@ const APPLICATION_ID: i64 = 0x5357_5244;
 /// it has had.
 const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
-/// How long an opening waits for other processes that open or write. Defaults to 5 s, in which each
-/// of them finishes.
-pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// SQLite truncates its log to this after a checkpoint. Defaults to 64 MiB because SQLite starts a
 /// checkpoint at 4 MB, and only a long read makes the log longer.
 const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
