@@ -155,8 +155,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         generation: u64,
         dead: bool,
     ) -> Result<O::Output> {
-        let told = self.operation.response(&self.sender(), context, answer);
-        let (output, effect) = told.map_err(|failed| {
+        let read = self.operation.response(&self.sender(), context, answer);
+        let (output, effect) = read.map_err(|failed| {
             let unclassified = failed.class() == FailureClass::Unclassified;
             self.failed(if dead && unclassified {
                 ExchangeError::new(FailureClass::NotProcessed).with_source(failed)

@@ -125,8 +125,8 @@ impl Dispatcher {
             }
             RequestOutcome::Failed(error) => Err(error),
             RequestOutcome::Join(flight) => Ok(self.await_flight(slot, flight).await),
-            RequestOutcome::Load(reading) => {
-                load::one(context, &client, reading).await;
+            RequestOutcome::Load(pending) => {
+                load::one(context, &client, pending).await;
                 Ok(FlightOutcome::AskAgain)
             }
             RequestOutcome::Start(work, flight) => {

@@ -17,8 +17,8 @@ use crate::store::{Ends, Failures, Holder, Intent, Lease, Phase, Record, Stored}
 use crate::token::{Credentials, PermissionToken};
 
 /// The credentials of a response that arrived at `now`, and the time from which their lifetimes
-/// count. If an access token has expired before its response arrived, it gets [`SHORTEST_LIFE`] from
-/// now, so that it is used at least once.
+/// count. An access token gets at least [`SHORTEST_LIFE`] from now, also if its response took longer
+/// than its life, so that it is used at least once.
 pub(super) fn arrived(mut credentials: Credentials, sent: Now, now: Now) -> (Credentials, Now) {
     let expires_at = credentials.tokens.access.as_mut().and_then(|a| a.expires_at.as_mut());
     let Some(expires_at) = expires_at else { return (credentials, sent) };

@@ -25,6 +25,8 @@ pub(crate) async fn run(context: Arc<Context>) {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
+                // `add` queues before it notifies, and `notify_one` keeps its permit: a load that is
+                // queued between the check above and this wait still wakes it.
                 () = context.load_queue.more.notified() => {}
             }
         } else {
@@ -45,7 +47,7 @@ pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Cli
             None => return Ok(client),
             Some(SlotReply::Failed(error)) => return Err(error.of_session(slot.id())),
             Some(SlotReply::Join(flight)) => drop(flight.outcome().await),
-            Some(SlotReply::Load(reading)) => one(context, &client, reading).await,
+            Some(SlotReply::Load(pending)) => one(context, &client, pending).await,
             // A load starts no exchange and gives no token.
             Some(SlotReply::Ready(_) | SlotReply::Start(..)) => return Ok(client),
         }
@@ -53,15 +55,16 @@ pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Cli
 }
 
 /// Loads one record, for a caller and all that wait with it.
-pub(crate) async fn one(context: &Context, client: &Client, reading: PendingLoad) {
-    let slot = Arc::clone(reading.slot());
+pub(crate) async fn one(context: &Context, client: &Client, pending: PendingLoad) {
+    let slot = Arc::clone(pending.slot());
     let after = Afterwards { context, slot: &slot };
     // Declared after `after`, so that it is dropped before it: if this call is dropped, the load is
     // abandoned first, and the schedule is armed with the state after that.
-    let reading = reading;
+    let pending = pending;
     let record = context.await_store(context.store.load(slot.id())).await;
-    loaded(context, client, (&slot, reading.number), record);
-    reading.end(FlightOutcome::AskAgain);
+    // Step before the load ends: the waiters ask again at once and must find the record.
+    loaded(context, client, (&slot, pending.number), record);
+    pending.end(FlightOutcome::AskAgain);
     drop(after);
 }
 

@@ -129,6 +129,7 @@ impl<P: RedirectLogin> Session<P> {
         if let Err(failed) = &established
             && failed.outcome() == Some(ExchangeOutcome::NotSent)
         {
+            // Nothing was sent, so the user may try the same redirect again.
             tickets.unmark_used(&opened.id);
         }
         established

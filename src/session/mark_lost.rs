@@ -27,6 +27,7 @@ pub(crate) fn end(
         let refreshing = matches!(state.running, Some(Run::Refresh { .. }));
         (lost == Some(reason) && !refreshing).then(|| state.counters())
     });
+    // A refresh that runs learns of the loss from the server, and settles it.
     let (Some(counters), Some(task_guard)) = (ended, task_guard) else { return };
     let (task_context, ended) = (Arc::clone(context), Arc::clone(slot));
     context.tasks.spawn(async move {

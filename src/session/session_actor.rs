@@ -112,6 +112,7 @@ impl SessionRunner {
 
     fn establish(&self, client: Arc<Client>, grant: ErasedValue, caller: Caller) {
         let Self { context, slot, .. } = self;
+        // The task guard before the step: a shutdown must wait for every exchange that has started.
         let Some(task_guard) = context.tasks.enter() else {
             return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
         };

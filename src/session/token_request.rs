@@ -45,7 +45,7 @@ pub(crate) fn request(
         (SlotReply::Ready(token), _) => RequestOutcome::Ready(token),
         (SlotReply::Failed(error), _) => RequestOutcome::Failed(error.of_session(slot.id())),
         (SlotReply::Join(flight), _) => RequestOutcome::Join(flight),
-        (SlotReply::Load(reading), _) => RequestOutcome::Load(reading),
+        (SlotReply::Load(pending), _) => RequestOutcome::Load(pending),
         (SlotReply::Start(start, sender, flight), Some(task_guard)) => {
             let rotation = client.provider.rotation();
             // A request for a token starts either a renewal or a refresh.

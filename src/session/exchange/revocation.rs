@@ -94,7 +94,7 @@ async fn stored(context: &Context, slot: &Slot, statement: Statement) -> Result<
 pub(super) async fn revoke_before_grant(context: &Context, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
     if let Err(error) = send_revocation(context, slot, &credentials, None).await {
-        log_session!(warn, slot.id(), %error, "a revocation is given up");
+        log_session!(warn, slot.id(), %error, "a queued revocation has failed and is dropped");
     }
 }
 
@@ -148,7 +148,7 @@ async fn settle(
                 context.apply(slot, Input::Wrote { version });
             }
         }
-        Err(_) => log_session!(warn, slot.id(), "the end of a revocation is not written"),
+        Err(_) => log_session!(warn, slot.id(), "the settle of a revocation is not written"),
     }
 }
 

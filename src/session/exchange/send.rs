@@ -94,7 +94,8 @@ impl Exchange {
         match timeout(&*context.clock, context.policy.source_timeout, asked).await {
             Some(Some(grant)) => grant.ok_or_else(lost),
             Some(None) | None => Err(failed(
-                Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
+                Error::new(ErrorKind::RetryLater)
+                    .about("the application gave no grant for the renewal in time"),
             )),
         }
     }

@@ -24,6 +24,7 @@ pub(super) struct Renews {
 impl Slot {
     /// Whether the session has a renewal. The provider is asked once for each of its credentials.
     pub(crate) fn renewable(&self) -> Renewable {
+        // Before the lock, and with its version: the stored answer is for this client only.
         let Some(client) = self.tenant_client.client() else { return Renewable::No };
         let (held, lost, counters, known) = {
             let inner = self.inner.lock();

@@ -17,6 +17,7 @@ impl Unsaved {
 
     /// The commit to send now: its times are shorter by the time that has passed.
     pub(crate) fn statement(&self, now: BootTime) -> Statement {
+        // Each try counts from `at`: counted from the try, the tokens would seem to live longer.
         let ends = self.commit.ends.after(now.since(self.at));
         Statement::Commit(Commit { ends, ..self.commit.clone() })
     }
