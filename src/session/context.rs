@@ -1,4 +1,5 @@
-//! The context that all sessions of one supervisor share. All steps of a slot go through it.
+//! The context that all sessions of one supervisor share. It steps a slot, publishes the events of
+//! the step and arms the schedule.
 
 use std::future::Future;
 use std::sync::Arc;

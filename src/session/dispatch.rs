@@ -53,8 +53,8 @@ impl Dispatcher {
         SlotRef { slot, _leave: leave }
     }
 
-    /// A token above `newer_than`, or the one that is served if that takes longer than a call may.
-    /// `offer` makes a grant if there is no session.
+    /// A token above `newer_than`; after the call's timeout, the token that is served. `offer` makes
+    /// a grant if there is no session.
     pub(crate) async fn token_newer_than(
         &self,
         slot: &Arc<Slot>,
@@ -68,7 +68,7 @@ impl Dispatcher {
         })
     }
 
-    /// A token above `newer_than`, for as long as it takes.
+    /// A token above `newer_than`, without a timeout.
     async fn wait_for_newer(
         &self,
         slot: &Arc<Slot>,
@@ -90,7 +90,7 @@ impl Dispatcher {
         }
     }
 
-    /// The token that is served now, for a caller whose time is over.
+    /// The token that is served now, for a caller that has timed out.
     fn served_token(&self, slot: &Slot) -> Result<PermissionToken> {
         let now = self.context.now().boot;
         let served = |state: &State| serving(state, now).and_then(|held| held.token.clone());
@@ -195,7 +195,8 @@ impl Dispatcher {
         slot: &Arc<Slot>,
         job: impl FnOnce(oneshot::Sender<Result<T>>, TaskGuard) -> Job,
     ) -> Result<T> {
-        // The guard before the queue: a shutdown that begins in between must wait for this job.
+        // The guard before the queue: a shutdown that begins in between must wait for a close or a
+        // forget that is queued.
         let Some(task_guard) = self.context.tasks.enter() else {
             return Err(slot.unbegun(ErrorKind::ShuttingDown));
         };
@@ -305,7 +306,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes a waiter permit, and waits no longer than a call may and the supervisor's runtime runs.
+    /// Takes a waiter permit, and waits until the call's timeout or the end of the runtime at most.
     pub(crate) async fn waiting<T>(
         &self,
         slot: &Arc<Slot>,
@@ -325,7 +326,7 @@ impl Dispatcher {
         .await
     }
 
-    /// Takes a waiter permit, and waits no longer than a call may.
+    /// Takes a waiter permit, and waits until the call's timeout at most.
     async fn bounded<T>(
         &self,
         slot: &Arc<Slot>,

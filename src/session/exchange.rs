@@ -85,7 +85,7 @@ pub(crate) struct Exchange {
     other_success_at: Option<BootTime>,
 }
 
-/// What the settle of a claim without new credentials writes to the record.
+/// The content that a settle writes to the record after a claim without new credentials.
 struct Left {
     to: SettleTo,
     retry_in: Option<Duration>,
@@ -210,7 +210,6 @@ impl Exchange {
             }
         };
         // Before the grant is sent: a later revocation could hit the tokens that it gives.
-        // Before the grant is sent: a later revocation could hit the tokens that it gives.
         revocation::revoke_before_grant(&self.context, &self.slot).await;
         Ok(Some(grant))
     }
@@ -326,7 +325,7 @@ impl Exchange {
         Left::of(settled, (to, retry_at), at)
     }
 
-    /// What the settle writes after a claim that changed nothing.
+    /// The content of a settle after a claim that changed nothing.
     fn left_as_before(&self) -> Left {
         let at = self.context.step_context(&self.slot);
         let before = (SettleTo::Before, None);

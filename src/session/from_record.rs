@@ -116,7 +116,7 @@ pub(crate) fn settled(context: &Context, client: &Client, stored: Stored) -> Set
     }
 }
 
-/// What a record says, and its version.
+/// The machine's state for a record or for none, with the version of the record.
 pub(super) fn found(context: &Context, client: &Client, stored: Option<Stored>) -> (u64, Settled) {
     let version = stored.as_ref().map_or(0, |stored| stored.record.version);
     let vacant = Settled::Vacant { backoff: None };

@@ -380,7 +380,7 @@ impl Slot {
         self.inner.lock().armed = None;
     }
 
-    /// What is due for the schedule now.
+    /// The work that the schedule must do now.
     pub(crate) fn due(&self, policy: &MachinePolicy, now: BootTime) -> Due {
         self.with_state(|state| machine::due_now(state, policy, now))
     }

@@ -71,8 +71,8 @@ impl Exchange {
         loop {
             // Save first: the store compares the claim with the generation that it has.
             self.save_unsaved().await?;
-            // The wait for a permit may be long, so it comes before the claim: during a claim its
-            // lease runs out, and other processes wait for it.
+            // The permit comes before the claim: the wait for it may be long, and would use up the
+            // lease while other processes wait for this claim.
             let permit = match need {
                 ClaimPurpose::Exchange => Some(self.admit().await?),
                 ClaimPurpose::Adoption | ClaimPurpose::Import => None,
@@ -118,7 +118,7 @@ impl Exchange {
                 Err(rejected) => return Err(not_admitted(rejected, self.context.now())),
             };
         // After the permit, because it may send requests; before the claim, because it may take
-        // as long as the lease.
+        // long and would use up the lease.
         self.prepare(&self.client).await?;
         self.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)

@@ -43,8 +43,8 @@ pub(crate) async fn close(mut guard: Guard) {
     guard.end(FlightOutcome::AskAgain);
 }
 
-/// Writes the close to the store. If that fails, the session stays open: after a crash it would be
-/// back, although its user believes that it is closed.
+/// Writes the close to the store. If that fails, the session stays open: otherwise a crash would
+/// bring back a session that the caller believes to be closed.
 async fn durably(
     context: &Context,
     slot: &Arc<Slot>,

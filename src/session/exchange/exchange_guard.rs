@@ -79,7 +79,7 @@ impl Guard {
         }
     }
 
-    /// Marks the task as begun. False if it was given up while its message was on its way.
+    /// Marks the task as begun. False if a caller gave it up before its message arrived.
     pub(crate) fn begin(&mut self) -> bool {
         self.begun = self.slot.has_begun(&self.sender);
         self.begun

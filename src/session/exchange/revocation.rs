@@ -48,8 +48,8 @@ pub(crate) async fn revoke(mut guard: Guard, permit: ScheduledPermit) {
 async fn claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Error> {
     let claimed = apply_claim(context, slot).await?;
     let other = claimed.as_ref().err().and_then(|found| (**found).as_ref());
-    let silent = other.filter(|found| from_record::lease_left(found).is_zero());
-    if let Some(lease) = silent.and_then(|found| found.record.lease) {
+    let expired = other.filter(|found| from_record::lease_left(found).is_zero());
+    if let Some(lease) = expired.and_then(|found| found.record.lease) {
         // Revocation is idempotent, so there is no need to wait for a request of the old holder.
         let (claim, hold) = (lease.claim, Duration::ZERO);
         let take_over =
@@ -70,7 +70,8 @@ async fn apply_claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Err
     let epoch = Some(epoch);
     let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
     let outcome = stored(context, slot, Statement::Claim(claim)).await?;
-    // Only after an answer: without one the claim may be written, and its id is used again.
+    // Only after the store has answered: otherwise the claim may be written, and the next one must
+    // use its id.
     slot.claim_answered(id, outcome.has_claim(id));
     Ok(match outcome {
         Outcome::Done(Done { version, fence, .. }) => {
@@ -142,7 +143,8 @@ async fn settle(
     let settle = Statement::Settle(settle);
     match stored(context, slot, settle).await {
         Ok(settled) => {
-            // Only after an answer: until then the next claim must name this one to replace it.
+            // Only after the store has answered: until then the claim may be in the record, and the
+            // next claim must name it in order to replace it.
             slot.claim_ended(attempt.claim);
             if let Outcome::Done(Done { version, .. }) = settled {
                 context.apply(slot, Input::Wrote { version });

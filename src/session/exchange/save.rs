@@ -94,9 +94,9 @@ fn committed(
 ) -> Option<SupersededTokens> {
     match outcome {
         Outcome::Done(done) => {
-            // Clear before the step, and step only if this call cleared them: another statement of
-            // the same commit may have been faster, and `Saved` would then be taken for newer
-            // credentials that the slot holds by now.
+            // Step only if this call has cleared them: another statement of the same commit may
+            // have been faster. The slot may have newer credentials by now, and the machine would
+            // take `Saved` for those.
             if slot.clear_unsaved(unsaved) {
                 let store::Done { version, epoch, generation, suspect, .. } = done;
                 context.apply(slot, Input::Saved { version, epoch, generation, suspect });

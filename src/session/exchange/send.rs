@@ -62,6 +62,7 @@ impl Exchange {
             return (attempted.0.map_err(unprocessed), attempted.1);
         }
         let attempted = self.attempt(&client, claimed, grant, held).await;
+        // Only this attempt is reported: the client of the first one is no longer in use.
         self.report(&client, attempted.0.as_ref().map(|_| ()));
         attempted
     }
@@ -95,7 +96,7 @@ impl Exchange {
             Some(Some(grant)) => grant.ok_or_else(lost),
             Some(None) | None => Err(failed(
                 Error::new(ErrorKind::RetryLater)
-                    .about("the application gave no grant for the renewal in time"),
+                    .about("the application gave no grant for the renewal"),
             )),
         }
     }
@@ -122,8 +123,8 @@ impl Exchange {
             Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
         } else {
-            // Note the time before the request can leave: if the task is dropped from here on, its
-            // outcome is ambiguous. The other order could call a spent token unspent.
+            // Note the time before the request can leave: if the task is dropped from here on, the
+            // server may have spent the token, and the guard must not report `NotSent`.
             self.guard.sends(context.now());
             let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
