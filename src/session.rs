@@ -1,18 +1,18 @@
-//! Sessions: the handles that callers hold, and what stands behind them.
+//! Sessions: the handles for callers, and their implementation.
 //!
 //! ```text
 //!            establish                    due, refresh, 401
 //!  Vacant ──────────────► Active ◄──────────────────────────► Refreshing
 //!    ▲    Establishing      │  ▲                                 │    │
-//!    │                      │  │ the one retry     answer lost   │    │ rejected
+//!    │                      │  │ the one retry   response lost   │    │ rejected
 //!    │               revoke │  └──────────────── InDoubt ◄───────┘    ▼
 //!    │                      ▼                       └────────────►  Lost
 //!  (store)               Closed                                 (establish)
 //! ```
 //!
-//! `establish` is taken in every state. A former session goes on serving until the new one is
-//! there. A server that wants a second factor leads from Establishing to Challenged, and its answer
-//! back. The guide's [`semantics`](crate::guide::semantics) has the whole table.
+//! You can call `establish` in every state. The former session still serves its token until the new
+//! one is there. If the server asks for a second factor, Establishing becomes Challenged; the user's
+//! answer is a new establish. The guide's [`semantics`](crate::guide::semantics) has the whole table.
 
 mod adopt;
 pub(crate) mod api_call;
@@ -64,26 +64,26 @@ use crate::key::SessionId;
 use crate::provider::{Provider, Rejection, Signing, UnattendedGrant, erased};
 use crate::token::{Credentials, PermissionToken, Tokens};
 
-/// A session of any provider: what [`Session`] is without a type.
+/// Stands for the provider's type in a [`Session`] of any provider.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "has no value")]
 pub enum AnyProvider {}
 
-/// A handle to one session. Cheap to make and to clone, and does no I/O of its own; many handles
+/// A handle to one session. It is cheap to make and to clone, and making it does no I/O. Many handles
 /// may name one session.
 ///
-/// `Session<P>` knows its provider's grants and attributes. `Session` alone is erased, so that
-/// sessions of several providers fit one list.
+/// `Session<P>` has its provider's grants and attributes. `Session` alone has no provider type, so
+/// that one list can hold sessions of several providers.
 ///
 /// # Cancel safety
 ///
-/// Every call may be dropped at any time: an exchange that it waits for goes on to its end, and
-/// its result is kept.
+/// Every call may be dropped at any time. An exchange that it waits for goes on, and the session
+/// keeps its result.
 pub struct Session<P = AnyProvider> {
     dispatcher: Arc<Dispatcher>,
     provider: Arc<ProviderEntry>,
     id: SessionId,
-    /// Kept once the session was seen to have a token. A handle for an unknown key keeps none.
+    /// Set when the session has had a token. A handle for an unknown key does not keep a slot.
     slot: OnceLock<Arc<Slot>>,
     provides: PhantomData<fn() -> P>,
 }
@@ -97,27 +97,28 @@ impl<P> Session<P> {
         Self { dispatcher, provider, id, slot: OnceLock::new(), provides: PhantomData }
     }
 
-    /// Which session this is.
+    /// The id of the session.
     #[must_use]
     pub fn id(&self) -> &SessionId {
         &self.id
     }
 
-    /// A valid access token: the one in hand if it is fresh, otherwise that of the one refresh
-    /// that all callers share.
+    /// A valid access token: the one in memory if it is fresh, otherwise the one from a refresh that
+    /// all callers share.
     ///
-    /// Never a token that the clocks call expired, nor one that was rejected.
+    /// Never gives a token that has expired by this process's clocks, or one that was rejected.
     ///
     /// # Errors
     ///
     /// `NotEstablished`, `SignInAgain`, `RetryLater`, `Misconfigured`, `Capacity`, `Store`,
-    /// `ShuttingDown`; `Refused` if the session mints itself and the server refused that. A refresh
-    /// that takes longer than [`Policy::call_timeout`](crate::policy::Policy::call_timeout) goes on;
-    /// its callers get `RetryLater`.
+    /// `ShuttingDown`; `Refused` if the session obtains new tokens automatically and the server
+    /// refused that. If a refresh takes longer than
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout), it goes on, and its callers get
+    /// `RetryLater`.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time; a refresh that it waits for goes on.
+    /// May be dropped at any time. A refresh that it waits for goes on.
     #[doc(alias = "getPermissionToken")]
     #[doc(alias = "access_token")]
     pub async fn permission_token(&self) -> Result<PermissionToken> {
@@ -127,16 +128,16 @@ impl<P> Session<P> {
         }
     }
 
-    /// The token in hand, if it is good: without waiting, without asking anybody. None does not
-    /// mean that there is no session: its record may not be read yet. A token that is due is given,
-    /// and its refresh is started in the background.
+    /// The token in memory, if it is valid. This does not wait and does no I/O. `None` does not mean
+    /// that there is no session: its record may not be loaded yet. If the token is due, this gives
+    /// it and starts its refresh in the background.
     #[must_use]
     pub fn try_permission_token(&self) -> Option<PermissionToken> {
         self.with_token(PermissionToken::clone)
     }
 
-    /// The same for those who need it only for a moment: `read` gets the token by reference, so
-    /// that not even a counter is touched.
+    /// As [`try_permission_token`](Self::try_permission_token), but `read` gets the token by
+    /// reference, which saves the clone.
     pub fn with_token<R>(&self, read: impl FnOnce(&PermissionToken) -> R) -> Option<R> {
         let clock = &*self.dispatcher.context.clock;
         if let Some(slot) = self.slot.get() {
@@ -156,7 +157,7 @@ impl<P> Session<P> {
         read
     }
 
-    /// Puts a valid token on a request, as the provider wants it: a header, a query field, or a
+    /// Adds a valid token to a request in the provider's way: as a header, a query field, or a
     /// signature over the request.
     ///
     /// # Errors
@@ -166,8 +167,8 @@ impl<P> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// As [`permission_token`](Self::permission_token). The request is untouched until the token
-    /// is there.
+    /// As [`permission_token`](Self::permission_token). The request is unchanged until the token is
+    /// there.
     pub async fn authorize(&self, request: &mut request::Parts) -> Result<PermissionToken> {
         let token = self.permission_token().await?;
         let secret = match self.dispatcher.find(&self.id) {
@@ -179,13 +180,13 @@ impl<P> Session<P> {
         Ok(token)
     }
 
-    /// Reads the response of an API that was called with `used`, and says whether to call it
-    /// again with another token. `body_prefix` is as much of the body as is at hand; vendors say
-    /// there what is wrong.
+    /// Checks the response of an API that was called with `used`, and returns whether to call it
+    /// again with another token. `body_prefix` is the part of the body that you have read; vendors
+    /// put the reason there.
     ///
     /// Pass every response to this method, successes too: a success resets the damping to its
-    /// shortest span. After [`Verdict::Retry`], call the API once more, not in a loop. A token that
-    /// the API called dead is not handed out again, unless the rejection is damped (see
+    /// shortest span. After [`Verdict::Retry`], call the API once more, not in a loop. The session
+    /// does not hand out a rejected token again, unless the rejection is damped (see
     /// [`invalidate`](Self::invalidate)); the verdict is then [`Verdict::Forward`].
     pub fn rejected(
         &self,
@@ -193,7 +194,7 @@ impl<P> Session<P> {
         response: &response::Parts,
         body_prefix: &[u8],
     ) -> Verdict {
-        // Who has a token of this session's has its provider's client too.
+        // A session that has handed out a token has a client.
         let Ok(client) = self.client() else { return Verdict::Forward };
         match client.provider.rejection(response, body_prefix) {
             Rejection::TokenDead => match self.invalidate(used) {
@@ -228,7 +229,7 @@ impl<P> Session<P> {
     /// [`rejected`](Self::rejected)) resets the span to `DAMPING`; a refresh by age ends the
     /// damping.
     pub fn invalidate(&self, used: &PermissionToken) -> Invalidation {
-        // If there is no room for the session, it has no token to be rejected either.
+        // If there is no room for the session in memory, it has no token that could be rejected.
         match self.obtain() {
             Ok(slot) => self.dispatcher.context.invalidate(&slot, used.generation()),
             Err(_) => Invalidation::Refresh,
@@ -244,19 +245,18 @@ impl<P> Session<P> {
         }
     }
 
-    /// A token newer than the one in hand, whether that is due or not. A refresh that runs
-    /// already is joined. If that takes longer than
-    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in hand is still
+    /// A newer token than the one in memory, whether that is due or not. This joins a refresh that
+    /// runs already. If the refresh takes longer than
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in memory is still
     /// valid, the caller gets that one.
     ///
-    /// It also tries a session that is lost as
-    /// [`LostReason::Unclassified`], with a back-off
-    /// between tries that fail.
+    /// This also retries a session that is lost as [`LostReason::Unclassified`], with a back-off
+    /// between failed tries.
     ///
     /// # Errors
     ///
-    /// As [`permission_token`](Self::permission_token). `SignInAgain` also where there is no refresh
-    /// token, although the token in hand may be served on.
+    /// As [`permission_token`](Self::permission_token). `SignInAgain` also if there is no refresh
+    /// token, although the token in memory may still be valid.
     ///
     /// # Cancel safety
     ///
@@ -269,13 +269,13 @@ impl<P> Session<P> {
         self.dispatcher.token_newer_than(&slot, held, None).await
     }
 
-    /// Ends the session: durably here first, then at the server. From then on no token of it is
-    /// handed out.
+    /// Ends the session: first in the store, then at the server. Afterwards the session hands out no
+    /// token.
     ///
     /// # Errors
     ///
-    /// `Store` if the store did not say that it is written: the session then goes on here, until
-    /// the store shows that it did write it. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
+    /// `Store` if the store did not confirm the close: the session then goes on here, until the
+    /// store shows that the close is written. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
     /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
@@ -289,7 +289,7 @@ impl<P> Session<P> {
         self.dispatcher.run_job(&slot, |reply, task_guard| Job::Close { reply, task_guard }).await
     }
 
-    /// The session as it is now, read from the store if it is not in memory.
+    /// The session's present status, loaded from the store if it is not in memory.
     ///
     /// # Errors
     ///
@@ -348,11 +348,11 @@ impl<P> Session<P> {
 }
 
 impl<P: Provider> Session<P> {
-    /// Exchanges a grant for a session, in place of the one that is there, if one is. That one
-    /// serves until then, and stays if the grant is refused.
+    /// Exchanges a grant for a session, which replaces the present one. The present one still serves
+    /// its token until then, and stays if the server refuses the grant.
     ///
-    /// Grants are never coalesced: each caller gets the outcome of its own, one after the other,
-    /// and the last one stands. A grant is sent at most once.
+    /// Grants are never coalesced: they are exchanged one after the other, each caller gets the
+    /// outcome of its own grant, and the last session counts. A grant is sent at most once.
     ///
     /// A grant of another provider does not compile:
     ///
@@ -373,8 +373,8 @@ impl<P: Provider> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its exchange begins, the grant is not sent. Dropped later, the exchange
-    /// goes on and its session stands.
+    /// If you drop the call while the grant is queued, the grant is not sent. Later the exchange goes
+    /// on, and its session counts.
     pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
         let grant: P::Grant = grant.into();
         let slot = self.obtain()?;
@@ -391,13 +391,13 @@ impl<P: Provider> Session<P> {
         }
     }
 
-    /// A valid token of the session, which is established with `grant` if there is none: for
-    /// grants that the application vouches for itself, at any time and without a user.
+    /// A valid token of the session. If there is no session, this establishes one with `grant`, which
+    /// must be a grant that the application can make at any time without a user.
     ///
-    /// Get or mint: a session that lives is kept, whatever grant it came from. One that was never
-    /// established, is lost, or was revoked here begins with this grant. Callers at the same
-    /// moment share one exchange and its outcome; a refusal is told to all of them, and to those
-    /// who come before its back-off is over.
+    /// An active session is kept, whichever grant established it. A session that was never
+    /// established, is lost, or was revoked here begins with this grant. Callers at the same time
+    /// share one exchange and its outcome. If the server refuses the grant, all of them get the
+    /// error, and so do later callers until the back-off is over.
     ///
     /// # Errors
     ///
@@ -417,7 +417,7 @@ impl<P: Provider> Session<P> {
         self.dispatcher.token_newer_than(&*self.obtain()?, 0, Some(&offer)).await
     }
 
-    /// What the provider keeps beside the tokens.
+    /// The provider's attributes, which the session stores beside its tokens.
     ///
     /// # Errors
     ///
@@ -431,7 +431,7 @@ impl<P: Provider> Session<P> {
         self.held().await.map(|tokens| tokens.attributes)
     }
 
-    /// What the session has, read from the store if it is not in memory.
+    /// The session's tokens, loaded from the store if they are not in memory.
     async fn held(&self) -> Result<Tokens<P::Attributes>> {
         let slot = self.obtain()?;
         self.dispatcher.ensure_loaded(&slot).await?;
@@ -457,7 +457,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The session itself, if its provider is not a `P`.
+    /// Gives the session back if its provider is not a `P`.
     pub fn downcast<P: Provider>(self) -> Result<Session<P>, Self> {
         if self.provider.provides::<P>() { Ok(self.retype()) } else { Err(self) }
     }

@@ -1,4 +1,4 @@
-//! Tokens that exist already: the way in and the way out.
+//! Adoption and export of tokens.
 
 use super::Session;
 use super::job::Job;
@@ -9,27 +9,28 @@ use crate::secret::Secret;
 use crate::token::Tokens;
 
 impl<P: Provider> Session<P> {
-    /// Makes a session of tokens that the backend has already. Nothing is asked of the server.
+    /// Makes a session of tokens that the backend has already. Sends no request for a grant.
     ///
-    /// They are taken as issued to this provider's authority and client. Without an access token
-    /// the first call refreshes; without a refresh token the session ends with its access token.
-    /// Times are those of the wall clock; a token whose time is over is taken, and is then what it
-    /// is: refreshed, or reported as lost.
+    /// The crate assumes that this provider's authority issued the tokens to this client. Without an
+    /// access token the first call refreshes; without a refresh token the session ends with its
+    /// access token. Times are those of the wall clock. An expired token is adopted too: the next
+    /// call then refreshes it, or reports the session as lost.
     ///
-    /// It takes its turn among grants and revocations. What was revoked and is still to be told to
-    /// the server is told before [`Adopt::Replace`] takes its place, once.
+    /// The adoption is queued with grants and revocations. If a revocation is still queued, the
+    /// crate tries to send it once before [`Adopt::Replace`] replaces the session.
     ///
     /// # Errors
     ///
     /// `InvalidInput` if there is neither an access token nor a refresh token, if one is empty, or
     /// if the attributes cannot be written as JSON. `RetryLater` if another process has claimed the
-    /// session. `Store` if the claim could not be written; tokens that could not be saved after it
-    /// are served and saved later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`;
+    /// session. `Store` if the claim could not be written; if only the tokens could not be saved,
+    /// the session serves them and saves them later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`;
     /// `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its turn, the tokens are not taken. Dropped later, they are.
+    /// If you drop the call while the adoption is queued, the tokens are not adopted. Later they
+    /// are.
     pub async fn adopt(&self, tokens: Tokens<P::Attributes>, mode: Adopt) -> Result<Adopted> {
         let take = match mode {
             Adopt::IfVacant => AdoptMode::IfVacant,
@@ -38,12 +39,12 @@ impl<P: Provider> Session<P> {
         self.take(tokens, take).await
     }
 
-    /// The session's tokens, secrets and all: the only way out, for a backend that leaves. Read
-    /// from the store if they are not in memory.
+    /// The session's tokens with their secrets, for a backend that stops using this crate. Loads
+    /// them from the store if they are not in memory.
     ///
-    /// Also those of a lost session, which are mostly dead, and those of a session in doubt, whose
-    /// refresh token may be spent. Whoever uses a refresh token elsewhere must stop using this
-    /// session: two who refresh with one token revoke each other.
+    /// Also gives the tokens of a lost session, which are mostly invalid, and those of a session in
+    /// doubt, whose refresh token may be spent. If you use the refresh token elsewhere, stop using
+    /// this session: if two programs refresh with one token, the server may revoke both.
     ///
     /// # Errors
     ///
@@ -57,8 +58,8 @@ impl<P: Provider> Session<P> {
         self.held().await
     }
 
-    /// One row of an import. A session that is not in memory and has a record is not brought into
-    /// memory for that; any other has its turn in its own queue, so that it cannot meet a grant.
+    /// Imports one row. If the session has a record and is not in memory, this does not load it.
+    /// Otherwise the import is queued, so that it cannot run beside a grant.
     pub(crate) async fn import(&self, tokens: Tokens<P::Attributes>) -> Result<Adopted> {
         let resident = self.dispatcher.find(&self.id).is_some();
         if !resident && self.is_stored().await? {

@@ -1,4 +1,4 @@
-//! What is asked of a server beside the exchanges: calls, and what a login needs to know first.
+//! Requests to the server beside the exchanges: calls, and the preparation of a login.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,7 +15,7 @@ use crate::key::SessionId;
 use crate::provider::{ExchangeError, FailureClass, HttpSender};
 use crate::task::CatchPanic;
 
-/// One errand. It has a turn at the provider, whose endpoints are known.
+/// A request beside the exchanges. It has a permit, and the provider has prepared.
 pub(crate) struct ApiCall<'a> {
     context: &'a Context,
     tenant_client: &'a TenantClient,
@@ -26,7 +26,7 @@ pub(crate) struct ApiCall<'a> {
 }
 
 impl<'a> ApiCall<'a> {
-    /// Waits for a turn, and lets the provider prepare.
+    /// Waits for a permit, and lets the provider prepare.
     pub(crate) async fn begin(
         context: &'a Context,
         tenant_client: &'a TenantClient,
@@ -53,30 +53,30 @@ impl<'a> ApiCall<'a> {
         Ok(call)
     }
 
-    /// Sends the request, whatever answer that gets.
+    /// Sends the request, and returns the response with any status.
     pub(crate) async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>> {
         let Self { context, sender, permit, .. } = self;
         let sent = permit.while_open(&*context.clock, sender.send(request)).await;
         sent.map_err(|failed| self.error_for_caller(failed))
     }
 
-    /// The wire, to read answers by.
+    /// The sender, which decodes responses.
     pub(crate) fn sender(&self) -> &HttpSender<'a> {
         &self.sender
     }
 
-    /// What the caller is told of a failure.
+    /// The caller's error for a failure.
     pub(crate) fn error_for_caller(&self, failed: ExchangeError) -> Error {
         self.context.failed_call(self.tenant_client, self.client, self.session, failed)
     }
 }
 
-/// What the caller is told whose operation panicked.
+/// The error for a caller whose operation panicked.
 pub(crate) fn panicked() -> Error {
     Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
 }
 
-/// What the provider's own code gives in its caller's task.
+/// Runs code of the provider in the caller's task, and turns a panic into an error.
 pub(crate) fn caught<T>(ask: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(panicked()))
 }

@@ -22,23 +22,23 @@ use crate::task::{CatchPanic, TaskGuard};
 use crate::token::{Credentials, PermissionToken};
 
 impl<P: Provider> Session<P> {
-    /// Calls the server beside the session's own exchanges: lists tokens, asks who the user is,
-    /// whatever the provider has as an [`Operation`].
+    /// Calls the server beside the session's own exchanges with an [`Operation`] of the provider, for
+    /// example to list tokens or to get the user's profile.
     ///
-    /// A permission token is got first where the call needs one; if the server says that it is
-    /// dead, the call is made once more with another. What the call did to the session, a deleted
-    /// token for one, the session knows when this returns.
+    /// If the call needs a permission token, this gets one first. If the server rejects that token,
+    /// the call is made once more with another one. When this returns, the session has noted the
+    /// call's effect, such as a deleted token.
     ///
     /// # Errors
     ///
-    /// As [`permission_token`](Self::permission_token), where the call needs one; `NotEstablished`
-    /// where there are no credentials. `Refused` with what the server refused; `RetryLater` with
+    /// As [`permission_token`](Self::permission_token), if the call needs one; `NotEstablished`
+    /// if there are no credentials. `Refused` with what the server refused; `RetryLater` with
     /// [`outcome`](Error::outcome), `Misconfigured`, `InvalidInput`, `Capacity`, `Deadline`,
     /// `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped after it was sent, the call goes on, and its effect on the session is kept.
+    /// If you drop the call after it was sent, it goes on, and the session still notes its effect.
     pub async fn call<O: Operation<P>>(&self, operation: O) -> Result<O::Output> {
         let slot = self.obtain()?;
         self.dispatcher.ensure_loaded(&slot).await?;
@@ -57,10 +57,11 @@ impl<P: Provider> Session<P> {
         let (done, ended) = oneshot::channel();
         context.tasks.spawn(async move {
             let made = CatchPanic::new(Box::pin(call.make(token))).await;
-            // Whoever gave up meanwhile leaves the effect behind all the same.
+            // The caller may have been dropped. The session has noted the effect anyway.
             drop(done.send(made.unwrap_or_else(|| Err(panicked()))));
         });
-        // Dropped without an answer only with the runtime, and perhaps it was sent.
+        // The channel is dropped without an outcome only with the runtime. The request may have
+        // been sent.
         let lost = || Error::new(ErrorKind::ShuttingDown).with_outcome(ExchangeOutcome::Ambiguous);
         let made =
             self.dispatcher.waiting(&slot, async { ended.await.unwrap_or_else(|_| Err(lost())) });
@@ -68,7 +69,7 @@ impl<P: Provider> Session<P> {
     }
 }
 
-/// One call, with all that it needs.
+/// One call with its arguments.
 struct Call<P: Provider, O> {
     session: Session<P>,
     slot: Arc<Slot>,
@@ -137,7 +138,7 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         let (request, context) = self.operation.request(&self.provider, &tokens)?;
         let (mut parts, body) = request.into_parts();
         if let Some(token) = token {
-            // Of this very token: a refresh may have come between the two.
+            // The secret of this token, not the present one: there may have been a refresh since.
             let secret = self.slot.with_state(|state| state.token_secret(token.generation()));
             let signing = Signing::new(token, secret.as_ref(), self.context().now().wall);
             self.client.provider.authorize(&signing, &mut parts)?;
@@ -145,8 +146,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         Ok((Request::from_parts(parts, body), context))
     }
 
-    /// Reads the answer, and does to the session what the call did to it. `dead` is whether it
-    /// calls the access token dead: then it was not processed, whatever else it says.
+    /// Reads the response, and applies the call's effect to the session. If `dead`, the server has
+    /// rejected the access token: it has not processed the call then.
     fn read(
         &self,
         context: O::RequestInfo,
@@ -154,8 +155,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         generation: u64,
         dead: bool,
     ) -> Result<O::Output> {
-        let told = self.operation.response(&self.sender(), context, answer);
-        let (output, effect) = told.map_err(|failed| {
+        let read = self.operation.response(&self.sender(), context, answer);
+        let (output, effect) = read.map_err(|failed| {
             let unclassified = failed.class() == FailureClass::Unclassified;
             self.failed(if dead && unclassified {
                 ExchangeError::new(FailureClass::NotProcessed).with_source(failed)
@@ -178,7 +179,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         Ok(output)
     }
 
-    /// Also while a shutdown waits for this call.
+    /// Ends the session. Uses this call's task guard, so that it also works during a shutdown that
+    /// waits for this call.
     fn end(&self, generation: u64, reason: LostReason) {
         mark_lost::end(
             self.context(),

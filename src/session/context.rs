@@ -1,4 +1,5 @@
-//! What all sessions of one supervisor share, and the one way in which a slot is stepped.
+//! The context that all sessions of one supervisor share. It steps a slot, publishes the events of
+//! the step and arms the schedule.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::seal::KeyRing;
 use crate::store::{Change, Owner, Phase, Store, StoreError, StoreErrorKind};
 use crate::task::Tasks;
 
-/// What all sessions of one supervisor share.
+/// The resources that all sessions of one supervisor share.
 pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<dyn Store>,
@@ -46,7 +47,7 @@ pub(crate) struct Context {
     pub(crate) steps: Steps,
 }
 
-/// What is counted.
+/// The supervisor's counters.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) exchanges: AtomicU64,
@@ -61,7 +62,7 @@ impl Context {
         self.clock.now()
     }
 
-    /// Awaits an answer of the store for no longer than [`Policy::store_timeout`].
+    /// Awaits the store for no longer than [`Policy::store_timeout`].
     pub(crate) async fn await_store<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
@@ -70,12 +71,12 @@ impl Context {
         answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Slow)))
     }
 
-    /// Steps a slot's machine, publishes what it tells and arms the schedule.
+    /// Steps a slot's machine, publishes its notifications and arms the schedule.
     pub(crate) fn apply(&self, slot: &Arc<Slot>, input: Input) -> Option<Start> {
         self.apply_at(slot, input, &self.step_context(slot))
     }
 
-    /// The same at a moment that was taken before.
+    /// The same with a given step context.
     pub(crate) fn apply_at(
         &self,
         slot: &Arc<Slot>,
@@ -86,7 +87,7 @@ impl Context {
         self.follow_up(slot, effects, step_context)
     }
 
-    /// Begins what came out of the queue; none if something runs.
+    /// Begins a job or a revocation; `None` if another exchange runs.
     pub(crate) fn begin(&self, slot: &Arc<Slot>, what: Start) -> Option<FlightSender> {
         let step_context = self.step_context(slot);
         let (sender, notifications) = slot.begin(what, &step_context);
@@ -94,20 +95,20 @@ impl Context {
         sender
     }
 
-    /// Arms the schedule again: what it was told before is done.
+    /// Arms the schedule again after it has done its last check.
     pub(crate) fn rearm(&self, slot: &Arc<Slot>) {
         slot.disarm();
         self.arm(slot, &self.policy(slot));
     }
 
-    /// Gives up what was started and has not begun.
+    /// Takes back an exchange that has not begun.
     pub(crate) fn give_up(&self, slot: &Arc<Slot>, is: impl Fn(&Flight) -> bool) {
         let step_context = self.step_context(slot);
         slot.give_up(is, &step_context);
         self.publish_and_arm(slot, Vec::new(), &step_context);
     }
 
-    /// Tells what a step of the slot's machine told, and arms the schedule.
+    /// Publishes the notifications of a step, and arms the schedule.
     pub(crate) fn publish_and_arm(
         &self,
         slot: &Arc<Slot>,
@@ -118,7 +119,7 @@ impl Context {
         self.arm(slot, &step_context.policy);
     }
 
-    /// What is to be started is the caller's.
+    /// Returns the start for the caller, which must begin it.
     fn follow_up(
         &self,
         slot: &Arc<Slot>,
@@ -130,7 +131,7 @@ impl Context {
         start
     }
 
-    /// Holds a session against settings that were replaced.
+    /// Compares a session with the new settings of its client.
     pub(crate) fn reconsider(&self, slot: &Arc<Slot>) {
         let step_context = self.step_context(slot);
         if slot.reconsider(&step_context) {
@@ -139,13 +140,13 @@ impl Context {
         self.arm(slot, &step_context.policy);
     }
 
-    /// Lets a session know what another process changed, or that nobody knows what.
+    /// Steps a session after a change of another process; `None` if the change is unknown.
     pub(crate) fn news(&self, slot: &Arc<Slot>, change: Option<Change>) {
-        let news = change.map_or(ExternalChange::UNKNOWN, |change| self.news_of(slot, change));
-        self.apply(slot, Input::ExternalChange(news));
+        let change = change.map_or(ExternalChange::UNKNOWN, |change| self.news_of(slot, change));
+        self.apply(slot, Input::ExternalChange(change));
     }
 
-    /// What a change means for the session in hand: it may be dead since.
+    /// The effect of a change on the session in memory: its token may have ended.
     pub(crate) fn news_of(&self, slot: &Slot, change: Change) -> ExternalChange {
         let ended = matches!(change.phase, None | Some(Phase::Lost | Phase::Closed));
         let newer = slot.with_state(|state| (change.epoch, change.generation) > state.counters());
@@ -156,7 +157,7 @@ impl Context {
         ExternalChange { version: Some(change.version), ends: ended || (newer && kills()) }
     }
 
-    /// Lets all sessions of a client know how an exchange ended.
+    /// Reports the end of an exchange to the client's admission, for all its sessions.
     pub(crate) fn report(
         &self,
         client: &Client,
@@ -167,7 +168,7 @@ impl Context {
         let now = self.now();
         if client.admission.report(now.boot, of, session, result) == Alarm::Raise {
             let kind = EventKind::ProviderMisconfigured(client.name.clone());
-            // Where each tenant has its own client, the session says whose it is.
+            // If each tenant has its own client, the session shows which one it is.
             self.events.publish(match session {
                 Some(session) => Event::of_session(session, now.wall, 0, kind),
                 None => Event::of_none(now.wall, kind),
@@ -175,7 +176,7 @@ impl Context {
         }
     }
 
-    /// The client of a site, asked for if it is not known.
+    /// The client of a tenant. Asks the provider's source if it is not known.
     pub(crate) async fn resolve(&self, tenant_client: &TenantClient) -> Result<Arc<Client>, Error> {
         let resolved = tenant_client.resolve(&*self.clock, &self.policy).await;
         resolved.map_err(|unresolved| self.unresolved(unresolved))
@@ -189,8 +190,8 @@ impl Context {
         error
     }
 
-    /// What the caller of an operation is told that failed. All sessions know of it only that the
-    /// server wants fewer requests, or calls the client invalid.
+    /// The caller's error for a failed operation. Only two failures concern the other sessions: the
+    /// server throttles requests, or calls the client invalid.
     pub(crate) fn failed_call(
         &self,
         tenant_client: &TenantClient,
@@ -210,7 +211,7 @@ impl Context {
     pub(crate) fn reject(&self, slot: &Arc<Slot>, generation: u64) {
         let step_context = self.step_context(slot);
         slot.reject(generation, &step_context);
-        // A record that was not read yet is read now.
+        // `reject` may have started the first load.
         self.arm(slot, &step_context.policy);
     }
 
@@ -274,23 +275,23 @@ impl Context {
         }
     }
 
-    /// As [`Mailbox::send`], where nobody waits. While there is no supervisor actor such messages
-    /// are dropped: the next one begins by looking at every slot that has work.
+    /// As [`Mailbox::send`], if no caller waits. While there is no supervisor actor, such messages
+    /// are dropped: the next one first checks every slot that has work.
     pub(crate) fn deliver(&self, slot: &Arc<Slot>, message: Message) {
         self.mailbox.send(slot, message);
     }
 
-    /// Ends a hold on a slot: one that holds nothing goes with the last hold on it.
+    /// Releases a reference to a slot. A disposable slot is removed with its last reference.
     pub(crate) fn let_go(&self, slot: Arc<Slot>) {
         if slot.is_disposable() {
             self.registry.release(slot);
         }
     }
 
-    /// Arms the schedule, and leaves readings to those who read.
+    /// Arms the schedule, and puts a load that a step has started into the load queue.
     fn arm(&self, slot: &Arc<Slot>, policy: &MachinePolicy) {
-        if let Some(read) = slot.take_background_start() {
-            self.load_queue.add(slot, read);
+        if let Some(load) = slot.take_background_start() {
+            self.load_queue.add(slot, load);
         }
         if let Some((at, known)) = slot.arm(policy, self.now().boot) {
             self.registry.arm(slot.id(), at, known);

@@ -1,4 +1,4 @@
-//! The way from a handle to its session.
+//! The dispatcher: the way from a handle to its session.
 
 use std::any::Any;
 use std::future::Future;
@@ -27,23 +27,23 @@ use crate::token::PermissionToken;
 /// Makes a grant that needs no user.
 pub(crate) type Offer<'a> = &'a (dyn Fn() -> ErasedValue + Send + Sync);
 
-/// What every handle of one supervisor holds. The supervisor goes when the last handle does.
+/// Every handle of one supervisor holds this. The supervisor stops when the last handle is dropped.
 pub(crate) struct Dispatcher {
     pub(crate) context: Arc<Context>,
     _shutdown_guard: Box<dyn Any + Send + Sync>,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(context: Arc<Context>, task_context: Box<dyn Any + Send + Sync>) -> Self {
-        Self { context, _shutdown_guard: task_context }
+    pub(crate) fn new(context: Arc<Context>, shutdown_guard: Box<dyn Any + Send + Sync>) -> Self {
+        Self { context, _shutdown_guard: shutdown_guard }
     }
 
-    /// The slot of a session, if it is resident.
+    /// The slot of a session, if it is in memory.
     pub(crate) fn find(&self, id: &SessionId) -> Option<SlotRef<'_>> {
         self.context.registry.find(id).map(|slot| self.hold(slot))
     }
 
-    /// The slot of a session, made if there is none.
+    /// The slot of a session. Makes one if there is none.
     pub(crate) fn obtain(&self, id: &SessionId) -> Result<SlotRef<'_>> {
         self.context.registry.obtain(id).map(|slot| self.hold(slot))
     }
@@ -53,8 +53,8 @@ impl Dispatcher {
         SlotRef { slot, _leave: leave }
     }
 
-    /// A token above `newer_than`, or the one in hand if that takes longer than a call may. `offer`
-    /// makes a grant for the case that there is no session.
+    /// A token above `newer_than`; after the call's timeout, the token that is served. `offer` makes
+    /// a grant if there is no session.
     pub(crate) async fn token_newer_than(
         &self,
         slot: &Arc<Slot>,
@@ -68,7 +68,7 @@ impl Dispatcher {
         })
     }
 
-    /// A token above `newer_than`, for as long as it takes.
+    /// A token above `newer_than`, without a timeout.
     async fn wait_for_newer(
         &self,
         slot: &Arc<Slot>,
@@ -79,7 +79,7 @@ impl Dispatcher {
         loop {
             match self.ask_once(slot, newer_than, offer).await? {
                 FlightOutcome::Token(token) if token.generation() > newer_than => return Ok(token),
-                // What only a new grant helps is no end for who has one.
+                // A lost session needs a new grant, and this caller offers one.
                 FlightOutcome::Failed(error) if offer.is_none() || !is_lost(&error) => {
                     return Err(error);
                 }
@@ -90,7 +90,7 @@ impl Dispatcher {
         }
     }
 
-    /// The token that is served now: what a caller gets whose time is over.
+    /// The token that is served now, for a caller that has timed out.
     fn served_token(&self, slot: &Slot) -> Result<PermissionToken> {
         let now = self.context.now().boot;
         let served = |state: &State| serving(state, now).and_then(|held| held.token.clone());
@@ -101,7 +101,7 @@ impl Dispatcher {
         })
     }
 
-    /// Asks the session once, and waits for what runs or is started.
+    /// Asks the session once, and waits for the exchange that runs or starts.
     async fn ask_once(
         &self,
         slot: &Arc<Slot>,
@@ -118,18 +118,21 @@ impl Dispatcher {
         let make = offer.map(|make| make as &dyn Fn() -> ErasedValue);
         match request(context, (slot, &client), need, (RequestedBy::ByCaller, make)) {
             RequestOutcome::Ready(token) => Ok(FlightOutcome::Token(token)),
-            // What turned out to be lost just now may have a renewal that it did not have before.
+            // The request may have found the session lost, and a lost session may have a renewal
+            // that it did not have before: ask again with that.
             RequestOutcome::Failed(error) if is_lost(&error) && slot.renewable() > renewable => {
                 Ok(FlightOutcome::AskAgain)
             }
             RequestOutcome::Failed(error) => Err(error),
             RequestOutcome::Join(flight) => Ok(self.await_flight(slot, flight).await),
-            RequestOutcome::Load(reading) => {
-                load::one(context, &client, reading).await;
+            RequestOutcome::Load(pending) => {
+                load::one(context, &client, pending).await;
                 Ok(FlightOutcome::AskAgain)
             }
             RequestOutcome::Start(work, flight) => {
                 if !context.mailbox.send(slot, Message::Start(work)) {
+                    // The mailbox has dropped the work, so the flight is complete. Wait for a
+                    // supervisor first, or this caller would ask again in a busy loop.
                     self.connected(slot).await?;
                 }
                 Ok(self.await_flight(slot, flight).await)
@@ -137,8 +140,8 @@ impl Dispatcher {
         }
     }
 
-    /// Waits for a flight. What has not begun after a while is given up: a message that arrives
-    /// while a mailbox closes is sometimes neither handled nor dropped.
+    /// Waits for a flight. Gives it up if its exchange has not begun after [`REPLY_WAIT`]: a message
+    /// that arrives while a mailbox closes is sometimes neither handled nor dropped.
     async fn await_flight(&self, slot: &Arc<Slot>, flight: Flight) -> FlightOutcome {
         loop {
             let flight_outcome =
@@ -146,6 +149,8 @@ impl Dispatcher {
             if let Some(flight_outcome) = flight_outcome {
                 return flight_outcome;
             }
+            // Give up before the check: this does nothing to an exchange that has begun. The other
+            // order would wait once more for a flight that this call has just given up.
             self.context.give_up(slot, |of| of.is(&flight));
             if !slot.has_flight(&flight) {
                 return FlightOutcome::AskAgain;
@@ -153,10 +158,10 @@ impl Dispatcher {
         }
     }
 
-    /// Starts what is due, for nobody who waits.
+    /// Starts the refresh that is due. No caller waits for it.
     pub(crate) fn due(&self, slot: &Arc<Slot>) {
         let context = &self.context;
-        // Without a client nothing was handed out that could be due.
+        // Without a client the session has handed out no token that could be due.
         let Some(client) = slot.tenant_client.client() else { return };
         let need = TokenRequest { newer_than: 0, renewable: slot.renewable(), fresh: true };
         if let RequestOutcome::Start(work, _) =
@@ -166,16 +171,17 @@ impl Dispatcher {
         }
     }
 
-    /// Asking again always lets others run, the clock that ends the caller's wait among them. Who
-    /// is told to ask again and again waits a little in between.
+    /// Pauses between two requests of one caller, after the first few of them.
     async fn before_asking_again(&self, rounds: u32) {
         if rounds > ASKED_AGAIN_AT_ONCE {
             self.context.clock.sleep(ASK_AGAIN).await;
         }
+        // In each round: a loop that is always ready would keep the timer of the caller's own
+        // deadline from running.
         tokio::task::yield_now().await;
     }
 
-    /// Reads the session's record, if it is not read yet.
+    /// Loads the session's record, if it was not loaded.
     pub(crate) async fn ensure_loaded(&self, slot: &Arc<Slot>) -> Result<()> {
         if !slot.with_state(State::is_unloaded) {
             return Ok(());
@@ -183,31 +189,35 @@ impl Dispatcher {
         self.waiting(slot, async { load::ready(&self.context, slot).await.map(drop) }).await
     }
 
-    /// Queues a job, brings it to the actor's notice and waits for its end.
-    ///
-    /// It is parked in the slot before its message: whoever dies with the message does not have
-    /// it. It is not parked at all for a caller who has no place to wait. The place among the tasks
-    /// is for jobs that a shutdown waits for.
+    /// Queues a job, sends its actor a message and waits for the job's outcome.
     pub(crate) async fn run_job<T>(
         &self,
         slot: &Arc<Slot>,
         job: impl FnOnce(oneshot::Sender<Result<T>>, TaskGuard) -> Job,
     ) -> Result<T> {
+        // The guard before the queue: a shutdown that begins in between must wait for a close or a
+        // forget that is queued.
         let Some(task_guard) = self.context.tasks.enter() else {
             return Err(slot.unbegun(ErrorKind::ShuttingDown));
         };
+        // Queue within `bounded`: a caller without a waiter permit must not leave a job behind.
         self.bounded(slot, async {
             let (reply, end) = oneshot::channel();
             let most = self.context.policy.max_queued_grants;
             slot.enqueue(job(reply, task_guard), most)
                 .map_err(|full| full.of_session(slot.id()))?;
+            // The message after the job: an actor that crashes takes the message with it, and the
+            // job stays in the slot for the next actor. A grant is never sent twice this way.
             self.job_outcome(slot, end).await
         })
         .await
     }
 
-    /// Waits for the end of a queued job. A shutdown refuses it at once if it has not begun and
-    /// makes a session; so is every job that has not begun when nobody is left to begin it.
+    /// Waits for the outcome of a queued job.
+    ///
+    /// A shutdown refuses queued jobs that make a session. When no actor is left, all queued jobs
+    /// are refused. A refusal comes through the queue, not from here: a job that has begun is not
+    /// in the queue any more, and its caller still gets the real outcome.
     async fn job_outcome<T>(
         &self,
         slot: &Arc<Slot>,
@@ -219,8 +229,9 @@ impl Dispatcher {
         let (mut closed, mut over) = (false, false);
         loop {
             tokio::select! {
+                // The outcome first: a shutdown at the same moment must not hide it.
                 biased;
-                // A job is dropped without an answer only with the whole supervisor.
+                // A job is dropped without an outcome only with the whole supervisor.
                 end = &mut end => return end.unwrap_or_else(|_| Err(slot.unbegun(ErrorKind::ShuttingDown))),
                 () = gone.cancelled(), if !over => {
                     over = true;
@@ -241,8 +252,8 @@ impl Dispatcher {
         }
     }
 
-    /// Says that there is a job, and says it again now and then: the message that an exchange
-    /// before it has ended may have died with an actor. Ends when that cannot be said.
+    /// Sends the actor a message that there is a job, and repeats it: the message that the exchange
+    /// before this job has ended may be lost with an actor. Returns when no message can be sent.
     async fn remind(&self, slot: &Arc<Slot>) -> Error {
         loop {
             if let Err(failed) =
@@ -254,10 +265,9 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a message and waits for its reply. A reply that was dropped means that an actor
-    /// died with the message in its mailbox: it is sent again, because messages are idempotent.
-    /// So is one without a reply: a message that arrives while a mailbox closes is sometimes
-    /// neither handled nor dropped.
+    /// Sends a message and waits for its reply. Sends it again if the reply was dropped, because the
+    /// actor has crashed with the message, or if there is no reply: a message that arrives while a
+    /// mailbox closes is sometimes neither handled nor dropped. The message must be idempotent.
     async fn send_until_answered<R>(
         &self,
         slot: &Arc<Slot>,
@@ -273,11 +283,13 @@ impl Dispatcher {
                     return Ok(answer);
                 }
             }
+            // Yield first: while there is a supervisor, `connected` is ready at once, and the new
+            // actor needs this thread in order to start.
             tokio::task::yield_now().await;
             self.connected(slot).await?;
         }
         Err(Error::new(ErrorKind::RetryLater)
-            .about("the session's actor keeps dying")
+            .about("the session's actor keeps crashing")
             .of_session(slot.id()))
     }
 
@@ -285,6 +297,7 @@ impl Dispatcher {
     async fn connected(&self, slot: &Slot) -> Result<()> {
         let closing = self.context.tasks.closing();
         tokio::select! {
+            // Shutdown first: a supervisor that is closing takes no messages, although it is there.
             biased;
             () = closing.cancelled() => {
                 Err(Error::new(ErrorKind::ShuttingDown).of_session(slot.id()))
@@ -293,8 +306,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes a waiter's place and waits no longer than a call may, nor longer than the supervisor's
-    /// runtime lives.
+    /// Takes a waiter permit, and waits until the call's timeout or the end of the runtime at most.
     pub(crate) async fn waiting<T>(
         &self,
         slot: &Arc<Slot>,
@@ -303,6 +315,7 @@ impl Dispatcher {
         let gone = self.context.tasks.runtime_gone();
         self.bounded(slot, async {
             tokio::select! {
+                // The result first: a caller whose token is there gets it even if the runtime ends.
                 biased;
                 done = wait => done,
                 () = gone.cancelled() => {
@@ -313,7 +326,7 @@ impl Dispatcher {
         .await
     }
 
-    /// Takes a waiter's place and waits no longer than a call may.
+    /// Takes a waiter permit, and waits until the call's timeout at most.
     async fn bounded<T>(
         &self,
         slot: &Arc<Slot>,
@@ -324,7 +337,7 @@ impl Dispatcher {
             return Err(slot.unbegun(ErrorKind::ShuttingDown));
         }
         let named = |error: Error| error.of_session(slot.id());
-        let _task_guard = slot.waiter_permit(policy.max_waiters).map_err(named)?;
+        let _waiter_permit = slot.waiter_permit(policy.max_waiters).map_err(named)?;
         timeout(&**clock, policy.call_timeout, wait)
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
@@ -335,11 +348,12 @@ fn is_lost(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::SignInAgain(_))
 }
 
-/// A call's hold on a slot. It borrows the door, because a counter that all sessions share would
-/// be fought over by all processors.
+/// A call's reference to a slot. It borrows the dispatcher: a clone would change a counter that the
+/// calls of all sessions share.
 pub(crate) struct SlotRef<'a> {
     slot: Arc<Slot>,
-    /// After the hold itself: fields are dropped in this order.
+    // Last, because fields are dropped in this order: the registry removes only a slot that nobody
+    // holds, so the reference must be gone.
     _leave: Leave<'a>,
 }
 

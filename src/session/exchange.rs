@@ -1,5 +1,6 @@
-//! An exchange: permit, claim, the server, save, publish, land. It runs on the task tracker and
-//! belongs to nobody who can be dropped; a [`Guard`] ends it whatever happens to it.
+//! An exchange spends a grant or a refresh token: it gets a permit, claims the session in the store,
+//! asks the server, saves the tokens and completes its flight. It is a task of the supervisor, so
+//! it does not stop when a caller is dropped. If the task panics, its [`Guard`] ends the exchange.
 
 mod adoption;
 mod claim;
@@ -45,12 +46,12 @@ use crate::store::{
 };
 use crate::token::Credentials;
 
-/// What an exchange sends.
+/// The kind of request that an exchange sends.
 pub(crate) enum Payload {
     Refresh,
-    /// A grant of a caller's, who gets its outcome.
+    /// A caller's grant. That caller gets the outcome.
     Grant(ErasedValue),
-    /// A grant that needs no user: a caller's, or the session's own.
+    /// A grant that needs no user: the caller's, or else one that the exchange obtains itself.
     Renewal(Option<ErasedValue>),
 }
 
@@ -58,32 +59,33 @@ pub(crate) enum Payload {
 pub(crate) struct Exchange {
     context: Arc<Context>,
     slot: Arc<Slot>,
-    /// The client that it began with.
+    /// The client when the exchange began.
     client: Arc<Client>,
     guard: Guard,
     exchanged: Exchanged,
     renewable: Renewable,
-    /// The epoch that it begins with; none where no session is known.
+    /// The epoch when the exchange began; `None` if no session is known.
     known: Option<u64>,
-    /// The epoch that it has claimed.
+    /// The epoch that the exchange has claimed.
     epoch: u64,
-    /// The generation from which it starts.
+    /// The generation from which the exchange starts.
     base: u64,
     rotation: Rotation,
     steps: Steps,
-    /// What the session had when it began.
+    /// The session's credentials when the exchange began.
     held: Option<Arc<Credentials>>,
-    /// The record that the store had in place of what was thought.
+    /// The record that the store had instead of the expected one.
     found: Option<Option<Stored>>,
-    /// No caller asked for it. The gate asks its flight whether one has joined it since.
+    /// The schedule started the exchange. Admission moves it to the callers' lane as soon as a
+    /// caller joins the flight.
     scheduled: bool,
-    /// The permit that the schedule has drawn for it.
+    /// The permit that the schedule has got for this exchange.
     scheduled_permit: Option<ScheduledPermit>,
-    /// When another session of the client had last succeeded before this request was sent.
+    /// When another session of the client last succeeded before this request was sent.
     other_success_at: Option<BootTime>,
 }
 
-/// What a claim leaves in the record that gave no credentials.
+/// The content that a settle writes to the record after a claim without new credentials.
 struct Left {
     to: SettleTo,
     retry_in: Option<Duration>,
@@ -92,7 +94,7 @@ struct Left {
 }
 
 impl Left {
-    /// With what the record then says of this state.
+    /// Takes times and failures from `settled`, as another process is to read them.
     fn of(
         settled: Option<&Settled>,
         (to, retry_at): (SettleTo, Option<BootTime>),
@@ -105,10 +107,10 @@ impl Left {
     }
 }
 
-/// Who asked for an exchange.
+/// The party that requested an exchange.
 pub(crate) enum RequestedBy {
     ByCaller,
-    /// With a permit, if the schedule has drawn one for this session.
+    /// With a permit, if the schedule has got one for this session.
     BySchedule(Option<ScheduledPermit>),
 }
 
@@ -116,18 +118,19 @@ pub(crate) enum RequestedBy {
 enum End {
     Active(CredentialState),
     Challenge(ErasedValue),
-    /// When, so that memory and record have the same times.
+    /// With the step context of the settle, so that memory and record have the same times.
     Failed(Failure, StepContext),
-    /// The store has something else than was thought; nothing was sent, or it does not count.
+    /// The store had another record than expected. The exchange sent nothing, or its result does
+    /// not count.
     Superseded {
         sent: bool,
     },
-    /// The same, with credentials that live at the server.
+    /// The same, but the server has issued tokens that are still valid there.
     TokensSuperseded(SupersededTokens),
 }
 
 impl Exchange {
-    /// With what the session has at the moment.
+    /// Takes the session's credentials and counters as they are now.
     pub(crate) fn new(guard: Guard, client: Arc<Client>, renewable: Renewable) -> Self {
         let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
         let (held, (epoch, base)) = slot.with_state(|state| {
@@ -157,7 +160,7 @@ impl Exchange {
         }
     }
 
-    /// As it was asked for.
+    /// Sets who requested the exchange. The default is a caller.
     pub(crate) fn asked(mut self, asked: RequestedBy) -> Self {
         if let RequestedBy::BySchedule(scheduled_permit) = asked {
             (self.scheduled, self.scheduled_permit) = (true, scheduled_permit);
@@ -165,8 +168,10 @@ impl Exchange {
         self
     }
 
-    /// Runs to its end, even if actors crash and callers are dropped.
+    /// Runs to the end, even if actors crash and callers are dropped.
     pub(crate) async fn run(mut self, payload: Payload) {
+        // Begin before anything is sent: a caller may have given this start up and begun another
+        // one, and two exchanges must not spend one refresh token.
         if !self.guard.begin() {
             return;
         }
@@ -176,21 +181,26 @@ impl Exchange {
             Err(none) => self.fails(none),
         };
         if let End::TokensSuperseded(superseded) = &end {
-            // Before the flight ends: no grant of this process begins meanwhile.
+            // Revoke before the flight completes: after it this process may begin a new grant,
+            // and a revocation of all the user's tokens would hit that one.
             superseded_tokens::revoke_or_report(&self.context, &self.slot, superseded).await;
         }
+        // Step before the flight leaves the slot: a caller that asks in between would find a
+        // running exchange without a flight to join.
         let granted = self.step(end);
         self.finish(granted);
+        // Callers get the tokens first: they must not wait for a store that is down.
         save::until_saved(&self.context, &self.slot).await;
     }
 
-    /// The grant to be sent; none for a refresh.
+    /// The grant to send; `None` for a refresh.
     async fn grant(&mut self, payload: Payload) -> Result<Option<ErasedValue>, Failure> {
         let grant = match payload {
             Payload::Refresh => return Ok(None),
             Payload::Renewal(Some(grant)) => grant,
             Payload::Renewal(None) => {
-                // Others need the permit while the grant is made, which may take long.
+                // Drop the permit first: the application may take long to give a grant, and the
+                // client's other sessions need the permit.
                 self.scheduled_permit = None;
                 self.own_grant().await?
             }
@@ -199,6 +209,7 @@ impl Exchange {
                 grant
             }
         };
+        // Before the grant is sent: a later revocation could hit the tokens that it gives.
         revocation::revoke_before_grant(&self.context, &self.slot).await;
         Ok(Some(grant))
     }
@@ -220,11 +231,12 @@ impl Exchange {
             Err(failed) => return self.fails(failed),
         };
         self.steps.at(CrashPoint::Claimed);
-        // Asked before the request is sent: a success that comes while it is out may be the first
-        // after an outage that this request still meets.
+        // Read before the request is sent: another session's success during this request may be
+        // the first after an outage that this request still meets, so it proves nothing.
         self.other_success_at = self.client.admission.other_success_at(self.slot.id());
         let (answer, sent) = self.send(&mut claimed, grant, held).await;
         let Claimed { attempt, permit, .. } = claimed;
+        // Drop the permit before the save: a slow store must not hold up other sessions.
         drop(permit);
         match answer {
             Ok(ErasedIssued::Tokens(credentials)) => {
@@ -234,7 +246,7 @@ impl Exchange {
                 self.issued(intent, attempt, credentials, from).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
-                // A claim that gave a challenge gave no credentials.
+                // Settle before the user is asked: the user may take longer than the lease.
                 let left = self.left_as_before();
                 self.settle(attempt, left).await;
                 End::Challenge(challenge)
@@ -243,7 +255,7 @@ impl Exchange {
         }
     }
 
-    /// The answer is here: kept in the slot first, then saved, then published. Its lifetimes count
+    /// Keeps the new credentials in the slot, saves them and publishes them. Their lifetimes count
     /// from `from`.
     async fn issued(
         &self,
@@ -261,7 +273,10 @@ impl Exchange {
         let ends = from_record::ends(&held, now, context.policy(slot).ahead);
         let credentials = Arc::clone(&held.credentials);
         let commit = Commit { intent, epoch: self.epoch, attempt, credentials, ends };
+        // Keep them first: the server has spent the old token, so this is the only copy. If the
+        // task panics from here on, its guard has them saved.
         slot.keep_unsaved(Unsaved::new(commit, now));
+        // Step before the save: `Saved` and `Unsaved` publish the credentials of `Issued`.
         context.apply(slot, Input::Issued(held.clone()));
         match save::in_time(context, slot).await {
             None => End::Active(held),
@@ -279,8 +294,8 @@ impl Exchange {
         let failure = self.failure(intent, failed, Some(sent));
         let at = self.context.step_context(&self.slot);
         let left = self.settles_to(intent, &failure, &at);
-        // The row is looked at again before a session is declared lost: if it moved, our token
-        // was stale, and it is the newer one that counts.
+        // Settle before the machine steps: if another process has committed newer tokens, the
+        // store reports it here, and a stale token does not make the session `Lost`.
         self.settle(attempt, left).await;
         match self.found {
             Some(_) => End::Superseded { sent: true },
@@ -292,13 +307,13 @@ impl Exchange {
         End::Failed(failure, self.context.step_context(&self.slot))
     }
 
-    /// Where the machine will rest after this failure, and when it will try again. The record says
-    /// it too, or the next process would try out a doubt at once.
+    /// The state that the machine will have after this failure, and the time of its next try. The
+    /// record must have both, or the next process would retry a session in doubt at once.
     fn settles_to(&self, intent: Intent, failure: &Failure, at: &StepContext) -> Left {
         let state = self.slot.with_state(State::clone);
         let (state, _) = machine::step(state, Input::Failed(failure.clone()), at);
         let settled = state.settled.as_ref();
-        // What the client is refused for is no matter of this session's: see the gate.
+        // A client that the server refuses is admission's matter: the session has no back-off.
         let own = failure.class != Class::Misconfigured;
         let retry_at = settled.filter(|_| own).and_then(Settled::earliest_retry);
         let to = match (intent, failure.class, settled) {
@@ -310,20 +325,22 @@ impl Exchange {
         Left::of(settled, (to, retry_at), at)
     }
 
-    /// What a claim leaves that changed nothing.
+    /// The content of a settle after a claim that changed nothing.
     fn left_as_before(&self) -> Left {
         let at = self.context.step_context(&self.slot);
         let before = (SettleTo::Before, None);
         self.slot.with_state(|state| Left::of(state.settled.as_ref(), before, &at))
     }
 
-    /// Ends the claim; what there is in its place is noted as found.
+    /// Settles the claim in the store. If the store has another record, it is kept as `found`.
     async fn settle(&mut self, attempt: Attempt, left: Left) {
         let Self { context, slot, epoch, .. } = &*self;
         let (epoch, Left { to, retry_in, due_in, failures }) = (*epoch, left);
         let settle = Statement::Settle(Settle { epoch, attempt, to, retry_in, due_in, failures });
         match self.stored(context.store.apply(slot.id(), settle)).await {
             Ok(outcome) => {
+                // Only after the store has answered: until then the claim may be in the record,
+                // and the next claim must name it in order to replace it.
                 slot.claim_ended(attempt.claim);
                 match outcome {
                     StoreOutcome::Done(Done { version, .. }) => {
@@ -335,14 +352,13 @@ impl Exchange {
                     }
                 }
             }
-            // The claim stays our own; the next one takes it over.
             Err(unsettled) => {
-                log_session!(warn, slot.id(), error = ?unsettled.error, "not settled");
+                log_session!(warn, slot.id(), error = ?unsettled.error, "a claim is not settled");
             }
         }
     }
 
-    /// Steps the machine, and says what the caller of a grant gets.
+    /// Steps the machine and returns the outcome for the caller of a grant.
     fn step(&mut self, end: End) -> Result<EstablishReply, Error> {
         let (context, slot) = (Arc::clone(&self.context), Arc::clone(&self.slot));
         match end {
@@ -367,25 +383,26 @@ impl Exchange {
         }
     }
 
-    /// Answers the caller, then completes the flight. The machine was stepped before: whoever
-    /// hears of the end finds it published.
+    /// Answers the caller, then completes the flight. Step the machine before, so that a caller
+    /// who gets the outcome also finds it published.
     fn finish<T: Outcome>(&mut self, outcome: Result<T, Error>) {
-        // The provider is asked for a renewal while the guard still stands.
+        // Before `end`, which disarms the guard: this calls the provider, which may panic.
         let flight_outcome = self.flight_outcome();
+        // Also before `end`: the guard of a task that panics answers only while it is armed.
         self.guard.answer(outcome);
         self.guard.end(flight_outcome);
         self.steps.at(CrashPoint::Replied);
     }
 
     fn superseded(&mut self) -> Error {
-        log_session!(warn, self.slot.id(), "another process was faster");
+        log_session!(warn, self.slot.id(), "another process has changed the session");
         let found = self.found.take();
         let found = found.map(|found| from_record::found(&self.context, &self.client, found));
         self.context.apply(&self.slot, Input::Conflict { found });
         Error::new(ErrorKind::Superseded)
     }
 
-    /// What the waiters get: all the same.
+    /// The outcome that all waiters share.
     fn flight_outcome(&self) -> FlightOutcome {
         self.guard.flight_outcome(self.base, self.slot.renewable().max(self.renewable))
     }
@@ -401,7 +418,7 @@ impl Exchange {
         })
     }
 
-    /// `sent` is when the request left, if one may have.
+    /// `sent` is the time of the request, if one may have left.
     fn failure(&self, intent: Intent, failed: ExchangeError, sent: Option<Now>) -> Failure {
         let wait = failed.retry_after().unwrap_or_default();
         let limits = self.client.admission.limits();
@@ -430,12 +447,12 @@ impl Exchange {
     }
 }
 
-/// When a lost answer may be asked for again, by what the server does to used tokens.
+/// When a refresh whose response was lost may be sent again. The server's rotation decides it.
 fn retry(context: &Context, rotation: Rotation, sent: Now) -> Retry {
     match rotation {
         Rotation::Static => Retry::AtOnce,
         Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
-            // The grace began after we sent, and the retry must arrive before it ends.
+            // The server's grace began after `sent`, and the retry must arrive before it ends.
             let spent = context.now().boot.since(sent.boot);
             let margin = context.policy.min_repeat_time;
             if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
@@ -448,7 +465,7 @@ fn lost(why: &'static str) -> ExchangeError {
     ExchangeError::new(FailureClass::Ambiguous).with_source(why)
 }
 
-fn shut_out(rejected: Rejected, now: Now) -> Failure {
+fn not_admitted(rejected: Rejected, now: Now) -> Failure {
     let Rejected { error, until, paced } = rejected;
     let class = if error.kind() == ErrorKind::Misconfigured {
         Class::Misconfigured
@@ -460,7 +477,7 @@ fn shut_out(rejected: Rejected, now: Now) -> Failure {
     Failure { class, error, wait: until.since(now.boot) }
 }
 
-/// Credentials are sent to nobody but who issued them.
+/// Credentials are sent only to the server that issued them.
 fn issuer_mismatch() -> Failure {
     let error = Error::new(ErrorKind::Misconfigured)
         .about("the session was issued by another authority or to another client")
@@ -468,7 +485,7 @@ fn issuer_mismatch() -> Failure {
     Failure { class: Class::Harmless, error, wait: Duration::ZERO }
 }
 
-fn elsewhere(wait: Duration) -> Failure {
+fn claimed_elsewhere(wait: Duration) -> Failure {
     let error = Error::new(ErrorKind::RetryLater)
         .about("another process has claimed the session")
         .with_outcome(ExchangeOutcome::NotSent);

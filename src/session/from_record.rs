@@ -1,4 +1,4 @@
-//! From credentials and records to what the machine holds.
+//! Turns credentials and records into the machine's state.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,9 +16,9 @@ use crate::provider::Rotation;
 use crate::store::{Ends, Failures, Holder, Intent, Lease, Phase, Record, Stored};
 use crate::token::{Credentials, PermissionToken};
 
-/// The credentials of an answer that arrived at `now`, and from when their lifetimes count. An
-/// access token whose life is shorter than its answer took lives for [`SHORTEST_LIFE`] from now, so
-/// that it is used at least once.
+/// The credentials of a response that arrived at `now`, and the time from which their lifetimes
+/// count. An access token gets at least [`SHORTEST_LIFE`] from now, also if its response took longer
+/// than its life, so that it is used at least once.
 pub(super) fn arrived(mut credentials: Credentials, sent: Now, now: Now) -> (Credentials, Now) {
     let expires_at = credentials.tokens.access.as_mut().and_then(|a| a.expires_at.as_mut());
     let Some(expires_at) = expires_at else { return (credentials, sent) };
@@ -30,7 +30,7 @@ pub(super) fn arrived(mut credentials: Credentials, sent: Now, now: Now) -> (Cre
     (credentials, now)
 }
 
-/// Credentials whose lifetimes count from `from`, as the machine holds them.
+/// The machine's state for credentials whose lifetimes count from `from`.
 pub(crate) fn held(
     client: &Client,
     credentials: Arc<Credentials>,
@@ -66,16 +66,17 @@ pub(crate) fn held(
     }
 }
 
-/// What a store's record says, as the machine holds it.
+/// The machine's state for a record.
 pub(crate) fn settled(context: &Context, client: &Client, stored: Stored) -> Settled {
     let now = context.now();
     let (record, retry_in) = (&stored.record, stored.retry_in());
-    // One's own claim is over: its exchange ended, or this would not be read.
+    // A claim of this process is over: a record is loaded only while no exchange runs.
     let lease = record.lease.filter(|lease| lease.owner != context.owner);
     let counters = record.counters();
     let expiring = stored.announce_in().map(|left| now.boot.after(left));
     let unclassified = unclassified(&stored, now).map(Box::new);
-    // Counted from now, a refresh ahead would be due later with each reading.
+    // A proactive refresh keeps the due time of the record: if it counted from now, each load would
+    // move it further away.
     let soonest = [stored.announce_in(), stored.refresh_left()].into_iter().flatten().min();
     let ahead = stored.due_in().filter(|_| client.refresh.when == When::Proactive);
     let ahead = ahead.filter(|due| soonest.is_none_or(|soonest| *due < soonest));
@@ -92,7 +93,7 @@ pub(crate) fn settled(context: &Context, client: &Client, stored: Stored) -> Set
     let tried = Unclassified { answers, since: now.boot, lost: true, retry_at };
     match (record.phase, held) {
         (Phase::Closed, _) => Settled::Closed(closed(&stored, lease, now)),
-        // Another process tries what was lost provisionally, or fell silent when it did.
+        // Another process retries a provisional loss, or has stopped while it did.
         (Phase::Lost, Some(held)) if provisional && lease.is_some() => {
             with_credentials(context, client, &stored, held)
         }
@@ -115,14 +116,14 @@ pub(crate) fn settled(context: &Context, client: &Client, stored: Stored) -> Set
     }
 }
 
-/// What a record says, and its version.
+/// The machine's state for a record or for none, with the version of the record.
 pub(super) fn found(context: &Context, client: &Client, stored: Option<Stored>) -> (u64, Settled) {
     let version = stored.as_ref().map_or(0, |stored| stored.record.version);
     let vacant = Settled::Vacant { backoff: None };
     (version, stored.map_or(vacant, |stored| settled(context, client, stored)))
 }
 
-/// When these credentials end, and when somebody should look at them.
+/// The times of these credentials for the record: when they expire, and when a check is due.
 pub(super) fn ends(held: &CredentialState, now: BootTime, ahead: bool) -> Ends {
     let refresh = held.due.filter(|_| ahead);
     let due = [held.expiring, held.refresh_expires, refresh].into_iter().flatten().min();
@@ -131,7 +132,7 @@ pub(super) fn ends(held: &CredentialState, now: BootTime, ahead: bool) -> Ends {
     Ends { access_in, refresh_in, due_in: left(due), announce_in: left(held.expiring) }
 }
 
-/// What the record says of failed attempts, for the process that reads it next.
+/// The failures that the record keeps for the next process that loads it.
 pub(super) fn failures(settled: &Settled) -> Option<Box<Failures>> {
     let held = settled.held();
     let backoff = match settled {
@@ -148,7 +149,7 @@ pub(super) fn failures(settled: &Settled) -> Option<Box<Failures>> {
     says.then(|| Box::new(Failures { unclassified, since: None, status, code }))
 }
 
-/// What is left of a claim; zero if its holder is dead.
+/// The rest of a claim's lease; zero if its holder is dead.
 pub(super) fn lease_left<C>(stored: &Stored<C>) -> Duration {
     match stored.record.lease {
         Some(Lease { holder: Holder::Alive, .. }) => stored.lease_left().unwrap_or_default(),
@@ -156,8 +157,8 @@ pub(super) fn lease_left<C>(stored: &Stored<C>) -> Duration {
     }
 }
 
-/// The credentials with their ends by this process's clock: the store's clock says how long they
-/// live on. What differs by no more than clock discipline moves is left as it is.
+/// The credentials with expiry times of this process's clock, because the record's lifetimes are
+/// those of the store's clock. Keeps a time that differs by no more than [`DRIFT`].
 fn ending(credentials: &Arc<Credentials>, stored: &Stored, now: Now) -> Arc<Credentials> {
     let mut credentials = Arc::clone(credentials);
     let ends = [stored.access_left(), stored.refresh_left()];
@@ -199,27 +200,28 @@ fn with_credentials(
     };
     let lease = stored.record.lease.filter(|lease| lease.owner != context.owner);
     match lease {
-        // Somebody works on it. Whoever needs a newer token claims it too, and waits for them.
+        // Another process has claimed the session. An exchange of this process that needs a newer
+        // token requests a claim and waits for that process.
         Some(_) if !lease_left(stored).is_zero() => Settled::Active(held),
         Some(lease) if lease.intent == Intent::Refresh => {
             let in_doubt = in_doubt(now.boot.after(held_back(context, rotation, stored, &lease)));
             Settled::InDoubt(held, in_doubt)
         }
-        // Whether their grant ended this one is not known.
+        // The other process's grant may have ended these tokens at the server.
         Some(_) => Settled::Active(CredentialState { suspect: true, ..held }),
         None if stored.record.phase == Phase::InDoubt => {
             let in_doubt = in_doubt(now.boot.after(stored.retry_in().unwrap_or_default()));
             Settled::InDoubt(held, in_doubt)
         }
         None => {
-            // Also one whose pause is over: the next failure goes on from there.
+            // Also if the back-off is over: the next failure counts on from its tries.
             let backoff = stored.record.retry_at.map(|_| earlier(stored, now));
             Settled::Active(CredentialState { backoff, ..held })
         }
     }
 }
 
-/// How much longer a refresh is held back that a silent process may have sent.
+/// How much longer a refresh must wait because a process whose lease is over may have sent one.
 pub(super) fn held_back<C>(
     context: &Context,
     rotation: Rotation,
@@ -233,10 +235,10 @@ pub(super) fn held_back<C>(
     }
 }
 
-/// How long a silent process is waited for that may have sent a refresh: after its lease, and after
-/// its claim if it is dead. On a strict server its holder gets time to come back with the answer,
-/// or, where it is dead, what it sent the time to get through; elsewhere the server's grace would
-/// pass meanwhile.
+/// How long to wait for the refresh of another holder: after the end of its lease, and after the
+/// start of its claim if the holder is dead. With strict rotation, the holder gets time to return
+/// with the response; if it is dead, the server gets time to process its request. With any other
+/// rotation there is no wait, because the server's grace would pass meanwhile.
 pub(super) fn holds(context: &Context, rotation: Rotation) -> (Duration, Duration) {
     match rotation {
         Rotation::Strict => (context.policy.takeover_grace, context.policy.attempt_budget * 2),
@@ -252,7 +254,7 @@ fn claimed(left: Duration, now: Now) -> BackoffState {
     BackoffState { tries: 1, retry_at: now.boot.after(left), error }
 }
 
-/// A failure that this process did not see, or has forgotten.
+/// The back-off after a failure that only the record knows.
 fn earlier(stored: &Stored, now: Now) -> BackoffState {
     let failures = stored.record.failures.as_deref();
     let code = failures.and_then(|failures| ProviderCode::new(failures.code.as_deref()?));
@@ -264,7 +266,7 @@ fn earlier(stored: &Stored, now: Now) -> BackoffState {
     BackoffState { tries: stored.record.tries.max(1), retry_at, error }
 }
 
-/// The answers that were not understood, as the record counts them.
+/// The unclassified responses that the record has counted.
 fn unclassified(stored: &Stored, now: Now) -> Option<Unclassified> {
     let failures = stored.record.failures.as_deref()?;
     let lasted = stored.now.wall.duration_since(failures.since?).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What waits in a session's queue, and the callers who wait for its outcome.
+//! The jobs in a session's queue, and the callers that wait for their outcomes.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::provider::erased::ErasedValue;
 use crate::task::TaskGuard;
 use crate::token::Tokens;
 
-/// What a session is asked for with one exchange of its own.
+/// Queued work of a session. Each job has a task of its own.
 pub(crate) enum Job {
     Establish {
         grant: ErasedValue,
         reply: oneshot::Sender<Result<EstablishReply, Error>>,
     },
-    /// It has its place while it is still queued: a shutdown waits for it.
+    /// Has a task guard while it is still queued: a shutdown waits for it.
     Close {
         reply: oneshot::Sender<Result<Revocation, Error>>,
         task_guard: TaskGuard,
@@ -26,7 +26,7 @@ pub(crate) enum Job {
         take: AdoptMode,
         reply: oneshot::Sender<Result<Adopted, Error>>,
     },
-    /// Its caller hears whether there was a record. It has its place as a close has.
+    /// Its caller learns whether there was a record. Has a task guard, as a close has.
     Forget {
         reply: oneshot::Sender<Result<bool, Error>>,
         task_guard: TaskGuard,
@@ -37,7 +37,7 @@ pub(crate) enum Job {
 pub(crate) type Text = Box<Tokens<Arc<str>>>;
 
 impl Job {
-    /// Whether its caller has gone. One that was not begun is then dropped, unsent.
+    /// Whether its caller was dropped. The job is then discarded if it has not begun.
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
             Self::Establish { reply, .. } => reply.is_closed(),
@@ -46,8 +46,8 @@ impl Job {
         }
     }
 
-    /// Whether it makes a session. A shutdown refuses such jobs as soon as it begins; what ends a
-    /// session is carried out while the shutdown waits.
+    /// Whether it makes a session. A shutdown refuses such jobs when it begins, and still carries out
+    /// those that end a session.
     pub(crate) fn makes_session(&self) -> bool {
         match self {
             Self::Establish { .. } | Self::Adopt { .. } => true,
@@ -66,7 +66,7 @@ impl Job {
     }
 }
 
-/// Somebody who waits for the outcome of a task.
+/// The caller that waits for the outcome of a task.
 pub(crate) enum Caller {
     Nobody,
     Grant(oneshot::Sender<Result<EstablishReply, Error>>),
@@ -75,21 +75,21 @@ pub(crate) enum Caller {
     Forget(oneshot::Sender<Result<bool, Error>>),
 }
 
-/// What a task's caller can be answered.
+/// The outcome of a task, as its caller gets it.
 pub(crate) trait Outcome: Sized {
-    /// The way to a caller who waits for this.
-    fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>>;
+    /// The channel of a caller that waits for this type of outcome.
+    fn reply_channel(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>>;
 }
 
 impl Caller {
-    /// Leaves nobody behind.
+    /// Takes the caller and leaves [`Caller::Nobody`].
     pub(crate) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Nobody)
     }
 
-    /// Answers a caller who waits for this; the caller may have given up.
+    /// Answers the caller, which may have been dropped.
     pub(crate) fn answer<T: Outcome>(self, outcome: Result<T, Error>) {
-        if let Some(reply) = T::way(self) {
+        if let Some(reply) = T::reply_channel(self) {
             drop(reply.send(outcome));
         }
     }
@@ -106,25 +106,25 @@ impl Caller {
 }
 
 impl Outcome for EstablishReply {
-    fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
+    fn reply_channel(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
         if let Caller::Grant(reply) = caller { Some(reply) } else { None }
     }
 }
 
 impl Outcome for Adopted {
-    fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
+    fn reply_channel(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
         if let Caller::Adoption(reply) = caller { Some(reply) } else { None }
     }
 }
 
 impl Outcome for Revocation {
-    fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
+    fn reply_channel(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
         if let Caller::Close(reply) = caller { Some(reply) } else { None }
     }
 }
 
 impl Outcome for bool {
-    fn way(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
+    fn reply_channel(caller: Caller) -> Option<oneshot::Sender<Result<Self, Error>>> {
         if let Caller::Forget(reply) = caller { Some(reply) } else { None }
     }
 }

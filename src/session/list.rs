@@ -1,4 +1,4 @@
-//! Sessions as the store lists them, those in memory as they are.
+//! The list of sessions: the store's records, or the state in memory if there is one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,39 +31,39 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Only this tenant's.
+    /// Only sessions of this tenant.
     #[must_use]
     pub fn tenant(tenant: Tenant) -> Self {
         Self { tenant: Some(tenant), ..Self::default() }
     }
 
-    /// Only this provider's, registered or not.
+    /// Only sessions of this provider, whether it is registered or not.
     #[must_use]
     pub fn provider(mut self, provider: ProviderName) -> Self {
         self.provider = Some(provider);
         self
     }
 
-    /// Only those that are in this state when they are looked at.
+    /// Only sessions that are in this state when the list reads them.
     #[must_use]
     pub fn state(mut self, state: State) -> Self {
         self.state = Some(state);
         self
     }
 
-    /// Whether nothing of this provider can pass.
+    /// Whether the filter excludes all sessions of this provider.
     pub(crate) fn excludes(&self, provider: &ProviderName) -> bool {
         self.provider.as_ref().is_some_and(|only| only != provider)
     }
 
-    /// Without the state: a record may be behind what is in memory.
+    /// The filter for records. Leaves the state out, because a record may be older than memory.
     fn of_records(&self) -> store::Filter {
         let Self { tenant, provider, .. } = self.clone();
         store::Filter { provider, tenant, phase: None }
     }
 }
 
-/// The sessions that pass, in the order of their ids.
+/// The sessions that pass the filter, in the order of their ids.
 pub(crate) fn list(
     dispatcher: Arc<Dispatcher>,
     filter: Filter,
@@ -74,7 +74,7 @@ pub(crate) fn list(
     stream::unfold(Some(reader), |reader| async move { reader?.next().await })
 }
 
-/// At most a page of records after `after`.
+/// One page of records after `after`.
 pub(crate) async fn page(
     context: &Context,
     filter: &store::Filter,
@@ -84,27 +84,27 @@ pub(crate) async fn page(
     context.await_store(page).await.map_err(StoreError::into_error)
 }
 
-/// A place in the list. What changes before or behind it does not move it.
+/// A position in the list. Changes before or after it do not move it.
 struct Reader {
     dispatcher: Arc<Dispatcher>,
     filter: Filter,
     records: store::Filter,
     after: Option<SessionId>,
     page: VecDeque<Listed>,
-    /// How often the next page could not be read.
+    /// The number of failed tries to read the next page.
     failed: u32,
 }
 
 impl Reader {
-    /// The next one, and the reader for those after it, if there may be more.
+    /// The next session, and the reader for the rest, if there may be more.
     async fn next(mut self) -> Option<(Result<SessionStatus>, Option<Self>)> {
         loop {
             while let Some(listed) = self.page.pop_front() {
-                if let Some(status) = self.look(listed) {
+                if let Some(status) = self.status_of(listed) {
                     return Some((Ok(status), Some(self)));
                 }
             }
-            match self.turn().await {
+            match self.next_page().await {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(failed) => {
@@ -116,7 +116,7 @@ impl Reader {
     }
 
     /// Reads the next page; false at the end.
-    async fn turn(&mut self) -> Result<bool> {
+    async fn next_page(&mut self) -> Result<bool> {
         let context = &self.dispatcher.context;
         if self.is_closing() {
             return Err(Error::new(ErrorKind::ShuttingDown));
@@ -145,9 +145,9 @@ impl Reader {
         self.dispatcher.context.tasks.is_closing()
     }
 
-    /// What is known of a listed session, if it passes: what is in memory, unless the record is
-    /// another process's and newer.
-    fn look(&self, listed: Listed) -> Option<SessionStatus> {
+    /// The status of a listed session, if it passes the filter: that in memory, unless another
+    /// process has written a newer record.
+    fn status_of(&self, listed: Listed) -> Option<SessionStatus> {
         let now = self.dispatcher.context.now();
         let counters = listed.stored.record.counters();
         let slot = self.dispatcher.find(&listed.id);
@@ -155,7 +155,7 @@ impl Reader {
         let live = live.filter(|live| (live.epoch, live.generation) >= counters);
         let status = live.or_else(|| status::of_record(listed, now))?;
         let passes = self.filter.state.is_none_or(|state| state == status.state);
-        // A first grant that has failed since its claim was read.
+        // `Vacant` is a first grant that has failed since the page was read.
         (passes && status.state != State::Vacant).then_some(status)
     }
 }

@@ -1,4 +1,4 @@
-//! LoadQueue of records: one for a caller, many for what other processes changed.
+//! Loads of records: one for a caller, or many after changes of other processes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::store::{
     Attempt, ClaimId, Outcome, Restore, Statement, StoreError, StoreErrorKind, Stored,
 };
 
-/// Reads what there is to be read, page by page, until shutdown.
+/// Works off the load queue, page by page, until shutdown.
 pub(crate) async fn run(context: Arc<Context>) {
     let closing = context.tasks.closing();
     loop {
@@ -25,6 +25,8 @@ pub(crate) async fn run(context: Arc<Context>) {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
+                // `add` queues before it notifies, and `notify_one` keeps its permit: a load that is
+                // queued between the check above and this wait still wakes it.
                 () = context.load_queue.more.notified() => {}
             }
         } else {
@@ -33,8 +35,8 @@ pub(crate) async fn run(context: Arc<Context>) {
     }
 }
 
-/// The session's client, once the record is read. One reading serves all who ask at the same time,
-/// and a failed one is told to all until it is time to try again.
+/// Loads the record if needed, and returns the session's client. Callers at the same time share one
+/// load. After a failed load, every caller gets its error until the back-off is over.
 pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Client>, Error> {
     loop {
         let client = context
@@ -45,26 +47,29 @@ pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Cli
             None => return Ok(client),
             Some(SlotReply::Failed(error)) => return Err(error.of_session(slot.id())),
             Some(SlotReply::Join(flight)) => drop(flight.outcome().await),
-            Some(SlotReply::Load(reading)) => one(context, &client, reading).await,
-            // A reading starts nothing and gives no token.
+            Some(SlotReply::Load(pending)) => one(context, &client, pending).await,
+            // A load starts no exchange and gives no token.
             Some(SlotReply::Ready(_) | SlotReply::Start(..)) => return Ok(client),
         }
     }
 }
 
-/// One reading, for a caller and all who wait with it.
-pub(crate) async fn one(context: &Context, client: &Client, reading: PendingLoad) {
-    let slot = Arc::clone(reading.slot());
+/// Loads one record, for a caller and all that wait with it.
+pub(crate) async fn one(context: &Context, client: &Client, pending: PendingLoad) {
+    let slot = Arc::clone(pending.slot());
     let after = Afterwards { context, slot: &slot };
-    // Dropped before that, with this call.
-    let reading = reading;
+    // Declared after `after`, so that it is dropped before it: if this call is dropped, the load is
+    // abandoned first, and the schedule is armed with the state after that.
+    let pending = pending;
     let record = context.await_store(context.store.load(slot.id())).await;
-    loaded(context, client, (&slot, reading.number), record);
-    reading.end(FlightOutcome::AskAgain);
+    // Step before the load ends: the waiters ask again at once and must find the record.
+    loaded(context, client, (&slot, pending.number), record);
+    pending.end(FlightOutcome::AskAgain);
     drop(after);
 }
 
-/// Arms the schedule however a reading ends: of one that was dropped, it reads what is news.
+/// Arms the schedule when a load ends, also if it is dropped: an external change is then loaded
+/// in the background.
 struct Afterwards<'a> {
     context: &'a Context,
     slot: &'a Arc<Slot>,
@@ -105,7 +110,7 @@ async fn many(context: &Context, page: Vec<(Arc<Slot>, Start)>) {
         let record = records.next().unwrap_or_else(slow);
         match slot.tenant_client.client() {
             Some(client) => loaded(context, &client, (&slot, number), record),
-            // Its provider is not known any more: whoever asks for the session reads it.
+            // The session's client is not known any more. The next caller loads the record.
             None => drop(context.apply(&slot, Input::Left)),
         }
         context.let_go(slot);
@@ -133,7 +138,7 @@ fn loaded(
     }
 }
 
-/// Writes again what the store had and lost.
+/// Writes credentials to the store again after the store has gone back to an older state.
 async fn restore(context: &Context, slot: &Arc<Slot>) {
     let held = slot.with_state(|state| match state.settled.as_ref()? {
         Settled::Active(held) | Settled::InDoubt(held, _) => Some((held.clone(), state.version)),
@@ -141,7 +146,7 @@ async fn restore(context: &Context, slot: &Arc<Slot>) {
     });
     let Some((held, version)) = held else { return };
     let CredentialState { epoch, generation, ref credentials, .. } = held;
-    log_session!(warn, slot.id(), generation, "the store went back and is given what it lost");
+    log_session!(warn, slot.id(), generation, "the store went back: credentials are restored");
     let ends = from_record::ends(&held, context.now().boot, context.policy(slot).ahead);
     let base = generation.saturating_sub(1);
     let attempt = Attempt { base, fence: version, claim: ClaimId::random() };
@@ -152,7 +157,7 @@ async fn restore(context: &Context, slot: &Arc<Slot>) {
         Ok(Outcome::Done(done)) => {
             context.apply(slot, Input::Wrote { version: done.version });
         }
-        // What the store has counts then, whatever it is.
+        // The record in the store counts then, so it is loaded.
         Ok(_) | Err(_) => drop(context.apply(slot, Input::ExternalChange(ExternalChange::UNKNOWN))),
     }
 }

@@ -1,4 +1,4 @@
-//! LoadQueue that nobody waits for.
+//! The queue of loads that no caller waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::machine::Start;
 use super::slot::Slot;
 use crate::policy::READ_PAGE;
 
-/// The readings that nobody waits for, of what other processes changed. A session stands here once
-/// at most for each change, and is served meanwhile.
+/// Loads after changes of other processes. Each change queues its session at most once. The session
+/// is served meanwhile.
 #[derive(Default)]
 pub(crate) struct LoadQueue {
     queue: Mutex<VecDeque<(Arc<Slot>, Start)>>,

@@ -1,4 +1,4 @@
-//! Logins through a browser: what is sealed when one begins, and what ends it.
+//! Logins through a browser: they begin with a sealed ticket, and end with the browser's redirect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::ticket::{Opened, Purpose, RawPayload, Ticket};
 /// A login that has begun.
 #[non_exhaustive]
 pub struct Login {
-    /// Where the browser is to be sent.
+    /// Send the browser here.
     pub url: Url,
-    /// What must come back with the browser, from its own cookie or form.
+    /// The browser must bring this back, in its own cookie or form.
     pub ticket: Ticket,
-    /// Until when.
+    /// The login must end before this time.
     pub expires_at: SystemTime,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// What the ticket of a login holds.
+/// The content of a login's ticket.
 #[derive(Serialize, Deserialize)]
 #[serde(bound(serialize = "O: Serialize", deserialize = "O: DeserializeOwned"))]
 struct Begun<O> {
@@ -49,28 +49,28 @@ struct Begun<O> {
     state: Secret,
     #[serde(with = "crate::ticket::serde_secret")]
     verifier: Secret,
-    /// Who the browser was sent to: the code of one server goes to no other (RFC 9700 section
-    /// 4.4).
+    /// The server that the browser was sent to: its code is sent to no other server (RFC 9700
+    /// section 4.4).
     authority: String,
     client: String,
     options: O,
 }
 
 impl<P: RedirectLogin> Session<P> {
-    /// Begins a login through the browser: send it to the [`url`](Login::url), and give it the
-    /// [`ticket`](Login::ticket) in a cookie (`HttpOnly; Secure; SameSite=Lax`) or a hidden form
-    /// field. Nothing is remembered here.
+    /// Begins a login through the browser. Send the browser to the [`url`](Login::url), and give it
+    /// the [`ticket`](Login::ticket) in a cookie (`HttpOnly; Secure; SameSite=Lax`) or a hidden form
+    /// field. The crate keeps nothing in memory or in the store for this.
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the provider's settings do not suffice, or if the rules of the
+    /// `Misconfigured` if the provider's settings are not sufficient, or if the rules of the
     /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the options
-    /// are too much for a ticket; `RetryLater` if the provider could not be asked for its
-    /// endpoints; `Capacity`, `ShuttingDown`.
+    /// are too large for a ticket; `RetryLater` if the provider's endpoints could not be fetched;
+    /// `Capacity`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; nothing has begun then.
+    /// May be dropped at any time, without an effect.
     pub async fn begin_login(&self, options: P::LoginOptions) -> Result<Login> {
         let context = &self.dispatcher.context;
         let (client, provider) = self.logs_in().await?;
@@ -87,16 +87,16 @@ impl<P: RedirectLogin> Session<P> {
         Ok(Login { url, ticket, expires_at })
     }
 
-    /// Ends a login that was begun for this session, in this process or in another one with the
-    /// same key ring. `redirect` is the URL that the browser came back to, or its path and query.
-    /// Its query or fragment alone will do where the server names itself in its answer.
+    /// Finishes a login of this session, which this process has begun or another one with the same
+    /// key ring. `redirect` is the URL that the browser came back to, or its path and query. If the
+    /// server names itself in its response (`iss`), the query or fragment alone is enough.
     ///
     /// # Errors
     ///
     /// `InvalidInput` with the [`TicketFault`](crate::ticket::TicketFault) as its source if the
-    /// ticket is not this session's, or not genuine; `Refused(ChallengeExpired)` if it is too old
-    /// or was used; `Refused(LoginStateMismatch)` if the browser came back from another login;
-    /// `Refused` with what the server or the user said. Otherwise as
+    /// ticket belongs to another session or is not genuine; `Refused(ChallengeExpired)` if it is too
+    /// old or was used; `Refused(LoginStateMismatch)` if the browser came back from another login;
+    /// `Refused` with the reason if the server or the user refused the login. Otherwise as
     /// [`establish`](Self::establish).
     ///
     /// # Cancel safety
@@ -122,18 +122,20 @@ impl<P: RedirectLogin> Session<P> {
         let request = LoginRequest::new(&begun.state, &begun.verifier);
         let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
         let tickets = &context.resources.tickets;
-        // After the state was checked: a stranger's redirect does not use up the user's ticket.
+        // After the check of the state in `login_grant`: a forged redirect must not use up the
+        // user's ticket. Before the exchange: the ticket must not be used twice.
         tickets.mark_used(&opened, context.now().wall)?;
         let established = self.establish(grant).await;
         if let Err(failed) = &established
             && failed.outcome() == Some(ExchangeOutcome::NotSent)
         {
+            // Nothing was sent, so the user may try the same redirect again.
             tickets.unmark_used(&opened.id);
         }
         established
     }
 
-    /// The client that logins go to, with its endpoints known.
+    /// The client for logins, after it has fetched its endpoints.
     async fn logs_in(&self) -> Result<(Arc<Client>, Arc<P>)> {
         let context = &self.dispatcher.context;
         if context.tasks.is_closing() {
@@ -143,14 +145,14 @@ impl<P: RedirectLogin> Session<P> {
         let client =
             context.resolve(&tenant_client).await.map_err(|error| error.of_session(&self.id))?;
         let provider = client.typed::<P>()?;
-        // Only for what it prepares: the grant is an exchange, with a turn of its own.
+        // Only to let the provider prepare: the grant is an exchange and gets its own permit.
         let call = ApiCall::begin(context, &tenant_client, &client, Some(&self.id)).await;
         drop(call.map_err(|error| error.of_session(&self.id))?);
         Ok((client, provider))
     }
 }
 
-/// Ends a login of whichever session its ticket names.
+/// Finishes a login of the session that its ticket names.
 pub(crate) async fn finish<P: RedirectLogin>(
     dispatcher: &Arc<Dispatcher>,
     provider: &Arc<ProviderEntry>,

@@ -1,4 +1,4 @@
-//! The way from a session to its actor.
+//! The mailbox: the way from a session to its actor.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use futures_util::future::BoxFuture;
 use super::message::Message;
 use super::slot::Slot;
 
-/// Brings messages to session actors. Implemented by the supervisor, which starts the actors.
+/// Delivers messages to session actors. The supervisor implements it, and starts the actors.
 pub(crate) trait Mailbox: Send + Sync {
-    /// Brings a message to the session's actor, which is started for it. A message that cannot
-    /// be brought is dropped, and its reply with it; false if that is known at once.
+    /// Sends a message to the session's actor, and starts the actor if there is none. A message that
+    /// cannot be delivered is dropped together with its reply; false if that is known at once.
     fn send(&self, slot: &Arc<Slot>, message: Message) -> bool;
 
-    /// Waits until there is somebody who takes messages.
+    /// Waits until there is a supervisor actor.
     fn connected(&self) -> BoxFuture<'_, ()>;
 }

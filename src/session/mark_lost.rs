@@ -1,4 +1,4 @@
-//! Sessions that end because somebody said so: an API, or an operation of ours.
+//! Sessions that are lost because of an API's response or the effect of an operation.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::log::log_session;
 use crate::store::{Done, Lose, Outcome, Statement, StoreError};
 use crate::task::TaskGuard;
 
-/// Ends the session of this generation: here at once, and in the store as soon as that can be
-/// written, for which it needs a place. A newer generation, or an exchange that runs, finds out by
-/// itself.
+/// Ends the session of this generation: in memory at once, and in the store in a task, if there is a
+/// task guard. This does nothing to a newer generation. A running refresh gets the loss from the
+/// server by itself.
 pub(crate) fn end(
     context: &Arc<Context>,
     slot: &Arc<Slot>,
@@ -27,6 +27,7 @@ pub(crate) fn end(
         let refreshing = matches!(state.running, Some(Run::Refresh { .. }));
         (lost == Some(reason) && !refreshing).then(|| state.counters())
     });
+    // A refresh that runs learns of the loss from the server, and settles it.
     let (Some(counters), Some(task_guard)) = (ended, task_guard) else { return };
     let (task_context, ended) = (Arc::clone(context), Arc::clone(slot));
     context.tasks.spawn(async move {
@@ -34,15 +35,15 @@ pub(crate) fn end(
         if let Some(Err(unwritten)) =
             timeout(&*task_context.clock, task_context.policy.store_timeout, written).await
         {
-            // A restart finds out again, from the server.
-            log_session!(warn, ended.id(), error = %unwritten, "its end is not written");
+            // After a restart the server reports the loss again.
+            log_session!(warn, ended.id(), error = %unwritten, "the loss is not written");
         }
         drop(task_guard);
     });
 }
 
-/// A claim that is out finds out by itself: its commit makes the session suspect, and its settle
-/// leaves it lost.
+/// Writes the loss to the record. A claim of another process does not prevent it: the commit of that
+/// claim marks the new tokens as suspect, and its settle leaves the session lost.
 async fn write(
     context: &Context,
     slot: &Arc<Slot>,

@@ -1,41 +1,42 @@
-//! What a session actor is told, and how it answers.
+//! The messages to a session actor.
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::client::admission::ScheduledPermit;
 
-/// An exchange that was started for a caller: it runs when it is polled, and gives the session
-/// back as it was if it is dropped before.
+/// An exchange that was started for a caller. It runs when it is polled. If it is dropped before,
+/// the session is as it was before the start.
 pub(crate) type Work = BoxFuture<'static, ()>;
 
-/// A message for a session actor. What is lost with an actor is made good: a start gives the
-/// session back as it was, and the rest is sent again. A grant is not in a message, but parked in
-/// the slot, taken once and never sent twice.
+/// A message for a session actor. A message may be lost with an actor: a start is then taken back,
+/// and the sender repeats the others. A grant is not in a message, but in the slot's queue, so that
+/// it is taken once and never sent twice.
 pub(crate) enum Message {
-    /// This was started for a caller.
+    /// Run this exchange, which was started for a caller.
     Start(Work),
-    /// Something is in the slot's queue.
+    /// There is a job in the slot's queue.
     Queued { reply: oneshot::Sender<()> },
     /// An exchange has ended.
     Ended,
-    /// The schedule has a permit of the session's client for what is due.
+    /// The schedule has a permit of the session's client for the exchange that is due.
     Due(Box<DueExchange>),
 }
 
-/// An exchange that nobody has asked for.
+/// An exchange that the schedule starts.
 pub(crate) struct DueExchange {
     pub(crate) permit: ScheduledPermit,
-    /// Hears that the exchange has begun, or that none is due. Dropped, it is tried again.
+    /// Sent when the exchange has begun, or if none is due. If it is dropped, the schedule tries
+    /// again.
     pub(crate) begun: oneshot::Sender<()>,
 }
 
 impl Message {
-    /// Answers for a session that cannot be served at all. Callers of what was started ask again,
-    /// and hear why.
+    /// Ends a message to a session that cannot be served. Callers of a dropped start ask the session
+    /// again, and then get the error.
     pub(crate) fn refuse(self) {
         match self {
-            // Whoever queued it waits for the queue, not for this.
+            // The caller waits for the outcome of its job, not for this reply.
             Self::Queued { reply } => {
                 let _ = reply.send(());
             }

@@ -1,4 +1,4 @@
-//! What calls on a session give.
+//! The results of calls on a session.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::provider::Provider;
 use crate::provider::erased::ErasedValue;
 use crate::token::Credentials;
 
-/// What `establish` gave. It is not to be dropped unseen, or a challenge would be taken for a session:
+/// The result of `establish`. Always check it: a challenge is not a session yet.
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -18,7 +18,7 @@ use crate::token::Credentials;
 /// }
 /// ```
 ///
-/// Where there is no challenge, one pattern says so:
+/// If the provider has no challenge, one pattern is enough:
 ///
 /// ```
 /// #![deny(unused_must_use)]
@@ -32,9 +32,9 @@ use crate::token::Credentials;
 #[must_use = "a challenge is not a session yet"]
 #[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
 pub enum Establishment<P: Provider> {
-    /// A session, with what the provider keeps beside its tokens.
+    /// The session is active. Holds the provider's attributes.
     Active(P::Attributes),
-    /// The server wants a second factor.
+    /// The server asks for a second factor.
     Challenge(P::Challenge),
 }
 
@@ -51,13 +51,13 @@ impl<P: Provider> fmt::Debug for Establishment<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is nothing else to do with a response")]
 pub enum Verdict {
-    /// The token was dead: call once more with another.
+    /// The API rejected the token: call it once more with another one.
     Retry,
-    /// Hand the response on.
+    /// Use the response as it is.
     Forward,
 }
 
-/// What follows from a token that an API rejected.
+/// The effect of reporting a rejected token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the token is replaced or it is not")]
 pub enum Invalidation {
@@ -65,9 +65,9 @@ pub enum Invalidation {
     /// [`permission_token`](crate::session::Session::permission_token) is a newer one. Call the API
     /// once more with that.
     Refresh,
-    /// A rejection brought this token a moment ago, and the API rejected it as well. No refresh
-    /// follows, and the token is handed out on, because other APIs may accept it. Do not call
-    /// again: another token would be rejected too.
+    /// This token has just replaced a rejected one, and the API rejected it as well. No refresh
+    /// follows, and the session still hands out the token, because other APIs may accept it. Do not
+    /// call the API again: it would reject another token too.
     Damped,
 }
 
@@ -75,45 +75,44 @@ pub enum Invalidation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Revocation {
-    /// The server knows.
+    /// The server has revoked the tokens.
     AtServer,
-    /// The server could not be told yet. It will be, unless an establish comes first.
+    /// The server could not be reached yet. The crate tries again, unless an establish comes first.
     Queued,
-    /// The server cannot be told, or there was nothing to tell.
+    /// The server has no revocation, or there were no tokens to revoke.
     LocalOnly,
 }
 
-/// What to do where there is a session already.
+/// What to do if there is a session already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Adopt {
-    /// Leave it, also if it is lost or was revoked: an import that runs again brings nothing back.
+    /// Leave it, also if it is lost or was revoked, so that a repeated import does not bring it back.
     IfVacant,
-    /// Put these tokens in its place. It counts as a new grant.
+    /// Replace it with these tokens. This counts as a new grant.
     Replace,
 }
 
-/// What became of an adoption.
+/// How an adoption ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tokens are taken or not")]
 pub enum Adopted {
-    /// The tokens are the session's.
+    /// The session has the tokens now.
     Yes,
-    /// There is or was a session, and it is as it was.
+    /// There is or was a session. It is unchanged.
     AlreadyThere,
 }
 
-/// How tokens are taken.
+/// How tokens are adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdoptMode {
     IfVacant,
     Replace,
-    /// If vacant; and the session is left to its record, because one of many rows is no reason to
-    /// stay in memory.
+    /// If vacant. The session then leaves memory, because an import has many rows.
     Import,
 }
 
-/// What a grant's caller gets.
+/// The result for a grant's caller.
 pub(crate) enum EstablishReply {
     Active(Arc<Credentials>),
     Challenge(ErasedValue),

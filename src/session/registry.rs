@@ -1,4 +1,4 @@
-//! The sessions in memory, and what is due for them in the next minutes.
+//! The registry: the sessions in memory, and the schedules of their providers.
 
 mod bounded_map;
 
@@ -24,7 +24,7 @@ use crate::store::Owner;
 pub(crate) struct Registry {
     pub(crate) slots: BoundedMap<Slot>,
     pub(crate) ranks: Ranks,
-    /// Notified when some sessions are to leave memory.
+    /// Notified when sessions must leave memory.
     pub(crate) crowded: Notify,
     providers: HashMap<ProviderName, (Arc<ProviderEntry>, Schedule)>,
 }
@@ -52,12 +52,12 @@ impl Registry {
         self.providers.values().map(|(provider, _)| provider)
     }
 
-    /// What is due of this provider.
+    /// The schedule of this provider.
     pub(crate) fn schedule(&self, name: &ProviderName) -> Option<&Schedule> {
         self.providers.get(name.as_str()).map(|(_, schedule)| schedule)
     }
 
-    /// How many sessions the schedules know.
+    /// The number of sessions in the schedules.
     pub(crate) fn scheduled(&self) -> usize {
         self.providers.values().map(|(_, schedule)| schedule.len()).sum()
     }
@@ -67,7 +67,7 @@ impl Registry {
         self.slots.get(id)
     }
 
-    /// The slot of a session, made if there is none.
+    /// The slot of a session. Makes one if there is none.
     pub(crate) fn obtain(&self, id: &SessionId) -> Result<Arc<Slot>, Error> {
         let Some(provider) = self.provider(id.provider().as_str()) else {
             return Err(Error::new(ErrorKind::Misconfigured)
@@ -88,8 +88,8 @@ impl Registry {
         })
     }
 
-    /// Ends a hold on the slot, and forgets it if that was the last one and nothing is lost with
-    /// it.
+    /// Releases a reference to the slot, and removes the slot if that was the last reference and the
+    /// slot is disposable.
     pub(crate) fn release(&self, slot: Arc<Slot>) {
         let id = slot.id().clone();
         self.slots.release(&id, slot, Slot::is_disposable);
@@ -103,16 +103,16 @@ impl Registry {
         }
     }
 
-    /// Ends the schedule's hold. A session that was not in memory before leaves it again, unless it
-    /// knows more than its record by now.
+    /// Releases the schedule's reference. A session that was not in memory before leaves it again,
+    /// unless it has more than its record by now.
     pub(crate) fn release_for_schedule(&self, slot: Arc<Slot>, was_in_memory: bool) {
         let id = slot.id().clone();
         let leaves = |slot: &Slot| !was_in_memory && slot.leaves() == Leaves::Yes;
         self.slots.release(&id, slot, |slot| slot.is_disposable() || leaves(slot));
     }
 
-    /// Has the schedule check the session then; `None`: not at all, as far as this process knows.
-    /// Where several processes know the same time, one of them checks first.
+    /// Sets the time of the session's next check; `None` for no check. If several processes know the
+    /// same time, one of them checks first.
     pub(crate) fn arm(&self, id: &SessionId, at: Option<BootTime>, known: KnownTo) {
         let Some(schedule) = self.schedule(id.provider()) else { return };
         let delay = match known {
@@ -122,7 +122,8 @@ impl Registry {
         schedule.arm(id, at.map(|at| at.after(delay)));
     }
 
-    /// A tenant's sessions in memory, of one provider, that the store may not know.
+    /// The sessions of a tenant and a provider that have something in memory which the store may not
+    /// have.
     pub(crate) fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId> {
         let mut ids = Vec::new();
         self.slots.each(|slot| {
@@ -135,7 +136,7 @@ impl Registry {
         ids
     }
 
-    /// The sessions in memory at these sites.
+    /// The sessions in memory of these tenant clients.
     pub(crate) fn resident(&self, tenant_clients: &[Arc<TenantClient>]) -> Vec<Arc<Slot>> {
         let tenant_clients: HashSet<_> = tenant_clients.iter().map(Arc::as_ptr).collect();
         let mut resident = Vec::new();

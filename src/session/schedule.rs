@@ -1,5 +1,5 @@
-//! What is due for the sessions of one provider in the next minutes. All that is due later is in
-//! the store.
+//! The schedule: the checks that are due for the sessions of one provider in the next minutes. Later
+//! times are only in the store.
 
 mod entries;
 mod process_rank;
@@ -15,7 +15,7 @@ pub(crate) use self::process_rank::Ranks;
 use crate::clock::BootTime;
 use crate::key::SessionId;
 
-/// Who knows when a session is to be looked at.
+/// The processes that know the time of a session's next check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KnownTo {
     /// Every process on the store: the time is in the record.
@@ -23,13 +23,13 @@ pub(crate) enum KnownTo {
     ThisProcess,
 }
 
-/// One provider's entries, and what wakes those who work on them.
+/// One provider's entries, with the notifications for the scheduler's tasks.
 #[derive(Default)]
 pub(crate) struct Schedule {
     entries: Mutex<Entries>,
-    /// The first time has changed.
+    /// Notified when the first time has changed.
     pub(crate) rearmed: Notify,
-    /// There is room again for a record that was read.
+    /// Notified when there may be room again for records from the store.
     pub(crate) room: Notify,
     /// Records were left to the store since this was last asked.
     left_to_store: AtomicBool,
@@ -94,7 +94,7 @@ impl Schedule {
         self.entries.lock().take_queued(wait_queue)
     }
 
-    /// How many sessions stand here.
+    /// The number of sessions.
     pub(crate) fn len(&self) -> usize {
         self.entries.lock().len()
     }

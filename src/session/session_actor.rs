@@ -1,6 +1,5 @@
-//! The session actor: takes messages one by one, so that two exchanges can never start. It is
-//! resident only while there is work, and its state can be rebuilt: everything that must survive
-//! it is in the slot.
+//! The session actor. It handles messages one by one and starts all tasks of its session. It exists
+//! only while there is work. All state that must survive its crash is in the slot.
 
 use std::sync::Arc;
 
@@ -23,15 +22,15 @@ use crate::task::TaskGuard;
 /// The handler of all session actors.
 pub(crate) struct SessionActor;
 
-/// What a session actor is started with.
+/// The arguments of a session actor.
 pub(crate) struct SessionRunner {
     pub(crate) context: Arc<Context>,
     pub(crate) slot: Arc<Slot>,
-    /// Asks whoever forwards messages to let this actor go, having seen so many of them.
+    /// Asks the supervisor to stop this actor, if it has seen all messages that were sent to it.
     pub(crate) idle: Box<dyn Fn(ActorId, u64) + Send + Sync>,
 }
 
-/// What an actor knows beside its slot: how many messages it has seen.
+/// The state of an actor: its arguments, and the number of messages that it has seen.
 pub(crate) struct ActorState {
     runner: SessionRunner,
     seen: u64,
@@ -70,7 +69,8 @@ impl SessionRunner {
         match message {
             Message::Start(work) => self.start(work),
             Message::Queued { reply } => {
-                // Whoever gave up meanwhile may have left its job behind.
+                // Before the work, which may take longer than the sender waits before it repeats
+                // the message.
                 let _ = reply.send(());
                 self.work().await;
             }
@@ -83,16 +83,16 @@ impl SessionRunner {
         self.context.tasks.spawn(work);
     }
 
-    /// Takes jobs off the queue until one runs. A job is taken and launched without an await
-    /// between the two, at which a kill could drop it. After the beginning of a shutdown only what
-    /// ends a session is begun.
+    /// Takes jobs from the queue until one runs. During a shutdown, only a close or a forget begins.
     async fn work(&self) {
         let Self { slot, .. } = self;
         while slot.has_work() {
+            // Load before the job is taken: there must be no await between taking a job and
+            // spawning it, because a kill at that await would drop the job.
             let loaded = self.ready().await;
             let Some(job) = slot.next_job() else { return };
             match (loaded, job) {
-                // Also of a record that cannot be read, or of a tenant that is not known.
+                // A forget needs neither the record nor the client: both may be unreadable.
                 (_, Job::Forget { reply, task_guard }) => {
                     self.forget(Caller::Forget(reply), task_guard)
                 }
@@ -112,10 +112,11 @@ impl SessionRunner {
 
     fn establish(&self, client: Arc<Client>, grant: ErasedValue, caller: Caller) {
         let Self { context, slot, .. } = self;
+        // The task guard before the step: a shutdown must wait for every exchange that has started.
         let Some(task_guard) = context.tasks.enter() else {
             return caller.refuse(slot.unbegun(ErrorKind::ShuttingDown));
         };
-        // A user who signs in again ends the quarantine.
+        // A new sign-in ends the quarantine.
         slot.quarantine(None);
         match context.begin(slot, Start::Establish) {
             Some(sender) => {
@@ -176,15 +177,15 @@ impl SessionRunner {
         Error::new(ErrorKind::Superseded).of_session(self.slot.id())
     }
 
-    /// Begins what is due, under the schedule's permit. Where the session cannot be read, the
-    /// schedule hears nothing, and tries again.
+    /// Begins the exchange that is due, with the schedule's permit. If the record cannot be loaded,
+    /// `begun` is dropped, and the schedule tries again.
     async fn due(&self, due: DueExchange) {
         let Self { context, slot, .. } = self;
         let DueExchange { permit, begun } = due;
         let (Ok(client), Some(task_guard)) = (self.ready().await, context.tasks.enter()) else {
             return self.work().await;
         };
-        // Also where nothing is due any more.
+        // Also if nothing is due any more, or the schedule would try again.
         let _ = begun.send(());
         if slot.due(&context.policy(slot), context.now().boot) != Due::Exchange {
             return self.work().await;
@@ -200,11 +201,11 @@ impl SessionRunner {
         if let RequestOutcome::Start(work, _) = request(context, (slot, &client), need, asked) {
             self.start(work);
         }
-        // Also after the death of an actor, which may have had jobs before it.
+        // The last actor may have crashed before it took all jobs.
         self.work().await;
     }
 
-    /// The session's client, once its record is read.
+    /// Loads the record if needed, and returns the session's client.
     async fn ready(&self) -> Result<Arc<Client>, Error> {
         load::ready(&self.context, &self.slot).await
     }

@@ -1,4 +1,4 @@
-//! A flight: the one running exchange of a session, and the place where its outcome appears.
+//! A flight: the one running exchange of a session, and the channel for its outcome.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -9,16 +9,16 @@ use crate::token::PermissionToken;
 /// How a flight ends.
 #[derive(Clone, Debug)]
 pub(crate) enum FlightOutcome {
-    /// A token, for everybody who waits.
+    /// All waiters get this token.
     Token(PermissionToken),
-    /// A failure, the same for everybody who waits.
+    /// All waiters get this failure.
     Failed(Error),
-    /// Nothing that concerns a waiter for a token; ask again.
+    /// The exchange decided nothing for a waiter for a token. The waiter asks the session again.
     AskAgain,
 }
 
-/// A flight as waiters see it. Each waits with its own deadline; dropping one takes nothing with
-/// it.
+/// The waiters' side of a flight. Each waiter has its own deadline, and may be dropped at any time
+/// without an effect on the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Flight {
     outcome: watch::Receiver<Option<FlightOutcome>>,
@@ -26,8 +26,8 @@ pub(crate) struct Flight {
     joined: CancellationToken,
 }
 
-/// A flight as its exchange sees it. It exists before the exchange's task does, so that there is
-/// no moment at which an exchange runs that nobody can wait for.
+/// The exchange's side of a flight. It exists before the exchange's task does, so that a caller can
+/// join the flight of every running exchange.
 #[derive(Debug)]
 pub(crate) struct FlightSender {
     outcome: watch::Sender<Option<FlightOutcome>>,
@@ -41,8 +41,10 @@ pub(crate) fn channel() -> (FlightSender, Flight) {
 }
 
 impl FlightSender {
-    /// Completes the flight. The first outcome stands.
+    /// Completes the flight. Only the first outcome counts.
     pub(crate) fn complete(&self, flight_outcome: FlightOutcome) {
+        // Check and write in one step: an exchange and its guard may both complete the flight, and
+        // waiters that wake early must not get another outcome than those that wake late.
         self.outcome.send_if_modified(|outcome| {
             let first = outcome.is_none();
             if first {
@@ -59,25 +61,27 @@ impl FlightSender {
 }
 
 impl Flight {
-    /// A caller waits for it from now on.
+    /// Notes that a caller waits, so that admission no longer treats the exchange as background
+    /// work.
     pub(crate) fn join(&self) {
         self.joined.cancel();
     }
 
     /// Waits for the outcome. If the sender was dropped without one, the waiter asks again.
     pub(crate) async fn outcome(mut self) -> FlightOutcome {
+        // `wait_for` checks the present value before it waits: a flight that was completed before
+        // this call is not missed.
         match self.outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(FlightOutcome::AskAgain),
             Err(_) => FlightOutcome::AskAgain,
         }
     }
 
-    /// Whether it is still to be completed.
+    /// Whether the sender exists and has not completed the flight.
     pub(crate) fn is_pending(&self) -> bool {
         self.outcome.has_changed().is_ok() && self.outcome.borrow().is_none()
     }
 
-    /// Whether both are the same.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.outcome.same_channel(&other.outcome)
     }

@@ -1,4 +1,4 @@
-//! The small resident part of a session, which outlives its actor.
+//! The slot: the part of a session in memory that outlives its actor.
 
 mod claims;
 mod client_and_clock;
@@ -43,25 +43,25 @@ pub(crate) use crate::provider::erased::ErasedValue;
 use crate::store::ClaimId;
 use crate::token::PermissionToken;
 
-/// A session's slot: what must survive the death of its actor and of the supervisor actor.
+/// A session's slot: the state that must survive a crash of the session actor and of the supervisor
+/// actor.
 ///
-/// It is the one place that steps the machine: actor and exchange go through
-/// [`apply`](Self::apply), under a lock that is never held across an await. What readers see is
-/// published under the same lock, so it never goes back.
+/// Only the slot steps the machine, under a lock that is never held across an await. It publishes
+/// the token for readers under the same lock, so that readers never see an older token again.
 pub(crate) struct Slot {
     id: SessionId,
     pub(crate) tenant_client: Arc<TenantClient>,
-    /// What fresh reads are served from: no lock, no actor.
+    /// The published token. Readers take it without a lock and without the actor.
     snapshot: ArcSwapOption<TokenSnapshot>,
-    /// Tokens up to this generation are not handed out, whatever is published. Only ever raised,
-    /// until the session is forgotten.
+    /// Tokens up to this generation are not handed out, even if one is published. Never lowered
+    /// while the slot exists.
     rejected_through: AtomicU64,
-    /// A reader has told the actor that the token is due.
+    /// A reader has reported that the published token is due.
     due_was_sent: AtomicBool,
-    /// Rejections of the token are damped, and an API that accepts it changes that.
+    /// Rejections of the token are damped until an API accepts it.
     damped: AtomicBool,
     waiters: AtomicUsize,
-    /// When it was last read or changed, in seconds of monotonic time.
+    /// The last read or change, in seconds of monotonic time.
     used: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -69,37 +69,37 @@ pub(crate) struct Slot {
 struct Inner {
     state: State,
     flight: Option<Flight>,
-    /// What the flight is for has begun: it is not only on its way to the actor.
+    /// The flight's task has begun: it is no longer only on its way to the actor.
     begun: bool,
-    /// The reading that callers wait for.
-    reading: Option<Flight>,
-    /// What a step began that no caller waits for: a reading, or a restore.
+    /// The load that callers wait for.
+    load: Option<Flight>,
+    /// A load or a restore that a step has started and no caller waits for.
     background_start: Option<Start>,
     queue: VecDeque<Job>,
     /// Credentials that are not saved: the only copy of a rotated token.
     unsaved: Option<Arc<Unsaved>>,
     claims: Claims,
-    /// The actor that serves this slot; its successor waits for its end.
+    /// The actor of this session. The next one starts when this one has ended.
     actor: Option<ActorCell>,
-    /// The session is set aside until then.
+    /// The end of the session's quarantine.
     quarantine: Option<BootTime>,
-    /// When the schedule will look at this slot, as it was told.
+    /// The time of the next check, as the schedule has it.
     armed: Option<BootTime>,
     /// The highest generation that was published.
     published: u64,
-    /// Reported as rejected before the record was read.
+    /// The generation that an API rejected before the record was loaded.
     rejected_before_load: u64,
-    /// The version of the client that the state was last seen with.
+    /// The version of the client that the state was last compared with.
     client: u64,
-    /// What the provider was last asked of a renewal.
+    /// The provider's last answer on a renewal.
     renews: Option<Renews>,
 }
 
-/// What a reader finds without asking anybody.
+/// The result of a lock-free read.
 #[derive(Debug)]
 pub(crate) enum SnapshotRead {
     Fresh,
-    /// Good, and this reader is the first to see that it is due.
+    /// The token is valid, and this reader is the first to see that it is due.
     Due,
     Stale,
 }
@@ -119,7 +119,7 @@ impl Slot {
                 state: State::default(),
                 flight: None,
                 begun: false,
-                reading: None,
+                load: None,
                 background_start: None,
                 queue: VecDeque::new(),
                 unsaved: None,
@@ -139,7 +139,7 @@ impl Slot {
         &self.id
     }
 
-    /// The hot path: what `read` makes of the published token, if it is good.
+    /// The hot path: calls `read` with the published token if that is valid.
     pub(crate) fn read_snapshot<R>(
         &self,
         clock: &dyn Clock,
@@ -149,6 +149,8 @@ impl Slot {
         let Some(seen) = &*snapshot else { return (SnapshotRead::Stale, None) };
         let coarse = clock.coarse();
         let offset = coarse.wall.saturating_sub(coarse.monotonic);
+        // Compared in every read, because a step that holds an older state may publish the token
+        // once more after `reject` has returned.
         let rejected = seen.token.generation() <= self.rejected_through();
         if rejected || coarse.monotonic >= seen.expires || offset.abs_diff(seen.offset) > DRIFT {
             return (SnapshotRead::Stale, None);
@@ -158,7 +160,7 @@ impl Slot {
         (if due { SnapshotRead::Due } else { SnapshotRead::Fresh }, Some(read(&seen.token)))
     }
 
-    /// Notes that it is used. Written once a second at most, because many readers share it.
+    /// Notes a use, once a second at most, because many readers share the cache line.
     #[inline]
     fn touch(&self, now: Duration) {
         if self.used.load(Ordering::Relaxed) != now.as_secs() {
@@ -171,34 +173,37 @@ impl Slot {
         self.used.store(now, Ordering::Relaxed);
     }
 
-    /// Whether a token that is due by the coarse clock is so by the true one too, which the actor
-    /// goes by, and nobody has said so yet. The coarse clock may be ahead: an actor that is told
-    /// too early does nothing, and nobody would tell it again.
+    /// Whether this reader is the first to see that the token is due, by the exact clock too. The
+    /// coarse clock may be ahead, and the machine starts nothing for a report that is too early.
     #[cold]
     fn must_send_due(&self, seen: &TokenSnapshot, clock: &dyn Clock) -> bool {
         if self.due_was_sent.load(Ordering::Acquire) {
             return false;
         }
         let due = seen.due_at.is_some_and(|due| clock.now().boot >= due);
+        // Swap only when the token is due: after a swap that is too early no reader reports again.
         due && !self.due_was_sent.swap(true, Ordering::AcqRel)
     }
 
-    /// Steps the machine, publishes what readers may see, and says what is to be started.
+    /// Steps the machine, publishes the token for readers, and returns what to start.
     pub(crate) fn apply(&self, input: Input, at: &StepContext) -> Effects {
         self.touch(at.now.monotonic);
         let forgotten = matches!(input, Input::Forgotten);
         let mut inner = self.inner.lock();
+        // First, so that the machine judges the input with the present client and clock.
         self.follow(&mut inner, at);
         if forgotten {
             inner.forget();
         }
         let effects = inner.step(input, at);
+        // Before the publication: a load must not publish a token that an API has rejected.
         self.reject_as_reported(&mut inner, at);
+        // Before the lock is released: of two steps, the later one must publish last.
         self.publish(&mut inner, at.now);
         effects
     }
 
-    /// Rejects what was reported before the record was read.
+    /// Rejects the token that was reported before the record was loaded.
     fn reject_as_reported(&self, inner: &mut Inner, at: &StepContext) {
         if inner.rejected_before_load == 0 || inner.state.is_unloaded() {
             return;
@@ -210,7 +215,7 @@ impl Slot {
         }
     }
 
-    /// What those who wait for a token above `newer_than` get when what runs has ended.
+    /// The decision for callers that wait for a token above `newer_than`.
     pub(crate) fn token_decision(
         &self,
         newer_than: u64,
@@ -223,11 +228,11 @@ impl Slot {
         machine::token_decision(&inner.state, newer_than, renewable, at.now.boot)
     }
 
-    /// As [`reject`](Self::reject), unless the last rejection brought this very token a moment ago:
-    /// then the token goes on being handed out, because the next one would be no better.
+    /// As [`reject`](Self::reject), unless this token has just replaced a rejected one: then the
+    /// token is still handed out, because the next one would be rejected too.
     pub(crate) fn invalidate(&self, generation: u64, at: &StepContext) -> Invalidation {
-        // Looked at and rejected in two steps. A refresh between the two makes this a rejection of
-        // a former token, which changes nothing.
+        // Two locks are enough here: if a refresh comes between them, this rejects a former token,
+        // which changes nothing.
         if self.with_state(|state| machine::is_damped(state, generation, at.now.boot)) {
             return Invalidation::Damped;
         }
@@ -235,19 +240,19 @@ impl Slot {
         Invalidation::Refresh
     }
 
-    /// An API accepted the token of this generation. Looks at one flag, for that is the rule.
+    /// An API accepted the token of this generation. Usually reads only one flag.
     pub(crate) fn accept(&self, generation: u64, at: impl FnOnce() -> StepContext) {
         if self.damped.load(Ordering::Acquire) {
             self.apply(Input::Accepted { generation }, &at());
         }
     }
 
-    /// Never hands out tokens up to this generation again, from now on. One that this session
-    /// has not reached is another session's: it would make every token up to it be refreshed.
+    /// Never hands out tokens up to this generation again. A generation that this session has not
+    /// reached belongs to another session and is ignored: it would reject every token up to it.
     pub(crate) fn reject(&self, generation: u64, at: &StepContext) {
         let mut inner = self.inner.lock();
         if inner.state.is_unloaded() && generation > inner.published {
-            // Applied when the record is read, which is done now.
+            // The session's counters are unknown: keep the report until the load that starts here.
             inner.rejected_before_load = inner.rejected_before_load.max(generation);
             let number = machine::read(&mut inner.state);
             inner.background_start = Some(Start::Load(number));
@@ -257,8 +262,9 @@ impl Slot {
         if generation > newest {
             return;
         }
-        // First the readers, then the machine: a reader between the two must not be served. Under
-        // the lock, or a forget between the two would leave its successor rejected.
+        // Raise the mark before the step: a reader that comes between the two must not get the
+        // token. Raise it under the lock that covers the check above: if a forget came between
+        // them, the tokens of the next session would count as rejected.
         self.rejected_through.fetch_max(generation, Ordering::AcqRel);
         drop(inner);
         self.apply(Input::Rejected { generation }, at);
@@ -272,12 +278,15 @@ impl Slot {
         read(&self.inner.lock().state)
     }
 
-    /// Ends a flight: first out of the slot, so that nobody joins it any more, then completed.
+    /// Takes the flight out of the slot and completes it.
     pub(crate) fn complete(&self, sender: &FlightSender, flight_outcome: FlightOutcome) {
         let mut inner = self.inner.lock();
+        // Out of the slot before it is completed: a caller whose token was rejected after the
+        // exchange must start a new one, not join a flight that gives it the rejected token.
         if inner.flight.as_ref().is_some_and(|flight| flight.is_of(sender)) {
             inner.flight = None;
         }
+        // The waiters that wake up take this lock.
         drop(inner);
         sender.complete(flight_outcome);
     }
@@ -290,26 +299,27 @@ impl Slot {
         self.inner.lock().unsaved.clone()
     }
 
-    /// The id of the next claim, the claim that it replaces, and when it was first asked for.
+    /// As [`Claims::begin`].
     pub(crate) fn begin_claim(&self, now: Now) -> (ClaimId, Option<ClaimId>, Now) {
         self.inner.lock().claims.begin(now)
     }
 
-    /// Whether a claim was granted, as far as its answer says.
+    /// The store has answered this claim, and perhaps granted it.
     pub(crate) fn claim_answered(&self, claim: ClaimId, granted: bool) {
         self.inner.lock().claims.answered(claim, granted);
     }
 
-    /// A claim is no longer in the store.
+    /// The claim is no longer in the store.
     pub(crate) fn claim_ended(&self, claim: ClaimId) {
         self.inner.lock().claims.ended(claim);
     }
 
-    /// Forgets what was owed, if it is still this.
-    pub(crate) fn clear_unsaved(&self, paid: &Arc<Unsaved>) -> bool {
+    /// Clears the unsaved credentials if they are still these.
+    pub(crate) fn clear_unsaved(&self, saved: &Arc<Unsaved>) -> bool {
         let mut inner = self.inner.lock();
-        inner.claims.ended(paid.commit.attempt.claim);
-        let same = inner.unsaved.as_ref().is_some_and(|unsaved| Arc::ptr_eq(unsaved, paid));
+        inner.claims.ended(saved.commit.attempt.claim);
+        // A slow statement may be answered when the next exchange has put newer ones here.
+        let same = inner.unsaved.as_ref().is_some_and(|unsaved| Arc::ptr_eq(unsaved, saved));
         if same {
             inner.unsaved = None;
         }
@@ -328,8 +338,8 @@ impl Slot {
         self.inner.lock().actor.take_if(|current| current.get_id() == actor);
     }
 
-    /// Lets the next reader say once more that the token is due: whoever was told may have died
-    /// with the message in its mailbox.
+    /// Lets the next reader report again that the token is due: the actor may have crashed with the
+    /// message in its mailbox.
     pub(crate) fn reset_due(&self) {
         self.due_was_sent.store(false, Ordering::Release);
     }
@@ -338,7 +348,6 @@ impl Slot {
         self.inner.lock().quarantine = until;
     }
 
-    /// Forgets a quarantine that is over.
     pub(crate) fn end_quarantine(&self, now: BootTime) {
         self.inner.lock().quarantine.take_if(|until| *until <= now);
     }
@@ -347,8 +356,8 @@ impl Slot {
         self.inner.lock().quarantine.filter(|until| now < *until)
     }
 
-    /// What to tell the schedule about this slot: the time of the next look, if any. `None` if the
-    /// schedule knows it. A time that the record has and that is not soon is left to the store.
+    /// The time of the next check for the schedule, if there is one. `None` if the schedule has that
+    /// time already. A later time that is also in the record is left to the store.
     pub(crate) fn arm(
         &self,
         policy: &MachinePolicy,
@@ -366,12 +375,12 @@ impl Slot {
         Some((wake, known))
     }
 
-    /// The schedule looks at this slot, and knows no later time.
+    /// The schedule checks this slot, and has no later time for it.
     pub(crate) fn disarm(&self) {
         self.inner.lock().armed = None;
     }
 
-    /// What the schedule has to do now.
+    /// The work that the schedule must do now.
     pub(crate) fn due(&self, policy: &MachinePolicy, now: BootTime) -> Due {
         self.with_state(|state| machine::due_now(state, policy, now))
     }
@@ -380,29 +389,30 @@ impl Slot {
         self.inner.lock().state.is_busy()
     }
 
-    /// Whether it has what the store may not know.
+    /// Whether memory has something that the store may not have.
     pub(crate) fn knows_more(&self) -> bool {
         let inner = self.inner.lock();
         inner.unsaved.is_some() || !inner.queue.is_empty() || !inner.state.is_disposable()
     }
 
-    /// Whether nothing is lost with this slot: no credentials, challenge, flight, debt, actor or
-    /// mark. The quick look comes first, because every handle asks when it is dropped.
+    /// Whether the slot can be removed without a loss: it has no credentials, challenge, flight,
+    /// unsaved credentials, actor or mark.
     pub(crate) fn is_disposable(&self) -> bool {
+        // The check without the lock comes first, because every handle asks when it is dropped.
         if self.snapshot.load().is_some() {
             return false;
         }
         let inner = self.inner.lock();
-        // What an API rejected is not handed out again, so it is not forgotten before the session
-        // has something newer.
+        // Keep a slot with a rejection until the session has newer tokens: a new slot would load
+        // the rejected token from the record and hand it out.
         let rejected = self.rejected_through() > inner.state.counters().1
             || (inner.state.is_unloaded() && self.rejected_through() > 0);
         let rejected = rejected || inner.rejected_before_load > 0;
         inner.rests() && !rejected && inner.state.is_disposable()
     }
 
-    /// Publishes what the state serves. Never a lower generation than before: what is in memory
-    /// may be behind another process's store for a moment, but never behind itself.
+    /// Publishes the token that the state serves, but never a lower generation than before: the
+    /// store may show an older record than memory had for a moment.
     fn publish(&self, inner: &mut Inner, now: Now) {
         let serving: Option<&CredentialState> = machine::serving(&inner.state, now.boot);
         let damping = serving.and_then(|held| held.damping.as_ref());
@@ -423,6 +433,8 @@ impl Slot {
         }
         inner.published = held.generation;
         self.snapshot.store(Some(Arc::new(next)));
+        // Reset the flag after the store: otherwise a reader of the old snapshot could set it
+        // again, and no reader would report that the new token is due.
         self.due_was_sent.store(false, Ordering::Release);
     }
 }
@@ -432,16 +444,16 @@ impl Inner {
         let state = std::mem::take(&mut self.state);
         let (state, mut effects) = machine::step(state, input, at);
         self.state = state;
-        if let Some(read) = effects.start.take_if(|start| start.is_load()) {
-            self.background_start = Some(read);
+        if let Some(load) = effects.start.take_if(|start| start.is_load()) {
+            self.background_start = Some(load);
         }
         effects
     }
 
-    /// Whether nobody works on the session: no flight, reading, job, debt, claim, actor or mark.
+    /// Whether there is no flight, load, job, unsaved credentials, claim, actor or quarantine.
     fn rests(&self) -> bool {
         self.flight.is_none()
-            && self.reading.is_none()
+            && self.load.is_none()
             && self.queue.is_empty()
             && self.unsaved.is_none()
             && self.claims.are_none()
@@ -453,8 +465,9 @@ impl Inner {
         self.quarantine.filter(|until| now < *until)
     }
 
-    /// Drops what belongs to a record that is deleted: what is owed, too, or it would be saved.
+    /// Drops everything that belongs to the deleted record.
     fn forget(&mut self) {
+        // Or `until_saved` would write the forgotten credentials to the store again.
         self.unsaved = None;
         self.claims = Claims::default();
         self.quarantine = None;
@@ -463,7 +476,7 @@ impl Inner {
 
 pub(crate) fn set_aside(pause: Duration) -> Error {
     Error::new(ErrorKind::RetryLater)
-        .about("the session is set aside because its actor kept dying")
+        .about("the session is in quarantine because its actor kept crashing")
         .with_retry_after(pause)
 }
 

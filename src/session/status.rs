@@ -1,4 +1,4 @@
-//! What can be seen of a session from outside.
+//! The status of a session.
 
 use std::time::SystemTime;
 
@@ -12,31 +12,31 @@ use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::store::{Intent, Listed, Phase, Stored};
 
-/// A session as it was when it was looked at. Holds no secret.
+/// The status of a session at one moment. Holds no secret.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SessionStatus {
-    /// Which session.
+    /// The id of the session.
     pub id: SessionId,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// How many grants made it.
+    /// The number of grants that have established it.
     pub epoch: u64,
-    /// How many times its credentials were stored.
+    /// The number of times its credentials were stored.
     pub generation: u64,
-    /// When its access token ends, if known.
+    /// When its access token expires, if known.
     pub access_expires_at: Option<SystemTime>,
-    /// When its refresh token ends, if known.
+    /// When its refresh token expires, if known.
     pub refresh_expires_at: Option<SystemTime>,
-    /// Whether the store has all that memory has.
+    /// Whether the store has the credentials that are in memory.
     pub saved: bool,
-    /// Why it is lost, if it is.
+    /// The reason if the session is lost.
     pub lost: Option<LostReason>,
-    /// Not tried again before, if the last attempt failed.
+    /// The earliest time of the next try, if the last one failed.
     pub retry_at: Option<SystemTime>,
 }
 
-/// Where a session stands.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum State {
@@ -44,21 +44,21 @@ pub enum State {
     Vacant,
     /// A grant is being exchanged.
     Establishing,
-    /// A second factor is awaited.
+    /// The server asks for a second factor.
     Challenged,
     /// It has credentials.
     Active,
-    /// It has credentials, and newer ones are being fetched.
+    /// It has credentials, and a refresh runs.
     Refreshing,
-    /// The answer to a refresh was lost.
+    /// The response to a refresh was lost.
     InDoubt,
-    /// Only a new grant helps.
+    /// It needs a new grant.
     Lost,
-    /// Revoked by us.
+    /// It was revoked with this crate.
     Closed,
 }
 
-/// None before the session was loaded.
+/// The status in memory; `None` before the session was loaded.
 pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
     slot.with_state(|state| {
         let settled = state.settled.as_ref()?;
@@ -79,8 +79,7 @@ pub(crate) fn status(slot: &Slot, now: Now) -> Option<SessionStatus> {
     })
 }
 
-/// A session that is not in memory, as its record says; none of one that a first grant has claimed
-/// and not made.
+/// The status of a record; `None` if a first grant has claimed the session and not established it.
 pub(crate) fn of_record(listed: Listed, now: Now) -> Option<SessionStatus> {
     let Listed { id, stored } = listed;
     let record = &stored.record;
@@ -88,7 +87,7 @@ pub(crate) fn of_record(listed: Listed, now: Now) -> Option<SessionStatus> {
     let mut state = stored_state(&stored)?;
     let ended = stored.refresh_left().is_some_and(|left| left.is_zero());
     if matches!(state, State::Active | State::InDoubt) && ended {
-        // What whoever reads it next will find.
+        // The state that the next load of this record gives.
         (state, lost) = (State::Lost, Some(LostReason::RefreshExpired));
     }
     Some(SessionStatus {
@@ -110,7 +109,7 @@ fn stored_state(stored: &Stored<()>) -> Option<State> {
     match (record.lease.map(|lease| lease.intent), record.phase) {
         (Some(Intent::Establish), _) if !silent => Some(State::Establishing),
         (Some(Intent::Refresh), _) if !silent => Some(State::Refreshing),
-        // Its holder fell silent.
+        // The lease is over, and the holder's refresh may have been sent.
         (Some(Intent::Refresh), _) => Some(State::InDoubt),
         (_, Phase::Vacant) => None,
         (_, Phase::Active) => Some(State::Active),

@@ -1,4 +1,5 @@
-//! What a caller, or the schedule, wants of a session: answered at once, joined, or started.
+//! Requests for a token, from a caller or the schedule: answered at once, joined to the exchange
+//! that runs, or started as a new exchange.
 
 use std::sync::Arc;
 
@@ -13,16 +14,16 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::token::PermissionToken;
 
-/// What became of a request.
+/// The outcome of a request.
 pub(crate) enum RequestOutcome {
     Ready(PermissionToken),
     Failed(Error),
-    /// What runs already decides.
+    /// Wait for the exchange, or the load, that runs.
     Join(Flight),
-    /// The record is to be read first, by whoever asked.
+    /// The caller must load the record first.
     Load(PendingLoad),
-    /// For the session's actor to be begun. It is begun by nobody else, and gives the session back
-    /// as it was if it is dropped before.
+    /// The caller must send this to the session's actor. If it is dropped before it begins, the
+    /// session is as it was before the request.
     Start(Work, Flight),
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn request(
     need: TokenRequest,
     (asked, offer): (RequestedBy, Option<&dyn Fn() -> ErasedValue>),
 ) -> RequestOutcome {
-    // Before the question: a shutdown that begins after it waits for what is started.
+    // Before the request: a shutdown that begins after this waits for the exchange that starts.
     let task_guard = context.tasks.enter();
     let may_start = if task_guard.is_some() { Ok(()) } else { Err(ErrorKind::ShuttingDown) };
     let at = context.step_context(slot);
@@ -44,10 +45,10 @@ pub(crate) fn request(
         (SlotReply::Ready(token), _) => RequestOutcome::Ready(token),
         (SlotReply::Failed(error), _) => RequestOutcome::Failed(error.of_session(slot.id())),
         (SlotReply::Join(flight), _) => RequestOutcome::Join(flight),
-        (SlotReply::Load(reading), _) => RequestOutcome::Load(reading),
+        (SlotReply::Load(pending), _) => RequestOutcome::Load(pending),
         (SlotReply::Start(start, sender, flight), Some(task_guard)) => {
             let rotation = client.provider.rotation();
-            // A need of a token starts one of two exchanges.
+            // A request for a token starts either a renewal or a refresh.
             let (renewable, payload) = if start == Start::Renew {
                 (need.renewable, Payload::Renewal(offer.map(|make| make())))
             } else {
@@ -59,7 +60,7 @@ pub(crate) fn request(
             let exchange = Exchange::new(guard, Arc::clone(client), renewable).asked(asked);
             RequestOutcome::Start(Box::pin(exchange.run(payload)), flight)
         }
-        // Nothing is started without a place.
+        // No exchange starts without a task guard.
         (SlotReply::Start(_, sender, _), None) => {
             context.give_up(slot, |flight| flight.is_of(&sender));
             RequestOutcome::Failed(slot.unbegun(ErrorKind::ShuttingDown))

@@ -18,8 +18,7 @@ use crate::testing::ManualClock;
 
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Its actors drop what they are to begin, so that callers always have to ask again, or leave it
-/// lying.
+/// Drops every start, so that callers must always ask again, or keeps it without running it.
 #[derive(Default)]
 struct Insistent {
     asked: AtomicU64,
@@ -55,36 +54,36 @@ fn bench(
     (Dispatcher::new(context, Box::new(())), slot, host)
 }
 
-/// A grant for a session that is not there, which has to be begun by an actor.
+/// A grant for a session that does not exist: an actor must begin its exchange.
 fn grant() -> ErasedValue {
     Box::new(())
 }
 
-/// On a runtime of one thread, on which a caller that spins would keep the clock from ending it.
+/// Runs on a runtime of one thread, where a busy loop would keep the clock from ending the caller.
 #[tokio::test]
-async fn a_caller_who_is_told_to_ask_again_and_again_lets_others_run_and_ends_by_its_deadline() {
+async fn a_caller_that_must_always_ask_again_lets_other_tasks_run_and_ends_at_its_deadline() {
     let (dispatcher, slot, host) = bench(Arc::new(SystemClock::new()), WAIT, false);
     let asking = dispatcher.token_newer_than(&slot, 0, Some(&grant));
-    let mut turns = 0_u64;
+    let mut rounds = 0_u64;
     let others = async {
         loop {
             tokio::task::yield_now().await;
-            turns += 1;
+            rounds += 1;
         }
     };
     let error = tokio::select! {
         biased;
-        told = asking => told.unwrap_err(),
+        result = asking => result.unwrap_err(),
         () = others => unreachable!(),
     };
     assert_eq!(error.kind(), ErrorKind::RetryLater);
     let asked = host.asked.load(Ordering::SeqCst);
     assert!((2..=30).contains(&asked), "{asked} times in {WAIT:?}");
-    assert!(turns > asked, "others had {turns} turns");
+    assert!(rounds > asked, "others had {rounds} rounds");
 }
 
 #[tokio::test]
-async fn a_caller_reads_the_record_before_anything_is_asked_of_an_actor() {
+async fn a_caller_loads_the_record_before_it_sends_an_actor_a_message() {
     let (dispatcher, slot, host) = bench(Arc::new(ManualClock::new()), WAIT, false);
     let error = dispatcher.token_newer_than(&slot, 0, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotEstablished);
@@ -93,7 +92,7 @@ async fn a_caller_reads_the_record_before_anything_is_asked_of_an_actor() {
 }
 
 #[tokio::test]
-async fn what_no_actor_begins_is_given_up_and_asked_for_again_and_does_not_begin_later() {
+async fn a_start_that_no_actor_begins_is_taken_back_and_requested_again_and_does_not_begin_later() {
     let clock = ManualClock::new();
     let hour = Duration::from_secs(3600);
     let (dispatcher, slot, host) = bench(Arc::new(clock.clone()), hour, true);
@@ -107,13 +106,13 @@ async fn what_no_actor_begins_is_given_up_and_asked_for_again_and_does_not_begin
         }
         let first = host.left.lock().remove(0);
         first.await;
-        assert!(slot.is_busy(), "it is another's turn");
+        assert!(slot.is_busy(), "another exchange runs");
         host.left.lock().clear();
-        assert!(!slot.is_busy(), "what is dropped is given back at once");
+        assert!(!slot.is_busy(), "a dropped start is taken back at once");
     };
     tokio::select! {
         biased;
-        told = caller => panic!("{told:?}"),
+        result = caller => panic!("{result:?}"),
         () = world => {}
     }
 }

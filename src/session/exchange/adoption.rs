@@ -1,4 +1,4 @@
-//! Adopting: as a grant, but for the server.
+//! Adoption: the session takes tokens that exist already, as from a grant, but asks no server.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::session::single_flight::FlightOutcome;
 use crate::store::{Commit, Intent, Outcome, Statement};
 
 impl Exchange {
-    /// Takes tokens that exist already. Runs to its end, even if actors crash and callers are
+    /// Takes tokens that exist already. Runs to the end, even if actors crash and callers are
     /// dropped.
     pub(crate) async fn adopt(mut self, tokens: Text, take: AdoptMode) {
         self.guard.begin();
@@ -23,6 +23,7 @@ impl Exchange {
                 self.leave(outcome);
             }
             AdoptMode::IfVacant | AdoptMode::Replace => {
+                // Before the claim: a later revocation could hit the tokens that are adopted.
                 revocation::revoke_before_grant(&self.context, &self.slot).await;
                 let on_conflict = match take {
                     AdoptMode::Replace => OnConflict::ClaimAgain,
@@ -37,12 +38,13 @@ impl Exchange {
         }
         save::until_saved(&self.context, &self.slot).await;
         let (context, slot) = (Arc::clone(&self.context), Arc::clone(&self.slot));
+        // The exchange holds the slot, and the registry removes only a slot that nobody holds.
         drop(self);
         context.let_go(slot);
     }
 
-    /// Saved and published as what a grant gave, or owed. Also whether another process had made a
-    /// session already.
+    /// Saves and publishes the tokens as those of a grant, or keeps them unsaved. The flag is true
+    /// if another process has established the session already.
     async fn establish(&mut self, tokens: Text, on_conflict: OnConflict) -> (End, bool) {
         let credentials = self.client.provider.bind(*tokens);
         match self.claim(Intent::Establish, on_conflict, ClaimPurpose::Adoption).await {
@@ -54,8 +56,8 @@ impl Exchange {
         }
     }
 
-    /// Saved, and read back by whoever needs it. Never owed: whoever imports has the tokens still,
-    /// and a store that is down must not fill the memory with them.
+    /// Saves the tokens; the next caller of the session loads them. They are never kept unsaved:
+    /// the importer still has them, and an import into a store that is down would fill the memory.
     async fn import(&mut self, tokens: Text) -> Result<Adopted, Error> {
         let credentials = self.client.provider.bind(*tokens).into();
         let claimed = self.claim(Intent::Establish, OnConflict::Yield, ClaimPurpose::Import).await;
@@ -77,7 +79,9 @@ impl Exchange {
             Ok(Outcome::Conflict(_)) => Err(Error::new(ErrorKind::Superseded)),
             Ok(Outcome::Leased(_) | Outcome::Wait { .. }) => Err(Error::new(ErrorKind::RetryLater)),
             Err(failed) => {
-                // It may be written all the same; then there is no claim any more to be settled.
+                // Settle before the caller may try again: the claim would hold up the next import.
+                // If the commit was written after all, it has ended the claim, and this changes
+                // nothing.
                 let left = self.left_as_before();
                 self.settle(attempt, left).await;
                 Err(failed.error)
@@ -85,8 +89,10 @@ impl Exchange {
         }
     }
 
-    /// Leaves the session to its record. Nobody goes on believing that it is vacant.
+    /// Drops the session's state from memory, so that the next caller loads the record.
     fn leave(&mut self, outcome: Result<Adopted, Error>) {
+        // Step before the answer: the importer may use the session at once, and the state in
+        // memory still says that it is vacant.
         self.context.apply(&self.slot, Input::Left);
         self.guard.answer(outcome);
         self.guard.end(FlightOutcome::AskAgain);
@@ -96,7 +102,7 @@ impl Exchange {
 fn outcome(end: &End) -> Result<Adopted, Error> {
     match end {
         End::Active(_) => Ok(Adopted::Yes),
-        // Whoever adopts has the tokens still, and they are not ours to be ended.
+        // The caller still has the tokens, so the crate does not revoke them.
         End::Superseded { .. } | End::TokensSuperseded(_) | End::Challenge(_) => {
             Err(Error::new(ErrorKind::Superseded))
         }

@@ -1,10 +1,11 @@
-//! An exchange's turn: the permit, what has to be asked for first, and the claim. What another
-//! process has claimed is waited for, so that its refresh serves this process too.
+//! The claim of an exchange: the permit, the provider's preparation, then the claim in the store.
+//! If another process has claimed the session, the exchange waits for it, so that the refresh of
+//! that process serves this one too.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Exchange, elsewhere, save, shut_out, superseded_tokens};
+use super::{Exchange, claimed_elsewhere, not_admitted, save, superseded_tokens};
 use crate::client::admission::{Entrant, Exchanged, Lane, Permit};
 use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
@@ -17,49 +18,45 @@ use crate::store::{
     TakeOver,
 };
 
-/// A claim that is written, and the right to send.
+/// A claim that the store has granted, and the permit to send.
 pub(super) struct Claimed {
-    /// When the claim was first asked for: its lease began no earlier.
+    /// When the claim was requested: its lease began no earlier.
     pub(super) at: Now,
     pub(super) attempt: Attempt,
     pub(super) permit: Option<Permit>,
 }
 
-/// What is to be done if the store has something else than was thought.
+/// What to do if the store has another record than expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnConflict {
-    /// Nothing: what is there is what was wanted.
+    /// Give the claim up: another process has already done the work.
     Yield,
-    /// The same on what is there now, because it is replaced whatever it is.
+    /// Claim the new record: the exchange replaces any session.
     ClaimAgain,
 }
 
-/// Who wants a turn.
+/// The purpose of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimPurpose {
-    /// Somebody who will ask the server.
+    /// The exchange sends a request to the server.
     Exchange,
-    /// Somebody who has the tokens.
+    /// The caller has the tokens.
     Adoption,
-    /// The same, who has many and comes back rather than wait.
+    /// One of many adoptions. It does not wait for other processes; the importer comes back.
     Import,
 }
 
-/// What became of waiting for another process.
+/// What to do after waiting for another process.
 enum NextStep {
-    /// It is this one's turn.
     Claim,
-    /// The record is to be read again.
+    /// Load the record again.
     Read,
 }
 
 impl Exchange {
-    /// Waits for the provider's gate, if its server is to be asked, and until no other process
-    /// works on the session; then writes the intent. None if the store has something else than was
-    /// thought, and that is what was wanted.
-    ///
-    /// No permit is held while another process is waited for: it may hang, and others need the
-    /// permits.
+    /// Waits for a permit, if the exchange sends a request, and until no other process has a claim
+    /// on the session; then claims the session. Gives `None` if the store has another record than
+    /// expected and `on_conflict` is to yield.
     pub(super) async fn claim(
         &mut self,
         intent: Intent,
@@ -72,8 +69,10 @@ impl Exchange {
         };
         let last = self.context.now().boot.after(patience);
         loop {
+            // Save first: the store compares the claim with the generation that it has.
             self.save_unsaved().await?;
-            // Everything slow that needs no claim comes before the claim.
+            // The permit comes before the claim: the wait for it may be long, and would use up the
+            // lease while other processes wait for this claim.
             let permit = match need {
                 ClaimPurpose::Exchange => Some(self.admit().await?),
                 ClaimPurpose::Adoption | ClaimPurpose::Import => None,
@@ -87,6 +86,8 @@ impl Exchange {
                     return Ok(Some(Claimed { at, attempt, permit }));
                 }
                 refused @ (Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {
+                    // Drop the permit before the wait for another process: that process may hang,
+                    // and this client's other sessions need the permit.
                     drop(permit);
                     if !self.should_claim_again(refused, (intent, on_conflict), last).await? {
                         return Ok(None);
@@ -96,11 +97,12 @@ impl Exchange {
         }
     }
 
-    /// Saves what is owed. What comes back was closed or begun anew by another process, and is told
-    /// of before there is a claim, whose time it would take.
+    /// Saves unsaved credentials. If another process has closed or replaced the session, they are
+    /// superseded tokens, which are revoked or reported.
     async fn save_unsaved(&self) -> Result<(), Failure> {
         let Self { context, slot, .. } = self;
         if let Some(late) = self.stored(save::before_claim(context, slot)).await? {
+            // Before the claim: a revocation may use up the lease, and must not hit a new grant.
             superseded_tokens::revoke_or_report(context, slot, &late).await;
         }
         Ok(())
@@ -113,8 +115,10 @@ impl Exchange {
         let permit =
             match admission.enter(clock, entrant, scheduled_permit, self.guard.joined()).await {
                 Ok(permit) => permit,
-                Err(rejected) => return Err(shut_out(rejected, self.context.now())),
+                Err(rejected) => return Err(not_admitted(rejected, self.context.now())),
             };
+        // After the permit, because it may send requests; before the claim, because it may take
+        // long and would use up the lease.
         self.prepare(&self.client).await?;
         self.steps.at(CrashPoint::BeforeClaim);
         Ok(permit)
@@ -130,19 +134,23 @@ impl Exchange {
         }
     }
 
-    /// Under the id of the last claim, if it is not known whether that one was written.
+    /// Claims the session. Uses the id of the last claim again if the store did not answer it.
     async fn write_claim(&self, intent: Intent) -> Result<(ClaimId, Now, Outcome), Failure> {
         let Self { context, slot, .. } = self;
         let now = context.now();
+        // The slot keeps the id before the store gets it: if this task panics or the store does
+        // not answer, the next exchange claims under the same id instead of being refused.
         let (id, replaces, asked) = slot.begin_claim(now);
         let (owner, lease) = (context.owner, context.policy.lease);
         let (epoch, generation) = (self.known, self.base);
         let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
         let mut outcome = self.written(Statement::Claim(claim)).await?;
         if matches!(outcome, Outcome::Done(_)) && asked.boot < now.boot {
-            // Asked for before, and perhaps written then: its lease is counted from now again.
+            // An earlier request may have written this claim, so its lease may be nearly over.
+            // Renew it, or another process takes over while this one sends.
             outcome = self.written(Statement::Renew(Renew { claim: id, lease })).await?;
         }
+        // After the renewal: if that gets no answer, the next exchange asks under this id again.
         slot.claim_answered(id, outcome.has_claim(id));
         Ok((id, now, outcome))
     }
@@ -171,7 +179,8 @@ impl Exchange {
                 let found = found.filter(|record| record.was_established());
                 self.known = found.as_ref().map(|record| record.epoch);
                 self.base = found.map_or(0, |record| record.generation);
-                // Read when this has ended: what is in hand is not what is there.
+                // Note the change: memory no longer agrees with the record, which is loaded when
+                // this exchange has ended.
                 self.context.apply(&self.slot, Input::ExternalChange(ExternalChange::UNKNOWN));
                 Ok(true)
             }
@@ -186,14 +195,14 @@ impl Exchange {
             }
             (Outcome::Leased(found), _) => match self.wait_for_lease(found, intent, last).await? {
                 NextStep::Claim => Ok(true),
-                // Whoever follows finds it in the answer to its claim.
+                // The store returns the new record when the session is claimed again.
                 NextStep::Read => Ok(on_conflict == OnConflict::ClaimAgain),
             },
         }
     }
 
-    /// Waits for a back-off that is as good as over: the store's clock may be a moment behind. Any
-    /// other is read with the record.
+    /// Waits for a back-off that is nearly over: the store's clock may be a little behind. True if
+    /// it is over. A longer back-off is loaded with the record.
     async fn is_over(&self, left: Duration) -> bool {
         let soon = left <= CLAIM_LOOK_CAP;
         if soon {
@@ -202,7 +211,7 @@ impl Exchange {
         soon
     }
 
-    /// Waits until another process's claim has ended, or its holder is silent.
+    /// Waits until the claim of another process has ended, or its lease is over.
     async fn wait_for_lease(
         &mut self,
         mut found: Stored,
@@ -215,13 +224,14 @@ impl Exchange {
         while let Some(lease) = found.record.lease.filter(|lease| Some(lease.claim) == claim) {
             let now = context.now();
             let left = from_record::lease_left(&found);
+            // Before the deadline is checked: an import does not wait, but may take over.
             if left.is_zero() {
                 let waited = self.take_over(&found, lease, intent).await;
                 self.found = Some(Some(found));
                 return waited;
             }
             if now.boot >= last {
-                return Err(elsewhere(left));
+                return Err(claimed_elsewhere(left));
             }
             context.clock.sleep(pause).await;
             pause = CLAIM_LOOK_CAP.min(pause * 2);
@@ -235,8 +245,8 @@ impl Exchange {
         waited
     }
 
-    /// What another process's exchange left. A failure of a moment ago is this process's too: each
-    /// would ask the server at once, one after the other.
+    /// The next step after the exchange of another process. If that has just failed, this exchange
+    /// fails too: otherwise each process would ask the server at once, one after the other.
     fn after_lease(&self, found: &Stored) -> Result<NextStep, Failure> {
         let known = found.record.was_established().then_some(found.record.epoch);
         let same = (known, found.record.generation) == (self.known, self.base);
@@ -254,8 +264,7 @@ impl Exchange {
         }
     }
 
-    /// Ends the claim of a holder that is silent. A refresh of its own that may still be out is
-    /// held back for, which begins with reading the record: the session is then in doubt.
+    /// Takes over the claim of a holder whose lease is over.
     async fn take_over(
         &self,
         found: &Stored,
@@ -265,13 +274,16 @@ impl Exchange {
         let Self { context, slot, .. } = self;
         let both_refresh = (intent, lease.intent) == (Intent::Refresh, Intent::Refresh);
         if both_refresh && !slot.with_state(State::is_tried_in_doubt) {
+            // The holder's refresh may still be under way. Load the record before any take-over:
+            // the session is then in doubt, and this refresh waits until the retry is safe.
             return Ok(NextStep::Read);
         }
         let (hold, hold_of_dead) = match lease.intent {
             Intent::Refresh if both_refresh => from_record::holds(context, self.rotation),
             Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
         };
-        // A grant is not held back, but a refresh that comes before its commit is.
+        // A grant does not wait for the holder's refresh, because it sends no refresh token. If the
+        // grant fails, the next refresh must still wait: the store keeps the rest of that time.
         let granting = lease.intent == Intent::Refresh && !both_refresh;
         let hold_back = match granting {
             true => from_record::held_back(context, self.rotation, found, &lease),

@@ -1,4 +1,5 @@
-//! Closing: durably first, then at the server, for as long as that takes.
+//! Close: first in the store, then at the server. The schedule repeats the revocation until the
+//! server has answered it.
 
 use std::sync::Arc;
 
@@ -12,17 +13,19 @@ use crate::session::single_flight::FlightOutcome;
 use crate::session::slot::Slot;
 use crate::store::{Attempt, Close, Done, Outcome, Statement};
 
-/// How often a close follows what other processes make of its session meanwhile. Defaults to 4:
-/// each time is a refresh or a sign-in somewhere else.
+/// How often a close is written again because another process has changed the session. Defaults to
+/// 4: each conflict takes a refresh or a sign-in in another process.
 const CLOSE_TRIES: u32 = 4;
 
-/// Closes a session for a caller, who hears how it ended.
+/// Closes a session for a caller. The caller gets the outcome.
 pub(crate) async fn close(mut guard: Guard) {
     guard.begin();
     let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
     let mut superseded = None;
     let ending = match durably(&context, &slot, &mut superseded).await {
         Ok((closed, version, attempt)) => {
+            // Step before the request: the server may take long, and no caller must get a token
+            // of a closed session meanwhile.
             match context.apply(&slot, Input::ClosedDurably { version, closed }) {
                 Some(Start::Revoke) => {
                     Ok(revocation::revoke_at_server(&context, &slot, attempt, None).await)
@@ -34,13 +37,14 @@ pub(crate) async fn close(mut guard: Guard) {
     };
     guard.answer(ending);
     if let Some(superseded) = &superseded {
+        // Before the flight completes: after it a new grant may begin, which this could hit.
         superseded_tokens::revoke_or_report(&context, &slot, superseded).await;
     }
     guard.end(FlightOutcome::AskAgain);
 }
 
-/// Writes the tombstone. A session that cannot be closed durably is not closed at all: a crash
-/// would bring it back, and its user was told that it is gone.
+/// Writes the close to the store. If that fails, the session stays open: otherwise a crash would
+/// bring back a session that the caller believes to be closed.
 async fn durably(
     context: &Context,
     slot: &Arc<Slot>,
@@ -51,6 +55,7 @@ async fn durably(
     let (claim, ..) = slot.begin_claim(context.now());
     for _ in 0..CLOSE_TRIES {
         let close = async {
+            // Save first: the store compares the close with the generation that it has.
             if let Some(late) = save::before_claim(context, slot).await? {
                 *superseded = Some(late);
             }
@@ -65,7 +70,7 @@ async fn durably(
                 let closed = Closed { epoch, generation, outbox, backoff: None, unrenewed: None };
                 return Ok((closed, version, attempt));
             }
-            // Another process was faster, and what it got is to be closed as well.
+            // Another process has got newer tokens: close those, so that they are revoked as well.
             Ok(Outcome::Conflict(Some(found))) => {
                 let found = found.record;
                 (epoch, generation, outbox) = (found.epoch, found.generation, found.credentials);

@@ -1,4 +1,4 @@
-//! Forgetting: the record first, then what is in memory.
+//! Forget: deletes the record, then the state in memory.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use crate::session::machine::Input;
 use crate::session::single_flight::FlightOutcome;
 use crate::store::{Outcome, Statement, StoreError};
 
-/// Deletes a session's record for a caller, who hears whether there was one.
+/// Deletes a session's record for a caller. The caller learns whether there was one.
 ///
-/// What is owed may be on its way to the store meanwhile. Before the delete it is deleted with the
-/// record; after it the store refuses it, because its claim is from before the delete.
+/// A commit of unsaved credentials may be on its way to the store meanwhile. If it arrives before
+/// the delete, it is deleted with the record. If it arrives later, the store refuses it, because
+/// its claim is older than the delete.
 pub(crate) async fn forget(mut guard: Guard) {
     guard.begin();
     let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
@@ -20,8 +21,8 @@ pub(crate) async fn forget(mut guard: Guard) {
     let flight_outcome = match &deleted {
         Ok(_) => {
             context.apply(&slot, Input::Forgotten);
-            // Not "ask again": who waited for a token newer than the forgotten one must not wait
-            // until a successor has counted that far.
+            // Not `AskAgain`: a caller that waits for a generation above the forgotten one would
+            // wait until a new session has counted that far.
             FlightOutcome::Failed(Error::new(ErrorKind::NotEstablished).of_session(slot.id()))
         }
         Err(_) => {
@@ -32,6 +33,7 @@ pub(crate) async fn forget(mut guard: Guard) {
     let was_there = deleted.map(|outcome| matches!(outcome, Outcome::Done(_)));
     guard.answer(was_there.map_err(StoreError::into_error));
     guard.end(flight_outcome);
+    // The guard holds the slot, and the registry removes only a slot that nobody holds.
     drop(guard);
     context.let_go(slot);
 }

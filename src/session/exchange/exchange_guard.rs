@@ -1,4 +1,5 @@
-//! The guard of a session's task: whatever happens to the task, its session goes on.
+//! The guard of a session's task: if the task panics or its runtime is gone, the guard ends it, so
+//! that the session stays usable.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,12 +22,12 @@ use crate::session::single_flight::{FlightOutcome, FlightSender};
 use crate::session::slot::Slot;
 use crate::task::TaskGuard;
 
-/// Guards one task of a session. The actor makes it before the task, and before anything of a
-/// provider, a store or a source is called.
+/// Guards one task of a session. It exists before the task does, and before any code of a provider,
+/// a store or a source is called.
 ///
-/// A guard that is dropped before its [`end`](Self::end) ends the task itself: it steps the
-/// machine, answers the caller and completes the flight. That is so when the task panicked and when
-/// its runtime is gone. It calls no provider, store or source, and needs no runtime.
+/// A guard that is dropped before [`end`](Self::end) ends the task: it steps the machine, answers
+/// the caller and completes the flight. This happens if the task panics or its runtime is gone. The
+/// guard calls no provider, store or source, and needs no runtime.
 pub(crate) struct Guard {
     pub(super) context: Arc<Context>,
     pub(super) slot: Arc<Slot>,
@@ -35,30 +36,30 @@ pub(crate) struct Guard {
     task: Task,
     /// When the first request may have left.
     sent: OnceLock<Now>,
-    /// It is not only on its way to the actor any more.
+    /// The task has begun: it is no longer only on its way to the actor.
     begun: bool,
     ended: bool,
     _task_guard: TaskGuard,
 }
 
-/// What is guarded.
+/// The kind of task that is guarded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Task {
     /// A refresh, a grant or an adoption.
     Exchange {
         rotation: Rotation,
         renewable: Renewable,
-        /// The generation from which it starts.
+        /// The generation from which the exchange starts.
         base: u64,
     },
     Close,
     Forget,
-    /// The server is error of a session that was closed before.
+    /// Revokes the tokens of a closed session at the server.
     Revocation,
 }
 
 impl Guard {
-    /// For what the slot has started under this flight.
+    /// Guards the task that the slot has started with this flight.
     pub(crate) fn new(
         (context, slot): (&Arc<Context>, &Arc<Slot>),
         task: Task,
@@ -78,13 +79,14 @@ impl Guard {
         }
     }
 
-    /// The task begins; false if it was given up while its message was on its way.
+    /// Marks the task as begun. False if a caller gave it up before its message arrived.
     pub(crate) fn begin(&mut self) -> bool {
         self.begun = self.slot.has_begun(&self.sender);
         self.begun
     }
 
-    /// From now on a request may have left: an end without an answer is an answer that was lost.
+    /// Notes that a request may leave from now on. If the task ends without a response after this,
+    /// its outcome is ambiguous.
     pub(super) fn sends(&self, now: Now) {
         self.sent.get_or_init(|| now);
     }
@@ -96,6 +98,7 @@ impl Guard {
 
     /// Answers the caller, once. If the caller was dropped, the session still keeps the outcome.
     pub(super) fn answer<T: Outcome>(&self, outcome: Result<T, Error>) {
+        // Take the caller out first: if this task panics later, the guard must not answer again.
         let caller = self.caller.lock().take();
         caller.answer(outcome.map_err(|error| error.of_session(self.slot.id())));
     }
@@ -105,20 +108,23 @@ impl Guard {
         self.slot.complete(&self.sender, flight_outcome);
     }
 
-    /// Completes the flight and tells the actor that the task has ended. Step the machine and
-    /// answer the caller before.
+    /// Completes the flight and sends the actor the end of the task. Step the machine and answer
+    /// the caller before.
     pub(super) fn end(&mut self, flight_outcome: FlightOutcome) {
+        // Disarm first: a panic below must not step the machine for this task a second time, when
+        // the session may already run another one.
         self.ended = true;
         self.complete(flight_outcome);
+        // Last: the actor begins the next job when it gets this message.
         self.context.deliver(&self.slot, Message::Ended);
     }
 
-    /// The result for all callers that wait for a token above `base`; each gets the same.
+    /// The shared outcome for all callers that wait for a token above `base`.
     pub(super) fn flight_outcome(&self, base: u64, renewable: Renewable) -> FlightOutcome {
         let Self { context, slot, .. } = self;
         match slot.token_decision(base, renewable, &context.step_context(slot)) {
             TokenDecision::Token(token) => FlightOutcome::Token(token),
-            // This flight was a grant that was refused; a waiter for a token asks again.
+            // The server refused a grant, which says nothing to a caller that waits for a token.
             TokenDecision::Fail(error) if error.kind() == ErrorKind::NotEstablished => {
                 FlightOutcome::AskAgain
             }
@@ -129,22 +135,25 @@ impl Guard {
         }
     }
 
-    /// Ends a task that did not end itself.
+    /// Ends a task that was dropped before its end.
     fn cut(&mut self) {
-        // Tasks are dropped while they panic or together with their runtime, and never aborted.
+        // No task is aborted: a task that is dropped without a panic has lost its runtime.
         let tasks = &self.context.tasks;
         let gone = tasks.is_runtime_gone() || !std::thread::panicking();
         let error = if gone {
+            // Mark it before the callers are answered: a caller that asks again at once must not
+            // start another task on this runtime.
             tasks.mark_runtime_gone();
             Error::new(ErrorKind::ShuttingDown).about("the supervisor's runtime is gone")
         } else {
             Error::new(ErrorKind::RetryLater).about("the session's task panicked")
         };
-        log_session!(error, self.slot.id(), error = %error, "a task was cut off");
+        log_session!(error, self.slot.id(), error = %error, "a task was dropped before its end");
         let sent = self.sent.get().copied();
         let outcome =
             if sent.is_some() { ExchangeOutcome::Ambiguous } else { ExchangeOutcome::NotSent };
         let with_outcome = error.clone().with_outcome(outcome);
+        // Step before `end`, as a task does: a woken waiter must not find this task running.
         let flight_outcome = self.step(with_outcome, sent);
         let flight_outcome = if gone {
             FlightOutcome::Failed(error.of_session(self.slot.id()))
@@ -157,7 +166,7 @@ impl Guard {
         }
     }
 
-    /// Steps the machine, answers the caller, and says what waiters for a token get.
+    /// Steps the machine, answers the caller, and returns the outcome for waiters for a token.
     fn step(&self, error: Error, sent: Option<Now>) -> FlightOutcome {
         let Self { context, slot, .. } = self;
         match self.task {
@@ -176,7 +185,7 @@ impl Guard {
                     closed.filter(|_| matches!(state.running, Some(Run::Revoke))).cloned()
                 });
                 match closed {
-                    // It is closed durably, and the server is error later.
+                    // The close is in the store; the schedule repeats the revocation.
                     Some(closed) => {
                         self.answer(Ok(revocation_failed(context, slot, &closed, error)))
                     }
@@ -195,7 +204,8 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.begun {
-            // Nothing was done: the session is as it was, and those who wait ask again.
+            // Take the start back before the flight completes: a woken waiter asks again at once,
+            // and must be able to start the exchange anew.
             self.context.give_up(&self.slot, |flight| flight.is_of(&self.sender));
             self.sender.complete(FlightOutcome::AskAgain);
         } else if !self.ended {

@@ -1,4 +1,4 @@
-//! Telling the server that a session has ended.
+//! The revocation of a closed session's tokens at the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::store::{
 use crate::task::CatchPanic;
 use crate::token::Credentials;
 
-/// Tells the server of a session that was closed before, unless another process does.
+/// Revokes the tokens of a closed session at the server, unless another process does.
 pub(crate) async fn revoke(mut guard: Guard, permit: ScheduledPermit) {
     guard.begin();
     let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
@@ -43,14 +43,14 @@ pub(crate) async fn revoke(mut guard: Guard, permit: ScheduledPermit) {
     guard.end(FlightOutcome::AskAgain);
 }
 
-/// The claim under which the server is told; or the record, where there is nothing to be told any
-/// more or another process tells it.
+/// Claims the session for the revocation. Gives the record if there is nothing to revoke any more,
+/// or if another process does it.
 async fn claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Error> {
     let claimed = apply_claim(context, slot).await?;
     let other = claimed.as_ref().err().and_then(|found| (**found).as_ref());
-    let silent = other.filter(|found| from_record::lease_left(found).is_zero());
-    if let Some(lease) = silent.and_then(|found| found.record.lease) {
-        // To tell the server twice is harmless, so nobody is waited for who fell silent.
+    let expired = other.filter(|found| from_record::lease_left(found).is_zero());
+    if let Some(lease) = expired.and_then(|found| found.record.lease) {
+        // Revocation is idempotent, so there is no need to wait for a request of the old holder.
         let (claim, hold) = (lease.claim, Duration::ZERO);
         let take_over =
             Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold });
@@ -60,7 +60,7 @@ async fn claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Error> {
     Ok(claimed)
 }
 
-/// The attempt, or the record where another process was faster.
+/// The attempt, or the record if another process was faster.
 type Claimed = Result<Attempt, Box<Option<Stored>>>;
 
 async fn apply_claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Error> {
@@ -70,6 +70,8 @@ async fn apply_claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Err
     let epoch = Some(epoch);
     let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
     let outcome = stored(context, slot, Statement::Claim(claim)).await?;
+    // Only after the store has answered: otherwise the claim may be written, and the next one must
+    // use its id.
     slot.claim_answered(id, outcome.has_claim(id));
     Ok(match outcome {
         Outcome::Done(Done { version, fence, .. }) => {
@@ -88,16 +90,16 @@ async fn stored(context: &Context, slot: &Slot, statement: Statement) -> Result<
         .map_err(StoreError::into_error)
 }
 
-/// Tells the server what it is owed before a new grant takes the session's place: later it could
-/// hit the new one. Tried once; what cannot be told then is never told.
+/// Sends a queued revocation before a new grant replaces the session: later it could hit the tokens
+/// of that grant. Tries once; if the revocation fails, it is dropped.
 pub(super) async fn revoke_before_grant(context: &Context, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
     if let Err(error) = send_revocation(context, slot, &credentials, None).await {
-        log_session!(warn, slot.id(), %error, "a revocation is given up");
+        log_session!(warn, slot.id(), %error, "a queued revocation has failed and is dropped");
     }
 }
 
-/// Tells the server what the outbox holds; the schedule tries again if it cannot be told.
+/// Revokes the tokens in the outbox at the server. If that fails, the schedule tries again.
 pub(super) async fn revoke_at_server(
     context: &Context,
     slot: &Arc<Slot>,
@@ -110,6 +112,8 @@ pub(super) async fn revoke_at_server(
         Ok(Revoked::AtServer) => Revocation::AtServer,
         Ok(Revoked::NotSupported) => Revocation::LocalOnly,
         Err(failed) => {
+            // Step first: the step decides when to try again, and the settle writes that time to
+            // the record, so that other processes do not try earlier.
             let ending = revocation_failed(context, slot, &closed, failed);
             let retry_at = slot.with_state(|state| state.settled.as_ref()?.earliest_retry());
             let retry_in = retry_at.map(|at| at.since(context.now().boot));
@@ -117,7 +121,8 @@ pub(super) async fn revoke_at_server(
             return ending;
         }
     };
-    // Forgotten only now: a crash before this tells the server again, which is harmless.
+    // Settle after the response: the record keeps the tokens until then. After a crash before this
+    // line the revocation is sent again, which is harmless; the other order could lose it.
     settle(context, slot, (closed.epoch, attempt), (SettleTo::Revoked, None)).await;
     context.apply(slot, Input::Revoked);
     ending
@@ -138,16 +143,18 @@ async fn settle(
     let settle = Statement::Settle(settle);
     match stored(context, slot, settle).await {
         Ok(settled) => {
+            // Only after the store has answered: until then the claim may be in the record, and the
+            // next claim must name it in order to replace it.
             slot.claim_ended(attempt.claim);
             if let Outcome::Done(Done { version, .. }) = settled {
                 context.apply(slot, Input::Wrote { version });
             }
         }
-        Err(_) => log_session!(warn, slot.id(), "the end of a revocation is not written"),
+        Err(_) => log_session!(warn, slot.id(), "the settle of a revocation is not written"),
     }
 }
 
-/// Leaves it to the schedule to tell the server.
+/// Leaves the revocation to the schedule, after a back-off.
 pub(super) fn revocation_failed(
     context: &Context,
     slot: &Arc<Slot>,
@@ -168,7 +175,7 @@ async fn send_revocation(
     admit(context, slot, credentials, permit).await?.send(context, slot, credentials).await
 }
 
-/// A turn at the server, to tell it of an end.
+/// A revocation that was admitted: the client to send with, and its permit.
 pub(super) struct RevocationRequest {
     client: Arc<Client>,
     permit: Permit,
@@ -206,7 +213,8 @@ impl RevocationRequest {
             provider.revoke(&sender, credentials).await
         };
         let exchange = CatchPanic::new(Box::pin(exchange));
-        // Revocation is idempotent (RFC 7009 section 2.2), so it may be dropped at its budget.
+        // Revocation is idempotent (RFC 7009 section 2.2), so this request may be dropped when its
+        // time is over. A refresh may not: see `Exchange::run_provider`.
         let ended = timeout(&*context.clock, context.policy.attempt_budget, exchange).await;
         drop(permit);
         match ended {

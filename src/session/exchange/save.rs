@@ -1,4 +1,5 @@
-//! Saving: at once where the store answers, and until it answers where it does not.
+//! Saving new credentials: within the callers' time if the store answers, and in the background
+//! until it does.
 
 use std::sync::Arc;
 
@@ -13,15 +14,15 @@ use crate::session::machine::Input;
 use crate::session::slot::{Slot, Unsaved};
 use crate::store::{self, Outcome, StoreError, StoreErrorKind};
 
-/// Saves new credentials within the time that callers wait for that. After it the statement goes
-/// on, and the credentials are served unsaved. They come back if they are not the session's any
-/// more.
+/// Saves new credentials within [`Policy::save_timeout`](crate::policy::Policy::save_timeout). After
+/// it the statement goes on, and callers get the unsaved credentials. Returns the credentials if
+/// another process has closed or replaced the session.
 pub(super) async fn in_time(context: &Arc<Context>, slot: &Arc<Slot>) -> Option<SupersededTokens> {
     let unsaved = slot.unsaved()?;
     let (store, id, save) =
         (Arc::clone(&context.store), slot.id().clone(), unsaved.statement(context.now().boot));
-    // In a task of its own, so that a slow statement is not dropped half-way. A later try
-    // sends it again, and the store finds the same attempt.
+    // A task of its own, so that the timeout does not drop a statement that the store is executing.
+    // `until_saved` sends it again, and the store recognises the attempt.
     let (done, answer) = oneshot::channel();
     context.tasks.spawn(async move { drop(done.send(store.apply(&id, save).await)) });
     match timeout(&*context.clock, context.policy.save_timeout, answer).await {
@@ -40,8 +41,9 @@ pub(super) async fn in_time(context: &Arc<Context>, slot: &Arc<Slot>) -> Option<
     }
 }
 
-/// Saves what the store does not have yet, before a claim or a close: the store could not compare
-/// a statement on it. Credentials that are not the session's any more come back.
+/// Saves unsaved credentials before a claim or a close: the store compares the generation of the
+/// statement with its own. Returns the credentials if another process has closed or replaced the
+/// session.
 pub(super) async fn before_claim(
     context: &Context,
     slot: &Arc<Slot>,
@@ -51,12 +53,13 @@ pub(super) async fn before_claim(
     Ok(committed(context, slot, &unsaved, outcome))
 }
 
-/// Saves what the store does not have yet, for as long as it takes. When a shutdown begins, it tries
-/// once more at once.
+/// Saves unsaved credentials, for as long as it takes. When a shutdown begins, it tries once more at
+/// once.
 pub(super) async fn until_saved(context: &Context, slot: &Arc<Slot>) {
     let closing = context.tasks.closing();
     let mut pressed = false;
     for attempt in 1.. {
+        // Read anew in each round: the next exchange may have saved these, or have newer ones.
         let Some(unsaved) = slot.unsaved() else { return };
         let pause = context.policy.save_backoff.wait(attempt, fastrand::f64());
         tokio::select! {
@@ -75,14 +78,14 @@ pub(super) async fn until_saved(context: &Context, slot: &Arc<Slot>) {
     }
 }
 
-/// Saves the credentials of an exchange whose own task died.
+/// Saves the credentials of an exchange whose task panicked.
 pub(super) fn resume_saving(context: &Arc<Context>, slot: &Arc<Slot>) {
     let (task_context, slot) = (Arc::clone(context), Arc::clone(slot));
     context.tasks.spawn(async move { until_saved(&task_context, &slot).await });
 }
 
-/// Credentials come back if they are not the session's any more. If two tasks save them at once,
-/// the first to hear of it gets them.
+/// Steps the machine with the outcome of a commit. Returns the credentials if another process has
+/// closed or replaced the session; of two tasks that save the same ones, only the first gets them.
 fn committed(
     context: &Context,
     slot: &Arc<Slot>,
@@ -91,15 +94,16 @@ fn committed(
 ) -> Option<SupersededTokens> {
     match outcome {
         Outcome::Done(done) => {
-            // Not if another statement of the same commit was faster: then the slot may hold
-            // newer credentials by now, and this is no news of them.
+            // Step only if this call has cleared them: another statement of the same commit may
+            // have been faster. The slot may have newer credentials by now, and the machine would
+            // take `Saved` for those.
             if slot.clear_unsaved(unsaved) {
                 let store::Done { version, epoch, generation, suspect, .. } = done;
                 context.apply(slot, Input::Saved { version, epoch, generation, suspect });
             }
             None
         }
-        // A newer claim on the same credentials is running.
+        // A newer claim on the same credentials is running: the next try will find its result.
         Outcome::Leased(_) | Outcome::Wait { .. } => {
             context.apply(slot, Input::Unsaved);
             None

@@ -1,4 +1,4 @@
-//! What is attempted to the server in an exchange.
+//! The requests of an exchange to the server.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,22 +21,25 @@ use crate::store::{ClaimId, Intent, Outcome, Renew, Statement};
 use crate::task::CatchPanic;
 use crate::token::Credentials;
 
-/// What came of a conversation.
-type ServerAnswer = Result<ErasedIssued, ExchangeError>;
+/// The provider's result for one attempt.
+type ProviderResult = Result<ErasedIssued, ExchangeError>;
 
 impl Exchange {
-    /// Sends what the exchange is for, and says when. A client that the server calls invalid is
-    /// looked for once more at its source, before the failure counts.
+    /// Sends the request of this exchange, and returns the time when it left. If the server calls
+    /// the client invalid, the provider's source is asked for a new client, and the request is sent
+    /// once more with that.
     pub(super) async fn send(
         &self,
         claimed: &mut Claimed,
         grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
-    ) -> (ServerAnswer, Now) {
+    ) -> (ProviderResult, Now) {
         let is_grant = grant.is_some();
         let attempted = self.attempt(&self.client, claimed, grant, held.clone()).await;
         let instead = match &attempted.0 {
             Err(failed) if failed.names_client() => {
+                // Ask the source before the failure is reported: a report of an invalid client
+                // stops all sessions of this client, although only its secret may have changed.
                 let context = &self.context;
                 self.slot
                     .tenant_client
@@ -59,12 +62,12 @@ impl Exchange {
             return (attempted.0.map_err(unprocessed), attempted.1);
         }
         let attempted = self.attempt(&client, claimed, grant, held).await;
+        // Only this attempt is reported: the client of the first one is no longer in use.
         self.report(&client, attempted.0.as_ref().map(|_| ()));
         attempted
     }
 
-    /// The session's own grant: the provider's, or one from whoever was registered for sessions
-    /// that are lost.
+    /// A grant that needs no user: from the provider, or from the application's `renew_with`.
     pub(super) async fn own_grant(&self) -> Result<ErasedValue, Failure> {
         match self.slot.renewal(&self.client) {
             Some(Renewal::Grant(grant)) => Ok(grant),
@@ -77,7 +80,7 @@ impl Exchange {
         }
     }
 
-    /// A grant from whoever was registered for sessions that are lost.
+    /// A grant from the application's `renew_with`, for a session that is lost.
     async fn asked_for(&self, reason: LostReason) -> Result<ErasedValue, Failure> {
         let Self { context, slot, .. } = self;
         let failed = |error: Error| Failure {
@@ -92,7 +95,8 @@ impl Exchange {
         match timeout(&*context.clock, context.policy.source_timeout, asked).await {
             Some(Some(grant)) => grant.ok_or_else(lost),
             Some(None) | None => Err(failed(
-                Error::new(ErrorKind::RetryLater).about("nobody gave a grant for the renewal"),
+                Error::new(ErrorKind::RetryLater)
+                    .about("the application gave no grant for the renewal"),
             )),
         }
     }
@@ -107,11 +111,11 @@ impl Exchange {
         claimed: &mut Claimed,
         grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
-    ) -> (ServerAnswer, Now) {
+    ) -> (ProviderResult, Now) {
         let Self { context, slot, .. } = self;
         let sender = client.sender(&context.clock, Some(slot.id()), &context.policy);
-        // The send guard: with less of the lease left, another process may take over while our
-        // request is on its way.
+        // The send guard: if less of the lease is left, another process may take over while the
+        // request is under way, and both would send the same refresh token.
         let lease_ends = claimed.at.boot.after(context.policy.lease);
         let until = lease_ends.before(context.policy.send_margin());
         let sender = sender.stepping(self.steps.clone()).sending_until(until);
@@ -119,6 +123,8 @@ impl Exchange {
             Err(ExchangeError::new(FailureClass::NotSent)
                 .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
         } else {
+            // Note the time before the request can leave: if the task is dropped from here on, the
+            // server may have spent the token, and the guard must not report `NotSent`.
             self.guard.sends(context.now());
             let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
@@ -128,7 +134,8 @@ impl Exchange {
         (answer, sender.sent())
     }
 
-    /// Discovery and the like. Whatever goes wrong here, no credentials were at stake.
+    /// Lets the provider prepare, which fetches the server's metadata, for example. It sends no
+    /// credentials, so every failure here is `NotSent` or `Misconfigured`.
     pub(super) async fn prepare(&self, client: &Client) -> Result<(), Failure> {
         let Self { context, slot, .. } = self;
         let sender = client.sender(&context.clock, Some(slot.id()), &context.policy);
@@ -149,13 +156,13 @@ impl Exchange {
         Err(self.failure(Intent::Refresh, failed, None))
     }
 
-    /// Awaits the answer to a request that is open, and renews the claim meanwhile: a server that
-    /// is slow is no holder that fell silent.
+    /// Awaits the response to a request, and renews the claim meanwhile: a slow server must not
+    /// make this process look like a dead holder.
     async fn while_open(
         &self,
         claimed: &mut Claimed,
-        answer: impl Future<Output = ServerAnswer>,
-    ) -> ServerAnswer {
+        answer: impl Future<Output = ProviderResult>,
+    ) -> ProviderResult {
         let Claimed { at, attempt, permit } = claimed;
         let clock = &*self.context.clock;
         let answer = async {
@@ -165,19 +172,22 @@ impl Exchange {
             }
         };
         tokio::select! {
+            // The response first: it must not wait for the poll of a renewal.
             biased;
             answer = answer => answer,
             never = self.renew(attempt.claim, at) => match never {},
         }
     }
 
-    /// Renews a claim now and then. One that another process took over is not had back; what the
-    /// answer brings is taken all the same.
+    /// Renews a claim at intervals. If another process has taken it over, the exchange goes on: its
+    /// response counts if the store accepts the commit.
     async fn renew(&self, claim: ClaimId, at: &mut Now) -> Infallible {
         let Self { context, slot, .. } = self;
         let lease = context.policy.lease;
         loop {
             context.clock.sleep(LEASE_RENEWAL.min(lease / 4)).await;
+            // Before the statement: the store counts the lease from a later moment, so this
+            // process never believes in a lease that is already over.
             let now = context.now();
             let renewed = context.store.apply(slot.id(), Statement::Renew(Renew { claim, lease }));
             match self.stored(renewed).await {
@@ -193,15 +203,14 @@ impl Exchange {
         }
     }
 
-    /// Awaits the provider. It is dropped only when it has run for so long that no transport of
-    /// ours can be what it waits for.
+    /// Awaits the provider's exchange.
     async fn run_provider(
         &self,
         client: &Client,
         sender: &HttpSender<'_>,
         grant: Option<ErasedValue>,
         held: Option<Arc<Credentials>>,
-    ) -> ServerAnswer {
+    ) -> ProviderResult {
         let provider = &*client.provider;
         let exchange = async {
             match (grant, &held) {
@@ -214,6 +223,8 @@ impl Exchange {
         };
         let exchange = CatchPanic::new(Box::pin(exchange));
         let policy = &self.context.policy;
+        // Longer than any request of the crate's transport can take: to drop a request that waits
+        // for its response would lose a rotated refresh token.
         let longest = policy.attempt_budget.saturating_add(policy.answer_timeout);
         match timeout(&*self.context.clock, longest, exchange).await {
             Some(Some(answer)) => answer,
@@ -223,12 +234,12 @@ impl Exchange {
     }
 }
 
-/// An answer that goes on with the session that is `known`, if it is for the same user.
+/// Lets the provider check that new tokens continue the session of `known`, for the same user.
 fn of_the_same(
     client: &Client,
     known: Option<Arc<Credentials>>,
-    answer: ServerAnswer,
-) -> ServerAnswer {
+    answer: ProviderResult,
+) -> ProviderResult {
     match (answer?, known) {
         (ErasedIssued::Tokens(issued), Some(known)) => {
             client.provider.continued(&known, issued).map(ErasedIssued::Tokens)
@@ -237,7 +248,8 @@ fn of_the_same(
     }
 }
 
-/// A client that was called invalid had no grant of its looked at, and is not in use any more.
+/// The error of a request whose client the server called invalid: the server did not process the
+/// grant, and a new client has replaced the refused one.
 fn unprocessed(failed: ExchangeError) -> ExchangeError {
     ExchangeError::new(FailureClass::NotProcessed).with_source(failed)
 }

@@ -1,5 +1,5 @@
-//! Credentials that came too late: they live at the server, and their session is another's by now,
-//! or nobody's.
+//! Superseded tokens: the server has issued them, but another process has closed, forgotten or
+//! replaced their session meanwhile.
 
 use std::sync::Arc;
 
@@ -15,48 +15,50 @@ use crate::session::slot::Slot;
 use crate::session::slot::Unsaved;
 use crate::store::{Commit, Intent, Phase, Record, Stored};
 
-/// Credentials that the store refused, because the session has others or has ended.
+/// Credentials that the store refused, because the session has newer ones or was closed.
 pub(super) struct SupersededTokens {
     unsaved: Arc<Unsaved>,
     found: Option<Stored>,
 }
 
 impl SupersededTokens {
-    /// `found` is the record that the store has in their place.
+    /// `found` is the record that the store has instead.
     pub(super) fn new(unsaved: &Arc<Unsaved>, found: Option<Stored>) -> Self {
         Self { unsaved: Arc::clone(unsaved), found }
     }
 
-    /// The record in their place.
+    /// The record that the store has instead.
     pub(super) fn into_found(self) -> Option<Stored> {
         self.found
     }
 
-    /// What the session has in their place; none if its provider is not known any more.
+    /// The state of that record; `None` if the session's client is not known any more.
     pub(super) fn found(&self, context: &Context, slot: &Slot) -> Option<(u64, Settled)> {
         let client = slot.tenant_client.client()?;
         Some(from_record::found(context, &client, self.found.clone()))
     }
 }
 
-/// What is to become of an orphan.
+/// What to do with superseded tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disposition {
-    /// Of the grant that the session lives by: to revoke it would end the session.
+    /// The session uses the same grant: a revocation would end the session.
     Drop,
-    /// To be ended at the server.
+    /// Revoke them at the server.
     Revoke,
-    /// To be left alive there, and told.
+    /// Leave them valid at the server, and publish an event.
     Report,
 }
 
-/// Ends an orphan at the server, where that cannot hurt whoever has the session now, or tells that
-/// it lives there. Tried once: later it could hit a grant that is still to come.
+/// Revokes superseded tokens at the server if that cannot end the present session; otherwise
+/// publishes an event that they are still valid.
 pub(super) async fn revoke_or_report(
     context: &Context,
     slot: &Arc<Slot>,
     superseded: &SupersededTokens,
 ) {
+    // Only once and within one budget: a revocation that is sent later could hit the tokens of a
+    // grant that has begun meanwhile.
     let ended = revoke(context, slot, superseded);
     match timeout(&*context.clock, context.policy.attempt_budget, ended).await {
         Some(Disposition::Drop | Disposition::Revoke) => {}
@@ -64,21 +66,22 @@ pub(super) async fn revoke_or_report(
     }
 }
 
-/// What became of it.
+/// Gives `Revoke` if the server has revoked the tokens.
 async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededTokens) -> Disposition {
-    let fate = disposition_now(context, slot, superseded).await;
-    if fate != Disposition::Revoke {
-        return fate;
+    let before_permit = disposition_now(context, slot, superseded).await;
+    if before_permit != Disposition::Revoke {
+        return before_permit;
     }
     let credentials = &superseded.unsaved.commit.credentials;
     let request = match revocation::admit(context, slot, credentials, None).await {
         Ok(request) => request,
         Err(error) => return report(slot, &error),
     };
-    // Again: a grant may have begun while this one waited for its turn.
-    let fate = disposition_now(context, slot, superseded).await;
-    if fate != Disposition::Revoke {
-        return fate;
+    // Check again: another process may have begun a grant while this one waited for the permit,
+    // and the revocation could end its new session.
+    let with_permit = disposition_now(context, slot, superseded).await;
+    if with_permit != Disposition::Revoke {
+        return with_permit;
     }
     match request.send(context, slot, credentials).await {
         Ok(Revoked::AtServer) => Disposition::Revoke,
@@ -88,7 +91,7 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
 }
 
 fn report(slot: &Arc<Slot>, error: &crate::error::Error) -> Disposition {
-    log_session!(warn, slot.id(), %error, "a late answer is not revoked");
+    log_session!(warn, slot.id(), %error, "superseded tokens are not revoked");
     Disposition::Report
 }
 
@@ -101,24 +104,24 @@ async fn disposition_now(
     let reach =
         client.map_or(RevocationReach::Unknown, |client| client.provider.revocation_reach());
     match context.store.load(slot.id()).await {
-        Ok(Some(found)) => fate(&found.record, &superseded.unsaved.commit, reach),
-        // Forgotten, and of what is forgotten the server is not told.
+        Ok(Some(found)) => disposition(&found.record, &superseded.unsaved.commit, reach),
+        // The session was forgotten, and `forget` sends nothing to the server.
         Ok(None) => Disposition::Report,
         Err(error) => {
-            log_session!(warn, slot.id(), error = %error, "a late answer's record");
+            log_session!(warn, slot.id(), error = %error, "the record is not loaded");
             Disposition::Report
         }
     }
 }
 
-fn fate(found: &Record, superseded: &Commit, reach: RevocationReach) -> Disposition {
+fn disposition(found: &Record, superseded: &Commit, reach: RevocationReach) -> Disposition {
     let ended = found.phase == Phase::Closed;
     let of_its_grant = superseded.intent == Intent::Refresh && found.epoch == superseded.epoch;
     let granting = found.lease.is_some_and(|lease| lease.intent == Intent::Establish);
     match (ended, granting) {
         (true, false) => Disposition::Revoke,
         (false, _) if of_its_grant => Disposition::Drop,
-        // Another grant made the session, or is about to.
+        // The session has another grant, or is about to get one: a revocation must not reach it.
         _ if reach == RevocationReach::OneGrant => Disposition::Revoke,
         _ => Disposition::Report,
     }

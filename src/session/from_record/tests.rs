@@ -105,7 +105,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[tokio::test]
-async fn a_doubt_of_a_record_is_tried_out_when_that_says_and_on_a_strict_server_late() {
+async fn a_session_in_doubt_is_retried_at_the_time_of_its_record_and_late_with_strict_rotation() {
     let strict = Bench::new(Rotation::Strict);
     for (access, recorded, retry) in [
         (Some(3600), 0, 3590),
@@ -138,7 +138,7 @@ async fn a_doubt_of_a_record_is_tried_out_when_that_says_and_on_a_strict_server_
 }
 
 #[tokio::test]
-async fn a_refresh_of_a_process_that_fell_silent_is_a_doubt_that_is_held_back() {
+async fn a_refresh_whose_lease_is_over_leaves_the_session_in_doubt_and_delays_the_next_one() {
     for (rotation, held_back) in [(Rotation::Strict, HOLD), (Rotation::Static, 0)] {
         let bench = Bench::new(rotation);
         let silent = |ago: i64, holder| {
@@ -153,7 +153,8 @@ async fn a_refresh_of_a_process_that_fell_silent_is_a_doubt_that_is_held_back() 
 }
 
 #[tokio::test]
-async fn what_another_process_works_on_is_served_and_what_it_left_of_a_grant_is_suspect() {
+async fn a_session_that_another_process_has_claimed_is_served_and_is_suspect_after_an_unfinished_grant()
+ {
     let bench = Bench::new(Rotation::Strict);
     for intent in [Intent::Establish, Intent::Refresh] {
         let lease = Some(bench.lease(intent, 10));
@@ -171,7 +172,7 @@ async fn what_another_process_works_on_is_served_and_what_it_left_of_a_grant_is_
 }
 
 #[tokio::test]
-async fn times_of_a_record_count_by_the_stores_clock_and_say_by_which_offset() {
+async fn the_times_of_a_record_count_by_the_stores_clock_and_keep_the_offset() {
     let bench = Bench::new(Rotation::Strict);
     let record = bench.record(Phase::Active, Some(900));
     let client = bench.slot.tenant_client.client().unwrap();
@@ -189,7 +190,7 @@ async fn times_of_a_record_count_by_the_stores_clock_and_say_by_which_offset() {
 }
 
 #[tokio::test]
-async fn a_failure_that_a_record_knows_of_holds_the_next_try_back_here_too() {
+async fn a_failure_in_a_record_delays_the_next_try_in_this_process_too() {
     let bench = Bench::new(Rotation::Strict);
     let retry_at = Some(bench.clock.now().wall + seconds(40));
     let record = Record { retry_at, ..bench.record(Phase::Active, Some(0)) };

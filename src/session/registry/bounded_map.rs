@@ -7,20 +7,19 @@ use scc::HashMap;
 
 use crate::key::{SessionId, Tenant};
 
-/// Entries by session. Everything that decides about an entry's life is decided under its
-/// bucket's lock.
+/// Entries by session. Entries are made and removed only under the lock of their bucket.
 pub(crate) struct BoundedMap<T> {
     entries: HashMap<SessionId, Arc<T>>,
     count: AtomicUsize,
-    /// How many entries each tenant has that has any.
+    /// The number of entries of each tenant that has any.
     of_tenants: HashMap<Tenant, usize>,
     most: usize,
     most_per_tenant: usize,
-    /// With more than this, some are to leave.
+    /// If there are more entries than this, some must leave.
     crowded_at: AtomicUsize,
 }
 
-/// No room for one entry more.
+/// There is no room for one entry more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     ForAll,
@@ -38,7 +37,7 @@ impl<T> BoundedMap<T> {
         self.entries.read_sync(id, |_, entry| Arc::clone(entry))
     }
 
-    /// The entry of `id`, made if there is none.
+    /// The entry of `id`. Makes one if there is none.
     pub(crate) fn obtain(&self, id: &SessionId, make: impl FnOnce() -> T) -> Result<Arc<T>, Full> {
         if let Some(entry) = self.get(id) {
             return Ok(entry);
@@ -46,7 +45,8 @@ impl<T> BoundedMap<T> {
         match self.entries.entry_sync(id.clone()) {
             scc::hash_map::Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
             scc::hash_map::Entry::Vacant(vacant) => {
-                self.take_place(id.key().tenant())?;
+                // Counted before the insert, so that the map never exceeds its bounds.
+                self.count_entry(id.key().tenant())?;
                 let entry = Arc::new(make());
                 drop(vacant.insert_entry(Arc::clone(&entry)));
                 Ok(entry)
@@ -54,7 +54,7 @@ impl<T> BoundedMap<T> {
         }
     }
 
-    fn take_place(&self, tenant: &Tenant) -> Result<(), Full> {
+    fn count_entry(&self, tenant: &Tenant) -> Result<(), Full> {
         if self.count.fetch_add(1, Ordering::AcqRel) >= self.most {
             self.count.fetch_sub(1, Ordering::AcqRel);
             return Err(Full::ForAll);
@@ -68,7 +68,7 @@ impl<T> BoundedMap<T> {
         Ok(())
     }
 
-    fn give_place_back(&self, tenant: &Tenant) {
+    fn uncount_entry(&self, tenant: &Tenant) {
         self.count.fetch_sub(1, Ordering::AcqRel);
         let _ = self.of_tenants.remove_if_sync(tenant, |theirs| {
             *theirs = theirs.saturating_sub(1);
@@ -76,9 +76,9 @@ impl<T> BoundedMap<T> {
         });
     }
 
-    /// Ends a hold, and removes the entry if that was the last one and `disposable` agrees. Under
-    /// the bucket's lock nobody can take hold of it meanwhile, so there are never two entries for
-    /// one session; and of two whose holds end at once, the second finds that it is the last.
+    /// Releases a reference, and removes the entry if that was the last one and `disposable` agrees.
+    /// Under the bucket's lock no other thread can get a reference meanwhile, so there are never two
+    /// entries for one session.
     pub(crate) fn release(
         &self,
         id: &SessionId,
@@ -87,17 +87,19 @@ impl<T> BoundedMap<T> {
     ) -> bool {
         let unused = |entry: &mut Arc<T>| {
             let same = Arc::ptr_eq(entry, &held);
+            // Under the lock and before the count: if two threads release at once, the second one
+            // must find that its reference is the last.
             drop(held);
             same && Arc::strong_count(entry) == 1 && disposable(entry)
         };
         let removed = self.entries.remove_if_sync(id, unused).is_some();
         if removed {
-            self.give_place_back(id.key().tenant());
+            self.uncount_entry(id.key().tenant());
         }
         removed
     }
 
-    /// Whether there are more than [`crowd_at`](Self::crowd_at) said.
+    /// Whether there are more entries than [`crowd_at`](Self::crowd_at) has set.
     pub(crate) fn is_crowded(&self) -> bool {
         self.len() > self.crowded_at.load(Ordering::Relaxed)
     }
@@ -106,15 +108,15 @@ impl<T> BoundedMap<T> {
         self.crowded_at.store(count, Ordering::Relaxed);
     }
 
-    /// Removes the entries that nobody holds and that may leave. `may_leave` is asked of each under
-    /// its bucket's lock, so that nobody takes hold of it meanwhile; with it comes whether somebody
-    /// holds it.
+    /// Removes the entries without a reference for which `may_leave` is true. Its second argument is
+    /// whether there is a reference. It runs under the bucket's lock, so that no other thread can get
+    /// a reference meanwhile.
     pub(crate) fn evict(&self, mut may_leave: impl FnMut(&Arc<T>, bool) -> bool) {
         self.entries.retain_sync(|id, entry| {
             let held = Arc::strong_count(entry) > 1;
             let leaves = may_leave(entry, held) && !held;
             if leaves {
-                self.give_place_back(id.key().tenant());
+                self.uncount_entry(id.key().tenant());
             }
             !leaves
         });
@@ -124,7 +126,7 @@ impl<T> BoundedMap<T> {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Visits every entry that is there from beginning to end.
+    /// Visits all entries that exist during the whole call.
     pub(crate) fn each(&self, mut visit: impl FnMut(&Arc<T>)) {
         self.entries.iter_sync(|_, entry| {
             visit(entry);

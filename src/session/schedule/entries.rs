@@ -6,43 +6,42 @@ use crate::clock::BootTime;
 use crate::key::{SessionId, Tenant};
 use crate::policy::{DUE_AT_ONCE, DUE_FAILED, DUE_SOURCES, DUE_WAITING};
 
-/// What sessions wait for in turn.
+/// A queue in which sessions wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WaitQueue {
-    /// A permit of the client of all tenants.
+    /// For a permit of the client of all tenants.
     Client,
-    /// A permit of the client of this tenant.
+    /// For a permit of the client of this tenant.
     ClientOf(Tenant),
-    /// That the provider's source is asked for their tenants' clients.
+    /// For a request to the provider's source, which gives their tenants' clients.
     Source,
 }
 
-/// Those who wait, and how many tasks take them from here.
+/// The waiting sessions, and the number of tasks that take them from here.
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<SessionId>,
     tasks: usize,
 }
 
-/// One entry for each session, wherever it is: it waits for its time, is being looked at, or waits
-/// in a lane.
+/// One entry for each session. It waits for its time, is being checked, or waits in a queue.
 #[derive(Default)]
 pub(super) struct Entries {
     of: HashMap<SessionId, Entry>,
-    /// Those that wait for their time.
+    /// The entries that wait for their time.
     times: BTreeSet<(BootTime, SessionId)>,
     queues: HashMap<WaitQueue, Queue>,
-    /// How many come from the store and have not failed yet.
+    /// The number of entries that come from the store and have not failed.
     fresh: usize,
-    /// How many have failed and wait for their next try.
+    /// The number of entries that have failed and wait for their next try.
     failed: usize,
 }
 
 struct Entry {
     state: EntryState,
-    /// Where the session wants to be looked at next, if that changed while it was looked at.
+    /// The time of the session's next check, if it was set while the session was being checked.
     next: Option<BootTime>,
-    /// Its record was due in the store.
+    /// The entry comes from a record that was due in the store.
     polled: bool,
     tries: u32,
 }
@@ -54,28 +53,28 @@ enum EntryState {
     InQueue,
 }
 
-/// What became of an entry that was looked at.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CheckResult {
-    /// What was due is done, or begun: its end tells the schedule by itself.
+    /// The session's work is done, or has begun. Its end arms the schedule again.
     Done,
-    /// It is tried again after a pause.
+    /// The check is repeated after a pause.
     Failed,
-    /// It waits in a lane.
+    /// The session waits in a queue.
     Queued,
-    /// Too many wait in its lane. Its record brings it again.
+    /// The queue is full. The store offers the record again.
     LeftToStore,
 }
 
 impl Entries {
-    /// The session in memory wants to be looked at then. True if it is the first one now.
+    /// Sets the time of the session's next check. True if that is the first time now.
     pub(super) fn arm(&mut self, id: &SessionId, at: Option<BootTime>) -> bool {
         match (self.of.get_mut(id), at) {
             (Some(Entry { state: EntryState::Checking | EntryState::InQueue, next, .. }), at) => {
                 *next = at;
                 false
             }
-            // It failed, and is not tried before its pause is over.
+            // The check has failed, and is not repeated before the pause is over.
             (Some(Entry { tries: 1.., .. }), _) | (None, None) => false,
             (Some(_), None) => {
                 self.remove(id);
@@ -92,7 +91,7 @@ impl Entries {
         }
     }
 
-    /// The store has a record that is due then. False if there is no room for it now.
+    /// Adds a session whose record is due in the store. False if there is no room for it now.
     pub(super) fn offer(&mut self, id: &SessionId, at: BootTime) -> bool {
         if self.of.contains_key(id) {
             return true;
@@ -111,15 +110,15 @@ impl Entries {
         self.times.first().map(|(at, _)| *at)
     }
 
-    /// The next that is due, and whether its record was. It stays here until
-    /// [`checked`](Self::looked) says what became of it.
+    /// The next session that is due, and whether it comes from the store. Its entry stays here until
+    /// [`checked`](Self::checked).
     pub(super) fn take_due(&mut self, now: BootTime) -> Option<(SessionId, bool)> {
         let (_, id) = self.times.first().filter(|(at, _)| *at <= now)?.clone();
         let polled = self.check(&id)?;
         Some((id, polled))
     }
 
-    /// What became of it. `pause` says until when it is left alone after so many failures.
+    /// Ends a check. `pause` gives the time of the next try after so many failures.
     pub(super) fn checked(
         &mut self,
         id: &SessionId,
@@ -137,7 +136,7 @@ impl Entries {
             CheckResult::Failed => {
                 let tries = entry.tries.saturating_add(1);
                 let state = EntryState::Waits(pause(tries));
-                // The store brings a record again. What only this process knows is never dropped.
+                // The store offers its record again. An entry that only this process has is kept.
                 let kept = self.failed < DUE_FAILED || !entry.polled;
                 kept.then_some(Entry { state, next: None, tries, ..entry })
             }
@@ -149,12 +148,12 @@ impl Entries {
         }
     }
 
-    /// Whether another session may wait there.
+    /// Whether the queue has room for another session.
     pub(super) fn has_room(&self, wait_queue: &WaitQueue) -> bool {
         self.queues.get(wait_queue).is_none_or(|queue| queue.waiting.len() < DUE_WAITING)
     }
 
-    /// Lets the session wait. True if another task is to take sessions from there.
+    /// Adds the session to the queue. True if the caller must start another task for the queue.
     pub(super) fn queue(&mut self, wait_queue: &WaitQueue, id: &SessionId) -> bool {
         let most = if *wait_queue == WaitQueue::Source { DUE_SOURCES } else { 1 };
         let queue = self.queues.entry(wait_queue.clone()).or_default();
@@ -164,7 +163,7 @@ impl Entries {
         more
     }
 
-    /// The next session that waits there, for one of the lane's tasks. At `None` that task ends.
+    /// The next session, for one of the queue's tasks. At `None` that task must end.
     pub(super) fn take_queued(&mut self, wait_queue: &WaitQueue) -> Option<SessionId> {
         let queue = self.queues.get_mut(wait_queue)?;
         let next = queue.waiting.pop_front();
@@ -184,7 +183,7 @@ impl Entries {
         self.of.len()
     }
 
-    /// It is looked at from now on; whether its record was due.
+    /// Marks the session as being checked; returns whether it comes from the store.
     fn check(&mut self, id: &SessionId) -> Option<bool> {
         let entry = self.remove(id)?;
         let polled = entry.polled;

@@ -1,4 +1,4 @@
-//! Which of several supervisors on one store looks at a session first.
+//! The rank of a process: which of several supervisors on one store checks a session first.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::key::SessionId;
 use crate::policy::DUE_RANK;
 use crate::store::Owner;
 
-/// The supervisors that the store takes to be alive.
+/// The supervisors that are alive, as the store sees them.
 pub(crate) struct Ranks {
     own: Owner,
     all: ArcSwap<Vec<Owner>>,
@@ -21,19 +21,19 @@ impl Ranks {
         Self { own, all: ArcSwap::default() }
     }
 
-    /// As the store says now.
+    /// Replaces the supervisors with those that are alive now.
     pub(crate) fn set(&self, all: &[Owner]) {
         if **self.all.load() != all {
             self.all.store(Arc::new(all.to_vec()));
         }
     }
 
-    /// How long after it is due this supervisor looks at the session.
+    /// How long this supervisor waits before it checks a session that is due.
     ///
-    /// Each holder gets a number for each session by hashing both, and the highest comes first
-    /// (rendezvous hashing): all agree without asking each other, and when one goes, only its
-    /// sessions move. Where holders do not agree for a moment, two of them may look at one session:
-    /// the store then grants one claim.
+    /// A hash of supervisor and session orders the supervisors for each session (rendezvous
+    /// hashing): all of them get the same order without communication, and when one stops, only its
+    /// sessions move. If two supervisors disagree for a moment, both may check one session; the
+    /// store then grants one claim.
     pub(crate) fn delay(&self, id: &SessionId) -> Duration {
         let own = weight(self.own, id);
         let before = |holder: &&Owner| **holder != self.own && weight(**holder, id) > own;

@@ -15,7 +15,7 @@ fn failed(kind: ErrorKind) -> FlightOutcome {
 }
 
 #[test]
-fn nobody_lands_before_the_pilot_and_then_all_land_with_the_same() {
+fn no_waiter_wakes_before_the_outcome_and_then_all_get_the_same() {
     let (sender, flight) = channel();
     let waiters = [flight.clone(), flight.clone(), flight];
     let mut waiting = waiters.map(|flight| Box::pin(flight.outcome()));
@@ -29,7 +29,7 @@ fn nobody_lands_before_the_pilot_and_then_all_land_with_the_same() {
 }
 
 #[test]
-fn the_first_outcome_stands() {
+fn only_the_first_outcome_counts() {
     let (sender, flight) = channel();
     sender.complete(failed(ErrorKind::Store));
     sender.complete(failed(ErrorKind::Deadline));
@@ -38,7 +38,7 @@ fn the_first_outcome_stands() {
 }
 
 #[test]
-fn those_who_join_after_the_outcome_get_it_even_when_the_sender_has_gone() {
+fn a_waiter_that_joins_after_the_outcome_gets_it_even_if_the_sender_is_gone() {
     let (sender, flight) = channel();
     sender.complete(failed(ErrorKind::Store));
     drop(sender);
@@ -48,7 +48,7 @@ fn those_who_join_after_the_outcome_get_it_even_when_the_sender_has_gone() {
 }
 
 #[test]
-fn a_pilot_that_vanished_means_ask_again() {
+fn a_dropped_sender_means_ask_again() {
     let (sender, flight) = channel();
     let mut waiting = Box::pin(flight.clone().outcome());
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -58,14 +58,14 @@ fn a_pilot_that_vanished_means_ask_again() {
 }
 
 #[test]
-fn a_flight_knows_its_own_pilot() {
+fn a_flight_knows_its_own_sender() {
     let ((sender, flight), (other, _)) = (channel(), channel());
     assert!(flight.is_of(&sender) && flight.clone().is_of(&sender));
     assert!(!flight.is_of(&other));
 }
 
 #[test]
-fn a_pilot_is_told_once_a_caller_has_joined() {
+fn a_sender_is_notified_when_a_caller_has_joined() {
     let (sender, flight) = channel();
     let mut joined = Box::pin(sender.joined());
     assert!(joined.as_mut().now_or_never().is_none());

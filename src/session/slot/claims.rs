@@ -3,21 +3,22 @@
 use crate::clock::Now;
 use crate::store::ClaimId;
 
-/// A claim that was written is refused to others, this process included, until it is ended or
-/// replaced. So its id is remembered until the store has said that it is gone.
+/// While a record has a claim, the store refuses every other claim, also one of this process, unless
+/// that names the claim which it replaces. So a slot remembers a claim's id until the store has
+/// confirmed that the claim has ended.
 #[derive(Default)]
 pub(super) struct Claims {
-    /// Asked for, and not answered: it may be written.
+    /// Requested, and not answered: the store may have written it.
     asked: Option<(ClaimId, Now)>,
-    /// Written, and not ended as far as is known.
+    /// Written, and not ended as far as this process knows.
     written: Option<ClaimId>,
 }
 
 impl Claims {
-    /// The id of the next claim, the one that it replaces, and when it was first asked for. A claim
-    /// without an answer is asked for again under its own id, so that there is never a second that
-    /// nobody can name.
+    /// The id of the next claim, the claim that it replaces, and the time of its first request.
     pub(super) fn begin(&mut self, now: Now) -> (ClaimId, Option<ClaimId>, Now) {
+        // Keep the id of a request without an answer: with a new id the store could have a claim
+        // that no later claim names, which would block the session until its lease is over.
         let (id, at) = *self.asked.get_or_insert_with(|| (ClaimId::random(), now));
         (id, self.written, at)
     }
@@ -28,7 +29,7 @@ impl Claims {
         }
     }
 
-    /// Whether the store has none of them, as far as is known.
+    /// Whether the store has no claim of this slot, as far as this process knows.
     pub(super) fn are_none(&self) -> bool {
         self.asked.is_none() && self.written.is_none()
     }

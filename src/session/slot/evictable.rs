@@ -1,4 +1,4 @@
-//! How a session leaves memory when its record says all there is to know of it.
+//! Eviction: a session leaves memory when its record has everything that memory has.
 
 use std::sync::atomic::Ordering;
 
@@ -9,29 +9,29 @@ use crate::session::machine::{Input, Settled, StepContext};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaves {
     Yes,
-    /// When the record says that the access token of this epoch and generation was rejected.
+    /// As soon as the record marks the access token of this epoch and generation as suspect.
     OnceSuspect(u64, u64),
     No,
 }
 
 impl Slot {
-    /// When it was last used, in seconds of monotonic time.
+    /// The last use, in seconds of monotonic time.
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether it has anything that can be read again.
+    /// Whether the slot has a state that can be loaded again.
     pub(crate) fn is_full(&self) -> bool {
         !self.with_state(super::State::is_unloaded)
     }
 
-    /// Whether the record says all that is to be known of the session.
+    /// Whether the session can leave memory.
     pub(crate) fn leaves(&self) -> Leaves {
         self.leaves_as(&self.inner.lock())
     }
 
     fn leaves_as(&self, inner: &Inner) -> Leaves {
-        // A rejection that came before the record was read is known here alone.
+        // A rejection that came before the load is only in memory.
         if !inner.rests() || inner.rejected_before_load > 0 || !inner.state.is_in_store() {
             return Leaves::No;
         }
@@ -45,12 +45,11 @@ impl Slot {
         }
     }
 
-    /// Empties it while a handle holds it. Its name, its record's version and what was rejected
-    /// stay.
-    ///
-    /// Asked and done under one lock: a caller who holds the handle could begin an exchange between
-    /// the two, and the state would forget that it runs.
+    /// Empties the slot while a handle holds it. The slot keeps the id, the version of the record
+    /// and the rejected generation.
     pub(crate) fn empty(&self, at: &StepContext) {
+        // One lock for check and step: a caller with a handle could start an exchange between the
+        // two, and the step would forget that it runs.
         let mut inner = self.inner.lock();
         if self.leaves_as(&inner) == Leaves::Yes && !inner.state.is_unloaded() {
             inner.step(Input::Left, at);

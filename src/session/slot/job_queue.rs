@@ -1,4 +1,4 @@
-//! Who waits at a slot, and the jobs that do.
+//! The waiters of a slot, and its queue of jobs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::session::job::Job;
 
 impl Slot {
-    /// Makes room for one waiter more, until the place is dropped.
+    /// Counts one waiter more until the permit is dropped.
     pub(crate) fn waiter_permit(self: &Arc<Self>, most: usize) -> Result<WaiterPermit, Error> {
+        // The permit exists before the count is raised: its drop lowers the count in both cases.
         let permit = WaiterPermit(Arc::clone(self));
         if self.waiters.fetch_add(1, Ordering::AcqRel) >= most {
             return Err(full("too many callers wait"));
@@ -26,39 +27,41 @@ impl Slot {
         }
         inner.queue.push_back(job);
         if let Some(flight) = &inner.flight {
-            // The job's caller waits for what runs, which must not wait behind other callers.
+            // The job runs after this exchange, so admission must not keep that in the background.
+            // Under the lock of the push: the exchange could end, or another begin, between them.
             flight.join();
         }
         Ok(())
     }
 
-    /// The first job whose caller has not gone.
+    /// The first job whose caller still waits.
     pub(crate) fn next_job(&self) -> Option<Job> {
         let mut inner = self.inner.lock();
         inner.queue.retain(|job| !job.is_abandoned());
         let job = inner.queue.pop_front();
         if inner.queue.is_empty() {
-            // Grants are rare, and the room for them would stay with every session.
+            // Free the memory: grants are rare, and there are many sessions.
             inner.queue = VecDeque::new();
         }
         job
     }
 
-    /// Refuses the jobs that a shutdown leaves unbegun, of those that `which` is true for.
+    /// Refuses the queued jobs for which `which` is true, because of a shutdown.
     pub(crate) fn refuse(&self, which: impl Fn(&Job) -> bool) {
         let mut inner = self.inner.lock();
         let (refused, kept): (VecDeque<_>, _) = inner.queue.drain(..).partition(|job| which(job));
         inner.queue = kept;
+        // Release the lock before the answers: a caller that wakes up takes it.
         drop(inner);
         refused.into_iter().for_each(|job| job.refuse(self.unbegun(ErrorKind::ShuttingDown)));
     }
 
-    /// The error of what was asked for and has not begun.
+    /// The error of a job that has not begun.
     pub(crate) fn unbegun(&self, kind: ErrorKind) -> Error {
         Error::new(kind).with_outcome(ExchangeOutcome::NotSent).of_session(&self.id)
     }
 
-    /// Whether there is a job that can be begun.
+    /// Whether a job can begin.
     pub(crate) fn has_work(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.queue.retain(|job| !job.is_abandoned());
@@ -66,7 +69,7 @@ impl Slot {
     }
 }
 
-/// A waiter's place; given back when it is dropped.
+/// Counts one waiter until it is dropped.
 pub(crate) struct WaiterPermit(Arc<Slot>);
 
 impl Drop for WaiterPermit {
@@ -75,7 +78,7 @@ impl Drop for WaiterPermit {
     }
 }
 
-/// Nothing was sent: a grant that was turned away here is still good.
+/// `NotSent`: a grant that is refused here can be used again.
 fn full(what: &'static str) -> Error {
     Error::new(ErrorKind::Capacity).about(what).with_outcome(ExchangeOutcome::NotSent)
 }

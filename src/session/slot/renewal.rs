@@ -1,14 +1,14 @@
-//! How a session begins again without a user.
+//! Renewal: how a session gets new tokens with a grant that needs no user.
 
 use super::{ErasedValue, Slot};
 use crate::client::Client;
 use crate::error::LostReason;
 use crate::session::machine::{Renewable, Settled};
 
-/// Where a renewal's grant comes from.
+/// The source of a renewal's grant.
 pub(crate) enum Renewal {
     Grant(ErasedValue),
-    /// Whoever was registered for it is asked, for a session that is lost for this reason.
+    /// The application's `renew_with` is asked, for a session that is lost for this reason.
     AskFor(LostReason),
 }
 
@@ -24,6 +24,7 @@ pub(super) struct Renews {
 impl Slot {
     /// Whether the session has a renewal. The provider is asked once for each of its credentials.
     pub(crate) fn renewable(&self) -> Renewable {
+        // Before the lock, and with its version: the stored answer is for this client only.
         let Some(client) = self.tenant_client.client() else { return Renewable::No };
         let (held, lost, counters, known) = {
             let inner = self.inner.lock();
@@ -35,7 +36,8 @@ impl Slot {
             (held, settled.and_then(Settled::lost), counters, inner.renews.filter(is_same))
         };
         let renews = known.map(|known| known.renews).unwrap_or_else(|| {
-            // Outside the lock, because it is the provider's own code.
+            // Outside the lock, because the provider's code may be slow or call the session. If the
+            // credentials change meanwhile, the counters show that this answer is not for them.
             let renews = client.provider.renewal(held.as_deref()).is_some();
             self.inner.lock().renews = Some(Renews { client: client.version, counters, renews });
             renews
@@ -44,8 +46,8 @@ impl Slot {
         if renews || asked_for { Renewable::Itself } else { Renewable::No }
     }
 
-    /// How the session can begin again without a user: the provider has a grant for it, or
-    /// somebody was registered who may have one for what is lost.
+    /// The session's renewal: the provider has a grant, or the session is lost and the application
+    /// has registered a `renew_with` that may have one.
     pub(crate) fn renewal(&self, client: &Client) -> Option<Renewal> {
         let (held, lost) = self.with_state(|state| {
             let settled = state.settled.as_ref();

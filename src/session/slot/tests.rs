@@ -162,7 +162,7 @@ async fn a_token_is_fresh_then_due_once_and_stale_at_its_end() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_failed_lets_a_reader_say_so_again_when_it_may_be_tried_again() {
+async fn after_a_failed_refresh_a_reader_reports_the_token_as_due_when_the_backoff_is_over() {
     let bench = Bench::with_token(1);
     bench.clock.advance(720 * SECOND).await;
     assert!(matches!(bench.read_snapshot().0, SnapshotRead::Due));
@@ -190,7 +190,7 @@ fn a_suspend_of_the_machine_ages_tokens() {
 }
 
 #[tokio::test]
-async fn what_a_suspend_left_of_a_tokens_life_passes_as_ever() {
+async fn after_a_suspend_the_rest_of_a_tokens_life_passes_as_usual() {
     let bench = Bench::with_token(1);
     bench.clock.suspend(600 * SECOND);
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
@@ -217,14 +217,14 @@ async fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_token() {
 }
 
 #[test]
-fn a_clock_that_is_disciplined_disturbs_no_reader() {
+fn clock_discipline_disturbs_no_reader() {
     let bench = Bench::with_token(1);
     bench.clock.step_wall(1);
     bench.is_fresh(1);
 }
 
 #[test]
-fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
+fn a_rejected_token_is_not_read_again_although_it_is_published_again() {
     let bench = Bench::with_token(3);
     bench.slot.reject(3, &bench.step_context());
     bench.is_stale();
@@ -236,7 +236,7 @@ fn a_rejected_token_is_not_read_again_though_it_is_published_again() {
 }
 
 #[test]
-fn a_need_after_a_rejection_that_the_record_does_not_know_of_refreshes() {
+fn a_request_after_a_rejection_that_is_not_in_the_record_starts_a_refresh() {
     let bench = Bench::with_token(3);
     bench.apply(Input::Left);
     bench.slot.reject(3, &bench.step_context());
@@ -245,7 +245,7 @@ fn a_need_after_a_rejection_that_the_record_does_not_know_of_refreshes() {
 }
 
 #[test]
-fn a_rejection_of_an_older_token_or_of_another_sessions_touches_nothing() {
+fn a_rejection_of_an_older_token_or_of_another_session_changes_nothing() {
     let bench = Bench::with_token(3);
     for generation in [0, 2, 4, 1000] {
         bench.slot.reject(generation, &bench.step_context());
@@ -282,7 +282,7 @@ fn no_reader_sees_a_token_after_its_rejection_has_returned() {
 }
 
 #[test]
-fn what_is_published_never_goes_back() {
+fn the_published_generation_never_goes_back() {
     let bench = Bench::with_token(5);
     bench.load(bench.held(4));
     assert_ne!(bench.read_snapshot().1, Some(4));
@@ -291,7 +291,7 @@ fn what_is_published_never_goes_back() {
 }
 
 #[test]
-fn a_slot_is_disposable_only_while_nothing_is_lost_with_it() {
+fn a_slot_is_disposable_only_if_its_removal_loses_nothing() {
     let bench = Bench::new();
     let slot = &bench.slot;
     assert!(slot.is_disposable(), "not loaded");
@@ -327,7 +327,7 @@ fn a_completed_flight_takes_only_its_own_flight_out_of_the_slot() {
 }
 
 #[test]
-fn the_queue_has_a_bound_and_those_who_gave_up_leave_their_places() {
+fn the_queue_has_a_bound_and_dropped_callers_make_room() {
     let bench = Bench::new();
     let grant = || {
         let (reply, caller) = oneshot::channel();
@@ -349,7 +349,7 @@ fn the_queue_has_a_bound_and_those_who_gave_up_leave_their_places() {
 }
 
 #[test]
-fn a_close_is_carried_out_though_its_caller_has_gone() {
+fn a_close_is_carried_out_although_its_caller_was_dropped() {
     let bench = Bench::new();
     let (reply, caller) = oneshot::channel();
     bench.slot.enqueue(Job::Close { reply, task_guard: TaskGuard::of_nobody() }, 1).unwrap();
@@ -358,13 +358,13 @@ fn a_close_is_carried_out_though_its_caller_has_gone() {
 }
 
 #[test]
-fn waiters_have_a_bound_and_give_their_places_back() {
+fn waiters_have_a_bound_and_return_their_permits() {
     let bench = Bench::new();
     let place = |most| bench.slot.waiter_permit(most);
     let (first, second) = (place(2).unwrap(), place(2).unwrap());
     for _ in 0..3 {
         let full = place(2).map(drop).unwrap_err();
-        assert_eq!(full.kind(), ErrorKind::Capacity, "a refusal takes no place either");
+        assert_eq!(full.kind(), ErrorKind::Capacity, "a refusal takes no permit either");
     }
     drop(first);
     let third = place(2).unwrap();
@@ -374,7 +374,7 @@ fn waiters_have_a_bound_and_give_their_places_back() {
 }
 
 #[test]
-fn the_schedule_is_told_once_of_each_time_that_is_soon() {
+fn the_schedule_is_armed_once_for_each_time_that_is_soon() {
     let bench = Bench::with_token(1);
     let policy = MachinePolicy { ahead: true, ..bench.step_context().policy };
     let due = bench.clock.now().boot.after(720 * SECOND);
@@ -389,7 +389,7 @@ fn the_schedule_is_told_once_of_each_time_that_is_soon() {
 }
 
 #[test]
-fn a_quarantined_slot_serves_what_it_has_and_starts_and_reads_nothing() {
+fn a_quarantined_slot_serves_its_token_and_starts_and_loads_nothing() {
     let bench = Bench::with_token(1);
     let until = bench.clock.now().boot.after(60 * SECOND);
     bench.slot.quarantine(Some(until));
@@ -409,7 +409,7 @@ fn a_quarantined_slot_serves_what_it_has_and_starts_and_reads_nothing() {
 }
 
 #[test]
-fn only_the_debt_that_was_paid_is_forgotten() {
+fn only_the_credentials_that_were_saved_are_cleared() {
     let bench = Bench::new();
     let commit = || {
         let attempt = crate::store::Attempt { base: 0, fence: 1, claim: ClaimId::random() };
@@ -422,13 +422,13 @@ fn only_the_debt_that_was_paid_is_forgotten() {
     let former = Arc::new(commit());
     bench.slot.keep_unsaved(commit());
     let unsaved = bench.slot.unsaved().unwrap();
-    assert!(!bench.slot.is_disposable(), "a debt");
+    assert!(!bench.slot.is_disposable(), "unsaved credentials");
     assert!(!bench.slot.clear_unsaved(&former) && bench.slot.unsaved().is_some());
     assert!(bench.slot.clear_unsaved(&unsaved) && bench.slot.unsaved().is_none());
 }
 
 #[test]
-fn a_doubt_is_shown_as_due_only_when_it_may_be_tried_out() {
+fn a_session_in_doubt_is_due_only_when_it_may_be_retried() {
     let bench = Bench::new();
     let retry_at = bench.clock.now().boot.after(800 * SECOND);
     let in_doubt = InDoubt { tries: 1, retry_at, floor: retry_at, retry_early: false };

@@ -1,4 +1,4 @@
-//! What a slot is asked for, and what is started for it: each one question under one lock.
+//! Requests for a token: the slot decides each one, and starts an exchange for it, under one lock.
 
 use std::sync::Arc;
 
@@ -10,30 +10,29 @@ use crate::session::machine::{
 use crate::session::single_flight::{self, Flight, FlightOutcome, FlightSender};
 use crate::token::PermissionToken;
 
-/// What a caller wants of a session.
+/// A request for a token.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenRequest {
-    /// A token of a generation above this one.
+    /// The token's generation must be above this one.
     pub(crate) newer_than: u64,
     pub(crate) renewable: Renewable,
-    /// Another token if the one in hand is due, although that may be served.
+    /// If the token in hand is due, start a refresh, although the token may still be served.
     pub(crate) fresh: bool,
 }
 
-/// What a request is answered.
+/// The slot's reply to a request.
 pub(crate) enum SlotReply {
     Ready(PermissionToken),
     Failed(Error),
-    /// What runs decides.
+    /// Wait for the exchange, or the load, that runs.
     Join(Flight),
-    /// The record is to be read first, by whoever asked.
+    /// The caller must load the record first.
     Load(PendingLoad),
-    /// This is to be begun, by the session's actor.
+    /// The session's actor must begin this.
     Start(Start, FlightSender, Flight),
 }
 
-/// A reading that one caller does and others wait for. One that is dropped lets the next caller
-/// read.
+/// A load that one caller does while others wait for it. If it is dropped, the next caller loads.
 pub(crate) struct PendingLoad {
     pub(crate) number: u32,
     slot: Arc<Slot>,
@@ -45,10 +44,13 @@ impl PendingLoad {
         &self.slot
     }
 
-    /// Tells those who wait that the reading has ended.
+    /// Ends the load for all callers that wait for it.
     pub(crate) fn end(self, flight_outcome: FlightOutcome) {
         let mut inner = self.slot.inner.lock();
-        inner.reading.take_if(|flight| flight.is_of(&self.sender));
+        // Out of the slot before it is completed: a caller that asks again must not join a load
+        // that has ended.
+        inner.load.take_if(|flight| flight.is_of(&self.sender));
+        // The waiters that wake up take this lock.
         drop(inner);
         self.sender.complete(flight_outcome);
     }
@@ -61,15 +63,15 @@ impl Drop for PendingLoad {
 }
 
 impl Slot {
-    /// The one question of a caller who wants a token, under one lock: what is there, what runs, or
-    /// what is to be started for it. `may_start` is whether anything may be begun.
+    /// Decides a request for a token under one lock: the caller gets a token, joins the exchange
+    /// that runs, or starts one. `may_start` is an error if no exchange may start.
     pub(crate) fn request(
         self: &Arc<Self>,
         need: TokenRequest,
         may_start: Result<(), ErrorKind>,
         at: &StepContext,
     ) -> (SlotReply, Vec<Notification>) {
-        // A report that came before the load is known here alone.
+        // Before a load, only this mark knows of a rejected token.
         let newer_than = need.newer_than.max(self.rejected_through());
         let TokenRequest { renewable, fresh, .. } = need;
         let mut inner = self.inner.lock();
@@ -86,14 +88,17 @@ impl Slot {
         } else {
             Effects::default()
         };
-        // Also where the clocks moved against each other: deadlines are boot time, so they tell
-        // a suspend from a clock step by themselves.
+        // Publish also if nothing has started: after a suspend or a clock step the old snapshot is
+        // stale, and every reader would come here.
         self.publish(&mut inner, at.now);
         let request = match effects.start {
             Some(start) => {
+                // Under the lock of the step: a caller that sees the exchange running must find
+                // its flight.
                 let (sender, flight) = inner.start_flight();
                 SlotReply::Start(start, sender, flight)
             }
+            // Decide again, because the step may have changed the state, for example to `Lost`.
             None => match (answer(&inner), inner.quarantined(at.now.boot)) {
                 (TokenDecision::Token(token), _) => SlotReply::Ready(token),
                 (TokenDecision::Fail(error), _) => SlotReply::Failed(error),
@@ -101,7 +106,7 @@ impl Slot {
                 (TokenDecision::Load | TokenDecision::Ask, Some(until)) => {
                     SlotReply::Failed(set_aside(until.since(at.now.boot)))
                 }
-                (TokenDecision::Load, None) => self.read(&mut inner),
+                (TokenDecision::Load, None) => self.join_or_load(&mut inner),
                 (TokenDecision::Ask, None) => SlotReply::Failed(match may_start {
                     Ok(()) => Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
                         .about("the session has no refresh token"),
@@ -112,7 +117,7 @@ impl Slot {
         (request, effects.notifications)
     }
 
-    /// The reading of a record that was not read yet; none if it was.
+    /// The first load of the record; `None` if it was loaded.
     pub(crate) fn first_read(self: &Arc<Self>, at: &StepContext) -> Option<SlotReply> {
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
@@ -124,33 +129,34 @@ impl Slot {
             TokenDecision::Token(_)
             | TokenDecision::Wait
             | TokenDecision::Load
-            | TokenDecision::Ask => Some(self.read(&mut inner)),
+            | TokenDecision::Ask => Some(self.join_or_load(&mut inner)),
         }
     }
 
-    /// Joins the reading that callers wait for, or begins it.
-    fn read(self: &Arc<Self>, inner: &mut Inner) -> SlotReply {
-        if let Some(reading) = inner.reading.as_ref().filter(|reading| reading.is_pending()) {
-            return SlotReply::Join(reading.clone());
+    /// Joins the load that callers wait for, or begins one.
+    fn join_or_load(self: &Arc<Self>, inner: &mut Inner) -> SlotReply {
+        // A load whose caller was dropped is no longer pending: joining it would wait for nothing.
+        if let Some(load) = inner.load.as_ref().filter(|load| load.is_pending()) {
+            return SlotReply::Join(load.clone());
         }
         let number = machine::read(&mut inner.state);
         let (sender, flight) = single_flight::channel();
-        inner.reading = Some(flight);
+        inner.load = Some(flight);
         SlotReply::Load(PendingLoad { number, slot: Arc::clone(self), sender })
     }
 
-    /// The reading that a step began and nobody waits for, for whoever reads many. Whoever steps
-    /// the slot asks for it afterwards.
+    /// The load or restore that a step has started for no caller. The context takes it after each
+    /// step and puts it into the load queue.
     pub(crate) fn take_background_start(&self) -> Option<Start> {
         self.inner.lock().background_start.take()
     }
 
-    /// Whether the reading of this number is still wanted.
+    /// Whether the load of this number is still wanted.
     pub(crate) fn wants_read(&self, number: u32) -> bool {
         self.with_state(|state| state.read.number == number && state.read.running.is_some())
     }
 
-    /// Begins what came out of the queue, if nothing runs.
+    /// Begins a job or a revocation, if nothing runs.
     pub(crate) fn begin(
         &self,
         what: Start,
@@ -163,23 +169,26 @@ impl Slot {
         (start.map(|_| inner.begin_flight()), notifications)
     }
 
-    /// What was started for a caller begins now; false if that was given up meanwhile.
+    /// Marks an exchange as begun; false if it was given up meanwhile.
     pub(crate) fn has_begun(&self, sender: &FlightSender) -> bool {
+        // Under the lock of `give_up`, so that exactly one of the two takes effect.
         let mut inner = self.inner.lock();
         let current = inner.flight.as_ref().is_some_and(|flight| flight.is_of(sender));
         inner.begun |= current;
         current
     }
 
-    /// Whether this is what runs.
+    /// Whether this is the flight of the exchange that runs.
     pub(crate) fn has_flight(&self, flight: &Flight) -> bool {
         self.inner.lock().flight.as_ref().is_some_and(|current| current.is(flight))
     }
 
-    /// Gives up what was started and has not begun: its message was lost with an actor.
+    /// Takes back an exchange that has not begun: its message was lost with an actor.
     pub(crate) fn give_up(&self, is: impl Fn(&Flight) -> bool, at: &StepContext) {
         let mut inner = self.inner.lock();
         if !inner.begun && inner.flight.as_ref().is_some_and(is) {
+            // Both under one lock: a caller between them would see the exchange running, but no
+            // flight to join.
             inner.flight = None;
             inner.step(Input::NotBegun, at);
             self.publish(&mut inner, at.now);
@@ -188,7 +197,7 @@ impl Slot {
 }
 
 impl Inner {
-    /// A flight for what was started just now: whoever sees that it runs can wait for it.
+    /// The flight of an exchange that has just started.
     fn start_flight(&mut self) -> (FlightSender, Flight) {
         let (sender, flight) = single_flight::channel();
         self.flight = Some(flight.clone());
@@ -196,7 +205,7 @@ impl Inner {
         (sender, flight)
     }
 
-    /// The same for what begins at once.
+    /// The same for a task that begins at once.
     pub(super) fn begin_flight(&mut self) -> FlightSender {
         let (sender, _) = self.start_flight();
         self.begun = true;
@@ -206,6 +215,7 @@ impl Inner {
     fn joined(&self) -> SlotReply {
         match &self.flight {
             Some(flight) => {
+                // Before the caller waits: a scheduled exchange then leaves the background lane.
                 flight.join();
                 SlotReply::Join(flight.clone())
             }

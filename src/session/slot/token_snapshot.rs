@@ -1,4 +1,4 @@
-//! What readers see of a session.
+//! The snapshot of a session's token for lock-free reads.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::policy::DRIFT;
 use crate::session::machine::{self, CredentialState, State};
 use crate::token::PermissionToken;
 
-/// What readers need of a token, in the terms of the coarse clocks.
+/// A token with its times, as readers compare them with the coarse clocks.
 pub(super) struct TokenSnapshot {
     pub(super) token: PermissionToken,
     pub(super) due: Duration,
     pub(super) expires: Duration,
-    /// Boot time of the same, which a suspend does not stop.
+    /// The same in boot time, which goes on during a suspend.
     pub(super) due_at: Option<BootTime>,
     pub(super) expires_at: Option<BootTime>,
     /// Wall minus monotonic time when this was published.
@@ -41,8 +41,10 @@ impl TokenSnapshot {
         }
     }
 
-    /// The same for readers. The offset is compared within what clock discipline moves.
+    /// Whether readers would see no difference.
     pub(super) fn is_like(&self, other: &Self) -> bool {
+        // The offset may move a little, because clock discipline does that all the time: a new
+        // snapshot for each such change would disturb the readers.
         self.token.generation() == other.token.generation()
             && self.due_at == other.due_at
             && self.expires_at == other.expires_at

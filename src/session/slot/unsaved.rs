@@ -1,4 +1,4 @@
-//! Credentials that are still to be saved.
+//! Unsaved credentials.
 
 use crate::clock::BootTime;
 use crate::store::{Commit, Statement};
@@ -6,7 +6,7 @@ use crate::store::{Commit, Statement};
 /// The only copy of a rotated token, until the store has it.
 pub(crate) struct Unsaved {
     pub(crate) commit: Commit,
-    /// When the commit's times were counted.
+    /// The commit's times count from here.
     at: BootTime,
 }
 
@@ -15,8 +15,9 @@ impl Unsaved {
         Self { commit, at }
     }
 
-    /// The commit as it is sent now: its times are shorter by what has passed.
+    /// The commit to send now: its times are shorter by the time that has passed.
     pub(crate) fn statement(&self, now: BootTime) -> Statement {
+        // Each try counts from `at`: counted from the try, the tokens would seem to live longer.
         let ends = self.commit.ends.after(now.since(self.at));
         Statement::Commit(Commit { ends, ..self.commit.clone() })
     }

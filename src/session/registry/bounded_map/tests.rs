@@ -11,7 +11,7 @@ fn of_tenant(tenant: &str, name: &str) -> SessionId {
 }
 
 #[test]
-fn an_entry_that_somebody_else_holds_is_not_removed() {
+fn an_entry_with_another_reference_is_not_removed() {
     let registry = BoundedMap::new(8, 8);
     let held = registry.obtain(&id("a"), || 1).unwrap();
     let other = registry.get(&id("a")).unwrap();
@@ -33,7 +33,7 @@ fn an_entry_that_somebody_else_holds_is_not_removed() {
 }
 
 #[test]
-fn the_bound_is_reached_and_room_is_given_back() {
+fn the_bound_is_reached_and_a_removed_entry_makes_room() {
     let registry = BoundedMap::new(2, 2);
     let held = registry.obtain(&id("a"), || ()).unwrap();
     registry.obtain(&id("b"), || ()).unwrap();
@@ -47,13 +47,13 @@ fn the_bound_is_reached_and_room_is_given_back() {
 }
 
 #[test]
-fn a_tenants_bound_is_reached_for_that_tenant_alone_and_no_tenant_without_entries_is_counted() {
+fn a_tenants_bound_applies_to_that_tenant_only_and_a_tenant_without_entries_is_not_counted() {
     let registry = BoundedMap::new(8, 2);
     let held = registry.obtain(&id("a"), || ()).unwrap();
     registry.obtain(&id("b"), || ()).unwrap();
     assert_eq!(registry.obtain(&id("c"), || ()).unwrap_err(), Full::ForTenant);
     let other = registry.obtain(&of_tenant("other", "c"), || ()).unwrap();
-    assert_eq!(registry.len(), 3, "a refusal takes no place");
+    assert_eq!(registry.len(), 3, "a refusal takes no room");
     assert!(registry.release(&id("a"), held, |()| true));
     registry.obtain(&id("c"), || ()).unwrap();
     assert!(registry.release(&of_tenant("other", "c"), other, |()| true));

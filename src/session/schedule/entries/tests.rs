@@ -20,7 +20,7 @@ fn end(schedule: &mut Entries, name: &str, checked: CheckResult) {
 }
 
 #[test]
-fn sessions_are_looked_at_in_the_order_of_their_times_and_not_before() {
+fn sessions_are_checked_in_the_order_of_their_times_and_not_before() {
     let mut schedule = Entries::default();
     for (seconds, name) in [(30, "c"), (10, "a"), (20, "b")] {
         schedule.arm(&id(name), Some(at(seconds)));
@@ -46,12 +46,12 @@ fn a_session_has_one_entry_however_often_its_time_changes() {
 }
 
 #[test]
-fn what_is_looked_at_stays_until_it_is_done_and_keeps_what_it_is_told_meanwhile() {
+fn a_session_stays_while_it_is_checked_and_keeps_a_time_that_is_set_meanwhile() {
     let mut schedule = Entries::default();
     schedule.arm(&id("a"), Some(at(10)));
     assert_eq!(take(&mut schedule, 10), Some(id("a")));
     schedule.arm(&id("a"), Some(at(11)));
-    assert_eq!(take(&mut schedule, 50), None, "one look at a time");
+    assert_eq!(take(&mut schedule, 50), None, "one check at a time");
     end(&mut schedule, "a", CheckResult::Done);
     assert_eq!(take(&mut schedule, 50), Some(id("a")));
     end(&mut schedule, "a", CheckResult::Done);
@@ -59,7 +59,7 @@ fn what_is_looked_at_stays_until_it_is_done_and_keeps_what_it_is_told_meanwhile(
 }
 
 #[test]
-fn what_failed_is_tried_again_after_a_pause_that_nothing_shortens() {
+fn a_failed_check_is_repeated_after_a_pause_that_nothing_shortens() {
     let mut schedule = Entries::default();
     schedule.arm(&id("a"), Some(at(10)));
     for tries in 1..4 {
@@ -75,7 +75,7 @@ fn what_failed_is_tried_again_after_a_pause_that_nothing_shortens() {
 }
 
 #[test]
-fn records_that_failed_take_no_room_from_others_and_have_a_bound() {
+fn failed_records_take_no_room_from_others_and_have_a_bound() {
     let mut schedule = Entries::default();
     let name = |number| format!("device-{number:06}");
     let fill = |schedule: &mut Entries, from: usize, many: usize| {
@@ -98,7 +98,7 @@ fn records_that_failed_take_no_room_from_others_and_have_a_bound() {
 }
 
 #[test]
-fn sessions_wait_in_their_lanes_which_have_a_bound() {
+fn sessions_wait_in_their_queues_which_have_a_bound() {
     let mut schedule = Entries::default();
     let (one, other) = (WaitQueue::Client, WaitQueue::ClientOf(Tenant::new("t").unwrap()));
     let queue = |schedule: &mut Entries, wait_queue: &WaitQueue, name: &str| {
@@ -118,7 +118,7 @@ fn sessions_wait_in_their_lanes_which_have_a_bound() {
     end(&mut schedule, "a", CheckResult::LeftToStore);
     assert_eq!(schedule.take_queued(&one), Some(id("b")));
     assert_eq!(schedule.take_queued(&one), None);
-    assert!(queue(&mut schedule, &one, "d"), "the lane was left, so somebody must serve it again");
+    assert!(queue(&mut schedule, &one, "d"), "the queue has no task, so the caller must start one");
     for number in 1..DUE_WAITING {
         assert!(schedule.has_room(&one));
         queue(&mut schedule, &one, &format!("more-{number}"));
@@ -127,7 +127,7 @@ fn sessions_wait_in_their_lanes_which_have_a_bound() {
 }
 
 #[test]
-fn a_source_is_asked_so_often_at_once() {
+fn a_source_has_a_bound_of_requests_at_once() {
     let mut schedule = Entries::default();
     let mut tasks = 0;
     for number in 0..DUE_SOURCES + 5 {

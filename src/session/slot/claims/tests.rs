@@ -2,7 +2,7 @@ use super::*;
 use crate::clock::{Clock, SystemClock};
 
 #[test]
-fn a_claim_without_an_answer_is_asked_for_again_and_an_unended_one_is_replaced() {
+fn a_claim_without_an_answer_is_requested_again_and_one_that_has_not_ended_is_replaced() {
     let (mut claims, now) = (Claims::default(), SystemClock::new().now());
     let (first, none, _) = claims.begin(now);
     assert_eq!((claims.begin(now).0, none), (first, None));

@@ -1,4 +1,4 @@
-//! What a slot answers to the one question of a caller, and what it reads.
+//! The replies of a slot to requests for a token, and its loads.
 
 use futures_util::FutureExt;
 
@@ -13,16 +13,16 @@ fn any(newer_than: u64) -> TokenRequest {
 }
 
 #[test]
-fn a_request_is_answered_from_memory_or_says_what_is_to_be_done_first() {
+fn a_request_is_answered_from_memory_or_returns_the_work_to_do_first() {
     let bench = Bench::new();
-    let SlotReply::Load(reading) = bench.ask(0) else { panic!("it is not read yet") };
-    assert!(matches!(bench.ask(0), SlotReply::Join(_)), "one reading for all");
-    bench.answer_load(reading.number, 1, Settled::Active(bench.held(1)));
-    reading.end(FlightOutcome::AskAgain);
+    let SlotReply::Load(load) = bench.ask(0) else { panic!("it is not loaded yet") };
+    assert!(matches!(bench.ask(0), SlotReply::Join(_)), "one load for all");
+    bench.answer_load(load.number, 1, Settled::Active(bench.held(1)));
+    load.end(FlightOutcome::AskAgain);
     assert!(matches!(bench.ask(0), SlotReply::Ready(token) if token.generation() == 1));
     let SlotReply::Start(Start::Refresh, sender, flight) = bench.ask(1) else { panic!() };
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)), "the token in hand is served meanwhile");
-    assert!(sender.joined().now_or_never().is_none(), "nobody waits for it");
+    assert!(sender.joined().now_or_never().is_none(), "no caller waits for it");
     assert!(matches!(bench.ask(1), SlotReply::Join(joined) if joined.is(&flight)));
     assert!(sender.joined().now_or_never().is_some());
     let (class, error) = (machine::Class::Harmless, Error::new(ErrorKind::RetryLater));
@@ -33,7 +33,7 @@ fn a_request_is_answered_from_memory_or_says_what_is_to_be_done_first() {
 }
 
 #[test]
-fn a_session_that_may_not_start_anything_says_so_and_goes_on_serving() {
+fn a_session_that_may_start_nothing_returns_an_error_and_still_serves_its_token() {
     let bench = Bench::with_token(1);
     let request = |newer_than| {
         let rejected = Err(ErrorKind::ShuttingDown);
@@ -46,7 +46,7 @@ fn a_session_that_may_not_start_anything_says_so_and_goes_on_serving() {
 }
 
 #[tokio::test]
-async fn whoever_wants_a_fresh_token_starts_a_refresh_only_when_it_is_due() {
+async fn a_request_for_a_fresh_token_starts_a_refresh_only_when_it_is_due() {
     let bench = Bench::with_token(1);
     let fresh = || bench.request(TokenRequest { fresh: true, ..any(0) });
     assert!(matches!(fresh(), SlotReply::Ready(_)));
@@ -57,14 +57,14 @@ async fn whoever_wants_a_fresh_token_starts_a_refresh_only_when_it_is_due() {
 }
 
 #[test]
-fn of_many_who_ask_at_once_one_starts_and_the_others_join() {
+fn of_many_callers_at_once_one_starts_and_the_others_join() {
     for _ in 0..50 {
         let bench = Bench::with_token(1);
         let (starts, joins) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| match bench.ask(1) {
-                    // Kept: a pilot that is dropped has nobody to wait for.
+                    // Kept, because a dropped sender ends the flight.
                     SlotReply::Start(_, sender, _) => {
                         std::mem::forget(sender);
                         starts.fetch_add(1, Ordering::SeqCst);
@@ -79,7 +79,7 @@ fn of_many_who_ask_at_once_one_starts_and_the_others_join() {
 }
 
 #[test]
-fn of_many_who_ask_at_once_one_reads_and_the_others_join() {
+fn of_many_callers_at_once_one_loads_and_the_others_join() {
     let bench = Bench::new();
     let asked = [(); 4].map(|()| bench.ask(0));
     let load_queue = asked.iter().filter(|request| matches!(request, SlotReply::Load(_)));
@@ -88,32 +88,32 @@ fn of_many_who_ask_at_once_one_reads_and_the_others_join() {
 }
 
 #[test]
-fn a_reading_that_is_dropped_lets_the_next_caller_read() {
+fn a_load_that_is_dropped_lets_the_next_caller_load() {
     let bench = Bench::new();
     for round in 1..=3 {
-        let SlotReply::Load(reading) = bench.ask(0) else { panic!("nobody reads") };
-        assert_eq!(reading.number, round);
+        let SlotReply::Load(load) = bench.ask(0) else { panic!("no load starts") };
+        assert_eq!(load.number, round);
         assert!(bench.slot.wants_read(round));
-        drop(reading);
+        drop(load);
         assert!(!bench.slot.wants_read(round));
     }
     let first = bench.slot.first_read(&bench.step_context());
-    let Some(SlotReply::Load(reading)) = first else { panic!("nobody reads") };
+    let Some(SlotReply::Load(load)) = first else { panic!("no load starts") };
     assert!(matches!(bench.slot.first_read(&bench.step_context()), Some(SlotReply::Join(_))));
-    bench.answer_load(reading.number, 1, Settled::Vacant { backoff: None });
-    reading.end(FlightOutcome::AskAgain);
-    assert!(bench.slot.first_read(&bench.step_context()).is_none(), "it is read");
+    bench.answer_load(load.number, 1, Settled::Vacant { backoff: None });
+    load.end(FlightOutcome::AskAgain);
+    assert!(bench.slot.first_read(&bench.step_context()).is_none(), "it is loaded");
 }
 
 #[test]
-fn a_reading_that_failed_is_told_to_all_who_ask_until_it_may_be_tried_again() {
+fn after_a_failed_load_all_callers_get_its_error_until_the_backoff_is_over() {
     let bench = Bench::new();
-    let SlotReply::Load(reading) = bench.ask(0) else { panic!("nobody reads") };
+    let SlotReply::Load(load) = bench.ask(0) else { panic!("no load starts") };
     let error = Error::new(ErrorKind::Store);
-    bench.apply(Input::LoadFailed { read: reading.number, error });
-    reading.end(FlightOutcome::AskAgain);
+    bench.apply(Input::LoadFailed { read: load.number, error });
+    load.end(FlightOutcome::AskAgain);
     for request in [bench.ask(0), bench.slot.first_read(&bench.step_context()).unwrap()] {
-        let SlotReply::Failed(error) = request else { panic!("it reads again at once") };
+        let SlotReply::Failed(error) = request else { panic!("it loads again at once") };
         assert_eq!(error.kind(), ErrorKind::Store);
     }
     bench.clock.suspend(bench.step_context().policy.backoff.base);
@@ -121,25 +121,25 @@ fn a_reading_that_failed_is_told_to_all_who_ask_until_it_may_be_tried_again() {
 }
 
 #[test]
-fn news_is_read_once_by_whoever_reads_many_or_by_a_caller_who_cannot_wait() {
+fn an_external_change_is_loaded_once_in_the_background_or_by_a_caller_that_cannot_wait() {
     let bench = Bench::with_token(1);
     bench.apply(others(2, false));
     let Some(Start::Load(number)) = bench.slot.take_background_start() else {
-        panic!("nobody reads")
+        panic!("no load starts")
     };
     assert!(bench.slot.take_background_start().is_none(), "once");
     assert!(bench.slot.wants_read(number));
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)), "the token in hand is good");
     bench.is_fresh(1);
-    let SlotReply::Load(reading) = bench.ask(1) else { panic!("it starts without reading") };
+    let SlotReply::Load(load) = bench.ask(1) else { panic!("it starts without a load") };
     assert!(!bench.slot.wants_read(number), "the caller was faster");
-    bench.answer_load(reading.number, 2, Settled::Active(bench.held(2)));
-    reading.end(FlightOutcome::AskAgain);
+    bench.answer_load(load.number, 2, Settled::Active(bench.held(2)));
+    load.end(FlightOutcome::AskAgain);
     assert!(matches!(bench.ask(1), SlotReply::Ready(token) if token.generation() == 2));
 }
 
 #[test]
-fn what_another_process_ended_is_not_read_by_anybody_from_then_on() {
+fn a_token_that_another_process_ended_is_not_read_any_more() {
     let bench = Bench::with_token(1);
     bench.apply(others(2, true));
     bench.is_stale();
@@ -149,7 +149,7 @@ fn what_another_process_ended_is_not_read_by_anybody_from_then_on() {
 }
 
 #[test]
-fn news_that_came_while_a_start_was_on_its_way_is_read_when_that_is_given_up() {
+fn an_external_change_during_a_start_is_loaded_when_the_start_is_taken_back() {
     let bench = Bench::with_token(1);
     let SlotReply::Start(_, sender, _) = bench.ask(1) else { panic!("nothing starts") };
     bench.apply(others(2, false));
@@ -159,7 +159,7 @@ fn news_that_came_while_a_start_was_on_its_way_is_read_when_that_is_given_up() {
 }
 
 #[test]
-fn what_was_started_and_has_not_begun_is_given_back() {
+fn a_start_that_has_not_begun_is_taken_back() {
     let bench = Bench::with_token(1);
     let SlotReply::Start(Start::Refresh, sender, flight) = bench.ask(1) else { panic!() };
     let (other, _) = single_flight::channel();
@@ -173,7 +173,7 @@ fn what_was_started_and_has_not_begun_is_given_back() {
 }
 
 #[test]
-fn what_has_begun_is_not_given_up() {
+fn a_start_that_has_begun_is_not_taken_back() {
     let bench = Bench::with_token(1);
     let SlotReply::Start(Start::Refresh, sender, flight) = bench.ask(1) else { panic!() };
     assert!(bench.slot.has_begun(&sender));
@@ -187,7 +187,7 @@ fn what_has_begun_is_not_given_up() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_makes_what_a_record_said_be_read_again_once() {
+fn after_a_wall_clock_step_a_record_is_loaded_again_once() {
     for step in [3600, -3600] {
         let bench = Bench::with_token(1);
         bench.load(bench.recorded(2));
@@ -207,7 +207,7 @@ fn a_wall_clock_that_is_set_makes_what_a_record_said_be_read_again_once() {
 }
 
 #[test]
-fn what_would_have_ended_by_the_clock_that_was_set_is_not_served_before_it_is_read() {
+fn a_token_that_has_expired_by_the_new_clock_is_not_served_before_the_load() {
     for (step, serves) in [(600, true), (1200, false), (-1200, true)] {
         let bench = Bench::new();
         bench.load(bench.recorded(1));
@@ -220,7 +220,7 @@ fn what_would_have_ended_by_the_clock_that_was_set_is_not_served_before_it_is_re
 }
 
 #[test]
-fn a_clock_that_is_set_or_a_suspend_moves_nothing_that_this_process_asked_for_itself() {
+fn a_clock_step_or_a_suspend_moves_no_time_of_tokens_that_this_process_obtained() {
     let bench = Bench::with_token(1);
     bench.clock.step_wall(3600);
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
@@ -237,7 +237,7 @@ fn a_clock_that_is_set_or_a_suspend_moves_nothing_that_this_process_asked_for_it
 }
 
 #[test]
-fn a_clock_that_is_set_while_something_runs_is_noticed_afterwards() {
+fn a_clock_step_during_an_exchange_is_noticed_afterwards() {
     let bench = Bench::new();
     bench.load(bench.recorded(1));
     let SlotReply::Start(_, sender, _) = bench.ask(1) else { panic!("nothing starts") };
