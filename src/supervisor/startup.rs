@@ -92,7 +92,8 @@ async fn restart(context: &Arc<Context>, link: &Arc<SupervisorLink>, mut ended: 
         let event = Event::of_none(context.now().wall, EventKind::SupervisorRestarted);
         context.events.publish(event);
         // The dead actor's mailbox is lost. Callers and the schedule send again when no reply
-        // comes; jobs are in their slots; and each slot announces its due time again.
+        // comes; jobs are in their slots; and the next reader of each slot reports a due token
+        // again.
         context.registry.slots.each(|slot| {
             slot.reset_due();
             if slot.has_work() {

@@ -75,13 +75,13 @@
 //! | a death is not told | `decide.rs` `lose_session`: `news: None` | 8 | an API tells 0: 1 serves for ever |
 //! | a rejection is not remembered | `machine/settled.rs` `CredentialState::remember` | 53 | a clock is set, an API tells 0, which reads: 0 serves for ever |
 //! | a renewal does not lengthen | `decide.rs` `renew_lease` | 17,660 | R0, s0 sends, 10 s, pause 0, 10 s; R1, 20 s, R1 takes over: sent too early |
-//! | a take-over does not hold | `decide.rs` `end_silent_claim`: `free` | 26,525 | R0's claim is written unheard, 20 s; R1 reads the doubt; R0 sends and is paused, 20 s; 1 takes over: sent too early |
+//! | a take-over does not hold | `decide.rs` `end_silent_claim`: `free` | 26,525 | R0's claim is written unanswered, 20 s; R1 reads the doubt; R0 sends and is paused, 20 s; 1 takes over: sent too early |
 //! | `ClaimInDoubt` | as above | 563 | as above |
-//! | `NewsAtRestOnly` | `Context::news` | 39 | R0, s0 claims; revoke 1, 0 hears of it: 0 serves it |
+//! | `ChangesAtRestOnly` | `Context::news` | 39 | R0, s0 claims; revoke 1, 0 hears of it: 0 serves it |
 //! | `FloorIgnored` | `Record::vacant`, `restore_record` | 332 | R0 ends; forget 0; 1 restores the session |
 //! | `RevokedUnclaimed` | `close::claim` | 11,782 | as above |
-//! | `RejectedAgain` | `Slot::answer`, a slot that goes at a conflict | 940 | R0's claim is written unheard; an API rejects 1's token; 1 reads: 1 serves it |
-//! | `DeathUntold` | `lose_session`, `settle_claim` | 4 | an API tells 0: 1 serves for ever |
+//! | `RejectedAgain` | `Slot::answer`, a slot that goes at a conflict | 940 | R0's claim is written unanswered; an API rejects 1's token; 1 reads: 1 serves it |
+//! | `DeathNotPassedOn` | `lose_session`, `settle_claim` | 4 | an API tells 0: 1 serves for ever |
 //! | `NoSendGuard` | `send::say`: `now > until` | 2,105 | R0, s0 claims, pause 0, 40 s; R1 takes over and sends; resume 0, which sends: sent too early |
 //! | `TakeOverAtOnce` | `turn::silent`: `holds` | 1,570 | R0, s0 sends, pause 0, 20 s; R1 takes over: sent too early |
 //! | `NotRenewed` | `send::renew` | 140 | R0 sends, the answer takes 50 s; R1 at 40 s: used again without any fault |
@@ -89,13 +89,13 @@
 #![cfg(feature = "testing")]
 
 mod act;
-mod bench;
 mod check;
 mod ending;
 mod exchange;
 mod key;
 mod order;
-mod reading;
+mod product;
+mod reads;
 mod sends;
 mod walk;
 mod world;
@@ -103,7 +103,7 @@ mod world;
 use std::time::Duration;
 
 use self::act::Model;
-use self::walk::{Walked, told, walk};
+use self::walk::{Walked, trace, walk};
 use self::world::{Left, Process, Server, Time, Tok, World, tok};
 use crate::store::{
     Attempt, Claim, ClaimId, Commit, Ends, Floor, Found, Intent, Owner, Record, Statement, Write,
@@ -116,7 +116,7 @@ enum Mutation {
     /// A claim ignores a doubt, or another process's `Retry-After`.
     ClaimInDoubt,
     /// News is dropped unless the session rests.
-    NewsAtRestOnly,
+    ChangesAtRestOnly,
     /// A session that was forgotten begins with the generations that it had.
     FloorIgnored,
     /// Every process tells the server of what is owed, without a claim.
@@ -124,7 +124,7 @@ enum Mutation {
     /// A token that an API rejected is handed out again after a conflict.
     RejectedAgain,
     /// A death that one process found is not told to the others.
-    DeathUntold,
+    DeathNotPassedOn,
     /// A request is sent however old its claim is.
     NoSendGuard,
     /// A take-over does not wait for the hold.
@@ -151,7 +151,7 @@ const ALL: Left = Left { establish: 1, forget: 1, revoke: 1, ..NOTHING };
 const NOTHING: Left = Left { establish: 0, forget: 0, revoke: 0, reject: 0, dead: 0, faults: 0 };
 
 const TWO: Limits =
-    Limits { processes: 2, left: ALL, refreshes: 1, answer: bench::TICK, states: 20_000_000 };
+    Limits { processes: 2, left: ALL, refreshes: 1, answer: product::TICK, states: 20_000_000 };
 
 /// Longer than a claim's lease and the hold after it.
 const SLOW: Time = 50;
@@ -185,8 +185,8 @@ impl World {
         };
         for p in 0..limits.processes {
             model.request(&mut world, p, 0);
-            model.read(&mut world, p);
-            model.read(&mut world, p);
+            model.load(&mut world, p);
+            model.load(&mut world, p);
         }
         world
     }
@@ -195,7 +195,7 @@ impl World {
 /// The record of a session that somebody has begun who is gone.
 fn established(credentials: Tok) -> Option<Record<Tok>> {
     let (intent, epoch, claim) = (Intent::Establish, 0, ClaimId(1));
-    let now = bench::instant(0, 0);
+    let now = product::instant(0, 0);
     let written = |record, statement| {
         let found = Found { record, floor: Floor::default() };
         match decide(found, &statement, now).write {
@@ -203,7 +203,7 @@ fn established(credentials: Tok) -> Option<Record<Tok>> {
             Write::Nothing | Write::Remove(_) => None,
         }
     };
-    let (owner, lease) = (Owner(1), seconds(bench::LEASE));
+    let (owner, lease) = (Owner(1), seconds(product::LEASE));
     let first =
         Claim { id: claim, replaces: None, owner, intent, epoch: None, generation: 0, lease };
     let record = written(None, Statement::Claim(first))?;
@@ -213,19 +213,19 @@ fn established(credentials: Tok) -> Option<Record<Tok>> {
 }
 
 /// Walks, and prints what it saw.
-fn look(name: &str, mutation: Option<Mutation>, limits: &Limits) -> Walked {
+fn walk_and_print(name: &str, mutation: Option<Mutation>, limits: &Limits) -> Walked {
     let walked = walk(mutation, limits);
     let Walked { states, depth, took, fault, complete, .. } = &walked;
     let (took, whole) = (took.as_secs_f64(), if *complete { "complete" } else { "cut off" });
     println!("{name}: {states} states, depth {depth}, {took:.1} s, {whole}");
     if let Some((fault, way)) = fault {
-        println!("{name}: {fault}\n{}{way:?}", told(mutation, limits, way));
+        println!("{name}: {fault}\n{}{way:?}", trace(mutation, limits, way));
     }
     walked
 }
 
 fn assert_good(name: &str, limits: &Limits) {
-    let walked = look(name, None, limits);
+    let walked = walk_and_print(name, None, limits);
     assert!(walked.complete && walked.fault.is_none(), "{name}");
 }
 
@@ -255,17 +255,17 @@ fn every_broken_line_is_found() {
     let slow = Limits { answer: SLOW, ..with(NOTHING) };
     let mutations = [
         (Mutation::ClaimInDoubt, with(fault)),
-        (Mutation::NewsAtRestOnly, with(Left { revoke: 1, ..NOTHING })),
+        (Mutation::ChangesAtRestOnly, with(Left { revoke: 1, ..NOTHING })),
         (Mutation::FloorIgnored, with(Left { establish: 1, forget: 1, ..NOTHING })),
         (Mutation::RevokedUnclaimed, with(Left { revoke: 1, ..fault })),
         (Mutation::RejectedAgain, with(Left { reject: 1, ..fault })),
-        (Mutation::DeathUntold, with(Left { dead: 1, ..NOTHING })),
+        (Mutation::DeathNotPassedOn, with(Left { dead: 1, ..NOTHING })),
         (Mutation::NoSendGuard, with(fault)),
         (Mutation::TakeOverAtOnce, with(fault)),
         (Mutation::NotRenewed, slow),
     ];
     for (mutation, limits) in mutations {
-        let walked = look(&format!("{mutation:?}"), Some(mutation), &limits);
+        let walked = walk_and_print(&format!("{mutation:?}"), Some(mutation), &limits);
         assert!(walked.fault.is_some(), "{mutation:?} is not found");
     }
 }

@@ -17,7 +17,7 @@ use crate::store::{Lose, Outcome, Reschedule, Statement, StoreError, Stored};
 
 /// What remains to be done after a check.
 enum Remaining {
-    Done,
+    Nothing,
     /// An exchange is due.
     Exchange,
 }
@@ -73,8 +73,8 @@ impl<'a> Check<'a> {
         Some(Self { context, provider, schedule, id, polled })
     }
 
-    /// Checks the session, or lets it wait if its client must be asked of the source first. Returns
-    /// the wait queue that needs a task to serve it, if there is one.
+    /// Checks the session, or lets it wait if the source must first be asked for its client.
+    /// Returns the wait queue that needs a task to serve it, if there is one.
     pub(super) async fn run(&self) -> Option<WaitQueue> {
         match wait_queue(self.provider, &self.id) {
             WaitQueue::Source => self.wait_in(WaitQueue::Source, self.taken()),
@@ -86,8 +86,10 @@ impl<'a> Check<'a> {
     pub(super) async fn check(&self) -> Option<WaitQueue> {
         let taken = self.taken();
         match self.do_due().await {
-            Ok(Remaining::Done) => taken.end(CheckResult::Done),
-            Ok(Remaining::Exchange) => return self.wait_in(wait_queue(self.provider, &self.id), taken),
+            Ok(Remaining::Nothing) => taken.end(CheckResult::Done),
+            Ok(Remaining::Exchange) => {
+                return self.wait_in(wait_queue(self.provider, &self.id), taken);
+            }
             Err(error) => {
                 log_session!(debug, &self.id, %error, "the check failed");
             }
@@ -125,7 +127,7 @@ impl<'a> Check<'a> {
         context.apply(slot, Input::Tick);
         if !self.polled && slot.is_disposable() {
             // The session held only failures that have been forgotten by now.
-            return Ok(Remaining::Done);
+            return Ok(Remaining::Nothing);
         }
         let now = context.now().boot;
         slot.end_quarantine(now);
@@ -139,7 +141,7 @@ impl<'a> Check<'a> {
                 Due::Exchange => return Ok(Remaining::Exchange),
                 Due::Nothing => {
                     self.reschedule(slot).await?;
-                    return Ok(Remaining::Done);
+                    return Ok(Remaining::Nothing);
                 }
                 Due::Announce { left, next } => self.announce(slot, left, next).await?,
                 Due::Lost(reason) => self.record_loss(slot, reason).await?,

@@ -9,9 +9,10 @@ use crate::session::machine::{self, Settled, TokenDecision};
 use crate::store::Phase;
 
 /// So many steps without faults are taken before a world counts as stuck.
-const PATIENCE: usize = 3000;
+const MOST_STEPS: usize = 3000;
 
-const ORDER: [Part; 6] = [Part::Hear, Part::Read, Part::Work, Part::Pay, Part::Lose, Part::Wake];
+const ORDER: [Part; 6] =
+    [Part::Notice, Part::Load, Part::Work, Part::SaveUnsaved, Part::Lose, Part::Wake];
 
 impl Model {
     /// What is wrong with this world.
@@ -45,7 +46,7 @@ impl Model {
         let mut w = world.clone();
         w.processes.iter_mut().for_each(|process| process.paused = false);
         let mut way = Vec::new();
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             let key = w.key();
             way.push(key);
             if known.contains(&key) || self.rests(&w) {
@@ -87,15 +88,16 @@ impl Model {
 
     /// Whether nothing is to be done, and each caller gets what the store says.
     fn rests(&self, w: &World) -> bool {
-        let told = w.record.as_ref().is_none_or(|record| record.outbox.is_none());
-        told && w.requests.is_empty()
+        let revoked = w.record.as_ref().is_none_or(|record| record.outbox.is_none());
+        revoked
+            && w.requests.is_empty()
             && (0..w.processes.len()).all(|p| {
                 let process = &w.processes[p];
                 let quiet = process.is_idle()
                     && process.unsaved.is_none()
                     && process.feed.is_empty()
                     && process.dead.is_none()
-                    && matches!(process.reading, PendingLoad::None);
+                    && matches!(process.load, PendingLoad::None);
                 quiet && self.answers_truly(w, p, process)
             })
     }
@@ -128,7 +130,7 @@ impl Model {
             None => text.push_str("no record"),
             Some(record) => {
                 let lease = record.lease.map(|lease| {
-                    let until = super::bench::time(lease.until);
+                    let until = super::product::time(lease.until);
                     (lease.owner.0, lease.claim.0, lease.intent, until)
                 });
                 let (tok, outbox) = (record.credentials, record.outbox);
@@ -151,7 +153,7 @@ impl Model {
                 Some(Settled::Closed(_)) => "closed",
             };
             let state = &process.state;
-            let serves = machine::serving(state, super::bench::boot(w.now));
+            let serves = machine::serving(state, super::product::boot(w.now));
             write!(
                 text,
                 "; [{} {phase} v{} {:?} shows {:?} serves {:?} feed {} {:?}{}]",
@@ -161,7 +163,7 @@ impl Model {
                 process.shown,
                 serves.map(|held| held.generation),
                 process.feed.len(),
-                process.reading,
+                process.load,
                 if process.paused { " paused" } else { "" }
             )
             .unwrap();

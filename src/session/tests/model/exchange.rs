@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::act::Model;
-use super::bench::{LEASE, instant};
+use super::product::{LEASE, instant};
 use super::world::{Ending, Exchange, Phase, Reply, Request, Sent, Time, Tok, Work, World};
 use super::{Mutation, seconds};
 use crate::error::{Error, ErrorKind};
@@ -81,11 +81,11 @@ impl Model {
 
     fn claim(&mut self, w: &mut World, p: usize, x: &mut Exchange) -> bool {
         if w.processes[p].unsaved.is_some() {
-            let paid = self.pay(w, p);
-            if !paid {
+            let saved = self.save_unsaved(w, p);
+            if !saved {
                 self.fail(w, p, harmless(Duration::ZERO), w.now);
             }
-            return paid;
+            return saved;
         }
         let (id, replaces, at) = w.begin_claim(p);
         let lease = seconds(LEASE);
@@ -212,11 +212,11 @@ impl Model {
             return Some(NextStep::Read);
         }
         let (hold, hold_of_dead) = match lease.intent {
-            Intent::Refresh if both_refresh => self.bench.holds(),
+            Intent::Refresh if both_refresh => self.product.holds(),
             Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
         };
         let hold_back = match lease.intent == Intent::Refresh && !both_refresh {
-            true => self.bench.held_back(found, &lease),
+            true => self.product.held_back(found, &lease),
             false => Duration::ZERO,
         };
         let take_over = TakeOver { claim: lease.claim, hold, hold_of_dead, hold_back };
@@ -293,7 +293,7 @@ impl Model {
 
     fn issued(&mut self, w: &mut World, p: usize, x: &Exchange, (attempt, tok): (Attempt, Tok)) {
         let epoch = if x.intent == Intent::Establish { x.epoch + 1 } else { x.epoch };
-        let held = self.bench.held(&w.processes[p], w.now, (tok, (epoch, x.base + 1)));
+        let held = self.product.held(&w.processes[p], w.now, (tok, (epoch, x.base + 1)));
         let (intent, ends) = (x.intent, Ends::default());
         let commit = Commit { intent, epoch: x.epoch, attempt, credentials: tok, ends };
         w.processes[p].unsaved = Some(commit);
@@ -308,7 +308,7 @@ impl Model {
         x: &mut Exchange,
         (attempt, failure): (Attempt, Failure),
     ) {
-        let step_context = self.bench.step_context(w.now, w.processes[p].offset);
+        let step_context = self.product.step_context(w.now, w.processes[p].offset);
         let state = w.processes[p].state.clone();
         let (to, retry_in) = settles_to(state, x.intent, &failure, &step_context);
         let (retry_in, at) = (retry_in.map(|wait| wait.as_secs()), w.now);
@@ -366,7 +366,7 @@ impl Model {
         p: usize,
         found: Option<Option<Stored<Tok>>>,
     ) -> bool {
-        let found = found.map(|found| self.bench.found(&w.processes[p], w.now, found));
+        let found = found.map(|found| self.product.found(&w.processes[p], w.now, found));
         self.apply(w, p, Input::Conflict { found });
         false
     }
@@ -380,7 +380,7 @@ impl Model {
                 self.apply(w, p, Input::Unsaved);
             }
             Some(outcome) => {
-                if let Some(found) = self.paid(w, p, claim, outcome) {
+                if let Some(found) = self.saved(w, p, claim, outcome) {
                     self.end_superseded(w, &unsaved);
                     self.superseded(w, p, Some(found));
                 }
@@ -389,7 +389,7 @@ impl Model {
     }
 
     /// Saves what is owed; false if the store did not answer.
-    pub(super) fn pay(&mut self, w: &mut World, p: usize) -> bool {
+    pub(super) fn save_unsaved(&mut self, w: &mut World, p: usize) -> bool {
         let Some(unsaved) = w.processes[p].unsaved.clone() else { return true };
         let claim = unsaved.attempt.claim;
         let Some(outcome) = self.store(w, Statement::Commit(unsaved.clone())) else {
@@ -398,14 +398,14 @@ impl Model {
         };
         if matches!(outcome, Outcome::Leased(_) | Outcome::Wait { .. }) {
             self.apply(w, p, Input::Unsaved);
-        } else if self.paid(w, p, claim, outcome).is_some() {
+        } else if self.saved(w, p, claim, outcome).is_some() {
             self.end_superseded(w, &unsaved);
         }
         true
     }
 
     /// The record that the store has in place of what was owed, if it has another.
-    fn paid(
+    fn saved(
         &mut self,
         w: &mut World,
         p: usize,
@@ -422,7 +422,7 @@ impl Model {
                 None
             }
             Outcome::Conflict(found) => {
-                let settled = self.bench.found(&w.processes[p], w.now, found.clone());
+                let settled = self.product.found(&w.processes[p], w.now, found.clone());
                 self.apply(w, p, Input::TokensSuperseded { found: Some(settled) });
                 Some(found)
             }

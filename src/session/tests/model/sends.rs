@@ -1,6 +1,6 @@
 //! Which refresh tokens were sent, and whether they may be sent again.
 
-use super::bench::{BUDGET, HOLD};
+use super::product::{BUDGET, HOLD};
 use super::world::{Exchange, PendingLoad, Reply, Sent, Time, Tok, Work, World};
 use crate::session::machine::{Run, Settled};
 use crate::store::{ClaimId, Stored};
@@ -53,7 +53,7 @@ impl World {
             record.credentials == Some(tok) || record.outbox == Some(tok)
         };
         let is = |credentials: Option<&std::sync::Arc<crate::token::Credentials>>| {
-            credentials.is_some_and(|credentials| super::bench::tok_of(credentials) == tok)
+            credentials.is_some_and(|credentials| super::product::tok_of(credentials) == tok)
         };
         self.record.iter().any(of_record)
             || self.requests.iter().any(|request| request.reply == Some(Reply::Tokens(tok)))
@@ -73,7 +73,7 @@ impl World {
                     matches!(&process.work, Work::Close { outbox, .. } if *outbox == Some(tok));
                 let found = |found: &Stored<Tok>| of_record(&found.record);
                 let reads =
-                    matches!(&process.reading, PendingLoad::Found(_, Some(stored)) if found(stored));
+                    matches!(&process.load, PendingLoad::Found(_, Some(stored)) if found(stored));
                 is(process.settled().and_then(Settled::credentials))
                     || is(closed.and_then(|closed| closed.outbox.as_ref()))
                     || is(answer.map(|held| &held.credentials))

@@ -129,7 +129,7 @@ pub(super) struct Process {
     /// As the slot's `Claims`.
     pub(super) asked: Option<(ClaimId, Time)>,
     pub(super) written: Option<ClaimId>,
-    pub(super) reading: PendingLoad,
+    pub(super) load: PendingLoad,
     /// What it has not heard of yet.
     pub(super) feed: Vec<Change>,
     /// As the slot's.
@@ -167,7 +167,7 @@ pub(super) enum Work {
     /// The owed revocation is to be claimed.
     Revoke(Claiming),
     /// The server is to be told, under a lease that ends then.
-    Tell(Attempt, Time),
+    SendRevocation(Attempt, Time),
     /// How that ended is to be written: the next try's time, if it was not told.
     Revoked(Attempt, bool),
     Forget,
@@ -226,7 +226,7 @@ impl Process {
             unsaved: None,
             asked: None,
             written: None,
-            reading: PendingLoad::None,
+            load: PendingLoad::None,
             feed: Vec::new(),
             rejected_through: 0,
             published: 0,
@@ -249,13 +249,13 @@ impl Process {
                 matches!(exchange.phase, Phase::Claim | Phase::Commit | Phase::Settle(_))
             }
             Work::Close { .. } | Work::Revoke(_) | Work::Forget => true,
-            Work::Idle | Work::Tell(..) | Work::Revoked(..) => false,
+            Work::Idle | Work::SendRevocation(..) | Work::Revoked(..) => false,
         }
     }
 
     /// Whether it makes a difference to stop it now rather than later.
     pub(super) fn has_something_to_do(&self) -> bool {
-        let reads = !matches!(self.reading, PendingLoad::None);
+        let reads = !matches!(self.load, PendingLoad::None);
         !self.is_idle()
             || reads
             || !self.feed.is_empty()

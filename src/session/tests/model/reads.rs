@@ -2,51 +2,51 @@
 
 use super::Mutation;
 use super::act::Model;
-use super::bench::instant;
+use super::product::instant;
 use super::world::{PendingLoad, World};
 use crate::session::machine::{ExternalChange, Input, Settled};
 use crate::store::{Change, Outcome, Restore, Statement, Stored};
 
 impl Model {
     /// Hears of all changes, as `Context::news` does of each.
-    pub(super) fn hear(&self, w: &mut World, p: usize) {
+    pub(super) fn notice_all(&self, w: &mut World, p: usize) {
         for change in std::mem::take(&mut w.processes[p].feed) {
-            self.hear_of(w, p, change);
+            self.notice(w, p, change);
         }
     }
 
-    fn hear_of(&self, w: &mut World, p: usize, change: Change) {
+    fn notice(&self, w: &mut World, p: usize, change: Change) {
         let Change { version, epoch, generation, phase } = change;
         let ended =
             matches!(phase, None | Some(crate::store::Phase::Lost | crate::store::Phase::Closed));
         let process = &mut w.processes[p];
         let newer = (epoch, generation) > process.state.counters();
-        let ends = ended || (newer && self.bench.refresh_ends_access_tokens());
+        let ends = ended || (newer && self.product.refresh_ends_access_tokens());
         let known = process.state.is_unloaded() && process.state.read.running.is_none();
-        let news = ExternalChange { version: Some(version), ends };
+        let external_change = ExternalChange { version: Some(version), ends };
         if ended && !known && version > process.state.version {
             process.dead_up_to = process.dead_up_to.max(generation);
         }
-        if !(self.has(Mutation::NewsAtRestOnly) && process.state.is_busy()) {
-            self.apply(w, p, Input::ExternalChange(news));
+        if !(self.has(Mutation::ChangesAtRestOnly) && process.state.is_busy()) {
+            self.apply(w, p, Input::ExternalChange(external_change));
         }
     }
 
     /// One step of a reading.
-    pub(super) fn read(&mut self, w: &mut World, p: usize) {
+    pub(super) fn load(&mut self, w: &mut World, p: usize) {
         let now = instant(w.now, 0);
-        match std::mem::replace(&mut w.processes[p].reading, PendingLoad::None) {
+        match std::mem::replace(&mut w.processes[p].load, PendingLoad::None) {
             PendingLoad::None => {}
             PendingLoad::Wanted(number) => {
                 let read = w.processes[p].state.read;
                 if read.number == number && read.running.is_some() {
                     let found = w.record.clone().map(|record| Box::new(Stored { record, now }));
-                    w.processes[p].reading = PendingLoad::Found(number, found);
+                    w.processes[p].load = PendingLoad::Found(number, found);
                 }
             }
             PendingLoad::Found(read, found) => {
                 let found = found.map(|found| *found);
-                let (version, settled) = self.bench.found(&w.processes[p], w.now, found);
+                let (version, settled) = self.product.found(&w.processes[p], w.now, found);
                 self.apply(w, p, Input::Loaded { read, version, settled });
             }
             PendingLoad::Restore => self.restore(w, p),
@@ -61,7 +61,7 @@ impl Model {
         else {
             return;
         };
-        let credentials = super::bench::tok_of(&held.credentials);
+        let credentials = super::product::tok_of(&held.credentials);
         let (epoch, generation) = (held.epoch, held.generation);
         w.ids += 1;
         let claim = crate::store::ClaimId(w.ids);
@@ -80,7 +80,7 @@ impl Model {
     }
 
     /// What is known already is no news, and a clock that was set is noticed.
-    pub(super) fn tidy(w: &mut World, p: usize) {
+    pub(super) fn drop_known_changes(w: &mut World, p: usize) {
         let process = &mut w.processes[p];
         let unread = process.state.is_unloaded() && process.state.read.running.is_none();
         while let Some(change) = process.feed.first() {

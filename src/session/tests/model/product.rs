@@ -29,12 +29,12 @@ const START: Time = 1_000_000;
 
 /// Shows the time of the process that looks.
 #[derive(Default)]
-struct Sundial {
+struct ModelClock {
     now: AtomicU64,
     offset: AtomicU64,
 }
 
-impl Clock for Sundial {
+impl Clock for ModelClock {
     fn now(&self) -> Now {
         instant(self.now.load(Ordering::Relaxed), self.offset.load(Ordering::Relaxed))
     }
@@ -65,19 +65,19 @@ pub(super) fn boot(at: Time) -> BootTime {
     instant(at, 0).boot
 }
 
-pub(super) struct Bench {
+pub(super) struct Product {
     pub(super) context: Arc<Context>,
     client: Arc<Client>,
-    clock: Arc<Sundial>,
+    clock: Arc<ModelClock>,
     credentials: Vec<Arc<Credentials>>,
 }
 
-impl Bench {
+impl Product {
     /// With tokens of a server that rotates strictly and says no ends.
     pub(super) fn new(hold: Time) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _here = runtime.enter();
-        let clock = Arc::new(Sundial::default());
+        let clock = Arc::new(ModelClock::default());
         let seconds = Duration::from_secs;
         let policy = Policy {
             lease: seconds(LEASE),
@@ -87,9 +87,9 @@ impl Bench {
             backoff: Backoff { base: seconds(1), cap: seconds(300) },
             ..Policy::default()
         };
-        let shown = Arc::<Sundial>::clone(&clock);
+        let model_clock = Arc::<ModelClock>::clone(&clock);
         let (context, slot) =
-            tests::core_and_slot(shown, Arc::new(tests::Nobody), (policy, Rotation::Strict));
+            tests::core_and_slot(model_clock, Arc::new(tests::Nobody), (policy, Rotation::Strict));
         let client = slot.tenant_client.client().unwrap();
         let credentials = (0..64).map(|tok| Arc::new(credentials(tok, &client))).collect();
         Self { context, client, clock, credentials }
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     /// What a process looks at its clock for.
-    fn look(&mut self, process: &Process, now: Time) {
+    fn set_clock(&mut self, process: &Process, now: Time) {
         self.clock.now.store(now, Ordering::Relaxed);
         self.clock.offset.store(process.offset, Ordering::Relaxed);
         Arc::get_mut(&mut self.context).unwrap().owner = Owner(process.owner);
@@ -113,7 +113,7 @@ impl Bench {
         now: Time,
         stored: Option<Stored<Tok>>,
     ) -> (u64, Settled) {
-        self.look(process, now);
+        self.set_clock(process, now);
         let stored = stored.map(|Stored { record, now }| {
             let credentials = record.credentials.map(|tok| self.credentials(tok));
             let outbox = record.outbox.map(|tok| self.credentials(tok));
@@ -129,7 +129,7 @@ impl Bench {
         now: Time,
         (tok, counters): (Tok, (u64, u64)),
     ) -> CredentialState {
-        self.look(process, now);
+        self.set_clock(process, now);
         let now = self.clock.now();
         from_record::held(&self.client, self.credentials(tok), counters, now)
     }
