@@ -135,8 +135,9 @@ impl Admission {
 
     /// Waits for a permit. Nothing is claimed yet, so a caller that gives up loses nothing.
     ///
-    /// With `scheduled_permit`, there is no wait for a permit. A scheduled exchange without it waits in the
-    /// schedule's lane, without a deadline, until a caller has joined it: then it is a caller's.
+    /// With `scheduled_permit`, the exchange waits for no permit. A scheduled exchange without one
+    /// waits in the schedule's lane, without a deadline, until a caller has joined it: then it
+    /// waits as a caller's exchange.
     pub(crate) async fn enter(
         &self,
         clock: &dyn Clock,

@@ -93,7 +93,7 @@ impl<P: Provider> Sessions<P> {
     }
 
     /// [Forgets](crate::Session::forget) all sessions of a tenant at this provider, in memory or
-    /// not, and returns how many there were. The server is not told.
+    /// not, and returns how many there were. They are not revoked at the server.
     ///
     /// A session that is established meanwhile may stay, so stop sign-ins first.
     ///

@@ -34,7 +34,7 @@ struct Child {
     actor: ActorRef<Message>,
     slot: Arc<Slot>,
     forwarded: u64,
-    /// Told to end once it has handled its mailbox. It gets no more messages.
+    /// The actor ends once it has handled its mailbox. It gets no more messages.
     draining: bool,
 }
 
@@ -225,8 +225,8 @@ fn send_after(
 fn later(context: &Arc<Context>, former: ActorCell, slot: Arc<Slot>, message: Message) {
     let task_context = Arc::clone(context);
     context.tasks.spawn_detached(async move {
-        // Without a timeout: an actor that was told to end awaits nothing but a store's load, which
-        // has one.
+        // Without a timeout: an actor that is to end awaits nothing but a store's load, which has
+        // one.
         drop(former.wait(None).await);
         slot.clear_actor(former.get_id());
         task_context.mailbox.send(&slot, message);

@@ -1,5 +1,5 @@
-//! What may happen next, and what that does. The statements are decided by the product, and so are
-//! the machine's steps; what is here in between follows `session::exchange`, `read` and `slot`.
+//! The actions that may happen, and their effects. The product decides the statements and steps the
+//! machine; the code between follows `session::exchange`, `session::load` and `session::slot`.
 
 use super::product::{CALL, HOLD, LEASE, Product, TICK, boot, instant};
 use super::world::{
@@ -15,14 +15,15 @@ use crate::store::{
     Decision, Floor, Found, Intent, Lose, Outcome, Renew, SettleTo, Statement, Write, decide,
 };
 
-/// What happens next.
+/// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A process goes on with this.
+    /// A process goes on with this part.
     Do(usize, Part),
-    /// The same; its first statement is done and the process hears of a failure.
+    /// The same, but the answer to its first statement is lost, and the process takes it for a
+    /// failure.
     DoUnanswered(usize, Part),
-    /// The server looks at a request.
+    /// The server processes a request.
     Process(usize),
     /// Its answer arrives.
     Deliver(usize),
@@ -37,7 +38,7 @@ pub(super) enum Action {
     Forget(usize),
     /// An API rejects the token that this process shows.
     Reject(usize),
-    /// The grant ended at the server, and an API tells this process.
+    /// The grant ended at the server, and an API reports that to this process.
     Dead(usize),
     Crash(usize),
     Pause(usize),
@@ -47,14 +48,14 @@ pub(super) enum Action {
     Pass,
 }
 
-/// What a process has to do.
+/// A part of a process's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Work,
     SaveUnsaved,
     Load,
     Notice,
-    /// Writes that the session is dead.
+    /// Writes that the session is lost.
     Lose,
     /// The schedule wakes it.
     Wake,
@@ -65,7 +66,7 @@ pub(super) struct Model {
     pub(super) product: Product,
     pub(super) limits: Limits,
     mutation: Option<Mutation>,
-    /// The next statement's answer does not arrive.
+    /// The answer to the next statement is lost.
     pub(super) unanswered: bool,
 }
 
@@ -79,7 +80,7 @@ impl Model {
         self.mutation == Some(mutation)
     }
 
-    /// What the action leads to; none if it cannot be.
+    /// The world after the action; `None` if the action cannot happen.
     pub(super) fn act(&mut self, w: &World, action: Action) -> Option<World> {
         let mut next = w.clone();
         self.unanswered = matches!(action, Action::DoUnanswered(..));
@@ -177,8 +178,8 @@ impl Model {
         }
     }
 
-    /// Steps a process's machine and shows what readers may see. What is to be read is left to
-    /// those who read.
+    /// Steps a process's machine and publishes the token. A load that the step starts is left to
+    /// [`Part::Load`].
     pub(super) fn apply(&self, w: &mut World, p: usize, input: Input) -> Option<Start> {
         let now = w.now;
         let process = &mut w.processes[p];
@@ -199,7 +200,7 @@ impl Model {
         start
     }
 
-    /// Does a statement; none if the process hears of a failure.
+    /// Applies a statement; `None` if its answer is lost.
     pub(super) fn store(
         &mut self,
         w: &mut World,
@@ -236,7 +237,7 @@ impl Model {
         (!std::mem::take(&mut self.unanswered)).then_some(outcome)
     }
 
-    /// A caller's request: what runs, or what is to be started for it.
+    /// Handles a caller's request for a token.
     pub(super) fn request(&self, w: &mut World, p: usize, newer_than: u64) {
         match self.answer(w, p, newer_than) {
             TokenDecision::Ask => {
@@ -254,13 +255,13 @@ impl Model {
         }
     }
 
-    /// Begins what came out of the queue.
+    /// Begins a job from the queue.
     fn begin(&self, w: &mut World, p: usize, what: Start) {
         match self.apply(w, p, Input::Begin(what)) {
             Some(Start::Establish) => {
                 let closed = w.processes[p].settled().and_then(Settled::closed);
                 if let Some(outbox) = closed.and_then(|closed| closed.outbox.clone()) {
-                    // Told before the grant, whoever else tells it.
+                    // Revoked before the grant, even if another process revokes it too.
                     w.server.revoke(super::product::tok_of(&outbox));
                 }
                 self.begin_exchange(w, p, Intent::Establish);
@@ -317,7 +318,7 @@ impl Model {
         w.processes[p].dead = ended.then(|| w.processes[p].state.counters());
     }
 
-    /// Another process begins in its place, and knows nothing.
+    /// A new process without any state replaces it.
     fn crash(w: &mut World, p: usize) {
         w.left.faults -= 1;
         let owner = w.processes[p].owner;
@@ -328,7 +329,7 @@ impl Model {
         w.processes[p] = Process::new(w.ids, w.processes[p].refreshes);
     }
 
-    /// Those who wait for an answer go on with their claims.
+    /// Time passes. Processes that wait for an answer renew their claims.
     fn pass(&mut self, w: &mut World) {
         w.now += TICK;
         for p in 0..w.processes.len() {

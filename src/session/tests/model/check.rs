@@ -1,4 +1,5 @@
-//! What must be so in every world, and where each must lead when nothing more goes wrong.
+//! The rules that hold in every world, and the rest to which each world must lead without further
+//! faults.
 
 use std::collections::HashSet;
 
@@ -8,14 +9,14 @@ use crate::error::ErrorKind;
 use crate::session::machine::{self, Settled, TokenDecision};
 use crate::store::Phase;
 
-/// So many steps without faults are taken before a world counts as stuck.
+/// After this many steps without faults a world counts as stuck.
 const MOST_STEPS: usize = 3000;
 
 const ORDER: [Part; 6] =
     [Part::Notice, Part::Load, Part::Work, Part::SaveUnsaved, Part::Lose, Part::Wake];
 
 impl Model {
-    /// What is wrong with this world.
+    /// The rule that this world breaks, if any.
     pub(super) fn broken(&self, w: &World) -> Option<String> {
         if w.broken.is_some() {
             return w.broken.clone();
@@ -36,8 +37,8 @@ impl Model {
         None
     }
 
-    /// Whether the world comes to rest, where all that callers get is what the store has. `known`
-    /// are those of which it is known; what leads there is added to them.
+    /// Whether the world comes to rest, where callers get what the store has. `known` are the
+    /// worlds that are known to do so; the worlds on the way are added to them.
     pub(super) fn ends_well(
         &mut self,
         world: &World,
@@ -62,12 +63,12 @@ impl Model {
         Err(format!("no rest: {}", self.describe(&w)))
     }
 
-    /// What a fair schedule does next: whatever can be done, then time.
+    /// The next action of a fair scheduler: any work that can be done, then time.
     fn fair(&self, w: &World) -> Action {
         if let Some(request) = w.requests.first() {
             return if request.reply.is_none() { Action::Process(0) } else { Action::Deliver(0) };
         }
-        // Each has its turn, so that none that does the same again and again keeps another from it.
+        // Processes take turns, so that one that repeats the same work does not starve the others.
         let count = w.processes.len();
         let first = usize::try_from(w.ids).unwrap() % count;
         for p in (first..first + count).map(|p| p % count) {
@@ -86,7 +87,7 @@ impl Model {
         Action::Pass
     }
 
-    /// Whether nothing is to be done, and each caller gets what the store says.
+    /// Whether no work is left, and each caller gets what the store says.
     fn rests(&self, w: &World) -> bool {
         let revoked = w.record.as_ref().is_none_or(|record| record.outbox.is_none());
         revoked
@@ -122,7 +123,7 @@ impl Model {
         }
     }
 
-    /// For whoever reads a trace.
+    /// Describes a world in a trace.
     pub(super) fn describe(&self, w: &World) -> String {
         use std::fmt::Write as _;
         let mut text = format!("now {}; ", w.now);

@@ -1,4 +1,5 @@
-//! Closing, telling the server and forgetting, as `exchange::close` and `exchange::forget` do.
+//! Close, revocation and forget, as `exchange::close`, `exchange::revocation` and
+//! `exchange::delete` do them.
 
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl Model {
         }
     }
 
-    /// As `close::claim`, a statement at a time.
+    /// As `revocation::claim`, one statement at a time.
     fn claim_revocation(&mut self, w: &mut World, p: usize, how: Claiming) {
         if let Claiming::TakeOver(claim) = how {
             let hold = Duration::ZERO;
@@ -127,16 +128,16 @@ impl Model {
         self.apply(w, p, Input::RevocationFailed { backoff });
     }
 
-    /// The server is revoked. If the answer is lost, it is revoked again later.
+    /// Revokes at the server. If the answer is lost, the process revokes again later.
     fn send_revocation(&mut self, w: &mut World, p: usize, (attempt, until): (Attempt, Time)) {
         let closed = w.processes[p].settled().and_then(Settled::closed);
         let Some(outbox) = closed.and_then(|closed| closed.outbox.as_ref()) else { return };
         let (tok, claim, now) = (tok_of(outbox), attempt.claim, w.now);
-        // One that was paused for longer than its lease cannot know who tells now, and to tell the
-        // server twice is harmless.
+        // A process that was paused for longer than its lease cannot know which process revokes
+        // now, and to revoke twice is harmless.
         let again = w.sends.iter().any(|sent| sent.revokes && sent.tok == tok && now < sent.until);
         if again && now < until {
-            w.broken = Some(format!("the server is revoked twice of {tok}"));
+            w.broken = Some(format!("{tok} is revoked twice"));
         }
         w.server.revoke(tok);
         w.sends.push(Sent { claim, tok, revokes: true, until, lost: None });

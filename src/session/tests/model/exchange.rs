@@ -1,4 +1,5 @@
-//! An exchange, statement by statement, as `session::exchange` has it: `turn`, `send`, `save`.
+//! An exchange, statement by statement, as `session::exchange` does it in `claim`, `send` and
+//! `save`.
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ impl World {
     }
 }
 
-/// What became of waiting for another process.
+/// The step after the wait for another process.
 enum NextStep {
     Claim,
     Read,
@@ -255,7 +256,7 @@ impl Model {
         true
     }
 
-    /// The answer is here.
+    /// The answer arrives.
     pub(super) fn deliver(&mut self, w: &mut World, r: usize) {
         let Request { owner, reply, .. } = w.requests.remove(r);
         let process = w.processes.iter().position(|process| Some(process.owner) == owner);
@@ -300,7 +301,7 @@ impl Model {
         self.apply(w, p, Input::Issued(held));
     }
 
-    /// How it ends is settled next.
+    /// Ends the exchange without tokens. The claim is settled next.
     fn gave_nothing(
         &self,
         w: &World,
@@ -371,7 +372,7 @@ impl Model {
         false
     }
 
-    /// Saves what the exchange brought, in time.
+    /// Saves the exchange's credentials.
     fn commit(&mut self, w: &mut World, p: usize) {
         let Some(unsaved) = w.processes[p].unsaved.clone() else { return };
         let claim = unsaved.attempt.claim;
@@ -388,7 +389,7 @@ impl Model {
         }
     }
 
-    /// Saves what is owed; false if the store did not answer.
+    /// Saves unsaved credentials; false if the store did not answer.
     pub(super) fn save_unsaved(&mut self, w: &mut World, p: usize) -> bool {
         let Some(unsaved) = w.processes[p].unsaved.clone() else { return true };
         let claim = unsaved.attempt.claim;
@@ -404,7 +405,8 @@ impl Model {
         true
     }
 
-    /// The record that the store has in place of what was owed, if it has another.
+    /// Handles the store's answer to a commit. Returns the record that the store has instead, if
+    /// another process wrote one.
     fn saved(
         &mut self,
         w: &mut World,
@@ -430,7 +432,8 @@ impl Model {
         }
     }
 
-    /// As `superseded_tokens::end`, at a server whose revocation may reach more than one grant.
+    /// As `superseded_tokens::revoke_or_report`, at a server whose revocation may reach more than
+    /// one grant.
     fn end_superseded(&self, w: &mut World, unsaved: &Commit<Tok>) {
         let ends = w.record.as_ref().is_some_and(|record| {
             let granting = record.lease.is_some_and(|lease| lease.intent == Intent::Establish);

@@ -1,4 +1,4 @@
-//! When two worlds are the same: times count from now, claims and versions by their order.
+//! When two worlds count as the same: times count from now, claims and versions by their order.
 
 use super::product::{HOLD, LEASE, offset_of, time, tok_of};
 use super::world::{
@@ -14,7 +14,7 @@ struct Writer<'a> {
     hash: u64,
     claims: Vec<u64>,
     versions: Vec<u64>,
-    /// From when times count: the model's now, or that of a reading.
+    /// From when times count: the model's now, or that of a load.
     now: i64,
 }
 
@@ -125,7 +125,7 @@ impl Writer<'_> {
         self.put(index as u64);
     }
 
-    /// How far it lies ahead, or behind by at most `past`.
+    /// Writes how far a time lies ahead, or behind by at most `past`.
     fn at(&mut self, at: i64, past: Time) {
         let past = past.cast_signed();
         self.put((at - self.now).max(-past).wrapping_add(past + 1).unsigned_abs());
@@ -183,7 +183,7 @@ impl Writer<'_> {
         self.claim(Some(attempt.claim));
     }
 
-    /// Fences of attempts that nobody counts any more are not among the versions.
+    /// Fences of attempts that no longer matter are not among the versions.
     fn version_or_new(&mut self, version: u64) {
         match self.versions.binary_search(&version) {
             Ok(index) => self.put(index as u64),
@@ -224,7 +224,7 @@ impl Writer<'_> {
         self.claim(process.written);
         self.put(process.feed.len() as u64);
         process.feed.iter().for_each(|change| self.change(change));
-        // Generations never fall: what is below the one in hand does not matter any more.
+        // Generations never fall, so those below the current one do not matter any more.
         let newest = process.state.counters().1;
         let matters = |generation| if generation < newest { 0 } else { generation };
         self.put(matters(process.rejected_through));
@@ -260,7 +260,7 @@ impl Writer<'_> {
             PendingLoad::Wanted(number) => self.put(2 + u64::from(*number == current)),
             PendingLoad::Found(number, found) => {
                 self.put(4 + u64::from(*number == current));
-                // What it says of times counts from when it was read.
+                // The record's times count from when it was loaded.
                 let now = found.as_ref().map_or(self.now, |found| time(found.now.boot));
                 let now = std::mem::replace(&mut self.now, now);
                 self.record(found.as_ref().map(|found| &found.record));

@@ -1,4 +1,4 @@
-//! What may happen next in a world, and what need not be told apart.
+//! Chooses the actions that may happen next, and leaves out orders that make no difference.
 
 use super::Mutation;
 use super::act::{Action, Model, Part};
@@ -11,11 +11,11 @@ const PARTS: [Part; 6] =
     [Part::Work, Part::SaveUnsaved, Part::Load, Part::Notice, Part::Lose, Part::Wake];
 
 impl Model {
-    /// All that may happen next.
+    /// All actions that may happen next.
     ///
-    /// What a process only decides for itself it does just before the next thing that others can
-    /// see, and a request is looked at by the server when it is sent: whatever comes between could
-    /// as well come before. Only a fault of that process's own comes between.
+    /// A process takes its private steps just before the next action that others can see, and the
+    /// server processes a request when it is sent: any action between the two could as well come
+    /// before both. Only a fault of that process itself comes between.
     pub(super) fn actions(&self, w: &World) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(r) = w.requests.iter().position(|r| r.owner.is_some() && r.reply.is_none()) {
@@ -80,7 +80,7 @@ impl Model {
         }
     }
 
-    /// What callers may want of a process.
+    /// The calls that may come to a process.
     fn calls(&self, w: &World, p: usize, actions: &mut Vec<Action>) {
         let (process, left) = (&w.processes[p], w.left);
         let rests = process.is_idle() && !process.state.is_busy();
@@ -139,7 +139,7 @@ impl Model {
         }
     }
 
-    /// Whether its sender is there to hear the answer.
+    /// Whether its sender still runs to receive the answer.
     fn is_awaited(&self, w: &World, request: &Request) -> bool {
         let owner = w.processes.iter().find(|process| Some(process.owner) == request.owner);
         owner.is_some_and(|owner| !owner.paused)
@@ -188,8 +188,8 @@ impl Model {
         }
     }
 
-    /// Time passes when all that are not paused have done what they have to do. A request reaches
-    /// its server within a budget; so long an answer may take, see [`Limits`].
+    /// Time passes when all processes that are not paused have done all their work. A request
+    /// reaches its server within a budget; the answer may take as long as [`Limits`] allows.
     fn may_pass(&self, w: &World) -> bool {
         let busy = (0..w.processes.len()).any(|p| {
             !w.processes[p].paused && PARTS.into_iter().any(|part| self.is_to_do(w, p, part))
@@ -202,7 +202,7 @@ impl Model {
     }
 }
 
-/// What a process does next if it has decided something for itself in this: it writes, or reads.
+/// What a process does next if this action was a private step: it writes, or loads.
 pub(super) fn comes_next(before: &World, action: Action, after: &World) -> Option<(usize, Part)> {
     let writes = |p: &usize| !after.sleeps(*p) && after.processes[*p].is_about_to_write();
     if let Some(p) = decided(before, action).filter(writes) {

@@ -1,4 +1,4 @@
-//! The product's own parts that the model stands on: a core and a client, for what records mean.
+//! The product's own parts that the model uses: a context and a client, which interpret records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use crate::session::{from_record, tests};
 use crate::store::{Lease, Owner, Record, Stored};
 use crate::token::{Access, Credentials, Tokens};
 
-/// Time goes on by this.
+/// Time passes in steps of this.
 pub(super) const TICK: Time = 10;
 pub(super) const LEASE: Time = 20;
-/// Shorter than the product's default, as all is that is waited for: the order of times is the
+/// Shorter than the product's default, like all waits of the model. The order of the times is the
 /// same.
 pub(super) const HOLD: Time = 20;
 pub(super) const BUDGET: Time = 10;
@@ -27,7 +27,7 @@ pub(super) const CALL: Time = 30;
 /// Boot time at the model's beginning.
 const START: Time = 1_000_000;
 
-/// Shows the time of the process that looks.
+/// The clock of the process that acts now.
 #[derive(Default)]
 struct ModelClock {
     now: AtomicU64,
@@ -73,7 +73,7 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// With tokens of a server that rotates strictly and says no ends.
+    /// With tokens of a server that rotates strictly and names no end times.
     pub(super) fn new(hold: Time) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _here = runtime.enter();
@@ -99,14 +99,14 @@ impl Product {
         Arc::clone(&self.credentials[usize::from(tok)])
     }
 
-    /// What a process looks at its clock for.
+    /// Sets the clock and the owner to those of this process.
     fn set_clock(&mut self, process: &Process, now: Time) {
         self.clock.now.store(now, Ordering::Relaxed);
         self.clock.offset.store(process.offset, Ordering::Relaxed);
         Arc::get_mut(&mut self.context).unwrap().owner = Owner(process.owner);
     }
 
-    /// What a record says to a process, and its version.
+    /// Interprets a record for a process. Returns its version too.
     pub(super) fn found(
         &mut self,
         process: &Process,
@@ -122,7 +122,7 @@ impl Product {
         from_record::found(&self.context, &self.client, stored)
     }
 
-    /// What an answer brings.
+    /// The credentials that an answer brings.
     pub(super) fn held(
         &mut self,
         process: &Process,
@@ -170,7 +170,7 @@ fn credentials(tok: Tok, client: &Client) -> Credentials {
     Credentials::new(tokens, bound_to, client.provider.client())
 }
 
-/// Which these are.
+/// The model's number of these credentials.
 pub(super) fn tok_of(credentials: &Credentials) -> Tok {
     let refresh = credentials.tokens().refresh.as_ref().unwrap();
     refresh.secret.expose_secret().parse().unwrap()

@@ -1,4 +1,5 @@
-//! What a process hears and reads, as `Context::news`, `read::loaded` and `read::restore` have it.
+//! The change feed and the loads of a process, as `Context::news`, `load::loaded` and
+//! `load::restore` handle them.
 
 use super::Mutation;
 use super::act::Model;
@@ -8,7 +9,7 @@ use crate::session::machine::{ExternalChange, Input, Settled};
 use crate::store::{Change, Outcome, Restore, Statement, Stored};
 
 impl Model {
-    /// Hears of all changes, as `Context::news` does of each.
+    /// Notes all changes of the feed, each as `Context::news` does.
     pub(super) fn notice_all(&self, w: &mut World, p: usize) {
         for change in std::mem::take(&mut w.processes[p].feed) {
             self.notice(w, p, change);
@@ -32,7 +33,7 @@ impl Model {
         }
     }
 
-    /// One step of a reading.
+    /// One step of a load.
     pub(super) fn load(&mut self, w: &mut World, p: usize) {
         let now = instant(w.now, 0);
         match std::mem::replace(&mut w.processes[p].load, PendingLoad::None) {
@@ -53,7 +54,7 @@ impl Model {
         }
     }
 
-    /// Writes again what the store had and lost.
+    /// Writes the credentials again that the store had and lost.
     fn restore(&mut self, w: &mut World, p: usize) {
         let state = &w.processes[p].state;
         let (Some(Settled::Active(held) | Settled::InDoubt(held, _)), version) =
@@ -79,7 +80,7 @@ impl Model {
         }
     }
 
-    /// What is known already is no news, and a clock that was set is noticed.
+    /// Drops changes that the process knows already.
     pub(super) fn drop_known_changes(w: &mut World, p: usize) {
         let process = &mut w.processes[p];
         let unread = process.state.is_unloaded() && process.state.read.running.is_none();

@@ -1,4 +1,4 @@
-//! Which refresh tokens were sent, and whether they may be sent again.
+//! The refresh tokens that were sent, and whether they may be sent again.
 
 use super::product::{BUDGET, HOLD};
 use super::world::{Exchange, PendingLoad, Reply, Sent, Time, Tok, Work, World};
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// Those whose rule is fulfilled once and for all, or whose token nobody has any more.
+    /// Forgets sends that are over for good, and those whose token no process has any more.
     pub(super) fn forget_old_sends(&mut self) {
         let mut sends = std::mem::take(&mut self.sends);
         sends.retain(|sent| {
@@ -47,7 +47,7 @@ impl World {
         (self.sends, self.spent) = (sends, spent);
     }
 
-    /// Whether anybody could still send this token.
+    /// Whether a process could still send this token.
     fn has(&self, tok: Tok) -> bool {
         let of_record = |record: &crate::store::Record<Tok>| {
             record.credentials == Some(tok) || record.outbox == Some(tok)
@@ -87,7 +87,7 @@ impl World {
 
 impl Sent {
     /// Whether the token may be sent again: the sender has been silent for its lease and the hold,
-    /// or it heard that the answer was lost and a queued request has had its time.
+    /// or it noticed that the answer was lost and a queued request has had its time.
     pub(super) fn is_over(&self, now: Time) -> bool {
         let hold = if self.revokes { 0 } else { HOLD };
         let silent = now >= self.until + hold;

@@ -1,4 +1,4 @@
-//! The walk: breadth first, until nothing is new.
+//! The walk: breadth first, until no state is new.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -14,9 +14,9 @@ pub(super) struct Walked {
     pub(super) states: usize,
     pub(super) depth: usize,
     pub(super) took: Duration,
-    /// What must never happen, and how it came to that.
+    /// The broken rule, and the actions that led to it.
     pub(super) fault: Option<(String, Vec<Action>)>,
-    /// Nothing new was left.
+    /// Whether the walk found all states.
     pub(super) complete: bool,
 }
 
