@@ -115,7 +115,7 @@ pub enum EventKind {
     /// once for a provider until it works again.
     ProviderMisconfigured(ProviderName),
     /// The store has sessions of a provider that is not registered. They are kept. The supervisor
-    /// looks for them when it starts.
+    /// checks for them when it starts.
     ProviderUnknown(ProviderName),
     /// The provider's source does not know the session's tenant, or the source failed. Published
     /// once for a tenant until the source answers.

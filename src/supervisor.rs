@@ -71,9 +71,10 @@ impl Supervisor {
     }
 
     fn new(context: Arc<Context>, link: Arc<SupervisorLink>) -> Self {
-        let task_context = ShutdownGuard { context: Arc::clone(&context), link: Arc::clone(&link) };
-        let task_context: Box<dyn Any + Send + Sync> = Box::new(task_context);
-        Self { dispatcher: Arc::new(Dispatcher::new(context, task_context)), link }
+        let shutdown_guard =
+            ShutdownGuard { context: Arc::clone(&context), link: Arc::clone(&link) };
+        let shutdown_guard: Box<dyn Any + Send + Sync> = Box::new(shutdown_guard);
+        Self { dispatcher: Arc::new(Dispatcher::new(context, shutdown_guard)), link }
     }
 
     /// The sessions of one provider, by the name under which it was registered.

@@ -40,7 +40,7 @@ pub(crate) struct Admission {
     state: Mutex<State>,
     /// Notifies that the client was accepted or rejected, or that a sign-in has stopped waiting for
     /// that. Waiting exchanges then check again.
-    judged: Notify,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -129,8 +129,8 @@ impl Admission {
         let throttled_until = throttled_until.unwrap_or_default();
         let state = Mutex::new(State { throttled_until, ..State::default() });
         let scheduled = Arc::new(Semaphore::new(1));
-        let (slow, judged) = (SlowRequests::default(), Notify::new());
-        Self { lanes, scheduled, slow, limits, state, judged }
+        let (slow, changed) = (SlowRequests::default(), Notify::new());
+        Self { lanes, scheduled, slow, limits, state, changed }
     }
 
     /// Waits for a permit. Nothing is claimed yet, so a caller that gives up loses nothing.
@@ -198,8 +198,8 @@ impl Admission {
 
     /// Completes when the answer of [`closed_to_schedule_until`](Self::closed_to_schedule_until)
     /// may have changed since this call. Call this before you ask, so that no change is missed.
-    pub(crate) fn judged(&self) -> Notified<'_> {
-        self.judged.notified()
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// Waits for a permit for a call that is not an exchange. Such a call is never the probe: its
@@ -256,7 +256,7 @@ impl Admission {
         };
         drop(state);
         // In every case, because waiting exchanges also wait for a probe that failed.
-        self.judged.notify_waiters();
+        self.changed.notify_waiters();
         alarm
     }
 
@@ -279,7 +279,7 @@ impl Admission {
     ) -> Result<Option<WaitingSignIn<'_>>, Rejected> {
         let mut waiting = None;
         loop {
-            let judged = self.judged.notified();
+            let changed = self.changed.notified();
             let now = clock.now().boot;
             self.check_slow(now)?;
             let rejected = {
@@ -299,7 +299,7 @@ impl Admission {
             waiting.get_or_insert_with(|| WaitingSignIn::new(self));
             tokio::select! {
                 biased;
-                () = judged => {}
+                () = changed => {}
                 () = clock.sleep(rejected.until.min(last).since(now)) => {}
             }
         }
@@ -475,7 +475,7 @@ impl<'a> WaitingSignIn<'a> {
 impl Drop for WaitingSignIn<'_> {
     fn drop(&mut self) {
         self.0.state.lock().stop.waiting_sign_ins -= 1;
-        self.0.judged.notify_waiters();
+        self.0.changed.notify_waiters();
     }
 }
 

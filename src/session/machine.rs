@@ -258,8 +258,8 @@ pub(crate) enum Class {
     /// Not sent, because the client's admission paces retries. The session keeps its former
     /// failure.
     HeldBack,
-    /// The server's answer is not understood. `other_success_at` is when another session of the client
-    /// last succeeded before this request was sent.
+    /// The server's answer is not understood. `other_success_at` is when another session of the
+    /// client last succeeded before this request was sent.
     Unclassified { other_success_at: Option<BootTime> },
     /// The server rejects the client.
     Misconfigured,

@@ -494,7 +494,7 @@ fn the_latest_success_of_another_session_is_known() {
 fn a_call_for_no_session_stops_no_tenant_where_several_use_the_client() {
     let fixture = Fixture::new();
     let rejected = failed(FailureClass::InvalidClient);
-    let told = || {
+    let alarm = || {
         let now = fixture.clock.now().boot;
         fixture.admission.report(now, Exchanged::Grant, None, Err(&rejected))
     };
@@ -502,7 +502,7 @@ fn a_call_for_no_session_stops_no_tenant_where_several_use_the_client() {
     for session in &all {
         fixture.enter_as(session, OWN).map(drop).unwrap();
     }
-    assert_eq!((told(), told()), (Alarm::Raise, Alarm::None));
+    assert_eq!((alarm(), alarm()), (Alarm::Raise, Alarm::None));
     for session in &all {
         fixture.enter_as(session, OWN).map(drop).unwrap();
     }

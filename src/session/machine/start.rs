@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, LostReason};
 pub(super) enum Next {
     Refresh,
     Renew,
-    /// The session turns out to be lost.
+    /// Mark the session as lost.
     Lose(LostReason),
     /// Nothing: this error prevents it.
     Fail(Error),

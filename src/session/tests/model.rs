@@ -4,11 +4,11 @@
 //! **What is walked.** [`walk`] goes breadth first, from a session that all processes have loaded,
 //! until it finds no new state. It tells states apart by a hash of 64 bits ([`key`]), for which
 //! times count from now, and versions and claims by their order. Each process does at most one
-//! refresh by hand, and the refreshes that callers ask for after a session got in doubt or a token
-//! was rejected. In all there are at most one establish, one forget, one revoke, one rejection by
-//! an API, one grant that ends at the server, and two faults. A fault is a crash, a pause, a
-//! server's answer that is lost (before or after the server processed the request), a statement
-//! that is done but whose answer is lost, or a wall clock that is set one hour ahead.
+//! refresh by hand, and the refreshes that callers ask for after a session came to be in doubt or a
+//! token was rejected. In all there are at most one establish, one forget, one revoke, one
+//! rejection by an API, one grant that ends at the server, and two faults. A fault is a crash, a
+//! pause, a server's answer that is lost (before or after the server processed the request), a
+//! statement that is done but whose answer is lost, or a wall clock that is set one hour ahead.
 //!
 //! **What is the product's.** `decide` decides statements, `machine::step` steps states,
 //! `machine::token_decision` answers callers, `from_record::found` interprets records, and

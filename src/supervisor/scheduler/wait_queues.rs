@@ -85,13 +85,13 @@ impl Server {
 /// Waits for a permit for a scheduled exchange. Returns `None` if the admission may have changed
 /// meanwhile, or at shutdown; the caller then asks again.
 async fn permit(context: &Context, client: &Client) -> Option<ScheduledPermit> {
-    let (closing, judged) = (context.tasks.closing(), client.admission.judged());
+    let (closing, changed) = (context.tasks.closing(), client.admission.changed());
     let now = context.now().boot;
     if let Some(until) = client.admission.closed_to_schedule_until(now) {
         tokio::select! {
             biased;
             () = closing.cancelled() => {}
-            () = judged => {}
+            () = changed => {}
             () = context.clock.sleep(until.since(now).min(SCHEDULE_HEARTBEAT)) => {}
         }
         return None;

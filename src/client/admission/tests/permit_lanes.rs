@@ -109,7 +109,7 @@ async fn permits_that_are_given_back_wake_all_scheduled_exchanges_that_wait() {
     let given_back = async { drop((first, second)) };
     let draws =
         join(fixture.admission.acquire_for_schedule(), fixture.admission.acquire_for_schedule());
-    let (_drawn, ()) = join(draws, given_back).await;
+    let (_scheduled, ()) = join(draws, given_back).await;
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_caller_who_gives_up_with_a_permit_it_has_not_noticed_wakes_the_schedu
     drop(held);
     assert!(poll(&mut acquire_for_schedule).is_pending(), "it is the caller's");
     let given_up = async { drop(caller) };
-    let (_drawn, ()) = join(acquire_for_schedule, given_up).await;
+    let (_scheduled, ()) = join(acquire_for_schedule, given_up).await;
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_slow_scheduled_request_gives_its_permit_back_in_both_lanes() {
     assert!(poll(&mut open).is_pending());
     fixture.clock.advance(SLOW_AFTER);
     assert!(poll(&mut open).is_pending());
-    let _drawn = fixture.scheduled_permit().expect("its place is free");
+    let _scheduled = fixture.scheduled_permit().expect("the schedule's lane is free");
     let _caller = fixture.enter().unwrap();
     drop(open);
     drop(slow);
@@ -159,7 +159,7 @@ async fn a_scheduled_exchange_that_lost_its_permit_waits_in_the_schedules_lane_w
     let _caller = caller.now_or_never().unwrap().ok().unwrap();
     drop(second);
     let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("one is free") };
-    assert!(fixture.scheduled_permit().is_none(), "it has the schedule's place");
+    assert!(fixture.scheduled_permit().is_none(), "it uses the schedule's lane");
 }
 
 #[tokio::test]
@@ -176,10 +176,10 @@ async fn a_scheduled_exchange_that_a_caller_joins_moves_to_the_callers_lane() {
     assert!(poll(&mut acquire_for_schedule).is_pending());
     drop(first);
     assert!(poll(&mut later).is_pending(), "the one that was joined came first");
-    let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("it is its turn") };
+    let Poll::Ready(Ok(_permit)) = poll(&mut entry) else { panic!("it has no permit") };
     drop(later);
     drop(second);
-    assert!(poll(&mut acquire_for_schedule).is_ready(), "the schedule's place is free");
+    assert!(poll(&mut acquire_for_schedule).is_ready(), "the schedule's lane is free");
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_joined_exchange_waits_no_longer_than_a_caller() {
     join.send(()).unwrap();
     assert!(poll(&mut entry).is_pending());
     fixture.clock.advance(24 * SECOND);
-    assert!(poll(&mut entry).is_pending(), "its turn began when it was joined");
+    assert!(poll(&mut entry).is_pending(), "its wait began when it was joined");
     fixture.clock.advance(SECOND);
     let Poll::Ready(Err(rejected)) = poll(&mut entry) else { panic!("it waits for ever") };
     assert_eq!(rejected.error.kind(), ErrorKind::Capacity);
@@ -212,7 +212,7 @@ fn an_exchange_that_was_joined_early_keeps_its_permit_and_leaves_the_schedules_l
     drop(enter(None, ready(())).expect("a caller's refresh is not the schedule's"));
     drop(paced);
     let _joined = enter(fixture.scheduled_permit(), ready(())).ok().unwrap();
-    assert!(fixture.scheduled_permit().is_some(), "its place is free, and one permit is");
+    assert!(fixture.scheduled_permit().is_some(), "its lane is free, and so is one permit");
 }
 
 #[test]
@@ -302,10 +302,10 @@ fn the_schedule_tries_a_rejected_client_once_an_interval() {
     assert_eq!(fixture.closed_for(), None, "the next one is the probe");
     let _probe = fixture.enter_as(&device(1), SCHEDULED).unwrap();
     assert_eq!(fixture.closed_for(), Some(60), "it is out");
-    let mut judged = Box::pin(fixture.admission.judged());
-    assert!(poll(&mut judged).is_pending());
+    let mut changed = Box::pin(fixture.admission.changed());
+    assert!(poll(&mut changed).is_pending());
     fixture.fail_as(&device(1), Exchanged::Own, &rejected);
-    assert!(poll(&mut judged).is_ready());
+    assert!(poll(&mut changed).is_ready());
     assert_eq!(fixture.closed_for(), Some(60));
     fixture.succeed();
     assert_eq!(fixture.closed_for(), None);
@@ -321,9 +321,9 @@ fn the_schedule_leaves_the_probe_to_a_sign_in_that_waits_for_it() {
     assert!(poll(&mut sign_in).is_pending());
     fixture.clock.advance(10 * SECOND);
     assert_eq!(fixture.closed_for(), Some(25));
-    let mut judged = Box::pin(fixture.admission.judged());
+    let mut changed = Box::pin(fixture.admission.changed());
     drop(sign_in);
-    assert!(poll(&mut judged).is_ready(), "it has given up");
+    assert!(poll(&mut changed).is_ready(), "it has given up");
     assert_eq!(fixture.closed_for(), None);
 }
 

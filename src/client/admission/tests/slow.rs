@@ -22,7 +22,7 @@ impl Fixture {
     fn beside(&self) -> Result<Permit, Rejected> {
         let session = device(1);
         let entry = self.admission.enter_untracked(&self.clock, Some(&session), None);
-        entry.now_or_never().expect("it waits for its turn")
+        entry.now_or_never().expect("it waits for a permit")
     }
 }
 
@@ -63,9 +63,10 @@ async fn while_too_many_requests_are_slow_nothing_new_is_sent() {
     let sign_in = fixture.enter_as(&device(2), Lane::SignIn);
     for rejected in [fixture.enter(), sign_in, fixture.beside()] {
         let rejected = rejected.err().unwrap();
-        let told = (rejected.error.kind(), rejected.error.outcome(), rejected.error.retry_after());
+        let actual =
+            (rejected.error.kind(), rejected.error.outcome(), rejected.error.retry_after());
         let expected = (ErrorKind::RetryLater, Some(ExchangeOutcome::NotSent), Some(SLOW_RETRY));
-        assert_eq!((told, rejected.paced), (expected, false));
+        assert_eq!((actual, rejected.paced), (expected, false));
         assert_eq!(rejected.until, fixture.clock.now().boot.after(SLOW_RETRY));
     }
     let [first, ..] = slow;

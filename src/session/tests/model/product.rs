@@ -49,7 +49,7 @@ impl Clock for ModelClock {
     }
 }
 
-/// The clocks' reading at a time of the model, with the wall clock set ahead by `offset`.
+/// The time that the clocks show at a time of the model, with the wall clock set ahead by `offset`.
 pub(super) fn instant(now: Time, offset: Time) -> Now {
     let boot = Duration::from_secs(START + now);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + offset) + boot;
