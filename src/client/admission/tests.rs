@@ -22,12 +22,12 @@ fn limits() -> ProviderLimits {
 }
 
 /// An admission with its clock.
-struct Fixture {
+struct Setup {
     admission: Admission,
     clock: StillClock,
 }
 
-impl Fixture {
+impl Setup {
     fn new() -> Self {
         Self { admission: Admission::after(limits(), None), clock: StillClock::new() }
     }
@@ -112,24 +112,24 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 
 #[tokio::test]
 async fn no_more_exchanges_run_than_there_are_permits_and_a_returned_permit_admits_one() {
-    let fixture = Fixture::new();
-    let first = fixture.enter().unwrap();
-    let _second = fixture.enter().unwrap();
-    let mut third = Box::pin(fixture.entry());
+    let setup = Setup::new();
+    let first = setup.enter().unwrap();
+    let _second = setup.enter().unwrap();
+    let mut third = Box::pin(setup.entry());
     let mut context = Context::from_waker(Waker::noop());
     assert!(third.as_mut().poll(&mut context).is_pending());
     drop(first);
     let _third = third.await.ok().unwrap();
-    let mut fourth = Box::pin(fixture.entry());
+    let mut fourth = Box::pin(setup.entry());
     assert!(fourth.as_mut().poll(&mut context).is_pending());
 }
 
 #[tokio::test]
 async fn an_exchange_that_waits_longer_than_the_timeout_fails_unsent() {
-    let fixture = Fixture::new();
-    let _held = (fixture.enter().unwrap(), fixture.enter().unwrap());
-    let late = async { fixture.clock.advance(25 * SECOND) };
-    let (entered, ()) = join(fixture.entry(), late).await;
+    let setup = Setup::new();
+    let _held = (setup.enter().unwrap(), setup.enter().unwrap());
+    let late = async { setup.clock.advance(25 * SECOND) };
+    let (entered, ()) = join(setup.entry(), late).await;
     let rejected = entered.err().unwrap();
     assert_eq!(rejected.error.kind(), ErrorKind::Capacity);
     assert_eq!(rejected.error.outcome(), Some(ExchangeOutcome::NotSent));
@@ -138,165 +138,154 @@ async fn an_exchange_that_waits_longer_than_the_timeout_fails_unsent() {
 
 #[tokio::test]
 async fn an_exchange_that_gave_up_waiting_holds_no_permit() {
-    let fixture = Fixture::new();
-    let held = (fixture.enter().unwrap(), fixture.enter().unwrap());
-    let mut entry = Box::pin(fixture.entry());
+    let setup = Setup::new();
+    let held = (setup.enter().unwrap(), setup.enter().unwrap());
+    let mut entry = Box::pin(setup.entry());
     assert!(entry.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     drop(held);
     drop(entry);
-    let _again = (fixture.enter().unwrap(), fixture.enter().unwrap());
+    let _again = (setup.enter().unwrap(), setup.enter().unwrap());
 }
 
 #[test]
 fn a_throttled_client_is_closed_for_as_long_as_the_server_asked() {
-    let fixture = Fixture::new();
-    assert_eq!(fixture.fail(Exchanged::Grant, &throttled(30)), Alarm::None);
+    let setup = Setup::new();
+    assert_eq!(setup.fail(Exchanged::Grant, &throttled(30)), Alarm::None);
     // A shorter wait does not end the longer one.
-    fixture.fail(Exchanged::Own, &throttled(5));
-    let rejected = fixture.rejected();
+    setup.fail(Exchanged::Own, &throttled(5));
+    let rejected = setup.rejected();
     assert_eq!(rejected.until, BootTime::new(30 * SECOND));
     assert_eq!(rejected.error.kind(), ErrorKind::RetryLater);
     assert_eq!(rejected.error.outcome(), Some(ExchangeOutcome::NotSent));
     assert_eq!(rejected.error.retry_after(), Some(30 * SECOND));
-    fixture.clock.advance(29 * SECOND);
-    assert_eq!(fixture.rejected().error.retry_after(), Some(SECOND));
-    fixture.clock.advance(SECOND);
-    let _all = (fixture.enter().unwrap(), fixture.enter().unwrap());
+    setup.clock.advance(29 * SECOND);
+    assert_eq!(setup.rejected().error.retry_after(), Some(SECOND));
+    setup.clock.advance(SECOND);
+    let _all = (setup.enter().unwrap(), setup.enter().unwrap());
 }
 
 #[test]
 fn a_wait_is_at_most_the_limit_and_a_second_if_the_server_names_none() {
-    let fixture = Fixture::new();
-    fixture.fail(Exchanged::Own, &failed(FailureClass::Throttled));
-    assert_eq!(fixture.rejected().until, BootTime::new(SECOND));
-    fixture.fail(Exchanged::Own, &throttled(u64::MAX));
-    assert_eq!(fixture.rejected().until, BootTime::new(600 * SECOND));
+    let setup = Setup::new();
+    setup.fail(Exchanged::Own, &failed(FailureClass::Throttled));
+    assert_eq!(setup.rejected().until, BootTime::new(SECOND));
+    setup.fail(Exchanged::Own, &throttled(u64::MAX));
+    assert_eq!(setup.rejected().until, BootTime::new(600 * SECOND));
 }
 
 #[test]
 fn a_success_of_an_earlier_request_does_not_end_the_servers_wait() {
-    let fixture = Fixture::new();
-    fixture.fail(Exchanged::Own, &throttled(30));
-    fixture.succeed();
-    fixture.fail(Exchanged::Own, &failed(FailureClass::Rejected));
-    assert_eq!(fixture.rejected().until, BootTime::new(30 * SECOND));
+    let setup = Setup::new();
+    setup.fail(Exchanged::Own, &throttled(30));
+    setup.succeed();
+    setup.fail(Exchanged::Own, &failed(FailureClass::Rejected));
+    assert_eq!(setup.rejected().until, BootTime::new(30 * SECOND));
 }
 
 #[tokio::test]
 async fn an_exchange_that_queued_before_a_throttle_is_rejected() {
-    let fixture = Fixture::new();
-    let held = (fixture.enter().unwrap(), fixture.enter().unwrap());
+    let setup = Setup::new();
+    let held = (setup.enter().unwrap(), setup.enter().unwrap());
     let shutting = async {
-        fixture.fail(Exchanged::Own, &throttled(30));
+        setup.fail(Exchanged::Own, &throttled(30));
         drop(held);
     };
-    let (entered, ()) = join(fixture.entry(), shutting).await;
+    let (entered, ()) = join(setup.entry(), shutting).await;
     assert_eq!(entered.err().unwrap().until, BootTime::new(30 * SECOND));
 }
 
 #[test]
 fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_accepted() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let failure = failed(FailureClass::InvalidClient);
-    assert_eq!(fixture.fail(Exchanged::Own, &failure), Alarm::Raise);
-    assert_eq!(fixture.fail(Exchanged::Own, &failure), Alarm::None);
+    assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::Raise);
+    assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::None);
     for _ in 0..3 {
-        let rejected = fixture.rejected();
+        let rejected = setup.rejected();
         assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
         assert_eq!(rejected.error.outcome(), Some(ExchangeOutcome::NotSent));
         assert_eq!(rejected.error.retry_after(), Some(60 * SECOND));
-        fixture.clock.advance(60 * SECOND);
-        let _probe = fixture.enter().unwrap();
-        assert_eq!(fixture.rejected().error.kind(), ErrorKind::Misconfigured);
-        assert_eq!(fixture.fail(Exchanged::Own, &failure), Alarm::None);
+        setup.clock.advance(60 * SECOND);
+        let _probe = setup.enter().unwrap();
+        assert_eq!(setup.rejected().error.kind(), ErrorKind::Misconfigured);
+        assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::None);
     }
-    fixture.clock.advance(60 * SECOND);
-    let probe = fixture.enter().unwrap();
-    fixture.succeed();
+    setup.clock.advance(60 * SECOND);
+    let probe = setup.enter().unwrap();
+    setup.succeed();
     drop(probe);
-    let _all = (fixture.enter().unwrap(), fixture.enter().unwrap());
-    assert_eq!(fixture.fail(Exchanged::Own, &failure), Alarm::Raise, "the alarm is raised again");
+    let _all = (setup.enter().unwrap(), setup.enter().unwrap());
+    assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::Raise, "the alarm is raised again");
 }
 
 #[tokio::test]
 async fn an_untracked_call_waits_for_the_probe_and_is_never_the_probe() {
-    let fixture = Fixture::new();
-    fixture.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-    let rejected = fixture
-        .admission
-        .enter_untracked(&fixture.clock, Some(&device(0)), None)
-        .await
-        .err()
-        .unwrap();
+    let setup = Setup::new();
+    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    let rejected =
+        setup.admission.enter_untracked(&setup.clock, Some(&device(0)), None).await.err().unwrap();
     assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
-    fixture.clock.advance(60 * SECOND);
-    drop(
-        fixture
-            .admission
-            .enter_untracked(&fixture.clock, Some(&device(0)), None)
-            .await
-            .ok()
-            .unwrap(),
-    );
-    let _probe = fixture.enter().unwrap();
-    assert_eq!(fixture.rejected().error.retry_after(), Some(60 * SECOND));
-    fixture.admission.enter_untracked(&fixture.clock, Some(&device(0)), None).await.err().unwrap();
+    setup.clock.advance(60 * SECOND);
+    drop(setup.admission.enter_untracked(&setup.clock, Some(&device(0)), None).await.ok().unwrap());
+    let _probe = setup.enter().unwrap();
+    assert_eq!(setup.rejected().error.retry_after(), Some(60 * SECOND));
+    setup.admission.enter_untracked(&setup.clock, Some(&device(0)), None).await.err().unwrap();
 }
 
 #[test]
 fn a_probe_that_does_not_judge_the_client_leaves_it_to_the_next_probe() {
-    let fixture = Fixture::new();
-    fixture.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    let setup = Setup::new();
+    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
     for class in [
         FailureClass::NotSent,
         FailureClass::NotProcessed,
         FailureClass::Ambiguous,
         FailureClass::Unclassified,
     ] {
-        fixture.clock.advance(60 * SECOND);
-        let _probe = fixture.enter().unwrap();
-        assert_eq!(fixture.fail(Exchanged::Own, &failed(class)), Alarm::None);
-        assert_eq!(fixture.rejected().error.retry_after(), Some(60 * SECOND), "{class:?}");
+        setup.clock.advance(60 * SECOND);
+        let _probe = setup.enter().unwrap();
+        assert_eq!(setup.fail(Exchanged::Own, &failed(class)), Alarm::None);
+        assert_eq!(setup.rejected().error.retry_after(), Some(60 * SECOND), "{class:?}");
     }
 }
 
 #[test]
 fn a_server_that_judges_a_grant_has_accepted_the_client() {
     for class in [FailureClass::Rejected, FailureClass::Refused(Refusal::WrongCredentials)] {
-        let fixture = Fixture::new();
-        fixture.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-        assert_eq!(fixture.fail(Exchanged::Grant, &failed(class)), Alarm::None);
-        fixture.enter().map(drop).unwrap();
+        let setup = Setup::new();
+        setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+        assert_eq!(setup.fail(Exchanged::Grant, &failed(class)), Alarm::None);
+        setup.enter().map(drop).unwrap();
     }
 }
 
 #[test]
 fn a_refused_certificate_alarms_once_and_stops_nothing() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let untrusted = failed(FailureClass::Untrusted);
-    assert_eq!(fixture.fail(Exchanged::Grant, &untrusted), Alarm::Raise);
-    assert_eq!(fixture.fail(Exchanged::Own, &untrusted), Alarm::None);
-    fixture.enter().map(drop).unwrap();
-    fixture.succeed();
-    assert_eq!(fixture.fail(Exchanged::Own, &untrusted), Alarm::Raise);
+    assert_eq!(setup.fail(Exchanged::Grant, &untrusted), Alarm::Raise);
+    assert_eq!(setup.fail(Exchanged::Own, &untrusted), Alarm::None);
+    setup.enter().map(drop).unwrap();
+    setup.succeed();
+    assert_eq!(setup.fail(Exchanged::Own, &untrusted), Alarm::Raise);
 }
 
 #[test]
 fn the_longer_of_two_waits_holds() {
-    let fixture = Fixture::new();
-    fixture.fail(Exchanged::Own, &throttled(300));
-    fixture.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-    assert_eq!(fixture.rejected().until, BootTime::new(300 * SECOND));
+    let setup = Setup::new();
+    setup.fail(Exchanged::Own, &throttled(300));
+    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    assert_eq!(setup.rejected().until, BootTime::new(300 * SECOND));
 }
 
 #[test]
 fn an_unclassified_answer_stops_no_session() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     for class in [FailureClass::Unclassified, FailureClass::Misconfigured] {
         for of in [Exchanged::Own, Exchanged::Grant] {
-            assert_eq!(fixture.fail(of, &failed(class)), Alarm::None);
+            assert_eq!(setup.fail(of, &failed(class)), Alarm::None);
             for lane in [OWN, AGAIN, SCHEDULED, Lane::SignIn] {
-                fixture.enter_as(&device(1), lane).map(drop).unwrap();
+                setup.enter_as(&device(1), lane).map(drop).unwrap();
             }
         }
     }
@@ -304,96 +293,92 @@ fn an_unclassified_answer_stops_no_session() {
 
 #[test]
 fn a_rejected_client_stops_only_the_refreshes_of_the_rejected_tenant() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let (stopped, other) = (session_of("rejected", 1), session_of("other", 1));
-    fixture.enter_as(&stopped, OWN).map(drop).unwrap();
-    fixture.enter_as(&other, OWN).map(drop).unwrap();
+    setup.enter_as(&stopped, OWN).map(drop).unwrap();
+    setup.enter_as(&other, OWN).map(drop).unwrap();
     let rejected = failed(FailureClass::InvalidClient);
-    assert_eq!(fixture.fail_as(&stopped, Exchanged::Own, &rejected), Alarm::Raise);
+    assert_eq!(setup.fail_as(&stopped, Exchanged::Own, &rejected), Alarm::Raise);
     for n in 1..3 {
-        let rejected = fixture.enter_as(&session_of("rejected", n), OWN).err().unwrap();
+        let rejected = setup.enter_as(&session_of("rejected", n), OWN).err().unwrap();
         assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
     }
-    fixture.enter_as(&stopped, Lane::SignIn).map(drop).unwrap();
-    fixture.enter_as(&other, OWN).map(drop).unwrap();
+    setup.enter_as(&stopped, Lane::SignIn).map(drop).unwrap();
+    setup.enter_as(&other, OWN).map(drop).unwrap();
     // Other tenants succeed with the client. The rejection for this tenant stays.
-    fixture.succeed_as(&other);
-    fixture.enter_as(&stopped, OWN).err().unwrap();
-    fixture.succeed_as(&session_of("rejected", 9));
-    fixture.enter_as(&stopped, OWN).map(drop).unwrap();
+    setup.succeed_as(&other);
+    setup.enter_as(&stopped, OWN).err().unwrap();
+    setup.succeed_as(&session_of("rejected", 9));
+    setup.enter_as(&stopped, OWN).map(drop).unwrap();
 }
 
 #[test]
 fn a_client_that_is_rejected_for_a_second_tenant_is_stopped_for_all_until_any_success() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
     let all = ["a", "b", "c"].map(|tenant| session_of(tenant, 1));
     for session in &all {
-        fixture.enter_as(session, OWN).map(drop).unwrap();
+        setup.enter_as(session, OWN).map(drop).unwrap();
     }
-    fixture.fail_as(&all[0], Exchanged::Own, &rejected);
-    fixture.fail_as(&all[0], Exchanged::Own, &rejected);
-    fixture.enter_as(&all[2], OWN).map(drop).unwrap();
-    assert_eq!(fixture.fail_as(&all[1], Exchanged::Grant, &rejected), Alarm::None, "one alarm");
+    setup.fail_as(&all[0], Exchanged::Own, &rejected);
+    setup.fail_as(&all[0], Exchanged::Own, &rejected);
+    setup.enter_as(&all[2], OWN).map(drop).unwrap();
+    assert_eq!(setup.fail_as(&all[1], Exchanged::Grant, &rejected), Alarm::None, "one alarm");
     for session in &all {
-        fixture.enter_as(session, OWN).err().unwrap();
-        let beside = fixture.admission.enter_untracked(&fixture.clock, Some(session), None);
+        setup.enter_as(session, OWN).err().unwrap();
+        let beside = setup.admission.enter_untracked(&setup.clock, Some(session), None);
         beside.now_or_never().unwrap().err().unwrap();
     }
-    fixture.succeed_as(&all[2]);
+    setup.succeed_as(&all[2]);
     for session in &all {
-        fixture.enter_as(session, OWN).map(drop).unwrap();
+        setup.enter_as(session, OWN).map(drop).unwrap();
     }
 }
 
 #[test]
 fn no_session_is_the_probe_twice_in_a_row_while_others_are_kept_out() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
-    fixture.fail(Exchanged::Own, &rejected);
-    fixture.enter_as(&device(1), OWN).err().unwrap();
-    fixture.clock.advance(60 * SECOND);
-    fixture.enter().map(drop).unwrap();
-    fixture.fail(Exchanged::Own, &rejected);
-    fixture.enter_as(&device(1), OWN).err().unwrap();
-    fixture.clock.advance(60 * SECOND);
-    assert_eq!(
-        fixture.rejected().error.retry_after(),
-        Some(60 * SECOND),
-        "the other one goes first"
-    );
-    fixture.enter_as(&device(1), OWN).map(drop).unwrap();
-    fixture.fail_as(&device(1), Exchanged::Own, &rejected);
-    fixture.clock.advance(60 * SECOND);
-    fixture.enter().map(drop).unwrap();
+    setup.fail(Exchanged::Own, &rejected);
+    setup.enter_as(&device(1), OWN).err().unwrap();
+    setup.clock.advance(60 * SECOND);
+    setup.enter().map(drop).unwrap();
+    setup.fail(Exchanged::Own, &rejected);
+    setup.enter_as(&device(1), OWN).err().unwrap();
+    setup.clock.advance(60 * SECOND);
+    assert_eq!(setup.rejected().error.retry_after(), Some(60 * SECOND), "the other one goes first");
+    setup.enter_as(&device(1), OWN).map(drop).unwrap();
+    setup.fail_as(&device(1), Exchanged::Own, &rejected);
+    setup.clock.advance(60 * SECOND);
+    setup.enter().map(drop).unwrap();
     // No other session comes, so this one is the probe again.
-    fixture.enter_as(&device(1), OWN).err().unwrap();
-    fixture.clock.advance(119 * SECOND);
-    fixture.enter().err().unwrap();
-    fixture.clock.advance(SECOND);
-    fixture.enter().map(drop).unwrap();
+    setup.enter_as(&device(1), OWN).err().unwrap();
+    setup.clock.advance(119 * SECOND);
+    setup.enter().err().unwrap();
+    setup.clock.advance(SECOND);
+    setup.enter().map(drop).unwrap();
 }
 
 #[tokio::test]
 async fn a_sign_in_that_waits_is_the_next_probe_and_the_others_wait_for_its_end() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
-    fixture.fail(Exchanged::Own, &rejected);
-    fixture.enter_as(&device(5), Lane::SignIn).err().unwrap();
-    fixture.clock.advance(50 * SECOND);
+    setup.fail(Exchanged::Own, &rejected);
+    setup.enter_as(&device(5), Lane::SignIn).err().unwrap();
+    setup.clock.advance(50 * SECOND);
     let (first, second) = (device(1), device(2));
-    let sign_in = |session| fixture.entry_as(session, Lane::SignIn);
+    let sign_in = |session| setup.entry_as(session, Lane::SignIn);
     let (mut first, mut second) = (Box::pin(sign_in(&first)), Box::pin(sign_in(&second)));
     let mut context = Context::from_waker(Waker::noop());
     assert!(first.as_mut().poll(&mut context).is_pending());
     assert!(second.as_mut().poll(&mut context).is_pending());
-    fixture.clock.advance(10 * SECOND);
-    fixture.enter().err().unwrap();
+    setup.clock.advance(10 * SECOND);
+    setup.enter().err().unwrap();
     let Poll::Ready(Ok(_probe)) = first.as_mut().poll(&mut context) else {
         panic!("it is the probe")
     };
     assert!(second.as_mut().poll(&mut context).is_pending());
-    fixture.succeed_as(&device(1));
+    setup.succeed_as(&device(1));
     let Poll::Ready(Ok(_)) = second.as_mut().poll(&mut context) else {
         panic!("the client is accepted")
     };
@@ -401,109 +386,109 @@ async fn a_sign_in_that_waits_is_the_next_probe_and_the_others_wait_for_its_end(
 
 #[tokio::test]
 async fn a_sign_in_waits_for_a_probe_no_longer_than_for_a_permit() {
-    let fixture = Fixture::new();
-    fixture.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-    fixture.clock.advance(60 * SECOND);
-    let _probe = fixture.enter().unwrap();
+    let setup = Setup::new();
+    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.clock.advance(60 * SECOND);
+    let _probe = setup.enter().unwrap();
     let session = device(1);
-    let late = async { fixture.clock.advance(25 * SECOND) };
-    let (entered, ()) = join(fixture.entry_as(&session, Lane::SignIn), late).await;
+    let late = async { setup.clock.advance(25 * SECOND) };
+    let (entered, ()) = join(setup.entry_as(&session, Lane::SignIn), late).await;
     assert_eq!(entered.err().unwrap().error.kind(), ErrorKind::Misconfigured);
-    assert_eq!(fixture.admission.state.lock().stop.waiting_sign_ins, 0);
+    assert_eq!(setup.admission.state.lock().stop.waiting_sign_ins, 0);
 }
 
 #[test]
 fn retries_are_paced_when_five_sessions_get_one_answer_within_a_minute() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let forbidden = failed(FailureClass::Unclassified).with_status(http::StatusCode::FORBIDDEN);
-    fixture.met(0..4, &forbidden);
-    fixture.met(0..4, &forbidden);
+    setup.met(0..4, &forbidden);
+    setup.met(0..4, &forbidden);
     let other = failed(FailureClass::Unclassified).with_code("invalid_scope");
-    fixture.met(4..6, &other);
+    setup.met(4..6, &other);
     for _ in 0..3 {
-        fixture.enter_as(&device(0), AGAIN).map(drop).unwrap();
+        setup.enter_as(&device(0), AGAIN).map(drop).unwrap();
     }
-    fixture.met(4..5, &forbidden);
+    setup.met(4..5, &forbidden);
     let mut sent = 0;
     for _ in 0..100 {
-        sent += u32::from(fixture.enter_as(&device(0), AGAIN).is_ok());
-        fixture.clock.advance(SECOND / 10);
+        sent += u32::from(setup.enter_as(&device(0), AGAIN).is_ok());
+        setup.clock.advance(SECOND / 10);
     }
     assert_eq!(sent, 10, "one a second");
     for lane in [OWN, Lane::SignIn] {
         for _ in 0..10 {
-            fixture.enter_as(&device(9), lane).map(drop).unwrap();
+            setup.enter_as(&device(9), lane).map(drop).unwrap();
         }
     }
-    fixture.succeed_as(&device(9));
+    setup.succeed_as(&device(9));
     for _ in 0..3 {
-        fixture.enter_as(&device(0), AGAIN).map(drop).unwrap();
+        setup.enter_as(&device(0), AGAIN).map(drop).unwrap();
     }
 }
 
 #[test]
 fn sessions_that_get_an_answer_further_apart_are_not_paced_and_neither_are_grants_counted() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let unknown = failed(FailureClass::Unclassified);
     for n in 0..20 {
-        fixture.fail_as(&device(n), Exchanged::Own, &unknown);
-        fixture.fail_as(&device(n), Exchanged::Grant, &unknown);
-        fixture.clock.advance(16 * SECOND);
+        setup.fail_as(&device(n), Exchanged::Own, &unknown);
+        setup.fail_as(&device(n), Exchanged::Grant, &unknown);
+        setup.clock.advance(16 * SECOND);
     }
     for _ in 0..3 {
-        fixture.enter_as(&device(0), AGAIN).map(drop).unwrap();
+        setup.enter_as(&device(0), AGAIN).map(drop).unwrap();
     }
 }
 
 #[test]
 fn while_retries_are_paced_the_schedule_has_one_refresh_in_flight() {
-    let fixture = Fixture::new();
-    fixture.met(0..5, &failed(FailureClass::Unclassified));
-    let first = fixture.enter_as(&device(7), SCHEDULED).unwrap();
-    let rejected = fixture.enter_as(&device(8), SCHEDULED).err().unwrap();
+    let setup = Setup::new();
+    setup.met(0..5, &failed(FailureClass::Unclassified));
+    let first = setup.enter_as(&device(7), SCHEDULED).unwrap();
+    let rejected = setup.enter_as(&device(8), SCHEDULED).err().unwrap();
     assert!(rejected.paced && rejected.error.kind() == ErrorKind::RetryLater);
-    fixture.enter_as(&device(8), OWN).map(drop).unwrap();
+    setup.enter_as(&device(8), OWN).map(drop).unwrap();
     drop(first);
-    fixture.enter_as(&device(8), SCHEDULED).map(drop).unwrap();
+    setup.enter_as(&device(8), SCHEDULED).map(drop).unwrap();
 }
 
 #[test]
 fn kinds_of_unclassified_answers_are_remembered_up_to_a_bound() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     for n in 0..20 {
         let code = format!("vendor_{n}");
-        fixture.fail(Exchanged::Own, &failed(FailureClass::Unclassified).with_code(&code));
+        setup.fail(Exchanged::Own, &failed(FailureClass::Unclassified).with_code(&code));
     }
-    assert_eq!(fixture.admission.state.lock().pace.kinds(), crate::policy::FAULT_KINDS);
+    assert_eq!(setup.admission.state.lock().pace.kinds(), crate::policy::FAULT_KINDS);
 }
 
 #[test]
 fn the_latest_success_of_another_session_is_known() {
-    let fixture = Fixture::new();
-    let healthy = |n| fixture.admission.other_success_at(&device(n));
+    let setup = Setup::new();
+    let healthy = |n| setup.admission.other_success_at(&device(n));
     assert_eq!(healthy(1), None);
-    fixture.succeed_as(&device(1));
+    setup.succeed_as(&device(1));
     assert_eq!((healthy(1), healthy(2)), (None, Some(BootTime::default())));
-    fixture.clock.advance(SECOND);
-    fixture.succeed_as(&device(2));
+    setup.clock.advance(SECOND);
+    setup.succeed_as(&device(2));
     let now = Some(BootTime::new(SECOND));
     assert_eq!((healthy(1), healthy(2), healthy(3)), (now, Some(BootTime::default()), now));
 }
 
 #[test]
 fn a_call_for_no_session_stops_no_tenant_where_several_use_the_client() {
-    let fixture = Fixture::new();
+    let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
     let alarm = || {
-        let now = fixture.clock.now().boot;
-        fixture.admission.report(now, Exchanged::Grant, None, Err(&rejected))
+        let now = setup.clock.now().boot;
+        setup.admission.report(now, Exchanged::Grant, None, Err(&rejected))
     };
     let all = ["a", "b"].map(|tenant| session_of(tenant, 1));
     for session in &all {
-        fixture.enter_as(session, OWN).map(drop).unwrap();
+        setup.enter_as(session, OWN).map(drop).unwrap();
     }
     assert_eq!((alarm(), alarm()), (Alarm::Raise, Alarm::None));
     for session in &all {
-        fixture.enter_as(session, OWN).map(drop).unwrap();
+        setup.enter_as(session, OWN).map(drop).unwrap();
     }
 }

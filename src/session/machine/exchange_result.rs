@@ -308,7 +308,7 @@ pub(super) fn forgotten(state: &mut State, effects: &mut Effects) {
     }
 }
 
-pub(super) fn revoked(state: &mut State, backoff: Option<BackoffState>) {
+pub(super) fn revocation_ended(state: &mut State, backoff: Option<BackoffState>) {
     if !matches!(state.running, Some(Run::Revoke)) {
         return;
     }
