@@ -1,4 +1,4 @@
-//! A provider as sessions use it: with a gate, a policy and a way to its server.
+//! A provider as sessions use it: with its admission, its refresh policy and its transport.
 
 pub(crate) mod admission;
 pub(crate) mod provider_entry;
@@ -20,22 +20,22 @@ use crate::provider::resources::Resources;
 use crate::provider::{Provider, RenewWith, Settings};
 use crate::token::Credentials;
 
-/// What all sessions at one site share until its settings change. An exchange keeps the one that
-/// it began with.
+/// The provider of a tenant client with its settings, until these are replaced. An exchange keeps
+/// the client that it began with.
 pub(crate) struct Client {
     pub(crate) name: ProviderName,
     pub(crate) provider: Arc<dyn Erased>,
     pub(crate) refresh: RefreshPolicy,
     pub(crate) renew_with: Option<RenewWith>,
     pub(crate) admission: Admission,
-    /// Counts the site's clients, from 1.
+    /// Counts the clients of one tenant client, from 1.
     pub(crate) version: u64,
     resources: Arc<Resources>,
 }
 
 impl Client {
-    /// `former` is the client that this one replaces, of which the server may have wished to be
-    /// left alone.
+    /// `former` is the client that this one replaces. If the server asked it for fewer requests,
+    /// that wait still holds for this one.
     pub(crate) fn new(
         name: ProviderName,
         settings: Settings,
@@ -48,7 +48,7 @@ impl Client {
         Self { name, provider, refresh, renew_with, admission, version, resources }
     }
 
-    /// The wire of one exchange that begins now.
+    /// The sender of one exchange that begins now.
     pub(crate) fn sender<'a>(
         &'a self,
         clock: &Arc<dyn Clock>,
@@ -67,19 +67,19 @@ impl Client {
         HttpSender::new(&self.resources, Arc::clone(clock), session, issuer, budget)
     }
 
-    /// Whether this provider's server and client are those that issued the credentials. If not,
-    /// nothing of them may be sent.
+    /// Whether this provider's server and client issued the credentials. If not, the credentials
+    /// must not be sent.
     pub(crate) fn issued(&self, credentials: &Credentials) -> bool {
         let same_client = credentials.client() == self.provider.client();
         same_client && self.provider.binding().covers(credentials.authority())
     }
 
-    /// What its credentials are bound to.
+    /// The authority that its credentials are bound to.
     pub(crate) fn bound_to(&self) -> &str {
         self.provider.binding().text()
     }
 
-    /// The provider with its type. `InvalidInput` where another stands in for it.
+    /// The provider with its type. `InvalidInput` if another provider stands in for it.
     pub(crate) fn typed<P: Provider>(&self) -> Result<Arc<P>> {
         self.provider.as_any().downcast().map_err(|_| {
             Error::new(ErrorKind::InvalidInput)
@@ -87,8 +87,8 @@ impl Client {
         })
     }
 
-    /// Holds a URL that is given to a user against the rules of this provider's transport: a
-    /// server's metadata names it, and sends the user's browser there.
+    /// Checks a URL that is shown to a user against the rules of this provider's transport. A
+    /// server's metadata names the URL, and the user's browser follows it.
     pub(crate) fn check_shown(&self, url: &Url) -> Result<()> {
         self.resources.transport.check(url).map_err(|refused| {
             Error::new(ErrorKind::Misconfigured)

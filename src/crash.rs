@@ -1,5 +1,5 @@
 //! Steps of an exchange at which a test makes its process die or stop. Without the feature
-//! `testing` nothing is left of it.
+//! `testing`, these steps do nothing.
 
 #[cfg(feature = "testing")]
 use std::fmt;
@@ -9,38 +9,40 @@ use std::sync::Arc;
 #[cfg(feature = "testing")]
 use parking_lot::Mutex;
 
-/// A step of an exchange, be it a refresh or a grant. An adoption, which asks no server, is none.
+/// A step of an exchange: of a refresh, a renewal or a grant. An adoption, which asks no server,
+/// has no such steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "named in `testing`"))]
 #[non_exhaustive]
 pub enum CrashPoint {
-    /// Nothing is written yet, and nothing is sent.
+    /// No claim is written yet, and nothing is sent.
     BeforeClaim,
     /// The claim is written, and nothing is sent.
     Claimed,
-    /// The server has answered, and none of its answer's body is read.
+    /// The server has answered, and its response's body is not read yet.
     Sent,
-    /// New credentials are read, and not saved.
+    /// New credentials are read, and not saved yet.
     Received,
-    /// They are saved, and nobody is told of it.
+    /// The new credentials are saved, and no caller has the outcome yet.
     Committed,
-    /// All who waited are told.
+    /// All waiting callers have the outcome.
     Replied,
 }
 
-/// What exchanges pass on their way.
+/// The steps at which an exchange may meet a crash point.
 #[derive(Clone, Default)]
 pub(crate) struct Steps {
     #[cfg(feature = "testing")]
     points: Option<CrashPoints>,
-    /// How many points were armed when the exchange began. Later ones are for later exchanges.
+    /// How many points were armed when the exchange began. Points that are armed later are for
+    /// later exchanges.
     #[cfg(feature = "testing")]
     armed: Option<u64>,
 }
 
 impl Steps {
-    /// The steps of an exchange that begins now. A point that is armed when a caller has heard of
-    /// an exchange's end must not fire on the last step of that exchange.
+    /// The steps of an exchange that begins now. A test may arm a point as soon as a caller has an
+    /// exchange's outcome; that point must not fire at the last step of the same exchange.
     pub(crate) fn of_exchange(&self) -> Self {
         #[cfg(feature = "testing")]
         let armed = self.points.as_ref().map(CrashPoints::armed);
@@ -51,13 +53,13 @@ impl Steps {
         }
     }
 
-    /// With the feature `testing` this may not return.
+    /// With the feature `testing`, this may not return.
     #[cfg(feature = "testing")]
-    #[expect(clippy::panic, reason = "a test says so")]
+    #[expect(clippy::panic, reason = "a test asked for it")]
     pub(crate) fn at(&self, point: CrashPoint) {
         let fate = self.points.as_ref().and_then(|points| points.take(point, self.armed));
         match fate {
-            Some(Fate::Panic) => panic!("a crash point says so"),
+            Some(Fate::Panic) => panic!("a crash point was armed"),
             Some(fate) => meet(fate),
             None => {}
         }
@@ -75,23 +77,22 @@ impl From<CrashPoints> for Steps {
     }
 }
 
-/// What becomes of a process.
+/// What happens to the process.
 #[cfg(feature = "testing")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fate {
     /// It is killed (`SIGKILL`): no destructor runs, and nothing is flushed.
     Kill,
-    /// It is stopped (`SIGSTOP`) until somebody lets it go on (`SIGCONT`), and then goes on as if
-    /// nothing had been.
+    /// It is stopped (`SIGSTOP`) until it is continued (`SIGCONT`), and then runs on as before.
     Stop,
-    /// It lives on, and the exchange's own task panics.
+    /// It runs on, and the exchange's own task panics.
     Panic,
 }
 
-/// Makes the process die or stop at a step of an exchange, for tests that start processes of their
-/// own, or makes the exchange panic there. Clones are the same points. What is armed fires once, at
-/// the first exchange that gets there.
+/// Makes the process die or stop at a step of an exchange, for tests that start their own
+/// processes, or makes the exchange panic there. Clones share the same points. Each armed point
+/// fires once, at the first exchange that reaches it.
 ///
 /// On Linux and Android; elsewhere the process aborts for each [`Fate`] but [`Fate::Panic`].
 ///
@@ -131,14 +132,14 @@ struct Armed {
 
 #[cfg(feature = "testing")]
 impl CrashPoints {
-    /// None is armed.
+    /// Makes a set with no point armed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The next exchange that begins and gets there meets this fate. A point that is armed twice
-    /// meets the first first.
+    /// Arms a point: the next exchange that begins and reaches it meets this fate. If a point is
+    /// armed twice, the first fate comes first.
     pub fn arm(&self, point: CrashPoint, fate: Fate) {
         let mut armed = self.0.lock();
         let number = armed.count;
@@ -150,7 +151,7 @@ impl CrashPoints {
         self.0.lock().count
     }
 
-    /// The fate of an exchange that began when so many were armed.
+    /// Takes the fate of an exchange that began when `begun` points were armed.
     fn take(&self, point: CrashPoint, begun: Option<u64>) -> Option<Fate> {
         let mut armed = self.0.lock();
         let meets = |(number, armed, _): &(u64, CrashPoint, Fate)| {
@@ -176,21 +177,20 @@ fn meet(fate: Fate) {
     let signal = match fate {
         Fate::Kill => Signal::KILL,
         Fate::Stop => Signal::STOP,
-        // Met by its thread alone.
+        // Only the exchange's task meets this fate.
         Fate::Panic => return,
     };
-    // One may always send signals to oneself.
+    // A process may always send signals to itself.
     let _ = kill_process(getpid(), signal);
-    // The kernel gives it to any thread, which then stops the others: until it has, this one must
-    // not go a step further.
+    // The kernel delivers the signal to any thread, which then stops the others. Until then, this
+    // thread must not go on.
     while is_pending(signal) {
         std::thread::yield_now();
     }
 }
 
-/// Whether no thread has taken the signal yet: `ShdPnd` in proc(5), bit 0 is signal 1. By the time
-/// that it is not pending, this thread too is told to stop, and does so when it returns from the
-/// kernel.
+/// Whether no thread has taken the signal yet: `ShdPnd` in proc(5), where bit 0 is signal 1. Once
+/// the signal is not pending, the kernel stops this thread too when the thread returns from it.
 #[cfg(all(feature = "testing", any(target_os = "linux", target_os = "android")))]
 fn is_pending(signal: rustix::process::Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_fires_as_often_as_it_was_armed_and_no_other_does() {
+    fn a_point_fires_as_often_as_it_was_armed() {
         let points = CrashPoints::new();
         assert_eq!(points.take(CrashPoint::Sent, None), None);
         points.arm(CrashPoint::Sent, Fate::Kill);

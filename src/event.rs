@@ -1,8 +1,8 @@
-//! Events: what happened to sessions, for those who want to know.
+//! Events: what happened to sessions.
 //!
-//! Events are hints; the list and `status` are the truth. A subscriber that is too slow misses
-//! some, and is told how many: always the oldest of the tenant that has the most unread events, so
-//! that no tenant's events push out another tenant's.
+//! Events are hints; the list and `status` are authoritative. A subscriber that is too slow misses
+//! some and learns how many: always the oldest events of the tenant that has the most unread ones,
+//! so that no tenant's events push out another tenant's.
 
 mod queue;
 
@@ -19,17 +19,17 @@ use self::queue::Queue;
 use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
 
-/// Something that happened.
+/// One event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// The session that it happened to, if to one.
+    /// The session that it happened to, if it concerns one session.
     pub session: Option<SessionId>,
     /// When, by the wall clock; 1970 for [`EventKind::Missed`].
     pub at: SystemTime,
-    /// The session's epoch then; 0 where there is none.
+    /// The session's epoch at that time; 0 if the event concerns no session.
     pub epoch: u64,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
     /// The failure that led to the event. `Some` for [`EventKind::InDoubt`] and
     /// [`EventKind::BackingOff`], and for [`EventKind::Lost`] if a failed refresh of this process
@@ -47,7 +47,7 @@ impl Event {
         Self { session: None, at, epoch: 0, kind, cause: None }
     }
 
-    /// Whose event it is; none if it concerns all tenants.
+    /// The tenant that the event concerns; `None` if it concerns all.
     fn tenant(&self) -> Option<&Tenant> {
         match (&self.session, &self.kind) {
             (Some(session), _) => Some(session.key().tenant()),
@@ -61,73 +61,74 @@ impl Event {
     }
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A grant made a session, perhaps one that needs no user, or tokens were adopted.
+    /// A grant established the session, perhaps without the user, or tokens were adopted.
     Established,
     /// The session has new tokens.
     Refreshed,
-    /// The refresh token ends in `left`, and no refresh renewed it. Of several processes on one
-    /// store, one publishes this, at most once for each refresh token. If that process dies
-    /// between its write and the event, nobody publishes it; the list shows the end even then.
+    /// The refresh token ends in `left`, and no refresh replaced it. If several processes share one
+    /// store, only one of them publishes this, at most once for each refresh token. If that process
+    /// dies between its write and the event, no process publishes it; the list shows the end even
+    /// then.
     RefreshExpiring {
-        /// How long it still lives.
+        /// How long the refresh token is still valid.
         left: Duration,
     },
-    /// The session is lost; the user must sign in again. When its refresh token ended, one of
+    /// The session is lost; the user must sign in again. If its refresh token ended, only one of
     /// several processes publishes this, as for `RefreshExpiring`.
     Lost(LostReason),
-    /// The answer to a refresh was lost; the refresh token may be spent.
+    /// The response to a refresh was lost; the server may have used up the refresh token.
     InDoubt,
     /// A refresh failed, and the session is kept. Published for the first failure after a success,
-    /// but not in doubt, while the client is rejected, or while retries are paced. The crate
-    /// retries with a back-off.
+    /// unless the session is in doubt, the client is rejected, or retries are paced. The crate
+    /// retries with a backoff.
     BackingOff {
-        /// How long no refresh is tried.
+        /// How long the crate waits before it tries again.
         retry_after: Duration,
     },
     /// New tokens could not be saved. They are served from memory and saved later.
     Unsaved,
-    /// What was owed is saved.
+    /// The unsaved tokens are saved.
     Saved,
-    /// The session was revoked by us.
+    /// A supervisor revoked the session.
     Revoked,
-    /// The session's record was deleted here.
+    /// This process deleted the session's record.
     Forgotten,
-    /// Tokens came too late for the session, which another process had closed, begun anew or
-    /// forgotten meanwhile. They are dropped here and live at the server until they end: to revoke
-    /// them there could have ended newer ones
+    /// New tokens came too late, because another process had closed, established or forgotten the
+    /// session meanwhile. This process drops them. They stay valid at the server until they end: a
+    /// revocation could have ended newer tokens too
     /// ([`reach_of_revocation`](crate::provider::Provider::reach_of_revocation)), or failed.
     TokensSuperseded,
     /// The session's actor died and was started again.
     ActorRestarted,
     /// The supervisor actor died and was started again.
     SupervisorRestarted,
-    /// The session's actor died too often; the session is set aside for a while.
+    /// The session's actor died too often; the session is in quarantine for a while.
     Quarantined {
         /// For how long.
         pause: Duration,
     },
-    /// The server rejects the client, or its certificate was refused. Said once for a provider
-    /// until it works again.
+    /// The server rejects the client, or the transport refused the server's certificate. Published
+    /// once for a provider until it works again.
     ProviderMisconfigured(ProviderName),
-    /// The store has sessions of a provider that is not registered. They are kept. Found when the
-    /// supervisor starts.
+    /// The store has sessions of a provider that is not registered. They are kept. The supervisor
+    /// checks for them when it starts.
     ProviderUnknown(ProviderName),
-    /// The provider's source knows no provider for the session's tenant, or could not be asked.
-    /// Said once for a tenant until it could.
+    /// The provider's source does not know the session's tenant, or the source failed. Published
+    /// once for a tenant until the source answers.
     ProviderUnresolved {
-        /// Which provider.
+        /// The provider's name.
         provider: ProviderName,
-        /// Whose.
+        /// The tenant whose provider is missing.
         tenant: Tenant,
     },
-    /// A stored session was issued by another authority or to another client than the provider's
-    /// configuration names now. It is kept, and nothing is sent.
+    /// Another authority or another client than the provider's settings name now issued a stored
+    /// session. The session is kept, and its tokens are not sent.
     IssuerMismatch,
-    /// This subscriber was too slow and missed so many events.
+    /// This subscriber was too slow and missed this many events.
     Missed(u64),
 }
 
@@ -148,11 +149,11 @@ impl fmt::Debug for Events {
     }
 }
 
-/// The one way out for events: to subscribers and to the log.
+/// Publishes all events, to subscribers and to the log.
 pub(crate) struct Publisher {
     /// How many events a subscriber may leave unread.
     most: usize,
-    /// None when all is over.
+    /// `None` once the publisher is closed.
     subscribers: Mutex<Option<Vec<Weak<Queue>>>>,
 }
 
@@ -174,7 +175,7 @@ impl Publisher {
         }
     }
 
-    /// A new subscription; one that has ended already if the publisher is closed.
+    /// Makes a new subscription. It has already ended if the publisher is closed.
     pub(crate) fn subscribe(&self) -> Events {
         let mut subscribers = self.subscribers.lock();
         let queue = Arc::new(Queue::new(self.most, subscribers.is_none()));
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_that_waits_is_woken_and_one_that_went_away_is_forgotten() {
+    async fn a_waiting_subscriber_is_woken_and_a_dropped_one_is_forgotten() {
         let publisher = Publisher::new(4);
         let (mut events, gone) = (publisher.subscribe(), publisher.subscribe());
         drop(gone);

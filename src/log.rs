@@ -1,7 +1,7 @@
 //! Log lines about one session.
 
-/// Logs about a session. Provider, tenant and token id are fields of their own, because one text of
-/// all three could name two sessions.
+/// Logs about a session. Provider, tenant and token id are separate fields, because one text of all
+/// three could name two sessions.
 macro_rules! log_session {
     ($level:ident, $id:expr, $($rest:tt)+) => {{
         let id: &$crate::key::SessionId = $id;

@@ -1,4 +1,4 @@
-//! The supervisor: keeps all sessions, and the door to them.
+//! The supervisor: it keeps all sessions, and gives out handles to them.
 
 mod builder;
 mod bulk;
@@ -40,9 +40,9 @@ use crate::session::dispatch::Dispatcher;
 
 /// Keeps sessions at the authorization servers of its providers.
 ///
-/// A cheap handle; its clones, [`Sessions`] and [`Session`]s are one supervisor. It goes when the
-/// last of them is dropped: exchanges that run are then still ended and saved, but nobody waits
-/// for that. [`shutdown`](Self::shutdown) waits.
+/// A cheap handle: its clones, [`Sessions`] and [`Session`]s all belong to one supervisor. The
+/// supervisor ends when the last of them is dropped. Exchanges that run then still end and are
+/// saved, but nothing waits for that; [`shutdown`](Self::shutdown) does.
 ///
 /// ```
 /// use session_warden::provider::oauth2::OAuth2;
@@ -65,15 +65,16 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor to be configured.
+    /// Begins to configure a supervisor.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::new()
     }
 
     fn new(context: Arc<Context>, link: Arc<SupervisorLink>) -> Self {
-        let task_context = ShutdownGuard { context: Arc::clone(&context), link: Arc::clone(&link) };
-        let task_context: Box<dyn Any + Send + Sync> = Box::new(task_context);
-        Self { dispatcher: Arc::new(Dispatcher::new(context, task_context)), link }
+        let shutdown_guard =
+            ShutdownGuard { context: Arc::clone(&context), link: Arc::clone(&link) };
+        let shutdown_guard: Box<dyn Any + Send + Sync> = Box::new(shutdown_guard);
+        Self { dispatcher: Arc::new(Dispatcher::new(context, shutdown_guard)), link }
     }
 
     /// The sessions of one provider, by the name under which it was registered.
@@ -94,7 +95,7 @@ impl Supervisor {
         })
     }
 
-    /// One session of the provider of that name, without its type.
+    /// One session of the provider of that name, without the provider's type.
     ///
     /// # Errors
     ///
@@ -111,13 +112,13 @@ impl Supervisor {
         &self.dispatcher.context.keys
     }
 
-    /// What happens from now on. Ends when the supervisor shuts down.
+    /// Subscribes to the events from now on. The stream ends when the supervisor shuts down.
     #[must_use]
     pub fn subscribe(&self) -> Events {
         self.dispatcher.context.events.subscribe()
     }
 
-    /// What is resident, and what was done since the start. Visits every resident session.
+    /// Counts the sessions in memory and the work since the start. Visits every session in memory.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let counts = &self.dispatcher.context.counts;
@@ -140,20 +141,20 @@ impl Supervisor {
         snapshot
     }
 
-    /// Stops: takes no new calls, lets every exchange end, saves what is owed, and says what
-    /// could not be done within `within`.
+    /// Shuts down: takes no new calls, lets every exchange end, saves unsaved credentials, and
+    /// reports what it could not finish within `within`.
     ///
-    /// From its beginning event streams end, and calls that would need an exchange get
-    /// `ShuttingDown`; those that wait for one already get its outcome, and fresh tokens are still
-    /// handed out. Grants and adoptions that are queued and have not begun get `ShuttingDown` at
-    /// once, with the [`outcome`](crate::Error::outcome) `NotSent`. Queued revocations and
-    /// [`forget`](Session::forget)s are carried out; those that have not begun when `within` has
-    /// passed get `ShuttingDown`. Call it after the server that hands out requests has stopped, not
-    /// before.
+    /// When the shutdown begins, event streams end, and calls that would need an exchange fail with
+    /// `ShuttingDown`. Calls that already wait for an exchange get its outcome, and fresh tokens
+    /// are still handed out. Queued grants and adoptions that have not begun fail with
+    /// `ShuttingDown` at once, with the [`outcome`](crate::Error::outcome) `NotSent`. Queued
+    /// revocations and [`forget`](Session::forget)s are carried out; those that have not begun
+    /// within `within` fail with `ShuttingDown`. Call this after the application's own server has
+    /// stopped taking requests, not before.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; the shutdown goes on, and another call waits for its end.
+    /// The future may be dropped: the shutdown goes on, and another call waits for its end.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
         let context = &self.dispatcher.context;
         context.tasks.close();
@@ -187,7 +188,7 @@ impl fmt::Debug for Supervisor {
     }
 }
 
-/// The sessions of one provider: the typed door, for an application's state.
+/// The sessions of one provider, with the provider's type. An application keeps this in its state.
 pub struct Sessions<P> {
     dispatcher: Arc<Dispatcher>,
     provider: Arc<ProviderEntry>,
@@ -195,7 +196,7 @@ pub struct Sessions<P> {
 }
 
 impl<P: Provider> Sessions<P> {
-    /// A handle to one session. Does no I/O.
+    /// Makes a handle to one session. Does no I/O.
     #[must_use]
     pub fn session(&self, key: SessionKey) -> Session<P> {
         let id = SessionId::new(self.provider.name.clone(), key);
@@ -230,26 +231,26 @@ pub struct Snapshot {
     pub exchanging: usize,
     /// Of these, those with credentials that are not saved.
     pub unsaved: usize,
-    /// Sessions, in memory or not, that the schedule is to look at in the next minutes.
+    /// Sessions, in memory or not, that the schedule will check in the next minutes.
     pub scheduled: usize,
-    /// Exchanges begun: grants, renewals and refreshes. Revocations are not counted.
+    /// Exchanges that began: grants, renewals and refreshes, but not revocations.
     pub exchanges: u64,
-    /// Grants that made a session, renewals included.
+    /// Grants and renewals that established a session.
     pub establishes: u64,
-    /// Refreshes that gave tokens.
+    /// Refreshes that brought tokens.
     pub refreshes: u64,
     /// Session actors that died and were started again.
     pub actor_restarts: u64,
-    /// Times that the supervisor actor died and was started again.
+    /// How often the supervisor actor died and was started again.
     pub supervisor_restarts: u64,
 }
 
-/// What a shutdown could not do in its time.
+/// What a shutdown could not finish in its time.
 #[must_use]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Exchanges that had not ended. Their tasks go on for as long as the process does.
+    /// Exchanges that had not ended. Their tasks run on for as long as the process does.
     pub exchanges_cut: usize,
     /// Sessions whose newest credentials are only in memory. When the process ends, their users
     /// must sign in again.
@@ -257,14 +258,14 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
-    /// Whether nothing was left undone.
+    /// Whether the shutdown finished everything.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.exchanges_cut == 0 && self.unsaved.is_empty()
     }
 }
 
-/// Ends the supervisor with the last handle.
+/// Ends the supervisor when the last handle is dropped.
 struct ShutdownGuard {
     context: Arc<Context>,
     link: Arc<SupervisorLink>,
@@ -279,10 +280,10 @@ impl Drop for ShutdownGuard {
     }
 }
 
-/// Ways to make actors die, for tests of what must survive them.
+/// Kills actors, for tests of what must survive their death.
 #[cfg(feature = "testing")]
 impl Supervisor {
-    /// Kills a session's actor; false if none is resident.
+    /// Kills a session's actor; false if the session has none.
     pub(crate) fn kill_session_actor(&self, id: &SessionId) -> bool {
         let actor = self.dispatcher.context.registry.find(id).and_then(|slot| slot.actor());
         actor.is_some_and(|actor| {
@@ -291,7 +292,7 @@ impl Supervisor {
         })
     }
 
-    /// Kills the supervisor actor; false if none lives at the moment.
+    /// Kills the supervisor actor; false if none runs at the moment.
     pub(crate) fn kill_supervisor_actor(&self) -> bool {
         self.link.actor().is_some_and(|actor| {
             actor.kill();

@@ -1,4 +1,4 @@
-//! Tasks: the only place that spawns, so that every task has an owner that waits for it.
+//! Tasks: the only module that spawns, so that every task has an owner that waits for it.
 
 use std::future::Future;
 #[cfg(feature = "sqlite")]
@@ -15,8 +15,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::clock::{Clock, timeout};
 
-/// The tasks of one supervisor. They run on the runtime that the supervisor was started on, so
-/// that a caller's short-lived runtime takes nothing with it.
+/// The tasks of one supervisor. They run on the runtime that the supervisor was started on, so that
+/// the end of a caller's short-lived runtime ends none of them.
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     runtime: Handle,
@@ -26,7 +26,7 @@ pub(crate) struct Tasks {
     _over: DropGuard,
 }
 
-/// Lives in a task that does nothing. Its runtime drops it when it is shut down.
+/// Held by a task that does nothing. The runtime drops it when the runtime is shut down.
 struct Sentinel {
     closing: CancellationToken,
     gone: CancellationToken,
@@ -39,8 +39,7 @@ impl Drop for Sentinel {
     }
 }
 
-/// A place among the tasks: shutdown waits for it. Who has one can have more, for what follows from
-/// what it does.
+/// A guard that shutdown waits for. Its holder may clone it for work that follows from its own.
 #[derive(Clone)]
 pub(crate) struct TaskGuard {
     _token: TaskTrackerToken,
@@ -54,7 +53,7 @@ impl TaskGuard {
 }
 
 impl Tasks {
-    /// On the current runtime; none if there is no runtime.
+    /// Tasks on the current runtime; `None` if there is no runtime.
     pub(crate) fn here() -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
         let (closing, gone, over) =
@@ -70,29 +69,28 @@ impl Tasks {
         Some(Self { tracker, runtime, closing, gone, _over: over.drop_guard() })
     }
 
-    /// A place for an exchange, unless shutdown has begun.
+    /// A guard for an exchange, unless shutdown has begun.
     ///
-    /// The place is taken first and `closing` is read after it: the tracker takes spawns after it
-    /// was closed, so the other order would let an exchange begin behind shutdown's back.
+    /// The guard is taken first and `closing` is read after that. The tracker accepts tasks even
+    /// after it was closed, so in the other order an exchange could begin after shutdown has
+    /// stopped waiting.
     pub(crate) fn enter(&self) -> Option<TaskGuard> {
         let task_guard = TaskGuard { _token: self.tracker.token() };
         (!self.is_closing()).then_some(task_guard)
     }
 
-    /// Runs `task` to its end, whoever dies meanwhile.
+    /// Runs `task` to its end, even if callers and actors die meanwhile.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The handle is dropped on purpose: the tracker owns the task.
         drop(self.tracker.spawn_on(task, &self.runtime));
     }
 
-    /// Runs `task` until it ends or shutdown has ended everything else; shutdown does not wait
-    /// for it.
+    /// Runs `task` until it ends. Shutdown does not wait for it.
     pub(crate) fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(task));
     }
 
-    /// Has `work` done on a thread that may be busy for long; `None` if that is not possible any
-    /// more.
+    /// Runs `work` on a thread that may block for long; `None` if the runtime is shut down.
     pub(crate) async fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -109,7 +107,7 @@ impl Tasks {
         self.closing.clone()
     }
 
-    /// Whether the runtime of these tasks is shut down: nothing runs on it any more.
+    /// Whether the runtime of these tasks is shut down, so that nothing runs on it any more.
     pub(crate) fn is_runtime_gone(&self) -> bool {
         self.gone.is_cancelled()
     }
@@ -119,13 +117,13 @@ impl Tasks {
         self.gone.clone()
     }
 
-    /// Says that the runtime is shut down: for a task that sees it first, by being dropped.
+    /// Notes that the runtime is shut down, for a task that notices it first because it is dropped.
     pub(crate) fn mark_runtime_gone(&self) {
         self.closing.cancel();
         self.gone.cancel();
     }
 
-    /// Begins shutdown; true for the first who does.
+    /// Begins shutdown; true for the first call.
     pub(crate) fn close(&self) -> bool {
         let first = !self.closing.is_cancelled();
         self.closing.cancel();
@@ -139,7 +137,8 @@ impl Tasks {
     }
 }
 
-/// A thread for work that blocks, outside any runtime. `body` says to whoever waits that it ended.
+/// Starts a thread for work that blocks, outside any runtime. `body` itself must notify its waiters
+/// when it ends.
 #[cfg(feature = "sqlite")]
 pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.to_owned());
@@ -154,7 +153,7 @@ pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// A future of somebody else's code. Its panics stay in it, also those of its drop: it gives None.
+/// Catches the panics of a future of foreign code, also those of its drop. A panic gives `None`.
 pub(crate) struct CatchPanic<F>(Option<F>);
 
 impl<F> CatchPanic<F> {

@@ -1,4 +1,4 @@
-//! The gate of one provider's client: how many exchanges run at once, and when none may.
+//! Admission to one client: how many exchanges run at once, and when none may.
 
 mod client_stop;
 mod permit;
@@ -29,28 +29,28 @@ use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
 use crate::provider::{ExchangeError, FailureClass};
 
-/// What all sessions of one client share: its permits, the server's wish to be left alone, and what
-/// the server said of the client.
+/// The limits that all sessions of one client share: its permits, the wait that the server asked
+/// for, and whether the server accepts the client.
 pub(crate) struct Admission {
     lanes: PermitLanes,
-    /// Held by a refresh of the schedule's while retries are paced.
+    /// Held by a scheduled refresh while retries are paced.
     scheduled: Arc<Semaphore>,
     slow: SlowRequests,
     limits: ProviderLimits,
     state: Mutex<State>,
-    /// The client was accepted or rejected, or a sign-in has stopped waiting for that: whoever
-    /// waits looks again.
-    judged: Notify,
+    /// Notifies that the client was accepted or rejected, or that a sign-in has stopped waiting for
+    /// that. Waiting exchanges then check again.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// The server wants to be left alone until then, whatever it answers meanwhile.
+    /// The server asked for no requests until then. A later success does not shorten that.
     throttled_until: BootTime,
     stop: ClientStop,
     pace: RetryPace,
     successes: Successes,
-    /// The alarm was raised; not again until the client is accepted.
+    /// The alarm was raised. It is not raised again until the client is accepted.
     alarmed: bool,
 }
 
@@ -61,10 +61,10 @@ pub(crate) struct Entrant<'a> {
     pub(crate) lane: Lane,
 }
 
-/// What an exchange is to the other exchanges of its client.
+/// The lane of an exchange, by the kind of the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// A grant of a user, who waits.
+    /// A grant of a user, who waits for it.
     SignIn,
     /// A refresh or a renewal. `again`: since the last success, a refresh got an unclassified
     /// answer or a renewal failed. `scheduled`: no caller asked for it.
@@ -72,8 +72,8 @@ pub(crate) enum Lane {
 }
 
 impl Entrant<'_> {
-    /// What a caller has joined is not the schedule's any more.
-    fn look(&mut self, joined: Pin<&mut impl Future<Output = ()>>) {
+    /// Moves the exchange to the callers' lane if a caller has joined it.
+    fn note_joined(&mut self, joined: Pin<&mut impl Future<Output = ()>>) {
         if self.lane.is_scheduled() && joined.now_or_never().is_some() {
             self.lane = self.lane.of_caller();
         }
@@ -99,12 +99,12 @@ impl Lane {
 pub(crate) struct Rejected {
     pub(crate) error: Error,
     pub(crate) until: BootTime,
-    /// The gate paces retries and scheduled refreshes. The session keeps its own former failure as
-    /// the cause, because that says more than this error.
+    /// The rejection comes from pacing. The session keeps its own former failure as the cause,
+    /// because that says more than this error.
     pub(crate) paced: bool,
 }
 
-/// Whether a report is news that deserves an alarm.
+/// Whether a report raises the alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     None,
@@ -116,27 +116,28 @@ pub(crate) enum Alarm {
 pub(crate) enum Exchanged {
     /// A grant that a caller made.
     Grant,
-    /// What the session itself has or mints, or the provider's own preparation.
+    /// A refresh or a renewal, or the provider's own preparation.
     Own,
 }
 
 impl Admission {
-    /// `former` is the gate that this one replaces: what its server said of too many requests
-    /// still holds, what it said of the client does not.
+    /// `former` is the admission that this one replaces. A wait that its server asked for still
+    /// holds; a rejection of the former client does not.
     pub(crate) fn after(limits: ProviderLimits, former: Option<&Self>) -> Self {
         let lanes = PermitLanes::new(limits.exchanges);
         let throttled_until = former.map(|former| former.state.lock().throttled_until);
         let throttled_until = throttled_until.unwrap_or_default();
         let state = Mutex::new(State { throttled_until, ..State::default() });
         let scheduled = Arc::new(Semaphore::new(1));
-        let (slow, judged) = (SlowRequests::default(), Notify::new());
-        Self { lanes, scheduled, slow, limits, state, judged }
+        let (slow, changed) = (SlowRequests::default(), Notify::new());
+        Self { lanes, scheduled, slow, limits, state, changed }
     }
 
-    /// Waits for a turn. Nothing is claimed yet, so giving up loses nothing.
+    /// Waits for a permit. Nothing is claimed yet, so a caller that gives up loses nothing.
     ///
-    /// With `scheduled_permit`, there is no wait for a permit. A scheduled exchange without it waits in the
-    /// schedule's lane, without a deadline, until a caller has joined it: then it is a caller's.
+    /// With `scheduled_permit`, the exchange waits for no permit. A scheduled exchange without one
+    /// waits in the schedule's lane, without a deadline, until a caller has joined it: then it
+    /// waits as a caller's exchange.
     pub(crate) async fn enter(
         &self,
         clock: &dyn Clock,
@@ -147,35 +148,35 @@ impl Admission {
         self.state.lock().stop.count_user(entrant.session.key().tenant());
         let last = clock.now().boot.after(self.limits.admission_timeout);
         let mut scheduled_permit =
-            scheduled_permit.filter(|scheduled_permit| self.lanes.gave(scheduled_permit));
+            scheduled_permit.filter(|scheduled_permit| self.lanes.owns(scheduled_permit));
         let mut joined = pin!(joined);
         loop {
-            entrant.look(joined.as_mut());
+            entrant.note_joined(joined.as_mut());
             let _waiting = self.wait_for_client(clock, entrant, last).await?;
             let mut held = match scheduled_permit.take() {
                 Some(ScheduledPermit(held)) => held,
-                None => self.turn(clock, &mut entrant, joined.as_mut()).await?,
+                None => self.permit_of_lane(clock, &mut entrant, joined.as_mut()).await?,
             };
             if !entrant.lane.is_scheduled() {
                 held.leave_schedule();
             }
             let now = clock.now().boot;
-            // Again: much may have happened while this exchange queued.
+            // Checked again, because the state may have changed while this exchange waited.
             self.check_slow(now)?;
             let mut state = self.state.lock();
             state.check_throttle(now)?;
             let scheduled = self.pace(&mut state, entrant, now)?;
             match state.stop.pass(entrant, now, self.limits.probe) {
                 Ok(()) => return Ok(Permit::new(held, scheduled, &self.slow)),
-                // Another sign-in became the probe: this one waits for its end.
+                // Another sign-in became the probe; this one waits for the probe's end.
                 Err(_) if entrant.lane == Lane::SignIn && now < last => {}
                 Err(rejected) => return Err(rejected),
             }
         }
     }
 
-    /// Waits for a permit for a refresh of the schedule's, without a deadline. It keeps no caller
-    /// waiting who came before it got the permit.
+    /// Waits for a permit for a scheduled refresh, without a deadline. It takes no permit for which
+    /// a caller already waits.
     ///
     /// # Cancel safety
     ///
@@ -184,8 +185,8 @@ impl Admission {
         self.lanes.acquire_for_schedule().await
     }
 
-    /// Until when no refresh of the schedule's gets in, whichever session's it is. None if the next
-    /// may try; it may still be shut out for what its session or its tenant did.
+    /// Until when no scheduled refresh of any session is admitted. `None` if the next one may try;
+    /// it may still be rejected for what its own session or tenant did.
     pub(crate) fn closed_to_schedule_until(&self, now: BootTime) -> Option<BootTime> {
         let state = self.state.lock();
         let lane = Lane::Own { again: false, scheduled: true };
@@ -195,16 +196,16 @@ impl Admission {
         rejected.chain(state.stop.all_kept_out_until(now, self.limits.admission_timeout)).max()
     }
 
-    /// Ends when what [`closed_to_schedule_until`](Self::closed_to_schedule_until) says of the client may have
-    /// changed since this was called. Call it before you ask.
-    pub(crate) fn judged(&self) -> Notified<'_> {
-        self.judged.notified()
+    /// Completes when the answer of [`closed_to_schedule_until`](Self::closed_to_schedule_until)
+    /// may have changed since this call. Call this before you ask, so that no change is missed.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
-    /// Waits for a turn for a call that is not an exchange. Such a call is never the probe: its
-    /// success is not reported, so the gate would not learn that the server accepts the client
-    /// again. `session` is `None` if the call belongs to no session. With `scheduled_permit`, there is no wait
-    /// for a permit.
+    /// Waits for a permit for a call that is not an exchange. Such a call is never the probe: its
+    /// success is not reported, so the admission would not learn that the server accepts the client
+    /// again. `session` is `None` if the call belongs to no session. With `scheduled_permit`, the
+    /// call waits for no permit.
     pub(crate) async fn enter_untracked(
         &self,
         clock: &dyn Clock,
@@ -219,7 +220,7 @@ impl Admission {
         };
         check(clock.now().boot)?;
         let held =
-            match scheduled_permit.filter(|scheduled_permit| self.lanes.gave(scheduled_permit)) {
+            match scheduled_permit.filter(|scheduled_permit| self.lanes.owns(scheduled_permit)) {
                 Some(ScheduledPermit(held)) => held,
                 None => self.permit(clock).await?,
             };
@@ -227,7 +228,7 @@ impl Admission {
         Ok(Permit::new(held, None, &self.slow))
     }
 
-    /// Learns from an exchange's end.
+    /// Notes how an exchange ended.
     pub(crate) fn report(
         &self,
         now: BootTime,
@@ -237,7 +238,7 @@ impl Admission {
     ) -> Alarm {
         let mut state = self.state.lock();
         state.stop.ended(session);
-        let news = match result {
+        let alarm = match result {
             Ok(()) => {
                 if let Some(session) = session {
                     state.successes.note(session, now);
@@ -250,13 +251,13 @@ impl Admission {
                 if let (Exchanged::Own, Some(session)) = (of, session) {
                     state.pace.note(failed, session, now);
                 }
-                self.learn(&mut state, now, session, failed)
+                self.note_failure(&mut state, now, session, failed)
             }
         };
         drop(state);
-        // Not only after news: a probe that failed is waited for as well.
-        self.judged.notify_waiters();
-        news
+        // In every case, because waiting exchanges also wait for a probe that failed.
+        self.changed.notify_waiters();
+        alarm
     }
 
     /// When a session other than this one last succeeded.
@@ -268,8 +269,8 @@ impl Admission {
         &self.limits
     }
 
-    /// Waits until nothing that is known keeps the exchange out, or fails at once. A user who signs
-    /// in waits for a probe that is near, because the user's sign-in may be the probe.
+    /// Waits until nothing known rejects the exchange, or fails at once. A sign-in waits for a
+    /// probe that is near, because the sign-in may become the probe.
     async fn wait_for_client(
         &self,
         clock: &dyn Clock,
@@ -278,7 +279,7 @@ impl Admission {
     ) -> Result<Option<WaitingSignIn<'_>>, Rejected> {
         let mut waiting = None;
         loop {
-            let judged = self.judged.notified();
+            let changed = self.changed.notified();
             let now = clock.now().boot;
             self.check_slow(now)?;
             let rejected = {
@@ -298,14 +299,14 @@ impl Admission {
             waiting.get_or_insert_with(|| WaitingSignIn::new(self));
             tokio::select! {
                 biased;
-                () = judged => {}
+                () = changed => {}
                 () = clock.sleep(rejected.until.min(last).since(now)) => {}
             }
         }
     }
 
     /// Waits for a permit in the lane of the exchange, which changes when a caller joins it.
-    async fn turn(
+    async fn permit_of_lane(
         &self,
         clock: &dyn Clock,
         entrant: &mut Entrant<'_>,
@@ -322,8 +323,8 @@ impl Admission {
     }
 
     async fn permit(&self, clock: &dyn Clock) -> Result<Held, Rejected> {
-        let turn = timeout(clock, self.limits.admission_timeout, self.lanes.queue()).await;
-        turn.flatten().ok_or_else(|| {
+        let permit = timeout(clock, self.limits.admission_timeout, self.lanes.queue()).await;
+        permit.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
                 .about("too many exchanges with this provider are in flight")
                 .with_outcome(ExchangeOutcome::NotSent);
@@ -332,7 +333,7 @@ impl Admission {
         })
     }
 
-    /// A server that lets so many requests wait gets no more of them.
+    /// Rejects new requests while too many are slow.
     fn check_slow(&self, now: BootTime) -> Result<(), Rejected> {
         if self.slow.count() < self.limits.slow_requests {
             return Ok(());
@@ -356,8 +357,8 @@ impl Admission {
         }
     }
 
-    /// Takes the place that paces retries, where they are paced. With it comes the permit of the
-    /// schedule's one refresh.
+    /// Takes the next paced retry, if retries are paced. Returns the permit of the only scheduled
+    /// refresh that may then run, if this is it.
     fn pace(
         &self,
         state: &mut State,
@@ -377,9 +378,9 @@ impl Admission {
         Ok(permit)
     }
 
-    /// Updates the gate after a failure. Only `InvalidClient` stops the client; an answer that
+    /// Updates the state after a failure. Only `InvalidClient` stops the client; an answer that
     /// judges a grant shows that the server accepts the client.
-    fn learn(
+    fn note_failure(
         &self,
         state: &mut State,
         now: BootTime,
@@ -427,15 +428,15 @@ impl State {
         Err(Rejected { error, until: self.throttled_until, paced: false })
     }
 
-    /// The server accepted the client. What it said before of too many requests still holds: this
-    /// answer may be to a request that was sent earlier.
+    /// Notes that the server accepted the client. A wait that it asked for before still holds,
+    /// because this answer may be to a request that was sent earlier.
     fn accept(&mut self, session: Option<&SessionId>) {
         self.stop.accept(session.map(|session| session.key().tenant()));
         self.alarmed = self.alarmed && self.stop.is_on();
     }
 }
 
-/// The latest success of a client's sessions, and the latest of any session but that one.
+/// The latest success of a client's sessions, and the latest success of any other session.
 #[derive(Default)]
 struct Successes {
     latest: Option<(SessionId, BootTime)>,
@@ -461,7 +462,7 @@ impl Successes {
     }
 }
 
-/// A user's sign-in that waits for the client; refreshes leave the next probe to it.
+/// A sign-in that waits for the client. Refreshes leave the next probe to it.
 struct WaitingSignIn<'a>(&'a Admission);
 
 impl<'a> WaitingSignIn<'a> {
@@ -474,7 +475,7 @@ impl<'a> WaitingSignIn<'a> {
 impl Drop for WaitingSignIn<'_> {
     fn drop(&mut self) {
         self.0.state.lock().stop.waiting_sign_ins -= 1;
-        self.0.judged.notify_waiters();
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -484,7 +485,7 @@ fn raise(state: &mut State) -> Alarm {
 
 fn paced(until: BootTime) -> Rejected {
     let error = Error::new(ErrorKind::RetryLater)
-        .about("many sessions get an answer that is not understood, so retries are paced")
+        .about("many sessions get answers that are not understood, so retries are paced")
         .with_outcome(ExchangeOutcome::NotSent);
     Rejected { error, until, paced: true }
 }

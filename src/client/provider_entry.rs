@@ -1,4 +1,4 @@
-//! A provider under its name: one client for all tenants, or one for each.
+//! A registered provider: one client for all tenants, or one for each tenant.
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::provider::resources::Resources;
 use crate::provider::source::Source;
 use crate::provider::{Provider, ProviderSource, Registration};
 
-/// What a provider's name stands for.
+/// A provider that is registered under a name.
 pub(crate) struct ProviderEntry {
     pub(crate) name: ProviderName,
     tenant_clients: TenantClients,
-    /// The type that handles know the provider by.
+    /// The provider's type, which typed handles ask for.
     provides: TypeId,
 }
 
@@ -30,7 +30,7 @@ struct PerTenant {
     source: Source,
     resources: Arc<Resources>,
     tenant_clients: HashMap<Tenant, Arc<TenantClient>>,
-    /// With so many sites, those that no session uses are looked for.
+    /// At this many clients, those that no session uses are removed.
     sweep_at: AtomicUsize,
 }
 
@@ -68,7 +68,7 @@ impl ProviderEntry {
         self.provides == TypeId::of::<P>()
     }
 
-    /// The site of all tenants, where there is one for all.
+    /// The client of all tenants, if there is one for all.
     pub(crate) fn of_all(&self) -> Option<&Arc<TenantClient>> {
         match &self.tenant_clients {
             TenantClients::OfAll(tenant_client) => Some(tenant_client),
@@ -76,7 +76,7 @@ impl ProviderEntry {
         }
     }
 
-    /// A tenant's site, if it is known already.
+    /// A tenant's client, if it exists already.
     pub(crate) fn known(&self, tenant: &Tenant) -> Option<Arc<TenantClient>> {
         match &self.tenant_clients {
             TenantClients::OfAll(tenant_client) => Some(Arc::clone(tenant_client)),
@@ -86,7 +86,7 @@ impl ProviderEntry {
         }
     }
 
-    /// A tenant's site, made if it is not known. Nobody is asked yet.
+    /// A tenant's client, made if it does not exist. The source is not asked yet.
     pub(crate) fn tenant_client(&self, tenant: &Tenant) -> Arc<TenantClient> {
         match &self.tenant_clients {
             TenantClients::OfAll(tenant_client) => Arc::clone(tenant_client),
@@ -94,7 +94,7 @@ impl ProviderEntry {
         }
     }
 
-    /// The sites of all tenants that have their own and were asked for.
+    /// The clients of all tenants, if each tenant has its own.
     pub(crate) fn all(&self) -> Vec<Arc<TenantClient>> {
         match &self.tenant_clients {
             TenantClients::OfAll(_) => Vec::new(),
@@ -127,8 +127,9 @@ impl PerTenant {
         tenant_client
     }
 
-    /// Forgets the sites that no session uses, now and then: those in use are bounded by the
-    /// resident sessions, and of the others there are never more than these or the bound.
+    /// Removes the clients that no session uses, whenever there are `sweep_at` of them. The clients
+    /// in use are bounded by the sessions in memory; the others never exceed the larger of that
+    /// number and [`IDLE_TENANT_CLIENTS`].
     fn sweep(&self) {
         let sweep_at = self.sweep_at.load(Ordering::Acquire);
         if self.tenant_clients.len() < sweep_at {
@@ -154,10 +155,10 @@ mod tests {
             transport: Transport::new(&TransportConfig::default()).unwrap().into(),
             tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
         };
-        let nobody = |_: Tenant| async { Err(SourceError::UnknownTenant) };
+        let empty_source = |_: Tenant| async { Err(SourceError::UnknownTenant) };
         ProviderEntry::per_tenant::<OAuth2>(
             ProviderName::new("p").unwrap(),
-            nobody,
+            empty_source,
             Arc::new(resources),
         )
     }
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_site_stays_the_same_while_somebody_holds_it() {
+    fn a_tenants_client_stays_the_same_while_it_is_held() {
         let registered = registered();
         let held = registered.tenant_client(&tenant(0));
         for number in 1..3 * IDLE_TENANT_CLIENTS {
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn sites_that_nobody_holds_are_forgotten_at_the_bound() {
+    fn unused_tenant_clients_are_removed_at_the_bound() {
         let registered = registered();
         for number in 0..3 * IDLE_TENANT_CLIENTS {
             drop(registered.tenant_client(&tenant(number)));

@@ -1,4 +1,4 @@
-//! A site: where a tenant's sessions find their client, which may be replaced under them.
+//! The tenant client: gives sessions their client, which may be replaced while they use it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,45 +17,45 @@ use crate::provider::Settings;
 use crate::provider::resources::Resources;
 use crate::provider::source::{Source, SourceError};
 
-/// The place of a client: of one tenant where each has its own, else of all.
+/// The replaceable client of one tenant, if each tenant has its own, or of all tenants.
 pub(crate) struct TenantClient {
     client: ArcSwapOption<Client>,
-    /// Held while one client is put in the place of another.
+    /// Held while one client replaces another.
     replacing: Mutex<()>,
     name: ProviderName,
     resources: Arc<Resources>,
     source_state: Option<SourceState>,
 }
 
-/// How a tenant's client is got.
+/// The source of a tenant's client, and what it said last.
 struct SourceState {
     tenant: Tenant,
     source: Source,
-    /// Held while the source is asked, so that it is asked once for all who wait.
-    turn: tokio::sync::Mutex<()>,
+    /// Held while the source is asked, so that it is asked once for all waiting callers.
+    asking: tokio::sync::Mutex<()>,
     failed: Mutex<Option<Failed>>,
-    /// When it was asked because the server called the client invalid.
+    /// When the source was last asked because the server rejected the client.
     last_asked_at: Mutex<Option<BootTime>>,
-    /// The source is to be asked again before the next use.
+    /// The source must be asked again before the next use.
     stale: AtomicBool,
 }
 
-/// What everybody gets until the source may be asked again.
+/// The failure that every caller gets until the source may be asked again.
 struct Failed {
     error: Error,
     tries: u32,
     retry_at: BootTime,
 }
 
-/// Why there is no client.
+/// Why no client could be resolved.
 pub(crate) struct Unresolved {
     pub(crate) error: Error,
-    /// The provider and its tenant, if nobody was told yet.
+    /// The provider and its tenant if the failure was not published yet.
     pub(crate) news: Option<(ProviderName, Tenant)>,
 }
 
 impl TenantClient {
-    /// The site of all tenants.
+    /// The client of all tenants.
     pub(crate) fn of_all(
         name: ProviderName,
         settings: Settings,
@@ -66,7 +66,7 @@ impl TenantClient {
         Self { client, replacing: Mutex::default(), name, resources, source_state: None }
     }
 
-    /// The site of one tenant, whose client the source knows.
+    /// The client of one tenant, which comes from the source.
     pub(crate) fn of_tenant(
         name: ProviderName,
         tenant: Tenant,
@@ -76,7 +76,7 @@ impl TenantClient {
         let source_state = SourceState {
             tenant,
             source,
-            turn: tokio::sync::Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
             last_asked_at: Mutex::default(),
             stale: AtomicBool::new(false),
@@ -85,19 +85,19 @@ impl TenantClient {
         Self { client, replacing: Mutex::default(), name, resources, source_state }
     }
 
-    /// The client, if it is known already.
+    /// The client, if it is already resolved.
     pub(crate) fn client(&self) -> Option<Arc<Client>> {
         self.client.load_full()
     }
 
-    /// The number of the client that is known; 0 if none is.
+    /// The version of the resolved client; 0 if there is none.
     pub(crate) fn version(&self) -> u64 {
         self.client.load().as_ref().map_or(0, |client| client.version)
     }
 
-    /// Puts other settings in force. Exchanges that run keep theirs.
+    /// Replaces the settings. Exchanges that run keep theirs.
     pub(crate) fn replace(&self, settings: Settings) -> Arc<Client> {
-        // One at a time, so that no version is given twice.
+        // One at a time, so that no two clients get the same version.
         let _replacing = self.replacing.lock();
         let former = self.client();
         let (name, resources) = (self.name.clone(), Arc::clone(&self.resources));
@@ -106,7 +106,7 @@ impl TenantClient {
         client
     }
 
-    /// The client, asked for if it is not known.
+    /// Returns the client, and asks the source for it if it is not resolved.
     pub(crate) async fn resolve(
         &self,
         clock: &dyn Clock,
@@ -117,17 +117,17 @@ impl TenantClient {
         let Some(source_state) = self.source_state.as_ref().filter(to_be_asked) else {
             return known.ok_or_else(Unresolved::unknown);
         };
-        let _turn = source_state.turn.lock().await;
-        // Somebody may have been faster.
+        let _guard = source_state.asking.lock().await;
+        // Another caller may have been faster.
         if let Some(client) = self.client().filter(|_| !source_state.is_stale()) {
             return Ok(client);
         }
         let asked = self.ask(source_state, clock, policy).await;
-        // What was known before goes on: a source that is down takes no session with it.
+        // The former client stays in use, so that a source that is down fails no session.
         asked.or_else(|unresolved| known.ok_or(unresolved))
     }
 
-    /// The client as the source knows it now. The former one stays if it cannot be asked.
+    /// Asks the source for the client as it is now. If the source fails, the former client stays.
     pub(crate) async fn renew(
         &self,
         clock: &dyn Clock,
@@ -136,14 +136,14 @@ impl TenantClient {
         let Some(source_state) = &self.source_state else {
             return self.resolve(clock, policy).await;
         };
-        let _turn = source_state.turn.lock().await;
+        let _guard = source_state.asking.lock().await;
         match self.client().filter(|_| !source_state.is_stale()) {
             Some(renewed) => Ok(renewed),
             None => self.ask(source_state, clock, policy).await,
         }
     }
 
-    /// The source is asked before the next use.
+    /// Makes the next use ask the source.
     pub(crate) fn expire(&self) {
         if let Some(source_state) = &self.source_state {
             source_state.stale.store(true, Ordering::Release);
@@ -151,8 +151,8 @@ impl TenantClient {
         }
     }
 
-    /// Another client in place of one that the server called invalid, if the source has one: it is
-    /// asked once for this, and not again before the client would be probed.
+    /// Asks the source for another client in place of one that the server rejected. It asks only
+    /// once for each interval in which the client would be probed.
     pub(crate) async fn replacement_for(
         &self,
         invalid: &Arc<Client>,
@@ -160,7 +160,7 @@ impl TenantClient {
         policy: &Policy,
     ) -> Option<Arc<Client>> {
         let source_state = self.source_state.as_ref()?;
-        let _turn = source_state.turn.lock().await;
+        let _guard = source_state.asking.lock().await;
         let known = self.client()?;
         if known.version != invalid.version {
             return Some(known);
@@ -171,15 +171,16 @@ impl TenantClient {
         self.ask(source_state, clock, policy).await.ok()
     }
 
-    /// The server called this client invalid in a call beside the exchanges. True if the source is
-    /// asked before the next use, by the same rule as [`replacement_for`](Self::replacement_for).
+    /// Notes that the server rejected this client in a call that is no exchange. True if the source
+    /// will be asked before the next use, under the same limit as
+    /// [`replacement_for`](Self::replacement_for).
     pub(crate) fn doubt(&self, invalid: &Client, now: BootTime) -> bool {
         let Some(source_state) = &self.source_state else { return false };
-        let doubted = self.version() != invalid.version || source_state.may_ask_again(invalid, now);
-        if doubted && self.version() == invalid.version {
+        let asks = self.version() != invalid.version || source_state.may_ask_again(invalid, now);
+        if asks && self.version() == invalid.version {
             self.expire();
         }
-        doubted
+        asks
     }
 
     async fn ask(
@@ -196,7 +197,8 @@ impl TenantClient {
             let error = failed.error.clone().with_retry_after(wait);
             return Err(Unresolved { error, news: None });
         }
-        // Not left set if this is dropped: then nothing was learned.
+        // `failed` and `stale` change only after the answer, so that a dropped future leaves them
+        // as they were.
         let found =
             AssertUnwindSafe(source_state.source.ask(source_state.tenant.clone())).catch_unwind();
         let found = match timeout(clock, policy.source_timeout, found).await {
@@ -212,16 +214,17 @@ impl TenantClient {
                 Ok(self.replace(settings))
             }
             Err(failed) => {
-                let (error, is_news) = source_state.fail(failed, clock.now().boot, policy);
+                let (error, is_first) = source_state.fail(failed, clock.now().boot, policy);
                 let whose = (self.name.clone(), source_state.tenant.clone());
-                Err(Unresolved { error, news: is_news.then_some(whose) })
+                Err(Unresolved { error, news: is_first.then_some(whose) })
             }
         }
     }
 }
 
 impl SourceState {
-    /// Whether the source is asked because of this client, and not so soon again.
+    /// Whether the source may be asked because of this client now. If so, not again within the
+    /// probe interval.
     fn may_ask_again(&self, invalid: &Client, now: BootTime) -> bool {
         let mut last_asked_at = self.last_asked_at.lock();
         let probe = invalid.admission.limits().probe;
@@ -236,7 +239,8 @@ impl SourceState {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// What everybody gets from now on, and whether that is news.
+    /// Notes a failure. Returns the error for callers, and whether this is the first failure in a
+    /// row.
     fn fail(&self, error: Error, now: BootTime, policy: &Policy) -> (Error, bool) {
         let mut failed = self.failed.lock();
         let tries = failed.as_ref().map_or(0, |failed| failed.tries).saturating_add(1);
@@ -247,13 +251,13 @@ impl SourceState {
 }
 
 impl Unresolved {
-    /// Of a site that has neither a client nor a source, which is never made.
+    /// For a tenant client with neither a client nor a source, which is never made.
     fn unknown() -> Self {
         Self { error: SourceError::UnknownTenant.into_error(), news: None }
     }
 }
 
-/// A source's answer is held against the same rules as what a supervisor is started with.
+/// Checks a source's settings by the same rules as those that a supervisor is started with.
 fn usable(settings: Settings) -> Result<Settings, Error> {
     match settings.fault() {
         None => Ok(settings),

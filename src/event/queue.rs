@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use super::{Event, EventKind};
 use crate::key::Tenant;
 
-/// A subscriber's events, and who waits for the next one.
+/// A subscriber's events, and the waker of the task that waits for the next one.
 pub(super) struct Queue(Mutex<State>);
 
 struct State {
     unread: Unread,
-    /// Nothing is added any more.
+    /// No events come any more.
     closed: bool,
     waker: Option<Waker>,
 }
@@ -60,13 +60,13 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Events in their order. Where there are too many, the oldest of the tenant that has the most is
-/// left out: a tenant with few events loses none to a tenant with many.
+/// Events in their order. If there are too many, drops the oldest of the tenant that has the most:
+/// a tenant with few events loses none to a tenant with many.
 struct Unread {
     most: usize,
     added: u64,
     events: BTreeMap<u64, Event>,
-    /// The places of each tenant's events.
+    /// The numbers of each tenant's events.
     of_tenants: HashMap<Option<Tenant>, VecDeque<u64>>,
     missed: u64,
 }
@@ -83,7 +83,7 @@ impl Unread {
         self.events.insert(self.added, event);
         if self.events.len() > self.most {
             let longest =
-                |places: &&VecDeque<u64>| (places.len(), Reverse(places.front().copied()));
+                |numbers: &&VecDeque<u64>| (numbers.len(), Reverse(numbers.front().copied()));
             let oldest = self.of_tenants.values().max_by_key(longest).and_then(VecDeque::front);
             if let Some(oldest) = oldest.copied() {
                 self.remove(oldest);
@@ -101,13 +101,13 @@ impl Unread {
         self.remove(first)
     }
 
-    /// Takes out the first event of its tenant.
-    fn remove(&mut self, place: u64) -> Option<Event> {
-        let event = self.events.remove(&place)?;
+    /// Removes this event, which must be the first of its tenant.
+    fn remove(&mut self, number: u64) -> Option<Event> {
+        let event = self.events.remove(&number)?;
         let tenant = event.tenant().cloned();
-        if let Some(places) = self.of_tenants.get_mut(&tenant) {
-            places.pop_front();
-            if places.is_empty() {
+        if let Some(numbers) = self.of_tenants.get_mut(&tenant) {
+            numbers.pop_front();
+            if numbers.is_empty() {
                 self.of_tenants.remove(&tenant);
             }
         }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_with_many_events_pushes_out_none_but_its_own() {
+    fn a_tenant_with_many_events_pushes_out_only_its_own() {
         let mut unread = Unread::new(8);
         unread.push(of("quiet", 1));
         for epoch in 0..1000 {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn of_tenants_with_equally_many_events_the_oldest_event_is_left_out() {
+    fn if_tenants_have_equally_many_events_the_oldest_event_is_dropped() {
         let mut unread = Unread::new(3);
         for tenant in ["a", "b", "c", "d"] {
             unread.push(of(tenant, 0));

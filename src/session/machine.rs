@@ -1,7 +1,8 @@
-//! The session's state machine: pure, and the only thing that decides.
+//! The session's state machine: a pure function, and the only code that decides.
 //!
-//! [`step`] takes a state and an input and gives the next state and what is to be started. It
-//! does no I/O, reads no clock and throws no dice. [`token_decision`] says what a caller gets in a state.
+//! [`step`] takes a state and an input, and returns the next state and the work to start. It does
+//! no I/O, reads no clock and draws no random numbers. [`token_decision`] says what a caller gets
+//! in a state.
 
 mod decision;
 mod exchange_result;
@@ -25,27 +26,28 @@ use crate::error::{Error, LostReason};
 use crate::policy::{Backoff, UnclassifiedAnswers};
 use crate::secret::Secret;
 
-/// What a session has, and what is being done with it.
+/// What a session has, and the work that runs on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
-    /// What the record said, with what was learned since; `None` before the first reading.
+    /// The content of the record, with what this process learned since; `None` before the first
+    /// load.
     pub(crate) settled: Option<Settled>,
     /// The version of the record, as far as it is known.
     pub(crate) version: u64,
     pub(crate) running: Option<Run>,
-    /// What other processes did that was not read yet. It is read when nothing runs.
+    /// The changes of other processes that are not loaded yet. They are loaded when nothing runs.
     pub(crate) external_change: Option<ExternalChange>,
     pub(crate) read: Read,
-    /// Why the last reading failed: an unreadable session is never taken for one that does not
-    /// exist.
+    /// Why the last load failed. Kept, so that a session that cannot be loaded is never taken for
+    /// one that does not exist.
     pub(crate) load_backoff: Option<BackoffState>,
 }
 
-/// What is being done. What is settled goes on serving meanwhile.
+/// The work that runs on a session. The settled token is served meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Run {
-    /// The server wants a second factor; nothing else runs. The answer (an establish), expiry, a
-    /// refresh of what is settled, a close or a forget ends it.
+    /// The server wants a second factor, and nothing else runs. Ended by the user's answer (an
+    /// establish), by expiry, by a refresh of the settled session, by a close or by a forget.
     Challenge { until: BootTime },
     /// A grant is exchanged, or tokens are adopted.
     Establish { renewal: bool, answer: Option<CredentialState> },
@@ -55,19 +57,19 @@ pub(crate) enum Run {
     Close,
     /// A forget is being written.
     Forget,
-    /// The server is being told of a close.
+    /// A closed session is being revoked at the server.
     Revoke,
 }
 
-/// The reading of the record, which goes on beside what is served.
+/// The load of the record. Tokens are served meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Read {
-    /// How many readings were begun. Only the newest one's answer counts. Nor does it count when an
-    /// exchange began after it, because it may show less than that exchange wrote.
+    /// How many loads have begun. Only the answer of the newest counts. It does not count either if
+    /// an exchange began after it, because it may show less than that exchange wrote.
     pub(crate) number: u32,
-    /// `Some` while a reading runs, with the news that it was begun for, if any.
+    /// `Some` while a load runs, with the external change that it was begun for, if any.
     pub(crate) running: Option<Option<ExternalChange>>,
-    /// The store was asked to restore what it lost: the next answer counts, whatever it shows.
+    /// The store was asked to restore what it lost. The next answer then counts in any case.
     pub(crate) restored: bool,
 }
 
@@ -81,7 +83,7 @@ impl State {
         self.settled.is_none()
     }
 
-    /// The epoch and generation of what is settled.
+    /// The epoch and generation of the settled session.
     pub(crate) fn counters(&self) -> (u64, u64) {
         self.settled.as_ref().map(Settled::counters).unwrap_or_default()
     }
@@ -93,7 +95,8 @@ impl State {
         held.credentials.tokens().token_secret().cloned()
     }
 
-    /// Whether the exchange that runs is another try after an answer that is not understood.
+    /// Whether the running exchange is a retry: a refresh after an answer that is not understood,
+    /// or a renewal after a failure.
     pub(crate) fn is_tried_again(&self) -> bool {
         let Some(settled) = &self.settled else { return false };
         let refreshes = matches!(self.running, Some(Run::Refresh { .. }));
@@ -101,7 +104,7 @@ impl State {
         (refreshes && settled.is_unclassified()) || (renews && settled.is_backing_off())
     }
 
-    /// Whether the refresh that runs tries out a doubt.
+    /// Whether the running refresh retries in the state `InDoubt`.
     pub(crate) fn is_tried_in_doubt(&self) -> bool {
         matches!(self.running, Some(Run::Refresh { .. }))
             && matches!(self.settled, Some(Settled::InDoubt(..)))
@@ -113,7 +116,7 @@ impl State {
         nothing && self.running.is_none() && !self.wants_load()
     }
 
-    /// What led to this state: the error of the last refresh that failed, or of the session's loss.
+    /// The error that led to this state: of the last failed refresh, or of the session's loss.
     pub(crate) fn cause(&self) -> Option<Error> {
         match self.settled.as_ref()? {
             Settled::Active(held) | Settled::InDoubt(held, _) => {
@@ -129,7 +132,7 @@ impl State {
         !matches!(self.settled, None | Some(Settled::Vacant { .. }))
     }
 
-    /// Whether the record says all that is to be known, credentials included.
+    /// Whether the record says everything about the session, credentials included.
     pub(crate) fn is_in_store(&self) -> bool {
         self.is_disposable() || (is_in_record(self) && self.read.running.is_none())
     }
@@ -146,40 +149,40 @@ impl State {
     }
 }
 
-/// What can happen to a session.
+/// The inputs of the machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    /// The store's record, as the reading of this number found it.
+    /// The store's record, as the load of this number found it.
     Loaded { read: u32, version: u64, settled: Settled },
-    /// The reading of this number failed.
+    /// The load of this number failed.
     LoadFailed { read: u32, error: Error },
-    /// Somebody wants a token above this generation, or the schedule wants a fresh one.
+    /// A caller wants a token above this generation, or the schedule wants a fresh one.
     Need { newer_than: u64, renewable: Renewable },
     /// This job is first in the queue, or this revocation is due.
     Begin(Start),
-    /// What was started never began: its message was lost.
+    /// The work that a step started never began, because its message was lost.
     NotBegun,
-    /// The exchange gave credentials. They are not saved yet.
+    /// The exchange brought credentials. They are not saved yet.
     Issued(CredentialState),
-    /// The exchange gave a challenge.
+    /// The exchange brought a challenge.
     Challenged,
-    /// The exchange gave nothing.
+    /// The exchange failed.
     Failed(Failure),
     /// The newest credentials are saved.
     Saved { version: u64, epoch: u64, generation: u64, suspect: bool },
     /// The newest credentials could not be saved, or not in time.
     Unsaved,
-    /// What runs found another record in the store than it expected. `found` is that record, if it
-    /// came with the answer.
+    /// The running work found another record in the store than it expected. `found` is that record,
+    /// if the store's answer had it.
     Conflict { found: Option<(u64, Settled)> },
-    /// The credentials that were owed to the store are not the session's any more: another process
-    /// closed it or began it anew.
+    /// The unsaved credentials do not belong to the session any more, because another process
+    /// closed or established it.
     TokensSuperseded { found: Option<(u64, Settled)> },
-    /// Other processes changed the record, or may have.
+    /// Other processes changed the record, or may have changed it.
     ExternalChange(ExternalChange),
     /// This process wrote this version of the record.
     Wrote { version: u64 },
-    /// The state is dropped, and the record is read when somebody asks.
+    /// The state leaves memory. The record is loaded again when a caller asks.
     Left,
     /// The close is written.
     ClosedDurably { version: u64, closed: Closed },
@@ -189,46 +192,48 @@ pub(crate) enum Input {
     Forgotten,
     /// The record could not be deleted.
     ForgetFailed,
-    /// The server was told, or cannot be.
+    /// The revocation at the server has succeeded, or is given up.
     Revoked,
-    /// The server could not be told; when to try again.
+    /// The revocation at the server failed; `backoff` says when to try again.
     RevocationFailed { backoff: BackoffState },
     /// An API rejected the token of this generation.
     Rejected { generation: u64 },
     /// An API accepted the token of this generation.
     Accepted { generation: u64 },
-    /// Somebody asked for a refresh by hand: a provisional loss does not stand in its way.
+    /// A caller asked for a refresh by hand, which a provisional loss does not prevent.
     RefreshByHand,
-    /// An API said that the session of this generation is dead.
+    /// An API reported that the session of this generation is dead.
     Dead { generation: u64, reason: LostReason },
-    /// The provider's settings were replaced; whether they fit the credentials in hand.
+    /// The provider's settings were replaced. `issuer_mismatch`: they do not fit the session's
+    /// credentials.
     Reconfigured { issuer_mismatch: bool },
     /// Time has passed.
     Tick,
-    /// The store notes that the end of the refresh token is announced.
+    /// The record now says that the end of the refresh token was announced.
     Announced { version: u64, left: Duration },
-    /// The store notes that the access token was rejected.
+    /// The record now says that the access token was rejected.
     Suspected { version: u64 },
-    /// The store notes the loss that was found here.
+    /// The record now says that the session is lost, as this process found.
     LossRecorded { version: u64, reason: LostReason },
 }
 
-/// Whether there is a grant that needs no user.
+/// Whether new tokens can be obtained without the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Renewable {
     No,
-    /// The provider, or whoever was registered for it, has one for sessions that still are ours.
+    /// By the provider, or by what was registered to renew with, unless this side ended the
+    /// session.
     Itself,
-    /// The caller has one, and vouches for it now.
+    /// By a grant that the caller brings now. It may even begin a closed session again.
     Vouched,
 }
 
 impl Renewable {
-    /// Whether a session that is lost for this reason is renewed.
+    /// Whether a session that was lost for this reason is renewed.
     fn brings_back(self, lost: LostReason) -> bool {
         match self {
             Self::No => false,
-            // We ended it ourselves: only somebody who says so begins it again.
+            // This side ended it, so only a caller's own grant begins it again.
             Self::Itself => !lost.is_ours(),
             Self::Vouched => true,
         }
@@ -239,23 +244,24 @@ impl Renewable {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) class: Class,
-    /// What waiters get.
+    /// The error that waiting callers get.
     pub(crate) error: Error,
-    /// How long the server wants to be left alone.
+    /// How long the server wants no requests.
     pub(crate) wait: Duration,
 }
 
-/// What a failure means.
+/// The meaning of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Not sent or not processed.
+    /// The request was not sent or not processed.
     Harmless,
-    /// Not sent, because the provider's gate paces retries. The session's own failure stands.
+    /// Not sent, because the client's admission paces retries. The session keeps its former
+    /// failure.
     HeldBack,
-    /// The server's answer is not understood. `other_success_at` is when another session of the client
-    /// last succeeded before this request was sent.
+    /// The server's answer is not understood. `other_success_at` is when another session of the
+    /// client last succeeded before this request was sent.
     Unclassified { other_success_at: Option<BootTime> },
-    /// The client is rejected.
+    /// The server rejects the client.
     Misconfigured,
     /// The answer was lost.
     Ambiguous(Retry),
@@ -265,16 +271,16 @@ pub(crate) enum Class {
     Refused,
 }
 
-/// When a doubt may be tried out, by the server's kind of rotation.
+/// When a session in doubt may retry, by the server's kind of rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// The server takes the old refresh token for a while.
+    /// At once, because the server accepts the old refresh token for a while.
     AtOnce,
-    /// A retry may kill what lives: as late as possible.
+    /// As late as possible, because a retry may kill a session that lives.
     Late,
 }
 
-/// What the machine needs to know of policies, and the moment's dice.
+/// The time, the policies and the random number that a step uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StepContext {
     pub(crate) now: Now,
@@ -287,27 +293,27 @@ pub(crate) struct StepContext {
 pub(crate) struct MachinePolicy {
     pub(crate) backoff: Backoff,
     pub(crate) challenge: Duration,
-    /// An exchange's budget: a retry begins that much before its token ends.
+    /// The budget of an exchange: a retry begins this long before the access token ends.
     pub(crate) budget: Duration,
-    /// The schedule refreshes what is due.
+    /// Whether the schedule refreshes due tokens.
     pub(crate) ahead: bool,
-    /// When answers that are not understood lose a session.
+    /// When answers that are not understood make a session lost.
     pub(crate) unclassified: UnclassifiedAnswers,
 }
 
-/// What a step starts, and what it tells subscribers.
+/// The work that a step starts, and the notifications that it publishes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Effects {
     pub(crate) start: Option<Start>,
     pub(crate) notifications: Vec<Notification>,
 }
 
-/// What is to be started.
+/// The work to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// The reading of this number.
+    /// Load the record, with this number.
     Load(u32),
-    /// The store has an older record than is held here: write the credentials again.
+    /// The store has an older record than this process: write the credentials again.
     Restore,
     Refresh,
     Renew,
@@ -325,7 +331,7 @@ impl Start {
     }
 }
 
-/// What is to be told.
+/// The notifications of a step, which become events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notification {
     Established,
@@ -360,16 +366,16 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
         }
         Input::Unsaved => exchange_result::unsaved(to, e),
         Input::Conflict { found } => external_change::conflict(to, found),
-        Input::TokensSuperseded { found } => external_change::orphaned(to, found),
+        Input::TokensSuperseded { found } => external_change::tokens_superseded(to, found),
         Input::ExternalChange(external_change) => external_change::note(to, external_change),
         Input::Wrote { version } => external_change::wrote(to, version),
         Input::Left => *to = State { read: to.read, version: to.version, ..State::default() },
         Input::ClosedDurably { version, closed } => exchange_result::closed(to, version, closed, e),
-        Input::CloseFailed => exchange_result::not_ended(to),
+        Input::CloseFailed => exchange_result::end_failed(to),
         Input::Forgotten => exchange_result::forgotten(to, e),
-        Input::ForgetFailed => exchange_result::not_ended(to),
-        Input::Revoked => exchange_result::told(to, None),
-        Input::RevocationFailed { backoff } => exchange_result::told(to, Some(backoff)),
+        Input::ForgetFailed => exchange_result::end_failed(to),
+        Input::Revoked => exchange_result::revocation_ended(to, None),
+        Input::RevocationFailed { backoff } => exchange_result::revocation_ended(to, Some(backoff)),
         Input::Rejected { generation } => external_change::rejected(to, generation),
         Input::Accepted { generation } => external_change::accepted(to, generation),
         Input::RefreshByHand => external_change::refresh_by_hand(to, at.now.boot),
@@ -390,11 +396,11 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
 
 fn tick(state: &mut State, at: &StepContext) {
     let now = at.now.boot;
-    let to_be_read = state.has_unloaded_change();
-    state.load_backoff.take_if(|backoff| backoff.is_forgotten(at) && !to_be_read);
+    let must_load = state.has_unloaded_change();
+    state.load_backoff.take_if(|backoff| backoff.is_forgotten(at) && !must_load);
     state.running.take_if(|run| matches!(run, Run::Challenge { until } if now >= *until));
     if state.is_busy() {
-        // What is due is looked at when the exchange has ended.
+        // Checked again when the exchange has ended.
         return;
     }
     if let Some(settled) = &mut state.settled {
@@ -402,7 +408,7 @@ fn tick(state: &mut State, at: &StepContext) {
     }
 }
 
-/// What passing time does: a session is lost when its refresh token ends.
+/// Applies the passage of time: a session is lost when its refresh token ends.
 fn age(settled: &mut Settled, at: &StepContext) {
     let now = at.now.boot;
     match settled {
@@ -418,9 +424,9 @@ fn age(settled: &mut Settled, at: &StepContext) {
     }
 }
 
-/// Loses a session for what this process alone knows: that its time is over, or that there is
-/// nothing to refresh it with. The schedule writes it down and publishes it, so that of several
-/// processes one does.
+/// Loses a session for a reason that only this process knows: its time is over, or it has no
+/// refresh token. The schedule then records and publishes the loss, so that only one of several
+/// processes does.
 fn lose_unrecorded(settled: &mut Settled, reason: LostReason) {
     settled.lose(reason, None);
     if let Settled::Lost(lost) = settled {

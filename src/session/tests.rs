@@ -1,4 +1,4 @@
-//! What unit tests of sessions stand on.
+//! Fixtures for unit tests of sessions.
 
 #![cfg(feature = "testing")]
 
@@ -32,7 +32,7 @@ use crate::transport::{Transport, TransportConfig};
 
 pub(super) const OWNER: Owner = Owner(1);
 
-/// No session has an actor.
+/// A mailbox of which no session has an actor.
 pub(super) struct Nobody;
 
 impl Mailbox for Nobody {
@@ -45,7 +45,7 @@ impl Mailbox for Nobody {
     }
 }
 
-/// A core with an empty store, and a session of a scripted provider.
+/// A context with an empty store, and the slot of a session of a scripted provider.
 pub(super) fn core_and_slot(
     clock: Arc<dyn Clock>,
     mailbox: Arc<dyn Mailbox>,

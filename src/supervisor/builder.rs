@@ -1,4 +1,4 @@
-//! How a supervisor is put together: the one place that knows all rooms.
+//! The builder of a supervisor: the only module that puts all the others together.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
 
-/// A supervisor to be configured. Mistakes are told by [`start`](Self::start).
+/// The configuration of a supervisor. [`start`](Self::start) reports mistakes in it.
 #[must_use = "nothing runs before `start`"]
 pub struct SupervisorBuilder {
     store: Arc<dyn Store>,
@@ -39,10 +39,10 @@ pub struct SupervisorBuilder {
     steps: Steps,
 }
 
-/// A registration that waits for what [`SupervisorBuilder::start`] makes.
+/// A registration that still needs the resources that [`SupervisorBuilder::start`] makes.
 type Register = Box<dyn FnOnce(ProviderName, Arc<Resources>) -> Result<ProviderEntry> + Send>;
 
-/// Whose word a provider's URLs are.
+/// Who names a provider's URLs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owns {
     Us,
@@ -75,29 +75,30 @@ impl SupervisorBuilder {
         self
     }
 
-    /// With these bounds.
+    /// Uses these bounds.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Speaks to servers in this way.
+    /// Connects to servers with this configuration.
     pub fn transport(mut self, transport: TransportConfig) -> Self {
         self.transport = transport;
         self
     }
 
-    /// Seals tickets and stored records with these keys. Without, they are made up at the start:
-    /// tickets then work in this process only, until it ends, and a store on a disk refuses them.
+    /// Seals tickets and stored records with these keys. Without them, the start generates keys:
+    /// tickets then work in this process only, until it ends, and a store on a disk refuses such
+    /// keys.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
     }
 
-    /// Names the application, for keys that several applications share: a ticket of one of them
-    /// does not open in another. Give every process of the application the same name. Without a
-    /// name, a ticket opens wherever its key is. After a change of the name, logins that are under
-    /// way must begin again.
+    /// Names the application, for keys that several applications share: a ticket of one application
+    /// then does not open in another. Give every process of the application the same name. Without
+    /// a name, a ticket opens in every process that has its key. If the name changes, logins that
+    /// are under way must begin again.
     pub fn application(mut self, name: &str) -> Self {
         self.application = Some(name.to_owned());
         self
@@ -120,13 +121,13 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Registers a provider of which each tenant has its own: another site, another client. The
+    /// Registers a provider of which each tenant has its own: another server, another client. The
     /// source is asked when a tenant's session is first used, and then not again before
     /// [`reload`](super::Sessions::reload).
     ///
-    /// A tenant's URLs lead to public addresses only, unless
-    /// [`tenants_reach_internal_addresses`](TransportConfig::tenants_reach_internal_addresses) says
-    /// otherwise.
+    /// Requests to a tenant's URLs reach public addresses only, unless
+    /// [`tenants_reach_internal_addresses`](TransportConfig::tenants_reach_internal_addresses)
+    /// allows others.
     ///
     /// ```
     /// use session_warden::key::Tenant;
@@ -140,8 +141,8 @@ impl SupervisorBuilder {
     ///         if tenant.as_str() == "stranger" {
     ///             return Err(SourceError::UnknownTenant);
     ///         }
-    ///         let site = format!("https://{}.crm.example.com/token", tenant.as_str());
-    ///         Ok(Registration::new(OAuth2::new(&site, "backend")?))
+    ///         let url = format!("https://{}.crm.example.com/token", tenant.as_str());
+    ///         Ok(Registration::new(OAuth2::new(&url, "backend")?))
     ///     })
     ///     .start()
     ///     .await?;
@@ -159,7 +160,7 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Lets a test kill or stop this process in an exchange.
+    /// Lets a test kill or stop this process during an exchange.
     #[cfg(feature = "testing")]
     pub fn crash_points(mut self, points: &crate::crash::CrashPoints) -> Self {
         self.steps = points.clone().into();
@@ -170,15 +171,15 @@ impl SupervisorBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a name that cannot be used or is used twice, and for a transport that
-    /// contradicts itself; `Misconfigured` for a policy, refresh policy or provider limits that do,
-    /// for numbers that are none, for a provider that panics when it is registered, for a store on
-    /// a disk without keys that outlive the process, and where there is no tokio runtime. The words
-    /// name the field.
+    /// `InvalidInput` for a name that is not valid or is registered twice, and for a transport
+    /// configuration that contradicts itself. `Misconfigured` for a policy, refresh policy or
+    /// provider limits that contradict themselves or hold an invalid number, for a provider that
+    /// panics when it is registered, for a store on a disk without keys that outlive the process,
+    /// and without a tokio runtime. The error text names the field.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, nothing runs.
+    /// If the future is dropped, nothing runs.
     pub async fn start(self) -> Result<Supervisor> {
         if let Some(fault) = self.policy.fault() {
             return Err(misconfigured(fault));
@@ -226,7 +227,7 @@ impl SupervisorBuilder {
     }
 }
 
-/// The providers under their names. Those of tenants go out by stricter rules.
+/// Registers the providers under their names. Those per tenant get a transport with stricter rules.
 fn registered(
     registrations: Vec<(String, Owns, Register)>,
     resources: &Arc<Resources>,
@@ -253,8 +254,8 @@ fn registered(
     Ok(providers)
 }
 
-fn misconfigured(words: &'static str) -> Error {
-    Error::new(ErrorKind::Misconfigured).about(words)
+fn misconfigured(about: &'static str) -> Error {
+    Error::new(ErrorKind::Misconfigured).about(about)
 }
 
 impl fmt::Debug for SupervisorBuilder {

@@ -1,4 +1,4 @@
-//! Many sessions at once: listed, imported, forgotten.
+//! Many sessions at once: list, import, forget.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::store;
 use crate::token::Tokens;
 
 impl Supervisor {
-    /// The sessions that pass `filter`, in the order of their ids: those of the store, whether in
-    /// memory or not, and also of providers that are not registered. Those in memory are shown as
-    /// they are, the others as their records say.
+    /// Lists the sessions that pass `filter`, in the order of their ids: all that the store has,
+    /// whether in memory or not, and also those of providers that are not registered. A session in
+    /// memory is shown as it is; another one, as its record says.
     ///
     /// The list is read in [pages](crate::policy::LIST_PAGE). Changes meanwhile do not disturb it:
-    /// no session comes twice, and one that is there all the time comes once. A session that has
-    /// not been established yet comes only while its first grant is exchanged.
+    /// no session appears twice, and a session that exists all the time appears once. A session
+    /// that was never established appears only while its first grant is exchanged.
     ///
-    /// A page that cannot be read is one `Store` error, and is read again when the next item is
-    /// asked for; after [`LIST_FAILURES`](crate::policy::LIST_FAILURES) in a row the list ends.
-    /// After a shutdown it is one `ShuttingDown`.
+    /// If a page cannot be read, the stream yields one `Store` error and reads the page again when
+    /// the next item is asked for; after [`LIST_FAILURES`](crate::policy::LIST_FAILURES) such
+    /// errors in a row the list ends. After a shutdown the stream yields one `ShuttingDown`.
     pub fn list(
         &self,
         filter: Filter,
@@ -36,7 +36,8 @@ impl Supervisor {
 }
 
 impl<P: Provider> Sessions<P> {
-    /// As [`Supervisor::list`], of this provider alone. A filter for another one lists nothing.
+    /// As [`Supervisor::list`], but only of this provider. A filter for another provider lists
+    /// nothing.
     pub fn list(
         &self,
         filter: Filter,
@@ -47,23 +48,24 @@ impl<P: Provider> Sessions<P> {
         listed.take_while(move |_| std::future::ready(!excluded))
     }
 
-    /// Makes sessions of tokens that the backend has already, a row each, as
-    /// [`adopt`](crate::Session::adopt) with [`Adopt::IfVacant`](crate::session::Adopt::IfVacant):
-    /// a session that is there, or was, is left alone. So an import can be run again, in part or as
-    /// a whole, while the backend is at work, and replaces nothing that is newer.
+    /// Makes sessions from tokens that the backend already has, one for each row, as
+    /// [`adopt`](crate::Session::adopt) does with
+    /// [`Adopt::IfVacant`](crate::session::Adopt::IfVacant): a session that exists or existed is
+    /// left alone. So an import can run again, in part or as a whole, while the backend works, and
+    /// replaces nothing newer.
     ///
-    /// Rows are taken [so many at once](crate::policy::ROWS_AT_ONCE), and imported sessions do not
-    /// stay in memory. They are not events; the report says what became of each row. A row that
-    /// cannot be saved is refused with `Store` and is not kept.
+    /// [Several rows](crate::policy::ROWS_AT_ONCE) are imported at once, and imported sessions do
+    /// not stay in memory. An import publishes no events; the report tells the result of each row.
+    /// A row that cannot be saved is refused with `Store` and is not kept.
     ///
     /// # Errors
     ///
-    /// `Store` if the store failed for [`IMPORT_FAILURES`] rows in a row, and `ShuttingDown`. What
-    /// was imported before stays.
+    /// `Store` if the store failed for [`IMPORT_FAILURES`] rows in a row, and `ShuttingDown`. Rows
+    /// that were imported before stay.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped: what was imported stays, and rows that were begun are ended.
+    /// The future may be dropped: imported rows stay, and rows that have begun still end.
     pub async fn import(
         &self,
         rows: impl Stream<Item = (SessionKey, Tokens<P::Attributes>)> + Send,
@@ -91,18 +93,19 @@ impl<P: Provider> Sessions<P> {
     }
 
     /// [Forgets](crate::Session::forget) all sessions of a tenant at this provider, in memory or
-    /// not; how many there were. The server is not told.
+    /// not, and returns how many there were. They are not revoked at the server.
     ///
-    /// Those that are established meanwhile may stay: let nobody sign in first.
+    /// A session that is established meanwhile may stay, so stop sign-ins first.
     ///
     /// # Errors
     ///
-    /// As [`forget`](crate::Session::forget), of the first session that could not be forgotten.
-    /// Those before it are; call it again for the rest.
+    /// As [`forget`](crate::Session::forget), for the first session that could not be forgotten.
+    /// The sessions before it are forgotten; call this again for the rest.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped: what was forgotten is, and what was begun is ended.
+    /// The future may be dropped: forgotten sessions stay forgotten, and those that have begun
+    /// still end.
     pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<u64> {
         let (context, provider) = (&self.dispatcher.context, &self.provider.name);
         let filter = store::Filter {
@@ -118,7 +121,7 @@ impl<P: Provider> Sessions<P> {
             after = Some(last.clone());
             count += self.forget_all(ids).await?;
         }
-        // A challenge, say, which has no record.
+        // For example a session that waits for a second factor, which has no record.
         let unstored = context.registry.unstored(provider, tenant);
         Ok(count + self.forget_all(unstored).await?)
     }
@@ -137,18 +140,18 @@ impl<P: Provider> Sessions<P> {
     }
 }
 
-/// What became of the rows of an import.
+/// The results of an import.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// Rows that made a session.
+    /// Rows that became a session.
     pub adopted: u64,
-    /// Rows whose session is or was there already.
+    /// Rows whose session exists or existed already.
     pub already_there: u64,
-    /// Rows that made none, and why: the first [`NAMED_REFUSALS`]. Those whose error
+    /// Rows that became no session, with the error: the first [`NAMED_REFUSALS`]. Rows whose error
     /// [is transient](Error::is_transient) can be imported again.
     pub refused: Vec<(SessionKey, Error)>,
-    /// How many more were refused.
+    /// How many more rows were refused.
     pub refused_beyond: u64,
 }
 

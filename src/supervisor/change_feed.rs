@@ -1,4 +1,4 @@
-//! Following what other processes change, beside the work.
+//! Reads the store's change feed, so that sessions notice what other processes write.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use crate::policy::{CHANGES_LOOK, CHANGES_PAGE};
 use crate::session::context::Context;
 use crate::store::News;
 
-/// Each failure in a row doubles the pause before the next look, up to so many: 2 s. Tokens that
-/// were replaced elsewhere are served for no longer than that when the store is back.
+/// Each failure in a row doubles the pause before the feed is read again, up to this count: 2 s.
+/// When the store is back, tokens that another process replaced are served for at most that long.
 const FAILURES_COUNTED: u32 = 3;
 
-/// Lets sessions know what others change, until shutdown.
+/// Passes on to sessions what other processes change, until shutdown.
 pub(super) async fn run(context: Arc<Context>) {
     let closing = context.tasks.closing();
     let mut cursor = None;
@@ -18,7 +18,7 @@ pub(super) async fn run(context: Arc<Context>) {
     while !context.tasks.is_closing() {
         let changes = context.store.changes(cursor.as_ref(), CHANGES_PAGE);
         let mut more = false;
-        // Without a bound: a store may wait until there is something to tell.
+        // Without a timeout, because a store may wait until there is a change.
         let changes = tokio::select! {
             biased;
             changes = changes => changes,
@@ -30,12 +30,12 @@ pub(super) async fn run(context: Arc<Context>) {
                 failures = 0;
                 more = changes.more;
                 cursor = Some(changes.cursor);
-                read_again(&context, changes.news);
+                pass_on(&context, changes.news);
             }
-            // Looked at once more, from the same place.
+            // The cursor stays, so the next read begins at the same change.
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(?error, "what other processes change is not read");
+                    tracing::warn!(?error, "the changes of other processes could not be read");
                 }
                 failures = FAILURES_COUNTED.min(failures + 1);
             }
@@ -49,7 +49,7 @@ pub(super) async fn run(context: Arc<Context>) {
     }
 }
 
-fn read_again(context: &Context, news: Option<Vec<News>>) {
+fn pass_on(context: &Context, news: Option<Vec<News>>) {
     let Some(news) = news else {
         context.registry.slots.each(|slot| context.news(slot, None));
         return;

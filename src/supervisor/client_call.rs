@@ -1,4 +1,4 @@
-//! Calls at the server that need no session.
+//! Calls to the server that belong to no session.
 
 use super::Sessions;
 use crate::clock::timeout;
@@ -9,16 +9,19 @@ use crate::session::api_call::{ApiCall, panicked};
 use crate::task::CatchPanic;
 
 impl<P: Provider> Sessions<P> {
-    /// Calls the tenant's server for what comes before a session: a first factor, say.
+    /// Calls the tenant's server for something that comes before a session, for example a first
+    /// factor.
     ///
     /// # Errors
     ///
-    /// `Refused` with what the server refused; `RetryLater` with [`outcome`](Error::outcome);
-    /// `Misconfigured`, `InvalidInput`, `Capacity`, `Deadline`, `ShuttingDown`.
+    /// `Refused` if the server refused the call, with its reason; `RetryLater` with
+    /// [`outcome`](Error::outcome); `Misconfigured`, `InvalidInput`, `Capacity`, `Deadline`,
+    /// `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
-    /// Dropped after it was sent, the server may have processed it.
+    /// If the future is dropped after the request was sent, the server may have processed the
+    /// request.
     pub async fn call<O: ClientOperation<P>>(
         &self,
         tenant: &Tenant,

@@ -1,4 +1,4 @@
-//! Sessions that leave memory when too many are there.
+//! Eviction: sessions leave memory when too many are in it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::session::machine::Input;
 use crate::session::slot::{Leaves, Slot};
 use crate::store::{Outcome, Statement, Suspect};
 
-/// Lets sessions leave memory while more are there than [`Policy::max_resident`], until shutdown.
+/// Evicts sessions while more than [`Policy::max_resident`] are in memory, until shutdown.
 ///
 /// [`Policy::max_resident`]: crate::policy::Policy::max_resident
 pub(super) async fn run(context: Arc<Context>) {
@@ -22,7 +22,7 @@ pub(super) async fn run(context: Arc<Context>) {
             () = context.registry.crowded.notified() => {}
         }
         let task_context = Arc::clone(&context);
-        // Apart, because going through millions of sessions takes long.
+        // On a blocking thread, because going through millions of sessions takes long.
         let rejected = context.tasks.spawn_blocking(move || evict(&task_context)).await;
         for slot in rejected.unwrap_or_default() {
             suspect(&context, &slot).await;
@@ -35,8 +35,8 @@ pub(super) async fn run(context: Arc<Context>) {
     }
 }
 
-/// Makes the longest unused sessions leave. Returns those that could leave too if their records
-/// said that their access token was rejected.
+/// Evicts the sessions that were unused for longest. Returns those that could leave too if their
+/// records said that their access token was rejected.
 fn evict(context: &Context) -> Vec<Arc<Slot>> {
     let most = context.policy.resident();
     let mut ages = Vec::with_capacity(context.registry.slots.len());
@@ -52,7 +52,7 @@ fn evict(context: &Context) -> Vec<Arc<Slot>> {
     };
     let (older, newest, _) = ages.select_nth_unstable(surplus - 1);
     let newest = *newest;
-    // Of those that were last used in the same second, only some leave.
+    // Of the sessions that were last used in the newest second, only as many leave as needed.
     let mut ties = surplus - older.iter().filter(|used| **used < newest).count();
     let (mut left, mut rejected) = (0, Vec::new());
     context.registry.slots.evict(|slot, held| {
@@ -75,13 +75,13 @@ fn evict(context: &Context) -> Vec<Arc<Slot>> {
     rejected
 }
 
-/// Handles may hold any number of empty slots: these do not count.
+/// Handles may hold any number of empty slots; these do not count.
 fn set_crowd(context: &Context, full: usize) {
     let empty = context.registry.slots.len().saturating_sub(full);
     context.registry.slots.crowd_at(context.policy.resident().saturating_add(empty));
 }
 
-/// Writes down that an API rejected the access token, so that the session can leave.
+/// Records that an API rejected the access token, so that the session can leave memory.
 async fn suspect(context: &Arc<Context>, slot: &Arc<Slot>) {
     let Leaves::OnceSuspect(epoch, generation) = slot.leaves() else { return };
     let suspect = Statement::Suspect(Suspect { epoch, generation });
@@ -89,10 +89,10 @@ async fn suspect(context: &Arc<Context>, slot: &Arc<Slot>) {
         Ok(Outcome::Done(done)) => {
             context.apply(slot, Input::Suspected { version: done.version });
         }
-        // Another process was faster, and its news comes.
+        // Another process was faster; the change feed brings what it wrote.
         Ok(Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {}
         Err(error) => {
-            log_session!(warn, slot.id(), %error, "a rejected token is not written down");
+            log_session!(warn, slot.id(), %error, "the rejection of a token could not be recorded");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Logins through a browser, where the ticket says which session it is.
+//! Logins through a browser, where the ticket names the session.
 
 use super::Sessions;
 use crate::error::Result;
@@ -9,8 +9,7 @@ use crate::session::{Establishment, Session};
 use crate::ticket::Ticket;
 
 impl<P: RedirectLogin> Sessions<P> {
-    /// Begins a login through the browser, for this session:
-    /// [`Session::begin_login`].
+    /// Begins a login through the browser for this session, as [`Session::begin_login`] does.
     ///
     /// # Errors
     ///
@@ -18,13 +17,13 @@ impl<P: RedirectLogin> Sessions<P> {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; nothing has begun then.
+    /// The future may be dropped; nothing has begun then.
     pub async fn begin_login(&self, key: SessionKey, options: P::LoginOptions) -> Result<Login> {
         self.session(key).begin_login(options).await
     }
 
-    /// Ends the login that the ticket belongs to, whichever session of this provider that is.
-    /// Where the request says whose session it must be, use [`Session::finish_login`].
+    /// Finishes the login that the ticket belongs to. The ticket may name any session of this
+    /// provider; if the request says whose session it must be, use [`Session::finish_login`].
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What a supervisor says of itself to others on the same store.
+//! The supervisor's presence in the store, which the other processes on the store read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use crate::policy::PRESENCE_RENEWAL;
 use crate::session::context::Context;
 use crate::store::Presence;
 
-/// Says now and then that the supervisor goes on, until shutdown; registers it anew when the store
-/// did not hear. When the supervisor is dropped without a shutdown, says that it is gone once its
-/// exchanges have ended; otherwise other processes would wait for it.
+/// Renews the supervisor's presence at intervals, until shutdown, and registers it anew if the
+/// store did not confirm the last renewal. If the supervisor is dropped without a shutdown, retires
+/// it once its exchanges have ended; otherwise other processes would wait for it.
 pub(super) async fn run(context: Arc<Context>) {
     let closing = context.tasks.closing();
-    // ProviderEntry once already, by the start.
+    // The start has already registered it.
     let mut presence = Presence::Renew;
     loop {
         tokio::select! {
@@ -21,26 +21,26 @@ pub(super) async fn run(context: Arc<Context>) {
             () = closing.cancelled() => break,
             () = context.clock.sleep(PRESENCE_RENEWAL) => {}
         }
-        let heard = say(&context, presence).await;
-        presence = if heard { Presence::Renew } else { Presence::Register };
+        let confirmed = write(&context, presence).await;
+        presence = if confirmed { Presence::Renew } else { Presence::Register };
     }
     context.tasks.wait(Duration::MAX, &*context.clock).await;
     retire(&context).await;
 }
 
-/// Says that the supervisor ends, so that nobody waits for what it has left claimed.
+/// Says that the supervisor ends, so that no other process waits for claims that it left.
 pub(super) async fn retire(context: &Context) {
-    say(context, Presence::Retire).await;
+    write(context, Presence::Retire).await;
 }
 
-/// True if the store heard it.
-pub(super) async fn say(context: &Context, presence: Presence) -> bool {
-    let said = context.store.presence(context.owner, presence);
-    let said = timeout(&*context.clock, context.policy.store_timeout, said).await;
-    let heard = matches!(said, Some(Ok(())));
-    if !heard {
-        let error = said.and_then(Result::err);
-        tracing::warn!(?presence, ?error, "other processes do not hear of this one");
+/// Writes the presence; true if the store confirmed it.
+pub(super) async fn write(context: &Context, presence: Presence) -> bool {
+    let written = context.store.presence(context.owner, presence);
+    let written = timeout(&*context.clock, context.policy.store_timeout, written).await;
+    let confirmed = matches!(written, Some(Ok(())));
+    if !confirmed {
+        let error = written.and_then(Result::err);
+        tracing::warn!(?presence, ?error, "the presence of this process could not be written");
     }
-    heard
+    confirmed
 }

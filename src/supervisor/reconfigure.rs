@@ -1,4 +1,4 @@
-//! Settings that change while sessions live.
+//! Changes of a provider's settings while the supervisor runs.
 
 use std::sync::Arc;
 
@@ -10,38 +10,39 @@ use crate::policy::TENANT_CLIENTS_AT_ONCE;
 use crate::provider::{Provider, Registration};
 
 impl<P: Provider> Sessions<P> {
-    /// A tenant's provider as it is now.
+    /// Returns a tenant's provider as it is now.
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the source knows no such tenant, `RetryLater` if it could not be asked;
+    /// `Misconfigured` if the source does not know the tenant, `RetryLater` if the source failed;
     /// `InvalidInput` if another provider stands in for a `P`.
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// The future may be dropped: it only reads.
     pub async fn provider(&self, tenant: &Tenant) -> Result<Arc<P>> {
         self.dispatcher.context.resolve(&self.provider.tenant_client(tenant)).await?.typed()
     }
 
-    /// Other settings for all tenants: a new client secret, another site. Exchanges that run end
-    /// with the former ones; the next one begins with these. What sessions were refused for as
-    /// misconfigured is forgotten.
+    /// Replaces the settings for all tenants, for example with a new client secret or another
+    /// server. Exchanges that run keep the former settings; the next one begins with these.
+    /// Failures that the sessions had as `Misconfigured` are forgotten.
     ///
-    /// Credentials stay bound to the authority and client that issued them. Those that do not fit
-    /// the new settings are kept, are neither served nor sent, and fit again when the settings do.
-    /// Bounds of exchanges in flight are those of the new settings; a server that asked to be left
-    /// alone still is.
+    /// Credentials stay bound to the authority and client that issued them. Credentials that do not
+    /// fit the new settings are kept, but are neither served nor sent until the settings fit again.
+    /// The limits on running exchanges are those of the new settings. If a server asked for fewer
+    /// requests, it still gets none until the time that it named.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` where each tenant has its own: [`reload`](Self::reload) asks their source.
-    /// `Misconfigured` for settings that `start` would refuse; the former ones then stay in force.
+    /// `InvalidInput` if each tenant has its own provider: [`reload`](Self::reload) asks their
+    /// source. `Misconfigured` for settings that `start` would refuse; the former ones then stay in
+    /// force.
     ///
     /// # Cancel safety
     ///
-    /// The settings are in force at once. Dropped before its end, some sessions notice when they
-    /// are next used.
+    /// The settings are in force at once. If the future is dropped, some sessions notice the change
+    /// only when they are next used.
     pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
         let Some(tenant_client) = self.provider.of_all() else {
             return Err(Error::new(ErrorKind::InvalidInput)
@@ -56,18 +57,19 @@ impl<P: Provider> Sessions<P> {
         Ok(())
     }
 
-    /// Asks the source anew: for the provider of one tenant, or of all tenants that were asked for
-    /// before. What [`replace`](Self::replace) says of sessions holds here too.
+    /// Asks the source again: for the provider of one tenant, or of all tenants whose provider is
+    /// known. Sessions are treated as by [`replace`](Self::replace).
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the source knows no such tenant any more, `RetryLater` if it could not be
-    /// asked: the former provider then stays in force, and the source is asked again before its
-    /// next use. Of several the first. `InvalidInput` where there is one provider for all tenants.
+    /// `Misconfigured` if the source does not know the tenant any more, `RetryLater` if the source
+    /// failed: the former provider then stays in force, and the source is asked again before its
+    /// next use. Of several errors, the first. `InvalidInput` if there is one provider for all
+    /// tenants.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the source is asked before the next use.
+    /// If the future is dropped, the source is asked before the next use.
     pub async fn reload(&self, tenant: Option<&Tenant>) -> Result<()> {
         if self.provider.of_all().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput)
@@ -102,9 +104,9 @@ impl<P: Provider> Sessions<P> {
         asked.map(drop).map_err(|unresolved| context.unresolved(unresolved))
     }
 
-    /// Lets the sites' sessions know, in one pass over all sessions. They would notice by themselves
-    /// when they are next used; but tokens that do not fit any more must not be handed out until
-    /// then.
+    /// Lets the sessions of these clients notice the change, in one pass over all sessions. They
+    /// would notice when they are next used, but until then tokens that do not fit any more would
+    /// be handed out.
     async fn reconsider(&self, tenant_clients: &[Arc<TenantClient>]) {
         let context = &self.dispatcher.context;
         let (task_context, tenant_clients) = (Arc::clone(context), tenant_clients.to_vec());
@@ -116,7 +118,7 @@ impl<P: Provider> Sessions<P> {
             context.reconsider(&slot);
             context.let_go(slot);
             if seen % 1_000 == 999 {
-                // There may be millions.
+                // There may be millions of sessions.
                 tokio::task::yield_now().await;
             }
         }

@@ -1,4 +1,4 @@
-//! Sealing anew what older keys still seal, beside the work.
+//! Reseals the records that older keys still seal, in the background.
 
 use std::future;
 use std::sync::Arc;
@@ -21,10 +21,11 @@ pub(super) async fn run(context: Arc<Context>, ring: KeyRing) {
 async fn follow(context: &Context, ring: &KeyRing) {
     let mut reloads = ring.reloads();
     loop {
-        let met = go_through(context).await;
-        // What was met may have been claimed, or be written by a process that has the old key still.
+        let found = reseal_all(context).await;
+        // A record that older keys sealed may have been claimed meanwhile, and another process that
+        // still has the old key may write more of them.
         let again = async {
-            if met { context.clock.sleep(RESEAL_AGAIN).await } else { future::pending().await }
+            if found { context.clock.sleep(RESEAL_AGAIN).await } else { future::pending().await }
         };
         tokio::select! {
             reloaded = reloads.next() => if !reloaded { return },
@@ -33,15 +34,15 @@ async fn follow(context: &Context, ring: &KeyRing) {
     }
 }
 
-/// Whether older keys sealed anything.
-async fn go_through(context: &Context) -> bool {
+/// Reseals all records; true if older keys sealed any.
+async fn reseal_all(context: &Context) -> bool {
     let (mut done, mut passed_over) = (0, 0);
     loop {
         context.clock.sleep(RESEAL_PAUSE).await;
         let page = context.store.reseal(RESEAL_PAGE);
         let Some(Ok(page)) = timeout(&*context.clock, context.policy.store_timeout, page).await
         else {
-            tracing::warn!("records are not sealed anew yet");
+            tracing::warn!("the records could not be resealed yet");
             context.clock.sleep(context.policy.store_timeout).await;
             continue;
         };
@@ -51,9 +52,9 @@ async fn go_through(context: &Context) -> bool {
             break;
         }
     }
-    let met = done + passed_over > 0;
-    if met {
-        tracing::info!(done, passed_over, "records were sealed anew");
+    let found = done + passed_over > 0;
+    if found {
+        tracing::info!(done, passed_over, "records were resealed");
     }
-    met
+    found
 }

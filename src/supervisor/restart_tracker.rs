@@ -1,4 +1,4 @@
-//! When an actor that died is started again, and when its session is set aside instead.
+//! Decides whether an actor that died is restarted, or its session is put into quarantine instead.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::BootTime;
 use crate::policy::{REMEMBERED_DEATHS, Restarts};
 
-/// The abnormal ends of actors, by what they served. Those that are long past are forgotten.
+/// The abnormal ends of actors, by session. Old ones are forgotten.
 pub(crate) struct RestartTracker<K> {
     ends: HashMap<K, Ends>,
     policy: Restarts,
@@ -17,11 +17,11 @@ pub(crate) struct RestartTracker<K> {
 struct Ends {
     recent: VecDeque<BootTime>,
     quarantines: u32,
-    /// The latest quarantine's end.
-    free: BootTime,
+    /// When the latest quarantine ended or will end.
+    free_at: BootTime,
 }
 
-/// What is to be done about an actor that died.
+/// What happens to an actor that died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Restart { after: Duration },
@@ -33,8 +33,8 @@ impl<K: Hash + Eq> RestartTracker<K> {
         Self { ends: HashMap::new(), policy }
     }
 
-    /// Notes an abnormal end. `spread` in 0..=1 is the jitter's dice.
-    pub(crate) fn note(&mut self, subject: K, now: BootTime, spread: f64) -> Verdict {
+    /// Notes an abnormal end. `jitter` is a random number in 0..=1.
+    pub(crate) fn note(&mut self, subject: K, now: BootTime, jitter: f64) -> Verdict {
         self.forget(now);
         let Restarts { intensity, within, backoff, quarantine, .. } = &self.policy;
         let ends = self.ends.entry(subject).or_default();
@@ -44,19 +44,20 @@ impl<K: Hash + Eq> RestartTracker<K> {
         }
         let recent = u32::try_from(ends.recent.len()).unwrap_or(u32::MAX);
         if recent <= *intensity {
-            return Verdict::Restart { after: backoff.wait(recent, spread) };
+            return Verdict::Restart { after: backoff.wait(recent, jitter) };
         }
-        // A session that held out for as long as it was set aside begins anew.
+        // A session that ran for as long as it was in quarantine begins again at the shortest
+        // quarantine.
         let pause = quarantine.wait(ends.quarantines.saturating_add(1), 1.0);
-        let held_out = ends.quarantines > 0 && now.since(ends.free) > pause;
-        ends.quarantines = if held_out { 1 } else { ends.quarantines.saturating_add(1) };
+        let recovered = ends.quarantines > 0 && now.since(ends.free_at) > pause;
+        ends.quarantines = if recovered { 1 } else { ends.quarantines.saturating_add(1) };
         let pause = quarantine.wait(ends.quarantines, 1.0);
-        ends.free = now.after(pause);
+        ends.free_at = now.after(pause);
         ends.recent.clear();
         Verdict::Quarantine { pause }
     }
 
-    /// Past the bound, those without a recent end are forgotten; if there is none, all are.
+    /// At the bound, forgets sessions without a recent end; if every session has one, forgets all.
     fn forget(&mut self, now: BootTime) {
         if self.ends.len() < REMEMBERED_DEATHS {
             return;
@@ -64,7 +65,7 @@ impl<K: Hash + Eq> RestartTracker<K> {
         let within = self.policy.within;
         self.ends.retain(|_, ends| {
             let recent = ends.recent.back().is_some_and(|end| now.since(*end) <= within);
-            recent || now < ends.free
+            recent || now < ends.free_at
         });
         if self.ends.len() >= REMEMBERED_DEATHS {
             self.ends.clear();

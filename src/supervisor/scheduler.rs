@@ -1,5 +1,5 @@
-//! The tasks that do what is due: they read it from the store, check sessions when their time
-//! comes, and begin exchanges as the provider's gate permits.
+//! The tasks that do scheduled work: they read due records from the store, check sessions when
+//! their time comes, and begin exchanges when the client's admission permits it.
 
 mod check;
 mod poll;
@@ -16,7 +16,7 @@ use crate::client::provider_entry::ProviderEntry;
 use crate::policy::{LOOKS_AT_ONCE, SCHEDULE_HEARTBEAT};
 use crate::session::context::Context;
 
-/// Looks at a provider's sessions when they are due, until shutdown.
+/// Checks a provider's sessions when they are due, until shutdown.
 pub(super) async fn drive(context: Arc<Context>, provider: Arc<ProviderEntry>) {
     let Some(schedule) = context.registry.schedule(&provider.name) else { return };
     let closing = context.tasks.closing();
@@ -39,7 +39,7 @@ pub(super) async fn drive(context: Arc<Context>, provider: Arc<ProviderEntry>) {
                 drop(permit);
             });
         }
-        // Read again: the looks may have taken long.
+        // The clock is read again, because the checks may have taken long.
         let now = context.now().boot;
         let pause = schedule.next().map_or(SCHEDULE_HEARTBEAT, |next| next.since(now));
         tokio::select! {

@@ -1,4 +1,4 @@
-//! What runs beside and above the supervisor actor, and how it is started again.
+//! Starts the supervisor actor and the background tasks, and restarts the actor when it dies.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,13 +17,14 @@ use crate::session::load;
 use crate::session::message::Message;
 use crate::store::Presence;
 
-/// Starts the supervisor actor and keeps it alive. `ring` is what records are sealed with.
+/// Starts the supervisor actor, which is restarted when it dies, and the background tasks. `ring`
+/// is the keys that seal records.
 pub(crate) async fn start(
     context: &Arc<Context>,
     link: &Arc<SupervisorLink>,
     ring: Option<KeyRing>,
 ) -> bool {
-    presence::say(context, Presence::Register).await;
+    presence::write(context, Presence::Register).await;
     let Some((actor, ended)) = spawn(context).await else { return false };
     link.connect(Some(actor));
     let (task_context, kept) = (Arc::clone(context), Arc::clone(link));
@@ -49,14 +50,14 @@ async fn spawn(context: &Arc<Context>) -> Option<(ActorRef<SupervisorMessage>, J
     match Actor::spawn(None, SupervisorActor, Arc::clone(context)).await {
         Ok(spawned) => Some(spawned),
         Err(failed) => {
-            tracing::error!(error = %failed, "no supervisor actor");
+            tracing::error!(error = %failed, "the supervisor actor did not start");
             None
         }
     }
 }
 
-/// Awaits the supervisor actor and starts another, until shutdown. A shutdown that falls between
-/// the two starts none, and jobs that have not begun are refused.
+/// Restarts the supervisor actor whenever it ends, until shutdown. If a shutdown begins between an
+/// end and the restart, no actor is started, and jobs that have not begun are refused.
 async fn keep(context: Arc<Context>, link: Arc<SupervisorLink>, ended: JoinHandle<()>) {
     restart(&context, &link, ended).await;
     context.registry.refuse_all();
@@ -67,7 +68,7 @@ async fn restart(context: &Arc<Context>, link: &Arc<SupervisorLink>, mut ended: 
     let backoff = context.policy.restarts.supervisor_backoff;
     let mut tries = 0;
     loop {
-        // How it ended does not matter: it is not to end.
+        // The reason does not matter: the actor should not have ended.
         drop(ended.await);
         link.connect(None);
         if context.tasks.is_closing() {
@@ -90,8 +91,9 @@ async fn restart(context: &Arc<Context>, link: &Arc<SupervisorLink>, mut ended: 
         context.counts.supervisor_restarts.fetch_add(1, Ordering::Relaxed);
         let event = Event::of_none(context.now().wall, EventKind::SupervisorRestarted);
         context.events.publish(event);
-        // What was in the dead actor's mailbox is gone. Whoever waits for a reply sends again, the
-        // schedule too; jobs are in their slots, and what is due is told again.
+        // The dead actor's mailbox is lost. Callers and the schedule send again when no reply
+        // comes; jobs are in their slots; and the next reader of each slot reports a due token
+        // again.
         context.registry.slots.each(|slot| {
             slot.reset_due();
             if slot.has_work() {

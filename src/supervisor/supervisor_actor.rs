@@ -1,5 +1,5 @@
-//! The supervisor actor: forwards messages to session actors, starts them, lets them go, and
-//! decides what happens when one dies.
+//! The supervisor actor: it forwards messages to session actors, starts and ends them, and decides
+//! what happens when one dies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::session::slot::Slot;
 /// The handler of the supervisor actor.
 pub(crate) struct SupervisorActor;
 
-/// What it knows: nothing that its successor cannot do without.
+/// The state of a supervisor actor. The next actor begins without it after a restart.
 pub(crate) struct SupervisorState {
     context: Arc<Context>,
     children: HashMap<ActorId, Child>,
@@ -34,7 +34,7 @@ struct Child {
     actor: ActorRef<Message>,
     slot: Arc<Slot>,
     forwarded: u64,
-    /// Told to end when it has handled what it has; it gets nothing more.
+    /// The actor ends once it has handled its mailbox. It gets no more messages.
     draining: bool,
 }
 
@@ -74,8 +74,8 @@ impl Actor for SupervisorActor {
         Ok(())
     }
 
-    /// Never fails and never leaves it to ractor, whose default stops the supervisor with any
-    /// child.
+    /// Handles every event itself and never fails: ractor's default would stop the supervisor with
+    /// any child that ends.
     async fn handle_supervisor_evt(
         &self,
         myself: ActorRef<SupervisorMessage>,
@@ -84,7 +84,7 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(cell, state, _) => {
-                // It holds the slot, which is to go with the last hold on it.
+                // The state holds the slot. Dropped first, so that the slot can leave memory below.
                 drop(state);
                 supervisor_state.ended(&myself, cell.get_id());
             }
@@ -113,14 +113,14 @@ impl SupervisorState {
         match child {
             Some(child) if !child.draining => {
                 child.forwarded += 1;
-                // Refused by an actor that has just died: the reply is dropped with the message,
-                // and whoever waits sends again.
+                // An actor that has just died refuses it. The reply channel is then dropped with
+                // the message, and the waiting caller sends again.
                 drop(child.actor.send_message(message));
             }
             Some(child) => later(&self.context, child.actor.get_cell(), slot, message),
             None => match slot.actor() {
-                // The child of a supervisor actor that died. Two actors of one session never run
-                // side by side, so its successor waits for its end.
+                // A child of a supervisor actor that died. Two actors of one session must never run
+                // side by side, so the message waits until the former one has ended.
                 Some(former) => later(&self.context, former, slot, message),
                 None => self.start(myself, slot, message).await,
             },
@@ -134,14 +134,15 @@ impl SupervisorState {
         message: Message,
     ) {
         let runner = self.runner(myself, &slot);
-        let (actor, _) =
-            match Actor::spawn_linked(None, SessionActor, runner, myself.get_cell()).await {
-                Ok(started) => started,
-                Err(failed) => {
-                    log_session!(error, slot.id(), error = %failed, "no session actor");
-                    return;
-                }
-            };
+        let (actor, _) = match Actor::spawn_linked(None, SessionActor, runner, myself.get_cell())
+            .await
+        {
+            Ok(started) => started,
+            Err(failed) => {
+                log_session!(error, slot.id(), error = %failed, "a session actor did not start");
+                return;
+            }
+        };
         let id = actor.get_id();
         slot.set_actor(actor.get_cell());
         drop(actor.send_message(message));
@@ -156,14 +157,14 @@ impl SupervisorState {
             slot: Arc::clone(slot),
             idle: Box::new(move |actor, seen| {
                 let message = SupervisorMessage::Idle { slot: Arc::clone(&idle), actor, seen };
-                // A supervisor that is gone takes its children with it.
+                // If the supervisor actor is gone, this session actor ends with it.
                 drop(supervisor.send_message(message));
             }),
         }
     }
 
-    /// Lets an idle actor go, unless a message is on its way to it: it has then seen fewer than
-    /// were forwarded. Stopping it at once would drop that message.
+    /// Ends an idle actor, unless a message is on its way to it: the actor has then seen fewer
+    /// messages than were forwarded. To stop it at once would drop that message.
     fn drain_idle(&mut self, slot: &Slot, actor: ActorId, seen: u64) {
         let Some(child) = self.children.get_mut(&actor) else { return };
         if child.forwarded == seen && !child.draining && child.slot.id() == slot.id() {
@@ -198,7 +199,7 @@ impl SupervisorState {
             Verdict::Quarantine { pause } => {
                 slot.quarantine(Some(now.boot.after(pause)));
                 context.event(slot, EventKind::Quarantined { pause });
-                // Looked at once more when it is over, so that nothing stays behind unnoticed.
+                // Checked once more at the end of the quarantine, so that no work stays behind.
                 let over = Some(now.boot.after(pause));
                 self.context.registry.arm(slot.id(), over, KnownTo::ThisProcess);
             }
@@ -219,13 +220,13 @@ fn send_after(
     });
 }
 
-/// Brings the message again when the former actor has ended. Ended actors are waited for, not
-/// assumed: after a kill the old one still runs for a moment.
+/// Sends the message again when the former actor has ended. It waits for that end, because a killed
+/// actor still runs for a moment.
 fn later(context: &Arc<Context>, former: ActorCell, slot: Arc<Slot>, message: Message) {
     let task_context = Arc::clone(context);
     context.tasks.spawn_detached(async move {
-        // Without a bound of its own: an actor that was told to end has no await that could
-        // hold it but a store's load, which is bounded.
+        // Without a timeout: an actor that is to end awaits nothing but a store's load, which has
+        // one.
         drop(former.wait(None).await);
         slot.clear_actor(former.get_id());
         task_context.mailbox.send(&slot, message);

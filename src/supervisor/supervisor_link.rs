@@ -1,4 +1,4 @@
-//! The link between handles, sessions and whatever supervisor actor lives now.
+//! The way from handles and sessions to the supervisor actor that runs now.
 
 use std::sync::Arc;
 
@@ -12,35 +12,35 @@ use crate::session::mailbox::Mailbox;
 use crate::session::message::Message;
 use crate::session::slot::Slot;
 
-/// The address of the supervisor actor, which survives it. It is looked up for each message:
-/// whoever kept it would talk to a dead actor after a restart.
+/// The address of the supervisor actor, which outlives each actor. Senders look it up for each
+/// message, because an address that they kept would lead to a dead actor after a restart.
 pub(crate) struct SupervisorLink {
     actor: watch::Sender<Option<ActorRef<SupervisorMessage>>>,
-    /// No supervisor actor is to live any more.
-    over: CancellationToken,
+    /// Set when no supervisor actor may run any more.
+    ended: CancellationToken,
 }
 
 impl SupervisorLink {
     pub(crate) fn new() -> Self {
-        Self { actor: watch::Sender::new(None), over: CancellationToken::new() }
+        Self { actor: watch::Sender::new(None), ended: CancellationToken::new() }
     }
 
     pub(crate) fn actor(&self) -> Option<ActorRef<SupervisorMessage>> {
         self.actor.borrow().clone()
     }
 
-    /// An actor that comes when all is over is stopped.
+    /// Sets the actor that runs now. An actor that comes after [`end`](Self::end) is stopped.
     pub(crate) fn connect(&self, actor: Option<ActorRef<SupervisorMessage>>) {
         self.actor.send_replace(actor);
-        if self.over.is_cancelled() {
+        if self.ended.is_cancelled() {
             self.stop();
         }
     }
 
-    /// Stops the supervisor actor, and another one that is just being started. Nobody is left then
-    /// to begin jobs.
+    /// Stops the supervisor actor, and one that is just being started. No actor then begins jobs
+    /// any more.
     pub(crate) fn end(&self) {
-        self.over.cancel();
+        self.ended.cancel();
         self.stop();
     }
 
@@ -60,11 +60,11 @@ impl Mailbox for SupervisorLink {
     fn connected(&self) -> BoxFuture<'_, ()> {
         let mut seen = self.actor.subscribe();
         Box::pin(async move {
-            let lives = |actor: &Option<ActorRef<SupervisorMessage>>| {
+            let runs = |actor: &Option<ActorRef<SupervisorMessage>>| {
                 actor.as_ref().is_some_and(|actor| actor.get_status() < ActorStatus::Draining)
             };
-            // The sender is in this link, so this cannot fail.
-            drop(seen.wait_for(lives).await);
+            // This cannot fail, because this link holds the sender.
+            drop(seen.wait_for(runs).await);
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the supervisor actor is told.
+//! The messages of the supervisor actor.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::session::slot::Slot;
 
 /// A message for the supervisor actor.
 pub(crate) enum SupervisorMessage {
-    /// Bring this to the session's actor.
+    /// Forward this message to the session's actor, and start the actor if there is none.
     Deliver { slot: Arc<Slot>, message: Message },
-    /// This actor has nothing to do, having seen so many messages.
+    /// This session actor is idle. `seen` is how many messages it has handled.
     Idle { slot: Arc<Slot>, actor: ActorId, seen: u64 },
 }

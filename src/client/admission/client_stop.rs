@@ -1,4 +1,4 @@
-//! What is stopped when the server rejects the client, and who may try whether it still does.
+//! Stops exchanges when the server rejects the client, and chooses the probe that tries again.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{SessionId, Tenant};
 use crate::provider::ExchangeError;
 
-/// A client that the server rejects, or none.
+/// Whether the server rejects the client.
 ///
 /// The first rejection stops the refreshes of the tenant whose request was rejected, because a
 /// server may reject a client for one tenant only. If the server rejects a second tenant's request,
@@ -28,14 +28,15 @@ struct RejectedClient {
     tenant: Option<Tenant>,
     error: Error,
     probe_at: BootTime,
-    /// A probe is out.
+    /// A probe runs.
     probing: bool,
-    /// The session of the last probe. A session that was kept out since then probes before it.
+    /// The session of the last probe. If another session was rejected since then, that one probes
+    /// first.
     last_probe: Option<SessionId>,
     others_kept_out: bool,
 }
 
-/// Whose sessions the client has been used for.
+/// The tenants whose sessions have used the client.
 #[derive(Default)]
 enum Users {
     #[default]
@@ -61,7 +62,7 @@ impl ClientStop {
         }
     }
 
-    /// Whether the exchange may go on, as far as is known now.
+    /// Whether the exchange may run, as far as is known now.
     pub(super) fn check(
         &mut self,
         entrant: Entrant<'_>,
@@ -77,7 +78,7 @@ impl ClientStop {
             rejected.others_kept_out |= !same;
             Err(rejected.rejected(rejected.probe_at, now))
         } else if same && rejected.others_kept_out && now < again_at {
-            // Let another session probe: if this one is dead, its probes never succeed.
+            // Another session should probe: if this one is dead, its probes never succeed.
             Err(rejected.rejected(again_at, now))
         } else if waiting && !sign_in {
             Err(rejected.rejected(now.after(interval), now))
@@ -86,7 +87,7 @@ impl ClientStop {
         }
     }
 
-    /// The same, and takes the probe if the client is stopped.
+    /// As [`check`](Self::check). If the client is stopped, this exchange becomes the probe.
     pub(super) fn pass(
         &mut self,
         entrant: Entrant<'_>,
@@ -95,7 +96,7 @@ impl ClientStop {
     ) -> Result<(), Rejected> {
         self.check(entrant, now, interval)?;
         if let Some(rejected) = self.stopped(entrant) {
-            // The others wait for its report.
+            // The other exchanges wait for the probe's report.
             rejected.probe_at = now.after(interval);
             rejected.probing = true;
             rejected.last_probe = Some(entrant.session.clone());
@@ -104,18 +105,18 @@ impl ClientStop {
         Ok(())
     }
 
-    /// Until when no refresh of the schedule's is let through, whichever session's it is. A sign-in
-    /// waits no longer than `turn` for the probe that is left to it.
-    pub(super) fn all_kept_out_until(&self, now: BootTime, turn: Duration) -> Option<BootTime> {
+    /// Until when no scheduled refresh of any session is admitted. A sign-in waits at most
+    /// `timeout` for the probe that is left to it.
+    pub(super) fn all_kept_out_until(&self, now: BootTime, timeout: Duration) -> Option<BootTime> {
         let rejected = self.rejected.as_ref().filter(|rejected| self.stops_all(rejected))?;
         if now < rejected.probe_at {
-            // Also while the probe is out, whose report is waited for.
+            // Also while the probe runs, because its report decides.
             return Some(rejected.probe_at);
         }
-        (self.waiting_sign_ins > 0).then(|| now.after(turn))
+        (self.waiting_sign_ins > 0).then(|| now.after(timeout))
     }
 
-    /// For what is never the probe.
+    /// As [`check`](Self::check), for a call that is never the probe.
     pub(super) fn check_untracked(
         &self,
         session: Option<&SessionId>,
@@ -130,14 +131,14 @@ impl ClientStop {
         Ok(())
     }
 
-    /// The exchange of this session has ended, which may have been the probe.
+    /// Notes that the exchange of this session has ended. It may have been the probe.
     pub(super) fn ended(&mut self, session: Option<&SessionId>) {
         if let Some(rejected) = &mut self.rejected {
             rejected.probing &= rejected.last_probe.as_ref() != session;
         }
     }
 
-    /// The server rejected the client, and said so to this tenant.
+    /// Notes that the server rejected the client in a request of this tenant.
     pub(super) fn reject(
         &mut self,
         tenant: Option<&Tenant>,
@@ -145,7 +146,8 @@ impl ClientStop {
         probe_at: BootTime,
     ) {
         if tenant.is_none() && matches!(self.users, Users::Several) {
-            // A call for no session: it does not say whose client the server rejects.
+            // The call belonged to no session, so it is not known for which tenant the server
+            // rejects the client.
             return;
         }
         let Some(former) = &mut self.rejected else {
@@ -168,8 +170,8 @@ impl ClientStop {
         former.error = failed.rejected_client();
     }
 
-    /// The server accepted the client for this tenant. If the client is stopped for one tenant
-    /// only, answers to other tenants do not end that stop.
+    /// Notes that the server accepted the client for this tenant. If the client is stopped for one
+    /// tenant only, answers to other tenants do not end that stop.
     pub(super) fn accept(&mut self, tenant: Option<&Tenant>) {
         let Some(rejected) = &self.rejected else { return };
         if self.stops_all(rejected) || rejected.tenant.as_ref() == tenant {
@@ -181,7 +183,7 @@ impl ClientStop {
         rejected.tenant.is_none() || !matches!(self.users, Users::Several)
     }
 
-    /// What keeps this exchange out unless it is the probe.
+    /// The rejection that keeps this exchange out unless it is the probe.
     fn stopped(&mut self, entrant: Entrant<'_>) -> Option<&mut RejectedClient> {
         let all = self.rejected.as_ref().is_some_and(|rejected| self.stops_all(rejected));
         let tenant = Some(entrant.session.key().tenant());
@@ -200,13 +202,13 @@ impl RejectedClient {
 }
 
 impl ExchangeError {
-    /// Whether the server looked at the grant, which it does when it has accepted the client. A
-    /// bare 403 may be a firewall's.
+    /// Whether the server judged the grant, which it does only after it has accepted the client. A
+    /// 403 without a code may come from a firewall.
     pub(super) fn judges_grant(&self) -> bool {
         self.status != Some(403) || self.code.is_some()
     }
 
-    /// What everybody gets while the client is stopped.
+    /// The error that every caller gets while the client is stopped.
     fn rejected_client(&self) -> Error {
         Error::new(ErrorKind::Misconfigured)
             .about("the server rejects the client, which is tried again at intervals")

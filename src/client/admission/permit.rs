@@ -1,4 +1,4 @@
-//! The right to run one exchange, and what becomes of it when its request is slow.
+//! The permit of one exchange, which is given back early if its request is slow.
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,9 +11,9 @@ use super::permit_lanes::Held;
 use crate::clock::Clock;
 use crate::policy::SLOW_AFTER;
 
-/// The right to run one exchange.
+/// The permit of one exchange.
 pub(crate) struct Permit {
-    /// None once its request is slow.
+    /// `None` once its request is slow.
     exchange: Option<Held>,
     _scheduled: Option<OwnedSemaphorePermit>,
     slow: SlowRequests,
@@ -38,8 +38,8 @@ impl Permit {
         Self { exchange: Some(exchange), _scheduled: scheduled, slow: slow.clone() }
     }
 
-    /// Awaits a request. If it is open for longer than [`SLOW_AFTER`], it lets another exchange in
-    /// and counts as slow until the permit is dropped.
+    /// Awaits a request. If the request is open for longer than [`SLOW_AFTER`], gives the permit to
+    /// another exchange and counts as slow until it is dropped.
     pub(crate) async fn while_open<T>(
         &mut self,
         clock: &dyn Clock,
@@ -56,7 +56,7 @@ impl Permit {
 
     fn become_slow(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            // Counted first: whoever gets the permit sees the count.
+            // Counted before the permit is given back, so that the next exchange sees the count.
             self.slow.0.fetch_add(1, Ordering::Relaxed);
             drop(exchange);
         }

@@ -1,86 +1,89 @@
 //! The permits of one client's exchanges: callers wait for them in order, and the schedule takes
-//! what no caller waits for.
+//! those for which no caller waits.
 
 use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// The permits, and the places of the schedule's lane.
+/// The permits, and the limit of the schedule's lane.
 pub(super) struct PermitLanes {
     permits: Arc<Semaphore>,
-    /// At most so many of the schedule's exchanges have a permit, or try to get one.
-    places: Arc<Semaphore>,
-    /// A permit was given back.
+    /// Limits how many scheduled exchanges have a permit or try to get one.
+    scheduled: Arc<Semaphore>,
+    /// Notifies that a permit was given back.
     freed: Arc<Notify>,
 }
 
-/// A permit of the schedule's lane that no exchange uses yet. Dropped, it is given back.
+/// A permit of the schedule's lane that no exchange uses yet. Its drop gives it back.
 pub(crate) struct ScheduledPermit(pub(super) Held);
 
-/// A permit that is held. Dropped, it is given back, and the schedule's lane looks again.
+/// A permit that is held. Its drop gives it back and lets the schedule's lane try again.
 pub(super) struct Held {
-    /// None only while it is waited for.
+    /// `None` only during the wait for it.
     permit: Option<OwnedSemaphorePermit>,
-    /// None in the callers' lane.
-    place: Option<OwnedSemaphorePermit>,
+    /// `None` in the callers' lane.
+    scheduled: Option<OwnedSemaphorePermit>,
     freed: Arc<Notify>,
 }
 
 impl PermitLanes {
-    /// The schedule has half of the permits at most, and one at least.
+    /// The schedule gets at most half of the permits, and at least one.
     pub(super) fn new(permits: usize) -> Self {
         let permits = permits.min(Semaphore::MAX_PERMITS);
-        let places = (permits / 2).max(1);
-        let [permits, places] = [permits, places].map(|count| Arc::new(Semaphore::new(count)));
-        Self { permits, places, freed: Arc::default() }
+        let scheduled = (permits / 2).max(1);
+        let [permits, scheduled] =
+            [permits, scheduled].map(|count| Arc::new(Semaphore::new(count)));
+        Self { permits, scheduled, freed: Arc::default() }
     }
 
-    /// A caller's permit, in the order in which they came.
+    /// Waits for a caller's permit. Callers get permits in the order in which they came.
     pub(super) async fn queue(&self) -> Option<Held> {
-        // Made before the wait, so that it is dropped after it. A caller who gives up may already
-        // have got a permit; only this drop then tells the schedule that the permit is free.
-        let mut held = Held { permit: None, place: None, freed: Arc::clone(&self.freed) };
+        // Made before the wait, so that it is dropped after the wait's future. A caller who gives
+        // up may already have got a permit, and only this drop then notifies the schedule that the
+        // permit is free.
+        let mut held = Held { permit: None, scheduled: None, freed: Arc::clone(&self.freed) };
         held.permit = Some(Arc::clone(&self.permits).acquire_owned().await.ok()?);
         Some(held)
     }
 
-    /// A permit of the schedule's lane, whenever one is free that no caller waits for.
+    /// Waits for a permit of the schedule's lane: one that is free and for which no caller waits.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost but the place among those of the schedule's who wait.
+    /// The future may be dropped; it only loses its order among the scheduled exchanges that wait.
     pub(super) async fn acquire_for_schedule(&self) -> ScheduledPermit {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let scheduled = Arc::clone(&self.scheduled).acquire_owned().await.ok();
         loop {
-            // ProviderEntry before the try, so that a permit given back between the two wakes it. The
-            // drop wakes all who wait: of several notices to one, `Notify` keeps only one.
+            // Registered before the try, so that a permit that is given back between the two wakes
+            // it. The drop of a permit wakes all that wait, because `Notify` keeps only one of
+            // several notifications to one.
             let freed = self.freed.notified();
-            // This overtakes no caller: a permit that is given back goes to those who queue, and is
-            // free for a try only if nobody does.
+            // This overtakes no caller: a permit that is given back goes to the callers that queue,
+            // and is free for a try only if none does.
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
                 let freed = Arc::clone(&self.freed);
-                return ScheduledPermit(Held { permit: Some(permit), place, freed });
+                return ScheduledPermit(Held { permit: Some(permit), scheduled, freed });
             }
             freed.await;
         }
     }
 
-    /// Whether this is a permit of this client's, and not of one that it replaces.
-    pub(super) fn gave(&self, scheduled_permit: &ScheduledPermit) -> bool {
+    /// Whether this permit belongs to this client, and not to one that it replaces.
+    pub(super) fn owns(&self, scheduled_permit: &ScheduledPermit) -> bool {
         Arc::ptr_eq(&self.freed, &scheduled_permit.0.freed)
     }
 }
 
 impl Held {
-    /// It is a caller's from now on.
+    /// Makes it a caller's permit.
     pub(super) fn leave_schedule(&mut self) {
-        self.place = None;
+        self.scheduled = None;
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Before the notice: who is woken by it finds the permit.
+        // Before the notification, so that the woken task finds the permit.
         drop(self.permit.take());
         self.freed.notify_waiters();
     }

@@ -1,4 +1,5 @@
-//! How retries are paced when many sessions get the same answer that names nobody.
+//! Paces retries when many sessions get the same answer that blames neither the client nor a
+//! session.
 
 use crate::clock::BootTime;
 use crate::error::ProviderCode;
@@ -6,11 +7,12 @@ use crate::key::SessionId;
 use crate::policy::{FAULT_KINDS, FAULT_PACE, FAULT_SESSIONS, FAULT_SPAN};
 use crate::provider::{ExchangeError, FailureClass};
 
-/// The answers since the last success that name nobody. A success forgets them all.
+/// The answers since the last success that blame neither the client nor a session. A success
+/// forgets them all.
 #[derive(Default)]
 pub(super) struct RetryPace {
     kinds: Vec<AnswerKind>,
-    /// When the next retry may go out; none while retries are not paced.
+    /// When the next retry may be sent; `None` while retries are not paced.
     next: Option<BootTime>,
 }
 
@@ -22,7 +24,7 @@ struct AnswerKind {
 }
 
 impl RetryPace {
-    /// When the next retry may go out, if retries are paced.
+    /// When the next retry may be sent, if retries are paced.
     pub(super) fn next(&self) -> Option<BootTime> {
         self.next
     }
@@ -33,7 +35,7 @@ impl RetryPace {
         }
     }
 
-    /// A refresh of this session failed, perhaps with an answer that names nobody.
+    /// Notes that a refresh of this session failed.
     pub(super) fn note(&mut self, failed: &ExchangeError, session: &SessionId, now: BootTime) {
         if !matches!(failed.class(), FailureClass::Unclassified | FailureClass::Misconfigured) {
             return;
@@ -42,7 +44,7 @@ impl RetryPace {
         kind.sessions.retain(|(sessions, at)| sessions != session && now.since(*at) < FAULT_SPAN);
         kind.sessions.push((session.clone(), now));
         if kind.sessions.len() >= FAULT_SESSIONS {
-            // Enough to pace by; more need not be remembered.
+            // Enough sessions to pace by; no more need to be remembered.
             kind.sessions.remove(0);
             self.next.get_or_insert(now.after(FAULT_PACE));
         }
@@ -55,7 +57,7 @@ impl RetryPace {
 
     fn kind(&mut self, failed: &ExchangeError) -> &mut AnswerKind {
         let same = |kind: &AnswerKind| (kind.status, &kind.code) == (failed.status, &failed.code);
-        let place = self.kinds.iter().position(same).unwrap_or_else(|| {
+        let index = self.kinds.iter().position(same).unwrap_or_else(|| {
             if self.kinds.len() >= FAULT_KINDS {
                 self.kinds.remove(0);
             }
@@ -63,6 +65,6 @@ impl RetryPace {
             self.kinds.push(AnswerKind { status, code, sessions: Vec::new() });
             self.kinds.len() - 1
         });
-        &mut self.kinds[place]
+        &mut self.kinds[index]
     }
 }

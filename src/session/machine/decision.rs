@@ -1,4 +1,4 @@
-//! What a caller gets in a state.
+//! The token decision: what a caller gets in a state.
 
 use super::start::Next;
 use super::{BackoffState, CredentialState, Renewable, Run, Settled, State};
@@ -6,20 +6,21 @@ use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::token::PermissionToken;
 
-/// What a caller who wants a token gets.
+/// What a caller gets that wants a token.
 #[derive(Clone, Debug)]
 pub(crate) enum TokenDecision {
     Token(PermissionToken),
     Fail(Error),
-    /// An exchange runs. Its end decides.
+    /// Wait for the running exchange, whose end decides.
     Wait,
-    /// The record must be read first.
+    /// Load the record first.
     Load,
-    /// Nothing is in the way: a need starts the refresh or the renewal, or finds the session lost.
+    /// Send [`Input::Need`](super::Input::Need): it starts the refresh or the renewal, or finds the
+    /// session lost.
     Ask,
 }
 
-/// The answer to "a token above generation `newer_than`".
+/// Decides what a caller gets that wants a token above generation `newer_than`.
 pub(crate) fn token_decision(
     state: &State,
     newer_than: u64,
@@ -37,8 +38,9 @@ pub(crate) fn token_decision(
         Some(settled) if !state.wants_load() => settled,
         _ => {
             let cooling = state.load_backoff.as_ref().filter(|backoff| now < backoff.retry_at);
-            return cooling
-                .map_or(TokenDecision::Load, |backoff| TokenDecision::Fail(backoff.told(now)));
+            return cooling.map_or(TokenDecision::Load, |backoff| {
+                TokenDecision::Fail(backoff.error_now(now))
+            });
         }
     };
     if state.running.is_some() && !settled.may_go_on(now) {
@@ -53,15 +55,15 @@ pub(crate) fn token_decision(
     }
 }
 
-/// The credentials whose access token is served now, if any. What another process ended is not
-/// served from the moment at which this process hears of it.
+/// The credentials whose access token is served now, if any. Once this process notices that another
+/// process ended the session, it stops serving the token.
 pub(crate) fn serving(state: &State, now: BootTime) -> Option<&CredentialState> {
     let ended = matches!(state.running, Some(Run::Revoke)) || state.is_ended_elsewhere();
     let held = state.settled.as_ref().filter(|_| !ended)?.serving()?;
     held.is_usable(now).then_some(held)
 }
 
-/// From when a reader should ask for a newer token: not before an exchange may begin.
+/// From when a reader asks for a newer token, but not before an exchange may begin.
 pub(crate) fn due_at(state: &State, held: &CredentialState) -> Option<BootTime> {
     match state.settled.as_ref().filter(|_| !state.is_busy())? {
         Settled::Active(_) if held.is_unsaved() => None,
@@ -71,7 +73,7 @@ pub(crate) fn due_at(state: &State, held: &CredentialState) -> Option<BootTime> 
     }
 }
 
-/// Not before the back-off is over.
+/// `due`, but not before the backoff ends.
 pub(super) fn later(due: BootTime, backoff: Option<&BackoffState>) -> BootTime {
     backoff.map_or(due, |backoff| due.max(backoff.retry_at))
 }

@@ -1,4 +1,4 @@
-//! How an exchange ends.
+//! The results of exchanges.
 
 use super::{
     BackoffState, Class, Closed, CredentialState, Effects, Failure, InDoubt, Lost, Notification,
@@ -22,8 +22,8 @@ pub(super) fn issued(state: &mut State, held: CredentialState, at: &StepContext)
     }
 }
 
-/// The back-off that goes on after a success, if the new token has hardly any life left. Without it
-/// the next refresh would follow at once.
+/// The backoff that goes on after a success if the new token ends almost at once. Without it the
+/// next refresh would follow at once.
 fn remaining_backoff(
     former: &CredentialState,
     answer: &CredentialState,
@@ -42,8 +42,8 @@ pub(super) fn challenged(state: &mut State, at: &StepContext) {
     }
 }
 
-/// The store has the answer of what runs, or what was owed. What was owed keeps what was learned of
-/// it meanwhile.
+/// The store has the credentials of the running exchange, or unsaved credentials of a former one.
+/// The latter keep what was learned about them meanwhile.
 pub(super) fn saved(
     state: &mut State,
     version: u64,
@@ -75,7 +75,7 @@ pub(super) fn unsaved(state: &mut State, effects: &mut Effects) {
 }
 
 impl State {
-    /// The answer of the exchange that runs, which ends with it.
+    /// Takes the answer of the running exchange, and ends the exchange.
     fn take_answer(&mut self) -> Option<(CredentialState, Notification)> {
         let answer = match &mut self.running {
             Some(Run::Establish { answer, .. }) => (answer.take()?, Notification::Established),
@@ -96,34 +96,36 @@ pub(super) fn failed(state: &mut State, failure: Failure, at: &StepContext, effe
         Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => return,
     };
     if answered {
-        // The answer is here and only its keeper died: a successful exchange is never thrown away.
+        // The answer has arrived and only the exchange's task died: new credentials are never
+        // thrown away.
         return unsaved(state, effects);
     }
     state.running = None;
     let Some(settled) = state.settled.take() else { return };
     state.settled = Some(match renewal {
-        Some(false) => refused(settled, &failure),
-        Some(true) => unrenewed(settled, &failure, at),
-        None => unrefreshed(settled, &failure, at, effects),
+        Some(false) => grant_failed(settled, &failure),
+        Some(true) => renewal_failed(settled, &failure, at),
+        None => refresh_failed(settled, &failure, at, effects),
     });
 }
 
-/// A grant that failed leaves the former session as it was, suspect if it may have ended it.
-fn refused(mut former: Settled, failure: &Failure) -> Settled {
+/// A grant that failed leaves the former session as it was, but suspect if the grant may have ended
+/// it at the server.
+fn grant_failed(mut former: Settled, failure: &Failure) -> Settled {
     if matches!(failure.class, Class::Ambiguous(_)) {
         former.suspect();
     }
     former
 }
 
-fn unrenewed(mut former: Settled, failure: &Failure, at: &StepContext) -> Settled {
+fn renewal_failed(mut former: Settled, failure: &Failure, at: &StepContext) -> Settled {
     if let Some(backoff) = former.backoff_mut() {
-        *backoff = Some(troubled(backoff.as_ref(), failure, at));
+        *backoff = Some(next_backoff(backoff.as_ref(), failure, at));
     }
     former
 }
 
-fn unrefreshed(
+fn refresh_failed(
     settled: Settled,
     failure: &Failure,
     at: &StepContext,
@@ -144,8 +146,8 @@ fn unrefreshed(
             if in_doubt.is_none() {
                 effects.notifications.push(Notification::InDoubt);
             }
-            let in_doubt = doubted(&held, in_doubt, retry, failure, at);
-            // What led to the doubt. A retry that fails begins a back-off of its own.
+            let in_doubt = next_in_doubt(&held, in_doubt, retry, failure, at);
+            // The error that led to `InDoubt`. A retry that fails begins a backoff of its own.
             let (retry_at, error) = (in_doubt.retry_at, failure.error.clone());
             held.backoff = Some(BackoffState { tries: 0, retry_at, error });
             if let Some(unclassified) = &mut held.unclassified {
@@ -158,7 +160,7 @@ fn unrefreshed(
             let unclassified = count_unclassified(&held, other_success_at, at);
             held.unclassified = Some(Box::new(unclassified));
             if unclassified.lost && !was_lost {
-                // A refresh by hand need not wait for the last answer's back-off.
+                // A refresh by hand need not wait for the last answer's backoff.
                 held.backoff = None;
                 return lost(held, LostReason::Unclassified, failure, effects);
             }
@@ -196,7 +198,7 @@ fn count_unclassified(
     let alone = other_success_at.is_none_or(|other_success_at| other_success_at <= former.since);
     let enough = answers >= policy.count && lasted >= policy.span && held.is_spent(now);
     let lost = former.lost || enough && (!alone || lasted >= policy.alone);
-    // Spread, so that sessions that were lost in one outage do not come back in one moment.
+    // Spread, so that sessions that were lost in one outage do not all retry at one moment.
     let retry_at = now.after(policy.retry.mul_f64(0.8 + 0.2 * at.jitter));
     Unclassified { answers, since: former.since, lost, retry_at }
 }
@@ -209,7 +211,7 @@ fn back_off(
     at: &StepContext,
     effects: &mut Effects,
 ) -> Settled {
-    let backoff = troubled(held.backoff.as_ref(), failure, at);
+    let backoff = next_backoff(held.backoff.as_ref(), failure, at);
     let retry_at = backoff.retry_at;
     if in_doubt.is_none() && announces_backoff(&held, failure) {
         effects.notifications.push(Notification::BackingOff { wait: retry_at.since(at.now.boot) });
@@ -217,7 +219,7 @@ fn back_off(
     let error = backoff.error.clone();
     held.backoff = Some(backoff);
     match in_doubt {
-        // Also the floor: a 401 must not make it hurry past what everybody was told.
+        // Also the floor: after a 401 the retry must not come before the time that callers got.
         Some(in_doubt) => Settled::InDoubt(held, InDoubt { retry_at, floor: retry_at, ..in_doubt }),
         None if held.is_lost_provisionally() => {
             let mut settled = Settled::Active(held);
@@ -232,11 +234,15 @@ fn back_off(
 /// or the client is rejected.
 fn announces_backoff(held: &CredentialState, failure: &Failure) -> bool {
     let first = held.unclassified.as_ref().is_none_or(|counted| counted.answers == 1);
-    let told = matches!(failure.class, Class::Harmless | Class::Unclassified { .. });
-    told && first && held.backoff.is_none()
+    let announced = matches!(failure.class, Class::Harmless | Class::Unclassified { .. });
+    announced && first && held.backoff.is_none()
 }
 
-fn troubled(former: Option<&BackoffState>, failure: &Failure, at: &StepContext) -> BackoffState {
+fn next_backoff(
+    former: Option<&BackoffState>,
+    failure: &Failure,
+    at: &StepContext,
+) -> BackoffState {
     let error = match former.filter(|_| failure.class == Class::HeldBack) {
         Some(former) => former.error.clone(),
         None if matches!(failure.class, Class::Unclassified { .. }) => {
@@ -249,9 +255,10 @@ fn troubled(former: Option<&BackoffState>, failure: &Failure, at: &StepContext) 
     backoff
 }
 
-/// Inside a server's grace: at once. Otherwise not before a queued first request can have been
-/// processed, and not before the access token nears its end, because the retry may kill it.
-fn doubted(
+/// The new `InDoubt` state. Within a server's grace the retry is at once. Otherwise it waits until
+/// a queued first request has had its time, and until the access token nears its end, because the
+/// retry may kill that token.
+fn next_in_doubt(
     held: &CredentialState,
     former: Option<InDoubt>,
     retry: Retry,
@@ -280,16 +287,16 @@ pub(super) fn closed(state: &mut State, version: u64, closed: Closed, effects: &
         return;
     }
     effects.notifications.push(Notification::Revoked);
-    let owes = closed.outbox.is_some();
-    state.running = owes.then_some(Run::Revoke);
-    effects.start = owes.then_some(Start::Revoke);
+    let has_outbox = closed.outbox.is_some();
+    state.running = has_outbox.then_some(Run::Revoke);
+    effects.start = has_outbox.then_some(Start::Revoke);
     state.settled = Some(Settled::Closed(closed));
     external_change::wrote(state, version);
 }
 
-/// The close or forget failed: the session goes on as it was. A session that was never read is read
-/// when somebody next asks for it.
-pub(super) fn not_ended(state: &mut State) {
+/// The close or forget failed: the session goes on as it was. A session that was never loaded is
+/// loaded at the next call.
+pub(super) fn end_failed(state: &mut State) {
     state.running.take_if(|run| matches!(run, Run::Close | Run::Forget));
 }
 
@@ -301,7 +308,7 @@ pub(super) fn forgotten(state: &mut State, effects: &mut Effects) {
     }
 }
 
-pub(super) fn told(state: &mut State, backoff: Option<BackoffState>) {
+pub(super) fn revocation_ended(state: &mut State, backoff: Option<BackoffState>) {
     if !matches!(state.running, Some(Run::Revoke)) {
         return;
     }

@@ -1,4 +1,4 @@
-//! What a session hears from outside: the store, other processes, APIs, and whoever changes
+//! Inputs from outside an exchange: loads, changes of other processes, reports of APIs, and new
 //! settings.
 
 use std::time::Duration;
@@ -10,17 +10,17 @@ use super::{
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 
-/// What other processes did to the record.
+/// A change of the record by other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExternalChange {
-    /// The version that they wrote; `None` if it is not known whether they wrote anything.
+    /// The version that they wrote; `None` if it is not known.
     pub(crate) version: Option<u64>,
-    /// The token in hand must not be served any more.
+    /// The held token must not be served any more.
     pub(crate) ends: bool,
 }
 
 impl ExternalChange {
-    /// It is not known what was changed.
+    /// The content of the change is not known.
     pub(crate) const UNKNOWN: Self = Self { version: None, ends: false };
 
     fn and(self, other: Self) -> Self {
@@ -28,41 +28,40 @@ impl ExternalChange {
         Self { version, ends: self.ends || other.ends }
     }
 
-    /// Whether a record of this version includes it.
+    /// Whether a record of this version includes the change.
     fn is_in(&self, version: u64) -> bool {
         self.version.is_some_and(|external_change| external_change <= version)
     }
 }
 
 impl State {
-    /// Whether the record is to be read before anything is begun.
+    /// Whether the record must be loaded before any work begins.
     pub(crate) fn wants_load(&self) -> bool {
         let external_change =
             self.external_change.is_some() || matches!(self.read.running, Some(Some(_)));
         external_change && !self.is_unsaved()
     }
 
-    /// Whether there is news that must be read as soon as nothing runs and no failed reading is in
-    /// back-off.
+    /// Whether an external change must be loaded as soon as nothing runs and no failed load is in
+    /// backoff.
     pub(super) fn has_unloaded_change(&self) -> bool {
         let free = self.read.running.is_none() && !self.is_unsaved();
         free && self.external_change.is_some() && !self.is_unloaded()
     }
 
-    /// Whether the store does not have the credentials in hand yet. The statement that saves them
-    /// finds out what others did, so nothing is read before.
+    /// Whether the store does not have the held credentials yet. The statement that saves them
+    /// finds the changes of other processes, so nothing is loaded before.
     fn is_unsaved(&self) -> bool {
         self.settled.as_ref().is_some_and(Settled::is_unsaved)
     }
 
-    /// Whether another process has ended what is in hand.
+    /// Whether another process has ended the held credentials.
     pub(crate) fn is_ended_elsewhere(&self) -> bool {
         let read_for = self.read.running.flatten();
         self.external_change.into_iter().chain(read_for).any(|external_change| external_change.ends)
     }
 
-    /// Makes the answer of the reading that runs not count. The news that it was begun for is noted
-    /// again.
+    /// Discards the running load. The change that it was begun for is noted again.
     pub(super) fn stop_load(&mut self) {
         if let Some(Some(external_change)) = self.read.running.take() {
             self.external_change = Some(
@@ -79,7 +78,7 @@ impl State {
     }
 }
 
-/// Begins to read what others did, if nothing runs.
+/// Begins to load a noted change, if nothing runs.
 pub(super) fn load_change(state: &mut State, at: &StepContext, effects: &mut Effects) {
     let now = at.now.boot;
     let cooling = BackoffState::cooling(state.load_backoff.as_ref(), now);
@@ -89,20 +88,20 @@ pub(super) fn load_change(state: &mut State, at: &StepContext, effects: &mut Eff
     }
 }
 
-/// Begins a reading that somebody waits for, and gives its number.
+/// Begins a load that a caller waits for. Returns its number.
 pub(crate) fn read(state: &mut State) -> u32 {
     state.begin_load()
 }
 
-/// Gives up a reading that nobody waits for any more. Whoever comes next reads the news that it was
-/// begun for.
+/// Gives up a load that no caller waits for any more. The next load then includes the change that
+/// this one was begun for.
 pub(crate) fn abandon_load(state: &mut State, number: u32) {
     if state.read.number == number {
         state.stop_load();
     }
 }
 
-/// Takes the record that was read. If it shows less than is held here, the store went back, and the
+/// Takes the loaded record. If it shows less than this process holds, the store went back, and the
 /// credentials are written again first.
 pub(super) fn loaded(
     state: &mut State,
@@ -115,7 +114,7 @@ pub(super) fn loaded(
         return;
     }
     let Some(read_for) = state.read.running.take() else { return };
-    // Another process deleted it, and the store has not gone back.
+    // Another process deleted the record; the store has not gone back.
     let deleted = read_for.is_some_and(|external_change| external_change.ends)
         && matches!(settled, Settled::Vacant { .. });
     let older = |held: &Settled| version < state.version && held.is_newer_than(&settled);
@@ -135,9 +134,9 @@ pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &Ste
     }
 }
 
-/// Notes what others did, also while an exchange runs: if the news were dropped then, it would
-/// never be read. A record that was not read yet needs no note, and a version that is known is no
-/// news.
+/// Notes an external change, also while an exchange runs: a change that was dropped then would
+/// never be loaded. Before the first load, and for a version that is known, there is nothing to
+/// note.
 pub(super) fn note(state: &mut State, external_change: ExternalChange) {
     let known = state.is_unloaded() && state.read.running.is_none();
     if !known && !external_change.is_in(state.version) {
@@ -146,8 +145,8 @@ pub(super) fn note(state: &mut State, external_change: ExternalChange) {
     }
 }
 
-/// What ran ended because the record was another one than it expected. That record counts, or is
-/// read anew.
+/// Ends the running work, which found another record than it expected. That record counts, or is
+/// loaded anew.
 pub(super) fn conflict(state: &mut State, found: Option<(u64, Settled)>) {
     state.running.take_if(|run| !matches!(run, Run::Challenge { .. }));
     state.stop_load();
@@ -169,9 +168,9 @@ fn settle(state: &mut State, version: u64, settled: Settled) {
     });
 }
 
-/// Stops serving the credentials in hand, and takes the record. If an exchange runs, it goes on,
-/// its own statement finds the record, and that is read later.
-pub(super) fn orphaned(state: &mut State, found: Option<(u64, Settled)>) {
+/// Stops serving the held credentials, and takes the record. If an exchange runs, it goes on; its
+/// own statement finds the record, which is loaded later.
+pub(super) fn tokens_superseded(state: &mut State, found: Option<(u64, Settled)>) {
     if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut) {
         held.saved = Saved::Yes;
     }
@@ -181,11 +180,11 @@ pub(super) fn orphaned(state: &mut State, found: Option<(u64, Settled)>) {
     }
 }
 
-/// Notes a write of this process. If others wrote between the known version and this one, what they
-/// wrote must still be read.
+/// Notes a write of this process. If other processes wrote between the known version and this one,
+/// their change must still be loaded.
 pub(super) fn wrote(state: &mut State, version: u64) {
     state.read.restored = false;
-    // A reading that runs may have begun before the write.
+    // A running load may have begun before the write.
     state.stop_load();
     if version > state.version.saturating_add(1) {
         return note(state, ExternalChange { version: Some(version), ends: false });
@@ -200,23 +199,23 @@ pub(super) fn rejected(state: &mut State, generation: u64) {
     }
 }
 
-/// An API accepted the token. A later rejection by another API then says little about the token, so
-/// the damping starts again at its shortest span.
+/// Notes that an API accepted the token. A later rejection by another API then says little about
+/// the token, so the damping starts again at its shortest span.
 pub(super) fn accepted(state: &mut State, generation: u64) {
     if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut) {
         held.accept(generation);
     }
 }
 
-/// Whether a rejection of the token of this generation starts no refresh: the last one brought
-/// this very token a moment ago, and the next would bring one that is no better.
+/// Whether a rejection of the token of this generation starts no refresh, because the last
+/// rejection brought this very token a moment ago, and another refresh would bring no better one.
 pub(crate) fn is_damped(state: &State, generation: u64, now: BootTime) -> bool {
     let held = state.settled.as_ref().and_then(Settled::serving);
     held.is_some_and(|held| held.generation == generation && held.is_damped(now))
 }
 
-/// Lets the next need try a session that is lost provisionally, unless its last try is still in
-/// back-off.
+/// Lets the next need retry a session that is provisionally lost, unless its last retry is still in
+/// backoff.
 pub(super) fn refresh_by_hand(state: &mut State, now: BootTime) {
     if state.is_busy() {
         return;
@@ -234,24 +233,24 @@ pub(super) fn dead(state: &mut State, generation: u64, reason: LostReason, effec
     let Some(settled) = state.settled.as_mut().filter(|_| !revoking) else { return };
     let lost = settled.lost();
     if matches!(state.running, Some(Run::Refresh { .. })) {
-        // The refresh that runs finds out whether the session is dead.
+        // The running refresh finds out whether the session is dead.
         settled.reject(generation);
     } else if lost.is_some_and(LostReason::is_ours) && !reason.is_ours() {
-        // We ended it ourselves, and no renewal may forget that.
+        // This side ended the session, and no renewal may forget that.
         settled.reject(generation);
     } else if lost != Some(reason)
         && settled.serving().is_some_and(|held| held.generation == generation)
     {
         lose(settled, reason, None, effects);
         if settled.serving().is_none() {
-            // So that the token is not served even if a record is read that does not show the loss
-            // yet.
+            // The token must not be served even if a loaded record does not show the loss yet.
             settled.reject(generation);
         }
     }
 }
 
-/// One of several processes announces the end of a refresh token: the one that wrote it down.
+/// Publishes the coming end of the refresh token. Of several processes, only the one that recorded
+/// it does.
 pub(super) fn announced(state: &mut State, version: u64, left: Duration, effects: &mut Effects) {
     if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut) {
         held.expiring = None;
@@ -267,8 +266,8 @@ pub(super) fn suspected(state: &mut State, version: u64) {
     wrote(state, version);
 }
 
-/// The same of a session that is lost. Published also where a reading has shown it meanwhile: that
-/// was this process's own write.
+/// Publishes a loss that this process recorded, also if a load has shown the loss meanwhile: that
+/// load found this process's own write.
 pub(super) fn loss_recorded(
     state: &mut State,
     version: u64,
@@ -282,42 +281,42 @@ pub(super) fn loss_recorded(
     wrote(state, version);
 }
 
-/// The settings were replaced. Forgets failures that the former settings caused, and marks the
-/// credentials as foreign if the authority and client that are named now did not issue them.
+/// Takes replaced settings: forgets failures that the former settings caused, and marks credentials
+/// that the new authority and client did not issue.
 pub(super) fn reconfigured(state: &mut State, issuer_mismatch: bool, now: BootTime) {
     let refreshing = matches!(state.running, Some(Run::Refresh { .. }));
     match &mut state.settled {
         None => {}
-        Some(Settled::Vacant { backoff }) => pardon(backoff),
+        Some(Settled::Vacant { backoff }) => forget_misconfigured(backoff),
         Some(Settled::Active(held)) => mark(held, issuer_mismatch),
         Some(Settled::InDoubt(held, in_doubt)) => {
             let refused = held.backoff.as_ref().is_some_and(is_misconfigured);
             mark(held, issuer_mismatch);
             if refused && !refreshing {
-                // The server did not look at the refresh token, because it refused the client.
+                // The server did not judge the refresh token, because it refused the client.
                 in_doubt.retry_at = in_doubt.retry_at.min(now);
                 in_doubt.floor = in_doubt.floor.min(now);
             }
         }
         Some(Settled::Lost(lost)) => {
-            pardon(&mut lost.backoff);
+            forget_misconfigured(&mut lost.backoff);
             if let Some(held) = &mut lost.held {
                 mark(held, issuer_mismatch);
             }
         }
         Some(Settled::Closed(closed)) => {
-            pardon(&mut closed.backoff);
-            pardon(&mut closed.unrenewed);
+            forget_misconfigured(&mut closed.backoff);
+            forget_misconfigured(&mut closed.unrenewed);
         }
     }
 }
 
 fn mark(held: &mut CredentialState, issuer_mismatch: bool) {
     held.issuer_mismatch = issuer_mismatch;
-    pardon(&mut held.backoff);
+    forget_misconfigured(&mut held.backoff);
 }
 
-fn pardon(backoff: &mut Option<BackoffState>) {
+fn forget_misconfigured(backoff: &mut Option<BackoffState>) {
     backoff.take_if(|backoff| is_misconfigured(backoff));
 }
 

@@ -1,4 +1,4 @@
-//! What a session has, whether an exchange runs or not.
+//! The settled state of a session: what it has, whether an exchange runs or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,20 @@ use crate::error::{Error, LostReason};
 use crate::policy::{DAMPING, DAMPING_CAP};
 use crate::token::{Credentials, PermissionToken};
 
-/// What is known of a session.
+/// The settled state of a session.
 #[derive(Clone, Debug)]
 pub(crate) enum Settled {
-    /// Never established, forgotten, or not in this store. An establish or a renewal leaves it.
+    /// Never established, forgotten, or not in this store. Ended by an establish or a renewal.
     Vacant { backoff: Option<BackoffState> },
-    /// It has credentials. A refresh whose answer is lost, a loss, a close or a forget leaves it.
+    /// It has credentials. Ended by a refresh whose answer is lost, a loss, a close or a forget.
     Active(CredentialState),
-    /// The refresh token may be spent. A retry that succeeds, a grant, a loss, a close or a forget
-    /// leaves it.
+    /// The refresh token may be spent. Ended by a retry that succeeds, a grant, a loss, a close or
+    /// a forget.
     InDoubt(CredentialState, InDoubt),
-    /// Only a new grant helps; or, where the loss is provisional, a refresh that succeeds. An
-    /// establish, a renewal, such a refresh, a close or a forget leaves it.
+    /// Only a new grant helps; if the loss is provisional, also a refresh that succeeds. Ended by
+    /// an establish, a renewal, such a refresh, a close or a forget.
     Lost(Lost),
-    /// Closed by a supervisor. An establish, a renewal with a caller's grant, or a forget leaves
-    /// it.
+    /// Closed by a supervisor. Ended by an establish, a renewal with a caller's grant, or a forget.
     Closed(Closed),
 }
 
@@ -34,7 +33,7 @@ pub(crate) struct CredentialState {
     pub(crate) generation: u64,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) token: Option<PermissionToken>,
-    /// When the access token should be renewed; never, if its end is not known.
+    /// When the access token should be refreshed; `None` if its end is not known.
     pub(crate) due: Option<BootTime>,
     pub(crate) expires: Option<BootTime>,
     pub(crate) refresh_expires: Option<BootTime>,
@@ -47,13 +46,12 @@ pub(crate) struct CredentialState {
     pub(crate) rejected: bool,
     /// Issued by another authority or to another client than the configuration names.
     pub(crate) issuer_mismatch: bool,
-    /// Wall minus boot time at the moment when its times were derived from a record; `None` if this
-    /// process got the credentials itself, because setting the wall clock does not move their
-    /// times.
+    /// Wall minus boot time when the times were derived from a record. `None` if this process got
+    /// the credentials itself: then setting the wall clock does not move the times.
     pub(crate) derived_at: Option<Duration>,
     pub(crate) backoff: Option<BackoffState>,
-    /// The refreshes since the last success that got answers which are not understood.
-    /// In boxes, this and the next: most sessions have neither.
+    /// The answers since the last success that are not understood. Boxed, as the next field is,
+    /// because most sessions have neither.
     pub(crate) unclassified: Option<Box<Unclassified>>,
     /// A rejection of the former access token brought this one.
     pub(crate) damping: Option<Box<Damping>>,
@@ -65,13 +63,13 @@ pub(crate) struct Unclassified {
     pub(crate) answers: u32,
     /// When the first of them came.
     pub(crate) since: BootTime,
-    /// They lost the session, provisionally.
+    /// They made the session provisionally lost.
     pub(crate) lost: bool,
-    /// When a session that is lost in this way is tried again.
+    /// When a session that is lost in this way retries.
     pub(crate) retry_at: BootTime,
 }
 
-/// How long rejections of an access token start no refresh, because a rejection brought it.
+/// How long rejections of an access token start no refresh, because a rejection brought that token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damping {
     pub(crate) since: BootTime,
@@ -87,7 +85,7 @@ pub(crate) enum Saved {
     Unsaved { attempts: u32 },
 }
 
-/// A failure that everybody gets until it is time to try again.
+/// A failure that every caller gets until it is time to try again.
 #[derive(Clone, Debug)]
 pub(crate) struct BackoffState {
     pub(crate) tries: u32,
@@ -99,11 +97,11 @@ pub(crate) struct BackoffState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InDoubt {
     pub(crate) tries: u32,
-    /// When it is tried out.
+    /// When the session retries.
     pub(crate) retry_at: BootTime,
-    /// The earliest time for that, if the access token dies before `retry_at`.
+    /// The earliest time of the retry, if the access token ends before `retry_at`.
     pub(crate) floor: BootTime,
-    /// The schedule tries it out, because the server's grace passes.
+    /// The schedule retries, because the server's grace passes.
     pub(crate) retry_early: bool,
 }
 
@@ -113,30 +111,30 @@ pub(crate) struct Lost {
     pub(crate) epoch: u64,
     pub(crate) generation: u64,
     pub(crate) reason: LostReason,
-    /// What it had; a renewal reads its attributes.
+    /// The credentials that it had. A renewal reads their attributes.
     pub(crate) held: Option<CredentialState>,
     pub(crate) backoff: Option<BackoffState>,
-    /// What led to the loss, if this process saw it.
+    /// The error that led to the loss, if this process saw it.
     pub(crate) cause: Option<Error>,
-    /// The store knows of the loss, or is being told.
+    /// The loss is in the record, or is being written.
     pub(crate) recorded: bool,
 }
 
-/// A session that was revoked by us.
+/// A session that a supervisor closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Closed {
     pub(crate) epoch: u64,
     pub(crate) generation: u64,
-    /// What the server must still be told.
+    /// The credentials that must still be revoked at the server.
     pub(crate) outbox: Option<Arc<Credentials>>,
-    /// Why it could not be told.
+    /// Why the last revocation at the server failed.
     pub(crate) backoff: Option<BackoffState>,
-    /// Why a caller's grant did not begin the session again.
+    /// Why the last grant of a caller did not begin the session again.
     pub(crate) unrenewed: Option<BackoffState>,
 }
 
 impl Settled {
-    /// The counters: how many grants, how many stored credentials.
+    /// The epoch and the generation: how many grants, and how many stored credentials.
     pub(crate) fn counters(&self) -> (u64, u64) {
         match self {
             Self::Vacant { .. } => (0, 0),
@@ -146,15 +144,16 @@ impl Settled {
         }
     }
 
-    /// The credentials whose access token is served while it lives. Of a lost session only one
-    /// whose refresh token merely ended, or was deleted by us: any other may be dead at the server.
+    /// The credentials whose access token is served until its end. A lost session serves a token
+    /// only if its refresh token merely ended, or this side deleted the tokens: any other token may
+    /// be dead at the server.
     pub(crate) fn serving(&self) -> Option<&CredentialState> {
         use LostReason::{RefreshExpired, TokensDeleted};
         let lives = self.lost().is_none_or(|lost| matches!(lost, RefreshExpired | TokensDeleted));
         self.held().filter(|_| lives)
     }
 
-    /// What it has, whether that is served or not.
+    /// The held credentials, whether their token is served or not.
     pub(crate) fn held(&self) -> Option<&CredentialState> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
@@ -172,11 +171,11 @@ impl Settled {
         if let Self::Lost(lost) = self { Some(lost.reason) } else { None }
     }
 
-    /// When the last failure lets it be tried again.
+    /// When the session may be tried again after its last failure.
     pub(crate) fn retry_at(&self) -> Option<BootTime> {
         let backoff = match self {
             Self::InDoubt(_, in_doubt) => return Some(in_doubt.retry_at),
-            Self::Lost(lost) if lost.tried_at().is_some() => return lost.tried_at(),
+            Self::Lost(lost) if lost.retry_at().is_some() => return lost.retry_at(),
             Self::Vacant { backoff } => backoff,
             Self::Active(held) => &held.backoff,
             Self::Lost(lost) => &lost.backoff,
@@ -191,7 +190,7 @@ impl Settled {
         if let Self::InDoubt(_, in_doubt) = self { Some(in_doubt.floor) } else { self.retry_at() }
     }
 
-    /// Whether it serves a token, or may after a refresh: now, or when its back-off is over.
+    /// Whether it serves a token now, or may serve one after a refresh.
     pub(super) fn may_go_on(&self, now: BootTime) -> bool {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => {
@@ -220,7 +219,7 @@ impl Settled {
         }
     }
 
-    /// Also of a lost session, because what it owes must still be saved.
+    /// Also of a lost session, because its unsaved credentials must still be saved.
     pub(super) fn held_mut(&mut self) -> Option<&mut CredentialState> {
         match self {
             Self::Active(held) | Self::InDoubt(held, _) => Some(held),
@@ -241,7 +240,7 @@ impl Settled {
         if let Self::InDoubt(held, in_doubt) = self
             && held.generation == generation
         {
-            // Nothing is left to serve, so there is nothing left to wait for.
+            // No token is left to serve, so the retry need not wait for its end.
             in_doubt.retry_at = in_doubt.retry_at.min(in_doubt.floor);
         }
     }
@@ -251,15 +250,15 @@ impl Settled {
         self.held().is_some_and(|held| held.unclassified.is_some())
     }
 
-    /// Whether its credentials are newer than the other's: if the other replaced it, they would be
-    /// lost.
+    /// Whether its credentials are newer than the other's, and would be lost if the other replaced
+    /// it.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         let live = matches!(self, Self::Active(_) | Self::InDoubt(..));
         let closed = matches!(other, Self::Closed(_));
         live && !closed && self.counters() > other.counters()
     }
 
-    /// What the record says, with what this process knows in addition about the same credentials.
+    /// The record's state, with what this process knows in addition about the same credentials.
     pub(super) fn remembering(mut self, mut former: Self) -> Self {
         if self.counters() != former.counters() {
             return self;
@@ -267,7 +266,7 @@ impl Settled {
         if std::mem::discriminant(&self) == std::mem::discriminant(&former)
             && let (Some(read @ None), Some(known)) = (self.backoff_mut(), former.backoff_mut())
         {
-            // Otherwise a renewal that failed would be tried again at once after each reading.
+            // Otherwise a failed renewal would be tried again at once after each load.
             *read = known.take();
         }
         let (cause, held) = match former {
@@ -296,15 +295,15 @@ impl Settled {
         *self = Self::Lost(Lost { epoch, generation, reason, held, backoff, cause, recorded });
     }
 
-    /// Marks what is held as perhaps dead: a grant whose answer was lost may have ended it, or an
-    /// API rejected it. A doubt is tried out in any case.
+    /// Marks the held credentials as perhaps dead: a grant whose answer was lost may have ended
+    /// them, or an API rejected the token. A session in doubt retries in any case.
     pub(super) fn suspect(&mut self) {
         if let Some(held) = self.held_mut() {
             held.suspect = true;
         }
     }
 
-    /// Remembers a failure of a renewal.
+    /// The backoff of the renewal, or of the refresh if the session has credentials.
     pub(super) fn backoff_mut(&mut self) -> Option<&mut Option<BackoffState>> {
         match self {
             Self::Vacant { backoff } => Some(backoff),
@@ -326,7 +325,7 @@ impl CredentialState {
             && !self.is_expired(now)
     }
 
-    /// Whether a need of a token above `newer_than` asks for another one.
+    /// Whether a caller that wants a token above `newer_than` needs another one.
     pub(super) fn is_wanted(&self, newer_than: u64, now: BootTime) -> bool {
         self.generation <= newer_than || !self.is_usable(now) || self.is_due(now)
     }
@@ -357,12 +356,12 @@ impl CredentialState {
         }
     }
 
-    /// Whether there is no usable access token: none, rejected by an API, or expired.
+    /// Whether the access token is missing, rejected by an API, or expired.
     pub(super) fn is_spent(&self, now: BootTime) -> bool {
         self.token.is_none() || self.rejected || self.is_expired(now)
     }
 
-    /// Whether answers that are not understood lost the session.
+    /// Whether answers that are not understood made the session lost.
     pub(super) fn is_lost_provisionally(&self) -> bool {
         self.unclassified.as_ref().is_some_and(|unclassified| unclassified.lost)
     }
@@ -371,7 +370,7 @@ impl CredentialState {
         self.damping.as_ref().is_some_and(|damping| now < damping.since.after(damping.span))
     }
 
-    /// Rejections start a refresh again after the shortest span.
+    /// Notes an accepted token: rejections start a refresh again after the shortest span.
     pub(super) fn accept(&mut self, generation: u64) {
         if let Some(damping) = self.damping.as_mut().filter(|_| self.generation == generation) {
             **damping = Damping { span: DAMPING, accepted: true, ..**damping };
@@ -387,7 +386,7 @@ impl CredentialState {
     }
 
     /// Takes over what only this process knows of the same credentials. If this process got them
-    /// itself, its times are more exact than those of the record, and stay.
+    /// itself, its times are more exact than the record's, and stay.
     fn remember(&mut self, former: Self) {
         self.rejected |= former.rejected;
         self.damping = former.damping;
@@ -406,7 +405,7 @@ impl CredentialState {
         }
     }
 
-    /// With the store's epoch and generation, in the token too, because a 401 names the token's
+    /// Sets the store's epoch and generation, in the token too, because a 401 names the token's
     /// generation.
     pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
         self.token = self.token.map(|token| token.counted((epoch, generation)));
@@ -416,8 +415,8 @@ impl CredentialState {
 }
 
 impl Lost {
-    /// When a session that is lost provisionally is tried again.
-    pub(super) fn tried_at(&self) -> Option<BootTime> {
+    /// When a provisionally lost session retries.
+    pub(super) fn retry_at(&self) -> Option<BootTime> {
         let held = self.held.as_ref().filter(|held| !held.issuer_mismatch && !held.is_unsaved())?;
         if !self.reason.is_provisional() {
             return None;
@@ -428,16 +427,16 @@ impl Lost {
         held.can_refresh(free_at).then_some(free_at)
     }
 
-    /// Nothing is tried with a refresh token that is known to have ended.
+    /// Stops retries if the refresh token is known to have ended.
     pub(super) fn give_up_if_ended(&mut self, now: BootTime) {
         if let Some(held) = self.held.as_mut().filter(|held| !held.can_refresh(now)) {
             held.unclassified = None;
         }
     }
 
-    /// What a session that is lost provisionally is tried with, if it is time.
+    /// The credentials with which a provisionally lost session retries now, if it is time.
     pub(super) fn to_be_tried(&self, now: BootTime) -> Option<&CredentialState> {
-        let due = self.tried_at().is_some_and(|at| now >= at);
+        let due = self.retry_at().is_some_and(|at| now >= at);
         self.held.as_ref().filter(|held| due && held.can_refresh(now))
     }
 }
@@ -449,7 +448,7 @@ impl Closed {
 }
 
 impl BackoffState {
-    /// One failure more, by the back-off.
+    /// The state after one more failure.
     pub(crate) fn after(former: Option<&Self>, error: Error, at: &StepContext) -> Self {
         let tries = former.map_or(0, |former| former.tries).saturating_add(1);
         let wait = at.policy.backoff.wait(tries, at.jitter);
@@ -461,12 +460,12 @@ impl BackoffState {
         backoff.is_some_and(|backoff| now < backoff.retry_at)
     }
 
-    /// What every caller gets until then.
-    pub(crate) fn told(&self, now: BootTime) -> Error {
+    /// The error that every caller gets until `retry_at`.
+    pub(crate) fn error_now(&self, now: BootTime) -> Error {
         self.error.clone().with_retry_after(self.retry_at.since(now))
     }
 
-    /// Whether nobody has asked for so long since it could be tried again that it need not be
+    /// Whether no caller has asked for so long after `retry_at` that the failure need not be
     /// remembered.
     pub(super) fn is_forgotten(&self, at: &StepContext) -> bool {
         at.now.boot >= self.forgotten_at(at.policy.backoff.cap)

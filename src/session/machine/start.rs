@@ -1,4 +1,4 @@
-//! What begins: what a need starts, and what comes out of the queue.
+//! Starts work: for a caller's need of a token, and for jobs from the queue.
 
 use super::{
     BackoffState, Effects, Renewable, Run, Settled, Start, State, StepContext, age, lose_unrecorded,
@@ -6,13 +6,13 @@ use super::{
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 
-/// What a session in which nothing runs does for a caller who wants another token than is served.
+/// What an idle session does for a caller that wants another token than the one served.
 pub(super) enum Next {
     Refresh,
     Renew,
-    /// The session turns out to be lost.
+    /// Mark the session as lost.
     Lose(LostReason),
-    /// Nothing: this stands in its way.
+    /// Nothing: this error prevents it.
     Fail(Error),
 }
 
@@ -30,13 +30,13 @@ pub(super) fn need(
     let Some(settled) = &mut state.settled else { return };
     // A refresh token that is known to have ended is not sent.
     age(settled, at);
-    // A doubt is tried out when it is time, whatever its token is worth.
-    let doubted = matches!(settled, Settled::InDoubt(..));
-    if !doubted && settled.serving().is_some_and(|held| !held.is_wanted(newer_than, now)) {
+    // A session in doubt retries when it is time, even if its token is still fresh.
+    let in_doubt = matches!(settled, Settled::InDoubt(..));
+    if !in_doubt && settled.serving().is_some_and(|held| !held.is_wanted(newer_than, now)) {
         return;
     }
     let challenged = state.running.is_some();
-    // A caller could only wait for the user, because a renewal does not replace a challenge.
+    // A renewal does not replace a challenge, so the caller could only wait for the user.
     let renewable = if challenged { Renewable::No } else { renewable };
     match settled.next(newer_than, renewable, now) {
         Next::Refresh => {
@@ -50,9 +50,9 @@ pub(super) fn need(
     }
 }
 
-/// Begins a grant, an adoption, a close or a forget, unless an exchange runs: then it stays queued,
-/// because a grant is never coalesced with another one. Only a forget may begin before the record
-/// is read: otherwise a damaged record would stay for ever.
+/// Begins a grant, an adoption, a close or a forget, unless an exchange runs: then the job stays
+/// queued, because each grant gets an exchange of its own. Only a forget may begin before the
+/// record is loaded: otherwise a damaged record would stay for ever.
 pub(super) fn begin(state: &mut State, what: Start, now: BootTime, effects: &mut Effects) {
     let run = match what {
         Start::Establish | Start::Adopt => Run::Establish { renewal: false, answer: None },
@@ -61,21 +61,21 @@ pub(super) fn begin(state: &mut State, what: Start, now: BootTime, effects: &mut
         Start::Revoke if state.may_revoke(now) => Run::Revoke,
         Start::Load(_) | Start::Restore | Start::Refresh | Start::Renew | Start::Revoke => return,
     };
-    let load_backoff = state.is_unloaded() && what != Start::Forget;
-    if !state.is_busy() && !load_backoff {
+    let must_load = state.is_unloaded() && what != Start::Forget;
+    if !state.is_busy() && !must_load {
         start(state, run, what, effects);
     }
 }
 
 impl State {
-    /// Whether the server is to be told now that the session was closed.
+    /// Whether to revoke the closed session at the server now.
     fn may_revoke(&self, now: BootTime) -> bool {
         let closed = self.settled.as_ref().and_then(Settled::closed);
         self.running.is_none() && closed.is_some_and(|closed| closed.is_revocation_due(now))
     }
 }
 
-/// Takes back what a need started and nobody began. Nothing was sent.
+/// Takes back an exchange that a need started and that never began. Nothing was sent.
 pub(super) fn not_begun(state: &mut State) {
     state.running.take_if(|run| {
         use Run::{Establish, Refresh};
@@ -86,32 +86,33 @@ pub(super) fn not_begun(state: &mut State) {
 fn start(state: &mut State, run: Run, what: Start, effects: &mut Effects) {
     state.running = Some(run);
     effects.start = Some(what);
-    // A reading that runs may show less than what begins now will write.
+    // A running load may show less than the work that begins now will write.
     state.stop_load();
 }
 
 impl Settled {
-    /// What a need of a token above `newer_than` leads to, where the token in hand is not enough.
+    /// The next action for a caller that wants a token above `newer_than`, if the held token does
+    /// not do.
     pub(super) fn next(&self, newer_than: u64, renewable: Renewable, now: BootTime) -> Next {
         match self {
             Self::Vacant { backoff } if renewable > Renewable::No => {
-                unless(backoff, now, Next::Renew)
+                unless_cooling(backoff, now, Next::Renew)
             }
             Self::Closed(closed) if renewable == Renewable::Vouched => {
-                unless(&closed.unrenewed, now, Next::Renew)
+                unless_cooling(&closed.unrenewed, now, Next::Renew)
             }
             Self::Vacant { .. } | Self::Closed(_) => {
                 Next::Fail(Error::new(ErrorKind::NotEstablished))
             }
             Self::Lost(lost) => {
-                let tried = lost.to_be_tried(now).is_some();
+                let may_retry = lost.to_be_tried(now).is_some();
                 let cooling = BackoffState::cooling(lost.backoff.as_ref(), now);
                 match renewable.brings_back(lost.reason) {
                     true if !cooling => Next::Renew,
-                    // Also while a renewal cools down: otherwise the schedule would wake the
+                    // Also while a renewal is in backoff: otherwise the schedule would check the
                     // session in vain.
-                    _ if tried => Next::Refresh,
-                    true => unless(&lost.backoff, now, Next::Renew),
+                    _ if may_retry => Next::Refresh,
+                    true => unless_cooling(&lost.backoff, now, Next::Renew),
                     false => {
                         let error = Error::new(ErrorKind::SignInAgain(lost.reason));
                         Next::Fail(error.caused_by(lost.cause.as_ref()))
@@ -149,16 +150,16 @@ impl Settled {
                             .about("the session has no refresh token"),
                     )
                 };
-                unless(&held.backoff, now, next)
+                unless_cooling(&held.backoff, now, next)
             }
         }
     }
 }
 
-/// `next`, or the last failure while its back-off goes on: every caller gets that.
-fn unless(backoff: &Option<BackoffState>, now: BootTime, next: Next) -> Next {
+/// `next`, or the last failure for every caller until its backoff ends.
+fn unless_cooling(backoff: &Option<BackoffState>, now: BootTime, next: Next) -> Next {
     match backoff.as_ref().filter(|backoff| now < backoff.retry_at) {
-        Some(backoff) => Next::Fail(backoff.told(now)),
+        Some(backoff) => Next::Fail(backoff.error_now(now)),
         None => next,
     }
 }

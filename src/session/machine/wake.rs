@@ -1,4 +1,4 @@
-//! When the schedule must look at a session although nobody calls, and what it has to do then.
+//! When the schedule must check a session although no caller asks, and what the check must do.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use super::{BackoffState, CredentialState, MachinePolicy, Run, Settled, State};
 use crate::clock::BootTime;
 use crate::error::LostReason;
 
-/// What the schedule has to do for a session in which nothing runs.
+/// What the schedule has to do for an idle session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Announce that the refresh token ends in `left`, and look again in `next`.
+    /// Announce that the refresh token ends in `left`, and check again in `next`.
     Announce {
         left: Duration,
         next: Option<Duration>,
     },
-    /// Write down that the session is lost.
+    /// Record that the session is lost.
     Lost(LostReason),
-    /// Ask the server: for a refresh, or to revoke what was closed.
+    /// Ask the server: for a refresh, or to revoke a closed session.
     Exchange,
     Nothing,
 }
@@ -25,7 +25,7 @@ pub(crate) enum Due {
 /// What is due now.
 pub(crate) fn due_now(state: &State, policy: &MachinePolicy, now: BootTime) -> Due {
     if state.is_busy() {
-        // Looked at again when the exchange has ended.
+        // Checked again when the exchange has ended.
         return Due::Nothing;
     }
     if let Some(Settled::Lost(lost)) = state.settled.as_ref()
@@ -44,7 +44,7 @@ pub(crate) fn due_now(state: &State, policy: &MachinePolicy, now: BootTime) -> D
         let end = held.refresh_expires.map(left).unwrap_or_default();
         return Due::Announce { left: end, next: next.map(left) };
     }
-    // A refresh waits until the record is read, and a revocation for the challenge's end.
+    // A refresh waits until the record is loaded, and a revocation until the challenge ends.
     let ready = |settled: &&Settled| match settled.closed() {
         Some(_) => state.running.is_none(),
         None => !state.wants_load(),
@@ -56,10 +56,10 @@ pub(crate) fn due_now(state: &State, policy: &MachinePolicy, now: BootTime) -> D
     }
 }
 
-/// When the schedule must look at the state although nobody calls.
+/// When the schedule must check the session although no caller asks.
 pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTime> {
     if state.is_busy() {
-        // Looked at again when the exchange has ended.
+        // Checked again when the exchange has ended.
         return None;
     }
     let until = match state.running {
@@ -67,17 +67,18 @@ pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTim
         _ => None,
     };
     let load_backoff = match &state.load_backoff {
-        // The end of the reading that runs is an input of its own.
+        // The end of the running load is an input of its own.
         _ if state.read.running.is_some() => None,
         Some(backoff) if state.has_unloaded_change() => Some(backoff.retry_at),
         Some(backoff) => Some(backoff.forgotten_at(policy.backoff.cap)),
-        // The caller who read it has left: at once.
+        // At once, because the caller that began the load has left.
         None => state.has_unloaded_change().then(BootTime::default),
     };
     let settled = match &state.settled {
         // The revocation of a closed session waits for the challenge's end.
         Some(Settled::Closed(_) | Settled::Vacant { .. }) if until.is_some() => None,
-        // No refresh begins before the record is read, but a refresh token's end is told in time.
+        // No refresh begins before the record is loaded, but the refresh token's end is announced
+        // in time.
         Some(Settled::Active(held) | Settled::InDoubt(held, _)) if state.wants_load() => {
             end_of(held)
         }
@@ -88,7 +89,7 @@ pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTim
     [until, load_backoff, settled].into_iter().flatten().min()
 }
 
-/// When the schedule must look at a session by what its record says: the record's due time.
+/// When the schedule must check a session by its record alone. This is the record's due time.
 pub(crate) fn record_wake(settled: &Settled, policy: &MachinePolicy) -> Option<BootTime> {
     match settled {
         Settled::Active(held) | Settled::InDoubt(held, _) => {
@@ -101,37 +102,36 @@ pub(crate) fn record_wake(settled: &Settled, policy: &MachinePolicy) -> Option<B
     }
 }
 
-/// Whether the record says when the schedule must look at the session again.
+/// Whether the record says when the schedule must check the session again.
 pub(crate) fn is_in_record(state: &State) -> bool {
-    let rests =
+    let idle =
         state.running.is_none() && state.load_backoff.is_none() && state.external_change.is_none();
-    rests
-        && match &state.settled {
-            Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_unsaved(),
-            Some(Settled::Lost(lost)) => lost.recorded && lost.backoff.is_none(),
-            Some(Settled::Closed(closed)) => closed.unrenewed.is_none(),
-            Some(Settled::Vacant { .. }) | None => false,
-        }
+    idle && match &state.settled {
+        Some(Settled::Active(held) | Settled::InDoubt(held, _)) => !held.is_unsaved(),
+        Some(Settled::Lost(lost)) => lost.recorded && lost.backoff.is_none(),
+        Some(Settled::Closed(closed)) => closed.unrenewed.is_none(),
+        Some(Settled::Vacant { .. }) | None => false,
+    }
 }
 
-/// When the server is to be asked although nobody calls.
+/// When an exchange is due although no caller asks.
 fn exchange_of(settled: &Settled, policy: &MachinePolicy) -> Option<BootTime> {
     match settled {
         Settled::Active(held) => ahead(held, policy),
         Settled::InDoubt(held, in_doubt) => {
-            let retried = (in_doubt.retry_early || policy.ahead) && !held.issuer_mismatch;
-            retried.then_some(in_doubt.retry_at)
+            let scheduled = (in_doubt.retry_early || policy.ahead) && !held.issuer_mismatch;
+            scheduled.then_some(in_doubt.retry_at)
         }
         Settled::Closed(closed) => {
-            let told = closed.backoff.as_ref().map_or(BootTime::default(), |t| t.retry_at);
-            closed.outbox.as_ref().map(|_| told)
+            let retry_at = closed.backoff.as_ref().map_or(BootTime::default(), |t| t.retry_at);
+            closed.outbox.as_ref().map(|_| retry_at)
         }
-        Settled::Lost(lost) => lost.tried_at(),
+        Settled::Lost(lost) => lost.retry_at(),
         Settled::Vacant { .. } => None,
     }
 }
 
-/// When a failure that only this process knows need not be remembered any more.
+/// When a failure that only this process knows is forgotten.
 fn forgotten_at(settled: &Settled, policy: &MachinePolicy) -> Option<BootTime> {
     let backoff: &Option<BackoffState> = match settled {
         Settled::Vacant { backoff } | Settled::Closed(super::Closed { unrenewed: backoff, .. }) => {

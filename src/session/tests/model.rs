@@ -1,42 +1,43 @@
 //! A bounded model of the protocol: every order in which a few processes, one store and one server
 //! can act on one session. It runs the product's own `store::decide` and `machine::step`.
 //!
-//! **What is walked.** [`walk`] goes breadth first, from a session that all processes have read,
+//! **What is walked.** [`walk`] goes breadth first, from a session that all processes have loaded,
 //! until it finds no new state. It tells states apart by a hash of 64 bits ([`key`]), for which
 //! times count from now, and versions and claims by their order. Each process does at most one
-//! refresh by hand, and the refreshes that callers ask for after a doubt or a rejection. In all
-//! there are at most one establish, one forget, one revoke, one rejection by an API, one grant that
-//! ends at the server, and two faults. A fault is a crash, a pause, an answer of the server that is
-//! lost (before or after the server saw the request), a statement that is done but whose answer is
-//! lost, or a wall clock that is set one hour ahead.
+//! refresh by hand, and the refreshes that callers ask for after a session came to be in doubt or a
+//! token was rejected. In all there are at most one establish, one forget, one revoke, one
+//! rejection by an API, one grant that ends at the server, and two faults. A fault is a crash, a
+//! pause, a server's answer that is lost (before or after the server processed the request), a
+//! statement that is done but whose answer is lost, or a wall clock that is set one hour ahead.
 //!
-//! **What is the product's.** `decide` decides statements, `step` steps states, `answer` answers
-//! callers, `load::found` reads records, and `from_record::held` reads the answers of the server. What
-//! lies between these is async in the product. The model copies it, one statement at a time:
-//! [`exchange`] mirrors `exchange::turn`, `send` and `save`, [`ending`] mirrors
-//! `exchange::close` and `forget`, [`reading`] mirrors `read` and `Context::news`, [`act`] mirrors
-//! `Slot::apply`, `session::ending` and the claims of a slot.
+//! **What is the product's.** `decide` decides statements, `machine::step` steps states,
+//! `machine::token_decision` answers callers, `from_record::found` interprets records, and
+//! `from_record::held` interprets the answers of the server. The code between these is async in the
+//! product. The model copies it, one statement at a time: [`exchange`] mirrors `exchange::claim`,
+//! `send` and `save`, [`ending`] mirrors `exchange::close`, `revocation` and `delete`, [`reads`]
+//! mirrors `load` and `Context::news`, and [`act`] mirrors `Slot::apply`, `mark_lost` and the
+//! claims of a slot.
 //!
 //! **What must hold** in every state ([`check`], [`sends`]): a refresh token is not sent again
 //! while the first request may still reach the server, nor before its sender has been silent for
 //! lease and hold or has waited out a lost answer, nor after the store knows how that request
-//! ended; only one holder of a claim revokes at the server; no generation is used twice; no process
-//! serves what it knows to be dead. And from every state, without further faults, a fair schedule
-//! leads to rest. There each process answers what the record says: its newest token, `SignInAgain`
-//! or `NotEstablished`.
+//! ended; only the holder of a claim revokes at the server; no generation is used twice; no process
+//! serves a token that it knows to be dead. And from every state, without further faults, a fair
+//! scheduler leads to rest. At rest each process answers what the record says: its newest token,
+//! `SignInAgain` or `NotEstablished`.
 //!
 //! **What is left out.** Time passes in steps of ten seconds, and only when all processes that are
-//! not paused have done what they have to do. The hold is 20 s. A process takes its private steps
-//! just before the statement that others can see ([`order`]). Tokens do not expire, slots are never
+//! not paused have done all their work. The hold is 20 s. A process takes its private steps just
+//! before the statement that others can see ([`order`]). Tokens do not expire, slots are never
 //! released, stores do not go back, and a load always succeeds. So the model cannot show three
-//! faults of earlier versions: a slot that is unloaded between two questions, news of "anything",
-//! and ends that were read by a wrong clock.
+//! faults of earlier versions: a slot that is unloaded between two calls, an external change of
+//! unknown content, and end times that were read by a wrong clock.
 //!
 //! **Bounds.** A walk up to all bounds at once takes longer than the two minutes of a test. So CI
 //! walks: establish, forget and revoke together without a fault; each of the five events (these
 //! three, a rejection, a death) with one fault; two faults without an event; an establish with
 //! answers of up to 50 s. `tests/long/model` walks the rest: each event with two faults, all events
-//! with one, and three processes. Nobody has walked all events with two faults.
+//! with one, and three processes. All events with two faults were never walked.
 //!
 //! | walk of two processes | states | seconds (dev profile) |
 //! |---|---|---|
@@ -61,41 +62,42 @@
 //! | three processes, establish, forget | 2,571,417 | 51 |
 //! | three processes, revoke | 61,551 | 1 |
 //!
-//! **Broken lines.** For the rows in plain words, somebody broke that line of the product, ran the
-//! walks in the order above, and took the change back. The rows with the name of a [`Mutation`] are
-//! switches in the model's copy of the product, which [`every_broken_line_is_found`] tries in each
-//! run. `R` is a refresh by a caller, `s` a step; the number of the process follows.
+//! **Broken lines.** For the rows in plain words, that line of the product was broken by hand, the
+//! walks were run in the order above, and the change was taken back. The rows with the name of a
+//! [`Mutation`] are switches in the model's copy of the product, which
+//! [`every_broken_line_is_found`] tries in each run. `R` is a refresh by a caller, `s` a step; the
+//! number of the process follows.
 //!
 //! | broken | where | states | found by |
 //! |---|---|---|---|
-//! | a claim ignores doubt and back-off | `decide.rs` `claim_record`: `(true, Some(left))` | 1,650 | R0, s0 claims, s0 sends, the answer is lost, s0 settles; R1, s1 claims, s1 sends: sent while it is on its way |
-//! | news is noted at rest only | `machine/external.rs` `note` | 75 | establish 0, s0 claims; revoke 1, s1 closes: 0 never reads it |
-//! | a delete leaves no floor | `decide.rs` `delete` | 1,191 | forget 0; establish 0: generation 1 begins again |
-//! | a revocation needs no claim | `decide.rs` `claim_record`: `own` | 11,719 | revoke 0, its answer at the server is lost; both wake after the back-off: told twice |
-//! | a death is not told | `decide.rs` `lose_session`: `news: None` | 8 | an API tells 0: 1 serves for ever |
-//! | a rejection is not remembered | `machine/settled.rs` `CredentialState::remember` | 53 | a clock is set, an API tells 0, which reads: 0 serves for ever |
+//! | a claim ignores `InDoubt` and backoff | `decide.rs` `claim_record`: `(true, Some(left))` | 1,650 | R0, s0 claims, s0 sends, the answer is lost, s0 settles; R1, s1 claims, s1 sends: sent while it is on its way |
+//! | an external change is noted at rest only | `machine/external_change.rs` `note` | 75 | establish 0, s0 claims; revoke 1, s1 closes: 0 never loads it |
+//! | a delete leaves no floor | `decide/without_claim.rs` `delete` | 1,191 | forget 0; establish 0: generation 1 begins again |
+//! | a revocation needs no claim | `decide.rs` `claim_record`: `own` | 11,719 | revoke 0, the server's answer is lost; both wake after the backoff: revoked twice |
+//! | a loss is not in the feed | `decide/without_claim.rs` `lose_session`: `news: None` | 8 | an API reports the death to 0: 1 serves for ever |
+//! | a rejection is not remembered | `machine/settled.rs` `CredentialState::remember` | 53 | a clock is set, an API rejects 0's token, 0 loads: 0 serves for ever |
 //! | a renewal does not lengthen | `decide.rs` `renew_lease` | 17,660 | R0, s0 sends, 10 s, pause 0, 10 s; R1, 20 s, R1 takes over: sent too early |
-//! | a take-over does not hold | `decide.rs` `end_silent_claim`: `free` | 26,525 | R0's claim is written unheard, 20 s; R1 reads the doubt; R0 sends and is paused, 20 s; 1 takes over: sent too early |
+//! | a take-over does not hold | `decide.rs` `end_silent_claim`: `free` | 26,525 | R0's claim is written unanswered, 20 s; R1 loads `InDoubt`; R0 sends and is paused, 20 s; 1 takes over: sent too early |
 //! | `ClaimInDoubt` | as above | 563 | as above |
-//! | `NewsAtRestOnly` | `Context::news` | 39 | R0, s0 claims; revoke 1, 0 hears of it: 0 serves it |
-//! | `FloorIgnored` | `Record::vacant`, `restore_record` | 332 | R0 ends; forget 0; 1 restores the session |
-//! | `RevokedUnclaimed` | `close::claim` | 11,782 | as above |
-//! | `RejectedAgain` | `Slot::answer`, a slot that goes at a conflict | 940 | R0's claim is written unheard; an API rejects 1's token; 1 reads: 1 serves it |
-//! | `DeathUntold` | `lose_session`, `settle_claim` | 4 | an API tells 0: 1 serves for ever |
-//! | `NoSendGuard` | `send::say`: `now > until` | 2,105 | R0, s0 claims, pause 0, 40 s; R1 takes over and sends; resume 0, which sends: sent too early |
-//! | `TakeOverAtOnce` | `turn::silent`: `holds` | 1,570 | R0, s0 sends, pause 0, 20 s; R1 takes over: sent too early |
-//! | `NotRenewed` | `send::renew` | 140 | R0 sends, the answer takes 50 s; R1 at 40 s: used again without any fault |
+//! | `ChangesAtRestOnly` | `Context::news` | 39 | R0, s0 claims; revoke 1, 0 gets the change: 0 serves it |
+//! | `FloorIgnored` | `Record::vacant`, `decide/without_claim.rs` `restore_record` | 332 | R0 ends; forget 0; 1 restores the session |
+//! | `RevokedUnclaimed` | `revocation::claim` | 11,782 | as above |
+//! | `RejectedAgain` | `Slot::token_decision`, a slot that is unloaded at a conflict | 940 | R0's claim is written unanswered; an API rejects 1's token; 1 loads: 1 serves it |
+//! | `DeathNotPassedOn` | `lose_session`, `settle_claim` | 4 | an API reports the death to 0: 1 serves for ever |
+//! | `NoSendGuard` | `send.rs` `attempt`: `now > until` | 2,105 | R0, s0 claims, pause 0, 40 s; R1 takes over and sends; resume 0, which sends: sent too early |
+//! | `TakeOverAtOnce` | `claim.rs` `take_over`: `holds` | 1,570 | R0, s0 sends, pause 0, 20 s; R1 takes over: sent too early |
+//! | `NotRenewed` | `send.rs` `renew` | 140 | R0 sends, the answer takes 50 s; R1 at 40 s: used again without any fault |
 
 #![cfg(feature = "testing")]
 
 mod act;
-mod bench;
 mod check;
 mod ending;
 mod exchange;
 mod key;
 mod order;
-mod reading;
+mod product;
+mod reads;
 mod sends;
 mod walk;
 mod world;
@@ -103,7 +105,7 @@ mod world;
 use std::time::Duration;
 
 use self::act::Model;
-use self::walk::{Walked, told, walk};
+use self::walk::{Walked, trace, walk};
 use self::world::{Left, Process, Server, Time, Tok, World, tok};
 use crate::store::{
     Attempt, Claim, ClaimId, Commit, Ends, Floor, Found, Intent, Owner, Record, Statement, Write,
@@ -113,18 +115,18 @@ use crate::store::{
 /// One line of the protocol, broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mutation {
-    /// A claim ignores a doubt, or another process's `Retry-After`.
+    /// A claim ignores `InDoubt`, or another process's `Retry-After`.
     ClaimInDoubt,
-    /// News is dropped unless the session rests.
-    NewsAtRestOnly,
-    /// A session that was forgotten begins with the generations that it had.
+    /// An external change is dropped unless the session rests.
+    ChangesAtRestOnly,
+    /// A session that was forgotten begins again with its former generations.
     FloorIgnored,
-    /// Every process tells the server of what is owed, without a claim.
+    /// Every process revokes at the server without a claim.
     RevokedUnclaimed,
     /// A token that an API rejected is handed out again after a conflict.
     RejectedAgain,
-    /// A death that one process found is not told to the others.
-    DeathUntold,
+    /// A loss that one process found is not passed on to the others.
+    DeathNotPassedOn,
     /// A request is sent however old its claim is.
     NoSendGuard,
     /// A take-over does not wait for the hold.
@@ -133,7 +135,7 @@ enum Mutation {
     NotRenewed,
 }
 
-/// What may happen.
+/// The bounds of a walk.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     processes: usize,
@@ -142,16 +144,16 @@ struct Limits {
     refreshes: u8,
     /// How long an answer may take.
     answer: Time,
-    /// No more states than this: a bound of the memory, not of the walk.
+    /// The most states, which bounds the memory and not the walk.
     states: usize,
 }
 
-/// One of everything but what an API tells and faults.
+/// One of each event, but no report of an API and no fault.
 const ALL: Left = Left { establish: 1, forget: 1, revoke: 1, ..NOTHING };
 const NOTHING: Left = Left { establish: 0, forget: 0, revoke: 0, reject: 0, dead: 0, faults: 0 };
 
 const TWO: Limits =
-    Limits { processes: 2, left: ALL, refreshes: 1, answer: bench::TICK, states: 20_000_000 };
+    Limits { processes: 2, left: ALL, refreshes: 1, answer: product::TICK, states: 20_000_000 };
 
 /// Longer than a claim's lease and the hold after it.
 const SLOW: Time = 50;
@@ -161,7 +163,7 @@ fn seconds(seconds: Time) -> Duration {
 }
 
 impl World {
-    /// A session at rest, which all processes have read.
+    /// A session at rest, which all processes have loaded.
     fn new(model: &mut Model, limits: &Limits) -> Self {
         let first = tok(1, 1);
         let record = established(first);
@@ -185,17 +187,17 @@ impl World {
         };
         for p in 0..limits.processes {
             model.request(&mut world, p, 0);
-            model.read(&mut world, p);
-            model.read(&mut world, p);
+            model.load(&mut world, p);
+            model.load(&mut world, p);
         }
         world
     }
 }
 
-/// The record of a session that somebody has begun who is gone.
+/// The record of a session that a former process established.
 fn established(credentials: Tok) -> Option<Record<Tok>> {
     let (intent, epoch, claim) = (Intent::Establish, 0, ClaimId(1));
-    let now = bench::instant(0, 0);
+    let now = product::instant(0, 0);
     let written = |record, statement| {
         let found = Found { record, floor: Floor::default() };
         match decide(found, &statement, now).write {
@@ -203,7 +205,7 @@ fn established(credentials: Tok) -> Option<Record<Tok>> {
             Write::Nothing | Write::Remove(_) => None,
         }
     };
-    let (owner, lease) = (Owner(1), seconds(bench::LEASE));
+    let (owner, lease) = (Owner(1), seconds(product::LEASE));
     let first =
         Claim { id: claim, replaces: None, owner, intent, epoch: None, generation: 0, lease };
     let record = written(None, Statement::Claim(first))?;
@@ -212,20 +214,20 @@ fn established(credentials: Tok) -> Option<Record<Tok>> {
     written(Some(record), Statement::Commit(commit))
 }
 
-/// Walks, and prints what it saw.
-fn look(name: &str, mutation: Option<Mutation>, limits: &Limits) -> Walked {
+/// Walks, and prints the result.
+fn walk_and_print(name: &str, mutation: Option<Mutation>, limits: &Limits) -> Walked {
     let walked = walk(mutation, limits);
     let Walked { states, depth, took, fault, complete, .. } = &walked;
     let (took, whole) = (took.as_secs_f64(), if *complete { "complete" } else { "cut off" });
     println!("{name}: {states} states, depth {depth}, {took:.1} s, {whole}");
     if let Some((fault, way)) = fault {
-        println!("{name}: {fault}\n{}{way:?}", told(mutation, limits, way));
+        println!("{name}: {fault}\n{}{way:?}", trace(mutation, limits, way));
     }
     walked
 }
 
 fn assert_good(name: &str, limits: &Limits) {
-    let walked = look(name, None, limits);
+    let walked = walk_and_print(name, None, limits);
     assert!(walked.complete && walked.fault.is_none(), "{name}");
 }
 
@@ -255,17 +257,17 @@ fn every_broken_line_is_found() {
     let slow = Limits { answer: SLOW, ..with(NOTHING) };
     let mutations = [
         (Mutation::ClaimInDoubt, with(fault)),
-        (Mutation::NewsAtRestOnly, with(Left { revoke: 1, ..NOTHING })),
+        (Mutation::ChangesAtRestOnly, with(Left { revoke: 1, ..NOTHING })),
         (Mutation::FloorIgnored, with(Left { establish: 1, forget: 1, ..NOTHING })),
         (Mutation::RevokedUnclaimed, with(Left { revoke: 1, ..fault })),
         (Mutation::RejectedAgain, with(Left { reject: 1, ..fault })),
-        (Mutation::DeathUntold, with(Left { dead: 1, ..NOTHING })),
+        (Mutation::DeathNotPassedOn, with(Left { dead: 1, ..NOTHING })),
         (Mutation::NoSendGuard, with(fault)),
         (Mutation::TakeOverAtOnce, with(fault)),
         (Mutation::NotRenewed, slow),
     ];
     for (mutation, limits) in mutations {
-        let walked = look(&format!("{mutation:?}"), Some(mutation), &limits);
+        let walked = walk_and_print(&format!("{mutation:?}"), Some(mutation), &limits);
         assert!(walked.fault.is_some(), "{mutation:?} is not found");
     }
 }

@@ -5,7 +5,7 @@ fn at(seconds: u64) -> BootTime {
 }
 
 #[test]
-fn restarts_back_off_and_past_the_intensity_the_session_is_set_aside_for_longer_each_time() {
+fn restarts_back_off_and_past_the_intensity_each_quarantine_is_longer() {
     let mut restarts = RestartTracker::new(Restarts::default());
     let mut waits = Vec::new();
     for _ in 0..5 {
@@ -25,7 +25,7 @@ fn restarts_back_off_and_past_the_intensity_the_session_is_set_aside_for_longer_
 }
 
 #[test]
-fn ends_that_lie_apart_are_no_storm() {
+fn ends_that_are_far_apart_only_restart_the_actor() {
     let mut restarts = RestartTracker::new(Restarts::default());
     for minute in 0..100 {
         let verdict = restarts.note("a", at(minute * 61), 1.0);
@@ -34,7 +34,7 @@ fn ends_that_lie_apart_are_no_storm() {
 }
 
 #[test]
-fn the_ledger_is_bounded() {
+fn the_remembered_ends_are_bounded() {
     let mut restarts = RestartTracker::new(Restarts::default());
     for subject in 0..3 * REMEMBERED_DEATHS {
         restarts.note(subject, at(1), 1.0);

@@ -1,4 +1,4 @@
-//! Looking at sessions when they are due.
+//! The check of one session that is due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,18 @@ use crate::session::schedule::{CheckResult, Schedule, WaitQueue};
 use crate::session::slot::{Slot, set_aside};
 use crate::store::{Lose, Outcome, Reschedule, Statement, StoreError, Stored};
 
-/// What a look finds to be done by others.
-enum Found {
-    Done,
-    /// The server is to be asked.
+/// What remains to be done after a check.
+enum Remaining {
+    Nothing,
+    /// An exchange is due.
     Exchange,
 }
 
-/// How often a session is looked at anew because another process has just changed its record.
+/// How often a check starts over because another process has just changed the record.
 const CHECKS_AGAIN: u32 = 4;
 
-/// An entry that is taken from the schedule. One that is dropped before its end has failed.
+/// An entry that was taken from the schedule. If it is dropped before [`end`](Self::end), the check
+/// counts as failed.
 pub(super) struct TakenEntry<'a> {
     context: &'a Context,
     schedule: &'a Schedule,
@@ -52,13 +53,13 @@ impl Drop for TakenEntry<'_> {
     }
 }
 
-/// A look at one session.
+/// The check of one session.
 pub(super) struct Check<'a> {
     context: &'a Arc<Context>,
     provider: &'a Arc<ProviderEntry>,
     schedule: &'a Schedule,
     id: SessionId,
-    /// Its record was due in the store.
+    /// The session's record was due in the store.
     polled: bool,
 }
 
@@ -72,8 +73,8 @@ impl<'a> Check<'a> {
         Some(Self { context, provider, schedule, id, polled })
     }
 
-    /// Looks, or lets the session wait for the source that knows its client. Gives the lane that
-    /// another task is to serve, if one is.
+    /// Checks the session, or lets it wait if the source must first be asked for its client.
+    /// Returns the wait queue that needs a task to serve it, if there is one.
     pub(super) async fn run(&self) -> Option<WaitQueue> {
         match wait_queue(self.provider, &self.id) {
             WaitQueue::Source => self.wait_in(WaitQueue::Source, self.taken()),
@@ -81,14 +82,16 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Looks. What needs the server waits for a permit after that.
+    /// Checks the session. If an exchange is due, the session then waits for a permit.
     pub(super) async fn check(&self) -> Option<WaitQueue> {
         let taken = self.taken();
         match self.do_due().await {
-            Ok(Found::Done) => taken.end(CheckResult::Done),
-            Ok(Found::Exchange) => return self.wait_in(wait_queue(self.provider, &self.id), taken),
+            Ok(Remaining::Nothing) => taken.end(CheckResult::Done),
+            Ok(Remaining::Exchange) => {
+                return self.wait_in(wait_queue(self.provider, &self.id), taken);
+            }
             Err(error) => {
-                log_session!(debug, &self.id, %error, "looked at in vain");
+                log_session!(debug, &self.id, %error, "the check failed");
             }
         }
         None
@@ -107,23 +110,24 @@ impl<'a> Check<'a> {
         self.schedule.queue(&wait_queue, &self.id).then_some(wait_queue)
     }
 
-    /// What is due is done or written down, but for exchanges.
-    async fn do_due(&self) -> Result<Found, Error> {
+    /// Does or records what is due, except exchanges.
+    async fn do_due(&self) -> Result<Remaining, Error> {
         let Self { context, id, .. } = self;
         let (slot, was_there) = context.registry.obtain_for_schedule(id)?;
         let found = self.check_slot(&slot).await;
-        // It may want to be looked at at the same time as before.
+        // `arm` ignores a time that it has already seen, and the session may be due again at the
+        // same time.
         context.rearm(&slot);
         context.registry.release_for_schedule(slot, was_there);
         found
     }
 
-    async fn check_slot(&self, slot: &Arc<Slot>) -> Result<Found, Error> {
+    async fn check_slot(&self, slot: &Arc<Slot>) -> Result<Remaining, Error> {
         let context = self.context;
         context.apply(slot, Input::Tick);
         if !self.polled && slot.is_disposable() {
-            // What only this process knew of it is forgotten.
-            return Ok(Found::Done);
+            // The session held only failures that have been forgotten by now.
+            return Ok(Remaining::Nothing);
         }
         let now = context.now().boot;
         slot.end_quarantine(now);
@@ -134,10 +138,10 @@ impl<'a> Check<'a> {
             load::ready(context, slot).await?;
             context.apply(slot, Input::Tick);
             match slot.due(&context.policy(slot), context.now().boot) {
-                Due::Exchange => return Ok(Found::Exchange),
+                Due::Exchange => return Ok(Remaining::Exchange),
                 Due::Nothing => {
                     self.reschedule(slot).await?;
-                    return Ok(Found::Done);
+                    return Ok(Remaining::Nothing);
                 }
                 Due::Announce { left, next } => self.announce(slot, left, next).await?,
                 Due::Lost(reason) => self.record_loss(slot, reason).await?,
@@ -146,7 +150,7 @@ impl<'a> Check<'a> {
         Err(Error::new(ErrorKind::RetryLater).about("other processes keep changing the record"))
     }
 
-    /// Publishes that the refresh token ends soon, if no other process has.
+    /// Publishes that the refresh token ends soon, unless another process already has.
     async fn announce(
         &self,
         slot: &Arc<Slot>,
@@ -162,7 +166,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Writes a loss down that was found here, and publishes it, if no other process has.
+    /// Records a loss that this process found, and publishes it, unless another process already
+    /// has.
     async fn record_loss(&self, slot: &Arc<Slot>, reason: LostReason) -> Result<(), Error> {
         let (epoch, generation) = slot.with_state(|state| state.counters());
         let lose = Statement::Lose(Lose { epoch, generation, reason });
@@ -172,7 +177,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Moves the due time of a record that says it is due although nothing is.
+    /// Moves the due time of a record that is due although nothing has to be done.
     async fn reschedule(&self, slot: &Arc<Slot>) -> Result<(), Error> {
         let context = self.context;
         let issuer_mismatch = |state: &State| {
@@ -180,7 +185,7 @@ impl<'a> Check<'a> {
             held.is_some_and(|held| held.issuer_mismatch)
         };
         if !self.polled || slot.is_busy() || slot.with_state(issuer_mismatch) {
-            // Credentials that fit no client now keep the due time that their record has.
+            // The record keeps its due time while its credentials belong to another issuer.
             return Ok(());
         }
         let found = context
@@ -205,7 +210,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// The version that was written; none if another process was faster. What it left counts.
+    /// Returns the version that was written; `None` if another process was faster, whose record
+    /// then counts.
     async fn write(&self, slot: &Arc<Slot>, statement: Statement) -> Result<Option<u64>, Error> {
         let context = self.context;
         let written = context.store.apply(slot.id(), statement);

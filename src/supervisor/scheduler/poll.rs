@@ -1,4 +1,4 @@
-//! PendingLoad from the store what is due.
+//! Reads due records from the store.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ enum Swept {
     Failed,
 }
 
-/// What became of the records of a page.
+/// What happened to the records of a page.
 #[derive(Default)]
 struct Read {
     taken: bool,
@@ -28,8 +28,8 @@ struct Read {
 
 /// Reads a provider's due records again and again, from the first to the last, until shutdown.
 ///
-/// A record whose lane is full is passed over, so that it does not hold up the others. While there
-/// are such records, they are read again sooner than the rest.
+/// A record whose wait queue is full is passed over, so that it does not hold up the others. While
+/// there are such records, they are read again sooner than the rest.
 pub(crate) async fn poll(context: Arc<Context>, provider: Arc<ProviderEntry>) {
     let poller = Poller { context: &context, provider: &provider };
     let closing = context.tasks.closing();
@@ -66,7 +66,8 @@ struct Poller<'a> {
 }
 
 impl Poller<'_> {
-    /// Reads the records after this one: to the last, or to the first page without room.
+    /// Reads the records after `after`: all of them if `whole`, otherwise until a page has no
+    /// record that could be taken.
     async fn sweep(&self, mut after: Option<Due>, whole: bool) -> Swept {
         let mut passed_over = None;
         loop {
@@ -74,7 +75,7 @@ impl Poller<'_> {
                 Ok(page) => page,
                 Err(error) => {
                     let provider = self.provider.name.as_str();
-                    tracing::warn!(provider, %error, "due records are not read");
+                    tracing::warn!(provider, %error, "the due records could not be read");
                     return Swept::Failed;
                 }
             };
@@ -90,7 +91,8 @@ impl Poller<'_> {
         }
     }
 
-    /// Whether sessions were left to the store after they had been taken.
+    /// Whether sessions were taken and then left to the store again, because their wait queue was
+    /// full.
     fn left_any(&self) -> bool {
         self.context
             .registry
@@ -103,8 +105,8 @@ impl Poller<'_> {
         self.context.await_store(page).await
     }
 
-    /// Puts the records of a page into the schedule, and waits for room where they are too many at
-    /// once. None if a shutdown begins meanwhile.
+    /// Puts the records of a page into the schedule, and waits while the schedule is full. Returns
+    /// `None` if a shutdown begins meanwhile.
     async fn take(&self, page: &DuePage) -> Option<Read> {
         self.context.registry.ranks.set(&page.holders);
         let schedule = self.context.registry.schedule(&self.provider.name)?;
@@ -134,7 +136,8 @@ impl Poller<'_> {
     }
 }
 
-/// Publishes each provider of the store that is not registered: nobody looks at its sessions.
+/// Publishes each provider of the store that is not registered, because no schedule checks its
+/// sessions.
 pub(crate) async fn report_unknown(context: Arc<Context>) {
     let (all, mut after) = (Filter::default(), None);
     while !context.tasks.is_closing() {
@@ -142,7 +145,7 @@ pub(crate) async fn report_unknown(context: Arc<Context>) {
         let listed = match context.await_store(first).await {
             Ok(listed) => listed,
             Err(error) => {
-                tracing::warn!(%error, "the providers of the store's sessions are not read");
+                tracing::warn!(%error, "the providers of the store's sessions could not be read");
                 return;
             }
         };

@@ -1,10 +1,10 @@
-//! What a session that is due has to wait for.
+//! Chooses the wait queue of a session that is due.
 
 use crate::client::provider_entry::ProviderEntry;
 use crate::key::SessionId;
 use crate::session::schedule::WaitQueue;
 
-/// Where the session waits if it has to.
+/// The queue in which the session waits if it has to.
 pub(super) fn wait_queue(provider: &ProviderEntry, id: &SessionId) -> WaitQueue {
     let tenant = id.key().tenant();
     if provider.of_all().is_some() {

@@ -1,4 +1,4 @@
-//! Those who wait in lanes: for permits of a client, and for a source.
+//! Serves the wait queues: sessions that wait for a permit of their client, or for the source.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::session::context::Context;
 use crate::session::message::{DueExchange, Message};
 use crate::session::schedule::{CheckResult, WaitQueue};
 
-/// Serves those who wait in a lane, in a task of its own, until nobody does.
+/// Serves a wait queue in a task of its own, until the queue is empty.
 pub(super) fn serve(context: &Arc<Context>, provider: &Arc<ProviderEntry>, wait_queue: WaitQueue) {
     context.tasks.spawn_detached(serve_all(Arc::clone(context), Arc::clone(provider), wait_queue));
 }
@@ -42,7 +42,7 @@ struct Server {
 }
 
 impl Server {
-    /// Asks for the client of each, and looks at it then.
+    /// Resolves the client of each session, and checks the session then.
     async fn ask_source(&self) {
         let Self { context, provider } = self;
         let Some(schedule) = context.registry.schedule(&provider.name) else { return };
@@ -50,7 +50,7 @@ impl Server {
             if context.tasks.is_closing() {
                 return;
             }
-            // It begins with the source.
+            // The check resolves the client first.
             if let Some(check) = Check::new((context, provider), id, true)
                 && let Some(wait_queue) = check.check().await
             {
@@ -59,13 +59,14 @@ impl Server {
         }
     }
 
-    /// Begins the exchanges that wait for a client. Each has its permit before it has a task, so
-    /// that a long queue is a list of names.
+    /// Begins the exchanges that wait for a client. Each gets its permit before it gets a task, so
+    /// that a long queue costs no more than a list of ids.
     async fn begin_exchanges(&self, tenant_client: &Arc<TenantClient>, wait_queue: &WaitQueue) {
         let Self { context, provider } = self;
         let Some(schedule) = context.registry.schedule(&provider.name) else { return };
         loop {
-            // Where the client cannot be had, each of them fails, and is tried again after a pause.
+            // If the client cannot be resolved, each session's check fails and is repeated after a
+            // pause.
             let permit = match context.resolve(tenant_client).await {
                 Ok(client) => match permit(context, &client).await {
                     Some(permit) => Some(permit),
@@ -81,15 +82,16 @@ impl Server {
     }
 }
 
-/// A permit of the schedule's own, or none after something has changed.
+/// Waits for a permit for a scheduled exchange. Returns `None` if the admission may have changed
+/// meanwhile, or at shutdown; the caller then asks again.
 async fn permit(context: &Context, client: &Client) -> Option<ScheduledPermit> {
-    let (closing, judged) = (context.tasks.closing(), client.admission.judged());
+    let (closing, changed) = (context.tasks.closing(), client.admission.changed());
     let now = context.now().boot;
     if let Some(until) = client.admission.closed_to_schedule_until(now) {
         tokio::select! {
             biased;
             () = closing.cancelled() => {}
-            () = judged => {}
+            () = changed => {}
             () = context.clock.sleep(until.since(now).min(SCHEDULE_HEARTBEAT)) => {}
         }
         return None;

@@ -1,4 +1,4 @@
-//! Rejections of tokens that a rejection brought.
+//! Rejections of tokens that a former rejection brought.
 
 use super::super::*;
 use super::sample::*;
@@ -42,7 +42,7 @@ fn the_span_doubles_with_each_refresh_that_a_rejection_starts_up_to_ten_minutes(
 }
 
 #[test]
-fn a_request_that_is_accepted_ends_the_doubling_but_not_the_first_ten_seconds() {
+fn an_accepted_token_ends_the_doubling_but_not_the_first_ten_seconds() {
     let mut state = refreshed(rejected(active(fresh()), 0, G), 0, G + 1);
     state = refreshed(rejected(state, 10, G + 1), 10, G + 2);
     assert!(is_damped(&state, G + 2, boot(NOW + 29)), "20 s");

@@ -1,4 +1,5 @@
-//! What others do to a record: it is noted, read at the next rest, and never costs what is known.
+//! Changes of other processes: they are noted, loaded when nothing runs, and never cost what this
+//! process knows.
 
 use super::super::settled::Damping;
 use super::super::*;
@@ -15,11 +16,11 @@ fn loaded(read: u32, version: u64, settled: Settled) -> Input {
     Input::Loaded { read, version, settled }
 }
 
-fn unreadable(read: u32) -> Input {
+fn load_failed(read: u32) -> Input {
     Input::LoadFailed { read, error: Error::new(ErrorKind::Store) }
 }
 
-/// As a record has it, derived just now.
+/// The settled state of a record that was loaded just now.
 fn recorded(held: CredentialState) -> Settled {
     Settled::Active(CredentialState { derived_at: Some(seconds(1)), ..held })
 }
@@ -29,18 +30,18 @@ fn apply(state: State, input: Input) -> (State, Option<Start>) {
     (state, effects.start)
 }
 
-/// With news noted, and the reading that it started.
-fn told(state: State, ends: bool) -> (State, u32) {
+/// The state with a noted change, and the load that it started.
+fn changed(state: State, ends: bool) -> (State, u32) {
     let (state, start) = apply(state, others(ends));
-    let Some(Start::Load(number)) = start else { panic!("it does not read: {state:?}") };
+    let Some(Start::Load(number)) = start else { panic!("it does not load: {state:?}") };
     (state, number)
 }
 
-fn owes(state: &State) -> bool {
+fn is_unsaved(state: &State) -> bool {
     state.settled.as_ref().is_some_and(Settled::is_unsaved)
 }
 
-/// The news that is not read, whether it is being read or not.
+/// The change that is not loaded yet, even if its load runs.
 fn unloaded_change(state: &State) -> Option<ExternalChange> {
     state.external_change.or(state.read.running.flatten())
 }
@@ -57,9 +58,9 @@ fn held_of(state: &State) -> &CredentialState {
 }
 
 #[test]
-fn news_is_noted_in_every_state_and_read_at_once_where_nothing_runs_or_is_owed() {
+fn a_change_is_noted_in_every_state_and_loaded_at_once_if_nothing_runs_or_is_unsaved() {
     for (name, state) in states() {
-        let free = !state.is_busy() && !owes(&state) && state.load_backoff.is_none();
+        let free = !state.is_busy() && !is_unsaved(&state) && state.load_backoff.is_none();
         let reads = free && !state.is_unloaded() && state.read.running.is_none();
         let forgets_unloaded = state.is_unloaded() && state.read.running.is_none();
         for ends in [false, true] {
@@ -69,14 +70,14 @@ fn news_is_noted_in_every_state_and_read_at_once_where_nothing_runs_or_is_owed()
             assert_eq!(effects.notifications, [], "{name}");
             assert_eq!(unloaded_change(&next).is_some(), !forgets_unloaded, "{name}");
             let (before, after) = (format!("{:?}", state.settled), format!("{:?}", next.settled));
-            assert_eq!(before, after, "{name}: what is settled stays");
-            assert_eq!(next.is_busy(), state.is_busy(), "{name}: what runs goes on");
+            assert_eq!(before, after, "{name}: the settled state stays");
+            assert_eq!(next.is_busy(), state.is_busy(), "{name}: the running work goes on");
         }
     }
 }
 
 #[test]
-fn news_that_is_known_already_is_none() {
+fn a_change_that_is_known_already_is_ignored() {
     for (name, state) in states() {
         for version in [0, V - 1, V] {
             let input =
@@ -90,7 +91,7 @@ fn news_that_is_known_already_is_none() {
     }
 }
 
-/// Each way in which this can end, and whether it may write what the news is about.
+/// All inputs that may end this work.
 fn ends_of(run: &Run) -> Vec<Input> {
     let failed = |class| Input::Failed(failure(class));
     match run {
@@ -122,7 +123,7 @@ fn ends_of(run: &Run) -> Vec<Input> {
 }
 
 #[test]
-fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended() {
+fn a_change_during_an_exchange_is_loaded_after_every_end_of_it() {
     let two_later = ExternalChange { version: Some(V + 2), ends: false };
     for (name, state) in states() {
         let Some(run) = state.running.clone().filter(|_| state.is_busy()) else { continue };
@@ -130,7 +131,7 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
         assert_eq!(start, None, "{name}");
         for end in ends_of(&run) {
             let (next, start) = apply(busy.clone(), end.clone());
-            if next.is_busy() || next.is_unloaded() || owes(&next) {
+            if next.is_busy() || next.is_unloaded() || is_unsaved(&next) {
                 assert_eq!(start, None, "{name}: {end:?}");
                 continue;
             }
@@ -144,7 +145,7 @@ fn news_that_came_while_something_ran_is_read_when_it_has_ended_however_it_ended
 }
 
 #[test]
-fn news_of_what_is_owed_is_read_when_that_is_saved() {
+fn a_change_during_unsaved_credentials_is_loaded_when_they_are_saved() {
     let unsaved = active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..fresh() });
     let (state, start) = apply(unsaved, Input::ExternalChange(ExternalChange::UNKNOWN));
     assert_eq!((start, unloaded_change(&state)), (None, Some(ExternalChange::UNKNOWN)));
@@ -157,7 +158,7 @@ fn news_of_what_is_owed_is_read_when_that_is_saved() {
 }
 
 #[test]
-fn what_this_process_writes_itself_settles_news_that_it_shows_and_no_other() {
+fn a_write_of_this_process_settles_only_changes_up_to_its_version() {
     let busy =
         running(Settled::Active(due()), Run::Refresh { answer: Some(held(NOW, (2, G + 1))) });
     let closing = running(Settled::Active(due()), Run::Close);
@@ -181,27 +182,27 @@ fn what_this_process_writes_itself_settles_news_that_it_shows_and_no_other() {
 }
 
 #[test]
-fn what_another_process_ended_is_not_served_in_any_state_before_it_is_read() {
+fn a_session_that_another_process_ended_is_not_served_before_it_is_loaded() {
     for (name, state) in states() {
         let before = served(&state);
-        let (gentle, _) = apply(state.clone(), others(false));
-        assert_eq!(served(&gentle), before, "{name}: any other is served until it is read");
+        let (changed, _) = apply(state.clone(), others(false));
+        assert_eq!(served(&changed), before, "{name}: the token is served until the load");
         let (ended, start) = apply(state, others(true));
         assert_eq!(served(&ended), None, "{name}");
         let answer = token_decision(&ended, 0, Renewable::No, boot(NOW));
         assert!(!matches!(answer, TokenDecision::Token(_)), "{name}");
         if let Some(Start::Load(number)) = start {
             let (read, _) = apply(ended, loaded(number, V + 1, recorded(held(NOW, (2, G + 1)))));
-            assert_eq!(served(&read), Some(G + 1), "{name}: it is read");
+            assert_eq!(served(&read), Some(G + 1), "{name}: it is loaded");
         }
     }
 }
 
 #[test]
-fn a_reading_that_failed_is_done_again_after_its_back_off_and_ends_nothing() {
+fn a_failed_load_is_repeated_after_its_backoff_and_ends_nothing() {
     for ends in [false, true] {
-        let (state, number) = told(active(fresh()), ends);
-        let (state, start) = apply(state, unreadable(number));
+        let (state, number) = changed(active(fresh()), ends);
+        let (state, start) = apply(state, load_failed(number));
         assert_eq!(start, None);
         assert_eq!(served(&state), (!ends).then_some(G));
         let wake = next_wake(&state, &ahead(after(0)).policy);
@@ -211,37 +212,37 @@ fn a_reading_that_failed_is_done_again_after_its_back_off_and_ends_nothing() {
         assert_eq!(effects.start, None);
         let (state, effects) = step(state, Input::Tick, &after(1));
         assert_eq!(effects.start, Some(Start::Load(number + 1)));
-        let (state, effects) = step(state, unreadable(number + 1), &after(1));
+        let (state, effects) = step(state, load_failed(number + 1), &after(1));
         assert_eq!(effects.start, None);
         assert_eq!(next_wake(&state, &after(1).policy), Some(boot(NOW + 3)), "it backs off");
     }
 }
 
 #[test]
-fn whoever_needs_another_token_is_told_to_read_first_and_of_a_reading_that_failed() {
+fn a_caller_that_needs_another_token_loads_first_or_gets_the_failed_load() {
     for held in [
         expired(),
         CredentialState { rejected: true, ..fresh() },
         CredentialState { suspect: true, ..fresh() },
     ] {
-        let (state, number) = told(active(held.clone()), false);
+        let (state, number) = changed(active(held.clone()), false);
         assert!(matches!(
             token_decision(&state, 0, Renewable::Itself, boot(NOW)),
             TokenDecision::Load
         ));
         let (state, effects) = step(state, NEED, &after(0));
         assert_eq!(effects, Effects::default(), "nothing is started before it");
-        let (failed, _) = apply(state.clone(), unreadable(number));
+        let (failed, _) = apply(state.clone(), load_failed(number));
         let TokenDecision::Fail(error) = token_decision(&failed, 0, Renewable::Itself, boot(NOW))
         else {
-            panic!("it cools down")
+            panic!("the load is not in backoff")
         };
         assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Store, Some(seconds(1))));
         assert_eq!(step(failed, NEED, &after(0)).1.start, None);
         let (state, _) = apply(state, loaded(number, V + 1, recorded(held)));
         assert_eq!(step(state, NEED, &after(0)).1.start, Some(Start::Refresh));
     }
-    let (state, _) = told(active(fresh()), false);
+    let (state, _) = changed(active(fresh()), false);
     assert!(
         matches!(token_decision(&state, G, Renewable::No, boot(NOW)), TokenDecision::Load),
         "a newer one"
@@ -249,30 +250,30 @@ fn whoever_needs_another_token_is_told_to_read_first_and_of_a_reading_that_faile
 }
 
 #[test]
-fn a_reading_that_was_begun_before_something_ran_does_not_count() {
+fn a_load_that_began_before_other_work_does_not_count() {
     for what in [Start::Establish, Start::Adopt, Start::Close, Start::Forget] {
-        let (state, number) = told(active(fresh()), false);
+        let (state, number) = changed(active(fresh()), false);
         let (state, start) = apply(state, Input::Begin(what));
         assert_eq!(start, Some(what));
-        let late = [loaded(number, V + 1, recorded(held(NOW, (4, 9)))), unreadable(number)];
+        let late = [loaded(number, V + 1, recorded(held(NOW, (4, 9)))), load_failed(number)];
         for late in late {
             let (next, start) = apply(state.clone(), late);
             assert_eq!(start, None);
             assert_eq!(format!("{next:?}"), format!("{state:?}"), "{what:?}");
         }
-        assert_eq!(unloaded_change(&state), Some(external_change(false)), "it is still to be read");
+        assert_eq!(unloaded_change(&state), Some(external_change(false)), "it is not loaded yet");
     }
 }
 
 #[test]
-fn of_two_readings_only_the_newest_counts() {
-    let (mut state, former) = told(active(fresh()), true);
+fn of_two_loads_only_the_newest_counts() {
+    let (mut state, former) = changed(active(fresh()), true);
     let newest = read(&mut state);
     assert_eq!(newest, former + 1);
-    for late in [loaded(former, V + 1, recorded(held(NOW, (4, 9)))), unreadable(former)] {
+    for late in [loaded(former, V + 1, recorded(held(NOW, (4, 9)))), load_failed(former)] {
         let (next, _) = apply(state.clone(), late);
         assert_eq!(format!("{next:?}"), format!("{state:?}"));
-        assert_eq!(served(&next), None, "the news is still not read");
+        assert_eq!(served(&next), None, "the change is not loaded yet");
     }
     let (state, _) = apply(state, loaded(newest, V + 1, recorded(held(NOW, (4, 9)))));
     assert_eq!(served(&state), Some(9));
@@ -281,10 +282,10 @@ fn of_two_readings_only_the_newest_counts() {
 }
 
 #[test]
-fn a_reading_that_nobody_waits_for_any_more_leaves_its_news_to_the_next() {
-    let (mut state, number) = told(active(expired()), true);
+fn an_abandoned_load_leaves_its_change_to_the_next_load() {
+    let (mut state, number) = changed(active(expired()), true);
     abandon_load(&mut state, number + 1);
-    assert!(state.read.running.is_some(), "that was another reading");
+    assert!(state.read.running.is_some(), "that was another load");
     abandon_load(&mut state, number);
     assert_eq!((state.read.running, state.external_change), (None, Some(external_change(true))));
     assert_eq!(next_wake(&state, &after(0).policy), Some(BootTime::default()), "at once");
@@ -294,15 +295,15 @@ fn a_reading_that_nobody_waits_for_any_more_leaves_its_news_to_the_next() {
 }
 
 #[test]
-fn news_that_came_during_a_reading_leads_to_another_unless_the_answer_shows_it() {
+fn a_change_during_a_load_leads_to_another_load_unless_the_answer_shows_it() {
     let shown = [(Some(V + 2), V + 2, true), (Some(V + 2), V + 3, true)];
     let hidden = [(Some(V + 2), V + 1, false), (None, V + 9, false)];
     for (version, answer, settles) in shown.into_iter().chain(hidden) {
         for ends in [false, true] {
-            let (state, number) = told(active(fresh()), false);
+            let (state, number) = changed(active(fresh()), false);
             let (state, start) =
                 apply(state, Input::ExternalChange(ExternalChange { version, ends }));
-            assert_eq!(start, None, "one reading at a time");
+            assert_eq!(start, None, "one load at a time");
             let record = recorded(held(NOW, (2, G + 1)));
             let (state, start) = apply(state, loaded(number, answer, record));
             let again = (!settles).then_some(Start::Load(number + 1));
@@ -313,15 +314,15 @@ fn news_that_came_during_a_reading_leads_to_another_unless_the_answer_shows_it()
 }
 
 #[test]
-fn a_store_that_went_back_is_given_what_it_lost_and_then_counts_whatever_it_shows() {
+fn a_store_that_went_back_is_restored_once_and_then_counts() {
     let older = || recorded(held(NOW, (2, G - 1)));
     for live in [active(fresh()), in_doubt(fresh(), retry_from(NOW + 60))] {
-        let (state, number) = told(live, false);
+        let (state, number) = changed(live, false);
         let (state, start) = apply(state, loaded(number, V - 1, older()));
         assert_eq!(start, Some(Start::Restore));
-        assert_eq!((served(&state), state.version), (Some(G), V), "what is held goes on");
+        assert_eq!((served(&state), state.version), (Some(G), V), "the held token is still served");
         let (restored, _) = apply(state.clone(), Input::Wrote { version: V + 1 });
-        assert!(!restored.read.restored, "the next that is older is restored again");
+        assert!(!restored.read.restored, "the next older record is restored again");
         let (state, start) = apply(state, Input::ExternalChange(ExternalChange::UNKNOWN));
         assert_eq!(start, Some(Start::Load(number + 1)));
         let (state, start) = apply(state, loaded(number + 1, V - 1, older()));
@@ -330,7 +331,7 @@ fn a_store_that_went_back_is_given_what_it_lost_and_then_counts_whatever_it_show
 }
 
 #[test]
-fn nothing_is_restored_that_the_record_does_not_lose() {
+fn nothing_is_restored_if_the_record_has_lost_nothing() {
     let as_new = || recorded(fresh());
     let older = || recorded(held(NOW, (2, G - 1)));
     let dead = || rest(Settled::Lost(lost(fresh(), LostReason::Rejected)));
@@ -341,7 +342,7 @@ fn nothing_is_restored_that_the_record_does_not_lose() {
         (dead(), V - 1, older()),
     ];
     for (state, version, settled) in cases {
-        let (state, number) = told(state, false);
+        let (state, number) = changed(state, false);
         let (state, start) = apply(state, loaded(number, version, settled.clone()));
         assert_eq!((start, state.version), (None, version), "{settled:?}");
         assert_eq!(state.counters(), settled.counters());
@@ -349,7 +350,7 @@ fn nothing_is_restored_that_the_record_does_not_lose() {
 }
 
 #[test]
-fn what_only_this_process_knows_survives_a_reading_of_the_same_credentials() {
+fn knowledge_of_this_process_survives_a_load_of_the_same_credentials() {
     let damping = Damping { since: boot(NOW - 1), span: seconds(10), accepted: false };
     let known = CredentialState {
         rejected: true,
@@ -358,29 +359,29 @@ fn what_only_this_process_knows_survives_a_reading_of_the_same_credentials() {
         damping: Some(Box::new(damping)),
         ..unclassified(fresh(), 2, 600)
     };
-    for trouble_of_record in [None, Some(backoff(NOW + 5)), Some(backoff(NOW + 90))] {
+    for recorded_backoff in [None, Some(backoff(NOW + 5)), Some(backoff(NOW + 90))] {
         let record = recorded(CredentialState {
-            backoff: trouble_of_record.clone(),
+            backoff: recorded_backoff.clone(),
             ..held(NOW + 1, (2, G))
         });
-        let (state, number) = told(active(known.clone()), false);
+        let (state, number) = changed(active(known.clone()), false);
         let (state, _) = apply(state, loaded(number, V + 1, record));
         let held = held_of(&state);
         assert!(held.rejected);
         assert_eq!(held.damping.as_deref(), Some(&damping));
         assert_eq!(held.unclassified, known.unclassified);
-        assert_eq!(held.expiring, None, "it was told");
+        assert_eq!(held.expiring, None, "the end was announced");
         let retry_at =
-            trouble_of_record.map_or(boot(NOW + 50), |of| of.retry_at.max(boot(NOW + 50)));
+            recorded_backoff.map_or(boot(NOW + 50), |of| of.retry_at.max(boot(NOW + 50)));
         assert_eq!(held.backoff.as_ref().map(|backoff| backoff.retry_at), Some(retry_at));
     }
 }
 
 #[test]
-fn nothing_is_known_of_other_credentials() {
+fn knowledge_of_this_process_is_not_kept_for_other_credentials() {
     let known = CredentialState { rejected: true, expiring: None, backoff: cooling(), ..fresh() };
     for counters in [(2, G + 1), (3, G), (2, G - 1)] {
-        let (state, number) = told(active(known.clone()), false);
+        let (state, number) = changed(active(known.clone()), false);
         let (state, _) = apply(state, loaded(number, V + 1, recorded(held(NOW, counters))));
         let held = held_of(&state);
         assert!(!held.rejected && held.backoff.is_none() && held.expiring.is_some());
@@ -388,35 +389,35 @@ fn nothing_is_known_of_other_credentials() {
 }
 
 #[test]
-fn a_session_that_is_lost_keeps_what_led_to_it() {
+fn a_lost_session_keeps_its_cause() {
     let cause = Error::new(ErrorKind::RetryLater).about("of a sample");
     let known = Lost { cause: Some(cause), ..lost(fresh(), LostReason::Rejected) };
-    let (state, number) = told(rest(Settled::Lost(known)), false);
+    let (state, number) = changed(rest(Settled::Lost(known)), false);
     let record = Settled::Lost(lost(fresh(), LostReason::Rejected));
     let (state, _) = apply(state, loaded(number, V + 1, record));
     assert!(state.cause().is_some());
 }
 
 #[test]
-fn times_that_this_process_asked_for_stay_and_those_of_a_record_are_derived_anew() {
+fn times_of_an_answer_stay_and_times_of_a_record_are_derived_anew() {
     let times =
         |held: &CredentialState| (held.due, held.expires, held.refresh_expires, held.expiring);
     let later = || {
         Settled::Active(CredentialState { derived_at: Some(seconds(9)), ..held(NOW + 7, (2, G)) })
     };
-    let (state, number) = told(active(fresh()), false);
+    let (state, number) = changed(active(fresh()), false);
     let (state, _) = apply(state, loaded(number, V + 1, later()));
     assert_eq!(times(held_of(&state)), times(&fresh()));
     assert_eq!(held_of(&state).derived_at, None, "no clock that is set moves them");
     let of_record = CredentialState { derived_at: Some(seconds(1)), ..fresh() };
-    let (state, number) = told(active(of_record), false);
+    let (state, number) = changed(active(of_record), false);
     let (state, _) = apply(state, loaded(number, V + 1, later()));
     assert_eq!(times(held_of(&state)), times(&held(NOW + 7, (2, G))));
     assert_eq!(held_of(&state).derived_at, Some(seconds(9)));
 }
 
 #[test]
-fn a_conflict_ends_what_runs_and_nothing_that_is_settled() {
+fn a_conflict_ends_the_running_work_and_keeps_the_settled_state() {
     for (name, state) in states() {
         let (next, effects) = step(state.clone(), Input::Conflict { found: None }, &after(0));
         assert!(!next.is_busy(), "{name}");

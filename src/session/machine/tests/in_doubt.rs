@@ -1,4 +1,4 @@
-//! When a lost answer is asked for again.
+//! When a session in doubt retries.
 
 use super::super::*;
 use super::sample::*;
@@ -12,7 +12,7 @@ fn failed(state: State, class: Class, at: &StepContext) -> State {
 }
 
 #[track_caller]
-fn doubt_of(state: &State) -> InDoubt {
+fn in_doubt_of(state: &State) -> InDoubt {
     match (&state.settled, &state.running) {
         (Some(Settled::InDoubt(_, in_doubt)), None) => *in_doubt,
         _ => panic!("not in doubt: {state:?}"),
@@ -24,21 +24,21 @@ fn starts(state: &State, at: &StepContext) -> Option<Start> {
 }
 
 #[test]
-fn inside_a_servers_grace_a_doubt_is_tried_out_at_once_and_by_the_schedule() {
+fn within_a_servers_grace_the_retry_is_at_once_and_by_the_schedule() {
     let state = failed(refreshing(due(), None), AT_ONCE, &after(0));
     assert_eq!(next_wake(&state, &after(0).policy), Some(boot(NOW)));
     assert_eq!(starts(&state, &after(0)), Some(Start::Refresh));
 }
 
 #[test]
-fn outside_of_it_a_doubt_waits_until_its_token_nears_its_end() {
+fn without_grace_the_retry_waits_until_the_token_nears_its_end() {
     let state = failed(refreshing(fresh(), None), LATE, &after(0));
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 890));
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 890));
     assert_eq!(starts(&state, &after(889)), None);
     assert_eq!(starts(&state, &after(890)), Some(Start::Refresh));
     assert_eq!(next_wake(&state, &after(0).policy), end_of_refresh_token());
     assert_eq!(next_wake(&state, &ahead(after(0)).policy), Some(boot(NOW + 890)));
-    assert_eq!(due_at(&state, &fresh()), Some(boot(NOW + 890)), "readers say so then");
+    assert_eq!(due_at(&state, &fresh()), Some(boot(NOW + 890)), "readers ask then");
 }
 
 fn end_of_refresh_token() -> Option<BootTime> {
@@ -46,10 +46,10 @@ fn end_of_refresh_token() -> Option<BootTime> {
 }
 
 #[test]
-fn a_doubt_never_ends_before_a_queued_first_request_can_have_been_processed() {
+fn no_retry_comes_before_a_queued_first_request_can_have_been_processed() {
     for held in [expired(), CredentialState { expires: None, ..due() }, due_soon()] {
         let state = failed(refreshing(held, None), LATE, &after(0));
-        assert_eq!(doubt_of(&state).retry_at, boot(NOW + 20), "twice the budget");
+        assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 20), "twice the budget");
         assert_eq!(starts(&state, &after(19)), None);
         assert_eq!(starts(&state, &after(20)), Some(Start::Refresh));
     }
@@ -60,11 +60,11 @@ fn due_soon() -> CredentialState {
 }
 
 #[test]
-fn a_server_that_wants_to_be_left_alone_is_left_alone_in_doubt() {
+fn the_wait_that_the_server_asked_for_holds_in_doubt() {
     for class in [AT_ONCE, LATE] {
         let failure = Failure { wait: seconds(200), ..failure(class) };
         let failed = step(refreshing(expired(), None), Input::Failed(failure), &after(0)).0;
-        assert_eq!(doubt_of(&failed).retry_at, boot(NOW + 200));
+        assert_eq!(in_doubt_of(&failed).retry_at, boot(NOW + 200));
     }
 }
 
@@ -74,22 +74,22 @@ fn the_second_lost_answer_backs_off_and_is_not_hurried() {
     let state = failed(refreshing(due(), Some(former)), AT_ONCE, &after(0));
     let expected =
         InDoubt { tries: 2, retry_at: boot(NOW + 2), floor: boot(NOW + 2), retry_early: false };
-    assert_eq!(doubt_of(&state), expected);
+    assert_eq!(in_doubt_of(&state), expected);
     let state = failed(refreshing(due(), Some(expected)), AT_ONCE, &after(0));
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 4));
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 4));
 }
 
 #[test]
 fn where_a_used_token_kills_the_session_no_retry_overtakes_the_one_before() {
     let state = failed(refreshing(due(), Some(retry_from(NOW))), LATE, &after(0));
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 20), "twice the budget, as the first time");
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 20), "twice the budget, as the first time");
     let late = InDoubt { tries: 8, ..retry_from(NOW) };
     let state = failed(refreshing(due(), Some(late)), LATE, &after(0));
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 256));
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 256));
 }
 
 #[test]
-fn a_rejection_in_doubt_is_a_lost_doubt_and_otherwise_a_rejection() {
+fn a_rejection_in_doubt_is_lost_in_doubt_and_otherwise_rejected() {
     for (in_doubt, reason) in
         [(Some(retry_from(NOW)), LostReason::LostInDoubt), (None, LostReason::Rejected)]
     {
@@ -109,7 +109,7 @@ fn a_rejection_in_doubt_is_a_lost_doubt_and_otherwise_a_rejection() {
 }
 
 #[test]
-fn a_doubt_whose_retry_was_not_processed_stays_a_doubt_and_is_told_once() {
+fn a_session_whose_retry_was_not_processed_stays_in_doubt_and_publishes_it_once() {
     let (state, effects) =
         step(refreshing(due(), None), Input::Failed(failure(AT_ONCE)), &after(0));
     assert_eq!(effects.notifications, [Notification::InDoubt]);
@@ -117,7 +117,7 @@ fn a_doubt_whose_retry_was_not_processed_stays_a_doubt_and_is_told_once() {
         step(state, Input::Need { newer_than: 0, renewable: Renewable::No }, &after(0));
     let (state, effects) = step(state, Input::Failed(failure(Class::Harmless)), &after(0));
     assert_eq!(effects, Effects::default());
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 1));
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 1));
     let Some(Settled::InDoubt(held, _)) = &state.settled else { panic!("{state:?}") };
     assert!(held.is_usable(after(0).now.boot));
 }
@@ -136,7 +136,7 @@ fn a_live_token_is_served_in_doubt_and_a_dead_one_is_answered_at_once() {
 }
 
 #[test]
-fn a_need_does_not_shorten_a_doubt() {
+fn a_need_does_not_hurry_the_retry() {
     let state = failed(refreshing(fresh(), None), LATE, &after(0));
     for newer_than in [0, G, G + 5] {
         let (next, effects) = step(
@@ -145,39 +145,39 @@ fn a_need_does_not_shorten_a_doubt() {
             &after(100),
         );
         assert_eq!(effects, Effects::default());
-        assert_eq!(doubt_of(&next), doubt_of(&state));
+        assert_eq!(in_doubt_of(&next), in_doubt_of(&state));
     }
 }
 
 #[test]
-fn a_rejected_access_token_leaves_nothing_to_wait_for_but_the_floor() {
+fn after_a_rejected_access_token_the_retry_waits_only_for_the_floor() {
     let state = failed(refreshing(fresh(), None), LATE, &after(0));
     let (state, _) = step(state, Input::Rejected { generation: G }, &after(1));
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 20));
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 20));
 }
 
 #[test]
-fn a_rejected_access_token_does_not_shorten_the_back_off_of_a_failed_retry() {
+fn a_rejected_access_token_does_not_shorten_the_backoff_of_a_failed_retry() {
     let failure = Failure { wait: seconds(100), ..failure(Class::Harmless) };
     let retrying = refreshing(due(), Some(retry_from(NOW)));
     let (state, _) = step(retrying, Input::Failed(failure), &after(0));
     let (state, _) = step(state, Input::Rejected { generation: G }, &after(1));
-    assert_eq!(doubt_of(&state).retry_at, boot(NOW + 100));
+    assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 100));
     assert_eq!(starts(&state, &after(2)), None);
 }
 
 #[test]
-fn a_rejected_access_token_does_not_shorten_what_the_server_asked_for() {
+fn a_rejected_access_token_does_not_shorten_the_servers_wait() {
     let failure = Failure { wait: seconds(100), ..failure(AT_ONCE) };
     let (state, _) = step(refreshing(due(), None), Input::Failed(failure), &after(0));
     for generation in [G, G - 1] {
         let (state, _) = step(state.clone(), Input::Rejected { generation }, &after(1));
-        assert_eq!(doubt_of(&state).retry_at, boot(NOW + 100));
+        assert_eq!(in_doubt_of(&state).retry_at, boot(NOW + 100));
     }
 }
 
 #[test]
-fn a_refresh_token_that_is_known_to_have_ended_is_not_tried_out() {
+fn a_refresh_token_that_is_known_to_have_ended_is_not_sent() {
     let held = CredentialState { refresh_expires: Some(boot(NOW)), ..fresh() };
     let state = in_doubt(held, retry_from(NOW));
     for (renewable, start) in [(Renewable::No, None), (Renewable::Itself, None)] {

@@ -92,7 +92,7 @@ fn a_suspect_token_that_cannot_be_refreshed_is_served() {
 }
 
 #[test]
-fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
+fn unsaved_credentials_are_served_and_not_exchanged_before_they_are_saved() {
     let unsaved = |held| active(CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..held });
     assert_eq!(served(&unsaved(due()), NOW), G);
     for newer_than in [0, G] {
@@ -100,7 +100,7 @@ fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
         let (state, effects) = step(unsaved(due()), need, &ahead(after(0)));
         assert_eq!(effects, Effects::default());
         let held = serving(&state, boot(NOW)).unwrap();
-        assert_eq!(due_at(&state, held), None, "nobody is sent to ask");
+        assert_eq!(due_at(&state, held), None, "no reader asks");
         assert!(next_wake(&state, &ahead(after(0)).policy) > Some(boot(NOW)));
     }
     let saved = Input::Saved { version: V + 1, epoch: 2, generation: G, suspect: false };
@@ -110,7 +110,7 @@ fn owed_credentials_are_served_and_not_exchanged_before_they_are_saved() {
 }
 
 #[test]
-fn callers_who_cannot_be_served_what_is_owed_are_told_to_come_back() {
+fn callers_who_cannot_be_served_unsaved_credentials_get_retry_later() {
     let unsaved = |held| CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..held };
     let cases = [
         (unsaved(fresh()), G),
@@ -152,28 +152,28 @@ fn a_401_during_a_refresh_ends_the_use_of_the_token_that_is_being_replaced() {
 }
 
 #[test]
-fn the_refresh_tokens_end_is_told_once_ahead_and_when_it_comes() {
-    let look = |state: State, now| {
+fn the_refresh_tokens_end_is_published_once_ahead_and_when_it_comes() {
+    let check = |state: State, now| {
         let at = after(now);
         let (mut state, effects) = step(state, Input::Tick, &at);
-        assert_eq!(effects.notifications, [], "not before the store has it");
+        assert_eq!(effects.notifications, [], "not before it is recorded");
         let mut notifications = Vec::new();
-        while let Some(input) = looked(&state, &at) {
+        while let Some(input) = due_input(&state, &at) {
             let (next, effects) = step(state, input, &at);
             state = next;
             notifications.extend(effects.notifications);
         }
         (state, notifications)
     };
-    let (state, notifications) = look(active(fresh()), REFRESH_LIFE - 3601);
+    let (state, notifications) = check(active(fresh()), REFRESH_LIFE - 3601);
     assert_eq!(notifications, []);
-    let (state, notifications) = look(state, REFRESH_LIFE - 3600);
+    let (state, notifications) = check(state, REFRESH_LIFE - 3600);
     assert_eq!(notifications, [Notification::Expiring { left: seconds(3600) }]);
-    let (state, notifications) = look(state, REFRESH_LIFE - 3599);
+    let (state, notifications) = check(state, REFRESH_LIFE - 3599);
     assert_eq!(notifications, [], "once");
-    let (state, notifications) = look(state, REFRESH_LIFE);
+    let (state, notifications) = check(state, REFRESH_LIFE);
     assert_eq!(notifications, [Notification::Lost(LostReason::RefreshExpired)]);
-    let (_, notifications) = look(state, REFRESH_LIFE + 1);
+    let (_, notifications) = check(state, REFRESH_LIFE + 1);
     assert_eq!(notifications, []);
 }
 
@@ -192,7 +192,7 @@ fn a_session_whose_refresh_token_ended_serves_its_access_token_to_the_end() {
 }
 
 #[test]
-fn a_401_ends_what_a_lost_session_still_serves_and_lets_it_be_renewed() {
+fn a_401_ends_the_token_of_a_lost_session_and_lets_it_be_renewed() {
     let (state, _) = lost_but_serving();
     let (state, _) = step(state, Input::Rejected { generation: G - 1 }, &after(10));
     assert_eq!(served(&state, NOW + 10), G);
@@ -239,7 +239,7 @@ fn no_failure_of_the_network_or_of_the_client_loses_a_session() {
 }
 
 #[test]
-fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
+fn every_caller_gets_a_failure_until_it_is_time_to_try_again() {
     let failure = Failure { wait: seconds(30), ..failure(Class::Harmless) };
     let (state, _) = run(active(expired()), [NEED, Input::Failed(failure)], &after(0));
     for now in [0, 1, 29] {
@@ -255,7 +255,7 @@ fn a_failure_is_told_to_all_until_it_is_time_to_try_again() {
 }
 
 #[test]
-fn a_token_that_hardly_lives_keeps_the_back_off_of_a_session_in_trouble() {
+fn a_token_that_ends_at_once_keeps_the_backoff_of_the_session() {
     let former = |tries| CredentialState {
         backoff: Some(BackoffState { tries, ..backoff(NOW) }),
         ..expired()
@@ -277,12 +277,12 @@ fn a_token_that_hardly_lives_keeps_the_back_off_of_a_session_in_trouble() {
     let (state, _) = run(refreshing(expired(), None), inputs, &after(0));
     assert!(
         state.settled.as_ref().is_some_and(|settled| settled.retry_at().is_none()),
-        "there was no trouble"
+        "there was no failure"
     );
 }
 
 #[test]
-fn an_answer_whose_keeper_died_is_served_as_owed() {
+fn an_answer_whose_task_died_is_served_unsaved() {
     for (begun, base) in [(refreshing(due(), None), 2), (establishing(vacant()), 1)] {
         let issued = Input::Issued(held(NOW, (base, G + 1)));
         let lost = fail(Class::Ambiguous(Retry::Late));
@@ -317,24 +317,24 @@ fn credentials_that_were_saved_over_a_lost_session_are_refreshed_before_use() {
 }
 
 #[test]
-fn what_is_owed_and_not_the_sessions_any_more_is_read_again_and_not_served_meanwhile() {
+fn superseded_tokens_are_not_served_and_the_record_is_loaded_again() {
     for (name, state) in states() {
         let (next, effects) =
             step(state.clone(), Input::TokensSuperseded { found: None }, &after(0));
         assert_eq!(next.is_busy(), state.is_busy(), "{name}: no second exchange may begin");
         assert!(serving(&next, boot(NOW)).is_none(), "{name}");
         let cooling = state.load_backoff.is_some();
-        let reads = !state.is_busy() && !state.is_unloaded() && !cooling;
-        let reads = reads && state.read.running.is_none();
-        let start = reads.then_some(Start::Load(next.read.number));
+        let loads = !state.is_busy() && !state.is_unloaded() && !cooling;
+        let loads = loads && state.read.running.is_none();
+        let start = loads.then_some(Start::Load(next.read.number));
         assert_eq!((effects.start, &effects.notifications[..]), (start, &[][..]), "{name}");
         let unsaved = next.settled.as_ref().is_some_and(Settled::is_unsaved);
-        assert!(!unsaved, "{name}: nobody pays it any more");
+        assert!(!unsaved, "{name}: it is not saved any more");
     }
 }
 
 #[test]
-fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
+fn a_failed_revocation_is_repeated_until_it_succeeds() {
     let outbox = Input::ClosedDurably { version: V + 1, closed: closed(true) };
     let (state, effects) = run(active(fresh()), [Input::Begin(Start::Close), outbox], &after(0));
     assert_eq!(
@@ -355,18 +355,18 @@ fn a_close_that_the_server_does_not_hear_of_is_told_again_until_it_does() {
     assert_eq!(next_wake(&state, &after(5).policy), None);
 }
 
-/// The schedule looks at a slot with a tick, and then at what is due.
+/// The schedule checks a slot with a tick, and then does what is due.
 #[test]
 fn a_wake_makes_progress_so_that_the_schedule_never_spins() {
     for step_context in [after(0), ahead(after(0))] {
-        for actor_state in [0, 60, 600, 900, REFRESH_LIFE, 2 * REFRESH_LIFE] {
-            let at = StepContext { now: after(actor_state).now, ..step_context };
+        for passed in [0, 60, 600, 900, REFRESH_LIFE, 2 * REFRESH_LIFE] {
+            let at = StepContext { now: after(passed).now, ..step_context };
             for (name, state) in states() {
                 let state = woken(state, &at);
                 let wake = next_wake(&state, &at.policy);
                 let settled = wake.is_none_or(|wake| wake > at.now.boot);
                 let progress = settled || state.is_busy();
-                assert!(progress, "{name} after {actor_state} s spins in {state:?}");
+                assert!(progress, "{name} after {passed} s spins in {state:?}");
             }
         }
     }
@@ -376,14 +376,14 @@ pub(super) fn woken(state: State, at: &StepContext) -> State {
     let mut state = state;
     for _ in 0..4 {
         state = step(state, Input::Tick, at).0;
-        let Some(input) = looked(&state, at) else { return state };
+        let Some(input) = due_input(&state, at) else { return state };
         state = step(state, input, at).0;
     }
     panic!("the schedule spins in {state:?}");
 }
 
-/// What the schedule does with what is due.
-pub(super) fn looked(state: &State, at: &StepContext) -> Option<Input> {
+/// The input of the schedule for what is due.
+pub(super) fn due_input(state: &State, at: &StepContext) -> Option<Input> {
     let version = state.version + 1;
     match due_now(state, &at.policy, at.now.boot) {
         Due::Announce { left, .. } => Some(Input::Announced { version, left }),
@@ -397,7 +397,7 @@ pub(super) fn looked(state: &State, at: &StepContext) -> Option<Input> {
 }
 
 const ANSWERS: &[(&str, &str)] = &[
-    ("unloaded", "read"),
+    ("unloaded", "load"),
     ("unloaded, cooling", "RetryLater"),
     ("vacant", "NotEstablished"),
     ("vacant, cooling", "NotEstablished"),
@@ -416,22 +416,22 @@ const ANSWERS: &[(&str, &str)] = &[
     ("active, no refresh token, rejected", "ask"),
     ("active, no refresh token, ended", "ask"),
     ("active, refresh token ended", "token"),
-    ("doubt, early", "token"),
-    ("doubt, misconfigured", "token"),
-    ("doubt, ripe", "token"),
-    ("doubt, retry early", "token"),
-    ("doubt, issuer mismatch", "Misconfigured"),
-    ("doubt, refresh token ended", "token"),
+    ("in doubt, early", "token"),
+    ("in doubt, misconfigured", "token"),
+    ("in doubt, ripe", "token"),
+    ("in doubt, retry early", "token"),
+    ("in doubt, issuer mismatch", "Misconfigured"),
+    ("in doubt, refresh token ended", "token"),
     ("lost, serving", "token"),
     ("lost", "SignInAgain(Rejected)"),
-    ("lost, not written down", "SignInAgain(Rejected)"),
+    ("lost, not recorded", "SignInAgain(Rejected)"),
     ("lost, cooling", "SignInAgain(Rejected)"),
     ("lost provisionally", "SignInAgain(Unclassified)"),
-    ("lost provisionally, to be tried", "ask"),
+    ("lost provisionally, retry due", "ask"),
     ("closed", "NotEstablished"),
     ("lost by an operation", "token"),
     ("closed, not begun again", "NotEstablished"),
-    ("closed, to be told", "NotEstablished"),
+    ("closed, to be revoked", "NotEstablished"),
     ("closed, cooling", "NotEstablished"),
     ("challenged over vacant", "NotEstablished"),
     ("challenged over fresh", "token"),
@@ -455,15 +455,15 @@ const ANSWERS: &[(&str, &str)] = &[
     ("forgetting unloaded", "wait"),
     ("forgetting fresh", "token"),
     ("revoking", "wait"),
-    ("due, read again", "token"),
-    ("due, ended elsewhere", "read"),
-    ("expired, read again", "read"),
-    ("doubt, ripe, read again", "token"),
-    ("lost provisionally, read again", "read"),
-    ("vacant, read again", "read"),
-    ("due, unreadable", "token"),
-    ("owed, unreadable", "token"),
-    ("refreshing, with news", "token"),
+    ("due, loading", "token"),
+    ("due, ended elsewhere", "load"),
+    ("expired, loading", "load"),
+    ("in doubt, ripe, loading", "token"),
+    ("lost provisionally, loading", "load"),
+    ("vacant, loading", "load"),
+    ("due, load failed", "token"),
+    ("unsaved, load failed", "token"),
+    ("refreshing, with a change", "token"),
 ];
 
 #[test]
@@ -472,7 +472,7 @@ fn every_state_has_its_answer() {
         let answer = match token_decision(&state, 0, Renewable::No, boot(NOW)) {
             TokenDecision::Token(_) => "token".to_owned(),
             TokenDecision::Wait => "wait".to_owned(),
-            TokenDecision::Load => "read".to_owned(),
+            TokenDecision::Load => "load".to_owned(),
             TokenDecision::Ask => "ask".to_owned(),
             TokenDecision::Fail(error) => format!("{:?}", error.kind()),
         };
@@ -483,7 +483,7 @@ fn every_state_has_its_answer() {
 }
 
 #[test]
-fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
+fn a_callers_grant_begins_sessions_that_no_renewal_may_begin() {
     let need = |renewable| Input::Need { newer_than: 0, renewable };
     let by_us = |reason| Settled::Lost(lost(expired(), reason));
     let closed = Settled::Closed(closed(false));
@@ -501,7 +501,7 @@ fn a_grant_that_is_vouched_for_begins_what_no_renewal_may() {
             token_decision(&state, 0, Renewable::Vouched, boot(NOW)),
             TokenDecision::Ask
         ));
-        // One that failed is not tried again for each who comes.
+        // A failed grant is not tried again for each caller.
         let (state, _) = step(state, need(Renewable::Vouched), &after(0));
         let (state, _) = step(state, Input::Failed(failure(Class::Refused)), &after(0));
         assert!(matches!(
@@ -519,42 +519,43 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
     let forgotten = Some(boot(NOW + 305));
     let expected = |name: &str| match name {
         "unloaded, cooling" | "vacant, cooling" => (forgotten, None),
-        // Nothing but time before the record is read.
-        "due, read again" | "due, ended elsewhere" | "expired, read again" => (expiring, Some(now)),
-        "doubt, ripe, read again" => (expiring, Some(now)),
-        "due, unreadable" => (Some(boot(NOW + 5)), Some(now)),
-        "owed, unreadable" => (forgotten, None),
+        // Before the record is loaded, only the passage of time counts.
+        "due, loading" | "due, ended elsewhere" | "expired, loading" => (expiring, Some(now)),
+        "in doubt, ripe, loading" => (expiring, Some(now)),
+        "due, load failed" => (Some(boot(NOW + 5)), Some(now)),
+        "unsaved, load failed" => (forgotten, None),
         "active, due" => (Some(now), Some(now)),
         "active, expired" | "active, ended, not understood" => (Some(now), Some(now)),
         "lost provisionally" => (Some(boot(NOW + 3600)), None),
-        "lost provisionally, to be tried" => (Some(now), None),
+        "lost provisionally, retry due" => (Some(now), None),
         "active, cooling" => (Some(boot(NOW + 5)), Some(boot(NOW + 5))),
         "active, fresh" | "active, suspect" | "active, rejected" | "active, damped" => {
             (Some(boot(NOW + 720)), Some(boot(NOW + 720)))
         }
         "active, issuer mismatch" => (expiring, Some(now)),
         "active, unsaved" => (Some(boot(NOW + REFRESH_LIFE)), None),
-        "lost, not written down" => (Some(BootTime::default()), None),
+        "lost, not recorded" => (Some(BootTime::default()), None),
         "active, no refresh token" | "active, no refresh token, rejected" => {
             (None, Some(boot(NOW + 720)))
         }
         "active, no refresh token, ended" => (None, Some(now)),
         "active, refresh token ended" => (Some(now), Some(boot(NOW + 720))),
-        "active, misconfigured" | "doubt, early" | "doubt, misconfigured" => {
+        "active, misconfigured" | "in doubt, early" | "in doubt, misconfigured" => {
             (Some(boot(NOW + 60)), Some(boot(NOW + 60)))
         }
-        "doubt, ripe" | "doubt, retry early" | "doubt, refresh token ended" => {
+        "in doubt, ripe" | "in doubt, retry early" | "in doubt, refresh token ended" => {
             (Some(now), Some(now))
         }
-        "doubt, issuer mismatch" => (expiring, Some(now)),
+        "in doubt, issuer mismatch" => (expiring, Some(now)),
         "closed, not begun again" => (forgotten, None),
-        "closed, to be told" => (Some(BootTime::default()), None),
+        "closed, to be revoked" => (Some(BootTime::default()), None),
         "closed, cooling" => (Some(boot(NOW + 5)), None),
         "challenged over vacant" | "challenged over closed" => (Some(boot(NOW + 60)), None),
         "challenged over fresh" => (Some(boot(NOW + 60)), Some(boot(NOW + 720))),
         "challenged over due" => (Some(now), Some(now)),
         "challenged over fresh, ended" => (Some(now), Some(boot(NOW + 720))),
-        // Unloaded, vacant, lost and closed want nothing, and a running exchange is its own wake.
+        // Unloaded, vacant, lost and closed sessions have nothing due, and a running exchange needs
+        // no check.
         _ => (None, None),
     };
     for (name, state) in states() {
@@ -566,7 +567,7 @@ fn every_state_has_its_wake_and_readers_their_due_time() {
 }
 
 #[test]
-fn on_demand_a_due_token_is_no_reason_to_wake_and_a_hurried_doubt_is() {
+fn on_demand_a_due_token_wakes_nothing_and_an_early_retry_does() {
     let policy = after(0).policy;
     let expiring = Some(boot(NOW + REFRESH_LIFE - 3600));
     assert_eq!(next_wake(&active(due()), &policy), expiring);

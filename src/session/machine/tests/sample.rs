@@ -24,7 +24,7 @@ pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// So many seconds after [`NOW`], with dice that make every wait the longest.
+/// The given number of seconds after [`NOW`], with the jitter that makes every wait the longest.
 pub(super) fn after(seconds: u64) -> StepContext {
     at(Duration::from_secs(NOW + seconds))
 }
@@ -56,8 +56,8 @@ pub(super) fn credentials(refresh: bool) -> Arc<Credentials> {
     Arc::new(Credentials { tokens, authority: "https://a".into(), client: "c".into() })
 }
 
-/// Issued at `from`: due after 720 s, ended after 900 s; its refresh token lives for a day and is
-/// told as expiring in the last hour.
+/// Issued at `from`: due after 720 s, expired after 900 s. The refresh token lives for a day, and
+/// its end is announced an hour before.
 pub(super) fn held(from: u64, counters: (u64, u64)) -> CredentialState {
     let credentials = credentials(true);
     let access = credentials.tokens.access.as_ref().unwrap();
@@ -120,7 +120,7 @@ pub(super) fn retry_from(retry_at: u64) -> InDoubt {
     InDoubt { tries: 1, retry_at: boot(retry_at), floor: boot(NOW), retry_early: false }
 }
 
-/// Where nothing runs.
+/// A state in which nothing runs.
 pub(super) fn rest(settled: Settled) -> State {
     State { settled: Some(settled), version: V, ..State::default() }
 }
@@ -129,22 +129,22 @@ pub(super) fn running(settled: Settled, run: Run) -> State {
     State { running: Some(run), ..rest(settled) }
 }
 
-/// Not read yet: the first reading is under way, if no trouble is left of one.
+/// Not loaded yet: the first load runs, or its failure is in backoff.
 pub(super) fn load_backoff(backoff: Option<BackoffState>) -> State {
     let running = backoff.is_none().then_some(None);
     let read = Read { number: 1, running, restored: false };
     State { read, load_backoff: backoff, ..State::default() }
 }
 
-/// With reading number 1 under way, for this news.
-pub(super) fn reading(state: State, external_change: ExternalChange) -> State {
+/// With load number 1 running for this change.
+pub(super) fn loading(state: State, external_change: ExternalChange) -> State {
     State {
         read: Read { number: 1, running: Some(Some(external_change)), restored: false },
         ..state
     }
 }
 
-/// What others wrote: the next version, if there is one.
+/// A change that other processes wrote as the next version.
 pub(super) fn external_change(ends: bool) -> ExternalChange {
     ExternalChange { version: Some(V + 1), ends }
 }
@@ -166,14 +166,14 @@ fn damping() -> Damping {
     Damping { since: boot(NOW - 1), span: seconds(10), accepted: false }
 }
 
-/// After so many answers that are not understood, the first of them so long ago.
+/// After this many answers that are not understood, of which the first came `ago` seconds ago.
 pub(super) fn unclassified(held: CredentialState, answers: u32, ago: u64) -> CredentialState {
     let since = boot(NOW - ago);
     let counted = Unclassified { answers, since, lost: false, retry_at: since };
     CredentialState { unclassified: Some(Box::new(counted)), ..held }
 }
 
-/// Lost provisionally, and tried again then.
+/// Provisionally lost, with a retry at this time.
 pub(super) fn provisional(retry_at: u64) -> Lost {
     let mut held = unclassified(expired(), 3, 600);
     if let Some(unclassified) = &mut held.unclassified {
@@ -225,7 +225,7 @@ pub(super) fn states() -> Vec<(&'static str, State)> {
     states.extend(in_doubt_or_ended());
     states.extend(challenged());
     states.extend(busy());
-    states.extend(told());
+    states.extend(with_changes());
     states
 }
 
@@ -273,24 +273,24 @@ fn in_doubt_or_ended() -> Vec<(&'static str, State)> {
     let dead = || lost(fresh(), LostReason::Rejected);
     let untold = || Closed { backoff: cooling(), ..closed(true) };
     vec![
-        ("doubt, early", in_doubt(fresh(), early())),
+        ("in doubt, early", in_doubt(fresh(), early())),
         (
-            "doubt, misconfigured",
+            "in doubt, misconfigured",
             in_doubt(CredentialState { backoff: Some(refused()), ..fresh() }, early()),
         ),
-        ("doubt, ripe", in_doubt(fresh(), ripe())),
-        ("doubt, retry early", in_doubt(fresh(), InDoubt { retry_early: true, ..ripe() })),
+        ("in doubt, ripe", in_doubt(fresh(), ripe())),
+        ("in doubt, retry early", in_doubt(fresh(), InDoubt { retry_early: true, ..ripe() })),
         (
-            "doubt, issuer mismatch",
+            "in doubt, issuer mismatch",
             in_doubt(CredentialState { issuer_mismatch: true, ..fresh() }, ripe()),
         ),
-        ("doubt, refresh token ended", in_doubt(expired_refresh(fresh()), ripe())),
+        ("in doubt, refresh token ended", in_doubt(expired_refresh(fresh()), ripe())),
         ("lost, serving", rest(serving())),
         ("lost", rest(Settled::Lost(dead()))),
-        ("lost, not written down", rest(Settled::Lost(Lost { recorded: false, ..dead() }))),
+        ("lost, not recorded", rest(Settled::Lost(Lost { recorded: false, ..dead() }))),
         ("lost, cooling", rest(Settled::Lost(Lost { backoff: cooling(), ..dead() }))),
         ("lost provisionally", rest(Settled::Lost(provisional(NOW + 3600)))),
-        ("lost provisionally, to be tried", rest(Settled::Lost(provisional(NOW)))),
+        ("lost provisionally, retry due", rest(Settled::Lost(provisional(NOW)))),
         ("closed", rest(Settled::Closed(closed(false)))),
         (
             "lost by an operation",
@@ -300,7 +300,7 @@ fn in_doubt_or_ended() -> Vec<(&'static str, State)> {
             "closed, not begun again",
             rest(Settled::Closed(Closed { unrenewed: cooling(), ..closed(false) })),
         ),
-        ("closed, to be told", rest(Settled::Closed(closed(true)))),
+        ("closed, to be revoked", rest(Settled::Closed(closed(true)))),
         ("closed, cooling", rest(Settled::Closed(untold()))),
     ]
 }
@@ -349,26 +349,26 @@ fn busy() -> Vec<(&'static str, State)> {
     ]
 }
 
-/// With news that is not read.
-fn told() -> Vec<(&'static str, State)> {
+/// With a change that is not loaded.
+fn with_changes() -> Vec<(&'static str, State)> {
     let unsaved = CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..due() };
     let noted = |state| State { external_change: Some(external_change(false)), ..state };
     vec![
-        ("due, read again", reading(active(due()), external_change(false))),
-        ("due, ended elsewhere", reading(active(due()), external_change(true))),
-        ("expired, read again", reading(active(expired()), external_change(false))),
+        ("due, loading", loading(active(due()), external_change(false))),
+        ("due, ended elsewhere", loading(active(due()), external_change(true))),
+        ("expired, loading", loading(active(expired()), external_change(false))),
         (
-            "doubt, ripe, read again",
-            reading(in_doubt(fresh(), retry_from(NOW)), external_change(false)),
+            "in doubt, ripe, loading",
+            loading(in_doubt(fresh(), retry_from(NOW)), external_change(false)),
         ),
         (
-            "lost provisionally, read again",
-            reading(rest(Settled::Lost(provisional(NOW))), external_change(false)),
+            "lost provisionally, loading",
+            loading(rest(Settled::Lost(provisional(NOW))), external_change(false)),
         ),
-        ("vacant, read again", reading(rest(vacant()), external_change(false))),
-        ("due, unreadable", State { load_backoff: cooling(), ..noted(active(due())) }),
-        ("owed, unreadable", State { load_backoff: cooling(), ..noted(active(unsaved)) }),
-        ("refreshing, with news", noted(refreshing(due(), None))),
+        ("vacant, loading", loading(rest(vacant()), external_change(false))),
+        ("due, load failed", State { load_backoff: cooling(), ..noted(active(due())) }),
+        ("unsaved, load failed", State { load_backoff: cooling(), ..noted(active(unsaved)) }),
+        ("refreshing, with a change", noted(refreshing(due(), None))),
     ]
 }
 
@@ -405,7 +405,7 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
         ("refused", failed(Class::Refused)),
         ("saved", saved(false)),
         ("saved suspect", saved(true)),
-        ("owed", Input::Unsaved),
+        ("unsaved", Input::Unsaved),
     ];
     inputs.extend(from_others());
     inputs.extend(from_closes_and_callers());
@@ -414,14 +414,14 @@ pub(super) fn inputs() -> Vec<(&'static str, Input)> {
 
 fn from_others() -> Vec<(&'static str, Input)> {
     let version = V + 1;
-    let told = |version, ends| Input::ExternalChange(ExternalChange { version, ends });
+    let changed = |version, ends| Input::ExternalChange(ExternalChange { version, ends });
     vec![
         ("conflict", Input::Conflict { found: None }),
-        ("orphaned", Input::TokensSuperseded { found: None }),
-        ("news older", told(Some(V), false)),
-        ("news newer", told(Some(version), false)),
-        ("news of an end", told(Some(version), true)),
-        ("news", told(None, false)),
+        ("tokens superseded", Input::TokensSuperseded { found: None }),
+        ("older change", changed(Some(V), false)),
+        ("newer change", changed(Some(version), false)),
+        ("change that ends", changed(Some(version), true)),
+        ("unknown change", changed(None, false)),
         ("wrote", Input::Wrote { version }),
         ("left", Input::Left),
     ]
@@ -437,19 +437,19 @@ fn from_closes_and_callers() -> Vec<(&'static str, Input)> {
         ("close failed", Input::CloseFailed),
         ("forgotten", Input::Forgotten),
         ("forget failed", Input::ForgetFailed),
-        ("told", Input::Revoked),
-        ("untold", Input::RevocationFailed { backoff: backoff(NOW + 9) }),
+        ("revoked", Input::Revoked),
+        ("revocation failed", Input::RevocationFailed { backoff: backoff(NOW + 9) }),
         ("401 old", Input::Rejected { generation: G - 1 }),
         ("401", Input::Rejected { generation: G }),
         ("accepted", Input::Accepted { generation: G }),
-        ("by hand", Input::RefreshByHand),
+        ("refresh by hand", Input::RefreshByHand),
         ("dead old", dead(G - 1)),
         ("dead", dead(G)),
         ("reconfigured", Input::Reconfigured { issuer_mismatch: false }),
         ("reconfigured to another", Input::Reconfigured { issuer_mismatch: true }),
         ("tick", Input::Tick),
         ("announced", Input::Announced { version, left: seconds(3600) }),
-        ("loss written down", Input::LossRecorded { version, reason: LostReason::RefreshExpired }),
-        ("rejection written down", Input::Suspected { version }),
+        ("loss recorded", Input::LossRecorded { version, reason: LostReason::RefreshExpired }),
+        ("rejection recorded", Input::Suspected { version }),
     ]
 }

@@ -1,16 +1,16 @@
-//! What every state makes of every input: the product of all samples, compared with a table that
-//! is meant to be read.
+//! The result of every input in every state: all pairs of samples, compared with a table that a
+//! reviewer can read.
 
 use super::super::*;
 use super::sample;
 
-/// What every state makes of every input. Inputs that are not named change nothing, start nothing
-/// and tell nothing.
+/// The result of every input in every state. Inputs that are not named change nothing, start
+/// nothing and publish nothing.
 ///
-/// Below each state stand inputs and, indented further, what they lead to. `active 2.7` has epoch
-/// 2 and generation 7; a failure is followed by the wait and the number of tries. What is `over
-/// [...]` goes on serving. After `; ` stand the version of the record, if it is not 20, the reading
-/// that is under way, and the news that is not read.
+/// Below each state stand inputs and, indented further, their result. `active 2.7` has epoch 2 and
+/// generation 7; a failure is followed by the wait and the number of tries. The state in `over
+/// [...]` is still served. After `; ` stand the version of the record, if it is not 20, the running
+/// load, and the change that is not loaded.
 const TABLE: &str = include_str!("golden.txt");
 
 #[test]
@@ -77,7 +77,7 @@ fn outcome(state: &State, input: &Input) -> String {
         outcome.push_str(&format!("; starts {start:?}"));
     }
     for notification in notifications {
-        outcome.push_str(&format!("; tells {notification:?}"));
+        outcome.push_str(&format!("; publishes {notification:?}"));
     }
     outcome
 }
@@ -87,7 +87,7 @@ fn describe(state: &State) -> String {
         answer.as_ref().map_or(String::new(), |held| format!(", answered {}", of_held(held)))
     };
     let settled = match &state.settled {
-        None => format!("unloaded{}", of_trouble(&state.load_backoff)),
+        None => format!("unloaded{}", of_backoff(&state.load_backoff)),
         Some(settled) => of_settled(settled),
     };
     let running = match &state.running {
@@ -102,7 +102,7 @@ fn describe(state: &State) -> String {
                 Some(Settled::Active(held) | Settled::Lost(Lost { held: Some(held), .. })) => {
                     of_held(held)
                 }
-                Some(Settled::InDoubt(held, in_doubt)) => of_held(held) + &of_doubt(in_doubt),
+                Some(Settled::InDoubt(held, in_doubt)) => of_held(held) + &of_in_doubt(in_doubt),
                 _ => settled,
             };
             format!("refreshing [{settled}]{}", answered(answer))
@@ -111,26 +111,26 @@ fn describe(state: &State) -> String {
         Some(Run::Forget) => format!("forgetting [{settled}]"),
         Some(Run::Revoke) => format!("revoking {}", state.counters().1),
     };
-    running + &of_reading(state)
+    running + &of_load(state)
 }
 
-/// The version of the record, if it is another one than the samples have, and what is read of it.
-fn of_reading(state: &State) -> String {
+/// The version of the record, if it differs from the samples', and the state of its load.
+fn of_load(state: &State) -> String {
     let mut text = String::new();
     if !state.is_unloaded() && state.version != sample::V {
         text.push_str(&format!("; version {}", state.version));
     }
     if let Some(external_change) = state.read.running {
         let external_change = external_change.map_or_else(String::new, |external_change| {
-            format!(" for {}", of_news(external_change))
+            format!(" for {}", of_change(external_change))
         });
-        text.push_str(&format!("; read{external_change}"));
+        text.push_str(&format!("; loading{external_change}"));
     }
     if let Some(external_change) = state.external_change {
-        text.push_str(&format!("; {}", of_news(external_change)));
+        text.push_str(&format!("; {}", of_change(external_change)));
     }
     if let Some(load_backoff) = state.load_backoff.as_ref().filter(|_| !state.is_unloaded()) {
-        text.push_str(&format!("; unreadable{}", of_trouble(&Some(load_backoff.clone()))));
+        text.push_str(&format!("; load failed{}", of_backoff(&Some(load_backoff.clone()))));
     }
     if state.read.restored {
         text.push_str("; restored");
@@ -138,48 +138,50 @@ fn of_reading(state: &State) -> String {
     text
 }
 
-fn of_news(external_change: ExternalChange) -> String {
+fn of_change(external_change: ExternalChange) -> String {
     let version = external_change.version.map_or_else(String::new, |version| format!(" {version}"));
-    let ends = if external_change.ends { " of an end" } else { "" };
-    format!("news{version}{ends}")
+    let ends = if external_change.ends { " that ends" } else { "" };
+    format!("change{version}{ends}")
 }
 
 fn of_settled(settled: &Settled) -> String {
     match settled {
-        Settled::Vacant { backoff } => format!("vacant{}", of_trouble(backoff)),
+        Settled::Vacant { backoff } => format!("vacant{}", of_backoff(backoff)),
         Settled::Active(held) => format!("active {}", of_held(held)),
         Settled::InDoubt(held, in_doubt) => {
-            format!("in doubt {}{}", of_held(held), of_doubt(in_doubt))
+            format!("in doubt {}{}", of_held(held), of_in_doubt(in_doubt))
         }
         Settled::Lost(Lost { generation, reason, held, backoff, recorded, .. }) => {
             let rejected = held.as_ref().is_some_and(|held| held.rejected);
             let rejected = if rejected { ", rejected" } else { "" };
             let issuer_mismatch = held.as_ref().is_some_and(|held| held.issuer_mismatch);
-            let issuer_mismatch = if issuer_mismatch { ", foreign" } else { "" };
+            let issuer_mismatch = if issuer_mismatch { ", issuer mismatch" } else { "" };
             let held = held.as_ref().filter(|_| *reason == LostReason::Unclassified);
             let held = held.map(|held| format!(" [{}]", of_held(held))).unwrap_or_default();
-            let recorded = if *recorded { "" } else { ", not written down" };
+            let recorded = if *recorded { "" } else { ", not recorded" };
             let flags = format!("{rejected}{issuer_mismatch}{recorded}");
-            format!("lost {generation} {reason:?}{flags}{held}{}", of_trouble(backoff))
+            format!("lost {generation} {reason:?}{flags}{held}{}", of_backoff(backoff))
         }
         Settled::Closed(Closed { generation, outbox, backoff, unrenewed, .. }) => {
-            let outbox = if outbox.is_some() { ", to be told" } else { "" };
-            format!("closed {generation}{outbox}{}{}", of_trouble(backoff), of_trouble(unrenewed))
+            let outbox = if outbox.is_some() { ", to be revoked" } else { "" };
+            format!("closed {generation}{outbox}{}{}", of_backoff(backoff), of_backoff(unrenewed))
         }
     }
 }
 
 fn of_held(held: &CredentialState) -> String {
     let mut text = format!("{}.{}", held.epoch, held.generation);
-    for (is, flag) in
-        [(held.suspect, "suspect"), (held.rejected, "rejected"), (held.issuer_mismatch, "foreign")]
-    {
+    for (is, flag) in [
+        (held.suspect, "suspect"),
+        (held.rejected, "rejected"),
+        (held.issuer_mismatch, "issuer mismatch"),
+    ] {
         if is {
             text.push_str(&format!(", {flag}"));
         }
     }
     if let Saved::Unsaved { attempts } = held.saved {
-        text.push_str(&format!(", owed {attempts}"));
+        text.push_str(&format!(", unsaved {attempts}"));
     }
     if let Some(Unclassified { answers, lost, retry_at, .. }) =
         held.unclassified.as_deref().copied()
@@ -194,10 +196,10 @@ fn of_held(held: &CredentialState) -> String {
         let accepted = if damping.accepted { ", accepted" } else { "" };
         text.push_str(&format!(", damped {} s{accepted}", damping.span.as_secs()));
     }
-    text + &of_trouble(&held.backoff)
+    text + &of_backoff(&held.backoff)
 }
 
-fn of_trouble(backoff: &Option<BackoffState>) -> String {
+fn of_backoff(backoff: &Option<BackoffState>) -> String {
     match backoff {
         Some(BackoffState { tries, retry_at, error, .. }) => {
             let wait = retry_at.since(sample::boot(sample::NOW)).as_secs();
@@ -207,9 +209,9 @@ fn of_trouble(backoff: &Option<BackoffState>) -> String {
     }
 }
 
-fn of_doubt(in_doubt: &InDoubt) -> String {
+fn of_in_doubt(in_doubt: &InDoubt) -> String {
     let now = sample::boot(sample::NOW);
-    let retry_early = if in_doubt.retry_early { ", hurry" } else { "" };
+    let retry_early = if in_doubt.retry_early { ", retry early" } else { "" };
     let (wait, floor) =
         (in_doubt.retry_at.since(now).as_secs(), in_doubt.floor.since(now).as_secs());
     format!(", retry in {wait} s (floor {floor} s) after {}{retry_early}", in_doubt.tries)

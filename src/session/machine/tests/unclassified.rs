@@ -1,4 +1,4 @@
-//! What answers that are not understood come to.
+//! The effects of answers that are not understood.
 
 use super::super::*;
 use super::sample::*;
@@ -39,7 +39,7 @@ fn lost_at_600() -> (State, Effects) {
 }
 
 #[test]
-fn such_an_answer_leaves_the_session_in_no_doubt_and_its_token_served() {
+fn an_unclassified_answer_leaves_the_session_active_and_its_token_served() {
     let (state, effects) = tried(active(due()), 0, Some(0));
     assert_eq!(effects.notifications, [Notification::BackingOff { wait: seconds(1) }]);
     assert!(serving(&state, boot(NOW)).is_some());
@@ -50,7 +50,7 @@ fn such_an_answer_leaves_the_session_in_no_doubt_and_its_token_served() {
 }
 
 #[test]
-fn callers_are_told_to_come_back_with_the_cause_until_the_session_is_lost() {
+fn callers_get_retry_later_with_the_cause_until_the_session_is_lost() {
     let (mut state, mut now) = (active(expired()), 0);
     for _ in 0..2 {
         (state, _) = tried(state, now, Some(now));
@@ -63,7 +63,7 @@ fn callers_are_told_to_come_back_with_the_cause_until_the_session_is_lost() {
     assert_eq!(effects.notifications, [Notification::Lost(LostReason::Unclassified)]);
     let error = error_of(&state, now);
     assert_eq!(error.kind(), ErrorKind::SignInAgain(LostReason::Unclassified));
-    assert!(std::error::Error::source(&error).is_some(), "it says what led there");
+    assert!(std::error::Error::source(&error).is_some(), "it has a cause");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_session_is_not_lost_while_its_access_token_lives() {
 #[test]
 fn a_session_is_not_lost_for_a_day_while_no_other_session_of_its_client_succeeds() {
     let mut state = active(CredentialState { refresh_expires: None, expiring: None, ..expired() });
-    // What succeeded before the first of these answers says nothing.
+    // A success before the first of these answers does not count.
     for now in (0..86_400).step_by(400) {
         (state, _) = tried(state, now, Some(0));
         assert_eq!(lost_of(&state), None, "after {now} s");
@@ -101,7 +101,7 @@ fn a_session_is_not_lost_for_a_day_while_no_other_session_of_its_client_succeeds
 }
 
 #[test]
-fn failures_of_the_network_are_no_such_answers_and_do_not_end_their_row() {
+fn network_failures_are_not_counted_and_do_not_reset_the_count() {
     let (mut state, _) = tried(active(expired()), 0, None);
     for now in [300, 600, 900] {
         let (next, _) = step(state, NEED, &after(now));
@@ -114,7 +114,7 @@ fn failures_of_the_network_are_no_such_answers_and_do_not_end_their_row() {
 }
 
 #[test]
-fn a_success_ends_their_row() {
+fn a_success_resets_the_count() {
     let (state, _) = tried(active(expired()), 0, None);
     let (state, _) = tried(state, 300, None);
     let (state, _) = step(state, NEED, &after(600));
@@ -127,13 +127,13 @@ fn a_success_ends_their_row() {
 }
 
 #[test]
-fn a_session_that_is_lost_so_is_tried_once_a_day_and_by_hand_with_a_back_off() {
+fn a_provisionally_lost_session_is_tried_once_a_day_and_by_hand_with_a_backoff() {
     let (state, _) = lost_at_600();
     let day = boot(NOW + 600).after(seconds(86_400));
     assert_eq!(next_wake(&state, &after(600).policy), None, "its refresh token ends before");
     let (state, _) = step(state, Input::RefreshByHand, &after(700));
     let (state, effects) = tried(state, 700, Some(699));
-    assert_eq!(effects.notifications, [], "it was told before");
+    assert_eq!(effects.notifications, [], "it was published before");
     assert_eq!(lost_of(&state), Some(LostReason::Unclassified));
     for now in [700, 701] {
         let (state, _) = step(state.clone(), Input::RefreshByHand, &after(now));
@@ -149,7 +149,7 @@ fn a_session_that_is_lost_so_is_tried_once_a_day_and_by_hand_with_a_back_off() {
 }
 
 #[test]
-fn a_session_that_is_lost_so_lives_again_after_a_success() {
+fn a_provisionally_lost_session_is_active_again_after_a_success() {
     let (state, _) = lost_at_600();
     let (state, _) = step(state, Input::RefreshByHand, &after(700));
     let (state, effects) = step(state, NEED, &after(700));
@@ -162,7 +162,7 @@ fn a_session_that_is_lost_so_lives_again_after_a_success() {
 }
 
 #[test]
-fn what_the_network_does_to_a_try_leaves_the_session_lost_so_and_due_to_be_tried() {
+fn a_network_failure_of_a_retry_leaves_the_session_provisionally_lost_and_due() {
     let state = rest(Settled::Lost(provisional(NOW)));
     for class in [Class::Harmless, Class::HeldBack, Class::Misconfigured] {
         let (state, _) = step(state.clone(), NEED, &after(0));
@@ -176,7 +176,7 @@ fn what_the_network_does_to_a_try_leaves_the_session_lost_so_and_due_to_be_tried
 }
 
 #[test]
-fn a_rejection_of_what_is_lost_so_is_final_and_a_lost_answer_a_doubt() {
+fn in_a_provisionally_lost_session_a_rejection_is_final_and_a_lost_answer_is_in_doubt() {
     let (state, _) = step(rest(Settled::Lost(provisional(NOW))), NEED, &after(0));
     let rejected = step(state.clone(), Input::Failed(failure(Class::Rejected)), &after(0));
     assert_eq!(lost_of(&rejected.0), Some(LostReason::Rejected));
@@ -191,7 +191,7 @@ fn a_rejection_of_what_is_lost_so_is_final_and_a_lost_answer_a_doubt() {
 }
 
 #[test]
-fn in_doubt_these_answers_count_as_well_and_a_rejected_client_never_does() {
+fn unclassified_answers_count_also_in_doubt_and_a_rejected_client_never_does() {
     let mut state = in_doubt(expired(), retry_from(NOW));
     for now in [0, 300] {
         (state, _) = tried(state, now, Some(now));
@@ -212,7 +212,7 @@ fn in_doubt_these_answers_count_as_well_and_a_rejected_client_never_does() {
 }
 
 #[test]
-fn a_doubt_says_what_led_to_it() {
+fn a_session_in_doubt_names_its_cause() {
     let cause = Error::new(ErrorKind::RetryLater).about("the answer was cut short");
     let class = Class::Ambiguous(Retry::Late);
     let failure = Failure { error: cause, ..failure(class) };
@@ -223,7 +223,7 @@ fn a_doubt_says_what_led_to_it() {
 }
 
 #[test]
-fn what_the_gate_holds_back_keeps_the_sessions_own_cause() {
+fn a_paced_retry_keeps_the_sessions_own_cause() {
     let (state, _) = tried(active(expired()), 0, None);
     let own = error_of(&state, 0);
     let (state, _) = step(state, NEED, &after(300));
@@ -237,7 +237,7 @@ fn a_challenge_over_a_session_that_cannot_go_on_is_answered_at_once() {
         let state = running(former, Run::Challenge { until: boot(NOW + 60) });
         for renewable in [Renewable::No, Renewable::Itself, Renewable::Vouched] {
             let TokenDecision::Fail(error) = token_decision(&state, 0, renewable, boot(NOW)) else {
-                panic!("whoever asks would spin: {state:?}")
+                panic!("a caller would spin: {state:?}")
             };
             assert_eq!(error.kind(), ErrorKind::NotEstablished);
         }
@@ -245,7 +245,7 @@ fn a_challenge_over_a_session_that_cannot_go_on_is_answered_at_once() {
 }
 
 #[test]
-fn a_session_that_is_lost_so_is_tried_though_its_renewal_has_failed() {
+fn a_provisionally_lost_session_is_tried_although_its_renewal_has_failed() {
     let lost = Lost { backoff: Some(backoff(NOW + 300)), ..provisional(NOW) };
     let state = rest(Settled::Lost(lost));
     assert!(matches!(token_decision(&state, 0, Renewable::Itself, boot(NOW)), TokenDecision::Ask));

@@ -6,7 +6,7 @@ use super::random::{assert_answer_is_good, assert_lost_only_for_a_reason};
 use super::sample::{self, seconds};
 use crate::error::ErrorKind;
 
-/// What happens next. Numbers are dice: the world makes of them what can happen in it.
+/// An event. Its numbers are random: the world picks by them something that can happen in it.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Pass(u64),
@@ -24,11 +24,11 @@ pub(super) enum Event {
     },
     Accepted,
     ByHand,
-    /// Other settings, to which the credentials fit or not.
+    /// Other settings, which may or may not fit the credentials.
     Settings {
         issuer_mismatch: bool,
     },
-    /// Another process writes, perhaps, and this one hears of what was written, perhaps late.
+    /// Another process may write, and this one notices the change, perhaps late.
     Elsewhere {
         writes: bool,
         back: u64,
@@ -36,38 +36,38 @@ pub(super) enum Event {
     },
     /// The store goes back to an older state of the record.
     Back,
-    /// The exchange that runs gets on, if one does.
+    /// The running exchange makes progress.
     Exchange(u8),
-    /// Somebody tries to save what is owed.
-    Pay(u8),
-    /// A caller reads the record, if that is what is needed.
-    Read,
-    /// A reading ends, or a restore.
+    /// The process tries to save unsaved credentials.
+    SaveUnsaved(u8),
+    /// A caller loads the record, if that is needed.
+    Load,
+    /// A load or a restore ends.
     Answered(u8),
 }
 
 pub(super) struct World {
     state: State,
     now: StepContext,
-    /// What runs, and the generation of its answer, if that is here.
+    /// The running work, and the generation of its answer if the answer has arrived.
     running: Option<(Start, Option<u64>)>,
-    /// What is not saved.
-    debt: Option<u64>,
-    /// The highest that was served.
+    /// The generation that is not saved.
+    unsaved: Option<u64>,
+    /// The highest counters that were served.
     served: (u64, u64),
-    /// The highest generation that anybody has made.
+    /// The highest generation that any process has made.
     newest: u64,
     /// The store's record, and its version.
     record: (u64, Settled),
-    /// As it was before the last write.
+    /// The record before the last write.
     former: (u64, Settled),
-    /// Another process wrote it after this one wrote or read it.
+    /// Another process wrote the record after this one wrote or loaded it.
     overtaken: bool,
-    /// The reading that was begun last, and the record as it was then.
-    reading: Option<(u32, (u64, Settled))>,
+    /// The newest load, and the record as it was when the load began.
+    load: Option<(u32, (u64, Settled))>,
     restoring: bool,
-    /// Each end of what is in hand by another process: how many readings had begun, and the version
-    /// that it wrote, if that is known.
+    /// The ends of the session by other processes: how many loads had begun, and the version that
+    /// was written, if it is known.
     ended: Vec<(u32, Option<u64>)>,
     /// The highest generation that an API rejected.
     rejected: u64,
@@ -80,13 +80,13 @@ impl World {
             state: State::default(),
             now: if ahead { sample::ahead(now) } else { now },
             running: None,
-            debt: None,
+            unsaved: None,
             served: (0, 0),
             newest: 0,
             record: (0, sample::vacant()),
             former: (0, sample::vacant()),
             overtaken: false,
-            reading: None,
+            load: None,
             restoring: false,
             ended: Vec::new(),
             rejected: 0,
@@ -97,13 +97,13 @@ impl World {
         self.now.now.boot
     }
 
-    /// Steps the machine and looks at what must always be so.
+    /// Steps the machine and checks the invariants.
     fn apply(&mut self, input: Input) -> Option<Start> {
         let before = self.state.clone();
         let (state, effects) = step(before.clone(), input.clone(), &self.now);
         self.state = state;
         match effects.start {
-            Some(Start::Load(number)) => self.reading = Some((number, self.record.clone())),
+            Some(Start::Load(number)) => self.load = Some((number, self.record.clone())),
             Some(Start::Restore) => self.restoring = true,
             Some(start) => {
                 let revokes = start == Start::Revoke && self.running == Some((Start::Close, None));
@@ -113,11 +113,11 @@ impl World {
             None => {}
         }
         assert_lost_only_for_a_reason(&before, &input, &self.state, self.boot());
-        self.look();
+        self.check_invariants();
         effects.start
     }
 
-    fn look(&mut self) {
+    fn check_invariants(&mut self) {
         if let Some(held) = serving(&self.state, self.boot()) {
             let counters = (held.epoch, held.generation);
             assert!(counters >= self.served, "{:?} after {:?}", counters, self.served);
@@ -137,7 +137,7 @@ impl World {
             Event::Pass(passed) => {
                 let later = sample::at(self.boot().since_boot() + seconds(passed));
                 self.now = StepContext { now: later.now, ..self.now };
-                self.look();
+                self.check_invariants();
             }
             Event::Wake => self.wake(),
             Event::Need { newer, renewable } => {
@@ -159,8 +159,8 @@ impl World {
             Event::Elsewhere { writes, back, jitter } => self.elsewhere(writes, back, jitter),
             Event::Back => self.go_back(),
             Event::Exchange(jitter) => self.exchange(jitter),
-            Event::Pay(jitter) => self.pay(jitter),
-            Event::Read => self.read(),
+            Event::SaveUnsaved(jitter) => self.save_unsaved(jitter),
+            Event::Load => self.load_record(),
             Event::Answered(jitter) => self.answered(jitter),
         }
         assert_eq!(self.state.is_busy(), self.running.is_some(), "{:?}", self.state);
@@ -189,7 +189,7 @@ impl World {
                 self.apply(Input::LossRecorded { version, reason });
             }
             Due::Announce { .. } | Due::Lost(_) => {
-                // Another process was faster. The schedule looks again.
+                // Another process was faster. The schedule checks again.
                 self.apply(Input::ExternalChange(ExternalChange::UNKNOWN));
                 return;
             }
@@ -226,14 +226,14 @@ impl World {
         }
         let started = self.apply(Input::ExternalChange(ExternalChange { version, ends }));
         assert!(started.is_none_or(|start| start.is_load()));
-        assert!(started.is_none() || (is_read && self.debt.is_none() && self.running.is_none()));
+        assert!(started.is_none() || (is_read && self.unsaved.is_none() && self.running.is_none()));
     }
 
     fn end_elsewhere(&mut self, version: Option<u64>) {
         self.ended.push((self.state.read.number, version));
     }
 
-    /// One write more.
+    /// Writes the record once more.
     fn wrote(&mut self, record: Settled) -> u64 {
         let next = (self.record.0 + 1, record);
         self.former = std::mem::replace(&mut self.record, next);
@@ -264,11 +264,11 @@ impl World {
         }
     }
 
-    fn read(&mut self) {
+    fn load_record(&mut self) {
         let asked = token_decision(&self.state, 0, Renewable::No, self.boot());
         if matches!(asked, TokenDecision::Load) {
             let number = read(&mut self.state);
-            self.reading = Some((number, self.record.clone()));
+            self.load = Some((number, self.record.clone()));
         }
     }
 
@@ -276,13 +276,13 @@ impl World {
         if std::mem::take(&mut self.restoring) {
             return self.restored(jitter);
         }
-        let Some((number, former)) = self.reading.take() else { return };
+        let Some((number, former)) = self.load.take() else { return };
         let (version, settled) =
             if jitter.is_multiple_of(2) { former } else { self.record.clone() };
         match jitter % 8 {
-            0 => drop(self.apply(Input::LoadFailed { read: number, error: unreadable() })),
+            0 => drop(self.apply(Input::LoadFailed { read: number, error: load_error() })),
             1 => abandon_load(&mut self.state, number),
-            // An answer to a reading that another one has overtaken.
+            // An answer to a load that a newer load has replaced.
             2 if number > 1 => {
                 let before = format!("{:?}", self.state.settled);
                 self.apply(Input::Loaded { read: number - 1, version, settled });
@@ -304,7 +304,7 @@ impl World {
         }
         let known = (self.served, self.rejected);
         if counts && settled.counters() < self.state.counters().max(self.served) {
-            // What a store that went back must not bring back is the slot's to remember.
+            // The slot, not the machine, remembers what a store that went back must not bring back.
             (self.served, self.rejected) = ((0, 0), 0);
         }
         let (before, reads) = (self.state.version, self.state.read.restored);
@@ -313,7 +313,7 @@ impl World {
         if started == Some(Start::Restore) {
             assert!(counts && older && !reads);
             (self.served, self.rejected) = known;
-            assert_eq!(self.state.version, before, "what is held goes on");
+            assert_eq!(self.state.version, before, "the held state stays");
         }
     }
 
@@ -321,7 +321,7 @@ impl World {
         let held = self.state.settled.clone().filter(|_| self.running.is_none());
         match held {
             Some(settled @ Settled::Active(_))
-                if jitter.is_multiple_of(2) && self.debt.is_none() =>
+                if jitter.is_multiple_of(2) && self.unsaved.is_none() =>
             {
                 let version = self.wrote(settled);
                 self.apply(Input::Wrote { version });
@@ -335,7 +335,7 @@ impl World {
         if counters.1.is_multiple_of(5) { sample::single(held) } else { held }
     }
 
-    /// As a record has it.
+    /// The credentials as a loaded record has them.
     fn recorded(&self, counters: (u64, u64)) -> CredentialState {
         CredentialState { derived_at: Some(seconds(1)), ..self.issued(counters) }
     }
@@ -366,9 +366,9 @@ impl World {
         if !follows && jitter % 16 == 15 {
             return self.end(Input::NotBegun);
         }
-        if self.debt.is_some() {
-            // The claim comes after the debt.
-            self.pay(0);
+        if self.unsaved.is_some() {
+            // Unsaved credentials are saved before the claim.
+            self.save_unsaved(0);
         }
         match (self.overtaken, follows) {
             (true, false) => return self.end(Input::Conflict { found: None }),
@@ -406,7 +406,7 @@ impl World {
         self.running = Some((start, Some(self.newest)));
     }
 
-    /// An answer that is here is never thrown away, unless another process was faster.
+    /// An answer that has arrived is never thrown away, unless another process was faster.
     fn save(&mut self, generation: u64, jitter: u8) {
         let epoch = self.answered_epoch();
         if self.overtaken && jitter % 6 > 2 {
@@ -432,7 +432,7 @@ impl World {
         let kept = self.state.counters();
         assert!(kept >= (epoch, generation), "{generation} is lost in {:?}", self.state);
         if (1..=2).contains(&(jitter % 6)) {
-            self.debt = Some(generation);
+            self.unsaved = Some(generation);
         }
     }
 
@@ -445,17 +445,17 @@ impl World {
         }
     }
 
-    fn pay(&mut self, jitter: u8) {
-        let Some(generation) = self.debt else { return };
+    fn save_unsaved(&mut self, jitter: u8) {
+        let Some(generation) = self.unsaved else { return };
         match jitter % 4 {
             2 => drop(self.apply(Input::Unsaved)),
             _ if self.overtaken => {
-                self.debt = None;
+                self.unsaved = None;
                 self.end_elsewhere(None);
                 self.apply(Input::TokensSuperseded { found: None });
             }
             _ => {
-                self.debt = None;
+                self.unsaved = None;
                 let epoch = self.state.counters().0;
                 let version = self.wrote(Settled::Active(self.recorded((epoch, generation))));
                 self.apply(Input::Saved { version, epoch, generation, suspect: false });
@@ -467,9 +467,9 @@ impl World {
         if jitter.is_multiple_of(3) {
             return self.end(Input::ForgetFailed);
         }
-        (self.debt, self.newest, self.served) = (None, 0, (0, 0));
+        (self.unsaved, self.newest, self.served) = (None, 0, (0, 0));
         self.rejected = 0;
-        // Not even a store that goes back brings back what was before.
+        // Even a store that goes back does not bring back the former record.
         self.wrote(sample::vacant());
         self.former = self.record.clone();
         self.end(Input::Forgotten);
@@ -487,7 +487,7 @@ impl World {
                 let closed =
                     Closed { epoch, generation: self.newest, ..sample::closed(jitter == 2) };
                 let version = self.wrote(Settled::Closed(closed.clone()));
-                self.debt = None;
+                self.unsaved = None;
                 self.running = None;
                 self.apply(Input::ClosedDurably { version, closed });
             }
@@ -495,6 +495,6 @@ impl World {
     }
 }
 
-fn unreadable() -> Error {
+fn load_error() -> Error {
     Error::new(ErrorKind::Store)
 }

@@ -1,7 +1,7 @@
-//! What may happen next, and what that does. The statements are decided by the product, and so are
-//! the machine's steps; what is here in between follows `session::exchange`, `read` and `slot`.
+//! The actions that may happen, and their effects. The product decides the statements and steps the
+//! machine; the code between follows `session::exchange`, `session::load` and `session::slot`.
 
-use super::bench::{Bench, CALL, HOLD, LEASE, TICK, boot, instant};
+use super::product::{CALL, HOLD, LEASE, Product, TICK, boot, instant};
 use super::world::{
     Claiming, Exchange, PendingLoad, Phase, Process, Reply, Request, Time, Tok, Work, World,
 };
@@ -15,14 +15,15 @@ use crate::store::{
     Decision, Floor, Found, Intent, Lose, Outcome, Renew, SettleTo, Statement, Write, decide,
 };
 
-/// What happens next.
+/// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A process goes on with this.
+    /// A process goes on with this part.
     Do(usize, Part),
-    /// The same; its first statement is done and the process hears of a failure.
-    DoUnheard(usize, Part),
-    /// The server looks at a request.
+    /// The same, but the answer to its first statement is lost, and the process takes it for a
+    /// failure.
+    DoUnanswered(usize, Part),
+    /// The server processes a request.
     Process(usize),
     /// Its answer arrives.
     Deliver(usize),
@@ -37,7 +38,7 @@ pub(super) enum Action {
     Forget(usize),
     /// An API rejects the token that this process shows.
     Reject(usize),
-    /// The grant ended at the server, and an API tells this process.
+    /// The grant ended at the server, and an API reports that to this process.
     Dead(usize),
     Crash(usize),
     Pause(usize),
@@ -47,14 +48,14 @@ pub(super) enum Action {
     Pass,
 }
 
-/// What a process has to do.
+/// A part of a process's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Work,
-    Pay,
-    Read,
-    Hear,
-    /// Writes that the session is dead.
+    SaveUnsaved,
+    Load,
+    Notice,
+    /// Writes that the session is lost.
     Lose,
     /// The schedule wakes it.
     Wake,
@@ -62,33 +63,33 @@ pub(super) enum Part {
 
 /// The model: the product's parts, and which line of it is broken.
 pub(super) struct Model {
-    pub(super) bench: Bench,
+    pub(super) product: Product,
     pub(super) limits: Limits,
     mutation: Option<Mutation>,
-    /// The next statement's answer does not arrive.
-    pub(super) unheard: bool,
+    /// The answer to the next statement is lost.
+    pub(super) unanswered: bool,
 }
 
 impl Model {
     pub(super) fn new(mutation: Option<Mutation>, limits: &Limits) -> Self {
         let hold = if mutation == Some(Mutation::TakeOverAtOnce) { 0 } else { HOLD };
-        Self { bench: Bench::new(hold), limits: *limits, mutation, unheard: false }
+        Self { product: Product::new(hold), limits: *limits, mutation, unanswered: false }
     }
 
     pub(super) fn has(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
 
-    /// What the action leads to; none if it cannot be.
+    /// The world after the action; `None` if the action cannot happen.
     pub(super) fn act(&mut self, w: &World, action: Action) -> Option<World> {
         let mut next = w.clone();
-        self.unheard = matches!(action, Action::DoUnheard(..));
+        self.unanswered = matches!(action, Action::DoUnanswered(..));
         self.perform(&mut next, action);
-        if std::mem::take(&mut self.unheard) {
+        if std::mem::take(&mut self.unanswered) {
             return None;
         }
         for p in 0..next.processes.len() {
-            Self::tidy(&mut next, p);
+            Self::drop_known_changes(&mut next, p);
         }
         next.next = super::order::comes_next(w, action, &next);
         next.forget_old_sends();
@@ -98,7 +99,7 @@ impl Model {
     fn perform(&mut self, w: &mut World, action: Action) {
         match action {
             Action::Do(p, part) => self.part(w, p, part),
-            Action::DoUnheard(p, part) => {
+            Action::DoUnanswered(p, part) => {
                 w.left.faults -= 1;
                 self.part(w, p, part);
             }
@@ -157,9 +158,9 @@ impl Model {
     fn part(&mut self, w: &mut World, p: usize, part: Part) {
         match part {
             Part::Work => self.work(w, p),
-            Part::Pay => drop(self.pay(w, p)),
-            Part::Read => self.read(w, p),
-            Part::Hear => self.hear(w, p),
+            Part::SaveUnsaved => drop(self.save_unsaved(w, p)),
+            Part::Load => self.load(w, p),
+            Part::Notice => self.notice_all(w, p),
             Part::Lose => {
                 let Some((epoch, generation)) = w.processes[p].dead.take() else { return };
                 let reason = LostReason::Revoked;
@@ -177,15 +178,15 @@ impl Model {
         }
     }
 
-    /// Steps a process's machine and shows what readers may see. What is to be read is left to
-    /// those who read.
+    /// Steps a process's machine and publishes the token. A load that the step starts is left to
+    /// [`Part::Load`].
     pub(super) fn apply(&self, w: &mut World, p: usize, input: Input) -> Option<Start> {
         let now = w.now;
         let process = &mut w.processes[p];
-        let step_context = self.bench.step_context(now, process.offset);
+        let step_context = self.product.step_context(now, process.offset);
         let forgotten = matches!(input, Input::Forgotten);
-        if let Some(news) = moved_clock(process, now) {
-            step(process, Input::ExternalChange(news), &step_context);
+        if let Some(external_change) = moved_clock(process, now) {
+            step(process, Input::ExternalChange(external_change), &step_context);
         }
         if forgotten {
             (process.unsaved, process.asked, process.written) = (None, None, None);
@@ -199,7 +200,7 @@ impl Model {
         start
     }
 
-    /// Does a statement; none if the process hears of a failure.
+    /// Applies a statement; `None` if its answer is lost.
     pub(super) fn store(
         &mut self,
         w: &mut World,
@@ -229,14 +230,14 @@ impl Model {
         let settles =
             matches!(&statement, Statement::Settle(s) if matches!(s.to, SettleTo::Lost(_)));
         let death = settles || matches!(&statement, Statement::Lose(_));
-        let tells = !(death && self.has(Mutation::DeathUntold));
-        if let Some(change) = news.filter(|_| tells) {
+        let passed_on = !(death && self.has(Mutation::DeathNotPassedOn));
+        if let Some(change) = news.filter(|_| passed_on) {
             w.processes.iter_mut().for_each(|process| process.feed.push(change));
         }
-        (!std::mem::take(&mut self.unheard)).then_some(outcome)
+        (!std::mem::take(&mut self.unanswered)).then_some(outcome)
     }
 
-    /// A caller's request: what runs, or what is to be started for it.
+    /// Handles a caller's request for a token.
     pub(super) fn request(&self, w: &mut World, p: usize, newer_than: u64) {
         match self.answer(w, p, newer_than) {
             TokenDecision::Ask => {
@@ -248,20 +249,20 @@ impl Model {
             }
             TokenDecision::Load => {
                 let process = &mut w.processes[p];
-                process.reading = PendingLoad::Wanted(machine::read(&mut process.state));
+                process.load = PendingLoad::Wanted(machine::read(&mut process.state));
             }
             TokenDecision::Token(_) | TokenDecision::Fail(_) | TokenDecision::Wait => {}
         }
     }
 
-    /// Begins what came out of the queue.
+    /// Begins a job from the queue.
     fn begin(&self, w: &mut World, p: usize, what: Start) {
         match self.apply(w, p, Input::Begin(what)) {
             Some(Start::Establish) => {
                 let closed = w.processes[p].settled().and_then(Settled::closed);
                 if let Some(outbox) = closed.and_then(|closed| closed.outbox.clone()) {
-                    // Told before the grant, whoever else tells it.
-                    w.server.revoke(super::bench::tok_of(&outbox));
+                    // Revoked before the grant, even if another process revokes it too.
+                    w.server.revoke(super::product::tok_of(&outbox));
                 }
                 self.begin_exchange(w, p, Intent::Establish);
             }
@@ -269,7 +270,7 @@ impl Model {
                 let state = &w.processes[p].state;
                 let generation = state.counters().1;
                 let outbox = state.settled.as_ref().and_then(Settled::credentials);
-                let outbox = outbox.map(|outbox| super::bench::tok_of(outbox));
+                let outbox = outbox.map(|outbox| super::product::tok_of(outbox));
                 let (claim, ..) = w.begin_claim(p);
                 w.processes[p].work = Work::Close { generation, claim, outbox, tries: 0 };
             }
@@ -282,7 +283,7 @@ impl Model {
         let state = &w.processes[p].state;
         let (epoch, base) = state.counters();
         let held = state.settled.as_ref().and_then(Settled::credentials);
-        let held = held.map(|held| super::bench::tok_of(held));
+        let held = held.map(|held| super::product::tok_of(held));
         let (last, phase) = (w.now + CALL, Phase::Claim);
         let known = (epoch > 0).then_some(epoch);
         let exchange = Exchange { intent, known, epoch, base, held, last, phase };
@@ -304,7 +305,7 @@ impl Model {
         let Some(generation) = w.processes[p].shown else { return };
         let settled = w.processes[p].settled().and_then(Settled::credentials);
         if let Some(credentials) = settled {
-            w.server.revoke(super::bench::tok_of(credentials));
+            w.server.revoke(super::product::tok_of(credentials));
         }
         let process = &mut w.processes[p];
         process.dead_up_to = process.dead_up_to.max(generation);
@@ -317,7 +318,7 @@ impl Model {
         w.processes[p].dead = ended.then(|| w.processes[p].state.counters());
     }
 
-    /// Another process begins in its place, and knows nothing.
+    /// A new process without any state replaces it.
     fn crash(w: &mut World, p: usize) {
         w.left.faults -= 1;
         let owner = w.processes[p].owner;
@@ -328,7 +329,7 @@ impl Model {
         w.processes[p] = Process::new(w.ids, w.processes[p].refreshes);
     }
 
-    /// Those who wait for an answer go on with their claims.
+    /// Time passes. Processes that wait for an answer renew their claims.
     fn pass(&mut self, w: &mut World) {
         w.now += TICK;
         for p in 0..w.processes.len() {
@@ -353,8 +354,8 @@ fn step(process: &mut Process, input: Input, step_context: &machine::StepContext
     let (state, effects) = machine::step(state, input, step_context);
     process.state = state;
     match effects.start {
-        Some(Start::Load(number)) => process.reading = PendingLoad::Wanted(number),
-        Some(Start::Restore) => process.reading = PendingLoad::Restore,
+        Some(Start::Load(number)) => process.load = PendingLoad::Wanted(number),
+        Some(Start::Restore) => process.load = PendingLoad::Restore,
         start => return start,
     }
     None

@@ -1,4 +1,5 @@
-//! What must be so in every world, and where each must lead when nothing more goes wrong.
+//! The rules that hold in every world, and the rest to which each world must lead without further
+//! faults.
 
 use std::collections::HashSet;
 
@@ -8,13 +9,14 @@ use crate::error::ErrorKind;
 use crate::session::machine::{self, Settled, TokenDecision};
 use crate::store::Phase;
 
-/// So many steps without faults are taken before a world counts as stuck.
-const PATIENCE: usize = 3000;
+/// After this many steps without faults a world counts as stuck.
+const MOST_STEPS: usize = 3000;
 
-const ORDER: [Part; 6] = [Part::Hear, Part::Read, Part::Work, Part::Pay, Part::Lose, Part::Wake];
+const ORDER: [Part; 6] =
+    [Part::Notice, Part::Load, Part::Work, Part::SaveUnsaved, Part::Lose, Part::Wake];
 
 impl Model {
-    /// What is wrong with this world.
+    /// The rule that this world breaks, if any.
     pub(super) fn broken(&self, w: &World) -> Option<String> {
         if w.broken.is_some() {
             return w.broken.clone();
@@ -35,8 +37,8 @@ impl Model {
         None
     }
 
-    /// Whether the world comes to rest, where all that callers get is what the store has. `known`
-    /// are those of which it is known; what leads there is added to them.
+    /// Whether the world comes to rest, where callers get what the store has. `known` are the
+    /// worlds that are known to do so; the worlds on the way are added to them.
     pub(super) fn ends_well(
         &mut self,
         world: &World,
@@ -45,7 +47,7 @@ impl Model {
         let mut w = world.clone();
         w.processes.iter_mut().for_each(|process| process.paused = false);
         let mut way = Vec::new();
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_STEPS {
             let key = w.key();
             way.push(key);
             if known.contains(&key) || self.rests(&w) {
@@ -61,12 +63,12 @@ impl Model {
         Err(format!("no rest: {}", self.describe(&w)))
     }
 
-    /// What a fair schedule does next: whatever can be done, then time.
+    /// The next action of a fair scheduler: any work that can be done, then time.
     fn fair(&self, w: &World) -> Action {
         if let Some(request) = w.requests.first() {
             return if request.reply.is_none() { Action::Process(0) } else { Action::Deliver(0) };
         }
-        // Each has its turn, so that none that does the same again and again keeps another from it.
+        // Processes take turns, so that one that repeats the same work does not starve the others.
         let count = w.processes.len();
         let first = usize::try_from(w.ids).unwrap() % count;
         for p in (first..first + count).map(|p| p % count) {
@@ -85,17 +87,18 @@ impl Model {
         Action::Pass
     }
 
-    /// Whether nothing is to be done, and each caller gets what the store says.
+    /// Whether no work is left, and each caller gets what the store says.
     fn rests(&self, w: &World) -> bool {
-        let told = w.record.as_ref().is_none_or(|record| record.outbox.is_none());
-        told && w.requests.is_empty()
+        let revoked = w.record.as_ref().is_none_or(|record| record.outbox.is_none());
+        revoked
+            && w.requests.is_empty()
             && (0..w.processes.len()).all(|p| {
                 let process = &w.processes[p];
                 let quiet = process.is_idle()
                     && process.unsaved.is_none()
                     && process.feed.is_empty()
                     && process.dead.is_none()
-                    && matches!(process.reading, PendingLoad::None);
+                    && matches!(process.load, PendingLoad::None);
                 quiet && self.answers_truly(w, p, process)
             })
     }
@@ -120,7 +123,7 @@ impl Model {
         }
     }
 
-    /// For whoever reads a trace.
+    /// Describes a world in a trace.
     pub(super) fn describe(&self, w: &World) -> String {
         use std::fmt::Write as _;
         let mut text = format!("now {}; ", w.now);
@@ -128,7 +131,7 @@ impl Model {
             None => text.push_str("no record"),
             Some(record) => {
                 let lease = record.lease.map(|lease| {
-                    let until = super::bench::time(lease.until);
+                    let until = super::product::time(lease.until);
                     (lease.owner.0, lease.claim.0, lease.intent, until)
                 });
                 let (tok, outbox) = (record.credentials, record.outbox);
@@ -151,7 +154,7 @@ impl Model {
                 Some(Settled::Closed(_)) => "closed",
             };
             let state = &process.state;
-            let serves = machine::serving(state, super::bench::boot(w.now));
+            let serves = machine::serving(state, super::product::boot(w.now));
             write!(
                 text,
                 "; [{} {phase} v{} {:?} shows {:?} serves {:?} feed {} {:?}{}]",
@@ -161,7 +164,7 @@ impl Model {
                 process.shown,
                 serves.map(|held| held.generation),
                 process.feed.len(),
-                process.reading,
+                process.load,
                 if process.paused { " paused" } else { "" }
             )
             .unwrap();

@@ -1,9 +1,10 @@
-//! Closing, telling the server and forgetting, as `exchange::close` and `exchange::forget` do.
+//! Close, revocation and forget, as `exchange::close`, `exchange::revocation` and
+//! `exchange::delete` do them.
 
 use std::time::Duration;
 
 use super::act::Model;
-use super::bench::{LEASE, tok_of};
+use super::product::{LEASE, tok_of};
 use super::seconds;
 use super::world::{Claiming, Sent, Time, Tok, Work, World};
 use crate::error::{Error, ErrorKind};
@@ -23,8 +24,8 @@ impl Model {
                 self.close(w, p, (generation, claim), (outbox, tries));
             }
             Work::Revoke(how) => self.claim_revocation(w, p, how),
-            Work::Tell(attempt, until) => self.tell(w, p, (attempt, until)),
-            Work::Revoked(attempt, told) => self.told(w, p, attempt, told),
+            Work::SendRevocation(attempt, until) => self.send_revocation(w, p, (attempt, until)),
+            Work::Revoked(attempt, revoked) => self.settle_revocation(w, p, attempt, revoked),
             Work::Forget => match self.store(w, Statement::Delete) {
                 Some(_) => {
                     let process = &mut w.processes[p];
@@ -45,7 +46,7 @@ impl Model {
         (outbox, tries): (Option<Tok>, u8),
     ) {
         if w.processes[p].unsaved.is_some() {
-            match self.pay(w, p) {
+            match self.save_unsaved(w, p) {
                 true => w.processes[p].work = Work::Close { generation, claim, outbox, tries },
                 false => drop(self.apply(w, p, Input::CloseFailed)),
             }
@@ -59,7 +60,7 @@ impl Model {
             Some(Outcome::Done(done)) => {
                 w.claim_answered(p, claim, outbox.is_some());
                 let attempt = Attempt { base: done.generation, fence: done.fence, claim };
-                let outbox = outbox.map(|tok| self.bench.credentials(tok));
+                let outbox = outbox.map(|tok| self.product.credentials(tok));
                 let generation = done.generation;
                 let closed = Closed { epoch, generation, outbox, backoff: None, unrenewed: None };
                 let version = done.version;
@@ -67,7 +68,7 @@ impl Model {
                 process.dead_up_to = process.dead_up_to.max(generation);
                 if self.apply(w, p, Input::ClosedDurably { version, closed }) == Some(Start::Revoke)
                 {
-                    w.processes[p].work = Work::Tell(attempt, w.lease_end());
+                    w.processes[p].work = Work::SendRevocation(attempt, w.lease_end());
                 }
             }
             Some(Outcome::Conflict(Some(found))) if tries + 1 < CLOSE_TRIES => {
@@ -79,14 +80,14 @@ impl Model {
         }
     }
 
-    /// As `close::claim`, a statement at a time.
+    /// As `revocation::claim`, one statement at a time.
     fn claim_revocation(&mut self, w: &mut World, p: usize, how: Claiming) {
         if let Claiming::TakeOver(claim) = how {
             let hold = Duration::ZERO;
             let take_over = TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold };
             match self.store(w, Statement::TakeOver(take_over)) {
                 Some(_) => w.processes[p].work = Work::Revoke(Claiming::Again),
-                None => self.untold(w, p),
+                None => self.revocation_failed(w, p),
             }
             return;
         }
@@ -96,14 +97,14 @@ impl Model {
         let (epoch, intent) = (Some(epoch), Intent::Revoke);
         let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
         let Some(outcome) = self.store(w, Statement::Claim(claim)) else {
-            return self.untold(w, p);
+            return self.revocation_failed(w, p);
         };
         w.claim_answered(p, id, outcome.has_claim(id));
         let found = match outcome {
             Outcome::Done(done) => {
                 self.apply(w, p, Input::Wrote { version: done.version });
                 let attempt = Attempt { base: generation, fence: done.fence, claim: id };
-                w.processes[p].work = Work::Tell(attempt, w.lease_end());
+                w.processes[p].work = Work::SendRevocation(attempt, w.lease_end());
                 return;
             }
             Outcome::Conflict(found) => found,
@@ -118,41 +119,41 @@ impl Model {
         }
     }
 
-    fn untold(&self, w: &mut World, p: usize) {
+    fn revocation_failed(&self, w: &mut World, p: usize) {
         let closed = w.processes[p].settled().and_then(Settled::closed);
         let Some(closed) = closed else { return };
-        let step_context = self.bench.step_context(w.now, w.processes[p].offset);
+        let step_context = self.product.step_context(w.now, w.processes[p].offset);
         let error = Error::new(ErrorKind::RetryLater);
         let backoff = BackoffState::after(closed.backoff.as_ref(), error, &step_context);
         self.apply(w, p, Input::RevocationFailed { backoff });
     }
 
-    /// The server is told. If the answer is lost, it is told again later.
-    fn tell(&mut self, w: &mut World, p: usize, (attempt, until): (Attempt, Time)) {
+    /// Revokes at the server. If the answer is lost, the process revokes again later.
+    fn send_revocation(&mut self, w: &mut World, p: usize, (attempt, until): (Attempt, Time)) {
         let closed = w.processes[p].settled().and_then(Settled::closed);
         let Some(outbox) = closed.and_then(|closed| closed.outbox.as_ref()) else { return };
         let (tok, claim, now) = (tok_of(outbox), attempt.claim, w.now);
-        // One that was paused for longer than its lease cannot know who tells now, and to tell the
-        // server twice is harmless.
+        // A process that was paused for longer than its lease cannot know which process revokes
+        // now, and to revoke twice is harmless.
         let again = w.sends.iter().any(|sent| sent.revokes && sent.tok == tok && now < sent.until);
         if again && now < until {
-            w.broken = Some(format!("the server is told twice of {tok}"));
+            w.broken = Some(format!("{tok} is revoked twice"));
         }
         w.server.revoke(tok);
         w.sends.push(Sent { claim, tok, revokes: true, until, lost: None });
-        let told = !std::mem::take(&mut self.unheard);
-        if !told {
-            self.untold(w, p);
+        let revoked = !std::mem::take(&mut self.unanswered);
+        if !revoked {
+            self.revocation_failed(w, p);
         }
-        w.processes[p].work = Work::Revoked(attempt, told);
+        w.processes[p].work = Work::Revoked(attempt, revoked);
     }
 
-    fn told(&mut self, w: &mut World, p: usize, attempt: Attempt, told: bool) {
+    fn settle_revocation(&mut self, w: &mut World, p: usize, attempt: Attempt, revoked: bool) {
         let settled = w.processes[p].settled();
         let retry_at = settled.and_then(Settled::earliest_retry);
         let epoch = w.processes[p].state.counters().0;
-        let now = super::bench::boot(w.now);
-        let (to, retry_in) = match told {
+        let now = super::product::boot(w.now);
+        let (to, retry_in) = match revoked {
             true => (SettleTo::Revoked, None),
             false => (SettleTo::Before, retry_at.map(|at| at.since(now))),
         };
@@ -171,7 +172,7 @@ impl Model {
                 self.apply(w, p, Input::Wrote { version: done.version });
             }
         }
-        if told {
+        if revoked {
             self.apply(w, p, Input::Revoked);
         }
     }
@@ -181,6 +182,6 @@ impl World {
     /// When the claim on the record ends.
     fn lease_end(&self) -> Time {
         let lease = self.record.as_ref().and_then(|record| record.lease);
-        lease.map_or(self.now, |lease| super::bench::time(lease.until).unsigned_abs())
+        lease.map_or(self.now, |lease| super::product::time(lease.until).unsigned_abs())
     }
 }

@@ -1,9 +1,10 @@
-//! An exchange, statement by statement, as `session::exchange` has it: `turn`, `send`, `save`.
+//! An exchange, statement by statement, as `session::exchange` does it in `claim`, `send` and
+//! `save`.
 
 use std::time::Duration;
 
 use super::act::Model;
-use super::bench::{LEASE, instant};
+use super::product::{LEASE, instant};
 use super::world::{Ending, Exchange, Phase, Reply, Request, Sent, Time, Tok, Work, World};
 use super::{Mutation, seconds};
 use crate::error::{Error, ErrorKind};
@@ -39,7 +40,7 @@ impl World {
     }
 }
 
-/// What became of waiting for another process.
+/// The step after the wait for another process.
 enum NextStep {
     Claim,
     Read,
@@ -81,11 +82,11 @@ impl Model {
 
     fn claim(&mut self, w: &mut World, p: usize, x: &mut Exchange) -> bool {
         if w.processes[p].unsaved.is_some() {
-            let paid = self.pay(w, p);
-            if !paid {
+            let saved = self.save_unsaved(w, p);
+            if !saved {
                 self.fail(w, p, harmless(Duration::ZERO), w.now);
             }
-            return paid;
+            return saved;
         }
         let (id, replaces, at) = w.begin_claim(p);
         let lease = seconds(LEASE);
@@ -212,11 +213,11 @@ impl Model {
             return Some(NextStep::Read);
         }
         let (hold, hold_of_dead) = match lease.intent {
-            Intent::Refresh if both_refresh => self.bench.holds(),
+            Intent::Refresh if both_refresh => self.product.holds(),
             Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
         };
         let hold_back = match lease.intent == Intent::Refresh && !both_refresh {
-            true => self.bench.held_back(found, &lease),
+            true => self.product.held_back(found, &lease),
             false => Duration::ZERO,
         };
         let take_over = TakeOver { claim: lease.claim, hold, hold_of_dead, hold_back };
@@ -255,7 +256,7 @@ impl Model {
         true
     }
 
-    /// The answer is here.
+    /// The answer arrives.
     pub(super) fn deliver(&mut self, w: &mut World, r: usize) {
         let Request { owner, reply, .. } = w.requests.remove(r);
         let process = w.processes.iter().position(|process| Some(process.owner) == owner);
@@ -293,14 +294,14 @@ impl Model {
 
     fn issued(&mut self, w: &mut World, p: usize, x: &Exchange, (attempt, tok): (Attempt, Tok)) {
         let epoch = if x.intent == Intent::Establish { x.epoch + 1 } else { x.epoch };
-        let held = self.bench.held(&w.processes[p], w.now, (tok, (epoch, x.base + 1)));
+        let held = self.product.held(&w.processes[p], w.now, (tok, (epoch, x.base + 1)));
         let (intent, ends) = (x.intent, Ends::default());
         let commit = Commit { intent, epoch: x.epoch, attempt, credentials: tok, ends };
         w.processes[p].unsaved = Some(commit);
         self.apply(w, p, Input::Issued(held));
     }
 
-    /// How it ends is settled next.
+    /// Ends the exchange without tokens. The claim is settled next.
     fn gave_nothing(
         &self,
         w: &World,
@@ -308,7 +309,7 @@ impl Model {
         x: &mut Exchange,
         (attempt, failure): (Attempt, Failure),
     ) {
-        let step_context = self.bench.step_context(w.now, w.processes[p].offset);
+        let step_context = self.product.step_context(w.now, w.processes[p].offset);
         let state = w.processes[p].state.clone();
         let (to, retry_in) = settles_to(state, x.intent, &failure, &step_context);
         let (retry_in, at) = (retry_in.map(|wait| wait.as_secs()), w.now);
@@ -366,12 +367,12 @@ impl Model {
         p: usize,
         found: Option<Option<Stored<Tok>>>,
     ) -> bool {
-        let found = found.map(|found| self.bench.found(&w.processes[p], w.now, found));
+        let found = found.map(|found| self.product.found(&w.processes[p], w.now, found));
         self.apply(w, p, Input::Conflict { found });
         false
     }
 
-    /// Saves what the exchange brought, in time.
+    /// Saves the exchange's credentials.
     fn commit(&mut self, w: &mut World, p: usize) {
         let Some(unsaved) = w.processes[p].unsaved.clone() else { return };
         let claim = unsaved.attempt.claim;
@@ -380,7 +381,7 @@ impl Model {
                 self.apply(w, p, Input::Unsaved);
             }
             Some(outcome) => {
-                if let Some(found) = self.paid(w, p, claim, outcome) {
+                if let Some(found) = self.saved(w, p, claim, outcome) {
                     self.end_superseded(w, &unsaved);
                     self.superseded(w, p, Some(found));
                 }
@@ -388,8 +389,8 @@ impl Model {
         }
     }
 
-    /// Saves what is owed; false if the store did not answer.
-    pub(super) fn pay(&mut self, w: &mut World, p: usize) -> bool {
+    /// Saves unsaved credentials; false if the store did not answer.
+    pub(super) fn save_unsaved(&mut self, w: &mut World, p: usize) -> bool {
         let Some(unsaved) = w.processes[p].unsaved.clone() else { return true };
         let claim = unsaved.attempt.claim;
         let Some(outcome) = self.store(w, Statement::Commit(unsaved.clone())) else {
@@ -398,14 +399,15 @@ impl Model {
         };
         if matches!(outcome, Outcome::Leased(_) | Outcome::Wait { .. }) {
             self.apply(w, p, Input::Unsaved);
-        } else if self.paid(w, p, claim, outcome).is_some() {
+        } else if self.saved(w, p, claim, outcome).is_some() {
             self.end_superseded(w, &unsaved);
         }
         true
     }
 
-    /// The record that the store has in place of what was owed, if it has another.
-    fn paid(
+    /// Handles the store's answer to a commit. Returns the record that the store has instead, if
+    /// another process wrote one.
+    fn saved(
         &mut self,
         w: &mut World,
         p: usize,
@@ -422,7 +424,7 @@ impl Model {
                 None
             }
             Outcome::Conflict(found) => {
-                let settled = self.bench.found(&w.processes[p], w.now, found.clone());
+                let settled = self.product.found(&w.processes[p], w.now, found.clone());
                 self.apply(w, p, Input::TokensSuperseded { found: Some(settled) });
                 Some(found)
             }
@@ -430,7 +432,8 @@ impl Model {
         }
     }
 
-    /// As `superseded_tokens::end`, at a server whose revocation may reach more than one grant.
+    /// As `superseded_tokens::revoke_or_report`, at a server whose revocation may reach more than
+    /// one grant.
     fn end_superseded(&self, w: &mut World, unsaved: &Commit<Tok>) {
         let ends = w.record.as_ref().is_some_and(|record| {
             let granting = record.lease.is_some_and(|lease| lease.intent == Intent::Establish);

@@ -1,6 +1,6 @@
-//! When two worlds are the same: times count from now, claims and versions by their order.
+//! When two worlds count as the same: times count from now, claims and versions by their order.
 
-use super::bench::{HOLD, LEASE, offset_of, time, tok_of};
+use super::product::{HOLD, LEASE, offset_of, time, tok_of};
 use super::world::{
     Claiming, Ending, Exchange, PendingLoad, Phase, Process, Reply, Time, Tok, Work, World,
 };
@@ -14,7 +14,7 @@ struct Writer<'a> {
     hash: u64,
     claims: Vec<u64>,
     versions: Vec<u64>,
-    /// From when times count: the model's now, or that of a reading.
+    /// From when times count: the model's now, or that of a load.
     now: i64,
 }
 
@@ -57,11 +57,17 @@ impl World {
         self.record.iter().for_each(|record| of_record(record, &mut all));
         for process in &self.processes {
             all.push(process.state.version);
-            let news = [process.state.external_change, process.state.read.running.flatten()];
-            all.extend(news.into_iter().flatten().filter_map(|news| news.version));
+            let external_change =
+                [process.state.external_change, process.state.read.running.flatten()];
+            all.extend(
+                external_change
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|external_change| external_change.version),
+            );
             all.extend(process.feed.iter().map(|change| change.version));
             all.extend(process.unsaved.iter().map(|unsaved| unsaved.attempt.fence));
-            if let PendingLoad::Found(_, Some(found)) = &process.reading {
+            if let PendingLoad::Found(_, Some(found)) = &process.load {
                 of_record(&found.record, &mut all);
             }
             match &process.work {
@@ -70,7 +76,9 @@ impl World {
                     Phase::Settle(ending) => all.push(ending.attempt.fence),
                     Phase::Claim | Phase::Outlast(_) | Phase::Commit => {}
                 },
-                Work::Tell(attempt, _) | Work::Revoked(attempt, _) => all.push(attempt.fence),
+                Work::SendRevocation(attempt, _) | Work::Revoked(attempt, _) => {
+                    all.push(attempt.fence)
+                }
                 Work::Idle | Work::Close { .. } | Work::Revoke(_) | Work::Forget => {}
             }
         }
@@ -104,20 +112,20 @@ impl Writer<'_> {
 
     fn claim(&mut self, claim: Option<ClaimId>) {
         let Some(ClaimId(id)) = claim else { return self.put(0) };
-        let place = self.claims.iter().position(|known| *known == id);
-        let place = place.unwrap_or_else(|| {
+        let index = self.claims.iter().position(|known| *known == id);
+        let index = index.unwrap_or_else(|| {
             self.claims.push(id);
             self.claims.len() - 1
         });
-        self.put(place as u64 + 1);
+        self.put(index as u64 + 1);
     }
 
     fn version(&mut self, version: u64) {
-        let place = self.versions.binary_search(&version).expect("all versions are known");
-        self.put(place as u64);
+        let index = self.versions.binary_search(&version).expect("all versions are known");
+        self.put(index as u64);
     }
 
-    /// How far it lies ahead, or behind by at most `past`.
+    /// Writes how far a time lies ahead, or behind by at most `past`.
     fn at(&mut self, at: i64, past: Time) {
         let past = past.cast_signed();
         self.put((at - self.now).max(-past).wrapping_add(past + 1).unsigned_abs());
@@ -150,7 +158,7 @@ impl Writer<'_> {
         } else {
             self.put(0);
         }
-        let retry = record.retry_at.map(|at| super::bench::instant(0, 0).boot_at(at));
+        let retry = record.retry_at.map(|at| super::product::instant(0, 0).boot_at(at));
         self.boot(retry, 0);
         match record.lease {
             None => self.put(0),
@@ -175,10 +183,10 @@ impl Writer<'_> {
         self.claim(Some(attempt.claim));
     }
 
-    /// Fences of attempts that nobody counts any more are not among the versions.
+    /// Fences of attempts that no longer matter are not among the versions.
     fn version_or_new(&mut self, version: u64) {
         match self.versions.binary_search(&version) {
-            Ok(place) => self.put(place as u64),
+            Ok(index) => self.put(index as u64),
             Err(_) => self.put(u64::MAX),
         }
     }
@@ -187,18 +195,18 @@ impl Writer<'_> {
         self.settled(process.settled(), process);
         let state = &process.state;
         self.version(state.version);
-        self.news(state.external_change);
+        self.external_change(state.external_change);
         match state.read.running {
             None => self.put(0),
-            Some(news) => {
+            Some(external_change) => {
                 self.put(1);
-                self.news(news);
+                self.external_change(external_change);
             }
         }
         self.flag(state.read.restored);
         self.run(state.running.as_ref(), process);
         self.backoff(state.load_backoff.as_ref());
-        self.reading(process);
+        self.load(process);
         self.put(u64::from(process.paused) + 2 * u64::from(next));
         let unsaved = process.unsaved.as_ref();
         self.put(unsaved.map_or(0, |unsaved| 1 + u64::from(unsaved.credentials)));
@@ -216,7 +224,7 @@ impl Writer<'_> {
         self.claim(process.written);
         self.put(process.feed.len() as u64);
         process.feed.iter().for_each(|change| self.change(change));
-        // Generations never fall: what is below the one in hand does not matter any more.
+        // Generations never fall, so those below the current one do not matter any more.
         let newest = process.state.counters().1;
         let matters = |generation| if generation < newest { 0 } else { generation };
         self.put(matters(process.rejected_through));
@@ -235,8 +243,8 @@ impl Writer<'_> {
         self.put(change.phase.map_or(0, |phase| 1 + phase as u64));
     }
 
-    fn news(&mut self, news: Option<ExternalChange>) {
-        let Some(ExternalChange { version, ends }) = news else { return self.put(0) };
+    fn external_change(&mut self, external_change: Option<ExternalChange>) {
+        let Some(ExternalChange { version, ends }) = external_change else { return self.put(0) };
         self.put(1 + u64::from(ends));
         match version {
             None => self.put(u64::MAX),
@@ -244,15 +252,15 @@ impl Writer<'_> {
         }
     }
 
-    fn reading(&mut self, process: &Process) {
+    fn load(&mut self, process: &Process) {
         let current = process.state.read.number;
-        match &process.reading {
+        match &process.load {
             PendingLoad::None => self.put(0),
             PendingLoad::Restore => self.put(1),
             PendingLoad::Wanted(number) => self.put(2 + u64::from(*number == current)),
             PendingLoad::Found(number, found) => {
                 self.put(4 + u64::from(*number == current));
-                // What it says of times counts from when it was read.
+                // The record's times count from when it was loaded.
                 let now = found.as_ref().map_or(self.now, |found| time(found.now.boot));
                 let now = std::mem::replace(&mut self.now, now);
                 self.record(found.as_ref().map(|found| &found.record));
@@ -348,13 +356,13 @@ impl Writer<'_> {
                 self.put(9);
                 self.claim(Some(*claim));
             }
-            Work::Tell(attempt, until) => {
+            Work::SendRevocation(attempt, until) => {
                 self.put(4);
                 self.time(*until, 0);
                 self.attempt(*attempt);
             }
-            Work::Revoked(attempt, told) => {
-                self.put(5 + u64::from(*told));
+            Work::Revoked(attempt, revoked) => {
+                self.put(5 + u64::from(*revoked));
                 self.attempt(*attempt);
             }
             Work::Forget => self.put(7),
@@ -422,13 +430,13 @@ impl Writer<'_> {
             self.put(u64::from(part));
         }
         let mut requests: Vec<_> = world.requests.iter().collect();
-        let place = |owner: Option<u64>| {
+        let index = |owner: Option<u64>| {
             let at = |p: &usize| Some(world.processes[*p].owner) == owner;
             order.iter().position(at).unwrap_or(usize::MAX)
         };
-        requests.sort_by_key(|request| (place(request.owner), request.sent, request.at));
+        requests.sort_by_key(|request| (index(request.owner), request.sent, request.at));
         for request in requests {
-            self.put(50 + (place(request.owner) as u64).min(9));
+            self.put(50 + (index(request.owner) as u64).min(9));
             self.claim(Some(request.claim));
             self.put(request.sent.map_or(0, |sent| 1 + u64::from(sent)));
             self.time(request.at, 100);

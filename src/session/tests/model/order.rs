@@ -1,20 +1,21 @@
-//! What may happen next in a world, and what need not be told apart.
+//! Chooses the actions that may happen next, and leaves out orders that make no difference.
 
 use super::Mutation;
 use super::act::{Action, Model, Part};
-use super::bench::{TICK, boot, instant};
+use super::product::{TICK, boot, instant};
 use super::world::{Exchange, PendingLoad, Phase, Process, Request, Work, World};
 use crate::session::machine::{self, Renewable, Settled, TokenDecision};
 use crate::store::{Found, Outcome, Statement, decide};
 
-const PARTS: [Part; 6] = [Part::Work, Part::Pay, Part::Read, Part::Hear, Part::Lose, Part::Wake];
+const PARTS: [Part; 6] =
+    [Part::Work, Part::SaveUnsaved, Part::Load, Part::Notice, Part::Lose, Part::Wake];
 
 impl Model {
-    /// All that may happen next.
+    /// All actions that may happen next.
     ///
-    /// What a process only decides for itself it does just before the next thing that others can
-    /// see, and a request is looked at by the server when it is sent: whatever comes between could
-    /// as well come before. Only a fault of that process's own comes between.
+    /// A process takes its private steps just before the next action that others can see, and the
+    /// server processes a request when it is sent: any action between the two could as well come
+    /// before both. Only a fault of that process itself comes between.
     pub(super) fn actions(&self, w: &World) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(r) = w.requests.iter().position(|r| r.owner.is_some() && r.reply.is_none()) {
@@ -29,7 +30,7 @@ impl Model {
         if let Some((p, part)) = w.next {
             actions.push(Action::Do(p, part));
             if w.left.faults > 0 {
-                actions.extend((part == Part::Work).then_some(Action::DoUnheard(p, part)));
+                actions.extend((part == Part::Work).then_some(Action::DoUnanswered(p, part)));
                 actions.extend([Action::Pause(p), Action::Crash(p)]);
             }
             return actions;
@@ -40,10 +41,10 @@ impl Model {
         for (r, request) in w.requests.iter().enumerate() {
             match request.reply {
                 None => actions.push(Action::Process(r)),
-                Some(_) if self.hears(w, request) => actions.push(Action::Deliver(r)),
+                Some(_) if self.is_awaited(w, request) => actions.push(Action::Deliver(r)),
                 Some(_) => {}
             }
-            if w.left.faults > 0 && self.hears(w, request) {
+            if w.left.faults > 0 && self.is_awaited(w, request) {
                 actions.push(Action::Lose(r));
             }
         }
@@ -62,8 +63,8 @@ impl Model {
             let parts = PARTS.into_iter().filter(|part| self.is_to_do(w, p, *part));
             for part in parts {
                 actions.push(Action::Do(p, part));
-                if fault && !matches!(part, Part::Hear | Part::Wake) {
-                    actions.push(Action::DoUnheard(p, part));
+                if fault && !matches!(part, Part::Notice | Part::Wake) {
+                    actions.push(Action::DoUnanswered(p, part));
                 }
             }
             self.calls(w, p, actions);
@@ -79,7 +80,7 @@ impl Model {
         }
     }
 
-    /// What callers may want of a process.
+    /// The calls that may come to a process.
     fn calls(&self, w: &World, p: usize, actions: &mut Vec<Action>) {
         let (process, left) = (&w.processes[p], w.left);
         let rests = process.is_idle() && !process.state.is_busy();
@@ -117,7 +118,7 @@ impl Model {
     /// Whether a caller who wants a token above this one starts something.
     pub(super) fn asks(&self, w: &World, p: usize, newer_than: u64) -> bool {
         let process = &w.processes[p];
-        let reads = !matches!(process.reading, PendingLoad::None);
+        let reads = !matches!(process.load, PendingLoad::None);
         match self.answer(w, p, newer_than) {
             TokenDecision::Ask => true,
             TokenDecision::Load => !reads,
@@ -138,8 +139,8 @@ impl Model {
         }
     }
 
-    /// Whether its sender is there to hear the answer.
-    fn hears(&self, w: &World, request: &Request) -> bool {
+    /// Whether its sender still runs to receive the answer.
+    fn is_awaited(&self, w: &World, request: &Request) -> bool {
         let owner = w.processes.iter().find(|process| Some(process.owner) == request.owner);
         owner.is_some_and(|owner| !owner.paused)
     }
@@ -149,7 +150,7 @@ impl Model {
         let process = &w.processes[p];
         match part {
             Part::Work => self.is_work_to_do(w, process),
-            Part::Pay => {
+            Part::SaveUnsaved => {
                 let about = |x: &Exchange| matches!(x.phase, Phase::Commit | Phase::Claim);
                 let by_work = matches!(&process.work, Work::Exchange(x) if about(x));
                 let unsaved = process.unsaved.as_ref().filter(|_| !by_work && !w.sleeps(p));
@@ -160,16 +161,16 @@ impl Model {
                     !matches!(outcome, Outcome::Leased(_))
                 })
             }
-            Part::Read => !matches!(process.reading, PendingLoad::None),
-            Part::Hear => !process.feed.is_empty(),
+            Part::Load => !matches!(process.load, PendingLoad::None),
+            Part::Notice => !process.feed.is_empty(),
             Part::Lose => process.dead.is_some(),
             Part::Wake => {
-                let policy = self.bench.step_context(w.now, 0).policy;
+                let policy = self.product.step_context(w.now, 0).policy;
                 let wake = machine::next_wake(&process.state, &policy);
-                let tells = process.settled().and_then(Settled::closed).is_some_and(|closed| {
+                let revokes = process.settled().and_then(Settled::closed).is_some_and(|closed| {
                     closed.outbox.is_some() && process.is_idle() && !process.state.is_busy()
                 });
-                tells && wake.is_some_and(|wake| wake <= boot(w.now))
+                revokes && wake.is_some_and(|wake| wake <= boot(w.now))
             }
         }
     }
@@ -187,30 +188,30 @@ impl Model {
         }
     }
 
-    /// Time passes when all that are not paused have done what they have to do. A request reaches
-    /// its server within a budget; so long an answer may take, see [`Limits`].
+    /// Time passes when all processes that are not paused have done all their work. A request
+    /// reaches its server within a budget; the answer may take as long as [`Limits`] allows.
     fn may_pass(&self, w: &World) -> bool {
         let busy = (0..w.processes.len()).any(|p| {
             !w.processes[p].paused && PARTS.into_iter().any(|part| self.is_to_do(w, p, part))
         });
         let late = w.requests.iter().any(|request| match request.reply {
             None => w.now >= request.at + TICK,
-            Some(_) => self.hears(w, request) && w.now >= request.at + self.limits.answer,
+            Some(_) => self.is_awaited(w, request) && w.now >= request.at + self.limits.answer,
         });
         !busy && !late
     }
 }
 
-/// What a process does next if it has decided something for itself in this: it writes, or reads.
+/// What a process does next if this action was a private step: it writes, or loads.
 pub(super) fn comes_next(before: &World, action: Action, after: &World) -> Option<(usize, Part)> {
     let writes = |p: &usize| !after.sleeps(*p) && after.processes[*p].is_about_to_write();
     if let Some(p) = decided(before, action).filter(writes) {
         return Some((p, Part::Work));
     }
-    let need = |w: &World, p: usize| matches!(w.processes[p].reading, PendingLoad::Wanted(_));
+    let need = |w: &World, p: usize| matches!(w.processes[p].load, PendingLoad::Wanted(_));
     let mut all = 0..after.processes.len();
     let reads = all.find(|p| !after.sleeps(*p) && need(after, *p) && !need(before, *p));
-    reads.map(|p| (p, Part::Read))
+    reads.map(|p| (p, Part::Load))
 }
 
 fn decided(before: &World, action: Action) -> Option<usize> {
@@ -230,7 +231,7 @@ fn decided(before: &World, action: Action) -> Option<usize> {
             before.processes.iter().position(|process| Some(process.owner) == owner)
         }
         Action::Do(..)
-        | Action::DoUnheard(..)
+        | Action::DoUnanswered(..)
         | Action::Process(_)
         | Action::Reject(_)
         | Action::Dead(_)

@@ -1,6 +1,6 @@
-//! Which refresh tokens were sent, and whether they may be sent again.
+//! The refresh tokens that were sent, and whether they may be sent again.
 
-use super::bench::{BUDGET, HOLD};
+use super::product::{BUDGET, HOLD};
 use super::world::{Exchange, PendingLoad, Reply, Sent, Time, Tok, Work, World};
 use crate::session::machine::{Run, Settled};
 use crate::store::{ClaimId, Stored};
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// Those whose rule is fulfilled once and for all, or whose token nobody has any more.
+    /// Forgets sends that are over for good, and those whose token no process has any more.
     pub(super) fn forget_old_sends(&mut self) {
         let mut sends = std::mem::take(&mut self.sends);
         sends.retain(|sent| {
@@ -47,13 +47,13 @@ impl World {
         (self.sends, self.spent) = (sends, spent);
     }
 
-    /// Whether anybody could still send this token.
+    /// Whether a process could still send this token.
     fn has(&self, tok: Tok) -> bool {
         let of_record = |record: &crate::store::Record<Tok>| {
             record.credentials == Some(tok) || record.outbox == Some(tok)
         };
         let is = |credentials: Option<&std::sync::Arc<crate::token::Credentials>>| {
-            credentials.is_some_and(|credentials| super::bench::tok_of(credentials) == tok)
+            credentials.is_some_and(|credentials| super::product::tok_of(credentials) == tok)
         };
         self.record.iter().any(of_record)
             || self.requests.iter().any(|request| request.reply == Some(Reply::Tokens(tok)))
@@ -73,7 +73,7 @@ impl World {
                     matches!(&process.work, Work::Close { outbox, .. } if *outbox == Some(tok));
                 let found = |found: &Stored<Tok>| of_record(&found.record);
                 let reads =
-                    matches!(&process.reading, PendingLoad::Found(_, Some(stored)) if found(stored));
+                    matches!(&process.load, PendingLoad::Found(_, Some(stored)) if found(stored));
                 is(process.settled().and_then(Settled::credentials))
                     || is(closed.and_then(|closed| closed.outbox.as_ref()))
                     || is(answer.map(|held| &held.credentials))
@@ -87,7 +87,7 @@ impl World {
 
 impl Sent {
     /// Whether the token may be sent again: the sender has been silent for its lease and the hold,
-    /// or it heard that the answer was lost and a queued request has had its time.
+    /// or it noticed that the answer was lost and a queued request has had its time.
     pub(super) fn is_over(&self, now: Time) -> bool {
         let hold = if self.revokes { 0 } else { HOLD };
         let silent = now >= self.until + hold;

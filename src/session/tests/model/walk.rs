@@ -1,4 +1,4 @@
-//! The walk: breadth first, until nothing is new.
+//! The walk: breadth first, until no state is new.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -14,9 +14,9 @@ pub(super) struct Walked {
     pub(super) states: usize,
     pub(super) depth: usize,
     pub(super) took: Duration,
-    /// What must never happen, and how it came to that.
+    /// The broken rule, and the actions that led to it.
     pub(super) fault: Option<(String, Vec<Action>)>,
-    /// Nothing new was left.
+    /// Whether the walk found all states.
     pub(super) complete: bool,
 }
 
@@ -30,12 +30,12 @@ pub(super) fn walk(mutation: Option<Mutation>, limits: &Limits) -> Walked {
     let mut queue = VecDeque::from([(first, 0, 0)]);
     let mut walked =
         Walked { states: 0, depth: 0, took: Duration::ZERO, fault: None, complete: true };
-    while let Some((world, place, depth)) = queue.pop_front() {
+    while let Some((world, index, depth)) = queue.pop_front() {
         walked.depth = depth;
         let fault = model.broken(&world);
         let fault = fault.or_else(|| model.ends_well(&world, &mut live).err());
         if let Some(fault) = fault {
-            walked.fault = Some((fault, way_to(&ways, place)));
+            walked.fault = Some((fault, way_to(&ways, index)));
             break;
         }
         if ways.len() >= limits.states {
@@ -45,7 +45,7 @@ pub(super) fn walk(mutation: Option<Mutation>, limits: &Limits) -> Walked {
         for action in model.actions(&world) {
             let Some(next) = model.act(&world, action) else { continue };
             if seen.insert(next.key()) {
-                ways.push((place, Some(action)));
+                ways.push((index, Some(action)));
                 queue.push_back((next, ways.len() - 1, depth + 1));
             }
         }
@@ -55,18 +55,18 @@ pub(super) fn walk(mutation: Option<Mutation>, limits: &Limits) -> Walked {
     walked
 }
 
-fn way_to(ways: &[(usize, Option<Action>)], mut place: usize) -> Vec<Action> {
+fn way_to(ways: &[(usize, Option<Action>)], mut index: usize) -> Vec<Action> {
     let mut way = Vec::new();
-    while let (former, Some(action)) = ways[place] {
+    while let (former, Some(action)) = ways[index] {
         way.push(action);
-        place = former;
+        index = former;
     }
     way.reverse();
     way
 }
 
 /// A trace with the worlds that it leads through.
-pub(super) fn told(mutation: Option<Mutation>, limits: &Limits, way: &[Action]) -> String {
+pub(super) fn trace(mutation: Option<Mutation>, limits: &Limits, way: &[Action]) -> String {
     let mut model = Model::new(mutation, limits);
     let mut world = World::new(&mut model, limits);
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What there is in the model: the store, the server, the processes, and what is on its way.
+//! The state of the model: the store, the server, the processes, and the requests on their way.
 
 use super::act::Part;
 use crate::session::machine::{Failure, Settled, State};
@@ -14,7 +14,7 @@ pub(super) const fn tok(grant: usize, number: u8) -> Tok {
 /// Seconds since the model's beginning.
 pub(super) type Time = u64;
 
-/// One session with all that can happen to it.
+/// One state of the model.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) now: Time,
@@ -24,7 +24,7 @@ pub(super) struct World {
     pub(super) processes: Vec<Process>,
     pub(super) requests: Vec<Request>,
     pub(super) sends: Vec<Sent>,
-    /// What was answered for good, and the store knows it. Never to be sent again.
+    /// Tokens of which the store knows the final answer. They must never be sent again.
     pub(super) spent: Vec<Tok>,
     /// The newest credentials that the store ever had.
     pub(super) newest: (u64, Tok),
@@ -33,11 +33,11 @@ pub(super) struct World {
     pub(super) next: Option<(usize, Part)>,
     /// The next claim's id and the next owner.
     pub(super) ids: u64,
-    /// What must never happen, and did.
+    /// The broken rule, if one is.
     pub(super) broken: Option<String>,
 }
 
-/// What may still happen, in all.
+/// How often each event may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) establish: u8,
@@ -45,7 +45,7 @@ pub(super) struct Left {
     pub(super) revoke: u8,
     /// An API rejects a token.
     pub(super) reject: u8,
-    /// The user ends the grant at the server, and an API tells one process.
+    /// The user ends the grant at the server, and an API reports that to one process.
     pub(super) dead: u8,
     pub(super) faults: u8,
 }
@@ -85,7 +85,7 @@ impl Server {
     }
 }
 
-/// What the server answered.
+/// The server's answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Reply {
     Tokens(Tok),
@@ -95,7 +95,7 @@ pub(super) enum Reply {
 /// A request on its way, or its answer.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    /// Whose; none if nobody awaits the answer.
+    /// The process that sent it; `None` if no process awaits the answer.
     pub(super) owner: Option<u64>,
     pub(super) claim: ClaimId,
     /// The refresh token; none for a grant.
@@ -110,9 +110,9 @@ pub(super) struct Sent {
     pub(super) claim: ClaimId,
     pub(super) tok: Tok,
     pub(super) revokes: bool,
-    /// Until when its sender may be believed to be at work.
+    /// Until when its sender may still be at work.
     pub(super) until: Time,
-    /// When its sender heard that the answer was lost.
+    /// When its sender noticed that the answer was lost.
     pub(super) lost: Option<Time>,
 }
 
@@ -129,22 +129,22 @@ pub(super) struct Process {
     /// As the slot's `Claims`.
     pub(super) asked: Option<(ClaimId, Time)>,
     pub(super) written: Option<ClaimId>,
-    pub(super) reading: PendingLoad,
-    /// What it has not heard of yet.
+    pub(super) load: PendingLoad,
+    /// The changes that it has not noted yet.
     pub(super) feed: Vec<Change>,
     /// As the slot's.
     pub(super) rejected_through: u64,
     pub(super) published: u64,
     pub(super) shown: Option<u64>,
-    /// A death that an API told and the store does not know yet.
+    /// A loss that an API reported and the store does not know yet.
     pub(super) dead: Option<(u64, u64)>,
-    /// Up to this generation it was told that tokens are dead.
+    /// The process knows that tokens up to this generation are dead.
     pub(super) dead_up_to: u64,
     /// How many refreshes by hand are left.
     pub(super) refreshes: u8,
 }
 
-/// The reading that a process does beside its work.
+/// The load that a process does beside its work.
 #[derive(Clone, Debug)]
 pub(super) enum PendingLoad {
     None,
@@ -153,7 +153,7 @@ pub(super) enum PendingLoad {
     Restore,
 }
 
-/// What a process is doing.
+/// The work of a process.
 #[derive(Clone)]
 pub(super) enum Work {
     Idle,
@@ -164,11 +164,11 @@ pub(super) enum Work {
         outbox: Option<Tok>,
         tries: u8,
     },
-    /// The owed revocation is to be claimed.
+    /// The revocation must be claimed.
     Revoke(Claiming),
-    /// The server is to be told, under a lease that ends then.
-    Tell(Attempt, Time),
-    /// How that ended is to be written: the next try's time, if it was not told.
+    /// The server must be asked to revoke, under a lease that ends then.
+    SendRevocation(Attempt, Time),
+    /// The result must be written: whether the server revoked the token.
     Revoked(Attempt, bool),
     Forget,
 }
@@ -188,7 +188,7 @@ pub(super) struct Exchange {
     pub(super) epoch: u64,
     pub(super) base: u64,
     pub(super) held: Option<Tok>,
-    /// Another process is waited for until then.
+    /// Until when the exchange waits for another process.
     pub(super) last: Time,
     pub(super) phase: Phase,
 }
@@ -205,7 +205,7 @@ pub(super) enum Phase {
     Settle(Box<Ending>),
 }
 
-/// How an exchange that gave nothing is to be written.
+/// The result of an exchange that brought no tokens, which must be written.
 #[derive(Clone)]
 pub(super) struct Ending {
     pub(super) attempt: Attempt,
@@ -226,7 +226,7 @@ impl Process {
             unsaved: None,
             asked: None,
             written: None,
-            reading: PendingLoad::None,
+            load: PendingLoad::None,
             feed: Vec::new(),
             rejected_through: 0,
             published: 0,
@@ -237,25 +237,25 @@ impl Process {
         }
     }
 
-    /// The token that the session has, whatever it is worth.
+    /// The settled state of the session.
     pub(super) fn settled(&self) -> Option<&Settled> {
         self.state.settled.as_ref()
     }
 
-    /// Whether the next thing that it does is a statement that it has just decided on.
+    /// Whether its next action is a statement that it has just decided on.
     pub(super) fn is_about_to_write(&self) -> bool {
         match &self.work {
             Work::Exchange(exchange) => {
                 matches!(exchange.phase, Phase::Claim | Phase::Commit | Phase::Settle(_))
             }
             Work::Close { .. } | Work::Revoke(_) | Work::Forget => true,
-            Work::Idle | Work::Tell(..) | Work::Revoked(..) => false,
+            Work::Idle | Work::SendRevocation(..) | Work::Revoked(..) => false,
         }
     }
 
     /// Whether it makes a difference to stop it now rather than later.
     pub(super) fn has_something_to_do(&self) -> bool {
-        let reads = !matches!(self.reading, PendingLoad::None);
+        let reads = !matches!(self.load, PendingLoad::None);
         !self.is_idle()
             || reads
             || !self.feed.is_empty()
@@ -263,7 +263,8 @@ impl Process {
             || self.dead.is_some()
     }
 
-    /// Whether it knows no more than one that has just read the record, and nothing of it is out.
+    /// Whether it knows no more than a process that has just loaded the record, and no work of it
+    /// runs.
     pub(super) fn is_as_good_as_new(&self) -> bool {
         let plain = match self.settled() {
             None | Some(Settled::Vacant { backoff: None }) => true,

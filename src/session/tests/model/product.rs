@@ -1,4 +1,4 @@
-//! The product's own parts that the model stands on: a core and a client, for what records mean.
+//! The product's own parts that the model uses: a context and a client, which interpret records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use crate::session::{from_record, tests};
 use crate::store::{Lease, Owner, Record, Stored};
 use crate::token::{Access, Credentials, Tokens};
 
-/// Time goes on by this.
+/// Time passes in steps of this.
 pub(super) const TICK: Time = 10;
 pub(super) const LEASE: Time = 20;
-/// Shorter than the product's default, as all is that is waited for: the order of times is the
+/// Shorter than the product's default, like all waits of the model. The order of the times is the
 /// same.
 pub(super) const HOLD: Time = 20;
 pub(super) const BUDGET: Time = 10;
@@ -27,14 +27,14 @@ pub(super) const CALL: Time = 30;
 /// Boot time at the model's beginning.
 const START: Time = 1_000_000;
 
-/// Shows the time of the process that looks.
+/// The clock of the process that acts now.
 #[derive(Default)]
-struct Sundial {
+struct ModelClock {
     now: AtomicU64,
     offset: AtomicU64,
 }
 
-impl Clock for Sundial {
+impl Clock for ModelClock {
     fn now(&self) -> Now {
         instant(self.now.load(Ordering::Relaxed), self.offset.load(Ordering::Relaxed))
     }
@@ -49,7 +49,7 @@ impl Clock for Sundial {
     }
 }
 
-/// The clocks' reading at a time of the model, with the wall clock set ahead by `offset`.
+/// The time that the clocks show at a time of the model, with the wall clock set ahead by `offset`.
 pub(super) fn instant(now: Time, offset: Time) -> Now {
     let boot = Duration::from_secs(START + now);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + offset) + boot;
@@ -65,19 +65,19 @@ pub(super) fn boot(at: Time) -> BootTime {
     instant(at, 0).boot
 }
 
-pub(super) struct Bench {
+pub(super) struct Product {
     pub(super) context: Arc<Context>,
     client: Arc<Client>,
-    clock: Arc<Sundial>,
+    clock: Arc<ModelClock>,
     credentials: Vec<Arc<Credentials>>,
 }
 
-impl Bench {
-    /// With tokens of a server that rotates strictly and says no ends.
+impl Product {
+    /// With tokens of a server that rotates strictly and names no end times.
     pub(super) fn new(hold: Time) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _here = runtime.enter();
-        let clock = Arc::new(Sundial::default());
+        let clock = Arc::new(ModelClock::default());
         let seconds = Duration::from_secs;
         let policy = Policy {
             lease: seconds(LEASE),
@@ -87,9 +87,9 @@ impl Bench {
             backoff: Backoff { base: seconds(1), cap: seconds(300) },
             ..Policy::default()
         };
-        let shown = Arc::<Sundial>::clone(&clock);
+        let model_clock = Arc::<ModelClock>::clone(&clock);
         let (context, slot) =
-            tests::core_and_slot(shown, Arc::new(tests::Nobody), (policy, Rotation::Strict));
+            tests::core_and_slot(model_clock, Arc::new(tests::Nobody), (policy, Rotation::Strict));
         let client = slot.tenant_client.client().unwrap();
         let credentials = (0..64).map(|tok| Arc::new(credentials(tok, &client))).collect();
         Self { context, client, clock, credentials }
@@ -99,21 +99,21 @@ impl Bench {
         Arc::clone(&self.credentials[usize::from(tok)])
     }
 
-    /// What a process looks at its clock for.
-    fn look(&mut self, process: &Process, now: Time) {
+    /// Sets the clock and the owner to those of this process.
+    fn set_clock(&mut self, process: &Process, now: Time) {
         self.clock.now.store(now, Ordering::Relaxed);
         self.clock.offset.store(process.offset, Ordering::Relaxed);
         Arc::get_mut(&mut self.context).unwrap().owner = Owner(process.owner);
     }
 
-    /// What a record says to a process, and its version.
+    /// Interprets a record for a process. Returns its version too.
     pub(super) fn found(
         &mut self,
         process: &Process,
         now: Time,
         stored: Option<Stored<Tok>>,
     ) -> (u64, Settled) {
-        self.look(process, now);
+        self.set_clock(process, now);
         let stored = stored.map(|Stored { record, now }| {
             let credentials = record.credentials.map(|tok| self.credentials(tok));
             let outbox = record.outbox.map(|tok| self.credentials(tok));
@@ -122,14 +122,14 @@ impl Bench {
         from_record::found(&self.context, &self.client, stored)
     }
 
-    /// What an answer brings.
+    /// The credentials that an answer brings.
     pub(super) fn held(
         &mut self,
         process: &Process,
         now: Time,
         (tok, counters): (Tok, (u64, u64)),
     ) -> CredentialState {
-        self.look(process, now);
+        self.set_clock(process, now);
         let now = self.clock.now();
         from_record::held(&self.client, self.credentials(tok), counters, now)
     }
@@ -170,7 +170,7 @@ fn credentials(tok: Tok, client: &Client) -> Credentials {
     Credentials::new(tokens, bound_to, client.provider.client())
 }
 
-/// Which these are.
+/// The model's number of these credentials.
 pub(super) fn tok_of(credentials: &Credentials) -> Tok {
     let refresh = credentials.tokens().refresh.as_ref().unwrap();
     refresh.secret.expose_secret().parse().unwrap()

@@ -1,59 +1,60 @@
-//! What a process hears and reads, as `Context::news`, `read::loaded` and `read::restore` have it.
+//! The change feed and the loads of a process, as `Context::news`, `load::loaded` and
+//! `load::restore` handle them.
 
 use super::Mutation;
 use super::act::Model;
-use super::bench::instant;
+use super::product::instant;
 use super::world::{PendingLoad, World};
 use crate::session::machine::{ExternalChange, Input, Settled};
 use crate::store::{Change, Outcome, Restore, Statement, Stored};
 
 impl Model {
-    /// Hears of all changes, as `Context::news` does of each.
-    pub(super) fn hear(&self, w: &mut World, p: usize) {
+    /// Notes all changes of the feed, each as `Context::news` does.
+    pub(super) fn notice_all(&self, w: &mut World, p: usize) {
         for change in std::mem::take(&mut w.processes[p].feed) {
-            self.hear_of(w, p, change);
+            self.notice(w, p, change);
         }
     }
 
-    fn hear_of(&self, w: &mut World, p: usize, change: Change) {
+    fn notice(&self, w: &mut World, p: usize, change: Change) {
         let Change { version, epoch, generation, phase } = change;
         let ended =
             matches!(phase, None | Some(crate::store::Phase::Lost | crate::store::Phase::Closed));
         let process = &mut w.processes[p];
         let newer = (epoch, generation) > process.state.counters();
-        let ends = ended || (newer && self.bench.refresh_ends_access_tokens());
+        let ends = ended || (newer && self.product.refresh_ends_access_tokens());
         let known = process.state.is_unloaded() && process.state.read.running.is_none();
-        let news = ExternalChange { version: Some(version), ends };
+        let external_change = ExternalChange { version: Some(version), ends };
         if ended && !known && version > process.state.version {
             process.dead_up_to = process.dead_up_to.max(generation);
         }
-        if !(self.has(Mutation::NewsAtRestOnly) && process.state.is_busy()) {
-            self.apply(w, p, Input::ExternalChange(news));
+        if !(self.has(Mutation::ChangesAtRestOnly) && process.state.is_busy()) {
+            self.apply(w, p, Input::ExternalChange(external_change));
         }
     }
 
-    /// One step of a reading.
-    pub(super) fn read(&mut self, w: &mut World, p: usize) {
+    /// One step of a load.
+    pub(super) fn load(&mut self, w: &mut World, p: usize) {
         let now = instant(w.now, 0);
-        match std::mem::replace(&mut w.processes[p].reading, PendingLoad::None) {
+        match std::mem::replace(&mut w.processes[p].load, PendingLoad::None) {
             PendingLoad::None => {}
             PendingLoad::Wanted(number) => {
                 let read = w.processes[p].state.read;
                 if read.number == number && read.running.is_some() {
                     let found = w.record.clone().map(|record| Box::new(Stored { record, now }));
-                    w.processes[p].reading = PendingLoad::Found(number, found);
+                    w.processes[p].load = PendingLoad::Found(number, found);
                 }
             }
             PendingLoad::Found(read, found) => {
                 let found = found.map(|found| *found);
-                let (version, settled) = self.bench.found(&w.processes[p], w.now, found);
+                let (version, settled) = self.product.found(&w.processes[p], w.now, found);
                 self.apply(w, p, Input::Loaded { read, version, settled });
             }
             PendingLoad::Restore => self.restore(w, p),
         }
     }
 
-    /// Writes again what the store had and lost.
+    /// Writes the credentials again that the store had and lost.
     fn restore(&mut self, w: &mut World, p: usize) {
         let state = &w.processes[p].state;
         let (Some(Settled::Active(held) | Settled::InDoubt(held, _)), version) =
@@ -61,7 +62,7 @@ impl Model {
         else {
             return;
         };
-        let credentials = super::bench::tok_of(&held.credentials);
+        let credentials = super::product::tok_of(&held.credentials);
         let (epoch, generation) = (held.epoch, held.generation);
         w.ids += 1;
         let claim = crate::store::ClaimId(w.ids);
@@ -79,8 +80,8 @@ impl Model {
         }
     }
 
-    /// What is known already is no news, and a clock that was set is noticed.
-    pub(super) fn tidy(w: &mut World, p: usize) {
+    /// Drops changes that the process knows already.
+    pub(super) fn drop_known_changes(w: &mut World, p: usize) {
         let process = &mut w.processes[p];
         let unread = process.state.is_unloaded() && process.state.read.running.is_none();
         while let Some(change) = process.feed.first() {
