@@ -40,7 +40,6 @@ pub(crate) mod slot;
 mod status;
 #[cfg(test)]
 mod tests;
-pub(crate) mod token_request;
 
 use std::fmt;
 use std::marker::PhantomData;

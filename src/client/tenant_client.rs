@@ -51,7 +51,7 @@ struct Failed {
 pub(crate) struct Unresolved {
     pub(crate) error: Error,
     /// The provider and its tenant if the failure was not published yet.
-    pub(crate) news: Option<(ProviderName, Tenant)>,
+    pub(crate) first_failure_of: Option<(ProviderName, Tenant)>,
 }
 
 impl TenantClient {
@@ -195,7 +195,7 @@ impl TenantClient {
         {
             let wait = failed.retry_at.since(now);
             let error = failed.error.clone().with_retry_after(wait);
-            return Err(Unresolved { error, news: None });
+            return Err(Unresolved { error, first_failure_of: None });
         }
         // `failed` and `stale` change only after the answer, so that a dropped future leaves them
         // as they were.
@@ -216,7 +216,7 @@ impl TenantClient {
             Err(failed) => {
                 let (error, is_first) = source_state.fail(failed, clock.now().boot, policy);
                 let whose = (self.name.clone(), source_state.tenant.clone());
-                Err(Unresolved { error, news: is_first.then_some(whose) })
+                Err(Unresolved { error, first_failure_of: is_first.then_some(whose) })
             }
         }
     }
@@ -253,7 +253,7 @@ impl SourceState {
 impl Unresolved {
     /// For a tenant client with neither a client nor a source, which is never made.
     fn unknown() -> Self {
-        Self { error: SourceError::UnknownTenant.into_error(), news: None }
+        Self { error: SourceError::UnknownTenant.into_error(), first_failure_of: None }
     }
 }
 

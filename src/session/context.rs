@@ -141,13 +141,14 @@ impl Context {
     }
 
     /// Steps a session after a change of another process; `None` if the change is unknown.
-    pub(crate) fn news(&self, slot: &Arc<Slot>, change: Option<Change>) {
-        let change = change.map_or(ExternalChange::UNKNOWN, |change| self.news_of(slot, change));
+    pub(crate) fn external_change(&self, slot: &Arc<Slot>, change: Option<Change>) {
+        let change =
+            change.map_or(ExternalChange::UNKNOWN, |change| self.external_change_of(slot, change));
         self.apply(slot, Input::ExternalChange(change));
     }
 
     /// The effect of a change on the session in memory: its token may have ended.
-    pub(crate) fn news_of(&self, slot: &Slot, change: Change) -> ExternalChange {
+    pub(crate) fn external_change_of(&self, slot: &Slot, change: Change) -> ExternalChange {
         let ended = matches!(change.phase, None | Some(Phase::Lost | Phase::Closed));
         let newer = slot.with_state(|state| (change.epoch, change.generation) > state.counters());
         let kills = || {
@@ -182,8 +183,8 @@ impl Context {
         resolved.map_err(|unresolved| self.unresolved(unresolved))
     }
 
-    pub(crate) fn unresolved(&self, Unresolved { error, news }: Unresolved) -> Error {
-        if let Some((provider, tenant)) = news {
+    pub(crate) fn unresolved(&self, Unresolved { error, first_failure_of }: Unresolved) -> Error {
+        if let Some((provider, tenant)) = first_failure_of {
             let kind = EventKind::ProviderUnresolved { provider, tenant };
             self.events.publish(Event::of_none(self.now().wall, kind));
         }

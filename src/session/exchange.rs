@@ -9,6 +9,7 @@ mod delete;
 mod exchange_guard;
 mod revocation;
 mod save;
+mod scheduled_revocation;
 mod send;
 mod superseded_tokens;
 
@@ -21,7 +22,7 @@ use self::claim::{ClaimPurpose, Claimed, OnConflict};
 pub(crate) use self::close::close;
 pub(crate) use self::delete::forget;
 pub(crate) use self::exchange_guard::{Guard, Task};
-pub(crate) use self::revocation::revoke;
+pub(crate) use self::scheduled_revocation::revoke;
 use self::superseded_tokens::SupersededTokens;
 use super::context::Context;
 use super::from_record;

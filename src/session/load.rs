@@ -43,7 +43,7 @@ pub(crate) async fn ready(context: &Context, slot: &Arc<Slot>) -> Result<Arc<Cli
             .resolve(&slot.tenant_client)
             .await
             .map_err(|error| error.of_session(slot.id()))?;
-        match slot.first_read(&context.step_context(slot)) {
+        match slot.first_load(&context.step_context(slot)) {
             None => return Ok(client),
             Some(SlotReply::Failed(error)) => return Err(error.of_session(slot.id())),
             Some(SlotReply::Join(flight)) => drop(flight.outcome().await),
@@ -86,7 +86,7 @@ async fn many(context: &Context, page: Vec<(Arc<Slot>, Start)>) {
     let (mut slots, mut ids) = (Vec::new(), Vec::new());
     for (slot, what) in page {
         match what {
-            Start::Load(number) if slot.wants_read(number) => {
+            Start::Load(number) if slot.wants_load(number) => {
                 ids.push(slot.id().clone());
                 slots.push((slot, number));
             }

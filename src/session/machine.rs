@@ -16,7 +16,7 @@ mod wake;
 use std::time::Duration;
 
 pub(crate) use self::decision::{TokenDecision, due_at, serving, token_decision};
-pub(crate) use self::external_change::{ExternalChange, abandon_load, is_damped, read};
+pub(crate) use self::external_change::{ExternalChange, abandon_load, begin_load, is_damped};
 pub(crate) use self::settled::{
     BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
 };
@@ -37,7 +37,7 @@ pub(crate) struct State {
     pub(crate) running: Option<Run>,
     /// The changes of other processes that are not loaded yet. They are loaded when nothing runs.
     pub(crate) external_change: Option<ExternalChange>,
-    pub(crate) read: Read,
+    pub(crate) load: LoadState,
     /// Why the last load failed. Kept, so that a session that cannot be loaded is never taken for
     /// one that does not exist.
     pub(crate) load_backoff: Option<BackoffState>,
@@ -63,7 +63,7 @@ pub(crate) enum Run {
 
 /// The load of the record. Tokens are served meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Read {
+pub(crate) struct LoadState {
     /// How many loads have begun. Only the answer of the newest counts. It does not count either if
     /// an exchange began after it, because it may show less than that exchange wrote.
     pub(crate) number: u32,
@@ -134,7 +134,7 @@ impl State {
 
     /// Whether the record says everything about the session, credentials included.
     pub(crate) fn is_in_store(&self) -> bool {
-        self.is_disposable() || (is_in_record(self) && self.read.running.is_none())
+        self.is_disposable() || (is_in_record(self) && self.load.running.is_none())
     }
 
     /// Whether the store knows all that this state knows, and there are no credentials.
@@ -369,7 +369,7 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
         Input::TokensSuperseded { found } => external_change::tokens_superseded(to, found),
         Input::ExternalChange(external_change) => external_change::note(to, external_change),
         Input::Wrote { version } => external_change::wrote(to, version),
-        Input::Left => *to = State { read: to.read, version: to.version, ..State::default() },
+        Input::Left => *to = State { load: to.load, version: to.version, ..State::default() },
         Input::ClosedDurably { version, closed } => exchange_result::closed(to, version, closed, e),
         Input::CloseFailed => exchange_result::end_failed(to),
         Input::Forgotten => exchange_result::forgotten(to, e),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
 use super::context::Context;
+use super::dispatch::{RequestOutcome, request};
 use super::exchange::{self, Exchange, Guard, Payload, RequestedBy, Task};
 use super::job::{Caller, Job, Text};
 use super::load;
@@ -14,7 +15,6 @@ use super::message::{DueExchange, Message, Work};
 use super::outcome::{AdoptMode, Adopted, Revocation};
 use super::single_flight::FlightSender;
 use super::slot::{ErasedValue, Slot, TokenRequest};
-use super::token_request::{RequestOutcome, request};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::task::TaskGuard;

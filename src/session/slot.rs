@@ -254,7 +254,7 @@ impl Slot {
         if inner.state.is_unloaded() && generation > inner.published {
             // The session's counters are unknown: keep the report until the load that starts here.
             inner.rejected_before_load = inner.rejected_before_load.max(generation);
-            let number = machine::read(&mut inner.state);
+            let number = machine::begin_load(&mut inner.state);
             inner.background_start = Some(Start::Load(number));
             return;
         }
@@ -474,7 +474,7 @@ impl Inner {
     }
 }
 
-pub(crate) fn set_aside(pause: Duration) -> Error {
+pub(crate) fn quarantined_error(pause: Duration) -> Error {
     Error::new(ErrorKind::RetryLater)
         .about("the session is in quarantine because its actor kept crashing")
         .with_retry_after(pause)

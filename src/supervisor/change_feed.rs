@@ -51,12 +51,12 @@ pub(super) async fn run(context: Arc<Context>) {
 
 fn pass_on(context: &Context, news: Option<Vec<News>>) {
     let Some(news) = news else {
-        context.registry.slots.each(|slot| context.news(slot, None));
+        context.registry.slots.each(|slot| context.external_change(slot, None));
         return;
     };
     for News { id, of } in news {
         if let Some(slot) = context.registry.find(&id) {
-            context.news(&slot, Some(of));
+            context.external_change(&slot, Some(of));
             context.registry.release(slot);
         }
     }

@@ -26,6 +26,7 @@ mod fixtures;
 mod forget;
 mod handover;
 mod import;
+mod import_circles;
 mod integrator;
 mod interleavings;
 mod invariants;

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::superseded_tokens::{self, SupersededTokens};
 use crate::clock::timeout;
 use crate::crash::CrashPoint;
@@ -19,26 +17,23 @@ use crate::store::{self, Outcome, StoreError, StoreErrorKind};
 /// another process has closed or replaced the session.
 pub(super) async fn in_time(context: &Arc<Context>, slot: &Arc<Slot>) -> Option<SupersededTokens> {
     let unsaved = slot.unsaved()?;
-    let (store, id, save) =
+    let (store, id, statement) =
         (Arc::clone(&context.store), slot.id().clone(), unsaved.statement(context.now().boot));
-    // A task of its own, so that the timeout does not drop a statement that the store is executing.
-    // `until_saved` sends it again, and the store recognises the attempt.
-    let (done, answer) = oneshot::channel();
-    context.tasks.spawn(async move { drop(done.send(store.apply(&id, save).await)) });
-    match timeout(&*context.clock, context.policy.save_timeout, answer).await {
-        Some(Ok(Ok(outcome))) => {
+    let mut save = Box::pin(async move { store.apply(&id, statement).await });
+    match timeout(&*context.clock, context.policy.save_timeout, &mut save).await {
+        Some(Ok(outcome)) => {
             context.steps.at(CrashPoint::Committed);
-            committed(context, slot, &unsaved, outcome)
+            return committed(context, slot, &unsaved, outcome);
         }
-        Some(Ok(Err(error))) => {
-            mark_unsaved(context, slot, &error);
-            None
-        }
-        Some(Err(_)) | None => {
+        Some(Err(error)) => mark_unsaved(context, slot, &error),
+        None => {
+            // Not dropped: the store may be executing it. `until_saved` sends it again, and the
+            // store recognises the attempt.
+            context.tasks.spawn(async move { drop(save.await) });
             mark_unsaved(context, slot, &StoreError::new(StoreErrorKind::Slow));
-            None
         }
     }
+    None
 }
 
 /// Saves unsaved credentials before a claim or a close: the store compares the generation of the

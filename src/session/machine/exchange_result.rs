@@ -304,7 +304,7 @@ pub(super) fn forgotten(state: &mut State, effects: &mut Effects) {
     if matches!(state.running, Some(Run::Forget)) {
         effects.notifications.push(Notification::Forgotten);
         let settled = Some(Settled::Vacant { backoff: None });
-        *state = State { settled, read: state.read, ..State::default() };
+        *state = State { settled, load: state.load, ..State::default() };
     }
 }
 

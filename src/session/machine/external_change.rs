@@ -38,14 +38,14 @@ impl State {
     /// Whether the record must be loaded before any work begins.
     pub(crate) fn wants_load(&self) -> bool {
         let external_change =
-            self.external_change.is_some() || matches!(self.read.running, Some(Some(_)));
+            self.external_change.is_some() || matches!(self.load.running, Some(Some(_)));
         external_change && !self.is_unsaved()
     }
 
     /// Whether an external change must be loaded as soon as nothing runs and no failed load is in
     /// backoff.
     pub(super) fn has_unloaded_change(&self) -> bool {
-        let free = self.read.running.is_none() && !self.is_unsaved();
+        let free = self.load.running.is_none() && !self.is_unsaved();
         free && self.external_change.is_some() && !self.is_unloaded()
     }
 
@@ -57,13 +57,13 @@ impl State {
 
     /// Whether another process has ended the held credentials.
     pub(crate) fn is_ended_elsewhere(&self) -> bool {
-        let read_for = self.read.running.flatten();
+        let read_for = self.load.running.flatten();
         self.external_change.into_iter().chain(read_for).any(|external_change| external_change.ends)
     }
 
     /// Discards the running load. The change that it was begun for is noted again.
     pub(super) fn stop_load(&mut self) {
-        if let Some(Some(external_change)) = self.read.running.take() {
+        if let Some(Some(external_change)) = self.load.running.take() {
             self.external_change = Some(
                 self.external_change.map_or(external_change, |noted| noted.and(external_change)),
             );
@@ -72,9 +72,9 @@ impl State {
 
     fn begin_load(&mut self) -> u32 {
         self.stop_load();
-        self.read.number = self.read.number.wrapping_add(1);
-        self.read.running = Some(self.external_change.take());
-        self.read.number
+        self.load.number = self.load.number.wrapping_add(1);
+        self.load.running = Some(self.external_change.take());
+        self.load.number
     }
 }
 
@@ -89,14 +89,14 @@ pub(super) fn load_change(state: &mut State, at: &StepContext, effects: &mut Eff
 }
 
 /// Begins a load that a caller waits for. Returns its number.
-pub(crate) fn read(state: &mut State) -> u32 {
+pub(crate) fn begin_load(state: &mut State) -> u32 {
     state.begin_load()
 }
 
 /// Gives up a load that no caller waits for any more. The next load then includes the change that
 /// this one was begun for.
 pub(crate) fn abandon_load(state: &mut State, number: u32) {
-    if state.read.number == number {
+    if state.load.number == number {
         state.stop_load();
     }
 }
@@ -110,17 +110,17 @@ pub(super) fn loaded(
     settled: Settled,
     effects: &mut Effects,
 ) {
-    if state.read.number != number {
+    if state.load.number != number {
         return;
     }
-    let Some(read_for) = state.read.running.take() else { return };
+    let Some(read_for) = state.load.running.take() else { return };
     // Another process deleted the record; the store has not gone back.
     let deleted = read_for.is_some_and(|external_change| external_change.ends)
         && matches!(settled, Settled::Vacant { .. });
     let older = |held: &Settled| version < state.version && held.is_newer_than(&settled);
-    if !deleted && !state.read.restored && state.settled.as_ref().is_some_and(older) {
+    if !deleted && !state.load.restored && state.settled.as_ref().is_some_and(older) {
         state.load_backoff = None;
-        state.read.restored = true;
+        state.load.restored = true;
         effects.start = Some(Start::Restore);
     } else {
         settle(state, version, settled);
@@ -128,7 +128,7 @@ pub(super) fn loaded(
 }
 
 pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &StepContext) {
-    if state.read.number == number && state.read.running.is_some() {
+    if state.load.number == number && state.load.running.is_some() {
         state.stop_load();
         state.load_backoff = Some(BackoffState::after(state.load_backoff.as_ref(), error, at));
     }
@@ -138,7 +138,7 @@ pub(super) fn load_failed(state: &mut State, number: u32, error: Error, at: &Ste
 /// never be loaded. Before the first load, and for a version that is known, there is nothing to
 /// note.
 pub(super) fn note(state: &mut State, external_change: ExternalChange) {
-    let known = state.is_unloaded() && state.read.running.is_none();
+    let known = state.is_unloaded() && state.load.running.is_none();
     if !known && !external_change.is_in(state.version) {
         state.external_change =
             Some(state.external_change.map_or(external_change, |noted| noted.and(external_change)));
@@ -159,7 +159,7 @@ pub(super) fn conflict(state: &mut State, found: Option<(u64, Settled)>) {
 /// Takes this record as the session's.
 fn settle(state: &mut State, version: u64, settled: Settled) {
     state.load_backoff = None;
-    state.read.restored = false;
+    state.load.restored = false;
     state.external_change.take_if(|external_change| external_change.is_in(version));
     state.version = version;
     state.settled = Some(match state.settled.take() {
@@ -183,7 +183,7 @@ pub(super) fn tokens_superseded(state: &mut State, found: Option<(u64, Settled)>
 /// Notes a write of this process. If other processes wrote between the known version and this one,
 /// their change must still be loaded.
 pub(super) fn wrote(state: &mut State, version: u64) {
-    state.read.restored = false;
+    state.load.restored = false;
     // A running load may have begun before the write.
     state.stop_load();
     if version > state.version.saturating_add(1) {

@@ -1,7 +1,8 @@
 //! Starts work: for a caller's need of a token, and for jobs from the queue.
 
 use super::{
-    BackoffState, Effects, Renewable, Run, Settled, Start, State, StepContext, age, lose_unrecorded,
+    BackoffState, Effects, Lost, Renewable, Run, Settled, Start, State, StepContext, age,
+    lose_unrecorded,
 };
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
@@ -104,21 +105,7 @@ impl Settled {
             Self::Vacant { .. } | Self::Closed(_) => {
                 Next::Fail(Error::new(ErrorKind::NotEstablished))
             }
-            Self::Lost(lost) => {
-                let may_retry = lost.to_be_tried(now).is_some();
-                let cooling = BackoffState::cooling(lost.backoff.as_ref(), now);
-                match renewable.brings_back(lost.reason) {
-                    true if !cooling => Next::Renew,
-                    // Also while a renewal is in backoff: otherwise the schedule would check the
-                    // session in vain.
-                    _ if may_retry => Next::Refresh,
-                    true => unless_cooling(&lost.backoff, now, Next::Renew),
-                    false => {
-                        let error = Error::new(ErrorKind::SignInAgain(lost.reason));
-                        Next::Fail(error.caused_by(lost.cause.as_ref()))
-                    }
-                }
-            }
+            Self::Lost(lost) => lost.next(renewable, now),
             Self::InDoubt(held, _) | Self::Active(held) if held.issuer_mismatch => Next::Fail(
                 Error::new(ErrorKind::Misconfigured)
                     .about("the session was issued by another authority or to another client"),
@@ -151,6 +138,24 @@ impl Settled {
                     )
                 };
                 unless_cooling(&held.backoff, now, next)
+            }
+        }
+    }
+}
+
+impl Lost {
+    fn next(&self, renewable: Renewable, now: BootTime) -> Next {
+        let may_retry = self.to_be_tried(now).is_some();
+        let cooling = BackoffState::cooling(self.backoff.as_ref(), now);
+        match renewable.brings_back(self.reason) {
+            true if !cooling => Next::Renew,
+            // Also while a renewal is in backoff: otherwise the schedule would check the
+            // session in vain.
+            _ if may_retry => Next::Refresh,
+            true => unless_cooling(&self.backoff, now, Next::Renew),
+            false => {
+                let error = Error::new(ErrorKind::SignInAgain(self.reason));
+                Next::Fail(error.caused_by(self.cause.as_ref()))
             }
         }
     }

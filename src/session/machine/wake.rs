@@ -68,7 +68,7 @@ pub(crate) fn next_wake(state: &State, policy: &MachinePolicy) -> Option<BootTim
     };
     let load_backoff = match &state.load_backoff {
         // The end of the running load is an input of its own.
-        _ if state.read.running.is_some() => None,
+        _ if state.load.running.is_some() => None,
         Some(backoff) if state.has_unloaded_change() => Some(backoff.retry_at),
         Some(backoff) => Some(backoff.forgotten_at(policy.backoff.cap)),
         // At once, because the caller that began the load has left.

@@ -103,7 +103,7 @@ impl Bench {
     }
 
     fn begin_load(&self) -> u32 {
-        machine::read(&mut self.slot.inner.lock().state)
+        machine::begin_load(&mut self.slot.inner.lock().state)
     }
 
     fn answer_load(&self, read: u32, version: u64, settled: Settled) {

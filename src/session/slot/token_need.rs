@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Slot, set_aside};
+use super::{Inner, Slot, quarantined_error};
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::session::machine::{
     self, Effects, Input, Notification, Renewable, Start, StepContext, TokenDecision,
@@ -104,7 +104,7 @@ impl Slot {
                 (TokenDecision::Fail(error), _) => SlotReply::Failed(error),
                 (TokenDecision::Wait, _) => inner.joined(),
                 (TokenDecision::Load | TokenDecision::Ask, Some(until)) => {
-                    SlotReply::Failed(set_aside(until.since(at.now.boot)))
+                    SlotReply::Failed(quarantined_error(until.since(at.now.boot)))
                 }
                 (TokenDecision::Load, None) => self.join_or_load(&mut inner),
                 (TokenDecision::Ask, None) => SlotReply::Failed(match may_start {
@@ -118,7 +118,7 @@ impl Slot {
     }
 
     /// The first load of the record; `None` if it was loaded.
-    pub(crate) fn first_read(self: &Arc<Self>, at: &StepContext) -> Option<SlotReply> {
+    pub(crate) fn first_load(self: &Arc<Self>, at: &StepContext) -> Option<SlotReply> {
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
         if inner.state.is_busy() || !inner.state.is_unloaded() {
@@ -139,7 +139,7 @@ impl Slot {
         if let Some(load) = inner.load.as_ref().filter(|load| load.is_pending()) {
             return SlotReply::Join(load.clone());
         }
-        let number = machine::read(&mut inner.state);
+        let number = machine::begin_load(&mut inner.state);
         let (sender, flight) = single_flight::channel();
         inner.load = Some(flight);
         SlotReply::Load(PendingLoad { number, slot: Arc::clone(self), sender })
@@ -152,8 +152,8 @@ impl Slot {
     }
 
     /// Whether the load of this number is still wanted.
-    pub(crate) fn wants_read(&self, number: u32) -> bool {
-        self.with_state(|state| state.read.number == number && state.read.running.is_some())
+    pub(crate) fn wants_load(&self, number: u32) -> bool {
+        self.with_state(|state| state.load.number == number && state.load.running.is_some())
     }
 
     /// Begins a job or a revocation, if nothing runs.

@@ -12,7 +12,7 @@ use crate::session::context::Context;
 use crate::session::load;
 use crate::session::machine::{Due, ExternalChange, Input, Settled, State, record_wake};
 use crate::session::schedule::{CheckResult, Schedule, WaitQueue};
-use crate::session::slot::{Slot, set_aside};
+use crate::session::slot::{Slot, quarantined_error};
 use crate::store::{Lose, Outcome, Reschedule, Statement, StoreError, Stored};
 
 /// What remains to be done after a check.
@@ -132,7 +132,7 @@ impl<'a> Check<'a> {
         let now = context.now().boot;
         slot.end_quarantine(now);
         if let Some(until) = slot.quarantined(now) {
-            return Err(set_aside(until.since(now)));
+            return Err(quarantined_error(until.since(now)));
         }
         for _ in 0..CHECKS_AGAIN {
             load::ready(context, slot).await?;

@@ -43,7 +43,7 @@ fn is_unsaved(state: &State) -> bool {
 
 /// The change that is not loaded yet, even if its load runs.
 fn unloaded_change(state: &State) -> Option<ExternalChange> {
-    state.external_change.or(state.read.running.flatten())
+    state.external_change.or(state.load.running.flatten())
 }
 
 fn served(state: &State) -> Option<u64> {
@@ -61,11 +61,11 @@ fn held_of(state: &State) -> &CredentialState {
 fn a_change_is_noted_in_every_state_and_loaded_at_once_if_nothing_runs_or_is_unsaved() {
     for (name, state) in states() {
         let free = !state.is_busy() && !is_unsaved(&state) && state.load_backoff.is_none();
-        let reads = free && !state.is_unloaded() && state.read.running.is_none();
-        let forgets_unloaded = state.is_unloaded() && state.read.running.is_none();
+        let reads = free && !state.is_unloaded() && state.load.running.is_none();
+        let forgets_unloaded = state.is_unloaded() && state.load.running.is_none();
         for ends in [false, true] {
             let (next, effects) = step(state.clone(), others(ends), &after(0));
-            let number = state.read.number + 1;
+            let number = state.load.number + 1;
             assert_eq!(effects.start, reads.then_some(Start::Load(number)), "{name}");
             assert_eq!(effects.notifications, [], "{name}");
             assert_eq!(unloaded_change(&next).is_some(), !forgets_unloaded, "{name}");
@@ -135,9 +135,9 @@ fn a_change_during_an_exchange_is_loaded_after_every_end_of_it() {
                 assert_eq!(start, None, "{name}: {end:?}");
                 continue;
             }
-            assert_eq!(start, Some(Start::Load(next.read.number)), "{name}: {end:?}");
+            assert_eq!(start, Some(Start::Load(next.load.number)), "{name}: {end:?}");
             assert!(
-                next.external_change.is_none() && next.read.running.is_some(),
+                next.external_change.is_none() && next.load.running.is_some(),
                 "{name}: {end:?}"
             );
         }
@@ -268,7 +268,7 @@ fn a_load_that_began_before_other_work_does_not_count() {
 #[test]
 fn of_two_loads_only_the_newest_counts() {
     let (mut state, former) = changed(active(fresh()), true);
-    let newest = read(&mut state);
+    let newest = begin_load(&mut state);
     assert_eq!(newest, former + 1);
     for late in [loaded(former, V + 1, recorded(held(NOW, (4, 9)))), load_failed(former)] {
         let (next, _) = apply(state.clone(), late);
@@ -285,9 +285,9 @@ fn of_two_loads_only_the_newest_counts() {
 fn an_abandoned_load_leaves_its_change_to_the_next_load() {
     let (mut state, number) = changed(active(expired()), true);
     abandon_load(&mut state, number + 1);
-    assert!(state.read.running.is_some(), "that was another load");
+    assert!(state.load.running.is_some(), "that was another load");
     abandon_load(&mut state, number);
-    assert_eq!((state.read.running, state.external_change), (None, Some(external_change(true))));
+    assert_eq!((state.load.running, state.external_change), (None, Some(external_change(true))));
     assert_eq!(next_wake(&state, &after(0).policy), Some(BootTime::default()), "at once");
     let (state, start) = apply(state, Input::Tick);
     assert_eq!(start, Some(Start::Load(number + 1)));
@@ -322,7 +322,7 @@ fn a_store_that_went_back_is_restored_once_and_then_counts() {
         assert_eq!(start, Some(Start::Restore));
         assert_eq!((served(&state), state.version), (Some(G), V), "the held token is still served");
         let (restored, _) = apply(state.clone(), Input::Wrote { version: V + 1 });
-        assert!(!restored.read.restored, "the next older record is restored again");
+        assert!(!restored.load.restored, "the next older record is restored again");
         let (state, start) = apply(state, Input::ExternalChange(ExternalChange::UNKNOWN));
         assert_eq!(start, Some(Start::Load(number + 1)));
         let (state, start) = apply(state, loaded(number + 1, V - 1, older()));

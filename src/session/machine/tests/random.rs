@@ -182,10 +182,10 @@ proptest! {
             match start {
                 None => {}
                 Some(Start::Load(number)) => {
-                    prop_assert!(!next.is_busy() && next.read.number == number, "{name}");
-                    prop_assert!(next.read.running.is_some(), "{name}");
+                    prop_assert!(!next.is_busy() && next.load.number == number, "{name}");
+                    prop_assert!(next.load.running.is_some(), "{name}");
                 }
-                Some(Start::Restore) => prop_assert!(next.read.restored, "{name}"),
+                Some(Start::Restore) => prop_assert!(next.load.restored, "{name}"),
                 Some(Start::Revoke) => prop_assert!(!was_busy || was_closing, "{name}"),
                 Some(
                     Start::Refresh

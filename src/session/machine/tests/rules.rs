@@ -325,8 +325,8 @@ fn superseded_tokens_are_not_served_and_the_record_is_loaded_again() {
         assert!(serving(&next, boot(NOW)).is_none(), "{name}");
         let cooling = state.load_backoff.is_some();
         let loads = !state.is_busy() && !state.is_unloaded() && !cooling;
-        let loads = loads && state.read.running.is_none();
-        let start = loads.then_some(Start::Load(next.read.number));
+        let loads = loads && state.load.running.is_none();
+        let start = loads.then_some(Start::Load(next.load.number));
         assert_eq!((effects.start, &effects.notifications[..]), (start, &[][..]), "{name}");
         let unsaved = next.settled.as_ref().is_some_and(Settled::is_unsaved);
         assert!(!unsaved, "{name}: it is not saved any more");

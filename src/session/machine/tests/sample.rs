@@ -132,14 +132,14 @@ pub(super) fn running(settled: Settled, run: Run) -> State {
 /// Not loaded yet: the first load runs, or its failure is in backoff.
 pub(super) fn load_backoff(backoff: Option<BackoffState>) -> State {
     let running = backoff.is_none().then_some(None);
-    let read = Read { number: 1, running, restored: false };
-    State { read, load_backoff: backoff, ..State::default() }
+    let load = LoadState { number: 1, running, restored: false };
+    State { load, load_backoff: backoff, ..State::default() }
 }
 
 /// With load number 1 running for this change.
 pub(super) fn loading(state: State, external_change: ExternalChange) -> State {
     State {
-        read: Read { number: 1, running: Some(Some(external_change)), restored: false },
+        load: LoadState { number: 1, running: Some(Some(external_change)), restored: false },
         ..state
     }
 }

@@ -120,7 +120,7 @@ fn of_load(state: &State) -> String {
     if !state.is_unloaded() && state.version != sample::V {
         text.push_str(&format!("; version {}", state.version));
     }
-    if let Some(external_change) = state.read.running {
+    if let Some(external_change) = state.load.running {
         let external_change = external_change.map_or_else(String::new, |external_change| {
             format!(" for {}", of_change(external_change))
         });
@@ -132,7 +132,7 @@ fn of_load(state: &State) -> String {
     if let Some(load_backoff) = state.load_backoff.as_ref().filter(|_| !state.is_unloaded()) {
         text.push_str(&format!("; load failed{}", of_backoff(&Some(load_backoff.clone()))));
     }
-    if state.read.restored {
+    if state.load.restored {
         text.push_str("; restored");
     }
     text

@@ -220,7 +220,7 @@ impl World {
         let ends = matches!(self.record.1, Settled::Closed(_) | Settled::Lost(_)) || jitter > 200;
         let version = (!jitter.is_multiple_of(7)).then_some(self.record.0.saturating_sub(back));
         let known = version.is_some_and(|version| version <= self.state.version);
-        let is_read = !self.state.is_unloaded() || self.state.read.running.is_some();
+        let is_read = !self.state.is_unloaded() || self.state.load.running.is_some();
         if ends && is_read && !known {
             self.end_elsewhere(version);
         }
@@ -230,7 +230,7 @@ impl World {
     }
 
     fn end_elsewhere(&mut self, version: Option<u64>) {
-        self.ended.push((self.state.read.number, version));
+        self.ended.push((self.state.load.number, version));
     }
 
     /// Writes the record once more.
@@ -267,7 +267,7 @@ impl World {
     fn load_record(&mut self) {
         let asked = token_decision(&self.state, 0, Renewable::No, self.boot());
         if matches!(asked, TokenDecision::Load) {
-            let number = read(&mut self.state);
+            let number = begin_load(&mut self.state);
             self.load = Some((number, self.record.clone()));
         }
     }
@@ -293,7 +293,7 @@ impl World {
     }
 
     fn loaded(&mut self, number: u32, version: u64, settled: Settled) {
-        let counts = self.state.read.number == number && self.state.read.running.is_some();
+        let counts = self.state.load.number == number && self.state.load.running.is_some();
         if counts {
             let shown = |external_change: Option<u64>| {
                 external_change.is_some_and(|external_change| external_change <= version)
@@ -307,7 +307,7 @@ impl World {
             // The slot, not the machine, remembers what a store that went back must not bring back.
             (self.served, self.rejected) = ((0, 0), 0);
         }
-        let (before, reads) = (self.state.version, self.state.read.restored);
+        let (before, reads) = (self.state.version, self.state.load.restored);
         let older = version < before && settled.counters() < self.state.counters();
         let started = self.apply(Input::Loaded { read: number, version, settled });
         if started == Some(Start::Restore) {

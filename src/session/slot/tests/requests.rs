@@ -93,16 +93,16 @@ fn a_load_that_is_dropped_lets_the_next_caller_load() {
     for round in 1..=3 {
         let SlotReply::Load(load) = bench.ask(0) else { panic!("no load starts") };
         assert_eq!(load.number, round);
-        assert!(bench.slot.wants_read(round));
+        assert!(bench.slot.wants_load(round));
         drop(load);
-        assert!(!bench.slot.wants_read(round));
+        assert!(!bench.slot.wants_load(round));
     }
-    let first = bench.slot.first_read(&bench.step_context());
+    let first = bench.slot.first_load(&bench.step_context());
     let Some(SlotReply::Load(load)) = first else { panic!("no load starts") };
-    assert!(matches!(bench.slot.first_read(&bench.step_context()), Some(SlotReply::Join(_))));
+    assert!(matches!(bench.slot.first_load(&bench.step_context()), Some(SlotReply::Join(_))));
     bench.answer_load(load.number, 1, Settled::Vacant { backoff: None });
     load.end(FlightOutcome::AskAgain);
-    assert!(bench.slot.first_read(&bench.step_context()).is_none(), "it is loaded");
+    assert!(bench.slot.first_load(&bench.step_context()).is_none(), "it is loaded");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn after_a_failed_load_all_callers_get_its_error_until_the_backoff_is_over() {
     let error = Error::new(ErrorKind::Store);
     bench.apply(Input::LoadFailed { read: load.number, error });
     load.end(FlightOutcome::AskAgain);
-    for request in [bench.ask(0), bench.slot.first_read(&bench.step_context()).unwrap()] {
+    for request in [bench.ask(0), bench.slot.first_load(&bench.step_context()).unwrap()] {
         let SlotReply::Failed(error) = request else { panic!("it loads again at once") };
         assert_eq!(error.kind(), ErrorKind::Store);
     }
@@ -128,11 +128,11 @@ fn an_external_change_is_loaded_once_in_the_background_or_by_a_caller_that_canno
         panic!("no load starts")
     };
     assert!(bench.slot.take_background_start().is_none(), "once");
-    assert!(bench.slot.wants_read(number));
+    assert!(bench.slot.wants_load(number));
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)), "the token in hand is good");
     bench.is_fresh(1);
     let SlotReply::Load(load) = bench.ask(1) else { panic!("it starts without a load") };
-    assert!(!bench.slot.wants_read(number), "the caller was faster");
+    assert!(!bench.slot.wants_load(number), "the caller was faster");
     bench.answer_load(load.number, 2, Settled::Active(bench.held(2)));
     load.end(FlightOutcome::AskAgain);
     assert!(matches!(bench.ask(1), SlotReply::Ready(token) if token.generation() == 2));

@@ -249,7 +249,7 @@ impl Model {
             }
             TokenDecision::Load => {
                 let process = &mut w.processes[p];
-                process.load = PendingLoad::Wanted(machine::read(&mut process.state));
+                process.load = PendingLoad::Wanted(machine::begin_load(&mut process.state));
             }
             TokenDecision::Token(_) | TokenDecision::Fail(_) | TokenDecision::Wait => {}
         }

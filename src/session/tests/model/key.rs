@@ -58,7 +58,7 @@ impl World {
         for process in &self.processes {
             all.push(process.state.version);
             let external_change =
-                [process.state.external_change, process.state.read.running.flatten()];
+                [process.state.external_change, process.state.load.running.flatten()];
             all.extend(
                 external_change
                     .into_iter()
@@ -196,14 +196,14 @@ impl Writer<'_> {
         let state = &process.state;
         self.version(state.version);
         self.external_change(state.external_change);
-        match state.read.running {
+        match state.load.running {
             None => self.put(0),
             Some(external_change) => {
                 self.put(1);
                 self.external_change(external_change);
             }
         }
-        self.flag(state.read.restored);
+        self.flag(state.load.restored);
         self.run(state.running.as_ref(), process);
         self.backoff(state.load_backoff.as_ref());
         self.load(process);
@@ -253,7 +253,7 @@ impl Writer<'_> {
     }
 
     fn load(&mut self, process: &Process) {
-        let current = process.state.read.number;
+        let current = process.state.load.number;
         match &process.load {
             PendingLoad::None => self.put(0),
             PendingLoad::Restore => self.put(1),

@@ -23,7 +23,7 @@ impl Model {
         let process = &mut w.processes[p];
         let newer = (epoch, generation) > process.state.counters();
         let ends = ended || (newer && self.product.refresh_ends_access_tokens());
-        let known = process.state.is_unloaded() && process.state.read.running.is_none();
+        let known = process.state.is_unloaded() && process.state.load.running.is_none();
         let external_change = ExternalChange { version: Some(version), ends };
         if ended && !known && version > process.state.version {
             process.dead_up_to = process.dead_up_to.max(generation);
@@ -39,7 +39,7 @@ impl Model {
         match std::mem::replace(&mut w.processes[p].load, PendingLoad::None) {
             PendingLoad::None => {}
             PendingLoad::Wanted(number) => {
-                let read = w.processes[p].state.read;
+                let read = w.processes[p].state.load;
                 if read.number == number && read.running.is_some() {
                     let found = w.record.clone().map(|record| Box::new(Stored { record, now }));
                     w.processes[p].load = PendingLoad::Found(number, found);
@@ -83,7 +83,7 @@ impl Model {
     /// Drops changes that the process knows already.
     pub(super) fn drop_known_changes(w: &mut World, p: usize) {
         let process = &mut w.processes[p];
-        let unread = process.state.is_unloaded() && process.state.read.running.is_none();
+        let unread = process.state.is_unloaded() && process.state.load.running.is_none();
         while let Some(change) = process.feed.first() {
             if !unread && change.version > process.state.version {
                 break;
