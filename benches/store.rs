@@ -1,13 +1,13 @@
-//! What a durable commit costs.
+//! The cost of a durable commit.
 //!
-//! `cargo bench --bench store` has 1 and 64 sessions refresh at once, each by a claim and a commit,
-//! in a file of ours, and beside it with `rusqlite` used naively: a connection for each session, and
-//! a transaction for each write. Both seal nothing less than the other: the naive one writes as
-//! many bytes, which it was given sealed. Files are made in the folder for temporary files
-//! (`TMPDIR`), which should be on the disk that is meant.
+//! `cargo bench --bench store` refreshes 1 and 64 sessions at once, each with a claim and a commit, in
+//! a file of this crate's store. It compares that with a naive use of `rusqlite`: a connection for each
+//! session, and a transaction for each write. Both write the same number of sealed bytes; the naive one
+//! gets them already sealed. The files are in the folder for temporary files (`TMPDIR`): set it to the
+//! disk that you want to measure.
 //!
-//! `cargo bench --bench store -- ours 64 500` runs one of them, 500 times each, so that what it asks
-//! of the disk can be counted, or made slower:
+//! `cargo bench --bench store -- ours 64 500` runs one case, 500 times for each session, so that its
+//! writes to the disk can be counted or slowed down:
 //!
 //! ```text
 //! strace -f -c -e trace=fsync,fdatasync target/release/deps/store-* ours 1 200

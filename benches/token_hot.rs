@@ -1,7 +1,7 @@
-//! What a fresh token costs, beside an actor's answer and a cache's, in one run.
+//! The cost of a valid token, compared with the reply of an actor and with a cache, in one run.
 //!
-//! `cargo bench --bench token_hot` ends with a table: medians of rounds in which every case has
-//! its turn, so that all of them meet the same noise, and how often each case allocated.
+//! `cargo bench --bench token_hot` prints a table: the median of the rounds of each case, and how
+//! often it allocated. Every round runs every case, so that all cases have the same noise.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, reason = "without its setting there is nothing to measure")]

@@ -1,5 +1,5 @@
-//! A fresh token is served without asking the allocator for anything; and a server that answers
-//! without end gets no more memory than an answer may take.
+//! To hand out a valid token allocates nothing, and a response without end takes no more memory than
+//! the longest response.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail with them")]
 
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Tokens that the backend has already become a session, and come out again.
+//! Tokens that the backend already has become a session, and can be exported again.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! Answers of token endpoints as servers in the field give them, and what a session makes of them.
+//! Responses of token endpoints as real servers send them, and the result for the session.
 
 mod rows;
 

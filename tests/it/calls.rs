@@ -1,4 +1,4 @@
-//! Calls at the server beside the sessions' own exchanges, and what they do to the session.
+//! Calls beside the sessions' exchanges, and their effect on the session.
 
 mod bounds;
 

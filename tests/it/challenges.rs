@@ -1,4 +1,4 @@
-//! Second factors: a challenge goes through a ticket, and its answer is one more grant.
+//! Second factors: a ticket carries the challenge, and the answer is one more grant.
 
 use std::error::Error as _;
 use std::sync::Arc;

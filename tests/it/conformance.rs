@@ -1,4 +1,4 @@
-//! What every dialect must do, each against a server that speaks it: one suite, run by all.
+//! One suite for all dialects, each against a server of that dialect.
 
 use std::time::Duration;
 

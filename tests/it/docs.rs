@@ -1,4 +1,4 @@
-//! What documentation promises is there, and is of this version.
+//! The names and versions in the documentation exist.
 
 use std::path::Path;
 

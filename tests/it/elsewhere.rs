@@ -1,21 +1,20 @@
-//! What one process does when others change its session. Each case runs on a store in memory and on
-//! a file; each process has a supervisor and a script of its own.
+//! What one process does when other processes change its session. Each case runs on a store in memory
+//! and on a file; each process has a supervisor and a script of its own.
 //!
-//! Each case keeps a fault of 0.1.0 from coming back: somebody broke the line that the table names,
-//! and the case failed.
+//! Each case prevents a fault of 0.1.0: when the line that the table names is broken, the case fails.
 //!
 //! | fault | broken line | case |
 //! |---|---|---|
-//! | another process's claim ignores a doubt and a back-off | `decide.rs`, `claim_record`: no `Outcome::Wait` | `a_doubt_and_a_back_off_...` |
-//! | a change elsewhere is dropped unless the session rests | `machine/external.rs`, `note`: not while busy | `a_session_that_another_process_revoked_...` |
-//! | a change unloads the session | `note`: `settled` is taken | the same, `of_20_000_sessions_...`, `where_a_refresh_ends_...` |
-//! | "anything may have changed" takes good tokens away | `News::UNKNOWN`: it ends | `of_20_000_sessions_...` |
-//! | a session that is begun again counts from 1 | `claim_record`: a floor without epoch and generation | `a_session_that_is_forgotten_...` |
-//! | every process sends what is owed | `claim_record`: a revocation is granted beside another | `a_revocation_that_is_owed_...` |
-//! | a rejected token is handed out again | `Held::remember` and `Slot::request`: nothing is remembered | `a_rejected_token_is_not_..._failed_to_replace_it` |
-//! | a wrong wall clock is never corrected | `slot/changed.rs`, `moved_clock`: none | `times_that_were_read_by_a_wrong_clock_...` |
-//! | a death is not told | `decide.rs`, `lose_session`: no news | `a_death_that_one_process_finds_...` |
-//! | a slow answer costs the session | `converse.rs`, `renew`: never | `a_slow_answer_at_a_strict_server_...` |
+//! | another process's claim ignores a doubt and a back-off | `store/decide.rs` `claim_record`: no `Outcome::Wait` | `a_doubt_and_a_back_off_…` |
+//! | an external change is dropped unless the session is idle | `session/machine/external_change.rs` `note`: not while an exchange runs | `a_session_that_another_process_revoked_…` |
+//! | an external change unloads the session | the same: `settled` is taken | the same, `of_20_000_sessions_…`, `where_a_refresh_ends_…` |
+//! | "anything may have changed" withholds valid tokens | `session/machine/external_change.rs` `ExternalChange::UNKNOWN`: `ends` is true | `of_20_000_sessions_…` |
+//! | a session that is established again counts from 1 | `store/decide.rs` `claim_record`: a floor without epoch and generation | `a_session_that_is_forgotten_…` |
+//! | every process sends the same revocation | `store/decide.rs` `claim_record`: a revocation is granted beside another | `a_revocation_that_is_owed_…` |
+//! | a rejected token is handed out again | `session/machine/settled.rs` `remember` and `session/slot/token_need.rs` `request`: nothing is remembered | `a_rejected_token_is_not_…_failed_to_replace_it` |
+//! | a wrong wall clock is never corrected | `session/slot/client_and_clock.rs` `moved_clock`: always `None` | `times_that_were_read_by_a_wrong_clock_…` |
+//! | other processes do not learn that a session is lost | `store/decide/without_claim.rs` `lose_session`: no news | `a_death_that_one_process_finds_…` |
+//! | a slow response costs the session | `session/exchange/send.rs` `renew`: never renews | `a_slow_answer_at_a_strict_server_…` |
 
 use std::pin::pin;
 use std::sync::Arc;

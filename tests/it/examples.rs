@@ -1,4 +1,4 @@
-//! The examples do what they show. `cargo test` builds them before it runs any test.
+//! The examples work. `cargo test` builds them before it runs any test.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! A process under test: a supervisor of one provider on a store that fails on demand, with time in
-//! the test's hand.
+//! A process under test: a supervisor of one provider on a store that fails on demand, with a clock
+//! that the test moves.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, SystemTime};

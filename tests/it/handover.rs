@@ -1,4 +1,4 @@
-//! What one supervisor leaves in the store and another one finds there.
+//! Sessions that one supervisor leaves in the store and another one takes over.
 
 use std::time::Duration;
 

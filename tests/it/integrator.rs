@@ -1,6 +1,6 @@
-//! A programme of a user's: one iOFFICE site per customer, with a form, a browser login and a
-//! service account each. Only the handlers differ from how it was drawn up before there was a crate:
-//! a memory store, loopback addresses, and what the real names are.
+//! A user's program: one iOFFICE site per customer, with a form, a browser login and a service account
+//! each. It was written before the crate existed. Only the handlers differ from that: a memory store,
+//! loopback addresses, and the real names.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What can happen between two steps, each case a test. The comments number the steps.
+//! Interleavings: each test has one, and its comments number the steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! A programme of a user's: Spatium and Extra Horizon for the same device, behind axum. It is as it
-//! was drawn up before there was a crate, but for this:
+//! A user's program: Spatium and Extra Horizon for the same device, behind axum. It was written before
+//! the crate existed, and differs from that only here:
 //!
 //! - A memory store, loopback addresses, addresses as arguments, and a channel in place of Ctrl-C.
 //!   The key ring is parsed and not taken from the environment, which tests share.

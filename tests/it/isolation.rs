@@ -1,4 +1,4 @@
-//! One session's trouble is its own.
+//! The failures of one session do not affect others.
 
 mod tenant_fleet;
 

@@ -1,5 +1,5 @@
-//! Which module may use which, and where things may stand. The table is the architecture: a change
-//! of it is a decision, not a repair.
+//! Which module may use which, and in which modules some code is allowed. The table is the
+//! architecture: change it only on purpose, never to make a test pass.
 
 use crate::source_text::{self, File, Found, Root};
 

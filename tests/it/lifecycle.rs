@@ -1,4 +1,4 @@
-//! Starting, stopping, and what stands around a session's life.
+//! Start, stop, and the life of sessions between them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! N callers, one exchange.
+//! Many callers share one exchange.
 
 use session_warden::error::ExchangeOutcome;
 use session_warden::provider::FailureClass;

@@ -1,4 +1,4 @@
-//! Answers that come when the session is another's, and what becomes of their tokens at the server.
+//! Responses that come after another process changed the session: their tokens are superseded.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Whatever of a provider, a store or a source panics: no caller waits past its deadline, and no
-//! session is wedged.
+//! If a method of a provider, a store or a source panics, no caller waits past its deadline, and no
+//! session stops working.
 
 mod panicking;
 

@@ -1,4 +1,4 @@
-//! What one tenant may take of what all tenants share.
+//! How much of the shared bounds one tenant may use.
 
 use session_warden::error::ErrorKind;
 use session_warden::policy::Policy;

@@ -1,4 +1,4 @@
-//! Where requests and browsers may be sent, by whoever may name a URL.
+//! The addresses that requests and browsers may be sent to, for the operator's and the tenants' URLs.
 
 use std::error::Error as _;
 

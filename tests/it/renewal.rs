@@ -1,4 +1,4 @@
-//! Sessions that begin again without a user: by a caller's word, or by who was registered for it.
+//! Sessions that obtain new tokens without a user: by `ensure`, by `renew_with`, or by the provider.
 
 use std::future::{Future, pending};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! New credentials are never lost, whatever the store does, and never sent on a guess.
+//! New credentials are never lost if the store fails, and nothing is sent without a claim.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Providers that change under their sessions: replaced, reloaded, one for each tenant.
+//! Providers that change while they have sessions: replaced, reloaded, one for each tenant.
 
 mod binding;
 mod calls;

@@ -1,4 +1,4 @@
-//! A supervisor that shuts down, and one whose runtime is gone.
+//! Shutdown of a supervisor, and of its runtime.
 
 use std::pin::pin;
 use std::sync::mpsc;

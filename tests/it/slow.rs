@@ -1,4 +1,4 @@
-//! Servers that take long to answer: a slow answer is not a lost one.
+//! Slow servers: a slow response is not a lost response.
 
 use std::time::Duration;
 

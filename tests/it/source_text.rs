@@ -1,5 +1,5 @@
-//! Reads Rust text as far as the tests on the source need it: no comments, no literals, paths in
-//! full. Everything but [`files`] is a pure function on text.
+//! Reads Rust text as the tests on the source need it: without comments and literals, with full
+//! paths. Every function but [`files`] is a pure function on text.
 
 use std::fs;
 use std::path::Path;

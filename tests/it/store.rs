@@ -1,4 +1,4 @@
-//! Every store passes the same suite, and wrappers pass everything on.
+//! Every store passes the same suite, and wrappers forward every method.
 
 use std::future::Future;
 use std::pin::pin;

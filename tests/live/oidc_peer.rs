@@ -1,4 +1,4 @@
-//! Starts panva's `oidc-provider` and asks it what it saw.
+//! Starts panva's `oidc-provider` and reads which requests it got.
 
 mod browser;
 

@@ -1,4 +1,4 @@
-//! The answers, and what a session is to make of each.
+//! The responses, and the expected result of each.
 
 use session_warden::testing::ManualClock;
 

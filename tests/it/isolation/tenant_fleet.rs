@@ -1,4 +1,4 @@
-//! Many sessions of many tenants at one server that answers each session as a test says.
+//! Many sessions of many tenants at one server, which responds to each session as the test says.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! One server's answer is taken for another's (RFC 9700 section 4.4).
+//! Mix-up: a server answers a login in place of another (RFC 9700 section 4.4).
 
 use session_warden::ErrorKind;
 use session_warden::error::Refusal;

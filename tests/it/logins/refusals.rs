@@ -1,4 +1,4 @@
-//! Logins that are not finished, and what is left of each.
+//! Logins that fail, and the state of the session after each.
 
 use std::error::Error as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What stored tokens are bound to, and where they never go.
+//! The URLs that stored tokens are bound to. The tokens are sent nowhere else.
 
 use session_warden::clock::Clock;
 use session_warden::provider::oauth2::{RevokeAccessToken, UserInfo};

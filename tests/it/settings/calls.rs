@@ -1,4 +1,4 @@
-//! Calls and logins that meet a client which the server rejects, or none at all.
+//! Calls and logins while the server rejects the client, or while there is no client.
 
 use bytes::Bytes;
 use futures_util::FutureExt;

@@ -1,4 +1,4 @@
-//! What one process stores while another has the session in memory.
+//! One process writes a session that another has in memory.
 
 use std::future::poll_fn;
 use std::task::Poll;

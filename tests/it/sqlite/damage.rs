@@ -1,5 +1,4 @@
-//! Files whose bytes were changed: nothing panics, nothing hangs, and nothing is taken that was not
-//! written.
+//! Files with changed bytes: they cause no panic and no hang, and are not accepted.
 
 use std::error::Error as _;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Files that are not ours, full, read-only, busy, or whose claims are a dead process's.
+//! Files that another program made, that are full, read-only or busy, or that have claims of a process
+//! that has ended.
 
 use std::error::Error as _;
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! Random statements, asked of a file and of memory, which must answer alike; and of a model that
-//! knows no more than what callers rely on.
+//! Random statements on a file and on memory, whose outcomes must be equal, and on a model that has
+//! only the rules that callers rely on.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! Rows that somebody rewrote who can write the file and has no key.
+//! Rows that an attacker rewrote who can write the file but has no key.
 
 use rusqlite::Connection;
 use rusqlite::types::Value;

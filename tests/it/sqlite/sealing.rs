@@ -1,4 +1,4 @@
-//! What lies on the disk, and what opens it.
+//! Sealed data on the disk, and the keys that open it.
 
 use std::error::Error as _;
 use std::sync::Arc;

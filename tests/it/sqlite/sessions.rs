@@ -1,5 +1,5 @@
-//! Sessions on a file that fails them: locked, full, damaged, its key gone; and on one that does not
-//! while all else dies.
+//! Sessions on a file that fails (locked, full, damaged, without its key), and on a good file while
+//! callers, actors or the key are lost.
 
 use std::error::Error as StdError;
 use std::future::Future;

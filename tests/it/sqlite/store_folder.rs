@@ -1,4 +1,4 @@
-//! A folder with a database in it, and stores on it.
+//! A folder with a database, and stores that open it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

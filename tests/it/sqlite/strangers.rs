@@ -1,4 +1,4 @@
-//! Files and folders that others wrote to.
+//! Files and folders that other users wrote to.
 
 use std::path::Path;
 use std::process::Command;

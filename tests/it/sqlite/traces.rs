@@ -1,4 +1,4 @@
-//! What is left on the disk of what was forgotten.
+//! Data on the disk after a session was forgotten.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! TwoProcesses processes on one file, at one session.
+//! Two processes with one session in one file.
 
 use std::time::Duration;
 

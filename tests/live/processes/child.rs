@@ -1,4 +1,4 @@
-//! A process on a file, which does what it reads from its standard input.
+//! A process on a file, which carries out the orders from its standard input.
 
 use std::collections::HashMap;
 use std::fs::File;

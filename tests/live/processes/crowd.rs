@@ -1,4 +1,4 @@
-//! Many callers in several processes, and what is done to the processes meanwhile.
+//! Many callers in several processes, which are killed and stopped at the same time.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};

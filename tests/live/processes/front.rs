@@ -1,4 +1,4 @@
-//! A desk before the server, where everything goes through and token requests are written down.
+//! A proxy before the server, which forwards every request and records token requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

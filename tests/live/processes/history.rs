@@ -1,4 +1,4 @@
-//! What all processes answered, and what must hold of it whatever happened.
+//! The replies of all processes, and the rules that they must keep in every run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What a process is told, and what it answers: one line of JSON each.
+//! The orders to a process and its replies: one line of JSON each.
 
 use std::fmt;
 use std::path::PathBuf;

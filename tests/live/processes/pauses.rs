@@ -1,4 +1,4 @@
-//! Processes that stop at a step of a refresh for longer than their claim holds, and then go on.
+//! Processes that are stopped at a step of a refresh for longer than their lease, and then resumed.
 
 use std::time::Instant;
 

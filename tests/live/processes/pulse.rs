@@ -1,4 +1,4 @@
-//! How the machine itself is doing, beside what is measured on it.
+//! The load of the machine, beside the measurements on it.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A child process, as its parent sees it.
+//! A child process, as its parent controls it.
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt;

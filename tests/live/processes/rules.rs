@@ -1,5 +1,4 @@
-//! What must hold of all that was written down, whatever was done to the processes. Each rule says
-//! what is wrong.
+//! The rules that the history of every run must keep. Each rule says what is wrong.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! The servers on which crashes are tried, as what these tests want of them.
+//! The servers that the crash tests use, behind one interface.
 
 use session_warden::testing::{FakeAuthServer, FakeRotation};
 

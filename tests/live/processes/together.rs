@@ -1,4 +1,4 @@
-//! Several processes that work on the same sessions at once, and nothing is done to them.
+//! Several processes that work on the same sessions at once, without crashes.
 
 use std::time::Duration;
 

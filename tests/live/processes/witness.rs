@@ -1,4 +1,4 @@
-//! The store of a process, which says what is done to it, and how long that took.
+//! The store of a process, which reports each statement and how long it took.
 
 use std::future::Future;
 use std::sync::Mutex;

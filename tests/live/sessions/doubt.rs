@@ -1,4 +1,4 @@
-//! Answers that are lost after the server has spent the refresh token.
+//! Responses that are lost after the server has spent the refresh token.
 
 use session_warden::ErrorKind;
 use session_warden::error::{ExchangeOutcome, LostReason};

@@ -1,4 +1,4 @@
-//! How sessions end.
+//! The ways in which sessions end.
 
 use http::{Request, StatusCode};
 use session_warden::ErrorKind;

@@ -1,4 +1,4 @@
-//! How sessions begin, and how they do not.
+//! Grants that establish a session, and grants that the server refuses.
 
 use session_warden::ErrorKind;
 use session_warden::error::Refusal;

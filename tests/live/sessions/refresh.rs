@@ -1,4 +1,4 @@
-//! Refreshes: one for all who ask, whoever dies meanwhile.
+//! Refreshes: one for all callers, even if callers are dropped or actors crash.
 
 use session_warden::event::EventKind;
 use session_warden::policy::{Policy, Restarts};
