@@ -77,7 +77,7 @@ async fn restart(file: &Path, due: bool) {
     let (supervisor, store, faults) = start(file).await;
     let started = begun.elapsed();
     let sessions: Sessions<ScriptedProvider> = supervisor.sessions("p").expect("sessions");
-    // The page after the last is asked for as well.
+    // The supervisor also asks for the page after the last.
     let pages = (ALL / DUE_PAGE + 2) as u64;
     let mut waits = Vec::new();
     for number in (0..ALL).rev() {

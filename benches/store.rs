@@ -33,10 +33,10 @@ use session_warden::store::{
 };
 use session_warden::token::{Credentials, Tokens};
 
-/// What a sealed record of some 500 bytes of tokens has.
+/// The size of a sealed record with some 500 bytes of tokens.
 const SEALED: usize = 45 + 768;
 
-/// Refreshes of each run that is not told otherwise.
+/// The refreshes of each run by default.
 const REFRESHES: usize = 1_000;
 
 fn main() {
@@ -99,7 +99,7 @@ fn ours(path: &Path, sessions: usize, each: usize) -> Duration {
     })
 }
 
-/// A claim and a commit; the generation then.
+/// A claim and a commit. Returns the generation after them.
 async fn exchange(
     store: &SqliteStore,
     id: &SessionId,
@@ -181,7 +181,7 @@ fn begin(file: &mut Connection) -> rusqlite::Transaction<'_> {
     file.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock")
 }
 
-/// With SQLite's own waits, long enough that none of 64 gives up.
+/// With SQLite's own busy timeout, long enough for all of 64.
 fn open(path: &Path) -> Connection {
     let file = Connection::open(path).expect("a file");
     file.busy_timeout(Duration::from_secs(120)).expect("a time-out");
