@@ -31,7 +31,7 @@ fn rows(at: At, wanted: fn(&Expect) -> bool) -> impl Iterator<Item = &'static Ro
     every_row().filter(move |row| row.at == at && wanted(&row.expect))
 }
 
-/// A server that gives the answers it is told, in turn.
+/// A server that sends the given responses, one after the other.
 #[derive(Clone, Default)]
 struct Server {
     answers: Arc<Mutex<VecDeque<String>>>,
@@ -118,7 +118,7 @@ impl AnswerFixture {
         fixture
     }
 
-    /// What a refresh makes of the row.
+    /// The result of a refresh for the row.
     async fn refresh(&self, row: &Row) -> Result<PermissionToken, Error> {
         self.server.will_answer(row.status, row.kind, row.body);
         let refreshed = self.process.session.refresh().await;

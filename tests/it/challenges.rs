@@ -58,7 +58,7 @@ struct CodeWanted {
     ticket: Ticket,
 }
 
-/// What the bank wants back with the code.
+/// The data that the bank wants back with the code.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     transaction: String,

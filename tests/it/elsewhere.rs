@@ -95,7 +95,7 @@ impl Process {
     }
 
     /// Lets time pass, a second at a time. A file is served by a thread of its own, in real time,
-    /// so each second waits for what was asked of the store before.
+    /// so each second waits for the earlier statements on the store.
     async fn passes(&self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance(SECOND).await;
@@ -103,7 +103,7 @@ impl Process {
         }
     }
 
-    /// Waits until the store has answered what was asked before.
+    /// Waits until the store has completed the earlier statements.
     async fn is_answered(&self) {
         let mut listed = pin!(self.supervisor.list(session::Filter::default()));
         drop(listed.next().await);
@@ -126,7 +126,7 @@ async fn two(location: &StoreLocation) -> (Process, Process) {
     (one, other)
 }
 
-/// What a process may be doing with its session when another one ends it.
+/// The state of a process's session when another process ends it.
 #[derive(Clone, Copy, Debug)]
 enum Doing {
     Nothing,
@@ -385,7 +385,7 @@ async fn a_slow_answer_at_a_strict_server_is_waited_for_by_all_and_no_token_is_s
     }
 }
 
-/// A store whose feed forgets, when it is told to, what was changed.
+/// A store whose feed forgets the changes on demand.
 struct Forgetful {
     inner: FaultyStore<MemoryStore>,
     forgets: Arc<Notify>,
@@ -465,7 +465,7 @@ async fn of_20_000_sessions_every_good_token_is_served_while_anything_may_have_c
     }
     clock.advance(10 * SECOND).await;
     assert!(all(), "when they are read");
-    // What could not be read while it was held is read once more.
+    // A record that could not be read while the store was held is read again.
     let read = faults.count(StoreCall::Load) - before;
     assert!(read <= SESSIONS as u64 + 2 * READ_PAGE as u64, "{read} readings");
 }

@@ -57,14 +57,14 @@ impl EvictionFixture {
         }
     }
 
-    /// Fills the memory with others, of which each is used later than what is there now.
+    /// Fills the memory with other sessions, each used later than the present ones.
     async fn crowd(&self) {
         self.clock.advance(SECOND).await;
         self.establish(10_000..10_000 + 2 * MOST).await;
         self.settle().await;
     }
 
-    /// Lets what is apart from the runtime's own tasks come to its end.
+    /// Lets work outside of the runtime's tasks end.
     async fn settle(&self) {
         for _ in 0..10_000 {
             if self.supervisor.snapshot().sessions <= MOST {

@@ -12,7 +12,7 @@ fn example(name: &str) -> PathBuf {
     path
 }
 
-/// What the example says, on both ways out.
+/// The output of the example: standard output and standard error.
 #[track_caller]
 fn said_by(name: &str, arguments: &[&str]) -> (String, String) {
     let run = Command::new(example(name)).args(arguments).output().unwrap();

@@ -79,7 +79,7 @@ async fn supervise(site: &Sites, clock: ManualClock) -> Result<Supervisor, Error
         .await
 }
 
-/// The second half. What it logs is told to `lost` too.
+/// The second half. It sends to `lost` what it logs.
 async fn serve(
     app: App,
     listener: TcpListener,
@@ -183,7 +183,7 @@ impl Sites {
     }
 }
 
-/// The programme while it runs, and its two servers.
+/// The running program, and its two servers.
 struct AppFixture {
     clock: ManualClock,
     sites: Sites,

@@ -38,7 +38,7 @@ use session_warden::{Session, SessionKey, Supervisor};
 
 use crate::support::{LIFE, SECOND, session, until};
 
-/// How long refresh tokens live; their ends are announced half of that before.
+/// The lifetime of refresh tokens; their expiry is announced half of that before.
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// A supervisor on a store that others may share.
@@ -383,7 +383,7 @@ async fn of_three_processes_one_announces_each_end_and_hardly_any_claim_is_refus
     assert_eq!(busy, 3, "each did its share");
 }
 
-/// They look at the same time then, and hear nothing of each other.
+/// They then check at the same time, and do not know of each other.
 #[tokio::test]
 async fn where_no_process_knows_the_others_each_end_is_still_told_once() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());

@@ -45,7 +45,7 @@ pub fn module(path: &str) -> Vec<String> {
     if path == "lib" { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
 }
 
-/// What stands before the module of unit tests. One that is in a file of its own ends nothing.
+/// The text before the module of unit tests. A module in a file of its own does not end it.
 pub fn production(text: &str) -> &str {
     let is_inline = |item: &str| {
         let body = item.find(['{', ';']).map(|at| &item[at..]);

@@ -12,7 +12,7 @@ use session_warden::testing::{FakeProvider, Script};
 
 use super::*;
 
-/// Panics where it is told to.
+/// Panics in the given method.
 #[derive(Clone, Copy)]
 enum Panics {
     InRequest,

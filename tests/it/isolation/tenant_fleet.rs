@@ -198,7 +198,7 @@ impl Fleet {
     }
 }
 
-/// What the future gives without any time passing.
+/// The output of the future, which must end without any time passing.
 pub async fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     for _ in 0..10_000 {

@@ -35,7 +35,7 @@ impl ClientOperation<OAuth2> for Metadata {
     }
 }
 
-/// Who calls the server.
+/// The kind of caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     Session,

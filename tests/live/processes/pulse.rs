@@ -41,7 +41,7 @@ impl Pulse {
 
 /// Of the machine.
 pub struct Health {
-    /// When it stalled, and for as long again: what waited is done one after the other.
+    /// When it stalled, and for as long again, because waiting work is then done one after the other.
     pub stalls: Vec<Span>,
     /// How late all beats were but for one in a hundred.
     pub late: Duration,
@@ -59,7 +59,7 @@ fn beats(mut file: &File, end: &AtomicBool) -> Vec<Span> {
     while !end.load(Ordering::Relaxed) {
         let from = boot_now();
         #[expect(clippy::disallowed_methods, reason = "it is a thread that may block")]
-        // The machine's own time is what is measured: how late a bare wake-up is.
+        // This measures the machine itself: how late a bare wake-up is.
         std::thread::sleep(REST);
         file.write_all(b"beat").unwrap();
         file.sync_data().unwrap();
