@@ -24,9 +24,8 @@ pub use self::storage::*;
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct Policy {
-    /// The most sessions in memory. Calls for a further session get `Capacity`. Defaults to
-    /// 4,000,000 because that is some 8 GB of slots and tokens, more than a backend gives to this
-    /// crate.
+    /// The most sessions in memory. Calls for a further session get `Capacity`. Defaults to 4,000,000,
+    /// some 8 GB of slots and tokens, because a backend has no more memory for this crate.
     pub max_sessions: usize,
     /// When more sessions than this are in memory, the crate removes idle ones from memory, the
     /// longest unused first, until their number is a [sixteenth](EVICTED_PART) below this bound. It
@@ -76,9 +75,9 @@ pub struct Policy {
     /// How long the store may take to load or claim a record before the call gets `Store`. Defaults
     /// to 5 s because a database that fails over takes that long, and nothing was sent yet.
     pub store_timeout: Duration,
-    /// How long a [`ProviderSource`](crate::provider::ProviderSource) may take, and how long the
-    /// function that was given to [`renew_with`](crate::provider::Registration::renew_with) may take
-    /// to return a grant. Defaults to 5 s because either reads a row of a database, and callers wait.
+    /// How long a [`ProviderSource`](crate::provider::ProviderSource) and the function of
+    /// [`renew_with`](crate::provider::Registration::renew_with) may take. Defaults to 5 s because
+    /// either reads a row of a database, and callers wait.
     pub source_timeout: Duration,
     /// How long a claim keeps other processes from exchanging for the session, unless it is renewed.
     /// Defaults to 20 s: 10 s until the request is sent, and [`SEND_MARGIN`].
@@ -172,8 +171,7 @@ impl Backoff {
     }
 }
 
-/// When a session whose actor keeps crashing is quarantined, so that it does not slow down the
-/// others.
+/// When a session whose actor keeps crashing is quarantined, so that others are not affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
 pub struct Restarts {
@@ -216,8 +214,7 @@ pub struct RefreshPolicy {
     /// be in doubt and recover before its token expires.
     pub fraction: f64,
     /// A token is due at least this long before it expires. Defaults to 10 s because an exchange may
-    /// take that long. Never more than half of the lifetime, so that a short lifetime does not cause
-    /// one refresh after the other.
+    /// take that long. Never more than half of the lifetime, so that short lifetimes do not loop.
     pub at_least: Duration,
     /// A token is due at most this long before it expires. Defaults to 5 min.
     pub at_most: Duration,
@@ -293,9 +290,8 @@ fn part(number: f64) -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum When {
-    /// The first caller that asks for a due token starts its refresh. Idle sessions cause no
-    /// requests, and on a server that rotates strictly each refresh is a small risk, so this is the
-    /// default.
+    /// The first caller that asks for a due token starts its refresh. This is the default: idle
+    /// sessions cause no requests, and on a server that rotates strictly each refresh is a small risk.
     OnDemand,
     /// The schedule refreshes every session of the store that has a refresh token, whether or not it
     /// is called. If several processes share a store, each refreshes its share.
@@ -303,10 +299,9 @@ pub enum When {
 }
 
 /// A token whose stated lifetime is shorter than this counts as valid for this long: servers send 0,
-/// negative values or values in the wrong unit, and a token that was just issued must be used at
-/// least once. A token that expired before its response arrived counts as valid for this long from
-/// the arrival. Defaults to 1 s, so that such a server gets at most one request a second for each
-/// session.
+/// negative values or values in the wrong unit, and a new token must be used at least once. A token
+/// that expired before its response arrived counts as valid for this long from the arrival. Defaults
+/// to 1 s, so that such a server gets at most one request a second for each session.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// Longer stated lifetimes are cut to this. Defaults to 10 years because an expiry that is further
