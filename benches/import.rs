@@ -1,7 +1,8 @@
 //! The cost of an import of many sessions, and of a list of one tenant's sessions.
 //!
 //! `cargo bench --bench import` imports 100,000 sessions of 1,000 tenants into a memory store,
-//! imports them again, and lists one tenant. It prints the time of each step and the memory after it.
+//! imports them again, and lists one tenant. It prints the time of each step and the memory after
+//! it.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, reason = "without its setting there is nothing to measure")]

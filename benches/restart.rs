@@ -1,9 +1,10 @@
 //! The cost of a restart on a file of many sessions.
 //!
 //! `cargo bench --bench restart` imports 100,000 sessions of 1,000 tenants into a file and starts a
-//! supervisor on it. Until all due times are read, it asks for the tokens of sessions that are not in
-//! memory, one after the other. It measures how long the supervisor took, and how long a caller
-//! waited: once with no session due, and once with every session due, until all of them are checked.
+//! supervisor on it. Until all due times are read, it asks for the tokens of sessions that are not
+//! in memory, one after the other. It measures how long the supervisor took, and how long a caller
+//! waited: once with no session due, and once with every session due, until all of them are
+//! checked.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, reason = "without its setting there is nothing to measure")]

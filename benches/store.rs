@@ -1,13 +1,13 @@
 //! The cost of a durable commit.
 //!
-//! `cargo bench --bench store` refreshes 1 and 64 sessions at once, each with a claim and a commit, in
-//! a file of this crate's store. It compares that with a naive use of `rusqlite`: a connection for each
-//! session, and a transaction for each write. Both write the same number of sealed bytes; the naive one
-//! gets them already sealed. The files are in the folder for temporary files (`TMPDIR`): set it to the
-//! disk that you want to measure.
+//! `cargo bench --bench store` refreshes 1 and 64 sessions at once, each with a claim and a commit,
+//! in a file of this crate's store. It compares that with a naive use of `rusqlite`: a connection
+//! for each session, and a transaction for each write. Both write the same number of sealed bytes;
+//! the naive one gets them already sealed. The files are in the folder for temporary files
+//! (`TMPDIR`): set it to the disk that you want to measure.
 //!
-//! `cargo bench --bench store -- ours 64 500` runs one case, 500 times for each session, so that its
-//! writes to the disk can be counted or slowed down:
+//! `cargo bench --bench store -- ours 64 500` runs one case, 500 times for each session, so that
+//! its writes to the disk can be counted or slowed down:
 //!
 //! ```text
 //! strace -f -c -e trace=fsync,fdatasync target/release/deps/store-* ours 1 200

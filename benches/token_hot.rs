@@ -179,8 +179,8 @@ fn each<'a, R>(
     Case { name, run: Box::new(run) }
 }
 
-/// The keys in a circle, from a random start: if every case started at the same key, each would find
-/// the entries of the case before in the processor's cache.
+/// The keys in a circle, from a random start: if every case started at the same key, each would
+/// find the entries of the case before in the processor's cache.
 fn walk(keys: &[SessionKey]) -> impl Iterator<Item = &SessionKey> {
     keys.iter().cycle().skip(fastrand::usize(..keys.len()))
 }

@@ -1,4 +1,5 @@
-//! A process is killed, and the next one continues with its session. The user does not sign in again.
+//! A process is killed, and the next one continues with its session. The user does not sign in
+//! again.
 //!
 //! `cargo run --example durable`
 
@@ -35,7 +36,8 @@ async fn supervisor(database: &str, server: &str) -> Result<Supervisor, Box<dyn 
         .await?)
 }
 
-/// The first process: a user signs in, the token is refreshed, and the other process kills this one.
+/// The first process: a user signs in, the token is refreshed, and the other process kills this
+/// one.
 async fn sign_in(database: &str, server: &str) -> Result<(), Box<dyn Error>> {
     let supervisor = supervisor(database, server).await?;
     let session = supervisor.sessions::<OAuth2>("acme")?.session(key()?);
@@ -45,8 +47,8 @@ async fn sign_in(database: &str, server: &str) -> Result<(), Box<dyn Error>> {
     Err("the first process was not killed".into())
 }
 
-/// Kills the first process (SIGKILL) when it prints that the token was refreshed: without a shutdown,
-/// a destructor or a flush.
+/// Kills the first process (SIGKILL) when it prints that the token was refreshed: without a
+/// shutdown, a destructor or a flush.
 fn kill_when_refreshed(first: [String; 2]) -> std::io::Result<ExitStatus> {
     let pipe = Stdio::piped;
     let mut child =

@@ -1,7 +1,7 @@
 //! A backend that reads a device's data at Extra Horizon as its user.
 //!
-//! `cargo run --features testing --example extra_horizon` runs it against a fake server: a password,
-//! the second factor, a signed request, another application, and the revocation.
+//! `cargo run --features testing --example extra_horizon` runs it against a fake server: a
+//! password, the second factor, a signed request, another application, and the revocation.
 
 use session_warden::provider::extra_horizon::{
     GenerateSsoToken, ListTokens, MfaAnswer, OAuth1, Password,

@@ -1,5 +1,5 @@
-//! Each customer has its own authorization server and client. They are in a table of the backend, which
-//! changes while the backend runs.
+//! Each customer has its own authorization server and client. They are in a table of the backend,
+//! which changes while the backend runs.
 //!
 //!     cargo run --example per_tenant
 

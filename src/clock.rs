@@ -187,9 +187,10 @@ mod os {
 
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
-    /// How far the coarse clock may lag. It is added to the reading, so that a token is never handed
-    /// out after it expired. 25 ms because the slowest kernel ticks every 10 ms, and a tick of an
-    /// idle core of a virtual machine comes late (7.2 ms were measured at a resolution of 4 ms).
+    /// How far the coarse clock may lag. It is added to the reading, so that a token is never
+    /// handed out after it expired. 25 ms because the slowest kernel ticks every 10 ms, and a tick
+    /// of an idle core of a virtual machine comes late (7.2 ms were measured at a resolution of 4
+    /// ms).
     pub(super) const LAG: Duration = Duration::from_millis(25);
 
     #[derive(Clone, Debug)]

@@ -19,8 +19,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`kind`](Self::kind) says what the caller should do. The error is cheap to clone: all callers
 /// that waited for one exchange get the same error. [`source`](std::error::Error::source) returns
-/// the cause, and `Display` does not repeat it. No error holds a token, a response body or the query
-/// of a URL.
+/// the cause, and `Display` does not repeat it. No error holds a token, a response body or the
+/// query of a URL.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -214,15 +214,16 @@ pub enum ErrorKind {
     NotEstablished,
     /// The session is lost. Let the user sign in again.
     SignInAgain(LostReason),
-    /// The server refused the grant. If the session was active before, it still is. Correct what the
-    /// [`Refusal`] names, and send another grant.
+    /// The server refused the grant. If the session was active before, it still is. Correct what
+    /// the [`Refusal`] names, and send another grant.
     Refused(Refusal),
     /// There is no token at present, and the session is not lost. Try again after
-    /// [`Error::retry_after`], or after a second if there is none. [`Error::outcome`] says whether a
-    /// grant may have been used.
+    /// [`Error::retry_after`], or after a second if there is none. [`Error::outcome`] says whether
+    /// a grant may have been used.
     RetryLater,
-    /// The configuration of the provider is wrong (client, secret, URL or scope), or the session was
-    /// issued with another one. Correct the configuration: sessions are kept, and work again then.
+    /// The configuration of the provider is wrong (client, secret, URL or scope), or the session
+    /// was issued with another one. Correct the configuration: sessions are kept, and work again
+    /// then.
     Misconfigured,
     /// The arguments cannot be used. Correct them.
     InvalidInput,
@@ -390,7 +391,8 @@ pub enum ExchangeOutcome {
 pub(crate) struct ProviderCode(Arc<str>);
 
 impl ProviderCode {
-    /// Longer codes are cut: a server may send any text, and the longest standard code has 26 bytes.
+    /// Longer codes are cut: a server may send any text, and the longest standard code has 26
+    /// bytes.
     pub(crate) const MAX_BYTES: usize = 64;
 
     /// Keeps letters, digits, `_`, `-`, `.` and `:`. None if nothing is left.

@@ -24,8 +24,9 @@ pub use self::storage::*;
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct Policy {
-    /// The most sessions in memory. Calls for a further session get `Capacity`. Defaults to 4,000,000,
-    /// some 8 GB of slots and tokens, because a backend has no more memory for this crate.
+    /// The most sessions in memory. Calls for a further session get `Capacity`. Defaults to
+    /// 4,000,000, some 8 GB of slots and tokens, because a backend has no more memory for this
+    /// crate.
     pub max_sessions: usize,
     /// When more sessions than this are in memory, the crate removes idle ones from memory, the
     /// longest unused first, until their number is a [sixteenth](EVICTED_PART) below this bound. It
@@ -35,21 +36,22 @@ pub struct Policy {
     /// tokens. A value above fifteen sixteenths of `max_sessions` counts as that much.
     pub max_resident: usize,
     /// The most sessions of one tenant in memory. Calls for a further session of this tenant get
-    /// `Capacity`. Defaults to 1,000,000, a quarter of [`max_sessions`](Self::max_sessions), so that
-    /// one tenant cannot use all of it. If you have one tenant only, set both to the same value.
+    /// `Capacity`. Defaults to 1,000,000, a quarter of [`max_sessions`](Self::max_sessions), so
+    /// that one tenant cannot use all of it. If you have one tenant only, set both to the same
+    /// value.
     pub max_sessions_per_tenant: usize,
     /// The most callers that wait for one session. A further caller gets `Capacity`. Defaults to
     /// 65,536 because a waiting caller costs about 1 KB, and a mailbox holds at most one message
     /// for each.
     pub max_waiters: usize,
     /// The most grants and revocations that are queued for one session. A further one gets
-    /// `Capacity`. Defaults to 16 because each is exchanged on its own, and a user who signs in again
-    /// and again gains nothing from a longer queue.
+    /// `Capacity`. Defaults to 16 because each is exchanged on its own, and a user who signs in
+    /// again and again gains nothing from a longer queue.
     pub max_queued_grants: usize,
     /// How long one call waits. After that, a call for a token gets the current token if that is
-    /// still valid, else `RetryLater`; any other call gets `Deadline`. The exchange goes on, and its
-    /// response counts. Defaults to 30 s because all but the slowest responses arrive sooner, and
-    /// users wait no longer.
+    /// still valid, else `RetryLater`; any other call gets `Deadline`. The exchange goes on, and
+    /// its response counts. Defaults to 30 s because all but the slowest responses arrive sooner,
+    /// and users wait no longer.
     pub call_timeout: Duration,
     /// How long an exchange may take until it has sent the last byte of its last request: name
     /// lookup, connection, TLS and writing, with all repeats. Requests that come before it
@@ -58,9 +60,9 @@ pub struct Policy {
     /// [`CONNECT_TIMEOUT`](crate::transport::CONNECT_TIMEOUT), and a request that is not sent costs
     /// only this time.
     pub attempt_budget: Duration,
-    /// An exchange does not repeat a request when less than this is left of its budget. If a
-    /// server's grace for used tokens is not longer than this, the crate treats it as no grace.
-    /// Defaults to 5 s because the repeat needs time to be sent, and the server may queue it.
+    /// An exchange does not repeat a request when less than this is left of its budget, and a
+    /// server's grace for used tokens that is not longer counts as no grace. Defaults to 5 s
+    /// because the repeat needs time to be sent, and the server may queue it.
     pub min_repeat_time: Duration,
     /// How long the whole response may take, from when the last byte of the request was sent. After
     /// that the response counts as lost, and the outcome is ambiguous. The crate drops a provider's
@@ -69,8 +71,8 @@ pub struct Policy {
     /// that rotates strictly a lost response costs the session.
     pub answer_timeout: Duration,
     /// How long the store may take to save new credentials. After that the crate hands out their
-    /// token although they are unsaved, and goes on saving. Defaults to 2 s because callers wait, and
-    /// the tokens are valid.
+    /// token although they are unsaved, and goes on saving. Defaults to 2 s because callers wait,
+    /// and the tokens are valid.
     pub save_timeout: Duration,
     /// How long the store may take to load or claim a record before the call gets `Store`. Defaults
     /// to 5 s because a database that fails over takes that long, and nothing was sent yet.
@@ -79,14 +81,14 @@ pub struct Policy {
     /// [`renew_with`](crate::provider::Registration::renew_with) may take. Defaults to 5 s because
     /// either reads a row of a database, and callers wait.
     pub source_timeout: Duration,
-    /// How long a claim keeps other processes from exchanging for the session, unless it is renewed.
-    /// Defaults to 20 s: 10 s until the request is sent, and [`SEND_MARGIN`].
+    /// How long a claim keeps other processes from exchanging for the session, unless it is
+    /// renewed. Defaults to 20 s: 10 s until the request is sent, and [`SEND_MARGIN`].
     pub lease: Duration,
-    /// How long after the end of a lease other processes do not take over the holder's refresh, on a
-    /// server that rotates strictly: the holder may only be paused, and come back with the new
+    /// How long after the end of a lease other processes do not take over the holder's refresh, on
+    /// a server that rotates strictly: the holder may only be paused, and come back with the new
     /// token. Defaults to 45 s, so that lease and grace together are 5 s ([`SAVE_MARGIN`]) longer
-    /// than [`answer_timeout`](Self::answer_timeout): a response that can still arrive is waited for
-    /// and saved. A policy with less than that is refused.
+    /// than [`answer_timeout`](Self::answer_timeout): a response that can still arrive is waited
+    /// for and saved. A policy with less than that is refused.
     pub takeover_grace: Duration,
     /// How long the user may take to give the second factor. Defaults to 10 min because vendors'
     /// challenges are valid for 10 to 15 min.
@@ -176,8 +178,8 @@ impl Backoff {
 #[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
 pub struct Restarts {
     /// If the actor of a session crashes more often than this within [`within`](Self::within), the
-    /// session is quarantined. Defaults to 5 because after so many crashes the session itself is the
-    /// likely cause.
+    /// session is quarantined. Defaults to 5 because after so many crashes the session itself is
+    /// the likely cause.
     pub intensity: u32,
     /// The period over which crashes are counted. Defaults to 60 s.
     pub within: Duration,
@@ -213,8 +215,9 @@ pub struct RefreshPolicy {
     /// The part of a token's lifetime after which it is due. Defaults to 0.8, so that a session can
     /// be in doubt and recover before its token expires.
     pub fraction: f64,
-    /// A token is due at least this long before it expires. Defaults to 10 s because an exchange may
-    /// take that long. Never more than half of the lifetime, so that short lifetimes do not loop.
+    /// A token is due at least this long before it expires. Defaults to 10 s because an exchange
+    /// may take that long. Never more than half of the lifetime, so that short lifetimes do not
+    /// loop.
     pub at_least: Duration,
     /// A token is due at most this long before it expires. Defaults to 5 min.
     pub at_most: Duration,
@@ -222,7 +225,8 @@ pub struct RefreshPolicy {
     /// sessions established together are not refreshed together.
     pub jitter: f64,
     /// How long before a refresh token expires the event `RefreshExpiring` is published; at most
-    /// half of its lifetime ahead. Defaults to 24 h, so that the event falls into working hours once.
+    /// half of its lifetime ahead. Defaults to 24 h, so that the event falls into working hours
+    /// once.
     pub expiring: Duration,
     /// When unclassified answers lose a session. See [`UnclassifiedAnswers`].
     pub unclassified: UnclassifiedAnswers,
@@ -266,8 +270,8 @@ pub struct UnclassifiedAnswers {
     /// server sends them for some seconds while it is being deployed.
     pub span: Duration,
     /// How long the answers go on before a session is lost although no other session of its client
-    /// succeeded in that time. Defaults to 24 h because the client or the server is then more likely
-    /// at fault than the session.
+    /// succeeded in that time. Defaults to 24 h because the client or the server is then more
+    /// likely at fault than the session.
     pub alone: Duration,
     /// The longest pause before the schedule tries a session again that was lost in this way.
     /// Defaults to 24 h, so that all sessions are active again within a day after a long outage.
@@ -291,17 +295,18 @@ fn part(number: f64) -> f64 {
 #[non_exhaustive]
 pub enum When {
     /// The first caller that asks for a due token starts its refresh. This is the default: idle
-    /// sessions cause no requests, and on a server that rotates strictly each refresh is a small risk.
+    /// sessions cause no requests, and on a server that rotates strictly each refresh is a small
+    /// risk.
     OnDemand,
-    /// The schedule refreshes every session of the store that has a refresh token, whether or not it
-    /// is called. If several processes share a store, each refreshes its share.
+    /// The schedule refreshes every session of the store that has a refresh token, whether or not
+    /// it is called. If several processes share a store, each refreshes its share.
     Proactive,
 }
 
-/// A token whose stated lifetime is shorter than this counts as valid for this long: servers send 0,
-/// negative values or values in the wrong unit, and a new token must be used at least once. A token
-/// that expired before its response arrived counts as valid for this long from the arrival. Defaults
-/// to 1 s, so that such a server gets at most one request a second for each session.
+/// A token whose stated lifetime is shorter than this counts as valid for this long: servers send
+/// 0, negative values or values in the wrong unit, and a new token must be used at least once. A
+/// token that expired before its response arrived counts as valid for this long from the arrival.
+/// Defaults to 1 s, so that such a server gets at most one request a second for each session.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// Longer stated lifetimes are cut to this. Defaults to 10 years because an expiry that is further
@@ -320,20 +325,20 @@ pub const SEND_MARGIN: Duration = Duration::from_secs(10);
 pub const SAVE_MARGIN: Duration = Duration::from_secs(5);
 
 /// A request that is open for longer than this is slow: it releases its permit to another exchange
-/// of its provider, and counts against [`ProviderLimits::slow_requests`]. Defaults to 10 s because a
-/// healthy server responds in 1 s, and a response that takes ten times as long may never arrive.
+/// of its provider, and counts against [`ProviderLimits::slow_requests`]. Defaults to 10 s because
+/// a healthy server responds in 1 s, and a response that takes ten times as long may never arrive.
 pub const SLOW_AFTER: Duration = Duration::from_secs(10);
 
 /// The `retry_after` of `RetryLater` when nothing was sent because too many requests are slow.
 /// Defaults to 1 s because a slow request may end at any moment, and another call costs no request.
 pub const SLOW_RETRY: Duration = Duration::from_secs(1);
 
-/// One pass over the sessions removes [`Policy::max_resident`] divided by this from memory. Defaults
-/// to 16, so that one pass makes room for many new sessions.
+/// One pass over the sessions removes [`Policy::max_resident`] divided by this from memory.
+/// Defaults to 16, so that one pass makes room for many new sessions.
 pub const EVICTED_PART: usize = 16;
 
-/// The pause between two such passes. Defaults to 250 ms, so that the crate does not check sessions
-/// without a pause that cannot leave memory.
+/// The pause between two such passes. Defaults to 250 ms, so that sessions that cannot leave memory
+/// are not checked all the time.
 pub const EVICTION_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often a handle sends its message again when the actor crashed before it replied. Defaults to
@@ -351,7 +356,7 @@ pub const REPLY_WAIT: Duration = Duration::from_secs(10);
 pub const ASKED_AGAIN_AT_ONCE: u32 = 3;
 
 /// How long a caller pauses before each further request after [`ASKED_AGAIN_AT_ONCE`]. Defaults to
-/// 10 ms: longer than a step of the session, and too short to be noticed.
+/// 10 ms: longer than a step of the session, and too short to notice.
 pub const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The crate paces a client's retries when this many of its sessions get the same unclassified
@@ -374,24 +379,22 @@ pub const FAULT_KINDS: usize = 8;
 /// such a rejection starts no refresh. Defaults to 10 s: a server needs time to spread a new token.
 pub const DAMPING: Duration = Duration::from_secs(10);
 
-/// [`DAMPING`] doubles with each refresh that a rejection starts, up to this. Defaults to 10 min, so
-/// that an API that rejects every token costs six refreshes an hour.
+/// [`DAMPING`] doubles with each refresh that a rejection starts, up to this. Defaults to 10 min,
+/// so that an API that rejects every token costs six refreshes an hour.
 pub const DAMPING_CAP: Duration = Duration::from_secs(600);
 
-/// The schedule reads the clock at least this often, because timers stand still while the machine is
-/// suspended and deadlines do not. Defaults to 5 min because the schedule announces expiries hours
-/// ahead, and callers also notice that a token is due.
+/// The schedule reads the clock at least this often, because timers stand still while the machine
+/// is suspended and deadlines do not. Defaults to 5 min because it announces expiries hours ahead,
+/// and callers also notice that a token is due.
 pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// How many sessions of one provider the schedule checks at the same time. Defaults to 64, which
-/// keeps a database busy that responds in milliseconds; a caller's statement waits behind no more
-/// than these.
+/// keeps a database busy that responds in milliseconds, and delays a caller by no more than these.
 pub const LOOKS_AT_ONCE: usize = 64;
 
 /// How many requests the schedule may have open at one
 /// [`ProviderSource`](crate::provider::ProviderSource). Defaults to 16: sources are databases, and
-/// callers use them too. Sessions whose tenant's provider is known do not wait for a source that
-/// hangs.
+/// callers use them too. Sessions whose tenant's provider is known do not wait for a slow source.
 pub const DUE_SOURCES: usize = 16;
 
 /// How many due records of one provider the schedule takes from the store at once. Defaults to
@@ -412,21 +415,21 @@ pub const DUE_FAILED: usize = 65_536;
 /// waited. Defaults to 250 ms, in which a client begins at most [`DUE_WAITING`] exchanges.
 pub const DUE_REFILL: Duration = Duration::from_millis(250);
 
-/// The supervisors on one store have an order for each due session: each waits this much longer than
-/// the one before it. Defaults to 5 s, because a check by a supervisor that runs takes less.
+/// The supervisors on one store have an order for each due session: each waits this much longer
+/// than the one before it. Defaults to 5 s, because a check by a supervisor that runs takes less.
 pub const DUE_RANK: Duration = Duration::from_secs(5);
 
 /// How many records are read from the store at once for a list. Defaults to 256, some 250 KB with
 /// their tokens.
 pub const LIST_PAGE: usize = 256;
 
-/// A list ends when its page could not be read this often in a row. Defaults to 3: a list survives a
-/// short failure of the store, and does not go on for ever if the store stays down.
+/// A list ends when its page could not be read this often in a row. Defaults to 3: a list survives
+/// a short failure of the store, and does not go on for ever if the store stays down.
 pub const LIST_FAILURES: u32 = 3;
 
 /// How many rows of an import, or sessions of a tenant that is forgotten, are processed at the same
-/// time. Defaults to 64, which keeps a database busy that responds in milliseconds. Memory holds no
-/// more rows of an import than these.
+/// time, and held in memory. Defaults to 64, which keeps a database busy that responds in
+/// milliseconds.
 pub const ROWS_AT_ONCE: usize = 64;
 
 /// How many refused rows an import names. It only counts further ones. Defaults to 1,000 because
@@ -458,7 +461,8 @@ pub const DRIFT: Duration = Duration::from_secs(2);
 pub const MAX_KEY_RING_BYTES: usize = 64 * 1024;
 
 /// How long a [`KeySource`](crate::seal::KeySource) may take. Defaults to 10 s because a key
-/// service responds in well under a second, and a start that takes longer should fail with a reason.
+/// service responds in well under a second, and a start that takes longer should fail with a
+/// reason.
 pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
 
 /// A server's metadata is read again when it is older. Defaults to 1 h: servers move that rarely.
@@ -477,19 +481,19 @@ pub const METADATA_WAIT: Duration = Duration::from_secs(2);
 pub const MAX_TICKET_BYTES: usize = 16 * 1024;
 
 /// A longer ticket does not fit a cookie, which
-/// [`Ticket::fits_cookie`](crate::ticket::Ticket::fits_cookie) checks. Defaults to 3,840 because browsers
-/// keep 4,096 bytes with the cookie's name and attributes (RFC 6265 section 6.1), and 256 are
-/// enough for these.
+/// [`Ticket::fits_cookie`](crate::ticket::Ticket::fits_cookie) checks. Defaults to 3,840 because
+/// browsers keep 4,096 bytes with the cookie's name and attributes (RFC 6265 section 6.1), and 256
+/// are enough for these.
 pub const MAX_COOKIE_BYTES: usize = 3840;
 
 /// How many used tickets a process remembers until they expire. At the bound it forgets the oldest
-/// one of the tenant that has the most. Defaults to 65,536 because with tickets that are valid for
-/// 10 min that is 109 logins a second, in some 16 MB.
+/// one of the tenant that has the most. Defaults to 65,536, some 16 MB: 109 logins a second with
+/// tickets that are valid for 10 min.
 pub const SPENT_TICKETS: usize = 65_536;
 
-/// How many of these may be one tenant's at one provider. At the bound the process forgets the oldest
-/// one. Defaults to 1,024, a login every 0.6 s, so that 64 tenants find room. A forgotten ticket could
-/// be used again, but the server accepts its code only once.
+/// How many of these may be one tenant's at one provider. At the bound the process forgets the
+/// oldest one. Defaults to 1,024, a login every 0.6 s, so that 64 tenants find room. A forgotten
+/// ticket could be used again, but the server accepts its code only once.
 pub const SPENT_TICKETS_PER_TENANT: usize = 1024;
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ use zeroize::Zeroize;
 /// [`expose_secret`]: Self::expose_secret
 #[derive(Clone)]
 pub struct Secret {
-    /// The whole buffer, with the prefix before the secret ("Bearer ", for example), so that a header
-    /// value and the secret share their bytes.
+    /// The whole buffer, with the prefix before the secret ("Bearer ", for example), so that a
+    /// header value and the secret share their bytes.
     buffer: Arc<SecretString>,
     start: usize,
 }

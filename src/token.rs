@@ -224,8 +224,8 @@ impl<A> fmt::Debug for Tokens<A> {
     }
 }
 
-/// The tokens and attributes of a session, bound to the authority that issued them and to the client
-/// that they were issued to. The attributes are JSON text.
+/// The tokens and attributes of a session, bound to the authority that issued them and to the
+/// client that they were issued to. The attributes are JSON text.
 ///
 /// A store keeps credentials as a whole. A store that writes to a disk must seal them first.
 #[derive(Clone)]

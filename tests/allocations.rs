@@ -1,5 +1,5 @@
-//! To hand out a valid token allocates nothing, and a response without end takes no more memory than
-//! the longest response.
+//! To hand out a valid token allocates nothing, and a response without end takes no more memory
+//! than the longest response.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail with them")]
 
 use std::io::{Read, Write};

@@ -22,8 +22,8 @@ const CALLERS_PER_TENANT: usize = 16;
 const REST: Duration = Duration::from_millis(5);
 const CALLS_BETWEEN_RESTS: usize = 16;
 
-/// How often a caller reports that an API rejected its token, and asks for another one. Without that
-/// almost no call would wait, because tokens are refreshed before they expire.
+/// How often a caller reports that an API rejected its token, and asks for another one. Without
+/// that almost no call would wait, because tokens are refreshed before they expire.
 const REJECTED_EVERY: Duration = Duration::from_secs(1);
 
 const KILL_EVERY: Duration = Duration::from_millis(10);

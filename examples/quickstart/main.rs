@@ -1,5 +1,5 @@
-//! The main task: a thousand device sessions of eight tenants at a server whose tokens are valid for
-//! two seconds, callers that ask for tokens all the time, and a task that kills the actors.
+//! The main task: a thousand device sessions of eight tenants at a server whose tokens are valid
+//! for two seconds, callers that ask for tokens all the time, and a task that kills the actors.
 //!
 //!     cargo run --release --example quickstart
 //!

@@ -64,8 +64,8 @@ impl Latencies {
     }
 }
 
-/// All refreshes. With client credentials there are no refresh tokens, and the sessions are established
-/// again instead.
+/// All refreshes. With client credentials there are no refresh tokens, and the sessions are
+/// established again instead.
 pub(crate) fn refreshes(seen: &Snapshot) -> u64 {
     (seen.establishes + seen.refreshes).saturating_sub(seen.sessions as u64)
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-/// The time between renewals of a claim while its request is open, or a quarter of the lease if that
-/// is shorter. Defaults to 5 s, so that two renewals in a row may fail within a
+/// The time between renewals of a claim while its request is open, or a quarter of the lease if
+/// that is shorter. Defaults to 5 s, so that two renewals in a row may fail within a
 /// [`lease`](super::Policy::lease) of 20 s, and the third is still in time.
 pub const LEASE_RENEWAL: Duration = Duration::from_secs(5);
 
 /// The first pause before a process checks again whether another process still has its claim on a
-/// session. Defaults to 20 ms because the other's refresh takes at least that long, and callers wait.
+/// session. Defaults to 20 ms because the other's refresh takes at least that long, and callers
+/// wait.
 pub const CLAIM_LOOK: Duration = Duration::from_millis(20);
 
 /// The longest pause between two such checks; each pause is twice as long as the one before.
@@ -44,13 +45,13 @@ pub const DUE_PAGE: usize = 256;
 /// another process ends, this one checks its due records no later than that.
 pub const DUE_LOOK: Duration = Duration::from_secs(30);
 
-/// The schedule keeps in memory the sessions that are due within this time, and leaves the others to
-/// the store. Defaults to 2 min, four times [`DUE_LOOK`], so that the store may fail for more than a
-/// minute.
+/// The schedule keeps in memory the sessions that are due within this time, and leaves the others
+/// to the store. Defaults to 2 min, four times [`DUE_LOOK`], so that the store may fail for more
+/// than a minute.
 pub const DUE_WITHIN: Duration = Duration::from_secs(120);
 
-/// How many records are sealed again at once after the key of the ring was changed. Defaults to 128,
-/// which is one transaction of a few milliseconds: no refresh waits longer for it.
+/// How many records are sealed again at once after the key of the ring was changed. Defaults to
+/// 128, which is one transaction of a few milliseconds: no refresh waits longer for it.
 pub const RESEAL_PAGE: usize = 128;
 
 /// The pause before each of these pages. Defaults to 250 ms, four writes to the disk in a second: a
@@ -63,15 +64,15 @@ pub const RESEAL_PAUSE: Duration = Duration::from_millis(250);
 pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How many steps SQLite may do for one statement. A statement that needs more fails as
-/// [`TooLong`](crate::store::sqlite::SqliteFault::TooLong). Defaults to 500 million, some 5 s: to go
-/// through 4 million sessions takes fewer than 100 million, and only a file that an attacker made
-/// for this purpose takes more.
+/// [`TooLong`](crate::store::sqlite::SqliteFault::TooLong). Defaults to 500 million, some 5 s: to
+/// go through 4 million sessions takes fewer than 100 million, and only a file that an attacker
+/// made for this purpose takes more.
 #[cfg(feature = "sqlite")]
 pub const SQLITE_STEPS: u64 = 500_000_000;
 
 /// A record with more bytes of sealed credentials counts as damaged when it is read, and is not
-/// written. Defaults to 16 MiB because a server's response has at most 256 KiB, and the tokens of an
-/// import came from such responses.
+/// written. Defaults to 16 MiB because a server's response has at most 256 KiB, and the tokens of
+/// an import came from such responses.
 #[cfg(feature = "sqlite")]
 pub const SEALED_BYTES: usize = 16 * 1024 * 1024;
 
@@ -81,12 +82,12 @@ pub const SEALED_BYTES: usize = 16 * 1024 * 1024;
 #[cfg(feature = "sqlite")]
 pub const OWNER_LOCKS: usize = 1024;
 
-/// How often a process tries to create its lock file beside a database file. Defaults to 16 because a
-/// try fails only if another process removes old lock files at the same instant.
+/// How often a process tries to create its lock file beside a database file. Defaults to 16 because
+/// a try fails only if another process removes old lock files at the same instant.
 #[cfg(feature = "sqlite")]
 pub const OWNER_LOCK_TRIES: usize = 16;
 
-/// The pause before a process tries again to empty the log of a file after a deletion, while another
-/// process reads it. Defaults to 250 ms because a read takes milliseconds.
+/// The pause before a process tries again to empty the log of a file after a deletion, while
+/// another process reads it. Defaults to 250 ms because a read takes milliseconds.
 #[cfg(feature = "sqlite")]
 pub const FORGET_AGAIN: Duration = Duration::from_millis(250);

@@ -147,7 +147,8 @@ impl AnswerFixture {
         assert_eq!(self.stored_refresh_token().await.as_deref(), refresh, "{}", row.body);
     }
 
-    /// The session's access token is served although its refresh failed, and its refresh token kept.
+    /// The session's access token is served although its refresh failed, and its refresh token
+    /// kept.
     async fn serves_on(&self, row: &Row) {
         let token = self.process.session.permission_token().await.unwrap();
         assert_eq!(token.expose_secret(), "a1", "{}", row.body);

@@ -1,7 +1,7 @@
-//! A user's program: Circle in ten minutes. It was written before the crate existed, and differs from
-//! that only here: the app token and the host are arguments, because tests have a server of their own
-//! and no environment; loopback addresses must be allowed; names are imported from modules, not by a
-//! glob of the root.
+//! A user's program: Circle in ten minutes. It was written before the crate existed, and differs
+//! from that only here: the app token and the host are arguments, because tests have a server of
+//! their own and no environment; loopback addresses must be allowed; names are imported from
+//! modules, not by a glob of the root.
 
 use std::time::Duration;
 

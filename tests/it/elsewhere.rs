@@ -1,7 +1,8 @@
-//! What one process does when other processes change its session. Each case runs on a store in memory
-//! and on a file; each process has a supervisor and a script of its own.
+//! What one process does when other processes change its session. Each case runs on a store in
+//! memory and on a file; each process has a supervisor and a script of its own.
 //!
-//! Each case prevents a fault of 0.1.0: when the line that the table names is broken, the case fails.
+//! Each case prevents a fault of 0.1.0: when the line that the table names is broken, the case
+//! fails.
 //!
 //! | fault | broken line | case |
 //! |---|---|---|

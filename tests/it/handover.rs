@@ -219,7 +219,8 @@ async fn an_owed_save_that_finds_its_session_lost_is_not_trusted() {
     assert!(matches!(kind(fixture.token().await), ErrorKind::SignInAgain(_)));
     assert_eq!(fixture.record().await.phase, Phase::Lost);
     assert!(matches!(fixture.news()[..], [EventKind::Lost(_)]));
-    // The server got the old refresh token a second time: the tokens of the first response may be dead.
+    // The server got the old refresh token a second time: the tokens of the first response may be
+    // dead.
     former.faults.fail_always(StoreCall::Commit, false);
     former.clock.advance(30 * SECOND).await;
     let record = former.record().await;

@@ -1,6 +1,6 @@
-//! A user's program: one iOFFICE site per customer, with a form, a browser login and a service account
-//! each. It was written before the crate existed. Only the handlers differ from that: a memory store,
-//! loopback addresses, and the real names.
+//! A user's program: one iOFFICE site per customer, with a form, a browser login and a service
+//! account each. It was written before the crate existed. Only the handlers differ from that: a
+//! memory store, loopback addresses, and the real names.
 
 use std::collections::HashMap;
 use std::sync::Arc;

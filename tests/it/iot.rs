@@ -1,5 +1,5 @@
-//! A user's program: Spatium and Extra Horizon for the same device, behind axum. It was written before
-//! the crate existed, and differs from that only here:
+//! A user's program: Spatium and Extra Horizon for the same device, behind axum. It was written
+//! before the crate existed, and differs from that only here:
 //!
 //! - A memory store, loopback addresses, addresses as arguments, and a channel in place of Ctrl-C.
 //!   The key ring is parsed and not taken from the environment, which tests share.

@@ -84,8 +84,8 @@ async fn users_sign_in_at_a_quiet_server_while_5_and_50_and_500_sessions_are_dea
     }
 }
 
-/// A server that sends 403 for a wrong secret does not name the client. First tries are sent, retries
-/// are paced.
+/// A server that sends 403 for a wrong secret does not name the client. First tries are sent,
+/// retries are paced.
 #[tokio::test]
 async fn a_secret_that_is_wrong_for_10_000_sessions_costs_one_request_a_second_after_the_first() {
     let fleet = Fleet::of(10_000, 10, MINUTE).await;

@@ -45,7 +45,8 @@ impl TwoProcesses {
         refreshing
     }
 
-    /// The first process has new tokens that it cannot save, and the other establishes the session again.
+    /// The first process has new tokens that it cannot save, and the other establishes the session
+    /// again.
     async fn owed_and_begun_anew(&mut self) -> PermissionToken {
         self.one.faults.fail_always(StoreCall::Commit, true);
         assert_eq!(self.one.session.refresh().await.unwrap().generation(), 2);
@@ -79,7 +80,8 @@ impl TwoProcesses {
         tokio::time::timeout(10 * SECOND, told).await.unwrap();
     }
 
-    /// Waits until no more than so many grants are active at the server, which responds in real time.
+    /// Waits until no more than so many grants are active at the server, which responds in real
+    /// time.
     async fn ended(&self, left: usize) {
         let ended = async {
             while self.server.live_grants() > left {

@@ -1,4 +1,5 @@
-//! The addresses that requests and browsers may be sent to, for the operator's and the tenants' URLs.
+//! The addresses that requests and browsers may be sent to, for the operator's and the tenants'
+//! URLs.
 
 use std::error::Error as _;
 

@@ -1,4 +1,5 @@
-//! Sessions that obtain new tokens without a user: by `ensure`, by `renew_with`, or by the provider.
+//! Sessions that obtain new tokens without a user: by `ensure`, by `renew_with`, or by the
+//! provider.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -111,8 +112,8 @@ async fn a_session_without_a_refresh_token_is_kept_while_it_serves_and_then_begu
     assert_eq!(fixture.exchanged(), (2, 0));
 }
 
-/// The provider's own grant does not restart a session that the backend ended: only an explicit grant
-/// does.
+/// The provider's own grant does not restart a session that the backend ended: only an explicit
+/// grant does.
 #[tokio::test]
 async fn a_session_that_was_revoked_begins_again_by_ensure_and_not_by_the_providers_renewal() {
     let provider = ScriptedProvider::new().lifetime(LIFE).renewal(|| ());

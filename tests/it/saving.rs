@@ -397,7 +397,8 @@ async fn a_store_that_fails_for_a_while_costs_no_refresh() {
         let failing = StoreCall::ALL[round % StoreCall::ALL.len()];
         fixture.faults.fail_next(failing, 3);
         fixture.faults.fail_after_writing(StoreCall::Commit, u32::try_from(round % 3).unwrap());
-        // Commits before claims: the unsaved credentials of one round are saved before the next one claims.
+        // Commits before claims: the unsaved credentials of one round are saved before the next one
+        // claims.
         while fixture.token().await.is_err() {
             fixture.clock.advance(10 * SECOND).await;
         }

@@ -7,9 +7,9 @@ use super::*;
 
 const MISMATCH: ErrorKind = ErrorKind::Refused(Refusal::LoginStateMismatch);
 
-/// A tenant configures a server of its own, and a user's login there is under way. That server sends
-/// the browser on to an honest one, which knows the user, with the login's own state and challenge.
-/// The honest server's code comes back.
+/// A tenant configures a server of its own, and a user's login there is under way. That server
+/// sends the browser on to an honest one, which knows the user, with the login's own state and
+/// challenge. The honest server's code comes back.
 struct MixUp {
     tenants: FakeAuthServer,
     sessions: Sessions<OAuth2>,

@@ -90,8 +90,8 @@ async fn a_session_that_another_process_established_is_there_for_those_who_had_n
 }
 
 /// 1. A refresh here is not saved. 2. Another process closes the session, of which it knows only
-/// what was saved. 3. The credentials here are dead for callers, and the server still has to be told
-/// of them.
+/// what was saved. 3. The credentials here are dead for callers, and the server still has to be
+/// told of them.
 #[tokio::test]
 async fn credentials_that_are_owed_are_not_given_up_for_what_another_process_stored() {
     let (_folder, clock, here, there) = two().await;

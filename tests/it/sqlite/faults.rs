@@ -1,5 +1,5 @@
-//! Files that another program made, that are full, read-only or busy, or that have claims of a process
-//! that has ended.
+//! Files that another program made, that are full, read-only or busy, or that have claims of a
+//! process that has ended.
 
 use std::error::Error as _;
 use std::future::Future;

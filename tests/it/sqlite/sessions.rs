@@ -142,7 +142,8 @@ async fn on_a_disk_that_fails() {
     clock.advance(LIFE).await;
     assert_eq!(token_in_time(&clock, &process.session).await, 2);
 
-    // And between the claim and the response: the new tokens are handed out while unsaved, and saved later.
+    // And between the claim and the response: the new tokens are handed out while unsaved, and
+    // saved later.
     process.script.refresh(Reply::Hold);
     let refreshing = tokio::spawn({
         let session = process.session.clone();

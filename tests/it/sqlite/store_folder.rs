@@ -72,8 +72,8 @@ pub fn ring(number: u8) -> KeyRing {
     KeyRing::new(number.into(), MasterKey::from([number; 32]))
 }
 
-/// A process on a file, with one session. Time stands still until the test moves it, so that no wait
-/// for the disk counts.
+/// A process on a file, with one session. Time stands still until the test moves it, so that no
+/// wait for the disk counts.
 pub type Process = ScriptedFixture<SqliteStore>;
 
 impl Process {

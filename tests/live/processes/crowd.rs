@@ -67,7 +67,8 @@ pub fn is_restless(key: &str) -> bool {
 }
 
 impl Crowd {
-    /// With every session established. Token requests take up to `way` to get there, and as long back.
+    /// With every session established. Token requests take up to `way` to get there, and as long
+    /// back.
     pub async fn new(
         processes: usize,
         rotates: Rotates,

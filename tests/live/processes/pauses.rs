@@ -73,7 +73,8 @@ async fn each_with_grace(row: impl AsyncFn(Server)) {
     tokio::join!(of(Rotates::Idempotent), of(Rotates::Fork));
 }
 
-/// The other process refreshes in its place. The stopped one must not send the same token afterwards.
+/// The other process refreshes in its place. The stopped one must not send the same token
+/// afterwards.
 async fn unsent(point: CrashPoint, server: Server) {
     let mut paused = Paused::at(point, server).await;
     let other = paused.other_gets().await;
@@ -118,8 +119,8 @@ async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves
     paused.ends_well().await;
 }
 
-/// The retry of the other process ended the grant, and with it the tokens of the stopped one. They are
-/// refreshed before they are handed out.
+/// The retry of the other process ended the grant, and with it the tokens of the stopped one. They
+/// are refreshed before they are handed out.
 #[tokio::test]
 async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_token_is_handed_out() {
     let mut paused = Paused::at(CrashPoint::Received, Server::strict().await).await;

@@ -87,7 +87,8 @@ impl ProcessFixture {
         token
     }
 
-    /// The session is lost in doubt, callers get that from memory, and a new grant establishes it again.
+    /// The session is lost in doubt, callers get that from memory, and a new grant establishes it
+    /// again.
     ///
     /// # Panics
     ///

@@ -14,8 +14,8 @@ use super::orders::{Span, boot_now};
 /// Between two beats.
 const REST: Duration = Duration::from_millis(15);
 
-/// A beat that takes longer is a stall. Of a bare wake-up and a bare write to the disk: nothing that
-/// waits for either can be faster.
+/// A beat that takes longer is a stall. Of a bare wake-up and a bare write to the disk: nothing
+/// that waits for either can be faster.
 const STALL: Duration = Duration::from_millis(40);
 
 /// A thread that wakes up and writes to the disk, again and again.
@@ -41,7 +41,8 @@ impl Pulse {
 
 /// Of the machine.
 pub struct Health {
-    /// When it stalled, and for as long again, because waiting work is then done one after the other.
+    /// When it stalled, and for as long again, because waiting work is then done one after the
+    /// other.
     pub stalls: Vec<Span>,
     /// How late all beats were but for one in a hundred.
     pub late: Duration,

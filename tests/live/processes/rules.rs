@@ -11,8 +11,8 @@ mod tests;
 /// How far one process may be behind another.
 const BEHIND: u64 = 1_000_000_000;
 
-/// How late a process may notice that a claim is over: a waiting process checks twice a second, and the
-/// machine has other work.
+/// How late a process may notice that a claim is over: a waiting process checks twice a second, and
+/// the machine has other work.
 const NOTICED: u64 = 1_500_000_000;
 
 /// How soon after a stop a call may join an exchange that began before, and fail with it.
@@ -94,8 +94,8 @@ fn by_key<'b, T>(
     map
 }
 
-/// I1 and the end of I4: once the store has had a generation, or a process has handed one out, no later
-/// read of the store finds an older one.
+/// I1 and the end of I4: once the store has had a generation, or a process has handed one out, no
+/// later read of the store finds an older one.
 pub fn generations_that_go_down(book: &Book) -> Vec<String> {
     let mut ends = stored(book);
     let tokens = handed(book).filter(|(_, _, owed)| !owed).map(|(answer, token, _)| Known {
@@ -126,8 +126,8 @@ pub fn generations_that_go_down(book: &Book) -> Vec<String> {
     faults
 }
 
-/// I2 between processes: a process knows what was stored a second ago, not counting the time in which
-/// it was stopped.
+/// I2 between processes: a process knows what was stored a second ago, not counting the time in
+/// which it was stopped.
 pub fn answers_that_are_behind(book: &Book) -> Vec<String> {
     let stored = by_key(stored(book), |known| known.key, |known| known.end);
     let mut faults = Vec::new();
@@ -172,8 +172,8 @@ fn stopped(downs: &[Down], pid: u32, from: u64, until: u64) -> u64 {
     of_process.map(|down| down.until.min(until).saturating_sub(down.from.max(from))).sum()
 }
 
-/// I3: a refresh token is sent once, unless the process that sent it first was killed or stopped, or does
-/// not know the result, or no process could write the result.
+/// I3: a refresh token is sent once, unless the process that sent it first was killed or stopped,
+/// or does not know the result, or no process could write the result.
 pub fn tokens_sent_again(book: &Book) -> Vec<String> {
     let generations = generations(book);
     let mut sent: HashMap<&str, &Exchange> = HashMap::new();
@@ -247,8 +247,8 @@ pub fn tokens_not_saved(book: &Book) -> Vec<String> {
     unsaved.map(|(answer, ..)| format!("handed out and not saved: {answer:?}")).collect()
 }
 
-/// I5: a claim is over after its lease and the grace, not counting the time in which no process could
-/// write that.
+/// I5: a claim is over after its lease and the grace, not counting the time in which no process
+/// could write that.
 pub fn claims_that_rest(book: &Book, waits: Waits) -> Vec<String> {
     let claimed = book.readings.iter().filter(|reading| reading.seen.claimed);
     let mut spans: BTreeMap<(&str, u64), (u64, u64)> = BTreeMap::new();

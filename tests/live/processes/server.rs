@@ -5,7 +5,8 @@ use session_warden::testing::{FakeAuthServer, FakeRotation};
 use super::orders::{GRACE, Rotates};
 use crate::oidc_peer::{OidcPeer, Options};
 
-/// A server of another author, whose refresh tokens can be used once, and the fake server of this crate.
+/// A server of another author, whose refresh tokens can be used once, and the fake server of this
+/// crate.
 pub enum Server {
     Strict(Box<OidcPeer>),
     Ours(FakeAuthServer, Rotates),

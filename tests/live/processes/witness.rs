@@ -55,7 +55,8 @@ async fn measured<T>(statement: impl Future<Output = T>) -> (T, Span) {
     (answer, Span { from, until: boot_now() })
 }
 
-/// The parts of a statement that are reported: the statement is consumed before its outcome is known.
+/// The parts of a statement that are reported: the statement is consumed before its outcome is
+/// known.
 enum Asked {
     /// A claim for a refresh.
     Refresh {
