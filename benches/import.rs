@@ -1,7 +1,8 @@
-//! What an import of many sessions costs, and a list of one tenant's.
+//! The cost of an import of many sessions, and of a list of one tenant's sessions.
 //!
 //! `cargo bench --bench import` imports 100,000 sessions of 1,000 tenants into a memory store,
-//! imports them again, and lists one tenant, with what each took and what is resident after it.
+//! imports them again, and lists one tenant. It prints the time of each step and the memory after
+//! it.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, reason = "without its setting there is nothing to measure")]
@@ -63,7 +64,7 @@ async fn measure() {
     println!("{:>22} {} resident", "", supervisor.snapshot().sessions);
 }
 
-/// Made one by one, as they would be read from a table.
+/// The rows, made one by one like rows that are read from a table.
 fn rows() -> impl futures_util::Stream<Item = (SessionKey, Tokens)> + Send {
     let end = SystemTime::now() + Duration::from_secs(3600);
     stream::iter(0..TENANTS * EACH).map(move |number| {
@@ -84,7 +85,7 @@ fn tell(name: &str, took: Duration, each: usize) {
     println!("{name:>22} {took:>10.1?} {one:>9} ns {:>7} MB", resident_megabytes());
 }
 
-/// Of this process, as the kernel counts it; 0 where it does not say.
+/// The memory of this process by the kernel's count; 0 if it reports none.
 fn resident_megabytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));

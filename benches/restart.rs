@@ -1,9 +1,10 @@
-//! What a restart on a file of many sessions costs.
+//! The cost of a restart on a file of many sessions.
 //!
-//! `cargo bench --bench restart` imports 100,000 sessions of 1,000 tenants into a file, starts a
-//! supervisor on it, and asks for tokens of sessions that nobody asked for yet, one after the other,
-//! until all due times are read: how long that took, and how long a caller waited meanwhile. Once
-//! with nothing due, and once with every session due to be looked at, until all of them are.
+//! `cargo bench --bench restart` imports 100,000 sessions of 1,000 tenants into a file and starts a
+//! supervisor on it. Until all due times are read, it asks for the tokens of sessions that are not
+//! in memory, one after the other. It measures how long the supervisor took, and how long a caller
+//! waited: once with no session due, and once with every session due, until all of them are
+//! checked.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, reason = "without its setting there is nothing to measure")]
@@ -77,7 +78,7 @@ async fn restart(file: &Path, due: bool) {
     let (supervisor, store, faults) = start(file).await;
     let started = begun.elapsed();
     let sessions: Sessions<ScriptedProvider> = supervisor.sessions("p").expect("sessions");
-    // The page after the last is asked for as well.
+    // The supervisor also asks for the page after the last.
     let pages = (ALL / DUE_PAGE + 2) as u64;
     let mut waits = Vec::new();
     for number in (0..ALL).rev() {

@@ -1,13 +1,13 @@
-//! What a durable commit costs.
+//! The cost of a durable commit.
 //!
-//! `cargo bench --bench store` has 1 and 64 sessions refresh at once, each by a claim and a commit,
-//! in a file of ours, and beside it with `rusqlite` used naively: a connection for each session, and
-//! a transaction for each write. Both seal nothing less than the other: the naive one writes as
-//! many bytes, which it was given sealed. Files are made in the folder for temporary files
-//! (`TMPDIR`), which should be on the disk that is meant.
+//! `cargo bench --bench store` refreshes 1 and 64 sessions at once, each with a claim and a commit,
+//! in a file of this crate's store. It compares that with a naive use of `rusqlite`: a connection
+//! for each session, and a transaction for each write. Both write the same number of sealed bytes;
+//! the naive one gets them already sealed. The files are in the folder for temporary files
+//! (`TMPDIR`): set it to the disk that you want to measure.
 //!
-//! `cargo bench --bench store -- ours 64 500` runs one of them, 500 times each, so that what it asks
-//! of the disk can be counted, or made slower:
+//! `cargo bench --bench store -- ours 64 500` runs one case, 500 times for each session, so that
+//! its writes to the disk can be counted or slowed down:
 //!
 //! ```text
 //! strace -f -c -e trace=fsync,fdatasync target/release/deps/store-* ours 1 200
@@ -33,10 +33,10 @@ use session_warden::store::{
 };
 use session_warden::token::{Credentials, Tokens};
 
-/// What a sealed record of some 500 bytes of tokens has.
+/// The size of a sealed record with some 500 bytes of tokens.
 const SEALED: usize = 45 + 768;
 
-/// Refreshes of each run that is not told otherwise.
+/// The refreshes of each run by default.
 const REFRESHES: usize = 1_000;
 
 fn main() {
@@ -99,7 +99,7 @@ fn ours(path: &Path, sessions: usize, each: usize) -> Duration {
     })
 }
 
-/// A claim and a commit; the generation then.
+/// A claim and a commit. Returns the generation after them.
 async fn exchange(
     store: &SqliteStore,
     id: &SessionId,
@@ -181,7 +181,7 @@ fn begin(file: &mut Connection) -> rusqlite::Transaction<'_> {
     file.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock")
 }
 
-/// With SQLite's own waits, long enough that none of 64 gives up.
+/// With SQLite's own busy timeout, long enough for all of 64.
 fn open(path: &Path) -> Connection {
     let file = Connection::open(path).expect("a file");
     file.busy_timeout(Duration::from_secs(120)).expect("a time-out");

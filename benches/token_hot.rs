@@ -1,7 +1,7 @@
-//! What a fresh token costs, beside an actor's answer and a cache's, in one run.
+//! The cost of a valid token, compared with the reply of an actor and with a cache, in one run.
 //!
-//! `cargo bench --bench token_hot` ends with a table: medians of rounds in which every case has
-//! its turn, so that all of them meet the same noise, and how often each case allocated.
+//! `cargo bench --bench token_hot` prints a table: the median of the rounds of each case, and how
+//! often it allocated. Every round runs every case, so that all cases have the same noise.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, reason = "without its setting there is nothing to measure")]
@@ -19,20 +19,20 @@ use tokio::runtime::{Builder, Runtime};
 
 const SESSIONS: usize = 10_000;
 const ROUNDS: usize = 401;
-/// Short, so that most rounds end before anybody else gets the processor.
+/// Short, so that most rounds end before another process gets the processor.
 const ROUND: Duration = Duration::from_micros(200);
 
 /// One way to a token.
 struct Case<'a> {
     name: &'static str,
-    /// Goes this way so often, and says how long that took.
+    /// Goes this way so often, and returns how long that took.
     run: Box<dyn Fn(usize) -> Duration + 'a>,
 }
 
 /// Sessions with fresh tokens, and the same tokens in caches and behind an actor.
 struct Setting {
     runtime: Runtime,
-    /// In the order in which they are asked for: not that in which they were made.
+    /// In the order of the calls, which is not the order in which they were made.
     keys: Vec<SessionKey>,
     sessions: Sessions<ScriptedProvider>,
     held: Session<ScriptedProvider>,
@@ -161,7 +161,7 @@ impl Setting {
     }
 }
 
-/// Reads by each of the keys in turn.
+/// Reads with each of the keys in turn.
 fn each<'a, R>(
     name: &'static str,
     keys: &'a [SessionKey],
@@ -179,8 +179,8 @@ fn each<'a, R>(
     Case { name, run: Box::new(run) }
 }
 
-/// The keys round and round, from anywhere: cases that followed each other from key to key would
-/// find in the processor's cache what the one before had fetched.
+/// The keys in a circle, from a random start: if every case started at the same key, each would
+/// find the entries of the case before in the processor's cache.
 fn walk(keys: &[SessionKey]) -> impl Iterator<Item = &SessionKey> {
     keys.iter().cycle().skip(fastrand::usize(..keys.len()))
 }

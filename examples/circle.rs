@@ -1,6 +1,6 @@
 //! Circle's members in ten minutes: `cargo run --example circle --features testing`.
 //!
-//! It runs against a fake server. With the real one, leave out `host` and `transport`.
+//! It runs against a fake server. For the real server, remove `host` and `transport`.
 
 use session_warden::provider::circle::{Circle, Member, RevokeAccessToken};
 use session_warden::testing::{FakeAuthServer, FakeDialect};
@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let members: Sessions<Circle> = supervisor.sessions("circle")?;
     let session = members.session(SessionKey::new("community", "member-77")?);
 
-    // Obtains tokens, refreshes them, and obtains new ones when the month is over.
+    // The session obtains tokens, refreshes them, and obtains new ones when the month is over.
     let token = session.ensure(Member::Email("ada@example.com".into())).await?;
     let spaces = reqwest::Client::new()
         .get(format!("{}/api/headless/v1/spaces", server.url()))
@@ -29,11 +29,11 @@ async fn main() -> anyhow::Result<()> {
         .send()
         .await?;
     println!("the API says {}", spaces.status());
-    anyhow::ensure!(spaces.status().is_success(), "the API does not take the token");
+    anyhow::ensure!(spaces.status().is_success(), "the API does not accept the token");
     println!("member {}", session.attributes().await?.community_member_id);
 
     session.call(RevokeAccessToken).await?;
-    anyhow::ensure!(!server.is_active(token.expose_secret()), "the token lives on");
+    anyhow::ensure!(!server.is_active(token.expose_secret()), "the token is still active");
     let next = session.permission_token().await?;
     println!("another token: generation {}", next.generation());
 

@@ -1,4 +1,5 @@
-//! A process is killed, the next one goes on: the same session, and nobody signs in again.
+//! A process is killed, and the next one continues with its session. The user does not sign in
+//! again.
 //!
 //! `cargo run --example durable`
 
@@ -13,14 +14,14 @@ use session_warden::testing::{Endpoint, FakeAuthServer};
 use session_warden::transport::TransportConfig;
 use session_warden::{Establishment, SessionKey, Supervisor};
 
-/// Made with `openssl rand -base64 32`; yours comes from a file or from the environment.
+/// Made with `openssl rand -base64 32`. Read yours from a file or from the environment.
 const KEYS: &str = "1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     match std::env::args().collect::<Vec<_>>().as_slice() {
-        [_, database, server] => sign_in_and_die(database, server).await,
-        _ => survive().await,
+        [_, database, server] => sign_in(database, server).await,
+        _ => continue_after_kill().await,
     }
 }
 
@@ -35,18 +36,19 @@ async fn supervisor(database: &str, server: &str) -> Result<Supervisor, Box<dyn 
         .await?)
 }
 
-/// The first process: a user signs in, the token is refreshed, and somebody kills it.
-async fn sign_in_and_die(database: &str, server: &str) -> Result<(), Box<dyn Error>> {
+/// The first process: a user signs in, the token is refreshed, and the other process kills this
+/// one.
+async fn sign_in(database: &str, server: &str) -> Result<(), Box<dyn Error>> {
     let supervisor = supervisor(database, server).await?;
     let session = supervisor.sessions::<OAuth2>("acme")?.session(key()?);
     let Establishment::Active(_) = session.establish(Password::new("ada", "ok")).await?;
     println!("first process: generation {}", session.refresh().await?.generation());
-    std::io::stdin().read_line(&mut String::new())?; // until the other process is gone, at most
-    Err("nobody killed the first process".into())
+    std::io::stdin().read_line(&mut String::new())?; // ends at the latest with the other process
+    Err("the first process was not killed".into())
 }
 
-/// Kills the first process from outside (SIGKILL) when it says that the token was refreshed: no
-/// shutdown, no destructor, nothing flushed.
+/// Kills the first process (SIGKILL) when it prints that the token was refreshed: without a
+/// shutdown, a destructor or a flush.
 fn kill_when_refreshed(first: [String; 2]) -> std::io::Result<ExitStatus> {
     let pipe = Stdio::piped;
     let mut child =
@@ -57,8 +59,8 @@ fn kill_when_refreshed(first: [String; 2]) -> std::io::Result<ExitStatus> {
     child.wait()
 }
 
-/// The server, which lives on, and the second process.
-async fn survive() -> Result<(), Box<dyn Error>> {
+/// The server, which keeps running, and the second process.
+async fn continue_after_kill() -> Result<(), Box<dyn Error>> {
     let server =
         FakeAuthServer::builder().client("app", "secret").user("ada", "ok").start().await?;
     let folder = std::env::temp_dir().join(format!("durable-{}", std::process::id()));
@@ -77,7 +79,7 @@ async fn survive() -> Result<(), Box<dyn Error>> {
     println!("requests of the second process: {asked}, of them sign-ins: {}", asked - 1);
     let report = supervisor.shutdown(std::time::Duration::from_secs(5)).await;
     std::fs::remove_dir_all(folder)?;
-    if asked == 1 && report.is_clean() { Ok(()) } else { Err("somebody had to sign in".into()) }
+    if asked == 1 && report.is_clean() { Ok(()) } else { Err("the user had to sign in".into()) }
 }
 
 fn key() -> Result<SessionKey, Box<dyn Error>> {

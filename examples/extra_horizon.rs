@@ -1,7 +1,7 @@
 //! A backend that reads a device's data at Extra Horizon as its user.
 //!
-//! `cargo run --features testing --example extra_horizon` runs it against a fake server: a password,
-//! the second factor, a signed request, another application, and the end.
+//! `cargo run --features testing --example extra_horizon` runs it against a fake server: a
+//! password, the second factor, a signed request, another application, and the revocation.
 
 use session_warden::provider::extra_horizon::{
     GenerateSsoToken, ListTokens, MfaAnswer, OAuth1, Password,
@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let server = server.client("consumer key", "consumer secret").start().await?;
     server.set_second_factor("ada@example.com", Some("123456"));
 
-    // In production: the host of the cluster, "dev.acme.extrahorizon.io", and no transport.
+    // In production, use the host of the cluster, "dev.acme.extrahorizon.io", and no `transport`.
     let exh = OAuth1::new(server.url(), "consumer key", "consumer secret")?;
     let supervisor = Supervisor::builder()
         .transport(TransportConfig::default().allow_loopback_http())
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     let tokens = phone.call(ListTokens::new()).await?;
     println!("the user has {} token(s)", tokens.records.len());
 
-    // A single-use token continues in another session, of the same application here.
+    // A single-use token establishes another session, here of the same application.
     let sso = phone.call(GenerateSsoToken).await?;
     let web = sessions.session(SessionKey::new("acme", "web-17")?);
     let _ = web.establish(sso).await?;
@@ -43,12 +43,12 @@ async fn main() -> anyhow::Result<()> {
     read(&web, server.url()).await
 }
 
-/// What happens here in a row happens in two requests of a browser in a real backend.
+/// In a real backend the two steps are two requests of a browser.
 async fn log_in(session: &Session<OAuth1>) -> anyhow::Result<()> {
     let Establishment::Challenge(challenge) =
         session.establish(Password::new("ada@example.com", "ok")).await?
     else {
-        anyhow::bail!("no second factor was asked for");
+        anyhow::bail!("the server asked for no second factor");
     };
     let method = &challenge.methods()[0];
     println!("second factor: {} ({})", method.name, method.kind);
@@ -57,12 +57,12 @@ async fn log_in(session: &Session<OAuth1>) -> anyhow::Result<()> {
     let answer = MfaAnswer::new(Ticket::parse(cookie)?, &*method.id, "123456");
     match session.establish(answer).await? {
         Establishment::Active(user) => println!("signed in: {:?}", user.user_id),
-        Establishment::Challenge(_) => anyhow::bail!("another factor was asked for"),
+        Establishment::Challenge(_) => anyhow::bail!("the server asked for another factor"),
     }
     Ok(())
 }
 
-/// Any request with any client: `authorize` signs it.
+/// Sends a request with any HTTP client. `authorize` signs it.
 async fn read(session: &Session<OAuth1>, host: &str) -> anyhow::Result<()> {
     let request = http::Request::get(format!("{host}/users/v1/me")).body("")?;
     let (mut parts, body) = request.into_parts();

@@ -1,5 +1,5 @@
-//! A backend that kept refresh tokens in a table of its own gives them to the crate, can do so
-//! again, and gets them back should it leave.
+//! A backend has refresh tokens in a table of its own. It imports them, imports them again, and
+//! exports them.
 //!
 //!     cargo run --example import_existing
 
@@ -21,7 +21,7 @@ fn row(line: &str) -> anyhow::Result<(SessionKey, Tokens<Attributes>)> {
     let [tenant, user, refresh] = line.split(',').collect::<Vec<_>>()[..] else {
         anyhow::bail!("a line of the table is not tenant,user,refresh");
     };
-    // Without an access token, the first who asks refreshes.
+    // There is no access token, so the first call refreshes.
     let tokens = Tokens::new(Attributes::default()).with_refresh_token(refresh, None);
     Ok((SessionKey::new(tenant, user)?, tokens))
 }
@@ -29,7 +29,7 @@ fn row(line: &str) -> anyhow::Result<(SessionKey, Tokens<Attributes>)> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let server = FakeAuthServer::start().await?;
-    let table = kept_until_now(&server).await?;
+    let table = table_of(&server).await?;
     let supervisor = Supervisor::builder()
         .transport(TransportConfig::default().allow_loopback_http())
         .provider("crm", OAuth2::discover(&server.issuer(), "backend")?)
@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     let crm: Sessions<OAuth2> = supervisor.sessions("crm")?;
 
-    // Row by row, as a database's cursor would give them. The last one has no token.
+    // Row by row, like the cursor of a database. The last row has no token.
     let rows: Vec<_> = table.lines().map(row).collect::<anyhow::Result<_>>()?;
     let report = crm.import(stream::iter(rows.clone())).await?;
     for (key, error) in &report.refused {
@@ -45,28 +45,31 @@ async fn main() -> anyhow::Result<()> {
     }
     ensure!((report.adopted, report.refused.len()) == (4, 1), "{report:?}");
 
-    // It does no harm to run it again: what is there is newer.
+    // You can run it again: it does not replace the sessions, which are newer.
     let again = crm.import(stream::iter(rows)).await?;
     ensure!((again.adopted, again.already_there) == (0, 4), "{again:?}");
 
     let north = Filter::tenant(Tenant::new("north")?).state(State::Active);
     ensure!(crm.list(north).count().await == 2, "north has two sessions");
     let token = crm.session(SessionKey::new("north", "ada")?).permission_token().await?;
-    ensure!(server.is_active(token.expose_secret()), "ada's token is good");
+    ensure!(server.is_active(token.expose_secret()), "ada's token is active");
 
-    // The way back. Search for `export_secrets` to find all who take secrets out.
+    // The export. Search for `export_secrets` to find all code that exports secrets.
     for status in crm.list(Filter::default()).try_collect::<Vec<_>>().await? {
         let tokens = crm.session(status.id.key().clone()).export_secrets().await?;
         let refresh = tokens.refresh_token().context("each has one")?;
         ensure!(server.is_active(refresh.expose_secret()), "it is the newest");
     }
-    ensure!(supervisor.shutdown(Duration::from_secs(20)).await.is_clean(), "cut or not saved");
+    ensure!(
+        supervisor.shutdown(Duration::from_secs(20)).await.is_clean(),
+        "interrupted or not saved"
+    );
     println!("4 sessions imported, listed, used and exported");
     Ok(())
 }
 
-/// The table: what the backend's former code got when its users logged in.
-async fn kept_until_now(server: &FakeAuthServer) -> anyhow::Result<String> {
+/// The table, with the tokens that the backend's former code got when its users logged in.
+async fn table_of(server: &FakeAuthServer) -> anyhow::Result<String> {
     let mut table = String::new();
     for (tenant, user) in [("north", "ada"), ("north", "ben"), ("south", "ada"), ("south", "cyd")] {
         let form = format!("grant_type=password&client_id=backend&username={user}&password=ok");

@@ -1,6 +1,6 @@
 //! One iOFFICE site for each customer, and a service account's password for each.
 //!
-//! `cargo run --example ioffice` runs it against two sites of its own making.
+//! `cargo run --example ioffice` runs it against two fake sites.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use session_warden::{Establishment, SessionKey, Supervisor};
 async fn main() -> anyhow::Result<()> {
     let acme = site("ada", "battery staple").await?;
     let bolt = site("bob", "correct horse").await?;
-    // A table of customers, as a database has it.
+    // A table of customers, like one in a database.
     let sites = [("acme", acme.url().to_owned()), ("bolt", bolt.url().to_owned())];
 
     let supervisor = Supervisor::builder()
@@ -54,11 +54,14 @@ async fn main() -> anyhow::Result<()> {
 
     let refused = offices.session(SessionKey::new("acme", "service")?);
     match refused.establish(Password::new("ada", "wrong")).await {
-        Ok(_) => anyhow::bail!("a wrong password was taken"),
+        Ok(_) => anyhow::bail!("the site accepted a wrong password"),
         Err(error) => println!("acme: {error}"),
     }
     anyhow::ensure!(acme.refreshes() == 1 && bolt.refreshes() == 1, "one refresh each");
-    anyhow::ensure!(supervisor.shutdown(Duration::from_secs(5)).await.is_clean(), "left over");
+    anyhow::ensure!(
+        supervisor.shutdown(Duration::from_secs(5)).await.is_clean(),
+        "exchanges or unsaved credentials are left"
+    );
     println!("done");
     Ok(())
 }

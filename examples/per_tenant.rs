@@ -1,5 +1,5 @@
-//! Each customer has its own authorization server and client: who they are stands in a table of
-//! the backend's, which changes while it runs.
+//! Each customer has its own authorization server and client. They are in a table of the backend,
+//! which changes while the backend runs.
 //!
 //!     cargo run --example per_tenant
 
@@ -26,7 +26,7 @@ struct Customer {
 
 type Table = Arc<RwLock<HashMap<String, Customer>>>;
 
-/// What a query of a database would be. Its errors become `SourceError::Unavailable` by `?`.
+/// In a real backend, a query of a database. `?` turns its errors into `SourceError::Unavailable`.
 async fn provider_of(table: Table, tenant: Tenant) -> Result<Registration<OAuth2>, SourceError> {
     let row = table.read().await.get(tenant.as_str()).cloned();
     let Customer { site, client_id, secret } = row.ok_or(SourceError::UnknownTenant)?;
@@ -61,20 +61,26 @@ async fn main() -> anyhow::Result<()> {
         let session = crm.session(SessionKey::new(tenant, "ada")?);
         let _ = session.establish(Password::new("ada", "ok")).await.context(tenant)?;
     }
-    ensure!((north.live_grants(), south.live_grants()) == (1, 1), "each at its own server");
+    ensure!(
+        (north.live_grants(), south.live_grants()) == (1, 1),
+        "each tenant has a grant at its own server"
+    );
 
     let stranger = crm.session(SessionKey::new("west", "ada")?);
     let refused = stranger.permission_token().await.err().context("west is no customer")?;
     ensure!(refused.kind() == ErrorKind::Misconfigured, "{refused}");
 
-    // North's secret is changed: at the server, in the table, and here. No session is lost.
+    // Change north's secret at the server and in the table, and reload. No session is lost.
     north.set_client_secret("backend", "another secret");
     table.write().await.insert("north".to_owned(), row(&north, "backend", "another secret"));
     crm.reload(Some(&Tenant::new("north")?)).await?;
     let token = crm.session(SessionKey::new("north", "ada")?).refresh().await?;
     ensure!((token.epoch(), token.generation()) == (1, 2), "the same session, a new token");
 
-    ensure!(supervisor.shutdown(Duration::from_secs(20)).await.is_clean(), "cut or not saved");
+    ensure!(
+        supervisor.shutdown(Duration::from_secs(20)).await.is_clean(),
+        "interrupted or not saved"
+    );
     println!(
         "two tenants, two servers; a stranger was refused; a secret changed without a restart"
     );

@@ -1,7 +1,7 @@
 //! A device's session at Spatium: `cargo run --example spatium --features testing`.
 //!
-//! It runs against a fake server. With the real one, the URL is
-//! `https://cloud.spatium.net/authorization/v1`, and there is no `transport`.
+//! It runs against a fake server. For the real server, use the URL
+//! `https://cloud.spatium.net/authorization/v1`, and remove `transport`.
 
 use session_warden::key::Tenant;
 use session_warden::provider::spatium::{CredentialsFactor, SecurityTokens, Spatium, TokenIds};
@@ -25,18 +25,18 @@ async fn main() -> anyhow::Result<()> {
     let tenant = Tenant::new("acme")?;
     let session = devices.session(SessionKey::new("acme", "device-17")?);
 
-    // Factors are gathered first; each gives a security token.
+    // First collect the factors; each gives a security token.
     let token = devices.call(&tenant, CredentialsFactor::new("username", "password")).await?;
     let _ = session.establish(SecurityTokens::new(token)).await?;
     let attributes = session.attributes().await?;
     println!("established for {:?}", attributes.permissions);
     anyhow::ensure!(attributes.permissions == ["read", "secret"], "other permissions");
 
-    // Always valid: it is refreshed when it is due.
+    // The token is always valid: the session refreshes it when it is due.
     let first = session.permission_token().await?;
     println!("generation {}, until {:?}", first.generation(), first.expires_at());
 
-    // Once in a while on an idle session, so that it does not end.
+    // Refresh an idle session now and then, so that its refresh token does not expire.
     let second = session.refresh().await?;
     println!("generation {}", second.generation());
     anyhow::ensure!(first.expose_secret() != second.expose_secret(), "the same token");

@@ -1,31 +1,31 @@
 //! Time: wall, boot, and sleep, all from one [`Clock`].
 //!
-//! Deadlines are kept in boot time, which runs on while the machine is suspended and is not
-//! moved by whoever sets the wall clock. Wall time is what other machines understand: it goes to
-//! the store and to public times.
+//! Deadlines are boot times: boot time runs on while the machine is suspended, and does not change
+//! when the wall clock is set. The store and the public API use wall time, which other machines
+//! understand.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-/// A sleep that a [`Clock`] gives.
+/// A sleep that a [`Clock`] returns.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
-/// Where all time comes from.
+/// The source of all time.
 ///
-/// [`SystemClock`] is what production uses. Tests use
-/// `testing::ManualClock`, in which time stands still until it is advanced.
+/// Production uses [`SystemClock`]. Tests use `testing::ManualClock`, whose time stands still until
+/// the test advances it.
 ///
 /// # Contract
 ///
 /// The three readings move together: after [`sleep`](Self::sleep) has ended, each shows at least
-/// that much more, unless somebody set the wall clock. [`coarse`](Self::coarse) may lag behind by some milliseconds, but its
-/// `monotonic` never shows less time than has passed by more than that.
+/// that much more, unless the wall clock was set. [`coarse`](Self::coarse) may lag behind by some
+/// milliseconds, but its `monotonic` lags by no more than that.
 pub trait Clock: Send + Sync + 'static {
     /// Wall, boot and monotonic time, read together.
     fn now(&self) -> Now;
 
-    /// The cheap reading of the hot path.
+    /// A cheap reading, for every call for a token.
     fn coarse(&self) -> Coarse;
 
     /// A future that ends after `duration`.
@@ -36,7 +36,7 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> Sleep;
 }
 
-/// What a future gives, unless `wait` passes on the clock first.
+/// The output of a future. None if `wait` passes on the clock first.
 pub(crate) async fn timeout<T>(
     clock: &dyn Clock,
     wait: Duration,
@@ -68,7 +68,7 @@ impl Now {
         Self { wall, boot, monotonic }
     }
 
-    /// The boot time at which the wall clock will show `wall`, if nobody sets it meanwhile.
+    /// The boot time at which the wall clock will show `wall`, unless it is set before then.
     #[must_use]
     pub fn boot_at(&self, wall: SystemTime) -> BootTime {
         match wall.duration_since(self.wall) {
@@ -77,7 +77,7 @@ impl Now {
         }
     }
 
-    /// What the wall clock will show at `boot`, if nobody sets it meanwhile.
+    /// The wall time at `boot`, unless the wall clock is set before then.
     #[must_use]
     pub fn wall_at(&self, boot: BootTime) -> SystemTime {
         let shifted = if boot >= self.boot {
@@ -89,13 +89,13 @@ impl Now {
     }
 }
 
-/// The hot path's reading: two clocks that stop together in suspend or not at all.
+/// A cheap reading of two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Coarse {
     /// Time of day, since the epoch.
     pub wall: Duration,
-    /// Time since the machine started, without suspended time; never behind the true one.
+    /// Time since the machine started, without suspended time; never less than the exact time.
     pub monotonic: Duration,
 }
 
@@ -130,20 +130,20 @@ impl BootTime {
         Self(self.0.saturating_sub(duration))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// How long after `earlier` this is; zero if it is before it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Since the start of the machine.
+    /// The time since the start of the machine.
     #[must_use]
     pub const fn since_boot(self) -> Duration {
         self.0
     }
 }
 
-/// The operating system's clocks: the only place that asks for them.
+/// The operating system's clocks. No other code reads them.
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     source: os::Source,
@@ -180,16 +180,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// Linux has coarse clocks, which are read without a system call and in a few nanoseconds.
+/// Linux has coarse clocks, which take a few nanoseconds and no system call to read.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod os {
     use std::time::Duration;
 
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
-    /// How far the coarse clock may lag. Added to it, so that a token is never served past its
-    /// end. 25 ms because the slowest kernel ticks every 10 ms, and a tick of an idle core of a
-    /// virtual machine comes late (7.2 ms seen where the resolution reads 4 ms).
+    /// How far the coarse clock may lag. It is added to the reading, so that a token is never
+    /// handed out after it expired. 25 ms because the slowest kernel ticks every 10 ms, and a tick
+    /// of an idle core of a virtual machine comes late (7.2 ms were measured at a resolution of 4
+    /// ms).
     pub(super) const LAG: Duration = Duration::from_millis(25);
 
     #[derive(Clone, Debug)]
@@ -220,7 +221,8 @@ mod os {
     }
 }
 
-/// Elsewhere the standard library's clocks serve; suspended time is seen by the wall clock only.
+/// Other systems use the clocks of the standard library. There only the wall clock counts suspended
+/// time.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod os {
     #![expect(clippy::disallowed_methods, reason = "the one place that asks the system")]

@@ -1,4 +1,4 @@
-//! What can go wrong, by what the caller should do about it.
+//! The error of this crate. Its kinds say what the caller should do.
 
 mod answered;
 
@@ -18,9 +18,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a call failed.
 ///
 /// [`kind`](Self::kind) says what the caller should do. The error is cheap to clone: all callers
-/// that waited for one exchange get the same one. The cause is in
-/// [`source`](std::error::Error::source) and is not repeated in `Display`. No error ever holds a
-/// token, a response body or a URL's query.
+/// that waited for one exchange get the same error. [`source`](std::error::Error::source) returns
+/// the cause, and `Display` does not repeat it. No error holds a token, a response body or the
+/// query of a URL.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -44,13 +44,13 @@ impl Error {
         self.0.kind
     }
 
-    /// The session that the call was about, if it was about one.
+    /// The session that was called, if a session was called.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.0.session.as_ref()
     }
 
-    /// Whether the same call may succeed later without anybody doing anything.
+    /// Whether the same call may succeed later although nothing was changed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.kind() {
@@ -68,7 +68,7 @@ impl Error {
         }
     }
 
-    /// How long to wait before the next call, where that is known.
+    /// How long to wait before the next call, if that is known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -86,7 +86,7 @@ impl Error {
         self.0.code.as_ref().map(ProviderCode::as_str)
     }
 
-    /// The HTTP status of the server's answer, if the error comes from one.
+    /// The HTTP status of the server's response, if a response caused the error.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
@@ -114,14 +114,14 @@ impl Error {
         self.with(|inner| inner.source = Some(Arc::from(source.into())))
     }
 
-    /// The same error with a sentence that says what it is about. It follows the kind's own
-    /// words: lower case, no full stop, no secret.
+    /// The same error with a sentence that explains it. `Display` writes it after the text of the
+    /// kind: use lower case, no full stop and no secret.
     #[must_use]
     pub fn about(self, words: &'static str) -> Self {
         self.with(|inner| inner.about = Some(words))
     }
 
-    /// The same error with the time after which another call makes sense.
+    /// The same error with the time after which the caller may try again.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.with(|inner| inner.retry_after = Some(wait))
@@ -139,8 +139,8 @@ impl Error {
         self.with(|inner| inner.code = code)
     }
 
-    /// The same error with what led to it: the status, code and endpoint of the server's answer, and
-    /// the cause of that error.
+    /// The same error with the status, code and endpoint of the server's response that caused
+    /// `cause`, and with the source of `cause`.
     pub(crate) fn caused_by(self, cause: Option<&Self>) -> Self {
         let Some(cause) = cause else { return self };
         let Inner { code, status, answered, source, .. } = &*cause.0;
@@ -209,33 +209,37 @@ impl From<InvalidKey> for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nobody has signed in to this session, it was revoked, or a second factor is awaited:
+    /// The session was never established, it was revoked, or the server waits for a second factor.
     /// `establish` it.
     NotEstablished,
-    /// The session is lost; only a new grant helps. Let the user sign in again.
+    /// The session is lost. Let the user sign in again.
     SignInAgain(LostReason),
-    /// The server refused the grant. A session that lived before lives on.
+    /// The server refused the grant. If the session was active before, it still is. Correct what
+    /// the [`Refusal`] names, and send another grant.
     Refused(Refusal),
-    /// No token at present, and nothing is known to be lost: try again after
-    /// [`Error::retry_after`], or in a second if there is none. [`Error::outcome`] says whether a
-    /// grant may have been used.
+    /// There is no token at present, and the session is not lost. Try again after
+    /// [`Error::retry_after`], or after a second if there is none. [`Error::outcome`] says whether
+    /// a grant may have been used.
     RetryLater,
-    /// The configuration of the provider is wrong: client, secret, site, scope; or it is not the
-    /// one that the session was issued to. Sessions are kept and work again once it is mended.
+    /// The configuration of the provider is wrong (client, secret, URL or scope), or the session
+    /// was issued with another one. Correct the configuration: sessions are kept, and work again
+    /// then.
     Misconfigured,
-    /// The arguments cannot be used.
+    /// The arguments cannot be used. Correct them.
     InvalidInput,
-    /// Somebody else established or revoked the session meanwhile; look again.
+    /// Another caller or another process established or revoked the session during the call. Read
+    /// its status, and decide again.
     Superseded,
-    /// A named bound of [`policy`](crate::policy) is reached; try again when there is less load.
+    /// A bound of [`policy`](crate::policy) is reached. Try again when there is less load.
     Capacity,
-    /// The store did not answer or refused. Nothing was sent to the server for this call.
+    /// The store did not respond, or it failed. The crate sent nothing to the server for this call.
+    /// Try again.
     Store,
-    /// The supervisor is shutting down.
+    /// The supervisor is shutting down. Use another instance.
     ShuttingDown,
     /// The call waited as long as [`Policy::call_timeout`](crate::policy::Policy::call_timeout)
     /// allows. The exchange that it waited for goes on. A call for a token gets
-    /// [`RetryLater`](Self::RetryLater) in its place.
+    /// [`RetryLater`](Self::RetryLater) instead.
     Deadline,
 }
 
@@ -257,27 +261,27 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why only a new grant helps.
+/// Why the session needs a new grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum LostReason {
-    /// The refresh token's known lifetime is over, or there is none and the access token ended.
+    /// The refresh token has expired, or there is none and the access token has expired.
     RefreshExpired,
     /// The server rejected the refresh token (RFC 6749 section 5.2 `invalid_grant`).
     Rejected,
-    /// The server kept giving unclassified answers while it refreshed other sessions of the same
+    /// The server kept sending unclassified answers while it refreshed other sessions of the same
     /// client, or for longer than [`alone`](crate::policy::UnclassifiedAnswers::alone). The tokens
-    /// are kept: [`refresh`](crate::session::Session::refresh) tries them again, and the schedule
-    /// does about once in each [`retry`](crate::policy::UnclassifiedAnswers::retry).
+    /// are kept: [`refresh`](crate::session::Session::refresh) tries them again, and so does the
+    /// schedule, about once in each [`retry`](crate::policy::UnclassifiedAnswers::retry).
     Unclassified,
     /// The server says that the session was revoked.
     Revoked,
-    /// An answer was lost, and the server rejected the one retry: the refresh token had been
-    /// spent by the exchange whose answer was lost.
+    /// A response was lost, and the server rejected the one retry: the exchange whose response was
+    /// lost had spent the refresh token.
     LostInDoubt,
-    /// The refresh token was deleted at the server by an operation of ours.
+    /// A call of this session deleted the refresh token at the server.
     TokensDeleted,
-    /// The session was ended at the server by an operation of ours, its access token too.
+    /// A call of this session ended it at the server, with its access token.
     SessionDeleted,
     /// The key that seals the record is missing.
     KeyMissing,
@@ -289,7 +293,7 @@ impl LostReason {
         matches!(self, Self::Unclassified)
     }
 
-    /// Whether we ended it ourselves.
+    /// Whether a call of the backend ended the session.
     pub(crate) fn is_ours(self) -> bool {
         match self {
             Self::TokensDeleted | Self::SessionDeleted => true,
@@ -322,11 +326,11 @@ impl fmt::Display for LostReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// User name, password, or security token are wrong.
+    /// The user name, the password or the security token is wrong.
     WrongCredentials,
-    /// Too many attempts; locked for a while.
+    /// There were too many attempts. The server locked the user for a while.
     Locked,
-    /// Locked until somebody unlocks it.
+    /// Locked until an administrator unlocks it.
     LockedForGood,
     /// The second factor's code is wrong.
     WrongCode,
@@ -338,14 +342,14 @@ pub enum Refusal {
     GrantExpired,
     /// There is no such user or member.
     UnknownSubject,
-    /// The subject may not do this.
+    /// The user may not do this.
     NotPermitted,
     /// The redirect's state does not belong to the login.
     LoginStateMismatch,
-    /// This machine's clock is too far from the server's, which wants signed requests to tell the
-    /// time (RFC 5849 section 3.3). Set the clock.
+    /// This machine's clock differs too much from the server's, and signed requests carry the time
+    /// (RFC 5849 section 3.3). Set the clock.
     ClockSkew,
-    /// The server gave no reason that is known here; see [`Error::provider_code`].
+    /// The server gave no reason that the crate knows. See [`Error::provider_code`].
     Other,
 }
 
@@ -374,11 +378,11 @@ impl fmt::Display for Refusal {
 pub enum ExchangeOutcome {
     /// No byte of the request reached the server.
     NotSent,
-    /// The server answered that it did not process the request.
+    /// The server responded that it did not process the request.
     NotProcessed,
-    /// The request may have been processed; its answer is lost.
+    /// The server may have processed the request, and its response is lost.
     Ambiguous,
-    /// The server processed and rejected it.
+    /// The server processed the request and rejected it.
     Rejected,
 }
 
@@ -387,10 +391,11 @@ pub enum ExchangeOutcome {
 pub(crate) struct ProviderCode(Arc<str>);
 
 impl ProviderCode {
-    /// Longer codes are cut: a code is hostile input, and the longest standard one has 26 bytes.
+    /// Longer codes are cut: a server may send any text, and the longest standard code has 26
+    /// bytes.
     pub(crate) const MAX_BYTES: usize = 64;
 
-    /// Keeps letters, digits, `_`, `-`, `.` and `:`; none left is no code.
+    /// Keeps letters, digits, `_`, `-`, `.` and `:`. None if nothing is left.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let safe = |c: &char| c.is_ascii_alphanumeric() || "_-.:".contains(*c);
         let kept: String = text.chars().filter(safe).take(Self::MAX_BYTES).collect();

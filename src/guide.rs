@@ -1,14 +1,14 @@
-//! The guide: how the crate works and what it promises, chapter by chapter. There is no code here.
+//! The guide: how the crate works and what it guarantees, in chapters. This module has no code.
 //!
-//! | chapter | for whom |
-//! |---|---|
-//! | [`semantics`] | everybody: what a call gives in which state, what a failure means, what survives what |
-//! | [`operations`] | whoever runs it: events, status, what to alert on, secrets and keys that change, shutdown |
-//! | [`security`] | whoever answers for it: secrets, the transport, what is not protected |
-//! | [`providers`] | whoever connects a server: the `oauth2` provider's settings, a provider for each tenant, providers of your own |
-//! | [`testing`] | whoever tests a programme that embeds it |
-//! | [`defaults`] | whoever changes a bound |
-//! | [`architecture`] | whoever reads or changes the code |
+//! | chapter | read it to | contents |
+//! |---|---|---|
+//! | [`semantics`] | use sessions | results per state, failures, recovery, crash behaviour, guarantees |
+//! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
+//! | [`security`] | review security | secrets, the transport, limits of the protection |
+//! | [`providers`] | connect a server | settings of `oauth2`, a provider for each tenant, providers of your own, vendors |
+//! | [`testing`] | test a program that embeds the crate | test doubles, time, faults |
+//! | [`defaults`] | change a bound | where each bound is set |
+//! | [`architecture`] | read or change the code | modules and layers |
 
 pub mod architecture {
     #![doc = include_str!("guide/architecture.md")]

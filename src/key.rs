@@ -1,8 +1,8 @@
 //! Names of things: tenants, providers, sessions.
 //!
-//! A session's identity is [`SessionId`]: provider name, tenant and token id. It is the same
-//! everywhere: registry, record, event, log field. A caller names a session within one provider
-//! by [`SessionKey`].
+//! [`SessionId`] identifies a session by provider name, tenant and token id, in the registry, in
+//! records, events and log fields. Within one provider, a caller names a session by its
+//! [`SessionKey`].
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,11 +13,11 @@ use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::Serialize;
 
-/// The most bytes that one part of a key may have. Defaults to 256 because a key part is an
-/// index column in every store and a field of every log line; device ids and UUIDs need 36.
+/// The most bytes that one part of a key may have. Defaults to 256 because a part is an index
+/// column in every store and a field of every log line; device ids and UUIDs need 36.
 pub const MAX_KEY_BYTES: usize = 256;
 
-/// A customer of the embedding backend. Tenants never reach each other.
+/// A customer of the backend that embeds this crate. No tenant can reach the sessions of another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Tenant(Arc<str>);
@@ -28,7 +28,7 @@ impl Tenant {
     /// # Errors
     ///
     /// [`InvalidKey`] if the name is empty, longer than [`MAX_KEY_BYTES`], or has a character that
-    /// is refused: see [`KeyFault`].
+    /// [`KeyFault`] refuses.
     pub fn new(name: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
         check(KeyPart::Tenant, name.into()).map(Self)
     }
@@ -62,10 +62,10 @@ impl ProviderName {
     }
 }
 
-/// What a caller names within one provider: tenant and token id.
+/// The name of a session within one provider: tenant and token id.
 ///
-/// The token id is chosen by the embedding backend (a device id, say) and stays the same for the
-/// life of the session.
+/// The backend that embeds this crate chooses the token id (a device id, for example). It stays the
+/// same as long as the session exists.
 ///
 /// ```
 /// use session_warden::SessionKey;
@@ -86,8 +86,8 @@ impl SessionKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`] if a part is empty, longer than [`MAX_KEY_BYTES`], or has a character that is
-    /// refused: see [`KeyFault`].
+    /// [`InvalidKey`] if a part is empty, longer than [`MAX_KEY_BYTES`], or has a character that
+    /// [`KeyFault`] refuses.
     pub fn new(
         tenant: impl Into<Arc<str>>,
         token_id: impl Into<Arc<str>>,
@@ -98,20 +98,20 @@ impl SessionKey {
         })
     }
 
-    /// Whose session this is.
+    /// The tenant that the session belongs to.
     #[must_use]
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 
-    /// The id that the embedding backend chose.
+    /// The id that the backend chose.
     #[must_use]
     pub fn token_id(&self) -> &str {
         &self.token_id
     }
 }
 
-/// The identity of a session everywhere: provider name, tenant, token id.
+/// The identity of a session: provider name, tenant, token id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SessionId {
     provider: ProviderName,
@@ -119,7 +119,8 @@ pub struct SessionId {
 }
 
 impl Hash for SessionId {
-    /// Of the key alone: providers are few, and hashing is the dearest part of finding a session.
+    /// Hashes the key alone: there are few providers, and the hash is the most expensive part of a
+    /// lookup.
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.key.hash(hasher);
     }
@@ -132,14 +133,14 @@ impl SessionId {
         Self { provider, key }
     }
 
-    /// Stands before all ids of a provider, or of its one tenant, in their order. It is no
-    /// session's: no name is empty.
+    /// An id that sorts before all ids of a provider, or of one tenant of it. It is the id of no
+    /// session, because a session's names are not empty.
     pub(crate) fn floor(provider: &ProviderName, tenant: Option<&Tenant>) -> Self {
         let tenant = tenant.cloned().unwrap_or_else(|| Tenant("".into()));
         Self { provider: provider.clone(), key: SessionKey { tenant, token_id: "".into() } }
     }
 
-    /// Stands after all ids of a provider, and before all of the next.
+    /// An id that sorts after all ids of a provider, and before all ids of the next provider.
     pub(crate) fn ceiling(provider: &ProviderName) -> Self {
         let after = ProviderName(format!("{}\0", provider.as_str()).into());
         Self::floor(&after, None)
@@ -160,8 +161,7 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     /// `provider/tenant/token-id`. Within a part `/` is written `%2F` and `%` is written `%25`, so
-    /// two sessions are never written alike. Log the three parts as fields of their own where you
-    /// can.
+    /// the texts of two sessions always differ. Log the three parts as separate fields if you can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { provider, key } = self;
         let [provider, tenant, token_id] =
@@ -198,7 +198,7 @@ impl Borrow<str> for ProviderName {
     }
 }
 
-/// A part of a key that cannot be used, and why.
+/// Names the part of a key that cannot be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{part} {fault}")]
 pub struct InvalidKey {
@@ -250,11 +250,11 @@ pub enum KeyFault {
     Empty,
     /// It has more than [`MAX_KEY_BYTES`] bytes; how many it has.
     TooLong(usize),
-    /// It has a control character, which could forge a log line.
+    /// It has a control character. An attacker could forge a log line with it.
     ControlCharacter,
-    /// It has a character that nobody sees, that breaks a line or that changes the order in which
-    /// text is shown (zero-width and bidirectional characters, U+2028, say). Such a name could look
-    /// like another one in a log or on a page.
+    /// It has a character that is invisible, that breaks a line or that changes the order in which
+    /// text is shown (zero-width and bidirectional characters, U+2028, for example). Such a name
+    /// could look like another one in a log or on a page.
     InvisibleCharacter,
 }
 
@@ -265,7 +265,7 @@ impl fmt::Display for KeyFault {
             Self::TooLong(n) => write!(f, "has {n} bytes, more than {MAX_KEY_BYTES}"),
             Self::ControlCharacter => f.write_str("has a control character"),
             Self::InvisibleCharacter => f.write_str(
-                "has a character that is not seen or that changes the order of text: remove it",
+                "has a character that is invisible or that changes the order of text: remove it",
             ),
         }
     }
@@ -286,7 +286,7 @@ fn check(part: KeyPart, text: Arc<str>) -> Result<Arc<str>, InvalidKey> {
     Err(InvalidKey { part, fault })
 }
 
-/// Whether text with this character can look like text without it, or stand on two lines.
+/// Whether text with this character can look like text without it, or be shown on two lines.
 fn misleads(c: char) -> bool {
     use GeneralCategory::{Format, LineSeparator, ParagraphSeparator, PrivateUse, Unassigned};
     let category = CodePointMapData::<GeneralCategory>::new().get(c);

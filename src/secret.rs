@@ -1,4 +1,5 @@
-//! Secrets: text that is never shown, copied or serialized, and is wiped when its last holder goes.
+//! Secrets: text that is never shown, copied or serialized, and is wiped when its last clone is
+//! dropped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use zeroize::Zeroize;
 /// A token, password or client secret.
 ///
 /// Clones share one allocation, which is overwritten when the last of them is dropped. There is
-/// no `Display` and no `Serialize`; `Debug` prints `[redacted]`. [`expose_secret`] is the only
-/// way to the text, so that every such place can be found by its name.
+/// no `Display` and no `Serialize`; `Debug` prints `[redacted]`. Only [`expose_secret`] returns the
+/// text, so a search for that name finds every place that reads a secret.
 ///
-/// The buffers of hyper and rustls are not wiped, and core dumps are the host's concern.
+/// The crate does not wipe the buffers of hyper and rustls, and it does not protect against core
+/// dumps.
 ///
 /// ```
 /// use session_warden::secret::Secret;
@@ -26,8 +28,8 @@ use zeroize::Zeroize;
 /// [`expose_secret`]: Self::expose_secret
 #[derive(Clone)]
 pub struct Secret {
-    /// The whole buffer, with what stands before the secret ("Bearer ", say), so that a header
-    /// value and the secret share their bytes.
+    /// The whole buffer, with the prefix before the secret ("Bearer ", for example), so that a
+    /// header value and the secret share their bytes.
     buffer: Arc<SecretString>,
     start: usize,
 }
@@ -44,7 +46,7 @@ impl Secret {
         if self.prefix() == prefix {
             return self.clone();
         }
-        // Built at its full length at once: growing would leave an unwiped copy behind.
+        // Allocated at its full length: a buffer that grows leaves an unwiped copy behind.
         let text = self.expose_secret();
         let mut buffer = String::with_capacity(prefix.len() + text.len());
         buffer.push_str(prefix);
@@ -52,7 +54,7 @@ impl Secret {
         Self { buffer: Arc::new(SecretString::from(buffer)), start: prefix.len() }
     }
 
-    /// The whole buffer, prefix included, without a copy of it.
+    /// The whole buffer with the prefix, not a copy of it.
     pub(crate) fn shared_bytes(&self) -> Bytes {
         Bytes::from_owner(Shared(Arc::clone(&self.buffer)))
     }
@@ -76,7 +78,7 @@ impl From<SecretString> for Secret {
 
 impl From<String> for Secret {
     fn from(mut text: String) -> Self {
-        // `SecretString::from(String)` shrinks, and shrinking may move without wiping.
+        // `SecretString::from(String)` shrinks the buffer, which may move the text without a wipe.
         let exact: Box<str> = Box::from(text.as_str());
         text.zeroize();
         SecretString::from(exact).into()

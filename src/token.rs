@@ -1,4 +1,4 @@
-//! Tokens: what callers put on requests, and what a session needs to go on.
+//! Tokens: the access token that callers put on requests, and the credentials of a session.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use http::{HeaderName, HeaderValue};
 
 use crate::secret::Secret;
 
-/// An access token (RFC 6749 section 1.4) as callers use it. Cheap to clone: the clones share one
-/// allocation.
+/// An access token (RFC 6749 section 1.4) for callers. Clones share one allocation.
 ///
-/// [`generation`](Self::generation) counts stored credentials and [`epoch`](Self::epoch) counts
-/// grants; a `401` is reported for the token that was used, so that it cannot hit its successor.
+/// [`epoch`](Self::epoch) counts grants and [`generation`](Self::generation) counts stored
+/// credentials. A caller reports a `401` for the token that it used, so that the report does not
+/// affect a newer token.
 #[derive(Clone)]
 pub struct PermissionToken(Arc<Inner>);
 
@@ -54,27 +54,26 @@ impl PermissionToken {
         self.0.secret.expose_secret()
     }
 
-    /// The header that carries it, ready and marked sensitive. None where the token is not
-    /// carried by a fixed header: requests that are signed one by one, or that carry it in the
-    /// query, go through `Session::authorize`.
+    /// The header that carries the token, marked as sensitive. None if no fixed header carries it:
+    /// then use `Session::authorize`, which signs the request or puts the token into the query.
     #[must_use]
     pub fn header(&self) -> Option<(&HeaderName, &HeaderValue)> {
         self.0.header.as_ref().map(|(name, value)| (name, value))
     }
 
-    /// When the server said that it ends, by the wall clock; None if the server did not say.
+    /// When the token expires, by the wall clock. None if the server did not say.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.expires_at
     }
 
-    /// Which grant it came from: 1 for the session's first `establish`.
+    /// The number of the grant that the token came from: 1 for the session's first `establish`.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.0.epoch
     }
 
-    /// Which of the session's credentials it belongs to. Never goes down.
+    /// The number of the session's credentials that the token belongs to. It never decreases.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.generation
@@ -116,8 +115,8 @@ impl Placement {
     }
 }
 
-/// Tokens as a provider issues them and as they are handed to it again: access token, refresh
-/// token, token secret (RFC 5849), expiries and the provider's own attributes.
+/// Tokens as a provider issues them and gets them back: access token, refresh token, token secret
+/// (RFC 5849), expiries and the provider's own attributes.
 ///
 /// ```
 /// use session_warden::token::Tokens;
@@ -134,7 +133,7 @@ pub struct Tokens<A = ()> {
     pub(crate) attributes: A,
 }
 
-/// A secret with the time at which it ends.
+/// A secret with the time at which it expires.
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) secret: Secret,
@@ -142,13 +141,13 @@ pub(crate) struct Access {
 }
 
 impl<A> Tokens<A> {
-    /// No token yet, with these attributes.
+    /// Attributes without any token.
     #[must_use]
     pub fn new(attributes: A) -> Self {
         Self { access: None, refresh: None, token_secret: None, attributes }
     }
 
-    /// With this access token, which ends at `expires_at` (None: not known).
+    /// Adds the access token, which expires at `expires_at` (None: not known).
     #[must_use]
     pub fn with_access_token(
         mut self,
@@ -159,7 +158,7 @@ impl<A> Tokens<A> {
         self
     }
 
-    /// With this refresh token, which ends at `expires_at` (None: not known).
+    /// Adds the refresh token, which expires at `expires_at` (None: not known).
     #[must_use]
     pub fn with_refresh_token(
         mut self,
@@ -170,7 +169,7 @@ impl<A> Tokens<A> {
         self
     }
 
-    /// With this token secret (RFC 5849 section 1.1).
+    /// Adds the token secret (RFC 5849 section 1.1).
     #[must_use]
     pub fn with_token_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.token_secret = Some(secret.into());
@@ -183,7 +182,7 @@ impl<A> Tokens<A> {
         self.access.as_ref().map(|access| &access.secret)
     }
 
-    /// When the access token ends, if known.
+    /// When the access token expires, if known.
     #[must_use]
     pub fn access_expires_at(&self) -> Option<SystemTime> {
         self.access.as_ref().and_then(|access| access.expires_at)
@@ -195,7 +194,7 @@ impl<A> Tokens<A> {
         self.refresh.as_ref().map(|refresh| &refresh.secret)
     }
 
-    /// When the refresh token ends, if known.
+    /// When the refresh token expires, if known.
     #[must_use]
     pub fn refresh_expires_at(&self) -> Option<SystemTime> {
         self.refresh.as_ref().and_then(|refresh| refresh.expires_at)
@@ -207,7 +206,7 @@ impl<A> Tokens<A> {
         self.token_secret.as_ref()
     }
 
-    /// What the provider keeps beside the tokens.
+    /// The provider's own data beside the tokens.
     #[must_use]
     pub fn attributes(&self) -> &A {
         &self.attributes
@@ -225,10 +224,10 @@ impl<A> fmt::Debug for Tokens<A> {
     }
 }
 
-/// All that a session needs to go on, bound to the authority and the client that it was issued
-/// to. Attributes are kept as the JSON text that the provider made of them.
+/// The tokens and attributes of a session, bound to the authority that issued them and to the
+/// client that they were issued to. The attributes are JSON text.
 ///
-/// Stores keep it as a whole; one that writes to a disk seals it first.
+/// A store keeps credentials as a whole. A store that writes to a disk must seal them first.
 #[derive(Clone)]
 pub struct Credentials {
     pub(crate) tokens: Tokens<Arc<str>>,
@@ -237,8 +236,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials as a store reads them back: what the accessors below gave when the record was
-    /// written. Sessions get theirs from providers.
+    /// Credentials that a store reads back. Give the values that the accessors below returned when
+    /// the store wrote the record.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -259,10 +258,11 @@ impl Credentials {
         Self { tokens, authority: authority.into(), client: client.into() }
     }
 
-    /// What they are bound to: the [`authority_url`](crate::provider::Provider::authority_url) of the
-    /// provider that got them, and after spaces its
-    /// [`endpoints_elsewhere`](crate::provider::Provider::endpoints_elsewhere). Their tokens are
-    /// sent nowhere else. What version 0.1.0 saved has an origin without a path.
+    /// The URLs that the credentials are bound to: the
+    /// [`authority_url`](crate::provider::Provider::authority_url) of the provider that got them,
+    /// and after spaces its
+    /// [`endpoints_elsewhere`](crate::provider::Provider::endpoints_elsewhere). The crate sends the
+    /// tokens nowhere else. Credentials that version 0.1.0 saved have an origin without a path.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
@@ -274,7 +274,7 @@ impl Credentials {
         &self.client
     }
 
-    /// Says anew when the access token and the refresh token end: each in so much time from `now`.
+    /// Sets when the access token and the refresh token expire: each in the time given, from `now`.
     pub(crate) fn end_in(&mut self, now: SystemTime, lefts: [Option<Duration>; 2]) {
         let accesses = [&mut self.tokens.access, &mut self.tokens.refresh];
         for (access, left) in accesses.into_iter().zip(lefts) {

@@ -1,5 +1,5 @@
-//! A fresh token is served without asking the allocator for anything; and a server that answers
-//! without end gets no more memory than an answer may take.
+//! To hand out a valid token allocates nothing, and a response without end takes no more memory
+//! than the longest response.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail with them")]
 
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ async fn a_fresh_token_is_served_without_an_allocation() {
     let key = SessionKey::new("tenant", "device").unwrap();
     let held = sessions.session(key.clone());
     let _ = held.establish(()).await.unwrap();
-    // A thread's first read makes what its later reads go on with.
+    // The first read of a thread makes data that its later reads use.
     assert_eq!(held.try_permission_token().unwrap().expose_secret(), "access-1");
 
     let by_key = || sessions.session(key.clone());
@@ -42,7 +42,7 @@ async fn a_fresh_token_is_served_without_an_allocation() {
     }
 }
 
-/// What a server begins its answer with, and what it then sends without end.
+/// The beginning of a server's response, and the bytes that it then sends without end.
 const FLOODS: [(&str, &str); 4] = [
     ("HTTP/1.1 200 OK\r\n\r\n", "{\"access_token\":["),
     ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "8\r\nchunked \r\n"),
@@ -52,20 +52,21 @@ const FLOODS: [(&str, &str); 4] = [
 
 #[test]
 fn an_answer_without_end_takes_no_more_memory_than_one_that_is_too_long() {
-    // Once before, for what is made once and kept.
+    // Once before the measurement, for data that is made once and kept.
     drop(flooded(FLOODS[0]));
     for flood in FLOODS {
         let mut failed = None;
         let counted = measure(|| failed = Some(flooded(flood)));
         let failed = failed.unwrap();
         assert_eq!(failed.kind(), ErrorKind::RetryLater, "{flood:?}");
-        // What was read, once more where it grew, and what a connection has beside it.
+        // The bytes read, a second copy where the buffer grew, and the buffers of a connection.
         let most = 8 * u64::try_from(MAX_BODY_BYTES).unwrap();
         assert!(counted.bytes_max < most, "{flood:?}: {} of {most} bytes", counted.bytes_max);
     }
 }
 
-/// A sign-in at a server that floods; all of it on this thread, whose allocations are counted.
+/// A sign-in at a server that sends without end. It runs on this thread only, whose allocations are
+/// counted.
 fn flooded((head, flood): (&'static str, &'static str)) -> Error {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -17,7 +17,7 @@ impl Api {
         Self { http: reqwest::Client::new(), url }
     }
 
-    /// Calls the API, and once more if it says that the token is dead.
+    /// Calls the API, and calls it once more if it rejects the token.
     pub(super) async fn call(&self, session: &Session<OAuth2>) -> Result<StatusCode> {
         let mut again = true;
         loop {

@@ -1,4 +1,4 @@
-//! A browser that follows a script: it keeps cookies and follows redirects, as one does.
+//! A browser that follows a script. It keeps cookies and follows redirects, like a real one.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub(super) async fn visit(backend: &str, server: &FakeAuthServer) -> Result<()> 
     let (status, _) = browser.go(Method::GET, "/").await?;
     ensure!(status == StatusCode::UNAUTHORIZED, "before the login: {status}");
 
-    // A link from a stranger, with a code of its own: this browser has begun no login.
+    // An attacker's link, with the attacker's code: this browser has not begun a login.
     let (status, _) = browser.go(Method::GET, "/callback?code=a&state=b").await?;
     ensure!(status == StatusCode::BAD_REQUEST, "a stranger's link: {status}");
 
@@ -28,7 +28,7 @@ pub(super) async fn visit(backend: &str, server: &FakeAuthServer) -> Result<()> 
     let page = browser.go(Method::GET, "/login").await?;
     ensure!(page == hello, "after the login: {page:?}");
 
-    // The tokens die at the server; the user does not notice.
+    // The server revokes the access tokens; the user does not notice.
     server.kill_access_tokens();
     let page = browser.go(Method::GET, "/").await?;
     ensure!(page == hello, "after the tokens died: {page:?}");
@@ -43,7 +43,7 @@ pub(super) async fn visit(backend: &str, server: &FakeAuthServer) -> Result<()> 
 struct Browser {
     backend: Url,
     http: Client,
-    /// Those of the backend: nobody else sets any here.
+    /// The cookies of the backend. No other host sets any here.
     cookies: HashMap<String, String>,
 }
 

@@ -1,5 +1,5 @@
-//! A backend whose users log in through the browser, and that calls an API for them. It is visited
-//! once, by a browser that follows a script, and ends.
+//! A backend whose users log in through the browser, and that calls an API for them. A browser that
+//! follows a script visits it once; then it ends.
 //!
 //!     cargo run --example axum_login
 #![allow(clippy::disallowed_methods, reason = "a programme has its own tasks")]
@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
         .redirect_uri(&format!("{own}/callback"))?
         .scope("openid offline_access");
     let supervisor = Supervisor::builder()
-        // Only because this server is on loopback. Several processes also need one `key_ring`.
+        // Only because this server is on loopback. Several processes also need a shared `key_ring`.
         .transport(TransportConfig::default().allow_loopback_http())
         .provider("login", provider)
         .start()
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
     });
     axum::serve(listener, router).with_graceful_shutdown(async { drop(left.await) }).await?;
 
-    // Only now: the other way round, the last requests would get `ShuttingDown`.
+    // After the server: in the other order, the last requests would get `ShuttingDown`.
     let report = supervisor.shutdown(Duration::from_secs(20)).await;
     ensure!(report.is_clean(), "cut or not saved: {report:?}");
     visit.await??;

@@ -1,4 +1,4 @@
-//! What the backend's pages do.
+//! The backend's pages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::web::{Failed, cookie, set_cookie};
 pub(super) struct App {
     pub(super) sessions: Sessions<OAuth2>,
     pub(super) api: Api,
-    /// Who is logged in, by the backend's own cookie.
+    /// The session of each logged-in user, by the backend's own cookie.
     pub(super) users: Arc<Mutex<HashMap<String, Session<OAuth2>>>>,
 }
 
 pub(super) async fn login(State(app): State<App>) -> Result<Response, Failed> {
-    // Nobody knows yet who it is, so each login has a session of its own.
+    // The user is not known yet, so each login has a session of its own.
     let key = SessionKey::new("acme", format!("login-{:016x}", getrandom::u64()?))?;
     let login = app.sessions.begin_login(key, LoginOptions::new()).await?;
     let ticket = set_cookie("__Host-ticket", login.ticket.as_str(), 600);
@@ -37,7 +37,7 @@ pub(super) async fn callback(
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
     let ticket = Ticket::parse(cookie(&headers, "__Host-ticket"))?;
-    // Path and query: an answer that does not name its server must have come to our redirect URI.
+    // Path and query: an answer that does not name its server must have come to this redirect URI.
     let back = uri.to_string();
     let (session, Establishment::Active(_)) = app.sessions.finish_login(&ticket, &back).await?;
     let user = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
@@ -61,7 +61,7 @@ pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Result
     if let Some(session) = user
         && session.revoke().await? == Revocation::AtServer
     {
-        // Nobody will use this key again. What the server was not told yet is kept until it is.
+        // This key is not used again. A revocation that did not reach the server yet is repeated.
         session.forget().await?;
     }
     Ok((AppendHeaders([set_cookie("__Host-user", "", 0)]), "goodbye").into_response())

@@ -1,18 +1,18 @@
-//! Cookies, and what a failure is to a browser.
+//! Cookies, and the HTTP status of a failure.
 
 use axum::response::{IntoResponse, Response};
 use http::header::{COOKIE, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, StatusCode};
 use session_warden::{Error, ErrorKind};
 
-/// `Lax`, because the browser comes back from another site. The prefix keeps other hosts of the
+/// `Lax`, because the browser comes back from another site. The prefix prevents other hosts of the
 /// domain from setting it.
 pub(super) fn set_cookie(name: &str, value: &str, seconds: u32) -> (HeaderName, String) {
     let rules = "Path=/; HttpOnly; Secure; SameSite=Lax";
     (SET_COOKIE, format!("{name}={value}; {rules}; Max-Age={seconds}"))
 }
 
-/// The value of a cookie; nothing if there is none.
+/// The value of a cookie; empty if there is none.
 pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
@@ -36,7 +36,7 @@ impl IntoResponse for Failed {
         let Some(error) = self.0.downcast_ref::<Error>() else {
             return StatusCode::BAD_GATEWAY.into_response();
         };
-        // The README has the whole table.
+        // The README has the complete table.
         let status = match error.kind() {
             ErrorKind::NotEstablished | ErrorKind::SignInAgain(_) | ErrorKind::Refused(_) => {
                 StatusCode::UNAUTHORIZED

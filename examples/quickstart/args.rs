@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The arguments of the command line.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ own, whose tokens live for 2 s, or at any OAuth 2.0 server that is found by disc
 pub(crate) struct Args(BTreeMap<String, String>);
 
 impl Args {
-    /// None if only help was asked for, which is then printed.
+    /// None after `--help`, which prints the help.
     pub(crate) fn parse() -> anyhow::Result<Option<Self>> {
         let mut given = BTreeMap::new();
         let mut parser = lexopt::Parser::from_env();
@@ -34,7 +34,7 @@ impl Args {
                 println!("{HELP}");
                 return Ok(None);
             }
-            // An option is what the help names.
+            // An option must be in the help text.
             ensure!(HELP.contains(&format!("  --{name} ")), "--{name} is not known (see --help)");
             given.insert(name.to_owned(), parser.value()?.string()?);
         }
@@ -49,13 +49,13 @@ impl Args {
         self.get(name).map_or(Ok(usual), str::parse).with_context(|| format!("--{name}"))
     }
 
-    /// What was given; only our own server has a value that it takes anyway.
+    /// The value given; only this example's own server has a default.
     fn needed<'a>(&'a self, name: &str, ours: &'a str) -> anyhow::Result<&'a str> {
         let usual = self.get("issuer").is_none().then_some(ours);
         self.get(name).or(usual).with_context(|| format!("--issuer needs --{name} (see --help)"))
     }
 
-    /// A client of the server with this issuer, and what it establishes sessions with.
+    /// A client of the server with this issuer, and the grant for its sessions.
     pub(crate) fn provider(&self, issuer: &str) -> anyhow::Result<(OAuth2, Grant)> {
         let mut client = OAuth2::discover(issuer, self.needed("client-id", "quickstart")?)?;
         if let Some(secret) = self.get("client-secret") {

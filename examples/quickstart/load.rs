@@ -1,4 +1,4 @@
-//! Those who ask for tokens, and the one who kills.
+//! Callers that ask for tokens, and a task that kills actors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,12 +18,12 @@ use crate::measure::{Calls, Killed, refreshes};
 
 const CALLERS_PER_TENANT: usize = 16;
 
-/// A caller rests this long after so many calls, so that the machine has time for others too.
+/// A caller pauses this long after so many calls, so that other tasks get time too.
 const REST: Duration = Duration::from_millis(5);
 const CALLS_BETWEEN_RESTS: usize = 16;
 
-/// How often a caller finds that an API rejects its token, reports it and asks for another.
-/// Without that hardly a call would wait: tokens are refreshed behind callers, before they end.
+/// How often a caller reports that an API rejected its token, and asks for another one. Without
+/// that almost no call would wait, because tokens are refreshed before they expire.
 const REJECTED_EVERY: Duration = Duration::from_secs(1);
 
 const KILL_EVERY: Duration = Duration::from_millis(10);
@@ -45,7 +45,7 @@ impl Load {
         Self { supervisor, sessions, began: Instant::now(), length, served: AtomicU64::new(0) }
     }
 
-    /// All callers and the killer, to their end.
+    /// Runs all callers and the killer until they end.
     pub(crate) async fn run(self: &Arc<Self>) -> anyhow::Result<(Calls, Killed)> {
         let mut callers = JoinSet::new();
         for caller in 0..TENANTS * CALLERS_PER_TENANT {
@@ -102,8 +102,8 @@ impl Load {
         killed
     }
 
-    /// A session with an exchange in flight, or if there is none, any. Those whose actor dies too
-    /// often are set aside by the supervisor, on purpose: nobody is killed that often.
+    /// A session with an exchange in flight, or if there is none, any. The supervisor quarantines a
+    /// session whose actor crashes too often, so no actor is killed that often.
     async fn victim(&self, deaths: &[u32]) -> Option<usize> {
         let first = fastrand::usize(..deaths.len());
         let may_die = |session: &usize| deaths[*session] < Restarts::default().intensity;
@@ -118,7 +118,7 @@ impl Load {
         Some(first).filter(may_die)
     }
 
-    /// Shows how far it is: a bar on a terminal, otherwise a line every two seconds.
+    /// Shows the progress: a bar on a terminal, otherwise a line every two seconds.
     async fn show(&self) {
         let bar = ProgressBar::new(self.length.as_secs() * 10);
         let style = ProgressStyle::with_template("{wide_bar} {percent:>3}%  {msg}");

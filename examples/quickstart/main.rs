@@ -1,10 +1,10 @@
-//! The main job: a thousand device sessions of eight tenants at a server whose tokens live for
-//! two seconds, callers who want tokens all the time, and somebody who kills the actors.
+//! The main task: a thousand device sessions of eight tenants at a server whose tokens are valid
+//! for two seconds, callers that ask for tokens all the time, and a task that kills the actors.
 //!
 //!     cargo run --release --example quickstart
 //!
-//! Ends with a table, and with an error if a promise of the crate was broken. `--help` says how
-//! to run it against another server.
+//! It prints a table, and fails if a guarantee of the crate was broken. `--help` says how to run it
+//! against another server.
 #![allow(clippy::disallowed_methods, reason = "a programme has the real clock and its own tasks")]
 
 mod args;
@@ -27,10 +27,10 @@ use self::args::Args;
 use self::load::Load;
 use self::report::Outcome;
 
-/// Each has the same share of the sessions, and callers of its own.
+/// Each tenant has the same share of the sessions, and callers of its own.
 const TENANTS: usize = 8;
 
-/// Of our own server's tokens.
+/// Of the tokens of this example's own server.
 const LIFETIME: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -73,8 +73,8 @@ fn sessions(supervisor: &Supervisor, count: u32) -> anyhow::Result<Vec<Session<O
     (0..count as usize).map(|device| Ok(all.session(key(device)?))).collect()
 }
 
-/// Establishes all, and gives the bytes of memory that each took. The first tenth is not
-/// measured: it opens the connections and fills the allocator.
+/// Establishes all sessions, and returns the bytes of memory that each took. The first tenth is not
+/// measured, because it opens the connections and fills the allocator.
 async fn sign_in(sessions: &[Session<OAuth2>], grant: &Grant) -> anyhow::Result<Option<u64>> {
     let (first, rest) = sessions.split_at(sessions.len() / 10);
     establish(first, grant).await?;
@@ -92,7 +92,7 @@ async fn establish(sessions: &[Session<OAuth2>], grant: &Grant) -> anyhow::Resul
     stream::iter(sessions.to_vec()).map(establish).buffer_unordered(32).try_collect().await
 }
 
-/// The sessions that have no token any more, and why.
+/// The sessions that no longer have a token, and the reasons.
 async fn lost(sessions: &[Session<OAuth2>]) -> Vec<String> {
     let mut lost = Vec::new();
     for session in sessions {

@@ -1,4 +1,4 @@
-//! What is counted and measured.
+//! Counts and measurements.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ pub(crate) struct Killed {
     pub(crate) supervisors: u64,
 }
 
-/// What callers got.
+/// The results of the calls.
 #[derive(Default)]
 pub(crate) struct Calls {
     pub(crate) served: u64,
     pub(crate) expired: u64,
     pub(crate) errors: BTreeMap<String, u64>,
-    /// Of calls that found a good token in hand.
+    /// Of calls that got a valid token at once.
     pub(crate) fresh: Latencies,
     /// Of calls that waited for an exchange.
     pub(crate) waiting: Latencies,
@@ -37,7 +37,7 @@ fn merge<K: Ord>(all: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
     more.into_iter().for_each(|(key, times)| *all.entry(key).or_default() += times);
 }
 
-/// How often which duration, in nanoseconds of which the first six binary digits count.
+/// How often each duration occurred, in nanoseconds rounded to six binary digits.
 #[derive(Default)]
 pub(crate) struct Latencies(BTreeMap<u64, u64>);
 
@@ -52,7 +52,7 @@ impl Latencies {
         self.0.values().sum()
     }
 
-    /// The duration that `percent` of all are not longer than.
+    /// The duration that `percent` of all calls do not exceed.
     pub(crate) fn percentile(&self, percent: u64) -> Duration {
         let mut left = self.count() * percent / 100;
         let found = self.0.iter().find(|(_, times)| {
@@ -64,13 +64,13 @@ impl Latencies {
     }
 }
 
-/// All refreshes. With client credentials there are no refresh tokens, and sessions that were
-/// established once are established again.
+/// All refreshes. With client credentials there are no refresh tokens, and the sessions are
+/// established again instead.
 pub(crate) fn refreshes(seen: &Snapshot) -> u64 {
     (seen.establishes + seen.refreshes).saturating_sub(seen.sessions as u64)
 }
 
-/// The memory of this process, where the system tells.
+/// The memory of this process, if the system reports it.
 pub(crate) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! The table, and whether all promises were kept.
+//! The table, and the check of the guarantees.
 
 use anyhow::ensure;
 use indicatif::HumanCount;
@@ -13,16 +13,16 @@ pub(crate) struct Outcome {
     pub(crate) lost: Vec<String>,
     pub(crate) shutdown: ShutdownReport,
     pub(crate) supervised: Snapshot,
-    /// What only our own server tells.
+    /// Counts that only this example's own server has.
     pub(crate) server: Option<Counts>,
     pub(crate) rss_per_session: Option<u64>,
 }
 
-/// A line of the table, and whether it says what was promised.
+/// A line of the table, and whether it keeps the guarantee.
 type Row = (&'static str, String, bool);
 
 impl Outcome {
-    /// Prints the table. Fails with those lines of it that break a promise.
+    /// Prints the table. Fails with the lines that break a guarantee.
     pub(crate) fn report(&self) -> anyhow::Result<()> {
         let rows = [self.of_callers(), self.of_server(), self.of_actors()].concat();
         rows.iter().for_each(|(name, value, _)| println!("{name:<42} {value}"));

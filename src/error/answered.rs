@@ -1,14 +1,14 @@
-//! What is said of an answer that was not what it should have been.
+//! The text about an unexpected response of a server.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// An answer that was not what it should have been.
+/// An unexpected response of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) path: Option<EndpointPath>,
-    /// What the answer should have been; None where the server rejected the client.
+    /// The response that was expected. None if the server rejected the client.
     pub(crate) expected: Option<&'static str>,
 }
 
@@ -30,10 +30,10 @@ impl fmt::Display for Answered {
 pub(crate) struct EndpointPath(Arc<str>);
 
 impl EndpointPath {
-    /// Longer paths are cut: a server's metadata may name any.
+    /// Longer paths are cut: a server's metadata may name any path.
     pub(crate) const MAX_BYTES: usize = 128;
 
-    /// Keeps visible ASCII, up to a query or a fragment.
+    /// Keeps the visible ASCII characters before a query or a fragment.
     pub(crate) fn new(path: &str) -> Self {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let kept: String =

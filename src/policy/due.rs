@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{RefreshPolicy, part};
 
 impl RefreshPolicy {
-    /// How long after it was asked for a token that lives for `life` is due. `spread` in 0..=1 is
-    /// the jitter's dice.
+    /// How long after its request was sent a token is due that is valid for `life`. `spread` is the
+    /// random number from 0 to 1 that the jitter uses.
     #[must_use]
     pub fn due_after(&self, life: Duration, spread: f64) -> Duration {
         let most = life / 2;
@@ -16,7 +16,7 @@ impl RefreshPolicy {
         life - ahead.saturating_add(life.mul_f64(spread)).min(most)
     }
 
-    /// How long after it was asked for a refresh token that lives for `life` is reported as
+    /// How long after its request was sent a refresh token that is valid for `life` is reported as
     /// expiring.
     #[must_use]
     pub fn expiring_after(&self, life: Duration) -> Duration {

@@ -1,4 +1,4 @@
-//! Defaults, and what follows from them.
+//! The defaults, and the values that are computed from them.
 
 use super::*;
 

@@ -1,18 +1,18 @@
-//! What contradicts itself in a policy.
+//! Checks of a policy for values that cannot work.
 
 use std::time::Duration;
 
 use super::{Backoff, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts, SAVE_MARGIN};
 
-/// Words for what is wrong, with the name of the field.
+/// Says what is wrong, with the name of the field.
 type Fault = &'static str;
 
-/// The first fault that is there.
+/// The first fault whose condition holds.
 fn first(faults: &[(bool, Fault)]) -> Option<Fault> {
     faults.iter().find(|(is_there, _)| *is_there).map(|(_, fault)| *fault)
 }
 
-/// Longer than anything that a server or a user waits for: sums of such times do not overflow.
+/// Whether a time is longer than any that makes sense. Sums of shorter times do not overflow.
 fn endless(time: Duration) -> bool {
     time > LONGEST_LIFE
 }
@@ -22,7 +22,7 @@ fn no_part(number: f64) -> bool {
 }
 
 impl Policy {
-    /// What contradicts itself in this policy, if anything does.
+    /// The first value of this policy that cannot work, if there is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.bound_fault()
             .or_else(|| self.zero_fault())
@@ -133,7 +133,7 @@ impl Restarts {
 }
 
 impl RefreshPolicy {
-    /// What contradicts itself in this policy, if anything does.
+    /// The first value of this policy that cannot work, if there is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let unclassified = &self.unclassified;
         first(&[
@@ -151,7 +151,7 @@ impl RefreshPolicy {
 }
 
 impl ProviderLimits {
-    /// What contradicts itself in these bounds, if anything does.
+    /// The first of these bounds that cannot work, if there is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
         first(&[
             (self.exchanges == 0, "the provider limits' exchanges is zero"),
@@ -171,7 +171,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const ENDLESS: Duration = Duration::MAX;
 
-    /// Each one with the name of the field that the fault must name.
+    /// Policies that cannot work, each with the name of the field that the fault must name.
     fn policies() -> Vec<(&'static str, Policy)> {
         let base = Policy::default;
         let crossed = Backoff { base: SECOND, cap: SECOND / 2 };

@@ -1,4 +1,4 @@
-//! Tokens that the backend has already become a session, and come out again.
+//! Tokens that the backend already has become a session, and can be exported again.
 
 use std::time::{Duration, SystemTime};
 
@@ -116,7 +116,7 @@ async fn a_replacement_tells_the_server_first_what_was_revoked_and_not_told() {
 }
 
 /// 1. A refresh is out. 2. Tokens are to be adopted in its session's place. 3. The answer comes.
-/// The adoption comes after it, so the answer does not replace what was adopted.
+/// The adoption comes after it, so the response does not replace the adopted tokens.
 #[tokio::test]
 async fn an_adoption_during_a_refresh_comes_after_it_and_stands() {
     let fixture = established().await;

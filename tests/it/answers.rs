@@ -1,4 +1,4 @@
-//! Answers of token endpoints as servers in the field give them, and what a session makes of them.
+//! Responses of token endpoints as real servers send them, and the result for the session.
 
 mod rows;
 
@@ -31,7 +31,7 @@ fn rows(at: At, wanted: fn(&Expect) -> bool) -> impl Iterator<Item = &'static Ro
     every_row().filter(move |row| row.at == at && wanted(&row.expect))
 }
 
-/// A server that gives the answers it is told, in turn.
+/// A server that sends the given responses, one after the other.
 #[derive(Clone, Default)]
 struct Server {
     answers: Arc<Mutex<VecDeque<String>>>,
@@ -118,7 +118,7 @@ impl AnswerFixture {
         fixture
     }
 
-    /// What a refresh makes of the row.
+    /// The result of a refresh for the row.
     async fn refresh(&self, row: &Row) -> Result<PermissionToken, Error> {
         self.server.will_answer(row.status, row.kind, row.body);
         let refreshed = self.process.session.refresh().await;
@@ -147,7 +147,8 @@ impl AnswerFixture {
         assert_eq!(self.stored_refresh_token().await.as_deref(), refresh, "{}", row.body);
     }
 
-    /// The session's access token is served although its refresh failed, and its refresh token kept.
+    /// The session's access token is served although its refresh failed, and its refresh token
+    /// kept.
     async fn serves_on(&self, row: &Row) {
         let token = self.process.session.permission_token().await.unwrap();
         assert_eq!(token.expose_secret(), "a1", "{}", row.body);

@@ -1,4 +1,4 @@
-//! Calls at the server beside the sessions' own exchanges, and what they do to the session.
+//! Calls beside the sessions' exchanges, and their effect on the session.
 
 mod bounds;
 
@@ -27,7 +27,7 @@ use crate::support::{SECOND, key, provider_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A visit to the API, which says what that did to the session. The output is the status.
+/// A request to the API, with its effect on the session. The output is the status.
 struct Visit {
     url: String,
     effect: Effect,
@@ -40,7 +40,7 @@ impl Visit {
         Self { url, effect, credential: Credential::PermissionToken }
     }
 
-    /// With the token that the session has, be it good or not.
+    /// With the token that the session has, valid or not.
     fn own(self) -> Self {
         Self { credential: Credential::InRequest, ..self }
     }
@@ -253,8 +253,8 @@ async fn a_session_that_ends_with_its_access_token_can_still_be_ended_at_once() 
     assert_eq!(fixture.restarted(&server).await.failure().await, lost);
 }
 
-/// What we ended ourselves begins again only by who says so: not by the client's own right, nor by
-/// who is registered for lost sessions.
+/// A session that the backend ended starts again only by an explicit grant: not by `renewal_grant`,
+/// and not by `renew_with`.
 #[tokio::test]
 async fn what_a_call_ended_is_not_renewed_but_ensured_or_established() {
     let renewing = |server: &FakeAuthServer| calling(server).client_credentials();
@@ -337,7 +337,7 @@ async fn an_introspection_tells_of_the_token_and_one_that_is_dead_is_replaced() 
     assert!(!fixture.session.call(Introspect::access_token()).await.unwrap().active);
     assert_eq!((fixture.generation().await, server.refreshes()), (2, 1));
     server.kill_all_grants();
-    // Whatever is said of the refresh token, the next refresh decides.
+    // Only the next refresh shows whether the refresh token is valid.
     assert!(!fixture.session.call(Introspect::refresh_token()).await.unwrap().active);
     assert_eq!((fixture.lost().await, server.count(Endpoint::Introspect)), (None, 4));
 }
@@ -391,7 +391,7 @@ async fn nothing_is_sent_of_a_session_that_another_authority_issued() {
     assert_eq!(elsewhere.counts().connections, 0);
 }
 
-/// What a call says of too many requests, all sessions of the provider heed.
+/// A 429 of one call delays all sessions of the provider.
 #[tokio::test]
 async fn a_call_that_is_told_to_slow_down_slows_the_provider_down() {
     let (server, fixture) = signed_in().await;

@@ -1,4 +1,4 @@
-//! Second factors: a challenge goes through a ticket, and its answer is one more grant.
+//! Second factors: a ticket carries the challenge, and the answer is one more grant.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ struct CodeWanted {
     ticket: Ticket,
 }
 
-/// What the bank wants back with the code.
+/// The data that the bank wants back with the code.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     transaction: String,

@@ -99,7 +99,7 @@ async fn a_session_whose_refresh_token_is_over_gets_new_tokens_for_the_same_memb
     fixture.clock.advance(MONTH + SECOND).await;
     assert_eq!(fixture.token().await.epoch(), 2);
     assert_eq!(fixture.session.attributes().await.unwrap().member, ada());
-    // Its end was known, so nobody was asked.
+    // Its expiry was known, so there was no request.
     assert_eq!((fixture.grants(), fixture.server.count(Endpoint::RefreshToken)), (2, 0));
 }
 
@@ -229,7 +229,7 @@ async fn hazard_5_a_refresh_keeps_the_refresh_token_and_its_end() {
     assert_eq!(before.attributes(), after.attributes());
 }
 
-/// The refresh token is static, so a retry is safe, and nobody notices a lost answer.
+/// The refresh token is static, so a retry is safe, and no caller notices a lost response.
 #[tokio::test]
 async fn hazard_7_a_refresh_that_fails_keeps_the_tokens_and_is_tried_again() {
     for fault in [
@@ -331,7 +331,7 @@ async fn a_member_of_the_same_number_in_another_community_is_never_served_and_no
     assert_eq!(fixture.session.attributes().await.unwrap().community_id, 5);
 }
 
-/// The address belongs to somebody else by now.
+/// The address now belongs to another member.
 #[tokio::test]
 async fn an_address_that_another_member_has_now_renews_no_session_and_a_callers_grant_may_use_it() {
     let fixture = established().await;

@@ -1,7 +1,7 @@
-//! A programme of a user's: Circle in ten minutes. It is as it was drawn up before there was a
-//! crate, but for this: the app token and the host are arguments, because tests have a server of
-//! their own and no environment; loopback addresses must be allowed; names are not imported by a
-//! glob of the root, for they live in modules.
+//! A user's program: Circle in ten minutes. It was written before the crate existed, and differs
+//! from that only here: the app token and the host are arguments, because tests have a server of
+//! their own and no environment; loopback addresses must be allowed; names are imported from
+//! modules, not by a glob of the root.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn member_77(supervisor: &Supervisor) -> Whatever<Session<Circle>> {
     Ok(members.session(SessionKey::new("community", "member-77")?))
 }
 
-/// What the user's `main` does: the status of the API's answer, and whom it was for.
+/// The user's `main`. Returns the status of the API's response and the member.
 async fn run(session: &Session<Circle>, host: &str) -> Whatever<(u16, u64)> {
     let token = session.ensure(Member::Email("ada@example.com".into())).await?;
     let spaces = format!("{host}/api/headless/v1/spaces");
@@ -42,7 +42,7 @@ async fn run(session: &Session<Circle>, host: &str) -> Whatever<(u16, u64)> {
     Ok((status, session.attributes().await?.community_member_id))
 }
 
-/// What it does last.
+/// The last steps of `main`.
 async fn leave(session: &Session<Circle>) -> Whatever<Revocation> {
     session.call(RevokeAccessToken).await?;
     Ok(session.revoke().await?)
@@ -68,7 +68,7 @@ async fn the_programme_reads_as_a_member_and_leaves_nothing_at_the_server() {
     assert!(!server.is_active(token.expose_secret()));
     assert_eq!((server.count(Endpoint::RevokeAccessToken), server.live_grants()), (1, 0));
     assert_eq!(session.status().await.unwrap().state, State::Closed);
-    // Who comes back begins anew.
+    // A member who comes back needs new tokens.
     assert_eq!(run(&session, server.url()).await.unwrap(), (200, 77));
     assert_eq!(server.count(Endpoint::AuthToken), 2);
 }

@@ -1,4 +1,4 @@
-//! What every dialect must do, each against a server that speaks it: one suite, run by all.
+//! One suite for all dialects, each against a server of that dialect.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub trait Dialect {
 
     /// Where the server's API says 200 to a request with a token that serves.
     const RESOURCE: &'static str = "/resource";
-    /// Whether the server can be told of a revocation.
+    /// Whether the server has a request to revoke.
     const REVOKES: bool = true;
 
     fn server() -> FakeAuthServerBuilder;
@@ -51,10 +51,10 @@ pub trait Refreshing: Dialect {
     const WITHOUT_REFRESH_TOKEN: &'static str;
 }
 
-/// How long the access tokens of a dialect's server live.
+/// The lifetime of the access tokens of a dialect's server.
 pub const LIFE: Duration = Duration::from_secs(900);
 
-/// A session at a server of the dialect, which nobody has established.
+/// A session at a server of the dialect, which is not established.
 async fn vacant<D: Dialect>() -> ServerFixture<D::Provider> {
     let clock = ManualClock::new();
     let server = D::server().clock(clock.clone()).access_lifetime(LIFE).start().await.unwrap();
@@ -96,7 +96,7 @@ fn session<D: Dialect>(supervisor: &Supervisor) -> Session<D::Provider> {
     sessions.session(SessionKey::new("tenant", "device").unwrap())
 }
 
-/// A request with a token, and what the API said to it.
+/// A request with a token, and the API's response.
 struct Called {
     token: PermissionToken,
     parts: http::response::Parts,

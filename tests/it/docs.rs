@@ -1,4 +1,4 @@
-//! What documentation promises is there, and is of this version.
+//! The names and versions in the documentation exist.
 
 use std::path::Path;
 
@@ -28,10 +28,12 @@ fn the_readme_names_this_version() {
 #[test]
 fn every_bound_has_its_place_in_the_chapter_on_defaults() {
     let chapter = include_str!("../../src/guide/defaults.md");
-    let rooms = ["src/policy.rs", "src/policy/storage.rs", "src/transport.rs", "src/key.rs"];
+    let files_with_bounds =
+        ["src/policy.rs", "src/policy/storage.rs", "src/transport.rs", "src/key.rs"];
     let files = source_text::files();
-    let bounds: Vec<_> = files.iter().filter(|file| rooms.contains(&&*file.path)).collect();
-    // What `policy` re-exports is named there.
+    let bounds: Vec<_> =
+        files.iter().filter(|file| files_with_bounds.contains(&&*file.path)).collect();
+    // The re-exports of `policy` have paths of `policy`.
     let named = |path: &str| path.replace("/storage.rs", ".rs");
     let bounds = bounds.iter().flat_map(|file| bounds_in(&named(&file.path), &file.text));
     let missing: Vec<_> = bounds.filter(|bound| !chapter.contains(&format!("{bound})"))).collect();
@@ -50,7 +52,7 @@ fn every_test_that_the_chapter_on_security_names_is_there() {
 
 #[test]
 fn every_test_that_the_chapters_on_semantics_and_testing_name_is_there() {
-    // What is published has no such folder.
+    // The published package has no such folder.
     if Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").is_dir() {
         assert_names_tests(include_str!("../../src/guide/semantics.md"), 20);
         assert_names_tests(include_str!("../../src/guide/testing.md"), 30);
@@ -165,7 +167,7 @@ fn gives_future(code: &[&str]) -> bool {
     is_async || ["impl Future", "dyn Future", "BoxFuture"].iter().any(|name| result.contains(name))
 }
 
-/// The doc comment that ends above a declaration, attributes passed over.
+/// The doc comment above a declaration; attributes between them are skipped.
 fn docs_above(lines: &[&str]) -> String {
     let mut docs = Vec::new();
     let mut in_attribute = false;
@@ -199,7 +201,7 @@ fn stated_versions(readme: &str) -> Vec<String> {
     dependencies.chain(added).map(str::to_owned).collect()
 }
 
-/// Whether a stated version is ours up to its minor part.
+/// Whether a stated version is that of this crate up to its minor part.
 fn covers(stated: &str, ours: &str) -> bool {
     let minor = |version: &str| version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
     minor(stated) == minor(ours)

@@ -1,4 +1,4 @@
-//! Sessions that are due: noticed by readers, by whose clock they are not yet, and many at once.
+//! Due sessions: callers notice them, clocks that differ, and many at once.
 
 use std::time::Duration;
 

@@ -1,21 +1,21 @@
-//! What one process does when others change its session. Each case runs on a store in memory and on
-//! a file; each process has a supervisor and a script of its own.
+//! What one process does when other processes change its session. Each case runs on a store in
+//! memory and on a file; each process has a supervisor and a script of its own.
 //!
-//! Each case keeps a fault of 0.1.0 from coming back: somebody broke the line that the table names,
-//! and the case failed.
+//! Each case prevents a fault of 0.1.0: when the line that the table names is broken, the case
+//! fails.
 //!
 //! | fault | broken line | case |
 //! |---|---|---|
-//! | another process's claim ignores a doubt and a back-off | `decide.rs`, `claim_record`: no `Outcome::Wait` | `a_doubt_and_a_back_off_...` |
-//! | a change elsewhere is dropped unless the session rests | `machine/external.rs`, `note`: not while busy | `a_session_that_another_process_revoked_...` |
-//! | a change unloads the session | `note`: `settled` is taken | the same, `of_20_000_sessions_...`, `where_a_refresh_ends_...` |
-//! | "anything may have changed" takes good tokens away | `News::UNKNOWN`: it ends | `of_20_000_sessions_...` |
-//! | a session that is begun again counts from 1 | `claim_record`: a floor without epoch and generation | `a_session_that_is_forgotten_...` |
-//! | every process sends what is owed | `claim_record`: a revocation is granted beside another | `a_revocation_that_is_owed_...` |
-//! | a rejected token is handed out again | `Held::remember` and `Slot::request`: nothing is remembered | `a_rejected_token_is_not_..._failed_to_replace_it` |
-//! | a wrong wall clock is never corrected | `slot/changed.rs`, `moved_clock`: none | `times_that_were_read_by_a_wrong_clock_...` |
-//! | a death is not told | `decide.rs`, `lose_session`: no news | `a_death_that_one_process_finds_...` |
-//! | a slow answer costs the session | `converse.rs`, `renew`: never | `a_slow_answer_at_a_strict_server_...` |
+//! | another process's claim ignores a doubt and a back-off | `store/decide.rs` `claim_record`: no `Outcome::Wait` | `a_doubt_and_a_back_off_…` |
+//! | an external change is dropped unless the session is idle | `session/machine/external_change.rs` `note`: not while an exchange runs | `a_session_that_another_process_revoked_…` |
+//! | an external change unloads the session | the same: `settled` is taken | the same, `of_20_000_sessions_…`, `where_a_refresh_ends_…` |
+//! | "anything may have changed" withholds valid tokens | `session/machine/external_change.rs` `ExternalChange::UNKNOWN`: `ends` is true | `of_20_000_sessions_…` |
+//! | a session that is established again counts from 1 | `store/decide.rs` `claim_record`: a floor without epoch and generation | `a_session_that_is_forgotten_…` |
+//! | every process sends the same revocation | `store/decide.rs` `claim_record`: a revocation is granted beside another | `a_revocation_that_is_owed_…` |
+//! | a rejected token is handed out again | `session/machine/settled.rs` `remember` and `session/slot/token_need.rs` `request`: nothing is remembered | `a_rejected_token_is_not_…_failed_to_replace_it` |
+//! | a wrong wall clock is never corrected | `session/slot/client_and_clock.rs` `moved_clock`: always `None` | `times_that_were_read_by_a_wrong_clock_…` |
+//! | other processes do not learn that a session is lost | `store/decide/without_claim.rs` `lose_session`: no news | `a_death_that_one_process_finds_…` |
+//! | a slow response costs the session | `session/exchange/send.rs` `renew`: never renews | `a_slow_answer_at_a_strict_server_…` |
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Process {
     }
 
     /// Lets time pass, a second at a time. A file is served by a thread of its own, in real time,
-    /// so each second waits for what was asked of the store before.
+    /// so each second waits for the earlier statements on the store.
     async fn passes(&self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance(SECOND).await;
@@ -104,7 +104,7 @@ impl Process {
         }
     }
 
-    /// Waits until the store has answered what was asked before.
+    /// Waits until the store has completed the earlier statements.
     async fn is_answered(&self) {
         let mut listed = pin!(self.supervisor.list(session::Filter::default()));
         drop(listed.next().await);
@@ -127,7 +127,7 @@ async fn two(location: &StoreLocation) -> (Process, Process) {
     (one, other)
 }
 
-/// What a process may be doing with its session when another one ends it.
+/// The state of a process's session when another process ends it.
 #[derive(Clone, Copy, Debug)]
 enum Doing {
     Nothing,
@@ -386,7 +386,7 @@ async fn a_slow_answer_at_a_strict_server_is_waited_for_by_all_and_no_token_is_s
     }
 }
 
-/// A store whose feed forgets, when it is told to, what was changed.
+/// A store whose feed forgets the changes on demand.
 struct Forgetful {
     inner: FaultyStore<MemoryStore>,
     forgets: Arc<Notify>,
@@ -466,7 +466,7 @@ async fn of_20_000_sessions_every_good_token_is_served_while_anything_may_have_c
     }
     clock.advance(10 * SECOND).await;
     assert!(all(), "when they are read");
-    // What could not be read while it was held is read once more.
+    // A record that could not be read while the store was held is read again.
     let read = faults.count(StoreCall::Load) - before;
     assert!(read <= SESSIONS as u64 + 2 * READ_PAGE as u64, "{read} readings");
 }

@@ -1,16 +1,16 @@
-//! Idle sessions leave memory when others need the room, and nothing is forgotten with them.
+//! Idle sessions leave memory when others need the space, and no state is lost with them.
 //!
 //! | broken line | test that fails |
 //! |---|---|
-//! | `slot.rs` `glance`: without `touch` | `the_longest_unused…` |
+//! | `session/slot.rs` `read_snapshot`: without `touch` | `the_longest_unused…` |
 //! | `supervisor/eviction.rs` `evict`: without `empty` | `a_session_that_a_handle_holds…` |
-//! | `slot/eviction.rs` `leaves`: `Yes` in place of `OnceSuspect` | `a_rejected_token…` |
-//! | `slot.rs` `reject`: without the branch for what is unread | `a_token_that_is_rejected…` |
-//! | `restore.rs` `with_credentials`: no trouble once its pause is over | `a_back_off_and_its_cause…` |
-//! | `restore.rs` `settled`: without `unclassified` | `answers_that_are_not_understood…` |
+//! | `session/slot/evictable.rs` `leaves_as`: `Yes` in place of `OnceSuspect` | `a_rejected_token…` |
+//! | `session/slot.rs` `reject`: without the branch for an unloaded session | `a_token_that_is_rejected…` |
+//! | `session/from_record.rs` `with_credentials`: no `backoff` once its pause is over | `a_back_off_and_its_cause…` |
+//! | `session/from_record.rs` `settled`: without `unclassified` | `answers_that_are_not_understood…` |
 //!
-//! No single broken line lets a session leave whose tokens are not saved: its debt, its claim and
-//! its state each keep it.
+//! No single broken line lets a session leave memory that has unsaved credentials: its unsaved
+//! credentials, its claim and its state each keep it there.
 
 use std::ops::Deref;
 
@@ -57,14 +57,14 @@ impl EvictionFixture {
         }
     }
 
-    /// Fills the memory with others, of which each is used later than what is there now.
+    /// Fills the memory with other sessions, each used later than the present ones.
     async fn crowd(&self) {
         self.clock.advance(SECOND).await;
         self.establish(10_000..10_000 + 2 * MOST).await;
         self.settle().await;
     }
 
-    /// Lets what is apart from the runtime's own tasks come to its end.
+    /// Lets work outside of the runtime's tasks end.
     async fn settle(&self) {
         for _ in 0..10_000 {
             if self.supervisor.snapshot().sessions <= MOST {

@@ -1,4 +1,4 @@
-//! The examples do what they show. `cargo test` builds them before it runs any test.
+//! The examples work. `cargo test` builds them before it runs any test.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn example(name: &str) -> PathBuf {
     path
 }
 
-/// What the example says, on both ways out.
+/// The output of the example: standard output and standard error.
 #[track_caller]
 fn said_by(name: &str, arguments: &[&str]) -> (String, String) {
     let run = Command::new(example(name)).args(arguments).output().unwrap();

@@ -1,5 +1,5 @@
-//! A process under test: a supervisor of one provider on a store that fails on demand, with time in
-//! the test's hand.
+//! A process under test: a supervisor of one provider on a store that fails on demand, with a clock
+//! that the test moves.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::support::{LIFE, SECOND, key, provider_of, until};
 /// A supervisor, its clock and store, and one session of it.
 pub struct Fixture<P: Provider, S = MemoryStore> {
     pub clock: ManualClock,
-    /// What is stored, behind the faults.
+    /// The store behind the faults.
     pub store: S,
     pub faults: Faults,
     pub supervisor: Supervisor,
@@ -38,7 +38,7 @@ pub struct Fixture<P: Provider, S = MemoryStore> {
 pub type OAuth2Fixture = Fixture<OAuth2>;
 
 impl<P: Provider, S: Store + Clone> Fixture<P, S> {
-    /// One more process on this store, with a session that nobody establishes here.
+    /// One more process on this store, with a session that it does not establish.
     pub async fn start_at(
         name: &str,
         provider: impl Into<Registration<P>>,

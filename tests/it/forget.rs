@@ -1,4 +1,4 @@
-//! What is forgotten is gone, and nothing that comes late brings it back.
+//! A forgotten session is deleted, and no late response restores it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What one supervisor leaves in the store and another one finds there.
+//! Sessions that one supervisor leaves in the store and another one takes over.
 
 use std::time::Duration;
 
@@ -185,7 +185,7 @@ async fn a_save_that_must_wait_for_a_newer_claim_ends_with_what_that_one_got() {
     let token = fixture.token().await.unwrap();
     assert_eq!((token.expose_secret(), token.generation()), ("access-3", 3));
     assert_eq!((former.script.refreshes(), fixture.script.refreshes()), (2, 1));
-    // What could not be saved is of the grant that the session lives by.
+    // The unsaved credentials are of the session's current grant.
     assert_eq!((former.script.revocations(), fixture.script.revocations()), (0, 0));
     assert!(!fixture.news().contains(&EventKind::TokensSuperseded));
 }
@@ -219,7 +219,8 @@ async fn an_owed_save_that_finds_its_session_lost_is_not_trusted() {
     assert!(matches!(kind(fixture.token().await), ErrorKind::SignInAgain(_)));
     assert_eq!(fixture.record().await.phase, Phase::Lost);
     assert!(matches!(fixture.news()[..], [EventKind::Lost(_)]));
-    // The server saw the old refresh token a second time: what the first answer gave may be dead.
+    // The server got the old refresh token a second time: the tokens of the first response may be
+    // dead.
     former.faults.fail_always(StoreCall::Commit, false);
     former.clock.advance(30 * SECOND).await;
     let record = former.record().await;

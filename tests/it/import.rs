@@ -166,7 +166,7 @@ async fn an_import_yields_to_what_another_process_established_meanwhile() {
     fixture.faults.release(StoreCall::Claim);
     assert_eq!(told(&importing.await.unwrap().unwrap()), (0, 1, 0, 0));
     assert_eq!(access(&fixture.session).await, "access-1");
-    // Nor does it take what another process is about to establish.
+    // It does not replace a session that another process is establishing either.
     other.script.establish(session_warden::testing::Reply::Hold);
     let (name, granted) = ("another", session(&other.supervisor, "another"));
     let granting = tokio::spawn(async move { granted.establish(()).await.map(drop) });
@@ -182,7 +182,7 @@ async fn an_import_yields_to_what_another_process_established_meanwhile() {
 async fn whoever_believed_the_session_vacant_finds_the_imported_one() {
     let fixture = fixture().await;
     assert_eq!(kind(fixture.token().await), ErrorKind::NotEstablished);
-    // Its slot stays, because somebody waits in it.
+    // Its slot stays, because a caller waits in it.
     fixture.faults.hold(StoreCall::Claim);
     let importing = importing(&fixture, one(&fixture));
     fixture.faults.held(StoreCall::Claim, 1).await;

@@ -1,6 +1,6 @@
-//! A programme of a user's: one iOFFICE site per customer, with a form, a browser login and a
-//! service account each. Only the handlers differ from how it was drawn up before there was a crate:
-//! a memory store, loopback addresses, and what the real names are.
+//! A user's program: one iOFFICE site per customer, with a form, a browser login and a service
+//! account each. It was written before the crate existed. Only the handlers differ from that: a
+//! memory store, loopback addresses, and the real names.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ struct App {
     ioffice: Sessions<IOffice>,
 }
 
-/// What the user's `main` does.
+/// The user's `main`.
 async fn supervise(db: Db, clock: ManualClock) -> Result<Supervisor, Error> {
     Supervisor::builder()
         .clock(clock)
@@ -154,7 +154,7 @@ fn code(error: Error) -> StatusCode {
     }
 }
 
-/// The programme, its two customers, and a browser that follows nothing on its own.
+/// The program, its two customers, and a browser that follows no redirect on its own.
 struct AppFixture {
     url: String,
     browser: reqwest::Client,
@@ -234,7 +234,7 @@ async fn a_browser_logs_in_by_the_relay_page_and_its_cookie() {
     let page = fixture.browser.get(format!("{}/callback", fixture.url)).send().await.unwrap();
     assert_eq!(page.headers()["content-security-policy"], FRAGMENT_RELAY_CSP);
     assert!(page.text().await.unwrap().contains("action=\"callback/done\""));
-    // Who has no ticket of this browser's gets nothing from the fragment.
+    // Without this browser's ticket, the fragment is useless.
     assert_eq!(fixture.post("/callback/done", "login=", &fragment).await, StatusCode::BAD_REQUEST);
     assert_eq!(
         fixture.post("/callback/done", "login=x.y", &fragment).await,

@@ -1,4 +1,4 @@
-//! What can happen between two steps, each case a test. The comments number the steps.
+//! Interleavings: each test has one, and its comments number the steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -170,7 +170,7 @@ async fn a_grant_whose_caller_left_before_its_turn_is_not_sent() {
 }
 
 /// 1. A refresh is out. 2. The user logs out. 3. The answer comes. The session ends closed, and
-/// what the server is told of is the newest token.
+/// the newest token is revoked at the server.
 #[tokio::test]
 async fn a_close_that_races_the_answer_of_a_refresh_ends_closed() {
     let mut fixture = established().await;
@@ -312,7 +312,7 @@ async fn a_lost_answer_to_a_grant_makes_the_former_session_suspect() {
     assert_eq!((fixture.script.establishes(), fixture.script.refreshes()), (2, 1));
 }
 
-/// An actor that dies again and again is set aside, and the rest go on.
+/// A session whose actor crashes again and again is quarantined, and the others are not affected.
 #[tokio::test]
 async fn an_actor_that_keeps_dying_is_set_aside_until_its_user_signs_in() {
     let policy = Policy { call_timeout: Duration::from_secs(600), ..Policy::default() };

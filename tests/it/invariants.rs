@@ -1,4 +1,4 @@
-//! What holds always, each by its name. Others of these tests look at the same promises closer.
+//! Invariants, one test each. Other tests check the same guarantees in more detail.
 
 use std::time::Duration;
 

@@ -269,7 +269,7 @@ async fn a_login_through_a_browser_comes_back_with_a_fragment_and_its_state() {
     session.refresh().await.unwrap();
     assert_eq!(session.attributes().await.unwrap().app_code.as_deref(), Some("fake-app"));
 
-    // The ticket serves once, and a deny is told.
+    // The ticket can be used once, and a denial is reported.
     let error = fixture.sessions().finish_login(&login.ticket, &back).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::ChallengeExpired));
     fixture.server.set_login(FakeLogin::deny("access_denied"));

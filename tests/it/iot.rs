@@ -1,5 +1,5 @@
-//! A programme of a user's: Spatium and Extra Horizon for the same device, behind axum. It is as it
-//! was drawn up before there was a crate, but for this:
+//! A user's program: Spatium and Extra Horizon for the same device, behind axum. It was written
+//! before the crate existed, and differs from that only here:
 //!
 //! - A memory store, loopback addresses, addresses as arguments, and a channel in place of Ctrl-C.
 //!   The key ring is parsed and not taken from the environment, which tests share.
@@ -79,7 +79,7 @@ async fn supervise(site: &Sites, clock: ManualClock) -> Result<Supervisor, Error
         .await
 }
 
-/// The second half. What it logs is told to `lost` too.
+/// The second half. It sends to `lost` what it logs.
 async fn serve(
     app: App,
     listener: TcpListener,
@@ -183,7 +183,7 @@ impl Sites {
     }
 }
 
-/// The programme while it runs, and its two servers.
+/// The running program, and its two servers.
 struct AppFixture {
     clock: ManualClock,
     sites: Sites,

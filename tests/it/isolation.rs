@@ -1,4 +1,4 @@
-//! One session's trouble is its own.
+//! The failures of one session do not affect others.
 
 mod tenant_fleet;
 
@@ -84,7 +84,8 @@ async fn users_sign_in_at_a_quiet_server_while_5_and_50_and_500_sessions_are_dea
     }
 }
 
-/// A server that says 403 to a wrong secret names nobody. First tries go out, retries are paced.
+/// A server that sends 403 for a wrong secret does not name the client. First tries are sent,
+/// retries are paced.
 #[tokio::test]
 async fn a_secret_that_is_wrong_for_10_000_sessions_costs_one_request_a_second_after_the_first() {
     let fleet = Fleet::of(10_000, 10, MINUTE).await;
@@ -142,7 +143,7 @@ async fn an_outage_of_half_an_hour_that_names_nobody_loses_no_session() {
     }
 }
 
-/// Nobody calls after the outage: the schedule tries each lost session about once a day.
+/// There are no calls after the outage: the schedule tries each lost session about once a day.
 #[tokio::test]
 async fn an_outage_of_two_days_that_names_nobody_heals_within_a_day_of_its_end() {
     let fleet = Fleet::of(200, 3, LIFE).await;
@@ -167,7 +168,7 @@ async fn an_outage_of_two_days_that_names_nobody_heals_within_a_day_of_its_end()
     assert_eq!(fleet.server.requests() - day, 200, "one each");
 }
 
-/// Errors and events of a doubt, a back-off and a loss say what led there.
+/// Errors and events of a doubt, a back-off and a loss name the cause.
 #[tokio::test]
 async fn what_led_to_a_doubt_a_back_off_and_a_loss_is_in_the_error_and_in_the_event() {
     let lost_answer = Answer { class: FailureClass::Ambiguous, status: 502, code: None };
@@ -227,7 +228,7 @@ async fn a_dead_session_is_lost_when_others_of_its_client_succeed_and_can_be_had
     assert_eq!(lost(dead).await, None);
 }
 
-/// Other sessions succeed all the time, also while the dead one's request is out.
+/// Other sessions succeed all the time, also while the request of the dead session runs.
 #[tokio::test]
 async fn a_dead_session_of_a_busy_client_is_lost_as_soon_as_one_of_a_quiet_client() {
     let fixture = established().await;
@@ -300,7 +301,7 @@ async fn where_tenants_have_clients_of_their_own_one_that_is_rejected_stops_no_o
     assert_eq!(lost(&a).await, None);
 }
 
-/// 1,000 calls a minute for 10 minutes. Each calls once more where it is told to.
+/// 1,000 calls a minute for 10 minutes. Each calls once more if `rejected` says so.
 #[tokio::test]
 async fn an_api_that_rejects_every_token_costs_eight_refreshes_in_ten_minutes() {
     for second_api in [false, true] {
@@ -330,7 +331,7 @@ async fn an_api_that_rejects_every_token_costs_eight_refreshes_in_ten_minutes() 
     }
 }
 
-/// Whoever asked would ask again and again, because only the user can end the wait.
+/// A caller would ask again and again, because only the user can end the wait.
 #[tokio::test]
 async fn a_second_factor_that_is_awaited_over_a_dead_session_is_told_at_once() {
     let asked = Arc::new(AtomicU64::new(0));

@@ -1,5 +1,5 @@
-//! Which module may use which, and where things may stand. The table is the architecture: a change
-//! of it is a decision, not a repair.
+//! Which module may use which, and in which modules some code is allowed. The table is the
+//! architecture: change it only on purpose, never to make a test pass.
 
 use crate::source_text::{self, File, Found, Root};
 
@@ -13,10 +13,10 @@ const fn room(name: &'static str, may_use: &'static [&'static str]) -> Room {
     Room { name, may_use }
 }
 
-/// Used by all, using only what their own lines in the table say.
+/// Modules that every other may use. They use only the modules in their own lines of the table.
 const LEAVES: &[&str] = &["clock", "crash", "error", "key", "policy", "secret", "token"];
 
-/// What runs on inputs alone: besides their lines, they may not use [`RUNTIME`].
+/// Modules that only compute: in addition to their lines, they may not use [`RUNTIME`].
 const PURE: &[&str] = &["session::machine", BOUNDED_MAP, SCHEDULE_ENTRIES, "supervisor::restart"];
 
 const RUNTIME: &[&str] = &["ractor", "reqwest", "tokio", "tokio_stream", "tokio_util", "tracing"];

@@ -1,4 +1,4 @@
-//! Starting, stopping, and what stands around a session's life.
+//! Start, stop, and the life of sessions between them.
 
 use std::time::Duration;
 
@@ -183,7 +183,7 @@ async fn a_challenge_is_handed_to_its_caller_while_the_former_session_serves() {
     script.establish(Reply::Challenge("again?".to_owned()));
     assert!(matches!(session.establish(()).await.unwrap(), Establishment::Challenge(_)));
     assert_eq!(session.permission_token().await.unwrap().epoch(), 1);
-    // Nobody answers it, and the former session goes on.
+    // The challenge is not answered, and the former session stays active.
     until(&clock, async { session.refresh().await.unwrap() }).await;
     clock.advance(601 * SECOND).await;
     assert_eq!(session.status().await.unwrap().state, State::Active);

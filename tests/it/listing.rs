@@ -1,4 +1,4 @@
-//! The list is the store's, in pages, with what is in memory as it is.
+//! Lists come from the store in pages, with the current state of sessions in memory.
 
 use futures_util::StreamExt;
 use futures_util::stream;

@@ -184,7 +184,7 @@ async fn a_lost_answer_of_a_strict_server_ends_in_one_retry_and_one_event() {
     }
 }
 
-/// The same where the server takes the old token for a while: nobody notices.
+/// The same if the server accepts the old token for a while: no caller notices.
 #[tokio::test]
 async fn a_lost_answer_inside_a_servers_grace_is_asked_for_again_at_once() {
     let grace = 30 * SECOND;

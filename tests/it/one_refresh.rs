@@ -1,4 +1,4 @@
-//! N callers, one exchange.
+//! Many callers share one exchange.
 
 use session_warden::error::ExchangeOutcome;
 use session_warden::provider::FailureClass;
@@ -16,7 +16,7 @@ async fn expired() -> ScriptedFixture {
     fixture
 }
 
-/// Lets `MANY` callers ask for a token and gives what they got.
+/// Lets `MANY` callers ask for a token, and returns their results.
 async fn all_ask(fixture: &ScriptedFixture) -> Vec<Result<u64, Error>> {
     let asking = asking(fixture);
     fixture.until(asking.join_all()).await

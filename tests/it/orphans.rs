@@ -1,4 +1,4 @@
-//! Answers that come when the session is another's, and what becomes of their tokens at the server.
+//! Responses that come after another process changed the session: their tokens are superseded.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl TwoProcesses {
         Self { server, clock, store, one, other }
     }
 
-    /// The one's refresh, which the server has processed and not answered.
+    /// The refresh of the first process, which the server has processed without a response.
     async fn refreshing(&self) -> JoinHandle<Result<PermissionToken, Error>> {
         self.server.fail_next(Endpoint::Token, Fault::HoldUntilReleased);
         let session = self.one.session.clone();
@@ -45,7 +45,8 @@ impl TwoProcesses {
         refreshing
     }
 
-    /// The one has new tokens that it cannot save, and the other establishes the session anew.
+    /// The first process has new tokens that it cannot save, and the other establishes the session
+    /// again.
     async fn owed_and_begun_anew(&mut self) -> PermissionToken {
         self.one.faults.fail_always(StoreCall::Commit, true);
         assert_eq!(self.one.session.refresh().await.unwrap().generation(), 2);
@@ -65,7 +66,7 @@ impl TwoProcesses {
         let _ = signing_in.await.unwrap().unwrap();
     }
 
-    /// The one's tokens come to the store at last.
+    /// The tokens of the first process reach the store.
     async fn pays(&self) {
         self.one.faults.fail_always(StoreCall::Commit, false);
         while self.one.supervisor.snapshot().unsaved > 0 {
@@ -73,13 +74,14 @@ impl TwoProcesses {
         }
     }
 
-    /// Until the server was told of so many ends.
+    /// Waits until the server got so many revocations.
     async fn told(&self, count: u64) {
         let told = self.server.wait_for_count(Endpoint::Revoke, count);
         tokio::time::timeout(10 * SECOND, told).await.unwrap();
     }
 
-    /// Until no more than so many grants live at the server, which answers in real time.
+    /// Waits until no more than so many grants are active at the server, which responds in real
+    /// time.
     async fn ended(&self, left: usize) {
         let ended = async {
             while self.server.live_grants() > left {
@@ -154,7 +156,7 @@ async fn tokens_that_were_owed_when_their_session_was_closed_are_revoked() {
     two.server.fail_next(Endpoint::Revoke, down);
     assert_eq!(until(&two.clock, two.other.session.revoke()).await.unwrap(), Revocation::Queued);
     assert_eq!((two.phase().await, two.server.live_grants()), ((Phase::Closed, 1), 1));
-    // The other is gone with what it should tell the server: it is the one that does.
+    // The other process ended before it revoked at the server: this process revokes.
     let _ = two.other.supervisor.shutdown(Duration::ZERO).await;
     two.pays().await;
     two.ended(0).await;

@@ -1,5 +1,5 @@
-//! Whatever of a provider, a store or a source panics: no caller waits past its deadline, and no
-//! session is wedged.
+//! If a method of a provider, a store or a source panics, no caller waits past its deadline, and no
+//! session stops working.
 
 mod panicking;
 
@@ -48,7 +48,7 @@ where
         Self { clock: clock.clone(), supervisor, sessions, session }
     }
 
-    /// Whatever it gives, it gives it by the caller's deadline.
+    /// Every result comes before the caller's deadline.
     async fn bounded<T>(&self, call: &str, asked: impl Future<Output = T>) -> T {
         let begun = self.clock.now().boot;
         let got = until(&self.clock, asked).await;
@@ -152,7 +152,7 @@ async fn a_provider_that_panics_in_any_of_its_methods_wedges_no_session() {
     }
 }
 
-/// What a provider says of itself is asked for once.
+/// The methods that describe a provider are called once.
 #[tokio::test]
 async fn a_provider_that_panics_when_it_is_registered_is_refused_and_later_it_is_not_asked() {
     for method in Method::OF_REGISTRATION {
@@ -233,7 +233,7 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
             let script = provider.script();
             let supervisor = builder.provider("p", provider).start().await.unwrap();
             let fixture = PanicFixture::<ScriptedProvider>::new(&clock, supervisor);
-            // What fails at the server is settled.
+            // A failure at the server is settled.
             script.refresh(Reply::Fail(session_warden::provider::FailureClass::Throttled));
             fixture.lives().await;
             let asked = faults.count(statement);
@@ -248,7 +248,7 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
     }
 }
 
-/// What a store is asked while a request is open, and when an API calls a session dead.
+/// The statements on a store while a request is open, and when an API reports a dead session.
 #[tokio::test]
 async fn a_store_that_panics_when_a_claim_is_renewed_or_a_session_lost_costs_no_answer() {
     let (clock, faulty) = (ManualClock::new(), FaultyStore::new(MemoryStore::new()));
@@ -392,7 +392,7 @@ async fn a_task_that_panics_at_any_of_its_steps_ends_its_session_in_a_known_stat
             assert_eq!(sent, !matches!(point, CrashPoint::BeforeClaim | CrashPoint::Claimed));
             if let Err(failed) = outcome {
                 assert_eq!(failed.kind(), ErrorKind::RetryLater, "{point:?}");
-                // A refresh whose answer was lost is told as a session in doubt.
+                // After a lost response the event is `InDoubt`.
                 let told = failed.outcome().is_some_and(|told| told != ExchangeOutcome::NotSent);
                 assert!(refreshes || told == sent, "{point:?}: {failed:?}");
             }

@@ -1,4 +1,4 @@
-//! What one tenant may take of what all tenants share.
+//! How much of the shared bounds one tenant may use.
 
 use session_warden::error::ErrorKind;
 use session_warden::policy::Policy;
@@ -25,6 +25,6 @@ async fn a_tenant_at_its_bound_of_sessions_gets_capacity_for_itself_alone() {
     assert_eq!(full.kind(), ErrorKind::Capacity);
     assert!(full.to_string().contains("the tenant has too many sessions"), "{full}");
     let _ = session(&supervisor, "modest", 0).establish(()).await.unwrap();
-    // What is there goes on.
+    // Existing sessions still work.
     session(&supervisor, "greedy", 0).permission_token().await.unwrap();
 }

@@ -1,4 +1,5 @@
-//! Where requests and browsers may be sent, by whoever may name a URL.
+//! The addresses that requests and browsers may be sent to, for the operator's and the tenants'
+//! URLs.
 
 use std::error::Error as _;
 
@@ -12,7 +13,7 @@ use session_warden::{Error, SessionKey, Sessions, Supervisor};
 
 use crate::support::provider_of;
 
-/// What a login gets whose server names this authorization endpoint.
+/// The result of a login whose server names this authorization endpoint.
 async fn sent_to(endpoint: &str, transport: TransportConfig) -> Result<String, String> {
     let provider = OAuth2::new("https://as.example/token", "client").unwrap();
     let provider = provider.redirect_uri("https://app.example/back").unwrap();

@@ -1,4 +1,5 @@
-//! Sessions that begin again without a user: by a caller's word, or by who was registered for it.
+//! Sessions that obtain new tokens without a user: by `ensure`, by `renew_with`, or by the
+//! provider.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ type Got = Result<PermissionToken, Error>;
 const WRONG: FailureClass = FailureClass::Refused(Refusal::WrongCredentials);
 
 impl ScriptedFixture {
-    /// Callers who ensure the session, all of whom have asked.
+    /// Callers of `ensure`, all of which have begun.
     async fn ensuring(&self, count: usize) -> JoinSet<Got> {
         let asking = callers(count, || {
             let session = self.session.clone();
@@ -111,7 +112,8 @@ async fn a_session_without_a_refresh_token_is_kept_while_it_serves_and_then_begu
     assert_eq!(fixture.exchanged(), (2, 0));
 }
 
-/// The provider's own renewal does not bring back what we ended: only who says so does.
+/// The provider's own grant does not restart a session that the backend ended: only an explicit
+/// grant does.
 #[tokio::test]
 async fn a_session_that_was_revoked_begins_again_by_ensure_and_not_by_the_providers_renewal() {
     let provider = ScriptedProvider::new().lifetime(LIFE).renewal(|| ());
@@ -161,7 +163,7 @@ async fn a_refusal_is_told_to_all_who_wait_and_to_those_who_come_before_its_back
     }
 }
 
-/// What stops `ensure` stops nobody who signs in.
+/// A failure that stops `ensure` does not stop a sign-in.
 #[tokio::test]
 async fn the_back_off_of_a_refused_grant_does_not_keep_a_user_out() {
     let fixture = fixture().await;
@@ -247,7 +249,7 @@ async fn a_session_in_doubt_is_not_given_up_because_somebody_has_a_grant() {
     assert_eq!(fixture.exchanged(), (1, 2));
 }
 
-/// Who is registered for sessions that are lost: what it was asked, and what it answers.
+/// The function of `renew_with`: its calls, and the grant that it returns.
 #[derive(Clone, Default)]
 struct Keeper(Arc<Mutex<Vec<(SessionKey, LostReason)>>>);
 
@@ -347,7 +349,7 @@ async fn a_session_that_nobody_has_a_grant_for_stays_lost_and_is_not_asked_for_a
     fixture.clock.advance(Duration::from_millis(1)).await;
     assert_eq!((kind(fixture.session.permission_token().await), keeper.asked().len()), (lost, 2));
     assert_eq!(fixture.exchanged(), (1, 1));
-    // A user, or who has a grant of its own, waits for no back-off of somebody else's.
+    // A caller with a grant of its own does not wait for the back-off of another grant.
     let _ = fixture.session.establish(()).await.unwrap();
     assert_eq!(fixture.session.permission_token().await.unwrap().epoch(), 2);
 }

@@ -1,4 +1,4 @@
-//! New credentials are never lost, whatever the store does, and never sent on a guess.
+//! New credentials are never lost if the store fails, and nothing is sent without a claim.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ async fn a_close_saves_what_is_owed_first() {
     assert_eq!(failed.kind(), ErrorKind::Store);
     assert_eq!(fixture.token().await.unwrap().expose_secret(), "access-2", "it is as it was");
     fixture.faults.fail_always(StoreCall::Commit, false);
-    // So that what the server must be told is still there to be looked at.
+    // So that the record still has the tokens that must be revoked.
     fixture.script.revoke(Reply::Fail(FailureClass::NotSent));
     let revoked = until(&fixture.clock, fixture.session.revoke()).await.unwrap();
     assert_eq!(revoked, Revocation::Queued);
@@ -397,7 +397,8 @@ async fn a_store_that_fails_for_a_while_costs_no_refresh() {
         let failing = StoreCall::ALL[round % StoreCall::ALL.len()];
         fixture.faults.fail_next(failing, 3);
         fixture.faults.fail_after_writing(StoreCall::Commit, u32::try_from(round % 3).unwrap());
-        // Commits before claims: what one round owes is saved before the next one claims.
+        // Commits before claims: the unsaved credentials of one round are saved before the next one
+        // claims.
         while fixture.token().await.is_err() {
             fixture.clock.advance(10 * SECOND).await;
         }

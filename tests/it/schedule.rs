@@ -1,22 +1,22 @@
-//! What is due without a call is announced, refreshed or removed once, by one of several processes,
+//! The schedule announces, refreshes or removes each due session once, in one of several processes,
 //! and callers do not wait for that work.
 //!
 //! | broken line | test that fails |
 //! |---|---|
-//! | `machine.rs` `lose_unrecorded`: `recorded = true` | `an_end_is_written_down_once…` |
-//! | `schedule/look.rs` `Taken::new`: `LeftToStore` in place of `Failed` | `a_source_or_a_store_that_fails…` |
-//! | `schedule/poll.rs` `lane`: never `Lane::Source` | `sources_that_hang…` |
-//! | `schedule/entries.rs` `count_of`: what failed counts as fresh | `records_that_nobody_can_serve…` |
-//! | `slot.rs` `arm`: also what is due later than `DUE_WITHIN` | `the_schedule_keeps_no_entry…` |
-//! | `schedule/poll.rs` `poll`: one whole sweep alone | `what_another_process_leaves…` |
-//! | `schedule/rank.rs` `delay`: always the first | `of_three_processes…` |
-//! | `decide/unclaimed.rs` `lose_session`: done where it stays lost | `where_no_process_knows…` |
-//! | `decide/unclaimed.rs` `reschedule`: any version | `where_no_process_knows…` |
-//! | `schedule/lanes.rs` `permit`: the client is never shut | `while_a_client_is_rejected…` |
-//! | `gate/lanes.rs` `new`: as many places as permits | `a_caller_does_not_wait…` |
+//! | `session/machine.rs` `lose_unrecorded`: `recorded = true` | `an_end_is_written_down_once…` |
+//! | `supervisor/scheduler/check.rs` `TakenEntry::new`: `LeftToStore` in place of `Failed` | `a_source_or_a_store_that_fails…` |
+//! | `supervisor/scheduler/wait_queue.rs` `wait_queue`: never `WaitQueue::Source` | `sources_that_hang…` |
+//! | `session/schedule/entries.rs` `count_of`: failed entries count as fresh | `records_that_nobody_can_serve…` |
+//! | `session/slot.rs` `arm`: also sessions that are due later than `DUE_WITHIN` | `the_schedule_keeps_no_entry…` |
+//! | `supervisor/scheduler/poll.rs` `poll`: only one whole `sweep` | `what_another_process_leaves…` |
+//! | `session/schedule/process_rank.rs` `delay`: always that of the first process | `of_three_processes…` |
+//! | `store/decide/without_claim.rs` `lose_session`: done if the session stays lost | `where_no_process_knows…` |
+//! | `store/decide/without_claim.rs` `reschedule`: any version | `where_no_process_knows…` |
+//! | `supervisor/scheduler/wait_queues.rs` `permit`: the client is never closed to the schedule | `while_a_client_is_rejected…` |
+//! | `client/admission/permit_lanes.rs` `new`: as many places as permits | `a_caller_does_not_wait…` |
 //!
-//! No single broken line lets a look be lost with its actor: the entry, the slot and the record each
-//! make the schedule look again.
+//! No single broken line lets a check be lost when its actor crashes: the entry, the slot and the
+//! record each make the schedule check the session again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,7 @@ use session_warden::{Session, SessionKey, Supervisor};
 
 use crate::support::{LIFE, SECOND, session, until};
 
-/// How long refresh tokens live; their ends are announced half of that before.
+/// The lifetime of refresh tokens; their expiry is announced half of that before.
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// A supervisor on a store that others may share.
@@ -383,7 +383,7 @@ async fn of_three_processes_one_announces_each_end_and_hardly_any_claim_is_refus
     assert_eq!(busy, 3, "each did its share");
 }
 
-/// They look at the same time then, and hear nothing of each other.
+/// They then check at the same time, and do not know of each other.
 #[tokio::test]
 async fn where_no_process_knows_the_others_each_end_is_still_told_once() {
     let (store, clock) = (MemoryStore::new(), ManualClock::new());

@@ -1,4 +1,4 @@
-//! Looks for secrets in all that the crate logs, shows and reports.
+//! Searches for secrets in all logs, errors, events and `Debug` output of the crate.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Providers that change under their sessions: replaced, reloaded, one for each tenant.
+//! Providers that change while they have sessions: replaced, reloaded, one for each tenant.
 
 mod binding;
 mod calls;
@@ -38,7 +38,7 @@ async fn another_secret_takes_effect_on_the_next_exchange_and_loses_no_session()
     fixture.script.refresh(Reply::Fail(FailureClass::InvalidClient));
     let refused = fixture.session.permission_token().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Misconfigured);
-    // The gate is shut, and the failure is remembered.
+    // The client is stopped, and the failure is remembered.
     assert_eq!(
         fixture.session.permission_token().await.unwrap_err().kind(),
         ErrorKind::Misconfigured
@@ -107,10 +107,10 @@ async fn one_provider_is_replaced_and_many_are_reloaded() {
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
 }
 
-/// What the source answers for a tenant.
+/// The result of the source for a tenant.
 #[derive(Clone)]
 enum Entry {
-    /// Taken when it is asked for: nobody may ask twice.
+    /// Taken by the first call: a second call is a failure of the test.
     Here(Arc<Mutex<Option<ScriptedProvider>>>),
     Down,
     Hangs,
@@ -234,7 +234,7 @@ async fn a_tenant_that_is_not_known_is_told_and_reported_and_others_go_on() {
     let tenant = tenant("stranger");
     assert_eq!(event.kind, EventKind::ProviderUnresolved { provider, tenant });
     let _ = tenants.session("one").establish(()).await.unwrap();
-    // It moves in: the source is asked again when it is due, or when it is told to.
+    // The tenant is added: the source is asked again after the back-off, or by `reload`.
     tenants.put("stranger", scripted());
     tenants.clock.advance(SECOND).await;
     let _ = tenants.session("stranger").establish(()).await.unwrap();
@@ -273,7 +273,7 @@ async fn a_reload_takes_effect_and_one_that_fails_leaves_what_was_there() {
     tenants.sessions.reload(None).await.unwrap();
     session.refresh().await.unwrap();
     assert_eq!((script_of_old.refreshes(), script_of_new.refreshes()), (1, 1));
-    // Of a tenant that nobody asked for there is nothing to reload.
+    // A tenant whose provider was never needed has nothing to reload.
     tenants.sessions.reload(Some(&tenant("nobody"))).await.unwrap();
 }
 

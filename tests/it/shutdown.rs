@@ -1,4 +1,4 @@
-//! A supervisor that shuts down, and one whose runtime is gone.
+//! Shutdown of a supervisor, and of its runtime.
 
 use std::pin::pin;
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::fixtures::ScriptedFixture;
 use crate::support::{LIFE, SECOND, key, session, until};
 
-/// Far below [`Policy::call_timeout`], and far above what an immediate answer takes.
+/// Far below [`Policy::call_timeout`], and far above the time of an immediate result.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<(), (ErrorKind, Option<ExchangeOutcome>)>;
@@ -140,7 +140,7 @@ async fn a_shutdown_in_a_restart_of_the_supervisor_ends_the_restart_and_lets_all
     assert_eq!((script.establishes(), script.revocations()), (1, 0));
 }
 
-/// What runs at the time at which the runtime goes.
+/// The exchange or call that runs when the runtime shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runs {
     NothingYet,
@@ -182,7 +182,7 @@ impl RuntimeFixture {
             let session = session(&supervisor, "device");
             if established {
                 let _ = session.establish(()).await.unwrap();
-                // Whoever wants a token needs a refresh.
+                // A caller that asks for a token needs a refresh.
                 session.invalidate(&session.permission_token().await.unwrap());
             }
             (supervisor, session)
@@ -190,7 +190,7 @@ impl RuntimeFixture {
         Self { runtime, supervisor, session, script, faults }
     }
 
-    /// Has it run, and says what its caller hears, who lives on another runtime.
+    /// Starts it, and returns the result of its caller, which is on another runtime.
     fn begin(&self, runs: Runs) -> mpsc::Receiver<Outcome> {
         let (session, script) = (self.session.clone(), self.script.clone());
         match runs {
@@ -229,13 +229,13 @@ impl RuntimeFixture {
     }
 }
 
-/// What a caller hears on a runtime of its own.
+/// The result of a caller on a runtime of its own.
 fn elsewhere<F>(call: impl FnOnce() -> F + Send + 'static) -> mpsc::Receiver<Outcome>
 where
     F: Future<Output = Outcome>,
 {
     let (done, answer) = mpsc::channel();
-    // The test may have given up meanwhile.
+    // The test may have ended before this.
     thread::spawn(move || done.send(runtime(0).block_on(call())).unwrap_or_default());
     answer
 }

@@ -1,4 +1,4 @@
-//! Servers that take long to answer: a slow answer is not a lost one.
+//! Slow servers: a slow response is not a lost response.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_late_answer_is_taken_and_its_session_lives() {
         assert_eq!((token.generation(), server.refreshes()), (2, 1), "{late} s");
         assert!(server.is_active(token.expose_secret()));
         assert_eq!(fixture.happened().await, [EventKind::Established, EventKind::Refreshed]);
-        // What it brought can be refreshed in turn.
+        // Its tokens can be refreshed in turn.
         assert_eq!(fixture.session.refresh().await.unwrap().generation(), 3);
         assert_eq!((server.presented_twice(), server.reuses_detected()), (0, 0));
     }

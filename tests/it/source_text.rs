@@ -1,5 +1,5 @@
-//! Reads Rust text as far as the tests on the source need it: no comments, no literals, paths in
-//! full. Everything but [`files`] is a pure function on text.
+//! Reads Rust text as the tests on the source need it: without comments and literals, with full
+//! paths. Every function but [`files`] is a pure function on text.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub fn module(path: &str) -> Vec<String> {
     if path == "lib" { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
 }
 
-/// What stands before the module of unit tests. One that is in a file of its own ends nothing.
+/// The text before the module of unit tests. A module in a file of its own does not end it.
 pub fn production(text: &str) -> &str {
     let is_inline = |item: &str| {
         let body = item.find(['{', ';']).map(|at| &item[at..]);

@@ -1,4 +1,4 @@
-//! Every store passes the same suite, and wrappers pass everything on.
+//! Every store passes the same suite, and wrappers forward every method.
 
 use std::future::Future;
 use std::pin::pin;
@@ -205,7 +205,7 @@ fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
     }
 }
 
-/// Asks everything once, and looks whether the answers are those of [`Recording`].
+/// Calls every method once, and checks that the results are those of [`Recording`].
 async fn ask_all(store: &dyn Store, name: &str) {
     for (call, done) in ask(store).await {
         assert!(done, "{name}: {call:?} has another answer");
@@ -291,7 +291,7 @@ fn ring() -> KeyRing {
     KeyRing::new(1, MasterKey::from([1; 32]))
 }
 
-/// Writes down what it is asked. What it is asked with must be what [`ask`] asks with.
+/// Records its calls. The arguments must be those of [`ask`].
 #[derive(Default)]
 struct Recording(Mutex<Vec<StoreCall>>);
 

@@ -1,4 +1,4 @@
-//! What the compiler promises of the types that applications hold.
+//! Properties of public types that the compiler checks.
 
 use session_warden::event::Events;
 use session_warden::key::SessionKey;

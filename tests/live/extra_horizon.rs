@@ -1,4 +1,5 @@
-//! The vendor's own SDK against our fake server, and our signatures against another verifier.
+//! The vendor's own SDK against this crate's fake server, and this crate's signatures against
+//! another verifier.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,6 +1,6 @@
-//! Many idle sessions on one file, by the system's clock: what a start with a million due records
-//! costs, what churn leaves behind, and how three processes share a schedule. They take minutes and
-//! print what they measure: `tests/long/fleet` runs them.
+//! Many idle sessions on one file, by the system's clock: the cost of a start with a million due
+//! records, the memory and disk after churn, and a schedule that three processes share. These tests
+//! take minutes and print their measurements: `tests/long/fleet` runs them.
 #![expect(clippy::disallowed_methods, reason = "they measure by the system's clock")]
 
 use std::time::{Duration, Instant, SystemTime};

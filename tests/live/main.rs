@@ -1,5 +1,5 @@
-//! Real servers that nobody here wrote, each a child process of its test. `tests/run` installs
-//! what they need.
+//! Real servers of other authors, each a child process of its test. `tests/run` installs their
+//! dependencies.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

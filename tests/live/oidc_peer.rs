@@ -1,4 +1,4 @@
-//! Starts panva's `oidc-provider` and asks it what it saw.
+//! Starts panva's `oidc-provider` and reads which requests it got.
 
 mod browser;
 
@@ -25,19 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub const CLIENT_ID: &str = "basic";
 pub const CLIENT_SECRET: &str = "basic-secret";
 
-/// Where all clients have their browsers sent; nobody listens there.
+/// The redirect URI of all clients; no server listens there.
 pub const REDIRECT_URI: &str = "http://127.0.0.1/callback";
 
 /// How the server behaves. The default rotates strictly, as `README.md` beside the server says.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Counted from the whole second of the issue: a token dies up to a second early.
+    /// Counted from the whole second of the issue: a token expires up to a second early.
     pub access_ttl_s: u32,
     pub refresh_ttl_s: u32,
     pub rotate: bool,
     /// Whether the second of two overlapping refreshes is reuse, as behind a row lock.
     pub atomic_consume: bool,
-    /// For how long a spent refresh token is taken again.
+    /// For how long a spent refresh token is accepted again.
     pub overlap_s: u32,
     /// By how much every call of the server's store is slower: widens races.
     pub store_delay_ms: u32,
@@ -228,7 +228,7 @@ fn spawn(options: Options) -> Child {
         .unwrap_or_else(|error| panic!("node does not start ({error}): tests/run installs it"))
 }
 
-/// What `future` gives, unless it takes far too long.
+/// The output of `future`, unless it takes far too long.
 pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
     within(PATIENCE, future).await.unwrap_or_else(|| panic!("not done after {PATIENCE:?}"))
 }
@@ -253,7 +253,7 @@ async fn ready(stdout: &mut Lines<BufReader<ChildStdout>>) -> String {
         .unwrap_or_else(|| panic!("the server was not ready after {START:?}"))
 }
 
-/// The server is what the other tests take it for.
+/// The server behaves as the other tests expect.
 mod tests {
     use super::*;
 

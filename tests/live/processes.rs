@@ -1,5 +1,5 @@
-//! Several processes on one file: what is left of a session when one of them dies or stops at a step
-//! of an exchange, and what many do at once.
+//! Several processes on one file: the state of a session after one of them is killed or stopped at
+//! a step of an exchange, and many processes at once.
 
 mod child;
 mod crashes;

@@ -1,4 +1,4 @@
-//! Sessions of the library at a real server.
+//! Sessions at a real server.
 
 mod doubt;
 mod ends;

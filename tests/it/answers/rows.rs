@@ -1,4 +1,4 @@
-//! The answers, and what a session is to make of each.
+//! The responses, and the expected result of each.
 
 use session_warden::testing::ManualClock;
 
@@ -23,7 +23,7 @@ pub enum Expect {
     Tokens { access: &'static str, refresh: Option<&'static str>, seconds: Option<u64> },
     /// The session is lost: a new grant is needed.
     SignInAgain,
-    /// This session alone tries again later, and its access token is served while it lives.
+    /// Only this session backs off, and callers get its access token while it is valid.
     Ladder,
     /// The client is named: one event, and no session is lost.
     Client,
@@ -31,7 +31,7 @@ pub enum Expect {
     InDoubt,
     /// It was not processed.
     Later,
-    /// There is no session, and the error names what was refused.
+    /// There is no session, and the error names the refusal.
     NoToken(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Calls that panic, that are too many, that come too late, and that need no session.
+//! Calls that panic, too many calls, late calls, and calls that need no session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use session_warden::testing::{FakeProvider, Script};
 
 use super::*;
 
-/// Panics where it is told to.
+/// Panics in the given method.
 #[derive(Clone, Copy)]
 enum Panics {
     InRequest,

@@ -13,7 +13,7 @@ impl Dialect for Headless {
         FakeAuthServer::builder().dialect(FakeDialect::Circle)
     }
 
-    /// A session that makes itself anew is never lost, and what loses it would not be seen.
+    /// A session that obtains new tokens automatically is never lost, which would hide losses.
     fn provider(server: &FakeAuthServer) -> Registration<Circle> {
         Circle::new("app-token").host(server.url()).unwrap().auto_renew(false).into()
     }

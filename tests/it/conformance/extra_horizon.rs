@@ -31,7 +31,7 @@ mod public {
         type Provider = OAuth2;
 
         const RESOURCE: &'static str = RESOURCE;
-        /// The server does not tell the ids of the records that would have to be deleted.
+        /// The server does not return the ids of the records that would have to be deleted.
         const REVOKES: bool = false;
 
         fn server() -> FakeAuthServerBuilder {

@@ -1,4 +1,4 @@
-//! The programme's handlers.
+//! The program's handlers.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};

@@ -1,4 +1,4 @@
-//! Many sessions of many tenants at one server that answers each session as a test says.
+//! Many sessions of many tenants at one server, which responds to each session as the test says.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -198,7 +198,7 @@ impl Fleet {
     }
 }
 
-/// What the future gives without any time passing.
+/// The output of the future, which must end without any time passing.
 pub async fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     for _ in 0..10_000 {

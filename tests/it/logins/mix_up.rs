@@ -1,4 +1,4 @@
-//! One server's answer is taken for another's (RFC 9700 section 4.4).
+//! Mix-up: a server answers a login in place of another (RFC 9700 section 4.4).
 
 use session_warden::ErrorKind;
 use session_warden::error::Refusal;
@@ -7,9 +7,9 @@ use super::*;
 
 const MISMATCH: ErrorKind = ErrorKind::Refused(Refusal::LoginStateMismatch);
 
-/// A tenant configures a server of its own, and a user's login there is under way. That server sends
-/// the browser on to an honest one, which knows the user, with the login's own state and challenge.
-/// The honest server's code comes back.
+/// A tenant configures a server of its own, and a user's login there is under way. That server
+/// sends the browser on to an honest one, which knows the user, with the login's own state and
+/// challenge. The honest server's code comes back.
 struct MixUp {
     tenants: FakeAuthServer,
     sessions: Sessions<OAuth2>,

@@ -1,4 +1,4 @@
-//! Logins that are not finished, and what is left of each.
+//! Logins that fail, and the state of the session after each.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::SECOND;
 
 const TOO_LATE: ErrorKind = ErrorKind::Refused(Refusal::ChallengeExpired);
 
-/// What is wrong with a ticket, by the error that its user got.
+/// The fault of a ticket, by the error that its user got.
 fn fault(refused: &Error) -> TicketFault {
     *refused.source().unwrap().downcast_ref().unwrap()
 }
@@ -111,7 +111,7 @@ async fn a_ticket_that_was_used_is_used_up_whatever_became_of_the_code() {
     assert_eq!((refused(again), fixture.codes()), ((TOO_LATE, TicketFault::Used), 1));
 }
 
-/// A user who presses the button again and again.
+/// A user presses the button again and again.
 #[tokio::test]
 async fn of_many_who_finish_a_login_at_once_one_sends_the_code() {
     let (fixture, login, back) = come_back().await;

@@ -1,4 +1,4 @@
-//! What stored tokens are bound to, and where they never go.
+//! The URLs that stored tokens are bound to. The tokens are sent nowhere else.
 
 use session_warden::clock::Clock;
 use session_warden::provider::oauth2::{RevokeAccessToken, UserInfo};
@@ -100,7 +100,7 @@ async fn a_session_that_began_with_an_endpoint_elsewhere_uses_it_and_may_do_with
     assert_eq!(server.refreshes(), refreshes + 1);
 }
 
-/// What version 0.1.0 saved for the session of `fixture`: bound to an origin alone.
+/// The credentials that version 0.1.0 saved for the session of `fixture`: bound to an origin only.
 async fn save_as_0_1_0_did(fixture: &OAuth2Fixture, origin: &str, refresh: &str) {
     let (store, id, now) = (&fixture.store, fixture.session.id(), fixture.clock.now());
     let epoch = store.load(id).await.unwrap().map(|found| found.record.epoch);

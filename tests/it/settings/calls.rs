@@ -1,4 +1,4 @@
-//! Calls and logins that meet a client which the server rejects, or none at all.
+//! Calls and logins while the server rejects the client, or while there is no client.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -35,7 +35,7 @@ impl ClientOperation<OAuth2> for Metadata {
     }
 }
 
-/// Who calls the server.
+/// The kind of caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     Session,

@@ -1,4 +1,4 @@
-//! What one process stores while another has the session in memory.
+//! One process writes a session that another has in memory.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -33,7 +33,7 @@ async fn two() -> (Folder, ManualClock, Process, Process) {
     (folder, clock, here, there)
 }
 
-/// Waits until what is served without asking anybody is so.
+/// Waits until the token that is handed out without a load is the expected one.
 async fn served(
     clock: &ManualClock,
     process: &Process,
@@ -90,8 +90,8 @@ async fn a_session_that_another_process_established_is_there_for_those_who_had_n
 }
 
 /// 1. A refresh here is not saved. 2. Another process closes the session, of which it knows only
-/// what was saved. 3. The credentials here are dead for callers, and the server still has to be told
-/// of them.
+/// what was saved. 3. The credentials here are dead for callers, and the server still has to be
+/// told of them.
 #[tokio::test]
 async fn credentials_that_are_owed_are_not_given_up_for_what_another_process_stored() {
     let (_folder, clock, here, there) = two().await;
@@ -236,7 +236,7 @@ async fn whoever_did_not_look_for_long_is_told_that_anything_may_have_changed() 
     let looked = end(&here).await;
     exchange(&there, &id("a"), Intent::Refresh, "a").await.unwrap();
     delete(&there, &id("a")).await;
-    // As if that were 10 s ago; the first who looks has it removed, names and all.
+    // As if that were 10 s ago; the next process that checks removes it with its names.
     let conn = rusqlite::Connection::open(folder.database()).unwrap();
     conn.execute_batch("UPDATE change SET made_at = made_at - 10000000000").unwrap();
     changes(&there, &looked).await;
@@ -268,7 +268,7 @@ async fn a_cursor_of_another_file_or_of_what_was_lost_is_no_cursor() {
 async fn a_process_that_was_stopped_for_long_reads_all_it_has_again() {
     let (folder, clock, here, there) = two().await;
     there.session.refresh().await.unwrap();
-    // Before it looks, what it would be told is gone.
+    // The change is deleted before the process asks for it.
     rusqlite::Connection::open(folder.database())
         .unwrap()
         .execute_batch("DELETE FROM change")

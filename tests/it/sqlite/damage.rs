@@ -1,5 +1,4 @@
-//! Files whose bytes were changed: nothing panics, nothing hangs, and nothing is taken that was not
-//! written.
+//! Files with changed bytes: they cause no panic and no hang, and are not accepted.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -16,7 +15,7 @@ use super::store_folder::{Folder, access, claim, exchange, id, ring};
 
 #[tokio::test]
 async fn a_counter_that_cannot_be_counted_on_fails_its_record_alone() {
-    // In clear, where no tag tells first that somebody changed it.
+    // In clear, because in a sealed file the tag would reveal the change first.
     let folder = Folder::new();
     let store = SqliteStore::builder(folder.database()).tokens_in_clear().open().unwrap();
     for name in ["a", "b"] {
@@ -77,7 +76,7 @@ async fn a_record_that_is_too_large_fails_alone_and_is_not_read_into_memory() {
     assert_eq!((refused.kind(), fault(&refused)), (StoreErrorKind::Full, SqliteFault::TooLarge));
 }
 
-/// A small generator with a seed (SplitMix64), so that what failed can be done again.
+/// A small generator with a seed (SplitMix64), so that a failure can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -106,7 +105,7 @@ async fn sample() -> Vec<u8> {
     std::fs::read(folder.database()).unwrap()
 }
 
-/// Changes some bytes, or a whole page, or what a page says of its cells.
+/// Changes some bytes, or a whole page, or the header of a page.
 fn change(bytes: &mut [u8], dice: &mut Dice) {
     const PAGE: usize = 4096;
     let pages = bytes.len() / PAGE;
@@ -132,7 +131,7 @@ fn change(bytes: &mut [u8], dice: &mut Dice) {
     }
 }
 
-/// All that a store is asked; what of it was accepted must be what was written.
+/// All statements on a store. Accepted data must be the data that was written.
 async fn ask(store: &SqliteStore) {
     let answered = |failed: &StoreError| {
         let closed = failed.source().and_then(|cause| cause.downcast_ref::<SqliteFault>());
@@ -152,13 +151,13 @@ async fn ask(store: &SqliteStore) {
         store.stale_keys().await.err(),
         claim_if_any(store, &id("a")).await.err(),
         store.apply(&id("b"), Statement::Delete).await.err(),
-        // Whatever failed before, the thread lives.
+        // The thread still runs after every failure.
         store.load(&id("c")).await.err(),
     ];
     others.iter().flatten().for_each(answered);
 }
 
-/// A sealed token opens as what was sealed, or not at all.
+/// A sealed token opens as the text that was sealed, or not at all.
 #[track_caller]
 fn check(id: &SessionId, token: Option<&str>, name: &str) {
     if let Some(token) = token {

@@ -1,4 +1,5 @@
-//! Files that are not ours, full, read-only, busy, or whose claims are a dead process's.
+//! Files that another program made, that are full, read-only or busy, or that have claims of a
+//! process that has ended.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -114,7 +115,7 @@ async fn without_room_nothing_is_claimed_and_what_was_claimed_is_still_stored() 
     };
     assert_eq!((full.kind(), fault(&full)), (StoreErrorKind::Full, SqliteFault::NoRoom));
     assert!(count > 10, "it was full at once");
-    // The answer of the refresh that was out has its place, and what is there is served.
+    // There is space for the response of the running refresh, and stored tokens are handed out.
     let stored = done(small.apply(&id("first"), commit(Intent::Refresh, out, "late")).await);
     assert_eq!((stored.epoch, stored.generation, stored.suspect), (1, 2, false));
     assert!(small.load(&id("more-0")).await.unwrap().is_some());
@@ -150,7 +151,7 @@ async fn a_statement_that_has_no_room_fails_alone_and_can_be_asked_again() {
     done(store.apply(&one, commit(big, credentials("big"))).await);
 }
 
-/// Root may write whatever it likes, so this is asked by a thread that is not root.
+/// Root may write any file, so a thread that is not root tries this.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_file_that_cannot_be_written_is_refused_before_anything_is_claimed() {
@@ -334,7 +335,7 @@ async fn a_dead_holders_claim_is_taken_over_at_once_and_tells_when_it_was_made()
     assert_eq!(found(&other, &id("a")).await.phase, Phase::InDoubt);
 }
 
-/// In clear, because in a sealed file a row that somebody changed is damaged.
+/// In clear, because in a sealed file a changed row is damaged.
 #[tokio::test]
 async fn a_claim_from_before_the_machine_was_started_is_a_dead_ones() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! Random statements, asked of a file and of memory, which must answer alike; and of a model that
-//! knows no more than what callers rely on.
+//! Random statements on a file and on memory, whose outcomes must be equal, and on a model that has
+//! only the rules that callers rely on.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
@@ -86,11 +86,11 @@ struct GrantedClaim {
     attempt: Attempt,
 }
 
-/// What callers rely on, of one session.
+/// The state of one session that callers rely on.
 #[derive(Default)]
 struct Model {
     claims: Vec<GrantedClaim>,
-    /// No fence is given twice, whatever was removed.
+    /// No fence is given twice, even after a removal.
     fences: HashSet<u64>,
     /// Credentials that were stored, by their generation: they stay until others come.
     stored: Option<(u64, String)>,
@@ -101,7 +101,7 @@ struct Model {
 }
 
 impl Model {
-    /// Notes what a statement did.
+    /// Records the effect of a statement.
     fn answered(&mut self, statement: &Statement, answer: &Outcome) {
         let Outcome::Done(done) = answer else { return };
         match statement {
@@ -131,7 +131,7 @@ impl Model {
         self.claims.iter().rev().nth(from_newest).copied()
     }
 
-    /// What a store shows must be what it answered for.
+    /// The record that a store shows must agree with its outcomes.
     fn check(&mut self, record: Option<&Record>) {
         let Some(record) = record else { return };
         assert!(record.version >= self.version, "a version went down");
@@ -155,7 +155,7 @@ fn shown(record: &Record) -> String {
     format!("{record:?} {:?} {outbox:?}", access(record))
 }
 
-/// What is shown of an outcome, with its record.
+/// An outcome with its record, as text.
 fn told(outcome: &Outcome) -> String {
     let record = match outcome {
         Outcome::Done(_) | Outcome::Conflict(None) => None,
@@ -222,7 +222,7 @@ impl Run {
         }
     }
 
-    /// What a step asks of the stores; none if its attempt was never made.
+    /// The statement of a step; none if its attempt was never made.
     fn statement(
         &mut self,
         id: &SessionId,

@@ -1,4 +1,4 @@
-//! Pages of lists, of a file and of memory, which must be alike.
+//! Pages of lists, which must be equal for a file and for memory.
 
 use session_warden::SessionKey;
 use session_warden::error::LostReason;

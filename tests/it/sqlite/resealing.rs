@@ -1,4 +1,4 @@
-//! Sealing anew what older keys sealed, by the supervisor and by nobody's call.
+//! The supervisor seals records again that older keys sealed.
 
 use std::sync::Arc;
 use std::time::Duration;

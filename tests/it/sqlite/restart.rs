@@ -36,7 +36,7 @@ async fn a_session_goes_on_after_a_restart_without_a_sign_in() {
     assert_eq!(closed.kind(), ErrorKind::NotEstablished);
 }
 
-/// A process that dies while its refresh is at the server, and the next one.
+/// A process that is killed while its refresh is at the server, and the next process.
 async fn killed_mid_refresh(rotation: Rotation) -> (Folder, ManualClock, Process) {
     let (folder, clock) = (Folder::new(), ManualClock::new());
     let first = Process::open(&folder, &clock, rotation).await;

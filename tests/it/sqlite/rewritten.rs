@@ -1,4 +1,4 @@
-//! Rows that somebody rewrote who can write the file and has no key.
+//! Rows that an attacker rewrote who can write the file but has no key.
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -84,7 +84,7 @@ fn values(columns: &[String], column: &str) -> Vec<String> {
     values
 }
 
-/// What a store shows of a session, its secrets included.
+/// All that a store returns of a session, with its secrets.
 async fn shown(store: &impl Store, id: &SessionId) -> String {
     let record = found(store, id).await;
     format!("{record:?} {:?}", access(&record))
@@ -127,7 +127,7 @@ async fn no_column_of_a_row_can_be_rewritten_without_the_key() {
     assert!(refused > 3_000 && harmless > 100, "{refused} refused, {harmless} changed nothing");
 }
 
-/// What one statement over several columns could do: each was seen to work in version 0.1.
+/// Changes of several columns in one statement. Each worked in version 0.1.
 #[tokio::test]
 async fn a_row_that_is_made_another_session_or_another_phase_is_damaged_kept_and_deletable() {
     let of = |name: &str| format!("WHERE token_id = '{name}' AND tenant = 'tenant'");

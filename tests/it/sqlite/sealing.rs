@@ -1,4 +1,4 @@
-//! What lies on the disk, and what opens it.
+//! Sealed data on the disk, and the keys that open it.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ async fn no_token_lies_on_the_disk_in_the_database_its_log_or_a_backup() {
     assert_eq!(find_secret(&with_backup(&folder)), None);
     store.shutdown().await;
     assert_eq!(find_secret(&folder.bytes()), None, "after the log was written back");
-    // The others of a record are there: it is looked for in the right place.
+    // The other parts of a record are found, so the search is in the right place.
     assert!(folder.bytes().windows(6).any(|window| window == b"tenant"));
 }
 
@@ -129,7 +129,7 @@ async fn before_and_after_a_new_key_seals_each_process_reads_what_the_other_wrot
     }
     let stale = async |store: &SqliteStore| store.stale_keys().await.unwrap()[0].number;
     assert_eq!((stale(&before).await, stale(&after).await), (2, 1));
-    // The one that still seals with the old key does not undo what the other did.
+    // The process that still seals with the old key does not undo the work of the other.
     assert_eq!(before.reseal(10).await.unwrap().done, 0);
     assert_eq!(after.reseal(10).await.unwrap().done, 1);
     assert_eq!(after.stale_keys().await.unwrap(), []);
@@ -178,7 +178,7 @@ async fn a_missing_key_fails_its_records_alone_and_with_the_key_they_are_as_they
     let listed: Vec<_> = listed.map(|it| (it.id, it.stored.record.phase)).collect();
     let expected = [(id("new"), Phase::Active), (id("old"), Phase::Active)];
     assert_eq!(listed, expected, "a list opens nothing");
-    // A claim on what is not known fails as well, and changes nothing.
+    // A claim on an unreadable record fails too, and changes nothing.
     let claim = Statement::Claim(claim(Owner(2), Intent::Establish, None));
     let refused = store.apply(&id("old"), claim).await.unwrap_err();
     assert_eq!(refused.kind(), StoreErrorKind::Sealed);
@@ -254,7 +254,7 @@ async fn a_supervisor_does_not_start_on_a_file_with_keys_that_end_with_it() {
     }
     start(open(), Some(ring(1))).await.unwrap();
     start(folder.builder().open().unwrap(), None).await.unwrap();
-    // What is wrapped is asked as well.
+    // The wrapped store is called too.
     let wrapped: Arc<dyn Store> = Arc::new(FaultyStore::new(open()));
     assert_eq!(start(wrapped, None).await.unwrap_err().kind(), ErrorKind::Misconfigured);
     let clear = Folder::new();
@@ -283,7 +283,7 @@ async fn a_key_that_is_added_while_records_are_sealed_anew_takes_over_all_of_the
     keys.reload(both());
     assert_eq!(store.reseal(3).await.unwrap().done, 3);
     keys.reload(both().with(3, MasterKey::from([3; 32])).unwrap());
-    // First what key 1 still seals, then what key 2 has sealed meanwhile.
+    // First the records that key 1 still seals, then those that key 2 has sealed since.
     let page = |done, ended| Resealed { done, passed_over: 0, ended };
     assert_eq!(store.reseal(3).await.unwrap(), page(2, false));
     assert_eq!(store.reseal(3).await.unwrap(), page(3, false));
@@ -311,7 +311,7 @@ async fn what_changes_while_it_is_sealed_anew_stays_as_it_was_changed() {
         store.load(&id("resting")).await.unwrap();
         tokio::task::yield_now().await;
     }
-    // Meanwhile these are as if another process had written to them.
+    // In between, another process seems to have written to these.
     let sql = "UPDATE session SET generation = 2 WHERE token_id = 'refreshed';
         UPDATE session SET version = version + 1, lease_owner = 1, lease_intent = 1, lease_claim = 1,
             lease_from = 0, lease_until = 0, lease_holder = x'00', lease_boot = ''
@@ -323,7 +323,7 @@ async fn what_changes_while_it_is_sealed_anew_stays_as_it_was_changed() {
     assert_eq!(keys, [1, 1, 2]);
 }
 
-/// What lies on the disk of a session.
+/// The data of a session on the disk.
 pub fn row(folder: &Folder, name: &str) -> (u32, Vec<u8>) {
     let file = rusqlite::Connection::open(folder.database()).unwrap();
     let sql = "SELECT key_id, sealed FROM session WHERE token_id = ?1";

@@ -1,5 +1,5 @@
-//! Sessions on a file that fails them: locked, full, damaged, its key gone; and on one that does not
-//! while all else dies.
+//! Sessions on a file that fails (locked, full, damaged, without its key), and on a good file while
+//! callers, actors or the key are lost.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -40,7 +40,7 @@ async fn token_in_time(clock: &ManualClock, session: &Session<ScriptedProvider>)
     panic!("there is no token");
 }
 
-/// What a record cannot be opened for.
+/// Why a record cannot be opened.
 fn seal_fault(error: &Error) -> Option<SealFault> {
     let mut next = error.source();
     while let Some(cause) = next {
@@ -117,7 +117,7 @@ fn a_disk_that_fails_stops_refreshes_and_not_the_serving_until_it_works_again() 
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         return runtime.block_on(on_a_disk_that_fails());
     }
-    // The limit is one of the whole process, and kills those who do not ignore its signal.
+    // The limit is for the whole process, and kills it unless it ignores the signal.
     let output = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
@@ -142,7 +142,8 @@ async fn on_a_disk_that_fails() {
     clock.advance(LIFE).await;
     assert_eq!(token_in_time(&clock, &process.session).await, 2);
 
-    // And between the claim and the answer: what the server gave is served, owed, and saved later.
+    // And between the claim and the response: the new tokens are handed out while unsaved, and
+    // saved later.
     process.script.refresh(Reply::Hold);
     let refreshing = tokio::spawn({
         let session = process.session.clone();

@@ -1,4 +1,4 @@
-//! A folder with a database in it, and stores on it.
+//! A folder with a database, and stores that open it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,8 +72,8 @@ pub fn ring(number: u8) -> KeyRing {
     KeyRing::new(number.into(), MasterKey::from([number; 32]))
 }
 
-/// A process on a file, with one session. Time stands still until the test moves it, so that no wait
-/// for the disk counts.
+/// A process on a file, with one session. Time stands still until the test moves it, so that no
+/// wait for the disk counts.
 pub type Process = ScriptedFixture<SqliteStore>;
 
 impl Process {
@@ -229,7 +229,7 @@ pub fn access(record: &Record) -> Option<&str> {
     credentials.tokens().access_token().map(|token| token.expose_secret())
 }
 
-/// What is stored of a session.
+/// The stored record of a session.
 pub async fn found(store: &impl Store, id: &SessionId) -> Record {
     store.load(id).await.unwrap().unwrap().record
 }
@@ -245,7 +245,7 @@ pub fn attempt(claim: &Claim, done: Done) -> Attempt {
     Attempt { base: done.generation, fence: done.fence, claim: claim.id }
 }
 
-/// Claims what must be free.
+/// Claims a session that must be free.
 pub async fn granted(
     store: &impl Store,
     id: &SessionId,
@@ -255,7 +255,7 @@ pub async fn granted(
     Ok((done.epoch, attempt(&claim, done)))
 }
 
-/// The commit of what an exchange under this claim brought.
+/// The commit of the tokens that an exchange under this claim got.
 pub fn commit(intent: Intent, (epoch, attempt): (u64, Attempt), name: &str) -> Statement {
     let credentials = credentials(name);
     Statement::Commit(Commit { intent, epoch, attempt, credentials, ends: ENDS })
@@ -266,13 +266,13 @@ pub fn close(generation: u64) -> Statement {
     Statement::Close(Close { generation, claim, owner: Owner(1), lease: LEASE })
 }
 
-/// By somebody who waits for nothing but the end of the lease, or for the death of its holder.
+/// By a process that waits only for the end of the lease, or of its holder.
 pub fn take_over(claim: ClaimId) -> Statement {
     let (hold, hold_of_dead) = (Duration::ZERO, Duration::ZERO);
     Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back: hold })
 }
 
-/// What was done.
+/// The outcome, which must be `Done`.
 #[track_caller]
 pub fn done(outcome: Result<Outcome, StoreError>) -> Done {
     match outcome {
@@ -281,7 +281,7 @@ pub fn done(outcome: Result<Outcome, StoreError>) -> Done {
     }
 }
 
-/// Claims and commits, as an exchange that succeeds does; what the record is then.
+/// Claims and commits, like an exchange that succeeds. Returns the record after that.
 pub async fn exchange(
     store: &impl Store,
     id: &SessionId,
@@ -293,7 +293,7 @@ pub async fn exchange(
     Ok(done(Ok(store.apply(id, commit(intent, claim, name)).await?)))
 }
 
-/// Deletes what must be there.
+/// Deletes a session that must exist.
 pub async fn delete(store: &impl Store, id: &SessionId) -> Done {
     done(store.apply(id, Statement::Delete).await)
 }

@@ -1,4 +1,4 @@
-//! Files and folders that others wrote to.
+//! Files and folders that other users wrote to.
 
 use std::path::Path;
 use std::process::Command;
@@ -140,7 +140,7 @@ async fn a_file_that_others_can_write_or_own_is_refused() {
         refuses(&folder, &SqliteFault::Exposed);
         chown(folder.database(), Some(0), None).unwrap();
     }
-    // What SQLite reads as a part of the file.
+    // The files that SQLite reads as a part of the database.
     for name in ["sessions.db-wal", "sessions.db-journal", "sessions.db-shm"] {
         let beside = folder.path().join(name);
         std::fs::write(&beside, "").unwrap();

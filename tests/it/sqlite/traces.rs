@@ -1,4 +1,4 @@
-//! What is left on the disk of what was forgotten.
+//! Data on the disk after a session was forgotten.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ async fn while_another_process_reads_the_log_is_cut_as_soon_as_it_has_ended() {
     delete(&store, "tenant", 3).await;
     assert!(count(&folder, "canary") > 0, "the reader still needs it");
     reader.execute_batch("COMMIT").unwrap();
-    // The thread of the store looks in real time, also while it is asked without end.
+    // The store's thread checks in real time, also while it gets statements without end.
     let gone = async {
         while count(&folder, "canary") > 0 {
             assert!(store.load(&id_of("tenant", "none")).await.unwrap().is_none());

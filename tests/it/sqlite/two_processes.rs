@@ -1,4 +1,4 @@
-//! TwoProcesses processes on one file, at one session.
+//! Two processes with one session in one file.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ struct TwoProcesses {
 }
 
 impl TwoProcesses {
-    /// Each names its tokens, so that a record tells whose they are.
+    /// Each process names its tokens, so that a record shows which process got them.
     async fn start() -> Self {
         let (folder, clock) = (Folder::new(), ManualClock::new());
         let one = Process::open(&folder, &clock, Rotation::Strict).await;

@@ -1,4 +1,4 @@
-//! A browser whose user does whatever the server asks.
+//! A browser whose user does everything that the server asks.
 
 use std::collections::BTreeMap;
 

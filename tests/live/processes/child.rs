@@ -1,4 +1,4 @@
-//! A process on a file, which does what it reads from its standard input.
+//! A process on a file, which carries out the orders from its standard input.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,16 +26,16 @@ use super::orders::{
 use super::witness::Witness;
 use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET};
 
-/// The name of [`serve`] as the test programme knows it.
+/// The name of [`serve`] for the test program.
 pub const NAME: &str = "processes::child::serve";
 
 /// Holds the [`Setup`].
 pub const SETUP: &str = "SESSION_WARDEN_REPLICA";
 
-/// What each line of answers begins with: the test programme writes lines of its own.
+/// The prefix of each line with a reply: the test program writes lines of its own.
 pub const MARK: char = '@';
 
-/// And each line of deeds.
+/// The prefix of each line about the store.
 pub const DEED: char = '#';
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +123,7 @@ impl Process {
         self.say(id, start, Some((operation, key)), outcome);
     }
 
-    /// Before an answer, which may be what is owed.
+    /// Before a reply, whose credentials may be unsaved.
     fn say_owed(&self) {
         let mut events = self.events.lock().unwrap();
         while let Some(Some(event)) = events.next().now_or_never() {
@@ -138,7 +138,7 @@ impl Process {
         let session = self.session(key);
         let token = match operation {
             Operation::Establish => {
-                // So that a server with many users shows whose a token is.
+                // So that a server with many users shows the user of a token.
                 let user = if key.contains('/') { key } else { "alice" };
                 let _ = session.establish(Password::new(user, "ok")).await?;
                 session.permission_token().await?
@@ -190,7 +190,7 @@ impl Process {
     }
 }
 
-/// In one write, so that a process which dies leaves no half of a line.
+/// In one write, so that a killed process leaves no half of a line.
 pub fn write(mark: char, line: &impl Serialize) {
     let line = format!("\n{mark}{}\n", serde_json::to_string(line).unwrap());
     let mut stdout = std::io::stdout().lock();
@@ -198,7 +198,7 @@ pub fn write(mark: char, line: &impl Serialize) {
     stdout.flush().unwrap();
 }
 
-/// All that this process and what it is made of have to say.
+/// The log of this process and of its dependencies.
 fn log_to(folder: &Path) {
     let file = File::create(folder.join(format!("{}.log", std::process::id()))).unwrap();
     let subscriber = tracing_subscriber::fmt()

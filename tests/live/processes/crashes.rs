@@ -58,8 +58,8 @@ impl Left {
         self.process.insist(Operation::Invalidate, KEY).await
     }
 
-    /// A refresh may be out, and its retry may kill the grant. A process that died cannot come back,
-    /// but its request may be queued.
+    /// A refresh may be out, and its retry may kill the grant. A process that died cannot come
+    /// back, but its request may be queued.
     fn was_held_back(&self) {
         let since = self.claimed.elapsed();
         assert!(since >= 2 * BUDGET, "retried {since:?} after the claim");
@@ -126,8 +126,8 @@ async fn killed_after_the_claim_at_a_server_with_grace_the_next_process_refreshe
     .await;
 }
 
-/// The one loss that nothing can prevent: the new refresh token was in the process that died. The
-/// one retry finds it out.
+/// The one loss that cannot be avoided: only the killed process had the new refresh token. The one
+/// retry shows it.
 async fn spent_at_a_strict_server(point: CrashPoint, server: Server, second: Second) {
     let left = killed(server, point, second).await;
     assert_eq!(left.seen().await, seen(1, 0));
@@ -171,8 +171,8 @@ async fn killed_before_the_answer_is_saved_at_a_server_with_grace_it_is_retried(
     each_with_grace(|server, second| spent_within_the_grace(point, server, second)).await;
 }
 
-/// What was saved is there, and nothing is asked of the server. Who was running before and held the
-/// first token finds it when that is rejected.
+/// The saved token is in the file, and the server gets no request. A process that ran before and
+/// has the first token finds the saved one when an API rejects the first.
 async fn saved(point: CrashPoint, server: Server, second: Second) {
     let left = killed(server, point, second).await;
     if second == Second::Beside {
@@ -203,7 +203,8 @@ async fn killed_when_all_are_told_at_a_server_with_grace_the_next_process_has_it
     each_with_grace(|server, second| saved(CrashPoint::Replied, server, second)).await;
 }
 
-/// Killed as soon as it has said what it got, time after time: what was said is on the disk.
+/// Killed as soon as it has reported its token, time after time: every reported token is on the
+/// disk.
 #[tokio::test]
 async fn what_a_process_handed_out_before_it_was_killed_its_successor_hands_out_too() {
     let fixture = ProcessFixture::new(Server::strict().await);

@@ -1,4 +1,4 @@
-//! Many callers in several processes, and what is done to the processes meanwhile.
+//! Many callers in several processes, which are killed and stopped at the same time.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use crate::secret_scan::SECRET;
 /// Token ids, which both tenants have.
 const IDS: usize = 8;
 
-/// So many of them are also signed in to and revoked while others work on them.
+/// So many sessions are also established and revoked while other callers use them.
 const RESTLESS: usize = 2;
 
 /// How many callers each process has.
@@ -67,7 +67,8 @@ pub fn is_restless(key: &str) -> bool {
 }
 
 impl Crowd {
-    /// With every session established. Token requests take up to `way` to get there, and as long back.
+    /// With every session established. Token requests take up to `way` to get there, and as long
+    /// back.
     pub async fn new(
         processes: usize,
         rotates: Rotates,
@@ -117,7 +118,7 @@ impl Crowd {
         tokio::join!(join_all(callers), self.reads(until));
     }
 
-    /// The same, and meanwhile processes are killed and stopped.
+    /// The same, while processes are killed and stopped.
     pub async fn storms(&self, time: Duration, seed: u64) {
         let until = now() + time;
         let half = self.places.len() / 2;
@@ -130,7 +131,7 @@ impl Crowd {
         tokio::join!(self.calls(time, seed), storms);
     }
 
-    /// Looks at every record until then.
+    /// Reads every record until then.
     async fn reads(&self, until: Instant) {
         while now() < until {
             self.looks().await;
@@ -202,7 +203,7 @@ impl Crowd {
         self.history.down(Down { pid, from, until, has_lock });
     }
 
-    /// Whether somebody has the lock for writing, and keeps it.
+    /// Whether a process has the lock for writing, and keeps it.
     async fn is_locked(&self) -> bool {
         let file = Connection::open(&self.setup.database).unwrap();
         file.busy_timeout(Duration::ZERO).unwrap();

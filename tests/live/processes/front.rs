@@ -1,4 +1,4 @@
-//! A desk before the server, where everything goes through and token requests are written down.
+//! A proxy before the server, which forwards every request and records token requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,12 +22,12 @@ pub struct Front {
 }
 
 struct Desk {
-    /// Of the server, and of this desk.
+    /// The URLs of the server and of this proxy.
     urls: (String, String),
     http: reqwest::Client,
     way: Duration,
     history: History,
-    /// Whose refresh tokens are, by their hashes.
+    /// The users of refresh tokens, by the tokens' hashes.
     owners: Mutex<HashMap<String, String>>,
 }
 
@@ -51,7 +51,7 @@ impl Front {
 }
 
 async fn serve(State(desk): State<Arc<Desk>>, request: Request) -> Response {
-    // In a task of its own: the server goes on with a request whose sender is dead.
+    // In a task of its own: the server goes on with a request whose sender was killed.
     #[expect(clippy::disallowed_methods, reason = "it ends with the answer")]
     let passed = tokio::spawn(async move { desk.pass(request).await });
     passed.await.expect("the server answers")

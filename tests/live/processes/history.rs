@@ -1,26 +1,26 @@
-//! What all processes answered, and what must hold of it whatever happened.
+//! The replies of all processes, and the rules that they must keep in every run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::orders::{Answer, Deed, Handed, Outcome, Seen};
 
-/// What happened. Clones are one history.
+/// The history of a run. Clones share it.
 #[derive(Clone, Default)]
 pub struct History(Arc<Mutex<Book>>);
 
-/// All that was written down, each in the order in which it was read.
+/// All entries, each kind in the order in which it was read.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     /// To orders.
     pub answers: Vec<Answer>,
-    /// What processes did to the store.
+    /// The statements of processes on the store.
     pub deeds: Vec<Deed>,
-    /// What the server was asked for tokens.
+    /// The token requests that the server got.
     pub exchanges: Vec<Exchange>,
-    /// What a reader beside the processes saw in the store.
+    /// The records that a reader beside the processes read.
     pub readings: Vec<Reading>,
-    /// What was done to processes.
+    /// The kills and stops of processes.
     pub downs: Vec<Down>,
 }
 
@@ -29,7 +29,7 @@ pub struct Book {
 pub struct Exchange {
     /// When it arrived.
     pub at: u64,
-    /// Whose it is: a grant's user, and whoever refreshes what it gave.
+    /// The user of a grant, or of the refresh token.
     pub key: String,
     /// The refresh token that came with it; none with a grant.
     pub sent: Option<String>,
@@ -47,14 +47,14 @@ pub struct Reading {
     pub seen: Seen,
 }
 
-/// A process that was killed, or stopped and let go on.
+/// A process that was killed, or stopped and resumed.
 #[derive(Clone, Copy, Debug)]
 pub struct Down {
     pub pid: u32,
     pub from: u64,
     /// For ever, if it was killed.
     pub until: u64,
-    /// It stopped in the middle of a write: nobody can write meanwhile.
+    /// It was stopped in the middle of a write: no other process can write until it is resumed.
     pub has_lock: bool,
 }
 
@@ -87,11 +87,11 @@ impl History {
         self.0.lock().unwrap().clone()
     }
 
-    /// Looks through it.
+    /// Checks it.
     ///
     /// # Panics
     ///
-    /// With what is wrong.
+    /// If a rule is broken, with the rule's message.
     pub fn check(&self) {
         let answers = self.answers();
         let faults = faults(&answers);
@@ -112,7 +112,7 @@ pub fn faults(answers: &[Answer]) -> Vec<String> {
         if token.works == Some(false) {
             faults.push(format!("{key} {at:?} is dead: {answer:?}"));
         }
-        // Within a process, who asks after somebody was answered gets nothing older.
+        // Within a process, a call after the reply to another gets no older token.
         let before = newest.entry((key, answer.pid)).or_default();
         for (end, earlier) in before.iter() {
             if *end < answer.start && earlier.generation > token.generation {

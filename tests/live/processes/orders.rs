@@ -1,4 +1,4 @@
-//! What a process is told, and what it answers: one line of JSON each.
+//! The orders to a process and its replies: one line of JSON each.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use sha2::{Digest, Sha256};
 /// The name under which a server's client is registered.
 pub const PROVIDER: &str = "server";
 
-/// Whose all sessions are.
+/// The tenant of all sessions.
 pub const TENANT: &str = "tenant";
 
-/// For how long servers that have a grace take a spent refresh token again.
+/// For how long servers that have a grace accept a spent refresh token again.
 pub const GRACE: Duration = Duration::from_secs(30);
 
 /// How long an exchange may take, see [`policy`].
@@ -29,7 +29,7 @@ pub const BUDGET: Duration = Duration::from_secs(2);
 /// How long a claim holds, see [`policy`].
 pub const LEASE: Duration = Duration::from_secs(3);
 
-/// How long a silent holder is waited for, see [`policy`].
+/// The grace before a silent holder is taken over, see [`policy`].
 pub const HOLD: Duration = Duration::from_secs(4);
 
 /// The waits of a [`policy`].
@@ -61,23 +61,23 @@ pub fn boot_now() -> u64 {
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }
 
-/// Tells a secret from others; never the secret.
+/// Distinguishes a secret from others; never the secret.
 pub fn hash(secret: &str) -> String {
     let hash = Sha256::digest(secret);
     hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the file is sealed with.
+/// The key ring of the file.
 pub fn keys() -> KeyRing {
     KeyRing::new(1, MasterKey::from([1; 32]))
 }
 
-/// What a process works on.
+/// The setup of a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
     pub database: PathBuf,
     pub issuer: String,
-    /// An API that answers 200 to a live access token alone.
+    /// An API that responds with 200 only to a valid access token.
     pub api: String,
     pub rotation: Rotates,
     pub waits: Waits,
@@ -163,7 +163,7 @@ pub enum Outcome {
     Failed {
         kind: String,
         retry_after_ms: Option<u64>,
-        /// For who reads it.
+        /// For the reader of a failure.
         why: String,
     },
     Status {
@@ -210,7 +210,7 @@ impl Span {
     }
 }
 
-/// What a process did to the store, or saw there, between which nanoseconds.
+/// A statement of a process on the store, or a record that it read, between which nanoseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Deed {
     pub pid: u32,
@@ -249,7 +249,7 @@ pub enum Did {
         fence: u64,
         in_doubt: bool,
     },
-    /// It said that credentials are served which are not saved yet.
+    /// It reported that it hands out the token of unsaved credentials.
     Owes,
 }
 
@@ -279,7 +279,7 @@ impl Seen {
     }
 }
 
-/// The name of a session in what is written down of it.
+/// The name of a session in the history.
 pub fn name_of(id: &SessionId) -> String {
     format!("{}/{}", id.key().tenant().as_str(), id.key().token_id())
 }
@@ -289,9 +289,9 @@ pub fn name_of(id: &SessionId) -> String {
 pub struct Handed {
     pub epoch: u64,
     pub generation: u64,
-    /// Tells it from others; never the token.
+    /// Distinguishes it from others; never the token.
     pub hash: String,
-    /// What the API said of it, if it was asked.
+    /// The API's response to it, if there was a request.
     pub works: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! Processes that stop at a step of a refresh for longer than their claim holds, and then go on.
+//! Processes that are stopped at a step of a refresh for longer than their lease, and then resumed.
 
 use std::time::Instant;
 
@@ -33,19 +33,19 @@ impl Paused {
         Self { fixture, stopped, refresh, other, claimed: (before, now()) }
     }
 
-    /// What the other process gets in the end, whose token is rejected meanwhile.
+    /// The token that the other process gets in the end. Its first token is rejected before.
     async fn other_gets(&self) -> Outcome {
         self.other.insist(Operation::Invalidate, KEY).await
     }
 
-    /// As far as the lease has ended, and the hold has not.
+    /// Waits until the lease has ended, but not the grace after it.
     async fn lease_ends(&self) {
         while self.claimed.1.elapsed() <= LEASE {
             pause(50).await;
         }
     }
 
-    /// Lets the stopped one go on; what its refresh comes to.
+    /// Resumes the stopped process; returns the result of its refresh.
     async fn goes_on(&mut self) -> Outcome {
         let mut refresh = self.refresh.take().expect("it goes on once");
         assert!(refresh.is_open(), "it has stopped");
@@ -57,7 +57,7 @@ impl Paused {
         self.fixture.seen().await
     }
 
-    /// Both have the second generation, and it is good.
+    /// Both have the second generation, and it is valid.
     async fn ends_well(&self) {
         let (one, other) = (
             self.stopped.token(Operation::Use, KEY).await,
@@ -73,7 +73,8 @@ async fn each_with_grace(row: impl AsyncFn(Server)) {
     tokio::join!(of(Rotates::Idempotent), of(Rotates::Fork));
 }
 
-/// The other refreshes in its place. The stopped one must not send what was sent meanwhile.
+/// The other process refreshes in its place. The stopped one must not send the same token
+/// afterwards.
 async fn unsent(point: CrashPoint, server: Server) {
     let mut paused = Paused::at(point, server).await;
     let other = paused.other_gets().await;
@@ -110,7 +111,7 @@ async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves
     let own = paused.goes_on().await;
     assert!(is_generation(&own, 2), "{own:?}");
     let waited = waits.answer().await.outcome;
-    // It gets that, or heard that the lease was over before it came.
+    // It gets that token, or learned before it that the lease was over.
     let waited_long_enough = matches!(waited, Outcome::Token(_));
     let other = if waited_long_enough { waited } else { paused.other_gets().await };
     assert!(is_generation(&other, 2), "{other:?}");
@@ -118,8 +119,8 @@ async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves
     paused.ends_well().await;
 }
 
-/// The retry of the other has killed the grant, and with it what the stopped one comes back with.
-/// It is tried before it is handed out.
+/// The retry of the other process ended the grant, and with it the tokens of the stopped one. They
+/// are refreshed before they are handed out.
 #[tokio::test]
 async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_token_is_handed_out() {
     let mut paused = Paused::at(CrashPoint::Received, Server::strict().await).await;
@@ -157,7 +158,7 @@ async fn stopped_with_the_answer_at_a_server_with_grace_a_process_uses_what_the_
     .await;
 }
 
-/// Nobody need wait for it: what it saved is there.
+/// No process need wait for it: its tokens are saved.
 async fn saved(server: Server) {
     let mut paused = Paused::at(CrashPoint::Committed, server).await;
     let other = paused.other_gets().await;

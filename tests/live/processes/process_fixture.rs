@@ -50,7 +50,7 @@ impl ProcessFixture {
         process
     }
 
-    /// What the file has of the session of [`KEY`].
+    /// The record of the session of [`KEY`] in the file.
     pub async fn record(&self) -> Record {
         let store = SqliteStore::builder(&self.setup.database).key_ring(keys()).open().unwrap();
         let key = SessionKey::new(TENANT, KEY).unwrap();
@@ -68,7 +68,7 @@ impl ProcessFixture {
         self.server.seen().await
     }
 
-    /// The session at this generation is good: its token works, and so does its refresh token.
+    /// The session has this generation, and its access token and refresh token are valid.
     ///
     /// # Panics
     ///
@@ -87,7 +87,8 @@ impl ProcessFixture {
         token
     }
 
-    /// The session is lost in doubt, whoever asks hears it from memory, and a new grant mends it.
+    /// The session is lost in doubt, callers get that from memory, and a new grant establishes it
+    /// again.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! How the machine itself is doing, beside what is measured on it.
+//! The load of the machine, beside the measurements on it.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,8 +14,8 @@ use super::orders::{Span, boot_now};
 /// Between two beats.
 const REST: Duration = Duration::from_millis(15);
 
-/// A beat that takes longer is a stall. Of a bare wake-up and a bare write to the disk: nothing that
-/// waits for either can be faster.
+/// A beat that takes longer is a stall. Of a bare wake-up and a bare write to the disk: nothing
+/// that waits for either can be faster.
 const STALL: Duration = Duration::from_millis(40);
 
 /// A thread that wakes up and writes to the disk, again and again.
@@ -41,7 +41,8 @@ impl Pulse {
 
 /// Of the machine.
 pub struct Health {
-    /// When it stalled, and for as long again: what waited is done one after the other.
+    /// When it stalled, and for as long again, because waiting work is then done one after the
+    /// other.
     pub stalls: Vec<Span>,
     /// How late all beats were but for one in a hundred.
     pub late: Duration,
@@ -59,7 +60,7 @@ fn beats(mut file: &File, end: &AtomicBool) -> Vec<Span> {
     while !end.load(Ordering::Relaxed) {
         let from = boot_now();
         #[expect(clippy::disallowed_methods, reason = "it is a thread that may block")]
-        // The machine's own time is what is measured: how late a bare wake-up is.
+        // This measures the machine itself: how late a bare wake-up is.
         std::thread::sleep(REST);
         file.write_all(b"beat").unwrap();
         file.sync_data().unwrap();

@@ -1,4 +1,4 @@
-//! A child process, as its parent sees it.
+//! A child process, as its parent controls it.
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt;
@@ -19,18 +19,18 @@ use super::history::History;
 use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, Took, What};
 use crate::oidc_peer::in_time;
 
-/// A process on the file. It is killed when this is dropped, and when its parent dies.
+/// A process on the file. It is killed when this is dropped, and when its parent ends.
 pub struct Replica {
     child: Child,
     pid: Pid,
     orders: mpsc::UnboundedSender<String>,
     numbered: AtomicU64,
     waiting: Waiting,
-    /// Who writes its orders and reads its answers.
+    /// The task that writes its orders and reads its replies.
     _tasks: JoinSet<()>,
 }
 
-/// Who waits for which order's answer; none when the process has ended.
+/// The waiters for the reply to each order; none when the process has ended.
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
 impl Replica {
@@ -51,12 +51,12 @@ impl Replica {
     }
 
     /// Gives an order, at once. Its answer may be awaited or not; there is none if the process
-    /// dies first.
+    /// ends first.
     pub fn order(&self, operation: Operation, key: &str) -> Ordered {
         self.give(What::Do(operation, key.to_owned()))
     }
 
-    /// How an operation ended, in a process that lives through it.
+    /// The result of an operation in a process that keeps running.
     pub async fn ask(&self, operation: Operation, key: &str) -> Outcome {
         self.order(operation, key).answer().await.outcome
     }
@@ -89,7 +89,7 @@ impl Replica {
         self.give(What::arm(point, fate)).answer().await;
     }
 
-    /// Waits until it has been killed, by itself or somebody else.
+    /// Waits until it has been killed, by itself or by the test.
     pub async fn died(&mut self) {
         let ended = in_time(self.child.wait()).await.expect("it is a child of this process");
         assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "{ended}");
@@ -119,7 +119,7 @@ impl Replica {
         in_time(stopped).await;
     }
 
-    /// Ends it as a programme ends that has nothing left to do. How long its statements took.
+    /// Ends it like a program that has nothing left to do. Returns how long its statements took.
     pub async fn quit(mut self) -> Took {
         let order = self.give(What::Quit);
         let ended = in_time(self.child.wait()).await.expect("it is a child of this process");
@@ -167,7 +167,7 @@ impl Replica {
 /// An order that was given.
 pub struct Ordered {
     answered: oneshot::Receiver<Answer>,
-    /// The answer, if it was there when it was looked for.
+    /// The reply, if it had arrived at the last check.
     early: Option<Answer>,
 }
 
@@ -230,13 +230,13 @@ async fn read(stdout: ChildStdout, waiting: Waiting, history: History) {
         let answer: Answer = serde_json::from_str(answer).unwrap();
         history.add(&answer);
         let waiter = waiting.lock().unwrap().as_mut().and_then(|all| all.remove(&answer.order));
-        // Nobody need wait.
+        // No caller need wait.
         drop(waiter.map(|waiter| waiter.send(answer)));
     }
     waiting.lock().unwrap().take();
 }
 
-/// Waits between two calls to a process, or two looks at what it does.
+/// Waits between two calls to a process, or two checks of its state.
 #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
 pub async fn pause(ms: u64) {
     // Another process cannot wake this one, and runs by the system's clock.

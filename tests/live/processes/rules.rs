@@ -1,5 +1,4 @@
-//! What must hold of all that was written down, whatever was done to the processes. Each rule says
-//! what is wrong.
+//! The rules that the history of every run must keep. Each rule says what is wrong.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,14 +11,14 @@ mod tests;
 /// How far one process may be behind another.
 const BEHIND: u64 = 1_000_000_000;
 
-/// How long after its time a claim may be found to be over: whoever waits for it looks twice a
-/// second, and the machine has other work.
+/// How late a process may notice that a claim is over: a waiting process checks twice a second, and
+/// the machine has other work.
 const NOTICED: u64 = 1_500_000_000;
 
 /// How soon after a stop a call may join an exchange that began before, and fail with it.
 const JOINED: u64 = 500_000_000;
 
-/// All rules that hold whatever happens.
+/// All rules that hold in every run.
 pub fn broken(book: &Book, waits: Waits) -> Vec<String> {
     let rules = [
         faults(&book.answers),
@@ -35,7 +34,7 @@ pub fn broken(book: &Book, waits: Waits) -> Vec<String> {
     rules.into_iter().flatten().collect()
 }
 
-/// That a record has these counters, as somebody learned between two times.
+/// A record had these counters, as a process or reader saw between two times.
 struct Known<'b> {
     start: u64,
     end: u64,
@@ -47,7 +46,7 @@ struct Known<'b> {
     read: bool,
 }
 
-/// What was learned from the store.
+/// The counters that were read from the store.
 fn stored(book: &Book) -> Vec<Known<'_>> {
     let deeds = book.deeds.iter().filter_map(|deed| {
         let (generation, token, read) = match &deed.what {
@@ -69,7 +68,7 @@ fn stored(book: &Book) -> Vec<Known<'_>> {
     deeds.chain(readings).collect()
 }
 
-/// Each token that was handed out, and whether it was said to be owed.
+/// Each token that was handed out, and whether it was reported as unsaved.
 fn handed(book: &Book) -> impl Iterator<Item = (&Answer, &Handed, bool)> {
     book.answers.iter().filter_map(|answer| {
         let Outcome::Token(token) = &answer.outcome else { return None };
@@ -95,8 +94,8 @@ fn by_key<'b, T>(
     map
 }
 
-/// I1 and the end of I4: once the store has had a generation, or a process has handed one out, nobody
-/// who reads the store later finds an older one there.
+/// I1 and the end of I4: once the store has had a generation, or a process has handed one out, no
+/// later read of the store finds an older one.
 pub fn generations_that_go_down(book: &Book) -> Vec<String> {
     let mut ends = stored(book);
     let tokens = handed(book).filter(|(_, _, owed)| !owed).map(|(answer, token, _)| Known {
@@ -127,8 +126,8 @@ pub fn generations_that_go_down(book: &Book) -> Vec<String> {
     faults
 }
 
-/// I2 between processes: a process knows what was stored a second ago, not counting the time in which
-/// it was stopped.
+/// I2 between processes: a process knows what was stored a second ago, not counting the time in
+/// which it was stopped.
 pub fn answers_that_are_behind(book: &Book) -> Vec<String> {
     let stored = by_key(stored(book), |known| known.key, |known| known.end);
     let mut faults = Vec::new();
@@ -173,8 +172,8 @@ fn stopped(downs: &[Down], pid: u32, from: u64, until: u64) -> u64 {
     of_process.map(|down| down.until.min(until).saturating_sub(down.from.max(from))).sum()
 }
 
-/// I3: a refresh token is sent once, unless whoever sent it first was killed or stopped, or does not
-/// know what became of it, or nobody could write what did.
+/// I3: a refresh token is sent once, unless the process that sent it first was killed or stopped,
+/// or does not know the result, or no process could write the result.
 pub fn tokens_sent_again(book: &Book) -> Vec<String> {
     let generations = generations(book);
     let mut sent: HashMap<&str, &Exchange> = HashMap::new();
@@ -232,7 +231,7 @@ fn is_excused(book: &Book, first: &Exchange, again: &Exchange, generation: Optio
         || down(None, first.at)
 }
 
-/// I4: what is handed out is in the store, or was said to be owed to it.
+/// I4: every token that is handed out is in the store, or was reported as unsaved.
 pub fn tokens_not_saved(book: &Book) -> Vec<String> {
     let mut since: HashMap<(&str, u64, &str), u64> = HashMap::new();
     for known in stored(book) {
@@ -248,8 +247,8 @@ pub fn tokens_not_saved(book: &Book) -> Vec<String> {
     unsaved.map(|(answer, ..)| format!("handed out and not saved: {answer:?}")).collect()
 }
 
-/// I5: a claim is over when its lease and the hold are, not counting the time in which nobody could
-/// write that.
+/// I5: a claim is over after its lease and the grace, not counting the time in which no process
+/// could write that.
 pub fn claims_that_rest(book: &Book, waits: Waits) -> Vec<String> {
     let claimed = book.readings.iter().filter(|reading| reading.seen.claimed);
     let mut spans: BTreeMap<(&str, u64), (u64, u64)> = BTreeMap::new();

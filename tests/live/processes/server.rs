@@ -1,11 +1,12 @@
-//! The servers on which crashes are tried, as what these tests want of them.
+//! The servers that the crash tests use, behind one interface.
 
 use session_warden::testing::{FakeAuthServer, FakeRotation};
 
 use super::orders::{GRACE, Rotates};
 use crate::oidc_peer::{OidcPeer, Options};
 
-/// A server of another make, where refresh tokens serve once, and ours.
+/// A server of another author, whose refresh tokens can be used once, and the fake server of this
+/// crate.
 pub enum Server {
     Strict(Box<OidcPeer>),
     Ours(FakeAuthServer, Rotates),
@@ -20,7 +21,7 @@ pub struct Seen {
     pub grants_revoked: u64,
 }
 
-/// With every grant alive.
+/// With every grant active.
 pub fn seen(asked: u64, again: u64) -> Seen {
     Seen { asked, again, grants_revoked: 0 }
 }
@@ -31,7 +32,7 @@ impl Server {
         Self::Strict(Box::new(OidcPeer::start(options).await))
     }
 
-    /// Where it has a grace, takes a spent token again for [`GRACE`].
+    /// If it has a grace, it accepts a spent token again for [`GRACE`].
     pub async fn ours(rotates: Rotates) -> Self {
         let rotation = match rotates {
             Rotates::Strict => FakeRotation::Strict,
@@ -56,7 +57,7 @@ impl Server {
         }
     }
 
-    /// Answers 200 to a live access token alone.
+    /// Responds with 200 only to a valid access token.
     pub fn api(&self) -> String {
         match self {
             Self::Strict(peer) => format!("{}/me", peer.issuer()),

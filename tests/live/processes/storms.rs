@@ -9,7 +9,7 @@ use super::orders::{Outcome, Rotates, Waits};
 use super::rules;
 use crate::secret_scan::files_with_secret;
 
-/// How long they work.
+/// How long the processes work.
 const TIME: Duration = Duration::from_secs(7);
 
 /// Short, so that claims end while they work.
@@ -22,8 +22,7 @@ const WAITS: Waits = Waits {
 /// So that some are killed and stopped with a refresh on its way.
 const WAY: Duration = Duration::from_millis(60);
 
-/// Repeats a run: whoever is killed and stopped, and what callers do, not how the machine divides
-/// its time.
+/// Repeats a run: the same kills, stops and calls, but not the same scheduling of the machine.
 const SEED: &str = "SESSION_WARDEN_SEED";
 
 fn seed() -> u64 {
@@ -75,7 +74,7 @@ async fn storm(rotates: Rotates) {
     assert!(counts.refreshes > 30, "{counts:?}");
 }
 
-/// The database has its log beside it, and its processes have said much.
+/// The database has its log beside it, and its processes have written a long log.
 fn has_written(folder: &Path) -> bool {
     let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let logs = fs::read_dir(folder.join("logs")).unwrap().flatten();

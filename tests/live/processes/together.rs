@@ -1,4 +1,4 @@
-//! Several processes that work on the same sessions at once, and nothing is done to them.
+//! Several processes that work on the same sessions at once, without crashes.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ fn figures(spans: &[Span]) -> String {
     format!("{} statements, p50 {half:?}, p99 {most:?}, max {all:?}", spans.len())
 }
 
-/// None starves, whoever asks. What ran while the machine itself stalled says nothing of that, and
-/// no more does a machine that is always late: a statement takes some five steps of its threads.
+/// No process starves. Statements that ran while the machine stalled do not count, and on a machine
+/// that is always late none do: a statement takes some five steps of its threads.
 fn is_quick(name: &str, spans: &[Span], machine: &Health) {
     let (unhindered, late) = (unhindered(spans, &machine.stalls), machine.late);
     println!("{name}: {}", figures(spans));

@@ -1,4 +1,4 @@
-//! The store of a process, which says what is done to it, and how long that took.
+//! The store of a process, which reports each statement and how long it took.
 
 use std::future::Future;
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ impl Witness {
         self.took.lock().unwrap().clone()
     }
 
-    /// Says it before whoever asked can go on with it.
+    /// Reports it before the caller can go on.
     pub fn tell(&self, start: u64, key: String, what: Did) {
         let (pid, end) = (std::process::id(), boot_now());
         write(DEED, &Deed { pid, start, end, key, what });
@@ -55,7 +55,8 @@ async fn measured<T>(statement: impl Future<Output = T>) -> (T, Span) {
     (answer, Span { from, until: boot_now() })
 }
 
-/// What a statement is, as far as it is said: it is gone when its outcome is there.
+/// The parts of a statement that are reported: the statement is consumed before its outcome is
+/// known.
 enum Asked {
     /// A claim for a refresh.
     Refresh {
@@ -67,7 +68,7 @@ enum Asked {
         token: String,
         grant: bool,
     },
-    /// The end of an attempt, whatever becomes of the statement.
+    /// The end of an attempt, with any outcome.
     End {
         attempt: Attempt,
         in_doubt: bool,
@@ -104,7 +105,7 @@ impl Asked {
         }
     }
 
-    /// What is said of it.
+    /// The report of it.
     fn deed(self, outcome: &Result<Outcome, StoreError>) -> Option<Did> {
         match (self, outcome) {
             (Self::End { attempt, in_doubt }, _) => {
@@ -200,7 +201,7 @@ impl Store for Witness {
         self.read(self.inner.list(filter, after, limit)).await
     }
 
-    /// Not measured: a feed may wait until there is something to tell.
+    /// Not measured: a feed may wait until there is a change.
     async fn changes(
         &self,
         since: Option<&Cursor>,

@@ -1,4 +1,4 @@
-//! Answers that are lost after the server has spent the refresh token.
+//! Responses that are lost after the server has spent the refresh token.
 
 use session_warden::ErrorKind;
 use session_warden::error::{ExchangeOutcome, LostReason};
@@ -35,7 +35,7 @@ async fn a_lost_answer_at_a_strict_server_is_tried_out_once_and_ends_in_one_loss
     let spent = peer.counts().await;
     assert_eq!((spent.token_requests, spent.refreshes, spent.dropped), (2, 1, 1));
 
-    // What still lives is served, and nothing is asked of the server.
+    // The current token is handed out while it is valid, and the server gets no request.
     clock.advance(9 * SECOND).await;
     for token in all(callers(handles(&session, 100), async |s| s.permission_token().await)).await {
         assert_eq!(token.unwrap().expose_secret(), first.expose_secret());
@@ -43,7 +43,7 @@ async fn a_lost_answer_at_a_strict_server_is_tried_out_once_and_ends_in_one_loss
     assert!(peer.introspect(first.expose_secret()).await);
     assert_eq!(session.refresh().await.unwrap_err().retry_after(), Some(11 * SECOND));
 
-    // It has ended, and the first request may still be under way: nothing is asked either.
+    // It has expired, and the first request may still run: the server gets no request either.
     clock.advance(SECOND).await;
     for early in all(callers(handles(&session, 100), async |s| s.permission_token().await)).await {
         let early = early.unwrap_err();
@@ -84,7 +84,7 @@ async fn a_lost_answer_at_a_strict_server_is_tried_out_once_and_ends_in_one_loss
     assert!(peer.introspect(token.expose_secret()).await);
 }
 
-/// The retry may kill what lives, so the next process is as patient.
+/// The retry may revoke valid tokens, so the next process waits as long.
 #[tokio::test]
 async fn a_restart_in_doubt_does_not_bring_the_one_retry_forward() {
     let peer = OidcPeer::start(Options { access_ttl_s: 20, ..Options::default() }).await;

@@ -1,4 +1,4 @@
-//! How sessions end.
+//! The ways in which sessions end.
 
 use http::{Request, StatusCode};
 use session_warden::ErrorKind;
@@ -91,7 +91,8 @@ async fn a_rejected_token_of_a_living_session_is_replaced_once_for_all_who_repor
     let session = session(&supervisor, "device");
     sign_in(&session).await.unwrap();
     let used = session.permission_token().await.unwrap();
-    // An API that knows this token no longer, its own way: not a token of the server's at all.
+    // An API that no longer accepts this token, simulated by a token that is not the server's at
+    // all.
     let (mut request, ()) = Request::new(()).into_parts();
     request.headers.insert("authorization", "Bearer forgotten".parse().unwrap());
     let response = peer.call_api(request).await;

@@ -1,4 +1,4 @@
-//! How sessions begin, and how they do not.
+//! Grants that establish a session, and grants that the server refuses.
 
 use session_warden::ErrorKind;
 use session_warden::error::Refusal;
@@ -75,7 +75,7 @@ async fn a_session_of_client_credentials_gets_tokens_once_for_all_callers_and_wh
     let counts = peer.counts().await;
     assert_eq!((counts.token_requests, counts.established), (1, 1));
 
-    // Nobody but callers notices that the token ends.
+    // Only callers notice that the token expires.
     let next = in_time(async {
         loop {
             let token = session.permission_token().await.unwrap();

@@ -1,4 +1,4 @@
-//! The example at a server that nobody here wrote.
+//! The example `quickstart` at a server of another author.
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! Refreshes: one for all who ask, whoever dies meanwhile.
+//! Refreshes: one for all callers, even if callers are dropped or actors crash.
 
 use session_warden::event::EventKind;
 use session_warden::policy::{Policy, Restarts};
@@ -66,7 +66,7 @@ async fn killing_session_actors_and_the_supervisor_actor_in_the_middle_of_exchan
     const SESSIONS: usize = 50;
     const ROUNDS: u64 = 16;
     let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
-    // No session is set aside, however often its actor is killed.
+    // No session is quarantined, however often its actor is killed.
     let restarts = Restarts { intensity: u32::MAX, ..Restarts::default() };
     let policy = Policy { restarts, events: 1 << 16, ..Policy::default() };
     let builder = supervised(&MemoryStore::new(), client(&peer)).policy(policy);

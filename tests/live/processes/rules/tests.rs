@@ -1,4 +1,4 @@
-//! Each rule refuses what is against it.
+//! Each rule reports a history that breaks it.
 
 use std::time::Duration;
 
