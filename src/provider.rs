@@ -35,6 +35,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+pub(crate) use self::exchange_error::Exchanged;
 pub use self::exchange_error::{ExchangeError, FailureClass};
 pub use self::http_sender::HttpSender;
 pub use self::identity::IdentityChanged;

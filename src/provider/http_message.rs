@@ -11,8 +11,9 @@ mod redirect;
 mod time;
 mod write_json;
 
-use http::HeaderValue;
+use bytes::Bytes;
 use http::header::InvalidHeaderValue;
+use http::{HeaderValue, Request, Response};
 use url::Url;
 
 pub(super) use self::error_response::{ErrorResponse, by_code_or_status, class_of_code};
@@ -29,6 +30,11 @@ pub use self::write_json::json_body;
 use crate::error::{Error, ErrorKind};
 use crate::secret::Secret;
 use crate::transport;
+
+/// A request with its whole body.
+pub(super) type HttpRequest = Request<Bytes>;
+/// A response with its whole body.
+pub(super) type HttpResponse = Response<Bytes>;
 
 /// A URL to which credentials may be sent: `https`, or `http` to a loopback address, which the
 /// transport must allow; no user name in it and no fragment.

@@ -27,8 +27,8 @@ pub use self::relay::{FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, fragment_relay_ht
 use self::request::{Encoding, fixed};
 use self::response::{Unit, revoked};
 use super::{
-    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked, Rotation,
-    Signing, http_message,
+    ExchangeError, Exchanged, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked,
+    Rotation, Signing, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
@@ -108,11 +108,7 @@ impl IOffice {
     ///
     /// If the response is lost, there is a code that nobody has and that expires in five minutes.
     /// It does not affect the session, so no failure of this request is ambiguous.
-    async fn code(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: &Password,
-    ) -> Result<Secret, ExchangeError> {
+    async fn code(&self, sender: &HttpSender<'_>, grant: &Password) -> Exchanged<Secret> {
         let request = self.code_request(grant)?;
         let code = match sender.send(request).await {
             Ok(response) => response::code(sender, &response),
@@ -172,11 +168,7 @@ impl Provider for IOffice {
 
     /// A password takes two requests: one for a code, one for its tokens. Only the second can be
     /// ambiguous. Neither uses up the password.
-    async fn establish(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: Grant,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(&self, sender: &HttpSender<'_>, grant: Grant) -> Exchanged<Issued<Self>> {
         let (code, refused) = match grant {
             Grant::Password(grant) => {
                 let code = Code::new(self.code(sender, &grant).await?);
@@ -198,7 +190,7 @@ impl Provider for IOffice {
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let attributes = held.attributes().clone();
         let scope = attributes.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("refresh_token", "x-refresh-token");
@@ -213,7 +205,7 @@ impl Provider for IOffice {
         &self,
         sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
+    ) -> Exchanged<Revoked> {
         let mut outcome = Revoked::NotSupported;
         for token in [held.refresh_token(), held.access_token()].into_iter().flatten() {
             let request = self.request_with_token(self.revoke_method.clone(), "revoke", token)?;

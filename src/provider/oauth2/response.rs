@@ -4,13 +4,10 @@ mod members;
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::Response;
-
 use self::members::{Found, Members};
-use crate::provider::http_message::{self, jwt_claims};
+use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{Exchanged, FailureClass};
 use crate::secret::Secret;
 
 /// The tokens that were issued.
@@ -38,9 +35,9 @@ impl TokenResponse {
     /// request.
     pub(super) fn read(
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         invalid_grant: FailureClass,
-    ) -> Result<Self, ExchangeError> {
+    ) -> Exchanged<Self> {
         let unusable = if response.status().is_success() {
             match Members::read(response) {
                 Ok(members) => {
