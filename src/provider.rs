@@ -115,10 +115,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// # Cancel safety
     ///
     /// May be dropped and called again.
-    fn prepare(
-        &self,
-        sender: &HttpSender<'_>,
-    ) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+    fn prepare(&self, sender: &HttpSender<'_>) -> impl Future<Output = Exchanged<()>> + Send {
         let _ = sender;
         std::future::ready(Ok(()))
     }

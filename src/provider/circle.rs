@@ -155,9 +155,7 @@ impl Provider for Circle {
         sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
     ) -> Exchanged<Revoked> {
-        let Some(refresh_token) = held.refresh_token() else {
-            return Ok(Revoked::NotSupported);
-        };
+        let Some(refresh_token) = held.refresh_token() else { return Ok(Revoked::NotSupported) };
         let response = sender.send(self.revocation(refresh_token)?).await?;
         response::refresh_revoked(sender, &response).map(|()| Revoked::AtServer)
     }

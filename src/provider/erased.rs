@@ -19,6 +19,9 @@ use crate::token::{Credentials, Placement, Tokens};
 /// A grant or a challenge whose type only the typed handle knows.
 pub(crate) type ErasedValue = Box<dyn Any + Send>;
 
+/// A running exchange.
+type ExchangeFuture<'a, T> = BoxFuture<'a, Exchanged<T>>;
+
 /// What an establish gave, without its types.
 pub(crate) enum ErasedIssued {
     Tokens(Credentials),
@@ -39,22 +42,22 @@ pub(crate) trait Erased: Send + Sync {
     fn revocation_reach(&self) -> RevocationReach;
     fn refresh_ends_access_tokens(&self) -> bool;
     fn placement(&self) -> Option<Placement>;
-    fn prepare<'a>(&'a self, sender: &'a HttpSender<'a>) -> BoxFuture<'a, Exchanged<()>>;
+    fn prepare<'a>(&'a self, sender: &'a HttpSender<'a>) -> ExchangeFuture<'a, ()>;
     fn establish<'a>(
         &'a self,
         sender: &'a HttpSender<'a>,
         grant: ErasedValue,
-    ) -> BoxFuture<'a, Exchanged<ErasedIssued>>;
+    ) -> ExchangeFuture<'a, ErasedIssued>;
     fn refresh<'a>(
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Exchanged<Credentials>>;
+    ) -> ExchangeFuture<'a, Credentials>;
     fn revoke<'a>(
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Exchanged<Revoked>>;
+    ) -> ExchangeFuture<'a, Revoked>;
     /// The issued credentials with attributes merged from those of `held`; a failure if they were
     /// issued for somebody else.
     fn continued(&self, held: &Credentials, issued: Credentials) -> Exchanged<Credentials>;
@@ -141,7 +144,7 @@ impl<P: Provider> Erased for Adapter<P> {
         self.properties.placement.clone()
     }
 
-    fn prepare<'a>(&'a self, sender: &'a HttpSender<'a>) -> BoxFuture<'a, Exchanged<()>> {
+    fn prepare<'a>(&'a self, sender: &'a HttpSender<'a>) -> ExchangeFuture<'a, ()> {
         Box::pin(async move { self.provider.prepare(sender).await })
     }
 
@@ -149,7 +152,7 @@ impl<P: Provider> Erased for Adapter<P> {
         &'a self,
         sender: &'a HttpSender<'a>,
         grant: ErasedValue,
-    ) -> BoxFuture<'a, Exchanged<ErasedIssued>> {
+    ) -> ExchangeFuture<'a, ErasedIssued> {
         Box::pin(async move {
             let Ok(grant) = grant.downcast::<P::Grant>() else {
                 let other =
@@ -167,7 +170,7 @@ impl<P: Provider> Erased for Adapter<P> {
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Exchanged<Credentials>> {
+    ) -> ExchangeFuture<'a, Credentials> {
         Box::pin(async move {
             let held = typed::<P>(held)?;
             let token = refresh_token(&held)?;
@@ -182,7 +185,7 @@ impl<P: Provider> Erased for Adapter<P> {
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Exchanged<Revoked>> {
+    ) -> ExchangeFuture<'a, Revoked> {
         Box::pin(async move { self.provider.revoke(sender, &typed::<P>(held)?).await })
     }
 
@@ -266,11 +269,8 @@ impl<P: Provider> Adapter<P> {
 
 /// The result of the provider's own code; None if it panics.
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
-    let asked = catch_unwind(AssertUnwindSafe(ask)).ok();
-    if asked.is_none() {
-        tracing::error!(what, "the provider panicked");
-    }
-    asked
+    let panicked = |_: &_| tracing::error!(what, "the provider panicked");
+    catch_unwind(AssertUnwindSafe(ask)).inspect_err(panicked).ok()
 }
 
 /// The tokens with their attributes as text, as [`Erased::bind`] takes them.

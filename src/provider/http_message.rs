@@ -48,6 +48,14 @@ pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
     }
 }
 
+/// A URL below which endpoints are: as [`endpoint`], without a query; an error with `words` if it
+/// has one.
+pub(super) fn base_url(text: &str, words: &'static str) -> Result<Url, Error> {
+    let url = endpoint(text)?;
+    let has_query = || Error::new(ErrorKind::InvalidInput).about(words);
+    if url.query().is_none() { Ok(url) } else { Err(has_query()) }
+}
+
 /// A secret as the value of a header: marked sensitive, and without a copy of the secret.
 pub(super) fn secret_header(secret: &Secret) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(secret.shared_bytes())?;

@@ -30,7 +30,7 @@ use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked,
     Rotation, Signing, http_message,
 };
-use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
@@ -78,10 +78,7 @@ impl IOffice {
     /// is no URL, has a fragment, or a parameter that is one of the response (`code`, `appCode`,
     /// `state`, `error`) or is there twice; if one of the three is empty or not plain ASCII.
     pub fn new(site: &str, client_id: &str, redirect_uri: &str) -> Result<Self> {
-        let site = http_message::endpoint(site)?;
-        if site.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the site's URL has a query"));
-        }
+        let site = http_message::base_url(site, "the site's URL has a query")?;
         http_message::check_redirect_uri(redirect_uri, redirect_login::RESPONSE_PARAMETERS)?;
         fixed(client_id, "the client id is empty or has characters that no header can carry")?;
         fixed(redirect_uri, "the redirect URI has characters that no header can carry")?;

@@ -191,9 +191,7 @@ impl OAuth2 {
         });
         let attributes = Attributes { scope, subject: issued.subject };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
-        let Some(refresh) = issued.refresh_token else {
-            return Ok(tokens);
-        };
+        let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
         Ok(tokens.with_refresh_token(refresh, ends))
@@ -322,9 +320,7 @@ impl Provider for OAuth2 {
             (None, Some(access)) => (access, "access_token"),
             (None, None) => return Ok(Revoked::NotSupported),
         };
-        let Some(endpoint) = endpoint else {
-            return Ok(Revoked::NotSupported);
-        };
+        let Some(endpoint) = endpoint else { return Ok(Revoked::NotSupported) };
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
         let response = sender.send(self.request(&endpoint, fields)?).await?;
         revoked(sender, &response)

@@ -76,10 +76,7 @@ impl Spatium {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
     pub fn new(url: &str) -> Result<Self> {
-        let url = http_message::endpoint(url)?;
-        if url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the service's URL has a query"));
-        }
+        let url = http_message::base_url(url, "the service's URL has a query")?;
         let base = url.as_str().trim_end_matches('/').to_owned();
         let client = url.path().to_owned();
         let mut authority = url;
@@ -101,9 +98,8 @@ impl Spatium {
 
     /// The id by which the service knows the session.
     fn token_id(&self, sender: &HttpSender<'_>) -> Exchanged<String> {
-        let Some(session) = sender.session() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no session to name").into());
-        };
+        let missing = || Error::new(ErrorKind::InvalidInput).about("no session to name");
+        let session = sender.session().ok_or_else(missing)?;
         Ok(self.token_ids.of(session.key()))
     }
 

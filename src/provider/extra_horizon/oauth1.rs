@@ -215,9 +215,7 @@ impl Provider for OAuth1 {
             return Ok(Revoked::NotSupported);
         };
         // No token can be deleted by such an id, so a retry would not help.
-        let Ok(url) = self.host.url_below(TOKENS, id) else {
-            return Ok(Revoked::NotSupported);
-        };
+        let Ok(url) = self.host.url_below(TOKENS, id) else { return Ok(Revoked::NotSupported) };
         let request = Request::builder().method(Method::DELETE).uri(url).body(Bytes::new());
         let (mut parts, body) = request.map_err(unusable)?.into_parts();
         let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));

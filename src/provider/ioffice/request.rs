@@ -120,18 +120,20 @@ impl Encoding {
         }
         match self {
             Self::Utf8 => secret(text, words),
-            Self::Latin1 => {
-                let mut bytes = Zeroizing::new(Vec::with_capacity(plain.len()));
-                for character in plain.chars() {
-                    bytes.push(u8::try_from(character).map_err(|_| refused())?);
-                }
-                let value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes));
-                let mut value = value.map_err(|_| refused())?;
-                value.set_sensitive(true);
-                Ok(value)
-            }
+            Self::Latin1 => latin1(plain).ok_or_else(refused),
         }
     }
+}
+
+/// The text in Latin-1 as a header, marked sensitive; None if Latin-1 does not have a character.
+fn latin1(text: &str) -> Option<HeaderValue> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    for character in text.chars() {
+        bytes.push(u8::try_from(character).ok()?);
+    }
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A setting as a header: not empty, and visible ASCII, with spaces only inside.

@@ -147,9 +147,7 @@ fn failure(
     refusal_class: FailureClass,
 ) -> ExchangeError {
     let failed = sender.oauth_error(response, refusal_class);
-    let Ok(body) = http_message::json_object::<ErrorMembers>(response) else {
-        return failed;
-    };
+    let Ok(body) = http_message::json_object::<ErrorMembers>(response) else { return failed };
     if body
         .error
         .as_deref()
@@ -158,18 +156,25 @@ fn failure(
     {
         return failed;
     }
-    let described = body.description.is_some() || body.standard_description.is_some();
-    let refuses = match response.status() {
-        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            body.error.is_some() || described
-        }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            false
-        }
-        // Many frameworks send `{"error":"Not Found"}` for a path that they do not have.
-        status => status.is_client_error() && body.error.is_some() && described,
-    };
+    let refuses = body.refuses(response.status());
     if refuses { ExchangeError { class: refusal_class, ..failed } } else { failed }
+}
+
+impl ErrorMembers {
+    /// Whether a response of this status with these members refuses the request.
+    fn refuses(&self, status: StatusCode) -> bool {
+        let described = self.description.is_some() || self.standard_description.is_some();
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                self.error.is_some() || described
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                false
+            }
+            // Many frameworks send `{"error":"Not Found"}` for a path that they do not have.
+            status => status.is_client_error() && self.error.is_some() && described,
+        }
+    }
 }
 
 /// Whether a header can carry the token, because everything is sent in headers here.

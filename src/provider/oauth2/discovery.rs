@@ -64,10 +64,7 @@ pub(super) struct Issuer {
 
 impl Issuer {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let url = http_message::endpoint(name)?;
-        if url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the issuer has a query"));
-        }
+        let url = http_message::base_url(name, "the issuer has a query")?;
         Ok(Self { name: name.to_owned(), url })
     }
 

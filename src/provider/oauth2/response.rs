@@ -75,14 +75,7 @@ impl Members {
 
     /// The token, or which member is missing or wrong.
     fn token(self) -> Result<TokenResponse, &'static str> {
-        let access_token = match self.access_token {
-            Found::Text(token) if is_plain(&token) => token,
-            Found::Text(_) => {
-                return Err("the access_token has characters that no header can carry");
-            }
-            Found::Wrong => return Err("the access_token is no text"),
-            Found::Nothing => return Err("the answer has no access_token"),
-        };
+        let access_token = access_token(self.access_token)?;
         let refresh_token = match self.refresh_token {
             Found::Text(token) => Some(token),
             Found::Wrong => return Err("the refresh_token is no text"),
@@ -103,6 +96,16 @@ impl Members {
                 Found::Nothing | Found::Wrong => None,
             },
         })
+    }
+}
+
+/// The access token, or why it cannot be used.
+fn access_token(found: Found) -> Result<Secret, &'static str> {
+    match found {
+        Found::Text(token) if is_plain(&token) => Ok(token),
+        Found::Text(_) => Err("the access_token has characters that no header can carry"),
+        Found::Wrong => Err("the access_token is no text"),
+        Found::Nothing => Err("the answer has no access_token"),
     }
 }
 
