@@ -9,11 +9,11 @@ pub(super) mod percent;
 mod read_json;
 mod redirect;
 mod time;
+mod whole_message;
 mod write_json;
 
-use bytes::Bytes;
+use http::HeaderValue;
 use http::header::InvalidHeaderValue;
-use http::{HeaderValue, Request, Response};
 use url::Url;
 
 pub(super) use self::error_response::{ErrorResponse, by_code_or_status, class_of_code};
@@ -25,16 +25,12 @@ pub(super) use self::read_json::{is_of_type, unusable, without_byte_order_mark};
 pub use self::redirect::{RedirectFields, redirect_fields};
 pub(super) use self::redirect::{check_redirect_uri, reached_redirect_uri};
 pub use self::time::rfc3339;
+pub(super) use self::whole_message::{HttpRequest, HttpResponse};
 pub(super) use self::write_json::Members;
 pub use self::write_json::json_body;
 use crate::error::{Error, ErrorKind};
 use crate::secret::Secret;
 use crate::transport;
-
-/// A request with its whole body.
-pub(super) type HttpRequest = Request<Bytes>;
-/// A response with its whole body.
-pub(super) type HttpResponse = Response<Bytes>;
 
 /// A URL to which credentials may be sent: `https`, or `http` to a loopback address, which the
 /// transport must allow; no user name in it and no fragment.

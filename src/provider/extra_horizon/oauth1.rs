@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use url::Url;
 
-use super::grant::OAuth1Grant;
+use super::grant::{MfaAnswer, OAuth1Grant};
 use super::host::Host;
 use super::mfa::{self, MfaChallenge};
 use super::request_signature::Signer;
@@ -119,12 +119,7 @@ impl OAuth1 {
             }
             OAuth1Grant::Mfa(grant) => {
                 let token = mfa::open(sender, &grant.ticket, &self.host, &self.consumer_key)?;
-                let members = [
-                    ("token", token.expose_secret()),
-                    ("code", grant.code.expose_secret()),
-                    ("methodId", grant.method_id.as_str()),
-                ];
-                ("/auth/v2/oauth1/tokens/mfa", http_message::json_body(&Members(&members)))
+                ("/auth/v2/oauth1/tokens/mfa", mfa_body(&token, grant))
             }
             OAuth1Grant::Sso(grant) => {
                 let body =
@@ -137,6 +132,12 @@ impl OAuth1 {
 }
 
 pub(super) const TOKENS: &str = "/auth/v2/oauth1/tokens";
+
+fn mfa_body(token: &Secret, answer: &MfaAnswer) -> Result<Bytes> {
+    let (token, code) = (token.expose_secret(), answer.code.expose_secret());
+    let members = [("token", token), ("code", code), ("methodId", answer.method_id.as_str())];
+    http_message::json_body(&Members(&members))
+}
 
 impl fmt::Debug for OAuth1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,9 +7,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::form;
 use super::lenient::Scalar;
 use super::read_json::{members, without_byte_order_mark};
-use super::{HttpResponse, form};
+use super::whole_message::HttpResponse;
 use crate::error::Refusal;
 use crate::provider::FailureClass;
 

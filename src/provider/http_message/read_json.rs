@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use super::HttpResponse;
+use super::whole_message::HttpResponse;
 use crate::provider::{ExchangeError, Exchanged, FailureClass};
 
 /// Reads the JSON object in a response's body.

@@ -11,6 +11,7 @@ use crate::testing::fake_auth_server::counts::Endpoint;
 use crate::testing::fake_auth_server::error_code::ErrorCode;
 use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
 use crate::testing::fake_auth_server::incoming_request::{Form, IncomingRequest};
+use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
 
@@ -58,11 +59,7 @@ impl OAuth2Server {
         let now = now.boot;
         let issued = match grant_type {
             "password" => {
-                let (name, password) = (form.required("username")?, form.required("password")?);
-                if !server.accounts.is_password(name, password) {
-                    return Err(ErrorCode::InvalidGrant);
-                }
-                let (user, scope) = (Some(name.to_owned()), scope.map(str::to_owned));
+                let (user, scope) = (Some(user(&form, server)?), scope.map(str::to_owned));
                 server.authority.grant(Holder { user, client, scope }, now)
             }
             "client_credentials" => {
@@ -166,6 +163,13 @@ fn redemption<'a>(
 }
 
 /// The holder of the live access token that the request presents.
+/// The user of the password in a token request.
+fn user(form: &Form, server: &ServerState) -> Result<String, ErrorCode> {
+    let (name, password) = (form.required("username")?, form.required("password")?);
+    let is_right = server.accounts.is_password(name, password);
+    if is_right { Ok(name.to_owned()) } else { Err(ErrorCode::InvalidGrant) }
+}
+
 /// RFC 7662 section 2.2.
 fn introspection(token: &Description<'_>, now: Now) -> Map<String, Value> {
     let Holder { user, client, scope } = token.holder;
