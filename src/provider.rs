@@ -35,6 +35,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+pub(crate) use self::exchange_error::Exchanged;
 pub use self::exchange_error::{ExchangeError, FailureClass};
 pub use self::http_sender::HttpSender;
 pub use self::identity::IdentityChanged;
@@ -114,10 +115,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// # Cancel safety
     ///
     /// May be dropped and called again.
-    fn prepare(
-        &self,
-        sender: &HttpSender<'_>,
-    ) -> impl Future<Output = Result<(), ExchangeError>> + Send {
+    fn prepare(&self, sender: &HttpSender<'_>) -> impl Future<Output = Exchanged<()>> + Send {
         let _ = sender;
         std::future::ready(Ok(()))
     }

@@ -211,7 +211,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         _since: Option<&Cursor>,
         _limit: usize,
-    ) -> Result<Option<Changes>, StoreError> {
+    ) -> StoreResult<Option<Changes>> {
         Ok(None)
     }
 }
@@ -292,23 +292,19 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).due(provider, within, after, limit).await
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
         (**self).list(filter, after, limit).await
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Option<Changes>, StoreError> {
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         (**self).changes(since, limit).await
     }
 }
+
+/// What a store gave, or why it gave nothing.
+pub(crate) type StoreResult<T> = Result<T, StoreError>;
+/// A page of records, in the order of their ids.
+pub(crate) type ListPage = StoreResult<Vec<Listed>>;
 
 /// Why a statement could not be done.
 #[derive(Debug, thiserror::Error)]

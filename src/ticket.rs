@@ -236,11 +236,8 @@ pub(crate) struct RawPayload(Zeroizing<Vec<u8>>);
 impl<T> Opened<T> {
     /// Fails with [`TicketFault::OtherProvider`] if another provider issued it.
     pub(crate) fn for_provider(&self, name: &ProviderName) -> Result<()> {
-        if self.session.provider() == name {
-            Ok(())
-        } else {
-            Err(TicketFault::OtherProvider.into())
-        }
+        let is_own = self.session.provider() == name;
+        if is_own { Ok(()) } else { Err(TicketFault::OtherProvider.into()) }
     }
 
     /// Fails with [`TicketFault::OtherSession`] or [`TicketFault::OtherProvider`] if it was issued

@@ -24,10 +24,7 @@ pub(crate) fn rejection(response: &http::response::Parts) -> Rejection {
 /// 11.6.1).
 pub(crate) fn error(headers: &HeaderMap) -> Option<String> {
     let mut pieces = values(headers).flat_map(pieces);
-    let is_error = |piece: &Piece<'_>| {
-        piece.scheme.eq_ignore_ascii_case("bearer") && piece.name.eq_ignore_ascii_case("error")
-    };
-    pieces.find(is_error).map(|piece| piece.value.trim_matches('"').to_owned())
+    pieces.find(Piece::is_bearer_error).map(|piece| piece.value.trim_matches('"').to_owned())
 }
 
 /// Whether one of the challenges is of this scheme.
@@ -45,6 +42,12 @@ struct Piece<'h> {
     scheme: &'h str,
     name: &'h str,
     value: &'h str,
+}
+
+impl Piece<'_> {
+    fn is_bearer_error(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("bearer") && self.name.eq_ignore_ascii_case("error")
+    }
 }
 
 fn pieces(list: &str) -> impl Iterator<Item = Piece<'_>> {

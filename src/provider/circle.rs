@@ -25,7 +25,7 @@ use self::response::RequestKind;
 use self::settings::Texts;
 use super::http_message::Members;
 use super::{
-    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    Exchanged, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
     http_message,
 };
 use crate::secret::Secret;
@@ -121,11 +121,7 @@ impl Provider for Circle {
     }
 
     /// `POST /api/v1/headless/auth_token`.
-    async fn establish(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: Member,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(&self, sender: &HttpSender<'_>, grant: Member) -> Exchanged<Issued<Self>> {
         let body = match &grant {
             Member::Id(id) => http_message::json_body(&Members(&[("community_member_id", id)])),
             Member::Email(address) => http_message::json_body(&Members(&[("email", address)])),
@@ -145,7 +141,7 @@ impl Provider for Circle {
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let body =
             http_message::json_body(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
         let request = self.request(Method::PATCH, "access_token/refresh", body)?;
@@ -158,10 +154,8 @@ impl Provider for Circle {
         &self,
         sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
-        let Some(refresh_token) = held.refresh_token() else {
-            return Ok(Revoked::NotSupported);
-        };
+    ) -> Exchanged<Revoked> {
+        let Some(refresh_token) = held.refresh_token() else { return Ok(Revoked::NotSupported) };
         let response = sender.send(self.revocation(refresh_token)?).await?;
         response::refresh_revoked(sender, &response).map(|()| Revoked::AtServer)
     }

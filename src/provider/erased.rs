@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use super::binding::Binding;
 use super::operation::refresh_token;
 use super::{
-    ExchangeError, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    ExchangeError, Exchanged, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked,
+    Rotation,
 };
 use super::{HttpSender, Signing};
 use crate::error::{Error, ErrorKind};
@@ -17,6 +18,9 @@ use crate::token::{Credentials, Placement, Tokens};
 
 /// A grant or a challenge whose type only the typed handle knows.
 pub(crate) type ErasedValue = Box<dyn Any + Send>;
+
+/// A running exchange.
+type ExchangeFuture<'a, T> = BoxFuture<'a, Exchanged<T>>;
 
 /// What an establish gave, without its types.
 pub(crate) enum ErasedIssued {
@@ -38,32 +42,25 @@ pub(crate) trait Erased: Send + Sync {
     fn revocation_reach(&self) -> RevocationReach;
     fn refresh_ends_access_tokens(&self) -> bool;
     fn placement(&self) -> Option<Placement>;
-    fn prepare<'a>(
-        &'a self,
-        sender: &'a HttpSender<'a>,
-    ) -> BoxFuture<'a, Result<(), ExchangeError>>;
+    fn prepare<'a>(&'a self, sender: &'a HttpSender<'a>) -> ExchangeFuture<'a, ()>;
     fn establish<'a>(
         &'a self,
         sender: &'a HttpSender<'a>,
         grant: ErasedValue,
-    ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>>;
+    ) -> ExchangeFuture<'a, ErasedIssued>;
     fn refresh<'a>(
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Credentials, ExchangeError>>;
+    ) -> ExchangeFuture<'a, Credentials>;
     fn revoke<'a>(
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Revoked, ExchangeError>>;
+    ) -> ExchangeFuture<'a, Revoked>;
     /// The issued credentials with attributes merged from those of `held`; a failure if they were
     /// issued for somebody else.
-    fn continued(
-        &self,
-        held: &Credentials,
-        issued: Credentials,
-    ) -> Result<Credentials, ExchangeError>;
+    fn continued(&self, held: &Credentials, issued: Credentials) -> Exchanged<Credentials>;
     /// Tokens with their attributes as text, bound to this provider's authority and client.
     fn bind(&self, tokens: Tokens<Arc<str>>) -> Credentials;
     fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue>;
@@ -147,10 +144,7 @@ impl<P: Provider> Erased for Adapter<P> {
         self.properties.placement.clone()
     }
 
-    fn prepare<'a>(
-        &'a self,
-        sender: &'a HttpSender<'a>,
-    ) -> BoxFuture<'a, Result<(), ExchangeError>> {
+    fn prepare<'a>(&'a self, sender: &'a HttpSender<'a>) -> ExchangeFuture<'a, ()> {
         Box::pin(async move { self.provider.prepare(sender).await })
     }
 
@@ -158,7 +152,7 @@ impl<P: Provider> Erased for Adapter<P> {
         &'a self,
         sender: &'a HttpSender<'a>,
         grant: ErasedValue,
-    ) -> BoxFuture<'a, Result<ErasedIssued, ExchangeError>> {
+    ) -> ExchangeFuture<'a, ErasedIssued> {
         Box::pin(async move {
             let Ok(grant) = grant.downcast::<P::Grant>() else {
                 let other =
@@ -176,7 +170,7 @@ impl<P: Provider> Erased for Adapter<P> {
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Credentials, ExchangeError>> {
+    ) -> ExchangeFuture<'a, Credentials> {
         Box::pin(async move {
             let held = typed::<P>(held)?;
             let token = refresh_token(&held)?;
@@ -191,15 +185,11 @@ impl<P: Provider> Erased for Adapter<P> {
         &'a self,
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Revoked, ExchangeError>> {
+    ) -> ExchangeFuture<'a, Revoked> {
         Box::pin(async move { self.provider.revoke(sender, &typed::<P>(held)?).await })
     }
 
-    fn continued(
-        &self,
-        held: &Credentials,
-        mut issued: Credentials,
-    ) -> Result<Credentials, ExchangeError> {
+    fn continued(&self, held: &Credentials, mut issued: Credentials) -> Exchanged<Credentials> {
         let read = |text: &str| serde_json::from_str::<P::Attributes>(text).ok();
         // Attributes that cannot be read identify nobody.
         let both = read(&held.tokens.attributes).zip(read(&issued.tokens.attributes));
@@ -255,7 +245,7 @@ impl<P: Provider> Adapter<P> {
         Self { provider: Arc::new(provider), properties: properties.unwrap_or_default(), fault }
     }
 
-    fn erase(&self, tokens: Tokens<P::Attributes>) -> Result<Credentials, ExchangeError> {
+    fn erase(&self, tokens: Tokens<P::Attributes>) -> Exchanged<Credentials> {
         let Tokens { access, refresh, token_secret, attributes } = tokens;
         // The exchange succeeded, so credentials are never refused for their attributes: those that
         // cannot be written as JSON are kept as `null`, and reading them reports the error.
@@ -272,18 +262,15 @@ impl<P: Provider> Adapter<P> {
         &self,
         sender: &HttpSender<'_>,
         held: Tokens<P::Attributes>,
-    ) -> Result<Credentials, ExchangeError> {
+    ) -> Exchanged<Credentials> {
         self.refresh(sender, &self.erase(held)?).await
     }
 }
 
 /// The result of the provider's own code; None if it panics.
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
-    let asked = catch_unwind(AssertUnwindSafe(ask)).ok();
-    if asked.is_none() {
-        tracing::error!(what, "the provider panicked");
-    }
-    asked
+    let panicked = |_: &_| tracing::error!(what, "the provider panicked");
+    catch_unwind(AssertUnwindSafe(ask)).inspect_err(panicked).ok()
 }
 
 /// The tokens with their attributes as text, as [`Erased::bind`] takes them.
@@ -296,9 +283,7 @@ pub(crate) fn untyped<P: Provider>(
 }
 
 /// The tokens with the provider's own attributes.
-pub(crate) fn typed<P: Provider>(
-    held: &Credentials,
-) -> Result<Tokens<P::Attributes>, ExchangeError> {
+pub(crate) fn typed<P: Provider>(held: &Credentials) -> Exchanged<Tokens<P::Attributes>> {
     let Tokens { access, refresh, token_secret, attributes } = held.tokens.clone();
     let attributes = serde_json::from_str(&attributes).map_err(|unreadable| {
         ExchangeError::new(FailureClass::NotSent).with_source(

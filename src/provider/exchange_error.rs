@@ -26,6 +26,9 @@ pub struct ExchangeError {
     pub(super) source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// What the server gave in an exchange, or why it gave nothing.
+pub(crate) type Exchanged<T> = Result<T, ExchangeError>;
+
 /// What a failed exchange means for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -9,6 +9,7 @@ pub(super) mod percent;
 mod read_json;
 mod redirect;
 mod time;
+mod whole_message;
 mod write_json;
 
 use http::HeaderValue;
@@ -24,6 +25,7 @@ pub(super) use self::read_json::{is_of_type, unusable, without_byte_order_mark};
 pub use self::redirect::{RedirectFields, redirect_fields};
 pub(super) use self::redirect::{check_redirect_uri, reached_redirect_uri};
 pub use self::time::rfc3339;
+pub(super) use self::whole_message::{HttpRequest, HttpResponse};
 pub(super) use self::write_json::Members;
 pub use self::write_json::json_body;
 use crate::error::{Error, ErrorKind};
@@ -40,6 +42,14 @@ pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
         Some(_) => Err(invalid().with_source("it has a fragment")),
         None => Ok(url),
     }
+}
+
+/// A URL below which endpoints are: as [`endpoint`], without a query; an error with `words` if it
+/// has one.
+pub(super) fn base_url(text: &str, words: &'static str) -> Result<Url, Error> {
+    let url = endpoint(text)?;
+    let has_query = || Error::new(ErrorKind::InvalidInput).about(words);
+    if url.query().is_none() { Ok(url) } else { Err(has_query()) }
 }
 
 /// A secret as the value of a header: marked sensitive, and without a copy of the secret.

@@ -8,15 +8,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{StatusCode, header};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::http_message::{ErrorResponse, by_code_or_status};
+use super::http_message::{ErrorResponse, HttpRequest, HttpResponse, by_code_or_status};
 use super::resources::Resources;
-use super::{ExchangeError, FailureClass};
+use super::{ExchangeError, Exchanged, FailureClass};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{EndpointPath, Error, ErrorKind};
@@ -137,7 +136,7 @@ impl<'a> HttpSender<'a> {
     /// # Cancel safety
     ///
     /// If the future is dropped, the server may have processed the request.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
+    pub async fn send(&self, request: HttpRequest) -> Exchanged<HttpResponse> {
         let now = self.clock.now();
         let left = self.budget.ends.since(now.boot);
         let repeat = self.requests.lock().latest.is_some();
@@ -180,7 +179,7 @@ impl<'a> HttpSender<'a> {
     /// clock, so server and backend need not agree on the time. Limited as by
     /// [`expires_in`](Self::expires_in).
     #[must_use]
-    pub fn expires_at(&self, response: &Response<Bytes>, at: SystemTime) -> SystemTime {
+    pub fn expires_at(&self, response: &HttpResponse, at: SystemTime) -> SystemTime {
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let left = at.duration_since(date.unwrap_or(self.sent().wall));
@@ -196,7 +195,7 @@ impl<'a> HttpSender<'a> {
     /// The failure that a status other than 2xx means if the body does not say more. It has the
     /// response's `Retry-After` (RFC 9110 section 10.2.3).
     #[must_use]
-    pub fn status_error(&self, response: &Response<Bytes>) -> ExchangeError {
+    pub fn status_error(&self, response: &HttpResponse) -> ExchangeError {
         let wait = self.retry_after(response);
         let class = match response.status() {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => FailureClass::NotProcessed,
@@ -222,7 +221,7 @@ impl<'a> HttpSender<'a> {
     #[must_use]
     pub fn oauth_error(
         &self,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         invalid_grant: FailureClass,
     ) -> ExchangeError {
         let failed = self.status_error(response);
@@ -245,7 +244,7 @@ impl<'a> HttpSender<'a> {
     /// body. A status that is final, or that a gateway sends, takes precedence over it.
     pub(super) fn classified(
         &self,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         named: Option<FailureClass>,
     ) -> ExchangeError {
         let failed = self.status_error(response);
@@ -268,11 +267,7 @@ impl<'a> HttpSender<'a> {
     /// # Errors
     ///
     /// [`FailureClass::NotSent`] if `payload` is too large for a ticket, or there is no session.
-    pub fn seal<T: Serialize>(
-        &self,
-        payload: &T,
-        lifetime: Option<Duration>,
-    ) -> Result<Ticket, ExchangeError> {
+    pub fn seal<T: Serialize>(&self, payload: &T, lifetime: Option<Duration>) -> Exchanged<Ticket> {
         let session = self.session.ok_or_else(no_session)?;
         let expires = self.challenge_ends(lifetime);
         let (authority, client) = self.issuer;
@@ -287,7 +282,7 @@ impl<'a> HttpSender<'a> {
     ///
     /// The caller gets `Refused(ChallengeExpired)` if the ticket has expired, and `InvalidInput` if
     /// it belongs to another session or is not genuine.
-    pub fn open<T: DeserializeOwned>(&self, ticket: &Ticket) -> Result<T, ExchangeError> {
+    pub fn open<T: DeserializeOwned>(&self, ticket: &Ticket) -> Exchanged<T> {
         let session = self.session.ok_or_else(no_session)?;
         let now = self.clock.now().wall;
         let opened = self.resources.tickets.verify(ticket, Purpose::Challenge, now)?;
@@ -305,7 +300,7 @@ impl<'a> HttpSender<'a> {
     /// How long the server asks the client to wait: `Retry-After` in seconds or as a date. None if
     /// it cannot be read. No wait is longer than the provider's limits allow.
     #[must_use]
-    pub fn retry_after(&self, response: &Response<Bytes>) -> Option<Duration> {
+    pub fn retry_after(&self, response: &HttpResponse) -> Option<Duration> {
         let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
         let wait = match text.parse::<u64>() {
             Ok(seconds) => Duration::from_secs(seconds),

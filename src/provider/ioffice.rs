@@ -27,10 +27,10 @@ pub use self::relay::{FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, fragment_relay_ht
 use self::request::{Encoding, fixed};
 use self::response::{Unit, revoked};
 use super::{
-    ExchangeError, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked, Rotation,
-    Signing, http_message,
+    ExchangeError, Exchanged, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked,
+    Rotation, Signing, http_message,
 };
-use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
@@ -78,10 +78,7 @@ impl IOffice {
     /// is no URL, has a fragment, or a parameter that is one of the response (`code`, `appCode`,
     /// `state`, `error`) or is there twice; if one of the three is empty or not plain ASCII.
     pub fn new(site: &str, client_id: &str, redirect_uri: &str) -> Result<Self> {
-        let site = http_message::endpoint(site)?;
-        if site.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the site's URL has a query"));
-        }
+        let site = http_message::base_url(site, "the site's URL has a query")?;
         http_message::check_redirect_uri(redirect_uri, redirect_login::RESPONSE_PARAMETERS)?;
         fixed(client_id, "the client id is empty or has characters that no header can carry")?;
         fixed(redirect_uri, "the redirect URI has characters that no header can carry")?;
@@ -108,11 +105,7 @@ impl IOffice {
     ///
     /// If the response is lost, there is a code that nobody has and that expires in five minutes.
     /// It does not affect the session, so no failure of this request is ambiguous.
-    async fn code(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: &Password,
-    ) -> Result<Secret, ExchangeError> {
+    async fn code(&self, sender: &HttpSender<'_>, grant: &Password) -> Exchanged<Secret> {
         let request = self.code_request(grant)?;
         let code = match sender.send(request).await {
             Ok(response) => response::code(sender, &response),
@@ -172,11 +165,7 @@ impl Provider for IOffice {
 
     /// A password takes two requests: one for a code, one for its tokens. Only the second can be
     /// ambiguous. Neither uses up the password.
-    async fn establish(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: Grant,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(&self, sender: &HttpSender<'_>, grant: Grant) -> Exchanged<Issued<Self>> {
         let (code, refused) = match grant {
             Grant::Password(grant) => {
                 let code = Code::new(self.code(sender, &grant).await?);
@@ -198,7 +187,7 @@ impl Provider for IOffice {
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let attributes = held.attributes().clone();
         let scope = attributes.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("refresh_token", "x-refresh-token");
@@ -213,7 +202,7 @@ impl Provider for IOffice {
         &self,
         sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
+    ) -> Exchanged<Revoked> {
         let mut outcome = Revoked::NotSupported;
         for token in [held.refresh_token(), held.access_token()].into_iter().flatten() {
             let request = self.request_with_token(self.revoke_method.clone(), "revoke", token)?;

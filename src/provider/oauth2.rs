@@ -19,8 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -32,10 +31,11 @@ pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo
 pub use self::redirect_login::LoginOptions;
 use self::response::{Expires, TokenResponse};
 use super::{
-    ExchangeError, FailureClass, HttpSender, IdentityChanged, Issued, Provider, Rejection,
-    RevocationReach, Revoked, Rotation, bearer, http_message,
+    ExchangeError, Exchanged, FailureClass, HttpSender, IdentityChanged, Issued, Provider,
+    Rejection, RevocationReach, Revoked, Rotation, bearer, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::provider::http_message::HttpResponse;
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
@@ -152,7 +152,7 @@ impl OAuth2 {
         })
     }
 
-    async fn endpoints(&self, sender: &HttpSender<'_>) -> Result<Arc<Endpoints>, ExchangeError> {
+    async fn endpoints(&self, sender: &HttpSender<'_>) -> Exchanged<Arc<Endpoints>> {
         match &self.server {
             Server::Known(endpoints) => Ok(Arc::clone(endpoints)),
             Server::Discovered(metadata) => metadata.endpoints(sender).await,
@@ -177,10 +177,10 @@ impl OAuth2 {
     fn tokens(
         &self,
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         scope: Option<&str>,
         invalid_grant: FailureClass,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let issued = TokenResponse::read(sender, response, invalid_grant).map_err(|failed| {
             self.reclassified(response, failed, invalid_grant).expecting("a token answer")
         })?;
@@ -191,9 +191,7 @@ impl OAuth2 {
         });
         let attributes = Attributes { scope, subject: issued.subject };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
-        let Some(refresh) = issued.refresh_token else {
-            return Ok(tokens);
-        };
+        let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
         Ok(tokens.with_refresh_token(refresh, ends))
@@ -273,18 +271,14 @@ impl Provider for OAuth2 {
         Some(Placement::bearer())
     }
 
-    async fn prepare(&self, sender: &HttpSender<'_>) -> Result<(), ExchangeError> {
+    async fn prepare(&self, sender: &HttpSender<'_>) -> Exchanged<()> {
         match &self.server {
             Server::Known(_) => Ok(()),
             Server::Discovered(metadata) => metadata.refresh(sender).await,
         }
     }
 
-    async fn establish(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: Grant,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(&self, sender: &HttpSender<'_>, grant: Grant) -> Exchanged<Issued<Self>> {
         let endpoints = self.endpoints(sender).await?;
         if endpoints.names_issuer && grant.lacks_issuer() {
             let refused = FailureClass::Refused(Refusal::LoginStateMismatch);
@@ -303,7 +297,7 @@ impl Provider for OAuth2 {
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let endpoints = self.endpoints(sender).await?;
         let fields =
             vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
@@ -318,7 +312,7 @@ impl Provider for OAuth2 {
         &self,
         sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
+    ) -> Exchanged<Revoked> {
         self.endpoints(sender).await?;
         let endpoint = self.optional(|known| known.revocation.as_ref());
         let (token, hint) = match (held.refresh_token(), held.access_token()) {
@@ -326,9 +320,7 @@ impl Provider for OAuth2 {
             (None, Some(access)) => (access, "access_token"),
             (None, None) => return Ok(Revoked::NotSupported),
         };
-        let Some(endpoint) = endpoint else {
-            return Ok(Revoked::NotSupported);
-        };
+        let Some(endpoint) = endpoint else { return Ok(Revoked::NotSupported) };
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
         let response = sender.send(self.request(&endpoint, fields)?).await?;
         revoked(sender, &response)
@@ -355,7 +347,7 @@ impl Provider for OAuth2 {
 }
 
 /// The result that a revocation endpoint's response means (RFC 7009 section 2.2).
-fn revoked(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+fn revoked(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<Revoked> {
     if response.status().is_success() {
         return Ok(Revoked::AtServer);
     }

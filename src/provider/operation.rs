@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::{ExchangeError, HttpSender, Provider};
+use super::http_message::HttpRequest;
+use super::{ExchangeError, Exchanged, HttpSender, Provider};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 use crate::token::Tokens;
@@ -110,6 +111,11 @@ pub enum Effect {
     /// Neither token is valid any longer.
     SessionDead,
 }
+
+/// A request, and what is needed to read the response to it.
+pub(super) type Prepared<Info> = Result<(HttpRequest, Info)>;
+/// What a call gave, and what it did to the session.
+pub(super) type Called<Output> = Exchanged<(Output, Effect)>;
 
 /// The session's access token, for a request that has it in its body or in a header of its own.
 pub(super) fn access_token<A>(held: &Tokens<A>) -> Result<&Secret> {

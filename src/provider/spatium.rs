@@ -27,8 +27,8 @@ pub use self::settings::TokenIds;
 use self::settings::{Names, Paths};
 use super::http_message::Members;
 use super::{
-    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
-    bearer, http_message,
+    ExchangeError, Exchanged, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked,
+    Rotation, bearer, http_message,
 };
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::secret::Secret;
@@ -76,10 +76,7 @@ impl Spatium {
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
     pub fn new(url: &str) -> Result<Self> {
-        let url = http_message::endpoint(url)?;
-        if url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the service's URL has a query"));
-        }
+        let url = http_message::base_url(url, "the service's URL has a query")?;
         let base = url.as_str().trim_end_matches('/').to_owned();
         let client = url.path().to_owned();
         let mut authority = url;
@@ -100,10 +97,9 @@ impl Spatium {
     }
 
     /// The id by which the service knows the session.
-    fn token_id(&self, sender: &HttpSender<'_>) -> Result<String, ExchangeError> {
-        let Some(session) = sender.session() else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("no session to name").into());
-        };
+    fn token_id(&self, sender: &HttpSender<'_>) -> Exchanged<String> {
+        let missing = || Error::new(ErrorKind::InvalidInput).about("no session to name");
+        let session = sender.session().ok_or_else(missing)?;
         Ok(self.token_ids.of(session.key()))
     }
 
@@ -114,7 +110,7 @@ impl Spatium {
         path: &str,
         proof: (&str, MemberValue<'_>),
         permissions: Option<&[String]>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let token_id = self.token_id(sender)?;
         let wanted = permissions.unwrap_or(&self.permissions);
         let members = [
@@ -137,7 +133,7 @@ impl Spatium {
         sender: &HttpSender<'_>,
         factors: &SecurityTokens,
         permissions: Option<&[String]>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let tokens: Vec<_> = factors.tokens.iter().map(SecurityToken::expose_secret).collect();
         if tokens.is_empty() {
             let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
@@ -152,7 +148,7 @@ impl Spatium {
         &self,
         sender: &HttpSender<'_>,
         credentials: &Credentials,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let body = credentials.body()?;
         let asked = self.send_checked(sender, &self.paths.credentials, body).await;
         let token = asked.and_then(|response| operation::security_token(sender, &response));
@@ -210,11 +206,7 @@ impl Provider for Spatium {
         Some(Placement::bearer())
     }
 
-    async fn establish(
-        &self,
-        sender: &HttpSender<'_>,
-        grant: Grant,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    async fn establish(&self, sender: &HttpSender<'_>, grant: Grant) -> Exchanged<Issued<Self>> {
         let tokens = match &grant {
             Grant::SecurityTokens(factors) => {
                 self.by_factors(sender, factors, factors.permissions.as_deref()).await
@@ -233,7 +225,7 @@ impl Provider for Spatium {
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let token_id = self.refresh_names_session.then(|| self.token_id(sender)).transpose()?;
         let mut members =
             vec![(&*self.names.refresh_token, MemberValue::Text(refresh_token.expose_secret()))];
@@ -248,11 +240,7 @@ impl Provider for Spatium {
     }
 
     /// Does nothing, because no revocation is documented.
-    async fn revoke(
-        &self,
-        _: &HttpSender<'_>,
-        _: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
+    async fn revoke(&self, _: &HttpSender<'_>, _: &Tokens<Attributes>) -> Exchanged<Revoked> {
         Ok(Revoked::NotSupported)
     }
 

@@ -22,7 +22,7 @@ const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
 /// Makes the keys of this crate differ from those of another programme with the same master key.
-pub(super) const SALT: &[u8] = b"session-warden seal 1";
+const SALT: &[u8] = b"session-warden seal 1";
 
 /// The context that a sealed text is bound to. It opens in no other.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +70,7 @@ impl KeyRing {
                 plain.as_mut_slice().into(),
             )
             .map_err(unsealable)?;
-        let mut sealed = Vec::with_capacity(OVERHEAD + plain.len());
-        sealed.push(VERSION);
-        sealed.extend_from_slice(&number.to_be_bytes());
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&plain);
-        sealed.extend_from_slice(&tag);
-        Ok(sealed)
+        Ok([&[VERSION], &number.to_be_bytes()[..], &nonce, &plain, &tag].concat())
     }
 
     /// Opens a text that was sealed in the same context.
@@ -131,17 +125,28 @@ fn parts(sealed: &[u8]) -> Option<Parts<'_>> {
     Some((u32::from_be_bytes(*number), nonce, text, tag))
 }
 
+type DerivedKey = Zeroizing<[u8; 32]>;
+
 /// The cipher with the key of this use and context.
 fn cipher(key: &MasterKey, context: &AeadContext<'_>) -> Result<XChaCha20Poly1305, InvalidLength> {
+    let derived = derive(key, context)?;
+    Ok(XChaCha20Poly1305::new((&*derived).into()))
+}
+
+/// The key of this use and context, from the master key.
+pub(super) fn derive(
+    key: &MasterKey,
+    context: &AeadContext<'_>,
+) -> Result<DerivedKey, InvalidLength> {
     let (mut extracted, hkdf) = Hkdf::<Sha256>::extract(Some(SALT), key.expose());
     extracted.as_mut_slice().zeroize();
     let mut derived = Zeroizing::new([0; 32]);
     hkdf.expand(&hkdf_info(context), derived.as_mut_slice())?;
-    Ok(XChaCha20Poly1305::new((&*derived).into()))
+    Ok(derived)
 }
 
 /// HKDF's `info`: the use and the owner of a key.
-pub(super) fn hkdf_info(context: &AeadContext<'_>) -> Vec<u8> {
+fn hkdf_info(context: &AeadContext<'_>) -> Vec<u8> {
     let mut info = Vec::new();
     append(&mut info, context.label.as_bytes());
     context.key_context.iter().for_each(|part| append(&mut info, part));

@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::{Zeroize, Zeroizing};
 
 use super::cipher::{self, AeadContext};
 use super::{KeyRing, Keys, MasterKey};
@@ -56,10 +54,7 @@ impl MacKey {
 }
 
 fn derive(key: &MasterKey, context: &AeadContext<'_>) -> Option<MacKey> {
-    let (mut extracted, hkdf) = Hkdf::<Sha256>::extract(Some(cipher::SALT), key.expose());
-    extracted.as_mut_slice().zeroize();
-    let mut derived = Zeroizing::new([0; 32]);
-    hkdf.expand(&cipher::hkdf_info(context), derived.as_mut_slice()).ok()?;
+    let derived = cipher::derive(key, context).ok()?;
     Hmac::new_from_slice(&*derived).ok().map(MacKey)
 }
 

@@ -16,7 +16,7 @@ use super::record::{
     Changes, Cursor, Due, DuePage, Filter, Floor, Holder, Listed, News, Owner, Record, Stored,
 };
 use super::statement::{Outcome, Statement};
-use super::{Presence, Store, StoreContext, StoreError};
+use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
 use crate::policy::MEMORY_NEWS;
@@ -124,22 +124,13 @@ impl Store for MemoryStore {
         Ok(DuePage { due, now, holders: tables.holders.iter().copied().collect() })
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
         let now = self.now();
         Ok(self.tables.lock().list(filter, after, limit, now))
     }
 
     /// With a cursor, it answers only when there is something to tell.
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Option<Changes>, StoreError> {
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         loop {
             // Registered before the log is read. A change that comes between the read and the wait
             // would otherwise wake nobody, and this process would serve a revoked token until the
@@ -249,12 +240,8 @@ impl Tables {
     ) -> Vec<Listed> {
         let tenant = filter.tenant.as_ref();
         let floor = filter.provider.as_ref().map(|provider| SessionId::floor(provider, tenant));
-        let from = match (after, &floor) {
-            (Some(after), Some(floor)) if after < floor => Bound::Excluded(floor),
-            (Some(after), _) => Bound::Excluded(after),
-            (None, Some(floor)) => Bound::Excluded(floor),
-            (None, None) => Bound::Unbounded,
-        };
+        // The later of the two; `None` comes before everything.
+        let from = after.max(floor.as_ref()).map_or(Bound::Unbounded, Bound::Excluded);
         let within = |id: &SessionId| {
             filter.provider.as_ref().is_none_or(|provider| {
                 id.provider() == provider && tenant.is_none_or(|tenant| tenant == id.key().tenant())

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, Stored,
+    Changes, Cursor, Due, DuePage, Filter, ListPage, Outcome, Owner, Presence, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -86,20 +86,11 @@ impl Store for PanicSafeStore {
         catch(async { self.0.due(provider, within, after, limit).await }).await
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
         catch(async { self.0.list(filter, after, limit).await }).await
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Option<Changes>, StoreError> {
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         catch(async { self.0.changes(since, limit).await }).await
     }
 }

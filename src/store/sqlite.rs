@@ -74,8 +74,8 @@ use self::worker_handle::WorkerHandle;
 use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::{
-    Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Record, Resealed,
-    Statement, Store, StoreContext, StoreError, Stored,
+    Changes, Cursor, Due, DuePage, Filter, ListPage, Listed, Outcome, Owner, Presence, Record,
+    Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
@@ -171,13 +171,7 @@ impl SqliteStore {
     ///
     /// May be dropped. Records that are resealed by then stay so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
-        let position = self.0.reseal_position.lock().clone();
-        let at = succession.and_then(|succession| {
-            let goes_on = position.filter(|position| position.succession == succession);
-            goes_on.or_else(|| ResealPosition::after(succession, None))
-        });
-        let Some(ResealPosition { succession, key, row }) = at else {
+        let Some(ResealPosition { succession, key, row }) = self.next_reseal_position()? else {
             return Ok(Resealed { done: 0, passed_over: 0, ended: true });
         };
         let limit = limit.max(1);
@@ -230,6 +224,17 @@ impl SqliteStore {
         self.0.worker.stop().await;
     }
 
+    /// Where the next page to reseal begins: where the last one ended, or at the start if the keys
+    /// have changed since. `None` if no older key is left.
+    fn next_reseal_position(&self) -> StoreResult<Option<ResealPosition>> {
+        let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
+        let position = self.0.reseal_position.lock().clone();
+        Ok(succession.and_then(|succession| {
+            let goes_on = position.filter(|position| position.succession == succession);
+            goes_on.or_else(|| ResealPosition::after(succession, None))
+        }))
+    }
+
     /// The record with its credentials under the sealing key; `None` if it must stay as it is.
     fn anew(
         &self,
@@ -251,11 +256,7 @@ impl SqliteStore {
         }
     }
 
-    fn opened(
-        &self,
-        id: &SessionId,
-        stored: Stored<SealedCredentials>,
-    ) -> Result<Stored, StoreError> {
+    fn opened(&self, id: &SessionId, stored: Stored<SealedCredentials>) -> StoreResult<Stored> {
         let Stored { record, now } = stored;
         Ok(Stored { record: self.0.shared.cipher.open_record(id, record)?, now })
     }
@@ -411,12 +412,7 @@ impl Store for SqliteStore {
         self.0.worker.call(JobKind::Read, work).await
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
         let (filter, after) = (filter.clone(), after.cloned());
         let work = move |db: &mut Database<'_>| {
             let now = db.now();
@@ -427,11 +423,7 @@ impl Store for SqliteStore {
         self.0.worker.call(JobKind::Read, work).await
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Option<Changes>, StoreError> {
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         let since = since.cloned();
         let read = move |db: &mut Database<'_>| {
             let now = SystemClock::new().now().boot;

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
-    Changes, Cursor, Due, DuePage, Filter, Listed, Outcome, Owner, Presence, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, Stored,
+    Changes, Cursor, Due, DuePage, Filter, ListPage, Outcome, Owner, Presence, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 
 /// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
@@ -177,6 +177,7 @@ impl From<&Statement> for StoreCall {
 #[derive(Clone)]
 pub struct Faults(Arc<FaultState>);
 
+#[derive(Default)]
 struct FaultState {
     plans: Mutex<[Plan; StoreCall::ALL.len()]>,
     counts: watch::Sender<[CallCounts; StoreCall::ALL.len()]>,
@@ -202,11 +203,7 @@ struct CallCounts {
 
 impl Faults {
     fn new() -> Self {
-        Self(Arc::new(FaultState {
-            plans: Mutex::default(),
-            counts: watch::Sender::default(),
-            released: watch::Sender::default(),
-        }))
+        Self(Arc::default())
     }
 
     /// Fails the next `times`, undone. Replaces the previous setting.
@@ -358,20 +355,11 @@ impl<S: Store> Store for FaultyStore<S> {
         self.done(StoreCall::Due, self.inner.due(provider, within, after, limit)).await
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
         self.done(StoreCall::List, self.inner.list(filter, after, limit)).await
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Option<Changes>, StoreError> {
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         self.done(StoreCall::Changes, self.inner.changes(since, limit)).await
     }
 }

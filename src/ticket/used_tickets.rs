@@ -56,13 +56,7 @@ impl UsedTickets {
             return Err(TicketFault::Expired.into());
         }
         let tenant = (session.provider().clone(), session.key().tenant().clone());
-        if self.count(&tenant) >= SPENT_TICKETS_PER_TENANT {
-            self.drop_oldest(&tenant);
-        } else if self.by_id.len() >= self.max
-            && let Some((_, most)) = self.sizes.last().cloned()
-        {
-            self.drop_oldest(&most);
-        }
+        self.make_place(&tenant);
         let count = self.count(&tenant);
         self.by_tenant.entry(tenant.clone()).or_default().insert((expires, id));
         self.by_expiry.insert((expires, id));
@@ -93,6 +87,18 @@ impl UsedTickets {
         self.sizes.remove(&(before, tenant.clone()));
         if now > 0 {
             self.sizes.insert((now, tenant));
+        }
+    }
+
+    /// Drops a ticket if this tenant has as many as one may have, or if all have as many as fit:
+    /// then one of the tenant that has most.
+    fn make_place(&mut self, tenant: &TenantOfProvider) {
+        if self.count(tenant) >= SPENT_TICKETS_PER_TENANT {
+            self.drop_oldest(tenant);
+        } else if self.by_id.len() >= self.max
+            && let Some((_, most)) = self.sizes.last().cloned()
+        {
+            self.drop_oldest(&most);
         }
     }
 

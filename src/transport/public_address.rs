@@ -60,10 +60,7 @@ pub(super) struct OwnAddresses {
 
 impl OwnAddresses {
     pub(super) fn of_machine() -> Self {
-        let read = || {
-            let interfaces = if_addrs::get_if_addrs()?;
-            Ok(interfaces.iter().map(if_addrs::Interface::ip).collect())
-        };
+        let read = || Ok(if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect());
         Self::new(read, Arc::new(SystemClock::new()))
     }
 

@@ -81,11 +81,8 @@ impl SendState {
     /// step at once, so that no request is sent after its claim has ended.
     fn begin(&self) -> Result<Now, Withheld> {
         let now = self.clock.now();
-        if self.is_too_late(now) {
-            self.decide(Step::Withheld(Withheld::ClaimEnds))
-        } else {
-            self.decide(Step::Sent(now))
-        }
+        let withheld = Step::Withheld(Withheld::ClaimEnds);
+        self.decide(if self.is_too_late(now) { withheld } else { Step::Sent(now) })
     }
 
     /// Takes the step if none was taken, and returns the step that stands. Compare and set are one

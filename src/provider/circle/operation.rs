@@ -1,13 +1,11 @@
 //! Calls that end a token.
 
-use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::Method;
 
 use super::{Attributes, Circle, response};
-use crate::error::Result;
-use crate::provider::http_message::{self, Members};
-use crate::provider::operation::{access_token, refresh_token};
-use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
+use crate::provider::http_message::{self, HttpResponse, Members};
+use crate::provider::operation::{Called, Prepared, access_token, refresh_token};
+use crate::provider::{Credential, Effect, HttpSender, Operation};
 use crate::token::Tokens;
 
 /// Revokes the session's access token alone (`POST /api/v1/headless/access_token/revoke`, the API).
@@ -33,22 +31,13 @@ impl Operation<Circle> for RevokeAccessToken {
         Credential::InRequest
     }
 
-    fn request(
-        &self,
-        provider: &Circle,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Prepared<()> {
         let token = access_token(held)?;
         let body = http_message::json_body(&Members(&[("access_token", token.expose_secret())]))?;
         Ok((provider.request(Method::POST, "access_token/revoke", body)?, ()))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        (): (),
-        response: &Response<Bytes>,
-    ) -> Result<((), Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, (): (), response: &HttpResponse) -> Called<()> {
         response::access_revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }
@@ -62,20 +51,11 @@ impl Operation<Circle> for RevokeRefreshToken {
         Credential::InRequest
     }
 
-    fn request(
-        &self,
-        provider: &Circle,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Prepared<()> {
         Ok((provider.revocation(refresh_token(held)?)?, ()))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        (): (),
-        response: &Response<Bytes>,
-    ) -> Result<((), Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, (): (), response: &HttpResponse) -> Called<()> {
         response::refresh_revoked(sender, response)?;
         Ok(((), Effect::RefreshTokenDead))
     }

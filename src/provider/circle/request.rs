@@ -5,17 +5,12 @@ use http::{Method, Request, header};
 
 use super::Circle;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::http_message::{self, Members};
+use crate::provider::http_message::{self, HttpRequest, Members};
 use crate::secret::Secret;
 
 impl Circle {
     /// A request with the app token, to a path below `/api/v1/headless`.
-    pub(super) fn request(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Request<Bytes>> {
+    pub(super) fn request(&self, method: Method, path: &str, body: Bytes) -> Result<HttpRequest> {
         let unusable = || {
             Error::new(ErrorKind::Misconfigured)
                 .about("the app token has characters that no header can carry")
@@ -32,7 +27,7 @@ impl Circle {
     }
 
     /// The request that revokes the refresh token.
-    pub(super) fn revocation(&self, refresh_token: &Secret) -> Result<Request<Bytes>> {
+    pub(super) fn revocation(&self, refresh_token: &Secret) -> Result<HttpRequest> {
         let body =
             http_message::json_body(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
         self.request(Method::POST, "refresh_token/revoke", body)

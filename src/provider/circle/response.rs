@@ -2,16 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Attributes, Circle, Texts};
 use crate::error::Refusal;
 use crate::provider::http_message::lenient::{number as seconds, secret, text};
-use crate::provider::http_message::{self, jwt_claims, rfc3339};
+use crate::provider::http_message::{self, HttpResponse, jwt_claims, rfc3339};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{ExchangeError, FailureClass, Rejection};
+use crate::provider::{ExchangeError, Exchanged, FailureClass, Rejection};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -58,10 +57,10 @@ impl Circle {
     pub(super) fn tokens(
         &self,
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         known: Attributes,
         request_kind: RequestKind,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         if !response.status().is_success() {
             return Err(self.texts.failure(sender, response, response.status(), request_kind));
         }
@@ -98,10 +97,7 @@ impl Circle {
 }
 
 /// Succeeds if the refresh token is gone; else why that is not known.
-pub(super) fn refresh_revoked(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<(), ExchangeError> {
+pub(super) fn refresh_revoked(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<()> {
     let message = Message::of(response);
     let gone = match response.status() {
         status if status.is_success() => !message.unauthorized,
@@ -113,10 +109,7 @@ pub(super) fn refresh_revoked(
 }
 
 /// Succeeds if the access token is gone; else why that is not known.
-pub(super) fn access_revoked(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<(), ExchangeError> {
+pub(super) fn access_revoked(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<()> {
     let message = Message::of(response);
     let gone = match response.status() {
         status if status.is_success() => !message.unauthorized,
@@ -129,7 +122,7 @@ pub(super) fn access_revoked(
     if gone { Ok(()) } else { Err(revocation_failure(sender, response)) }
 }
 
-fn revocation_failure(sender: &HttpSender<'_>, response: &Response<Bytes>) -> ExchangeError {
+fn revocation_failure(sender: &HttpSender<'_>, response: &HttpResponse) -> ExchangeError {
     match response.status() {
         status if status.is_success() => app_token_rejected(response),
         StatusCode::UNAUTHORIZED => app_token_rejected(response),
@@ -160,7 +153,7 @@ impl Texts {
     fn failure(
         &self,
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         status: StatusCode,
         request_kind: RequestKind,
     ) -> ExchangeError {
@@ -196,7 +189,7 @@ impl Texts {
     fn without_token(
         &self,
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         request_kind: RequestKind,
     ) -> ExchangeError {
         if Message::of(response).unauthorized {
@@ -215,7 +208,7 @@ struct Message {
 }
 
 impl Message {
-    fn of(response: &Response<Bytes>) -> Self {
+    fn of(response: &HttpResponse) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Members {
@@ -235,7 +228,7 @@ impl Message {
 }
 
 /// The failure that a 401 means, for a response with any status.
-fn app_token_rejected(response: &Response<Bytes>) -> ExchangeError {
+fn app_token_rejected(response: &HttpResponse) -> ExchangeError {
     ExchangeError::of_response(FailureClass::InvalidClient, response)
 }
 

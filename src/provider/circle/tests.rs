@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::response::RequestKind::{Create, Refresh};
 use super::*;
+use crate::provider::ExchangeError;
 use crate::provider::FailureClass::{
     Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };

@@ -3,17 +3,16 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::Response;
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
 use crate::error::{Error, ErrorKind};
-use crate::provider::http_message;
+use crate::provider::http_message::HttpResponse;
 use crate::provider::http_message::lenient::{number, secret, text};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{Exchanged, http_message};
 use crate::secret::Secret;
 use crate::ticket::{Ticket, serde_secret};
 
@@ -67,10 +66,10 @@ impl MfaChallenge {
     /// The challenge in a response that asks for a second factor.
     pub(super) fn read(
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         host: &Host,
         client: &str,
-    ) -> Result<Self, ExchangeError> {
+    ) -> Exchanged<Self> {
         let Members { mfa: Some(mfa) } = http_message::json_object(response)? else {
             return Err(http_message::unusable(
                 response,
@@ -106,7 +105,7 @@ pub(super) fn open(
     ticket: &Ticket,
     host: &Host,
     client: &str,
-) -> Result<Secret, ExchangeError> {
+) -> Exchanged<Secret> {
     let sealed: Sealed = sender.open(ticket)?;
     if sealed.authority != host.authority().as_str() || sealed.client != client {
         let error = Error::new(ErrorKind::Misconfigured)

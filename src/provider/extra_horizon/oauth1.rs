@@ -3,10 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, header};
 use url::Url;
 
-use super::grant::OAuth1Grant;
+use super::grant::{MfaAnswer, OAuth1Grant};
 use super::host::Host;
 use super::mfa::{self, MfaChallenge};
 use super::request_signature::Signer;
@@ -14,9 +14,9 @@ use super::service_error::{self, RequestKind, ServiceError};
 use super::settings::DeadStatuses;
 use super::{Attributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::http_message::Members;
+use crate::provider::http_message::{HttpRequest, HttpResponse, Members};
 use crate::provider::{
-    ExchangeError, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
+    Exchanged, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
     Signing, http_message,
 };
 use crate::secret::Secret;
@@ -96,7 +96,7 @@ impl OAuth1 {
     }
 
     /// A request that is signed without a token.
-    fn request(&self, sender: &HttpSender<'_>, path: &str, body: Bytes) -> Result<Request<Bytes>> {
+    fn request(&self, sender: &HttpSender<'_>, path: &str, body: Bytes) -> Result<HttpRequest> {
         let request = Request::post(self.host.url(path))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
@@ -110,7 +110,7 @@ impl OAuth1 {
         &self,
         sender: &HttpSender<'_>,
         grant: &OAuth1Grant,
-    ) -> Result<Request<Bytes>, ExchangeError> {
+    ) -> Exchanged<HttpRequest> {
         let (path, body) = match grant {
             OAuth1Grant::Password(grant) => {
                 let password = grant.password.expose_secret();
@@ -119,12 +119,7 @@ impl OAuth1 {
             }
             OAuth1Grant::Mfa(grant) => {
                 let token = mfa::open(sender, &grant.ticket, &self.host, &self.consumer_key)?;
-                let members = [
-                    ("token", token.expose_secret()),
-                    ("code", grant.code.expose_secret()),
-                    ("methodId", grant.method_id.as_str()),
-                ];
-                ("/auth/v2/oauth1/tokens/mfa", http_message::json_body(&Members(&members)))
+                ("/auth/v2/oauth1/tokens/mfa", mfa_body(&token, grant))
             }
             OAuth1Grant::Sso(grant) => {
                 let body =
@@ -137,6 +132,12 @@ impl OAuth1 {
 }
 
 pub(super) const TOKENS: &str = "/auth/v2/oauth1/tokens";
+
+fn mfa_body(token: &Secret, answer: &MfaAnswer) -> Result<Bytes> {
+    let (token, code) = (token.expose_secret(), answer.code.expose_secret());
+    let members = [("token", token), ("code", code), ("methodId", answer.method_id.as_str())];
+    http_message::json_body(&Members(&members))
+}
 
 impl fmt::Debug for OAuth1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,7 +181,7 @@ impl Provider for OAuth1 {
         &self,
         sender: &HttpSender<'_>,
         grant: OAuth1Grant,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    ) -> Exchanged<Issued<Self>> {
         let request_kind = match &grant {
             OAuth1Grant::Password(_) => RequestKind::Password,
             OAuth1Grant::Mfa(_) => RequestKind::Mfa,
@@ -197,7 +198,7 @@ impl Provider for OAuth1 {
         _: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
         Err(none.into())
     }
@@ -208,16 +209,14 @@ impl Provider for OAuth1 {
         &self,
         sender: &HttpSender<'_>,
         held: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
+    ) -> Exchanged<Revoked> {
         let (Some(id), Some(token), Some(secret)) =
             (&held.attributes().token_id, held.access_token(), held.token_secret())
         else {
             return Ok(Revoked::NotSupported);
         };
         // No token can be deleted by such an id, so a retry would not help.
-        let Ok(url) = self.host.url_below(TOKENS, id) else {
-            return Ok(Revoked::NotSupported);
-        };
+        let Ok(url) = self.host.url_below(TOKENS, id) else { return Ok(Revoked::NotSupported) };
         let request = Request::builder().method(Method::DELETE).uri(url).body(Bytes::new());
         let (mut parts, body) = request.map_err(unusable)?.into_parts();
         let signer = self.signer(Some((token.expose_secret(), secret.expose_secret())));
@@ -261,7 +260,7 @@ pub(super) fn is_auth_failure(status: http::StatusCode) -> bool {
 
 /// The result of deleting the session's own token. A token that the server does not know is
 /// deleted.
-fn deleted(sender: &HttpSender<'_>, response: &Response<Bytes>) -> Result<Revoked, ExchangeError> {
+fn deleted(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<Revoked> {
     let gone = |fault: ServiceError| {
         fault.is(service_error::OAUTH_TOKEN) || fault.is(service_error::RESOURCE_UNKNOWN)
     };

@@ -4,7 +4,6 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::{Request, header};
 use url::Url;
 use zeroize::Zeroizing;
@@ -17,9 +16,9 @@ use super::service_error::{self, RequestKind};
 use super::settings::DeadStatuses;
 use super::{Attributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::http_message::Members;
+use crate::provider::http_message::{HttpRequest, Members};
 use crate::provider::{
-    ExchangeError, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
+    Exchanged, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
     http_message,
 };
 use crate::secret::Secret;
@@ -112,7 +111,7 @@ impl OAuth2 {
         &'v self,
         url: String,
         members: impl IntoIterator<Item = (&'static str, &'v str)>,
-    ) -> Result<Request<Bytes>> {
+    ) -> Result<HttpRequest> {
         let secret = self.secret.as_ref().map(|(secret, _)| secret.expose_secret());
         let client = [("client_id", self.client_id.as_str())].into_iter();
         let client = client.chain(secret.map(|secret| ("client_secret", secret)));
@@ -129,7 +128,7 @@ impl OAuth2 {
         &self,
         sender: &HttpSender<'_>,
         grant: &OAuth2Grant,
-    ) -> Result<Request<Bytes>, ExchangeError> {
+    ) -> Exchanged<HttpRequest> {
         let request = match grant {
             OAuth2Grant::Password(grant) => {
                 let members = [
@@ -221,7 +220,7 @@ impl Provider for OAuth2 {
         &self,
         sender: &HttpSender<'_>,
         grant: OAuth2Grant,
-    ) -> Result<Issued<Self>, ExchangeError> {
+    ) -> Exchanged<Issued<Self>> {
         let request_kind = match &grant {
             OAuth2Grant::Password(_) => RequestKind::Password,
             OAuth2Grant::Mfa(_) => RequestKind::Mfa,
@@ -237,7 +236,7 @@ impl Provider for OAuth2 {
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
         held: &Tokens<Attributes>,
-    ) -> Result<Tokens<Attributes>, ExchangeError> {
+    ) -> Exchanged<Tokens<Attributes>> {
         let members =
             [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
         let request = self.request(self.host.url(TOKENS), members)?;
@@ -249,11 +248,7 @@ impl Provider for OAuth2 {
     }
 
     /// Does nothing: see [`OAuth2`].
-    async fn revoke(
-        &self,
-        _: &HttpSender<'_>,
-        _: &Tokens<Attributes>,
-    ) -> Result<Revoked, ExchangeError> {
+    async fn revoke(&self, _: &HttpSender<'_>, _: &Tokens<Attributes>) -> Exchanged<Revoked> {
         Ok(Revoked::NotSupported)
     }
 

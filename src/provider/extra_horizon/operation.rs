@@ -1,7 +1,7 @@
 //! Calls at the authentication service beside the session's own.
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, header};
 use serde::Deserialize;
 use url::Url;
 
@@ -11,8 +11,9 @@ use super::token_record::{self, OwnToken, TokenDigest, TokenPage, TokenRecord};
 use super::{Attributes, OAuth1, OAuth2, SsoToken, oauth1, oauth2, unusable};
 use crate::error::Result;
 use crate::provider::http_message::lenient::{secret, text};
-use crate::provider::http_message::{self, rfc3339};
-use crate::provider::{Effect, ExchangeError, HttpSender, Operation};
+use crate::provider::http_message::{self, HttpRequest, HttpResponse, rfc3339};
+use crate::provider::operation::{Called, Prepared};
+use crate::provider::{Effect, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -127,11 +128,7 @@ impl Operation<OAuth1> for ListTokens {
     /// What the record of the session's own token is recognized by.
     type RequestInfo = OwnToken;
 
-    fn request(
-        &self,
-        provider: &OAuth1,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, OwnToken)> {
+    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Prepared<OwnToken> {
         let own = OwnToken { id: held.attributes().token_id.clone(), token: None };
         Ok((list(provider.host(), oauth1::TOKENS, self.filter.as_deref())?, own))
     }
@@ -140,8 +137,8 @@ impl Operation<OAuth1> for ListTokens {
         &self,
         sender: &HttpSender<'_>,
         own: OwnToken,
-        response: &Response<Bytes>,
-    ) -> Result<(TokenPage, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<TokenPage> {
         listed(sender, response, &own)
     }
 }
@@ -151,11 +148,7 @@ impl Operation<OAuth2> for ListTokens {
     /// What the record of the session's own token is recognized by.
     type RequestInfo = OwnToken;
 
-    fn request(
-        &self,
-        provider: &OAuth2,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, OwnToken)> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<OwnToken> {
         let own = OwnToken { id: None, token: held.access_token().map(TokenDigest::of) };
         Ok((list(provider.host(), oauth2::TOKENS, self.filter.as_deref())?, own))
     }
@@ -164,8 +157,8 @@ impl Operation<OAuth2> for ListTokens {
         &self,
         sender: &HttpSender<'_>,
         own: OwnToken,
-        response: &Response<Bytes>,
-    ) -> Result<(TokenPage, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<TokenPage> {
         listed(sender, response, &own)
     }
 }
@@ -174,7 +167,7 @@ impl Operation<OAuth2> for ListRefreshTokens {
     type Output = TokenPage;
     type RequestInfo = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Prepared<()> {
         Ok((list(provider.host(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
     }
 
@@ -182,8 +175,8 @@ impl Operation<OAuth2> for ListRefreshTokens {
         &self,
         sender: &HttpSender<'_>,
         (): (),
-        response: &Response<Bytes>,
-    ) -> Result<(TokenPage, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<TokenPage> {
         listed(sender, response, &OwnToken::default())
     }
 }
@@ -193,21 +186,12 @@ impl Operation<OAuth1> for DeleteToken {
     /// Whether the token is the session's, as it was when the request was made.
     type RequestInfo = bool;
 
-    fn request(
-        &self,
-        provider: &OAuth1,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, bool)> {
+    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Prepared<bool> {
         let own = held.attributes().token_id.as_deref() == Some(self.id.as_str());
         Ok((delete(provider.host(), oauth1::TOKENS, &self.id)?, own))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        own: bool,
-        response: &Response<Bytes>,
-    ) -> Result<(u64, Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, own: bool, response: &HttpResponse) -> Called<u64> {
         deleted(sender, response, own.then_some(Effect::SessionDead))
     }
 }
@@ -217,21 +201,12 @@ impl Operation<OAuth2> for DeleteToken {
     /// Whether the token is the session's, as it was when the request was made.
     type RequestInfo = bool;
 
-    fn request(
-        &self,
-        provider: &OAuth2,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, bool)> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<bool> {
         let own = is_own(self.token_digest, held);
         Ok((delete(provider.host(), oauth2::TOKENS, &self.id)?, own))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        own: bool,
-        response: &Response<Bytes>,
-    ) -> Result<(u64, Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, own: bool, response: &HttpResponse) -> Called<u64> {
         deleted(sender, response, own.then_some(Effect::AccessTokenDead))
     }
 }
@@ -241,21 +216,12 @@ impl Operation<OAuth2> for DeleteRefreshToken {
     /// Whether the token is the session's, as it was when the request was made.
     type RequestInfo = bool;
 
-    fn request(
-        &self,
-        provider: &OAuth2,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, bool)> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<bool> {
         let own = is_own(self.token_digest, held);
         Ok((delete(provider.host(), REFRESH_TOKENS, &self.id)?, own))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        own: bool,
-        response: &Response<Bytes>,
-    ) -> Result<(u64, Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, own: bool, response: &HttpResponse) -> Called<u64> {
         deleted(sender, response, own.then_some(Effect::RefreshTokenDead))
     }
 }
@@ -264,7 +230,7 @@ impl Operation<OAuth1> for GenerateSsoToken {
     type Output = SsoToken;
     type RequestInfo = ();
 
-    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Prepared<()> {
         let request = Request::post(provider.host().url("/auth/v2/oauth1/ssoTokens/generate"))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Bytes::from_static(b"{}"));
@@ -275,8 +241,8 @@ impl Operation<OAuth1> for GenerateSsoToken {
         &self,
         sender: &HttpSender<'_>,
         (): (),
-        response: &Response<Bytes>,
-    ) -> Result<(SsoToken, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<SsoToken> {
         if !response.status().is_success() {
             return Err(service_error::failure(sender, response, RequestKind::Call));
         }
@@ -306,18 +272,14 @@ struct Generated {
     expiry_timestamp: Option<String>,
 }
 
-fn list(host: &Host, path: &str, filter: Option<&str>) -> Result<Request<Bytes>> {
+fn list(host: &Host, path: &str, filter: Option<&str>) -> Result<HttpRequest> {
     let mut url = Url::parse(&host.url(path)).map_err(unusable)?;
     let filter = filter.map(|rql| rql.strip_prefix('?').unwrap_or(rql));
     url.set_query(filter.filter(|rql| !rql.is_empty()));
     Request::get(url.as_str()).body(Bytes::new()).map_err(unusable)
 }
 
-fn listed(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-    own: &OwnToken,
-) -> Result<(TokenPage, Effect), ExchangeError> {
+fn listed(sender: &HttpSender<'_>, response: &HttpResponse, own: &OwnToken) -> Called<TokenPage> {
     if !response.status().is_success() {
         return Err(service_error::failure(sender, response, RequestKind::Call));
     }
@@ -329,18 +291,14 @@ fn is_own(token_digest: Option<TokenDigest>, held: &Tokens<Attributes>) -> bool 
     token_digest.is_some() && token_digest == held.access_token().map(TokenDigest::of)
 }
 
-fn delete(host: &Host, path: &str, id: &str) -> Result<Request<Bytes>> {
+fn delete(host: &Host, path: &str, id: &str) -> Result<HttpRequest> {
     let request = Request::builder().method(Method::DELETE).uri(host.url_below(path, id)?);
     request.body(Bytes::new()).map_err(unusable)
 }
 
 /// `own` is the effect on the session if a record was deleted; None if the token is not the
 /// session's.
-fn deleted(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-    own: Option<Effect>,
-) -> Result<(u64, Effect), ExchangeError> {
+fn deleted(sender: &HttpSender<'_>, response: &HttpResponse, own: Option<Effect>) -> Called<u64> {
     if response.status().is_success() {
         let count = token_record::deleted_count(response)?;
         return Ok((count, own.filter(|_| count > 0).unwrap_or(Effect::None)));

@@ -53,10 +53,7 @@ impl Signer<'_> {
         let value = http_message::secret_header(&value)
             .map_err(|cause| invalid("the signature has no header").with_source(cause))?;
         if request.uri != url.as_str() {
-            let sent = url.as_str().parse();
-            request.uri = sent.map_err(|cause: http::uri::InvalidUri| {
-                invalid("the request's URL").with_source(cause)
-            })?;
+            request.uri = as_uri(&url)?;
         }
         request.headers.insert(header::AUTHORIZATION, value);
         Ok(())
@@ -175,12 +172,16 @@ fn wiped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(bytes.to_vec())
 }
 
+/// The URL that was signed, as the request sends it.
+fn as_uri(url: &Url) -> Result<http::Uri> {
+    let sent = url.as_str().parse::<http::Uri>();
+    sent.map_err(|cause| invalid("the request's URL").with_source(cause))
+}
+
 fn keyed(key: &str) -> Hmac<Sha1> {
     // HMAC accepts a key of any length, so this error never occurs.
-    match Hmac::new_from_slice(key.as_bytes()) {
-        Ok(mac) => mac,
-        Err(_) => Hmac::new(&hmac::digest::Key::<Hmac<Sha1>>::default()),
-    }
+    let empty = |_| Hmac::new(&hmac::digest::Key::<Hmac<Sha1>>::default());
+    Hmac::new_from_slice(key.as_bytes()).unwrap_or_else(empty)
 }
 
 /// 32 letters and digits, as in the vendor's SDK.

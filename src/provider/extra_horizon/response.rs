@@ -1,27 +1,26 @@
 //! Responses with tokens.
 
-use bytes::Bytes;
-use http::Response;
 use serde::Deserialize;
 
 use super::Attributes;
 use super::host::Host;
 use super::mfa::MfaChallenge;
 use super::service_error::{self, RequestKind, ServiceError};
-use crate::provider::http_message;
+use crate::provider::http_message::HttpResponse;
 use crate::provider::http_message::lenient::{number, secret, text};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{ExchangeError, Issued, Provider};
+use crate::provider::{Exchanged, http_message};
+use crate::provider::{Issued, Provider};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
 /// The tokens or the challenge in a response to a grant, of oAuth1 or oAuth2.
 pub(super) fn issued<P, T>(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     request_kind: RequestKind,
     from: (&Host, &str),
-) -> Result<Issued<P>, ExchangeError>
+) -> Exchanged<Issued<P>>
 where
     P: Provider<Challenge = MfaChallenge, Attributes = Attributes>,
     T: TokenBody,
@@ -37,9 +36,9 @@ where
 /// The tokens in a response, or the failure that it means.
 pub(super) fn tokens<T: TokenBody>(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     request_kind: RequestKind,
-) -> Result<Tokens<Attributes>, ExchangeError> {
+) -> Exchanged<Tokens<Attributes>> {
     if !response.status().is_success() {
         return Err(
             service_error::failure(sender, response, request_kind).expecting("a token answer")

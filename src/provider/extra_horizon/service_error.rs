@@ -8,13 +8,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Response;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::Refusal;
 use crate::provider::http_message;
+use crate::provider::http_message::HttpResponse;
 use crate::provider::http_message::lenient::{number, text};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
@@ -51,7 +50,7 @@ pub(super) struct ServiceError {
 
 impl ServiceError {
     /// The error in a response; None if the response has none.
-    pub(super) fn read(response: &Response<Bytes>) -> Option<Self> {
+    pub(super) fn read(response: &HttpResponse) -> Option<Self> {
         let members: Members = http_message::json_object(response).ok()?;
         let inner = members.exh_error.unwrap_or_default();
         let words = [&members.message, &members.description, &inner.description, &inner.message];
@@ -145,7 +144,7 @@ impl ServiceError {
 /// The failure that a response means.
 pub(super) fn failure(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     request_kind: RequestKind,
 ) -> ExchangeError {
     let Some(error) = ServiceError::read(response) else {

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::Response;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::provider::ExchangeError;
+use crate::provider::Exchanged;
 use crate::provider::http_message::lenient::{number, secret, text};
-use crate::provider::http_message::{self, rfc3339};
+use crate::provider::http_message::{self, HttpResponse, rfc3339};
 use crate::secret::Secret;
 
 /// The record of a token. Older servers also list the tokens themselves; they are not kept.
@@ -88,10 +86,7 @@ pub struct OwnToken {
 }
 
 impl TokenPage {
-    pub(super) fn read(
-        response: &Response<Bytes>,
-        own_token: &OwnToken,
-    ) -> Result<Self, ExchangeError> {
+    pub(super) fn read(response: &HttpResponse, own_token: &OwnToken) -> Exchanged<Self> {
         let members: Members = http_message::json_object(response)?;
         let Some(records) = members.data else {
             return Err(http_message::unusable(response, "the answer has no list"));
@@ -103,7 +98,7 @@ impl TokenPage {
 }
 
 /// The number of deleted records in a response.
-pub(super) fn deleted_count(response: &Response<Bytes>) -> Result<u64, ExchangeError> {
+pub(super) fn deleted_count(response: &HttpResponse) -> Exchanged<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Deleted {

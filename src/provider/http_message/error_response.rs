@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::form;
 use super::lenient::Scalar;
 use super::read_json::{members, without_byte_order_mark};
+use super::whole_message::HttpResponse;
 use crate::error::Refusal;
 use crate::provider::FailureClass;
 
@@ -23,7 +23,7 @@ pub(in crate::provider) struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    pub(in crate::provider) fn of(response: &Response<Bytes>) -> Self {
+    pub(in crate::provider) fn of(response: &HttpResponse) -> Self {
         if let Ok(Members { error, ok }) = members::<Members>(response.body()) {
             let failed = is_error(&error) || matches!(ok, Scalar::Bool(false));
             return Self { code: error.text(), failed };
@@ -70,7 +70,7 @@ fn is_error(error: &Scalar) -> bool {
 }
 
 /// The code in a form.
-fn form_code(response: &Response<Bytes>) -> Option<String> {
+fn form_code(response: &HttpResponse) -> Option<String> {
     let body =
         form::is_form(response.headers()).then(|| without_byte_order_mark(response.body()))?;
     let (_, code) = form::fields(body).filter(|(name, _)| name.as_str() == "error").last()?;
@@ -79,7 +79,7 @@ fn form_code(response: &Response<Bytes>) -> Option<String> {
 
 /// The code that is the whole body of a 4xx. Only a known code counts, because a body may be any
 /// text.
-fn whole_code(response: &Response<Bytes>) -> Option<String> {
+fn whole_code(response: &HttpResponse) -> Option<String> {
     let status = response.status();
     let code = std::str::from_utf8(without_byte_order_mark(response.body())).ok()?.trim();
     let known = class_at(code, status, FailureClass::Rejected).is_some();

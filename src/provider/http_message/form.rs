@@ -60,9 +60,7 @@ pub(in crate::provider) fn fields(
 fn decoded(text: &[u8]) -> Option<Zeroizing<String>> {
     let bytes = percent::decoded(text);
     let text = std::str::from_utf8(&bytes).ok()?;
-    let mut exact = Zeroizing::new(String::with_capacity(text.len()));
-    exact.push_str(text);
-    Some(exact)
+    Some(Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(test)]

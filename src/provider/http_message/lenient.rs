@@ -60,10 +60,8 @@ pub(in crate::provider) enum Scalar {
 impl Scalar {
     /// The text; None if it is empty or of another type.
     pub(in crate::provider) fn text(self) -> Option<String> {
-        match self {
-            Self::Text(text) if !text.is_empty() => Some(text),
-            Self::Text(_) | Self::Number(_) | Self::Bool(_) | Self::Null | Self::Other => None,
-        }
+        let Self::Text(text) = self else { return None };
+        (!text.is_empty()).then_some(text)
     }
 
     /// The number, or the one in a text.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use crate::provider::{ExchangeError, FailureClass};
+use super::whole_message::HttpResponse;
+use crate::provider::{ExchangeError, Exchanged, FailureClass};
 
 /// Reads the JSON object in a response's body.
 ///
@@ -19,22 +19,17 @@ use crate::provider::{ExchangeError, FailureClass};
 /// [`FailureClass::Ambiguous`] if the body is anything else, because the server may have processed
 /// the request. With a 3xx or 4xx [`FailureClass::Unclassified`], because it has not. The cause is
 /// the position of the fault and never the text.
-pub fn json_object<'b, T: Deserialize<'b>>(
-    response: &'b Response<Bytes>,
-) -> Result<T, ExchangeError> {
+pub fn json_object<'b, T: Deserialize<'b>>(response: &'b HttpResponse) -> Exchanged<T> {
     members(response.body()).map_err(|unusable| unusable_body(response, unusable))
 }
 
 /// The failure of a response whose content cannot be used. The request may have succeeded, unless
 /// the status says otherwise.
-pub(in crate::provider) fn unusable(
-    response: &Response<Bytes>,
-    words: &'static str,
-) -> ExchangeError {
+pub(in crate::provider) fn unusable(response: &HttpResponse, words: &'static str) -> ExchangeError {
     unusable_body(response, UnusableBody { words, line: 0, column: 0 })
 }
 
-fn unusable_body(response: &Response<Bytes>, unusable: UnusableBody) -> ExchangeError {
+fn unusable_body(response: &HttpResponse, unusable: UnusableBody) -> ExchangeError {
     let status = response.status();
     let denied = status.is_redirection() || status.is_client_error();
     let class = if denied { FailureClass::Unclassified } else { FailureClass::Ambiguous };

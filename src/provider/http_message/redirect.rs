@@ -42,6 +42,14 @@ impl RedirectFields {
         }
         Err(Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)))
     }
+
+    /// Checks that this comes from a login, whichever.
+    pub(in crate::provider) fn check_is_answer(&self) -> Result<(), Error> {
+        let is_answer = ["state", "code", "error"].iter().any(|name| self.get(name).is_some());
+        let other =
+            || Error::new(ErrorKind::InvalidInput).about("the redirect is no answer to a login");
+        if is_answer { Ok(()) } else { Err(other()) }
+    }
 }
 
 impl fmt::Debug for RedirectFields {

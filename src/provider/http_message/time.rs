@@ -68,11 +68,9 @@ fn offset(zone: &str) -> Option<i64> {
 
 /// The digits after the point. Those below a nanosecond are dropped.
 fn nanos(fraction: &str) -> Option<u32> {
-    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
+    let is_number = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
     let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
-    Some(digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))
+    is_number.then(|| digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))
 }
 
 #[cfg(test)]

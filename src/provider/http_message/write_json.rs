@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -29,11 +29,7 @@ pub(in crate::provider) struct Members<'m, V>(pub(in crate::provider) &'m [(&'m 
 
 impl<V: Serialize> Serialize for Members<'_, V> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(self.0.len()))?;
-        for (name, value) in self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
+        to.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 

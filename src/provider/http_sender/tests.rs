@@ -1,4 +1,6 @@
+use bytes::Bytes;
 use futures_util::future::join;
+use http::{Request, Response};
 
 use super::*;
 use crate::provider::test_bench::{Bench, START};

@@ -1,13 +1,12 @@
 //! Calls at the server beside the session's own: whether a token is valid, and its revocation.
 
-use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::Method;
 
 use super::response::{is_valid, revoked};
 use super::{Attributes, IOffice};
-use crate::error::Result;
-use crate::provider::operation::access_token;
-use crate::provider::{Credential, Effect, ExchangeError, HttpSender, Operation};
+use crate::provider::http_message::HttpResponse;
+use crate::provider::operation::{Called, Prepared, access_token};
+use crate::provider::{Credential, Effect, HttpSender, Operation};
 use crate::token::Tokens;
 
 /// Asks the server whether the session's access token is valid, as the client does. The output says
@@ -34,20 +33,11 @@ impl Operation<IOffice> for TokenInfo {
         Credential::InRequest
     }
 
-    fn request(
-        &self,
-        provider: &IOffice,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Prepared<()> {
         Ok((provider.request_with_token(Method::GET, "tokeninfo", access_token(held)?)?, ()))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        (): (),
-        response: &Response<Bytes>,
-    ) -> Result<(bool, Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, (): (), response: &HttpResponse) -> Called<bool> {
         let valid = is_valid(sender, response)?;
         Ok((valid, if valid { Effect::None } else { Effect::AccessTokenDead }))
     }
@@ -61,21 +51,12 @@ impl Operation<IOffice> for RevokeAccessToken {
         Credential::InRequest
     }
 
-    fn request(
-        &self,
-        provider: &IOffice,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Prepared<()> {
         let method = provider.revoke_method.clone();
         Ok((provider.request_with_token(method, "revoke", access_token(held)?)?, ()))
     }
 
-    fn response(
-        &self,
-        sender: &HttpSender<'_>,
-        (): (),
-        response: &Response<Bytes>,
-    ) -> Result<((), Effect), ExchangeError> {
+    fn response(&self, sender: &HttpSender<'_>, (): (), response: &HttpResponse) -> Called<()> {
         revoked(sender, response)?;
         Ok(((), Effect::AccessTokenDead))
     }

@@ -27,10 +27,7 @@ impl RedirectLogin for IOffice {
     /// that [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
     fn login_grant(&self, redirect: &str, login: &LoginRequest<'_>, (): &()) -> Result<Grant> {
         let fields = http_message::redirect_fields(redirect)?;
-        if ["state", "code", "error"].iter().all(|name| fields.get(name).is_none()) {
-            let words = "the redirect is no answer to a login";
-            return Err(Error::new(ErrorKind::InvalidInput).about(words));
-        }
+        fields.check_is_answer()?;
         if !self.state_may_be_missing || fields.contains("state") {
             fields.check_state(login)?;
         }

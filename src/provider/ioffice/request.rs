@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::{IOffice, Password};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message;
+use crate::provider::http_message::HttpRequest;
 use crate::secret::Secret;
 use crate::token::PermissionToken;
 
@@ -26,7 +27,7 @@ pub(super) enum Encoding {
 }
 
 impl IOffice {
-    pub(super) fn code_request(&self, grant: &Password) -> Result<Request<Bytes>> {
+    pub(super) fn code_request(&self, grant: &Password) -> Result<HttpRequest> {
         let words = "the user name cannot go in a header as it is";
         let username = self.encoding.value(&grant.username, words)?;
         let words = "the password cannot go in a header as it is";
@@ -45,7 +46,7 @@ impl IOffice {
         (kind, carrier): (&'static str, &'static str),
         credential: &Secret,
         scope: &str,
-    ) -> Result<Request<Bytes>> {
+    ) -> Result<HttpRequest> {
         let words = "the code or token has characters that no header can carry";
         fixed(credential.expose_secret(), words)?;
         let credential = secret(credential, words)?;
@@ -65,7 +66,7 @@ impl IOffice {
         method: Method,
         path: &str,
         token: &Secret,
-    ) -> Result<Request<Bytes>> {
+    ) -> Result<HttpRequest> {
         let token = secret(token, "the token has characters that no header can carry")?;
         let has_content = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
         let request = Request::builder().method(method).uri(self.endpoint(path));
@@ -76,7 +77,7 @@ impl IOffice {
         Ok(request)
     }
 
-    fn post(&self, path: &str) -> Result<Request<Bytes>> {
+    fn post(&self, path: &str) -> Result<HttpRequest> {
         // The document requires the content type, although there is no content.
         let mut request = Request::post(self.endpoint(path))
             .header(header::CONTENT_TYPE, "application/json")
@@ -119,18 +120,20 @@ impl Encoding {
         }
         match self {
             Self::Utf8 => secret(text, words),
-            Self::Latin1 => {
-                let mut bytes = Zeroizing::new(Vec::with_capacity(plain.len()));
-                for character in plain.chars() {
-                    bytes.push(u8::try_from(character).map_err(|_| refused())?);
-                }
-                let value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes));
-                let mut value = value.map_err(|_| refused())?;
-                value.set_sensitive(true);
-                Ok(value)
-            }
+            Self::Latin1 => latin1(plain).ok_or_else(refused),
         }
     }
+}
+
+/// The text in Latin-1 as a header, marked sensitive; None if Latin-1 does not have a character.
+fn latin1(text: &str) -> Option<HeaderValue> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    for character in text.chars() {
+        bytes.push(u8::try_from(character).ok()?);
+    }
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A setting as a header: not empty, and visible ASCII, with spaces only inside.

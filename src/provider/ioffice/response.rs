@@ -1,15 +1,15 @@
 //! Responses: codes, tokens, and the failures that they mean.
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::Attributes;
 use crate::error::Refusal;
-use crate::provider::http_message;
+use crate::provider::http_message::HttpResponse;
 use crate::provider::http_message::lenient::{number, secret, text};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{Exchanged, http_message};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -21,10 +21,7 @@ pub(super) enum Unit {
 }
 
 /// The code in a response to a user name and a password.
-pub(super) fn code(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<Secret, ExchangeError> {
+pub(super) fn code(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<Secret> {
     let wrong = FailureClass::Refused(Refusal::WrongCredentials);
     let code =
         read::<CodeMembers, _>(sender, response, wrong, "the answer has no code", |members| {
@@ -42,11 +39,11 @@ pub(super) fn code(
 /// The tokens in a response. `refusal_class` is the class of the server's refusal of this request.
 pub(super) fn tokens(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     unit: Unit,
     attributes: Attributes,
     refusal_class: FailureClass,
-) -> Result<Tokens<Attributes>, ExchangeError> {
+) -> Exchanged<Tokens<Attributes>> {
     let words = "the answer has no access token, or one that no header can carry";
     let issued = read::<TokenMembers, _>(sender, response, refusal_class, words, |members| {
         let access_token = members.access_token.filter(fits_header)?;
@@ -64,10 +61,7 @@ pub(super) fn tokens(
 }
 
 /// Whether the response says that a token is valid; an error if it says neither.
-pub(super) fn is_valid(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<bool, ExchangeError> {
+pub(super) fn is_valid(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<bool> {
     if response.status().is_success() {
         return Ok(true);
     }
@@ -79,10 +73,7 @@ pub(super) fn is_valid(
 }
 
 /// The result of a revocation. A token that the server does not know counts as revoked.
-pub(super) fn revoked(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<(), ExchangeError> {
+pub(super) fn revoked(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<()> {
     is_valid(sender, response).map(drop)
 }
 
@@ -127,11 +118,11 @@ struct ErrorMembers {
 /// lost response.
 fn read<'b, T: Deserialize<'b>, Out>(
     sender: &HttpSender<'_>,
-    response: &'b Response<Bytes>,
+    response: &'b HttpResponse,
     refusal_class: FailureClass,
     missing: &'static str,
     pick: impl FnOnce(T) -> Option<Out>,
-) -> Result<Out, ExchangeError> {
+) -> Exchanged<Out> {
     let unusable = if response.status().is_success() {
         match http_message::json_object::<T>(response).map(pick) {
             Ok(Some(found)) => return Ok(found),
@@ -152,13 +143,11 @@ fn read<'b, T: Deserialize<'b>, Out>(
 /// As in the client, an error without a body keeps the tokens.
 fn failure(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     refusal_class: FailureClass,
 ) -> ExchangeError {
     let failed = sender.oauth_error(response, refusal_class);
-    let Ok(body) = http_message::json_object::<ErrorMembers>(response) else {
-        return failed;
-    };
+    let Ok(body) = http_message::json_object::<ErrorMembers>(response) else { return failed };
     if body
         .error
         .as_deref()
@@ -167,18 +156,25 @@ fn failure(
     {
         return failed;
     }
-    let described = body.description.is_some() || body.standard_description.is_some();
-    let refuses = match response.status() {
-        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            body.error.is_some() || described
-        }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            false
-        }
-        // Many frameworks send `{"error":"Not Found"}` for a path that they do not have.
-        status => status.is_client_error() && body.error.is_some() && described,
-    };
+    let refuses = body.refuses(response.status());
     if refuses { ExchangeError { class: refusal_class, ..failed } } else { failed }
+}
+
+impl ErrorMembers {
+    /// Whether a response of this status with these members refuses the request.
+    fn refuses(&self, status: StatusCode) -> bool {
+        let described = self.description.is_some() || self.standard_description.is_some();
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                self.error.is_some() || described
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                false
+            }
+            // Many frameworks send `{"error":"Not Found"}` for a path that they do not have.
+            status => status.is_client_error() && self.error.is_some() && described,
+        }
+    }
 }
 
 /// Whether a header can carry the token, because everything is sent in headers here.

@@ -49,9 +49,7 @@ impl Authentication {
 
     /// Its `Authorization` header, if it has one, marked sensitive.
     pub(super) fn header(&self) -> Result<Option<HeaderValue>, InvalidHeaderValue> {
-        let Self::Basic(value) = self else {
-            return Ok(None);
-        };
+        let Self::Basic(value) = self else { return Ok(None) };
         http_message::secret_header(value).map(Some)
     }
 }

@@ -4,14 +4,15 @@
 mod arbitrary_metadata;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::http_message;
+use crate::provider::http_message::{HttpRequest, HttpResponse};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{Exchanged, http_message};
 
 /// The endpoints that this provider uses.
 #[derive(Clone, PartialEq)]
@@ -63,10 +64,7 @@ pub(super) struct Issuer {
 
 impl Issuer {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let url = http_message::endpoint(name)?;
-        if url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the issuer has a query"));
-        }
+        let url = http_message::base_url(name, "the issuer has a query")?;
         Ok(Self { name: name.to_owned(), url })
     }
 
@@ -81,10 +79,7 @@ impl Issuer {
 
     /// Requests the metadata at the URL of RFC 8414, and if it is not found, at the URL of `OpenID`
     /// Connect.
-    pub(super) async fn discover(
-        &self,
-        sender: &HttpSender<'_>,
-    ) -> Result<Endpoints, ExchangeError> {
+    pub(super) async fn discover(&self, sender: &HttpSender<'_>) -> Exchanged<Endpoints> {
         let mut response = sender.send(get(&self.oauth())?).await.map_err(metadata_failure)?;
         if response.status() == StatusCode::NOT_FOUND {
             response = sender.send(get(&self.openid())?).await.map_err(metadata_failure)?;
@@ -96,7 +91,7 @@ impl Issuer {
     }
 
     /// The endpoints in a response with metadata.
-    fn read(&self, response: &Response<Bytes>) -> Result<Endpoints, ExchangeError> {
+    fn read(&self, response: &HttpResponse) -> Exchanged<Endpoints> {
         let metadata: Metadata = http_message::json_object(response).map_err(|malformed| {
             let class = FailureClass::Misconfigured;
             ExchangeError { class, ..malformed }.expecting(METADATA)
@@ -169,7 +164,7 @@ impl Metadata {
     }
 }
 
-fn get(url: &Url) -> Result<Request<Bytes>, ExchangeError> {
+fn get(url: &Url) -> Exchanged<HttpRequest> {
     Request::get(url.as_str())
         .body(Bytes::new())
         .map_err(|cause| ExchangeError::new(FailureClass::Misconfigured).with_source(cause))

@@ -10,7 +10,7 @@ use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::policy::{METADATA_AGE, METADATA_RETRY, METADATA_WAIT};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{ExchangeError, Exchanged, FailureClass};
 
 /// A server's metadata. A failure of the first request is not kept.
 pub(super) struct Metadata {
@@ -59,10 +59,7 @@ impl Metadata {
     }
 
     /// The endpoints. Requests the metadata if they are not known.
-    pub(super) async fn endpoints(
-        &self,
-        sender: &HttpSender<'_>,
-    ) -> Result<Arc<Endpoints>, ExchangeError> {
+    pub(super) async fn endpoints(&self, sender: &HttpSender<'_>) -> Exchanged<Arc<Endpoints>> {
         if let Some(known) = self.known() {
             return Ok(known);
         }
@@ -79,7 +76,7 @@ impl Metadata {
     /// Reads the endpoints if they are not known, and again if they are older than
     /// [`METADATA_AGE`]. The former endpoints stay in use while the server does not answer, and if
     /// its document is refused. A refused document fails one call.
-    pub(super) async fn refresh(&self, sender: &HttpSender<'_>) -> Result<(), ExchangeError> {
+    pub(super) async fn refresh(&self, sender: &HttpSender<'_>) -> Exchanged<()> {
         if self.known.read().is_none() {
             return self.endpoints(sender).await.map(drop);
         }
@@ -121,7 +118,7 @@ impl Metadata {
     }
 
     /// The failure, if it was not reported yet.
-    fn refuse(&self, refused: Refused, failed: ExchangeError) -> Result<(), ExchangeError> {
+    fn refuse(&self, refused: Refused, failed: ExchangeError) -> Exchanged<()> {
         let mut known = self.known.write();
         let Some(known) = known.as_mut() else { return Ok(()) };
         if known.refused.as_ref() == Some(&refused) {
@@ -174,7 +171,7 @@ mod tests {
         peer: &Peer,
         status: u16,
         body: &str,
-    ) -> Result<(), ExchangeError> {
+    ) -> Exchanged<()> {
         join(client.prepare(&bench.sender()), peer.json(status, body)).await.0
     }
 

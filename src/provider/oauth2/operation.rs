@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, header};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -12,10 +12,11 @@ use super::discovery::OptionalEndpoints;
 use super::request::unusable;
 use super::{Attributes, OAuth2, revoked};
 use crate::error::{Error, ErrorKind, Refusal, Result};
-use crate::provider::operation::{access_token, refresh_token};
+use crate::provider::http_message::HttpResponse;
+use crate::provider::operation::{Called, Prepared, access_token, refresh_token};
 use crate::provider::{
-    Credential, Effect, ExchangeError, FailureClass, HttpSender, Operation, Revoked, bearer,
-    http_message,
+    Credential, Effect, ExchangeError, Exchanged, FailureClass, HttpSender, Operation, Revoked,
+    bearer, http_message,
 };
 use crate::token::Tokens;
 
@@ -106,11 +107,7 @@ impl Operation<OAuth2> for Introspect {
         Credential::InRequest
     }
 
-    fn request(
-        &self,
-        provider: &OAuth2,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
         let words = "introspection needs introspection_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
         let fields = self.token.fields(held)?;
@@ -123,8 +120,8 @@ impl Operation<OAuth2> for Introspect {
         &self,
         sender: &HttpSender<'_>,
         (): (),
-        response: &Response<Bytes>,
-    ) -> Result<(Introspection, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<Introspection> {
         let introspection = Introspection::read(members(sender, response)?, response)?;
         let effect = match self.token {
             // The server's statement counts as much as an API's 401. If it only means that this
@@ -145,7 +142,7 @@ impl Operation<OAuth2> for UserInfo {
     type Output = Map<String, Value>;
     type RequestInfo = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Prepared<()> {
         let words = "user info needs userinfo_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
         let request = Request::get(endpoint.as_str()).body(Bytes::new());
@@ -158,8 +155,8 @@ impl Operation<OAuth2> for UserInfo {
         &self,
         sender: &HttpSender<'_>,
         (): (),
-        response: &Response<Bytes>,
-    ) -> Result<(Self::Output, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<Self::Output> {
         if response.status().is_success() && is_jwt(response.headers()) {
             let words = "the user info is a signed JWT, which is not read here";
             let class = FailureClass::Unclassified;
@@ -177,11 +174,7 @@ impl Operation<OAuth2> for RevokeAccessToken {
         Credential::InRequest
     }
 
-    fn request(
-        &self,
-        provider: &OAuth2,
-        held: &Tokens<Attributes>,
-    ) -> Result<(Request<Bytes>, ())> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
         let words = "revocation needs revocation_endpoint, and the metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
         Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
@@ -191,8 +184,8 @@ impl Operation<OAuth2> for RevokeAccessToken {
         &self,
         sender: &HttpSender<'_>,
         (): (),
-        response: &Response<Bytes>,
-    ) -> Result<(Revoked, Effect), ExchangeError> {
+        response: &HttpResponse,
+    ) -> Called<Revoked> {
         let done = revoked(sender, response)?;
         let effect = match done {
             Revoked::AtServer => Effect::AccessTokenDead,
@@ -224,10 +217,7 @@ impl Kind {
 }
 
 impl Introspection {
-    fn read(
-        mut members: Map<String, Value>,
-        response: &Response<Bytes>,
-    ) -> Result<Self, ExchangeError> {
+    fn read(mut members: Map<String, Value>, response: &HttpResponse) -> Exchanged<Self> {
         let Some(Value::Bool(active)) = members.remove("active") else {
             return Err(http_message::unusable(
                 response,
@@ -252,10 +242,7 @@ impl Introspection {
 }
 
 /// The members of a successful response, or the failure that it means.
-fn members(
-    sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<Map<String, Value>, ExchangeError> {
+fn members(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<Map<String, Value>> {
     if response.status().is_success() {
         return http_message::json_object(response);
     }

@@ -1,13 +1,12 @@
 //! Responses without a token that mean another failure for this client than their status and code
 //! alone.
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use super::OAuth2;
 use super::authentication::Authentication;
 use crate::error::Refusal;
-use crate::provider::http_message::ErrorResponse;
+use crate::provider::http_message::{ErrorResponse, HttpResponse};
 use crate::provider::{ExchangeError, FailureClass, bearer};
 
 impl OAuth2 {
@@ -15,7 +14,7 @@ impl OAuth2 {
     /// for this request.
     pub(super) fn reclassified(
         &self,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         failed: ExchangeError,
         invalid_grant: FailureClass,
     ) -> ExchangeError {
@@ -37,7 +36,7 @@ impl OAuth2 {
     /// 5.2), and no known code gives another reason. Without a challenge a 401 may have any reason.
     fn rejects_client(
         &self,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         error: &ErrorResponse,
         invalid_grant: FailureClass,
     ) -> bool {

@@ -121,9 +121,7 @@ impl RedirectLogin for OAuth2 {
     ) -> Result<Grant> {
         let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
         let fields = http_message::redirect_fields(redirect)?;
-        if ["state", "code", "error"].iter().all(|name| fields.get(name).is_none()) {
-            return Err(invalid("the redirect is no answer to a login"));
-        }
+        fields.check_is_answer()?;
         fields.check_state(login)?;
         let without_issuer = self.check_issuer(redirect, &fields)?;
         if let Some(code) = fields.get("error") {

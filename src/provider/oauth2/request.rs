@@ -1,12 +1,12 @@
 //! Requests of a client.
 
-use bytes::Bytes;
 use http::{Request, header};
 use url::Url;
 
 use super::OAuth2;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message;
+use crate::provider::http_message::HttpRequest;
 
 impl OAuth2 {
     /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
@@ -14,7 +14,7 @@ impl OAuth2 {
         &'f self,
         endpoint: &Url,
         mut fields: Vec<(&'static str, &'f str)>,
-    ) -> Result<Request<Bytes>> {
+    ) -> Result<HttpRequest> {
         fields.extend(self.authentication.fields(&self.client_id));
         let mut request =
             Request::post(endpoint.as_str()).header(header::CONTENT_TYPE, http_message::form::FORM);

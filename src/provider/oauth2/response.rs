@@ -4,13 +4,10 @@ mod members;
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::Response;
-
 use self::members::{Found, Members};
-use crate::provider::http_message::{self, jwt_claims};
+use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{Exchanged, FailureClass};
 use crate::secret::Secret;
 
 /// The tokens that were issued.
@@ -38,9 +35,9 @@ impl TokenResponse {
     /// request.
     pub(super) fn read(
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
         invalid_grant: FailureClass,
-    ) -> Result<Self, ExchangeError> {
+    ) -> Exchanged<Self> {
         let unusable = if response.status().is_success() {
             match Members::read(response) {
                 Ok(members) => {
@@ -78,14 +75,7 @@ impl Members {
 
     /// The token, or which member is missing or wrong.
     fn token(self) -> Result<TokenResponse, &'static str> {
-        let access_token = match self.access_token {
-            Found::Text(token) if is_plain(&token) => token,
-            Found::Text(_) => {
-                return Err("the access_token has characters that no header can carry");
-            }
-            Found::Wrong => return Err("the access_token is no text"),
-            Found::Nothing => return Err("the answer has no access_token"),
-        };
+        let access_token = access_token(self.access_token)?;
         let refresh_token = match self.refresh_token {
             Found::Text(token) => Some(token),
             Found::Wrong => return Err("the refresh_token is no text"),
@@ -106,6 +96,16 @@ impl Members {
                 Found::Nothing | Found::Wrong => None,
             },
         })
+    }
+}
+
+/// The access token, or why it cannot be used.
+fn access_token(found: Found) -> Result<Secret, &'static str> {
+    match found {
+        Found::Text(token) if is_plain(&token) => Ok(token),
+        Found::Text(_) => Err("the access_token has characters that no header can carry"),
+        Found::Wrong => Err("the access_token is no text"),
+        Found::Nothing => Err("the answer has no access_token"),
     }
 }
 

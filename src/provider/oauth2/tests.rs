@@ -7,6 +7,8 @@ mod responses;
 mod revocation;
 mod token_responses;
 
+use bytes::Bytes;
+use http::Response;
 use std::error::Error as StdError;
 
 use futures_util::future::join;

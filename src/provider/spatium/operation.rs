@@ -1,14 +1,14 @@
 //! Calls beside the session's own.
 
-use bytes::Bytes;
-use http::{Request, Response};
 use uuid::Uuid;
 
 use super::grant::{Credentials, SecurityToken};
 use super::response::{self, Envelope};
 use super::{Spatium, settings};
-use crate::error::{Refusal, Result};
-use crate::provider::{ClientOperation, ExchangeError, HttpSender};
+use crate::error::Refusal;
+use crate::provider::http_message::HttpResponse;
+use crate::provider::operation::Prepared;
+use crate::provider::{ClientOperation, Exchanged, HttpSender};
 use crate::secret::Secret;
 
 /// Gets a security token for a user name and a password (`POST
@@ -34,7 +34,7 @@ impl ClientOperation<Spatium> for CredentialsFactor {
     /// The id of the request, which the response to it repeats.
     type RequestInfo = Uuid;
 
-    fn request(&self, provider: &Spatium) -> Result<(Request<Bytes>, Uuid)> {
+    fn request(&self, provider: &Spatium) -> Prepared<Uuid> {
         let id = Uuid::new_v4();
         let body = self.credentials.body()?;
         Ok((provider.request(&provider.paths.credentials, id, body)?, id))
@@ -44,8 +44,8 @@ impl ClientOperation<Spatium> for CredentialsFactor {
         &self,
         sender: &HttpSender<'_>,
         id: Uuid,
-        response: &Response<Bytes>,
-    ) -> Result<SecurityToken, ExchangeError> {
+        response: &HttpResponse,
+    ) -> Exchanged<SecurityToken> {
         Envelope::check(response, id)?;
         security_token(sender, response)
     }
@@ -54,8 +54,8 @@ impl ClientOperation<Spatium> for CredentialsFactor {
 /// The security token in a response, or why there is none.
 pub(super) fn security_token(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
-) -> Result<SecurityToken, ExchangeError> {
+    response: &HttpResponse,
+) -> Exchanged<SecurityToken> {
     if !response.status().is_success() {
         return Err(settings::grant_failure(sender, response, Refusal::UnknownSubject));
     }

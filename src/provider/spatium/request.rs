@@ -1,14 +1,15 @@
 //! Requests, each with an id of its own.
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, header};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::Spatium;
 use super::response::Envelope;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::ExchangeError;
+use crate::provider::Exchanged;
+use crate::provider::http_message::{HttpRequest, HttpResponse};
 use crate::provider::http_sender::HttpSender;
 
 /// A member of a request.
@@ -26,7 +27,7 @@ impl Spatium {
     }
 
     /// A request with this id, which the response repeats ("examples").
-    pub(super) fn request(&self, path: &str, id: Uuid, body: Bytes) -> Result<Request<Bytes>> {
+    pub(super) fn request(&self, path: &str, id: Uuid, body: Bytes) -> Result<HttpRequest> {
         Request::post(self.url(path))
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/json")
@@ -41,7 +42,7 @@ impl Spatium {
         sender: &HttpSender<'_>,
         path: &str,
         body: Bytes,
-    ) -> Result<Response<Bytes>, ExchangeError> {
+    ) -> Exchanged<HttpResponse> {
         let id = Uuid::new_v4();
         let response = sender.send(self.request(path, id, body)?).await?;
         Envelope::check(&response, id)?;

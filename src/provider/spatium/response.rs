@@ -4,8 +4,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::Response;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -13,9 +11,9 @@ use uuid::Uuid;
 
 use super::{Attributes, SecurityToken};
 use crate::provider::http_message::lenient::{number as seconds, secret, text, texts};
-use crate::provider::http_message::{self, jwt_claims};
+use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{ExchangeError, FailureClass};
+use crate::provider::{ExchangeError, Exchanged, FailureClass};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
@@ -26,7 +24,7 @@ impl Envelope {
     /// Refuses the response to another request, which a cache or proxy may send: its content may be
     /// another user's. The result of this request is then not known, so its response counts as
     /// lost. A response that names no request is accepted.
-    pub(super) fn check(response: &Response<Bytes>, id: Uuid) -> Result<(), ExchangeError> {
+    pub(super) fn check(response: &HttpResponse, id: Uuid) -> Exchanged<()> {
         #[derive(Deserialize)]
         struct Members {
             #[serde(default, rename = "requestId")]
@@ -60,9 +58,9 @@ impl<'de> Deserialize<'de> for Id {
 /// none.
 pub(super) fn tokens(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     former: &Attributes,
-) -> Result<Tokens<Attributes>, ExchangeError> {
+) -> Exchanged<Tokens<Attributes>> {
     #[derive(Deserialize)]
     struct Pair {
         #[serde(default, rename = "permissionToken")]
@@ -96,7 +94,7 @@ pub(super) fn tokens(
 }
 
 /// The security token in a successful response.
-pub(super) fn security_token(response: &Response<Bytes>) -> Result<SecurityToken, ExchangeError> {
+pub(super) fn security_token(response: &HttpResponse) -> Exchanged<SecurityToken> {
     #[derive(Deserialize)]
     struct Factor {
         #[serde(default, rename = "securityToken")]

@@ -1,7 +1,7 @@
 //! What can be configured because the vendor's documents do not say it.
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use crate::provider::http_message::HttpResponse;
+use http::StatusCode;
 use uuid::Uuid;
 
 use super::{MerchantKey, Spatium};
@@ -241,7 +241,7 @@ impl Spatium {
     pub(super) fn refresh_failure(
         &self,
         sender: &HttpSender<'_>,
-        response: &Response<Bytes>,
+        response: &HttpResponse,
     ) -> ExchangeError {
         let failed = sender.status_error(response).expecting("a token answer");
         if self.terminal.contains(&response.status()) && is_from_service(response) {
@@ -254,7 +254,7 @@ impl Spatium {
 /// The failure that an unsuccessful response to a grant means. `unknown` is for a 404.
 pub(super) fn grant_failure(
     sender: &HttpSender<'_>,
-    response: &Response<Bytes>,
+    response: &HttpResponse,
     unknown: Refusal,
 ) -> ExchangeError {
     let failed = sender.status_error(response).expecting("a token answer");
@@ -271,7 +271,7 @@ pub(super) fn grant_failure(
 }
 
 /// Whether the response seems to come from the service and not from a gateway.
-fn is_from_service(response: &Response<Bytes>) -> bool {
+fn is_from_service(response: &HttpResponse) -> bool {
     !GATEWAYS.contains(&response.status())
         || response.body().trim_ascii_start().first() == Some(&b'{')
             && serde_json::from_slice::<serde::de::IgnoredAny>(response.body()).is_ok()

@@ -15,7 +15,7 @@ use super::liveness::ProcessLock;
 use super::statement_error::{Result, StatementError};
 use crate::clock::BootTime;
 use crate::key::SessionId;
-use crate::store::{Change, Changes, Cursor, News};
+use crate::store::{Change, Changes, Cursor, Floor, News};
 
 /// How long an entry stays. Defaults to 5 s: the others read several times a second, and a process
 /// that has not read for so long learns that anything may have changed. The names of deleted
@@ -207,8 +207,6 @@ fn read_news(row: &Row<'_>) -> Result<News> {
     let phase: Option<i64> = row.get(8)?;
     let phase =
         phase.map(|phase| decode_phase(phase).ok_or_else(StatementError::malformed)).transpose()?;
-    let (version, epoch, generation) = (row.get(5)?, row.get(6)?, row.get(7)?);
-    let (version, epoch, generation) =
-        (decode_counter(version)?, decode_counter(epoch)?, decode_counter(generation)?);
+    let Floor { version, epoch, generation } = columns::read_counters(row, 5)?;
     Ok(News { id: columns::read_id(row, 2)?, of: Change { version, epoch, generation, phase } })
 }

@@ -3,9 +3,11 @@
 use rusqlite::types::FromSql;
 use rusqlite::{Row as SqlRow, ToSql};
 
+use super::encoding::decode_counter;
 use super::statement_error::{Result, StatementError};
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::SEALED_BYTES;
+use crate::store::Floor;
 use crate::store::record_cipher::ROW_TAG_BYTES;
 
 /// The index of the id's first column in [`ALL_COLUMNS`].
@@ -100,6 +102,12 @@ pub(super) fn read_id(row: &SqlRow<'_>, at: usize) -> Result<SessionId> {
     Ok(SessionId::new(provider, key))
 }
 
+/// The three counters in the columns from `at` on.
+pub(super) fn read_counters(row: &SqlRow<'_>, at: usize) -> Result<Floor> {
+    let counter = |at| decode_counter(row.get(at)?);
+    Ok(Floor { version: counter(at)?, epoch: counter(at + 1)?, generation: counter(at + 2)? })
+}
+
 fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Result<T> {
     Ok(row.get(at)?)
 }
@@ -107,16 +115,12 @@ fn get<T: FromSql>(row: &SqlRow<'_>, at: usize) -> Result<T> {
 /// At most `MAX` bytes. The length is checked before anything is copied.
 fn bytes<'r, const MAX: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r [u8]>> {
     let bytes = row.get_ref(at)?.as_blob_or_null().map_err(|_| StatementError::malformed())?;
-    if bytes.is_some_and(|bytes| bytes.len() > MAX) {
-        return Err(StatementError::malformed());
-    }
-    Ok(bytes)
+    let fits = bytes.is_none_or(|bytes| bytes.len() <= MAX);
+    if fits { Ok(bytes) } else { Err(StatementError::malformed()) }
 }
 
 fn text<'r, const MAX: usize>(row: &'r SqlRow<'_>, at: usize) -> Result<Option<&'r str>> {
     let text = row.get_ref(at)?.as_str_or_null().map_err(|_| StatementError::malformed())?;
-    if text.is_some_and(|text| text.len() > MAX) {
-        return Err(StatementError::malformed());
-    }
-    Ok(text)
+    let fits = text.is_none_or(|text| text.len() <= MAX);
+    if fits { Ok(text) } else { Err(StatementError::malformed()) }
 }

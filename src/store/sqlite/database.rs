@@ -25,7 +25,7 @@ use crate::clock::Now;
 use crate::key::{ProviderName, SessionId};
 use crate::policy::SEALED_BYTES;
 use crate::store::record_cipher::SealedCredentials;
-use crate::store::{Due, Filter, Floor, Record};
+use crate::store::{Due, Filter, Floor, Record, StoreError};
 
 /// Writes the columns that a claim changes in an existing row, and no others: SQLite writes an
 /// indexed column to its index again even if the value is the same.
@@ -61,6 +61,9 @@ pub(super) struct Database<'c> {
     raise_floor: Statement<'c>,
 }
 
+/// A record, and the row that it was read from.
+type FoundRow = (Record<SealedCredentials>, ExistingRow);
+
 impl<'c> Database<'c> {
     pub(super) fn new(
         conn: &'c Connection,
@@ -74,14 +77,8 @@ impl<'c> Database<'c> {
             rows: RowReader::new(conn, process_lock, shared)?,
             find: conn
                 .prepare(&format!("SELECT {ALL_COLUMNS}, rowid FROM session WHERE {WHERE_ID}"))?,
-            insert: conn.prepare(&format!(
-                "INSERT INTO session ({ALL_COLUMNS}) VALUES ({})",
-                vec!["?"; VALUE_COLUMNS.len() + 3].join(", ")
-            ))?,
-            update: conn.prepare(&format!(
-                "UPDATE session SET {} = ? WHERE rowid = ?",
-                VALUE_COLUMNS.join(" = ?, ")
-            ))?,
+            insert: conn.prepare(&insert_sql())?,
+            update: conn.prepare(&update_sql())?,
             update_lease: conn.prepare(UPDATE_LEASE)?,
             delete: conn.prepare(&format!("DELETE FROM session WHERE {WHERE_ID}"))?,
             read_floor: conn.prepare("SELECT version, epoch, generation FROM store")?,
@@ -97,10 +94,7 @@ impl<'c> Database<'c> {
     }
 
     /// The record of this id, if its row is as a store wrote it.
-    pub(super) fn find(
-        &mut self,
-        id: &SessionId,
-    ) -> Result<Option<(Record<SealedCredentials>, ExistingRow)>> {
+    pub(super) fn find(&mut self, id: &SessionId) -> Result<Option<FoundRow>> {
         let Self { find, rows, .. } = self;
         let found = find.query_row(columns::id_columns(id), |row| Ok(rows.read_verified(row, id)));
         found.optional()?.transpose()
@@ -217,11 +211,7 @@ impl<'c> Database<'c> {
 
     /// The floor that deleted records left.
     pub(super) fn floor(&mut self) -> Result<Floor> {
-        let read = |row: &SqlRow<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        let (version, epoch, generation) = self.read_floor.query_row([], read)?;
-        let (version, epoch, generation) =
-            (decode_counter(version)?, decode_counter(epoch)?, decode_counter(generation)?);
-        Ok(Floor { version, epoch, generation })
+        self.read_floor.query_row([], |row| Ok(columns::read_counters(row, 0)))?
     }
 
     /// Raises the floor to this at least.
@@ -290,12 +280,8 @@ impl<'c> Database<'c> {
             match self.rows.read_listed(sql_row, &id) {
                 Ok(record) => listed.push((id, record)),
                 Err(StatementError::Rejected(fault)) => {
-                    let (provider, tenant, token_id) = columns::id_columns(&id);
-                    let why = std::error::Error::source(&fault).map(ToString::to_string);
-                    tracing::warn!(provider, tenant, token_id, error = why, "damaged");
-                    if let Ok(shown) = row_reader::listed_as_unreadable(sql_row) {
-                        listed.push((id, shown));
-                    }
+                    let shown = list_damaged(sql_row, &id, &fault);
+                    listed.extend(shown.map(|record| (id, record)));
                 }
                 Err(failed) => return Err(failed),
             }
@@ -338,4 +324,24 @@ impl<'c> Database<'c> {
         })
         .collect()
     }
+}
+
+/// Inserts a whole row.
+fn insert_sql() -> String {
+    let values = vec!["?"; VALUE_COLUMNS.len() + 3].join(", ");
+    format!("INSERT INTO session ({ALL_COLUMNS}) VALUES ({values})")
+}
+
+/// Replaces all columns of a row but its id.
+fn update_sql() -> String {
+    let columns = VALUE_COLUMNS.join(" = ?, ");
+    format!("UPDATE session SET {columns} = ? WHERE rowid = ?")
+}
+
+/// Logs that a row was altered, and gives the record as which it is listed.
+fn list_damaged(row: &SqlRow<'_>, id: &SessionId, fault: &StoreError) -> Option<Record<()>> {
+    let (provider, tenant, token_id) = columns::id_columns(id);
+    let why = std::error::Error::source(fault).map(ToString::to_string);
+    tracing::warn!(provider, tenant, token_id, error = why, "damaged");
+    row_reader::listed_as_unreadable(row).ok()
 }

@@ -66,10 +66,8 @@ pub(super) fn decode_lost_reason(code: i64) -> Option<LostReason> {
 
 /// Nanoseconds since 1970. Times after the year 2262 or before 1677 become the nearest of these.
 pub(super) fn encode_wall_time(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => nanos(after),
-        Err(before) => -nanos(before.duration()),
-    }
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or_else(|before| -nanos(before.duration()), nanos)
 }
 
 pub(super) fn decode_wall_time(nanos: i64) -> SystemTime {

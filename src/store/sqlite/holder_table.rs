@@ -90,10 +90,8 @@ impl<'c> HolderTable<'c> {
 
     /// The form that may be written.
     pub(super) fn form_to_write(&self) -> Result<i64> {
-        if self.form >= NEWEST_FORM {
-            return Ok(self.form);
-        }
-        Err(SqliteFault::OlderReader { reads: self.form }.into())
+        let older = SqliteFault::OlderReader { reads: self.form };
+        if self.form >= NEWEST_FORM { Ok(self.form) } else { Err(older.into()) }
     }
 
     /// The supervisors on the file that have not ended.
@@ -121,6 +119,7 @@ impl<'c> HolderTable<'c> {
     /// Writes down that a supervisor begins, goes on or ends.
     pub(super) fn presence(&mut self, owner: Owner, presence: Presence) -> Result<()> {
         let (name, owner) = (self.process_lock.name, owner.0.cast_signed());
+        let ended = presence == Presence::Retire;
         match presence {
             Presence::Register | Presence::Renew => drop(self.local_owners.insert(owner)),
             Presence::Retire => drop(self.local_owners.remove(&owner)),
@@ -131,13 +130,7 @@ impl<'c> HolderTable<'c> {
         self.conn.execute(
             "INSERT INTO holder (name, boot, owner, form, ended) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET ended = ?5",
-            params![
-                name,
-                self.process_lock.boot,
-                owner,
-                self.newest_form,
-                presence == Presence::Retire
-            ],
+            params![name, self.process_lock.boot, owner, self.newest_form, ended],
         )?;
         self.conn.execute(
             "DELETE FROM holder WHERE name = ?1 AND ended AND number <= (
@@ -191,12 +184,8 @@ pub(super) fn register(
 }
 
 /// Whether another living process has the file open.
-pub(super) fn has_other_process(
-    conn: &Connection,
-    process_lock: &ProcessLock,
-) -> rusqlite::Result<bool> {
-    let another =
-        |name: &[u8], boot: &str| name != process_lock.name && is_alive(process_lock, name, boot);
+pub(super) fn has_other_process(conn: &Connection, lock: &ProcessLock) -> rusqlite::Result<bool> {
+    let another = |name: &[u8], boot: &str| name != lock.name && is_alive(lock, name, boot);
     Ok(read_all(conn)?.iter().any(|(_, name, boot)| another(name, boot)))
 }
 

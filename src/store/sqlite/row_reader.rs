@@ -3,8 +3,8 @@
 use rusqlite::{Connection, Row as SqlRow};
 
 use super::Shared;
-use super::columns::{ROWID_INDEX, SessionRow};
-use super::encoding::{decode_boot_time, decode_counter};
+use super::columns::{self, ROWID_INDEX, SessionRow};
+use super::encoding::decode_boot_time;
 use super::holder_table::HolderTable;
 use super::liveness::ProcessLock;
 use super::row::LeaseColumns;
@@ -13,7 +13,7 @@ use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::store::record_cipher::{ROW_TAG_BYTES, RowTags, SealFault, SealedCredentials};
-use crate::store::{Floor, Holder, Lease, Phase, Record};
+use crate::store::{Holder, Lease, Phase, Record};
 
 /// What a later write needs of a row beside its record.
 pub(super) struct ExistingRow {
@@ -121,11 +121,7 @@ impl<'c> RowReader<'c> {
 
 /// The record as which an altered row is listed.
 pub(super) fn listed_as_unreadable(row: &SqlRow<'_>) -> Result<Record<()>> {
-    let floor = Floor {
-        version: decode_counter(row.get(0)?)?,
-        epoch: decode_counter(row.get(1)?)?,
-        generation: decode_counter(row.get(2)?)?,
-    };
+    let floor = columns::read_counters(row, 0)?;
     let (phase, lost) = (Phase::Lost, Some(LostReason::KeyMissing));
     Ok(Record { phase, lost, ..Record::vacant(floor) })
 }

@@ -290,12 +290,8 @@ impl<'c> Worker<'c> {
         // does not count for this one.
         self.db.free_space.begin_batch();
         self.db.change_log.take_deleted_names();
-        let done = self.refresh_peers().and_then(|()| {
-            batch.iter_mut().try_for_each(|job| {
-                self.step_limit.reset();
-                job.run(&mut self.db)
-            })
-        });
+        let peers = self.refresh_peers();
+        let done = peers.and_then(|()| batch.iter_mut().try_for_each(|job| self.run_job(job)));
         match done.and_then(|()| self.commit.execute([])) {
             Ok(_) => {
                 // Before the answers: a caller whose delete is answered may copy the file, and the
@@ -309,6 +305,12 @@ impl<'c> Worker<'c> {
             }
             Err(error) => self.roll_back(batch, &error),
         }
+    }
+
+    /// Runs one job, which may take as many steps as any other.
+    fn run_job(&mut self, job: &mut Box<dyn Job>) -> rusqlite::Result<()> {
+        self.step_limit.reset();
+        job.run(&mut self.db)
     }
 
     /// Undoes a batch that failed, and runs its jobs one by one.
@@ -361,8 +363,7 @@ impl<'c> Worker<'c> {
                 if job.is_abandoned() {
                     return Ok(());
                 }
-                self.step_limit.reset();
-                job.run(&mut self.db).map_err(StatementError::Sql)
+                self.run_job(&mut job).map_err(StatementError::Sql)
             });
             job.finish(done.err());
         }

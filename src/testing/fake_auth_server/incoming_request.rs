@@ -94,10 +94,8 @@ impl Form {
     }
 
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, ErrorCode> {
-        if !essence(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Err(ErrorCode::InvalidRequest);
-        }
-        Self::of(body)
+        let is_form = essence(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded");
+        if is_form { Self::of(body) } else { Err(ErrorCode::InvalidRequest) }
     }
 
     /// Refuses a parameter that comes twice (RFC 6749 sections 3.1 and 3.2).

@@ -243,7 +243,7 @@ impl Fixture {
     }
 
     /// Counters, phase and access token, which say most of a record.
-    pub(super) async fn gist(&self) -> (u64, u64, Phase, String) {
+    pub(super) async fn gist(&self) -> Gist {
         let record = self.record().await;
         (record.epoch, record.generation, record.phase, access(record.credentials.as_deref()))
     }
@@ -295,12 +295,8 @@ pub(super) fn claim(owner: Owner, intent: Intent, known: Option<(u64, u64)>) -> 
 /// A statement that must be done.
 #[track_caller]
 pub(super) fn done(outcome: Outcome) -> Done {
-    match outcome {
-        Outcome::Done(done) => done,
-        other @ (Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {
-            panic!("it is not done: {other:?}")
-        }
-    }
+    let Outcome::Done(done) = outcome else { panic!("it is not done: {outcome:?}") };
+    done
 }
 
 /// A commit that must be stored, and not as suspect.
@@ -314,34 +310,24 @@ pub(super) fn is_stored(outcome: Outcome, epoch: u64, generation: u64) {
 /// A statement that must find another record than it knew; which, if any.
 #[track_caller]
 pub(super) fn conflict(outcome: Outcome) -> Option<Record> {
-    match outcome {
-        Outcome::Conflict(found) => found.map(|found| found.record),
-        other @ (Outcome::Done(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {
-            panic!("it is no conflict: {other:?}")
-        }
-    }
+    let Outcome::Conflict(found) = outcome else { panic!("it is no conflict: {outcome:?}") };
+    found.map(|found| found.record)
 }
 
 /// A statement that must find another claim; the record.
 #[track_caller]
 pub(super) fn leased(outcome: Outcome) -> Stored {
-    match outcome {
-        Outcome::Leased(found) => found,
-        other @ (Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Wait { .. }) => {
-            panic!("it is not held back by a claim: {other:?}")
-        }
-    }
+    let Outcome::Leased(found) = outcome else {
+        panic!("it is not held back by a claim: {outcome:?}")
+    };
+    found
 }
 
 /// A statement that must come too early; for how long, and the record.
 #[track_caller]
 pub(super) fn too_early(outcome: Outcome) -> (Duration, Record) {
-    match outcome {
-        Outcome::Wait { left, found } => (left, found.record),
-        other @ (Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Leased(_)) => {
-            panic!("it is not too early: {other:?}")
-        }
-    }
+    let Outcome::Wait { left, found } = outcome else { panic!("it is not too early: {outcome:?}") };
+    (left, found.record)
 }
 
 /// This much is left, but for what the case and the store took of it.
@@ -351,12 +337,10 @@ pub(super) fn is_about(left: Option<Duration>, asked: Duration) {
     assert!(near, "{left:?} is not about {asked:?}");
 }
 
-pub(super) fn gist(
-    epoch: u64,
-    generation: u64,
-    phase: Phase,
-    name: &str,
-) -> (u64, u64, Phase, String) {
+/// Epoch, generation, phase and access token of a record.
+pub(super) type Gist = (u64, u64, Phase, String);
+
+pub(super) fn gist(epoch: u64, generation: u64, phase: Phase, name: &str) -> Gist {
     (epoch, generation, phase, format!("access-{name}"))
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::provider::{LoginRequest, RedirectLogin};
 
 const MISMATCH: ErrorKind = ErrorKind::Refused(Refusal::LoginStateMismatch);

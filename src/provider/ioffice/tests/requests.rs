@@ -3,6 +3,7 @@
 use http::Request;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::provider::erased::Adapter;
 use crate::provider::{Credential, Operation};
 

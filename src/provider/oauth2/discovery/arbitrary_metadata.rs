@@ -64,18 +64,20 @@ fn document() -> impl Strategy<Value = Vec<u8>> {
             });
             object.to_string().into_bytes()
         });
-    (object, any::<Option<Index>>(), any::<Option<(Index, u8)>>()).prop_map(
-        |(mut body, cut, changed)| {
-            if let Some((place, byte)) = changed {
-                let place = place.index(body.len());
-                body[place] = byte;
-            }
-            if let Some(cut) = cut {
-                body.truncate(cut.index(body.len()));
-            }
-            body
-        },
-    )
+    let damage = (any::<Option<Index>>(), any::<Option<(Index, u8)>>());
+    (object, damage).prop_map(|(body, (cut, changed))| damaged(body, cut, changed))
+}
+
+/// The document with one byte changed, and cut.
+fn damaged(mut body: Vec<u8>, cut: Option<Index>, changed: Option<(Index, u8)>) -> Vec<u8> {
+    if let Some((place, byte)) = changed {
+        let place = place.index(body.len());
+        body[place] = byte;
+    }
+    if let Some(cut) = cut {
+        body.truncate(cut.index(body.len()));
+    }
+    body
 }
 
 proptest! {

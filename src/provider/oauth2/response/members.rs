@@ -3,15 +3,13 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::Response;
 use serde::de::value::{self, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-use crate::provider::ExchangeError;
+use crate::provider::Exchanged;
 use crate::provider::http_message::lenient::Scalar;
-use crate::provider::http_message::{self, form, rfc3339, without_byte_order_mark};
+use crate::provider::http_message::{self, HttpResponse, form, rfc3339, without_byte_order_mark};
 use crate::secret::Secret;
 
 /// Read leniently, because servers differ: if a member is there twice, the last one counts. It has
@@ -60,7 +58,7 @@ enum Name {
 }
 
 impl Members {
-    pub(super) fn read(response: &Response<Bytes>) -> Result<Self, ExchangeError> {
+    pub(super) fn read(response: &HttpResponse) -> Exchanged<Self> {
         let body = without_byte_order_mark(response.body());
         let is_object = body.trim_ascii_start().first() == Some(&b'{');
         if is_object || !form::is_form(response.headers()) {

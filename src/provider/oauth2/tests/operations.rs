@@ -1,5 +1,6 @@
 //! Calls at the server beside the session's own.
 
+use bytes::Bytes;
 use std::time::SystemTime;
 
 use http::{Request, header};

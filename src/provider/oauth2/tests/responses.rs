@@ -1,5 +1,7 @@
 //! The responses of the token endpoint.
 
+use bytes::Bytes;
+use http::Response;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -31,6 +31,15 @@ pub(in super::super) struct Redemption<'a> {
     pub(in super::super) scope: Option<&'a str>,
 }
 
+impl Code {
+    /// Whether this redemption comes from the client that asked for the code.
+    fn is_for(&self, redemption: &Redemption<'_>) -> bool {
+        self.client.as_deref().is_none_or(|client| client == redemption.client)
+            && redemption.redirect_uri == Some(self.redirect_uri.as_str())
+            && is_proof(redemption.verifier, self.challenge.as_deref())
+    }
+}
+
 impl Authority {
     pub(in super::super) fn mint_code(&mut self, code: Code) -> String {
         let text = self.new_token().to_string();
@@ -55,10 +64,7 @@ impl Authority {
             self.end_grant(grant);
             return Err(ErrorCode::InvalidGrant);
         }
-        if code.client.as_deref().is_some_and(|client| client != redemption.client)
-            || redemption.redirect_uri != Some(code.redirect_uri.as_str())
-            || !is_proof(redemption.verifier, code.challenge.as_deref())
-        {
+        if !code.is_for(redemption) {
             return Err(ErrorCode::InvalidGrant);
         }
         let holder = Holder {

@@ -249,9 +249,7 @@ fn time(now: Now, at: BootTime) -> String {
     // "Fri, 15 May 2015 15:34:21 GMT"
     let http = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
     let words: Vec<_> = http.split(' ').collect();
-    let [_, day, month, year, clock, _] = words[..] else {
-        return http;
-    };
+    let [_, day, month, year, clock, _] = words[..] else { return http };
     let month = "JanFebMarAprMayJunJulAugSepOctNovDec".find(month).unwrap_or_default() / 3 + 1;
     format!("{year}-{month:02}-{day}T{clock}.{:03}Z", since.subsec_millis())
 }

@@ -152,10 +152,7 @@ impl IOfficeServer {
             }
             _ => return Err(ErrorCode::UnsupportedGrantType.into()),
         };
-        let milliseconds = match &context.server.expires_in {
-            ExpiresIn::Honest => ExpiresIn::json(issued.lifetime.as_millis().to_string()),
-            other @ (ExpiresIn::Missing | ExpiresIn::Json(_)) => other.clone(),
-        };
+        let milliseconds = in_milliseconds(&context.server.expires_in, issued.lifetime);
         Ok(FakeResponse::tokens(issued, &milliseconds))
     }
 
@@ -224,6 +221,14 @@ fn token_route(request: &IncomingRequest) -> Route {
 fn holder<'a>(context: &'a RequestContext<'_>, token: &str) -> Option<&'a Holder> {
     let found = context.server.authority.describe(token, context.now.boot)?;
     found.is_access.then_some(found.holder)
+}
+
+/// What the response says of the lifetime; this server states it in milliseconds.
+fn in_milliseconds(stated: &ExpiresIn, lifetime: Duration) -> ExpiresIn {
+    match stated {
+        ExpiresIn::Honest => ExpiresIn::json(lifetime.as_millis().to_string()),
+        other @ (ExpiresIn::Missing | ExpiresIn::Json(_)) => other.clone(),
+    }
 }
 
 fn authenticate(context: &RequestContext<'_>) -> Outcome<String> {

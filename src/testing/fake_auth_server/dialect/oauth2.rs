@@ -1,15 +1,17 @@
 //! OAuth 2.0 as the standard has it.
 
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::authorize::authorize;
 use super::{Dialect, RequestContext, Route};
-use crate::testing::fake_auth_server::authority::{Holder, Redemption};
+use crate::clock::Now;
+use crate::testing::fake_auth_server::authority::{Description, Holder, Redemption};
 use crate::testing::fake_auth_server::counts::Endpoint;
 use crate::testing::fake_auth_server::error_code::ErrorCode;
 use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
 use crate::testing::fake_auth_server::incoming_request::{Form, IncomingRequest};
+use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
 
@@ -57,11 +59,7 @@ impl OAuth2Server {
         let now = now.boot;
         let issued = match grant_type {
             "password" => {
-                let (name, password) = (form.required("username")?, form.required("password")?);
-                if !server.accounts.is_password(name, password) {
-                    return Err(ErrorCode::InvalidGrant);
-                }
-                let (user, scope) = (Some(name.to_owned()), scope.map(str::to_owned));
+                let (user, scope) = (Some(user(&form, server)?), scope.map(str::to_owned));
                 server.authority.grant(Holder { user, client, scope }, now)
             }
             "client_credentials" => {
@@ -95,23 +93,7 @@ impl OAuth2Server {
         let Some(description) = server.authority.describe(token, now.boot) else {
             return Ok(FakeResponse::ok(members([("active", false.into())])));
         };
-        let holder = description.holder;
-        let mut json =
-            members([("active", true.into()), ("client_id", holder.client.as_str().into())]);
-        if let Some(user) = &holder.user {
-            json.insert("username".to_owned(), user.as_str().into());
-        }
-        if let Some(scope) = &holder.scope {
-            json.insert("scope".to_owned(), scope.as_str().into());
-        }
-        if let Some(expires) = description.expires {
-            let wall = now.wall_at(expires).duration_since(std::time::UNIX_EPOCH);
-            json.insert("exp".to_owned(), wall.unwrap_or_default().as_secs().into());
-        }
-        if description.is_access {
-            json.insert("token_type".to_owned(), "Bearer".into());
-        }
-        Ok(FakeResponse::ok(json))
+        Ok(FakeResponse::ok(introspection(&description, *now)))
     }
 
     fn resource(&mut self, context: &mut RequestContext<'_>) -> Outcome {
@@ -181,6 +163,33 @@ fn redemption<'a>(
 }
 
 /// The holder of the live access token that the request presents.
+/// The user of the password in a token request.
+fn user(form: &Form, server: &ServerState) -> Result<String, ErrorCode> {
+    let (name, password) = (form.required("username")?, form.required("password")?);
+    let is_right = server.accounts.is_password(name, password);
+    if is_right { Ok(name.to_owned()) } else { Err(ErrorCode::InvalidGrant) }
+}
+
+/// RFC 7662 section 2.2.
+fn introspection(token: &Description<'_>, now: Now) -> Map<String, Value> {
+    let Holder { user, client, scope } = token.holder;
+    let mut json = members([("active", true.into()), ("client_id", client.as_str().into())]);
+    if let Some(user) = user {
+        json.insert("username".to_owned(), user.as_str().into());
+    }
+    if let Some(scope) = scope {
+        json.insert("scope".to_owned(), scope.as_str().into());
+    }
+    if let Some(expires) = token.expires {
+        let wall = now.wall_at(expires).duration_since(std::time::UNIX_EPOCH);
+        json.insert("exp".to_owned(), wall.unwrap_or_default().as_secs().into());
+    }
+    if token.is_access {
+        json.insert("token_type".to_owned(), "Bearer".into());
+    }
+    json
+}
+
 fn bearer<'a>(context: &'a RequestContext<'_>) -> Result<&'a Holder, ErrorCode> {
     let token = context.request.bearer().ok_or(ErrorCode::InvalidToken)?;
     let description = context.server.authority.describe(token, context.now.boot);

@@ -216,24 +216,27 @@ fn token_object(
     let permissions: Vec<_> = permissions.unwrap_or_default().split_whitespace().collect();
     let expires = described.as_ref().and_then(|found| found.expires);
     let expires = expires.map(|end| unix(now, end));
-    let mut claims = json!({
-        "magic": "permissionTokenSchema",
-        "accountId": user,
-        "merchantId": "11111111-2222-4333-8444-555555555555",
-        "permissions": permissions,
-        "iat": unix(now, now.boot),
-        "iss": "authorization-service",
-    });
+    let mut claims = claims(user, &permissions, unix(now, now.boot));
     let shown = expires.and_then(|end| server.expires_in.replacement_for(end.into()));
     if let (Some(end), Some(claims)) = (expires, claims.as_object_mut()) {
         claims.insert("exp".to_owned(), end.into());
     }
-    let mut members = members([
-        (name, jwt_lookalike::wrap(token, &claims).into()),
-        ("issuer", "authorization-service".into()),
-    ]);
+    let token = jwt_lookalike::wrap(token, &claims);
+    let mut members = members([(name, token.into()), ("issuer", "authorization-service".into())]);
     members.extend(shown.map(|end| ("expiresAt".to_owned(), end)));
     Value::from(members)
+}
+
+/// The claims of a token that does not end.
+fn claims(user: Option<&str>, permissions: &[&str], issued_at: u64) -> Value {
+    json!({
+        "magic": "permissionTokenSchema",
+        "accountId": user,
+        "merchantId": "11111111-2222-4333-8444-555555555555",
+        "permissions": permissions,
+        "iat": issued_at,
+        "iss": "authorization-service",
+    })
 }
 
 /// The id and the permissions, with spaces between them, of a request for a session.

@@ -48,14 +48,7 @@ impl ExtraHorizonServer {
             return Ok(user.to_owned());
         }
         let token = new_secret();
-        let challenge = Challenge {
-            user: user.to_owned(),
-            client: client.to_owned(),
-            expires: now.after(MFA_LIFE),
-            failures: 0,
-            not_before: now,
-        };
-        self.challenges.insert(token.clone(), challenge);
+        self.challenges.insert(token.clone(), Challenge::new(user, client, now));
         let method =
             json!({ "id": METHOD, "type": "totp", "name": "Phone app", "tags": ["selected"] });
         let millis = u64::try_from(MFA_LIFE.as_millis()).unwrap_or(u64::MAX);
@@ -71,9 +64,8 @@ impl ExtraHorizonServer {
         now: BootTime,
     ) -> Result<String, LoginError> {
         let challenge = self.challenges.get_mut(token);
-        let live =
-            |challenge: &&mut Challenge| now < challenge.expires && challenge.client == client;
-        let challenge = challenge.filter(live).ok_or(LoginError::of(131))?;
+        let challenge = challenge.filter(|challenge| challenge.is_open(client, now));
+        let challenge = challenge.ok_or(LoginError::of(131))?;
         if method != METHOD {
             return Err(LoginError::of(16));
         }
@@ -83,14 +75,30 @@ impl ExtraHorizonServer {
             return Err(LoginError { number: 134, more: Some(("remainingDelay", millis.into())) });
         }
         if self.factors.get(&challenge.user).is_none_or(|right| right != code) {
-            let delay = Duration::from_secs(1 << challenge.failures.min(10));
-            challenge.failures += 1;
-            challenge.not_before = now.after(delay);
+            challenge.fail(now);
             return Err(LoginError::of(130));
         }
         let user = challenge.user.clone();
         self.challenges.remove(token);
         Ok(user)
+    }
+}
+
+impl Challenge {
+    fn new(user: &str, client: &str, now: BootTime) -> Self {
+        let (user, client) = (user.to_owned(), client.to_owned());
+        Self { user, client, expires: now.after(MFA_LIFE), failures: 0, not_before: now }
+    }
+
+    /// Whether this client can still answer it.
+    fn is_open(&self, client: &str, now: BootTime) -> bool {
+        now < self.expires && self.client == client
+    }
+
+    /// Doubles the wait with each failure.
+    fn fail(&mut self, now: BootTime) {
+        self.not_before = now.after(Duration::from_secs(1 << self.failures.min(10)));
+        self.failures += 1;
     }
 }
 

@@ -132,9 +132,7 @@ fn signature(request: &IncomingRequest, header: &BTreeMap<String, String>, key: 
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let url = format!("http://{}{}", request.header("host").unwrap_or_default(), request.path);
     let base = [request.method.as_str(), &encoded(&url), &encoded(&pairs.join("&"))].join("&");
-    let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(key.as_bytes()) else {
-        return String::new();
-    };
+    let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(key.as_bytes()) else { return String::new() };
     mac.update(base.as_bytes());
     STANDARD.encode(mac.finalize().into_bytes())
 }

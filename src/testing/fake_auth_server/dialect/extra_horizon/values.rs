@@ -21,13 +21,8 @@ pub(super) fn id_of(name: &str) -> String {
 }
 
 fn hex(bytes: &[u8], length: usize) -> String {
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .chars()
-        .take(length)
-        .collect()
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.chars().take(length).collect()
 }
 
 /// RFC 3339 with milliseconds.
