@@ -113,7 +113,7 @@ pub(crate) enum Alarm {
 
 /// What was exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exchanged {
+pub(crate) enum ExchangeKind {
     /// A grant that a caller made.
     Grant,
     /// A refresh or a renewal, or the provider's own preparation.
@@ -232,7 +232,7 @@ impl Admission {
     pub(crate) fn report(
         &self,
         now: BootTime,
-        of: Exchanged,
+        of: ExchangeKind,
         session: Option<&SessionId>,
         result: Result<(), &ExchangeError>,
     ) -> Alarm {
@@ -248,7 +248,7 @@ impl Admission {
                 Alarm::None
             }
             Err(failed) => {
-                if let (Exchanged::Own, Some(session)) = (of, session) {
+                if let (ExchangeKind::Own, Some(session)) = (of, session) {
                     state.pace.note(failed, session, now);
                 }
                 self.note_failure(&mut state, now, session, failed)

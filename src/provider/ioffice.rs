@@ -74,9 +74,10 @@ impl IOffice {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the site is no such URL or has a query; if the redirect URI
-    /// is no URL, has a fragment, or a parameter that is one of the response (`code`, `appCode`,
-    /// `state`, `error`) or is there twice; if one of the three is empty or not plain ASCII.
+    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if the site is no such URL or has a
+    /// query; if the redirect URI is no URL, has a fragment, or a parameter that is one of the
+    /// response (`code`, `appCode`, `state`, `error`) or is there twice; if one of the three is
+    /// empty or not plain ASCII.
     pub fn new(site: &str, client_id: &str, redirect_uri: &str) -> Result<Self> {
         let site = http_message::base_url(site, "the site's URL has a query")?;
         http_message::check_redirect_uri(redirect_uri, redirect_login::RESPONSE_PARAMETERS)?;

@@ -16,7 +16,7 @@ use super::registry::Registry;
 use super::single_flight::{Flight, FlightSender};
 use super::slot::Slot;
 use crate::client::Client;
-use crate::client::admission::{Alarm, Exchanged};
+use crate::client::admission::{Alarm, ExchangeKind};
 use crate::client::tenant_client::{TenantClient, Unresolved};
 use crate::clock::{Clock, Now, timeout};
 use crate::crash::Steps;
@@ -163,7 +163,7 @@ impl Context {
         &self,
         client: &Client,
         session: Option<&SessionId>,
-        of: Exchanged,
+        of: ExchangeKind,
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
@@ -203,7 +203,7 @@ impl Context {
         let doubted = failed.names_client() && tenant_client.doubt(client, self.now().boot);
         let concerns_all = failed.class() == FailureClass::Throttled || failed.names_client();
         if concerns_all && !doubted {
-            self.report(client, session, Exchanged::Grant, Err(&failed));
+            self.report(client, session, ExchangeKind::Grant, Err(&failed));
         }
         failed.into_error()
     }

@@ -34,7 +34,7 @@ use super::outcome::EstablishReply;
 use super::single_flight::FlightOutcome;
 use super::slot::{ErasedValue, Slot, Unsaved};
 use crate::client::Client;
-use crate::client::admission::{Exchanged, Rejected, ScheduledPermit};
+use crate::client::admission::{ExchangeKind, Rejected, ScheduledPermit};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -63,7 +63,7 @@ pub(crate) struct Exchange {
     /// The client when the exchange began.
     client: Arc<Client>,
     guard: Guard,
-    exchanged: Exchanged,
+    exchanged: ExchangeKind,
     renewable: Renewable,
     /// The epoch when the exchange began; `None` if no session is known.
     known: Option<u64>,
@@ -139,7 +139,7 @@ impl Exchange {
             let held = settled.and_then(|settled| settled.credentials().cloned());
             (held, state.counters())
         });
-        let (rotation, exchanged) = (client.provider.rotation(), Exchanged::Own);
+        let (rotation, exchanged) = (client.provider.rotation(), ExchangeKind::Own);
         let steps = context.steps.of_exchange();
         Self {
             context,
@@ -206,7 +206,7 @@ impl Exchange {
                 self.own_grant().await?
             }
             Payload::Grant(grant) => {
-                self.exchanged = Exchanged::Grant;
+                self.exchanged = ExchangeKind::Grant;
                 grant
             }
         };
@@ -223,8 +223,8 @@ impl Exchange {
         }
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
         let on_conflict = match self.exchanged {
-            Exchanged::Grant => OnConflict::ClaimAgain,
-            Exchanged::Own => OnConflict::Yield,
+            ExchangeKind::Grant => OnConflict::ClaimAgain,
+            ExchangeKind::Own => OnConflict::Yield,
         };
         let mut claimed = match self.claim(intent, on_conflict, ClaimPurpose::Exchange).await {
             Ok(Some(claimed)) => claimed,

@@ -56,7 +56,7 @@ impl UsedTickets {
             return Err(TicketFault::Expired.into());
         }
         let tenant = (session.provider().clone(), session.key().tenant().clone());
-        self.make_place(&tenant);
+        self.evict_if_full(&tenant);
         let count = self.count(&tenant);
         self.by_tenant.entry(tenant.clone()).or_default().insert((expires, id));
         self.by_expiry.insert((expires, id));
@@ -92,7 +92,7 @@ impl UsedTickets {
 
     /// Drops a ticket if this tenant has as many as one may have, or if all have as many as fit:
     /// then one of the tenant that has most.
-    fn make_place(&mut self, tenant: &TenantOfProvider) {
+    fn evict_if_full(&mut self, tenant: &TenantOfProvider) {
         if self.count(tenant) >= SPENT_TICKETS_PER_TENANT {
             self.drop_oldest(tenant);
         } else if self.by_id.len() >= self.max

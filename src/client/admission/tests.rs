@@ -58,11 +58,11 @@ impl Setup {
         self.enter().err().unwrap()
     }
 
-    fn fail(&self, of: Exchanged, failed: &ExchangeError) -> Alarm {
+    fn fail(&self, of: ExchangeKind, failed: &ExchangeError) -> Alarm {
         self.fail_as(&device(0), of, failed)
     }
 
-    fn fail_as(&self, session: &SessionId, of: Exchanged, failed: &ExchangeError) -> Alarm {
+    fn fail_as(&self, session: &SessionId, of: ExchangeKind, failed: &ExchangeError) -> Alarm {
         self.admission.report(self.clock.now().boot, of, Some(session), Err(failed))
     }
 
@@ -72,14 +72,14 @@ impl Setup {
 
     fn succeed_as(&self, session: &SessionId) {
         let now = self.clock.now().boot;
-        let alarm = self.admission.report(now, Exchanged::Own, Some(session), Ok(()));
+        let alarm = self.admission.report(now, ExchangeKind::Own, Some(session), Ok(()));
         assert_eq!(alarm, Alarm::None);
     }
 
     /// These sessions got this answer to their refresh, one each second.
     fn met(&self, sessions: std::ops::Range<u32>, failed: &ExchangeError) {
         for n in sessions {
-            self.fail_as(&device(n), Exchanged::Own, failed);
+            self.fail_as(&device(n), ExchangeKind::Own, failed);
             self.clock.advance(SECOND);
         }
     }
@@ -150,9 +150,9 @@ async fn an_exchange_that_gave_up_waiting_holds_no_permit() {
 #[test]
 fn a_throttled_client_is_closed_for_as_long_as_the_server_asked() {
     let setup = Setup::new();
-    assert_eq!(setup.fail(Exchanged::Grant, &throttled(30)), Alarm::None);
+    assert_eq!(setup.fail(ExchangeKind::Grant, &throttled(30)), Alarm::None);
     // A shorter wait does not end the longer one.
-    setup.fail(Exchanged::Own, &throttled(5));
+    setup.fail(ExchangeKind::Own, &throttled(5));
     let rejected = setup.rejected();
     assert_eq!(rejected.until, BootTime::new(30 * SECOND));
     assert_eq!(rejected.error.kind(), ErrorKind::RetryLater);
@@ -167,18 +167,18 @@ fn a_throttled_client_is_closed_for_as_long_as_the_server_asked() {
 #[test]
 fn a_wait_is_at_most_the_limit_and_a_second_if_the_server_names_none() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &failed(FailureClass::Throttled));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::Throttled));
     assert_eq!(setup.rejected().until, BootTime::new(SECOND));
-    setup.fail(Exchanged::Own, &throttled(u64::MAX));
+    setup.fail(ExchangeKind::Own, &throttled(u64::MAX));
     assert_eq!(setup.rejected().until, BootTime::new(600 * SECOND));
 }
 
 #[test]
 fn a_success_of_an_earlier_request_does_not_end_the_servers_wait() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &throttled(30));
+    setup.fail(ExchangeKind::Own, &throttled(30));
     setup.succeed();
-    setup.fail(Exchanged::Own, &failed(FailureClass::Rejected));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::Rejected));
     assert_eq!(setup.rejected().until, BootTime::new(30 * SECOND));
 }
 
@@ -187,7 +187,7 @@ async fn an_exchange_that_queued_before_a_throttle_is_rejected() {
     let setup = Setup::new();
     let held = (setup.enter().unwrap(), setup.enter().unwrap());
     let shutting = async {
-        setup.fail(Exchanged::Own, &throttled(30));
+        setup.fail(ExchangeKind::Own, &throttled(30));
         drop(held);
     };
     let (entered, ()) = join(setup.entry(), shutting).await;
@@ -198,8 +198,8 @@ async fn an_exchange_that_queued_before_a_throttle_is_rejected() {
 fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_accepted() {
     let setup = Setup::new();
     let failure = failed(FailureClass::InvalidClient);
-    assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::Raise);
-    assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::None);
+    assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::Raise);
+    assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::None);
     for _ in 0..3 {
         let rejected = setup.rejected();
         assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
@@ -208,20 +208,20 @@ fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_acce
         setup.clock.advance(60 * SECOND);
         let _probe = setup.enter().unwrap();
         assert_eq!(setup.rejected().error.kind(), ErrorKind::Misconfigured);
-        assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::None);
+        assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::None);
     }
     setup.clock.advance(60 * SECOND);
     let probe = setup.enter().unwrap();
     setup.succeed();
     drop(probe);
     let _all = (setup.enter().unwrap(), setup.enter().unwrap());
-    assert_eq!(setup.fail(Exchanged::Own, &failure), Alarm::Raise, "the alarm is raised again");
+    assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::Raise, "the alarm is raised again");
 }
 
 #[tokio::test]
 async fn an_untracked_call_waits_for_the_probe_and_is_never_the_probe() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     let rejected =
         setup.admission.enter_untracked(&setup.clock, Some(&device(0)), None).await.err().unwrap();
     assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
@@ -235,7 +235,7 @@ async fn an_untracked_call_waits_for_the_probe_and_is_never_the_probe() {
 #[test]
 fn a_probe_that_does_not_judge_the_client_leaves_it_to_the_next_probe() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     for class in [
         FailureClass::NotSent,
         FailureClass::NotProcessed,
@@ -244,7 +244,7 @@ fn a_probe_that_does_not_judge_the_client_leaves_it_to_the_next_probe() {
     ] {
         setup.clock.advance(60 * SECOND);
         let _probe = setup.enter().unwrap();
-        assert_eq!(setup.fail(Exchanged::Own, &failed(class)), Alarm::None);
+        assert_eq!(setup.fail(ExchangeKind::Own, &failed(class)), Alarm::None);
         assert_eq!(setup.rejected().error.retry_after(), Some(60 * SECOND), "{class:?}");
     }
 }
@@ -253,8 +253,8 @@ fn a_probe_that_does_not_judge_the_client_leaves_it_to_the_next_probe() {
 fn a_server_that_judges_a_grant_has_accepted_the_client() {
     for class in [FailureClass::Rejected, FailureClass::Refused(Refusal::WrongCredentials)] {
         let setup = Setup::new();
-        setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
-        assert_eq!(setup.fail(Exchanged::Grant, &failed(class)), Alarm::None);
+        setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
+        assert_eq!(setup.fail(ExchangeKind::Grant, &failed(class)), Alarm::None);
         setup.enter().map(drop).unwrap();
     }
 }
@@ -263,18 +263,18 @@ fn a_server_that_judges_a_grant_has_accepted_the_client() {
 fn a_refused_certificate_alarms_once_and_stops_nothing() {
     let setup = Setup::new();
     let untrusted = failed(FailureClass::Untrusted);
-    assert_eq!(setup.fail(Exchanged::Grant, &untrusted), Alarm::Raise);
-    assert_eq!(setup.fail(Exchanged::Own, &untrusted), Alarm::None);
+    assert_eq!(setup.fail(ExchangeKind::Grant, &untrusted), Alarm::Raise);
+    assert_eq!(setup.fail(ExchangeKind::Own, &untrusted), Alarm::None);
     setup.enter().map(drop).unwrap();
     setup.succeed();
-    assert_eq!(setup.fail(Exchanged::Own, &untrusted), Alarm::Raise);
+    assert_eq!(setup.fail(ExchangeKind::Own, &untrusted), Alarm::Raise);
 }
 
 #[test]
 fn the_longer_of_two_waits_holds() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &throttled(300));
-    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail(ExchangeKind::Own, &throttled(300));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     assert_eq!(setup.rejected().until, BootTime::new(300 * SECOND));
 }
 
@@ -282,7 +282,7 @@ fn the_longer_of_two_waits_holds() {
 fn an_unclassified_answer_stops_no_session() {
     let setup = Setup::new();
     for class in [FailureClass::Unclassified, FailureClass::Misconfigured] {
-        for of in [Exchanged::Own, Exchanged::Grant] {
+        for of in [ExchangeKind::Own, ExchangeKind::Grant] {
             assert_eq!(setup.fail(of, &failed(class)), Alarm::None);
             for lane in [OWN, AGAIN, SCHEDULED, Lane::SignIn] {
                 setup.enter_as(&device(1), lane).map(drop).unwrap();
@@ -298,7 +298,7 @@ fn a_rejected_client_stops_only_the_refreshes_of_the_rejected_tenant() {
     setup.enter_as(&stopped, OWN).map(drop).unwrap();
     setup.enter_as(&other, OWN).map(drop).unwrap();
     let rejected = failed(FailureClass::InvalidClient);
-    assert_eq!(setup.fail_as(&stopped, Exchanged::Own, &rejected), Alarm::Raise);
+    assert_eq!(setup.fail_as(&stopped, ExchangeKind::Own, &rejected), Alarm::Raise);
     for n in 1..3 {
         let rejected = setup.enter_as(&session_of("rejected", n), OWN).err().unwrap();
         assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
@@ -320,10 +320,10 @@ fn a_client_that_is_rejected_for_a_second_tenant_is_stopped_for_all_until_any_su
     for session in &all {
         setup.enter_as(session, OWN).map(drop).unwrap();
     }
-    setup.fail_as(&all[0], Exchanged::Own, &rejected);
-    setup.fail_as(&all[0], Exchanged::Own, &rejected);
+    setup.fail_as(&all[0], ExchangeKind::Own, &rejected);
+    setup.fail_as(&all[0], ExchangeKind::Own, &rejected);
     setup.enter_as(&all[2], OWN).map(drop).unwrap();
-    assert_eq!(setup.fail_as(&all[1], Exchanged::Grant, &rejected), Alarm::None, "one alarm");
+    assert_eq!(setup.fail_as(&all[1], ExchangeKind::Grant, &rejected), Alarm::None, "one alarm");
     for session in &all {
         setup.enter_as(session, OWN).err().unwrap();
         let beside = setup.admission.enter_untracked(&setup.clock, Some(session), None);
@@ -339,16 +339,16 @@ fn a_client_that_is_rejected_for_a_second_tenant_is_stopped_for_all_until_any_su
 fn no_session_is_the_probe_twice_in_a_row_while_others_are_kept_out() {
     let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
-    setup.fail(Exchanged::Own, &rejected);
+    setup.fail(ExchangeKind::Own, &rejected);
     setup.enter_as(&device(1), OWN).err().unwrap();
     setup.clock.advance(60 * SECOND);
     setup.enter().map(drop).unwrap();
-    setup.fail(Exchanged::Own, &rejected);
+    setup.fail(ExchangeKind::Own, &rejected);
     setup.enter_as(&device(1), OWN).err().unwrap();
     setup.clock.advance(60 * SECOND);
     assert_eq!(setup.rejected().error.retry_after(), Some(60 * SECOND), "the other one goes first");
     setup.enter_as(&device(1), OWN).map(drop).unwrap();
-    setup.fail_as(&device(1), Exchanged::Own, &rejected);
+    setup.fail_as(&device(1), ExchangeKind::Own, &rejected);
     setup.clock.advance(60 * SECOND);
     setup.enter().map(drop).unwrap();
     // No other session comes, so this one is the probe again.
@@ -363,7 +363,7 @@ fn no_session_is_the_probe_twice_in_a_row_while_others_are_kept_out() {
 async fn a_sign_in_that_waits_is_the_next_probe_and_the_others_wait_for_its_end() {
     let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
-    setup.fail(Exchanged::Own, &rejected);
+    setup.fail(ExchangeKind::Own, &rejected);
     setup.enter_as(&device(5), Lane::SignIn).err().unwrap();
     setup.clock.advance(50 * SECOND);
     let (first, second) = (device(1), device(2));
@@ -387,7 +387,7 @@ async fn a_sign_in_that_waits_is_the_next_probe_and_the_others_wait_for_its_end(
 #[tokio::test]
 async fn a_sign_in_waits_for_a_probe_no_longer_than_for_a_permit() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     setup.clock.advance(60 * SECOND);
     let _probe = setup.enter().unwrap();
     let session = device(1);
@@ -431,8 +431,8 @@ fn sessions_that_get_an_answer_further_apart_are_not_paced_and_neither_are_grant
     let setup = Setup::new();
     let unknown = failed(FailureClass::Unclassified);
     for n in 0..20 {
-        setup.fail_as(&device(n), Exchanged::Own, &unknown);
-        setup.fail_as(&device(n), Exchanged::Grant, &unknown);
+        setup.fail_as(&device(n), ExchangeKind::Own, &unknown);
+        setup.fail_as(&device(n), ExchangeKind::Grant, &unknown);
         setup.clock.advance(16 * SECOND);
     }
     for _ in 0..3 {
@@ -457,7 +457,7 @@ fn kinds_of_unclassified_answers_are_remembered_up_to_a_bound() {
     let setup = Setup::new();
     for n in 0..20 {
         let code = format!("vendor_{n}");
-        setup.fail(Exchanged::Own, &failed(FailureClass::Unclassified).with_code(&code));
+        setup.fail(ExchangeKind::Own, &failed(FailureClass::Unclassified).with_code(&code));
     }
     assert_eq!(setup.admission.state.lock().pace.kinds(), crate::policy::FAULT_KINDS);
 }
@@ -481,7 +481,7 @@ fn a_call_for_no_session_stops_no_tenant_where_several_use_the_client() {
     let rejected = failed(FailureClass::InvalidClient);
     let alarm = || {
         let now = setup.clock.now().boot;
-        setup.admission.report(now, Exchanged::Grant, None, Err(&rejected))
+        setup.admission.report(now, ExchangeKind::Grant, None, Err(&rejected))
     };
     let all = ["a", "b"].map(|tenant| session_of(tenant, 1));
     for session in &all {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Exchange, claimed_elsewhere, not_admitted, save, superseded_tokens};
-use crate::client::admission::{Entrant, Exchanged, Lane, Permit};
+use crate::client::admission::{Entrant, ExchangeKind, Lane, Permit};
 use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -126,8 +126,8 @@ impl Exchange {
 
     fn lane(&self) -> Lane {
         match self.exchanged {
-            Exchanged::Grant => Lane::SignIn,
-            Exchanged::Own => {
+            ExchangeKind::Grant => Lane::SignIn,
+            ExchangeKind::Own => {
                 let again = self.slot.with_state(State::is_tried_again);
                 Lane::Own { again, scheduled: self.scheduled }
             }

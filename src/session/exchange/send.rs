@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::claim::Claimed;
 use super::{Exchange, lost};
 use crate::client::Client;
-use crate::client::admission::Exchanged;
+use crate::client::admission::ExchangeKind;
 use crate::clock::{Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome, LostReason};
 use crate::log::log_session;
@@ -54,8 +54,8 @@ impl Exchange {
         };
         let again = match (is_grant, self.exchanged, &held) {
             (false, _, Some(held)) => client.issued(held).then_some(None),
-            (true, Exchanged::Own, held) => client.provider.renewal(held.as_deref()).map(Some),
-            (false, _, None) | (true, Exchanged::Grant, _) => None,
+            (true, ExchangeKind::Own, held) => client.provider.renewal(held.as_deref()).map(Some),
+            (false, _, None) | (true, ExchangeKind::Grant, _) => None,
         };
         let Some(grant) = again else { return (attempted.0.map_err(unprocessed), attempted.1) };
         if self.prepare(&client).await.is_err() {
@@ -126,7 +126,7 @@ impl Exchange {
             // Note the time before the request can leave: if the task is dropped from here on, the
             // server may have spent the token, and the guard must not report `NotSent`.
             self.guard.sends(context.now());
-            let is_own = grant.is_none() || self.exchanged == Exchanged::Own;
+            let is_own = grant.is_none() || self.exchanged == ExchangeKind::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
             let answer = self.run_provider(client, &sender, grant, held);
             of_the_same(client, known, self.while_open(claimed, answer).await)

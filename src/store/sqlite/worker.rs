@@ -307,7 +307,7 @@ impl<'c> Worker<'c> {
         }
     }
 
-    /// Runs one job, which may take as many steps as any other.
+    /// Runs one job, with the whole of the steps that a job may take.
     fn run_job(&mut self, job: &mut Box<dyn Job>) -> rusqlite::Result<()> {
         self.step_limit.reset();
         job.run(&mut self.db)

@@ -234,7 +234,7 @@ fn an_exchange_that_is_joined_while_it_waits_is_not_paced_as_scheduled() {
 fn an_exchange_with_a_scheduled_permit_is_checked_like_any_other() {
     let setup = Setup::new();
     let scheduled_permit = setup.scheduled_permit().unwrap();
-    setup.fail(Exchanged::Own, &throttled(30));
+    setup.fail(ExchangeKind::Own, &throttled(30));
     let (_join, entry) = setup.scheduled(Some(scheduled_permit));
     let rejected = entry.now_or_never().unwrap().err().unwrap();
     assert_eq!(rejected.until, BootTime::new(30 * SECOND));
@@ -282,7 +282,7 @@ fn a_permit_of_the_replaced_admission_admits_no_exchange() {
 fn the_schedule_need_not_try_during_the_servers_wait() {
     let setup = Setup::new();
     assert_eq!(setup.closed_for(), None);
-    setup.fail(Exchanged::Own, &throttled(30));
+    setup.fail(ExchangeKind::Own, &throttled(30));
     assert_eq!(setup.closed_for(), Some(30));
     setup.clock.advance(30 * SECOND);
     assert_eq!(setup.closed_for(), None);
@@ -293,8 +293,8 @@ fn the_schedule_tries_a_rejected_client_once_an_interval() {
     let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
     setup.enter().map(drop).unwrap();
-    setup.fail(Exchanged::Own, &rejected);
-    setup.fail(Exchanged::Own, &throttled(30));
+    setup.fail(ExchangeKind::Own, &rejected);
+    setup.fail(ExchangeKind::Own, &throttled(30));
     assert_eq!(setup.closed_for(), Some(60), "the longer of the two");
     setup.clock.advance(60 * SECOND);
     assert_eq!(setup.closed_for(), None, "the next one is the probe");
@@ -302,7 +302,7 @@ fn the_schedule_tries_a_rejected_client_once_an_interval() {
     assert_eq!(setup.closed_for(), Some(60), "it is out");
     let mut changed = Box::pin(setup.admission.changed());
     assert!(poll(&mut changed).is_pending());
-    setup.fail_as(&device(1), Exchanged::Own, &rejected);
+    setup.fail_as(&device(1), ExchangeKind::Own, &rejected);
     assert!(poll(&mut changed).is_ready());
     assert_eq!(setup.closed_for(), Some(60));
     setup.succeed();
@@ -312,7 +312,7 @@ fn the_schedule_tries_a_rejected_client_once_an_interval() {
 #[test]
 fn the_schedule_leaves_the_probe_to_a_sign_in_that_waits_for_it() {
     let setup = Setup::new();
-    setup.fail(Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     setup.clock.advance(50 * SECOND);
     let session = device(1);
     let mut sign_in = Box::pin(setup.entry_as(&session, Lane::SignIn));
@@ -332,9 +332,9 @@ fn a_client_that_is_rejected_for_one_tenant_of_several_is_open_to_the_schedule()
     for session in &all {
         setup.enter_as(session, OWN).map(drop).unwrap();
     }
-    setup.fail_as(&all[0], Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail_as(&all[0], ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     assert_eq!(setup.closed_for(), None);
-    setup.fail_as(&all[1], Exchanged::Own, &failed(FailureClass::InvalidClient));
+    setup.fail_as(&all[1], ExchangeKind::Own, &failed(FailureClass::InvalidClient));
     assert_eq!(setup.closed_for(), Some(60));
 }
 
