@@ -174,7 +174,7 @@ impl TenantClient {
     /// Notes that the server rejected this client in a call that is no exchange. True if the source
     /// will be asked before the next use, under the same limit as
     /// [`replacement_for`](Self::replacement_for).
-    pub(crate) fn doubt(&self, invalid: &Client, now: BootTime) -> bool {
+    pub(crate) fn note_rejection(&self, invalid: &Client, now: BootTime) -> bool {
         let Some(source_state) = &self.source_state else { return false };
         let asks = self.version() != invalid.version || source_state.may_ask_again(invalid, now);
         if asks && self.version() == invalid.version {

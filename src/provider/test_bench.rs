@@ -1,4 +1,4 @@
-//! What the unit tests of providers share: a clock that stands still, and a wire.
+//! What the unit tests of providers share: a clock that stands still, and a sender.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use crate::transport::{Transport, TransportConfig};
 /// The wall clock of a [`StillClock`] at its start: 2027-01-15T08:00:00Z.
 pub(crate) const START: Duration = Duration::from_secs(1_800_000_000);
 
-/// A clock that moves only when it is told to.
+/// A clock that moves only when a test advances it.
 pub(crate) struct StillClock(watch::Sender<Duration>);
 
 impl StillClock {
@@ -50,7 +50,7 @@ impl Clock for StillClock {
     }
 }
 
-/// All that a wire borrows.
+/// All that a sender borrows.
 pub(crate) struct Bench {
     pub(crate) clock: Arc<StillClock>,
     resources: Resources,
@@ -71,7 +71,7 @@ impl Bench {
         }
     }
 
-    /// A wire with a budget of 10 s, 5 s of them kept from repeats.
+    /// A sender with a budget of 10 s, 5 s of them kept from repeats.
     pub(crate) fn sender(&self) -> HttpSender<'_> {
         let budget = Budget {
             ends: self.clock.now().boot.after(Duration::from_secs(10)),

@@ -200,9 +200,10 @@ impl Context {
         session: Option<&SessionId>,
         failed: ExchangeError,
     ) -> Error {
-        let doubted = failed.names_client() && tenant_client.doubt(client, self.now().boot);
+        let asks_source =
+            failed.names_client() && tenant_client.note_rejection(client, self.now().boot);
         let concerns_all = failed.class() == FailureClass::Throttled || failed.names_client();
-        if concerns_all && !doubted {
+        if concerns_all && !asks_source {
             self.report(client, session, ExchangeKind::Grant, Err(&failed));
         }
         failed.into_error()
