@@ -390,7 +390,7 @@ pub const SCHEDULE_HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// How many sessions of one provider the schedule checks at the same time. Defaults to 64, which
 /// keeps a database busy that responds in milliseconds, and delays a caller by no more than these.
-pub const LOOKS_AT_ONCE: usize = 64;
+pub const CHECKS_AT_ONCE: usize = 64;
 
 /// How many requests the schedule may have open at one
 /// [`ProviderSource`](crate::provider::ProviderSource). Defaults to 16: sources are databases, and
@@ -489,12 +489,12 @@ pub const MAX_COOKIE_BYTES: usize = 3840;
 /// How many used tickets a process remembers until they expire. At the bound it forgets the oldest
 /// one of the tenant that has the most. Defaults to 65,536, some 16 MB: 109 logins a second with
 /// tickets that are valid for 10 min.
-pub const SPENT_TICKETS: usize = 65_536;
+pub const USED_TICKETS: usize = 65_536;
 
 /// How many of these may be one tenant's at one provider. At the bound the process forgets the
 /// oldest one. Defaults to 1,024, a login every 0.6 s, so that 64 tenants find room. A forgotten
 /// ticket could be used again, but the server accepts its code only once.
-pub const SPENT_TICKETS_PER_TENANT: usize = 1024;
+pub const USED_TICKETS_PER_TENANT: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -154,7 +154,7 @@ pub trait Store: Send + Sync + 'static {
     /// that are claimed and whose lease still holds: their holder is at work. A page with fewer
     /// than `limit` records is the last one.
     ///
-    /// A supervisor asks for each of its providers every [`DUE_LOOK`](crate::policy::DUE_LOOK),
+    /// A supervisor asks for each of its providers every [`DUE_POLL`](crate::policy::DUE_POLL),
     /// page by page to the end, and then from the beginning.
     ///
     /// # Errors

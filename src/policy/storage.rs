@@ -10,17 +10,17 @@ pub const LEASE_RENEWAL: Duration = Duration::from_secs(5);
 /// The first pause before a process checks again whether another process still has its claim on a
 /// session. Defaults to 20 ms because the other's refresh takes at least that long, and callers
 /// wait.
-pub const CLAIM_LOOK: Duration = Duration::from_millis(20);
+pub const CLAIM_POLL: Duration = Duration::from_millis(20);
 
 /// The longest pause between two such checks; each pause is twice as long as the one before.
 /// Defaults to 500 ms because after a second the server is slow, and half a second more does not
 /// matter.
-pub const CLAIM_LOOK_CAP: Duration = Duration::from_millis(500);
+pub const CLAIM_POLL_CAP: Duration = Duration::from_millis(500);
 
 /// The pause before a supervisor asks the store again what other processes changed. Defaults to 250
 /// ms: a supervisor hands out a token that another process replaced for no longer than that and the
 /// time to load the new one.
-pub const CHANGES_LOOK: Duration = Duration::from_millis(250);
+pub const CHANGES_POLL: Duration = Duration::from_millis(250);
 
 /// How many changes a supervisor reads from the store at once. Defaults to 1,024, some 100 KB.
 pub const CHANGES_PAGE: usize = 1024;
@@ -43,10 +43,10 @@ pub const DUE_PAGE: usize = 256;
 
 /// How often a supervisor asks the store for each provider's due records. Defaults to 30 s: if
 /// another process ends, this one checks its due records no later than that.
-pub const DUE_LOOK: Duration = Duration::from_secs(30);
+pub const DUE_POLL: Duration = Duration::from_secs(30);
 
 /// The schedule keeps in memory the sessions that are due within this time, and leaves the others
-/// to the store. Defaults to 2 min, four times [`DUE_LOOK`], so that the store may fail for more
+/// to the store. Defaults to 2 min, four times [`DUE_POLL`], so that the store may fail for more
 /// than a minute.
 pub const DUE_WITHIN: Duration = Duration::from_secs(120);
 

@@ -13,7 +13,7 @@ use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Publisher;
 use crate::key::ProviderName;
-use crate::policy::{Policy, SPENT_TICKETS};
+use crate::policy::{Policy, USED_TICKETS};
 use crate::provider::resources::Resources;
 use crate::provider::{Provider, ProviderSource, Registration};
 use crate::seal::KeyRing;
@@ -193,7 +193,7 @@ impl SupervisorBuilder {
             misconfigured("the store cannot seal records with these keys").with_source(refused)
         })?;
         let transport = Arc::new(Transport::new(&self.transport)?);
-        let tickets = Tickets::new(keys.clone(), SPENT_TICKETS);
+        let tickets = Tickets::new(keys.clone(), USED_TICKETS);
         let tickets = Arc::new(match self.application {
             Some(name) => tickets.of_application(name),
             None => tickets,

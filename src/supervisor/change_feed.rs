@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::{CHANGES_LOOK, CHANGES_PAGE};
+use crate::policy::{CHANGES_PAGE, CHANGES_POLL};
 use crate::session::context::Context;
 use crate::store::News;
 
@@ -42,7 +42,7 @@ pub(super) async fn run(context: Arc<Context>) {
         }
         if !more {
             tokio::select! {
-                () = context.clock.sleep(CHANGES_LOOK * 2_u32.pow(failures)) => {}
+                () = context.clock.sleep(CHANGES_POLL * 2_u32.pow(failures)) => {}
                 () = closing.cancelled() => {}
             }
         }

@@ -13,14 +13,14 @@ use tokio::sync::Semaphore;
 use self::check::Check;
 pub(super) use self::poll::{poll, report_unknown};
 use crate::client::provider_entry::ProviderEntry;
-use crate::policy::{LOOKS_AT_ONCE, SCHEDULE_HEARTBEAT};
+use crate::policy::{CHECKS_AT_ONCE, SCHEDULE_HEARTBEAT};
 use crate::session::context::Context;
 
 /// Checks a provider's sessions when they are due, until shutdown.
 pub(super) async fn drive(context: Arc<Context>, provider: Arc<ProviderEntry>) {
     let Some(schedule) = context.registry.schedule(&provider.name) else { return };
     let closing = context.tasks.closing();
-    let checks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
+    let checks = Arc::new(Semaphore::new(CHECKS_AT_ONCE));
     loop {
         let rearmed = schedule.rearmed.notified();
         while let Some((id, polled)) = schedule.take_due(context.now().boot) {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::*;
 use crate::error::{ErrorKind, Refusal};
 use crate::key::SessionKey;
-use crate::policy::{SPENT_TICKETS, SPENT_TICKETS_PER_TENANT};
+use crate::policy::{USED_TICKETS, USED_TICKETS_PER_TENANT};
 use crate::seal::MasterKey;
 
 impl Tickets {
@@ -47,7 +47,7 @@ fn ring(number: u32, byte: u8) -> KeyRing {
 }
 
 fn tickets(ring: &KeyRing) -> Tickets {
-    Tickets::new(ring.clone(), SPENT_TICKETS)
+    Tickets::new(ring.clone(), USED_TICKETS)
 }
 
 fn issued(by: &Tickets, purpose: Purpose) -> Ticket {
@@ -264,11 +264,11 @@ fn a_tenant_that_logs_in_without_end_has_only_its_own_tickets_forgotten() {
     let (oldest, next) = (ticket(1), ticket(2));
     tickets.mark_used(&oldest, start()).unwrap();
     tickets.mark_used(&next, start()).unwrap();
-    for at in 3..=SPENT_TICKETS_PER_TENANT {
+    for at in 3..=USED_TICKETS_PER_TENANT {
         tickets.mark_used(&ticket(at), start()).unwrap();
     }
     assert_eq!(fault(tickets.mark_used(&oldest, start())), TicketFault::Used, "up to the bound");
-    tickets.mark_used(&ticket(SPENT_TICKETS_PER_TENANT + 1), start()).unwrap();
+    tickets.mark_used(&ticket(USED_TICKETS_PER_TENANT + 1), start()).unwrap();
     assert_eq!(fault(tickets.mark_used(&next, start())), TicketFault::Used);
     assert_eq!(fault(tickets.mark_used(&other, start())), TicketFault::Used);
     tickets.mark_used(&oldest, start()).unwrap();

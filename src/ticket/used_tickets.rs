@@ -11,7 +11,7 @@ use std::fmt;
 use super::{TicketFault, TicketId};
 use crate::error::Result;
 use crate::key::{ProviderName, SessionId, Tenant};
-use crate::policy::SPENT_TICKETS_PER_TENANT;
+use crate::policy::USED_TICKETS_PER_TENANT;
 
 /// The tickets of one tenant at one provider count together.
 type TenantOfProvider = (ProviderName, Tenant);
@@ -93,7 +93,7 @@ impl UsedTickets {
     /// Drops a ticket if this tenant has as many as one may have, or if all have as many as fit:
     /// then one of the tenant that has most.
     fn evict_if_full(&mut self, tenant: &TenantOfProvider) {
-        if self.count(tenant) >= SPENT_TICKETS_PER_TENANT {
+        if self.count(tenant) >= USED_TICKETS_PER_TENANT {
             self.drop_oldest(tenant);
         } else if self.by_id.len() >= self.max
             && let Some((_, most)) = self.sizes.last().cloned()

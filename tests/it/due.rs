@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_warden::Supervisor;
 use session_warden::clock::{Clock, Coarse, Now, Sleep};
-use session_warden::policy::LOOKS_AT_ONCE;
+use session_warden::policy::CHECKS_AT_ONCE;
 use session_warden::session::Adopt;
 use session_warden::store::MemoryStore;
 use session_warden::testing::{ManualClock, ScriptedProvider, StoreCall};
@@ -80,7 +80,7 @@ async fn a_caller_is_served_before_all_who_are_due_at_a_start_are_looked_at() {
         let before = looked_at();
         session(&fixture.supervisor, device).permission_token().await.unwrap();
         let meanwhile = looked_at() - before;
-        assert!(meanwhile <= 2 * LOOKS_AT_ONCE as u64, "{meanwhile}");
+        assert!(meanwhile <= 2 * CHECKS_AT_ONCE as u64, "{meanwhile}");
     }
     while looked_at() < 2_000 {
         tokio::task::yield_now().await;

@@ -26,7 +26,7 @@ use session_warden::clock::Clock;
 use session_warden::error::LostReason;
 use session_warden::event::{EventKind, Events};
 use session_warden::key::{ProviderName, Tenant};
-use session_warden::policy::{DUE_LOOK, Policy, ProviderLimits, RefreshPolicy, When};
+use session_warden::policy::{DUE_POLL, Policy, ProviderLimits, RefreshPolicy, When};
 use session_warden::provider::{FailureClass, Registration, SourceError};
 use session_warden::session::Adopt;
 use session_warden::store::{MemoryStore, Phase, Store};
@@ -333,7 +333,7 @@ async fn what_another_process_leaves_is_taken_up_by_those_that_started_before() 
         clock.advance(SECOND).await;
         goes.establish(0..20).await;
         goes.shut_down(&clock).await;
-        clock.advance(HOUR / 2 + DUE_LOOK).await;
+        clock.advance(HOUR / 2 + DUE_POLL).await;
         if when == When::Proactive {
             assert!(stays.script.refreshes() >= 40, "{}", stays.script.refreshes());
         } else {
@@ -349,7 +349,7 @@ async fn of_three_processes_one_announces_each_end_and_hardly_any_claim_is_refus
     for _ in 0..3 {
         all.push(Process::start_with(&store, &clock, When::Proactive, Policy::default()).await);
     }
-    clock.advance(2 * DUE_LOOK).await;
+    clock.advance(2 * DUE_POLL).await;
     for (number, process) in all.iter().enumerate() {
         process.establish(number * 100..(number + 1) * 100).await;
     }
@@ -400,10 +400,10 @@ async fn where_no_process_knows_the_others_each_end_is_still_told_once() {
             until(&clock, one.permission_token()).await.unwrap();
         }
     }
-    clock.advance(HOUR / 2 + DUE_LOOK).await;
+    clock.advance(HOUR / 2 + DUE_POLL).await;
     let news: Vec<_> = all.iter_mut().flat_map(Process::news).collect();
     assert_eq!((announced(&news), lost(&news)), (50, 0));
-    clock.advance(HOUR / 2 + DUE_LOOK).await;
+    clock.advance(HOUR / 2 + DUE_POLL).await;
     let news: Vec<_> = all.iter_mut().flat_map(Process::news).collect();
     assert_eq!((announced(&news), lost(&news)), (0, 50));
 }

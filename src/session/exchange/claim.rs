@@ -10,7 +10,7 @@ use crate::client::admission::{Entrant, ExchangeKind, Lane, Permit};
 use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
-use crate::policy::{CLAIM_LOOK, CLAIM_LOOK_CAP};
+use crate::policy::{CLAIM_POLL, CLAIM_POLL_CAP};
 use crate::session::from_record;
 use crate::session::machine::{Class, ExternalChange, Failure, Input, State};
 use crate::store::{
@@ -204,7 +204,7 @@ impl Exchange {
     /// Waits for a back-off that is nearly over: the store's clock may be a little behind. True if
     /// it is over. A longer back-off is loaded with the record.
     async fn is_over(&self, left: Duration) -> bool {
-        let soon = left <= CLAIM_LOOK_CAP;
+        let soon = left <= CLAIM_POLL_CAP;
         if soon {
             self.context.clock.sleep(left).await;
         }
@@ -220,7 +220,7 @@ impl Exchange {
     ) -> Result<NextStep, Failure> {
         let (context, slot) = (Arc::clone(&self.context), Arc::clone(&self.slot));
         let claim = found.record.lease.map(|lease| lease.claim);
-        let mut pause = CLAIM_LOOK;
+        let mut pause = CLAIM_POLL;
         while let Some(lease) = found.record.lease.filter(|lease| Some(lease.claim) == claim) {
             let now = context.now();
             let left = from_record::lease_left(&found);
@@ -234,7 +234,7 @@ impl Exchange {
                 return Err(claimed_elsewhere(left));
             }
             context.clock.sleep(pause).await;
-            pause = CLAIM_LOOK_CAP.min(pause * 2);
+            pause = CLAIM_POLL_CAP.min(pause * 2);
             match self.stored(context.store.load(slot.id())).await? {
                 Some(again) => found = again,
                 None => return Ok(NextStep::Read),

@@ -6,7 +6,7 @@ use super::wait_queue::wait_queue;
 use crate::client::provider_entry::ProviderEntry;
 use crate::event::{Event, EventKind};
 use crate::key::SessionId;
-use crate::policy::{DUE_LOOK, DUE_PAGE, DUE_REFILL, DUE_WITHIN};
+use crate::policy::{DUE_PAGE, DUE_POLL, DUE_REFILL, DUE_WITHIN};
 use crate::session::context::Context;
 use crate::session::schedule::Schedule;
 use crate::store::{Due, DuePage, Filter, StoreError};
@@ -38,7 +38,7 @@ pub(crate) async fn poll(context: Arc<Context>, provider: Arc<ProviderEntry>) {
         let now = context.now().boot;
         let whole = now >= whole_at;
         if whole {
-            (whole_at, passed_over) = (now.after(DUE_LOOK), None);
+            (whole_at, passed_over) = (now.after(DUE_POLL), None);
         }
         let pause = match poller.sweep(passed_over.take(), whole).await {
             Swept::All if !poller.left_any() => whole_at.since(context.now().boot),

@@ -8,7 +8,7 @@ use super::product::{LEASE, instant};
 use super::world::{Ending, Exchange, Phase, Reply, Request, Sent, Time, Tok, Work, World};
 use super::{Mutation, seconds};
 use crate::error::{Error, ErrorKind};
-use crate::policy::CLAIM_LOOK_CAP;
+use crate::policy::CLAIM_POLL_CAP;
 use crate::session::from_record;
 use crate::session::machine::{
     self, Class, ExternalChange, Failure, Input, Retry, Settled, State, StepContext,
@@ -130,7 +130,7 @@ impl Model {
             }
             Outcome::Conflict(found) => self.superseded(w, p, Some(found)),
             Outcome::Wait { left, found } => {
-                assert!(left > CLAIM_LOOK_CAP, "no wait of the model is that short");
+                assert!(left > CLAIM_POLL_CAP, "no wait of the model is that short");
                 self.superseded(w, p, Some(Some(found)))
             }
             Outcome::Leased(found) => {
