@@ -105,7 +105,8 @@ impl<P> Session<P> {
     /// A valid access token: the one in memory if it is fresh, otherwise the one from a refresh that
     /// all callers share.
     ///
-    /// Never gives a token that has expired by this process's clocks, or one that was rejected.
+    /// Never gives a token that has expired by this process's clocks, or one that was rejected,
+    /// unless that rejection is [damped](Invalidation::Damped).
     ///
     /// # Errors
     ///
@@ -297,7 +298,7 @@ impl<P> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped at any time: it only reads.
     pub async fn status(&self) -> Result<SessionStatus> {
         let slot = self.obtain()?;
         self.dispatcher.ensure_loaded(&slot).await?;
@@ -347,8 +348,8 @@ impl<P> Session<P> {
 }
 
 impl<P: Provider> Session<P> {
-    /// Exchanges a grant for a session, which replaces the present one. The present one still serves
-    /// its token until then, and stays if the server refuses the grant.
+    /// Exchanges a grant for a session, which replaces the present one. The present one
+    /// serves its token until the new one is there, and stays if the server refuses the grant.
     ///
     /// Grants are never coalesced: they are exchanged one after the other, each caller gets the
     /// outcome of its own grant, and the last session counts. A grant is sent at most once.
@@ -372,8 +373,8 @@ impl<P: Provider> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// If you drop the call while the grant is queued, the grant is not sent. Later the exchange goes
-    /// on, and its session counts.
+    /// If you drop the call while the grant is queued, the grant is not sent. Once its
+    /// exchange has begun, it goes on, and its session counts.
     pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
         let grant: P::Grant = grant.into();
         let slot = self.obtain()?;
@@ -425,7 +426,7 @@ impl<P: Provider> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped at any time: it only reads.
     pub async fn attributes(&self) -> Result<P::Attributes> {
         self.held().await.map(|tokens| tokens.attributes)
     }

@@ -111,12 +111,12 @@ pub(crate) enum Alarm {
     Raise,
 }
 
-/// What was exchanged.
+/// The kind of an exchange, for the pacing of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeKind {
-    /// A grant that a caller made.
+    /// A caller's grant, or an operation.
     Grant,
-    /// A refresh or a renewal, or the provider's own preparation.
+    /// A refresh or a renewal.
     Own,
 }
 
@@ -269,8 +269,8 @@ impl Admission {
         &self.limits
     }
 
-    /// Waits until nothing known rejects the exchange, or fails at once. A sign-in waits for a
-    /// probe that is near, because the sign-in may become the probe.
+    /// Checks everything that may reject the exchange. Only a sign-in waits, for a probe that is
+    /// near, because it may become the probe. Every other exchange fails at once.
     async fn wait_for_client(
         &self,
         clock: &dyn Clock,

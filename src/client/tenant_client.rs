@@ -127,7 +127,8 @@ impl TenantClient {
         asked.or_else(|unresolved| known.ok_or(unresolved))
     }
 
-    /// Asks the source for the client as it is now. If the source fails, the former client stays.
+    /// Asks the source if the client is missing or stale. Unlike [`resolve`](Self::resolve), it
+    /// fails if the source fails; the former client stays.
     pub(crate) async fn renew(
         &self,
         clock: &dyn Clock,
@@ -171,9 +172,9 @@ impl TenantClient {
         self.ask(source_state, clock, policy).await.ok()
     }
 
-    /// Notes that the server rejected this client in a call that is no exchange. True if the source
-    /// will be asked before the next use, under the same limit as
-    /// [`replacement_for`](Self::replacement_for).
+    /// Notes that the server rejected this client in a call that is no exchange. True if this
+    /// client was replaced since, or if the source will be asked before the next use, under the same
+    /// limit as [`replacement_for`](Self::replacement_for).
     pub(crate) fn note_rejection(&self, invalid: &Client, now: BootTime) -> bool {
         let Some(source_state) = &self.source_state else { return false };
         let asks = self.version() != invalid.version || source_state.may_ask_again(invalid, now);
@@ -223,8 +224,8 @@ impl TenantClient {
 }
 
 impl SourceState {
-    /// Whether the source may be asked because of this client now. If so, not again within the
-    /// probe interval.
+    /// True at most once in each probe interval: the source may be asked because of this client.
+    /// Notes the time.
     fn may_ask_again(&self, invalid: &Client, now: BootTime) -> bool {
         let mut last_asked_at = self.last_asked_at.lock();
         let probe = invalid.admission.limits().probe;

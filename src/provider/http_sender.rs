@@ -58,7 +58,8 @@ impl Requests {
 pub(crate) struct Budget {
     /// Every request must be sent before this.
     pub(crate) ends: BootTime,
-    /// No request may be sent after this, because the session's claim ends.
+    /// No request may be sent after this: too little of the lease is left then, and another process
+    /// may take the claim over.
     pub(crate) send_until: Option<BootTime>,
     /// How long the response may take after the request was sent.
     pub(crate) answer: Duration,
@@ -87,7 +88,7 @@ impl<'a> HttpSender<'a> {
         Self { steps, ..self }
     }
 
-    /// Sends nothing after `until`, when the session's claim ends.
+    /// Sends nothing after `until`, when too little of the lease is left.
     pub(crate) fn sending_until(mut self, until: BootTime) -> Self {
         self.budget.send_until = Some(until);
         self

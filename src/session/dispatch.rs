@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::context::Context;
-use super::exchange::{Exchange, Guard, Payload, RequestedBy, Task};
+use super::exchange::{Exchange, Payload, RequestedBy};
 use super::job::{Caller, Job};
 use super::load;
 use super::machine::{Renewable, Start, State, serving};
@@ -158,7 +158,8 @@ impl Dispatcher {
         }
     }
 
-    /// Starts the refresh that is due. No caller waits for it.
+    /// Starts the refresh that is due. No caller waits for it, but readers use the token, so
+    /// admission must not treat it as background work.
     pub(crate) fn due(&self, slot: &Arc<Slot>) {
         let context = &self.context;
         // Without a client the session has handed out no token that could be due.
@@ -189,7 +190,7 @@ impl Dispatcher {
         self.waiting(slot, async { load::ready(&self.context, slot).await.map(drop) }).await
     }
 
-    /// Queues a job, sends its actor a message and waits for the job's outcome.
+    /// Queues a job, sends the session's actor a message and waits for the job's outcome.
     pub(crate) async fn run_job<T>(
         &self,
         slot: &Arc<Slot>,
@@ -207,7 +208,7 @@ impl Dispatcher {
             slot.enqueue(job(reply, task_guard), most)
                 .map_err(|full| full.of_session(slot.id()))?;
             // The message after the job: an actor that crashes takes the message with it, and the
-            // job stays in the slot for the next actor. A grant is never sent twice this way.
+            // job stays in the slot for the next actor. So a grant is never sent twice.
             self.job_outcome(slot, end).await
         })
         .await
@@ -252,8 +253,9 @@ impl Dispatcher {
         }
     }
 
-    /// Sends the actor a message that there is a job, and repeats it: the message that the exchange
-    /// before this job has ended may be lost with an actor. Returns when no message can be sent.
+    /// Tells the session's actor that there is a job, and repeats that until the job ends. The actor
+    /// also learns it when the exchange before ends, but that message may be lost with an actor.
+    /// Returns when no message can be sent.
     async fn remind(&self, slot: &Arc<Slot>) -> Error {
         loop {
             if let Err(failed) =
@@ -363,7 +365,7 @@ pub(crate) fn request(
     context: &Arc<Context>,
     (slot, client): (&Arc<Slot>, &Arc<Client>),
     need: TokenRequest,
-    (asked, offer): (RequestedBy, Option<&dyn Fn() -> ErasedValue>),
+    (requested_by, offer): (RequestedBy, Option<&dyn Fn() -> ErasedValue>),
 ) -> RequestOutcome {
     // Before the request: a shutdown that begins after this waits for the exchange that starts.
     let task_guard = context.tasks.enter();
@@ -377,17 +379,15 @@ pub(crate) fn request(
         (SlotReply::Join(flight), _) => RequestOutcome::Join(flight),
         (SlotReply::Load(pending), _) => RequestOutcome::Load(pending),
         (SlotReply::Start(start, sender, flight), Some(task_guard)) => {
-            let rotation = client.provider.rotation();
             // A request for a token starts either a renewal or a refresh.
             let (renewable, payload) = if start == Start::Renew {
                 (need.renewable, Payload::Renewal(offer.map(|make| make())))
             } else {
                 (Renewable::No, Payload::Refresh)
             };
-            let base = slot.with_state(|state| state.counters().1);
-            let task = Task::Exchange { rotation, renewable, base };
-            let guard = Guard::new((context, slot), task, Caller::Nobody, (sender, task_guard));
-            let exchange = Exchange::new(guard, Arc::clone(client), renewable).asked(asked);
+            let (client, caller) = (Arc::clone(client), (renewable, Caller::Nobody));
+            let exchange = Exchange::new((context, slot), client, caller, (sender, task_guard));
+            let exchange = exchange.requested_by(requested_by);
             RequestOutcome::Start(Box::pin(exchange.run(payload)), flight)
         }
         // No exchange starts without a task guard.

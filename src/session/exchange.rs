@@ -7,6 +7,7 @@ mod claim;
 mod close;
 mod delete;
 mod exchange_guard;
+mod failure;
 mod revocation;
 mod save;
 mod scheduled_revocation;
@@ -26,15 +27,15 @@ pub(crate) use self::scheduled_revocation::revoke;
 use self::superseded_tokens::SupersededTokens;
 use super::context::Context;
 use super::from_record;
-use super::job::Outcome;
+use super::job::{Caller, Outcome};
 use super::machine::{
     self, Class, CredentialState, Failure, Input, Renewable, Retry, Settled, State, StepContext,
 };
 use super::outcome::EstablishReply;
-use super::single_flight::FlightOutcome;
+use super::single_flight::{FlightOutcome, FlightSender};
 use super::slot::{ErasedValue, Slot, Unsaved};
 use crate::client::Client;
-use crate::client::admission::{ExchangeKind, Rejected, ScheduledPermit};
+use crate::client::admission::{ExchangeKind, ScheduledPermit};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -45,6 +46,7 @@ use crate::store::{
     Attempt, Commit, Done, Failures, Intent, Outcome as StoreOutcome, Settle, SettleTo, Statement,
     StoreError, Stored,
 };
+use crate::task::TaskGuard;
 use crate::token::Credentials;
 
 /// The kind of request that an exchange sends.
@@ -63,7 +65,7 @@ pub(crate) struct Exchange {
     /// The client when the exchange began.
     client: Arc<Client>,
     guard: Guard,
-    exchanged: ExchangeKind,
+    kind: ExchangeKind,
     renewable: Renewable,
     /// The epoch when the exchange began; `None` if no session is known.
     known: Option<u64>,
@@ -75,7 +77,8 @@ pub(crate) struct Exchange {
     steps: Steps,
     /// The session's credentials when the exchange began.
     held: Option<Arc<Credentials>>,
-    /// The record that the store had instead of the expected one.
+    /// The record that the store had instead of the expected one. Outer `None`: no conflict; inner
+    /// `None`: the store has no record.
     found: Option<Option<Stored>>,
     /// The schedule started the exchange. Admission moves it to the callers' lane as soon as a
     /// caller joins the flight.
@@ -131,22 +134,30 @@ enum End {
 }
 
 impl Exchange {
-    /// Takes the session's credentials and counters as they are now.
-    pub(crate) fn new(guard: Guard, client: Arc<Client>, renewable: Renewable) -> Self {
-        let (context, slot) = (Arc::clone(&guard.context), Arc::clone(&guard.slot));
+    /// Takes the session's credentials and counters as they are now. From here on its guard answers
+    /// `caller` and completes the flight, whatever happens.
+    pub(crate) fn new(
+        (context, slot): (&Arc<Context>, &Arc<Slot>),
+        client: Arc<Client>,
+        (renewable, caller): (Renewable, Caller),
+        (sender, task_guard): (FlightSender, TaskGuard),
+    ) -> Self {
         let (held, (epoch, base)) = slot.with_state(|state| {
             let settled = state.settled.as_ref();
             let held = settled.and_then(|settled| settled.credentials().cloned());
             (held, state.counters())
         });
-        let (rotation, exchanged) = (client.provider.rotation(), ExchangeKind::Own);
+        let (rotation, kind) = (client.provider.rotation(), ExchangeKind::Own);
+        let task = Task::Exchange { rotation, renewable, base };
+        let guard = Guard::new((context, slot), task, caller, (sender, task_guard));
+        let (context, slot) = (Arc::clone(context), Arc::clone(slot));
         let steps = context.steps.of_exchange();
         Self {
             context,
             slot,
             client,
             guard,
-            exchanged,
+            kind,
             renewable,
             known: (epoch > 0).then_some(epoch),
             epoch,
@@ -162,8 +173,8 @@ impl Exchange {
     }
 
     /// Sets who requested the exchange. The default is a caller.
-    pub(crate) fn asked(mut self, asked: RequestedBy) -> Self {
-        if let RequestedBy::BySchedule(scheduled_permit) = asked {
+    pub(crate) fn requested_by(mut self, requested_by: RequestedBy) -> Self {
+        if let RequestedBy::BySchedule(scheduled_permit) = requested_by {
             (self.scheduled, self.scheduled_permit) = (true, scheduled_permit);
         }
         self
@@ -179,7 +190,7 @@ impl Exchange {
         self.context.counts.exchanges.fetch_add(1, Ordering::Relaxed);
         let end = match self.grant(payload).await {
             Ok(grant) => self.exchange(grant).await,
-            Err(none) => self.fails(none),
+            Err(failure) => self.fails(failure),
         };
         if let End::TokensSuperseded(superseded) = &end {
             // Revoke before the flight completes: after it this process may begin a new grant,
@@ -188,8 +199,8 @@ impl Exchange {
         }
         // Step before the flight leaves the slot: a caller that asks in between would find a
         // running exchange without a flight to join.
-        let granted = self.step(end);
-        self.finish(granted);
+        let outcome = self.step(end);
+        self.finish(outcome);
         // Callers get the tokens first: they must not wait for a store that is down.
         save::until_saved(&self.context, &self.slot).await;
     }
@@ -206,7 +217,7 @@ impl Exchange {
                 self.own_grant().await?
             }
             Payload::Grant(grant) => {
-                self.exchanged = ExchangeKind::Grant;
+                self.kind = ExchangeKind::Grant;
                 grant
             }
         };
@@ -219,10 +230,10 @@ impl Exchange {
         let held = self.held.clone();
         let sent = held.as_ref().filter(|_| grant.is_none());
         if sent.is_some_and(|held| !self.client.issued(held)) {
-            return self.fails(issuer_mismatch());
+            return self.fails(failure::issuer_mismatch());
         }
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
-        let on_conflict = match self.exchanged {
+        let on_conflict = match self.kind {
             ExchangeKind::Grant => OnConflict::ClaimAgain,
             ExchangeKind::Own => OnConflict::Yield,
         };
@@ -444,51 +455,6 @@ impl Exchange {
     }
 
     fn retry(&self, sent: Now) -> Retry {
-        retry(&self.context, self.rotation, sent)
+        failure::retry(&self.context, self.rotation, sent)
     }
-}
-
-/// When a refresh whose response was lost may be sent again. The server's rotation decides it.
-fn retry(context: &Context, rotation: Rotation, sent: Now) -> Retry {
-    match rotation {
-        Rotation::Static => Retry::AtOnce,
-        Rotation::Idempotent(grace) | Rotation::Fork(grace) | Rotation::NewestOnly(grace) => {
-            // The server's grace began after `sent`, and the retry must arrive before it ends.
-            let spent = context.now().boot.since(sent.boot);
-            let margin = context.policy.min_repeat_time;
-            if spent.saturating_add(margin) < grace { Retry::AtOnce } else { Retry::Late }
-        }
-        Rotation::Strict => Retry::Late,
-    }
-}
-
-fn lost(why: &'static str) -> ExchangeError {
-    ExchangeError::new(FailureClass::Ambiguous).with_source(why)
-}
-
-fn not_admitted(rejected: Rejected, now: Now) -> Failure {
-    let Rejected { error, until, paced } = rejected;
-    let class = if error.kind() == ErrorKind::Misconfigured {
-        Class::Misconfigured
-    } else if paced {
-        Class::HeldBack
-    } else {
-        Class::Harmless
-    };
-    Failure { class, error, wait: until.since(now.boot) }
-}
-
-/// Credentials are sent only to the server that issued them.
-fn issuer_mismatch() -> Failure {
-    let error = Error::new(ErrorKind::Misconfigured)
-        .about("the session was issued by another authority or to another client")
-        .with_outcome(ExchangeOutcome::NotSent);
-    Failure { class: Class::Harmless, error, wait: Duration::ZERO }
-}
-
-fn claimed_elsewhere(wait: Duration) -> Failure {
-    let error = Error::new(ErrorKind::RetryLater)
-        .about("another process has claimed the session")
-        .with_outcome(ExchangeOutcome::NotSent);
-    Failure { class: Class::Harmless, error, wait }
 }

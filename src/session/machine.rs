@@ -172,7 +172,7 @@ pub(crate) enum Input {
     Saved { version: u64, epoch: u64, generation: u64, suspect: bool },
     /// The newest credentials could not be saved, or not in time.
     Unsaved,
-    /// The running work found another record in the store than it expected. `found` is that record,
+    /// The running work found a different record in the store from the one expected. `found` is that record,
     /// if the store's answer had it.
     Conflict { found: Option<(u64, Settled)> },
     /// The unsaved credentials do not belong to the session any more, because another process
@@ -221,10 +221,10 @@ pub(crate) enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Renewable {
     No,
-    /// By the provider, or by what was registered to renew with, unless this side ended the
-    /// session.
+    /// With a grant of the provider, or of the application's `renew_with`. It does not bring back a
+    /// session that this side ended.
     Itself,
-    /// By a grant that the caller brings now. It may even begin a closed session again.
+    /// With a grant that the caller brings now. It may even begin a closed session again.
     Vouched,
 }
 
@@ -346,7 +346,7 @@ pub(crate) enum Notification {
     Forgotten,
 }
 
-/// The next state. Nothing else assigns one.
+/// The next state. Outside of it, only [`begin_load`] and [`abandon_load`] change a state.
 pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, Effects) {
     let mut effects = Effects::default();
     let (to, e) = (&mut state, &mut effects);

@@ -1,4 +1,5 @@
-//! The session actor. It handles messages one by one and starts all tasks of its session. It exists
+//! The session actor. It handles messages one by one, and starts its session's exchanges, closes,
+//! forgets and scheduled revocations. It exists
 //! only while there is work. All state that must survive its crash is in the slot.
 
 use std::sync::Arc;
@@ -185,7 +186,7 @@ impl SessionRunner {
         let (Ok(client), Some(task_guard)) = (self.ready().await, context.tasks.enter()) else {
             return self.work().await;
         };
-        // Also if nothing is due any more, or the schedule would try again.
+        // Sent even if nothing is due any more; otherwise the schedule would try again.
         let _ = begun.send(());
         if slot.due(&context.policy(slot), context.now().boot) != Due::Exchange {
             return self.work().await;
@@ -197,8 +198,10 @@ impl SessionRunner {
             return;
         }
         let need = TokenRequest { newer_than: 0, renewable: slot.renewable(), fresh: true };
-        let asked = (RequestedBy::BySchedule(Some(permit)), None);
-        if let RequestOutcome::Start(work, _) = request(context, (slot, &client), need, asked) {
+        let requested_by = (RequestedBy::BySchedule(Some(permit)), None);
+        if let RequestOutcome::Start(work, _) =
+            request(context, (slot, &client), need, requested_by)
+        {
             self.start(work);
         }
         // The last actor may have crashed before it took all jobs.
@@ -217,10 +220,6 @@ impl SessionRunner {
         (sender, task_guard): (FlightSender, TaskGuard),
     ) -> Exchange {
         let Self { context, slot, .. } = self;
-        let base = slot.with_state(|state| state.counters().1);
-        let (rotation, renewable) = (client.provider.rotation(), Renewable::No);
-        let task = Task::Exchange { rotation, renewable, base };
-        let guard = Guard::new((context, slot), task, caller, (sender, task_guard));
-        Exchange::new(guard, client, renewable)
+        Exchange::new((context, slot), client, (Renewable::No, caller), (sender, task_guard))
     }
 }

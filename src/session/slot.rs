@@ -356,8 +356,9 @@ impl Slot {
         self.inner.lock().quarantine.filter(|until| now < *until)
     }
 
-    /// The time of the next check for the schedule, if there is one. `None` if the schedule has that
-    /// time already. A later time that is also in the record is left to the store.
+    /// The next entry of the schedule: the time of the next check, or none. `None` if the schedule has it
+    /// already. A time beyond [`DUE_WITHIN`] that is in the record is left out: the scheduler reads
+    /// it from the store.
     pub(crate) fn arm(
         &self,
         policy: &MachinePolicy,
@@ -467,7 +468,7 @@ impl Inner {
 
     /// Drops everything that belongs to the deleted record.
     fn forget(&mut self) {
-        // Or `until_saved` would write the forgotten credentials to the store again.
+        // Otherwise `until_saved` would write the forgotten credentials to the store again.
         self.unsaved = None;
         self.claims = Claims::default();
         self.quarantine = None;

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Exchange, claimed_elsewhere, not_admitted, save, superseded_tokens};
+use super::failure::{claimed_elsewhere, not_admitted};
+use super::{Exchange, save, superseded_tokens};
 use crate::client::admission::{Entrant, ExchangeKind, Lane, Permit};
 use crate::clock::{BootTime, Now};
 use crate::crash::CrashPoint;
@@ -125,7 +126,7 @@ impl Exchange {
     }
 
     fn lane(&self) -> Lane {
-        match self.exchanged {
+        match self.kind {
             ExchangeKind::Grant => Lane::SignIn,
             ExchangeKind::Own => {
                 let again = self.slot.with_state(State::is_tried_again);

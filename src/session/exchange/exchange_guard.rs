@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::retry;
+use super::failure::retry;
 use super::revocation::revocation_failed;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -81,7 +81,7 @@ impl Guard {
 
     /// Marks the task as begun. False if a caller gave it up before its message arrived.
     pub(crate) fn begin(&mut self) -> bool {
-        self.begun = self.slot.has_begun(&self.sender);
+        self.begun = self.slot.try_begin(&self.sender);
         self.begun
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::failure;
 use crate::client::Client;
 use crate::client::admission::{Permit, ScheduledPermit};
 use crate::clock::timeout;
@@ -129,7 +130,7 @@ pub(super) async fn admit(
         return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
     };
     if !client.issued(credentials) {
-        return Err(super::issuer_mismatch().error);
+        return Err(failure::issuer_mismatch().error);
     }
     let permit = client.admission.enter_untracked(&*context.clock, Some(slot.id()), permit).await;
     let permit = permit.map_err(|rejected| rejected.error)?;

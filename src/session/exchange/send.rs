@@ -5,8 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Exchange;
 use super::claim::Claimed;
-use super::{Exchange, lost};
+use super::failure::lost;
 use crate::client::Client;
 use crate::client::admission::ExchangeKind;
 use crate::clock::{Now, timeout};
@@ -25,9 +26,10 @@ use crate::token::Credentials;
 type ProviderResult = Result<ErasedIssued, ExchangeError>;
 
 impl Exchange {
-    /// Sends the request of this exchange, and returns the time when it left. If the server calls
-    /// the client invalid, the provider's source is asked for a new client, and the request is sent
-    /// once more with that.
+    /// Sends the request of this exchange, and returns the time when it left; if nothing left, when
+    /// the attempt began. If the server rejects the client, the exchange asks the source for another
+    /// client, and sends a refresh or a renewal once more with that. It does not send a caller's
+    /// grant again.
     pub(super) async fn send(
         &self,
         claimed: &mut Claimed,
@@ -52,7 +54,7 @@ impl Exchange {
             self.report(&self.client, attempted.0.as_ref().map(|_| ()));
             return attempted;
         };
-        let again = match (is_grant, self.exchanged, &held) {
+        let again = match (is_grant, self.kind, &held) {
             (false, _, Some(held)) => client.issued(held).then_some(None),
             (true, ExchangeKind::Own, held) => client.provider.renewal(held.as_deref()).map(Some),
             (false, _, None) | (true, ExchangeKind::Grant, _) => None,
@@ -102,7 +104,7 @@ impl Exchange {
     }
 
     fn report(&self, client: &Client, result: Result<(), &ExchangeError>) {
-        self.context.report(client, Some(self.slot.id()), self.exchanged, result);
+        self.context.report(client, Some(self.slot.id()), self.kind, result);
     }
 
     async fn attempt(
@@ -126,7 +128,7 @@ impl Exchange {
             // Note the time before the request can leave: if the task is dropped from here on, the
             // server may have spent the token, and the guard must not report `NotSent`.
             self.guard.sends(context.now());
-            let is_own = grant.is_none() || self.exchanged == ExchangeKind::Own;
+            let is_own = grant.is_none() || self.kind == ExchangeKind::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
             let answer = self.run_provider(client, &sender, grant, held);
             of_the_same(client, known, self.while_open(claimed, answer).await)
@@ -152,7 +154,7 @@ impl Exchange {
                 .with_source("the provider did not prepare the exchange"),
         };
         let id = Some(self.slot.id());
-        self.context.report(client, id, self.exchanged, Err(&failed));
+        self.context.report(client, id, self.kind, Err(&failed));
         Err(self.failure(Intent::Refresh, failed, None))
     }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, LostReason};
 
-/// What an idle session does for a caller that wants another token than the one served.
+/// What an idle session does for a caller that wants a token other than the one served.
 pub(super) enum Next {
     Refresh,
     Renew,
@@ -92,8 +92,8 @@ fn start(state: &mut State, run: Run, what: Start, effects: &mut Effects) {
 }
 
 impl Settled {
-    /// The next action for a caller that wants a token above `newer_than`, if the held token does
-    /// not do.
+    /// The next action for a caller that wants a token above `newer_than`, if the held token is
+    /// not new enough.
     pub(super) fn next(&self, newer_than: u64, renewable: Renewable, now: BootTime) -> Next {
         match self {
             Self::Vacant { backoff } if renewable > Renewable::No => {

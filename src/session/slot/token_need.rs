@@ -117,7 +117,7 @@ impl Slot {
         (request, effects.notifications)
     }
 
-    /// The first load of the record; `None` if it was loaded.
+    /// The first load of the record; `None` if it is loaded, or an exchange runs.
     pub(crate) fn first_load(self: &Arc<Self>, at: &StepContext) -> Option<SlotReply> {
         let mut inner = self.inner.lock();
         self.follow(&mut inner, at);
@@ -169,8 +169,8 @@ impl Slot {
         (start.map(|_| inner.begin_flight()), notifications)
     }
 
-    /// Marks an exchange as begun; false if it was given up meanwhile.
-    pub(crate) fn has_begun(&self, sender: &FlightSender) -> bool {
+    /// Marks an exchange as begun. False if it was given up before.
+    pub(crate) fn try_begin(&self, sender: &FlightSender) -> bool {
         // Under the lock of `give_up`, so that exactly one of the two takes effect.
         let mut inner = self.inner.lock();
         let current = inner.flight.as_ref().is_some_and(|flight| flight.is_of(sender));

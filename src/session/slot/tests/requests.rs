@@ -167,23 +167,23 @@ fn a_start_that_has_not_begun_is_taken_back() {
     assert!(bench.slot.is_busy(), "that was another one");
     bench.slot.give_up(|of| of.is(&flight), &bench.step_context());
     assert!(!bench.slot.is_busy() && !bench.slot.has_flight(&flight));
-    assert!(!bench.slot.has_begun(&sender), "what shows up later does not begin");
+    assert!(!bench.slot.try_begin(&sender), "what shows up later does not begin");
     let SlotReply::Start(Start::Refresh, next, _) = bench.ask(1) else { panic!() };
-    assert!(!bench.slot.has_begun(&sender) && bench.slot.has_begun(&next));
+    assert!(!bench.slot.try_begin(&sender) && bench.slot.try_begin(&next));
 }
 
 #[test]
 fn a_start_that_has_begun_is_not_taken_back() {
     let bench = Bench::with_token(1);
     let SlotReply::Start(Start::Refresh, sender, flight) = bench.ask(1) else { panic!() };
-    assert!(bench.slot.has_begun(&sender));
+    assert!(bench.slot.try_begin(&sender));
     bench.slot.give_up(|of| of.is(&flight), &bench.step_context());
     assert!(bench.slot.is_busy() && bench.slot.has_flight(&flight));
     let close = || bench.slot.begin(Start::Close, &bench.step_context()).0;
     assert!(close().is_none(), "one thing at a time");
     bench.apply(Input::Conflict { found: None });
     bench.slot.complete(&sender, FlightOutcome::AskAgain);
-    assert!(bench.slot.has_begun(&close().expect("nothing runs")));
+    assert!(bench.slot.try_begin(&close().expect("nothing runs")));
 }
 
 #[test]
