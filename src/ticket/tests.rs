@@ -159,8 +159,8 @@ fn a_ticket_opens_while_its_key_is_in_the_ring() {
     ring.reload(KeyRing::new(2, two));
     assert_eq!(fault(opened(&here, &ticket)), TicketFault::UnknownKey);
     opened(&here, &newer).unwrap();
-    let foreign = issued(&tickets(&KeyRing::generate().unwrap()), Purpose::Login);
-    assert_eq!(fault(opened(&here, &foreign)), TicketFault::UnknownKey);
+    let other = issued(&tickets(&KeyRing::generate().unwrap()), Purpose::Login);
+    assert_eq!(fault(opened(&here, &other)), TicketFault::UnknownKey);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn post(url: &str) -> Request<Bytes> {
 }
 
 /// What the transport makes of an answer that is sent as it stands.
-async fn told(answer: impl AsRef<[u8]>) -> Result<Response<Bytes>, SendError> {
+async fn response_to(answer: impl AsRef<[u8]>) -> Result<Response<Bytes>, SendError> {
     let peer = Peer::start().await;
     let (answer, _) = join(send(&local(), post(&peer.url("/"))), peer.answer(answer)).await;
     answer
@@ -77,7 +77,7 @@ async fn an_answer_that_breaks_off_or_is_not_http_is_ambiguous() {
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\ncanary",
     ];
     for answer in broken {
-        let fault = told(answer).await.unwrap_err();
+        let fault = response_to(answer).await.unwrap_err();
         assert!(matches!(fault, SendError::Ambiguous(_)), "{fault:?}");
         assert!(!shown(&fault).contains("canary"), "{}", shown(&fault));
     }
@@ -89,7 +89,7 @@ async fn a_head_that_does_not_end_is_ambiguous() {
     for n in 0..200 {
         write!(head, "x-{n}: y\r\n").unwrap();
     }
-    assert!(matches!(told(head).await.unwrap_err(), SendError::Ambiguous(_)));
+    assert!(matches!(response_to(head).await.unwrap_err(), SendError::Ambiguous(_)));
 }
 
 /// A body in one chunk, and the chunk that ends it. An empty one is only that.
@@ -147,7 +147,7 @@ async fn a_redirect_is_an_answer_and_the_other_host_hears_nothing() {
     other.set_nonblocking(true).unwrap();
     let target = other.local_addr().unwrap();
     for status in [301, 302, 303, 307, 308] {
-        let answer = told(format!(
+        let answer = response_to(format!(
             "HTTP/1.1 {status} Elsewhere\r\nlocation: http://{target}/\r\ncontent-length: 0\r\n\r\n"
         ))
         .await;
@@ -331,6 +331,6 @@ fn the_environment_names_no_root() {
         .output();
     std::fs::remove_dir_all(&folder).unwrap();
     let run = run.unwrap();
-    let told = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && told.contains("1 passed"), "{told}");
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && output.contains("1 passed"), "{output}");
 }

@@ -61,12 +61,12 @@ proptest! {
                 prop_assert_eq!(before, after, "{:?}", deed);
                 continue;
             }
-            let told = match (&deed.after.record, deed.done()) {
+            let reported = match (&deed.after.record, deed.done()) {
                 (Some(record), _) => record.version,
                 (None, done) => done.expect("a record goes because it was asked").version,
             };
-            prop_assert!(told > highest, "{} after {}: {:?}", told, highest, deed);
-            highest = told;
+            prop_assert!(reported > highest, "{} after {}: {:?}", reported, highest, deed);
+            highest = reported;
         }
     }
 
@@ -307,7 +307,7 @@ proptest! {
     #[test]
     fn what_is_told_is_what_is_written_and_what_is_refused_writes_nothing(steps in histories()) {
         for deed in run(&steps) {
-            let told = |record: &Record<Label>| Change {
+            let reported = |record: &Record<Label>| Change {
                 version: record.version,
                 epoch: record.epoch,
                 generation: record.generation,
@@ -318,7 +318,7 @@ proptest! {
             match &deed.write {
                 Write::Nothing => prop_assert!(deed.news.is_none(), "{:?}", deed),
                 Write::Put(record) => {
-                    prop_assert_eq!(deed.news, Some(told(record)));
+                    prop_assert_eq!(deed.news, Some(reported(record)));
                     if let Some(done) = deed.done() {
                         prop_assert_eq!(done, Done::from(record));
                     }
@@ -370,20 +370,20 @@ proptest! {
             let lives = matches!(record.phase, Phase::Active | Phase::InDoubt | Phase::Lost);
             prop_assert_eq!(record.credentials.is_some(), lives, "{:?}", deed);
             prop_assert_eq!(record.lost.is_some(), record.phase == Phase::Lost, "{:?}", deed);
-            let owed = record.outbox.is_some();
-            prop_assert!(!owed || record.phase == Phase::Closed, "{:?}", deed);
-            prop_assert_eq!(record.made_by.is_some(), lives || owed, "{:?}", deed);
+            let has_outbox = record.outbox.is_some();
+            prop_assert!(!has_outbox || record.phase == Phase::Closed, "{:?}", deed);
+            prop_assert_eq!(record.made_by.is_some(), lives || has_outbox, "{:?}", deed);
             prop_assert!(!record.suspect || lives, "{:?}", deed);
             prop_assert!(record.fence <= record.version, "{:?}", deed);
             let made = record.made_by.map_or(0, |made| made.fence);
             prop_assert!(made <= record.fence, "{:?}", deed);
             // Somebody looks at what is owed, and at nothing that only a grant helps.
             let closed = record.phase == Phase::Closed;
-            prop_assert!(!closed || record.due_at.is_some() == owed, "{:?}", deed);
+            prop_assert!(!closed || record.due_at.is_some() == has_outbox, "{:?}", deed);
             let dead = record.lost.is_some_and(|lost| lost != LostReason::Unclassified);
             prop_assert!(!dead || record.due_at.is_none(), "{:?}", deed);
             let Some(lease) = record.lease else { continue };
-            prop_assert!(lease.intent != Intent::Revoke || owed, "{:?}", deed);
+            prop_assert!(lease.intent != Intent::Revoke || has_outbox, "{:?}", deed);
             prop_assert!(lease.intent != Intent::Refresh || lives, "{:?}", deed);
         }
     }

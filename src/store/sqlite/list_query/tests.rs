@@ -102,9 +102,9 @@ fn each_page_seeks_to_its_place_by_an_index_and_sorts_nothing() {
         for after in [None, Some(&other), Some(&id("q", "t", "000000"))] {
             let (sql, given) = query(&filter, after, 50);
             let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let told = plan.query_map(params_from_iter(given), |row| row.get::<_, String>(3));
-            let told: Vec<_> = told.unwrap().map(Result::unwrap).collect();
-            assert_eq!(told, [format!("SEARCH session USING INDEX {by}")], "{filter:?}");
+            let steps = plan.query_map(params_from_iter(given), |row| row.get::<_, String>(3));
+            let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
+            assert_eq!(steps, [format!("SEARCH session USING INDEX {by}")], "{filter:?}");
         }
     }
 }

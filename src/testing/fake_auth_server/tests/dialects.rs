@@ -75,8 +75,8 @@ async fn every_fault_is_processed_or_not_and_answered_as_it_is_said_to_be() {
         for (fault, processed, status) in faults() {
             let (server, token) = signed_in(dialect).await;
             server.fail_next(Endpoint::RefreshToken, fault.clone());
-            let told = whole(Peer::new(&server).vendor_refresh(dialect, &token)).await;
-            assert_eq!(told.map(|told| told.0), status, "{dialect:?} {fault:?}");
+            let reply = whole(Peer::new(&server).vendor_refresh(dialect, &token)).await;
+            assert_eq!(reply.map(|reply| reply.0), status, "{dialect:?} {fault:?}");
             let counts = server.counts();
             let expected = (1, u64::from(processed));
             let tally = counts.refresh_token;
@@ -111,13 +111,13 @@ async fn a_spoilt_answer_has_no_token_that_could_be_used() {
         for fault in [Fault::NoAccessToken, Fault::WrongTypes] {
             let (server, token) = signed_in(dialect).await;
             server.fail_next(Endpoint::RefreshToken, fault);
-            let told = answer(Peer::new(&server).vendor_refresh(dialect, &token)).await.1;
+            let reply = answer(Peer::new(&server).vendor_refresh(dialect, &token)).await.1;
             let access = if dialect == FakeDialect::Circle {
-                told["access_token"].clone()
+                reply["access_token"].clone()
             } else {
-                told["data"]["permissionToken"]["permissionToken"].clone()
+                reply["data"]["permissionToken"]["permissionToken"].clone()
             };
-            assert!(told.is_object() && !access.is_string(), "{told}");
+            assert!(reply.is_object() && !access.is_string(), "{reply}");
         }
     }
 }
