@@ -3,7 +3,6 @@
 
 mod check;
 mod poll;
-mod wait_queue;
 mod wait_queues;
 
 use std::sync::Arc;
@@ -13,8 +12,10 @@ use tokio::sync::Semaphore;
 use self::check::Check;
 pub(super) use self::poll::{poll, report_unknown};
 use crate::client::provider_entry::ProviderEntry;
+use crate::key::SessionId;
 use crate::policy::{CHECKS_AT_ONCE, SCHEDULE_HEARTBEAT};
 use crate::session::context::Context;
+use crate::session::schedule::WaitQueue;
 
 /// Checks a provider's sessions when they are due, until shutdown.
 pub(super) async fn drive(context: Arc<Context>, provider: Arc<ProviderEntry>) {
@@ -48,5 +49,17 @@ pub(super) async fn drive(context: Arc<Context>, provider: Arc<ProviderEntry>) {
             () = rearmed => {}
             () = context.clock.sleep(pause.min(SCHEDULE_HEARTBEAT)) => {}
         }
+    }
+}
+
+/// The queue in which the session waits if it has to.
+fn wait_queue_of(provider: &ProviderEntry, id: &SessionId) -> WaitQueue {
+    let tenant = id.key().tenant();
+    if provider.of_all().is_some() {
+        WaitQueue::Client
+    } else if provider.known(tenant).is_some_and(|tenant_client| tenant_client.client().is_some()) {
+        WaitQueue::ClientOf(tenant.clone())
+    } else {
+        WaitQueue::Source
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::wait_queue::wait_queue;
+use super::wait_queue_of;
 use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, LostReason};
 use crate::key::SessionId;
@@ -76,7 +76,7 @@ impl<'a> Check<'a> {
     /// Checks the session, or lets it wait if the source must first be asked for its client.
     /// Returns the wait queue that needs a task to serve it, if there is one.
     pub(super) async fn run(&self) -> Option<WaitQueue> {
-        match wait_queue(self.provider, &self.id) {
+        match wait_queue_of(self.provider, &self.id) {
             WaitQueue::Source => self.wait_in(WaitQueue::Source, self.taken()),
             WaitQueue::Client | WaitQueue::ClientOf(_) => self.check().await,
         }
@@ -88,7 +88,7 @@ impl<'a> Check<'a> {
         match self.do_due().await {
             Ok(Remaining::Nothing) => taken.end(CheckResult::Done),
             Ok(Remaining::Exchange) => {
-                return self.wait_in(wait_queue(self.provider, &self.id), taken);
+                return self.wait_in(wait_queue_of(self.provider, &self.id), taken);
             }
             Err(error) => {
                 log_session!(debug, &self.id, %error, "the check failed");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::wait_queue::wait_queue;
+use super::wait_queue_of;
 use crate::client::provider_entry::ProviderEntry;
 use crate::event::{Event, EventKind};
 use crate::key::SessionId;
@@ -113,7 +113,7 @@ impl Poller<'_> {
         let (now, closing) = (self.context.now().boot, self.context.tasks.closing());
         let mut read = Read::default();
         for Due { at, id } in &page.due {
-            if !schedule.has_room(&wait_queue(self.provider, id)) {
+            if !schedule.has_room(&wait_queue_of(self.provider, id)) {
                 read.passed_over = true;
                 continue;
             }
