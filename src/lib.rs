@@ -5,6 +5,19 @@
 //!
 #![doc = include_str!("../README.md")]
 #![deny(clippy::disallowed_methods)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What several vendors share is unused where their features are off.
+#![cfg_attr(not(feature = "vendors"), allow(dead_code, unused_imports))]
+// The guide links to what all features have.
+#![cfg_attr(
+    not(all(feature = "vendors", feature = "sqlite", feature = "testing")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
+
+#[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
+compile_error!(
+    "session-warden needs a TLS feature: enable `tls-ring`, which is a default feature, or `tls-aws-lc`"
+);
 
 mod client;
 pub mod clock;

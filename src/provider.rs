@@ -6,13 +6,16 @@
 
 mod bearer;
 pub(crate) mod binding;
+#[cfg(feature = "circle")]
 pub mod circle;
 pub(crate) mod erased;
 mod exchange_error;
+#[cfg(feature = "extra-horizon")]
 pub mod extra_horizon;
 pub mod http_message;
 pub(crate) mod http_sender;
 mod identity;
+#[cfg(feature = "ioffice")]
 pub mod ioffice;
 pub mod oauth2;
 mod operation;
@@ -20,6 +23,7 @@ mod redirect_login;
 pub(crate) mod resources;
 mod signing;
 pub(crate) mod source;
+#[cfg(feature = "spatium")]
 pub mod spatium;
 #[cfg(test)]
 pub(crate) mod test_bench;

@@ -11,6 +11,7 @@ mod send_error;
 mod send_state;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::fmt;
 use std::mem;
@@ -21,6 +22,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -31,6 +35,7 @@ use self::resolver::{Lookups, Resolver};
 pub(crate) use self::send_error::SendError;
 pub(crate) use self::send_state::SendState;
 use self::send_state::Withheld;
+use self::tls::TlsError;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -90,7 +95,7 @@ const FIRST_BUFFER: usize = 4 * 1024;
 /// ```
 #[derive(Clone, Default)]
 pub struct TransportConfig {
-    roots: Vec<reqwest::Certificate>,
+    roots: Vec<CertificateDer<'static>>,
     proxy: Option<Url>,
     name_servers: Option<Vec<SocketAddr>>,
     internal_tenants: bool,
@@ -106,10 +111,14 @@ impl TransportConfig {
     /// [`ErrorKind::InvalidInput`] if `pem` has no certificate or one that cannot be read.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Result<Self> {
         let unreadable = || invalid("the root certificates cannot be read");
-        let found = reqwest::Certificate::from_pem_bundle(pem)
-            .map_err(|cause| unreadable().with_source(cause))?;
+        let found = CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>();
+        let found = found.map_err(|cause| unreadable().with_source(cause))?;
         if found.is_empty() {
             return Err(unreadable());
+        }
+        for root in &found {
+            let added = RootCertStore::empty().add(root.clone());
+            added.map_err(|cause| unreadable().with_source(cause))?;
         }
         self.roots.extend(found);
         Ok(self)
@@ -263,10 +272,13 @@ impl Transport {
         let unusable = |cause: reqwest::Error| {
             invalid("the transport cannot be set up").with_source(cause.without_url())
         };
-        let builder = hardened().https_only(!config.rules.loopback_http);
-        let mut builder = roots::trust(builder, &config.roots).ok_or_else(|| {
-            invalid("the system has no root certificates: give some with `root_certificate_pem`")
+        let tls = tls::client_config(&config.roots).map_err(|cause| match cause {
+            TlsError::NoRoots => invalid(
+                "the system has no root certificates: give some with `root_certificate_pem`",
+            ),
+            TlsError::Rustls(cause) => invalid("TLS cannot be set up").with_source(cause),
         })?;
+        let mut builder = hardened(tls).https_only(!config.rules.loopback_http);
         if let Some(url) = &config.proxy {
             // Plain HTTP to this machine has no tunnel: a proxy would read the tokens.
             let beside = reqwest::NoProxy::from_string("127.0.0.0/8,::1");
@@ -356,15 +368,13 @@ pub(crate) struct Times {
 }
 
 /// The settings of every request, independent of the features that other crates enable in reqwest.
-fn hardened() -> reqwest::ClientBuilder {
+fn hardened(tls: ClientConfig) -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
-        .tls_backend_rustls()
-        .tls_version_min(reqwest::tls::Version::TLS_1_2)
-        .tls_sslkeylogfile(false)
+        .tls_backend_preconfigured(tls)
         .http1_only()
         // A 307 would take the refresh token to another host.
         .redirect(reqwest::redirect::Policy::none())

@@ -1,42 +1,64 @@
 //! The root certificates that the transport trusts.
 
-use reqwest::{Certificate, ClientBuilder};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 
-/// Trusts the operating system's roots and these. On Windows and Apple's systems the system's own
-/// verifier knows its roots.
-#[cfg(not(all(unix, not(target_vendor = "apple"), not(target_os = "android"))))]
-pub(super) fn trust(builder: ClientBuilder, added: &[Certificate]) -> Option<ClientBuilder> {
-    Some(builder.tls_certs_merge(added.iter().cloned()))
+use super::tls::TlsError;
+
+/// Trusts the operating system's roots and these: the system's own verifier knows its roots.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+pub(super) fn trust(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    added: &[CertificateDer<'static>],
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+    use std::sync::Arc;
+
+    use rustls_platform_verifier::Verifier;
+
+    let provider = Arc::clone(builder.crypto_provider());
+    let verifier = if added.is_empty() {
+        Verifier::new(provider)?
+    } else {
+        Verifier::new_with_extra_roots(added.iter().cloned(), provider)?
+    };
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
 /// Trusts the operating system's roots and these, and none that `SSL_CERT_FILE` or `SSL_CERT_DIR`
-/// names: anybody who can set a variable could read all tokens. `None` if there are no roots.
-#[cfg(all(unix, not(target_vendor = "apple"), not(target_os = "android")))]
-pub(super) fn trust(builder: ClientBuilder, added: &[Certificate]) -> Option<ClientBuilder> {
-    let mut roots = system::roots();
-    roots.extend_from_slice(added);
-    (!roots.is_empty()).then(|| builder.tls_certs_only(roots))
+/// names: anybody who can set a variable could read all tokens.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+pub(super) fn trust(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    added: &[CertificateDer<'static>],
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+    let mut roots = rustls::RootCertStore::empty();
+    // Some systems have certificates that no verifier can read.
+    roots.add_parsable_certificates(system::roots());
+    for root in added {
+        roots.add(root.clone())?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    Ok(builder.with_root_certificates(roots))
 }
 
-#[cfg(all(unix, not(target_vendor = "apple"), not(target_os = "android")))]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 mod system {
     use std::collections::HashSet;
     use std::path::Path;
 
-    use reqwest::Certificate;
-    use rustls::RootCertStore;
+    use rustls::pki_types::CertificateDer;
     use rustls_native_certs::load_certs_from_paths;
 
-    /// Reads the files that exist, as OpenSSL does, and skips certificates that no verifier can
-    /// read.
-    pub(super) fn roots() -> Vec<Certificate> {
+    /// Reads the files that exist, as OpenSSL does.
+    pub(super) fn roots() -> HashSet<CertificateDer<'static>> {
         let file = FILES.iter().map(Path::new).find(|file| file.exists());
         let file = file.map(|file| load_certs_from_paths(Some(file), None).certs);
         let directories = DIRECTORIES.iter().map(Path::new).filter(|directory| directory.exists());
         let directories = directories.map(|path| load_certs_from_paths(None, Some(path)).certs);
-        let found: HashSet<_> = file.into_iter().chain(directories).flatten().collect();
-        let usable = found.iter().filter(|der| RootCertStore::empty().add((*der).clone()).is_ok());
-        usable.filter_map(|der| Certificate::from_der(der).ok()).collect()
+        file.into_iter().chain(directories).flatten().collect()
     }
 
     /// The first existing file is read.

@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path, context: OpenContext<'_>) -> Result<OpenedFile, 
         Ok(conn)
     });
     let mut conn = opened.map_err(|error| fault(&error))?;
-    let step_limit = StepLimit::install(&conn, SQLITE_STEPS);
+    let step_limit = StepLimit::install(&mut conn, SQLITE_STEPS);
     let prepared = retry_while_busy(context.options.open_timeout, || {
         step_limit.reset();
         prepare(&mut conn, context)

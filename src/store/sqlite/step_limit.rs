@@ -17,7 +17,7 @@ pub(super) struct StepLimit {
 
 impl StepLimit {
     /// At most `max_steps` from one [`reset`](Self::reset) to the next.
-    pub(super) fn install(conn: &Connection, max_steps: u64) -> Self {
+    pub(super) fn install(conn: &mut Connection, max_steps: u64) -> Self {
         let left = Arc::new(AtomicU64::new(max_steps));
         let counted = Arc::clone(&left);
         let too_many = move || {

@@ -15,11 +15,15 @@ use super::incoming_request::IncomingRequest;
 use super::server_state::ServerState;
 use crate::clock::{BootTime, Now};
 
+#[cfg(feature = "circle")]
 pub(super) mod circle;
+#[cfg(feature = "extra-horizon")]
 pub(super) mod extra_horizon;
+#[cfg(feature = "ioffice")]
 pub(super) mod ioffice;
 mod jwt_lookalike;
 pub(super) mod oauth2;
+#[cfg(feature = "spatium")]
 pub(super) mod spatium;
 
 /// What the server speaks, with the state of that.

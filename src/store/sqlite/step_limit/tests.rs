@@ -12,8 +12,8 @@ fn count(conn: &Connection, to: u64) -> rusqlite::Result<u64> {
 
 #[test]
 fn a_statement_that_does_not_end_is_interrupted_and_the_next_one_is_not() {
-    let conn = Connection::open_in_memory().unwrap();
-    let step_limit = StepLimit::install(&conn, 1_000_000);
+    let mut conn = Connection::open_in_memory().unwrap();
+    let step_limit = StepLimit::install(&mut conn, 1_000_000);
     step_limit.reset();
     let endless = count(&conn, u64::MAX >> 1).unwrap_err();
     assert_eq!(fault(&endless), SqliteFault::TooLong);
@@ -25,7 +25,7 @@ fn a_statement_that_does_not_end_is_interrupted_and_the_next_one_is_not() {
 
 #[test]
 fn the_bound_is_far_above_what_a_large_file_takes() {
-    let conn = Connection::open_in_memory().unwrap();
+    let mut conn = Connection::open_in_memory().unwrap();
     conn.execute_batch(
         "CREATE TABLE t (key INTEGER, filler TEXT); CREATE INDEX i ON t (key);
          WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 20000)
@@ -33,7 +33,7 @@ fn the_bound_is_far_above_what_a_large_file_takes() {
     )
     .unwrap();
     // What counts records by their keys reads each of them.
-    let step_limit = StepLimit::install(&conn, SQLITE_STEPS);
+    let step_limit = StepLimit::install(&mut conn, SQLITE_STEPS);
     step_limit.reset();
     let mut statement = conn.prepare("SELECT key, count(*) FROM t GROUP BY key").unwrap();
     let mut rows = statement.query([]).unwrap();
