@@ -2,7 +2,7 @@
 //!
 //! It runs against a fake server. For the real server, remove `host` and `transport`.
 
-use session_warden::provider::circle::{Circle, Member, RevokeAccessToken};
+use session_warden::provider::circle::{Circle, CircleRevokeAccessToken, Member};
 use session_warden::testing::{FakeAuthServer, FakeDialect};
 use session_warden::transport::TransportConfig;
 use session_warden::{SessionKey, Sessions, Supervisor};
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     anyhow::ensure!(spaces.status().is_success(), "the API does not accept the token");
     println!("member {}", session.attributes().await?.community_member_id);
 
-    session.call(RevokeAccessToken).await?;
+    session.call(CircleRevokeAccessToken).await?;
     anyhow::ensure!(!server.is_active(token.expose_secret()), "the token is still active");
     let next = session.permission_token().await?;
     println!("another token: generation {}", next.generation());

@@ -4,7 +4,7 @@
 //! password, the second factor, a signed request, another application, and the revocation.
 
 use session_warden::provider::extra_horizon::{
-    GenerateSsoToken, ListTokens, MfaAnswer, OAuth1, Password,
+    ExtraHorizonOAuth1, ExtraHorizonPassword, GenerateSsoToken, ListTokens, MfaAnswer,
 };
 use session_warden::testing::{FakeAuthServer, FakeDialect};
 use session_warden::ticket::Ticket;
@@ -18,13 +18,13 @@ async fn main() -> anyhow::Result<()> {
     server.set_second_factor("ada@example.com", Some("123456"));
 
     // In production, use the host of the cluster, "dev.acme.extrahorizon.io", and no `transport`.
-    let exh = OAuth1::new(server.url(), "consumer key", "consumer secret")?;
+    let exh = ExtraHorizonOAuth1::new(server.url(), "consumer key", "consumer secret")?;
     let supervisor = Supervisor::builder()
         .transport(TransportConfig::default().allow_loopback_http())
         .provider("exh", exh)
         .start()
         .await?;
-    let sessions: Sessions<OAuth1> = supervisor.sessions("exh")?;
+    let sessions: Sessions<ExtraHorizonOAuth1> = supervisor.sessions("exh")?;
     let phone = sessions.session(SessionKey::new("acme", "phone-17")?);
 
     log_in(&phone).await?;
@@ -44,9 +44,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// In a real backend the two steps are two requests of a browser.
-async fn log_in(session: &Session<OAuth1>) -> anyhow::Result<()> {
+async fn log_in(session: &Session<ExtraHorizonOAuth1>) -> anyhow::Result<()> {
     let Establishment::Challenge(challenge) =
-        session.establish(Password::new("ada@example.com", "ok")).await?
+        session.establish(ExtraHorizonPassword::new("ada@example.com", "ok")).await?
     else {
         anyhow::bail!("the server asked for no second factor");
     };
@@ -63,7 +63,7 @@ async fn log_in(session: &Session<OAuth1>) -> anyhow::Result<()> {
 }
 
 /// Sends a request with any HTTP client. `authorize` signs it.
-async fn read(session: &Session<OAuth1>, host: &str) -> anyhow::Result<()> {
+async fn read(session: &Session<ExtraHorizonOAuth1>, host: &str) -> anyhow::Result<()> {
     let request = http::Request::get(format!("{host}/users/v1/me")).body("")?;
     let (mut parts, body) = request.into_parts();
     session.authorize(&mut parts).await?;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use session_warden::key::Tenant;
-use session_warden::provider::ioffice::{IOffice, Password, TokenInfo};
+use session_warden::provider::ioffice::{IOffice, IOfficePassword, TokenInfo};
 use session_warden::provider::{Registration, SourceError};
 use session_warden::testing::{FakeAuthServer, FakeDialect};
 use session_warden::transport::TransportConfig;
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
     {
         let session = offices.session(SessionKey::new(tenant, "service")?);
         let Establishment::Active(attributes) =
-            session.establish(Password::new(user, password)).await?;
+            session.establish(IOfficePassword::new(user, password)).await?;
         let scope = attributes.scope.unwrap_or_default();
         let token = session.permission_token().await?;
         if let Some((name, value)) = token.header() {
@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
     }
 
     let refused = offices.session(SessionKey::new("acme", "service")?);
-    match refused.establish(Password::new("ada", "wrong")).await {
+    match refused.establish(IOfficePassword::new("ada", "wrong")).await {
         Ok(_) => anyhow::bail!("the site accepted a wrong password"),
         Err(error) => println!("acme: {error}"),
     }

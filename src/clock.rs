@@ -19,14 +19,18 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 /// # Contract
 ///
 /// The three readings move together: after [`sleep`](Self::sleep) has ended, each shows at least
-/// that much more, unless the wall clock was set. [`coarse`](Self::coarse) may lag behind by some
-/// milliseconds, but its `monotonic` lags by no more than that.
+/// that much more, unless the wall clock was set.
 pub trait Clock: Send + Sync + 'static {
     /// Wall, boot and monotonic time, read together.
     fn now(&self) -> Now;
 
     /// A cheap reading, for every call for a token.
-    fn coarse(&self) -> Coarse;
+    #[doc(hidden)]
+    fn coarse(&self) -> Coarse {
+        let now = self.now();
+        let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Coarse::new(wall, now.monotonic)
+    }
 
     /// A future that ends after `duration`.
     ///
@@ -90,6 +94,7 @@ impl Now {
 }
 
 /// A cheap reading of two clocks.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Coarse {

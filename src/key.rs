@@ -64,8 +64,8 @@ impl ProviderName {
 
 /// The name of a session within one provider: tenant and token id.
 ///
-/// The backend that embeds this crate chooses the token id (a device id, for example). It stays the
-/// same as long as the session exists.
+/// The token id is the name that your backend gives the session: the id of a device or of a user, for
+/// example. It is not a token and no secret, and it stays the same while tokens are replaced.
 ///
 /// ```
 /// use session_warden::SessionKey;
@@ -73,6 +73,10 @@ impl ProviderName {
 /// let key = SessionKey::new("acme", "device-17")?;
 /// assert_eq!((key.tenant().as_str(), key.token_id()), ("acme", "device-17"));
 /// assert!(SessionKey::new("acme", "").is_err());
+///
+/// // A program without tenants.
+/// let key = SessionKey::single("device-17")?;
+/// assert_eq!(key.tenant().as_str(), "single");
 /// # Ok::<(), session_warden::key::InvalidKey>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -96,6 +100,16 @@ impl SessionKey {
             tenant: Tenant::new(tenant)?,
             token_id: check(KeyPart::TokenId, token_id.into())?,
         })
+    }
+
+    /// Names a session of a program that has no tenants: all its sessions belong to the tenant
+    /// `single`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn single(token_id: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
+        Self::new("single", token_id)
     }
 
     /// The tenant that the session belongs to.

@@ -350,7 +350,7 @@ pub enum KeyRingFault {
     /// The file cannot be read.
     #[error("the key ring's file cannot be read, {0}: check its path and who may read it")]
     Unreadable(io::ErrorKind),
-    /// The text has more bytes than [`MAX_KEY_RING_BYTES`](crate::policy::MAX_KEY_RING_BYTES).
+    /// The text has more than 64 KiB.
     #[error("the key ring's text is too long: is it another file?")]
     TooLong,
     /// There is no entry.

@@ -222,11 +222,11 @@ impl<P> Session<P> {
     /// is not handed out again. A token that has already replaced `used` is not affected.
     ///
     /// The answer is `Damped` if `used` itself replaced a rejected token within the last
-    /// [`DAMPING`](crate::policy::DAMPING). The crate then starts no refresh and goes on handing
+    /// 10 s. The crate then starts no refresh and goes on handing
     /// out `used`, because other APIs may accept it. So an API that rejects every token does not
     /// cause one refresh per call. The span doubles with each refresh that a rejection starts, up
-    /// to [`DAMPING_CAP`](crate::policy::DAMPING_CAP). A response that accepts the token (see
-    /// [`rejected`](Self::rejected)) resets the span to `DAMPING`; a refresh by age ends the
+    /// to 10 min. A response that accepts the token (see
+    /// [`rejected`](Self::rejected)) resets the span to 10 s; a refresh by age ends the
     /// damping.
     pub fn invalidate(&self, used: &PermissionToken) -> Invalidation {
         // If there is no room for the session in memory, it has no token that could be rejected.

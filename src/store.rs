@@ -30,15 +30,17 @@ pub use self::decide::{Decision, Found, Write, decide};
 pub use self::memory::MemoryStore;
 pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{
-    Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Failures, Filter, Floor, Holder,
-    Intent, Lease, Listed, News, Owner, Phase, Record, Resealed, Stored,
+    Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Failures, Floor, Holder, Intent,
+    Lease, Listed, News, Owner, Phase, Record, RecordFilter, Resealed, Stored,
 };
 #[cfg(feature = "sqlite")]
 pub use self::record_cipher::SealFault;
+#[doc(hidden)]
 pub use self::statement::{
-    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Reschedule, Restore, Settle, SettleTo,
-    Statement, Suspect, TakeOver,
+    Claim, Close, Commit, Ends, Lose, Renew, Reschedule, Restore, Settle, SettleTo, Suspect,
+    TakeOver,
 };
+pub use self::statement::{Done, Outcome, Statement};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, SessionId};
@@ -154,8 +156,7 @@ pub trait Store: Send + Sync + 'static {
     /// that are claimed and whose lease still holds: their holder is at work. A page with fewer
     /// than `limit` records is the last one.
     ///
-    /// A supervisor asks for each of its providers every [`DUE_POLL`](crate::policy::DUE_POLL),
-    /// page by page to the end, and then from the beginning.
+    /// A supervisor asks for each of its providers every 30 s, page by page to the end, and then from the beginning.
     ///
     /// # Errors
     ///
@@ -184,7 +185,7 @@ pub trait Store: Send + Sync + 'static {
     /// Reads only.
     async fn list(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
@@ -292,7 +293,12 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).due(provider, within, after, limit).await
     }
 
-    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
         (**self).list(filter, after, limit).await
     }
 

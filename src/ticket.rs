@@ -58,8 +58,8 @@ impl Ticket {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) with [`TicketFault::Malformed`]
-    /// if it has a character that no ticket has, does not begin like one, or is longer than
-    /// [`MAX_TICKET_BYTES`].
+    /// if it has a character that no ticket has, does not begin like one, or has more than
+    /// 16 KiB.
     pub fn parse(text: impl Into<String>) -> Result<Self> {
         let text = Zeroizing::new(text.into());
         let code = text.strip_prefix(PREFIX).ok_or(TicketFault::Malformed)?;
@@ -77,7 +77,7 @@ impl Ticket {
         self.0.expose_secret()
     }
 
-    /// Whether browsers keep it in a cookie: its text has at most [`MAX_COOKIE_BYTES`]. If not,
+    /// Whether browsers keep it in a cookie: its text has at most 3,840 bytes. If not,
     /// put it in a hidden form field, or begin the login with shorter options and names. A browser
     /// drops a cookie that is too long without an error.
     ///

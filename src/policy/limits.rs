@@ -10,7 +10,7 @@ pub struct ProviderLimits {
     /// server that responds in 100 ms then gets 640 a second, and a slow server does not get more
     /// and more unfinished refreshes.
     pub exchanges: usize,
-    /// How many requests may be open for longer than [`SLOW_AFTER`](super::SLOW_AFTER). While that
+    /// How many requests may be open for longer than 10 s. While that
     /// many are open, the crate sends nothing new, and callers get `RetryLater`. Defaults to 256
     /// because each holds a connection and a session, and more requests do not help a server that
     /// is this slow.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::grant::Member;
-pub use self::operation::{RevokeAccessToken, RevokeRefreshToken};
+pub use self::operation::{CircleRevokeAccessToken, CircleRevokeRefreshToken};
 use self::response::RequestKind;
 use self::settings::Texts;
 use super::http_message::Members;
@@ -85,7 +85,7 @@ impl fmt::Debug for Circle {
 /// The attributes of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Attributes {
+pub struct CircleAttributes {
     /// The community; 0 if the server did not say.
     #[serde(default)]
     pub community_id: u64,
@@ -99,7 +99,7 @@ pub struct Attributes {
 impl Provider for Circle {
     type Grant = Member;
     type Challenge = Infallible;
-    type Attributes = Attributes;
+    type Attributes = CircleAttributes;
 
     fn authority_url(&self) -> &Url {
         &self.authority
@@ -130,7 +130,7 @@ impl Provider for Circle {
         let request = self.request(Method::POST, "auth_token", body?)?;
         let response = sender.send(request).await?;
         let (community_id, community_member_id) = (0, 0);
-        let known = Attributes { community_id, community_member_id, member: grant };
+        let known = CircleAttributes { community_id, community_member_id, member: grant };
         self.tokens(sender, &response, known, RequestKind::Create).map(Issued::Tokens)
     }
 
@@ -140,8 +140,8 @@ impl Provider for Circle {
         &self,
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
-        held: &Tokens<Attributes>,
-    ) -> Exchanged<Tokens<Attributes>> {
+        held: &Tokens<CircleAttributes>,
+    ) -> Exchanged<Tokens<CircleAttributes>> {
         let body =
             http_message::json_body(&Members(&[("refresh_token", refresh_token.expose_secret())]))?;
         let request = self.request(Method::PATCH, "access_token/refresh", body)?;
@@ -153,7 +153,7 @@ impl Provider for Circle {
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,
-        held: &Tokens<Attributes>,
+        held: &Tokens<CircleAttributes>,
     ) -> Exchanged<Revoked> {
         let Some(refresh_token) = held.refresh_token() else { return Ok(Revoked::NotSupported) };
         let response = sender.send(self.revocation(refresh_token)?).await?;
@@ -163,15 +163,15 @@ impl Provider for Circle {
     /// A member's number identifies it only within its community.
     fn merge_attributes(
         &self,
-        known: &Attributes,
-        issued: Attributes,
-    ) -> Result<Attributes, IdentityChanged> {
+        known: &CircleAttributes,
+        issued: CircleAttributes,
+    ) -> Result<CircleAttributes, IdentityChanged> {
         let same = |what, known: u64, issued: u64| {
             let id = |id: u64| Some(id).filter(|id| *id != 0);
             let id = IdentityChanged::unless_same(what, &id(known), id(issued))?;
             Ok(id.unwrap_or_default())
         };
-        Ok(Attributes {
+        Ok(CircleAttributes {
             community_id: same("community", known.community_id, issued.community_id)?,
             community_member_id: same(
                 "member",
@@ -182,7 +182,7 @@ impl Provider for Circle {
         })
     }
 
-    fn renewal_grant(&self, held: Option<&Tokens<Attributes>>) -> Option<Member> {
+    fn renewal_grant(&self, held: Option<&Tokens<CircleAttributes>>) -> Option<Member> {
         let held = held.filter(|_| self.auto_renew)?;
         Some(held.attributes().member.clone())
     }

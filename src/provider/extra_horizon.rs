@@ -28,11 +28,12 @@ mod token_record;
 use serde::{Deserialize, Serialize};
 
 pub use self::grant::{
-    AuthorizationCode, MfaAnswer, OAuth1Grant, OAuth2Grant, OidcLogin, Password, SsoToken,
+    ExtraHorizonCode, ExtraHorizonOAuth1Grant, ExtraHorizonOAuth2Grant, ExtraHorizonPassword,
+    MfaAnswer, OidcLogin, SsoToken,
 };
 pub use self::mfa::{MfaChallenge, MfaMethod};
-pub use self::oauth1::OAuth1;
-pub use self::oauth2::OAuth2;
+pub use self::oauth1::ExtraHorizonOAuth1;
+pub use self::oauth2::ExtraHorizonOAuth2;
 pub use self::operation::{
     DeleteRefreshToken, DeleteToken, GenerateSsoToken, ListRefreshTokens, ListTokens,
 };
@@ -43,7 +44,7 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct Attributes {
+pub struct ExtraHorizonAttributes {
     /// The user's id, 24 hexadecimal characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
@@ -56,7 +57,7 @@ pub struct Attributes {
     pub token_id: Option<String>,
 }
 
-impl Attributes {
+impl ExtraHorizonAttributes {
     /// The attributes of this user, for tokens that are adopted.
     #[must_use]
     pub fn new(user_id: impl Into<String>) -> Self {

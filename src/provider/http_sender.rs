@@ -167,7 +167,7 @@ impl<'a> HttpSender<'a> {
     }
 
     /// When a token expires that the response to the latest request issued with this lifetime in
-    /// seconds. The lifetime is limited to between [`SHORTEST_LIFE`] and [`LONGEST_LIFE`].
+    /// seconds. The lifetime is limited to between 1 s and 10 years.
     #[must_use]
     pub fn expires_in(&self, seconds: f64) -> SystemTime {
         let life = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE);

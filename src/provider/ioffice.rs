@@ -21,8 +21,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use self::grant::{Code, Grant, Password};
-pub use self::operation::{RevokeAccessToken, TokenInfo};
+pub use self::grant::{IOfficeCode, IOfficeGrant, IOfficePassword};
+pub use self::operation::{IOfficeRevokeAccessToken, TokenInfo};
 pub use self::relay::{FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, fragment_relay_html};
 use self::request::{Encoding, fixed};
 use self::response::{Unit, revoked};
@@ -106,7 +106,7 @@ impl IOffice {
     ///
     /// If the response is lost, there is a code that nobody has and that expires in five minutes.
     /// It does not affect the session, so no failure of this request is ambiguous.
-    async fn code(&self, sender: &HttpSender<'_>, grant: &Password) -> Exchanged<Secret> {
+    async fn code(&self, sender: &HttpSender<'_>, grant: &IOfficePassword) -> Exchanged<Secret> {
         let request = self.code_request(grant)?;
         let code = match sender.send(request).await {
             Ok(response) => response::code(sender, &response),
@@ -132,7 +132,7 @@ impl fmt::Debug for IOffice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct Attributes {
+pub struct IOfficeAttributes {
     /// The scope that the session was established with, and that every refresh repeats; None for
     /// adopted tokens, which are refreshed with the provider's scope.
     pub scope: Option<String>,
@@ -142,9 +142,9 @@ pub struct Attributes {
 }
 
 impl Provider for IOffice {
-    type Grant = Grant;
+    type Grant = IOfficeGrant;
     type Challenge = Infallible;
-    type Attributes = Attributes;
+    type Attributes = IOfficeAttributes;
 
     /// The site.
     fn authority_url(&self) -> &Url {
@@ -166,19 +166,24 @@ impl Provider for IOffice {
 
     /// A password takes two requests: one for a code, one for its tokens. Only the second can be
     /// ambiguous. Neither uses up the password.
-    async fn establish(&self, sender: &HttpSender<'_>, grant: Grant) -> Exchanged<Issued<Self>> {
+    async fn establish(
+        &self,
+        sender: &HttpSender<'_>,
+        grant: IOfficeGrant,
+    ) -> Exchanged<Issued<Self>> {
         let (code, refused) = match grant {
-            Grant::Password(grant) => {
-                let code = Code::new(self.code(sender, &grant).await?);
+            IOfficeGrant::Password(grant) => {
+                let code = IOfficeCode::new(self.code(sender, &grant).await?);
                 // The server issued the code a moment ago, so the password is not wrong.
                 (code, Refusal::Other)
             }
-            Grant::Code(code) => (code, Refusal::GrantExpired),
+            IOfficeGrant::Code(code) => (code, Refusal::GrantExpired),
         };
         let scope = code.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("authorization_code", "x-auth-code");
         let response = sender.send(self.token_request(grant, &code.code, scope)?).await?;
-        let attributes = Attributes { scope: Some(scope.to_owned()), app_code: code.app_code };
+        let attributes =
+            IOfficeAttributes { scope: Some(scope.to_owned()), app_code: code.app_code };
         let refused = FailureClass::Refused(refused);
         response::tokens(sender, &response, self.unit, attributes, refused).map(Issued::Tokens)
     }
@@ -187,8 +192,8 @@ impl Provider for IOffice {
         &self,
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
-        held: &Tokens<Attributes>,
-    ) -> Exchanged<Tokens<Attributes>> {
+        held: &Tokens<IOfficeAttributes>,
+    ) -> Exchanged<Tokens<IOfficeAttributes>> {
         let attributes = held.attributes().clone();
         let scope = attributes.scope.as_deref().unwrap_or(&self.scope);
         let grant = ("refresh_token", "x-refresh-token");
@@ -202,7 +207,7 @@ impl Provider for IOffice {
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,
-        held: &Tokens<Attributes>,
+        held: &Tokens<IOfficeAttributes>,
     ) -> Exchanged<Revoked> {
         let mut outcome = Revoked::NotSupported;
         for token in [held.refresh_token(), held.access_token()].into_iter().flatten() {

@@ -112,7 +112,7 @@ impl OAuth2 {
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
     /// server writes it. The client requests its metadata before the first exchange, and again when
-    /// it is older than [`METADATA_AGE`](crate::policy::METADATA_AGE): at
+    /// it is older than an hour: at
     /// `/.well-known/oauth-authorization-server`, or if that is not found, at
     /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
     /// `Misconfigured`. Credentials are bound to the issuer and not to the endpoints that its

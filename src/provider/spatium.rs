@@ -20,7 +20,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use self::grant::{Credentials, Grant, MerchantKey, SecurityToken, SecurityTokens};
+pub use self::grant::{
+    MerchantKey, SecurityToken, SecurityTokens, SpatiumCredentials, SpatiumGrant,
+};
 pub use self::operation::CredentialsFactor;
 use self::request::MemberValue;
 pub use self::settings::TokenIds;
@@ -110,7 +112,7 @@ impl Spatium {
         path: &str,
         proof: (&str, MemberValue<'_>),
         permissions: Option<&[String]>,
-    ) -> Exchanged<Tokens<Attributes>> {
+    ) -> Exchanged<Tokens<SpatiumAttributes>> {
         let token_id = self.token_id(sender)?;
         let wanted = permissions.unwrap_or(&self.permissions);
         let members = [
@@ -123,7 +125,8 @@ impl Spatium {
         if !response.status().is_success() {
             return Err(settings::grant_failure(sender, &response, Refusal::Other));
         }
-        let former = Attributes { permissions: wanted.to_vec(), ..Attributes::default() };
+        let former =
+            SpatiumAttributes { permissions: wanted.to_vec(), ..SpatiumAttributes::default() };
         response::tokens(sender, &response, &former)
     }
 
@@ -133,7 +136,7 @@ impl Spatium {
         sender: &HttpSender<'_>,
         factors: &SecurityTokens,
         permissions: Option<&[String]>,
-    ) -> Exchanged<Tokens<Attributes>> {
+    ) -> Exchanged<Tokens<SpatiumAttributes>> {
         let tokens: Vec<_> = factors.tokens.iter().map(SecurityToken::expose_secret).collect();
         if tokens.is_empty() {
             let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
@@ -147,8 +150,8 @@ impl Spatium {
     async fn by_credentials(
         &self,
         sender: &HttpSender<'_>,
-        credentials: &Credentials,
-    ) -> Exchanged<Tokens<Attributes>> {
+        credentials: &SpatiumCredentials,
+    ) -> Exchanged<Tokens<SpatiumAttributes>> {
         let body = credentials.body()?;
         let asked = self.send_checked(sender, &self.paths.credentials, body).await;
         let token = asked.and_then(|response| operation::security_token(sender, &response));
@@ -174,7 +177,7 @@ impl fmt::Debug for Spatium {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct Attributes {
+pub struct SpatiumAttributes {
     /// The token's permissions; the requested ones, if the token names none.
     pub permissions: Vec<String>,
     /// The user's account. A token that was issued for a key has none.
@@ -184,9 +187,9 @@ pub struct Attributes {
 }
 
 impl Provider for Spatium {
-    type Grant = Grant;
+    type Grant = SpatiumGrant;
     type Challenge = Infallible;
-    type Attributes = Attributes;
+    type Attributes = SpatiumAttributes;
 
     /// The service's URL.
     fn authority_url(&self) -> &Url {
@@ -206,13 +209,19 @@ impl Provider for Spatium {
         Some(Placement::bearer())
     }
 
-    async fn establish(&self, sender: &HttpSender<'_>, grant: Grant) -> Exchanged<Issued<Self>> {
+    async fn establish(
+        &self,
+        sender: &HttpSender<'_>,
+        grant: SpatiumGrant,
+    ) -> Exchanged<Issued<Self>> {
         let tokens = match &grant {
-            Grant::SecurityTokens(factors) => {
+            SpatiumGrant::SecurityTokens(factors) => {
                 self.by_factors(sender, factors, factors.permissions.as_deref()).await
             }
-            Grant::Credentials(credentials) => self.by_credentials(sender, credentials).await,
-            Grant::MerchantKey(MerchantKey { key, permissions }) => {
+            SpatiumGrant::Credentials(credentials) => {
+                self.by_credentials(sender, credentials).await
+            }
+            SpatiumGrant::MerchantKey(MerchantKey { key, permissions }) => {
                 let proof = (&*self.names.merchant_key, MemberValue::Text(key.expose_secret()));
                 self.issue(sender, &self.paths.issue_by_key, proof, permissions.as_deref()).await
             }
@@ -224,8 +233,8 @@ impl Provider for Spatium {
         &self,
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
-        held: &Tokens<Attributes>,
-    ) -> Exchanged<Tokens<Attributes>> {
+        held: &Tokens<SpatiumAttributes>,
+    ) -> Exchanged<Tokens<SpatiumAttributes>> {
         let token_id = self.refresh_names_session.then(|| self.token_id(sender)).transpose()?;
         let mut members =
             vec![(&*self.names.refresh_token, MemberValue::Text(refresh_token.expose_secret()))];
@@ -240,25 +249,29 @@ impl Provider for Spatium {
     }
 
     /// Does nothing, because no revocation is documented.
-    async fn revoke(&self, _: &HttpSender<'_>, _: &Tokens<Attributes>) -> Exchanged<Revoked> {
+    async fn revoke(
+        &self,
+        _: &HttpSender<'_>,
+        _: &Tokens<SpatiumAttributes>,
+    ) -> Exchanged<Revoked> {
         Ok(Revoked::NotSupported)
     }
 
     fn merge_attributes(
         &self,
-        known: &Attributes,
-        issued: Attributes,
-    ) -> Result<Attributes, IdentityChanged> {
+        known: &SpatiumAttributes,
+        issued: SpatiumAttributes,
+    ) -> Result<SpatiumAttributes, IdentityChanged> {
         let same = IdentityChanged::unless_same;
-        Ok(Attributes {
+        Ok(SpatiumAttributes {
             account_id: same("account", &known.account_id, issued.account_id)?,
             merchant_id: same("merchant", &known.merchant_id, issued.merchant_id)?,
             permissions: issued.permissions,
         })
     }
 
-    fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
-        self.key.clone().map(Grant::MerchantKey)
+    fn renewal_grant(&self, _: Option<&Tokens<SpatiumAttributes>>) -> Option<SpatiumGrant> {
+        self.key.clone().map(SpatiumGrant::MerchantKey)
     }
 
     /// 401 is read as an invalid token, 403 as a missing permission, because nothing is documented.

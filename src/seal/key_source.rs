@@ -69,7 +69,7 @@ pub trait KeySource: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Dropped when it takes longer than [`KEY_SOURCE_WAIT`].
+    /// Dropped when it takes longer than 10 s.
     fn keys(
         &self,
     ) -> impl Future<Output = Result<Vec<RingKey>, Box<dyn StdError + Send + Sync>>> + Send;
@@ -91,7 +91,7 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`ErrorKind::RetryLater`] with a [`KeySourceFault`] if the source failed or took longer than
-    /// [`KEY_SOURCE_WAIT`]; `InvalidInput` as [`from_keys`](Self::from_keys) if its keys are no
+    /// 10 s; `InvalidInput` as [`from_keys`](Self::from_keys) if its keys are no
     /// ring; `Misconfigured` where there is no tokio runtime.
     ///
     /// # Cancel safety
@@ -133,7 +133,7 @@ pub enum KeySourceFault {
     /// It failed.
     #[error("the key source failed: mend what its cause says, and ask it again")]
     Failed(#[source] Box<dyn StdError + Send + Sync>),
-    /// It took longer than [`KEY_SOURCE_WAIT`].
+    /// It took longer than 10 s.
     #[error("the key source did not answer in time: see whether it can be reached, and ask again")]
     Slow,
 }

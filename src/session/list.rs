@@ -57,9 +57,9 @@ impl Filter {
     }
 
     /// The filter for records. Leaves the state out, because a record may be older than memory.
-    fn of_records(&self) -> store::Filter {
+    fn of_records(&self) -> store::RecordFilter {
         let Self { tenant, provider, .. } = self.clone();
-        store::Filter { provider, tenant, phase: None }
+        store::RecordFilter { provider, tenant, phase: None }
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn list(
 /// One page of records after `after`.
 pub(crate) async fn page(
     context: &Context,
-    filter: &store::Filter,
+    filter: &store::RecordFilter,
     after: Option<&SessionId>,
 ) -> Result<Vec<Listed>> {
     let page = context.store.list(filter, after, LIST_PAGE);
@@ -88,7 +88,7 @@ pub(crate) async fn page(
 struct Reader {
     dispatcher: Arc<Dispatcher>,
     filter: Filter,
-    records: store::Filter,
+    records: store::RecordFilter,
     after: Option<SessionId>,
     page: VecDeque<Listed>,
     /// The number of failed tries to read the next page.

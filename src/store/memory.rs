@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::decide::{Decision, Found, Write, decide};
 use super::record::{
-    Changes, Cursor, Due, DuePage, Filter, Floor, Holder, Listed, News, Owner, Record, Stored,
+    Changes, Cursor, Due, DuePage, Floor, Holder, Listed, News, Owner, Record, RecordFilter, Stored,
 };
 use super::statement::{Outcome, Statement};
 use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
@@ -124,7 +124,12 @@ impl Store for MemoryStore {
         Ok(DuePage { due, now, holders: tables.holders.iter().copied().collect() })
     }
 
-    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
         let now = self.now();
         Ok(self.tables.lock().list(filter, after, limit, now))
     }
@@ -208,7 +213,7 @@ impl Tables {
     /// provider.
     fn list(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
         now: Now,
@@ -222,7 +227,7 @@ impl Tables {
             let next = self.records.range((after, Bound::Unbounded)).next();
             let Some(provider) = next.map(|(id, _)| id.provider().clone()) else { break };
             let end = SessionId::ceiling(&provider);
-            let own = Filter { provider: Some(provider), ..filter.clone() };
+            let own = RecordFilter { provider: Some(provider), ..filter.clone() };
             listed.extend(self.range(&own, from.as_ref(), limit - listed.len(), now));
             from = Some(end);
         }
@@ -233,7 +238,7 @@ impl Tables {
     /// are a range, and so are those of one of its tenants.
     fn range(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
         now: Now,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, Cursor, Due, DuePage, Filter, ListPage, Outcome, Owner, Presence, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
+    Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -86,7 +86,12 @@ impl Store for PanicSafeStore {
         catch(async { self.0.due(provider, within, after, limit).await }).await
     }
 
-    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
         catch(async { self.0.list(filter, after, limit).await }).await
     }
 

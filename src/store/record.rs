@@ -370,7 +370,7 @@ pub struct Change {
 
 /// Which records to list. The default lists all.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct RecordFilter {
     /// Only this provider's.
     pub provider: Option<ProviderName>,
     /// Only this tenant's.
@@ -379,7 +379,7 @@ pub struct Filter {
     pub phase: Option<Phase>,
 }
 
-impl Filter {
+impl RecordFilter {
     /// Whether a record passes.
     #[must_use]
     pub fn passes<C>(&self, id: &SessionId, record: &Record<C>) -> bool {

@@ -74,8 +74,8 @@ use self::worker_handle::WorkerHandle;
 use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::{
-    Changes, Cursor, Due, DuePage, Filter, ListPage, Listed, Outcome, Owner, Presence, Record,
-    Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+    Changes, Cursor, Due, DuePage, ListPage, Listed, Outcome, Owner, Presence, Record,
+    RecordFilter, Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
@@ -412,7 +412,12 @@ impl Store for SqliteStore {
         self.0.worker.call(JobKind::Read, work).await
     }
 
-    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
         let (filter, after) = (filter.clone(), after.cloned());
         let work = move |db: &mut Database<'_>| {
             let now = db.now();

@@ -25,8 +25,8 @@ impl Supervisor {
     /// that was never established appears only while its first grant is exchanged.
     ///
     /// If a page cannot be read, the stream yields one `Store` error and reads the page again when
-    /// the next item is asked for; after [`LIST_FAILURES`](crate::policy::LIST_FAILURES) such
-    /// errors in a row the list ends. After a shutdown the stream yields one `ShuttingDown`.
+    /// the next item is asked for; after 3 such errors in a row the
+    /// list ends. After a shutdown the stream yields one `ShuttingDown`.
     pub fn list(
         &self,
         filter: Filter,
@@ -60,7 +60,7 @@ impl<P: Provider> Sessions<P> {
     ///
     /// # Errors
     ///
-    /// `Store` if the store failed for [`IMPORT_FAILURES`] rows in a row, and `ShuttingDown`. Rows
+    /// `Store` if the store failed for 128 rows in a row, and `ShuttingDown`. Rows
     /// that were imported before stay.
     ///
     /// # Cancel safety
@@ -108,7 +108,7 @@ impl<P: Provider> Sessions<P> {
     /// still end.
     pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<u64> {
         let (context, provider) = (&self.dispatcher.context, &self.provider.name);
-        let filter = store::Filter {
+        let filter = store::RecordFilter {
             provider: Some(provider.clone()),
             tenant: Some(tenant.clone()),
             phase: None,
@@ -148,7 +148,7 @@ pub struct ImportReport {
     pub adopted: u64,
     /// Rows whose session exists or existed already.
     pub already_there: u64,
-    /// Rows that became no session, with the error: the first [`NAMED_REFUSALS`]. Rows whose error
+    /// Rows that became no session, with the error: the first 1,000. Rows whose error
     /// [is transient](Error::is_transient) can be imported again.
     pub refused: Vec<(SessionKey, Error)>,
     /// How many more rows were refused.

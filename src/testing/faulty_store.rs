@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
-    Changes, Cursor, Due, DuePage, Filter, ListPage, Outcome, Owner, Presence, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
+    Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 
 /// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
@@ -355,7 +355,12 @@ impl<S: Store> Store for FaultyStore<S> {
         self.done(StoreCall::Due, self.inner.due(provider, within, after, limit)).await
     }
 
-    async fn list(&self, filter: &Filter, after: Option<&SessionId>, limit: usize) -> ListPage {
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
         self.done(StoreCall::List, self.inner.list(filter, after, limit)).await
     }
 

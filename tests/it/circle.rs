@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
-use session_warden::provider::circle::{Circle, Member, RevokeAccessToken, RevokeRefreshToken};
+use session_warden::provider::circle::{
+    Circle, CircleRevokeAccessToken, CircleRevokeRefreshToken, Member,
+};
 use session_warden::session::{Revocation, State, Verdict};
 use session_warden::store::Store;
 use session_warden::testing::{
@@ -128,7 +130,7 @@ async fn who_switches_it_off_signs_in_again() {
 async fn what_the_backend_ended_gets_no_new_tokens_automatically() {
     let fixture = established().await;
     let token = fixture.token().await;
-    fixture.session.call(RevokeRefreshToken).await.unwrap();
+    fixture.session.call(CircleRevokeRefreshToken).await.unwrap();
     assert!(fixture.server.is_active(token.expose_secret()), "it serves for the rest of its hour");
     fixture.clock.advance(HOUR + SECOND).await;
     let error = fixture.session.permission_token().await.unwrap_err();
@@ -146,7 +148,7 @@ async fn what_the_backend_ended_gets_no_new_tokens_automatically() {
 async fn an_access_token_is_revoked_alone_and_the_next_caller_gets_another() {
     let fixture = established().await;
     let token = fixture.token().await;
-    fixture.session.call(RevokeAccessToken).await.unwrap();
+    fixture.session.call(CircleRevokeAccessToken).await.unwrap();
     assert!(!fixture.server.is_active(token.expose_secret()));
     assert_eq!(fixture.token().await.generation(), 2);
     assert_eq!((fixture.server.refreshes(), fixture.grants()), (1, 1));
@@ -156,7 +158,7 @@ async fn an_access_token_is_revoked_alone_and_the_next_caller_gets_another() {
 async fn to_revoke_what_is_gone_already_is_a_success() {
     let fixture = established().await;
     fixture.server.kill_all_grants();
-    fixture.session.call(RevokeAccessToken).await.unwrap();
+    fixture.session.call(CircleRevokeAccessToken).await.unwrap();
     assert_eq!(fixture.session.revoke().await.unwrap(), Revocation::AtServer);
     assert_eq!(fixture.server.counts().revoke.refused, 1);
 }

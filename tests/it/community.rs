@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use session_warden::provider::circle::{Circle, Member, RevokeAccessToken};
+use session_warden::provider::circle::{Circle, CircleRevokeAccessToken, Member};
 use session_warden::session::{Revocation, State};
 use session_warden::testing::{Endpoint, FakeAuthServer, FakeDialect, ManualClock};
 use session_warden::transport::TransportConfig;
@@ -44,7 +44,7 @@ async fn run(session: &Session<Circle>, host: &str) -> Whatever<(u16, u64)> {
 
 /// The last steps of `main`.
 async fn leave(session: &Session<Circle>) -> Whatever<Revocation> {
-    session.call(RevokeAccessToken).await?;
+    session.call(CircleRevokeAccessToken).await?;
     Ok(session.revoke().await?)
 }
 

@@ -30,7 +30,7 @@ use session_warden::provider::{FailureClass, Rotation};
 use session_warden::session::{self, Revocation, State};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
-    Changes, Cursor, Due, DuePage, Filter, Listed, MemoryStore, Outcome, Statement, Store,
+    Changes, Cursor, Due, DuePage, Listed, MemoryStore, Outcome, RecordFilter, Statement, Store,
     StoreContext, StoreError, Stored,
 };
 use session_warden::testing::{FaultyStore, ManualClock, Reply, ScriptedProvider, StoreCall};
@@ -418,7 +418,7 @@ impl Store for Forgetful {
 
     async fn list(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {

@@ -6,8 +6,9 @@ use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
 use session_warden::policy::DAMPING;
 use session_warden::provider::Provider;
 use session_warden::provider::extra_horizon::{
-    Attributes, AuthorizationCode, DeleteRefreshToken, DeleteToken, GenerateSsoToken, ListTokens,
-    MfaAnswer, MfaChallenge, OAuth1, OAuth2, OidcLogin, Password, SsoToken,
+    DeleteRefreshToken, DeleteToken, ExtraHorizonAttributes, ExtraHorizonCode, ExtraHorizonOAuth1,
+    ExtraHorizonOAuth2, ExtraHorizonPassword, GenerateSsoToken, ListTokens, MfaAnswer,
+    MfaChallenge, OidcLogin, SsoToken,
 };
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::{Adopt, Adopted, Revocation, State, Verdict};
@@ -50,20 +51,20 @@ async fn exh<P: Provider>(make: impl FnOnce(&str) -> P) -> ServerFixture<P> {
     ServerFixture { fixture, server }
 }
 
-fn one(url: &str) -> OAuth1 {
-    OAuth1::new(url, "ck", "cs&1").unwrap()
+fn one(url: &str) -> ExtraHorizonOAuth1 {
+    ExtraHorizonOAuth1::new(url, "ck", "cs&1").unwrap()
 }
 
-fn public(url: &str) -> OAuth2 {
-    OAuth2::public(url, "app").unwrap()
+fn public(url: &str) -> ExtraHorizonOAuth2 {
+    ExtraHorizonOAuth2::public(url, "app").unwrap()
 }
 
-fn confidential(url: &str) -> OAuth2 {
-    OAuth2::confidential(url, "backend", "s:é").unwrap()
+fn confidential(url: &str) -> ExtraHorizonOAuth2 {
+    ExtraHorizonOAuth2::confidential(url, "backend", "s:é").unwrap()
 }
 
-fn password() -> Password {
-    Password::new("ada@example.com", "ok")
+fn password() -> ExtraHorizonPassword {
+    ExtraHorizonPassword::new("ada@example.com", "ok")
 }
 
 fn challenged<P: Provider<Challenge = MfaChallenge>>(given: Establishment<P>) -> MfaChallenge {
@@ -75,7 +76,7 @@ fn challenged<P: Provider<Challenge = MfaChallenge>>(given: Establishment<P>) ->
 
 async fn sign_in<P: Provider>(fixture: &ServerFixture<P>) -> Result<Establishment<P>, Error>
 where
-    P::Grant: From<Password>,
+    P::Grant: From<ExtraHorizonPassword>,
 {
     fixture.session.establish(password()).await
 }
@@ -121,7 +122,8 @@ async fn an_oauth1_token_that_exists_already_is_adopted_and_signs() {
     let Establishment::Active(had) = sign_in(&fixture).await.unwrap() else { panic!() };
     let former = fixture.session.export_secrets().await.unwrap();
     let (token, secret) = (former.access_token().unwrap(), former.token_secret().unwrap());
-    let attributes = Attributes::new(had.user_id.unwrap()).token_id(had.token_id.unwrap());
+    let attributes =
+        ExtraHorizonAttributes::new(had.user_id.unwrap()).token_id(had.token_id.unwrap());
     let adopting = Tokens::new(attributes.clone()).with_access_token(token.clone(), None);
     let adopting = adopting.with_token_secret(secret.clone());
     fixture.session = fixture.supervisor.sessions("exh").unwrap().session(key("adopted"));
@@ -164,7 +166,8 @@ async fn hazard_8_an_oauth1_retry_is_signed_anew_and_a_clock_that_is_off_is_told
         clock.step_wall(skew);
         let ring = KeyRing::generate().unwrap();
         let supervisor = supervise(one(fixture.server.url()), &clock, ring).await;
-        let session = supervisor.sessions::<OAuth1>("exh").unwrap().session(key("other"));
+        let session =
+            supervisor.sessions::<ExtraHorizonOAuth1>("exh").unwrap().session(key("other"));
         let error = session.establish(password()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused(Refusal::ClockSkew));
         assert_eq!(error.provider_code(), Some("109"));
@@ -174,14 +177,16 @@ async fn hazard_8_an_oauth1_retry_is_signed_anew_and_a_clock_that_is_off_is_told
 #[tokio::test]
 async fn a_wrong_consumer_is_the_configurations_fault_and_a_wrong_password_the_users() {
     let fixture = exh(one).await;
-    let error = fixture.session.establish(Password::new("ada", "wrong")).await.unwrap_err();
+    let error =
+        fixture.session.establish(ExtraHorizonPassword::new("ada", "wrong")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::WrongCredentials));
     assert_eq!(error.provider_code(), Some("106"));
     assert_eq!(error.outcome(), Some(ExchangeOutcome::Rejected));
     for (consumer, secret, code) in [("nobody", "cs&1", "107"), ("ck", "wrong", "109")] {
-        let provider = OAuth1::new(fixture.server.url(), consumer, secret).unwrap();
+        let provider = ExtraHorizonOAuth1::new(fixture.server.url(), consumer, secret).unwrap();
         let supervisor = supervise(provider, &fixture.clock, KeyRing::generate().unwrap()).await;
-        let session = supervisor.sessions::<OAuth1>("exh").unwrap().session(key("device"));
+        let session =
+            supervisor.sessions::<ExtraHorizonOAuth1>("exh").unwrap().session(key("device"));
         let error = session.establish(password()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert_eq!(error.provider_code(), Some(code));
@@ -191,7 +196,7 @@ async fn a_wrong_consumer_is_the_configurations_fault_and_a_wrong_password_the_u
 #[tokio::test]
 async fn ten_wrong_passwords_freeze_and_fifty_lock() {
     let fixture = exh(public).await;
-    let wrong = || Password::new("ada@example.com", "wrong");
+    let wrong = || ExtraHorizonPassword::new("ada@example.com", "wrong");
     for failure in 1..=50 {
         let error = fixture.session.establish(wrong()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused(Refusal::WrongCredentials), "{failure}");
@@ -209,8 +214,8 @@ async fn ten_wrong_passwords_freeze_and_fifty_lock() {
 /// In both dialects: wrong, too soon, another process, right, and used up.
 async fn second_factor<P>(make: fn(&str) -> P)
 where
-    P: Provider<Challenge = MfaChallenge, Attributes = Attributes>,
-    P::Grant: From<Password> + From<MfaAnswer>,
+    P: Provider<Challenge = MfaChallenge, Attributes = ExtraHorizonAttributes>,
+    P::Grant: From<ExtraHorizonPassword> + From<MfaAnswer>,
 {
     let clock = ManualClock::new();
     let server = server(&clock).await;
@@ -264,7 +269,8 @@ async fn an_sso_token_of_one_session_establishes_another_once() {
     let fixture = exh(one).await;
     let _ = sign_in(&fixture).await.unwrap();
     let sso = fixture.session.call(GenerateSsoToken).await.unwrap();
-    let other = fixture.supervisor.sessions::<OAuth1>("exh").unwrap().session(key("other"));
+    let other =
+        fixture.supervisor.sessions::<ExtraHorizonOAuth1>("exh").unwrap().session(key("other"));
     let Establishment::Active(attributes) = other.establish(sso.clone()).await.unwrap() else {
         panic!()
     };
@@ -475,11 +481,11 @@ async fn codes_serve_once_with_and_without_their_extras() {
     let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
     let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     let code = |challenge| fixture.server.authorization_code("ada", "https://a/cb", challenge);
-    let bare = AuthorizationCode::new(code(None));
+    let bare = ExtraHorizonCode::new(code(None));
     let _ = fixture.session.establish(bare.clone()).await.unwrap();
     let used = fixture.session.establish(bare).await.unwrap_err();
     assert_eq!(used.kind(), ErrorKind::Refused(Refusal::GrantExpired));
-    let full = AuthorizationCode::new(code(Some(challenge))).redirect_uri("https://a/cb");
+    let full = ExtraHorizonCode::new(code(Some(challenge))).redirect_uri("https://a/cb");
     let _ = fixture.session.establish(full.code_verifier(verifier)).await.unwrap();
     let _ = fixture.session.establish(OidcLogin::new("google", code(None))).await.unwrap();
     let wrong = fixture.session.establish(OidcLogin::new("google", "wrong")).await.unwrap_err();

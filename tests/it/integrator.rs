@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use session_warden::key::Tenant;
 use session_warden::provider::Registration;
 use session_warden::provider::ioffice::{
-    FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, IOffice, Password, TokenInfo,
+    FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, IOffice, IOfficePassword, TokenInfo,
 };
 use session_warden::seal::KeyRing;
 use session_warden::store::MemoryStore;
@@ -76,7 +76,7 @@ async fn supervise(db: Db, clock: ManualClock) -> Result<Supervisor, Error> {
                     let db = again.clone();
                     async move {
                         let row = db.customer(key.tenant().as_str()).await.ok()?;
-                        Some(Password::new(row.user, row.password).into())
+                        Some(IOfficePassword::new(row.user, row.password).into())
                     }
                 }))
             }
@@ -107,7 +107,7 @@ async fn form(
     Form(form): Form<Login>,
 ) -> Result<StatusCode, StatusCode> {
     let session = app.ioffice.session(SessionKey::new(tenant, "service").map_err(invalid)?);
-    let grant = Password::new(form.user, form.password);
+    let grant = IOfficePassword::new(form.user, form.password);
     let Establishment::Active(_) = session.establish(grant).await.map_err(code)?;
     Ok(StatusCode::NO_CONTENT)
 }

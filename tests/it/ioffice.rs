@@ -7,7 +7,7 @@ use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
 use session_warden::event::EventKind;
 use session_warden::policy::DAMPING;
 use session_warden::provider::ioffice::{
-    Attributes, Code, IOffice, Password, RevokeAccessToken, TokenInfo,
+    IOffice, IOfficeAttributes, IOfficeCode, IOfficePassword, IOfficeRevokeAccessToken, TokenInfo,
 };
 use session_warden::session::{Revocation, State, Verdict};
 use session_warden::testing::{
@@ -48,7 +48,7 @@ impl ServerFixture<IOffice> {
     }
 
     async fn sign_in(&self, password: &str) -> Result<Establishment<IOffice>, Error> {
-        self.session.establish(Password::new("ada", password)).await
+        self.session.establish(IOfficePassword::new("ada", password)).await
     }
 
     async fn token(&self) -> Result<PermissionToken, Error> {
@@ -263,7 +263,7 @@ async fn a_login_through_a_browser_comes_back_with_a_fragment_and_its_state() {
     assert!(back.starts_with(&format!("{CALLBACK}#code=")) && back.contains("state="), "{back}");
     let (session, Establishment::Active(attributes)) =
         fixture.sessions().finish_login(&login.ticket, &back).await.unwrap();
-    let Attributes { scope, app_code, .. } = attributes;
+    let IOfficeAttributes { scope, app_code, .. } = attributes;
     assert_eq!((scope.as_deref(), app_code.as_deref()), (Some("rooms"), Some("fake-app")));
     assert_eq!(session.attributes().await.unwrap().app_code.as_deref(), Some("fake-app"));
     session.refresh().await.unwrap();
@@ -315,9 +315,10 @@ async fn a_site_that_sends_no_state_back_needs_the_setting_that_names_the_price(
 async fn a_code_serves_once_and_for_five_minutes() {
     let fixture = ServerFixture::<IOffice>::open(|provider| provider).await;
     let code = fixture.server.authorization_code("ada", CALLBACK, None);
-    let _ = fixture.session.establish(Code::new(code.clone()).app_code("a-1")).await.unwrap();
+    let _ =
+        fixture.session.establish(IOfficeCode::new(code.clone()).app_code("a-1")).await.unwrap();
     assert_eq!(fixture.session.attributes().await.unwrap().app_code.as_deref(), Some("a-1"));
-    let error = fixture.session.establish(Code::new(code)).await.unwrap_err();
+    let error = fixture.session.establish(IOfficeCode::new(code)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::GrantExpired));
     let login = fixture.sessions().begin_login(key("ada"), ()).await.unwrap();
     let back = fixture.browse(login.url.as_str()).await;
@@ -334,7 +335,7 @@ async fn the_server_is_asked_about_the_token_and_can_be_told_to_end_it_alone() {
     assert!(!fixture.session.call(TokenInfo).await.unwrap());
     let second = fixture.token().await.unwrap();
     assert_eq!(second.generation(), 2, "a token that does not serve is not handed out again");
-    fixture.session.call(RevokeAccessToken).await.unwrap();
+    fixture.session.call(IOfficeRevokeAccessToken).await.unwrap();
     assert!(!fixture.server.is_active(second.expose_secret()));
     assert_eq!(fixture.token().await.unwrap().generation(), 3);
     assert_eq!(fixture.server.count(Endpoint::Revoke), 1);
@@ -364,7 +365,7 @@ async fn another_method_of_revocation_is_what_is_sent() {
         ServerFixture::<IOffice>::open(|provider| provider.revoke_method(Method::POST)).await;
     let fixture = fixture.signing_in().await;
     // This server knows only GET.
-    let error = fixture.session.call(RevokeAccessToken).await.unwrap_err();
+    let error = fixture.session.call(IOfficeRevokeAccessToken).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert_eq!(fixture.server.count(Endpoint::Revoke), 0);
 }
@@ -406,7 +407,7 @@ async fn a_server_that_does_not_know_the_client_stops_it_and_loses_no_session() 
         .await
         .unwrap();
     let session = supervisor.sessions::<IOffice>("ioffice").unwrap().session(key("ada"));
-    let _ = session.establish(Password::new("ada", "ok")).await.unwrap();
+    let _ = session.establish(IOfficePassword::new("ada", "ok")).await.unwrap();
     server.set_client_secret("app", "other");
     let error = session.refresh().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);

@@ -8,7 +8,7 @@
 //! - Spatium's [`SecurityTokens`](spatium::SecurityTokens) are made of one token
 //!   [`and`](spatium::SecurityTokens::and) others, because there is no session for none, and
 //!   [`CredentialsFactor`](spatium::CredentialsFactor) has a constructor like all operations.
-//! - Attributes may grow, so they are made by [`exh::Attributes::new`] and by `default`.
+//! - Attributes may grow, so they are made by [`exh::ExtraHorizonAttributes::new`] and by `default`.
 //! - [`ListTokens`](exh::ListTokens) can have a filter, and so is not a unit; a token is deleted
 //!   [of its record](exh::DeleteToken::of), which tells the session that it was its own.
 //! - There is one fake server for all dialects; a [`FakeProvider`] is made with its attributes.
@@ -27,7 +27,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use session_warden::event::EventKind;
 use session_warden::key::{InvalidKey, SessionId};
-use session_warden::provider::extra_horizon::{self as exh, OAuth1 as Exh1, OAuth2 as Exh};
+use session_warden::provider::extra_horizon::{
+    self as exh, ExtraHorizonOAuth1 as Exh1, ExtraHorizonOAuth2 as Exh,
+};
 use session_warden::provider::spatium::{self, Spatium};
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::{SessionStatus, State};
@@ -140,7 +142,8 @@ type Row = (String, String, String, String);
 
 async fn migrate(exh: Sessions<Exh>, rows: Vec<Row>) -> Result<(u64, u64), Error> {
     let rows = rows.into_iter().filter_map(|(tenant, device, refresh, user)| {
-        let tokens = Tokens::new(exh::Attributes::new(user)).with_refresh_token(refresh, None);
+        let tokens =
+            Tokens::new(exh::ExtraHorizonAttributes::new(user)).with_refresh_token(refresh, None);
         Some((SessionKey::new(tenant, device).ok()?, tokens))
     });
     let report = exh.import(futures_util::stream::iter(rows)).await?;
@@ -350,7 +353,7 @@ async fn rows_of_a_former_programme_become_sessions_once() {
     let fixture = AppFixture::start().await;
     let former = supervise(&fixture.sites, fixture.clock.clone()).await.unwrap();
     let former: Session<Exh> = former.sessions("exh").unwrap().session(key("acme"));
-    let password = exh::Password::new("ada@example.com", "ok");
+    let password = exh::ExtraHorizonPassword::new("ada@example.com", "ok");
     let Establishment::Active(_) = former.establish(password).await.unwrap() else { panic!() };
     let held = former.export_secrets().await.unwrap();
     let refresh = held.refresh_token().unwrap().expose_secret().to_owned();
@@ -385,7 +388,7 @@ async fn a_single_use_token_hands_a_user_over_to_another_session() {
     let (from, to) = (fixture.one("acme"), fixture.one("bolt"));
     let missing = handover(from.clone(), to.clone()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotEstablished);
-    let password = exh::Password::new("ada@example.com", "ok");
+    let password = exh::ExtraHorizonPassword::new("ada@example.com", "ok");
     let Establishment::Active(ada) = from.establish(password).await.unwrap() else { panic!() };
     handover(from, to.clone()).await.unwrap();
     assert_eq!(to.attributes().await.unwrap().user_id, ada.user_id);
@@ -431,7 +434,7 @@ async fn a_device_reads_again_after_its_token_expired() -> Result<(), Error> {
 /// The user's own test.
 #[tokio::test]
 async fn a_handler_without_http() -> Result<(), Error> {
-    let fake = FakeProvider::<Spatium>::new(spatium::Attributes::default());
+    let fake = FakeProvider::<Spatium>::new(spatium::SpatiumAttributes::default());
     let fake = fake.issue("t", Duration::from_secs(60));
     let sup = Supervisor::builder().provider("spatium", fake).start().await?;
     let s: Sessions<Spatium> = sup.sessions("spatium")?;

@@ -131,19 +131,19 @@ async fn invariant_10_no_secret_header_of_ioffice_is_in_any_log_error_event_or_d
     let session: Session<IOffice> =
         supervisor.sessions("ioffice").unwrap().session(crate::support::key("ada"));
     for fault in faults() {
-        let grant = ioffice::Password::new("ada", SECRET);
+        let grant = ioffice::IOfficePassword::new("ada", SECRET);
         output.add(&grant);
         output.add(crate::support::until(&clock, session.establish(grant)).await);
         server.fail_next(Endpoint::SecurityFactor, fault.clone());
-        output.add(session.establish(ioffice::Password::new("ada", SECRET)).await);
+        output.add(session.establish(ioffice::IOfficePassword::new("ada", SECRET)).await);
         server.fail_next(Endpoint::RefreshToken, fault);
         look(&session, &output).await;
         output.add(session.call(ioffice::TokenInfo).await);
         clock.advance(Duration::from_secs(7200)).await;
     }
-    let unsendable = ioffice::Password::new("ada", format!("{SECRET}\n"));
+    let unsendable = ioffice::IOfficePassword::new("ada", format!("{SECRET}\n"));
     output.add_error(&session.establish(unsendable).await.unwrap_err());
-    output.add_error(&session.establish(ioffice::Code::new(SECRET)).await.unwrap_err());
+    output.add_error(&session.establish(ioffice::IOfficeCode::new(SECRET)).await.unwrap_err());
     output.add(session.revoke().await);
     output.add(supervisor.shutdown(SECOND).await);
     output.check();

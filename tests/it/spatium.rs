@@ -5,7 +5,7 @@ use std::time::Duration;
 use session_warden::error::{ExchangeOutcome, LostReason, Refusal};
 use session_warden::key::Tenant;
 use session_warden::provider::spatium::{
-    Credentials, CredentialsFactor, MerchantKey, SecurityToken, Spatium, TokenIds,
+    CredentialsFactor, MerchantKey, SecurityToken, Spatium, SpatiumCredentials, TokenIds,
 };
 use session_warden::secret::Secret;
 use session_warden::session::{Revocation, State, Verdict};
@@ -46,7 +46,7 @@ async fn fixture_at(
 
 async fn signed_in() -> ServerFixture<Spatium> {
     let fixture = fixture().await;
-    let _ = fixture.session.establish(Credentials::new("ada", "pw")).await.unwrap();
+    let _ = fixture.session.establish(SpatiumCredentials::new("ada", "pw")).await.unwrap();
     fixture
 }
 
@@ -98,10 +98,10 @@ async fn security_tokens_gathered_by_factors_establish_a_session_that_refreshes_
 #[tokio::test]
 async fn credentials_do_both_steps_and_a_wrong_password_is_told() {
     let fixture = fixture().await;
-    let error = fixture.session.establish(Credentials::new("ada", "no")).await.unwrap_err();
+    let error = fixture.session.establish(SpatiumCredentials::new("ada", "no")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused(Refusal::WrongCredentials));
     assert_eq!(fixture.server.count(Endpoint::IssueByFactors), 0);
-    let _ = fixture.session.establish(Credentials::new("ada", "pw")).await.unwrap();
+    let _ = fixture.session.establish(SpatiumCredentials::new("ada", "pw")).await.unwrap();
     assert_eq!(fixture.token().await.epoch(), 1);
     let tenant = Tenant::new("tenant").unwrap();
     let factor = CredentialsFactor::new("ada", "no");
@@ -222,7 +222,7 @@ async fn clocks_that_disagree_by_an_hour_do_no_harm() {
         let (clock, theirs) = (ManualClock::new(), ManualClock::new());
         theirs.step_wall(seconds);
         let fixture = fixture_at(service(&theirs).await, clock, |spatium| spatium).await;
-        let _ = fixture.session.establish(Credentials::new("ada", "pw")).await.unwrap();
+        let _ = fixture.session.establish(SpatiumCredentials::new("ada", "pw")).await.unwrap();
         for _ in 0..20 {
             assert_eq!(fixture.token().await.generation(), 1);
         }

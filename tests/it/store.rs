@@ -15,8 +15,8 @@ use session_warden::key::{ProviderName, SessionId};
 use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
-    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Filter,
-    Intent, Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, Renew, Reschedule,
+    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Intent,
+    Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, RecordFilter, Renew, Reschedule,
     Resealed, Restore, Settle, SettleTo, Statement, Store, StoreContext, StoreError,
     StoreErrorKind, Stored, Suspect, TakeOver,
 };
@@ -215,7 +215,7 @@ async fn ask_all(store: &dyn Store, name: &str) {
 async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
     let id = id();
     let due = Due { at: now().wall, id: id.clone() };
-    let (filter, cursor) = (Filter::default(), Cursor([4].as_slice().into()));
+    let (filter, cursor) = (RecordFilter::default(), Cursor([4].as_slice().into()));
     let mut answers = vec![matches!(store.load(&id).await, Ok(None))];
     for (number, statement) in (0..).zip(statements()) {
         let done = store.apply(&id, statement).await;
@@ -360,7 +360,7 @@ impl Store for Recording {
 
     async fn list(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {

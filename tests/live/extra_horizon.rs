@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use http::{Method, Request};
 use serde_json::json;
-use session_warden::provider::extra_horizon::{OAuth1, Password};
+use session_warden::provider::extra_horizon::{ExtraHorizonOAuth1, ExtraHorizonPassword};
 use session_warden::testing::{Endpoint, FakeAuthServer, FakeDialect, Fault};
 use session_warden::transport::TransportConfig;
 use session_warden::{Session, SessionKey, Supervisor};
@@ -74,15 +74,15 @@ async fn another_implementation_verifies_the_signatures_of_any_request() {
     let server = server.unwrap();
     let supervisor = Supervisor::builder()
         .transport(TransportConfig::default().allow_loopback_http())
-        .provider("exh", OAuth1::new(server.url(), "c k&é", client).unwrap())
+        .provider("exh", ExtraHorizonOAuth1::new(server.url(), "c k&é", client).unwrap())
         .start()
         .await
         .unwrap();
     let key = SessionKey::new("tenant", "device").unwrap();
-    let session: Session<OAuth1> = supervisor.sessions("exh").unwrap().session(key);
+    let session: Session<ExtraHorizonOAuth1> = supervisor.sessions("exh").unwrap().session(key);
     let body = json!({"id": "1", "token": "t k/é", "tokenSecret": token}).to_string();
     server.fail_next(Endpoint::Password, Fault::BodyAfterCommit(body.into()));
-    let _ = session.establish(Password::new(ADA, "ok")).await.unwrap();
+    let _ = session.establish(ExtraHorizonPassword::new(ADA, "ok")).await.unwrap();
 
     let mut random = fastrand::Rng::with_seed(5849);
     let mut signed = String::new();

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{Attributes, Circle, response};
+use super::{Circle, CircleAttributes, response};
 use crate::provider::http_message::{self, HttpResponse, Members};
 use crate::provider::operation::{Called, Prepared, access_token, refresh_token};
 use crate::provider::{Credential, Effect, HttpSender, Operation};
@@ -13,7 +13,7 @@ use crate::token::Tokens;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeMemberAPIToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
-pub struct RevokeAccessToken;
+pub struct CircleRevokeAccessToken;
 
 /// Revokes the session's refresh token (`POST /api/v1/headless/refresh_token/revoke`, the API): the
 /// session ends when its access token expires, an hour later at most. It does not obtain new tokens
@@ -21,9 +21,9 @@ pub struct RevokeAccessToken;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeRefreshToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
-pub struct RevokeRefreshToken;
+pub struct CircleRevokeRefreshToken;
 
-impl Operation<Circle> for RevokeAccessToken {
+impl Operation<Circle> for CircleRevokeAccessToken {
     type Output = ();
     type RequestInfo = ();
 
@@ -31,7 +31,7 @@ impl Operation<Circle> for RevokeAccessToken {
         Credential::InRequest
     }
 
-    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(&self, provider: &Circle, held: &Tokens<CircleAttributes>) -> Prepared<()> {
         let token = access_token(held)?;
         let body = http_message::json_body(&Members(&[("access_token", token.expose_secret())]))?;
         Ok((provider.request(Method::POST, "access_token/revoke", body)?, ()))
@@ -43,7 +43,7 @@ impl Operation<Circle> for RevokeAccessToken {
     }
 }
 
-impl Operation<Circle> for RevokeRefreshToken {
+impl Operation<Circle> for CircleRevokeRefreshToken {
     type Output = ();
     type RequestInfo = ();
 
@@ -51,7 +51,7 @@ impl Operation<Circle> for RevokeRefreshToken {
         Credential::InRequest
     }
 
-    fn request(&self, provider: &Circle, held: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(&self, provider: &Circle, held: &Tokens<CircleAttributes>) -> Prepared<()> {
         Ok((provider.revocation(refresh_token(held)?)?, ()))
     }
 

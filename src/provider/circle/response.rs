@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{Attributes, Circle, Texts};
+use super::{Circle, CircleAttributes, Texts};
 use crate::error::Refusal;
 use crate::provider::http_message::lenient::{number as seconds, secret, text};
 use crate::provider::http_message::{self, HttpResponse, jwt_claims, rfc3339};
@@ -58,9 +58,9 @@ impl Circle {
         &self,
         sender: &HttpSender<'_>,
         response: &HttpResponse,
-        known: Attributes,
+        known: CircleAttributes,
         request_kind: RequestKind,
-    ) -> Exchanged<Tokens<Attributes>> {
+    ) -> Exchanged<Tokens<CircleAttributes>> {
         if !response.status().is_success() {
             return Err(self.texts.failure(sender, response, response.status(), request_kind));
         }
@@ -69,7 +69,7 @@ impl Circle {
             return Err(self.texts.without_token(sender, response, request_kind));
         };
         let claims = jwt_claims::claims::<Claims>(&access_token).unwrap_or_default();
-        let attributes = Attributes {
+        let attributes = CircleAttributes {
             community_id: issued
                 .community_id
                 .or(claims.community_id)

@@ -33,7 +33,7 @@ impl Circle {
     /// Whether a session whose refresh token has expired obtains new tokens automatically for the
     /// same member. Defaults to `true`, because that needs only the app token. A session that the
     /// backend itself ended, by [`revoke`](crate::session::Session::revoke) or
-    /// [`RevokeRefreshToken`](super::RevokeRefreshToken), stays ended.
+    /// [`CircleRevokeRefreshToken`](super::CircleRevokeRefreshToken), stays ended.
     #[must_use]
     pub fn auto_renew(mut self, auto_renew: bool) -> Self {
         self.auto_renew = auto_renew;

@@ -42,12 +42,12 @@ fn shown(error: &ExchangeError) -> String {
     text
 }
 
-fn known() -> Attributes {
+fn known() -> CircleAttributes {
     let member = Member::Email("ada@example.com".to_owned());
-    Attributes { community_id: 5, community_member_id: 77, member }
+    CircleAttributes { community_id: 5, community_member_id: 77, member }
 }
 
-fn held() -> Tokens<Attributes> {
+fn held() -> Tokens<CircleAttributes> {
     Tokens::new(known()).with_access_token("a\"t", None).with_refresh_token("r\"t", None)
 }
 

@@ -3,29 +3,29 @@
 use crate::secret::Secret;
 use crate::ticket::Ticket;
 
-/// What [`OAuth1`](super::OAuth1) takes to establish a session. A token and a token secret that
+/// What [`ExtraHorizonOAuth1`](super::ExtraHorizonOAuth1) takes to establish a session. A token and a token secret that
 /// exist already need no grant: adopt them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum OAuth1Grant {
+pub enum ExtraHorizonOAuth1Grant {
     /// An e-mail address and a password.
-    Password(Password),
+    Password(ExtraHorizonPassword),
     /// The answer to a challenge.
     Mfa(MfaAnswer),
     /// A single-use token of another session.
     Sso(SsoToken),
 }
 
-/// What [`OAuth2`](super::OAuth2) takes to establish a session.
+/// What [`ExtraHorizonOAuth2`](super::ExtraHorizonOAuth2) takes to establish a session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum OAuth2Grant {
+pub enum ExtraHorizonOAuth2Grant {
     /// An e-mail address and a password (RFC 6749 section 4.3).
-    Password(Password),
+    Password(ExtraHorizonPassword),
     /// The answer to a challenge.
     Mfa(MfaAnswer),
     /// A code (RFC 6749 section 4.1).
-    Code(AuthorizationCode),
+    Code(ExtraHorizonCode),
     /// A code of an `OpenID` Connect provider of the cluster.
     Oidc(OidcLogin),
 }
@@ -33,7 +33,7 @@ pub enum OAuth2Grant {
 /// An e-mail address and a password, the vendor's "password grant".
 #[derive(Clone, Debug)]
 #[doc(alias = "authenticate")]
-pub struct Password {
+pub struct ExtraHorizonPassword {
     pub(super) email: String,
     pub(super) password: Secret,
 }
@@ -65,7 +65,7 @@ pub struct SsoToken {
 
 /// A code (RFC 6749 section 4.1.3).
 #[derive(Clone, Debug)]
-pub struct AuthorizationCode {
+pub struct ExtraHorizonCode {
     pub(super) code: Secret,
     pub(super) redirect_uri: Option<String>,
     pub(super) verifier: Option<Secret>,
@@ -79,7 +79,7 @@ pub struct OidcLogin {
     pub(super) code: Secret,
 }
 
-impl Password {
+impl ExtraHorizonPassword {
     /// This user with this password.
     #[must_use]
     pub fn new(email: impl Into<String>, password: impl Into<Secret>) -> Self {
@@ -127,7 +127,7 @@ impl SsoToken {
     }
 }
 
-impl AuthorizationCode {
+impl ExtraHorizonCode {
     /// This code.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
@@ -159,43 +159,43 @@ impl OidcLogin {
     }
 }
 
-impl From<Password> for OAuth1Grant {
-    fn from(grant: Password) -> Self {
+impl From<ExtraHorizonPassword> for ExtraHorizonOAuth1Grant {
+    fn from(grant: ExtraHorizonPassword) -> Self {
         Self::Password(grant)
     }
 }
 
-impl From<MfaAnswer> for OAuth1Grant {
+impl From<MfaAnswer> for ExtraHorizonOAuth1Grant {
     fn from(grant: MfaAnswer) -> Self {
         Self::Mfa(grant)
     }
 }
 
-impl From<SsoToken> for OAuth1Grant {
+impl From<SsoToken> for ExtraHorizonOAuth1Grant {
     fn from(grant: SsoToken) -> Self {
         Self::Sso(grant)
     }
 }
 
-impl From<Password> for OAuth2Grant {
-    fn from(grant: Password) -> Self {
+impl From<ExtraHorizonPassword> for ExtraHorizonOAuth2Grant {
+    fn from(grant: ExtraHorizonPassword) -> Self {
         Self::Password(grant)
     }
 }
 
-impl From<MfaAnswer> for OAuth2Grant {
+impl From<MfaAnswer> for ExtraHorizonOAuth2Grant {
     fn from(grant: MfaAnswer) -> Self {
         Self::Mfa(grant)
     }
 }
 
-impl From<AuthorizationCode> for OAuth2Grant {
-    fn from(grant: AuthorizationCode) -> Self {
+impl From<ExtraHorizonCode> for ExtraHorizonOAuth2Grant {
+    fn from(grant: ExtraHorizonCode) -> Self {
         Self::Code(grant)
     }
 }
 
-impl From<OidcLogin> for OAuth2Grant {
+impl From<OidcLogin> for ExtraHorizonOAuth2Grant {
     fn from(grant: OidcLogin) -> Self {
         Self::Oidc(grant)
     }

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use url::Url;
 
-use super::grant::{MfaAnswer, OAuth1Grant};
+use super::grant::{ExtraHorizonOAuth1Grant, MfaAnswer};
 use super::host::Host;
 use super::mfa::{self, MfaChallenge};
 use super::request_signature::Signer;
 use super::service_error::{self, RequestKind, ServiceError};
 use super::settings::DeadStatuses;
-use super::{Attributes, response, unusable};
+use super::{ExtraHorizonAttributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message::{HttpRequest, HttpResponse, Members};
 use crate::provider::{
@@ -37,22 +37,22 @@ use crate::token::{Placement, Tokens};
 /// 108 is there.
 ///
 /// ```
-/// use session_warden::provider::extra_horizon::OAuth1;
+/// use session_warden::provider::extra_horizon::ExtraHorizonOAuth1;
 ///
-/// let exh = OAuth1::new("dev.acme.extrahorizon.io", "consumer key", "canary")?;
+/// let exh = ExtraHorizonOAuth1::new("dev.acme.extrahorizon.io", "consumer key", "canary")?;
 /// assert!(!format!("{exh:?}").contains("canary"));
 /// # Ok::<(), session_warden::Error>(())
 /// ```
 #[derive(Clone)]
 #[doc(alias = "createOAuth1Client")]
-pub struct OAuth1 {
+pub struct ExtraHorizonOAuth1 {
     host: Host,
     consumer_key: String,
     consumer_secret: Secret,
     dead: DeadStatuses,
 }
 
-impl OAuth1 {
+impl ExtraHorizonOAuth1 {
     /// This application at the cluster with this host, `dev.acme.extrahorizon.io`. The host is
     /// changed as the SDK does it: a scheme, `api.`, `apx.` and a slash at the end are removed, and
     /// `https://api.` is put before the rest. A host with `localhost` is used as it is, and so is
@@ -109,19 +109,19 @@ impl OAuth1 {
     fn grant_request(
         &self,
         sender: &HttpSender<'_>,
-        grant: &OAuth1Grant,
+        grant: &ExtraHorizonOAuth1Grant,
     ) -> Exchanged<HttpRequest> {
         let (path, body) = match grant {
-            OAuth1Grant::Password(grant) => {
+            ExtraHorizonOAuth1Grant::Password(grant) => {
                 let password = grant.password.expose_secret();
                 let members = [("email", grant.email.as_str()), ("password", password)];
                 (TOKENS, http_message::json_body(&Members(&members)))
             }
-            OAuth1Grant::Mfa(grant) => {
+            ExtraHorizonOAuth1Grant::Mfa(grant) => {
                 let token = mfa::open(sender, &grant.ticket, &self.host, &self.consumer_key)?;
                 ("/auth/v2/oauth1/tokens/mfa", mfa_body(&token, grant))
             }
-            OAuth1Grant::Sso(grant) => {
+            ExtraHorizonOAuth1Grant::Sso(grant) => {
                 let body =
                     http_message::json_body(&Members(&[("ssoToken", grant.token.expose_secret())]));
                 ("/auth/v2/oauth1/ssoTokens/consume", body)
@@ -139,19 +139,19 @@ fn mfa_body(token: &Secret, answer: &MfaAnswer) -> Result<Bytes> {
     http_message::json_body(&Members(&members))
 }
 
-impl fmt::Debug for OAuth1 {
+impl fmt::Debug for ExtraHorizonOAuth1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuth1")
+        f.debug_struct("ExtraHorizonOAuth1")
             .field("host", &self.host.authority().as_str())
             .field("consumer_key", &self.consumer_key)
             .finish_non_exhaustive()
     }
 }
 
-impl Provider for OAuth1 {
-    type Grant = OAuth1Grant;
+impl Provider for ExtraHorizonOAuth1 {
+    type Grant = ExtraHorizonOAuth1Grant;
     type Challenge = MfaChallenge;
-    type Attributes = Attributes;
+    type Attributes = ExtraHorizonAttributes;
 
     fn authority_url(&self) -> &Url {
         self.host.authority()
@@ -180,12 +180,12 @@ impl Provider for OAuth1 {
     async fn establish(
         &self,
         sender: &HttpSender<'_>,
-        grant: OAuth1Grant,
+        grant: ExtraHorizonOAuth1Grant,
     ) -> Exchanged<Issued<Self>> {
         let request_kind = match &grant {
-            OAuth1Grant::Password(_) => RequestKind::Password,
-            OAuth1Grant::Mfa(_) => RequestKind::Mfa,
-            OAuth1Grant::Sso(_) => RequestKind::OneUse,
+            ExtraHorizonOAuth1Grant::Password(_) => RequestKind::ExtraHorizonPassword,
+            ExtraHorizonOAuth1Grant::Mfa(_) => RequestKind::Mfa,
+            ExtraHorizonOAuth1Grant::Sso(_) => RequestKind::OneUse,
         };
         let response = sender.send(self.grant_request(sender, &grant)?).await?;
         let from = (&self.host, self.consumer_key.as_str());
@@ -197,18 +197,18 @@ impl Provider for OAuth1 {
         &self,
         _: &HttpSender<'_>,
         _: &Secret,
-        _: &Tokens<Attributes>,
-    ) -> Exchanged<Tokens<Attributes>> {
+        _: &Tokens<ExtraHorizonAttributes>,
+    ) -> Exchanged<Tokens<ExtraHorizonAttributes>> {
         let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
         Err(none.into())
     }
 
     /// Deletes the token by its record's id, if that is known: the server sends it with every token
-    /// that it issues, and [`Attributes::token_id`] gives it for adopted tokens.
+    /// that it issues, and [`ExtraHorizonAttributes::token_id`] gives it for adopted tokens.
     async fn revoke(
         &self,
         sender: &HttpSender<'_>,
-        held: &Tokens<Attributes>,
+        held: &Tokens<ExtraHorizonAttributes>,
     ) -> Exchanged<Revoked> {
         let (Some(id), Some(token), Some(secret)) =
             (&held.attributes().token_id, held.access_token(), held.token_secret())

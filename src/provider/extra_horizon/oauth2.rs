@@ -8,13 +8,13 @@ use http::{Request, header};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::grant::OAuth2Grant;
+use super::grant::ExtraHorizonOAuth2Grant;
 use super::host::Host;
 use super::mfa::{self, MfaChallenge};
 use super::oauth1::is_auth_failure;
 use super::service_error::{self, RequestKind};
 use super::settings::DeadStatuses;
-use super::{Attributes, response, unusable};
+use super::{ExtraHorizonAttributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message::{HttpRequest, Members};
 use crate::provider::{
@@ -45,16 +45,16 @@ use crate::token::{Placement, Tokens};
 /// too.
 ///
 /// ```
-/// use session_warden::provider::extra_horizon::OAuth2;
+/// use session_warden::provider::extra_horizon::ExtraHorizonOAuth2;
 ///
-/// let app = OAuth2::public("dev.acme.extrahorizon.io", "client id")?;
-/// let backend = OAuth2::confidential("dev.acme.extrahorizon.io", "client id", "canary")?;
+/// let app = ExtraHorizonOAuth2::public("dev.acme.extrahorizon.io", "client id")?;
+/// let backend = ExtraHorizonOAuth2::confidential("dev.acme.extrahorizon.io", "client id", "canary")?;
 /// assert!(!format!("{backend:?}").contains("canary"));
 /// # Ok::<(), session_warden::Error>(())
 /// ```
 #[derive(Clone)]
 #[doc(alias = "createOAuth2Client")]
-pub struct OAuth2 {
+pub struct ExtraHorizonOAuth2 {
     host: Host,
     client_id: String,
     /// The secret, and the value of the `Authorization` header made of it.
@@ -62,9 +62,9 @@ pub struct OAuth2 {
     dead: DeadStatuses,
 }
 
-impl OAuth2 {
+impl ExtraHorizonOAuth2 {
     /// A public application at the cluster with this host, which is read as by
-    /// [`OAuth1::new`](super::OAuth1::new).
+    /// [`ExtraHorizonOAuth1::new`](super::ExtraHorizonOAuth1::new).
     ///
     /// # Errors
     ///
@@ -127,10 +127,10 @@ impl OAuth2 {
     fn grant_request(
         &self,
         sender: &HttpSender<'_>,
-        grant: &OAuth2Grant,
+        grant: &ExtraHorizonOAuth2Grant,
     ) -> Exchanged<HttpRequest> {
         let request = match grant {
-            OAuth2Grant::Password(grant) => {
+            ExtraHorizonOAuth2Grant::Password(grant) => {
                 let members = [
                     ("grant_type", "password"),
                     ("username", grant.email.as_str()),
@@ -138,7 +138,7 @@ impl OAuth2 {
                 ];
                 self.request(self.host.url(TOKENS), members)
             }
-            OAuth2Grant::Mfa(grant) => {
+            ExtraHorizonOAuth2Grant::Mfa(grant) => {
                 let token = mfa::open(sender, &grant.ticket, &self.host, &self.client_id)?;
                 let members = [
                     ("grant_type", "mfa"),
@@ -148,7 +148,7 @@ impl OAuth2 {
                 ];
                 return Ok(self.request(self.host.url(TOKENS), members)?);
             }
-            OAuth2Grant::Code(grant) => {
+            ExtraHorizonOAuth2Grant::Code(grant) => {
                 let code = grant.code.expose_secret();
                 let members = [("grant_type", "authorization_code"), ("code", code)].into_iter();
                 let redirect = grant.redirect_uri.as_deref().map(|uri| ("redirect_uri", uri));
@@ -156,7 +156,7 @@ impl OAuth2 {
                 let verifier = verifier.map(|verifier| ("code_verifier", verifier));
                 self.request(self.host.url(TOKENS), members.chain(redirect).chain(verifier))
             }
-            OAuth2Grant::Oidc(grant) => {
+            ExtraHorizonOAuth2Grant::Oidc(grant) => {
                 let url = self.host.url_below("/auth/v2/oidc/providers", &grant.provider)?;
                 let code = grant.code.expose_secret();
                 self.request(format!("{url}/oAuth2Login"), [("authorizationCode", code)])
@@ -183,9 +183,9 @@ fn basic(client_id: &str, secret: &Secret) -> Secret {
     Secret::from(value.as_str())
 }
 
-impl fmt::Debug for OAuth2 {
+impl fmt::Debug for ExtraHorizonOAuth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuth2")
+        f.debug_struct("ExtraHorizonOAuth2")
             .field("host", &self.host.authority().as_str())
             .field("client_id", &self.client_id)
             .field("confidential", &self.secret.is_some())
@@ -193,10 +193,10 @@ impl fmt::Debug for OAuth2 {
     }
 }
 
-impl Provider for OAuth2 {
-    type Grant = OAuth2Grant;
+impl Provider for ExtraHorizonOAuth2 {
+    type Grant = ExtraHorizonOAuth2Grant;
     type Challenge = MfaChallenge;
-    type Attributes = Attributes;
+    type Attributes = ExtraHorizonAttributes;
 
     fn authority_url(&self) -> &Url {
         self.host.authority()
@@ -219,12 +219,14 @@ impl Provider for OAuth2 {
     async fn establish(
         &self,
         sender: &HttpSender<'_>,
-        grant: OAuth2Grant,
+        grant: ExtraHorizonOAuth2Grant,
     ) -> Exchanged<Issued<Self>> {
         let request_kind = match &grant {
-            OAuth2Grant::Password(_) => RequestKind::Password,
-            OAuth2Grant::Mfa(_) => RequestKind::Mfa,
-            OAuth2Grant::Code(_) | OAuth2Grant::Oidc(_) => RequestKind::OneUse,
+            ExtraHorizonOAuth2Grant::Password(_) => RequestKind::ExtraHorizonPassword,
+            ExtraHorizonOAuth2Grant::Mfa(_) => RequestKind::Mfa,
+            ExtraHorizonOAuth2Grant::Code(_) | ExtraHorizonOAuth2Grant::Oidc(_) => {
+                RequestKind::OneUse
+            }
         };
         let response = sender.send(self.grant_request(sender, &grant)?).await?;
         let from = (&self.host, self.client_id.as_str());
@@ -235,8 +237,8 @@ impl Provider for OAuth2 {
         &self,
         sender: &HttpSender<'_>,
         refresh_token: &Secret,
-        held: &Tokens<Attributes>,
-    ) -> Exchanged<Tokens<Attributes>> {
+        held: &Tokens<ExtraHorizonAttributes>,
+    ) -> Exchanged<Tokens<ExtraHorizonAttributes>> {
         let members =
             [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
         let request = self.request(self.host.url(TOKENS), members)?;
@@ -247,19 +249,23 @@ impl Provider for OAuth2 {
         Ok(Tokens { attributes, ..tokens })
     }
 
-    /// Does nothing: see [`OAuth2`].
-    async fn revoke(&self, _: &HttpSender<'_>, _: &Tokens<Attributes>) -> Exchanged<Revoked> {
+    /// Does nothing: see [`ExtraHorizonOAuth2`].
+    async fn revoke(
+        &self,
+        _: &HttpSender<'_>,
+        _: &Tokens<ExtraHorizonAttributes>,
+    ) -> Exchanged<Revoked> {
         Ok(Revoked::NotSupported)
     }
 
     fn merge_attributes(
         &self,
-        known: &Attributes,
-        issued: Attributes,
-    ) -> Result<Attributes, IdentityChanged> {
+        known: &ExtraHorizonAttributes,
+        issued: ExtraHorizonAttributes,
+    ) -> Result<ExtraHorizonAttributes, IdentityChanged> {
         let user = issued.user_id.clone();
         let user_id = IdentityChanged::unless_same("user", &known.user_id, user)?;
-        Ok(Attributes { user_id, ..issued.or_known(known) })
+        Ok(ExtraHorizonAttributes { user_id, ..issued.or_known(known) })
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

@@ -8,7 +8,10 @@ use url::Url;
 use super::host::Host;
 use super::service_error::{self, RequestKind, ServiceError};
 use super::token_record::{self, OwnToken, TokenDigest, TokenPage, TokenRecord};
-use super::{Attributes, OAuth1, OAuth2, SsoToken, oauth1, oauth2, unusable};
+use super::{
+    ExtraHorizonAttributes, ExtraHorizonOAuth1, ExtraHorizonOAuth2, SsoToken, oauth1, oauth2,
+    unusable,
+};
 use crate::error::Result;
 use crate::provider::http_message::lenient::{secret, text};
 use crate::provider::http_message::{self, HttpRequest, HttpResponse, rfc3339};
@@ -17,7 +20,7 @@ use crate::provider::{Effect, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Lists the user's tokens: the oAuth1 tokens at [`OAuth1`], the access tokens at [`OAuth2`]. The
+/// Lists the user's tokens: the oAuth1 tokens at [`ExtraHorizonOAuth1`], the access tokens at [`ExtraHorizonOAuth2`]. The
 /// user's own tokens need no permission (oAuth2: since version 2.3.0 of the service), other users'
 /// tokens need `VIEW_AUTHORIZATIONS`.
 #[derive(Debug, Default)]
@@ -32,8 +35,8 @@ pub struct ListRefreshTokens {
     filter: Option<String>,
 }
 
-/// Deletes a token by the id of its record: an oAuth1 token at [`OAuth1`], an access token at
-/// [`OAuth2`]. The output is the number of deleted records: 0 if the id is unknown.
+/// Deletes a token by the id of its record: an oAuth1 token at [`ExtraHorizonOAuth1`], an access token at
+/// [`ExtraHorizonOAuth2`]. The output is the number of deleted records: 0 if the id is unknown.
 ///
 /// If the token is an oAuth1 session's own, the session ends. If the record was listed as an oAuth2
 /// session's own ([`is_own`](TokenRecord::is_own)), the crate stops serving the access token; if
@@ -123,12 +126,16 @@ impl DeleteRefreshToken {
     }
 }
 
-impl Operation<OAuth1> for ListTokens {
+impl Operation<ExtraHorizonOAuth1> for ListTokens {
     type Output = TokenPage;
     /// What the record of the session's own token is recognized by.
     type RequestInfo = OwnToken;
 
-    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Prepared<OwnToken> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth1,
+        held: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<OwnToken> {
         let own = OwnToken { id: held.attributes().token_id.clone(), token: None };
         Ok((list(provider.host(), oauth1::TOKENS, self.filter.as_deref())?, own))
     }
@@ -143,12 +150,16 @@ impl Operation<OAuth1> for ListTokens {
     }
 }
 
-impl Operation<OAuth2> for ListTokens {
+impl Operation<ExtraHorizonOAuth2> for ListTokens {
     type Output = TokenPage;
     /// What the record of the session's own token is recognized by.
     type RequestInfo = OwnToken;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<OwnToken> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth2,
+        held: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<OwnToken> {
         let own = OwnToken { id: None, token: held.access_token().map(TokenDigest::of) };
         Ok((list(provider.host(), oauth2::TOKENS, self.filter.as_deref())?, own))
     }
@@ -163,11 +174,15 @@ impl Operation<OAuth2> for ListTokens {
     }
 }
 
-impl Operation<OAuth2> for ListRefreshTokens {
+impl Operation<ExtraHorizonOAuth2> for ListRefreshTokens {
     type Output = TokenPage;
     type RequestInfo = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth2,
+        _: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<()> {
         Ok((list(provider.host(), REFRESH_TOKENS, self.filter.as_deref())?, ()))
     }
 
@@ -181,12 +196,16 @@ impl Operation<OAuth2> for ListRefreshTokens {
     }
 }
 
-impl Operation<OAuth1> for DeleteToken {
+impl Operation<ExtraHorizonOAuth1> for DeleteToken {
     type Output = u64;
     /// Whether the token is the session's, as it was when the request was made.
     type RequestInfo = bool;
 
-    fn request(&self, provider: &OAuth1, held: &Tokens<Attributes>) -> Prepared<bool> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth1,
+        held: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<bool> {
         let own = held.attributes().token_id.as_deref() == Some(self.id.as_str());
         Ok((delete(provider.host(), oauth1::TOKENS, &self.id)?, own))
     }
@@ -196,12 +215,16 @@ impl Operation<OAuth1> for DeleteToken {
     }
 }
 
-impl Operation<OAuth2> for DeleteToken {
+impl Operation<ExtraHorizonOAuth2> for DeleteToken {
     type Output = u64;
     /// Whether the token is the session's, as it was when the request was made.
     type RequestInfo = bool;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<bool> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth2,
+        held: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<bool> {
         let own = is_own(self.token_digest, held);
         Ok((delete(provider.host(), oauth2::TOKENS, &self.id)?, own))
     }
@@ -211,12 +234,16 @@ impl Operation<OAuth2> for DeleteToken {
     }
 }
 
-impl Operation<OAuth2> for DeleteRefreshToken {
+impl Operation<ExtraHorizonOAuth2> for DeleteRefreshToken {
     type Output = u64;
     /// Whether the token is the session's, as it was when the request was made.
     type RequestInfo = bool;
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<bool> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth2,
+        held: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<bool> {
         let own = is_own(self.token_digest, held);
         Ok((delete(provider.host(), REFRESH_TOKENS, &self.id)?, own))
     }
@@ -226,11 +253,15 @@ impl Operation<OAuth2> for DeleteRefreshToken {
     }
 }
 
-impl Operation<OAuth1> for GenerateSsoToken {
+impl Operation<ExtraHorizonOAuth1> for GenerateSsoToken {
     type Output = SsoToken;
     type RequestInfo = ();
 
-    fn request(&self, provider: &OAuth1, _: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(
+        &self,
+        provider: &ExtraHorizonOAuth1,
+        _: &Tokens<ExtraHorizonAttributes>,
+    ) -> Prepared<()> {
         let request = Request::post(provider.host().url("/auth/v2/oauth1/ssoTokens/generate"))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Bytes::from_static(b"{}"));
@@ -287,7 +318,7 @@ fn listed(sender: &HttpSender<'_>, response: &HttpResponse, own: &OwnToken) -> C
 }
 
 /// Whether the listed record belongs to the token that the session still has.
-fn is_own(token_digest: Option<TokenDigest>, held: &Tokens<Attributes>) -> bool {
+fn is_own(token_digest: Option<TokenDigest>, held: &Tokens<ExtraHorizonAttributes>) -> bool {
     token_digest.is_some() && token_digest == held.access_token().map(TokenDigest::of)
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Attributes;
+use super::ExtraHorizonAttributes;
 use super::host::Host;
 use super::mfa::MfaChallenge;
 use super::service_error::{self, RequestKind, ServiceError};
@@ -22,7 +22,7 @@ pub(super) fn issued<P, T>(
     from: (&Host, &str),
 ) -> Exchanged<Issued<P>>
 where
-    P: Provider<Challenge = MfaChallenge, Attributes = Attributes>,
+    P: Provider<Challenge = MfaChallenge, Attributes = ExtraHorizonAttributes>,
     T: TokenBody,
 {
     let fault = ServiceError::read(response);
@@ -38,7 +38,7 @@ pub(super) fn tokens<T: TokenBody>(
     sender: &HttpSender<'_>,
     response: &HttpResponse,
     request_kind: RequestKind,
-) -> Exchanged<Tokens<Attributes>> {
+) -> Exchanged<Tokens<ExtraHorizonAttributes>> {
     if !response.status().is_success() {
         return Err(
             service_error::failure(sender, response, request_kind).expecting("a token answer")
@@ -59,7 +59,10 @@ pub(super) fn tokens<T: TokenBody>(
 /// A body with tokens.
 pub(super) trait TokenBody: for<'b> Deserialize<'b> {
     /// The tokens, or what is missing.
-    fn tokens(self, sender: &HttpSender<'_>) -> Result<Tokens<Attributes>, &'static str>;
+    fn tokens(
+        self,
+        sender: &HttpSender<'_>,
+    ) -> Result<Tokens<ExtraHorizonAttributes>, &'static str>;
 }
 
 /// `OAuth1Token` of the API description. It has no expiry: oAuth1 tokens are valid until they are
@@ -80,10 +83,10 @@ pub(super) struct OAuth1Token {
 }
 
 impl TokenBody for OAuth1Token {
-    fn tokens(self, _: &HttpSender<'_>) -> Result<Tokens<Attributes>, &'static str> {
+    fn tokens(self, _: &HttpSender<'_>) -> Result<Tokens<ExtraHorizonAttributes>, &'static str> {
         let token = self.token.ok_or("the answer has no token")?;
         let secret = self.token_secret.ok_or("the answer has no token secret")?;
-        let attributes = Attributes {
+        let attributes = ExtraHorizonAttributes {
             user_id: self.user_id,
             application_id: self.application_id,
             token_id: self.id,
@@ -111,12 +114,15 @@ pub(super) struct OAuth2Token {
 }
 
 impl TokenBody for OAuth2Token {
-    fn tokens(self, sender: &HttpSender<'_>) -> Result<Tokens<Attributes>, &'static str> {
+    fn tokens(
+        self,
+        sender: &HttpSender<'_>,
+    ) -> Result<Tokens<ExtraHorizonAttributes>, &'static str> {
         let access = self.access_token.ok_or("the answer has no access token")?;
         if !self.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err("the token is not of type bearer");
         }
-        let attributes = Attributes {
+        let attributes = ExtraHorizonAttributes {
             user_id: self.user_id,
             application_id: self.application_id,
             token_id: None,

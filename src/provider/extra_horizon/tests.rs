@@ -17,12 +17,13 @@ use crate::provider::test_bench::Bench;
 
 const HOST: &str = "dev.acme.extrahorizon.io";
 
-fn oauth1() -> OAuth1 {
-    OAuth1::new("https://api.dev.acme.extrahorizon.io", "ck-demo", "cs demo&secret").unwrap()
+fn oauth1() -> ExtraHorizonOAuth1 {
+    ExtraHorizonOAuth1::new("https://api.dev.acme.extrahorizon.io", "ck-demo", "cs demo&secret")
+        .unwrap()
 }
 
-fn oauth2() -> OAuth2 {
-    OAuth2::public(HOST, "app").unwrap()
+fn oauth2() -> ExtraHorizonOAuth2 {
+    ExtraHorizonOAuth2::public(HOST, "app").unwrap()
 }
 
 fn response(status: u16, body: impl AsRef<[u8]>) -> Response<Bytes> {

@@ -5,11 +5,11 @@ use crate::secret::Secret;
 /// What [`IOffice`](super::IOffice) takes to establish a session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Grant {
+pub enum IOfficeGrant {
     /// A user name and a password.
-    Password(Password),
+    Password(IOfficePassword),
     /// A code from a browser.
-    Code(Code),
+    Code(IOfficeCode),
 }
 
 /// A user name and a password, for a session without a browser (in the document, "alternate
@@ -27,7 +27,7 @@ pub enum Grant {
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-username")]
 #[doc(alias = "x-auth-password")]
-pub struct Password {
+pub struct IOfficePassword {
     pub(super) username: Secret,
     pub(super) password: Secret,
 }
@@ -35,13 +35,13 @@ pub struct Password {
 /// A code from a browser. It is valid once and for five minutes.
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-code")]
-pub struct Code {
+pub struct IOfficeCode {
     pub(in crate::provider) code: Secret,
     pub(super) app_code: Option<String>,
     pub(super) scope: Option<String>,
 }
 
-impl Password {
+impl IOfficePassword {
     /// This user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
@@ -49,7 +49,7 @@ impl Password {
     }
 }
 
-impl Code {
+impl IOfficeCode {
     /// This code, from the redirect.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
@@ -72,14 +72,14 @@ impl Code {
     }
 }
 
-impl From<Password> for Grant {
-    fn from(grant: Password) -> Self {
+impl From<IOfficePassword> for IOfficeGrant {
+    fn from(grant: IOfficePassword) -> Self {
         Self::Password(grant)
     }
 }
 
-impl From<Code> for Grant {
-    fn from(grant: Code) -> Self {
+impl From<IOfficeCode> for IOfficeGrant {
+    fn from(grant: IOfficeCode) -> Self {
         Self::Code(grant)
     }
 }

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::response::{is_valid, revoked};
-use super::{Attributes, IOffice};
+use super::{IOffice, IOfficeAttributes};
 use crate::provider::http_message::HttpResponse;
 use crate::provider::operation::{Called, Prepared, access_token};
 use crate::provider::{Credential, Effect, HttpSender, Operation};
@@ -23,7 +23,7 @@ pub struct TokenInfo;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/revoke")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
-pub struct RevokeAccessToken;
+pub struct IOfficeRevokeAccessToken;
 
 impl Operation<IOffice> for TokenInfo {
     type Output = bool;
@@ -33,7 +33,7 @@ impl Operation<IOffice> for TokenInfo {
         Credential::InRequest
     }
 
-    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(&self, provider: &IOffice, held: &Tokens<IOfficeAttributes>) -> Prepared<()> {
         Ok((provider.request_with_token(Method::GET, "tokeninfo", access_token(held)?)?, ()))
     }
 
@@ -43,7 +43,7 @@ impl Operation<IOffice> for TokenInfo {
     }
 }
 
-impl Operation<IOffice> for RevokeAccessToken {
+impl Operation<IOffice> for IOfficeRevokeAccessToken {
     type Output = ();
     type RequestInfo = ();
 
@@ -51,7 +51,7 @@ impl Operation<IOffice> for RevokeAccessToken {
         Credential::InRequest
     }
 
-    fn request(&self, provider: &IOffice, held: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(&self, provider: &IOffice, held: &Tokens<IOfficeAttributes>) -> Prepared<()> {
         let method = provider.revoke_method.clone();
         Ok((provider.request_with_token(method, "revoke", access_token(held)?)?, ()))
     }

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Code, Grant, IOffice};
+use super::{IOffice, IOfficeCode, IOfficeGrant};
 use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result};
 use crate::provider::{LoginRequest, RedirectLogin, http_message};
 use crate::secret::Secret;
@@ -25,7 +25,12 @@ impl RedirectLogin for IOffice {
 
     /// The fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form
     /// that [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
-    fn login_grant(&self, redirect: &str, login: &LoginRequest<'_>, (): &()) -> Result<Grant> {
+    fn login_grant(
+        &self,
+        redirect: &str,
+        login: &LoginRequest<'_>,
+        (): &(),
+    ) -> Result<IOfficeGrant> {
         let fields = http_message::redirect_fields(redirect)?;
         fields.check_is_answer()?;
         if !self.state_may_be_missing || fields.contains("state") {
@@ -44,7 +49,7 @@ impl RedirectLogin for IOffice {
         let Some(code) = fields.get("code") else {
             return Err(Error::new(ErrorKind::InvalidInput).about("the redirect has no code"));
         };
-        let code = Code::new(code.clone()).scope(&*self.scope);
+        let code = IOfficeCode::new(code.clone()).scope(&*self.scope);
         Ok(match fields.get("appCode").map(Secret::expose_secret) {
             Some(app_code) => code.app_code(app_code).into(),
             None => code.into(),

@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header, request};
 use zeroize::Zeroizing;
 
-use super::{IOffice, Password};
+use super::{IOffice, IOfficePassword};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message;
 use crate::provider::http_message::HttpRequest;
@@ -27,7 +27,7 @@ pub(super) enum Encoding {
 }
 
 impl IOffice {
-    pub(super) fn code_request(&self, grant: &Password) -> Result<HttpRequest> {
+    pub(super) fn code_request(&self, grant: &IOfficePassword) -> Result<HttpRequest> {
         let words = "the user name cannot go in a header as it is";
         let username = self.encoding.value(&grant.username, words)?;
         let words = "the password cannot go in a header as it is";

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::Attributes;
+use super::IOfficeAttributes;
 use crate::error::Refusal;
 use crate::provider::http_message::HttpResponse;
 use crate::provider::http_message::lenient::{number, secret, text};
@@ -41,9 +41,9 @@ pub(super) fn tokens(
     sender: &HttpSender<'_>,
     response: &HttpResponse,
     unit: Unit,
-    attributes: Attributes,
+    attributes: IOfficeAttributes,
     refusal_class: FailureClass,
-) -> Exchanged<Tokens<Attributes>> {
+) -> Exchanged<Tokens<IOfficeAttributes>> {
     let words = "the answer has no access token, or one that no header can carry";
     let issued = read::<TokenMembers, _>(sender, response, refusal_class, words, |members| {
         let access_token = members.access_token.filter(fits_header)?;

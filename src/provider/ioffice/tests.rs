@@ -24,8 +24,9 @@ fn at(peer: &Peer) -> IOffice {
     IOffice::new(&peer.url(""), "app", CALLBACK).unwrap()
 }
 
-fn held() -> Tokens<Attributes> {
-    let attributes = Attributes { scope: Some("old".to_owned()), app_code: Some("a-1".to_owned()) };
+fn held() -> Tokens<IOfficeAttributes> {
+    let attributes =
+        IOfficeAttributes { scope: Some("old".to_owned()), app_code: Some("a-1".to_owned()) };
     Tokens::new(attributes).with_access_token("at/+=", None).with_refresh_token("rt/+=", None)
 }
 

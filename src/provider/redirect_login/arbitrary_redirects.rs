@@ -56,8 +56,8 @@ fn ioffice(set: impl Fn(IOffice) -> IOffice) -> Dialect {
     let client = set(IOffice::new("https://acme.example", "app", BACK).unwrap());
     let read =
         move |redirect: &str| match login(|login| client.login_grant(redirect, login, &())).ok()? {
-            ioffice::Grant::Code(code) => Some(code.code.expose_secret().to_owned()),
-            ioffice::Grant::Password(_) => panic!("a password"),
+            ioffice::IOfficeGrant::Code(code) => Some(code.code.expose_secret().to_owned()),
+            ioffice::IOfficeGrant::Password(_) => panic!("a password"),
         };
     let good = format!("{BACK}#code=c-1&appCode=a&state=st-1%26");
     Dialect { good, issuer: None, has_place: false, read: Box::new(read) }

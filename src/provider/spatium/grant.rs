@@ -13,11 +13,11 @@ use crate::secret::Secret;
 /// What [`Spatium`] takes to establish a session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Grant {
+pub enum SpatiumGrant {
     /// Security tokens that the caller has got before.
     SecurityTokens(SecurityTokens),
     /// A user name and a password.
-    Credentials(Credentials),
+    Credentials(SpatiumCredentials),
     /// A merchant's key.
     MerchantKey(MerchantKey),
 }
@@ -38,7 +38,7 @@ pub struct SecurityTokens {
 /// A user name and a password: the credentials factor and the session in one step, if no other
 /// factor is needed.
 #[derive(Clone, Debug)]
-pub struct Credentials {
+pub struct SpatiumCredentials {
     pub(super) username: String,
     pub(super) password: Secret,
     pub(super) permissions: Option<Vec<String>>,
@@ -107,7 +107,7 @@ impl FromIterator<SecurityToken> for SecurityTokens {
     }
 }
 
-impl Credentials {
+impl SpatiumCredentials {
     /// This user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
@@ -145,25 +145,25 @@ impl MerchantKey {
 
 impl UnattendedGrant<Spatium> for MerchantKey {}
 
-impl From<SecurityToken> for Grant {
+impl From<SecurityToken> for SpatiumGrant {
     fn from(token: SecurityToken) -> Self {
         Self::SecurityTokens(SecurityTokens::new(token))
     }
 }
 
-impl From<SecurityTokens> for Grant {
+impl From<SecurityTokens> for SpatiumGrant {
     fn from(grant: SecurityTokens) -> Self {
         Self::SecurityTokens(grant)
     }
 }
 
-impl From<Credentials> for Grant {
-    fn from(grant: Credentials) -> Self {
+impl From<SpatiumCredentials> for SpatiumGrant {
+    fn from(grant: SpatiumCredentials) -> Self {
         Self::Credentials(grant)
     }
 }
 
-impl From<MerchantKey> for Grant {
+impl From<MerchantKey> for SpatiumGrant {
     fn from(grant: MerchantKey) -> Self {
         Self::MerchantKey(grant)
     }

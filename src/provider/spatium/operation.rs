@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::grant::{Credentials, SecurityToken};
+use super::grant::{SecurityToken, SpatiumCredentials};
 use super::response::{self, Envelope};
 use super::{Spatium, settings};
 use crate::error::Refusal;
@@ -13,19 +13,19 @@ use crate::secret::Secret;
 
 /// Gets a security token for a user name and a password (`POST
 /// {url}/api/security-factor/credentials`, the seed). It establishes a session together with the
-/// security tokens of other factors. If it is enough alone, the grant [`Credentials`] does both in
+/// security tokens of other factors. If it is enough alone, the grant [`SpatiumCredentials`] does both in
 /// one step.
 #[derive(Debug)]
 #[doc(alias = "security-factor")]
 pub struct CredentialsFactor {
-    credentials: Credentials,
+    credentials: SpatiumCredentials,
 }
 
 impl CredentialsFactor {
     /// This user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
-        Self { credentials: Credentials::new(username, password) }
+        Self { credentials: SpatiumCredentials::new(username, password) }
     }
 }
 

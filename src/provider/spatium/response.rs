@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use uuid::Uuid;
 
-use super::{Attributes, SecurityToken};
+use super::{SecurityToken, SpatiumAttributes};
 use crate::provider::http_message::lenient::{number as seconds, secret, text, texts};
 use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
@@ -59,8 +59,8 @@ impl<'de> Deserialize<'de> for Id {
 pub(super) fn tokens(
     sender: &HttpSender<'_>,
     response: &HttpResponse,
-    former: &Attributes,
-) -> Exchanged<Tokens<Attributes>> {
+    former: &SpatiumAttributes,
+) -> Exchanged<Tokens<SpatiumAttributes>> {
     #[derive(Deserialize)]
     struct Pair {
         #[serde(default, rename = "permissionToken")]
@@ -73,7 +73,7 @@ pub(super) fn tokens(
     let Object(Pair { permission, refresh }) = data.ok_or_else(missing)?;
     let permission = permission.and_then(Token::present).ok_or_else(missing)?;
     let claims = jwt_claims::claims::<Claims>(&permission.secret).unwrap_or_default();
-    let attributes = Attributes {
+    let attributes = SpatiumAttributes {
         permissions: claims.permissions.unwrap_or_else(|| former.permissions.clone()),
         account_id: claims.account_id.or_else(|| former.account_id.clone()),
         merchant_id: claims.merchant_id.or_else(|| former.merchant_id.clone()),

@@ -60,7 +60,8 @@ fn shown(error: &ExchangeError) -> String {
     text
 }
 
-fn held() -> Tokens<Attributes> {
-    let attributes = Attributes { permissions: vec!["read".to_owned()], ..Attributes::default() };
+fn held() -> Tokens<SpatiumAttributes> {
+    let attributes =
+        SpatiumAttributes { permissions: vec!["read".to_owned()], ..SpatiumAttributes::default() };
     Tokens::new(attributes).with_access_token("a", None).with_refresh_token("r\"canary", None)
 }

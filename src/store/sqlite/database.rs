@@ -25,7 +25,7 @@ use crate::clock::Now;
 use crate::key::{ProviderName, SessionId};
 use crate::policy::SEALED_BYTES;
 use crate::store::record_cipher::SealedCredentials;
-use crate::store::{Due, Filter, Floor, Record, StoreError};
+use crate::store::{Due, Floor, Record, RecordFilter, StoreError};
 
 /// Writes the columns that a claim changes in an existing row, and no others: SQLite writes an
 /// indexed column to its index again even if the value is the same.
@@ -266,7 +266,7 @@ impl<'c> Database<'c> {
     /// the row was altered, and lists it as it stands.
     pub(super) fn list(
         &mut self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<(SessionId, Record<()>)>> {

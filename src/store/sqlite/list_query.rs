@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use super::columns::{self, ALL_COLUMNS};
 use super::encoding::{encode_limit, encode_phase};
 use crate::key::{ProviderName, SessionId, Tenant};
-use crate::store::Filter;
+use crate::store::RecordFilter;
 
 /// The columns of an id, in the order in which lists are sorted.
 const NAMES: [&str; 3] = ["provider", "tenant", "token_id"];
@@ -19,7 +19,7 @@ const NAMES: [&str; 3] = ["provider", "tenant", "token_id"];
 /// If a name from the filter were in the row value too, each page would read the list from its
 /// start.
 pub(super) fn query(
-    filter: &Filter,
+    filter: &RecordFilter,
     after: Option<&SessionId>,
     limit: usize,
 ) -> (String, Vec<Value>) {

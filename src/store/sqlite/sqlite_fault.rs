@@ -58,8 +58,8 @@ pub enum SqliteFault {
         "the path, or one beside it that SQLite uses, names no regular file: name another path"
     )]
     NotAFile,
-    /// A statement took more steps than any of this crate's takes
-    /// ([`SQLITE_STEPS`](crate::policy::SQLITE_STEPS)).
+    /// A statement took more than 500 million steps of SQLite's virtual machine, which no statement
+    /// of this crate takes.
     #[error("a statement did not end: the file is damaged, restore a backup")]
     TooLong,
     /// The file was made for sealed records, and is opened for records in clear.
@@ -76,7 +76,7 @@ pub enum SqliteFault {
         "there is no room for new credentials: make some on the file's disk, or raise max_bytes"
     )]
     NoRoom,
-    /// Credentials have more bytes than [`SEALED_BYTES`](crate::policy::SEALED_BYTES).
+    /// Credentials have more bytes than 16 MiB.
     #[error("the credentials are too large for a record: have the server issue shorter tokens")]
     TooLarge,
     /// Another process held the file for too long.

@@ -9,7 +9,7 @@ use crate::key::SessionId;
 use crate::policy::{DUE_PAGE, DUE_POLL, DUE_REFILL, DUE_WITHIN};
 use crate::session::context::Context;
 use crate::session::schedule::Schedule;
-use crate::store::{Due, DuePage, Filter, StoreError};
+use crate::store::{Due, DuePage, RecordFilter, StoreError};
 
 /// How a sweep ended.
 enum Swept {
@@ -139,7 +139,7 @@ impl Poller<'_> {
 /// Publishes each provider of the store that is not registered, because no schedule checks its
 /// sessions.
 pub(crate) async fn report_unknown(context: Arc<Context>) {
-    let (all, mut after) = (Filter::default(), None);
+    let (all, mut after) = (RecordFilter::default(), None);
     while !context.tasks.is_closing() {
         let first = context.store.list(&all, after.as_ref(), 1);
         let listed = match context.await_store(first).await {

@@ -9,8 +9,8 @@ use super::fixture::{
 use crate::error::LostReason;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::store::{
-    Due, DuePage, Ends, Filter, Intent, Listed, Phase, Presence, Record, Reschedule, SettleTo,
-    Statement,
+    Due, DuePage, Ends, Intent, Listed, Phase, Presence, Record, RecordFilter, Reschedule,
+    SettleTo, Statement,
 };
 
 fn ends(due_in: Option<Duration>) -> Ends {
@@ -173,12 +173,12 @@ pub(super) async fn a_list_filters_and_pages_in_the_order_of_ids(fixture: Fixtur
     }
     let (provider, tenant) = (ProviderName::new("p").unwrap(), Tenant::new("t").unwrap());
     let filters = [
-        Filter::default(),
-        Filter { provider: Some(provider.clone()), ..Filter::default() },
-        Filter { tenant: Some(tenant.clone()), ..Filter::default() },
-        Filter { phase: Some(Phase::Closed), ..Filter::default() },
-        Filter { phase: Some(Phase::Lost), ..Filter::default() },
-        Filter { provider: Some(provider), tenant: Some(tenant), phase: Some(Phase::Active) },
+        RecordFilter::default(),
+        RecordFilter { provider: Some(provider.clone()), ..RecordFilter::default() },
+        RecordFilter { tenant: Some(tenant.clone()), ..RecordFilter::default() },
+        RecordFilter { phase: Some(Phase::Closed), ..RecordFilter::default() },
+        RecordFilter { phase: Some(Phase::Lost), ..RecordFilter::default() },
+        RecordFilter { provider: Some(provider), tenant: Some(tenant), phase: Some(Phase::Active) },
     ];
     for filter in &filters {
         let mut expected = Vec::new();
@@ -201,7 +201,7 @@ pub(super) async fn a_list_shows_what_a_load_shows_but_credentials(fixture: Fixt
     fixture.named("granting").granted(ALICE, Intent::Establish).await;
     fixture.named("lost").lost().await;
     let refresh = fixture.named("refreshing").refreshing().await;
-    let listed = all(&fixture, &Filter::default(), 1000).await;
+    let listed = all(&fixture, &RecordFilter::default(), 1000).await;
     assert_eq!(listed.len(), 5);
     for Listed { id, stored } in listed {
         let loaded = fixture.of(id.clone()).record().await;
@@ -229,7 +229,7 @@ pub(super) async fn a_list_is_not_disturbed_by_changes_meanwhile(fixture: Fixtur
     for number in 0..20 {
         fixture.named(&format!("device-{number:02}")).established().await;
     }
-    let filter = Filter::default();
+    let filter = RecordFilter::default();
     let mut seen: Vec<SessionId> = Vec::new();
     for page in 0_usize.. {
         let listed = fixture.store.list(&filter, seen.last(), 4).await.unwrap();
@@ -258,7 +258,7 @@ pub(super) async fn a_list_is_not_disturbed_by_changes_meanwhile(fixture: Fixtur
     assert_eq!(seen, expected.collect::<Vec<_>>());
 }
 
-async fn all(fixture: &Fixture, filter: &Filter, limit: usize) -> Vec<Listed> {
+async fn all(fixture: &Fixture, filter: &RecordFilter, limit: usize) -> Vec<Listed> {
     let mut listed: Vec<Listed> = Vec::new();
     loop {
         let after = listed.last().map(|listed| listed.id.clone());

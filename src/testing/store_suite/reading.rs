@@ -9,7 +9,7 @@ use super::fixture::{
 };
 use crate::error::LostReason;
 use crate::store::{
-    Attempt, ClaimId, Commit, Ends, Filter, Intent, Lose, Phase, Renew, SettleTo, Statement,
+    Attempt, ClaimId, Commit, Ends, Intent, Lose, Phase, RecordFilter, Renew, SettleTo, Statement,
 };
 use crate::token::{Credentials, Tokens};
 
@@ -118,7 +118,7 @@ pub(super) async fn names_that_differ_by_little_stay_apart(fixture: Fixture) {
         let record = fixture.of(id(provider, tenant, name)).record().await;
         assert_eq!(access(record.credentials.as_deref()), format!("access-{number}"));
     }
-    let listed = fixture.store.list(&Filter::default(), None, 1000).await.unwrap();
+    let listed = fixture.store.list(&RecordFilter::default(), None, 1000).await.unwrap();
     assert_eq!(listed.len(), names.len());
 }
 
@@ -207,7 +207,7 @@ pub(super) async fn a_deleted_session_is_gone_and_the_others_stay(fixture: Fixtu
     assert!(fixture.load().await.is_none());
     assert!(!fixture.is_due().await);
     assert!(conflict(fixture.delete().await).is_none());
-    let listed = fixture.store.list(&Filter::default(), None, 10).await.unwrap();
+    let listed = fixture.store.list(&RecordFilter::default(), None, 10).await.unwrap();
     assert_eq!(listed.iter().map(|listed| &listed.id).collect::<Vec<_>>(), [&other.id]);
     assert!(other.is_due().await);
     assert_eq!(other.gist().await, gist(1, 1, Phase::Active, "first"));

@@ -1,7 +1,10 @@
 use session_warden::ErrorKind;
 use session_warden::error::LostReason;
 use session_warden::provider::Registration;
-use session_warden::provider::extra_horizon::{OAuth1, OAuth1Grant, OAuth2, OAuth2Grant, Password};
+use session_warden::provider::extra_horizon::{
+    ExtraHorizonOAuth1, ExtraHorizonOAuth1Grant, ExtraHorizonOAuth2, ExtraHorizonOAuth2Grant,
+    ExtraHorizonPassword,
+};
 use session_warden::session::{State, Verdict};
 use session_warden::testing::{FakeAuthServer, FakeAuthServerBuilder, FakeDialect};
 
@@ -18,8 +21,8 @@ fn server() -> FakeAuthServerBuilder {
     builder.client("consumer", "secret").client("backend", "secret").public_client("app")
 }
 
-fn password() -> Password {
-    Password::new("ada@example.com", "ok")
+fn password() -> ExtraHorizonPassword {
+    ExtraHorizonPassword::new("ada@example.com", "ok")
 }
 
 mod public {
@@ -28,7 +31,7 @@ mod public {
     struct Public;
 
     impl Dialect for Public {
-        type Provider = OAuth2;
+        type Provider = ExtraHorizonOAuth2;
 
         const RESOURCE: &'static str = RESOURCE;
         /// The server does not return the ids of the records that would have to be deleted.
@@ -38,11 +41,11 @@ mod public {
             server()
         }
 
-        fn provider(server: &FakeAuthServer) -> Registration<OAuth2> {
-            OAuth2::public(server.url(), "app").unwrap().into()
+        fn provider(server: &FakeAuthServer) -> Registration<ExtraHorizonOAuth2> {
+            ExtraHorizonOAuth2::public(server.url(), "app").unwrap().into()
         }
 
-        fn grant(_: &FakeAuthServer) -> OAuth2Grant {
+        fn grant(_: &FakeAuthServer) -> ExtraHorizonOAuth2Grant {
             password().into()
         }
     }
@@ -60,7 +63,7 @@ mod confidential {
     struct Confidential;
 
     impl Dialect for Confidential {
-        type Provider = OAuth2;
+        type Provider = ExtraHorizonOAuth2;
 
         const RESOURCE: &'static str = RESOURCE;
         /// As for a public client.
@@ -70,11 +73,11 @@ mod confidential {
             server()
         }
 
-        fn provider(server: &FakeAuthServer) -> Registration<OAuth2> {
-            OAuth2::confidential(server.url(), "backend", "secret").unwrap().into()
+        fn provider(server: &FakeAuthServer) -> Registration<ExtraHorizonOAuth2> {
+            ExtraHorizonOAuth2::confidential(server.url(), "backend", "secret").unwrap().into()
         }
 
-        fn grant(_: &FakeAuthServer) -> OAuth2Grant {
+        fn grant(_: &FakeAuthServer) -> ExtraHorizonOAuth2Grant {
             password().into()
         }
     }
@@ -95,7 +98,7 @@ mod oauth1 {
     struct Signed;
 
     impl Dialect for Signed {
-        type Provider = OAuth1;
+        type Provider = ExtraHorizonOAuth1;
 
         const RESOURCE: &'static str = RESOURCE;
 
@@ -103,11 +106,11 @@ mod oauth1 {
             server()
         }
 
-        fn provider(server: &FakeAuthServer) -> Registration<OAuth1> {
-            OAuth1::new(server.url(), "consumer", "secret").unwrap().into()
+        fn provider(server: &FakeAuthServer) -> Registration<ExtraHorizonOAuth1> {
+            ExtraHorizonOAuth1::new(server.url(), "consumer", "secret").unwrap().into()
         }
 
-        fn grant(_: &FakeAuthServer) -> OAuth1Grant {
+        fn grant(_: &FakeAuthServer) -> ExtraHorizonOAuth1Grant {
             password().into()
         }
     }

@@ -1,5 +1,5 @@
 use session_warden::provider::Registration;
-use session_warden::provider::ioffice::{Grant, IOffice, Password};
+use session_warden::provider::ioffice::{IOffice, IOfficeGrant, IOfficePassword};
 use session_warden::testing::{FakeAuthServer, FakeAuthServerBuilder, FakeDialect};
 
 use super::{Dialect, Refreshing, conformance};
@@ -19,8 +19,8 @@ impl Dialect for Site {
         IOffice::new(server.url(), "app", "https://app.example/callback").unwrap().into()
     }
 
-    fn grant(_: &FakeAuthServer) -> Grant {
-        Password::new("ada", "ok").into()
+    fn grant(_: &FakeAuthServer) -> IOfficeGrant {
+        IOfficePassword::new("ada", "ok").into()
     }
 }
 

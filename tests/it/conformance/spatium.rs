@@ -1,5 +1,5 @@
 use session_warden::provider::Registration;
-use session_warden::provider::spatium::{Grant, SecurityToken, Spatium};
+use session_warden::provider::spatium::{SecurityToken, Spatium, SpatiumGrant};
 use session_warden::testing::{FakeAuthServer, FakeAuthServerBuilder, FakeDialect};
 
 use super::{Dialect, Refreshing, conformance};
@@ -20,7 +20,7 @@ impl Dialect for Service {
         Spatium::new(server.url()).unwrap().permissions(["read"]).into()
     }
 
-    fn grant(server: &FakeAuthServer) -> Grant {
+    fn grant(server: &FakeAuthServer) -> SpatiumGrant {
         SecurityToken::new(server.security_token("ada")).into()
     }
 }

@@ -34,7 +34,7 @@ async fn login(
     Path((tenant, device)): Device,
     Json(login): Json<Login>,
 ) -> Result<Response, Api> {
-    let grant = exh::Password::new(login.user, login.password);
+    let grant = exh::ExtraHorizonPassword::new(login.user, login.password);
     match exh.session(SessionKey::new(tenant, device)?).establish(grant).await? {
         Establishment::Active(attributes) => Ok(Json(attributes).into_response()),
         Establishment::Challenge(challenge) => {

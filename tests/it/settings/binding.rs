@@ -183,9 +183,9 @@ fn the_other_dialects_are_bound_to_their_site_with_its_path() {
         let office = ioffice::IOffice::new(&site, "c", "https://app.example/cb").unwrap();
         assert_eq!(office.authority_url().as_str(), bound);
         assert_eq!(spatium::Spatium::new(&site).unwrap().authority_url().as_str(), bound);
-        let one = extra_horizon::OAuth1::new(&site, "c", "s").unwrap();
+        let one = extra_horizon::ExtraHorizonOAuth1::new(&site, "c", "s").unwrap();
         assert_eq!(one.authority_url().as_str(), bound);
-        let two = extra_horizon::OAuth2::public(&site, "c").unwrap();
+        let two = extra_horizon::ExtraHorizonOAuth2::public(&site, "c").unwrap();
         assert_eq!(two.authority_url().as_str(), bound);
     }
     let circle = circle::Circle::new("t").host("community.example").unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use session_warden::key::SessionId;
 use session_warden::store::sqlite::{SqliteFault, SqliteStore};
 use session_warden::store::{
-    Cursor, Filter, Intent, Owner, Statement, Store, StoreError, StoreErrorKind,
+    Cursor, Intent, Owner, RecordFilter, Statement, Store, StoreError, StoreErrorKind,
 };
 
 use super::faults::{fault, sql};
@@ -64,7 +64,7 @@ async fn a_record_that_is_too_large_fails_alone_and_is_not_read_into_memory() {
     let failed = store.load(&id("a")).await.unwrap_err();
     assert_eq!(fault(&failed), SqliteFault::Malformed);
     assert!(store.load(&id("b")).await.unwrap().is_some());
-    assert_eq!(store.list(&Filter::default(), None, 10).await.unwrap().len(), 2);
+    assert_eq!(store.list(&RecordFilter::default(), None, 10).await.unwrap().len(), 2);
     sql(&folder, &large(most));
     let failed = store.load(&id("a")).await.unwrap_err();
     assert!(failed.source().unwrap().downcast_ref::<SqliteFault>().is_none(), "it was read");
@@ -145,7 +145,7 @@ async fn ask(store: &SqliteStore) {
         }
     }
     let others = [
-        store.list(&Filter::default(), None, 100).await.err(),
+        store.list(&RecordFilter::default(), None, 100).await.err(),
         store.due(id("a").provider(), Duration::ZERO, None, 100).await.err(),
         store.changes(Some(&Cursor([0; 16].into())), 100).await.err(),
         store.stale_keys().await.err(),

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use session_warden::error::LostReason;
 use session_warden::key::SessionId;
 use session_warden::store::{
-    Attempt, Claim, ClaimId, Done, DuePage, Failures, Filter, Intent, Lose, MemoryStore, Outcome,
-    Owner, Phase, Record, Renew, Reschedule, Restore, Settle, SettleTo, Statement, Store,
+    Attempt, Claim, ClaimId, Done, DuePage, Failures, Intent, Lose, MemoryStore, Outcome, Owner,
+    Phase, Record, RecordFilter, Renew, Reschedule, Restore, Settle, SettleTo, Statement, Store,
     StoreContext, Stored, Suspect, TakeOver,
 };
 
@@ -293,7 +293,7 @@ impl Run {
     /// One of two processes ends and another begins. The one that goes on is the holder of no
     /// lease then, or leases would end at once, which memory does not do.
     async fn reopen(&mut self) {
-        let leased = self.memory.list(&Filter::default(), None, 9).await.unwrap();
+        let leased = self.memory.list(&RecordFilter::default(), None, 9).await.unwrap();
         if leased.iter().all(|listed| listed.stored.record.lease.is_none()) {
             self.files[0].shutdown().await;
             self.files[0] = self.folder.store();

@@ -4,7 +4,8 @@ use session_warden::SessionKey;
 use session_warden::error::LostReason;
 use session_warden::key::{ProviderName, SessionId, Tenant};
 use session_warden::store::{
-    Filter, Intent, Listed, Lose, MemoryStore, Owner, Phase, Settle, SettleTo, Statement, Store,
+    Intent, Listed, Lose, MemoryStore, Owner, Phase, RecordFilter, Settle, SettleTo, Statement,
+    Store,
 };
 
 use super::store_folder::{Folder, claim, close, done, exchange, found, granted};
@@ -64,7 +65,7 @@ async fn make(store: &impl Store, id: &SessionId, phase: Phase) {
 }
 
 /// All of them, with names that no session has.
-fn filters() -> Vec<Filter> {
+fn filters() -> Vec<RecordFilter> {
     let providers = PROVIDERS.map(|name| Some(ProviderName::new(name).unwrap()));
     let tenants = TENANTS.map(|name| Some(Tenant::new(name).unwrap()));
     let mut filters = Vec::new();
@@ -72,7 +73,7 @@ fn filters() -> Vec<Filter> {
         for tenant in tenants.iter().cloned().chain([None]) {
             for phase in PHASES.map(Some).into_iter().chain([None]) {
                 let (provider, tenant) = (provider.clone(), tenant.clone());
-                filters.push(Filter { provider, tenant, phase });
+                filters.push(RecordFilter { provider, tenant, phase });
             }
         }
     }

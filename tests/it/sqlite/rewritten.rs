@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use session_warden::error::LostReason;
 use session_warden::key::SessionId;
 use session_warden::store::{
-    Filter, Intent, Lose, Outcome, Owner, Phase, Statement, Store, StoreErrorKind,
+    Intent, Lose, Outcome, Owner, Phase, RecordFilter, Statement, Store, StoreErrorKind,
 };
 
 use super::faults::sql;
@@ -161,7 +161,7 @@ async fn a_row_that_is_made_another_session_or_another_phase_is_damaged_kept_and
             store.apply(&at, refresh).await.unwrap_err();
         }
         exchange(&store, &id("other"), Intent::Refresh, "other").await.unwrap();
-        let listed = store.list(&Filter::default(), None, 10).await.unwrap();
+        let listed = store.list(&RecordFilter::default(), None, 10).await.unwrap();
         let listed = listed.iter().find(|listed| listed.id == at).unwrap();
         let record = &listed.stored.record;
         assert_eq!((record.phase, record.lost), (Phase::Lost, Some(LostReason::KeyMissing)));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
-    Filter, Intent, Owner, Phase, Resealed, SealFault, Statement, Store, StoreError, StoreErrorKind,
+    Intent, Owner, Phase, RecordFilter, Resealed, SealFault, Statement, Store, StoreError,
+    StoreErrorKind,
 };
 use session_warden::testing::{FaultyStore, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Supervisor};
@@ -174,7 +175,7 @@ async fn a_missing_key_fails_its_records_alone_and_with_the_key_they_are_as_they
     let failed = store.load(&id("old")).await.unwrap_err();
     assert_eq!((failed.kind(), fault(&failed)), (StoreErrorKind::Sealed, SealFault::KeyMissing(1)));
     assert_eq!(access(&found(&store, &id("new")).await), Some("access-new"));
-    let listed = store.list(&Filter::default(), None, 10).await.unwrap().into_iter();
+    let listed = store.list(&RecordFilter::default(), None, 10).await.unwrap().into_iter();
     let listed: Vec<_> = listed.map(|it| (it.id, it.stored.record.phase)).collect();
     let expected = [(id("new"), Phase::Active), (id("old"), Phase::Active)];
     assert_eq!(listed, expected, "a list opens nothing");
@@ -227,7 +228,7 @@ async fn sealed_credentials_open_in_their_own_row_alone() {
         assert_eq!((failed.kind(), fault(&failed)), (StoreErrorKind::Corrupt, SealFault::Altered));
     }
     store.load(&ids[3]).await.unwrap().unwrap();
-    assert_eq!(store.list(&Filter::default(), None, 10).await.unwrap().len(), 4);
+    assert_eq!(store.list(&RecordFilter::default(), None, 10).await.unwrap().len(), 4);
 }
 
 fn fault(failed: &StoreError) -> SealFault {

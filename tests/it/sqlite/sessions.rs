@@ -13,7 +13,7 @@ use session_warden::provider::Rotation;
 use session_warden::seal::MasterKey;
 use session_warden::session::State;
 use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{Filter, Intent, Phase, SealFault, Store};
+use session_warden::store::{Intent, Phase, RecordFilter, SealFault, Store};
 use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider};
 use session_warden::{Error, ErrorKind, Session};
 
@@ -240,7 +240,7 @@ async fn sessions_whose_key_went_too_early_fail_and_heal_when_it_is_back() {
     let other = session(&second.supervisor, "other");
     let _ = other.establish(()).await.unwrap();
     assert_eq!(other.refresh().await.unwrap().generation(), 2, "the others go on");
-    let listed = second.store.list(&Filter::default(), None, 3).await.unwrap();
+    let listed = second.store.list(&RecordFilter::default(), None, 3).await.unwrap();
     let phases: Vec<_> = listed.iter().map(|listed| listed.stored.record.phase).collect();
     assert_eq!(phases, [Phase::Active; 2], "a list opens nothing");
     assert_eq!(row(&folder, "tenant", "device"), before, "no row is deleted");

@@ -12,9 +12,9 @@ use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::{SqliteBuilder, SqliteStore};
 use session_warden::store::{
-    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Filter,
-    Intent, Listed, Outcome, Owner, Presence, Record, Resealed, Statement, Store, StoreContext,
-    StoreError, Stored, TakeOver,
+    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Intent,
+    Listed, Outcome, Owner, Presence, Record, RecordFilter, Resealed, Statement, Store,
+    StoreContext, StoreError, Stored, TakeOver,
 };
 use session_warden::supervisor::SupervisorBuilder;
 use session_warden::testing::{Faults, ManualClock, ScriptedProvider};
@@ -178,7 +178,7 @@ impl Store for AlternatingStore {
 
     async fn list(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {

@@ -7,7 +7,7 @@ use session_warden::ErrorKind;
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::sqlite::SqliteFault;
-use session_warden::store::{Filter, Intent, Store, StoreErrorKind};
+use session_warden::store::{Intent, RecordFilter, Store, StoreErrorKind};
 use session_warden::testing::{ManualClock, ScriptedProvider};
 
 use super::faults::{fault, sql};
@@ -97,7 +97,7 @@ async fn a_view_that_comes_later_is_not_read() {
              SELECT hidden.* FROM hidden, n WHERE x = 2",
     );
     store.load(&id("a")).await.unwrap_err();
-    store.list(&Filter::default(), None, 10).await.unwrap_err();
+    store.list(&RecordFilter::default(), None, 10).await.unwrap_err();
 }
 
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{Filter, Store};
+use session_warden::store::{RecordFilter, Store};
 use session_warden::testing::{FakeAuthServer, FakeRotation};
 use tempfile::TempDir;
 
@@ -140,7 +140,8 @@ impl Crowd {
     }
 
     pub async fn looks(&self) {
-        let listed = self.reader.list(&Filter::default(), None, 256).await.expect("it can be read");
+        let listed =
+            self.reader.list(&RecordFilter::default(), None, 256).await.expect("it can be read");
         let ids: Vec<_> = listed.into_iter().map(|listed| listed.id).collect();
         // A list shows no tokens.
         let start = boot_now();

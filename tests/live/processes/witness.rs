@@ -9,7 +9,7 @@ use session_warden::key::{ProviderName, SessionId};
 use session_warden::seal::KeyRing;
 use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
-    Attempt, Changes, Cursor, Due, DuePage, Filter, Intent, Listed, Outcome, Owner, Presence,
+    Attempt, Changes, Cursor, Due, DuePage, Intent, Listed, Outcome, Owner, Presence, RecordFilter,
     Resealed, SettleTo, Statement, Store, StoreContext, StoreError, Stored,
 };
 
@@ -194,7 +194,7 @@ impl Store for Witness {
 
     async fn list(
         &self,
-        filter: &Filter,
+        filter: &RecordFilter,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {

@@ -76,28 +76,31 @@ async fn the_end_of_a_session_is_that_of_its_refresh_token() {
 fn operations_carry_the_app_token_and_name_what_they_end() {
     let bench = Bench::new();
     let circle = circle().host("community.example.com").unwrap();
-    let access = RevokeAccessToken.request(&circle, &held()).unwrap().0;
+    let access = CircleRevokeAccessToken.request(&circle, &held()).unwrap().0;
     assert_eq!(access.uri(), "https://community.example.com/api/v1/headless/access_token/revoke");
     assert_eq!(&access.body()[..], br#"{"access_token":"a\"t"}"#);
     assert!(access.headers()["authorization"].is_sensitive());
-    let refresh = RevokeRefreshToken.request(&circle, &held()).unwrap().0;
+    let refresh = CircleRevokeRefreshToken.request(&circle, &held()).unwrap().0;
     assert_eq!(&refresh.body()[..], br#"{"refresh_token":"r\"t"}"#);
-    assert_eq!(RevokeAccessToken.credential(), Credential::InRequest);
-    assert_eq!(RevokeRefreshToken.credential(), Credential::InRequest);
+    assert_eq!(CircleRevokeAccessToken.credential(), Credential::InRequest);
+    assert_eq!(CircleRevokeRefreshToken.credential(), Credential::InRequest);
     let gone = response(204, "");
     let sender = bench.sender();
-    assert_eq!(RevokeAccessToken.response(&sender, (), &gone).unwrap().1, Effect::AccessTokenDead);
     assert_eq!(
-        RevokeRefreshToken.response(&sender, (), &gone).unwrap().1,
+        CircleRevokeAccessToken.response(&sender, (), &gone).unwrap().1,
+        Effect::AccessTokenDead
+    );
+    assert_eq!(
+        CircleRevokeRefreshToken.response(&sender, (), &gone).unwrap().1,
         Effect::RefreshTokenDead
     );
     let none = Tokens::new(known());
     assert_eq!(
-        RevokeAccessToken.request(&circle, &none).unwrap_err().kind(),
+        CircleRevokeAccessToken.request(&circle, &none).unwrap_err().kind(),
         ErrorKind::InvalidInput
     );
     assert_eq!(
-        RevokeRefreshToken.request(&circle, &none).unwrap_err().kind(),
+        CircleRevokeRefreshToken.request(&circle, &none).unwrap_err().kind(),
         ErrorKind::InvalidInput
     );
 }

@@ -17,7 +17,7 @@ fn a_new_session_has_its_ends_in_times_of_day_and_knows_its_member() {
     let ends = Bench::at(3600) + Duration::from_millis(500);
     assert_eq!(tokens.access_expires_at(), Some(ends));
     assert_eq!(tokens.refresh_expires_at(), Some(Bench::at(31 * 24 * 3600)));
-    let expected = Attributes { community_id: 6, community_member_id: 78, ..known() };
+    let expected = CircleAttributes { community_id: 6, community_member_id: 78, ..known() };
     assert_eq!(tokens.attributes(), &expected);
 }
 
@@ -32,7 +32,7 @@ fn the_end_of_an_access_token_may_be_in_itself_alone() {
         let tokens =
             circle().tokens(&bench.sender(), &response(200, body), known(), Create).unwrap();
         assert_eq!(tokens.access_expires_at(), Some(Bench::at(60)));
-        let expected = Attributes { community_id: 9, community_member_id: 8, ..known() };
+        let expected = CircleAttributes { community_id: 9, community_member_id: 8, ..known() };
         assert_eq!(tokens.attributes(), &expected);
     }
     let opaque =

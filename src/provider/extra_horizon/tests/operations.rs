@@ -28,17 +28,17 @@ async fn grant_request<P: Provider>(
     (head.to_owned(), serde_json::from_str(body).unwrap())
 }
 
-fn one(host: &str) -> OAuth1 {
-    OAuth1::new(host, "ck", "cs").unwrap()
+fn one(host: &str) -> ExtraHorizonOAuth1 {
+    ExtraHorizonOAuth1::new(host, "ck", "cs").unwrap()
 }
 
-fn public(host: &str) -> OAuth2 {
-    OAuth2::public(host, "app").unwrap()
+fn public(host: &str) -> ExtraHorizonOAuth2 {
+    ExtraHorizonOAuth2::public(host, "app").unwrap()
 }
 
 #[tokio::test]
 async fn an_oauth1_password_is_json_that_the_consumer_alone_signs() {
-    let (head, body) = grant_request(one, Password::new("ada@x.io", "p\"é")).await;
+    let (head, body) = grant_request(one, ExtraHorizonPassword::new("ada@x.io", "p\"é")).await;
     assert!(head.starts_with("POST /auth/v2/oauth1/tokens HTTP/1.1"), "{head}");
     assert!(head.contains("authorization: OAuth oauth_consumer_key=\"ck\", "), "{head}");
     assert!(!head.contains("oauth_token=") && !head.contains("oauth_body_hash"), "{head}");
@@ -50,16 +50,16 @@ async fn an_oauth1_password_is_json_that_the_consumer_alone_signs() {
 
 #[tokio::test]
 async fn an_oauth2_grant_is_json_in_snake_case_with_the_clients_name() {
-    let (head, body) = grant_request(public, Password::new("ada@x.io", "pw")).await;
+    let (head, body) = grant_request(public, ExtraHorizonPassword::new("ada@x.io", "pw")).await;
     assert!(head.starts_with("POST /auth/v2/oauth2/tokens HTTP/1.1"), "{head}");
     assert!(!head.contains("authorization:"), "{head}");
     let password = json!({"client_id": "app", "grant_type": "password", "username": "ada@x.io",
         "password": "pw"});
     assert_eq!(body, password);
-    let (_, body) = grant_request(public, AuthorizationCode::new("c")).await;
+    let (_, body) = grant_request(public, ExtraHorizonCode::new("c")).await;
     let bare = json!({"client_id": "app", "grant_type": "authorization_code", "code": "c"});
     assert_eq!(body, bare);
-    let code = AuthorizationCode::new("c").redirect_uri("https://a/cb").code_verifier("v");
+    let code = ExtraHorizonCode::new("c").redirect_uri("https://a/cb").code_verifier("v");
     let (_, body) = grant_request(public, code).await;
     let full = json!({"client_id": "app", "grant_type": "authorization_code", "code": "c",
         "redirect_uri": "https://a/cb", "code_verifier": "v"});
@@ -71,8 +71,8 @@ async fn an_oauth2_grant_is_json_in_snake_case_with_the_clients_name() {
 
 #[tokio::test]
 async fn a_confidential_client_says_its_secret_in_header_and_body() {
-    let client = |host: &str| OAuth2::confidential(host, "app", "s:é").unwrap();
-    let (head, body) = grant_request(client, Password::new("u", "p")).await;
+    let client = |host: &str| ExtraHorizonOAuth2::confidential(host, "app", "s:é").unwrap();
+    let (head, body) = grant_request(client, ExtraHorizonPassword::new("u", "p")).await;
     let pair = STANDARD.encode("app:s:é");
     assert!(head.contains(&format!("authorization: Basic {pair}")), "{head}");
     assert_eq!((&body["client_id"], &body["client_secret"]), (&json!("app"), &json!("s:é")));
@@ -82,8 +82,8 @@ async fn a_confidential_client_says_its_secret_in_header_and_body() {
     assert!(!format!("{:?}", client(HOST)).contains("s:é"));
 }
 
-fn held() -> Tokens<Attributes> {
-    let attributes = Attributes::new("user").token_id("own/1");
+fn held() -> Tokens<ExtraHorizonAttributes> {
+    let attributes = ExtraHorizonAttributes::new("user").token_id("own/1");
     Tokens::new(attributes)
         .with_access_token("acc", None)
         .with_refresh_token("ref", None)
@@ -127,13 +127,14 @@ async fn revoking_deletes_the_token_by_its_id_where_that_is_known() {
     let (client, sender, held) = (one(&peer.url("")), bench.sender(), held());
     let (failed, _) = join(client.revoke(&sender, &held), peer.json(500, "{}")).await;
     assert_eq!(failed.unwrap_err().class(), Ambiguous);
-    let unknown =
-        Tokens::new(Attributes::new("user")).with_access_token("a", None).with_token_secret("s");
+    let unknown = Tokens::new(ExtraHorizonAttributes::new("user"))
+        .with_access_token("a", None)
+        .with_token_secret("s");
     assert_eq!(client.revoke(&sender, &unknown).await.unwrap(), Revoked::NotSupported);
     assert_eq!(oauth2().revoke(&sender, &held).await.unwrap(), Revoked::NotSupported);
     // Signed, and at another path than that of the token.
-    let elsewhere =
-        Tokens::new(Attributes::new("user").token_id("..")).with_access_token("acc", None);
+    let elsewhere = Tokens::new(ExtraHorizonAttributes::new("user").token_id(".."))
+        .with_access_token("acc", None);
     let elsewhere = elsewhere.with_token_secret("sec");
     assert_eq!(client.revoke(&sender, &elsewhere).await.unwrap(), Revoked::NotSupported);
 }
@@ -142,15 +143,16 @@ async fn revoking_deletes_the_token_by_its_id_where_that_is_known() {
 fn a_record_id_that_would_lead_to_another_path_is_refused_before_it_is_signed() {
     for id in ["", ".", ".."] {
         let deleting = [
-            Operation::<OAuth1>::request(&DeleteToken::new(id), &one(HOST), &held()),
-            Operation::<OAuth2>::request(&DeleteToken::new(id), &public(HOST), &held()),
+            Operation::<ExtraHorizonOAuth1>::request(&DeleteToken::new(id), &one(HOST), &held()),
+            Operation::<ExtraHorizonOAuth2>::request(&DeleteToken::new(id), &public(HOST), &held()),
             DeleteRefreshToken::new(id).request(&public(HOST), &held()),
         ];
         for request in deleting {
             assert_eq!(request.unwrap_err().kind(), ErrorKind::InvalidInput, "{id:?}");
         }
     }
-    let request = Operation::<OAuth1>::request(&DeleteToken::new("../.."), &one(HOST), &held());
+    let request =
+        Operation::<ExtraHorizonOAuth1>::request(&DeleteToken::new("../.."), &one(HOST), &held());
     assert_eq!(request.unwrap().0.uri().path(), "/auth/v2/oauth1/tokens/..%2F..");
 }
 
@@ -170,10 +172,11 @@ fn line(request: &Request<Bytes>) -> String {
 fn a_filter_is_the_query_and_an_id_stays_in_its_place() {
     let base = "https://api.dev.acme.extrahorizon.io/auth/v2";
     let filter = "?eq(name,a b)&limit(5)";
-    let request = Operation::<OAuth1>::request(&ListTokens::new(), &oauth1(), &held()).unwrap().0;
+    let request =
+        Operation::<ExtraHorizonOAuth1>::request(&ListTokens::new(), &oauth1(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("GET {base}/oauth1/tokens"));
     let list = ListTokens::new().filter(filter);
-    let request = Operation::<OAuth2>::request(&list, &oauth2(), &held()).unwrap().0;
+    let request = Operation::<ExtraHorizonOAuth2>::request(&list, &oauth2(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("GET {base}/oauth2/tokens?eq(name,a%20b)&limit(5)"));
     let request = ListRefreshTokens::new().filter("x").request(&oauth2(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("GET {base}/oauth2/refreshTokens?x"));
@@ -182,11 +185,11 @@ fn a_filter_is_the_query_and_an_id_stays_in_its_place() {
     let request = GenerateSsoToken.request(&oauth1(), &held()).unwrap().0;
     assert_eq!(line(&request), format!("POST {base}/oauth1/ssoTokens/generate"));
     assert_eq!(request.headers()[header::CONTENT_TYPE], "application/json");
-    let empty = Operation::<OAuth1>::request(&DeleteToken::new(""), &oauth1(), &held());
+    let empty = Operation::<ExtraHorizonOAuth1>::request(&DeleteToken::new(""), &oauth1(), &held());
     assert_eq!(empty.unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
-fn outcome<P: Provider<Attributes = Attributes>, O: Operation<P>>(
+fn outcome<P: Provider<Attributes = ExtraHorizonAttributes>, O: Operation<P>>(
     operation: &O,
     provider: &P,
     (status, body): (u16, &str),
@@ -200,7 +203,8 @@ fn a_list_says_which_token_is_the_sessions_own_and_keeps_no_token() {
     let body = r#"{"query":"{}","page":{"total":2,"offset":0,"limit":20},"data":[
         {"id":"own/1","userId":"u","token":"canary","tokenSecret":"canary",
          "creationTimestamp":"2027-01-15T08:00:01.000Z"},{"id":"b","applicationId":"a"},{"x":1}]}"#;
-    let (page, effect) = outcome::<OAuth1, _>(&ListTokens::new(), &oauth1(), (200, body)).unwrap();
+    let (page, effect) =
+        outcome::<ExtraHorizonOAuth1, _>(&ListTokens::new(), &oauth1(), (200, body)).unwrap();
     assert_eq!((effect, page.total, page.offset), (Effect::None, Some(2), Some(0)));
     assert!(!format!("{page:?}").contains("canary"));
     let own: Vec<_> = page.records.iter().map(|record| (&*record.id, record.is_own)).collect();
@@ -208,13 +212,16 @@ fn a_list_says_which_token_is_the_sessions_own_and_keeps_no_token() {
     assert_eq!(page.records[0].created_at, Some(Bench::at(1)));
     let body = r#"{"data":[{"id":"1","accessToken":"acc","refreshTokenId":"r1",
         "expiryTimestamp":"2027-01-15T08:05:00.000Z"},{"id":"own/1","accessToken":"canary"}]}"#;
-    let (page, _) = outcome::<OAuth2, _>(&ListTokens::new(), &oauth2(), (200, body)).unwrap();
+    let (page, _) =
+        outcome::<ExtraHorizonOAuth2, _>(&ListTokens::new(), &oauth2(), (200, body)).unwrap();
     let [first, second] = page.records.as_slice() else { panic!("{page:?}") };
     assert!(first.is_own && !second.is_own && !format!("{page:?}").contains("canary"));
     assert_eq!(first.expires_at, Some(Bench::at(300)));
-    let lost = outcome::<OAuth2, _>(&ListTokens::new(), &oauth2(), (200, "{}")).unwrap_err();
+    let lost =
+        outcome::<ExtraHorizonOAuth2, _>(&ListTokens::new(), &oauth2(), (200, "{}")).unwrap_err();
     assert_eq!(lost.class(), Ambiguous);
-    let refused = outcome::<OAuth2, _>(&ListTokens::new(), &oauth2(), (401, r#"{"code":10}"#));
+    let refused =
+        outcome::<ExtraHorizonOAuth2, _>(&ListTokens::new(), &oauth2(), (401, r#"{"code":10}"#));
     assert_eq!(refused.unwrap_err().class(), Refused(crate::error::Refusal::NotPermitted));
 }
 
@@ -229,15 +236,18 @@ fn deleting_ones_own_token_is_known_by_its_id_or_its_record() {
         ("own/1", unknown, (0, Effect::None)),
         ("other", done, (1, Effect::None)),
     ] {
-        let deleted = outcome::<OAuth1, _>(&DeleteToken::new(id), &oauth1(), response).unwrap();
+        let deleted =
+            outcome::<ExtraHorizonOAuth1, _>(&DeleteToken::new(id), &oauth1(), response).unwrap();
         assert_eq!(deleted, expected, "{id}");
     }
     let list = r#"{"data":[{"id":"1","accessToken":"acc","refreshTokenId":"r1"},
         {"id":"2","accessToken":"old","refreshTokenId":"r2"},{"id":"3"}]}"#;
-    let (page, _) = outcome::<OAuth2, _>(&ListTokens::new(), &oauth2(), (200, list)).unwrap();
+    let (page, _) =
+        outcome::<ExtraHorizonOAuth2, _>(&ListTokens::new(), &oauth2(), (200, list)).unwrap();
     let effects = [Effect::AccessTokenDead, Effect::None, Effect::None];
     for (record, effect) in page.records.iter().zip(effects) {
-        let deleted = outcome::<OAuth2, _>(&DeleteToken::of(record), &oauth2(), done).unwrap();
+        let deleted =
+            outcome::<ExtraHorizonOAuth2, _>(&DeleteToken::of(record), &oauth2(), done).unwrap();
         assert_eq!(deleted, (1, effect), "{record:?}");
     }
     let refresh = |at: usize| DeleteRefreshToken::of(&page.records[at]);
@@ -245,7 +255,8 @@ fn deleting_ones_own_token_is_known_by_its_id_or_its_record() {
     let (_, other) = outcome(&refresh(1).unwrap(), &oauth2(), done).unwrap();
     assert_eq!((own, other), (Effect::RefreshTokenDead, Effect::None));
     assert!(refresh(2).is_none());
-    let lost = outcome::<OAuth1, _>(&DeleteToken::new("x"), &oauth1(), (200, "{}")).unwrap_err();
+    let lost = outcome::<ExtraHorizonOAuth1, _>(&DeleteToken::new("x"), &oauth1(), (200, "{}"))
+        .unwrap_err();
     assert_eq!(lost.class(), Ambiguous);
 }
 
@@ -257,6 +268,8 @@ fn an_sso_token_is_a_grant_of_which_debug_shows_nothing() {
     assert_eq!((effect, sso.token().expose_secret()), (Effect::None, "canary"));
     assert_eq!((sso.id(), sso.user_id()), (Some("1"), Some("u")));
     assert_eq!(sso.expires_at(), Some(Bench::at(300)));
-    assert!(!format!("{sso:?} {:?}", OAuth1Grant::from(sso.clone())).contains("canary"));
+    assert!(
+        !format!("{sso:?} {:?}", ExtraHorizonOAuth1Grant::from(sso.clone())).contains("canary")
+    );
     assert_eq!(outcome(&GenerateSsoToken, &oauth1(), (200, "{}")).unwrap_err().class(), Ambiguous);
 }

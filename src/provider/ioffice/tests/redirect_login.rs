@@ -17,14 +17,14 @@ fn login<T>(with: impl FnOnce(&LoginRequest<'_>) -> T) -> T {
     with(&LoginRequest::new(&state, &verifier))
 }
 
-fn login_grant(client: &IOffice, redirect: &str) -> Result<Grant> {
+fn login_grant(client: &IOffice, redirect: &str) -> Result<IOfficeGrant> {
     login(|login| client.login_grant(redirect, login, &()))
 }
 
-fn code_of(grant: Grant) -> Code {
+fn code_of(grant: IOfficeGrant) -> IOfficeCode {
     match grant {
-        Grant::Code(code) => code,
-        Grant::Password(_) => panic!("a password"),
+        IOfficeGrant::Code(code) => code,
+        IOfficeGrant::Password(_) => panic!("a password"),
     }
 }
 

@@ -15,7 +15,7 @@ async fn a_password_buys_a_code_and_the_code_tokens() {
         let first = peer.json(200, r#"{"code":"c-1"}"#).await;
         (first, peer.json(200, GOOD).await)
     };
-    let grant = Password::new("ada@example.com", "p w").into();
+    let grant = IOfficePassword::new("ada@example.com", "p w").into();
     let (issued, (first, second)) = join(client.establish(&sender, grant), server).await;
     Seen::new(&first).check(
         "POST /external/api/oauth2/auth",
@@ -62,7 +62,7 @@ async fn a_refresh_repeats_the_scope_that_the_session_began_with_and_keeps_the_a
         ],
     );
     assert_eq!(tokens.unwrap().attributes(), held.attributes());
-    let adopted = Tokens::new(Attributes::default()).with_refresh_token("rt", None);
+    let adopted = Tokens::new(IOfficeAttributes::default()).with_refresh_token("rt", None);
     let (_, seen) = join(
         client.refresh(&sender, adopted.refresh_token().unwrap(), &adopted),
         peer.json(200, GOOD),
@@ -88,7 +88,7 @@ async fn both_tokens_are_revoked_and_one_that_the_server_does_not_know_is_done()
             assert!(seen.contains(&format!("x-token: {token}\r\n")), "{seen}");
         }
     }
-    let nothing = Tokens::new(Attributes::default());
+    let nothing = Tokens::new(IOfficeAttributes::default());
     let revoked = client().revoke(&sender, &nothing).await.unwrap();
     assert_eq!(revoked, Revoked::NotSupported);
 }
@@ -107,10 +107,10 @@ async fn what_no_header_carries_as_it_is_is_refused_before_anything_is_sent() {
         "canary\u{7f}",
         "canary€",
     ];
-    let passwords = odd.map(|text| Password::new("ada", text).into());
-    let names = odd.map(|text| Password::new(text, "canary").into());
-    let codes = ["", "can ary ", "can\nary", "canaryé"].map(|text| Code::new(text).into());
-    let scoped: [Grant; 1] = [Code::new("c").scope("can\nary").into()];
+    let passwords = odd.map(|text| IOfficePassword::new("ada", text).into());
+    let names = odd.map(|text| IOfficePassword::new(text, "canary").into());
+    let codes = ["", "can ary ", "can\nary", "canaryé"].map(|text| IOfficeCode::new(text).into());
+    let scoped: [IOfficeGrant; 1] = [IOfficeCode::new("c").scope("can\nary").into()];
     let grants = passwords.into_iter().chain(names).chain(codes).chain(scoped);
     for grant in grants {
         let failed = client.establish(&bench.sender(), grant).await.unwrap_err();
@@ -119,7 +119,7 @@ async fn what_no_header_carries_as_it_is_is_refused_before_anything_is_sent() {
         assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
     }
     for refresh in [None, Some("can\nary")] {
-        let held = Tokens::new(Attributes::default());
+        let held = Tokens::new(IOfficeAttributes::default());
         let held = refresh.map_or(held.clone(), |token| held.with_refresh_token(token, None));
         let adapter = Adapter::new(client.clone());
         let failed = adapter.refresh_typed(&bench.sender(), held).await.unwrap_err();
@@ -129,7 +129,7 @@ async fn what_no_header_carries_as_it_is_is_refused_before_anything_is_sent() {
 
 #[test]
 fn a_password_that_is_not_ascii_goes_as_a_browser_sends_it_or_as_utf8() {
-    let grant = Password::new("jörg", "pässword");
+    let grant = IOfficePassword::new("jörg", "pässword");
     let header = |client: IOffice, name: &str| {
         let request = client.code_request(&grant).unwrap();
         let value = request.headers()[name].clone();
@@ -139,7 +139,7 @@ fn a_password_that_is_not_ascii_goes_as_a_browser_sends_it_or_as_utf8() {
     assert_eq!(header(client(), "x-auth-password"), b"p\xe4ssword");
     assert_eq!(header(client(), "x-auth-username"), b"j\xf6rg");
     assert_eq!(header(client().utf8_credentials(), "x-auth-password"), "pässword".as_bytes());
-    let euro = Password::new("ada", "5€");
+    let euro = IOfficePassword::new("ada", "5€");
     client().code_request(&euro).unwrap_err();
     client().utf8_credentials().code_request(&euro).unwrap();
 }
@@ -190,9 +190,11 @@ fn a_site_may_be_below_a_path_and_is_the_authority_with_it() {
 fn nothing_secret_is_shown() {
     let name = HeaderName::from_static("x-client-secret");
     let client = client().client_secret_header(name, "canary").unwrap();
-    let grants: [Grant; 2] =
-        [Password::new("canary", "canary").into(), Code::new("canary").app_code("a").into()];
-    let request = client.code_request(&Password::new("canary", "canary")).unwrap();
+    let grants: [IOfficeGrant; 2] = [
+        IOfficePassword::new("canary", "canary").into(),
+        IOfficeCode::new("canary").app_code("a").into(),
+    ];
+    let request = client.code_request(&IOfficePassword::new("canary", "canary")).unwrap();
     let token = client.token_request(("x", "x-auth-code"), &"canary".into(), "s").unwrap();
     let about = client.request_with_token(Method::GET, "revoke", &"canary".into()).unwrap();
     let shown = format!("{client:?} {grants:?} {request:?} {token:?} {about:?}");
@@ -260,15 +262,15 @@ fn the_statuses_of_a_dead_token_are_a_setting() {
 fn operations_are_about_the_access_token_alone() {
     let (client, held) = (client().revoke_method(Method::DELETE), held());
     let info = TokenInfo.request(&client, &held).unwrap().0;
-    let revoke = RevokeAccessToken.request(&client, &held).unwrap().0;
+    let revoke = IOfficeRevokeAccessToken.request(&client, &held).unwrap().0;
     assert_eq!(Operation::<IOffice>::credential(&TokenInfo), Credential::InRequest);
-    assert_eq!(Operation::<IOffice>::credential(&RevokeAccessToken), Credential::InRequest);
+    assert_eq!(Operation::<IOffice>::credential(&IOfficeRevokeAccessToken), Credential::InRequest);
     for (request, method, name) in [(info, "GET", "tokeninfo"), (revoke, "DELETE", "revoke")] {
         assert_eq!(request.method(), method);
         assert!(request.uri().path().ends_with(&format!("/oauth2/{name}")));
         assert_eq!(request.headers()["x-token"], "at/+=");
         assert_eq!(request.headers().len(), 1);
     }
-    let none = Tokens::new(Attributes::default()).with_refresh_token("rt", None);
+    let none = Tokens::new(IOfficeAttributes::default()).with_refresh_token("rt", None);
     assert_eq!(TokenInfo.request(&client, &none).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

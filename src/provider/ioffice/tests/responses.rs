@@ -9,8 +9,8 @@ use super::super::FailureClass::{
 use super::*;
 use crate::provider::{Effect, Operation};
 
-fn refresh(response: &Response<Bytes>) -> Result<Tokens<Attributes>, ExchangeError> {
-    let attributes = Attributes::default();
+fn refresh(response: &Response<Bytes>) -> Result<Tokens<IOfficeAttributes>, ExchangeError> {
+    let attributes = IOfficeAttributes::default();
     response::tokens(&Bench::new().sender(), response, Unit::Milliseconds, attributes, Rejected)
 }
 
@@ -38,7 +38,7 @@ fn hazard_11_the_unit_of_expires_in_is_milliseconds_or_seconds_as_set_and_never_
             &bench.sender(),
             &response(200, &[], body),
             unit,
-            Attributes::default(),
+            IOfficeAttributes::default(),
             Rejected,
         );
         let ends = issued.unwrap().access_expires_at().unwrap();
@@ -135,7 +135,7 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
     ] {
         let (bench, peer) = (Bench::new(), Peer::start().await);
         let (sender, client) = (bench.sender(), at(&peer));
-        let grant = Password::new("ada", "canary").into();
+        let grant = IOfficePassword::new("ada", "canary").into();
         let (issued, _) = join(client.establish(&sender, grant), peer.json(status, body)).await;
         let failed = issued.unwrap_err();
         assert_eq!(failed.class(), expected, "{status} {body}");
@@ -144,15 +144,16 @@ async fn no_failure_of_the_request_for_a_code_is_ambiguous_and_none_uses_a_code_
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let (sender, client) = (bench.sender(), at(&peer));
     let cut = async { drop(peer.accept().await) };
-    let (issued, ()) = join(client.establish(&sender, Password::new("a", "b").into()), cut).await;
+    let (issued, ()) =
+        join(client.establish(&sender, IOfficePassword::new("a", "b").into()), cut).await;
     assert_eq!(issued.unwrap_err().class(), NotProcessed);
 }
 
 /// The result of this response to the exchange of the code.
-async fn exchanged(grant: Grant, status: u16, body: &str) -> FailureClass {
+async fn exchanged(grant: IOfficeGrant, status: u16, body: &str) -> FailureClass {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let (sender, client) = (bench.sender(), at(&peer));
-    let is_password = matches!(grant, Grant::Password(_));
+    let is_password = matches!(grant, IOfficeGrant::Password(_));
     let server = async {
         if is_password {
             peer.json(200, r#"{"code":"c-1"}"#).await;
@@ -166,8 +167,8 @@ async fn exchanged(grant: Grant, status: u16, body: &str) -> FailureClass {
 #[tokio::test]
 async fn the_exchange_of_a_code_is_ambiguous_where_its_answer_is_lost() {
     for (grant, refused) in [
-        (Grant::from(Password::new("ada", "ok")), Refusal::Other),
-        (Code::new("c-1").into(), Refusal::GrantExpired),
+        (IOfficeGrant::from(IOfficePassword::new("ada", "ok")), Refusal::Other),
+        (IOfficeCode::new("c-1").into(), Refusal::GrantExpired),
     ] {
         assert_eq!(exchanged(grant.clone(), 400, DENIED).await, Refused(refused));
         assert_eq!(exchanged(grant.clone(), 500, "").await, Ambiguous);
@@ -185,7 +186,8 @@ async fn the_code_is_not_sent_when_too_little_of_the_budget_is_left() {
         let response = crate::transport::peer::json(200, r#"{"code":"c"}"#);
         tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes()).await.unwrap();
     };
-    let (issued, ()) = join(client.establish(&sender, Password::new("a", "b").into()), slow).await;
+    let (issued, ()) =
+        join(client.establish(&sender, IOfficePassword::new("a", "b").into()), slow).await;
     assert_eq!(issued.unwrap_err().class(), FailureClass::NotSent);
 }
 
@@ -211,7 +213,7 @@ fn a_token_is_live_dead_or_not_judged() {
         assert!(!shown(&failed).contains("canary"));
     }
     let revoking = |status, body: &str| {
-        RevokeAccessToken.response(&Bench::new().sender(), (), &response(status, &[], body))
+        IOfficeRevokeAccessToken.response(&Bench::new().sender(), (), &response(status, &[], body))
     };
     assert_eq!(revoking(200, "").unwrap().1, Effect::AccessTokenDead);
     assert_eq!(revoking(400, DENIED).unwrap().1, Effect::AccessTokenDead);
@@ -221,7 +223,7 @@ fn a_token_is_live_dead_or_not_judged() {
 /// Nothing panics, no error shows the body, and a success has a token that a header can carry.
 fn check(bench: &Bench, status: u16, body: &[u8]) -> Result<(), TestCaseError> {
     let (sender, response) = (bench.sender(), response(status, &[], body));
-    let attributes = Attributes::default();
+    let attributes = IOfficeAttributes::default();
     match response::tokens(&sender, &response, Unit::Milliseconds, attributes, Rejected) {
         Ok(tokens) => {
             prop_assert!((200..300).contains(&status));

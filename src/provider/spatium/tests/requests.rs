@@ -29,7 +29,7 @@ impl Seen {
 }
 
 /// The request that establishes a session with this grant.
-async fn granting(set: impl FnOnce(Spatium) -> Spatium, grant: impl Into<Grant>) -> Seen {
+async fn granting(set: impl FnOnce(Spatium) -> Spatium, grant: impl Into<SpatiumGrant>) -> Seen {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = set(Spatium::new(&peer.url("/auth/v1/")).unwrap().permissions(["read"]));
     let (sender, body) =
@@ -77,7 +77,7 @@ async fn credentials_are_two_requests_with_an_id_each() {
         let body = json!({ "data": { "permissionToken": "t" } }).to_string();
         (first, Seen::new(&peer.json(200, &body).await))
     };
-    let grant = Credentials::new("ada", "p\"w").permissions(["all"]);
+    let grant = SpatiumCredentials::new("ada", "p\"w").permissions(["all"]);
     let (issued, (first, second)) = join(spatium.establish(&sender, grant.into()), server).await;
     assert!(matches!(issued.unwrap(), Issued::Tokens(_)));
     assert_eq!(first.line, "POST /api/security-factor/credentials HTTP/1.1");
@@ -161,7 +161,7 @@ async fn what_cannot_be_asked_is_not_sent() {
     let failed = spatium().establish(&bench.sender(), none.into()).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
     assert_eq!(failed.into_error().kind(), ErrorKind::InvalidInput);
-    let held = Tokens::new(Attributes::default()).with_access_token("a", None);
+    let held = Tokens::new(SpatiumAttributes::default()).with_access_token("a", None);
     let adapter = Adapter::new(spatium());
     let failed = adapter.refresh_typed(&bench.sender(), held).await.unwrap_err();
     assert_eq!(failed.class(), FailureClass::NotSent);
@@ -187,9 +187,9 @@ fn urls_paths_and_statuses_that_cannot_be_are_refused() {
 #[test]
 fn nothing_secret_is_shown() {
     let spatium = spatium().merchant_key(MerchantKey::new("canary"));
-    let grants: [Grant; 3] = [
+    let grants: [SpatiumGrant; 3] = [
         factor("canary").into(),
-        Credentials::new("ada", "canary").into(),
+        SpatiumCredentials::new("ada", "canary").into(),
         MerchantKey::new("canary").into(),
     ];
     let factor = CredentialsFactor::new("ada", "canary");

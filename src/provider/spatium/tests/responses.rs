@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::provider::ClientOperation;
 
-fn read(bench: &Bench, body: &str) -> Result<Tokens<Attributes>, ExchangeError> {
+fn read(bench: &Bench, body: &str) -> Result<Tokens<SpatiumAttributes>, ExchangeError> {
     response::tokens(&bench.sender(), &response(200, body), held().attributes())
 }
 
@@ -16,7 +16,7 @@ fn a_pair_is_read_with_ends_in_unix_seconds_and_with_what_the_token_says() {
     let tokens = read(&bench, &pair("x", 900, 3600)).unwrap();
     assert_eq!(tokens.access_expires_at(), Some(Bench::at(900)));
     assert_eq!(tokens.refresh_expires_at(), Some(Bench::at(3600)));
-    let Attributes { permissions, account_id, merchant_id } = tokens.attributes();
+    let SpatiumAttributes { permissions, account_id, merchant_id } = tokens.attributes();
     assert_eq!(permissions, &["read", "secret"]);
     assert_eq!(
         account_id.as_deref().zip(merchant_id.as_deref()),
@@ -173,7 +173,7 @@ async fn a_first_factor_whose_answer_is_lost_leaves_the_session_as_it_was() {
     let (bench, peer) = (Bench::new(), Peer::start().await);
     let spatium = Spatium::new(&peer.url("")).unwrap();
     let sender = bench.sender();
-    let grant = Credentials::new("ada", "canary").into();
+    let grant = SpatiumCredentials::new("ada", "canary").into();
     let (issued, _) = join(spatium.establish(&sender, grant), peer.json(200, "{}")).await;
     assert_eq!(issued.unwrap_err().class(), NotProcessed);
 }
@@ -227,7 +227,7 @@ fn no_answer_panics_or_shows_itself_and_none_succeeds_without_a_token() {
         let mut failures = vec![spatium.refresh_failure(&sender, &response)];
         failures.extend(Envelope::check(&response, id).err());
         failures.extend(operation::security_token(&sender, &response).err());
-        match response::tokens(&sender, &response, &Attributes::default()) {
+        match response::tokens(&sender, &response, &SpatiumAttributes::default()) {
             Ok(tokens) => prop_assert!(!tokens.access_token().unwrap().expose_secret().is_empty()),
             Err(failed) => {
                 let denied = (300..500).contains(&status);

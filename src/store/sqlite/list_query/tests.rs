@@ -26,7 +26,7 @@ fn id(provider: &str, tenant: &str, token_id: &str) -> SessionId {
 }
 
 /// Each with what a page of it seeks by, as SQLite says it.
-fn filters() -> Vec<(Filter, &'static str)> {
+fn filters() -> Vec<(RecordFilter, &'static str)> {
     let by = [
         "sqlite_autoindex_session_1 ((provider,tenant,token_id)>(?,?,?))",
         "sqlite_autoindex_session_1 (provider=? AND (tenant,token_id)>(?,?))",
@@ -38,8 +38,8 @@ fn filters() -> Vec<(Filter, &'static str)> {
     let tenant = || Some(Tenant::new("t").unwrap());
     let names = [(None, None), (provider(), None), (None, tenant()), (provider(), tenant())];
     let of = |((provider, tenant), by)| {
-        let filter = Filter { provider, tenant, phase: None };
-        [(Filter { phase: Some(Phase::InDoubt), ..filter.clone() }, by), (filter, by)]
+        let filter = RecordFilter { provider, tenant, phase: None };
+        [(RecordFilter { phase: Some(Phase::InDoubt), ..filter.clone() }, by), (filter, by)]
     };
     names.into_iter().zip(by).flat_map(of).collect()
 }
@@ -75,7 +75,7 @@ fn filled(each: i64) -> Connection {
 }
 
 /// What the last full page comes after.
-fn before_last(conn: &Connection, filter: &Filter, page: usize) -> SessionId {
+fn before_last(conn: &Connection, filter: &RecordFilter, page: usize) -> SessionId {
     let sql =
         "SELECT provider, tenant, token_id FROM session WHERE provider = coalesce(?1, provider)
              AND tenant = coalesce(?2, tenant) AND phase = coalesce(?3, phase)
@@ -87,7 +87,7 @@ fn before_last(conn: &Connection, filter: &Filter, page: usize) -> SessionId {
 }
 
 /// The steps that SQLite does for a page, and its records.
-fn steps(conn: &Connection, filter: &Filter, after: Option<&SessionId>) -> (i32, usize) {
+fn steps(conn: &Connection, filter: &RecordFilter, after: Option<&SessionId>) -> (i32, usize) {
     let (sql, given) = query(filter, after, 50);
     let mut statement = conn.prepare(&sql).unwrap();
     let found = statement.query_map(params_from_iter(given), |_| Ok(())).unwrap().count();
@@ -165,7 +165,7 @@ async fn with_one(builder: &SqliteBuilder) {
 }
 
 /// The shortest of some: the others waited for something else.
-async fn time(store: &SqliteStore, filter: &Filter, after: Option<&SessionId>) -> Duration {
+async fn time(store: &SqliteStore, filter: &RecordFilter, after: Option<&SessionId>) -> Duration {
     let (clock, mut shortest) = (SystemClock::new(), Duration::MAX);
     for _ in 0..15 {
         let begun = clock.now().monotonic;

@@ -15,8 +15,8 @@ use crate::store::sqlite::encoding::encode_wall_time;
 use crate::store::sqlite::tests::Folder;
 use crate::store::sqlite::{SqliteBuilder, SqliteFault, SqliteStore};
 use crate::store::{
-    Attempt, Claim, ClaimId, Commit, Ends, Filter, Floor, Holder, Intent, Outcome, Owner, Phase,
-    Record, SealFault, Statement, Store, StoreContext, StoreError, StoreErrorKind,
+    Attempt, Claim, ClaimId, Commit, Ends, Floor, Holder, Intent, Outcome, Owner, Phase, Record,
+    RecordFilter, SealFault, Statement, Store, StoreContext, StoreError, StoreErrorKind,
 };
 use crate::token::{Credentials, Tokens};
 
@@ -253,7 +253,7 @@ async fn a_row_whose_key_is_missing_is_brought_forward_and_opens_when_the_key_is
     let stale = store.stale_keys().await.unwrap();
     assert_eq!(stale.iter().map(|key| (key.number, key.records)).collect::<Vec<_>>(), [(1, 7)]);
     found(&store, "told").await;
-    assert_eq!(store.list(&Filter::default(), None, 20).await.unwrap().len(), 9);
+    assert_eq!(store.list(&RecordFilter::default(), None, 20).await.unwrap().len(), 9);
     store.shutdown().await;
     let both = ring(2).with(1, MasterKey::from([1; 32])).unwrap();
     let store = old.builder().key_ring(both).open().unwrap();
