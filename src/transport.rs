@@ -32,10 +32,10 @@ use self::address_policy::{AddressPolicy, HostPattern, Rules};
 pub(crate) use self::address_policy::{Refused, check_endpoint};
 use self::public_address::Nat64;
 use self::resolver::{Lookups, Resolver};
+use self::roots::TlsError;
 pub(crate) use self::send_error::SendError;
 pub(crate) use self::send_state::SendState;
 use self::send_state::Withheld;
-use self::tls::TlsError;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 

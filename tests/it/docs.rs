@@ -52,7 +52,7 @@ fn every_fixed_limit_has_its_place_in_the_chapter_on_defaults() {
 
 #[test]
 fn every_test_that_the_chapter_on_providers_names_is_there() {
-    assert_names_tests(include_str!("../../src/guide/providers.md"), 30);
+    assert_names_tests(include_str!("guarantees/providers.md"), 30);
 }
 
 #[test]
