@@ -47,7 +47,7 @@ fn every_test_that_the_chapter_on_providers_names_is_there() {
 
 #[test]
 fn every_test_that_the_chapter_on_security_names_is_there() {
-    assert_names_tests(include_str!("../../src/guide/security.md"), 30);
+    assert_names_tests(include_str!("guarantees/security.md"), 30);
 }
 
 #[test]
