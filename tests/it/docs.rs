@@ -57,7 +57,7 @@ fn every_test_that_the_chapter_on_providers_names_is_there() {
 
 #[test]
 fn every_test_that_the_chapter_on_security_names_is_there() {
-    assert_names_tests(include_str!("../../src/guide/security.md"), 30);
+    assert_names_tests(include_str!("guarantees/security.md"), 30);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn every_test_that_the_chapters_on_semantics_and_testing_name_is_there() {
     // The published package has no such folder.
     if Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").is_dir() {
         assert_names_tests(include_str!("guarantees/semantics.md"), 20);
-        assert_names_tests(include_str!("../../src/guide/testing.md"), 30);
+        assert_names_tests(include_str!("guarantees/testing.md"), 30);
     }
 }
 
