@@ -82,5 +82,10 @@ impl Attributes {
 
 /// The settings or the arguments do not make a valid request.
 fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::InvalidInput).about("no request can be made of it").with_source(cause)
+    Error::new(ErrorKind::InvalidInput)
+        .about(
+            "the settings or the arguments do not make a valid request, so see the cause of this \
+             error",
+        )
+        .with_source(cause)
 }

@@ -170,5 +170,5 @@ fn append(data: &mut Vec<u8>, part: &[u8]) {
 
 /// The cipher refuses texts of 256 GB.
 fn unsealable<E>(_: E) -> Error {
-    Error::new(ErrorKind::InvalidInput).about("too much to be sealed")
+    Error::new(ErrorKind::InvalidInput).about("the data is too long to be encrypted")
 }

@@ -127,7 +127,8 @@ pub(super) async fn admit(
     permit: Option<ScheduledPermit>,
 ) -> Result<RevocationRequest, Error> {
     let Some(client) = slot.tenant_client.client() else {
-        return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
+        return Err(Error::new(ErrorKind::RetryLater)
+            .about("the session's provider could not be resolved yet"));
     };
     if !client.issued(credentials) {
         return Err(failure::issuer_mismatch().error);

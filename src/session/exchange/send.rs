@@ -98,7 +98,7 @@ impl Exchange {
             Some(Some(grant)) => grant.ok_or_else(lost),
             Some(None) | None => Err(failed(
                 Error::new(ErrorKind::RetryLater)
-                    .about("the application gave no grant for the renewal"),
+                    .about("the application's `renew_with` gave no grant"),
             )),
         }
     }
@@ -122,8 +122,9 @@ impl Exchange {
         let until = lease_ends.before(context.policy.send_margin());
         let sender = sender.stepping(self.steps.clone()).sending_until(until);
         let answer = if context.now().boot > until {
-            Err(ExchangeError::new(FailureClass::NotSent)
-                .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
+            Err(ExchangeError::new(FailureClass::NotSent).with_source(
+                Error::new(ErrorKind::Store).about("the store took too long to record the claim"),
+            ))
         } else {
             // Note the time before the request can leave: if the task is dropped from here on, the
             // server may have spent the token, and the guard must not report `NotSent`.

@@ -147,7 +147,8 @@ impl<'a> Check<'a> {
                 Due::Lost(reason) => self.record_loss(slot, reason).await?,
             }
         }
-        Err(Error::new(ErrorKind::RetryLater).about("other processes keep changing the record"))
+        Err(Error::new(ErrorKind::RetryLater)
+            .about("other processes changed the session's record again and again during this call"))
     }
 
     /// Publishes that the refresh token ends soon, unless another process already has.
