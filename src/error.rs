@@ -341,7 +341,7 @@ impl LostReason {
 impl fmt::Display for LostReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RefreshExpired => "the refresh token has expired",
+            Self::RefreshExpired => "the refresh token has expired or there is none",
             Self::Rejected => "the server rejected the refresh token",
             Self::Unclassified => "the server kept sending responses that are not understood",
             Self::Revoked => "the session was revoked at the server",

@@ -447,7 +447,10 @@ impl<P: Provider> Session<P> {
     fn typed(&self, credentials: &Credentials) -> Result<Tokens<P::Attributes>> {
         erased::typed::<P>(credentials).map_err(|unreadable| {
             Error::new(ErrorKind::Misconfigured)
-                .about("the record's attributes are not this provider's")
+                .about(
+                    "the record's attributes cannot be read as this provider's; register the \
+                     provider with the type that the session was established with",
+                )
                 .with_source(unreadable)
                 .of_session(&self.id)
         })

@@ -284,7 +284,7 @@ const PANICKED: &str =
 
 /// The result of the provider's own code; None if it panics.
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
-    let panicked = |_: &_| tracing::error!(what, "the provider panicked");
+    let panicked = |_: &_| tracing::error!(what, "the provider's code panicked");
     catch_unwind(AssertUnwindSafe(ask)).inspect_err(panicked).ok()
 }
 

@@ -36,10 +36,11 @@ use crate::transport;
 /// name in it and no fragment.
 pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
     let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
+    // The text is not shown: what is no URL may be a secret that was passed in its place.
     let url = Url::parse(text).map_err(|cause| {
-        let shown = quoted_url(text);
-        let example = "write it whole, for example https://login.example.com/token";
-        invalid(format!("{shown} is not a URL: {example}")).with_source(cause)
+        let words = "the URL cannot be read; write it whole, for example \
+                     https://login.example.com/token";
+        invalid(words.to_owned()).with_source(cause)
     })?;
     transport::check_endpoint(&url)
         .map_err(|refused| invalid(refused.advice(text)).with_source(refused))?;

@@ -198,9 +198,11 @@ impl Exchange {
                     *at = now;
                     context.apply(slot, Input::Wrote { version: done.version });
                 }
-                Ok(_) => log_session!(warn, slot.id(), "another process took the claim over"),
+                Ok(_) => {
+                    log_session!(warn, slot.id(), "another process took over the session's claim")
+                }
                 Err(failed) => {
-                    log_session!(warn, slot.id(), error = ?failed.error, "a claim is not renewed");
+                    log_session!(warn, slot.id(), error = ?failed.error, "could not renew a claim");
                 }
             }
         }
@@ -231,7 +233,7 @@ impl Exchange {
         let longest = policy.attempt_budget.saturating_add(policy.answer_timeout);
         match timeout(&*self.context.clock, longest, exchange).await {
             Some(Some(answer)) => answer,
-            Some(None) => Err(lost("the provider panicked")),
+            Some(None) => Err(lost("the provider's code panicked")),
             None => Err(lost("the provider's future did not end")),
         }
     }
