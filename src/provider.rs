@@ -47,11 +47,12 @@ pub use self::operation::{ClientOperation, Credential, Effect, Operation};
 pub use self::redirect_login::{LoginRequest, RedirectLogin};
 pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
-use crate::error::{Error, LostReason};
-use crate::key::SessionKey;
+use crate::error::{Error, ErrorKind, LostReason, quoted};
+use crate::key::{ProviderName, SessionKey};
 use crate::policy::{ProviderLimits, RefreshPolicy};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
+use crate::transport::Transport;
 
 /// A client of one authorization server.
 ///
@@ -68,7 +69,8 @@ use crate::token::{Placement, Tokens};
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
 /// the provider is replaced: [`authority_url`](Self::authority_url),
-/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client_id`](Self::client_id),
+/// [`endpoints_elsewhere`](Self::endpoints_elsewhere),
+/// [`configured_urls`](Self::configured_urls), [`client_id`](Self::client_id),
 /// [`refresh_token_rotation`](Self::refresh_token_rotation), [`placement`](Self::placement),
 /// [`reach_of_revocation`](Self::reach_of_revocation),
 /// [`access_tokens_end_at_refresh`](Self::access_tokens_end_at_refresh). If one of them panics, the
@@ -96,6 +98,14 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// bound to them as well: the crate does not give this provider credentials that were issued
     /// before an endpoint was named here. Defaults to none. A wrapper calls the inner provider's.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
+        Vec::new()
+    }
+
+    /// The URLs of the settings that the crate or a browser is sent to, as far as they are known
+    /// before the first request. [`start`](crate::supervisor::SupervisorBuilder::start) fails if
+    /// the transport refuses one of them; without this method, the first request fails. Defaults to
+    /// none. A wrapper calls the inner provider's.
+    fn configured_urls(&self) -> Vec<Url> {
         Vec::new()
     }
 
@@ -334,10 +344,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Why these settings cannot be used; None if they can.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    /// Fails with `Misconfigured` if these settings cannot be used, or if the transport refuses one
+    /// of the provider's URLs. `name` is the provider's.
+    pub(crate) fn check(&self, name: &ProviderName, transport: &Transport) -> Result<(), Error> {
         let Self { provider, refresh, limits, .. } = self;
-        provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault())
+        let fault = provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault());
+        let refused = |url: &Url| transport.check(url).err().map(|why| why.advice(url.as_str()));
+        let fault = match fault {
+            Some(fault) => fault.to_owned(),
+            None => match provider.configured_urls().iter().find_map(refused) {
+                Some(refused) => refused,
+                None => return Ok(()),
+            },
+        };
+        let name = quoted(name.as_str());
+        Err(Error::new(ErrorKind::Misconfigured).about(format!("provider {name}: {fault}")))
     }
 }
 

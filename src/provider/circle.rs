@@ -105,6 +105,10 @@ impl Provider for Circle {
         &self.authority
     }
 
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
+    }
+
     /// The same for all communities: a community is identified by its app token alone, which may be
     /// replaced.
     fn client_id(&self) -> &'static str {

@@ -1,5 +1,8 @@
 //! How a provider says what went wrong.
 
+mod advice;
+
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use crate::error::{Answered, EndpointPath, Error, ErrorKind, ExchangeOutcome};
+use crate::error::{Endpoint, Error, ErrorKind, ExchangeOutcome};
 use crate::error::{ProviderCode, Refusal};
 
 /// Why an exchange failed: the class, and what is safe to show. It never holds a body, a URL's
@@ -18,9 +21,11 @@ pub struct ExchangeError {
     pub(super) class: FailureClass,
     pub(crate) code: Option<ProviderCode>,
     pub(crate) status: Option<u16>,
-    pub(super) path: Option<EndpointPath>,
+    pub(super) endpoint: Option<Endpoint>,
     /// What the response should have been.
     pub(super) expected: &'static str,
+    /// What the caller's error says, if the class, the status and the source do not say it.
+    pub(super) about: Option<Cow<'static, str>>,
     pub(super) retry_after: Option<Duration>,
     #[source]
     pub(super) source: Option<Box<dyn StdError + Send + Sync>>,
@@ -65,18 +70,18 @@ pub enum FailureClass {
 
 impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent => f.write_str("the request did not reach the server"),
-            Self::Untrusted => f.write_str("the server's certificate was refused"),
-            Self::NotProcessed => f.write_str("the server did not process the request"),
-            Self::Throttled => f.write_str("the server wants fewer requests"),
-            Self::Ambiguous => f.write_str("the answer was lost"),
-            Self::Rejected => f.write_str("the server did not accept the refresh token"),
-            Self::Refused(refusal) => write!(f, "the server refused the grant, {refusal}"),
-            Self::InvalidClient => f.write_str("the server rejected the client"),
-            Self::Unclassified => f.write_str("the server gave an answer that is not understood"),
-            Self::Misconfigured => f.write_str("the provider's settings or its metadata are wrong"),
-        }
+        f.write_str(match self {
+            Self::NotSent => "the request did not reach the server",
+            Self::Untrusted => "the server's certificate was refused",
+            Self::NotProcessed => "the request was not processed",
+            Self::Throttled => "there were too many requests",
+            Self::Ambiguous => "the response was lost",
+            Self::Rejected => "the refresh token was rejected",
+            Self::Refused(_) => "the server refused the grant",
+            Self::InvalidClient => "invalid client",
+            Self::Unclassified => "the response is not understood",
+            Self::Misconfigured => "the provider's settings or its metadata are wrong",
+        })
     }
 }
 
@@ -88,18 +93,18 @@ impl ExchangeError {
             class,
             code: None,
             status: None,
-            path: None,
-            expected: "another answer",
+            endpoint: None,
+            expected: "another response",
+            about: None,
             retry_after: None,
             source: None,
         }
     }
 
-    /// A failure of this class, with the response's status and the path of the endpoint that gave
-    /// it.
+    /// A failure of this class, with the response's status and the endpoint that gave it.
     pub(super) fn of_response(class: FailureClass, response: &Response<Bytes>) -> Self {
-        let path = response.extensions().get().cloned();
-        Self { path, ..Self::new(class).with_status(response.status()) }
+        let endpoint = response.extensions().get().cloned();
+        Self { endpoint, ..Self::new(class).with_status(response.status()) }
     }
 
     /// With the server's error code, without characters that are not safe to log.
@@ -120,15 +125,21 @@ impl ExchangeError {
     /// are removed, and a long path is cut.
     #[must_use]
     pub fn with_path(self, path: &str) -> Self {
-        self.at(Some(EndpointPath::new(path)))
+        self.at(Some(Endpoint::at_path(path)))
     }
 
-    pub(super) fn at(mut self, path: Option<EndpointPath>) -> Self {
-        self.path = path;
+    pub(super) fn at(mut self, endpoint: Option<Endpoint>) -> Self {
+        self.endpoint = endpoint;
         self
     }
 
-    /// With words for what the response should have been: "a token answer".
+    /// With what is wrong with the response and what to do, for the caller's error.
+    pub(super) fn about_response(mut self, words: &str) -> Self {
+        self.about = Some(self.unexpected_response(words).into());
+        self
+    }
+
+    /// With words for what the response should have been: "a token response".
     pub(super) fn expecting(mut self, expected: &'static str) -> Self {
         self.expected = expected;
         self
@@ -180,7 +191,7 @@ impl ExchangeError {
     /// The path of the request's endpoint, if it is known, without the query.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
-        self.path.as_ref().map(EndpointPath::as_str)
+        self.endpoint.as_ref().map(Endpoint::path)
     }
 
     /// How long the server asks the client to wait.
@@ -214,22 +225,6 @@ impl ExchangeError {
         (actionable && (unsent || of_settings)).then_some(own)
     }
 
-    /// What the caller's error says of a response that means wrong settings, or is not understood.
-    fn answered(&self) -> Option<Answered> {
-        let expected = match self.class {
-            FailureClass::InvalidClient => None,
-            FailureClass::Unclassified | FailureClass::Misconfigured => Some(self.expected),
-            FailureClass::NotSent
-            | FailureClass::Untrusted
-            | FailureClass::NotProcessed
-            | FailureClass::Throttled
-            | FailureClass::Ambiguous
-            | FailureClass::Rejected
-            | FailureClass::Refused(_) => return None,
-        };
-        Some(Answered { status: self.status?, path: self.path.clone(), expected })
-    }
-
     /// The error that callers get.
     pub(crate) fn into_error(self) -> Error {
         if let Some(own) = self.own() {
@@ -251,17 +246,24 @@ impl ExchangeError {
             FailureClass::Refused(refusal) => {
                 (ErrorKind::Refused(refusal), ExchangeOutcome::Rejected)
             }
+            // Nothing is sent to an address that the transport refuses.
+            FailureClass::Misconfigured if self.is_refused_address() => {
+                (ErrorKind::Misconfigured, ExchangeOutcome::NotSent)
+            }
             FailureClass::InvalidClient
             | FailureClass::Unclassified
             | FailureClass::Misconfigured => (ErrorKind::Misconfigured, ExchangeOutcome::Rejected),
         };
         let error = Error::new(kind).with_outcome(outcome).with_code(self.code.clone());
-        let error = error.with_status(self.status).with_answered(self.answered());
+        let error = error.with_status(self.status);
         let error = match self.retry_after {
             Some(wait) => error.with_retry_after(wait),
             None => error,
         };
-        error.with_source(self)
+        match self.advice() {
+            Some(words) => error.about(words).with_source(self),
+            None => error.with_source(self),
+        }
     }
 }
 
@@ -288,16 +290,16 @@ mod tests {
         assert_eq!(error.provider_code(), Some("slow_down"));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
         assert_eq!(error.status(), Some(429));
-        assert_eq!(error.to_string(), "no token at present, retry later");
         assert_eq!(
-            StdError::source(&error).unwrap().to_string(),
-            "the server wants fewer requests"
+            error.to_string(),
+            "try again later: the server answered 429, because of too many requests"
         );
+        assert_eq!(StdError::source(&error).unwrap().to_string(), "there were too many requests");
     }
 
     fn misconfigured(class: FailureClass, path: &str) -> Error {
         let failed = ExchangeError::new(class).with_status(http::StatusCode::NOT_FOUND);
-        failed.with_path(path).expecting("a token answer").into_error()
+        failed.with_path(path).expecting("a token response").into_error()
     }
 
     #[test]
@@ -306,8 +308,8 @@ mod tests {
             let error = misconfigured(class, "/oauth/token?code=canary#canary");
             assert_eq!(
                 error.to_string(),
-                "the provider's configuration is wrong: the server answered 404 at /oauth/token, \
-                 where a token answer was expected"
+                "wrong configuration: the server answered 404 at /oauth/token, where a token \
+                 response was expected; check the URL"
             );
             assert_eq!(error.status(), Some(404));
             let cause = StdError::source(&error).unwrap();
@@ -319,11 +321,11 @@ mod tests {
         let nowhere = nowhere.with_status(http::StatusCode::CONFLICT).into_error();
         assert_eq!(
             nowhere.to_string(),
-            "the provider's configuration is wrong: the server answered 409, where another answer \
-             was expected"
+            "wrong configuration: the server answered 409, where another response was expected; \
+             check the URL and the settings of the provider"
         );
         let silent = ExchangeError::new(FailureClass::Misconfigured).into_error();
-        assert_eq!(silent.to_string(), "the provider's configuration is wrong");
+        assert_eq!(silent.to_string(), "wrong configuration: check the settings of the provider");
         assert_eq!(silent.status(), None);
     }
 
@@ -332,8 +334,8 @@ mod tests {
         let error = misconfigured(FailureClass::InvalidClient, "/token");
         assert_eq!(
             error.to_string(),
-            "the provider's configuration is wrong: the server answered 404 at /token and rejected \
-             the client"
+            "wrong configuration: the server answered 404 at /token and rejected the client; check \
+             the client id, the client secret, and how the client sends them"
         );
         for class in [
             FailureClass::NotSent,
@@ -358,6 +360,6 @@ mod tests {
         let wild = path("/a\r\n\u{1b}[31m b\u{202e}\u{9b}/c?d");
         assert_eq!(wild.path(), Some("/a[31mb/c"));
         let long = path(&format!("/{}", "x".repeat(5000)));
-        assert_eq!(long.path().unwrap().len(), EndpointPath::MAX_BYTES);
+        assert_eq!(long.path().unwrap().len(), Endpoint::MAX_PATH_BYTES);
     }
 }

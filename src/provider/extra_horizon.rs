@@ -83,5 +83,10 @@ impl ExtraHorizonAttributes {
 
 /// The settings or the arguments do not make a valid request.
 fn unusable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::InvalidInput).about("no request can be made of it").with_source(cause)
+    Error::new(ErrorKind::InvalidInput)
+        .about(
+            "the settings or the arguments do not make a valid request, so see the cause of this \
+             error",
+        )
+        .with_source(cause)
 }

@@ -28,20 +28,40 @@ pub use self::time::rfc3339;
 pub(super) use self::whole_message::{HttpRequest, HttpResponse};
 pub(super) use self::write_json::Members;
 pub use self::write_json::json_body;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, quoted_url};
 use crate::secret::Secret;
 use crate::transport;
 
-/// A URL to which credentials may be sent: `https`, or `http` to a loopback address, which the
-/// transport must allow; no user name in it and no fragment.
+/// A URL to which credentials may be sent: `https`, or `http` where the transport allows it; no user
+/// name in it and no fragment.
 pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
-    let invalid = || Error::new(ErrorKind::InvalidInput).about("the endpoint's URL");
-    let url = Url::parse(text).map_err(|cause| invalid().with_source(cause))?;
-    transport::check_endpoint(&url).map_err(|refused| invalid().with_source(refused))?;
-    match url.fragment() {
-        Some(_) => Err(invalid().with_source("it has a fragment")),
-        None => Ok(url),
+    let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
+    // The text is not shown: what is no URL may be a secret that was passed in its place.
+    let url = Url::parse(text).map_err(|cause| {
+        let words = "the URL cannot be read; write it whole, for example \
+                     https://login.example.com/token";
+        invalid(words.to_owned()).with_source(cause)
+    })?;
+    transport::check_endpoint(&url)
+        .map_err(|refused| invalid(refused.advice(text)).with_source(refused))?;
+    if url.fragment().is_some() {
+        return Err(invalid(format!("{} has a fragment; remove what follows #", quoted_url(text))));
     }
+    Ok(url)
+}
+
+/// As [`endpoint`], for a URL that the metadata of `issuer` names. Metadata cannot have tokens sent
+/// over plain http, except to the issuer's own host if the issuer has plain http itself.
+pub(super) fn endpoint_of(issuer: &Url, text: &str) -> Result<Url, Error> {
+    let url = endpoint(text)?;
+    let as_issuer = issuer.scheme() == "http" && issuer.host() == url.host();
+    if !as_issuer && !transport::is_confidential(&url) {
+        let shown = quoted_url(text);
+        return Err(Error::new(ErrorKind::InvalidInput).about(format!(
+            "it names the plain http endpoint {shown}; correct the server's configuration"
+        )));
+    }
+    Ok(url)
 }
 
 /// A URL below which endpoints are: as [`endpoint`], without a query; an error with `words` if it

@@ -18,7 +18,7 @@ use super::resources::Resources;
 use super::{ExchangeError, Exchanged, FailureClass};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::crash::{CrashPoint, Steps};
-use crate::error::{EndpointPath, Error, ErrorKind};
+use crate::error::{Endpoint, Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::ticket::{Purpose, Ticket};
@@ -121,7 +121,7 @@ impl<'a> HttpSender<'a> {
     }
 
     /// Sends a request and reads the whole response, with any status. The response keeps the
-    /// request's path, so that an error made from it can name the path.
+    /// request's endpoint, so that an error made from it can name the endpoint.
     ///
     /// It follows no redirects. It sends the second and every later request of an exchange only
     /// while the exchange has [`Policy::min_repeat_time`](crate::policy::Policy::min_repeat_time) left.
@@ -132,7 +132,8 @@ impl<'a> HttpSender<'a> {
     /// # Errors
     ///
     /// [`FailureClass::NotSent`], [`FailureClass::Untrusted`] or [`FailureClass::Ambiguous`],
-    /// depending on how far the request got.
+    /// depending on how far the request got. [`FailureClass::Misconfigured`] if the transport's
+    /// rules refuse the address: then nothing is sent.
     ///
     /// # Cancel safety
     ///
@@ -142,19 +143,20 @@ impl<'a> HttpSender<'a> {
         let left = self.budget.ends.since(now.boot);
         let repeat = self.requests.lock().latest.is_some();
         if left.is_zero() || (repeat && left < self.budget.min_repeat_time) {
-            let late = Error::new(ErrorKind::RetryLater).about("no time left in the budget");
+            let late = Error::new(ErrorKind::RetryLater)
+                .about("no time is left for another request within `Policy::attempt_budget`");
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
         let sending = self.next_request();
-        let path = EndpointPath::new(request.uri().path());
+        let endpoint = Endpoint::of(request.uri());
         let between = || self.steps.at(CrashPoint::Sent);
         let times = Times { attempt: left, answer: self.budget.answer };
         match self.resources.transport.send(request, &sending, times, between).await {
             Ok(mut response) => {
-                response.extensions_mut().insert(path);
+                response.extensions_mut().insert(endpoint);
                 Ok(response)
             }
-            Err(fault) => Err(ExchangeError::from(fault).at(Some(path))),
+            Err(fault) => Err(ExchangeError::from(fault).at(Some(endpoint))),
         }
     }
 
@@ -292,7 +294,10 @@ impl<'a> HttpSender<'a> {
         let sealed = opened.read::<Unsealed<T>>()?.payload;
         if sealed.authority != authority || sealed.client != client {
             return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the provider's settings have changed since the challenge: begin again")
+                .about(
+                    "the provider's settings have changed since the challenge; begin the login \
+                     again",
+                )
                 .into());
         }
         Ok(sealed.payload)
@@ -340,9 +345,8 @@ struct Unsealed<T> {
 impl From<SendError> for ExchangeError {
     fn from(fault: SendError) -> Self {
         let class = match &fault {
-            SendError::NotSent(_) | SendError::Address(_) | SendError::Withheld(_) => {
-                FailureClass::NotSent
-            }
+            SendError::NotSent(_) | SendError::Withheld(_) => FailureClass::NotSent,
+            SendError::Address(_) => FailureClass::Misconfigured,
             SendError::Untrusted(_) => FailureClass::Untrusted,
             SendError::Ambiguous(_) | SendError::Unanswered | SendError::TooLarge => {
                 FailureClass::Ambiguous
@@ -353,5 +357,6 @@ impl From<SendError> for ExchangeError {
 }
 
 fn no_session() -> Error {
-    Error::new(ErrorKind::InvalidInput).about("there is no session here that has challenges")
+    Error::new(ErrorKind::InvalidInput)
+        .about("a call without a session cannot have a challenge; make the call on a session")
 }

@@ -37,7 +37,7 @@ impl IdentityChanged {
 
 impl fmt::Display for IdentityChanged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} is another one", self.what)
+        write!(f, "the {} differs", self.what)
     }
 }
 
@@ -47,13 +47,34 @@ impl std::error::Error for IdentityChanged {}
 impl From<IdentityChanged> for ExchangeError {
     fn from(changed: IdentityChanged) -> Self {
         let words = match changed.what {
-            "community" => "the answer is for another community than the session's",
-            "member" => "the answer is for another member than the session's",
-            "subject" => "the answer is for another subject (sub) than the session's",
-            "user" => "the answer is for another user than the session's",
-            "account" => "the answer is for another account than the session's",
-            "merchant" => "the answer is for another merchant than the session's",
-            _ => "the answer is for somebody else than the session's user",
+            "community" => {
+                "the server's response is for another community than the session's; check which \
+                 member the grant is for"
+            }
+            "member" => {
+                "the server's response is for another member than the session's; check which \
+                 member the grant is for"
+            }
+            "subject" => {
+                "the server's response is for another subject (sub) than the session's; check \
+                 which user the grant is for"
+            }
+            "user" => {
+                "the server's response is for another user than the session's; check which user \
+                 the grant is for"
+            }
+            "account" => {
+                "the server's response is for another account than the session's; check which \
+                 account the grant is for"
+            }
+            "merchant" => {
+                "the server's response is for another merchant than the session's; check which \
+                 merchant the grant is for"
+            }
+            _ => {
+                "the server's response is for another user than the session's; check which user \
+                 the grant is for"
+            }
         };
         let error = Error::new(ErrorKind::Misconfigured).about(words).with_source(changed);
         Self::new(FailureClass::Misconfigured).with_source(error)
@@ -81,10 +102,10 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert_eq!(
             error.to_string(),
-            "the provider's configuration is wrong: the answer is for another community than the \
-             session's"
+            "wrong configuration: the server's response is for another community than the \
+             session's; check which member the grant is for"
         );
         let cause = std::error::Error::source(&error).unwrap();
-        assert_eq!(cause.to_string(), "the community is another one");
+        assert_eq!(cause.to_string(), "the community differs");
     }
 }

@@ -67,8 +67,8 @@ pub struct IOffice {
 }
 
 impl IOffice {
-    /// The client `client_id` of the site, `https://<name>.iofficeconnect.com`, or an `http` URL of
-    /// a loopback address for transports that allow it. `redirect_uri` is where browsers come back
+    /// The client `client_id` of the site, `https://<name>.iofficeconnect.com`, or an `http` URL
+    /// for transports that allow it. `redirect_uri` is where browsers come back
     /// to, exactly as it is registered at iOFFICE. Every token request has it, also without a
     /// browser.
     ///
@@ -79,7 +79,8 @@ impl IOffice {
     /// response (`code`, `appCode`, `state`, `error`) or is there twice; if one of the three is
     /// empty or not plain ASCII.
     pub fn new(site: &str, client_id: &str, redirect_uri: &str) -> Result<Self> {
-        let site = http_message::base_url(site, "the site's URL has a query")?;
+        let site =
+            http_message::base_url(site, "the site's URL has a query; remove what follows `?`")?;
         http_message::check_redirect_uri(redirect_uri, redirect_login::RESPONSE_PARAMETERS)?;
         fixed(client_id, "the client id is empty or has characters that no header can carry")?;
         fixed(redirect_uri, "the redirect URI has characters that no header can carry")?;
@@ -149,6 +150,10 @@ impl Provider for IOffice {
     /// The site.
     fn authority_url(&self) -> &Url {
         &self.authority
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     fn client_id(&self) -> &str {

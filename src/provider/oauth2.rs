@@ -97,7 +97,9 @@ enum Server {
 
 impl OAuth2 {
     /// A client of the server with this token endpoint (RFC 6749 section 3.2): an `https` URL, or
-    /// an `http` one to a loopback address for transports that allow it.
+    /// an `http` one for transports that allow it
+    /// ([`allow_loopback_http`](crate::transport::TransportConfig::allow_loopback_http),
+    /// [`allow_http_hosts`](crate::transport::TransportConfig::allow_http_hosts)).
     ///
     /// # Errors
     ///
@@ -120,8 +122,9 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL (or `http` to a loopback address), has
-    /// a query, or the client id is empty.
+    /// [`ErrorKind::InvalidInput`] if it is no `https` or `http` URL, has a query, or the client id
+    /// is empty. The start of the supervisor refuses an `http` URL that the transport does not
+    /// allow.
     pub fn discover(issuer: &str, client_id: &str) -> Result<Self> {
         let issuer = Issuer::new(issuer)?;
         let authority = issuer.url().clone();
@@ -132,7 +135,8 @@ impl OAuth2 {
 
     fn at(server: Server, authority: Url, client_id: &str) -> Result<Self> {
         if client_id.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the client id is empty; give the id that the server issued"));
         }
         Ok(Self {
             server,
@@ -182,7 +186,7 @@ impl OAuth2 {
         invalid_grant: FailureClass,
     ) -> Exchanged<Tokens<Attributes>> {
         let issued = TokenResponse::read(sender, response, invalid_grant).map_err(|failed| {
-            self.reclassified(response, failed, invalid_grant).expecting("a token answer")
+            self.reclassified(response, failed, invalid_grant).expecting("a token response")
         })?;
         let scope = issued.scope.or_else(|| scope.map(str::to_owned));
         let expires_at = issued.expires.map(|expires| match expires {
@@ -249,6 +253,14 @@ impl Provider for OAuth2 {
             url.origin() != self.authority.origin() || !below
         };
         self.optional.receiving_tokens().filter(is_elsewhere).cloned().collect()
+    }
+
+    /// The token endpoint or the issuer, and the endpoints of the settings.
+    fn configured_urls(&self) -> Vec<Url> {
+        let optional = &self.optional;
+        let browsers = optional.authorization.iter();
+        let tokens = optional.receiving_tokens().chain([&self.authority]);
+        tokens.chain(browsers).cloned().collect()
     }
 
     fn client_id(&self) -> &str {

@@ -119,7 +119,10 @@ pub(super) type Called<Output> = Exchanged<(Output, Effect)>;
 
 /// The session's access token, for a request that has it in its body or in a header of its own.
 pub(super) fn access_token<A>(held: &Tokens<A>) -> Result<&Secret> {
-    let missing = || Error::new(ErrorKind::InvalidInput).about("the session has no access token");
+    let missing = || {
+        Error::new(ErrorKind::InvalidInput)
+            .about("the session has no access token; establish it again")
+    };
     held.access_token().ok_or_else(missing)
 }
 

@@ -48,8 +48,9 @@ impl<'a> Signing<'a> {
     /// `InvalidInput` if no header can carry the token's characters.
     pub fn put_header(&self, request: &mut http::request::Parts) -> Result<(), Error> {
         let Some((name, value)) = self.token.header() else {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the token has characters that no header can carry"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(
+                "the access token has characters that no HTTP header can carry; use another token",
+            ));
         };
         request.headers.insert(name.clone(), value.clone());
         Ok(())

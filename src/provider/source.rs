@@ -68,9 +68,9 @@ impl SourceError {
     pub(crate) fn into_error(self) -> Error {
         let error = match self {
             Self::UnknownTenant => Error::new(ErrorKind::Misconfigured)
-                .about("the provider's source knows no such tenant"),
+                .about("the provider's source knows no such tenant; add the tenant to it"),
             Self::Unavailable(cause) => Error::new(ErrorKind::RetryLater)
-                .about("the provider's source could not be asked")
+                .about("the provider's source failed, so see the cause of this error")
                 .with_source(cause),
         };
         error.with_outcome(ExchangeOutcome::NotSent)

@@ -71,14 +71,14 @@ pub struct Spatium {
 
 impl Spatium {
     /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for
-    /// example: an `https` URL, or an `http` one to a loopback address for transports that allow
-    /// it.
+    /// example: an `https` URL, or an `http` one for transports that allow it.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
     pub fn new(url: &str) -> Result<Self> {
-        let url = http_message::base_url(url, "the service's URL has a query")?;
+        let url =
+            http_message::base_url(url, "the service's URL has a query; remove what follows `?`")?;
         let base = url.as_str().trim_end_matches('/').to_owned();
         let client = url.path().to_owned();
         let mut authority = url;
@@ -100,7 +100,10 @@ impl Spatium {
 
     /// The id by which the service knows the session.
     fn token_id(&self, sender: &HttpSender<'_>) -> Exchanged<String> {
-        let missing = || Error::new(ErrorKind::InvalidInput).about("no session to name");
+        let missing = || {
+            Error::new(ErrorKind::InvalidInput)
+                .about("this call needs a session; make it on a session")
+        };
         let session = sender.session().ok_or_else(missing)?;
         Ok(self.token_ids.of(session.key()))
     }
@@ -139,7 +142,8 @@ impl Spatium {
     ) -> Exchanged<Tokens<SpatiumAttributes>> {
         let tokens: Vec<_> = factors.tokens.iter().map(SecurityToken::expose_secret).collect();
         if tokens.is_empty() {
-            let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
+            let none = Error::new(ErrorKind::InvalidInput)
+                .about("the grant holds no security token; give at least one");
             return Err(none.into());
         }
         let proof = (&*self.names.security_tokens, MemberValue::Secrets(&tokens));
@@ -194,6 +198,10 @@ impl Provider for Spatium {
     /// The service's URL.
     fn authority_url(&self) -> &Url {
         &self.authority
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     /// The path of the service, because it has no client ids.

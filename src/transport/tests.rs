@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use super::peer::{Peer, json, send};
 use super::*;
 
+mod plain_http;
 mod timing;
 
 fn local() -> Transport {
@@ -192,7 +193,7 @@ fn settings_that_contradict_each_other_or_cannot_be_read_are_refused() {
     for config in [public().allow_loopback_http(), public().proxy("http://p.example").unwrap()] {
         let refused = Transport::new(&config).err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
-        assert!(refused.to_string().contains("public only"), "{refused}");
+        assert!(refused.to_string().contains("`public_addresses_only`"), "{refused}");
     }
     let certificate =
         |base64| format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----");

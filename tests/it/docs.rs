@@ -40,7 +40,7 @@ fn every_setting_has_its_place_in_the_chapter_on_defaults() {
 #[test]
 fn every_fixed_limit_has_its_place_in_the_chapter_on_defaults() {
     let chapter = include_str!("../../src/guide/defaults.md");
-    let limits: Vec<_> = ["src/policy/fixed.rs", "src/policy/storage.rs", "src/transport.rs"]
+    let limits: Vec<_> = ["src/policy/fixed.rs", "src/policy/storage.rs", "src/transport/fixed.rs"]
         .iter()
         .flat_map(|path| constants_in(&text_of(path)))
         .collect();

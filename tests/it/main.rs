@@ -58,3 +58,4 @@ mod sqlite;
 mod store;
 mod support;
 mod types;
+mod wrong_usages;

@@ -10,13 +10,14 @@ impl Circle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is neither a host name nor an `https` URL (or an `http`
-    /// one to a loopback address) without path and query.
+    /// [`ErrorKind::InvalidInput`] if it is neither a host name nor an `https` or `http` URL
+    /// without path and query.
     pub fn host(mut self, host: &str) -> Result<Self> {
         let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         let url = http_message::endpoint(&url)?;
         if url.path() != "/" || url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the host has more to it"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the host has a path or a query; give the host alone"));
         }
         self.authority = url;
         Ok(self)

@@ -108,8 +108,9 @@ pub(super) fn open(
 ) -> Exchanged<Secret> {
     let sealed: Sealed = sender.open(ticket)?;
     if sealed.authority != host.authority().as_str() || sealed.client != client {
-        let error = Error::new(ErrorKind::Misconfigured)
-            .about("the challenge is of another cluster or another application");
+        let error = Error::new(ErrorKind::Misconfigured).about(
+            "the challenge belongs to another cluster or application; begin the login again",
+        );
         return Err(ExchangeError::new(FailureClass::NotSent).with_source(error));
     }
     Ok(sealed.token)

@@ -68,7 +68,8 @@ impl ExtraHorizonOAuth1 {
     ) -> Result<Self> {
         let consumer_key = consumer_key.into();
         if consumer_key.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the consumer key is empty"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the consumer key is empty; give the key that the server issued"));
         }
         Ok(Self {
             host: Host::new(host)?,
@@ -157,6 +158,10 @@ impl Provider for ExtraHorizonOAuth1 {
         self.host.authority()
     }
 
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
+    }
+
     /// The consumer key.
     fn client_id(&self) -> &str {
         &self.consumer_key
@@ -199,7 +204,8 @@ impl Provider for ExtraHorizonOAuth1 {
         _: &Secret,
         _: &Tokens<ExtraHorizonAttributes>,
     ) -> Exchanged<Tokens<ExtraHorizonAttributes>> {
-        let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
+        let none = Error::new(ErrorKind::InvalidInput)
+            .about("oAuth1 has no refresh; establish the session again");
         Err(none.into())
     }
 
@@ -232,8 +238,10 @@ impl Provider for ExtraHorizonOAuth1 {
         request: &mut http::request::Parts,
     ) -> Result<(), Error> {
         let Some(secret) = signing.token_secret() else {
-            return Err(Error::new(ErrorKind::Misconfigured)
-                .about("the session has no token secret to sign with"));
+            return Err(Error::new(ErrorKind::Misconfigured).about(
+                "the session has no token secret for the signature; adopt its tokens together with \
+                 the secret",
+            ));
         };
         let token = (signing.token().expose_secret(), secret.expose_secret());
         self.signer(Some(token)).sign(request, signing.now())

@@ -72,7 +72,8 @@ impl ExtraHorizonOAuth2 {
     pub fn public(host: &str, client_id: impl Into<String>) -> Result<Self> {
         let client_id = client_id.into();
         if client_id.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the client id is empty; give the id that the server issued"));
         }
         let host = Host::new(host)?;
         Ok(Self { host, client_id, secret: None, dead: DeadStatuses::default() })
@@ -200,6 +201,10 @@ impl Provider for ExtraHorizonOAuth2 {
 
     fn authority_url(&self) -> &Url {
         self.host.authority()
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     fn client_id(&self) -> &str {

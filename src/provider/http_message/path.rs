@@ -16,17 +16,19 @@ use crate::error::{Error, ErrorKind};
 pub fn url_below(base: &str, segment: &str) -> Result<String, Error> {
     let refused = |words| Error::new(ErrorKind::InvalidInput).about(words);
     if segment.is_empty() {
-        return Err(refused("an id that goes into a path is empty"));
+        return Err(refused("an id that becomes part of a URL's path is empty; give an id"));
     }
     if matches!(segment, "." | "..") {
-        return Err(refused("an id that goes into a path is a dot segment"));
+        return Err(refused(
+            "an id that becomes part of a URL's path is `.` or `..`; give another id",
+        ));
     }
     let mut url = format!("{base}/");
     url.extend(percent::encoded(segment.as_bytes()));
     if keeps_place(base, &url) == Some(true) {
         Ok(url)
     } else {
-        Err(refused("an id does not stay in its place in the path"))
+        Err(refused("an id does not stay within its part of the URL's path; give another id"))
     }
 }
 

@@ -46,8 +46,12 @@ impl RedirectFields {
     /// Checks that this comes from a login, whichever.
     pub(in crate::provider) fn check_is_answer(&self) -> Result<(), Error> {
         let is_answer = ["state", "code", "error"].iter().any(|name| self.get(name).is_some());
-        let other =
-            || Error::new(ErrorKind::InvalidInput).about("the redirect is no answer to a login");
+        let other = || {
+            Error::new(ErrorKind::InvalidInput).about(
+                "the redirect has neither code, state nor error, so it does not come from a login; \
+                 pass the URL that the browser came to",
+            )
+        };
         if is_answer { Ok(()) } else { Err(other()) }
     }
 }
@@ -70,13 +74,15 @@ impl fmt::Debug for RedirectFields {
 pub fn redirect_fields(redirect: &str) -> Result<RedirectFields, Error> {
     let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
     if redirect.len() > LONGEST {
-        return Err(invalid("the redirect is too long"));
+        return Err(invalid(
+            "the redirect has more than 32 KiB; pass the URL that the browser came to",
+        ));
     }
     let mut fields = BTreeMap::new();
     for part in parts(redirect.trim()) {
         for (name, value) in url::form_urlencoded::parse(part.as_bytes()) {
             let Entry::Vacant(place) = fields.entry(name.into_owned()) else {
-                return Err(invalid("a parameter is in the redirect twice"));
+                return Err(invalid("the redirect has a parameter twice; begin the login again"));
             };
             place.insert(Secret::from(value.into_owned()));
         }

@@ -14,7 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// [`ErrorKind::InvalidInput`] if `value` cannot be JSON.
 pub fn json_body<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
-    let invalid = |_| Error::new(ErrorKind::InvalidInput).about("it cannot be written as JSON");
+    let invalid = |_| {
+        Error::new(ErrorKind::InvalidInput)
+            .about("the arguments cannot be written as JSON, so see the cause of this error")
+    };
     // The length is measured first, so that the text never moves to other memory, which would leave
     // a copy behind.
     let mut length = Length(0);

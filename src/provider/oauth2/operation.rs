@@ -108,7 +108,8 @@ impl Operation<OAuth2> for Introspect {
     }
 
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
-        let words = "introspection needs introspection_endpoint, and the metadata names none";
+        let words = "the call needs an introspection endpoint; set `introspection_endpoint`, \
+                     because the metadata names none";
         let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
         let fields = self.token.fields(held)?;
         let mut request = provider.request(&endpoint, fields)?;
@@ -143,7 +144,8 @@ impl Operation<OAuth2> for UserInfo {
     type RequestInfo = ();
 
     fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Prepared<()> {
-        let words = "user info needs userinfo_endpoint, and the metadata names none";
+        let words = "the call needs a user info endpoint; set `userinfo_endpoint`, because the \
+                     metadata names none";
         let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
         let request = Request::get(endpoint.as_str()).body(Bytes::new());
         let mut request = request.map_err(unusable)?;
@@ -175,7 +177,8 @@ impl Operation<OAuth2> for RevokeAccessToken {
     }
 
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
-        let words = "revocation needs revocation_endpoint, and the metadata names none";
+        let words = "the call needs a revocation endpoint; set `revocation_endpoint`, because the \
+                     metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
         Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
     }

@@ -78,12 +78,14 @@ impl RedirectLogin for OAuth2 {
     /// 7636 section 4.3).
     fn login_url(&self, login: &LoginRequest<'_>, options: &LoginOptions) -> Result<Url> {
         let Some(endpoint) = self.optional(|known| known.authorization.as_ref()) else {
-            let words = "a login needs authorization_endpoint, and the metadata names none";
+            let words = "a login needs an authorization endpoint; set `authorization_endpoint`, \
+                         because the metadata names none";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         };
         let parameters = || options.parameters.iter();
         if parameters().any(|(name, _)| name.is_empty() || RESERVED.contains(&name.as_str())) {
-            let words = "a parameter of the login is reserved or has no name";
+            let words = "a parameter of the login has no name, or a name that the crate sets \
+                         itself; remove it";
             return Err(Error::new(ErrorKind::InvalidInput).about(words));
         }
         let challenge = login.code_challenge();
@@ -102,7 +104,8 @@ impl RedirectLogin for OAuth2 {
         fields.retain(|(_, value)| !value.is_empty());
         // RFC 6749 section 3.1: the endpoint's query is kept, and no parameter is there twice.
         if endpoint.query_pairs().any(|(own, _)| fields.iter().any(|(name, _)| own == *name)) {
-            let words = "the authorization endpoint's own query has a parameter of the request";
+            let words = "the authorization endpoint's query has a parameter that the login sets; \
+                         remove it from the URL";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
         let mut url = endpoint;
@@ -128,7 +131,7 @@ impl RedirectLogin for OAuth2 {
             return Err(refused(code.expose_secret()));
         }
         let Some(code) = fields.get("code") else {
-            return Err(invalid("the redirect has no code"));
+            return Err(invalid("the redirect has no code; begin the login again"));
         };
         let grant = AuthorizationCode::new(code.clone())
             .redirect_uri(self.login_redirect_uri()?)
@@ -145,7 +148,10 @@ impl OAuth2 {
     }
 
     fn login_redirect_uri(&self) -> Result<&str> {
-        let missing = || Error::new(ErrorKind::Misconfigured).about("a login needs redirect_uri");
+        let missing = || {
+            Error::new(ErrorKind::Misconfigured)
+                .about("a login needs a redirect URI; set `redirect_uri`")
+        };
         self.redirect_uri.as_deref().ok_or_else(missing)
     }
 
@@ -155,7 +161,8 @@ impl OAuth2 {
             (Some(named), Some(issuer)) if issuer.matches(named.expose_secret()) => Ok(false),
             (Some(_), Some(_)) => Err(of_another_server()),
             (Some(_), None) => Err(Error::new(ErrorKind::Misconfigured).about(
-                "the answer names its issuer, and there is none to compare: set OAuth2::issuer",
+                "the response to the login names its issuer, but no issuer is configured to \
+                 compare it with; set `OAuth2::issuer`",
             )),
             (None, _) => {
                 self.check_place(redirect, fields)?;
@@ -169,8 +176,10 @@ impl OAuth2 {
         match http_message::reached_redirect_uri(self.login_redirect_uri()?, redirect, fields) {
             Some(true) => Ok(()),
             Some(false) => Err(of_another_server()),
-            None => Err(Error::new(ErrorKind::InvalidInput)
-                .about("the answer names no issuer: give the whole URL that the browser came to")),
+            None => Err(Error::new(ErrorKind::InvalidInput).about(
+                "the response to the login names no issuer; pass the whole URL that the browser \
+                 came to",
+            )),
         }
     }
 
@@ -189,7 +198,8 @@ impl OAuth2 {
 }
 
 fn of_another_server() -> Error {
-    let words = "the answer is not from the server that was asked";
+    let words = "the response comes from another server than the one that the login began at; \
+                 begin the login again";
     Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)).about(words)
 }
 
@@ -211,7 +221,9 @@ fn refused(code: &str) -> Error {
         "temporarily_unavailable" | "server_error" => ErrorKind::RetryLater,
         _ => ErrorKind::Misconfigured,
     };
-    Error::new(kind).with_code(ProviderCode::new(code)).about("the login was refused")
+    Error::new(kind)
+        .with_code(ProviderCode::new(code))
+        .about("the server ended the login with an error; see `Error::provider_code`")
 }
 
 /// Parameters of the response.

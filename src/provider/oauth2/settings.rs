@@ -34,13 +34,13 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL (or `http` to a loopback address), has
-    /// a query, or is not the issuer that was given to [`discover`](Self::discover).
+    /// [`ErrorKind::InvalidInput`] if it is no `https` or `http` URL, has a query, or is not the issuer that was given to [`discover`](Self::discover).
     pub fn issuer(mut self, issuer: &str) -> Result<Self> {
         let named = Issuer::new(issuer)?;
         if matches!(&self.server, Server::Discovered(known) if !known.issuer().matches(issuer)) {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the metadata is asked for of another issuer"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(
+                "`issuer` differs from the issuer that was given to `discover`; remove one of them",
+            ));
         }
         self.issuer = Some(named);
         Ok(self)
@@ -69,7 +69,7 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
+    /// [`ErrorKind::InvalidInput`] if it is no `https` or `http` URL.
     pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
         self.optional.revocation = Some(http_message::endpoint(url)?);
         Ok(self)

@@ -232,7 +232,10 @@ impl Spatium {
         };
         let statuses: Option<Vec<_>> = statuses.into_iter().map(read).collect();
         self.terminal = statuses.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput).about("no such status ends a session")
+            Error::new(ErrorKind::InvalidInput).about(
+                "a session can be ended only by a 4xx status other than 408, 425 and 429; give \
+                 such a status",
+            )
         })?;
         Ok(self)
     }
@@ -243,7 +246,7 @@ impl Spatium {
         sender: &HttpSender<'_>,
         response: &HttpResponse,
     ) -> ExchangeError {
-        let failed = sender.status_error(response).expecting("a token answer");
+        let failed = sender.status_error(response).expecting("a token response");
         if self.terminal.contains(&response.status()) && is_from_service(response) {
             return ExchangeError { class: FailureClass::Rejected, ..failed };
         }
@@ -257,7 +260,7 @@ pub(super) fn grant_failure(
     response: &HttpResponse,
     unknown: Refusal,
 ) -> ExchangeError {
-    let failed = sender.status_error(response).expecting("a token answer");
+    let failed = sender.status_error(response).expecting("a token response");
     let refusal = match response.status() {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Refusal::WrongCredentials,
         StatusCode::FORBIDDEN => Refusal::NotPermitted,
@@ -289,5 +292,6 @@ fn checked_path(path: &str) -> Result<String> {
     if path.starts_with('/') && plain {
         return Ok(path.to_owned());
     }
-    Err(Error::new(ErrorKind::InvalidInput).about("the path must begin with a slash"))
+    Err(Error::new(ErrorKind::InvalidInput)
+        .about("the path does not begin with a slash; add the slash"))
 }

@@ -81,7 +81,7 @@ impl SqliteBuilder {
 
     /// Lets no other process open the file while this one has it. Claims of other processes then
     /// count as those of dead ones at once. `open` waits 5 s for a process that has the file, and
-    /// then fails with [`SqliteFault::Locked`](super::SqliteFault::Locked). Use it for a backend
+    /// then fails with [`SqliteFault::InUse`](super::SqliteFault::InUse). Use it for a backend
     /// that never runs twice on purpose: a second process that is started by mistake then fails,
     /// instead of sharing the sessions.
     pub fn exclusive(mut self) -> Self {
