@@ -9,8 +9,8 @@ use std::sync::Arc;
 #[cfg(feature = "testing")]
 use parking_lot::Mutex;
 
-/// A step of an exchange: of a refresh, a renewal or a grant. An adoption has no such steps, because
-/// it sends no request. See the example of [`CrashPoints`].
+/// A step of an exchange: of a refresh, a renewal or a grant. An adoption has no such steps,
+/// because it sends no request. See the example of [`CrashPoints`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "named in `testing`"))]
 #[non_exhaustive]
@@ -90,9 +90,9 @@ pub enum Fate {
     Panic,
 }
 
-/// Kills or stops the process at a step of an exchange, or makes the exchange panic there. It is for
-/// tests that start processes of their own. All clones share the same points. Each armed point takes
-/// effect once, at the first exchange that reaches it.
+/// Kills or stops the process at a step of an exchange, or makes the exchange panic there. It is
+/// for tests that start processes of their own. All clones share the same points. Each armed point
+/// takes effect once, at the first exchange that reaches it.
 ///
 /// [`Fate::Kill`] and [`Fate::Stop`] need Linux or Android. On other systems the process aborts
 /// instead.
@@ -139,8 +139,8 @@ impl CrashPoints {
         Self::default()
     }
 
-    /// Arms a point: `fate` happens at the next exchange that begins after this call and reaches the
-    /// point. If you arm a point twice, the fates happen in this order, one at each exchange.
+    /// Arms a point: `fate` happens at the next exchange that begins after this call and reaches
+    /// the point. If you arm a point twice, the fates happen in this order, one at each exchange.
     pub fn arm(&self, point: CrashPoint, fate: Fate) {
         let mut armed = self.0.lock();
         let number = armed.count;

@@ -100,8 +100,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// The endpoints outside [`authority_url`](Self::authority_url) to which this provider also
     /// sends tokens of a session. Credentials are bound to these endpoints too: if you add an
-    /// endpoint, the crate does not give this provider credentials that were issued before. Defaults
-    /// to none. A wrapper calls the inner provider's method.
+    /// endpoint, the crate does not give this provider credentials that were issued before.
+    /// Defaults to none. A wrapper calls the inner provider's method.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         Vec::new()
     }
@@ -150,9 +150,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send;
 
     /// Exchanges the refresh token for new tokens. `held` has all tokens and attributes of the
-    /// session; `refresh_token` is the refresh token in `held`. If the response has no refresh token,
-    /// the session keeps the old refresh token (RFC 6749 section 6). The crate does not call this
-    /// method for a session without a refresh token.
+    /// session; `refresh_token` is the refresh token in `held`. If the response has no refresh
+    /// token, the session keeps the old refresh token (RFC 6749 section 6). The crate does not call
+    /// this method for a session without a refresh token.
     ///
     /// # Errors
     ///
@@ -187,9 +187,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// Which tokens a revocation ends at the server. If new tokens come too late, because another
     /// process has established the session again, the crate revokes the late tokens only if this is
-    /// [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`], because a token that
-    /// stays valid until it expires does less harm than a lost session. A wrapper calls the inner
-    /// provider's method.
+    /// [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`], because a token
+    /// that stays valid until it expires does less harm than a lost session. A wrapper calls the
+    /// inner provider's method.
     fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::Unknown
     }
@@ -212,8 +212,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`IdentityChanged`] if the response is for another user. The caller gets `Misconfigured`, the
-    /// crate discards the response, and the session keeps its tokens and attributes.
+    /// [`IdentityChanged`] if the response is for another user. The caller gets `Misconfigured`,
+    /// the crate discards the response, and the session keeps its tokens and attributes.
     fn merge_attributes(
         &self,
         known: &Self::Attributes,
@@ -246,8 +246,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
         signing.put_header(request)
     }
 
-    /// Reads from an API's response whether the API accepted the token of the request. `body_prefix`
-    /// is the beginning of the body, as far as the caller has read it.
+    /// Reads from an API's response whether the API accepted the token of the request.
+    /// `body_prefix` is the beginning of the body, as far as the caller has read it.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
@@ -441,15 +441,15 @@ impl<P: Provider> Registration<P> {
         self
     }
 
-    /// Sets a function that returns a grant when a session is lost and a caller wants a token. It is
-    /// for service accounts, whose password or key the backend keeps. If the function returns None,
-    /// the session stays lost.
+    /// Sets a function that returns a grant when a session is lost and a caller wants a token. It
+    /// is for service accounts, whose password or key the backend keeps. If the function returns
+    /// None, the session stays lost.
     ///
     /// The crate calls `grants` once for all waiting callers, and not again before the back-off is
     /// over. It drops the future when it takes longer than
     /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout). The crate does not call
-    /// `grants` for a session that was never established, that this backend revoked, or whose tokens
-    /// an operation of this backend deleted.
+    /// `grants` for a session that was never established, that this backend revoked, or whose
+    /// tokens an operation of this backend deleted.
     #[must_use]
     pub fn renew_with<F, Asked>(mut self, grants: F) -> Self
     where

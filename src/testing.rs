@@ -1,5 +1,5 @@
-//! Test doubles for programs that embed the crate (feature `testing`). The crate's own tests use them
-//! too.
+//! Test doubles for programs that embed the crate (feature `testing`). The crate's own tests use
+//! them too.
 //!
 //! | double | purpose |
 //! |---|---|

@@ -74,9 +74,9 @@ use crate::token::{Placement, Tokens};
 
 /// A client of Circle's headless authorization, with a community's app token.
 ///
-/// A refresh gives another access token, and never another refresh token. The refresh token is valid
-/// for a month after its issue. When it has expired, the session obtains new tokens automatically for
-/// the same member with the app token. See the [example of the module](self).
+/// A refresh gives another access token, and never another refresh token. The refresh token is
+/// valid for a month after its issue. When it has expired, the session obtains new tokens
+/// automatically for the same member with the app token. See the [example of the module](self).
 ///
 /// ```
 /// use session_warden::provider::circle::Circle;

@@ -15,7 +15,8 @@
 //! use session_warden::Establishment::{Active, Challenge};
 //! use session_warden::provider::extra_horizon::{
 //!     DeleteToken, ExtraHorizonAttributes, ExtraHorizonOAuth1, ExtraHorizonOAuth1Grant,
-//!     ExtraHorizonPassword, GenerateSsoToken, ListTokens, MfaAnswer, MfaChallenge, MfaMethod, SsoToken,
+//!     ExtraHorizonPassword, GenerateSsoToken, ListTokens, MfaAnswer, MfaChallenge, MfaMethod,
+//!     SsoToken,
 //! };
 //! use session_warden::testing::{FakeAuthServer, FakeDialect};
 //! use session_warden::ticket::Ticket;

@@ -176,10 +176,10 @@ impl<'a> HttpSender<'a> {
         sent.checked_add(life.clamp(SHORTEST_LIFE, LONGEST_LIFE)).unwrap_or(sent)
     }
 
-    /// When a token expires for which the server gives a time of day. The lifetime is the difference
-    /// between that time and the response's `Date` (RFC 9110 section 6.6.1). Both come from the
-    /// server's clock, so the clocks of server and backend may differ. The lifetime is limited as by
-    /// [`expires_in`](Self::expires_in).
+    /// When a token expires for which the server gives a time of day. The lifetime is the
+    /// difference between that time and the response's `Date` (RFC 9110 section 6.6.1). Both come
+    /// from the server's clock, so the clocks of server and backend may differ. The lifetime is
+    /// limited as by [`expires_in`](Self::expires_in).
     #[must_use]
     pub fn expires_at(&self, response: &HttpResponse, at: SystemTime) -> SystemTime {
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());

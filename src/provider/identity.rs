@@ -5,8 +5,8 @@ use std::fmt;
 use super::{ExchangeError, FailureClass};
 use crate::error::{Error, ErrorKind};
 
-/// The error of [`Provider::merge_attributes`](super::Provider::merge_attributes): a response is for
-/// another user than the session's. See [a complete provider](super#a-complete-provider).
+/// The error of [`Provider::merge_attributes`](super::Provider::merge_attributes): a response is
+/// for another user than the session's. See [a complete provider](super#a-complete-provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityChanged {
     what: &'static str,

@@ -111,9 +111,9 @@ pub struct IOffice {
 
 impl IOffice {
     /// The client `client_id` of a site: `https://<name>.iofficeconnect.com`. An `http` URL is
-    /// possible for a loopback address, if the transport
-    /// [allows it](crate::transport::TransportConfig::allow_loopback_http). `redirect_uri` is the URL
-    /// to which browsers come back, exactly as it is registered at iOFFICE. Every token request has
+    /// possible for a loopback address, if the transport [allows
+    /// it](crate::transport::TransportConfig::allow_loopback_http). `redirect_uri` is the URL to
+    /// which browsers come back, exactly as it is registered at iOFFICE. Every token request has
     /// it, even those for a password.
     ///
     /// # Errors
@@ -180,8 +180,8 @@ pub struct IOfficeAttributes {
     /// The scope with which the session was established. Every refresh sends it again. None for
     /// adopted tokens: their refreshes send the provider's scope.
     pub scope: Option<String>,
-    /// The `appCode` that the browser brought back, if it brought one. The document does not explain
-    /// it.
+    /// The `appCode` that the browser brought back, if it brought one. The document does not
+    /// explain it.
     #[doc(alias = "appCode")]
     pub app_code: Option<String>,
 }

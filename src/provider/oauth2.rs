@@ -44,8 +44,8 @@ use crate::token::{Placement, Tokens};
 /// Without other settings it is a public client (RFC 6749 section 2.1), and assumes that the server
 /// rotates refresh tokens strictly ([`Rotation::Strict`]), which is safe with every server.
 ///
-/// It reads token responses leniently: as JSON or as a form. It uses a token of any type as a bearer
-/// token, except the types DPoP, mac and N_A. It refuses a token that no header can carry.
+/// It reads token responses leniently: as JSON or as a form. It uses a token of any type as a
+/// bearer token, except the types DPoP, mac and N_A. It refuses a token that no header can carry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,7 +102,8 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `token_endpoint` is not such a URL, or the client id is empty.
+    /// [`ErrorKind::InvalidInput`] if `token_endpoint` is not such a URL, or the client id is
+    /// empty.
     pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
         let token = http_message::endpoint(token_endpoint)?;
         let authority = token.clone();
@@ -112,16 +113,16 @@ impl OAuth2 {
     }
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2). Write it exactly as
-    /// the server does. The client fetches the server's metadata before the first exchange, and again
-    /// when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`, or if
-    /// the server has nothing there, at `/.well-known/openid-configuration`. The client refuses the
-    /// metadata of another issuer as `Misconfigured`. Credentials are bound to the issuer, and not to
-    /// the endpoints in its metadata.
+    /// the server does. The client fetches the server's metadata before the first exchange, and
+    /// again when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`,
+    /// or if the server has nothing there, at `/.well-known/openid-configuration`. The client
+    /// refuses the metadata of another issuer as `Misconfigured`. Credentials are bound to the
+    /// issuer, and not to the endpoints in its metadata.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` URL (or an `http` URL of a loopback
-    /// address) or has a query, or if the client id is empty.
+    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` URL (or an `http` URL of a
+    /// loopback address) or has a query, or if the client id is empty.
     pub fn discover(issuer: &str, client_id: &str) -> Result<Self> {
         let issuer = Issuer::new(issuer)?;
         let authority = issuer.url().clone();
@@ -236,9 +237,9 @@ impl Provider for OAuth2 {
     }
 
     /// The configured endpoints of revocation, introspection and user info, unless they are in the
-    /// token endpoint's folder or below it; with [`discover`](Self::discover), unless they are below
-    /// the issuer's path. The endpoints in the metadata are not included, because the issuer itself
-    /// names them.
+    /// token endpoint's folder or below it; with [`discover`](Self::discover), unless they are
+    /// below the issuer's path. The endpoints in the metadata are not included, because the issuer
+    /// itself names them.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         let folder = match &self.server {
             Server::Known(_) => self.authority.path().rsplit_once('/').map_or("", |(it, _)| it),

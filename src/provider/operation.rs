@@ -101,11 +101,12 @@ pub trait Operation<P: Provider>: Send + Sync + 'static {
     /// Builds the request, and returns it with the data that is needed to read its response. `held`
     /// has the present tokens and attributes of the session.
     ///
-    /// The crate calls this method after [`Provider::prepare`], once for each request that it sends.
+    /// The crate calls this method after [`Provider::prepare`], once for each request that it
+    /// sends.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` or `Misconfigured` if there is no such request.
+    /// `InvalidInput` or `Misconfigured` if the request cannot be built.
     fn request(
         &self,
         provider: &P,
@@ -198,7 +199,7 @@ pub trait ClientOperation<P: Provider>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` or `Misconfigured` if there is no such request.
+    /// `InvalidInput` or `Misconfigured` if the request cannot be built.
     fn request(&self, provider: &P) -> Result<(Request<Bytes>, Self::RequestInfo)>;
 
     /// Reads the response. `request_info` is the data that [`request`](Self::request) returned with

@@ -29,7 +29,7 @@ pub trait RedirectLogin: Provider {
     ///
     /// # Errors
     ///
-    /// `Misconfigured` or `InvalidInput` if there is no such URL.
+    /// `Misconfigured` or `InvalidInput` if the URL cannot be built.
     fn login_url(&self, login: &LoginRequest<'_>, options: &Self::LoginOptions) -> Result<Url>;
 
     /// Reads the grant from `redirect`: the URL with which the browser came back, or only its query
@@ -37,9 +37,9 @@ pub trait RedirectLogin: Provider {
     ///
     /// # Errors
     ///
-    /// `Refused` with the reason that the server or the user gave; with
-    /// [`LoginStateMismatch`](crate::error::Refusal::LoginStateMismatch) if it is the response to
-    /// another login; `InvalidInput` if it is not a response to a login.
+    /// `Refused` if the server or the user refused the login, or if `redirect` is the response to
+    /// another login ([`LoginStateMismatch`](crate::error::Refusal::LoginStateMismatch));
+    /// `InvalidInput` if `redirect` is not a response to a login.
     fn login_grant(
         &self,
         redirect: &str,
@@ -61,7 +61,8 @@ impl<'a> LoginRequest<'a> {
         Self { state, verifier }
     }
 
-    /// The state. The browser takes it to the server and must bring it back (RFC 6749 section 10.12).
+    /// The state. The browser takes it to the server and must bring it back (RFC 6749 section
+    /// 10.12).
     #[must_use]
     pub fn state(&self) -> &Secret {
         self.state

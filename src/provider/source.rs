@@ -16,8 +16,8 @@ use crate::key::Tenant;
 /// source. A closure `Fn(Tenant) -> impl Future` is a source too.
 ///
 /// The crate calls it when a session of a tenant is first used, when the backend calls
-/// [`reload`](crate::supervisor::Sessions::reload), and once more when the server rejects the client
-/// (`invalid_client`).
+/// [`reload`](crate::supervisor::Sessions::reload), and once more when the server rejects the
+/// client (`invalid_client`).
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -61,8 +61,8 @@ pub trait ProviderSource<P: Provider>: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// The crate drops the future when it takes longer than
-    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout), and calls the source again
-    /// later.
+    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout), and calls the source
+    /// again later.
     fn resolve(
         &self,
         tenant: Tenant,

@@ -2,8 +2,8 @@
 //!
 //! Sources: the vendor's class `AuthorizationSession` of `@spatium/sdk` ("the seed" below), and
 //! <https://docs.spatium.net>, pages "getting-started/authorization",
-//! "cloud-services/authorization-service/examples" and "signer-client". The vendor does not document
-//! the path and body of a refresh, nor any error, so they can be configured.
+//! "cloud-services/authorization-service/examples" and "signer-client". The vendor does not
+//! document the path and body of a refresh, nor any error, so they can be configured.
 //!
 //! ```
 //! use session_warden::key::Tenant;
@@ -81,8 +81,8 @@ use crate::token::{Placement, Tokens};
 /// A client of Spatium's authorization service.
 ///
 /// The session's token id is the service's `tokenId`, by which the service tells parallel sessions
-/// apart ([`TokenIds`]). If the backend establishes a session again, the service replaces the former
-/// session and ends its refresh token. See the [example of the module](self).
+/// apart ([`TokenIds`]). If the backend establishes a session again, the service replaces the
+/// former session and ends its refresh token. See the [example of the module](self).
 ///
 /// ```
 /// use session_warden::provider::spatium::{Spatium, TokenIds};
@@ -112,9 +112,9 @@ pub struct Spatium {
 }
 
 impl Spatium {
-    /// A client of the service at this `https` URL: `https://cloud.spatium.net/authorization/v1`, for
-    /// example. An `http` URL is possible for a loopback address, if the transport
-    /// [allows it](crate::transport::TransportConfig::allow_loopback_http).
+    /// A client of the service at this `https` URL: `https://cloud.spatium.net/authorization/v1`,
+    /// for example. An `http` URL is possible for a loopback address, if the transport [allows
+    /// it](crate::transport::TransportConfig::allow_loopback_http).
     ///
     /// # Errors
     ///

@@ -33,8 +33,8 @@ impl Chaos {
         self.0.kill_session_actor(id)
     }
 
-    /// Kills the supervisor actor and with it all session actors. Returns false if no supervisor actor
-    /// runs now.
+    /// Kills the supervisor actor and with it all session actors. Returns false if no supervisor
+    /// actor runs now.
     #[must_use]
     pub fn kill_supervisor(&self) -> bool {
         self.0.kill_supervisor_actor()

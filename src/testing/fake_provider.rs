@@ -45,8 +45,8 @@ impl<P: Provider> FakeProvider<P> {
     }
 
     /// Issues this access token, with this lifetime, to the next grant or refresh. If you call this
-    /// several times, grants and refreshes get the tokens in this order. After the last of them, the
-    /// provider issues tokens of its own.
+    /// several times, grants and refreshes get the tokens in this order. After the last of them,
+    /// the provider issues tokens of its own.
     #[must_use]
     pub fn issue(self, access: &str, lifetime: Duration) -> Self {
         let script = self.scripted.script();

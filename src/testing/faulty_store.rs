@@ -16,8 +16,8 @@ use crate::store::{
     Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 
-/// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults, it
-/// passes every call to the other store.
+/// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults,
+/// it passes every call to the other store.
 ///
 /// ```
 /// use session_warden::store::MemoryStore;
@@ -169,8 +169,9 @@ impl From<&Statement> for StoreCall {
     }
 }
 
-/// The faults of a [`FaultyStore`], and the counts of its calls. All clones share the same faults, so
-/// a test can control a store that it has given to a supervisor. See the example of [`FaultyStore`].
+/// The faults of a [`FaultyStore`], and the counts of its calls. All clones share the same faults,
+/// so a test can control a store that it has given to a supervisor. See the example of
+/// [`FaultyStore`].
 ///
 /// The faults of a call apply in this order: the store counts the call, holds it, panics, fails it,
 /// and only then passes it to the other store.

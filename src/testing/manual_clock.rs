@@ -58,8 +58,8 @@ impl ManualClock {
     /// The first time of the boot clock: one day since boot.
     pub const START_BOOT: Duration = Duration::from_secs(86_400);
 
-    /// The first time of the monotonic clock: 23 hours, as if the machine had been suspended for one
-    /// hour of the day.
+    /// The first time of the monotonic clock: 23 hours, as if the machine had been suspended for
+    /// one hour of the day.
     pub const START_MONOTONIC: Duration = Duration::from_secs(82_800);
 
     /// Makes a clock that shows the first times.
@@ -77,10 +77,10 @@ impl ManualClock {
 
     /// Moves all three clocks by `duration`, and ends the sleeps that are due.
     ///
-    /// The clock stops at the deadline of each sleep in turn, and lets the runtime run the woken task
-    /// before it moves on. If that task sleeps again, its new sleep begins at this deadline. On a
-    /// runtime with one thread, the woken tasks run until they wait for another thread or another
-    /// machine. On several threads, a woken task may see a later time than its deadline.
+    /// The clock stops at the deadline of each sleep in turn, and lets the runtime run the woken
+    /// task before it moves on. If that task sleeps again, its new sleep begins at this deadline.
+    /// On a runtime with one thread, the woken tasks run until they wait for another thread or
+    /// another machine. On several threads, a woken task may see a later time than its deadline.
     ///
     /// # Cancel safety
     ///
@@ -124,7 +124,8 @@ impl ManualClock {
     /// monotonic time does not.
     ///
     /// The suspension ends no sleep. A sleep goes on afterwards for the monotonic time that it has
-    /// left, as with tokio's timers on Linux. A task that needs boot time must read it when it wakes.
+    /// left, as with tokio's timers on Linux. A task that needs boot time must read it when it
+    /// wakes.
     pub fn suspend(&self, duration: Duration) {
         let mut state = self.lock();
         state.wall = state.wall.saturating_add(duration);

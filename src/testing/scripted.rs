@@ -20,7 +20,8 @@ use crate::token::Tokens;
 /// A provider whose replies a test writes into its [`Script`]. If the script has no reply, the
 /// provider issues tokens.
 ///
-/// The tokens are `access-N` and `refresh-N`, where N counts from 1. The provider sends no requests.
+/// The tokens are `access-N` and `refresh-N`, where N counts from 1. The provider sends no
+/// requests.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,8 +62,8 @@ pub struct ScriptedProvider<G = (), C = Infallible, A = ()> {
 type Renewal<G> = Arc<dyn Fn() -> G + Send + Sync>;
 
 impl ScriptedProvider {
-    /// Makes a provider that issues tokens with a lifetime of an hour. Its grant is `()`, and it asks
-    /// for no second factor.
+    /// Makes a provider that issues tokens with a lifetime of an hour. Its grant is `()`, and it
+    /// asks for no second factor.
     #[must_use]
     pub fn new() -> Self {
         Self::of(())

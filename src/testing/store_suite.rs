@@ -10,27 +10,27 @@
 //! # fn main() {}
 //! ```
 //!
-//! The tests are `#[tokio::test]`, so your crate needs tokio with the features `macros` and `rt`. To
-//! use another test harness, call [`run`] for all cases or [`check`] for one case.
+//! The tests are `#[tokio::test]`, so your crate needs tokio with the features `macros` and `rt`.
+//! To use another test harness, call [`run`] for all cases or [`check`] for one case.
 //!
 //! # Limits of the suite
 //!
 //! The suite does not check that times are exact. Your store may have a clock of its own, which the
-//! suite does not set, and the suite waits for no time to pass. For a lease that must have expired, it
-//! uses a duration of zero; for a lease that must be valid, it uses hours. It compares the durations
-//! that the store returns with a tolerance of some minutes.
+//! suite does not set, and the suite waits for no time to pass. For a lease that must have expired,
+//! it uses a duration of zero; for a lease that must be valid, it uses hours. It compares the
+//! durations that the store returns with a tolerance of some minutes.
 //!
-//! The suite does not check that writes survive a crash. Write tests of your own for exact times and
-//! for crashes.
+//! The suite does not check that writes survive a crash. Write tests of your own for exact times
+//! and for crashes.
 //!
 //! [`Store::presence`] must work: the store must show a claim whose owner has retired with
 //! [`Holder::Dead`](crate::store::Holder::Dead).
 //!
 //! # The feed of changes
 //!
-//! [`Store::changes`] may wait until there is a change, so the suite makes a change at the end of each
-//! reading. The suite registers two owners first, because a store need not report changes while only
-//! one process uses it.
+//! [`Store::changes`] may wait until there is a change, so the suite makes a change at the end of
+//! each reading. The suite registers two owners first, because a store need not report changes
+//! while only one process uses it.
 //!
 //! If `Store::changes` returns `None`, your store has no feed, and **passes the cases of the feed
 //! without a check**. If your store has a feed, write a test that it returns `Some`.

@@ -17,8 +17,8 @@ use crate::token::Tokens;
 pub struct CircleRevokeAccessToken;
 
 /// Revokes the session's refresh token (`POST /api/v1/headless/refresh_token/revoke`, the API). The
-/// session ends when its access token expires, at most an hour later, and does not obtain new tokens
-/// automatically. If the refresh token is no longer valid, the call succeeds. See the
+/// session ends when its access token expires, at most an hour later, and does not obtain new
+/// tokens automatically. If the refresh token is no longer valid, the call succeeds. See the
 /// [example of the module](super).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeRefreshToken")]

@@ -5,13 +5,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message;
 
 impl Circle {
-    /// The server's host name, or its URL without a path. Defaults to `app.circle.so`, as in the API.
-    /// Some communities use a domain of their own.
+    /// The server's host name, or its URL without a path. Defaults to `app.circle.so`, as in the
+    /// API. Some communities use a domain of their own.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `host` is not a host name, and not an `https` URL (or an `http`
-    /// URL of a loopback address) without path and query.
+    /// [`ErrorKind::InvalidInput`] if `host` is not a host name, and not an `https` URL (or an
+    /// `http` URL of a loopback address) without path and query.
     pub fn host(mut self, host: &str) -> Result<Self> {
         let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         let url = http_message::endpoint(&url)?;
@@ -22,8 +22,8 @@ impl Circle {
         Ok(self)
     }
 
-    /// The name of the request's field for the id that the member has in the single sign-on. Defaults
-    /// to `sso_user_id`, as in the API; the vendor's quick start says `sso_id`.
+    /// The name of the request's field for the id that the member has in the single sign-on.
+    /// Defaults to `sso_user_id`, as in the API; the vendor's quick start says `sso_id`.
     #[must_use]
     pub fn sso_field(mut self, name: impl Into<String>) -> Self {
         self.sso_field = name.into();
@@ -49,8 +49,9 @@ impl Circle {
         self
     }
 
-    /// A text that the message of a 404 contains if the server knows no such refresh token; any other 404
-    /// means that the host is wrong. Defaults to `refresh token not found`, as in the API.
+    /// A text that the message of a 404 contains if the server knows no such refresh token; any
+    /// other 404 means that the host is wrong. Defaults to `refresh token not found`, as in the
+    /// API.
     #[must_use]
     pub fn refresh_token_unknown_text(mut self, text: &str) -> Self {
         self.texts.refresh_token_unknown = text.to_lowercase();

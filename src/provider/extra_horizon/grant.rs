@@ -43,10 +43,11 @@ pub struct ExtraHorizonPassword {
 
 /// The answer to an [`MfaChallenge`](super::MfaChallenge), the vendor's "MFA grant".
 ///
-/// If the code is wrong, the caller gets `Refused(WrongCode)`. If a code comes too soon after a wrong
-/// one, the caller gets `Refused(CodeTooSoon)` with [`retry_after`](crate::Error::retry_after). In
-/// both cases, use the same ticket again. After `Refused(ChallengeExpired)`, begin again with the
-/// password. See the [example of the module](super).
+/// If the code is wrong, the caller gets `Refused(WrongCode)`. If a code comes too soon after a
+/// wrong one, the caller gets `Refused(CodeTooSoon)` with
+/// [`retry_after`](crate::Error::retry_after). In both cases, use the same ticket again. After
+/// `Refused(ChallengeExpired)`, begin again with the password. See the [example of the
+/// module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "confirmMfa")]
 pub struct MfaAnswer {
@@ -55,9 +56,10 @@ pub struct MfaAnswer {
     pub(super) code: Secret,
 }
 
-/// A single-use token of another session, the vendor's "SSO token grant". One application creates it
-/// with [`GenerateSsoToken`](super::GenerateSsoToken), and another application establishes a session
-/// with it: the server issues a token to that application. See the [example of the module](super).
+/// A single-use token of another session, the vendor's "SSO token grant". One application creates
+/// it with [`GenerateSsoToken`](super::GenerateSsoToken), and another application establishes a
+/// session with it: the server issues a token to that application. See the [example of the
+/// module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "consumeSsoToken")]
 pub struct SsoToken {
@@ -139,16 +141,16 @@ impl ExtraHorizonCode {
         Self { code: code.into(), redirect_uri: None, verifier: None }
     }
 
-    /// Sets the redirect URI of the authorization request. By default the client sends none, like the
-    /// SDK, although the API description requires it.
+    /// Sets the redirect URI of the authorization request. By default the client sends none, like
+    /// the SDK, although the API description requires it.
     #[must_use]
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
         self.redirect_uri = Some(uri.into());
         self
     }
 
-    /// Sets the code verifier. Its challenge was in the authorization request (RFC 7636 section 4.5).
-    /// By default the client sends none.
+    /// Sets the code verifier. Its challenge was in the authorization request (RFC 7636 section
+    /// 4.5). By default the client sends none.
     #[must_use]
     pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
         self.verifier = Some(verifier.into());

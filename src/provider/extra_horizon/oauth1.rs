@@ -24,9 +24,9 @@ use crate::token::{Placement, Tokens};
 
 /// An oAuth1 application of an Extra Horizon cluster.
 ///
-/// Tokens do not expire. They are valid until they are deleted, or until the user's password is reset.
-/// Then an API responds with 401 and the number 108, the session is lost, and the user must sign in
-/// again.
+/// Tokens do not expire. They are valid until they are deleted, or until the user's password is
+/// reset. Then an API responds with 401 and the number 108, the session is lost, and the user must
+/// sign in again.
 ///
 /// No header carries the token. Call [`Session::authorize`](crate::Session::authorize) to sign each
 /// request, and call it again before you repeat a request. The signature covers the request's whole
@@ -34,8 +34,8 @@ use crate::token::{Placement, Tokens};
 /// brackets in the names of query parameters: the crate signs `a[]=1` as RFC 5849 says, but the
 /// server is reported to read it as `a=1`.
 ///
-/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected), because the body has
-/// the number 108. See the [example of the module](super).
+/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected), because the body
+/// has the number 108. See the [example of the module](super).
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::ExtraHorizonOAuth1;
@@ -54,11 +54,11 @@ pub struct ExtraHorizonOAuth1 {
 }
 
 impl ExtraHorizonOAuth1 {
-    /// This application at the cluster with this host: `dev.acme.extrahorizon.io`, for example. Like
-    /// the SDK, the crate removes a scheme, `api.`, `apx.` and a slash at the end, and puts
+    /// This application at the cluster with this host: `dev.acme.extrahorizon.io`, for example.
+    /// Like the SDK, the crate removes a scheme, `api.`, `apx.` and a slash at the end, and puts
     /// `https://api.` before the rest. It does not change a host that contains `localhost`, or an
-    /// `http` URL of a loopback address, for transports that
-    /// [allow it](crate::transport::TransportConfig::allow_loopback_http).
+    /// `http` URL of a loopback address, for transports that [allow
+    /// it](crate::transport::TransportConfig::allow_loopback_http).
     ///
     /// # Errors
     ///
@@ -194,7 +194,8 @@ impl Provider for ExtraHorizonOAuth1 {
         response::issued::<Self, response::OAuth1Token>(sender, &response, request_kind, from)
     }
 
-    /// The server issues no refresh tokens, so this refuses one that was adopted.
+    /// Refuses the refresh, because the server issues no refresh tokens: an adopted refresh token
+    /// cannot be used.
     async fn refresh(
         &self,
         _: &HttpSender<'_>,

@@ -27,13 +27,13 @@ use crate::token::{Placement, Tokens};
 /// An oAuth2 application of an Extra Horizon cluster.
 ///
 /// When an application is registered, the vendor decides whether it is public or confidential. A
-/// public application can use a refresh token once ([`Rotation::Strict`]). A confidential application
-/// can use a refresh token repeatedly ([`Rotation::Static`]), although each response has another
-/// refresh token. The server does not send when a refresh token expires.
+/// public application can use a refresh token once ([`Rotation::Strict`]). A confidential
+/// application can use a refresh token repeatedly ([`Rotation::Static`]), although each response
+/// has another refresh token. The server does not send when a refresh token expires.
 ///
 /// Pass the body of an error to [`Session::rejected`](crate::Session::rejected): the numbers 117
-/// and 118 in it mean that the access token is no longer valid. The status alone does not show that,
-/// because 401 may also mean that a permission is missing.
+/// and 118 in it mean that the access token is no longer valid. The status alone does not show
+/// that, because 401 may also mean that a permission is missing.
 ///
 /// The server deletes tokens only by the ids of their records, and it does not send the ids with
 /// the tokens. So [`Session::revoke`](crate::Session::revoke) closes the session without a request.
@@ -78,8 +78,8 @@ impl ExtraHorizonOAuth2 {
         Ok(Self { host, client_id, secret: None, dead: DeadStatuses::default() })
     }
 
-    /// A confidential application at the cluster with this host. It sends its secret in the header and
-    /// in the body, like the SDK: the documentation does not say whether one of them is enough.
+    /// A confidential application at the cluster with this host. It sends its secret in the header
+    /// and in the body, like the SDK: the documentation does not say whether one of them is enough.
     ///
     /// # Errors
     ///
@@ -95,8 +95,9 @@ impl ExtraHorizonOAuth2 {
         Ok(Self { secret: Some((secret, header)), ..public })
     }
 
-    /// The statuses with which the numbers 117 and 118 in an API's response mean that the access token
-    /// is no longer valid. Defaults to 400, 401 and 403, as in the SDK; the vendor documents 401.
+    /// The statuses with which the numbers 117 and 118 in an API's response mean that the access
+    /// token is no longer valid. Defaults to 400, 401 and 403, as in the SDK; the vendor documents
+    /// 401.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);

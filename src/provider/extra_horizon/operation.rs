@@ -1,4 +1,5 @@
-//! Operations at the authentication service: lists of tokens, their deletion, and single-use tokens.
+//! Operations at the authentication service: lists of tokens, their deletion, and single-use
+//! tokens.
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -20,18 +21,18 @@ use crate::provider::{Effect, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Lists tokens: oAuth1 tokens with [`ExtraHorizonOAuth1`], access tokens with [`ExtraHorizonOAuth2`].
-/// A user may list the user's own tokens without a permission (in oAuth2 since version 2.3.0 of the
-/// service), and needs `VIEW_AUTHORIZATIONS` for the tokens of other users. See the
-/// [example of the module](super).
+/// Lists tokens: oAuth1 tokens with [`ExtraHorizonOAuth1`], access tokens with
+/// [`ExtraHorizonOAuth2`]. A user may list the user's own tokens without a permission (in oAuth2
+/// since version 2.3.0 of the service), and needs `VIEW_AUTHORIZATIONS` for the tokens of other
+/// users. See the [example of the module](super).
 #[derive(Debug, Default)]
 #[doc(alias = "getTokens")]
 pub struct ListTokens {
     filter: Option<String>,
 }
 
-/// Lists the user's refresh tokens. The server does not show which of them is the session's own. See
-/// the [example of the module](super#oauth2).
+/// Lists the user's refresh tokens. The server does not show which of them is the session's own.
+/// See the [example of the module](super#oauth2).
 #[derive(Debug, Default)]
 pub struct ListRefreshTokens {
     filter: Option<String>,
@@ -41,10 +42,10 @@ pub struct ListRefreshTokens {
 /// token with [`ExtraHorizonOAuth2`]. The output is the number of deleted records: 0 if the server
 /// does not know the id. See the [example of the module](super).
 ///
-/// If an oAuth1 session deletes its own token, the session is lost. If an oAuth2 session deletes the
-/// token of a record that was listed as its own ([`is_own`](TokenRecord::is_own)), the crate does not
-/// give the access token to callers again. If the record was not listed as its own, the session
-/// refreshes after an API has rejected the token.
+/// If an oAuth1 session deletes its own token, the session is lost. If an oAuth2 session deletes
+/// the token of a record that was listed as its own ([`is_own`](TokenRecord::is_own)), the crate
+/// does not give the access token to callers again. If the record was not listed as its own, the
+/// session refreshes after an API has rejected the token.
 #[derive(Debug)]
 #[doc(alias = "removeToken")]
 pub struct DeleteToken {
@@ -122,8 +123,8 @@ impl DeleteRefreshToken {
         Self { id: id.into(), token_digest: None }
     }
 
-    /// Deletes the refresh token that the server issued with the access token of this record; None if
-    /// it issued none.
+    /// Deletes the refresh token that the server issued with the access token of this record; None
+    /// if it issued none.
     #[must_use]
     pub fn of(access_token: &TokenRecord) -> Option<Self> {
         let id = access_token.refresh_token_id.clone()?;

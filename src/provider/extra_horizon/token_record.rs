@@ -19,9 +19,9 @@ use crate::secret::Secret;
 pub struct TokenRecord {
     /// The id of the record. A token is deleted by this id.
     pub id: String,
-    /// Whether this is the session's own token. In oAuth1, the crate recognizes the token by its id.
-    /// In oAuth2, it recognizes the token itself, which only older servers list: with newer servers,
-    /// this is always false.
+    /// Whether this is the session's own token. In oAuth1, the crate recognizes the token by its
+    /// id. In oAuth2, it recognizes the token itself, which only older servers list: with newer
+    /// servers, this is always false.
     pub is_own: bool,
     /// The id of the token's user.
     pub user_id: Option<String>,
@@ -82,8 +82,8 @@ impl IntoIterator for TokenPage {
 }
 
 /// The [`RequestInfo`](crate::provider::Operation::RequestInfo) of
-/// [`ListTokens`](super::ListTokens): it recognizes the record of the session's own token. A backend
-/// meets this type only in an operation that wraps `ListTokens`:
+/// [`ListTokens`](super::ListTokens): it recognizes the record of the session's own token. A
+/// backend meets this type only in an operation that wraps `ListTokens`:
 ///
 /// ```
 /// use bytes::Bytes;

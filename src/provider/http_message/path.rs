@@ -11,9 +11,9 @@ use crate::error::{Error, ErrorKind};
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if the segment is empty or a dot segment (`.`, `..`), which would lead
-/// to another path (RFC 3986 section 5.2.4), or if the resulting path is not the path of `base`
-/// followed by exactly this segment.
+/// [`ErrorKind::InvalidInput`] if the segment is empty or a dot segment (`.`, `..`), which would
+/// lead to another path (RFC 3986 section 5.2.4), or if the resulting path is not the path of
+/// `base` followed by exactly this segment.
 pub fn url_below(base: &str, segment: &str) -> Result<String, Error> {
     let refused = |words| Error::new(ErrorKind::InvalidInput).about(words);
     if segment.is_empty() {

@@ -17,8 +17,8 @@ use crate::provider::{ExchangeError, Exchanged, FailureClass};
 /// # Errors
 ///
 /// If the body is not such an object: [`FailureClass::Unclassified`] for a 3xx or 4xx, because the
-/// server did not process the request; else [`FailureClass::Ambiguous`], because the server may have
-/// processed it. The cause names the position of the fault, and never quotes the body.
+/// server did not process the request; else [`FailureClass::Ambiguous`], because the server may
+/// have processed it. The cause names the position of the fault, and never quotes the body.
 pub fn json_object<'b, T: Deserialize<'b>>(response: &'b HttpResponse) -> Exchanged<T> {
     members(response.body()).map_err(|unusable| unusable_body(response, unusable))
 }

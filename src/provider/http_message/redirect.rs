@@ -28,8 +28,8 @@ impl RedirectFields {
         self.0.contains_key(name)
     }
 
-    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The comparison takes the
-    /// same time for every state.
+    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The comparison takes
+    /// the same time for every state.
     ///
     /// # Errors
     ///
@@ -61,8 +61,8 @@ impl fmt::Debug for RedirectFields {
 }
 
 /// Reads the parameters of a redirect (RFC 6749 sections 4.1.2 and 4.2.2). `redirect` is a URL, a
-/// path with a query, a query with or without its `?`, or a fragment with its `#`. The parameters of
-/// query and fragment are read together. A posted body (`response_mode=form_post`) is read as a
+/// path with a query, a query with or without its `?`, or a fragment with its `#`. The parameters
+/// of query and fragment are read together. A posted body (`response_mode=form_post`) is read as a
 /// query.
 ///
 /// ```

@@ -21,8 +21,8 @@ pub enum IOfficeGrant {
 /// password:
 ///
 /// - The first response is lost: nothing has changed, and the outcome is `NotProcessed`.
-/// - The second response is lost: the server may have issued tokens, and the outcome is `Ambiguous`.
-///   If the session was active before, the crate refreshes it before its next use.
+/// - The second response is lost: the server may have issued tokens, and the outcome is
+///   `Ambiguous`. If the session was active before, the crate refreshes it before its next use.
 ///
 /// The user name and the password are sent in headers. If one of them begins or ends with a space,
 /// or has control characters, no header can carry it unchanged: the crate sends nothing, and the

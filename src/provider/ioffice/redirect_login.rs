@@ -23,8 +23,8 @@ impl RedirectLogin for IOffice {
         Ok(url)
     }
 
-    /// Reads the fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form
-    /// that the page [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) posts.
+    /// Reads the fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the
+    /// form that the page [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) posts.
     fn login_grant(
         &self,
         redirect: &str,

@@ -4,19 +4,19 @@
 /// form. Pass the body of that form to [`finish_login`](crate::session::Session::finish_login).
 ///
 /// A browser never sends a fragment to a server, so a page has to post it. This page loads nothing
-/// else, and writes nothing of the fragment as HTML. Before it posts the fragment, it removes it from
-/// the address bar and from the history. The page is the same for every login, holds no secret, and
-/// may be cached. The path is relative: on `/callback` it is `/callback/done`.
-/// [`fragment_relay_html`] sets another path, and [`FRAGMENT_RELAY_CSP`] is a policy under which the
-/// page runs.
+/// else, and writes nothing of the fragment as HTML. Before it posts the fragment, it removes it
+/// from the address bar and from the history. The page is the same for every login, holds no
+/// secret, and may be cached. The path is relative: on `/callback` it is `/callback/done`.
+/// [`fragment_relay_html`] sets another path, and [`FRAGMENT_RELAY_CSP`] is a policy under which
+/// the page runs.
 ///
 /// Keep the ticket of the login in a cookie that is `HttpOnly`, `Secure` and `SameSite=Lax`. The
 /// browser sends this cookie with the form, because a page of the backend's own site posts it.
 pub const FRAGMENT_RELAY_HTML: &str = include_str!("relay.html");
 
 /// A strict `Content-Security-Policy` for [`FRAGMENT_RELAY_HTML`]. The page loads nothing, no other
-/// page can frame it, and its form goes to the page's own origin. The policy allows the page's script
-/// by its hash, and no other script.
+/// page can frame it, and its form goes to the page's own origin. The policy allows the page's
+/// script by its hash, and no other script.
 ///
 /// If you write your own policy, keep the `script-src` of this one, and let `form-action` allow the
 /// target of the form. Some browsers also require that it allows the URL to which the target

@@ -13,12 +13,13 @@ impl IOffice {
     /// Requests this scope. Defaults to `email`, as the document advises as long as scopes have no
     /// effect.
     ///
-    /// The requests for a code, for its exchange and for every refresh must have the same scope, so a
-    /// session keeps the scope with which it was established.
+    /// The requests for a code, for its exchange and for every refresh must have the same scope, so
+    /// a session keeps the scope with which it was established.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if `scope` is empty or not plain ASCII.
+    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if `scope` is empty or not plain
+    /// ASCII.
     #[doc(alias = "x-scope")]
     pub fn scope(mut self, scope: &str) -> Result<Self> {
         fixed(scope, "the scope is empty or has characters that no header can carry")?;
@@ -30,8 +31,8 @@ impl IOffice {
     ///
     /// The document (2019) says milliseconds, and so are the other times of the API, but the client
     /// (2015) reads seconds. If the setting is wrong, a token of 3600 seconds seems to expire after
-    /// 3.6 s; or, in the other direction, the crate learns only from a refused call that a token has
-    /// expired.
+    /// 3.6 s; or, in the other direction, the crate learns only from a refused call that a token
+    /// has expired.
     #[must_use]
     pub fn expires_in_seconds(mut self) -> Self {
         self.unit = Unit::Seconds;
@@ -43,8 +44,8 @@ impl IOffice {
     ///
     /// The client refreshes after 403, and reads 401 as unknown credentials. The vendor does not
     /// document the statuses of today's servers. A 403 may also mean that a permission is missing,
-    /// and then a refresh does not help. Leave 403 out if that is frequent and your site sends 401 for
-    /// invalid tokens.
+    /// and then a refresh does not help. Leave 403 out if that is frequent and your site sends 401
+    /// for invalid tokens.
     #[must_use]
     pub fn token_dead_on(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.dead_on = statuses.into_iter().collect();
@@ -64,7 +65,8 @@ impl IOffice {
     /// `x-access-token`; the document has both.
     ///
     /// Proxies and servers log URLs much more often than headers. With this setting, tokens have no
-    /// fixed header: use [`Session::authorize`](crate::session::Session::authorize) for each request.
+    /// fixed header: use [`Session::authorize`](crate::session::Session::authorize) for each
+    /// request.
     #[must_use]
     #[doc(alias = "access_token")]
     pub fn token_in_query(mut self) -> Self {
@@ -95,12 +97,13 @@ impl IOffice {
     /// Accepts a login whose redirect has no `state`. By default such a login is refused as
     /// `Refused(LoginStateMismatch)`.
     ///
-    /// This setting allows login CSRF (RFC 6749 section 10.12). While a user logs in, an attacker can
-    /// make the user's browser open a link with the attacker's code. Then the user's session is
+    /// This setting allows login CSRF (RFC 6749 section 10.12). While a user logs in, an attacker
+    /// can make the user's browser open a link with the attacker's code. Then the user's session is
     /// logged in as the attacker. The ticket does not prevent that.
     ///
     /// Use it only for a site that sends no state back. The redirect in the document,
-    /// `#code=..&appCode=..`, has no state. If the redirect has a state, the crate always checks it.
+    /// `#code=..&appCode=..`, has no state. If the redirect has a state, the crate always checks
+    /// it.
     #[must_use]
     pub fn allow_login_csrf_where_state_is_missing(mut self) -> Self {
         self.state_may_be_missing = true;
@@ -108,9 +111,9 @@ impl IOffice {
     }
 
     /// Sends user names and passwords as UTF-8. Defaults to ISO-8859-1: browsers send it for the
-    /// client, and servers expect it in headers (RFC 9110 section 5.5). The document does not name an
-    /// encoding. With ISO-8859-1, the crate refuses a text with other characters, and does not send
-    /// it.
+    /// client, and servers expect it in headers (RFC 9110 section 5.5). The document does not name
+    /// an encoding. With ISO-8859-1, the crate refuses a text with other characters, and does not
+    /// send it.
     #[must_use]
     pub fn utf8_credentials(mut self) -> Self {
         self.encoding = Encoding::Utf8;

@@ -19,7 +19,8 @@ use crate::secret::Secret;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = FakeAuthServer::builder().client("app", "secret").start().await?;
-/// let client = OAuth2::new(&format!("{}/token", server.url()), "app")?.client_secret_basic("secret");
+/// let token_endpoint = format!("{}/token", server.url());
+/// let client = OAuth2::new(&token_endpoint, "app")?.client_secret_basic("secret");
 /// let supervisor = Supervisor::builder()
 ///     .transport(TransportConfig::default().allow_loopback_http())
 ///     .provider("acme", client)
@@ -59,8 +60,8 @@ pub enum Grant {
     AuthorizationCode(AuthorizationCode),
 }
 
-/// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant (RFC
-/// 9700 section 2.4). See the example of [`Grant`].
+/// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant
+/// (RFC 9700 section 2.4). See the example of [`Grant`].
 #[derive(Clone, Debug)]
 pub struct Password {
     username: String,

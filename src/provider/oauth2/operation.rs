@@ -1,4 +1,5 @@
-//! Operations at the server: introspection, user info, and the revocation of the access token alone.
+//! Operations at the server: introspection, user info, and the revocation of the access token
+//! alone.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,7 +36,8 @@ use crate::token::Tokens;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = FakeAuthServer::builder().client("app", "secret").start().await?;
 /// // The metadata names the endpoints of the operations.
-/// let client = OAuth2::discover(server.url(), "app")?.client_secret_basic("secret").scope("openid");
+/// let client = OAuth2::discover(server.url(), "app")?;
+/// let client = client.client_secret_basic("secret").scope("openid");
 /// let supervisor = Supervisor::builder()
 ///     .transport(TransportConfig::default().allow_loopback_http())
 ///     .provider("acme", client)

@@ -10,16 +10,16 @@ use crate::provider::{RevocationReach, Rotation, http_message};
 use crate::secret::Secret;
 
 impl OAuth2 {
-    /// Sends the client's id and secret in the `Authorization` header (RFC 6749 section 2.3.1). Every
-    /// server must support that. It replaces an earlier secret.
+    /// Sends the client's id and secret in the `Authorization` header (RFC 6749 section 2.3.1).
+    /// Every server must support that. It replaces an earlier secret.
     #[must_use]
     pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
         self.authentication = Authentication::basic(&self.client_id, &secret.into());
         self
     }
 
-    /// Sends the client's id and secret in the body (RFC 6749 section 2.3.1), for servers that require
-    /// that. It replaces an earlier secret.
+    /// Sends the client's id and secret in the body (RFC 6749 section 2.3.1), for servers that
+    /// require that. It replaces an earlier secret.
     #[must_use]
     pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
         self.authentication = Authentication::Post(secret.into());
@@ -30,13 +30,14 @@ impl OAuth2 {
     /// client compares the `iss` in the response to a login (RFC 9207) with it.
     /// [`discover`](Self::discover) sets it.
     ///
-    /// Without an issuer, the client refuses a response that has an `iss` as `Misconfigured`, because
-    /// it cannot know whether this server sent the response.
+    /// Without an issuer, the client refuses a response that has an `iss` as `Misconfigured`,
+    /// because it cannot know whether this server sent the response.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` URL (or an `http` URL of a loopback
-    /// address), has a query, or differs from the argument of [`discover`](Self::discover).
+    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` URL (or an `http` URL of a
+    /// loopback address), has a query, or differs from the argument of
+    /// [`discover`](Self::discover).
     pub fn issuer(mut self, issuer: &str) -> Result<Self> {
         let named = Issuer::new(issuer)?;
         if matches!(&self.server, Server::Discovered(known) if !known.issuer().matches(issuer)) {
@@ -96,8 +97,8 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `uri` is not a URL, has a fragment, or has a parameter twice in
-    /// its query, or a parameter with the name of one of the response (`code`, `state`, `iss`,
+    /// [`ErrorKind::InvalidInput`] if `uri` is not a URL, has a fragment, or has a parameter twice
+    /// in its query, or a parameter with the name of one of the response (`code`, `state`, `iss`,
     /// `error`).
     pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
         redirect_login::check_redirect_uri(uri)?;

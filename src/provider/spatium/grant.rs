@@ -29,8 +29,8 @@ pub enum SpatiumGrant {
 #[doc(alias = "securityToken")]
 pub struct SecurityToken(Secret);
 
-/// The security tokens of all factors that the permissions require (`establish(securityTokens)`, the
-/// seed). See the [example of the module](super).
+/// The security tokens of all factors that the permissions require (`establish(securityTokens)`,
+/// the seed). See the [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "issue-by-factors")]
 pub struct SecurityTokens {

@@ -12,10 +12,10 @@ use crate::provider::{ClientOperation, Exchanged, HttpSender};
 use crate::secret::Secret;
 
 /// Gets a security token for a user name and a password (`POST
-/// {url}/api/security-factor/credentials`, the seed). Use it if the session needs other factors too:
-/// the security tokens of all factors together establish the session. If the password is the only
-/// factor, the grant [`SpatiumCredentials`] does both in one step. See the
-/// [example of the module](super).
+/// {url}/api/security-factor/credentials`, the seed). Use it if the session needs other factors
+/// too: the security tokens of all factors together establish the session. If the password is the
+/// only factor, the grant [`SpatiumCredentials`] does both in one step. See the [example of the
+/// module](super).
 #[derive(Debug)]
 #[doc(alias = "security-factor")]
 pub struct CredentialsFactor {

@@ -13,14 +13,14 @@ use crate::provider::{ExchangeError, FailureClass, HttpSender, Rotation};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenIds {
-    /// The `tokenId` is the session's token id. If two tenants share an account at the service, give
-    /// their sessions different token ids: two sessions with the same token id would be one session
-    /// at the service.
+    /// The `tokenId` is the session's token id. If two tenants share an account at the service,
+    /// give their sessions different token ids: two sessions with the same token id would be one
+    /// session at the service.
     #[default]
     Verbatim,
     /// The `tokenId` is a UUID of version 5 (RFC 9562 section 5.5), made of tenant and token id. It
-    /// is always the same for the same session. Use it if tenants share an account, or if your token
-    /// ids are not UUIDs: in the vendor's samples, all ids are UUIDs.
+    /// is always the same for the same session. Use it if tenants share an account, or if your
+    /// token ids are not UUIDs: in the vendor's samples, all ids are UUIDs.
     UuidV5,
 }
 
@@ -110,8 +110,8 @@ impl Spatium {
         self
     }
 
-    /// Lets each session obtain new tokens automatically with this key, even if the session was never
-    /// established or is lost. Defaults to no key.
+    /// Lets each session obtain new tokens automatically with this key, even if the session was
+    /// never established or is lost. Defaults to no key.
     #[must_use]
     pub fn merchant_key(mut self, key: MerchantKey) -> Self {
         self.key = Some(key);
@@ -119,8 +119,8 @@ impl Spatium {
     }
 
     /// What the service does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
-    /// each refresh renews both tokens, and the vendor does not document whether the old tokens stay
-    /// valid.
+    /// each refresh renews both tokens, and the vendor does not document whether the old tokens
+    /// stay valid.
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
@@ -193,8 +193,8 @@ impl Spatium {
         self
     }
 
-    /// The name of the list of security tokens in requests. Defaults to `securityTokens`, the name of
-    /// the argument in the vendor's class: the name in requests is not documented.
+    /// The name of the list of security tokens in requests. Defaults to `securityTokens`, the name
+    /// of the argument in the vendor's class: the name in requests is not documented.
     #[must_use]
     pub fn security_tokens_field(mut self, name: impl Into<String>) -> Self {
         self.names.security_tokens = name.into();
@@ -208,8 +208,8 @@ impl Spatium {
         self
     }
 
-    /// Whether a refresh sends the session's id beside the refresh token. Defaults to `false`, because
-    /// a refresh token "stores all the data necessary to generate a new permission token"
+    /// Whether a refresh sends the session's id beside the refresh token. Defaults to `false`,
+    /// because a refresh token "stores all the data necessary to generate a new permission token"
     /// ("authorization").
     #[must_use]
     pub fn refresh_names_session(mut self, names: bool) -> Self {
@@ -217,14 +217,14 @@ impl Spatium {
         self
     }
 
-    /// The statuses that mean that a refresh token is no longer valid. Defaults to 400, 401, 403 and
-    /// 404, because the vendor documents none. A 403, 404 or 405 counts only if its body is a JSON
-    /// object: gateways send these statuses too, and a wrong path must not end the session.
+    /// The statuses that mean that a refresh token is no longer valid. Defaults to 400, 401, 403
+    /// and 404, because the vendor documents none. A 403, 404 or 405 counts only if its body is a
+    /// JSON object: gateways send these statuses too, and a wrong path must not end the session.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if a status is not 4xx, or is 408, 425 or 429, which mean that the
-    /// service did not process the request.
+    /// [`ErrorKind::InvalidInput`] if a status is not 4xx, or is 408, 425 or 429, which mean that
+    /// the service did not process the request.
     pub fn terminal_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Result<Self> {
         let read = |status| {
             let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 /// A part of the server that counts its requests, and that a test can make fail. See the example of
 /// [`FakeAuthServer`](super::FakeAuthServer).
 ///
-/// Every token request belongs to [`Token`](Self::Token) and, if the server knows its grant type, to
-/// the endpoint of that grant type too. The paths below are those of the standard dialect. The other
-/// dialects have paths of their own, for a refresh for example.
+/// Every token request belongs to [`Token`](Self::Token) and, if the server knows its grant type,
+/// to the endpoint of that grant type too. The paths below are those of the standard dialect. The
+/// other dialects have paths of their own, for a refresh for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -33,8 +33,8 @@ pub enum Endpoint {
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
     Discovery,
-    /// A first step, whose result the client exchanges for tokens later: Spatium's
-    /// `POST /api/security-factor/credentials`, and iOFFICE's `POST /external/api/oauth2/auth`, which
+    /// A first step, whose result the client exchanges for tokens later: Spatium's `POST
+    /// /api/security-factor/credentials`, and iOFFICE's `POST /external/api/oauth2/auth`, which
     /// gives a code for a password.
     SecurityFactor,
     /// Tokens for security tokens: Spatium's `POST /api/permission/issue-by-factors`.
@@ -56,7 +56,8 @@ pub enum Endpoint {
     GenerateSso,
     /// A list of tokens: Extra Horizon's `GET /auth/v2/oauth1/tokens`, for example.
     ListTokens,
-    /// The deletion of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}`, for example.
+    /// The deletion of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}`, for
+    /// example.
     DeleteToken,
 }
 
@@ -92,8 +93,8 @@ impl Endpoint {
 /// The counts of one endpoint's requests. See the example of
 /// [`FakeAuthServer`](super::FakeAuthServer).
 ///
-/// `granted` and `refused` count the processed requests, even if a fault lost the response. The other
-/// requests met a fault before the server processed them, or are held.
+/// `granted` and `refused` count the processed requests, even if a fault lost the response. The
+/// other requests met a fault before the server processed them, or are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tally {
@@ -125,8 +126,8 @@ pub struct Counts {
     pub introspect: Tally,
     /// Requests for the protected resource; `refused` counts the responses with 401.
     pub resource: Tally,
-    /// Logins through a browser. `refused` includes the logins for which the server sent the browser
-    /// back with an error.
+    /// Logins through a browser. `refused` includes the logins for which the server sent the
+    /// browser back with an error.
     pub authorize: Tally,
     /// Requests for user info; `refused` counts the responses with 401.
     pub userinfo: Tally,

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// The value of `expires_in` in the responses of the token endpoint, or of the member that a dialect
-/// has in its place. See the example of
+/// The value of `expires_in` in the responses of the token endpoint, or of the member that a
+/// dialect has in its place. See the example of
 /// [`FakeAuthServerBuilder`](super::FakeAuthServerBuilder).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -19,14 +19,13 @@ pub enum FakeDialect {
     /// OAuth 2.0, as in the standard.
     #[default]
     OAuth2,
-    /// Spatium's authorization service, also below the path `/authorization/v1`. A session has a token
-    /// id, and a new session replaces the former session with the same id. A
-    /// [security token](super::FakeAuthServer::security_token) can be used once. The tokens look like
-    /// JWTs.
+    /// Spatium's authorization service, also below the path `/authorization/v1`. A session has a
+    /// token id, and a new session replaces the former session with the same id. A [security
+    /// token](super::FakeAuthServer::security_token) can be used once. The tokens look like JWTs.
     #[cfg(feature = "spatium")]
     Spatium,
-    /// Circle's headless authorization: the client gets tokens for members by an app token. A refresh
-    /// token is valid for a month and is never replaced, whatever the builder's rotation is.
+    /// Circle's headless authorization: the client gets tokens for members by an app token. A
+    /// refresh token is valid for a month, and no setting of the rotation replaces it.
     #[cfg(feature = "circle")]
     Circle,
     /// iOFFICE (Eptura Workplace): `/login.html`, `/external/api/oauth2/` with `auth`, `token`,

@@ -38,8 +38,8 @@
 pub enum FakeLogin {
     /// This user logs in and consents.
     Approve(String),
-    /// The server sends the browser back with this `error`: `access_denied` or `login_required`, for
-    /// example.
+    /// The server sends the browser back with this `error`: `access_denied` or `login_required`,
+    /// for example.
     Deny(String),
 }
 

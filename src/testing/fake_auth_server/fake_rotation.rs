@@ -11,7 +11,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FakeRotation {
-    /// A refresh token can be used any number of times, and a refresh issues no other refresh token.
+    /// A refresh token can be used any number of times, and a refresh issues no other refresh
+    /// token.
     None,
     /// A refresh token can be used once.
     Strict,

@@ -17,8 +17,8 @@ use super::serve::serve;
 
 /// An authorization server on the loopback interface, for tests.
 ///
-/// It speaks one [dialect](super::FakeDialect) over real HTTP/1.1. Clients authenticate by Basic, in
-/// the body, or not at all. The standard dialect has these endpoints:
+/// It speaks one [dialect](super::FakeDialect) over real HTTP/1.1. Clients authenticate by Basic,
+/// in the body, or not at all. The standard dialect has these endpoints:
 ///
 /// | endpoint | standard |
 /// |---|---|
@@ -30,9 +30,9 @@ use super::serve::serve;
 /// | `GET /userinfo` | `OpenID` Connect Core 1.0 |
 /// | `GET /resource`, an API that requires a valid access token | |
 ///
-/// It differs from a mock in two ways. It [rotates](super::FakeRotation) refresh tokens, and detects
-/// their reuse, as real servers do. And a [`Fault`] happens either before or after the server
-/// processes a request.
+/// It differs from a mock in two ways. It [rotates](super::FakeRotation) refresh tokens, and
+/// detects their reuse, as real servers do. And a [`Fault`] happens either before or after the
+/// server processes a request.
 ///
 /// The server keeps its tokens, codes and users in memory. It stops when it is dropped.
 ///
@@ -45,7 +45,8 @@ use super::serve::serve;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = FakeAuthServer::builder().client("app", "secret").start().await?;
-/// let client = OAuth2::new(&format!("{}/token", server.url()), "app")?.client_secret_basic("secret");
+/// let token_endpoint = format!("{}/token", server.url());
+/// let client = OAuth2::new(&token_endpoint, "app")?.client_secret_basic("secret");
 /// let supervisor = Supervisor::builder()
 ///     .transport(TransportConfig::default().allow_loopback_http())
 ///     .provider("acme", client)
@@ -109,8 +110,8 @@ impl FakeAuthServer {
 
 /// Faults.
 impl FakeAuthServer {
-    /// Lets `fault` happen to the next request. If faults are queued already, it happens to the first
-    /// request after them.
+    /// Lets `fault` happen to the next request. If faults are queued already, it happens to the
+    /// first request after them.
     ///
     /// Faults of a grant type's endpoint come before those of [`Endpoint::Token`].
     pub fn fail_next(&self, endpoint: Endpoint, fault: Fault) {
@@ -156,8 +157,8 @@ impl FakeAuthServer {
 impl FakeAuthServer {
     /// Makes an authorization code, as if the browser of `user` had brought it back.
     ///
-    /// The first client that sends the code can use it, once. `code_challenge` is a challenge of the
-    /// method S256.
+    /// The first client that sends the code can use it, once. `code_challenge` is a challenge of
+    /// the method S256.
     #[must_use]
     pub fn authorization_code(
         &self,
@@ -223,8 +224,8 @@ impl FakeAuthServer {
 
     /// Waits until at least `requests` requests have arrived.
     ///
-    /// A request arrives before the server processes it. To know that the server has processed it, wait
-    /// for the response.
+    /// A request arrives before the server processes it. To know that the server has processed it,
+    /// wait for the response.
     ///
     /// # Cancel safety
     ///

@@ -8,16 +8,16 @@ use super::counts::Endpoint;
 /// A fault that happens to one request. See the example of
 /// [`FakeAuthServer`](super::FakeAuthServer).
 ///
-/// With the faults "not processed", the server does not process the request: it uses up and issues no
-/// token. With the faults "processed", the server processes the request: if it rotates refresh tokens,
-/// the refresh token is used up. Then the server spoils or loses the response.
+/// With the faults "not processed", the server does not process the request: it uses up and issues
+/// no token. With the faults "processed", the server processes the request: if it rotates refresh
+/// tokens, the refresh token is used up. Then the server spoils or loses the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// Not processed: the server closes the connection without a response.
     CloseBeforeProcessing,
-    /// Not processed until [`release`](super::FakeAuthServer::release). Then the server processes the
-    /// request, even if the client has closed the connection.
+    /// Not processed until [`release`](super::FakeAuthServer::release). Then the server processes
+    /// the request, even if the client has closed the connection.
     HoldBeforeProcessing,
     /// Not processed: the server responds with this status.
     Status {
@@ -45,13 +45,13 @@ pub enum Fault {
     HoldUntilReleased,
     /// Processed. Then the server closes the connection without a response.
     DropAfterCommit,
-    /// Processed. Then the server responds with this status and no body, like a gateway that has lost
-    /// the real response.
+    /// Processed. Then the server responds with this status and no body, like a gateway that has
+    /// lost the real response.
     StatusAfterCommit(u16),
     /// Processed. Then the server responds with 200 and these bytes as a JSON body.
     BodyAfterCommit(Vec<u8>),
-    /// Processed. Then the server responds with 200 and a body that is not JSON, with the content type
-    /// of JSON.
+    /// Processed. Then the server responds with 200 and a body that is not JSON, with the content
+    /// type of JSON.
     Malformed,
     /// Processed. Then the server responds with 200 and JSON whose members have wrong types.
     WrongTypes,
@@ -63,8 +63,8 @@ pub enum Fault {
     NoAccessToken,
     /// Processed. Then the server sends half of the real response, and closes the connection.
     TornBody,
-    /// Processed. Then the server responds with 200 and sends 64 MiB that begin like a real response.
-    /// It stops when the client closes the connection.
+    /// Processed. Then the server responds with 200 and sends 64 MiB that begin like a real
+    /// response. It stops when the client closes the connection.
     HugeBody,
     /// Processed. Then the server sends the real response byte by byte, with this pause between two
     /// bytes, on its clock.

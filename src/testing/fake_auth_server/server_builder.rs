@@ -130,8 +130,8 @@ impl FakeAuthServerBuilder {
 
     /// Sets what the server does to a refresh token that was used.
     ///
-    /// Defaults to [`FakeRotation::Strict`], because a client that works with it works with the other
-    /// rotations too.
+    /// Defaults to [`FakeRotation::Strict`], because a client that works with it works with the
+    /// other rotations too.
     pub fn rotation(mut self, rotation: FakeRotation) -> Self {
         self.policy.rotation = rotation;
         self
@@ -169,7 +169,8 @@ impl FakeAuthServerBuilder {
         self
     }
 
-    /// Adds a client without a secret. With at least one client, the server refuses all other clients.
+    /// Adds a client without a secret. With at least one client, the server refuses all other
+    /// clients.
     ///
     /// By default the server accepts any client, with any secret or none.
     pub fn public_client(mut self, id: &str) -> Self {
@@ -193,8 +194,8 @@ impl FakeAuthServerBuilder {
         self
     }
 
-    /// Sets the prefix of every token and authorization code, so that a test can find them where they
-    /// must not be: in a log, for example.
+    /// Sets the prefix of every token and authorization code, so that a test can find them where
+    /// they must not be: in a log, for example.
     ///
     /// Defaults to an empty text.
     pub fn token_prefix(mut self, prefix: &str) -> Self {
