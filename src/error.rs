@@ -1,4 +1,5 @@
 //! The error of this crate. Its kinds say what the caller should do.
+#![doc = include_str!("error/example.md")]
 
 mod endpoint;
 mod http_status;
@@ -16,7 +17,7 @@ pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::shown::{bounded, quoted, quoted_url};
 use crate::key::{InvalidKey, SessionId};
 
-/// The result of most calls of this crate.
+/// The result of most calls of this crate. See the [example](self#example).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
@@ -210,7 +211,7 @@ impl From<InvalidKey> for Error {
     }
 }
 
-/// What the caller should do.
+/// What the caller should do. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -228,8 +229,8 @@ pub enum ErrorKind {
     RetryLater,
     /// The configuration is wrong: that of the provider (client, secret, URL or scope, or the
     /// session was issued with another one), or at the start that of the supervisor (policy, keys
-    /// of the store, no tokio runtime). Correct what the error's text names: sessions are kept, and
-    /// work again then.
+    /// of the store, no tokio runtime). Correct what the error's text names. The crate keeps the
+    /// sessions, and they work again afterwards.
     Misconfigured,
     /// The arguments cannot be used. Correct them.
     InvalidInput,
@@ -292,7 +293,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why the session needs a new grant.
+/// Why the session needs a new grant. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum LostReason {
@@ -307,12 +308,12 @@ pub enum LostReason {
     Unclassified,
     /// The server says that the session was revoked.
     Revoked,
-    /// A response was lost, and the server rejected the one retry: the exchange whose response was
-    /// lost had spent the refresh token.
+    /// The response to a refresh was lost, and the server rejected the retry. The server had
+    /// processed the first request, which spent the refresh token.
     LostInDoubt,
     /// A call of this session deleted the refresh token at the server.
     TokensDeleted,
-    /// A call of this session ended it at the server, with its access token.
+    /// A call of this session deleted its access token at the server, which ended the session.
     SessionDeleted,
     /// The key that seals the record is missing.
     KeyMissing,
@@ -355,7 +356,7 @@ impl fmt::Display for LostReason {
     }
 }
 
-/// Why the server refused a grant.
+/// Why the server refused a grant. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -363,7 +364,7 @@ pub enum Refusal {
     WrongCredentials,
     /// There were too many attempts. The server locked the user for a while.
     Locked,
-    /// Locked until an administrator unlocks it.
+    /// The server locked the user until an administrator unlocks the user.
     LockedForGood,
     /// The second factor's code is wrong.
     WrongCode,
@@ -373,7 +374,7 @@ pub enum Refusal {
     ChallengeExpired,
     /// The code, ticket or one-use token has expired or was used.
     GrantExpired,
-    /// There is no such user or member.
+    /// The server knows no such user or member.
     UnknownSubject,
     /// The user may not do this.
     NotPermitted,
@@ -409,7 +410,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What is known of a failed exchange with the server.
+/// What is known of a failed exchange with the server. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExchangeOutcome {

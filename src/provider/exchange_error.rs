@@ -1,4 +1,4 @@
-//! How a provider says what went wrong.
+//! The error with which a provider reports a failed exchange.
 
 mod advice;
 
@@ -13,8 +13,29 @@ use http::Response;
 use crate::error::{Endpoint, Error, ErrorKind, ExchangeOutcome};
 use crate::error::{ProviderCode, Refusal};
 
-/// Why an exchange failed: the class, and what is safe to show. It never holds a body, a URL's
-/// query or a description.
+/// Why an exchange failed: its class, with the status, the code and the path, which are safe to
+/// log. It never holds a body, a URL's query or a server's description of the error.
+///
+/// ```
+/// use http::StatusCode;
+/// use session_warden::error::Refusal;
+/// use session_warden::provider::{ExchangeError, FailureClass};
+///
+/// /// The failure for the number that a vendor sends with a status of 4xx.
+/// fn failure(status: StatusCode, number: u32) -> ExchangeError {
+///     let class = match number {
+///         17 => FailureClass::Refused(Refusal::WrongCredentials),
+///         18 => FailureClass::Refused(Refusal::Locked),
+///         40 => FailureClass::InvalidClient,
+///         _ => FailureClass::Unclassified,
+///     };
+///     ExchangeError::new(class).with_status(status).with_code(&number.to_string())
+/// }
+///
+/// let locked = failure(StatusCode::BAD_REQUEST, 18);
+/// assert_eq!(locked.class(), FailureClass::Refused(Refusal::Locked));
+/// assert_eq!(locked.status(), Some(400));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{class}")]
 pub struct ExchangeError {
@@ -34,20 +55,21 @@ pub struct ExchangeError {
 /// What the server gave in an exchange, or why it gave nothing.
 pub(crate) type Exchanged<T> = Result<T, ExchangeError>;
 
-/// What a failed exchange means for the session.
+/// What a failed exchange means for the session. See the example of [`ExchangeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureClass {
     /// No byte of the request reached the server. Nothing is lost.
     NotSent,
-    /// As `NotSent`, because the server's certificate was refused: a wrong configuration or an
-    /// attack.
+    /// No byte of the request reached the server, because the transport refused the server's
+    /// certificate: the configuration is wrong, or there is an attack.
     Untrusted,
     /// The server says that it did not process the request (408, 425, 503 with Retry-After).
     NotProcessed,
-    /// As `NotProcessed`, because of too many requests (429): the whole provider slows down.
+    /// The server did not process the request because it gets too many (429). The crate slows down
+    /// all requests of the provider.
     Throttled,
-    /// The request may have been processed and the response is lost.
+    /// The server may have processed the request, and its response is lost.
     Ambiguous,
     /// The server rejected the refresh token: the session is lost.
     Rejected,
@@ -107,21 +129,21 @@ impl ExchangeError {
         Self { endpoint, ..Self::new(class).with_status(response.status()) }
     }
 
-    /// With the server's error code, without characters that are not safe to log.
+    /// Sets the server's error code. Characters that are not safe to log are removed.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         self.code = ProviderCode::new(code);
         self
     }
 
-    /// With the HTTP status.
+    /// Sets the HTTP status.
     #[must_use]
     pub fn with_status(mut self, status: http::StatusCode) -> Self {
         self.status = Some(status.as_u16());
         self
     }
 
-    /// With the path of the request's endpoint. The query and characters that cannot be in a path
+    /// Sets the path of the request's endpoint. The query and characters that cannot be in a path
     /// are removed, and a long path is cut.
     #[must_use]
     pub fn with_path(self, path: &str) -> Self {
@@ -162,21 +184,21 @@ impl ExchangeError {
         }
     }
 
-    /// With the time that the server asks the client to wait.
+    /// Sets the time that the server asks the client to wait.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
     }
 
-    /// With its cause, which must hold no secret.
+    /// Sets the cause, which must hold no secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What it means for the session.
+    /// What the failure means for the session.
     #[must_use]
     pub fn class(&self) -> FailureClass {
         self.class

@@ -1,4 +1,36 @@
-//! HTTP messages: what dialects share in building requests and reading responses.
+//! Helpers for providers and operations: they build requests, and read responses and redirects.
+//!
+//! ```
+//! use std::time::{Duration, UNIX_EPOCH};
+//!
+//! use bytes::Bytes;
+//! use http::Response;
+//! use serde::{Deserialize, Serialize};
+//! use session_warden::provider::http_message::{
+//!     form_body, json_body, json_object, rfc3339, url_below,
+//! };
+//!
+//! // Requests: the crate wipes both bodies after use, and escapes the id in the path.
+//! let form = form_body([("grant_type", "password"), ("password", "a&b")]);
+//! assert_eq!(&form[..], b"grant_type=password&password=a%26b");
+//!
+//! #[derive(Serialize)]
+//! struct Login<'a> {
+//!     name: &'a str,
+//! }
+//! assert_eq!(&json_body(&Login { name: "ada" })?[..], br#"{"name":"ada"}"#);
+//! assert_eq!(url_below("https://api.example/tokens", "a/b")?, "https://api.example/tokens/a%2Fb");
+//!
+//! // A response.
+//! #[derive(Deserialize)]
+//! struct Record {
+//!     ends: String,
+//! }
+//! let response = Response::new(Bytes::from_static(br#"{"ends":"1970-01-01T00:01:00Z"}"#));
+//! let record: Record = json_object(&response)?;
+//! assert_eq!(rfc3339(&record.ends), Some(UNIX_EPOCH + Duration::from_secs(60)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod error_response;
 pub(super) mod form;

@@ -1,4 +1,4 @@
-//! What the crate gives a provider to talk to its server.
+//! The sender through which a provider sends requests to its server.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,8 @@ use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::ticket::{Purpose, Ticket};
 use crate::transport::{SendError, SendState, Times};
 
-/// Sends the requests of one exchange to the server, within the time that the exchange has.
+/// Sends the requests of one exchange to the server, within the time that the exchange has. See
+/// [a complete provider](super#a-complete-provider).
 pub struct HttpSender<'a> {
     resources: &'a Resources,
     clock: Arc<dyn Clock>,
@@ -94,7 +95,7 @@ impl<'a> HttpSender<'a> {
         self
     }
 
-    /// The session that the exchange is for; None in a call that needs no session.
+    /// The session of the exchange; None in a call that needs no session.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.session
@@ -124,8 +125,8 @@ impl<'a> HttpSender<'a> {
     /// request's endpoint, so that an error made from it can name the endpoint.
     ///
     /// It follows no redirects. It sends the second and every later request of an exchange only
-    /// while the exchange has [`Policy::min_repeat_time`](crate::policy::Policy::min_repeat_time) left.
-    /// It waits for the response for
+    /// if at least [`Policy::min_repeat_time`](crate::policy::Policy::min_repeat_time) of the
+    /// exchange's time is left. It waits for the response for
     /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) after the last byte of the
     /// request was sent.
     ///
@@ -168,8 +169,8 @@ impl<'a> HttpSender<'a> {
         sending
     }
 
-    /// When a token expires that the response to the latest request issued with this lifetime in
-    /// seconds. The lifetime is limited to between 1 s and 10 years.
+    /// When a token expires that has this lifetime, in seconds. The lifetime counts from the time
+    /// when the latest request was sent, and is limited to between 1 s and 10 years.
     #[must_use]
     pub fn expires_in(&self, seconds: f64) -> SystemTime {
         let life = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE);
@@ -178,9 +179,9 @@ impl<'a> HttpSender<'a> {
     }
 
     /// When a token expires for which the server gives a time of day. The lifetime is the
-    /// difference to the response's `Date` (RFC 9110 section 6.6.1), which comes from the same
-    /// clock, so server and backend need not agree on the time. Limited as by
-    /// [`expires_in`](Self::expires_in).
+    /// difference between that time and the response's `Date` (RFC 9110 section 6.6.1). Both come
+    /// from the server's clock, so the clocks of server and backend may differ. The lifetime is
+    /// limited as by [`expires_in`](Self::expires_in).
     #[must_use]
     pub fn expires_at(&self, response: &HttpResponse, at: SystemTime) -> SystemTime {
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
@@ -195,7 +196,7 @@ impl<'a> HttpSender<'a> {
         self.requests.lock().sent().unwrap_or(self.begun)
     }
 
-    /// The failure that a status other than 2xx means if the body does not say more. It has the
+    /// The failure for a status other than 2xx, if the body gives no better reason. It has the
     /// response's `Retry-After` (RFC 9110 section 10.2.3).
     #[must_use]
     pub fn status_error(&self, response: &HttpResponse) -> ExchangeError {
@@ -213,14 +214,14 @@ impl<'a> HttpSender<'a> {
         ExchangeError::of_response(class, response).with_retry_after(wait)
     }
 
-    /// The failure that a response without a token means: by its OAuth 2.0 error code (RFC 6749
-    /// section 5.2) if that is known, else by its status. `invalid_grant` is the class for that
+    /// The failure for a response without a token: by its OAuth 2.0 error code (RFC 6749 section
+    /// 5.2) if the crate knows the code, else by its status. `invalid_grant` is the class for that
     /// code: [`FailureClass::Rejected`] if the request had a refresh token,
     /// [`FailureClass::Refused`] if it had a grant.
     ///
-    /// The code is the member `error` of a JSON object, or of a form if the content type allows
-    /// one, or the whole body of a 4xx. A 2xx with that member, or with `"ok": false`, means a
-    /// failed request, as a 4xx does.
+    /// The code is the member `error` of a JSON object, or the field `error` of a form if the
+    /// content type allows a form, or the whole body of a 4xx. A 2xx with that member, or with
+    /// `"ok": false`, is a failed request, like a 4xx.
     #[must_use]
     pub fn oauth_error(
         &self,
@@ -263,9 +264,12 @@ impl<'a> HttpSender<'a> {
         self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most))
     }
 
-    /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
-    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl) is over. The caller may answer in
-    /// another request, after a restart, or at another process with the same key ring.
+    /// Seals the data that is needed to answer a challenge. The ticket is valid only for this
+    /// session, and expires after `lifetime` or after
+    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl), whichever is shorter. The
+    /// caller may answer in another request, after a restart, or at another process with the same
+    /// key ring. The guide has an
+    /// [example of a second factor](crate::guide::providers#a-second-factor).
     ///
     /// # Errors
     ///
@@ -278,8 +282,8 @@ impl<'a> HttpSender<'a> {
         Ok(self.resources.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
     }
 
-    /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use the ticket up,
-    /// because only the server can count the attempts.
+    /// Returns the data that [`seal`](Self::seal) put into the ticket. A wrong answer does not use
+    /// the ticket up, because only the server can count the attempts.
     ///
     /// # Errors
     ///
@@ -303,8 +307,9 @@ impl<'a> HttpSender<'a> {
         Ok(sealed.payload)
     }
 
-    /// How long the server asks the client to wait: `Retry-After` in seconds or as a date. None if
-    /// it cannot be read. No wait is longer than the provider's limits allow.
+    /// How long the server asks the client to wait: `Retry-After`, in seconds or as a date. None if
+    /// the response has no such header, or the crate cannot read it. The wait is limited by
+    /// [`ProviderLimits`](crate::policy::ProviderLimits).
     #[must_use]
     pub fn retry_after(&self, response: &HttpResponse) -> Option<Duration> {
         let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();

@@ -1,5 +1,4 @@
-//! The identity of a session's user. What the session knows of it must not change while the session
-//! lasts.
+//! The identity of a session's user, which must not change as long as the session lasts.
 
 use std::fmt;
 
@@ -7,15 +6,15 @@ use super::{ExchangeError, FailureClass};
 use crate::error::{Error, ErrorKind};
 
 /// The error of [`Provider::merge_attributes`](super::Provider::merge_attributes): a response is
-/// for somebody else than the session's user.
+/// for another user than the session's. See [a complete provider](super#a-complete-provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityChanged {
     what: &'static str,
 }
 
 impl IdentityChanged {
-    /// `what` names the part of the identity that differs, `"community"` for example. It is shown
-    /// in the error's cause, so it must not be the id itself.
+    /// `what` names the part of the identity that differs: `"community"`, for example. The error's
+    /// cause shows it, so do not pass the id itself.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self { what }

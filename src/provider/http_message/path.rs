@@ -5,14 +5,15 @@ use url::Url;
 use super::percent;
 use crate::error::{Error, ErrorKind};
 
-/// The URL `base` with one more path segment, which is escaped. It is for ids that somebody else
-/// chose. `base` has no slash at its end, no query and no fragment.
+/// The URL `base` with one more path segment, which is escaped. Use it for ids that come from
+/// outside the backend. `base` has no slash at its end, no query and no fragment. See the
+/// [example of the module](super).
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidInput`] if the segment is empty or a dot segment (`.`, `..`), which would
-/// name another path (RFC 3986 section 5.2.4), or if the URL does not lead to a path of `base` with
-/// exactly this segment behind it.
+/// lead to another path (RFC 3986 section 5.2.4), or if the resulting path is not the path of
+/// `base` followed by exactly this segment.
 pub fn url_below(base: &str, segment: &str) -> Result<String, Error> {
     let refused = |words| Error::new(ErrorKind::InvalidInput).about(words);
     if segment.is_empty() {

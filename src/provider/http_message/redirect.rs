@@ -11,24 +11,25 @@ use crate::error::{Error, ErrorKind, Refusal};
 use crate::provider::LoginRequest;
 use crate::secret::Secret;
 
-/// The parameters of a redirect. All of them are kept as secrets, because one is a code or a token.
+/// The parameters of a redirect. Each value is a [`Secret`], because one of them is a code or a
+/// token. See the example of [`redirect_fields`].
 pub struct RedirectFields(BTreeMap<String, Secret>);
 
 impl RedirectFields {
-    /// A parameter; None if it has no value (RFC 6749 section 3.1).
+    /// The value of a parameter; None if it is missing or empty (RFC 6749 section 3.1).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Secret> {
         self.0.get(name).filter(|value| !value.expose_secret().is_empty())
     }
 
-    /// Whether a parameter is there, even without a value.
+    /// Whether the redirect has this parameter, even without a value.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The time that it takes
-    /// does not depend on the state.
+    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The comparison takes
+    /// the same time for every state.
     ///
     /// # Errors
     ///
@@ -63,9 +64,23 @@ impl fmt::Debug for RedirectFields {
     }
 }
 
-/// The parameters of a redirect (RFC 6749 sections 4.1.2 and 4.2.2): of a URL or its path and
-/// query, of a query with or without its `?`, or of a fragment with its `#`. Query and fragment are
-/// read together. A posted body (`response_mode=form_post`) is read as a query.
+/// Reads the parameters of a redirect (RFC 6749 sections 4.1.2 and 4.2.2). `redirect` is a URL, a
+/// path with a query, a query with or without its `?`, or a fragment with its `#`. The parameters
+/// of query and fragment are read together. A posted body (`response_mode=form_post`) is read as a
+/// query.
+///
+/// ```
+/// use session_warden::provider::http_message::{RedirectFields, redirect_fields};
+///
+/// let redirect = "https://app.example.com/callback?code=c-1&state=s-1";
+/// let fields: RedirectFields = redirect_fields(redirect)?;
+/// assert_eq!(fields.get("code").map(|code| code.expose_secret()), Some("c-1"));
+/// assert!(!fields.contains("error"));
+///
+/// // A parameter may not be there twice.
+/// assert!(redirect_fields("?code=c-1&code=c-2").is_err());
+/// # Ok::<(), session_warden::Error>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -8,11 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A JSON body that is wiped when the request is done.
+/// A JSON body. Its memory is wiped when the request is done. See the
+/// [example of the module](super).
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if `value` cannot be JSON.
+/// [`ErrorKind::InvalidInput`] if `value` cannot be written as JSON.
 pub fn json_body<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
     let invalid = |_| {
         Error::new(ErrorKind::InvalidInput)

@@ -10,7 +10,7 @@ use crate::secret::Secret;
 impl RedirectLogin for IOffice {
     type LoginOptions = ();
 
-    /// `login.html` with its five parameters, all of which it needs. There is no PKCE.
+    /// The URL of `login.html` with all of its five parameters. There is no PKCE.
     fn login_url(&self, login: &LoginRequest<'_>, (): &()) -> Result<Url> {
         let mut url = self.at("/login.html");
         url.query_pairs_mut().extend_pairs([
@@ -23,8 +23,8 @@ impl RedirectLogin for IOffice {
         Ok(url)
     }
 
-    /// The fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form
-    /// that [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
+    /// Reads the fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the
+    /// form that the page [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) posts.
     fn login_grant(
         &self,
         redirect: &str,

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result};
 use crate::provider::http_message::{self, RedirectFields};
 use crate::provider::{LoginRequest, RedirectLogin};
 
-/// What may differ from login to login.
+/// The options of one login: they may differ from login to login.
 ///
 /// ```
 /// use session_warden::provider::oauth2::LoginOptions;
@@ -30,7 +30,7 @@ pub struct LoginOptions {
 }
 
 impl LoginOptions {
-    /// With the provider's scope, and nothing else.
+    /// Options that request the provider's scope, and set nothing else.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -52,18 +52,19 @@ impl LoginOptions {
         self
     }
 
-    /// The user that is expected to log in (`OpenID` Connect Core 1.0 section 3.1.2.1).
+    /// The user whose login you expect (`OpenID` Connect Core 1.0 section 3.1.2.1).
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
         self.login_hint = Some(hint.into());
         self
     }
 
-    /// Another parameter of the authorization request; it replaces one of that name. It is not
-    /// secret, because the browser's address bar shows it. A parameter without a value is left out.
+    /// Sets another parameter of the authorization request. It replaces an earlier one of the same
+    /// name. Pass no secret, because the browser's address bar shows the value. A parameter with an
+    /// empty value is left out.
     ///
-    /// A parameter that this type or the provider sets cannot be set here, nor one that would
-    /// replace it (`request`, `request_uri`): such a login is refused as `InvalidInput`.
+    /// A login is refused as `InvalidInput` if the name is one that this type or the provider sets,
+    /// or one that would replace those (`request`, `request_uri`).
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
@@ -113,9 +114,9 @@ impl RedirectLogin for OAuth2 {
         Ok(url)
     }
 
-    /// The response of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says. A response
-    /// that names no issuer must be a URL or a path, and match the redirect URI (RFC 9700 section
-    /// 4.4.2).
+    /// Reads the response of RFC 6749 section 4.1.2, and checks its issuer by RFC 9207 section 2.4.
+    /// If the response names no issuer, pass the whole URL or its path and query: it must match the
+    /// redirect URI (RFC 9700 section 4.4.2).
     fn login_grant(
         &self,
         redirect: &str,
