@@ -70,13 +70,9 @@ use crate::transport::Transport;
 /// process the request and that the client may repeat it at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
-/// the provider is replaced: [`authority_url`](Self::authority_url),
-/// [`endpoints_elsewhere`](Self::endpoints_elsewhere),
-/// [`configured_urls`](Self::configured_urls), [`client_id`](Self::client_id),
-/// [`refresh_token_rotation`](Self::refresh_token_rotation), [`placement`](Self::placement),
-/// [`reach_of_revocation`](Self::reach_of_revocation),
-/// [`access_tokens_end_at_refresh`](Self::access_tokens_end_at_refresh). If one of them panics, the
-/// registration is refused.
+/// the provider is replaced: `authority_url`, `endpoints_elsewhere`, `configured_urls`, `client_id`,
+/// `refresh_token_rotation`, `placement`, `reach_of_revocation`, `access_tokens_end_at_refresh`. If
+/// a method of these panics, the registration is refused.
 ///
 /// A panic in these methods changes no session:
 ///
