@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorKind, Refusal};
 ///
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`]: of the kind
 /// `Refused(ChallengeExpired)` if the user came too late or twice, and otherwise `InvalidInput`.
+///
+/// See the example of [`Login`](crate::session::Login).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketFault {
@@ -28,7 +30,8 @@ pub enum TicketFault {
     /// It has expired.
     #[error("the ticket has expired: begin the login again")]
     Expired,
-    /// It is for a login where a ticket for a challenge is needed, or the other way round.
+    /// The ticket of a login was passed where the ticket of a challenge is needed, or the other way
+    /// round.
     #[error("the ticket is for another step: use a login's and a challenge's each for its own")]
     OtherPurpose,
     /// Another provider issued it.
