@@ -1,9 +1,9 @@
 //! The crate takes all time from one [`Clock`]: it reads the time there, and it sleeps there.
 //!
 //! A clock has three readings ([`Now`]): wall time, boot time and monotonic time. In memory the
-//! crate keeps deadlines as boot times, because boot time goes on while the machine is suspended and
-//! does not change when somebody sets the wall clock. The store and the public API use wall time,
-//! because boot time means nothing on another machine.
+//! crate keeps deadlines as boot times, because boot time goes on while the machine is suspended
+//! and does not change when somebody sets the wall clock. The store and the public API use wall
+//! time, because boot time means nothing on another machine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,8 +19,9 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 ///
 /// # Contract
 ///
-/// The three readings advance together: when [`sleep`](Self::sleep) has ended, each reading is later
-/// by at least the duration of the sleep. Only the wall clock may be set to another time meanwhile.
+/// The three readings advance together: when [`sleep`](Self::sleep) has ended, each reading is
+/// later by at least the duration of the sleep. Only the wall clock may be set to another time
+/// meanwhile.
 ///
 /// ```
 /// use std::time::Duration;

@@ -66,8 +66,8 @@ impl ProviderName {
 
 /// The name of a session within one provider: tenant and token id.
 ///
-/// The token id is the name that your backend gives the session: the id of a device or of a user, for
-/// example. It is not a token and no secret, and it stays the same while tokens are replaced.
+/// The token id is the name that your backend gives the session: the id of a device or of a user,
+/// for example. It is not a token and no secret, and it stays the same while tokens are replaced.
 ///
 /// ```
 /// use session_warden::SessionKey;

@@ -1,7 +1,7 @@
 //! Every bound and every timeout that you can set, with its default and the reason for the default.
 //!
-//! [`Policy`] has those of a whole supervisor. [`RefreshPolicy`] and [`ProviderLimits`] have those of
-//! one provider.
+//! [`Policy`] has those of a whole supervisor. [`RefreshPolicy`] and [`ProviderLimits`] have those
+//! of one provider.
 
 mod due;
 mod fixed;
@@ -61,15 +61,15 @@ pub struct Policy {
     /// and users wait no longer.
     pub call_timeout: Duration,
     /// How long an exchange may take until it has sent the last byte of its last request. This
-    /// covers name lookup, connection, TLS and writing, with all repeats. Requests that the exchange
-    /// needs first (discovery, for example) may take as long again. Defaults to 10 s because a
-    /// connection to a server that is up takes no longer than 3 s, and an exchange that has sent no
-    /// request loses nothing but this time.
+    /// covers name lookup, connection, TLS and writing, with all repeats. Requests that the
+    /// exchange needs first (discovery, for example) may take as long again. Defaults to 10 s
+    /// because a connection to a server that is up takes no longer than 3 s, and an exchange that
+    /// has sent no request loses nothing but this time.
     pub attempt_budget: Duration,
-    /// How much of its [`attempt_budget`](Self::attempt_budget) an exchange must have left to repeat
-    /// a request. If a server accepts a used refresh token for no longer than this, the crate treats
-    /// it as a server that accepts no used token. Defaults to 5 s because sending the repeat takes
-    /// time, and the server may queue it.
+    /// How much of its [`attempt_budget`](Self::attempt_budget) an exchange must have left to
+    /// repeat a request. If a server accepts a used refresh token for no longer than this, the
+    /// crate treats it as a server that accepts no used token. Defaults to 5 s because sending the
+    /// repeat takes time, and the server may queue it.
     pub min_repeat_time: Duration,
     /// How long the whole response may take, from when the last byte of the request was sent. After
     /// that the response counts as lost, and the outcome is ambiguous. The crate drops a provider's
@@ -93,11 +93,12 @@ pub struct Policy {
     /// that has the claim renews it while its request is open. Defaults to 20 s: 10 s until the
     /// request is sent, and a margin of 10 s.
     pub lease: Duration,
-    /// How long other processes wait after the end of a [`lease`](Self::lease) before they take over
-    /// the refresh of its holder, if the server rotates strictly. The holder may only be paused, and
-    /// may still save the new token. Defaults to 45 s, so that lease and grace together are 5 s
-    /// longer than [`answer_timeout`](Self::answer_timeout), and the holder can save each response
-    /// that it may still get. The start refuses a policy in which they are shorter than that.
+    /// How long other processes wait after the end of a [`lease`](Self::lease) before they take
+    /// over the refresh of its holder, if the server rotates strictly. The holder may only be
+    /// paused, and may still save the new token. Defaults to 45 s, so that lease and grace together
+    /// are 5 s longer than [`answer_timeout`](Self::answer_timeout), and the holder can save each
+    /// response that it may still get. The start refuses a policy in which they are shorter than
+    /// that.
     pub takeover_grace: Duration,
     /// How long the user may take to give the second factor. Defaults to 10 min because vendors'
     /// challenges are valid for 10 to 15 min.
@@ -160,8 +161,8 @@ impl Policy {
     }
 }
 
-/// A waiting time that doubles with each failure, up to a cap. A random part of it is used (jitter),
-/// so that many sessions do not retry at the same moment.
+/// A waiting time that doubles with each failure, up to a cap. A random part of it is used
+/// (jitter), so that many sessions do not retry at the same moment.
 ///
 /// ```
 /// use std::time::Duration;
@@ -269,8 +270,8 @@ pub struct RefreshPolicy {
     /// be in doubt and recover before its token expires.
     pub fraction: f64,
     /// A token is due at least this long before it expires. Defaults to 10 s because an exchange
-    /// may take that long. The crate uses at most half of the token's lifetime, so that a token with
-    /// a short lifetime is not due as soon as it arrives.
+    /// may take that long. The crate uses at most half of the token's lifetime, so that a token
+    /// with a short lifetime is not due as soon as it arrives.
     pub at_least: Duration,
     /// A token is due at most this long before it expires. Defaults to 5 min.
     pub at_most: Duration,
@@ -327,11 +328,12 @@ pub struct UnclassifiedAnswers {
     /// server sends them for some seconds while it is being deployed.
     pub span: Duration,
     /// How long the answers must go on until a session is lost although no other session of its
-    /// client has succeeded since the first of them. Defaults to 24 h because in that case the client
-    /// or the server is more likely at fault than the session.
+    /// client has succeeded since the first of them. Defaults to 24 h because in that case the
+    /// client or the server is more likely at fault than the session.
     pub alone: Duration,
     /// The longest pause until the schedule tries again to refresh a session that was lost in this
-    /// way. Defaults to 24 h, so that all sessions are active again within a day after a long outage.
+    /// way. Defaults to 24 h, so that all sessions are active again within a day after a long
+    /// outage.
     pub retry: Duration,
 }
 

@@ -1,10 +1,10 @@
 //! Key rings, and the encryption of tickets and stored records.
 //!
 //! To seal is to encrypt and authenticate; to open is to verify and decrypt. A [`KeyRing`] holds
-//! numbered master keys. The process opens with all of them, and seals with one of them: the key with
-//! the highest number, apart from keys that are marked to open only. So you can change keys without
-//! losing anything. The crate encrypts nothing with a master key itself: for each use it derives a
-//! key by HKDF-SHA256 (RFC 5869), for XChaCha20-Poly1305.
+//! numbered master keys. The process opens with all of them, and seals with one of them: the key
+//! with the highest number, apart from keys that are marked to open only. So you can change keys
+//! without losing anything. The crate encrypts nothing with a master key itself: for each use it
+//! derives a key by HKDF-SHA256 (RFC 5869), for XChaCha20-Poly1305.
 
 mod cipher;
 mod key_ring_text;
@@ -144,8 +144,8 @@ impl KeyRing {
     /// Reads a ring from this file, which only the process's own user should be able to read. This
     /// blocks while it reads, so call it at the start or from a thread that may block.
     ///
-    /// On Unix the file must belong to the process's user or to root, and no other user may be able to
-    /// write it.
+    /// On Unix the file must belong to the process's user or to root, and no other user may be able
+    /// to write it.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The type of all secrets. A secret is not printed and not serialized, its clones share one copy of
-//! the text, and dropping the last clone overwrites the text.
+//! The type of all secrets. A secret is not printed and not serialized, its clones share one copy
+//! of the text, and dropping the last clone overwrites the text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use zeroize::Zeroize;
 /// A token, password or client secret.
 ///
 /// Clones share one allocation. Dropping the last clone overwrites it. There is no `Display` and no
-/// `Serialize`, and `Debug` prints `[redacted]`. Only [`expose_secret`] returns the text, so a search
-/// for that name finds every place that reads a secret.
+/// `Serialize`, and `Debug` prints `[redacted]`. Only [`expose_secret`] returns the text, so a
+/// search for that name finds every place that reads a secret.
 ///
 /// The crate does not overwrite the buffers of hyper and rustls, and it does not protect against
 /// core dumps.

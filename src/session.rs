@@ -10,10 +10,10 @@
 //!  (store)               Closed                                 (establish)
 //! ```
 //!
-//! You can call `establish` in every state. The former session serves its token until the new session
-//! is there. If the server asks for a second factor, Establishing becomes Challenged. Pass the user's
-//! answer to `establish` again. The guide's [`semantics`](crate::guide::semantics) has the whole
-//! table.
+//! You can call `establish` in every state. The former session serves its token until the new
+//! session is there. If the server asks for a second factor, Establishing becomes Challenged. Pass
+//! the user's answer to `establish` again. The guide's [`semantics`](crate::guide::semantics) has
+//! the whole table.
 
 mod adopt;
 pub(crate) mod api_call;
@@ -70,8 +70,8 @@ use crate::token::{Credentials, PermissionToken, Tokens};
 #[expect(clippy::exhaustive_enums, reason = "has no value")]
 pub enum AnyProvider {}
 
-/// A handle to one session. It is cheap to make and to clone, and making it does no I/O. Many handles
-/// may name one session.
+/// A handle to one session. It is cheap to make and to clone, and making it does no I/O. Many
+/// handles may name one session.
 ///
 /// `Session<P>` has its provider's grants and attributes. `Session`, which is short for
 /// `Session<AnyProvider>`, has no provider type, so that one list can hold sessions of several
@@ -141,8 +141,8 @@ impl<P> Session<P> {
     /// `NotEstablished`, `SignInAgain`, `RetryLater`, `Misconfigured`, `Capacity`, `Store`,
     /// `ShuttingDown`; `Refused` if the session obtains new tokens automatically and the server
     /// refused that. If a refresh takes longer than
-    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout), it goes on, and its callers get
-    /// `RetryLater`.
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout), it goes on, and its callers
+    /// get `RetryLater`.
     ///
     /// # Cancel safety
     ///
@@ -156,9 +156,9 @@ impl<P> Session<P> {
         }
     }
 
-    /// Returns the token in memory, if it is valid. This does not wait and does no I/O. `None` does not
-    /// mean that there is no session: its record may not be loaded yet. If the token is due, this
-    /// returns it and starts its refresh in the background.
+    /// Returns the token in memory, if it is valid. This does not wait and does no I/O. `None` does
+    /// not mean that there is no session: its record may not be loaded yet. If the token is due,
+    /// this returns it and starts its refresh in the background.
     #[must_use]
     pub fn try_permission_token(&self) -> Option<PermissionToken> {
         self.with_token(PermissionToken::clone)
@@ -208,14 +208,14 @@ impl<P> Session<P> {
         Ok(token)
     }
 
-    /// Returns a newer token than the token in memory, even if that is not due yet. If a refresh runs
-    /// already, this waits for its result. If the refresh takes longer than
-    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in memory is still
-    /// valid, the caller gets the token in memory.
+    /// Returns a newer token than the token in memory, even if that is not due yet. If a refresh
+    /// runs already, this waits for its result. If the refresh takes longer than
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in memory is
+    /// still valid, the caller gets the token in memory.
     ///
     /// This also retries a session that is lost as
-    /// [`LostReason::Unclassified`](crate::error::LostReason::Unclassified), with a back-off between
-    /// failed tries.
+    /// [`LostReason::Unclassified`](crate::error::LostReason::Unclassified), with a back-off
+    /// between failed tries.
     ///
     /// # Errors
     ///
@@ -233,14 +233,15 @@ impl<P> Session<P> {
         self.dispatcher.token_newer_than(&slot, held, None).await
     }
 
-    /// Ends the session: first in the store, then at the server. Afterwards the session hands out no
-    /// token. See the example of [`Revocation`].
+    /// Ends the session: first in the store, then at the server. Afterwards the session hands out
+    /// no token. See the example of [`Revocation`].
     ///
     /// # Errors
     ///
-    /// `Store` if the store did not confirm the close: the session then goes on in this process, until
-    /// the store shows that the close is written. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
-    /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
+    /// `Store` if the store did not confirm the close: the session then goes on in this process,
+    /// until the store shows that the close is written. `Deadline`, `Capacity`, `Superseded`,
+    /// `RetryLater`, `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does
+    /// not know.
     ///
     /// # Cancel safety
     ///
@@ -314,11 +315,11 @@ impl<P> Session<P> {
 
 impl<P: Provider> Session<P> {
     /// Exchanges a grant for a new session, which replaces the present session. The present session
-    /// serves its token until the new one is there, and stays if the server refuses the grant. See the
-    /// example of [`Establishment`].
+    /// serves its token until the new one is there, and stays if the server refuses the grant. See
+    /// the example of [`Establishment`].
     ///
-    /// If there are several grants, the crate exchanges them one after the other, each caller gets the
-    /// outcome of its own grant, and the last session counts. A grant is sent at most once.
+    /// If there are several grants, the crate exchanges them one after the other, each caller gets
+    /// the outcome of its own grant, and the last session counts. A grant is sent at most once.
     ///
     /// A grant of another provider does not compile:
     ///
@@ -331,11 +332,11 @@ impl<P: Provider> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Refused` with the reason. `RetryLater` with
-    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used.
-    /// `ShuttingDown` with `NotSent` if the grant was still queued when the shutdown began.
-    /// `Deadline`, which does not say whether the grant was used: the exchange may go on, a late
-    /// answer still counts, and [`status`](Self::status) shows how it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
+    /// `Refused` with the reason. `RetryLater` with [`outcome`](Error::outcome): unless that is
+    /// `Ambiguous`, the grant was not used. `ShuttingDown` with `NotSent` if the grant was still
+    /// queued when the shutdown began. `Deadline`, which does not say whether the grant was used:
+    /// the exchange may go on, a late answer still counts, and [`status`](Self::status) shows how
+    /// it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
     ///
     /// # Cancel safety
     ///
@@ -357,13 +358,13 @@ impl<P: Provider> Session<P> {
         }
     }
 
-    /// Returns a valid token. If there is no session, this first establishes one with `grant`, which
-    /// must be a grant that the application can make at any time without a user.
+    /// Returns a valid token. If there is no session, this first establishes one with `grant`,
+    /// which must be a grant that the application can make at any time without a user.
     ///
     /// If the session is active, it stays, even if another grant established it. If the session was
     /// never established, is lost, or was revoked with this crate, it begins anew with this grant.
-    /// Callers at the same time share one exchange and its outcome. If the server refuses the grant,
-    /// all of them get the error, and so do later callers until the back-off is over.
+    /// Callers at the same time share one exchange and its outcome. If the server refuses the
+    /// grant, all of them get the error, and so do later callers until the back-off is over.
     ///
     /// # Errors
     ///

@@ -41,8 +41,8 @@ use crate::session::dispatch::Dispatcher;
 /// Keeps sessions at the authorization servers of its providers.
 ///
 /// This is a handle, which is cheap to clone. Its clones and all [`Sessions`] and [`Session`]s that
-/// come from it belong to one supervisor, which ends when the last of them is dropped. Exchanges that
-/// run at that moment go on, and their results are saved, but nothing waits for them. Call
+/// come from it belong to one supervisor, which ends when the last of them is dropped. Exchanges
+/// that run at that moment go on, and their results are saved, but nothing waits for them. Call
 /// [`shutdown`](Self::shutdown) to wait for them.
 ///
 /// ```
@@ -96,8 +96,8 @@ impl Supervisor {
         })
     }
 
-    /// Returns one session of the provider that was registered under this name, without the provider's
-    /// type.
+    /// Returns one session of the provider that was registered under this name, without the
+    /// provider's type.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl Supervisor {
         self.dispatcher.context.events.subscribe()
     }
 
-    /// Counts the sessions in memory and the work since the start. This visits every session in memory,
-    /// so call it every few seconds, not in every request.
+    /// Counts the sessions in memory and the work since the start. This visits every session in
+    /// memory, so call it every few seconds, not in every request.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let counts = &self.dispatcher.context.counts;
@@ -145,19 +145,20 @@ impl Supervisor {
         snapshot
     }
 
-    /// Accepts no new calls, lets every exchange end, saves unsaved credentials, and reports what was
-    /// not finished within the time `within`. Call this after your own server has stopped taking
-    /// requests, not before.
+    /// Accepts no new calls, lets every exchange end, saves unsaved credentials, and reports what
+    /// was not finished within the time `within`. Call this after your own server has stopped
+    /// taking requests, not before.
     ///
     /// When the shutdown begins:
     ///
     /// - Event streams end.
-    /// - Calls that need an exchange fail with `ShuttingDown`. Calls that already wait for an exchange
-    ///   get its outcome. Calls for a token still get the token in memory while it is fresh.
+    /// - Calls that need an exchange fail with `ShuttingDown`. Calls that already wait for an
+    ///   exchange get its outcome. Calls for a token still get the token in memory while it is
+    ///   fresh.
     /// - Grants and adoptions that are queued fail at once with `ShuttingDown`, with the
     ///   [`outcome`](crate::Error::outcome) `NotSent`.
-    /// - Revocations and [`forget`](Session::forget)s that are queued are carried out. Those that have
-    ///   not begun within the time `within` fail with `ShuttingDown`.
+    /// - Revocations and [`forget`](Session::forget)s that are queued are carried out. Those that
+    ///   have not begun within the time `within` fail with `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -206,8 +207,8 @@ impl fmt::Debug for Supervisor {
 ///     acme: Sessions<OAuth2>,
 /// }
 ///
-/// async fn handle(state: &AppState, tenant: &str, device: &str) -> Result<PermissionToken, Error> {
-///     let session = state.acme.session(SessionKey::new(tenant, device)?);
+/// async fn handle(state: &AppState, device: &str) -> Result<PermissionToken, Error> {
+///     let session = state.acme.session(SessionKey::single(device)?);
 ///     session.permission_token().await
 /// }
 /// ```

@@ -58,8 +58,8 @@ impl Ticket {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) with [`TicketFault::Malformed`]
-    /// if the text has a character that no ticket has, does not begin as tickets do, or has more than
-    /// 16 KiB.
+    /// if the text has a character that no ticket has, does not begin as tickets do, or has more
+    /// than 16 KiB.
     pub fn parse(text: impl Into<String>) -> Result<Self> {
         let text = Zeroizing::new(text.into());
         let code = text.strip_prefix(PREFIX).ok_or(TicketFault::Malformed)?;
@@ -70,16 +70,16 @@ impl Ticket {
         Ok(Self(Secret::from(text.as_str())))
     }
 
-    /// Returns the text, for a cookie or a form field. A person who has the text and can log in at the
-    /// server can complete the login.
+    /// Returns the text, for a cookie or a form field. A person who has the text and can log in at
+    /// the server can complete the login.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether the ticket is short enough for a cookie: at most 3,840 bytes. A browser drops a cookie
-    /// that is too long without an error. If the ticket is too long, put it in a hidden form field,
-    /// or begin the login with shorter options and names.
+    /// Whether the ticket is short enough for a cookie: at most 3,840 bytes. A browser drops a
+    /// cookie that is too long without an error. If the ticket is too long, put it in a hidden form
+    /// field, or begin the login with shorter options and names.
     ///
     /// ```
     /// use session_warden::ticket::Ticket;

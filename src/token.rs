@@ -1,5 +1,5 @@
-//! The access token that callers put on requests ([`PermissionToken`]), and the tokens that a session
-//! keeps ([`Tokens`], [`Credentials`]).
+//! The access token that callers put on requests ([`PermissionToken`]), and the tokens that a
+//! session keeps ([`Tokens`], [`Credentials`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::secret::Secret;
 /// An access token (RFC 6749 section 1.4) for callers. Clones share one allocation.
 ///
 /// Two numbers tell one token of a session from another: [`epoch`](Self::epoch) counts grants, and
-/// [`generation`](Self::generation) counts stored credentials. Keep the token that a request carried:
-/// if the API answers `401`, [report](crate::Session::rejected) that very token, so that the report
-/// does not affect a newer one.
+/// [`generation`](Self::generation) counts stored credentials. Keep the token that a request
+/// carried: if the API answers `401`, [report](crate::Session::rejected) that very token, so that
+/// the report does not affect a newer one.
 ///
 /// ```
 /// use session_warden::testing::ScriptedProvider;
@@ -82,8 +82,8 @@ impl PermissionToken {
         self.0.secret.expose_secret()
     }
 
-    /// Returns the header that carries the token, marked as sensitive. `None` if the provider has no
-    /// fixed header for its tokens. In that case call
+    /// Returns the header that carries the token, marked as sensitive. `None` if the provider has
+    /// no fixed header for its tokens. In that case call
     /// [`Session::authorize`](crate::Session::authorize), which signs the request or puts the token
     /// into the query.
     #[must_use]
@@ -103,8 +103,8 @@ impl PermissionToken {
         self.0.epoch
     }
 
-    /// How many times the session had stored credentials when it stored those of this token. A newer
-    /// token never has a smaller number.
+    /// How many times the session had stored credentials when it stored those of this token. A
+    /// newer token never has a smaller number.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.generation
@@ -149,8 +149,8 @@ impl Placement {
     }
 }
 
-/// What a server issued for a session: access token, refresh token, token secret (RFC 5849), the times
-/// at which the tokens expire, and the attributes that the provider keeps beside them.
+/// What a server issued for a session: access token, refresh token, token secret (RFC 5849), the
+/// times at which the tokens expire, and the attributes that the provider keeps beside them.
 ///
 /// ```
 /// use session_warden::token::Tokens;
@@ -272,15 +272,15 @@ pub struct Credentials {
 
 impl Credentials {
     /// Makes credentials from what a store reads. Pass the values that [`tokens`](Self::tokens),
-    /// [`authority`](Self::authority) and [`client`](Self::client) returned when the store wrote the
-    /// record.
+    /// [`authority`](Self::authority) and [`client`](Self::client) returned when the store wrote
+    /// the record.
     ///
     /// ```
     /// use std::sync::Arc;
     /// use session_warden::token::{Credentials, Tokens};
     ///
     /// let attributes: Arc<str> = Arc::from("{}");
-    /// let tokens = Tokens::new(attributes).with_access_token("at-1", None).with_refresh_token("rt-1", None);
+    /// let tokens = Tokens::new(attributes).with_refresh_token("rt-1", None);
     /// let credentials = Credentials::new(tokens, "https://login.example.com", "my-client");
     /// assert_eq!(credentials.authority(), "https://login.example.com");
     /// assert_eq!(credentials.tokens().refresh_token().unwrap().expose_secret(), "rt-1");

@@ -111,8 +111,8 @@ pub struct TransportConfig {
 }
 
 impl TransportConfig {
-    /// Trusts these root certificates too, in addition to those of the operating system. `pem` holds
-    /// one certificate or more in PEM (RFC 7468). You can call this several times.
+    /// Trusts these root certificates too, in addition to those of the operating system. `pem`
+    /// holds one certificate or more in PEM (RFC 7468). You can call this several times.
     ///
     /// # Errors
     ///
@@ -172,12 +172,13 @@ impl TransportConfig {
     }
 
     /// Names the prefix of your network's own NAT64 gateway (RFC 6052), for example
-    /// `2001:db8:64::/96`. The crate then checks an address under this prefix by the IPv4 address in
-    /// it. It does so for `64:ff9b::/96` without this setting. You can call this several times.
+    /// `2001:db8:64::/96`. The crate then checks an address under this prefix by the IPv4 address
+    /// in it. It does so for `64:ff9b::/96` without this setting. You can call this several times.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `prefix` is not an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits.
+    /// [`ErrorKind::InvalidInput`] if `prefix` is not an IPv6 prefix of 32, 40, 48, 56, 64 or 96
+    /// bits.
     pub fn nat64_prefix(mut self, prefix: &str) -> Result<Self> {
         let prefix = Nat64::parse(prefix).ok_or_else(|| invalid("the NAT64 prefix"))?;
         self.rules.nat64.push(prefix);
@@ -195,8 +196,9 @@ impl TransportConfig {
         self
     }
 
-    /// Refuses all ports of `https` URLs except these. You can call this several times. Without this
-    /// setting, the URLs of tenants may have port 443 only, and all other URLs may have any port.
+    /// Refuses all ports of `https` URLs except these. You can call this several times. Without
+    /// this setting, the URLs of tenants may have port 443 only, and all other URLs may have any
+    /// port.
     #[must_use]
     pub fn allow_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.rules.ports.get_or_insert_default().extend(ports);
@@ -209,9 +211,9 @@ impl TransportConfig {
     /// addresses, as with [`public_addresses_only`](Self::public_addresses_only), only port 443 or
     /// [the ports that you name](Self::allow_ports), and never over plain HTTP.
     ///
-    /// With this setting, a person who can set a tenant's URL can make this machine send requests into
-    /// your own network. Use it if only you can write the table of customers, in tests, or with a
-    /// [`proxy`](Self::proxy) that refuses internal addresses itself.
+    /// With this setting, a person who can set a tenant's URL can make this machine send requests
+    /// into your own network. Use it if only you can write the table of customers, in tests, or
+    /// with a [`proxy`](Self::proxy) that refuses internal addresses itself.
     #[must_use]
     pub fn tenants_reach_internal_addresses(mut self) -> Self {
         self.internal_tenants = true;
@@ -231,8 +233,8 @@ impl TransportConfig {
     }
 
     /// Allows plain HTTP to a loopback address that is written as a number, `127.0.0.1` or `[::1]`,
-    /// for example. It does not allow the name `localhost`, because a resolver decides which address
-    /// that is. Use it in tests, and for a server or sidecar on the same machine.
+    /// for example. It does not allow the name `localhost`, because a resolver decides which
+    /// address that is. Use it in tests, and for a server or sidecar on the same machine.
     #[must_use]
     pub fn allow_loopback_http(mut self) -> Self {
         self.rules.loopback_http = true;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{RefreshPolicy, part};
 
 impl RefreshPolicy {
-    /// Returns when a token that is valid for `life` is due: the time from when its request was sent.
-    /// `spread` is the random number from 0 to 1 that the jitter uses.
+    /// Returns when a token that is valid for `life` is due: the time from when its request was
+    /// sent. `spread` is the random number from 0 to 1 that the jitter uses.
     #[must_use]
     pub fn due_after(&self, life: Duration, spread: f64) -> Duration {
         let most = life / 2;

@@ -19,12 +19,13 @@ use std::time::Duration;
 pub struct ProviderLimits {
     /// The most exchanges that run at once. An exchange whose request is open for longer than 10 s
     /// counts against [`slow_requests`](Self::slow_requests) instead. Defaults to 64: a server that
-    /// responds in 100 ms then gets up to 640 requests a second, and a slow server does not get more
-    /// and more unfinished refreshes.
+    /// responds in 100 ms then gets up to 640 requests a second, and a slow server does not get
+    /// more and more unfinished refreshes.
     pub exchanges: usize,
-    /// How many requests may be open for longer than 10 s. While that many are open, the crate sends
-    /// no new request, and callers get `RetryLater`. Defaults to 256 because each slow request holds
-    /// a connection and a session, and more requests do not help a server that is this slow.
+    /// How many requests may be open for longer than 10 s. While that many are open, the crate
+    /// sends no new request, and callers get `RetryLater`. Defaults to 256 because each slow
+    /// request holds a connection and a session, and more requests do not help a server that is
+    /// this slow.
     pub slow_requests: usize,
     /// How long an exchange waits until it may run. After that it fails, and has sent no request.
     /// Defaults to 25 s, so that it ends before the
@@ -33,8 +34,8 @@ pub struct ProviderLimits {
     /// How often the crate tries a client again that the server rejected (`invalid_client`).
     /// Defaults to 1 min: one probe a minute for each client, not for each session.
     pub probe: Duration,
-    /// The longest `Retry-After` that the crate obeys. If a server asks for a longer wait, the crate
-    /// waits this long. Defaults to 10 min because a server that asks for ten years is wrong.
+    /// The longest `Retry-After` that the crate obeys. If a server asks for a longer wait, the
+    /// crate waits this long. Defaults to 10 min because a server that asks for ten years is wrong.
     pub longest_retry_after: Duration,
 }
 

@@ -15,8 +15,9 @@ use crate::policy::KEY_SOURCE_WAIT;
 /// wrapped data keys.
 ///
 /// The crate asks the source for keys in [`from_source`](KeyRing::from_source) and in
-/// [`reload_from`](KeyRing::reload_from), and at no other time. The keys stay in memory, so sessions
-/// go on while the service cannot be reached. A closure `Fn() -> impl Future` is a source too.
+/// [`reload_from`](KeyRing::reload_from), and at no other time. The keys stay in memory, so
+/// sessions go on while the service cannot be reached. A closure `Fn() -> impl Future` is a source
+/// too.
 ///
 /// ```
 /// use session_warden::seal::{KeyRing, KeySource, MasterKey, RingKey};

@@ -9,12 +9,13 @@ use crate::secret::Secret;
 use crate::token::Tokens;
 
 impl<P: Provider> Session<P> {
-    /// Makes a session from tokens that the backend has already. This sends no request to the server.
+    /// Makes a session from tokens that the backend has already. This sends no request to the
+    /// server.
     ///
-    /// The crate assumes that this provider's authority issued the tokens to this client. If there is
-    /// no access token, the first call refreshes. If there is no refresh token, the session ends when
-    /// its access token expires. Times are wall times. Expired tokens are adopted too: the next call
-    /// refreshes them, or reports the session as lost.
+    /// The crate assumes that this provider's authority issued the tokens to this client. If there
+    /// is no access token, the first call refreshes. If there is no refresh token, the session ends
+    /// when its access token expires. Times are wall times. Expired tokens are adopted too: the
+    /// next call refreshes them, or reports the session as lost.
     ///
     /// The adoption is queued with grants and revocations. If a revocation is still queued, the
     /// crate tries to send it once before [`Adopt::Replace`] replaces the session.
@@ -46,13 +47,13 @@ impl<P: Provider> Session<P> {
     /// `InvalidInput` if there is neither an access token nor a refresh token, if one is empty, or
     /// if the attributes cannot be written as JSON. `RetryLater` if another process has claimed the
     /// session. `Store` if the claim could not be written; if only the tokens could not be saved,
-    /// the session serves them and saves them later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`;
-    /// `Misconfigured` for a tenant that the provider's source does not know.
+    /// the session serves them and saves them later. `Superseded`, `Deadline`, `Capacity`,
+    /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
     ///
-    /// If you drop the call while the adoption is queued, the tokens are not adopted. If you drop it
-    /// later, they are adopted.
+    /// If you drop the call while the adoption is queued, the tokens are not adopted. If you drop
+    /// it later, they are adopted.
     pub async fn adopt(&self, tokens: Tokens<P::Attributes>, mode: Adopt) -> Result<Adopted> {
         let take = match mode {
             Adopt::IfVacant => AdoptMode::IfVacant,
@@ -61,8 +62,8 @@ impl<P: Provider> Session<P> {
         self.take(tokens, take).await
     }
 
-    /// Returns the session's tokens with their secrets, for a backend that stops using this crate. This
-    /// loads them from the store if they are not in memory.
+    /// Returns the session's tokens with their secrets, for a backend that stops using this crate.
+    /// This loads them from the store if they are not in memory.
     ///
     /// This also returns the tokens of a lost session, which are probably invalid, and those of a
     /// session in doubt, whose refresh token may be spent. If you use the refresh token elsewhere,

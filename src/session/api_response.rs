@@ -9,13 +9,13 @@ use crate::provider::Rejection;
 use crate::token::PermissionToken;
 
 impl<P> Session<P> {
-    /// Checks the response of an API that was called with `used`, and returns whether to call the API
-    /// again with another token. `body_prefix` is the part of the body that you have read, because
-    /// vendors put the reason there.
+    /// Checks the response of an API that was called with `used`, and returns whether to call the
+    /// API again with another token. `body_prefix` is the part of the body that you have read,
+    /// because vendors put the reason there.
     ///
     /// Pass every response to this method, also a success, because a success resets the damping to
-    /// its shortest span. After [`Verdict::Retry`], call the API once more, not in a loop. The session
-    /// does not hand out a rejected token again, unless the rejection is damped (see
+    /// its shortest span. After [`Verdict::Retry`], call the API once more, not in a loop. The
+    /// session does not hand out a rejected token again, unless the rejection is damped (see
     /// [`invalidate`](Self::invalidate)). If it is damped, the verdict is [`Verdict::Forward`].
     ///
     /// ```
@@ -88,15 +88,15 @@ impl<P> Session<P> {
         }
     }
 
-    /// Reports that an API rejected `used`. After the answer [`Invalidation::Refresh`] the session does
-    /// not hand out `used` again. A token that has already replaced `used` is not affected.
+    /// Reports that an API rejected `used`. After the answer [`Invalidation::Refresh`] the session
+    /// does not hand out `used` again. A token that has already replaced `used` is not affected.
     ///
     /// The answer is [`Invalidation::Damped`] if `used` itself replaced a rejected token within the
-    /// last 10 s. The crate then starts no refresh and goes on handing out `used`, because other APIs
-    /// may accept it. So an API that rejects every token does not cause a refresh with each call. The
-    /// span of 10 s doubles with each refresh that a rejection starts, up to 10 min. A response that
-    /// accepts the token (see [`rejected`](Self::rejected)) sets the span back to 10 s. A refresh that
-    /// starts because the token is due ends the damping.
+    /// last 10 s. The crate then starts no refresh and goes on handing out `used`, because other
+    /// APIs may accept it. So an API that rejects every token does not cause a refresh with each
+    /// call. The span of 10 s doubles with each refresh that a rejection starts, up to 10 min. A
+    /// response that accepts the token (see [`rejected`](Self::rejected)) sets the span back to 10
+    /// s. A refresh that starts because the token is due ends the damping.
     ///
     /// ```
     /// use session_warden::session::Invalidation;

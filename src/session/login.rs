@@ -89,15 +89,15 @@ struct Begun<O> {
 
 impl<P: RedirectLogin> Session<P> {
     /// Begins a login through the browser. Send the browser to the [`url`](Login::url), and give it
-    /// the [`ticket`](Login::ticket) in a cookie (`HttpOnly; Secure; SameSite=Lax`) or a hidden form
-    /// field. The crate keeps nothing in memory or in the store for this.
+    /// the [`ticket`](Login::ticket) in a cookie (`HttpOnly; Secure; SameSite=Lax`) or a hidden
+    /// form field. The crate keeps nothing in memory or in the store for this.
     ///
     /// # Errors
     ///
     /// `Misconfigured` if the provider's settings are not sufficient, or if the rules of the
-    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the options
-    /// are too large for a ticket; `RetryLater` if the provider's endpoints could not be fetched;
-    /// `Capacity`, `ShuttingDown`.
+    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the
+    /// options are too large for a ticket; `RetryLater` if the provider's endpoints could not be
+    /// fetched; `Capacity`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -125,9 +125,9 @@ impl<P: RedirectLogin> Session<P> {
     /// # Errors
     ///
     /// `InvalidInput` with the [`TicketFault`](crate::ticket::TicketFault) as its source if the
-    /// ticket belongs to another session or is not genuine; `Refused(ChallengeExpired)` if it is too
-    /// old or was used; `Refused(LoginStateMismatch)` if the browser came back from another login;
-    /// `Refused` with the reason if the server or the user refused the login. Otherwise as
+    /// ticket belongs to another session or is not genuine; `Refused(ChallengeExpired)` if it is
+    /// too old or was used; `Refused(LoginStateMismatch)` if the browser came back from another
+    /// login; `Refused` with the reason if the server or the user refused the login. Otherwise as
     /// [`establish`](Self::establish).
     ///
     /// # Cancel safety

@@ -65,17 +65,17 @@ pub enum Verdict {
 #[expect(clippy::exhaustive_enums, reason = "the token is replaced or it is not")]
 pub enum Invalidation {
     /// The session does not hand out the token again. The next
-    /// [`permission_token`](crate::session::Session::permission_token) is a newer token: call the API
-    /// once more with that.
+    /// [`permission_token`](crate::session::Session::permission_token) is a newer token: call the
+    /// API once more with that.
     Refresh,
-    /// This token has just replaced a rejected token, and the API rejected it as well. The crate starts
-    /// no refresh, and the session still hands out the token, because other APIs may accept it. Do
-    /// not call the API again: it would reject another token too.
+    /// This token has just replaced a rejected token, and the API rejected it as well. The crate
+    /// starts no refresh, and the session still hands out the token, because other APIs may accept
+    /// it. Do not call the API again: it would reject another token too.
     Damped,
 }
 
-/// How a [`revoke`](crate::Session::revoke) ended. In every case the session is closed and hands out
-/// no token.
+/// How a [`revoke`](crate::Session::revoke) ended. In every case the session is closed and hands
+/// out no token.
 ///
 /// ```
 /// use session_warden::session::{Revocation, State};
@@ -103,8 +103,8 @@ pub enum Invalidation {
 pub enum Revocation {
     /// The server has revoked the tokens.
     AtServer,
-    /// The server could not be reached yet. The crate tries again, unless the session is established
-    /// again before that.
+    /// The server could not be reached yet. The crate tries again, unless the session is
+    /// established again before that.
     Queued,
     /// The server has no means to revoke tokens, or there were no tokens to revoke.
     LocalOnly,

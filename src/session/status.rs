@@ -59,8 +59,8 @@ pub struct SessionStatus {
     pub saved: bool,
     /// Why the session is lost. `None` if it is not lost.
     pub lost: Option<LostReason>,
-    /// The earliest time of the next try, by the wall clock. `None` if the last try did not fail, or if
-    /// the next one may begin now.
+    /// The earliest time of the next try, by the wall clock. `None` if the last try did not fail,
+    /// or if the next one may begin now.
     pub retry_at: Option<SystemTime>,
 }
 

@@ -114,25 +114,25 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Encrypts tickets and stored records with these keys. Without this setting, the start generates
-    /// keys. Tickets then work only in this process and only until it ends, and a store on a disk
-    /// refuses to start.
+    /// Encrypts tickets and stored records with these keys. Without this setting, the start
+    /// generates keys. Tickets then work only in this process and only until it ends, and a store
+    /// on a disk refuses to start.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
     }
 
-    /// Names the application. If several applications have the same keys, a ticket of one application
-    /// then does not open in another. Give every process of the application the same name. Without a
-    /// name, a ticket opens in every process that has its key and no name. If you change the name,
-    /// logins that have begun must begin again.
+    /// Names the application. If several applications have the same keys, a ticket of one
+    /// application then does not open in another. Give every process of the application the same
+    /// name. Without a name, a ticket opens in every process that has its key and no name. If you
+    /// change the name, logins that have begun must begin again.
     pub fn application(mut self, name: &str) -> Self {
         self.application = Some(name.to_owned());
         self
     }
 
-    /// Registers a provider for all tenants. The name is part of the id and the record of every session
-    /// of this provider: keep it when you change other settings.
+    /// Registers a provider for all tenants. The name is part of the id and the record of every
+    /// session of this provider: keep it when you change other settings.
     pub fn provider<P: Provider>(
         mut self,
         name: &str,
@@ -149,8 +149,8 @@ impl SupervisorBuilder {
     }
 
     /// Registers a provider whose settings differ from tenant to tenant: another server, or another
-    /// client. The crate asks the source for a tenant's settings when a session of the tenant is first
-    /// used, and again after [`reload`](super::Sessions::reload).
+    /// client. The crate asks the source for a tenant's settings when a session of the tenant is
+    /// first used, and again after [`reload`](super::Sessions::reload).
     ///
     /// Requests to a tenant's URLs reach public addresses only, unless
     /// [`tenants_reach_internal_addresses`](TransportConfig::tenants_reach_internal_addresses)

@@ -16,19 +16,20 @@ use crate::store;
 use crate::token::Tokens;
 
 impl Supervisor {
-    /// Lists the sessions that pass `filter`, in the order of their ids. See the example of [`Filter`].
+    /// Lists the sessions that pass `filter`, in the order of their ids. See the example of
+    /// [`Filter`].
     ///
-    /// The list has all sessions of the store, in memory or not, also those of providers that are not
-    /// registered. It shows the present state of a session in memory, and the record of any other
-    /// session.
+    /// The list has all sessions of the store, in memory or not, also those of providers that are
+    /// not registered. It shows the present state of a session in memory, and the record of any
+    /// other session.
     ///
     /// The crate reads the list in [pages](crate::policy::LIST_PAGE), and sessions may change
     /// meanwhile. No session appears twice, and a session that exists all the time appears once. A
     /// session that was never established appears only while its first grant is exchanged.
     ///
-    /// If a page cannot be read, the stream yields one `Store` error. It reads the page again when you
-    /// ask for the next item. After 3 such errors in a row the list ends. After a shutdown the stream
-    /// yields one `ShuttingDown`.
+    /// If a page cannot be read, the stream yields one `Store` error. It reads the page again when
+    /// you ask for the next item. After 3 such errors in a row the list ends. After a shutdown the
+    /// stream yields one `ShuttingDown`.
     pub fn list(
         &self,
         filter: Filter,
@@ -52,9 +53,9 @@ impl<P: Provider> Sessions<P> {
 
     /// Makes a session from each row of tokens that the backend already has, as
     /// [`adopt`](crate::Session::adopt) does with
-    /// [`Adopt::IfVacant`](crate::session::Adopt::IfVacant). A session that exists or existed stays as
-    /// it is. So you can run an import again, in part or as a whole, while the backend works, and it
-    /// replaces no newer token. See the example of [`ImportReport`].
+    /// [`Adopt::IfVacant`](crate::session::Adopt::IfVacant). A session that exists or existed stays
+    /// as it is. So you can run an import again, in part or as a whole, while the backend works,
+    /// and it replaces no newer token. See the example of [`ImportReport`].
     ///
     /// The crate imports [several rows](crate::policy::ROWS_AT_ONCE) at once, and the imported
     /// sessions do not stay in memory. An import publishes no events: the report has the result of
@@ -108,8 +109,8 @@ impl<P: Provider> Sessions<P> {
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped: forgotten sessions stay forgotten, and deletions that have begun are
-    /// still carried out.
+    /// The future may be dropped: forgotten sessions stay forgotten, and deletions that have begun
+    /// are still carried out.
     pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<u64> {
         let (context, provider) = (&self.dispatcher.context, &self.provider.name);
         let filter = store::RecordFilter {

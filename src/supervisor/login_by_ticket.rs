@@ -9,8 +9,8 @@ use crate::session::{Establishment, Session};
 use crate::ticket::Ticket;
 
 impl<P: RedirectLogin> Sessions<P> {
-    /// Begins a login through the browser for this session, as [`Session::begin_login`] does. See the
-    /// example of [`Login`].
+    /// Begins a login through the browser for this session, as [`Session::begin_login`] does. See
+    /// the example of [`Login`].
     ///
     /// # Errors
     ///
@@ -23,9 +23,9 @@ impl<P: RedirectLogin> Sessions<P> {
         self.session(key).begin_login(options).await
     }
 
-    /// Finishes the login that the ticket belongs to, and returns the session that the ticket names.
-    /// This may be any session of this provider. If you know from the request whose session it must
-    /// be, use [`Session::finish_login`].
+    /// Finishes the login that the ticket belongs to, and returns the session that the ticket
+    /// names. This may be any session of this provider. If you know from the request whose session
+    /// it must be, use [`Session::finish_login`].
     ///
     /// # Errors
     ///

@@ -25,13 +25,14 @@ impl<P: Provider> Sessions<P> {
     }
 
     /// Replaces the settings for all tenants, for example with a new client secret or another
-    /// server. Exchanges that run keep the former settings, and later exchanges use the new settings.
-    /// Sessions that failed as `Misconfigured` try again.
+    /// server. Exchanges that run keep the former settings, and later exchanges use the new
+    /// settings. Sessions that failed as `Misconfigured` try again.
     ///
-    /// Credentials stay bound to the authority that issued them and to the client to which it issued
-    /// them. If these differ from the new settings, the crate keeps the credentials, but it does not
-    /// hand out or send their tokens until the settings fit again. The limits on running exchanges are
-    /// those of the new settings. If a server asked the crate to wait, the crate still waits.
+    /// Credentials stay bound to the authority that issued them and to the client to which it
+    /// issued them. If these differ from the new settings, the crate keeps the credentials, but it
+    /// does not hand out or send their tokens until the settings fit again. The limits on running
+    /// exchanges are those of the new settings. If a server asked the crate to wait, the crate
+    /// still waits.
     ///
     /// # Errors
     ///
@@ -41,8 +42,8 @@ impl<P: Provider> Sessions<P> {
     ///
     /// # Cancel safety
     ///
-    /// The settings apply at once. If the future is dropped, some sessions notice the change only when
-    /// they are next used.
+    /// The settings apply at once. If the future is dropped, some sessions notice the change only
+    /// when they are next used.
     pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
         let Some(tenant_client) = self.provider.of_all() else {
             return Err(Error::new(ErrorKind::InvalidInput)
@@ -57,8 +58,8 @@ impl<P: Provider> Sessions<P> {
         Ok(())
     }
 
-    /// Asks the source again for the provider of this tenant, or with `None` for the providers of all
-    /// tenants that are in memory. This changes sessions as [`replace`](Self::replace) does.
+    /// Asks the source again for the provider of this tenant, or with `None` for the providers of
+    /// all tenants that are in memory. This changes sessions as [`replace`](Self::replace) does.
     ///
     /// # Errors
     ///
