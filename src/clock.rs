@@ -2,7 +2,7 @@
 //!
 //! A clock has three readings ([`Now`]): wall time, boot time and monotonic time. In memory the
 //! crate keeps deadlines as boot times, because boot time goes on while the machine is suspended
-//! and does not change when somebody sets the wall clock. The store and the public API use wall
+//! and does not change when the wall clock is set. The store and the public API use wall
 //! time, because boot time means nothing on another machine.
 
 use std::future::Future;

@@ -163,6 +163,8 @@ impl KeyRing {
     ///
     /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] that says which entry is wrong and how.
     ///
+    /// # Example
+    ///
     /// ```
     /// use std::error::Error as _;
     /// use session_warden::seal::{KeyRing, KeyRingFault};

@@ -82,6 +82,8 @@ pub enum AnyProvider {}
 /// Every call may be dropped at any time. An exchange that it waits for goes on, and the session
 /// keeps its result.
 ///
+/// # Example
+///
 /// ```
 /// use std::collections::HashMap;
 /// use session_warden::session::AnyProvider;

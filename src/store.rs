@@ -5,10 +5,11 @@
 //!
 //! A store keeps one [`Record`] for each session. In it, `version` counts writes, `epoch` counts
 //! grants, and `generation` counts the times that credentials were stored or closed. A supervisor
-//! changes records by [`Statement`]s. A refresh has three parts. First a [`Claim`] writes down the
-//! intent to send a request. Then the supervisor sends the request. At last a [`Commit`] writes the
-//! new credentials, or a [`Settle`] ends the claim because there are none. A [`TakeOver`] ends the
-//! claim of a process that no longer responds.
+//! changes records by [`Statement`]s. A refresh has three parts. First a
+//! [claim](Statement::Claim) writes down the intent to send a request. Then the supervisor sends
+//! the request. At last a [commit](Statement::Commit) writes the new credentials, or a
+//! [settle](Statement::Settle) ends the claim because there are none. A
+//! [take-over](Statement::TakeOver) ends the claim of a process that no longer responds.
 //!
 //! The pure function [`decide()`] says what a statement does to a record. Every store runs it.
 

@@ -99,6 +99,8 @@ impl KeyRing {
     ///
     /// The future may be dropped, without an effect.
     ///
+    /// # Example
+    ///
     /// ```
     /// use std::error::Error as _;
     /// use session_warden::seal::{KeyRing, KeySourceFault};

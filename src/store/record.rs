@@ -51,8 +51,8 @@ use crate::token::Credentials;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record<C = Arc<Credentials>> {
-    /// Counts writes. Each write raises it, a [`Restore`](super::Restore) perhaps by more than 1.
-    /// It never becomes smaller, even if the record is deleted and made again.
+    /// Counts writes. Each write raises it, a [restore](super::Statement::Restore) perhaps by more
+    /// than 1. It never becomes smaller, even if the record is deleted and made again.
     pub version: u64,
     /// Counts the grants that established this session. After a deletion, the next session begins
     /// above all epochs that were deleted (see [`Floor`]).
@@ -81,9 +81,9 @@ pub struct Record<C = Arc<Credentials>> {
     /// The credentials of a closed session that must still be revoked at the server. `None` if the
     /// revocation was done or given up, or if a grant replaced the session.
     pub outbox: Option<C>,
-    /// The time before which nobody can claim the session for a refresh or for a revocation that is
-    /// still to be done. It does not hold back a grant, or the refresh of a session that is lost
-    /// provisionally.
+    /// Before this time, no process can claim the session for a refresh or for a revocation that
+    /// must still be done. A process can claim it for a grant, or for the refresh of a session that
+    /// is lost provisionally.
     pub retry_at: Option<SystemTime>,
     /// How many claims were written since credentials were last stored, including the present
     /// claim.
