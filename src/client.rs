@@ -82,8 +82,10 @@ impl Client {
     /// The provider with its type. `InvalidInput` if another provider stands in for it.
     pub(crate) fn typed<P: Provider>(&self) -> Result<Arc<P>> {
         self.provider.as_any().downcast().map_err(|_| {
-            Error::new(ErrorKind::InvalidInput)
-                .about("another provider stands in for this one, and has no logins and no calls")
+            Error::new(ErrorKind::InvalidInput).about(
+                "another type of provider was registered with `Registration::standing_in`, and it \
+                 has no logins and no calls",
+            )
         })
     }
 
@@ -91,8 +93,9 @@ impl Client {
     /// server's metadata names the URL, and the user's browser follows it.
     pub(crate) fn check_shown(&self, url: &Url) -> Result<()> {
         self.resources.transport.check(url).map_err(|refused| {
+            let advice = refused.advice(url.as_str());
             Error::new(ErrorKind::Misconfigured)
-                .about("the transport's rules refuse the URL that the browser is to be sent to")
+                .about(format!("the login page cannot be used: {advice}"))
                 .with_source(refused)
         })
     }

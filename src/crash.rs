@@ -1,4 +1,4 @@
-//! Steps of an exchange at which a test makes its process die or stop. Without the feature
+//! Steps of an exchange at which a test kills or stops its process. Without the feature
 //! `testing`, these steps do nothing.
 
 #[cfg(feature = "testing")]
@@ -9,23 +9,23 @@ use std::sync::Arc;
 #[cfg(feature = "testing")]
 use parking_lot::Mutex;
 
-/// A step of an exchange: of a refresh, a renewal or a grant. An adoption, which asks no server,
-/// has no such steps.
+/// A step of an exchange: of a refresh, a renewal or a grant. An adoption has no such steps,
+/// because it sends no request. See the example of [`CrashPoints`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "named in `testing`"))]
 #[non_exhaustive]
 pub enum CrashPoint {
-    /// No claim is written yet, and nothing is sent.
+    /// Before the claim is written.
     BeforeClaim,
-    /// The claim is written, and nothing is sent.
+    /// After the claim is written, and before the request is sent.
     Claimed,
-    /// The server has answered, and its response's body is not read yet.
+    /// After the head of the server's response has arrived, and before its body is read.
     Sent,
-    /// New credentials are read, and not saved yet.
+    /// After the new credentials are read, and before they are saved.
     Received,
-    /// The new credentials are saved, and no caller has the outcome yet.
+    /// After the new credentials are saved, and before a caller has the outcome.
     Committed,
-    /// All waiting callers have the outcome.
+    /// After all waiting callers have the outcome.
     Replied,
 }
 
@@ -77,24 +77,25 @@ impl From<CrashPoints> for Steps {
     }
 }
 
-/// What happens to the process.
+/// What happens at a [`CrashPoint`]. See the example of [`CrashPoints`].
 #[cfg(feature = "testing")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fate {
-    /// It is killed (`SIGKILL`): no destructor runs, and nothing is flushed.
+    /// The process is killed (`SIGKILL`): no destructor runs, and nothing is flushed.
     Kill,
-    /// It is stopped (`SIGSTOP`) until it is continued (`SIGCONT`), and then runs on as before.
+    /// The process is stopped (`SIGSTOP`). After `SIGCONT` it goes on as before.
     Stop,
-    /// It runs on, and the exchange's own task panics.
+    /// The task of the exchange panics, and the process goes on.
     Panic,
 }
 
-/// Makes the process die or stop at a step of an exchange, for tests that start their own
-/// processes, or makes the exchange panic there. Clones share the same points. Each armed point
-/// fires once, at the first exchange that reaches it.
+/// Kills or stops the process at a step of an exchange, or makes the exchange panic there. It is
+/// for tests that start processes of their own. All clones share the same points. Each armed point
+/// takes effect once, at the first exchange that reaches it.
 ///
-/// On Linux and Android; elsewhere the process aborts for each [`Fate`] but [`Fate::Panic`].
+/// [`Fate::Kill`] and [`Fate::Stop`] need Linux or Android. On other systems the process aborts
+/// instead.
 ///
 /// ```no_run
 /// use session_warden::Supervisor;
@@ -113,7 +114,7 @@ pub enum Fate {
 ///     .start()
 ///     .await?;
 ///
-/// // The next exchange gets its answer, and the process dies with it.
+/// // The process is killed when the next exchange has read new tokens, before it saves them.
 /// points.arm(CrashPoint::Received, Fate::Kill);
 /// # Ok(())
 /// # }
@@ -132,14 +133,14 @@ struct Armed {
 
 #[cfg(feature = "testing")]
 impl CrashPoints {
-    /// Makes a set with no point armed.
+    /// Makes a set of points, none of them armed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Arms a point: the next exchange that begins and reaches it meets this fate. If a point is
-    /// armed twice, the first fate comes first.
+    /// Arms a point: `fate` happens at the next exchange that begins after this call and reaches
+    /// the point. If you arm a point twice, the fates happen in this order, one at each exchange.
     pub fn arm(&self, point: CrashPoint, fate: Fate) {
         let mut armed = self.0.lock();
         let number = armed.count;

@@ -1,7 +1,11 @@
 //! The error of this crate. Its kinds say what the caller should do.
+#![doc = include_str!("error/example.md")]
 
-mod answered;
+mod endpoint;
+mod http_status;
+mod shown;
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -9,17 +13,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub(crate) use self::answered::{Answered, EndpointPath};
+pub(crate) use self::endpoint::Endpoint;
+pub(crate) use self::shown::{bounded, quoted, quoted_url};
 use crate::key::{InvalidKey, SessionId};
 
-/// The result of most calls of this crate.
+/// The result of most calls of this crate. See the [example](self#example).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
 ///
-/// [`kind`](Self::kind) says what the caller should do. The error is cheap to clone: all callers
-/// that waited for one exchange get the same error. [`source`](std::error::Error::source) returns
-/// the cause, and `Display` does not repeat it. No error holds a token, a response body or the
+/// [`kind`](Self::kind) says what the caller should do. `Display` says what is wrong, where, and
+/// what to do; it is enough to log the outermost error. [`source`](std::error::Error::source)
+/// returns the cause, which `Display` does not repeat. The error is cheap to clone: all callers
+/// that waited for one exchange get the same error. No error holds a token, a response body or the
 /// query of a URL.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
@@ -27,13 +33,12 @@ pub struct Error(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
-    about: Option<&'static str>,
+    about: Option<Cow<'static, str>>,
     session: Option<SessionId>,
     retry_after: Option<Duration>,
     outcome: Option<ExchangeOutcome>,
     code: Option<ProviderCode>,
     status: Option<u16>,
-    answered: Option<Answered>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -103,7 +108,6 @@ impl Error {
             outcome: None,
             code: None,
             status: None,
-            answered: None,
             source: None,
         }))
     }
@@ -114,10 +118,11 @@ impl Error {
         self.with(|inner| inner.source = Some(Arc::from(source.into())))
     }
 
-    /// The same error with a sentence that explains it. `Display` writes it after the text of the
-    /// kind: use lower case, no full stop and no secret.
+    /// The same error with a sentence that says what is wrong and what to do. `Display` writes it
+    /// after the text of the kind, cut to 1,024 bytes: use lower case, no full stop and no secret.
     #[must_use]
-    pub fn about(self, words: &'static str) -> Self {
+    pub fn about(self, words: impl Into<Cow<'static, str>>) -> Self {
+        let words = bounded(words.into());
         self.with(|inner| inner.about = Some(words))
     }
 
@@ -125,6 +130,11 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.with(|inner| inner.retry_after = Some(wait))
+    }
+
+    /// What [`about`](Self::about) was given.
+    pub(crate) fn explanation(&self) -> Option<Cow<'static, str>> {
+        self.0.about.clone()
     }
 
     pub(crate) fn of_session(self, id: &SessionId) -> Self {
@@ -139,24 +149,20 @@ impl Error {
         self.with(|inner| inner.code = code)
     }
 
-    /// The same error with the status, code and endpoint of the server's response that caused
-    /// `cause`, and with the source of `cause`.
+    /// The same error with the status, code and source of `cause`, and with its explanation if
+    /// this error has none.
     pub(crate) fn caused_by(self, cause: Option<&Self>) -> Self {
         let Some(cause) = cause else { return self };
-        let Inner { code, status, answered, source, .. } = &*cause.0;
+        let Inner { about, code, status, source, .. } = &*cause.0;
         self.with(|inner| {
             (inner.code, inner.status) = (code.clone(), *status);
-            inner.answered = answered.clone();
+            inner.about = inner.about.take().or_else(|| about.clone());
             inner.source = source.clone().or_else(|| Some(Arc::new(cause.clone())));
         })
     }
 
     pub(crate) fn with_status(self, status: Option<u16>) -> Self {
         self.with(|inner| inner.status = status)
-    }
-
-    pub(crate) fn with_answered(self, answered: Option<Answered>) -> Self {
-        self.with(|inner| inner.answered = answered)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -167,11 +173,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.kind.fmt(f)?;
-        match (self.0.about, &self.0.answered) {
-            (Some(words), _) => write!(f, ": {words}"),
-            (None, Some(answered)) => write!(f, ": {answered}"),
-            (None, None) => Ok(()),
+        let kind = self.0.kind;
+        match (kind, self.0.about.as_deref().or_else(|| kind.advice())) {
+            // The explanation says more than the reason in the kind.
+            (ErrorKind::Refused(_), Some(words)) => write!(f, "{REFUSED}: {words}"),
+            (_, Some(words)) => write!(f, "{kind}: {words}"),
+            (_, None) => kind.fmt(f),
         }
     }
 }
@@ -187,7 +194,6 @@ impl fmt::Debug for Error {
             .field("outcome", &inner.outcome)
             .field("code", &inner.code)
             .field("status", &inner.status)
-            .field("answered", &inner.answered)
             .field("source", &inner.source)
             .finish()
     }
@@ -201,11 +207,11 @@ impl StdError for Error {
 
 impl From<InvalidKey> for Error {
     fn from(invalid: InvalidKey) -> Self {
-        Self::new(ErrorKind::InvalidInput).with_source(invalid)
+        Self::new(ErrorKind::InvalidInput).about(invalid.rule()).with_source(invalid)
     }
 }
 
-/// What the caller should do.
+/// What the caller should do. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -221,9 +227,10 @@ pub enum ErrorKind {
     /// [`Error::retry_after`], or after a second if there is none. [`Error::outcome`] says whether
     /// a grant may have been used.
     RetryLater,
-    /// The configuration of the provider is wrong (client, secret, URL or scope), or the session
-    /// was issued with another one. Correct the configuration: sessions are kept, and work again
-    /// then.
+    /// The configuration is wrong: that of the provider (client, secret, URL or scope, or the
+    /// session was issued with another one), or at the start that of the supervisor (policy, keys
+    /// of the store, no tokio runtime). Correct what the error's text names. The crate keeps the
+    /// sessions, and they work again afterwards.
     Misconfigured,
     /// The arguments cannot be used. Correct them.
     InvalidInput,
@@ -243,25 +250,50 @@ pub enum ErrorKind {
     Deadline,
 }
 
+impl ErrorKind {
+    /// What to do, for an error that says no more than its kind.
+    fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotEstablished => "establish it with a grant",
+            Self::SignInAgain(_) | Self::Refused(_) => return None,
+            Self::RetryLater => "no token at present",
+            Self::Misconfigured => "check the settings of the provider",
+            Self::InvalidInput => "correct the arguments of the call",
+            Self::Superseded => "read its status, and decide again",
+            Self::Capacity => "try again when there is less load",
+            Self::Store => "try again; nothing was sent to the server",
+            Self::ShuttingDown => "it was shut down, so use another one",
+            Self::Deadline => "the exchange goes on, so call again for its result",
+        })
+    }
+}
+
+/// The beginning of the text of a refused grant.
+const REFUSED: &str = "the grant was refused";
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotEstablished => f.write_str("no session is established"),
-            Self::SignInAgain(reason) => write!(f, "sign in again, {reason}"),
-            Self::Refused(refusal) => write!(f, "the grant was refused, {refusal}"),
-            Self::RetryLater => f.write_str("no token at present, retry later"),
-            Self::Misconfigured => f.write_str("the provider's configuration is wrong"),
-            Self::InvalidInput => f.write_str("the input cannot be used"),
-            Self::Superseded => f.write_str("the session was changed by another call"),
+            Self::NotEstablished => f.write_str("the session is not established"),
+            Self::SignInAgain(reason) => {
+                write!(f, "the user must sign in again, because {reason}")
+            }
+            Self::Refused(refusal) => write!(f, "{REFUSED}: {refusal}"),
+            Self::RetryLater => f.write_str("try again later"),
+            Self::Misconfigured => f.write_str("wrong configuration"),
+            Self::InvalidInput => f.write_str("invalid input"),
+            Self::Superseded => {
+                f.write_str("another call or process changed the session during this call")
+            }
             Self::Capacity => f.write_str("a limit is reached"),
             Self::Store => f.write_str("the store failed"),
-            Self::ShuttingDown => f.write_str("the supervisor is shutting down"),
-            Self::Deadline => f.write_str("waited too long"),
+            Self::ShuttingDown => f.write_str("the supervisor takes no more calls"),
+            Self::Deadline => f.write_str("the call timed out"),
         }
     }
 }
 
-/// Why the session needs a new grant.
+/// Why the session needs a new grant. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum LostReason {
@@ -276,12 +308,12 @@ pub enum LostReason {
     Unclassified,
     /// The server says that the session was revoked.
     Revoked,
-    /// A response was lost, and the server rejected the one retry: the exchange whose response was
-    /// lost had spent the refresh token.
+    /// The response to a refresh was lost, and the server rejected the retry. The server had
+    /// processed the first request, which spent the refresh token.
     LostInDoubt,
     /// A call of this session deleted the refresh token at the server.
     TokensDeleted,
-    /// A call of this session ended it at the server, with its access token.
+    /// A call of this session deleted its access token at the server, which ended the session.
     SessionDeleted,
     /// The key that seals the record is missing.
     KeyMissing,
@@ -310,19 +342,21 @@ impl LostReason {
 impl fmt::Display for LostReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RefreshExpired => "the refresh token has expired",
+            Self::RefreshExpired => "the refresh token has expired or there is none",
             Self::Rejected => "the server rejected the refresh token",
-            Self::Unclassified => "the server kept giving answers that are not understood",
+            Self::Unclassified => "the server kept sending responses that are not understood",
             Self::Revoked => "the session was revoked at the server",
-            Self::LostInDoubt => "a refresh's answer was lost and its token is spent",
-            Self::TokensDeleted => "the tokens were deleted",
-            Self::SessionDeleted => "the session was deleted",
-            Self::KeyMissing => "the sealing key is missing",
+            Self::LostInDoubt => {
+                "the response to a refresh was lost, and the server rejected the retry"
+            }
+            Self::TokensDeleted => "a call deleted its tokens at the server",
+            Self::SessionDeleted => "a call ended the session at the server",
+            Self::KeyMissing => "the key that encrypts its record is missing",
         })
     }
 }
 
-/// Why the server refused a grant.
+/// Why the server refused a grant. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -330,7 +364,7 @@ pub enum Refusal {
     WrongCredentials,
     /// There were too many attempts. The server locked the user for a while.
     Locked,
-    /// Locked until an administrator unlocks it.
+    /// The server locked the user until an administrator unlocks the user.
     LockedForGood,
     /// The second factor's code is wrong.
     WrongCode,
@@ -340,7 +374,7 @@ pub enum Refusal {
     ChallengeExpired,
     /// The code, ticket or one-use token has expired or was used.
     GrantExpired,
-    /// There is no such user or member.
+    /// The server knows no such user or member.
     UnknownSubject,
     /// The user may not do this.
     NotPermitted,
@@ -356,23 +390,27 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::WrongCredentials => "wrong credentials",
-            Self::Locked => "locked for a while",
-            Self::LockedForGood => "locked",
-            Self::WrongCode => "wrong code",
-            Self::CodeTooSoon => "the code came too soon",
-            Self::ChallengeExpired => "the challenge has expired",
-            Self::GrantExpired => "it has expired or was used",
-            Self::UnknownSubject => "unknown subject",
-            Self::NotPermitted => "not permitted",
-            Self::LoginStateMismatch => "the redirect belongs to another login",
-            Self::ClockSkew => "the clocks differ too much",
-            Self::Other => "for a reason of the server's own",
+            Self::WrongCredentials => "the user name, the password or the security token is wrong",
+            Self::Locked => "after too many attempts the server locked the user for a while",
+            Self::LockedForGood => "the server locked the user until an administrator unlocks it",
+            Self::WrongCode => "the code of the second factor is wrong",
+            Self::CodeTooSoon => "the code of the second factor came too soon after the last one",
+            Self::ChallengeExpired => "the challenge has expired, so begin the login again",
+            Self::GrantExpired => "the code, ticket or token has expired or was used",
+            Self::UnknownSubject => "the server knows no such user",
+            Self::NotPermitted => "the user may not do this",
+            Self::LoginStateMismatch => {
+                "the redirect belongs to another login, so begin the login again"
+            }
+            Self::ClockSkew => {
+                "this machine's clock differs too much from the server's, so set the clock"
+            }
+            Self::Other => "the server gave no reason that is understood",
         })
     }
 }
 
-/// What is known of a failed exchange with the server.
+/// What is known of a failed exchange with the server. See the [example](self#example).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExchangeOutcome {
@@ -479,7 +517,7 @@ mod tests {
         assert_eq!(named.retry_after(), Some(Duration::from_secs(3)));
         assert_eq!(named.outcome(), Some(ExchangeOutcome::Ambiguous));
         assert_eq!(named.provider_code(), Some("server_error"));
-        assert_eq!(named.to_string(), "no token at present, retry later: the server said so");
+        assert_eq!(named.to_string(), "try again later: the server said so");
         assert!(named.is_transient());
     }
 

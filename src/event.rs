@@ -1,8 +1,10 @@
 //! Events: what happened to sessions.
 //!
-//! Events are hints; the list and `status` are authoritative. A subscriber that is too slow misses
-//! some and learns how many: always the oldest events of the tenant that has the most unread ones,
-//! so that no tenant's events push out another tenant's.
+//! Do not rely on events for anything that you must not miss: query
+//! [`list`](crate::supervisor::Sessions::list) or [`status`](crate::session::Session::status). A
+//! subscriber that reads too slowly misses events, and [`EventKind::Missed`] says how many. The
+//! crate drops the oldest events of the tenant with the most unread events, so that no tenant's
+//! events push out another tenant's.
 
 mod queue;
 
@@ -19,13 +21,14 @@ use self::queue::Queue;
 use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
 
-/// One event.
+/// Something that happened to a session, a provider or the supervisor. See the example of
+/// [`Events`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// The session that it happened to, if it concerns one session.
+    /// The session, if the event concerns one session.
     pub session: Option<SessionId>,
-    /// When, by the wall clock; 1970 for [`EventKind::Missed`].
+    /// The time of the event, by the wall clock; 1970-01-01 for [`EventKind::Missed`].
     pub at: SystemTime,
     /// The session's epoch at that time; 0 if the event concerns no session.
     pub epoch: u64,
@@ -61,7 +64,7 @@ impl Event {
     }
 }
 
-/// The kinds of events.
+/// The kinds of events. See the example of [`Events`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -69,16 +72,16 @@ pub enum EventKind {
     Established,
     /// The session has new tokens.
     Refreshed,
-    /// The refresh token ends in `left`, and no refresh replaced it. If several processes share one
-    /// store, only one of them publishes this, at most once for each refresh token. If that process
-    /// dies between its write and the event, no process publishes it; the list shows the end even
-    /// then.
+    /// The refresh token expires soon, and no refresh has replaced it. If several processes share a
+    /// store, only one of them publishes this event, at most once for each refresh token. If that
+    /// process crashes after it has saved this and before it publishes the event, no process
+    /// publishes it. The list shows the expiry in every case.
     RefreshExpiring {
         /// How long the refresh token is still valid.
         left: Duration,
     },
-    /// The session is lost; the user must sign in again. If its refresh token ended, only one of
-    /// several processes publishes this, as for `RefreshExpiring`.
+    /// The session is lost: the user must sign in again. If the refresh token expired, only one of
+    /// several processes publishes this event, as for `RefreshExpiring`.
     Lost(LostReason),
     /// The response to a refresh was lost; the server may have used up the refresh token.
     InDoubt,
@@ -97,18 +100,19 @@ pub enum EventKind {
     Revoked,
     /// This process deleted the session's record.
     Forgotten,
-    /// New tokens came too late, because another process had closed, established or forgotten the
-    /// session meanwhile. This process drops them. They stay valid at the server until they end: a
-    /// revocation could have ended newer tokens too
-    /// ([`reach_of_revocation`](crate::provider::Provider::reach_of_revocation)), or failed.
+    /// New tokens came too late: another process had closed, established or forgotten the session
+    /// meanwhile. This process drops the new tokens. They stay valid at the server until they
+    /// expire, because the process did not revoke them or the revocation failed. It does not revoke
+    /// them if that could also revoke newer tokens
+    /// ([`reach_of_revocation`](crate::provider::Provider::reach_of_revocation)).
     TokensSuperseded,
-    /// The session's actor died and was started again.
+    /// The session's actor crashed, and the crate started it again.
     ActorRestarted,
-    /// The supervisor actor died and was started again.
+    /// The supervisor actor crashed, and the crate started it again.
     SupervisorRestarted,
-    /// The session's actor died too often; the session is in quarantine for a while.
+    /// The session's actor crashed too often. The session is in quarantine for a while.
     Quarantined {
-        /// For how long.
+        /// How long the quarantine lasts.
         pause: Duration,
     },
     /// The server rejects the client, or the transport refused the server's certificate. Published
@@ -125,14 +129,55 @@ pub enum EventKind {
         /// The tenant whose provider is missing.
         tenant: Tenant,
     },
-    /// Another authority or another client than the provider's settings name now issued a stored
-    /// session. The session is kept, and its tokens are not sent.
+    /// A stored session was issued by another authority, or to another client, than those in the
+    /// provider's current settings. The crate keeps the session, and does not send its tokens.
     IssuerMismatch,
     /// This subscriber was too slow and missed this many events.
     Missed(u64),
 }
 
-/// A subscription. Ends when the supervisor shuts down.
+/// A subscription to all events: a [`Stream`] that ends when the supervisor shuts down.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use session_warden::event::{Event, EventKind, Events};
+/// use session_warden::provider::FailureClass;
+/// use session_warden::testing::{Reply, ScriptedProvider};
+/// use session_warden::{SessionKey, Supervisor};
+/// use tokio_stream::StreamExt;
+///
+/// /// Returns the devices whose users must sign in again.
+/// async fn lost_devices(mut events: Events) -> Vec<String> {
+///     let mut devices = Vec::new();
+///     while let Some(Event { session, kind, .. }) = events.next().await {
+///         match (kind, session) {
+///             (EventKind::Lost(_), Some(id)) => devices.push(id.key().token_id().to_owned()),
+///             (EventKind::Missed(count), _) => println!("{count} events missed: read the list"),
+///             _ => {}
+///         }
+///     }
+///     devices
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let provider: ScriptedProvider = ScriptedProvider::new();
+/// let script = provider.script();
+/// let supervisor = Supervisor::builder().provider("acme", provider).start().await?;
+/// let lost = tokio::spawn(lost_devices(supervisor.subscribe()));
+///
+/// let sessions = supervisor.sessions::<ScriptedProvider>("acme")?;
+/// let session = sessions.session(SessionKey::new("tenant", "device-17")?);
+/// let _ = session.establish(()).await?;
+/// script.refresh(Reply::Fail(FailureClass::Rejected));
+/// assert!(session.refresh().await.is_err());
+///
+/// supervisor.shutdown(Duration::from_secs(1)).await;
+/// assert_eq!(lost.await.expect("the task ends"), ["device-17"]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Events(Arc<Queue>);
 
 impl Stream for Events {

@@ -251,7 +251,7 @@ impl Borrow<str> for ProviderName {
 /// assert_eq!(bad_request(&invalid), "the device's name has 300 bytes, but 256 are allowed");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{part} {fault}")]
+#[error("the {part} {fault}")]
 pub struct InvalidKey {
     part: KeyPart,
     fault: KeyFault,
@@ -268,6 +268,19 @@ impl InvalidKey {
     #[must_use]
     pub fn fault(&self) -> KeyFault {
         self.fault
+    }
+
+    /// The rule that it breaks.
+    pub(crate) fn rule(&self) -> String {
+        let part = self.part;
+        match self.fault {
+            KeyFault::Empty | KeyFault::TooLong(_) => {
+                format!("a {part} must have at least 1 and at most {MAX_KEY_BYTES} bytes")
+            }
+            KeyFault::ControlCharacter | KeyFault::InvisibleCharacter => {
+                format!("a {part} must have no control character and no invisible character")
+            }
+        }
     }
 }
 
@@ -312,11 +325,11 @@ pub enum KeyFault {
 impl fmt::Display for KeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("is empty"),
-            Self::TooLong(n) => write!(f, "has {n} bytes, more than {MAX_KEY_BYTES}"),
-            Self::ControlCharacter => f.write_str("has a control character"),
+            Self::Empty => f.write_str("is empty; give it at least one character"),
+            Self::TooLong(n) => write!(f, "has {n} bytes, more than {MAX_KEY_BYTES}; shorten it"),
+            Self::ControlCharacter => f.write_str("has a control character; remove it"),
             Self::InvisibleCharacter => f.write_str(
-                "has a character that is invisible or that changes the order of text: remove it",
+                "has a character that is invisible or that changes the order of text; remove it",
             ),
         }
     }
@@ -363,7 +376,7 @@ mod tests {
         assert_eq!((refused.part(), refused.fault()), (KeyPart::Tenant, KeyFault::Empty));
         let refused = SessionKey::new("t", "d\n").unwrap_err();
         assert_eq!(refused.fault(), KeyFault::ControlCharacter);
-        assert_eq!(refused.to_string(), "token id has a control character");
+        assert_eq!(refused.to_string(), "the token id has a control character; remove it");
         ProviderName::new("\u{85}").unwrap_err();
         SessionKey::new("Zürich", "gerät 17").unwrap();
     }

@@ -1,9 +1,23 @@
-// The first definition of a label counts: rustdoc goes to the pages, GitHub to the files.
-//! [guide]: crate::guide
-//! [policy]: crate::policy
-//! [transport]: crate::transport
+//! Keeps many sessions at OAuth 2.0 servers usable for a backend: ask a [`Session`] for a token at any
+//! time, and at most one refresh runs.
 //!
-#![doc = include_str!("../README.md")]
+//! ```no_run
+//! use session_warden::provider::oauth2::{OAuth2, Password};
+//! use session_warden::{Error, SessionKey, Supervisor};
+//!
+//! # async fn run() -> Result<(), Error> {
+//! let acme = OAuth2::discover("https://login.example.com", "my-backend")?;
+//! let supervisor = Supervisor::builder().provider("acme", acme).start().await?;
+//! let session = supervisor.sessions::<OAuth2>("acme")?.session(SessionKey::single("device-17")?);
+//! session.establish(Password::new("ada", "battery staple")).await?;
+//! let token = session.permission_token().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Begin with [`Supervisor::builder`] and [`provider`]. The [`guide`] explains states, failures and
+//! guarantees.
+
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What several vendors share is unused where their features are off.
@@ -51,3 +65,8 @@ pub use session::{Establishment, Session};
 pub use supervisor::{Sessions, Supervisor};
 #[doc(inline)]
 pub use token::PermissionToken;
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

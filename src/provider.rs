@@ -1,8 +1,10 @@
-//! Providers: each is a client of one authorization server and says what a request to it led to.
+//! Providers: a provider is a client of one authorization server. It sends requests to the server
+//! and reports the results.
 //!
-//! A provider knows the format of requests and responses and nothing else: it has no retry, no
-//! clock and no lock. The session machine sees the [`FailureClass`] of a failure, never a status or
-//! a text.
+//! A provider knows only the format of requests and responses: it has no retry, no clock and no
+//! lock. The crate decides by the [`FailureClass`] of a failure what to do next, and never by a
+//! status or a text.
+#![doc = include_str!("provider/example.md")]
 
 mod bearer;
 pub(crate) mod binding;
@@ -47,13 +49,14 @@ pub use self::operation::{ClientOperation, Credential, Effect, Operation};
 pub use self::redirect_login::{LoginRequest, RedirectLogin};
 pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
-use crate::error::{Error, LostReason};
-use crate::key::SessionKey;
+use crate::error::{Error, ErrorKind, LostReason, quoted};
+use crate::key::{ProviderName, SessionKey};
 use crate::policy::{ProviderLimits, RefreshPolicy};
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
+use crate::transport::Transport;
 
-/// A client of one authorization server.
+/// A client of one authorization server. See [a complete provider](self#a-complete-provider).
 ///
 /// # Contract
 ///
@@ -61,30 +64,35 @@ use crate::token::{Placement, Tokens};
 /// [`revoke`](Self::revoke) from a task that no caller's cancellation interrupts, one at a time for
 /// each session, and drops the future only when it has run for
 /// [`Policy::attempt_budget`](crate::policy::Policy::attempt_budget) and
-/// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together. The crate takes
-/// that, and a panic, as [`FailureClass::Ambiguous`]. An implementation sends every request through
-/// the [`HttpSender`] that it gets. It repeats no request on its own, unless the server said that
-/// it did not process the request and asked for another at once.
+/// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) together. The crate treats a
+/// dropped future, and a panic, as [`FailureClass::Ambiguous`]. Send every request through the
+/// [`HttpSender`] that the method gets. Repeat a request only if the server said that it did not
+/// process the request and that the client may repeat it at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
 /// the provider is replaced: [`authority_url`](Self::authority_url),
-/// [`endpoints_elsewhere`](Self::endpoints_elsewhere), [`client_id`](Self::client_id),
+/// [`endpoints_elsewhere`](Self::endpoints_elsewhere),
+/// [`configured_urls`](Self::configured_urls), [`client_id`](Self::client_id),
 /// [`refresh_token_rotation`](Self::refresh_token_rotation), [`placement`](Self::placement),
 /// [`reach_of_revocation`](Self::reach_of_revocation),
 /// [`access_tokens_end_at_refresh`](Self::access_tokens_end_at_refresh). If one of them panics, the
 /// registration is refused.
 ///
-/// These panics change no session. After a panic in [`prepare`](Self::prepare) the exchange counts
-/// as not sent; in [`renewal_grant`](Self::renewal_grant), as if it gave `None`; in
-/// [`authorize`](Self::authorize) the caller gets `Misconfigured`; in
-/// [`rejection`](Self::rejection) the response counts as [`Rejection::None`].
+/// A panic in these methods changes no session:
+///
+/// - [`prepare`](Self::prepare): the crate treats the exchange as not sent.
+/// - [`renewal_grant`](Self::renewal_grant): the crate treats the panic as `None`.
+/// - [`authorize`](Self::authorize): the caller gets `Misconfigured`.
+/// - [`rejection`](Self::rejection): the crate treats the response as [`Rejection::None`].
 pub trait Provider: Send + Sync + Sized + 'static {
-    /// What [`establish`](Self::establish) takes: a password, a code, security tokens ...
+    /// The argument of [`establish`](Self::establish): a password, a code or security tokens, for
+    /// example.
     type Grant: Send + 'static;
-    /// A second factor that the server asks for; [`Infallible`](std::convert::Infallible) where
-    /// there is none.
+    /// The server's request for a second factor; [`Infallible`](std::convert::Infallible) if the
+    /// server never asks for one.
     type Challenge: Send + Sync + 'static;
-    /// What the provider keeps beside the tokens: ids, scopes. Not secret.
+    /// The data that a session keeps beside its tokens: ids and scopes, for example. Put no secret
+    /// into it.
     type Attributes: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// The server that issues the credentials: its issuer identifier, its token endpoint, or the
@@ -92,10 +100,19 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// never gives this provider the credentials that another URL issued.
     fn authority_url(&self) -> &Url;
 
-    /// Endpoints elsewhere to which this provider sends tokens of a session too. Credentials are
-    /// bound to them as well: the crate does not give this provider credentials that were issued
-    /// before an endpoint was named here. Defaults to none. A wrapper calls the inner provider's.
+    /// The endpoints outside [`authority_url`](Self::authority_url) to which this provider also
+    /// sends tokens of a session. Credentials are bound to these endpoints too: if you add an
+    /// endpoint, the crate does not give this provider credentials that were issued before.
+    /// Defaults to none. A wrapper calls the inner provider's method.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
+        Vec::new()
+    }
+
+    /// The URLs of the settings that the crate or a browser is sent to, as far as they are known
+    /// before the first request. [`start`](crate::supervisor::SupervisorBuilder::start) fails if
+    /// the transport refuses one of them; without this method, the first request fails. Defaults to
+    /// none. A wrapper calls the inner provider's.
+    fn configured_urls(&self) -> Vec<Url> {
         Vec::new()
     }
 
@@ -105,16 +122,18 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// What the server does to a refresh token that was used.
     fn refresh_token_rotation(&self) -> Rotation;
 
-    /// The fixed header that carries a permission token; None if requests carry it in another way.
+    /// The fixed header that carries a permission token; None if requests carry the token in
+    /// another way.
     fn placement(&self) -> Option<Placement>;
 
-    /// Gets what the provider must know before an exchange, by discovery for example. The crate
-    /// calls it before it claims the session, so that a slow response does not hold the session.
-    /// Defaults to nothing. A wrapper calls the inner provider's.
+    /// Fetches the data that the provider needs before an exchange: the server's metadata, for
+    /// example. The crate calls this method before it claims the session, so that a slow response
+    /// blocks no other process. By default it fetches nothing. A wrapper calls the inner provider's
+    /// method.
     ///
     /// # Errors
     ///
-    /// Why the provider could not get it. No credentials are at stake.
+    /// The reason why the provider could not fetch the data. No credentials were sent.
     ///
     /// # Cancel safety
     ///
@@ -128,7 +147,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// The failure's class and what is known of it.
+    /// The class of the failure, with the server's status and code if there was a response.
     ///
     /// # Cancel safety
     ///
@@ -140,10 +159,10 @@ pub trait Provider: Send + Sync + Sized + 'static {
         grant: Self::Grant,
     ) -> impl Future<Output = Result<Issued<Self>, ExchangeError>> + Send;
 
-    /// Exchanges the refresh token for new tokens. `held` is all that the session has;
-    /// `refresh_token` is the one in it. If the response has no refresh token, the session keeps
-    /// the old one (RFC 6749 section 6). The crate does not call this for a session without a
-    /// refresh token.
+    /// Exchanges the refresh token for new tokens. `held` has all tokens and attributes of the
+    /// session; `refresh_token` is the refresh token in `held`. If the response has no refresh
+    /// token, the session keeps the old refresh token (RFC 6749 section 6). The crate does not call
+    /// this method for a session without a refresh token.
     ///
     /// # Errors
     ///
@@ -176,35 +195,35 @@ pub trait Provider: Send + Sync + Sized + 'static {
         held: &Tokens<Self::Attributes>,
     ) -> impl Future<Output = Result<Revoked, ExchangeError>> + Send;
 
-    /// What a revocation ends at the server. If tokens come too late, because another process has
-    /// established the session anew, the crate revokes them only with
-    /// [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`] because a token that
-    /// stays valid until it expires costs less than a lost session. A wrapper calls the inner
-    /// provider's.
+    /// Which tokens a revocation ends at the server. If new tokens come too late, because another
+    /// process has established the session again, the crate revokes the late tokens only if this is
+    /// [`RevocationReach::OneGrant`]. Defaults to [`RevocationReach::Unknown`], because a token
+    /// that stays valid until it expires does less harm than a lost session. A wrapper calls the
+    /// inner provider's method.
     fn reach_of_revocation(&self) -> RevocationReach {
         RevocationReach::Unknown
     }
 
     /// Whether a refresh ends the access tokens that the session got before, as Ory Hydra and
     /// Atlassian do. If it does, a process that learns of a refresh by another process stops
-    /// serving the former token. Defaults to false because most servers let those tokens live until
-    /// they expire. A wrapper calls the inner provider's.
+    /// serving the former token. Defaults to false, because at most servers those tokens stay valid
+    /// until they expire. A wrapper calls the inner provider's method.
     fn access_tokens_end_at_refresh(&self) -> bool {
         false
     }
 
-    /// The attributes to keep after a refresh, or after a grant that needed no user: those in the
-    /// response, and for the rest the known ones. The crate calls it before it saves or serves
-    /// anything of such a response.
+    /// The attributes that the session keeps after a refresh, or after a grant that needed no user:
+    /// the attributes in the response (`issued`), and those of `known` that the response lacks. The
+    /// crate calls this method before it saves the new tokens or gives them to a caller.
     ///
-    /// Compare what identifies the session's user: an id of the user or of the community. The crate
-    /// does not call it for a caller's own grant, which may be for anybody. Defaults to `issued`. A
-    /// wrapper calls the inner provider's.
+    /// Compare the attributes that identify the session's user: an id of the user or of the
+    /// community, for example. The crate does not call this method for a caller's own grant, which
+    /// may be for any user. Defaults to `issued`. A wrapper calls the inner provider's method.
     ///
     /// # Errors
     ///
-    /// [`IdentityChanged`] if the response is for somebody else. The caller gets `Misconfigured`,
-    /// the crate discards the response, and the session keeps what it has.
+    /// [`IdentityChanged`] if the response is for another user. The caller gets `Misconfigured`,
+    /// the crate discards the response, and the session keeps its tokens and attributes.
     fn merge_attributes(
         &self,
         known: &Self::Attributes,
@@ -214,20 +233,21 @@ pub trait Provider: Send + Sync + Sized + 'static {
         Ok(issued)
     }
 
-    /// A grant that needs no user. With it, a session that was never established, or is lost,
-    /// obtains new tokens automatically. `held` is what the session has or had. Defaults to None:
-    /// there is no such grant. A wrapper calls the inner provider's.
+    /// A grant that needs no user. With this grant, a session that was never established, or is
+    /// lost, obtains new tokens automatically. `held` has the present or last tokens and attributes
+    /// of the session, if there are any. Defaults to None: there is no such grant. A wrapper calls
+    /// the inner provider's method.
     fn renewal_grant(&self, held: Option<&Tokens<Self::Attributes>>) -> Option<Self::Grant> {
         let _ = held;
         None
     }
 
-    /// Puts the token on a request. Defaults to the header that
-    /// [`placement`](Self::placement) describes. A wrapper calls the inner provider's.
+    /// Puts the token on a request. By default it sets the header that
+    /// [`placement`](Self::placement) describes. A wrapper calls the inner provider's method.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if this request cannot carry it.
+    /// `InvalidInput` if this request cannot carry the token.
     fn authorize(
         &self,
         signing: &Signing<'_>,
@@ -236,87 +256,135 @@ pub trait Provider: Send + Sync + Sized + 'static {
         signing.put_header(request)
     }
 
-    /// What the response of an API says of the token that the request carried. `body_prefix` is as
-    /// much of the body as the caller has.
+    /// Reads from an API's response whether the API accepted the token of the request.
+    /// `body_prefix` is the beginning of the body, as far as the caller has read it.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
 }
 
-/// A grant of a `P` that needs no user, so that the crate can use it again at any time: a member's
-/// id that the application vouches for, a key, client credentials. It is what
-/// [`Session::ensure`](crate::session::Session::ensure) takes.
+/// A grant of a `P` that needs no user, so that the crate can use it again at any time: a key or
+/// client credentials, for example. [`Session::ensure`](crate::session::Session::ensure) takes such
+/// a grant.
+///
+/// ```
+/// use session_warden::provider::UnattendedGrant;
+/// use session_warden::testing::ScriptedProvider;
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// /// The key of a service account.
+/// #[derive(Clone)]
+/// struct ApiKey(String);
+///
+/// impl UnattendedGrant<ScriptedProvider<ApiKey>> for ApiKey {}
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let provider: ScriptedProvider<ApiKey> = ScriptedProvider::of(());
+/// let supervisor = Supervisor::builder().provider("acme", provider).start().await?;
+/// let sessions = supervisor.sessions::<ScriptedProvider<ApiKey>>("acme")?;
+/// let session = sessions.session(SessionKey::new("tenant", "reports")?);
+/// let token = session.ensure(ApiKey("k-1".to_owned())).await?;
+/// assert_eq!(token.expose_secret(), "access-1");
+/// # Ok(())
+/// # }
+/// ```
 pub trait UnattendedGrant<P: Provider>: Into<P::Grant> + Clone + Send + Sync + 'static {}
 
-/// What a successful [`Provider::establish`] gives.
+/// The result of a successful [`Provider::establish`]. See
+/// [a complete provider](self#a-complete-provider).
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "a server issues tokens or asks for more")]
 pub enum Issued<P: Provider> {
-    /// A session.
+    /// The server issued tokens: the session is established.
     Tokens(Tokens<P::Attributes>),
-    /// The server wants a second factor.
+    /// The server asks for a second factor.
     Challenge(P::Challenge),
 }
 
-/// What a successful [`Provider::revoke`] did.
+/// The result of a successful [`Provider::revoke`]. See
+/// [a complete provider](self#a-complete-provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Revoked {
-    /// The server knows that the session has ended.
+    /// The server has revoked the tokens, or they were no longer valid.
     AtServer,
     /// The server offers no revocation.
     NotSupported,
 }
 
-/// What a [`Provider::revoke`] ends at the server.
+/// Which tokens a [`Provider::revoke`] ends at the server. See
+/// [a complete provider](self#a-complete-provider).
 ///
-/// RFC 7009 section 2.1 has it end the tokens of "the same authorization grant". Servers differ in
+/// By RFC 7009 section 2.1 it ends the tokens of "the same authorization grant". Servers differ in
 /// whether two sign-ins of one user at one client are two grants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RevocationReach {
-    /// The tokens of one establish, and none of another establish, even for the same user and
-    /// client. Do not use it where the backend adopts tokens of a grant that the session has
-    /// already.
+    /// It ends the tokens of one establish, and no tokens of another establish, even for the same
+    /// user and client. Do not use this value if the backend adopts tokens of a grant that the
+    /// session already has.
     OneGrant,
-    /// Perhaps more. Use it if you do not know.
+    /// It may end more tokens. Use this value if you do not know.
     #[default]
     Unknown,
 }
 
-/// What a response says of the token that the request carried.
+/// Whether an API accepted the token of a request. See
+/// [a complete provider](self#a-complete-provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing: the API accepted the token.
+    /// The API accepted the token.
     None,
     /// The access token is no longer valid; a refresh may help.
     TokenDead,
     /// The session is no longer valid; only a new grant helps.
     SessionDead,
-    /// The API refused the request for another reason, which no refresh removes: a missing
-    /// permission for example.
+    /// The API refused the request for another reason, and a refresh does not help: a permission is
+    /// missing, for example.
     OtherReason,
 }
 
-/// What a server does to a refresh token that was used. It decides what the crate does after a
-/// response was lost.
+/// What a server does to a refresh token that was used. By this the crate decides how to retry
+/// after a response was lost. See [a complete provider](self#a-complete-provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rotation {
     /// The refresh token stays the same (Google, Entra ID): a retry is always safe.
     Static,
-    /// For this long a retry with the old token gets the same new pair (django-oauth-toolkit).
+    /// For this long, a retry with the old token gets the same new pair of tokens
+    /// (django-oauth-toolkit).
     Idempotent(Duration),
-    /// For this long a retry with the old token gets another new pair (Ory Hydra, Auth0, Okta,
-    /// Cognito).
+    /// For this long, a retry with the old token gets another new pair of tokens (Ory Hydra, Auth0,
+    /// Okta, Cognito). All pairs are valid.
     Fork(Duration),
-    /// For this long a retry gets a new pair, and only the newest pair is valid (Airlock).
+    /// For this long, a retry with the old token gets another new pair of tokens, and only the
+    /// newest pair is valid (Airlock).
     NewestOnly(Duration),
     /// The server invalidates the old token at once, and revokes the whole grant if it is used
-    /// again (RFC 9700 section 4.14.2). Use it if you do not know.
+    /// again (RFC 9700 section 4.14.2). Use this value if you do not know.
     Strict,
 }
 
-/// A provider with its settings, as [`SupervisorBuilder::provider`] takes it.
+/// A provider with its settings. [`SupervisorBuilder::provider`] takes it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use session_warden::error::LostReason;
+/// use session_warden::policy::{RefreshPolicy, When};
+/// use session_warden::provider::Registration;
+/// use session_warden::provider::oauth2::{OAuth2, Password};
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// let client = OAuth2::new("https://login.example.com/token", "backend")?;
+/// let policy = RefreshPolicy { when: When::Proactive, ..RefreshPolicy::default() };
+/// let registration = Registration::new(client).refresh(policy).renew_with(
+///     // The password of the service account; a real backend reads it from its vault.
+///     |_key: SessionKey, _lost: LostReason| async { Some(Password::new("reports", "canary").into()) },
+/// );
+/// let builder = Supervisor::builder().provider("acme", registration);
+/// # Ok::<(), session_warden::Error>(())
+/// ```
 ///
 /// [`SupervisorBuilder::provider`]: crate::supervisor::SupervisorBuilder::provider
 pub struct Registration<P: Provider> {
@@ -334,10 +402,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Why these settings cannot be used; None if they can.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    /// Fails with `Misconfigured` if these settings cannot be used, or if the transport refuses one
+    /// of the provider's URLs. `name` is the provider's.
+    pub(crate) fn check(&self, name: &ProviderName, transport: &Transport) -> Result<(), Error> {
         let Self { provider, refresh, limits, .. } = self;
-        provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault())
+        let fault = provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault());
+        let refused = |url: &Url| transport.check(url).err().map(|why| why.advice(url.as_str()));
+        let fault = match fault {
+            Some(fault) => fault.to_owned(),
+            None => match provider.configured_urls().iter().find_map(refused) {
+                Some(refused) => refused,
+                None => return Ok(()),
+            },
+        };
+        let name = quoted(name.as_str());
+        Err(Error::new(ErrorKind::Misconfigured).about(format!("provider {name}: {fault}")))
     }
 }
 
@@ -353,7 +432,8 @@ impl<P: Provider> Registration<P> {
         Self::standing_in(provider)
     }
 
-    /// `other` in the place of a `P`: a wrapper or a test double. Handles keep the type of `P`.
+    /// Registers `other`, a wrapper or a test double, in the place of a `P`. The handles of its
+    /// sessions keep the type `P`.
     #[must_use]
     pub fn standing_in<Q>(other: Q) -> Self
     where
@@ -368,29 +448,29 @@ impl<P: Provider> Registration<P> {
         Self { settings, provides: PhantomData }
     }
 
-    /// With this policy of when to refresh.
+    /// Sets when the crate refreshes the provider's sessions.
     #[must_use]
     pub fn refresh(mut self, policy: RefreshPolicy) -> Self {
         self.settings.refresh = policy;
         self
     }
 
-    /// With these bounds.
+    /// Sets the provider's limits.
     #[must_use]
     pub fn limits(mut self, limits: ProviderLimits) -> Self {
         self.settings.limits = limits;
         self
     }
 
-    /// Calls `grants` for a grant when a session is lost and a caller wants a token: for service
-    /// accounts, whose password or key the backend keeps. None means that there is no grant, and
-    /// the session stays lost.
+    /// Sets a function that returns a grant when a session is lost and a caller wants a token. It
+    /// is for service accounts, whose password or key the backend keeps. If the function returns
+    /// None, the session stays lost.
     ///
-    /// The crate calls it once for all waiting callers, not again before the back-off is over, and
-    /// drops the future when it takes longer than
-    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout). It does not call it for a
-    /// session that was never established, that this backend revoked, or whose tokens an operation
-    /// of this backend deleted.
+    /// The crate calls `grants` once for all waiting callers, and not again before the back-off is
+    /// over. It drops the future when it takes longer than
+    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout). The crate does not call
+    /// `grants` for a session that was never established, that this backend revoked, or whose
+    /// tokens an operation of this backend deleted.
     #[must_use]
     pub fn renew_with<F, Asked>(mut self, grants: F) -> Self
     where

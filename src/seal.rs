@@ -7,6 +7,7 @@
 //! derives a key by HKDF-SHA256 (RFC 5869), for XChaCha20-Poly1305.
 
 mod cipher;
+mod key_ring_fault;
 mod key_ring_text;
 mod key_source;
 #[cfg(feature = "sqlite")]
@@ -15,7 +16,6 @@ mod mac;
 mod tests;
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,10 +26,13 @@ use zeroize::{Zeroize, Zeroizing};
 #[cfg(feature = "sqlite")]
 pub(crate) use self::cipher::key_number_of;
 pub(crate) use self::cipher::{AeadContext, OVERHEAD, OpenFault, random};
+pub use self::key_ring_fault::KeyRingFault;
 pub use self::key_source::{KeySource, KeySourceFault};
 #[cfg(feature = "sqlite")]
 pub(crate) use self::mac::{KeysId, MacKey, TAG_BYTES};
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::Result;
 
 /// The numbered master keys of a process. The process opens with all of them. It seals with the key
 /// that has the highest number, apart from keys that [only open](RingKey::opens_only).
@@ -340,102 +343,6 @@ impl RingKey {
     #[must_use]
     pub fn opens_only(self) -> Self {
         Self { seals: false, ..self }
-    }
-}
-
-/// Why a text is not a key ring. It contains nothing of a key.
-///
-/// It is the cause, [`source`](std::error::Error::source), of an [`Error`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyRingFault {
-    /// The environment variable is not set.
-    #[error(
-        "the environment variable{} is not set: set it to an entry like 1:<base64 of 32 bytes>",
-        variable.as_ref().map(|name| format!(" {name}")).unwrap_or_default()
-    )]
-    Unset {
-        /// Its name, if it looks like one.
-        variable: Option<String>,
-    },
-    /// The variable or the file is not UTF-8.
-    #[error("the key ring is not UTF-8: write its entries as text, keys in base64")]
-    NotText,
-    /// The file cannot be read.
-    #[error("the key ring's file cannot be read, {0}: check its path and who may read it")]
-    Unreadable(io::ErrorKind),
-    /// The text has more than 64 KiB.
-    #[error("the key ring's text is too long: is it another file?")]
-    TooLong,
-    /// There is no entry.
-    #[error("the key ring has no key: write an entry like 1:<base64 of 32 bytes>")]
-    NoKey,
-    /// No key may seal.
-    #[error("all keys of the key ring only open: take the `opens:` from the one that is to seal")]
-    NoSealingKey,
-    /// An entry does not begin with a number below 2^32 and a colon.
-    #[error(
-        "entry {entry} of the key ring is not of the form <number>:<base64 of 32 bytes>, or that \
-         after `opens:`"
-    )]
-    NotAnEntry {
-        /// Which one, counted from 1.
-        entry: usize,
-    },
-    /// A key is not base64.
-    #[error("key {number} of the key ring is not base64: make one with openssl rand -base64 32")]
-    NotBase64 {
-        /// The key's number.
-        number: u32,
-    },
-    /// A key does not have 32 bytes.
-    #[error(
-        "key {number} of the key ring has {bytes} bytes, not 32: make one with openssl rand \
-         -base64 32"
-    )]
-    WrongLength {
-        /// The key's number.
-        number: u32,
-        /// How many bytes it has.
-        bytes: usize,
-    },
-    /// Two keys have one number.
-    #[error("two keys of the key ring have the number {number}: give each its own")]
-    DoubleNumber {
-        /// The number.
-        number: u32,
-    },
-    /// Two numbers have the same key, so that a change from one to the other would have no effect.
-    #[error(
-        "keys {number} and {other} of the key ring are the same: make a new one with openssl rand \
-         -base64 32"
-    )]
-    EqualKeys {
-        /// The number of the one.
-        number: u32,
-        /// The number of the other.
-        other: u32,
-    },
-    /// A key has no random bytes: all of them are zero, or, in a text, fewer than 8 are different.
-    #[error("key {number} of the key ring can be guessed: make one with openssl rand -base64 32")]
-    WeakKey {
-        /// The key's number.
-        number: u32,
-    },
-    /// Somebody else can write the file or owns it, so the keys may be theirs.
-    #[error(
-        "others can write or own the key ring's file, so its keys may be theirs: make new keys, \
-         and give the file to the process's user or to root, writable by nobody else (chmod go-w)"
-    )]
-    Exposed,
-    /// The path names no regular file.
-    #[error("the key ring's path names no regular file: check it")]
-    NotAFile,
-}
-
-impl From<KeyRingFault> for Error {
-    fn from(fault: KeyRingFault) -> Self {
-        Self::new(ErrorKind::InvalidInput).with_source(fault)
     }
 }
 

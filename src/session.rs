@@ -295,7 +295,7 @@ impl<P> Session<P> {
         let tenant_client = self.provider.known(self.id.key().tenant());
         tenant_client.and_then(|tenant_client| tenant_client.client()).ok_or_else(|| {
             Error::new(ErrorKind::RetryLater)
-                .about("the session's provider is not known yet")
+                .about("the session's provider could not be resolved yet")
                 .of_session(&self.id)
         })
     }
@@ -354,8 +354,10 @@ impl<P: Provider> Session<P> {
             }
             EstablishReply::Challenge(challenge) => match challenge.downcast::<P::Challenge>() {
                 Ok(challenge) => Ok(Establishment::Challenge(*challenge)),
-                Err(_) => Err(Error::new(ErrorKind::Misconfigured)
-                    .about("the provider gave a challenge of another type")),
+                Err(_) => Err(Error::new(ErrorKind::Misconfigured).about(
+                    "the provider returned a challenge of another type; correct the provider's \
+                     code",
+                )),
             },
         }
     }
@@ -414,7 +416,10 @@ impl<P: Provider> Session<P> {
     fn typed(&self, credentials: &Credentials) -> Result<Tokens<P::Attributes>> {
         erased::typed::<P>(credentials).map_err(|unreadable| {
             Error::new(ErrorKind::Misconfigured)
-                .about("the record's attributes are not this provider's")
+                .about(
+                    "the record's attributes cannot be read as this provider's; register the \
+                     provider with the type that the session was established with",
+                )
                 .with_source(unreadable)
                 .of_session(&self.id)
         })

@@ -16,7 +16,7 @@ mod supervisor_actor;
 mod supervisor_link;
 mod supervisor_message;
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub use self::builder::SupervisorBuilder;
 pub use self::bulk::ImportReport;
 use self::supervisor_link::SupervisorLink;
 use crate::client::provider_entry::ProviderEntry;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Events;
 use crate::key::{SessionId, SessionKey};
 use crate::provider::Provider;
@@ -37,6 +37,9 @@ use crate::seal::KeyRing;
 use crate::session::Session;
 use crate::session::context::Context;
 use crate::session::dispatch::Dispatcher;
+
+/// How many registered names an error lists. Defaults to 8, which a reader takes in at once.
+const NAMES_SHOWN: usize = 8;
 
 /// Keeps sessions at the authorization servers of its providers.
 ///
@@ -86,8 +89,12 @@ impl Supervisor {
     pub fn sessions<P: Provider>(&self, provider: &str) -> Result<Sessions<P>> {
         let registered = self.registered(provider)?;
         if !registered.provides::<P>() {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the provider of that name is of another type"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(format!(
+                "the provider {} is a {}, not a {}; call `sessions` with the provider's type",
+                quoted(provider),
+                registered.type_name(),
+                type_name::<P>()
+            )));
         }
         Ok(Sessions {
             dispatcher: Arc::clone(&self.dispatcher),
@@ -182,8 +189,10 @@ impl Supervisor {
     }
 
     fn registered(&self, provider: &str) -> Result<Arc<ProviderEntry>> {
-        self.dispatcher.context.registry.provider(provider).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput).about("no provider of that name is registered")
+        let registry = &self.dispatcher.context.registry;
+        registry.provider(provider).cloned().ok_or_else(|| {
+            let known = registry.providers().map(|entry| entry.name.as_str());
+            Error::new(ErrorKind::InvalidInput).about(unknown_provider(provider, known))
         })
     }
 }
@@ -317,6 +326,22 @@ impl ShutdownReport {
     pub fn is_clean(&self) -> bool {
         self.exchanges_cut == 0 && self.unsaved.is_empty()
     }
+}
+
+/// Says that no provider has this name, and which names there are.
+fn unknown_provider<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    let shown: Vec<_> = known.iter().take(NAMES_SHOWN).map(|name| quoted(name)).collect();
+    let more = if known.len() > NAMES_SHOWN { ", ..." } else { "" };
+    let name = quoted(name);
+    if shown.is_empty() {
+        return format!("no provider is registered, so there is no {name}; register it");
+    }
+    format!(
+        "no provider is registered as {name}; use a registered name ({}{more}), or register it",
+        shown.join(", ")
+    )
 }
 
 /// Ends the supervisor when the last handle is dropped.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::clock::{Clock, timeout};
+use crate::error::{Error, ErrorKind};
 
 /// The tasks of one supervisor. They run on the runtime that the supervisor was started on, so that
 /// the end of a caller's short-lived runtime ends none of them.
@@ -117,6 +118,20 @@ impl Tasks {
         self.gone.clone()
     }
 
+    /// The error of a call that came after the shutdown began, or after the runtime ended.
+    pub(crate) fn refusal(&self) -> Error {
+        self.explain(Error::new(ErrorKind::ShuttingDown))
+    }
+
+    /// The same error; if it says that the supervisor takes no more calls because its runtime has
+    /// ended, with words that say so.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::ShuttingDown && self.is_runtime_gone() {
+            return error.about(RUNTIME_GONE);
+        }
+        error
+    }
+
     /// Notes that the runtime is shut down, for a task that notices it first because it is dropped.
     pub(crate) fn mark_runtime_gone(&self) {
         self.closing.cancel();
@@ -136,6 +151,9 @@ impl Tasks {
         timeout(clock, wait, self.tracker.wait()).await.is_some()
     }
 }
+
+const RUNTIME_GONE: &str = "the tokio runtime that it was started on has ended, so start it on a \
+                            runtime that lives as long as the program";
 
 /// Starts a thread for work that blocks, outside any runtime. `body` itself must notify its waiters
 /// when it ends.

@@ -1,13 +1,18 @@
-//! Test doubles for programmes that embed the crate, and for its own tests (feature `testing`).
+//! Test doubles for programs that embed the crate (feature `testing`). The crate's own tests use
+//! them too.
 //!
-//! [`ManualClock`] makes time stand still until the test moves it. [`FakeAuthServer`] is an
-//! authorization server on the loopback interface which rotates refresh tokens as real ones do,
-//! and which loses, delays and mangles its answers on demand. [`ScriptedProvider`] needs
-//! no server at all, and a [`FakeProvider`] stands in for any other provider without changing a type.
-//! [`FaultyStore`] fails on demand, and [`store_suite`] is what every store must pass.
-//! [`Chaos`] kills actors, and [`CrashPoints`] the whole process.
+//! | double | purpose |
+//! |---|---|
+//! | [`ManualClock`] | a clock that only the test moves |
+//! | [`FakeAuthServer`] | an authorization server on the loopback interface. It rotates refresh tokens as real servers do, and loses, delays or spoils its responses on demand |
+//! | [`ScriptedProvider`] | a provider without a server: the test writes its results |
+//! | [`FakeProvider`] | replaces any other provider, so that the types of your code stay the same |
+//! | [`FaultyStore`] | a store that fails on demand |
+//! | [`store_suite`] | the tests that every store must pass |
+//! | [`Chaos`] | kills actors |
+//! | [`CrashPoints`] | kills or stops the whole process |
 //!
-//! The feature adds names and changes no behaviour.
+//! The feature adds these names. It does not change the behavior of anything else.
 
 mod chaos;
 

@@ -3,9 +3,11 @@
 //! The client limits how long a response takes and how large it is, and it follows no redirect.
 
 mod address_policy;
+mod fixed;
 #[cfg(test)]
 pub(crate) mod peer;
 mod public_address;
+mod refused;
 mod resolver;
 mod roots;
 mod send_error;
@@ -14,6 +16,7 @@ mod send_state;
 mod tests;
 mod tls;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::mem;
 use std::net::SocketAddr;
@@ -29,55 +32,19 @@ use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 use zeroize::Zeroizing;
 
-use self::address_policy::{AddressPolicy, HostPattern, Rules};
-pub(crate) use self::address_policy::{Refused, check_endpoint};
+use self::address_policy::{AddressPolicy, HostPattern, HttpHost, Rules};
+pub(crate) use self::address_policy::{check_endpoint, is_confidential};
+#[doc(hidden)]
+pub use self::fixed::*;
 use self::public_address::Nat64;
+pub(crate) use self::refused::Refused;
 use self::resolver::{Lookups, Resolver};
+use self::roots::TlsError;
 pub(crate) use self::send_error::SendError;
 pub(crate) use self::send_state::SendState;
 use self::send_state::Withheld;
-use self::tls::TlsError;
 use crate::clock::timeout;
-use crate::error::{Error, ErrorKind, Result};
-
-/// How long a connection may take, DNS and TLS included. 3 s because a server that is there is
-/// reached within one lost packet (1 s) and one more, and a request that was not sent costs
-/// nothing but this time.
-#[doc(hidden)]
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long the look-up of a name may take. 2 s because name servers answer in milliseconds, and a
-/// second of [`CONNECT_TIMEOUT`] is left for the connection.
-#[doc(hidden)]
-pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the name servers have for each of two tries. 900 ms, so that a lost packet is sent
-/// again within [`LOOKUP_TIMEOUT`].
-#[doc(hidden)]
-pub const LOOKUP_TRY: Duration = Duration::from_millis(900);
-
-/// How many names are looked up at the same time; with one more, the oldest look-up fails. 256
-/// because each holds two sockets, and a backend that has just started looks up no more hosts at
-/// once. Callers of the same name share one look-up.
-#[doc(hidden)]
-pub const LOOKUPS_AT_ONCE: usize = 256;
-
-/// How long the addresses of this machine are cached. 10 s because an interface is brought up
-/// by hand or by a container's start, and reading them costs a system call.
-#[doc(hidden)]
-pub const OWN_ADDRESSES_KEPT: Duration = Duration::from_secs(10);
-
-/// How long an unused connection is kept. 4 s because Node, Apache and uvicorn close theirs after
-/// 5 s by default, and a request on a connection that the server closes at that moment ends in
-/// doubt, which may cost a sign-in where the server rotates strictly; a burst of refreshes still
-/// shares its handshakes.
-#[doc(hidden)]
-pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// The longest body that is read. 256 KiB because a token response has a few KiB, and the metadata
-/// of a large server some tens. Bytes are counted as they arrive, because `Content-Length` may lie.
-#[doc(hidden)]
-pub const MAX_BODY_BYTES: usize = 256 * 1024;
+use crate::error::{Error, ErrorKind, Result, quoted};
 
 /// The port of `https`.
 const HTTPS: u16 = 443;
@@ -118,7 +85,8 @@ impl TransportConfig {
     ///
     /// [`ErrorKind::InvalidInput`] if `pem` has no certificate, or has one that cannot be read.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Result<Self> {
-        let unreadable = || invalid("the root certificates cannot be read");
+        let unreadable =
+            || invalid("the root certificates cannot be read; give certificates in PEM");
         let found = CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>();
         let found = found.map_err(|cause| unreadable().with_source(cause))?;
         if found.is_empty() {
@@ -132,7 +100,8 @@ impl TransportConfig {
         Ok(self)
     }
 
-    /// Sends everything but plain HTTP to a loopback address through this proxy, an `http` or
+    /// Sends everything but plain HTTP (to a loopback address, or to
+    /// [a named host](Self::allow_http_hosts)) through this proxy, an `http` or
     /// `https` URL that may hold the proxy's user name and password. `https` requests go through
     /// a tunnel (RFC 9110 section 9.3.6), so that the proxy sees no token.
     ///
@@ -141,9 +110,12 @@ impl TransportConfig {
     /// [`ErrorKind::InvalidInput`] if `url` is not such a URL.
     pub fn proxy(mut self, url: &str) -> Result<Self> {
         // The parser's error is dropped, because it may quote the password in the URL.
-        let url = Url::parse(url).map_err(|_| invalid("the proxy's URL cannot be read"))?;
+        let url = Url::parse(url)
+            .map_err(|_| invalid("the proxy's URL cannot be read; write an http or https URL"))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(invalid("the proxy's URL is not http or https"));
+            return Err(invalid(
+                "the proxy's URL has no host, or is neither http nor https; correct it",
+            ));
         }
         self.proxy = Some(url);
         Ok(self)
@@ -163,8 +135,9 @@ impl TransportConfig {
     /// address in a URL and to the addresses that DNS returns for a name: if one of these is not
     /// public, the crate uses none of them. Use it for providers whose URLs tenants may set.
     ///
-    /// It contradicts [`proxy`](Self::proxy), which resolves names on its own, and
-    /// [`allow_loopback_http`](Self::allow_loopback_http): a supervisor with both does not start.
+    /// It contradicts [`proxy`](Self::proxy), which resolves names on its own,
+    /// [`allow_loopback_http`](Self::allow_loopback_http) and
+    /// [`allow_http_hosts`](Self::allow_http_hosts): a supervisor with both does not start.
     #[must_use]
     pub fn public_addresses_only(mut self) -> Self {
         self.rules.public_only = true;
@@ -180,7 +153,12 @@ impl TransportConfig {
     /// [`ErrorKind::InvalidInput`] if `prefix` is not an IPv6 prefix of 32, 40, 48, 56, 64 or 96
     /// bits.
     pub fn nat64_prefix(mut self, prefix: &str) -> Result<Self> {
-        let prefix = Nat64::parse(prefix).ok_or_else(|| invalid("the NAT64 prefix"))?;
+        let prefix = Nat64::parse(prefix).ok_or_else(|| {
+            invalid(
+                "the NAT64 prefix is not an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits; write \
+                 for example 2001:db8:64::/96",
+            )
+        })?;
         self.rules.nat64.push(prefix);
         Ok(self)
     }
@@ -228,6 +206,7 @@ impl TransportConfig {
         let mut strict = self.clone();
         strict.rules.public_only = true;
         strict.rules.loopback_http = false;
+        strict.rules.http_hosts.clear();
         strict.rules.ports.get_or_insert_with(|| vec![HTTPS]);
         Some(strict)
     }
@@ -241,19 +220,61 @@ impl TransportConfig {
         self
     }
 
-    fn contradiction(&self) -> Option<&'static str> {
-        if !self.rules.public_only {
-            None
-        } else if self.rules.loopback_http {
-            Some("the transport cannot be public only and allow loopback addresses")
-        } else if self.proxy.is_some() {
-            Some(
-                "the transport cannot be public only behind a proxy, which resolves the names; for \
-                 providers per tenant see `tenants_reach_internal_addresses`",
-            )
-        } else {
-            None
+    /// Allows plain HTTP to these hosts, for a server in a container of the same machine:
+    /// `allow_http_hosts(["keycloak"])` for `http://keycloak:8080` of a docker-compose file, whose
+    /// private address is then reached. Names are compared as a whole: no `*`, no port. May be
+    /// called again for more. The start logs a warning with the names.
+    ///
+    /// **For development only.** Whoever sees the traffic reads every token, password and client
+    /// secret, and whoever answers for the name gets them, because plain HTTP has no certificate.
+    /// The providers of tenants do not get this permission, unless
+    /// [`tenants_reach_internal_addresses`](Self::tenants_reach_internal_addresses) gives them all
+    /// that your own providers have. These requests go past a [`proxy`](Self::proxy), which would
+    /// read them. It contradicts [`public_addresses_only`](Self::public_addresses_only): a
+    /// supervisor with both does not start.
+    ///
+    /// ```
+    /// use session_warden::transport::TransportConfig;
+    ///
+    /// let config = TransportConfig::default().allow_http_hosts(["keycloak"]);
+    /// ```
+    #[must_use]
+    pub fn allow_http_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.rules.http_hosts.extend(hosts.into_iter().map(|host| HttpHost::new(host.into())));
+        self
+    }
+
+    fn contradiction(&self) -> Option<Cow<'static, str>> {
+        let Rules { public_only, loopback_http, http_hosts, .. } = &self.rules;
+        if let Some(host) = http_hosts.iter().find(|host| !host.is_valid()) {
+            let text = format!(
+                "{} in `allow_http_hosts` is not the name of a host; write the name alone, without \
+                 scheme, port and `*`",
+                quoted(&host.name)
+            );
+            return Some(text.into());
         }
+        let text = if !public_only {
+            return None;
+        } else if *loopback_http {
+            "`public_addresses_only` and `allow_loopback_http` contradict each other; remove one \
+             of them from the transport"
+        } else if !http_hosts.is_empty() {
+            "`public_addresses_only` and `allow_http_hosts` contradict each other; remove one of \
+             them from the transport"
+        } else if self.proxy.is_some() {
+            "a proxy resolves names itself, so the transport cannot check that addresses are \
+             public; remove `public_addresses_only`, or for providers of tenants set \
+             `tenants_reach_internal_addresses`"
+        } else {
+            return None;
+        };
+        Some(text.into())
+    }
+
+    /// The hosts that plain HTTP may go to, as they were named.
+    fn http_hosts(&self) -> Vec<&str> {
+        self.rules.http_hosts.iter().map(|host| host.name.as_str()).collect()
     }
 }
 
@@ -282,19 +303,31 @@ impl Transport {
             return Err(invalid(words));
         }
         let unusable = |cause: reqwest::Error| {
-            invalid("the transport cannot be set up").with_source(cause.without_url())
+            invalid("the HTTP client cannot be set up, so see the cause of this error")
+                .with_source(cause.without_url())
         };
+        let http_hosts = config.http_hosts();
+        if !http_hosts.is_empty() {
+            tracing::warn!(
+                hosts = ?http_hosts,
+                "plain http is allowed to these hosts, so tokens and passwords are sent there \
+                 unencrypted; use allow_http_hosts in development only"
+            );
+        }
         let tls = tls::client_config(&config.roots).map_err(|cause| match cause {
             TlsError::NoRoots => invalid(
-                "the system has no root certificates: give some with `root_certificate_pem`",
+                "the system has no root certificates; give some with `root_certificate_pem`",
             ),
-            TlsError::Rustls(cause) => invalid("TLS cannot be set up").with_source(cause),
+            TlsError::Rustls(cause) => {
+                invalid("TLS cannot be set up, so see the cause of this error").with_source(cause)
+            }
         })?;
-        let mut builder = hardened(tls).https_only(!config.rules.loopback_http);
+        let plain_http = config.rules.loopback_http || !http_hosts.is_empty();
+        let mut builder = hardened(tls).https_only(!plain_http);
         if let Some(url) = &config.proxy {
-            // Plain HTTP to this machine has no tunnel: a proxy would read the tokens.
+            // Only https: plain HTTP has no tunnel, so that a proxy would read the tokens.
             let beside = reqwest::NoProxy::from_string("127.0.0.0/8,::1");
-            let proxy = reqwest::Proxy::all(url.clone()).map_err(unusable)?;
+            let proxy = reqwest::Proxy::https(url.clone()).map_err(unusable)?;
             builder = builder.proxy(proxy.no_proxy(beside));
         }
         let address_policy = Arc::new(AddressPolicy::new(config.rules.clone()));
@@ -432,6 +465,6 @@ fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     body.extend_from_slice(chunk);
 }
 
-fn invalid(words: &'static str) -> Error {
+fn invalid(words: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidInput).about(words)
 }

@@ -326,7 +326,10 @@ impl Admission {
         let permit = timeout(clock, self.limits.admission_timeout, self.lanes.queue()).await;
         permit.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
-                .about("too many exchanges with this provider are in flight")
+                .about(
+                    "too many exchanges with this provider are running; raise \
+                     `ProviderLimits::exchanges`, or try again later",
+                )
                 .with_outcome(ExchangeOutcome::NotSent);
             let until = clock.now().boot.after(Duration::from_secs(1));
             Rejected { error, until, paced: false }
@@ -339,7 +342,7 @@ impl Admission {
             return Ok(());
         }
         let error = Error::new(ErrorKind::RetryLater)
-            .about("too many requests wait for the server's answer")
+            .about("too many requests wait for the server's response; try again later")
             .with_outcome(ExchangeOutcome::NotSent)
             .with_retry_after(SLOW_RETRY);
         Err(Rejected { error, until: now.after(SLOW_RETRY), paced: false })
@@ -422,7 +425,7 @@ impl State {
             return Ok(());
         }
         let error = Error::new(ErrorKind::RetryLater)
-            .about("the server asked for fewer requests")
+            .about("the server answered that it gets too many requests")
             .with_outcome(ExchangeOutcome::NotSent)
             .with_retry_after(self.throttled_until.since(now));
         Err(Rejected { error, until: self.throttled_until, paced: false })
@@ -485,7 +488,10 @@ fn raise(state: &mut State) -> Alarm {
 
 fn paced(until: BootTime) -> Rejected {
     let error = Error::new(ErrorKind::RetryLater)
-        .about("many sessions get answers that are not understood, so retries are paced")
+        .about(
+            "the server sends many sessions responses that are not understood, so the crate \
+             retries them slowly",
+        )
         .with_outcome(ExchangeOutcome::NotSent);
     Rejected { error, until, paced: true }
 }

@@ -1,6 +1,6 @@
 //! A registered provider: one client for all tenants, or one for each tenant.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,6 +19,7 @@ pub(crate) struct ProviderEntry {
     tenant_clients: TenantClients,
     /// The provider's type, which typed handles ask for.
     provides: TypeId,
+    type_name: &'static str,
 }
 
 enum TenantClients {
@@ -45,6 +46,7 @@ impl ProviderEntry {
             name,
             tenant_clients: TenantClients::OfAll(Arc::new(tenant_client)),
             provides: TypeId::of::<P>(),
+            type_name: type_name::<P>(),
         }
     }
 
@@ -61,11 +63,17 @@ impl ProviderEntry {
             name,
             tenant_clients: TenantClients::PerTenant(tenant_clients),
             provides: TypeId::of::<P>(),
+            type_name: type_name::<P>(),
         }
     }
 
     pub(crate) fn provides<P: Provider>(&self) -> bool {
         self.provides == TypeId::of::<P>()
+    }
+
+    /// The provider's type, for errors.
+    pub(crate) fn type_name(&self) -> &'static str {
+        self.type_name
     }
 
     /// The client of all tenants, if there is one for all.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::Client;
 use crate::clock::{BootTime, Clock, timeout};
-use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::error::{Error, ExchangeOutcome};
 use crate::key::{ProviderName, Tenant};
 use crate::policy::Policy;
 use crate::provider::Settings;
@@ -184,6 +184,19 @@ impl TenantClient {
         asks
     }
 
+    /// Replaces the settings if they can be used.
+    pub(crate) fn try_replace(&self, settings: Settings) -> Result<(), Error> {
+        self.replace(self.usable(settings)?);
+        Ok(())
+    }
+
+    /// Checks settings by the same rules as those that a supervisor is started with.
+    fn usable(&self, settings: Settings) -> Result<Settings, Error> {
+        let checked = settings.check(&self.name, &self.resources.transport);
+        checked.map_err(|fault| fault.with_outcome(ExchangeOutcome::NotSent))?;
+        Ok(settings)
+    }
+
     async fn ask(
         &self,
         source_state: &SourceState,
@@ -207,7 +220,7 @@ impl TenantClient {
             Some(Err(_)) => Err(unavailable("the source panicked")),
             None => Err(unavailable("the source did not answer in time")),
         };
-        let found = found.map_err(SourceError::into_error).and_then(usable);
+        let found = found.map_err(SourceError::into_error).and_then(|found| self.usable(found));
         match found {
             Ok(settings) => {
                 source_state.stale.store(false, Ordering::Release);
@@ -255,16 +268,6 @@ impl Unresolved {
     /// For a tenant client with neither a client nor a source, which is never made.
     fn unknown() -> Self {
         Self { error: SourceError::UnknownTenant.into_error(), first_failure_of: None }
-    }
-}
-
-/// Checks a source's settings by the same rules as those that a supervisor is started with.
-fn usable(settings: Settings) -> Result<Settings, Error> {
-    match settings.fault() {
-        None => Ok(settings),
-        Some(fault) => Err(Error::new(ErrorKind::Misconfigured)
-            .about(fault)
-            .with_outcome(ExchangeOutcome::NotSent)),
     }
 }
 

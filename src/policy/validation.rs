@@ -30,14 +30,15 @@ impl Policy {
             .or_else(|| self.exchange_fault())
             .or_else(|| {
                 self.backoff.fault(
-                    "the policy's backoff has no base",
-                    "the policy's backoff has a base above its cap",
+                    "`Policy::backoff` has a base of zero; set a longer base",
+                    "`Policy::backoff` has a base above its cap; lower the base or raise the cap",
                 )
             })
             .or_else(|| {
                 self.save_backoff.fault(
-                    "the policy's save_backoff has no base",
-                    "the policy's save_backoff has a base above its cap",
+                    "`Policy::save_backoff` has a base of zero; set a longer base",
+                    "`Policy::save_backoff` has a base above its cap; lower the base or raise the \
+                     cap",
                 )
             })
             .or_else(|| self.restarts.fault())
@@ -45,40 +46,73 @@ impl Policy {
 
     fn bound_fault(&self) -> Option<Fault> {
         first(&[
-            (self.max_sessions == 0, "the policy's max_sessions is zero"),
-            (self.max_resident == 0, "the policy's max_resident is zero"),
-            (self.max_sessions_per_tenant == 0, "the policy's max_sessions_per_tenant is zero"),
-            (self.max_waiters == 0, "the policy's max_waiters is zero"),
-            (self.max_queued_grants == 0, "the policy's max_queued_grants is zero"),
-            (self.events == 0, "the policy's events is zero"),
+            (self.max_sessions == 0, "`Policy::max_sessions` is zero; set a larger value"),
+            (self.max_resident == 0, "`Policy::max_resident` is zero; set a larger value"),
+            (
+                self.max_sessions_per_tenant == 0,
+                "`Policy::max_sessions_per_tenant` is zero; set a larger value",
+            ),
+            (self.max_waiters == 0, "`Policy::max_waiters` is zero; set a larger value"),
+            (
+                self.max_queued_grants == 0,
+                "`Policy::max_queued_grants` is zero; set a larger value",
+            ),
+            (self.events == 0, "`Policy::events` is zero; set a larger value"),
         ])
     }
 
     fn zero_fault(&self) -> Option<Fault> {
         first(&[
-            (self.call_timeout.is_zero(), "the policy's call_timeout is zero"),
-            (self.attempt_budget.is_zero(), "the policy's attempt_budget is zero"),
-            (self.answer_timeout.is_zero(), "the policy's answer_timeout is zero"),
-            (self.save_timeout.is_zero(), "the policy's save_timeout is zero"),
-            (self.store_timeout.is_zero(), "the policy's store_timeout is zero"),
-            (self.source_timeout.is_zero(), "the policy's source_timeout is zero"),
-            (self.challenge_ttl.is_zero(), "the policy's challenge_ttl is zero"),
-            (self.login_ttl.is_zero(), "the policy's login_ttl is zero"),
+            (self.call_timeout.is_zero(), "`Policy::call_timeout` is zero; set a larger value"),
+            (self.attempt_budget.is_zero(), "`Policy::attempt_budget` is zero; set a larger value"),
+            (self.answer_timeout.is_zero(), "`Policy::answer_timeout` is zero; set a larger value"),
+            (self.save_timeout.is_zero(), "`Policy::save_timeout` is zero; set a larger value"),
+            (self.store_timeout.is_zero(), "`Policy::store_timeout` is zero; set a larger value"),
+            (self.source_timeout.is_zero(), "`Policy::source_timeout` is zero; set a larger value"),
+            (self.challenge_ttl.is_zero(), "`Policy::challenge_ttl` is zero; set a larger value"),
+            (self.login_ttl.is_zero(), "`Policy::login_ttl` is zero; set a larger value"),
         ])
     }
 
     fn endless_fault(&self) -> Option<Fault> {
         first(&[
-            (endless(self.call_timeout), "the policy's call_timeout is longer than ten years"),
-            (endless(self.attempt_budget), "the policy's attempt_budget is longer than ten years"),
-            (endless(self.answer_timeout), "the policy's answer_timeout is longer than ten years"),
-            (endless(self.save_timeout), "the policy's save_timeout is longer than ten years"),
-            (endless(self.store_timeout), "the policy's store_timeout is longer than ten years"),
-            (endless(self.source_timeout), "the policy's source_timeout is longer than ten years"),
-            (endless(self.lease), "the policy's lease is longer than ten years"),
-            (endless(self.takeover_grace), "the policy's takeover_grace is longer than ten years"),
-            (endless(self.challenge_ttl), "the policy's challenge_ttl is longer than ten years"),
-            (endless(self.login_ttl), "the policy's login_ttl is longer than ten years"),
+            (
+                endless(self.call_timeout),
+                "`Policy::call_timeout` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.attempt_budget),
+                "`Policy::attempt_budget` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.answer_timeout),
+                "`Policy::answer_timeout` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.save_timeout),
+                "`Policy::save_timeout` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.store_timeout),
+                "`Policy::store_timeout` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.source_timeout),
+                "`Policy::source_timeout` is longer than ten years; set a shorter time",
+            ),
+            (endless(self.lease), "`Policy::lease` is longer than ten years; set a shorter time"),
+            (
+                endless(self.takeover_grace),
+                "`Policy::takeover_grace` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.challenge_ttl),
+                "`Policy::challenge_ttl` is longer than ten years; set a shorter time",
+            ),
+            (
+                endless(self.login_ttl),
+                "`Policy::login_ttl` is longer than ten years; set a shorter time",
+            ),
         ])
     }
 
@@ -87,12 +121,14 @@ impl Policy {
         first(&[
             (
                 *attempt_budget < self.min_repeat_time,
-                "the policy's attempt_budget is below its min_repeat_time",
+                "`Policy::attempt_budget` is below `Policy::min_repeat_time`; raise the one or \
+                 lower the other",
             ),
-            (lease.is_zero(), "the policy's lease is zero"),
+            (lease.is_zero(), "`Policy::lease` is zero; set a larger value"),
             (
                 lease.saturating_add(*takeover_grace) < answer_timeout.saturating_add(SAVE_MARGIN),
-                "the policy's lease and takeover_grace are together less than its answer_timeout plus 5 s",
+                "`Policy::lease` and `Policy::takeover_grace` together are less than \
+                 `Policy::answer_timeout` plus 5 s; raise them, or lower it",
             ),
         ])
     }
@@ -108,25 +144,29 @@ impl Restarts {
     fn fault(&self) -> Option<Fault> {
         let Self { within, backoff, supervisor_backoff, quarantine, .. } = self;
         first(&[
-            (within.is_zero(), "the restarts' within is zero"),
-            (endless(quarantine.cap), "the restarts' quarantine is longer than ten years"),
+            (within.is_zero(), "`Restarts::within` is zero; set a larger value"),
+            (
+                endless(quarantine.cap),
+                "`Restarts::quarantine` is longer than ten years; set a shorter time",
+            ),
         ])
         .or_else(|| {
             backoff.fault(
-                "the restarts' backoff has no base",
-                "the restarts' backoff has a base above its cap",
+                "`Restarts::backoff` has a base of zero; set a longer base",
+                "`Restarts::backoff` has a base above its cap; lower the base or raise the cap",
             )
         })
         .or_else(|| {
             supervisor_backoff.fault(
-                "the restarts' supervisor_backoff has no base",
-                "the restarts' supervisor_backoff has a base above its cap",
+                "`Restarts::supervisor_backoff` has a base of zero; set a longer base",
+                "`Restarts::supervisor_backoff` has a base above its cap; lower the base or raise \
+                 the cap",
             )
         })
         .or_else(|| {
             quarantine.fault(
-                "the restarts' quarantine has no base",
-                "the restarts' quarantine has a base above its cap",
+                "`Restarts::quarantine` has a base of zero; set a longer base",
+                "`Restarts::quarantine` has a base above its cap; lower the base or raise the cap",
             )
         })
     }
@@ -137,14 +177,28 @@ impl RefreshPolicy {
     pub(crate) fn fault(&self) -> Option<Fault> {
         let unclassified = &self.unclassified;
         first(&[
-            (no_part(self.fraction), "the refresh policy's fraction is not between 0 and 1"),
-            (no_part(self.jitter), "the refresh policy's jitter is not between 0 and 1"),
-            (self.at_least > self.at_most, "the refresh policy's at_least is above its at_most"),
-            (unclassified.count == 0, "the refresh policy's unclassified.count is zero"),
-            (unclassified.retry.is_zero(), "the refresh policy's unclassified.retry is zero"),
+            (
+                no_part(self.fraction),
+                "`RefreshPolicy::fraction` is not between 0 and 1; correct it",
+            ),
+            (no_part(self.jitter), "`RefreshPolicy::jitter` is not between 0 and 1; correct it"),
+            (
+                self.at_least > self.at_most,
+                "`RefreshPolicy::at_least` is above `RefreshPolicy::at_most`; lower the one or \
+                 raise the other",
+            ),
+            (
+                unclassified.count == 0,
+                "`RefreshPolicy::unclassified.count` is zero; set a larger value",
+            ),
+            (
+                unclassified.retry.is_zero(),
+                "`RefreshPolicy::unclassified.retry` is zero; set a larger value",
+            ),
             (
                 unclassified.alone < unclassified.span,
-                "the refresh policy's unclassified.alone is below its unclassified.span",
+                "`RefreshPolicy::unclassified` has `alone` below `span`; raise the one or lower \
+                 the other",
             ),
         ])
     }
@@ -154,10 +208,16 @@ impl ProviderLimits {
     /// The first of these bounds that cannot work, if there is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
         first(&[
-            (self.exchanges == 0, "the provider limits' exchanges is zero"),
-            (self.slow_requests == 0, "the provider limits' slow_requests is zero"),
-            (self.admission_timeout.is_zero(), "the provider limits' admission_timeout is zero"),
-            (self.probe.is_zero(), "the provider limits' probe is zero"),
+            (self.exchanges == 0, "`ProviderLimits::exchanges` is zero; set a larger value"),
+            (
+                self.slow_requests == 0,
+                "`ProviderLimits::slow_requests` is zero; set a larger value",
+            ),
+            (
+                self.admission_timeout.is_zero(),
+                "`ProviderLimits::admission_timeout` is zero; set a larger value",
+            ),
+            (self.probe.is_zero(), "`ProviderLimits::probe` is zero; set a larger value"),
         ])
     }
 }
@@ -210,7 +270,7 @@ mod tests {
             ("backoff", Policy { backoff: Backoff { base: ZERO, cap: SECOND }, ..base() }),
             ("save_backoff", Policy { save_backoff: crossed, ..base() }),
             ("within", of(Restarts { within: ZERO, ..usual() })),
-            ("restarts' backoff", of(Restarts { backoff: crossed, ..usual() })),
+            ("Restarts::backoff", of(Restarts { backoff: crossed, ..usual() })),
             ("supervisor_backoff", of(Restarts { supervisor_backoff: crossed, ..usual() })),
             ("quarantine", of(Restarts { quarantine: crossed, ..usual() })),
             (

@@ -3,6 +3,47 @@
 //! Sources: the vendor's `OpenAPI` document "Headless Auth API v1"
 //! (<https://api-headless.circle.so/api/headless_auth/swagger.yaml>, "the API" below), that of the
 //! "Headless Member API V1", and <https://api.circle.so/apis/headless>.
+//!
+//! ```
+//! use session_warden::error::{ErrorKind, LostReason};
+//! use session_warden::provider::circle::{
+//!     Circle, CircleAttributes, CircleRevokeAccessToken, CircleRevokeRefreshToken, Member,
+//! };
+//! use session_warden::testing::{FakeAuthServer, FakeDialect};
+//! use session_warden::transport::TransportConfig;
+//! use session_warden::{SessionKey, Supervisor};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = FakeAuthServer::builder().dialect(FakeDialect::Circle).start().await?;
+//! server.set_app_token("app-token");
+//! server.add_member(77, "ada@example.com", "sso-77");
+//! let supervisor = Supervisor::builder()
+//!     .transport(TransportConfig::default().allow_loopback_http())
+//!     .provider("circle", Circle::new("app-token").host(server.url())?)
+//!     .start()
+//!     .await?;
+//! let sessions = supervisor.sessions::<Circle>("circle")?;
+//! let session = sessions.session(SessionKey::new("community", "member-77")?);
+//!
+//! // The member's id is enough: the app token vouches for the member.
+//! let first = session.ensure(Member::Email("ada@example.com".to_owned())).await?;
+//! let CircleAttributes { community_member_id, .. } = session.attributes().await?;
+//! assert_eq!(community_member_id, 77);
+//!
+//! // The session goes on with another access token.
+//! session.call(CircleRevokeAccessToken).await?;
+//! assert!(!server.is_active(first.expose_secret()));
+//! assert!(session.permission_token().await?.generation() > first.generation());
+//!
+//! // Without its refresh token, the session ends when its access token expires.
+//! session.call(CircleRevokeRefreshToken).await?;
+//! assert!(session.permission_token().await.is_ok());
+//! let lost = session.refresh().await.unwrap_err();
+//! assert_eq!(lost.kind(), ErrorKind::SignInAgain(LostReason::TokensDeleted));
+//! # Ok(())
+//! # }
+//! ```
 
 mod grant;
 mod operation;
@@ -33,9 +74,9 @@ use crate::token::{Placement, Tokens};
 
 /// A client of Circle's headless authorization, with a community's app token.
 ///
-/// A refresh gives another access token and never another refresh token. The refresh token is valid
-/// for a month after its issue. Then the session obtains new tokens automatically for the same
-/// member with the app token: no user is needed.
+/// A refresh gives another access token, and never another refresh token. The refresh token is
+/// valid for a month after its issue. When it has expired, the session obtains new tokens
+/// automatically for the same member with the app token. See the [example of the module](self).
 ///
 /// ```
 /// use session_warden::provider::circle::Circle;
@@ -59,7 +100,7 @@ pub struct Circle {
 }
 
 impl Circle {
-    /// A client of `app.circle.so` with the app token "Headless Auth" of a community.
+    /// A client of `app.circle.so` with a community's app token of the type "Headless Auth".
     #[must_use]
     pub fn new(app_token: impl Into<Secret>) -> Self {
         Self {
@@ -82,14 +123,14 @@ impl fmt::Debug for Circle {
     }
 }
 
-/// The attributes of a session.
+/// The attributes of a session. See the [example of the module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CircleAttributes {
-    /// The community; 0 if the server did not say.
+    /// The id of the community; 0 if the server did not send it.
     #[serde(default)]
     pub community_id: u64,
-    /// The member's id at Circle; 0 if the server did not say.
+    /// The member's id at Circle; 0 if the server did not send it.
     #[serde(default)]
     pub community_member_id: u64,
     /// The member that the session is for. The session obtains new tokens for the same member.
@@ -103,6 +144,10 @@ impl Provider for Circle {
 
     fn authority_url(&self) -> &Url {
         &self.authority
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     /// The same for all communities: a community is identified by its app token alone, which may be

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use url::Url;
 
 use super::binding::Binding;
 use super::operation::refresh_token;
@@ -37,6 +38,8 @@ pub(crate) trait Erased: Send + Sync {
     fn authority(&self) -> &str;
     /// What credentials are bound to.
     fn binding(&self) -> &Binding;
+    /// The URLs of the settings, which the transport must allow.
+    fn configured_urls(&self) -> &[Url];
     fn client(&self) -> &str;
     fn rotation(&self) -> Rotation;
     fn revocation_reach(&self) -> RevocationReach;
@@ -85,6 +88,7 @@ pub(crate) struct Adapter<P> {
 struct Properties {
     authority: String,
     binding: Binding,
+    configured_urls: Vec<Url>,
     client: Arc<str>,
     rotation: Option<Rotation>,
     reach: RevocationReach,
@@ -98,6 +102,7 @@ impl Properties {
         Self {
             authority: authority.as_str().to_owned(),
             binding: Binding::of(authority, provider.endpoints_elsewhere()),
+            configured_urls: provider.configured_urls(),
             client: provider.client_id().into(),
             rotation: Some(provider.refresh_token_rotation()),
             reach: provider.reach_of_revocation(),
@@ -122,6 +127,10 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn binding(&self) -> &Binding {
         &self.properties.binding
+    }
+
+    fn configured_urls(&self) -> &[Url] {
+        &self.properties.configured_urls
     }
 
     fn client(&self) -> &str {
@@ -155,8 +164,9 @@ impl<P: Provider> Erased for Adapter<P> {
     ) -> ExchangeFuture<'a, ErasedIssued> {
         Box::pin(async move {
             let Ok(grant) = grant.downcast::<P::Grant>() else {
-                let other =
-                    Error::new(ErrorKind::InvalidInput).about("a grant of another provider");
+                let other = Error::new(ErrorKind::InvalidInput).about(
+                    "the grant is for another type of provider; pass the grant of this provider",
+                );
                 return Err(ExchangeError::new(FailureClass::NotSent).with_source(other));
             };
             match self.provider.establish(sender, *grant).await? {
@@ -227,8 +237,10 @@ impl<P: Provider> Erased for Adapter<P> {
     ) -> Result<(), Error> {
         let signed = caught("authorize", || self.provider.authorize(signing, request));
         signed.unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Misconfigured)
-                .about("the provider panicked when it signed a request"))
+            Err(Error::new(ErrorKind::Misconfigured).about(
+                "the provider's `authorize` panicked when it signed a request; see the panic's \
+                 message",
+            ))
         })
     }
 
@@ -241,7 +253,7 @@ impl<P: Provider> Erased for Adapter<P> {
 impl<P: Provider> Adapter<P> {
     pub(crate) fn new(provider: P) -> Self {
         let properties = caught("getters", || Properties::of(&provider));
-        let fault = properties.is_none().then_some("the provider panicked when it was registered");
+        let fault = properties.is_none().then_some(PANICKED);
         Self { provider: Arc::new(provider), properties: properties.unwrap_or_default(), fault }
     }
 
@@ -267,9 +279,12 @@ impl<P: Provider> Adapter<P> {
     }
 }
 
+const PANICKED: &str =
+    "its code panicked when the crate read its settings; see the panic's message";
+
 /// The result of the provider's own code; None if it panics.
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
-    let panicked = |_: &_| tracing::error!(what, "the provider panicked");
+    let panicked = |_: &_| tracing::error!(what, "the provider's code panicked");
     catch_unwind(AssertUnwindSafe(ask)).inspect_err(panicked).ok()
 }
 
@@ -288,7 +303,10 @@ pub(crate) fn typed<P: Provider>(held: &Credentials) -> Exchanged<Tokens<P::Attr
     let attributes = serde_json::from_str(&attributes).map_err(|unreadable| {
         ExchangeError::new(FailureClass::NotSent).with_source(
             Error::new(ErrorKind::Misconfigured)
-                .about("the record's attributes are not this provider's")
+                .about(
+                    "the record's attributes cannot be read as this provider's; register the \
+                     provider with the type that the session was established with",
+                )
                 .with_source(unreadable),
         )
     })?;

@@ -1,5 +1,8 @@
-//! How a provider says what went wrong.
+//! The error with which a provider reports a failed exchange.
 
+mod advice;
+
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -7,20 +10,43 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use crate::error::{Answered, EndpointPath, Error, ErrorKind, ExchangeOutcome};
+use crate::error::{Endpoint, Error, ErrorKind, ExchangeOutcome};
 use crate::error::{ProviderCode, Refusal};
 
-/// Why an exchange failed: the class, and what is safe to show. It never holds a body, a URL's
-/// query or a description.
+/// Why an exchange failed: its class, with the status, the code and the path, which are safe to
+/// log. It never holds a body, a URL's query or a server's description of the error.
+///
+/// ```
+/// use http::StatusCode;
+/// use session_warden::error::Refusal;
+/// use session_warden::provider::{ExchangeError, FailureClass};
+///
+/// /// The failure for the number that a vendor sends with a status of 4xx.
+/// fn failure(status: StatusCode, number: u32) -> ExchangeError {
+///     let class = match number {
+///         17 => FailureClass::Refused(Refusal::WrongCredentials),
+///         18 => FailureClass::Refused(Refusal::Locked),
+///         40 => FailureClass::InvalidClient,
+///         _ => FailureClass::Unclassified,
+///     };
+///     ExchangeError::new(class).with_status(status).with_code(&number.to_string())
+/// }
+///
+/// let locked = failure(StatusCode::BAD_REQUEST, 18);
+/// assert_eq!(locked.class(), FailureClass::Refused(Refusal::Locked));
+/// assert_eq!(locked.status(), Some(400));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{class}")]
 pub struct ExchangeError {
     pub(super) class: FailureClass,
     pub(crate) code: Option<ProviderCode>,
     pub(crate) status: Option<u16>,
-    pub(super) path: Option<EndpointPath>,
+    pub(super) endpoint: Option<Endpoint>,
     /// What the response should have been.
     pub(super) expected: &'static str,
+    /// What the caller's error says, if the class, the status and the source do not say it.
+    pub(super) about: Option<Cow<'static, str>>,
     pub(super) retry_after: Option<Duration>,
     #[source]
     pub(super) source: Option<Box<dyn StdError + Send + Sync>>,
@@ -29,20 +55,21 @@ pub struct ExchangeError {
 /// What the server gave in an exchange, or why it gave nothing.
 pub(crate) type Exchanged<T> = Result<T, ExchangeError>;
 
-/// What a failed exchange means for the session.
+/// What a failed exchange means for the session. See the example of [`ExchangeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureClass {
     /// No byte of the request reached the server. Nothing is lost.
     NotSent,
-    /// As `NotSent`, because the server's certificate was refused: a wrong configuration or an
-    /// attack.
+    /// No byte of the request reached the server, because the transport refused the server's
+    /// certificate: the configuration is wrong, or there is an attack.
     Untrusted,
     /// The server says that it did not process the request (408, 425, 503 with Retry-After).
     NotProcessed,
-    /// As `NotProcessed`, because of too many requests (429): the whole provider slows down.
+    /// The server did not process the request because it gets too many (429). The crate slows down
+    /// all requests of the provider.
     Throttled,
-    /// The request may have been processed and the response is lost.
+    /// The server may have processed the request, and its response is lost.
     Ambiguous,
     /// The server rejected the refresh token: the session is lost.
     Rejected,
@@ -65,18 +92,18 @@ pub enum FailureClass {
 
 impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent => f.write_str("the request did not reach the server"),
-            Self::Untrusted => f.write_str("the server's certificate was refused"),
-            Self::NotProcessed => f.write_str("the server did not process the request"),
-            Self::Throttled => f.write_str("the server wants fewer requests"),
-            Self::Ambiguous => f.write_str("the answer was lost"),
-            Self::Rejected => f.write_str("the server did not accept the refresh token"),
-            Self::Refused(refusal) => write!(f, "the server refused the grant, {refusal}"),
-            Self::InvalidClient => f.write_str("the server rejected the client"),
-            Self::Unclassified => f.write_str("the server gave an answer that is not understood"),
-            Self::Misconfigured => f.write_str("the provider's settings or its metadata are wrong"),
-        }
+        f.write_str(match self {
+            Self::NotSent => "the request did not reach the server",
+            Self::Untrusted => "the server's certificate was refused",
+            Self::NotProcessed => "the request was not processed",
+            Self::Throttled => "there were too many requests",
+            Self::Ambiguous => "the response was lost",
+            Self::Rejected => "the refresh token was rejected",
+            Self::Refused(_) => "the server refused the grant",
+            Self::InvalidClient => "invalid client",
+            Self::Unclassified => "the response is not understood",
+            Self::Misconfigured => "the provider's settings or its metadata are wrong",
+        })
     }
 }
 
@@ -88,47 +115,53 @@ impl ExchangeError {
             class,
             code: None,
             status: None,
-            path: None,
-            expected: "another answer",
+            endpoint: None,
+            expected: "another response",
+            about: None,
             retry_after: None,
             source: None,
         }
     }
 
-    /// A failure of this class, with the response's status and the path of the endpoint that gave
-    /// it.
+    /// A failure of this class, with the response's status and the endpoint that gave it.
     pub(super) fn of_response(class: FailureClass, response: &Response<Bytes>) -> Self {
-        let path = response.extensions().get().cloned();
-        Self { path, ..Self::new(class).with_status(response.status()) }
+        let endpoint = response.extensions().get().cloned();
+        Self { endpoint, ..Self::new(class).with_status(response.status()) }
     }
 
-    /// With the server's error code, without characters that are not safe to log.
+    /// Sets the server's error code. Characters that are not safe to log are removed.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         self.code = ProviderCode::new(code);
         self
     }
 
-    /// With the HTTP status.
+    /// Sets the HTTP status.
     #[must_use]
     pub fn with_status(mut self, status: http::StatusCode) -> Self {
         self.status = Some(status.as_u16());
         self
     }
 
-    /// With the path of the request's endpoint. The query and characters that cannot be in a path
+    /// Sets the path of the request's endpoint. The query and characters that cannot be in a path
     /// are removed, and a long path is cut.
     #[must_use]
     pub fn with_path(self, path: &str) -> Self {
-        self.at(Some(EndpointPath::new(path)))
+        self.at(Some(Endpoint::at_path(path)))
     }
 
-    pub(super) fn at(mut self, path: Option<EndpointPath>) -> Self {
-        self.path = path;
+    pub(super) fn at(mut self, endpoint: Option<Endpoint>) -> Self {
+        self.endpoint = endpoint;
         self
     }
 
-    /// With words for what the response should have been: "a token answer".
+    /// With what is wrong with the response and what to do, for the caller's error.
+    pub(super) fn about_response(mut self, words: &str) -> Self {
+        self.about = Some(self.unexpected_response(words).into());
+        self
+    }
+
+    /// With words for what the response should have been: "a token response".
     pub(super) fn expecting(mut self, expected: &'static str) -> Self {
         self.expected = expected;
         self
@@ -151,21 +184,21 @@ impl ExchangeError {
         }
     }
 
-    /// With the time that the server asks the client to wait.
+    /// Sets the time that the server asks the client to wait.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
     }
 
-    /// With its cause, which must hold no secret.
+    /// Sets the cause, which must hold no secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What it means for the session.
+    /// What the failure means for the session.
     #[must_use]
     pub fn class(&self) -> FailureClass {
         self.class
@@ -180,7 +213,7 @@ impl ExchangeError {
     /// The path of the request's endpoint, if it is known, without the query.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
-        self.path.as_ref().map(EndpointPath::as_str)
+        self.endpoint.as_ref().map(Endpoint::path)
     }
 
     /// How long the server asks the client to wait.
@@ -214,22 +247,6 @@ impl ExchangeError {
         (actionable && (unsent || of_settings)).then_some(own)
     }
 
-    /// What the caller's error says of a response that means wrong settings, or is not understood.
-    fn answered(&self) -> Option<Answered> {
-        let expected = match self.class {
-            FailureClass::InvalidClient => None,
-            FailureClass::Unclassified | FailureClass::Misconfigured => Some(self.expected),
-            FailureClass::NotSent
-            | FailureClass::Untrusted
-            | FailureClass::NotProcessed
-            | FailureClass::Throttled
-            | FailureClass::Ambiguous
-            | FailureClass::Rejected
-            | FailureClass::Refused(_) => return None,
-        };
-        Some(Answered { status: self.status?, path: self.path.clone(), expected })
-    }
-
     /// The error that callers get.
     pub(crate) fn into_error(self) -> Error {
         if let Some(own) = self.own() {
@@ -251,17 +268,24 @@ impl ExchangeError {
             FailureClass::Refused(refusal) => {
                 (ErrorKind::Refused(refusal), ExchangeOutcome::Rejected)
             }
+            // Nothing is sent to an address that the transport refuses.
+            FailureClass::Misconfigured if self.is_refused_address() => {
+                (ErrorKind::Misconfigured, ExchangeOutcome::NotSent)
+            }
             FailureClass::InvalidClient
             | FailureClass::Unclassified
             | FailureClass::Misconfigured => (ErrorKind::Misconfigured, ExchangeOutcome::Rejected),
         };
         let error = Error::new(kind).with_outcome(outcome).with_code(self.code.clone());
-        let error = error.with_status(self.status).with_answered(self.answered());
+        let error = error.with_status(self.status);
         let error = match self.retry_after {
             Some(wait) => error.with_retry_after(wait),
             None => error,
         };
-        error.with_source(self)
+        match self.advice() {
+            Some(words) => error.about(words).with_source(self),
+            None => error.with_source(self),
+        }
     }
 }
 
@@ -288,16 +312,16 @@ mod tests {
         assert_eq!(error.provider_code(), Some("slow_down"));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
         assert_eq!(error.status(), Some(429));
-        assert_eq!(error.to_string(), "no token at present, retry later");
         assert_eq!(
-            StdError::source(&error).unwrap().to_string(),
-            "the server wants fewer requests"
+            error.to_string(),
+            "try again later: the server answered 429, because of too many requests"
         );
+        assert_eq!(StdError::source(&error).unwrap().to_string(), "there were too many requests");
     }
 
     fn misconfigured(class: FailureClass, path: &str) -> Error {
         let failed = ExchangeError::new(class).with_status(http::StatusCode::NOT_FOUND);
-        failed.with_path(path).expecting("a token answer").into_error()
+        failed.with_path(path).expecting("a token response").into_error()
     }
 
     #[test]
@@ -306,8 +330,8 @@ mod tests {
             let error = misconfigured(class, "/oauth/token?code=canary#canary");
             assert_eq!(
                 error.to_string(),
-                "the provider's configuration is wrong: the server answered 404 at /oauth/token, \
-                 where a token answer was expected"
+                "wrong configuration: the server answered 404 at /oauth/token, where a token \
+                 response was expected; check the URL"
             );
             assert_eq!(error.status(), Some(404));
             let cause = StdError::source(&error).unwrap();
@@ -319,11 +343,11 @@ mod tests {
         let nowhere = nowhere.with_status(http::StatusCode::CONFLICT).into_error();
         assert_eq!(
             nowhere.to_string(),
-            "the provider's configuration is wrong: the server answered 409, where another answer \
-             was expected"
+            "wrong configuration: the server answered 409, where another response was expected; \
+             check the URL and the settings of the provider"
         );
         let silent = ExchangeError::new(FailureClass::Misconfigured).into_error();
-        assert_eq!(silent.to_string(), "the provider's configuration is wrong");
+        assert_eq!(silent.to_string(), "wrong configuration: check the settings of the provider");
         assert_eq!(silent.status(), None);
     }
 
@@ -332,8 +356,8 @@ mod tests {
         let error = misconfigured(FailureClass::InvalidClient, "/token");
         assert_eq!(
             error.to_string(),
-            "the provider's configuration is wrong: the server answered 404 at /token and rejected \
-             the client"
+            "wrong configuration: the server answered 404 at /token and rejected the client; check \
+             the client id, the client secret, and how the client sends them"
         );
         for class in [
             FailureClass::NotSent,
@@ -358,6 +382,6 @@ mod tests {
         let wild = path("/a\r\n\u{1b}[31m b\u{202e}\u{9b}/c?d");
         assert_eq!(wild.path(), Some("/a[31mb/c"));
         let long = path(&format!("/{}", "x".repeat(5000)));
-        assert_eq!(long.path().unwrap().len(), EndpointPath::MAX_BYTES);
+        assert_eq!(long.path().unwrap().len(), Endpoint::MAX_PATH_BYTES);
     }
 }

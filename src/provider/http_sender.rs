@@ -1,4 +1,4 @@
-//! What the crate gives a provider to talk to its server.
+//! The sender through which a provider sends requests to its server.
 
 #[cfg(test)]
 mod tests;
@@ -18,13 +18,14 @@ use super::resources::Resources;
 use super::{ExchangeError, Exchanged, FailureClass};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::crash::{CrashPoint, Steps};
-use crate::error::{EndpointPath, Error, ErrorKind};
+use crate::error::{Endpoint, Error, ErrorKind};
 use crate::key::SessionId;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::ticket::{Purpose, Ticket};
 use crate::transport::{SendError, SendState, Times};
 
-/// Sends the requests of one exchange to the server, within the time that the exchange has.
+/// Sends the requests of one exchange to the server, within the time that the exchange has. See
+/// [a complete provider](super#a-complete-provider).
 pub struct HttpSender<'a> {
     resources: &'a Resources,
     clock: Arc<dyn Clock>,
@@ -94,7 +95,7 @@ impl<'a> HttpSender<'a> {
         self
     }
 
-    /// The session that the exchange is for; None in a call that needs no session.
+    /// The session of the exchange; None in a call that needs no session.
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.session
@@ -121,18 +122,19 @@ impl<'a> HttpSender<'a> {
     }
 
     /// Sends a request and reads the whole response, with any status. The response keeps the
-    /// request's path, so that an error made from it can name the path.
+    /// request's endpoint, so that an error made from it can name the endpoint.
     ///
     /// It follows no redirects. It sends the second and every later request of an exchange only
-    /// while the exchange has [`Policy::min_repeat_time`](crate::policy::Policy::min_repeat_time) left.
-    /// It waits for the response for
+    /// if at least [`Policy::min_repeat_time`](crate::policy::Policy::min_repeat_time) of the
+    /// exchange's time is left. It waits for the response for
     /// [`Policy::answer_timeout`](crate::policy::Policy::answer_timeout) after the last byte of the
     /// request was sent.
     ///
     /// # Errors
     ///
     /// [`FailureClass::NotSent`], [`FailureClass::Untrusted`] or [`FailureClass::Ambiguous`],
-    /// depending on how far the request got.
+    /// depending on how far the request got. [`FailureClass::Misconfigured`] if the transport's
+    /// rules refuse the address: then nothing is sent.
     ///
     /// # Cancel safety
     ///
@@ -142,19 +144,20 @@ impl<'a> HttpSender<'a> {
         let left = self.budget.ends.since(now.boot);
         let repeat = self.requests.lock().latest.is_some();
         if left.is_zero() || (repeat && left < self.budget.min_repeat_time) {
-            let late = Error::new(ErrorKind::RetryLater).about("no time left in the budget");
+            let late = Error::new(ErrorKind::RetryLater)
+                .about("no time is left for another request within `Policy::attempt_budget`");
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
         let sending = self.next_request();
-        let path = EndpointPath::new(request.uri().path());
+        let endpoint = Endpoint::of(request.uri());
         let between = || self.steps.at(CrashPoint::Sent);
         let times = Times { attempt: left, answer: self.budget.answer };
         match self.resources.transport.send(request, &sending, times, between).await {
             Ok(mut response) => {
-                response.extensions_mut().insert(path);
+                response.extensions_mut().insert(endpoint);
                 Ok(response)
             }
-            Err(fault) => Err(ExchangeError::from(fault).at(Some(path))),
+            Err(fault) => Err(ExchangeError::from(fault).at(Some(endpoint))),
         }
     }
 
@@ -166,8 +169,8 @@ impl<'a> HttpSender<'a> {
         sending
     }
 
-    /// When a token expires that the response to the latest request issued with this lifetime in
-    /// seconds. The lifetime is limited to between 1 s and 10 years.
+    /// When a token expires that has this lifetime, in seconds. The lifetime counts from the time
+    /// when the latest request was sent, and is limited to between 1 s and 10 years.
     #[must_use]
     pub fn expires_in(&self, seconds: f64) -> SystemTime {
         let life = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST_LIFE);
@@ -176,9 +179,9 @@ impl<'a> HttpSender<'a> {
     }
 
     /// When a token expires for which the server gives a time of day. The lifetime is the
-    /// difference to the response's `Date` (RFC 9110 section 6.6.1), which comes from the same
-    /// clock, so server and backend need not agree on the time. Limited as by
-    /// [`expires_in`](Self::expires_in).
+    /// difference between that time and the response's `Date` (RFC 9110 section 6.6.1). Both come
+    /// from the server's clock, so the clocks of server and backend may differ. The lifetime is
+    /// limited as by [`expires_in`](Self::expires_in).
     #[must_use]
     pub fn expires_at(&self, response: &HttpResponse, at: SystemTime) -> SystemTime {
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
@@ -193,7 +196,7 @@ impl<'a> HttpSender<'a> {
         self.requests.lock().sent().unwrap_or(self.begun)
     }
 
-    /// The failure that a status other than 2xx means if the body does not say more. It has the
+    /// The failure for a status other than 2xx, if the body gives no better reason. It has the
     /// response's `Retry-After` (RFC 9110 section 10.2.3).
     #[must_use]
     pub fn status_error(&self, response: &HttpResponse) -> ExchangeError {
@@ -211,14 +214,14 @@ impl<'a> HttpSender<'a> {
         ExchangeError::of_response(class, response).with_retry_after(wait)
     }
 
-    /// The failure that a response without a token means: by its OAuth 2.0 error code (RFC 6749
-    /// section 5.2) if that is known, else by its status. `invalid_grant` is the class for that
+    /// The failure for a response without a token: by its OAuth 2.0 error code (RFC 6749 section
+    /// 5.2) if the crate knows the code, else by its status. `invalid_grant` is the class for that
     /// code: [`FailureClass::Rejected`] if the request had a refresh token,
     /// [`FailureClass::Refused`] if it had a grant.
     ///
-    /// The code is the member `error` of a JSON object, or of a form if the content type allows
-    /// one, or the whole body of a 4xx. A 2xx with that member, or with `"ok": false`, means a
-    /// failed request, as a 4xx does.
+    /// The code is the member `error` of a JSON object, or the field `error` of a form if the
+    /// content type allows a form, or the whole body of a 4xx. A 2xx with that member, or with
+    /// `"ok": false`, is a failed request, like a 4xx.
     #[must_use]
     pub fn oauth_error(
         &self,
@@ -261,9 +264,12 @@ impl<'a> HttpSender<'a> {
         self.sent().wall + lifetime.map_or(most, |lifetime| lifetime.min(most))
     }
 
-    /// Seals what is needed to answer a challenge, for this session, until `lifetime` or
-    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl) is over. The caller may answer in
-    /// another request, after a restart, or at another process with the same key ring.
+    /// Seals the data that is needed to answer a challenge. The ticket is valid only for this
+    /// session, and expires after `lifetime` or after
+    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl), whichever is shorter. The
+    /// caller may answer in another request, after a restart, or at another process with the same
+    /// key ring. The guide has an
+    /// [example of a second factor](crate::guide::providers#a-second-factor).
     ///
     /// # Errors
     ///
@@ -276,8 +282,8 @@ impl<'a> HttpSender<'a> {
         Ok(self.resources.tickets.issue(Purpose::Challenge, session, expires, &sealed)?)
     }
 
-    /// What [`seal`](Self::seal) put into the ticket. A wrong answer does not use the ticket up,
-    /// because only the server can count the attempts.
+    /// Returns the data that [`seal`](Self::seal) put into the ticket. A wrong answer does not use
+    /// the ticket up, because only the server can count the attempts.
     ///
     /// # Errors
     ///
@@ -292,14 +298,18 @@ impl<'a> HttpSender<'a> {
         let sealed = opened.read::<Unsealed<T>>()?.payload;
         if sealed.authority != authority || sealed.client != client {
             return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the provider's settings have changed since the challenge: begin again")
+                .about(
+                    "the provider's settings have changed since the challenge; begin the login \
+                     again",
+                )
                 .into());
         }
         Ok(sealed.payload)
     }
 
-    /// How long the server asks the client to wait: `Retry-After` in seconds or as a date. None if
-    /// it cannot be read. No wait is longer than the provider's limits allow.
+    /// How long the server asks the client to wait: `Retry-After`, in seconds or as a date. None if
+    /// the response has no such header, or the crate cannot read it. The wait is limited by
+    /// [`ProviderLimits`](crate::policy::ProviderLimits).
     #[must_use]
     pub fn retry_after(&self, response: &HttpResponse) -> Option<Duration> {
         let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
@@ -340,9 +350,8 @@ struct Unsealed<T> {
 impl From<SendError> for ExchangeError {
     fn from(fault: SendError) -> Self {
         let class = match &fault {
-            SendError::NotSent(_) | SendError::Address(_) | SendError::Withheld(_) => {
-                FailureClass::NotSent
-            }
+            SendError::NotSent(_) | SendError::Withheld(_) => FailureClass::NotSent,
+            SendError::Address(_) => FailureClass::Misconfigured,
             SendError::Untrusted(_) => FailureClass::Untrusted,
             SendError::Ambiguous(_) | SendError::Unanswered | SendError::TooLarge => {
                 FailureClass::Ambiguous
@@ -353,5 +362,6 @@ impl From<SendError> for ExchangeError {
 }
 
 fn no_session() -> Error {
-    Error::new(ErrorKind::InvalidInput).about("there is no session here that has challenges")
+    Error::new(ErrorKind::InvalidInput)
+        .about("a call without a session cannot have a challenge; make the call on a session")
 }

@@ -1,5 +1,4 @@
-//! The identity of a session's user. What the session knows of it must not change while the session
-//! lasts.
+//! The identity of a session's user, which must not change as long as the session lasts.
 
 use std::fmt;
 
@@ -7,15 +6,15 @@ use super::{ExchangeError, FailureClass};
 use crate::error::{Error, ErrorKind};
 
 /// The error of [`Provider::merge_attributes`](super::Provider::merge_attributes): a response is
-/// for somebody else than the session's user.
+/// for another user than the session's. See [a complete provider](super#a-complete-provider).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityChanged {
     what: &'static str,
 }
 
 impl IdentityChanged {
-    /// `what` names the part of the identity that differs, `"community"` for example. It is shown
-    /// in the error's cause, so it must not be the id itself.
+    /// `what` names the part of the identity that differs: `"community"`, for example. The error's
+    /// cause shows it, so do not pass the id itself.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self { what }
@@ -37,7 +36,7 @@ impl IdentityChanged {
 
 impl fmt::Display for IdentityChanged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} is another one", self.what)
+        write!(f, "the {} differs", self.what)
     }
 }
 
@@ -47,13 +46,34 @@ impl std::error::Error for IdentityChanged {}
 impl From<IdentityChanged> for ExchangeError {
     fn from(changed: IdentityChanged) -> Self {
         let words = match changed.what {
-            "community" => "the answer is for another community than the session's",
-            "member" => "the answer is for another member than the session's",
-            "subject" => "the answer is for another subject (sub) than the session's",
-            "user" => "the answer is for another user than the session's",
-            "account" => "the answer is for another account than the session's",
-            "merchant" => "the answer is for another merchant than the session's",
-            _ => "the answer is for somebody else than the session's user",
+            "community" => {
+                "the server's response is for another community than the session's; check which \
+                 member the grant is for"
+            }
+            "member" => {
+                "the server's response is for another member than the session's; check which \
+                 member the grant is for"
+            }
+            "subject" => {
+                "the server's response is for another subject (sub) than the session's; check \
+                 which user the grant is for"
+            }
+            "user" => {
+                "the server's response is for another user than the session's; check which user \
+                 the grant is for"
+            }
+            "account" => {
+                "the server's response is for another account than the session's; check which \
+                 account the grant is for"
+            }
+            "merchant" => {
+                "the server's response is for another merchant than the session's; check which \
+                 merchant the grant is for"
+            }
+            _ => {
+                "the server's response is for another user than the session's; check which user \
+                 the grant is for"
+            }
         };
         let error = Error::new(ErrorKind::Misconfigured).about(words).with_source(changed);
         Self::new(FailureClass::Misconfigured).with_source(error)
@@ -81,10 +101,10 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert_eq!(
             error.to_string(),
-            "the provider's configuration is wrong: the answer is for another community than the \
-             session's"
+            "wrong configuration: the server's response is for another community than the \
+             session's; check which member the grant is for"
         );
         let cause = std::error::Error::source(&error).unwrap();
-        assert_eq!(cause.to_string(), "the community is another one");
+        assert_eq!(cause.to_string(), "the community differs");
     }
 }

@@ -1,8 +1,50 @@
 //! iOFFICE, now Eptura Workplace: OAuth 2.0 with all parameters in headers and empty bodies.
 //!
 //! The facts here are from "Using OAuth 2.0 to Access the API" (support.iofficecorp.com, 2019),
-//! called "the document" below, or from what the vendor's own `AngularJS` client does ("the
-//! client", 2015). Where neither says something, or they disagree, there is a setting.
+//! called "the document" below, or from the vendor's own `AngularJS` client of 2015, called "the
+//! client" below. If both are silent, or they disagree, there is a setting.
+//!
+//! ```
+//! use session_warden::provider::ioffice::{
+//!     IOffice, IOfficeAttributes, IOfficeCode, IOfficeGrant, IOfficePassword,
+//!     IOfficeRevokeAccessToken, TokenInfo,
+//! };
+//! use session_warden::testing::{FakeAuthServer, FakeDialect};
+//! use session_warden::transport::TransportConfig;
+//! use session_warden::{SessionKey, Supervisor};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let redirect_uri = "https://app.example.com/callback";
+//! let server = FakeAuthServer::builder().dialect(FakeDialect::IOffice).start().await?;
+//! let supervisor = Supervisor::builder()
+//!     .transport(TransportConfig::default().allow_loopback_http())
+//!     .provider("ioffice", IOffice::new(server.url(), "my-client", redirect_uri)?)
+//!     .start()
+//!     .await?;
+//! let sessions = supervisor.sessions::<IOffice>("ioffice")?;
+//! let session = sessions.session(SessionKey::new("acme", "ada")?);
+//!
+//! // A service account signs in with its password.
+//! let _ = session.establish(IOfficePassword::new("ada", "ok")).await?;
+//! assert!(session.call(TokenInfo).await?);
+//!
+//! // The session goes on with another access token.
+//! let old = session.permission_token().await?;
+//! session.call(IOfficeRevokeAccessToken).await?;
+//! assert!(!server.is_active(old.expose_secret()));
+//! assert!(server.is_active(session.permission_token().await?.expose_secret()));
+//!
+//! // The code of a login that the backend began itself. `finish_login` reads the others.
+//! let code = server.authorization_code("bob", redirect_uri, None);
+//! let grant: IOfficeGrant = IOfficeCode::new(code).app_code("desk").into();
+//! let bob = sessions.session(SessionKey::new("acme", "bob")?);
+//! let _ = bob.establish(grant).await?;
+//! let IOfficeAttributes { app_code, scope, .. } = bob.attributes().await?;
+//! assert_eq!((app_code.as_deref(), scope.as_deref()), (Some("desk"), Some("email")));
+//! # Ok(())
+//! # }
+//! ```
 
 mod grant;
 mod operation;
@@ -35,7 +77,8 @@ use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
 
 /// A client of one iOFFICE site. Every customer has a site of its own, so use
-/// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant).
+/// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant). See the
+/// [example of the module](self).
 ///
 /// ```
 /// use session_warden::provider::ioffice::IOffice;
@@ -43,7 +86,7 @@ use crate::token::{Placement, Tokens};
 /// let acme = IOffice::new("https://acme.iofficeconnect.com", "id", "https://app.example/callback")?;
 /// let old = acme.clone().expires_in_seconds().scope("reservations")?;
 ///
-/// // A site is a URL, and nothing goes out without TLS.
+/// // The site is an `https` URL.
 /// assert!(IOffice::new("acme.iofficeconnect.com", "id", "https://app.example/callback").is_err());
 /// # Ok::<(), session_warden::Error>(())
 /// ```
@@ -67,10 +110,9 @@ pub struct IOffice {
 }
 
 impl IOffice {
-    /// The client `client_id` of the site, `https://<name>.iofficeconnect.com`, or an `http` URL of
-    /// a loopback address for transports that allow it. `redirect_uri` is where browsers come back
-    /// to, exactly as it is registered at iOFFICE. Every token request has it, also without a
-    /// browser.
+    /// The client `client_id` of a site: `https://<name>.iofficeconnect.com`. An `http` URL works
+    /// if the transport allows it. `redirect_uri` is the URL to which browsers come back, exactly
+    /// as it is registered at iOFFICE. Every token request has it, even those for a password.
     ///
     /// # Errors
     ///
@@ -79,7 +121,8 @@ impl IOffice {
     /// response (`code`, `appCode`, `state`, `error`) or is there twice; if one of the three is
     /// empty or not plain ASCII.
     pub fn new(site: &str, client_id: &str, redirect_uri: &str) -> Result<Self> {
-        let site = http_message::base_url(site, "the site's URL has a query")?;
+        let site =
+            http_message::base_url(site, "the site's URL has a query; remove what follows `?`")?;
         http_message::check_redirect_uri(redirect_uri, redirect_login::RESPONSE_PARAMETERS)?;
         fixed(client_id, "the client id is empty or has characters that no header can carry")?;
         fixed(redirect_uri, "the redirect URI has characters that no header can carry")?;
@@ -128,15 +171,16 @@ impl fmt::Debug for IOffice {
     }
 }
 
-/// The attributes of a session.
+/// The attributes of a session. See the [example of the module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct IOfficeAttributes {
-    /// The scope that the session was established with, and that every refresh repeats; None for
-    /// adopted tokens, which are refreshed with the provider's scope.
+    /// The scope with which the session was established. Every refresh sends it again. None for
+    /// adopted tokens: their refreshes send the provider's scope.
     pub scope: Option<String>,
-    /// The `appCode` that came with the browser, if one came. The document does not say what it is.
+    /// The `appCode` that the browser brought back, if it brought one. The document does not
+    /// explain it.
     #[doc(alias = "appCode")]
     pub app_code: Option<String>,
 }
@@ -149,6 +193,10 @@ impl Provider for IOffice {
     /// The site.
     fn authority_url(&self) -> &Url {
         &self.authority
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     fn client_id(&self) -> &str {

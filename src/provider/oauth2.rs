@@ -41,11 +41,11 @@ use crate::token::{Placement, Tokens};
 
 /// A client of a server that implements OAuth 2.0 as the standard describes it.
 ///
-/// Without any further setting it is a public client (RFC 6749 section 2.1) of a server with strict
-/// rotation, which is the safe assumption.
+/// Without other settings it is a public client (RFC 6749 section 2.1), and assumes that the server
+/// rotates refresh tokens strictly ([`Rotation::Strict`]), which is safe with every server.
 ///
-/// It reads token responses leniently: as JSON or as a form, and with a token of every type except
-/// DPoP, mac and N_A as a bearer token. It never serves a token that no header can carry.
+/// It reads token responses leniently: as JSON or as a form. It uses a token of any type as a
+/// bearer token, except the types DPoP, mac and N_A. It refuses a token that no header can carry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,10 +59,10 @@ use crate::token::{Placement, Tokens};
 ///     .rotation(Rotation::Idempotent(Duration::from_secs(30)));
 /// assert!(!format!("{known:?}").contains("canary"));
 ///
-/// // The endpoints are asked for before the first exchange (RFC 8414).
+/// // The client fetches the endpoints before the first exchange (RFC 8414).
 /// let discovered = OAuth2::discover("https://login.example.com/realms/main", "backend")?;
 ///
-/// // Arguments that change places are refused: a client id is no URL.
+/// // Swapped arguments are refused: a client id is not a URL.
 /// assert!(OAuth2::new("backend", "https://login.example.com/oauth/token").is_err());
 /// # Ok::<(), session_warden::Error>(())
 /// ```
@@ -96,12 +96,15 @@ enum Server {
 }
 
 impl OAuth2 {
-    /// A client of the server with this token endpoint (RFC 6749 section 3.2): an `https` URL, or
-    /// an `http` one to a loopback address for transports that allow it.
+    /// A client of the server with this token endpoint (RFC 6749 section 3.2): an `https` URL. An
+    /// `http` URL works if the transport allows it
+    /// ([`allow_loopback_http`](crate::transport::TransportConfig::allow_loopback_http),
+    /// [`allow_http_hosts`](crate::transport::TransportConfig::allow_http_hosts)).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no such URL, or the client id is empty.
+    /// [`ErrorKind::InvalidInput`] if `token_endpoint` is not such a URL, or the client id is
+    /// empty.
     pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
         let token = http_message::endpoint(token_endpoint)?;
         let authority = token.clone();
@@ -110,18 +113,18 @@ impl OAuth2 {
         Self::at(Server::Known(Arc::new(endpoints)), authority, client_id)
     }
 
-    /// A client of the server with this issuer identifier (RFC 8414 section 2), exactly as the
-    /// server writes it. The client requests its metadata before the first exchange, and again when
-    /// it is older than an hour: at
-    /// `/.well-known/oauth-authorization-server`, or if that is not found, at
-    /// `/.well-known/openid-configuration`. Metadata of another issuer is refused as
-    /// `Misconfigured`. Credentials are bound to the issuer and not to the endpoints that its
-    /// metadata names.
+    /// A client of the server with this issuer identifier (RFC 8414 section 2). Write it exactly as
+    /// the server does. The client fetches the server's metadata before the first exchange, and
+    /// again when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`,
+    /// or if the server has nothing there, at `/.well-known/openid-configuration`. The client
+    /// refuses the metadata of another issuer as `Misconfigured`. Credentials are bound to the
+    /// issuer, and not to the endpoints in its metadata.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL (or `http` to a loopback address), has
-    /// a query, or the client id is empty.
+    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` or `http` URL or has a query, or if
+    /// the client id is empty. The start of the supervisor refuses an `http` URL that the transport
+    /// does not allow.
     pub fn discover(issuer: &str, client_id: &str) -> Result<Self> {
         let issuer = Issuer::new(issuer)?;
         let authority = issuer.url().clone();
@@ -132,7 +135,8 @@ impl OAuth2 {
 
     fn at(server: Server, authority: Url, client_id: &str) -> Result<Self> {
         if client_id.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the client id is empty; give the id that the server issued"));
         }
         Ok(Self {
             server,
@@ -182,7 +186,7 @@ impl OAuth2 {
         invalid_grant: FailureClass,
     ) -> Exchanged<Tokens<Attributes>> {
         let issued = TokenResponse::read(sender, response, invalid_grant).map_err(|failed| {
-            self.reclassified(response, failed, invalid_grant).expecting("a token answer")
+            self.reclassified(response, failed, invalid_grant).expecting("a token response")
         })?;
         let scope = issued.scope.or_else(|| scope.map(str::to_owned));
         let expires_at = issued.expires.map(|expires| match expires {
@@ -209,17 +213,18 @@ impl fmt::Debug for OAuth2 {
     }
 }
 
-/// The attributes of a session.
+/// The attributes of a session. See the example of [`Introspect`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// The scope that the server granted, names with spaces between them (RFC 6749 section 3.3);
-    /// None if neither the request nor the server named one.
+    /// The scope that the server granted: names with spaces between them (RFC 6749 section 3.3).
+    /// None if the request had no scope and the server named none.
     pub scope: Option<String>,
     /// The user: the `sub` of the ID token that came with the tokens (`OpenID` Connect Core 1.0
-    /// section 2), if one came. The ID token's signature is not verified: the crate uses `subject`
-    /// to notice that a later response is for somebody else. It proves nothing to you.
+    /// section 2); None if no ID token came. The crate does not verify the ID token's signature. It
+    /// uses `subject` only to notice that a later response is for another user. Do not authenticate
+    /// a user by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
@@ -234,10 +239,10 @@ impl Provider for OAuth2 {
         &self.authority
     }
 
-    /// The configured endpoints of revocation, introspection and user info that are not in the
-    /// token endpoint's folder or below it; with [`discover`](Self::discover), those that are not
-    /// below the issuer's path. The endpoints in the metadata are not among them, because the
-    /// issuer itself names them.
+    /// The configured endpoints of revocation, introspection and user info, unless they are in the
+    /// token endpoint's folder or below it; with [`discover`](Self::discover), unless they are
+    /// below the issuer's path. The endpoints in the metadata are not included, because the issuer
+    /// itself names them.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
         let folder = match &self.server {
             Server::Known(_) => self.authority.path().rsplit_once('/').map_or("", |(it, _)| it),
@@ -249,6 +254,14 @@ impl Provider for OAuth2 {
             url.origin() != self.authority.origin() || !below
         };
         self.optional.receiving_tokens().filter(is_elsewhere).cloned().collect()
+    }
+
+    /// The token endpoint or the issuer, and the endpoints of the settings.
+    fn configured_urls(&self) -> Vec<Url> {
+        let optional = &self.optional;
+        let browsers = optional.authorization.iter();
+        let tokens = optional.receiving_tokens().chain([&self.authority]);
+        tokens.chain(browsers).cloned().collect()
     }
 
     fn client_id(&self) -> &str {

@@ -1,4 +1,4 @@
-//! Logins through a browser: what a provider does for one.
+//! Logins through a browser: the part of the provider.
 
 #[cfg(test)]
 mod arbitrary_redirects;
@@ -14,30 +14,32 @@ use super::Provider;
 use crate::error::Result;
 use crate::secret::Secret;
 
-/// A provider whose users log in through a browser: the backend sends it to the server, and it
-/// comes back with a code (RFC 6749 section 4.1, or a vendor's variant of it).
+/// A provider whose users log in through a browser. The backend sends the browser to the server,
+/// and the server sends it back with a code (RFC 6749 section 4.1, or a vendor's variant of it).
 ///
-/// [`Sessions::begin_login`](crate::supervisor::Sessions) creates state and verifier and seals them
-/// into the ticket. An implementation only writes and reads URLs.
+/// [`Session::begin_login`](crate::session::Session::begin_login) creates the state and the code
+/// verifier, and seals them into the ticket. An implementation only writes and reads URLs. See
+/// [a complete provider](super#a-complete-provider).
 pub trait RedirectLogin: Provider {
-    /// The options that can differ from login to login. They are stored in the ticket.
+    /// The options that can differ from login to login. The ticket holds them.
     type LoginOptions: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// The URL to send the browser to. The crate calls it after [`Provider::prepare`].
+    /// The URL to which the backend sends the browser. The crate calls this method after
+    /// [`Provider::prepare`].
     ///
     /// # Errors
     ///
-    /// `Misconfigured` or `InvalidInput` if there is no such URL.
+    /// `Misconfigured` or `InvalidInput` if the URL cannot be built.
     fn login_url(&self, login: &LoginRequest<'_>, options: &Self::LoginOptions) -> Result<Url>;
 
-    /// The grant in `redirect`, with which the browser came back: a URL, its query, or its
-    /// fragment.
+    /// Reads the grant from `redirect`: the URL with which the browser came back, or only its query
+    /// or fragment.
     ///
     /// # Errors
     ///
-    /// `Refused` with the reason that the server or the user gave; with
-    /// [`LoginStateMismatch`](crate::error::Refusal::LoginStateMismatch) if it is the response to
-    /// another login; `InvalidInput` if it is not a response to a login.
+    /// `Refused` if the server or the user refused the login, or if `redirect` is the response to
+    /// another login ([`LoginStateMismatch`](crate::error::Refusal::LoginStateMismatch));
+    /// `InvalidInput` if `redirect` is not a response to a login.
     fn login_grant(
         &self,
         redirect: &str,
@@ -46,7 +48,8 @@ pub trait RedirectLogin: Provider {
     ) -> Result<Self::Grant>;
 }
 
-/// What ties the response to a login to the request that began it.
+/// The secrets of one login: they show that a response belongs to the request that began the login.
+/// See [a complete provider](super#a-complete-provider).
 #[derive(Debug)]
 pub struct LoginRequest<'a> {
     state: &'a Secret,
@@ -58,20 +61,20 @@ impl<'a> LoginRequest<'a> {
         Self { state, verifier }
     }
 
-    /// The state, which the browser takes to the server and must bring back (RFC 6749 section
+    /// The state. The browser takes it to the server and must bring it back (RFC 6749 section
     /// 10.12).
     #[must_use]
     pub fn state(&self) -> &Secret {
         self.state
     }
 
-    /// The code verifier (RFC 7636 section 4.1). It is sent with the code and not before.
+    /// The code verifier (RFC 7636 section 4.1). Send it with the code, and not before.
     #[must_use]
     pub fn code_verifier(&self) -> &Secret {
         self.verifier
     }
 
-    /// Its challenge by the method `S256` (RFC 7636 section 4.2).
+    /// The code challenge, by the method `S256` (RFC 7636 section 4.2).
     #[must_use]
     pub fn code_challenge(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose_secret()))

@@ -1,4 +1,4 @@
-//! What the crate gives a provider to put a token on a request.
+//! The data with which a provider puts a token on a request.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -7,7 +7,9 @@ use crate::error::{Error, ErrorKind};
 use crate::secret::Secret;
 use crate::token::PermissionToken;
 
-/// A token, and what else a provider needs to put it on a request.
+/// A token, and the other data that a provider needs to put it on a request. The crate passes it to
+/// [`Provider::authorize`](super::Provider::authorize). See
+/// [a complete provider](super#a-complete-provider).
 pub struct Signing<'a> {
     token: &'a PermissionToken,
     token_secret: Option<&'a Secret>,
@@ -23,13 +25,13 @@ impl<'a> Signing<'a> {
         Self { token, token_secret, now }
     }
 
-    /// The token to be put on the request.
+    /// The token to put on the request.
     #[must_use]
     pub fn token(&self) -> &PermissionToken {
         self.token
     }
 
-    /// The token secret (RFC 5849 section 1.1), where the dialect has one.
+    /// The token secret (RFC 5849 section 1.1), if the session has one.
     #[must_use]
     pub fn token_secret(&self) -> Option<&Secret> {
         self.token_secret
@@ -41,15 +43,17 @@ impl<'a> Signing<'a> {
         self.now
     }
 
-    /// Puts the token's own header on the request, in place of one of that name.
+    /// Sets the header that [`Provider::placement`](super::Provider::placement) describes. It
+    /// replaces a header of the same name.
     ///
     /// # Errors
     ///
     /// `InvalidInput` if no header can carry the token's characters.
     pub fn put_header(&self, request: &mut http::request::Parts) -> Result<(), Error> {
         let Some((name, value)) = self.token.header() else {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the token has characters that no header can carry"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(
+                "the access token has characters that no HTTP header can carry; use another token",
+            ));
         };
         request.headers.insert(name.clone(), value.clone());
         Ok(())

@@ -1,4 +1,4 @@
-//! Where the provider of a tenant comes from, where each tenant has its own.
+//! Sources: a source returns the provider of a tenant, if each tenant has a provider of its own.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,23 +11,58 @@ use super::{Provider, Registration, Settings};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::Tenant;
 
-/// Knows each tenant's provider: its site, its client, its secret. What
-/// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) takes.
+/// Returns each tenant's provider: its site, its client and its secret.
+/// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) takes a
+/// source. A closure `Fn(Tenant) -> impl Future` is a source too.
 ///
-/// It is asked when a tenant's session is first used, when
-/// [`reload`](crate::supervisor::Sessions::reload) is called, and once more when the server calls
-/// the client invalid. A closure `Fn(Tenant) -> impl Future` is a source.
+/// The crate calls it when a session of a tenant is first used, when the backend calls
+/// [`reload`](crate::supervisor::Sessions::reload), and once more when the server rejects the
+/// client (`invalid_client`).
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use session_warden::error::ErrorKind;
+/// use session_warden::key::Tenant;
+/// use session_warden::provider::oauth2::OAuth2;
+/// use session_warden::provider::{ProviderSource, Registration, SourceError};
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// /// The token endpoint of each customer. A real source reads a database.
+/// struct Customers(HashMap<String, String>);
+///
+/// impl ProviderSource<OAuth2> for Customers {
+///     async fn resolve(&self, tenant: Tenant) -> Result<Registration<OAuth2>, SourceError> {
+///         let endpoint = self.0.get(tenant.as_str()).ok_or(SourceError::UnknownTenant)?;
+///         Ok(OAuth2::new(endpoint, "backend")?.into()) // an error becomes `Unavailable`
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let endpoint = "https://login.acme.example/token".to_owned();
+/// let customers = Customers(HashMap::from([("acme".to_owned(), endpoint)]));
+/// let supervisor = Supervisor::builder().provider_per_tenant("crm", customers).start().await?;
+/// let sessions = supervisor.sessions::<OAuth2>("crm")?;
+/// let stranger = sessions.session(SessionKey::new("bolt", "device")?);
+/// let error = stranger.permission_token().await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Misconfigured);
+/// # Ok(())
+/// # }
+/// ```
 pub trait ProviderSource<P: Provider>: Send + Sync + 'static {
     /// The tenant's provider.
     ///
     /// # Errors
     ///
-    /// [`SourceError::UnknownTenant`], or [`SourceError::Unavailable`] with what `?` gave.
+    /// [`SourceError::UnknownTenant`] if there is no such tenant; [`SourceError::Unavailable`] with
+    /// the cause if the source failed. `?` makes the second of any [`std::error::Error`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped when it takes longer than [`Policy::source_timeout`](crate::policy::Policy::source_timeout),
-    /// and asked again later.
+    /// The crate drops the future when it takes longer than
+    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout), and calls the source
+    /// again later.
     fn resolve(
         &self,
         tenant: Tenant,
@@ -45,15 +80,15 @@ where
     }
 }
 
-/// Why a source gave no provider.
+/// Why a source returned no provider. See the example of [`ProviderSource`].
 ///
-/// It is no [`std::error::Error`] itself, so that `?` makes one of any that is.
+/// It does not implement [`std::error::Error`], so that `?` can convert every type that does.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SourceError {
     /// There is no such tenant. Its sessions get `Misconfigured`.
     UnknownTenant,
-    /// The source could not be asked. Sessions get `RetryLater`.
+    /// The source failed. The tenant's sessions get `RetryLater`.
     Unavailable(Box<dyn StdError + Send + Sync>),
 }
 
@@ -68,9 +103,9 @@ impl SourceError {
     pub(crate) fn into_error(self) -> Error {
         let error = match self {
             Self::UnknownTenant => Error::new(ErrorKind::Misconfigured)
-                .about("the provider's source knows no such tenant"),
+                .about("the provider's source knows no such tenant; add the tenant to it"),
             Self::Unavailable(cause) => Error::new(ErrorKind::RetryLater)
-                .about("the provider's source could not be asked")
+                .about("the provider's source failed, so see the cause of this error")
                 .with_source(cause),
         };
         error.with_outcome(ExchangeOutcome::NotSent)

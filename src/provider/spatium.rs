@@ -2,8 +2,50 @@
 //!
 //! Sources: the vendor's class `AuthorizationSession` of `@spatium/sdk` ("the seed" below), and
 //! <https://docs.spatium.net>, pages "getting-started/authorization",
-//! "cloud-services/authorization-service/examples" and "signer-client". Path and body of a refresh
-//! and all errors are not documented anywhere, so they can be configured.
+//! "cloud-services/authorization-service/examples" and "signer-client". The vendor does not
+//! document the path and body of a refresh, nor any error, so they can be configured.
+//!
+//! ```
+//! use session_warden::key::Tenant;
+//! use session_warden::provider::spatium::{
+//!     CredentialsFactor, MerchantKey, SecurityToken, SecurityTokens, Spatium, SpatiumAttributes,
+//!     SpatiumCredentials, SpatiumGrant,
+//! };
+//! use session_warden::testing::{FakeAuthServer, FakeDialect};
+//! use session_warden::transport::TransportConfig;
+//! use session_warden::{SessionKey, Supervisor};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = FakeAuthServer::builder().dialect(FakeDialect::Spatium).user("ada", "ok").start();
+//! let server = server.await?;
+//! let supervisor = Supervisor::builder()
+//!     .transport(TransportConfig::default().allow_loopback_http())
+//!     .provider("spatium", Spatium::new(server.url())?.permissions(["read"]))
+//!     .start()
+//!     .await?;
+//! let sessions = supervisor.sessions::<Spatium>("spatium")?;
+//!
+//! // Each factor gives a security token. Together they establish a session.
+//! let factor = CredentialsFactor::new("ada", "ok");
+//! let token: SecurityToken = sessions.call(&Tenant::new("acme")?, factor).await?;
+//! let device = sessions.session(SessionKey::new("acme", "device-17")?);
+//! let _ = device.establish(SecurityTokens::new(token)).await?;
+//! let SpatiumAttributes { permissions, .. } = device.attributes().await?;
+//! assert_eq!(permissions, ["read"]);
+//!
+//! // If the password is the only factor, one step is enough.
+//! let grant: SpatiumGrant = SpatiumCredentials::new("ada", "ok").into();
+//! let _ = sessions.session(SessionKey::new("acme", "phone")?).establish(grant).await?;
+//!
+//! // A service acts for itself with the merchant's key, and needs no user.
+//! server.add_merchant_key("bWVyY2hhbnQ=");
+//! let service = sessions.session(SessionKey::new("acme", "reports")?);
+//! service.ensure(MerchantKey::new("bWVyY2hhbnQ=")).await?;
+//! assert_eq!(server.token_ids(), ["device-17", "phone", "reports"]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod grant;
 mod operation;
@@ -38,9 +80,9 @@ use crate::token::{Placement, Tokens};
 
 /// A client of Spatium's authorization service.
 ///
-/// The session's token id is the service's `tokenId`, which distinguishes parallel sessions
-/// ([`TokenIds`]). Establishing a session again replaces it at the service and ends its former
-/// refresh token.
+/// The session's token id is the service's `tokenId`, by which the service tells parallel sessions
+/// apart ([`TokenIds`]). If the backend establishes a session again, the service replaces the
+/// former session and ends its refresh token. See the [example of the module](self).
 ///
 /// ```
 /// use session_warden::provider::spatium::{Spatium, TokenIds};
@@ -70,15 +112,15 @@ pub struct Spatium {
 }
 
 impl Spatium {
-    /// A client of the service at this URL, `https://cloud.spatium.net/authorization/v1` for
-    /// example: an `https` URL, or an `http` one to a loopback address for transports that allow
-    /// it.
+    /// A client of the service at this `https` URL: `https://cloud.spatium.net/authorization/v1`,
+    /// for example. An `http` URL works if the transport allows it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no such URL, or has a query.
+    /// [`ErrorKind::InvalidInput`] if `url` is not such a URL, or has a query.
     pub fn new(url: &str) -> Result<Self> {
-        let url = http_message::base_url(url, "the service's URL has a query")?;
+        let url =
+            http_message::base_url(url, "the service's URL has a query; remove what follows `?`")?;
         let base = url.as_str().trim_end_matches('/').to_owned();
         let client = url.path().to_owned();
         let mut authority = url;
@@ -100,7 +142,10 @@ impl Spatium {
 
     /// The id by which the service knows the session.
     fn token_id(&self, sender: &HttpSender<'_>) -> Exchanged<String> {
-        let missing = || Error::new(ErrorKind::InvalidInput).about("no session to name");
+        let missing = || {
+            Error::new(ErrorKind::InvalidInput)
+                .about("this call needs a session; make it on a session")
+        };
         let session = sender.session().ok_or_else(missing)?;
         Ok(self.token_ids.of(session.key()))
     }
@@ -139,7 +184,8 @@ impl Spatium {
     ) -> Exchanged<Tokens<SpatiumAttributes>> {
         let tokens: Vec<_> = factors.tokens.iter().map(SecurityToken::expose_secret).collect();
         if tokens.is_empty() {
-            let none = Error::new(ErrorKind::InvalidInput).about("there is no security token");
+            let none = Error::new(ErrorKind::InvalidInput)
+                .about("the grant holds no security token; give at least one");
             return Err(none.into());
         }
         let proof = (&*self.names.security_tokens, MemberValue::Secrets(&tokens));
@@ -173,16 +219,17 @@ impl fmt::Debug for Spatium {
     }
 }
 
-/// The attributes of a session, from the permission token ("examples").
+/// The attributes of a session, from the permission token ("examples"). See the
+/// [example of the module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct SpatiumAttributes {
-    /// The token's permissions; the requested ones, if the token names none.
+    /// The permissions in the token; if the token has none, the permissions of the grant.
     pub permissions: Vec<String>,
-    /// The user's account. A token that was issued for a key has none.
+    /// The id of the user's account; None for a token that was issued for a key.
     pub account_id: Option<String>,
-    /// The merchant.
+    /// The id of the merchant.
     pub merchant_id: Option<String>,
 }
 
@@ -194,6 +241,10 @@ impl Provider for Spatium {
     /// The service's URL.
     fn authority_url(&self) -> &Url {
         &self.authority
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     /// The path of the service, because it has no client ids.

@@ -39,13 +39,13 @@ pub(crate) struct AeadContext<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OpenFault {
     /// It is too short, or of another version.
-    #[error("this is not sealed")]
+    #[error("malformed ciphertext")]
     Malformed,
     /// The ring has no key of this number.
     #[error("key {0} is not in the key ring")]
     UnknownKey(u32),
     /// It was changed, sealed in another context, or sealed by another key of the same number.
-    #[error("it was altered, or belongs elsewhere")]
+    #[error("a wrong authentication tag")]
     Altered,
 }
 
@@ -170,5 +170,5 @@ fn append(data: &mut Vec<u8>, part: &[u8]) {
 
 /// The cipher refuses texts of 256 GB.
 fn unsealable<E>(_: E) -> Error {
-    Error::new(ErrorKind::InvalidInput).about("too much to be sealed")
+    Error::new(ErrorKind::InvalidInput).about("the data is too long to be encrypted")
 }

@@ -123,7 +123,10 @@ impl KeyRing {
     pub async fn from_source(source: &impl KeySource) -> Result<Self> {
         if Handle::try_current().is_err() {
             let misconfigured = Error::new(ErrorKind::Misconfigured);
-            return Err(misconfigured.about("there is no tokio runtime here"));
+            return Err(misconfigured.about(
+                "there is no tokio runtime here; call it within a tokio runtime, for example in a \
+                 function with `#[tokio::main]`",
+            ));
         }
         // There is no supervisor yet whose clock this could be.
         let asked = timeout(&SystemClock::new(), KEY_SOURCE_WAIT, source.keys()).await;
@@ -154,10 +157,10 @@ impl KeyRing {
 #[non_exhaustive]
 pub enum KeySourceFault {
     /// The source returned an error.
-    #[error("the key source failed: mend what its cause says, and ask it again")]
+    #[error("the key source returned an error")]
     Failed(#[source] Box<dyn StdError + Send + Sync>),
     /// The source took longer than 10 s.
-    #[error("the key source did not answer in time: see whether it can be reached, and ask again")]
+    #[error("the key source timed out")]
     Slow,
 }
 
@@ -172,7 +175,16 @@ impl fmt::Debug for KeySourceFault {
 
 impl From<KeySourceFault> for Error {
     fn from(fault: KeySourceFault) -> Self {
-        Self::new(ErrorKind::RetryLater).about("there are no keys").with_source(fault)
+        let advice = match fault {
+            KeySourceFault::Failed(_) => {
+                "the key source gave no keys; correct what the cause of this error says, and try \
+                 again"
+            }
+            KeySourceFault::Slow => {
+                "the key source did not answer in time; check that it can be reached, and try again"
+            }
+        };
+        Self::new(ErrorKind::RetryLater).about(advice).with_source(fault)
     }
 }
 

@@ -97,7 +97,9 @@ impl<P: Provider> Session<P> {
         let tokens = erased::untyped::<P>(tokens).map_err(|unwritable| {
             invalid(
                 Error::new(ErrorKind::InvalidInput)
-                    .about("the attributes cannot be written as JSON")
+                    .about(
+                        "the attributes cannot be written as JSON, so see the cause of this error",
+                    )
                     .with_source(unwritable),
             )
         })?;
@@ -120,11 +122,13 @@ fn check<A>(tokens: &Tokens<A>) -> Result<()> {
     let invalid = |words| Err(Error::new(ErrorKind::InvalidInput).about(words));
     let secrets = [tokens.access_token(), tokens.refresh_token()];
     if secrets.iter().all(Option::is_none) {
-        return invalid("there is neither an access token nor a refresh token");
+        return invalid(
+            "there is neither an access token nor a refresh token to adopt; give at least one",
+        );
     }
     let empty = |secret: &Secret| secret.expose_secret().is_empty();
     if secrets.into_iter().flatten().any(empty) {
-        return invalid("a token is empty");
+        return invalid("a token to adopt is empty; leave it out");
     }
     Ok(())
 }

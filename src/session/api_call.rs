@@ -73,7 +73,8 @@ impl<'a> ApiCall<'a> {
 
 /// The error for a caller whose operation panicked.
 pub(crate) fn panicked() -> Error {
-    Error::new(ErrorKind::Misconfigured).about("the call's own code panicked")
+    Error::new(ErrorKind::Misconfigured)
+        .about("the code of the operation panicked; see the panic's message")
 }
 
 /// Runs code of the provider in the caller's task, and turns a panic into an error.

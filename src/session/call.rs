@@ -50,7 +50,7 @@ impl<P: Provider> Session<P> {
         let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
         let context = &self.dispatcher.context;
         let Some(task_guard) = context.tasks.enter() else {
-            return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
+            return Err(context.tasks.refusal().of_session(&self.id));
         };
         let (session, slot_of_call) = (self.clone(), Arc::clone(&slot));
         let call = Call { session, slot: slot_of_call, client, provider, operation, task_guard };
@@ -120,8 +120,11 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
         held: &Credentials,
     ) -> Result<(Response<Bytes>, O::RequestInfo)> {
         if !self.client.issued(held) {
-            return Err(Error::new(ErrorKind::Misconfigured)
-                .about("the session was issued by another authority or to another client"));
+            return Err(Error::new(ErrorKind::Misconfigured).about(
+                "the session's tokens were issued by another server or to another client than the \
+                 provider now has; restore the former URL and client id, or establish the session \
+                 again",
+            ));
         }
         let (tenant_client, id) = (&self.slot.tenant_client, Some(self.slot.id()));
         let mut call = ApiCall::begin(self.context(), tenant_client, &self.client, id).await?;

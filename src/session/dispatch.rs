@@ -96,7 +96,7 @@ impl Dispatcher {
         let served = |state: &State| serving(state, now).and_then(|held| held.token.clone());
         slot.with_state(served).ok_or_else(|| {
             Error::new(ErrorKind::RetryLater)
-                .about("the session's exchange takes longer than a call may wait")
+                .about("the session's exchange takes longer than `Policy::call_timeout`")
                 .of_session(slot.id())
         })
     }
@@ -198,8 +198,9 @@ impl Dispatcher {
     ) -> Result<T> {
         // The guard before the queue: a shutdown that begins in between must wait for a close or a
         // forget that is queued.
-        let Some(task_guard) = self.context.tasks.enter() else {
-            return Err(slot.unbegun(ErrorKind::ShuttingDown));
+        let tasks = &self.context.tasks;
+        let Some(task_guard) = tasks.enter() else {
+            return Err(tasks.explain(slot.unbegun(ErrorKind::ShuttingDown)));
         };
         // Queue within `bounded`: a caller without a waiter permit must not leave a job behind.
         self.bounded(slot, async {
@@ -291,7 +292,7 @@ impl Dispatcher {
             self.connected(slot).await?;
         }
         Err(Error::new(ErrorKind::RetryLater)
-            .about("the session's actor keeps crashing")
+            .about("the session's actor keeps crashing; see the log for the panic")
             .of_session(slot.id()))
     }
 
@@ -336,13 +337,14 @@ impl Dispatcher {
     ) -> Result<T> {
         let Context { clock, policy, tasks, .. } = &*self.context;
         if tasks.is_closing() {
-            return Err(slot.unbegun(ErrorKind::ShuttingDown));
+            return Err(tasks.explain(slot.unbegun(ErrorKind::ShuttingDown)));
         }
         let named = |error: Error| error.of_session(slot.id());
         let _waiter_permit = slot.waiter_permit(policy.max_waiters).map_err(named)?;
         timeout(&**clock, policy.call_timeout, wait)
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))
+            .map_err(|error| tasks.explain(error))
     }
 }
 
@@ -375,7 +377,9 @@ pub(crate) fn request(
     context.publish_and_arm(slot, notifications, &at);
     match (request, task_guard) {
         (SlotReply::Ready(token), _) => RequestOutcome::Ready(token),
-        (SlotReply::Failed(error), _) => RequestOutcome::Failed(error.of_session(slot.id())),
+        (SlotReply::Failed(error), _) => {
+            RequestOutcome::Failed(context.tasks.explain(error).of_session(slot.id()))
+        }
         (SlotReply::Join(flight), _) => RequestOutcome::Join(flight),
         (SlotReply::Load(pending), _) => RequestOutcome::Load(pending),
         (SlotReply::Start(start, sender, flight), Some(task_guard)) => {
@@ -393,7 +397,8 @@ pub(crate) fn request(
         // No exchange starts without a task guard.
         (SlotReply::Start(_, sender, _), None) => {
             context.give_up(slot, |flight| flight.is_of(&sender));
-            RequestOutcome::Failed(slot.unbegun(ErrorKind::ShuttingDown))
+            let refused = slot.unbegun(ErrorKind::ShuttingDown);
+            RequestOutcome::Failed(context.tasks.explain(refused))
         }
     }
 }

@@ -365,7 +365,7 @@ impl Exchange {
                 }
             }
             Err(unsettled) => {
-                log_session!(warn, slot.id(), error = ?unsettled.error, "a claim is not settled");
+                log_session!(warn, slot.id(), error = ?unsettled.error, "could not end the claim");
             }
         }
     }
@@ -407,7 +407,7 @@ impl Exchange {
     }
 
     fn superseded(&mut self) -> Error {
-        log_session!(warn, self.slot.id(), "another process has changed the session");
+        log_session!(warn, self.slot.id(), "another process changed the session meanwhile");
         let found = self.found.take();
         let found = found.map(|found| from_record::found(&self.context, &self.client, found));
         self.context.apply(&self.slot, Input::Conflict { found });

@@ -250,7 +250,8 @@ pub(super) fn holds(context: &Context, rotation: Rotation) -> (Duration, Duratio
 }
 
 fn claimed(left: Duration, now: Now) -> BackoffState {
-    let error = Error::new(ErrorKind::RetryLater).about("another process has claimed the session");
+    let error = Error::new(ErrorKind::RetryLater)
+        .about("another process is refreshing or establishing the session");
     BackoffState { tries: 1, retry_at: now.boot.after(left), error }
 }
 
@@ -259,7 +260,7 @@ fn earlier(stored: &Stored, now: Now) -> BackoffState {
     let failures = stored.record.failures.as_deref();
     let code = failures.and_then(|failures| ProviderCode::new(failures.code.as_deref()?));
     let error = Error::new(ErrorKind::RetryLater)
-        .about("an earlier attempt failed")
+        .about("an earlier attempt failed, before this process started or in another process")
         .with_status(failures.and_then(|failures| failures.status))
         .with_code(code);
     let retry_at = now.boot.after(stored.retry_in().unwrap_or_default());

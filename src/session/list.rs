@@ -10,7 +10,7 @@ use futures_util::stream;
 use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::status::{self, SessionStatus, State};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{LIST_FAILURES, LIST_PAGE};
 use crate::store::{self, Listed, StoreError};
@@ -129,7 +129,7 @@ impl Reader {
     async fn next_page(&mut self) -> Result<bool> {
         let context = &self.dispatcher.context;
         if self.is_closing() {
-            return Err(Error::new(ErrorKind::ShuttingDown));
+            return Err(context.tasks.refusal());
         }
         if self.failed > 0 {
             context

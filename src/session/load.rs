@@ -146,7 +146,13 @@ async fn restore(context: &Context, slot: &Arc<Slot>) {
     });
     let Some((held, version)) = held else { return };
     let CredentialState { epoch, generation, ref credentials, .. } = held;
-    log_session!(warn, slot.id(), generation, "the store went back: credentials are restored");
+    log_session!(
+        warn,
+        slot.id(),
+        generation,
+        "the store has an older record than this process, so the newer credentials are written \
+         again"
+    );
     let ends = from_record::ends(&held, context.now().boot, context.policy(slot).ahead);
     let base = generation.saturating_sub(1);
     let attempt = Attempt { base, fence: version, claim: ClaimId::random() };

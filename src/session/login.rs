@@ -147,8 +147,9 @@ impl<P: RedirectLogin> Session<P> {
         let (client, provider) = self.logs_in().await?;
         let begun = &opened.payload;
         if begun.authority != client.bound_to() || begun.client != client.provider.client() {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the provider's settings have changed since the login began: begin again"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(
+                "the provider's settings have changed since the login began; begin the login again",
+            ));
         }
         let request = LoginRequest::new(&begun.state, &begun.verifier);
         let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
@@ -170,7 +171,7 @@ impl<P: RedirectLogin> Session<P> {
     async fn logs_in(&self) -> Result<(Arc<Client>, Arc<P>)> {
         let context = &self.dispatcher.context;
         if context.tasks.is_closing() {
-            return Err(Error::new(ErrorKind::ShuttingDown).of_session(&self.id));
+            return Err(context.tasks.refusal().of_session(&self.id));
         }
         let tenant_client = self.provider.tenant_client(self.id.key().tenant());
         let client =

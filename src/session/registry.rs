@@ -71,7 +71,10 @@ impl Registry {
     pub(crate) fn obtain(&self, id: &SessionId) -> Result<Arc<Slot>, Error> {
         let Some(provider) = self.provider(id.provider().as_str()) else {
             return Err(Error::new(ErrorKind::Misconfigured)
-                .about("the session's provider is not registered")
+                .about(
+                    "the session's provider is not registered; register it under the name in the \
+                     session's id",
+                )
                 .of_session(id));
         };
         let make = || Slot::new(id.clone(), provider.tenant_client(id.key().tenant()));
@@ -81,8 +84,14 @@ impl Registry {
         }
         obtained.map_err(|full| {
             let words = match full {
-                Full::ForAll => "too many sessions are in memory",
-                Full::ForTenant => "the tenant has too many sessions in memory",
+                Full::ForAll => {
+                    "too many sessions are in memory; raise `Policy::max_sessions`, or try again \
+                     when there are fewer"
+                }
+                Full::ForTenant => {
+                    "the tenant has too many sessions in memory; raise \
+                     `Policy::max_sessions_per_tenant`, or try again when there are fewer"
+                }
             };
             Error::new(ErrorKind::Capacity).about(words).of_session(id)
         })

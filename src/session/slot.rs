@@ -477,7 +477,10 @@ impl Inner {
 
 pub(crate) fn quarantined_error(pause: Duration) -> Error {
     Error::new(ErrorKind::RetryLater)
-        .about("the session is in quarantine because its actor kept crashing")
+        .about(
+            "the session's actor crashed too often, so the session is paused; see the log for the \
+             panic",
+        )
         .with_retry_after(pause)
 }
 

@@ -38,7 +38,8 @@ async fn catch<T>(statement: impl Future<Output = Result<T, StoreError>>) -> Res
 }
 
 fn panicked() -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable).with_source("the store panicked")
+    let words = "the store's code panicked; see the panic's message";
+    StoreError::new(StoreErrorKind::Unavailable).about(words).with_source("a panic")
 }
 
 #[async_trait]

@@ -9,6 +9,7 @@
 mod credentials_codec;
 mod row_tags;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -21,41 +22,68 @@ use crate::seal::{AeadContext, KeyRing, OpenFault, key_number_of};
 use crate::token::Credentials;
 
 /// Why a record cannot be sealed or opened. It is the cause, [`source`](std::error::Error::source),
-/// of a [`StoreError`], and holds no secret.
+/// of a [`StoreError`], whose own text says what to do. It holds no secret.
 ///
 /// See the example of [`SqliteBuilder`](super::sqlite::SqliteBuilder).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealFault {
     /// The store was given no keys.
-    #[error(
-        "there are no keys to seal records with: give the supervisor a key ring that outlives the \
-         process (KeyRing::from_file, KeyRing::from_env), or the store itself"
-    )]
+    #[error("no keys")]
     NoKeys,
     /// The keys exist only in this process, so its records could not be opened after it.
-    #[error(
-        "the key ring was generated and is gone with the process, so its records would be lost: \
-         give the supervisor one that outlives it (KeyRing::from_file, KeyRing::from_env)"
-    )]
+    #[error("keys that were generated at the start")]
     GeneratedKeys,
     /// The key that seals has zero bytes only.
-    #[error(
-        "the key that is to seal records has zero bytes only: make one with openssl rand -base64 32"
-    )]
+    #[error("a key of zero bytes")]
     WeakKey,
     /// The ring has no key of this number.
-    #[error("key {0} seals the record and is not in the key ring: add it again")]
+    #[error("an unknown key number")]
     KeyMissing(u32),
     /// The record was changed or moved, or another key of the same number sealed it.
-    #[error("the record was altered, belongs elsewhere, or another key has its key's number")]
+    #[error("a wrong authentication tag")]
     Altered,
     /// The sealed content is of a form that this version does not read.
-    #[error("the record is not of a form that this version reads")]
+    #[error("malformed credentials")]
     Malformed,
     /// The operating system gave no random bytes.
-    #[error("the operating system gave no random bytes")]
+    #[error("no random bytes")]
     NoRandomBytes,
+}
+
+impl SealFault {
+    /// What is wrong, and what to do.
+    fn advice(self) -> Cow<'static, str> {
+        let text = match self {
+            Self::NoKeys | Self::GeneratedKeys => {
+                "the file's records are encrypted with keys that must outlive the process; give \
+                 the supervisor a key ring (`SupervisorBuilder::key_ring` with \
+                 `KeyRing::from_file` or `KeyRing::from_env`)"
+            }
+            Self::WeakKey => {
+                "the key that is to encrypt the file's records has only zero bytes; make a key \
+                 with `openssl rand -base64 32`"
+            }
+            Self::KeyMissing(number) => {
+                return format!(
+                    "key {number}, which encrypts the session's record, is not in the key ring; \
+                     add it again"
+                )
+                .into();
+            }
+            Self::Altered => {
+                "the session's record does not open with the key of its number: if the key ring \
+                 has another key under that number, restore the old key, and otherwise restore a \
+                 backup"
+            }
+            Self::Malformed => {
+                "the session's record has a format that this version does not read; update this \
+                 program, or restore a backup"
+            }
+            Self::NoRandomBytes => "the operating system gave no random bytes; try again",
+        };
+        text.into()
+    }
 }
 
 impl From<SealFault> for StoreError {
@@ -68,7 +96,7 @@ impl From<SealFault> for StoreError {
             SealFault::Altered | SealFault::Malformed => StoreErrorKind::Corrupt,
             SealFault::NoRandomBytes => StoreErrorKind::Unavailable,
         };
-        Self::new(kind).with_source(fault)
+        Self::new(kind).about(fault.advice()).with_source(fault)
     }
 }
 

@@ -30,7 +30,7 @@
 //! If the process that has a claim has ended, the others notice it at once, because the operating
 //! system has released its lock. If that process hangs, the others wait until its lease has ended.
 //! Each process finds the changes of the others within a second. On other systems only one process
-//! at a time may open a file, and a second process gets [`SqliteFault::Locked`]. Never put the file
+//! at a time may open a file, and a second process gets [`SqliteFault::InUse`]. Never put the file
 //! on a network volume: SQLite's locks do not work there.
 
 mod apply;
@@ -132,7 +132,8 @@ impl SqliteBuilder {
         let clock = self.clock.take().map_or_else(OnceLock::new, OnceLock::from);
         let shared = Shared { cipher, clock, system: SystemClock::new(), form: self.form };
         let (path, shared) = (self.path.clone(), Arc::new(shared));
-        let worker = WorkerHandle::open(self, Arc::clone(&shared))?;
+        let worker = WorkerHandle::open(self, Arc::clone(&shared))
+            .map_err(|refused| refused.at(&cannot_open(&path)))?;
         Ok(SqliteStore(Arc::new(Inner { path, worker, shared, reseal_position: Mutex::default() })))
     }
 }
@@ -239,7 +240,7 @@ impl SqliteStore {
             Ok(new) => Some((id, record, Some(new))),
             Err(fault) => {
                 let (provider, tenant, token_id) = columns::id_columns(&id);
-                tracing::warn!(provider, tenant, token_id, error = %fault, "not sealed anew");
+                tracing::warn!(provider, tenant, token_id, error = %fault, "the record could not be encrypted again, and keeps its old key");
                 None
             }
         }
@@ -278,6 +279,11 @@ fn load(
     }
 }
 
+/// The beginning of the text of an error about a file. `Debug` escapes what could break a line.
+fn cannot_open(path: &Path) -> String {
+    format!("the SQLite file {path:?} cannot be opened")
+}
+
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.0.path).finish_non_exhaustive()
@@ -308,9 +314,10 @@ impl Store for SqliteStore {
         let Shared { cipher, clock, .. } = &*self.0.shared;
         // Both before the worker learns of it: the migration seals with these keys, and nothing may
         // be written by another clock than later statements.
-        cipher.set_supervisor_keys(&context.keys)?;
+        let given = cipher.set_supervisor_keys(&context.keys);
+        given.map_err(|refused| StoreError::from(refused).at(&cannot_open(&self.0.path)))?;
         clock.get_or_init(|| Arc::clone(&context.clock));
-        self.0.worker.keys_available()
+        self.0.worker.keys_available().map_err(|refused| refused.at(&cannot_open(&self.0.path)))
     }
 
     fn key_ring(&self) -> Option<KeyRing> {

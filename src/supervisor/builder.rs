@@ -10,7 +10,7 @@ use super::supervisor_link::SupervisorLink;
 use crate::client::provider_entry::ProviderEntry;
 use crate::clock::{Clock, SystemClock};
 use crate::crash::Steps;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Publisher;
 use crate::key::ProviderName;
 use crate::policy::{Policy, USED_TICKETS};
@@ -21,7 +21,7 @@ use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
 use crate::session::registry::Registry;
-use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext};
+use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
@@ -139,11 +139,10 @@ impl SupervisorBuilder {
         provider: impl Into<Registration<P>>,
     ) -> Self {
         let registration: Registration<P> = provider.into();
-        let register: Register =
-            Box::new(move |name, resources| match registration.settings.fault() {
-                None => Ok(ProviderEntry::new(name, registration, resources)),
-                Some(fault) => Err(misconfigured(fault)),
-            });
+        let register: Register = Box::new(move |name, resources| {
+            registration.settings.check(&name, &resources.transport)?;
+            Ok(ProviderEntry::new(name, registration, resources))
+        });
         self.providers.push((name.to_owned(), Owns::Us, register));
         self
     }
@@ -201,8 +200,10 @@ impl SupervisorBuilder {
     /// `InvalidInput` for a name that is not valid or is registered twice, and for a transport
     /// configuration that contradicts itself. `Misconfigured` for a policy, refresh policy or
     /// provider limits that contradict themselves or hold an invalid number, for a provider that
-    /// panics when it is registered, for a store on a disk without keys that outlive the process,
-    /// and without a tokio runtime. The error text names the field.
+    /// panics when it is registered or one of whose configured URLs the transport refuses, for a
+    /// store on a disk without keys that outlive the process, and without a tokio runtime. `Store`
+    /// if the store cannot be prepared for another reason. The error text names the field, the
+    /// provider, the URL or the file.
     ///
     /// # Cancel safety
     ///
@@ -211,13 +212,14 @@ impl SupervisorBuilder {
         if let Some(fault) = self.policy.fault() {
             return Err(misconfigured(fault));
         }
-        let tasks = Tasks::here().ok_or_else(|| misconfigured("there is no tokio runtime here"))?;
+        let tasks = Tasks::here().ok_or_else(|| misconfigured(NO_RUNTIME))?;
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
         let store = PanicSafeStore::new(self.store);
         let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
         let ring = store.prepare(&store_context).and_then(|()| store.ring());
         let ring = ring.map_err(|refused| {
-            misconfigured("the store cannot seal records with these keys").with_source(refused)
+            let is_sealed = refused.kind() == StoreErrorKind::Sealed;
+            refused.explain(if is_sealed { ErrorKind::Misconfigured } else { ErrorKind::Store })
         })?;
         let transport = Arc::new(Transport::new(&self.transport)?);
         let tickets = Tickets::new(keys.clone(), USED_TICKETS);
@@ -249,7 +251,10 @@ impl SupervisorBuilder {
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))
         } else {
-            Err(misconfigured("the supervisor actor did not start"))
+            Err(misconfigured(
+                "the supervisor's task did not start on this tokio runtime; start it on a runtime \
+                 that keeps running",
+            ))
         }
     }
 }
@@ -272,14 +277,20 @@ fn registered(
     for (name, owns, register) in registrations {
         let name = ProviderName::new(name)?;
         let resources = if owns == Owns::Tenants { &strict } else { resources };
-        let registered = Arc::new(register(name.clone(), Arc::clone(resources))?);
-        if providers.insert(name, registered).is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("two providers are registered under one name"));
+        if providers.contains_key(&name) {
+            let name = quoted(name.as_str());
+            return Err(Error::new(ErrorKind::InvalidInput).about(format!(
+                "two providers are registered as {name}; give each provider its own name"
+            )));
         }
+        let registered = Arc::new(register(name.clone(), Arc::clone(resources))?);
+        providers.insert(name, registered);
     }
     Ok(providers)
 }
+
+const NO_RUNTIME: &str = "there is no tokio runtime here; call `start` within one, for example in \
+                          a function with `#[tokio::main]`";
 
 fn misconfigured(about: &'static str) -> Error {
     Error::new(ErrorKind::Misconfigured).about(about)

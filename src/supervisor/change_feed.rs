@@ -35,7 +35,7 @@ pub(super) async fn run(context: Arc<Context>) {
             // The cursor stays, so the next read begins at the same change.
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(?error, "the changes of other processes could not be read");
+                    tracing::warn!(?error, "could not read the changes of other processes");
                 }
                 failures = FAILURES_COUNTED.min(failures + 1);
             }

@@ -29,7 +29,7 @@ impl<P: Provider> Sessions<P> {
     ) -> Result<O::Output> {
         let context = &*self.dispatcher.context;
         let Some(_task_guard) = context.tasks.enter() else {
-            return Err(Error::new(ErrorKind::ShuttingDown));
+            return Err(context.tasks.refusal());
         };
         let tenant_client = self.provider.tenant_client(tenant);
         let client = context.resolve(&tenant_client).await?;

@@ -40,7 +40,11 @@ pub(super) async fn write(context: &Context, presence: Presence) -> bool {
     let confirmed = matches!(written, Some(Ok(())));
     if !confirmed {
         let error = written.and_then(Result::err);
-        tracing::warn!(?presence, ?error, "the presence of this process could not be written");
+        tracing::warn!(
+            ?presence,
+            ?error,
+            "could not record in the store that this process is alive"
+        );
     }
     confirmed
 }

@@ -47,13 +47,9 @@ impl<P: Provider> Sessions<P> {
     pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
         let Some(tenant_client) = self.provider.of_all() else {
             return Err(Error::new(ErrorKind::InvalidInput)
-                .about("each tenant has its own provider: reload it"));
+                .about("each tenant has its own provider; call `reload` in place of `replace`"));
         };
-        let settings = provider.into().settings;
-        if let Some(fault) = settings.fault() {
-            return Err(Error::new(ErrorKind::Misconfigured).about(fault));
-        }
-        tenant_client.replace(settings);
+        tenant_client.try_replace(provider.into().settings)?;
         self.reconsider(std::slice::from_ref(tenant_client)).await;
         Ok(())
     }
@@ -73,8 +69,9 @@ impl<P: Provider> Sessions<P> {
     /// If the future is dropped, the crate asks the source before the next use.
     pub async fn reload(&self, tenant: Option<&Tenant>) -> Result<()> {
         if self.provider.of_all().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("there is one provider for all tenants: replace it"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(
+                "there is one provider for all tenants; call `replace` in place of `reload`",
+            ));
         }
         let tenant_clients = match tenant {
             Some(tenant) => self.provider.known(tenant).into_iter().collect(),

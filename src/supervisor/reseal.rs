@@ -42,7 +42,7 @@ async fn reseal_all(context: &Context) -> bool {
         let page = context.store.reseal(RESEAL_PAGE);
         let Some(Ok(page)) = timeout(&*context.clock, context.policy.store_timeout, page).await
         else {
-            tracing::warn!("the records could not be resealed yet");
+            tracing::warn!("could not encrypt the records again with the new key, and tries again");
             context.clock.sleep(context.policy.store_timeout).await;
             continue;
         };
@@ -54,7 +54,7 @@ async fn reseal_all(context: &Context) -> bool {
     }
     let found = done + passed_over > 0;
     if found {
-        tracing::info!(done, passed_over, "records were resealed");
+        tracing::info!(done, passed_over, "encrypted the records again with the new key");
     }
     found
 }

@@ -50,7 +50,7 @@ async fn spawn(context: &Arc<Context>) -> Option<(ActorRef<SupervisorMessage>, J
     match Actor::spawn(None, SupervisorActor, Arc::clone(context)).await {
         Ok(spawned) => Some(spawned),
         Err(failed) => {
-            tracing::error!(error = %failed, "the supervisor actor did not start");
+            tracing::error!(error = %failed, "could not start the supervisor actor");
             None
         }
     }

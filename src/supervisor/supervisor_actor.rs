@@ -134,15 +134,14 @@ impl SupervisorState {
         message: Message,
     ) {
         let runner = self.runner(myself, &slot);
-        let (actor, _) = match Actor::spawn_linked(None, SessionActor, runner, myself.get_cell())
-            .await
-        {
-            Ok(started) => started,
-            Err(failed) => {
-                log_session!(error, slot.id(), error = %failed, "a session actor did not start");
-                return;
-            }
-        };
+        let (actor, _) =
+            match Actor::spawn_linked(None, SessionActor, runner, myself.get_cell()).await {
+                Ok(started) => started,
+                Err(failed) => {
+                    log_session!(error, slot.id(), error = %failed, "could not start the actor");
+                    return;
+                }
+            };
         let id = actor.get_id();
         slot.set_actor(actor.get_cell());
         drop(actor.send_message(message));

@@ -1,9 +1,9 @@
-//! Killing actors on purpose, to see that nothing is lost with them.
+//! Kills actors, so that a test can show that nothing is lost with them.
 
 use crate::key::SessionId;
 use crate::supervisor::Supervisor;
 
-/// Kills actors of a supervisor. What is in flight must survive it.
+/// Kills actors of a supervisor. Exchanges that are running must survive that.
 ///
 /// ```
 /// use session_warden::Supervisor;
@@ -20,19 +20,21 @@ use crate::supervisor::Supervisor;
 pub struct Chaos(Supervisor);
 
 impl Chaos {
-    /// For this supervisor.
+    /// Makes a `Chaos` for this supervisor.
     #[must_use]
     pub fn of(supervisor: &Supervisor) -> Self {
         Self(supervisor.clone())
     }
 
-    /// Kills the session's actor; false if none is resident, which is most of the time.
+    /// Kills the session's actor. Returns false if the session has no actor now, which is usual: an
+    /// actor runs only while it has work.
     #[must_use]
     pub fn kill_session(&self, id: &SessionId) -> bool {
         self.0.kill_session_actor(id)
     }
 
-    /// Kills the supervisor actor and with it all session actors; false if none lives now.
+    /// Kills the supervisor actor and with it all session actors. Returns false if no supervisor
+    /// actor runs now.
     #[must_use]
     pub fn kill_supervisor(&self) -> bool {
         self.0.kill_supervisor_actor()

@@ -1,4 +1,4 @@
-//! A fake that stands in for a provider without changing a type.
+//! A fake that replaces a provider without a change of types.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::scripted::{Reply, Script, ScriptedProvider};
 use crate::provider::{Provider, Registration};
 
-/// Answers in the place of a `P`, without a server: register it where a `P` would be, and
-/// `Sessions<P>` and `Session<P>` in a backend's signatures stay as they are. Any grant of `P`'s
-/// is taken.
+/// Replaces a provider `P`, without a server. Register it in the place of a `P`: the types
+/// `Sessions<P>` and `Session<P>` in your code stay the same. It accepts every grant of `P`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,14 +38,15 @@ pub struct FakeProvider<P: Provider> {
 }
 
 impl<P: Provider> FakeProvider<P> {
-    /// Issues tokens with these attributes.
+    /// Makes a provider that issues tokens with these attributes.
     #[must_use]
     pub fn new(attributes: P::Attributes) -> Self {
         Self { scripted: ScriptedProvider::of(attributes) }
     }
 
-    /// Issues this access token, that lives for so long, to the next grant or refresh that has
-    /// none yet. When all are used it makes some up.
+    /// Issues this access token, with this lifetime, to the next grant or refresh. If you call this
+    /// several times, grants and refreshes get the tokens in this order. After the last of them,
+    /// the provider issues tokens of its own.
     #[must_use]
     pub fn issue(self, access: &str, lifetime: Duration) -> Self {
         let script = self.scripted.script();
@@ -54,7 +54,7 @@ impl<P: Provider> FakeProvider<P> {
         self
     }
 
-    /// The script, for failures and for counts.
+    /// The script, with which a test causes failures and reads counts.
     #[must_use]
     pub fn script(&self) -> Script<P::Challenge> {
         self.scripted.script()

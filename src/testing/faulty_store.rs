@@ -16,18 +16,18 @@ use crate::store::{
     Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 
-/// A store around another one, that fails, forgets to answer or does not answer as its [`Faults`]
-/// say. Without faults it is the other one.
+/// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults,
+/// it passes every call to the other store.
 ///
 /// ```
 /// use session_warden::store::MemoryStore;
-/// use session_warden::testing::{FaultyStore, ScriptedProvider, StoreCall};
+/// use session_warden::testing::{Faults, FaultyStore, ScriptedProvider, StoreCall};
 /// use session_warden::{SessionKey, Supervisor};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), session_warden::Error> {
 /// let store = FaultyStore::new(MemoryStore::new());
-/// let faults = store.faults();
+/// let faults: Faults = store.faults();
 /// let provider: ScriptedProvider = ScriptedProvider::new();
 /// let supervisor =
 ///     Supervisor::builder().store(store).provider("scripted", provider).start().await?;
@@ -35,7 +35,7 @@ use crate::store::{
 ///     .sessions::<ScriptedProvider>("scripted")?
 ///     .session(SessionKey::new("tenant", "device")?);
 ///
-/// // New credentials that cannot be saved are served all the same, and saved later.
+/// // If new tokens cannot be saved, callers get them all the same, and the crate saves them later.
 /// faults.fail_next(StoreCall::Commit, 1);
 /// let _ = session.establish(()).await?;
 /// assert!(!session.status().await?.saved);
@@ -50,13 +50,13 @@ pub struct FaultyStore<S> {
 }
 
 impl<S: Store> FaultyStore<S> {
-    /// Without faults so far.
+    /// Wraps `inner`, without faults.
     #[must_use]
     pub fn new(inner: S) -> Self {
         Self { inner, faults: Faults::new() }
     }
 
-    /// The faults, to be made and read while the store is in use.
+    /// The faults, which a test sets and reads while the store is in use.
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.faults.clone()
@@ -82,7 +82,7 @@ impl<S> fmt::Debug for FaultyStore<S> {
     }
 }
 
-/// What a store can be asked.
+/// The calls of a [`Store`] that a test can make fail. See the example of [`FaultyStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "one for each function and statement of `Store`")]
 pub enum StoreCall {
@@ -90,25 +90,25 @@ pub enum StoreCall {
     Load,
     /// [`Store::apply`] with a claim.
     Claim,
-    /// With the renewal of a claim.
+    /// [`Store::apply`] with the renewal of a claim.
     Renew,
-    /// With new credentials.
+    /// [`Store::apply`] with new credentials.
     Commit,
-    /// With the end of a claim that gave nothing.
+    /// [`Store::apply`] with the end of a claim that brought no new credentials.
     Settle,
-    /// With the end of a silent holder's claim.
+    /// [`Store::apply`] with a takeover: it ends the claim of a holder that does not renew it.
     TakeOver,
-    /// With a close.
+    /// [`Store::apply`] with a close.
     Close,
-    /// With a loss.
+    /// [`Store::apply`] with the loss of a session.
     Lose,
-    /// With a token that an API rejected.
+    /// [`Store::apply`] with the report that an API rejected a token.
     Suspect,
-    /// With another time to be looked at.
+    /// [`Store::apply`] with another due time.
     Reschedule,
-    /// With what a store had and lost.
+    /// [`Store::apply`] with a record that the store had and lost.
     Restore,
-    /// With a delete.
+    /// [`Store::apply`] with a delete.
     Delete,
     /// [`Store::due`].
     Due,
@@ -120,14 +120,14 @@ pub enum StoreCall {
     Changes,
     /// [`Store::presence`].
     Presence,
-    /// [`Store::prepare`], which is never held.
+    /// [`Store::prepare`], which cannot be held.
     Prepare,
-    /// [`Store::key_ring`], which is never held. One that fails has no ring.
+    /// [`Store::key_ring`], which cannot be held. If it fails, it returns no key ring.
     KeyRing,
 }
 
 impl StoreCall {
-    /// All of them.
+    /// All calls.
     pub const ALL: [Self; 19] = [
         Self::Load,
         Self::Claim,
@@ -169,11 +169,12 @@ impl From<&Statement> for StoreCall {
     }
 }
 
-/// The faults of a [`FaultyStore`], and how often it was asked. Clones are the same faults, so a
-/// test keeps control of a store that it gave away.
+/// The faults of a [`FaultyStore`], and the counts of its calls. All clones share the same faults,
+/// so a test can control a store that it has given to a supervisor. See the example of
+/// [`FaultyStore`].
 ///
-/// A statement that is asked is counted, then held if it is to be held, then it panics if it is to
-/// panic, then it is failed if it is to be failed, and only then done.
+/// The faults of a call apply in this order: the store counts the call, holds it, panics, fails it,
+/// and only then passes it to the other store.
 #[derive(Clone)]
 pub struct Faults(Arc<FaultState>);
 
@@ -206,44 +207,44 @@ impl Faults {
         Self(Arc::default())
     }
 
-    /// Fails the next `times`, undone. Replaces the previous setting.
+    /// Fails the next `times` calls, without an effect. Replaces the previous setting.
     pub fn fail_next(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.fail_next = times);
     }
 
-    /// Fails every time, undone, until this is called again with `false`.
+    /// Fails every call, without an effect, until you call this method again with `false`.
     pub fn fail_always(&self, statement: StoreCall, always: bool) {
         self.plan(statement, |plan| plan.fail_always = always);
     }
 
-    /// Does what is asked the next `times` and fails all the same: the acknowledgement is lost.
-    /// Replaces the previous setting.
+    /// Passes the next `times` calls to the other store, and fails them all the same, as if the
+    /// store's acknowledgement were lost. Replaces the previous setting.
     pub fn fail_after_writing(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.fail_after_writing = times);
     }
 
-    /// Panics the next `times`, undone. Replaces the previous setting.
+    /// Panics in the next `times` calls, without an effect. Replaces the previous setting.
     pub fn panic_next(&self, statement: StoreCall, times: u32) {
         self.plan(statement, |plan| plan.panic_next = times);
     }
 
-    /// Panics every time, undone, until this is called again with `false`.
+    /// Panics in every call, without an effect, until you call this method again with `false`.
     pub fn panic_always(&self, statement: StoreCall, always: bool) {
         self.plan(statement, |plan| plan.panic_always = always);
     }
 
-    /// Does not answer, nor does what is asked, until [`release`](Self::release).
+    /// Holds every call, without an effect, until [`release`](Self::release).
     pub fn hold(&self, statement: StoreCall) {
         self.plan(statement, |plan| plan.hold = true);
     }
 
-    /// Lets all that is held go on, and holds no more.
+    /// Continues all held calls, and holds no more calls.
     pub fn release(&self, statement: StoreCall) {
         self.plan(statement, |plan| plan.hold = false);
         self.0.released.send_modify(|released| released[statement as usize] += 1);
     }
 
-    /// Waits until this was held so many times, released ones included.
+    /// Waits until `count` calls have been held, including those that were released since.
     ///
     /// # Cancel safety
     ///
@@ -254,7 +255,7 @@ impl Faults {
         drop(counts.wait_for(|counts| counts[statement as usize].held >= count).await);
     }
 
-    /// How often this was asked, failed and held ones included.
+    /// The number of calls so far, including failed and held calls.
     #[must_use]
     pub fn count(&self, statement: StoreCall) -> u64 {
         self.0.counts.borrow()[statement as usize].asked

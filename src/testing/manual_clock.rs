@@ -10,15 +10,16 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 
-/// A [`Clock`] in which time stands still until [`advance`](Self::advance) moves it.
+/// A [`Clock`] whose time only a test moves, with [`advance`](Self::advance).
 ///
-/// Clones show the same time.
+/// All clones show the same time.
 ///
-/// Sleepers wait for monotonic time, as tokio's timers do: a change of the wall clock
-/// ([`set_wall`](Self::set_wall), [`step_wall`](Self::step_wall)) and a suspension of the machine
-/// ([`suspend`](Self::suspend)) wake no sleeper.
+/// A sleep waits for monotonic time, as tokio's timers do. A change of the wall clock
+/// ([`set_wall`](Self::set_wall), [`step_wall`](Self::step_wall)) or a suspension of the machine
+/// ([`suspend`](Self::suspend)) ends no sleep.
 ///
-/// The three readings start at different values, so that a test notices when they are mixed up.
+/// The wall clock, the boot clock and the monotonic clock start at different values, so that a test
+/// fails if the code confuses them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,16 +52,17 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// What the wall clock shows at first, since the epoch: 2025-01-01T00:00:00Z.
+    /// The first time of the wall clock, since the epoch: 2025-01-01T00:00:00Z.
     pub const START_WALL: Duration = Duration::from_secs(1_735_689_600);
 
-    /// What the boot clock shows at first: an uptime of a day.
+    /// The first time of the boot clock: one day since boot.
     pub const START_BOOT: Duration = Duration::from_secs(86_400);
 
-    /// What the monotonic clock shows at first: of the day, an hour was spent in suspend.
+    /// The first time of the monotonic clock: 23 hours, as if the machine had been suspended for
+    /// one hour of the day.
     pub const START_MONOTONIC: Duration = Duration::from_secs(82_800);
 
-    /// A clock at its start.
+    /// Makes a clock that shows the first times.
     #[must_use]
     pub fn new() -> Self {
         let state = ClockState {
@@ -73,16 +75,16 @@ impl ManualClock {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Moves all three readings, and wakes the sleepers whose time has come.
+    /// Moves all three clocks by `duration`, and ends the sleeps that are due.
     ///
-    /// Time stops at the deadline of each sleeper in turn, and the runtime gets the chance to run
-    /// the woken tasks before it goes on; what these sleep then is counted from that deadline.
-    /// On a runtime with one thread that is enough for all that does not wait for another machine
-    /// or thread; on several threads the woken tasks may see a later time than their deadline.
+    /// The clock stops at the deadline of each sleep in turn, and lets the runtime run the woken
+    /// task before it moves on. If that task sleeps again, its new sleep begins at this deadline.
+    /// On a runtime with one thread, the woken tasks run until they wait for another thread or
+    /// another machine. On several threads, a woken task may see a later time than its deadline.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, time stays where it has got to.
+    /// If the future is dropped, the clock keeps the time that it has reached.
     pub async fn advance(&self, duration: Duration) {
         // A task spawned just before has not been polled yet, and so does not sleep yet.
         settle().await;
@@ -98,16 +100,16 @@ impl ManualClock {
         }
     }
 
-    /// Sets the wall clock alone, as an operator or NTP does.
+    /// Sets only the wall clock, as an operator or NTP does.
     ///
-    /// A time before 1970 reads as 1970.
+    /// If `wall` is before 1970, the clock shows 1970.
     pub fn set_wall(&self, wall: SystemTime) {
         self.lock().wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     }
 
-    /// Moves the wall clock alone: back if `seconds` is negative.
+    /// Moves only the wall clock; it moves back if `seconds` is negative.
     ///
-    /// A time before 1970 reads as 1970.
+    /// If the result is before 1970, the clock shows 1970.
     pub fn step_wall(&self, seconds: i64) {
         let mut state = self.lock();
         let step = Duration::from_secs(seconds.unsigned_abs());
@@ -118,18 +120,19 @@ impl ManualClock {
         };
     }
 
-    /// The machine sleeps: wall and boot time pass, monotonic time does not.
+    /// Acts as if the machine were suspended for `duration`: wall time and boot time pass, and
+    /// monotonic time does not.
     ///
-    /// No sleeper wakes. A sleeper that was due during the suspension sleeps on for the monotonic
-    /// time it had left, as it does with tokio's timers on Linux. A task that needs boot time
-    /// must read it when it wakes.
+    /// The suspension ends no sleep. A sleep goes on afterwards for the monotonic time that it has
+    /// left, as with tokio's timers on Linux. A task that needs boot time must read it when it
+    /// wakes.
     pub fn suspend(&self, duration: Duration) {
         let mut state = self.lock();
         state.wall = state.wall.saturating_add(duration);
         state.boot = state.boot.saturating_add(duration);
     }
 
-    /// How many sleeps have begun and neither ended nor been dropped.
+    /// The number of sleeps that are running now.
     #[must_use]
     pub fn sleepers(&self) -> usize {
         self.lock().sleepers.len()

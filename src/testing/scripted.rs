@@ -1,4 +1,4 @@
-//! A provider without a server: a script gives its replies.
+//! A provider without a server: a test writes its replies in a script.
 
 mod scripted_provider;
 
@@ -17,22 +17,22 @@ use url::Url;
 use crate::provider::{ExchangeError, FailureClass, HttpSender, Issued, RevocationReach, Rotation};
 use crate::token::Tokens;
 
-/// A provider that gives the replies of its [`Script`], and issues tokens where the script has
-/// none.
+/// A provider whose replies a test writes into its [`Script`]. If the script has no reply, the
+/// provider issues tokens.
 ///
-/// Tokens are `access-N` and `refresh-N`, where N counts all that were issued. Nothing is sent
-/// anywhere.
+/// The tokens are `access-N` and `refresh-N`, where N counts from 1. The provider sends no
+/// requests.
 ///
 /// ```
 /// use std::time::Duration;
 /// use session_warden::provider::FailureClass;
-/// use session_warden::testing::{Reply, ScriptedProvider};
+/// use session_warden::testing::{Reply, Script, ScriptedProvider};
 /// use session_warden::{ErrorKind, SessionKey, Supervisor};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), session_warden::Error> {
 /// let provider = ScriptedProvider::new().lifetime(Duration::from_secs(60));
-/// let script = provider.script();
+/// let script: Script = provider.script();
 /// let supervisor = Supervisor::builder().provider("scripted", provider).start().await?;
 /// let sessions = supervisor.sessions::<ScriptedProvider>("scripted")?;
 /// let session = sessions.session(SessionKey::new("tenant", "device")?);
@@ -62,7 +62,8 @@ pub struct ScriptedProvider<G = (), C = Infallible, A = ()> {
 type Renewal<G> = Arc<dyn Fn() -> G + Send + Sync>;
 
 impl ScriptedProvider {
-    /// Issues tokens that live for an hour; takes `()` for a grant and knows no challenge.
+    /// Makes a provider that issues tokens with a lifetime of an hour. Its grant is `()`, and it
+    /// asks for no second factor.
     #[must_use]
     pub fn new() -> Self {
         Self::of(())
@@ -76,7 +77,8 @@ impl Default for ScriptedProvider {
 }
 
 impl<G, C, A> ScriptedProvider<G, C, A> {
-    /// The same for any grant and challenge. Issues tokens with these attributes.
+    /// Makes a provider for any type of grant and challenge. It issues tokens with these attributes
+    /// and a lifetime of an hour.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the address is a constant")]
     #[expect(clippy::expect_used, reason = "the address is a constant")]
@@ -95,62 +97,64 @@ impl<G, C, A> ScriptedProvider<G, C, A> {
         }
     }
 
-    /// The script, to be written and read while the provider runs.
+    /// The script, which a test writes and reads while the provider is in use.
     #[must_use]
     pub fn script(&self) -> Script<C> {
         self.script.clone()
     }
 
-    /// Issues access tokens that live for so long.
+    /// Sets the lifetime of access tokens; `None` for tokens without an expiry.
     #[must_use]
     pub fn lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.lifetime = lifetime.into();
         self
     }
 
-    /// Issues refresh tokens that live for so long.
+    /// Sets the lifetime of refresh tokens; `None` for tokens without an expiry.
     #[must_use]
     pub fn refresh_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.refresh_lifetime = lifetime.into();
         self
     }
 
-    /// Declares this kind of rotation.
+    /// Sets the rotation that the provider declares. Defaults to [`Rotation::Strict`].
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
         self
     }
 
-    /// Declares this reach of a revocation.
+    /// Sets the reach of a revocation that the provider declares. Defaults to
+    /// [`RevocationReach::Unknown`].
     #[must_use]
     pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
         self.revocation_reach = reach;
         self
     }
 
-    /// Declares whether a refresh ends the former access tokens. Defaults to false.
+    /// Sets whether the provider declares that a refresh ends the former access tokens. Defaults to
+    /// false.
     #[must_use]
     pub fn refresh_ends_access_tokens(mut self, ends: bool) -> Self {
         self.ends_access_tokens = ends;
         self
     }
 
-    /// With this authority.
+    /// Sets the provider's authority. Defaults to `https://scripted.invalid/`.
     #[must_use]
     pub fn authority(mut self, authority: Url) -> Self {
         self.authority = authority;
         self
     }
 
-    /// With this client id.
+    /// Sets the client's id. Defaults to `scripted`.
     #[must_use]
     pub fn client(mut self, client: impl Into<String>) -> Self {
         self.client = client.into();
         self
     }
 
-    /// Sessions obtain new tokens automatically with this grant.
+    /// Lets each session obtain new tokens automatically with this grant.
     #[must_use]
     pub fn renewal(mut self, grant: impl Fn() -> G + Send + Sync + 'static) -> Self {
         self.renewal = Some(Arc::new(grant));
@@ -164,7 +168,8 @@ impl<G, C, A> fmt::Debug for ScriptedProvider<G, C, A> {
     }
 }
 
-/// The replies of a [`ScriptedProvider`], and the counts of its exchanges. Clones are one script.
+/// The replies of a [`ScriptedProvider`], and the counts of its exchanges. All clones share one
+/// script. See the example of [`ScriptedProvider`].
 pub struct Script<C = Infallible>(Arc<ScriptState<C>>);
 
 struct ScriptState<C> {
@@ -193,15 +198,15 @@ struct ScriptCounts {
     most_at_once: u64,
 }
 
-/// One reply of a script.
+/// One reply of a [`Script`]. See the example of [`ScriptedProvider`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reply<C = Infallible> {
-    /// Issues tokens, as without a script.
+    /// Issues tokens, as if the script had no reply.
     Issue,
-    /// Issues tokens whose access token lives for so long.
+    /// Issues tokens whose access token has this lifetime; `None` for no expiry.
     IssueFor(Option<Duration>),
-    /// Issues this access token, that lives for so long.
+    /// Issues this access token with this lifetime; `None` for no expiry.
     IssueAs(String, Option<Duration>),
     /// Issues tokens without a refresh token.
     IssueAccessOnly,
@@ -209,13 +214,13 @@ pub enum Reply<C = Infallible> {
     Challenge(C),
     /// Fails with this class.
     Fail(FailureClass),
-    /// Fails with this class, and asks the client to wait for so long.
+    /// Fails with this class, and asks the client to wait for this time.
     FailFor(FailureClass, Duration),
     /// Waits for [`Script::release`], then issues tokens.
     Hold,
     /// Waits for [`Script::release`], then fails with this class.
     HoldThenFail(FailureClass),
-    /// Never ends.
+    /// Never completes.
     Hang,
     /// Panics.
     Panic,
@@ -241,67 +246,69 @@ impl<C> Script<C> {
         }))
     }
 
-    /// Adds a reply for the next establish that has none yet.
+    /// Adds a reply for a grant. Grants get these replies in the order in which you add them.
     pub fn establish(&self, reply: Reply<C>) {
         self.0.lines.lock().establish.push_back(reply);
     }
 
-    /// Adds a reply for the next refresh that has none yet.
+    /// Adds a reply for a refresh. Refreshes get these replies in the order in which you add them.
     pub fn refresh(&self, reply: Reply<C>) {
         self.0.lines.lock().refresh.push_back(reply);
     }
 
-    /// Adds a reply for the next revocation that has none yet.
+    /// Adds a reply for a revocation. Revocations get these replies in the order in which you add
+    /// them.
     pub fn revoke(&self, reply: Reply<C>) {
         self.0.lines.lock().revoke.push_back(reply);
     }
 
-    /// Adds a reply for the next establish or refresh that has none of its own.
+    /// Adds a reply for a grant or a refresh. It is used if there is no reply from
+    /// [`establish`](Self::establish) or [`refresh`](Self::refresh).
     pub fn next(&self, reply: Reply<C>) {
         self.0.lines.lock().next.push_back(reply);
     }
 
-    /// Removes the replies that were not used yet.
+    /// Removes all replies that have not been used.
     pub fn clear(&self) {
         *self.0.lines.lock() = Lines::default();
     }
 
-    /// How many grants were exchanged.
+    /// The number of exchanges of a grant so far.
     #[must_use]
     pub fn establishes(&self) -> u64 {
         self.0.counts.borrow().establishes
     }
 
-    /// How many refreshes were exchanged.
+    /// The number of refreshes so far.
     #[must_use]
     pub fn refreshes(&self) -> u64 {
         self.0.counts.borrow().refreshes
     }
 
-    /// How many revocations were exchanged.
+    /// The number of revocations so far.
     #[must_use]
     pub fn revocations(&self) -> u64 {
         self.0.counts.borrow().revocations
     }
 
-    /// The most exchanges that ran at one time.
+    /// The largest number of exchanges that ran at the same time.
     #[must_use]
     pub fn most_at_once(&self) -> u64 {
         self.0.counts.borrow().most_at_once
     }
 
-    /// How many exchanges ran to their end: neither hung nor dropped.
+    /// The number of exchanges that completed. Exchanges that hang or were dropped do not count.
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.0.counts.borrow().ended
     }
 
-    /// Releases all exchanges that are held.
+    /// Continues all exchanges that are held.
     pub fn release(&self) {
         self.0.released.send_modify(|turn| *turn += 1);
     }
 
-    /// Waits until so many exchanges were held, released ones included.
+    /// Waits until `count` exchanges have been held, including those that were released since.
     ///
     /// # Cancel safety
     ///

@@ -1,36 +1,43 @@
 //! The suite that every [`Store`] must pass.
 //!
-//! One line makes a test of each case, so that the counts are equal for all stores:
+//! One line makes a test of each case:
 //!
 //! ```
 //! use session_warden::store::MemoryStore;
 //!
-//! // An expression that gives a fresh, empty store each time that it is awaited.
+//! // Replace `MemoryStore::new()` by an expression that makes a new, empty store of yours.
 //! session_warden::store_suite!(async { MemoryStore::new() });
 //! # fn main() {}
 //! ```
 //!
-//! The tests are `#[tokio::test]`, so the crate that they stand in needs tokio with `macros` and
-//! `rt`. Where another harness is wanted, [`run`] runs all cases and [`check`] one of them.
+//! The tests are `#[tokio::test]`, so your crate needs tokio with the features `macros` and `rt`.
+//! To use another test harness, call [`run`] for all cases or [`check`] for one case.
 //!
-//! # What the suite asks for
+//! # Limits of the suite
 //!
-//! The store may have a clock of its own, which the suite neither sets nor waits for. What must be
-//! over is made with durations of zero, what must not be over with hours, and durations that come
-//! back are compared with a tolerance of some minutes. So the suite does not show that times are
-//! exact, nor that what was answered is still there after a crash. Test both for each store.
+//! The suite does not check that times are exact. Your store may have a clock of its own, which the
+//! suite does not set, and the suite waits for no time to pass. For a lease that must have expired,
+//! it uses a duration of zero; for a lease that must be valid, it uses hours. It compares the
+//! durations that the store returns with a tolerance of some minutes.
 //!
-//! The feed may wait with its answer until there is something to tell. So each reading ends with a
-//! change that the suite makes.
+//! The suite does not check that writes survive a crash. Write tests of your own for exact times
+//! and for crashes.
 //!
-//! [`Store::presence`] must be kept: a claim whose owner retired is shown with
+//! [`Store::presence`] must work: the store must show a claim whose owner has retired with
 //! [`Holder::Dead`](crate::store::Holder::Dead).
 //!
-//! The cases of the feed register two owners first, because a store may tell nothing while one
-//! process uses it. A store whose [`Store::changes`] answers `None` has no feed, and **passes these
-//! cases without a check**. If yours has one, test that it answers `Some`. A cursor that is too old
-//! cannot be made without waiting, so the suite asks with a cursor that the store never made. Test
-//! the other with what makes your store forget.
+//! # The feed of changes
+//!
+//! [`Store::changes`] may wait until there is a change, so the suite makes a change at the end of
+//! each reading. The suite registers two owners first, because a store need not report changes
+//! while only one process uses it.
+//!
+//! If `Store::changes` returns `None`, your store has no feed, and **passes the cases of the feed
+//! without a check**. If your store has a feed, write a test that it returns `Some`.
+//!
+//! The suite cannot make a cursor that is too old without waiting, so it passes a cursor that the
+//! store never made. If your store removes old changes, write a test with a cursor from before the
+//! removal.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a case fails by a panic, as tests do")]
 
 mod claiming;
@@ -231,7 +238,17 @@ macro_rules! store_suite_dispatch {
 
 store_suite_cases!([store_suite_names] []);
 
-/// Runs every case, each on a fresh store that `factory` makes.
+/// Runs every case, each on a new, empty store that `factory` makes.
+///
+/// ```
+/// use session_warden::store::MemoryStore;
+/// use session_warden::testing::store_suite;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// store_suite::run(|| async { MemoryStore::new() }).await;
+/// # }
+/// ```
 ///
 /// # Panics
 ///
@@ -250,11 +267,26 @@ where
     }
 }
 
-/// Runs the case of this name on a fresh, empty store.
+/// Runs the case with this name, one of [`NAMES`], on `store`, which must be new and empty.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use session_warden::store::MemoryStore;
+/// use session_warden::testing::store_suite;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// for name in store_suite::NAMES {
+///     println!("{name}");
+///     store_suite::check(name, Arc::new(MemoryStore::new())).await;
+/// }
+/// # }
+/// ```
 ///
 /// # Panics
 ///
-/// If the case fails, or if there is none of that name.
+/// If the case fails, or if no case has this name.
 ///
 /// # Cancel safety
 ///

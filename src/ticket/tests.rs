@@ -396,9 +396,9 @@ fn every_fault_says_what_to_do_in_words_of_its_own() {
         TicketFault::OtherSession,
         TicketFault::Used,
     ];
-    let words: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let words: Vec<_> = faults.iter().map(|fault| Error::from(*fault).to_string()).collect();
     for (at, words_of_one) in words.iter().enumerate() {
-        assert!(words_of_one.contains(": ") && !words_of_one.ends_with('.'), "{words_of_one}");
+        assert!(words_of_one.contains("; ") && !words_of_one.ends_with('.'), "{words_of_one}");
         assert!(!words[..at].contains(words_of_one));
     }
 }

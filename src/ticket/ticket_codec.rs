@@ -32,9 +32,9 @@ pub(super) fn encode(
         Err(error) => {
             // The cause is dropped, because the payload's own code may quote a secret in it.
             let why = if error.is_io() {
-                "what a login carries has no room in a ticket"
+                "the data of the login has no room in a ticket; use shorter options and names"
             } else {
-                "what a login carries is not serializable"
+                "the data of the login is not serializable; correct its `Serialize` code"
             };
             Err(Error::new(ErrorKind::InvalidInput).about(why))
         }

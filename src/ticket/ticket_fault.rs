@@ -6,43 +6,72 @@ use crate::error::{Error, ErrorKind, Refusal};
 ///
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`]: of the kind
 /// `Refused(ChallengeExpired)` if the user came too late or twice, and otherwise `InvalidInput`.
+/// The error's own text says what to do.
 ///
 /// See the example of [`Login`](crate::session::Login).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketFault {
     /// It is not a ticket, or another version made it.
-    #[error("this is no ticket of this version: begin the login again")]
+    #[error("a malformed ticket")]
     Malformed,
     /// Its key is not in the key ring: it was removed, or another process made the ticket.
-    #[error(
-        "the key ring has no key for this ticket: begin the login again, and give every process \
-         the same key ring"
-    )]
+    #[error("an unknown key number")]
     UnknownKey,
     /// It was changed, another application made it, or another key of the same number sealed it.
-    #[error(
-        "the ticket was altered, is of another application, or was sealed by another key of the \
-         same number: begin the login again, and give every process of the application the same \
-         key ring and the same application name"
-    )]
+    #[error("a wrong authentication tag")]
     Altered,
     /// It has expired.
-    #[error("the ticket has expired: begin the login again")]
+    #[error("an expired ticket")]
     Expired,
     /// The ticket of a login was passed where the ticket of a challenge is needed, or the other way
     /// round.
-    #[error("the ticket is for another step: use a login's and a challenge's each for its own")]
+    #[error("a ticket for another step")]
     OtherPurpose,
     /// Another provider issued it.
-    #[error("the ticket is of another provider: hand it to the one that issued it")]
+    #[error("a ticket of another provider")]
     OtherProvider,
     /// It is for another session.
-    #[error("the ticket is of another session: hand it to the one that it was issued for")]
+    #[error("a ticket of another session")]
     OtherSession,
     /// It was used in this process.
-    #[error("the ticket was used: begin the login again")]
+    #[error("a used ticket")]
     Used,
+}
+
+impl TicketFault {
+    /// What is wrong, and what to do.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Malformed => {
+                "the text is not a ticket of this version of the crate; pass back the ticket's \
+                 whole text, or begin the login again"
+            }
+            Self::UnknownKey => {
+                "the ticket was sealed with a key that is not in this process's key ring; begin \
+                 the login again, and give every process the same key ring \
+                 (`SupervisorBuilder::key_ring`)"
+            }
+            Self::Altered => {
+                "the ticket was changed, or sealed by another application or with another key of \
+                 the same number; begin the login again, and give every process the same key ring \
+                 and the same application name"
+            }
+            Self::Expired => "the ticket is too old; begin the login again",
+            Self::OtherPurpose => {
+                "the ticket was issued for the other step; pass the ticket of a login to \
+                 `finish_login`, and the ticket of a challenge to `establish`"
+            }
+            Self::OtherProvider => {
+                "another provider issued the ticket; pass it to the provider that issued it"
+            }
+            Self::OtherSession => {
+                "the ticket was issued for another session; pass it to the session that it was \
+                 issued for"
+            }
+            Self::Used => "the ticket was already used; begin the login again",
+        }
+    }
 }
 
 impl From<TicketFault> for Error {
@@ -58,6 +87,6 @@ impl From<TicketFault> for Error {
             | TicketFault::OtherProvider
             | TicketFault::OtherSession => ErrorKind::InvalidInput,
         };
-        Self::new(kind).with_source(fault)
+        Self::new(kind).about(fault.advice()).with_source(fault)
     }
 }

@@ -5,29 +5,15 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::public_address::{Nat64, OwnAddresses, is_public};
-
-/// Why a request may not go to an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    #[error("the URL cannot be used")]
-    Malformed,
-    #[error("the URL is neither https nor plain http to an allowed loopback address")]
-    NotHttps,
-    #[error("the URL holds a user name or a password")]
-    UserInfo,
-    #[error("the host is not among those that are allowed")]
-    NotAllowed,
-    #[error("the port is not among those that are allowed")]
-    Port,
-    #[error("the host's address is not public, which it must be here")]
-    NotPublic,
-}
+use super::refused::Refused;
 
 /// The rules of a transport's configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     pub(super) public_only: bool,
     pub(super) loopback_http: bool,
+    /// The hosts that plain http may go to.
+    pub(super) http_hosts: Vec<HttpHost>,
     /// `None` allows all hosts.
     pub(super) hosts: Option<Vec<HostPattern>>,
     /// `None` allows all ports. Applies to https only.
@@ -39,8 +25,10 @@ impl Rules {
     /// Checks the URL as it was parsed for the connection, so that no second parser can see another
     /// host in it. The resolver checks the addresses of names when it knows them.
     fn check(&self, url: &Url) -> Result<(), Refused> {
-        check_form(url, self.loopback_http)?;
-        let host = url.host().ok_or(Refused::Malformed)?;
+        let host = check_form(url)?;
+        if url.scheme() == "http" && !self.allows_http(&host) {
+            return Err(Refused::NotHttps);
+        }
         let port = url.port_or_known_default();
         if let Some(ports) = &self.ports
             && url.scheme() == "https"
@@ -54,6 +42,12 @@ impl Rules {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn allows_http(&self, host: &Host<&str>) -> bool {
+        let loopback = address(host).is_some_and(|address| address.is_loopback());
+        let named = self.http_hosts.iter().any(|allowed| allowed.pattern.matches(host));
+        (self.loopback_http && loopback) || named
     }
 }
 
@@ -83,23 +77,25 @@ impl AddressPolicy {
     }
 }
 
-/// Fails if no transport could allow this URL. It must be https, or plain http to a loopback
-/// address.
+/// Fails if no transport could allow this URL. It must be https or http, and name no user.
 pub(crate) fn check_endpoint(url: &Url) -> Result<(), Refused> {
-    check_form(url, true)
+    check_form(url).map(drop)
 }
 
-fn check_form(url: &Url, loopback_http: bool) -> Result<(), Refused> {
+/// Whether nobody outside this machine reads what is sent to this URL: it is https, or its host is a
+/// loopback address.
+pub(crate) fn is_confidential(url: &Url) -> bool {
+    let literal = url.host().and_then(|host| address(&host));
+    url.scheme() == "https" || literal.is_some_and(|literal| literal.is_loopback())
+}
+
+/// The host of a URL that some transport could allow.
+fn check_form(url: &Url) -> Result<Host<&str>, Refused> {
     let host = url.host().ok_or(Refused::Malformed)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Refused::UserInfo);
     }
-    let loopback = address(&host).is_some_and(|address| address.is_loopback());
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if loopback_http && loopback => Ok(()),
-        _ => Err(Refused::NotHttps),
-    }
+    if matches!(url.scheme(), "https" | "http") { Ok(host) } else { Err(Refused::NotHttps) }
 }
 
 fn address(host: &Host<&str>) -> Option<IpAddr> {
@@ -143,6 +139,25 @@ impl HostPattern {
     }
 }
 
+/// A host that plain http may go to.
+#[derive(Clone, Debug)]
+pub(super) struct HttpHost {
+    /// As the configuration names it.
+    pub(super) name: String,
+    pattern: HostPattern,
+}
+
+impl HttpHost {
+    pub(super) fn new(name: String) -> Self {
+        Self { pattern: HostPattern::new(&name), name }
+    }
+
+    /// Whether it names one host: no URL, no port, no pattern.
+    pub(super) fn is_valid(&self) -> bool {
+        !self.pattern.below && Host::parse(without_dot(&self.name)).is_ok()
+    }
+}
+
 /// `example.com.` is the same host as `example.com`.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
@@ -176,6 +191,34 @@ mod tests {
             assert_eq!(local.check(&url(text)), Err(Refused::NotHttps), "{text}");
         }
         assert_eq!(strict.check(&url("https://localhost/")), Ok(()));
+    }
+
+    #[test]
+    fn plain_http_goes_to_a_named_host_and_to_none_that_looks_like_it() {
+        let hosts = ["Keycloak", "10.0.0.7"].map(|name| HttpHost::new(name.to_owned()));
+        let rules = Rules { http_hosts: hosts.to_vec(), ..Rules::default() };
+        for text in ["http://keycloak:8080/", "http://KEYCLOAK./", "http://10.0.0.7/"] {
+            assert_eq!(rules.check(&url(text)), Ok(()), "{text}");
+        }
+        for text in [
+            "http://keycloak.evil.example/",
+            "http://a.keycloak/",
+            "http://keycloak2/",
+            "http://localhost/",
+            "http://127.0.0.1/",
+            "http://10.0.0.8/",
+            "ftp://keycloak/",
+        ] {
+            assert_eq!(rules.check(&url(text)), Err(Refused::NotHttps), "{text}");
+        }
+        assert_eq!(rules.check(&url("http://u@keycloak/")), Err(Refused::UserInfo));
+        assert_eq!(rules.check(&url("https://anywhere.example/")), Ok(()));
+        for name in ["", "*.keycloak", "http://keycloak", "keycloak:8080", "a/b", "a b"] {
+            assert!(!HttpHost::new(name.to_owned()).is_valid(), "{name}");
+        }
+        for name in ["keycloak", "auth.dev.internal.", "10.0.0.7", "[::1]"] {
+            assert!(HttpHost::new(name.to_owned()).is_valid(), "{name}");
+        }
     }
 
     #[test]

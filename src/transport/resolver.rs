@@ -55,9 +55,9 @@ impl Resolve for Resolver {
 pub(super) enum Unresolved {
     #[error("the host's name has no address")]
     NoAddress,
-    #[error("the name servers failed or did not answer in time")]
+    #[error("the name servers failed or timed out")]
     NoAnswer,
-    #[error("more than {LOOKUPS_AT_ONCE} names are looked up, and this look-up was the oldest")]
+    #[error("too many look-ups of names at the same time")]
     GivenUp,
 }
 

@@ -4,8 +4,6 @@ use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 
-use super::tls::TlsError;
-
 /// Trusts the operating system's roots and these: the system's own verifier knows its roots.
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 pub(super) fn trust(
@@ -42,6 +40,15 @@ pub(super) fn trust(
         return Err(TlsError::NoRoots);
     }
     Ok(builder.with_root_certificates(roots))
+}
+
+/// Why there is no TLS client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsError {
+    #[error("there are no root certificates")]
+    NoRoots,
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
 }
 
 #[cfg(all(unix, not(target_vendor = "apple")))]

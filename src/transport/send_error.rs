@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 use std::io;
 
-use super::MAX_BODY_BYTES;
-use super::address_policy::Refused;
+use super::CONNECT_TIMEOUT;
+use super::refused::Refused;
+use super::resolver::Unresolved;
 use super::send_state::Withheld;
 
 /// Why there is no answer. No variant holds a URL or a byte of a body.
@@ -14,22 +15,22 @@ pub(crate) enum SendError {
     #[error("no connection could be made")]
     NotSent(#[source] reqwest::Error),
     /// The request may not go there.
-    #[error("the address is refused")]
+    #[error("the transport refuses the address")]
     Address(#[from] Refused),
     /// No connection, because the server's certificate is not valid.
-    #[error("the TLS handshake failed over the certificate")]
+    #[error("the TLS handshake failed because of the certificate")]
     Untrusted(#[source] reqwest::Error),
     /// No connection took a byte of the request.
     #[error("the request was not sent")]
     Withheld(#[source] Withheld),
     /// There was a connection. It is not known how much of the request the server took.
-    #[error("the connection broke before the whole answer was there")]
+    #[error("the connection broke")]
     Ambiguous(#[source] reqwest::Error),
     /// The request was sent, and the whole answer did not come in time.
-    #[error("the server did not answer in time")]
+    #[error("no response in time")]
     Unanswered,
     /// The server took the request, and its answer is longer than the limit.
-    #[error("the answer is longer than {MAX_BODY_BYTES} bytes")]
+    #[error("too long a response")]
     TooLarge,
 }
 
@@ -54,6 +55,24 @@ impl SendError {
                 | rustls::Error::NoCertificatesPresented,
             ) => Self::Untrusted(error),
             Some(_) | None => Self::NotSent(error),
+        }
+    }
+
+    /// Why no connection was made, in a few words without a URL.
+    pub(crate) fn reason(&self) -> String {
+        let Self::NotSent(error) = self else { return self.to_string() };
+        if let Some(unresolved) = find::<Unresolved>(error) {
+            return unresolved.to_string();
+        }
+        if find::<rustls::Error>(error).is_some() {
+            return "the TLS handshake failed".to_owned();
+        }
+        if error.is_timeout() {
+            return format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+        }
+        match find::<io::Error>(error).map(io::Error::kind) {
+            None | Some(io::ErrorKind::Other) => "no connection".to_owned(),
+            Some(kind) => kind.to_string(),
         }
     }
 

@@ -35,7 +35,7 @@ enum Step {
 /// Why a request was not sent although its server could be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Withheld {
-    #[error("too little is left of the session's claim")]
+    #[error("too little time is left of the session's claim")]
     ClaimEnds,
     #[error("no connection could be made in time")]
     TooLate,

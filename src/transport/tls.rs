@@ -6,7 +6,7 @@ use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 
-use super::roots;
+use super::roots::{self, TlsError};
 
 /// TLS 1.2 or later, for HTTP/1.1. The features of this crate choose the cryptography: a provider
 /// that the program installed for rustls as its default is neither used nor replaced.
@@ -33,13 +33,4 @@ pub(super) fn crypto_provider() -> CryptoProvider {
 #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
 pub(super) fn crypto_provider() -> CryptoProvider {
     unimplemented!()
-}
-
-/// Why there is no TLS client.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
-    #[error("there are no root certificates")]
-    NoRoots,
-    #[error(transparent)]
-    Rustls(#[from] rustls::Error),
 }

@@ -26,34 +26,38 @@ fn the_readme_names_this_version() {
 }
 
 #[test]
-fn every_bound_has_its_place_in_the_chapter_on_defaults() {
+fn every_setting_has_its_place_in_the_chapter_on_defaults() {
+    let linked = linked(include_str!("../../src/guide/defaults.md"));
+    let settings: Vec<_> = ["src/policy.rs", "src/policy/limits.rs"]
+        .iter()
+        .flat_map(|path| settings_in("crate::policy", &text_of(path)))
+        .collect();
+    assert!(settings.len() > 40, "{} settings", settings.len());
+    let missing: Vec<_> = settings.iter().filter(|name| !linked.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "the chapter does not link to {missing:?}");
+}
+
+#[test]
+fn every_fixed_limit_has_its_place_in_the_chapter_on_defaults() {
     let chapter = include_str!("../../src/guide/defaults.md");
-    let files_with_bounds = [
-        "src/policy.rs",
-        "src/policy/limits.rs",
-        "src/policy/storage.rs",
-        "src/transport.rs",
-        "src/key.rs",
-    ];
-    let files = source_text::files();
-    let bounds: Vec<_> =
-        files.iter().filter(|file| files_with_bounds.contains(&&*file.path)).collect();
-    // The re-exports of `policy` have paths of `policy`.
-    let named = |path: &str| path.replace("/storage.rs", ".rs").replace("/limits.rs", ".rs");
-    let bounds = bounds.iter().flat_map(|file| bounds_in(&named(&file.path), &file.text));
-    let linked = linked(chapter);
-    let missing: Vec<_> = bounds.filter(|bound| !linked.contains(&bound.as_str())).collect();
-    assert!(missing.is_empty(), "the chapter does not link to\n{}", missing.join("\n"));
+    let limits: Vec<_> = ["src/policy/fixed.rs", "src/policy/storage.rs", "src/transport/fixed.rs"]
+        .iter()
+        .flat_map(|path| constants_in(&text_of(path)))
+        .collect();
+    assert!(limits.len() > 60, "{} limits", limits.len());
+    let missing: Vec<_> =
+        limits.iter().filter(|name| !chapter.contains(&format!("`{name}` ("))).collect();
+    assert!(missing.is_empty(), "the chapter has no value of {missing:?}");
 }
 
 #[test]
 fn every_test_that_the_chapter_on_providers_names_is_there() {
-    assert_names_tests(include_str!("../../src/guide/providers.md"), 30);
+    assert_names_tests(include_str!("guarantees/providers.md"), 30);
 }
 
 #[test]
 fn every_test_that_the_chapter_on_security_names_is_there() {
-    assert_names_tests(include_str!("../../src/guide/security.md"), 30);
+    assert_names_tests(include_str!("guarantees/security.md"), 30);
 }
 
 #[test]
@@ -61,7 +65,7 @@ fn every_test_that_the_chapters_on_semantics_and_testing_name_is_there() {
     // The published package has no such folder.
     if Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").is_dir() {
         assert_names_tests(include_str!("guarantees/semantics.md"), 20);
-        assert_names_tests(include_str!("../../src/guide/testing.md"), 30);
+        assert_names_tests(include_str!("guarantees/testing.md"), 30);
     }
 }
 
@@ -106,24 +110,33 @@ fn linked(chapter: &str) -> Vec<&str> {
     used.map(|(_, target)| target).collect()
 }
 
-/// The paths of public constants, and of the public fields of structs.
-fn bounds_in(file: &str, text: &str) -> Vec<String> {
-    let module = source_text::module(file).join("::");
-    let mut bounds = Vec::new();
+fn text_of(path: &str) -> String {
+    let files = source_text::files();
+    files.into_iter().find(|file| file.path == path).expect(path).text
+}
+
+/// The names of the public constants.
+fn constants_in(text: &str) -> Vec<String> {
+    let blanked = source_text::blank(text);
+    let constants = blanked.lines().filter_map(|line| line.strip_prefix("pub const "));
+    constants.filter_map(word).map(str::to_owned).collect()
+}
+
+/// The paths of the public fields of structs.
+fn settings_in(module: &str, text: &str) -> Vec<String> {
+    let mut settings = Vec::new();
     let mut of = String::new();
     for line in source_text::blank(text).lines() {
-        if let Some(constant) = line.strip_prefix("pub const ") {
-            bounds.extend(word(constant).map(|name| format!("crate::{module}::{name}")));
-        } else if let Some(name) = line.strip_prefix("pub struct ").and_then(word) {
-            of = format!("crate::{module}::{name}");
+        if let Some(name) = line.strip_prefix("pub struct ").and_then(word) {
+            of = format!("{module}::{name}");
         } else if let Some((name, _)) =
             line.strip_prefix("    pub ").and_then(|field| field.split_once(':'))
             && !name.contains(' ')
         {
-            bounds.push(format!("{of}::{name}"));
+            settings.push(format!("{of}::{name}"));
         }
     }
-    bounds
+    settings
 }
 
 fn word(text: &str) -> Option<&str> {
@@ -266,13 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_constants_and_fields() {
+    fn limits_are_constants_and_settings_are_fields() {
         let text = "pub const ONE: u8 = 1;\npub struct A {\n    pub two: u8,\n    three: u8,\n}\n\
                     impl A {\n    pub fn four(five: u8) {}\n}\npub struct B;";
-        assert_eq!(
-            bounds_in("src/policy.rs", text),
-            ["ONE", "A::two"].map(|name| { format!("crate::policy::{name}") })
-        );
+        assert_eq!(constants_in(text), ["ONE"]);
+        assert_eq!(settings_in("crate::policy", text), ["crate::policy::A::two"]);
     }
 
     #[test]

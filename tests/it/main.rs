@@ -59,3 +59,4 @@ mod sqlite;
 mod store;
 mod support;
 mod types;
+mod wrong_usages;

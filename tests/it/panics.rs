@@ -287,7 +287,7 @@ async fn a_store_that_panics_at_the_start_is_refused() {
         faults.panic_next(statement, 1);
         let provider: ScriptedProvider = ScriptedProvider::new();
         let start = Supervisor::builder().store(faulty).provider("p", provider).start().await;
-        assert_eq!(start.unwrap_err().kind(), ErrorKind::Misconfigured, "{statement:?}");
+        assert_eq!(start.unwrap_err().kind(), ErrorKind::Store, "{statement:?}");
         assert_eq!(faults.count(statement), 1);
     }
 }

@@ -211,7 +211,10 @@ impl ExchangeError {
     /// The error that every caller gets while the client is stopped.
     fn rejected_client(&self) -> Error {
         Error::new(ErrorKind::Misconfigured)
-            .about("the server rejects the client, which is tried again at intervals")
+            .about(
+                "the server rejected the client; correct the client id or the client secret; the \
+                 crate tries the client again at intervals",
+            )
             .with_code(self.code.clone())
             .with_outcome(ExchangeOutcome::NotSent)
     }

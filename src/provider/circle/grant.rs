@@ -1,4 +1,4 @@
-//! What a session can be established with.
+//! The grant with which a session is established.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,7 @@ use super::Circle;
 use crate::provider::UnattendedGrant;
 
 /// A member of the community, by an id that the application knows. The crate never creates members.
+/// See the [example of the module](super).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "the API has these three")]
 pub enum Member {

@@ -9,15 +9,17 @@ use crate::provider::{Credential, Effect, HttpSender, Operation};
 use crate::token::Tokens;
 
 /// Revokes the session's access token alone (`POST /api/v1/headless/access_token/revoke`, the API).
-/// The next caller gets another token. If the token is gone already, the call succeeds.
+/// The next caller gets another token. If the token is no longer valid, the call succeeds. See the
+/// [example of the module](super).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeMemberAPIToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct CircleRevokeAccessToken;
 
-/// Revokes the session's refresh token (`POST /api/v1/headless/refresh_token/revoke`, the API): the
-/// session ends when its access token expires, an hour later at most. It does not obtain new tokens
-/// automatically. If the token is gone already, the call succeeds.
+/// Revokes the session's refresh token (`POST /api/v1/headless/refresh_token/revoke`, the API). The
+/// session ends when its access token expires, at most an hour later, and does not obtain new
+/// tokens automatically. If the refresh token is no longer valid, the call succeeds. See the
+/// [example of the module](super).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "revokeRefreshToken")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]

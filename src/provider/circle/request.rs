@@ -13,7 +13,7 @@ impl Circle {
     pub(super) fn request(&self, method: Method, path: &str, body: Bytes) -> Result<HttpRequest> {
         let unusable = || {
             Error::new(ErrorKind::Misconfigured)
-                .about("the app token has characters that no header can carry")
+                .about("the app token has characters that no HTTP header can carry; correct it")
         };
         let bearer = http_message::secret_header(&self.app_token).map_err(|_| unusable())?;
         Request::builder()

@@ -158,7 +158,7 @@ impl Texts {
         request_kind: RequestKind,
     ) -> ExchangeError {
         let failed =
-            with_default_retry_after(sender.status_error(response)).expecting("a token answer");
+            with_default_retry_after(sender.status_error(response)).expecting("a token response");
         let message = Message::of(response);
         let class = match (request_kind, status) {
             (RequestKind::Refresh, StatusCode::UNAUTHORIZED)

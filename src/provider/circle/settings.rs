@@ -5,25 +5,26 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message;
 
 impl Circle {
-    /// The server's host, or the origin of its URL. Defaults to `app.circle.so`, as in the API; a
-    /// community's own domain is in use too.
+    /// The server's host name, or its URL without a path. Defaults to `app.circle.so`, as in the
+    /// API. Some communities use a domain of their own.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is neither a host name nor an `https` URL (or an `http`
-    /// one to a loopback address) without path and query.
+    /// [`ErrorKind::InvalidInput`] if `host` is not a host name, and not an `https` or `http` URL
+    /// without path and query.
     pub fn host(mut self, host: &str) -> Result<Self> {
         let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         let url = http_message::endpoint(&url)?;
         if url.path() != "/" || url.query().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the host has more to it"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the host has a path or a query; give the host alone"));
         }
         self.authority = url;
         Ok(self)
     }
 
-    /// The name of the field with the member's id of the single sign-on. Defaults to `sso_user_id`,
-    /// as in the API; the vendor's quick start says `sso_id`.
+    /// The name of the request's field for the id that the member has in the single sign-on.
+    /// Defaults to `sso_user_id`, as in the API; the vendor's quick start says `sso_id`.
     #[must_use]
     pub fn sso_field(mut self, name: impl Into<String>) -> Self {
         self.sso_field = name.into();
@@ -32,8 +33,8 @@ impl Circle {
 
     /// Whether a session whose refresh token has expired obtains new tokens automatically for the
     /// same member. Defaults to `true`, because that needs only the app token. A session that the
-    /// backend itself ended, by [`revoke`](crate::session::Session::revoke) or
-    /// [`CircleRevokeRefreshToken`](super::CircleRevokeRefreshToken), stays ended.
+    /// backend ended, by [`revoke`](crate::session::Session::revoke) or
+    /// [`CircleRevokeRefreshToken`](super::CircleRevokeRefreshToken), obtains no new tokens.
     #[must_use]
     pub fn auto_renew(mut self, auto_renew: bool) -> Self {
         self.auto_renew = auto_renew;
@@ -49,16 +50,17 @@ impl Circle {
         self
     }
 
-    /// A text that the message of a 404 contains if there is no such refresh token; any other 404
-    /// means that the host is wrong. Defaults to `refresh token not found`, as in the API.
+    /// A text that the message of a 404 contains if the server knows no such refresh token; any
+    /// other 404 means that the host is wrong. Defaults to `refresh token not found`, as in the
+    /// API.
     #[must_use]
     pub fn refresh_token_unknown_text(mut self, text: &str) -> Self {
         self.texts.refresh_token_unknown = text.to_lowercase();
         self
     }
 
-    /// A text that a message contains if there is no such member. Defaults to `member not found`,
-    /// as in the API.
+    /// A text that the message contains if the server knows no such member. Defaults to `member not
+    /// found`, as in the API.
     #[must_use]
     pub fn member_unknown_text(mut self, text: &str) -> Self {
         self.texts.member_unknown = text.to_lowercase();

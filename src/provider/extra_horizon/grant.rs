@@ -1,10 +1,11 @@
-//! What a session can be established with.
+//! The grants with which a session is established.
 
 use crate::secret::Secret;
 use crate::ticket::Ticket;
 
-/// What [`ExtraHorizonOAuth1`](super::ExtraHorizonOAuth1) takes to establish a session. A token and a token secret that
-/// exist already need no grant: adopt them.
+/// The grants with which a session of [`ExtraHorizonOAuth1`](super::ExtraHorizonOAuth1) is
+/// established. If you already have a token and its token secret, you need no grant:
+/// [adopt](crate::session::Session::adopt) them. See the [example of the module](super).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ExtraHorizonOAuth1Grant {
@@ -16,7 +17,8 @@ pub enum ExtraHorizonOAuth1Grant {
     Sso(SsoToken),
 }
 
-/// What [`ExtraHorizonOAuth2`](super::ExtraHorizonOAuth2) takes to establish a session.
+/// The grants with which a session of [`ExtraHorizonOAuth2`](super::ExtraHorizonOAuth2) is
+/// established. See the [example of the module](super).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ExtraHorizonOAuth2Grant {
@@ -30,7 +32,8 @@ pub enum ExtraHorizonOAuth2Grant {
     Oidc(OidcLogin),
 }
 
-/// An e-mail address and a password, the vendor's "password grant".
+/// An e-mail address and a password, the vendor's "password grant". See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "authenticate")]
 pub struct ExtraHorizonPassword {
@@ -40,9 +43,11 @@ pub struct ExtraHorizonPassword {
 
 /// The answer to an [`MfaChallenge`](super::MfaChallenge), the vendor's "MFA grant".
 ///
-/// For a wrong code the caller gets `Refused(WrongCode)`, for a code too soon after a wrong one
-/// `Refused(CodeTooSoon)` with [`retry_after`](crate::Error::retry_after). In both cases use the
-/// same ticket again. After `Refused(ChallengeExpired)` begin again with the password.
+/// If the code is wrong, the caller gets `Refused(WrongCode)`. If a code comes too soon after a
+/// wrong one, the caller gets `Refused(CodeTooSoon)` with
+/// [`retry_after`](crate::Error::retry_after). In both cases, use the same ticket again. After
+/// `Refused(ChallengeExpired)`, begin again with the password. See the [example of the
+/// module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "confirmMfa")]
 pub struct MfaAnswer {
@@ -51,9 +56,10 @@ pub struct MfaAnswer {
     pub(super) code: Secret,
 }
 
-/// A single-use token of another session, the vendor's "SSO token grant":
-/// [`GenerateSsoToken`](super::GenerateSsoToken) gives it, and another application consumes it. The
-/// session's token is then the one that the server issues to the consuming application.
+/// A single-use token of another session, the vendor's "SSO token grant". One application creates
+/// it with [`GenerateSsoToken`](super::GenerateSsoToken), and another application establishes a
+/// session with it: the server issues a token to that application. See the [example of the
+/// module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "consumeSsoToken")]
 pub struct SsoToken {
@@ -63,7 +69,7 @@ pub struct SsoToken {
     pub(super) expires_at: Option<std::time::SystemTime>,
 }
 
-/// A code (RFC 6749 section 4.1.3).
+/// An authorization code (RFC 6749 section 4.1.3). See the [example of the module](super).
 #[derive(Clone, Debug)]
 pub struct ExtraHorizonCode {
     pub(super) code: Secret,
@@ -71,7 +77,8 @@ pub struct ExtraHorizonCode {
     pub(super) verifier: Option<Secret>,
 }
 
-/// A code of an `OpenID` Connect provider that the cluster knows by this name.
+/// A code of an `OpenID` Connect provider that is registered at the cluster under a name. See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "authenticateWithOidc")]
 pub struct OidcLogin {
@@ -80,7 +87,7 @@ pub struct OidcLogin {
 }
 
 impl ExtraHorizonPassword {
-    /// This user with this password.
+    /// The grant of this user with this password.
     #[must_use]
     pub fn new(email: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self { email: email.into(), password: password.into() }
@@ -88,7 +95,7 @@ impl ExtraHorizonPassword {
 }
 
 impl MfaAnswer {
-    /// This code of the method with this id, to the challenge with this ticket.
+    /// The code of the method with this id, for the challenge with this ticket.
     #[must_use]
     pub fn new(ticket: Ticket, method_id: impl Into<String>, code: impl Into<Secret>) -> Self {
         Self { ticket, method_id: method_id.into(), code: code.into() }
@@ -96,13 +103,13 @@ impl MfaAnswer {
 }
 
 impl SsoToken {
-    /// This token.
+    /// The grant of this token.
     #[must_use]
     pub fn new(token: impl Into<Secret>) -> Self {
         Self { token: token.into(), id: None, user_id: None, expires_at: None }
     }
 
-    /// The token itself. Give it to the other application.
+    /// The token. Give it to the other application.
     #[must_use]
     pub fn token(&self) -> &Secret {
         &self.token
@@ -114,7 +121,7 @@ impl SsoToken {
         self.id.as_deref()
     }
 
-    /// The user that it logs in, if the server sent it.
+    /// The id of the token's user, if the server sent it.
     #[must_use]
     pub fn user_id(&self) -> Option<&str> {
         self.user_id.as_deref()
@@ -128,22 +135,22 @@ impl SsoToken {
 }
 
 impl ExtraHorizonCode {
-    /// This code.
+    /// The grant of this code.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
         Self { code: code.into(), redirect_uri: None, verifier: None }
     }
 
-    /// The redirect URI that the code was made for. The API description requires it, but the SDK
-    /// does not send it. By default this client does not send it either.
+    /// Sets the redirect URI of the authorization request. By default the client sends none, like
+    /// the SDK, although the API description requires it.
     #[must_use]
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
         self.redirect_uri = Some(uri.into());
         self
     }
 
-    /// The verifier whose challenge the code was made for (RFC 7636 section 4.5). By default none
-    /// is sent.
+    /// Sets the code verifier. Its challenge was in the authorization request (RFC 7636 section
+    /// 4.5). By default the client sends none.
     #[must_use]
     pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
         self.verifier = Some(verifier.into());
@@ -152,7 +159,7 @@ impl ExtraHorizonCode {
 }
 
 impl OidcLogin {
-    /// This code of the provider with this name.
+    /// The grant of this code, which the `OpenID` Connect provider with this name issued.
     #[must_use]
     pub fn new(provider: impl Into<String>, code: impl Into<Secret>) -> Self {
         Self { provider: provider.into(), code: code.into() }

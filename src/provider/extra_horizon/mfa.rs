@@ -16,10 +16,11 @@ use crate::provider::{Exchanged, http_message};
 use crate::secret::Secret;
 use crate::ticket::{Ticket, serde_secret};
 
-/// The server wants a second factor: answer with an [`MfaAnswer`](super::MfaAnswer).
+/// The server asks for a second factor. Answer with an [`MfaAnswer`](super::MfaAnswer).
 ///
 /// The caller may answer in another request, after a restart, or at another process with the same
-/// key ring, because the [`ticket`](Self::ticket) holds all that the answer needs.
+/// key ring, because the [`ticket`](Self::ticket) holds the data that the answer needs. See the
+/// [example of the module](super).
 #[doc(alias = "MfaRequiredError")]
 pub struct MfaChallenge {
     methods: Vec<MfaMethod>,
@@ -27,15 +28,16 @@ pub struct MfaChallenge {
     expires_at: SystemTime,
 }
 
-/// One way to give a second factor.
+/// One of the user's ways to give a second factor: an authenticator app, for example. See the
+/// [example of the module](super).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MfaMethod {
-    /// Names it in the answer.
+    /// The id of the method. Pass it to [`MfaAnswer::new`](super::MfaAnswer::new).
     pub id: String,
-    /// The name that the user gave it.
+    /// The name that the user gave to the method.
     pub name: String,
-    /// `totp` or `recoveryCodes`.
+    /// The kind of the method: `totp` or `recoveryCodes`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The vendor's own tags, `selected` for example.
@@ -55,9 +57,9 @@ impl MfaChallenge {
         &self.ticket
     }
 
-    /// When the challenge expires, by the wall clock: after the time that the server gives
-    /// (`tokenExpiresIn`, milliseconds), and no later than
-    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl) allows.
+    /// When the challenge expires, by the wall clock: after the server's lifetime for it
+    /// (`tokenExpiresIn`, milliseconds) or after
+    /// [`Policy::challenge_ttl`](crate::policy::Policy::challenge_ttl), whichever is shorter.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
@@ -108,8 +110,9 @@ pub(super) fn open(
 ) -> Exchanged<Secret> {
     let sealed: Sealed = sender.open(ticket)?;
     if sealed.authority != host.authority().as_str() || sealed.client != client {
-        let error = Error::new(ErrorKind::Misconfigured)
-            .about("the challenge is of another cluster or another application");
+        let error = Error::new(ErrorKind::Misconfigured).about(
+            "the challenge belongs to another cluster or application; begin the login again",
+        );
         return Err(ExchangeError::new(FailureClass::NotSent).with_source(error));
     }
     Ok(sealed.token)

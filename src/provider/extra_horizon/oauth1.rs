@@ -24,17 +24,18 @@ use crate::token::{Placement, Tokens};
 
 /// An oAuth1 application of an Extra Horizon cluster.
 ///
-/// Tokens do not expire: they are valid until they are deleted or the user's password is reset. An
-/// API then answers 401 with the number 108, the session ends, and only a new grant helps.
+/// Tokens do not expire. They are valid until they are deleted, or until the user's password is
+/// reset. Then an API responds with 401 and the number 108, the session is lost, and the user must
+/// sign in again.
 ///
-/// No header carries the token: [`Session::authorize`](crate::Session::authorize) signs each
-/// request, and a repeated request needs another signature. The signature covers the request's
-/// whole URL with its query, and never a JSON body, so complete the query before you sign. Do not
-/// use brackets in the names of query parameters: `a[]=1` is signed as RFC 5849 says, but the
+/// No header carries the token. Call [`Session::authorize`](crate::Session::authorize) to sign each
+/// request, and call it again before you repeat a request. The signature covers the request's whole
+/// URL with its query, and never a JSON body, so complete the query before you sign. Do not use
+/// brackets in the names of query parameters: the crate signs `a[]=1` as RFC 5849 says, but the
 /// server is reported to read it as `a=1`.
 ///
-/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected), because the number
-/// 108 is there.
+/// Pass the body of an error to [`Session::rejected`](crate::Session::rejected), because the body
+/// has the number 108. See the [example of the module](super).
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::ExtraHorizonOAuth1;
@@ -53,14 +54,15 @@ pub struct ExtraHorizonOAuth1 {
 }
 
 impl ExtraHorizonOAuth1 {
-    /// This application at the cluster with this host, `dev.acme.extrahorizon.io`. The host is
-    /// changed as the SDK does it: a scheme, `api.`, `apx.` and a slash at the end are removed, and
-    /// `https://api.` is put before the rest. A host with `localhost` is used as it is, and so is
-    /// `http` to a loopback address, for transports that allow it.
+    /// This application at the cluster with this host: `dev.acme.extrahorizon.io`, for example.
+    /// Like the SDK, the crate removes a scheme, `api.`, `apx.` and a slash at the end, and puts
+    /// `https://api.` before the rest. It does not change a host that contains `localhost`, or an
+    /// `http` URL of a loopback address, for transports that [allow
+    /// it](crate::transport::TransportConfig::allow_loopback_http).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if that makes no URL, or the consumer key is empty.
+    /// [`ErrorKind::InvalidInput`] if the result is not a URL, or the consumer key is empty.
     pub fn new(
         host: &str,
         consumer_key: impl Into<String>,
@@ -68,7 +70,8 @@ impl ExtraHorizonOAuth1 {
     ) -> Result<Self> {
         let consumer_key = consumer_key.into();
         if consumer_key.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the consumer key is empty"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the consumer key is empty; give the key that the server issued"));
         }
         Ok(Self {
             host: Host::new(host)?,
@@ -78,8 +81,8 @@ impl ExtraHorizonOAuth1 {
         })
     }
 
-    /// The statuses under which the number 108 of an API ends the session. Defaults to 400, 401 and
-    /// 403: 401 is documented, and the SDK ignores the status.
+    /// The statuses with which the number 108 in an API's response means that the session is lost.
+    /// Defaults to 400, 401 and 403: the vendor documents 401, and the SDK ignores the status.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);
@@ -157,6 +160,10 @@ impl Provider for ExtraHorizonOAuth1 {
         self.host.authority()
     }
 
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
+    }
+
     /// The consumer key.
     fn client_id(&self) -> &str {
         &self.consumer_key
@@ -192,14 +199,16 @@ impl Provider for ExtraHorizonOAuth1 {
         response::issued::<Self, response::OAuth1Token>(sender, &response, request_kind, from)
     }
 
-    /// The server issues no refresh tokens, so this refuses one that was adopted.
+    /// Refuses the refresh, because the server issues no refresh tokens: an adopted refresh token
+    /// cannot be used.
     async fn refresh(
         &self,
         _: &HttpSender<'_>,
         _: &Secret,
         _: &Tokens<ExtraHorizonAttributes>,
     ) -> Exchanged<Tokens<ExtraHorizonAttributes>> {
-        let none = Error::new(ErrorKind::InvalidInput).about("oAuth1 tokens are not refreshed");
+        let none = Error::new(ErrorKind::InvalidInput)
+            .about("oAuth1 has no refresh; establish the session again");
         Err(none.into())
     }
 
@@ -232,8 +241,10 @@ impl Provider for ExtraHorizonOAuth1 {
         request: &mut http::request::Parts,
     ) -> Result<(), Error> {
         let Some(secret) = signing.token_secret() else {
-            return Err(Error::new(ErrorKind::Misconfigured)
-                .about("the session has no token secret to sign with"));
+            return Err(Error::new(ErrorKind::Misconfigured).about(
+                "the session has no token secret for the signature; adopt its tokens together with \
+                 the secret",
+            ));
         };
         let token = (signing.token().expose_secret(), secret.expose_secret());
         self.signer(Some(token)).sign(request, signing.now())

@@ -26,23 +26,23 @@ use crate::token::{Placement, Tokens};
 
 /// An oAuth2 application of an Extra Horizon cluster.
 ///
-/// The vendor decides when an application is registered whether it is public or confidential. A
-/// public application can use a refresh token once ([`Rotation::Strict`]), a confidential one
-/// repeatedly ([`Rotation::Static`]), although each response has another one. The server does not
-/// say when a refresh token expires.
+/// When an application is registered, the vendor decides whether it is public or confidential. A
+/// public application can use a refresh token once ([`Rotation::Strict`]). A confidential
+/// application can use a refresh token repeatedly ([`Rotation::Static`]), although each response
+/// has another refresh token. The server does not send when a refresh token expires.
 ///
 /// Pass the body of an error to [`Session::rejected`](crate::Session::rejected): the numbers 117
-/// and 118 say that the access token is no longer valid. No status alone says so, because 401 may
-/// also be a missing permission.
+/// and 118 in it mean that the access token is no longer valid. The status alone does not show
+/// that, because 401 may also mean that a permission is missing.
 ///
 /// The server deletes tokens only by the ids of their records, and it does not send the ids with
-/// the tokens. So [`Session::revoke`](crate::Session::revoke) is local.
+/// the tokens. So [`Session::revoke`](crate::Session::revoke) closes the session without a request.
 /// [`ListTokens`](super::ListTokens), [`DeleteToken`](super::DeleteToken) and
 /// [`DeleteRefreshToken`](super::DeleteRefreshToken) delete tokens at the server.
 ///
 /// A token is refreshed 10 s before it expires or earlier, which is the default of
 /// [`RefreshPolicy::at_least`](crate::policy::RefreshPolicy::at_least). The SDK's margin is 10 s
-/// too.
+/// too. See the [example of the module](super#oauth2).
 ///
 /// ```
 /// use session_warden::provider::extra_horizon::ExtraHorizonOAuth2;
@@ -63,23 +63,24 @@ pub struct ExtraHorizonOAuth2 {
 }
 
 impl ExtraHorizonOAuth2 {
-    /// A public application at the cluster with this host, which is read as by
+    /// A public application at the cluster with this host. The crate changes the host as in
     /// [`ExtraHorizonOAuth1::new`](super::ExtraHorizonOAuth1::new).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if the host makes no URL, or the client id is empty.
+    /// [`ErrorKind::InvalidInput`] if the result is not a URL, or the client id is empty.
     pub fn public(host: &str, client_id: impl Into<String>) -> Result<Self> {
         let client_id = client_id.into();
         if client_id.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the client id is empty"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the client id is empty; give the id that the server issued"));
         }
         let host = Host::new(host)?;
         Ok(Self { host, client_id, secret: None, dead: DeadStatuses::default() })
     }
 
-    /// A confidential application. It sends its secret in the header and in the body, as the SDK
-    /// does: the documentation does not say whether one of them is enough.
+    /// A confidential application at the cluster with this host. It sends its secret in the header
+    /// and in the body, like the SDK: the documentation does not say whether one of them is enough.
     ///
     /// # Errors
     ///
@@ -95,8 +96,9 @@ impl ExtraHorizonOAuth2 {
         Ok(Self { secret: Some((secret, header)), ..public })
     }
 
-    /// The statuses under which the numbers 117 and 118 of an API mean that the access token is no
-    /// longer valid. Defaults to 400, 401 and 403, as in the SDK; 401 is documented.
+    /// The statuses with which the numbers 117 and 118 in an API's response mean that the access
+    /// token is no longer valid. Defaults to 400, 401 and 403, as in the SDK; the vendor documents
+    /// 401.
     #[must_use]
     pub fn dead_token_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.dead = DeadStatuses::new(statuses);
@@ -200,6 +202,10 @@ impl Provider for ExtraHorizonOAuth2 {
 
     fn authority_url(&self) -> &Url {
         self.host.authority()
+    }
+
+    fn configured_urls(&self) -> Vec<Url> {
+        vec![self.authority_url().clone()]
     }
 
     fn client_id(&self) -> &str {

@@ -1,4 +1,5 @@
-//! Calls at the authentication service beside the session's own.
+//! Operations at the authentication service: lists of tokens, their deletion, and single-use
+//! tokens.
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -20,27 +21,31 @@ use crate::provider::{Effect, HttpSender, Operation};
 use crate::secret::Secret;
 use crate::token::Tokens;
 
-/// Lists the user's tokens: the oAuth1 tokens at [`ExtraHorizonOAuth1`], the access tokens at [`ExtraHorizonOAuth2`]. The
-/// user's own tokens need no permission (oAuth2: since version 2.3.0 of the service), other users'
-/// tokens need `VIEW_AUTHORIZATIONS`.
+/// Lists tokens: oAuth1 tokens with [`ExtraHorizonOAuth1`], access tokens with
+/// [`ExtraHorizonOAuth2`]. A user may list the user's own tokens without a permission (in oAuth2
+/// since version 2.3.0 of the service), and needs `VIEW_AUTHORIZATIONS` for the tokens of other
+/// users. See the [example of the module](super).
 #[derive(Debug, Default)]
 #[doc(alias = "getTokens")]
 pub struct ListTokens {
     filter: Option<String>,
 }
 
-/// Lists the user's refresh tokens. The server does not show which one is the session's own.
+/// Lists the user's refresh tokens. The server does not show which of them is the session's own.
+/// See the [example of the module](super#oauth2).
 #[derive(Debug, Default)]
 pub struct ListRefreshTokens {
     filter: Option<String>,
 }
 
-/// Deletes a token by the id of its record: an oAuth1 token at [`ExtraHorizonOAuth1`], an access token at
-/// [`ExtraHorizonOAuth2`]. The output is the number of deleted records: 0 if the id is unknown.
+/// Deletes a token by the id of its record: an oAuth1 token with [`ExtraHorizonOAuth1`], an access
+/// token with [`ExtraHorizonOAuth2`]. The output is the number of deleted records: 0 if the server
+/// does not know the id. See the [example of the module](super).
 ///
-/// If the token is an oAuth1 session's own, the session ends. If the record was listed as an oAuth2
-/// session's own ([`is_own`](TokenRecord::is_own)), the crate stops serving the access token; if
-/// not, the next rejected call shows it, and the session refreshes.
+/// If an oAuth1 session deletes its own token, the session is lost. If an oAuth2 session deletes
+/// the token of a record that was listed as its own ([`is_own`](TokenRecord::is_own)), the crate
+/// does not give the access token to callers again. If the record was not listed as its own, the
+/// session refreshes after an API has rejected the token.
 #[derive(Debug)]
 #[doc(alias = "removeToken")]
 pub struct DeleteToken {
@@ -49,31 +54,32 @@ pub struct DeleteToken {
 }
 
 /// Deletes a refresh token by the id of its record. The output is the number of deleted records: 0
-/// if the id is unknown.
+/// if the server does not know the id. See the [example of the module](super#oauth2).
 ///
-/// If it was made [of](Self::of) the record of the session's own access token, the session ends
-/// when that token expires. If not, the server rejects the next refresh.
+/// Make the operation with [`of`](Self::of) to delete the session's own refresh token: the session
+/// then ends when its access token expires. If you use [`new`](Self::new), the crate does not know
+/// that the token is the session's own, until the server rejects the next refresh.
 #[derive(Debug)]
 pub struct DeleteRefreshToken {
     id: String,
     token_digest: Option<TokenDigest>,
 }
 
-/// Creates a single-use token with which another application establishes a session of the same
-/// user.
+/// Creates a single-use token, with which another application establishes a session of the same
+/// user. See the [example of the module](super).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct GenerateSsoToken;
 
 impl ListTokens {
-    /// The first 20.
+    /// Lists the first 20 records.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The records that this RQL expression selects:
-    /// `gt(creationTimestamp,2025-01-01)&limit(50,20)`.
+    /// Lists the records that this RQL expression selects:
+    /// `gt(creationTimestamp,2025-01-01)&limit(50,20)`, for example.
     #[must_use]
     pub fn filter(mut self, rql: impl Into<String>) -> Self {
         self.filter = Some(rql.into());
@@ -82,13 +88,13 @@ impl ListTokens {
 }
 
 impl ListRefreshTokens {
-    /// The first 20.
+    /// Lists the first 20 records.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`ListTokens::filter`].
+    /// Lists the records that this RQL expression selects, as in [`ListTokens::filter`].
     #[must_use]
     pub fn filter(mut self, rql: impl Into<String>) -> Self {
         self.filter = Some(rql.into());
@@ -97,13 +103,13 @@ impl ListRefreshTokens {
 }
 
 impl DeleteToken {
-    /// The token whose record has this id.
+    /// Deletes the token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), token_digest: None }
     }
 
-    /// The token of this record.
+    /// Deletes the token of this record.
     #[must_use]
     pub fn of(record: &TokenRecord) -> Self {
         Self { token_digest: record.token_digest, ..Self::new(record.id.clone()) }
@@ -111,14 +117,14 @@ impl DeleteToken {
 }
 
 impl DeleteRefreshToken {
-    /// The refresh token whose record has this id.
+    /// Deletes the refresh token whose record has this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), token_digest: None }
     }
 
-    /// The refresh token that was issued with the access token of this record; None if there was
-    /// none.
+    /// Deletes the refresh token that the server issued with the access token of this record; None
+    /// if it issued none.
     #[must_use]
     pub fn of(access_token: &TokenRecord) -> Option<Self> {
         let id = access_token.refresh_token_id.clone()?;

@@ -41,17 +41,26 @@ impl Signer<'_> {
         now: std::time::SystemTime,
     ) -> Result<()> {
         if is_form(&request.headers) {
-            return Err(invalid("the fields of a form would have to be signed, which is not done"));
+            return Err(invalid(
+                "the request's body is a form, whose fields cannot be signed; send JSON",
+            ));
         }
         let url = Url::parse(&request.uri.to_string());
-        let url =
-            url.map_err(|cause| invalid("a signature needs the whole URL").with_source(cause))?;
+        let url = url.map_err(|cause| {
+            invalid(
+                "the request's URI is not a whole URL, which the signature needs; give scheme and \
+                 host",
+            )
+            .with_source(cause)
+        })?;
         let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
         let nonce = nonce()?;
         let once = NonceAndTime { nonce: &nonce, timestamp: since.as_secs() };
         let value = self.header(&request.method, &url, &once);
-        let value = http_message::secret_header(&value)
-            .map_err(|cause| invalid("the signature has no header").with_source(cause))?;
+        let value = http_message::secret_header(&value).map_err(|cause| {
+            invalid("the signature does not fit into a header; check the consumer key")
+                .with_source(cause)
+        })?;
         if request.uri != url.as_str() {
             request.uri = as_uri(&url)?;
         }
@@ -175,7 +184,7 @@ fn wiped(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 /// The URL that was signed, as the request sends it.
 fn as_uri(url: &Url) -> Result<http::Uri> {
     let sent = url.as_str().parse::<http::Uri>();
-    sent.map_err(|cause| invalid("the request's URL").with_source(cause))
+    sent.map_err(|cause| invalid("the request's URI cannot be read as a URL").with_source(cause))
 }
 
 fn keyed(key: &str) -> Hmac<Sha1> {

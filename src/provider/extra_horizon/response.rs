@@ -41,7 +41,7 @@ pub(super) fn tokens<T: TokenBody>(
 ) -> Exchanged<Tokens<ExtraHorizonAttributes>> {
     if !response.status().is_success() {
         return Err(
-            service_error::failure(sender, response, request_kind).expecting("a token answer")
+            service_error::failure(sender, response, request_kind).expecting("a token response")
         );
     }
     let brought = http_message::json_object::<T>(response).map(|members| members.tokens(sender));

@@ -11,29 +11,32 @@ use crate::provider::http_message::lenient::{number, secret, text};
 use crate::provider::http_message::{self, HttpResponse, rfc3339};
 use crate::secret::Secret;
 
-/// The record of a token. Older servers also list the tokens themselves; they are not kept.
+/// The server's record of a token. See the [example of the module](super#oauth2).
+///
+/// Older servers also list the tokens themselves. The crate does not keep them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TokenRecord {
-    /// The id, by which the token is deleted.
+    /// The id of the record. A token is deleted by this id.
     pub id: String,
-    /// Whether it is the session's own token, as far as the server shows it: by its id in oAuth1,
-    /// by the token itself in oAuth2, which newer servers do not list.
+    /// Whether this is the session's own token. In oAuth1, the crate recognizes the token by its
+    /// id. In oAuth2, it recognizes the token itself, which only older servers list: with newer
+    /// servers, this is always false.
     pub is_own: bool,
-    /// The user that it belongs to.
+    /// The id of the token's user.
     pub user_id: Option<String>,
-    /// The application that it was issued to.
+    /// The id of the application to which the server issued the token.
     pub application_id: Option<String>,
-    /// The id of the record of the refresh token that was issued with it; oAuth2 access tokens
-    /// only.
+    /// The id of the record of the refresh token that the server issued with this token; only for
+    /// access tokens in oAuth2.
     pub refresh_token_id: Option<String>,
-    /// When it expires; oAuth2 only.
+    /// When the token expires; oAuth2 only.
     pub expires_at: Option<SystemTime>,
-    /// When it was last used; oAuth1 only.
+    /// When the token was last used; oAuth1 only.
     pub last_used_at: Option<SystemTime>,
-    /// When it was changed.
+    /// When the record was changed.
     pub updated_at: Option<SystemTime>,
-    /// When it was created.
+    /// When the record was created.
     pub created_at: Option<SystemTime>,
     /// The digest of the oAuth2 access token that the record belongs to, if it is the session's.
     #[serde(skip)]
@@ -56,15 +59,16 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// A page of records. The server sends 20 at once, unless the filter has `limit(50)` for example.
+/// A page of records: at most 20, unless the filter has another limit, `limit(50)` for example. See
+/// the [example of the module](super#oauth2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TokenPage {
     /// The records, in the server's order.
     pub records: Vec<TokenRecord>,
-    /// How many records there are in all, if the server sends it.
+    /// The number of all records that the filter selects, if the server sends it.
     pub total: Option<u64>,
-    /// How many records come before these, if the server sends it.
+    /// The number of records before this page, if the server sends it.
     pub offset: Option<u64>,
 }
 
@@ -77,8 +81,48 @@ impl IntoIterator for TokenPage {
     }
 }
 
-/// What the record of the session's own token is recognized by: the
-/// [`RequestInfo`](crate::provider::Operation::RequestInfo) of [`ListTokens`](super::ListTokens).
+/// The [`RequestInfo`](crate::provider::Operation::RequestInfo) of
+/// [`ListTokens`](super::ListTokens): it recognizes the record of the session's own token. A
+/// backend meets this type only in an operation that wraps `ListTokens`:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use session_warden::error::Result;
+/// use session_warden::provider::extra_horizon::{
+///     ExtraHorizonAttributes, ExtraHorizonOAuth1, ListTokens, OwnToken,
+/// };
+/// use session_warden::provider::{Effect, ExchangeError, HttpSender, Operation};
+/// use session_warden::token::Tokens;
+///
+/// /// Counts the user's other signed-in devices.
+/// struct OtherDevices;
+///
+/// impl Operation<ExtraHorizonOAuth1> for OtherDevices {
+///     type Output = usize;
+///     type RequestInfo = OwnToken;
+///
+///     fn request(
+///         &self,
+///         provider: &ExtraHorizonOAuth1,
+///         held: &Tokens<ExtraHorizonAttributes>,
+///     ) -> Result<(Request<Bytes>, OwnToken)> {
+///         ListTokens::new().request(provider, held)
+///     }
+///
+///     fn response(
+///         &self,
+///         sender: &HttpSender<'_>,
+///         own: OwnToken,
+///         response: &Response<Bytes>,
+///     ) -> Result<(usize, Effect), ExchangeError> {
+///         let list = ListTokens::new();
+///         let (page, effect) =
+///             Operation::<ExtraHorizonOAuth1>::response(&list, sender, own, response)?;
+///         Ok((page.records.iter().filter(|record| !record.is_own).count(), effect))
+///     }
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct OwnToken {
     pub(super) id: Option<String>,

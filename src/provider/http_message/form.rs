@@ -10,7 +10,8 @@ use super::read_json::is_of_type;
 /// The content type of a form.
 pub(in crate::provider) const FORM: &str = "application/x-www-form-urlencoded";
 
-/// An `application/x-www-form-urlencoded` body that is wiped when the request is done.
+/// An `application/x-www-form-urlencoded` body of these fields: name, value. Its memory is wiped
+/// when the request is done. See the [example of the module](super).
 #[must_use]
 pub fn form_body<'v>(fields: impl IntoIterator<Item = (&'static str, &'v str)>) -> Bytes {
     // There is room for every byte to be escaped. So the text never moves to other memory, which

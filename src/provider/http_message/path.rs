@@ -5,28 +5,31 @@ use url::Url;
 use super::percent;
 use crate::error::{Error, ErrorKind};
 
-/// The URL `base` with one more path segment, which is escaped. It is for ids that somebody else
-/// chose. `base` has no slash at its end, no query and no fragment.
+/// The URL `base` with one more path segment, which is escaped. Use it for ids that come from
+/// outside the backend. `base` has no slash at its end, no query and no fragment. See the
+/// [example of the module](super).
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidInput`] if the segment is empty or a dot segment (`.`, `..`), which would
-/// name another path (RFC 3986 section 5.2.4), or if the URL does not lead to a path of `base` with
-/// exactly this segment behind it.
+/// lead to another path (RFC 3986 section 5.2.4), or if the resulting path is not the path of
+/// `base` followed by exactly this segment.
 pub fn url_below(base: &str, segment: &str) -> Result<String, Error> {
     let refused = |words| Error::new(ErrorKind::InvalidInput).about(words);
     if segment.is_empty() {
-        return Err(refused("an id that goes into a path is empty"));
+        return Err(refused("an id that becomes part of a URL's path is empty; give an id"));
     }
     if matches!(segment, "." | "..") {
-        return Err(refused("an id that goes into a path is a dot segment"));
+        return Err(refused(
+            "an id that becomes part of a URL's path is `.` or `..`; give another id",
+        ));
     }
     let mut url = format!("{base}/");
     url.extend(percent::encoded(segment.as_bytes()));
     if keeps_place(base, &url) == Some(true) {
         Ok(url)
     } else {
-        Err(refused("an id does not stay in its place in the path"))
+        Err(refused("an id does not stay within its part of the URL's path; give another id"))
     }
 }
 

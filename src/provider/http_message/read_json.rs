@@ -9,16 +9,16 @@ use serde_json::error::Category;
 use super::whole_message::HttpResponse;
 use crate::provider::{ExchangeError, Exchanged, FailureClass};
 
-/// Reads the JSON object in a response's body.
+/// Reads the JSON object in a response's body. See the [example of the module](super).
 ///
-/// If `T` holds secrets, give it no `Debug`, and use [`Secret`](crate::secret::Secret) for them: it
-/// copies the text from the body to memory that is wiped.
+/// If `T` holds secrets, give `T` no `Debug`. Borrow each secret from the body (`Cow<'b, str>` with
+/// `#[serde(borrow)]`), and make a [`Secret`](crate::secret::Secret) of it at once.
 ///
 /// # Errors
 ///
-/// [`FailureClass::Ambiguous`] if the body is anything else, because the server may have processed
-/// the request. With a 3xx or 4xx [`FailureClass::Unclassified`], because it has not. The cause is
-/// the position of the fault and never the text.
+/// If the body is not such an object: [`FailureClass::Unclassified`] for a 3xx or 4xx, because the
+/// server did not process the request; else [`FailureClass::Ambiguous`], because the server may
+/// have processed it. The cause names the position of the fault, and never quotes the body.
 pub fn json_object<'b, T: Deserialize<'b>>(response: &'b HttpResponse) -> Exchanged<T> {
     members(response.body()).map_err(|unusable| unusable_body(response, unusable))
 }

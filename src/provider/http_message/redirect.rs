@@ -11,24 +11,25 @@ use crate::error::{Error, ErrorKind, Refusal};
 use crate::provider::LoginRequest;
 use crate::secret::Secret;
 
-/// The parameters of a redirect. All of them are kept as secrets, because one is a code or a token.
+/// The parameters of a redirect. Each value is a [`Secret`], because one of them is a code or a
+/// token. See the example of [`redirect_fields`].
 pub struct RedirectFields(BTreeMap<String, Secret>);
 
 impl RedirectFields {
-    /// A parameter; None if it has no value (RFC 6749 section 3.1).
+    /// The value of a parameter; None if it is missing or empty (RFC 6749 section 3.1).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Secret> {
         self.0.get(name).filter(|value| !value.expose_secret().is_empty())
     }
 
-    /// Whether a parameter is there, even without a value.
+    /// Whether the redirect has this parameter, even without a value.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The time that it takes
-    /// does not depend on the state.
+    /// Checks that this is the response to `login` (RFC 6749 section 10.12). The comparison takes
+    /// the same time for every state.
     ///
     /// # Errors
     ///
@@ -46,8 +47,12 @@ impl RedirectFields {
     /// Checks that this comes from a login, whichever.
     pub(in crate::provider) fn check_is_answer(&self) -> Result<(), Error> {
         let is_answer = ["state", "code", "error"].iter().any(|name| self.get(name).is_some());
-        let other =
-            || Error::new(ErrorKind::InvalidInput).about("the redirect is no answer to a login");
+        let other = || {
+            Error::new(ErrorKind::InvalidInput).about(
+                "the redirect has neither code, state nor error, so it does not come from a login; \
+                 pass the URL that the browser came to",
+            )
+        };
         if is_answer { Ok(()) } else { Err(other()) }
     }
 }
@@ -59,9 +64,23 @@ impl fmt::Debug for RedirectFields {
     }
 }
 
-/// The parameters of a redirect (RFC 6749 sections 4.1.2 and 4.2.2): of a URL or its path and
-/// query, of a query with or without its `?`, or of a fragment with its `#`. Query and fragment are
-/// read together. A posted body (`response_mode=form_post`) is read as a query.
+/// Reads the parameters of a redirect (RFC 6749 sections 4.1.2 and 4.2.2). `redirect` is a URL, a
+/// path with a query, a query with or without its `?`, or a fragment with its `#`. The parameters
+/// of query and fragment are read together. A posted body (`response_mode=form_post`) is read as a
+/// query.
+///
+/// ```
+/// use session_warden::provider::http_message::{RedirectFields, redirect_fields};
+///
+/// let redirect = "https://app.example.com/callback?code=c-1&state=s-1";
+/// let fields: RedirectFields = redirect_fields(redirect)?;
+/// assert_eq!(fields.get("code").map(|code| code.expose_secret()), Some("c-1"));
+/// assert!(!fields.contains("error"));
+///
+/// // A parameter may not be there twice.
+/// assert!(redirect_fields("?code=c-1&code=c-2").is_err());
+/// # Ok::<(), session_warden::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -70,13 +89,15 @@ impl fmt::Debug for RedirectFields {
 pub fn redirect_fields(redirect: &str) -> Result<RedirectFields, Error> {
     let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
     if redirect.len() > LONGEST {
-        return Err(invalid("the redirect is too long"));
+        return Err(invalid(
+            "the redirect has more than 32 KiB; pass the URL that the browser came to",
+        ));
     }
     let mut fields = BTreeMap::new();
     for part in parts(redirect.trim()) {
         for (name, value) in url::form_urlencoded::parse(part.as_bytes()) {
             let Entry::Vacant(place) = fields.entry(name.into_owned()) else {
-                return Err(invalid("a parameter is in the redirect twice"));
+                return Err(invalid("the redirect has a parameter twice; begin the login again"));
             };
             place.insert(Secret::from(value.into_owned()));
         }

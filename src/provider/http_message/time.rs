@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-/// A time in the format of RFC 3339 section 5.6, `2025-02-03T04:05:06.789Z`; None for any other
-/// text, or a time before 1970.
+/// Reads a time in the format of RFC 3339 section 5.6: `2025-02-03T04:05:06.789Z`, for example.
+/// None for any other text, and for a time before 1970. See the
+/// [example of the module](super).
 #[must_use]
 pub fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_once(['T', 't', ' '])?;

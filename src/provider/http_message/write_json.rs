@@ -8,13 +8,17 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A JSON body that is wiped when the request is done.
+/// A JSON body. Its memory is wiped when the request is done. See the
+/// [example of the module](super).
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] if `value` cannot be JSON.
+/// [`ErrorKind::InvalidInput`] if `value` cannot be written as JSON.
 pub fn json_body<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
-    let invalid = |_| Error::new(ErrorKind::InvalidInput).about("it cannot be written as JSON");
+    let invalid = |_| {
+        Error::new(ErrorKind::InvalidInput)
+            .about("the arguments cannot be written as JSON, so see the cause of this error")
+    };
     // The length is measured first, so that the text never moves to other memory, which would leave
     // a copy behind.
     let mut length = Length(0);

@@ -1,8 +1,9 @@
-//! What begins a session: a user's password, or a code from a browser.
+//! The grants with which a session is established: a user's password, or a code from a browser.
 
 use crate::secret::Secret;
 
-/// What [`IOffice`](super::IOffice) takes to establish a session.
+/// The grants with which a session of [`IOffice`](super::IOffice) is established. See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum IOfficeGrant {
@@ -15,15 +16,17 @@ pub enum IOfficeGrant {
 /// A user name and a password, for a session without a browser (in the document, "alternate
 /// authorization code request").
 ///
-/// One `establish` exchanges them for a code, and the code for tokens. If the first response is
-/// lost, nothing has changed, and the failure is `RetryLater` with the outcome `NotProcessed`. If
-/// the second is lost, the server may have issued tokens that nobody has: the outcome is
-/// `Ambiguous`, and a former session is refreshed before its next use. Neither uses up the
-/// password: the caller may try again.
+/// `establish` first exchanges the password for a code, and then the code for tokens. If a response
+/// is lost, the caller gets `RetryLater` and may try again, because neither request uses up the
+/// password:
 ///
-/// Both are sent in headers. If one begins or ends with a space, or has control characters, the
-/// grant is refused as `InvalidInput` before anything is sent, because no header can carry it
-/// unchanged.
+/// - The first response is lost: nothing has changed, and the outcome is `NotProcessed`.
+/// - The second response is lost: the server may have issued tokens, and the outcome is
+///   `Ambiguous`. If the session was active before, the crate refreshes it before its next use.
+///
+/// The user name and the password are sent in headers. If one of them begins or ends with a space,
+/// or has control characters, no header can carry it unchanged: the crate sends nothing, and the
+/// caller gets `InvalidInput`. See the [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-username")]
 #[doc(alias = "x-auth-password")]
@@ -32,7 +35,8 @@ pub struct IOfficePassword {
     pub(super) password: Secret,
 }
 
-/// A code from a browser. It is valid once and for five minutes.
+/// A code from a browser. It can be used once, within five minutes. See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "x-auth-code")]
 pub struct IOfficeCode {
@@ -42,7 +46,7 @@ pub struct IOfficeCode {
 }
 
 impl IOfficePassword {
-    /// This user with this password.
+    /// The grant of this user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self { username: Secret::from(username.into()), password: password.into() }
@@ -50,13 +54,13 @@ impl IOfficePassword {
 }
 
 impl IOfficeCode {
-    /// This code, from the redirect.
+    /// The grant of this code, which the browser brought back.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
         Self { code: code.into(), app_code: None, scope: None }
     }
 
-    /// The `appCode` that came with it. It is kept in the session's attributes.
+    /// Sets the `appCode` that came with the code. The session keeps it in its attributes.
     #[must_use]
     #[doc(alias = "appCode")]
     pub fn app_code(mut self, app_code: impl Into<String>) -> Self {
@@ -64,7 +68,7 @@ impl IOfficeCode {
         self
     }
 
-    /// The scope of the login, if it was not the provider's.
+    /// Sets the scope of the login. Needed only if it differs from the provider's scope.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());

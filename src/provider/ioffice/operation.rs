@@ -1,4 +1,4 @@
-//! Calls at the server beside the session's own: whether a token is valid, and its revocation.
+//! Operations at the server: whether the access token is valid, and the revocation of that token.
 
 use http::Method;
 
@@ -9,8 +9,9 @@ use crate::provider::operation::{Called, Prepared, access_token};
 use crate::provider::{Credential, Effect, HttpSender, Operation};
 use crate::token::Tokens;
 
-/// Asks the server whether the session's access token is valid, as the client does. The output says
-/// so. If it is not, the crate does not serve the token again.
+/// Asks the server whether the session's access token is valid, as the client does. The output is
+/// true if it is. If it is not, the crate does not give the token to callers again. See the
+/// [example of the module](super).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/tokeninfo")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
@@ -19,7 +20,8 @@ pub struct TokenInfo;
 /// Revokes the session's access token and not the session: the next caller gets another token.
 ///
 /// The document does not say whether the refresh token stays valid; the next refresh shows that.
-/// [`Session::revoke`](crate::session::Session::revoke) ends both.
+/// [`Session::revoke`](crate::session::Session::revoke) ends both. See the
+/// [example of the module](super).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "oauth2/revoke")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]

@@ -10,7 +10,7 @@ use crate::secret::Secret;
 impl RedirectLogin for IOffice {
     type LoginOptions = ();
 
-    /// `login.html` with its five parameters, all of which it needs. There is no PKCE.
+    /// The URL of `login.html` with all of its five parameters. There is no PKCE.
     fn login_url(&self, login: &LoginRequest<'_>, (): &()) -> Result<Url> {
         let mut url = self.at("/login.html");
         url.query_pairs_mut().extend_pairs([
@@ -23,8 +23,8 @@ impl RedirectLogin for IOffice {
         Ok(url)
     }
 
-    /// The fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the form
-    /// that [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) makes of it.
+    /// Reads the fragment `#code=<code>&appCode=<app code>&state=<state>`, the whole URL, or the
+    /// form that the page [`FRAGMENT_RELAY_HTML`](super::FRAGMENT_RELAY_HTML) posts.
     fn login_grant(
         &self,
         redirect: &str,
@@ -39,7 +39,8 @@ impl RedirectLogin for IOffice {
         // The server never names itself. Only a whole URL shows where the browser came to.
         if http_message::reached_redirect_uri(&self.redirect_uri, redirect, &fields) == Some(false)
         {
-            let words = "the browser did not come to the redirect URI";
+            let words =
+                "the browser did not come to the configured redirect URI; begin the login again";
             let mismatch = ErrorKind::Refused(Refusal::LoginStateMismatch);
             return Err(Error::new(mismatch).about(words));
         }
@@ -47,7 +48,8 @@ impl RedirectLogin for IOffice {
             return Err(refused(code.expose_secret()));
         }
         let Some(code) = fields.get("code") else {
-            return Err(Error::new(ErrorKind::InvalidInput).about("the redirect has no code"));
+            return Err(Error::new(ErrorKind::InvalidInput)
+                .about("the redirect has no code; begin the login again"));
         };
         let code = IOfficeCode::new(code.clone()).scope(&*self.scope);
         Ok(match fields.get("appCode").map(Secret::expose_secret) {
@@ -65,7 +67,9 @@ fn refused(code: &str) -> Error {
         "temporarily_unavailable" | "server_error" => ErrorKind::RetryLater,
         _ => ErrorKind::Refused(Refusal::Other),
     };
-    Error::new(kind).with_code(ProviderCode::new(code)).about("the login was refused")
+    Error::new(kind)
+        .with_code(ProviderCode::new(code))
+        .about("the server ended the login with an error; see `Error::provider_code`")
 }
 
 /// Parameters of the response.

@@ -67,7 +67,10 @@ impl IOffice {
         path: &str,
         token: &Secret,
     ) -> Result<HttpRequest> {
-        let token = secret(token, "the token has characters that no header can carry")?;
+        let token = secret(
+            token,
+            "the access token has characters that no HTTP header can carry; use another token",
+        )?;
         let has_content = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
         let request = Request::builder().method(method).uri(self.endpoint(path));
         let mut request = request.header("x-token", token).body(Bytes::new()).map_err(unusable)?;
@@ -153,7 +156,10 @@ pub(super) fn secret(text: &Secret, words: &'static str) -> Result<HeaderValue> 
 
 /// Puts the token into the query. It replaces a token that is there.
 pub(super) fn put_in_query(token: &PermissionToken, request: &mut request::Parts) -> Result<()> {
-    let refused = || Error::new(ErrorKind::InvalidInput).about("the request's URI has no path");
+    let refused = || {
+        Error::new(ErrorKind::InvalidInput)
+            .about("the request's URI has no path; give the whole URI")
+    };
     let mut parts = request.uri.clone().into_parts();
     let before = parts.path_and_query.take().ok_or_else(refused)?;
     let token = token.expose_secret();

@@ -135,7 +135,7 @@ fn read<'b, T: Deserialize<'b>, Out>(
     // A 200 may have an error in its body.
     let failed = failure(sender, response, refusal_class);
     let silent = failed.class == FailureClass::Ambiguous;
-    Err(unusable.filter(|_| silent).unwrap_or(failed).expecting("a token answer"))
+    Err(unusable.filter(|_| silent).unwrap_or(failed).expecting("a token response"))
 }
 
 /// The failure that a response means: by the standard's code if it has one; else by the vendor's

@@ -10,16 +10,16 @@ use crate::provider::Rotation;
 use crate::secret::Secret;
 
 impl IOffice {
-    /// Requests this scope. Defaults to `email`, as the document advises while scopes have no
+    /// Requests this scope. Defaults to `email`, as the document advises as long as scopes have no
     /// effect.
     ///
-    /// The code, its exchange and every refresh must have the same scope: a session keeps the scope
-    /// that it was established with.
+    /// The requests for a code, for its exchange and for every refresh must have the same scope, so
+    /// a session keeps the scope with which it was established.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if it is empty (a login needs all
-    /// five parameters) or not plain ASCII.
+    /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) if `scope` is empty or not plain
+    /// ASCII.
     #[doc(alias = "x-scope")]
     pub fn scope(mut self, scope: &str) -> Result<Self> {
         fixed(scope, "the scope is empty or has characters that no header can carry")?;
@@ -29,10 +29,10 @@ impl IOffice {
 
     /// Reads `expires_in` as seconds. Defaults to milliseconds.
     ///
-    /// The document (2019) says milliseconds, the client (2015) adds it to the clock as seconds;
-    /// the other times of the API are milliseconds. The crate does not guess: 3600 seconds read as
-    /// milliseconds are a token that seems to expire after 3.6 s, and milliseconds read as seconds
-    /// are a token whose expiry only a refused call shows.
+    /// The document (2019) says milliseconds, and so are the other times of the API, but the client
+    /// (2015) reads seconds. If the setting is wrong, a token of 3600 seconds seems to expire after
+    /// 3.6 s; or, in the other direction, the crate learns only from a refused call that a token
+    /// has expired.
     #[must_use]
     pub fn expires_in_seconds(mut self) -> Self {
         self.unit = Unit::Seconds;
@@ -42,9 +42,10 @@ impl IOffice {
     /// The statuses of an API that mean that the access token is no longer valid. Defaults to 401
     /// and 403.
     ///
-    /// The client refreshes after 403, and reads 401 as unknown credentials; what today's servers
-    /// send is not documented. A 403 may also mean a missing permission, for which no refresh
-    /// helps: if that is frequent and invalid tokens are known to give 401, leave 403 out.
+    /// The client refreshes after 403, and reads 401 as unknown credentials. The vendor does not
+    /// document the statuses of today's servers. A 403 may also mean that a permission is missing,
+    /// and then a refresh does not help. Leave 403 out if that is frequent and your site sends 401
+    /// for invalid tokens.
     #[must_use]
     pub fn token_dead_on(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.dead_on = statuses.into_iter().collect();
@@ -63,8 +64,9 @@ impl IOffice {
     /// Carries the access token in the query, as `access_token`. Defaults to the header
     /// `x-access-token`; the document has both.
     ///
-    /// Proxies and servers log URLs much more often than headers. There is no fixed header then:
-    /// requests need [`Session::authorize`](crate::session::Session::authorize).
+    /// Proxies and servers log URLs much more often than headers. With this setting, tokens have no
+    /// fixed header: use [`Session::authorize`](crate::session::Session::authorize) for each
+    /// request.
     #[must_use]
     #[doc(alias = "access_token")]
     pub fn token_in_query(mut self) -> Self {
@@ -95,22 +97,23 @@ impl IOffice {
     /// Accepts a login whose redirect has no `state`. By default such a login is refused as
     /// `Refused(LoginStateMismatch)`.
     ///
-    /// This allows login CSRF (RFC 6749 section 10.12): an attacker who makes a user's browser open
-    /// a link with the attacker's code, while that user logs in, gets the user's session logged in
-    /// as the attacker. The ticket does not prevent that.
+    /// This setting allows login CSRF (RFC 6749 section 10.12). While a user logs in, an attacker
+    /// can make the user's browser open a link with the attacker's code. Then the user's session is
+    /// logged in as the attacker. The ticket does not prevent that.
     ///
     /// Use it only for a site that sends no state back. The redirect in the document,
-    /// `#code=..&appCode=..`, has none. The client always checks a state that comes back.
+    /// `#code=..&appCode=..`, has no state. If the redirect has a state, the crate always checks
+    /// it.
     #[must_use]
     pub fn allow_login_csrf_where_state_is_missing(mut self) -> Self {
         self.state_may_be_missing = true;
         self
     }
 
-    /// Sends user names and passwords that are not ASCII as UTF-8. Defaults to ISO-8859-1, which
-    /// browsers send for the client and servers expect in headers (RFC 9110 section 5.5); the
-    /// document does not say. With ISO-8859-1, a text with other characters is refused and not
-    /// sent.
+    /// Sends user names and passwords as UTF-8. Defaults to ISO-8859-1: browsers send it for the
+    /// client, and servers expect it in headers (RFC 9110 section 5.5). The document does not name
+    /// an encoding. With ISO-8859-1, the crate refuses a text with other characters, and does not
+    /// send it.
     #[must_use]
     pub fn utf8_credentials(mut self) -> Self {
         self.encoding = Encoding::Utf8;

@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, quoted_url};
 use crate::provider::http_message::{HttpRequest, HttpResponse};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
@@ -64,7 +64,7 @@ pub(super) struct Issuer {
 
 impl Issuer {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let url = http_message::base_url(name, "the issuer has a query")?;
+        let url = http_message::base_url(name, "the issuer has a query; remove what follows `?`")?;
         Ok(Self { name: name.to_owned(), url })
     }
 
@@ -98,7 +98,11 @@ impl Issuer {
         })?;
         metadata.endpoints(self).map_err(|fault| {
             let failed = ExchangeError::of_response(FailureClass::Misconfigured, response);
-            failed.with_source(fault).expecting(METADATA)
+            let failed = failed.expecting(METADATA);
+            match fault.explanation() {
+                Some(words) => failed.about_response(&words),
+                None => failed.with_source(fault),
+            }
         })
     }
 
@@ -140,15 +144,18 @@ impl Metadata {
     /// RFC 8414 section 3.3: metadata of another issuer must not be used.
     fn endpoints(self, issuer: &Issuer) -> Result<Endpoints> {
         if !issuer.matches(&self.issuer) {
-            let words = "the metadata names another issuer";
-            return Err(Error::new(ErrorKind::Misconfigured).about(words));
+            return Err(Error::new(ErrorKind::Misconfigured).about(format!(
+                "it names the issuer {} in place of {}; configure exactly the issuer that the \
+                 server names",
+                quoted_url(&self.issuer),
+                quoted_url(&issuer.name)
+            )));
         }
-        let revocation =
-            self.revocation_endpoint.as_deref().map(http_message::endpoint).transpose()?;
+        let endpoint = |text: &str| http_message::endpoint_of(issuer.url(), text);
+        let revocation = self.revocation_endpoint.as_deref().map(endpoint).transpose()?;
         // An unusable endpoint here must not fail a login without a browser. A caller that needs it
         // gets the error that there is none.
-        let usable =
-            |name: Option<String>| name.and_then(|name| http_message::endpoint(&name).ok());
+        let usable = |name: Option<String>| name.and_then(|name| endpoint(&name).ok());
         let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
             introspection: usable(self.introspection_endpoint),
@@ -156,11 +163,7 @@ impl Metadata {
             userinfo: usable(self.userinfo_endpoint),
         };
         let names_issuer = self.authorization_response_iss_parameter_supported == Some(true);
-        Ok(Endpoints {
-            token: http_message::endpoint(&self.token_endpoint)?,
-            optional,
-            names_issuer,
-        })
+        Ok(Endpoints { token: endpoint(&self.token_endpoint)?, optional, names_issuer })
     }
 }
 
@@ -180,7 +183,7 @@ fn metadata_failure(failed: ExchangeError) -> ExchangeError {
     }
 }
 
-const METADATA: &str = "usable metadata of the server";
+const METADATA: &str = "metadata of the configured issuer";
 
 #[cfg(test)]
 mod tests {
@@ -214,8 +217,22 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_is_https_or_a_loopback_address_without_query_or_fragment() {
-        for name in ["http://as.example", "https://as.example/?a", "https://as.example/#a", "as"] {
+    fn an_https_issuer_names_no_plain_http_endpoint_on_another_machine() {
+        let named = |issuer: &str, endpoint: &str| {
+            let issuer = Issuer::new(issuer).unwrap();
+            http_message::endpoint_of(issuer.url(), endpoint).map(drop)
+        };
+        let refused = named("https://as.example", "http://as.example/token").unwrap_err();
+        assert!(refused.to_string().contains("http://as.example/token"), "{refused}");
+        named("https://as.example", "http://127.0.0.1/token").unwrap();
+        named("https://as.example", "https://other.example/token").unwrap();
+        named("http://keycloak:8080", "http://keycloak:9000/token").unwrap();
+        named("http://keycloak:8080", "http://other:8080/token").unwrap_err();
+    }
+
+    #[test]
+    fn an_issuer_is_an_http_or_https_url_without_query_or_fragment() {
+        for name in ["ftp://as.example", "https://as.example/?a", "https://as.example/#a", "as"] {
             assert_eq!(Issuer::new(name).err().unwrap().kind(), ErrorKind::InvalidInput, "{name}");
         }
         Issuer::new("http://127.0.0.1:8080/realm").map(drop).unwrap();
@@ -287,7 +304,7 @@ mod tests {
             let path = "/.well-known/oauth-authorization-server";
             assert_eq!((failed.status(), failed.path()), (Some(status), Some(path)));
             assert!(!format!("{failed:?}").contains("canary"));
-            let named = format!("the server answered {status} at {path}, where usable metadata");
+            let named = format!("answered {status} at {issuer}{path}, where metadata of the");
             let text = failed.into_error().to_string();
             assert_eq!(text.contains(&named), class == Class::Misconfigured, "{text}");
         }

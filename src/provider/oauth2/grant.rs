@@ -5,7 +5,50 @@ use crate::error::Refusal;
 use crate::provider::UnattendedGrant;
 use crate::secret::Secret;
 
-/// What [`OAuth2`] takes to establish a session.
+/// The grants with which a session of [`OAuth2`] is established. Each type of grant converts into a
+/// `Grant`, so `establish` takes it directly.
+///
+/// ```
+/// use session_warden::provider::oauth2::{
+///     AuthorizationCode, ClientCredentials, Grant, OAuth2, Password,
+/// };
+/// use session_warden::testing::FakeAuthServer;
+/// use session_warden::transport::TransportConfig;
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = FakeAuthServer::builder().client("app", "secret").start().await?;
+/// let token_endpoint = format!("{}/token", server.url());
+/// let client = OAuth2::new(&token_endpoint, "app")?.client_secret_basic("secret");
+/// let supervisor = Supervisor::builder()
+///     .transport(TransportConfig::default().allow_loopback_http())
+///     .provider("acme", client)
+///     .start()
+///     .await?;
+/// let sessions = supervisor.sessions::<OAuth2>("acme")?;
+///
+/// // A user signs in with a password.
+/// let ada = sessions.session(SessionKey::new("eu", "ada")?);
+/// let _ = ada.establish(Password::new("ada", "ok").scope("read")).await?;
+///
+/// // A user has logged in through a browser, without the crate's `begin_login`.
+/// let redirect_uri = "https://app.example.com/callback";
+/// let code = server.authorization_code("bob", redirect_uri, None);
+/// let bob = sessions.session(SessionKey::new("eu", "bob")?);
+/// let _ = bob.establish(AuthorizationCode::new(code).redirect_uri(redirect_uri)).await?;
+///
+/// // A service account needs no user, so `ensure` can establish its session at any time.
+/// let reports = sessions.session(SessionKey::new("eu", "reports")?);
+/// let token = reports.ensure(ClientCredentials::new()).await?;
+/// assert!(server.is_active(token.expose_secret()));
+///
+/// // A function that takes any of them takes a `Grant`.
+/// let grant: Grant = Password::new("ada", "wrong").into();
+/// assert!(ada.establish(grant).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Grant {
@@ -17,8 +60,8 @@ pub enum Grant {
     AuthorizationCode(AuthorizationCode),
 }
 
-/// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept it (RFC 9700
-/// section 2.4).
+/// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant
+/// (RFC 9700 section 2.4). See the example of [`Grant`].
 #[derive(Clone, Debug)]
 pub struct Password {
     username: String,
@@ -26,13 +69,16 @@ pub struct Password {
     scope: Option<String>,
 }
 
-/// Client credentials (RFC 6749 section 4.4). The client needs a secret.
+/// Client credentials (RFC 6749 section 4.4). The client needs a secret. See the example of
+/// [`Grant`].
 #[derive(Clone, Debug, Default)]
 pub struct ClientCredentials {
     scope: Option<String>,
 }
 
-/// A code from a redirect (RFC 6749 section 4.1.3).
+/// A code from a redirect (RFC 6749 section 4.1.3). A backend needs it only for a login that it
+/// began itself: [`finish_login`](crate::session::Session::finish_login) reads the code of a login
+/// that the crate began. See the example of [`Grant`].
 #[derive(Clone, Debug)]
 pub struct AuthorizationCode {
     code: Secret,
@@ -45,7 +91,7 @@ pub struct AuthorizationCode {
 }
 
 impl Password {
-    /// This user with this password.
+    /// The grant of this user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self { username: username.into(), password: password.into(), scope: None }
@@ -62,7 +108,7 @@ impl Password {
 impl UnattendedGrant<OAuth2> for ClientCredentials {}
 
 impl ClientCredentials {
-    /// With the provider's scope.
+    /// Client credentials that request the provider's scope.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -77,7 +123,7 @@ impl ClientCredentials {
 }
 
 impl AuthorizationCode {
-    /// This code, from the redirect.
+    /// The grant of this code, which the browser brought back.
     #[must_use]
     pub fn new(code: impl Into<Secret>) -> Self {
         Self {
@@ -89,14 +135,15 @@ impl AuthorizationCode {
         }
     }
 
-    /// The redirect URI of the authorization request. It is required if that request had one.
+    /// Sets the redirect URI of the authorization request. It is required if that request had one.
     #[must_use]
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
         self.redirect_uri = Some(uri.into());
         self
     }
 
-    /// The verifier whose challenge was in the authorization request (RFC 7636 section 4.5).
+    /// Sets the code verifier. Its challenge was in the authorization request (RFC 7636 section
+    /// 4.5).
     #[must_use]
     pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
         self.verifier = Some(verifier.into());

@@ -87,7 +87,7 @@ impl Metadata {
             Some(Ok(new)) if new.has_moved_from(&former) => {
                 let moved = Error::new(ErrorKind::Misconfigured).about(
                     "the metadata names other hosts than before, and the former endpoints stay in \
-                     use: reload the provider to accept the new ones",
+                     use; call `Sessions::reload` or `replace` to accept the new ones",
                 );
                 let failed = ExchangeError::new(FailureClass::Misconfigured).with_source(moved);
                 self.refuse(Refused::Moved(Box::new(new)), failed)
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(token_endpoint(&client), peer.url("/new/t"));
         bench.clock.advance(METADATA_AGE);
         let failed = answered(&bench, &client, &peer, 200, &moved).await.unwrap_err();
-        assert!(failed.into_error().to_string().contains("reload the provider"));
+        assert!(failed.into_error().to_string().contains("`Sessions::reload`"));
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! Calls at the server beside the session's own: introspection, user info, revocation of the
-//! access token alone.
+//! Operations at the server: introspection, user info, and the revocation of the access token
+//! alone.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,8 +20,47 @@ use crate::provider::{
 };
 use crate::token::Tokens;
 
-/// Introspects one of the session's tokens (RFC 7662). The server must allow that to the client,
+/// Introspects one of the session's tokens (RFC 7662). The server must allow the client to do that,
 /// and most servers require that the client has a secret.
+///
+/// ```
+/// use session_warden::provider::Revoked;
+/// use session_warden::provider::oauth2::{
+///     Attributes, Introspect, Introspection, OAuth2, Password, RevokeAccessToken, UserInfo,
+/// };
+/// use session_warden::testing::FakeAuthServer;
+/// use session_warden::transport::TransportConfig;
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = FakeAuthServer::builder().client("app", "secret").start().await?;
+/// // The metadata names the endpoints of the operations.
+/// let client = OAuth2::discover(server.url(), "app")?;
+/// let client = client.client_secret_basic("secret").scope("openid");
+/// let supervisor = Supervisor::builder()
+///     .transport(TransportConfig::default().allow_loopback_http())
+///     .provider("acme", client)
+///     .start()
+///     .await?;
+/// let session = supervisor.sessions::<OAuth2>("acme")?.session(SessionKey::new("eu", "ada")?);
+/// let _ = session.establish(Password::new("ada", "ok")).await?;
+///
+/// let Introspection { active, username, .. } = session.call(Introspect::access_token()).await?;
+/// assert!(active);
+/// assert_eq!(username.as_deref(), Some("ada"));
+/// assert_eq!(session.call(UserInfo).await?["sub"], "ada");
+/// let Attributes { scope, .. } = session.attributes().await?;
+/// assert_eq!(scope.as_deref(), Some("openid"));
+///
+/// // The session goes on with another access token.
+/// let old = session.permission_token().await?;
+/// assert_eq!(session.call(RevokeAccessToken).await?, Revoked::AtServer);
+/// assert!(!server.is_active(old.expose_secret()));
+/// assert!(server.is_active(session.permission_token().await?.expose_secret()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introspect {
     token: Kind,
@@ -33,8 +72,8 @@ enum Kind {
     Refresh,
 }
 
-/// The result of an introspection (RFC 7662 section 2.2). Servers give no other member for a token
-/// that is not active.
+/// The result of an introspection (RFC 7662 section 2.2). For a token that is not active, servers
+/// send only `active`. See the example of [`Introspect`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Introspection {
@@ -43,56 +82,58 @@ pub struct Introspection {
     pub active: bool,
     /// The token's scope, names with spaces between them.
     pub scope: Option<String>,
-    /// The client that it was issued to.
+    /// The client to which the token was issued.
     pub client_id: Option<String>,
-    /// The user's name, for people.
+    /// The user's name, to show to people.
     pub username: Option<String>,
     /// The user's identifier at the server.
     pub sub: Option<String>,
-    /// `Bearer`, say (RFC 6749 section 7.1).
+    /// The type of the token: `Bearer`, for example (RFC 6749 section 7.1).
     pub token_type: Option<String>,
-    /// When it ends.
+    /// When the token expires.
     pub expires_at: Option<SystemTime>,
-    /// When it was issued.
+    /// When the token was issued.
     pub issued_at: Option<SystemTime>,
     /// The time before which the token is not valid.
     pub not_before: Option<SystemTime>,
-    /// The server that issued it.
+    /// The issuer identifier of the server that issued the token.
     pub iss: Option<String>,
-    /// The APIs that it is for.
+    /// The APIs for which the token is meant.
     pub aud: Vec<String>,
-    /// All other members, and those of the above that do not have the type of the standard.
+    /// All other members, and the members above whose type differs from the standard's.
     pub more: Map<String, Value>,
 }
 
-/// Asks the server who the user is (`OpenID` Connect Core 1.0 section 5.3), with the session's
-/// access token, whose scope has to have `openid` at most servers.
+/// Fetches the claims about the user (`OpenID` Connect Core 1.0 section 5.3) with the session's
+/// access token. Most servers require the scope `openid` for this. See the example of
+/// [`Introspect`].
 ///
-/// The output is the claims as the server sends them, `sub` for example. A response that is a
-/// signed JWT is not read: the call fails as `Misconfigured`, because the client is registered for
-/// signed responses.
+/// The output is the claims as the server sends them: `sub`, for example. If the response is a
+/// signed JWT, the call fails as `Misconfigured`: the client is registered for signed responses,
+/// which the crate does not read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct UserInfo;
 
 /// Revokes the session's access token and not the session (RFC 7009). The next caller gets another
-/// token.
+/// token. See the example of [`Introspect`].
 ///
-/// A server may end the whole session because of it (RFC 7009 section 2.1), as oidc-provider does:
-/// the next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
+/// Some servers, oidc-provider for example, then end the whole session (RFC 7009 section 2.1); the
+/// next refresh shows that. The output is [`Revoked::NotSupported`] if the server cannot revoke
 /// access tokens; then nothing has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to choose")]
 pub struct RevokeAccessToken;
 
 impl Introspect {
-    /// Introspects the access token. If it is not active, the crate does not serve it again.
+    /// Introspects the access token. If it is not active, the crate does not give it to callers
+    /// again.
     #[must_use]
     pub fn access_token() -> Self {
         Self { token: Kind::Access }
     }
 
-    /// Introspects the refresh token. The session stays as it is, with any result.
+    /// Introspects the refresh token. The session does not change, whether or not it is active.
     #[must_use]
     pub fn refresh_token() -> Self {
         Self { token: Kind::Refresh }
@@ -108,7 +149,8 @@ impl Operation<OAuth2> for Introspect {
     }
 
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
-        let words = "introspection needs introspection_endpoint, and the metadata names none";
+        let words = "the call needs an introspection endpoint; set `introspection_endpoint`, \
+                     because the metadata names none";
         let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
         let fields = self.token.fields(held)?;
         let mut request = provider.request(&endpoint, fields)?;
@@ -143,7 +185,8 @@ impl Operation<OAuth2> for UserInfo {
     type RequestInfo = ();
 
     fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Prepared<()> {
-        let words = "user info needs userinfo_endpoint, and the metadata names none";
+        let words = "the call needs a user info endpoint; set `userinfo_endpoint`, because the \
+                     metadata names none";
         let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
         let request = Request::get(endpoint.as_str()).body(Bytes::new());
         let mut request = request.map_err(unusable)?;
@@ -175,7 +218,8 @@ impl Operation<OAuth2> for RevokeAccessToken {
     }
 
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
-        let words = "revocation needs revocation_endpoint, and the metadata names none";
+        let words = "the call needs a revocation endpoint; set `revocation_endpoint`, because the \
+                     metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
         Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result};
 use crate::provider::http_message::{self, RedirectFields};
 use crate::provider::{LoginRequest, RedirectLogin};
 
-/// What may differ from login to login.
+/// The options of one login: they may differ from login to login.
 ///
 /// ```
 /// use session_warden::provider::oauth2::LoginOptions;
@@ -30,7 +30,7 @@ pub struct LoginOptions {
 }
 
 impl LoginOptions {
-    /// With the provider's scope, and nothing else.
+    /// Options that request the provider's scope, and set nothing else.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -52,18 +52,19 @@ impl LoginOptions {
         self
     }
 
-    /// The user that is expected to log in (`OpenID` Connect Core 1.0 section 3.1.2.1).
+    /// The user whose login you expect (`OpenID` Connect Core 1.0 section 3.1.2.1).
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
         self.login_hint = Some(hint.into());
         self
     }
 
-    /// Another parameter of the authorization request; it replaces one of that name. It is not
-    /// secret, because the browser's address bar shows it. A parameter without a value is left out.
+    /// Sets another parameter of the authorization request. It replaces an earlier one of the same
+    /// name. Pass no secret, because the browser's address bar shows the value. A parameter with an
+    /// empty value is left out.
     ///
-    /// A parameter that this type or the provider sets cannot be set here, nor one that would
-    /// replace it (`request`, `request_uri`): such a login is refused as `InvalidInput`.
+    /// A login is refused as `InvalidInput` if the name is one that this type or the provider sets,
+    /// or one that would replace those (`request`, `request_uri`).
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
@@ -78,12 +79,14 @@ impl RedirectLogin for OAuth2 {
     /// 7636 section 4.3).
     fn login_url(&self, login: &LoginRequest<'_>, options: &LoginOptions) -> Result<Url> {
         let Some(endpoint) = self.optional(|known| known.authorization.as_ref()) else {
-            let words = "a login needs authorization_endpoint, and the metadata names none";
+            let words = "a login needs an authorization endpoint; set `authorization_endpoint`, \
+                         because the metadata names none";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         };
         let parameters = || options.parameters.iter();
         if parameters().any(|(name, _)| name.is_empty() || RESERVED.contains(&name.as_str())) {
-            let words = "a parameter of the login is reserved or has no name";
+            let words = "a parameter of the login has no name, or a name that the crate sets \
+                         itself; remove it";
             return Err(Error::new(ErrorKind::InvalidInput).about(words));
         }
         let challenge = login.code_challenge();
@@ -102,7 +105,8 @@ impl RedirectLogin for OAuth2 {
         fields.retain(|(_, value)| !value.is_empty());
         // RFC 6749 section 3.1: the endpoint's query is kept, and no parameter is there twice.
         if endpoint.query_pairs().any(|(own, _)| fields.iter().any(|(name, _)| own == *name)) {
-            let words = "the authorization endpoint's own query has a parameter of the request";
+            let words = "the authorization endpoint's query has a parameter that the login sets; \
+                         remove it from the URL";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
         let mut url = endpoint;
@@ -110,9 +114,9 @@ impl RedirectLogin for OAuth2 {
         Ok(url)
     }
 
-    /// The response of RFC 6749 section 4.1.2, checked as RFC 9207 section 2.4 says. A response
-    /// that names no issuer must be a URL or a path, and match the redirect URI (RFC 9700 section
-    /// 4.4.2).
+    /// Reads the response of RFC 6749 section 4.1.2, and checks its issuer by RFC 9207 section 2.4.
+    /// If the response names no issuer, pass the whole URL or its path and query: it must match the
+    /// redirect URI (RFC 9700 section 4.4.2).
     fn login_grant(
         &self,
         redirect: &str,
@@ -128,7 +132,7 @@ impl RedirectLogin for OAuth2 {
             return Err(refused(code.expose_secret()));
         }
         let Some(code) = fields.get("code") else {
-            return Err(invalid("the redirect has no code"));
+            return Err(invalid("the redirect has no code; begin the login again"));
         };
         let grant = AuthorizationCode::new(code.clone())
             .redirect_uri(self.login_redirect_uri()?)
@@ -145,7 +149,10 @@ impl OAuth2 {
     }
 
     fn login_redirect_uri(&self) -> Result<&str> {
-        let missing = || Error::new(ErrorKind::Misconfigured).about("a login needs redirect_uri");
+        let missing = || {
+            Error::new(ErrorKind::Misconfigured)
+                .about("a login needs a redirect URI; set `redirect_uri`")
+        };
         self.redirect_uri.as_deref().ok_or_else(missing)
     }
 
@@ -155,7 +162,8 @@ impl OAuth2 {
             (Some(named), Some(issuer)) if issuer.matches(named.expose_secret()) => Ok(false),
             (Some(_), Some(_)) => Err(of_another_server()),
             (Some(_), None) => Err(Error::new(ErrorKind::Misconfigured).about(
-                "the answer names its issuer, and there is none to compare: set OAuth2::issuer",
+                "the response to the login names its issuer, but no issuer is configured to \
+                 compare it with; set `OAuth2::issuer`",
             )),
             (None, _) => {
                 self.check_place(redirect, fields)?;
@@ -169,8 +177,10 @@ impl OAuth2 {
         match http_message::reached_redirect_uri(self.login_redirect_uri()?, redirect, fields) {
             Some(true) => Ok(()),
             Some(false) => Err(of_another_server()),
-            None => Err(Error::new(ErrorKind::InvalidInput)
-                .about("the answer names no issuer: give the whole URL that the browser came to")),
+            None => Err(Error::new(ErrorKind::InvalidInput).about(
+                "the response to the login names no issuer; pass the whole URL that the browser \
+                 came to",
+            )),
         }
     }
 
@@ -189,7 +199,8 @@ impl OAuth2 {
 }
 
 fn of_another_server() -> Error {
-    let words = "the answer is not from the server that was asked";
+    let words = "the response comes from another server than the one that the login began at; \
+                 begin the login again";
     Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)).about(words)
 }
 
@@ -211,7 +222,9 @@ fn refused(code: &str) -> Error {
         "temporarily_unavailable" | "server_error" => ErrorKind::RetryLater,
         _ => ErrorKind::Misconfigured,
     };
-    Error::new(kind).with_code(ProviderCode::new(code)).about("the login was refused")
+    Error::new(kind)
+        .with_code(ProviderCode::new(code))
+        .about("the server ended the login with an error; see `Error::provider_code`")
 }
 
 /// Parameters of the response.

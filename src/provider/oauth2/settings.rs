@@ -10,15 +10,16 @@ use crate::provider::{RevocationReach, Rotation, http_message};
 use crate::secret::Secret;
 
 impl OAuth2 {
-    /// Sends id and secret in the `Authorization` header (RFC 6749 section 2.3.1, which every
-    /// server must support). It replaces another secret.
+    /// Sends the client's id and secret in the `Authorization` header (RFC 6749 section 2.3.1).
+    /// Every server must support that. It replaces an earlier secret.
     #[must_use]
     pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
         self.authentication = Authentication::basic(&self.client_id, &secret.into());
         self
     }
 
-    /// Sends id and secret in the body (RFC 6749 section 2.3.1), for servers that require that.
+    /// Sends the client's id and secret in the body (RFC 6749 section 2.3.1), for servers that
+    /// require that. It replaces an earlier secret.
     #[must_use]
     pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
         self.authentication = Authentication::Post(secret.into());
@@ -26,21 +27,22 @@ impl OAuth2 {
     }
 
     /// The server's issuer identifier (RFC 8414 section 2), exactly as the server writes it. The
-    /// client compares the `iss` in the response to a login (RFC 9207) with it. With
-    /// [`discover`](Self::discover) it is set already.
+    /// client compares the `iss` in the response to a login (RFC 9207) with it.
+    /// [`discover`](Self::discover) sets it.
     ///
-    /// Without it, a response that has an `iss` is refused as `Misconfigured`, because the client
-    /// cannot know whether this server sent it.
+    /// Without an issuer, the client refuses a response that has an `iss` as `Misconfigured`,
+    /// because it cannot know whether this server sent the response.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL (or `http` to a loopback address), has
-    /// a query, or is not the issuer that was given to [`discover`](Self::discover).
+    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` or `http` URL, has a query, or
+    /// differs from the argument of [`discover`](Self::discover).
     pub fn issuer(mut self, issuer: &str) -> Result<Self> {
         let named = Issuer::new(issuer)?;
         if matches!(&self.server, Server::Discovered(known) if !known.issuer().matches(issuer)) {
-            return Err(Error::new(ErrorKind::InvalidInput)
-                .about("the metadata is asked for of another issuer"));
+            return Err(Error::new(ErrorKind::InvalidInput).about(
+                "`issuer` differs from the issuer that was given to `discover`; remove one of them",
+            ));
         }
         self.issuer = Some(named);
         Ok(self)
@@ -49,7 +51,7 @@ impl OAuth2 {
     /// Refuses the response to a login that does not name its issuer, even if the metadata does not
     /// promise an issuer. Needs [`issuer`](Self::issuer) or [`discover`](Self::discover).
     ///
-    /// Without this, such a response is accepted if the browser came to the
+    /// Without this setting, the client accepts such a response if the browser came to the
     /// [`redirect_uri`](Self::redirect_uri). That is safe if no two providers share a redirect URI.
     #[must_use]
     pub fn require_issuer(mut self) -> Self {
@@ -58,7 +60,7 @@ impl OAuth2 {
     }
 
     /// Requests this scope, names with spaces between them (RFC 6749 section 3.3), with every grant
-    /// that names none. A refresh names no scope, which means the same scope as before.
+    /// that names no scope. A refresh names no scope: the new tokens have the same scope as before.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
@@ -69,7 +71,7 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` URL, or `http` to a loopback address.
+    /// [`ErrorKind::InvalidInput`] if it is no `https` or `http` URL.
     pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
         self.optional.revocation = Some(http_message::endpoint(url)?);
         Ok(self)
@@ -95,8 +97,9 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no URL, has a fragment, or has a parameter in its query
-    /// that is one of the response (`code`, `state`, `iss`, `error`) or is there twice.
+    /// [`ErrorKind::InvalidInput`] if `uri` is not a URL, has a fragment, or has a parameter twice
+    /// in its query, or a parameter with the name of one of the response (`code`, `state`, `iss`,
+    /// `error`).
     pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
         redirect_login::check_redirect_uri(uri)?;
         self.redirect_uri = Some(uri.to_owned());
@@ -126,16 +129,16 @@ impl OAuth2 {
     }
 
     /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`],
-    /// which is safe if the kind is not known.
+    /// which is safe if you do not know the kind.
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
         self
     }
 
-    /// What a revocation ends at the server (RFC 7009 section 2.1). Defaults to
+    /// Which tokens a revocation ends at the server (RFC 7009 section 2.1). Defaults to
     /// [`RevocationReach::Unknown`]: some servers keep one grant for each user and client, and end
-    /// all of its tokens.
+    /// all tokens of that grant.
     #[must_use]
     pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
         self.revocation_reach = reach;
@@ -151,8 +154,8 @@ impl OAuth2 {
         self
     }
 
-    /// Sessions obtain new tokens automatically with client credentials (RFC 6749 section 4.4),
-    /// also if they were never established or are lost. The client needs a secret.
+    /// Lets each session obtain new tokens automatically with client credentials (RFC 6749 section
+    /// 4.4), even if the session was never established or is lost. The client needs a secret.
     #[must_use]
     pub fn client_credentials(mut self) -> Self {
         self.auto_renew = true;

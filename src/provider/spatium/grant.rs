@@ -1,4 +1,4 @@
-//! What a session can be established with.
+//! The grants with which a session is established.
 
 use std::fmt;
 
@@ -10,11 +10,12 @@ use crate::provider::UnattendedGrant;
 use crate::provider::http_message::{self, Members};
 use crate::secret::Secret;
 
-/// What [`Spatium`] takes to establish a session.
+/// The grants with which a session of [`Spatium`] is established. See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SpatiumGrant {
-    /// Security tokens that the caller has got before.
+    /// Security tokens that the caller has collected.
     SecurityTokens(SecurityTokens),
     /// A user name and a password.
     Credentials(SpatiumCredentials),
@@ -22,12 +23,14 @@ pub enum SpatiumGrant {
     MerchantKey(MerchantKey),
 }
 
-/// The proof that a factor was passed (`securityToken`, the seed). It converts into a [`Secret`].
+/// The proof that the user has passed a factor (`securityToken`, the seed). It converts into a
+/// [`Secret`]. See the [example of the module](super).
 #[derive(Clone)]
 #[doc(alias = "securityToken")]
 pub struct SecurityToken(Secret);
 
-/// Security tokens, together enough for the permissions (`establish(securityTokens)`, the seed).
+/// The security tokens of all factors that the permissions require (`establish(securityTokens)`,
+/// the seed). See the [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "issue-by-factors")]
 pub struct SecurityTokens {
@@ -35,8 +38,9 @@ pub struct SecurityTokens {
     pub(super) permissions: Option<Vec<String>>,
 }
 
-/// A user name and a password: the credentials factor and the session in one step, if no other
-/// factor is needed.
+/// A user name and a password. This grant passes the credentials factor and establishes the session
+/// in one step, if the permissions require no other factor. See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 pub struct SpatiumCredentials {
     pub(super) username: String,
@@ -45,7 +49,8 @@ pub struct SpatiumCredentials {
 }
 
 /// A merchant's key, for services that act for themselves ("examples", issue by key). The vendor
-/// advises one static token id for each service or procedure.
+/// advises to use one fixed token id for each service or procedure. See the
+/// [example of the module](super).
 #[derive(Clone, Debug)]
 #[doc(alias = "issue-by-key")]
 pub struct MerchantKey {
@@ -54,13 +59,13 @@ pub struct MerchantKey {
 }
 
 impl SecurityToken {
-    /// This token.
+    /// A security token from this text.
     #[must_use]
     pub fn new(token: impl Into<Secret>) -> Self {
         Self(token.into())
     }
 
-    /// The token itself.
+    /// The text of the token.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.0.expose_secret()
@@ -80,7 +85,7 @@ impl From<SecurityToken> for Secret {
 }
 
 impl SecurityTokens {
-    /// One security token.
+    /// A grant with one security token.
     #[must_use]
     pub fn new(token: SecurityToken) -> Self {
         Self { tokens: vec![token], permissions: None }
@@ -108,7 +113,7 @@ impl FromIterator<SecurityToken> for SecurityTokens {
 }
 
 impl SpatiumCredentials {
-    /// This user with this password.
+    /// The grant of this user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self { username: username.into(), password: password.into(), permissions: None }
@@ -129,7 +134,7 @@ impl SpatiumCredentials {
 }
 
 impl MerchantKey {
-    /// This key, in Base64 as the vendor gives it.
+    /// The grant of this key: Base64, as the vendor gives it.
     #[must_use]
     pub fn new(key: impl Into<Secret>) -> Self {
         Self { key: key.into(), permissions: None }

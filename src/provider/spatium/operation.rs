@@ -1,4 +1,4 @@
-//! Calls beside the session's own.
+//! The operation that collects a security token.
 
 use uuid::Uuid;
 
@@ -12,9 +12,10 @@ use crate::provider::{ClientOperation, Exchanged, HttpSender};
 use crate::secret::Secret;
 
 /// Gets a security token for a user name and a password (`POST
-/// {url}/api/security-factor/credentials`, the seed). It establishes a session together with the
-/// security tokens of other factors. If it is enough alone, the grant [`SpatiumCredentials`] does both in
-/// one step.
+/// {url}/api/security-factor/credentials`, the seed). Use it if the session needs other factors
+/// too: the security tokens of all factors together establish the session. If the password is the
+/// only factor, the grant [`SpatiumCredentials`] does both in one step. See the [example of the
+/// module](super).
 #[derive(Debug)]
 #[doc(alias = "security-factor")]
 pub struct CredentialsFactor {
@@ -22,7 +23,7 @@ pub struct CredentialsFactor {
 }
 
 impl CredentialsFactor {
-    /// This user with this password.
+    /// The operation for this user with this password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self { credentials: SpatiumCredentials::new(username, password) }

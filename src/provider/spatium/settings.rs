@@ -1,4 +1,4 @@
-//! What can be configured because the vendor's documents do not say it.
+//! Settings, most of them for facts that the vendor's documents do not give.
 
 use crate::provider::http_message::HttpResponse;
 use http::StatusCode;
@@ -14,13 +14,13 @@ use crate::provider::{ExchangeError, FailureClass, HttpSender, Rotation};
 #[non_exhaustive]
 pub enum TokenIds {
     /// The `tokenId` is the session's token id. If two tenants share an account at the service,
-    /// their sessions with the same token id are one session there: then give them different token
-    /// ids.
+    /// give their sessions different token ids: two sessions with the same token id would be one
+    /// session at the service.
     #[default]
     Verbatim,
-    /// The `tokenId` is a UUID of version 5 (RFC 9562 section 5.5) of tenant and token id, always
-    /// the same for the same session. Use it if your token ids are not UUIDs, which all ids in the
-    /// vendor's samples are, or if tenants share an account.
+    /// The `tokenId` is a UUID of version 5 (RFC 9562 section 5.5), made of tenant and token id. It
+    /// is always the same for the same session. Use it if tenants share an account, or if your
+    /// token ids are not UUIDs: in the vendor's samples, all ids are UUIDs.
     UuidV5,
 }
 
@@ -102,16 +102,16 @@ impl Spatium {
     /// How the service's `tokenId` is derived from a session's key. Defaults to
     /// [`TokenIds::Verbatim`], as in the vendor's class.
     ///
-    /// Choose it before there are sessions: with another id a session is another session at the
-    /// service.
+    /// Choose this before you establish sessions. With another `tokenId`, the service treats a
+    /// session as another session.
     #[must_use]
     pub fn token_ids(mut self, token_ids: TokenIds) -> Self {
         self.token_ids = token_ids;
         self
     }
 
-    /// Sessions obtain new tokens automatically with this key, also if they were never established
-    /// or are lost. Defaults to no key.
+    /// Lets each session obtain new tokens automatically with this key, even if the session was
+    /// never established or is lost. Defaults to no key.
     #[must_use]
     pub fn merchant_key(mut self, key: MerchantKey) -> Self {
         self.key = Some(key);
@@ -119,25 +119,26 @@ impl Spatium {
     }
 
     /// What the service does to a refresh token that was used. Defaults to [`Rotation::Strict`]:
-    /// each refresh renews both tokens, and what becomes of the old ones is not documented.
+    /// each refresh renews both tokens, and the vendor does not document whether the old tokens
+    /// stay valid.
     #[must_use]
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = rotation;
         self
     }
 
-    /// Where tokens are refreshed, below the service's URL. Defaults to
-    /// `/api/permission/refresh`, a guess by the family of the paths that are documented.
+    /// The path of a refresh, below the service's URL. Defaults to `/api/permission/refresh`, which
+    /// is a guess after the documented paths.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is not a path that begins with a slash.
+    /// [`ErrorKind::InvalidInput`] if `path` is not a path that begins with a slash.
     pub fn refresh_path(mut self, path: &str) -> Result<Self> {
         self.paths.refresh = checked_path(path)?;
         Ok(self)
     }
 
-    /// Where tokens are issued for security tokens, below the service's URL. Defaults to
+    /// The path at which the service issues tokens for security tokens, below its URL. Defaults to
     /// `/api/permission/issue-by-factors` ("authorization").
     ///
     /// # Errors
@@ -148,7 +149,7 @@ impl Spatium {
         Ok(self)
     }
 
-    /// Where tokens are issued for a key, below the service's URL. Defaults to
+    /// The path at which the service issues tokens for a key, below its URL. Defaults to
     /// `/api/permission/issue-by-key` ("examples").
     ///
     /// # Errors
@@ -159,8 +160,8 @@ impl Spatium {
         Ok(self)
     }
 
-    /// Where a security token is issued for name and password, below the service's URL. Defaults
-    /// to `/api/security-factor/credentials` (the seed).
+    /// The path at which the service issues a security token for name and password, below its URL.
+    /// Defaults to `/api/security-factor/credentials` (the seed).
     ///
     /// # Errors
     ///
@@ -170,45 +171,45 @@ impl Spatium {
         Ok(self)
     }
 
-    /// What the refresh token is called in a refresh. Defaults to `permissionRefreshToken`, its
-    /// name in responses: that of requests is not documented.
+    /// The name of the refresh token in the request of a refresh. Defaults to
+    /// `permissionRefreshToken`, its name in responses: the name in requests is not documented.
     #[must_use]
     pub fn refresh_token_field(mut self, name: impl Into<String>) -> Self {
         self.names.refresh_token = name.into();
         self
     }
 
-    /// What the session's id is called. Defaults to `tokenId` ("examples").
+    /// The name of the session's id in requests. Defaults to `tokenId` ("examples").
     #[must_use]
     pub fn token_id_field(mut self, name: impl Into<String>) -> Self {
         self.names.token_id = name.into();
         self
     }
 
-    /// What the list of permissions is called. Defaults to `permissions` ("examples").
+    /// The name of the list of permissions in requests. Defaults to `permissions` ("examples").
     #[must_use]
     pub fn permissions_field(mut self, name: impl Into<String>) -> Self {
         self.names.permissions = name.into();
         self
     }
 
-    /// What the list of security tokens is called. Defaults to `securityTokens`, the argument's
-    /// name in the vendor's class: that of requests is not documented.
+    /// The name of the list of security tokens in requests. Defaults to `securityTokens`, the name
+    /// of the argument in the vendor's class: the name in requests is not documented.
     #[must_use]
     pub fn security_tokens_field(mut self, name: impl Into<String>) -> Self {
         self.names.security_tokens = name.into();
         self
     }
 
-    /// What the key is called. Defaults to `merchantKey` ("examples").
+    /// The name of the key in requests. Defaults to `merchantKey` ("examples").
     #[must_use]
     pub fn merchant_key_field(mut self, name: impl Into<String>) -> Self {
         self.names.merchant_key = name.into();
         self
     }
 
-    /// Whether a refresh names the session beside its refresh token. Defaults to `false`, because
-    /// a refresh token "stores all the data necessary to generate a new permission token"
+    /// Whether a refresh sends the session's id beside the refresh token. Defaults to `false`,
+    /// because a refresh token "stores all the data necessary to generate a new permission token"
     /// ("authorization").
     #[must_use]
     pub fn refresh_names_session(mut self, names: bool) -> Self {
@@ -216,15 +217,14 @@ impl Spatium {
         self
     }
 
-    /// The statuses with which the service says that a refresh token is no longer valid. Defaults
-    /// to 400, 401, 403 and 404, because none is documented. A 403, 404 or 405 counts only with a
-    /// JSON object as its body: gateways send these statuses too, and a wrong path must not end the
-    /// session.
+    /// The statuses that mean that a refresh token is no longer valid. Defaults to 400, 401, 403
+    /// and 404, because the vendor documents none. A 403, 404 or 405 counts only if its body is a
+    /// JSON object: gateways send these statuses too, and a wrong path must not end the session.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if one is no status of a client's error: 4xx, but not 408, 425
-    /// or 429, which say that nothing was processed.
+    /// [`ErrorKind::InvalidInput`] if a status is not 4xx, or is 408, 425 or 429, which mean that
+    /// the service did not process the request.
     pub fn terminal_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Result<Self> {
         let read = |status| {
             let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
@@ -232,7 +232,10 @@ impl Spatium {
         };
         let statuses: Option<Vec<_>> = statuses.into_iter().map(read).collect();
         self.terminal = statuses.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput).about("no such status ends a session")
+            Error::new(ErrorKind::InvalidInput).about(
+                "a session can be ended only by a 4xx status other than 408, 425 and 429; give \
+                 such a status",
+            )
         })?;
         Ok(self)
     }
@@ -243,7 +246,7 @@ impl Spatium {
         sender: &HttpSender<'_>,
         response: &HttpResponse,
     ) -> ExchangeError {
-        let failed = sender.status_error(response).expecting("a token answer");
+        let failed = sender.status_error(response).expecting("a token response");
         if self.terminal.contains(&response.status()) && is_from_service(response) {
             return ExchangeError { class: FailureClass::Rejected, ..failed };
         }
@@ -257,7 +260,7 @@ pub(super) fn grant_failure(
     response: &HttpResponse,
     unknown: Refusal,
 ) -> ExchangeError {
-    let failed = sender.status_error(response).expecting("a token answer");
+    let failed = sender.status_error(response).expecting("a token response");
     let refusal = match response.status() {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Refusal::WrongCredentials,
         StatusCode::FORBIDDEN => Refusal::NotPermitted,
@@ -289,5 +292,6 @@ fn checked_path(path: &str) -> Result<String> {
     if path.starts_with('/') && plain {
         return Ok(path.to_owned());
     }
-    Err(Error::new(ErrorKind::InvalidInput).about("the path must begin with a slash"))
+    Err(Error::new(ErrorKind::InvalidInput)
+        .about("the path does not begin with a slash; add the slash"))
 }

@@ -257,7 +257,7 @@ impl Exchange {
         match found.retry_in() {
             Some(wait) => {
                 let error = Error::new(ErrorKind::RetryLater)
-                    .about("another process tried and failed")
+                    .about("another process tried to refresh the session, and failed")
                     .with_outcome(ExchangeOutcome::NotSent);
                 Err(Failure { class: Class::Harmless, error, wait })
             }

@@ -144,11 +144,12 @@ impl Guard {
             // Mark it before the callers are answered: a caller that asks again at once must not
             // start another task on this runtime.
             tasks.mark_runtime_gone();
-            Error::new(ErrorKind::ShuttingDown).about("the supervisor's runtime is gone")
+            tasks.refusal()
         } else {
-            Error::new(ErrorKind::RetryLater).about("the session's task panicked")
+            Error::new(ErrorKind::RetryLater)
+                .about("the provider's code panicked, so see the panic's message")
         };
-        log_session!(error, self.slot.id(), error = %error, "a task was dropped before its end");
+        log_session!(error, self.slot.id(), error = %error, "the session's task ended early");
         let sent = self.sent.get().copied();
         let outcome =
             if sent.is_some() { ExchangeOutcome::Ambiguous } else { ExchangeOutcome::NotSent };

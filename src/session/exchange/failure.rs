@@ -42,14 +42,18 @@ pub(super) fn not_admitted(rejected: Rejected, now: Now) -> Failure {
 /// Credentials are sent only to the server that issued them.
 pub(super) fn issuer_mismatch() -> Failure {
     let error = Error::new(ErrorKind::Misconfigured)
-        .about("the session was issued by another authority or to another client")
+        .about(
+            "the session's tokens were issued by another server or to another client than the \
+             provider now has; restore the former URL and client id, or establish the session \
+             again",
+        )
         .with_outcome(ExchangeOutcome::NotSent);
     Failure { class: Class::Harmless, error, wait: Duration::ZERO }
 }
 
 pub(super) fn claimed_elsewhere(wait: Duration) -> Failure {
     let error = Error::new(ErrorKind::RetryLater)
-        .about("another process has claimed the session")
+        .about("another process is refreshing or establishing the session")
         .with_outcome(ExchangeOutcome::NotSent);
     Failure { class: Class::Harmless, error, wait }
 }

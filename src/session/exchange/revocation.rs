@@ -34,7 +34,7 @@ pub(super) async fn stored(
 pub(super) async fn revoke_before_grant(context: &Context, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
     if let Err(error) = send_revocation(context, slot, &credentials, None).await {
-        log_session!(warn, slot.id(), %error, "a queued revocation has failed and is dropped");
+        log_session!(warn, slot.id(), %error, "a queued revocation failed, and is dropped");
     }
 }
 
@@ -89,7 +89,7 @@ async fn settle(
                 context.apply(slot, Input::Wrote { version });
             }
         }
-        Err(_) => log_session!(warn, slot.id(), "the settle of a revocation is not written"),
+        Err(_) => log_session!(warn, slot.id(), "could not save that a revocation ended"),
     }
 }
 
@@ -127,7 +127,8 @@ pub(super) async fn admit(
     permit: Option<ScheduledPermit>,
 ) -> Result<RevocationRequest, Error> {
     let Some(client) = slot.tenant_client.client() else {
-        return Err(Error::new(ErrorKind::RetryLater).about("the session's provider is not known"));
+        return Err(Error::new(ErrorKind::RetryLater)
+            .about("the session's provider could not be resolved yet"));
     };
     if !client.issued(credentials) {
         return Err(failure::issuer_mismatch().error);

@@ -112,6 +112,6 @@ fn committed(
 }
 
 fn mark_unsaved(context: &Context, slot: &Arc<Slot>, error: &StoreError) {
-    log_session!(warn, slot.id(), %error, "new credentials are not saved yet");
+    log_session!(warn, slot.id(), %error, "could not save new credentials, and tries again");
     context.apply(slot, Input::Unsaved);
 }

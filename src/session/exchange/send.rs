@@ -98,7 +98,7 @@ impl Exchange {
             Some(Some(grant)) => grant.ok_or_else(lost),
             Some(None) | None => Err(failed(
                 Error::new(ErrorKind::RetryLater)
-                    .about("the application gave no grant for the renewal"),
+                    .about("the application's `renew_with` gave no grant"),
             )),
         }
     }
@@ -122,8 +122,9 @@ impl Exchange {
         let until = lease_ends.before(context.policy.send_margin());
         let sender = sender.stepping(self.steps.clone()).sending_until(until);
         let answer = if context.now().boot > until {
-            Err(ExchangeError::new(FailureClass::NotSent)
-                .with_source(Error::new(ErrorKind::Store).about("the claim took too long")))
+            Err(ExchangeError::new(FailureClass::NotSent).with_source(
+                Error::new(ErrorKind::Store).about("the store took too long to record the claim"),
+            ))
         } else {
             // Note the time before the request can leave: if the task is dropped from here on, the
             // server may have spent the token, and the guard must not report `NotSent`.
@@ -197,9 +198,11 @@ impl Exchange {
                     *at = now;
                     context.apply(slot, Input::Wrote { version: done.version });
                 }
-                Ok(_) => log_session!(warn, slot.id(), "another process took the claim over"),
+                Ok(_) => {
+                    log_session!(warn, slot.id(), "another process took over the session's claim")
+                }
                 Err(failed) => {
-                    log_session!(warn, slot.id(), error = ?failed.error, "a claim is not renewed");
+                    log_session!(warn, slot.id(), error = ?failed.error, "could not renew a claim");
                 }
             }
         }
@@ -230,7 +233,7 @@ impl Exchange {
         let longest = policy.attempt_budget.saturating_add(policy.answer_timeout);
         match timeout(&*self.context.clock, longest, exchange).await {
             Some(Some(answer)) => answer,
-            Some(None) => Err(lost("the provider panicked")),
+            Some(None) => Err(lost("the provider's code panicked")),
             None => Err(lost("the provider's future did not end")),
         }
     }

@@ -91,7 +91,7 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
 }
 
 fn report(slot: &Arc<Slot>, error: &crate::error::Error) -> Disposition {
-    log_session!(warn, slot.id(), %error, "superseded tokens are not revoked");
+    log_session!(warn, slot.id(), %error, "could not revoke superseded tokens at the server");
     Disposition::Report
 }
 
@@ -108,7 +108,7 @@ async fn disposition_now(
         // The session was forgotten, and `forget` sends nothing to the server.
         Ok(None) => Disposition::Report,
         Err(error) => {
-            log_session!(warn, slot.id(), error = %error, "the record is not loaded");
+            log_session!(warn, slot.id(), error = %error, "could not load the session's record");
             Disposition::Report
         }
     }

@@ -45,7 +45,9 @@ pub(crate) fn token_decision(
     };
     if state.running.is_some() && !settled.may_go_on(now) {
         return TokenDecision::Fail(
-            Error::new(ErrorKind::NotEstablished).about("a second factor is awaited"),
+            Error::new(ErrorKind::NotEstablished).about(
+                "the server waits for a second factor; `establish` the session with its code",
+            ),
         );
     }
     let renewable = if state.running.is_some() { Renewable::No } else { renewable };

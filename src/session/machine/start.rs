@@ -106,13 +106,19 @@ impl Settled {
                 Next::Fail(Error::new(ErrorKind::NotEstablished))
             }
             Self::Lost(lost) => lost.next(renewable, now),
-            Self::InDoubt(held, _) | Self::Active(held) if held.issuer_mismatch => Next::Fail(
-                Error::new(ErrorKind::Misconfigured)
-                    .about("the session was issued by another authority or to another client"),
-            ),
+            Self::InDoubt(held, _) | Self::Active(held) if held.issuer_mismatch => {
+                Next::Fail(Error::new(ErrorKind::Misconfigured).about(
+                    "the session's tokens were issued by another server or to another client than \
+                     the provider now has; restore the former URL and client id, or establish the \
+                     session again",
+                ))
+            }
             Self::InDoubt(held, in_doubt) if now < in_doubt.retry_at => Next::Fail(
                 Error::new(ErrorKind::RetryLater)
-                    .about("the server may have used up the refresh token")
+                    .about(
+                        "the outcome of the last refresh is not known, and it is not yet time to \
+                         repeat it",
+                    )
                     .caused_by(held.backoff.as_ref().map(|backoff| &backoff.error))
                     .with_retry_after(in_doubt.retry_at.since(now)),
             ),
@@ -120,7 +126,8 @@ impl Settled {
             // No exchange begins before the last refresh is saved: otherwise a crash would lose two
             // refreshes, not one.
             Self::Active(held) if held.is_unsaved() => Next::Fail(
-                Error::new(ErrorKind::RetryLater).about("the last refresh is not saved yet"),
+                Error::new(ErrorKind::RetryLater)
+                    .about("the store has not yet saved the last refresh"),
             ),
             Self::Active(held) => {
                 let next = if held.can_refresh(now) {

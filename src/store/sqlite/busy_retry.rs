@@ -12,9 +12,10 @@ use crate::task;
 /// grow to 100 ms, in which other processes get the lock again and again.
 const LOCK_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(1));
 
-/// Repeats `step` while another process is in the way, for no longer than `timeout`.
+/// Repeats `step` while another process is in the way, for no longer than `timeout`. If SQLite's
+/// lock is in the way for longer, the fault is `busy`.
 pub(super) fn retry_while_busy<T>(
-    timeout: Duration,
+    (timeout, busy): (Duration, SqliteFault),
     mut step: impl FnMut() -> Result<T>,
 ) -> Result<T, StoreError> {
     let clock = SystemClock::new();
@@ -24,7 +25,7 @@ pub(super) fn retry_while_busy<T>(
             Ok(done) => return Ok(done),
             Err(StatementError::Rejected(error)) => return Err(error),
             Err(StatementError::Sql(error)) if !is_busy(&error) => return Err(fault(&error).into()),
-            Err(StatementError::Sql(_)) => SqliteFault::Locked,
+            Err(StatementError::Sql(_)) => busy.clone(),
             Err(StatementError::TryAgain(fault)) => fault,
         };
         // After the try: a timeout of zero still tries once.

@@ -342,6 +342,12 @@ fn update_sql() -> String {
 fn list_damaged(row: &SqlRow<'_>, id: &SessionId, fault: &StoreError) -> Option<Record<()>> {
     let (provider, tenant, token_id) = columns::id_columns(id);
     let why = std::error::Error::source(fault).map(ToString::to_string);
-    tracing::warn!(provider, tenant, token_id, error = why, "damaged");
+    tracing::warn!(
+        provider,
+        tenant,
+        token_id,
+        error = why,
+        "the session's record is damaged, and is listed as lost"
+    );
     row_reader::listed_as_unreadable(row).ok()
 }

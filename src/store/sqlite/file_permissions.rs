@@ -24,6 +24,7 @@ pub(super) fn create(path: &Path) -> Result<(), SqliteFault> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SqliteFault::NoFolder),
         Err(error) => Err(SqliteFault::System(error.kind())),
     }
 }

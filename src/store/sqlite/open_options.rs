@@ -114,7 +114,7 @@ impl SqliteBuilder {
     /// Lets no other process open the file while this process has it open. So the store knows that
     /// all other processes which claimed sessions have ended, and does not wait for them. If
     /// another process has the file open, `open` waits 5 s, and then fails with
-    /// [`SqliteFault::Locked`](super::SqliteFault::Locked). Use this for a backend that never runs
+    /// [`SqliteFault::InUse`](super::SqliteFault::InUse). Use this for a backend that never runs
     /// twice on purpose: a second process that is started by mistake then fails, instead of sharing
     /// the sessions.
     pub fn exclusive(mut self) -> Self {

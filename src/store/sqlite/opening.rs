@@ -61,7 +61,7 @@ pub(super) fn open(path: &Path, context: OpenContext<'_>) -> Result<OpenedFile, 
     });
     let mut conn = opened.map_err(|error| fault(&error))?;
     let step_limit = StepLimit::install(&mut conn, SQLITE_STEPS);
-    let prepared = retry_while_busy(context.options.open_timeout, || {
+    let prepared = retry_while_busy((context.options.open_timeout, SqliteFault::InUse), || {
         step_limit.reset();
         prepare(&mut conn, context)
     });
@@ -88,7 +88,7 @@ pub(super) fn migrate_waiting(
 ) -> Result<(), StoreError> {
     // Outside the retries: missing keys do not come while this waits.
     context.shared.cipher.ring()?;
-    retry_while_busy(context.options.open_timeout, || {
+    retry_while_busy((context.options.open_timeout, SqliteFault::InUse), || {
         step_limit.reset();
         let version = check_version(conn, MIGRATIONS)?;
         migrate(conn, version, MIGRATIONS, context)?;

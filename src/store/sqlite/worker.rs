@@ -358,7 +358,7 @@ impl<'c> Worker<'c> {
     /// Runs reads without a transaction: each is one query, which sees one state of the file.
     fn run_reads(&mut self, batch: Batch) {
         for mut job in batch {
-            let done = retry_while_busy(LOCK_WAIT, || {
+            let done = retry_while_busy((LOCK_WAIT, SqliteFault::Locked), || {
                 // In each try: the caller may go while another process is in the way.
                 if job.is_abandoned() {
                     return Ok(());

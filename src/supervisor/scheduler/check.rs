@@ -91,7 +91,7 @@ impl<'a> Check<'a> {
                 return self.wait_in(wait_queue_of(self.provider, &self.id), taken);
             }
             Err(error) => {
-                log_session!(debug, &self.id, %error, "the check failed");
+                log_session!(debug, &self.id, %error, "a scheduled check of the session failed");
             }
         }
         None
@@ -147,7 +147,8 @@ impl<'a> Check<'a> {
                 Due::Lost(reason) => self.record_loss(slot, reason).await?,
             }
         }
-        Err(Error::new(ErrorKind::RetryLater).about("other processes keep changing the record"))
+        Err(Error::new(ErrorKind::RetryLater)
+            .about("other processes changed the session's record again and again during this call"))
     }
 
     /// Publishes that the refresh token ends soon, unless another process already has.

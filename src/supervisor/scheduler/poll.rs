@@ -75,7 +75,7 @@ impl Poller<'_> {
                 Ok(page) => page,
                 Err(error) => {
                     let provider = self.provider.name.as_str();
-                    tracing::warn!(provider, %error, "the due records could not be read");
+                    tracing::warn!(provider, %error, "could not read the records that are due");
                     return Swept::Failed;
                 }
             };
@@ -145,7 +145,8 @@ pub(crate) async fn report_unknown(context: Arc<Context>) {
         let listed = match context.await_store(first).await {
             Ok(listed) => listed,
             Err(error) => {
-                tracing::warn!(%error, "the providers of the store's sessions could not be read");
+                tracing::warn!(%error, "could not read the names of the providers of the store's \
+                                        sessions");
                 return;
             }
         };

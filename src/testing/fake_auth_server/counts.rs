@@ -1,12 +1,13 @@
-//! What the server has seen and done, in numbers.
+//! Counts of the server's requests and results.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// A part of the server that counts its requests and can be made to fail.
+/// A part of the server that counts its requests, and that a test can make fail. See the example of
+/// [`FakeAuthServer`](super::FakeAuthServer).
 ///
-/// Every token request belongs to [`Token`](Self::Token) and, if its grant type is known, to the
-/// endpoint of that grant type too. The paths are those of the standard dialect; the others have
-/// their own for what is the same, a refresh for one.
+/// Every token request belongs to [`Token`](Self::Token) and, if the server knows its grant type,
+/// to the endpoint of that grant type too. The paths below are those of the standard dialect. The
+/// other dialects have paths of their own, for a refresh for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -32,28 +33,31 @@ pub enum Endpoint {
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
     Discovery,
-    /// A factor that is exchanged for tokens later: Spatium's
-    /// `POST /api/security-factor/credentials`, iOFFICE's code for a password,
-    /// `POST /external/api/oauth2/auth`.
+    /// A first step, whose result the client exchanges for tokens later: Spatium's `POST
+    /// /api/security-factor/credentials`, and iOFFICE's `POST /external/api/oauth2/auth`, which
+    /// gives a code for a password.
     SecurityFactor,
-    /// Tokens for factors: Spatium's `POST /api/permission/issue-by-factors`.
+    /// Tokens for security tokens: Spatium's `POST /api/permission/issue-by-factors`.
     IssueByFactors,
     /// Tokens for a key: Spatium's `POST /api/permission/issue-by-key`.
     IssueByKey,
     /// Tokens for a member: Circle's `POST /api/v1/headless/auth_token`.
     AuthToken,
-    /// The end of an access token alone: Circle's `POST /api/v1/headless/access_token/revoke`.
+    /// The revocation of only the access token: Circle's
+    /// `POST /api/v1/headless/access_token/revoke`.
     RevokeAccessToken,
     /// Tokens for a second factor: Extra Horizon's `POST /auth/v2/oauth1/tokens/mfa`, and its grant
     /// type `mfa`.
     SecondFactor,
     /// Tokens for a single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/consume`.
     ConsumeSso,
-    /// A single-use token: Extra Horizon's `POST /auth/v2/oauth1/ssoTokens/generate`.
+    /// The creation of a single-use token: Extra Horizon's
+    /// `POST /auth/v2/oauth1/ssoTokens/generate`.
     GenerateSso,
-    /// A list of tokens: Extra Horizon's `GET /auth/v2/oauth1/tokens` and its like.
+    /// A list of tokens: Extra Horizon's `GET /auth/v2/oauth1/tokens`, for example.
     ListTokens,
-    /// The end of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}` and its like.
+    /// The deletion of one token: Extra Horizon's `DELETE /auth/v2/oauth1/tokens/{id}`, for
+    /// example.
     DeleteToken,
 }
 
@@ -86,10 +90,11 @@ impl Endpoint {
     }
 }
 
-/// The requests of one endpoint.
+/// The counts of one endpoint's requests. See the example of
+/// [`FakeAuthServer`](super::FakeAuthServer).
 ///
-/// `granted` and `refused` count what was processed, whether or not the answer got out. What is
-/// left of `requests` met a fault before it was processed, or is held.
+/// `granted` and `refused` count the processed requests, even if a fault lost the response. The
+/// other requests met a fault before the server processed them, or are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tally {
@@ -101,7 +106,7 @@ pub struct Tally {
     pub refused: u64,
 }
 
-/// All that a [`FakeAuthServer`](super::FakeAuthServer) counts, at one moment.
+/// All counts of a [`FakeAuthServer`](super::FakeAuthServer) at one moment. See the example there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -117,36 +122,37 @@ pub struct Counts {
     pub refresh_token: Tally,
     /// Revocations.
     pub revoke: Tally,
-    /// Introspections; one that says "not active" is granted.
+    /// Introspections. A response "not active" counts as granted.
     pub introspect: Tally,
-    /// Visits to the protected resource; `refused` is the 401s.
+    /// Requests for the protected resource; `refused` counts the responses with 401.
     pub resource: Tally,
-    /// Logins by a browser; `refused` is those that went back with an error too.
+    /// Logins through a browser. `refused` includes the logins for which the server sent the
+    /// browser back with an error.
     pub authorize: Tally,
-    /// Requests for user info; `refused` is the 401s.
+    /// Requests for user info; `refused` counts the responses with 401.
     pub userinfo: Tally,
     /// Requests for the metadata.
     pub discovery: Tally,
-    /// Connections accepted.
+    /// Accepted connections.
     pub connections: u64,
-    /// Refreshes granted for a token that was current.
+    /// Granted refreshes whose refresh token had not been used before.
     pub refreshes: u64,
-    /// Refreshes granted, within the grace time, for a token that had been used before.
+    /// Granted refreshes whose refresh token had been used before, within the grace time.
     pub grace_retries: u64,
-    /// Refreshes refused because the token had been used before; each ended its grant.
+    /// Refused refreshes whose refresh token had been used before. Each of them ended its grant.
     pub reuses_detected: u64,
-    /// Grants that have ended, for any reason but age.
+    /// Grants that have ended for another reason than that their tokens expired.
     pub grants_revoked: u64,
-    /// Refresh tokens that arrived in more than one token request, granted or refused.
+    /// Refresh tokens that clients sent in more than one token request, granted or refused.
     pub presented_twice: u64,
     /// Requests of the endpoints that only dialects other than the standard one have.
     pub(super) others: BTreeMap<Endpoint, Tally>,
-    /// Refusals by error code. Those of [`Fault`](super::Fault)s are not counted.
+    /// Refusals for each error code. Errors from a [`Fault`](super::Fault) do not count.
     pub errors: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    /// The requests of one endpoint.
+    /// The counts of one endpoint.
     #[must_use]
     pub fn of(&self, endpoint: Endpoint) -> Tally {
         match endpoint {

@@ -1,22 +1,25 @@
-//! What the server says about the lifetime of its tokens.
+//! The lifetime that the server states for its tokens.
 
 use serde_json::Value;
 
-/// The value of `expires_in` in the answers of the token endpoint, or what a dialect has in its place.
+/// The value of `expires_in` in the responses of the token endpoint, or of the member that a
+/// dialect has in its place. See the example of
+/// [`FakeAuthServerBuilder`](super::FakeAuthServerBuilder).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExpiresIn {
-    /// The seconds that are left, rounded down.
+    /// The number of seconds until the token expires, rounded down.
     #[default]
     Honest,
-    /// There is no such member.
+    /// The response has no such member.
     Missing,
-    /// This JSON text, as it is: `0`, `-1`, `299.999`, `"3600"`, `1e400`.
+    /// The response has this JSON text, unchanged: `0`, `-1`, `299.999`, `"3600"` or `1e400`, for
+    /// example.
     Json(String),
 }
 
 impl ExpiresIn {
-    /// This JSON text, as it is.
+    /// The response has this JSON text, unchanged.
     pub fn json(text: impl Into<String>) -> Self {
         Self::Json(text.into())
     }

@@ -11,25 +11,26 @@ use super::dialect::oauth2::OAuth2Server;
 #[cfg(feature = "spatium")]
 use super::dialect::spatium::SpatiumServer;
 
-/// What the server speaks.
+/// The protocol that a [`FakeAuthServer`](super::FakeAuthServer) speaks. See the example of
+/// [`FakeAuthServerBuilder`](super::FakeAuthServerBuilder).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FakeDialect {
-    /// OAuth 2.0 as the standard has it.
+    /// OAuth 2.0, as in the standard.
     #[default]
     OAuth2,
-    /// Spatium's authorization service: sessions by token id, of which a new one replaces the
-    /// former; [security tokens](super::FakeAuthServer::security_token) that serve once; tokens
-    /// that look like JWTs. Also below `/authorization/v1`.
+    /// Spatium's authorization service, also below the path `/authorization/v1`. A session has a
+    /// token id, and a new session replaces the former session with the same id. A [security
+    /// token](super::FakeAuthServer::security_token) can be used once. The tokens look like JWTs.
     #[cfg(feature = "spatium")]
     Spatium,
-    /// Circle's headless authorization: tokens for members by an app token, and a refresh token
-    /// that serves for a month and is never replaced, with any rotation.
+    /// Circle's headless authorization: the client gets tokens for members by an app token. A
+    /// refresh token is valid for a month, and no setting of the rotation replaces it.
     #[cfg(feature = "circle")]
     Circle,
     /// iOFFICE (Eptura Workplace): `/login.html`, `/external/api/oauth2/` with `auth`, `token`,
     /// `tokeninfo` ([`Introspect`](super::Endpoint::Introspect)) and `revoke`, and the API's
-    /// `/external/api/rest/v2/users/me`. Codes end after five minutes; the redirect has no state.
+    /// `/external/api/rest/v2/users/me`. A code expires after five minutes.
     #[cfg(feature = "ioffice")]
     IOffice,
     /// Extra Horizon, both OAuth 1.0 and OAuth 2.0.

@@ -1,25 +1,27 @@
-//! What the server does with refresh tokens.
+//! What the server does to a refresh token that was used.
 
 use std::time::Duration;
 
-/// What the server does with refresh tokens.
+/// What the server does to a refresh token that was used. See the example of
+/// [`FakeAuthServerBuilder`](super::FakeAuthServerBuilder).
 ///
-/// Whenever a token comes that has been used before, and no grace time excuses it, the server
-/// cannot tell a thief from its client: it ends the grant, with all refresh and access tokens,
-/// and answers `invalid_grant`.
+/// If a client sends a refresh token that was used before, and the grace time is over or there is
+/// none, the server responds with `invalid_grant` and ends the grant, with all of its refresh and
+/// access tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FakeRotation {
-    /// One refresh token serves for ever, and no refresh answers with another.
+    /// A refresh token can be used any number of times, and a refresh issues no other refresh
+    /// token.
     None,
-    /// A refresh token serves once.
+    /// A refresh token can be used once.
     Strict,
-    /// A retry within the grace time gets the same pair as the first attempt, as long as that
-    /// pair's refresh token has not been used.
+    /// A retry within this grace time gets the same pair of tokens as the first attempt, until that
+    /// pair's refresh token has been used.
     Idempotent(Duration),
-    /// A retry within the grace time gets a new pair; all the pairs live side by side.
+    /// A retry within this grace time gets a new pair of tokens. All pairs are valid.
     Fork(Duration),
-    /// A retry within the grace time gets a new pair, and the previous pair dies. It has to come
-    /// before the previous pair's refresh token has been used.
+    /// A retry within this grace time gets a new pair of tokens, and ends the previous pair. The
+    /// retry must come before the previous pair's refresh token has been used.
     NewestOnly(Duration),
 }

@@ -1,4 +1,4 @@
-//! The handle by which a test steers the server and reads what has happened.
+//! The handle with which a test controls the server and reads its counts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,43 +17,53 @@ use super::serve::serve;
 
 /// An authorization server on the loopback interface, for tests.
 ///
-/// It speaks one [dialect](super::FakeDialect) over real HTTP/1.1. The standard one is `POST /token` (RFC 6749, the grants
-/// `password`, `client_credentials`, `authorization_code` with PKCE, and `refresh_token`),
-/// `POST /revoke` (RFC 7009), `POST /introspect` (RFC 7662), the metadata (RFC 8414),
-/// `GET /authorize`, which sends the browser back at once, [as the test sets it](super::FakeLogin), with code,
-/// state and issuer (RFC 9207), `GET /userinfo` (`OpenID` Connect), and `GET /resource`, an API
-/// that wants a live access token. Clients authenticate by Basic, in the body, or not at all.
+/// It speaks one [dialect](super::FakeDialect) over real HTTP/1.1. Clients authenticate by Basic,
+/// in the body, or not at all. The standard dialect has these endpoints:
 ///
-/// Two things set it apart from a mock: it [rotates](super::FakeRotation) refresh tokens and detects
-/// their reuse as real servers do, and it knows whether a [`Fault`] comes before or after a
-/// request was processed.
+/// | endpoint | standard |
+/// |---|---|
+/// | `POST /token`, with the grants `password`, `client_credentials`, `authorization_code` (with PKCE) and `refresh_token` | RFC 6749, RFC 7636 |
+/// | `POST /revoke` | RFC 7009 |
+/// | `POST /introspect` | RFC 7662 |
+/// | `GET /.well-known/oauth-authorization-server` | RFC 8414 |
+/// | `GET /authorize`, which sends the browser back at once, as the test [sets it](super::FakeLogin) | RFC 6749, RFC 9207 |
+/// | `GET /userinfo` | `OpenID` Connect Core 1.0 |
+/// | `GET /resource`, an API that requires a valid access token | |
 ///
-/// Its tokens, codes and users live in memory, as long as the server. Dropping it stops it at
-/// once.
+/// It differs from a mock in two ways. It [rotates](super::FakeRotation) refresh tokens, and
+/// detects their reuse, as real servers do. And a [`Fault`] happens either before or after the
+/// server processes a request.
+///
+/// The server keeps its tokens, codes and users in memory. It stops when it is dropped.
 ///
 /// ```
-/// use session_warden::testing::{Endpoint, FakeAuthServer, Fault};
+/// use session_warden::provider::oauth2::{OAuth2, Password};
+/// use session_warden::testing::{Counts, Endpoint, FakeAuthServer, Fault, Tally};
+/// use session_warden::transport::TransportConfig;
+/// use session_warden::{SessionKey, Supervisor};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = FakeAuthServer::builder().client("app", "secret").start().await?;
-/// let login = || {
-///     reqwest::Client::new()
-///         .post(format!("{}/token", server.url()))
-///         .basic_auth("app", Some("secret"))
-///         .header("content-type", "application/x-www-form-urlencoded")
-///         .body("grant_type=password&username=alice&password=ok")
-/// };
+/// let token_endpoint = format!("{}/token", server.url());
+/// let client = OAuth2::new(&token_endpoint, "app")?.client_secret_basic("secret");
+/// let supervisor = Supervisor::builder()
+///     .transport(TransportConfig::default().allow_loopback_http())
+///     .provider("acme", client)
+///     .start()
+///     .await?;
+/// let session = supervisor.sessions::<OAuth2>("acme")?.session(SessionKey::new("eu", "ada")?);
 ///
-/// assert_eq!(login().send().await?.status(), 200);
+/// // The server makes a grant and issues tokens, and its response is lost.
+/// server.fail_next(Endpoint::Token, Fault::DropAfterCommit);
+/// assert!(session.establish(Password::new("ada", "ok")).await.is_err());
 /// assert_eq!(server.live_grants(), 1);
 ///
-/// // The grant is made, and the answer is lost.
-/// server.fail_next(Endpoint::Token, Fault::DropAfterCommit);
-/// assert!(login().send().await.is_err());
-/// assert_eq!(server.live_grants(), 2);
-/// assert_eq!(server.counts().password.granted, 2);
-/// # server.stop().await;
+/// // The second attempt makes another grant.
+/// let _ = session.establish(Password::new("ada", "ok")).await?;
+/// let Counts { password, connections, .. } = server.counts();
+/// let Tally { requests, granted, .. } = password;
+/// assert_eq!((requests, granted, connections), (2, 2, 2));
 /// # Ok(())
 /// # }
 /// ```
@@ -71,22 +81,22 @@ impl FakeAuthServer {
         Self { running, url, task }
     }
 
-    /// Where the server is: `http://127.0.0.1:PORT`, without a slash at the end.
+    /// The server's URL: `http://127.0.0.1:PORT`, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What the metadata names as the issuer.
+    /// The issuer in the metadata.
     #[must_use]
     pub fn issuer(&self) -> String {
         self.running.read(|state| state.server.issuer.clone())
     }
 
-    /// Stops the server, and waits until nothing of it is left.
+    /// Stops the server, and waits until all of its tasks have ended.
     ///
-    /// New connections are refused. What is held or delayed is answered at once. A client that
-    /// does not read its answer within a second loses it.
+    /// The server accepts no more connections, and responds at once to requests that are held or
+    /// delayed. A client that does not read its response within a second loses it.
     ///
     /// # Cancel safety
     ///
@@ -100,34 +110,35 @@ impl FakeAuthServer {
 
 /// Faults.
 impl FakeAuthServer {
-    /// What happens to the next request, or to the next after those faults which wait already.
+    /// Lets `fault` happen to the next request. If faults are queued already, it happens to the
+    /// first request after them.
     ///
-    /// Faults of a grant type come before those of [`Endpoint::Token`].
+    /// Faults of a grant type's endpoint come before those of [`Endpoint::Token`].
     pub fn fail_next(&self, endpoint: Endpoint, fault: Fault) {
         self.fail_next_n(endpoint, 1, fault);
     }
 
-    /// As [`fail_next`](Self::fail_next), for so many requests.
+    /// Lets `fault` happen to the next `times` requests, as in [`fail_next`](Self::fail_next).
     pub fn fail_next_n(&self, endpoint: Endpoint, times: usize, fault: Fault) {
         self.running.update(|state| state.faults.queue(endpoint, times, fault));
     }
 
-    /// What happens to every request that meets no queued fault; `None` ends that.
+    /// Lets `fault` happen to every request for which no fault is queued; `None` ends that.
     pub fn fail_always(&self, endpoint: Endpoint, fault: Option<Fault>) {
         self.running.update(|state| state.faults.set_always(endpoint, fault));
     }
 
-    /// Forgets all faults that are to come. What is held stays held.
+    /// Removes all faults that have not happened yet. Held requests stay held.
     pub fn clear_faults(&self) {
         self.running.update(|state| state.faults.clear());
     }
 
-    /// Lets all requests go on that are held now.
+    /// Continues all requests that are held now.
     pub fn release(&self) {
         self.running.update(|state| state.releases += 1);
     }
 
-    /// Waits until so many requests are held at the same time, or more.
+    /// Waits until at least `requests` requests are held at the same time.
     ///
     /// # Cancel safety
     ///
@@ -136,7 +147,7 @@ impl FakeAuthServer {
         self.running.wait_until(|state| state.held >= requests).await;
     }
 
-    /// What the server sends as `expires_in` from now on.
+    /// Sets the `expires_in` of the server's responses from now on.
     pub fn set_expires_in(&self, expires_in: ExpiresIn) {
         self.running.update(|state| state.server.expires_in = expires_in);
     }
@@ -144,10 +155,10 @@ impl FakeAuthServer {
 
 /// What an administrator can do.
 impl FakeAuthServer {
-    /// An authorization code, as the browser of `user` would bring it back.
+    /// Makes an authorization code, as if the browser of `user` had brought it back.
     ///
-    /// It serves once, for whichever client comes first. `code_challenge` is that of the method
-    /// S256.
+    /// The first client that sends the code can use it, once. `code_challenge` is a challenge of
+    /// the method S256.
     #[must_use]
     pub fn authorization_code(
         &self,
@@ -182,22 +193,22 @@ impl FakeAuthServer {
         });
     }
 
-    /// Ends all access tokens; refresh tokens live on.
+    /// Ends all access tokens. The refresh tokens stay valid.
     pub fn kill_access_tokens(&self) {
         self.running.update(|state| state.server.authority.end_access_tokens());
     }
 
-    /// What becomes of logins at `GET /authorize` from now on.
+    /// Sets the result of logins at `GET /authorize` from now on.
     pub fn set_login(&self, login: FakeLogin) {
         self.running.update(|state| state.server.login = login);
     }
 
-    /// Gives a client another secret, or makes the client known.
+    /// Gives a client another secret, or adds the client.
     pub fn set_client_secret(&self, id: &str, secret: &str) {
         self.running.update(|state| state.server.accounts.set_client(id, Some(secret)));
     }
 
-    /// How long access tokens serve that are issued from now on.
+    /// Sets the lifetime of access tokens that the server issues from now on.
     pub fn set_access_lifetime(&self, lifetime: Duration) {
         self.running.update(|state| state.server.authority.set_access_lifetime(lifetime));
     }
@@ -205,15 +216,16 @@ impl FakeAuthServer {
 
 /// What has happened.
 impl FakeAuthServer {
-    /// How many requests have arrived.
+    /// The number of requests that have arrived.
     #[must_use]
     pub fn count(&self, endpoint: Endpoint) -> u64 {
         self.running.read(|state| state.counts.of(endpoint).requests)
     }
 
-    /// Waits until so many requests have arrived, or more.
+    /// Waits until at least `requests` requests have arrived.
     ///
-    /// A request has arrived before it is processed. Wait for its answer to know that it was processed.
+    /// A request arrives before the server processes it. To know that the server has processed it,
+    /// wait for the response.
     ///
     /// # Cancel safety
     ///
@@ -222,52 +234,53 @@ impl FakeAuthServer {
         self.running.wait_until(|state| state.counts.of(endpoint).requests >= requests).await;
     }
 
-    /// All counts at once.
+    /// All counts at this moment.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.running.read(|state| state.counts())
     }
 
-    /// Refreshes granted for a token that was current.
+    /// The number of granted refreshes whose refresh token had not been used before.
     #[must_use]
     pub fn refreshes(&self) -> u64 {
         self.running.read(|state| state.server.authority.totals.refreshes)
     }
 
-    /// Refreshes refused because the token had been used before.
+    /// The number of refused refreshes whose refresh token had been used before.
     #[must_use]
     pub fn reuses_detected(&self) -> u64 {
         self.running.read(|state| state.server.authority.totals.reuses_detected)
     }
 
-    /// Grants that have ended, for any reason but age.
+    /// The number of grants that have ended for another reason than that their tokens expired.
     #[must_use]
     pub fn grants_revoked(&self) -> u64 {
         self.running.read(|state| state.server.authority.totals.grants_revoked)
     }
 
-    /// Grants with a token that still serves.
+    /// The number of grants that have a valid token.
     #[must_use]
     pub fn live_grants(&self) -> usize {
         let now = self.running.clock.now().boot;
         self.running.read(|state| state.server.authority.live_grants(now))
     }
 
-    /// Refresh tokens that arrived in more than one token request, granted or refused.
+    /// The number of refresh tokens that clients sent in more than one token request, granted or
+    /// refused.
     #[must_use]
     pub fn presented_twice(&self) -> u64 {
         self.running.read(|state| state.counts.presented_twice)
     }
 
-    /// In how many token requests a refresh token has arrived, granted or refused.
+    /// The number of token requests in which clients sent this refresh token, granted or refused.
     #[must_use]
     pub fn times_presented(&self, refresh_token: &str) -> u64 {
         self.running.read(|state| state.presented.times(refresh_token))
     }
 
-    /// Whether an access or refresh token serves.
+    /// Whether an access token or a refresh token is valid.
     ///
-    /// A refresh token that has been used does not, even while a grace time excuses its return.
+    /// A refresh token that has been used is not, even within the grace time.
     #[must_use]
     pub fn is_active(&self, token: &str) -> bool {
         let now = self.running.clock.now().boot;

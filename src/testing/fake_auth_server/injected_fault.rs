@@ -1,70 +1,73 @@
-//! What can go wrong, and when it does.
+//! Faults, which a test injects.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::counts::Endpoint;
 
-/// Something that happens to one request instead of an ordinary answer.
+/// A fault that happens to one request. See the example of
+/// [`FakeAuthServer`](super::FakeAuthServer).
 ///
-/// The first group is *not processed*: no token is used up or issued. The second is *processed*:
-/// on a server that rotates, the refresh token is used up, and only the answer suffers.
+/// With the faults "not processed", the server does not process the request: it uses up and issues
+/// no token. With the faults "processed", the server processes the request: if it rotates refresh
+/// tokens, the refresh token is used up. Then the server spoils or loses the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Not processed: the connection is closed without an answer.
+    /// Not processed: the server closes the connection without a response.
     CloseBeforeProcessing,
-    /// Not processed until [`release`](super::FakeAuthServer::release): the request waits in a
-    /// queue. It is processed then even if the client has gone.
+    /// Not processed until [`release`](super::FakeAuthServer::release). Then the server processes
+    /// the request, even if the client has closed the connection.
     HoldBeforeProcessing,
-    /// Not processed: an answer with this status.
+    /// Not processed: the server responds with this status.
     Status {
-        /// The status code; one that HTTP does not have is sent as 500.
+        /// The status code. The server sends 500 if HTTP has no such code.
         code: u16,
         /// The `Retry-After` header.
         retry_after: Option<String>,
-        /// The body; sent as JSON if it begins with a brace.
+        /// The body. Its content type is JSON if it begins with a brace.
         body: Option<String>,
     },
-    /// Not processed: an error answer in the form of RFC 6749, or of the server's dialect.
+    /// Not processed: the server responds with an error in the form of RFC 6749, or of its dialect.
     OAuthError {
-        /// The status code; one that HTTP does not have is sent as 500.
+        /// The status code. The server sends 500 if HTTP has no such code.
         status: u16,
-        /// The value of `error`, or what the dialect has in its place.
+        /// The value of `error`, or of the member that the dialect has in its place.
         code: String,
     },
-    /// Not processed: 307 to this place.
+    /// Not processed: the server redirects to this URL with 307.
     RedirectTo(String),
 
-    /// Processed at once; the real answer is sent after this time on the server's clock.
+    /// Processed at once. The server sends the real response after this time on its clock.
     Delay(Duration),
-    /// Processed at once; the real answer is sent after
+    /// Processed at once. The server sends the real response after
     /// [`release`](super::FakeAuthServer::release).
     HoldUntilReleased,
-    /// Processed, then the connection is closed without an answer.
+    /// Processed. Then the server closes the connection without a response.
     DropAfterCommit,
-    /// Processed, then an answer with this status and no body, as from a gateway that lost the
-    /// real one.
+    /// Processed. Then the server responds with this status and no body, like a gateway that has
+    /// lost the real response.
     StatusAfterCommit(u16),
-    /// Processed, then 200 and this as a JSON body.
+    /// Processed. Then the server responds with 200 and these bytes as a JSON body.
     BodyAfterCommit(Vec<u8>),
-    /// Processed, then 200 and something which is not JSON, but is called so.
+    /// Processed. Then the server responds with 200 and a body that is not JSON, with the content
+    /// type of JSON.
     Malformed,
-    /// Processed, then 200 and members of the wrong types.
+    /// Processed. Then the server responds with 200 and JSON whose members have wrong types.
     WrongTypes,
-    /// Processed, then 200 and an HTML page.
+    /// Processed. Then the server responds with 200 and an HTML page.
     Html,
-    /// Processed, then 200 without a body.
+    /// Processed. Then the server responds with 200 and no body.
     Empty200,
-    /// Processed, then the real answer without its access token.
+    /// Processed. Then the server sends the real response without its access token.
     NoAccessToken,
-    /// Processed, then half of the real answer, and the connection is closed.
+    /// Processed. Then the server sends half of the real response, and closes the connection.
     TornBody,
-    /// Processed, then 200 and 64 MiB that begin like an answer. The sending stops when the
-    /// client closes the connection.
+    /// Processed. Then the server responds with 200 and sends 64 MiB that begin like a real
+    /// response. It stops when the client closes the connection.
     HugeBody,
-    /// Processed, then the real answer byte by byte, with this pause on the server's clock
-    /// between any two.
+    /// Processed. Then the server sends the real response byte by byte, with this pause between two
+    /// bytes, on its clock.
     SlowBody(Duration),
 }
 

@@ -1,4 +1,4 @@
-//! How a server is set up and started.
+//! The builder of a server.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,8 @@ use super::server_state::ServerState;
 use crate::clock::{Clock, SystemClock};
 
 impl FakeAuthServer {
-    /// A server with all defaults: strict rotation, any client, any user with the password `ok`.
+    /// Starts a server with all defaults: it rotates strictly, accepts any client, and accepts any
+    /// user with the password `ok`.
     ///
     /// # Errors
     ///
@@ -27,7 +28,7 @@ impl FakeAuthServer {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime which has I/O and time enabled.
+    /// Outside a tokio runtime that has I/O and time enabled.
     ///
     /// # Cancel safety
     ///
@@ -43,6 +44,48 @@ impl FakeAuthServer {
 }
 
 /// Builds a [`FakeAuthServer`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use session_warden::provider::oauth2::{OAuth2, Password};
+/// use session_warden::testing::{
+///     ExpiresIn, FakeAuthServer, FakeAuthServerBuilder, FakeDialect, FakeRotation, ManualClock,
+/// };
+/// use session_warden::transport::TransportConfig;
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = ManualClock::new();
+/// let builder: FakeAuthServerBuilder = FakeAuthServer::builder()
+///     .dialect(FakeDialect::OAuth2)
+///     .rotation(FakeRotation::Strict)
+///     .clock(clock.clone())
+///     .access_lifetime(Duration::from_secs(900))
+///     .user("ada", "canary");
+/// let server = builder.start().await?;
+/// let supervisor = Supervisor::builder()
+///     .clock(clock.clone())
+///     .transport(TransportConfig::default().allow_loopback_http())
+///     .provider("acme", OAuth2::new(&format!("{}/token", server.url()), "app")?)
+///     .start()
+///     .await?;
+/// let session = supervisor.sessions::<OAuth2>("acme")?.session(SessionKey::new("eu", "ada")?);
+/// let _ = session.establish(Password::new("ada", "canary")).await?;
+///
+/// // The token expires on the clock of both sides, without waiting.
+/// let expired = session.permission_token().await?;
+/// clock.advance(Duration::from_secs(901)).await;
+/// assert!(!server.is_active(expired.expose_secret()));
+///
+/// // A server that does not send the lifetime of its tokens.
+/// server.set_expires_in(ExpiresIn::Missing);
+/// assert_eq!(session.permission_token().await?.expires_at(), None);
+/// assert_eq!(server.refreshes(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until it is started"]
 pub struct FakeAuthServerBuilder {
     clock: Arc<dyn Clock>,
@@ -68,7 +111,8 @@ impl FakeAuthServerBuilder {
         Self { clock, policy, accounts, login, issuer: None, dialect }
     }
 
-    /// What the server speaks. Faults, counters and clock are the same for all dialects.
+    /// Sets the protocol of the server. Faults, counts and clock work in the same way for all
+    /// dialects.
     ///
     /// Defaults to [`FakeDialect::OAuth2`].
     pub fn dialect(mut self, dialect: FakeDialect) -> Self {
@@ -76,7 +120,7 @@ impl FakeAuthServerBuilder {
         self
     }
 
-    /// The clock that ends lifetimes and grace times, and delays answers.
+    /// Sets the clock, by which tokens and grace times expire and responses are delayed.
     ///
     /// Defaults to the [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -84,23 +128,24 @@ impl FakeAuthServerBuilder {
         self
     }
 
-    /// What happens to refresh tokens.
+    /// Sets what the server does to a refresh token that was used.
     ///
-    /// Defaults to [`FakeRotation::Strict`], because a client that survives it survives the others.
+    /// Defaults to [`FakeRotation::Strict`], because a client that works with it works with the
+    /// other rotations too.
     pub fn rotation(mut self, rotation: FakeRotation) -> Self {
         self.policy.rotation = rotation;
         self
     }
 
-    /// Whether a refresh ends the access token that was issued with the refresh token.
+    /// Sets whether a refresh ends the access token that the server issued with the refresh token.
     ///
-    /// Defaults to `false`, as with most servers; Ory Hydra and Atlassian do it.
+    /// Defaults to `false`, as at most servers. Ory Hydra and Atlassian end it.
     pub fn revoke_old_access_token(mut self, revoke: bool) -> Self {
         self.policy.revoke_old_access_token = revoke;
         self
     }
 
-    /// How long an access token serves.
+    /// Sets the lifetime of access tokens.
     ///
     /// Defaults to 1 h, the most common lifetime.
     pub fn access_lifetime(mut self, lifetime: Duration) -> Self {
@@ -108,58 +153,59 @@ impl FakeAuthServerBuilder {
         self
     }
 
-    /// How long a refresh token serves from its issue; `None` is for ever.
+    /// Sets the lifetime of refresh tokens, from their issue; `None` for no expiry.
     ///
-    /// Defaults to `None`, so that only those tests meet this end which ask for it.
+    /// Defaults to `None`, so that refresh tokens expire only in tests that set a lifetime.
     pub fn refresh_lifetime(mut self, lifetime: Option<Duration>) -> Self {
         self.policy.refresh_lifetime = lifetime;
         self
     }
 
-    /// A confidential client. As soon as one client is named, others are refused.
+    /// Adds a confidential client. With at least one client, the server refuses all other clients.
     ///
-    /// Defaults to none named: any client is let in, with any secret or none.
+    /// By default the server accepts any client, with any secret or none.
     pub fn client(mut self, id: &str, secret: &str) -> Self {
         self.accounts.set_client(id, Some(secret));
         self
     }
 
-    /// A client without a secret. As soon as one client is named, others are refused.
+    /// Adds a client without a secret. With at least one client, the server refuses all other
+    /// clients.
     ///
-    /// Defaults to none named: any client is let in, with any secret or none.
+    /// By default the server accepts any client, with any secret or none.
     pub fn public_client(mut self, id: &str) -> Self {
         self.accounts.set_client(id, None);
         self
     }
 
-    /// A user. As soon as one user is named, others are refused.
+    /// Adds a user. With at least one user, the server refuses all other users.
     ///
-    /// Defaults to none named: anybody is let in with the password `ok`.
+    /// By default the server accepts any user with the password `ok`.
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.accounts.set_user(name, password);
         self
     }
 
-    /// What becomes of logins at `GET /authorize`.
+    /// Sets the result of logins at `GET /authorize`.
     ///
-    /// Defaults to [`FakeLogin::Approve`] for the user `alice`, whom the test need not name.
+    /// Defaults to [`FakeLogin::Approve`] for the user `alice`. The test need not add this user.
     pub fn login(mut self, login: FakeLogin) -> Self {
         self.login = login;
         self
     }
 
-    /// What every token and authorization code begins with, so that a test finds them where they
-    /// should not be.
+    /// Sets the prefix of every token and authorization code, so that a test can find them where
+    /// they must not be: in a log, for example.
     ///
-    /// Defaults to nothing.
+    /// Defaults to an empty text.
     pub fn token_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.policy.token_prefix);
         self
     }
 
-    /// What the metadata names as the issuer.
+    /// Sets the issuer in the metadata.
     ///
-    /// Defaults to the [`url`](FakeAuthServer::url), which is the right one.
+    /// Defaults to the server's [`url`](FakeAuthServer::url), which is correct.
     pub fn issuer(mut self, issuer: &str) -> Self {
         self.issuer = Some(issuer.to_owned());
         self
@@ -173,7 +219,7 @@ impl FakeAuthServerBuilder {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime which has I/O and time enabled.
+    /// Outside a tokio runtime that has I/O and time enabled.
     ///
     /// # Cancel safety
     ///

@@ -59,7 +59,9 @@ async fn another_programmes_file_is_refused_and_left_as_it_is() {
     assert_eq!(fault(&refused), SqliteFault::Foreign);
     assert!(std::fs::read(folder.database()).unwrap() == before, "it was touched");
     std::fs::write(folder.database(), "this is no database, but long enough for one").unwrap();
-    assert_eq!(folder.builder().open().unwrap_err().kind(), StoreErrorKind::Corrupt);
+    let refused = folder.builder().open().unwrap_err();
+    let expected = (StoreErrorKind::Unavailable, SqliteFault::NotADatabase);
+    assert_eq!((refused.kind(), fault(&refused)), expected);
 }
 
 #[tokio::test]
@@ -257,8 +259,8 @@ fn a_file_that_one_process_has_for_itself_is_nobody_elses() {
     std::thread::scope(|scope| {
         let second = scope.spawn(|| fault(&mine.builder().open().unwrap_err()));
         let late = scope.spawn(|| fault(&ours.builder().exclusive().open().unwrap_err()));
-        assert_eq!(second.join().unwrap(), SqliteFault::Locked);
-        assert_eq!(late.join().unwrap(), SqliteFault::Locked);
+        assert_eq!(second.join().unwrap(), SqliteFault::InUse);
+        assert_eq!(late.join().unwrap(), SqliteFault::InUse);
     });
     drop((alone, shared));
 }

@@ -148,7 +148,7 @@ fn a_password_that_is_not_ascii_goes_as_a_browser_sends_it_or_as_utf8() {
 fn settings_that_cannot_serve_are_refused_where_they_are_made() {
     for site in [
         "acme.example",
-        "http://acme.example",
+        "ftp://acme.example",
         "https://acme.example/?tenant=1",
         "https://acme.example/#x",
         "https://user@acme.example",

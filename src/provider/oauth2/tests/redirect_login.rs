@@ -152,7 +152,7 @@ fn a_redirect_uri_has_no_fragment_and_nothing_of_an_answer() {
         let error = client().redirect_uri(uri).map(drop).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidInput, "{uri}");
     }
-    for wrong in ["http://as.example/a", "https://as.example/a#b", "as"] {
+    for wrong in ["ftp://as.example/a", "https://as.example/a#b", "as"] {
         client().authorization_endpoint(wrong).map(drop).unwrap_err();
         client().introspection_endpoint(wrong).map(drop).unwrap_err();
         client().userinfo_endpoint(wrong).map(drop).unwrap_err();
@@ -362,7 +362,7 @@ fn an_answer_without_an_issuer_is_taken_only_where_the_browser_came_to_the_redir
 
 #[test]
 fn an_issuer_is_a_url_and_the_one_of_the_metadata() {
-    for wrong in ["as.example", "http://as.example", "https://as.example?a"] {
+    for wrong in ["as.example", "ftp://as.example", "https://as.example?a"] {
         assert_eq!(browsing().issuer(wrong).map(drop).unwrap_err().kind(), Kind::InvalidInput);
     }
     let discovered = OAuth2::discover("https://as.example", "app").unwrap();

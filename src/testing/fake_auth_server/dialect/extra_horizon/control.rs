@@ -5,9 +5,9 @@ use crate::testing::fake_auth_server::handle::FakeAuthServer;
 
 /// At [`FakeDialect::ExtraHorizon`](crate::testing::FakeDialect).
 impl FakeAuthServer {
-    /// Gives a user a second factor, for which only `code` is right; `None` takes it away.
+    /// Gives a user a second factor, for which only `code` is right; `None` removes it.
     ///
-    /// Its method has the id `5ec0ndfac70r5ec0ndfac70r`.
+    /// The id of its method is `5ec0ndfac70r5ec0ndfac70r`.
     pub fn set_second_factor(&self, user: &str, code: Option<&str>) {
         self.running.update_dialect(|exh: &mut ExtraHorizonServer| match code {
             Some(code) => exh.factors.insert(user.to_owned(), code.to_owned()),

@@ -5,7 +5,7 @@ use crate::testing::fake_auth_server::handle::FakeAuthServer;
 
 /// Spatium.
 impl FakeAuthServer {
-    /// A security token, as if this user had passed a factor. It establishes one session, once.
+    /// Makes a security token, as if this user had passed a factor. It can be used once.
     #[must_use]
     pub fn security_token(&self, user: &str) -> String {
         let token = self.running.update(|state| state.server.authority.new_token().to_string());
@@ -15,13 +15,14 @@ impl FakeAuthServer {
         token
     }
 
-    /// A merchant's key. As soon as one is named, others are refused.
+    /// Adds a merchant's key. With at least one key, the server refuses all other keys.
     pub fn add_merchant_key(&self, key: &str) {
         self.running
             .update_dialect(|spatium: &mut SpatiumServer| spatium.keys.insert(key.to_owned()));
     }
 
-    /// Whether responses repeat another id than the request's, as if a proxy had mixed them up.
+    /// Sets whether responses have another id than their requests, as if a proxy had confused the
+    /// responses.
     pub fn confuse_requests(&self, confuse: bool) {
         self.running.update_dialect(|spatium: &mut SpatiumServer| {
             spatium.confuses_requests = confuse;

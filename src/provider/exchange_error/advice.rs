@@ -1,0 +1,132 @@
+//! What a failed exchange says to the caller: which server, what it did, what to do.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+
+use super::{ExchangeError, FailureClass};
+use crate::error::{Endpoint, Error, ProviderCode, Refusal};
+use crate::transport::{MAX_BODY_BYTES, SendError};
+
+impl ExchangeError {
+    /// Whether the transport refused the address of the request.
+    pub(super) fn is_refused_address(&self) -> bool {
+        matches!(self.cause(), Some(SendError::Address(_)))
+    }
+
+    /// The text for the caller; None if the kind of the error says all that is known.
+    pub(super) fn advice(&self) -> Option<Cow<'static, str>> {
+        if let Some(words) = &self.about {
+            return Some(words.clone());
+        }
+        if let Some(inner) = self.cause::<Self>() {
+            return inner.advice();
+        }
+        let at = self.at_endpoint();
+        let text = match self.class {
+            FailureClass::NotSent => return self.unsent(&at),
+            FailureClass::Untrusted => format!(
+                "the certificate of the server{at} is not trusted; correct it, or add its root \
+                 with `TransportConfig::root_certificate_pem`"
+            ),
+            FailureClass::NotProcessed => self.event(&at)?,
+            FailureClass::Throttled => {
+                format!("{}, because of too many requests", self.event(&at)?)
+            }
+            FailureClass::Ambiguous => {
+                format!("{}, so the outcome of the request is not known", self.event(&at)?)
+            }
+            FailureClass::Refused(Refusal::Other) => {
+                let code = self.code.as_ref().map(ProviderCode::as_str)?;
+                format!("the server answered with the code {code}")
+            }
+            FailureClass::Rejected | FailureClass::Refused(_) => return None,
+            FailureClass::InvalidClient => {
+                let answered = self.status.map(|status| format!(" answered {status}{at} and"));
+                let answered = answered.unwrap_or_default();
+                format!(
+                    "the server{answered} rejected the client; check the client id, the client \
+                     secret, and how the client sends them"
+                )
+            }
+            FailureClass::Unclassified | FailureClass::Misconfigured => {
+                return self.unexpected();
+            }
+        };
+        Some(text.into())
+    }
+
+    /// What is known of a request that was not sent.
+    fn unsent(&self, at: &str) -> Option<Cow<'static, str>> {
+        if let Some(own) = self.cause::<Error>() {
+            return own.explanation();
+        }
+        let fault: &SendError = self.cause()?;
+        let text = if let SendError::Withheld(_) = fault {
+            format!("the request to the server{at} was not sent, because its time was over")
+        } else {
+            format!(
+                "the server{at} could not be reached ({}); check that it runs and that the URL is \
+                 right",
+                fault.reason()
+            )
+        };
+        Some(text.into())
+    }
+
+    /// What happened to a request that was sent.
+    fn event(&self, at: &str) -> Option<String> {
+        Some(match (self.status, self.cause()) {
+            (Some(status @ 200..300), _) => {
+                format!("the server answered {status}{at} with a body that cannot be read")
+            }
+            (Some(status), _) => format!("the server answered {status}{at}"),
+            (None, Some(SendError::Unanswered)) => {
+                format!("the server{at} did not respond in time")
+            }
+            (None, Some(SendError::TooLarge)) => {
+                format!("the response of the server{at} is longer than {MAX_BODY_BYTES} bytes")
+            }
+            (None, Some(_)) => format!(
+                "the connection to the server{at} broke before the whole response had arrived"
+            ),
+            (None, None) => return None,
+        })
+    }
+
+    /// What is wrong with a response, an address or the settings.
+    fn unexpected(&self) -> Option<Cow<'static, str>> {
+        if let Some(SendError::Address(refused)) = self.cause() {
+            let url = self.endpoint.as_ref().map_or("", Endpoint::url);
+            return Some(refused.advice(url).into());
+        }
+        match self.status {
+            Some(status) => Some(self.unexpected_response(check_what(status)).into()),
+            None => self.cause::<Error>().and_then(Error::explanation),
+        }
+    }
+
+    /// The text about a response that is not the expected one.
+    pub(super) fn unexpected_response(&self, advice: &str) -> String {
+        let (at, expected) = (self.at_endpoint(), self.expected);
+        let status = self.status.map_or_else(String::new, |status| format!(" {status}"));
+        format!("the server answered{status}{at}, where {expected} was expected; {advice}")
+    }
+
+    /// " at " and the endpoint, if it is known.
+    fn at_endpoint(&self) -> String {
+        self.endpoint.as_ref().map_or_else(String::new, |at| format!(" at {}", at.url()))
+    }
+
+    fn cause<E: StdError + 'static>(&self) -> Option<&E> {
+        self.source.as_ref()?.downcast_ref()
+    }
+}
+
+/// What to check after a response with this status that is not understood.
+fn check_what(status: u16) -> &'static str {
+    match status {
+        404 | 405 | 410 => "check the URL",
+        300..400 => "the crate follows no redirect, so use the URL that the server redirects to",
+        _ => "check the URL and the settings of the provider",
+    }
+}
