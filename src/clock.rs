@@ -1,27 +1,56 @@
-//! Time: wall, boot, and sleep, all from one [`Clock`].
+//! The crate takes all time from one [`Clock`]: it reads the time there, and it sleeps there.
 //!
-//! Deadlines are boot times: boot time runs on while the machine is suspended, and does not change
-//! when the wall clock is set. The store and the public API use wall time, which other machines
-//! understand.
+//! A clock has three readings ([`Now`]): wall time, boot time and monotonic time. In memory the
+//! crate keeps deadlines as boot times, because boot time goes on while the machine is suspended
+//! and does not change when the wall clock is set. The store and the public API use wall
+//! time, because boot time means nothing on another machine.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-/// A sleep that a [`Clock`] returns.
+/// The future that [`Clock::sleep`] returns.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
-/// The source of all time.
+/// The source of all time for a supervisor and its store.
 ///
-/// Production uses [`SystemClock`]. Tests use `testing::ManualClock`, whose time stands still until
-/// the test advances it.
+/// Without a setting, a supervisor uses [`SystemClock`]. Tests use `testing::ManualClock`, whose
+/// time stands still until the test advances it.
 ///
 /// # Contract
 ///
-/// The three readings move together: after [`sleep`](Self::sleep) has ended, each shows at least
-/// that much more, unless the wall clock was set.
+/// The three readings advance together: when [`sleep`](Self::sleep) has ended, each reading is
+/// later by at least the duration of the sleep. Only the wall clock may be set to another time
+/// meanwhile.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::clock::{Clock, Now, Sleep, SystemClock};
+/// use session_warden::Supervisor;
+///
+/// /// Corrects the wall clock of a device that cannot set it.
+/// struct CorrectedClock {
+///     system: SystemClock,
+///     behind: Duration,
+/// }
+///
+/// impl Clock for CorrectedClock {
+///     fn now(&self) -> Now {
+///         let now = self.system.now();
+///         Now::new(now.wall + self.behind, now.boot, now.monotonic)
+///     }
+///
+///     fn sleep(&self, duration: Duration) -> Sleep {
+///         self.system.sleep(duration)
+///     }
+/// }
+///
+/// let clock = CorrectedClock { system: SystemClock::new(), behind: Duration::from_secs(3600) };
+/// assert!(clock.now().wall > SystemClock::new().now().wall + Duration::from_secs(3500));
+/// let builder = Supervisor::builder().clock(clock);
+/// ```
 pub trait Clock: Send + Sync + 'static {
-    /// Wall, boot and monotonic time, read together.
+    /// Reads wall, boot and monotonic time at the same moment.
     fn now(&self) -> Now;
 
     /// A cheap reading, for every call for a token.
@@ -32,7 +61,7 @@ pub trait Clock: Send + Sync + 'static {
         Coarse::new(wall, now.monotonic)
     }
 
-    /// A future that ends after `duration`.
+    /// Returns a future that ends after `duration`.
     ///
     /// # Cancel safety
     ///
@@ -53,7 +82,7 @@ pub(crate) async fn timeout<T>(
     }
 }
 
-/// One reading of a clock.
+/// One reading of a clock. See the examples of [`Clock`] and [`BootTime`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Now {
@@ -66,13 +95,14 @@ pub struct Now {
 }
 
 impl Now {
-    /// A reading of all three.
+    /// Makes a reading from its three times.
     #[must_use]
     pub fn new(wall: SystemTime, boot: BootTime, monotonic: Duration) -> Self {
         Self { wall, boot, monotonic }
     }
 
-    /// The boot time at which the wall clock will show `wall`, unless it is set before then.
+    /// Converts a wall time to the boot time of the same moment. The result is right as long as the
+    /// wall clock is not set to another time.
     #[must_use]
     pub fn boot_at(&self, wall: SystemTime) -> BootTime {
         match wall.duration_since(self.wall) {
@@ -81,7 +111,8 @@ impl Now {
         }
     }
 
-    /// The wall time at `boot`, unless the wall clock is set before then.
+    /// Converts a boot time to the wall time of the same moment. The result is right as long as the
+    /// wall clock is not set to another time.
     #[must_use]
     pub fn wall_at(&self, boot: BootTime) -> SystemTime {
         let shifted = if boot >= self.boot {
@@ -112,30 +143,49 @@ impl Coarse {
     }
 }
 
-/// A point in boot time.
+/// A point in time, as the time since the machine started, suspended time included.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::clock::{BootTime, Clock};
+/// use session_warden::testing::ManualClock;
+///
+/// let clock = ManualClock::new();
+/// let now = clock.now();
+/// let deadline: BootTime = now.boot_at(now.wall + Duration::from_secs(60));
+/// assert_eq!(deadline.since(clock.now().boot), Duration::from_secs(60));
+///
+/// // The deadline stays where it is when an operator sets the wall clock.
+/// clock.step_wall(3600);
+/// assert_eq!(deadline.since(clock.now().boot), Duration::from_secs(60));
+///
+/// // The deadline comes closer while the machine is suspended.
+/// clock.suspend(Duration::from_secs(45));
+/// assert_eq!(deadline.since(clock.now().boot), Duration::from_secs(15));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BootTime(Duration);
 
 impl BootTime {
-    /// The point that lies `since_boot` after the start of the machine.
+    /// Makes the point that is `since_boot` after the start of the machine.
     #[must_use]
     pub const fn new(since_boot: Duration) -> Self {
         Self(since_boot)
     }
 
-    /// The point that lies `duration` later.
+    /// Returns the point that is `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
 
-    /// The point that lies `duration` earlier, or the start of the machine.
+    /// Returns the point that is `duration` earlier, but not before the start of the machine.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))
     }
 
-    /// How long after `earlier` this is; zero if it is before it.
+    /// Returns the time from `earlier` to this point. Zero if `earlier` is later than this point.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -148,14 +198,15 @@ impl BootTime {
     }
 }
 
-/// The operating system's clocks. No other code reads them.
+/// The clocks of the operating system. No other code of the crate reads them. See the example of
+/// [`Clock`].
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     source: os::Source,
 }
 
 impl SystemClock {
-    /// The clocks of this machine.
+    /// Makes a clock that reads the clocks of this machine.
     #[must_use]
     pub fn new() -> Self {
         Self { source: os::Source::new() }

@@ -1,8 +1,7 @@
-//! Names of things: tenants, providers, sessions.
+//! The names of tenants, providers and sessions.
 //!
-//! [`SessionId`] identifies a session by provider name, tenant and token id, in the registry, in
-//! records, events and log fields. Within one provider, a caller names a session by its
-//! [`SessionKey`].
+//! A caller names a session of one provider by its [`SessionKey`]: tenant and token id. A
+//! [`SessionId`] adds the provider's name. Records, events and log fields name sessions by it.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,17 +12,18 @@ use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::Serialize;
 
-/// The most bytes that one part of a key may have. Defaults to 256 because a part is an index
-/// column in every store and a field of every log line; device ids and UUIDs need 36.
+/// The most bytes that one part of a key may have. Defaults to 256 because every store has an index
+/// on each part and every log line has a field for it, and because a UUID needs only 36 bytes.
 pub const MAX_KEY_BYTES: usize = 256;
 
-/// A customer of the backend that embeds this crate. No tenant can reach the sessions of another.
+/// A customer of the backend that embeds this crate. No tenant can reach the sessions of another
+/// tenant. See the example of [`SessionId`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Tenant(Arc<str>);
 
 impl Tenant {
-    /// Names a tenant.
+    /// Checks the name of a tenant.
     ///
     /// # Errors
     ///
@@ -40,17 +40,19 @@ impl Tenant {
     }
 }
 
-/// The name under which a provider was registered with the supervisor.
+/// The name under which a provider was registered with the supervisor. See the example of
+/// [`SessionId`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct ProviderName(Arc<str>);
 
 impl ProviderName {
-    /// Names a provider.
+    /// Checks the name of a provider.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`], by the same rules as [`Tenant::new`].
+    /// [`InvalidKey`] if the name is empty, longer than [`MAX_KEY_BYTES`], or has a character that
+    /// [`KeyFault`] refuses.
     pub fn new(name: impl Into<Arc<str>>) -> Result<Self, InvalidKey> {
         check(KeyPart::Provider, name.into()).map(Self)
     }
@@ -64,8 +66,8 @@ impl ProviderName {
 
 /// The name of a session within one provider: tenant and token id.
 ///
-/// The token id is the name that your backend gives the session: the id of a device or of a user, for
-/// example. It is not a token and no secret, and it stays the same while tokens are replaced.
+/// The token id is the name that your backend gives the session: the id of a device or of a user,
+/// for example. It is not a token and no secret, and it stays the same while tokens are replaced.
 ///
 /// ```
 /// use session_warden::SessionKey;
@@ -126,6 +128,21 @@ impl SessionKey {
 }
 
 /// The identity of a session: provider name, tenant, token id.
+///
+/// ```
+/// use session_warden::key::{ProviderName, SessionId, SessionKey, Tenant};
+///
+/// let key = SessionKey::new("north", "device-17")?;
+/// let id = SessionId::new(ProviderName::new("acme")?, key);
+/// assert_eq!(id.to_string(), "acme/north/device-17");
+/// assert_eq!(id.key().tenant(), &Tenant::new("north")?);
+///
+/// // The parts of an id stay apart in its text.
+/// let key = SessionKey::new("north/device", "17")?;
+/// let other = SessionId::new(ProviderName::new("acme")?, key);
+/// assert_eq!(other.to_string(), "acme/north%2Fdevice/17");
+/// # Ok::<(), session_warden::key::InvalidKey>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SessionId {
     provider: ProviderName,
@@ -141,7 +158,7 @@ impl Hash for SessionId {
 }
 
 impl SessionId {
-    /// Joins a provider's name and a key.
+    /// Makes an id from the name of a provider and the key of one of its sessions.
     #[must_use]
     pub fn new(provider: ProviderName, key: SessionKey) -> Self {
         Self { provider, key }
@@ -174,8 +191,9 @@ impl SessionId {
 }
 
 impl fmt::Display for SessionId {
-    /// `provider/tenant/token-id`. Within a part `/` is written `%2F` and `%` is written `%25`, so
-    /// the texts of two sessions always differ. Log the three parts as separate fields if you can.
+    /// Writes `provider/tenant/token-id`. Within a part this writes `/` as `%2F` and `%` as `%25`,
+    /// so that two sessions never have the same text. Log the three parts as separate fields if you
+    /// can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { provider, key } = self;
         let [provider, tenant, token_id] =
@@ -212,7 +230,26 @@ impl Borrow<str> for ProviderName {
     }
 }
 
-/// Names the part of a key that cannot be used, and the reason.
+/// Why a key was refused: the part that cannot be used, and what is wrong with it.
+///
+/// ```
+/// use session_warden::SessionKey;
+/// use session_warden::key::{InvalidKey, KeyFault, KeyPart, MAX_KEY_BYTES};
+///
+/// /// Answers a request whose path names a device.
+/// fn bad_request(invalid: &InvalidKey) -> String {
+///     match (invalid.part(), invalid.fault()) {
+///         (KeyPart::TokenId, KeyFault::Empty) => "name a device".to_owned(),
+///         (KeyPart::TokenId, KeyFault::TooLong(bytes)) => {
+///             format!("the device's name has {bytes} bytes, but {MAX_KEY_BYTES} are allowed")
+///         }
+///         _ => "the name has a character that is not allowed".to_owned(),
+///     }
+/// }
+///
+/// let invalid = SessionKey::new("acme", "x".repeat(300)).unwrap_err();
+/// assert_eq!(bad_request(&invalid), "the device's name has 300 bytes, but 256 are allowed");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {part} {fault}")]
 pub struct InvalidKey {
@@ -221,13 +258,13 @@ pub struct InvalidKey {
 }
 
 impl InvalidKey {
-    /// Which part of the key is at fault.
+    /// The part of the key that cannot be used.
     #[must_use]
     pub fn part(&self) -> KeyPart {
         self.part
     }
 
-    /// What is wrong with it.
+    /// What is wrong with that part.
     #[must_use]
     pub fn fault(&self) -> KeyFault {
         self.fault
@@ -247,7 +284,7 @@ impl InvalidKey {
     }
 }
 
-/// The parts of a key.
+/// A part of a key. See the example of [`InvalidKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyPart {
@@ -269,19 +306,19 @@ impl fmt::Display for KeyPart {
     }
 }
 
-/// Why a part of a key cannot be used.
+/// Why a part of a key cannot be used. See the example of [`InvalidKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyFault {
-    /// It has no character.
+    /// The part has no character.
     Empty,
-    /// It has more than [`MAX_KEY_BYTES`] bytes; how many it has.
+    /// The part has this many bytes, which are more than [`MAX_KEY_BYTES`].
     TooLong(usize),
-    /// It has a control character. An attacker could forge a log line with it.
+    /// The part has a control character, with which an attacker could forge a log line.
     ControlCharacter,
-    /// It has a character that is invisible, that breaks a line or that changes the order in which
-    /// text is shown (zero-width and bidirectional characters, U+2028, for example). Such a name
-    /// could look like another one in a log or on a page.
+    /// The part has a character that is invisible, that breaks a line, or that changes the order in
+    /// which text is shown: zero-width and bidirectional characters, or U+2028, for example. Such a
+    /// name could look like another name in a log or on a page.
     InvisibleCharacter,
 }
 

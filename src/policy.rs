@@ -1,4 +1,7 @@
-//! Every bound and every timeout, with its default and the reason for the default.
+//! Every bound and every timeout that you can set, with its default and the reason for the default.
+//!
+//! [`Policy`] has those of a whole supervisor. [`RefreshPolicy`] and [`ProviderLimits`] have those
+//! of one provider.
 
 mod due;
 mod fixed;
@@ -16,7 +19,7 @@ pub use self::storage::*;
 
 /// The bounds of one supervisor.
 ///
-/// A plain value: take the default and change what you must.
+/// Start from the default, and change only the fields that you must change.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,8 +44,8 @@ pub struct Policy {
     pub max_resident: usize,
     /// The most sessions of one tenant in memory. Calls for a further session of this tenant get
     /// `Capacity`. Defaults to 1,000,000, a quarter of [`max_sessions`](Self::max_sessions), so
-    /// that one tenant cannot use all of it. If you have one tenant only, set both to the same
-    /// value.
+    /// that one tenant cannot take the memory of all others. If you have one tenant only, set both
+    /// fields to the same value.
     pub max_sessions_per_tenant: usize,
     /// The most callers that wait for one session. A further caller gets `Capacity`. Defaults to
     /// 65,536 because a waiting caller costs about 1 KB, and a mailbox holds at most one message
@@ -57,15 +60,16 @@ pub struct Policy {
     /// its response counts. Defaults to 30 s because all but the slowest responses arrive sooner,
     /// and users wait no longer.
     pub call_timeout: Duration,
-    /// How long an exchange may take until it has sent the last byte of its last request: name
-    /// lookup, connection, TLS and writing, with all repeats. Requests that come before it
-    /// (discovery, for example) may take as long again. Defaults to 10 s because a connection to a
-    /// server that is up takes no longer than 3 s, and a request that is not sent costs
-    /// only this time.
+    /// How long an exchange may take until it has sent the last byte of its last request. This
+    /// covers name lookup, connection, TLS and writing, with all repeats. Requests that the
+    /// exchange needs first (discovery, for example) may take as long again. Defaults to 10 s
+    /// because a connection to a server that is up takes no longer than 3 s, and an exchange that
+    /// has sent no request loses nothing but this time.
     pub attempt_budget: Duration,
-    /// An exchange does not repeat a request when less than this is left of its budget, and a
-    /// server's grace for used tokens that is not longer counts as no grace. Defaults to 5 s
-    /// because the repeat needs time to be sent, and the server may queue it.
+    /// How much of its [`attempt_budget`](Self::attempt_budget) an exchange must have left to
+    /// repeat a request. If a server accepts a used refresh token for no longer than this, the
+    /// crate treats it as a server that accepts no used token. Defaults to 5 s because sending the
+    /// repeat takes time, and the server may queue it.
     pub min_repeat_time: Duration,
     /// How long the whole response may take, from when the last byte of the request was sent. After
     /// that the response counts as lost, and the outcome is ambiguous. The crate drops a provider's
@@ -73,26 +77,28 @@ pub struct Policy {
     /// 60 s because proxies in front of servers time out by then, and no less because on a server
     /// that rotates strictly a lost response costs the session.
     pub answer_timeout: Duration,
-    /// How long the store may take to save new credentials. After that the crate hands out their
-    /// token although they are unsaved, and goes on saving. Defaults to 2 s because callers wait,
-    /// and the tokens are valid.
+    /// How long callers wait for the store to save new credentials. After that the crate hands out
+    /// the new token although it is not saved, and goes on saving. Defaults to 2 s because callers
+    /// wait for a token that is valid already.
     pub save_timeout: Duration,
-    /// How long the store may take to load or claim a record before the call gets `Store`. Defaults
-    /// to 5 s because a database that fails over takes that long, and nothing was sent yet.
+    /// How long the store may take to load or claim a record. After that the call gets `Store`.
+    /// Defaults to 5 s because a database that fails over takes that long, and the crate has sent
+    /// nothing to the server yet.
     pub store_timeout: Duration,
     /// How long a [`ProviderSource`](crate::provider::ProviderSource) and the function of
     /// [`renew_with`](crate::provider::Registration::renew_with) may take. Defaults to 5 s because
-    /// either reads a row of a database, and callers wait.
+    /// each of them reads a row of a database while callers wait.
     pub source_timeout: Duration,
-    /// How long a claim keeps other processes from exchanging for the session, unless it is
-    /// renewed. Defaults to 20 s: 10 s until the request is sent, and a
-    /// margin of 10 s.
+    /// How long a claim keeps other processes from sending a request for the session. The process
+    /// that has the claim renews it while its request is open. Defaults to 20 s: 10 s until the
+    /// request is sent, and a margin of 10 s.
     pub lease: Duration,
-    /// How long after the end of a lease other processes do not take over the holder's refresh, on
-    /// a server that rotates strictly: the holder may only be paused, and come back with the new
-    /// token. Defaults to 45 s, so that lease and grace together are 5 s longer
-    /// than [`answer_timeout`](Self::answer_timeout): a response that can still arrive is waited
-    /// for and saved. A policy with less than that is refused.
+    /// How long other processes wait after the end of a [`lease`](Self::lease) before they take
+    /// over the refresh of its holder, if the server rotates strictly. The holder may only be
+    /// paused, and may still save the new token. Defaults to 45 s, so that lease and grace together
+    /// are 5 s longer than [`answer_timeout`](Self::answer_timeout), and the holder can save each
+    /// response that it may still get. The start refuses a policy in which they are shorter than
+    /// that.
     pub takeover_grace: Duration,
     /// How long the user may take to give the second factor. Defaults to 10 min because vendors'
     /// challenges are valid for 10 to 15 min.
@@ -155,20 +161,33 @@ impl Policy {
     }
 }
 
-/// A waiting time that doubles with each failure, up to a cap, with full jitter.
+/// A waiting time that doubles with each failure, up to a cap. A random part of it is used
+/// (jitter), so that many sessions do not retry at the same moment.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::policy::Backoff;
+///
+/// let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
+/// // After the fourth failure: from 0.8 s to 8 s, as the random number decides.
+/// assert_eq!(backoff.wait(4, 0.0), Duration::from_millis(800));
+/// assert_eq!(backoff.wait(4, 1.0), Duration::from_secs(8));
+/// // After the twentieth failure: at most the cap.
+/// assert_eq!(backoff.wait(20, 1.0), Duration::from_secs(300));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
 pub struct Backoff {
     /// The longest wait after the first failure.
     pub base: Duration,
-    /// The longest wait after any.
+    /// The longest wait after any number of failures.
     pub cap: Duration,
 }
 
 impl Backoff {
-    /// The wait after failure number `tries` (1 is the first). `spread` is the random number from
-    /// 0 to 1 that the jitter uses. The wait is at least a tenth of the step, so that a zero cannot
-    /// cause a burst of requests.
+    /// Returns the wait after failure number `tries`, where 1 is the first failure. `spread` is the
+    /// random number from 0 to 1 that the jitter uses. The wait is at least a tenth of the doubled
+    /// time, so that a `spread` of zero cannot cause a burst of requests.
     #[must_use]
     pub fn wait(&self, tries: u32, spread: f64) -> Duration {
         let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -177,7 +196,19 @@ impl Backoff {
     }
 }
 
-/// When a session whose actor keeps crashing is quarantined, so that others are not affected.
+/// When a session whose actor keeps crashing is quarantined, so that the other sessions are not
+/// affected.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::policy::{Backoff, Policy, Restarts};
+///
+/// // Quarantine after 3 crashes within a minute, for 5 min, then 10 min, and so on up to 2 h.
+/// let quarantine = Backoff { base: Duration::from_secs(300), cap: Duration::from_secs(7200) };
+/// let restarts = Restarts { intensity: 3, quarantine, ..Restarts::default() };
+/// let policy = Policy { restarts, ..Policy::default() };
+/// assert_eq!(policy.restarts.within, Duration::from_secs(60));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users as a literal")]
 pub struct Restarts {
@@ -209,7 +240,26 @@ impl Default for Restarts {
     }
 }
 
-/// When sessions of one provider are refreshed.
+/// When the sessions of one provider are refreshed.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::policy::{RefreshPolicy, UnclassifiedAnswers, When};
+/// use session_warden::provider::{Registration, oauth2::OAuth2};
+///
+/// let refresh = RefreshPolicy {
+///     when: When::Proactive, // also sessions that nobody calls
+///     unclassified: UnclassifiedAnswers { count: 5, ..UnclassifiedAnswers::default() },
+///     ..RefreshPolicy::default()
+/// };
+/// // A token that is valid for an hour is due 5 min ahead, without jitter.
+/// let due = refresh.due_after(Duration::from_secs(3600), 0.0);
+/// assert_eq!(due, Duration::from_secs(55 * 60));
+///
+/// let acme = OAuth2::new("https://login.example.com/token", "my-backend")?;
+/// let registration = Registration::new(acme).refresh(refresh);
+/// # Ok::<(), session_warden::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct RefreshPolicy {
@@ -220,19 +270,20 @@ pub struct RefreshPolicy {
     /// be in doubt and recover before its token expires.
     pub fraction: f64,
     /// A token is due at least this long before it expires. Defaults to 10 s because an exchange
-    /// may take that long. Never more than half of the lifetime, so that short lifetimes do not
-    /// loop.
+    /// may take that long. The crate uses at most half of the token's lifetime, so that a token
+    /// with a short lifetime is not due as soon as it arrives.
     pub at_least: Duration,
     /// A token is due at most this long before it expires. Defaults to 5 min.
     pub at_most: Duration,
-    /// The part of the lifetime over which due times are spread. Defaults to 0.1, so that
-    /// sessions established together are not refreshed together.
+    /// The part of the lifetime over which due times are spread at random. Defaults to 0.1, so that
+    /// sessions which were established together are not refreshed together.
     pub jitter: f64,
-    /// How long before a refresh token expires the event `RefreshExpiring` is published; at most
-    /// half of its lifetime ahead. Defaults to 24 h, so that the event falls into working hours
-    /// once.
+    /// How long before a refresh token expires the crate publishes the event `RefreshExpiring`. The
+    /// crate uses at most half of the refresh token's lifetime. Defaults to 24 h, so that the time
+    /// between event and expiry has working hours in it.
     pub expiring: Duration,
-    /// When unclassified answers lose a session. See [`UnclassifiedAnswers`].
+    /// When a session is lost because the server keeps answering in a way that the crate does not
+    /// know. See [`UnclassifiedAnswers`].
     pub unclassified: UnclassifiedAnswers,
 }
 
@@ -250,20 +301,23 @@ impl Default for RefreshPolicy {
     }
 }
 
-/// When unclassified answers lose a session
+/// When a session is lost because the server answers its refreshes with responses that the crate
+/// does not know
 /// ([`FailureClass::Unclassified`](crate::provider::FailureClass::Unclassified)).
 ///
 /// The crate retries the refresh with a back-off. The session is lost, as
-/// [`LostReason::Unclassified`](crate::error::LostReason::Unclassified), when all of this is true:
+/// [`LostReason::Unclassified`](crate::error::LostReason::Unclassified), when all of these
+/// conditions hold:
 ///
-/// - it got [`count`](Self::count) unclassified answers since its last success, over at least
-///   [`span`](Self::span); other failures between them do not count and do not reset the count;
-/// - its access token has expired, or an API rejected it;
-/// - another session of the same client succeeded after the first of these answers, or
-///   [`alone`](Self::alone) has passed since then.
+/// - Since its last success the session got [`count`](Self::count) unclassified answers, over at
+///   least [`span`](Self::span). Other failures between them do not count and do not reset the
+///   count.
+/// - The session's access token has expired, or an API rejected it.
+/// - Another session of the same client succeeded after the first of these answers, or the time
+///   [`alone`](Self::alone) has passed since the first of them.
 ///
-/// The loss is provisional: the tokens are kept, and a refresh that succeeds makes the session
-/// active again.
+/// The loss is provisional: the crate keeps the tokens, and a refresh that succeeds makes the
+/// session active again. See the example of [`RefreshPolicy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct UnclassifiedAnswers {
@@ -273,12 +327,13 @@ pub struct UnclassifiedAnswers {
     /// The least time from the first of these answers to the last. Defaults to 1 min because a
     /// server sends them for some seconds while it is being deployed.
     pub span: Duration,
-    /// How long the answers go on before a session is lost although no other session of its client
-    /// succeeded in that time. Defaults to 24 h because the client or the server is then more
-    /// likely at fault than the session.
+    /// How long the answers must go on until a session is lost although no other session of its
+    /// client has succeeded since the first of them. Defaults to 24 h because in that case the
+    /// client or the server is more likely at fault than the session.
     pub alone: Duration,
-    /// The longest pause before the schedule tries a session again that was lost in this way.
-    /// Defaults to 24 h, so that all sessions are active again within a day after a long outage.
+    /// The longest pause until the schedule tries again to refresh a session that was lost in this
+    /// way. Defaults to 24 h, so that all sessions are active again within a day after a long
+    /// outage.
     pub retry: Duration,
 }
 
@@ -294,16 +349,17 @@ fn part(number: f64) -> f64 {
     if number.is_nan() { 0.0 } else { number.clamp(0.0, 1.0) }
 }
 
-/// Whether callers or the schedule start the refresh of a token that is due.
+/// Whether callers or the schedule start the refresh of a token that is due. See the example of
+/// [`RefreshPolicy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum When {
-    /// The first caller that asks for a due token starts its refresh. This is the default: idle
-    /// sessions cause no requests, and on a server that rotates strictly each refresh is a small
-    /// risk.
+    /// The first caller that asks for a due token starts its refresh. This is the default, because
+    /// idle sessions then cause no requests, and because on a server that rotates strictly each
+    /// refresh is a small risk.
     OnDemand,
-    /// The schedule refreshes every session of the store that has a refresh token, whether or not
-    /// it is called. If several processes share a store, each refreshes its share.
+    /// The schedule refreshes every session of the store that has a refresh token, also those that
+    /// nobody calls. If several processes share a store, each of them refreshes its share.
     Proactive,
 }
 

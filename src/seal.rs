@@ -1,9 +1,10 @@
 //! Key rings, and the encryption of tickets and stored records.
 //!
-//! A [`KeyRing`] holds numbered master keys. All of them open, and one of them seals: the highest
-//! number of those that are not marked to open only. So keys change without anything being lost. No
-//! master key encrypts anything itself: each use has a key of its own, derived by HKDF-SHA256
-//! (RFC 5869), for XChaCha20-Poly1305.
+//! To seal is to encrypt and authenticate; to open is to verify and decrypt. A [`KeyRing`] holds
+//! numbered master keys. The process opens with all of them, and seals with one of them: the key
+//! with the highest number, apart from keys that are marked to open only. So you can change keys
+//! without losing anything. The crate encrypts nothing with a master key itself: for each use it
+//! derives a key by HKDF-SHA256 (RFC 5869), for XChaCha20-Poly1305.
 
 mod cipher;
 mod key_ring_fault;
@@ -33,14 +34,14 @@ pub(crate) use self::mac::{KeysId, MacKey, TAG_BYTES};
 use crate::error::ErrorKind;
 use crate::error::Result;
 
-/// The numbered master keys of a process. All of them open. The sealing key is the one with the
-/// highest number, apart from keys that [only open](RingKey::opens_only).
+/// The numbered master keys of a process. The process opens with all of them. It seals with the key
+/// that has the highest number, apart from keys that [only open](RingKey::opens_only).
 ///
 /// Clones share one set of keys: [`reload`](Self::reload) changes it for all of them. Give the same
 /// keys to every process that serves the same users. To change the key of several processes, first
-/// add a key with a higher number that only opens to all of them, then let it seal in all of them.
-/// Remove the old key when nothing that it sealed is needed any more: tickets live for minutes, and
-/// stored records are sealed with the new key in time. The guide has [the
+/// add a new key with a higher number to all of them, marked to open only. Then remove the mark in
+/// all of them. Remove the old key when you need nothing that it sealed: tickets expire within
+/// minutes, and the supervisor seals stored records again with the new key. The guide has [the
 /// steps](crate::guide::operations#changing-keys).
 ///
 /// As text a ring is a list of entries `number:key`, where a key is 32 random bytes in base64, as
@@ -69,9 +70,9 @@ use crate::error::Result;
 pub struct KeyRing(watch::Sender<Arc<Keys>>);
 
 impl KeyRing {
-    /// A ring of one random key that exists only in this process, so that nothing it seals opens in
-    /// another. The number is random too, so that a ticket of another process can be told apart
-    /// from an altered one.
+    /// Makes a ring of one random key, which exists only in this process: no other process can open
+    /// what it seals. The number is random too, so that this process can tell a ticket of another
+    /// process from an altered ticket.
     ///
     /// # Errors
     ///
@@ -82,20 +83,21 @@ impl KeyRing {
         Ok(Self::of(Keys { sealing, opening: Vec::new(), generated: true }))
     }
 
-    /// A ring of one key. A key of zero bytes neither seals nor opens anything.
+    /// Makes a ring of one key. If all bytes of the key are zero, the ring seals nothing and opens
+    /// nothing.
     #[must_use]
     pub fn new(number: u32, key: MasterKey) -> Self {
         Self::of(Keys { sealing: (number, key), opening: Vec::new(), generated: false })
     }
 
-    /// A ring of these keys, in any order.
+    /// Makes a ring of these keys, which may be in any order.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with [`KeyRingFault::NoKey`] or [`KeyRingFault::NoSealingKey`]
-    /// if none of them seals, with [`KeyRingFault::DoubleNumber`] if two have the same number, with
-    /// [`KeyRingFault::EqualKeys`] if two are the same, with [`KeyRingFault::WeakKey`] if one has
-    /// zero bytes only.
+    /// if none of them may seal, with [`KeyRingFault::DoubleNumber`] if two have the same number,
+    /// with [`KeyRingFault::EqualKeys`] if two are the same, with [`KeyRingFault::WeakKey`] if all
+    /// bytes of a key are zero.
     pub fn from_keys(keys: impl IntoIterator<Item = RingKey>) -> Result<Self> {
         Ok(Self::of(Keys::of(keys.into_iter().collect())?))
     }
@@ -124,8 +126,8 @@ impl KeyRing {
         self.and(RingKey::new(number, key).opens_only())
     }
 
-    /// Reads a ring from the environment variable of this name. Other programmes of the same user
-    /// may be able to read a process's environment, so prefer [`from_file`](Self::from_file).
+    /// Reads a ring from the environment variable of this name. Other programs of the same user may
+    /// be able to read the environment of your process, so prefer [`from_file`](Self::from_file).
     ///
     /// # Errors
     ///
@@ -145,7 +147,8 @@ impl KeyRing {
     /// Reads a ring from this file, which only the process's own user should be able to read. This
     /// blocks while it reads, so call it at the start or from a thread that may block.
     ///
-    /// On Unix the file must belong to the process's user or to root, and nobody else may write it.
+    /// On Unix the file must belong to the process's user or to root, and no other user may be able
+    /// to write it.
     ///
     /// # Errors
     ///
@@ -157,16 +160,27 @@ impl KeyRing {
         Self::parse(std::str::from_utf8(&bytes).map_err(|_| KeyRingFault::NotText)?)
     }
 
-    /// Parses a ring from this text. The caller should wipe the text's own buffer.
+    /// Parses a ring from this text. The caller should overwrite the text's buffer afterwards.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] with a [`KeyRingFault`] that says which entry is wrong and how.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use session_warden::seal::{KeyRing, KeyRingFault};
+    ///
+    /// let invalid = KeyRing::parse("1:YSBwYXNzcGhyYXNl").unwrap_err();
+    /// let fault = invalid.source().and_then(|fault| fault.downcast_ref());
+    /// assert_eq!(fault, Some(&KeyRingFault::WrongLength { number: 1, bytes: 12 }));
+    /// ```
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self::of(key_ring_text::keys(text)?))
     }
 
-    /// Replaces the keys by those of `other`, in all clones at once. Operations that are running
+    /// Replaces the keys with those of `other`, in all clones at once. Operations that are running
     /// finish with the old keys. A supervisor then seals the records of its store with the new key.
     pub fn reload(&self, other: Self) {
         // Read before the lock is taken: the two may be one ring.
@@ -319,13 +333,13 @@ pub struct RingKey {
 }
 
 impl RingKey {
-    /// A key that seals if its number is the highest of the keys that may seal.
+    /// Makes a key that may seal: it does if its number is the highest of the keys that may.
     #[must_use]
     pub fn new(number: u32, key: MasterKey) -> Self {
         Self { number, key, seals: true }
     }
 
-    /// Makes it a key that only opens, until all processes have it.
+    /// Marks the key to open only. Keep the mark until all processes have the key.
     #[must_use]
     pub fn opens_only(self) -> Self {
         Self { seals: false, ..self }

@@ -1,5 +1,5 @@
-//! Secrets: text that is never shown, copied or serialized, and is wiped when its last clone is
-//! dropped.
+//! The type of all secrets. A secret is not printed and not serialized, its clones share one copy
+//! of the text, and dropping the last clone overwrites the text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use zeroize::Zeroize;
 
 /// A token, password or client secret.
 ///
-/// Clones share one allocation, which is overwritten when the last of them is dropped. There is
-/// no `Display` and no `Serialize`; `Debug` prints `[redacted]`. Only [`expose_secret`] returns the
-/// text, so a search for that name finds every place that reads a secret.
+/// Clones share one allocation. Dropping the last clone overwrites it. There is no `Display` and no
+/// `Serialize`, and `Debug` prints `[redacted]`. Only [`expose_secret`] returns the text, so a
+/// search for that name finds every place that reads a secret.
 ///
-/// The crate does not wipe the buffers of hyper and rustls, and it does not protect against core
-/// dumps.
+/// The crate does not overwrite the buffers of hyper and rustls, and it does not protect against
+/// core dumps.
 ///
 /// ```
 /// use session_warden::secret::Secret;
@@ -35,7 +35,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The text itself.
+    /// Returns the text of the secret.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.buffer.expose_secret().get(self.start..).unwrap_or("")

@@ -1,4 +1,4 @@
-//! Sessions: the handles for callers, and their implementation.
+//! The handles with which callers use sessions, and what their calls return.
 //!
 //! ```text
 //!            establish                    due, refresh, 401
@@ -10,12 +10,14 @@
 //!  (store)               Closed                                 (establish)
 //! ```
 //!
-//! You can call `establish` in every state. The former session still serves its token until the new
-//! one is there. If the server asks for a second factor, Establishing becomes Challenged; the user's
-//! answer is a new establish. The guide's [`semantics`](crate::guide::semantics) has the whole table.
+//! You can call `establish` in every state. The former session serves its token until the new
+//! session is there. If the server asks for a second factor, Establishing becomes Challenged. Pass
+//! the user's answer to `establish` again. The guide's [`semantics`](crate::guide::semantics) has
+//! the whole table.
 
 mod adopt;
 pub(crate) mod api_call;
+mod api_response;
 mod call;
 pub(crate) mod context;
 pub(crate) mod dispatch;
@@ -45,7 +47,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
-use http::{request, response};
+use http::request;
 
 use self::dispatch::{Dispatcher, SlotRef};
 use self::job::Job;
@@ -58,26 +60,54 @@ use self::slot::{ErasedValue, Slot, SnapshotRead};
 pub use self::status::{SessionStatus, State};
 use crate::client::Client;
 use crate::client::provider_entry::ProviderEntry;
-use crate::error::{Error, ErrorKind, LostReason, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
-use crate::provider::{Provider, Rejection, Signing, UnattendedGrant, erased};
+use crate::provider::{Provider, Signing, UnattendedGrant, erased};
 use crate::token::{Credentials, PermissionToken, Tokens};
 
-/// Stands for the provider's type in a [`Session`] of any provider.
+/// Stands for the provider's type in a [`Session`] of any provider. See the example of [`Session`].
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "has no value")]
 pub enum AnyProvider {}
 
-/// A handle to one session. It is cheap to make and to clone, and making it does no I/O. Many handles
-/// may name one session.
+/// A handle to one session. It is cheap to make and to clone, and making it does no I/O. Many
+/// handles may name one session.
 ///
-/// `Session<P>` has its provider's grants and attributes. `Session` alone has no provider type, so
-/// that one list can hold sessions of several providers.
+/// `Session<P>` has its provider's grants and attributes. `Session`, which is short for
+/// `Session<AnyProvider>`, has no provider type, so that one list can hold sessions of several
+/// providers.
 ///
 /// # Cancel safety
 ///
 /// Every call may be dropped at any time. An exchange that it waits for goes on, and the session
 /// keeps its result.
+///
+/// # Example
+///
+/// ```
+/// use std::collections::HashMap;
+/// use session_warden::session::AnyProvider;
+/// use session_warden::testing::ScriptedProvider;
+/// use session_warden::{Session, SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let supervisor = Supervisor::builder().provider("fake", ScriptedProvider::new()).start().await?;
+/// let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// let session: Session<ScriptedProvider> = sessions.session(SessionKey::single("device-17")?);
+/// let _ = session.establish(()).await?;
+///
+/// // Code that only needs tokens can use sessions of all providers.
+/// let mut devices: HashMap<&str, Session<AnyProvider>> = HashMap::new();
+/// devices.insert("lamp", session.erase());
+/// let token = devices["lamp"].permission_token().await?;
+/// assert_eq!(token.expose_secret(), "access-1");
+///
+/// // A grant needs the provider's type again.
+/// assert!(devices["lamp"].clone().downcast::<ScriptedProvider>().is_ok());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session<P = AnyProvider> {
     dispatcher: Arc<Dispatcher>,
     provider: Arc<ProviderEntry>,
@@ -102,19 +132,19 @@ impl<P> Session<P> {
         &self.id
     }
 
-    /// A valid access token: the one in memory if it is fresh, otherwise the one from a refresh that
-    /// all callers share.
+    /// Returns a valid access token: the token in memory if it is fresh, otherwise the token from a
+    /// refresh that all callers share.
     ///
-    /// Never gives a token that has expired by this process's clocks, or one that was rejected,
-    /// unless that rejection is [damped](Invalidation::Damped).
+    /// The token has not expired by this process's clocks. No API has rejected it, unless that
+    /// rejection was [damped](Invalidation::Damped).
     ///
     /// # Errors
     ///
     /// `NotEstablished`, `SignInAgain`, `RetryLater`, `Misconfigured`, `Capacity`, `Store`,
     /// `ShuttingDown`; `Refused` if the session obtains new tokens automatically and the server
     /// refused that. If a refresh takes longer than
-    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout), it goes on, and its callers get
-    /// `RetryLater`.
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout), it goes on, and its callers
+    /// get `RetryLater`.
     ///
     /// # Cancel safety
     ///
@@ -128,16 +158,16 @@ impl<P> Session<P> {
         }
     }
 
-    /// The token in memory, if it is valid. This does not wait and does no I/O. `None` does not mean
-    /// that there is no session: its record may not be loaded yet. If the token is due, this gives
-    /// it and starts its refresh in the background.
+    /// Returns the token in memory, if it is valid. This does not wait and does no I/O. `None` does
+    /// not mean that there is no session: its record may not be loaded yet. If the token is due,
+    /// this returns it and starts its refresh in the background.
     #[must_use]
     pub fn try_permission_token(&self) -> Option<PermissionToken> {
         self.with_token(PermissionToken::clone)
     }
 
-    /// As [`try_permission_token`](Self::try_permission_token), but `read` gets the token by
-    /// reference, which saves the clone.
+    /// Passes the token in memory to `read` and returns the result, without a clone of the token.
+    /// Otherwise as [`try_permission_token`](Self::try_permission_token).
     pub fn with_token<R>(&self, read: impl FnOnce(&PermissionToken) -> R) -> Option<R> {
         let clock = &*self.dispatcher.context.clock;
         if let Some(slot) = self.slot.get() {
@@ -180,83 +210,19 @@ impl<P> Session<P> {
         Ok(token)
     }
 
-    /// Checks the response of an API that was called with `used`, and returns whether to call it
-    /// again with another token. `body_prefix` is the part of the body that you have read; vendors
-    /// put the reason there.
+    /// Returns a newer token than the token in memory, even if that is not due yet. If a refresh
+    /// runs already, this waits for its result. If the refresh takes longer than
+    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in memory is
+    /// still valid, the caller gets the token in memory.
     ///
-    /// Pass every response to this method, successes too: a success resets the damping to its
-    /// shortest span. After [`Verdict::Retry`], call the API once more, not in a loop. The session
-    /// does not hand out a rejected token again, unless the rejection is damped (see
-    /// [`invalidate`](Self::invalidate)); the verdict is then [`Verdict::Forward`].
-    pub fn rejected(
-        &self,
-        used: &PermissionToken,
-        response: &response::Parts,
-        body_prefix: &[u8],
-    ) -> Verdict {
-        // A session that has handed out a token has a client.
-        let Ok(client) = self.client() else { return Verdict::Forward };
-        match client.provider.rejection(response, body_prefix) {
-            Rejection::TokenDead => match self.invalidate(used) {
-                Invalidation::Refresh => Verdict::Retry,
-                Invalidation::Damped => Verdict::Forward,
-            },
-            Rejection::SessionDead => {
-                if let Some(slot) = self.dispatcher.find(&self.id) {
-                    let context = &self.dispatcher.context;
-                    context.reject(&slot, used.generation());
-                    let (dead, task_guard) = (used.generation(), context.tasks.enter());
-                    mark_lost::end(context, &slot, dead, LostReason::Revoked, task_guard);
-                }
-                Verdict::Forward
-            }
-            Rejection::None if response.status.is_success() => {
-                self.accept(used);
-                Verdict::Forward
-            }
-            Rejection::None | Rejection::OtherReason => Verdict::Forward,
-        }
-    }
-
-    /// Reports that an API rejected `used`. Unless the answer is [`Invalidation::Damped`], `used`
-    /// is not handed out again. A token that has already replaced `used` is not affected.
-    ///
-    /// The answer is `Damped` if `used` itself replaced a rejected token within the last
-    /// 10 s. The crate then starts no refresh and goes on handing
-    /// out `used`, because other APIs may accept it. So an API that rejects every token does not
-    /// cause one refresh per call. The span doubles with each refresh that a rejection starts, up
-    /// to 10 min. A response that accepts the token (see
-    /// [`rejected`](Self::rejected)) resets the span to 10 s; a refresh by age ends the
-    /// damping.
-    pub fn invalidate(&self, used: &PermissionToken) -> Invalidation {
-        // If there is no room for the session in memory, it has no token that could be rejected.
-        match self.obtain() {
-            Ok(slot) => self.dispatcher.context.invalidate(&slot, used.generation()),
-            Err(_) => Invalidation::Refresh,
-        }
-    }
-
-    fn accept(&self, used: &PermissionToken) {
-        let context = &self.dispatcher.context;
-        if let Some(slot) = self.slot.get() {
-            slot.accept(used.generation(), || context.step_context(slot));
-        } else if let Some(slot) = self.dispatcher.find(&self.id) {
-            slot.accept(used.generation(), || context.step_context(&slot));
-        }
-    }
-
-    /// A newer token than the one in memory, whether that is due or not. This joins a refresh that
-    /// runs already. If the refresh takes longer than
-    /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in memory is still
-    /// valid, the caller gets that one.
-    ///
-    /// This also retries a session that is lost as [`LostReason::Unclassified`], with a back-off
+    /// This also retries a session that is lost as
+    /// [`LostReason::Unclassified`](crate::error::LostReason::Unclassified), with a back-off
     /// between failed tries.
     ///
     /// # Errors
     ///
     /// As [`permission_token`](Self::permission_token). `SignInAgain` also if there is no refresh
-    /// token, although the token in memory may still be valid.
+    /// token: the token in memory may still be valid then.
     ///
     /// # Cancel safety
     ///
@@ -269,14 +235,15 @@ impl<P> Session<P> {
         self.dispatcher.token_newer_than(&slot, held, None).await
     }
 
-    /// Ends the session: first in the store, then at the server. Afterwards the session hands out no
-    /// token.
+    /// Ends the session: first in the store, then at the server. Afterwards the session hands out
+    /// no token. See the example of [`Revocation`].
     ///
     /// # Errors
     ///
-    /// `Store` if the store did not confirm the close: the session then goes on here, until the
-    /// store shows that the close is written. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
-    /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
+    /// `Store` if the store did not confirm the close: the session then goes on in this process,
+    /// until the store shows that the close is written. `Deadline`, `Capacity`, `Superseded`,
+    /// `RetryLater`, `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does
+    /// not know.
     ///
     /// # Cancel safety
     ///
@@ -289,7 +256,8 @@ impl<P> Session<P> {
         self.dispatcher.run_job(&slot, |reply, task_guard| Job::Close { reply, task_guard }).await
     }
 
-    /// The session's present status, loaded from the store if it is not in memory.
+    /// Returns the session's present status. This loads the session from the store if it is not in
+    /// memory. See the example of [`SessionStatus`].
     ///
     /// # Errors
     ///
@@ -306,7 +274,7 @@ impl<P> Session<P> {
         status.ok_or_else(|| Error::new(ErrorKind::RetryLater).of_session(&self.id))
     }
 
-    /// The same session without its provider's type.
+    /// Returns a handle to the same session without the provider's type.
     #[must_use]
     pub fn erase(&self) -> Session {
         self.retype()
@@ -348,11 +316,12 @@ impl<P> Session<P> {
 }
 
 impl<P: Provider> Session<P> {
-    /// Exchanges a grant for a session, which replaces the present one. The present one
-    /// serves its token until the new one is there, and stays if the server refuses the grant.
+    /// Exchanges a grant for a new session, which replaces the present session. The present session
+    /// serves its token until the new one is there, and stays if the server refuses the grant. See
+    /// the example of [`Establishment`].
     ///
-    /// Grants are never coalesced: they are exchanged one after the other, each caller gets the
-    /// outcome of its own grant, and the last session counts. A grant is sent at most once.
+    /// If there are several grants, the crate exchanges them one after the other, each caller gets
+    /// the outcome of its own grant, and the last session counts. A grant is sent at most once.
     ///
     /// A grant of another provider does not compile:
     ///
@@ -365,11 +334,11 @@ impl<P: Provider> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Refused` with the reason. `RetryLater` with
-    /// [`outcome`](Error::outcome): unless that is `Ambiguous`, the grant was not used.
-    /// `ShuttingDown` with `NotSent` if the grant was still queued when the shutdown began.
-    /// `Deadline`, which does not say whether the grant was used: the exchange may go on, a late
-    /// answer still counts, and [`status`](Self::status) shows how it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
+    /// `Refused` with the reason. `RetryLater` with [`outcome`](Error::outcome): unless that is
+    /// `Ambiguous`, the grant was not used. `ShuttingDown` with `NotSent` if the grant was still
+    /// queued when the shutdown began. `Deadline`, which does not say whether the grant was used:
+    /// the exchange may go on, a late answer still counts, and [`status`](Self::status) shows how
+    /// it ended. `Capacity`, `Store`, `Misconfigured`, `Superseded`.
     ///
     /// # Cancel safety
     ///
@@ -393,13 +362,13 @@ impl<P: Provider> Session<P> {
         }
     }
 
-    /// A valid token of the session. If there is no session, this establishes one with `grant`, which
-    /// must be a grant that the application can make at any time without a user.
+    /// Returns a valid token. If there is no session, this first establishes one with `grant`,
+    /// which must be a grant that the application can make at any time without a user.
     ///
-    /// An active session is kept, whichever grant established it. A session that was never
-    /// established, is lost, or was revoked here begins with this grant. Callers at the same time
-    /// share one exchange and its outcome. If the server refuses the grant, all of them get the
-    /// error, and so do later callers until the back-off is over.
+    /// If the session is active, it stays, even if another grant established it. If the session was
+    /// never established, is lost, or was revoked with this crate, it begins anew with this grant.
+    /// Callers at the same time share one exchange and its outcome. If the server refuses the
+    /// grant, all of them get the error, and so do later callers until the back-off is over.
     ///
     /// # Errors
     ///
@@ -419,7 +388,7 @@ impl<P: Provider> Session<P> {
         self.dispatcher.token_newer_than(&*self.obtain()?, 0, Some(&offer)).await
     }
 
-    /// The provider's attributes, which the session stores beside its tokens.
+    /// Returns the provider's attributes, which the session stores beside its tokens.
     ///
     /// # Errors
     ///
@@ -458,11 +427,11 @@ impl<P: Provider> Session<P> {
 }
 
 impl Session {
-    /// The same session with its provider's type.
+    /// Returns the same session with its provider's type.
     ///
     /// # Errors
     ///
-    /// Gives the session back if its provider is not a `P`.
+    /// Returns the session unchanged if its provider is not a `P`.
     pub fn downcast<P: Provider>(self) -> Result<Session<P>, Self> {
         if self.provider.provides::<P>() { Ok(self.retype()) } else { Err(self) }
     }

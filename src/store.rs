@@ -1,20 +1,27 @@
-//! Where sessions are kept, and the statements that change them.
+//! The stores that keep sessions, and the trait for stores of your own.
 //!
-//! A store keeps one record for each session. In it, `version` counts writes, `epoch` counts
-//! grants, and `generation` counts the times that credentials were stored or closed. A refresh has
-//! three parts: a [`Claim`], which writes down the intent before the first byte is sent; the
-//! exchange; and a [`Commit`]. A [`Settle`] ends a claim whose exchange failed; a [`TakeOver`] ends
-//! a claim whose holder fell silent.
+//! Most programs use [`MemoryStore`] or [`sqlite::SqliteStore`] and nothing else of this module.
+//! The rest is for programs that implement [`Store`], or read a store without a supervisor.
 //!
-//! The pure function [`decide()`], which every store runs, alone says what a statement does to a
-//! record.
+//! A store keeps one [`Record`] for each session. In it, `version` counts writes, `epoch` counts
+//! grants, and `generation` counts the times that credentials were stored or closed. A supervisor
+//! changes records by [`Statement`]s. A refresh has three parts. First a
+//! [claim](Statement::Claim) writes down the intent to send a request. Then the supervisor sends
+//! the request. At last a [commit](Statement::Commit) writes the new credentials, or a
+//! [settle](Statement::Settle) ends the claim because there are none. A
+//! [take-over](Statement::TakeOver) ends the claim of a process that no longer responds.
+//!
+//! The pure function [`decide()`] says what a statement does to a record. Every store runs it.
 
+mod context;
 mod decide;
 mod memory;
+mod pages;
 mod panic_safe;
 mod record;
 #[cfg(feature = "sqlite")]
 mod record_cipher;
+mod shared;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;
@@ -22,17 +29,19 @@ mod statement;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::context::{Presence, StoreContext};
 pub use self::decide::{Decision, Found, Write, decide};
 pub use self::memory::MemoryStore;
+pub use self::pages::{
+    Change, Changes, Cursor, Due, DuePage, Listed, News, RecordFilter, Resealed,
+};
 pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{
-    Attempt, Change, Changes, ClaimId, Cursor, Due, DuePage, Failures, Floor, Holder, Intent,
-    Lease, Listed, News, Owner, Phase, Record, RecordFilter, Resealed, Stored,
+    Attempt, ClaimId, Failures, Floor, Holder, Intent, Lease, Owner, Phase, Record, Stored,
 };
 #[cfg(feature = "sqlite")]
 pub use self::record_cipher::SealFault;
@@ -42,7 +51,6 @@ pub use self::statement::{
     TakeOver,
 };
 pub use self::statement::{Done, Outcome, Statement};
-use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -51,41 +59,158 @@ use crate::seal::KeyRing;
 ///
 /// # Contract
 ///
-/// - [`apply`](Self::apply) reads the record, runs [`decide()`] on it and writes what the
-///   [`Decision`] says, its news included, in one step: no other statement on the same session
-///   comes between. The write is durable before `apply` answers `Ok`.
-/// - A statement that answered `Err` may have been done or not. The supervisor sends it again or
+/// - [`apply`](Self::apply) reads the record, runs [`decide()`] on it, and writes what the
+///   [`Decision`] says, with its news. It does this in one step: the store runs no other statement
+///   on the same session in between. The write is durable before `apply` returns `Ok`.
+/// - If `apply` returns `Err`, the statement may be done or not. The supervisor sends it again or
 ///   reads the record, so the store may get every statement twice.
-/// - The supervisor may drop a statement's future. The store then does the statement as a whole or
-///   not at all.
-/// - Only the store's clock decides whether a lease or a wait is over. Statements carry durations,
-///   never times; a record comes out with the store's time beside it ([`Stored`]).
-/// - A store that writes credentials to a disk seals them first.
+/// - The supervisor may drop the future of a statement. The store then does the statement as a
+///   whole or not at all.
+/// - Only the store's clock decides whether a lease or a wait is over. Statements have durations,
+///   not times. When the store returns a record, it adds its own time ([`Stored`]).
+/// - A store that writes credentials to a disk encrypts them first.
 ///
 /// Every implementation must pass `testing::store_suite`.
+///
+/// # Example
+///
+/// A whole store, which keeps its records in a map. A store in a database has the same parts: each
+/// lock stands for a transaction, and each map for a table.
+///
+/// ```
+/// use std::collections::{BTreeMap, BTreeSet};
+/// use std::time::Duration;
+///
+/// use async_trait::async_trait;
+/// use session_warden::clock::{Clock, SystemClock};
+/// use session_warden::key::{ProviderName, SessionId};
+/// use session_warden::store::{
+///     Decision, Due, DuePage, Floor, Found, Holder, Listed, Outcome, Owner, Presence, Record,
+///     RecordFilter, Statement, Store, StoreError, Stored, Write, decide,
+/// };
+/// use session_warden::testing::store_suite;
+/// use tokio::sync::Mutex;
+///
+/// #[derive(Default)]
+/// struct MapStore {
+///     tables: Mutex<Tables>,
+///     clock: SystemClock,
+/// }
+///
+/// #[derive(Default)]
+/// struct Tables {
+///     records: BTreeMap<SessionId, Record>,
+///     floor: Floor,
+///     holders: BTreeSet<Owner>,
+/// }
+///
+/// #[async_trait]
+/// impl Store for MapStore {
+///     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+///         let tables = self.tables.lock().await;
+///         let now = self.clock.now();
+///         Ok(tables.records.get(id).map(|record| Stored { record: record.clone(), now }))
+///     }
+///
+///     async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+///         let Tables { records, floor, .. } = &mut *self.tables.lock().await;
+///         let found = Found { record: records.get(id).cloned(), floor: *floor };
+///         let Decision { outcome, write, .. } = decide(found, &statement, self.clock.now());
+///         match write {
+///             Write::Nothing => {}
+///             Write::Put(record) | Write::PutLease(record) => {
+///                 records.insert(id.clone(), record);
+///             }
+///             Write::Remove(above) => {
+///                 records.remove(id);
+///                 *floor = floor.max(above);
+///             }
+///         }
+///         Ok(outcome)
+///     }
+///
+///     async fn due(
+///         &self,
+///         provider: &ProviderName,
+///         within: Duration,
+///         after: Option<&Due>,
+///         limit: usize,
+///     ) -> Result<DuePage, StoreError> {
+///         let Tables { records, holders, .. } = &*self.tables.lock().await;
+///         let now = self.clock.now();
+///         let is_free = |record: &Record| {
+///             record.lease.is_none_or(|it| it.holder == Holder::Dead || it.until <= now.boot)
+///         };
+///         let free = records.iter().filter(|(id, it)| id.provider() == provider && is_free(it));
+///         let due = free.filter_map(|(id, it)| Some(Due { at: it.due_at?, id: id.clone() }));
+///         let due = due.filter(|due| due.at <= now.wall + within);
+///         let due = due.filter(|due| after.is_none_or(|after| due > after));
+///         let mut due: Vec<_> = due.collect();
+///         due.sort();
+///         due.truncate(limit);
+///         Ok(DuePage { due, now, holders: holders.iter().copied().collect() })
+///     }
+///
+///     async fn list(
+///         &self,
+///         filter: &RecordFilter,
+///         after: Option<&SessionId>,
+///         limit: usize,
+///     ) -> Result<Vec<Listed>, StoreError> {
+///         let tables = self.tables.lock().await;
+///         let now = self.clock.now();
+///         let records = tables.records.iter().filter(|(id, _)| Some(*id) > after);
+///         let passing = records.filter(|(id, record)| filter.passes(id, record)).take(limit);
+///         let listed = passing.map(|(id, record)| {
+///             let record = record.clone().with(None, None);
+///             Listed { id: id.clone(), stored: Stored { record, now } }
+///         });
+///         Ok(listed.collect())
+///     }
+///
+///     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+///         let Tables { records, holders, .. } = &mut *self.tables.lock().await;
+///         match presence {
+///             Presence::Register | Presence::Renew => drop(holders.insert(owner)),
+///             Presence::Retire => {
+///                 holders.remove(&owner);
+///                 let leases = records.values_mut().filter_map(|record| record.lease.as_mut());
+///                 leases.filter(|it| it.owner == owner).for_each(|it| it.holder = Holder::Dead);
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// store_suite::run(|| async { MapStore::default() }).await;
+/// # }
+/// ```
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Gives the store the parts of its supervisor that it may need. The supervisor calls it before
-    /// any other method. A wrapper must pass the call on.
+    /// Gives the store the parts of its supervisor that it may need. The supervisor calls this
+    /// before any other method. A wrapper must pass the call on.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if records must be sealed and these keys cannot seal; the supervisor then
-    /// does not start.
+    /// [`StoreError`] if the store must encrypt records and cannot do so with these keys. The
+    /// supervisor then does not start.
     fn prepare(&self, _context: &StoreContext) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// The ring that records are sealed with; `None` if the store seals nothing. The supervisor
-    /// asks once, after [`prepare`](Self::prepare). When the ring's keys change, it calls
-    /// [`reseal`](Self::reseal) until that has reached the end. A wrapper must pass the call on.
+    /// Returns the key ring with which the store encrypts records, or `None` if it encrypts
+    /// nothing. The supervisor asks once, after [`prepare`](Self::prepare). When the ring's keys
+    /// change, it calls [`reseal`](Self::reseal) until that has reached the end. A wrapper must
+    /// pass the call on.
     fn key_ring(&self) -> Option<KeyRing> {
         None
     }
 
-    /// Notes that a supervisor starts, is still running, or shuts down. A store can then show
-    /// [`Holder::Dead`] in the claims of an owner that has ended, so that other processes wait less
-    /// for them. A wrapper must pass the call on.
+    /// Notes that a supervisor starts, is still running, or shuts down. In the claims of a
+    /// supervisor that has ended, the store can then show [`Holder::Dead`], so that other processes
+    /// do not wait for it. A wrapper must pass the call on.
     ///
     /// # Errors
     ///
@@ -98,39 +223,40 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Reads at most `limit` records that other keys of the ring still seal, and seals them with
-    /// the sealing key. Each call continues where the last one ended; after a change of the ring it
-    /// begins at the start. It skips records that are claimed, that hold credentials which must
-    /// still be revoked, or that cannot be opened. A wrapper must pass the call on.
+    /// Reads at most `limit` records that are encrypted with older keys of the ring, and encrypts
+    /// them with the sealing key. Each call continues where the last call ended. After a change of
+    /// the ring, the next call begins at the start. This skips records that are claimed, that hold
+    /// credentials which must still be revoked, or that cannot be decrypted. A wrapper must pass
+    /// the call on.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store could not read or write records; the next call tries them again.
+    /// [`StoreError`] if the store could not read or write records. The next call tries them again.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped. Records that are resealed by then stay so.
+    /// May be dropped. Records that are encrypted again by then stay so.
     async fn reseal(&self, _limit: usize) -> Result<Resealed, StoreError> {
         Ok(Resealed { done: 0, passed_over: 0, ended: true })
     }
 
-    /// Reads a record; `None` if there is none.
+    /// Reads a record. `None` if there is no record.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the record could not be read. A store never answers `None` in that case.
+    /// [`StoreError`] if the record could not be read. A store never returns `None` in that case.
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped: it only reads.
     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError>;
 
-    /// Reads several records, each as [`load`](Self::load) does. The answer has one element for
+    /// Reads several records, each as [`load`](Self::load) does. The result has one element for
     /// each id, in the order of `ids`. A wrapper must pass the call on.
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped: it only reads.
     async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
         let mut records = Vec::with_capacity(ids.len());
         for id in ids {
@@ -139,7 +265,7 @@ pub trait Store: Send + Sync + 'static {
         records
     }
 
-    /// Does a statement on a record.
+    /// Runs a statement on a record.
     ///
     /// # Errors
     ///
@@ -152,12 +278,13 @@ pub trait Store: Send + Sync + 'static {
     /// May be dropped and sent again.
     async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError>;
 
-    /// At most `limit` of this provider's records whose [`due_at`](Record::due_at) is over or will
-    /// be within `within`, in the order of [`Due`], beginning after `after`. Leaves out records
-    /// that are claimed and whose lease still holds: their holder is at work. A page with fewer
-    /// than `limit` records is the last one.
+    /// Reads at most `limit` of this provider's records whose [`due_at`](Record::due_at) has passed
+    /// or will pass within the time `within`, in the order of [`Due`], beginning after `after`.
+    /// This leaves out records whose claim has a lease that still holds, because its holder is at
+    /// work. A page with fewer than `limit` records is the last page.
     ///
-    /// A supervisor asks for each of its providers every 30 s, page by page to the end, and then from the beginning.
+    /// A supervisor asks for each of its providers every 30 s: page by page to the end, and then
+    /// from the beginning again.
     ///
     /// # Errors
     ///
@@ -165,7 +292,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped: it only reads.
     async fn due(
         &self,
         provider: &ProviderName,
@@ -174,8 +301,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<DuePage, StoreError>;
 
-    /// At most `limit` records that pass `filter`, in the order of their ids, beginning after
-    /// `after`. Opens no credentials.
+    /// Reads at most `limit` records that pass `filter`, in the order of their ids, beginning after
+    /// `after`. This decrypts no credentials.
     ///
     /// # Errors
     ///
@@ -183,7 +310,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped: it only reads.
     async fn list(
         &self,
         filter: &RecordFilter,
@@ -191,16 +318,16 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
 
-    /// At most `limit` changes that were made after `since`, for example by other processes on the
-    /// same file. `since` is the cursor of the last answer; without one the answer has a cursor and
-    /// no changes. The supervisor asks several times a second; the store may delay its answer until
-    /// there is something to tell. The asking process's own changes may be among the answer. A
-    /// store in which nobody else changes anything answers `None`, and the supervisor does not ask
-    /// it again.
+    /// Reads at most `limit` changes that were made after `since`, for example by other processes
+    /// on the same file. `since` is the cursor of the last result. With `None`, the result has a
+    /// cursor and no changes. The supervisor asks several times a second. The store may delay its
+    /// result until there is a change. The result may include changes that this process made
+    /// itself. If no other process can change the store, it returns `None`, and the supervisor does
+    /// not ask again. See the example of [`Changes`].
     ///
-    /// A refresh does not need this, because its claim finds the newer record. The changes are for
-    /// callers who get a token from memory: without them, a process would go on serving a token
-    /// that another process replaced or revoked.
+    /// A refresh does not need the changes, because its claim finds the newer record. The
+    /// supervisor needs them for the tokens in memory: without the changes, it would go on handing
+    /// out a token that another process has replaced or revoked.
     ///
     /// # Errors
     ///
@@ -208,103 +335,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped: it only reads.
     async fn changes(
         &self,
         _since: Option<&Cursor>,
         _limit: usize,
     ) -> StoreResult<Option<Changes>> {
         Ok(None)
-    }
-}
-
-/// The parts of a supervisor that a store may need.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct StoreContext {
-    /// The supervisor's keys. A store that writes nothing to a disk does not need them.
-    pub keys: KeyRing,
-    /// The supervisor's clock. A store with a clock of its own, such as a database server's, does
-    /// not need it.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl StoreContext {
-    /// With these keys and this clock.
-    pub fn new(keys: KeyRing, clock: Arc<dyn Clock>) -> Self {
-        Self { keys, clock }
-    }
-}
-
-impl fmt::Debug for StoreContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreContext").finish_non_exhaustive()
-    }
-}
-
-/// The state that a supervisor reports to the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores of other crates read all of it")]
-pub enum Presence {
-    /// It has started.
-    Register,
-    /// It is still running.
-    Renew,
-    /// It is shutting down in good order.
-    Retire,
-}
-
-#[async_trait]
-impl<S: Store + ?Sized> Store for Arc<S> {
-    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
-        (**self).prepare(context)
-    }
-
-    fn key_ring(&self) -> Option<KeyRing> {
-        (**self).key_ring()
-    }
-
-    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
-        (**self).presence(owner, presence).await
-    }
-
-    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        (**self).reseal(limit).await
-    }
-
-    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
-        (**self).load(id).await
-    }
-
-    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
-        (**self).load_many(ids).await
-    }
-
-    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
-        (**self).apply(id, statement).await
-    }
-
-    async fn due(
-        &self,
-        provider: &ProviderName,
-        within: Duration,
-        after: Option<&Due>,
-        limit: usize,
-    ) -> Result<DuePage, StoreError> {
-        (**self).due(provider, within, after, limit).await
-    }
-
-    async fn list(
-        &self,
-        filter: &RecordFilter,
-        after: Option<&SessionId>,
-        limit: usize,
-    ) -> ListPage {
-        (**self).list(filter, after, limit).await
-    }
-
-    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
-        (**self).changes(since, limit).await
     }
 }
 
@@ -322,7 +359,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of `kind`.
+    /// Makes an error of this kind. See the example of [`StoreErrorKind`].
     #[must_use]
     pub fn new(kind: StoreErrorKind) -> Self {
         Self { kind, about: None, source: None }
@@ -336,7 +373,7 @@ impl StoreError {
         self
     }
 
-    /// With its cause, which must hold no secret.
+    /// Adds the cause, which must hold no secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
@@ -389,10 +426,29 @@ impl StdError for StoreError {
 }
 
 /// What can be wrong with a store.
+///
+/// ```
+/// use std::io;
+/// use session_warden::store::{StoreError, StoreErrorKind};
+///
+/// /// The error of a store that writes to files.
+/// fn store_error(failed: io::Error) -> StoreError {
+///     let kind = match failed.kind() {
+///         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+///         io::ErrorKind::TimedOut => StoreErrorKind::Slow,
+///         io::ErrorKind::InvalidData => StoreErrorKind::Corrupt,
+///         _ => StoreErrorKind::Unavailable,
+///     };
+///     StoreError::new(kind).with_source(failed)
+/// }
+///
+/// let full = store_error(io::ErrorKind::StorageFull.into());
+/// assert_eq!(full.kind(), StoreErrorKind::Full);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store cannot be reached, or refuses.
+    /// The store cannot be reached, or refuses the statement.
     Unavailable,
     /// The store did not answer in time.
     Slow,
@@ -400,8 +456,8 @@ pub enum StoreErrorKind {
     Full,
     /// This record is damaged; the others are not.
     Corrupt,
-    /// The key that seals this record is missing. The store keeps the record; with the key it can
-    /// be read again.
+    /// The key that encrypts this record is missing. The store keeps the record, and can read it
+    /// again when the key is back in the key ring.
     Sealed,
 }
 

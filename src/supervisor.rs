@@ -1,4 +1,4 @@
-//! The supervisor: it keeps all sessions, and gives out handles to them.
+//! The supervisor keeps all sessions of a backend, and gives out handles to them.
 
 mod builder;
 mod bulk;
@@ -43,9 +43,10 @@ const NAMES_SHOWN: usize = 8;
 
 /// Keeps sessions at the authorization servers of its providers.
 ///
-/// A cheap handle: its clones, [`Sessions`] and [`Session`]s all belong to one supervisor. The
-/// supervisor ends when the last of them is dropped. Exchanges that run then still end and are
-/// saved, but nothing waits for that; [`shutdown`](Self::shutdown) does.
+/// This is a handle, which is cheap to clone. Its clones and all [`Sessions`] and [`Session`]s that
+/// come from it belong to one supervisor, which ends when the last of them is dropped. Exchanges
+/// that run at that moment go on, and their results are saved, but nothing waits for them. Call
+/// [`shutdown`](Self::shutdown) to wait for them.
 ///
 /// ```
 /// use session_warden::provider::oauth2::OAuth2;
@@ -68,7 +69,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Begins to configure a supervisor.
+    /// Begins to configure a supervisor. See the example of [`SupervisorBuilder`].
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::new()
     }
@@ -80,7 +81,7 @@ impl Supervisor {
         Self { dispatcher: Arc::new(Dispatcher::new(context, shutdown_guard)), link }
     }
 
-    /// The sessions of one provider, by the name under which it was registered.
+    /// Returns the sessions of the provider that was registered under this name.
     ///
     /// # Errors
     ///
@@ -102,7 +103,8 @@ impl Supervisor {
         })
     }
 
-    /// One session of the provider of that name, without the provider's type.
+    /// Returns one session of the provider that was registered under this name, without the
+    /// provider's type.
     ///
     /// # Errors
     ///
@@ -113,7 +115,8 @@ impl Supervisor {
         Ok(Session::new(Arc::clone(&self.dispatcher), registered, id))
     }
 
-    /// The keys that seal tickets. [`KeyRing::reload`] changes them while the supervisor runs.
+    /// Returns the key ring that encrypts tickets. [`KeyRing::reload`] changes its keys while the
+    /// supervisor runs.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
         &self.dispatcher.context.keys
@@ -125,7 +128,8 @@ impl Supervisor {
         self.dispatcher.context.events.subscribe()
     }
 
-    /// Counts the sessions in memory and the work since the start. Visits every session in memory.
+    /// Counts the sessions in memory and the work since the start. This visits every session in
+    /// memory, so call it every few seconds, not in every request.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let counts = &self.dispatcher.context.counts;
@@ -148,16 +152,20 @@ impl Supervisor {
         snapshot
     }
 
-    /// Shuts down: takes no new calls, lets every exchange end, saves unsaved credentials, and
-    /// reports what it could not finish within `within`.
+    /// Accepts no new calls, lets every exchange end, saves unsaved credentials, and reports what
+    /// was not finished within the time `within`. Call this after your own server has stopped
+    /// taking requests, not before.
     ///
-    /// When the shutdown begins, event streams end, and calls that would need an exchange fail with
-    /// `ShuttingDown`. Calls that already wait for an exchange get its outcome, and fresh tokens
-    /// are still handed out. Queued grants and adoptions that have not begun fail with
-    /// `ShuttingDown` at once, with the [`outcome`](crate::Error::outcome) `NotSent`. Queued
-    /// revocations and [`forget`](Session::forget)s are carried out; those that have not begun
-    /// within `within` fail with `ShuttingDown`. Call this after the application's own server has
-    /// stopped taking requests, not before.
+    /// When the shutdown begins:
+    ///
+    /// - Event streams end.
+    /// - Calls that need an exchange fail with `ShuttingDown`. Calls that already wait for an
+    ///   exchange get its outcome. Calls for a token still get the token in memory while it is
+    ///   fresh.
+    /// - Grants and adoptions that are queued fail at once with `ShuttingDown`, with the
+    ///   [`outcome`](crate::Error::outcome) `NotSent`.
+    /// - Revocations and [`forget`](Session::forget)s that are queued are carried out. Those that
+    ///   have not begun within the time `within` fail with `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -198,6 +206,21 @@ impl fmt::Debug for Supervisor {
 }
 
 /// The sessions of one provider, with the provider's type. An application keeps this in its state.
+///
+/// ```
+/// use session_warden::provider::oauth2::OAuth2;
+/// use session_warden::{Error, PermissionToken, SessionKey, Sessions};
+///
+/// #[derive(Clone)]
+/// struct AppState {
+///     acme: Sessions<OAuth2>,
+/// }
+///
+/// async fn handle(state: &AppState, device: &str) -> Result<PermissionToken, Error> {
+///     let session = state.acme.session(SessionKey::single(device)?);
+///     session.permission_token().await
+/// }
+/// ```
 pub struct Sessions<P> {
     dispatcher: Arc<Dispatcher>,
     provider: Arc<ProviderEntry>,
@@ -205,7 +228,7 @@ pub struct Sessions<P> {
 }
 
 impl<P: Provider> Sessions<P> {
-    /// Makes a handle to one session. Does no I/O.
+    /// Makes a handle to one session. This does no I/O.
     #[must_use]
     pub fn session(&self, key: SessionKey) -> Session<P> {
         let id = SessionId::new(self.provider.name.clone(), key);
@@ -230,36 +253,67 @@ impl<P> fmt::Debug for Sessions<P> {
     }
 }
 
-/// What is resident, and what was done since the start.
+/// How many sessions are in memory, and how much work was done since the start.
+///
+/// ```
+/// use session_warden::Supervisor;
+/// use session_warden::supervisor::Snapshot;
+///
+/// /// Writes the metrics of this process, every few seconds.
+/// fn write_metrics(supervisor: &Supervisor, mut gauge: impl FnMut(&str, u64)) {
+///     let snapshot: Snapshot = supervisor.snapshot();
+///     gauge("sessions_in_memory", snapshot.sessions as u64);
+///     gauge("sessions_unsaved", snapshot.unsaved as u64); // alert if this stays above zero
+///     gauge("refreshes_total", snapshot.refreshes);
+///     gauge("actor_restarts_total", snapshot.actor_restarts); // each is a bug
+/// }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Sessions in memory.
     pub sessions: usize,
-    /// Of these, those with an exchange running.
+    /// How many of them have a running exchange.
     pub exchanging: usize,
-    /// Of these, those with credentials that are not saved.
+    /// How many of them have credentials that are not saved.
     pub unsaved: usize,
-    /// Sessions, in memory or not, that the schedule will check in the next minutes.
+    /// Sessions that the schedule will check in the next minutes, in memory or not.
     pub scheduled: usize,
-    /// Exchanges that began: grants, renewals and refreshes, but not revocations.
+    /// Exchanges that were begun: grants, renewals and refreshes, but not revocations.
     pub exchanges: u64,
     /// Grants and renewals that established a session.
     pub establishes: u64,
     /// Refreshes that brought tokens.
     pub refreshes: u64,
-    /// Session actors that died and were started again.
+    /// Session actors that crashed and were started again.
     pub actor_restarts: u64,
-    /// How often the supervisor actor died and was started again.
+    /// How often the supervisor actor crashed and was started again.
     pub supervisor_restarts: u64,
 }
 
-/// What a shutdown could not finish in its time.
+/// What a [`shutdown`](Supervisor::shutdown) did not finish in its time.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::Supervisor;
+/// use session_warden::supervisor::ShutdownReport;
+///
+/// async fn stop(supervisor: Supervisor) {
+///     let report: ShutdownReport = supervisor.shutdown(Duration::from_secs(75)).await;
+///     if report.is_clean() {
+///         return;
+///     }
+///     eprintln!("{} exchanges were still running", report.exchanges_cut);
+///     for id in &report.unsaved {
+///         eprintln!("the user of {id} has to sign in again");
+///     }
+/// }
+/// ```
 #[must_use]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Exchanges that had not ended. Their tasks run on for as long as the process does.
+    /// Exchanges that had not ended. Their tasks go on until the process ends.
     pub exchanges_cut: usize,
     /// Sessions whose newest credentials are only in memory. When the process ends, their users
     /// must sign in again.

@@ -1,7 +1,7 @@
-//! Tickets: the state of a login that takes several requests, kept by the browser.
+//! Tickets: the browser keeps the state of a login that takes several requests.
 //!
-//! The supervisor seals a ticket with its [`KeyRing`]. The ticket holds all that the next request
-//! needs, so no process has to remember it, and another process may continue the login.
+//! The supervisor encrypts a ticket with its [`KeyRing`]. The ticket holds everything that the next
+//! request needs. So no process has to remember the login, and another process may continue it.
 
 pub(crate) mod serde_secret;
 #[cfg(test)]
@@ -33,9 +33,9 @@ use crate::secret::Secret;
 /// The opaque text that the next step of a login needs: letters, digits, `-`, `_` and one full
 /// stop. It needs no encoding in a cookie, a form field or a URL.
 ///
-/// Give it only to the browser that began the login, and pass it back unchanged. It is a secret:
-/// there is no `Display` and no `Serialize`, `Debug` prints nothing of it, and it is wiped when its
-/// last clone is dropped.
+/// Give a ticket only to the browser that began the login, and pass it back unchanged. It is a
+/// secret: there is no `Display` and no `Serialize`, `Debug` prints nothing of it, and dropping the
+/// last clone overwrites it.
 ///
 /// ```
 /// use session_warden::ticket::Ticket;
@@ -53,13 +53,13 @@ use crate::secret::Secret;
 pub struct Ticket(Secret);
 
 impl Ticket {
-    /// The ticket with this text. It is verified only when it is used.
+    /// Reads a ticket from its text. The crate verifies it when the login continues.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) with [`TicketFault::Malformed`]
-    /// if it has a character that no ticket has, does not begin like one, or has more than
-    /// 16 KiB.
+    /// if the text has a character that no ticket has, does not begin as tickets do, or has more
+    /// than 16 KiB.
     pub fn parse(text: impl Into<String>) -> Result<Self> {
         let text = Zeroizing::new(text.into());
         let code = text.strip_prefix(PREFIX).ok_or(TicketFault::Malformed)?;
@@ -70,16 +70,16 @@ impl Ticket {
         Ok(Self(Secret::from(text.as_str())))
     }
 
-    /// The text, for a cookie or a form field. Anybody who has it and can log in at the server can
-    /// complete the login.
+    /// Returns the text, for a cookie or a form field. A person who has the text and can log in at
+    /// the server can complete the login.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether browsers keep it in a cookie: its text has at most 3,840 bytes. If not,
-    /// put it in a hidden form field, or begin the login with shorter options and names. A browser
-    /// drops a cookie that is too long without an error.
+    /// Whether the ticket is short enough for a cookie: at most 3,840 bytes. A browser drops a
+    /// cookie that is too long without an error. If the ticket is too long, put it in a hidden form
+    /// field, or begin the login with shorter options and names.
     ///
     /// ```
     /// use session_warden::ticket::Ticket;

@@ -1,4 +1,5 @@
-//! Tokens: the access token that callers put on requests, and the credentials of a session.
+//! The access token that callers put on requests ([`PermissionToken`]), and the tokens that a
+//! session keeps ([`Tokens`], [`Credentials`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +11,36 @@ use crate::secret::Secret;
 
 /// An access token (RFC 6749 section 1.4) for callers. Clones share one allocation.
 ///
-/// [`epoch`](Self::epoch) counts grants and [`generation`](Self::generation) counts stored
-/// credentials. A caller reports a `401` for the token that it used, so that the report does not
-/// affect a newer token.
+/// Two numbers tell one token of a session from another: [`epoch`](Self::epoch) counts grants, and
+/// [`generation`](Self::generation) counts stored credentials. Keep the token that a request
+/// carried: if the API answers `401`, [report](crate::Session::rejected) that very token, so that
+/// the report does not affect a newer one.
+///
+/// ```
+/// use session_warden::testing::ScriptedProvider;
+/// use session_warden::{PermissionToken, SessionKey, Supervisor};
+///
+/// fn put_on(request: &mut http::Request<()>, token: &PermissionToken) {
+///     if let Some((name, value)) = token.header() {
+///         request.headers_mut().insert(name, value.clone());
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let supervisor = Supervisor::builder().provider("fake", ScriptedProvider::new()).start().await?;
+/// let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// let session = sessions.session(SessionKey::single("device-17")?);
+/// let _ = session.establish(()).await?;
+///
+/// let token = session.permission_token().await?;
+/// let mut request = http::Request::new(());
+/// put_on(&mut request, &token);
+/// assert_eq!(request.headers()["authorization"], "Bearer access-1");
+/// assert_eq!((token.epoch(), token.generation()), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct PermissionToken(Arc<Inner>);
 
@@ -48,20 +76,22 @@ impl PermissionToken {
         self
     }
 
-    /// The token itself.
+    /// Returns the text of the token.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.0.secret.expose_secret()
     }
 
-    /// The header that carries the token, marked as sensitive. None if no fixed header carries it:
-    /// then use `Session::authorize`, which signs the request or puts the token into the query.
+    /// Returns the header that carries the token, marked as sensitive. `None` if the provider has
+    /// no fixed header for its tokens. In that case call
+    /// [`Session::authorize`](crate::Session::authorize), which signs the request or puts the token
+    /// into the query.
     #[must_use]
     pub fn header(&self) -> Option<(&HeaderName, &HeaderValue)> {
         self.0.header.as_ref().map(|(name, value)| (name, value))
     }
 
-    /// When the token expires, by the wall clock. None if the server did not say.
+    /// When the token expires, by the wall clock. `None` if the server did not say.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.expires_at
@@ -73,7 +103,8 @@ impl PermissionToken {
         self.0.epoch
     }
 
-    /// The number of the session's credentials that the token belongs to. It never decreases.
+    /// How many times the session had stored credentials when it stored those of this token. A
+    /// newer token never has a smaller number.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.generation
@@ -91,6 +122,9 @@ impl fmt::Debug for PermissionToken {
 }
 
 /// A fixed header that carries a permission token.
+///
+/// A [`Provider`](crate::provider::Provider) says with it where its server wants the token:
+/// the guide's chapter [`providers`](crate::guide::providers) has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     name: HeaderName,
@@ -98,13 +132,13 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// `Authorization: Bearer <token>` (RFC 6750 section 2.1).
+    /// The header `Authorization: Bearer <token>` (RFC 6750 section 2.1).
     #[must_use]
     pub fn bearer() -> Self {
         Self { name: http::header::AUTHORIZATION, prefix: "Bearer " }
     }
 
-    /// The token alone in the header `name`.
+    /// The header `name`, with the token as its whole value.
     #[must_use]
     pub fn header(name: HeaderName) -> Self {
         Self { name, prefix: "" }
@@ -115,8 +149,8 @@ impl Placement {
     }
 }
 
-/// Tokens as a provider issues them and gets them back: access token, refresh token, token secret
-/// (RFC 5849), expiries and the provider's own attributes.
+/// What a server issued for a session: access token, refresh token, token secret (RFC 5849), the
+/// times at which the tokens expire, and the attributes that the provider keeps beside them.
 ///
 /// ```
 /// use session_warden::token::Tokens;
@@ -141,13 +175,13 @@ pub(crate) struct Access {
 }
 
 impl<A> Tokens<A> {
-    /// Attributes without any token.
+    /// Makes a value with these attributes and without any token.
     #[must_use]
     pub fn new(attributes: A) -> Self {
         Self { access: None, refresh: None, token_secret: None, attributes }
     }
 
-    /// Adds the access token, which expires at `expires_at` (None: not known).
+    /// Adds the access token, which expires at `expires_at`. `None` means that this is not known.
     #[must_use]
     pub fn with_access_token(
         mut self,
@@ -158,7 +192,7 @@ impl<A> Tokens<A> {
         self
     }
 
-    /// Adds the refresh token, which expires at `expires_at` (None: not known).
+    /// Adds the refresh token, which expires at `expires_at`. `None` means that this is not known.
     #[must_use]
     pub fn with_refresh_token(
         mut self,
@@ -206,7 +240,7 @@ impl<A> Tokens<A> {
         self.token_secret.as_ref()
     }
 
-    /// The provider's own data beside the tokens.
+    /// The attributes that the provider keeps beside the tokens.
     #[must_use]
     pub fn attributes(&self) -> &A {
         &self.attributes
@@ -224,10 +258,11 @@ impl<A> fmt::Debug for Tokens<A> {
     }
 }
 
-/// The tokens and attributes of a session, bound to the authority that issued them and to the
-/// client that they were issued to. The attributes are JSON text.
+/// The tokens and attributes of a session, with the authority that issued them and the client to
+/// which it issued them. The attributes are JSON text.
 ///
-/// A store keeps credentials as a whole. A store that writes to a disk must seal them first.
+/// A store writes and reads credentials as a whole. A store that writes to a disk must encrypt them
+/// first. See the example of [`new`](Self::new).
 #[derive(Clone)]
 pub struct Credentials {
     pub(crate) tokens: Tokens<Arc<str>>,
@@ -236,15 +271,16 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials that a store reads back. Give the values that the accessors below returned when
-    /// the store wrote the record.
+    /// Makes credentials from what a store reads. Pass the values that [`tokens`](Self::tokens),
+    /// [`authority`](Self::authority) and [`client`](Self::client) returned when the store wrote
+    /// the record.
     ///
     /// ```
     /// use std::sync::Arc;
     /// use session_warden::token::{Credentials, Tokens};
     ///
     /// let attributes: Arc<str> = Arc::from("{}");
-    /// let tokens = Tokens::new(attributes).with_access_token("at-1", None).with_refresh_token("rt-1", None);
+    /// let tokens = Tokens::new(attributes).with_refresh_token("rt-1", None);
     /// let credentials = Credentials::new(tokens, "https://login.example.com", "my-client");
     /// assert_eq!(credentials.authority(), "https://login.example.com");
     /// assert_eq!(credentials.tokens().refresh_token().unwrap().expose_secret(), "rt-1");
@@ -258,17 +294,18 @@ impl Credentials {
         Self { tokens, authority: authority.into(), client: client.into() }
     }
 
-    /// The URLs that the credentials are bound to: the
+    /// The URLs that the credentials are bound to, separated by spaces: first the
     /// [`authority_url`](crate::provider::Provider::authority_url) of the provider that got them,
-    /// and after spaces its
-    /// [`endpoints_elsewhere`](crate::provider::Provider::endpoints_elsewhere). The crate sends the
-    /// tokens nowhere else. Credentials that version 0.1.0 saved have an origin without a path.
+    /// then its [`endpoints_elsewhere`](crate::provider::Provider::endpoints_elsewhere). The crate
+    /// sends the tokens to no other URL. In credentials that version 0.1.0 saved, this is an origin
+    /// without a path.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The client that they were issued to (RFC 6749 section 6 binds a refresh token to it).
+    /// The id of the client to which the server issued the tokens. A refresh token is bound to that
+    /// client (RFC 6749 section 6).
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client

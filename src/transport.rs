@@ -1,5 +1,6 @@
-//! The HTTP client for all requests to other machines. It bounds time and size, follows no
-//! redirect, and trusts little.
+//! The HTTP client for all requests to authorization servers, and its configuration.
+//!
+//! The client limits how long a response takes and how large it is, and it follows no redirect.
 
 mod address_policy;
 mod fixed;
@@ -53,10 +54,10 @@ const FIRST_BUFFER: usize = 4 * 1024;
 
 /// Configures how requests reach authorization servers.
 ///
-/// Without any setting: `https` only with TLS 1.2 or later, the operating system's root
-/// certificates, HTTP/1.1, no proxy, no redirect followed, nothing sent twice, and the bounds of
-/// this module. The environment changes nothing: neither `HTTPS_PROXY` nor `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR`.
+/// Without any setting, the crate sends requests only over `https`, with TLS 1.2 or later, HTTP/1.1
+/// and the root certificates of the operating system. It uses no proxy, follows no redirect, and
+/// sends no request again by itself. Environment variables such as `HTTPS_PROXY`, `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR` have no effect.
 ///
 /// ```
 /// use session_warden::transport::TransportConfig;
@@ -77,12 +78,12 @@ pub struct TransportConfig {
 }
 
 impl TransportConfig {
-    /// Trusts these certificates too, beside those of the operating system. `pem` is one or more
-    /// of them in PEM (RFC 7468). May be called again for more.
+    /// Trusts these root certificates too, in addition to those of the operating system. `pem`
+    /// holds one certificate or more in PEM (RFC 7468). You can call this several times.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if `pem` has no certificate or one that cannot be read.
+    /// [`ErrorKind::InvalidInput`] if `pem` has no certificate, or has one that cannot be read.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Result<Self> {
         let unreadable =
             || invalid("the root certificates cannot be read; give certificates in PEM");
@@ -106,7 +107,7 @@ impl TransportConfig {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no such URL.
+    /// [`ErrorKind::InvalidInput`] if `url` is not such a URL.
     pub fn proxy(mut self, url: &str) -> Result<Self> {
         // The parser's error is dropped, because it may quote the password in the URL.
         let url = Url::parse(url)
@@ -120,8 +121,8 @@ impl TransportConfig {
         Ok(self)
     }
 
-    /// Asks these name servers, in place of those that the system is set up with. The system's file
-    /// of hosts is read either way.
+    /// Looks names up at these servers instead of those of the system's configuration. The crate
+    /// reads the system's hosts file in either case.
     #[must_use]
     pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.name_servers = Some(servers.into_iter().collect());
@@ -129,9 +130,10 @@ impl TransportConfig {
     }
 
     /// Refuses every address that is not public: private, loopback, link-local, shared (RFC 6598),
-    /// documentation, multicast and the like, the platform address of Azure (168.63.129.16), and
-    /// the addresses of this machine's own interfaces, given as such or answered by DNS. One such
-    /// address in an answer refuses the whole answer. For providers whose URLs tenants may set.
+    /// documentation, multicast and similar addresses, the platform address of Azure
+    /// (168.63.129.16), and the addresses of this machine's own interfaces. This applies to an
+    /// address in a URL and to the addresses that DNS returns for a name: if one of these is not
+    /// public, the crate uses none of them. Use it for providers whose URLs tenants may set.
     ///
     /// It contradicts [`proxy`](Self::proxy), which resolves names on its own,
     /// [`allow_loopback_http`](Self::allow_loopback_http) and
@@ -142,13 +144,14 @@ impl TransportConfig {
         self
     }
 
-    /// Checks the addresses under this prefix by the IPv4 address that they hold, as those under
-    /// `64:ff9b::/96` are: `2001:db8:64::/96`, where the network has a NAT64 gateway of its own
-    /// (RFC 6052). May be called again for more.
+    /// Names the prefix of your network's own NAT64 gateway (RFC 6052), for example
+    /// `2001:db8:64::/96`. The crate then checks an address under this prefix by the IPv4 address
+    /// in it. It does so for `64:ff9b::/96` without this setting. You can call this several times.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it is no IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits.
+    /// [`ErrorKind::InvalidInput`] if `prefix` is not an IPv6 prefix of 32, 40, 48, 56, 64 or 96
+    /// bits.
     pub fn nat64_prefix(mut self, prefix: &str) -> Result<Self> {
         let prefix = Nat64::parse(prefix).ok_or_else(|| {
             invalid(
@@ -160,9 +163,10 @@ impl TransportConfig {
         Ok(self)
     }
 
-    /// Refuses every host but these, also for the URL that a browser is sent to by
-    /// [`begin_login`](crate::Session::begin_login): `login.example.com`, or `*.example.com` for
-    /// every name below `example.com`, but not that itself. May be called again for more.
+    /// Refuses all hosts except these, also in the URL to which
+    /// [`begin_login`](crate::Session::begin_login) sends a browser. A host is written as
+    /// `login.example.com`. `*.example.com` stands for every name below `example.com`, but not for
+    /// `example.com` itself. You can call this several times.
     #[must_use]
     pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let patterns = hosts.into_iter().map(|host| HostPattern::new(&host.into()));
@@ -170,8 +174,9 @@ impl TransportConfig {
         self
     }
 
-    /// Refuses every port of an `https` URL but these. May be called again for more. Without it,
-    /// the URLs of tenants have port 443 alone, and all others have any.
+    /// Refuses all ports of `https` URLs except these. You can call this several times. Without
+    /// this setting, the URLs of tenants may have port 443 only, and all other URLs may have any
+    /// port.
     #[must_use]
     pub fn allow_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.rules.ports.get_or_insert_default().extend(ports);
@@ -180,13 +185,13 @@ impl TransportConfig {
 
     /// Lets the providers of
     /// [`provider_per_tenant`](crate::supervisor::SupervisorBuilder::provider_per_tenant) reach all
-    /// that your own providers reach. Without it, their URLs lead to public addresses only, as with
-    /// [`public_addresses_only`](Self::public_addresses_only), to port 443 or [others that you
-    /// name](Self::allow_ports), and never over plain HTTP.
+    /// addresses that your own providers reach. Without this setting, they reach only public
+    /// addresses, as with [`public_addresses_only`](Self::public_addresses_only), only port 443 or
+    /// [the ports that you name](Self::allow_ports), and never over plain HTTP.
     ///
-    /// The price: anybody who can set a tenant's URL can make this machine send requests into your
-    /// own network. It suits a table of customers that only you can write, tests, and a
-    /// [`proxy`](Self::proxy) that refuses internal addresses itself.
+    /// With this setting, a person who can set a tenant's URL can make this machine send requests
+    /// into your own network. Use it if only you can write the table of customers, in tests, or
+    /// with a [`proxy`](Self::proxy) that refuses internal addresses itself.
     #[must_use]
     pub fn tenants_reach_internal_addresses(mut self) -> Self {
         self.internal_tenants = true;
@@ -206,9 +211,9 @@ impl TransportConfig {
         Some(strict)
     }
 
-    /// Allows plain HTTP to a loopback address that is written as such: `127.0.0.0/8` or `[::1]`,
-    /// not `localhost`, which is whatever a resolver says. For tests and for a server or sidecar
-    /// on the same machine.
+    /// Allows plain HTTP to a loopback address that is written as a number, `127.0.0.1` or `[::1]`,
+    /// for example. It does not allow the name `localhost`, because a resolver decides which
+    /// address that is. Use it in tests, and for a server or sidecar on the same machine.
     #[must_use]
     pub fn allow_loopback_http(mut self) -> Self {
         self.rules.loopback_http = true;

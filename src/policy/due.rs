@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{RefreshPolicy, part};
 
 impl RefreshPolicy {
-    /// How long after its request was sent a token is due that is valid for `life`. `spread` is the
-    /// random number from 0 to 1 that the jitter uses.
+    /// Returns when a token that is valid for `life` is due: the time from when its request was
+    /// sent. `spread` is the random number from 0 to 1 that the jitter uses.
     #[must_use]
     pub fn due_after(&self, life: Duration, spread: f64) -> Duration {
         let most = life / 2;
@@ -16,8 +16,8 @@ impl RefreshPolicy {
         life - ahead.saturating_add(life.mul_f64(spread)).min(most)
     }
 
-    /// How long after its request was sent a refresh token that is valid for `life` is reported as
-    /// expiring.
+    /// Returns when the crate reports that a refresh token which is valid for `life` expires soon:
+    /// the time from when its request was sent.
     #[must_use]
     pub fn expiring_after(&self, life: Duration) -> Duration {
         life - self.expiring.min(life / 2)

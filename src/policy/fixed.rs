@@ -1,4 +1,4 @@
-//! The bounds that nobody can set, each with the reason for its value.
+//! The bounds that no setting changes, each with the reason for its value.
 
 use std::time::Duration;
 

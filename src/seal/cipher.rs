@@ -21,7 +21,7 @@ const NUMBER_BYTES: usize = 4;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// Makes the keys of this crate differ from those of another programme with the same master key.
+/// Makes the keys of this crate differ from those of another program with the same master key.
 const SALT: &[u8] = b"session-warden seal 1";
 
 /// The context that a sealed text is bound to. It opens in no other.

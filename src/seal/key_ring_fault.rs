@@ -5,7 +5,8 @@ use std::io;
 
 use crate::error::{Error, ErrorKind};
 
-/// Why a text is not a key ring. It contains nothing of a key.
+/// Why a text is not a key ring. It contains nothing of a key. See the example of
+/// [`KeyRing::parse`](super::KeyRing::parse).
 ///
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`], whose own text says
 /// what to do.

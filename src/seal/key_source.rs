@@ -14,9 +14,10 @@ use crate::policy::KEY_SOURCE_WAIT;
 /// A source of keys for [`KeyRing::from_source`]: a key management service, a vault, or a table of
 /// wrapped data keys.
 ///
-/// The ring asks it at the start and at every [`reload_from`](KeyRing::reload_from), and never in
-/// between. The keys stay in memory, so an unreachable service stops no session. A closure
-/// `Fn() -> impl Future` is a source too.
+/// The crate asks the source for keys in [`from_source`](KeyRing::from_source) and in
+/// [`reload_from`](KeyRing::reload_from), and at no other time. The keys stay in memory, so
+/// sessions go on while the service cannot be reached. A closure `Fn() -> impl Future` is a source
+/// too.
 ///
 /// ```
 /// use session_warden::seal::{KeyRing, KeySource, MasterKey, RingKey};
@@ -61,7 +62,7 @@ use crate::policy::KEY_SOURCE_WAIT;
 /// # }
 /// ```
 pub trait KeySource: Send + Sync + 'static {
-    /// All keys, including those that only open.
+    /// Returns all keys, including those that only open.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ pub trait KeySource: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// Dropped when it takes longer than 10 s.
+    /// The crate drops the future when it takes longer than 10 s.
     fn keys(
         &self,
     ) -> impl Future<Output = Result<Vec<RingKey>, Box<dyn StdError + Send + Sync>>> + Send;
@@ -86,17 +87,39 @@ where
 }
 
 impl KeyRing {
-    /// A ring of the keys that `source` returns. Needs a tokio runtime.
+    /// Makes a ring of the keys that `source` returns. Call it within a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::RetryLater`] with a [`KeySourceFault`] if the source failed or took longer than
-    /// 10 s; `InvalidInput` as [`from_keys`](Self::from_keys) if its keys are no
-    /// ring; `Misconfigured` where there is no tokio runtime.
+    /// 10 s; `InvalidInput` as [`from_keys`](Self::from_keys) if its keys do not make a ring;
+    /// `Misconfigured` if there is no tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; nothing is made then.
+    /// The future may be dropped, without an effect.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use session_warden::seal::{KeyRing, KeySourceFault};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// // A vault that an operator must unlock first.
+    /// let vault = || async { Err("the vault is locked".into()) };
+    /// let failed = KeyRing::from_source(&vault).await.unwrap_err();
+    /// let fault = failed.source().and_then(|fault| fault.downcast_ref::<KeySourceFault>());
+    /// match fault {
+    ///     Some(KeySourceFault::Failed(cause)) => {
+    ///         assert_eq!(cause.to_string(), "the vault is locked")
+    ///     }
+    ///     Some(KeySourceFault::Slow) => println!("check the network to the vault"),
+    ///     _ => println!("{failed}"),
+    /// }
+    /// # }
+    /// ```
     pub async fn from_source(source: &impl KeySource) -> Result<Self> {
         if Handle::try_current().is_err() {
             let misconfigured = Error::new(ErrorKind::Misconfigured);
@@ -111,7 +134,7 @@ impl KeyRing {
         Self::from_keys(asked.map_err(KeySourceFault::Failed)?)
     }
 
-    /// Replaces the keys by those that `source` returns now, in all clones at once.
+    /// Replaces the keys with those that `source` returns now, in all clones at once.
     ///
     /// # Errors
     ///
@@ -119,24 +142,24 @@ impl KeyRing {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped; the ring keeps the keys that it had.
+    /// The future may be dropped; the ring keeps the keys that it had.
     pub async fn reload_from(&self, source: &impl KeySource) -> Result<()> {
         self.reload(Self::from_source(source).await?);
         Ok(())
     }
 }
 
-/// Why a source gave no keys.
+/// Why a source returned no keys. See the example of [`KeyRing::from_source`].
 ///
 /// It is the cause, [`source`](StdError::source), of an [`Error`]. Its own cause is the error of
 /// the source, which `Debug` leaves out.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum KeySourceFault {
-    /// It failed.
+    /// The source returned an error.
     #[error("the key source returned an error")]
     Failed(#[source] Box<dyn StdError + Send + Sync>),
-    /// It took longer than 10 s.
+    /// The source took longer than 10 s.
     #[error("the key source timed out")]
     Slow,
 }

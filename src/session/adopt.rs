@@ -9,28 +9,51 @@ use crate::secret::Secret;
 use crate::token::Tokens;
 
 impl<P: Provider> Session<P> {
-    /// Makes a session of tokens that the backend has already. Sends no request for a grant.
+    /// Makes a session from tokens that the backend has already. This sends no request to the
+    /// server.
     ///
-    /// The crate assumes that this provider's authority issued the tokens to this client. Without an
-    /// access token the first call refreshes; without a refresh token the session ends with its
-    /// access token. Times are those of the wall clock. An expired token is adopted too: the next
-    /// call then refreshes it, or reports the session as lost.
+    /// The crate assumes that this provider's authority issued the tokens to this client. If there
+    /// is no access token, the first call refreshes. If there is no refresh token, the session ends
+    /// when its access token expires. Times are wall times. Expired tokens are adopted too: the
+    /// next call refreshes them, or reports the session as lost.
     ///
     /// The adoption is queued with grants and revocations. If a revocation is still queued, the
     /// crate tries to send it once before [`Adopt::Replace`] replaces the session.
+    ///
+    /// ```
+    /// use session_warden::session::{Adopt, Adopted};
+    /// use session_warden::token::Tokens;
+    /// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), session_warden::Error> {
+    /// # let fake = ScriptedProvider::new();
+    /// # let supervisor = Supervisor::builder().provider("fake", fake).start().await?;
+    /// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+    /// # let session = sessions.session(SessionKey::single("device-17")?);
+    ///
+    /// // A refresh token from the table that the backend used before.
+    /// let tokens = Tokens::new(()).with_refresh_token("refresh-of-the-table", None);
+    /// assert_eq!(session.adopt(tokens.clone(), Adopt::IfVacant).await?, Adopted::Yes);
+    /// assert_eq!(session.permission_token().await?.expose_secret(), "access-1");
+    ///
+    /// // The table may be read again: its token is older than that of the session now.
+    /// assert_eq!(session.adopt(tokens, Adopt::IfVacant).await?, Adopted::AlreadyThere);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// `InvalidInput` if there is neither an access token nor a refresh token, if one is empty, or
     /// if the attributes cannot be written as JSON. `RetryLater` if another process has claimed the
     /// session. `Store` if the claim could not be written; if only the tokens could not be saved,
-    /// the session serves them and saves them later. `Superseded`, `Deadline`, `Capacity`, `ShuttingDown`;
-    /// `Misconfigured` for a tenant that the provider's source does not know.
+    /// the session serves them and saves them later. `Superseded`, `Deadline`, `Capacity`,
+    /// `ShuttingDown`; `Misconfigured` for a tenant that the provider's source does not know.
     ///
     /// # Cancel safety
     ///
-    /// If you drop the call while the adoption is queued, the tokens are not adopted. Later they
-    /// are.
+    /// If you drop the call while the adoption is queued, the tokens are not adopted. If you drop
+    /// it later, they are adopted.
     pub async fn adopt(&self, tokens: Tokens<P::Attributes>, mode: Adopt) -> Result<Adopted> {
         let take = match mode {
             Adopt::IfVacant => AdoptMode::IfVacant,
@@ -39,12 +62,12 @@ impl<P: Provider> Session<P> {
         self.take(tokens, take).await
     }
 
-    /// The session's tokens with their secrets, for a backend that stops using this crate. Loads
-    /// them from the store if they are not in memory.
+    /// Returns the session's tokens with their secrets, for a backend that stops using this crate.
+    /// This loads them from the store if they are not in memory.
     ///
-    /// Also gives the tokens of a lost session, which are mostly invalid, and those of a session in
-    /// doubt, whose refresh token may be spent. If you use the refresh token elsewhere, stop using
-    /// this session: if two programs refresh with one token, the server may revoke both.
+    /// This also returns the tokens of a lost session, which are probably invalid, and those of a
+    /// session in doubt, whose refresh token may be spent. If you use the refresh token elsewhere,
+    /// stop using this session: if two programs refresh with one token, the server may revoke it.
     ///
     /// # Errors
     ///
@@ -53,7 +76,7 @@ impl<P: Provider> Session<P> {
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
+    /// May be dropped at any time: it only reads.
     pub async fn export_secrets(&self) -> Result<Tokens<P::Attributes>> {
         self.held().await
     }

@@ -1,4 +1,4 @@
-//! Calls at the server beside the session's own exchanges.
+//! Calls to the server that a backend makes for a session.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ use crate::task::{CatchPanic, TaskGuard};
 use crate::token::{Credentials, PermissionToken};
 
 impl<P: Provider> Session<P> {
-    /// Calls the server beside the session's own exchanges with an [`Operation`] of the provider, for
-    /// example to list tokens or to get the user's profile.
+    /// Calls the server for this session with an [`Operation`] of the provider, for example to list
+    /// tokens or to get the user's profile.
     ///
-    /// If the call needs a permission token, this gets one first. If the server rejects that token,
-    /// the call is made once more with another one. When this returns, the session has noted the
-    /// call's effect, such as a deleted token.
+    /// If the call needs a permission token, this gets a token first. If the server rejects that
+    /// token, this makes the call once more with another token. When this returns, the session has
+    /// noted the call's effect, such as a deleted token.
     ///
     /// # Errors
     ///

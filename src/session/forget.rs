@@ -1,4 +1,4 @@
-//! Forgetting a session: deleting it here without a request to the server.
+//! Deletes a session without a request to the server.
 
 use super::Session;
 use super::dispatch::Dispatcher;
@@ -7,26 +7,27 @@ use crate::error::Result;
 use crate::key::SessionId;
 
 impl<P> Session<P> {
-    /// Deletes the session here: its record, its state in memory, and its unsaved credentials.
-    /// Afterwards it is as if it had never been established; a response that arrives late does not
+    /// Deletes the session's record, its state in memory and its unsaved credentials. Afterwards
+    /// the session is as if it had never been established. A response that arrives late does not
     /// bring it back.
     ///
-    /// This sends nothing to the server, so the tokens stay valid there, and a queued revocation is
-    /// dropped. To revoke them, call [`revoke`](Self::revoke) first. You can also forget a session
-    /// that was never established, or whose record cannot be read.
+    /// This sends nothing to the server, so the tokens stay valid there. It also discards a queued
+    /// revocation. To revoke the tokens, call [`revoke`](Self::revoke) first. You can also forget a
+    /// session that was never established, or whose record cannot be read.
     ///
-    /// The deletion is queued with grants and revocations; an exchange that runs ends first.
+    /// The deletion is queued with grants and revocations. If an exchange runs, the deletion waits
+    /// for its end.
     ///
     /// # Errors
     ///
-    /// `Store` if the store did not confirm the deletion: the session then goes on here, until
-    /// the store shows that the record is deleted. `Deadline`, `Capacity`, `Superseded`, `RetryLater`,
-    /// `ShuttingDown`.
+    /// `Store` if the store did not confirm the deletion: the session then goes on in this process,
+    /// until the store shows that the record is deleted. `Deadline`, `Capacity`, `Superseded`,
+    /// `RetryLater`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time; the crate still carries out the deletion. For a shutdown, the
-    /// same holds as for [`revoke`](Self::revoke).
+    /// May be dropped at any time; the crate still carries out the deletion. A shutdown treats a
+    /// queued deletion as it treats a queued [`revoke`](Self::revoke).
     pub async fn forget(&self) -> Result<()> {
         let slot = self.obtain()?;
         self.dispatcher

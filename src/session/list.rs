@@ -1,4 +1,5 @@
-//! The list of sessions: the store's records, or the state in memory if there is one.
+//! The list of sessions. It shows the state in memory of a session if there is one, and otherwise
+//! the store's record.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,14 +15,23 @@ use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{LIST_FAILURES, LIST_PAGE};
 use crate::store::{self, Listed, StoreError};
 
-/// Which sessions to list. The default is all.
+/// Which sessions a [list](crate::Supervisor::list) has. The default is all sessions.
 ///
 /// ```
+/// use futures_util::StreamExt;
 /// use session_warden::key::Tenant;
 /// use session_warden::session::{Filter, State};
+/// use session_warden::{Error, Supervisor};
 ///
-/// let lost = Filter::tenant(Tenant::new("acme")?).state(State::Lost);
-/// # Ok::<(), session_warden::key::InvalidKey>(())
+/// /// Writes to each user of a customer that has to sign in again.
+/// async fn remind(supervisor: &Supervisor, customer: &str) -> Result<(), Error> {
+///     let filter = Filter::tenant(Tenant::new(customer)?).state(State::Lost);
+///     let mut lost = std::pin::pin!(supervisor.list(filter));
+///     while let Some(status) = lost.next().await {
+///         println!("write to {}", status?.id.key().token_id());
+///     }
+///     Ok(())
+/// }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -44,7 +54,7 @@ impl Filter {
         self
     }
 
-    /// Only sessions that are in this state when the list reads them.
+    /// Only sessions that are in this state at the moment when the list reads them.
     #[must_use]
     pub fn state(mut self, state: State) -> Self {
         self.state = Some(state);

@@ -1,4 +1,5 @@
-//! Logins through a browser: they begin with a sealed ticket, and end with the browser's redirect.
+//! Logins through a browser: a login begins with an encrypted ticket, and ends with the browser's
+//! redirect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,14 +22,44 @@ use crate::seal;
 use crate::secret::Secret;
 use crate::ticket::{Opened, Purpose, RawPayload, Ticket};
 
-/// A login that has begun.
+/// A login through the browser that has begun.
+///
+/// ```
+/// use std::error::Error as _;
+/// use session_warden::provider::oauth2::{LoginOptions, OAuth2};
+/// use session_warden::session::Login;
+/// use session_warden::ticket::TicketFault;
+/// use session_warden::{SessionKey, Supervisor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// let acme = OAuth2::new("https://login.example.com/token", "my-backend")?
+///     .authorization_endpoint("https://login.example.com/authorize")?
+///     .redirect_uri("https://app.example.com/callback")?;
+/// let supervisor = Supervisor::builder().provider("acme", acme).start().await?;
+/// let sessions = supervisor.sessions::<OAuth2>("acme")?;
+///
+/// let ada = sessions.session(SessionKey::new("north", "ada")?);
+/// let login: Login = ada.begin_login(LoginOptions::new()).await?;
+/// // Answer with a redirect to the URL, and with a cookie.
+/// assert_eq!(login.url.host_str(), Some("login.example.com"));
+/// let cookie = format!("login={}; HttpOnly; Secure; SameSite=Lax", login.ticket.as_str());
+///
+/// // Another user brings the ticket.
+/// let eve = sessions.session(SessionKey::new("north", "eve")?);
+/// let refused = eve.finish_login(&login.ticket, "/callback?code=c&state=s").await.unwrap_err();
+/// let fault = refused.source().and_then(|fault| fault.downcast_ref());
+/// assert_eq!(fault, Some(&TicketFault::OtherSession));
+/// # Ok(())
+/// # }
+/// ```
 #[non_exhaustive]
 pub struct Login {
-    /// Send the browser here.
+    /// The URL to send the browser to.
     pub url: Url,
-    /// The browser must bring this back, in its own cookie or form.
+    /// The ticket, which the browser must bring back in a cookie or a form field.
     pub ticket: Ticket,
-    /// The login must end before this time.
+    /// The time by which the login must have ended, by the wall clock.
     pub expires_at: SystemTime,
 }
 
@@ -58,15 +89,15 @@ struct Begun<O> {
 
 impl<P: RedirectLogin> Session<P> {
     /// Begins a login through the browser. Send the browser to the [`url`](Login::url), and give it
-    /// the [`ticket`](Login::ticket) in a cookie (`HttpOnly; Secure; SameSite=Lax`) or a hidden form
-    /// field. The crate keeps nothing in memory or in the store for this.
+    /// the [`ticket`](Login::ticket) in a cookie (`HttpOnly; Secure; SameSite=Lax`) or a hidden
+    /// form field. The crate keeps nothing in memory or in the store for this.
     ///
     /// # Errors
     ///
     /// `Misconfigured` if the provider's settings are not sufficient, or if the rules of the
-    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the options
-    /// are too large for a ticket; `RetryLater` if the provider's endpoints could not be fetched;
-    /// `Capacity`, `ShuttingDown`.
+    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the
+    /// options are too large for a ticket; `RetryLater` if the provider's endpoints could not be
+    /// fetched; `Capacity`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
@@ -94,9 +125,9 @@ impl<P: RedirectLogin> Session<P> {
     /// # Errors
     ///
     /// `InvalidInput` with the [`TicketFault`](crate::ticket::TicketFault) as its source if the
-    /// ticket belongs to another session or is not genuine; `Refused(ChallengeExpired)` if it is too
-    /// old or was used; `Refused(LoginStateMismatch)` if the browser came back from another login;
-    /// `Refused` with the reason if the server or the user refused the login. Otherwise as
+    /// ticket belongs to another session or is not genuine; `Refused(ChallengeExpired)` if it is
+    /// too old or was used; `Refused(LoginStateMismatch)` if the browser came back from another
+    /// login; `Refused` with the reason if the server or the user refused the login. Otherwise as
     /// [`establish`](Self::establish).
     ///
     /// # Cancel safety

@@ -12,49 +12,77 @@ use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::store::{Intent, Listed, Phase, Stored};
 
-/// The status of a session at one moment. Holds no secret.
+/// The status of a session at one moment. It holds no secret.
+///
+/// ```
+/// use session_warden::session::{SessionStatus, State};
+/// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+///
+/// /// The text about a connected account on a user's page.
+/// fn shown(status: &SessionStatus) -> String {
+///     match (status.state, status.lost) {
+///         (State::Active | State::Refreshing | State::InDoubt, _) => "connected".to_owned(),
+///         (State::Lost, Some(reason)) => format!("sign in again: {reason}"),
+///         (State::Establishing | State::Challenged, _) => "signing in".to_owned(),
+///         _ => "not connected".to_owned(),
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_warden::Error> {
+/// # let fake = ScriptedProvider::new();
+/// # let supervisor = Supervisor::builder().provider("fake", fake).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+///
+/// assert_eq!(shown(&session.status().await?), "not connected");
+/// let _ = session.establish(()).await?;
+/// assert_eq!(shown(&session.status().await?), "connected");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SessionStatus {
     /// The id of the session.
     pub id: SessionId,
-    /// Its state.
+    /// The state of the session.
     pub state: State,
-    /// The number of grants that have established it.
+    /// The number of grants that have established the session.
     pub epoch: u64,
-    /// The number of times its credentials were stored.
+    /// The number of times that credentials of the session were stored.
     pub generation: u64,
-    /// When its access token expires, if known.
+    /// When the access token expires, by the wall clock. `None` if this is not known.
     pub access_expires_at: Option<SystemTime>,
-    /// When its refresh token expires, if known.
+    /// When the refresh token expires, by the wall clock. `None` if this is not known.
     pub refresh_expires_at: Option<SystemTime>,
     /// Whether the store has the credentials that are in memory.
     pub saved: bool,
-    /// The reason if the session is lost.
+    /// Why the session is lost. `None` if it is not lost.
     pub lost: Option<LostReason>,
-    /// The earliest time of the next try, if the last one failed.
+    /// The earliest time of the next try, by the wall clock. `None` if the last try did not fail,
+    /// or if the next one may begin now.
     pub retry_at: Option<SystemTime>,
 }
 
-/// The state of a session.
+/// The state of a session. See the example of [`SessionStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum State {
-    /// Never established.
+    /// The session was never established.
     Vacant,
     /// A grant is being exchanged.
     Establishing,
     /// The server asks for a second factor.
     Challenged,
-    /// It has credentials.
+    /// The session has credentials.
     Active,
-    /// It has credentials, and a refresh runs.
+    /// The session has credentials, and a refresh runs.
     Refreshing,
-    /// The response to a refresh was lost.
+    /// The response to a refresh was lost, so the refresh token may be spent.
     InDoubt,
-    /// It needs a new grant.
+    /// The session needs a new grant.
     Lost,
-    /// It was revoked with this crate.
+    /// The session was revoked with this crate.
     Closed,
 }
 

@@ -14,50 +14,52 @@ mod without_claim;
 use std::time::{Duration, SystemTime};
 
 use self::without_claim::{delete, lose_session, reschedule, restore_record, suspect_rejected};
-use super::record::{
-    Attempt, Change, Failures, Floor, Holder, Intent, Lease, Phase, Record, Stored,
-};
+use super::pages::Change;
+use super::record::{Attempt, Failures, Floor, Holder, Intent, Lease, Phase, Record, Stored};
 use super::statement::{
     Claim, Close, Commit, Done, Ends, Outcome, Renew, Settle, SettleTo, Statement, TakeOver,
 };
 use crate::clock::Now;
 
-/// What a store found for a session id.
+/// What a store found for a session id. See the example of [`Store`](super::Store).
 #[derive(Clone, Debug)]
 pub struct Found<C> {
     /// The record, if there is one.
     pub record: Option<Record<C>>,
-    /// What the store remembers of deleted records. Read it after you have locked the session, or a
-    /// delete may come between. Where there is a record, `decide` does not look at it.
+    /// What the store remembers of deleted records. Read it after you have locked the session, so
+    /// that no deletion comes in between. If there is a record, [`decide()`] does not use the
+    /// floor.
     pub floor: Floor,
 }
 
-/// What a store must do with a statement.
+/// What a store must do with a statement. See the example of [`Store`](super::Store).
 #[derive(Clone, Debug)]
 pub struct Decision<C> {
-    /// The answer to the statement.
+    /// The result that the store returns.
     pub outcome: Outcome<C>,
-    /// What the store must write before it answers.
+    /// What the store must write before it returns the result.
     pub write: Write<C>,
-    /// What the store's feed of changes must tell, written in the same step; `None` for no news.
+    /// The change that [`changes`](super::Store::changes) must return later. The store writes it in
+    /// the same step. `None` if there is no change to return.
     pub news: Option<Change>,
 }
 
-/// What a store must write.
+/// What a store must write. See the example of [`Store`](super::Store).
 #[derive(Clone, Debug)]
 pub enum Write<C> {
     /// Nothing.
     Nothing,
     /// This record, as a whole.
     Put(Record<C>),
-    /// This record, of which only version, fence, lease and tries have changed: a claim, or its
-    /// renewal.
+    /// This record, in which only version, fence, lease and tries have changed. The statement was a
+    /// claim, or the renewal of a claim.
     PutLease(Record<C>),
-    /// Delete the record, and raise the floor to this at least ([`Floor::max`]).
+    /// Delete the record, and raise the store's floor to at least this one ([`Floor::max`]).
     Remove(Floor),
 }
 
 /// Decides what this statement does to the record that the store found. `now` is the store's time.
+/// See the example of [`Store`](super::Store).
 #[must_use]
 pub fn decide<C: Clone>(found: Found<C>, statement: &Statement<C>, now: Now) -> Decision<C> {
     let Found { record, floor } = found;

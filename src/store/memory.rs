@@ -1,4 +1,4 @@
-//! A store in memory. Its sessions end with the process.
+//! A store in memory. When the process ends, its sessions are lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -12,9 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::decide::{Decision, Found, Write, decide};
-use super::record::{
-    Changes, Cursor, Due, DuePage, Floor, Holder, Listed, News, Owner, Record, RecordFilter, Stored,
-};
+use super::pages::{Changes, Cursor, Due, DuePage, Listed, News, RecordFilter};
+use super::record::{Floor, Holder, Owner, Record, Stored};
 use super::statement::{Outcome, Statement};
 use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
 use crate::clock::{Clock, Now, SystemClock};
@@ -22,12 +21,43 @@ use crate::key::{ProviderName, SessionId};
 use crate::policy::MEMORY_NEWS;
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
-/// again after a restart. Clones share their records, so a second supervisor can start on the
-/// records of the first one, after it or beside it.
+/// again after a restart. Clones share their records, so a second supervisor can use the records of
+/// a first supervisor, after the first has ended or at the same time.
 ///
-/// It implements all of [`Store`] except sealing. It keeps changes only while two supervisors or
-/// more use it. The tokens' bytes are shared with the sessions, not copied. It uses the clock of
-/// the first supervisor that it is given to, or the system's if it is used before.
+/// This store implements all of [`Store`] except encryption. It keeps changes only while two
+/// supervisors or more use it. It shares the bytes of tokens with the sessions in memory. It uses
+/// the clock of the first supervisor that prepares it, or the system's clock if it is used before
+/// that.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::store::MemoryStore;
+/// use session_warden::testing::ScriptedProvider;
+/// use session_warden::{Error, SessionKey, Sessions, Supervisor};
+///
+/// async fn start(store: &MemoryStore) -> Result<(Supervisor, Sessions<ScriptedProvider>), Error> {
+///     let provider = ScriptedProvider::new();
+///     let builder = Supervisor::builder().store(store.clone()).provider("fake", provider);
+///     let supervisor = builder.start().await?;
+///     let sessions = supervisor.sessions("fake")?;
+///     Ok((supervisor, sessions))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let store = MemoryStore::new();
+/// let key = SessionKey::single("device-17")?;
+/// let (first, sessions) = start(&store).await?;
+/// let _ = sessions.session(key.clone()).establish(()).await?;
+/// assert!(first.shutdown(Duration::from_secs(1)).await.is_clean());
+///
+/// // In a test, a second supervisor stands for the next process.
+/// let (_second, sessions) = start(&store).await?;
+/// let token = sessions.session(key).permission_token().await?;
+/// assert_eq!(token.expose_secret(), "access-1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
@@ -49,19 +79,19 @@ struct Tables {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Makes an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tables.lock().records.len()
     }
 
-    /// Whether there is none.
+    /// Whether the store has no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,4 +1,4 @@
-//! The record of a session, and what stores answer about records.
+//! The record of a session.
 
 #![expect(
     clippy::exhaustive_enums,
@@ -11,69 +11,103 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::{BootTime, Now};
 use crate::error::LostReason;
-use crate::key::{ProviderName, SessionId, Tenant};
 use crate::token::Credentials;
 
-/// What a store keeps of one session. All times are the store's own.
+/// What a store keeps of one session. All times are those of the store's clock.
 ///
-/// `C` stands for the credentials while a store works on the record: sealed bytes, for example,
-/// which a claim need not open. In a list it is `()`, because a list opens none.
+/// `C` stands for the credentials. While a store works on a record, these may be encrypted bytes: a
+/// claim, for example, does not decrypt them. In a list, `C` is `()`, because a list has no
+/// credentials.
+///
+/// ```
+/// use session_warden::provider::FailureClass;
+/// use session_warden::store::{Attempt, ClaimId, Failures, MemoryStore, Phase, Store, Stored};
+/// use session_warden::testing::{Reply, ScriptedProvider};
+/// # use session_warden::{SessionKey, Supervisor};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (store, provider) = (MemoryStore::new(), ScriptedProvider::new());
+/// # let script = provider.script();
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", provider).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+/// # let _ = session.establish(()).await?;
+///
+/// let Stored { record, .. } = store.load(session.id()).await?.expect("was established");
+/// assert_eq!((record.phase, record.epoch, record.generation), (Phase::Active, 1, 1));
+/// let Some(Attempt { base, claim: ClaimId(claim), .. }) = record.made_by else { panic!() };
+/// println!("claim {claim:x} replaced generation {base}");
+///
+/// // The server answers a refresh in a way that the crate does not know.
+/// script.refresh(Reply::Fail(FailureClass::Unclassified));
+/// assert!(session.refresh().await.is_err());
+/// let Stored { record, now } = store.load(session.id()).await?.expect("was established");
+/// let failures: Failures = *record.failures.expect("the refresh failed");
+/// assert_eq!((record.phase, failures.unclassified), (Phase::Active, 1));
+/// assert!(record.retry_at > Some(now.wall));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record<C = Arc<Credentials>> {
-    /// Each write raises it. It never goes down, even if the record is deleted and made again. A
-    /// [`Restore`](super::Restore) may raise it by more than 1.
+    /// Counts writes. Each write raises it, a [restore](super::Statement::Restore) perhaps by more
+    /// than 1. It never becomes smaller, even if the record is deleted and made again.
     pub version: u64,
-    /// How many grants made this session. After a delete, the next session begins above all epochs
-    /// that were deleted (see [`Floor`]).
+    /// Counts the grants that established this session. After a deletion, the next session begins
+    /// above all epochs that were deleted (see [`Floor`]).
     pub epoch: u64,
-    /// How many times credentials were stored or closed. After a delete it begins above, as `epoch`
-    /// does.
+    /// Counts how many times credentials were stored or closed. After a deletion, the next session
+    /// begins above all generations that were deleted.
     pub generation: u64,
-    /// The version that the newest claim wrote. Of two claims, the later one has the higher fence.
+    /// The version that the newest claim wrote. The later of two claims has the higher fence.
     pub fence: u64,
-    /// What is known of the session. A claim does not change it.
+    /// The phase of the session. A claim does not change it.
     pub phase: Phase,
     /// The claim on the session, if there is one.
     pub lease: Option<Lease>,
-    /// The newest credentials; none in [`Phase::Vacant`] and [`Phase::Closed`].
+    /// The newest credentials. `None` in [`Phase::Vacant`] and [`Phase::Closed`].
     pub credentials: Option<C>,
     /// The attempt that produced the credentials, or those in the outbox.
     pub made_by: Option<Attempt>,
-    /// When the access token ends, if that is known.
+    /// When the access token expires. `None` if this is not known.
     pub access_expires_at: Option<SystemTime>,
-    /// When the refresh token ends, if that is known.
+    /// When the refresh token expires. `None` if this is not known.
     pub refresh_expires_at: Option<SystemTime>,
-    /// The credentials may be dead: refresh before use.
+    /// Whether the access token may be invalid, so that a refresh must come before its use.
     pub suspect: bool,
-    /// Why the session is lost; `Some` exactly in [`Phase::Lost`].
+    /// Why the session is lost. `Some` in [`Phase::Lost`], and `None` in every other phase.
     pub lost: Option<LostReason>,
-    /// The credentials of a closed session that must still be revoked at the server; `None` when
-    /// that is done or given up, or when a grant replaced the session.
+    /// The credentials of a closed session that must still be revoked at the server. `None` if the
+    /// revocation was done or given up, or if a grant replaced the session.
     pub outbox: Option<C>,
-    /// Before this time no refresh and no owed revocation can be claimed. A grant can be, and so
-    /// can the refresh of a session that is lost provisionally.
+    /// Before this time, no process can claim the session for a refresh or for a revocation that
+    /// must still be done. A process can claim it for a grant, or for the refresh of a session that
+    /// is lost provisionally.
     pub retry_at: Option<SystemTime>,
-    /// How many claims were written since credentials were last stored, the present one included.
+    /// How many claims were written since credentials were last stored, including the present
+    /// claim.
     pub tries: u32,
-    /// When a supervisor should look at the record, if ever.
+    /// When a supervisor should check the record. `None` if it need not.
     pub due_at: Option<SystemTime>,
-    /// When the end of the refresh token is to be announced; `None` once that was done, and where
-    /// nothing is to be announced.
+    /// When an event should announce that the refresh token expires. `None` if this was done, or if
+    /// no event is needed.
     pub announce_at: Option<SystemTime>,
-    /// What the attempts since the last success left; `None` if there is nothing to say of them.
+    /// What is known of the failed attempts since the last success. `None` if there were none.
     pub failures: Option<Box<Failures>>,
 }
 
-/// What failed attempts left, for the process that reads the record next.
+/// What is known of the failed attempts since the last success, for the process that reads the
+/// record next. See the example of [`Record`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// How many answers since the last success were not understood.
+    /// How many responses since the last success were not understood.
     pub unclassified: u32,
-    /// When the first of them came.
+    /// When the first of these responses came.
     pub since: Option<SystemTime>,
     /// The HTTP status of the last failure.
     pub status: Option<u16>,
-    /// The error code of the last failure (RFC 6749 section 5.2), or the vendor's.
+    /// The error code of the last failure: that of RFC 6749 section 5.2, or the vendor's own.
     pub code: Option<String>,
 }
 
@@ -102,7 +136,7 @@ impl<C> Record<C> {
         }
     }
 
-    /// The same with other credentials.
+    /// Replaces the credentials and the outbox, for example with encrypted bytes.
     pub fn with<D>(self, credentials: Option<D>, outbox: Option<D>) -> Record<D> {
         Record {
             version: self.version,
@@ -147,52 +181,89 @@ impl<C> Record<C> {
     }
 }
 
-/// What is known of a stored session.
+/// The phase of a stored session. See the example of [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// A first grant was claimed and has brought no credentials yet.
+    /// The session was claimed for a first grant, which has brought no credentials yet.
     Vacant,
-    /// It has credentials.
+    /// The session has credentials.
     Active,
-    /// A refresh's answer was lost.
+    /// The response to a refresh was lost.
     InDoubt,
-    /// Only a new grant helps; or, where the loss is provisional, a refresh that succeeds.
+    /// The session needs a new grant. If the loss is provisional, a refresh that succeeds is
+    /// enough.
     Lost,
-    /// Closed by a supervisor. The server may not have revoked its tokens yet.
+    /// A supervisor closed the session. The server may not have revoked its tokens yet.
     Closed,
 }
 
 /// A process's claim on a session.
+///
+/// ```
+/// use session_warden::store::{Holder, Intent, Lease, MemoryStore, Owner, Store};
+/// use session_warden::testing::{Reply, ScriptedProvider};
+/// # use session_warden::{SessionKey, Supervisor};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (store, provider) = (MemoryStore::new(), ScriptedProvider::new());
+/// # let script = provider.script();
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", provider).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+/// # let _ = session.establish(()).await?;
+///
+/// script.refresh(Reply::Hold);
+/// let refresh = async { session.refresh().await };
+/// let look = async {
+///     script.held(1).await; // the server has the request and does not answer yet
+///     let record = store.load(session.id()).await?.expect("was established").record;
+///     let lease: Lease = record.lease.expect("a refresh runs");
+///     assert_eq!((lease.intent, lease.holder), (Intent::Refresh, Holder::Alive));
+///     let Owner(supervisor) = lease.owner;
+///     println!("supervisor {supervisor:x} refreshes this session");
+///     script.release();
+///     Ok::<_, session_warden::store::StoreError>(())
+/// };
+/// let (refreshed, looked) = tokio::join!(refresh, look);
+/// assert_eq!(refreshed?.expose_secret(), "access-2");
+/// # looked?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The claim's id.
+    /// The id of the claim.
     pub claim: ClaimId,
-    /// The supervisor that claimed.
+    /// The supervisor that claimed the session.
     pub owner: Owner,
-    /// What it claimed for.
+    /// The kind of request that the claim is for.
     pub intent: Intent,
-    /// When it was claimed.
+    /// When the claim was written.
     pub from: BootTime,
-    /// Until when other processes take the owner to be at work. A renewal moves it.
+    /// Until when other processes assume that the owner is at work. A renewal changes it.
     pub until: BootTime,
-    /// Whether the store knows that the owner has ended.
+    /// Whether the owner has ended, as far as the store knows.
     pub holder: Holder,
 }
 
-/// What a store knows of the owner of a claim.
+/// Whether the owner of a claim has ended. See the examples of [`Lease`] and
+/// [`Store`](super::Store).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// The store does not know that it has ended: it may work, hang, or be gone without a trace.
+    /// The store does not know that the owner has ended. The owner may be at work, may hang, or may
+    /// have ended without a notice to the store.
     Alive,
-    /// It has retired, or its process has ended.
+    /// The owner has retired, or its process has ended.
     Dead,
 }
 
-/// A number that names one supervisor and no other.
+/// A number that names one supervisor and no other. See the example of [`Lease`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(pub u64);
 
-/// A random number that names one claim: the same id is the same claim.
+/// A random number that names one claim: two claims with the same id are the same claim. See the
+/// example of [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimId(pub u64);
 
@@ -202,7 +273,7 @@ impl ClaimId {
     }
 }
 
-/// What a claim is for.
+/// The kind of request that a claim is for. See the example of [`Lease`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
     /// A grant is about to be sent.
@@ -213,23 +284,23 @@ pub enum Intent {
     Revoke,
 }
 
-/// The attempt that produced credentials.
+/// The attempt that produced credentials. See the example of [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The generation that the claim found; a refresh sends its refresh token.
+    /// The generation that the claim found. A refresh sends the refresh token of this generation.
     pub base: u64,
-    /// The claim's fence.
+    /// The fence of the claim.
     pub fence: u64,
-    /// The claim.
+    /// The id of the claim.
     pub claim: ClaimId,
 }
 
-/// What a store remembers of deleted records. New records begin at it, so that no statement and no
-/// news about a deleted session fits its successor. A store keeps one floor for all of its
-/// sessions.
+/// What a store remembers of deleted records. The counters of a new record begin at the floor, so
+/// that no statement about a deleted session fits the next session with the same id. A store keeps
+/// one floor for all of its sessions. See the example of [`Store`](super::Store).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Floor {
-    /// The highest version.
+    /// The version of the next new record. Its first write raises it.
     pub version: u64,
     /// The epoch of the next new record. Its first grant raises it by 1.
     pub epoch: u64,
@@ -238,7 +309,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// The higher one, in each part.
+    /// Returns the larger value of each of the three numbers.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -249,8 +320,9 @@ impl Floor {
     }
 }
 
-/// A record as it was read, with the store's time at that moment. The record's times mean nothing
-/// by any other clock, so the methods give them as durations.
+/// A record as it was read, with the store's time at that moment. The methods return the record's
+/// times as durations from that moment, because another clock may differ from the store's. See the
+/// example of [`Record`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored<C = Arc<Credentials>> {
     /// The record.
@@ -260,44 +332,47 @@ pub struct Stored<C = Arc<Credentials>> {
 }
 
 impl<C> Stored<C> {
-    /// How long the lease still holds; zero if it has ended, `None` without a claim.
+    /// How long the lease still holds. Zero if it has ended, `None` if there is no claim.
     #[must_use]
     pub fn lease_left(&self) -> Option<Duration> {
         self.record.lease.map(|lease| lease.until.since(self.now.boot))
     }
 
-    /// How long ago the lease ended; zero if it still holds, `None` without a claim.
+    /// How long ago the lease ended. Zero if it still holds, `None` if there is no claim.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
         self.record.lease.map(|lease| self.now.boot.since(lease.until))
     }
 
-    /// How long the session must not be tried again; `None` if it may be tried now.
+    /// How long until the session may be tried again. `None` if it may be tried now.
     #[must_use]
     pub fn retry_in(&self) -> Option<Duration> {
         self.left(self.record.retry_at).filter(|left| !left.is_zero())
     }
 
-    /// How long the access token still lives, if that is known; zero if it has ended.
+    /// How long until the access token expires. Zero if it has expired, `None` if this is not
+    /// known.
     #[must_use]
     pub fn access_left(&self) -> Option<Duration> {
         self.left(self.record.access_expires_at)
     }
 
-    /// How long the refresh token still lives, if that is known; zero if it has ended.
+    /// How long until the refresh token expires. Zero if it has expired, `None` if this is not
+    /// known.
     #[must_use]
     pub fn refresh_left(&self) -> Option<Duration> {
         self.left(self.record.refresh_expires_at)
     }
 
-    /// How long until a supervisor should look at the record, if ever; zero if it is due.
+    /// How long until a supervisor should check the record. Zero if it should now, `None` if it
+    /// need not.
     #[must_use]
     pub fn due_in(&self) -> Option<Duration> {
         self.left(self.record.due_at)
     }
 
-    /// How long until the end of the refresh token is to be announced, if it is; zero if it is
-    /// time.
+    /// How long until an event should announce that the refresh token expires. Zero if it should
+    /// now, `None` if no event is needed.
     #[must_use]
     pub fn announce_in(&self) -> Option<Duration> {
         self.left(self.record.announce_at)
@@ -306,106 +381,4 @@ impl<C> Stored<C> {
     fn left(&self, at: Option<SystemTime>) -> Option<Duration> {
         at.map(|at| at.duration_since(self.now.wall).unwrap_or_default())
     }
-}
-
-/// A record that has a due time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Due {
-    /// The record's `due_at`, by the store's clock.
-    pub at: SystemTime,
-    /// The session.
-    pub id: SessionId,
-}
-
-/// A page of records that have a due time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DuePage {
-    /// The records, in the order of their times.
-    pub due: Vec<Due>,
-    /// The store's time when they were read.
-    pub now: Now,
-    /// The supervisors that the store takes to be alive. Each schedules its share of the records.
-    /// Empty if the store does not know.
-    pub holders: Vec<Owner>,
-}
-
-/// How far a feed of changes was read. Only the store that made it knows what the bytes mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(pub Arc<[u8]>);
-
-/// A page of changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changes {
-    /// What to pass as `since` the next time.
-    pub cursor: Cursor,
-    /// The changes, in the order in which they were made. `None` if the store does not know them
-    /// any more, or if it did not make the cursor: anything may have changed.
-    pub news: Option<Vec<News>>,
-    /// There are more changes, which can be read at once.
-    pub more: bool,
-}
-
-/// A change of one record. There is no news of a claim, of the renewal of a lease, or of a first
-/// grant that gave nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
-    /// The session.
-    pub id: SessionId,
-    /// What the change made of the record.
-    pub of: Change,
-}
-
-/// What a change made of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The version that the change wrote.
-    pub version: u64,
-    /// The epoch after the change; of a deleted record, the last one.
-    pub epoch: u64,
-    /// The generation after the change; of a deleted record, the last one.
-    pub generation: u64,
-    /// The phase after the change; `None` if the record was deleted.
-    pub phase: Option<Phase>,
-}
-
-/// Which records to list. The default lists all.
-#[derive(Clone, Debug, Default)]
-pub struct RecordFilter {
-    /// Only this provider's.
-    pub provider: Option<ProviderName>,
-    /// Only this tenant's.
-    pub tenant: Option<Tenant>,
-    /// Only those in this phase.
-    pub phase: Option<Phase>,
-}
-
-impl RecordFilter {
-    /// Whether a record passes.
-    #[must_use]
-    pub fn passes<C>(&self, id: &SessionId, record: &Record<C>) -> bool {
-        self.provider.as_ref().is_none_or(|provider| provider == id.provider())
-            && self.tenant.as_ref().is_none_or(|tenant| tenant == id.key().tenant())
-            && self.phase.is_none_or(|phase| phase == record.phase)
-    }
-}
-
-/// What one call of [`reseal`](super::Store::reseal) did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resealed {
-    /// How many records the key that seals now has taken over.
-    pub done: usize,
-    /// How many were passed over and stay as they are: claimed, with a revocation still owed,
-    /// impossible to open, or changed meanwhile.
-    pub passed_over: usize,
-    /// The end was reached: the next call begins at the start.
-    pub ended: bool,
-}
-
-/// A listed record, without its credentials.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// The session.
-    pub id: SessionId,
-    /// The record, as it was read.
-    pub stored: Stored<()>,
 }

@@ -23,6 +23,8 @@ use crate::token::Credentials;
 
 /// Why a record cannot be sealed or opened. It is the cause, [`source`](std::error::Error::source),
 /// of a [`StoreError`], whose own text says what to do. It holds no secret.
+///
+/// See the example of [`SqliteBuilder`](super::sqlite::SqliteBuilder).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealFault {

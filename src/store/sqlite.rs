@@ -1,6 +1,6 @@
-//! The store in an SQLite file. Its sessions survive the process and a loss of power.
+//! A store that keeps sessions in an SQLite file. They survive the process and a loss of power.
 //!
-//! Most programmes need only [`SqliteStore::open`]:
+//! Most programs need only [`SqliteStore::open`]:
 //!
 //! ```no_run
 //! use session_warden::Supervisor;
@@ -19,18 +19,19 @@
 //!
 //! # Crash behaviour
 //!
-//! A claim, the written intent to refresh, survives a killed process. New credentials, a close and
-//! a delete survive a loss of power as well: the store answers them when the disk has them.
-//! Statements of several sessions that run at the same time share one write to the disk.
+//! A claim is the written intent to refresh. It survives if the process is killed. New credentials,
+//! closes and deletions survive a loss of power as well: the store confirms them when the disk has
+//! them. Statements of several sessions that run at the same time share one write to the disk.
 //!
 //! # Several processes
 //!
-//! On Linux and Android several processes of one machine may open one file. Each process claims a
-//! session before it refreshes it, and the others wait for the result. If the holder of a claim has
-//! died, the others see it by its lock, which the operating system has released; if it hangs, by
-//! its lease. Each process finds the changes of the others within a second. On other systems one
-//! process at a time may open a file, and a second one gets [`SqliteFault::Locked`]. Never put the
-//! file on a network volume: SQLite's locks do not work there.
+//! On Linux and Android, several processes of one machine may open the same file. Each process
+//! claims a session before it refreshes the session, and the other processes wait for the result.
+//! If the process that has a claim has ended, the others notice it at once, because the operating
+//! system has released its lock. If that process hangs, the others wait until its lease has ended.
+//! Each process finds the changes of the others within a second. On other systems only one process
+//! at a time may open a file, and a second process gets [`SqliteFault::InUse`]. Never put the file
+//! on a network volume: SQLite's locks do not work there.
 
 mod apply;
 mod busy_retry;
@@ -50,6 +51,7 @@ mod row;
 mod row_reader;
 mod schema_check;
 mod sqlite_fault;
+mod stale_key;
 mod statement_error;
 mod step_limit;
 #[cfg(test)]
@@ -69,6 +71,7 @@ use parking_lot::Mutex;
 use self::database::Database;
 pub use self::open_options::{SqliteBuilder, Synchronous};
 pub use self::sqlite_fault::SqliteFault;
+pub use self::stale_key::StaleKey;
 use self::statement_error::{Result, StatementError};
 use self::worker_handle::WorkerHandle;
 use self::worker_job::JobKind;
@@ -85,7 +88,8 @@ use crate::seal::{KeyRing, Succession};
 /// milliseconds, so that no other job waits longer behind them.
 const LOADED_AT_ONCE: usize = 256;
 
-/// Keeps sessions in an SQLite file and seals their credentials. Clones share one store.
+/// Keeps sessions in an SQLite file and encrypts their credentials. Clones share one store. See the
+/// examples of [the module](self), of [`SqliteBuilder`] and of [`StaleKey`].
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
 
@@ -119,8 +123,8 @@ impl SqliteBuilder {
     ///
     /// # Errors
     ///
-    /// As [`SqliteStore::open`]; also if its records are sealed and this opens them in clear, or
-    /// the other way round.
+    /// As [`SqliteStore::open`]. Also if the records of the file are encrypted and this opens them
+    /// in clear, or the other way round.
     pub fn open(mut self) -> Result<SqliteStore, StoreError> {
         let keys = self.keys.take();
         let cipher =
@@ -135,42 +139,45 @@ impl SqliteBuilder {
 }
 
 impl SqliteStore {
-    /// Opens or creates the file, for sealed records. The keys come from the supervisor
-    /// ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not start
-    /// without them. This blocks while it reads and writes the file, so call it at the start.
+    /// Opens or creates the file, for encrypted records. The store gets its keys from the
+    /// supervisor ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not
+    /// start without keys. This blocks while it reads and writes the file, so call it when your
+    /// program starts.
     ///
-    /// A file of version 0.1 is migrated as soon as the store has keys: here if it has its own, and
-    /// otherwise when a supervisor starts on it. No process of version 0.1 may have it open then.
+    /// The store migrates a file of version 0.1 as soon as it has keys: here if it has keys of its
+    /// own ([`SqliteBuilder::key_ring`]), and otherwise when a supervisor starts with it. No
+    /// process of version 0.1 may have the file open at that time.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] with a [`SqliteFault`] as its cause: the file cannot be opened or written, a
-    /// newer version wrote it or has it open, it is not this crate's or was changed, or other users
-    /// can write or own it.
+    /// [`StoreError`] with a [`SqliteFault`] as its cause, for example if the file cannot be opened
+    /// or written, if a newer version wrote it or has it open, if another program wrote or changed
+    /// it, or if other users can write or own it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::builder(path).open()
     }
 
-    /// A builder with the settings of a store.
+    /// Makes a builder, with which you open the file with other settings.
     pub fn builder(path: impl AsRef<Path>) -> SqliteBuilder {
         SqliteBuilder::new(path.as_ref().to_owned())
     }
 
-    /// Seals at most `limit` records again, with the ring's sealing key, that older keys of the
-    /// ring still seal. Continues where the last call ended. A supervisor does this by itself when
-    /// the keys change; without a supervisor, call it repeatedly with a pause until
-    /// [`ended`](Resealed::ended). It skips records that are claimed, that hold credentials which
-    /// must still be revoked, or that cannot be opened. Keep a key in the ring as long as
-    /// [`stale_keys`](Self::stale_keys) names it or a backup has records of it.
+    /// Reads at most `limit` records that are encrypted with older keys of the ring, and encrypts
+    /// them with the sealing key. Each call continues where the last call ended. A supervisor does
+    /// this by itself when the keys change. Without a supervisor, call this again and again, with
+    /// pauses, until [`ended`](Resealed::ended) is true. This skips records that are claimed, that
+    /// hold credentials which must still be revoked, or that cannot be decrypted. Keep a key in the
+    /// ring as long as [`stale_keys`](Self::stale_keys) names it or a backup has records of it. See
+    /// the example of [`StaleKey`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the file could not be read or written, or is full: the next call tries the
+    /// [`StoreError`] if the file could not be read or written, or is full. The next call tries the
     /// same records again.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped. Records that are resealed by then stay so.
+    /// May be dropped. Records that are encrypted again by then stay so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         let Some(ResealPosition { succession, key, row }) = self.next_reseal_position()? else {
             return Ok(Resealed { done: 0, passed_over: 0, ended: true });
@@ -196,31 +203,13 @@ impl SqliteStore {
         Ok(Resealed { done, passed_over: rows - done, ended })
     }
 
-    /// The keys other than the sealing key that still seal records, with the number of records.
-    /// Closed sessions whose credentials must still be revoked count too. Do not remove a key that
-    /// is named here, and add it again if the ring does not have it: its records are lost
-    /// otherwise.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the file could not be read.
+    /// Runs all statements that were sent before, and then closes the file. Later statements fail,
+    /// also those of clones. Without this call, the store closes the file soon after the last clone
+    /// is dropped.
     ///
     /// # Cancel safety
     ///
-    /// Reads only.
-    pub async fn stale_keys(&self) -> Result<Vec<StaleKey>, StoreError> {
-        let keys = self.0.worker.call(JobKind::Read, |db| db.keys()).await?;
-        let sealing = self.0.shared.cipher.ring()?.map(|ring| ring.sealing_number());
-        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != sealing);
-        Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
-    }
-
-    /// Closes the file after all statements that were sent before. Later statements fail, also
-    /// those of clones. Without this call, the file is closed soon after the last clone is dropped.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped; the file is closed all the same.
+    /// May be dropped; the store closes the file in any case.
     pub async fn shutdown(&self) {
         self.0.worker.stop().await;
     }
@@ -299,16 +288,6 @@ impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.0.path).finish_non_exhaustive()
     }
-}
-
-/// A key that still seals records although another key is the ring's sealing key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StaleKey {
-    /// Its number.
-    pub number: u32,
-    /// How many records it seals.
-    pub records: u64,
 }
 
 /// Where the next page of [`SqliteStore::reseal`] begins.

@@ -1,5 +1,5 @@
-//! The statements of the protocol, and their outcomes. All durations count from the store's time at
-//! which it does the statement.
+//! The statements that change records, and their outcomes. All durations begin at the store's time
+//! when it runs the statement.
 
 #![expect(
     clippy::exhaustive_enums,
@@ -16,47 +16,49 @@ use crate::token::Credentials;
 
 /// A change of one record. A store does it as a whole or not at all.
 ///
-/// `C` stands for the credentials, as in [`Record`].
+/// Supervisors make the statements, and stores run them. `C` stands for the credentials, as in
+/// [`Record`]. See the examples of [`Store`](super::Store) and [`Outcome`].
 #[derive(Clone, Debug)]
 pub enum Statement<C = Arc<Credentials>> {
     /// Writes down that an exchange is about to be sent.
     Claim(Claim),
     /// Lengthens the lease of a claim whose exchange is open.
     Renew(Renew),
-    /// Writes the credentials that an exchange gave. It needs no lease: a holder whose claim was
-    /// taken over still commits, so that no rotated refresh token is thrown away.
+    /// Writes the credentials that an exchange brought. It needs no lease: a process whose claim
+    /// was taken over still commits, so that no rotated refresh token is lost.
     Commit(Commit<C>),
-    /// Ends a claim whose exchange gave no credentials.
+    /// Ends a claim whose exchange brought no credentials.
     Settle(Settle),
-    /// Ends the claim of a holder that fell silent. After a refresh the session is in doubt; after
-    /// an establish it is as before, and its credentials are suspect; a revocation is still owed.
+    /// Ends the claim of a process that no longer responds. If the claim was for a refresh, the
+    /// session is in doubt. If it was for an establish, the session is as before, and its
+    /// credentials are suspect. If it was for a revocation, the revocation must still be done.
     TakeOver(TakeOver),
     /// Closes the session before its tokens are revoked at the server. The credentials that must be
-    /// revoked move to the outbox, and the caller gets the claim for the revocation.
+    /// revoked move to the outbox, and the statement claims the session for the revocation.
     Close(Close),
-    /// Marks a session as lost, because an API or an operation found it dead.
+    /// Marks a session as lost, because an API or an operation reported that it has ended.
     Lose(Lose),
     /// Marks the credentials as suspect: an API rejected the access token, and the process that
-    /// knows it is about to forget the session.
+    /// knows this is about to remove the session from its memory.
     Suspect(Suspect),
-    /// Moves the time at which a supervisor should look at the record, and notes that the end of
-    /// its refresh token is announced.
+    /// Changes the time at which a supervisor should check the record, and notes that an event has
+    /// announced the expiry of its refresh token.
     Reschedule(Reschedule),
-    /// Writes credentials again that the store had and lost, when it was restored from a backup or
-    /// failed over.
+    /// Writes credentials again that the store lost, when it was restored from a backup or failed
+    /// over.
     Restore(Restore<C>),
-    /// Deletes the record for good. The commit of a claim from before the delete does not bring it
-    /// back.
+    /// Deletes the record. A commit for a claim from before the deletion does not bring it back.
     Delete,
 }
 
 impl<C> Statement<C> {
-    /// The same statement with other credentials. `change` gets the attempt that made them, the
+    /// Replaces the credentials of the statement, for example with encrypted bytes. If the
+    /// statement has credentials, this calls `change` with the attempt that produced them, the
     /// epoch that they will have, and the credentials.
     ///
     /// # Errors
     ///
-    /// The error of `change`.
+    /// The error that `change` returned.
     pub fn try_map<D, E>(
         self,
         change: impl FnOnce(Attempt, u64, C) -> Result<D, E>,
@@ -271,22 +273,48 @@ pub struct Restore<C = Arc<Credentials>> {
     pub ends: Ends,
 }
 
-/// What became of a statement.
+/// The result of a statement.
+///
+/// ```
+/// use session_warden::store::{Done, MemoryStore, Outcome, Statement, Store};
+/// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = MemoryStore::new();
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", ScriptedProvider::new()).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+/// # let _ = session.establish(()).await?;
+/// # let id = session.id();
+///
+/// // A tool that deletes the record of a session for which there is no provider any more.
+/// match store.apply(id, Statement::Delete).await? {
+///     Outcome::Done(Done { generation, .. }) => assert_eq!(generation, 1),
+///     Outcome::Conflict(_) => println!("there is no such record"),
+///     Outcome::Leased(_) | Outcome::Wait { .. } => println!("try again later"),
+/// }
+/// assert!(store.is_empty());
+/// assert!(matches!(store.apply(id, Statement::Delete).await?, Outcome::Conflict(None)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum Outcome<C = Arc<Credentials>> {
-    /// The statement is done, or this very statement was done before.
+    /// The store has done the statement, now or when it got the same statement before.
     Done(Done),
-    /// The record, or `None` if there is none, is not what the statement expected. A settle, a
-    /// take-over or a delete that is sent twice gets this the second time, because nothing says who
-    /// ended the claim or deleted the record. Even with this outcome, a settle may mark the
-    /// record's credentials as suspect: its failed attempt may have hurt them.
+    /// The record is not what the statement expected. This holds the record, or `None` if there is
+    /// no record. A settle, a take-over or a delete that is sent twice gets this outcome the second
+    /// time, because the record does not show which statement ended the claim or deleted the
+    /// record. Even with this outcome, a settle may mark the record's credentials as suspect,
+    /// because its failed attempt may have made them invalid.
     Conflict(Option<Stored<C>>),
-    /// Another claim is on this record.
+    /// This record has another claim.
     Leased(Stored<C>),
-    /// It is too early: the session is in doubt or in back-off, or the silent holder must be waited
-    /// for.
+    /// It is too early for this statement: the session is in doubt or in back-off, or the holder of
+    /// its claim may still respond.
     Wait {
-        /// How long it is still too early.
+        /// How long to wait.
         left: Duration,
         /// The record.
         found: Stored<C>,
@@ -306,20 +334,20 @@ impl<C> Outcome<C> {
     }
 }
 
-/// The record after the statement.
+/// The record after the statement. See the example of [`Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// Its version.
+    /// The version of the record.
     pub version: u64,
-    /// Its epoch.
+    /// The epoch of the record.
     pub epoch: u64,
-    /// Its generation.
+    /// The generation of the record.
     pub generation: u64,
-    /// Its newest claim's fence.
+    /// The fence of the record's newest claim.
     pub fence: u64,
     /// What is known of the session. A claim does not change it.
     pub phase: Phase,
-    /// Its credentials may be dead.
+    /// The record's credentials may be invalid.
     pub suspect: bool,
 }
 
@@ -337,8 +365,8 @@ impl<C> From<&Record<C>> for Done {
 }
 
 impl Intent {
-    /// The epoch of the credentials that a claim for this intent brings, if the claim found the
-    /// epoch `claimed`.
+    /// Returns the epoch of the credentials that an exchange for this intent brings, if the claim
+    /// found the epoch `claimed`.
     #[must_use]
     pub fn epoch_of(self, claimed: u64) -> u64 {
         match self {

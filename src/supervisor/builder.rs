@@ -27,6 +27,33 @@ use crate::ticket::Tickets;
 use crate::transport::{Transport, TransportConfig};
 
 /// The configuration of a supervisor. [`start`](Self::start) reports mistakes in it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use session_warden::policy::Policy;
+/// use session_warden::provider::oauth2::OAuth2;
+/// use session_warden::seal::KeyRing;
+/// use session_warden::store::sqlite::SqliteStore;
+/// use session_warden::supervisor::SupervisorBuilder;
+/// use session_warden::transport::TransportConfig;
+/// use session_warden::Supervisor;
+///
+/// /// What the programs of this backend have in common.
+/// fn common() -> Result<SupervisorBuilder, Box<dyn std::error::Error>> {
+///     Ok(Supervisor::builder()
+///         .application("my-backend")
+///         .key_ring(KeyRing::from_file("/etc/my-backend/keys")?)
+///         .store(SqliteStore::open("/data/sessions.db")?)
+///         .policy(Policy { call_timeout: Duration::from_secs(10), ..Policy::default() })
+///         .transport(TransportConfig::default().allow_hosts(["login.example.com"])))
+/// }
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let acme = OAuth2::discover("https://login.example.com", "my-backend")?;
+/// let supervisor = common()?.provider("acme", acme).start().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing runs before `start`"]
 pub struct SupervisorBuilder {
     store: Arc<dyn Store>,
@@ -63,49 +90,49 @@ impl SupervisorBuilder {
         }
     }
 
-    /// Keeps sessions in this store. Defaults to a [`MemoryStore`].
+    /// Keeps the records of sessions in this store. Defaults to a [`MemoryStore`].
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Arc::new(store);
         self
     }
 
-    /// Takes time from this clock. Defaults to the system's.
+    /// Takes time from this clock. Defaults to a [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Uses these bounds.
+    /// Uses these bounds. Defaults to [`Policy::default`].
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Connects to servers with this configuration.
+    /// Connects to servers with this configuration. Defaults to [`TransportConfig::default`].
     pub fn transport(mut self, transport: TransportConfig) -> Self {
         self.transport = transport;
         self
     }
 
-    /// Seals tickets and stored records with these keys. Without them, the start generates keys:
-    /// tickets then work in this process only, until it ends, and a store on a disk refuses such
-    /// keys.
+    /// Encrypts tickets and stored records with these keys. Without this setting, the start
+    /// generates keys. Tickets then work only in this process and only until it ends, and a store
+    /// on a disk refuses to start.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
     }
 
-    /// Names the application, for keys that several applications share: a ticket of one application
-    /// then does not open in another. Give every process of the application the same name. Without
-    /// a name, a ticket opens in every process that has its key. If the name changes, logins that
-    /// are under way must begin again.
+    /// Names the application. If several applications have the same keys, a ticket of one
+    /// application then does not open in another. Give every process of the application the same
+    /// name. Without a name, a ticket opens in every process that has its key and no name. If you
+    /// change the name, logins that have begun must begin again.
     pub fn application(mut self, name: &str) -> Self {
         self.application = Some(name.to_owned());
         self
     }
 
-    /// Registers a provider for all tenants. The name is part of every session's identity and
-    /// of its record: keep it when other settings change.
+    /// Registers a provider for all tenants. The name is part of the id and the record of every
+    /// session of this provider: keep it when you change other settings.
     pub fn provider<P: Provider>(
         mut self,
         name: &str,
@@ -120,13 +147,13 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Registers a provider of which each tenant has its own: another server, another client. The
-    /// source is asked when a tenant's session is first used, and then not again before
-    /// [`reload`](super::Sessions::reload).
+    /// Registers a provider whose settings differ from tenant to tenant: another server, or another
+    /// client. The crate asks the source for a tenant's settings when a session of the tenant is
+    /// first used, and again after [`reload`](super::Sessions::reload).
     ///
     /// Requests to a tenant's URLs reach public addresses only, unless
     /// [`tenants_reach_internal_addresses`](TransportConfig::tenants_reach_internal_addresses)
-    /// allows others.
+    /// allows other addresses.
     ///
     /// ```
     /// use session_warden::key::Tenant;
@@ -166,7 +193,7 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Starts the supervisor on the current tokio runtime, which its tasks stay on.
+    /// Starts the supervisor on the current tokio runtime. Its tasks stay on that runtime.
     ///
     /// # Errors
     ///

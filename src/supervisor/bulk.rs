@@ -1,4 +1,4 @@
-//! Many sessions at once: list, import, forget.
+//! Calls for many sessions at once: list, import, forget.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,17 +16,20 @@ use crate::store;
 use crate::token::Tokens;
 
 impl Supervisor {
-    /// Lists the sessions that pass `filter`, in the order of their ids: all that the store has,
-    /// whether in memory or not, and also those of providers that are not registered. A session in
-    /// memory is shown as it is; another one, as its record says.
+    /// Lists the sessions that pass `filter`, in the order of their ids. See the example of
+    /// [`Filter`].
     ///
-    /// The list is read in [pages](crate::policy::LIST_PAGE). Changes meanwhile do not disturb it:
-    /// no session appears twice, and a session that exists all the time appears once. A session
-    /// that was never established appears only while its first grant is exchanged.
+    /// The list has all sessions of the store, in memory or not, also those of providers that are
+    /// not registered. It shows the present state of a session in memory, and the record of any
+    /// other session.
     ///
-    /// If a page cannot be read, the stream yields one `Store` error and reads the page again when
-    /// the next item is asked for; after 3 such errors in a row the
-    /// list ends. After a shutdown the stream yields one `ShuttingDown`.
+    /// The crate reads the list in [pages](crate::policy::LIST_PAGE), and sessions may change
+    /// meanwhile. No session appears twice, and a session that exists all the time appears once. A
+    /// session that was never established appears only while its first grant is exchanged.
+    ///
+    /// If a page cannot be read, the stream yields one `Store` error. It reads the page again when
+    /// you ask for the next item. After 3 such errors in a row the list ends. After a shutdown the
+    /// stream yields one `ShuttingDown`.
     pub fn list(
         &self,
         filter: Filter,
@@ -36,8 +39,8 @@ impl Supervisor {
 }
 
 impl<P: Provider> Sessions<P> {
-    /// As [`Supervisor::list`], but only of this provider. A filter for another provider lists
-    /// nothing.
+    /// As [`Supervisor::list`], but lists only sessions of this provider. With a filter for another
+    /// provider, the list is empty.
     pub fn list(
         &self,
         filter: Filter,
@@ -48,24 +51,26 @@ impl<P: Provider> Sessions<P> {
         listed.take_while(move |_| std::future::ready(!excluded))
     }
 
-    /// Makes sessions from tokens that the backend already has, one for each row, as
+    /// Makes a session from each row of tokens that the backend already has, as
     /// [`adopt`](crate::Session::adopt) does with
-    /// [`Adopt::IfVacant`](crate::session::Adopt::IfVacant): a session that exists or existed is
-    /// left alone. So an import can run again, in part or as a whole, while the backend works, and
-    /// replaces nothing newer.
+    /// [`Adopt::IfVacant`](crate::session::Adopt::IfVacant). A session that exists or existed stays
+    /// as it is. So you can run an import again, in part or as a whole, while the backend works,
+    /// and it replaces no newer token. See the example of [`ImportReport`].
     ///
-    /// [Several rows](crate::policy::ROWS_AT_ONCE) are imported at once, and imported sessions do
-    /// not stay in memory. An import publishes no events; the report tells the result of each row.
-    /// A row that cannot be saved is refused with `Store` and is not kept.
+    /// The crate imports [several rows](crate::policy::ROWS_AT_ONCE) at once, and the imported
+    /// sessions do not stay in memory. An import publishes no events: the report has the result of
+    /// each row. If the store cannot save a row, the import refuses the row with `Store`, and no
+    /// session comes from it.
     ///
     /// # Errors
     ///
-    /// `Store` if the store failed for 128 rows in a row, and `ShuttingDown`. Rows
-    /// that were imported before stay.
+    /// `Store` if the store failed for 128 rows in a row, and `ShuttingDown`. Sessions that were
+    /// imported before stay.
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped: imported rows stay, and rows that have begun still end.
+    /// The future may be dropped: imported sessions stay, and rows whose import has begun are still
+    /// imported.
     pub async fn import(
         &self,
         rows: impl Stream<Item = (SessionKey, Tokens<P::Attributes>)> + Send,
@@ -93,19 +98,19 @@ impl<P: Provider> Sessions<P> {
     }
 
     /// [Forgets](crate::Session::forget) all sessions of a tenant at this provider, in memory or
-    /// not, and returns how many there were. They are not revoked at the server.
+    /// not, and returns how many there were. This does not revoke them at the server.
     ///
-    /// A session that is established meanwhile may stay, so stop sign-ins first.
+    /// Stop sign-ins of this tenant first: a session that is established meanwhile may stay.
     ///
     /// # Errors
     ///
     /// As [`forget`](crate::Session::forget), for the first session that could not be forgotten.
-    /// The sessions before it are forgotten; call this again for the rest.
+    /// Call this again for the sessions after it.
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped: forgotten sessions stay forgotten, and those that have begun
-    /// still end.
+    /// The future may be dropped: forgotten sessions stay forgotten, and deletions that have begun
+    /// are still carried out.
     pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<u64> {
         let (context, provider) = (&self.dispatcher.context, &self.provider.name);
         let filter = store::RecordFilter {
@@ -140,18 +145,49 @@ impl<P: Provider> Sessions<P> {
     }
 }
 
-/// The results of an import.
+/// The results of an [`import`](Sessions::import).
+///
+/// ```
+/// use session_warden::supervisor::ImportReport;
+/// use session_warden::testing::ScriptedProvider;
+/// use session_warden::token::Tokens;
+/// use session_warden::{Error, SessionKey, Sessions, Supervisor};
+///
+/// async fn import(sessions: &Sessions<ScriptedProvider>) -> Result<ImportReport, Error> {
+///     // The rows of the table in which the backend has kept refresh tokens so far.
+///     let table = [("lamp", "refresh-of-lamp"), ("door", "")];
+///     let rows = table.map(|(device, token)| {
+///         let tokens = Tokens::new(()).with_refresh_token(token, None);
+///         Ok((SessionKey::new("north", device)?, tokens))
+///     });
+///     let rows = rows.into_iter().collect::<Result<Vec<_>, Error>>()?;
+///     sessions.import(futures_util::stream::iter(rows)).await
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let fake = ScriptedProvider::new();
+/// # let supervisor = Supervisor::builder().provider("fake", fake).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// let report = import(&sessions).await?;
+/// assert_eq!((report.adopted, report.already_there), (1, 0));
+/// let (key, error) = &report.refused[0];
+/// assert_eq!(key.token_id(), "door");
+/// assert!(!error.is_transient()); // the token is empty: importing the row again does not help
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// Rows that became a session.
+    /// How many rows became a session.
     pub adopted: u64,
-    /// Rows whose session exists or existed already.
+    /// How many rows have a session that exists or existed already.
     pub already_there: u64,
-    /// Rows that became no session, with the error: the first 1,000. Rows whose error
-    /// [is transient](Error::is_transient) can be imported again.
+    /// The first 1,000 rows from which no session came, each with its error. You can import a row
+    /// again if its error [is transient](Error::is_transient).
     pub refused: Vec<(SessionKey, Error)>,
-    /// How many more rows were refused.
+    /// How many rows were refused in addition to those 1,000.
     pub refused_beyond: u64,
 }
 

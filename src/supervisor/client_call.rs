@@ -9,8 +9,8 @@ use crate::session::api_call::{ApiCall, panicked};
 use crate::task::CatchPanic;
 
 impl<P: Provider> Sessions<P> {
-    /// Calls the tenant's server for something that comes before a session, for example a first
-    /// factor.
+    /// Calls the tenant's server with an operation that needs no session, for example to have the
+    /// user give the first factor of a sign-in.
     ///
     /// # Errors
     ///

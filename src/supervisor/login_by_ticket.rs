@@ -1,4 +1,4 @@
-//! Logins through a browser, where the ticket names the session.
+//! Logins through a browser in which the ticket names the session.
 
 use super::Sessions;
 use crate::error::Result;
@@ -9,7 +9,8 @@ use crate::session::{Establishment, Session};
 use crate::ticket::Ticket;
 
 impl<P: RedirectLogin> Sessions<P> {
-    /// Begins a login through the browser for this session, as [`Session::begin_login`] does.
+    /// Begins a login through the browser for this session, as [`Session::begin_login`] does. See
+    /// the example of [`Login`].
     ///
     /// # Errors
     ///
@@ -17,13 +18,14 @@ impl<P: RedirectLogin> Sessions<P> {
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped; nothing has begun then.
+    /// The future may be dropped, without an effect.
     pub async fn begin_login(&self, key: SessionKey, options: P::LoginOptions) -> Result<Login> {
         self.session(key).begin_login(options).await
     }
 
-    /// Finishes the login that the ticket belongs to. The ticket may name any session of this
-    /// provider; if the request says whose session it must be, use [`Session::finish_login`].
+    /// Finishes the login that the ticket belongs to, and returns the session that the ticket
+    /// names. This may be any session of this provider. If you know from the request whose session
+    /// it must be, use [`Session::finish_login`].
     ///
     /// # Errors
     ///

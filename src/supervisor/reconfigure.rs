@@ -10,12 +10,12 @@ use crate::policy::TENANT_CLIENTS_AT_ONCE;
 use crate::provider::{Provider, Registration};
 
 impl<P: Provider> Sessions<P> {
-    /// Returns a tenant's provider as it is now.
+    /// Returns a tenant's provider with its present settings.
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the source does not know the tenant, `RetryLater` if the source failed;
-    /// `InvalidInput` if another provider stands in for a `P`.
+    /// `Misconfigured` if the source does not know the tenant; `RetryLater` if the source failed;
+    /// `InvalidInput` if a test registered another provider in place of a `P`.
     ///
     /// # Cancel safety
     ///
@@ -25,13 +25,14 @@ impl<P: Provider> Sessions<P> {
     }
 
     /// Replaces the settings for all tenants, for example with a new client secret or another
-    /// server. Exchanges that run keep the former settings; the next one begins with these.
-    /// Failures that the sessions had as `Misconfigured` are forgotten.
+    /// server. Exchanges that run keep the former settings, and later exchanges use the new
+    /// settings. Sessions that failed as `Misconfigured` try again.
     ///
-    /// Credentials stay bound to the authority and client that issued them. Credentials that do not
-    /// fit the new settings are kept, but are neither served nor sent until the settings fit again.
-    /// The limits on running exchanges are those of the new settings. If a server asked for fewer
-    /// requests, it still gets none until the time that it named.
+    /// Credentials stay bound to the authority that issued them and to the client to which it
+    /// issued them. If these differ from the new settings, the crate keeps the credentials, but it
+    /// does not hand out or send their tokens until the settings fit again. The limits on running
+    /// exchanges are those of the new settings. If a server asked the crate to wait, the crate
+    /// still waits.
     ///
     /// # Errors
     ///
@@ -41,8 +42,8 @@ impl<P: Provider> Sessions<P> {
     ///
     /// # Cancel safety
     ///
-    /// The settings are in force at once. If the future is dropped, some sessions notice the change
-    /// only when they are next used.
+    /// The settings apply at once. If the future is dropped, some sessions notice the change only
+    /// when they are next used.
     pub async fn replace(&self, provider: impl Into<Registration<P>>) -> Result<()> {
         let Some(tenant_client) = self.provider.of_all() else {
             return Err(Error::new(ErrorKind::InvalidInput)
@@ -53,19 +54,19 @@ impl<P: Provider> Sessions<P> {
         Ok(())
     }
 
-    /// Asks the source again: for the provider of one tenant, or of all tenants whose provider is
-    /// known. Sessions are treated as by [`replace`](Self::replace).
+    /// Asks the source again for the provider of this tenant, or with `None` for the providers of
+    /// all tenants that are in memory. This changes sessions as [`replace`](Self::replace) does.
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the source does not know the tenant any more, `RetryLater` if the source
-    /// failed: the former provider then stays in force, and the source is asked again before its
-    /// next use. Of several errors, the first. `InvalidInput` if there is one provider for all
-    /// tenants.
+    /// `Misconfigured` if the source does not know the tenant any more; `RetryLater` if the source
+    /// failed. In both cases the former provider stays, and the crate asks the source again before
+    /// the next use. If several tenants fail, this returns the first error. `InvalidInput` if there
+    /// is one provider for all tenants.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the source is asked before the next use.
+    /// If the future is dropped, the crate asks the source before the next use.
     pub async fn reload(&self, tenant: Option<&Tenant>) -> Result<()> {
         if self.provider.of_all().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput).about(

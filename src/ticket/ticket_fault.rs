@@ -7,6 +7,8 @@ use crate::error::{Error, ErrorKind, Refusal};
 /// It is the cause, [`source`](std::error::Error::source), of an [`Error`]: of the kind
 /// `Refused(ChallengeExpired)` if the user came too late or twice, and otherwise `InvalidInput`.
 /// The error's own text says what to do.
+///
+/// See the example of [`Login`](crate::session::Login).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketFault {
@@ -22,7 +24,8 @@ pub enum TicketFault {
     /// It has expired.
     #[error("an expired ticket")]
     Expired,
-    /// It is for a login where a ticket for a challenge is needed, or the other way round.
+    /// The ticket of a login was passed where the ticket of a challenge is needed, or the other way
+    /// round.
     #[error("a ticket for another step")]
     OtherPurpose,
     /// Another provider issued it.

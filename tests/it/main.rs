@@ -41,6 +41,7 @@ mod oauth2;
 mod one_refresh;
 mod orphans;
 mod panics;
+mod public_api;
 mod quotas;
 mod reach;
 mod renewal;

@@ -3,7 +3,8 @@
 use super::{Decision, conflict, done, put, remove, store_credentials, time_in};
 use crate::clock::Now;
 use crate::error::LostReason;
-use crate::store::record::{Change, Floor, Phase, Record};
+use crate::store::pages::Change;
+use crate::store::record::{Floor, Phase, Record};
 use crate::store::statement::{Lose, Reschedule, Restore, Suspect};
 
 /// Does not end a claim. The commit of a refresh that is out makes the session active and suspect;

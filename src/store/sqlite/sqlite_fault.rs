@@ -9,6 +9,8 @@ use crate::store::{StoreError, StoreErrorKind};
 /// What is wrong with a database file, or with a record in it. It is the cause,
 /// [`source`](std::error::Error::source), of a [`StoreError`], whose own text says what to do. It
 /// holds no secret.
+///
+/// See the example of [`SqliteBuilder`](super::SqliteBuilder).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqliteFault {

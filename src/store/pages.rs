@@ -1,0 +1,170 @@
+//! What stores return about many records: pages of them, and changes of them.
+
+#![expect(clippy::exhaustive_structs, reason = "stores of other crates make and read all of it")]
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::record::{Owner, Phase, Record, Stored};
+use crate::clock::Now;
+use crate::key::{ProviderName, SessionId, Tenant};
+
+/// A record that has a due time. See the example of [`Store`](super::Store).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// The record's [`due_at`](Record::due_at), by the store's clock.
+    pub at: SystemTime,
+    /// The session.
+    pub id: SessionId,
+}
+
+/// A page of records that have a due time. See the example of [`Store`](super::Store).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DuePage {
+    /// The records, in the order of their times.
+    pub due: Vec<Due>,
+    /// The store's time when they were read.
+    pub now: Now,
+    /// The supervisors that run, as far as the store knows. Each of them checks its share of the
+    /// records. Empty if the store does not know them.
+    pub holders: Vec<Owner>,
+}
+
+/// A position in the changes of a store. Only the store that made the cursor knows what its bytes
+/// mean. See the example of [`Changes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Arc<[u8]>);
+
+/// A page of changes, as [`Store::changes`](super::Store::changes) returns it.
+///
+/// ```
+/// use session_warden::store::{
+///     Change, Changes, Cursor, MemoryStore, News, Owner, Phase, Presence, Store,
+/// };
+/// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = MemoryStore::new();
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", ScriptedProvider::new()).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+///
+/// // This program follows the changes of a store that a supervisor uses.
+/// store.presence(Owner(7), Presence::Register).await?;
+/// let start: Cursor = store.changes(None, 100).await?.expect("this store has changes").cursor;
+///
+/// let _ = session.establish(()).await?;
+/// let page: Changes = store.changes(Some(&start), 100).await?.expect("this store has changes");
+/// let news: Vec<News> = page.news.expect("the store still has all changes since the start");
+/// let Change { phase, generation, .. } = news[0].of;
+/// assert_eq!((&news[0].id, phase, generation), (session.id(), Some(Phase::Active), 1));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The value to pass as `since` in the next call.
+    pub cursor: Cursor,
+    /// The changes, in the order in which they were made. `None` if the store does not have them
+    /// any more, or if it did not make the cursor. In that case any record may have changed.
+    pub news: Option<Vec<News>>,
+    /// Whether there are more changes, which the next call returns without a wait.
+    pub more: bool,
+}
+
+/// A change of one record. Claims, renewals of leases, and first grants that brought no credentials
+/// are not reported. See the example of [`Changes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The session.
+    pub id: SessionId,
+    /// The record after the change.
+    pub of: Change,
+}
+
+/// The counters and the phase of a record after a change. See the example of [`Changes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The version that the change wrote.
+    pub version: u64,
+    /// The epoch after the change. If the record was deleted, its last epoch.
+    pub epoch: u64,
+    /// The generation after the change. If the record was deleted, its last generation.
+    pub generation: u64,
+    /// The phase after the change. `None` if the record was deleted.
+    pub phase: Option<Phase>,
+}
+
+/// Which records to list. The default is all records.
+///
+/// ```
+/// use std::sync::Arc;
+/// use session_warden::clock::SystemClock;
+/// use session_warden::seal::KeyRing;
+/// use session_warden::store::sqlite::SqliteStore;
+/// use session_warden::store::{Listed, Phase, RecordFilter, Store, StoreContext};
+///
+/// /// Counts the lost sessions in a file, without a supervisor.
+/// async fn count_lost(path: &str, keys: KeyRing) -> Result<usize, Box<dyn std::error::Error>> {
+///     let store = SqliteStore::open(path)?;
+///     store.prepare(&StoreContext::new(keys, Arc::new(SystemClock::new())))?;
+///     let filter = RecordFilter { phase: Some(Phase::Lost), ..RecordFilter::default() };
+///     let (mut after, mut count) = (None, 0);
+///     loop {
+///         let page: Vec<Listed> = store.list(&filter, after.as_ref(), 1000).await?;
+///         count += page.len();
+///         let Some(last) = page.last() else { return Ok(count) };
+///         after = Some(last.id.clone());
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("sessions.db");
+/// # let keys = KeyRing::parse("1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=")?;
+/// # assert_eq!(count_lost(path.to_str().unwrap_or_default(), keys).await?, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RecordFilter {
+    /// Only records of this provider.
+    pub provider: Option<ProviderName>,
+    /// Only records of this tenant.
+    pub tenant: Option<Tenant>,
+    /// Only records in this phase.
+    pub phase: Option<Phase>,
+}
+
+impl RecordFilter {
+    /// Whether the filter lets this record pass.
+    #[must_use]
+    pub fn passes<C>(&self, id: &SessionId, record: &Record<C>) -> bool {
+        self.provider.as_ref().is_none_or(|provider| provider == id.provider())
+            && self.tenant.as_ref().is_none_or(|tenant| tenant == id.key().tenant())
+            && self.phase.is_none_or(|phase| phase == record.phase)
+    }
+}
+
+/// What one call of [`reseal`](super::Store::reseal) did. See the example of
+/// [`sqlite::StaleKey`](super::sqlite::StaleKey).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resealed {
+    /// How many records are now encrypted with the sealing key.
+    pub done: usize,
+    /// How many records were skipped and stay as they are: they are claimed, hold credentials that
+    /// must still be revoked, cannot be decrypted, or were changed meanwhile.
+    pub passed_over: usize,
+    /// Whether the end was reached, so that the next call begins at the start.
+    pub ended: bool,
+}
+
+/// A listed record, without its credentials. See the example of [`RecordFilter`].
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The session.
+    pub id: SessionId,
+    /// The record, as it was read.
+    pub stored: Stored<()>,
+}

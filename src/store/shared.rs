@@ -1,0 +1,67 @@
+//! A store behind a shared pointer is a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
+    Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+};
+use crate::key::{ProviderName, SessionId};
+use crate::seal::KeyRing;
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        (**self).prepare(context)
+    }
+
+    fn key_ring(&self) -> Option<KeyRing> {
+        (**self).key_ring()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        (**self).presence(owner, presence).await
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        (**self).reseal(limit).await
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+        (**self).load(id).await
+    }
+
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        (**self).load_many(ids).await
+    }
+
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        (**self).apply(id, statement).await
+    }
+
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        (**self).due(provider, within, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
+        (**self).list(filter, after, limit).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
+        (**self).changes(since, limit).await
+    }
+}
