@@ -45,12 +45,9 @@ impl Steps {
     /// exchange's outcome; that point must not fire at the last step of the same exchange.
     pub(crate) fn of_exchange(&self) -> Self {
         #[cfg(feature = "testing")]
-        let armed = self.points.as_ref().map(CrashPoints::armed);
-        Self {
-            #[cfg(feature = "testing")]
-            armed,
-            ..self.clone()
-        }
+        return Self { armed: self.points.as_ref().map(CrashPoints::armed), ..self.clone() };
+        #[cfg(not(feature = "testing"))]
+        self.clone()
     }
 
     /// With the feature `testing`, this may not return.

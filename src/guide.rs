@@ -1,4 +1,4 @@
-//! The guide: how the crate works and what it guarantees, in chapters. This module has no code.
+//! The guide: how the crate works and what it guarantees. This module has no code.
 //!
 //! | chapter | read it to | contents |
 //! |---|---|---|

@@ -1,10 +1,10 @@
-//! Keeps many sessions at OAuth 2.0 servers usable for a backend: ask a [`Session`] for a token at any
-//! time, and at most one refresh runs.
+//! Keeps OAuth 2.0 sessions alive for a backend, with at most one refresh at a time per session.
+//! Begin with [`Supervisor::builder`] and [`provider`]. The [`guide`] explains states, failures and
+//! guarantees.
 //!
 //! ```no_run
-//! use session_warden::provider::oauth2::{OAuth2, Password};
-//! use session_warden::{Error, SessionKey, Supervisor};
-//!
+//! # use session_warden::provider::oauth2::{OAuth2, Password};
+//! # use session_warden::{Error, SessionKey, Supervisor};
 //! # async fn run() -> Result<(), Error> {
 //! let acme = OAuth2::discover("https://login.example.com", "my-backend")?;
 //! let supervisor = Supervisor::builder().provider("acme", acme).start().await?;
@@ -14,9 +14,6 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! Begin with [`Supervisor::builder`] and [`provider`]. The [`guide`] explains states, failures and
-//! guarantees.
 
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -55,15 +52,15 @@ pub mod ticket;
 pub mod token;
 pub mod transport;
 
-#[doc(inline)]
+#[doc(no_inline)]
 pub use error::{Error, ErrorKind};
-#[doc(inline)]
+#[doc(no_inline)]
 pub use key::SessionKey;
-#[doc(inline)]
+#[doc(no_inline)]
 pub use session::{Establishment, Session};
-#[doc(inline)]
+#[doc(no_inline)]
 pub use supervisor::{Sessions, Supervisor};
-#[doc(inline)]
+#[doc(no_inline)]
 pub use token::PermissionToken;
 
 /// The examples of the README, as tests.

@@ -1,4 +1,4 @@
-//! Every bound and every timeout that you can set, with its default and the reason for the default.
+//! The bounds and timeouts that you can set, with their defaults and the reasons.
 //!
 //! [`Policy`] has those of a whole supervisor. [`RefreshPolicy`] and [`ProviderLimits`] have those
 //! of one provider.

@@ -1,5 +1,6 @@
-//! Providers: a provider is a client of one authorization server. It sends requests to the server
-//! and reports the results.
+//! The providers. A provider is a client of one authorization server.
+//!
+//! It sends requests to the server and reports the results.
 //!
 //! A provider knows only the format of requests and responses: it has no retry, no clock and no
 //! lock. The crate decides by the [`FailureClass`] of a failure what to do next, and never by a

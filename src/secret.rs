@@ -1,5 +1,7 @@
-//! The type of all secrets. A secret is not printed and not serialized, its clones share one copy
-//! of the text, and dropping the last clone overwrites the text.
+//! The type of all secrets.
+//!
+//! A secret is not printed and not serialized. Its clones share one copy of the text, and dropping
+//! the last clone overwrites the text.
 
 use std::fmt;
 use std::sync::Arc;

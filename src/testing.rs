@@ -1,5 +1,6 @@
-//! Test doubles for programs that embed the crate (feature `testing`). The crate's own tests use
-//! them too.
+//! Test doubles for programs that embed the crate.
+//!
+//! They need the feature `testing`. The crate's own tests use them too.
 //!
 //! | double | purpose |
 //! |---|---|

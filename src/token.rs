@@ -1,5 +1,6 @@
-//! The access token that callers put on requests ([`PermissionToken`]), and the tokens that a
-//! session keeps ([`Tokens`], [`Credentials`]).
+//! The token that callers put on requests, and the tokens that a session keeps.
+//!
+//! Callers get a [`PermissionToken`]. A session keeps [`Tokens`] and [`Credentials`].
 
 use std::fmt;
 use std::sync::Arc;

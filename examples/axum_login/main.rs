@@ -2,7 +2,7 @@
 //! follows a script visits it once; then it ends.
 //!
 //!     cargo run --example axum_login
-#![allow(clippy::disallowed_methods, reason = "a programme has its own tasks")]
+#![allow(clippy::disallowed_methods, reason = "a program has its own tasks")]
 
 mod api;
 mod browser;

@@ -5,7 +5,7 @@
 //!
 //! It prints a table, and fails if a guarantee of the crate was broken. `--help` says how to run it
 //! against another server.
-#![allow(clippy::disallowed_methods, reason = "a programme has the real clock and its own tasks")]
+#![allow(clippy::disallowed_methods, reason = "a program has the real clock and its own tasks")]
 
 mod args;
 mod load;

@@ -60,6 +60,8 @@ use crate::store::Store;
 /// Makes a `#[tokio::test]` of each case of the [store suite](crate::testing::store_suite).
 ///
 /// The argument is an expression whose `await` gives a fresh, empty store.
+// The docs of this module describe it, because a macro is listed on the front page.
+#[doc(hidden)]
 #[macro_export(local_inner_macros)]
 macro_rules! store_suite {
     ($store:expr) => {

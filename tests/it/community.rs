@@ -57,7 +57,7 @@ async fn circle(clock: &ManualClock) -> FakeAuthServer {
 }
 
 #[tokio::test]
-async fn the_programme_reads_as_a_member_and_leaves_nothing_at_the_server() {
+async fn the_program_reads_as_a_member_and_leaves_nothing_at_the_server() {
     let clock = ManualClock::new();
     let server = circle(&clock).await;
     let supervisor = supervise("app-token", server.url(), clock).await.unwrap();

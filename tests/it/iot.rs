@@ -349,7 +349,7 @@ async fn lost_sessions_are_reported_and_listed_for_their_tenant_alone() {
 }
 
 #[tokio::test]
-async fn rows_of_a_former_programme_become_sessions_once() {
+async fn rows_of_a_former_program_become_sessions_once() {
     let fixture = AppFixture::start().await;
     let former = supervise(&fixture.sites, fixture.clock.clone()).await.unwrap();
     let former: Session<Exh> = former.sessions("exh").unwrap().session(key("acme"));

@@ -99,7 +99,7 @@ pub(super) fn migrate_waiting(
 /// Sets the connection up and migrates the file. True if the migration has to wait for keys.
 fn prepare(conn: &mut Connection, context: OpenContext<'_>) -> Result<bool> {
     let options = context.options;
-    // Before anything is written, so that another programme's file stays as it is. Even to change
+    // Before anything is written, so that another program's file stays as it is. Even to change
     // the journal mode is a write.
     let version = check_version(conn, MIGRATIONS)?;
     // Before the first access in WAL mode. Set later, it would not keep other processes out from

@@ -51,7 +51,7 @@ async fn a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn another_programmes_file_is_refused_and_left_as_it_is() {
+async fn another_programs_file_is_refused_and_left_as_it_is() {
     let folder = Folder::new();
     sql(&folder, "CREATE TABLE theirs (a); INSERT INTO theirs VALUES (1)");
     let before = std::fs::read(folder.database()).unwrap();

@@ -201,15 +201,15 @@ fn retried_after(outcome: &Outcome) -> Option<u64> {
 }
 
 fn spawn(setup: &Setup) -> Child {
-    let programme = std::env::current_exe().expect("a test programme has a path");
-    Command::new(programme)
+    let program = std::env::current_exe().expect("a test program has a path");
+    Command::new(program)
         .args([NAME, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .env(SETUP, serde_json::to_string(setup).unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("a test programme can be started again")
+        .expect("a test program can be started again")
 }
 
 async fn write(mut lines: mpsc::UnboundedReceiver<String>, mut stdin: ChildStdin) {

@@ -51,7 +51,7 @@ fn a_file_of_an_older_version_is_brought_forward_and_keeps_what_it_has() {
         assert_eq!(stores, 1);
     }
     file.conn.query_row("SELECT count(more) FROM session", [], |_| Ok(())).unwrap();
-    // Version 3 is not known to this programme.
+    // Version 3 is not known to this program.
     let Err(StatementError::Rejected(newer)) = check_version(&mut file.conn, MIGRATIONS) else {
         panic!("it is taken");
     };
