@@ -315,8 +315,8 @@ pub enum LostReason {
     TokensDeleted,
     /// A call of this session deleted its access token at the server, which ended the session.
     SessionDeleted,
-    /// The key that seals the record is missing.
-    KeyMissing,
+    /// The record in the store was altered or is damaged. Only lists of sessions have this reason.
+    Unreadable,
 }
 
 impl LostReason {
@@ -334,7 +334,7 @@ impl LostReason {
             | Self::Unclassified
             | Self::Revoked
             | Self::LostInDoubt
-            | Self::KeyMissing => false,
+            | Self::Unreadable => false,
         }
     }
 }
@@ -351,7 +351,7 @@ impl fmt::Display for LostReason {
             }
             Self::TokensDeleted => "a call deleted its tokens at the server",
             Self::SessionDeleted => "a call ended the session at the server",
-            Self::KeyMissing => "the key that encrypts its record is missing",
+            Self::Unreadable => "its record was altered or is damaged",
         })
     }
 }
@@ -458,7 +458,7 @@ mod tests {
             LostReason::LostInDoubt,
             LostReason::TokensDeleted,
             LostReason::SessionDeleted,
-            LostReason::KeyMissing,
+            LostReason::Unreadable,
         ];
         let refusals = [
             Refusal::WrongCredentials,

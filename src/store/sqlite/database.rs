@@ -261,7 +261,7 @@ impl<'c> Database<'c> {
     }
 
     /// A page of records, with no secret opened. A row that was altered is listed as lost with
-    /// `KeyMissing`: it does not hide the others, the caller can find and delete it, and `load`
+    /// `Unreadable`: it does not hide the others, the caller can find and delete it, and `load`
     /// says what is wrong with it. If the key of a row is missing, the store cannot know whether
     /// the row was altered, and lists it as it stands.
     pub(super) fn list(

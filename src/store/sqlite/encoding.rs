@@ -43,7 +43,7 @@ pub(super) fn encode_lost_reason(reason: LostReason) -> i64 {
         LostReason::Revoked => 2,
         LostReason::LostInDoubt => 3,
         LostReason::TokensDeleted => 4,
-        LostReason::KeyMissing => 5,
+        LostReason::Unreadable => 5,
         LostReason::SessionDeleted => 6,
         LostReason::Unclassified => 7,
     }
@@ -57,7 +57,7 @@ pub(super) fn decode_lost_reason(code: i64) -> Option<LostReason> {
         Reason::Revoked,
         Reason::LostInDoubt,
         Reason::TokensDeleted,
-        Reason::KeyMissing,
+        Reason::Unreadable,
         Reason::SessionDeleted,
         Reason::Unclassified,
     ];

@@ -122,6 +122,6 @@ impl<'c> RowReader<'c> {
 /// The record as which an altered row is listed.
 pub(super) fn listed_as_unreadable(row: &SqlRow<'_>) -> Result<Record<()>> {
     let floor = columns::read_counters(row, 0)?;
-    let (phase, lost) = (Phase::Lost, Some(LostReason::KeyMissing));
+    let (phase, lost) = (Phase::Lost, Some(LostReason::Unreadable));
     Ok(Record { phase, lost, ..Record::vacant(floor) })
 }

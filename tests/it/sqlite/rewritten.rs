@@ -164,7 +164,7 @@ async fn a_row_that_is_made_another_session_or_another_phase_is_damaged_kept_and
         let listed = store.list(&RecordFilter::default(), None, 10).await.unwrap();
         let listed = listed.iter().find(|listed| listed.id == at).unwrap();
         let record = &listed.stored.record;
-        assert_eq!((record.phase, record.lost), (Phase::Lost, Some(LostReason::KeyMissing)));
+        assert_eq!((record.phase, record.lost), (Phase::Lost, Some(LostReason::Unreadable)));
         let gone = delete(&store, &at).await;
         let again = exchange(&store, &at, Intent::Establish, "again").await.unwrap();
         assert!(again.epoch > gone.epoch && again.version > gone.version, "{change}");
