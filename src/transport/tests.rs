@@ -274,6 +274,12 @@ fn tls_server(connections: usize) -> (String, std::thread::JoinHandle<usize>) {
     (url, std::thread::spawn(serve))
 }
 
+#[test]
+fn the_features_choose_the_cryptography_and_aws_lc_goes_first() {
+    let chosen = format!("{:?}", tls::crypto_provider().secure_random);
+    assert_eq!(chosen, if cfg!(feature = "tls-aws-lc") { "AwsLcRs" } else { "Ring" });
+}
+
 #[tokio::test]
 async fn a_certificate_is_refused_until_its_root_is_trusted() {
     let (url, served) = tls_server(2);
