@@ -20,6 +20,7 @@ pub(crate) use self::external_change::{ExternalChange, abandon_load, begin_load,
 pub(crate) use self::settled::{
     BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
 };
+pub(crate) use self::start::issuer_mismatch;
 pub(crate) use self::wake::{Due, due_now, is_in_record, next_wake, record_wake};
 use crate::clock::{BootTime, Now};
 use crate::error::{Error, LostReason};

@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::session::context::Context;
-use crate::session::machine::{Class, Failure, Retry};
+use crate::session::machine::{self, Class, Failure, Retry};
 
 /// When a refresh whose response was lost may be sent again. The server's rotation decides it.
 pub(super) fn retry(context: &Context, rotation: Rotation, sent: Now) -> Retry {
@@ -39,15 +39,8 @@ pub(super) fn not_admitted(rejected: Rejected, now: Now) -> Failure {
     Failure { class, error, wait: until.since(now.boot) }
 }
 
-/// Credentials are sent only to the server that issued them.
 pub(super) fn issuer_mismatch() -> Failure {
-    let error = Error::new(ErrorKind::Misconfigured)
-        .about(
-            "the session's tokens were issued by another server or to another client than the \
-             provider now has; restore the former URL and client id, or establish the session \
-             again",
-        )
-        .with_outcome(ExchangeOutcome::NotSent);
+    let error = machine::issuer_mismatch().with_outcome(ExchangeOutcome::NotSent);
     Failure { class: Class::Harmless, error, wait: Duration::ZERO }
 }
 

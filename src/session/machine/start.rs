@@ -107,11 +107,7 @@ impl Settled {
             }
             Self::Lost(lost) => lost.next(renewable, now),
             Self::InDoubt(held, _) | Self::Active(held) if held.issuer_mismatch => {
-                Next::Fail(Error::new(ErrorKind::Misconfigured).about(
-                    "the session's tokens were issued by another server or to another client than \
-                     the provider now has; restore the former URL and client id, or establish the \
-                     session again",
-                ))
+                Next::Fail(issuer_mismatch())
             }
             Self::InDoubt(held, in_doubt) if now < in_doubt.retry_at => Next::Fail(
                 Error::new(ErrorKind::RetryLater)
@@ -174,4 +170,12 @@ fn unless_cooling(backoff: &Option<BackoffState>, now: BootTime, next: Next) -> 
         Some(backoff) => Next::Fail(backoff.error_now(now)),
         None => next,
     }
+}
+
+/// Credentials are sent only to the server that issued them, and by the client that got them.
+pub(crate) fn issuer_mismatch() -> Error {
+    Error::new(ErrorKind::Misconfigured).about(
+        "the session's tokens were issued by another server or to another client than the provider \
+         now has; restore the former URL and client id, or establish the session again",
+    )
 }
