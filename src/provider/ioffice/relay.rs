@@ -6,9 +6,9 @@
 /// A browser never sends a fragment to a server, so a page has to post it. This page loads nothing
 /// else, and writes nothing of the fragment as HTML. Before it posts the fragment, it removes it
 /// from the address bar and from the history. The page is the same for every login, holds no
-/// secret, and may be cached. The path is relative: on `/callback` it is `/callback/done`.
-/// [`fragment_relay_html`] sets another path, and [`FRAGMENT_RELAY_CSP`] is a policy under which
-/// the page runs.
+/// secret, and may be cached. The path is relative: on `/callback` it is `/callback/done`. For a
+/// redirect URI with a longer path, such as `/callback/acme`, set an absolute path with
+/// [`fragment_relay_html`]. [`FRAGMENT_RELAY_CSP`] is a policy under which the page runs.
 ///
 /// Keep the ticket of the login in a cookie that is `HttpOnly`, `Secure` and `SameSite=Lax`. The
 /// browser sends this cookie with the form, because a page of the backend's own site posts it.
