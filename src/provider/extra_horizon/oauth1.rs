@@ -190,7 +190,7 @@ impl Provider for ExtraHorizonOAuth1 {
         grant: ExtraHorizonOAuth1Grant,
     ) -> Exchanged<Issued<Self>> {
         let request_kind = match &grant {
-            ExtraHorizonOAuth1Grant::Password(_) => RequestKind::ExtraHorizonPassword,
+            ExtraHorizonOAuth1Grant::Password(_) => RequestKind::Password,
             ExtraHorizonOAuth1Grant::Mfa(_) => RequestKind::Mfa,
             ExtraHorizonOAuth1Grant::Sso(_) => RequestKind::OneUse,
         };

@@ -228,7 +228,7 @@ impl Provider for ExtraHorizonOAuth2 {
         grant: ExtraHorizonOAuth2Grant,
     ) -> Exchanged<Issued<Self>> {
         let request_kind = match &grant {
-            ExtraHorizonOAuth2Grant::Password(_) => RequestKind::ExtraHorizonPassword,
+            ExtraHorizonOAuth2Grant::Password(_) => RequestKind::Password,
             ExtraHorizonOAuth2Grant::Mfa(_) => RequestKind::Mfa,
             ExtraHorizonOAuth2Grant::Code(_) | ExtraHorizonOAuth2Grant::Oidc(_) => {
                 RequestKind::OneUse

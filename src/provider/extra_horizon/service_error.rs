@@ -29,7 +29,7 @@ const MFA_REQUIRED: u16 = 129;
 /// The kind of the request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
-    ExtraHorizonPassword,
+    Password,
     /// A code, or a single-use token.
     OneUse,
     Mfa,
@@ -169,7 +169,7 @@ fn by_error(error: &str, request_kind: RequestKind) -> Option<FailureClass> {
     let refused = |refusal| FailureClass::Refused(refusal);
     Some(match error {
         "invalid_grant" => match request_kind {
-            RequestKind::ExtraHorizonPassword => refused(Refusal::WrongCredentials),
+            RequestKind::Password => refused(Refusal::WrongCredentials),
             RequestKind::OneUse => refused(Refusal::GrantExpired),
             RequestKind::Mfa => refused(Refusal::WrongCode),
             RequestKind::Refresh => FailureClass::Rejected,

@@ -49,12 +49,9 @@ fn failed(status: u16, body: &str, request_kind: RequestKind) -> ExchangeError {
 #[test]
 fn an_oauth1_token_has_its_secret_and_no_end() {
     let bench = Bench::new();
-    let tokens = read::tokens::<OAuth1Token>(
-        &bench.sender(),
-        &response(200, ONE),
-        RequestKind::ExtraHorizonPassword,
-    )
-    .unwrap();
+    let tokens =
+        read::tokens::<OAuth1Token>(&bench.sender(), &response(200, ONE), RequestKind::Password)
+            .unwrap();
     assert_eq!(tokens.access_token().unwrap().expose_secret(), "canary-token");
     assert_eq!(tokens.token_secret().unwrap().expose_secret(), "canary-secret");
     assert!(tokens.access_expires_at().is_none() && tokens.refresh_token().is_none());
@@ -65,12 +62,9 @@ fn an_oauth1_token_has_its_secret_and_no_end() {
 #[test]
 fn a_lifetime_of_299_999_seconds_is_read_as_such() {
     let bench = Bench::new();
-    let tokens = read::tokens::<OAuth2Token>(
-        &bench.sender(),
-        &response(200, TWO),
-        RequestKind::ExtraHorizonPassword,
-    )
-    .unwrap();
+    let tokens =
+        read::tokens::<OAuth2Token>(&bench.sender(), &response(200, TWO), RequestKind::Password)
+            .unwrap();
     let ends = Bench::at(0) + Duration::from_millis(299_999);
     assert_eq!(tokens.access_expires_at(), Some(ends));
     assert_eq!(tokens.refresh_token().unwrap().expose_secret(), "canary-refresh");
@@ -84,16 +78,15 @@ fn a_200_without_a_token_is_a_lost_answer_unless_it_says_what_is_wrong() {
     for body in ["", "{}", "[]", "null", "canary", r#"{"token":"canary"}"#, r#"{"token":""}"#] {
         let response = response(200, body);
         let one =
-            read::tokens::<OAuth1Token>(&sender, &response, RequestKind::ExtraHorizonPassword)
-                .unwrap_err();
+            read::tokens::<OAuth1Token>(&sender, &response, RequestKind::Password).unwrap_err();
         let two =
             read::tokens::<OAuth2Token>(&sender, &response, RequestKind::Refresh).unwrap_err();
         assert_eq!((one.class(), two.class()), (Ambiguous, Ambiguous), "{body}");
         assert!(!(shown(&one) + &shown(&two)).contains("canary"));
     }
     let failure = response(200, code(106));
-    let failure = read::tokens::<OAuth1Token>(&sender, &failure, RequestKind::ExtraHorizonPassword)
-        .unwrap_err();
+    let failure =
+        read::tokens::<OAuth1Token>(&sender, &failure, RequestKind::Password).unwrap_err();
     assert_eq!(failure.class(), Refused(WrongCredentials));
 }
 
@@ -102,23 +95,23 @@ const NUMBERS: &[(u16, u16, RequestKind, FailureClass)] = &[
     (401, 10, RequestKind::Call, Refused(NotPermitted)),
     (404, 16, RequestKind::OneUse, Refused(GrantExpired)),
     (404, 16, RequestKind::Mfa, Refused(Other)),
-    (401, 101, RequestKind::ExtraHorizonPassword, InvalidClient),
+    (401, 101, RequestKind::Password, InvalidClient),
     (401, 103, RequestKind::Mfa, InvalidClient),
     (400, 103, RequestKind::Mfa, InvalidClient),
     (401, 104, RequestKind::Call, Unclassified),
-    (401, 106, RequestKind::ExtraHorizonPassword, Refused(WrongCredentials)),
-    (400, 106, RequestKind::ExtraHorizonPassword, Refused(WrongCredentials)),
-    (401, 107, RequestKind::ExtraHorizonPassword, InvalidClient),
+    (401, 106, RequestKind::Password, Refused(WrongCredentials)),
+    (400, 106, RequestKind::Password, Refused(WrongCredentials)),
+    (401, 107, RequestKind::Password, InvalidClient),
     (401, 108, RequestKind::Call, Refused(GrantExpired)),
-    (401, 109, RequestKind::ExtraHorizonPassword, InvalidClient),
-    (401, 110, RequestKind::ExtraHorizonPassword, Ambiguous),
+    (401, 109, RequestKind::Password, InvalidClient),
+    (401, 110, RequestKind::Password, Ambiguous),
     (400, 115, RequestKind::OneUse, Refused(GrantExpired)),
     (400, 116, RequestKind::OneUse, Refused(GrantExpired)),
     (401, 117, RequestKind::Call, NotProcessed),
     (403, 118, RequestKind::Call, NotProcessed),
     (400, 119, RequestKind::Refresh, Rejected),
     (400, 120, RequestKind::Refresh, Rejected),
-    (400, 121, RequestKind::ExtraHorizonPassword, Unclassified),
+    (400, 121, RequestKind::Password, Unclassified),
     (400, 122, RequestKind::OneUse, Refused(GrantExpired)),
     (400, 128, RequestKind::OneUse, Refused(Other)),
     (401, 123, RequestKind::Refresh, InvalidClient),
@@ -130,10 +123,10 @@ const NUMBERS: &[(u16, u16, RequestKind, FailureClass)] = &[
     (400, 134, RequestKind::Mfa, Refused(CodeTooSoon)),
     (400, 139, RequestKind::OneUse, Refused(GrantExpired)),
     (503, 138, RequestKind::OneUse, Ambiguous),
-    (401, 211, RequestKind::ExtraHorizonPassword, Refused(Locked)),
-    (401, 212, RequestKind::ExtraHorizonPassword, Refused(Locked)),
-    (401, 213, RequestKind::ExtraHorizonPassword, Refused(LockedForGood)),
-    (500, 1, RequestKind::ExtraHorizonPassword, Ambiguous),
+    (401, 211, RequestKind::Password, Refused(Locked)),
+    (401, 212, RequestKind::Password, Refused(Locked)),
+    (401, 213, RequestKind::Password, Refused(LockedForGood)),
+    (500, 1, RequestKind::Password, Ambiguous),
     (503, 4, RequestKind::Refresh, Ambiguous),
 ];
 
@@ -159,7 +152,7 @@ fn numbers_inside_exh_error_mean_the_same() {
 #[test]
 fn without_a_number_the_standards_code_speaks_and_then_the_documented_text() {
     for (error, text, request_kind, class) in [
-        ("invalid_grant", "canary", RequestKind::ExtraHorizonPassword, Refused(WrongCredentials)),
+        ("invalid_grant", "canary", RequestKind::Password, Refused(WrongCredentials)),
         ("invalid_grant", "canary", RequestKind::OneUse, Refused(GrantExpired)),
         ("invalid_grant", "canary", RequestKind::Mfa, Refused(WrongCode)),
         ("invalid_grant", "canary", RequestKind::Refresh, Rejected),
@@ -204,7 +197,7 @@ fn only_what_names_the_client_stops_the_client() {
 fn a_time_too_far_from_the_servers_is_clock_skew_and_a_wrong_signature_is_not() {
     let failure = |message: &str| {
         let body = json!({"code": 109, "name": "OAUTH_SIGNATURE_EXCEPTION", "message": message});
-        failed(401, &body.to_string(), RequestKind::ExtraHorizonPassword)
+        failed(401, &body.to_string(), RequestKind::Password)
     };
     for side in ["past", "future"] {
         let words =
@@ -242,7 +235,7 @@ fn challenge(status: u16, body: &str) -> Result<MfaChallenge, ExchangeError> {
     let issued = read::issued::<ExtraHorizonOAuth1, OAuth1Token>(
         &sender,
         &response(status, body),
-        RequestKind::ExtraHorizonPassword,
+        RequestKind::Password,
         from,
     );
     match issued? {
@@ -376,7 +369,7 @@ fn no_answer_panics_none_succeeds_without_a_token_and_no_error_shows_one() {
         let response = response(status, &body);
         let _ = service_error::number_in(&body);
         let from = (host.host(), "ck-demo");
-        let one = read::issued::<ExtraHorizonOAuth1, OAuth1Token>(&sender, &response, RequestKind::ExtraHorizonPassword, from);
+        let one = read::issued::<ExtraHorizonOAuth1, OAuth1Token>(&sender, &response, RequestKind::Password, from);
         let two = read::tokens::<OAuth2Token>(&sender, &response, RequestKind::Refresh);
         if let Err(error) = &one {
             prop_assert!(!shown(error).contains("canary"), "{}", shown(error));
