@@ -45,36 +45,16 @@ impl std::error::Error for IdentityChanged {}
 /// The session is kept: its own tokens may still be valid, and the settings can be corrected.
 impl From<IdentityChanged> for ExchangeError {
     fn from(changed: IdentityChanged) -> Self {
-        let words = match changed.what {
-            "community" => {
-                "the server's response is for another community than the session's; check which \
-                 member the grant is for"
-            }
-            "member" => {
-                "the server's response is for another member than the session's; check which \
-                 member the grant is for"
-            }
-            "subject" => {
-                "the server's response is for another subject (sub) than the session's; check \
-                 which user the grant is for"
-            }
-            "user" => {
-                "the server's response is for another user than the session's; check which user \
-                 the grant is for"
-            }
-            "account" => {
-                "the server's response is for another account than the session's; check which \
-                 account the grant is for"
-            }
-            "merchant" => {
-                "the server's response is for another merchant than the session's; check which \
-                 merchant the grant is for"
-            }
-            _ => {
-                "the server's response is for another user than the session's; check which user \
-                 the grant is for"
-            }
+        let (differs, to_check) = match changed.what {
+            "community" => ("community", "member"),
+            "subject" => ("subject (sub)", "user"),
+            what @ ("member" | "account" | "merchant") => (what, what),
+            _ => ("user", "user"),
         };
+        let words = format!(
+            "the server's response is for another {differs} than the session's; check which \
+             {to_check} the grant is for"
+        );
         let error = Error::new(ErrorKind::Misconfigured).about(words).with_source(changed);
         Self::new(FailureClass::Misconfigured).with_source(error)
     }
