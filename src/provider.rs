@@ -403,15 +403,12 @@ impl Settings {
     /// of the provider's URLs. `name` is the provider's.
     pub(crate) fn check(&self, name: &ProviderName, transport: &Transport) -> Result<(), Error> {
         let Self { provider, refresh, limits, .. } = self;
-        let fault = provider.fault().or_else(|| refresh.fault()).or_else(|| limits.fault());
         let refused = |url: &Url| transport.check(url).err().map(|why| why.advice(url.as_str()));
-        let fault = match fault {
-            Some(fault) => fault.to_owned(),
-            None => match provider.configured_urls().iter().find_map(refused) {
-                Some(refused) => refused,
-                None => return Ok(()),
-            },
-        };
+        let fault = (provider.fault().map(str::to_owned))
+            .or_else(|| refresh.fault())
+            .or_else(|| limits.fault())
+            .or_else(|| provider.configured_urls().iter().find_map(refused));
+        let Some(fault) = fault else { return Ok(()) };
         let name = quoted(name.as_str());
         Err(Error::new(ErrorKind::Misconfigured).about(format!("provider {name}: {fault}")))
     }

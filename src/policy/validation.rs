@@ -4,21 +4,30 @@ use std::time::Duration;
 
 use super::{Backoff, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts, SAVE_MARGIN};
 
-/// Says what is wrong, with the name of the field.
-type Fault = &'static str;
+/// Says what is wrong with a field, and what to do. The field has its name in it.
+type Fault = String;
 
-/// The first fault whose condition holds.
-fn first(faults: &[(bool, Fault)]) -> Option<Fault> {
-    faults.iter().find(|(is_there, _)| *is_there).map(|(_, fault)| *fault)
+/// The first text whose condition holds.
+fn first(faults: &[(bool, &'static str)]) -> Option<&'static str> {
+    faults.iter().find(|(is_there, _)| *is_there).map(|(_, text)| *text)
 }
 
-/// Whether a time is longer than any that makes sense. Sums of shorter times do not overflow.
-fn endless(time: Duration) -> bool {
-    time > LONGEST_LIFE
+/// The fault of the first of these fields that is zero.
+fn zero(fields: &[(bool, &'static str)]) -> Option<Fault> {
+    first(fields).map(|field| format!("`{field}` is zero; set a larger value"))
 }
 
-fn no_part(number: f64) -> bool {
-    !(0.0..=1.0).contains(&number)
+/// The fault of the first of these fields whose time is longer than any that makes sense. Sums of
+/// shorter times do not overflow.
+fn endless(fields: &[(Duration, &'static str)]) -> Option<Fault> {
+    let (_, field) = fields.iter().find(|(time, _)| *time > LONGEST_LIFE)?;
+    Some(format!("`{field}` is longer than ten years; set a shorter time"))
+}
+
+/// The fault of the first of these fields that is no part of a whole.
+fn no_part(fields: &[(f64, &'static str)]) -> Option<Fault> {
+    let (_, field) = fields.iter().find(|(number, _)| !(0.0..=1.0).contains(number))?;
+    Some(format!("`{field}` is not between 0 and 1; correct it"))
 }
 
 impl Policy {
@@ -28,147 +37,87 @@ impl Policy {
             .or_else(|| self.zero_fault())
             .or_else(|| self.endless_fault())
             .or_else(|| self.exchange_fault())
-            .or_else(|| {
-                self.backoff.fault(
-                    "`Policy::backoff` has a base of zero; set a longer base",
-                    "`Policy::backoff` has a base above its cap; lower the base or raise the cap",
-                )
-            })
-            .or_else(|| {
-                self.save_backoff.fault(
-                    "`Policy::save_backoff` has a base of zero; set a longer base",
-                    "`Policy::save_backoff` has a base above its cap; lower the base or raise the \
-                     cap",
-                )
-            })
+            .or_else(|| self.backoff.fault("Policy::backoff"))
+            .or_else(|| self.save_backoff.fault("Policy::save_backoff"))
             .or_else(|| self.restarts.fault())
     }
 
     fn bound_fault(&self) -> Option<Fault> {
-        first(&[
-            (self.max_sessions == 0, "`Policy::max_sessions` is zero; set a larger value"),
-            (self.max_resident == 0, "`Policy::max_resident` is zero; set a larger value"),
-            (
-                self.max_sessions_per_tenant == 0,
-                "`Policy::max_sessions_per_tenant` is zero; set a larger value",
-            ),
-            (self.max_waiters == 0, "`Policy::max_waiters` is zero; set a larger value"),
-            (
-                self.max_queued_grants == 0,
-                "`Policy::max_queued_grants` is zero; set a larger value",
-            ),
-            (self.events == 0, "`Policy::events` is zero; set a larger value"),
+        zero(&[
+            (self.max_sessions == 0, "Policy::max_sessions"),
+            (self.max_resident == 0, "Policy::max_resident"),
+            (self.max_sessions_per_tenant == 0, "Policy::max_sessions_per_tenant"),
+            (self.max_waiters == 0, "Policy::max_waiters"),
+            (self.max_queued_grants == 0, "Policy::max_queued_grants"),
+            (self.events == 0, "Policy::events"),
         ])
     }
 
     fn zero_fault(&self) -> Option<Fault> {
-        first(&[
-            (self.call_timeout.is_zero(), "`Policy::call_timeout` is zero; set a larger value"),
-            (self.attempt_budget.is_zero(), "`Policy::attempt_budget` is zero; set a larger value"),
-            (self.answer_timeout.is_zero(), "`Policy::answer_timeout` is zero; set a larger value"),
-            (self.save_timeout.is_zero(), "`Policy::save_timeout` is zero; set a larger value"),
-            (self.store_timeout.is_zero(), "`Policy::store_timeout` is zero; set a larger value"),
-            (self.source_timeout.is_zero(), "`Policy::source_timeout` is zero; set a larger value"),
-            (self.challenge_ttl.is_zero(), "`Policy::challenge_ttl` is zero; set a larger value"),
-            (self.login_ttl.is_zero(), "`Policy::login_ttl` is zero; set a larger value"),
+        zero(&[
+            (self.call_timeout.is_zero(), "Policy::call_timeout"),
+            (self.attempt_budget.is_zero(), "Policy::attempt_budget"),
+            (self.answer_timeout.is_zero(), "Policy::answer_timeout"),
+            (self.save_timeout.is_zero(), "Policy::save_timeout"),
+            (self.store_timeout.is_zero(), "Policy::store_timeout"),
+            (self.source_timeout.is_zero(), "Policy::source_timeout"),
+            (self.challenge_ttl.is_zero(), "Policy::challenge_ttl"),
+            (self.login_ttl.is_zero(), "Policy::login_ttl"),
         ])
     }
 
     fn endless_fault(&self) -> Option<Fault> {
-        first(&[
-            (
-                endless(self.call_timeout),
-                "`Policy::call_timeout` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.attempt_budget),
-                "`Policy::attempt_budget` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.answer_timeout),
-                "`Policy::answer_timeout` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.save_timeout),
-                "`Policy::save_timeout` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.store_timeout),
-                "`Policy::store_timeout` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.source_timeout),
-                "`Policy::source_timeout` is longer than ten years; set a shorter time",
-            ),
-            (endless(self.lease), "`Policy::lease` is longer than ten years; set a shorter time"),
-            (
-                endless(self.takeover_grace),
-                "`Policy::takeover_grace` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.challenge_ttl),
-                "`Policy::challenge_ttl` is longer than ten years; set a shorter time",
-            ),
-            (
-                endless(self.login_ttl),
-                "`Policy::login_ttl` is longer than ten years; set a shorter time",
-            ),
+        endless(&[
+            (self.call_timeout, "Policy::call_timeout"),
+            (self.attempt_budget, "Policy::attempt_budget"),
+            (self.answer_timeout, "Policy::answer_timeout"),
+            (self.save_timeout, "Policy::save_timeout"),
+            (self.store_timeout, "Policy::store_timeout"),
+            (self.source_timeout, "Policy::source_timeout"),
+            (self.lease, "Policy::lease"),
+            (self.takeover_grace, "Policy::takeover_grace"),
+            (self.challenge_ttl, "Policy::challenge_ttl"),
+            (self.login_ttl, "Policy::login_ttl"),
         ])
     }
 
     fn exchange_fault(&self) -> Option<Fault> {
         let Self { attempt_budget, answer_timeout, lease, takeover_grace, .. } = self;
-        first(&[
-            (
-                *attempt_budget < self.min_repeat_time,
-                "`Policy::attempt_budget` is below `Policy::min_repeat_time`; raise the one or \
-                 lower the other",
-            ),
-            (lease.is_zero(), "`Policy::lease` is zero; set a larger value"),
-            (
-                lease.saturating_add(*takeover_grace) < answer_timeout.saturating_add(SAVE_MARGIN),
-                "`Policy::lease` and `Policy::takeover_grace` together are less than \
-                 `Policy::answer_timeout` plus 5 s; raise them, or lower it",
-            ),
-        ])
+        let repeats = (*attempt_budget < self.min_repeat_time).then_some(
+            "`Policy::attempt_budget` is below `Policy::min_repeat_time`; raise the one or lower \
+             the other",
+        );
+        let claims = (lease.saturating_add(*takeover_grace)
+            < answer_timeout.saturating_add(SAVE_MARGIN))
+        .then_some(
+            "`Policy::lease` and `Policy::takeover_grace` together are less than \
+             `Policy::answer_timeout` plus 5 s; raise them, or lower it",
+        );
+        repeats
+            .map(Fault::from)
+            .or_else(|| zero(&[(lease.is_zero(), "Policy::lease")]))
+            .or_else(|| claims.map(Fault::from))
     }
 }
 
 impl Backoff {
-    fn fault(&self, zero: Fault, crossed: Fault) -> Option<Fault> {
-        first(&[(self.base.is_zero(), zero), (self.base > self.cap, crossed)])
+    fn fault(&self, field: &'static str) -> Option<Fault> {
+        let fault = first(&[
+            (self.base.is_zero(), "a base of zero; set a longer base"),
+            (self.base > self.cap, "a base above its cap; lower the base or raise the cap"),
+        ])?;
+        Some(format!("`{field}` has {fault}"))
     }
 }
 
 impl Restarts {
     fn fault(&self) -> Option<Fault> {
         let Self { within, backoff, supervisor_backoff, quarantine, .. } = self;
-        first(&[
-            (within.is_zero(), "`Restarts::within` is zero; set a larger value"),
-            (
-                endless(quarantine.cap),
-                "`Restarts::quarantine` is longer than ten years; set a shorter time",
-            ),
-        ])
-        .or_else(|| {
-            backoff.fault(
-                "`Restarts::backoff` has a base of zero; set a longer base",
-                "`Restarts::backoff` has a base above its cap; lower the base or raise the cap",
-            )
-        })
-        .or_else(|| {
-            supervisor_backoff.fault(
-                "`Restarts::supervisor_backoff` has a base of zero; set a longer base",
-                "`Restarts::supervisor_backoff` has a base above its cap; lower the base or raise \
-                 the cap",
-            )
-        })
-        .or_else(|| {
-            quarantine.fault(
-                "`Restarts::quarantine` has a base of zero; set a longer base",
-                "`Restarts::quarantine` has a base above its cap; lower the base or raise the cap",
-            )
-        })
+        zero(&[(within.is_zero(), "Restarts::within")])
+            .or_else(|| endless(&[(quarantine.cap, "Restarts::quarantine")]))
+            .or_else(|| backoff.fault("Restarts::backoff"))
+            .or_else(|| supervisor_backoff.fault("Restarts::supervisor_backoff"))
+            .or_else(|| quarantine.fault("Restarts::quarantine"))
     }
 }
 
@@ -176,48 +125,37 @@ impl RefreshPolicy {
     /// The first value of this policy that cannot work, if there is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let unclassified = &self.unclassified;
-        first(&[
-            (
-                no_part(self.fraction),
-                "`RefreshPolicy::fraction` is not between 0 and 1; correct it",
-            ),
-            (no_part(self.jitter), "`RefreshPolicy::jitter` is not between 0 and 1; correct it"),
-            (
-                self.at_least > self.at_most,
-                "`RefreshPolicy::at_least` is above `RefreshPolicy::at_most`; lower the one or \
-                 raise the other",
-            ),
-            (
-                unclassified.count == 0,
-                "`RefreshPolicy::unclassified.count` is zero; set a larger value",
-            ),
-            (
-                unclassified.retry.is_zero(),
-                "`RefreshPolicy::unclassified.retry` is zero; set a larger value",
-            ),
-            (
-                unclassified.alone < unclassified.span,
-                "`RefreshPolicy::unclassified` has `alone` below `span`; raise the one or lower \
-                 the other",
-            ),
+        let due = (self.at_least > self.at_most).then_some(
+            "`RefreshPolicy::at_least` is above `RefreshPolicy::at_most`; lower the one or raise \
+             the other",
+        );
+        let lost = (unclassified.alone < unclassified.span).then_some(
+            "`RefreshPolicy::unclassified` has `alone` below `span`; raise the one or lower the \
+             other",
+        );
+        no_part(&[
+            (self.fraction, "RefreshPolicy::fraction"),
+            (self.jitter, "RefreshPolicy::jitter"),
         ])
+        .or_else(|| due.map(Fault::from))
+        .or_else(|| {
+            zero(&[
+                (unclassified.count == 0, "RefreshPolicy::unclassified.count"),
+                (unclassified.retry.is_zero(), "RefreshPolicy::unclassified.retry"),
+            ])
+        })
+        .or_else(|| lost.map(Fault::from))
     }
 }
 
 impl ProviderLimits {
     /// The first of these bounds that cannot work, if there is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        first(&[
-            (self.exchanges == 0, "`ProviderLimits::exchanges` is zero; set a larger value"),
-            (
-                self.slow_requests == 0,
-                "`ProviderLimits::slow_requests` is zero; set a larger value",
-            ),
-            (
-                self.admission_timeout.is_zero(),
-                "`ProviderLimits::admission_timeout` is zero; set a larger value",
-            ),
-            (self.probe.is_zero(), "`ProviderLimits::probe` is zero; set a larger value"),
+        zero(&[
+            (self.exchanges == 0, "ProviderLimits::exchanges"),
+            (self.slow_requests == 0, "ProviderLimits::slow_requests"),
+            (self.admission_timeout.is_zero(), "ProviderLimits::admission_timeout"),
+            (self.probe.is_zero(), "ProviderLimits::probe"),
         ])
     }
 }

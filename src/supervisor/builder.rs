@@ -1,5 +1,6 @@
 //! The builder of a supervisor: the only module that puts all the others together.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -292,7 +293,7 @@ fn registered(
 const NO_RUNTIME: &str = "there is no tokio runtime here; call `start` within one, for example in \
                           a function with `#[tokio::main]`";
 
-fn misconfigured(about: &'static str) -> Error {
+fn misconfigured(about: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Misconfigured).about(about)
 }
 
