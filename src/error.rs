@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub(crate) use self::endpoint::Endpoint;
-pub(crate) use self::shown::{bounded, quoted, quoted_url};
+pub(crate) use self::shown::{bare_url, bounded, quoted, quoted_url};
 use crate::key::{InvalidKey, SessionId};
 
 /// The result of most calls of this crate. See the [example](self#example).

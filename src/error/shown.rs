@@ -36,18 +36,23 @@ pub(crate) fn quoted(text: &str) -> String {
 /// As [`quoted`], for a URL or what should be one, without user name, password, query and fragment.
 pub(crate) fn quoted_url(text: &str) -> String {
     match Url::parse(text) {
-        Ok(mut url) if url.has_authority() => {
-            url.set_query(None);
-            url.set_fragment(None);
-            let is_bare = url.username().is_empty() && url.password().is_none();
-            // Neither fails for a URL with a host; one without a host has no user name.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
+        Ok(url) if url.has_authority() => {
+            let bare = bare_url(url.clone());
             // As it was written if nothing was removed, because issuers are compared that way.
-            if is_bare && !text.contains(['?', '#']) { quoted(text) } else { quoted(url.as_str()) }
+            quoted(if bare == url { text } else { bare.as_str() })
         }
         Ok(_) | Err(_) => quoted(text.split(['?', '#', '@']).next().unwrap_or_default()),
     }
+}
+
+/// The URL without user name, password, query and fragment.
+pub(crate) fn bare_url(mut url: Url) -> Url {
+    url.set_query(None);
+    url.set_fragment(None);
+    // Neither fails for a URL with a host; one without a host has no user name.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 #[cfg(test)]

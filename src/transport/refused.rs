@@ -2,6 +2,8 @@
 
 use url::{Host, Url};
 
+use crate::error::bare_url;
+
 /// Why a request may not go to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
@@ -81,12 +83,12 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Scheme, host, port and path.
+/// The URL without what may be secret.
 fn shown(url: Option<&Url>) -> String {
-    let Some(url) = url.filter(|url| url.has_host()) else { return "a URL".to_owned() };
-    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-    let host = url.host_str().unwrap_or_default();
-    format!("{}://{host}{port}{}", url.scheme(), url.path())
+    match url {
+        Some(url) if url.has_host() => bare_url(url.clone()).into(),
+        Some(_) | None => "a URL".to_owned(),
+    }
 }
 
 #[cfg(test)]
