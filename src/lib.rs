@@ -25,11 +25,6 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-#[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
-compile_error!(
-    "session-warden needs a TLS feature: enable `tls-ring`, which is a default feature, or `tls-aws-lc`"
-);
-
 mod client;
 pub mod clock;
 mod crash;

@@ -29,8 +29,9 @@ pub(super) fn crypto_provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
-/// Without either, the crate stops the build with one error; this keeps others away.
 #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
 pub(super) fn crypto_provider() -> CryptoProvider {
-    unimplemented!()
+    compile_error!(
+        "session-warden needs a TLS feature: enable `tls-ring`, which is a default feature, or `tls-aws-lc`"
+    )
 }
