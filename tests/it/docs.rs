@@ -74,10 +74,8 @@ fn every_test_that_the_chapters_on_semantics_and_testing_name_is_there() {
 fn assert_names_tests(chapter: &str, least: usize) {
     let named: Vec<_> = chapter.split('`').filter_map(test_name).collect();
     assert!(named.len() > least, "{} tests are named", named.len());
-    let mut sources = String::new();
-    for folder in ["src", "tests"] {
-        read_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
-    }
+    let paths = ["src", "tests"].iter().flat_map(|folder| source_text::below(folder, "rs"));
+    let sources: String = paths.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let missing: Vec<_> =
         named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty(), "no test is called {missing:?}");
@@ -89,18 +87,6 @@ fn test_name(code: &str) -> Option<&str> {
     let plain =
         |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c));
     (plain(module) && plain(name) && name.matches('_').count() > 3).then_some(name)
-}
-
-fn read_below(folder: &Path, text: &mut String) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let skipped = path.file_name().is_some_and(|name| name == "peers");
-        if path.is_dir() && !skipped {
-            read_below(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&std::fs::read_to_string(&path).unwrap());
-        }
-    }
 }
 
 /// The targets of the link definitions at the end of a chapter whose links are in its text.
@@ -140,7 +126,7 @@ fn settings_in(module: &str, text: &str) -> Vec<String> {
 }
 
 fn word(text: &str) -> Option<&str> {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
+    source_text::words(text).next()
 }
 
 /// Line and name of the public functions that give a future and lack a section in their docs. In a

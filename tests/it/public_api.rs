@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::source_text::{self, blank};
+use crate::source_text::{self, blank, words};
 
 const TYPES: &[&str] = &["struct", "enum", "trait", "type"];
 const IN_EXAMPLES: &[&str] = &["struct", "enum", "trait", "fn"];
@@ -77,20 +77,9 @@ fn hidden(text: &str) -> Vec<String> {
 
 /// The README, and the Markdown files below `src`: the chapters of the guide, and long examples.
 fn pages() -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = vec![root.join("README.md")];
-    let mut folders = vec![root.join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                paths.push(path);
-            }
-        }
-    }
-    paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let paths = source_text::below("src", "md").into_iter().chain([readme]);
+    paths.map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 /// The text of the doc comments, with a line of code between those of two items.
@@ -137,10 +126,6 @@ fn are_compiled(tags: &str) -> bool {
 /// The words of an example, those in comments and literals left out.
 fn code_words(code: &str) -> Vec<String> {
     words(&blank(code)).map(str::to_owned).collect()
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! paths. Every function but [`files`] is a pure function on text.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One file under `src`, without its unit tests.
 pub struct File {
@@ -16,27 +16,39 @@ pub struct File {
 /// All that `src` has, modules of unit tests left out.
 pub fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    collect(root, &root.join("src"), &mut files);
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let path = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        File { module: module(&path), text: production(&text).to_owned(), path }
+    };
+    let files = below("src", "rs").into_iter().map(read);
+    let mut files: Vec<_> =
+        files.filter(|file| file.module.iter().all(|part| part != "tests")).collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     assert!(files.iter().any(|file| file.path == "src/lib.rs"), "src was not found");
     files
 }
 
-fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(root, &path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            let path = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-            let module = module(&path);
-            if module.iter().all(|part| part != "tests") {
-                files.push(File { path, module, text: production(&text).to_owned() });
+/// The files with this extension below a folder of the package, those of test servers left out.
+pub fn below(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.extend(Some(path).filter(|path| !path.ends_with("peers")));
+            } else if path.extension().is_some_and(|of_path| of_path == extension) {
+                found.push(path);
             }
         }
     }
+    found
+}
+
+/// The words of a text: letters, digits and `_`.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
 /// The module that a file holds: `src/session/machine.rs` is `session::machine`.
