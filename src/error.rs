@@ -380,6 +380,9 @@ pub enum Refusal {
     NotPermitted,
     /// The redirect's state does not belong to the login.
     LoginStateMismatch,
+    /// A redirect or a response named a host that the settings do not allow. Nothing was sent to
+    /// it. See [`SessionHost`](crate::provider::oauth2::SessionHost).
+    HostNotAllowed,
     /// This machine's clock differs too much from the server's, and signed requests carry the time
     /// (RFC 5849 section 3.3). Set the clock.
     ClockSkew,
@@ -402,6 +405,7 @@ impl fmt::Display for Refusal {
             Self::LoginStateMismatch => {
                 "the redirect belongs to another login, so begin the login again"
             }
+            Self::HostNotAllowed => "the server named a host that the settings do not allow",
             Self::ClockSkew => {
                 "this machine's clock differs too much from the server's, so set the clock"
             }
@@ -471,6 +475,7 @@ mod tests {
             Refusal::UnknownSubject,
             Refusal::NotPermitted,
             Refusal::LoginStateMismatch,
+            Refusal::HostNotAllowed,
             Refusal::ClockSkew,
             Refusal::Other,
         ];

@@ -24,6 +24,8 @@ pub mod oauth2;
 mod operation;
 mod redirect_login;
 pub(crate) mod resources;
+mod rotation;
+mod serde_seconds;
 mod signing;
 pub(crate) mod source;
 #[cfg(feature = "spatium")]
@@ -35,11 +37,10 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub(crate) use self::exchange_error::Exchanged;
@@ -48,6 +49,7 @@ pub use self::http_sender::HttpSender;
 pub use self::identity::IdentityChanged;
 pub use self::operation::{ClientOperation, Credential, Effect, Operation};
 pub use self::redirect_login::{LoginRequest, RedirectLogin};
+pub use self::rotation::Rotation;
 pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
 use crate::error::{Error, ErrorKind, LostReason, quoted};
@@ -102,6 +104,15 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// endpoint, the crate does not give this provider credentials that were issued before.
     /// Defaults to none. A wrapper calls the inner provider's method.
     fn endpoints_elsewhere(&self) -> Vec<Url> {
+        Vec::new()
+    }
+
+    /// The further URLs to which this provider sends the tokens of the session with these attributes,
+    /// if a login or a response named their host. The session's credentials are bound to them too.
+    /// The crate calls this method after each exchange, and before it sends a token. Defaults to
+    /// none. A wrapper calls the inner provider's method.
+    fn endpoints_of_session(&self, attributes: &Self::Attributes) -> Vec<Url> {
+        let _ = attributes;
         Vec::new()
     }
 
@@ -313,7 +324,8 @@ pub enum Revoked {
 ///
 /// By RFC 7009 section 2.1 it ends the tokens of "the same authorization grant". Servers differ in
 /// whether two sign-ins of one user at one client are two grants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RevocationReach {
     /// It ends the tokens of one establish, and no tokens of another establish, even for the same
@@ -339,27 +351,6 @@ pub enum Rejection {
     /// The API refused the request for another reason, and a refresh does not help: a permission is
     /// missing, for example.
     OtherReason,
-}
-
-/// What a server does to a refresh token that was used. By this the crate decides how to retry
-/// after a response was lost. See [a complete provider](self#a-complete-provider).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rotation {
-    /// The refresh token stays the same (Google, Entra ID): a retry is always safe.
-    Static,
-    /// For this long, a retry with the old token gets the same new pair of tokens
-    /// (django-oauth-toolkit).
-    Idempotent(Duration),
-    /// For this long, a retry with the old token gets another new pair of tokens (Ory Hydra, Auth0,
-    /// Okta, Cognito). All pairs are valid.
-    Fork(Duration),
-    /// For this long, a retry with the old token gets another new pair of tokens, and only the
-    /// newest pair is valid (Airlock).
-    NewestOnly(Duration),
-    /// The server invalidates the old token at once, and revokes the whole grant if it is used
-    /// again (RFC 9700 section 4.14.2). Use this value if you do not know.
-    Strict,
 }
 
 /// A provider with its settings. [`SupervisorBuilder::provider`] takes it.

@@ -32,8 +32,8 @@ use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 use zeroize::Zeroizing;
 
-use self::address_policy::{AddressPolicy, HostPattern, HttpHost, Rules};
-pub(crate) use self::address_policy::{check_endpoint, is_confidential};
+use self::address_policy::{AddressPolicy, HttpHost, Rules};
+pub(crate) use self::address_policy::{HostPattern, check_endpoint, is_confidential};
 #[doc(hidden)]
 pub use self::fixed::*;
 use self::public_address::Nat64;

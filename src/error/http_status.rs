@@ -53,6 +53,7 @@ impl Refusal {
             | Self::GrantExpired
             | Self::UnknownSubject
             | Self::LoginStateMismatch
+            | Self::HostNotAllowed
             | Self::Other => StatusCode::UNAUTHORIZED,
         }
     }

@@ -194,3 +194,8 @@ pub const USED_TICKETS: usize = 65_536;
 /// oldest one. Defaults to 1,024, a login every 0.6 s, so that 64 tenants find room. A forgotten
 /// ticket could be used again, but the server accepts its code only once.
 pub const USED_TICKETS_PER_TENANT: usize = 1024;
+
+/// An attribute that `provider::oauth2` keeps of a redirect or of a token response has at most this
+/// many bytes; a longer one is left out. Defaults to 1 KiB because ids, hosts and URLs are shorter,
+/// and each session keeps its attributes.
+pub const MAX_ATTRIBUTE_BYTES: usize = 1024;

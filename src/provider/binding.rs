@@ -33,6 +33,30 @@ impl Binding {
         &self.text
     }
 
+    /// The stored form with these URLs at its end, which one session has of its own.
+    pub(crate) fn and(&self, more: &[Url]) -> Arc<str> {
+        let more: Vec<_> = more.iter().map(plain).collect();
+        let more: Vec<_> = more.iter().filter(|place| !Self::names(&self.text, place)).collect();
+        if more.is_empty() {
+            return Arc::clone(&self.text);
+        }
+        let mut text = self.text.to_string();
+        for place in more {
+            text.push(' ');
+            text.push_str(place);
+        }
+        text.into()
+    }
+
+    /// Whether a stored form names each of these URLs.
+    pub(crate) fn has(recorded: &str, places: &[Url]) -> bool {
+        places.iter().all(|place| Self::names(recorded, &plain(place)))
+    }
+
+    fn names(recorded: &str, place: &str) -> bool {
+        recorded.split(' ').any(|known| known == place)
+    }
+
     /// Whether the provider may use credentials with the binding `recorded`: the authority is the
     /// same, and the provider sends tokens to no URL that was not known when the credentials were
     /// issued.

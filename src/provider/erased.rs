@@ -182,7 +182,9 @@ impl<P: Provider> Erased for Adapter<P> {
         held: &'a Credentials,
     ) -> ExchangeFuture<'a, Credentials> {
         Box::pin(async move {
+            let bound_to = &*held.authority;
             let held = typed::<P>(held)?;
+            self.check_places(bound_to, &held.attributes)?;
             let token = refresh_token(&held)?;
             let mut issued = self.provider.refresh(sender, token, &held).await?;
             // RFC 6749 section 6: if the response has no refresh token, the old one stays valid.
@@ -196,7 +198,11 @@ impl<P: Provider> Erased for Adapter<P> {
         sender: &'a HttpSender<'a>,
         held: &'a Credentials,
     ) -> ExchangeFuture<'a, Revoked> {
-        Box::pin(async move { self.provider.revoke(sender, &typed::<P>(held)?).await })
+        Box::pin(async move {
+            let typed = typed::<P>(held)?;
+            self.check_places(&held.authority, &typed.attributes)?;
+            self.provider.revoke(sender, &typed).await
+        })
     }
 
     fn continued(&self, held: &Credentials, mut issued: Credentials) -> Exchanged<Credentials> {
@@ -209,6 +215,7 @@ impl<P: Provider> Erased for Adapter<P> {
         let Some(attributes) = compared.transpose()? else { return Ok(issued) };
         if let Ok(text) = serde_json::to_string(&attributes) {
             issued.tokens.attributes = text.into();
+            issued.authority = self.bound_to(&attributes);
         }
         Ok(issued)
     }
@@ -217,9 +224,11 @@ impl<P: Provider> Erased for Adapter<P> {
         if let (Some(access), Some(place)) = (&mut tokens.access, &self.properties.placement) {
             access.secret = access.secret.prefixed(place.prefix());
         }
-        let Properties { binding, client, .. } = &self.properties;
-        let (authority, client) = (Arc::clone(binding.text()), Arc::clone(client));
-        Credentials { tokens, authority, client }
+        let authority = match serde_json::from_str(&tokens.attributes) {
+            Ok(attributes) => self.bound_to(&attributes),
+            Err(_) => Arc::clone(self.properties.binding.text()),
+        };
+        Credentials { tokens, authority, client: Arc::clone(&self.properties.client) }
     }
 
     fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue> {
@@ -255,6 +264,26 @@ impl<P: Provider> Adapter<P> {
         let properties = caught("getters", || Properties::of(&provider));
         let fault = properties.is_none().then_some(PANICKED);
         Self { provider: Arc::new(provider), properties: properties.unwrap_or_default(), fault }
+    }
+
+    /// What the credentials of a session with these attributes are bound to.
+    fn bound_to(&self, attributes: &P::Attributes) -> Arc<str> {
+        let named =
+            caught("endpoints_of_session", || self.provider.endpoints_of_session(attributes));
+        self.properties.binding.and(&named.unwrap_or_default())
+    }
+
+    /// Fails if the attributes name a place that the credentials are not bound to: the attributes
+    /// of a record alone, if somebody altered them, must not take its tokens to another server.
+    fn check_places(&self, bound_to: &str, attributes: &P::Attributes) -> Exchanged<()> {
+        let named = self.provider.endpoints_of_session(attributes);
+        if Binding::has(bound_to, &named) {
+            return Ok(());
+        }
+        let words = "the session's attributes name a host that its tokens are not bound to; sign \
+                     the user in again";
+        let other = Error::new(ErrorKind::Misconfigured).about(words);
+        Err(ExchangeError::new(FailureClass::NotSent).with_source(other))
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Exchanged<Credentials> {

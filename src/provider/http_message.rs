@@ -34,6 +34,7 @@
 
 mod error_response;
 pub(super) mod form;
+mod json_pointer;
 pub(super) mod jwt_claims;
 pub(super) mod lenient;
 mod path;
@@ -51,6 +52,7 @@ use url::Url;
 pub(super) use self::error_response::{ErrorResponse, by_code_or_status, class_of_code};
 pub use self::form::form_body;
 pub(crate) use self::form::{escape, escaped_room};
+pub use self::json_pointer::JsonPointer;
 pub use self::path::url_below;
 pub use self::read_json::json_object;
 pub(super) use self::read_json::{is_of_type, unusable, without_byte_order_mark};
@@ -67,6 +69,16 @@ use crate::transport;
 /// A URL to which credentials may be sent: `https`, or `http` where the transport allows it; no user
 /// name in it and no fragment.
 pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
+    let url = browser_endpoint(text)?;
+    if url.fragment().is_some() {
+        let words = format!("{} has a fragment; remove what follows #", quoted_url(text));
+        return Err(Error::new(ErrorKind::InvalidInput).about(words));
+    }
+    Ok(url)
+}
+
+/// As [`endpoint`], for a URL to which browsers are sent: it may have a fragment.
+pub(super) fn browser_endpoint(text: &str) -> Result<Url, Error> {
     let invalid = |words| Error::new(ErrorKind::InvalidInput).about(words);
     // The text is not shown: what is no URL may be a secret that was passed in its place.
     let url = Url::parse(text).map_err(|cause| {
@@ -76,9 +88,6 @@ pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
     })?;
     transport::check_endpoint(&url)
         .map_err(|refused| invalid(refused.advice(text)).with_source(refused))?;
-    if url.fragment().is_some() {
-        return Err(invalid(format!("{} has a fragment; remove what follows #", quoted_url(text))));
-    }
     Ok(url)
 }
 

@@ -1,8 +1,11 @@
 //! The standard: OAuth 2.0 (RFC 6749) with bearer tokens (RFC 6750), PKCE (RFC 7636), revocation
 //! (RFC 7009), introspection (RFC 7662), discovery (RFC 8414) and `OpenID` Connect's user info.
 
+mod attributes;
 mod authentication;
+mod builder;
 mod discovery;
+mod from_settings;
 mod grant;
 mod metadata;
 mod operation;
@@ -10,9 +13,11 @@ mod reclassify;
 mod redirect_login;
 mod request;
 mod response;
+mod session_host;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod vendor_builder;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,16 +25,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::attributes::Attributes;
 use self::authentication::Authentication;
 use self::discovery::{Endpoints, Issuer, OptionalEndpoints};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 pub use self::redirect_login::LoginOptions;
-use self::response::{Expires, TokenResponse};
+use self::response::{Expires, IssuedTokens};
+pub use self::settings::{
+    AuthorizationRequest, AuthorizationResponse, ClientAuthentication, CredentialHeaders,
+    DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, LifetimeUnit, OAuth2Settings,
+    ParameterValue, Parameters, Pkce, RefreshDue, RefreshRequest, RequestBody, SessionHost,
+    TokenRequest, TokenResponse,
+};
 use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, IdentityChanged, Issued, Provider,
     Rejection, RevocationReach, Revoked, Rotation, bearer, http_message,
@@ -80,8 +91,20 @@ pub struct OAuth2 {
     issuer_is_required: bool,
     /// The configured endpoints. They take precedence over those in the metadata.
     optional: OptionalEndpoints,
+    /// The names of the client's id and secret in requests.
+    client_parameters: [String; 2],
+    request_body: RequestBody,
     redirect_uri: Option<String>,
     scope: Option<String>,
+    scope_separator: String,
+    token_request: TokenRequest,
+    refresh_request: RefreshRequest,
+    authorization_request: AuthorizationRequest,
+    authorization_response: AuthorizationResponse,
+    token_response: TokenResponse,
+    error_rules: Vec<ErrorRule>,
+    token_dead_on: Vec<DeadTokenRule>,
+    session_host: Option<SessionHost>,
     rotation: Rotation,
     revocation_reach: RevocationReach,
     ends_access_tokens: bool,
@@ -146,8 +169,19 @@ impl OAuth2 {
             issuer: None,
             issuer_is_required: false,
             optional: OptionalEndpoints::default(),
+            client_parameters: ["client_id", "client_secret"].map(str::to_owned),
+            request_body: RequestBody::default(),
             redirect_uri: None,
             scope: None,
+            scope_separator: " ".to_owned(),
+            token_request: TokenRequest::default(),
+            refresh_request: RefreshRequest::default(),
+            authorization_request: AuthorizationRequest::default(),
+            authorization_response: AuthorizationResponse::default(),
+            token_response: TokenResponse::default(),
+            error_rules: Vec::new(),
+            token_dead_on: Vec::new(),
+            session_host: None,
             rotation: Rotation::Strict,
             revocation_reach: RevocationReach::Unknown,
             ends_access_tokens: false,
@@ -176,24 +210,30 @@ impl OAuth2 {
         set.or_else(|| self.known().and_then(|known| pick(&known.optional).cloned()))
     }
 
-    /// The tokens in a response, or the failure that it means. `scope` is the requested or former
-    /// scope: it applies if the server names none (RFC 6749 section 5.1).
+    /// The scope as a request has it.
+    fn wire_scope(&self, scope: &str) -> String {
+        let names: Vec<_> = scope.split_ascii_whitespace().collect();
+        names.join(&self.scope_separator)
+    }
+
+    /// The tokens in a response, or the failure that it means. `known` are attributes that the
+    /// session has already; their scope applies if the server names none (RFC 6749 section 5.1).
     fn tokens(
         &self,
         sender: &HttpSender<'_>,
         response: &HttpResponse,
-        scope: Option<&str>,
+        known: Attributes,
         invalid_grant: FailureClass,
     ) -> Exchanged<Tokens<Attributes>> {
-        let issued = TokenResponse::read(sender, response, invalid_grant).map_err(|failed| {
+        let issued = IssuedTokens::read(sender, response, invalid_grant).map_err(|failed| {
             self.reclassified(response, failed, invalid_grant).expecting("a token response")
         })?;
-        let scope = issued.scope.or_else(|| scope.map(str::to_owned));
+        let scope = issued.scope.or(known.scope);
         let expires_at = issued.expires.map(|expires| match expires {
             Expires::In(seconds) => sender.expires_in(seconds),
             Expires::At(time) => sender.expires_at(response, time),
         });
-        let attributes = Attributes { scope, subject: issued.subject };
+        let attributes = Attributes { scope, subject: issued.subject, ..known };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
@@ -211,22 +251,6 @@ impl fmt::Debug for OAuth2 {
             .field("rotation", &self.rotation)
             .finish_non_exhaustive()
     }
-}
-
-/// The attributes of a session. See the example of [`Introspect`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Attributes {
-    /// The scope that the server granted: names with spaces between them (RFC 6749 section 3.3).
-    /// None if the request had no scope and the server named none.
-    pub scope: Option<String>,
-    /// The user: the `sub` of the ID token that came with the tokens (`OpenID` Connect Core 1.0
-    /// section 2); None if no ID token came. The crate does not verify the ID token's signature. It
-    /// uses `subject` only to notice that a later response is for another user. Do not authenticate
-    /// a user by it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
 }
 
 impl Provider for OAuth2 {
@@ -297,12 +321,15 @@ impl Provider for OAuth2 {
             let refused = FailureClass::Refused(Refusal::LoginStateMismatch);
             return Err(ExchangeError::new(refused));
         }
-        let scope = grant.scope(self.scope.as_deref());
-        let mut fields = grant.fields();
-        fields.extend(scope.map(|scope| ("scope", scope)));
-        let response = sender.send(self.request(&endpoints.token, fields)?).await?;
-        let scope = grant.requested_scope(self.scope.as_deref());
-        self.tokens(sender, &response, scope, grant.invalid_grant_class()).map(Issued::Tokens)
+        let endpoint = self.at_host(&endpoints.token, grant.host())?;
+        let sent = self.token_request.scope.unwrap_or_else(|| grant.names_scope());
+        let requested = grant.requested_scope(self.scope.as_deref());
+        let scope = requested.filter(|_| sent).map(|scope| self.wire_scope(scope));
+        let mut fields = grant.fields(&self.token_request);
+        fields.extend(scope.as_deref().map(|scope| ("scope", scope)));
+        let response = sender.send(self.grant_request(&endpoint, fields)?).await?;
+        let known = grant.attributes(requested);
+        self.tokens(sender, &response, known, grant.invalid_grant_class()).map(Issued::Tokens)
     }
 
     async fn refresh(
@@ -312,11 +339,20 @@ impl Provider for OAuth2 {
         held: &Tokens<Attributes>,
     ) -> Exchanged<Tokens<Attributes>> {
         let endpoints = self.endpoints(sender).await?;
-        let fields =
-            vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let response = sender.send(self.request(&endpoints.token, fields)?).await?;
-        let scope = held.attributes().scope.as_deref();
-        self.tokens(sender, &response, scope, FailureClass::Rejected)
+        let Attributes { scope, host, .. } = held.attributes();
+        let endpoint = self.optional.refresh.as_ref().unwrap_or(&endpoints.token);
+        let endpoint = self.at_host(endpoint, host.as_deref())?;
+        let grant_type = self.token_request.grant_types.refresh_token.as_deref();
+        let mut fields = vec![
+            ("grant_type", grant_type.unwrap_or("refresh_token")),
+            ("refresh_token", refresh_token.expose_secret()),
+        ];
+        let repeated = scope.as_deref().filter(|_| self.refresh_request.scope);
+        let repeated = repeated.map(|scope| self.wire_scope(scope));
+        fields.extend(repeated.as_deref().map(|scope| ("scope", scope)));
+        let response = sender.send(self.refreshing_request(&endpoint, fields)?).await?;
+        let known = Attributes { scope: scope.clone(), ..Attributes::default() };
+        self.tokens(sender, &response, known, FailureClass::Rejected)
     }
 
     /// Revokes the refresh token, with which a server ends the whole session (RFC 7009 section
@@ -334,6 +370,7 @@ impl Provider for OAuth2 {
             (None, None) => return Ok(Revoked::NotSupported),
         };
         let Some(endpoint) = endpoint else { return Ok(Revoked::NotSupported) };
+        let endpoint = self.at_host(&endpoint, held.attributes().host.as_deref())?;
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
         let response = sender.send(self.request(&endpoint, fields)?).await?;
         revoked(sender, &response)
@@ -347,7 +384,17 @@ impl Provider for OAuth2 {
         issued: Attributes,
     ) -> Result<Attributes, IdentityChanged> {
         let subject = IdentityChanged::unless_same("subject", &known.subject, issued.subject)?;
-        Ok(Attributes { subject, scope: issued.scope })
+        let host = issued.host.or_else(|| known.host.clone());
+        let mut more = known.more.clone();
+        more.extend(issued.more);
+        Ok(Attributes { scope: issued.scope, subject, host, more })
+    }
+
+    /// The endpoints at the host that the session's redirect or response named.
+    fn endpoints_of_session(&self, attributes: &Attributes) -> Vec<Url> {
+        let Some(host) = &attributes.host else { return Vec::new() };
+        let url = |url: &Url| session_host::moved(url, host);
+        url(&self.authority).into_iter().collect()
     }
 
     fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {

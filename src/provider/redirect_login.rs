@@ -79,6 +79,15 @@ impl<'a> LoginRequest<'a> {
     pub fn code_challenge(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose_secret()))
     }
+
+    /// A nonce for the ID token (`OpenID` Connect Core 1.0 section 15.5.2). It is another hash of
+    /// the code verifier, so that whoever sees it learns neither the verifier nor the state.
+    #[must_use]
+    pub fn nonce(&self) -> String {
+        let mut hash = Sha256::new_with_prefix("nonce ");
+        hash.update(self.verifier.expose_secret());
+        URL_SAFE_NO_PAD.encode(hash.finalize())
+    }
 }
 
 #[cfg(test)]

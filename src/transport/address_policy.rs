@@ -108,14 +108,14 @@ fn address(host: &Host<&str>) -> Option<IpAddr> {
 
 /// A host, or `*.` and a domain.
 #[derive(Clone, Debug)]
-pub(super) struct HostPattern {
+pub(crate) struct HostPattern {
     /// In the form of a URL's host: lower case, punycode.
     name: String,
     below: bool,
 }
 
 impl HostPattern {
-    pub(super) fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         let (name, below) = match pattern.strip_prefix("*.") {
             Some(name) => (name, true),
             None => (pattern, false),
@@ -128,7 +128,12 @@ impl HostPattern {
         Self { name, below }
     }
 
-    fn matches(&self, host: &Host<&str>) -> bool {
+    /// Whether it names a host, or a domain after its `*.`.
+    pub(crate) fn is_valid(&self) -> bool {
+        Host::parse(&self.name).is_ok()
+    }
+
+    pub(crate) fn matches(&self, host: &Host<&str>) -> bool {
         let host = host.to_string();
         let host = without_dot(&host);
         if !self.below {

@@ -13,21 +13,28 @@ pub(in crate::provider) const FORM: &str = "application/x-www-form-urlencoded";
 /// An `application/x-www-form-urlencoded` body of these fields: name, value. Its memory is wiped
 /// when the request is done. See the [example of the module](super).
 #[must_use]
-pub fn form_body<'v>(fields: impl IntoIterator<Item = (&'static str, &'v str)>) -> Bytes {
+pub fn form_body<'v>(fields: impl IntoIterator<Item = (&'v str, &'v str)>) -> Bytes {
+    Bytes::from_owner(form_text(fields))
+}
+
+/// The text of a form with these fields.
+pub(in crate::provider) fn form_text<'v>(
+    fields: impl IntoIterator<Item = (&'v str, &'v str)>,
+) -> Zeroizing<String> {
     // There is room for every byte to be escaped. So the text never moves to other memory, which
     // would leave a copy of the secret behind.
     let fields: Vec<_> = fields.into_iter().collect();
-    let room = fields.iter().map(|(name, value)| name.len() + escaped_room(value) + 2).sum();
-    let mut body = Zeroizing::new(String::with_capacity(room));
+    let room = |(name, value): &(&str, &str)| escaped_room(name) + escaped_room(value) + 2;
+    let mut text = Zeroizing::new(String::with_capacity(fields.iter().map(room).sum()));
     for (name, value) in fields {
-        if !body.is_empty() {
-            body.push('&');
+        if !text.is_empty() {
+            text.push('&');
         }
-        body.push_str(name);
-        body.push('=');
-        escape(value, &mut body);
+        escape(name, &mut text);
+        text.push('=');
+        escape(value, &mut text);
     }
-    Bytes::from_owner(body)
+    text
 }
 
 /// Appends `text` as a form's value; `to` has [`escaped_room`] for it.

@@ -42,6 +42,8 @@ impl Endpoints {
 pub(super) struct OptionalEndpoints {
     pub(super) authorization: Option<Url>,
     pub(super) introspection: Option<Url>,
+    /// No metadata names it.
+    pub(super) refresh: Option<Url>,
     pub(super) revocation: Option<Url>,
     pub(super) userinfo: Option<Url>,
 }
@@ -49,8 +51,8 @@ pub(super) struct OptionalEndpoints {
 impl OptionalEndpoints {
     /// The endpoints that receive a session's tokens.
     pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
-        let Self { authorization: _, introspection, revocation, userinfo } = self;
-        [introspection, revocation, userinfo].into_iter().flatten()
+        let Self { authorization: _, introspection, refresh, revocation, userinfo } = self;
+        [introspection, refresh, revocation, userinfo].into_iter().flatten()
     }
 }
 
@@ -159,6 +161,7 @@ impl Metadata {
         let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
             introspection: usable(self.introspection_endpoint),
+            refresh: None,
             revocation,
             userinfo: usable(self.userinfo_endpoint),
         };

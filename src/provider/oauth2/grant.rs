@@ -1,5 +1,9 @@
 //! The grants of RFC 6749 that are exchanged at the token endpoint.
 
+use std::collections::BTreeMap;
+
+use super::attributes::Attributes;
+use super::settings::TokenRequest;
 use super::{FailureClass, OAuth2};
 use crate::error::Refusal;
 use crate::provider::UnattendedGrant;
@@ -88,6 +92,10 @@ pub struct AuthorizationCode {
     scope: Option<String>,
     /// Whether the redirect named no issuer, at a time when it was not known whether it must.
     without_issuer: bool,
+    /// The host that the redirect named, which is allowed.
+    host: Option<String>,
+    /// The parameters of the redirect that the session keeps.
+    more: BTreeMap<String, String>,
 }
 
 impl Password {
@@ -132,6 +140,8 @@ impl AuthorizationCode {
             verifier: None,
             scope: None,
             without_issuer: false,
+            host: None,
+            more: BTreeMap::new(),
         }
     }
 
@@ -159,6 +169,16 @@ impl AuthorizationCode {
         self.without_issuer = without_issuer;
         self
     }
+
+    /// With what the redirect says of the session.
+    pub(super) fn of_redirect(
+        mut self,
+        host: Option<String>,
+        more: BTreeMap<String, String>,
+    ) -> Self {
+        (self.host, self.more) = (host, more);
+        self
+    }
 }
 
 impl From<Password> for Grant {
@@ -180,21 +200,44 @@ impl From<AuthorizationCode> for Grant {
 }
 
 impl Grant {
-    /// The scope to request; `general` is the provider's. None for a code, which has the scope of
-    /// its authorization request.
-    pub(super) fn scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
+    /// Whether the token request names the scope: not with a code, which has the scope of its
+    /// authorization request.
+    pub(super) fn names_scope(&self) -> bool {
         match self {
-            Self::Password(grant) => grant.scope.as_deref().or(general),
-            Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
-            Self::AuthorizationCode(_) => None,
+            Self::Password(_) | Self::ClientCredentials(_) => true,
+            Self::AuthorizationCode(_) => false,
         }
     }
 
-    /// The scope that applies if the server's response names none (RFC 6749 section 5.1).
+    /// The requested scope, which applies if the server's response names none (RFC 6749 section
+    /// 5.1). `general` is the provider's.
     pub(super) fn requested_scope<'s>(&'s self, general: Option<&'s str>) -> Option<&'s str> {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => self.scope(general),
+            Self::Password(grant) => grant.scope.as_deref().or(general),
+            Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
+        }
+    }
+
+    /// The host that the grant's redirect named.
+    pub(super) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Password(_) | Self::ClientCredentials(_) => None,
+            Self::AuthorizationCode(grant) => grant.host.as_deref(),
+        }
+    }
+
+    /// The attributes of the session as far as the grant knows them.
+    pub(super) fn attributes(&self, scope: Option<&str>) -> Attributes {
+        let scope = scope.map(str::to_owned);
+        match self {
+            Self::Password(_) | Self::ClientCredentials(_) => {
+                Attributes { scope, ..Attributes::default() }
+            }
+            Self::AuthorizationCode(grant) => {
+                let (host, more) = (grant.host.clone(), grant.more.clone());
+                Attributes { scope, host, more, ..Attributes::default() }
+            }
         }
     }
 
@@ -208,25 +251,37 @@ impl Grant {
     }
 
     /// The fields of the token request, without those of scope and client.
-    pub(in crate::provider) fn fields(&self) -> Vec<(&'static str, &str)> {
+    pub(in crate::provider) fn fields<'f>(
+        &'f self,
+        names: &'f TokenRequest,
+    ) -> Vec<(&'f str, &'f str)> {
+        let grant_type = ("grant_type", self.grant_type(names));
         match self {
             Self::Password(grant) => vec![
-                ("grant_type", "password"),
+                grant_type,
                 ("username", &grant.username),
                 ("password", grant.password.expose_secret()),
             ],
-            Self::ClientCredentials(_) => vec![("grant_type", "client_credentials")],
+            Self::ClientCredentials(_) => vec![grant_type],
             Self::AuthorizationCode(grant) => {
-                let mut fields = vec![
-                    ("grant_type", "authorization_code"),
-                    ("code", grant.code.expose_secret()),
-                ];
+                let code = names.code_parameter.as_deref().unwrap_or("code");
+                let mut fields = vec![grant_type, (code, grant.code.expose_secret())];
                 fields.extend(grant.redirect_uri.as_deref().map(|uri| ("redirect_uri", uri)));
                 let verifier = grant.verifier.as_ref().map(Secret::expose_secret);
                 fields.extend(verifier.map(|verifier| ("code_verifier", verifier)));
                 fields
             }
         }
+    }
+
+    fn grant_type<'f>(&self, names: &'f TokenRequest) -> &'f str {
+        let words = &names.grant_types;
+        let (own, standard) = match self {
+            Self::Password(_) => (&words.password, "password"),
+            Self::ClientCredentials(_) => (&words.client_credentials, "client_credentials"),
+            Self::AuthorizationCode(_) => (&words.authorization_code, "authorization_code"),
+        };
+        own.as_deref().unwrap_or(standard)
     }
 
     /// The failure that `invalid_grant` means for this grant.

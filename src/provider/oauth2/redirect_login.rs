@@ -1,12 +1,15 @@
 //! Logins through a browser: the authorization request and its response (RFC 6749 section 4.1).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::settings::{AuthorizationResponse, Pkce};
 use super::{AuthorizationCode, Grant, OAuth2};
-use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result};
+use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result, quoted};
+use crate::policy::MAX_ATTRIBUTE_BYTES;
 use crate::provider::http_message::{self, RedirectFields};
 use crate::provider::{LoginRequest, RedirectLogin};
 
@@ -75,8 +78,8 @@ impl LoginOptions {
 impl RedirectLogin for OAuth2 {
     type LoginOptions = LoginOptions;
 
-    /// The request of RFC 6749 section 4.1.1, always with a challenge of the method `S256` (RFC
-    /// 7636 section 4.3).
+    /// The request of RFC 6749 section 4.1.1, with a code challenge (RFC 7636 section 4.3) unless
+    /// the settings turn it off, and with a nonce if the scope has `openid`.
     fn login_url(&self, login: &LoginRequest<'_>, options: &LoginOptions) -> Result<Url> {
         let Some(endpoint) = self.optional(|known| known.authorization.as_ref()) else {
             let words = "a login needs an authorization endpoint; set `authorization_endpoint`, \
@@ -89,19 +92,19 @@ impl RedirectLogin for OAuth2 {
                          itself; remove it";
             return Err(Error::new(ErrorKind::InvalidInput).about(words));
         }
-        let challenge = login.code_challenge();
+        let scope = self.login_scope(options).unwrap_or_default();
+        let (method, challenge) = self.code_challenge(login);
+        let [client_id, _] = &self.client_parameters;
         let mut fields = vec![
-            ("response_type", "code"),
-            ("client_id", &self.client_id),
-            ("redirect_uri", self.login_redirect_uri()?),
-            ("scope", self.login_scope(options).unwrap_or_default()),
-            ("state", login.state().expose_secret()),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-            ("prompt", options.prompt.as_deref().unwrap_or_default()),
-            ("login_hint", options.login_hint.as_deref().unwrap_or_default()),
+            ("response_type", "code".into()),
+            (client_id.as_str(), self.client_id.as_str().into()),
+            ("redirect_uri", self.login_redirect_uri()?.into()),
+            ("scope", self.wire_scope(scope).into()),
+            ("state", login.state().expose_secret().into()),
+            ("code_challenge", challenge.into()),
+            ("code_challenge_method", method.into()),
         ];
-        fields.extend(parameters().map(|(name, value)| (name.as_str(), value.as_str())));
+        fields.extend(self.more_fields(login, options, scope));
         fields.retain(|(_, value)| !value.is_empty());
         // RFC 6749 section 3.1: the endpoint's query is kept, and no parameter is there twice.
         if endpoint.query_pairs().any(|(own, _)| fields.iter().any(|(name, _)| own == *name)) {
@@ -109,9 +112,7 @@ impl RedirectLogin for OAuth2 {
                          remove it from the URL";
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         }
-        let mut url = endpoint;
-        url.query_pairs_mut().extend_pairs(fields);
-        Ok(url)
+        Ok(with_fields(endpoint, &fields))
     }
 
     /// Reads the response of RFC 6749 section 4.1.2, and checks its issuer by RFC 9207 section 2.4.
@@ -131,19 +132,87 @@ impl RedirectLogin for OAuth2 {
         if let Some(code) = fields.get("error") {
             return Err(refused(code.expose_secret()));
         }
-        let Some(code) = fields.get("code") else {
+        let Some(code) = fields.get(self.code_parameter()) else {
             return Err(invalid("the redirect has no code; begin the login again"));
         };
         let grant = AuthorizationCode::new(code.clone())
             .redirect_uri(self.login_redirect_uri()?)
-            .code_verifier(login.code_verifier().clone())
             .requested_scope(self.login_scope(options))
-            .without_issuer(without_issuer);
-        Ok(grant.into())
+            .without_issuer(without_issuer)
+            .of_redirect(self.redirect_host(&fields)?, self.kept_parameters(&fields));
+        Ok(match self.authorization_request.pkce {
+            Pkce::Off => grant,
+            Pkce::S256 | Pkce::Plain => grant.code_verifier(login.code_verifier().clone()),
+        }
+        .into())
     }
 }
 
 impl OAuth2 {
+    /// The method and the text of the code challenge; both empty without one.
+    fn code_challenge(&self, login: &LoginRequest<'_>) -> (&'static str, String) {
+        match self.authorization_request.pkce {
+            Pkce::S256 => ("S256", login.code_challenge()),
+            Pkce::Plain => ("plain", login.code_verifier().expose_secret().to_owned()),
+            Pkce::Off => ("", String::new()),
+        }
+    }
+
+    /// The parameters that the standard does not require. Those of the options take precedence over
+    /// those of the settings.
+    fn more_fields<'f>(
+        &'f self,
+        login: &LoginRequest<'_>,
+        options: &'f LoginOptions,
+        scope: &str,
+    ) -> BTreeMap<&'f str, Cow<'f, str>> {
+        let texts = |more: &'f BTreeMap<String, String>| {
+            more.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_str())))
+        };
+        let mut fields = BTreeMap::new();
+        // Some servers refuse a request with `openid` and without a nonce (OpenID Connect Core 1.0
+        // section 3.1.2.1).
+        if scope.split_ascii_whitespace().any(|name| name == "openid") {
+            fields.insert("nonce", Cow::from(login.nonce()));
+        }
+        fields.extend(texts(&self.authorization_request.parameters));
+        let named = [("prompt", &options.prompt), ("login_hint", &options.login_hint)];
+        for (name, value) in named {
+            fields.extend(value.as_deref().map(|value| (name, Cow::from(value))));
+        }
+        fields.extend(texts(&options.parameters));
+        fields
+    }
+
+    fn code_parameter(&self) -> &str {
+        self.authorization_response.code_parameter.as_deref().unwrap_or("code")
+    }
+
+    /// The host that the redirect names for the session.
+    fn redirect_host(&self, fields: &RedirectFields) -> Result<Option<String>> {
+        let Some(settings) = &self.session_host else { return Ok(None) };
+        let Some(parameter) = &settings.callback_parameter else { return Ok(None) };
+        let named = fields.get(parameter);
+        named.map(|named| self.allowed_host(settings, named.expose_secret())).transpose()
+    }
+
+    /// The parameters of the redirect that the session keeps.
+    fn kept_parameters(&self, fields: &RedirectFields) -> BTreeMap<String, String> {
+        let kept = self.authorization_response.attributes.iter();
+        kept.filter_map(|(attribute, parameter)| {
+            let value = fields.get(parameter)?.expose_secret();
+            (value.len() <= MAX_ATTRIBUTE_BYTES).then(|| (attribute.clone(), value.to_owned()))
+        })
+        .collect()
+    }
+
+    /// Checks a URI to which browsers come back.
+    pub(super) fn check_redirect_uri(&self, uri: &str) -> Result<()> {
+        let mut response = RESPONSE_PARAMETERS.to_vec();
+        response.push(self.code_parameter());
+        http_message::check_redirect_uri(uri, &response)
+    }
+
     fn login_scope<'s>(&'s self, options: &'s LoginOptions) -> Option<&'s str> {
         options.scope.as_deref().or(self.scope.as_deref()).filter(|scope| !scope.is_empty())
     }
@@ -204,9 +273,41 @@ fn of_another_server() -> Error {
     Error::new(ErrorKind::Refused(Refusal::LoginStateMismatch)).about(words)
 }
 
-/// Checks a URI to which browsers come back.
-pub(super) fn check_redirect_uri(uri: &str) -> Result<()> {
-    http_message::check_redirect_uri(uri, RESPONSE_PARAMETERS)
+/// Checks the names of parameters that the settings add to the authorization request.
+pub(super) fn check_parameters(parameters: &BTreeMap<String, String>) -> Result<()> {
+    const FREE: &[&str] = &["prompt", "login_hint", "request", "request_uri"];
+    let wrong = |name: &&String| {
+        let name = name.as_str();
+        name.is_empty() || RESERVED.contains(&name) && !FREE.contains(&name)
+    };
+    let Some(name) = parameters.keys().find(wrong) else { return Ok(()) };
+    Err(Error::new(ErrorKind::InvalidInput).about(format!(
+        "the parameter {} has no name, or a name that the crate sets itself; remove it",
+        quoted(name)
+    )))
+}
+
+/// Checks the names of parameters that are kept of the redirect.
+pub(super) fn check_response(response: &AuthorizationResponse) -> Result<()> {
+    let code = response.code_parameter.as_deref().unwrap_or("code");
+    let secret = |name: &&String| [code, "code", "state"].contains(&name.as_str());
+    let Some(name) = response.attributes.values().find(secret) else { return Ok(()) };
+    Err(Error::new(ErrorKind::InvalidInput).about(format!(
+        "the parameter {} of the redirect is a secret and cannot be an attribute; remove it",
+        quoted(name)
+    )))
+}
+
+/// The endpoint with these parameters after its query, or after its fragment if it has one.
+fn with_fields(mut endpoint: Url, fields: &[(&str, Cow<'_, str>)]) -> Url {
+    let Some(fragment) = endpoint.fragment().map(str::to_owned) else {
+        endpoint.query_pairs_mut().extend_pairs(fields);
+        return endpoint;
+    };
+    let joint = if fragment.contains('?') { '&' } else { '?' };
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    endpoint.set_fragment(Some(&format!("{fragment}{joint}{query}")));
+    endpoint
 }
 
 /// The error that an error response means (RFC 6749 section 4.1.2.1, `OpenID` Connect Core 1.0

@@ -1,27 +1,125 @@
 //! Requests of a client.
 
-use http::{Request, header};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use url::Url;
 
 use super::OAuth2;
+use super::settings::{Parameters, RequestBody};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message;
 use crate::provider::http_message::HttpRequest;
 
+/// The fields of a request: name, value.
+pub(super) type Fields<'f> = Vec<(&'f str, &'f str)>;
+
 impl OAuth2 {
-    /// A request of this client (RFC 6749 sections 2.3 and 3.2.1).
-    pub(super) fn request<'f>(
+    /// A request of this client that revokes or introspects (RFC 6749 sections 2.3 and 3.2.1).
+    pub(super) fn request<'f>(&'f self, endpoint: &Url, fields: Fields<'f>) -> Result<HttpRequest> {
+        self.built(endpoint, fields, &BTreeMap::new())
+    }
+
+    /// A request that exchanges a grant.
+    pub(super) fn grant_request<'f>(
         &'f self,
         endpoint: &Url,
-        mut fields: Vec<(&'static str, &'f str)>,
+        mut fields: Fields<'f>,
     ) -> Result<HttpRequest> {
-        fields.extend(self.authentication.fields(&self.client_id));
-        let mut request =
-            Request::post(endpoint.as_str()).header(header::CONTENT_TYPE, http_message::form::FORM);
-        if let Some(value) = self.authentication.header().map_err(unusable)? {
-            request = request.header(header::AUTHORIZATION, value);
+        fields.extend(each(&self.token_request.parameters));
+        self.built(endpoint, fields, &self.token_request.headers)
+    }
+
+    /// A request that refreshes tokens.
+    pub(super) fn refreshing_request<'f>(
+        &'f self,
+        endpoint: &Url,
+        mut fields: Fields<'f>,
+    ) -> Result<HttpRequest> {
+        fields.extend(each(&self.refresh_request.parameters));
+        self.built(endpoint, fields, &self.refresh_request.headers)
+    }
+
+    fn built<'f>(
+        &'f self,
+        endpoint: &Url,
+        mut fields: Fields<'f>,
+        more: &BTreeMap<String, String>,
+    ) -> Result<HttpRequest> {
+        let names = self.client_parameters.each_ref().map(String::as_str);
+        fields.extend(self.authentication.body_fields(names, &self.client_id));
+        let mut query = self.authentication.query_fields(names, &self.client_id);
+        let (kind, body) = match self.request_body {
+            RequestBody::Form => (Some(http_message::form::FORM), http_message::form_body(fields)),
+            RequestBody::Json => (Some("application/json"), json(&fields)?),
+            RequestBody::Query => {
+                query.extend(fields);
+                (None, Bytes::new())
+            }
+        };
+        let mut headers = HeaderMap::new();
+        headers.extend(kind.map(|kind| (header::CONTENT_TYPE, HeaderValue::from_static(kind))));
+        headers.extend(self.authentication.headers(&self.client_id).map_err(unusable)?);
+        for (name, value) in more {
+            let name = HeaderName::try_from(name.as_str()).map_err(unusable)?;
+            headers.insert(name, HeaderValue::from_str(value).map_err(unusable)?);
         }
-        request.body(http_message::form_body(fields)).map_err(unusable)
+        let mut request =
+            Request::post(with_query(endpoint, query)?).body(body).map_err(unusable)?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// Each parameter as often as it has values.
+fn each(parameters: &Parameters) -> impl Iterator<Item = (&str, &str)> {
+    parameters.iter().flat_map(|(name, value)| {
+        value.texts().iter().map(move |text| (name.as_str(), text.as_str()))
+    })
+}
+
+/// The endpoint with these fields after its own query. The text of the URI is wiped when the
+/// request is dropped.
+fn with_query(endpoint: &Url, fields: Fields<'_>) -> Result<http::Uri> {
+    if fields.is_empty() {
+        return endpoint.as_str().parse().map_err(unusable);
+    }
+    let fields = http_message::form::form_text(fields);
+    let joint = if endpoint.query().is_some() { '&' } else { '?' };
+    let room = endpoint.as_str().len() + 1 + fields.len();
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(room));
+    text.push_str(endpoint.as_str());
+    text.push(joint);
+    text.push_str(&fields);
+    http::Uri::from_maybe_shared(Bytes::from_owner(text)).map_err(unusable)
+}
+
+fn json(fields: &[(&str, &str)]) -> Result<Bytes> {
+    http_message::json_body(&JsonFields(fields))
+}
+
+/// A JSON object of these fields. A field that is there several times is a list.
+struct JsonFields<'f>(&'f [(&'f str, &'f str)]);
+
+impl Serialize for JsonFields<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let fields = self.0;
+        let mut map = to.serialize_map(None)?;
+        for (at, (name, value)) in fields.iter().enumerate() {
+            let before = fields.iter().take(at).any(|(earlier, _)| earlier == name);
+            let same = || fields.iter().filter(|(other, _)| other == name).map(|(_, value)| *value);
+            if before {
+                continue;
+            }
+            if same().count() == 1 {
+                map.serialize_entry(name, value)?;
+            } else {
+                map.serialize_entry(name, &same().collect::<Vec<_>>())?;
+            }
+        }
+        map.end()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::provider::{Exchanged, FailureClass};
 use crate::secret::Secret;
 
 /// The tokens that were issued.
-pub(super) struct TokenResponse {
+pub(super) struct IssuedTokens {
     pub(super) access_token: Secret,
     pub(super) expires: Option<Expires>,
     pub(super) refresh_token: Option<Secret>,
@@ -30,7 +30,7 @@ pub(super) enum Expires {
     At(SystemTime),
 }
 
-impl TokenResponse {
+impl IssuedTokens {
     /// Reads a token or a failure. `invalid_grant` is the class of that code for the grant in the
     /// request.
     pub(super) fn read(
@@ -74,7 +74,7 @@ impl Members {
     }
 
     /// The token, or which member is missing or wrong.
-    fn token(self) -> Result<TokenResponse, &'static str> {
+    fn token(self) -> Result<IssuedTokens, &'static str> {
         let access_token = access_token(self.access_token)?;
         let refresh_token = match self.refresh_token {
             Found::Text(token) => Some(token),
@@ -85,7 +85,7 @@ impl Members {
             return Err(refused);
         }
         let refresh_expires_in = self.refresh_token_expires_in.or(self.refresh_expires_in);
-        Ok(TokenResponse {
+        Ok(IssuedTokens {
             access_token,
             expires: self.expires_in.map(Expires::In).or(self.expires_at.map(Expires::At)),
             refresh_token,

@@ -1,172 +1,181 @@
-//! How a client is set up.
+//! The settings of a client as data: what a backend keeps in a table, one row per tenant.
+
+mod authorization;
+mod client_authentication;
+mod refresh_due;
+mod response_rule;
+mod serde_forms;
+mod session_host;
+mod token_request;
+mod token_response;
 
 use std::time::Duration;
 
-use super::authentication::Authentication;
-use super::discovery::Issuer;
-use super::{OAuth2, Server, redirect_login};
-use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{RevocationReach, Rotation, http_message};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use self::authorization::{AuthorizationRequest, AuthorizationResponse, Pkce};
+pub use self::client_authentication::{ClientAuthentication, CredentialHeaders};
+pub use self::refresh_due::RefreshDue;
+pub use self::response_rule::{DeadTokenRule, ErrorClass, ErrorRule, JsonScalar};
+use self::serde_forms::{is_default, optional_secret};
+pub use self::session_host::SessionHost;
+pub use self::token_request::{
+    GrantTypes, ParameterValue, Parameters, RefreshRequest, RequestBody, TokenRequest,
+};
+pub use self::token_response::{LifetimeUnit, TokenResponse};
+use crate::provider::{RevocationReach, Rotation, serde_seconds};
 use crate::secret::Secret;
 
-impl OAuth2 {
-    /// Sends the client's id and secret in the `Authorization` header (RFC 6749 section 2.3.1).
-    /// Every server must support that. It replaces an earlier secret.
-    #[must_use]
-    pub fn client_secret_basic(mut self, secret: impl Into<Secret>) -> Self {
-        self.authentication = Authentication::basic(&self.client_id, &secret.into());
-        self
-    }
+/// The settings of an [`OAuth2`](super::OAuth2) client as data, in JSON, TOML or any other format
+/// of serde. [`OAuth2::from_settings`](super::OAuth2::from_settings) makes the client.
+///
+/// Every field is optional except `client_id` and one of `token_endpoint` and `issuer`. An unknown
+/// field is an error. An error names the field: `token_request.headers` for example. The secret is
+/// read and never written.
+///
+/// ```
+/// use session_warden::provider::oauth2::{OAuth2, OAuth2Settings};
+///
+/// let row = r#"{
+///     "token_endpoint": "https://login.example.com/oauth/token",
+///     "client_id": "backend",
+///     "client_secret": "canary",
+///     "client_authentication": "post",
+///     "rotation": { "idempotent": 30 },
+///     "refresh_request": { "parameters": { "audience": "https://api.example.com" } },
+///     "error_rules": [
+///         { "status": 400, "pointer": "/status", "value": "BAD_TOKEN", "class": "invalid_grant" }
+///     ]
+/// }"#;
+/// let settings: OAuth2Settings = serde_json::from_str(row)?;
+/// assert!(!serde_json::to_string(&settings)?.contains("canary"));
+/// let client = OAuth2::from_settings(settings)?;
+///
+/// let wrong = serde_json::from_str::<OAuth2Settings>(r#"{ "token_request": { "header": {} } }"#);
+/// assert!(wrong.unwrap_err().to_string().starts_with("`token_request.header`: unknown field"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct OAuth2Settings {
+    /// The token endpoint (RFC 6749 section 3.2). Without it, the client discovers the endpoints of
+    /// the `issuer`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_endpoint: Option<String>,
+    /// The server's issuer identifier (RFC 8414 section 2). See
+    /// [`OAuth2::issuer`](super::OAuth2::issuer) and [`OAuth2::discover`](super::OAuth2::discover).
+    #[serde(skip_serializing_if = "is_default")]
+    pub issuer: Option<String>,
+    /// The id that the server issued to the client.
+    pub client_id: String,
+    /// The client's secret. It is never serialized.
+    #[serde(skip_serializing, with = "optional_secret")]
+    pub client_secret: Option<Secret>,
+    /// How the client authenticates. Defaults to `basic` with a secret, and to `none` without one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_authentication: Option<ClientAuthentication>,
+    /// The name of `client_id` in requests, if the server has another.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_id_parameter: Option<String>,
+    /// The name of `client_secret` in requests, if the server has another.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_secret_parameter: Option<String>,
+    /// How requests carry their fields: token, refresh, revocation and introspection requests.
+    #[serde(skip_serializing_if = "is_default")]
+    pub request_body: RequestBody,
+    /// The scope to request, names with spaces between them. See
+    /// [`OAuth2::scope`](super::OAuth2::scope).
+    #[serde(skip_serializing_if = "is_default")]
+    pub scope: Option<String>,
+    /// The text between two names of a scope in requests and responses. Defaults to a space (RFC
+    /// 6749 section 3.3).
+    #[serde(skip_serializing_if = "is_default")]
+    pub scope_separator: Option<String>,
+    /// The endpoint for refreshes, if it is not the token endpoint.
+    #[serde(skip_serializing_if = "is_default")]
+    pub refresh_endpoint: Option<String>,
+    /// The revocation endpoint (RFC 7009 section 2).
+    #[serde(skip_serializing_if = "is_default")]
+    pub revocation_endpoint: Option<String>,
+    /// The authorization endpoint (RFC 6749 section 3.1). See
+    /// [`OAuth2::authorization_endpoint`](super::OAuth2::authorization_endpoint).
+    #[serde(skip_serializing_if = "is_default")]
+    pub authorization_endpoint: Option<String>,
+    /// The introspection endpoint (RFC 7662 section 2).
+    #[serde(skip_serializing_if = "is_default")]
+    pub introspection_endpoint: Option<String>,
+    /// The user info endpoint (`OpenID` Connect Core 1.0 section 5.3).
+    #[serde(skip_serializing_if = "is_default")]
+    pub userinfo_endpoint: Option<String>,
+    /// The redirect URI (RFC 6749 section 3.1.2). Logins through a browser need it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub redirect_uri: Option<String>,
+    /// Whether the response to a login must name its issuer. See
+    /// [`OAuth2::require_issuer`](super::OAuth2::require_issuer).
+    #[serde(skip_serializing_if = "is_default")]
+    pub require_issuer: bool,
+    /// What the server does to a refresh token that was used: `"strict"`, `"static"`,
+    /// `{"idempotent": 30}`, `{"fork": 30}` or `{"newest_only": 30}`, in seconds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rotation: Option<Rotation>,
+    /// Which tokens a revocation ends: `"unknown"` or `"one_grant"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub revocation_reach: RevocationReach,
+    /// Whether a refresh ends the access tokens that the session got before.
+    #[serde(skip_serializing_if = "is_default")]
+    pub refresh_ends_access_tokens: bool,
+    /// Whether each session obtains new tokens automatically with client credentials. See
+    /// [`OAuth2::client_credentials`](super::OAuth2::client_credentials).
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_credentials: bool,
+    /// How long a refresh token is valid, in seconds, if the server does not say it.
+    #[serde(skip_serializing_if = "is_default", with = "serde_seconds::optional")]
+    pub refresh_lifetime: Option<Duration>,
+    /// The request that exchanges a grant.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_request: TokenRequest,
+    /// The request that refreshes tokens.
+    #[serde(skip_serializing_if = "is_default")]
+    pub refresh_request: RefreshRequest,
+    /// The request that takes a browser to the authorization endpoint.
+    #[serde(skip_serializing_if = "is_default")]
+    pub authorization_request: AuthorizationRequest,
+    /// The redirect with which the browser comes back.
+    #[serde(skip_serializing_if = "is_default")]
+    pub authorization_response: AuthorizationResponse,
+    /// The members of a token response.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_response: TokenResponse,
+    /// The server's own words for failures. They apply before the codes of the standard.
+    #[serde(skip_serializing_if = "is_default")]
+    pub error_rules: Vec<ErrorRule>,
+    /// The responses of the vendor's API that mean that the access token is no longer valid, in
+    /// addition to those of RFC 6750.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_dead_on: Vec<DeadTokenRule>,
+    /// Where the host of a session comes from, if a redirect or a response names it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub session_host: Option<SessionHost>,
+    /// When an access token is due for a refresh.
+    /// [`registration`](Self::registration) applies it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub due: Option<RefreshDue>,
+}
 
-    /// Sends the client's id and secret in the body (RFC 6749 section 2.3.1), for servers that
-    /// require that. It replaces an earlier secret.
-    #[must_use]
-    pub fn client_secret_post(mut self, secret: impl Into<Secret>) -> Self {
-        self.authentication = Authentication::Post(secret.into());
-        self
+impl<'de> Deserialize<'de> for OAuth2Settings {
+    /// With the path of the field in errors, in every format.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(from, &mut track);
+        Self::deserialize(tracked)
+            .map_err(|fault| D::Error::custom(format!("`{}`: {fault}", track.path())))
     }
+}
 
-    /// The server's issuer identifier (RFC 8414 section 2), exactly as the server writes it. The
-    /// client compares the `iss` in the response to a login (RFC 9207) with it.
-    /// [`discover`](Self::discover) sets it.
-    ///
-    /// Without an issuer, the client refuses a response that has an `iss` as `Misconfigured`,
-    /// because it cannot know whether this server sent the response.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if `issuer` is not an `https` or `http` URL, has a query, or
-    /// differs from the argument of [`discover`](Self::discover).
-    pub fn issuer(mut self, issuer: &str) -> Result<Self> {
-        let named = Issuer::new(issuer)?;
-        if matches!(&self.server, Server::Discovered(known) if !known.issuer().matches(issuer)) {
-            return Err(Error::new(ErrorKind::InvalidInput).about(
-                "`issuer` differs from the issuer that was given to `discover`; remove one of them",
-            ));
-        }
-        self.issuer = Some(named);
-        Ok(self)
-    }
-
-    /// Refuses the response to a login that does not name its issuer, even if the metadata does not
-    /// promise an issuer. Needs [`issuer`](Self::issuer) or [`discover`](Self::discover).
-    ///
-    /// Without this setting, the client accepts such a response if the browser came to the
-    /// [`redirect_uri`](Self::redirect_uri). That is safe if no two providers share a redirect URI.
-    #[must_use]
-    pub fn require_issuer(mut self) -> Self {
-        self.issuer_is_required = true;
-        self
-    }
-
-    /// Requests this scope, names with spaces between them (RFC 6749 section 3.3), with every grant
-    /// that names no scope. A refresh names no scope: the new tokens have the same scope as before.
-    #[must_use]
-    pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
-        self
-    }
-
-    /// The revocation endpoint (RFC 7009 section 2), in place of the one in the metadata.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if it is no `https` or `http` URL.
-    pub fn revocation_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.revocation = Some(http_message::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// The authorization endpoint, where browsers log in (RFC 6749 section 3.1), in place of the
-    /// one in the metadata. The client keeps its query.
-    ///
-    /// # Errors
-    ///
-    /// As [`revocation_endpoint`](Self::revocation_endpoint).
-    pub fn authorization_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.authorization = Some(http_message::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// The redirect URI, where browsers come back to (RFC 6749 section 3.1.2), exactly as it is
-    /// registered at the server. Logins through a browser need it.
-    ///
-    /// Give each provider, and each tenant, a redirect URI of its own. If a server does not name
-    /// itself in its responses, the redirect URI is the only difference between its responses and
-    /// another server's (RFC 9700 section 4.4).
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if `uri` is not a URL, has a fragment, or has a parameter twice
-    /// in its query, or a parameter with the name of one of the response (`code`, `state`, `iss`,
-    /// `error`).
-    pub fn redirect_uri(mut self, uri: &str) -> Result<Self> {
-        redirect_login::check_redirect_uri(uri)?;
-        self.redirect_uri = Some(uri.to_owned());
-        Ok(self)
-    }
-
-    /// The introspection endpoint (RFC 7662 section 2), in place of the one in the metadata.
-    /// [`Introspect`](super::Introspect) needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`revocation_endpoint`](Self::revocation_endpoint).
-    pub fn introspection_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.introspection = Some(http_message::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// The user info endpoint (`OpenID` Connect Core 1.0 section 5.3), in place of the one in the
-    /// metadata. [`UserInfo`](super::UserInfo) needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`revocation_endpoint`](Self::revocation_endpoint).
-    pub fn userinfo_endpoint(mut self, url: &str) -> Result<Self> {
-        self.optional.userinfo = Some(http_message::endpoint(url)?);
-        Ok(self)
-    }
-
-    /// What the server does to a refresh token that was used. Defaults to [`Rotation::Strict`],
-    /// which is safe if you do not know the kind.
-    #[must_use]
-    pub fn rotation(mut self, rotation: Rotation) -> Self {
-        self.rotation = rotation;
-        self
-    }
-
-    /// Which tokens a revocation ends at the server (RFC 7009 section 2.1). Defaults to
-    /// [`RevocationReach::Unknown`]: some servers keep one grant for each user and client, and end
-    /// all tokens of that grant.
-    #[must_use]
-    pub fn revocation_reach(mut self, reach: RevocationReach) -> Self {
-        self.revocation_reach = reach;
-        self
-    }
-
-    /// Declares that a refresh ends the access tokens that the session got before (Ory Hydra and
-    /// Atlassian do that). Then no process of yours serves a former token once it learns of a
-    /// refresh.
-    #[must_use]
-    pub fn refresh_ends_access_tokens(mut self) -> Self {
-        self.ends_access_tokens = true;
-        self
-    }
-
-    /// Lets each session obtain new tokens automatically with client credentials (RFC 6749 section
-    /// 4.4), even if the session was never established or is lost. The client needs a secret.
-    #[must_use]
-    pub fn client_credentials(mut self) -> Self {
-        self.auto_renew = true;
-        self
-    }
-
-    /// How long a refresh token is valid after its issue. Set it for servers that do not send
-    /// `refresh_token_expires_in` or `refresh_expires_in`, so that the crate knows when it expires.
-    #[must_use]
-    pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
-        self.refresh_lifetime = Some(lifetime);
-        self
+impl Serialize for OAuth2Settings {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
     }
 }

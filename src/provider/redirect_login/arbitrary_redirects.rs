@@ -9,7 +9,7 @@ use url::Url;
 use super::*;
 use crate::provider::http_message::{RedirectFields, redirect_fields};
 use crate::provider::ioffice::{self, IOffice};
-use crate::provider::oauth2::{LoginOptions, OAuth2};
+use crate::provider::oauth2::{LoginOptions, OAuth2, TokenRequest};
 
 const BACK: &str = "https://app.example/acme/cb?from=login";
 const STATE: &str = "st-1&";
@@ -43,7 +43,8 @@ fn oauth2(issuer: Option<&'static str>) -> Dialect {
     let read = move |redirect: &str| {
         let options = LoginOptions::new();
         let grant = login(|login| client.login_grant(redirect, login, &options)).ok()?;
-        let fields = grant.fields();
+        let names = TokenRequest::default();
+        let fields = grant.fields(&names);
         let code = fields.iter().find(|(name, _)| *name == "code");
         Some(code.unwrap().1.to_owned())
     };

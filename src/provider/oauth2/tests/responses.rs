@@ -39,7 +39,8 @@ fn check_each(
     let client = client();
     let sender = bench.sender();
     for invalid_grant in invalid_grants() {
-        let failed = client.tokens(&sender, response, None, invalid_grant).unwrap_err();
+        let failed =
+            client.tokens(&sender, response, Attributes::default(), invalid_grant).unwrap_err();
         assert_eq!(failed.class(), expected(invalid_grant), "{invalid_grant:?} {response:?}");
         assert_eq!(failed.status(), Some(response.status().as_u16()));
         let error = failed.into_error();
@@ -140,7 +141,7 @@ fn a_401_that_asks_for_basic_rejects_a_client_that_authenticated_so_unless_a_cod
     let sender = bench.sender();
     let class = |client: &OAuth2, challenge: &str, body: &str| {
         let response = response(401, &[("www-authenticate", challenge)], body);
-        client.tokens(&sender, &response, None, Rejected).unwrap_err().class()
+        client.tokens(&sender, &response, Attributes::default(), Rejected).unwrap_err().class()
     };
     let basic = client().client_secret_basic("canary");
     let both = "Bearer realm=\"a, b\", basic realm=\"canary\"";
@@ -164,7 +165,7 @@ fn a_401_that_asks_for_basic_rejects_a_client_that_authenticated_so_unless_a_cod
         assert_eq!(class(&basic, both, &refusing(code)), expected, "{code}");
     }
     let forbidden = response(403, &[("www-authenticate", both)], "");
-    let forbidden = basic.tokens(&sender, &forbidden, None, Rejected).unwrap_err();
+    let forbidden = basic.tokens(&sender, &forbidden, Attributes::default(), Rejected).unwrap_err();
     assert_eq!(forbidden.class(), Unclassified);
 }
 
@@ -181,7 +182,7 @@ fn a_wrong_password_may_be_an_invalid_request_or_a_403_without_a_code() {
     let failed = client().tokens(
         &bench.sender(),
         &response(400, &[], refusing("invalid_request")),
-        None,
+        Attributes::default(),
         WRONG_PASSWORD,
     );
     let error = failed.unwrap_err().into_error();
@@ -376,7 +377,9 @@ fn an_answer_with_an_access_token_is_a_success_whatever_else_it_has() {
             let response =
                 response(status, &[], format!("\n {{\"access_token\":\"a\\/b\"{more}}}\n"));
             for invalid_grant in invalid_grants() {
-                let tokens = client.tokens(&sender, &response, None, invalid_grant).unwrap();
+                let tokens = client
+                    .tokens(&sender, &response, Attributes::default(), invalid_grant)
+                    .unwrap();
                 assert_eq!(tokens.access_token().unwrap().expose_secret(), "a/b");
                 assert!(tokens.refresh_token().is_none());
             }
@@ -389,7 +392,8 @@ fn no_server_code_is_shown_longer_or_wilder_than_is_safe() {
     let bench = Bench::new();
     let code = format!("e\\u001b[31m {}", "x".repeat(500));
     let response = response(400, &[], refusing(&code));
-    let failed = client().tokens(&bench.sender(), &response, None, Rejected).unwrap_err();
+    let failed =
+        client().tokens(&bench.sender(), &response, Attributes::default(), Rejected).unwrap_err();
     let code = failed.code.as_ref().unwrap().as_str();
     assert!(code.starts_with("e31mxxx") && code.len() == 64, "{code}");
 }
@@ -440,7 +444,7 @@ fn no_answer_panics_and_none_succeeds_without_an_access_token() {
         let kind = if status % 2 == 0 { "text/plain" } else { "application/json" };
         let response = response(status, &[("content-type", kind)], body);
         for invalid_grant in invalid_grants() {
-            let Ok(tokens) = client.tokens(&sender, &response, None, invalid_grant) else { continue };
+            let Ok(tokens) = client.tokens(&sender, &response, Attributes::default(), invalid_grant) else { continue };
             prop_assert!((200..300).contains(&status));
             let token = tokens.access_token().unwrap().expose_secret().to_owned();
             prop_assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -7,7 +7,8 @@ use super::*;
 /// The tokens of a refresh of a token with the scope `held`.
 fn refreshed(bench: &Bench, client: &OAuth2, body: &str) -> Tokens<Attributes> {
     let response = response(200, &[], body);
-    client.tokens(&bench.sender(), &response, Some("held"), Rejected).unwrap()
+    let held = Attributes { scope: Some("held".to_owned()), ..Attributes::default() };
+    client.tokens(&bench.sender(), &response, held, Rejected).unwrap()
 }
 
 #[test]
@@ -48,7 +49,7 @@ const TEXT: (&str, &str) = ("content-type", "text/plain");
 /// The tokens in a 200.
 fn read(bench: &Bench, header: (&str, &str), body: &str) -> Result<Tokens<Attributes>> {
     let response = response(200, &[header], body);
-    let read = client().tokens(&bench.sender(), &response, None, Rejected);
+    let read = client().tokens(&bench.sender(), &response, Attributes::default(), Rejected);
     read.map_err(ExchangeError::into_error)
 }
 

@@ -1,0 +1,158 @@
+//! Makes a client from settings.
+
+use super::OAuth2;
+use super::settings::{ClientAuthentication, OAuth2Settings, RefreshDue};
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::RefreshPolicy;
+use crate::provider::{Registration, Rotation};
+use crate::secret::Secret;
+
+impl OAuth2 {
+    /// The client with these settings. See the example of [`OAuth2Settings`].
+    ///
+    /// It ignores [`due`](OAuth2Settings::due), which
+    /// [`registration`](OAuth2Settings::registration) applies.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] with the name of the field whose value cannot be used.
+    pub fn from_settings(settings: OAuth2Settings) -> Result<Self> {
+        let client = match (&settings.token_endpoint, &settings.issuer) {
+            (Some(url), _) => Self::new(url, &settings.client_id).map_err(in_field(
+                match &*settings.client_id {
+                    "" => "client_id",
+                    _ => "token_endpoint",
+                },
+            ))?,
+            (None, Some(issuer)) => {
+                Self::discover(issuer, &settings.client_id).map_err(in_field("issuer"))?
+            }
+            (None, None) => {
+                return Err(Error::new(ErrorKind::InvalidInput)
+                    .about("the settings have neither `token_endpoint` nor `issuer`; add one"));
+            }
+        };
+        client.with_identity(&settings)?.with_endpoints(&settings)?.with_requests(settings)
+    }
+
+    /// With the settings of the client and of the server's rules.
+    fn with_identity(mut self, settings: &OAuth2Settings) -> Result<Self> {
+        self = self.authenticated(&settings.client_authentication, &settings.client_secret)?;
+        if let Some(issuer) = &settings.issuer {
+            self = self.issuer(issuer).map_err(in_field("issuer"))?;
+        }
+        self.issuer_is_required = settings.require_issuer;
+        self.scope.clone_from(&settings.scope);
+        if let Some(separator) = &settings.scope_separator {
+            self.scope_separator.clone_from(separator);
+        }
+        self.rotation = settings.rotation.unwrap_or(Rotation::Strict);
+        self.revocation_reach = settings.revocation_reach;
+        self.ends_access_tokens = settings.refresh_ends_access_tokens;
+        self.auto_renew = settings.client_credentials;
+        self.refresh_lifetime = settings.refresh_lifetime;
+        self.request_body = settings.request_body;
+        let [id, secret] = &mut self.client_parameters;
+        for (name, own) in
+            [(id, &settings.client_id_parameter), (secret, &settings.client_secret_parameter)]
+        {
+            if let Some(own) = own {
+                name.clone_from(own);
+            }
+        }
+        Ok(self)
+    }
+
+    fn authenticated(
+        self,
+        method: &Option<ClientAuthentication>,
+        secret: &Option<Secret>,
+    ) -> Result<Self> {
+        let field = in_field("client_authentication");
+        match (method, secret) {
+            (None | Some(ClientAuthentication::None), None) => Ok(self),
+            (None, Some(secret)) => Ok(self.client_secret_basic(secret.clone())),
+            (Some(method), Some(secret)) => {
+                self.client_authentication(method.clone(), secret.clone()).map_err(field)
+            }
+            (Some(_), None) => Err(field(
+                Error::new(ErrorKind::InvalidInput)
+                    .about("the method needs a secret; add `client_secret`"),
+            )),
+        }
+    }
+
+    fn with_endpoints(self, settings: &OAuth2Settings) -> Result<Self> {
+        type Setter = fn(OAuth2, &str) -> Result<OAuth2>;
+        let setters: [(&'static str, &Option<String>, Setter); 6] = [
+            ("refresh_endpoint", &settings.refresh_endpoint, Self::refresh_endpoint),
+            ("revocation_endpoint", &settings.revocation_endpoint, Self::revocation_endpoint),
+            (
+                "authorization_endpoint",
+                &settings.authorization_endpoint,
+                Self::authorization_endpoint,
+            ),
+            (
+                "introspection_endpoint",
+                &settings.introspection_endpoint,
+                Self::introspection_endpoint,
+            ),
+            ("userinfo_endpoint", &settings.userinfo_endpoint, Self::userinfo_endpoint),
+            ("redirect_uri", &settings.redirect_uri, Self::redirect_uri),
+        ];
+        setters.into_iter().try_fold(self, |client, (field, text, set)| match text {
+            Some(text) => set(client, text).map_err(in_field(field)),
+            None => Ok(client),
+        })
+    }
+
+    fn with_requests(self, settings: OAuth2Settings) -> Result<Self> {
+        let client = self
+            .token_request(settings.token_request)
+            .map_err(in_field("token_request"))?
+            .refresh_request(settings.refresh_request)
+            .map_err(in_field("refresh_request"))?
+            .authorization_request(settings.authorization_request)
+            .map_err(in_field("authorization_request"))?
+            .authorization_response(settings.authorization_response)
+            .map_err(in_field("authorization_response"))?
+            .token_response(settings.token_response)
+            .map_err(in_field("token_response"))?;
+        let client = settings.error_rules.into_iter().fold(client, Self::error_rule);
+        let client = settings.token_dead_on.into_iter().fold(client, Self::token_dead_on);
+        match settings.session_host {
+            Some(host) => client.session_host(host).map_err(in_field("session_host")),
+            None => Ok(client),
+        }
+    }
+}
+
+impl OAuth2Settings {
+    /// The client with these settings, and when its tokens are due. See the example of
+    /// [`RefreshDue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`OAuth2::from_settings`]. The start of the supervisor refuses a [`due`](Self::due) that
+    /// cannot be used.
+    pub fn registration(mut self) -> Result<Registration<OAuth2>> {
+        let due = self.due.take().unwrap_or_default();
+        let RefreshDue { fraction, at_least, at_most } = due;
+        let usual = RefreshPolicy::default();
+        let policy = RefreshPolicy {
+            fraction: fraction.unwrap_or(usual.fraction),
+            at_least: at_least.unwrap_or(usual.at_least),
+            at_most: at_most.unwrap_or_else(|| usual.at_most.max(at_least.unwrap_or_default())),
+            ..usual
+        };
+        Ok(Registration::new(OAuth2::from_settings(self)?).refresh(policy))
+    }
+}
+
+/// The error with the name of the field before its text.
+fn in_field(field: &'static str) -> impl Fn(Error) -> Error {
+    move |error| {
+        let words = error.explanation().unwrap_or_default();
+        Error::new(error.kind()).about(format!("`{field}`: {words}")).with_source(error)
+    }
+}

@@ -1,0 +1,114 @@
+//! The members of a token response.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::serde_forms::is_default;
+use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::provider::http_message::JsonPointer;
+use crate::provider::serde_seconds;
+
+/// Where a token response has its members, if they are not where RFC 6749 section 5.1 has them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use session_warden::provider::http_message::JsonPointer;
+/// use session_warden::provider::oauth2::{LifetimeUnit, OAuth2, TokenResponse};
+///
+/// // {"authed_user": {"access_token": "..", "lifetime": 3600000}, "team": {"id": "T-1"}}
+/// let response = TokenResponse {
+///     under: Some(JsonPointer::new("/authed_user")?),
+///     expires_in: Some(JsonPointer::new("/lifetime")?),
+///     lifetime_unit: LifetimeUnit::Milliseconds,
+///     default_lifetime: Some(Duration::from_secs(3600)),
+///     attributes: [("team".to_owned(), JsonPointer::new("/team/id")?)].into(),
+///     ..TokenResponse::default()
+/// };
+/// let client =
+///     OAuth2::new("https://login.example.com/token", "backend")?.token_response(response)?;
+/// # Ok::<(), session_warden::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
+pub struct TokenResponse {
+    /// The object that has the members. Defaults to the whole body. The other pointers begin there,
+    /// except those of `attributes`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub under: Option<JsonPointer>,
+    /// The access token. Defaults to `/access_token`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub access_token: Option<JsonPointer>,
+    /// The refresh token. Defaults to `/refresh_token`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub refresh_token: Option<JsonPointer>,
+    /// The ID token. Defaults to `/id_token`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub id_token: Option<JsonPointer>,
+    /// The type of the access token. Defaults to `/token_type`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_type: Option<JsonPointer>,
+    /// The granted scope. Defaults to `/scope`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub scope: Option<JsonPointer>,
+    /// The lifetime of the access token. Defaults to `/expires_in`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expires_in: Option<JsonPointer>,
+    /// The time when the access token expires: seconds or milliseconds since 1970, or RFC 3339.
+    /// Defaults to `/expires_at`. It counts only without a lifetime.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expires_at: Option<JsonPointer>,
+    /// The lifetime of the refresh token. Defaults to `/refresh_token_expires_in`, and if that is
+    /// missing to `/refresh_expires_in`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub refresh_expires_in: Option<JsonPointer>,
+    /// The unit of both lifetimes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lifetime_unit: LifetimeUnit,
+    /// The lifetime of an access token whose response names neither lifetime nor end. In seconds.
+    #[serde(skip_serializing_if = "is_default", with = "serde_seconds::optional")]
+    pub default_lifetime: Option<Duration>,
+    /// Members to keep as attributes of the session, if they are texts, numbers or booleans: the
+    /// attribute's name, and where the body has the member. Name no secret here, because attributes
+    /// are shown.
+    #[serde(skip_serializing_if = "is_default")]
+    pub attributes: BTreeMap<String, JsonPointer>,
+}
+
+impl TokenResponse {
+    /// Fails if an attribute would be a token.
+    pub(in crate::provider::oauth2) fn check(&self) -> Result<()> {
+        let under = self.under.as_ref().map_or_else(String::new, JsonPointer::to_string);
+        let place = |set: &Option<JsonPointer>, usual: &str| {
+            format!("{under}{}", set.as_ref().map_or(usual.to_owned(), JsonPointer::to_string))
+        };
+        let secrets = [
+            place(&self.access_token, "/access_token"),
+            place(&self.refresh_token, "/refresh_token"),
+            place(&self.id_token, "/id_token"),
+        ];
+        let is_secret = |pointer: &&JsonPointer| secrets.contains(&pointer.to_string());
+        let Some(pointer) = self.attributes.values().find(is_secret) else { return Ok(()) };
+        Err(Error::new(ErrorKind::InvalidInput).about(format!(
+            "the member {} of the token response is a token and cannot be an attribute; remove it",
+            quoted(&pointer.to_string())
+        )))
+    }
+}
+
+/// The unit of lifetimes in a token response. See the example of [`TokenResponse`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LifetimeUnit {
+    /// RFC 6749 section 5.1.
+    #[default]
+    Seconds,
+    /// Thousandths of a second.
+    Milliseconds,
+    /// 60 seconds.
+    Minutes,
+}

@@ -1,0 +1,185 @@
+//! How a client is set up for a server that differs from the standard.
+
+use http::{HeaderName, HeaderValue, header};
+
+use super::settings::{
+    AuthorizationRequest, AuthorizationResponse, DeadTokenRule, ErrorRule, Parameters,
+    RefreshRequest, RequestBody, SessionHost, TokenRequest, TokenResponse,
+};
+use super::{OAuth2, redirect_login, session_host};
+use crate::error::{Error, ErrorKind, Result, quoted};
+
+impl OAuth2 {
+    /// How requests carry their fields: token, refresh, revocation and introspection requests. See
+    /// the example of [`TokenRequest`].
+    #[must_use]
+    pub fn request_body(mut self, body: RequestBody) -> Self {
+        self.request_body = body;
+        self
+    }
+
+    /// The names of `client_id` and `client_secret` in requests, if the server has others.
+    ///
+    /// ```
+    /// use session_warden::provider::oauth2::OAuth2;
+    ///
+    /// let client = OAuth2::new("https://login.example.com/token", "backend")?
+    ///     .client_parameters("client_key", "client_secret")
+    ///     .client_secret_post("canary")
+    ///     .scope("read write")
+    ///     .scope_separator(",");
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    #[must_use]
+    pub fn client_parameters(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.client_parameters = [id.into(), secret.into()];
+        self
+    }
+
+    /// The text between two names of a scope in requests and responses. Defaults to a space (RFC
+    /// 6749 section 3.3). Write scopes in settings with spaces all the same. See the example of
+    /// [`client_parameters`](Self::client_parameters).
+    #[must_use]
+    pub fn scope_separator(mut self, separator: impl Into<String>) -> Self {
+        self.scope_separator = separator.into();
+        self
+    }
+
+    /// What the request has that exchanges a grant.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if a header cannot be sent, or a parameter or a header has a
+    /// name that the crate sets itself.
+    pub fn token_request(mut self, request: TokenRequest) -> Result<Self> {
+        check_parameters(&request.parameters)?;
+        check_headers(&request.headers)?;
+        self.token_request = request;
+        Ok(self)
+    }
+
+    /// What the request has that refreshes tokens. See the example of [`TokenRequest`].
+    ///
+    /// # Errors
+    ///
+    /// As [`token_request`](Self::token_request).
+    pub fn refresh_request(mut self, request: RefreshRequest) -> Result<Self> {
+        check_parameters(&request.parameters)?;
+        check_headers(&request.headers)?;
+        self.refresh_request = request;
+        Ok(self)
+    }
+
+    /// What the request has that takes a browser to the authorization endpoint. See the example of
+    /// [`AuthorizationRequest`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if a parameter has a name that the crate sets itself.
+    pub fn authorization_request(mut self, request: AuthorizationRequest) -> Result<Self> {
+        redirect_login::check_parameters(&request.parameters)?;
+        self.authorization_request = request;
+        Ok(self)
+    }
+
+    /// What the redirect has with which the browser comes back. See the example of
+    /// [`AuthorizationRequest`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if a kept parameter is the code, the state or the issuer, or if
+    /// the [`redirect_uri`](Self::redirect_uri) has a parameter with the name of the code.
+    pub fn authorization_response(mut self, response: AuthorizationResponse) -> Result<Self> {
+        redirect_login::check_response(&response)?;
+        self.authorization_response = response;
+        if let Some(uri) = &self.redirect_uri {
+            self.check_redirect_uri(uri)?;
+        }
+        Ok(self)
+    }
+
+    /// Where a token response has its members. See the example of [`TokenResponse`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if an attribute would be a token.
+    pub fn token_response(mut self, response: TokenResponse) -> Result<Self> {
+        response.check()?;
+        self.token_response = response;
+        Ok(self)
+    }
+
+    /// Adds a rule for responses without a token. See the example of [`ErrorRule`]. The first rule
+    /// that fits counts.
+    #[must_use]
+    pub fn error_rule(mut self, rule: ErrorRule) -> Self {
+        self.error_rules.push(rule);
+        self
+    }
+
+    /// Adds a response of the vendor's API that means that the access token is no longer valid. See
+    /// the example of [`ErrorRule`].
+    #[must_use]
+    pub fn token_dead_on(mut self, rule: DeadTokenRule) -> Self {
+        self.token_dead_on.push(rule);
+        self
+    }
+
+    /// Where the host of a session comes from. See [`SessionHost`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it allows no host, has a pattern that is not a host, or names
+    /// neither parameter nor member.
+    pub fn session_host(mut self, host: SessionHost) -> Result<Self> {
+        session_host::check(&host)?;
+        self.session_host = Some(host);
+        Ok(self)
+    }
+}
+
+/// The parameters that the crate sets in a token request.
+const TOKEN_PARAMETERS: &[&str] = &[
+    "client_id",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "grant_type",
+    "password",
+    "redirect_uri",
+    "refresh_token",
+    "scope",
+    "username",
+];
+
+fn check_parameters(parameters: &Parameters) -> Result<()> {
+    let wrong = |name: &&String| name.is_empty() || TOKEN_PARAMETERS.contains(&name.as_str());
+    let Some(name) = parameters.keys().find(wrong) else { return Ok(()) };
+    Err(Error::new(ErrorKind::InvalidInput).about(format!(
+        "the parameter {} has no name, or a name that the crate sets itself; remove it",
+        quoted(name)
+    )))
+}
+
+/// The headers that the crate or its HTTP client sets.
+const HEADERS: &[HeaderName] = &[
+    header::ACCEPT_ENCODING,
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TRANSFER_ENCODING,
+];
+
+fn check_headers(headers: &std::collections::BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in headers {
+        let (known, sendable) = (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value));
+        if !known.is_ok_and(|known| !HEADERS.contains(&known)) || sendable.is_err() {
+            return Err(Error::new(ErrorKind::InvalidInput).about(format!(
+                "the header {} cannot be sent, or the crate sets it itself; correct or remove it",
+                quoted(name)
+            )));
+        }
+    }
+    Ok(())
+}
