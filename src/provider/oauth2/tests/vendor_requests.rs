@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::provider::erased::{Adapter, Erased, untyped};
 use crate::provider::{LoginRequest, Operation, RedirectLogin};
 
 /// A client of the server at `peer` with these settings.
@@ -366,6 +367,37 @@ async fn a_host_that_the_settings_no_longer_allow_gets_no_token() {
     let error = failed.into_error();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert!(error.to_string().contains("sign the user in again"), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_are_bound_to_the_host_of_the_session_and_altered_attributes_move_no_token() {
+    let (bench, home, away) = (Bench::new(), Peer::start().await, Peer::start().await);
+    let adapter = Adapter::new(of_regions(&home, &[&host(&away)]));
+    let moved = Attributes { host: Some(host(&away)), ..Attributes::default() };
+    let tokens = |attributes| {
+        untyped::<OAuth2>(Tokens::new(attributes).with_refresh_token("r-1", None)).unwrap()
+    };
+    let at_home = adapter.bind(tokens(Attributes::default()));
+    let mut altered = at_home.clone();
+    altered.tokens.attributes = tokens(moved.clone()).attributes;
+    let sender = bench.sender();
+    for failed in [
+        adapter.refresh(&sender, &altered).await.map(drop),
+        adapter.revoke(&sender, &altered).await.map(drop),
+    ] {
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.class(), FailureClass::NotSent);
+        assert_eq!(failed.into_error().kind(), ErrorKind::Misconfigured);
+    }
+
+    let there = adapter.bind(tokens(moved));
+    assert_eq!(&*there.authority, &format!("{} {}", at_home.authority, away.url("/token")));
+    assert!(adapter.binding().covers(&there.authority));
+    let (refreshed, seen) = join(adapter.refresh(&sender, &there), away.json(200, GOOD)).await;
+    assert!(seen.contains("refresh_token=r-1"), "{seen}");
+    // The response says no host: the merged attributes have it again, and so has the authority.
+    let refreshed = adapter.continued(&there, refreshed.unwrap()).unwrap();
+    assert_eq!(refreshed.authority, there.authority);
 }
 
 #[test]
