@@ -246,7 +246,7 @@ async fn discover(client: &OAuth2, peer: &Peer, more: &str) {
     let issuer = peer.url("");
     let metadata = format!(r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/t"{more}}}"#);
     let bench = Bench::new();
-    join(client.prepare(&bench.sender()), peer.json(200, &metadata)).await.0.unwrap();
+    peer.json_then_404(200, &metadata, client.prepare(&bench.sender())).await.unwrap();
 }
 
 #[tokio::test]
