@@ -31,6 +31,7 @@ pub(crate) mod source;
 pub mod spatium;
 #[cfg(test)]
 pub(crate) mod test_bench;
+mod wrapped;
 
 use std::fmt;
 use std::future::Future;
@@ -50,6 +51,7 @@ pub use self::registration::Registration;
 pub(crate) use self::registration::{RenewWith, Settings};
 pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
+pub use self::wrapped::Wrapped;
 use crate::error::Error;
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
@@ -78,6 +80,7 @@ use crate::token::{Placement, Tokens};
 /// - [`renewal_grant`](Self::renewal_grant): the crate treats the panic as `None`.
 /// - [`authorize`](Self::authorize): the caller gets `Misconfigured`.
 /// - [`rejection`](Self::rejection): the crate treats the response as [`Rejection::None`].
+/// - [`wrapped`](Self::wrapped): the crate treats the panic as `None`.
 pub trait Provider: Send + Sync + Sized + 'static {
     /// The argument of [`establish`](Self::establish): a password, a code or security tokens, for
     /// example.
@@ -253,6 +256,14 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// Reads from an API's response whether the API accepted the token of the request.
     /// `body_prefix` is the beginning of the body, as far as the caller has read it.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+
+    /// The provider that this one wraps. The crate finds the inner provider by it, whose logins
+    /// ([`RedirectLogin`]) and operations ([`Operation`], [`ClientOperation`]) then work as without
+    /// the wrapper. See [a complete wrapper](Wrapped#a-complete-wrapper). Defaults to None: this
+    /// provider wraps no other.
+    fn wrapped(&self) -> Option<Wrapped> {
+        None
+    }
 }
 
 /// A grant of a `P` that needs no user, so that the crate can use it again at any time: a key or

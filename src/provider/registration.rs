@@ -79,6 +79,12 @@ impl<P: Provider> Registration<P> {
 
     /// Registers `other`, a wrapper or a test double, in the place of a `P`. The handles of its
     /// sessions keep the type `P`.
+    ///
+    /// Logins and operations are those of a `P`. They work if `other` has one inside, and says so
+    /// in [`Provider::wrapped`]: see [a complete wrapper](super::Wrapped#a-complete-wrapper).
+    /// Without it, as with [`FakeProvider`](crate::testing::FakeProvider), `begin_login`,
+    /// `finish_login`, `call` and [`Sessions::provider`](crate::Sessions::provider) fail with
+    /// `InvalidInput`, and all else works.
     #[must_use]
     pub fn standing_in<Q>(other: Q) -> Self
     where
