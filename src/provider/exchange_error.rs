@@ -161,6 +161,13 @@ impl ExchangeError {
         self
     }
 
+    /// With a text for the caller that also names the response to the request before, which is not
+    /// the expected one either.
+    pub(super) fn after(mut self, earlier: &Self) -> Self {
+        self.about = self.unexpected_responses(earlier).map(Cow::from);
+        self
+    }
+
     /// With words for what the response should have been: "a token response".
     pub(super) fn expecting(mut self, expected: &'static str) -> Self {
         self.expected = expected;

@@ -140,10 +140,14 @@ impl OAuth2 {
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2). Write it exactly as
     /// the server does. The client fetches the server's metadata before the first exchange, and
-    /// again when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`,
-    /// or if the server has nothing there, at `/.well-known/openid-configuration`. The client
-    /// refuses the metadata of another issuer as `Misconfigured`. Credentials are bound to the
-    /// issuer, and not to the endpoints in its metadata.
+    /// again when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`
+    /// (RFC 8414), and if something is missing there, also at `/.well-known/openid-configuration`
+    /// (`OpenID` Connect Discovery 1.0). It takes each member from the first document that has it,
+    /// and uses one document alone if the other is not there or cannot be used. If one of them
+    /// cannot be read for now (a status of 5xx, for example), the client reads both again after a
+    /// minute. The client never uses a document of another issuer, and fails with `Misconfigured`
+    /// if there is no other one. Credentials are bound to the issuer, and not to the endpoints in
+    /// its metadata.
     ///
     /// # Errors
     ///

@@ -59,4 +59,5 @@ mod sqlite;
 mod store;
 mod support;
 mod types;
+mod wrappers;
 mod wrong_usages;

@@ -112,6 +112,20 @@ impl ExchangeError {
         format!("the server answered{status}{at}, where {expected} was expected; {advice}")
     }
 
+    /// The text about two responses of which neither is the expected one; None if one of the two
+    /// requests had no response.
+    pub(super) fn unexpected_responses(&self, earlier: &Self) -> Option<String> {
+        let (first, second) = (earlier.status?, self.status?);
+        let (there, here) = (earlier.at_endpoint(), self.at_endpoint());
+        let is_redirect = |status: &u16| (300..400).contains(status);
+        let telling = [first, second].into_iter().find(is_redirect).unwrap_or(second);
+        let (expected, advice) = (self.expected, check_what(telling));
+        Some(format!(
+            "the server answered {first}{there} and {second}{here}, where {expected} was expected; \
+             {advice}"
+        ))
+    }
+
     /// " at " and the endpoint, if it is known.
     fn at_endpoint(&self) -> String {
         self.endpoint.as_ref().map_or_else(String::new, |at| format!(" at {}", at.url()))

@@ -241,7 +241,7 @@ async fn the_metadata_says_where_to_ask_unless_it_is_set() {
     });
     let client = OAuth2::discover(&issuer, "app").unwrap();
     let sender = bench.sender();
-    join(client.prepare(&sender), peer.json(200, &metadata.to_string())).await.0.unwrap();
+    peer.json_then_404(200, &metadata.to_string(), client.prepare(&sender)).await.unwrap();
     let held = held();
     form(&Introspect::access_token().request(&client, &held).unwrap().0, "/i");
     form(&RevokeAccessToken.request(&client, &held).unwrap().0, "/r");
