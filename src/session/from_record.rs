@@ -49,6 +49,7 @@ pub(crate) fn held(
     CredentialState {
         epoch: counters.0,
         generation: counters.1,
+        token_generation: counters.1,
         token,
         due: access.map(|life| after(client.refresh.due_after(life, fastrand::f64()))),
         expires: access.map(after),
