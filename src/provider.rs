@@ -175,7 +175,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// The failure's class; [`FailureClass::Rejected`] and [`FailureClass::Refused`] end the
-    /// session.
+    /// session. If only the access token of the response cannot be used, put its refresh token into
+    /// the error ([`ExchangeError::with_refresh_token`]).
     ///
     /// # Cancel safety
     ///

@@ -231,8 +231,11 @@ impl OAuth2 {
         known: Attributes,
         invalid_grant: FailureClass,
     ) -> Exchanged<Tokens<Attributes>> {
+        let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let issued = IssuedTokens::read(sender, response, invalid_grant).map_err(|failed| {
-            self.reclassified(response, failed, invalid_grant).expecting("a token response")
+            self.reclassified(response, failed, invalid_grant)
+                .expecting("a token response")
+                .with_default_expiry(lifetime.map(|seconds| sender.expires_in(seconds)))
         })?;
         let scope = issued.scope.or(known.scope);
         let expires_at = issued.expires.map(|expires| match expires {
@@ -242,7 +245,6 @@ impl OAuth2 {
         let attributes = Attributes { scope, subject: issued.subject, ..known };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
-        let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
         Ok(tokens.with_refresh_token(refresh, ends))
     }

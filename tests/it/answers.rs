@@ -1,5 +1,6 @@
 //! Responses of token endpoints as real servers send them, and the result for the session.
 
+mod refused;
 mod rows;
 
 use std::collections::VecDeque;
@@ -94,6 +95,7 @@ impl Server {
 /// A server, the session that gets a row's answer, and another of the same client.
 struct AnswerFixture {
     server: Server,
+    url: String,
     process: OAuth2Fixture,
     neighbour: Session<OAuth2>,
 }
@@ -104,7 +106,7 @@ impl AnswerFixture {
         let client = OAuth2::new(&url, "client").unwrap().client_secret_basic("secret");
         let process = oauth2_fixture_with(client, ManualClock::new(), MemoryStore::new()).await;
         let neighbour = process.supervisor.sessions("oauth2").unwrap().session(key("neighbour"));
-        Self { server, process, neighbour }
+        Self { server, url, process, neighbour }
     }
 
     /// With both sessions established, and nothing else to report.

@@ -16,7 +16,7 @@ impl ExchangeError {
     /// The text for the caller; None if the kind of the error says all that is known.
     pub(super) fn advice(&self) -> Option<Cow<'static, str>> {
         if let Some(words) = &self.about {
-            return Some(words.clone());
+            return Some(words.to_string().into());
         }
         if let Some(inner) = self.cause::<Self>() {
             return inner.advice();
