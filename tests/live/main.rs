@@ -11,6 +11,7 @@
 mod extra_horizon;
 mod fleet;
 mod oidc_peer;
+mod peer;
 mod processes;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;

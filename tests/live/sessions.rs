@@ -21,7 +21,8 @@ use session_warden::{Error, Establishment, Session, SessionKey, Supervisor};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
-use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, in_time};
+use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer};
+use crate::peer::in_time;
 
 const SECOND: Duration = Duration::from_secs(1);
 
