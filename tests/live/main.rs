@@ -15,4 +15,6 @@ mod peer;
 mod processes;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
+mod servers;
 mod sessions;
+mod wsgi_peer;

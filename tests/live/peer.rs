@@ -26,7 +26,7 @@ pub struct Peer {
     pid: u32,
     http: Client,
     /// Killed when dropped.
-    _child: Child,
+    child: Child,
     /// Closes when this process ends in any way, and then the server ends too.
     _stdin: ChildStdin,
     /// Kept open, for the server would fail at its next line of output.
@@ -50,7 +50,7 @@ impl Peer {
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let url = ready(&mut stdout).await;
         let http = Client::builder().no_proxy().build().expect("a plain client can be built");
-        Self { url, pid, http, _child: child, _stdin: stdin, _stdout: stdout }
+        Self { url, pid, http, child, _stdin: stdin, _stdout: stdout }
     }
 
     pub fn url(&self) -> &str {
@@ -63,6 +63,11 @@ impl Peer {
 
     pub fn http(&self) -> &Client {
         &self.http
+    }
+
+    /// Kills the server with `SIGKILL`. Its connections are closed when this returns.
+    pub async fn kill(&mut self) {
+        in_time(self.child.kill()).await.expect("the server runs");
     }
 
     /// What the server counted since it started.

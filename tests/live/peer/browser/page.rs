@@ -48,8 +48,8 @@ mod tests {
     fn the_first_posted_form_is_filled_in_with_its_hidden_fields_and_the_button_that_consents() {
         let html = r#"<form action="/search"><input name="q"></form>
             <form class="a" method="POST" action="/go?a=1&amp;b=2"><label data-name="no">
-            <input type="hidden" name="token" value="&quot;t&quot;"/><input type="checkbox" name="c">
-            <input name="login" type="text"><input type="password" name="password" required>
+            <input type="hidden" name="token" value="&quot;t&quot;"/>
+            <input type="checkbox" name="c"><input name="login" type="text"><input type="password" name="password" required>
             <button type="submit" name="answer" value="deny">No</button>
             <button type="submit" name="answer" value="accept">Yes</button></form>
             <form method="post"><input type="hidden" name="late" value="1"></form>"#;
