@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options, in_time};
+use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options};
+use crate::peer::in_time;
 
 /// The binary of the example, which lies beside this test's own folder.
 fn quickstart() -> PathBuf {
