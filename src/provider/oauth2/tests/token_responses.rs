@@ -165,7 +165,7 @@ fn every_token_type_is_served_as_bearer_but_those_that_are_refused_by_name() {
 }
 
 /// A token response with an ID token for this subject.
-fn for_subject(sub: &str) -> String {
+pub(super) fn for_subject(sub: &str) -> String {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{sub}}}"#));
