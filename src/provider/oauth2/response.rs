@@ -1,11 +1,13 @@
 //! The response of a token endpoint (RFC 6749 section 5.1).
 
+mod kept;
 mod members;
 
 use std::mem::take;
 use std::time::SystemTime;
 
 use self::members::{Found, Members};
+use super::OAuth2;
 use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, Exchanged, FailureClass};
@@ -35,12 +37,13 @@ impl IssuedTokens {
     /// Reads a token or a failure. `invalid_grant` is the class of that code for the grant in the
     /// request.
     pub(super) fn read(
+        client: &OAuth2,
         sender: &HttpSender<'_>,
         response: &HttpResponse,
         invalid_grant: FailureClass,
     ) -> Exchanged<Self> {
         let unusable = if response.status().is_success() {
-            match Members::read(response) {
+            match Members::read(response, &client.token_response) {
                 Ok(mut members) => {
                     // If the response has a token, the grant may be used up, so an error code must
                     // not overrule it.
@@ -58,6 +61,9 @@ impl IssuedTokens {
         } else {
             None
         };
+        if let Some(ruled) = client.ruled(sender, response, invalid_grant) {
+            return Err(ruled);
+        }
         // Some servers always send 200, and report failures in a member `error`.
         let refused = sender.oauth_error(response, invalid_grant);
         let silent = refused.class() == FailureClass::Ambiguous;

@@ -217,7 +217,7 @@ fn a_refresh_with_no_other_fault_than_its_token_type_leaves_no_doubt() {
 }
 
 /// A token response with an ID token for this subject.
-fn for_subject(sub: &str) -> String {
+pub(super) fn for_subject(sub: &str) -> String {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{sub}}}"#));
