@@ -5,7 +5,8 @@
 //! | [`semantics`] | use sessions | results per state, failures, recovery, crash behaviour, guarantees |
 //! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
 //! | [`security`] | review security | secrets, the transport, limits of the protection |
-//! | [`providers`] | connect a server | settings of `oauth2`, a provider for each tenant, providers of your own, vendors |
+//! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that differ from the standard, presets |
+//! | [`providers`] | connect another server | a provider for each tenant, providers of your own, vendors |
 //! | [`testing`] | test a program that embeds the crate | test doubles, time, faults |
 //! | [`defaults`] | change a bound | where each bound is set |
 //! | [`architecture`] | read or change the code | modules and layers |
@@ -28,6 +29,10 @@ pub mod security {
 
 pub mod providers {
     #![doc = include_str!("guide/providers.md")]
+}
+
+pub mod oauth2 {
+    #![doc = include_str!("guide/oauth2.md")]
 }
 
 pub mod operations {

@@ -9,6 +9,7 @@ mod from_settings;
 mod grant;
 mod metadata;
 mod operation;
+mod presets;
 mod reclassify;
 mod redirect_login;
 mod request;
@@ -33,6 +34,7 @@ use self::discovery::{Endpoints, Issuer, OptionalEndpoints};
 pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
+pub use self::presets::Preset;
 pub use self::redirect_login::LoginOptions;
 use self::response::{Expires, IssuedTokens};
 pub use self::settings::{

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use session_warden::provider::oauth2::Preset;
+
 use crate::source_text;
 
 #[test]
@@ -48,6 +50,18 @@ fn every_fixed_limit_has_its_place_in_the_chapter_on_defaults() {
     let missing: Vec<_> =
         limits.iter().filter(|name| !chapter.contains(&format!("`{name}` ("))).collect();
     assert!(missing.is_empty(), "the chapter has no value of {missing:?}");
+}
+
+#[test]
+fn the_chapter_on_oauth_2_lists_each_preset_with_its_variables() {
+    let chapter = include_str!("../../src/guide/oauth2.md");
+    for name in Preset::names() {
+        let row = chapter.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("no row of the preset {name}"));
+        for variable in Preset::named(name).unwrap().variables().keys() {
+            assert!(row.contains(&format!("`{variable}`")), "{name}: {variable}");
+        }
+    }
 }
 
 #[test]

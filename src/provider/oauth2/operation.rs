@@ -1,6 +1,7 @@
 //! Operations at the server: introspection, user info, and the revocation of the access token
 //! alone.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -151,7 +152,7 @@ impl Operation<OAuth2> for Introspect {
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
         let words = "the call needs an introspection endpoint; set `introspection_endpoint`, \
                      because the metadata names none";
-        let endpoint = provider.needed(|known| known.introspection.as_ref(), words)?;
+        let endpoint = provider.needed(|known| known.introspection.as_ref(), held, words)?;
         let fields = self.token.fields(held)?;
         let mut request = provider.request(&endpoint, fields)?;
         wants_json(request.headers_mut());
@@ -184,10 +185,10 @@ impl Operation<OAuth2> for UserInfo {
     type Output = Map<String, Value>;
     type RequestInfo = ();
 
-    fn request(&self, provider: &OAuth2, _: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
         let words = "the call needs a user info endpoint; set `userinfo_endpoint`, because the \
                      metadata names none";
-        let endpoint = provider.needed(|known| known.userinfo.as_ref(), words)?;
+        let endpoint = provider.needed(|known| known.userinfo.as_ref(), held, words)?;
         let request = Request::get(endpoint.as_str()).body(Bytes::new());
         let mut request = request.map_err(unusable)?;
         wants_json(request.headers_mut());
@@ -220,7 +221,7 @@ impl Operation<OAuth2> for RevokeAccessToken {
     fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
         let words = "the call needs a revocation endpoint; set `revocation_endpoint`, because the \
                      metadata names none";
-        let endpoint = provider.needed(|known| known.revocation.as_ref(), words)?;
+        let endpoint = provider.needed(|known| known.revocation.as_ref(), held, words)?;
         Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
     }
 
@@ -240,12 +241,16 @@ impl Operation<OAuth2> for RevokeAccessToken {
 }
 
 impl OAuth2 {
+    /// The endpoint, at the host of the session.
     fn needed(
         &self,
         pick: fn(&OptionalEndpoints) -> Option<&Url>,
+        held: &Tokens<Attributes>,
         missing: &'static str,
     ) -> Result<Url> {
-        self.optional(pick).ok_or_else(|| Error::new(ErrorKind::Misconfigured).about(missing))
+        let missing = || Error::new(ErrorKind::Misconfigured).about(missing);
+        let endpoint = self.optional(pick).ok_or_else(missing)?;
+        self.at_host(&endpoint, held.attributes().host.as_deref()).map(Cow::into_owned)
     }
 }
 

@@ -6,6 +6,7 @@ mod requests;
 mod responses;
 mod revocation;
 mod token_responses;
+mod vendor_requests;
 
 use bytes::Bytes;
 use http::Response;
