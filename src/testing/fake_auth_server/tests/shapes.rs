@@ -263,7 +263,8 @@ async fn an_authorization_request_has_the_parameters_and_the_challenge_of_the_sh
             let (_, back) = login(&peer, "/authorize", challenge).await;
             assert_eq!(back["error"], "invalid_request", "the parameter is missing");
             let (_, back) =
-                login(&peer, "/authorize", &[challenge, &[("access_type", "offline")]].concat()).await;
+                login(&peer, "/authorize", &[challenge, &[("access_type", "offline")]].concat())
+                    .await;
             assert_eq!(back.contains_key("code"), index == fitting, "{pkce:?} {challenge:?}");
         }
         assert_eq!(server.counts().authorize.refused, 5);

@@ -106,7 +106,11 @@ impl<'a> ShapedRequest<'a> {
                 request.header(&names.client_id),
                 request.header(&names.client_secret),
             ),
-            _ => None,
+            ClientAuthentication::None
+            | ClientAuthentication::Basic
+            | ClientAuthentication::BasicUnescaped
+            | ClientAuthentication::Post
+            | ClientAuthentication::Query => None,
         };
         let places =
             [in_form.is_some(), in_query.is_some(), by_basic.is_some(), by_headers.is_some()];
