@@ -49,12 +49,12 @@ impl Peer<'_> {
         self.carry_with(body, path, fields, Vec::new())
     }
 
-    fn carry_with(
+    fn carry_with<'a>(
         &self,
         body: RequestBody,
         path: &str,
-        fields: Pairs<'_>,
-        mut query: Pairs<'_>,
+        fields: Pairs<'a>,
+        mut query: Pairs<'a>,
     ) -> RequestBuilder {
         let request = |query: Pairs<'_>| {
             let mut url = Url::parse(self.server.url()).unwrap().join(path).unwrap();
@@ -145,7 +145,8 @@ async fn credentials_in_two_places_are_refused() {
     let (name, value) = basic(ID, SECRET);
     let login = || peer.login_by(RequestBody::Form, &ClientAuthentication::Post);
     assert_eq!(answer(login().header(name, value)).await, refusal(401, "invalid_client"));
-    let in_query = login().query(&[("client_id", ID)]);
+    let fields = vec![("client_id", ID), ("client_secret", SECRET), ("grant_type", "password")];
+    let in_query = peer.carry_with(RequestBody::Form, "/token", fields, vec![("client_id", ID)]);
     assert_eq!(answer(in_query).await, refusal(401, "invalid_client"));
     Tokens::of(&answer(login()).await);
 }

@@ -118,16 +118,18 @@ impl<'a> ShapedRequest<'a> {
             return Err(ErrorCode::InvalidClient);
         }
         let found = match method {
-            ClientAuthentication::None => in_form.filter(|client| client.secret.is_none()),
-            ClientAuthentication::Post => in_form.filter(|client| client.secret.is_some()),
-            ClientAuthentication::Query if shape.request_body == RequestBody::Query => in_form,
-            ClientAuthentication::Query => in_query,
+            ClientAuthentication::Query if shape.request_body != RequestBody::Query => in_query,
+            ClientAuthentication::None
+            | ClientAuthentication::Post
+            | ClientAuthentication::Query => in_form,
             ClientAuthentication::Header(_) => by_headers,
             ClientAuthentication::Basic => by_basic.and_then(ClientAuth::from_basic),
             ClientAuthentication::BasicUnescaped => {
                 by_basic.and_then(ClientAuth::from_unescaped_basic)
             }
         };
+        let has_secret = *method != ClientAuthentication::None;
+        let found = found.filter(|client| client.secret.is_some() == has_secret);
         found.ok_or(ErrorCode::InvalidClient)
     }
 }
