@@ -114,7 +114,7 @@ impl World {
         assert_eq!(session.revoke().await.unwrap(), Revocation::AtServer);
         assert_eq!((home.live_grants(), home.counts().revoke.granted), (0, 1));
         let ended = session.permission_token().await.unwrap_err();
-        assert!(matches!(ended.kind(), ErrorKind::SignInAgain(_)), "{ended}");
+        assert_eq!(ended.kind(), ErrorKind::NotEstablished);
         if let Some(other) = &site.home {
             // The server of the settings saw the browser at most.
             assert_eq!(site.server.count(Endpoint::Token), 0);
