@@ -145,7 +145,7 @@ impl World {
         let forged = FakeAuthServer::start().await.unwrap();
         let host = forged.url().trim_start_matches("http://");
         let named = match parameter {
-            // What is below `0.0.1` on the loopback interface is a subdomain elsewhere.
+            // The whole host, and then the domain of the settings in its path.
             "subdomain" => format!("{host}/"),
             _ => forged.url().to_owned(),
         };

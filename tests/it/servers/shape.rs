@@ -67,12 +67,12 @@ impl Shape {
     fn of(mut row: Map<String, Value>) -> Self {
         let mut shape: Self = serde_json::from_value(row.clone().into()).unwrap();
         row.remove("providers");
-        let text = |value: &Value| match value {
-            Value::String(text) => format!("{text:?}").trim_matches('"').to_owned(),
-            Value::Array(items) => {
+        let text = |value: &Value| match (value.as_str(), value.as_array()) {
+            (Some(text), _) => text.to_owned(),
+            (None, Some(items)) => {
                 items.iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>().join(" ")
             }
-            other => other.to_string(),
+            (None, None) => value.to_string(),
         };
         let parts = row.iter().map(|(name, value)| format!("{name}: {}", text(value)));
         shape.name = parts.collect::<Vec<_>>().join("; ");

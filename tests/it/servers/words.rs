@@ -65,18 +65,6 @@ impl Client<'_> {
             "refresh_request": { "parameters": refresh_parameters(shape) },
         });
         let mut set = |pointer: &str, value: Value| put(&mut row, pointer, value);
-        if shape.has_browser() {
-            let place = match &shape.authorization_url {
-                Some(_) => "login#/oauth/authorize",
-                None => "authorize",
-            };
-            set("/authorization_endpoint", format!("{url}/{place}").into());
-            set("/redirect_uri", REDIRECT_URI.into());
-            set(
-                "/authorization_request/parameters",
-                json!(values(&shape.authorization_parameters)),
-            );
-        }
         if shape.acts_for_itself() {
             set("/client_credentials", true.into());
         }
@@ -91,9 +79,6 @@ impl Client<'_> {
         }
         if shape.refresh_url.is_some() {
             set("/refresh_endpoint", format!("{url}/refresh").into());
-        }
-        if shape.code_parameter.is_some() {
-            set("/authorization_response/code_parameter", "the_code".into());
         }
         if shape.due.is_some() {
             set("/due", json!({ "at_least": MARGIN }));
@@ -110,21 +95,39 @@ impl Client<'_> {
                 set(pointer, text.as_str().into());
             }
         }
-        for name in shape.callback_attributes() {
-            set(&format!("/authorization_response/attributes/{name}"), name.as_str().into());
-        }
         for name in &shape.answer_members_kept {
             let member = format!("/{}", name.replace('.', "/"));
             set(&format!("/token_response/attributes/{name}"), member.into());
         }
+        if shape.has_browser() {
+            self.set_login(shape, &mut row);
+        }
+        row
+    }
+
+    fn set_login(&self, shape: &Shape, row: &mut Value) {
+        let mut set = |pointer: &str, value: Value| put(row, pointer, value);
+        let place = match &shape.authorization_url {
+            Some(_) => "login#/oauth/authorize",
+            None => "authorize",
+        };
+        set("/authorization_endpoint", format!("{}/{place}", self.url).into());
+        set("/redirect_uri", REDIRECT_URI.into());
+        set("/authorization_request/parameters", json!(values(&shape.authorization_parameters)));
+        if shape.code_parameter.is_some() {
+            set("/authorization_response/code_parameter", "the_code".into());
+        }
+        for name in shape.callback_attributes() {
+            set(&format!("/authorization_response/attributes/{name}"), name.as_str().into());
+        }
         if let (Some(parameter), Some(home)) = (shape.host_parameter(), self.home) {
             let mut host = json!({ "callback_parameter": parameter, "allowed": [home] });
             if parameter == "subdomain" {
+                // What is below `0.0.1` on the loopback interface is a subdomain elsewhere.
                 put(&mut host, "/below", home.split_once('.').unwrap().1.into());
             }
             set("/session_host", host);
         }
-        row
     }
 }
 

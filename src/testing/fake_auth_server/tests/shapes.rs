@@ -103,13 +103,13 @@ impl Peer<'_> {
     }
 }
 
-/// The parameters that carry the credentials of these two ways are in the same place.
+/// Whether the credentials are in the same place by both methods.
 fn same(body: RequestBody, one: &ClientAuthentication, other: &ClientAuthentication) -> bool {
-    let in_fields = |method: &ClientAuthentication| match method {
-        ClientAuthentication::Query if body == RequestBody::Query => ClientAuthentication::Post,
-        method => method.clone(),
+    let in_fields = |method: &ClientAuthentication| {
+        *method == ClientAuthentication::Post
+            || *method == ClientAuthentication::Query && body == RequestBody::Query
     };
-    in_fields(one) == in_fields(other)
+    one == other || in_fields(one) && in_fields(other)
 }
 
 #[tokio::test]
