@@ -50,6 +50,7 @@ mod schedule;
 mod secret_leaks;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
+mod servers;
 mod settings;
 mod shutdown;
 mod slow;

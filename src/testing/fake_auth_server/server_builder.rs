@@ -13,6 +13,7 @@ use super::expires_in::ExpiresIn;
 use super::fake_dialect::FakeDialect;
 use super::fake_login::FakeLogin;
 use super::fake_rotation::FakeRotation;
+use super::fake_server_shape::FakeServerShape;
 use super::handle::FakeAuthServer;
 use super::running::RunningServer;
 use super::server_state::ServerState;
@@ -94,6 +95,7 @@ pub struct FakeAuthServerBuilder {
     login: FakeLogin,
     issuer: Option<String>,
     dialect: FakeDialect,
+    shape: FakeServerShape,
 }
 
 impl FakeAuthServerBuilder {
@@ -108,7 +110,8 @@ impl FakeAuthServerBuilder {
         let clock = Arc::new(SystemClock::new());
         let (accounts, login) = (Accounts::default(), FakeLogin::default());
         let dialect = FakeDialect::default();
-        Self { clock, policy, accounts, login, issuer: None, dialect }
+        let shape = FakeServerShape::default();
+        Self { clock, policy, accounts, login, issuer: None, dialect, shape }
     }
 
     /// Sets the protocol of the server. Faults, counts and clock work in the same way for all
@@ -117,6 +120,14 @@ impl FakeAuthServerBuilder {
     /// Defaults to [`FakeDialect::OAuth2`].
     pub fn dialect(mut self, dialect: FakeDialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// Sets which requests the server accepts, and which responses it sends.
+    ///
+    /// Defaults to the standard's.
+    pub fn shape(mut self, shape: FakeServerShape) -> Self {
+        self.shape = shape;
         self
     }
 
@@ -225,7 +236,7 @@ impl FakeAuthServerBuilder {
     ///
     /// If the future is dropped, no server runs.
     pub async fn start(mut self) -> io::Result<FakeAuthServer> {
-        let dialect = self.dialect.open();
+        let dialect = self.dialect.open(self.shape);
         dialect.adjust_policy(&mut self.policy);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
