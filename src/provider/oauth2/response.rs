@@ -41,8 +41,9 @@ impl IssuedTokens {
         response: &HttpResponse,
         invalid_grant: FailureClass,
     ) -> Exchanged<Self> {
+        let places = &client.token_response;
         let unusable = if response.status().is_success() {
-            match Members::read(response, &client.token_response) {
+            match Members::read(response, places) {
                 Ok(members) => {
                     // If the response has a token, the grant may be used up, so an error code must
                     // not overrule it.
@@ -50,9 +51,9 @@ impl IssuedTokens {
                     match members.token() {
                         Ok(token) => return Ok(token),
                         Err(words) if issued => {
-                            return Err(http_message::unusable(response, words));
+                            return Err(http_message::unusable(response, places.located(words)));
                         }
-                        Err(words) => Some(http_message::unusable(response, words)),
+                        Err(words) => Some(http_message::unusable(response, places.located(words))),
                     }
                 }
                 Err(malformed) => Some(malformed),
@@ -84,7 +85,7 @@ impl Members {
         let access_token = access_token(self.access_token)?;
         let refresh_token = match self.refresh_token {
             Found::Text(token) => Some(token),
-            Found::Wrong => return Err("the refresh_token is no text"),
+            Found::Wrong => return Err("has a refresh_token that is no text"),
             Found::Nothing => None,
         };
         if let Some(refused) = self.token_type.as_deref().and_then(refused_type) {
@@ -109,9 +110,9 @@ impl Members {
 fn access_token(found: Found) -> Result<Secret, &'static str> {
     match found {
         Found::Text(token) if is_plain(&token) => Ok(token),
-        Found::Text(_) => Err("the access_token has characters that no header can carry"),
-        Found::Wrong => Err("the access_token is no text"),
-        Found::Nothing => Err("the answer has no access_token"),
+        Found::Text(_) => Err("has an access_token with characters that no header can carry"),
+        Found::Wrong => Err("has an access_token that is no text"),
+        Found::Nothing => Err("has no access_token"),
     }
 }
 
@@ -132,9 +133,9 @@ fn subject(id_token: &Secret) -> Option<String> {
 /// this member (RFC 6749 section 7.1), but servers send any text in it.
 fn refused_type(kind: &str) -> Option<&'static str> {
     const REFUSED: [(&str, &str); 3] = [
-        ("dpop", "the token_type is DPoP, which needs a key that this client does not have"),
-        ("mac", "the token_type is mac, which this client does not speak"),
-        ("n_a", "the token_type is N_A, which is no access token"),
+        ("dpop", "has the token_type DPoP, which needs a key that this client does not have"),
+        ("mac", "has the token_type mac, which this client does not speak"),
+        ("n_a", "has the token_type N_A, which is no access token"),
     ];
     let kind = kind.trim();
     let refused = REFUSED.iter().find(|(refused, _)| kind.eq_ignore_ascii_case(refused));

@@ -100,13 +100,13 @@ pub const GRANTS: &[Row] = &[
     granted(
         JSON,
         r#"{"access_token":"a1","token_type":"DPoP","expires_in":60}"#,
-        Expect::NoToken("the token_type is DPoP"),
+        Expect::NoToken("that has the token_type DPoP"),
     ),
     granted(
         JSON,
         r#"{"access_token":"error: token is expired by 23m","id_token":"","refresh_token":"",
             "token_type":"","expires_in":0,"scope":""}"#,
-        Expect::NoToken("the access_token has characters that no header can carry"),
+        Expect::NoToken("that has an access_token with characters that no header can carry"),
     ),
 ];
 
@@ -178,7 +178,7 @@ pub const WAIT_FOR_SETTINGS: &[(&str, Row)] = &[
             JSON,
             r#"{"status":0,"body":{"access_token":"a1","expires_in":10800,"refresh_token":"r1",
                 "token_type":"Bearer","userid":"7"}}"#,
-            Expect::NoToken("the answer has no access_token"),
+            Expect::NoToken("that has no access_token"),
         ),
     ),
     (
