@@ -353,6 +353,7 @@ impl From<SendError> for ExchangeError {
             SendError::NotSent(_) | SendError::Withheld(_) => FailureClass::NotSent,
             SendError::Address(_) => FailureClass::Misconfigured,
             SendError::Untrusted(_) => FailureClass::Untrusted,
+            SendError::ClientRefused(_) => FailureClass::InvalidClient,
             SendError::Ambiguous(_) | SendError::Unanswered | SendError::TooLarge => {
                 FailureClass::Ambiguous
             }
