@@ -70,6 +70,11 @@ impl Issuer {
         Ok(Self { name: name.to_owned(), url })
     }
 
+    /// As it was configured.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
