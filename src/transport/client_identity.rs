@@ -79,3 +79,35 @@ fn unreadable() -> Error {
          which begins with `-----BEGIN CERTIFICATE-----`, and after it those of its authorities",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::secret::Secret;
+    use crate::transport::{Transport, TransportConfig};
+
+    fn transport() -> Transport {
+        Transport::new(&TransportConfig::default()).unwrap()
+    }
+
+    #[test]
+    fn each_transport_has_its_own_client_until_it_ends() {
+        let key = KeyPair::generate().unwrap();
+        let chain = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        let key = ClientKey::from_pem(&Secret::from(key.serialize_pem())).unwrap();
+        let identity = ClientIdentity::new(&chain.pem(), &key).unwrap();
+        let (first, second) = (transport(), transport());
+        let clients = |identity: &ClientIdentity| identity.0.clients.lock().len();
+        for _ in 0..3 {
+            identity.client(&first.parts).unwrap();
+        }
+        assert_eq!(clients(&identity), 1);
+        identity.clone().client(&second.parts).unwrap();
+        assert_eq!(clients(&identity), 2);
+        drop(first);
+        identity.client(&second.parts).unwrap();
+        assert_eq!(clients(&identity), 1);
+    }
+}

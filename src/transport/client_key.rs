@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::{Signer, SigningKey};
-use rustls::SignatureScheme;
 
 use super::{crypto_provider, invalid};
 use crate::error::Result;

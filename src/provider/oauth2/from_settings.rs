@@ -93,9 +93,9 @@ impl OAuth2 {
             (Some(ClientAuthentication::PrivateKeyJwt(_)), Some(_), _) => Err(field(refused(
                 "the method `private_key_jwt` uses no secret; remove `client_secret`",
             ))),
-            (Some(ClientAuthentication::PrivateKeyJwt(_)), None, None) => Err(field(refused(
-                "the method `private_key_jwt` needs a key; add `client_key`",
-            ))),
+            (Some(ClientAuthentication::PrivateKeyJwt(_)), None, None) => {
+                Err(field(refused("the method `private_key_jwt` needs a key; add `client_key`")))
+            }
             (Some(method), Some(secret), _) => {
                 client.client_authentication(method.clone(), secret.clone()).map_err(field)
             }

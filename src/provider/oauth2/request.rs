@@ -123,8 +123,14 @@ fn with_fields(
             let [scheme, authority] = [uri.scheme_str(), uri.authority().map(|it| it.as_str())];
             let path = uri.path_and_query().map_or("/", |it| it.as_str());
             let more = http_message::form::form_text(fields.iter().copied());
-            let parts =
-                [scheme.unwrap_or_default(), "://", authority.unwrap_or_default(), path, "&", &more];
+            let parts = [
+                scheme.unwrap_or_default(),
+                "://",
+                authority.unwrap_or_default(),
+                path,
+                "&",
+                &more,
+            ];
             let text = joined(&parts.map(str::as_bytes));
             *request.uri_mut() = http::Uri::from_maybe_shared(text).map_err(unusable)?;
             return Ok(request);

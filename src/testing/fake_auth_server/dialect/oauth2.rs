@@ -54,7 +54,7 @@ impl OAuth2Server {
         let RequestContext { server, request, now } = context;
         let form = request.form()?;
         let grant_type = form.required("grant_type")?;
-        let client = server.accounts.authenticate(request.client()?)?;
+        let client = client(server, request, &form, *now)?;
         let scope = form.value("scope");
         let now = now.boot;
         let issued = match grant_type {
@@ -78,10 +78,11 @@ impl OAuth2Server {
     }
 
     fn revoke(&mut self, context: &mut RequestContext<'_>) -> Outcome {
-        let form = context.request.form()?;
+        let RequestContext { server, request, now } = context;
+        let form = request.form()?;
         let token = form.required("token")?;
-        let client = context.server.accounts.authenticate(context.request.client()?)?;
-        context.server.authority.revoke(token, &client)?;
+        let client = client(server, request, &form, *now)?;
+        server.authority.revoke(token, &client)?;
         Ok(FakeResponse::ok(members([])))
     }
 
@@ -89,7 +90,7 @@ impl OAuth2Server {
         let RequestContext { server, request, now } = context;
         let form = request.form()?;
         let token = form.required("token")?;
-        server.accounts.authenticate(request.client()?)?;
+        client(server, request, &form, *now)?;
         let Some(description) = server.authority.describe(token, now.boot) else {
             return Ok(FakeResponse::ok(members([("active", false.into())])));
         };
@@ -126,8 +127,9 @@ impl OAuth2Server {
             ),
             (
                 "token_endpoint_auth_methods_supported",
-                json!(["client_secret_basic", "client_secret_post", "none"]),
+                json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]),
             ),
+            ("token_endpoint_auth_signing_alg_values_supported", json!(["ES256"])),
             ("code_challenge_methods_supported", json!(["S256"])),
         ]))
     }
@@ -146,6 +148,28 @@ fn token_route(request: &IncomingRequest) -> Route {
     };
     let presented = value("refresh_token").filter(|_| endpoint == Endpoint::RefreshToken);
     Route::to(endpoint, OAuth2Server::token).refreshing(presented.map(str::to_owned))
+}
+
+/// The client that the request authenticates: by an assertion (RFC 7523 section 2.2), or in another
+/// way.
+fn client(
+    server: &mut ServerState,
+    request: &IncomingRequest,
+    form: &Form,
+    now: Now,
+) -> Result<String, ErrorCode> {
+    let Some(assertion) = form.value("client_assertion") else {
+        return server.accounts.authenticate(request.client()?);
+    };
+    let kind = form.required("client_assertion_type")?;
+    if kind != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+        return Err(ErrorCode::InvalidClient);
+    }
+    // An assertion for the issuer, or for the token endpoint as RFC 7523 section 3 has it.
+    let token_endpoint = format!("{}/token", server.url);
+    let audiences = [server.issuer.as_str(), token_endpoint.as_str()];
+    let id = form.value("client_id");
+    server.accounts.authenticate_by_assertion(assertion, id, &audiences, now.wall)
 }
 
 fn redemption<'a>(
