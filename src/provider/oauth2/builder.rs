@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::authentication::Authentication;
 use super::discovery::Issuer;
+use super::metadata::Metadata;
 use super::settings::ClientAuthentication;
 use super::{OAuth2, Server};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,7 +66,8 @@ impl OAuth2 {
     /// It works with every way to authenticate: servers that know a client by its certificate alone
     /// need no other (`tls_client_auth`, RFC 8705 section 2.1), and the client sends its id in the
     /// body. The certificate goes only to servers that ask for it, which includes a proxy with an
-    /// `https` URL.
+    /// `https` URL. With [`discover`](Self::discover), the client uses the endpoints that the
+    /// metadata names for clients with a certificate (`mtls_endpoint_aliases`, RFC 8705 section 5).
     ///
     /// If the server refuses the certificate in the handshake, exchanges fail as
     /// [`FailureClass::InvalidClient`](crate::provider::FailureClass::InvalidClient).
@@ -90,6 +92,10 @@ impl OAuth2 {
     pub fn client_certificate(mut self, chain: &str, key: impl Into<Secret>) -> Result<Self> {
         let key = ClientKey::from_pem(&key.into())?;
         self.identity = Some(ClientIdentity::new(chain, &key)?);
+        if let Server::Discovered(metadata) = self.server {
+            let issuer = metadata.issuer().clone().certified();
+            self.server = Server::Discovered(Box::new(Metadata::new(issuer)));
+        }
         Ok(self)
     }
 
