@@ -78,6 +78,7 @@ async fn each_request_has_an_assertion_of_its_own_by_the_senders_clock() {
     assert!(granted.is_ok());
     seen.push(text);
     bench.clock.advance(Duration::from_secs(7));
+    let sender = bench.sender();
     let refreshed = client.refresh(&sender, held.refresh_token().unwrap(), &held);
     let (refreshed, text) = join(refreshed, peer.json(200, GOOD)).await;
     assert!(refreshed.is_ok());
