@@ -125,7 +125,7 @@ async fn exchange(
     let credentials = Arc::new(Credentials::new(tokens, "https://login.example.com", "client"));
     let attempt = Attempt { base: generation, fence, claim: claim.id };
     let hour = Some(Duration::from_secs(3600));
-    let ends = Ends { access_in: hour, refresh_in: None, due_in: hour, announce_in: None };
+    let ends = Ends { access_in: hour, due_in: hour, ..Ends::default() };
     let commit = Commit { intent, epoch, attempt, credentials, ends };
     match store.apply(id, Statement::Commit(commit)).await {
         Ok(Outcome::Done(done)) => done.generation,

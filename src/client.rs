@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId};
 use crate::policy::{Policy, RefreshPolicy};
-use crate::provider::erased::Erased;
+use crate::provider::erased::{self, Erased};
 use crate::provider::http_sender::{Budget, HttpSender};
 use crate::provider::resources::Resources;
 use crate::provider::{Provider, RenewWith, Settings};
@@ -79,13 +79,16 @@ impl Client {
         self.provider.binding().text()
     }
 
-    /// The provider with its type. `InvalidInput` if another provider stands in for it.
+    /// The provider with its type: the registered one, or one that it wraps. `InvalidInput` if a
+    /// provider without a `P` stands in for it.
     pub(crate) fn typed<P: Provider>(&self) -> Result<Arc<P>> {
-        self.provider.as_any().downcast().map_err(|_| {
-            Error::new(ErrorKind::InvalidInput).about(
-                "another type of provider was registered with `Registration::standing_in`, and it \
-                 has no logins and no calls",
-            )
+        erased::find(&*self.provider).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput).about(format!(
+                "another type of provider stands in for a {} here (`Registration::standing_in`), \
+                 and logins and calls need that type; if it wraps one, return the inner provider \
+                 in `Provider::wrapped`",
+                std::any::type_name::<P>()
+            ))
         })
     }
 

@@ -24,6 +24,7 @@ pub mod ioffice;
 pub mod oauth2;
 mod operation;
 mod redirect_login;
+mod registration;
 pub(crate) mod resources;
 mod rotation;
 mod serde_seconds;
@@ -33,13 +34,11 @@ pub(crate) mod source;
 pub mod spatium;
 #[cfg(test)]
 pub(crate) mod test_bench;
+mod wrapped;
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
-use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -50,15 +49,15 @@ pub use self::http_sender::HttpSender;
 pub use self::identity::IdentityChanged;
 pub use self::operation::{ClientOperation, Credential, Effect, Operation};
 pub use self::redirect_login::{LoginRequest, RedirectLogin};
+pub use self::registration::Registration;
+pub(crate) use self::registration::{RenewWith, Settings};
 pub use self::rotation::Rotation;
 pub use self::signing::Signing;
 pub use self::source::{ProviderSource, SourceError};
-use crate::error::{Error, ErrorKind, LostReason, quoted};
-use crate::key::{ProviderName, SessionKey};
-use crate::policy::{ProviderLimits, RefreshPolicy};
+pub use self::wrapped::Wrapped;
+use crate::error::Error;
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
-use crate::transport::Transport;
 
 /// A client of one authorization server. See [a complete provider](self#a-complete-provider).
 ///
@@ -84,6 +83,7 @@ use crate::transport::Transport;
 /// - [`renewal_grant`](Self::renewal_grant): the crate treats the panic as `None`.
 /// - [`authorize`](Self::authorize): the caller gets `Misconfigured`.
 /// - [`rejection`](Self::rejection): the crate treats the response as [`Rejection::None`].
+/// - [`wrapped`](Self::wrapped): the crate treats the panic as `None`.
 pub trait Provider: Send + Sync + Sized + 'static {
     /// The argument of [`establish`](Self::establish): a password, a code or security tokens, for
     /// example.
@@ -176,7 +176,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// The failure's class; [`FailureClass::Rejected`] and [`FailureClass::Refused`] end the
-    /// session.
+    /// session. If only the access token of the response cannot be used, put its refresh token into
+    /// the error ([`ExchangeError::with_refresh_token`]).
     ///
     /// # Cancel safety
     ///
@@ -268,6 +269,14 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// Reads from an API's response whether the API accepted the token of the request.
     /// `body_prefix` is the beginning of the body, as far as the caller has read it.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+
+    /// The provider that this one wraps. The crate finds the inner provider by it, whose logins
+    /// ([`RedirectLogin`]) and operations ([`Operation`], [`ClientOperation`]) then work as without
+    /// the wrapper. See [a complete wrapper](Wrapped#a-complete-wrapper). Defaults to None: this
+    /// provider wraps no other.
+    fn wrapped(&self) -> Option<Wrapped> {
+        None
+    }
 }
 
 /// A grant of a `P` that needs no user, so that the crate can use it again at any time: a key or
@@ -352,137 +361,4 @@ pub enum Rejection {
     /// The API refused the request for another reason, and a refresh does not help: a permission is
     /// missing, for example.
     OtherReason,
-}
-
-/// A provider with its settings. [`SupervisorBuilder::provider`] takes it.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use session_warden::error::LostReason;
-/// use session_warden::policy::{RefreshPolicy, When};
-/// use session_warden::provider::Registration;
-/// use session_warden::provider::oauth2::{OAuth2, Password};
-/// use session_warden::{SessionKey, Supervisor};
-///
-/// let client = OAuth2::new("https://login.example.com/token", "backend")?;
-/// let policy = RefreshPolicy { when: When::Proactive, ..RefreshPolicy::default() };
-/// let registration = Registration::new(client).refresh(policy).renew_with(
-///     // The password of the service account; a real backend reads it from its vault.
-///     |_key: SessionKey, _lost: LostReason| async { Some(Password::new("reports", "canary").into()) },
-/// );
-/// let builder = Supervisor::builder().provider("acme", registration);
-/// # Ok::<(), session_warden::Error>(())
-/// ```
-///
-/// [`SupervisorBuilder::provider`]: crate::supervisor::SupervisorBuilder::provider
-pub struct Registration<P: Provider> {
-    pub(crate) settings: Settings,
-    provides: PhantomData<fn() -> P>,
-}
-
-/// A registration without its provider's type.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) provider: Arc<dyn erased::Erased>,
-    pub(crate) refresh: RefreshPolicy,
-    pub(crate) limits: ProviderLimits,
-    pub(crate) renew_with: Option<RenewWith>,
-}
-
-impl Settings {
-    /// Fails with `Misconfigured` if these settings cannot be used, or if the transport refuses one
-    /// of the provider's URLs. `name` is the provider's.
-    pub(crate) fn check(&self, name: &ProviderName, transport: &Transport) -> Result<(), Error> {
-        let Self { provider, refresh, limits, .. } = self;
-        let refused = |url: &Url| transport.check(url).err().map(|why| why.advice(url.as_str()));
-        let fault = (provider.fault().map(str::to_owned))
-            .or_else(|| refresh.fault())
-            .or_else(|| limits.fault())
-            .or_else(|| provider.configured_urls().iter().find_map(refused));
-        let Some(fault) = fault else { return Ok(()) };
-        let name = quoted(name.as_str());
-        Err(Error::new(ErrorKind::Misconfigured).about(format!("provider {name}: {fault}")))
-    }
-}
-
-/// Gives a grant for a session that is lost.
-pub(crate) type RenewWith = Arc<
-    dyn Fn(SessionKey, LostReason) -> BoxFuture<'static, Option<erased::ErasedValue>> + Send + Sync,
->;
-
-impl<P: Provider> Registration<P> {
-    /// This provider with default settings.
-    #[must_use]
-    pub fn new(provider: P) -> Self {
-        Self::standing_in(provider)
-    }
-
-    /// Registers `other`, a wrapper or a test double, in the place of a `P`. The handles of its
-    /// sessions keep the type `P`.
-    #[must_use]
-    pub fn standing_in<Q>(other: Q) -> Self
-    where
-        Q: Provider<Grant = P::Grant, Challenge = P::Challenge, Attributes = P::Attributes>,
-    {
-        let settings = Settings {
-            provider: Arc::new(erased::Adapter::new(other)),
-            refresh: RefreshPolicy::default(),
-            limits: ProviderLimits::default(),
-            renew_with: None,
-        };
-        Self { settings, provides: PhantomData }
-    }
-
-    /// Sets when the crate refreshes the provider's sessions.
-    #[must_use]
-    pub fn refresh(mut self, policy: RefreshPolicy) -> Self {
-        self.settings.refresh = policy;
-        self
-    }
-
-    /// Sets the provider's limits.
-    #[must_use]
-    pub fn limits(mut self, limits: ProviderLimits) -> Self {
-        self.settings.limits = limits;
-        self
-    }
-
-    /// Sets a function that returns a grant when a session is lost and a caller wants a token. It
-    /// is for service accounts, whose password or key the backend keeps. If the function returns
-    /// None, the session stays lost.
-    ///
-    /// The crate calls `grants` once for all waiting callers, and not again before the back-off is
-    /// over. It drops the future when it takes longer than
-    /// [`Policy::source_timeout`](crate::policy::Policy::source_timeout). The crate does not call
-    /// `grants` for a session that was never established, that this backend revoked, or whose
-    /// tokens an operation of this backend deleted.
-    #[must_use]
-    pub fn renew_with<F, Asked>(mut self, grants: F) -> Self
-    where
-        F: Fn(SessionKey, LostReason) -> Asked + Send + Sync + 'static,
-        Asked: Future<Output = Option<P::Grant>> + Send + 'static,
-    {
-        self.settings.renew_with = Some(Arc::new(move |key, reason| {
-            let grant = grants(key, reason);
-            Box::pin(async move { grant.await.map(|grant| Box::new(grant) as erased::ErasedValue) })
-        }));
-        self
-    }
-}
-
-impl<P: Provider> From<P> for Registration<P> {
-    fn from(provider: P) -> Self {
-        Self::new(provider)
-    }
-}
-
-impl<P: Provider> fmt::Debug for Registration<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration")
-            .field("authority", &self.settings.provider.authority())
-            .field("refresh", &self.settings.refresh)
-            .field("limits", &self.settings.limits)
-            .finish_non_exhaustive()
-    }
 }

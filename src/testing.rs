@@ -27,7 +27,7 @@ pub mod store_suite;
 pub use self::chaos::Chaos;
 pub use self::fake_auth_server::{
     Counts, Endpoint, ExpiresIn, FakeAuthServer, FakeAuthServerBuilder, FakeDialect, FakeLogin,
-    FakeRotation, Fault, Tally,
+    FakeRotation, FakeServerShape, Fault, Tally,
 };
 pub use self::fake_provider::FakeProvider;
 pub use self::faulty_store::{Faults, FaultyStore, StoreCall};

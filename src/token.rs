@@ -169,7 +169,7 @@ pub struct Tokens<A = ()> {
 }
 
 /// A secret with the time at which it expires.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Access {
     pub(crate) secret: Secret,
     pub(crate) expires_at: Option<SystemTime>,

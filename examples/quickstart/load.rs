@@ -13,8 +13,8 @@ use session_warden::{PermissionToken, Session, Supervisor};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::TENANTS;
 use crate::measure::{Calls, Killed, refreshes};
+use crate::{TENANTS, tenant_name};
 
 const CALLERS_PER_TENANT: usize = 16;
 
@@ -65,8 +65,14 @@ impl Load {
     }
 
     async fn caller(self: Arc<Self>, tenant: usize) -> Calls {
-        let mine: Vec<_> = self.sessions.iter().skip(tenant).step_by(TENANTS).collect();
+        let is_mine = |session: &&Session<OAuth2>| {
+            session.id().key().tenant().as_str() == tenant_name(tenant)
+        };
+        let mine: Vec<_> = self.sessions.iter().filter(is_mine).collect();
         let mut calls = Calls::default();
+        if mine.is_empty() {
+            return calls;
+        }
         let mut rejected_at = Instant::now() + REJECTED_EVERY.mul_f64(fastrand::f64());
         while self.goes_on() {
             for _ in 0..CALLS_BETWEEN_RESTS {
@@ -125,7 +131,7 @@ impl Load {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         while self.goes_on() {
             sleep(Duration::from_millis(100)).await;
-            let refreshes = HumanCount(refreshes(&self.supervisor.snapshot()));
+            let refreshes = HumanCount(refreshes(&self.supervisor.snapshot(), self.sessions.len()));
             let served = HumanCount(self.served.load(Relaxed));
             bar.set_message(format!("{served} tokens, {refreshes} refreshes"));
             bar.inc(1);
@@ -152,7 +158,7 @@ async fn ask(session: &Session<OAuth2>, calls: &mut Calls) -> Option<PermissionT
             calls.served += 1;
             calls.expired += u64::from(token.expires_at().is_some_and(|end| end <= asked));
         }
-        Err(failed) => *calls.errors.entry(failed.to_string()).or_default() += 1,
+        Err(failed) => calls.errors.add(failed),
     }
     got.ok()
 }

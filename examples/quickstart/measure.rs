@@ -16,7 +16,7 @@ pub(crate) struct Killed {
 pub(crate) struct Calls {
     pub(crate) served: u64,
     pub(crate) expired: u64,
-    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) errors: Failures,
     /// Of calls that got a valid token at once.
     pub(crate) fresh: Latencies,
     /// Of calls that waited for an exchange.
@@ -27,9 +27,43 @@ impl Calls {
     pub(crate) fn add(&mut self, other: Self) {
         self.served += other.served;
         self.expired += other.expired;
-        merge(&mut self.errors, other.errors);
+        merge(&mut self.errors.0, other.errors.0);
         merge(&mut self.fresh.0, other.fresh.0);
         merge(&mut self.waiting.0, other.waiting.0);
+    }
+}
+
+/// How often each failure occurred.
+#[derive(Default)]
+pub(crate) struct Failures(BTreeMap<String, u64>);
+
+impl Failures {
+    pub(crate) fn add(&mut self, failed: impl ToString) {
+        *self.0.entry(failed.to_string()).or_default() += 1;
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// A short line for each failure, the most frequent first.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut all: Vec<_> = self.0.iter().collect();
+        all.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+        let rest: u64 = all.iter().skip(MOST_LINES).map(|(_, times)| **times).sum();
+        let shown = all.iter().take(MOST_LINES);
+        let shown = shown.map(|(failed, times)| format!("  {times} times: {}", short(failed)));
+        shown.chain((rest > 0).then(|| format!("  {rest} times: other failures"))).collect()
+    }
+}
+
+const MOST_LINES: usize = 10;
+
+fn short(text: &str) -> String {
+    const MOST: usize = 240;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -64,10 +98,10 @@ impl Latencies {
     }
 }
 
-/// All refreshes. With client credentials there are no refresh tokens, and the sessions are
+/// All refreshes of so many sessions. With client credentials there are no refresh tokens, and the sessions are
 /// established again instead.
-pub(crate) fn refreshes(seen: &Snapshot) -> u64 {
-    (seen.establishes + seen.refreshes).saturating_sub(seen.sessions as u64)
+pub(crate) fn refreshes(seen: &Snapshot, sessions: usize) -> u64 {
+    (seen.establishes + seen.refreshes).saturating_sub(sessions as u64)
 }
 
 /// The memory of this process, if the system reports it.

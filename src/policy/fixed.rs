@@ -167,11 +167,12 @@ pub const KEY_SOURCE_WAIT: Duration = Duration::from_secs(10);
 /// A server's metadata is read again when it is older. Defaults to 1 h: servers move that rarely.
 pub const METADATA_AGE: Duration = Duration::from_secs(3600);
 
-/// The wait before metadata is read again after a failure. Defaults to 1 min because the former
-/// endpoints stay in use.
+/// The wait before metadata is read again after a failure, also of only one of its two documents.
+/// Defaults to 1 min because the former endpoints stay in use.
 pub const METADATA_RETRY: Duration = Duration::from_secs(60);
 
-/// How long it may take to read metadata again. Defaults to 2 s because an exchange waits for it.
+/// How long it may take to read metadata again, and to read the second document when the first can
+/// be used. Defaults to 2 s because an exchange waits for it.
 pub const METADATA_WAIT: Duration = Duration::from_secs(2);
 
 /// A longer ticket is refused. Defaults to 16 KiB because most servers accept no longer header, and

@@ -11,7 +11,7 @@ use super::binding::Binding;
 use super::operation::refresh_token;
 use super::{
     ExchangeError, Exchanged, FailureClass, Issued, Provider, Rejection, RevocationReach, Revoked,
-    Rotation,
+    Rotation, Wrapped,
 };
 use super::{HttpSender, Signing};
 use crate::error::{Error, ErrorKind};
@@ -31,8 +31,8 @@ pub(crate) enum ErasedIssued {
 
 /// [`Provider`] for any of its types.
 pub(crate) trait Erased: Send + Sync {
-    /// The provider with its type erased, for a caller that knows the type.
-    fn as_any(&self) -> Arc<dyn Any + Send + Sync>;
+    /// The provider and those inside it, for a caller that knows the type of one of them.
+    fn providers(&self) -> Wrapped;
     /// Why the provider cannot be used; None if it can.
     fn fault(&self) -> Option<&'static str>;
     fn authority(&self) -> &str;
@@ -113,8 +113,8 @@ impl Properties {
 }
 
 impl<P: Provider> Erased for Adapter<P> {
-    fn as_any(&self) -> Arc<dyn Any + Send + Sync> {
-        Arc::<P>::clone(&self.provider)
+    fn providers(&self) -> Wrapped {
+        Wrapped::new(Arc::clone(&self.provider))
     }
 
     fn fault(&self) -> Option<&'static str> {
@@ -315,6 +315,11 @@ const PANICKED: &str =
 fn caught<R>(what: &'static str, ask: impl FnOnce() -> R) -> Option<R> {
     let panicked = |_: &_| tracing::error!(what, "the provider's code panicked");
     catch_unwind(AssertUnwindSafe(ask)).inspect_err(panicked).ok()
+}
+
+/// The provider of type `P`: the registered one, or one that it wraps.
+pub(crate) fn find<P: Provider>(registered: &dyn Erased) -> Option<Arc<P>> {
+    caught("wrapped", || registered.providers().find()).flatten()
 }
 
 /// The tokens with their attributes as text, as [`Erased::bind`] takes them.

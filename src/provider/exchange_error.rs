@@ -2,16 +2,17 @@
 
 mod advice;
 
-use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
 
 use crate::error::{Endpoint, Error, ErrorKind, ExchangeOutcome};
 use crate::error::{ProviderCode, Refusal};
+use crate::secret::Secret;
+use crate::token::Access;
 
 /// Why an exchange failed: its class, with the status, the code and the path, which are safe to
 /// log. It never holds a body, a URL's query or a server's description of the error.
@@ -35,6 +36,14 @@ use crate::error::{ProviderCode, Refusal};
 /// let locked = failure(StatusCode::BAD_REQUEST, 18);
 /// assert_eq!(locked.class(), FailureClass::Refused(Refusal::Locked));
 /// assert_eq!(locked.status(), Some(400));
+///
+/// /// The failure of a refresh whose response has a new refresh token, but no access token.
+/// fn without_access_token(refresh_token: &str) -> ExchangeError {
+///     ExchangeError::new(FailureClass::Misconfigured)
+///         .with_status(StatusCode::OK)
+///         .with_refresh_token(refresh_token, None)
+/// }
+/// assert!(!format!("{:?}", without_access_token("rt-2")).contains("rt-2"));
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{class}")]
@@ -46,8 +55,10 @@ pub struct ExchangeError {
     /// What the response should have been.
     pub(super) expected: &'static str,
     /// What the caller's error says, if the class, the status and the source do not say it.
-    pub(super) about: Option<Cow<'static, str>>,
+    pub(super) about: Option<Box<str>>,
     pub(super) retry_after: Option<Duration>,
+    /// The new refresh token of the response.
+    pub(super) refresh_token: Option<Box<Access>>,
     #[source]
     pub(super) source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -86,7 +97,9 @@ pub enum FailureClass {
     /// concerns this session alone. See [`UnclassifiedAnswers`](crate::policy::UnclassifiedAnswers)
     /// for what follows.
     Unclassified,
-    /// The provider's settings or its metadata are wrong. No credentials were sent.
+    /// The provider's settings or its metadata are wrong, so no credentials were sent. Or the
+    /// settings of the server are: it processed a refresh, but its response has no access token
+    /// that the crate can use. In both cases nothing is in doubt.
     Misconfigured,
 }
 
@@ -119,6 +132,7 @@ impl ExchangeError {
             expected: "another response",
             about: None,
             retry_after: None,
+            refresh_token: None,
             source: None,
         }
     }
@@ -161,6 +175,13 @@ impl ExchangeError {
         self
     }
 
+    /// With a text for the caller that also names the response to the request before, which is not
+    /// the expected one either.
+    pub(super) fn after(mut self, earlier: &Self) -> Self {
+        self.about = self.unexpected_responses(earlier).map(Into::into);
+        self
+    }
+
     /// With words for what the response should have been: "a token response".
     pub(super) fn expecting(mut self, expected: &'static str) -> Self {
         self.expected = expected;
@@ -189,6 +210,35 @@ impl ExchangeError {
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
+    }
+
+    /// Sets the new refresh token that the response to a refresh had, although the crate cannot use
+    /// the response otherwise. It expires at `expires_at`; `None` means that this is not known.
+    ///
+    /// The session saves this refresh token and sends it in the next refresh. It keeps its former
+    /// access token and backs off. Give the error the class [`FailureClass::Misconfigured`]:
+    /// nothing is in doubt. If the request was not a refresh, the crate drops the token.
+    #[must_use]
+    pub fn with_refresh_token(
+        mut self,
+        token: impl Into<Secret>,
+        expires_at: Option<SystemTime>,
+    ) -> Self {
+        self.refresh_token = Some(Box::new(Access { secret: token.into(), expires_at }));
+        self
+    }
+
+    /// Sets when the new refresh token expires, if there is one and the server did not say.
+    pub(super) fn with_default_expiry(mut self, expires_at: Option<SystemTime>) -> Self {
+        if let Some(token) = &mut self.refresh_token {
+            token.expires_at = token.expires_at.or(expires_at);
+        }
+        self
+    }
+
+    /// Takes the new refresh token of the response.
+    pub(crate) fn take_refresh_token(&mut self) -> Option<Access> {
+        self.refresh_token.take().map(|token| *token)
     }
 
     /// Sets the cause, which must hold no secret.
@@ -248,7 +298,9 @@ impl ExchangeError {
     }
 
     /// The error that callers get.
-    pub(crate) fn into_error(self) -> Error {
+    pub(crate) fn into_error(mut self) -> Error {
+        // The caller's error lives long, and must hold no secret.
+        self.refresh_token = None;
         if let Some(own) = self.own() {
             let unsent = self.class == FailureClass::NotSent;
             let outcome = if unsent { ExchangeOutcome::NotSent } else { ExchangeOutcome::Rejected };
@@ -357,7 +409,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "wrong configuration: the server answered 404 at /token and rejected the client; check \
-             the client id, the client secret, and how the client sends them"
+             the client id, the client secret or key, and how the client sends them"
         );
         for class in [
             FailureClass::NotSent,

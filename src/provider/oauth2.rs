@@ -16,6 +16,7 @@ mod reclassify;
 mod redirect_login;
 mod request;
 mod response;
+mod response_rules;
 mod session_host;
 mod settings;
 #[cfg(test)]
@@ -27,7 +28,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use url::Url;
 
 pub use self::attributes::Attributes;
@@ -39,6 +39,7 @@ pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo
 pub use self::presets::Preset;
 pub use self::redirect_login::LoginOptions;
 use self::response::{Expires, IssuedTokens};
+use self::response_rules::revoked;
 pub use self::settings::{
     AuthorizationRequest, AuthorizationResponse, ClientAuthentication, CredentialHeaders,
     DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, LifetimeUnit, OAuth2Settings,
@@ -145,10 +146,14 @@ impl OAuth2 {
 
     /// A client of the server with this issuer identifier (RFC 8414 section 2). Write it exactly as
     /// the server does. The client fetches the server's metadata before the first exchange, and
-    /// again when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`,
-    /// or if the server has nothing there, at `/.well-known/openid-configuration`. The client
-    /// refuses the metadata of another issuer as `Misconfigured`. Credentials are bound to the
-    /// issuer, and not to the endpoints in its metadata.
+    /// again when the metadata is older than an hour: at `/.well-known/oauth-authorization-server`
+    /// (RFC 8414), and if something is missing there, also at `/.well-known/openid-configuration`
+    /// (`OpenID` Connect Discovery 1.0). It takes each member from the first document that has it,
+    /// and uses one document alone if the other is not there or cannot be used. If one of them
+    /// cannot be read for now (a status of 5xx, for example), the client reads both again after a
+    /// minute. The client never uses a document of another issuer, and fails with `Misconfigured`
+    /// if there is no other one. Credentials are bound to the issuer, and not to the endpoints in
+    /// its metadata.
     ///
     /// # Errors
     ///
@@ -224,6 +229,15 @@ impl OAuth2 {
         names.join(&self.scope_separator)
     }
 
+    /// The scope as a session has it, with spaces between the names.
+    fn session_scope(&self, scope: String) -> String {
+        if matches!(&*self.scope_separator, "" | " ") {
+            return scope;
+        }
+        let names = scope.split(&self.scope_separator).flat_map(str::split_ascii_whitespace);
+        names.collect::<Vec<_>>().join(" ")
+    }
+
     /// The tokens in a response, or the failure that it means. `known` are attributes that the
     /// session has already; their scope applies if the server names none (RFC 6749 section 5.1).
     fn tokens(
@@ -233,18 +247,25 @@ impl OAuth2 {
         known: Attributes,
         invalid_grant: FailureClass,
     ) -> Exchanged<Tokens<Attributes>> {
-        let issued = IssuedTokens::read(sender, response, invalid_grant).map_err(|failed| {
-            self.reclassified(response, failed, invalid_grant).expecting("a token response")
-        })?;
-        let scope = issued.scope.or(known.scope);
-        let expires_at = issued.expires.map(|expires| match expires {
+        let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
+        let issued =
+            IssuedTokens::read(self, sender, response, invalid_grant).map_err(|failed| {
+                self.reclassified(response, failed, invalid_grant)
+                    .expecting("a token response")
+                    .with_default_expiry(lifetime.map(|seconds| sender.expires_in(seconds)))
+            })?;
+        let scope = issued.scope.map(|scope| self.session_scope(scope)).or(known.scope);
+        let usual = self.token_response.default_lifetime;
+        let usual = usual.map(|lifetime| Expires::In(lifetime.as_secs_f64()));
+        let expires_at = issued.expires.or(usual).map(|expires| match expires {
             Expires::In(seconds) => sender.expires_in(seconds),
             Expires::At(time) => sender.expires_at(response, time),
         });
-        let attributes = Attributes { scope, subject: issued.subject, ..known };
+        let mut more = known.more;
+        more.extend(self.kept_members(response));
+        let attributes = Attributes { scope, subject: issued.subject, more, ..known };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
-        let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
         Ok(tokens.with_refresh_token(refresh, ends))
     }
@@ -381,7 +402,7 @@ impl Provider for OAuth2 {
         let endpoint = self.at_host(&endpoint, held.attributes().host.as_deref())?;
         let fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
         let response = sender.send(self.request(&endpoint, fields)?).await?;
-        revoked(sender, &response)
+        revoked(sender, &response, &self.error_rules)
             .map_err(|failed| self.reclassified(&response, failed, FailureClass::Rejected))
     }
 
@@ -409,29 +430,8 @@ impl Provider for OAuth2 {
         self.auto_renew.then(|| ClientCredentials::new().into())
     }
 
-    fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
-        bearer::rejection(response)
-    }
-}
-
-/// The result that a revocation endpoint's response means (RFC 7009 section 2.2).
-fn revoked(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<Revoked> {
-    if response.status().is_success() {
-        return Ok(Revoked::AtServer);
-    }
-    let failed = sender.oauth_error(response, FailureClass::Rejected);
-    match failed.code.as_ref().map(|code| code.as_str()) {
-        Some("unsupported_token_type") if response.status().is_client_error() => {
-            Ok(Revoked::NotSupported)
-        }
-        // The standard requires a 200 for an unknown token, but Google, for example, sends this.
-        Some("invalid_token" | "invalid_grant") if response.status().is_client_error() => {
-            Ok(Revoked::AtServer)
-        }
-        // RFC 7009 section 2.2.1: the token still exists.
-        _ if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
-            Err(ExchangeError { class: FailureClass::NotProcessed, ..failed })
-        }
-        _ => Err(failed),
+    fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
+        let ruled = self.ruled_rejection(response.status, body_prefix);
+        ruled.unwrap_or_else(|| bearer::rejection(response))
     }
 }

@@ -8,6 +8,7 @@ mod close;
 mod delete;
 mod exchange_guard;
 mod failure;
+mod refresh_token_only;
 mod revocation;
 mod save;
 mod scheduled_revocation;
@@ -124,6 +125,8 @@ enum End {
     Challenge(ErasedValue),
     /// With the step context of the settle, so that memory and record have the same times.
     Failed(Failure, StepContext),
+    /// The session has a new refresh token, and its former access token. The error says why.
+    RefreshTokenOnly(Error),
     /// The store had another record than expected. The exchange sent nothing, or its result does
     /// not count.
     Superseded {
@@ -263,12 +266,17 @@ impl Exchange {
                 self.settle(attempt, left).await;
                 End::Challenge(challenge)
             }
-            Err(failed) => self.failed(intent, attempt, failed, sent).await,
+            Err(mut failed) => match (intent, failed.take_refresh_token()) {
+                (Intent::Refresh, Some(refresh)) => {
+                    self.steps.at(CrashPoint::Received);
+                    self.refresh_token_only((attempt, refresh), failed, sent).await
+                }
+                (_, _) => self.failed(intent, attempt, failed, sent).await,
+            },
         }
     }
 
-    /// Keeps the new credentials in the slot, saves them and publishes them. Their lifetimes count
-    /// from `from`.
+    /// Saves the new credentials. Their lifetimes count from `from`.
     async fn issued(
         &self,
         intent: Intent,
@@ -276,11 +284,24 @@ impl Exchange {
         credentials: Credentials,
         from: Now,
     ) -> End {
-        let Self { context, slot, .. } = self;
         let epoch = if intent == Intent::Establish { self.epoch + 1 } else { self.epoch };
-        let credentials = Arc::new(credentials);
         let counters = (epoch, self.base + 1);
-        let held = from_record::held(&self.client, credentials, counters, from);
+        let held = from_record::held(&self.client, Arc::new(credentials), counters, from);
+        match self.save(intent, attempt, held.clone()).await {
+            None => End::Active(held),
+            Some(superseded) => End::TokensSuperseded(superseded),
+        }
+    }
+
+    /// Keeps the credentials in the slot, saves them and publishes them. Returns them if another
+    /// process has closed or replaced the session.
+    async fn save(
+        &self,
+        intent: Intent,
+        attempt: Attempt,
+        held: CredentialState,
+    ) -> Option<SupersededTokens> {
+        let Self { context, slot, .. } = self;
         let now = context.now().boot;
         let ends = from_record::ends(&held, now, context.policy(slot).ahead);
         let credentials = Arc::clone(&held.credentials);
@@ -289,11 +310,8 @@ impl Exchange {
         // task panics from here on, its guard has them saved.
         slot.keep_unsaved(Unsaved::new(commit, now));
         // Step before the save: `Saved` and `Unsaved` publish the credentials of `Issued`.
-        context.apply(slot, Input::Issued(held.clone()));
-        match save::in_time(context, slot).await {
-            None => End::Active(held),
-            Some(superseded) => End::TokensSuperseded(superseded),
-        }
+        context.apply(slot, Input::Issued(held));
+        save::in_time(context, slot).await
     }
 
     async fn failed(
@@ -384,6 +402,7 @@ impl Exchange {
                 context.apply_at(&slot, Input::Failed(failure), &at);
                 Err(error)
             }
+            End::RefreshTokenOnly(error) => Err(error),
             End::Superseded { sent: false } => {
                 Err(self.superseded().with_outcome(ExchangeOutcome::NotSent))
             }

@@ -49,6 +49,7 @@ pub(crate) fn held(
     CredentialState {
         epoch: counters.0,
         generation: counters.1,
+        token_generation: counters.1,
         token,
         due: access.map(|life| after(client.refresh.due_after(life, fastrand::f64()))),
         expires: access.map(after),
@@ -125,11 +126,13 @@ pub(super) fn found(context: &Context, client: &Client, stored: Option<Stored>) 
 
 /// The times of these credentials for the record: when they expire, and when a check is due.
 pub(super) fn ends(held: &CredentialState, now: BootTime, ahead: bool) -> Ends {
-    let refresh = held.due.filter(|_| ahead);
+    let retry_at = held.backoff.as_ref().map(|backoff| backoff.retry_at);
+    let refresh = held.due.filter(|_| ahead).map(|due| Some(due).max(retry_at).unwrap_or(due));
     let due = [held.expiring, held.refresh_expires, refresh].into_iter().flatten().min();
     let left = |at: Option<BootTime>| at.map(|at| at.since(now));
     let (access_in, refresh_in) = (left(held.expires), left(held.refresh_expires));
-    Ends { access_in, refresh_in, due_in: left(due), announce_in: left(held.expiring) }
+    let (due_in, announce_in, retry_in) = (left(due), left(held.expiring), left(retry_at));
+    Ends { access_in, refresh_in, due_in, announce_in, retry_in }
 }
 
 /// The failures that the record keeps for the next process that loads it.

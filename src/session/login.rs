@@ -176,7 +176,7 @@ impl<P: RedirectLogin> Session<P> {
         let tenant_client = self.provider.tenant_client(self.id.key().tenant());
         let client =
             context.resolve(&tenant_client).await.map_err(|error| error.of_session(&self.id))?;
-        let provider = client.typed::<P>()?;
+        let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
         // Only to let the provider prepare: the grant is an exchange and gets its own permit.
         let call = ApiCall::begin(context, &tenant_client, &client, Some(&self.id)).await;
         drop(call.map_err(|error| error.of_session(&self.id))?);

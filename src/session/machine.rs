@@ -11,11 +11,13 @@ mod settled;
 mod start;
 #[cfg(test)]
 mod tests;
+mod token_generation;
 mod wake;
 
 use std::time::Duration;
 
 pub(crate) use self::decision::{TokenDecision, due_at, serving, token_decision};
+pub(crate) use self::exchange_result::with_former_token;
 pub(crate) use self::external_change::{ExternalChange, abandon_load, begin_load, is_damped};
 pub(crate) use self::settled::{
     BackoffState, Closed, CredentialState, InDoubt, Lost, Saved, Settled, Unclassified,
@@ -92,7 +94,7 @@ impl State {
     /// The token secret that belongs to the access token of this generation.
     pub(crate) fn token_secret(&self, generation: u64) -> Option<Secret> {
         let serving = self.settled.as_ref()?.serving();
-        let held = serving.filter(|held| held.generation == generation)?;
+        let held = serving.filter(|held| held.is_of(generation))?;
         held.credentials.tokens().token_secret().cloned()
     }
 
@@ -363,9 +365,9 @@ pub(crate) fn step(mut state: State, input: Input, at: &StepContext) -> (State, 
         Input::Challenged => exchange_result::challenged(to, at),
         Input::Failed(failure) => exchange_result::failed(to, failure, at, e),
         Input::Saved { version, epoch, generation, suspect } => {
-            exchange_result::saved(to, version, ((epoch, generation), suspect), e);
+            exchange_result::saved(to, version, ((epoch, generation), suspect), at, e);
         }
-        Input::Unsaved => exchange_result::unsaved(to, e),
+        Input::Unsaved => exchange_result::unsaved(to, at, e),
         Input::Conflict { found } => external_change::conflict(to, found),
         Input::TokensSuperseded { found } => external_change::tokens_superseded(to, found),
         Input::ExternalChange(external_change) => external_change::note(to, external_change),

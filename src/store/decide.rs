@@ -218,7 +218,10 @@ fn store_credentials<C>(
     record.announce_at = ends.announce_in.map(|left| time_in(now, left));
     record.lost = None;
     record.outbox = None;
-    record.tries = 0;
+    record.retry_at = ends.retry_in.map(|left| time_in(now, left));
+    if record.retry_at.is_none() {
+        record.tries = 0;
+    }
     record.failures = None;
 }
 

@@ -144,18 +144,22 @@ pub struct Ends {
     pub due_in: Option<Duration>,
     /// When the end of the refresh token is to be announced.
     pub announce_in: Option<Duration>,
+    /// For so long the session is not refreshed, because the response that brought the refresh
+    /// token had no access token that can be used.
+    pub retry_in: Option<Duration>,
 }
 
 impl Ends {
     /// The same ends, `passed` later.
     pub(crate) fn after(self, passed: Duration) -> Self {
         let later = |left: Option<Duration>| left.map(|left| left.saturating_sub(passed));
-        let Self { access_in, refresh_in, due_in, announce_in } = self;
+        let Self { access_in, refresh_in, due_in, announce_in, retry_in } = self;
         Self {
             access_in: later(access_in),
             refresh_in: later(refresh_in),
             due_in: later(due_in),
             announce_in: later(announce_in),
+            retry_in: later(retry_in),
         }
     }
 }

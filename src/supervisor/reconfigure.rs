@@ -10,12 +10,13 @@ use crate::policy::TENANT_CLIENTS_AT_ONCE;
 use crate::provider::{Provider, Registration};
 
 impl<P: Provider> Sessions<P> {
-    /// Returns a tenant's provider with its present settings.
+    /// Returns a tenant's provider with its present settings. Of a wrapper it returns the provider
+    /// inside ([`Provider::wrapped`]); [`replace`](Self::replace) with that one removes the wrapper.
     ///
     /// # Errors
     ///
     /// `Misconfigured` if the source does not know the tenant; `RetryLater` if the source failed;
-    /// `InvalidInput` if a test registered another provider in place of a `P`.
+    /// `InvalidInput` if another provider, with no `P` inside, stands in for a `P`.
     ///
     /// # Cancel safety
     ///

@@ -128,6 +128,7 @@ macro_rules! store_suite_cases {
             committing {
                 an_establish_is_stored_as_epoch_1_and_generation_1,
                 a_refresh_raises_the_generation_alone,
+                a_refresh_that_brings_no_access_token_is_stored_with_its_backoff,
                 a_second_grant_raises_epoch_and_generation,
                 a_commit_that_is_sent_twice_is_stored_once,
                 an_older_attempt_after_a_newer_one_is_superseded,

@@ -52,6 +52,9 @@ pub(super) fn proxy(url: &Url) -> Result<reqwest::Proxy, reqwest::Error> {
 fn hardened(tls: ClientConfig) -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    // RFC 9110 section 12.5.3: without this header a server may use any coding, and nothing here
+    // decodes one.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)

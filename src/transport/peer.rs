@@ -1,10 +1,12 @@
 //! A loopback server for unit tests that answers as it is told, well-formed or not.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +55,26 @@ impl Peer {
     /// As [`answer`](Self::answer), with a well-formed answer that has this status and body.
     pub(crate) async fn json(&self, status: u16, body: &str) -> String {
         self.answer(json(status, body)).await
+    }
+
+    /// The output of `client`, whose first request is answered as by [`json`](Self::json), and each
+    /// later one with 404.
+    pub(crate) async fn json_then_404<T>(
+        &self,
+        status: u16,
+        body: &str,
+        client: impl Future<Output = T>,
+    ) -> T {
+        let serve = async {
+            self.json(status, body).await;
+            loop {
+                self.json(404, "").await;
+            }
+        };
+        match select(pin!(client), pin!(serve)).await {
+            Either::Left((output, _)) => output,
+            Either::Right((never, _)) => never,
+        }
     }
 }
 

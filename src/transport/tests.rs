@@ -41,7 +41,7 @@ fn shown(fault: &SendError) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_comes_whole_with_its_status_and_headers_and_is_asked_for_as_json() {
+async fn an_answer_comes_whole_and_is_asked_for_as_json_that_is_not_compressed() {
     let peer = Peer::start().await;
     let (transport, request) = (local(), post(&peer.url("/token?tenant=a")));
     let (answer, seen) = join(send(&transport, request), peer.json(400, "{}")).await;
@@ -51,8 +51,10 @@ async fn an_answer_comes_whole_with_its_status_and_headers_and_is_asked_for_as_j
     assert_eq!(&answer.body()[..], b"{}");
     assert!(seen.starts_with("POST /token?tenant=a HTTP/1.1\r\n"), "{seen}");
     assert!(seen.contains("accept: application/json\r\n"), "{seen}");
+    assert_eq!(seen.matches("accept-encoding: ").count(), 1, "{seen}");
+    assert!(seen.contains("\r\naccept-encoding: identity\r\n"), "{seen}");
     assert!(seen.ends_with("\r\n\r\nrefresh_token=canary"), "{seen}");
-    for absent in ["accept-encoding", "cookie", "referer"] {
+    for absent in ["cookie", "referer"] {
         assert!(!seen.contains(absent), "{seen}");
     }
 }

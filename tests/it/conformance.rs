@@ -182,7 +182,7 @@ pub async fn a_server_that_fails_takes_no_living_token_away<D: Refreshing>() {
 }
 
 pub async fn an_answer_that_is_nonsense_leaves_the_session_in_doubt<D: Refreshing>() {
-    for fault in [Fault::Malformed, Fault::Html, Fault::Empty200, Fault::NoAccessToken] {
+    for fault in [Fault::Malformed, Fault::Html, Fault::Empty200] {
         let fixture = established::<D>().await;
         fixture.server.fail_always(Endpoint::RefreshToken, Some(fault.clone()));
         let refreshed = until(&fixture.clock, fixture.session.refresh()).await;

@@ -51,6 +51,7 @@ mod schedule;
 mod secret_leaks;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
+mod servers;
 mod settings;
 mod shutdown;
 mod slow;
@@ -60,4 +61,5 @@ mod sqlite;
 mod store;
 mod support;
 mod types;
+mod wrappers;
 mod wrong_usages;

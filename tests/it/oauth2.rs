@@ -158,7 +158,6 @@ async fn a_lost_answer_of_a_strict_server_ends_in_one_retry_and_one_event() {
         Fault::WrongTypes,
         Fault::Html,
         Fault::Empty200,
-        Fault::NoAccessToken,
         Fault::TornBody,
         Fault::HugeBody,
         Fault::StatusAfterCommit(502),

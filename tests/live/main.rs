@@ -11,7 +11,10 @@
 mod extra_horizon;
 mod fleet;
 mod oidc_peer;
+mod peer;
 mod processes;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
+mod servers;
 mod sessions;
+mod wsgi_peer;

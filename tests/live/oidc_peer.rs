@@ -2,24 +2,15 @@
 
 mod browser;
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::Path;
 
 use http::{request, response};
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use url::form_urlencoded;
+use tokio::process::Command;
 
-/// How long the server may take to answer for the first time: it needs 0.5 s where it was tried.
-const START: Duration = Duration::from_secs(30);
-
-/// No test waits longer for anything: what takes milliseconds alone takes seconds on a machine that
-/// builds beside it.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::peer::Peer;
 
 /// The confidential client that all of this module's own requests use; it has every grant.
 pub const CLIENT_ID: &str = "basic";
@@ -79,81 +70,53 @@ pub struct Counts {
 }
 
 /// A running server, which ends with this value.
-pub struct OidcPeer {
-    issuer: String,
-    pid: u32,
-    client: Client,
-    /// Killed when dropped.
-    _child: Child,
-    /// Closes when this process ends in any way, and then the server ends too.
-    _stdin: ChildStdin,
-    /// Kept open, for the server would fail at its next line of output.
-    _stdout: Lines<BufReader<ChildStdout>>,
-}
+pub struct OidcPeer(Peer);
 
 impl OidcPeer {
     /// Starts a server on a free port and waits until it answers.
     ///
     /// # Panics
     ///
-    /// If Node or the server's packages are missing, or it is not ready within [`START`]. A
-    /// missing server is a failure, never a test left out.
+    /// If Node or the server's packages are missing, or it does not become ready.
     pub async fn start(options: Options) -> Self {
-        let mut child = spawn(options);
-        let pid = child.id().expect("the server has just started");
-        let stdin = child.stdin.take().expect("stdin is piped");
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let issuer = ready(&mut stdout).await;
-        let client = Client::builder().no_proxy().build().expect("a plain client can be built");
-        Self { issuer, pid, client, _child: child, _stdin: stdin, _stdout: stdout }
+        Self(Peer::start(&mut command(options)).await)
     }
 
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        self.0.url()
     }
 
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.0.pid()
     }
 
     pub async fn counts(&self) -> Counts {
-        let answer = self.client.get(format!("{}/_ctl", self.issuer)).send().await;
-        let body = answer.expect("the server answers").bytes().await.expect("its answer is whole");
-        let mut body: Value = serde_json::from_slice(&body).expect("its answer is JSON");
-        serde_json::from_value(body["counts"].take()).expect("its counters are these")
+        self.0.counts().await
     }
 
     /// Waits until the server has counted what is wished.
     pub async fn until(&self, wished: impl Fn(&Counts) -> bool) -> Counts {
-        in_time(async {
-            loop {
-                let counts = self.counts().await;
-                if wished(&counts) {
-                    return counts;
-                }
-            }
-        })
-        .await
+        self.0.until(wished).await
     }
 
     /// The next `n` token answers are lost after the server committed.
     pub async fn drop_next_answers(&self, n: u32) {
-        self.wish(json!({ "drop_after_commit": n })).await;
+        self.0.wish(json!({ "drop_after_commit": n })).await;
     }
 
     /// Every token answer is held back by `ms` after the server committed; 0 ends that.
     pub async fn delay_answers(&self, ms: u32) {
-        self.wish(json!({ "delay_ms": ms })).await;
+        self.0.wish(json!({ "delay_ms": ms })).await;
     }
 
     /// The next `n` logins come back with `access_denied`.
     pub async fn deny_next_logins(&self, n: u32) {
-        self.wish(json!({ "deny_logins": n })).await;
+        self.0.wish(json!({ "deny_logins": n })).await;
     }
 
     /// Gives a client another secret. With that of [`CLIENT_ID`], this module's own requests fail.
     pub async fn set_client_secret(&self, client: &str, secret: &str) {
-        self.wish(json!({ "client_secrets": { client: secret } })).await;
+        self.0.wish(json!({ "client_secrets": { client: secret } })).await;
     }
 
     /// Whether the server calls the token active.
@@ -165,7 +128,7 @@ impl OidcPeer {
 
     /// Calls the API at this server (OpenID Connect Core, section 5.3) with the request's headers.
     pub async fn call_api(&self, request: request::Parts) -> response::Parts {
-        let request = self.client.get(format!("{}/me", self.issuer)).headers(request.headers);
+        let request = self.0.http().get(format!("{}/me", self.issuer())).headers(request.headers);
         let answer = request.send().await.expect("the server answers");
         http::Response::<reqwest::Body>::from(answer).into_parts().0
     }
@@ -181,76 +144,28 @@ impl OidcPeer {
         path: &str,
         form: &[(&str, &str)],
     ) -> reqwest::Result<(StatusCode, Value)> {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self
-            .client
-            .post(format!("{}{path}", self.issuer))
-            .basic_auth(CLIENT_ID, Some(CLIENT_SECRET))
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(body);
-        let answer = request.send().await?;
-        let (status, body) = (answer.status(), answer.bytes().await?);
-        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
-    }
-
-    async fn wish(&self, fault: Value) {
-        let request = self.client.post(format!("{}/_ctl", self.issuer)).body(fault.to_string());
-        let answer = request.send().await.expect("the server answers");
-        assert_eq!(answer.status(), StatusCode::OK, "the server knows no fault {fault}");
+        self.0.post(path, (CLIENT_ID, CLIENT_SECRET), form).await
     }
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/peers/oidc")
-}
-
-fn spawn(options: Options) -> Child {
-    let folder = folder();
+fn command(options: Options) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/peers/oidc");
     let installed = folder.join("node_modules/oidc-provider").is_dir();
     assert!(installed, "{} has no node_modules: tests/run installs them", folder.display());
     let flag = |on: bool| u32::from(on).to_string();
-    Command::new("node")
+    let mut command = Command::new("node");
+    command
         .arg("server.mjs")
         .current_dir(&folder)
         .env("NODE_NO_WARNINGS", "1")
-        .env("STOP_WITH_STDIN", "1")
         .env("PORT", "0")
         .env("AT_TTL", options.access_ttl_s.to_string())
         .env("RT_TTL", options.refresh_ttl_s.to_string())
         .env("ROTATE", flag(options.rotate))
         .env("ATOMIC_CONSUME", flag(options.atomic_consume))
         .env("OVERLAP_S", options.overlap_s.to_string())
-        .env("STORE_DELAY_MS", options.store_delay_ms.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("node does not start ({error}): tests/run installs it"))
-}
-
-/// The output of `future`, unless it takes far too long.
-pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    within(PATIENCE, future).await.unwrap_or_else(|| panic!("not done after {PATIENCE:?}"))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, future).await.ok()
-}
-
-async fn ready(stdout: &mut Lines<BufReader<ChildStdout>>) -> String {
-    let issuer = async {
-        loop {
-            let line = stdout.next_line().await.expect("the server writes text");
-            let line = line.expect("the server ended before it was ready: see its stderr above");
-            if let Some(issuer) = line.strip_prefix("READY ") {
-                return issuer.to_owned();
-            }
-        }
-    };
-    within(START, issuer)
-        .await
-        .unwrap_or_else(|| panic!("the server was not ready after {START:?}"))
+        .env("STORE_DELAY_MS", options.store_delay_ms.to_string());
+    command
 }
 
 /// The server behaves as the other tests expect.

@@ -21,12 +21,13 @@ use session_warden::{Error, Establishment, Session, SessionKey, Supervisor};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
-use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, in_time};
+use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer};
+use crate::peer::in_time;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 
 /// The name under which the peer's client is registered.
-const PROVIDER: &str = "oidc";
+pub const PROVIDER: &str = "oidc";
 
 /// The peer's client as a user configures it: only issuer, id and secret are known.
 fn client(peer: &OidcPeer) -> OAuth2 {
@@ -34,19 +35,22 @@ fn client(peer: &OidcPeer) -> OAuth2 {
 }
 
 /// A supervisor of that client, to be started.
-fn supervised(store: &MemoryStore, client: impl Into<Registration<OAuth2>>) -> SupervisorBuilder {
+pub fn supervised(
+    store: &MemoryStore,
+    client: impl Into<Registration<OAuth2>>,
+) -> SupervisorBuilder {
     Supervisor::builder()
         .store(store.clone())
         .transport(TransportConfig::default().allow_loopback_http())
         .provider(PROVIDER, client)
 }
 
-fn session(supervisor: &Supervisor, name: &str) -> Session<OAuth2> {
+pub fn session(supervisor: &Supervisor, name: &str) -> Session<OAuth2> {
     let key = SessionKey::new("tenant", name).unwrap();
     supervisor.sessions(PROVIDER).unwrap().session(key)
 }
 
-fn sessions(supervisor: &Supervisor, count: usize) -> Vec<Session<OAuth2>> {
+pub fn sessions(supervisor: &Supervisor, count: usize) -> Vec<Session<OAuth2>> {
     (0..count).map(|n| session(supervisor, &format!("device-{n}"))).collect()
 }
 
@@ -55,7 +59,7 @@ fn password() -> Password {
     Password::new("alice", "ok")
 }
 
-async fn sign_in(session: &Session<OAuth2>) -> Result<(), Error> {
+pub async fn sign_in(session: &Session<OAuth2>) -> Result<(), Error> {
     match session.establish(password()).await? {
         Establishment::Active(_) => Ok(()),
         Establishment::Challenge(never) => match never {},
@@ -70,7 +74,7 @@ async fn refresh_token(store: &MemoryStore, session: &Session<OAuth2>) -> String
 }
 
 /// Spawns `call` for each, so that all of them ask at once.
-fn callers<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+pub fn callers<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     sessions: impl IntoIterator<Item = Session<OAuth2>>,
     call: impl Fn(Session<OAuth2>) -> F,
 ) -> JoinSet<T> {
@@ -78,17 +82,17 @@ fn callers<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
 }
 
 /// So many handles to one session.
-fn handles(session: &Session<OAuth2>, count: usize) -> impl Iterator<Item = Session<OAuth2>> {
+pub fn handles(session: &Session<OAuth2>, count: usize) -> impl Iterator<Item = Session<OAuth2>> {
     std::iter::repeat_n(session.clone(), count)
 }
 
 /// What all of them got.
-async fn all<T: 'static>(calls: JoinSet<T>) -> Vec<T> {
+pub async fn all<T: 'static>(calls: JoinSet<T>) -> Vec<T> {
     in_time(calls.join_all()).await
 }
 
 /// Waits for an event of this kind; those before it are dropped.
-async fn event(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) -> Event {
+pub async fn event(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) -> Event {
     in_time(async {
         loop {
             let event = events.next().await.expect("the supervisor runs");
@@ -101,6 +105,6 @@ async fn event(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) -> Even
 }
 
 /// What has happened and was not asked for yet.
-fn happened(events: &mut Events) -> Vec<EventKind> {
+pub fn happened(events: &mut Events) -> Vec<EventKind> {
     std::iter::from_fn(|| events.next().now_or_never().flatten()).map(|event| event.kind).collect()
 }

@@ -20,7 +20,7 @@ impl ExchangeError {
     /// The text for the caller; None if the kind of the error says all that is known.
     pub(super) fn advice(&self) -> Option<Cow<'static, str>> {
         if let Some(words) = &self.about {
-            return Some(words.clone());
+            return Some(words.to_string().into());
         }
         if let Some(inner) = self.cause::<Self>() {
             return inner.advice();
@@ -118,6 +118,20 @@ impl ExchangeError {
         let (at, expected) = (self.at_endpoint(), self.expected);
         let status = self.status.map_or_else(String::new, |status| format!(" {status}"));
         format!("the server answered{status}{at}, where {expected} was expected; {advice}")
+    }
+
+    /// The text about two responses of which neither is the expected one; None if one of the two
+    /// requests had no response.
+    pub(super) fn unexpected_responses(&self, earlier: &Self) -> Option<String> {
+        let (first, second) = (earlier.status?, self.status?);
+        let (there, here) = (earlier.at_endpoint(), self.at_endpoint());
+        let is_redirect = |status: &u16| (300..400).contains(status);
+        let telling = [first, second].into_iter().find(is_redirect).unwrap_or(second);
+        let (expected, advice) = (self.expected, check_what(telling));
+        Some(format!(
+            "the server answered {first}{there} and {second}{here}, where {expected} was expected; \
+             {advice}"
+        ))
     }
 
     /// " at " and the endpoint, if it is known.

@@ -5,7 +5,8 @@ use http::HeaderMap;
 use zeroize::Zeroizing;
 
 use super::percent;
-use super::read_json::is_of_type;
+use super::read_json::{is_of_type, without_byte_order_mark};
+use super::whole_message::HttpResponse;
 
 /// The content type of a form.
 pub(in crate::provider) const FORM: &str = "application/x-www-form-urlencoded";
@@ -50,6 +51,16 @@ pub(crate) fn escaped_room(text: &str) -> usize {
 /// Whether the content type allows a form. Some servers send a form as plain text.
 pub(in crate::provider) fn is_form(headers: &HeaderMap) -> bool {
     is_of_type(headers, FORM) || is_of_type(headers, "text/plain")
+}
+
+/// The fields of a response that is a form; None if it is JSON, or cannot be a form. JSON is known
+/// by how it begins, whatever its content type is.
+pub(in crate::provider) fn fields_of(
+    response: &HttpResponse,
+) -> Option<impl Iterator<Item = (Zeroizing<String>, Zeroizing<String>)>> {
+    let body = without_byte_order_mark(response.body());
+    let is_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+    (!is_json && is_form(response.headers())).then(|| fields(body))
 }
 
 /// The fields of a form, decoded. Each value is wiped when it is dropped. A field that is not UTF-8

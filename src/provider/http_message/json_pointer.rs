@@ -47,6 +47,11 @@ impl JsonPointer {
         names.map(|names| Self { names }).ok_or_else(invalid)
     }
 
+    /// The pointer to the member of this name.
+    pub(in crate::provider) fn of_member(name: &str) -> Self {
+        Self { names: vec![name.to_owned()] }
+    }
+
     /// The names on the way, unescaped.
     pub(in crate::provider) fn names(&self) -> &[String] {
         &self.names

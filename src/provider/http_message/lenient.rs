@@ -38,14 +38,23 @@ impl Visitor<'_> for SecretVisitor {
 pub(in crate::provider) fn text<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<String>, D::Error> {
-    from.deserialize_any(ScalarVisitor).map(Scalar::text)
+    from.deserialize_any(ScalarVisitor { joins_lists: false }).map(Scalar::text)
+}
+
+/// A text, or the texts of a list with spaces between them; None if there is no text.
+pub(in crate::provider) struct Words(pub(in crate::provider) Option<String>);
+
+impl<'de> de::Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ScalarVisitor { joins_lists: true }).map(|words| Self(words.text()))
+    }
 }
 
 /// A number, or a string that holds one; None for anything else.
 pub(in crate::provider) fn number<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<f64>, D::Error> {
-    from.deserialize_any(ScalarVisitor).map(|scalar| scalar.number())
+    from.deserialize_any(ScalarVisitor { joins_lists: false }).map(|scalar| scalar.number())
 }
 
 /// Any JSON value, as far as a lenient member needs it. Do not use it for a secret member.
@@ -77,11 +86,14 @@ impl Scalar {
 
 impl<'de> de::Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(ScalarVisitor)
+        from.deserialize_any(ScalarVisitor { joins_lists: false })
     }
 }
 
-struct ScalarVisitor;
+struct ScalarVisitor {
+    /// Whether a list of texts is a text, with spaces between them.
+    joins_lists: bool,
+}
 
 impl<'de> Visitor<'de> for ScalarVisitor {
     type Value = Scalar;
@@ -117,6 +129,10 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar, A::Error> {
+        if self.joins_lists {
+            let texts = TextsVisitor.visit_seq(items)?.unwrap_or_default();
+            return Ok(Scalar::Text(texts.join(" ")));
+        }
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Scalar::Other)
     }

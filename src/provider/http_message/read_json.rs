@@ -23,6 +23,11 @@ pub fn json_object<'b, T: Deserialize<'b>>(response: &'b HttpResponse) -> Exchan
     members(response.body()).map_err(|unusable| unusable_body(response, unusable))
 }
 
+/// The failure of a response that is not the JSON that it should be.
+pub(super) fn unusable_json(response: &HttpResponse, fault: &serde_json::Error) -> ExchangeError {
+    unusable_body(response, UnusableBody::from(fault))
+}
+
 /// The failure of a response whose content cannot be used. The request may have succeeded, unless
 /// the status says otherwise.
 pub(in crate::provider) fn unusable(response: &HttpResponse, words: &'static str) -> ExchangeError {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod arbitrary_metadata;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde::Deserialize;
@@ -10,6 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result, quoted_url};
+use crate::policy::METADATA_WAIT;
 use crate::provider::http_message::{HttpRequest, HttpResponse};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, FailureClass};
@@ -26,15 +29,29 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// Whether tokens, codes or browsers would go to a host to which they did not go before.
-    pub(super) fn has_moved_from(&self, former: &Self) -> bool {
+    pub(super) fn has_moved_from(&self, former: &Discovered) -> bool {
+        let Discovered { endpoints: former, is_partial } = former;
         let known: Vec<_> = former.all().map(Url::origin).collect();
-        let token_has = self.token.origin() != former.token.origin();
-        token_has || !self.all().all(|url| known.contains(&url.origin()))
+        let is_elsewhere = |(new, old): (Option<&Url>, Option<&Url>)| {
+            // The document that was not read then may name this one.
+            let was_unread = *is_partial && old.is_none();
+            new.is_some_and(|new| !was_unread && !known.contains(&new.origin()))
+        };
+        let mut pairs = self.optional.members().into_iter().zip(former.optional.members());
+        self.token.origin() != former.token.origin() || pairs.any(is_elsewhere)
+    }
+
+    /// These endpoints, and those of `former` that are missing here.
+    pub(super) fn filled_from(&self, former: &Self) -> Self {
+        Self {
+            token: self.token.clone(),
+            optional: self.optional.clone().filled_from(former.optional.clone()),
+            names_issuer: self.names_issuer || former.names_issuer,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Url> {
-        let browsers = self.optional.authorization.iter();
-        browsers.chain(self.optional.receiving_tokens()).chain([&self.token])
+        self.optional.members().into_iter().flatten().chain([&self.token])
     }
 }
 
@@ -50,10 +67,63 @@ pub(super) struct OptionalEndpoints {
 }
 
 impl OptionalEndpoints {
+    fn members(&self) -> [Option<&Url>; 4] {
+        let Self { authorization, introspection, refresh: _, revocation, userinfo } = self;
+        [authorization, introspection, revocation, userinfo].map(Option::as_ref)
+    }
+
     /// The endpoints that receive a session's tokens.
     pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
         let Self { authorization: _, introspection, refresh, revocation, userinfo } = self;
         [introspection, refresh, revocation, userinfo].into_iter().flatten()
+    }
+
+    /// These endpoints, and those of `other` that are missing here.
+    fn filled_from(self, other: Self) -> Self {
+        Self {
+            authorization: self.authorization.or(other.authorization),
+            introspection: self.introspection.or(other.introspection),
+            refresh: self.refresh.or(other.refresh),
+            revocation: self.revocation.or(other.revocation),
+            userinfo: self.userinfo.or(other.userinfo),
+        }
+    }
+}
+
+/// The result of a discovery.
+#[derive(Clone)]
+pub(super) struct Discovered {
+    pub(super) endpoints: Arc<Endpoints>,
+    /// Whether one of the two documents could not be read for now, so that members of it may be
+    /// missing.
+    pub(super) is_partial: bool,
+}
+
+/// The members of one usable document.
+struct Document {
+    token: Url,
+    optional: OptionalEndpoints,
+    names_issuer: Option<bool>,
+}
+
+impl Document {
+    /// Whether the other document has nothing to add.
+    fn is_complete(&self) -> bool {
+        self.optional.members().iter().all(Option::is_some) && self.names_issuer.is_some()
+    }
+
+    fn filled_from(self, other: Self) -> Self {
+        Self {
+            token: self.token,
+            optional: self.optional.filled_from(other.optional),
+            names_issuer: self.names_issuer.or(other.names_issuer),
+        }
+    }
+
+    fn discovered(self, is_partial: bool) -> Discovered {
+        let Self { token, optional, names_issuer } = self;
+        let endpoints = Endpoints { token, optional, names_issuer: names_issuer == Some(true) };
+        Discovered { endpoints: Arc::new(endpoints), is_partial }
     }
 }
 
@@ -93,26 +163,53 @@ impl Issuer {
         self.name == name
     }
 
-    /// Requests the metadata at the URL of RFC 8414, and if it is not found, at the URL of `OpenID`
-    /// Connect.
-    pub(super) async fn discover(&self, sender: &HttpSender<'_>) -> Exchanged<Endpoints> {
-        let mut response = sender.send(get(&self.oauth())?).await.map_err(metadata_failure)?;
-        if response.status() == StatusCode::NOT_FOUND {
-            response = sender.send(get(&self.openid())?).await.map_err(metadata_failure)?;
+    /// Reads the document of RFC 8414 and, unless that one has every member that this provider
+    /// uses, the document of `OpenID` Connect. The second document only fills what is missing in the
+    /// first. So this sends at most two requests.
+    ///
+    /// The second request follows every answer to the first one except 429, which asks for fewer
+    /// requests. It does not follow a failure without an answer, because both documents are at the
+    /// same server.
+    pub(super) async fn discover(&self, sender: &HttpSender<'_>) -> Exchanged<Discovered> {
+        match self.document(sender, self.oauth()).await {
+            Ok(first) if first.is_complete() => Ok(first.discovered(false)),
+            Ok(first) => {
+                // The first document is enough for most exchanges, so they do not wait for long.
+                let second = self.document(sender, self.openid());
+                Ok(match sender.timeout(METADATA_WAIT, second).await {
+                    Some(Ok(second)) => first.filled_from(second).discovered(false),
+                    Some(Err(failed)) => first.discovered(!is_final(&failed)),
+                    None => first.discovered(true),
+                })
+            }
+            Err(failed) if failed.status().is_none() => Err(failed),
+            Err(failed) if failed.class == FailureClass::Throttled => Err(failed),
+            Err(failed) => match self.document(sender, self.openid()).await {
+                Ok(second) => {
+                    let is_partial = !is_final(&failed) && !second.is_complete();
+                    Ok(second.discovered(is_partial))
+                }
+                Err(also_failed) => Err(of_both(failed, also_failed)),
+            },
         }
+    }
+
+    /// The document at one of the two URLs.
+    async fn document(&self, sender: &HttpSender<'_>, url: Url) -> Exchanged<Document> {
+        let response = sender.send(get(&url)?).await.map_err(metadata_failure)?;
         if response.status() != StatusCode::OK {
             return Err(metadata_failure(sender.status_error(&response)).expecting(METADATA));
         }
         self.read(&response)
     }
 
-    /// The endpoints in a response with metadata.
-    fn read(&self, response: &HttpResponse) -> Exchanged<Endpoints> {
+    /// The document in a response with metadata.
+    fn read(&self, response: &HttpResponse) -> Exchanged<Document> {
         let metadata: Metadata = http_message::json_object(response).map_err(|malformed| {
             let class = FailureClass::Misconfigured;
             ExchangeError { class, ..malformed }.expecting(METADATA)
         })?;
-        metadata.endpoints(self).map_err(|fault| {
+        metadata.document(self).map_err(|fault| {
             let failed = ExchangeError::of_response(FailureClass::Misconfigured, response);
             let failed = failed.expecting(METADATA);
             match fault.explanation() {
@@ -168,7 +265,7 @@ struct Aliases {
 
 impl Metadata {
     /// RFC 8414 section 3.3: metadata of another issuer must not be used.
-    fn endpoints(self, issuer: &Issuer) -> Result<Endpoints> {
+    fn document(self, issuer: &Issuer) -> Result<Document> {
         if !issuer.matches(&self.issuer) {
             return Err(Error::new(ErrorKind::Misconfigured).about(format!(
                 "it names the issuer {} in place of {}; configure exactly the issuer that the \
@@ -195,8 +292,8 @@ impl Metadata {
             revocation,
             userinfo: usable(self.userinfo_endpoint),
         };
-        let names_issuer = self.authorization_response_iss_parameter_supported == Some(true);
-        Ok(Endpoints { token: endpoint(&token)?, optional, names_issuer })
+        let names_issuer = self.authorization_response_iss_parameter_supported;
+        Ok(Document { token: endpoint(&token)?, optional, names_issuer })
     }
 }
 
@@ -216,19 +313,44 @@ fn metadata_failure(failed: ExchangeError) -> ExchangeError {
     }
 }
 
+/// Whether the server's answer will be the same in a minute: that it has no document there, or one
+/// that cannot be used.
+fn is_final(failed: &ExchangeError) -> bool {
+    failed.class == FailureClass::Misconfigured
+}
+
+/// The failure that says the most, if both documents failed. A failure that passes goes first,
+/// because the document behind it may be good. Then a document that cannot be used, because its
+/// text says what is wrong with it. Otherwise the server has neither document, and the text names
+/// both answers.
+fn of_both(first: ExchangeError, second: ExchangeError) -> ExchangeError {
+    let has_document = |failed: &ExchangeError| failed.status() == Some(200);
+    match (is_final(&first), is_final(&second)) {
+        (false, _) => first,
+        (true, false) => second,
+        (true, true) if has_document(&first) => first,
+        (true, true) if has_document(&second) => second,
+        (true, true) => second.after(&first),
+    }
+}
+
 const METADATA: &str = "metadata of the configured issuer";
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use FailureClass as Class;
-    use futures_util::future::join;
+    use futures_util::future::{Either, join, select};
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::policy::Policy;
     use crate::provider::oauth2::{Attributes, OAuth2};
     use crate::provider::test_bench::Bench;
     use crate::provider::{Provider, Revoked};
     use crate::token::Tokens;
-    use crate::transport::peer::Peer;
+    use crate::transport::peer::{Peer, json};
 
     #[test]
     fn the_well_known_path_goes_before_the_issuers_path_and_openids_behind_it() {
@@ -322,7 +444,7 @@ mod tests {
             let metadata = metadata.trim_end().trim_end_matches('}');
             let text = format!(r#"{metadata},"mtls_endpoint_aliases":{aliases}}}"#);
             let metadata: Metadata = serde_json::from_str(&text).unwrap();
-            let endpoints = metadata.endpoints(issuer).ok().unwrap();
+            let endpoints = metadata.document(issuer).ok().unwrap();
             [Some(endpoints.token), endpoints.optional.revocation, endpoints.optional.introspection]
                 .map(|url| url.map(String::from).unwrap_or_default())
         };
@@ -352,13 +474,11 @@ mod tests {
             (200, format!(r#"{{"issuer":"{issuer}"}}"#), Class::Misconfigured),
             (200, "canary".to_owned(), Class::Misconfigured),
             (204, String::new(), Class::NotProcessed),
-            (302, String::new(), Class::Misconfigured),
-            (401, String::new(), Class::Misconfigured),
             (429, String::new(), Class::Throttled),
             (500, String::new(), Class::NotProcessed),
         ] {
             let sender = bench.sender();
-            let (prepared, _) = join(client.prepare(&sender), peer.json(status, &body)).await;
+            let prepared = peer.json_then_404(status, &body, client.prepare(&sender)).await;
             let failed = prepared.unwrap_err();
             assert_eq!(failed.class(), class, "{status} {body}");
             let path = "/.well-known/oauth-authorization-server";
@@ -372,6 +492,200 @@ mod tests {
         let (prepared, _) = join(client.prepare(&sender), peer.answer("HTTP/1.1 20")).await;
         assert_eq!(prepared.unwrap_err().class(), Class::NotProcessed);
         let sender = bench.sender();
-        join(client.prepare(&sender), peer.json(200, &good)).await.0.unwrap();
+        peer.json_then_404(200, &good, client.prepare(&sender)).await.unwrap();
+    }
+
+    /// A document with a member `name` for each of these.
+    fn with_endpoints(issuer: &str, base: &str, names: &[&str]) -> String {
+        let names = names.iter().map(|name| format!(r#","{name}_endpoint":"{base}/{name}""#));
+        let names: String = names.collect();
+        format!(r#"{{"issuer":"{issuer}","token_endpoint":"{base}/token"{names}}}"#)
+    }
+
+    /// The result of a discovery at a server with these two documents, and the number of requests.
+    async fn discovered(
+        peer: &Peer,
+        first: (u16, &str),
+        second: (u16, &str),
+    ) -> (Exchanged<Discovered>, usize) {
+        let (bench, issuer) = (Bench::new(), Issuer::new(&peer.url("")).unwrap());
+        let sender = bench.sender();
+        let mut requests = 0;
+        let serve = async {
+            for (status, body) in [first, second] {
+                let (mut stream, _) = peer.accept().await;
+                requests += 1;
+                stream.write_all(json(status, body).as_bytes()).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let found = until_ended(issuer.discover(&sender), serve).await;
+        (found, requests)
+    }
+
+    async fn until_ended<T>(client: impl Future<Output = T>, serve: impl Future) -> T {
+        match select(pin!(client), pin!(serve)).await {
+            Either::Left((output, _)) => output,
+            Either::Right(_) => panic!("the server ended before the client"),
+        }
+    }
+
+    /// The paths of the optional endpoints, in the order of [`OptionalEndpoints`].
+    fn paths(found: &Discovered) -> [&str; 4] {
+        found.endpoints.optional.members().map(|url| url.map_or("", Url::path))
+    }
+
+    #[tokio::test]
+    async fn each_member_comes_from_the_first_document_that_has_it() {
+        let peer = Peer::start().await;
+        let issuer = peer.url("");
+        let promise = |document: String, value: bool| {
+            let member = "authorization_response_iss_parameter_supported";
+            document.replacen('{', &format!("{{\"{member}\":{value},"), 1)
+        };
+        let at =
+            |base: &str, names: &[&str]| with_endpoints(&issuer, &format!("{issuer}{base}"), names);
+        let first = at("/1", &["revocation", "introspection"]);
+        let second = at("/2", &["authorization", "revocation", "userinfo"]);
+        let second = promise(second, true);
+        let (found, _) = discovered(&peer, (200, &first), (200, &second)).await;
+        let found = found.unwrap();
+        assert_eq!(found.endpoints.token.path(), "/1/token");
+        let merged = ["/2/authorization", "/1/introspection", "/1/revocation", "/2/userinfo"];
+        assert_eq!(paths(&found), merged);
+        assert!(found.endpoints.names_issuer && !found.is_partial);
+
+        // The first document says that the issuer is not named, so the second does not count.
+        let (found, _) = discovered(&peer, (200, &promise(first, false)), (200, &second)).await;
+        assert!(!found.unwrap().endpoints.names_issuer);
+        // An endpoint that may not be used is as good as none.
+        let unusable = at("/1", &["userinfo"]);
+        let unusable = unusable.replace(&format!("{issuer}/1/userinfo"), "ftp://as.example/");
+        let (found, _) = discovered(&peer, (200, &unusable), (200, &second)).await;
+        assert_eq!(paths(&found.unwrap())[3], "/2/userinfo");
+    }
+
+    #[tokio::test]
+    async fn a_first_document_that_lacks_nothing_is_the_only_one_that_is_requested() {
+        let peer = Peer::start().await;
+        let issuer = peer.url("");
+        let all = ["authorization", "introspection", "revocation", "userinfo"];
+        let document = with_endpoints(&issuer, &issuer, &all);
+        let supported = r#"{"authorization_response_iss_parameter_supported":false,"#;
+        let complete = document.replacen('{', supported, 1);
+        for (first, requests) in [(&complete, 1), (&document, 2)] {
+            let (found, seen) = discovered(&peer, (200, first), (404, "")).await;
+            assert_eq!((found.unwrap().is_partial, seen), (false, requests));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_but_429_leads_to_the_other_document() {
+        let peer = Peer::start().await;
+        let issuer = peer.url("");
+        let good = with_endpoints(&issuer, &issuer, &["revocation"]);
+        let of_another = with_endpoints("https://other.example", &issuer, &["userinfo"]);
+        let html = "<!doctype html><title>Not here</title>";
+        let finals = [400, 401, 403, 404, 405, 410, 301, 302, 307].map(|status| (status, ""));
+        let finals = finals.into_iter().chain([(200, html), (200, &*of_another), (200, "[]")]);
+        let passing = [500, 501, 502, 503, 504, 408, 204].map(|status| (status, html));
+        let unusable = finals.map(|answer| (answer, false));
+        for (answer, is_partial) in unusable.chain(passing.map(|answer| (answer, true))) {
+            for documents in [(answer, (200, &*good)), ((200, &*good), answer)] {
+                let (found, requests) = discovered(&peer, documents.0, documents.1).await;
+                let found = found.unwrap();
+                assert_eq!(paths(&found), ["", "", "/revocation", ""], "{answer:?}");
+                assert_eq!((found.is_partial, requests), (is_partial, 2), "{answer:?}");
+            }
+        }
+        let (failed, requests) = discovered(&peer, (429, ""), (200, &good)).await;
+        assert_eq!((failed.err().unwrap().class(), requests), (Class::Throttled, 1));
+        let (found, _) = discovered(&peer, (200, &good), (429, "")).await;
+        assert!(found.unwrap().is_partial);
+    }
+
+    #[tokio::test]
+    async fn of_two_failures_the_one_that_passes_or_says_more_is_reported() {
+        let peer = Peer::start().await;
+        let issuer = peer.url("");
+        let of_another = with_endpoints("https://other.example", &issuer, &[]);
+        let of_another = of_another.as_str();
+        let [first, second] = ["oauth-authorization-server", "openid-configuration"]
+            .map(|name| format!("/.well-known/{name}"));
+        for (answers, class, status, path) in [
+            ([(404, ""), (404, "")], Class::Misconfigured, 404, &second),
+            ([(500, ""), (502, "")], Class::NotProcessed, 500, &first),
+            ([(500, ""), (404, "")], Class::NotProcessed, 500, &first),
+            ([(404, ""), (503, "")], Class::NotProcessed, 503, &second),
+            ([(200, of_another), (503, "")], Class::NotProcessed, 503, &second),
+            ([(404, ""), (429, "")], Class::Throttled, 429, &second),
+            ([(200, of_another), (404, "")], Class::Misconfigured, 200, &first),
+            ([(404, ""), (200, of_another)], Class::Misconfigured, 200, &second),
+            ([(200, of_another), (200, of_another)], Class::Misconfigured, 200, &first),
+        ] {
+            let (found, requests) = discovered(&peer, answers[0], answers[1]).await;
+            let failed = found.err().unwrap();
+            let reported = (failed.class(), failed.status(), failed.path());
+            assert_eq!(reported, (class, Some(status), Some(path.as_str())), "{answers:?}");
+            assert_eq!(requests, 2);
+        }
+        for (statuses, advice) in [
+            ([404, 404], "check the URL"),
+            (
+                [302, 404],
+                "the crate follows no redirect, so use the URL that the server redirects to",
+            ),
+            ([404, 401], "check the URL and the settings of the provider"),
+        ] {
+            let [there, here] = statuses;
+            let (found, _) = discovered(&peer, (there, ""), (here, "")).await;
+            assert_eq!(
+                found.err().unwrap().into_error().to_string(),
+                format!(
+                    "wrong configuration: the server answered {there} at {issuer}{first} and \
+                     {here} at {issuer}{second}, where metadata of the configured issuer was \
+                     expected; {advice}"
+                )
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_document_that_does_not_come_in_time_is_done_without() {
+        let (bench, peer) = (Bench::new(), Peer::start().await);
+        let issuer = peer.url("");
+        let good = with_endpoints(&issuer, &issuer, &["revocation"]);
+        let issuer = Issuer::new(&issuer).unwrap();
+        let sender = bench.sender();
+        let serve = async {
+            peer.json(200, &good).await;
+            let (stream, _) = peer.accept().await;
+            bench.clock.advance(METADATA_WAIT);
+            stream
+        };
+        let (found, _stream) = join(issuer.discover(&sender), serve).await;
+        let found = found.unwrap();
+        assert_eq!((paths(&found)[2], found.is_partial), ("/revocation", true));
+    }
+
+    #[tokio::test]
+    async fn a_second_request_for_which_no_time_is_left_is_not_sent() {
+        let (bench, peer) = (Bench::new(), Peer::start().await);
+        let issuer = peer.url("");
+        let good = with_endpoints(&issuer, &issuer, &["revocation"]);
+        let issuer = Issuer::new(&issuer).unwrap();
+        for (status, body) in [(200, good.as_str()), (404, "")] {
+            let sender = bench.sender();
+            let serve = async {
+                let (mut stream, _) = peer.accept().await;
+                bench.clock.advance(Policy::default().attempt_budget);
+                stream.write_all(json(status, body).as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            match until_ended(issuer.discover(&sender), serve).await {
+                Ok(found) => assert!(status == 200 && found.is_partial),
+                Err(failed) => assert_eq!((failed.class(), status), (Class::NotSent, 404)),
+            }
+        }
     }
 }

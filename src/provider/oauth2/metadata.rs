@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
-use super::discovery::{Endpoints, Issuer};
+use super::discovery::{Discovered, Endpoints, Issuer};
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind};
 use crate::policy::{METADATA_AGE, METADATA_RETRY, METADATA_WAIT};
@@ -22,9 +22,9 @@ pub(super) struct Metadata {
 
 #[derive(Clone)]
 struct Known {
-    endpoints: Arc<Endpoints>,
+    found: Discovered,
     read_again_at: BootTime,
-    /// The document that was refused since these endpoints were read, so that it is reported once.
+    /// The document that was refused since these endpoints were found, so that it is reported once.
     refused: Option<Refused>,
 }
 
@@ -32,7 +32,7 @@ struct Known {
 #[derive(Clone, PartialEq)]
 enum Refused {
     /// It names other hosts.
-    Moved(Box<Endpoints>),
+    Moved(Arc<Endpoints>),
     /// It names another issuer, or is no metadata.
     UnusableBody,
 }
@@ -55,7 +55,7 @@ impl Metadata {
 
     /// The endpoints, if they are known.
     pub(super) fn known(&self) -> Option<Arc<Endpoints>> {
-        self.known.read().as_ref().map(|known| Arc::clone(&known.endpoints))
+        self.known.read().as_ref().map(|known| Arc::clone(&known.found.endpoints))
     }
 
     /// The endpoints. Requests the metadata if they are not known.
@@ -68,14 +68,16 @@ impl Metadata {
         if let Some(known) = self.known() {
             return Ok(known);
         }
-        let endpoints = Arc::new(self.issuer.discover(sender).await?);
-        self.keep(Arc::clone(&endpoints), sender);
+        let found = self.issuer.discover(sender).await?;
+        let endpoints = Arc::clone(&found.endpoints);
+        self.keep(found, sender);
         Ok(endpoints)
     }
 
     /// Reads the endpoints if they are not known, and again if they are older than
     /// [`METADATA_AGE`]. The former endpoints stay in use while the server does not answer, and if
-    /// its document is refused. A refused document fails one call.
+    /// its document is refused. A refused document fails one call. If only one of the two documents
+    /// can be read, members that it lacks stay as they were.
     pub(super) async fn refresh(&self, sender: &HttpSender<'_>) -> Exchanged<()> {
         if self.known.read().is_none() {
             return self.endpoints(sender).await.map(drop);
@@ -84,16 +86,21 @@ impl Metadata {
         let Ok(_request_lock) = self.request_lock.try_lock() else { return Ok(()) };
         let Some(former) = self.is_old(sender) else { return Ok(()) };
         match sender.timeout(METADATA_WAIT, self.issuer.discover(sender)).await {
-            Some(Ok(new)) if new.has_moved_from(&former) => {
+            Some(Ok(new)) if new.endpoints.has_moved_from(&former) => {
                 let moved = Error::new(ErrorKind::Misconfigured).about(
                     "the metadata names other hosts than before, and the former endpoints stay in \
                      use; call `Sessions::reload` or `replace` to accept the new ones",
                 );
                 let failed = ExchangeError::new(FailureClass::Misconfigured).with_source(moved);
-                self.refuse(Refused::Moved(Box::new(new)), failed)
+                self.refuse(Refused::Moved(new.endpoints), failed)
             }
             Some(Ok(new)) => {
-                self.keep(Arc::new(new), sender);
+                let endpoints = if new.is_partial {
+                    Arc::new(new.endpoints.filled_from(&former.endpoints))
+                } else {
+                    new.endpoints
+                };
+                self.keep(Discovered { endpoints, is_partial: new.is_partial }, sender);
                 Ok(())
             }
             Some(Err(failed)) if is_refused(&failed) => self.refuse(Refused::UnusableBody, failed),
@@ -104,17 +111,18 @@ impl Metadata {
 
     /// The endpoints, if it is time to read them again. It sets the time of the next reading first,
     /// so that a dropped reading is not repeated at once.
-    fn is_old(&self, sender: &HttpSender<'_>) -> Option<Arc<Endpoints>> {
+    fn is_old(&self, sender: &HttpSender<'_>) -> Option<Discovered> {
         let now = sender.boot_time();
         let mut known = self.known.write();
         let known = known.as_mut().filter(|known| now >= known.read_again_at)?;
         known.read_again_at = now.after(METADATA_RETRY);
-        Some(Arc::clone(&known.endpoints))
+        Some(known.found.clone())
     }
 
-    fn keep(&self, endpoints: Arc<Endpoints>, sender: &HttpSender<'_>) {
-        let read_again_at = sender.boot_time().after(METADATA_AGE);
-        *self.known.write() = Some(Known { endpoints, read_again_at, refused: None });
+    fn keep(&self, found: Discovered, sender: &HttpSender<'_>) {
+        let age = if found.is_partial { METADATA_RETRY } else { METADATA_AGE };
+        let read_again_at = sender.boot_time().after(age);
+        *self.known.write() = Some(Known { found, read_again_at, refused: None });
     }
 
     /// The failure, if it was not reported yet.
@@ -164,7 +172,7 @@ mod tests {
         )
     }
 
-    /// What `prepare` gives while the server answers this.
+    /// What `prepare` gives while the server answers this and has no other document.
     async fn answered(
         bench: &Bench,
         client: &OAuth2,
@@ -172,7 +180,7 @@ mod tests {
         status: u16,
         body: &str,
     ) -> Exchanged<()> {
-        join(client.prepare(&bench.sender()), peer.json(status, body)).await.0
+        peer.json_then_404(status, body, client.prepare(&bench.sender())).await
     }
 
     fn token_endpoint(client: &OAuth2) -> String {
@@ -238,5 +246,65 @@ mod tests {
         };
         join(client.prepare(&sender), waiting).await.0.unwrap();
         assert_eq!(token_endpoint(&client), peer.url("/old/t"));
+    }
+
+    /// What `prepare` gives while the server has these two documents.
+    async fn answered_both(
+        bench: &Bench,
+        client: &OAuth2,
+        peer: &Peer,
+        documents: [(u16, &str); 2],
+    ) -> Exchanged<()> {
+        let serve = async {
+            for (status, body) in documents {
+                peer.json(status, body).await;
+            }
+        };
+        join(client.prepare(&bench.sender()), serve).await.0
+    }
+
+    #[tokio::test]
+    async fn while_one_document_cannot_be_read_its_endpoints_stay_and_both_are_read_each_minute() {
+        let (bench, peer) = (Bench::new(), Peer::start().await);
+        let issuer = peer.url("");
+        let client = OAuth2::discover(&issuer, "c").unwrap();
+        let oauth = at(&issuer, "/a");
+        let promise = r#""authorization_response_iss_parameter_supported":true"#;
+        let openid = format!(
+            r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/b/t",
+                "userinfo_endpoint":"https://users.example/u",{promise}}}"#
+        );
+        let known = || {
+            let known = client.known().unwrap();
+            let userinfo = known.optional.userinfo.as_ref().map(ToString::to_string);
+            (known.token.to_string(), userinfo, known.names_issuer)
+        };
+        let partial = [(200, oauth.as_str()), (503, "")];
+        let whole = [(200, oauth.as_str()), (200, openid.as_str())];
+        let token = peer.url("/a/t");
+        answered_both(&bench, &client, &peer, partial).await.unwrap();
+        assert_eq!(known(), (token.clone(), None, false));
+        // It is not asked for again at once.
+        client.prepare(&bench.sender()).await.unwrap();
+
+        // The other host is not new: the document that names it was not read before.
+        bench.clock.advance(METADATA_RETRY);
+        answered_both(&bench, &client, &peer, whole).await.unwrap();
+        let userinfo = Some("https://users.example/u".to_owned());
+        assert_eq!(known(), (token.clone(), userinfo.clone(), true));
+
+        bench.clock.advance(METADATA_AGE);
+        answered_both(&bench, &client, &peer, partial).await.unwrap();
+        assert_eq!(known(), (token, userinfo.clone(), true));
+        bench.clock.advance(METADATA_RETRY);
+        answered_both(&bench, &client, &peer, [(500, ""), (200, &openid)]).await.unwrap();
+        assert_eq!(known(), (peer.url("/b/t"), userinfo, true));
+
+        // Endpoints that were known before may not move, even while a document is not read.
+        let evil = openid.replace("users.example", "evil.example");
+        bench.clock.advance(METADATA_RETRY);
+        let moved = answered_both(&bench, &client, &peer, [(500, ""), (200, &evil)]).await;
+        assert_eq!(moved.unwrap_err().class(), FailureClass::Misconfigured);
+        assert_eq!(known().1.as_deref(), Some("https://users.example/u"));
     }
 }

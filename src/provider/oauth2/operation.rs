@@ -11,7 +11,8 @@ use url::Url;
 
 use super::discovery::OptionalEndpoints;
 use super::request::unusable;
-use super::{Attributes, OAuth2, revoked};
+use super::response_rules::revoked;
+use super::{Attributes, ErrorRule, OAuth2};
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::provider::http_message::HttpResponse;
 use crate::provider::operation::{Called, Prepared, access_token, refresh_token};
@@ -212,26 +213,28 @@ impl Operation<OAuth2> for UserInfo {
 
 impl Operation<OAuth2> for RevokeAccessToken {
     type Output = Revoked;
-    type RequestInfo = ();
+    /// The rules of the client for failed responses.
+    type RequestInfo = Vec<ErrorRule>;
 
     fn credential(&self) -> Credential {
         Credential::InRequest
     }
 
-    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<()> {
+    fn request(&self, provider: &OAuth2, held: &Tokens<Attributes>) -> Prepared<Vec<ErrorRule>> {
         let words = "the call needs a revocation endpoint; set `revocation_endpoint`, because the \
                      metadata names none";
         let endpoint = provider.needed(|known| known.revocation.as_ref(), held, words)?;
-        Ok((provider.request(&endpoint, Kind::Access.fields(held)?)?, ()))
+        let request = provider.request(&endpoint, Kind::Access.fields(held)?)?;
+        Ok((request, provider.error_rules.clone()))
     }
 
     fn response(
         &self,
         sender: &HttpSender<'_>,
-        (): (),
+        rules: Vec<ErrorRule>,
         response: &HttpResponse,
     ) -> Called<Revoked> {
-        let done = revoked(sender, response)?;
+        let done = revoked(sender, response, &rules)?;
         let effect = match done {
             Revoked::AtServer => Effect::AccessTokenDead,
             Revoked::NotSupported => Effect::None,

@@ -21,6 +21,9 @@ impl OAuth2 {
         if failed.class() != FailureClass::Unclassified || response.status().is_redirection() {
             return failed;
         }
+        if self.ruled_class(response).is_some() {
+            return failed;
+        }
         let error = ErrorResponse::of(response);
         let class = if self.rejects_client(response, &error, invalid_grant) {
             FailureClass::InvalidClient

@@ -118,6 +118,10 @@ impl RedirectLogin for OAuth2 {
     /// Reads the response of RFC 6749 section 4.1.2, and checks its issuer by RFC 9207 section 2.4.
     /// If the response names no issuer, pass the whole URL or its path and query: it must match the
     /// redirect URI (RFC 9700 section 4.4.2).
+    ///
+    /// A response that is refused for its issuer and has an `error` is refused with that code in
+    /// [`Error::provider_code`]. Show or log it, but do not act on it: the server that sent it is
+    /// not known.
     fn login_grant(
         &self,
         redirect: &str,
@@ -128,7 +132,9 @@ impl RedirectLogin for OAuth2 {
         let fields = http_message::redirect_fields(redirect)?;
         fields.check_is_answer()?;
         fields.check_state(login)?;
-        let without_issuer = self.check_issuer(redirect, &fields)?;
+        let without_issuer = self
+            .check_issuer(redirect, &fields)
+            .map_err(|refused| with_untrusted_code(refused, &fields))?;
         if let Some(code) = fields.get("error") {
             return Err(refused(code.expose_secret()));
         }
@@ -308,6 +314,28 @@ fn with_fields(mut endpoint: Url, fields: &[(&str, Cow<'_, str>)]) -> Url {
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     endpoint.set_fragment(Some(&format!("{fragment}{joint}{query}")));
     endpoint
+}
+
+/// The refusal of a response, with the error code in it, if there is one. The code is shown, but it
+/// decides nothing: anyone can send a browser to the redirect URI with a code.
+fn with_untrusted_code(refusal: Error, fields: &RedirectFields) -> Error {
+    let Some(code) = fields.get("error") else { return refusal };
+    let refusal = refusal.with_code(ProviderCode::new(code.expose_secret()));
+    if refusal.kind() != ErrorKind::Refused(Refusal::LoginStateMismatch) {
+        return refusal;
+    }
+    refusal.about(match fields.get("iss") {
+        Some(_) => {
+            "the response to the login reports an error, but it names another server than the one \
+             that the login began at, so its error code is shown (`Error::provider_code`) but not \
+             trusted; begin the login again"
+        }
+        None => {
+            "the response to the login reports an error, but the server did not name itself in it, \
+             so its error code is shown (`Error::provider_code`) but not trusted; begin the login \
+             again"
+        }
+    })
 }
 
 /// The error that an error response means (RFC 6749 section 4.1.2.1, `OpenID` Connect Core 1.0

@@ -1,13 +1,16 @@
 //! The response of a token endpoint (RFC 6749 section 5.1).
 
+mod kept;
 mod members;
 
+use std::mem::take;
 use std::time::SystemTime;
 
 use self::members::{Found, Members};
+use super::OAuth2;
 use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
-use crate::provider::{Exchanged, FailureClass};
+use crate::provider::{ExchangeError, Exchanged, FailureClass};
 use crate::secret::Secret;
 
 /// The tokens that were issued.
@@ -34,20 +37,21 @@ impl IssuedTokens {
     /// Reads a token or a failure. `invalid_grant` is the class of that code for the grant in the
     /// request.
     pub(super) fn read(
+        client: &OAuth2,
         sender: &HttpSender<'_>,
         response: &HttpResponse,
         invalid_grant: FailureClass,
     ) -> Exchanged<Self> {
         let unusable = if response.status().is_success() {
-            match Members::read(response) {
-                Ok(members) => {
+            match Members::read(response, &client.token_response) {
+                Ok(mut members) => {
                     // If the response has a token, the grant may be used up, so an error code must
                     // not overrule it.
                     let issued = members.has_token();
                     match members.token() {
                         Ok(token) => return Ok(token),
                         Err(words) if issued => {
-                            return Err(http_message::unusable(response, words));
+                            return Err(members.refused(sender, response, words, invalid_grant));
                         }
                         Err(words) => Some(http_message::unusable(response, words)),
                     }
@@ -57,6 +61,9 @@ impl IssuedTokens {
         } else {
             None
         };
+        if let Some(ruled) = client.ruled(sender, response, invalid_grant) {
+            return Err(ruled);
+        }
         // Some servers always send 200, and report failures in a member `error`.
         let refused = sender.oauth_error(response, invalid_grant);
         let silent = refused.class() == FailureClass::Ambiguous;
@@ -74,28 +81,59 @@ impl Members {
     }
 
     /// The token, or which member is missing or wrong.
-    fn token(self) -> Result<IssuedTokens, &'static str> {
-        let access_token = access_token(self.access_token)?;
-        let refresh_token = match self.refresh_token {
-            Found::Text(token) => Some(token),
-            Found::Wrong => return Err("the refresh_token is no text"),
-            Found::Nothing => None,
-        };
+    /// If it cannot be used, the refresh token stays.
+    fn token(&mut self) -> Result<IssuedTokens, &'static str> {
+        let access_token = access_token(take(&mut self.access_token))?;
+        if matches!(self.refresh_token, Found::Wrong) {
+            return Err("the refresh_token is no text");
+        }
         if let Some(refused) = self.token_type.as_deref().and_then(refused_type) {
             return Err(refused);
         }
-        let refresh_expires_in = self.refresh_token_expires_in.or(self.refresh_expires_in);
         Ok(IssuedTokens {
             access_token,
             expires: self.expires_in.map(Expires::In).or(self.expires_at.map(Expires::At)),
-            refresh_token,
-            refresh_expires_in: refresh_expires_in.filter(|seconds| *seconds > 0.0),
-            scope: self.scope,
+            refresh_token: match take(&mut self.refresh_token) {
+                Found::Text(token) => Some(token),
+                Found::Wrong | Found::Nothing => None,
+            },
+            refresh_expires_in: self.refresh_expires_in(),
+            scope: take(&mut self.scope),
             subject: match &self.id_token {
                 Found::Text(token) => subject(token),
                 Found::Nothing | Found::Wrong => None,
             },
         })
+    }
+
+    fn refresh_expires_in(&self) -> Option<f64> {
+        let seconds = self.refresh_token_expires_in.or(self.refresh_expires_in);
+        seconds.filter(|seconds| *seconds > 0.0)
+    }
+
+    /// The failure of a response that has a token, but no access token that can be used. `words`
+    /// say why. After a refresh nothing is in doubt: the session keeps the new refresh token, or if
+    /// there is none, the old one, which stays valid (RFC 6749 section 6).
+    fn refused(
+        self,
+        sender: &HttpSender<'_>,
+        response: &HttpResponse,
+        words: &'static str,
+        invalid_grant: FailureClass,
+    ) -> ExchangeError {
+        let unusable = http_message::unusable(response, words);
+        // Only a refresh has this class for `invalid_grant`.
+        let is_refresh = invalid_grant == FailureClass::Rejected;
+        if !is_refresh || matches!(self.refresh_token, Found::Wrong) {
+            return unusable;
+        }
+        let refused = ExchangeError { class: FailureClass::Misconfigured, ..unusable };
+        let refused = refused.expecting("a token response").about_response(words);
+        let ends = self.refresh_expires_in().map(|seconds| sender.expires_in(seconds));
+        match self.refresh_token {
+            Found::Text(token) => refused.with_refresh_token(token, ends),
+            Found::Nothing | Found::Wrong => refused,
+        }
     }
 }
 

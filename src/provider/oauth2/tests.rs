@@ -4,8 +4,10 @@ mod client_keys;
 mod operations;
 mod redirect_login;
 mod requests;
+mod response_rules;
 mod responses;
 mod revocation;
+mod token_places;
 mod token_responses;
 mod vendor_requests;
 
@@ -19,6 +21,7 @@ use super::FailureClass::{
     Ambiguous, InvalidClient, NotProcessed, Refused, Rejected, Throttled, Unclassified,
 };
 use super::*;
+use crate::provider::http_message::JsonPointer;
 use crate::provider::test_bench::Bench;
 use crate::transport::peer::Peer;
 

@@ -102,10 +102,11 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if an attribute would be a token.
+    /// [`ErrorKind::InvalidInput`] if an attribute or the [`session_host`](Self::session_host) would
+    /// be a token.
     pub fn token_response(mut self, response: TokenResponse) -> Result<Self> {
-        response.check()?;
         self.token_response = response;
+        self.check_members()?;
         Ok(self)
     }
 
@@ -129,12 +130,19 @@ impl OAuth2 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if it allows no host, has a pattern that is not a host, or names
-    /// neither parameter nor member.
+    /// [`ErrorKind::InvalidInput`] if it allows no host, has a pattern that is not a host, names
+    /// neither parameter nor member, or names a member that is a token.
     pub fn session_host(mut self, host: SessionHost) -> Result<Self> {
         session_host::check(&host)?;
         self.session_host = Some(host);
+        self.check_members()?;
         Ok(self)
+    }
+
+    /// Fails if the session would show a token.
+    fn check_members(&self) -> Result<()> {
+        let host = self.session_host.as_ref().and_then(|host| host.response_member.as_ref());
+        self.token_response.check(host)
     }
 }
 

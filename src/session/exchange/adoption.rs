@@ -106,6 +106,6 @@ fn outcome(end: &End) -> Result<Adopted, Error> {
         End::Superseded { .. } | End::TokensSuperseded(_) | End::Challenge(_) => {
             Err(Error::new(ErrorKind::Superseded))
         }
-        End::Failed(Failure { error, .. }, _) => Err(error.clone()),
+        End::Failed(Failure { error, .. }, _) | End::RefreshTokenOnly(error) => Err(error.clone()),
     }
 }

@@ -11,6 +11,8 @@ use crate::policy::SHORTEST_LIFE;
 pub(super) fn issued(state: &mut State, held: CredentialState, at: &StepContext) {
     match &mut state.running {
         Some(Run::Establish { answer, .. }) => *answer = Some(held),
+        // Its backoff and its damping are those of `with_former_token`.
+        Some(Run::Refresh { answer }) if held.has_former_token() => *answer = Some(held),
         Some(Run::Refresh { answer }) => {
             let former = state.settled.as_mut().and_then(Settled::held_mut);
             let former = former.as_deref();
@@ -19,6 +21,31 @@ pub(super) fn issued(state: &mut State, held: CredentialState, at: &StepContext)
             *answer = Some(CredentialState { damping, backoff, ..held });
         }
         Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => {}
+    }
+}
+
+/// The credentials after a refresh that brought a refresh token and no access token that can be
+/// used: `issued`, with the access token of `former` and a backoff.
+pub(crate) fn with_former_token(
+    issued: CredentialState,
+    former: CredentialState,
+    failure: &Failure,
+    at: &StepContext,
+) -> CredentialState {
+    let ended = issued.is_expired(at.now.boot);
+    let (due, expires) =
+        if ended { (issued.due, issued.expires) } else { (former.due, former.expires) };
+    CredentialState {
+        token_generation: former.token_generation,
+        token: former.token,
+        due,
+        expires,
+        suspect: former.suspect,
+        rejected: former.rejected,
+        derived_at: former.derived_at,
+        backoff: Some(next_backoff(former.backoff.as_ref(), failure, at)),
+        damping: former.damping,
+        ..issued
     }
 }
 
@@ -48,10 +75,11 @@ pub(super) fn saved(
     state: &mut State,
     version: u64,
     (counters, suspect): ((u64, u64), bool),
+    at: &StepContext,
     effects: &mut Effects,
 ) {
-    if let Some((held, notification)) = state.take_answer() {
-        effects.notifications.push(notification);
+    if let Some((held, notification)) = state.take_answer(at) {
+        effects.notifications.extend(notification);
         state.settled = Some(Settled::Active(held.counted(counters, suspect)));
     } else if let Some(held) = state.settled.as_mut().and_then(Settled::held_mut)
         && held.is_unsaved()
@@ -62,9 +90,9 @@ pub(super) fn saved(
     external_change::wrote(state, version);
 }
 
-pub(super) fn unsaved(state: &mut State, effects: &mut Effects) {
-    if let Some((held, notification)) = state.take_answer() {
-        effects.notifications.extend([notification, Notification::Unsaved]);
+pub(super) fn unsaved(state: &mut State, at: &StepContext, effects: &mut Effects) {
+    if let Some((held, notification)) = state.take_answer(at) {
+        effects.notifications.extend(notification.into_iter().chain([Notification::Unsaved]));
         let held = CredentialState { saved: Saved::Unsaved { attempts: 1 }, ..held };
         state.settled = Some(Settled::Active(held));
     } else if let Some(CredentialState { saved: Saved::Unsaved { attempts }, .. }) =
@@ -76,8 +104,8 @@ pub(super) fn unsaved(state: &mut State, effects: &mut Effects) {
 
 impl State {
     /// Takes the answer of the running exchange, and ends the exchange.
-    fn take_answer(&mut self) -> Option<(CredentialState, Notification)> {
-        let answer = match &mut self.running {
+    fn take_answer(&mut self, at: &StepContext) -> Option<(CredentialState, Option<Notification>)> {
+        let (mut held, notification) = match &mut self.running {
             Some(Run::Establish { answer, .. }) => (answer.take()?, Notification::Established),
             Some(Run::Refresh { answer }) => (answer.take()?, Notification::Refreshed),
             Some(Run::Challenge { .. } | Run::Close | Run::Forget | Run::Revoke) | None => {
@@ -85,7 +113,19 @@ impl State {
             }
         };
         self.running = None;
-        Some(answer)
+        if !held.has_former_token() {
+            return Some((held, Some(notification)));
+        }
+        if let Some(former) = self.settled.as_ref().and_then(Settled::held) {
+            // Noted since the answer arrived.
+            held.rejected |= former.rejected;
+            held.suspect |= former.suspect;
+        }
+        let announced =
+            matches!(&self.settled, Some(Settled::Active(former)) if former.backoff.is_some());
+        let retry_at = held.backoff.as_ref().filter(|_| !announced).map(|backoff| backoff.retry_at);
+        let wait = retry_at.map(|retry_at| retry_at.since(at.now.boot));
+        Some((held, wait.map(|wait| Notification::BackingOff { wait })))
     }
 }
 
@@ -98,7 +138,7 @@ pub(super) fn failed(state: &mut State, failure: Failure, at: &StepContext, effe
     if answered {
         // The answer has arrived and only the exchange's task died: new credentials are never
         // thrown away.
-        return unsaved(state, effects);
+        return unsaved(state, at, effects);
     }
     state.running = None;
     let Some(settled) = state.settled.take() else { return };

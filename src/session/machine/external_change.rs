@@ -211,7 +211,7 @@ pub(super) fn accepted(state: &mut State, generation: u64) {
 /// rejection brought this very token a moment ago, and another refresh would bring no better one.
 pub(crate) fn is_damped(state: &State, generation: u64, now: BootTime) -> bool {
     let held = state.settled.as_ref().and_then(Settled::serving);
-    held.is_some_and(|held| held.generation == generation && held.is_damped(now))
+    held.is_some_and(|held| held.is_of(generation) && held.is_damped(now))
 }
 
 /// Lets the next need retry a session that is provisionally lost, unless its last retry is still in
@@ -238,9 +238,7 @@ pub(super) fn dead(state: &mut State, generation: u64, reason: LostReason, effec
     } else if lost.is_some_and(LostReason::is_ours) && !reason.is_ours() {
         // This side ended the session, and no renewal may forget that.
         settled.reject(generation);
-    } else if lost != Some(reason)
-        && settled.serving().is_some_and(|held| held.generation == generation)
-    {
+    } else if lost != Some(reason) && settled.serving().is_some_and(|held| held.is_of(generation)) {
         lose(settled, reason, None, effects);
         if settled.serving().is_none() {
             // The token must not be served even if a loaded record does not show the loss yet.

@@ -32,6 +32,9 @@ pub(crate) struct CredentialState {
     pub(crate) epoch: u64,
     pub(crate) generation: u64,
     pub(crate) credentials: Arc<Credentials>,
+    /// The generation that brought the access token. Below `generation` if responses since then
+    /// brought only a refresh token.
+    pub(crate) token_generation: u64,
     pub(crate) token: Option<PermissionToken>,
     /// When the access token should be refreshed; `None` if its end is not known.
     pub(crate) due: Option<BootTime>,
@@ -235,10 +238,10 @@ impl Settled {
 
     pub(super) fn reject(&mut self, generation: u64) {
         if let Some(held) = self.held_mut() {
-            held.rejected |= held.generation == generation;
+            held.rejected |= held.is_of(generation);
         }
         if let Self::InDoubt(held, in_doubt) = self
-            && held.generation == generation
+            && held.is_of(generation)
         {
             // No token is left to serve, so the retry need not wait for its end.
             in_doubt.retry_at = in_doubt.retry_at.min(in_doubt.floor);
@@ -261,6 +264,12 @@ impl Settled {
     /// The record's state, with what this process knows in addition about the same credentials.
     pub(super) fn remembering(mut self, mut former: Self) -> Self {
         if self.counters() != former.counters() {
+            if let (Some(read), Some(held)) = (self.held_mut(), former.held())
+                && read.backoff.is_some()
+            {
+                // The other process got no access token that it can use, only a refresh token.
+                read.remember_token(held);
+            }
             return self;
         }
         if std::mem::discriminant(&self) == std::mem::discriminant(&former)
@@ -327,7 +336,7 @@ impl CredentialState {
 
     /// Whether a caller that wants a token above `newer_than` needs another one.
     pub(super) fn is_wanted(&self, newer_than: u64, now: BootTime) -> bool {
-        self.generation <= newer_than || !self.is_usable(now) || self.is_due(now)
+        self.token_generation <= newer_than || !self.is_usable(now) || self.is_due(now)
     }
 
     pub(crate) fn is_due(&self, now: BootTime) -> bool {
@@ -372,7 +381,8 @@ impl CredentialState {
 
     /// Notes an accepted token: rejections start a refresh again after the shortest span.
     pub(super) fn accept(&mut self, generation: u64) {
-        if let Some(damping) = self.damping.as_mut().filter(|_| self.generation == generation) {
+        let is_of = self.is_of(generation);
+        if let Some(damping) = self.damping.as_mut().filter(|_| is_of) {
             **damping = Damping { span: DAMPING, accepted: true, ..**damping };
         }
     }
@@ -389,6 +399,7 @@ impl CredentialState {
     /// itself, its times are more exact than the record's, and stay.
     fn remember(&mut self, former: Self) {
         self.rejected |= former.rejected;
+        self.remember_token(&former);
         self.damping = former.damping;
         self.unclassified = self.unclassified.take().or(former.unclassified);
         self.backoff = match (self.backoff.take(), former.backoff) {
@@ -405,12 +416,15 @@ impl CredentialState {
         }
     }
 
-    /// Sets the store's epoch and generation, in the token too, because a 401 names the token's
+    /// Sets the store's epoch and generation, in a new token too, because a 401 names the token's
     /// generation.
     pub(super) fn counted(mut self, (epoch, generation): (u64, u64), suspect: bool) -> Self {
-        self.token = self.token.map(|token| token.counted((epoch, generation)));
+        let former = self.token_generation;
+        let token_generation = if self.has_former_token() { former } else { generation };
         self.suspect |= suspect;
-        Self { epoch, generation, saved: Saved::Yes, ..self }
+        (self.epoch, self.generation, self.saved) = (epoch, generation, Saved::Yes);
+        self.count_token(token_generation);
+        self
     }
 }
 

@@ -123,7 +123,8 @@ impl Settled {
             // refreshes, not one.
             Self::Active(held) if held.is_unsaved() => Next::Fail(
                 Error::new(ErrorKind::RetryLater)
-                    .about("the store has not yet saved the last refresh"),
+                    .about("the store has not yet saved the last refresh")
+                    .caused_by(held.refusal()),
             ),
             Self::Active(held) => {
                 let next = if held.can_refresh(now) {

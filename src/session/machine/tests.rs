@@ -2,6 +2,7 @@
 
 mod damping;
 mod external_change;
+mod former_token;
 mod in_doubt;
 mod random;
 mod rules;

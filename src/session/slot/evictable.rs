@@ -36,8 +36,9 @@ impl Slot {
             return Leaves::No;
         }
         let (epoch, generation) = inner.state.counters();
-        let rejected = self.rejected_through() >= generation && self.rejected_through() > 0;
         let held = inner.state.settled.as_ref().and_then(Settled::held);
+        let of_token = held.map_or(generation, |held| held.token_generation);
+        let rejected = self.rejected_through() >= of_token && self.rejected_through() > 0;
         match held.filter(|_| rejected) {
             None => Leaves::Yes,
             Some(held) if held.suspect => Leaves::Yes,

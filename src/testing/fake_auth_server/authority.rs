@@ -11,7 +11,7 @@ use crate::clock::BootTime;
 mod authorization_code;
 mod refresh_token;
 
-pub(super) use authorization_code::{Code, Redemption};
+pub(super) use authorization_code::{Code, Redemption, s256};
 
 /// Grants, and their tokens.
 pub(super) struct Authority {

@@ -10,13 +10,14 @@ use super::dialect::ioffice::IOfficeServer;
 use super::dialect::oauth2::OAuth2Server;
 #[cfg(feature = "spatium")]
 use super::dialect::spatium::SpatiumServer;
+use super::fake_server_shape::FakeServerShape;
 
 /// The protocol that a [`FakeAuthServer`](super::FakeAuthServer) speaks. See the example of
 /// [`FakeAuthServerBuilder`](super::FakeAuthServerBuilder).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FakeDialect {
-    /// OAuth 2.0, as in the standard.
+    /// OAuth 2.0, as in the standard, or of another [shape](super::FakeServerShape).
     #[default]
     OAuth2,
     /// Spatium's authorization service, also below the path `/authorization/v1`. A session has a
@@ -39,10 +40,10 @@ pub enum FakeDialect {
 }
 
 impl FakeDialect {
-    /// The dialect, with an empty state.
-    pub(super) fn open(self) -> Box<dyn Dialect> {
+    /// The dialect, with an empty state. Only that of OAuth 2.0 has a shape.
+    pub(super) fn open(self, shape: FakeServerShape) -> Box<dyn Dialect> {
         match self {
-            Self::OAuth2 => Box::new(OAuth2Server),
+            Self::OAuth2 => Box::new(OAuth2Server { shape }),
             #[cfg(feature = "spatium")]
             Self::Spatium => Box::<SpatiumServer>::default(),
             #[cfg(feature = "circle")]

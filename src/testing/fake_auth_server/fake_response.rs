@@ -22,6 +22,18 @@ pub(super) struct FakeResponse {
     refused: Option<String>,
     /// The names of the members on the way to the access token.
     access_token: &'static [&'static str],
+    layout: Layout,
+}
+
+/// Where the members are in the body. By default they are at the root of a JSON body.
+#[derive(Default)]
+pub(super) struct Layout {
+    /// The member whose object has them.
+    pub(super) under: Option<String>,
+    /// Further members, from the root.
+    pub(super) more: Map<String, Value>,
+    /// Whether the body is a form, which has only the scalars at the root.
+    pub(super) is_form: bool,
 }
 
 impl FakeResponse {
@@ -35,7 +47,13 @@ impl FakeResponse {
             location: None,
             refused: None,
             access_token: &["access_token"],
+            layout: Layout::default(),
         }
+    }
+
+    pub(super) fn laid_out(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
     }
 
     /// A response without a body.
@@ -102,7 +120,9 @@ impl FakeResponse {
     }
 
     pub(super) fn headers(&self) -> HeaderMap {
-        let mut headers = json_headers();
+        let kind = if self.layout.is_form { FORM } else { "application/json" };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -118,14 +138,36 @@ impl FakeResponse {
         if self.status == StatusCode::NO_CONTENT {
             return String::new();
         }
-        let mut text = Value::Object(self.json.clone()).to_string();
-        if let Some(expires_in) = &self.expires_in {
-            let last_brace = text.pop();
-            let comma = if self.json.is_empty() { "" } else { "," };
-            text.push_str(&format!("{comma}\"expires_in\":{expires_in}"));
-            text.extend(last_brace);
+        let Layout { under, more, is_form } = &self.layout;
+        let (mut root, mut own) = (more.clone(), self.json.clone());
+        let Some(under) = under else {
+            own.extend(root);
+            return if *is_form { self.form(&own) } else { self.with_lifetime(own) };
+        };
+        if let Some(Value::Object(beside)) = root.remove(under) {
+            own.extend(beside);
         }
-        text
+        with_member(root, under, &self.with_lifetime(own))
+    }
+
+    fn with_lifetime(&self, members: Map<String, Value>) -> String {
+        match &self.expires_in {
+            Some(expires_in) => with_member(members, "expires_in", expires_in),
+            None => Value::Object(members).to_string(),
+        }
+    }
+
+    fn form(&self, members: &Map<String, Value>) -> String {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        };
+        let fields = members.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?)));
+        let lifetime = self.expires_in.clone().map(|text| ("expires_in", text));
+        url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields.chain(lifetime))
+            .finish()
     }
 }
 
@@ -168,6 +210,16 @@ impl IntoResponse for FakeResponse {
     }
 }
 
+/// The text of a JSON object with one more member, whose value is JSON text already.
+fn with_member(members: Map<String, Value>, name: &str, value: &str) -> String {
+    let comma = if members.is_empty() { "" } else { "," };
+    let mut text = Value::Object(members).to_string();
+    let last_brace = text.pop();
+    text.push_str(&format!("{comma}{}:{value}", Value::from(name)));
+    text.extend(last_brace);
+    text
+}
+
 /// A number in the place of a text, and the other way round.
 fn spoil(value: &mut Value) {
     match value {
@@ -186,3 +238,5 @@ pub(super) fn json_headers() -> HeaderMap {
 pub(super) fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
+
+const FORM: &str = "application/x-www-form-urlencoded";

@@ -9,8 +9,10 @@ use tokio::task::JoinHandle;
 
 use super::authority::Code;
 use super::counts::{Counts, Endpoint};
+use super::dialect::oauth2::OAuth2Server;
 use super::expires_in::ExpiresIn;
 use super::fake_login::FakeLogin;
+use super::fake_server_shape::FakeServerShape;
 use super::injected_fault::Fault;
 use super::running::RunningServer;
 use super::serve::serve;
@@ -201,6 +203,12 @@ impl FakeAuthServer {
     /// Sets the result of logins at `GET /authorize` from now on.
     pub fn set_login(&self, login: FakeLogin) {
         self.running.update(|state| state.server.login = login);
+    }
+
+    /// Sets which requests the server accepts, and which responses it sends, from now on. A server
+    /// of another dialect than OAuth 2.0 has no shape, and does not change.
+    pub fn set_shape(&self, shape: FakeServerShape) {
+        self.running.update_dialect(|dialect: &mut OAuth2Server| dialect.shape = shape);
     }
 
     /// Gives a client another secret, or adds the client.

@@ -32,9 +32,22 @@ impl IncomingRequest {
     /// The form in the body, or that in the query of a `GET`.
     pub(super) fn form(&self) -> Result<Form, ErrorCode> {
         match self.method {
-            Method::GET => Form::of(self.query.as_deref().unwrap_or_default().as_bytes()),
+            Method::GET => self.query_form(),
             _ => Form::parse(&self.headers, &self.body),
         }
+    }
+
+    /// The form in the query.
+    pub(super) fn query_form(&self) -> Result<Form, ErrorCode> {
+        Form::of(self.query.as_deref().unwrap_or_default().as_bytes())
+    }
+
+    /// The members of a JSON object in the body, all of which must be texts.
+    pub(super) fn json_fields(&self) -> Result<Form, ErrorCode> {
+        let members = self.json().ok_or(ErrorCode::InvalidRequest)?;
+        let text = |(name, value): (String, Value)| Some((name, value.as_str()?.to_owned()));
+        let values = members.into_iter().map(text).collect::<Option<_>>();
+        Ok(Form { values: values.ok_or(ErrorCode::InvalidRequest)? })
     }
 
     /// The members of a JSON object in the body, if the `Content-Type` says JSON.
@@ -53,12 +66,14 @@ impl IncomingRequest {
         self.authorization("bearer")
     }
 
-    /// The client's id and secret, from the header or from the body (RFC 6749 section 2.3.1), but
-    /// not from both.
-    pub(super) fn client(&self) -> Result<ClientAuth, ErrorCode> {
-        let form = self.form()?;
-        let id = form.value("client_id");
-        let secret = form.value("client_secret");
+    /// The client's id and secret, from the header or from the fields with these names (RFC 6749
+    /// section 2.3.1), but not from both.
+    pub(super) fn client(
+        &self,
+        form: &Form,
+        [id, secret]: [&str; 2],
+    ) -> Result<ClientAuth, ErrorCode> {
+        let (id, secret) = (form.value(id), form.value(secret));
         let Some(basic) = self.authorization("basic") else {
             let id = id.unwrap_or_default().to_owned();
             return Ok(ClientAuth { id, secret: secret.map(str::to_owned) });
@@ -118,12 +133,30 @@ pub(super) struct ClientAuth {
 }
 
 impl ClientAuth {
-    /// Both parts are form-urlencoded inside the Base64.
-    fn from_basic(basic: &str) -> Option<Self> {
+    /// The credentials in one place; None if neither of the two is there.
+    pub(super) fn of(id: Option<&str>, secret: Option<&str>) -> Option<Self> {
+        let id_or_secret = id.or(secret);
+        id_or_secret.map(|_| Self {
+            id: id.unwrap_or_default().to_owned(),
+            secret: secret.map(str::to_owned),
+        })
+    }
+
+    /// Both parts are form-urlencoded inside the Base64 (RFC 6749 section 2.3.1).
+    pub(super) fn from_basic(basic: &str) -> Option<Self> {
+        Self::from_basic_of(basic, decode)
+    }
+
+    /// Both parts are as they are inside the Base64 (RFC 7617 section 2).
+    pub(super) fn from_unescaped_basic(basic: &str) -> Option<Self> {
+        Self::from_basic_of(basic, str::to_owned)
+    }
+
+    fn from_basic_of(basic: &str, read: fn(&str) -> String) -> Option<Self> {
         let text = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
         let (id, secret) = text.split_once(':')?;
-        let secret = Some(decode(secret)).filter(|secret| !secret.is_empty());
-        Some(Self { id: decode(id), secret })
+        let secret = Some(read(secret)).filter(|secret| !secret.is_empty());
+        Some(Self { id: read(id), secret })
     }
 }
 

@@ -14,6 +14,7 @@ use super::expires_in::ExpiresIn;
 use super::fake_dialect::FakeDialect;
 use super::fake_login::FakeLogin;
 use super::fake_rotation::FakeRotation;
+use super::fake_server_shape::FakeServerShape;
 use super::handle::FakeAuthServer;
 use super::running::RunningServer;
 use super::server_state::ServerState;
@@ -95,6 +96,7 @@ pub struct FakeAuthServerBuilder {
     login: FakeLogin,
     issuer: Option<String>,
     dialect: FakeDialect,
+    shape: FakeServerShape,
 }
 
 impl FakeAuthServerBuilder {
@@ -109,7 +111,8 @@ impl FakeAuthServerBuilder {
         let clock = Arc::new(SystemClock::new());
         let (accounts, login) = (Accounts::default(), FakeLogin::default());
         let dialect = FakeDialect::default();
-        Self { clock, policy, accounts, login, issuer: None, dialect }
+        let shape = FakeServerShape::default();
+        Self { clock, policy, accounts, login, issuer: None, dialect, shape }
     }
 
     /// Sets the protocol of the server. Faults, counts and clock work in the same way for all
@@ -118,6 +121,14 @@ impl FakeAuthServerBuilder {
     /// Defaults to [`FakeDialect::OAuth2`].
     pub fn dialect(mut self, dialect: FakeDialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// Sets which requests the server accepts, and which responses it sends.
+    ///
+    /// Defaults to the standard's.
+    pub fn shape(mut self, shape: FakeServerShape) -> Self {
+        self.shape = shape;
         self
     }
 
@@ -250,7 +261,7 @@ impl FakeAuthServerBuilder {
     ///
     /// If the future is dropped, no server runs.
     pub async fn start(mut self) -> io::Result<FakeAuthServer> {
-        let dialect = self.dialect.open();
+        let dialect = self.dialect.open(self.shape);
         dialect.adjust_policy(&mut self.policy);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);

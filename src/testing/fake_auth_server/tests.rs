@@ -19,6 +19,7 @@ mod injected_faults;
 mod oauth2;
 mod ordinary_requests;
 mod rotation;
+mod shapes;
 
 const SECOND: Duration = Duration::from_secs(1);
 

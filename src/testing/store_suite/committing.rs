@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::fixture::{
-    ALICE, BOB, Fixture, HOUR, conflict, done, gist, is_about, is_stored, leased,
+    ALICE, BOB, ENDS, Fixture, HOUR, conflict, done, gist, is_about, is_stored, leased,
 };
-use crate::store::{Intent, Outcome, Phase, SettleTo};
+use crate::store::{Ends, Intent, Outcome, Phase, SettleTo};
 
 /// A commit that must be stored as suspect.
 #[track_caller]
@@ -36,6 +36,26 @@ pub(super) async fn a_refresh_raises_the_generation_alone(fixture: Fixture) {
         let record = fixture.record().await;
         assert_eq!((record.made_by, record.lease), (Some(refresh.attempt), None));
     }
+}
+
+pub(super) async fn a_refresh_that_brings_no_access_token_is_stored_with_its_backoff(
+    fixture: Fixture,
+) {
+    fixture.established().await;
+    let refresh = fixture.granted(ALICE, Intent::Refresh).await;
+    let ends = Ends { retry_in: Some(HOUR), ..ENDS };
+    is_stored(fixture.commit_with(refresh, "next", ends).await, 1, 2);
+    assert_eq!(fixture.gist().await, gist(1, 2, Phase::Active, "next"));
+    let stored = fixture.stored().await;
+    is_about(stored.retry_in(), HOUR);
+    assert_eq!((stored.record.tries, stored.record.lease), (1, None));
+    let claim = fixture.next_claim(BOB, Intent::Refresh).await;
+    assert!(matches!(fixture.claim(claim).await, Outcome::Wait { .. }));
+    // A grant need not wait, and ends the backoff.
+    let grant = fixture.granted(BOB, Intent::Establish).await;
+    is_stored(fixture.commit(grant, "second").await, 2, 3);
+    let record = fixture.record().await;
+    assert_eq!((record.tries, record.retry_at), (0, None));
 }
 
 pub(super) async fn a_second_grant_raises_epoch_and_generation(fixture: Fixture) {

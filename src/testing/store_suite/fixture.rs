@@ -26,8 +26,13 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const LEASE: Duration = HOUR;
 
 /// When credentials end, where a case does not say it.
-pub(super) const ENDS: Ends =
-    Ends { access_in: Some(HOUR), refresh_in: None, due_in: Some(HOUR), announce_in: None };
+pub(super) const ENDS: Ends = Ends {
+    access_in: Some(HOUR),
+    refresh_in: None,
+    due_in: Some(HOUR),
+    announce_in: None,
+    retry_in: None,
+};
 
 /// How far a time may be from what was asked for: a case may be slow, and a store may round.
 const SLOW: Duration = Duration::from_secs(600);

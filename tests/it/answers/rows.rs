@@ -1,26 +1,29 @@
-//! The responses, and the expected result of each.
+//! The responses of the survey, and the expected result of each.
 
+use serde::Deserialize;
 use session_warden::testing::ManualClock;
 
 /// An answer, to a grant or to a refresh of a session whose tokens are `a1`, for an hour, and `r1`.
+#[derive(Clone, Debug)]
 pub struct Row {
     pub at: At,
     pub status: u16,
-    pub kind: &'static str,
-    pub body: &'static str,
+    pub kind: String,
+    pub body: String,
     pub expect: Expect,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum At {
     Establish,
     Refresh,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// The session has these.
-    Tokens { access: &'static str, refresh: Option<&'static str>, seconds: Option<u64> },
+    Tokens { access: String, refresh: Option<String>, seconds: Option<u64> },
     /// The session is lost: a new grant is needed.
     SignInAgain,
     /// Only this session backs off, and callers get its access token while it is valid.
@@ -37,161 +40,102 @@ pub enum Expect {
 
 pub const JSON: &str = "application/json";
 pub const HTML: &str = "text/html";
-pub const TEXT: &str = "text/plain";
-pub const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
-pub const fn tokens(
-    access: &'static str,
-    refresh: Option<&'static str>,
-    seconds: Option<u64>,
-) -> Expect {
-    Expect::Tokens { access, refresh, seconds }
-}
-
-pub const fn granted(kind: &'static str, body: &'static str, expect: Expect) -> Row {
-    Row { at: At::Establish, status: 200, kind, body, expect }
-}
-
-pub const fn refreshed(status: u16, kind: &'static str, body: &'static str, expect: Expect) -> Row {
-    Row { at: At::Refresh, status, kind, body, expect }
-}
-
-pub const GRANTS: &[Row] = &[
-    granted(
-        FORM,
-        "access_token=a1&expires_in=28800&refresh_token=r1&refresh_token_expires_in=15811200\
-         &scope=&token_type=bearer",
-        tokens("a1", Some("r1"), Some(28_800)),
+/// Answers that need settings to be understood as their servers mean them: a part of the body, and
+/// the settings. The survey expects what holds with them.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("&expires=", r#"{"token_response": {"expires_in": "/expires"}}"#),
+    ("instance_url", r#"{"token_response": {"attributes": {"instance_url": "/instance_url"}}}"#),
+    (r#""body":{"#, r#"{"token_response": {"under": "/body"}}"#),
+    (
+        "invalid_refresh_token",
+        r#"{"error_rules": [{"status": 200, "pointer": "/error",
+            "value": "invalid_refresh_token", "class": "invalid_grant"}]}"#,
     ),
-    granted(
-        JSON,
-        "\u{feff}{\"access_token\":\"a1\",\"token_type\":\"bearer\",\"expires_in\":60,\
-         \"refresh_token\":\"r1\"}",
-        tokens("a1", Some("r1"), Some(60)),
-    ),
-    granted(
-        HTML,
-        r#"{"access_token":"a1","token_type":"Bearer","expires_in":3600,"refresh_token":"r1"}"#,
-        tokens("a1", Some("r1"), Some(3600)),
-    ),
-    granted(
-        JSON,
-        r#"{"access_token":"a1","access_token":"a2","token_type":"bearer","expires_in":60,
-            "refresh_token":"r1"}"#,
-        tokens("a2", Some("r1"), Some(60)),
-    ),
-    granted(
-        JSON,
-        r#"{"access_token":"a1","token_type":"BearerToken","expires_in":3600,
-            "refresh_token":"r1"}"#,
-        tokens("a1", Some("r1"), Some(3600)),
-    ),
-    granted(
-        JSON,
-        r#"{"access_token":"a1","expires_in":3600,"refresh_token":"r1"}"#,
-        tokens("a1", Some("r1"), Some(3600)),
-    ),
-    granted(
-        JSON,
-        r#"{"access_token":"a1","token_type":"bearer","expires_at":1999999999,
-            "refresh_token":"r1"}"#,
-        tokens("a1", Some("r1"), Some(1_999_999_999 - ManualClock::START_WALL.as_secs())),
-    ),
-    granted(
-        JSON,
-        r#"{"access_token":"a1","token_type":"DPoP","expires_in":60}"#,
-        Expect::NoToken("the token_type is DPoP"),
-    ),
-    granted(
-        JSON,
-        r#"{"access_token":"error: token is expired by 23m","id_token":"","refresh_token":"",
-            "token_type":"","expires_in":0,"scope":""}"#,
-        Expect::NoToken("the access_token has characters that no header can carry"),
+    (
+        "BAD_REFRESH_TOKEN",
+        r#"{"error_rules": [{"status": 400, "pointer": "/status",
+            "value": "BAD_REFRESH_TOKEN", "class": "invalid_grant"}]}"#,
     ),
 ];
 
-pub const REFRESHES: &[Row] = &[
-    refreshed(
-        200,
-        JSON,
-        r#"{"access_token":"a2","token_type":"bearer","expires_in":3600,"refresh_token":""}"#,
-        tokens("a2", Some("r1"), Some(3600)),
-    ),
-    refreshed(
-        200,
-        JSON,
-        r#"{"access_token":"a2","token_type":"Something","expires_in":"3600",
-            "refresh_token":"r2"}"#,
-        tokens("a2", Some("r2"), Some(3600)),
-    ),
-    refreshed(
-        400,
-        JSON,
-        r#"{"error":"interaction_required","error_description":"AADSTS50076",
-            "suberror":"basic_action"}"#,
-        Expect::SignInAgain,
-    ),
-    refreshed(
-        401,
-        JSON,
-        r#"{"error":"invalid_token","error_description":"Invalid refresh token (expired)"}"#,
-        Expect::SignInAgain,
-    ),
-    refreshed(401, TEXT, "invalid_grant", Expect::SignInAgain),
-    refreshed(401, JSON, r#"{"error":"invalid_client"}"#, Expect::Client),
-    refreshed(500, JSON, r#"{"error":"invalid_grant"}"#, Expect::InDoubt),
-    refreshed(502, HTML, "<html>Bad gateway</html>", Expect::InDoubt),
-    refreshed(429, JSON, "{}", Expect::Later),
-    refreshed(
-        400,
-        JSON,
-        r#"{"error":"invalid_request","error_description":"The refresh_token is invalid."}"#,
-        Expect::Ladder,
-    ),
-    refreshed(400, JSON, r#"{"error":"token_expired"}"#, Expect::Ladder),
-    refreshed(400, JSON, r#"{"error":"unauthorized_client"}"#, Expect::Ladder),
-    refreshed(400, JSON, r#"{"error":"invalid_scope"}"#, Expect::Ladder),
-    refreshed(403, HTML, "<html>Request blocked</html>", Expect::Ladder),
-    refreshed(404, JSON, r#"{"message":"user not found"}"#, Expect::Ladder),
-    refreshed(302, HTML, "", Expect::Ladder),
-];
+/// The rows with their settings, or with none.
+pub fn with_settings() -> Vec<(Row, &'static str)> {
+    let rows = survey().into_iter();
+    rows.map(|row| (row.clone(), settings_of(&row).unwrap_or("{}"))).collect()
+}
 
-/// Answers that need settings to be understood as their servers mean them, with the reason. What
-/// is expected here is what holds without the settings.
-pub const WAIT_FOR_SETTINGS: &[(&str, Row)] = &[
-    (
-        "the lifetime is called `expires`",
-        granted(TEXT, "access_token=a1&expires=5183999", tokens("a1", None, None)),
-    ),
-    (
-        "`instance_url` should be an attribute of the session",
-        granted(
-            JSON,
-            r#"{"access_token":"a1","refresh_token":"r1","instance_url":"https://na1.example.com",
-                "issued_at":"1278448384422","token_type":"Bearer"}"#,
-            tokens("a1", Some("r1"), None),
-        ),
-    ),
-    (
-        "the tokens are in the object `body`",
-        granted(
-            JSON,
-            r#"{"status":0,"body":{"access_token":"a1","expires_in":10800,"refresh_token":"r1",
-                "token_type":"Bearer","userid":"7"}}"#,
-            Expect::NoToken("the answer has no access_token"),
-        ),
-    ),
-    (
-        "`invalid_refresh_token` is a vendor's word for `invalid_grant`",
-        refreshed(200, JSON, r#"{"ok":false,"error":"invalid_refresh_token"}"#, Expect::Ladder),
-    ),
-    (
-        "`BAD_REFRESH_TOKEN` in `status` is a vendor's word for `invalid_grant`",
-        refreshed(
-            400,
-            JSON,
-            r#"{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}"#,
-            Expect::Ladder,
-        ),
-    ),
-];
+/// The rows that need settings, and what holds without them.
+pub fn without_settings() -> Vec<(Row, &'static str)> {
+    let rows = survey().into_iter().filter(|row| settings_of(row).is_some()).map(|mut row| {
+        if row.body.contains(r#""body":{"#) {
+            row.expect = Expect::NoToken("the answer has no access_token");
+        } else if row.expect == Expect::SignInAgain {
+            row.expect = Expect::Ladder;
+        } else if let Expect::Tokens { seconds, .. } = &mut row.expect {
+            *seconds = None;
+        }
+        (row, "{}")
+    });
+    rows.collect()
+}
+
+/// All rows, each with what holds with its settings.
+pub fn survey() -> Vec<Row> {
+    #[derive(Deserialize)]
+    struct Survey {
+        rows: Vec<Written>,
+    }
+    let survey: Survey = serde_json::from_str(include_str!("../servers/answers.json")).unwrap();
+    survey.rows.into_iter().map(Written::read).collect()
+}
+
+#[derive(Deserialize)]
+struct Written {
+    at: At,
+    status: u16,
+    #[serde(rename = "type")]
+    kind: String,
+    body: String,
+    expect: String,
+    access: Option<String>,
+    refresh: Option<String>,
+}
+
+impl Written {
+    fn read(self) -> Row {
+        let expect = match self.expect.as_str() {
+            "tokens" => Expect::Tokens {
+                access: self.access.clone().unwrap(),
+                refresh: self.refresh.clone().or(self.body.contains("r1").then(|| "r1".into())),
+                seconds: self.seconds(),
+            },
+            "sign_in_again" => Expect::SignInAgain,
+            "ladder" => Expect::Ladder,
+            "client" => Expect::Client,
+            "in_doubt" => Expect::InDoubt,
+            "later" => Expect::Later,
+            "refused by name" => Expect::NoToken("the token_type is DPoP"),
+            "no token" => {
+                Expect::NoToken("the access_token has characters that no header can carry")
+            }
+            other => panic!("the survey has an unknown result: {other}"),
+        };
+        let Self { at, status, kind, body, .. } = self;
+        Row { at, status, kind, body, expect }
+    }
+
+    /// The lifetime in the body, as a person reads it.
+    fn seconds(&self) -> Option<u64> {
+        let after = |name: &str| {
+            let rest = self.body.split_once(name)?.1.trim_start_matches(['"', ':', '=']);
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+        };
+        let end = || Some(after("expires_at")? - ManualClock::START_WALL.as_secs());
+        after("expires_in").or_else(end).or_else(|| after("expires"))
+    }
+}
+
+fn settings_of(row: &Row) -> Option<&'static str> {
+    SETTINGS.iter().find(|(part, _)| row.body.contains(part)).map(|(_, settings)| *settings)
+}

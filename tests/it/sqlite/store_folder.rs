@@ -221,6 +221,7 @@ pub const ENDS: Ends = Ends {
     refresh_in: None,
     due_in: Some(Duration::from_secs(700)),
     announce_in: None,
+    retry_in: None,
 };
 
 /// The access token of a record.

@@ -1,6 +1,7 @@
 //! Names, types and addresses of providers.
 
-use session_warden::testing::ScriptedProvider;
+use session_warden::provider::oauth2::{Attributes, LoginOptions, UserInfo};
+use session_warden::testing::{FakeProvider, ScriptedProvider};
 
 use super::*;
 
@@ -46,6 +47,25 @@ async fn a_wrong_provider_type_is_named_beside_the_right_one() {
          the provider's type"
     );
     says(&error, ErrorKind::InvalidInput, &text);
+}
+
+#[tokio::test]
+async fn a_login_or_a_call_at_another_provider_that_stands_in_says_what_to_implement() {
+    let fake = FakeProvider::<OAuth2>::new(Attributes::default());
+    let supervisor = builder().provider("acme", fake).start().await.unwrap();
+    let session = session::<OAuth2>(&supervisor, "acme");
+    let _ = session.establish(Password::new("ada", "pw")).await.unwrap();
+    let text = format!(
+        "invalid input: another type of provider stands in for a {} here \
+         (`Registration::standing_in`), and logins and calls need that type; if it wraps one, \
+         return the inner provider in `Provider::wrapped`",
+        std::any::type_name::<OAuth2>()
+    );
+    let login = session.begin_login(LoginOptions::new()).await.map(drop).unwrap_err();
+    says(&login, ErrorKind::InvalidInput, &text);
+    let call = session.call(UserInfo).await.map(drop).unwrap_err();
+    says(&call, ErrorKind::InvalidInput, &text);
+    assert_eq!([login.session(), call.session()], [Some(session.id()); 2]);
 }
 
 #[tokio::test]

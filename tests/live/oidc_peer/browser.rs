@@ -1,16 +1,7 @@
-//! A browser whose user does everything that the server asks.
-
-use std::collections::BTreeMap;
-
-use http::header::{COOKIE, LOCATION, SET_COOKIE};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
-use url::Url;
+//! Logins through a browser.
 
 use super::OidcPeer;
-
-/// More than any login here has: the server, its login, its consent, and twice back.
-const MOST_STEPS: usize = 10;
+use crate::peer::browser;
 
 impl OidcPeer {
     /// Logs in with a new browser that comes to this authorization URL, and gives the URL of the
@@ -20,41 +11,7 @@ impl OidcPeer {
     ///
     /// If the server shows a page instead.
     pub async fn log_in(&self, authorization_url: &str) -> String {
-        let http = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
-        let server = Url::parse(self.issuer()).unwrap().origin();
-        let mut cookies = BTreeMap::new();
-        let mut url = Url::parse(authorization_url).unwrap();
-        for _ in 0..MOST_STEPS {
-            assert_eq!(url.origin(), server, "the login begins at the server");
-            let jar: Vec<_> =
-                cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let request = http.get(url.as_str()).header(COOKIE, jar.join("; "));
-            let answer = request.send().await.expect("the server answers");
-            keep(&mut cookies, &answer);
-            let Some(location) = answer.headers().get(LOCATION) else {
-                let status = answer.status();
-                panic!("{status} and no redirect: {}", answer.text().await.unwrap());
-            };
-            url = url.join(location.to_str().unwrap()).unwrap();
-            if url.origin() != server {
-                return url.into();
-            }
-        }
-        panic!("the login has no end: it is at {url}");
-    }
-}
-
-/// One server and one login: paths and lifetimes do not matter, but an empty cookie is one that
-/// the server takes back.
-fn keep(cookies: &mut BTreeMap<String, String>, answer: &Response) {
-    for cookie in answer.headers().get_all(SET_COOKIE) {
-        let pair = cookie.to_str().unwrap().split(';').next().unwrap();
-        let (name, value) = pair.split_once('=').unwrap();
-        if value.is_empty() {
-            cookies.remove(name);
-        } else {
-            cookies.insert(name.to_owned(), value.to_owned());
-        }
+        browser::log_in(self.issuer(), authorization_url, None).await
     }
 }
 
@@ -113,7 +70,7 @@ mod tests {
         assert_eq!(status, StatusCode::OK, "{tokens}");
         assert_eq!(tokens["scope"], "openid offline_access");
         let access = tokens["access_token"].as_str().unwrap();
-        let user = peer.client.get(format!("{}/me", peer.issuer())).bearer_auth(access);
+        let user = peer.0.http().get(format!("{}/me", peer.issuer())).bearer_auth(access);
         let user = user.send().await.unwrap().bytes().await.unwrap();
         let user: serde_json::Value = serde_json::from_slice(&user).unwrap();
         assert_eq!(user, json!({ "sub": "bob" }));
@@ -164,7 +121,7 @@ mod tests {
             let form = form.into_iter().chain([("client_id", "post"), ("client_secret", secret)]);
             let body =
                 url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-            let request = peer.client.post(format!("{}/token", peer.issuer())).body(body);
+            let request = peer.0.http().post(format!("{}/token", peer.issuer())).body(body);
             request.header("content-type", "application/x-www-form-urlencoded").send()
         };
         assert_eq!(post("post-secret").await.unwrap().status(), StatusCode::OK);

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::child::{DEED, MARK, NAME, SETUP};
 use super::history::History;
 use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, Took, What};
-use crate::oidc_peer::in_time;
+use crate::peer::in_time;
 
 /// A process on the file. It is killed when this is dropped, and when its parent ends.
 pub struct Replica {

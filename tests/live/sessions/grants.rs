@@ -13,7 +13,8 @@ use super::{
     PROVIDER, SECOND, all, callers, client, handles, happened, password, session, sessions,
     sign_in, supervised,
 };
-use crate::oidc_peer::{CLIENT_ID, Counts, OidcPeer, Options, in_time};
+use crate::oidc_peer::{CLIENT_ID, Counts, OidcPeer, Options};
+use crate::peer::in_time;
 
 #[tokio::test]
 async fn a_password_makes_a_session_whose_token_the_server_calls_active() {

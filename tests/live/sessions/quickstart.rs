@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options, in_time};
+use crate::oidc_peer::{CLIENT_ID, CLIENT_SECRET, OidcPeer, Options};
+use crate::peer::in_time;
 
 /// The binary of the example, which lies beside this test's own folder.
 fn quickstart() -> PathBuf {
@@ -23,6 +24,8 @@ async fn the_quickstart_keeps_its_promises_at_a_real_server() {
     let arguments = [
         ("--sessions", "100"),
         ("--seconds", "4"),
+        ("--exchanges", "8"),
+        ("--rotation", "strict"),
         ("--issuer", peer.issuer()),
         ("--client-id", CLIENT_ID),
         ("--client-secret", CLIENT_SECRET),
@@ -38,6 +41,8 @@ async fn the_quickstart_keeps_its_promises_at_a_real_server() {
         (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{table}\n{words}");
     assert!(table.contains("tokens served"), "{table}");
+    let failed = table.lines().find(|line| line.starts_with("sign-ins that failed"));
+    assert!(failed.is_some_and(|line| line.ends_with(" 0 of 100")), "{table}");
     let counts = peer.counts().await;
     assert_eq!((counts.established, counts.reuse_detected, counts.presented_again), (100, 0, 0));
     assert!(counts.refreshes >= 100, "{counts:?}");

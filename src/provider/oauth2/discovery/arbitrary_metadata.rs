@@ -93,17 +93,17 @@ proptest! {
     ) {
         let response = Response::new(Bytes::from(body.clone()));
         match Issuer::new(ISSUER).unwrap().read(&response) {
-            Ok(endpoints) => {
+            Ok(document) => {
                 let said: Value = serde_json::from_slice(&body).unwrap();
                 prop_assert_eq!(&said["issuer"], ISSUER);
-                let optional = endpoints.optional;
+                let optional = document.optional;
                 let others = [
                     optional.authorization,
                     optional.introspection,
                     optional.revocation,
                     optional.userinfo,
                 ];
-                for url in others.into_iter().flatten().chain([endpoints.token]) {
+                for url in others.into_iter().flatten().chain([document.token]) {
                     prop_assert!(http_message::endpoint(url.as_str()).is_ok(), "{}", url);
                 }
             }

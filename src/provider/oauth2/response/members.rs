@@ -4,12 +4,15 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::de::value::{self, StrDeserializer};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use zeroize::Zeroizing;
 
 use crate::provider::Exchanged;
-use crate::provider::http_message::lenient::Scalar;
-use crate::provider::http_message::{self, HttpResponse, form, rfc3339, without_byte_order_mark};
+use crate::provider::http_message::lenient::{Scalar, Words};
+use crate::provider::http_message::{self, HttpResponse, JsonPointer, form, member_at, rfc3339};
+use crate::provider::oauth2::settings::{LifetimeUnit, TokenResponse};
 use crate::secret::Secret;
 
 /// Read leniently, because servers differ: if a member is there twice, the last one counts. It has
@@ -58,17 +61,61 @@ enum Name {
 }
 
 impl Members {
-    pub(super) fn read(response: &HttpResponse) -> Exchanged<Self> {
-        let body = without_byte_order_mark(response.body());
-        let is_object = body.trim_ascii_start().first() == Some(&b'{');
-        if is_object || !form::is_form(response.headers()) {
+    pub(super) fn read(response: &HttpResponse, places: &TokenResponse) -> Exchanged<Self> {
+        let read = if places.has_pointer() {
+            Self::at_places(response, places)
+        } else {
+            Self::at_usual_places(response)
+        };
+        read.map(|members| members.in_seconds(places.lifetime_unit))
+    }
+
+    fn at_usual_places(response: &HttpResponse) -> Exchanged<Self> {
+        let Some(fields) = form::fields_of(response) else {
             return http_message::json_object(response);
-        }
+        };
         let mut members = Self::default();
-        for (name, value) in form::fields(body) {
+        for (name, value) in fields {
             members.take_field(&name, value);
         }
         Ok(members)
+    }
+
+    fn at_places(response: &HttpResponse, places: &TokenResponse) -> Exchanged<Self> {
+        let at = Places { response, under: places.under.as_ref() };
+        let mut members = Self {
+            access_token: at.secret(&places.access_token, "access_token")?,
+            refresh_token: at.secret(&places.refresh_token, "refresh_token")?,
+            id_token: at.secret(&places.id_token, "id_token")?,
+            scope: at.member(&places.scope, "scope")?.and_then(|Words(scope)| scope),
+            ..Self::default()
+        };
+        members.take(Name::TokenType, at.scalar(&places.token_type, "token_type")?);
+        members.take(Name::ExpiresIn, at.scalar(&places.expires_in, "expires_in")?);
+        members.take(Name::ExpiresAt, at.scalar(&places.expires_at, "expires_at")?);
+        let lifetime = &places.refresh_expires_in;
+        let stated = at.scalar(lifetime, "refresh_token_expires_in")?;
+        members.take(Name::RefreshTokenExpiresIn, stated);
+        if lifetime.is_none() {
+            members.take(Name::RefreshExpiresIn, at.scalar(lifetime, "refresh_expires_in")?);
+        }
+        Ok(members)
+    }
+
+    fn in_seconds(mut self, unit: LifetimeUnit) -> Self {
+        let lifetimes = [
+            &mut self.expires_in,
+            &mut self.refresh_token_expires_in,
+            &mut self.refresh_expires_in,
+        ];
+        for lifetime in lifetimes.into_iter().flatten() {
+            match unit {
+                LifetimeUnit::Seconds => {}
+                LifetimeUnit::Milliseconds => *lifetime /= 1000.0,
+                LifetimeUnit::Minutes => *lifetime *= 60.0,
+            }
+        }
+        self
     }
 
     fn take_field(&mut self, name: &str, value: Zeroizing<String>) {
@@ -98,6 +145,35 @@ impl Members {
             Name::RefreshExpiresIn => self.refresh_expires_in = value.number(),
             Name::AccessToken | Name::RefreshToken | Name::IdToken | Name::Other => {}
         }
+    }
+}
+
+/// Where a response has its members.
+#[derive(Clone, Copy)]
+struct Places<'r> {
+    response: &'r HttpResponse,
+    under: Option<&'r JsonPointer>,
+}
+
+impl Places<'_> {
+    /// The member at the pointer that is set, or else with its usual name.
+    fn member<T: DeserializeOwned>(
+        self,
+        set: &Option<JsonPointer>,
+        usual: &str,
+    ) -> Exchanged<Option<T>> {
+        match set {
+            Some(pointer) => member_at(self.response, self.under, pointer),
+            None => member_at(self.response, self.under, &JsonPointer::of_member(usual)),
+        }
+    }
+
+    fn secret(self, set: &Option<JsonPointer>, usual: &str) -> Exchanged<Found> {
+        self.member(set, usual).map(Option::unwrap_or_default)
+    }
+
+    fn scalar(self, set: &Option<JsonPointer>, usual: &str) -> Exchanged<Scalar> {
+        self.member(set, usual).map(|found| found.unwrap_or(Scalar::Null))
     }
 }
 
@@ -145,8 +221,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 Name::RefreshToken => read.refresh_token = members.next_value()?,
                 Name::IdToken => read.id_token = members.next_value()?,
                 Name::Other => drop(members.next_value::<IgnoredAny>()?),
+                Name::Scope => read.scope = members.next_value::<Words>()?.0,
                 Name::TokenType
-                | Name::Scope
                 | Name::ExpiresIn
                 | Name::ExpiresAt
                 | Name::RefreshTokenExpiresIn

@@ -7,7 +7,9 @@ use crate::provider::http_message::JsonPointer;
 
 /// What a failed response of the server means, by its status and one member of its body.
 ///
-/// The rules apply before the codes of RFC 6749, to responses without a token.
+/// The rules apply to responses without a token of token requests, refreshes and revocations, before
+/// the codes of RFC 6749 and before what the status alone means. In a form, a `pointer` of one name
+/// means the field of that name. A `value` that is a text is the code of the error.
 ///
 /// ```
 /// use session_warden::provider::http_message::JsonPointer;
@@ -111,10 +113,11 @@ impl From<bool> for JsonScalar {
 pub struct DeadTokenRule {
     /// The status of the response.
     pub status: u16,
-    /// Where the JSON body has the word. Without it, the status alone counts.
+    /// Where the JSON body has the word. Without it the word is the whole body, or if there is no
+    /// `value` either, the status alone counts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pointer: Option<JsonPointer>,
-    /// The word.
+    /// The word. Without it, every value at the `pointer` counts, except `null`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub value: Option<JsonScalar>,
     /// Whether the whole session is no longer valid, so that only a new grant helps.

@@ -12,6 +12,9 @@ use crate::provider::serde_seconds;
 
 /// Where a token response has its members, if they are not where RFC 6749 section 5.1 has them.
 ///
+/// In a response that is a form, a pointer of one name means the field of that name, and `under` has
+/// no meaning.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -79,23 +82,46 @@ pub struct TokenResponse {
 }
 
 impl TokenResponse {
-    /// Fails if an attribute would be a token.
-    pub(in crate::provider::oauth2) fn check(&self) -> Result<()> {
-        let under = self.under.as_ref().map_or_else(String::new, JsonPointer::to_string);
-        let place = |set: &Option<JsonPointer>, usual: &str| {
-            format!("{under}{}", set.as_ref().map_or(usual.to_owned(), JsonPointer::to_string))
-        };
-        let secrets = [
-            place(&self.access_token, "/access_token"),
-            place(&self.refresh_token, "/refresh_token"),
-            place(&self.id_token, "/id_token"),
+    /// Whether a member of the standard is at another place than usual.
+    pub(in crate::provider::oauth2) fn has_pointer(&self) -> bool {
+        let pointers = [
+            &self.under,
+            &self.access_token,
+            &self.refresh_token,
+            &self.id_token,
+            &self.token_type,
+            &self.scope,
+            &self.expires_in,
+            &self.expires_at,
+            &self.refresh_expires_in,
         ];
-        let is_secret = |pointer: &&JsonPointer| secrets.contains(&pointer.to_string());
-        let Some(pointer) = self.attributes.values().find(is_secret) else { return Ok(()) };
+        pointers.into_iter().any(Option::is_some)
+    }
+
+    /// Fails if an attribute, or `host`, would be a token.
+    pub(in crate::provider::oauth2) fn check(&self, host: Option<&JsonPointer>) -> Result<()> {
+        let is_secret = |pointer: &&JsonPointer| self.is_token(pointer);
+        let Some(pointer) = self.attributes.values().chain(host).find(is_secret) else {
+            return Ok(());
+        };
         Err(Error::new(ErrorKind::InvalidInput).about(format!(
-            "the member {} of the token response is a token and cannot be an attribute; remove it",
+            "the member {} of the token response is a token, and the session would show it; name \
+             another member",
             quoted(&pointer.to_string())
         )))
+    }
+
+    /// Whether the member is a token. By its name it is one in each object, because servers send
+    /// tokens for several purposes. In a form the place has no `under`.
+    fn is_token(&self, pointer: &JsonPointer) -> bool {
+        let name = pointer.names().last();
+        let is_usual = name
+            .is_some_and(|name| matches!(&**name, "access_token" | "refresh_token" | "id_token"));
+        let under = self.under.as_ref().map_or(&[][..], JsonPointer::names);
+        let names = pointer.names();
+        let below = names.strip_prefix(under).unwrap_or(names);
+        let set = [&self.access_token, &self.refresh_token, &self.id_token];
+        is_usual || set.into_iter().flatten().any(|set| [names, below].contains(&set.names()))
     }
 }
 

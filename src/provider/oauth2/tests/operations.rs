@@ -23,12 +23,16 @@ fn form(request: &Request<Bytes>, path: &str) -> Vec<(String, String)> {
     url::form_urlencoded::parse(request.body()).into_owned().collect()
 }
 
-fn read_response<O: Operation<OAuth2, RequestInfo = ()>>(
+fn read_response<O: Operation<OAuth2, RequestInfo: Default>>(
     operation: O,
     status: u16,
     body: &str,
 ) -> Result<(O::Output, Effect), ExchangeError> {
-    operation.response(&Bench::new().sender(), (), &response(status, &[], body))
+    operation.response(
+        &Bench::new().sender(),
+        O::RequestInfo::default(),
+        &response(status, &[], body),
+    )
 }
 
 fn tokenform(token: &str, hint: &str) -> Vec<(String, String)> {
@@ -140,7 +144,7 @@ fn every_operation_tells_its_failures_apart() {
         let failures = [
             Introspect::access_token().response(&sender, (), &response).map(drop).unwrap_err(),
             UserInfo.response(&sender, (), &response).map(drop).unwrap_err(),
-            RevokeAccessToken.response(&sender, (), &response).map(drop).unwrap_err(),
+            RevokeAccessToken.response(&sender, Vec::new(), &response).map(drop).unwrap_err(),
         ];
         for failed in failures {
             assert_eq!(failed.class(), class, "{status} {body}");
@@ -211,10 +215,10 @@ fn the_access_token_is_revoked_alone() {
 fn an_operation_without_its_endpoint_or_token_says_what_is_missing() {
     let requests = |client: &OAuth2, held: &Tokens<Attributes>| {
         [
-            Introspect::access_token().request(client, held),
-            Introspect::refresh_token().request(client, held),
-            RevokeAccessToken.request(client, held),
-            UserInfo.request(client, held),
+            Introspect::access_token().request(client, held).map(drop),
+            Introspect::refresh_token().request(client, held).map(drop),
+            RevokeAccessToken.request(client, held).map(drop),
+            UserInfo.request(client, held).map(drop),
         ]
     };
     let settings = ["introspection", "introspection", "revocation", "userinfo"];
@@ -241,7 +245,7 @@ async fn the_metadata_says_where_to_ask_unless_it_is_set() {
     });
     let client = OAuth2::discover(&issuer, "app").unwrap();
     let sender = bench.sender();
-    join(client.prepare(&sender), peer.json(200, &metadata.to_string())).await.0.unwrap();
+    peer.json_then_404(200, &metadata.to_string(), client.prepare(&sender)).await.unwrap();
     let held = held();
     form(&Introspect::access_token().request(&client, &held).unwrap().0, "/i");
     form(&RevokeAccessToken.request(&client, &held).unwrap().0, "/r");

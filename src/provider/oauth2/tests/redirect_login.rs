@@ -251,7 +251,7 @@ async fn discover(client: &OAuth2, peer: &Peer, more: &str) {
     let issuer = peer.url("");
     let metadata = format!(r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/t"{more}}}"#);
     let bench = Bench::new();
-    join(client.prepare(&bench.sender()), peer.json(200, &metadata)).await.0.unwrap();
+    peer.json_then_404(200, &metadata, client.prepare(&bench.sender())).await.unwrap();
 }
 
 #[tokio::test]
@@ -290,7 +290,9 @@ async fn an_answer_of_another_issuer_is_refused_and_so_is_a_missing_name_where_i
             let error = login_grant(client, &response(&wrong)).unwrap_err();
             assert_eq!(error.kind(), MISMATCH, "{wrong}");
             let denied = response(&wrong).replace("code=canary", "error=access_denied");
-            assert_eq!(login_grant(client, &denied).unwrap_err().kind(), MISMATCH);
+            let denied = login_grant(client, &denied).unwrap_err();
+            assert_eq!((denied.kind(), denied.provider_code()), (MISMATCH, Some("access_denied")));
+            assert!(denied.to_string().contains("names another server"), "{denied}");
             assert!(!format!("{error:?}").contains("canary"));
         }
     }
@@ -363,6 +365,50 @@ fn an_answer_without_an_issuer_is_taken_only_where_the_browser_came_to_the_redir
         let error = login_grant(&client.require_issuer(), &format!("{CALLBACK}&{response}"));
         assert_eq!(error.unwrap_err().kind(), MISMATCH);
     }
+}
+
+#[test]
+fn the_code_of_an_error_whose_server_did_not_name_itself_is_shown_and_decides_nothing() {
+    let client = named("https://as.example");
+    let required = client.clone().require_issuer();
+    let denied = "error=access_denied&error_description=canary&state=s-1%26";
+    let there = format!("{CALLBACK}&{denied}");
+    let elsewhere = format!("/cb?{denied}");
+    for (client, redirect) in [(&required, &there), (&required, &elsewhere), (&client, &elsewhere)]
+    {
+        let error = login_grant(client, redirect).unwrap_err();
+        assert_eq!((error.kind(), error.provider_code()), (MISMATCH, Some("access_denied")));
+        assert_eq!(
+            error.to_string(),
+            "the grant was refused: the response to the login reports an error, but the server did \
+             not name itself in it, so its error code is shown (`Error::provider_code`) but not \
+             trusted; begin the login again"
+        );
+        assert!(!format!("{error:?}").contains("canary"));
+        // With another state, the response belongs to another login, and its code is not shown.
+        let error = login_grant(client, &redirect.replace("s-1", "s-2")).unwrap_err();
+        assert_eq!((error.kind(), error.provider_code()), (MISMATCH, None));
+    }
+    // Here nothing shows that another server sent the response, so its code decides.
+    let error = login_grant(&client, &there).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused(Refusal::NotPermitted));
+
+    // These texts say what to change, and the code is there too.
+    let unnamed = login_grant(&client, denied).unwrap_err();
+    assert_eq!(
+        (unnamed.kind(), unnamed.provider_code()),
+        (Kind::InvalidInput, Some("access_denied"))
+    );
+    assert!(unnamed.to_string().contains("whole URL"), "{unnamed}");
+    let response = format!("{there}&iss=https%3A%2F%2Fas.example");
+    let unset = login_grant(&browsing(), &response).unwrap_err();
+    assert_eq!((unset.kind(), unset.provider_code()), (Kind::Misconfigured, Some("access_denied")));
+    assert!(unset.to_string().contains("OAuth2::issuer"), "{unset}");
+
+    let wild = format!("error=%1b%5b31mx%22y{}&state=s-1%26", "z".repeat(100));
+    let error = login_grant(&required, &format!("{CALLBACK}&{wild}")).unwrap_err();
+    let shown = format!("31mxy{}", "z".repeat(59));
+    assert_eq!(error.provider_code(), Some(shown.as_str()));
 }
 
 #[test]

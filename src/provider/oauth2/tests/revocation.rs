@@ -48,7 +48,8 @@ async fn without_an_endpoint_or_a_token_there_is_nothing_to_revoke() {
 fn a_revocation_is_done_when_the_server_does_not_know_the_token() {
     let bench = Bench::new();
     let sender = bench.sender();
-    let revoked = |status, code: &str| revoked(&sender, &response(status, &[], refusing(code)));
+    let revoked =
+        |status, code: &str| revoked(&sender, &response(status, &[], refusing(code)), &[]);
     assert_eq!(revoked(400, "invalid_token").unwrap(), Revoked::AtServer);
     assert_eq!(revoked(400, "invalid_grant").unwrap(), Revoked::AtServer);
     assert_eq!(revoked(400, "unsupported_token_type").unwrap(), Revoked::NotSupported);

@@ -164,8 +164,60 @@ fn every_token_type_is_served_as_bearer_but_those_that_are_refused_by_name() {
     }
 }
 
+/// The class of an unusable response, and the refresh token that it has with its end.
+fn kept(
+    client: &OAuth2,
+    members: &str,
+    invalid_grant: FailureClass,
+) -> (FailureClass, Option<(String, Option<SystemTime>)>) {
+    let bench = Bench::new();
+    let response = response(200, &[], format!("{{{members}}}"));
+    let mut failed = client
+        .tokens(&bench.sender(), &response, Attributes::default(), invalid_grant)
+        .unwrap_err();
+    assert!(!format!("{failed:?}").contains("canary"), "{failed:?}");
+    let class = failed.class();
+    let token = failed.take_refresh_token();
+    (class, token.map(|token| (token.secret.expose_secret().to_owned(), token.expires_at)))
+}
+
+#[test]
+fn a_refresh_whose_access_token_is_refused_still_gives_its_refresh_token() {
+    let (plain, set) = (client(), client().refresh_lifetime(Duration::from_secs(90)));
+    for members in [
+        r#""access_token":"a","token_type":"DPoP""#,
+        r#""access_token":"can ary""#,
+        r#""access_token":7"#,
+        r#""token_type":"bearer""#,
+    ] {
+        let with = |more: &str| format!(r#"{members},"refresh_token":"canary"{more}"#);
+        let token = |seconds: Option<u64>| Some(("canary".to_owned(), seconds.map(Bench::at)));
+        let misconfigured = FailureClass::Misconfigured;
+        assert_eq!(kept(&plain, &with(""), Rejected), (misconfigured, token(None)), "{members}");
+        assert_eq!(kept(&set, &with(""), Rejected), (misconfigured, token(Some(90))));
+        let stated = with(r#","refresh_expires_in":30"#);
+        assert_eq!(kept(&set, &stated, Rejected), (misconfigured, token(Some(30))));
+        let refused = Refused(Refusal::WrongCredentials);
+        assert_eq!(kept(&set, &with(""), refused), (Ambiguous, None), "{members}");
+    }
+}
+
+#[test]
+fn a_refresh_with_no_other_fault_than_its_token_type_leaves_no_doubt() {
+    let dpop = r#""access_token":"canary","token_type":"DPoP""#;
+    for (members, class) in [
+        (dpop.to_owned(), FailureClass::Misconfigured),
+        (format!(r#"{dpop},"refresh_token":"""#), FailureClass::Misconfigured),
+        (format!(r#"{dpop},"refresh_token":["canary"]"#), Ambiguous),
+        (r#""token_type":"DPoP""#.to_owned(), Ambiguous),
+        (r#""access_token":"can ary""#.to_owned(), Ambiguous),
+    ] {
+        assert_eq!(kept(&client(), &members, Rejected), (class, None), "{members}");
+    }
+}
+
 /// A token response with an ID token for this subject.
-fn for_subject(sub: &str) -> String {
+pub(super) fn for_subject(sub: &str) -> String {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{sub}}}"#));

@@ -53,7 +53,7 @@ pub(super) fn assert_answer_is_good(
     match token_decision(state, newer_than, renewable, now) {
         TokenDecision::Token(token) => {
             let held = serving(state, now).expect("a token that is not served");
-            assert!(token.generation() > newer_than && token.generation() == held.generation);
+            assert!(token.generation() > newer_than && token.generation() == held.token_generation);
             assert!(held.expires.is_none_or(|end| now < end));
             assert!(!held.rejected && !held.issuer_mismatch);
             assert!(!(held.suspect && held.can_refresh(now)));

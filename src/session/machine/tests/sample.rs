@@ -64,6 +64,7 @@ pub(super) fn held(from: u64, counters: (u64, u64)) -> CredentialState {
     CredentialState {
         epoch: counters.0,
         generation: counters.1,
+        token_generation: counters.1,
         token: Some(PermissionToken::new(access, None, counters)),
         due: Some(boot(from + 720)),
         expires: Some(boot(from + 900)),

@@ -122,7 +122,7 @@ impl World {
             let counters = (held.epoch, held.generation);
             assert!(counters >= self.served, "{:?} after {:?}", counters, self.served);
             assert!(self.ended.is_empty(), "it was ended elsewhere: {:?}", self.state);
-            assert!(held.generation > self.rejected, "it was rejected: {:?}", self.state);
+            assert!(held.token_generation > self.rejected, "it was rejected: {:?}", self.state);
             self.served = counters;
         }
         for newer_than in [0, self.newest] {
@@ -252,14 +252,16 @@ impl World {
     /// Invariant 6: a 401 matters only to the current generation.
     fn unauthorized(&mut self, generation: u64) {
         let before = format!("{:?}", self.state);
-        let current = self.state.counters().1;
+        let held = self.state.settled.as_ref().and_then(Settled::held);
+        let current = held.is_some_and(|held| held.is_of(generation))
+            || generation == self.state.counters().1;
         let held = self.state.settled.as_ref().and_then(Settled::serving);
-        if held.is_some_and(|held| held.generation == generation) {
+        if held.is_some_and(|held| held.is_of(generation)) {
             self.rejected = self.rejected.max(generation);
         }
         let started = self.apply(Input::Rejected { generation });
         assert!(started.is_none_or(|start| start.is_load()));
-        if current != generation && started.is_none() {
+        if !current && started.is_none() {
             assert_eq!(format!("{:?}", self.state), before);
         }
     }
@@ -377,7 +379,8 @@ impl World {
         }
         let retry = if jitter.is_multiple_of(2) { Retry::AtOnce } else { Retry::Late };
         let class = match jitter % 16 {
-            0..=5 => return self.receive(start),
+            0..=4 => return self.receive(start, None),
+            5 => return self.receive(start, Some(sample::failure(Class::Harmless))),
             8 => return self.end(Input::Conflict { found: None }),
             _ if start == Start::Adopt => Class::Harmless,
             6 if start == Start::Establish => return self.end(Input::Challenged),
@@ -398,11 +401,19 @@ impl World {
         self.end(Input::Failed(failure));
     }
 
-    fn receive(&mut self, start: Start) {
+    /// With a failure, the answer to a refresh has a refresh token only.
+    fn receive(&mut self, start: Start, failure: Option<Failure>) {
         let epoch = self.state.counters().0.max(self.record.1.counters().0);
         let epoch = if start == Start::Refresh { epoch } else { epoch + 1 };
         self.newest += 1;
-        self.apply(Input::Issued(self.issued((epoch, self.newest))));
+        let issued = self.issued((epoch, self.newest));
+        let former = self.state.settled.as_ref().and_then(Settled::held).cloned();
+        self.apply(Input::Issued(match (former, failure) {
+            (Some(former), Some(failure)) if start == Start::Refresh => {
+                with_former_token(issued, former, &failure, &self.now)
+            }
+            (_, _) => issued,
+        }));
         self.running = Some((start, Some(self.newest)));
     }
 

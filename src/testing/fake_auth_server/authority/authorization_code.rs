@@ -83,6 +83,10 @@ impl Authority {
 /// A verifier without a challenge is refused too: the challenge was taken away (RFC 9700
 /// section 2.1.1).
 fn is_proof(verifier: Option<&str>, challenge: Option<&str>) -> bool {
-    let hashed = verifier.map(|verifier| URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)));
-    hashed.as_deref() == challenge
+    verifier.map(s256).as_deref() == challenge
+}
+
+/// The code challenge of a verifier by the method S256 (RFC 7636 section 4.2).
+pub(in super::super) fn s256(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }

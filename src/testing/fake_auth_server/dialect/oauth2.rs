@@ -1,34 +1,42 @@
-//! OAuth 2.0 as the standard has it.
+//! OAuth 2.0 as the standard has it, or of another shape.
 
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use self::authorize::authorize;
+use self::shaped_request::{GrantType, ShapedRequest};
 use super::{Dialect, RequestContext, Route};
 use crate::clock::Now;
 use crate::testing::fake_auth_server::authority::{Description, Holder, Redemption};
 use crate::testing::fake_auth_server::counts::Endpoint;
 use crate::testing::fake_auth_server::error_code::ErrorCode;
 use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
-use crate::testing::fake_auth_server::incoming_request::{Form, IncomingRequest};
+use crate::testing::fake_auth_server::fake_server_shape::FakeServerShape;
+use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
 use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
+mod shaped_request;
+mod token_response;
 
-/// A server that keeps nothing but what all dialects share.
-pub(in super::super) struct OAuth2Server;
+/// A server that keeps nothing but its shape and what all dialects share.
+pub(in super::super) struct OAuth2Server {
+    pub(in super::super) shape: FakeServerShape,
+}
 
 impl Dialect for OAuth2Server {
     fn route(&self, request: &IncomingRequest) -> Result<Route, StatusCode> {
         let (method, route) = match request.path.as_str() {
-            "/token" => (Method::POST, token_route(request)),
+            "/token" => (Method::POST, self.token_route(request)),
+            path if Some(path) == self.shape.refresh_path.as_deref() => {
+                (Method::POST, self.token_route(request))
+            }
             "/revoke" => (Method::POST, Route::to(Endpoint::Revoke, Self::revoke)),
             "/introspect" => (Method::POST, Route::to(Endpoint::Introspect, Self::introspect)),
             "/resource" => (Method::GET, Route::to(Endpoint::Resource, Self::resource)),
-            "/authorize" => (
-                Method::GET,
-                Route::to(Endpoint::Authorize, |_: &mut Self, context| authorize(context)),
-            ),
+            "/authorize" => (Method::GET, Route::to(Endpoint::Authorize, Self::authorize)),
+            "/login" if self.shape.authorization_page => {
+                (Method::GET, Route::to(Endpoint::Authorize, Self::authorization_page))
+            }
             "/userinfo" => (Method::GET, Route::to(Endpoint::UserInfo, Self::userinfo)),
             "/.well-known/oauth-authorization-server" => {
                 (Method::GET, Route::to(Endpoint::Discovery, Self::metadata))
@@ -50,47 +58,65 @@ impl Dialect for OAuth2Server {
 type Outcome = Result<FakeResponse, ErrorCode>;
 
 impl OAuth2Server {
+    /// The route of a token request: the endpoint of its grant type, if that is known.
+    fn token_route(&self, request: &IncomingRequest) -> Route {
+        let request = ShapedRequest::read(&self.shape, request).ok();
+        let grant_type = request.as_ref().and_then(|request| request.grant_type().ok());
+        let endpoint = match grant_type {
+            Some(GrantType::Password) => Endpoint::Password,
+            Some(GrantType::ClientCredentials) => Endpoint::ClientCredentials,
+            Some(GrantType::AuthorizationCode) => Endpoint::AuthorizationCode,
+            Some(GrantType::RefreshToken) => Endpoint::RefreshToken,
+            None => Endpoint::Token,
+        };
+        let refreshing = request.filter(|_| endpoint == Endpoint::RefreshToken);
+        let presented = refreshing.and_then(|form| form.value("refresh_token").map(str::to_owned));
+        Route::to(endpoint, Self::token).refreshing(presented)
+    }
+
     fn token(&mut self, context: &mut RequestContext<'_>) -> Outcome {
         let RequestContext { server, request, now } = context;
-        let form = request.form()?;
-        let grant_type = form.required("grant_type")?;
-        let client = client(server, request, &form, *now)?;
-        let scope = form.value("scope");
+        let request = ShapedRequest::read(&self.shape, request)?;
+        request.required("grant_type")?;
+        let client = client(server, &request, *now)?;
+        let grant_type = request.grant_type()?;
+        request.check(grant_type)?;
+        let scope = request.scope()?;
         let now = now.boot;
         let issued = match grant_type {
-            "password" => {
-                let (user, scope) = (Some(user(&form, server)?), scope.map(str::to_owned));
+            GrantType::Password => {
+                let user = Some(user(&request, server)?);
                 server.authority.grant(Holder { user, client, scope }, now)
             }
-            "client_credentials" => {
-                let scope = scope.map(str::to_owned);
+            GrantType::ClientCredentials => {
                 server.authority.grant(Holder { user: None, client, scope }, now)
             }
-            "authorization_code" => {
-                server.authority.redeem(&redemption(&form, &client, scope)?, now)?
+            GrantType::AuthorizationCode => {
+                let redemption = redemption(&request, &client, scope.as_deref())?;
+                server.authority.redeem(&redemption, now)?
             }
-            "refresh_token" => {
-                server.authority.refresh(form.required("refresh_token")?, &client, scope, now)?
+            GrantType::RefreshToken => {
+                let presented = request.required("refresh_token")?;
+                server.authority.refresh(presented, &client, scope.as_deref(), now)?
             }
-            _ => return Err(ErrorCode::UnsupportedGrantType),
         };
-        Ok(FakeResponse::tokens(issued, &server.expires_in))
+        Ok(token_response::of(&self.shape, issued, &server.expires_in))
     }
 
     fn revoke(&mut self, context: &mut RequestContext<'_>) -> Outcome {
         let RequestContext { server, request, now } = context;
-        let form = request.form()?;
-        let token = form.required("token")?;
-        let client = client(server, request, &form, *now)?;
+        let request = ShapedRequest::read(&self.shape, request)?;
+        let token = request.required("token")?;
+        let client = client(server, &request, *now)?;
         server.authority.revoke(token, &client)?;
         Ok(FakeResponse::ok(members([])))
     }
 
     fn introspect(&mut self, context: &mut RequestContext<'_>) -> Outcome {
         let RequestContext { server, request, now } = context;
-        let form = request.form()?;
-        let token = form.required("token")?;
-        client(server, request, &form, *now)?;
+        let request = ShapedRequest::read(&self.shape, request)?;
+        let token = request.required("token")?;
+        client(server, &request, *now)?;
         let Some(description) = server.authority.describe(token, now.boot) else {
             return Ok(FakeResponse::ok(members([("active", false.into())])));
         };
@@ -135,61 +161,44 @@ impl OAuth2Server {
     }
 }
 
-/// The route of a token request: the endpoint of its grant type, if that is known.
-fn token_route(request: &IncomingRequest) -> Route {
-    let form = request.form().ok();
-    let value = |name| form.as_ref().and_then(|form| form.value(name));
-    let endpoint = match value("grant_type") {
-        Some("password") => Endpoint::Password,
-        Some("client_credentials") => Endpoint::ClientCredentials,
-        Some("authorization_code") => Endpoint::AuthorizationCode,
-        Some("refresh_token") => Endpoint::RefreshToken,
-        _ => Endpoint::Token,
-    };
-    let presented = value("refresh_token").filter(|_| endpoint == Endpoint::RefreshToken);
-    Route::to(endpoint, OAuth2Server::token).refreshing(presented.map(str::to_owned))
-}
-
 /// The client that the request authenticates: by an assertion (RFC 7523 section 2.2), or in another
 /// way.
 fn client(
     server: &mut ServerState,
-    request: &IncomingRequest,
-    form: &Form,
+    request: &ShapedRequest<'_>,
     now: Now,
 ) -> Result<String, ErrorCode> {
-    let Some(assertion) = form.value("client_assertion") else {
+    let Some(assertion) = request.value("client_assertion") else {
         return server.accounts.authenticate(request.client()?);
     };
-    let kind = form.required("client_assertion_type")?;
+    let kind = request.required("client_assertion_type")?;
     if kind != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
         return Err(ErrorCode::InvalidClient);
     }
     // An assertion for the issuer, or for the token endpoint as RFC 7523 section 3 has it.
     let token_endpoint = format!("{}/token", server.url);
     let audiences = [server.issuer.as_str(), token_endpoint.as_str()];
-    let id = form.value("client_id");
+    let id = request.client_id();
     server.accounts.authenticate_by_assertion(assertion, id, &audiences, now.wall)
 }
 
 fn redemption<'a>(
-    form: &'a Form,
+    request: &'a ShapedRequest<'_>,
     client: &'a str,
     scope: Option<&'a str>,
 ) -> Result<Redemption<'a>, ErrorCode> {
     Ok(Redemption {
-        code: form.required("code")?,
+        code: request.code()?,
         client,
-        redirect_uri: form.value("redirect_uri"),
-        verifier: form.value("code_verifier"),
+        redirect_uri: request.value("redirect_uri"),
+        verifier: request.value("code_verifier"),
         scope,
     })
 }
 
-/// The holder of the live access token that the request presents.
 /// The user of the password in a token request.
-fn user(form: &Form, server: &ServerState) -> Result<String, ErrorCode> {
-    let (name, password) = (form.required("username")?, form.required("password")?);
+fn user(request: &ShapedRequest<'_>, server: &ServerState) -> Result<String, ErrorCode> {
+    let (name, password) = (request.required("username")?, request.required("password")?);
     let is_right = server.accounts.is_password(name, password);
     if is_right { Ok(name.to_owned()) } else { Err(ErrorCode::InvalidGrant) }
 }
@@ -214,6 +223,7 @@ fn introspection(token: &Description<'_>, now: Now) -> Map<String, Value> {
     json
 }
 
+/// The holder of the live access token that the request presents.
 fn bearer<'a>(context: &'a RequestContext<'_>) -> Result<&'a Holder, ErrorCode> {
     let token = context.request.bearer().ok_or(ErrorCode::InvalidToken)?;
     let description = context.server.authority.describe(token, context.now.boot);
