@@ -11,6 +11,7 @@ mod bearer;
 pub(crate) mod binding;
 #[cfg(feature = "circle")]
 pub mod circle;
+mod completion;
 pub(crate) mod erased;
 mod exchange_error;
 #[cfg(feature = "extra-horizon")]

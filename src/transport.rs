@@ -3,7 +3,10 @@
 //! The client limits how long a response takes and how large it is, and it follows no redirect.
 
 mod address_policy;
+mod client_identity;
+mod client_key;
 mod fixed;
+mod http_client;
 #[cfg(test)]
 pub(crate) mod peer;
 mod public_address;
@@ -25,17 +28,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 use zeroize::Zeroizing;
 
 use self::address_policy::{AddressPolicy, HttpHost, Rules};
 pub(crate) use self::address_policy::{HostPattern, check_endpoint, is_confidential};
+pub(crate) use self::client_identity::ClientIdentity;
+pub(crate) use self::client_key::ClientKey;
 #[doc(hidden)]
 pub use self::fixed::*;
+use self::http_client::HttpClientParts;
 use self::public_address::Nat64;
 pub(crate) use self::refused::Refused;
 use self::resolver::{Lookups, Resolver};
@@ -43,6 +48,7 @@ use self::roots::TlsError;
 pub(crate) use self::send_error::SendError;
 pub(crate) use self::send_state::SendState;
 use self::send_state::Withheld;
+pub(crate) use self::tls::crypto_provider;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result, quoted};
 
@@ -294,6 +300,8 @@ impl fmt::Debug for TransportConfig {
 /// The HTTP client that all exchanges of a supervisor share.
 pub(crate) struct Transport {
     client: reqwest::Client,
+    /// For the clients of requests with a client certificate.
+    parts: Arc<HttpClientParts>,
     address_policy: Arc<AddressPolicy>,
 }
 
@@ -323,18 +331,13 @@ impl Transport {
             }
         })?;
         let plain_http = config.rules.loopback_http || !http_hosts.is_empty();
-        let mut builder = hardened(tls).https_only(!plain_http);
-        if let Some(url) = &config.proxy {
-            // Only https: plain HTTP has no tunnel, so that a proxy would read the tokens.
-            let beside = reqwest::NoProxy::from_string("127.0.0.0/8,::1");
-            let proxy = reqwest::Proxy::https(url.clone()).map_err(unusable)?;
-            builder = builder.proxy(proxy.no_proxy(beside));
-        }
+        let proxy = config.proxy.as_ref().map(http_client::proxy).transpose().map_err(unusable)?;
         let address_policy = Arc::new(AddressPolicy::new(config.rules.clone()));
         let lookups = Lookups::new(config.name_servers.clone());
-        let resolver = Resolver { lookups, address_policy: Arc::clone(&address_policy) };
-        let client = builder.dns_resolver(resolver).build().map_err(unusable)?;
-        Ok(Self { client, address_policy })
+        let resolver = Arc::new(Resolver { lookups, address_policy: Arc::clone(&address_policy) });
+        let parts = Arc::new(HttpClientParts { tls, plain_http, proxy, resolver });
+        let client = parts.client(None).map_err(unusable)?;
+        Ok(Self { client, parts, address_policy })
     }
 
     /// Fails if the rules refuse this URL. Its name is not looked up, because the browser that goes
@@ -343,7 +346,8 @@ impl Transport {
         self.address_policy.url(url)
     }
 
-    /// Sends a request and reads the whole answer. Calls `on_headers` before it reads the body.
+    /// Sends a request and reads the whole answer. Calls `on_headers` before it reads the body. If
+    /// the request has a [`ClientIdentity`] among its extensions, it presents that certificate.
     pub(crate) async fn send(
         &self,
         request: http::Request<Bytes>,
@@ -352,6 +356,7 @@ impl Transport {
         on_headers: impl FnOnce(),
     ) -> Result<http::Response<Bytes>, SendError> {
         let (mut head, bytes) = request.into_parts();
+        let identity = head.extensions.remove::<ClientIdentity>();
         let body = reqwest::Body::wrap(send_state.body(bytes, &mut head.headers));
         let request = http::Request::from_parts(head, body);
         let request = reqwest::Request::try_from(request).map_err(|_| Refused::Malformed)?;
@@ -359,7 +364,11 @@ impl Transport {
         if send_state.is_too_late(send_state.clock().now()) {
             return Err(SendError::Withheld(Withheld::ClaimEnds));
         }
-        let mut answering = pin!(self.answer(request, send_state, on_headers));
+        let client = match &identity {
+            Some(identity) => identity.client(&self.parts).map_err(SendError::NotSent)?,
+            None => self.client.clone(),
+        };
+        let mut answering = pin!(answer(&client, request, send_state, on_headers));
         let clock = send_state.clock();
         tokio::select! {
             // The answer first: if it is there, neither the step nor the timeout matters.
@@ -379,28 +388,6 @@ impl Transport {
         let answer = timeout(clock, times.answer.saturating_sub(since), answering).await;
         answer.unwrap_or(Err(SendError::Unanswered))
     }
-
-    async fn answer(
-        &self,
-        request: reqwest::Request,
-        send_state: &SendState,
-        on_headers: impl FnOnce(),
-    ) -> Result<http::Response<Bytes>, SendError> {
-        let mut answer = match self.client.execute(request).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let withheld = send_state.withhold(Withheld::Failed);
-                return Err(SendError::of_request(error, withheld));
-            }
-        };
-        on_headers();
-        let body = read(&mut answer).await?;
-        let mut response = http::Response::new(body);
-        *response.status_mut() = answer.status();
-        *response.version_mut() = answer.version();
-        *response.headers_mut() = mem::take(answer.headers_mut());
-        Ok(response)
-    }
 }
 
 /// How long a request may take.
@@ -412,30 +399,26 @@ pub(crate) struct Times {
     pub(crate) answer: Duration,
 }
 
-/// The settings of every request, independent of the features that other crates enable in reqwest.
-fn hardened(tls: ClientConfig) -> reqwest::ClientBuilder {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    // RFC 9110 section 12.5.3: without this header a server may use any coding, and nothing here
-    // decodes one.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    reqwest::Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .tls_backend_preconfigured(tls)
-        .http1_only()
-        // A 307 would take the refresh token to another host.
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .no_proxy()
-        .no_hickory_dns()
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+async fn answer(
+    client: &reqwest::Client,
+    request: reqwest::Request,
+    send_state: &SendState,
+    on_headers: impl FnOnce(),
+) -> Result<http::Response<Bytes>, SendError> {
+    let mut answer = match client.execute(request).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let withheld = send_state.withhold(Withheld::Failed);
+            return Err(SendError::of_request(error, withheld));
+        }
+    };
+    on_headers();
+    let body = read(&mut answer).await?;
+    let mut response = http::Response::new(body);
+    *response.status_mut() = answer.status();
+    *response.version_mut() = answer.version();
+    *response.headers_mut() = mem::take(answer.headers_mut());
+    Ok(response)
 }
 
 /// Reads the body into memory that is wiped when its last holder drops it.

@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "wrong configuration: the server answered 404 at /token and rejected the client; check \
-             the client id, the client secret, and how the client sends them"
+             the client id, the client secret or key, and how the client sends them"
         );
         for class in [
             FailureClass::NotSent,

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::completion::Completion;
 use super::http_message::{ErrorResponse, HttpRequest, HttpResponse, by_code_or_status};
 use super::resources::Resources;
 use super::{ExchangeError, Exchanged, FailureClass};
@@ -148,8 +149,9 @@ impl<'a> HttpSender<'a> {
                 .about("no time is left for another request within `Policy::attempt_budget`");
             return Err(ExchangeError::new(FailureClass::NotSent).with_source(late));
         }
-        let sending = self.next_request();
         let endpoint = Endpoint::of(request.uri());
+        let request = Completion::apply(request, now.wall)?;
+        let sending = self.next_request();
         let between = || self.steps.at(CrashPoint::Sent);
         let times = Times { attempt: left, answer: self.budget.answer };
         match self.resources.transport.send(request, &sending, times, between).await {
@@ -353,6 +355,7 @@ impl From<SendError> for ExchangeError {
             SendError::NotSent(_) | SendError::Withheld(_) => FailureClass::NotSent,
             SendError::Address(_) => FailureClass::Misconfigured,
             SendError::Untrusted(_) => FailureClass::Untrusted,
+            SendError::ClientRefused(_) => FailureClass::InvalidClient,
             SendError::Ambiguous(_) | SendError::Unanswered | SendError::TooLarge => {
                 FailureClass::Ambiguous
             }

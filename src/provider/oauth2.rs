@@ -4,7 +4,9 @@
 mod attributes;
 mod authentication;
 mod builder;
+mod client_assertion;
 mod discovery;
+mod ecdsa_signature;
 mod from_settings;
 mod grant;
 mod metadata;
@@ -41,8 +43,8 @@ use self::response_rules::revoked;
 pub use self::settings::{
     AuthorizationRequest, AuthorizationResponse, ClientAuthentication, CredentialHeaders,
     DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, LifetimeUnit, OAuth2Settings,
-    ParameterValue, Parameters, Pkce, RefreshDue, RefreshRequest, RequestBody, SessionHost,
-    TokenRequest, TokenResponse,
+    ParameterValue, Parameters, Pkce, PrivateKeyJwt, RefreshDue, RefreshRequest, RequestBody,
+    SessionHost, SigningAlgorithm, TokenRequest, TokenResponse,
 };
 use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, IdentityChanged, Issued, Provider,
@@ -52,6 +54,7 @@ use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::provider::http_message::HttpResponse;
 use crate::secret::Secret;
 use crate::token::{Placement, Tokens};
+use crate::transport::ClientIdentity;
 
 /// A client of a server that implements OAuth 2.0 as the standard describes it.
 ///
@@ -87,6 +90,8 @@ pub struct OAuth2 {
     authority: Url,
     client_id: String,
     authentication: Authentication,
+    /// The client's certificate, if it has one.
+    identity: Option<ClientIdentity>,
     /// The server's issuer identifier, if it is known.
     issuer: Option<Issuer>,
     /// Whether the response to a login has to name the issuer, even if the metadata does not
@@ -173,6 +178,7 @@ impl OAuth2 {
             authority,
             client_id: client_id.to_owned(),
             authentication: Authentication::Public,
+            identity: None,
             issuer: None,
             issuer_is_required: false,
             optional: OptionalEndpoints::default(),

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod authority;
+mod client_assertion;
 mod counts;
 mod dialect;
 mod error_code;

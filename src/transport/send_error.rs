@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::io;
 
+use rustls::AlertDescription;
+
 use super::CONNECT_TIMEOUT;
 use super::refused::Refused;
 use super::resolver::Unresolved;
@@ -20,6 +22,11 @@ pub(crate) enum SendError {
     /// No connection, because the server's certificate is not valid.
     #[error("the TLS handshake failed because of the certificate")]
     Untrusted(#[source] reqwest::Error),
+    /// The server refused the client's certificate, or requires one, in the TLS handshake. It has
+    /// not processed the request: with TLS 1.3, a client may send before the server has checked the
+    /// certificate (RFC 8446 section 4.4.2), and the server reads nothing of that if it refuses.
+    #[error("the server refused the client's certificate in the TLS handshake")]
+    ClientRefused(#[source] reqwest::Error),
     /// No connection took a byte of the request.
     #[error("the request was not sent")]
     Withheld(#[source] Withheld),
@@ -39,6 +46,9 @@ impl SendError {
     /// `withheld` is set if no connection took a byte of the request.
     pub(super) fn of_request(error: reqwest::Error, withheld: Option<Withheld>) -> Self {
         let error = error.without_url();
+        if find::<rustls::Error>(&error).is_some_and(refuses_client) {
+            return Self::ClientRefused(error);
+        }
         match withheld {
             Some(Withheld::Failed) if !error.is_connect() => return Self::NotSent(error),
             Some(Withheld::Failed) => {}
@@ -80,6 +90,24 @@ impl SendError {
     pub(super) fn of_body(error: reqwest::Error) -> Self {
         Self::Ambiguous(error.without_url())
     }
+}
+
+/// Whether the server's alert is about the client's certificate (RFC 8446 section 6.2, RFC 5246
+/// section 7.2.2). A server sends these alerts in the handshake alone.
+fn refuses_client(error: &rustls::Error) -> bool {
+    let rustls::Error::AlertReceived(alert) = error else { return false };
+    [
+        AlertDescription::NoCertificate,
+        AlertDescription::BadCertificate,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::CertificateRevoked,
+        AlertDescription::CertificateExpired,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::UnknownCA,
+        AlertDescription::AccessDenied,
+        AlertDescription::CertificateRequired,
+    ]
+    .contains(alert)
 }
 
 /// The first error of type `T` among the causes.

@@ -250,7 +250,7 @@ fn tls_server(connections: usize) -> (String, std::thread::JoinHandle<usize>) {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
     let certificate = CertificateDer::from(STANDARD.decode(CERTIFICATE).unwrap());
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(STANDARD.decode(KEY).unwrap()));
-    let provider = Arc::new(tls::crypto_provider());
+    let provider = Arc::new(crypto_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -278,7 +278,7 @@ fn tls_server(connections: usize) -> (String, std::thread::JoinHandle<usize>) {
 
 #[test]
 fn the_features_choose_the_cryptography_and_aws_lc_goes_first() {
-    let chosen = format!("{:?}", tls::crypto_provider().secure_random);
+    let chosen = format!("{:?}", crypto_provider().secure_random);
     assert_eq!(chosen, if cfg!(feature = "tls-aws-lc") { "AwsLcRs" } else { "Ring" });
 }
 

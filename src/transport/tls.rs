@@ -20,17 +20,17 @@ pub(super) fn client_config(added: &[CertificateDer<'static>]) -> Result<ClientC
 
 /// AWS-LC if both are enabled, because a program that enables it may be obliged to use it.
 #[cfg(feature = "tls-aws-lc")]
-pub(super) fn crypto_provider() -> CryptoProvider {
+pub(crate) fn crypto_provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
 #[cfg(all(feature = "tls-ring", not(feature = "tls-aws-lc")))]
-pub(super) fn crypto_provider() -> CryptoProvider {
+pub(crate) fn crypto_provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
 #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
-pub(super) fn crypto_provider() -> CryptoProvider {
+pub(crate) fn crypto_provider() -> CryptoProvider {
     compile_error!(
         "session-warden needs a TLS feature: enable `tls-ring`, which is a default feature, or `tls-aws-lc`"
     )

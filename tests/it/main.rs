@@ -14,6 +14,7 @@ mod answers;
 mod calls;
 mod challenges;
 mod circle;
+mod client_keys;
 mod community;
 mod conformance;
 mod docs;

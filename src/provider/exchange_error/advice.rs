@@ -14,6 +14,10 @@ impl ExchangeError {
         matches!(self.cause(), Some(SendError::Address(_)))
     }
 
+    fn is_refused_certificate(&self) -> bool {
+        matches!(self.cause(), Some(SendError::ClientRefused(_)))
+    }
+
     /// The text for the caller; None if the kind of the error says all that is known.
     pub(super) fn advice(&self) -> Option<Cow<'static, str>> {
         if let Some(words) = &self.about {
@@ -44,12 +48,16 @@ impl ExchangeError {
                 format!("the server answered with the code {code}")
             }
             FailureClass::Rejected | FailureClass::Refused(_) => return None,
+            FailureClass::InvalidClient if self.is_refused_certificate() => format!(
+                "the server{at} refused the client's certificate in the TLS handshake; check \
+                 `client_certificate` and when it expires"
+            ),
             FailureClass::InvalidClient => {
                 let answered = self.status.map(|status| format!(" answered {status}{at} and"));
                 let answered = answered.unwrap_or_default();
                 format!(
                     "the server{answered} rejected the client; check the client id, the client \
-                     secret, and how the client sends them"
+                     secret or key, and how the client sends them"
                 )
             }
             FailureClass::Unclassified | FailureClass::Misconfigured => {

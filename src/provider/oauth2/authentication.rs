@@ -1,11 +1,14 @@
 //! How a client authenticates (RFC 6749 section 2.3).
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::InvalidHeaderValue;
 use http::{HeaderName, HeaderValue, header};
 use zeroize::Zeroizing;
 
+use super::client_assertion::AssertionSigner;
 use super::settings::{ClientAuthentication, CredentialHeaders};
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::provider::http_message;
@@ -23,6 +26,8 @@ pub(super) enum Authentication {
     Query(Secret),
     /// The headers of id and secret, and the secret.
     Header([HeaderName; 2], Secret),
+    /// The signer of a JWT, which the body has.
+    PrivateKeyJwt(Arc<AssertionSigner>),
 }
 
 impl Authentication {
@@ -42,6 +47,9 @@ impl Authentication {
             ClientAuthentication::Query => Self::Query(secret),
             ClientAuthentication::Header(CredentialHeaders { client_id: id, client_secret }) => {
                 Self::Header([header_name(&id)?, header_name(&client_secret)?], secret)
+            }
+            ClientAuthentication::PrivateKeyJwt(jwt) => {
+                Self::PrivateKeyJwt(Arc::new(AssertionSigner::new(jwt, &secret)?))
             }
         })
     }
@@ -67,14 +75,15 @@ impl Authentication {
     }
 
     /// The fields for the body, with these names of id and secret. A public client also sends its
-    /// id (RFC 6749 section 3.2.1).
+    /// id (RFC 6749 section 3.2.1), and so does one that is known by its certificate alone (RFC
+    /// 8705 section 2).
     pub(super) fn body_fields<'f>(
         &'f self,
         [id, secret]: [&'f str; 2],
         client_id: &'f str,
     ) -> Vec<(&'f str, &'f str)> {
         match self {
-            Self::Public => vec![(id, client_id)],
+            Self::Public | Self::PrivateKeyJwt(_) => vec![(id, client_id)],
             Self::Post(held) => vec![(id, client_id), (secret, held.expose_secret())],
             Self::Basic(_) | Self::Query(_) | Self::Header(..) => Vec::new(),
         }
@@ -88,7 +97,11 @@ impl Authentication {
     ) -> Vec<(&'f str, &'f str)> {
         match self {
             Self::Query(held) => vec![(id, client_id), (secret, held.expose_secret())],
-            Self::Public | Self::Basic(_) | Self::Post(_) | Self::Header(..) => Vec::new(),
+            Self::Public
+            | Self::Basic(_)
+            | Self::Post(_)
+            | Self::Header(..)
+            | Self::PrivateKeyJwt(_) => Vec::new(),
         }
     }
 
@@ -105,7 +118,7 @@ impl Authentication {
                 (id.clone(), HeaderValue::from_str(client_id)?),
                 (secret.clone(), http_message::secret_header(held)?),
             ],
-            Self::Public | Self::Post(_) | Self::Query(_) => Vec::new(),
+            Self::Public | Self::Post(_) | Self::Query(_) | Self::PrivateKeyJwt(_) => Vec::new(),
         })
     }
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::authentication::Authentication;
 use super::discovery::Issuer;
+use super::metadata::Metadata;
 use super::settings::ClientAuthentication;
 use super::{OAuth2, Server};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{RevocationReach, Rotation, http_message};
 use crate::secret::Secret;
+use crate::transport::{ClientIdentity, ClientKey};
 
 impl OAuth2 {
     /// Sends the client's id and secret in the `Authorization` header (RFC 6749 section 2.3.1).
@@ -27,8 +29,9 @@ impl OAuth2 {
         self
     }
 
-    /// Sends the client's id and secret in this way (RFC 6749 section 2.3). It replaces an earlier
-    /// secret.
+    /// Authenticates in this way (RFC 6749 section 2.3). It replaces an earlier secret. With
+    /// [`ClientAuthentication::PrivateKeyJwt`], the secret is the private key in PEM, not encrypted:
+    /// PKCS#8, SEC1 or PKCS#1.
     ///
     /// ```
     /// use session_warden::provider::oauth2::{ClientAuthentication, CredentialHeaders, OAuth2};
@@ -45,13 +48,54 @@ impl OAuth2 {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if the method is [`ClientAuthentication::None`], which has no
-    /// secret, or has a name that no header can have.
+    /// secret, has a name that no header can have, or needs another key than this.
     pub fn client_authentication(
         mut self,
         method: ClientAuthentication,
         secret: impl Into<Secret>,
     ) -> Result<Self> {
         self.authentication = Authentication::new(method, &self.client_id, secret.into())?;
+        Ok(self)
+    }
+
+    /// Presents this certificate in the TLS handshake with the token, refresh, revocation and
+    /// introspection endpoints (RFC 8705 section 2). The chain is the certificate in PEM, and after
+    /// it those of its authorities, if the server needs them. The key is in PEM, not encrypted:
+    /// PKCS#8, SEC1 or PKCS#1. It replaces an earlier certificate.
+    ///
+    /// It works with every way to authenticate: servers that know a client by its certificate alone
+    /// need no other (`tls_client_auth`, RFC 8705 section 2.1), and the client sends its id in the
+    /// body. The certificate goes only to servers that ask for it, which includes a proxy with an
+    /// `https` URL. With [`discover`](Self::discover), the client uses the endpoints that the
+    /// metadata names for clients with a certificate (`mtls_endpoint_aliases`, RFC 8705 section 5).
+    ///
+    /// If the server refuses the certificate in the handshake, exchanges fail as
+    /// [`FailureClass::InvalidClient`](crate::provider::FailureClass::InvalidClient).
+    ///
+    /// ```
+    /// use session_warden::provider::oauth2::OAuth2;
+    ///
+    /// let client = |chain: &str, key: &str| {
+    ///     OAuth2::new("https://login.example.com/token", "backend")?
+    ///         .client_secret_post("canary")
+    ///         .client_certificate(chain, key)
+    /// };
+    /// let refused = client("-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----");
+    /// assert!(refused.unwrap_err().to_string().contains("client_key"));
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the chain or the key cannot be read, or the key does not
+    /// belong to the first certificate.
+    pub fn client_certificate(mut self, chain: &str, key: impl Into<Secret>) -> Result<Self> {
+        let key = ClientKey::from_pem(&key.into())?;
+        self.identity = Some(ClientIdentity::new(chain, &key)?);
+        if let Server::Discovered(metadata) = self.server {
+            let issuer = metadata.issuer().clone().certified();
+            self.server = Server::Discovered(Box::new(Metadata::new(issuer)));
+        }
         Ok(self)
     }
 
@@ -197,7 +241,8 @@ impl OAuth2 {
     }
 
     /// Lets each session obtain new tokens automatically with client credentials (RFC 6749 section
-    /// 4.4), even if the session was never established or is lost. The client needs a secret.
+    /// 4.4), even if the session was never established or is lost. The client needs a
+    /// secret, a key or a certificate.
     #[must_use]
     pub fn client_credentials(mut self) -> Self {
         self.auto_renew = true;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result, quoted_url};
@@ -132,12 +133,25 @@ pub(super) struct Issuer {
     /// As it was configured: the metadata must name exactly the same.
     name: String,
     url: Url,
+    /// Whether the client has a certificate, and so uses the endpoints for such clients.
+    certified: bool,
 }
 
 impl Issuer {
     pub(super) fn new(name: &str) -> Result<Self> {
         let url = http_message::base_url(name, "the issuer has a query; remove what follows `?`")?;
-        Ok(Self { name: name.to_owned(), url })
+        Ok(Self { name: name.to_owned(), url, certified: false })
+    }
+
+    /// The same, for a client with a certificate. It uses the endpoints for such clients, if the
+    /// metadata names some (RFC 8705 section 5).
+    pub(super) fn certified(self) -> Self {
+        Self { certified: true, ..self }
+    }
+
+    /// As it was configured.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -237,6 +251,16 @@ struct Metadata {
     userinfo_endpoint: Option<String>,
     /// RFC 9207 section 3.
     authorization_response_iss_parameter_supported: Option<bool>,
+    /// [`Aliases`]. Of any type, because only clients with a certificate need it.
+    mtls_endpoint_aliases: Option<Value>,
+}
+
+/// The endpoints for clients with a certificate, where they differ (RFC 8705 section 5).
+#[derive(Default, Deserialize)]
+struct Aliases {
+    token_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    introspection_endpoint: Option<String>,
 }
 
 impl Metadata {
@@ -250,20 +274,26 @@ impl Metadata {
                 quoted_url(&issuer.name)
             )));
         }
+        let aliases = self.mtls_endpoint_aliases.filter(|_| issuer.certified);
+        let aliases = aliases.and_then(|aliases| Aliases::deserialize(aliases).ok());
+        let aliases = aliases.unwrap_or_default();
         let endpoint = |text: &str| http_message::endpoint_of(issuer.url(), text);
-        let revocation = self.revocation_endpoint.as_deref().map(endpoint).transpose()?;
+        let token = aliases.token_endpoint.unwrap_or(self.token_endpoint);
+        let revocation = aliases.revocation_endpoint.or(self.revocation_endpoint);
+        let introspection = aliases.introspection_endpoint.or(self.introspection_endpoint);
+        let revocation = revocation.as_deref().map(endpoint).transpose()?;
         // An unusable endpoint here must not fail a login without a browser. A caller that needs it
         // gets the error that there is none.
         let usable = |name: Option<String>| name.and_then(|name| endpoint(&name).ok());
         let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
-            introspection: usable(self.introspection_endpoint),
+            introspection: usable(introspection),
             refresh: None,
             revocation,
             userinfo: usable(self.userinfo_endpoint),
         };
         let names_issuer = self.authorization_response_iss_parameter_supported;
-        Ok(Document { token: endpoint(&self.token_endpoint)?, optional, names_issuer })
+        Ok(Document { token: endpoint(&token)?, optional, names_issuer })
     }
 }
 
@@ -401,6 +431,33 @@ mod tests {
         let (revoked, seen) = join(client.revoke(&sender, &held), peer.json(200, "")).await;
         assert_eq!(revoked.unwrap(), Revoked::AtServer);
         assert!(seen.starts_with("POST /realm/r "), "{seen}");
+    }
+
+    /// RFC 8705 section 5.
+    #[test]
+    fn a_client_with_a_certificate_uses_the_endpoints_for_such_clients() {
+        let (plain, certified) =
+            (Issuer::new("https://as.example"), Issuer::new("https://as.example"));
+        let (plain, certified) = (plain.unwrap(), certified.unwrap().certified());
+        let endpoints = |issuer: &Issuer, aliases: &str| {
+            let metadata = metadata("https://as.example");
+            let metadata = metadata.trim_end().trim_end_matches('}');
+            let text = format!(r#"{metadata},"mtls_endpoint_aliases":{aliases}}}"#);
+            let metadata: Metadata = serde_json::from_str(&text).unwrap();
+            let endpoints = metadata.document(issuer).ok().unwrap();
+            [Some(endpoints.token), endpoints.optional.revocation, endpoints.optional.introspection]
+                .map(|url| url.map(String::from).unwrap_or_default())
+        };
+        let aliases = r#"{"token_endpoint":"https://mtls.as.example/t",
+            "introspection_endpoint":"https://mtls.as.example/i"}"#;
+        let usual = ["https://as.example/t", "https://as.example/r", ""];
+        assert_eq!(endpoints(&plain, aliases), usual);
+        let own =
+            ["https://mtls.as.example/t", "https://as.example/r", "https://mtls.as.example/i"];
+        assert_eq!(endpoints(&certified, aliases), own);
+        for unusable in ["null", "7", "{}"] {
+            assert_eq!(endpoints(&certified, unusable), usual, "{unusable}");
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,6 @@ use super::settings::{ClientAuthentication, OAuth2Settings, RefreshDue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::RefreshPolicy;
 use crate::provider::{Registration, Rotation};
-use crate::secret::Secret;
 
 impl OAuth2 {
     /// The client with these settings. See the example of [`OAuth2Settings`].
@@ -37,7 +36,7 @@ impl OAuth2 {
 
     /// With the settings of the client and of the server's rules.
     fn with_identity(mut self, settings: &OAuth2Settings) -> Result<Self> {
-        self = self.authenticated(&settings.client_authentication, &settings.client_secret)?;
+        self = self.authenticated(settings)?;
         if let Some(issuer) = &settings.issuer {
             self = self.issuer(issuer).map_err(in_field("issuer"))?;
         }
@@ -63,22 +62,46 @@ impl OAuth2 {
         Ok(self)
     }
 
-    fn authenticated(
-        self,
-        method: &Option<ClientAuthentication>,
-        secret: &Option<Secret>,
-    ) -> Result<Self> {
-        let field = in_field("client_authentication");
-        match (method, secret) {
-            (None | Some(ClientAuthentication::None), None) => Ok(self),
-            (None, Some(secret)) => Ok(self.client_secret_basic(secret.clone())),
-            (Some(method), Some(secret)) => {
-                self.client_authentication(method.clone(), secret.clone()).map_err(field)
+    fn authenticated(self, settings: &OAuth2Settings) -> Result<Self> {
+        let OAuth2Settings {
+            client_secret: secret,
+            client_key: key,
+            client_certificate: chain,
+            client_authentication: method,
+            ..
+        } = settings;
+        let client = match (chain, key) {
+            (Some(chain), Some(key)) => self.client_certificate(chain, key.clone())?,
+            (Some(_), None) => {
+                return Err(refused("`client_certificate` needs its key; add `client_key`"));
             }
-            (Some(_), None) => Err(field(
-                Error::new(ErrorKind::InvalidInput)
-                    .about("the method needs a secret; add `client_secret`"),
-            )),
+            (None, Some(_)) if !matches!(method, Some(ClientAuthentication::PrivateKeyJwt(_))) => {
+                return Err(refused(
+                    "nothing uses `client_key`; add `client_certificate`, or the method \
+                     `private_key_jwt` as `client_authentication`",
+                ));
+            }
+            (None, _) => self,
+        };
+        let field = in_field("client_authentication");
+        match (method, secret, key) {
+            (None | Some(ClientAuthentication::None), None, _) => Ok(client),
+            (None, Some(secret), _) => Ok(client.client_secret_basic(secret.clone())),
+            (Some(method @ ClientAuthentication::PrivateKeyJwt(_)), None, Some(key)) => {
+                client.client_authentication(method.clone(), key.clone())
+            }
+            (Some(ClientAuthentication::PrivateKeyJwt(_)), Some(_), _) => Err(field(refused(
+                "the method `private_key_jwt` uses no secret; remove `client_secret`",
+            ))),
+            (Some(ClientAuthentication::PrivateKeyJwt(_)), None, None) => {
+                Err(field(refused("the method `private_key_jwt` needs a key; add `client_key`")))
+            }
+            (Some(method), Some(secret), _) => {
+                client.client_authentication(method.clone(), secret.clone()).map_err(field)
+            }
+            (Some(_), None, _) => {
+                Err(field(refused("the method needs a secret; add `client_secret`")))
+            }
         }
     }
 
@@ -147,6 +170,10 @@ impl OAuth2Settings {
         };
         Ok(Registration::new(OAuth2::from_settings(self)?).refresh(policy))
     }
+}
+
+fn refused(words: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidInput).about(words)
 }
 
 /// The error with the name of the field before its text.

@@ -1,6 +1,7 @@
 //! Requests of a client.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
@@ -8,8 +9,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use url::Url;
 
 use super::OAuth2;
+use super::authentication::Authentication;
+use super::client_assertion::AssertionSigner;
+use super::discovery::Issuer;
 use super::settings::{Parameters, RequestBody};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::completion::Completion;
 use crate::provider::http_message;
 use crate::provider::http_message::HttpRequest;
 
@@ -69,8 +74,80 @@ impl OAuth2 {
         let mut request =
             Request::post(with_query(endpoint, query)?).body(body).map_err(unusable)?;
         *request.headers_mut() = headers;
+        if let Some(identity) = &self.identity {
+            request.extensions_mut().insert(identity.clone());
+        }
+        if let Authentication::PrivateKeyJwt(signer) = &self.authentication {
+            request.extensions_mut().insert(self.assertion(signer));
+        }
         Ok(request)
     }
+
+    /// Adds the client's assertion to a request when it is sent (RFC 7523 section 2.2).
+    fn assertion(&self, signer: &Arc<AssertionSigner>) -> Completion {
+        let issuer = self.issuer.as_ref().map(Issuer::name);
+        let audience = issuer.unwrap_or(self.authority.as_str()).to_owned();
+        let (signer, client_id) = (Arc::clone(signer), self.client_id.clone());
+        let request_body = self.request_body;
+        Completion::new(move |request, now| {
+            let assertion = signer.sign(&client_id, &audience, now)?;
+            let fields =
+                [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &assertion)];
+            with_fields(request, request_body, &fields)
+        })
+    }
+}
+
+/// RFC 7523 section 2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// The request with these fields after its own, of which there is at least one.
+fn with_fields(
+    mut request: HttpRequest,
+    request_body: RequestBody,
+    fields: &[(&str, &str)],
+) -> Result<HttpRequest> {
+    let body: &[u8] = request.body();
+    let more = match request_body {
+        RequestBody::Form => {
+            let more = http_message::form::form_text(fields.iter().copied());
+            joined(&[body, b"&", more.as_bytes()])
+        }
+        RequestBody::Json => {
+            let more = json(fields)?;
+            let (own, more) = (body.strip_suffix(b"}"), more.strip_prefix(b"{"));
+            joined(&[own.unwrap_or_default(), b",", more.unwrap_or_default()])
+        }
+        RequestBody::Query => {
+            let uri = request.uri();
+            let [scheme, authority] = [uri.scheme_str(), uri.authority().map(|it| it.as_str())];
+            let path = uri.path_and_query().map_or("/", |it| it.as_str());
+            let more = http_message::form::form_text(fields.iter().copied());
+            let parts = [
+                scheme.unwrap_or_default(),
+                "://",
+                authority.unwrap_or_default(),
+                path,
+                "&",
+                &more,
+            ];
+            let text = joined(&parts.map(str::as_bytes));
+            *request.uri_mut() = http::Uri::from_maybe_shared(text).map_err(unusable)?;
+            return Ok(request);
+        }
+    };
+    *request.body_mut() = more;
+    Ok(request)
+}
+
+/// The parts one after the other, in memory that is wiped when its last holder drops it.
+fn joined(parts: &[&[u8]]) -> Bytes {
+    let room = parts.iter().map(|part| part.len()).sum();
+    let mut whole = zeroize::Zeroizing::new(Vec::with_capacity(room));
+    for part in parts {
+        whole.extend_from_slice(part);
+    }
+    Bytes::from_owner(whole)
 }
 
 /// Each parameter as often as it has values.

@@ -15,7 +15,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::authorization::{AuthorizationRequest, AuthorizationResponse, Pkce};
-pub use self::client_authentication::{ClientAuthentication, CredentialHeaders};
+pub use self::client_authentication::{
+    ClientAuthentication, CredentialHeaders, PrivateKeyJwt, SigningAlgorithm,
+};
 pub use self::refresh_due::RefreshDue;
 pub use self::response_rule::{DeadTokenRule, ErrorClass, ErrorRule, JsonScalar};
 use self::serde_forms::{is_default, optional_secret};
@@ -31,10 +33,11 @@ use crate::secret::Secret;
 /// of serde. [`OAuth2::from_settings`](super::OAuth2::from_settings) makes the client.
 ///
 /// Every field is optional except `client_id` and one of `token_endpoint` and `issuer`. An unknown
-/// field is an error. An error names the field: `token_request.headers` for example. The secret is
-/// read and never written, and no error has it. But a TOML parser may add the line of the text to an
-/// error: show [`message()`](https://docs.rs/toml/1/toml/de/struct.Error.html#method.message) of the
-/// error, and not its `Display`, because the secret may be in that line.
+/// field is an error. An error names the field: `token_request.headers` for example. The secret and
+/// the private key are read and never written, and no error has them. But a TOML parser may add the
+/// line of the text to an error: show
+/// [`message()`](https://docs.rs/toml/1/toml/de/struct.Error.html#method.message) of the error, and
+/// not its `Display`, because the secret may be in that line.
 ///
 /// ```
 /// use session_warden::provider::oauth2::{OAuth2, OAuth2Settings};
@@ -75,6 +78,16 @@ pub struct OAuth2Settings {
     /// The client's secret. It is never serialized.
     #[serde(skip_serializing, with = "optional_secret")]
     pub client_secret: Option<Secret>,
+    /// The client's private key in PEM, not encrypted: PKCS#8, SEC1 or PKCS#1. It is never
+    /// serialized. It signs with [`ClientAuthentication::PrivateKeyJwt`], and is the key of
+    /// `client_certificate`.
+    #[serde(skip_serializing, with = "optional_secret")]
+    pub client_key: Option<Secret>,
+    /// The client's certificate in PEM, and after it those of its authorities, if the server needs
+    /// them. The client presents it in the TLS handshake. See
+    /// [`OAuth2::client_certificate`](super::OAuth2::client_certificate).
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_certificate: Option<String>,
     /// How the client authenticates. Defaults to `basic` with a secret, and to `none` without one.
     #[serde(skip_serializing_if = "is_default")]
     pub client_authentication: Option<ClientAuthentication>,

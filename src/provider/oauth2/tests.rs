@@ -1,5 +1,6 @@
 //! What goes to the server and what is made of its responses.
 
+mod client_keys;
 mod operations;
 mod redirect_login;
 mod requests;

@@ -150,6 +150,8 @@ impl OAuth2 {
 const TOKEN_PARAMETERS: &[&str] = &[
     "client_id",
     "client_secret",
+    "client_assertion",
+    "client_assertion_type",
     "code",
     "code_verifier",
     "grant_type",

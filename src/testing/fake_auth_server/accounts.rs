@@ -1,7 +1,9 @@
 //! The clients and users that the server knows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
 
+use super::client_assertion::{Claims, PublicKey};
 use super::error_code::ErrorCode;
 use super::incoming_request::ClientAuth;
 
@@ -10,12 +12,21 @@ use super::incoming_request::ClientAuth;
 pub(super) struct Accounts {
     /// Without a secret: a public client.
     clients: HashMap<String, Option<String>>,
+    /// The keys of those clients that authenticate by assertions alone.
+    keys: HashMap<String, PublicKey>,
+    /// The ids of the assertions that were used.
+    used_assertions: HashSet<String>,
     users: HashMap<String, String>,
 }
 
 impl Accounts {
     pub(super) fn set_client(&mut self, id: &str, secret: Option<&str>) {
         self.clients.insert(id.to_owned(), secret.map(str::to_owned));
+    }
+
+    pub(super) fn set_client_key(&mut self, id: &str, key: PublicKey) {
+        self.set_client(id, None);
+        self.keys.insert(id.to_owned(), key);
     }
 
     pub(super) fn set_user(&mut self, name: &str, password: &str) {
@@ -39,6 +50,9 @@ impl Accounts {
 
     /// The id of the client, if its secret is right.
     pub(super) fn authenticate(&self, client: ClientAuth) -> Result<String, ErrorCode> {
+        if self.keys.contains_key(&client.id) {
+            return Err(ErrorCode::InvalidClient);
+        }
         let known = self.clients.get(&client.id);
         // A public client that sends a secret is refused too: its owner relies on a check that
         // the server does not make.
@@ -46,6 +60,24 @@ impl Accounts {
             return Ok(client.id);
         }
         Err(ErrorCode::InvalidClient)
+    }
+
+    /// The id of the client whose assertion this is, if it is right and was not used before.
+    /// `client_id` is what the request says beside it.
+    pub(super) fn authenticate_by_assertion(
+        &mut self,
+        assertion: &str,
+        client_id: Option<&str>,
+        audiences: &[&str],
+        now: SystemTime,
+    ) -> Result<String, ErrorCode> {
+        let claims = Claims::read(assertion).ok_or(ErrorCode::InvalidClient)?;
+        let key = self.keys.get(&claims.iss);
+        let is_right = key.is_some_and(|key| key.has_signed(assertion))
+            && client_id.is_none_or(|id| id == claims.iss)
+            && claims.are_valid(audiences, now)
+            && self.used_assertions.insert(claims.jti);
+        if is_right { Ok(claims.iss) } else { Err(ErrorCode::InvalidClient) }
     }
 
     pub(super) fn is_password(&self, name: &str, password: &str) -> bool {

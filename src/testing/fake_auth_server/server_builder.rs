@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use super::accounts::Accounts;
 use super::authority::{Authority, Policy};
+use super::client_assertion::PublicKey;
 use super::expires_in::ExpiresIn;
 use super::fake_dialect::FakeDialect;
 use super::fake_login::FakeLogin;
@@ -186,6 +187,30 @@ impl FakeAuthServerBuilder {
     /// By default the server accepts any client, with any secret or none.
     pub fn public_client(mut self, id: &str) -> Self {
         self.accounts.set_client(id, None);
+        self
+    }
+
+    /// Adds a client that authenticates with `private_key_jwt` and the algorithm ES256 (RFC 7523
+    /// section 2.2). `public_key` is a key of the curve P-256 in PEM. With at least one client, the
+    /// server refuses all other clients. Only [`FakeDialect::OAuth2`] has such clients.
+    ///
+    /// ```
+    /// use session_warden::testing::FakeAuthServer;
+    ///
+    /// let key = "-----BEGIN PUBLIC KEY-----
+    /// MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEvhHeHNd8+J2Bl6YuvNUntfmQ4Q4q
+    /// PEhiDg38XYDiyB4846ewiLCidoLSw7GsVdhWEXg5MMoPldYnM8cc1DUv4A==
+    /// -----END PUBLIC KEY-----";
+    /// let builder = FakeAuthServer::builder().client_key("app", key);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the key cannot be read.
+    #[expect(clippy::expect_used, reason = "a test has a key that can be read")]
+    pub fn client_key(mut self, id: &str, public_key: &str) -> Self {
+        let key = PublicKey::from_pem(public_key).expect("the key is no P-256 key in PEM");
+        self.accounts.set_client_key(id, key);
         self
     }
 

@@ -13,7 +13,7 @@ async fn a_wrong_client_secret_names_the_client_and_the_server() {
     let error = refused(client(&server, "/token", "wrong")).await;
     let text = format!(
         "wrong configuration: the server answered 401 at {}/token and rejected the client; check \
-         the client id, the client secret, and how the client sends them",
+         the client id, the client secret or key, and how the client sends them",
         server.url()
     );
     says(&error, ErrorKind::Misconfigured, &text);

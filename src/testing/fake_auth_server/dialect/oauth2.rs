@@ -78,7 +78,7 @@ impl OAuth2Server {
         let RequestContext { server, request, now } = context;
         let request = ShapedRequest::read(&self.shape, request)?;
         request.required("grant_type")?;
-        let client = server.accounts.authenticate(request.client()?)?;
+        let client = client(server, &request, *now)?;
         let grant_type = request.grant_type()?;
         request.check(grant_type)?;
         let scope = request.scope()?;
@@ -104,10 +104,11 @@ impl OAuth2Server {
     }
 
     fn revoke(&mut self, context: &mut RequestContext<'_>) -> Outcome {
-        let request = ShapedRequest::read(&self.shape, context.request)?;
+        let RequestContext { server, request, now } = context;
+        let request = ShapedRequest::read(&self.shape, request)?;
         let token = request.required("token")?;
-        let client = context.server.accounts.authenticate(request.client()?)?;
-        context.server.authority.revoke(token, &client)?;
+        let client = client(server, &request, *now)?;
+        server.authority.revoke(token, &client)?;
         Ok(FakeResponse::ok(members([])))
     }
 
@@ -115,7 +116,7 @@ impl OAuth2Server {
         let RequestContext { server, request, now } = context;
         let request = ShapedRequest::read(&self.shape, request)?;
         let token = request.required("token")?;
-        server.accounts.authenticate(request.client()?)?;
+        client(server, &request, *now)?;
         let Some(description) = server.authority.describe(token, now.boot) else {
             return Ok(FakeResponse::ok(members([("active", false.into())])));
         };
@@ -152,11 +153,33 @@ impl OAuth2Server {
             ),
             (
                 "token_endpoint_auth_methods_supported",
-                json!(["client_secret_basic", "client_secret_post", "none"]),
+                json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]),
             ),
+            ("token_endpoint_auth_signing_alg_values_supported", json!(["ES256"])),
             ("code_challenge_methods_supported", json!(["S256"])),
         ]))
     }
+}
+
+/// The client that the request authenticates: by an assertion (RFC 7523 section 2.2), or in another
+/// way.
+fn client(
+    server: &mut ServerState,
+    request: &ShapedRequest<'_>,
+    now: Now,
+) -> Result<String, ErrorCode> {
+    let Some(assertion) = request.value("client_assertion") else {
+        return server.accounts.authenticate(request.client()?);
+    };
+    let kind = request.required("client_assertion_type")?;
+    if kind != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+        return Err(ErrorCode::InvalidClient);
+    }
+    // An assertion for the issuer, or for the token endpoint as RFC 7523 section 3 has it.
+    let token_endpoint = format!("{}/token", server.url);
+    let audiences = [server.issuer.as_str(), token_endpoint.as_str()];
+    let id = request.client_id();
+    server.accounts.authenticate_by_assertion(assertion, id, &audiences, now.wall)
 }
 
 fn redemption<'a>(

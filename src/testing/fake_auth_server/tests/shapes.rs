@@ -92,6 +92,7 @@ impl Peer<'_> {
                 let pair = STANDARD.encode(format!("{ID}:{SECRET}"));
                 headers.push((AUTHORIZATION, format!("Basic {pair}")));
             }
+            ClientAuthentication::PrivateKeyJwt(_) => panic!("`methods` has no keys"),
             ClientAuthentication::Header(names) => {
                 for (name, value) in [(&names.client_id, ID), (&names.client_secret, SECRET)] {
                     headers.push((name.parse().unwrap(), value.to_owned()));

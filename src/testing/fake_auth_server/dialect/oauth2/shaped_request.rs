@@ -49,6 +49,11 @@ impl<'a> ShapedRequest<'a> {
         self.form.required(name)
     }
 
+    /// The client's id among the fields.
+    pub(super) fn client_id(&self) -> Option<&str> {
+        self.form.value(&self.shape.client_id_parameter)
+    }
+
     pub(super) fn code(&self) -> Result<&str, ErrorCode> {
         self.form.required(&self.shape.code_parameter)
     }
@@ -110,7 +115,8 @@ impl<'a> ShapedRequest<'a> {
             | ClientAuthentication::Basic
             | ClientAuthentication::BasicUnescaped
             | ClientAuthentication::Post
-            | ClientAuthentication::Query => None,
+            | ClientAuthentication::Query
+            | ClientAuthentication::PrivateKeyJwt(_) => None,
         };
         let places =
             [in_form.is_some(), in_query.is_some(), by_basic.is_some(), by_headers.is_some()];
@@ -123,6 +129,8 @@ impl<'a> ShapedRequest<'a> {
             | ClientAuthentication::Post
             | ClientAuthentication::Query => in_form,
             ClientAuthentication::Header(_) => by_headers,
+            // Only an assertion authenticates, and this request has none.
+            ClientAuthentication::PrivateKeyJwt(_) => None,
             ClientAuthentication::Basic => by_basic.and_then(ClientAuth::from_basic),
             ClientAuthentication::BasicUnescaped => {
                 by_basic.and_then(ClientAuth::from_unescaped_basic)
