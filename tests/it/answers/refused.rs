@@ -230,7 +230,7 @@ async fn a_refresh_token_that_cannot_be_saved_is_saved_later_and_nothing_is_sent
     let mut fixture = AnswerFixture::established("{}").await;
     fixture.process.faults.fail_always(StoreCall::Commit, true);
     let error = fixture.refused(DPOP).await;
-    assert!(told(&error).contains("has the token_type DPoP"), "{}", told(&error));
+    assert!(told(&error).contains("the body cannot be used"), "{}", told(&error));
     let happened = fixture.process.news();
     assert!(
         matches!(happened[..], [EventKind::BackingOff { .. }, EventKind::Unsaved]),

@@ -22,6 +22,8 @@ use url::Url;
 
 use super::shape::Shape;
 use super::words::{self, Client, MARGIN};
+use crate::client_keys::EcKeyPem;
+use crate::client_keys::tls_proxy::TlsProxy;
 use crate::support::SECOND;
 
 /// The lifetime of access tokens.
@@ -39,6 +41,8 @@ struct Site {
     server: FakeAuthServer,
     /// The data center that has the user's account, if that is another server.
     home: Option<FakeAuthServer>,
+    /// What requires a certificate of the client, and stands in front of the server.
+    proxy: Option<TlsProxy>,
     settings: String,
 }
 
@@ -207,8 +211,13 @@ impl Site {
     ) -> Self {
         // Some characters tell whether a credential is escaped as its place requires.
         let (id, secret) = (format!("{tenant} client"), format!("{tenant}%2Bs&c=r t"));
+        let key = shape.has_private_key().then(EcKeyPem::generate);
         let start = || {
-            let builder = FakeAuthServer::builder().clock(clock.clone()).client(&id, &secret);
+            let builder = FakeAuthServer::builder().clock(clock.clone());
+            let builder = match &key {
+                Some(key) => builder.client_key(&id, &key.public),
+                None => builder.client(&id, &secret),
+            };
             builder.access_lifetime(HOUR).token_prefix(tenant).start()
         };
         let server = start().await.unwrap();
@@ -224,11 +233,23 @@ impl Site {
         for server in home.iter().chain([&server]) {
             server.set_shape(words::of_server(shape, authentication, named));
         }
-        let url = server.url();
+        let proxy = match shape.client_certificate {
+            true => Some(TlsProxy::start(server.url()).await),
+            false => None,
+        };
+        let url = proxy.as_ref().map_or(server.url(), |proxy| &proxy.url);
         let client =
             Client { url, id: &id, secret: &secret, authentication, home: host.as_deref() };
-        let settings = client.settings(shape).to_string();
-        Self { tenant, server, home, settings }
+        let mut settings = client.settings(shape);
+        if let Some(key) = &key {
+            settings["client_secret"] = Value::Null;
+            settings["client_key"] = key.private.as_str().into();
+        }
+        if let Some(TlsProxy { client, .. }) = &proxy {
+            settings["client_certificate"] = client.chain.as_str().into();
+            settings["client_key"] = client.key.as_str().into();
+        }
+        Self { tenant, server, home, proxy, settings: settings.to_string() }
     }
 
     /// The server that has the user's account.
@@ -263,8 +284,11 @@ impl Site {
 }
 
 async fn supervisor(shape: &Shape, sites: &[Site], clock: &ManualClock) -> Supervisor {
-    let transport =
+    let mut transport =
         TransportConfig::default().allow_loopback_http().tenants_reach_internal_addresses();
+    for proxy in sites.iter().filter_map(|site| site.proxy.as_ref()) {
+        transport = transport.root_certificate_pem(proxy.root.as_bytes()).unwrap();
+    }
     let builder = Supervisor::builder().clock(clock.clone()).transport(transport);
     let builder = if shape.is_per_tenant() {
         let rows = sites.iter().map(|site| (site.tenant, site.settings.clone()));

@@ -53,8 +53,6 @@ pub enum Group {
     RedirectNamesTheHost,
     NobodyAtOneServer,
     NobodyAtAServerPerTenant,
-    /// The client authenticates with a key, which the crate does not do yet.
-    ClientKey,
 }
 
 /// All rows, in the order of the survey.
@@ -81,9 +79,6 @@ impl Shape {
 
     pub fn group(&self) -> Group {
         match (&*self.login, self.is_per_tenant()) {
-            _ if self.client_certificate || self.client_auth == "private_key_jwt" => {
-                Group::ClientKey
-            }
             ("browser", _) if self.host_parameter().is_some() => Group::RedirectNamesTheHost,
             ("browser", false) => Group::BrowserAtOneServer,
             ("browser", true) => Group::BrowserAtAServerPerTenant,
@@ -94,6 +89,11 @@ impl Shape {
 
     pub fn is_per_tenant(&self) -> bool {
         self.host.is_some()
+    }
+
+    /// Whether the client signs assertions, and has no secret.
+    pub fn has_private_key(&self) -> bool {
+        self.client_auth == "private_key_jwt"
     }
 
     pub fn has_browser(&self) -> bool {
@@ -127,6 +127,9 @@ impl Shape {
                 });
                 vec!["query".into(), serde_json::json!({ "header": headers })]
             }
+            "private_key_jwt" => {
+                vec![serde_json::json!({ "private_key_jwt": { "algorithm": "ES256" } })]
+            }
             usual => vec![usual.into()],
         }
     }
@@ -145,7 +148,6 @@ impl Group {
             Self::NobodyAtAServerPerTenant => {
                 "sessions_without_a_browser_live_at_a_server_for_each_tenant"
             }
-            Self::ClientKey => "client key: later issue",
         }
     }
 }

@@ -81,8 +81,9 @@ fn each_member_has_its_own_place() {
     assert_eq!(ends(&tokens), [Some(Bench::at(60)), Some(Bench::at(90))]);
     assert_eq!(tokens.attributes().scope.as_deref(), Some("read"));
     assert_eq!(tokens.attributes().subject.as_deref(), Some("ada"));
+    // The type is refused, and the refresh token is kept.
     let refused = read(&client, FORM, &body("DPoP")).unwrap_err();
-    assert_eq!(refused.class(), Ambiguous);
+    assert_eq!(refused.class(), FailureClass::Misconfigured);
 }
 
 #[test]
