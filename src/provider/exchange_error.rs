@@ -1,6 +1,7 @@
 //! The error with which a provider reports a failed exchange.
 
 mod advice;
+mod unusable_body;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::Response;
 
+pub(super) use self::unusable_body::UnusableBody;
 use crate::error::{Endpoint, Error, ErrorKind, ExchangeOutcome};
 use crate::error::{ProviderCode, Refusal};
 use crate::secret::Secret;
@@ -53,7 +55,7 @@ pub struct ExchangeError {
     pub(crate) status: Option<u16>,
     pub(super) endpoint: Option<Endpoint>,
     /// What the response should have been.
-    pub(super) expected: &'static str,
+    pub(super) expected: Option<&'static str>,
     /// What the caller's error says, if the class, the status and the source do not say it.
     pub(super) about: Option<Box<str>>,
     pub(super) retry_after: Option<Duration>,
@@ -129,7 +131,7 @@ impl ExchangeError {
             code: None,
             status: None,
             endpoint: None,
-            expected: "another response",
+            expected: None,
             about: None,
             retry_after: None,
             refresh_token: None,
@@ -184,7 +186,7 @@ impl ExchangeError {
 
     /// With words for what the response should have been: "a token response".
     pub(super) fn expecting(mut self, expected: &'static str) -> Self {
-        self.expected = expected;
+        self.expected = Some(expected);
         self
     }
 

@@ -250,6 +250,7 @@ impl OAuth2 {
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let issued =
             IssuedTokens::read(self, sender, response, invalid_grant).map_err(|failed| {
+                failed.log_unusable_body(sender.session());
                 self.reclassified(response, failed, invalid_grant)
                     .expecting("a token response")
                     .with_default_expiry(lifetime.map(|seconds| sender.expires_in(seconds)))
@@ -261,9 +262,11 @@ impl OAuth2 {
             Expires::In(seconds) => sender.expires_in(seconds),
             Expires::At(time) => sender.expires_at(response, time),
         });
+        let is_refresh = invalid_grant == FailureClass::Rejected;
+        let host = self.named_host(sender, response, is_refresh)?.or(known.host);
         let mut more = known.more;
         more.extend(self.kept_members(response));
-        let attributes = Attributes { scope, subject: issued.subject, more, ..known };
+        let attributes = Attributes { scope, subject: issued.subject, host, more };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));

@@ -101,7 +101,7 @@ impl AnswerFixture {
     async fn new(settings: &str) -> Self {
         let (server, url) = Server::start().await;
         let mut row: serde_json::Value = serde_json::from_str(settings).unwrap();
-        row["token_endpoint"] = url.into();
+        row["token_endpoint"] = url.as_str().into();
         row["client_id"] = "client".into();
         row["client_secret"] = "secret".into();
         let settings: OAuth2Settings = serde_json::from_value(row).unwrap();

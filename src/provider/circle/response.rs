@@ -195,7 +195,7 @@ impl Texts {
         if Message::of(response).unauthorized {
             return self.failure(sender, response, StatusCode::UNAUTHORIZED, request_kind);
         }
-        http_message::unusable(response, "the answer has no access token")
+        http_message::unusable(response, "has no access token")
     }
 }
 

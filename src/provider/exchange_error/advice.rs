@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
-use super::{ExchangeError, FailureClass};
+use super::{ExchangeError, FailureClass, UnusableBody};
 use crate::error::{Endpoint, Error, ProviderCode, Refusal};
+use crate::key::SessionId;
 use crate::transport::{MAX_BODY_BYTES, SendError};
 
 impl ExchangeError {
@@ -24,6 +25,9 @@ impl ExchangeError {
         }
         if let Some(inner) = self.cause::<Self>() {
             return inner.advice();
+        }
+        if let Some(text) = self.unusable() {
+            return Some(text.into());
         }
         let at = self.at_endpoint();
         let text = match self.class {
@@ -115,7 +119,7 @@ impl ExchangeError {
 
     /// The text about a response that is not the expected one.
     pub(super) fn unexpected_response(&self, advice: &str) -> String {
-        let (at, expected) = (self.at_endpoint(), self.expected);
+        let (at, expected) = (self.at_endpoint(), self.expected.unwrap_or("another response"));
         let status = self.status.map_or_else(String::new, |status| format!(" {status}"));
         format!("the server answered{status}{at}, where {expected} was expected; {advice}")
     }
@@ -127,11 +131,55 @@ impl ExchangeError {
         let (there, here) = (earlier.at_endpoint(), self.at_endpoint());
         let is_redirect = |status: &u16| (300..400).contains(status);
         let telling = [first, second].into_iter().find(is_redirect).unwrap_or(second);
-        let (expected, advice) = (self.expected, check_what(telling));
+        let expected = self.expected.unwrap_or("another response");
+        let advice = check_what(telling);
         Some(format!(
             "the server answered {first}{there} and {second}{here}, where {expected} was expected; \
              {advice}"
         ))
+    }
+
+    /// What is wrong with a response of which nothing else is known.
+    fn unusable(&self) -> Option<String> {
+        let fault = self.unusable_body()?;
+        let tail = match self.class {
+            FailureClass::Ambiguous => ", so the outcome of the request is not known",
+            FailureClass::Unclassified | FailureClass::Misconfigured => {
+                "; check the URL and the settings of the provider"
+            }
+            FailureClass::NotSent
+            | FailureClass::Untrusted
+            | FailureClass::NotProcessed
+            | FailureClass::Throttled
+            | FailureClass::Rejected
+            | FailureClass::Refused(_)
+            | FailureClass::InvalidClient => return None,
+        };
+        let (at, expected) = (self.at_endpoint(), self.expected.unwrap_or("a response"));
+        let status = self.status.map_or_else(String::new, |status| format!(" {status}"));
+        let kind = fault.content_type.as_ref();
+        let kind = kind.map_or_else(String::new, |kind| format!(" ({kind})"));
+        let words = &fault.words;
+        Some(format!("the server answered{status}{kind}{at} with {expected} that {words}{tail}"))
+    }
+
+    /// Logs a response that cannot be used, without its text.
+    pub(in crate::provider) fn log_unusable_body(&self, session: Option<&SessionId>) {
+        let Some(fault) = self.unusable_body() else { return };
+        tracing::warn!(
+            provider = session.map(|session| session.provider().as_str()),
+            tenant = session.map(|session| session.key().tenant().as_str()),
+            token_id = session.map(|session| session.key().token_id()),
+            status = self.status,
+            content_type = fault.content_type,
+            fault = &*fault.words,
+            endpoint = self.endpoint.as_ref().map(Endpoint::url),
+            "the server sent a response that cannot be used"
+        );
+    }
+
+    fn unusable_body(&self) -> Option<&UnusableBody> {
+        self.cause()
     }
 
     /// " at " and the endpoint, if it is known.

@@ -73,13 +73,10 @@ impl MfaChallenge {
         client: &str,
     ) -> Exchanged<Self> {
         let Members { mfa: Some(mfa) } = http_message::json_object(response)? else {
-            return Err(http_message::unusable(
-                response,
-                "the answer does not say what the second factor is",
-            ));
+            return Err(http_message::unusable(response, "does not say what the second factor is"));
         };
         let Some(token) = mfa.token else {
-            return Err(http_message::unusable(response, "the second factor has no token"));
+            return Err(http_message::unusable(response, "has a second factor without a token"));
         };
         let millis = mfa.token_expires_in.filter(|millis| *millis > 0.0);
         let life = millis.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());

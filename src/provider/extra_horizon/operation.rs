@@ -285,7 +285,7 @@ impl Operation<ExtraHorizonOAuth1> for GenerateSsoToken {
         }
         let body: Generated = http_message::json_object(response)?;
         let Some(token) = body.sso_token else {
-            return Err(http_message::unusable(response, "the answer has no SSO token"));
+            return Err(http_message::unusable(response, "has no SSO token"));
         };
         let expires_at = body.expiry_timestamp.as_deref().and_then(rfc3339);
         let sso = SsoToken { token, id: body.id, user_id: body.user_id, expires_at };

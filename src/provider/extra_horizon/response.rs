@@ -84,8 +84,8 @@ pub(super) struct OAuth1Token {
 
 impl TokenBody for OAuth1Token {
     fn tokens(self, _: &HttpSender<'_>) -> Result<Tokens<ExtraHorizonAttributes>, &'static str> {
-        let token = self.token.ok_or("the answer has no token")?;
-        let secret = self.token_secret.ok_or("the answer has no token secret")?;
+        let token = self.token.ok_or("has no token")?;
+        let secret = self.token_secret.ok_or("has no token secret")?;
         let attributes = ExtraHorizonAttributes {
             user_id: self.user_id,
             application_id: self.application_id,
@@ -118,7 +118,7 @@ impl TokenBody for OAuth2Token {
         self,
         sender: &HttpSender<'_>,
     ) -> Result<Tokens<ExtraHorizonAttributes>, &'static str> {
-        let access = self.access_token.ok_or("the answer has no access token")?;
+        let access = self.access_token.ok_or("has no access token")?;
         if !self.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err("the token is not of type bearer");
         }

@@ -133,7 +133,7 @@ impl TokenPage {
     pub(super) fn read(response: &HttpResponse, own_token: &OwnToken) -> Exchanged<Self> {
         let members: Members = http_message::json_object(response)?;
         let Some(records) = members.data else {
-            return Err(http_message::unusable(response, "the answer has no list"));
+            return Err(http_message::unusable(response, "has no list"));
         };
         let page = members.page.unwrap_or_default();
         let records = records.into_iter().filter_map(|record| record.of(own_token)).collect();
@@ -150,9 +150,8 @@ pub(super) fn deleted_count(response: &HttpResponse) -> Exchanged<u64> {
         affected_records: Option<f64>,
     }
     let body: Deleted = http_message::json_object(response)?;
-    count(body.affected_records).ok_or_else(|| {
-        http_message::unusable(response, "the answer does not say how many were deleted")
-    })
+    count(body.affected_records)
+        .ok_or_else(|| http_message::unusable(response, "does not say how many were deleted"))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]

@@ -1,12 +1,12 @@
 //! Reading JSON responses, without any of their text in errors.
 
-use std::fmt;
+use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 use serde::Deserialize;
-use serde_json::error::Category;
 
 use super::whole_message::HttpResponse;
+use crate::provider::exchange_error::UnusableBody;
 use crate::provider::{ExchangeError, Exchanged, FailureClass};
 
 /// Reads the JSON object in a response's body. See the [example of the module](super).
@@ -29,16 +29,19 @@ pub(super) fn unusable_json(response: &HttpResponse, fault: &serde_json::Error) 
 }
 
 /// The failure of a response whose content cannot be used. The request may have succeeded, unless
-/// the status says otherwise.
-pub(in crate::provider) fn unusable(response: &HttpResponse, words: &'static str) -> ExchangeError {
-    unusable_body(response, UnusableBody { words, line: 0, column: 0 })
+/// the status says otherwise. `words` follow "a response that".
+pub(in crate::provider) fn unusable(
+    response: &HttpResponse,
+    words: impl Into<Cow<'static, str>>,
+) -> ExchangeError {
+    unusable_body(response, UnusableBody::new(words))
 }
 
 fn unusable_body(response: &HttpResponse, unusable: UnusableBody) -> ExchangeError {
     let status = response.status();
     let denied = status.is_redirection() || status.is_client_error();
     let class = if denied { FailureClass::Unclassified } else { FailureClass::Ambiguous };
-    ExchangeError::of_response(class, response).with_source(unusable)
+    ExchangeError::of_response(class, response).with_source(unusable.of_type(response.headers()))
 }
 
 /// Whether this is the content type, without its parameters (RFC 9110 section 8.3.1).
@@ -57,40 +60,7 @@ pub(super) fn members<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Unusa
     let body = without_byte_order_mark(body);
     // Derived code would accept an array as an object without names.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(UnusableBody { words: "the answer is no JSON object", line: 0, column: 0 });
+        return Err(UnusableBody::new("is no JSON object"));
     }
     serde_json::from_slice(body).map_err(|error| UnusableBody::from(&error))
 }
-
-/// What is wrong with a body, and where. The parser's own message is not used, because it quotes
-/// the text, which may be a token.
-#[derive(Debug)]
-pub(super) struct UnusableBody {
-    words: &'static str,
-    /// Zero if the fault has no position.
-    line: usize,
-    column: usize,
-}
-
-impl From<&serde_json::Error> for UnusableBody {
-    fn from(error: &serde_json::Error) -> Self {
-        let words = match error.classify() {
-            Category::Syntax | Category::Io => "the answer is no JSON",
-            Category::Eof => "the answer is cut short",
-            Category::Data => "the answer has members that cannot be used",
-        };
-        Self { words, line: error.line(), column: error.column() }
-    }
-}
-
-impl fmt::Display for UnusableBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words)?;
-        match self.line {
-            0 => Ok(()),
-            line => write!(f, " (line {line}, column {})", self.column),
-        }
-    }
-}
-
-impl std::error::Error for UnusableBody {}

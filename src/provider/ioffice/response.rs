@@ -23,10 +23,9 @@ pub(super) enum Unit {
 /// The code in a response to a user name and a password.
 pub(super) fn code(sender: &HttpSender<'_>, response: &HttpResponse) -> Exchanged<Secret> {
     let wrong = FailureClass::Refused(Refusal::WrongCredentials);
-    let code =
-        read::<CodeMembers, _>(sender, response, wrong, "the answer has no code", |members| {
-            members.code.filter(fits_header)
-        });
+    let code = read::<CodeMembers, _>(sender, response, wrong, "has no code", |members| {
+        members.code.filter(fits_header)
+    });
     code.map_err(|failed| match (failed.class, response.status()) {
         // A 401 without a body means that the credentials are not recognised.
         (FailureClass::Unclassified, StatusCode::UNAUTHORIZED) if failed.code.is_none() => {
@@ -44,7 +43,7 @@ pub(super) fn tokens(
     attributes: IOfficeAttributes,
     refusal_class: FailureClass,
 ) -> Exchanged<Tokens<IOfficeAttributes>> {
-    let words = "the answer has no access token, or one that no header can carry";
+    let words = "has no access token, or one that no header can carry";
     let issued = read::<TokenMembers, _>(sender, response, refusal_class, words, |members| {
         let access_token = members.access_token.filter(fits_header)?;
         let refresh_token = members.refresh_token;

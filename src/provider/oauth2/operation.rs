@@ -203,7 +203,7 @@ impl Operation<OAuth2> for UserInfo {
         response: &HttpResponse,
     ) -> Called<Self::Output> {
         if response.status().is_success() && is_jwt(response.headers()) {
-            let words = "the user info is a signed JWT, which is not read here";
+            let words = "is a signed JWT, which is not read here";
             let class = FailureClass::Unclassified;
             return Err(ExchangeError { class, ..http_message::unusable(response, words) });
         }
@@ -271,10 +271,7 @@ impl Kind {
 impl Introspection {
     fn read(mut members: Map<String, Value>, response: &HttpResponse) -> Exchanged<Self> {
         let Some(Value::Bool(active)) = members.remove("active") else {
-            return Err(http_message::unusable(
-                response,
-                "the answer does not say whether it is active",
-            ));
+            return Err(http_message::unusable(response, "does not say whether it is active"));
         };
         Ok(Self {
             active,

@@ -3,6 +3,7 @@
 mod kept;
 mod members;
 
+use std::borrow::Cow;
 use std::mem::take;
 use std::time::SystemTime;
 
@@ -42,8 +43,9 @@ impl IssuedTokens {
         response: &HttpResponse,
         invalid_grant: FailureClass,
     ) -> Exchanged<Self> {
+        let places = &client.token_response;
         let unusable = if response.status().is_success() {
-            match Members::read(response, &client.token_response) {
+            match Members::read(response, places) {
                 Ok(mut members) => {
                     // If the response has a token, the grant may be used up, so an error code must
                     // not overrule it.
@@ -51,9 +53,10 @@ impl IssuedTokens {
                     match members.token() {
                         Ok(token) => return Ok(token),
                         Err(words) if issued => {
+                            let words = places.located(words);
                             return Err(members.refused(sender, response, words, invalid_grant));
                         }
-                        Err(words) => Some(http_message::unusable(response, words)),
+                        Err(words) => Some(http_message::unusable(response, places.located(words))),
                     }
                 }
                 Err(malformed) => Some(malformed),
@@ -85,7 +88,7 @@ impl Members {
     fn token(&mut self) -> Result<IssuedTokens, &'static str> {
         let access_token = access_token(take(&mut self.access_token))?;
         if matches!(self.refresh_token, Found::Wrong) {
-            return Err("the refresh_token is no text");
+            return Err("has a refresh_token that is no text");
         }
         if let Some(refused) = self.token_type.as_deref().and_then(refused_type) {
             return Err(refused);
@@ -118,7 +121,7 @@ impl Members {
         self,
         sender: &HttpSender<'_>,
         response: &HttpResponse,
-        words: &'static str,
+        words: Cow<'static, str>,
         invalid_grant: FailureClass,
     ) -> ExchangeError {
         let unusable = http_message::unusable(response, words);
@@ -128,7 +131,6 @@ impl Members {
             return unusable;
         }
         let refused = ExchangeError { class: FailureClass::Misconfigured, ..unusable };
-        let refused = refused.expecting("a token response").about_response(words);
         let ends = self.refresh_expires_in().map(|seconds| sender.expires_in(seconds));
         match self.refresh_token {
             Found::Text(token) => refused.with_refresh_token(token, ends),
@@ -141,9 +143,9 @@ impl Members {
 fn access_token(found: Found) -> Result<Secret, &'static str> {
     match found {
         Found::Text(token) if is_plain(&token) => Ok(token),
-        Found::Text(_) => Err("the access_token has characters that no header can carry"),
-        Found::Wrong => Err("the access_token is no text"),
-        Found::Nothing => Err("the answer has no access_token"),
+        Found::Text(_) => Err("has an access_token with characters that no header can carry"),
+        Found::Wrong => Err("has an access_token that is no text"),
+        Found::Nothing => Err("has no access_token"),
     }
 }
 
@@ -164,9 +166,9 @@ fn subject(id_token: &Secret) -> Option<String> {
 /// this member (RFC 6749 section 7.1), but servers send any text in it.
 fn refused_type(kind: &str) -> Option<&'static str> {
     const REFUSED: [(&str, &str); 3] = [
-        ("dpop", "the token_type is DPoP, which needs a key that this client does not have"),
-        ("mac", "the token_type is mac, which this client does not speak"),
-        ("n_a", "the token_type is N_A, which is no access token"),
+        ("dpop", "has the token_type DPoP, which needs a key that this client does not have"),
+        ("mac", "has the token_type mac, which this client does not speak"),
+        ("n_a", "has the token_type N_A, which is no access token"),
     ];
     let kind = kind.trim();
     let refused = REFUSED.iter().find(|(refused, _)| kind.eq_ignore_ascii_case(refused));

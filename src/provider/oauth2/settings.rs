@@ -33,8 +33,11 @@ use crate::secret::Secret;
 /// of serde. [`OAuth2::from_settings`](super::OAuth2::from_settings) makes the client.
 ///
 /// Every field is optional except `client_id` and one of `token_endpoint` and `issuer`. An unknown
-/// field is an error. An error names the field: `token_request.headers` for example. The secret
-/// and the private key are read and never written.
+/// field is an error. An error names the field: `token_request.headers` for example. The secret and
+/// the private key are read and never written, and no error has them. But a TOML parser may add the
+/// line of the text to an error: show
+/// [`message()`](https://docs.rs/toml/1/toml/de/struct.Error.html#method.message) of the error, and
+/// not its `Display`, because the secret may be in that line.
 ///
 /// ```
 /// use session_warden::provider::oauth2::{OAuth2, OAuth2Settings};
@@ -181,9 +184,21 @@ impl<'de> Deserialize<'de> for OAuth2Settings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(from, &mut track);
-        Self::deserialize(tracked)
-            .map_err(|fault| D::Error::custom(format!("`{}`: {fault}", track.path())))
+        Self::deserialize(tracked).map_err(|fault| {
+            let words = without_quoted_lines(&fault.to_string());
+            D::Error::custom(format!("`{}`: {words}", track.path()))
+        })
     }
+}
+
+/// The text of an error without the lines that it quotes of the settings, because the secret may be
+/// in them. TOML's errors have them behind a line number and a bar.
+fn without_quoted_lines(text: &str) -> String {
+    let is_quoted = |line: &str| {
+        line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|')
+    };
+    let lines = text.lines().filter(|line| !line.is_empty() && !is_quoted(line));
+    lines.collect::<Vec<_>>().join(": ")
 }
 
 impl Serialize for OAuth2Settings {

@@ -7,8 +7,11 @@ mod requests;
 mod response_rules;
 mod responses;
 mod revocation;
+mod session_hosts;
+mod settings_as_data;
 mod token_places;
 mod token_responses;
+mod unusable_responses;
 mod vendor_requests;
 
 use bytes::Bytes;
@@ -57,6 +60,37 @@ fn shown(error: &ExchangeError) -> String {
         next = cause.source();
     }
     text
+}
+
+/// All that `with` logs on this thread.
+fn logged(with: impl FnOnce()) -> String {
+    use parking_lot::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // With one subscriber alone, a place in the code that another test comes to first is switched
+    // off for good, because that test's thread has none.
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
+    tracing::subscriber::with_default(subscriber, with);
+    drop(second);
+    let bytes = lines.0.lock().clone();
+    String::from_utf8(bytes).unwrap()
 }
 
 /// A request as the server saw it.

@@ -32,7 +32,7 @@ impl Envelope {
         }
         match http_message::json_object::<Members>(response) {
             Ok(Members { request_id: Some(Id(other)) }) if other != Some(id) => {
-                let words = "it is the answer to another request";
+                let words = "belongs to another request";
                 // The status belongs to the other request, so it does not count.
                 let class = FailureClass::Ambiguous;
                 Err(ExchangeError { class, ..http_message::unusable(response, words) })
@@ -69,7 +69,7 @@ pub(super) fn tokens(
         refresh: Option<Token>,
     }
     let data = http_message::json_object::<Data<Pair>>(response)?.data;
-    let missing = || http_message::unusable(response, "the answer has no permission token");
+    let missing = || http_message::unusable(response, "has no permission token");
     let Object(Pair { permission, refresh }) = data.ok_or_else(missing)?;
     let permission = permission.and_then(Token::present).ok_or_else(missing)?;
     let claims = jwt_claims::claims::<Claims>(&permission.secret).unwrap_or_default();
@@ -104,7 +104,7 @@ pub(super) fn security_token(response: &HttpResponse) -> Exchanged<SecurityToken
     let token = data.and_then(|Object(factor)| factor.token).and_then(Token::present);
     match token {
         Some(token) => Ok(SecurityToken::new(token.secret)),
-        None => Err(http_message::unusable(response, "the answer has no security token")),
+        None => Err(http_message::unusable(response, "has no security token")),
     }
 }
 

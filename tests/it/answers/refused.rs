@@ -21,14 +21,14 @@ const DPOP: &str = r#"{"access_token":"a2","token_type":"DPoP","expires_in":3600
 const REFUSED: [(&str, &str); 7] = [
     (
         r#""access_token":"a2","token_type":"DPoP""#,
-        "the token_type is DPoP, which needs a key that this client does not have",
+        "has the token_type DPoP, which needs a key that this client does not have",
     ),
-    (r#""access_token":"a2","token_type":"mac""#, "the token_type is mac"),
-    (r#""access_token":"a2","token_type":"N_A""#, "the token_type is N_A"),
-    (r#""access_token":"a 2""#, "the access_token has characters that no header can carry"),
-    (r#""access_token":["a2"]"#, "the access_token is no text"),
-    (r#""access_token":null"#, "the answer has no access_token"),
-    (r#""token_type":"bearer""#, "the answer has no access_token"),
+    (r#""access_token":"a2","token_type":"mac""#, "has the token_type mac"),
+    (r#""access_token":"a2","token_type":"N_A""#, "has the token_type N_A"),
+    (r#""access_token":"a 2""#, "has an access_token with characters that no header can carry"),
+    (r#""access_token":["a2"]"#, "has an access_token that is no text"),
+    (r#""access_token":null"#, "has no access_token"),
+    (r#""token_type":"bearer""#, "has no access_token"),
 ];
 
 impl AnswerFixture {
@@ -58,7 +58,7 @@ fn access_end(fixture: &AnswerFixture) -> SystemTime {
 async fn a_refresh_whose_access_token_is_refused_keeps_the_new_refresh_token_and_the_old_access_token()
  {
     for (members, words) in REFUSED {
-        let mut fixture = AnswerFixture::established().await;
+        let mut fixture = AnswerFixture::established("{}").await;
         let end = access_end(&fixture);
         let body = format!(r#"{{{members},"expires_in":60,"refresh_token":"r2"}}"#);
         let error = fixture.refused(&body).await;
@@ -74,7 +74,7 @@ async fn a_refresh_whose_access_token_is_refused_keeps_the_new_refresh_token_and
         assert_eq!((record.phase, record.access_expires_at), (Phase::Active, Some(end)));
         let token = fixture.process.session.permission_token().await.unwrap();
         assert_eq!((token.expose_secret(), token.generation()), ("a1", 1), "{body}");
-        fixture.neighbour_is_not_touched(&GRANTS[0]).await;
+        fixture.neighbour_is_not_touched(&survey()[0]).await;
         fixture.wait_for_retry().await;
         fixture.server.will_grant("a3", "r3");
         let token = fixture.process.session.refresh().await.unwrap();
@@ -88,7 +88,7 @@ async fn a_refresh_whose_access_token_is_refused_keeps_the_new_refresh_token_and
 async fn a_refused_token_type_without_a_new_refresh_token_leaves_the_old_one_and_no_doubt() {
     for (members, words) in &REFUSED[..3] {
         for more in ["", r#","refresh_token":null"#, r#","refresh_token":"r1""#] {
-            let mut fixture = AnswerFixture::established().await;
+            let mut fixture = AnswerFixture::established("{}").await;
             let error = fixture.refused(&format!("{{{members}{more}}}")).await;
             assert_eq!(error.kind(), ErrorKind::Misconfigured, "{members}{more}");
             assert!(error.to_string().contains(words), "{error}");
@@ -112,7 +112,7 @@ async fn a_response_that_may_hide_the_new_refresh_token_leaves_a_doubt() {
         r#"{"access_token":"a 2"}"#,
         r#"{"token_type":"DPoP"}"#,
     ] {
-        let fixture = AnswerFixture::established().await;
+        let fixture = AnswerFixture::established("{}").await;
         assert_eq!(fixture.refused(body).await.kind(), ErrorKind::RetryLater, "{body}");
         assert_eq!(fixture.state().await, State::InDoubt, "{body}");
     }
@@ -120,18 +120,18 @@ async fn a_response_that_may_hide_the_new_refresh_token_leaves_a_doubt() {
 
 #[tokio::test]
 async fn a_grant_whose_token_type_is_refused_makes_no_session() {
-    let fixture = AnswerFixture::new().await;
+    let fixture = AnswerFixture::new("{}").await;
     fixture.server.will_answer(200, JSON, DPOP);
     let error = fixture.process.sign_in().await.unwrap_err();
     assert!(
-        told(&error).contains("the token_type is DPoP") && !format!("{error:?}").contains("r2")
+        told(&error).contains("has the token_type DPoP") && !format!("{error:?}").contains("r2")
     );
     assert_eq!(kind(fixture.process.token().await), ErrorKind::NotEstablished);
 }
 
 #[tokio::test]
 async fn a_refused_access_token_causes_no_request_for_each_caller() {
-    let fixture = AnswerFixture::established().await;
+    let fixture = AnswerFixture::established("{}").await;
     fixture.process.clock.advance(HOUR + SECOND).await;
     let (mut asked, mut refreshes) = (fixture.server.asked(), 0);
     for minute in 0..60 {
@@ -147,7 +147,7 @@ async fn a_refused_access_token_causes_no_request_for_each_caller() {
         for outcome in fixture.process.until(waiting.join_all()).await {
             let error = outcome.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Misconfigured);
-            assert!(error.to_string().contains("the token_type is DPoP"), "{error}");
+            assert!(error.to_string().contains("has the token_type DPoP"), "{error}");
         }
         refreshes += fixture.server.asked() - asked;
         assert!(fixture.server.asked() - asked <= 1, "in minute {minute}");
@@ -159,12 +159,12 @@ async fn a_refused_access_token_causes_no_request_for_each_caller() {
 
 #[tokio::test]
 async fn a_rejected_access_token_is_served_by_no_process_after_such_a_refresh() {
-    let fixture = AnswerFixture::established().await;
+    let fixture = AnswerFixture::established("{}").await;
     let old = fixture.process.token().await.unwrap();
     assert_eq!(fixture.process.session.invalidate(&old), Invalidation::Refresh);
     fixture.server.will_answer(200, JSON, DPOP);
     let error = fixture.process.token().await.unwrap_err();
-    assert!(error.to_string().contains("the token_type is DPoP"), "{error}");
+    assert!(error.to_string().contains("has the token_type DPoP"), "{error}");
     assert!(fixture.process.session.try_permission_token().is_none());
     let asked = fixture.server.asked();
     let other = another_process(&fixture).await;
@@ -178,7 +178,7 @@ async fn a_rejected_access_token_is_served_by_no_process_after_such_a_refresh() 
 
 #[tokio::test]
 async fn a_token_that_is_rejected_after_such_a_refresh_is_not_served_again() {
-    let fixture = AnswerFixture::established().await;
+    let fixture = AnswerFixture::established("{}").await;
     let _ = fixture.refused(DPOP).await;
     let old = fixture.process.token().await.unwrap();
     assert_eq!(fixture.process.session.invalidate(&old), Invalidation::Refresh);
@@ -192,7 +192,7 @@ async fn a_token_that_is_rejected_after_such_a_refresh_is_not_served_again() {
 
 #[tokio::test]
 async fn another_process_serves_the_old_token_and_neither_refreshes_before_the_backoff_ends() {
-    let fixture = AnswerFixture::established().await;
+    let fixture = AnswerFixture::established("{}").await;
     let other = another_process(&fixture).await;
     assert_eq!(other.token().await.unwrap().generation(), 1);
     let _ = fixture.refused(DPOP).await;
@@ -227,10 +227,10 @@ async fn a_provider_whose_refresh_ends_access_tokens_serves_no_old_one_after_suc
 
 #[tokio::test]
 async fn a_refresh_token_that_cannot_be_saved_is_saved_later_and_nothing_is_sent_before() {
-    let mut fixture = AnswerFixture::established().await;
+    let mut fixture = AnswerFixture::established("{}").await;
     fixture.process.faults.fail_always(StoreCall::Commit, true);
     let error = fixture.refused(DPOP).await;
-    assert!(told(&error).contains("the token_type is DPoP"), "{}", told(&error));
+    assert!(told(&error).contains("has the token_type DPoP"), "{}", told(&error));
     let happened = fixture.process.news();
     assert!(
         matches!(happened[..], [EventKind::BackingOff { .. }, EventKind::Unsaved]),
@@ -253,7 +253,7 @@ async fn a_refresh_token_that_cannot_be_saved_is_saved_later_and_nothing_is_sent
 
 #[tokio::test]
 async fn a_doubt_ends_with_a_response_that_has_a_new_refresh_token() {
-    let mut fixture = AnswerFixture::established().await;
+    let mut fixture = AnswerFixture::established("{}").await;
     fixture.server.will_answer(502, HTML, "");
     assert_eq!(kind(fixture.process.session.refresh().await), ErrorKind::RetryLater);
     assert_eq!(fixture.state().await, State::InDoubt);

@@ -69,7 +69,7 @@ pub fn with_settings() -> Vec<(Row, &'static str)> {
 pub fn without_settings() -> Vec<(Row, &'static str)> {
     let rows = survey().into_iter().filter(|row| settings_of(row).is_some()).map(|mut row| {
         if row.body.contains(r#""body":{"#) {
-            row.expect = Expect::NoToken("the answer has no access_token");
+            row.expect = Expect::NoToken("has no access_token");
         } else if row.expect == Expect::SignInAgain {
             row.expect = Expect::Ladder;
         } else if let Expect::Tokens { seconds, .. } = &mut row.expect {
@@ -115,9 +115,9 @@ impl Written {
             "client" => Expect::Client,
             "in_doubt" => Expect::InDoubt,
             "later" => Expect::Later,
-            "refused by name" => Expect::NoToken("the token_type is DPoP"),
+            "refused by name" => Expect::NoToken("has the token_type DPoP"),
             "no token" => {
-                Expect::NoToken("the access_token has characters that no header can carry")
+                Expect::NoToken("has an access_token with characters that no header can carry")
             }
             other => panic!("the survey has an unknown result: {other}"),
         };

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::error::{Refusal, quoted};
 use crate::policy::MAX_ATTRIBUTE_BYTES;
 use crate::provider::http_message::{HttpResponse, JsonPointer, member_at};
 use crate::provider::oauth2::OAuth2;
+use crate::provider::{ExchangeError, Exchanged, FailureClass, HttpSender};
 
 impl OAuth2 {
     /// The members that the session keeps, with the names of their attributes.
@@ -14,6 +16,39 @@ impl OAuth2 {
     ) -> impl Iterator<Item = (String, String)> {
         let kept = self.token_response.attributes.iter();
         kept.filter_map(|(attribute, pointer)| Some((attribute.clone(), text(response, pointer)?)))
+    }
+
+    /// The host that the response names for the session; None if it names none. A refresh never
+    /// fails for a host that the settings do not allow, because the new tokens would be lost: then
+    /// the session keeps its host.
+    pub(in crate::provider::oauth2) fn named_host(
+        &self,
+        sender: &HttpSender<'_>,
+        response: &HttpResponse,
+        is_refresh: bool,
+    ) -> Exchanged<Option<String>> {
+        let Some(settings) = &self.session_host else { return Ok(None) };
+        let named = settings.response_member.as_ref().and_then(|member| text(response, member));
+        let Some(named) = named.filter(|named| !named.trim().is_empty()) else { return Ok(None) };
+        let refused = match self.allowed_host(settings, &named) {
+            Ok(host) => return Ok(Some(host)),
+            Err(refused) => refused,
+        };
+        if is_refresh {
+            let session = sender.session();
+            tracing::warn!(
+                provider = session.map(|session| session.provider().as_str()),
+                tenant = session.map(|session| session.key().tenant().as_str()),
+                token_id = session.map(|session| session.key().token_id()),
+                host = quoted(&named),
+                "the response names a host that the settings do not allow, so the session keeps \
+                 its host; if it belongs to the vendor, add it to `session_host.allowed`"
+            );
+            return Ok(None);
+        }
+        let class = FailureClass::Refused(Refusal::HostNotAllowed);
+        let about = refused.explanation().map(Into::into);
+        Err(ExchangeError { about, ..ExchangeError::of_response(class, response) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The members of a token response.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -96,6 +97,20 @@ impl TokenResponse {
             &self.refresh_expires_in,
         ];
         pointers.into_iter().any(Option::is_some)
+    }
+
+    /// The words about a response, and where the settings have the token that the words name.
+    pub(in crate::provider::oauth2) fn located(&self, words: &'static str) -> Cow<'static, str> {
+        let own = [("access_token", &self.access_token), ("refresh_token", &self.refresh_token)];
+        let Some((name, set)) = own.into_iter().find(|(name, _)| words.contains(name)) else {
+            return words.into();
+        };
+        if self.under.is_none() && set.is_none() {
+            return words.into();
+        }
+        let under = self.under.as_ref().map_or_else(String::new, JsonPointer::to_string);
+        let place = set.as_ref().map_or_else(|| format!("/{name}"), JsonPointer::to_string);
+        format!("{words} (the settings name {under}{place})").into()
     }
 
     /// Fails if an attribute, or `host`, would be a token.

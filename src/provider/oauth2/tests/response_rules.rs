@@ -95,7 +95,8 @@ fn a_response_with_a_token_is_a_success_although_a_rule_fits() {
     let read = |body| {
         client.tokens(&bench.sender(), &response(200, &[], body), Attributes::default(), Rejected)
     };
-    assert!(read(body).is_ok());
+    let issued = read(body).unwrap();
+    assert_eq!(issued.access_token().unwrap().expose_secret(), "a");
     // The server has rotated the refresh token, so the session is not lost.
     let rotated = read(r#"{"refresh_token":"canary","error":"x"}"#).unwrap_err();
     assert_ne!(rotated.class(), Rejected);

@@ -244,5 +244,5 @@ fn no_token_can_be_an_attribute_or_the_host() {
             assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{attribute}");
         }
     }
-    assert!(client().token_response(set(Some("/t"), "/d/team")).is_ok());
+    let _ = client().token_response(set(Some("/t"), "/d/team")).unwrap();
 }

@@ -97,6 +97,7 @@ impl Peer<'_> {
                     headers.push((name.parse().unwrap(), value.to_owned()));
                 }
             }
+            ClientAuthentication::PrivateKeyJwt(_) => panic!("it has no secret"),
         }
         let request = self.carry_with(body, "/token", fields, query);
         headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
