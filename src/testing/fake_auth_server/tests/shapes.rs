@@ -92,12 +92,12 @@ impl Peer<'_> {
                 let pair = STANDARD.encode(format!("{ID}:{SECRET}"));
                 headers.push((AUTHORIZATION, format!("Basic {pair}")));
             }
+            ClientAuthentication::PrivateKeyJwt(_) => panic!("`methods` has no keys"),
             ClientAuthentication::Header(names) => {
                 for (name, value) in [(&names.client_id, ID), (&names.client_secret, SECRET)] {
                     headers.push((name.parse().unwrap(), value.to_owned()));
                 }
             }
-            ClientAuthentication::PrivateKeyJwt(_) => panic!("it has no secret"),
         }
         let request = self.carry_with(body, "/token", fields, query);
         headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
