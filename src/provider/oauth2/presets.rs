@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::settings::OAuth2Settings;
 use crate::error::{Error, ErrorKind, Result, quoted};
 
-/// The settings of a well-known provider. They are data: a file of the crate's source has each
-/// value with the public page or repository that it comes from.
+/// The settings of a well-known provider. The crate's source has one file for each preset, which
+/// has a public source for each value.
 ///
 /// A preset has no value without such a source. [`left_to_you`](Self::left_to_you) lists what you
 /// have to find out for yourself, for example in the settings of your application at the provider.
@@ -99,8 +99,8 @@ impl Preset {
         &self.sources
     }
 
-    /// What the preset does not set, because no public source says it or because it depends on your
-    /// application. Each text begins with the name of a field if it is about one.
+    /// What you must find out or check, because no public source says it or because it depends on
+    /// your application. Each text begins with the name of a field if it is about one.
     #[must_use]
     pub fn left_to_you(&self) -> &[String] {
         &self.document.left_to_you
@@ -117,8 +117,8 @@ impl Preset {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if a variable has no value, if a value has characters other than
-    /// letters, digits and `-._~:/`, or if the preset has no such variable.
+    /// [`ErrorKind::InvalidInput`] if a variable has no value or an empty one, if a value has
+    /// characters other than letters, digits and `-._~:/`, or if the preset has no such variable.
     pub fn settings(&self) -> Result<OAuth2Settings> {
         self.check_variables()?;
         let mut root = Map::new();

@@ -32,12 +32,12 @@ use crate::secret::Secret;
 /// The settings of an [`OAuth2`](super::OAuth2) client as data, in JSON, TOML or any other format
 /// of serde. [`OAuth2::from_settings`](super::OAuth2::from_settings) makes the client.
 ///
-/// Every field is optional except `client_id` and one of `token_endpoint` and `issuer`. An unknown
-/// field is an error. An error names the field: `token_request.headers` for example. The secret and
-/// the private key are read and never written, and no error has them. But a TOML parser may add the
-/// line of the text to an error: show
-/// [`message()`](https://docs.rs/toml/1/toml/de/struct.Error.html#method.message) of the error, and
-/// not its `Display`, because the secret may be in that line.
+/// Every field is optional except `client_id` and at least one of `token_endpoint` and `issuer`. An
+/// unknown field is an error. An error names the field: `token_request.headers` for example. The
+/// secret and the private key are read and never written, and the text of this crate in an error
+/// never has them. But a TOML parser may add the line of your text, which may have the secret. So
+/// show [`message()`](https://docs.rs/toml/1/toml/de/struct.Error.html#method.message) of its
+/// error, and not its `Display`.
 ///
 /// ```
 /// use session_warden::provider::oauth2::{OAuth2, OAuth2Settings};
@@ -79,8 +79,9 @@ pub struct OAuth2Settings {
     #[serde(skip_serializing, with = "optional_secret")]
     pub client_secret: Option<Secret>,
     /// The client's private key in PEM, not encrypted: PKCS#8, SEC1 or PKCS#1. It is never
-    /// serialized. It signs with [`ClientAuthentication::PrivateKeyJwt`], and is the key of
-    /// `client_certificate`.
+    /// serialized. With [`ClientAuthentication::PrivateKeyJwt`], it signs the JWTs. With
+    /// `client_certificate`, it is the certificate's private key. If you use both, they share this
+    /// key.
     #[serde(skip_serializing, with = "optional_secret")]
     pub client_key: Option<Secret>,
     /// The client's certificate in PEM, and after it those of its authorities, if the server needs
@@ -127,7 +128,7 @@ pub struct OAuth2Settings {
     /// The redirect URI (RFC 6749 section 3.1.2). Logins through a browser need it.
     #[serde(skip_serializing_if = "is_default")]
     pub redirect_uri: Option<String>,
-    /// Whether the response to a login must name its issuer. See
+    /// Whether the redirect after a login must contain `iss`. See
     /// [`OAuth2::require_issuer`](super::OAuth2::require_issuer).
     #[serde(skip_serializing_if = "is_default")]
     pub require_issuer: bool,
@@ -135,10 +136,10 @@ pub struct OAuth2Settings {
     /// `{"idempotent": 30}`, `{"fork": 30}` or `{"newest_only": 30}`, in seconds.
     #[serde(skip_serializing_if = "is_default")]
     pub rotation: Option<Rotation>,
-    /// Which tokens a revocation ends: `"unknown"` or `"one_grant"`.
+    /// Which tokens a revocation makes invalid: `"unknown"` or `"one_grant"`.
     #[serde(skip_serializing_if = "is_default")]
     pub revocation_reach: RevocationReach,
-    /// Whether a refresh ends the access tokens that the session got before.
+    /// Whether a refresh makes the earlier access tokens of the session invalid.
     #[serde(skip_serializing_if = "is_default")]
     pub refresh_ends_access_tokens: bool,
     /// Whether each session obtains new tokens automatically with client credentials. See

@@ -24,7 +24,7 @@ impl OAuth2 {
     /// use session_warden::provider::oauth2::OAuth2;
     ///
     /// let client = OAuth2::new("https://login.example.com/token", "backend")?
-    ///     .client_parameters("client_key", "client_secret")
+    ///     .client_parameters("app_id", "app_secret")
     ///     .client_secret_post("canary")
     ///     .scope("read write")
     ///     .scope_separator(",");
@@ -45,7 +45,7 @@ impl OAuth2 {
         self
     }
 
-    /// What the request has that exchanges a grant.
+    /// Sets what the request for a grant differs in: its parameters, headers and words.
     ///
     /// # Errors
     ///
@@ -58,7 +58,8 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// What the request has that refreshes tokens. See the example of [`TokenRequest`].
+    /// Sets what the request for a refresh differs in: its parameters, headers and scope. See the
+    /// example of [`TokenRequest`].
     ///
     /// # Errors
     ///
@@ -70,8 +71,8 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// What the request has that takes a browser to the authorization endpoint. See the example of
-    /// [`AuthorizationRequest`].
+    /// Sets what the authorization request differs in: its parameters and its code challenge. See
+    /// the example of [`AuthorizationRequest`].
     ///
     /// # Errors
     ///
@@ -82,13 +83,13 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// What the redirect has with which the browser comes back. See the example of
+    /// Sets how the redirect after a login is read. See the example of
     /// [`AuthorizationRequest`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if a kept parameter is the code, the state or the issuer, or if
-    /// the [`redirect_uri`](Self::redirect_uri) has a parameter with the name of the code.
+    /// [`ErrorKind::InvalidInput`] if an attribute would be the code or the state, or if the
+    /// [`redirect_uri`](Self::redirect_uri) has a parameter with the name of the code.
     pub fn authorization_response(mut self, response: AuthorizationResponse) -> Result<Self> {
         redirect_login::check_response(&response)?;
         self.authorization_response = response;
@@ -98,7 +99,7 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// Where a token response has its members. See the example of [`TokenResponse`].
+    /// Sets where a token response has its members. See the example of [`TokenResponse`].
     ///
     /// # Errors
     ///

@@ -37,8 +37,9 @@ use super::serde_forms::is_default;
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct AuthorizationRequest {
     /// Further parameters. A parameter of the same name in the
-    /// [`LoginOptions`](crate::provider::oauth2::LoginOptions) takes precedence. They must not have
-    /// the name of a parameter that the crate sets, except `nonce`, `prompt` and `login_hint`.
+    /// [`LoginOptions`](crate::provider::oauth2::LoginOptions) takes precedence. You cannot set a
+    /// parameter that the crate sets, such as `state`. You can set `nonce`, `prompt` and
+    /// `login_hint`: your value replaces the crate's.
     #[serde(skip_serializing_if = "is_default")]
     pub parameters: BTreeMap<String, String>,
     /// Whether the request has a code challenge (RFC 7636).
@@ -57,8 +58,8 @@ pub enum Pkce {
     S256,
     /// The code verifier itself, for servers that know no other method.
     Plain,
-    /// No code challenge, for servers that refuse one. RFC 9700 section 2.1.1 requires one of
-    /// public clients, and recommends it for all others.
+    /// No code challenge, for servers that refuse one. Public clients must send one, and all other
+    /// clients should (RFC 9700 section 2.1.1).
     Off,
 }
 

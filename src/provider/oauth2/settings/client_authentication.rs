@@ -10,7 +10,8 @@ use super::serde_forms::is_default;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ClientAuthentication {
-    /// By its id alone: a public client.
+    /// The client sends only its id, because it is a public client, or because its certificate is
+    /// enough (RFC 8705 section 2.1).
     None,
     /// Id and secret in the `Authorization` header, each escaped as RFC 6749 section 2.3.1 says.
     Basic,
@@ -42,8 +43,8 @@ pub struct CredentialHeaders {
     pub client_secret: String,
 }
 
-/// How a client signs the JWT by which it authenticates (RFC 7523 section 3). Each request has a new
-/// JWT that is valid for 1 min.
+/// How a client signs the JWT by which it authenticates (RFC 7523 section 3). Each request has a
+/// new JWT that is valid for 1 min.
 ///
 /// ```
 /// use session_warden::provider::oauth2::{

@@ -31,13 +31,14 @@ use crate::provider::serde_seconds;
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct RefreshDue {
-    /// The part of the lifetime after which the token is due.
+    /// The part of the lifetime after which the token is due: a number between 0 and 1.
     #[serde(skip_serializing_if = "is_default")]
     pub fraction: Option<f64>,
-    /// The token is due at least this long before it expires. In seconds.
+    /// The token becomes due this long before it expires, or earlier. In seconds.
     #[serde(skip_serializing_if = "is_default", with = "serde_seconds::optional")]
     pub at_least: Option<Duration>,
-    /// The token is due at most this long before it expires. In seconds.
+    /// The token does not become due earlier than this before it expires. Without this field, it is
+    /// the default or `at_least`, whichever is longer. In seconds.
     #[serde(skip_serializing_if = "is_default", with = "serde_seconds::optional")]
     pub at_most: Option<Duration>,
 }

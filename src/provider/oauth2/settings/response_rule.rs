@@ -1,4 +1,4 @@
-//! What the words of a vendor mean.
+//! Rules for responses that mean something else than the standard says.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,9 +7,9 @@ use crate::provider::http_message::JsonPointer;
 
 /// What a failed response of the server means, by its status and one member of its body.
 ///
-/// The rules apply to responses without a token of token requests, refreshes and revocations, before
-/// the codes of RFC 6749 and before what the status alone means. In a form, a `pointer` of one name
-/// means the field of that name. A `value` that is a text is the code of the error.
+/// The rules apply to responses without a token of token requests, refreshes and revocations,
+/// before the codes of RFC 6749 and before what the status alone means. In a form, a `pointer` of
+/// one name means the field of that name. A `value` that is a text is the code of the error.
 ///
 /// ```
 /// use session_warden::provider::http_message::JsonPointer;
@@ -39,9 +39,9 @@ use crate::provider::http_message::JsonPointer;
 pub struct ErrorRule {
     /// The status of the response.
     pub status: u16,
-    /// Where the JSON body has the word.
+    /// The place in the JSON body that is compared with `value`.
     pub pointer: JsonPointer,
-    /// The word.
+    /// The value that the body must have there.
     pub value: JsonScalar,
     /// What it means.
     pub class: ErrorClass,
@@ -113,11 +113,12 @@ impl From<bool> for JsonScalar {
 pub struct DeadTokenRule {
     /// The status of the response.
     pub status: u16,
-    /// Where the JSON body has the word. Without it the word is the whole body, or if there is no
-    /// `value` either, the status alone counts.
+    /// The place in the JSON body that is compared with `value`. Without a pointer, the whole body
+    /// is compared: it must be a single JSON text, number or boolean. With neither `pointer` nor
+    /// `value`, every response with this status matches.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pointer: Option<JsonPointer>,
-    /// The word. Without it, every value at the `pointer` counts, except `null`.
+    /// The value that the body must have there. Without it, every value matches, except `null`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub value: Option<JsonScalar>,
     /// Whether the whole session is no longer valid, so that only a new grant helps.

@@ -24,8 +24,8 @@ pub struct SessionHost {
     /// Where the token response names the host. From then on the session's requests go there.
     #[serde(skip_serializing_if = "is_default")]
     pub response_member: Option<JsonPointer>,
-    /// The domain to append, if the parameter or the member has only the name below it:
-    /// `example.com` for `acme`, which means `acme.example.com`.
+    /// Set this if the server sends only a name, such as `acme`. The crate appends a dot and this
+    /// domain, unless the server sends a URL.
     #[serde(skip_serializing_if = "is_default")]
     pub below: Option<String>,
     /// The hosts that may be named: `accounts.example.eu`, or `*.example.com` for every name below

@@ -92,8 +92,9 @@ pub struct TokenRequest {
     /// because these settings are serialized and shown.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: BTreeMap<String, String>,
-    /// Whether the request has the scope. Defaults to: with a password and with client credentials,
-    /// and not with a code, which has the scope of its authorization request.
+    /// Whether each token request has the scope. Without this field, a request with a password or
+    /// with client credentials has it. A request with a code has none, because the authorization
+    /// request had the scope.
     #[serde(skip_serializing_if = "is_default")]
     pub scope: Option<bool>,
     /// The name of `code`, if the server has another.

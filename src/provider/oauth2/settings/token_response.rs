@@ -13,8 +13,8 @@ use crate::provider::serde_seconds;
 
 /// Where a token response has its members, if they are not where RFC 6749 section 5.1 has them.
 ///
-/// In a response that is a form, a pointer of one name means the field of that name, and `under` has
-/// no meaning.
+/// In a response that is a form, a pointer of one name means the field of that name, and `under`
+/// has no meaning.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,8 +39,8 @@ use crate::provider::serde_seconds;
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "made by users with struct update syntax")]
 pub struct TokenResponse {
-    /// The object that has the members. Defaults to the whole body. The other pointers begin there,
-    /// except those of `attributes`.
+    /// The object that has `access_token` and the other members. Defaults to the whole body. The
+    /// other pointers begin there, except those of `attributes`.
     #[serde(skip_serializing_if = "is_default")]
     pub under: Option<JsonPointer>,
     /// The access token. Defaults to `/access_token`.
@@ -72,7 +72,8 @@ pub struct TokenResponse {
     /// The unit of both lifetimes.
     #[serde(skip_serializing_if = "is_default")]
     pub lifetime_unit: LifetimeUnit,
-    /// The lifetime of an access token whose response names neither lifetime nor end. In seconds.
+    /// The lifetime to assume if the response has neither `expires_in` nor `expires_at`. In
+    /// seconds.
     #[serde(skip_serializing_if = "is_default", with = "serde_seconds::optional")]
     pub default_lifetime: Option<Duration>,
     /// Members to keep as attributes of the session, if they are texts, numbers or booleans: the
