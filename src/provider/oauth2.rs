@@ -295,8 +295,8 @@ impl Provider for OAuth2 {
         &self.authority
     }
 
-    /// The configured endpoints of revocation, introspection and user info, unless they are in the
-    /// token endpoint's folder or below it; with [`discover`](Self::discover), unless they are
+    /// The configured endpoints of refresh, revocation, introspection and user info, unless they are
+    /// in the token endpoint's folder or below it; with [`discover`](Self::discover), unless they are
     /// below the issuer's path. The endpoints in the metadata are not included, because the issuer
     /// itself names them.
     fn endpoints_elsewhere(&self) -> Vec<Url> {

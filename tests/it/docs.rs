@@ -70,6 +70,11 @@ fn every_test_that_the_chapter_on_providers_names_is_there() {
 }
 
 #[test]
+fn every_test_that_the_chapter_on_oauth_2_names_is_there() {
+    assert_names_tests(include_str!("guarantees/oauth2.md"), 15);
+}
+
+#[test]
 fn every_test_that_the_chapter_on_security_names_is_there() {
     assert_names_tests(include_str!("guarantees/security.md"), 30);
 }

@@ -129,6 +129,8 @@ fn named_url(named: &str, below: Option<&str>, scheme: &str) -> Option<Url> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn client(settings: SessionHost) -> OAuth2 {
@@ -201,6 +203,23 @@ mod tests {
             let found = named(&["*.example.com"], Some("example.com"), forged);
             assert_eq!(found, None, "{forged}");
         }
+    }
+
+    #[test]
+    fn no_text_leads_to_a_host_that_is_not_allowed() {
+        let allowed = &["accounts.example.eu", "*.example.in"];
+        let near = "(https?:/{0,3})?(accounts[.])?example[.](eu|in)[a-z.:/?#@%\\\\é]{0,8}";
+        let text = prop_oneof![any::<String>(), "[a-z.:/?#@%\\\\é0-9\\[\\]]{0,30}", near];
+        let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+        proptest!(config, |(text in text, below in any::<bool>())| {
+            let below = below.then_some("example.in");
+            if let Some(host) = named(allowed, below, &text) {
+                let url = Url::parse(&format!("https://{host}/token")).unwrap();
+                let host = url.host_str().unwrap().trim_end_matches('.');
+                let fits = host == "accounts.example.eu" || host.ends_with(".example.in");
+                prop_assert!(fits && url.port().is_none(), "{:?}: {}", text, url);
+            }
+        });
     }
 
     #[test]
