@@ -5,7 +5,7 @@
 //! | [`semantics`] | use sessions | results per state, failures, recovery, crash behaviour, guarantees |
 //! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
 //! | [`security`] | review security | secrets, the transport, limits of the protection |
-//! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that differ from the standard, presets |
+//! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that need more settings, presets |
 //! | [`providers`] | connect another server | a provider for each tenant, providers of your own, vendors |
 //! | [`testing`] | test a program that embeds the crate | test doubles, time, faults |
 //! | [`defaults`] | change a bound | where each bound is set |
