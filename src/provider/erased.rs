@@ -220,15 +220,12 @@ impl<P: Provider> Erased for Adapter<P> {
         Ok(issued)
     }
 
-    fn bind(&self, mut tokens: Tokens<Arc<str>>) -> Credentials {
-        if let (Some(access), Some(place)) = (&mut tokens.access, &self.properties.placement) {
-            access.secret = access.secret.prefixed(place.prefix());
-        }
+    fn bind(&self, tokens: Tokens<Arc<str>>) -> Credentials {
         let authority = match serde_json::from_str(&tokens.attributes) {
             Ok(attributes) => self.bound_to(&attributes),
             Err(_) => Arc::clone(self.properties.binding.text()),
         };
-        Credentials { tokens, authority, client: Arc::clone(&self.properties.client) }
+        self.credentials(tokens, authority)
     }
 
     fn renewal(&self, held: Option<&Credentials>) -> Option<ErasedValue> {
@@ -287,12 +284,21 @@ impl<P: Provider> Adapter<P> {
     }
 
     fn erase(&self, tokens: Tokens<P::Attributes>) -> Exchanged<Credentials> {
+        let authority = self.bound_to(&tokens.attributes);
         let Tokens { access, refresh, token_secret, attributes } = tokens;
         // The exchange succeeded, so credentials are never refused for their attributes: those that
         // cannot be written as JSON are kept as `null`, and reading them reports the error.
         let attributes = serde_json::to_string(&attributes).unwrap_or_else(|_| "null".to_owned());
         let attributes = attributes.into();
-        Ok(self.bind(Tokens { access, refresh, token_secret, attributes }))
+        Ok(self.credentials(Tokens { access, refresh, token_secret, attributes }, authority))
+    }
+
+    /// The tokens with the placement of this provider, bound to the authority and to its client.
+    fn credentials(&self, mut tokens: Tokens<Arc<str>>, authority: Arc<str>) -> Credentials {
+        if let (Some(access), Some(place)) = (&mut tokens.access, &self.properties.placement) {
+            access.secret = access.secret.prefixed(place.prefix());
+        }
+        Credentials { tokens, authority, client: Arc::clone(&self.properties.client) }
     }
 }
 
