@@ -27,8 +27,8 @@ impl OAuth2 {
                 Self::discover(issuer, &settings.client_id).map_err(in_field("issuer"))?
             }
             (None, None) => {
-                return Err(Error::new(ErrorKind::InvalidInput)
-                    .about("the settings have neither `token_endpoint` nor `issuer`; add one"));
+                let words = "the settings have neither `token_endpoint` nor `issuer`; add one";
+                return Err(refused(words));
             }
         };
         client.with_identity(&settings)?.with_endpoints(&settings)?.with_requests(settings)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::request::check_names;
 use super::settings::{AuthorizationResponse, Pkce};
 use super::{AuthorizationCode, Grant, OAuth2};
 use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result, quoted};
@@ -282,15 +283,7 @@ fn of_another_server() -> Error {
 /// Checks the names of parameters that the settings add to the authorization request.
 pub(super) fn check_parameters(parameters: &BTreeMap<String, String>) -> Result<()> {
     const FREE: &[&str] = &["prompt", "login_hint", "request", "request_uri"];
-    let wrong = |name: &&String| {
-        let name = name.as_str();
-        name.is_empty() || RESERVED.contains(&name) && !FREE.contains(&name)
-    };
-    let Some(name) = parameters.keys().find(wrong) else { return Ok(()) };
-    Err(Error::new(ErrorKind::InvalidInput).about(format!(
-        "the parameter {} has no name, or a name that the crate sets itself; remove it",
-        quoted(name)
-    )))
+    check_names(parameters.keys(), |name| RESERVED.contains(&name) && !FREE.contains(&name))
 }
 
 /// Checks the names of parameters that are kept of the redirect.

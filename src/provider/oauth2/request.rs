@@ -13,7 +13,7 @@ use super::authentication::Authentication;
 use super::client_assertion::AssertionSigner;
 use super::discovery::Issuer;
 use super::settings::{Parameters, RequestBody};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::provider::completion::Completion;
 use crate::provider::http_message;
 use crate::provider::http_message::HttpRequest;
@@ -150,6 +150,18 @@ fn joined(parts: &[&[u8]]) -> Bytes {
     Bytes::from_owner(whole)
 }
 
+/// Fails if a parameter of the settings has no name, or a name that the crate sets itself.
+pub(super) fn check_names<'n>(
+    mut names: impl Iterator<Item = &'n String>,
+    is_set: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let Some(name) = names.find(|name| name.is_empty() || is_set(name)) else { return Ok(()) };
+    Err(Error::new(ErrorKind::InvalidInput).about(format!(
+        "the parameter {} has no name, or a name that the crate sets itself; remove it",
+        quoted(name)
+    )))
+}
+
 /// Each parameter as often as it has values.
 fn each(parameters: &Parameters) -> impl Iterator<Item = (&str, &str)> {
     parameters.iter().flat_map(|(name, value)| {
@@ -164,13 +176,9 @@ fn with_query(endpoint: &Url, fields: Fields<'_>) -> Result<http::Uri> {
         return endpoint.as_str().parse().map_err(unusable);
     }
     let fields = http_message::form::form_text(fields);
-    let joint = if endpoint.query().is_some() { '&' } else { '?' };
-    let room = endpoint.as_str().len() + 1 + fields.len();
-    let mut text = zeroize::Zeroizing::new(String::with_capacity(room));
-    text.push_str(endpoint.as_str());
-    text.push(joint);
-    text.push_str(&fields);
-    http::Uri::from_maybe_shared(Bytes::from_owner(text)).map_err(unusable)
+    let joint = if endpoint.query().is_some() { "&" } else { "?" };
+    let text = joined(&[endpoint.as_str(), joint, &fields].map(str::as_bytes));
+    http::Uri::from_maybe_shared(text).map_err(unusable)
 }
 
 fn json(fields: &[(&str, &str)]) -> Result<Bytes> {
@@ -185,15 +193,13 @@ impl Serialize for JsonFields<'_> {
         let fields = self.0;
         let mut map = to.serialize_map(None)?;
         for (at, (name, value)) in fields.iter().enumerate() {
-            let before = fields.iter().take(at).any(|(earlier, _)| earlier == name);
-            let same = || fields.iter().filter(|(other, _)| other == name).map(|(_, value)| *value);
-            if before {
+            if fields.iter().take(at).any(|(earlier, _)| earlier == name) {
                 continue;
             }
-            if same().count() == 1 {
-                map.serialize_entry(name, value)?;
-            } else {
-                map.serialize_entry(name, &same().collect::<Vec<_>>())?;
+            let same = fields.iter().filter(|(other, _)| other == name).map(|(_, value)| *value);
+            match *same.collect::<Vec<_>>() {
+                [_] => map.serialize_entry(name, value)?,
+                ref values => map.serialize_entry(name, values)?,
             }
         }
         map.end()

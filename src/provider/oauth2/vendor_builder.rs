@@ -1,7 +1,10 @@
 //! How a client is set up for a server that differs from the standard.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderName, HeaderValue, header};
 
+use super::request::check_names;
 use super::settings::{
     AuthorizationRequest, AuthorizationResponse, DeadTokenRule, ErrorRule, Parameters,
     RefreshRequest, RequestBody, SessionHost, TokenRequest, TokenResponse,
@@ -164,12 +167,7 @@ const TOKEN_PARAMETERS: &[&str] = &[
 ];
 
 fn check_parameters(parameters: &Parameters) -> Result<()> {
-    let wrong = |name: &&String| name.is_empty() || TOKEN_PARAMETERS.contains(&name.as_str());
-    let Some(name) = parameters.keys().find(wrong) else { return Ok(()) };
-    Err(Error::new(ErrorKind::InvalidInput).about(format!(
-        "the parameter {} has no name, or a name that the crate sets itself; remove it",
-        quoted(name)
-    )))
+    check_names(parameters.keys(), |name| TOKEN_PARAMETERS.contains(&name))
 }
 
 /// The headers that the crate or its HTTP client sets.
@@ -182,7 +180,7 @@ const HEADERS: &[HeaderName] = &[
     header::TRANSFER_ENCODING,
 ];
 
-fn check_headers(headers: &std::collections::BTreeMap<String, String>) -> Result<()> {
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in headers {
         let (known, sendable) = (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value));
         if !known.is_ok_and(|known| !HEADERS.contains(&known)) || sendable.is_err() {
