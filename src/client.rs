@@ -2,9 +2,11 @@
 
 pub(crate) mod admission;
 pub(crate) mod provider_entry;
+pub(crate) mod request_history;
 pub(crate) mod tenant_client;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use url::Url;
@@ -12,7 +14,7 @@ use url::Url;
 use self::admission::Admission;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{Policy, RefreshPolicy};
 use crate::provider::erased::{self, Erased};
 use crate::provider::http_sender::{Budget, HttpSender};
@@ -23,7 +25,7 @@ use crate::token::Credentials;
 /// The provider of a tenant client with its settings, until these are replaced. An exchange keeps
 /// the client that it began with.
 pub(crate) struct Client {
-    pub(crate) name: ProviderName,
+    pub(crate) owner: ClientOwner,
     pub(crate) provider: Arc<dyn Erased>,
     pub(crate) refresh: RefreshPolicy,
     pub(crate) renew_with: Option<RenewWith>,
@@ -33,11 +35,41 @@ pub(crate) struct Client {
     resources: Arc<Resources>,
 }
 
+/// The provider and the tenant of a client. It stays the same when a client replaces another.
+#[derive(Clone)]
+pub(crate) struct ClientOwner {
+    pub(crate) name: ProviderName,
+    /// `None` if the client is for all tenants.
+    pub(crate) tenant: Option<Tenant>,
+    sessions: Arc<AtomicUsize>,
+}
+
+impl ClientOwner {
+    fn new(name: ProviderName, tenant: Option<Tenant>) -> Self {
+        Self { name, tenant, sessions: Arc::default() }
+    }
+
+    /// How many of its sessions are in memory.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a session came into memory.
+    pub(crate) fn session_came(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a session left memory.
+    pub(crate) fn session_left(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Client {
     /// `former` is the client that this one replaces. If the server asked it for fewer requests,
     /// that wait still holds for this one.
     pub(crate) fn new(
-        name: ProviderName,
+        owner: ClientOwner,
         settings: Settings,
         resources: Arc<Resources>,
         former: Option<&Self>,
@@ -45,7 +77,7 @@ impl Client {
         let Settings { provider, refresh, limits, renew_with } = settings;
         let admission = Admission::after(limits, former.map(|former| &former.admission));
         let version = former.map_or(0, |former| former.version) + 1;
-        Self { name, provider, refresh, renew_with, admission, version, resources }
+        Self { owner, provider, refresh, renew_with, admission, version, resources }
     }
 
     /// The sender of one exchange that begins now.

@@ -6,6 +6,8 @@
 //! crate drops the oldest events of the tenant with the most unread events, so that no tenant's
 //! events push out another tenant's.
 
+mod kind_text;
+mod log_line;
 mod queue;
 
 use std::fmt;
@@ -16,10 +18,12 @@ use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use self::queue::Queue;
 use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
+use crate::log::LogLimit;
 
 /// Something that happened to a session, a provider or the supervisor. See the example of
 /// [`Events`].
@@ -34,9 +38,10 @@ pub struct Event {
     pub epoch: u64,
     /// What happened.
     pub kind: EventKind,
-    /// The failure that led to the event. `Some` for [`EventKind::InDoubt`] and
-    /// [`EventKind::BackingOff`], and for [`EventKind::Lost`] if a failed refresh of this process
-    /// lost the session. [`Error::status`] and [`Error::provider_code`] give the status and the
+    /// The failure that led to the event. `Some` for [`EventKind::InDoubt`],
+    /// [`EventKind::BackingOff`], [`EventKind::ProviderUnreachable`],
+    /// [`EventKind::ProviderThrottled`] and [`EventKind::ProviderRejecting`], and for
+    /// [`EventKind::Lost`] if a failed refresh of this process lost the session. [`Error::status`] and [`Error::provider_code`] give the status and the
     /// code of the server's answer, if there was one.
     pub cause: Option<Error>,
 }
@@ -55,7 +60,7 @@ impl Event {
         match (&self.session, &self.kind) {
             (Some(session), _) => Some(session.key().tenant()),
             (None, EventKind::ProviderUnresolved { tenant, .. }) => Some(tenant),
-            (None, _) => None,
+            (None, kind) => log_line::affected(kind)?.tenant.as_ref(),
         }
     }
 
@@ -115,9 +120,23 @@ pub enum EventKind {
         /// How long the quarantine lasts.
         pause: Duration,
     },
-    /// The server rejects the client, or the transport refused the server's certificate. Published
-    /// once for a provider until it works again.
-    ProviderMisconfigured(ProviderName),
+    /// The provider's server cannot be reached: several requests in a row got no answer or a server
+    /// error (5xx), or the transport refused the server's certificate. Published once, until
+    /// another of these four events.
+    ProviderUnreachable(AffectedProvider),
+    /// The provider's server said that it gets too many requests (429). Published once, until
+    /// another of these four events.
+    ProviderThrottled(AffectedProvider),
+    /// The provider's server rejects the client, or the refreshes of many sessions in a row.
+    /// Published once, until another of these four events.
+    ProviderRejecting(AffectedProvider),
+    /// The provider's server works again, after one or several of the three events before.
+    ProviderRecovered {
+        /// The provider, with its sessions now.
+        provider: AffectedProvider,
+        /// How long the server did not work.
+        after: Duration,
+    },
     /// The store has sessions of a provider that is not registered. They are kept. The supervisor
     /// checks for them when it starts.
     ProviderUnknown(ProviderName),
@@ -134,6 +153,18 @@ pub enum EventKind {
     IssuerMismatch,
     /// This subscriber was too slow and missed this many events.
     Missed(u64),
+}
+
+/// The provider of an event, and how many sessions it concerns. See the example of [`EventKind`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AffectedProvider {
+    /// The provider's name.
+    pub provider: ProviderName,
+    /// The tenant whose client it concerns, if each tenant has its own.
+    pub tenant: Option<Tenant>,
+    /// How many sessions of this client are in memory.
+    pub sessions: usize,
 }
 
 /// A subscription to all events: a [`Stream`] that ends when the supervisor shuts down.
@@ -198,17 +229,18 @@ impl fmt::Debug for Events {
 pub(crate) struct Publisher {
     /// How many events a subscriber may leave unread.
     most: usize,
+    log_limit: Arc<LogLimit>,
     /// `None` once the publisher is closed.
     subscribers: Mutex<Option<Vec<Weak<Queue>>>>,
 }
 
 impl Publisher {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, subscribers: Mutex::new(Some(Vec::new())) }
+    pub(crate) fn new(most: usize, log_limit: Arc<LogLimit>) -> Self {
+        Self { most, log_limit, subscribers: Mutex::new(Some(Vec::new())) }
     }
 
     pub(crate) fn publish(&self, event: Event) {
-        log(&event);
+        log_line::log(&self.log_limit, &event);
         if let Some(subscribers) = &mut *self.subscribers.lock() {
             subscribers.retain(|subscriber| {
                 let queue = subscriber.upgrade();
@@ -245,66 +277,16 @@ impl Drop for Publisher {
     }
 }
 
-fn log(event: &Event) {
-    let id = event.session.as_ref();
-    let provider = id.map(|id| id.provider().as_str());
-    let tenant = id.map(|id| id.key().tenant().as_str());
-    let token_id = id.map(|id| id.key().token_id());
-    let kind = &event.kind;
-    let cause = event.cause.as_ref().map(Chain);
-    let cause = cause.as_ref().map(tracing::field::display);
-    match kind {
-        EventKind::Established
-        | EventKind::Refreshed
-        | EventKind::Saved
-        | EventKind::Revoked
-        | EventKind::Forgotten
-        | EventKind::Missed(_) => tracing::debug!(provider, tenant, token_id, ?kind),
-        EventKind::RefreshExpiring { .. }
-        | EventKind::BackingOff { .. }
-        | EventKind::ActorRestarted => {
-            tracing::info!(provider, tenant, token_id, ?kind, cause);
-        }
-        EventKind::Lost(_)
-        | EventKind::InDoubt
-        | EventKind::Unsaved
-        | EventKind::TokensSuperseded
-        | EventKind::SupervisorRestarted
-        | EventKind::Quarantined { .. }
-        | EventKind::ProviderMisconfigured(_)
-        | EventKind::ProviderUnknown(_)
-        | EventKind::ProviderUnresolved { .. }
-        | EventKind::IssuerMismatch => tracing::warn!(provider, tenant, token_id, ?kind, cause),
-    }
-}
-
-/// An error with its causes and the server's status and code, in one line.
-struct Chain<'e>(&'e Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(error) = self;
-        write!(f, "{error}")?;
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            write!(f, ": {source}")?;
-            cause = source.source();
-        }
-        if let Some(status) = error.status() {
-            write!(f, ", status {status}")?;
-        }
-        match error.provider_code() {
-            Some(code) => write!(f, ", code {code}"),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio_stream::StreamExt;
 
     use super::*;
+    use crate::clock::SystemClock;
+
+    fn publisher() -> Publisher {
+        Publisher::new(4, Arc::new(LogLimit::new(Arc::new(SystemClock::new()))))
+    }
 
     fn revoked() -> Event {
         Event::of_none(SystemTime::UNIX_EPOCH, EventKind::Revoked)
@@ -312,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_subscriber_is_told_how_many_events_it_missed() {
-        let publisher = Publisher::new(4);
+        let publisher = publisher();
         let mut events = publisher.subscribe();
         for _ in 0..7 {
             publisher.publish(revoked());
@@ -325,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_publisher_ends_old_and_new_subscriptions() {
-        let publisher = Publisher::new(4);
+        let publisher = publisher();
         let mut old = publisher.subscribe();
         publisher.publish(revoked());
         publisher.close();
@@ -337,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_waiting_subscriber_is_woken_and_a_dropped_one_is_forgotten() {
-        let publisher = Publisher::new(4);
+        let publisher = publisher();
         let (mut events, gone) = (publisher.subscribe(), publisher.subscribe());
         drop(gone);
         let publishes = async { publisher.publish(revoked()) };

@@ -31,6 +31,7 @@ mod crash;
 pub mod error;
 pub mod event;
 pub mod guide;
+pub mod health;
 pub mod key;
 mod log;
 pub mod policy;

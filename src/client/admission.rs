@@ -23,7 +23,8 @@ use self::permit::SlowRequests;
 pub(crate) use self::permit_lanes::ScheduledPermit;
 use self::permit_lanes::{Held, PermitLanes};
 use self::retry_pace::RetryPace;
-use crate::clock::{BootTime, Clock, timeout};
+use super::request_history::{ConditionChange, Reported, RequestHistory};
+use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
@@ -50,8 +51,7 @@ struct State {
     stop: ClientStop,
     pace: RetryPace,
     successes: Successes,
-    /// The alarm was raised. It is not raised again until the client is accepted.
-    alarmed: bool,
+    history: RequestHistory,
 }
 
 /// An exchange that wants to run.
@@ -104,13 +104,6 @@ pub(crate) struct Rejected {
     pub(crate) paced: bool,
 }
 
-/// Whether a report raises the alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Alarm {
-    None,
-    Raise,
-}
-
 /// The kind of an exchange, for the pacing of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeKind {
@@ -122,12 +115,15 @@ pub(crate) enum ExchangeKind {
 
 impl Admission {
     /// `former` is the admission that this one replaces. A wait that its server asked for still
-    /// holds; a rejection of the former client does not.
+    /// holds, and its history goes on; a rejection of the former client does not hold.
     pub(crate) fn after(limits: ProviderLimits, former: Option<&Self>) -> Self {
         let lanes = PermitLanes::new(limits.exchanges);
-        let throttled_until = former.map(|former| former.state.lock().throttled_until);
-        let throttled_until = throttled_until.unwrap_or_default();
-        let state = Mutex::new(State { throttled_until, ..State::default() });
+        let kept = |former: &Self| {
+            let former = former.state.lock();
+            (former.throttled_until, former.history.clone())
+        };
+        let (throttled_until, history) = former.map(kept).unwrap_or_default();
+        let state = Mutex::new(State { throttled_until, history, ..State::default() });
         let scheduled = Arc::new(Semaphore::new(1));
         let (slow, changed) = (SlowRequests::default(), Notify::new());
         Self { lanes, scheduled, slow, limits, state, changed }
@@ -228,36 +224,44 @@ impl Admission {
         Ok(Permit::new(held, None, &self.slow))
     }
 
-    /// Notes how an exchange ended.
+    /// Notes how an exchange ended. Returns the condition of the server if it has changed.
     pub(crate) fn report(
         &self,
-        now: BootTime,
+        at: Now,
         of: ExchangeKind,
         session: Option<&SessionId>,
         result: Result<(), &ExchangeError>,
-    ) -> Alarm {
+    ) -> Option<ConditionChange> {
+        let now = at.boot;
         let mut state = self.state.lock();
         state.stop.ended(session);
-        let alarm = match result {
+        match result {
             Ok(()) => {
                 if let Some(session) = session {
                     state.successes.note(session, now);
                 }
                 state.pace = RetryPace::default();
                 state.accept(session);
-                Alarm::None
             }
             Err(failed) => {
                 if let (ExchangeKind::Own, Some(session)) = (of, session) {
                     state.pace.note(failed, session, now);
                 }
-                self.note_failure(&mut state, now, session, failed)
+                self.note_failure(&mut state, now, session, failed);
             }
-        };
+        }
+        let (stopped, throttled_until) = (state.stop.is_on(), state.throttled_until);
+        let reported = Reported { at, kind: of, stopped, throttled_until };
+        let change = state.history.note(&reported, result);
         drop(state);
         // In every case, because waiting exchanges also wait for a probe that failed.
         self.changed.notify_waiters();
-        alarm
+        change
+    }
+
+    /// How the client's requests have ended so far.
+    pub(crate) fn history(&self) -> RequestHistory {
+        self.state.lock().history.clone()
     }
 
     /// When a session other than this one last succeeded.
@@ -389,32 +393,29 @@ impl Admission {
         now: BootTime,
         session: Option<&SessionId>,
         failed: &ExchangeError,
-    ) -> Alarm {
+    ) {
         match failed.class() {
             FailureClass::Throttled => {
                 let wait = failed.retry_after().unwrap_or(Duration::from_secs(1));
                 let until = now.after(wait.min(self.limits.longest_retry_after));
                 state.throttled_until = state.throttled_until.max(until);
-                Alarm::None
             }
             FailureClass::InvalidClient => {
                 let tenant = session.map(|session| session.key().tenant());
                 state.stop.reject(tenant, failed, now.after(self.limits.probe));
-                raise(state)
             }
-            FailureClass::Untrusted => raise(state),
-            FailureClass::Rejected | FailureClass::Refused(_) => {
-                if failed.judges_grant() {
-                    // The server judged a grant, so it accepted the client.
-                    state.accept(session);
-                }
-                Alarm::None
+            // The server judged a grant, so it accepted the client.
+            FailureClass::Rejected | FailureClass::Refused(_) if failed.judges_grant() => {
+                state.accept(session);
             }
-            FailureClass::Unclassified
+            FailureClass::Rejected
+            | FailureClass::Refused(_)
+            | FailureClass::Untrusted
+            | FailureClass::Unclassified
             | FailureClass::Misconfigured
             | FailureClass::NotSent
             | FailureClass::NotProcessed
-            | FailureClass::Ambiguous => Alarm::None,
+            | FailureClass::Ambiguous => {}
         }
     }
 }
@@ -435,7 +436,6 @@ impl State {
     /// because this answer may be to a request that was sent earlier.
     fn accept(&mut self, session: Option<&SessionId>) {
         self.stop.accept(session.map(|session| session.key().tenant()));
-        self.alarmed = self.alarmed && self.stop.is_on();
     }
 }
 
@@ -480,10 +480,6 @@ impl Drop for WaitingSignIn<'_> {
         self.0.state.lock().stop.waiting_sign_ins -= 1;
         self.0.changed.notify_waiters();
     }
-}
-
-fn raise(state: &mut State) -> Alarm {
-    if std::mem::replace(&mut state.alarmed, true) { Alarm::None } else { Alarm::Raise }
 }
 
 fn paced(until: BootTime) -> Rejected {

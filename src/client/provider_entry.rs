@@ -152,17 +152,12 @@ impl PerTenant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::provider::SourceError;
     use crate::provider::oauth2::OAuth2;
-    use crate::seal::KeyRing;
-    use crate::ticket::Tickets;
-    use crate::transport::{Transport, TransportConfig};
 
     fn registered() -> ProviderEntry {
-        let resources = Resources {
-            transport: Transport::new(&TransportConfig::default()).unwrap().into(),
-            tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
-        };
+        let resources = Resources::of_a_test(Arc::new(SystemClock::new()));
         let empty_source = |_: Tenant| async { Err(SourceError::UnknownTenant) };
         ProviderEntry::per_tenant::<OAuth2>(
             ProviderName::new("p").unwrap(),

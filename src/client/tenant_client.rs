@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use super::Client;
+use super::{Client, ClientOwner};
 use crate::clock::{BootTime, Clock, timeout};
 use crate::error::{Error, ExchangeOutcome};
 use crate::key::{ProviderName, Tenant};
@@ -22,7 +22,7 @@ pub(crate) struct TenantClient {
     client: ArcSwapOption<Client>,
     /// Held while one client replaces another.
     replacing: Mutex<()>,
-    name: ProviderName,
+    owner: ClientOwner,
     resources: Arc<Resources>,
     source_state: Option<SourceState>,
 }
@@ -61,9 +61,10 @@ impl TenantClient {
         settings: Settings,
         resources: Arc<Resources>,
     ) -> Self {
-        let client = Client::new(name.clone(), settings, Arc::clone(&resources), None);
+        let owner = ClientOwner::new(name, None);
+        let client = Client::new(owner.clone(), settings, Arc::clone(&resources), None);
         let client = ArcSwapOption::from_pointee(client);
-        Self { client, replacing: Mutex::default(), name, resources, source_state: None }
+        Self { client, replacing: Mutex::default(), owner, resources, source_state: None }
     }
 
     /// The client of one tenant, which comes from the source.
@@ -73,6 +74,7 @@ impl TenantClient {
         source: Source,
         resources: Arc<Resources>,
     ) -> Self {
+        let owner = ClientOwner::new(name, Some(tenant.clone()));
         let source_state = SourceState {
             tenant,
             source,
@@ -82,7 +84,12 @@ impl TenantClient {
             stale: AtomicBool::new(false),
         };
         let (client, source_state) = (ArcSwapOption::empty(), Some(source_state));
-        Self { client, replacing: Mutex::default(), name, resources, source_state }
+        Self { client, replacing: Mutex::default(), owner, resources, source_state }
+    }
+
+    /// The provider and the tenant whose client this is.
+    pub(crate) fn owner(&self) -> &ClientOwner {
+        &self.owner
     }
 
     /// The client, if it is already resolved.
@@ -100,8 +107,8 @@ impl TenantClient {
         // One at a time, so that no two clients get the same version.
         let _replacing = self.replacing.lock();
         let former = self.client();
-        let (name, resources) = (self.name.clone(), Arc::clone(&self.resources));
-        let client = Arc::new(Client::new(name, settings, resources, former.as_deref()));
+        let (owner, resources) = (self.owner.clone(), Arc::clone(&self.resources));
+        let client = Arc::new(Client::new(owner, settings, resources, former.as_deref()));
         self.client.store(Some(Arc::clone(&client)));
         client
     }
@@ -192,7 +199,7 @@ impl TenantClient {
 
     /// Checks settings by the same rules as those that a supervisor is started with.
     fn usable(&self, settings: Settings) -> Result<Settings, Error> {
-        let checked = settings.check(&self.name, &self.resources.transport);
+        let checked = settings.check(&self.owner.name, &self.resources.transport);
         checked.map_err(|fault| fault.with_outcome(ExchangeOutcome::NotSent))?;
         Ok(settings)
     }
@@ -229,7 +236,7 @@ impl TenantClient {
             }
             Err(failed) => {
                 let (error, is_first) = source_state.fail(failed, clock.now().boot, policy);
-                let whose = (self.name.clone(), source_state.tenant.clone());
+                let whose = (self.owner.name.clone(), source_state.tenant.clone());
                 Err(Unresolved { error, first_failure_of: is_first.then_some(whose) })
             }
         }

@@ -74,6 +74,28 @@ pub const FAULT_PACE: Duration = Duration::from_secs(1);
 /// it forgets the oldest. Defaults to 8 because a client gets one or two different ones.
 pub const FAULT_KINDS: usize = 8;
 
+/// After so many requests in a row without an answer of the server, the crate reports the server as
+/// unreachable. Defaults to 3, because one or two lost connections are not an outage.
+pub const UNANSWERED_IN_A_ROW: u32 = 3;
+
+/// After so many refreshes in a row that the server rejected or answered in another way that is no
+/// success, the crate reports that the server rejects refreshes. Defaults to 10, because fewer
+/// sessions may have ended by themselves.
+pub const REJECTED_IN_A_ROW: u32 = 10;
+
+/// How many log lines with one message the crate writes at once for one provider. Defaults to 5, so
+/// that a reader sees several sessions of an outage and not all.
+pub const LOG_BURST: u32 = 5;
+
+/// After [`LOG_BURST`] lines with one message for one provider, the crate writes one such line in
+/// this time, with the number of lines that it left out. Defaults to 1 min, because an outage that
+/// goes on for an hour is then 65 lines, not one for each session.
+pub const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// For how many messages and providers the crate counts log lines. Beyond that it begins to count
+/// anew. Defaults to 4,096: 40 messages of 100 providers.
+pub const LOG_KINDS: usize = 4096;
+
 /// An API may reject a token that replaced a rejected one. For this long after the replacement,
 /// such a rejection starts no refresh. Defaults to 10 s: a server needs time to spread a new token.
 pub const DAMPING: Duration = Duration::from_secs(10);

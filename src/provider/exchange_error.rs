@@ -105,6 +105,25 @@ pub enum FailureClass {
     Misconfigured,
 }
 
+impl FailureClass {
+    /// The name in logs, metrics and JSON: the variant in snake case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Untrusted => "untrusted",
+            Self::NotProcessed => "not_processed",
+            Self::Throttled => "throttled",
+            Self::Ambiguous => "ambiguous",
+            Self::Rejected => "rejected",
+            Self::Refused(_) => "refused",
+            Self::InvalidClient => "invalid_client",
+            Self::Unclassified => "unclassified",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+}
+
 impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -279,6 +298,13 @@ impl ExchangeError {
         self.class == FailureClass::InvalidClient
     }
 
+    /// Whether the failure says nothing of the server: a request that this process did not send for
+    /// a reason of its own.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        let own = || self.source.as_ref().is_some_and(|source| source.is::<Error>());
+        self.class == FailureClass::NotSent && own()
+    }
+
     /// The crate's own error, if the caller can act on it: one from before anything was sent, or
     /// one about settings that does not come from a single response.
     fn own(&self) -> Option<&Error> {
@@ -303,6 +329,12 @@ impl ExchangeError {
     pub(crate) fn into_error(mut self) -> Error {
         // The caller's error lives long, and must hold no secret.
         self.refresh_token = None;
+        let error = self.caller_error();
+        if self.own().is_some() { error } else { error.with_source(self) }
+    }
+
+    /// The error that callers get, without its source.
+    pub(crate) fn caller_error(&self) -> Error {
         if let Some(own) = self.own() {
             let unsent = self.class == FailureClass::NotSent;
             let outcome = if unsent { ExchangeOutcome::NotSent } else { ExchangeOutcome::Rejected };
@@ -337,8 +369,8 @@ impl ExchangeError {
             None => error,
         };
         match self.advice() {
-            Some(words) => error.about(words).with_source(self),
-            None => error.with_source(self),
+            Some(words) => error.about(words),
+            None => error,
         }
     }
 }

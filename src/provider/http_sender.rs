@@ -21,6 +21,7 @@ use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Endpoint, Error, ErrorKind};
 use crate::key::SessionId;
+use crate::log::LogLimit;
 use crate::policy::{LONGEST_LIFE, SHORTEST_LIFE};
 use crate::ticket::{Purpose, Ticket};
 use crate::transport::{SendError, SendState, Times};
@@ -94,6 +95,10 @@ impl<'a> HttpSender<'a> {
     pub(crate) fn sending_until(mut self, until: BootTime) -> Self {
         self.budget.send_until = Some(until);
         self
+    }
+
+    pub(super) fn log_limit(&self) -> &LogLimit {
+        &self.resources.log_limit
     }
 
     /// The session of the exchange; None in a call that needs no session.

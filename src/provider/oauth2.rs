@@ -250,7 +250,7 @@ impl OAuth2 {
         let lifetime = self.refresh_lifetime.map(|lifetime| lifetime.as_secs_f64());
         let issued =
             IssuedTokens::read(self, sender, response, invalid_grant).map_err(|failed| {
-                failed.log_unusable_body(sender.session());
+                failed.log_unusable_body(sender);
                 self.reclassified(response, failed, invalid_grant)
                     .expecting("a token response")
                     .with_default_expiry(lifetime.map(|seconds| sender.expires_in(seconds)))

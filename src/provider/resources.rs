@@ -2,11 +2,26 @@
 
 use std::sync::Arc;
 
+use crate::log::LogLimit;
 use crate::ticket::Tickets;
 use crate::transport::Transport;
 
-/// The way to servers, and what challenges are sealed with.
+/// The way to servers, what challenges are sealed with, and the limit of log lines.
 pub(crate) struct Resources {
     pub(crate) transport: Arc<Transport>,
     pub(crate) tickets: Arc<Tickets>,
+    pub(crate) log_limit: Arc<LogLimit>,
+}
+
+#[cfg(test)]
+impl Resources {
+    /// With a transport that reaches loopback addresses, and keys of its own.
+    pub(crate) fn of_a_test(clock: Arc<dyn crate::clock::Clock>) -> Self {
+        let config = crate::transport::TransportConfig::default().allow_loopback_http();
+        Self {
+            transport: Transport::new(&config).unwrap().into(),
+            tickets: Tickets::new(crate::seal::KeyRing::generate().unwrap(), 8).into(),
+            log_limit: LogLimit::new(clock).into(),
+        }
+    }
 }

@@ -10,9 +10,6 @@ use super::http_sender::Budget;
 use super::resources::Resources;
 use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::key::{ProviderName, SessionId, SessionKey};
-use crate::seal::KeyRing;
-use crate::ticket::Tickets;
-use crate::transport::{Transport, TransportConfig};
 
 /// The wall clock of a [`StillClock`] at its start: 2027-01-15T08:00:00Z.
 pub(crate) const START: Duration = Duration::from_secs(1_800_000_000);
@@ -59,14 +56,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let config = TransportConfig::default().allow_loopback_http();
         let key = SessionKey::new("tenant", "device").unwrap();
+        let clock = Arc::new(StillClock::new());
+        let resources = Resources::of_a_test(Arc::<StillClock>::clone(&clock));
         Self {
-            clock: Arc::new(StillClock::new()),
-            resources: Resources {
-                transport: Transport::new(&config).unwrap().into(),
-                tickets: Tickets::new(KeyRing::generate().unwrap(), 8).into(),
-            },
+            clock,
+            resources,
             session: SessionId::new(ProviderName::new("provider").unwrap(), key),
         }
     }

@@ -15,14 +15,17 @@ use super::outcome::Invalidation;
 use super::registry::Registry;
 use super::single_flight::{Flight, FlightSender};
 use super::slot::Slot;
-use crate::client::Client;
-use crate::client::admission::{Alarm, ExchangeKind};
+use crate::client::admission::ExchangeKind;
+use crate::client::request_history::ConditionChange;
 use crate::client::tenant_client::{TenantClient, Unresolved};
+use crate::client::{Client, ClientOwner};
 use crate::clock::{Clock, Now, timeout};
 use crate::crash::Steps;
 use crate::error::Error;
-use crate::event::{Event, EventKind, Publisher};
+use crate::event::{AffectedProvider, Event, EventKind, Publisher};
+use crate::health::Condition;
 use crate::key::SessionId;
+use crate::log::LogLimit;
 use crate::policy::{Policy, When};
 use crate::provider::resources::Resources;
 use crate::provider::{ExchangeError, FailureClass};
@@ -60,6 +63,10 @@ pub(crate) struct Counts {
 impl Context {
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    pub(crate) fn log_limit(&self) -> &LogLimit {
+        &self.resources.log_limit
     }
 
     /// Awaits the store for no longer than [`Policy::store_timeout`].
@@ -167,14 +174,23 @@ impl Context {
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
-        if client.admission.report(now.boot, of, session, result) == Alarm::Raise {
-            let kind = EventKind::ProviderMisconfigured(client.name.clone());
-            // If each tenant has its own client, the session shows which one it is.
-            self.events.publish(match session {
-                Some(session) => Event::of_session(session, now.wall, 0, kind),
-                None => Event::of_none(now.wall, kind),
-            });
-        }
+        let Some(change) = client.admission.report(now, of, session, result) else { return };
+        let ConditionChange { to, cause, failing_for } = change;
+        let provider = affected(&client.owner);
+        let kind = match to {
+            Condition::Unreachable => EventKind::ProviderUnreachable(provider),
+            Condition::Throttled => EventKind::ProviderThrottled(provider),
+            Condition::Rejecting => EventKind::ProviderRejecting(provider),
+            Condition::Working | Condition::Unknown => {
+                EventKind::ProviderRecovered { provider, after: failing_for }
+            }
+        };
+        // With the session whose request showed it.
+        let event = match session {
+            Some(session) => Event::of_session(session, now.wall, 0, kind),
+            None => Event::of_none(now.wall, kind),
+        };
+        self.events.publish(event.caused_by(cause));
     }
 
     /// The client of a tenant. Asks the provider's source if it is not known.
@@ -299,4 +315,9 @@ impl Context {
             self.registry.arm(slot.id(), at, known);
         }
     }
+}
+
+fn affected(owner: &ClientOwner) -> AffectedProvider {
+    let ClientOwner { name, tenant, .. } = owner;
+    AffectedProvider { provider: name.clone(), tenant: tenant.clone(), sessions: owner.sessions() }
 }

@@ -383,7 +383,7 @@ impl Exchange {
                 }
             }
             Err(unsettled) => {
-                log_session!(warn, slot.id(), error = ?unsettled.error, "could not end the claim");
+                log_session!(context.log_limit(), warn, slot.id(), "could not end the claim", cause = ?unsettled.error);
             }
         }
     }
@@ -426,7 +426,12 @@ impl Exchange {
     }
 
     fn superseded(&mut self) -> Error {
-        log_session!(warn, self.slot.id(), "another process changed the session meanwhile");
+        log_session!(
+            self.context.log_limit(),
+            warn,
+            self.slot.id(),
+            "another process changed the session meanwhile"
+        );
         let found = self.found.take();
         let found = found.map(|found| from_record::found(&self.context, &self.client, found));
         self.context.apply(&self.slot, Input::Conflict { found });

@@ -147,11 +147,12 @@ async fn restore(context: &Context, slot: &Arc<Slot>) {
     let Some((held, version)) = held else { return };
     let CredentialState { epoch, generation, ref credentials, .. } = held;
     log_session!(
+        context.log_limit(),
         warn,
         slot.id(),
-        generation,
         "the store has an older record than this process, so the newer credentials are written \
-         again"
+         again",
+        generation
     );
     let ends = from_record::ends(&held, context.now().boot, context.policy(slot).ahead);
     let base = generation.saturating_sub(1);

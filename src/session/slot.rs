@@ -106,6 +106,7 @@ pub(crate) enum SnapshotRead {
 
 impl Slot {
     pub(crate) fn new(id: SessionId, tenant_client: Arc<TenantClient>) -> Self {
+        tenant_client.owner().session_came();
         Self {
             id,
             tenant_client,
@@ -482,6 +483,12 @@ pub(crate) fn quarantined_error(pause: Duration) -> Error {
              panic",
         )
         .with_retry_after(pause)
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.tenant_client.owner().session_left();
+    }
 }
 
 #[cfg(test)]

@@ -27,8 +27,6 @@ use crate::seal::KeyRing;
 use crate::store::{MemoryStore, Owner};
 use crate::task::Tasks;
 use crate::testing::ScriptedProvider;
-use crate::ticket::Tickets;
-use crate::transport::{Transport, TransportConfig};
 
 pub(super) const OWNER: Owner = Owner(1);
 
@@ -52,9 +50,7 @@ pub(super) fn core_and_slot(
     (policy, rotation): (Policy, Rotation),
 ) -> (Arc<Context>, Arc<Slot>) {
     let keys = KeyRing::generate().unwrap();
-    let transport = Transport::new(&TransportConfig::default()).unwrap().into();
-    let resources =
-        Arc::new(Resources { transport, tickets: Tickets::new(keys.clone(), 8).into() });
+    let resources = Arc::new(Resources::of_a_test(Arc::clone(&clock)));
     let name = ProviderName::new("p").unwrap();
     let provider: ScriptedProvider = ScriptedProvider::new().rotation(rotation);
     let settings = Registration::new(provider).settings;
@@ -66,7 +62,7 @@ pub(super) fn core_and_slot(
         clock,
         store: Arc::new(MemoryStore::new()),
         tasks: Tasks::here().unwrap(),
-        events: Publisher::new(8),
+        events: Publisher::new(8, Arc::clone(&resources.log_limit)),
         policy,
         owner: OWNER,
         counts: Counts::default(),

@@ -14,6 +14,7 @@ use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Publisher;
 use crate::key::ProviderName;
+use crate::log::LogLimit;
 use crate::policy::{Policy, USED_TICKETS};
 use crate::provider::resources::Resources;
 use crate::provider::{Provider, ProviderSource, Registration};
@@ -228,7 +229,9 @@ impl SupervisorBuilder {
             Some(name) => tickets.of_application(name),
             None => tickets,
         });
-        let resources = Arc::new(Resources { transport, tickets });
+        let log_limit = Arc::new(LogLimit::new(Arc::clone(&self.clock)));
+        let events = Publisher::new(self.policy.events, Arc::clone(&log_limit));
+        let resources = Arc::new(Resources { transport, tickets, log_limit });
         let providers = registered(self.providers, &resources, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
         let registry = Registry::new(&self.policy, owner, providers);
@@ -238,7 +241,7 @@ impl SupervisorBuilder {
             clock: self.clock,
             store: Arc::new(store),
             tasks,
-            events: Publisher::new(self.policy.events),
+            events,
             policy: self.policy,
             owner,
             counts: Counts::default(),
@@ -270,7 +273,9 @@ fn registered(
     let strict = match transport.for_tenants().filter(|_| of_tenants) {
         Some(strict) => {
             let transport = Arc::new(Transport::new(&strict)?);
-            Arc::new(Resources { transport, tickets: Arc::clone(&resources.tickets) })
+            let (tickets, log_limit) =
+                (Arc::clone(&resources.tickets), Arc::clone(&resources.log_limit));
+            Arc::new(Resources { transport, tickets, log_limit })
         }
         None => Arc::clone(resources),
     };

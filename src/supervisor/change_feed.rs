@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::log::log_limited;
 use crate::policy::{CHANGES_PAGE, CHANGES_POLL};
 use crate::session::context::Context;
 use crate::store::News;
@@ -35,7 +36,13 @@ pub(super) async fn run(context: Arc<Context>) {
             // The cursor stays, so the next read begins at the same change.
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(?error, "could not read the changes of other processes");
+                    log_limited!(
+                        context.log_limit(),
+                        warn,
+                        None,
+                        "could not read the changes of other processes",
+                        cause = %error
+                    );
                 }
                 failures = FAILURES_COUNTED.min(failures + 1);
             }

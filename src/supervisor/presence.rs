@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::timeout;
+use crate::log::log_limited;
 use crate::policy::PRESENCE_RENEWAL;
 use crate::session::context::Context;
 use crate::store::Presence;
@@ -40,10 +41,13 @@ pub(super) async fn write(context: &Context, presence: Presence) -> bool {
     let confirmed = matches!(written, Some(Ok(())));
     if !confirmed {
         let error = written.and_then(Result::err);
-        tracing::warn!(
+        log_limited!(
+            context.log_limit(),
+            warn,
+            None,
+            "could not record in the store that this process is alive",
             ?presence,
-            ?error,
-            "could not record in the store that this process is alive"
+            cause = ?error
         );
     }
     confirmed

@@ -4,6 +4,7 @@ use std::future;
 use std::sync::Arc;
 
 use crate::clock::timeout;
+use crate::log::log_limited;
 use crate::policy::{RESEAL_AGAIN, RESEAL_PAGE, RESEAL_PAUSE};
 use crate::seal::KeyRing;
 use crate::session::context::Context;
@@ -42,7 +43,12 @@ async fn reseal_all(context: &Context) -> bool {
         let page = context.store.reseal(RESEAL_PAGE);
         let Some(Ok(page)) = timeout(&*context.clock, context.policy.store_timeout, page).await
         else {
-            tracing::warn!("could not encrypt the records again with the new key, and tries again");
+            log_limited!(
+                context.log_limit(),
+                warn,
+                None,
+                "could not encrypt the records again with the new key, and tries again"
+            );
             context.clock.sleep(context.policy.store_timeout).await;
             continue;
         };

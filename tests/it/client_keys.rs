@@ -120,7 +120,7 @@ async fn a_server_refuses_assertions_of_another_key_or_for_another_audience_or_n
         let refused = fixture.session.permission_token().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Misconfigured, "{refused}");
         let happened = fixture.happened().await;
-        let alarm = |kind: &EventKind| matches!(kind, EventKind::ProviderMisconfigured(_));
+        let alarm = |kind: &EventKind| matches!(kind, EventKind::ProviderRejecting(_));
         assert!(happened.iter().any(alarm), "{happened:?}");
     }
     assert_eq!(server.count(Endpoint::ClientCredentials), 3);

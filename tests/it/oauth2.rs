@@ -313,7 +313,7 @@ async fn a_rejected_client_is_asked_rarely_and_no_session_is_lost() {
     let asked = server.count(Endpoint::Token) - before;
     assert!((2..=10).contains(&asked), "{asked} requests in 10 minutes");
     let alarms = fixture.happened().await;
-    assert!(matches!(alarms[..], [EventKind::ProviderMisconfigured(_)]), "{alarms:?}");
+    assert!(matches!(alarms[..], [EventKind::ProviderRejecting(_)]), "{alarms:?}");
     server.set_client_secret("client", "secret");
     fixture.clock.advance(600 * SECOND).await;
     fixture.session.permission_token().await.unwrap();
@@ -330,12 +330,12 @@ async fn a_grant_with_a_fault_of_its_own_does_not_stop_the_other_sessions() {
         assert_eq!(error.kind(), ErrorKind::Misconfigured, "{code}");
         fixture.session.refresh().await.unwrap();
     }
-    assert!(!matches!(fixture.happened().await[..], [.., EventKind::ProviderMisconfigured(_)]));
+    assert!(!matches!(fixture.happened().await[..], [.., EventKind::ProviderRejecting(_)]));
     server.fail_next(Endpoint::Password, odd("invalid_client"));
     fixture.sign_in().await.unwrap_err();
     let stopped = fixture.session.refresh().await.unwrap_err();
     assert_eq!(stopped.kind(), ErrorKind::Misconfigured);
-    assert!(matches!(fixture.happened().await[..], [.., EventKind::ProviderMisconfigured(_)]));
+    assert!(matches!(fixture.happened().await[..], [.., EventKind::ProviderRejecting(_)]));
 }
 
 /// 1. A logout that the server could not be told. 2. A new login. The server hears of the first

@@ -8,6 +8,7 @@ use futures_util::future::join;
 
 use super::*;
 use crate::error::Refusal;
+use crate::health::Condition;
 use crate::key::{ProviderName, SessionKey};
 use crate::provider::test_bench::StillClock;
 
@@ -58,12 +59,18 @@ impl Setup {
         self.enter().err().unwrap()
     }
 
-    fn fail(&self, of: ExchangeKind, failed: &ExchangeError) -> Alarm {
+    fn fail(&self, of: ExchangeKind, failed: &ExchangeError) -> Option<Condition> {
         self.fail_as(&device(0), of, failed)
     }
 
-    fn fail_as(&self, session: &SessionId, of: ExchangeKind, failed: &ExchangeError) -> Alarm {
-        self.admission.report(self.clock.now().boot, of, Some(session), Err(failed))
+    fn fail_as(
+        &self,
+        session: &SessionId,
+        of: ExchangeKind,
+        failed: &ExchangeError,
+    ) -> Option<Condition> {
+        let change = self.admission.report(self.clock.now(), of, Some(session), Err(failed));
+        change.map(|change| change.to)
     }
 
     fn succeed(&self) {
@@ -71,9 +78,7 @@ impl Setup {
     }
 
     fn succeed_as(&self, session: &SessionId) {
-        let now = self.clock.now().boot;
-        let alarm = self.admission.report(now, ExchangeKind::Own, Some(session), Ok(()));
-        assert_eq!(alarm, Alarm::None);
+        self.admission.report(self.clock.now(), ExchangeKind::Own, Some(session), Ok(()));
     }
 
     /// These sessions got this answer to their refresh, one each second.
@@ -85,6 +90,8 @@ impl Setup {
     }
 }
 
+const REJECTING: Option<Condition> = Some(Condition::Rejecting);
+const UNREACHABLE: Option<Condition> = Some(Condition::Unreachable);
 const OWN: Lane = Lane::Own { again: false, scheduled: false };
 const AGAIN: Lane = Lane::Own { again: true, scheduled: false };
 const SCHEDULED: Lane = Lane::Own { again: false, scheduled: true };
@@ -150,7 +157,7 @@ async fn an_exchange_that_gave_up_waiting_holds_no_permit() {
 #[test]
 fn a_throttled_client_is_closed_for_as_long_as_the_server_asked() {
     let setup = Setup::new();
-    assert_eq!(setup.fail(ExchangeKind::Grant, &throttled(30)), Alarm::None);
+    assert_eq!(setup.fail(ExchangeKind::Grant, &throttled(30)), Some(Condition::Throttled));
     // A shorter wait does not end the longer one.
     setup.fail(ExchangeKind::Own, &throttled(5));
     let rejected = setup.rejected();
@@ -198,8 +205,8 @@ async fn an_exchange_that_queued_before_a_throttle_is_rejected() {
 fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_accepted() {
     let setup = Setup::new();
     let failure = failed(FailureClass::InvalidClient);
-    assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::Raise);
-    assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::None);
+    assert_eq!(setup.fail(ExchangeKind::Own, &failure), REJECTING);
+    assert_eq!(setup.fail(ExchangeKind::Own, &failure), None);
     for _ in 0..3 {
         let rejected = setup.rejected();
         assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
@@ -208,14 +215,14 @@ fn a_rejected_client_alarms_once_and_is_probed_once_an_interval_until_it_is_acce
         setup.clock.advance(60 * SECOND);
         let _probe = setup.enter().unwrap();
         assert_eq!(setup.rejected().error.kind(), ErrorKind::Misconfigured);
-        assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::None);
+        assert_eq!(setup.fail(ExchangeKind::Own, &failure), None);
     }
     setup.clock.advance(60 * SECOND);
     let probe = setup.enter().unwrap();
     setup.succeed();
     drop(probe);
     let _all = (setup.enter().unwrap(), setup.enter().unwrap());
-    assert_eq!(setup.fail(ExchangeKind::Own, &failure), Alarm::Raise, "the alarm is raised again");
+    assert_eq!(setup.fail(ExchangeKind::Own, &failure), REJECTING, "the alarm is raised again");
 }
 
 #[tokio::test]
@@ -244,7 +251,7 @@ fn a_probe_that_does_not_judge_the_client_leaves_it_to_the_next_probe() {
     ] {
         setup.clock.advance(60 * SECOND);
         let _probe = setup.enter().unwrap();
-        assert_eq!(setup.fail(ExchangeKind::Own, &failed(class)), Alarm::None);
+        assert_eq!(setup.fail(ExchangeKind::Own, &failed(class)), None);
         assert_eq!(setup.rejected().error.retry_after(), Some(60 * SECOND), "{class:?}");
     }
 }
@@ -254,7 +261,7 @@ fn a_server_that_judges_a_grant_has_accepted_the_client() {
     for class in [FailureClass::Rejected, FailureClass::Refused(Refusal::WrongCredentials)] {
         let setup = Setup::new();
         setup.fail(ExchangeKind::Own, &failed(FailureClass::InvalidClient));
-        assert_eq!(setup.fail(ExchangeKind::Grant, &failed(class)), Alarm::None);
+        assert_eq!(setup.fail(ExchangeKind::Grant, &failed(class)), Some(Condition::Working));
         setup.enter().map(drop).unwrap();
     }
 }
@@ -263,11 +270,11 @@ fn a_server_that_judges_a_grant_has_accepted_the_client() {
 fn a_refused_certificate_alarms_once_and_stops_nothing() {
     let setup = Setup::new();
     let untrusted = failed(FailureClass::Untrusted);
-    assert_eq!(setup.fail(ExchangeKind::Grant, &untrusted), Alarm::Raise);
-    assert_eq!(setup.fail(ExchangeKind::Own, &untrusted), Alarm::None);
+    assert_eq!(setup.fail(ExchangeKind::Grant, &untrusted), UNREACHABLE);
+    assert_eq!(setup.fail(ExchangeKind::Own, &untrusted), None);
     setup.enter().map(drop).unwrap();
     setup.succeed();
-    assert_eq!(setup.fail(ExchangeKind::Own, &untrusted), Alarm::Raise);
+    assert_eq!(setup.fail(ExchangeKind::Own, &untrusted), UNREACHABLE);
 }
 
 #[test]
@@ -283,7 +290,7 @@ fn an_unclassified_answer_stops_no_session() {
     let setup = Setup::new();
     for class in [FailureClass::Unclassified, FailureClass::Misconfigured] {
         for of in [ExchangeKind::Own, ExchangeKind::Grant] {
-            assert_eq!(setup.fail(of, &failed(class)), Alarm::None);
+            assert_eq!(setup.fail(of, &failed(class)), None);
             for lane in [OWN, AGAIN, SCHEDULED, Lane::SignIn] {
                 setup.enter_as(&device(1), lane).map(drop).unwrap();
             }
@@ -298,7 +305,7 @@ fn a_rejected_client_stops_only_the_refreshes_of_the_rejected_tenant() {
     setup.enter_as(&stopped, OWN).map(drop).unwrap();
     setup.enter_as(&other, OWN).map(drop).unwrap();
     let rejected = failed(FailureClass::InvalidClient);
-    assert_eq!(setup.fail_as(&stopped, ExchangeKind::Own, &rejected), Alarm::Raise);
+    assert_eq!(setup.fail_as(&stopped, ExchangeKind::Own, &rejected), REJECTING);
     for n in 1..3 {
         let rejected = setup.enter_as(&session_of("rejected", n), OWN).err().unwrap();
         assert_eq!(rejected.error.kind(), ErrorKind::Misconfigured);
@@ -323,7 +330,7 @@ fn a_client_that_is_rejected_for_a_second_tenant_is_stopped_for_all_until_any_su
     setup.fail_as(&all[0], ExchangeKind::Own, &rejected);
     setup.fail_as(&all[0], ExchangeKind::Own, &rejected);
     setup.enter_as(&all[2], OWN).map(drop).unwrap();
-    assert_eq!(setup.fail_as(&all[1], ExchangeKind::Grant, &rejected), Alarm::None, "one alarm");
+    assert_eq!(setup.fail_as(&all[1], ExchangeKind::Grant, &rejected), None, "one alarm");
     for session in &all {
         setup.enter_as(session, OWN).err().unwrap();
         let beside = setup.admission.enter_untracked(&setup.clock, Some(session), None);
@@ -480,14 +487,15 @@ fn a_call_for_no_session_stops_no_tenant_where_several_use_the_client() {
     let setup = Setup::new();
     let rejected = failed(FailureClass::InvalidClient);
     let alarm = || {
-        let now = setup.clock.now().boot;
-        setup.admission.report(now, ExchangeKind::Grant, None, Err(&rejected))
+        let now = setup.clock.now();
+        let change = setup.admission.report(now, ExchangeKind::Grant, None, Err(&rejected));
+        change.map(|change| change.to)
     };
     let all = ["a", "b"].map(|tenant| session_of(tenant, 1));
     for session in &all {
         setup.enter_as(session, OWN).map(drop).unwrap();
     }
-    assert_eq!((alarm(), alarm()), (Alarm::Raise, Alarm::None));
+    assert_eq!((alarm(), alarm()), (REJECTING, None));
     for session in &all {
         setup.enter_as(session, OWN).map(drop).unwrap();
     }

@@ -6,6 +6,8 @@ use std::error::Error as StdError;
 use super::{ExchangeError, FailureClass, UnusableBody};
 use crate::error::{Endpoint, Error, ProviderCode, Refusal};
 use crate::key::SessionId;
+use crate::log::log_limited;
+use crate::provider::HttpSender;
 use crate::transport::{MAX_BODY_BYTES, SendError};
 
 impl ExchangeError {
@@ -164,17 +166,20 @@ impl ExchangeError {
     }
 
     /// Logs a response that cannot be used, without its text.
-    pub(in crate::provider) fn log_unusable_body(&self, session: Option<&SessionId>) {
+    pub(in crate::provider) fn log_unusable_body(&self, sender: &HttpSender<'_>) {
         let Some(fault) = self.unusable_body() else { return };
-        tracing::warn!(
-            provider = session.map(|session| session.provider().as_str()),
+        let session = sender.session();
+        log_limited!(
+            sender.log_limit(),
+            warn,
+            session.map(SessionId::provider),
+            "the server sent a response that cannot be used",
             tenant = session.map(|session| session.key().tenant().as_str()),
             token_id = session.map(|session| session.key().token_id()),
             status = self.status,
             content_type = fault.content_type,
             fault = &*fault.words,
-            endpoint = self.endpoint.as_ref().map(Endpoint::url),
-            "the server sent a response that cannot be used"
+            endpoint = self.endpoint.as_ref().map(Endpoint::url)
         );
     }
 

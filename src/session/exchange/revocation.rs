@@ -34,7 +34,7 @@ pub(super) async fn stored(
 pub(super) async fn revoke_before_grant(context: &Context, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
     if let Err(error) = send_revocation(context, slot, &credentials, None).await {
-        log_session!(warn, slot.id(), %error, "a queued revocation failed, and is dropped");
+        log_session!(context.log_limit(), warn, slot.id(), "a queued revocation failed, and is dropped", cause = %error);
     }
 }
 
@@ -89,7 +89,12 @@ async fn settle(
                 context.apply(slot, Input::Wrote { version });
             }
         }
-        Err(_) => log_session!(warn, slot.id(), "could not save that a revocation ended"),
+        Err(_) => log_session!(
+            context.log_limit(),
+            warn,
+            slot.id(),
+            "could not save that a revocation ended"
+        ),
     }
 }
 

@@ -199,10 +199,15 @@ impl Exchange {
                     context.apply(slot, Input::Wrote { version: done.version });
                 }
                 Ok(_) => {
-                    log_session!(warn, slot.id(), "another process took over the session's claim")
+                    log_session!(
+                        context.log_limit(),
+                        warn,
+                        slot.id(),
+                        "another process took over the session's claim"
+                    )
                 }
                 Err(failed) => {
-                    log_session!(warn, slot.id(), error = ?failed.error, "could not renew a claim");
+                    log_session!(context.log_limit(), warn, slot.id(), "could not renew a claim", cause = ?failed.error);
                 }
             }
         }

@@ -75,7 +75,7 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
     let credentials = &superseded.unsaved.commit.credentials;
     let request = match revocation::admit(context, slot, credentials, None).await {
         Ok(request) => request,
-        Err(error) => return report(slot, &error),
+        Err(error) => return report(context, slot, &error),
     };
     // Check again: another process may have begun a grant while this one waited for the permit,
     // and the revocation could end its new session.
@@ -86,12 +86,12 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
     match request.send(context, slot, credentials).await {
         Ok(Revoked::AtServer) => Disposition::Revoke,
         Ok(Revoked::NotSupported) => Disposition::Report,
-        Err(error) => report(slot, &error),
+        Err(error) => report(context, slot, &error),
     }
 }
 
-fn report(slot: &Arc<Slot>, error: &crate::error::Error) -> Disposition {
-    log_session!(warn, slot.id(), %error, "could not revoke superseded tokens at the server");
+fn report(context: &Context, slot: &Arc<Slot>, error: &crate::error::Error) -> Disposition {
+    log_session!(context.log_limit(), warn, slot.id(), "could not revoke superseded tokens at the server", cause = %error);
     Disposition::Report
 }
 
@@ -108,7 +108,7 @@ async fn disposition_now(
         // The session was forgotten, and `forget` sends nothing to the server.
         Ok(None) => Disposition::Report,
         Err(error) => {
-            log_session!(warn, slot.id(), error = %error, "could not load the session's record");
+            log_session!(context.log_limit(), warn, slot.id(), "could not load the session's record", cause = %error);
             Disposition::Report
         }
     }

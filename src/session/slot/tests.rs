@@ -10,15 +10,12 @@ use crate::key::{ProviderName, SessionKey};
 use crate::policy::{Policy, RefreshPolicy, UnclassifiedAnswers};
 use crate::provider::Registration;
 use crate::provider::resources::Resources;
-use crate::seal::KeyRing;
 use crate::session::from_record;
 use crate::session::machine::{ExternalChange, InDoubt, Settled, Start};
 use crate::session::single_flight;
 use crate::task::TaskGuard;
 use crate::testing::{ManualClock, ScriptedProvider};
-use crate::ticket::Tickets;
 use crate::token::{Access, Credentials, Tokens};
-use crate::transport::{Transport, TransportConfig};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,9 +30,7 @@ impl Bench {
         let provider: ScriptedProvider = ScriptedProvider::new();
         let refresh = RefreshPolicy { jitter: 0.0, ..RefreshPolicy::default() };
         let registration = Registration::new(provider).refresh(refresh);
-        let transport = Transport::new(&TransportConfig::default()).unwrap().into();
-        let tickets = Tickets::new(KeyRing::generate().unwrap(), 8).into();
-        let resources = Arc::new(Resources { transport, tickets });
+        let resources = Arc::new(Resources::of_a_test(Arc::new(ManualClock::new())));
         let name = ProviderName::new("p").unwrap();
         let id = SessionId::new(name.clone(), SessionKey::new("t", "d").unwrap());
         let tenant_client = Arc::new(TenantClient::of_all(name, registration.settings, resources));

@@ -6,6 +6,7 @@ use super::wait_queue_of;
 use crate::client::provider_entry::ProviderEntry;
 use crate::event::{Event, EventKind};
 use crate::key::SessionId;
+use crate::log::log_limited;
 use crate::policy::{DUE_PAGE, DUE_POLL, DUE_REFILL, DUE_WITHIN};
 use crate::session::context::Context;
 use crate::session::schedule::Schedule;
@@ -74,8 +75,13 @@ impl Poller<'_> {
             let page = match self.page(after.as_ref()).await {
                 Ok(page) => page,
                 Err(error) => {
-                    let provider = self.provider.name.as_str();
-                    tracing::warn!(provider, %error, "could not read the records that are due");
+                    log_limited!(
+                        self.context.log_limit(),
+                        warn,
+                        Some(&self.provider.name),
+                        "could not read the records that are due",
+                        cause = %error
+                    );
                     return Swept::Failed;
                 }
             };
@@ -145,8 +151,13 @@ pub(crate) async fn report_unknown(context: Arc<Context>) {
         let listed = match context.await_store(first).await {
             Ok(listed) => listed,
             Err(error) => {
-                tracing::warn!(%error, "could not read the names of the providers of the store's \
-                                        sessions");
+                log_limited!(
+                    context.log_limit(),
+                    warn,
+                    None,
+                    "could not read the names of the providers of the store's sessions",
+                    cause = %error
+                );
                 return;
             }
         };

@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use crate::error::{Refusal, quoted};
+use crate::key::SessionId;
+use crate::log::log_limited;
 use crate::policy::MAX_ATTRIBUTE_BYTES;
 use crate::provider::http_message::{HttpResponse, JsonPointer, member_at};
 use crate::provider::oauth2::OAuth2;
@@ -36,13 +38,15 @@ impl OAuth2 {
         };
         if is_refresh {
             let session = sender.session();
-            tracing::warn!(
-                provider = session.map(|session| session.provider().as_str()),
+            log_limited!(
+                sender.log_limit(),
+                warn,
+                session.map(SessionId::provider),
+                "the response names a host that the settings do not allow, so the session keeps \
+                 its host; if it belongs to the vendor, add it to `session_host.allowed`",
                 tenant = session.map(|session| session.key().tenant().as_str()),
                 token_id = session.map(|session| session.key().token_id()),
-                host = quoted(&named),
-                "the response names a host that the settings do not allow, so the session keeps \
-                 its host; if it belongs to the vendor, add it to `session_host.allowed`"
+                host = quoted(&named)
             );
             return Ok(None);
         }
