@@ -48,6 +48,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
 use http::request;
+use tracing::Span;
 
 use self::dispatch::{Dispatcher, SlotRef};
 use self::job::Job;
@@ -253,7 +254,9 @@ impl<P> Session<P> {
     /// `NotSent`.
     pub async fn revoke(&self) -> Result<Revocation> {
         let slot = self.obtain()?;
-        self.dispatcher.run_job(&slot, |reply, task_guard| Job::Close { reply, task_guard }).await
+        let caller_span = Span::current();
+        let job = |reply, task_guard| Job::Close { reply, task_guard, caller_span };
+        self.dispatcher.run_job(&slot, job).await
     }
 
     /// Returns the session's present status. This loads the session from the store if it is not in
@@ -347,7 +350,8 @@ impl<P: Provider> Session<P> {
     pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
         let grant: P::Grant = grant.into();
         let slot = self.obtain()?;
-        let job = |reply, _| Job::Establish { grant: Box::new(grant), reply };
+        let caller_span = Span::current();
+        let job = |reply, _| Job::Establish { grant: Box::new(grant), reply, caller_span };
         match self.dispatcher.run_job(&slot, job).await? {
             EstablishReply::Active(credentials) => {
                 self.typed(&credentials).map(|tokens| Establishment::Active(tokens.attributes))

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
 
 use super::context::Context;
 use super::exchange::{Exchange, Payload, RequestedBy};
@@ -124,7 +125,10 @@ impl Dispatcher {
                 Ok(FlightOutcome::AskAgain)
             }
             RequestOutcome::Failed(error) => Err(error),
-            RequestOutcome::Join(flight) => Ok(self.await_flight(slot, flight).await),
+            RequestOutcome::Join(flight) => {
+                let span = wait_span(slot.id(), &flight);
+                Ok(self.await_flight(slot, flight).instrument(span).await)
+            }
             RequestOutcome::Load(pending) => {
                 load::one(context, &client, pending).await;
                 Ok(FlightOutcome::AskAgain)
@@ -401,6 +405,17 @@ pub(crate) fn request(
             RequestOutcome::Failed(context.tasks.explain(refused))
         }
     }
+}
+
+/// The span of a caller that waits for an exchange which it has not started. It names that exchange.
+fn wait_span(session: &SessionId, flight: &Flight) -> Span {
+    tracing::info_span!(
+        "session_warden.wait",
+        provider = session.provider().as_str(),
+        tenant = session.key().tenant().as_str(),
+        token_id = session.key().token_id(),
+        exchange = %flight.id()
+    )
 }
 
 fn is_lost(error: &Error) -> bool {

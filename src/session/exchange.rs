@@ -8,6 +8,7 @@ mod close;
 mod delete;
 mod exchange_guard;
 mod failure;
+mod observation;
 mod refresh_token_only;
 mod revocation;
 mod save;
@@ -20,10 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use self::claim::{ClaimPurpose, Claimed, OnConflict};
 pub(crate) use self::close::close;
 pub(crate) use self::delete::forget;
 pub(crate) use self::exchange_guard::{Guard, Task};
+use self::observation::{Observation, ObservedKind};
 pub(crate) use self::scheduled_revocation::revoke;
 use self::superseded_tokens::SupersededTokens;
 use super::context::Context;
@@ -88,6 +92,7 @@ pub(crate) struct Exchange {
     scheduled_permit: Option<ScheduledPermit>,
     /// When another session of the client last succeeded before this request was sent.
     other_success_at: Option<BootTime>,
+    observation: Observation,
 }
 
 /// The content that a settle writes to the record after a claim without new credentials.
@@ -136,6 +141,18 @@ enum End {
     TokensSuperseded(SupersededTokens),
 }
 
+impl End {
+    /// The outcome in spans and metrics, unless a failure was noted before.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Active(_) => "success",
+            Self::Challenge(_) => "challenge",
+            Self::Failed(..) | Self::RefreshTokenOnly(_) => "failed",
+            Self::Superseded { .. } | Self::TokensSuperseded(_) => "superseded",
+        }
+    }
+}
+
 impl Exchange {
     /// Takes the session's credentials and counters as they are now. From here on its guard answers
     /// `caller` and completes the flight, whatever happens.
@@ -152,6 +169,7 @@ impl Exchange {
         });
         let (rotation, kind) = (client.provider.rotation(), ExchangeKind::Own);
         let task = Task::Exchange { rotation, renewable, base };
+        let observation = Observation::new(sender.id());
         let guard = Guard::new((context, slot), task, caller, (sender, task_guard));
         let (context, slot) = (Arc::clone(context), Arc::clone(slot));
         let steps = context.steps.of_exchange();
@@ -172,6 +190,7 @@ impl Exchange {
             scheduled: false,
             scheduled_permit: None,
             other_success_at: None,
+            observation,
         }
     }
 
@@ -191,6 +210,14 @@ impl Exchange {
             return;
         }
         self.context.counts.exchanges.fetch_add(1, Ordering::Relaxed);
+        let (kind, now) = (ObservedKind::of(&payload), self.context.now());
+        let span = self.observation.begin(self.slot.id(), kind, now);
+        self.run_observed(payload).instrument(span).await;
+        // Callers get the tokens first: they must not wait for a store that is down.
+        save::until_saved(&self.context, &self.slot).await;
+    }
+
+    async fn run_observed(&mut self, payload: Payload) {
         let end = match self.grant(payload).await {
             Ok(grant) => self.exchange(grant).await,
             Err(failure) => self.fails(failure),
@@ -202,10 +229,12 @@ impl Exchange {
         }
         // Step before the flight leaves the slot: a caller that asks in between would find a
         // running exchange without a flight to join.
+        let observed = end.name();
         let outcome = self.step(end);
+        // Before the callers are answered: a test or an operator that sees the answer also finds
+        // what was observed.
+        self.observation.end(observed, self.context.now());
         self.finish(outcome);
-        // Callers get the tokens first: they must not wait for a store that is down.
-        save::until_saved(&self.context, &self.slot).await;
     }
 
     /// The grant to send; `None` for a refresh.
@@ -321,6 +350,7 @@ impl Exchange {
         failed: ExchangeError,
         sent: Now,
     ) -> End {
+        self.observation.failed(&failed);
         let failure = self.failure(intent, failed, Some(sent));
         let at = self.context.step_context(&self.slot);
         let left = self.settles_to(intent, &failure, &at);
@@ -333,7 +363,8 @@ impl Exchange {
         }
     }
 
-    fn fails(&self, failure: Failure) -> End {
+    fn fails(&mut self, failure: Failure) -> End {
+        self.observation.held_back(&failure);
         End::Failed(failure, self.context.step_context(&self.slot))
     }
 

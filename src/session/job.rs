@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::outcome::{AdoptMode, Adopted, EstablishReply, Revocation};
 use crate::error::Error;
@@ -15,11 +16,13 @@ pub(crate) enum Job {
     Establish {
         grant: ErasedValue,
         reply: oneshot::Sender<Result<EstablishReply, Error>>,
+        caller_span: Span,
     },
     /// Has a task guard while it is still queued: a shutdown waits for it.
     Close {
         reply: oneshot::Sender<Result<Revocation, Error>>,
         task_guard: TaskGuard,
+        caller_span: Span,
     },
     Adopt {
         tokens: Text,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
+use tracing::{Instrument, Span};
 
 use super::context::Context;
 use super::dispatch::{RequestOutcome, request};
@@ -98,11 +99,11 @@ impl SessionRunner {
                     self.forget(Caller::Forget(reply), task_guard)
                 }
                 (Err(failed), job) => job.refuse(failed),
-                (Ok(_), Job::Close { reply, task_guard }) => {
-                    self.close(Caller::Close(reply), task_guard)
+                (Ok(_), Job::Close { reply, task_guard, caller_span }) => {
+                    self.close(Caller::Close(reply), task_guard, caller_span)
                 }
-                (Ok(client), Job::Establish { grant, reply }) => {
-                    self.establish(client, grant, Caller::Grant(reply));
+                (Ok(client), Job::Establish { grant, reply, caller_span }) => {
+                    caller_span.in_scope(|| self.establish(client, grant, Caller::Grant(reply)));
                 }
                 (Ok(client), Job::Adopt { tokens, take, reply }) => {
                     self.adopt(client, tokens, take, Caller::Adoption(reply));
@@ -149,7 +150,7 @@ impl SessionRunner {
         }
     }
 
-    fn close(&self, caller: Caller, task_guard: TaskGuard) {
+    fn close(&self, caller: Caller, task_guard: TaskGuard, caller_span: Span) {
         let Self { context, slot, .. } = self;
         if slot.with_state(State::has_nothing_to_close) {
             return caller.answer(Ok(Revocation::LocalOnly));
@@ -157,7 +158,8 @@ impl SessionRunner {
         match context.begin(slot, Start::Close) {
             Some(sender) => {
                 let guard = Guard::new((context, slot), Task::Close, caller, (sender, task_guard));
-                context.tasks.spawn(exchange::close(guard));
+                // In the span of the caller, who waits for the end of the close.
+                context.tasks.spawn(exchange::close(guard).instrument(caller_span));
             }
             None => caller.refuse(self.superseded()),
         }

@@ -1,5 +1,7 @@
 //! A flight: the one running exchange of a session, and the channel for its outcome.
 
+use std::fmt;
+
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,22 @@ pub(crate) enum FlightOutcome {
     AskAgain,
 }
 
+/// Names a flight in spans. It is random, so that two processes do not use the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeId(u64);
+
+impl ExchangeId {
+    pub(crate) fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// The waiters' side of a flight. Each waiter has its own deadline, and may be dropped at any time
 /// without an effect on the others.
 #[derive(Clone, Debug)]
@@ -24,6 +42,7 @@ pub(crate) struct Flight {
     outcome: watch::Receiver<Option<FlightOutcome>>,
     /// Cancelled once a caller has joined.
     joined: CancellationToken,
+    id: ExchangeId,
 }
 
 /// The exchange's side of a flight. It exists before the exchange's task does, so that a caller can
@@ -32,15 +51,22 @@ pub(crate) struct Flight {
 pub(crate) struct FlightSender {
     outcome: watch::Sender<Option<FlightOutcome>>,
     joined: CancellationToken,
+    id: ExchangeId,
 }
 
 pub(crate) fn channel() -> (FlightSender, Flight) {
     let (sender, flight) = watch::channel(None);
     let joined = CancellationToken::new();
-    (FlightSender { outcome: sender, joined: joined.clone() }, Flight { outcome: flight, joined })
+    let id = ExchangeId::random();
+    let sender = FlightSender { outcome: sender, joined: joined.clone(), id };
+    (sender, Flight { outcome: flight, joined, id })
 }
 
 impl FlightSender {
+    pub(crate) fn id(&self) -> ExchangeId {
+        self.id
+    }
+
     /// Completes the flight. Only the first outcome counts.
     pub(crate) fn complete(&self, flight_outcome: FlightOutcome) {
         // Check and write in one step: an exchange and its guard may both complete the flight, and
@@ -61,6 +87,10 @@ impl FlightSender {
 }
 
 impl Flight {
+    pub(crate) fn id(&self) -> ExchangeId {
+        self.id
+    }
+
     /// Notes that a caller waits, so that admission no longer treats the exchange as background
     /// work.
     pub(crate) fn join(&self) {

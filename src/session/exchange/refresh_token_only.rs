@@ -19,6 +19,7 @@ impl Exchange {
         failed: ExchangeError,
         sent: Now,
     ) -> End {
+        self.observation.failed(&failed);
         let held = |state: &State| state.settled.as_ref().and_then(Settled::held).cloned();
         let Some(former) = self.slot.with_state(held) else {
             return self.failed(Intent::Refresh, attempt, failed, sent).await;

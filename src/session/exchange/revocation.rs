@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::failure;
+use super::observation::{Observation, ObservedKind};
 use crate::client::Client;
 use crate::client::admission::{Permit, ScheduledPermit};
 use crate::clock::timeout;
@@ -13,6 +16,7 @@ use crate::provider::{ExchangeError, FailureClass, Revoked};
 use crate::session::context::Context;
 use crate::session::machine::{BackoffState, Closed, Input, Settled};
 use crate::session::outcome::Revocation;
+use crate::session::single_flight::ExchangeId;
 use crate::session::slot::Slot;
 use crate::store::{Attempt, Done, Outcome, Settle, SettleTo, Statement, StoreError};
 use crate::task::CatchPanic;
@@ -158,13 +162,18 @@ impl RevocationRequest {
             provider.revoke(&sender, credentials).await
         };
         let exchange = CatchPanic::new(Box::pin(exchange));
+        let mut observation = Observation::new(ExchangeId::random());
+        let span = observation.begin(slot.id(), ObservedKind::Revoke, context.now());
+        observation.attempt();
         // Revocation is idempotent (RFC 7009 section 2.2), so this request may be dropped when its
         // time is over. A refresh may not: see `Exchange::run_provider`.
-        let ended = timeout(&*context.clock, context.policy.attempt_budget, exchange).await;
+        let ended = timeout(&*context.clock, context.policy.attempt_budget, exchange);
+        let ended = ended.instrument(span).await;
         drop(permit);
-        match ended {
-            Some(Some(answer)) => answer.map_err(ExchangeError::into_error),
-            Some(None) | None => Err(ExchangeError::new(FailureClass::Ambiguous).into_error()),
-        }
+        let lost = || Err(ExchangeError::new(FailureClass::Ambiguous));
+        let answer =
+            ended.flatten().unwrap_or_else(lost).inspect_err(|failed| observation.failed(failed));
+        observation.end("success", context.now());
+        answer.map_err(ExchangeError::into_error)
     }
 }

@@ -129,6 +129,7 @@ impl Exchange {
             // Note the time before the request can leave: if the task is dropped from here on, the
             // server may have spent the token, and the guard must not report `NotSent`.
             self.guard.sends(context.now());
+            self.observation.attempt();
             let is_own = grant.is_none() || self.kind == ExchangeKind::Own;
             let known = held.clone().filter(|held| is_own && client.issued(held));
             let answer = self.run_provider(client, &sender, grant, held);

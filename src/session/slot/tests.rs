@@ -3,6 +3,7 @@
 mod requests;
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::super::machine::CredentialState;
 use super::*;
@@ -10,6 +11,7 @@ use crate::key::{ProviderName, SessionKey};
 use crate::policy::{Policy, RefreshPolicy, UnclassifiedAnswers};
 use crate::provider::Registration;
 use crate::provider::resources::Resources;
+use crate::session::Revocation;
 use crate::session::from_record;
 use crate::session::machine::{ExternalChange, InDoubt, Settled, Start};
 use crate::session::single_flight;
@@ -295,7 +297,7 @@ fn a_slot_is_disposable_only_if_its_removal_loses_nothing() {
     slot.complete(&sender, FlightOutcome::AskAgain);
     assert!(slot.is_disposable());
     let (reply, caller) = oneshot::channel();
-    slot.enqueue(Job::Close { reply, task_guard: TaskGuard::of_nobody() }, 1).unwrap();
+    slot.enqueue(close(reply), 1).unwrap();
     assert!(!slot.is_disposable(), "a job");
     drop((slot.next_job(), caller));
     assert!(slot.is_disposable());
@@ -326,7 +328,7 @@ fn the_queue_has_a_bound_and_dropped_callers_make_room() {
     let bench = Bench::new();
     let grant = || {
         let (reply, caller) = oneshot::channel();
-        (Job::Establish { grant: Box::new(()), reply }, caller)
+        (Job::Establish { grant: Box::new(()), reply, caller_span: Span::none() }, caller)
     };
     let (first, first_caller) = grant();
     let (second, second_caller) = grant();
@@ -347,7 +349,7 @@ fn the_queue_has_a_bound_and_dropped_callers_make_room() {
 fn a_close_is_carried_out_although_its_caller_was_dropped() {
     let bench = Bench::new();
     let (reply, caller) = oneshot::channel();
-    bench.slot.enqueue(Job::Close { reply, task_guard: TaskGuard::of_nobody() }, 1).unwrap();
+    bench.slot.enqueue(close(reply), 1).unwrap();
     drop(caller);
     assert!(matches!(bench.slot.next_job(), Some(Job::Close { .. })));
 }
@@ -435,4 +437,8 @@ fn a_session_in_doubt_is_due_only_when_it_may_be_retried() {
     bench.clock.suspend(10 * SECOND);
     assert!(matches!(bench.ask(0), SlotReply::Ready(_)));
     assert!(matches!(bench.read_snapshot().0, SnapshotRead::Due));
+}
+
+fn close(reply: oneshot::Sender<Result<Revocation, Error>>) -> Job {
+    Job::Close { reply, task_guard: TaskGuard::of_nobody(), caller_span: Span::none() }
 }

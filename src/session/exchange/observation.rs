@@ -1,0 +1,149 @@
+//! What operators see of one exchange: its span.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tracing::Span;
+use tracing::field::Empty;
+
+use super::Payload;
+use crate::clock::{BootTime, Now};
+use crate::error::ErrorKind;
+use crate::key::SessionId;
+use crate::provider::ExchangeError;
+use crate::session::machine::Failure;
+use crate::session::single_flight::ExchangeId;
+
+/// The outcome of an exchange whose task panicked.
+const PANICKED: &str = "panicked";
+
+/// Observes one exchange, from its request to its end. It has a span of its own, which follows from
+/// the span of the caller that started it: the exchange may outlive that caller.
+pub(super) struct Observation {
+    caller: Span,
+    exchange: ExchangeId,
+    span: Span,
+    /// `None` until the exchange begins, and after its end.
+    running: Option<Running>,
+    attempts: AtomicU32,
+}
+
+struct Running {
+    began: BootTime,
+    outcome: Option<&'static str>,
+    status: Option<u16>,
+}
+
+/// The kind of an observed exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ObservedKind {
+    Establish,
+    Refresh,
+    /// A grant that needs no user.
+    Renew,
+    Revoke,
+}
+
+impl ObservedKind {
+    pub(super) fn of(payload: &Payload) -> Self {
+        match payload {
+            Payload::Refresh => Self::Refresh,
+            Payload::Grant(_) => Self::Establish,
+            Payload::Renewal(_) => Self::Renew,
+        }
+    }
+
+    /// The name in spans and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Establish => "establish",
+            Self::Refresh => "refresh",
+            Self::Renew => "renew",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+impl Observation {
+    /// Call this in the task of the caller. `exchange` is the id of the flight, with which the
+    /// spans of waiting callers name this exchange.
+    pub(super) fn new(exchange: ExchangeId) -> Self {
+        let (caller, span) = (Span::current(), Span::none());
+        Self { caller, exchange, span, running: None, attempts: AtomicU32::new(0) }
+    }
+
+    /// Begins the span, in which the exchange must run.
+    pub(super) fn begin(&mut self, session: &SessionId, kind: ObservedKind, now: Now) -> Span {
+        let span = tracing::info_span!(
+            parent: None,
+            "session_warden.exchange",
+            provider = session.provider().as_str(),
+            tenant = session.key().tenant().as_str(),
+            token_id = session.key().token_id(),
+            exchange = %self.exchange,
+            kind = kind.name(),
+            attempt = Empty,
+            outcome = Empty,
+            status = Empty,
+            duration_ms = Empty
+        );
+        span.follows_from(&self.caller);
+        // Not kept longer, because a span that is held does not close.
+        self.caller = Span::none();
+        self.running = Some(Running { began: now.boot, outcome: None, status: None });
+        self.span = span.clone();
+        span
+    }
+
+    /// Notes that a request of this exchange may leave.
+    pub(super) fn attempt(&self) {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        self.span.record("attempt", attempt);
+    }
+
+    /// Notes why the server gave nothing.
+    pub(super) fn failed(&mut self, failed: &ExchangeError) {
+        if let Some(running) = &mut self.running {
+            running.outcome = Some(failed.class().name());
+            running.status = failed.status();
+        }
+    }
+
+    /// Notes why no request was sent, unless the cause is already known.
+    pub(super) fn held_back(&mut self, failure: &Failure) {
+        let name = match failure.error.kind() {
+            ErrorKind::Store => "store",
+            ErrorKind::Capacity => "capacity",
+            ErrorKind::NotEstablished
+            | ErrorKind::SignInAgain(_)
+            | ErrorKind::RetryLater
+            | ErrorKind::Refused(_)
+            | ErrorKind::Misconfigured
+            | ErrorKind::InvalidInput
+            | ErrorKind::Superseded
+            | ErrorKind::Deadline
+            | ErrorKind::ShuttingDown => "held_back",
+        };
+        if let Some(running) = &mut self.running {
+            running.outcome.get_or_insert(name);
+        }
+    }
+
+    /// Ends the observation. `outcome` counts unless a failure was noted before.
+    pub(super) fn end(&mut self, outcome: &'static str, now: Now) {
+        let Some(Running { began, outcome: noted, status }) = self.running.take() else { return };
+        let took = now.boot.since(began);
+        self.span.record("outcome", noted.unwrap_or(outcome));
+        self.span.record("duration_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        if let Some(status) = status {
+            self.span.record("status", status);
+        }
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if self.running.take().is_some() {
+            self.span.record("outcome", PANICKED);
+        }
+    }
+}
