@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::Span;
 
 use crate::clock::{BootTime, Clock};
 use crate::key::ProviderName;
@@ -17,7 +18,8 @@ macro_rules! log_limited {
         let provider: Option<&$crate::key::ProviderName> = $provider;
         if let Some(suppressed) = $limit.admit(provider, $message) {
             let provider = provider.map($crate::key::ProviderName::as_str);
-            tracing::$level!(provider, $($($field)+,)? suppressed, "{}", $message)
+            let parent = $crate::log::current_span().id();
+            tracing::$level!(parent: parent, provider, $($($field)+,)? suppressed, "{}", $message)
         }
     }};
 }
@@ -40,6 +42,14 @@ macro_rules! log_session {
 }
 
 pub(crate) use {log_limited, log_session};
+
+/// The span of the calling code; none if that is the span in which ractor runs an actor. It names an
+/// actor by a number, which says nothing to a reader of the log.
+pub(crate) fn current_span() -> Span {
+    let span = Span::current();
+    let is_of_ractor = span.metadata().is_some_and(|of| of.target().starts_with("ractor"));
+    if is_of_ractor { Span::none() } else { span }
+}
 
 /// Counts the log lines of each kind, so that an outage that concerns many sessions does not fill
 /// the log.

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{AffectedProvider, Event, EventKind};
 use crate::error::Error;
 use crate::key::{ProviderName, SessionId, Tenant};
-use crate::log::{LogLimit, log_limited};
+use crate::log::{LogLimit, current_span, log_limited};
 
 /// The level of an event's log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,16 @@ pub(super) fn log(limit: &LogLimit, event: &Event) {
     match level(kind) {
         Level::Debug => {
             let provider = provider.map(ProviderName::as_str);
-            tracing::debug!(provider, tenant, token_id, event = name, detail, "{message}");
+            let parent = current_span().id();
+            tracing::debug!(
+                parent: parent,
+                provider,
+                tenant,
+                token_id,
+                event = name,
+                detail,
+                "{message}"
+            );
         }
         Level::Info => log_limited!(
             limit,

@@ -56,6 +56,7 @@ mod settings;
 mod shutdown;
 mod slow;
 mod source_text;
+mod spans;
 mod spatium;
 mod sqlite;
 mod store;

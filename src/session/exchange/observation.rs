@@ -9,12 +9,13 @@ use super::Payload;
 use crate::clock::{BootTime, Now};
 use crate::error::ErrorKind;
 use crate::key::SessionId;
+use crate::log::current_span;
 use crate::provider::ExchangeError;
 use crate::session::machine::Failure;
 use crate::session::single_flight::ExchangeId;
 
-/// The outcome of an exchange whose task panicked.
-const PANICKED: &str = "panicked";
+/// The outcome of an exchange whose task panicked, or whose runtime ended.
+const ABORTED: &str = "aborted";
 
 /// Observes one exchange, from its request to its end. It has a span of its own, which follows from
 /// the span of the caller that started it: the exchange may outlive that caller.
@@ -67,7 +68,7 @@ impl Observation {
     /// Call this in the task of the caller. `exchange` is the id of the flight, with which the
     /// spans of waiting callers name this exchange.
     pub(super) fn new(exchange: ExchangeId) -> Self {
-        let (caller, span) = (Span::current(), Span::none());
+        let (caller, span) = (current_span(), Span::none());
         Self { caller, exchange, span, running: None, attempts: AtomicU32::new(0) }
     }
 
@@ -143,7 +144,7 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         if self.running.take().is_some() {
-            self.span.record("outcome", PANICKED);
+            self.span.record("outcome", ABORTED);
         }
     }
 }
