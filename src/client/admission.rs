@@ -251,7 +251,8 @@ impl Admission {
             }
         }
         let (stopped, throttled_until) = (state.stop.is_on(), state.throttled_until);
-        let reported = Reported { at, kind: of, stopped, throttled_until };
+        let is_own = of == ExchangeKind::Own;
+        let reported = Reported { at, is_own, stopped, throttled_until };
         let change = state.history.note(&reported, result);
         drop(state);
         // In every case, because waiting exchanges also wait for a probe that failed.

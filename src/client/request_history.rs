@@ -3,7 +3,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::admission::ExchangeKind;
 use crate::clock::{BootTime, Now};
 use crate::error::Error;
 use crate::health::Condition;
@@ -51,7 +50,8 @@ pub(crate) struct ConditionChange {
 /// What the admission knows of a request beside its result.
 pub(super) struct Reported {
     pub(super) at: Now,
-    pub(super) kind: ExchangeKind,
+    /// It was a refresh or a renewal, and not the grant of a user.
+    pub(super) is_own: bool,
     /// The client is stopped because the server rejects it.
     pub(super) stopped: bool,
     pub(super) throttled_until: BootTime,
@@ -88,7 +88,7 @@ impl RequestHistory {
             let error = failed.caller_error();
             self.last_failure = Some(LastFailure { at: reported.at.wall, class, error });
         }
-        let own = reported.kind == ExchangeKind::Own;
+        let own = reported.is_own;
         match class {
             FailureClass::InvalidClient => {
                 self.rejects_client = true;

@@ -17,17 +17,13 @@ impl Requests {
         Self { history, seconds: 0, stopped: false, throttled_until }
     }
 
-    fn note(
-        &mut self,
-        kind: ExchangeKind,
-        result: Result<(), FailureClass>,
-    ) -> Option<(Condition, u64)> {
+    fn note(&mut self, is_own: bool, result: Result<(), FailureClass>) -> Option<(Condition, u64)> {
         self.seconds += 1;
         let boot = BootTime::new(SECOND * u32::try_from(self.seconds).unwrap());
         let wall = SystemTime::UNIX_EPOCH + SECOND * u32::try_from(self.seconds).unwrap();
         let at = Now::new(wall, boot, Duration::from_secs(self.seconds));
         let (stopped, throttled_until) = (self.stopped, self.throttled_until);
-        let reported = Reported { at, kind, stopped, throttled_until };
+        let reported = Reported { at, is_own, stopped, throttled_until };
         let failed = result.err().map(ExchangeError::new);
         let change = self.history.note(&reported, failed.as_ref().map_or(Ok(()), Err));
         change.map(|change| {
@@ -37,11 +33,11 @@ impl Requests {
     }
 
     fn succeed(&mut self) -> Option<(Condition, u64)> {
-        self.note(ExchangeKind::Own, Ok(()))
+        self.note(true, Ok(()))
     }
 
     fn fail(&mut self, class: FailureClass) -> Option<(Condition, u64)> {
-        self.note(ExchangeKind::Own, Err(class))
+        self.note(true, Err(class))
     }
 }
 
@@ -102,8 +98,8 @@ fn the_passwords_of_users_say_nothing_of_the_server() {
     let mut requests = Requests::new();
     for _ in 0..3 * REJECTED_IN_A_ROW {
         let refused = Err(FailureClass::Refused(Refusal::WrongCredentials));
-        assert_eq!(requests.note(ExchangeKind::Grant, refused), None);
-        assert_eq!(requests.note(ExchangeKind::Grant, Err(FailureClass::Rejected)), None);
+        assert_eq!(requests.note(false, refused), None);
+        assert_eq!(requests.note(false, Err(FailureClass::Rejected)), None);
     }
     assert!(requests.history.last_failure.is_some_and(|last| last.class == FailureClass::Rejected));
 }
@@ -134,7 +130,7 @@ fn a_client_that_is_stopped_is_rejected_until_the_stop_is_over() {
     assert_eq!(requests.succeed(), Some((Condition::Working, 8)));
     assert_eq!(requests.fail(FailureClass::InvalidClient), Some((Condition::Rejecting, 0)));
     let refused = FailureClass::Refused(Refusal::WrongCredentials);
-    let judged = requests.note(ExchangeKind::Grant, Err(refused));
+    let judged = requests.note(false, Err(refused));
     assert_eq!(judged, Some((Condition::Working, 1)), "the server judged a grant");
 }
 
@@ -156,7 +152,7 @@ fn a_request_that_this_process_did_not_send_says_nothing_of_the_server() {
     let mut history = RequestHistory::default();
     let at = Now::new(SystemTime::UNIX_EPOCH, BootTime::default(), Duration::ZERO);
     let throttled_until = BootTime::default();
-    let reported = Reported { at, kind: ExchangeKind::Own, stopped: false, throttled_until };
+    let reported = Reported { at, is_own: true, stopped: false, throttled_until };
     for _ in 0..2 * UNANSWERED_IN_A_ROW {
         let late = ExchangeError::from(Error::new(crate::error::ErrorKind::Store));
         assert!(history.note(&reported, Err(&late)).is_none());
