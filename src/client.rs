@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{Policy, RefreshPolicy};
+use crate::provider::api_origins::ApiOrigins;
 use crate::provider::erased::{self, Erased};
 use crate::provider::http_sender::{Budget, HttpSender};
 use crate::provider::resources::Resources;
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) provider: Arc<dyn Erased>,
     pub(crate) refresh: RefreshPolicy,
     pub(crate) renew_with: Option<RenewWith>,
+    /// Where its tokens may go. Empty if the settings had a fault, which `start` reports.
+    pub(crate) api_origins: ApiOrigins,
     pub(crate) admission: Admission,
     /// Counts the clients of one tenant client, from 1.
     pub(crate) version: u64,
@@ -74,10 +77,11 @@ impl Client {
         resources: Arc<Resources>,
         former: Option<&Self>,
     ) -> Self {
-        let Settings { provider, refresh, limits, renew_with } = settings;
+        let api_origins = settings.api_origins().unwrap_or_default();
+        let Settings { provider, refresh, limits, renew_with, .. } = settings;
         let admission = Admission::after(limits, former.map(|former| &former.admission));
         let version = former.map_or(0, |former| former.version) + 1;
-        Self { owner, provider, refresh, renew_with, admission, version, resources }
+        Self { owner, provider, refresh, renew_with, api_origins, admission, version, resources }
     }
 
     /// The sender of one exchange that begins now.

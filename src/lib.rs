@@ -34,6 +34,8 @@ pub mod guide;
 pub mod health;
 pub mod key;
 mod log;
+#[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
+pub mod middleware;
 pub mod policy;
 pub mod provider;
 pub mod seal;

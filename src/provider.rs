@@ -7,6 +7,7 @@
 //! status or a text.
 #![doc = include_str!("provider/example.md")]
 
+pub(crate) mod api_origins;
 mod bearer;
 pub(crate) mod binding;
 #[cfg(feature = "circle")]
@@ -73,8 +74,8 @@ use crate::token::{Placement, Tokens};
 /// process the request and that the client may repeat it at once.
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
-/// the provider is replaced: `authority_url`, `endpoints_elsewhere`, `configured_urls`, `client_id`,
-/// `refresh_token_rotation`, `placement`, `reach_of_revocation`, `access_tokens_end_at_refresh`. If
+/// the provider is replaced: `authority_url`, `endpoints_elsewhere`, `configured_urls`,
+/// `api_origins`, `client_id`, `refresh_token_rotation`, `placement`, `reach_of_revocation`, `access_tokens_end_at_refresh`. If
 /// a method of these panics, the registration is refused.
 ///
 /// A panic in these methods changes no session:
@@ -83,6 +84,7 @@ use crate::token::{Placement, Tokens};
 /// - [`renewal_grant`](Self::renewal_grant): the crate treats the panic as `None`.
 /// - [`authorize`](Self::authorize): the caller gets `Misconfigured`.
 /// - [`rejection`](Self::rejection): the crate treats the response as [`Rejection::None`].
+/// - [`rejection_reads_body`](Self::rejection_reads_body): the crate treats the panic as false.
 /// - [`wrapped`](Self::wrapped): the crate treats the panic as `None`.
 pub trait Provider: Send + Sync + Sized + 'static {
     /// The argument of [`establish`](Self::establish): a password, a code or security tokens, for
@@ -122,6 +124,16 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// the transport refuses one of them; without this method, the first request fails. Defaults to
     /// none. A wrapper calls the inner provider's.
     fn configured_urls(&self) -> Vec<Url> {
+        Vec::new()
+    }
+
+    /// The origins of the APIs that take this provider's permission tokens:
+    /// `https://api.example.com`, `https://api.example.com:8443`, `https://*.example.com` for all
+    /// hosts below a domain, or `http://127.0.0.1:8080` for a loopback address. The request
+    /// middleware sends tokens only there. [`Registration::api_origins`] adds more. If the crate
+    /// cannot use one, [`start`](crate::supervisor::SupervisorBuilder::start) fails. Defaults to
+    /// none. A wrapper calls the inner provider's method.
+    fn api_origins(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -269,6 +281,13 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// Reads from an API's response whether the API accepted the token of the request.
     /// `body_prefix` is the beginning of the body, as far as the caller has read it.
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+
+    /// Whether [`rejection`](Self::rejection) must see the beginning of this response's body. The
+    /// request middleware passes a response on without waiting for its body if not. Defaults to
+    /// true for a status of 4xx. A wrapper calls the inner provider's method.
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
+        response.status.is_client_error()
+    }
 
     /// The provider that this one wraps. The crate finds the inner provider by it, whose logins
     /// ([`RedirectLogin`]) and operations ([`Operation`], [`ClientOperation`]) then work as without

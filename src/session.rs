@@ -17,6 +17,7 @@
 
 mod adopt;
 pub(crate) mod api_call;
+mod api_request;
 mod api_response;
 mod call;
 pub(crate) mod context;
@@ -47,7 +48,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
-use http::request;
 use tracing::Span;
 
 use self::dispatch::{Dispatcher, SlotRef};
@@ -63,7 +63,8 @@ use crate::client::Client;
 use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
-use crate::provider::{Provider, Signing, UnattendedGrant, erased};
+use crate::log::LogLimit;
+use crate::provider::{Provider, UnattendedGrant, erased};
 use crate::token::{Credentials, PermissionToken, Tokens};
 
 /// Stands for the provider's type in a [`Session`] of any provider. See the example of [`Session`].
@@ -188,29 +189,6 @@ impl<P> Session<P> {
         read
     }
 
-    /// Adds a valid token to a request in the provider's way: as a header, a query field, or a
-    /// signature over the request.
-    ///
-    /// # Errors
-    ///
-    /// As [`permission_token`](Self::permission_token); `InvalidInput` if this request cannot
-    /// carry the token.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`permission_token`](Self::permission_token). The request is unchanged until the token is
-    /// there.
-    pub async fn authorize(&self, request: &mut request::Parts) -> Result<PermissionToken> {
-        let token = self.permission_token().await?;
-        let secret = match self.dispatcher.find(&self.id) {
-            Some(slot) => slot.with_state(|state| state.token_secret(token.generation())),
-            None => None,
-        };
-        let signing = Signing::new(&token, secret.as_ref(), self.dispatcher.context.now().wall);
-        self.client()?.provider.authorize(&signing, request)?;
-        Ok(token)
-    }
-
     /// Returns a newer token than the token in memory, even if that is not due yet. If a refresh
     /// runs already, this waits for its result. If the refresh takes longer than
     /// [`Policy::call_timeout`](crate::policy::Policy::call_timeout) and the token in memory is
@@ -292,6 +270,21 @@ impl<P> Session<P> {
             slot: slot.clone(),
             provides: PhantomData,
         }
+    }
+
+    /// The client of the session's tenant, if it is known already.
+    pub(crate) fn known_client(&self) -> Option<Arc<Client>> {
+        self.client().ok()
+    }
+
+    /// The client with which the session sends requests to APIs.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn api_client(&self) -> Result<reqwest::Client> {
+        self.dispatcher.context.resources.api_client.client()
+    }
+
+    pub(crate) fn log_limit(&self) -> &LogLimit {
+        self.dispatcher.context.log_limit()
     }
 
     fn client(&self) -> Result<Arc<Client>> {

@@ -145,6 +145,11 @@ impl Placement {
         Self { name, prefix: "" }
     }
 
+    /// The name of the header.
+    pub(crate) fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
     pub(crate) fn prefix(&self) -> &'static str {
         self.prefix
     }

@@ -3,6 +3,7 @@
 //! The client limits how long a response takes and how large it is, and it follows no redirect.
 
 mod address_policy;
+mod api_client;
 mod client_identity;
 mod client_key;
 mod fixed;
@@ -36,6 +37,7 @@ use zeroize::Zeroizing;
 
 use self::address_policy::{AddressPolicy, HttpHost, Rules};
 pub(crate) use self::address_policy::{HostPattern, check_endpoint, is_confidential};
+pub(crate) use self::api_client::{ApiClient, ConfigureApiClient};
 pub(crate) use self::client_identity::ClientIdentity;
 pub(crate) use self::client_key::ClientKey;
 #[doc(hidden)]
@@ -338,6 +340,11 @@ impl Transport {
         let parts = Arc::new(HttpClientParts { tls, plain_http, proxy, resolver });
         let client = parts.client(None).map_err(unusable)?;
         Ok(Self { client, parts, address_policy })
+    }
+
+    /// The client for APIs, with the settings of the program.
+    pub(crate) fn api_client(&self, configure: Option<ConfigureApiClient>) -> ApiClient {
+        ApiClient::new(Arc::clone(&self.parts), configure)
     }
 
     /// Fails if the rules refuse this URL. Its name is not looked up, because the browser that goes

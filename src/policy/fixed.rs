@@ -83,6 +83,19 @@ pub const UNANSWERED_IN_A_ROW: u32 = 3;
 /// sessions may have ended by themselves.
 pub const REJECTED_IN_A_ROW: u32 = 10;
 
+/// How much of a response's body the request middleware reads ahead, where a provider sees in it
+/// whether the API accepted the token. Defaults to 16 KiB, because vendors put an error's code at
+/// the beginning.
+pub const BODY_PREFIX_BYTES: usize = 16 * 1024;
+
+/// The longest body of a request that the request middleware keeps, so that it can send the request
+/// once more. Defaults to 64 KiB: most bodies are smaller, and 1,000 requests at once keep 64 MiB.
+pub const REPEATED_BODY_BYTES: usize = 64 * 1024;
+
+/// How many redirects a request of a session follows. Defaults to 10, as browsers and HTTP clients
+/// do.
+pub const REDIRECTS: usize = 10;
+
 /// How many log lines with one message the crate writes at once for one provider. Defaults to 5, so
 /// that a reader sees several sessions of an outage and not all.
 pub const LOG_BURST: u32 = 5;

@@ -56,7 +56,7 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -64,6 +64,7 @@ pub use self::grant::Member;
 pub use self::operation::{CircleRevokeAccessToken, CircleRevokeRefreshToken};
 use self::response::RequestKind;
 use self::settings::Texts;
+use super::api_origins;
 use super::http_message::Members;
 use super::{
     Exchanged, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
@@ -144,6 +145,11 @@ impl Provider for Circle {
 
     fn authority_url(&self) -> &Url {
         &self.authority
+    }
+
+    /// The API is at the origin of the server.
+    fn api_origins(&self) -> Vec<String> {
+        api_origins::of_server(&self.authority)
     }
 
     fn configured_urls(&self) -> Vec<Url> {
@@ -230,6 +236,10 @@ impl Provider for Circle {
     fn renewal_grant(&self, held: Option<&Tokens<CircleAttributes>>) -> Option<Member> {
         let held = held.filter(|_| self.auto_renew)?;
         Some(held.attributes().member.clone())
+    }
+
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
+        response.status == StatusCode::UNAUTHORIZED
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

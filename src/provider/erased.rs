@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use url::Url;
 
+use super::api_origins::ApiOrigins;
 use super::binding::Binding;
 use super::operation::refresh_token;
 use super::{
@@ -40,6 +41,8 @@ pub(crate) trait Erased: Send + Sync {
     fn binding(&self) -> &Binding;
     /// The URLs of the settings, which the transport must allow.
     fn configured_urls(&self) -> &[Url];
+    /// The origins of its APIs; a fault if the crate cannot use one.
+    fn api_origins(&self) -> &Result<ApiOrigins, Error>;
     fn client(&self) -> &str;
     fn rotation(&self) -> Rotation;
     fn revocation_reach(&self) -> RevocationReach;
@@ -73,6 +76,7 @@ pub(crate) trait Erased: Send + Sync {
         request: &mut http::request::Parts,
     ) -> Result<(), Error>;
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool;
 }
 
 /// A provider and its properties. The properties are read once, when the provider is registered. If
@@ -84,11 +88,11 @@ pub(crate) struct Adapter<P> {
 }
 
 /// The properties of a provider, as it gives them.
-#[derive(Default)]
 struct Properties {
     authority: String,
     binding: Binding,
     configured_urls: Vec<Url>,
+    api_origins: Result<ApiOrigins, Error>,
     client: Arc<str>,
     rotation: Option<Rotation>,
     reach: RevocationReach,
@@ -103,11 +107,34 @@ impl Properties {
             authority: authority.as_str().to_owned(),
             binding: Binding::of(authority, provider.endpoints_elsewhere()),
             configured_urls: provider.configured_urls(),
+            api_origins: api_origins(&provider.api_origins()),
             client: provider.client_id().into(),
             rotation: Some(provider.refresh_token_rotation()),
             reach: provider.reach_of_revocation(),
             ends_access_tokens: provider.access_tokens_end_at_refresh(),
             placement: provider.placement(),
+        }
+    }
+}
+
+fn api_origins(named: &[String]) -> Result<ApiOrigins, Error> {
+    let mut origins = ApiOrigins::default();
+    origins.add(named.iter().map(String::as_str))?;
+    Ok(origins)
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self {
+            authority: String::new(),
+            binding: Binding::default(),
+            configured_urls: Vec::new(),
+            api_origins: Ok(ApiOrigins::default()),
+            client: Arc::default(),
+            rotation: None,
+            reach: RevocationReach::default(),
+            ends_access_tokens: false,
+            placement: None,
         }
     }
 }
@@ -131,6 +158,10 @@ impl<P: Provider> Erased for Adapter<P> {
 
     fn configured_urls(&self) -> &[Url] {
         &self.properties.configured_urls
+    }
+
+    fn api_origins(&self) -> &Result<ApiOrigins, Error> {
+        &self.properties.api_origins
     }
 
     fn client(&self) -> &str {
@@ -253,6 +284,11 @@ impl<P: Provider> Erased for Adapter<P> {
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
         let read = caught("rejection", || self.provider.rejection(response, body_prefix));
         read.unwrap_or(Rejection::None)
+    }
+
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
+        let asked = caught("rejection_reads_body", || self.provider.rejection_reads_body(response));
+        asked.unwrap_or(false)
     }
 }
 

@@ -68,6 +68,7 @@ pub use self::operation::{IOfficeRevokeAccessToken, TokenInfo};
 pub use self::relay::{FRAGMENT_RELAY_CSP, FRAGMENT_RELAY_HTML, fragment_relay_html};
 use self::request::{Encoding, fixed};
 use self::response::{Unit, revoked};
+use super::api_origins;
 use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, Issued, Provider, Rejection, Revoked,
     Rotation, Signing, http_message,
@@ -195,6 +196,11 @@ impl Provider for IOffice {
         &self.authority
     }
 
+    /// The API is at the origin of the server.
+    fn api_origins(&self) -> Vec<String> {
+        api_origins::of_server(&self.authority)
+    }
+
     fn configured_urls(&self) -> Vec<Url> {
         vec![self.authority_url().clone()]
     }
@@ -275,6 +281,10 @@ impl Provider for IOffice {
             return request::put_in_query(signing.token(), request);
         }
         signing.put_header(request)
+    }
+
+    fn rejection_reads_body(&self, _: &http::response::Parts) -> bool {
+        false
     }
 
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {

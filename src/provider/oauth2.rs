@@ -118,6 +118,7 @@ pub struct OAuth2 {
     ends_access_tokens: bool,
     auto_renew: bool,
     refresh_lifetime: Option<Duration>,
+    api_origins: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -200,6 +201,7 @@ impl OAuth2 {
             ends_access_tokens: false,
             auto_renew: false,
             refresh_lifetime: None,
+            api_origins: Vec::new(),
         })
     }
 
@@ -313,6 +315,10 @@ impl Provider for OAuth2 {
     }
 
     /// The token endpoint or the issuer, and the endpoints of the settings.
+    fn api_origins(&self) -> Vec<String> {
+        self.api_origins.clone()
+    }
+
     fn configured_urls(&self) -> Vec<Url> {
         let optional = &self.optional;
         let browsers = optional.authorization.iter();
@@ -436,5 +442,9 @@ impl Provider for OAuth2 {
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {
         let ruled = self.ruled_rejection(response.status, body_prefix);
         ruled.unwrap_or_else(|| bearer::rejection(response))
+    }
+
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
+        self.has_dead_word(response.status)
     }
 }

@@ -1,5 +1,6 @@
 //! A provider's registration: the provider and its settings.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use url::Url;
 
+use super::api_origins::ApiOrigins;
 use super::{Provider, erased};
 use crate::error::{Error, ErrorKind, LostReason, quoted};
 use crate::key::{ProviderName, SessionKey};
@@ -47,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) refresh: RefreshPolicy,
     pub(crate) limits: ProviderLimits,
     pub(crate) renew_with: Option<RenewWith>,
+    /// The API origins that the registration adds to those of the provider.
+    pub(crate) added_origins: Vec<String>,
 }
 
 impl Settings {
@@ -58,10 +62,20 @@ impl Settings {
         let fault = (provider.fault().map(str::to_owned))
             .or_else(|| refresh.fault())
             .or_else(|| limits.fault())
-            .or_else(|| provider.configured_urls().iter().find_map(refused));
+            .or_else(|| provider.configured_urls().iter().find_map(refused))
+            .or_else(|| self.api_origins().err()?.explanation().map(Cow::into_owned));
         let Some(fault) = fault else { return Ok(()) };
         let name = quoted(name.as_str());
         Err(Error::new(ErrorKind::Misconfigured).about(format!("provider {name}: {fault}")))
+    }
+}
+
+impl Settings {
+    /// The origins to which tokens may go.
+    pub(crate) fn api_origins(&self) -> Result<ApiOrigins, Error> {
+        let mut origins = self.provider.api_origins().clone()?;
+        origins.add(self.added_origins.iter().map(String::as_str))?;
+        Ok(origins)
     }
 }
 
@@ -95,6 +109,7 @@ impl<P: Provider> Registration<P> {
             refresh: RefreshPolicy::default(),
             limits: ProviderLimits::default(),
             renew_with: None,
+            added_origins: Vec::new(),
         };
         Self { settings, provides: PhantomData }
     }
@@ -110,6 +125,26 @@ impl<P: Provider> Registration<P> {
     #[must_use]
     pub fn limits(mut self, limits: ProviderLimits) -> Self {
         self.settings.limits = limits;
+        self
+    }
+
+    /// Adds origins of APIs that take this provider's permission tokens, to those of
+    /// [`Provider::api_origins`]. The request middleware sends tokens only there.
+    ///
+    /// ```
+    /// use session_warden::Supervisor;
+    /// use session_warden::provider::Registration;
+    /// use session_warden::provider::oauth2::OAuth2;
+    ///
+    /// let client = OAuth2::new("https://login.example.com/token", "backend")?;
+    /// let acme = Registration::new(client)
+    ///     .api_origins(["https://api.example.com", "https://*.files.example.com"]);
+    /// let builder = Supervisor::builder().provider("acme", acme);
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    #[must_use]
+    pub fn api_origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        self.settings.added_origins.extend(origins.into_iter().map(Into::into));
         self
     }
 

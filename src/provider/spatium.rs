@@ -326,6 +326,10 @@ impl Provider for Spatium {
     }
 
     /// 401 is read as an invalid token, 403 as a missing permission, because nothing is documented.
+    fn rejection_reads_body(&self, _: &http::response::Parts) -> bool {
+        false
+    }
+
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         bearer::rejection(response)
     }

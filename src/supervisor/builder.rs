@@ -26,7 +26,7 @@ use crate::session::registry::Registry;
 use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
-use crate::transport::{Transport, TransportConfig};
+use crate::transport::{ConfigureApiClient, Transport, TransportConfig};
 
 /// The configuration of a supervisor. [`start`](Self::start) reports mistakes in it.
 ///
@@ -62,6 +62,8 @@ pub struct SupervisorBuilder {
     clock: Arc<dyn Clock>,
     policy: Policy,
     transport: TransportConfig,
+    /// Only the feature `reqwest` can set it.
+    api_client: Option<ConfigureApiClient>,
     keys: Option<KeyRing>,
     application: Option<String>,
     providers: Vec<(String, Owns, Register)>,
@@ -85,6 +87,7 @@ impl SupervisorBuilder {
             clock: Arc::new(SystemClock::new()),
             policy: Policy::default(),
             transport: TransportConfig::default(),
+            api_client: None,
             keys: None,
             application: None,
             providers: Vec::new(),
@@ -114,6 +117,11 @@ impl SupervisorBuilder {
     pub fn transport(mut self, transport: TransportConfig) -> Self {
         self.transport = transport;
         self
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn with_api_client(self, configure: ConfigureApiClient) -> Self {
+        Self { api_client: Some(configure), ..self }
     }
 
     /// Encrypts tickets and stored records with these keys. Without this setting, the start
@@ -223,15 +231,22 @@ impl SupervisorBuilder {
             let is_sealed = refused.kind() == StoreErrorKind::Sealed;
             refused.explain(if is_sealed { ErrorKind::Misconfigured } else { ErrorKind::Store })
         })?;
-        let transport = Arc::new(Transport::new(&self.transport)?);
         let tickets = Tickets::new(keys.clone(), USED_TICKETS);
-        let tickets = Arc::new(match self.application {
+        let tickets = match self.application {
             Some(name) => tickets.of_application(name),
             None => tickets,
-        });
+        };
+        let transport = Transport::new(&self.transport)?;
+        let api_client = transport.api_client(self.api_client);
+        api_client.check()?;
         let log_limit = Arc::new(LogLimit::new(Arc::clone(&self.clock)));
         let events = Publisher::new(self.policy.events, Arc::clone(&log_limit));
-        let resources = Arc::new(Resources { transport, tickets, log_limit });
+        let resources = Arc::new(Resources {
+            transport: Arc::new(transport),
+            tickets: Arc::new(tickets),
+            log_limit,
+            api_client: Arc::new(api_client),
+        });
         let providers = registered(self.providers, &resources, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
         let registry = Registry::new(&self.policy, owner, providers);
@@ -273,9 +288,7 @@ fn registered(
     let strict = match transport.for_tenants().filter(|_| of_tenants) {
         Some(strict) => {
             let transport = Arc::new(Transport::new(&strict)?);
-            let (tickets, log_limit) =
-                (Arc::clone(&resources.tickets), Arc::clone(&resources.log_limit));
-            Arc::new(Resources { transport, tickets, log_limit })
+            Arc::new(Resources { transport, ..Resources::clone(resources) })
         }
         None => Arc::clone(resources),
     };

@@ -12,6 +12,8 @@ use url::Url;
 use super::resolver::Resolver;
 use super::{CONNECT_TIMEOUT, POOL_IDLE_TIMEOUT};
 
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
 /// What every HTTP client of one transport has.
 pub(super) struct HttpClientParts {
     /// Without a client certificate.
@@ -42,6 +44,24 @@ impl HttpClientParts {
     }
 }
 
+impl HttpClientParts {
+    /// The beginning of the client for APIs: it trusts the same roots and uses the same proxy as the
+    /// clients for authorization servers, but reaches any address.
+    pub(super) fn api_client(&self) -> reqwest::ClientBuilder {
+        let builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .tls_backend_preconfigured(self.tls.clone())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT);
+        match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        }
+    }
+}
+
 /// The proxy for `https` alone: plain HTTP has no tunnel, so that a proxy would read the tokens.
 pub(super) fn proxy(url: &Url) -> Result<reqwest::Proxy, reqwest::Error> {
     let beside = reqwest::NoProxy::from_string("127.0.0.0/8,::1");
@@ -56,7 +76,7 @@ fn hardened(tls: ClientConfig) -> reqwest::ClientBuilder {
     // decodes one.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     reqwest::Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .default_headers(headers)
         .tls_backend_preconfigured(tls)
         .http1_only()

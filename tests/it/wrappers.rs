@@ -113,6 +113,10 @@ impl<P: Provider> Provider for Counting<P> {
         self.inner.configured_urls()
     }
 
+    fn api_origins(&self) -> Vec<String> {
+        self.inner.api_origins()
+    }
+
     fn client_id(&self) -> &str {
         self.inner.client_id()
     }
@@ -151,6 +155,10 @@ impl<P: Provider> Provider for Counting<P> {
 
     fn rejection(&self, response: &response::Parts, body_prefix: &[u8]) -> Rejection {
         self.inner.rejection(response, body_prefix)
+    }
+
+    fn rejection_reads_body(&self, response: &response::Parts) -> bool {
+        self.inner.rejection_reads_body(response)
     }
 }
 

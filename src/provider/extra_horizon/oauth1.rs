@@ -14,6 +14,7 @@ use super::service_error::{self, RequestKind, ServiceError};
 use super::settings::DeadStatuses;
 use super::{ExtraHorizonAttributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::api_origins;
 use crate::provider::http_message::{HttpRequest, HttpResponse, Members};
 use crate::provider::{
     Exchanged, HttpSender, Issued, Provider, Rejection, RevocationReach, Revoked, Rotation,
@@ -160,6 +161,11 @@ impl Provider for ExtraHorizonOAuth1 {
         self.host.authority()
     }
 
+    /// The API is at the origin of the server.
+    fn api_origins(&self) -> Vec<String> {
+        api_origins::of_server(self.host.authority())
+    }
+
     fn configured_urls(&self) -> Vec<Url> {
         vec![self.authority_url().clone()]
     }
@@ -248,6 +254,10 @@ impl Provider for ExtraHorizonOAuth1 {
         };
         let token = (signing.token().expose_secret(), secret.expose_secret());
         self.signer(Some(token)).sign(request, signing.now())
+    }
+
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
+        !response.status.is_success()
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

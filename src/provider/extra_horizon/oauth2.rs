@@ -16,6 +16,7 @@ use super::service_error::{self, RequestKind};
 use super::settings::DeadStatuses;
 use super::{ExtraHorizonAttributes, response, unusable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::api_origins;
 use crate::provider::http_message::{HttpRequest, Members};
 use crate::provider::{
     Exchanged, HttpSender, IdentityChanged, Issued, Provider, Rejection, Revoked, Rotation,
@@ -204,6 +205,11 @@ impl Provider for ExtraHorizonOAuth2 {
         self.host.authority()
     }
 
+    /// The API is at the origin of the server.
+    fn api_origins(&self) -> Vec<String> {
+        api_origins::of_server(self.host.authority())
+    }
+
     fn configured_urls(&self) -> Vec<Url> {
         vec![self.authority_url().clone()]
     }
@@ -272,6 +278,10 @@ impl Provider for ExtraHorizonOAuth2 {
         let user = issued.user_id.clone();
         let user_id = IdentityChanged::unless_same("user", &known.user_id, user)?;
         Ok(ExtraHorizonAttributes { user_id, ..issued.or_known(known) })
+    }
+
+    fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
+        !response.status.is_success()
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

@@ -50,6 +50,7 @@ impl OAuth2 {
         self.ends_access_tokens = settings.refresh_ends_access_tokens;
         self.auto_renew = settings.client_credentials;
         self.refresh_lifetime = settings.refresh_lifetime;
+        self = self.api_origins(&settings.api_origins).map_err(in_field("api_origins"))?;
         self.request_body = settings.request_body;
         let [id, secret] = &mut self.client_parameters;
         for (name, own) in

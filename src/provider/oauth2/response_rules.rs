@@ -32,6 +32,12 @@ impl OAuth2 {
         let rule = self.token_dead_on.iter().find(fits)?;
         Some(if rule.session { Rejection::SessionDead } else { Rejection::TokenDead })
     }
+
+    /// Whether a rule looks for a word in the body of such a response.
+    pub(super) fn has_dead_word(&self, status: StatusCode) -> bool {
+        let reads = |rule: &DeadTokenRule| rule.pointer.is_some() || rule.value.is_some();
+        self.token_dead_on.iter().any(|rule| rule.status == status.as_u16() && reads(rule))
+    }
 }
 
 /// The result that a revocation endpoint's response means (RFC 7009 section 2.2).

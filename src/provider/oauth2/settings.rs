@@ -174,6 +174,10 @@ pub struct OAuth2Settings {
     /// Where the host of a session comes from, if a redirect or a response names it.
     #[serde(skip_serializing_if = "is_default")]
     pub session_host: Option<SessionHost>,
+    /// The origins of the APIs that take the permission tokens: `https://api.example.com`. See
+    /// [`OAuth2::api_origins`](super::OAuth2::api_origins).
+    #[serde(skip_serializing_if = "is_default")]
+    pub api_origins: Vec<String>,
     /// When an access token is due for a refresh.
     /// [`registration`](Self::registration) applies it.
     #[serde(skip_serializing_if = "is_default")]

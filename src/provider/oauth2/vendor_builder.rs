@@ -11,6 +11,7 @@ use super::settings::{
 };
 use super::{OAuth2, redirect_login, session_host};
 use crate::error::{Error, ErrorKind, Result, quoted};
+use crate::provider::api_origins::ApiOrigins;
 
 impl OAuth2 {
     /// How requests carry their fields: token, refresh, revocation and introspection requests. See
@@ -128,6 +129,30 @@ impl OAuth2 {
     pub fn token_dead_on(mut self, rule: DeadTokenRule) -> Self {
         self.token_dead_on.push(rule);
         self
+    }
+
+    /// Sets the origins of the APIs that take the permission tokens. See
+    /// [`Provider::api_origins`] for their form.
+    ///
+    /// ```
+    /// use session_warden::provider::oauth2::OAuth2;
+    ///
+    /// let client = OAuth2::new("https://login.example.com/token", "backend")?
+    ///     .api_origins(["https://api.example.com"])?;
+    /// assert!(client.clone().api_origins(["http://api.example.com"]).is_err());
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] with the text that is not such an origin.
+    pub fn api_origins<O: AsRef<str>>(
+        mut self,
+        origins: impl IntoIterator<Item = O>,
+    ) -> Result<Self> {
+        self.api_origins = origins.into_iter().map(|origin| origin.as_ref().to_owned()).collect();
+        ApiOrigins::default().add(self.api_origins.iter().map(String::as_str))?;
+        Ok(self)
     }
 
     /// Where the host of a session comes from. See [`SessionHost`].

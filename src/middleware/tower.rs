@@ -1,0 +1,11 @@
+//! A layer for services of tower, hyper, tonic and reqwest.
+
+mod layer;
+mod service;
+
+pub use self::layer::SessionLayer;
+pub use self::service::{ResponseFuture, SessionService};
+
+/// The error of a [`SessionService`]: an [`Error`](crate::Error) of this crate if the request was
+/// not sent, or the error of the inner service. See the example of [`SessionLayer`].
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
