@@ -88,9 +88,8 @@ impl ApiOrigin {
         let bare =
             matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         let anonymous = url.username().is_empty() && url.password().is_none();
-        let Some(host) = url.host().filter(|_| bare && anonymous) else {
-            return Err(refused(form));
-        };
+        let bare = bare && anonymous && !rest.contains('*');
+        let Some(host) = url.host().filter(|_| bare) else { return Err(refused(form)) };
         let name = host.to_string();
         let name = name.trim_matches(['[', ']']);
         let scheme = match (url.scheme(), &host) {
