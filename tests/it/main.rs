@@ -38,6 +38,7 @@ mod layers;
 mod lifecycle;
 mod listing;
 mod logins;
+mod middleware;
 mod oauth2;
 mod one_refresh;
 mod orphans;
