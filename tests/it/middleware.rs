@@ -138,10 +138,6 @@ async fn a_vendors_word_in_the_body_is_seen_and_the_body_stays_whole() {
     let body = response.text().await.unwrap();
     assert!(body.starts_with("{\"status\":\"BAD_TOKEN\"") && body.ends_with("xx\"}"), "{body}");
     assert_eq!(body.len(), 40_000 + 31);
-    // The connection breaks in the body that the crate looks at.
-    let response = session.get(api.at("/broken")).send().await.unwrap();
-    assert_eq!(response.status(), 400);
-    response.text().await.unwrap_err();
 }
 
 #[tokio::test]

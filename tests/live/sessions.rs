@@ -4,6 +4,7 @@ mod doubt;
 mod ends;
 mod grants;
 mod logins;
+mod middleware;
 mod quickstart;
 mod refresh;
 

@@ -121,10 +121,6 @@ async fn answer(State(state): State<Arc<ApiState>>, request: Request) -> Respons
             (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body)
                 .into_response()
         }
-        "/broken" if is_rejected => {
-            let pieces = stream::iter([Ok("half of "), Err("broken")]);
-            (StatusCode::BAD_REQUEST, Body::from_stream(pieces)).into_response()
-        }
         _ if is_rejected => {
             (StatusCode::UNAUTHORIZED, [("x-reason", "dead")], "the token is dead").into_response()
         }
