@@ -4,6 +4,7 @@ mod placing;
 mod recording_api;
 mod redirects;
 mod reqwest_middleware;
+mod tonic;
 mod tower;
 
 use std::time::Duration;

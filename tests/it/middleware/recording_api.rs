@@ -77,6 +77,14 @@ impl RecordingApi {
         *self.state.gather.lock() = requests;
     }
 
+    /// Stops the server and gives its port back.
+    pub async fn stop(&self) {
+        self.task.abort();
+        while !self.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub fn end_streams(&self) {
         self.state.stream_ends.notify_waiters();
     }
