@@ -3,6 +3,7 @@
 //! | chapter | read it to | contents |
 //! |---|---|---|
 //! | [`semantics`] | use sessions | results per state, failures, recovery, crash behaviour, guarantees |
+//! | [`middleware`] | call APIs with tokens | adapters for HTTP clients, origins, resends, redirects |
 //! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
 //! | [`security`] | review security | secrets, the transport, limits of the protection |
 //! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that need more settings, presets |
@@ -37,6 +38,10 @@ pub mod oauth2 {
 
 pub mod operations {
     #![doc = include_str!("guide/operations.md")]
+}
+
+pub mod middleware {
+    #![doc = include_str!("guide/middleware.md")]
 }
 
 pub mod testing {

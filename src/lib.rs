@@ -21,7 +21,14 @@
 #![cfg_attr(not(feature = "vendors"), allow(dead_code, unused_imports))]
 // The guide links to what all features have.
 #![cfg_attr(
-    not(all(feature = "vendors", feature = "sqlite", feature = "testing")),
+    not(all(
+        feature = "reqwest",
+        feature = "reqwest-middleware",
+        feature = "sqlite",
+        feature = "testing",
+        feature = "tower",
+        feature = "vendors"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 

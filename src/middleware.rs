@@ -21,7 +21,7 @@ mod authorizer;
 #[cfg(any(feature = "reqwest", feature = "reqwest-middleware"))]
 mod origin_redirects;
 #[cfg(feature = "tower")]
-mod request_body;
+mod repeatable_body;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 #[cfg(feature = "reqwest-middleware")]
@@ -37,7 +37,7 @@ pub use self::authorizer::CallerHeader;
 #[cfg(any(feature = "reqwest", feature = "reqwest-middleware"))]
 pub use self::origin_redirects::redirect_policy;
 #[cfg(feature = "tower")]
-pub use self::request_body::RequestBody;
+pub use self::repeatable_body::RepeatableBody;
 pub use self::response_body::ResponseBody;
 pub use self::session_choice::SessionChoice;
 

@@ -8,9 +8,9 @@ use crate::policy::REDIRECTS;
 /// follows redirects to the same origin, [`REDIRECTS`] at most. It returns a redirect to another
 /// origin as the response.
 ///
-/// Without it, the client follows a redirect to another origin, and removes only the headers
-/// `Authorization` and `Cookie` from the request. It would take a token in another header or in the
-/// query along.
+/// With its default policy, reqwest follows a redirect to another origin, and removes only the
+/// standard headers for credentials, such as `Authorization`. A token in another header would go to
+/// the other origin.
 ///
 /// ```
 /// # #[cfg(feature = "reqwest-middleware")]

@@ -170,6 +170,11 @@ fn a_backend_with_axum_logs_a_browser_in_and_out() {
 }
 
 #[test]
+fn requests_arrive_although_the_api_rejects_a_token() {
+    assert_runs("middleware", &["Hello, reqwest!", "Hello, tower!"]);
+}
+
+#[test]
 fn tenants_have_their_own_providers_which_change_without_a_restart() {
     assert_runs("per_tenant", &["two tenants, two servers"]);
 }

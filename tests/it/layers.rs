@@ -92,6 +92,10 @@ const TABLE: &[Room] = &[
         "supervisor::scheduler",
         &["session", "session::machine", "client", "provider", "store", "event", "log", "leaves"],
     ),
+    room(
+        "middleware",
+        &["supervisor", "supervisor::builder", "session", "provider", "log", "leaves"],
+    ),
     room("testing", &["anything"]),
     room("guide", &["anything"]),
     room("lib", &["anything"]),

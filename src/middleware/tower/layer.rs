@@ -6,7 +6,7 @@ use crate::middleware::{CallerHeader, SessionChoice};
 /// Puts a session's token on each request of a service. See
 /// [`middleware`](crate::middleware) for what it does.
 ///
-/// The service may take `http::Request<RequestBody<B>>`, as the clients of hyper do, or
+/// The service may take `http::Request<RepeatableBody<B>>`, as the clients of hyper do, or
 /// `reqwest::Request`, as a `reqwest::Client` does. A client of tonic needs its own body type: put
 /// `.map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))` between this
 /// layer and the channel.
@@ -16,15 +16,17 @@ use crate::middleware::{CallerHeader, SessionChoice};
 /// use http::{Request, Response, StatusCode};
 /// use http_body::Body;
 /// use http_body_util::Full;
-/// use session_warden::middleware::tower::{BoxError, SessionLayer};
-/// use session_warden::middleware::{CallerHeader, RequestBody, Resend, ResponseBody, SessionChoice};
+/// use session_warden::middleware::tower::{
+///     BoxError, ResponseFuture, SessionLayer, SessionService,
+/// };
+/// use session_warden::middleware::{CallerHeader, RepeatableBody, Resend, ResponseBody, SessionChoice};
 /// use session_warden::provider::Registration;
 /// use session_warden::testing::ScriptedProvider;
 /// use session_warden::{Session, SessionKey, Supervisor};
 /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 ///
 /// /// An API that has revoked the first token.
-/// async fn api(request: Request<RequestBody<Full<Bytes>>>) -> Result<Response<Full<Bytes>>, BoxError> {
+/// async fn api(request: Request<RepeatableBody<Full<Bytes>>>) -> Result<Response<Full<Bytes>>, BoxError> {
 ///     let mut response = Response::new(Full::from("hello"));
 ///     if request.headers()["authorization"] == "Bearer access-1" {
 ///         *response.status_mut() = StatusCode::UNAUTHORIZED;
@@ -43,11 +45,13 @@ use crate::middleware::{CallerHeader, SessionChoice};
 ///
 /// // Each request names its session.
 /// let layer = SessionLayer::new(SessionChoice::from_extension()).caller_header(CallerHeader::Keep);
-/// let mut client = ServiceBuilder::new().layer(layer).service(service_fn(api));
+/// let mut client: SessionService<_> = ServiceBuilder::new().layer(layer).service(service_fn(api));
 ///
 /// let mut request = Request::get("https://api.example.com/profile").body(Full::default())?;
 /// request.extensions_mut().insert::<Session>(session.erase());
-/// let response: Response<ResponseBody<Full<Bytes>>> = client.ready().await?.call(request).await?;
+/// let call: ResponseFuture<Response<ResponseBody<Full<Bytes>>>> =
+///     client.ready().await?.call(request);
+/// let response = call.await?;
 /// assert_eq!(response.status(), StatusCode::OK);
 /// assert_eq!(response.extensions().get(), Some(&Resend::Resent));
 /// # Ok(())

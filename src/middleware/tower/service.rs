@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::BoxError;
 use crate::middleware::reqwest_sending::{Next, Sending};
 use crate::middleware::{
-    Authorizer, CallerHeader, RequestBody, Resend, ResponseBody, SessionChoice,
+    Authorizer, CallerHeader, RepeatableBody, Resend, ResponseBody, SessionChoice,
 };
 use crate::session::Verdict;
 use crate::token::PermissionToken;
@@ -68,7 +68,7 @@ impl<T> fmt::Debug for ResponseFuture<T> {
 
 impl<S, B, R> Service<Request<B>> for SessionService<S>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S: Service<Request<RepeatableBody<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: Body + Send + 'static,
@@ -140,14 +140,14 @@ async fn send<S, B, R>(
     request: Request<B>,
 ) -> Result<Response<ResponseBody<R>>, BoxError>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    S: Service<Request<RepeatableBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
     B: Body,
     R: Body,
 {
     let (parts, body) = request.into_parts();
     let authorizer = Authorizer::new(&choice, caller_header, &parts)?;
-    let (body, repeat) = RequestBody::new(body);
+    let (body, repeat) = RepeatableBody::new(body);
     // Each send begins with the request as it came, because a signature is for one send.
     let mut first = parts.clone();
     let Some(token) = authorizer.authorize(&mut first).await? else {

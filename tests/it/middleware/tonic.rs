@@ -5,7 +5,7 @@ use futures_util::stream;
 use http::{HeaderMap, Request, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use session_warden::middleware::RequestBody;
+use session_warden::middleware::RepeatableBody;
 use session_warden::middleware::tower::SessionLayer;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Server};
@@ -82,7 +82,7 @@ async fn a_call_whose_token_is_rejected_is_made_once_more() {
     let channel = Channel::from_shared(origin.clone()).unwrap().connect().await.unwrap();
     let service = ServiceBuilder::new()
         .layer(SessionLayer::new(session.clone()))
-        .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))
+        .map_request(|request: Request<RepeatableBody<Body>>| request.map(Body::new))
         .service(channel);
     let mut client = Grpc::with_origin(service, origin.parse().unwrap());
     client.ready().await.unwrap();

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use session_warden::middleware::tower::{BoxError, SessionLayer};
-use session_warden::middleware::{CallerHeader, RequestBody, Resend, SessionChoice};
+use session_warden::middleware::{CallerHeader, RepeatableBody, Resend, SessionChoice};
 use session_warden::{Error, ErrorKind, Session};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -28,7 +28,7 @@ async fn a_thousand_calls_of_a_service_cause_one_refresh_and_one_resend_each() {
     let Setup { api, session, script, .. } = &Setup::new().await;
     let sent = Arc::new(AtomicUsize::new(0));
     let (counted, gate) = (Arc::clone(&sent), Arc::new(tokio::sync::Barrier::new(MANY)));
-    let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+    let inner = service_fn(move |request: Request<RepeatableBody<Full<Bytes>>>| {
         counted.fetch_add(1, Ordering::SeqCst);
         let gate = Arc::clone(&gate);
         async move {
@@ -105,7 +105,7 @@ impl Clone for Strict {
     }
 }
 
-impl Service<Request<RequestBody<Full<Bytes>>>> for Strict {
+impl Service<Request<RepeatableBody<Full<Bytes>>>> for Strict {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Ready<Result<Response<Full<Bytes>>, BoxError>>;
@@ -115,7 +115,7 @@ impl Service<Request<RequestBody<Full<Bytes>>>> for Strict {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<RequestBody<Full<Bytes>>>) -> Self::Future {
+    fn call(&mut self, _: Request<RepeatableBody<Full<Bytes>>>) -> Self::Future {
         assert!(std::mem::take(&mut self.ready), "it was not polled ready");
         let mut response = Response::new(Full::default());
         if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -161,7 +161,7 @@ async fn the_session_is_chosen_for_each_request_and_a_request_without_one_is_not
 #[tokio::test]
 async fn a_code_of_grpc_is_a_rejection() {
     let Setup { api, session, script, .. } = &Setup::new().await;
-    let inner = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+    let inner = service_fn(|request: Request<RepeatableBody<Full<Bytes>>>| async move {
         let dead = request.headers()[header::AUTHORIZATION] == "Bearer access-1";
         let code = if dead { "16" } else { "0" };
         let response = Response::builder()
@@ -178,7 +178,7 @@ async fn a_code_of_grpc_is_a_rejection() {
 #[tokio::test]
 async fn a_callers_header_is_kept_or_refused() {
     let Setup { api, session, .. } = &Setup::new().await;
-    let inner = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+    let inner = service_fn(|request: Request<RepeatableBody<Full<Bytes>>>| async move {
         assert_eq!(request.headers()[header::AUTHORIZATION], "Basic own");
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
     });

@@ -18,7 +18,7 @@ use crate::policy::REPEATED_BODY_BYTES;
 /// frames, up to [`REPEATED_BODY_BYTES`], for the case that the API rejects the token. The frames
 /// share their memory with those that are sent. See the example of
 /// [`SessionLayer`](crate::middleware::tower::SessionLayer).
-pub struct RequestBody<B>(Source<B>);
+pub struct RepeatableBody<B>(Source<B>);
 
 enum Source<B> {
     /// The body of the caller, and what it gave so far.
@@ -52,7 +52,7 @@ enum CopyState {
 /// Gives the body of a request once more.
 pub(super) struct Repeat(Arc<Mutex<BodyCopy>>);
 
-impl<B: Body> RequestBody<B> {
+impl<B: Body> RepeatableBody<B> {
     /// The body to send first, and the way to send it again.
     pub(super) fn new(body: B) -> (Self, Repeat) {
         let expected = body.size_hint().exact();
@@ -69,9 +69,9 @@ impl<B: Body> RequestBody<B> {
 
 impl Repeat {
     /// The same body again. None if it was too long, or had not been sent as a whole.
-    pub(super) fn body<B>(&self) -> Option<RequestBody<B>> {
+    pub(super) fn body<B>(&self) -> Option<RepeatableBody<B>> {
         let mut copy = self.0.lock();
-        copy.is_whole().then(|| RequestBody(Source::Repeated(std::mem::take(&mut copy.frames))))
+        copy.is_whole().then(|| RepeatableBody(Source::Repeated(std::mem::take(&mut copy.frames))))
     }
 }
 
@@ -107,7 +107,7 @@ impl BodyCopy {
     }
 }
 
-impl<B: Body> Body for RequestBody<B> {
+impl<B: Body> Body for RepeatableBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -157,11 +157,11 @@ impl<B: Body> Body for RequestBody<B> {
 }
 
 // The body of the caller has a place of its own, which does not move.
-impl<B> Unpin for RequestBody<B> {}
+impl<B> Unpin for RepeatableBody<B> {}
 
-impl<B> fmt::Debug for RequestBody<B> {
+impl<B> fmt::Debug for RepeatableBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestBody").finish_non_exhaustive()
+        f.debug_struct("RepeatableBody").finish_non_exhaustive()
     }
 }
 
