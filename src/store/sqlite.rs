@@ -82,6 +82,7 @@ use super::{
 };
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
+use crate::log::{LogLimit, log_session};
 use crate::seal::{KeyRing, Succession};
 
 /// How many records the worker's thread reads in one job. Defaults to 256, which take some
@@ -110,6 +111,8 @@ struct Shared {
     system: SystemClock,
     /// The newest form of records that this store reads.
     form: i64,
+    /// Many rows may be damaged, and a list meets each of them every time.
+    log_limit: LogLimit,
 }
 
 impl Shared {
@@ -130,7 +133,9 @@ impl SqliteBuilder {
         let cipher =
             if self.in_clear { RecordCipher::Plaintext } else { RecordCipher::with_keys(keys) };
         let clock = self.clock.take().map_or_else(OnceLock::new, OnceLock::from);
-        let shared = Shared { cipher, clock, system: SystemClock::new(), form: self.form };
+        let log_limit = LogLimit::new(Arc::new(SystemClock::new()));
+        let shared =
+            Shared { cipher, clock, system: SystemClock::new(), form: self.form, log_limit };
         let (path, shared) = (self.path.clone(), Arc::new(shared));
         let worker = WorkerHandle::open(self, Arc::clone(&shared))
             .map_err(|refused| refused.at(&cannot_open(&path)))?;
@@ -239,8 +244,13 @@ impl SqliteStore {
         match self.0.shared.cipher.reseal(&id, made, SealedColumn::Credentials, old) {
             Ok(new) => Some((id, record, Some(new))),
             Err(fault) => {
-                let (provider, tenant, token_id) = columns::id_columns(&id);
-                tracing::warn!(provider, tenant, token_id, error = %fault, "the record could not be encrypted again, and keeps its old key");
+                log_session!(
+                    self.0.shared.log_limit,
+                    warn,
+                    &id,
+                    "the record could not be encrypted again, and keeps its old key",
+                    cause = %fault
+                );
                 None
             }
         }

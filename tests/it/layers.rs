@@ -42,7 +42,7 @@ const TABLE: &[Room] = &[
     room("provider", &["log", "transport", "ticket", "seal", "leaves"]),
     room("client", &["health", "provider", "leaves"]),
     // `task` because a database file is worked on by a thread, and only `task` makes one.
-    room("store", &["seal", "task", "leaves"]),
+    room("store", &["log", "seal", "task", "leaves"]),
     room("event", &["log", "leaves"]),
     room("health", &["leaves"]),
     room(

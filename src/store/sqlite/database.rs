@@ -23,6 +23,7 @@ use super::sqlite_fault::SqliteFault;
 use super::statement_error::{Result, StatementError};
 use crate::clock::Now;
 use crate::key::{ProviderName, SessionId};
+use crate::log::{LogLimit, log_session};
 use crate::policy::SEALED_BYTES;
 use crate::store::record_cipher::SealedCredentials;
 use crate::store::{Due, Floor, Record, RecordFilter, StoreError};
@@ -280,7 +281,7 @@ impl<'c> Database<'c> {
             match self.rows.read_listed(sql_row, &id) {
                 Ok(record) => listed.push((id, record)),
                 Err(StatementError::Rejected(fault)) => {
-                    let shown = list_damaged(sql_row, &id, &fault);
+                    let shown = list_damaged(sql_row, &id, &fault, &self.rows.shared.log_limit);
                     listed.extend(shown.map(|record| (id, record)));
                 }
                 Err(failed) => return Err(failed),
@@ -339,15 +340,19 @@ fn update_sql() -> String {
 }
 
 /// Logs that a row was altered, and gives the record as which it is listed.
-fn list_damaged(row: &SqlRow<'_>, id: &SessionId, fault: &StoreError) -> Option<Record<()>> {
-    let (provider, tenant, token_id) = columns::id_columns(id);
+fn list_damaged(
+    row: &SqlRow<'_>,
+    id: &SessionId,
+    fault: &StoreError,
+    log_limit: &LogLimit,
+) -> Option<Record<()>> {
     let why = std::error::Error::source(fault).map(ToString::to_string);
-    tracing::warn!(
-        provider,
-        tenant,
-        token_id,
-        error = why,
-        "the session's record is damaged, and is listed as lost"
+    log_session!(
+        log_limit,
+        warn,
+        id,
+        "the session's record is damaged, and is listed as lost",
+        cause = why
     );
     row_reader::listed_as_unreadable(row).ok()
 }
