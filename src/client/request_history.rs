@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::admission::ExchangeKind;
+use super::exchange_kind::ExchangeKind;
 use crate::clock::{BootTime, Now};
 use crate::error::Error;
 use crate::health::Condition;

@@ -261,7 +261,7 @@ mod tests {
         let faults = forbidden_edges(TABLE, &file("src/event.rs", "\nuse crate::store::Store;"));
         let [fault] = &faults[..] else { panic!("{faults:?}") };
         let expected = "src/event.rs:2: event may not use crate::store::Store \
-                        (room table: it may use [key, token, error])";
+                        (room table: it may use [log, leaves])";
         assert_eq!(fault, expected);
     }
 

@@ -26,6 +26,7 @@ mod extra_horizon;
 mod fixtures;
 mod forget;
 mod handover;
+mod health;
 mod import;
 mod import_circles;
 mod integrator;

@@ -9,8 +9,8 @@ use session_warden::store::MemoryStore;
 use session_warden::{Establishment, PermissionToken};
 
 use super::{
-    SECOND, all, callers, client, handles, happened, password, session, sessions,
-    sign_in, supervised,
+    SECOND, all, callers, client, handles, happened, password, session, sessions, sign_in,
+    supervised,
 };
 use crate::oidc_peer::{CLIENT_ID, Counts, OidcPeer, Options};
 use crate::peer::in_time;
