@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::error::Result;
 use crate::health::{CountedProvider, SessionCounts, StoreCount};
 use crate::key::{ProviderName, SessionId, Tenant};
-use crate::policy::{COUNT_PAGE, COUNT_PAUSE, COUNT_SLICE, HEALTH_COUNT_EVERY};
+use crate::policy::{COUNT_PAGE, COUNT_PAUSE, COUNT_SLICE, HEALTH_COUNT_EVERY, LIST_PAGE};
 use crate::session::context::Context;
 use crate::session::{SessionStatus, State, list};
 use crate::store::{Listed, RecordFilter, StoreError};
@@ -38,11 +38,11 @@ async fn count_again_and_again(context: &Context) {
     }
 }
 
-/// Counts all sessions. Between two pages it pauses for at least as long as a page took, so that
+/// Counts all sessions. The first page is as long as that of a list. Between two pages it pauses for at least as long as a page took, so that
 /// callers' statements get more than half of the store's time.
 async fn count(context: &Context) -> Result<StoreCount> {
     let mut tally = Tally::new(context);
-    let (mut after, mut rows) = (None, FIRST_PAGE);
+    let (mut after, mut rows) = (None, LIST_PAGE);
     loop {
         let begun = context.now().monotonic;
         let Some(page) = page(context, after.as_ref(), rows).await? else {
@@ -70,9 +70,6 @@ async fn page(
     let page = page.map_err(StoreError::into_error)?;
     Ok((!page.is_empty()).then_some(page))
 }
-
-/// How many rows the first page has: few enough for every store.
-const FIRST_PAGE: usize = 64;
 
 /// A page that took longer than [`COUNT_SLICE`] is followed by a page of half its size; one that
 /// took less than half of that, by a page of twice its size.

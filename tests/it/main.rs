@@ -42,6 +42,7 @@ mod logins;
 mod oauth2;
 mod one_refresh;
 mod orphans;
+mod outages;
 mod panics;
 mod public_api;
 mod quotas;
