@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
     let backend = tokio::spawn(async { axum::serve(listener, app).await });
 
     for name in ["ada", "bob", "eve"] {
-        let _ = session(name)?.establish(Password::new(name, "battery staple")).await?;
+        let _ = session(name)?.establish(Password::new(name, "ok")).await?;
     }
     let (status, shown) = ask(&url).await?;
     ensure!(status == 200 && shown["providers"][0]["condition"] == "working", "{shown}");
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
 
     // It ends, and the next request succeeds.
     server.fail_always(Endpoint::Token, None);
-    let _ = session("zoe")?.establish(Password::new("zoe", "battery staple")).await?;
+    let _ = session("zoe")?.establish(Password::new("zoe", "ok")).await?;
     let (status, shown) = ask(&url).await?;
     ensure!(status == 200 && shown["providers"][0]["consecutive_failures"] == 0, "{shown}");
     println!("after the outage: {status}");

@@ -321,6 +321,12 @@ pub enum LostReason {
 
 impl LostReason {
     /// The name in logs, metrics and the JSON of events: the variant in snake case.
+    ///
+    /// ```
+    /// use session_warden::error::LostReason;
+    ///
+    /// assert_eq!(LostReason::LostInDoubt.name(), "lost_in_doubt");
+    /// ```
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
