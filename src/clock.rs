@@ -5,6 +5,8 @@
 //! and does not change when the wall clock is set. The store and the public API use wall
 //! time, because boot time means nothing on another machine.
 
+pub(crate) mod rfc3339;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};

@@ -320,6 +320,27 @@ pub enum LostReason {
 }
 
 impl LostReason {
+    /// The name in logs, metrics and the JSON of events: the variant in snake case.
+    ///
+    /// ```
+    /// use session_warden::error::LostReason;
+    ///
+    /// assert_eq!(LostReason::LostInDoubt.name(), "lost_in_doubt");
+    /// ```
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RefreshExpired => "refresh_expired",
+            Self::Rejected => "rejected",
+            Self::Unclassified => "unclassified",
+            Self::Revoked => "revoked",
+            Self::LostInDoubt => "lost_in_doubt",
+            Self::TokensDeleted => "tokens_deleted",
+            Self::SessionDeleted => "session_deleted",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
     /// Whether the tokens are kept and tried again.
     pub(crate) fn is_provisional(self) -> bool {
         matches!(self, Self::Unclassified)

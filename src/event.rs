@@ -6,6 +6,7 @@
 //! crate drops the oldest events of the tenant with the most unread events, so that no tenant's
 //! events push out another tenant's.
 
+mod event_json;
 mod kind_text;
 mod log_line;
 mod queue;
@@ -20,13 +21,38 @@ use futures_core::Stream;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use self::log_line::{Chain, Concerned};
 use self::queue::Queue;
 use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::log::LogLimit;
 
-/// Something that happened to a session, a provider or the supervisor. See the example of
-/// [`Events`].
+/// Something that happened to a session, a provider or the supervisor. It holds no secret.
+///
+/// As JSON, an event has these members: `name`, `at` (RFC 3339), `provider`, `tenant`, `token_id`,
+/// `epoch`, `cause` with `text`, `status` and `code`, and those of its kind. Durations are in
+/// seconds.
+///
+/// ```
+/// use session_warden::event::{AffectedProvider, Event, EventKind};
+///
+/// /// Sends an event to a message queue.
+/// fn send(event: &Event, queue: &mut Vec<(String, String)>) -> serde_json::Result<()> {
+///     queue.push((event.kind.name().to_owned(), serde_json::to_string(event)?));
+///     Ok(())
+/// }
+///
+/// /// What an operator on call reads; `None` if nobody must wake up.
+/// fn page(event: &Event) -> Option<String> {
+///     let affected: &AffectedProvider = match &event.kind {
+///         EventKind::ProviderUnreachable(affected) | EventKind::ProviderRejecting(affected) => {
+///             affected
+///         }
+///         _ => return None,
+///     };
+///     Some(format!("{event}; this affects {} sessions", affected.sessions))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
@@ -41,8 +67,9 @@ pub struct Event {
     /// The failure that led to the event. `Some` for [`EventKind::InDoubt`],
     /// [`EventKind::BackingOff`], [`EventKind::ProviderUnreachable`],
     /// [`EventKind::ProviderThrottled`] and [`EventKind::ProviderRejecting`], and for
-    /// [`EventKind::Lost`] if a failed refresh of this process lost the session. [`Error::status`] and [`Error::provider_code`] give the status and the
-    /// code of the server's answer, if there was one.
+    /// [`EventKind::Lost`] if a failed refresh of this process lost the session. [`Error::status`]
+    /// and [`Error::provider_code`] give the status and the code of the server's answer, if there
+    /// was one.
     pub cause: Option<Error>,
 }
 
@@ -69,7 +96,30 @@ impl Event {
     }
 }
 
-/// The kinds of events. See the example of [`Events`].
+/// Writes whom the event concerns, what happened, and why.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Concerned { provider, tenant, .. } = Concerned::by(self);
+        let affected = log_line::affected(&self.kind);
+        // Not the tenant of the session whose request showed that the server fails.
+        let tenant = affected.map_or(tenant, |affected| affected.tenant.as_ref());
+        match (self.session.as_ref().filter(|_| affected.is_none()), provider, tenant) {
+            (Some(session), ..) => write!(f, "{session}: ")?,
+            (None, Some(provider), Some(tenant)) => {
+                write!(f, "{}/{}: ", provider.as_str(), tenant.as_str())?;
+            }
+            (None, Some(provider), None) => write!(f, "{}: ", provider.as_str())?,
+            (None, None, _) => {}
+        }
+        write!(f, "{}", self.kind)?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {}", Chain(cause)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The kinds of events. See the examples of [`Event`] and [`Events`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -155,7 +205,7 @@ pub enum EventKind {
     Missed(u64),
 }
 
-/// The provider of an event, and how many sessions it concerns. See the example of [`EventKind`].
+/// The provider of an event, and how many sessions it concerns. See the example of [`Event`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AffectedProvider {

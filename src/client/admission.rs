@@ -1,9 +1,12 @@
 //! Admission to one client: how many exchanges run at once, and when none may.
 
 mod client_stop;
+mod exchange_counts;
+mod held_back;
 mod permit;
 mod permit_lanes;
 mod retry_pace;
+mod successes;
 #[cfg(test)]
 mod tests;
 
@@ -18,11 +21,14 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use self::client_stop::ClientStop;
+use self::exchange_counts::ExchangeCounts;
 pub(crate) use self::permit::Permit;
 use self::permit::SlowRequests;
 pub(crate) use self::permit_lanes::ScheduledPermit;
 use self::permit_lanes::{Held, PermitLanes};
 use self::retry_pace::RetryPace;
+use self::successes::Successes;
+pub(crate) use super::exchange_kind::ExchangeKind;
 use super::request_history::{ConditionChange, Reported, RequestHistory};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -37,6 +43,7 @@ pub(crate) struct Admission {
     /// Held by a scheduled refresh while retries are paced.
     scheduled: Arc<Semaphore>,
     slow: SlowRequests,
+    counts: ExchangeCounts,
     limits: ProviderLimits,
     state: Mutex<State>,
     /// Notifies that the client was accepted or rejected, or that a sign-in has stopped waiting for
@@ -104,15 +111,6 @@ pub(crate) struct Rejected {
     pub(crate) paced: bool,
 }
 
-/// The kind of an exchange, for the pacing of retries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExchangeKind {
-    /// A caller's grant, or an operation.
-    Grant,
-    /// A refresh or a renewal.
-    Own,
-}
-
 impl Admission {
     /// `former` is the admission that this one replaces. A wait that its server asked for still
     /// holds, and its history goes on; a rejection of the former client does not hold.
@@ -126,7 +124,9 @@ impl Admission {
         let state = Mutex::new(State { throttled_until, history, ..State::default() });
         let scheduled = Arc::new(Semaphore::new(1));
         let (slow, changed) = (SlowRequests::default(), Notify::new());
-        Self { lanes, scheduled, slow, limits, state, changed }
+        // Shared, because exchanges that run or wait keep the former client.
+        let counts = former.map(|former| former.counts.clone()).unwrap_or_default();
+        Self { lanes, scheduled, slow, counts, limits, state, changed }
     }
 
     /// Waits for a permit. Nothing is claimed yet, so a caller that gives up loses nothing.
@@ -163,7 +163,7 @@ impl Admission {
             state.check_throttle(now)?;
             let scheduled = self.pace(&mut state, entrant, now)?;
             match state.stop.pass(entrant, now, self.limits.probe) {
-                Ok(()) => return Ok(Permit::new(held, scheduled, &self.slow)),
+                Ok(()) => return Ok(self.permitted(held, scheduled)),
                 // Another sign-in became the probe; this one waits for the probe's end.
                 Err(_) if entrant.lane == Lane::SignIn && now < last => {}
                 Err(rejected) => return Err(rejected),
@@ -221,7 +221,7 @@ impl Admission {
                 None => self.permit(clock).await?,
             };
         check(clock.now().boot)?;
-        Ok(Permit::new(held, None, &self.slow))
+        Ok(self.permitted(held, None))
     }
 
     /// Notes how an exchange ended. Returns the condition of the server if it has changed.
@@ -318,6 +318,7 @@ impl Admission {
         joined: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Held, Rejected> {
         if entrant.lane.is_scheduled() {
+            let _waiting = self.counts.wait();
             tokio::select! {
                 biased;
                 () = joined => entrant.lane = entrant.lane.of_caller(),
@@ -327,7 +328,12 @@ impl Admission {
         self.permit(clock).await
     }
 
+    fn permitted(&self, held: Held, scheduled: Option<OwnedSemaphorePermit>) -> Permit {
+        Permit::new(held, scheduled, &self.slow, self.counts.begin())
+    }
+
     async fn permit(&self, clock: &dyn Clock) -> Result<Held, Rejected> {
+        let _waiting = self.counts.wait();
         let permit = timeout(clock, self.limits.admission_timeout, self.lanes.queue()).await;
         permit.flatten().ok_or_else(|| {
             let error = Error::new(ErrorKind::Capacity)
@@ -437,32 +443,6 @@ impl State {
     /// because this answer may be to a request that was sent earlier.
     fn accept(&mut self, session: Option<&SessionId>) {
         self.stop.accept(session.map(|session| session.key().tenant()));
-    }
-}
-
-/// The latest success of a client's sessions, and the latest success of any other session.
-#[derive(Default)]
-struct Successes {
-    latest: Option<(SessionId, BootTime)>,
-    another: Option<BootTime>,
-}
-
-impl Successes {
-    fn note(&mut self, session: &SessionId, now: BootTime) {
-        match &mut self.latest {
-            Some((latest, at)) if latest == session => *at = now,
-            latest => {
-                self.another = latest.take().map(|(_, at)| at);
-                *latest = Some((session.clone(), now));
-            }
-        }
-    }
-
-    fn of_another(&self, session: &SessionId) -> Option<BootTime> {
-        match &self.latest {
-            Some((latest, _)) if latest == session => self.another,
-            latest => latest.as_ref().map(|(_, at)| *at),
-        }
     }
 }
 

@@ -6,6 +6,13 @@ use super::EventKind;
 
 impl EventKind {
     /// The name in logs, metrics and JSON: the variant in snake case.
+    ///
+    /// ```
+    /// use session_warden::event::EventKind;
+    ///
+    /// assert_eq!(EventKind::BackingOff { retry_after: Default::default() }.name(), "backing_off");
+    /// assert_eq!(EventKind::Revoked.to_string(), "a supervisor revoked the session");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.texts().0

@@ -99,15 +99,15 @@ fn level(kind: &EventKind) -> Level {
 }
 
 /// Whom an event concerns.
-struct Concerned<'e> {
-    provider: Option<&'e ProviderName>,
-    tenant: Option<&'e Tenant>,
-    token_id: Option<&'e str>,
+pub(super) struct Concerned<'e> {
+    pub(super) provider: Option<&'e ProviderName>,
+    pub(super) tenant: Option<&'e Tenant>,
+    pub(super) token_id: Option<&'e str>,
     sessions: Option<usize>,
 }
 
 impl<'e> Concerned<'e> {
-    fn by(event: &'e Event) -> Self {
+    pub(super) fn by(event: &'e Event) -> Self {
         let session = event.session.as_ref();
         let affected = affected(&event.kind);
         let provider = session.map(SessionId::provider).or_else(|| provider(&event.kind));
@@ -140,7 +140,7 @@ pub(super) fn affected(kind: &EventKind) -> Option<&AffectedProvider> {
 }
 
 /// An error with its causes, in one line.
-struct Chain<'e>(&'e Error);
+pub(super) struct Chain<'e>(pub(super) &'e Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

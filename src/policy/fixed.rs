@@ -109,6 +109,26 @@ pub const LOG_PAUSE: Duration = Duration::from_secs(60);
 /// anew. Defaults to 4,096: 40 messages of 100 providers.
 pub const LOG_KINDS: usize = 4096;
 
+/// The pause between two counts of the sessions in the store, for
+/// [`Supervisor::health`](crate::Supervisor::health). Defaults to 1 min, because a count reads all
+/// records, and operators look at minutes.
+pub const HEALTH_COUNT_EVERY: Duration = Duration::from_secs(60);
+
+/// For how long such a count works before it pauses. It reads fewer records at once if they take
+/// longer. Defaults to 10 ms, which callers do not notice.
+pub const COUNT_SLICE: Duration = Duration::from_millis(10);
+
+/// The shortest pause of such a count between two reads. Defaults to 10 ms, in which a store runs
+/// the statements that callers wait for.
+pub const COUNT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How many records such a count reads at once. Defaults to 1,024, some 500 KB without tokens.
+pub const COUNT_PAGE: usize = 1024;
+
+/// Of how many tenants with a client of their own the health has an entry, and a count of their
+/// sessions. Defaults to 256, because people read it: some 150 KB as JSON.
+pub const HEALTH_TENANTS: usize = 256;
+
 /// An API may reject a token that replaced a rejected one. For this long after the replacement,
 /// such a rejection starts no refresh. Defaults to 10 s: a server needs time to spread a new token.
 pub const DAMPING: Duration = Duration::from_secs(10);

@@ -107,6 +107,12 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// The name in logs, metrics and JSON: the variant in snake case.
+    ///
+    /// ```
+    /// use session_warden::provider::FailureClass;
+    ///
+    /// assert_eq!(FailureClass::NotSent.name(), "not_sent");
+    /// ```
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

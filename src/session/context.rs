@@ -23,7 +23,7 @@ use crate::clock::{Clock, Now, timeout};
 use crate::crash::Steps;
 use crate::error::Error;
 use crate::event::{AffectedProvider, Event, EventKind, Publisher};
-use crate::health::Condition;
+use crate::health::{Condition, LatestCount};
 use crate::key::SessionId;
 use crate::log::LogLimit;
 use crate::policy::{Policy, When};
@@ -48,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) mailbox: Arc<dyn Mailbox>,
     pub(crate) load_queue: LoadQueue,
     pub(crate) steps: Steps,
+    /// How many sessions the store has. Nobody counts them before somebody asks.
+    pub(crate) latest_count: LatestCount,
 }
 
 /// The supervisor's counters.

@@ -3,14 +3,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_core::Stream;
 use futures_util::stream;
 
 use super::context::Context;
 use super::dispatch::Dispatcher;
+use super::slot::Slot;
 use super::status::{self, SessionStatus, State};
-use crate::error::Result;
+use crate::clock::Now;
+use crate::error::{LostReason, Result};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::{LIST_FAILURES, LIST_PAGE};
 use crate::store::{self, Listed, StoreError};
@@ -18,7 +21,10 @@ use crate::store::{self, Listed, StoreError};
 /// Which sessions a [list](crate::Supervisor::list) has. The default is all sessions.
 ///
 /// ```
+/// use std::time::SystemTime;
+///
 /// use futures_util::StreamExt;
+/// use session_warden::error::LostReason;
 /// use session_warden::key::Tenant;
 /// use session_warden::session::{Filter, State};
 /// use session_warden::{Error, Supervisor};
@@ -32,12 +38,25 @@ use crate::store::{self, Listed, StoreError};
 ///     }
 ///     Ok(())
 /// }
+///
+/// /// Counts the active sessions whose users must sign in again before `time`.
+/// async fn ending(supervisor: &Supervisor, time: SystemTime) -> usize {
+///     let filter = Filter::default().state(State::Active).refresh_expires_before(time);
+///     supervisor.list(filter).count().await
+/// }
+///
+/// /// Counts the sessions that a server rejected.
+/// async fn rejected(supervisor: &Supervisor) -> usize {
+///     supervisor.list(Filter::default().lost(LostReason::Rejected)).count().await
+/// }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     tenant: Option<Tenant>,
     provider: Option<ProviderName>,
     state: Option<State>,
+    refresh_expires_before: Option<SystemTime>,
+    lost: Option<LostReason>,
 }
 
 impl Filter {
@@ -61,12 +80,36 @@ impl Filter {
         self
     }
 
+    /// Only sessions whose refresh token is known to expire before this time, by the wall clock.
+    /// This has lost sessions too; add [`state`](Self::state) if you want other sessions only.
+    #[must_use]
+    pub fn refresh_expires_before(mut self, time: SystemTime) -> Self {
+        self.refresh_expires_before = Some(time);
+        self
+    }
+
+    /// Only sessions that are lost for this reason.
+    #[must_use]
+    pub fn lost(mut self, reason: LostReason) -> Self {
+        self.lost = Some(reason);
+        self
+    }
+
     /// Whether the filter excludes all sessions of this provider.
     pub(crate) fn excludes(&self, provider: &ProviderName) -> bool {
         self.provider.as_ref().is_some_and(|only| only != provider)
     }
 
-    /// The filter for records. Leaves the state out, because a record may be older than memory.
+    /// Whether the filter lets a session with this status pass.
+    fn passes(&self, status: &SessionStatus) -> bool {
+        let ends = status.refresh_expires_at;
+        self.state.is_none_or(|state| state == status.state)
+            && self.lost.is_none_or(|reason| status.lost == Some(reason))
+            && self.refresh_expires_before.is_none_or(|time| ends.is_some_and(|ends| ends < time))
+    }
+
+    /// The filter for records. It has only what never changes, because a record may be older than
+    /// memory.
     fn of_records(&self) -> store::RecordFilter {
         let Self { tenant, provider, .. } = self.clone();
         store::RecordFilter { provider, tenant, phase: None }
@@ -92,6 +135,21 @@ pub(crate) async fn page(
 ) -> Result<Vec<Listed>> {
     let page = context.store.list(filter, after, LIST_PAGE);
     context.await_store(page).await.map_err(StoreError::into_error)
+}
+
+/// The status of a listed session: that in memory, unless another process has written a newer
+/// record. `None` if the session was never established.
+pub(crate) fn present_status(
+    slot: Option<&Arc<Slot>>,
+    listed: Listed,
+    now: Now,
+) -> Option<SessionStatus> {
+    let counters = listed.stored.record.counters();
+    let live = slot.and_then(|slot| status::status(slot, now));
+    let live = live.filter(|live| (live.epoch, live.generation) >= counters);
+    let status = live.or_else(|| status::of_record(listed, now))?;
+    // `Vacant` is a first grant that has failed since the page was read.
+    (status.state != State::Vacant).then_some(status)
 }
 
 /// A position in the list. Changes before or after it do not move it.
@@ -155,17 +213,11 @@ impl Reader {
         self.dispatcher.context.tasks.is_closing()
     }
 
-    /// The status of a listed session, if it passes the filter: that in memory, unless another
-    /// process has written a newer record.
+    /// The status of a listed session, if it passes the filter.
     fn status_of(&self, listed: Listed) -> Option<SessionStatus> {
-        let now = self.dispatcher.context.now();
-        let counters = listed.stored.record.counters();
+        let context = &self.dispatcher.context;
         let slot = self.dispatcher.find(&listed.id);
-        let live = slot.and_then(|slot| status::status(&slot, now));
-        let live = live.filter(|live| (live.epoch, live.generation) >= counters);
-        let status = live.or_else(|| status::of_record(listed, now))?;
-        let passes = self.filter.state.is_none_or(|state| state == status.state);
-        // `Vacant` is a first grant that has failed since the page was read.
-        (passes && status.state != State::Vacant).then_some(status)
+        let status = present_status(slot.as_deref(), listed, context.now());
+        status.filter(|status| self.filter.passes(status))
     }
 }

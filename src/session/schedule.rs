@@ -94,6 +94,11 @@ impl Schedule {
         self.entries.lock().take_queued(wait_queue)
     }
 
+    /// The number of sessions that wait in the queue.
+    pub(crate) fn queued(&self, wait_queue: &WaitQueue) -> usize {
+        self.entries.lock().queued(wait_queue)
+    }
+
     /// The number of sessions.
     pub(crate) fn len(&self) -> usize {
         self.entries.lock().len()

@@ -19,6 +19,7 @@ use crate::client::tenant_client::TenantClient;
 use crate::clock::Clock;
 use crate::crash::Steps;
 use crate::event::Publisher;
+use crate::health::LatestCount;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::Policy;
 use crate::provider::resources::Resources;
@@ -72,6 +73,7 @@ pub(super) fn core_and_slot(
         mailbox,
         load_queue: LoadQueue::default(),
         steps: Steps::default(),
+        latest_count: LatestCount::default(),
     };
     (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Publisher;
+use crate::health::LatestCount;
 use crate::key::ProviderName;
 use crate::log::LogLimit;
 use crate::policy::{Policy, USED_TICKETS};
@@ -266,6 +267,7 @@ impl SupervisorBuilder {
             mailbox,
             load_queue: LoadQueue::default(),
             steps: self.steps,
+            latest_count: LatestCount::default(),
         });
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))

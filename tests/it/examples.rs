@@ -180,6 +180,12 @@ fn tenants_have_their_own_providers_which_change_without_a_restart() {
 }
 
 #[test]
+fn a_health_route_shows_an_outage_of_a_server_and_its_end() {
+    let shows = ["before the outage: 200", "during the outage: 503", "after the outage: 200"];
+    assert_runs("health", &shows);
+}
+
+#[test]
 fn tokens_of_a_former_table_are_imported_twice_and_exported() {
     assert_runs("import_existing", &["4 sessions imported"]);
 }

@@ -8,13 +8,14 @@ use session_warden::key::{ProviderName, SessionId, Tenant};
 use session_warden::policy::{LIST_FAILURES, LIST_PAGE};
 use session_warden::provider::FailureClass;
 use session_warden::session::{Adopt, Filter, State};
-use session_warden::store::MemoryStore;
-use session_warden::testing::{ManualClock, Reply, ScriptedProvider, StoreCall};
+use session_warden::store::{MemoryStore, Store};
+use session_warden::supervisor::SupervisorBuilder;
+use session_warden::testing::{Faults, ManualClock, Reply, ScriptedProvider, StoreCall};
 use session_warden::token::Tokens;
 use session_warden::{Error, ErrorKind, SessionKey, Sessions, Supervisor};
 
-use crate::fixtures::ScriptedFixture;
-use crate::fixtures::{established, fixture};
+use crate::fixtures::{Fixture, ScriptedFixture, established, fixture};
+use crate::sqlite::store_folder::{Folder, ring};
 use crate::support::{LIFE, SECOND, session, until};
 
 /// A supervisor with two providers.
@@ -244,4 +245,67 @@ async fn a_list_after_a_shutdown_says_so_and_one_that_runs_outlives_its_handle()
     let listed: Vec<_> = fixture.supervisor.list(Filter::default()).collect().await;
     let [Err(failed)] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!(failed.kind(), ErrorKind::ShuttingDown);
+}
+
+#[tokio::test]
+async fn a_list_has_only_the_sessions_whose_refresh_token_ends_before_a_time() {
+    let folder = Folder::new();
+    lists_by_expiry(&MemoryStore::new(), &folder.clock).await;
+    lists_by_expiry(&folder.store(), &folder.clock).await;
+}
+
+async fn lists_by_expiry<S: Store + Clone>(store: &S, clock: &ManualClock) {
+    let ring = |builder: SupervisorBuilder, _: &Faults| builder.key_ring(ring(1));
+    let provider: ScriptedProvider = ScriptedProvider::new();
+    let fixture = Fixture::start_at_with("p", provider, (store, clock), ring).await;
+    let now = clock.now().wall;
+    for (name, life) in [("first", Some(LIFE)), ("second", Some(2 * LIFE)), ("unknown", None)] {
+        let tokens = Tokens::new(()).with_refresh_token("refresh", life.map(|life| now + life));
+        session(&fixture.supervisor, name).adopt(tokens, Adopt::IfVacant).await.unwrap();
+    }
+    let before = |time| Filter::default().refresh_expires_before(time);
+    let provider: ScriptedProvider = ScriptedProvider::new();
+    let later = Fixture::start_at_with("p", provider, (store, clock), ring).await;
+    for supervisor in [&fixture.supervisor, &later.supervisor] {
+        assert_eq!(ids(supervisor, before(now + LIFE)).await, [""; 0], "not at the time itself");
+        assert_eq!(ids(supervisor, before(now + LIFE + SECOND)).await, ["p/tenant/first"]);
+        let both = ["p/tenant/first", "p/tenant/second"];
+        assert_eq!(ids(supervisor, before(now + 3 * LIFE)).await, both);
+        let lost = before(now + 3 * LIFE).state(State::Lost);
+        assert_eq!(ids(supervisor, lost).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_has_only_the_sessions_that_are_lost_for_a_reason() {
+    let folder = Folder::new();
+    lists_by_reason(&MemoryStore::new(), &folder.clock).await;
+    lists_by_reason(&folder.store(), &folder.clock).await;
+}
+
+async fn lists_by_reason<S: Store + Clone>(store: &S, clock: &ManualClock) {
+    let ring = |builder: SupervisorBuilder, _: &Faults| builder.key_ring(ring(1));
+    let provider: ScriptedProvider = ScriptedProvider::new();
+    let script = provider.script();
+    let fixture = Fixture::start_at_with("p", provider, (store, clock), ring).await;
+    let now = clock.now().wall;
+    for name in ["active", "expired", "rejected"] {
+        let tokens = Tokens::new(());
+        let expires = (name == "expired").then_some(now + LIFE);
+        let tokens = tokens.with_refresh_token("refresh", expires);
+        session(&fixture.supervisor, name).adopt(tokens, Adopt::IfVacant).await.unwrap();
+    }
+    script.refresh(Reply::Fail(FailureClass::Rejected));
+    session(&fixture.supervisor, "rejected").refresh().await.unwrap_err();
+    let lost = |supervisor, reason| ids(supervisor, Filter::default().lost(reason));
+    let rejected = lost(&fixture.supervisor, LostReason::Rejected).await;
+    assert_eq!(rejected, ["p/tenant/rejected"], "as it is in memory");
+    assert!(fixture.supervisor.shutdown(SECOND).await.is_clean());
+    clock.advance(LIFE + SECOND).await;
+    let provider: ScriptedProvider = ScriptedProvider::new();
+    let later = Fixture::start_at_with("p", provider, (store, clock), ring).await;
+    let later = &later.supervisor;
+    assert_eq!(lost(later, LostReason::Rejected).await, ["p/tenant/rejected"], "as recorded");
+    assert_eq!(lost(later, LostReason::RefreshExpired).await, ["p/tenant/expired"]);
+    assert_eq!(lost(later, LostReason::Revoked).await, [""; 0]);
 }

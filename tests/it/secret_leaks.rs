@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use session_warden::provider::Provider;
 use session_warden::provider::ioffice::{self, IOffice};
@@ -157,6 +157,7 @@ async fn live(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
         let _ = sign_in(&fixture, output).await;
         server.fail_next(Endpoint::RefreshToken, fault);
         look(&fixture.session, output).await;
+        output.add(serde_json::to_string(&fixture.supervisor.health().await).unwrap());
         fixture.clock.advance(Duration::from_secs(7200)).await;
         look(&fixture.session, output).await;
     }
@@ -177,7 +178,10 @@ async fn live(server: &FakeAuthServer, output: &Output, clock: ManualClock) {
     output.add(fixture.supervisor.list(Filter::default()).collect::<Vec<_>>().await);
     output.add(import(&fixture).await);
     output.add(fixture.supervisor.snapshot());
-    for event in fixture.happened().await {
+    fixture.clock.advance(Duration::ZERO).await;
+    while let Some(Some(event)) = fixture.events.next().now_or_never() {
+        output.add(serde_json::to_string(&event).unwrap());
+        output.add(event.to_string());
         output.add(event);
     }
     output.add(fixture.supervisor.shutdown(SECOND).await);

@@ -50,6 +50,11 @@ impl ClientStop {
         self.rejected.is_some()
     }
 
+    /// When the next probe may be sent, if the client is stopped for one tenant or for all.
+    pub(super) fn probe_at(&self) -> Option<BootTime> {
+        self.rejected.as_ref().map(|rejected| rejected.probe_at)
+    }
+
     pub(super) fn is_probing(&self) -> bool {
         self.rejected.as_ref().is_some_and(|rejected| rejected.probing)
     }

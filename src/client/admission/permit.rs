@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::exchange_counts::CountedExchange;
 use super::permit_lanes::Held;
 use crate::clock::Clock;
 use crate::policy::SLOW_AFTER;
@@ -17,6 +18,8 @@ pub(crate) struct Permit {
     exchange: Option<Held>,
     _scheduled: Option<OwnedSemaphorePermit>,
     slow: SlowRequests,
+    /// Until the end of the exchange, also if it is slow.
+    _counted: CountedExchange,
 }
 
 /// How many requests of one client are slow.
@@ -34,8 +37,10 @@ impl Permit {
         exchange: Held,
         scheduled: Option<OwnedSemaphorePermit>,
         slow: &SlowRequests,
+        counted: CountedExchange,
     ) -> Self {
-        Self { exchange: Some(exchange), _scheduled: scheduled, slow: slow.clone() }
+        let (exchange, slow) = (Some(exchange), slow.clone());
+        Self { exchange, _scheduled: scheduled, slow, _counted: counted }
     }
 
     /// Awaits a request. If the request is open for longer than [`SLOW_AFTER`], gives the permit to

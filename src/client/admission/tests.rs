@@ -12,6 +12,7 @@ use crate::health::Condition;
 use crate::key::{ProviderName, SessionKey};
 use crate::provider::test_bench::StillClock;
 
+mod exchange_counts;
 mod permit_lanes;
 mod slow;
 

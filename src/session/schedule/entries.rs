@@ -179,6 +179,11 @@ impl Entries {
         next
     }
 
+    /// The number of sessions that wait in the queue.
+    pub(super) fn queued(&self, wait_queue: &WaitQueue) -> usize {
+        self.queues.get(wait_queue).map_or(0, |queue| queue.waiting.len())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.of.len()
     }
