@@ -351,7 +351,7 @@ fn check(part: KeyPart, text: Arc<str>) -> Result<Arc<str>, InvalidKey> {
 }
 
 /// Whether text with this character can look like text without it, or be shown on two lines.
-fn misleads(c: char) -> bool {
+pub(crate) fn misleads(c: char) -> bool {
     use GeneralCategory::{Format, LineSeparator, ParagraphSeparator, PrivateUse, Unassigned};
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     matches!(category, Format | LineSeparator | ParagraphSeparator | PrivateUse | Unassigned)

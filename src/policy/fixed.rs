@@ -260,3 +260,7 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 /// `private_key_jwt`. Defaults to 1 min: each request has a new one and arrives within seconds, and
 /// the rest is for clocks that differ.
 pub const CLIENT_ASSERTION_LIFE: Duration = Duration::from_secs(60);
+
+/// A server's description of an error is logged at the level `debug` up to this many characters.
+/// Defaults to 256 because a server writes a sentence or two, and may send any text.
+pub const DESCRIPTION_CHARACTERS: usize = 256;

@@ -1,5 +1,7 @@
 //! The sender through which a provider sends requests to its server.
 
+mod error_description;
+mod request_secrets;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::error_description::SentParts;
 use super::completion::Completion;
 use super::http_message::{ErrorResponse, HttpRequest, HttpResponse, by_code_or_status};
 use super::resources::Resources;
@@ -156,12 +159,16 @@ impl<'a> HttpSender<'a> {
         }
         let endpoint = Endpoint::of(request.uri());
         let request = Completion::apply(request, now.wall)?;
+        let sent = SentParts::of_logged(&request);
         let sending = self.next_request();
         let between = || self.steps.at(CrashPoint::Sent);
         let times = Times { attempt: left, answer: self.budget.answer };
         match self.resources.transport.send(request, &sending, times, between).await {
             Ok(mut response) => {
                 response.extensions_mut().insert(endpoint);
+                if let Some(sent) = sent {
+                    sent.log_description(self.session, &response);
+                }
                 Ok(response)
             }
             Err(fault) => Err(ExchangeError::from(fault).at(Some(endpoint))),

@@ -191,6 +191,16 @@ fn tokens_of_a_former_table_are_imported_twice_and_exported() {
 }
 
 #[test]
+fn a_provider_for_another_vendor_is_established_refreshed_and_revoked() {
+    assert_runs("custom_provider", &["established, used, refreshed and revoked"]);
+}
+
+#[test]
+fn a_test_of_a_backend_needs_no_waiting() {
+    assert_runs("testing_your_backend", &["without waiting"]);
+}
+
+#[test]
 fn the_ioffice_example_does_what_it_shows() {
     let (told, words) = said_by("ioffice", &[]);
     assert!(told.contains("acme: x-access-token: Sensitive, scope email"), "{told}");

@@ -1,5 +1,7 @@
 //! Searches for secrets in all logs, errors, events and `Debug` output of the crate.
 
+mod error_descriptions;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +56,11 @@ impl Output {
             self.0.lock().extend(format!("{error}\n").into_bytes());
             cause = error.source();
         }
+    }
+
+    fn lines_with(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.0.lock()).into_owned();
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
     }
 
     fn check(&self) {
