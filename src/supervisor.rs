@@ -10,6 +10,7 @@ mod presence;
 mod reconfigure;
 mod reseal;
 mod restart_tracker;
+mod samples;
 mod scheduler;
 mod startup;
 mod supervisor_actor;

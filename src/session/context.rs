@@ -26,6 +26,7 @@ use crate::event::{AffectedProvider, Event, EventKind, Publisher};
 use crate::health::Condition;
 use crate::key::SessionId;
 use crate::log::LogLimit;
+use crate::measurements::Measurements;
 use crate::policy::{Policy, When};
 use crate::provider::resources::Resources;
 use crate::provider::{ExchangeError, FailureClass};
@@ -48,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) mailbox: Arc<dyn Mailbox>,
     pub(crate) load_queue: LoadQueue,
     pub(crate) steps: Steps,
+    pub(crate) measurements: Arc<dyn Measurements>,
 }
 
 /// The supervisor's counters.

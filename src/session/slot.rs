@@ -194,6 +194,8 @@ impl Slot {
         // First, so that the machine judges the input with the present client and clock.
         self.follow(&mut inner, at);
         if forgotten {
+            // Otherwise `until_saved` would write the forgotten credentials to the store again.
+            self.set_unsaved(&mut inner, None);
             inner.forget();
         }
         let effects = inner.step(input, at);
@@ -293,7 +295,7 @@ impl Slot {
     }
 
     pub(crate) fn keep_unsaved(&self, unsaved: Unsaved) {
-        self.inner.lock().unsaved = Some(Arc::new(unsaved));
+        self.set_unsaved(&mut self.inner.lock(), Some(Arc::new(unsaved)));
     }
 
     pub(crate) fn unsaved(&self) -> Option<Arc<Unsaved>> {
@@ -322,9 +324,20 @@ impl Slot {
         // A slow statement may be answered when the next exchange has put newer ones here.
         let same = inner.unsaved.as_ref().is_some_and(|unsaved| Arc::ptr_eq(unsaved, saved));
         if same {
-            inner.unsaved = None;
+            self.set_unsaved(&mut inner, None);
         }
         same
+    }
+
+    /// Changes the unsaved credentials. Only this does, so that the client's count is right.
+    fn set_unsaved(&self, inner: &mut Inner, unsaved: Option<Arc<Unsaved>>) {
+        let owner = self.tenant_client.owner();
+        match (&inner.unsaved, &unsaved) {
+            (None, Some(_)) => owner.unsaved_came(),
+            (Some(_), None) => owner.unsaved_left(),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        inner.unsaved = unsaved;
     }
 
     pub(crate) fn actor(&self) -> Option<ActorCell> {
@@ -467,10 +480,8 @@ impl Inner {
         self.quarantine.filter(|until| now < *until)
     }
 
-    /// Drops everything that belongs to the deleted record.
+    /// Drops what else belongs to the deleted record.
     fn forget(&mut self) {
-        // Otherwise `until_saved` would write the forgotten credentials to the store again.
-        self.unsaved = None;
         self.claims = Claims::default();
         self.quarantine = None;
     }
@@ -487,7 +498,11 @@ pub(crate) fn quarantined_error(pause: Duration) -> Error {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.tenant_client.owner().session_left();
+        let owner = self.tenant_client.owner();
+        owner.session_left();
+        if self.inner.get_mut().unsaved.is_some() {
+            owner.unsaved_left();
+        }
     }
 }
 

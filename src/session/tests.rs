@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::crash::Steps;
 use crate::event::Publisher;
 use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::measurements::Unmeasured;
 use crate::policy::Policy;
 use crate::provider::resources::Resources;
 use crate::provider::{Registration, Rotation};
@@ -72,6 +73,7 @@ pub(super) fn core_and_slot(
         mailbox,
         load_queue: LoadQueue::default(),
         steps: Steps::default(),
+        measurements: Arc::new(Unmeasured),
     };
     (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

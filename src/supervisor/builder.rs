@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Publisher;
 use crate::key::ProviderName;
 use crate::log::LogLimit;
+use crate::measurements::{Measurements, Unmeasured};
 use crate::policy::{Policy, USED_TICKETS};
 use crate::provider::resources::Resources;
 use crate::provider::{Provider, ProviderSource, Registration};
@@ -23,7 +24,9 @@ use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
 use crate::session::registry::Registry;
-use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind};
+use crate::store::{
+    MeasuredStore, MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind,
+};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{ConfigureApiClient, Transport, TransportConfig};
@@ -68,6 +71,8 @@ pub struct SupervisorBuilder {
     application: Option<String>,
     providers: Vec<(String, Owns, Register)>,
     steps: Steps,
+    /// Only the feature `metrics` can set it.
+    measurements: Arc<dyn Measurements>,
 }
 
 /// A registration that still needs the resources that [`SupervisorBuilder::start`] makes.
@@ -92,6 +97,7 @@ impl SupervisorBuilder {
             application: None,
             providers: Vec::new(),
             steps: Steps::default(),
+            measurements: Arc::new(Unmeasured),
         }
     }
 
@@ -117,6 +123,11 @@ impl SupervisorBuilder {
     pub fn transport(mut self, transport: TransportConfig) -> Self {
         self.transport = transport;
         self
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn with_measurements(self, measurements: Arc<dyn Measurements>) -> Self {
+        Self { measurements, ..self }
     }
 
     #[cfg(feature = "reqwest")]
@@ -239,8 +250,12 @@ impl SupervisorBuilder {
         let transport = Transport::new(&self.transport)?;
         let api_client = transport.api_client(self.api_client);
         api_client.check()?;
-        let log_limit = Arc::new(LogLimit::new(Arc::clone(&self.clock)));
+        let (clock, measurements) = (self.clock, self.measurements);
+        measurements.started();
+        let log_limit = LogLimit::new(Arc::clone(&clock)).measured(Arc::clone(&measurements));
+        let log_limit = Arc::new(log_limit);
         let events = Publisher::new(self.policy.events, Arc::clone(&log_limit));
+        let events = events.measured(Arc::clone(&measurements));
         let resources = Arc::new(Resources {
             transport: Arc::new(transport),
             tickets: Arc::new(tickets),
@@ -253,8 +268,8 @@ impl SupervisorBuilder {
         let link = Arc::new(SupervisorLink::new());
         let mailbox: Arc<dyn Mailbox> = Arc::<SupervisorLink>::clone(&link);
         let context = Arc::new(Context {
-            clock: self.clock,
-            store: Arc::new(store),
+            store: MeasuredStore::around(Arc::new(store), &clock, &measurements),
+            clock,
             tasks,
             events,
             policy: self.policy,
@@ -266,6 +281,7 @@ impl SupervisorBuilder {
             mailbox,
             load_queue: LoadQueue::default(),
             steps: self.steps,
+            measurements,
         });
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))
