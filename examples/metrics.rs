@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
         .start()
         .await?;
     let session = supervisor.sessions::<OAuth2>("acme")?.session(SessionKey::single("ada")?);
-    session.establish(Password::new("ada", "ok")).await?;
+    let _ = session.establish(Password::new("ada", "ok")).await?;
     session.refresh().await?;
     server.fail_next_n(Endpoint::Token, 8, Fault::CloseBeforeProcessing);
     let outage = session.refresh().await;

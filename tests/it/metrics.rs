@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use metrics::{Key, Metadata, Recorder, Unit, set_default_local_recorder};
 use session_warden::metrics::{METRICS, Metric, MetricKind, Metrics};
-use session_warden::policy::{METRICS_EVERY, Policy};
+use session_warden::policy::{LOG_BURST, METRICS_EVERY, Policy};
 use session_warden::provider::FailureClass;
 use session_warden::store::MemoryStore;
 use session_warden::supervisor::SupervisorBuilder;
@@ -54,44 +54,53 @@ async fn failed_refresh(fixture: &ScriptedFixture, class: FailureClass) {
 }
 
 /// Uses each part of the crate that is measured.
-async fn everything() -> ScriptedFixture {
-    let mut fixture = expired().await;
+async fn everything() {
     for class in [
         FailureClass::NotSent,
         FailureClass::NotProcessed,
         FailureClass::Throttled,
         FailureClass::Ambiguous,
+        FailureClass::Rejected,
         FailureClass::Unclassified,
         FailureClass::Misconfigured,
         FailureClass::InvalidClient,
     ] {
-        failed_refresh(&fixture, class).await;
-        fixture.clock.advance(3600 * SECOND).await;
-        let _ = fixture.until(fixture.session.establish(())).await;
-        fixture.clock.advance(120 * SECOND).await;
+        failed_refresh(&expired().await, class).await;
     }
+    let fixture = expired().await;
+    crash_all_actors(&fixture).await;
+    lose_sessions(&fixture, 8).await;
+    fixture.faults.fail_next(StoreCall::Claim, 1);
+    let _ = fixture.until(fixture.session.refresh()).await.unwrap_err();
     let refreshing = fixture.held_refresh().await;
     let callers = fixture.callers(3).await;
     fixture.script.release();
-    let _ = fixture.until(refreshing).await;
+    fixture.until(refreshing).await.unwrap().unwrap();
     fixture.until(callers.join_all()).await;
+    fixture.until(fixture.session.revoke()).await.unwrap();
+    sample(&fixture).await;
+}
 
-    fixture.faults.fail_next(StoreCall::Claim, 1);
-    let _ = fixture.until(fixture.session.refresh()).await.unwrap_err();
+/// Crashes the session's actor and then the supervisor's during a refresh.
+async fn crash_all_actors(fixture: &ScriptedFixture) {
     let refreshing = fixture.held_refresh().await;
     assert!(fixture.chaos().kill_session(fixture.session.id()));
     fixture.clock.advance(SECOND).await;
     assert!(fixture.chaos().kill_supervisor());
-    fixture.clock.advance(60 * SECOND).await;
+    fixture.clock.advance(10 * SECOND).await;
     fixture.script.release();
-    let _ = fixture.until(refreshing).await;
+    fixture.until(refreshing).await.unwrap().unwrap();
+}
 
-    failed_refresh(&fixture, FailureClass::Rejected).await;
-    let _ = fixture.until(fixture.session.establish(())).await.unwrap();
-    fixture.until(fixture.session.revoke()).await.unwrap();
-    sample(&fixture).await;
-    fixture.news();
-    fixture
+/// Loses so many sessions, each with a line in the log.
+async fn lose_sessions(fixture: &ScriptedFixture, many: usize) {
+    let sessions = fixture.supervisor.sessions::<ScriptedProvider>("p").unwrap();
+    for number in 0..many {
+        let session = sessions.session(key(&number.to_string()));
+        let _ = session.establish(()).await.unwrap();
+        fixture.script.refresh(Reply::Fail(FailureClass::Rejected));
+        session.refresh().await.unwrap_err();
+    }
 }
 
 /// The metrics that the count of the sessions in the store sets, which is not joined yet. A unit
@@ -102,7 +111,7 @@ const OF_THE_COUNT: [&str; 2] = ["session_warden_sessions", "session_warden_refr
 async fn everything_that_is_recorded_is_in_the_table_and_everything_in_the_table_is_recorded() {
     let recorder = TestRecorder::default();
     let _installed = set_default_local_recorder(&recorder);
-    let _fixture = everything().await;
+    everything().await;
 
     let table: BTreeMap<_, _> = METRICS.iter().map(|metric| (metric.name, metric)).collect();
     for (name, labels, series) in recorder.all() {
@@ -277,13 +286,7 @@ async fn crashes_events_and_left_out_log_lines_are_counted() {
     let fixture = expired().await;
     let restarts = |actor| recorder.sum("actor_restarts_total", &[("actor", actor)]);
     assert_eq!((restarts("session"), restarts("supervisor")), (0.0, 0.0));
-    let refreshing = fixture.held_refresh().await;
-    assert!(fixture.chaos().kill_session(fixture.session.id()));
-    fixture.clock.advance(SECOND).await;
-    assert!(fixture.chaos().kill_supervisor());
-    fixture.clock.advance(60 * SECOND).await;
-    fixture.script.release();
-    fixture.until(refreshing).await.unwrap().unwrap();
+    crash_all_actors(&fixture).await;
     assert_eq!((restarts("session"), restarts("supervisor")), (1.0, 1.0));
 
     let events =
@@ -292,12 +295,9 @@ async fn crashes_events_and_left_out_log_lines_are_counted() {
     assert_eq!((events("p", "actor_restarted"), events("", "supervisor_restarted")), (1.0, 1.0));
 
     assert_eq!(recorder.sum("log_lines_suppressed_total", &[]), 0.0);
-    let sessions = fixture.supervisor.sessions::<ScriptedProvider>("p").unwrap();
-    for number in 0..20 {
-        fixture.script.establish(Reply::Issue);
-        let _ = sessions.session(key(&format!("{number}"))).establish(()).await.unwrap();
-    }
-    assert!(recorder.sum("log_lines_suppressed_total", &[]) >= 10.0);
+    let burst = usize::try_from(LOG_BURST).unwrap();
+    lose_sessions(&fixture, burst + 3).await;
+    assert_eq!(recorder.sum("log_lines_suppressed_total", &[]), 3.0);
 }
 
 #[tokio::test]
@@ -381,8 +381,7 @@ async fn tenants_beyond_the_bound_are_counted_together() {
 async fn no_label_has_a_secret_or_the_id_of_a_token() {
     let recorder = TestRecorder::default();
     let _installed = set_default_local_recorder(&recorder);
-    let fixture = everything().await;
-    drop(fixture);
+    everything().await;
     for (name, labels, _) in recorder.all() {
         for (label, value) in labels {
             let is_word = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
